@@ -1,0 +1,76 @@
+# Needs Python 3.11 or later and make; every target prepares .venv itself.
+PYTHON ?= python3
+# Where torch comes from. For a small CPU build on Linux:
+#   make TORCH_PIP_ARGS="--index-url https://download.pytorch.org/whl/cpu" test
+TORCH_PIP_ARGS ?=
+# More arguments for pytest: make test-core PYTEST_ARGS="-k transforms -x"
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+
+# tensorflow-cpu is half the download of tensorflow; it exists for x86-64 Linux and Windows only.
+TENSORFLOW ?= $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),tensorflow-cpu,tensorflow)
+TORCH := $(shell grep '^torch==' constraints.txt)
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+PYTEST := TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest -q $(PYTEST_ARGS)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-fast test-core test-torch test-backends test-backends-torch test-backends-jax \
+	test-backends-tensorflow lint format types bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "keras3conv needs Python 3.11 or later")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt $(TORCH_PIP_ARGS) $(TORCH)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt $(TENSORFLOW) \
+		--editable '.[torch,keras,jax,onnx,report,dev]'
+	@touch $(STAMP)
+
+demo: $(STAMP) ## convert a model and prove that nothing changed
+	$(BIN)/keras3conv demo
+
+# Keras has one backend a process, so every group of tests has a process of its own. -k: one failure hides no other.
+test: $(STAMP) ## every test, under every backend
+	@$(MAKE) --no-print-directory --keep-going test-core test-torch test-backends
+
+test-fast: $(STAMP) ## the core and the torch backend
+	@$(MAKE) --no-print-directory --keep-going test-core test-torch
+
+test-core: $(STAMP) ## what needs no framework
+	$(PYTEST) tests/core
+
+test-torch: $(STAMP) ## what needs torch, Keras on the torch backend
+	KERAS_BACKEND=torch $(PYTEST) tests/torch_backend
+
+test-backends: test-backends-torch test-backends-jax test-backends-tensorflow
+
+# tests/backends runs under each backend; a folder of one backend's own runs with it, where there is one.
+test-backends-torch: $(STAMP)
+	KERAS_BACKEND=torch $(PYTEST) tests/backends
+
+test-backends-jax: $(STAMP)
+	KERAS_BACKEND=jax $(PYTEST) tests/backends $(wildcard tests/jax_backend)
+
+test-backends-tensorflow: $(STAMP)
+	KERAS_BACKEND=tensorflow $(PYTEST) tests/backends $(wildcard tests/tensorflow_backend)
+
+lint: $(STAMP) ## check the format and the style
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+format: $(STAMP) ## write the format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+types: $(STAMP) ## check the annotations
+	$(BIN)/mypy
+
+bench: $(STAMP) ## measure speed and memory
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+clean: ## remove what the targets made
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist keras3conv.egg-info

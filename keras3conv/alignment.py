@@ -1,0 +1,288 @@
+"""The plan: which tensor belongs where. A value that can be read, edited, saved as JSON and reviewed."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Literal
+
+from keras3conv.errors import AlignmentError, Problem, TransformError, count, lay_out
+from keras3conv.model import LayerView, ModelView, Side, TensorRef
+from keras3conv.rule import WeightMapping
+
+EvidenceKind = Literal["by hand", "hint", "name", "shape", "call order", "definition order"]
+
+UNCONFIRMED: frozenset[EvidenceKind] = frozenset({"definition order"})
+"""Evidence that may be wrong without anybody noticing: nothing was run, and other layers would fit as well."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What decided a pair.
+
+    Attributes:
+        kind: The kind of evidence.
+        detail: The fact itself, in words.
+    """
+
+    kind: EvidenceKind
+    detail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Two layers that correspond, and how their tensors do.
+
+    Attributes:
+        torch: The path of the torch layer; several, joined by " + ", where one layer stands against many.
+        keras: The path of the Keras layer; likewise.
+        rule: The name of the rule that the mappings come from.
+        weights: The mappings, with full tensor paths.
+        evidence: What decided the pair, strongest last.
+        candidates: Other layers, of the side that was chosen from, that would fit as well.
+    """
+
+    torch: str
+    keras: str
+    rule: str
+    weights: tuple[WeightMapping, ...]
+    evidence: tuple[Evidence, ...] = ()
+    candidates: tuple[str, ...] = ()
+
+    @property
+    def decided_by(self) -> str:
+        """The kind of the strongest evidence."""
+        return self.evidence[-1].kind if self.evidence else ""
+
+    @property
+    def unconfirmed(self) -> bool:
+        """Whether only weak evidence speaks for the pair."""
+        return not self.evidence or self.evidence[-1].kind in UNCONFIRMED
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ignored:
+    """A tensor that is left out on purpose, and why."""
+
+    side: Side
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alignment:
+    """A plan for one pair of models. Edits return a new plan.
+
+    Attributes:
+        pairs: The layers that correspond.
+        ignored: The tensors that are left out, each with its reason.
+        torch: Names and shapes of the torch side.
+        keras: Names and shapes of the Keras side.
+        format: The version of the JSON form.
+    """
+
+    pairs: tuple[Pair, ...]
+    ignored: tuple[Ignored, ...]
+    torch: ModelView = field(repr=False)
+    keras: ModelView = field(repr=False)
+    format: int = 1
+
+    @property
+    def torch_fingerprint(self) -> str:
+        """The digest of the torch side's names and shapes that the plan is for."""
+        return self.torch.fingerprint
+
+    @property
+    def keras_fingerprint(self) -> str:
+        """The digest of the Keras side's names and shapes that the plan is for."""
+        return self.keras.fingerprint
+
+    @property
+    def mappings(self) -> tuple[WeightMapping, ...]:
+        """Every mapping of every pair."""
+        return tuple(mapping for pair in self.pairs for mapping in pair.weights)
+
+    @cached_property
+    def problems_found(self) -> tuple[Problem, ...]:
+        """The problems, computed once."""
+        return (*_misfits(self), *_repeated(self), *_unplaced(self))
+
+    def problems(self) -> tuple[Problem, ...]:
+        """Everything that is wrong: tensors without a place, with two places, or of a shape that does not fit."""
+        return self.problems_found
+
+    def check(self) -> "Alignment":
+        """Returns the plan if every tensor of both sides has its place.
+
+        Raises:
+            AlignmentError: Once, with everything that is wrong, and the calls that would settle it.
+        """
+        if problems := self.problems():
+            where = f"the alignment of {self.torch.title} and {self.keras.title}"
+            raise AlignmentError(lay_out(f"{count(len(problems), 'problem')} in {where}", problems))
+        return self
+
+    def of(self, path: str) -> Pair | None:
+        """The pair of a layer of either side."""
+        return next((pair for pair in self.pairs if path in (*pair.torch.split(" + "), *pair.keras.split(" + "))), None)
+
+    def pair(self, torch: str, keras: str) -> "Alignment":
+        """Pairs two layers by hand; pairs that either was in are dissolved.
+
+        Raises:
+            AlignmentError: A name is unknown, or no rule fits the two.
+        """
+        from keras3conv.planner.structure import pair_by_hand  # the planner builds plans, so it imports this module
+
+        made = pair_by_hand(self.torch, self.keras, torch, keras)
+        kept = self.unpair(torch).unpair(keras)
+        free = (torch, keras)
+        ignored = tuple(entry for entry in kept.ignored if not _belongs(entry.path, free[entry.side == "keras"]))
+        return replace(kept, pairs=(*kept.pairs, made), ignored=ignored)
+
+    def unpair(self, layer: str) -> "Alignment":
+        """Dissolves the pairs of a layer of either side; unknown names change nothing."""
+        pair = self.of(layer)
+        return replace(self, pairs=tuple(other for other in self.pairs if other is not pair))
+
+    def ignore(self, path: str, reason: str, *, side: Side | None = None) -> "Alignment":
+        """Leaves a layer or a tensor out on purpose.
+
+        Args:
+            path: The path of a layer or of a tensor.
+            reason: Why; it stands in every report.
+            side: Which side is meant; needed only where both sides have this name.
+
+        Raises:
+            AlignmentError: The name is unknown, or known on both sides and `side` is not given.
+        """
+        found: dict[Side, list[str]] = {
+            view.side: [tensor.path for layer in view.layers for tensor in layer.tensors if _belongs(tensor.path, path)]
+            for view in (self.torch, self.keras)
+        }
+        sides = [name for name, paths in found.items() if paths and side in (None, name)]
+        if len(sides) != 1:
+            fact = "is a name on both sides" if sides else "is not a layer or a tensor of either side"
+            fix = f'plan.ignore("{path}", "{reason}", side="torch")'
+            problem = Problem(torch=path, fact=fact, fixes=(fix,) if sides else ())
+            raise AlignmentError(lay_out(f"nothing was ignored in {self.torch.title} and {self.keras.title}", [problem]))
+        entries = (Ignored(side=sides[0], path=tensor, reason=reason) for tensor in found[sides[0]])
+        return replace(self.unpair(path), ignored=(*self.ignored, *entries))
+
+    def to_json(self) -> str:
+        """The plan as JSON; `Alignment.from_json` reads it back. Nothing in it is ever imported or evaluated."""
+        from keras3conv import alignment_json
+
+        return alignment_json.dump(self)
+
+    @staticmethod
+    def from_json(text: str) -> "Alignment":
+        """The plan that `to_json` wrote.
+
+        Raises:
+            AlignmentError: The text is no plan, or of a version that is not known.
+        """
+        from keras3conv import alignment_json
+
+        return alignment_json.load(text)
+
+    def __str__(self) -> str:
+        from keras3conv import alignment_text
+
+        return alignment_text.describe(self)
+
+    def _repr_html_(self) -> str:
+        from keras3conv import alignment_text
+
+        return alignment_text.describe_html(self)
+
+
+def _belongs(tensor: str, path: str) -> bool:
+    """Whether a tensor is this path, or in the layer of this path."""
+    return tensor == path or tensor.startswith((f"{path}.", f"{path}/"))
+
+
+def tensors_by_path(view: ModelView) -> dict[str, TensorRef]:
+    """The tensors of a model by their paths."""
+    return {tensor.path: tensor for tensor in view.tensors()}
+
+
+def _misfits(plan: Alignment) -> Iterator[Problem]:
+    torch, keras = tensors_by_path(plan.torch), tensors_by_path(plan.keras)
+    for pair in plan.pairs:
+        for mapping in pair.weights:
+            if missing := [path for path in mapping.torch if path not in torch]:
+                yield Problem(torch=missing[0], keras=pair.keras, fact=f"{missing[0]} is not in {plan.torch.title}")
+            elif missing := [path for path in mapping.keras if path not in keras]:
+                yield Problem(torch=pair.torch, keras=missing[0], fact=f"{missing[0]} is not in {plan.keras.title}")
+            elif fact := misfit(mapping, torch, keras):
+                yield Problem(torch=pair.torch, keras=pair.keras, fact=fact, fixes=(f'plan.unpair("{pair.torch}")',))
+
+
+def misfit(mapping: WeightMapping, torch: Mapping[str, TensorRef], keras: Mapping[str, TensorRef]) -> str:
+    """Why the shapes of a mapping do not fit, in words; empty if they do."""
+    given = tuple(torch[path].shape for path in mapping.torch)
+    wanted = tuple(keras[path].shape for path in mapping.keras)
+    try:
+        made = mapping.transform.shapes(given)
+    except TransformError as error:
+        return f"{', '.join(mapping.torch)}: {error}"
+    if made == wanted:
+        return ""
+    names = ", ".join(mapping.torch), ", ".join(mapping.keras)
+    pattern = getattr(mapping.transform, "pattern", "")
+    by = f' by "{pattern}"' if pattern else ""
+    return f"{names[0]} {_shapes(given)} becomes {_shapes(made)}{by}; {names[1]} is {_shapes(wanted)}"
+
+
+def _shapes(shapes: tuple[tuple[int, ...], ...]) -> str:
+    return ", ".join(map(str, shapes))
+
+
+def _repeated(plan: Alignment) -> Iterator[Problem]:
+    for side in ("torch", "keras"):
+        uses = Counter(path for mapping in plan.mappings for path in getattr(mapping, side))
+        for path, times in uses.items():
+            if times > 1:
+                yield Problem(**{side: path}, fact=f"has {times} places in the plan; a tensor has one")
+
+
+def _unplaced(plan: Alignment) -> Iterator[Problem]:
+    for view, other in ((plan.torch, plan.keras), (plan.keras, plan.torch)):
+        placed = {path for mapping in plan.mappings for path in getattr(mapping, view.side)}
+        placed |= {entry.path for entry in plan.ignored if entry.side == view.side}
+        ties = {tensor.storage for tensor in view.tensors() if tensor.storage and tensor.path in placed}
+        free = _free_layers(plan, other)
+        for layer in view.layers:
+            left = [tensor for tensor in layer.tensors if tensor.path not in placed and tensor.storage not in ties]
+            if left:
+                yield _unplaced_layer(view.side, layer, left, free)
+
+
+def _free_layers(plan: Alignment, view: ModelView) -> list[LayerView]:
+    """The layers of a side of which no tensor is placed: what an unplaced layer of the other side may belong to."""
+    placed = {path for mapping in plan.mappings for path in getattr(mapping, view.side)}
+    return [layer for layer in view.layers if layer.tensors and not placed & {tensor.path for tensor in layer.tensors}]
+
+
+def _unplaced_layer(side: Side, layer: LayerView, left: list[TensorRef], free: list[LayerView]) -> Problem:
+    names = ", ".join(f"{tensor.role} {tensor.shape}" for tensor in left[:4])
+    similar = [other.path for other in free if _sizes(other) == _sizes(layer)][:4]
+    fact = f"{names} would keep its initial value" if side == "keras" else f"{names} matched nothing"
+    if similar:
+        fact += f"; same sizes: {', '.join(similar)}"
+    where = layer.path if len(left) == len(layer.tensors) and layer.path else left[0].path
+    fixes = [f'plan.pair("{where}", "{path}")' if side == "torch" else f'plan.pair("{path}", "{where}")' for path in similar]
+    return Problem(fact=fact, fixes=(*fixes[:1], f'plan.ignore("{where}", "reason")'), **{side: where})
+
+
+def _sizes(layer: LayerView) -> Counter[int]:
+    """How many numbers each floating-point tensor has: equal for tensors that differ only in their layout."""
+    sizes = Counter[int]()
+    for tensor in layer.tensors:
+        if tensor.dtype.startswith(("float", "bfloat")):
+            size = 1
+            for extent in tensor.shape:
+                size *= extent
+            sizes[size] += 1
+    return sizes

@@ -1,0 +1,176 @@
+"""Two arrays become a `Diff`: how many elements differ, the worst of them, and where.
+
+A difference is judged against a measured noise floor: the error that the source itself makes in its own dtype,
+against its own float64 run on the same input. A tolerance is never picked by hand.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras3conv.errors import InputError
+from keras3conv.transforms import Array
+
+FLOAT64_LIMIT = 1e-10
+"""Two float64 runs of one function agree to rounding; a deep model amplifies rounding to about 1e-12, and the smallest
+mistake worth finding (a relative change of an epsilon by 1e-3) shows at 1e-8 or more."""
+
+NOISE_FACTOR = 8.0
+"""Two implementations that sum in different orders differ by a small multiple of either one's own rounding error.
+A deviation below this multiple of the measured noise floor is noise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diff:
+    """What separates two arrays of one shape.
+
+    Attributes:
+        count: How many elements there are.
+        differing: How many of them differ in any bit (two NaNs are one value, `-0.0` and `0.0` are two).
+        max_abs: The largest absolute difference; infinite where only one side is finite.
+        max_rel: The largest absolute difference, relative to `scale`.
+        max_ulp: The largest difference in units in the last place of `scale`, in the narrower dtype.
+        scale: The largest absolute finite value of the expected array.
+        worst: The index of the largest absolute difference.
+        nonfinite: How many elements of either side are NaN or infinite.
+    """
+
+    count: int
+    differing: int
+    max_abs: float
+    max_rel: float
+    max_ulp: float
+    scale: float
+    worst: tuple[int, ...]
+    nonfinite: int
+
+    @property
+    def identical(self) -> bool:
+        """Whether the arrays have the same bits."""
+        return self.differing == 0
+
+    def __str__(self) -> str:
+        if self.identical:
+            return f"bit-identical ({self.count:,} elements)"
+        share = 100 * self.differing / self.count
+        return (
+            f"{self.differing:,} of {self.count:,} elements differ ({share:.3g} %), at most {self.max_abs:.3g} "
+            f"({self.max_rel:.2g} of the largest value) at {self.worst}"
+        )
+
+
+def compare(actual: Array, expected: Array) -> Diff:
+    """Compares two arrays.
+
+    Args:
+        actual: Any shape and real dtype.
+        expected: The same shape; its largest value is the scale of relative differences.
+
+    Raises:
+        InputError: The shapes differ (nothing is broadcast), or there is no element to compare.
+    """
+    if actual.shape != expected.shape:
+        raise InputError(f"cannot compare shape {actual.shape} with shape {expected.shape}")
+    if actual.size == 0:
+        raise InputError(f"cannot compare arrays without elements: both have shape {actual.shape}")
+    wide_actual, wide_expected = _widen(actual), _widen(expected)
+    finite = np.isfinite(wide_actual) & np.isfinite(wide_expected)
+    same = (wide_actual == wide_expected) & (np.signbit(wide_actual) == np.signbit(wide_expected))
+    same |= np.isnan(wide_actual) & np.isnan(wide_expected)
+    with np.errstate(invalid="ignore", over="ignore"):
+        distance = np.where(same, 0.0, np.where(finite, np.abs(wide_actual - wide_expected), np.inf))
+    worst = np.unravel_index(int(np.argmax(distance)), distance.shape)
+    max_abs = float(distance[worst])
+    scale = float(np.max(np.abs(wide_expected), where=np.isfinite(wide_expected), initial=0.0))
+    return Diff(
+        count=actual.size,
+        differing=int(actual.size - np.count_nonzero(same)),
+        max_abs=max_abs,
+        max_rel=_ratio(max_abs, scale),
+        max_ulp=_ratio(max_abs, scale * max(resolution(actual), resolution(expected))),
+        scale=scale,
+        worst=tuple(int(index) for index in worst),
+        nonfinite=int(finite.size - np.count_nonzero(finite)),
+    )
+
+
+def same_bits(actual: Array, expected: Array) -> bool:
+    """Whether two arrays have the same dtype, the same shape and the same bytes (NaN payloads and zero signs too)."""
+    if actual.dtype != expected.dtype or actual.shape != expected.shape:
+        return False
+    return np.ascontiguousarray(actual).tobytes() == np.ascontiguousarray(expected).tobytes()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """A deviation beside the noise that it is judged against.
+
+    Attributes:
+        deviation: The largest absolute difference between the two sides.
+        floor: The measured noise: the source's own error against its float64 run, and at least half a unit in the
+            last place of the largest value.
+        factor: How many times the floor is allowed.
+        differing: How many elements differ.
+    """
+
+    deviation: float
+    floor: float
+    factor: float = NOISE_FACTOR
+    differing: int = 0
+
+    @property
+    def ratio(self) -> float:
+        """The deviation as a multiple of the floor."""
+        return _ratio(self.deviation, self.floor)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the deviation is noise; NaN never is."""
+        return self.deviation <= self.factor * self.floor
+
+    def __str__(self) -> str:
+        if self.differing == 0:
+            return "bit-identical"
+        return f"{self.deviation:.2g}, {self.ratio:.2g} x the noise floor of {self.floor:.2g}"
+
+
+def judge(actual: Array, source: Array, truth: Array) -> Judgement:
+    """Judges what the target computed against the source's own noise.
+
+    Args:
+        actual: What the target computed, in its own dtype.
+        source: What the source computed, in its own dtype, on the same input.
+        truth: What the source computed in float64, on the same input.
+    """
+    diff, noise = compare(actual, source), compare(source, truth)
+    floor = max(noise.max_abs, 0.5 * resolution(source) * noise.scale)
+    return Judgement(deviation=_or_infinite(diff), floor=floor, differing=diff.differing)
+
+
+def resolution(array: Array) -> float:
+    """The unit in the last place at 1.0, of the array's dtype; that of float32 for the extension types' sake is
+    never assumed: bfloat16 and float8 have their own."""
+    dtype = array.dtype
+    if dtype.kind == "f":
+        return float(np.finfo(dtype).eps)
+    if dtype.kind in "iub":
+        return 0.0
+    import ml_dtypes  # an array of such a dtype exists only where ml_dtypes does
+
+    return float(ml_dtypes.finfo(dtype).eps)
+
+
+def _widen(array: Array) -> NDArray[np.float64]:
+    return array.astype(np.float64)
+
+
+def _ratio(value: float, unit: float) -> float:
+    if unit > 0:
+        return value / unit
+    return 0.0 if value == 0 else float("inf")
+
+
+def _or_infinite(diff: Diff) -> float:
+    """A NaN on both sides compares as equal, and yet proves nothing."""
+    return float("inf") if diff.nonfinite else diff.max_abs

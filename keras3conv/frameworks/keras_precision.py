@@ -1,0 +1,112 @@
+"""Runs a Keras model in float64 for a while, whatever its own dtype, on any backend."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+
+from keras3conv.frameworks.keras_tree import named_layers, variables_of
+
+
+@contextmanager
+def float64_mode(model: keras.layers.Layer) -> Iterator[None]:
+    """Casts every variable and every layer's policy to float64 for a while; all is as before afterwards.
+
+    The model is cast in place, because only then subclassed models can be cast too. Inputs of functional models are
+    cast by Keras to what the model was built with, so that is changed as well.
+    """
+    with _wide_numbers():
+        layers = [layer for _, layer in named_layers(model)]
+        policies = [(layer, layer._dtype_policy) for layer in layers]
+        variables = {id(variable): variable for layer in layers for _, variable in variables_of(layer)}
+        values = [(variable, variable._value, variable._dtype) for variable in variables.values()]
+        tensors = [tensor for layer in layers for tensor in _symbolic_inputs(layer)]
+        dtypes = [(tensor, tensor.dtype) for tensor in tensors]
+        try:
+            for layer in layers:
+                layer._dtype_policy = keras.dtype_policies.DTypePolicy("float64")
+            for variable, value, dtype in values:
+                if _is_float(dtype):
+                    _replace(variable, _cast(value), "float64")
+            for tensor, dtype in dtypes:
+                if _is_float(str(dtype)):
+                    _set_dtype(tensor, "float64")
+            yield
+        finally:
+            for layer, policy in policies:
+                layer._dtype_policy = policy
+            for variable, value, dtype in values:
+                _replace(variable, value, dtype)
+            for tensor, dtype in dtypes:
+                _set_dtype(tensor, dtype)
+
+
+@contextmanager
+def precise() -> Iterator[None]:
+    """Asks the backend for its most precise matrix products for a while."""
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        with jax.default_matmul_precision("highest"):
+            yield
+    elif backend == "tensorflow":
+        import tensorflow as tf
+
+        before = tf.config.experimental.tensor_float_32_execution_enabled()
+        tf.config.experimental.enable_tensor_float_32_execution(False)
+        try:
+            yield
+        finally:
+            tf.config.experimental.enable_tensor_float_32_execution(before)
+    else:
+        from keras3conv.frameworks import torch_side
+
+        with torch_side.precise():
+            yield
+
+
+@contextmanager
+def _wide_numbers() -> Iterator[None]:
+    """JAX makes float32 of every float64 unless it is told otherwise."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        with jax.enable_x64(True):
+            yield
+    else:
+        yield
+
+
+def _symbolic_inputs(layer: keras.layers.Layer) -> list[Any]:
+    """The tensors whose dtype a functional model casts its inputs to; a sequential one keeps its inside."""
+    functional = getattr(layer, "_functional", None) or layer
+    return list(keras.tree.flatten(getattr(functional, "_inputs", None) or []))
+
+
+def _is_float(dtype: str) -> bool:
+    return "float" in dtype
+
+
+def _cast(value: Any) -> Any:
+    """A backend's own tensor in float64, as what the backend stores in a variable."""
+    backend = keras.backend.backend()
+    if backend == "torch":
+        from keras3conv.frameworks import torch_side
+
+        return torch_side.float64_parameter(value)
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return tf.Variable(tf.cast(value, "float64"), dtype="float64", trainable=value.trainable)
+    return keras.ops.cast(value, "float64")
+
+
+def _replace(variable: keras.Variable, value: Any, dtype: str) -> None:
+    variable._value = value
+    variable._dtype = dtype
+
+
+def _set_dtype(tensor: Any, dtype: str) -> None:
+    tensor._dtype = dtype

@@ -1,0 +1,270 @@
+"""Keras 3: a model as a `ModelView`, its runs recorded, its variables written; on whatever backend Keras runs.
+
+`KERAS_BACKEND` is read by Keras when it is first imported, and never set here.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras3conv.errors import ModelError, Problem, lay_out
+from keras3conv.frameworks.keras_precision import float64_mode, precise
+from keras3conv.frameworks.keras_tree import locations, named_layers, variables_of
+from keras3conv.frameworks.record import Call, Recording, flatten, plain
+from keras3conv.model import InputSpec, LayerView, ModelView, TensorRef
+from keras3conv.transforms import Array
+
+__all__ = [
+    "backend",
+    "float64_mode",
+    "input_specs",
+    "is_model",
+    "precise",
+    "require_built",
+    "run",
+    "to_numpy",
+    "view",
+    "write",
+]
+
+
+def backend() -> str:
+    """The backend that Keras runs on: "torch", "jax" or "tensorflow"."""
+    return str(keras.backend.backend())
+
+
+def is_model(model: object) -> bool:
+    """Whether this is a Keras layer or model."""
+    return isinstance(model, keras.layers.Layer)
+
+
+def view(model: keras.layers.Layer) -> ModelView:
+    """Views a model as named variables, grouped by the layer that owns them.
+
+    A layer is named by the names on the way to it, "outer/inner", a variable by its layer and its own name,
+    "outer/inner/kernel". A layer that is used twice stands there once.
+
+    Raises:
+        ModelError: A layer has no variables yet, because the model was never called.
+    """
+    require_built(model)
+    where = locations(model)
+    values = {
+        f"{path}/{role}" if path else role: variable
+        for path, layer in named_layers(model)
+        for role, variable in variables_of(layer)
+    }
+    return ModelView(
+        side="keras",
+        name=model.name,
+        layers=tuple(_layer_view(path, layer, where) for path, layer in named_layers(model)),
+        reader=lambda path: to_numpy(values[path]),
+        input_specs=input_specs(model),
+        facts={"format": f"live Keras model on the {backend()} backend"},
+    )
+
+
+def require_built(model: keras.layers.Layer) -> None:
+    """Raises `ModelError` if the model has a layer that was never built, and so has no variables to fill."""
+    # A subclassed model may hold layers it never calls; only a model without any variable is surely not built.
+    if not model.built and not model.variables:
+        fact = f"{model.name} has no variables yet"
+        problem = Problem(keras=model.name, fact=fact, fixes=("model(example_input)", "inputs=example_input"))
+        raise ModelError(lay_out(f"{model.name} (keras) was never built", [problem]))
+
+
+def input_specs(model: keras.layers.Layer) -> tuple[InputSpec, ...]:
+    """What a functional or sequential model is called with; nothing for a subclassed one."""
+    tensors = keras.tree.flatten(getattr(model, "inputs", None) or [])
+    return tuple(
+        InputSpec(shape=tuple(tensor.shape), dtype=str(tensor.dtype), name=str(tensor.name)) for tensor in tensors
+    )
+
+
+def write(model: keras.layers.Layer, values: Mapping[str, Array]) -> None:
+    """Writes values into a model's variables, all or none: after any exception the model is as it was.
+
+    Args:
+        model: The model.
+        values: Arrays by the path of the variable, each of the variable's shape.
+    """
+    variables = {
+        f"{path}/{role}" if path else role: variable
+        for path, layer in named_layers(model)
+        for role, variable in variables_of(layer)
+    }
+    before: list[tuple[keras.Variable, Array]] = []
+    try:
+        for path, value in values.items():
+            variable = variables[path]
+            before.append((variable, np.array(to_numpy(variable))))
+            # Own memory: on JAX a variable may alias the array that it was assigned.
+            variable.assign(np.array(value, order="C"))
+    except BaseException:  # an interrupt too
+        for variable, old in before:
+            variable.assign(old)
+        raise
+
+
+def run(
+    model: keras.layers.Layer,
+    inputs: object,
+    *,
+    record: Callable[[str], bool] | None = None,
+) -> Recording:
+    """Runs a model once, eagerly, in inference mode, and records what ran.
+
+    Args:
+        model: The model.
+        inputs: What it is called with: an array, a list of arrays, or a dict of arrays by name. A tuple is taken as
+            positional arguments.
+        record: Of which layers (by path) the arrays are kept. The order of the calls is always kept.
+
+    Raises:
+        ModelError: The model raised; the message names the layer.
+    """
+    calls: list[Call] = []
+    stack: list[str] = []
+    args = _tensors(inputs if isinstance(inputs, tuple) else (inputs,))
+    with ExitStack() as contexts:
+        contexts.enter_context(_without_gradients())
+        contexts.enter_context(_intercepted(model, calls, stack, record or (lambda path: False)))
+        try:
+            outputs = model(*args, training=False)
+        # Whatever a backend raises for a wrong shape or value; each has classes of its own, all of these bases.
+        except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, NotImplementedError) as error:
+            raise _call_error(model, stack, inputs, error) from error
+    return Recording(
+        calls=tuple(sorted(calls, key=lambda call: call.place)),
+        outputs={name: np.array(to_numpy(value)) for name, value in flatten(outputs, keras.ops.is_tensor)},
+    )
+
+
+def to_numpy(value: Any) -> Array:
+    """A variable or tensor as an array of the same dtype; read-only where it shares memory."""
+    tensor = value.value if isinstance(value, keras.Variable) else value
+    # Not `keras.ops.convert_to_numpy`: it widens bfloat16, and numpy 2 warns about how it asks for the array.
+    if backend() == "torch":
+        from keras3conv.frameworks import torch_side
+
+        return torch_side.to_numpy(tensor)
+    if backend() == "tensorflow":
+        array: Array = tensor.numpy()
+        return array
+    return np.asarray(tensor)
+
+
+def _tensors(inputs: Any) -> Any:
+    """The same structure with every array as a tensor of the same dtype."""
+    if isinstance(inputs, dict):
+        return {name: _tensors(value) for name, value in inputs.items()}
+    if isinstance(inputs, tuple | list):
+        return type(inputs)(_tensors(value) for value in inputs)
+    if isinstance(inputs, np.ndarray):
+        return keras.ops.convert_to_tensor(inputs, dtype=inputs.dtype.name)
+    return inputs
+
+
+def _layer_view(path: str, layer: keras.layers.Layer, where: Mapping[int, str]) -> LayerView:
+    return LayerView(
+        path=path,
+        kinds=_kinds(layer),
+        config=_config(layer),
+        tensors=tuple(
+            TensorRef(
+                path=f"{path}/{role}" if path else role,
+                role=role,
+                shape=tuple(variable.shape),
+                dtype=str(keras.backend.standardize_dtype(variable.dtype)),
+                trainable=bool(variable.trainable),
+                storage=str(id(variable)),
+                location=where.get(id(variable), ""),
+            )
+            for role, variable in variables_of(layer)
+        ),
+    )
+
+
+def _kinds(layer: keras.layers.Layer) -> tuple[str, ...]:
+    kinds = [_class_name(base) for base in type(layer).__mro__ if issubclass(base, keras.layers.Layer)]
+    if isinstance(layer, keras.layers.Activation):
+        name = getattr(layer.activation, "__name__", "")
+        kinds.insert(0, f"keras.activations.{name}")
+    return tuple(kind for kind in kinds if kind != "keras.layers.Layer")
+
+
+def _class_name(cls: type) -> str:
+    module = "keras.layers" if cls.__module__.startswith("keras.src.layers.") else cls.__module__
+    module = "keras" if module.startswith("keras.src.models.") else module
+    return f"{module}.{cls.__qualname__}"
+
+
+def _config(layer: keras.layers.Layer) -> dict[str, Any] | None:
+    """The plain part of a layer's configuration; None for a custom layer that does not tell it."""
+    try:
+        config = layer.get_config()
+    except NotImplementedError:
+        return None
+    return {name: value for name, value in config.items() if plain(value) or name == "activation"}
+
+
+@contextmanager
+def _without_gradients() -> Iterator[None]:
+    """Without a graph for gradients where the backend would keep one."""
+    if backend() == "torch":
+        from keras3conv.frameworks.torch_side import inference
+
+        with inference():
+            yield
+    else:
+        yield
+
+
+@contextmanager
+def _intercepted(
+    model: keras.layers.Layer, calls: list[Call], stack: list[str], record: Callable[[str], bool]
+) -> Iterator[None]:
+    """Records every call of every layer inside `model` into `calls`; `stack` is where an exception came from."""
+    paths = {id(layer): path for path, layer in named_layers(model)}
+    original = keras.layers.Layer.__call__
+    counter = iter(range(1 << 62))
+
+    def intercept(self: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
+        path = paths.get(id(self))
+        if path is None:
+            return original(self, *args, **kwargs)
+        place, kept = next(counter), _arrays((args, kwargs)) if record(path) else ()
+        stack.append(path)
+        output = original(self, *args, **kwargs)
+        stack.pop()
+        calls.append(
+            Call(path=path, place=place, inputs=kept, outputs=_arrays(output) if record(path) else ())
+        )
+        return output
+
+    keras.layers.Layer.__call__ = intercept
+    try:
+        yield
+    finally:
+        keras.layers.Layer.__call__ = original
+
+
+def _arrays(value: object) -> tuple[Array, ...]:
+    # Copies: on the torch backend an array shares the memory of its tensor.
+    return tuple(np.array(to_numpy(tensor)) for _, tensor in flatten(value, keras.ops.is_tensor))
+
+
+def _call_error(model: keras.layers.Layer, stack: list[str], inputs: object, error: Exception) -> ModelError:
+    given = [
+        f"{name}: {tuple(array.shape)}" if name else str(tuple(array.shape))
+        for name, array in flatten(inputs, lambda value: hasattr(value, "shape"))
+    ]
+    first_line = str(error).strip().splitlines()[0] if str(error).strip() else "no message"
+    where = stack[-1] if stack and stack[-1] else model.name
+    problem = Problem(keras=where, fact=f"{type(error).__name__}: {first_line}")
+    return ModelError(
+        lay_out(f"{model.name} (keras) raised when it was called with {', '.join(given) or 'nothing'}", [problem])
+    )

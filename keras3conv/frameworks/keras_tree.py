@@ -1,0 +1,80 @@
+"""The tree of layers of a Keras model: what each is called, what each owns, where a weight file keeps it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+from keras.src.saving import saving_lib
+
+
+def named_layers(model: keras.layers.Layer) -> Iterator[tuple[str, keras.layers.Layer]]:
+    """The model and every layer in it, once each, with the names on the way to it joined by "/".
+
+    Two layers of one parent with the same name are told apart by their place: "conv", "conv#2".
+    """
+    seen: set[int] = set()
+
+    def walk(path: str, layer: keras.layers.Layer) -> Iterator[tuple[str, keras.layers.Layer]]:
+        seen.add(id(layer))
+        yield path, layer
+        names: dict[str, int] = {}
+        for child in layer._flatten_layers(include_self=False, recursive=False):
+            if id(child) in seen:
+                continue
+            names[child.name] = names.get(child.name, 0) + 1
+            name = child.name if names[child.name] == 1 else f"{child.name}#{names[child.name]}"
+            yield from walk(f"{path}/{name}" if path else name, child)
+
+    yield from walk("", model)
+
+
+def variables_of(layer: keras.layers.Layer) -> Iterator[tuple[str, keras.Variable]]:
+    """The variables that are a layer's own, with their roles; two of one name are told apart by their place."""
+    names: dict[str, int] = {}
+    own = [*layer._trainable_variables, *layer._non_trainable_variables]
+    for variable in sorted(own, key=_creation(layer)):
+        names[variable.name] = names.get(variable.name, 0) + 1
+        yield variable.name if names[variable.name] == 1 else f"{variable.name}#{names[variable.name]}", variable
+    for index, generator in enumerate(getattr(layer, "_seed_generators", ())):
+        yield "seed_generator_state" if index == 0 else f"seed_generator_state#{index + 1}", generator.state
+
+
+def _creation(layer: keras.layers.Layer) -> Any:
+    """The order in which a layer stores its variables: trainable ones first, each kind in creation order."""
+    order = {id(variable): place for place, variable in enumerate(layer.weights)}
+    return lambda variable: order.get(id(variable), len(order))
+
+
+class _Locations(saving_lib.H5IOStore):  # type: ignore[misc]
+    """Stands where Keras would write a weight file, and notes where it puts each variable. Nothing is written."""
+
+    def __init__(self) -> None:
+        self.found: dict[int, str] = {}
+
+    def make(self, path: str, metadata: Any = None) -> "_Entry":
+        return _Entry(self.found, path)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+class _Entry(dict[str, Any]):
+    def __init__(self, found: dict[int, str], path: str) -> None:
+        super().__init__()
+        self._found, self._path = found, path
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._found[id(value)] = f"{self._path}/vars/{key}" if self._path else f"vars/{key}"
+
+
+def locations(model: keras.layers.Layer) -> dict[int, str]:
+    """Where a `.weights.h5` of this model keeps each variable, by the variable's id: "layers/conv2d/vars/0".
+
+    Keras itself is asked: it walks the model as it does when it saves.
+    """
+    store = _Locations()
+    saving_lib._save_state(model, weights_store=store, assets_store=None, inner_path="", visited_saveables=set())
+    return store.found

@@ -1,0 +1,68 @@
+"""The planner: two views become a plan. One file for each kind of evidence, the weakest used last.
+
+Every pair says which evidence decided it. What stays ambiguous is reported with its candidates.
+"""
+
+from collections.abc import Iterable
+
+from keras3conv.alignment import Alignment, Ignored, Pair
+from keras3conv.model import LayerView, ModelView, TensorRef
+from keras3conv.planner.hints import Hints, hinted_pairs
+from keras3conv.planner.matching import match_groups
+from keras3conv.planner.structure import Fits, fitting, ignored_tensors
+
+__all__ = ["Hints", "plan"]
+
+
+def plan(torch: ModelView, keras: ModelView, hints: Hints = None) -> Alignment:
+    """Finds which layer of one side belongs to which of the other.
+
+    Args:
+        torch: The torch side; `calls` of its layers are filled where it could be run.
+        keras: The Keras side, likewise.
+        hints: What the user knows: a dict of layer paths, a list of (regular expression, replacement), or a callable
+            from a torch path to a Keras path or None.
+
+    Returns:
+        A plan, complete or not: `check()` tells, and raises.
+
+    Raises:
+        AlignmentError: A hint names a layer that is not there, or two layers that no rule fits.
+    """
+    fits = Fits(torch_layers=_with_tensors(torch), keras_layers=_with_tensors(keras))
+    pairs = hinted_pairs(torch, keras, fits, hints)
+    fits = fits.without(pairs)
+    pairs = [*pairs, *match_groups(fitting(fits))]
+    place = {layer.path: index for index, layer in enumerate(torch.layers)}
+    pairs.sort(key=lambda pair: place.get(pair.torch.split(" + ")[0], len(place)))
+    return Alignment(
+        pairs=tuple(pairs),
+        ignored=tuple(_ignored(torch, keras, pairs)),
+        torch=torch.outline(),
+        keras=keras.outline(),
+    )
+
+
+def _with_tensors(view: ModelView) -> tuple[LayerView, ...]:
+    """The layers that own tensors; a layer that owns only other names of tensors seen before stands there once."""
+    seen: set[str] = set()
+    layers = []
+    for layer in view.layers:
+        fresh = [tensor for tensor in layer.tensors if not tensor.storage or tensor.storage not in seen]
+        seen |= {tensor.storage for tensor in layer.tensors if tensor.storage}
+        if fresh:
+            layers.append(layer)
+    return tuple(layers)
+
+
+def _ignored(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Iterable[Ignored]:
+    """The tensors that rules declare to have no counterpart, and the states of random generators."""
+    yield from ignored_tensors(torch, {name: pair for pair in pairs for name in pair.torch.split(" + ")})
+    for tensor in keras.tensors():
+        if is_seed(tensor):
+            yield Ignored(side="keras", path=tensor.path, reason="the state of a random generator")
+
+
+def is_seed(tensor: TensorRef) -> bool:
+    """Whether a Keras variable is the state of a random generator: no weight, and in no weight file."""
+    return tensor.role.startswith("seed_generator_state")

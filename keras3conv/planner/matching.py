@@ -1,0 +1,98 @@
+"""Chooses within groups of layers that all fit each other: by uniqueness, by names, by order."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from keras3conv.alignment import Evidence, EvidenceKind, Pair
+from keras3conv.model import LayerView
+from keras3conv.planner import names, order
+from keras3conv.planner.structure import Group, make_pair
+
+_SHOWN_CANDIDATES = 5
+
+
+def match_groups(groups: Iterable[Group]) -> Iterator[Pair]:
+    """Pairs the layers of every group; what cannot be decided is left without a pair."""
+    for group in groups:
+        yield from _match(group)
+
+
+def _match(group: Group) -> Iterator[Pair]:
+    if len(group.torch_layers) == len(group.keras_layers) == 1:
+        (torch,), (keras,) = group.torch_layers, group.keras_layers
+        yield make_pair(group.rule, torch, keras, [Evidence(kind="shape", detail="no other layer has these shapes")])
+        return
+    for part in _by_running(group):
+        for subgroup in _by_meaning(part):
+            yield from _by_name_or_order(subgroup)
+
+
+def _by_running(group: Group) -> Iterator[Group]:
+    """Layers that run and layers that never do are not each other's counterpart, where that is known of both."""
+
+    def runs(layer: LayerView) -> bool:
+        return layer.calls is None or len(layer.calls) > 0
+
+    yield from _split(group, lambda layer: "runs" if runs(layer) else "never runs")
+
+
+def _by_meaning(group: Group) -> Iterator[Group]:
+    """Query goes to query: names split a group where both sides use the same words equally often."""
+    yield from _split(group, lambda layer: names.meaning(layer.path))
+
+
+def _split(group: Group, label: Callable[[LayerView], str]) -> Iterator[Group]:
+    """Splits a group by a label, if both sides have every label equally often; else leaves it whole."""
+    torch, keras = _labelled(group.torch_layers, label), _labelled(group.keras_layers, label)
+    if {name: len(layers) for name, layers in torch.items()} != {name: len(layers) for name, layers in keras.items()}:
+        yield group
+        return
+    for name, layers in torch.items():
+        yield replace(group, torch_layers=tuple(layers), keras_layers=tuple(keras[name]))
+
+
+def _labelled(layers: Sequence[LayerView], label: Callable[[LayerView], str]) -> dict[str, list[LayerView]]:
+    labelled: dict[str, list[LayerView]] = {}
+    for layer in layers:
+        labelled.setdefault(label(layer), []).append(layer)
+    return labelled
+
+
+def _by_name_or_order(group: Group) -> Iterator[Pair]:
+    torch, keras = group.torch_layers, group.keras_layers
+    both_run = order.known(torch) and order.known(keras)
+    if both_run and len(torch) == len(keras):
+        yield from _in_order(group, order.by_first_call(torch), order.by_first_call(keras), "call order")
+        return
+    named = list(_same_names(group))
+    yield from named
+    paired = {pair.torch for pair in named}, {pair.keras for pair in named}
+    rest_torch = tuple(layer for layer in torch if layer.path not in paired[0])
+    rest_keras = tuple(layer for layer in keras if layer.path not in paired[1])
+    if len(rest_torch) == len(rest_keras) and rest_torch:
+        first = order.by_first_call(rest_torch) if order.known(rest_torch) else list(rest_torch)
+        second = order.by_first_call(rest_keras) if order.known(rest_keras) else list(rest_keras)
+        kind: EvidenceKind = "shape" if len(rest_torch) == 1 else "definition order"
+        yield from _in_order(group, first, second, kind)
+
+
+def _same_names(group: Group) -> Iterator[Pair]:
+    """Pairs of layers whose names are the same words, and no other layer's of the group."""
+    torch = _labelled(group.torch_layers, lambda layer: " ".join(names.words(layer.path)))
+    keras = _labelled(group.keras_layers, lambda layer: " ".join(names.words(layer.path)))
+    for name, layers in torch.items():
+        if len(layers) == 1 and len(keras.get(name, ())) == 1:
+            yield make_pair(group.rule, layers[0], keras[name][0], [Evidence(kind="name", detail=name)])
+
+
+def _in_order(
+    group: Group, torch: Sequence[LayerView], keras: Sequence[LayerView], kind: EvidenceKind
+) -> Iterator[Pair]:
+    candidates = tuple(layer.path for layer in keras)
+    for place, (first, second) in enumerate(zip(torch, keras, strict=True), 1):
+        detail = f"{place} of {len(torch)} that fit" if len(torch) > 1 else "the only one left that fits"
+        others = [path for path in candidates[max(0, place - 3) : place + 3] if path != second.path]
+        evidence = [Evidence(kind=kind, detail=detail)]
+        if names.words(first.path) == names.words(second.path) and kind != "shape":
+            evidence.insert(0, Evidence(kind="name", detail=" ".join(names.words(first.path))))
+        yield make_pair(group.rule, first, second, evidence, others[:_SHOWN_CANDIDATES])

@@ -1,0 +1,47 @@
+"""Evidence of names: what they mean after the wrappers, the separators and the dialects are taken off.
+
+Numbers in names are evidence of order, not of identity: one side counts its blocks from 0, the other from 1.
+"""
+
+import re
+from functools import lru_cache
+
+_PREFIXES = ("module", "model", "_orig_mod", "backbone", "base_model")
+
+_MEANINGS = {
+    "query": ("q", "query", "q_proj", "wq", "to_q", "query_proj", "query_dense", "q_lin"),
+    "key": ("k", "key", "k_proj", "wk", "to_k", "key_proj", "key_dense", "k_lin"),
+    "value": ("v", "value", "v_proj", "wv", "to_v", "value_proj", "value_dense", "v_lin"),
+    "attention output": ("o_proj", "out_proj", "wo", "to_out", "attention_output", "output_dense", "out_lin"),
+    "gate": ("gate", "gate_proj", "w1"),
+    "up": ("up", "up_proj", "w3", "fc1", "intermediate", "lin1", "ffn_1", "mlp_dense_1"),
+    "down": ("down", "down_proj", "w2", "fc2", "lin2", "ffn_2", "mlp_dense_2"),
+    "shortcut": ("downsample", "shortcut", "skip", "proj_shortcut", "residual"),
+}
+"""What the last words of a path mean, where two layers of equal shapes may have them in one block."""
+
+_MEANING_OF = {word: meaning for meaning, words in _MEANINGS.items() for word in words}
+
+
+@lru_cache(maxsize=1 << 18)
+def words(path: str) -> tuple[str, ...]:
+    """A path as lower-case words and numbers, without wrappers: "module.layer1.0.convA" is layer, 1, 0, conv, a."""
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Za-z])(?=\d)|(?<=\d)(?=[A-Za-z])", " ", path)
+    found = [word.lower() for word in re.split(r"[\s./_#-]+", spaced) if word]
+    while found and found[0] in _PREFIXES:
+        found = found[1:]
+    return tuple(found)
+
+
+@lru_cache(maxsize=1 << 18)
+def meaning(path: str) -> str:
+    """What the last part of a path says about its place in a block: "query", "down"; empty if nothing."""
+    parts = [part.lower() for part in re.split(r"[./#]", path) if part and not part.isdigit()]
+    for part in reversed(parts[-2:]):
+        if part in _MEANING_OF:
+            return _MEANING_OF[part]
+        for length in (2, 1):
+            tail = "_".join([word for word in part.split("_") if word][-length:])
+            if tail in _MEANING_OF and tail != part:
+                return _MEANING_OF[tail]
+    return ""

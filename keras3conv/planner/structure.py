@@ -1,0 +1,216 @@
+"""Evidence of structure: a rule exists for the two classes, and the shapes fit after its transforms.
+
+Layers are sorted into groups by what they would be on the torch side: the rule's torch class with the shapes of its
+tensors. Within a group every torch layer fits every Keras layer. Groups are found by a dictionary, so the work grows
+with the number of layers, not with its square.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from keras3conv.alignment import Evidence, Ignored, Pair, misfit, tensors_by_path
+from keras3conv.errors import AlignmentError, Problem, RuleError, TransformError, lay_out
+from keras3conv.model import LayerView, ModelView
+from keras3conv.rule import Config, LayerSpec, Rule, WeightMapping, find, lookup, rules
+from keras3conv.transforms import Shape
+
+Key = tuple[str, frozenset[tuple[str, Shape]]]
+"""A rule's name, with the roles and shapes of the tensors on the torch side."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fits:
+    """The layers that still look for their counterpart."""
+
+    torch_layers: tuple[LayerView, ...]
+    keras_layers: tuple[LayerView, ...]
+
+    def without(self, pairs: Iterable[Pair]) -> "Fits":
+        """The layers that are in none of these pairs."""
+        torch = {path for pair in pairs for path in pair.torch.split(" + ")}
+        keras = {path for pair in pairs for path in pair.keras.split(" + ")}
+        return Fits(
+            torch_layers=tuple(layer for layer in self.torch_layers if layer.path not in torch),
+            keras_layers=tuple(layer for layer in self.keras_layers if layer.path not in keras),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Layers of both sides, each of which fits each of the other side."""
+
+    rule: Rule
+    torch_layers: tuple[LayerView, ...]
+    keras_layers: tuple[LayerView, ...]
+
+
+def fitting(fits: Fits) -> Iterator[Group]:
+    """The groups of layers that fit, in the order of the torch layers.
+
+    A layer that fits several groups (a file does not tell its classes) goes to the first that both sides share.
+    """
+    torch_keys = {layer.path: list(_torch_keys(layer)) for layer in fits.torch_layers}
+    keras_keys = {layer.path: list(_keras_keys(layer)) for layer in fits.keras_layers}
+    shared = _all(torch_keys) & _all(keras_keys)
+    torch_groups = _grouped(fits.torch_layers, torch_keys, shared)
+    keras_groups = _grouped(fits.keras_layers, keras_keys, shared)
+    for key, layers in torch_groups.items():
+        if key in keras_groups:
+            yield Group(rule=find(key[0]), torch_layers=tuple(layers), keras_layers=tuple(keras_groups[key]))
+
+
+def make_pair(
+    rule: Rule, torch: LayerView, keras: LayerView, evidence: Iterable[Evidence], candidates: Iterable[str] = ()
+) -> Pair:
+    """The pair of two layers, by a rule that fits them, with the mappings' full tensor paths."""
+    return Pair(
+        torch=torch.path,
+        keras=keras.path,
+        rule=rule.name,
+        weights=tuple(_full_paths(rule, torch, keras)),
+        evidence=tuple(evidence),
+        candidates=tuple(candidates),
+    )
+
+
+def pair_by_hand(torch: ModelView, keras: ModelView, torch_path: str, keras_path: str, kind: str = "by hand") -> Pair:
+    """The pair of two layers that somebody named.
+
+    Raises:
+        AlignmentError: A name is unknown, no rule knows the two classes, or the shapes do not fit.
+    """
+    first, second = _layer(torch, torch_path), _layer(keras, keras_path)
+    known = {tensor.path: tensor for tensor in torch.tensors()}, tensors_by_path(keras)
+    facts = []
+    for rule in lookup(first.kinds, second.kinds):
+        if not _may_apply(rule, first):
+            continue
+        pair = make_pair(rule, first, second, [Evidence(kind=kind)])  # type: ignore[arg-type]
+        misfits = [fact for mapping in pair.weights if (fact := misfit(mapping, *known))]
+        if not misfits and pair.weights:
+            return pair
+        facts += misfits
+    if not facts:
+        facts = [f"no rule pairs {first.kind or 'an unknown class'} with {second.kind or 'an unknown class'}"]
+    problems = [Problem(torch=torch_path, keras=keras_path, fact=fact) for fact in dict.fromkeys(facts)]
+    raise AlignmentError(lay_out(f"cannot pair a layer of {torch.title} with one of {keras.title}", problems))
+
+
+def ignored_tensors(torch: ModelView, pairs: Mapping[str, Pair]) -> Iterator[Ignored]:
+    """The torch tensors that the rules of their pairs declare to have no counterpart."""
+    for layer in torch.layers:
+        pair = pairs.get(layer.path)
+        reasons = find(pair.rule).ignored if pair else _ignored_roles(layer)
+        for tensor in layer.tensors:
+            if tensor.role in reasons:
+                yield Ignored(side="torch", path=tensor.path, reason=reasons[tensor.role])
+
+
+def _ignored_roles(layer: LayerView) -> dict[str, str]:
+    """What the rules for the layer's class ignore; for a layer of unknown class, what any rule does."""
+    return {role: reason for rule in _rules_for_torch(layer) for role, reason in rule.ignored.items()}
+
+
+def _rules_for_torch(layer: LayerView) -> Sequence[Rule]:
+    return rules() if not layer.kinds else tuple(lookup(layer.kinds, ()))
+
+
+def _may_apply(rule: Rule, layer: LayerView) -> bool:
+    """Whether a rule is for this layer's configuration; a file does not tell, so then it may be."""
+    return layer.config is None or rule.applies(rule.config_of(layer))
+
+
+def _torch_keys(layer: LayerView) -> Iterator[Key]:
+    for rule in _rules_for_torch(layer):
+        if _may_apply(rule, layer):
+            yield rule.name, _signature({role: shape for role, shape in layer.shapes.items() if role not in rule.ignored})
+
+
+def _keras_keys(layer: LayerView) -> Iterator[Key]:
+    for rule in lookup((), layer.kinds) if layer.kinds else rules():
+        mappings = _mappings(rule, None, layer)
+        if mappings is None:
+            continue
+        shapes = _keras_shapes(rule, layer)
+        torch: dict[str, Shape] = {}
+        try:
+            for mapping in mappings:
+                given = tuple(shapes[role] for role in mapping.keras)
+                torch |= dict(zip(mapping.torch, mapping.transform.inverse.shapes(given), strict=True))
+        except (TransformError, KeyError):
+            continue  # the shapes are not those of this rule's layer
+        if {role for mapping in mappings for role in mapping.keras} == set(shapes):
+            yield rule.name, _signature(torch)
+
+
+def _full_paths(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[WeightMapping]:
+    torch_paths = {tensor.role: tensor.path for tensor in torch.tensors}
+    keras_paths = {rule.aliases.get(tensor.role, tensor.role): tensor.path for tensor in keras.tensors}
+    for mapping in _mappings(rule, torch, keras) or ():
+        torch_names = tuple(torch_paths.get(role, f"{torch.path}.{role}") for role in mapping.torch)
+        keras_names = tuple(keras_paths.get(role, f"{keras.path}/{role}") for role in mapping.keras)
+        yield replace(mapping, torch=torch_names, keras=keras_names)
+
+
+def _mappings(rule: Rule, torch: LayerView | None, keras: LayerView) -> tuple[WeightMapping, ...] | None:
+    """The rule's mappings of which a tensor exists; None where the Keras layer cannot be one of the rule's."""
+    shapes = _keras_shapes(rule, keras)
+    config = _torch_config(rule, torch, keras)
+    if config is None:
+        return None
+    present = set(shapes), set(torch.shapes) if torch else set()
+    return tuple(
+        mapping
+        for mapping in rule.weights(config)
+        if present[0].intersection(mapping.keras) or present[1].intersection(mapping.torch)
+    )
+
+
+def _torch_config(rule: Rule, torch: LayerView | None, keras: LayerView) -> Config | None:
+    """The torch layer's configuration, or where only the Keras layer is known, the one that it comes from."""
+    flattened = {"flattened": torch.flattened} if torch and torch.flattened and keras.flattened else {}
+    if torch is not None and torch.config is not None:
+        return {**rule.config_of(torch), **flattened}
+    spec = LayerSpec(kind=keras.kind, config=keras.config or {}, shapes=_keras_shapes(rule, keras))
+    try:
+        return {**rule.to_torch((spec,))[-1].config, **flattened}
+    except (RuleError, ValueError, LookupError, TypeError, StopIteration):
+        return None  # not a layer of this rule
+
+
+def _keras_shapes(rule: Rule, layer: LayerView) -> dict[str, Shape]:
+    return {
+        rule.aliases.get(tensor.role, tensor.role): tensor.shape
+        for tensor in layer.tensors
+        if not tensor.role.startswith("seed_generator_state")
+    }
+
+
+def _signature(shapes: Mapping[str, Shape]) -> frozenset[tuple[str, Shape]]:
+    return frozenset(shapes.items())
+
+
+def _all(keys: Mapping[str, list[Key]]) -> set[Key]:
+    return {key for entry in keys.values() for key in entry}
+
+
+def _grouped(
+    layers: Iterable[LayerView], keys: Mapping[str, list[Key]], shared: set[Key]
+) -> dict[Key, list[LayerView]]:
+    groups: dict[Key, list[LayerView]] = {}
+    for layer in layers:
+        key = next((key for key in keys[layer.path] if key in shared), None)
+        if key is not None:
+            groups.setdefault(key, []).append(layer)
+    return groups
+
+
+def _layer(view: ModelView, path: str) -> LayerView:
+    for layer in view.layers:
+        if layer.path == path and layer.tensors:
+            return layer
+    from rapidfuzz import process
+
+    close = [name for name, _, _ in process.extract(path, [layer.path for layer in view.layers if layer.tensors], limit=3)]
+    problem = Problem(fact=f"{path!r} is not a layer with tensors; similar: {', '.join(close)}")
+    raise AlignmentError(lay_out(f"there is no such layer in {view.title}", [problem]))

@@ -1,0 +1,214 @@
+"""A rule is a value: what one layer of torch and one of Keras have to do with each other, both ways.
+
+One `register(Rule(...))` in one file of `rules/` gives transfer both ways, configuration both ways, the audit of
+hyper-parameters, a row in the generated table and every law as a test. Rules name classes by their qualified names,
+so this module imports no framework.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from keras3conv.errors import RuleError
+from keras3conv.model import LayerView
+from keras3conv.transforms import Shape, Transform
+
+Config = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightMapping:
+    """Which tensors become which, and how.
+
+    In a rule the names are roles ("weight", "kernel"); in a plan they are full paths ("fc.weight", "fc/kernel").
+
+    Attributes:
+        torch: Names on the torch side, in the order that the transform takes.
+        keras: Names on the Keras side, in the order that the transform gives.
+        transform: From torch to Keras. The way back is its inverse.
+    """
+
+    torch: tuple[str, ...]
+    keras: tuple[str, ...]
+    transform: Transform
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerSpec:
+    """A layer as data: what is needed to make it.
+
+    Attributes:
+        kind: The qualified class name.
+        config: The constructor's arguments.
+        shapes: The shapes of its tensors, by role. Rules leave them out: `specs_with_shapes` derives them.
+        inputs: The shapes of its inputs, batch axis first, None for free sizes; empty where unknown.
+    """
+
+    kind: str
+    config: Config = field(default_factory=dict)
+    shapes: Mapping[str, Shape] = field(default_factory=dict, compare=False)
+    inputs: tuple[tuple[int | None, ...], ...] = field(default=(), compare=False)
+
+
+LayerSpecs = tuple[LayerSpec, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """A torch layer, and an input for it, with which the laws are tried.
+
+    Attributes:
+        config: Arguments of the torch constructor.
+        inputs: The shape of every input, in torch's layout, batch axis first.
+        integers: For inputs that are indices: how many values there are; 0 for real inputs.
+        canonical: Whether the configuration comes back as it was. It is False for one that says the same thing
+            in other words (`padding="same"` for `padding=1`), which comes back in the rule's own words.
+    """
+
+    config: Config
+    inputs: tuple[Shape, ...]
+    integers: int = 0
+    canonical: bool = True
+
+
+def _always(config: Config) -> bool:
+    return True
+
+
+def _nothing(config: Config) -> tuple[WeightMapping, ...]:
+    return ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """How one class of torch and one class of Keras correspond.
+
+    Attributes:
+        torch: The qualified name of the torch class: "torch.nn.Conv2d". Subclasses are found by their MRO.
+        keras: The qualified name of the Keras class: "keras.layers.DepthwiseConv2D".
+        fields: The attributes of the torch module that make its configuration.
+        weights: From the torch configuration to the mappings, in the order in which Keras creates its variables. A
+            mapping whose tensors neither side has (no bias) is dropped.
+        applies: Whether the rule is for this torch configuration; picks among several Keras targets.
+        to_keras: From the torch configuration to the Keras layers that compute the same; more than one where one
+            cannot say it.
+        to_torch: The way back, from the layers that `to_keras` makes, with the shapes of their tensors.
+        layout: Where the channel axis is: "channels" if torch's second axis is Keras' last (from three axes on, and
+            unless the Keras layer says `data_format="channels_first"`), "same" if both have the axes in one order.
+        aliases: Names that older Keras files use for a variable, and today's name.
+        ignored: Torch tensors (by role) without a counterpart, each with the reason.
+        examples: Torch layers that the laws are tried with; adversarial: all sizes differ, options on and off.
+        train: Whether the two agree in training mode too.
+        note: What a user should know; a loss is declared here.
+        origin: Where the rule was made, for messages.
+    """
+
+    torch: str
+    keras: str
+    fields: tuple[str, ...]
+    to_keras: Callable[[Config], LayerSpecs]
+    to_torch: Callable[[LayerSpecs], LayerSpecs]
+    examples: tuple[Example, ...]
+    weights: Callable[[Config], tuple[WeightMapping, ...]] = _nothing
+    applies: Callable[[Config], bool] = _always
+    layout: Literal["same", "channels"] = "same"
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    ignored: Mapping[str, str] = field(default_factory=dict)
+    train: bool = False
+    note: str = ""
+    origin: str = field(default="", compare=False)
+
+    @property
+    def name(self) -> str:
+        """The two class names: "torch.nn.Linear <-> keras.layers.Dense"; unique among the registered rules."""
+        return f"{self.torch} <-> {self.keras}"
+
+    def config_of(self, layer: LayerView) -> Config:
+        """The fields of a torch layer that the rule reads."""
+        config = layer.config or {}
+        return {name: config[name] for name in self.fields if name in config}
+
+
+_rules: dict[str, Rule] = {}
+
+
+def register(rule: Rule) -> Rule:
+    """Adds a rule to the library, and returns it.
+
+    Raises:
+        RuleError: The pair is registered already, the rule has no example, a tensor is named twice, or a transform
+            cannot be reversed. Both places are named.
+    """
+    caller = sys._getframe(1)  # not inspect.stack(), which reads the source of every frame
+    origin = f"{caller.f_code.co_filename}:{caller.f_lineno}"
+    if known := _rules.get(rule.name):
+        raise RuleError(f"{rule.name} is registered twice\n  here:   {origin}\n  before: {known.origin}")
+    if not rule.examples:
+        raise RuleError(f"{rule.name} has no example: no law can be tried\n  here:   {origin}")
+    for example in rule.examples:
+        _check(rule, example, origin)
+    known_rule = _rules[rule.name] = _with_origin(rule, origin)
+    return known_rule
+
+
+def rules() -> tuple[Rule, ...]:
+    """Every registered rule, in the order of the files of `rules/`."""
+    _load()
+    return tuple(_rules.values())
+
+
+def find(name: str) -> Rule:
+    """The rule with this name; raises `RuleError` if there is none."""
+    _load()
+    if name not in _rules:
+        raise RuleError(f"no rule is called {name!r}")
+    return _rules[name]
+
+
+def lookup(torch_kinds: tuple[str, ...], keras_kinds: tuple[str, ...]) -> Iterator[Rule]:
+    """The rules for two layers, the most derived classes first; an empty tuple of kinds matches every class.
+
+    `applies` is not asked: it needs a configuration, which a file does not have.
+    """
+    ranked = [
+        (_rank(rule.torch, torch_kinds), _rank(rule.keras, keras_kinds), rule)
+        for rule in rules()
+        if _matches(rule.torch, torch_kinds) and _matches(rule.keras, keras_kinds)
+    ]
+    ranked.sort(key=lambda entry: entry[:2])
+    return (rule for _, _, rule in ranked)
+
+
+def known_classes() -> tuple[frozenset[str], frozenset[str]]:
+    """The torch classes and the Keras classes that some rule names."""
+    return frozenset(rule.torch for rule in rules()), frozenset(rule.keras for rule in rules())
+
+
+def _matches(name: str, kinds: tuple[str, ...]) -> bool:
+    return not kinds or name in kinds
+
+
+def _rank(name: str, kinds: tuple[str, ...]) -> int:
+    return kinds.index(name) if name in kinds else 0
+
+
+def _check(rule: Rule, example: Example, origin: str) -> None:
+    mappings = rule.weights(example.config)
+    for side in ("torch", "keras"):
+        names = [name for mapping in mappings for name in getattr(mapping, side)]
+        for name in names:
+            if names.count(name) > 1:
+                raise RuleError(f"{rule.name} names the {side} tensor {name!r} twice\n  here:   {origin}")
+    for mapping in mappings:
+        if mapping.transform.inverse.inverse != mapping.transform:
+            raise RuleError(f"{rule.name}: {mapping.transform!r} cannot be reversed\n  here:   {origin}")
+
+
+def _with_origin(rule: Rule, origin: str) -> Rule:
+    return replace(rule, origin=origin)
+
+
+def _load() -> None:
+    """Imports the files of `rules/`, which register themselves; the first call does, later ones find them done."""
+    import keras3conv.rules  # noqa: F401 - imported late: the rule files import this module

@@ -1,0 +1,166 @@
+"""Convolutions. Torch pads symmetrically, Keras' "same" pads more at the end: wherever the two differ, the padding is
+a layer of its own."""
+
+from functools import partial
+
+from keras3conv.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping, register
+from keras3conv.rules._keras import ints, last, shape_of
+from keras3conv.transforms import Axes, Same
+
+_SPATIAL = {1: "w", 2: "h w", 3: "d h w"}
+_FIELDS = (
+    "in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "bias", "padding_mode",
+)  # fmt: skip
+
+
+def _is_depthwise(config: Config) -> bool:
+    return bool(config["groups"] == config["in_channels"] > 1)
+
+
+def _says_same(config: Config, rank: int) -> bool:
+    """Whether torch's padding is what Keras calls "same"."""
+    if isinstance(config["padding"], str):
+        return bool(config["padding"] == "same")
+    reach = [step * (size - 1) for size, step in zip(config["kernel_size"], ints(config["dilation"], rank), strict=True)]
+    return set(ints(config["stride"], rank)) == {1} and [2 * pad for pad in ints(config["padding"], rank)] == reach
+
+
+def _padding_layers(config: Config, rank: int) -> tuple[LayerSpecs, str]:
+    """The padding layer that Keras needs before the convolution, if any, and the convolution's own padding."""
+    if config["padding"] in ("valid", 0) or (not isinstance(config["padding"], str) and not any(config["padding"])):
+        return (), "valid"
+    if _says_same(config, rank):
+        return (), "same"
+    both_sides = tuple((pad, pad) for pad in ints(config["padding"], rank))
+    padding = both_sides[0] if rank == 1 else both_sides
+    return (LayerSpec(kind=f"keras.layers.ZeroPadding{rank}D", config={"padding": padding}),), "valid"
+
+
+def _to_keras(config: Config, *, rank: int) -> LayerSpecs:
+    before, padding = _padding_layers(config, rank)
+    keras = {
+        "kernel_size": ints(config["kernel_size"], rank),
+        "strides": ints(config["stride"], rank),
+        "padding": padding,
+        "dilation_rate": ints(config["dilation"], rank),
+        "use_bias": config["bias"],
+    }
+    if _is_depthwise(config) and rank < 3:
+        keras["depth_multiplier"] = config["out_channels"] // config["groups"]
+        return (*before, LayerSpec(kind=f"keras.layers.DepthwiseConv{rank}D", config=keras))
+    keras |= {"filters": config["out_channels"], "groups": config["groups"]}
+    return (*before, LayerSpec(kind=f"keras.layers.Conv{rank}D", config=keras))
+
+
+def _torch_padding(layers: LayerSpecs, kernel_size: tuple[int, ...], rank: int) -> tuple[int, ...] | str:
+    """Torch's padding, from a padding layer before the convolution or from the convolution's own."""
+    convolution = last(layers)
+    if len(layers) > 1:
+        both_sides = layers[0].config["padding"]
+        return (both_sides[0],) if rank == 1 else tuple(start for start, _ in both_sides)
+    if convolution.config.get("padding", "valid") == "valid":
+        return (0,) * rank
+    dilation = ints(convolution.config.get("dilation_rate", 1), rank)
+    reach = [step * (size - 1) for size, step in zip(kernel_size, dilation, strict=True)]
+    return "same" if any(total % 2 for total in reach) else tuple(total // 2 for total in reach)
+
+
+def _to_torch(layers: LayerSpecs, *, rank: int, depthwise: bool) -> LayerSpecs:
+    convolution = last(layers)
+    *kernel_size, inputs, outputs = shape_of(convolution, "kernel")
+    groups = inputs if depthwise else convolution.config.get("groups", 1)
+    config = {
+        "in_channels": inputs if depthwise else inputs * groups,
+        "out_channels": inputs * outputs if depthwise else outputs,
+        "kernel_size": tuple(kernel_size),
+        "stride": ints(convolution.config.get("strides", 1), rank),
+        "padding": _torch_padding(layers, tuple(kernel_size), rank),
+        "dilation": ints(convolution.config.get("dilation_rate", 1), rank),
+        "groups": groups,
+        "bias": convolution.config.get("use_bias", True),
+        "padding_mode": "zeros",
+    }
+    return (LayerSpec(kind=f"torch.nn.Conv{rank}d", config=config),)
+
+
+def _weights(config: Config, *, rank: int) -> tuple[WeightMapping, ...]:
+    axes = _SPATIAL[rank]
+    return (
+        WeightMapping(torch=("weight",), keras=("kernel",), transform=Axes(f"o i {axes} -> {axes} i o")),
+        WeightMapping(torch=("bias",), keras=("bias",), transform=Same()),
+    )
+
+
+def _depthwise_weights(config: Config, *, rank: int) -> tuple[WeightMapping, ...]:
+    axes = _SPATIAL[rank]
+    kernel = Axes(f"(c m) 1 {axes} -> {axes} c m", m=config["out_channels"] // config["groups"])
+    return (
+        WeightMapping(torch=("weight",), keras=("kernel",), transform=kernel),
+        WeightMapping(torch=("bias",), keras=("bias",), transform=Same()),
+    )
+
+
+def _sizes(rank: int) -> tuple[int, ...]:
+    """Spatial sizes that all differ; the first is even and the second odd."""
+    return (8, 11, 9)[:rank]
+
+
+def _examples(rank: int) -> tuple[Example, ...]:
+    kernel = (3, 2, 5)[:rank]
+    base = {"in_channels": 4, "out_channels": 6, "kernel_size": kernel}
+    configs: tuple[tuple[dict[str, object], bool], ...] = (
+        ({"stride": 2, "padding": (1, 1, 2)[:rank]}, True),
+        ({"kernel_size": (3, 5, 3)[:rank], "padding": (1, 2, 1)[:rank], "bias": False}, True),
+        ({"padding": "same", "kernel_size": (2, 3, 4)[:rank]}, True),
+        ({"padding": "same", "kernel_size": (3, 5, 3)[:rank]}, False),
+        ({"groups": 2, "dilation": (2, 1, 2)[:rank]}, True),
+        ({"kernel_size": (1, 1, 1)[:rank], "stride": (2, 3, 1)[:rank]}, True),
+    )
+    return tuple(
+        Example(config=base | options, inputs=((2, 4, *_sizes(rank)),), canonical=canonical)
+        for options, canonical in configs
+    )
+
+
+def _depthwise_examples(rank: int) -> tuple[Example, ...]:
+    base = {"in_channels": 3, "groups": 3, "kernel_size": (3, 2)[:rank]}
+    configs: tuple[dict[str, object], ...] = (
+        {"out_channels": 6, "padding": (1, 1)[:rank], "stride": 2},
+        {"out_channels": 3, "bias": False, "kernel_size": (3, 5)[:rank], "padding": (1, 2)[:rank]},
+        {"out_channels": 9, "dilation": 2},
+    )
+    return tuple(Example(config=base | options, inputs=((2, 3, *_sizes(rank)),)) for options in configs)
+
+
+for _rank in (1, 2, 3):
+    register(
+        Rule(
+            torch=f"torch.nn.Conv{_rank}d",
+            keras=f"keras.layers.Conv{_rank}D",
+            fields=_FIELDS,
+            applies=lambda config, rank=_rank: rank == 3 or not _is_depthwise(config),  # type: ignore[misc]
+            weights=partial(_weights, rank=_rank),
+            to_keras=partial(_to_keras, rank=_rank),
+            to_torch=partial(_to_torch, rank=_rank, depthwise=False),
+            layout="channels",
+            examples=_examples(_rank),
+            train=True,
+        )
+    )
+
+for _rank in (1, 2):
+    register(
+        Rule(
+            torch=f"torch.nn.Conv{_rank}d",
+            keras=f"keras.layers.DepthwiseConv{_rank}D",
+            fields=_FIELDS,
+            applies=_is_depthwise,
+            weights=partial(_depthwise_weights, rank=_rank),
+            to_keras=partial(_to_keras, rank=_rank),
+            to_torch=partial(_to_torch, rank=_rank, depthwise=True),
+            layout="channels",
+            aliases={"depthwise_kernel": "kernel"},
+            examples=_depthwise_examples(_rank),
+            train=True,
+        )
+    )
