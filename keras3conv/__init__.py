@@ -1,0 +1,68 @@
+"""Move a model between PyTorch and Keras 3, in either direction, and prove that nothing changed.
+
+    import keras3conv as k3c
+
+    plan = k3c.align(module, "model.h5")            # which tensor belongs where; print it, edit it, save it
+    k3c.transfer("model.h5", module, plan)          # all or nothing; the direction follows from the arguments
+    k3c.validate(module, "model.h5").raise_if_failed()
+
+The import costs next to nothing: what a function needs is imported when it is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from keras3conv.alignment import Alignment, Evidence, Ignored, Pair
+    from keras3conv.api import align, transfer, validate, view
+    from keras3conv.compare import Diff, compare
+    from keras3conv.errors import Keras3ConvError
+    from keras3conv.report import Report, Section
+    from keras3conv.rule import Example, LayerSpec, Rule, WeightMapping, register, rules
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Alignment",
+    "Diff",
+    "Evidence",
+    "Example",
+    "Ignored",
+    "Keras3ConvError",
+    "LayerSpec",
+    "Pair",
+    "Report",
+    "Rule",
+    "Section",
+    "WeightMapping",
+    "align",
+    "compare",
+    "register",
+    "rules",
+    "transfer",
+    "validate",
+    "view",
+]
+
+_HOMES = {
+    "alignment": ("Alignment", "Evidence", "Ignored", "Pair"),
+    "api": ("align", "transfer", "validate", "view"),
+    "compare": ("Diff", "compare"),
+    "errors": ("Keras3ConvError",),
+    "report": ("Report", "Section"),
+    "rule": ("Example", "LayerSpec", "Rule", "WeightMapping", "register", "rules"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'keras3conv' has no attribute {name!r}")
+    # From the module's namespace: a public function may have the name of a module (compare).
+    value = vars(import_module(f"keras3conv.{_HOME_OF[name]}"))[name]
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

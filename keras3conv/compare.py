@@ -5,6 +5,8 @@ against its own float64 run on the same input. A tolerance is never picked by ha
 """
 
 from dataclasses import dataclass
+from math import isfinite
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,12 +29,12 @@ class Diff:
 
     Attributes:
         count: How many elements there are.
-        differing: How many of them differ in any bit (two NaNs are one value, `-0.0` and `0.0` are two).
+        differing: How many of them differ as values (two NaNs are one value, `-0.0` and `0.0` are two).
         max_abs: The largest absolute difference; infinite where only one side is finite.
         max_rel: The largest absolute difference, relative to `scale`.
         max_ulp: The largest difference in units in the last place of `scale`, in the narrower dtype.
         scale: The largest absolute finite value of the expected array.
-        worst: The index of the largest absolute difference.
+        worst: The index of the largest absolute difference; of the first zero with another sign if that is all.
         nonfinite: How many elements of either side are NaN or infinite.
     """
 
@@ -47,7 +49,7 @@ class Diff:
 
     @property
     def identical(self) -> bool:
-        """Whether the arrays have the same bits."""
+        """Whether every element is the same value, to the last bit; `same_bits` compares dtypes and payloads too."""
         return self.differing == 0
 
     def __str__(self) -> str:
@@ -68,7 +70,7 @@ def compare(actual: Array, expected: Array) -> Diff:
         expected: The same shape; its largest value is the scale of relative differences.
 
     Raises:
-        InputError: The shapes differ (nothing is broadcast), or there is no element to compare.
+        InputError: The shapes differ (nothing is broadcast), there is no element to compare, or one is complex.
     """
     if actual.shape != expected.shape:
         raise InputError(f"cannot compare shape {actual.shape} with shape {expected.shape}")
@@ -76,11 +78,11 @@ def compare(actual: Array, expected: Array) -> Diff:
         raise InputError(f"cannot compare arrays without elements: both have shape {actual.shape}")
     wide_actual, wide_expected = _widen(actual), _widen(expected)
     finite = np.isfinite(wide_actual) & np.isfinite(wide_expected)
-    same = (wide_actual == wide_expected) & (np.signbit(wide_actual) == np.signbit(wide_expected))
-    same |= np.isnan(wide_actual) & np.isnan(wide_expected)
-    with np.errstate(invalid="ignore", over="ignore"):
-        distance = np.where(same, 0.0, np.where(finite, np.abs(wide_actual - wide_expected), np.inf))
-    worst = np.unravel_index(int(np.argmax(distance)), distance.shape)
+    same = _same_values(actual, expected, wide_actual, wide_expected)
+    distance = _distance(wide_actual, wide_expected, same, finite)
+    if _are_integers(actual, expected):
+        distance = np.where(same, 0.0, np.maximum(distance, 1.0))  # float64 cannot tell 2**53 and 2**53 + 1 apart
+    worst = np.unravel_index(int(np.argmax(distance if distance.any() else ~same)), distance.shape)
     max_abs = float(distance[worst])
     scale = float(np.max(np.abs(wide_expected), where=np.isfinite(wide_expected), initial=0.0))
     return Diff(
@@ -126,10 +128,12 @@ class Judgement:
 
     @property
     def passed(self) -> bool:
-        """Whether the deviation is noise; NaN never is."""
-        return self.deviation <= self.factor * self.floor
+        """Whether the deviation is noise. NaN and infinities prove nothing: not as a deviation, not as a floor."""
+        return isfinite(self.deviation) and isfinite(self.floor) and self.deviation <= self.factor * self.floor
 
     def __str__(self) -> str:
+        if not (isfinite(self.deviation) and isfinite(self.floor)):
+            return "values that are not finite: they prove nothing"
         if self.differing == 0:
             return "bit-identical"
         return f"{self.deviation:.2g}, {self.ratio:.2g} x the noise floor of {self.floor:.2g}"
@@ -149,26 +153,53 @@ def judge(actual: Array, source: Array, truth: Array) -> Judgement:
 
 
 def resolution(array: Array) -> float:
-    """The unit in the last place at 1.0, of the array's dtype; that of float32 for the extension types' sake is
-    never assumed: bfloat16 and float8 have their own."""
+    """The unit in the last place at 1.0, of the array's dtype: bfloat16 and float8 have their own, integers none."""
     dtype = array.dtype
     if dtype.kind == "f":
         return float(np.finfo(dtype).eps)
     if dtype.kind in "iub":
         return 0.0
-    import ml_dtypes  # an array of such a dtype exists only where ml_dtypes does
+    import ml_dtypes  # imported late: an array of such a dtype exists only where it was imported already
 
-    return float(ml_dtypes.finfo(dtype).eps)
+    limits: Any = ml_dtypes.finfo
+    return float(limits(dtype).eps)
 
 
 def _widen(array: Array) -> NDArray[np.float64]:
+    if array.dtype.kind == "c":
+        raise InputError(f"cannot compare {array.dtype} arrays: take the real and the imaginary part")
     return array.astype(np.float64)
 
 
+def _are_integers(actual: Array, expected: Array) -> bool:
+    return actual.dtype.kind in "iub" and expected.dtype.kind in "iub"
+
+
+def _same_values(
+    actual: Array, expected: Array, wide_actual: NDArray[np.float64], wide_expected: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Which elements are the same value: zeros with their sign, NaN whatever its payload."""
+    if _are_integers(actual, expected):
+        return np.asarray(actual == expected)
+    same = (wide_actual == wide_expected) & (np.signbit(wide_actual) == np.signbit(wide_expected))
+    return np.asarray(same | (np.isnan(wide_actual) & np.isnan(wide_expected)))
+
+
+def _distance(
+    actual: NDArray[np.float64],
+    expected: NDArray[np.float64],
+    same: NDArray[np.bool_],
+    finite: NDArray[np.bool_],
+) -> NDArray[np.float64]:
+    """How far apart the elements are; infinitely where they differ and only one is finite, or neither."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.where(same, 0.0, np.where(finite, np.abs(actual - expected), np.inf))
+
+
 def _ratio(value: float, unit: float) -> float:
-    if unit > 0:
-        return value / unit
-    return 0.0 if value == 0 else float("inf")
+    if value == 0:
+        return 0.0
+    return value / unit if unit > 0 and isfinite(value) else float("inf")
 
 
 def _or_infinite(diff: Diff) -> float:

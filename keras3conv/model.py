@@ -38,6 +38,11 @@ class TensorRef:
     storage: str = ""
     location: str = ""
 
+    @property
+    def is_seed(self) -> bool:
+        """Whether this is the state of a random generator: no weight, and in no weight file."""
+        return self.role.startswith("seed_generator_state")
+
 
 @dataclass(frozen=True, kw_only=True)
 class LayerView:
@@ -138,8 +143,11 @@ class ModelView:
 
     @property
     def fingerprint(self) -> str:
-        """A digest of names and shapes: a plan is for models with this fingerprint."""
-        lines = sorted(f"{tensor.path} {tensor.shape}" for tensor in self.tensors())
+        """A digest of names and shapes: a plan is for models with this fingerprint.
+
+        The states of random generators do not count: a live model has them, a file of its weights does not.
+        """
+        lines = sorted(f"{tensor.path} {tensor.shape}" for tensor in self.tensors() if not tensor.is_seed)
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 

@@ -8,6 +8,7 @@ import hashlib
 from base64 import b64encode
 from functools import cache
 from importlib.resources import files
+from math import isfinite
 from typing import TYPE_CHECKING
 
 from keras3conv.errors import MissingExtra, count
@@ -59,7 +60,7 @@ def _finalize(value: object) -> object:
 
 def _full(cell: object) -> str:
     """All digits of a float, for the reader who points at it; nothing for what is shown in full."""
-    return repr(cell) if isinstance(cell, float) and repr(cell) != f"{cell:.3g}" else ""
+    return repr(cell) if isinstance(cell, float) and isfinite(cell) and cell != float(show(cell)) else ""
 
 
 def _resource(name: str) -> str:

@@ -103,8 +103,11 @@ class _Scale:
             return _TOP
         if value == 0:
             return self.edge
-        share = (math.log10(value) - self.low) / (self.high - self.low)
-        return round(self.bottom - _SCALE * share, 1)
+        return self.height(math.log10(value))
+
+    def height(self, power: float) -> float:
+        """Where a power of ten stands; the power is taken, since the topmost one may be no float."""
+        return round(self.bottom - _SCALE * (power - self.low) / (self.high - self.low), 1)
 
 
 def draw(plot: Plot) -> Drawing:
@@ -123,7 +126,7 @@ def draw(plot: Plot) -> Drawing:
         right=WIDTH - _RIGHT,
         top=scale.top,
         bottom=scale.edge,
-        rows=tuple(Tick(place=scale.y(10.0**power), text=_power(power)) for power in range(high, low - 1, -step)),
+        rows=tuple(Tick(place=scale.height(power), text=_power(power)) for power in range(high, low - 1, -step)),
         columns=_columns(plot, scale, named),
         named=named,
         zero=scale.edge if scale.has_zero else None,

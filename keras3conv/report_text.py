@@ -30,7 +30,7 @@ def write(report: Report) -> str:
 
     stream = io.StringIO()
     render(report, Console(file=stream, width=WIDTH, color_system=None, force_terminal=False, force_jupyter=False))
-    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
+    return "\n".join(line.rstrip() for line in stream.getvalue().rstrip().split("\n"))
 
 
 def render(report: Report, console: "Console") -> None:
@@ -68,7 +68,7 @@ def _certificate(report: Report, console: "Console") -> "Grid":
 
     grid = Grid.grid(padding=(0, 2))
     grid.add_column(no_wrap=True)
-    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
     grid.add_column(overflow="fold")
     for section in report.sections:
         mark = f"  {GLYPHS[section.status]} {section.status}"

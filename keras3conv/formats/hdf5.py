@@ -71,15 +71,19 @@ class Tree:
 
 @contextmanager
 def opened(file: Any, where: str, mode: str = "r") -> Iterator["h5py.File"]:
-    """Opens a path or a file object; whatever h5py finds wrong is a `MalformedCheckpoint`."""
+    """Opens a path or a file object; whatever h5py finds wrong while it reads is a `MalformedCheckpoint`."""
     import h5py
 
+    if mode != "r":
+        with h5py.File(file, mode) as opened_file:
+            yield opened_file
+        return
     try:
         with h5py.File(file, mode) as opened_file:
             yield opened_file
     except BlockingIOError as error:
         raise FileError(f"{where} is being written by another program") from error
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError, UnicodeError, AttributeError) as error:
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise MalformedCheckpoint(f"{where} is no whole HDF5 file: {str(error)[:200]}") from error
 
 
@@ -152,7 +156,9 @@ def overwrite_datasets(file: "h5py.File", places: Mapping[str, TensorRef], read:
         if array.dtype.name == "bfloat16" and stored.kind == "V":
             array = array.view(stored)
         if node.shape != array.shape or stored.newbyteorder("=") != array.dtype:
-            raise FileError(f"{where}: {path!r} holds {stored} {node.shape}, {tensor.path} is {array.dtype} {array.shape}")
+            raise FileError(
+                f"{where}: {path!r} holds {stored} {node.shape}, {tensor.path} is {array.dtype} {array.shape}"
+            )
         node[...] = array
 
 
@@ -184,7 +190,7 @@ def _names(group: "h5py.Group", path: str, where: str) -> list[str]:
     import h5py
 
     names = []
-    for raw in group.id.links:
+    for raw in group.id:
         if group.id.links.get_info(raw).type != h5py.h5l.TYPE_HARD:
             raise UnsafeCheckpoint(f"{where}: {path}/{raw.decode('utf-8', 'replace')} is a link, not data")
         names.append(raw.decode("utf-8"))

@@ -77,7 +77,7 @@ def parse(config: Any, where: str) -> Architecture:
 
 
 def inner_layer(layer: LayerConfig, attribute: str) -> LayerConfig | None:
-    """The layer that a wrapper (TimeDistributed, Bidirectional, RNN) keeps in an attribute, if the file describes it."""
+    """The layer that a wrapper (TimeDistributed, Bidirectional, RNN) keeps in an attribute; None where unknown."""
     config = layer.config.get({"forward_layer": "layer"}.get(attribute, attribute))
     if not isinstance(config, dict) or not isinstance(config.get("config"), dict):
         return None
@@ -98,11 +98,11 @@ def _layer(entry: Any, where: str, depth: int) -> LayerConfig:
         children = tuple(_layer(child, where, depth - 1) for child in config["layers"])
     inbound = nodes if isinstance(nodes, list) else []
     registered = entry.get("registered_name")
-    custom = isinstance(registered, str) and ">" in registered and not isinstance(module, str)
+    custom = registered if isinstance(registered, str) and ">" in registered and not module else class_name
     return LayerConfig(
         name=name if isinstance(name, str) else "",
         class_name=class_name.rpartition(">")[2],
-        kind=qualified(registered if custom else class_name, module if isinstance(module, str) else ""),
+        kind=qualified(custom, module if isinstance(module, str) else ""),
         config=config,
         children=children,
         calls=tuple(_sources(node) for node in inbound),
@@ -210,8 +210,10 @@ def _ordered(model: LayerConfig) -> Iterator[LayerConfig]:
 
 
 def _needs(layer: LayerConfig, number: int, ranks: Mapping[Call, int]) -> set[int]:
-    """The ranks of the calls that a call takes from. The calls of an inner model are counted from its own making on,
-    so a number that is too high means the last one there is."""
+    """The ranks of the calls that a call takes from.
+
+    The calls of an inner model are counted from its own making on: a number that is too high means its last one.
+    """
     found = set()
     for name, source in layer.calls[number] if layer.calls else ():
         numbers = range(source, -1, -1)

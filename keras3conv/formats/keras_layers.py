@@ -101,7 +101,7 @@ def _view(layer: Found, shared: Mapping[str, str]) -> LayerView:
 
 
 def _with_parts(described: list[LayerView], parts: list[LayerView]) -> tuple[LayerView, ...]:
-    """Puts the layers that the architecture does not name (the cell of an LSTM) behind the one that they are part of."""
+    """Puts layers that the architecture does not name (the cell of an LSTM) behind the one that they are part of."""
     owners: dict[str, list[LayerView]] = {}
     known = {layer.path for layer in described}
     for part in parts:

@@ -65,7 +65,9 @@ _CHILDREN: dict[tuple[str, str], str] = {
 }
 """The class of the layer that a layer of Keras keeps in an attribute."""
 
-_WITHOUT_VARIABLES = """
+_WITHOUT_VARIABLES: list[str] = re.findall(
+    r"\w+",
+    """
 Activation ActivityRegularization Add AdditiveAttention AlphaDropout Attention Average AveragePooling1D AveragePooling2D
 AveragePooling3D AdaptiveAveragePooling1D AdaptiveAveragePooling2D AdaptiveAveragePooling3D AdaptiveMaxPooling1D
 AdaptiveMaxPooling2D AdaptiveMaxPooling3D Bidirectional CategoryEncoding CenterCrop Concatenate ConvLSTM1D ConvLSTM2D
@@ -76,7 +78,8 @@ MaxPooling3D Maximum MelSpectrogram Minimum MultiHeadAttention Multiply Permute 
 RandomCrop RandomFlip RandomRotation RandomTranslation RandomZoom RepeatVector Rescaling Reshape Resizing SimpleRNN
 Softmax SpatialDropout1D SpatialDropout2D SpatialDropout3D SpectralNormalization StackedRNNCells Subtract
 TimeDistributed UnitNormalization UpSampling1D UpSampling2D UpSampling3D ZeroPadding1D ZeroPadding2D ZeroPadding3D
-""".split()
+""",
+)
 
 _NOT_TRAINABLE = frozenset({"moving_mean", "moving_variance", "mean", "variance", "count", "seed_generator_state"})
 
@@ -133,6 +136,13 @@ def roles(name: str, shapes: Sequence[Shape], config: Mapping[str, Any] | None =
     else:
         known = _PARTIAL.get((name, count)) or _without_bias(known, count)
     return known if len(known) == count else tuple(str(number) for number in range(count))
+
+
+def creates(name: str, roles_found: Sequence[str]) -> bool:
+    """Whether a class creates variables with these names, and none that are missing cannot be switched off."""
+    known = _ROLES.get(name, ())
+    missing = set(known) - set(roles_found)
+    return bool(known) and set(roles_found) <= set(known) and missing <= set(_SWITCHES)
 
 
 def _without_bias(known: tuple[str, ...], count: int) -> tuple[str, ...]:

@@ -22,7 +22,8 @@ _MAX_AXES = 32
 _MAX_AXIS = 1 << 40
 _EXTENDED = frozenset({"bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu"})
 _NATIVE = frozenset(
-    "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 complex64 complex128".split()
+    {"bool", "complex64", "complex128", "float16", "float32", "float64"}
+    | {f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)}
 )
 
 
@@ -143,7 +144,8 @@ def dtype_named(name: str) -> np.dtype[Any]:
         raise FileError(f"dtype {name} cannot be stored in a file of weights")
     import ml_dtypes  # numpy alone has no such dtype
 
-    return np.dtype(getattr(ml_dtypes, name))
+    extended: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
+    return extended
 
 
 def _stamp(status: os.stat_result) -> tuple[int, int, int]:

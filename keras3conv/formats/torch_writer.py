@@ -56,7 +56,7 @@ class _Tensor:
         shape, strides = self.tensor.shape, [1]
         for size in reversed(shape[1:]):
             strides.insert(0, strides[0] * max(size, 1))
-        place = (self.storage, 0, shape, tuple(strides[: len(shape)]), False, OrderedDict())
+        place: tuple[Any, ...] = (self.storage, 0, shape, tuple(strides[: len(shape)]), False, OrderedDict())
         if self.tensor.dtype in _CLASSIC:
             return torch._utils._rebuild_tensor_v2, place
         return torch._utils._rebuild_tensor_v3, (*place, getattr(torch, self.tensor.dtype))
@@ -99,7 +99,7 @@ def write(path: Path, tensors: Sequence[TensorRef], read: Reader) -> None:
         _add(archive, "byteorder", b"little")
         for storage in storages.values():
             array = np.ascontiguousarray(read(storage.tensor.path))
-            _add(archive, f"data/{storage.key}", memoryview(array.reshape(-1).view(np.uint8)))
+            _add(archive, f"data/{storage.key}", array.reshape(-1).view(np.uint8).data)
         _add(archive, "version", b"3\n")
 
 

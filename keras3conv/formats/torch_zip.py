@@ -207,15 +207,17 @@ def _refs(source: Source, tensors: Mapping[str, "torch.Tensor"]) -> Iterator[Ten
             shape=tuple(tensor.shape),
             dtype=str(tensor.dtype).removeprefix("torch."),
             trainable=is_trainable(role),
-            storage=names[0] if len(names) > 1 else "",
+            storage=names[0] if len(names) > 1 and tensor.numel() else "",
             location=key,
         )
 
 
 def _view(tensor: "torch.Tensor") -> tuple[Any, ...]:
     """What two names must share to be one tensor: the storage and the place in it."""
+    storage = tensor.untyped_storage()
     return (
-        tensor.untyped_storage()._cdata,
+        # Without data there is no address to compare: the place in the archive says which storage it is.
+        getattr(storage, "_checkpoint_offset", storage.data_ptr() if tensor.device.type == "cpu" else id(tensor)),
         tensor.storage_offset(),
         tuple(tensor.shape),
         tensor.stride(),
@@ -255,7 +257,7 @@ def _locate(source: Source, key: str, tensor: "torch.Tensor", members: Mapping[i
     if tensor.numel() and (last + 1) * tensor.element_size() > storage.nbytes():
         raise MalformedCheckpoint(f"{source.path}: {key!r} reaches beyond its storage")
     dtype = str(tensor.dtype).removeprefix("torch.")
-    return Stored(member, dtype, tuple(tensor.shape), tensor.stride(), tensor.storage_offset())
+    return Stored(member, dtype, tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset()))
 
 
 def _read_stored(source: Source, path: str, stored: Mapping[str, Stored], verified: set[int]) -> Array:

@@ -5,6 +5,7 @@ Keras 3.9 and later. A `.keras` archive holds such a file beside the architectur
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -86,7 +87,9 @@ def find(file: "h5py.File", tree: hdf5.Tree, architecture: Architecture | None, 
 
 
 def write(path: Path, tensors: Sequence[TensorRef], read: Reader) -> None:
-    """Writes a file that `keras.Model.load_weights` takes; every tensor needs a `location`, as in "layers/dense/vars/0".
+    """Writes a file that `keras.Model.load_weights` takes.
+
+    Every tensor needs a `location`, as in "layers/dense/vars/0".
 
     States of seed generators without a location are left out: Keras does not save them either.
     """
@@ -178,11 +181,18 @@ def _class_name(node: Node, parent: Node | None, stored: str | None) -> str:
     inside = node.group.removeprefix(parent.group if parent else "").strip("/")
     if "/" in inside:
         return class_of(inside.rpartition("/")[2])
-    if parent is None or not parent.group:
+    if parent is None:
         return ""
     if parent.class_name == "Bidirectional" and stored:
         return class_of(re.sub("^(forward|backward)_", "", stored))
-    return child_class(parent.class_name, inside)
+    return child_class(parent.class_name, inside) or _class_by_name(node, stored)
+
+
+def _class_by_name(node: Node, stored: str | None) -> str:
+    """The class that Keras names such a layer after by default, if the number of its variables agrees."""
+    name = class_of(stored or "")
+    known = roles(name, [dataset.shape for dataset in node.datasets])
+    return name if not any(role.isdecimal() for role in known) else ""
 
 
 def _paths(nodes: Mapping[str, Node]) -> dict[str, str]:
@@ -192,18 +202,19 @@ def _paths(nodes: Mapping[str, Node]) -> dict[str, str]:
         if group:
             above = paths[_owner(group, nodes)]
             paths[group] = f"{above}/{node.name}".lstrip("/")
-    taken = list(paths.values())
-    return {group: path if taken.count(path) == 1 else group for group, path in paths.items()}
+    taken = Counter(paths.values())
+    return {group: path if taken[path] == 1 else group for group, path in paths.items()}
 
 
 def _found(node: Node, path: str) -> Found:
     shapes = [dataset.shape for dataset in node.datasets]
     config = node.config.config if node.config else None
     kind = node.config.kind if node.config else qualified(node.class_name)
-    return Found(path=path, datasets=node.datasets, roles=roles(node.class_name, shapes, config), kind=kind)
+    known = node.class_name if kind.startswith("keras.") else ""
+    return Found(path=path, datasets=node.datasets, roles=roles(known, shapes, config), kind=kind)
 
 
 def _natural(path: str) -> tuple[Any, ...]:
     """Sorts "layers/dense_2" before "layers/dense_10"; HDF5 sorts names as text."""
     pieces: Iterator[str] = (piece for part in path.split("/") for piece in re.split(r"_?(\d+)$", part))
-    return tuple((0, int(piece), "") if piece.isdigit() else (1, 0, piece) for piece in pieces)
+    return tuple((0, int(piece), "") if piece.isdecimal() else (1, 0, piece) for piece in pieces)

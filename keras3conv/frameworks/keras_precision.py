@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import keras
+from keras.src.backend.common import dtypes
 
 from keras3conv.frameworks.keras_tree import named_layers, variables_of
 
@@ -22,14 +23,14 @@ def float64_mode(model: keras.layers.Layer) -> Iterator[None]:
         variables = {id(variable): variable for layer in layers for _, variable in variables_of(layer)}
         values = [(variable, variable._value, variable._dtype) for variable in variables.values()]
         tensors = [tensor for layer in layers for tensor in _symbolic_inputs(layer)]
-        dtypes = [(tensor, tensor.dtype) for tensor in tensors]
+        input_dtypes = [(tensor, tensor.dtype) for tensor in tensors]
         try:
             for layer in layers:
                 layer._dtype_policy = keras.dtype_policies.DTypePolicy("float64")
             for variable, value, dtype in values:
                 if _is_float(dtype):
                     _replace(variable, _cast(value), "float64")
-            for tensor, dtype in dtypes:
+            for tensor, dtype in input_dtypes:
                 if _is_float(str(dtype)):
                     _set_dtype(tensor, "float64")
             yield
@@ -38,7 +39,7 @@ def float64_mode(model: keras.layers.Layer) -> Iterator[None]:
                 layer._dtype_policy = policy
             for variable, value, dtype in values:
                 _replace(variable, value, dtype)
-            for tensor, dtype in dtypes:
+            for tensor, dtype in input_dtypes:
                 _set_dtype(tensor, dtype)
 
 
@@ -69,14 +70,25 @@ def precise() -> Iterator[None]:
 
 @contextmanager
 def _wide_numbers() -> Iterator[None]:
-    """JAX makes float32 of every float64 unless it is told otherwise."""
-    if keras.backend.backend() == "jax":
-        import jax
+    """Lets float64 be float64 for a while.
 
-        with jax.enable_x64(True):
+    Keras' type promotion turns it into float32 (as JAX does unless it is told otherwise), so that a
+    BatchNormalization would compute in float32 whatever its policy says.
+    """
+    narrowing, floatx = dtypes.BIT64_TO_BIT32_DTYPE["float64"], keras.config.floatx()
+    dtypes.BIT64_TO_BIT32_DTYPE["float64"] = "float64"
+    keras.config.set_floatx("float64")
+    try:
+        if keras.backend.backend() == "jax":
+            import jax
+
+            with jax.enable_x64(True):
+                yield
+        else:
             yield
-    else:
-        yield
+    finally:
+        dtypes.BIT64_TO_BIT32_DTYPE["float64"] = narrowing
+        keras.config.set_floatx(floatx)
 
 
 def _symbolic_inputs(layer: keras.layers.Layer) -> list[Any]:

@@ -5,6 +5,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -13,7 +14,7 @@ import numpy as np
 from keras3conv.errors import ModelError, Problem, lay_out
 from keras3conv.frameworks.keras_precision import float64_mode, precise
 from keras3conv.frameworks.keras_tree import locations, named_layers, variables_of
-from keras3conv.frameworks.record import Call, Recording, flatten, plain
+from keras3conv.frameworks.record import Call, Flattened, Recording, flatten, plain
 from keras3conv.model import InputSpec, LayerView, ModelView, TensorRef
 from keras3conv.transforms import Array
 
@@ -139,7 +140,7 @@ def run(
             raise _call_error(model, stack, inputs, error) from error
     return Recording(
         calls=tuple(sorted(calls, key=lambda call: call.place)),
-        outputs={name: np.array(to_numpy(value)) for name, value in flatten(outputs, keras.ops.is_tensor)},
+        outputs={name: _copy(value) for name, value in flatten(outputs, keras.ops.is_tensor)},
     )
 
 
@@ -231,18 +232,28 @@ def _intercepted(
     paths = {id(layer): path for path, layer in named_layers(model)}
     original = keras.layers.Layer.__call__
     counter = iter(range(1 << 62))
+    flattened = Flattened()
 
     def intercept(self: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
         path = paths.get(id(self))
         if path is None:
             return original(self, *args, **kwargs)
-        place, kept = next(counter), _arrays((args, kwargs)) if record(path) else ()
-        stack.append(path)
-        output = original(self, *args, **kwargs)
-        stack.pop()
-        calls.append(
-            Call(path=path, place=place, inputs=kept, outputs=_arrays(output) if record(path) else ())
+        tensors = [tensor for _, tensor in flatten((args, kwargs), keras.ops.is_tensor)]
+        call = Call(
+            path=path,
+            place=next(counter),
+            inputs=tuple(map(_copy, tensors)) if record(path) else (),
+            shapes=tuple(tuple(tensor.shape) for tensor in tensors),
+            flattened=flattened.shape(tensors[0]) if tensors else None,
         )
+        stack.append(path)
+        with _activation_watched(self, record(path)) as seen:
+            output = original(self, *args, **kwargs)
+        stack.pop()
+        if tensors and not self.weights:
+            flattened.note(tensors[0], output)
+        kept = _arrays(output) if record(path) else ()
+        calls.append(replace(call, outputs=kept, before_activation=seen[0] if len(seen) == 1 else None))
         return output
 
     keras.layers.Layer.__call__ = intercept
@@ -252,9 +263,33 @@ def _intercepted(
         keras.layers.Layer.__call__ = original
 
 
+@contextmanager
+def _activation_watched(layer: keras.layers.Layer, wanted: bool) -> Iterator[list[Array]]:
+    """What goes into the activation that a Dense or a convolution has inside; torch has it in a module of its own."""
+    seen: list[Array] = []
+    activation = layer.__dict__.get("activation")
+    if not wanted or not callable(activation) or activation is keras.activations.linear or not layer.weights:
+        yield seen
+        return
+
+    def watched(value: Any, *args: Any, **kwargs: Any) -> Any:
+        seen.append(_copy(value))
+        return activation(value, *args, **kwargs)
+
+    layer.__dict__["activation"] = watched
+    try:
+        yield seen
+    finally:
+        layer.__dict__["activation"] = activation
+
+
 def _arrays(value: object) -> tuple[Array, ...]:
-    # Copies: on the torch backend an array shares the memory of its tensor.
-    return tuple(np.array(to_numpy(tensor)) for _, tensor in flatten(value, keras.ops.is_tensor))
+    return tuple(_copy(tensor) for _, tensor in flatten(value, keras.ops.is_tensor))
+
+
+def _copy(tensor: Any) -> Array:
+    """A copy: on the torch backend an array shares the memory of its tensor."""
+    return np.array(to_numpy(tensor))
 
 
 def _call_error(model: keras.layers.Layer, stack: list[str], inputs: object, error: Exception) -> ModelError:

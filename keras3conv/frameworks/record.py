@@ -1,10 +1,12 @@
 """What is recorded of a run of a model: which layers ran, in which order, what went in and what came out."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Any
 
-from keras3conv.transforms import Array
+from keras3conv.model import ModelView
+from keras3conv.transforms import Array, Shape
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,12 +18,18 @@ class Call:
         place: When its call began, counted over all layers of the model.
         inputs: The arrays that it was called with, positional ones first.
         outputs: The arrays that it returned.
+        shapes: The shapes of what it was called with; kept for every call.
+        flattened: The shape, without the batch axis, of what was flattened into its first input, if it was.
+        before_activation: What went into the layer's own activation, where it has one.
     """
 
     path: str
     place: int
     inputs: tuple[Array, ...] = ()
     outputs: tuple[Array, ...] = ()
+    shapes: tuple[Shape, ...] = ()
+    flattened: Shape | None = None
+    before_activation: Array | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +57,50 @@ class Recording:
             cached = {path: tuple(calls) for path, calls in index.items()}
             object.__setattr__(self, "_index", cached)
         return cached
+
+
+def traced(view: ModelView, recording: Recording) -> ModelView:
+    """The view with what a run told: when each layer runs, on which shapes, and whether its input was flattened."""
+    layers = []
+    for layer in view.layers:
+        calls = recording.of(layer.path)
+        first = calls[0] if calls else None
+        layers.append(
+            replace(
+                layer,
+                calls=tuple(call.place for call in calls),
+                inputs=first.shapes if first else None,
+                flattened=first.flattened if first else None,
+            )
+        )
+    return replace(view, layers=tuple(layers))
+
+
+class Flattened:
+    """Follows what was flattened: from the tensor that had more than two axes to the layer that is given two."""
+
+    def __init__(self) -> None:
+        self._shapes: dict[int, Shape] = {}
+        self._alive: list[object] = []
+
+    def note(self, source: Any, result: Any) -> None:
+        """Takes note that `result` was made of `source`, by a reshape or element by element."""
+        given, made = _shape(source), _shape(result)
+        if given is None or made is None or len(made) != 2 or given[0] != made[0]:
+            return
+        origin = given[1:] if len(given) > 2 and prod(given) == prod(made) else self.shape(source)
+        if origin is not None and prod(origin) == made[1]:
+            self._shapes[id(result)] = origin
+            self._alive.append(result)  # an id is free again when its object is gone
+
+    def shape(self, tensor: Any) -> Shape | None:
+        """What was flattened into this tensor, without the batch axis; None if nothing was."""
+        return self._shapes.get(id(tensor))
+
+
+def _shape(value: Any) -> Shape | None:
+    shape = getattr(value, "shape", None)
+    return None if shape is None else tuple(int(size) for size in shape)
 
 
 def flatten(value: Any, is_leaf: Callable[[Any], bool], prefix: str = "") -> Iterator[tuple[str, Any]]:

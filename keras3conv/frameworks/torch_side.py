@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from keras3conv.errors import InputError, ModelError, Problem, lay_out
-from keras3conv.frameworks.record import Call, Recording, flatten, plain
+from keras3conv.frameworks.record import Call, Flattened, Recording, flatten, plain
 from keras3conv.model import LayerView, ModelView, TensorRef
 from keras3conv.transforms import Array
 
@@ -280,25 +282,51 @@ def _substitutes(module: nn.Module, values: Mapping[str, Array], *, float64: boo
     return substitutes
 
 
+_MIXES_FEATURES = frozenset({"linear", "matmul", "__matmul__", "mm", "addmm", "einsum", "bilinear", "cdist"})
+"""After these a feature is no longer one of the values that were flattened."""
+
+
+class _FollowFlattening(TorchFunctionMode):
+    """Notes every reshape, and what is done element by element to its result."""
+
+    def __init__(self, flattened: Flattened) -> None:
+        super().__init__()
+        self.flattened = flattened
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if args and isinstance(result, torch.Tensor) and result.ndim == 2 and isinstance(args[0], torch.Tensor):
+            if getattr(func, "__name__", "") not in _MIXES_FEATURES:
+                self.flattened.note(args[0], result)
+        return result
+
+
 @contextmanager
 def _hooks(module: nn.Module, calls: list[Call], stack: list[str], record: Callable[[str], bool]) -> Iterator[None]:
     """Records every call of every module inside `module` into `calls`; `stack` is where an exception came from."""
     handles = []
     counter = iter(range(1 << 62))
+    flattened = Flattened()
 
     def watch(path: str, child: nn.Module) -> None:
-        open_calls: list[tuple[int, tuple[Array, ...]]] = []
+        open_calls: list[Call] = []
 
         def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             stack.append(path)
-            kept = _arrays((args, kwargs)) if record(path) else ()
-            open_calls.append((next(counter), kept))
+            tensors = [tensor for _, tensor in flatten((args, kwargs), _is_tensor)]
+            open_calls.append(
+                Call(
+                    path=path,
+                    place=next(counter),
+                    inputs=tuple(map(_copy, tensors)) if record(path) else (),
+                    shapes=tuple(tuple(tensor.shape) for tensor in tensors),
+                    flattened=flattened.shape(tensors[0]) if tensors else None,
+                )
+            )
 
         def after(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: object) -> None:
             stack.pop()
-            place, kept = open_calls.pop()
-            outputs = _arrays(output) if record(path) else ()
-            calls.append(Call(path=path, place=place, inputs=kept, outputs=outputs))
+            calls.append(replace(open_calls.pop(), outputs=_arrays(output) if record(path) else ()))
 
         handles.append(child.register_forward_pre_hook(before, with_kwargs=True))
         handles.append(child.register_forward_hook(after, with_kwargs=True))
@@ -306,7 +334,8 @@ def _hooks(module: nn.Module, calls: list[Call], stack: list[str], record: Calla
     try:
         for path, child in module.named_modules():
             watch(path, child)
-        yield
+        with _FollowFlattening(flattened):
+            yield
     finally:
         for handle in handles:
             handle.remove()

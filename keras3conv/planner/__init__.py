@@ -6,7 +6,7 @@ Every pair says which evidence decided it. What stays ambiguous is reported with
 from collections.abc import Iterable
 
 from keras3conv.alignment import Alignment, Ignored, Pair
-from keras3conv.model import LayerView, ModelView, TensorRef
+from keras3conv.model import LayerView, ModelView
 from keras3conv.planner.hints import Hints, hinted_pairs
 from keras3conv.planner.matching import match_groups
 from keras3conv.planner.structure import Fits, fitting, ignored_tensors
@@ -59,10 +59,5 @@ def _ignored(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Itera
     """The tensors that rules declare to have no counterpart, and the states of random generators."""
     yield from ignored_tensors(torch, {name: pair for pair in pairs for name in pair.torch.split(" + ")})
     for tensor in keras.tensors():
-        if is_seed(tensor):
+        if tensor.is_seed:
             yield Ignored(side="keras", path=tensor.path, reason="the state of a random generator")
-
-
-def is_seed(tensor: TensorRef) -> bool:
-    """Whether a Keras variable is the state of a random generator: no weight, and in no weight file."""
-    return tensor.role.startswith("seed_generator_state")

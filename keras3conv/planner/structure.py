@@ -182,7 +182,7 @@ def _keras_shapes(rule: Rule, layer: LayerView) -> dict[str, Shape]:
     return {
         rule.aliases.get(tensor.role, tensor.role): tensor.shape
         for tensor in layer.tensors
-        if not tensor.role.startswith("seed_generator_state")
+        if not tensor.is_seed
     }
 
 

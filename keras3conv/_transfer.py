@@ -1,0 +1,144 @@
+"""The only place that moves weights: view both sides, check the plan, stage everything, then write.
+
+The underscore: a module must not shadow the public function of the same name.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from keras3conv.alignment import Alignment, tensors_by_path
+from keras3conv.errors import Problem, TransferError, count, lay_out
+from keras3conv.model import ModelView, Side, TensorRef
+from keras3conv.rule import WeightMapping
+from keras3conv.transforms import Array, Transform
+
+
+@dataclass(frozen=True, kw_only=True)
+class Staging:
+    """Everything that a transfer will write, checked; the values are made one mapping at a time when they are read.
+
+    Attributes:
+        plan: The checked plan.
+        source: The side that is read.
+        target: Names, shapes and dtypes of the side that is written.
+        cast: Whether a value may lose precision to fit the target's dtype.
+    """
+
+    plan: Alignment
+    source: ModelView
+    target: ModelView
+    cast: bool = False
+
+    @cached_property
+    def _mapping_of(self) -> dict[str, WeightMapping]:
+        return {path: mapping for mapping in self.plan.mappings for path in getattr(mapping, self.target.side)}
+
+    @cached_property
+    def _wanted(self) -> dict[str, TensorRef]:
+        return tensors_by_path(self.target)
+
+    @cached_property
+    def _names_of_ties(self) -> dict[str, str]:
+        """For every storage that is written, the name under which the plan has it."""
+        return {tensor.storage: tensor.path for tensor in self.target.tensors() if tensor.path in self._mapping_of}
+
+    def has(self, tensor: TensorRef) -> bool:
+        """Whether a tensor of the target is written, under its own name or one that it is tied to."""
+        return tensor.path in self._mapping_of or (bool(tensor.storage) and tensor.storage in self._names_of_ties)
+
+    @cached_property
+    def paths(self) -> tuple[str, ...]:
+        """The tensors that will be written, in the target's order."""
+        return tuple(tensor.path for tensor in self.target.tensors() if tensor.path in self._mapping_of)
+
+    def values(self) -> Iterator[tuple[str, Array]]:
+        """Every tensor of the target with its new value; each mapping is read and transformed once.
+
+        Raises:
+            TransferError: A value would lose precision, or is not of the planned shape.
+        """
+        for mapping in self.plan.mappings:
+            yield from self._apply(mapping).items()
+
+    def read(self, path: str) -> Array:
+        """The new value of one tensor of the target; a tied name reads what it is tied to."""
+        if path not in self._mapping_of:
+            path = self._names_of_ties[self._wanted[path].storage]
+        return self._apply(self._mapping_of[path])[path]
+
+    def _apply(self, mapping: WeightMapping) -> dict[str, Array]:
+        side = self.target.side
+        arrays = tuple(self.source.read(path) for path in getattr(mapping, self.source.side))
+        results = direction(mapping, side)(arrays)
+        made = dict(zip(getattr(mapping, side), results, strict=True))
+        return {path: self._fitted(path, array, mapping) for path, array in made.items()}
+
+    def _fitted(self, path: str, array: Array, mapping: WeightMapping) -> Array:
+        wanted = self._wanted[path]
+        if array.shape != wanted.shape:
+            fact = f"{', '.join(getattr(mapping, self.source.side))} becomes {array.shape}; {path} is {wanted.shape}"
+            raise self._refused(path, fact)
+        dtype = _dtype(wanted.dtype)
+        if array.dtype == dtype:
+            return array
+        if not self.cast and not np.can_cast(array.dtype, dtype, "safe"):
+            fact = f"{array.dtype.name} does not fit {wanted.dtype} without loss"
+            raise self._refused(path, fact, ("transfer(..., cast=True)",))
+        return array.astype(dtype)
+
+    def _refused(self, path: str, fact: str, fixes: tuple[str, ...] = ()) -> TransferError:
+        problem = Problem(**{self.target.side: path}, fact=fact, fixes=fixes)
+        return TransferError(lay_out(f"nothing was transferred from {self.source.title} to {self.target.title}", [problem]))
+
+
+def direction(mapping: WeightMapping, to: Side) -> Transform:
+    """The transform of a mapping towards a side."""
+    return mapping.transform if to == "keras" else mapping.transform.inverse
+
+
+def stage(plan: Alignment, source: ModelView, target: ModelView, *, cast: bool = False) -> Staging:
+    """Checks that a plan is complete and for these two models, and prepares the transfer. Nothing is read yet.
+
+    Raises:
+        AlignmentError: The plan has problems.
+        TransferError: The plan is for other models.
+    """
+    plan.check()
+    for view, planned in ((source, _side(plan, source.side)), (target, _side(plan, target.side))):
+        if view.fingerprint != planned.fingerprint:
+            problems = list(_differences(planned, view))
+            what = f"the plan is for {planned.title}, and {view.title} is another model"
+            raise TransferError(lay_out(f"{what} ({count(len(problems), 'difference')})", problems))
+    return Staging(plan=plan, source=source, target=target, cast=cast)
+
+
+def _side(plan: Alignment, side: Side) -> ModelView:
+    return plan.torch if side == "torch" else plan.keras
+
+
+def _differences(planned: ModelView, found: ModelView) -> Iterator[Problem]:
+    before, now = _shapes(planned), _shapes(found)
+    side = found.side
+    for path in before.keys() - now.keys():
+        yield Problem(**{side: path}, fact=f"{before[path]} is in the plan, and not in the model")
+    for path in now.keys() - before.keys():
+        yield Problem(**{side: path}, fact=f"{now[path]} is in the model, and not in the plan")
+    for path in before.keys() & now.keys():
+        if before[path] != now[path]:
+            yield Problem(**{side: path}, fact=f"is {now[path]}; the plan has {before[path]}")
+
+
+def _shapes(view: ModelView) -> Mapping[str, tuple[int, ...]]:
+    return {tensor.path: tensor.shape for tensor in view.tensors() if not tensor.is_seed}
+
+
+def _dtype(name: str) -> np.dtype[np.generic]:
+    try:
+        return np.dtype(name)
+    except TypeError:
+        import ml_dtypes  # a dtype that numpy does not know is one of its extensions: bfloat16, float8
+
+        return np.dtype(getattr(ml_dtypes, name))

@@ -1,0 +1,194 @@
+"""The public functions: each side is a live model or the path of a file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from keras3conv.alignment import Alignment
+from keras3conv.errors import InputError
+from keras3conv.frameworks.detect import side_and_form
+from keras3conv.frameworks.inputs import Inputs, both_inputs
+from keras3conv.model import ModelView
+from keras3conv.planner import Hints
+from keras3conv.planner import plan as make_plan
+from keras3conv.report import Report
+
+Model = Any
+"""A torch module, a Keras model, or the path of a file."""
+
+Views = tuple[ModelView, ModelView]
+"""The torch side and the Keras side."""
+
+
+def align(
+    torch: Model, keras: Model, *, inputs: Any = None, keras_inputs: Any = None, hints: Hints = None
+) -> Alignment:
+    """Finds which tensor of one model belongs where in the other.
+
+    Live models are run once, to see which layer runs when.
+
+    Args:
+        torch: A torch module, or the path of a checkpoint (.pt, .pth, .safetensors).
+        keras: A Keras model, or the path of a file (.keras, .weights.h5, .h5 of Keras 2 or 3).
+        inputs: What the torch module is called with: a tensor or array, a tuple of positional arguments, or a dict of
+            keywords. Without it random inputs are made from the Keras side's input specification.
+        keras_inputs: What the Keras model is called with, where that cannot be derived from `inputs` by layout.
+        hints: Layers that you know to belong together: a dict of paths, a list of (regular expression, replacement),
+            or a callable.
+
+    Returns:
+        A plan; print it, edit it, save it. `plan.check()` raises if a tensor has no place.
+
+    Raises:
+        InputError: The arguments are not a torch side and a Keras side, or the inputs do not fit.
+        FileError: A file cannot be read.
+        AlignmentError: A hint does not fit.
+
+    Example:
+        >>> plan = k3c.align(module, "model.h5")
+        >>> plan.check()
+    """
+    check_sides(torch, keras)
+    views = view(torch), view(keras)
+    if _can_run(torch, keras, views[1], inputs):
+        views = traced_views(torch, keras, views, both_given(*views, inputs, keras_inputs))
+    return make_plan(*views, hints)
+
+
+def transfer(
+    source: Model,
+    target: Model,
+    plan: Alignment,
+    *,
+    out: str | Path | Sequence[str | Path] = (),
+    overwrite: bool = False,
+    cast: bool = False,
+) -> Report:
+    """Moves the weights of one model into another, or into a file. All or nothing.
+
+    The direction follows from the arguments. After a failure, or an interrupt, the target is as it was.
+
+    Args:
+        source: What the weights are read from: a live model or a file of either side.
+        target: What they are written to: a live model of the other side, or a path to write.
+        plan: Which tensor belongs where, from `align`.
+        out: Files to write as well: the target with its new weights.
+        overwrite: Whether files that exist are replaced.
+        cast: Whether values may lose precision where the target's dtype is narrower.
+
+    Returns:
+        What was moved; every written file with its size, sha256 and md5.
+
+    Raises:
+        AlignmentError: The plan has problems.
+        TransferError: The plan is for other models, or a value does not fit.
+        FileError: A file cannot be read, or exists already.
+    """
+    from keras3conv import api_transfer
+
+    return api_transfer.transfer(source, target, plan, out=_paths(out), overwrite=overwrite, cast=cast)
+
+
+def validate(
+    torch: Model,
+    keras: Model,
+    *,
+    inputs: Any = None,
+    keras_inputs: Any = None,
+    alignment: Alignment | None = None,
+    onnx: bool = False,
+    backends: Sequence[str] | None = None,
+) -> Report:
+    """Proves that two models are the same, or says where and why they are not.
+
+    Args:
+        torch: A torch module; or a file, of which only the weights can be judged.
+        keras: A Keras model, or a file that holds one; of a file of weights only the weights can be judged.
+        inputs: What the torch module is called with; see `align`.
+        keras_inputs: What the Keras model is called with; see `align`.
+        alignment: The plan, if there is one already.
+        onnx: Whether both sides are also exported to ONNX and compared in onnxruntime.
+        backends: Keras backends to run the model on as well.
+
+    Returns:
+        A certificate: `report.ok`, `report.raise_if_failed()`, `print(report)`, `report.save("report.html")`.
+
+    Raises:
+        InputError: The arguments are not a torch side and a Keras side, or the inputs do not fit.
+        ModelError: A model cannot be run.
+    """
+    from keras3conv import api_validate
+
+    return api_validate.validate(
+        torch, keras, inputs=inputs, keras_inputs=keras_inputs, plan=alignment, onnx=onnx, backends=backends
+    )
+
+
+def view(model: Model) -> ModelView:
+    """Views a live model or a file as named tensors.
+
+    Args:
+        model: A torch module, a Keras model, or the path of a file.
+
+    Raises:
+        InputError: It is neither.
+        FileError: The file cannot be read.
+    """
+    side, form = side_and_form(model)
+    if form == "file":
+        from keras3conv import formats
+
+        return formats.read(Path(model))
+    if side == "torch":
+        from keras3conv.frameworks import torch_side
+
+        return torch_side.view(model)
+    from keras3conv.frameworks import keras_side
+
+    return keras_side.view(model)
+
+
+def check_sides(torch: Model, keras: Model) -> None:
+    """Raises `InputError` unless the arguments are a torch side and a Keras side, in this order."""
+    sides = side_and_form(torch, "torch")[0], side_and_form(keras, "keras")[0]
+    if sides == ("keras", "torch"):
+        raise InputError("the arguments are the wrong way round: the torch side comes first, then the Keras side")
+    if sides != ("torch", "keras"):
+        raise InputError(f"both arguments are {sides[0]} models: one of each framework is needed")
+
+
+def both_given(torch: ModelView, keras: ModelView, inputs: Any, keras_inputs: Any) -> Inputs:
+    """The inputs of both sides; raises `InputError` where they are neither given nor can be made."""
+    arrays = None
+    if inputs is not None:
+        from keras3conv.frameworks import torch_side
+
+        arrays = torch_side.input_arrays(inputs)
+    return both_inputs(torch, keras, inputs, keras_inputs, arrays)
+
+
+def traced_views(torch: Model, keras: Model, views: Views, given: Inputs) -> Views:
+    """The views, with what a run of the live sides tells: which layer runs when."""
+    from keras3conv.frameworks.record import traced
+
+    torch_view, keras_view = views
+    if side_and_form(torch)[1] == "live":
+        from keras3conv.frameworks import torch_side
+
+        torch_view = traced(torch_view, torch_side.run(torch, given.torch))
+    if side_and_form(keras)[1] == "live":
+        from keras3conv.frameworks import keras_side
+
+        keras_view = traced(keras_view, keras_side.run(keras, given.keras))
+    return torch_view, keras_view
+
+
+def _can_run(torch: Model, keras: Model, keras_view: ModelView, inputs: Any) -> bool:
+    """Whether a side is live, and there are inputs or they can be made up from the Keras side's specification."""
+    specs = keras_view.input_specs
+    can_make = bool(specs) and all(None not in spec.shape[1:] for spec in specs)
+    return "live" in (side_and_form(torch)[1], side_and_form(keras)[1]) and (inputs is not None or can_make)
+
+
+def _paths(out: str | Path | Sequence[str | Path]) -> tuple[Path, ...]:
+    return (Path(out),) if isinstance(out, str | Path) else tuple(map(Path, out))

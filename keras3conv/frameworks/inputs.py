@@ -1,0 +1,127 @@
+"""The inputs of both sides: given, derived by layout, or made from the model's own input specification."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from keras3conv.errors import InputError
+from keras3conv.frameworks.layout import channels_first, channels_last, moved
+from keras3conv.model import InputSpec, ModelView
+from keras3conv.transforms import Array
+
+SEED = 20240229
+BATCH = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What the two sides are called with.
+
+    Attributes:
+        torch: A tensor or array, a tuple of positional arguments, or a dict of keywords.
+        keras: An array, a list, or a dict by name.
+        note: Where they come from, for the report.
+    """
+
+    torch: Any
+    keras: Any
+    note: str
+
+
+def both_inputs(
+    torch: ModelView, keras: ModelView, inputs: Any, keras_inputs: Any, arrays: Mapping[str, Array] | None
+) -> Inputs:
+    """The inputs of both sides.
+
+    Args:
+        torch: The torch side, for the layouts of its layers.
+        keras: The Keras side, for its input specification.
+        inputs: What the user gave for the torch side, or None.
+        keras_inputs: What the user gave for the Keras side, or None.
+        arrays: The arrays in `inputs`, by name, where it was given.
+
+    Raises:
+        InputError: The inputs are not given and cannot be made, or the Keras ones cannot be derived.
+    """
+    if inputs is None and keras_inputs is None:
+        made = [_random(spec, keras) for spec in _specs_to_fill(keras)]
+        torch_made = [_torch_layout(array, torch) for array in made]
+        return Inputs(
+            torch=tuple(torch_made),
+            keras=made[0] if len(made) == 1 else made,
+            note=f"random inputs of shape {', '.join(str(array.shape) for array in torch_made)}, seed {SEED}, "
+            "made from the Keras model's input specification",
+        )
+    if inputs is None:
+        raise InputError("keras_inputs is given without inputs: give what the torch module is called with, too")
+    if keras_inputs is not None:
+        return Inputs(torch=inputs, keras=keras_inputs, note="inputs given for both sides")
+    derived = _derive(arrays or {}, keras.input_specs)
+    return Inputs(torch=inputs, keras=derived, note="inputs given; the Keras ones derived from them by layout")
+
+
+def _specs_to_fill(keras: ModelView) -> Sequence[InputSpec]:
+    if not keras.input_specs:
+        raise InputError(
+            f"{keras.title} does not say what it is called with: give inputs=..., what the torch module is called with"
+        )
+    for spec in keras.input_specs:
+        if None in spec.shape[1:]:
+            raise InputError(
+                f"{keras.title} takes an input of shape {spec.shape} with free sizes: give inputs=..., "
+                "what the torch module is called with"
+            )
+    return keras.input_specs
+
+
+def _random(spec: InputSpec, keras: ModelView) -> Array:
+    generator = np.random.default_rng(SEED)
+    shape = (BATCH, *(int(size or 1) for size in spec.shape[1:]))
+    if spec.dtype.startswith("float") or spec.dtype == "bfloat16":
+        return generator.standard_normal(shape).astype(np.float32)
+    if spec.dtype == "bool":
+        return np.ones(shape, dtype=bool)
+    rows = [tensor.shape[0] for layer in keras.layers for tensor in layer.tensors if tensor.role == "embeddings"]
+    return generator.integers(0, min(rows, default=2), shape).astype(spec.dtype)
+
+
+def _torch_layout(array: Array, torch: ModelView) -> Array:
+    """Images get their channels second; sequences only where torch's layers are one-dimensional convolutions."""
+    one_dimensional = any(kind.endswith(("Conv1d", "Pool1d")) for layer in torch.layers for kind in layer.kinds)
+    if array.ndim >= 4 or (array.ndim == 3 and one_dimensional):
+        return np.ascontiguousarray(channels_first(array))
+    return array
+
+
+def _derive(arrays: Mapping[str, Array], specs: Sequence[InputSpec]) -> Any:
+    """The Keras inputs from torch's: by order, each in the layout that the specification asks for."""
+    values = list(arrays.values())
+    if not specs:
+        made = [channels_last(array) if array.ndim >= 4 else array for array in values]
+        return made[0] if len(made) == 1 else made
+    if len(values) != len(specs):
+        wanted = ", ".join(f"{spec.name} {spec.shape}" for spec in specs)
+        raise InputError(
+            f"the torch module is called with {len(values)} arrays, the Keras model takes {len(specs)} ({wanted}): "
+            "give keras_inputs=... too"
+        )
+    made = [_fit(array, spec) for array, spec in zip(values, specs, strict=True)]
+    return made[0] if len(made) == 1 else made
+
+
+def _fit(array: Array, spec: InputSpec) -> Array:
+    same, other = _matches(array.shape, spec.shape), _matches(moved(array.shape), spec.shape)
+    if other and array.ndim > 2 and (array.ndim >= 4 or not same):
+        return np.ascontiguousarray(channels_last(array))
+    if same:
+        return array
+    raise InputError(
+        f"an input of shape {array.shape} fits {spec.name or 'the Keras input'} {spec.shape} neither as it is nor "
+        "with its channels moved last: give keras_inputs=..."
+    )
+
+
+def _matches(shape: tuple[int, ...], spec: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(spec) and all(free in (None, size) for size, free in zip(shape, spec, strict=True))

@@ -1,0 +1,620 @@
+import io
+import json
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keras3conv import formats
+from keras3conv.errors import (
+    BudgetExceeded,
+    FileError,
+    IncompleteCheckpoint,
+    MalformedCheckpoint,
+    NoData,
+    UnsafeCheckpoint,
+)
+from keras3conv.formats import keras_config, keras_names
+from keras3conv.model import ModelView, TensorRef
+
+KERNEL = "layers/dense/vars/0"
+
+
+def dense(file: h5py.File, without: str = "") -> None:
+    """The weights of a Dense layer, as Keras 3 writes them."""
+    group = file.create_group("layers/dense/vars")
+    group.attrs["name"] = "head"
+    if KERNEL != without:
+        group["0"] = np.arange(12, dtype=np.float32).reshape(4, 3)
+    group["1"] = np.arange(3, dtype=np.float32)
+
+
+def weights(folder: Path, plant: Callable[[h5py.File], None] | None = None) -> Path:
+    path = folder / "x.weights.h5"
+    with h5py.File(path, "w") as file:
+        dense(file, without=KERNEL if plant else "")
+        if plant:
+            plant(file)
+    return path
+
+
+def archive(folder: Path, plant: Callable[[h5py.File], None] | None = None, **members: bytes) -> Path:
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        (plant or dense)(file)
+    config = {
+        "class_name": "Sequential",
+        "module": "keras",
+        "config": {
+            "name": "net",
+            "layers": [
+                {"class_name": "InputLayer", "module": "keras.layers", "config": {"batch_shape": [None, 4]}},
+                {"class_name": "Dense", "module": "keras.layers", "config": {"name": "head", "units": 3}},
+            ],
+        },
+    }
+    path = folder / "x.keras"
+    with zipfile.ZipFile(path, "w") as target:
+        target.writestr("metadata.json", members.get("metadata", b'{"keras_version": "3.9.0"}'))
+        target.writestr("config.json", members.get("config", json.dumps(config).encode()))
+        target.writestr("model.weights.h5", members.get("weights", buffer.getvalue()))
+    return path
+
+
+def paths(view: ModelView) -> list[str]:
+    return [tensor.path for tensor in view.tensors()]
+
+
+def test_a_file_of_weights_has_names_classes_and_roles(tmp_path: Path) -> None:
+    view = formats.read(weights(tmp_path))
+    assert [(layer.path, layer.kinds, list(layer.shapes)) for layer in view.layers] == [
+        ("head", ("keras.layers.Dense",), ["kernel", "bias"])
+    ]
+    assert view.read("head/kernel").tolist() == np.arange(12).reshape(4, 3).tolist()
+    assert [tensor.location for tensor in view.tensors()] == [KERNEL, "layers/dense/vars/1"]
+
+
+def test_a_file_without_names_is_called_by_its_groups(tmp_path: Path) -> None:
+    def nameless(file: h5py.File) -> None:
+        file["layers/dense/vars/0"] = np.ones((4, 3), np.float32)
+        del file["layers/dense/vars"].attrs["name"]
+        file["layers/bidirectional/forward_layer/cell/vars/0"] = np.ones(2, np.float32)
+        file["layers/bidirectional/vars/0"] = np.ones(2, np.float32)
+
+    view = formats.read(weights(tmp_path, nameless))
+    assert paths(view) == ["bidirectional/0", "bidirectional/cell/0", "dense/kernel", "dense/bias"]
+
+
+def test_layers_that_share_a_name_are_called_by_their_groups(tmp_path: Path) -> None:
+    def twins(file: h5py.File) -> None:
+        for group in (KERNEL, "layers/dense_1/vars/0", "layers/dense_10/vars/0", "layers/dense_2/vars/0"):
+            file[group] = np.ones((4, 3), np.float32)
+            file[group].parent.attrs["name"] = "head" if group != "layers/dense_10/vars/0" else "last"
+
+    view = formats.read(weights(tmp_path, twins))
+    assert [layer.path for layer in view.layers] == ["layers/dense", "layers/dense_1", "layers/dense_2", "last"]
+
+
+def test_what_cannot_be_known_has_numbers(tmp_path: Path) -> None:
+    def unknown(file: h5py.File) -> None:
+        dense(file) if KERNEL not in file and "layers" not in file else file.create_dataset(KERNEL, data=np.ones((2, 3)))
+        for number in range(3):
+            file[f"layers/batch_normalization/vars/{number}"] = np.ones(3)
+            file[f"layers/my_block/vars/{number}"] = np.ones(3)
+
+    by_path = {layer.path: layer for layer in formats.read(weights(tmp_path, unknown)).layers}
+    assert list(by_path["batch_normalization"].shapes) == ["0", "1", "2"]
+    assert by_path["my_block"].kinds == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "count", "expected"),
+    [
+        ("Conv2D", None, 1, ("kernel",)),
+        ("Conv2D", None, 3, ("0", "1", "2")),
+        ("BatchNormalization", None, 2, ("moving_mean", "moving_variance")),
+        ("BatchNormalization", {"scale": False}, 3, ("beta", "moving_mean", "moving_variance")),
+        ("BatchNormalization", {"center": False}, 3, ("gamma", "moving_mean", "moving_variance")),
+        ("LayerNormalization", None, 1, ("0",)),
+        ("LayerNormalization", {"center": False}, 1, ("gamma",)),
+        ("SeparableConv2D", {"use_bias": False}, 2, ("depthwise_kernel", "pointwise_kernel")),
+        ("RMSNormalization", {}, 1, ("scale",)),
+        ("MyLayer", {}, 1, ("0",)),
+    ],
+)
+def test_roles_follow_the_class_the_count_and_the_configuration(
+    name: str, config: dict[str, Any] | None, count: int, expected: tuple[str, ...]
+) -> None:
+    assert keras_names.roles(name, [(3,)] * count, config) == expected
+
+
+def test_the_archive_knows_what_its_weights_do_not(tmp_path: Path) -> None:
+    view = formats.read(archive(tmp_path))
+    head = view.layers[1]
+    assert (head.path, head.calls, head.config) == ("head", (1,), {"name": "head", "units": 3})
+    assert view.input_specs[0].shape == (None, 4)
+    assert view.facts["written by Keras"] == "3.9.0"
+    assert view.read("head/bias").tolist() == [0, 1, 2]
+
+
+def test_a_compressed_archive_is_read_from_memory(tmp_path: Path) -> None:
+    path = archive(tmp_path)
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(tmp_path / "y.keras", "w", zipfile.ZIP_DEFLATED) as target:
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+    assert formats.read(tmp_path / "y.keras").read("head/bias").tolist() == [0, 1, 2]
+
+
+def external(file: h5py.File) -> None:
+    file.create_dataset(KERNEL, (4, 3), "f4", external=[("secret.bin", 0, 48)])
+
+
+def virtual(file: h5py.File) -> None:
+    layout = h5py.VirtualLayout((4, 3), "f4")
+    layout[...] = h5py.VirtualSource("other.h5", "x", (4, 3))
+    file.create_virtual_dataset(KERNEL, layout)
+
+
+def external_link(file: h5py.File) -> None:
+    file[KERNEL] = h5py.ExternalLink("other.h5", "/x")
+
+
+def external_group(file: h5py.File) -> None:
+    file["other"] = h5py.ExternalLink("other.h5", "/")
+
+
+def soft_link(file: h5py.File) -> None:
+    file[KERNEL] = h5py.SoftLink("/layers/dense/vars/1")
+
+
+def references(file: h5py.File) -> None:
+    file.create_dataset(KERNEL, (1,), h5py.ref_dtype)[0] = file.ref
+
+
+def plugin_filter(file: h5py.File) -> None:
+    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    creation.set_chunk((4, 3))
+    creation.set_filter(32015, h5py.h5z.FLAG_OPTIONAL, (3,))
+    space, parent = h5py.h5s.create_simple((4, 3)), file["layers/dense/vars"].id
+    h5py.h5d.create(parent, b"0", h5py.h5t.IEEE_F32LE, space, dcpl=creation)
+
+
+def never_written(file: h5py.File) -> None:
+    file.create_dataset(KERNEL, (4, 3), "f4", fillvalue=7)
+
+
+def partly_written(file: h5py.File) -> None:
+    file.create_dataset(KERNEL, (400, 3), "f4", chunks=(100, 3))[:100] = 1
+
+
+def shape_bomb(file: h5py.File) -> None:
+    dataset = file.create_dataset(KERNEL, (2**40,), "f8", chunks=(1024,), compression="gzip")
+    dataset[:1024] = 0
+
+
+def many_chunks(file: h5py.File) -> None:
+    dataset = file.create_dataset(KERNEL, (512, 512), "f4", chunks=(1, 1))
+    dataset[0, 0] = 0
+    file["filler"] = np.zeros(2**15)
+
+
+def contiguous_bomb(file: h5py.File) -> None:
+    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    space, parent = h5py.h5s.create_simple((2**31,)), file["layers/dense/vars"].id
+    h5py.h5d.create(parent, b"0", h5py.h5t.IEEE_F32LE, space, dcpl=creation)
+
+
+def text(file: h5py.File) -> None:
+    file[KERNEL] = "text"
+
+
+def compound(file: h5py.File) -> None:
+    file[KERNEL] = np.zeros(3, [("a", "f4"), ("b", "i4")])
+
+
+def mismarked(file: h5py.File) -> None:
+    file[KERNEL] = np.zeros(3, np.float32)
+    file[KERNEL].attrs["dtype"] = "bfloat16"
+
+
+def no_shape(file: h5py.File) -> None:
+    file[KERNEL] = h5py.Empty("f4")
+
+
+def cycle(file: h5py.File) -> None:
+    file["layers/loop"] = file["/"]
+
+
+def gap(file: h5py.File) -> None:
+    file["layers/dense/vars/2"] = np.zeros(3)
+
+
+def named_type(file: h5py.File) -> None:
+    file[KERNEL] = np.dtype("f4")
+
+
+@pytest.mark.parametrize("place", [weights, archive])
+@pytest.mark.parametrize(
+    ("plant", "error"),
+    [
+        (external, UnsafeCheckpoint),
+        (virtual, UnsafeCheckpoint),
+        (external_link, UnsafeCheckpoint),
+        (external_group, UnsafeCheckpoint),
+        (soft_link, UnsafeCheckpoint),
+        (references, UnsafeCheckpoint),
+        (plugin_filter, UnsafeCheckpoint),
+        (never_written, NoData),
+        (partly_written, NoData),
+        (shape_bomb, BudgetExceeded),
+        (many_chunks, BudgetExceeded),
+        (text, MalformedCheckpoint),
+        (compound, MalformedCheckpoint),
+        (mismarked, MalformedCheckpoint),
+        (no_shape, MalformedCheckpoint),
+        (cycle, MalformedCheckpoint),
+        (gap, MalformedCheckpoint),
+        (named_type, MalformedCheckpoint),
+    ],
+)
+def test_what_is_not_plain_data_is_refused_before_it_is_read(
+    tmp_path: Path,
+    place: Callable[..., Path],
+    plant: Callable[[h5py.File], None],
+    error: type[FileError],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def planted(file: h5py.File) -> None:
+        if KERNEL.rpartition("/")[0] not in file:
+            dense(file, without=KERNEL)
+        plant(file)
+
+    path = place(tmp_path, planted)
+    monkeypatch.setattr(h5py.Dataset, "__getitem__", lambda *_: pytest.fail("data was read"))
+    with pytest.raises(error, match=r"x\.(weights\.h5|keras)"):
+        formats.read(path)
+
+
+def test_a_file_that_declares_more_than_it_has_is_refused(tmp_path: Path) -> None:
+    path = weights(tmp_path, contiguous_bomb)
+    with pytest.raises((BudgetExceeded, MalformedCheckpoint)):
+        formats.read(path)
+    path.write_bytes(path.read_bytes()[:8192])
+    with pytest.raises(MalformedCheckpoint):
+        formats.read(path)
+
+
+def test_two_names_of_one_dataset_are_tied(tmp_path: Path) -> None:
+    def tied(file: h5py.File) -> None:
+        file[KERNEL] = np.ones((4, 3), np.float32)
+        file["layers/dense_1/vars/0"] = file[KERNEL]
+
+    storages = [tensor.storage for tensor in formats.read(weights(tmp_path, tied)).tensors()]
+    assert storages == [KERNEL, "", KERNEL]
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">i8", "f2", "f8", "u1", "?", "c8"])
+def test_values_come_back_in_the_byte_order_of_the_machine(tmp_path: Path, dtype: str) -> None:
+    array = np.array([0, 1, 1], dtype)
+    view = formats.read(weights(tmp_path, lambda file: file.create_dataset(KERNEL, data=array)))
+    result = view.read("head/kernel")
+    assert result.dtype.isnative
+    np.testing.assert_array_equal(result, array)
+
+
+def test_a_file_cut_short_anywhere_is_malformed(tmp_path: Path) -> None:
+    for path in (weights(tmp_path), archive(tmp_path)):
+        whole = path.read_bytes()
+        for length in range(1, len(whole), 173):
+            path.write_bytes(whole[:length])
+            with pytest.raises(FileError):
+                view = formats.read(path)
+                for name in paths(view):
+                    view.read(name)
+
+
+def test_a_damaged_byte_is_an_error_or_leaves_the_values_readable(tmp_path: Path) -> None:
+    path = weights(tmp_path)
+    whole, random = path.read_bytes(), np.random.default_rng(3)
+    for place in random.integers(0, len(whole), 150):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            view = formats.read(path)
+            for name in paths(view):
+                view.read(name)
+        except FileError:
+            continue
+
+
+def test_a_damaged_archive_is_noticed_by_its_crc(tmp_path: Path) -> None:
+    path = archive(tmp_path)
+    whole = bytearray(path.read_bytes())
+    place = whole.index(np.arange(12, dtype=np.float32).tobytes())
+    whole[place] ^= 1
+    path.write_bytes(whole)
+    with pytest.raises(MalformedCheckpoint, match="do not have their CRC"):
+        formats.read(path)
+
+
+@pytest.mark.parametrize("name", ["../../evil", "/evil", "C:/evil", "a\\..\\evil"])
+def test_a_member_that_would_leave_the_archive_is_unsafe(tmp_path: Path, name: str) -> None:
+    path = archive(tmp_path)
+    with zipfile.ZipFile(path, "a") as target:
+        target.writestr(name, b"x")
+    with pytest.raises(UnsafeCheckpoint, match="leaves the archive"):
+        formats.read(path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_member_that_is_a_link_is_unsafe(tmp_path: Path) -> None:
+    path = archive(tmp_path)
+    info = zipfile.ZipInfo("link")
+    info.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(path, "a") as target:
+        target.writestr(info, b"/etc/passwd")
+    with pytest.raises(UnsafeCheckpoint, match="is a link"):
+        formats.read(path)
+
+
+def test_two_members_with_one_name_are_malformed(tmp_path: Path) -> None:
+    path = archive(tmp_path)
+    with zipfile.ZipFile(path, "a") as target, pytest.warns(UserWarning, match="Duplicate name"):
+        target.writestr("model.weights.h5", b"other")
+    with pytest.raises(MalformedCheckpoint, match="two members"):
+        formats.read(path)
+
+
+def test_an_inflating_member_is_refused_by_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("keras3conv.formats.keras_zip.MAX_INFLATED", 1 << 16)
+    path = tmp_path / "x.keras"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
+        target.writestr("config.json", b'{"class_name": "M", "config": {}}')
+        target.writestr("model.weights.h5", bytes(1 << 20))
+    with pytest.raises(BudgetExceeded, match="declares 1,048,576 bytes"):
+        formats.read(path)
+
+
+def test_an_inflating_member_that_declares_less_is_stopped(tmp_path: Path) -> None:
+    path = tmp_path / "x.keras"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
+        target.writestr("config.json", b'{"class_name": "M", "config": {}}')
+        target.writestr("model.weights.h5", bytes(1 << 20))
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace((1 << 20).to_bytes(4, "little"), (100).to_bytes(4, "little")))
+    with pytest.raises(BudgetExceeded, match="holds more than the 100 bytes"):
+        formats.read(path)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        b"[" * 200_000,
+        b'{"class_name": "M", "config": {"a": NaN}}',
+        b'{"class_name": "M", "config": {"a": 1e999}}',
+        b'{"class_name": "M", "class_name": "N", "config": {}}',
+        b'{"class_name": "M", "config": {"a": ' + b"1" * 5000 + b"}}",
+        b"[]",
+        b'{"class_name": "Sequential", "config": {"layers": [1]}}',
+    ],
+)
+def test_an_architecture_that_is_not_plain_json_is_malformed(tmp_path: Path, config: bytes) -> None:
+    with pytest.raises(MalformedCheckpoint):
+        formats.read(archive(tmp_path, config=config))
+
+
+def test_an_archive_without_weights_is_incomplete(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.keras", "w") as target:
+        target.writestr("config.json", b"{}")
+    with pytest.raises(IncompleteCheckpoint, match=r"no model\.weights\.h5"):
+        formats.read(tmp_path / "x.keras")
+
+
+def test_a_keras_archive_needs_a_template(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="template="):
+        formats.write(tmp_path / "new.keras", [], lambda _: np.zeros(1))
+
+
+def legacy(folder: Path, **weight_names: list[str]) -> Path:
+    path = folder / "x.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = list(weight_names)
+        for layer, names in weight_names.items():
+            group = file.create_group(layer)
+            group.attrs["weight_names"] = names
+            for number, name in enumerate(names):
+                group[name] = np.full(2, number, np.float32)
+    return path
+
+
+def test_the_names_of_keras_2_become_the_names_of_keras_3(tmp_path: Path) -> None:
+    path = legacy(
+        tmp_path,
+        conv2d=["conv2d/kernel:0", "conv2d/bias:0"],
+        bidirectional=["bidirectional/forward_lstm/lstm_cell/kernel:0"],
+        last=["net/last/gamma:0"],
+        empty=[],
+        top_level_model_weights=["scale:0"],
+    )
+    view = formats.read(path)
+    assert paths(view) == [
+        "conv2d/kernel",
+        "conv2d/bias",
+        "bidirectional/forward_lstm/lstm_cell/kernel",
+        "last/gamma",
+        "scale",
+    ]
+    assert view.read("conv2d/bias").tolist() == [1, 1]
+    assert view.layers[0].kinds == ("keras.layers.Conv2D",)
+
+
+def test_a_weight_that_is_named_and_missing_is_incomplete(tmp_path: Path) -> None:
+    path = legacy(tmp_path, conv2d=["conv2d/kernel:0"])
+    with h5py.File(path, "r+") as file:
+        file["conv2d"].attrs["weight_names"] = ["conv2d/kernel:0", "conv2d/bias:0"]
+    with pytest.raises(IncompleteCheckpoint, match="conv2d/bias:0 is named"):
+        formats.read(path)
+    with h5py.File(path, "r+") as file:
+        file.attrs["layer_names"] = ["conv2d", "dense"]
+    with pytest.raises(IncompleteCheckpoint, match="'dense' is named"):
+        formats.read(path)
+
+
+@pytest.mark.parametrize("names", [np.zeros(3), np.zeros((2, 2), "S3"), 3])
+def test_a_list_of_layers_that_is_none_is_malformed(tmp_path: Path, names: Any) -> None:
+    path = legacy(tmp_path, conv2d=["conv2d/kernel:0"])
+    with h5py.File(path, "r+") as file:
+        file.attrs["layer_names"] = names
+    with pytest.raises(MalformedCheckpoint, match="no list of names"):
+        formats.read(path)
+
+
+def test_hdf5_that_is_no_model_is_malformed(tmp_path: Path) -> None:
+    for name in ("x.h5", "x.weights.h5"):
+        with h5py.File(tmp_path / name, "w") as file:
+            file["table"] = np.ones(3)
+        with pytest.raises(MalformedCheckpoint, match="holds no weights of a Keras model"):
+            formats.read(tmp_path / name)
+
+
+def test_long_lists_of_names_are_cut_and_joined(tmp_path: Path) -> None:
+    tensors = [TensorRef(path=f"{'x' * 40}{n}/kernel", role="kernel", shape=(1,)) for n in range(2000)]
+    formats.write(tmp_path / "x.h5", tensors, lambda _: np.ones(1, np.float32))
+    assert paths(formats.read(tmp_path / "x.h5")) == [tensor.path for tensor in tensors]
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".weights.h5"])
+def test_bfloat16_and_scalars_come_back_bit_for_bit(tmp_path: Path, suffix: str) -> None:
+    import ml_dtypes
+
+    arrays = {
+        "a/kernel": np.array([[1.5, -0.0]], ml_dtypes.bfloat16),
+        "a/count": np.array(3, np.int64),
+        "a/empty": np.zeros((0, 2), np.float32),
+    }
+    tensors = [
+        TensorRef(path=path, role=path[2:], shape=a.shape, dtype=a.dtype.name, location=f"layers/a/vars/{number}")
+        for number, (path, a) in enumerate(arrays.items())
+    ]
+    formats.write(tmp_path / f"x{suffix}", tensors, arrays.__getitem__)
+    view = formats.read(tmp_path / f"x{suffix}")
+    for tensor, array in zip(view.tensors(), arrays.values(), strict=True):
+        result = view.read(tensor.path)
+        assert (result.dtype, result.shape, result.tobytes()) == (array.dtype, array.shape, array.tobytes())
+
+
+def test_a_tensor_without_a_place_is_named(tmp_path: Path) -> None:
+    tensor = TensorRef(path="dense/kernel", role="kernel", shape=(1,))
+    with pytest.raises(FileError, match="dense/kernel has no place"):
+        formats.write(tmp_path / "x.weights.h5", [tensor], lambda _: np.ones(1, np.float32))
+
+
+def test_a_template_keeps_everything_but_the_weights(tmp_path: Path) -> None:
+    for path in (weights(tmp_path), archive(tmp_path)):
+        with_suffix = tmp_path / f"new{''.join(path.suffixes)}"
+        view = formats.read(path)
+        doubled = formats.write(with_suffix, list(view.tensors()), lambda p, v=view: 2 * v.read(p), template=path)
+        again = formats.read(with_suffix)
+        assert again.layers == view.layers
+        assert again.read("head/bias").tolist() == [0, 2, 4]
+        assert doubled.size == path.stat().st_size or path.suffix == ".keras"
+        assert view.read("head/bias").tolist() == [0, 1, 2]
+        repeated = formats.write(
+            with_suffix, list(view.tensors()), lambda p, v=view: 2 * v.read(p), template=path, overwrite=True
+        )
+        assert repeated.sha256 == doubled.sha256
+
+
+def test_a_template_must_hold_exactly_the_tensors(tmp_path: Path) -> None:
+    path = weights(tmp_path)
+    kernel, bias = formats.read(path).tensors()
+    wrong = TensorRef(path="head/bias", role="bias", shape=(4,))
+    other = TensorRef(path="other/bias", role="bias", shape=(3,))
+    for tensors, message in [
+        ([kernel], "would keep its own head/bias"),
+        ([kernel, wrong], r"has it in the shape \(3,\)"),
+        ([kernel, bias, other], "has no such tensor"),
+    ]:
+        with pytest.raises(FileError, match=message):
+            formats.write(tmp_path / "new.weights.h5", tensors, lambda _: np.ones(3), template=path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_layers_run_in_the_order_of_the_graph_and_not_of_the_list() -> None:
+    def layer(name: str, *sources: str, kind: str = "Dense") -> dict[str, Any]:
+        nodes = [[[source, 0, 0, {}] for source in sources]] if sources else []
+        return {"class_name": kind, "name": name, "config": {"name": name}, "inbound_nodes": nodes}
+
+    layers = [layer("c", "b", "a"), layer("b", "a"), layer("a", "in"), layer("in", kind="InputLayer")]
+    parsed = keras_config.parse({"class_name": "Model", "config": {"layers": layers}}, "x")
+    assert sorted(parsed.places, key=parsed.places.__getitem__) == ["in", "a", "b", "c"]
+    layers[3]["inbound_nodes"] = [[["c", 0, 0, {}]]]
+    with pytest.raises(MalformedCheckpoint, match="wait for each other"):
+        keras_config.parse({"class_name": "Model", "config": {"layers": layers}}, "x")
+
+
+def test_a_layer_that_is_called_twice_runs_twice() -> None:
+    layers = [
+        {"class_name": "InputLayer", "config": {"name": "in", "batch_shape": [None, 2]}, "inbound_nodes": []},
+        {
+            "class_name": "Dense",
+            "config": {"name": "shared"},
+            "inbound_nodes": [[["in", 0, 0, {}]], [["shared", 0, 0, {}]]],
+        },
+    ]
+    parsed = keras_config.parse({"class_name": "Functional", "config": {"layers": layers}}, "x")
+    assert parsed.places == {"in": (0,), "shared": (1, 2)}
+
+
+def test_reading_and_writing_import_no_framework(tmp_path: Path) -> None:
+    paths_ = [weights(tmp_path), archive(tmp_path), legacy(tmp_path, conv2d=["conv2d/kernel:0"])]
+    program = (
+        "import sys; from keras3conv import formats\n"
+        "for path in sys.argv[1:]:\n"
+        "    view = formats.read(path)\n"
+        "    tensors = list(view.tensors())\n"
+        "    [view.read(tensor.path) for tensor in tensors]\n"
+        "    formats.write(path + '.safetensors', tensors, view.read)\n"
+        "    formats.read(path + '.safetensors')\n"
+        "assert not {'torch', 'keras', 'tensorflow', 'jax'} & set(sys.modules)\n"
+    )
+    root = Path(formats.__file__).parents[2]
+    subprocess.run([sys.executable, "-c", program, *map(str, paths_)], check=True, cwd=root)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=3, unique=True))
+def test_names_in_hdf5_never_touch_the_file_system(
+    tmp_path_factory: pytest.TempPathFactory, names: list[str]
+) -> None:
+    folder = tmp_path_factory.mktemp("names")
+    tensors = [TensorRef(path=f"{name}/kernel", role="kernel", shape=(1,)) for name in names]
+    try:
+        formats.write(folder / "x.h5", tensors, lambda _: np.ones(1, np.float32))
+        formats.read(folder / "x.h5")
+    except FileError:
+        pass
+    assert {path.name for path in folder.iterdir()} <= {"x.h5"}
+
+
+def test_the_resnet_of_mlperf_tiny_is_read_whole(shared: Path) -> None:
+    view = formats.read(shared / "mlperf_tiny_resnet8.h5")
+    kinds = [layer.kind.rpartition(".")[2] for layer in view.layers]
+    counts = {kind: kinds.count(kind) for kind in ("Conv2D", "BatchNormalization", "Add", "Flatten", "Dense")}
+    assert counts == {"Conv2D": 9, "BatchNormalization": 7, "Add": 3, "Flatten": 1, "Dense": 1}
+    assert view.input_specs[0].shape == (None, 32, 32, 3)
+    assert view.facts["written by Keras"] == "2.4.0"
+    assert [layer.path for layer in view.layers if layer.calls == (5,)] == ["batch_normalization_1"]
+    with h5py.File(shared / "mlperf_tiny_resnet8.h5") as file:
+        for tensor in view.tensors():
+            np.testing.assert_array_equal(view.read(tensor.path), file[tensor.location][()])
+    assert len(paths(view)) == 9 * 2 + 7 * 4 + 2

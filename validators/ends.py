@@ -1,0 +1,63 @@
+"""The outputs of two whole models, paired and brought into one layout."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras3conv.frameworks.layout import output_like_keras
+from keras3conv.frameworks.record import Recording
+from keras3conv.transforms import Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputPair:
+    """One output of both models, in Keras' layout.
+
+    Attributes:
+        name: What it is called in tables.
+        torch_name: What torch calls it.
+        keras_name: What Keras calls it.
+        torch: The values of the torch side.
+        keras: The values of the Keras side.
+        layout: How the layout was brought together, in words.
+        odd: Why they cannot be compared; empty if they can.
+    """
+
+    name: str
+    torch_name: str
+    keras_name: str
+    torch: Array
+    keras: Array
+    layout: str
+    odd: str = ""
+
+
+def output_pairs(torch: Recording, keras: Recording) -> Iterator[OutputPair]:
+    """The outputs of both sides: by name where the names are the same, else by order."""
+    first, second = torch.outputs, keras.outputs
+    if len(first) != len(second) or not first:
+        odd = f"torch returns {len(first)} arrays ({_names(first)}), Keras {len(second)} ({_names(second)})"
+        nothing = np.zeros(0)
+        yield OutputPair(
+            name="outputs", torch_name="outputs", keras_name="outputs", torch=nothing, keras=nothing, layout="", odd=odd
+        )
+        return
+    names = list(second) if set(first) == set(second) else list(first)
+    for place, (torch_name, keras_name) in enumerate(zip(names, second, strict=True)):
+        ours, layout = output_like_keras(first[torch_name], second[keras_name].shape)
+        theirs = second[keras_name]
+        odd = "" if ours.shape == theirs.shape else f"torch returns {ours.shape}, Keras {theirs.shape}"
+        yield OutputPair(
+            name=torch_name or str(place),
+            torch_name=f"output {torch_name or place}",
+            keras_name=f"output {keras_name or place}",
+            torch=ours,
+            keras=theirs,
+            layout=layout,
+            odd=odd,
+        )
+
+
+def _names(outputs: object) -> str:
+    return ", ".join(name or "unnamed" for name in outputs) if isinstance(outputs, dict) else ""

@@ -1,0 +1,94 @@
+"""The two models compute the same function: both run in float64, under weights that hide nothing."""
+
+from keras3conv.compare import FLOAT64_LIMIT, Diff, compare
+from keras3conv.errors import Problem
+from keras3conv.report import Plot, Section, Series, Table
+from keras3conv.validators.diagnosis import explain
+from keras3conv.validators.ends import output_pairs
+from keras3conv.validators.layers import Meeting, meetings
+from keras3conv.validators.subject import Subject
+
+CLAIM = (
+    "Both models compute the same function: in float64, under probe weights, every layer and every output agree "
+    f"to {FLOAT64_LIMIT:g} of the largest value."
+)
+
+
+def check(subject: Subject) -> Section:
+    """Compares every layer and every output of both models in float64."""
+    if subject.not_run:
+        return Section(name="float64", status="skipped", claim=CLAIM, summary="not run", reason=subject.not_run)
+    met = list(meetings(subject, subject.torch_probe, subject.keras_probe))
+    diffs = [None if meeting.odd else _compare(meeting) for meeting in met]
+    bad = [place for place, diff in enumerate(diffs) if not _agrees(diff)]
+    ends, worst, end_problems = _ends(subject)
+    problems = [_layer_problem(subject, met, diffs, bad)] if bad else []
+    problems += end_problems
+    plot = Plot(
+        title="relative error along the depth, float64, probe weights",
+        labels=tuple(meeting.pair.torch for meeting in met),
+        series=(Series(name="relative error", values=tuple(diff.max_rel if diff else None for diff in diffs)),),
+        unit="relative error",
+        failed=tuple(bad),
+    )
+    summary = f"outputs agree to {worst:.2g}, {len(met)} layer calls to {_largest(diffs):.2g}"
+    return Section(
+        name="float64",
+        status="failed" if problems else "passed",
+        claim=CLAIM,
+        summary=f"{len(bad)} of {len(met)} layer calls and {len(end_problems)} outputs differ" if problems else summary,
+        tables=(ends, _table(met, diffs, bad)),
+        plots=(plot,) if met else (),
+        problems=tuple(problems),
+    )
+
+
+def _compare(meeting: Meeting) -> Diff:
+    assert meeting.torch is not None and meeting.keras is not None
+    return compare(meeting.keras, meeting.torch)
+
+
+def _agrees(diff: Diff | None) -> bool:
+    return diff is not None and diff.max_rel <= FLOAT64_LIMIT and diff.nonfinite == 0
+
+
+def _largest(diffs: list[Diff | None]) -> float:
+    return max((diff.max_rel for diff in diffs if diff), default=0.0)
+
+
+def _layer_problem(subject: Subject, met: list[Meeting], diffs: list[Diff | None], bad: list[int]) -> Problem:
+    meeting, diff = met[bad[0]], diffs[bad[0]]
+    fact = "the first layer that differs: "
+    fact += meeting.odd if diff is None else f"by {diff.max_rel:.2g} of the largest value"
+    found = explain(subject, meeting, subject.probe_weights)
+    return Problem(
+        torch=meeting.pair.torch,
+        keras=meeting.pair.keras,
+        fact=f"{fact}\n      {found.cause}" if found else fact,
+        fixes=(found.fix,) if found else (),
+    )
+
+
+def _ends(subject: Subject) -> tuple[Table, float, list[Problem]]:
+    """The outputs of the whole models: a table, the worst relative error, and what is wrong."""
+    rows: list[tuple[str, str, float | None, str]] = []
+    problems = []
+    worst = 0.0
+    for pair in output_pairs(subject.torch_probe, subject.keras_probe):
+        diff = None if pair.odd else compare(pair.keras, pair.torch)
+        worst = max(worst, diff.max_rel if diff else float("inf"))
+        good = _agrees(diff)
+        rows.append((pair.name, pair.layout, diff.max_rel if diff else None, "passed" if good else "failed"))
+        if not good:
+            fact = pair.odd or f"differs by {diff.max_rel:.2g} of the largest value" if diff else pair.odd
+            problems.append(Problem(torch=pair.torch_name, keras=pair.keras_name, fact=fact))
+    columns = ("output", "layout", "relative error", "status")
+    return Table(title="outputs", columns=columns, rows=tuple(rows)), worst, problems
+
+
+def _table(met: list[Meeting], diffs: list[Diff | None], bad: list[int]) -> Table:
+    rows = tuple(
+        (meeting.pair.torch, meeting.pair.keras, diff.max_rel if diff else None, meeting.odd or "")
+        for meeting, diff in zip(met, diffs, strict=True)
+    )
+    return Table(title="layers", columns=("torch", "keras", "relative error", "note"), rows=rows, failed=tuple(bad))

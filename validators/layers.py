@@ -1,0 +1,54 @@
+"""The outputs of the layers of a pair, side by side, in one layout; and where two runs first part."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from keras3conv.alignment import Pair
+from keras3conv.frameworks.layout import like_keras
+from keras3conv.frameworks.record import Call, Recording
+from keras3conv.rule import find
+from keras3conv.transforms import Array
+from keras3conv.validators.subject import Subject
+
+
+@dataclass(frozen=True, kw_only=True)
+class Meeting:
+    """One call of a pair of layers: what each side computed, in Keras' layout.
+
+    Attributes:
+        pair: The pair.
+        torch: What the torch layer returned.
+        keras: What the Keras layer returned, or what went into its own activation.
+        torch_call: The call on the torch side, in torch's layout.
+        keras_call: The call on the Keras side.
+        odd: Why there is nothing to compare, in words; empty if there is.
+    """
+
+    pair: Pair
+    torch: Array | None = None
+    keras: Array | None = None
+    torch_call: Call | None = None
+    keras_call: Call | None = None
+    odd: str = ""
+
+
+def meetings(subject: Subject, torch: Recording, keras: Recording) -> Iterator[Meeting]:
+    """Every call of every pair of layers that runs, in the order in which torch calls them."""
+    for pair in subject.pairs_in_order:
+        first, second = torch.of(pair.torch), keras.of(pair.keras)
+        if len(first) != len(second):
+            odd = f"runs {len(first)} times in torch and {len(second)} times in Keras"
+            yield Meeting(pair=pair, odd=odd)
+            continue
+        for torch_call, keras_call in zip(first, second, strict=True):
+            yield _meeting(subject, pair, torch_call, keras_call)
+
+
+def _meeting(subject: Subject, pair: Pair, torch_call: Call, keras_call: Call) -> Meeting:
+    config = subject.keras_layers[pair.keras].config
+    ours = like_keras(torch_call.outputs[0], find(pair.rule), config)
+    theirs = keras_call.outputs[0] if keras_call.before_activation is None else keras_call.before_activation
+    odd = ""
+    if ours.shape != theirs.shape:
+        odd = f"returns {torch_call.outputs[0].shape} in torch and {theirs.shape} in Keras"
+    return Meeting(pair=pair, torch=ours, keras=theirs, torch_call=torch_call, keras_call=keras_call, odd=odd)

@@ -1,0 +1,45 @@
+"""As the models are deployed: what they return, against the noise floor that the source makes itself."""
+
+from keras3conv.compare import judge
+from keras3conv.errors import Problem
+from keras3conv.report import Section, Table
+from keras3conv.validators.diagnosis import explain_outputs
+from keras3conv.validators.ends import output_pairs
+from keras3conv.validators.subject import Subject
+
+CLAIM = (
+    "With their own weights and in their own dtype, both models return the same values, up to the noise that the "
+    "torch module itself makes against its own float64 run."
+)
+
+
+def check(subject: Subject) -> Section:
+    """Compares the outputs of the whole models."""
+    if subject.not_run:
+        return Section(name="outputs", status="skipped", claim=CLAIM, summary="not run", reason=subject.not_run)
+    rows: list[tuple[str, str, float | None, float | None, float | None, str]] = []
+    problems, said = [], []
+    truth = {pair.name: pair.torch for pair in output_pairs(subject.torch_truth, subject.keras_run)}
+    for pair in output_pairs(subject.torch_run, subject.keras_run):
+        if pair.odd:
+            problems.append(Problem(torch=pair.torch_name, keras=pair.keras_name, fact=pair.odd))
+            rows.append((pair.name, pair.layout, None, None, None, "failed"))
+            continue
+        judgement = judge(pair.keras, pair.torch, truth[pair.name])
+        status = "passed" if judgement.passed else "failed"
+        rows.append((pair.name, pair.layout, judgement.deviation, judgement.floor, judgement.ratio, status))
+        said.append(str(judgement))
+        if not judgement.passed:
+            found = explain_outputs(pair.torch, pair.keras)
+            fact = f"differs by {judgement}" + (f"\n      {found.cause}" if found else "")
+            fixes = (found.fix,) if found else ()
+            problems.append(Problem(torch=pair.torch_name, keras=pair.keras_name, fact=fact, fixes=fixes))
+    columns = ("output", "layout", "largest difference", "noise floor", "ratio", "status")
+    return Section(
+        name="outputs",
+        status="failed" if problems else "passed",
+        claim=CLAIM,
+        summary=f"{len(problems)} of {len(rows)} outputs differ by more than noise" if problems else "; ".join(said),
+        tables=(Table(title="outputs", columns=columns, rows=tuple(rows)),),
+        problems=tuple(problems),
+    )

@@ -1,0 +1,59 @@
+"""The weights are the same bits on both sides, there and back, or the declared loss and nothing more."""
+
+from keras3conv._transfer import direction
+from keras3conv.compare import compare, same_bits
+from keras3conv.errors import Problem
+from keras3conv.report import Section, Table
+from keras3conv.rule import WeightMapping
+from keras3conv.transforms import Array
+from keras3conv.validators.subject import Subject
+
+CLAIM = "The weights of both models are the same bits after the transforms, there and back."
+
+
+def check(subject: Subject) -> Section:
+    """Compares every tensor of the plan, both ways."""
+    problems: list[Problem] = []
+    lossy: list[tuple[str, str]] = []
+    numbers = 0
+    for pair in subject.plan.pairs:
+        for mapping in pair.weights:
+            torch = tuple(subject.torch_view.read(path) for path in mapping.torch)
+            keras = tuple(subject.keras_view.read(path) for path in mapping.keras)
+            numbers += sum(array.size for array in keras)
+            if not mapping.transform.lossless:
+                lossy.append((", ".join(mapping.torch), ", ".join(mapping.keras)))
+            if fact := _difference(mapping, torch, keras):
+                problems.append(Problem(torch=pair.torch, keras=pair.keras, fact=fact, fixes=_FIXES))
+    total = sum(len(mapping.keras) for mapping in subject.plan.mappings)
+    differing = len(problems)
+    tables = (Table(title="declared loss", columns=("torch", "keras"), rows=tuple(lossy)),) if lossy else ()
+    return Section(
+        name="roundtrip",
+        status="failed" if problems else "passed",
+        claim=CLAIM,
+        summary=f"{differing} of {total} variables differ" if problems else f"{total} variables, {numbers:,} numbers",
+        facts={"declared loss": f"{len(lossy)} mappings"} if lossy else {},
+        tables=tables,
+        problems=tuple(problems),
+    )
+
+
+_FIXES = ("k3c.transfer(torch, keras, plan)", "k3c.transfer(keras, torch, plan)")
+
+
+def _difference(mapping: WeightMapping, torch: tuple[Array, ...], keras: tuple[Array, ...]) -> str:
+    """What is wrong with one mapping, in words; empty if nothing is."""
+    moved = direction(mapping, "keras")(torch)
+    for path, array, there in zip(mapping.keras, moved, keras, strict=True):
+        if not same_bits(array.astype(there.dtype), there):
+            return f"{path}: {compare(array, there)}"
+    back = direction(mapping, "torch")(keras)
+    again = direction(mapping, "keras")(back)
+    if not all(same_bits(first, second) for first, second in zip(again, keras, strict=True)):
+        return f"{', '.join(mapping.keras)}: does not come back with the same bits"
+    if mapping.transform.lossless:
+        for path, array, there in zip(mapping.torch, back, torch, strict=True):
+            if not same_bits(array.astype(there.dtype), there):
+                return f"{path}: does not come back with the same bits"
+    return ""

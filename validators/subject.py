@@ -1,0 +1,147 @@
+"""What is judged: two models with a plan, and their runs, each made once and shared by the judges."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from keras3conv._transfer import direction
+from keras3conv.alignment import Alignment, Pair
+from keras3conv.frameworks.inputs import SEED, Inputs
+from keras3conv.frameworks.record import Recording
+from keras3conv.model import LayerView, ModelView, TensorRef
+from keras3conv.transforms import Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """Two models and what connects them.
+
+    Attributes:
+        plan: Which tensor belongs where.
+        torch_view: The torch side.
+        keras_view: The Keras side.
+        torch: The live torch module; None where the side is a file of weights.
+        keras: The live Keras model; None where the side is a file of weights.
+        inputs: What both are called with; None where a side cannot be called.
+        not_run: Why the models are not called; empty if they are.
+    """
+
+    plan: Alignment
+    torch_view: ModelView
+    keras_view: ModelView
+    torch: Any = None
+    keras: Any = None
+    inputs: Inputs | None = None
+    not_run: str = ""
+
+    @cached_property
+    def torch_layers(self) -> Mapping[str, LayerView]:
+        """The torch layers by path."""
+        return {layer.path: layer for layer in self.torch_view.layers}
+
+    @cached_property
+    def keras_layers(self) -> Mapping[str, LayerView]:
+        """The Keras layers by path."""
+        return {layer.path: layer for layer in self.keras_view.layers}
+
+    @cached_property
+    def pairs_in_order(self) -> tuple[Pair, ...]:
+        """The pairs of single layers that run, in the order in which torch calls them."""
+        places = {call.path: call.place for call in reversed(self.torch_run.calls)}
+        pairs = [pair for pair in self.plan.pairs if pair.torch in places]
+        return tuple(sorted(pairs, key=lambda pair: places[pair.torch]))
+
+    @cached_property
+    def torch_run(self) -> Recording:
+        """The torch module as it is, in its own dtype."""
+        return self._run_torch()
+
+    @cached_property
+    def torch_truth(self) -> Recording:
+        """The torch module with its own weights in float64: the measure of its float32 noise."""
+        return self._run_torch(float64=True)
+
+    @cached_property
+    def keras_run(self) -> Recording:
+        """The Keras model as it is, in its own dtype, on its own backend."""
+        from keras3conv.frameworks import keras_side
+
+        with keras_side.precise():
+            return keras_side.run(self.keras, self._inputs.keras, record=self._records_keras)
+
+    @cached_property
+    def torch_probe(self) -> Recording:
+        """The torch module in float64 with probe weights."""
+        return self._run_torch(float64=True, tensors=self.probe_weights)
+
+    @cached_property
+    def keras_probe(self) -> Recording:
+        """The Keras model in float64 with the same probe weights, moved by the plan."""
+        from keras3conv.frameworks import keras_side
+
+        with keras_side.precise(), keras_side.float64_mode(self.keras):
+            keras_side.write(self.keras, self.keras_probe_weights)
+            return keras_side.run(self.keras, self._inputs.keras, record=self._records_keras)
+
+    @cached_property
+    def probe_weights(self) -> Mapping[str, Array]:
+        """Weights that hide nothing, for every torch tensor in the plan."""
+        generator = np.random.default_rng(SEED)
+        planned = {path for mapping in self.plan.mappings for path in mapping.torch}
+        floating = [tensor for tensor in self.torch_view.tensors() if tensor.dtype.startswith(("float", "bfloat"))]
+        return {tensor.path: probe(tensor, generator) for tensor in floating if tensor.path in planned}
+
+    @cached_property
+    def keras_probe_weights(self) -> Mapping[str, Array]:
+        """The probe weights on the Keras side."""
+        moved: dict[str, Array] = {}
+        for mapping in self.plan.mappings:
+            if all(path in self.probe_weights for path in mapping.torch):
+                arrays = tuple(self.probe_weights[path] for path in mapping.torch)
+                moved |= dict(zip(mapping.keras, direction(mapping, "keras")(arrays), strict=True))
+        return moved
+
+    @property
+    def _inputs(self) -> Inputs:
+        assert self.inputs is not None, "judges that run models are skipped where there are no inputs"
+        return self.inputs
+
+    def _run_torch(self, *, float64: bool = False, tensors: Mapping[str, Array] | None = None) -> Recording:
+        from keras3conv.frameworks import torch_side
+
+        with torch_side.precise():
+            return torch_side.run(
+                self.torch, self._inputs.torch, record=self._records_torch, float64=float64, tensors=tensors
+            )
+
+    def _records_torch(self, path: str) -> bool:
+        return path in self._paired["torch"]
+
+    def _records_keras(self, path: str) -> bool:
+        return path in self._paired["keras"]
+
+    @cached_property
+    def _paired(self) -> Mapping[str, frozenset[str]]:
+        return {
+            "torch": frozenset(path for pair in self.plan.pairs for path in pair.torch.split(" + ")),
+            "keras": frozenset(path for pair in self.plan.pairs for path in pair.keras.split(" + ")),
+        }
+
+
+def probe(tensor: TensorRef, generator: np.random.Generator) -> Array:
+    """Values that hide nothing: no zero biases, no unit scales, no variances that swallow an epsilon.
+
+    Matrices and kernels are scaled by their fan-in, so that a deep model neither fades out nor overflows.
+    """
+    shape = tensor.shape
+    if "var" in tensor.role:
+        return generator.uniform(0.5, 1.5, shape)
+    if len(shape) >= 2:
+        fan_in = max(1, int(np.prod(shape[1:])))
+        return generator.standard_normal(shape) / np.sqrt(fan_in)
+    if tensor.role in ("weight", "scale", "gamma"):
+        return generator.uniform(0.5, 1.5, shape)
+    return generator.uniform(-0.5, 0.5, shape)
