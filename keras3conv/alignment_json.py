@@ -91,7 +91,7 @@ def _dump_view(view: ModelView) -> dict[str, Any]:
         "origin": view.origin,
         "fingerprint": view.fingerprint,
         "inputs": [{"shape": list(spec.shape), "dtype": spec.dtype, "name": spec.name} for spec in view.input_specs],
-        "layers": [_dump_layer(layer) for layer in view.layers if layer.tensors],
+        "layers": [_dump_layer(layer) for layer in view.layers],
     }
 
 
@@ -117,6 +117,7 @@ def _dump_layer(layer: LayerView) -> dict[str, Any]:
         "kinds": list(layer.kinds),
         "config": None if layer.config is None else dict(layer.config),
         "calls": None if layer.calls is None else list(layer.calls),
+        "attribute": layer.attribute,
         "flattened": None if layer.flattened is None else list(layer.flattened),
         "tensors": [
             {
@@ -138,6 +139,7 @@ def _load_layer(data: Mapping[str, Any]) -> LayerView:
         path=str(data["path"]),
         kinds=tuple(map(str, data["kinds"])),
         config=data["config"],
+        attribute=str(data["attribute"]),
         calls=None if data["calls"] is None else tuple(map(int, data["calls"])),
         flattened=None if data["flattened"] is None else tuple(map(int, data["flattened"])),
         tensors=tuple(

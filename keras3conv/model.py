@@ -59,6 +59,8 @@ class LayerView:
             unknown.
         flattened: The shape, without the batch axis, of what was flattened into its input; None where its input was
             not flattened, or where that is unknown.
+        attribute: What the layer that it is part of calls it ("forward_layer", "cell"), which is the same in every
+            model, where names are not; empty where unknown.
     """
 
     path: str
@@ -68,6 +70,7 @@ class LayerView:
     calls: tuple[int, ...] | None = None
     inputs: tuple[tuple[int | None, ...], ...] | None = None
     flattened: Shape | None = None
+    attribute: str = ""
 
     @property
     def kind(self) -> str:

@@ -12,9 +12,12 @@ from typing import Any, Literal
 
 from keras3conv.errors import RuleError
 from keras3conv.model import LayerView
-from keras3conv.transforms import Shape, Transform
+from keras3conv.transforms import Array, Arrays, Shape, Transform
 
 Config = Mapping[str, Any]
+
+Layout = Literal["same", "channels", "time"]
+"""Where torch has an axis that Keras has elsewhere: nowhere, channels second instead of last, time before the batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +99,12 @@ class Rule:
         to_torch: The way back, from the layers that `to_keras` makes, with the shapes of their tensors.
         layout: Where the channel axis is: "channels" if torch's second axis is Keras' last (from three axes on, and
             unless the Keras layer says `data_format="channels_first"`), "same" if both have the axes in one order.
+            "time" if torch's first axis is time and its second the batch. It may depend on the configuration.
+        output: What the torch layer returned, as the Keras layer returns it; by default the first array, in Keras'
+            layout. It is given torch's outputs, both configurations, and the shape that Keras returned.
+        torch_count: How many torch layers stand together on that side; 0 for any number. Their roles are numbered:
+            "0.weight", "1.weight".
+        keras_count: How many Keras layers, likewise: "0/kernel", "1/kernel".
         aliases: Names that older Keras files use for a variable, and today's name.
         ignored: Torch tensors (by role) without a counterpart, each with the reason.
         examples: Torch layers that the laws are tried with; adversarial: all sizes differ, options on and off.
@@ -112,7 +121,10 @@ class Rule:
     examples: tuple[Example, ...]
     weights: Callable[[Config], tuple[WeightMapping, ...]] = _nothing
     applies: Callable[[Config], bool] = _always
-    layout: Literal["same", "channels"] = "same"
+    layout: Layout | Callable[[Config], Layout] = "same"
+    output: Callable[[Arrays, Config, Config, Shape], Array] | None = None
+    torch_count: int = 1
+    keras_count: int = 1
     aliases: Mapping[str, str] = field(default_factory=dict)
     ignored: Mapping[str, str] = field(default_factory=dict)
     train: bool = False
@@ -122,7 +134,11 @@ class Rule:
     @property
     def name(self) -> str:
         """The two class names: "torch.nn.Linear <-> keras.layers.Dense"; unique among the registered rules."""
-        return f"{self.torch} <-> {self.keras}"
+        return f"{_times(self.torch_count)}{self.torch} <-> {_times(self.keras_count)}{self.keras}"
+
+    def layout_for(self, config: Config) -> Layout:
+        """The layout for a torch configuration."""
+        return self.layout(config) if callable(self.layout) else self.layout
 
     def config_of(self, layer: LayerView) -> Config:
         """The fields of a torch layer that the rule reads."""
@@ -166,15 +182,24 @@ def find(name: str) -> Rule:
     return _rules[name]
 
 
-def lookup(torch_kinds: tuple[str, ...], keras_kinds: tuple[str, ...]) -> Iterator[Rule]:
+def lookup(
+    torch_kinds: tuple[str, ...], keras_kinds: tuple[str, ...], counts: tuple[int, int] = (1, 1)
+) -> Iterator[Rule]:
     """The rules for two layers, the most derived classes first; an empty tuple of kinds matches every class.
 
     `applies` is not asked: it needs a configuration, which a file does not have.
+
+    Args:
+        torch_kinds: The class names of the torch layer.
+        keras_kinds: The class names of the Keras layer.
+        counts: How many layers stand together on each side.
     """
     ranked = [
         (_rank(rule.torch, torch_kinds), _rank(rule.keras, keras_kinds), rule)
         for rule in rules()
         if _matches(rule.torch, torch_kinds) and _matches(rule.keras, keras_kinds)
+        if rule.torch_count in (0, counts[0]) and rule.keras_count in (0, counts[1])
+        if (rule.torch_count == rule.keras_count == 1) == (counts == (1, 1))
     ]
     ranked.sort(key=lambda entry: entry[:2])
     return (rule for _, _, rule in ranked)
@@ -183,6 +208,10 @@ def lookup(torch_kinds: tuple[str, ...], keras_kinds: tuple[str, ...]) -> Iterat
 def known_classes() -> tuple[frozenset[str], frozenset[str]]:
     """The torch classes and the Keras classes that some rule names."""
     return frozenset(rule.torch for rule in rules()), frozenset(rule.keras for rule in rules())
+
+
+def _times(number: int) -> str:
+    return "" if number == 1 else f"{number or 'n'} x "
 
 
 def _matches(name: str, kinds: tuple[str, ...]) -> bool:

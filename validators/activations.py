@@ -2,12 +2,10 @@
 
 from keras3conv.compare import Judgement, judge
 from keras3conv.errors import Problem
-from keras3conv.frameworks.layout import like_keras
 from keras3conv.report import Plot, Section, Series, Table
-from keras3conv.rule import find
 from keras3conv.transforms import Array
 from keras3conv.validators.diagnosis import explain
-from keras3conv.validators.layers import Meeting, meetings
+from keras3conv.validators.layers import Meeting, in_keras_layout, meetings
 from keras3conv.validators.subject import Subject
 
 CLAIM = (
@@ -46,8 +44,8 @@ def _truths(subject: Subject, met: list[Meeting]) -> list[Array]:
         place = used.get(meeting.pair.torch, 0)
         used[meeting.pair.torch] = place + 1
         calls = subject.torch_truth.of(meeting.pair.torch)
-        config = subject.keras_layers[meeting.pair.keras].config
-        truths.append(like_keras(calls[place].outputs[0], find(meeting.pair.rule), config))
+        shape = meeting.keras.shape if meeting.keras is not None else ()
+        truths.append(in_keras_layout(subject, meeting.pair, calls[place], shape))
     return truths
 
 

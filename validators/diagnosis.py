@@ -80,9 +80,9 @@ def _case(subject: Subject, meeting: Meeting, weights: Mapping[str, Array] | Non
         return None
     torch_layer, keras_layer = subject.torch_layers[meeting.pair.torch], subject.keras_layers[meeting.pair.keras]
     read: Callable[[str], Array] = subject.torch_view.read
+    given = weights or {}
     tensors = {
-        tensor.role: (weights or {}).get(tensor.path, read(tensor.path)) if weights else read(tensor.path)
-        for tensor in torch_layer.tensors
+        tensor.role: given[tensor.path] if tensor.path in given else read(tensor.path) for tensor in torch_layer.tensors
     }
     rule = find(meeting.pair.rule)
     config: Config = keras_layer.config or {}
@@ -93,7 +93,7 @@ def _case(subject: Subject, meeting: Meeting, weights: Mapping[str, Array] | Non
         torch_config=torch_layer.config or {},
         keras_config=config,
         tensors=tensors,
-        torch_input=like_keras(torch_call.inputs[0], rule, config),
+        torch_input=like_keras(torch_call.inputs[0], rule, torch_layer.config, config),
         keras_input=keras_call.inputs[0],
         torch_output=meeting.torch,
         keras_output=meeting.keras,

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from keras3conv.alignment import Pair
-from keras3conv.frameworks.layout import like_keras
+from keras3conv.frameworks.layout import output_of
 from keras3conv.frameworks.record import Call, Recording
 from keras3conv.rule import find
-from keras3conv.transforms import Array
+from keras3conv.transforms import Array, Shape
 from keras3conv.validators.subject import Subject
 
 
@@ -44,10 +44,15 @@ def meetings(subject: Subject, torch: Recording, keras: Recording) -> Iterator[M
             yield _meeting(subject, pair, torch_call, keras_call)
 
 
+def in_keras_layout(subject: Subject, pair: Pair, torch_call: Call, keras_shape: Shape) -> Array:
+    """What the torch layer of a pair returned, as the Keras layer returns it."""
+    torch_config, keras_config = subject.torch_layers[pair.torch].config, subject.keras_layers[pair.keras].config
+    return output_of(torch_call.outputs, find(pair.rule), torch_config, keras_config, keras_shape)
+
+
 def _meeting(subject: Subject, pair: Pair, torch_call: Call, keras_call: Call) -> Meeting:
-    config = subject.keras_layers[pair.keras].config
-    ours = like_keras(torch_call.outputs[0], find(pair.rule), config)
     theirs = keras_call.outputs[0] if keras_call.before_activation is None else keras_call.before_activation
+    ours = in_keras_layout(subject, pair, torch_call, theirs.shape)
     odd = ""
     if ours.shape != theirs.shape:
         odd = f"returns {torch_call.outputs[0].shape} in torch and {theirs.shape} in Keras"

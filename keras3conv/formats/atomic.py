@@ -9,29 +9,12 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from keras3conv.errors import FileError
+from keras3conv.report import WrittenFile
 
 _BLOCK = 1 << 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class WrittenFile:
-    """A file that was written, with what a receiver needs to check it.
-
-    Attributes:
-        path: Where it is.
-        size: Its size in bytes.
-        sha256: The SHA-256 of its bytes, in hexadecimal.
-        md5: The MD5 of its bytes, in hexadecimal, for the places that publish no better one.
-    """
-
-    path: Path
-    size: int
-    sha256: str
-    md5: str
 
 
 @contextmanager
@@ -70,7 +53,7 @@ def digest(path: str | os.PathLike[str]) -> WrittenFile:
             sha256.update(block)
             md5.update(block)
             size += len(block)
-    return WrittenFile(path=Path(path), size=size, sha256=sha256.hexdigest(), md5=md5.hexdigest())
+    return WrittenFile(path=os.fspath(path), size=size, sha256=sha256.hexdigest(), md5=md5.hexdigest())
 
 
 def _mode_of(destination: Path, *, overwrite: bool) -> int:

@@ -1,6 +1,8 @@
 """HDF5 files, seen before they are read: every group and dataset is inspected, and refused if it is not plain.
 
 Plain means: data in this file, behind hard links, written, in the shape it declares, packed by HDF5's own filters.
+What the HDF5 library itself does with a file that was made to break it is beyond a check from outside: it can crash or
+never return. A file from a stranger is best read in a process of its own.
 """
 
 from collections.abc import Iterator, Mapping
@@ -64,7 +66,7 @@ class Tree:
     def shared(self) -> dict[str, str]:
         """For every dataset that has several names, by each of them: the first one."""
         first: dict[int, str] = {}
-        names = {path: first.setdefault(dataset.address, path) for path, dataset in self.datasets.items()}
+        names = {path: first.setdefault(dataset.address, path) for path, dataset in sorted(self.datasets.items())}
         several = {name for path, name in names.items() if path != name}
         return {path: name for path, name in names.items() if name in several}
 
@@ -138,8 +140,15 @@ def read_dataset(file: "h5py.File", dataset: Dataset) -> Array:
     return np.ascontiguousarray(stored.astype(dtype, copy=False)).reshape(dataset.shape)
 
 
+def check_path(path: str) -> None:
+    """Raises `FileError` for a name that HDF5 cannot hold: an empty part, a lone dot, a NUL."""
+    if not all(part.strip(".") or part.count(".") > 1 for part in path.split("/")) or "\0" in path:
+        raise FileError(f"{path!r} is no name that HDF5 can hold")
+
+
 def create_dataset(group: "h5py.Group", name: str, array: Array) -> None:
     """Writes an array as one run of bytes, without a time; bfloat16 as Keras marks it."""
+    check_path(name)
     if array.dtype.name.startswith("float8"):
         raise FileError(f"{group.name}/{name}: Keras has no {array.dtype.name} in a file of weights")
     data = np.ascontiguousarray(array).reshape(array.shape)

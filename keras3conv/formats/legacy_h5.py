@@ -65,6 +65,7 @@ def write(path: Path, tensors: Sequence[TensorRef], read: Reader) -> None:
     for tensor in tensors:
         if tensor.role != "seed_generator_state":
             name, slash, _ = tensor.path.partition("/")
+            hdf5.check_path(tensor.path)
             layers.setdefault(name if slash else _TOP_LEVEL, []).append(tensor)
     top = layers.pop(_TOP_LEVEL, [])
     with hdf5.opened(path, str(path), "w") as file:

@@ -77,9 +77,10 @@ def ignored_facts(file: "h5py.File") -> dict[str, str]:
 
 def find(file: "h5py.File", tree: hdf5.Tree, architecture: Architecture | None, where: str) -> list[Found]:
     """The layers in the file, named and classified as far as the file and the architecture tell."""
+    root = architecture.root if architecture else None
     nodes: dict[str, Node] = {}
     for group in sorted((path for path, names in tree.groups.items() if "vars" in names), key=_natural):
-        nodes[group] = _node(file, tree, group, nodes, architecture, where)
+        nodes[group] = _node(file, tree, group, nodes, root, where)
     if not any(node.datasets for node in nodes.values()):
         raise MalformedCheckpoint(f"{where} is HDF5, but holds no weights of a Keras model")
     paths = _paths(nodes)
@@ -102,6 +103,7 @@ def write(path: Path, tensors: Sequence[TensorRef], read: Reader) -> None:
             )
     with hdf5.opened(path, str(path), "w") as file:
         for tensor in stored:
+            hdf5.check_path(tensor.location)
             group, _, number = tensor.location.rpartition("/")
             values = file.require_group(group)
             owner = tensor.path.removesuffix(tensor.role).rstrip("/")
@@ -115,7 +117,7 @@ def _node(
     tree: hdf5.Tree,
     group: str,
     nodes: Mapping[str, Node],
-    architecture: Architecture | None,
+    root: LayerConfig | None,
     where: str,
 ) -> Node:
     values = f"{group}/vars".lstrip("/")
@@ -128,9 +130,10 @@ def _node(
     if missing:
         raise MalformedCheckpoint(f"{where}: {values}/{missing[0]} is not a dataset")
     stored = hdf5.text_attribute(file[values], "name", where)
-    parent = nodes.get(_owner(group, nodes)) if group else None
+    model = Node(group="", name="", datasets=(), config=root)
+    parent = nodes.get(_owner(group, nodes), model)
     piece = group.rpartition("/")[2]
-    config = architecture.root if architecture and parent is None else _config(group, parent, stored)
+    config = _config(group, parent, stored) if group else root
     node = Node(
         group=group,
         name=stored or (config.name if config and config.name else piece),
@@ -149,9 +152,9 @@ def _owner(group: str, nodes: Mapping[str, Node]) -> str:
     return ""
 
 
-def _config(group: str, parent: Node | None, stored: str | None) -> LayerConfig | None:
+def _config(group: str, parent: Node, stored: str | None) -> LayerConfig | None:
     """The layer of the architecture that a group belongs to: by its name, else by its class and number."""
-    if parent is None or parent.config is None:
+    if parent.config is None:
         return None
     inside = group.removeprefix(parent.group).strip("/")
     if not parent.config.is_model:
@@ -174,15 +177,13 @@ def _by_number(model: LayerConfig) -> dict[str, LayerConfig]:
     return layers
 
 
-def _class_name(node: Node, parent: Node | None, stored: str | None) -> str:
+def _class_name(node: Node, parent: Node, stored: str | None) -> str:
     """The class, from the name of the group: Keras calls it after the class in a list of layers only."""
     if not node.group:
         return ""
-    inside = node.group.removeprefix(parent.group if parent else "").strip("/")
+    inside = node.group.removeprefix(parent.group).strip("/")
     if "/" in inside:
         return class_of(inside.rpartition("/")[2])
-    if parent is None:
-        return ""
     if parent.class_name == "Bidirectional" and stored:
         return class_of(re.sub("^(forward|backward)_", "", stored))
     return child_class(parent.class_name, inside) or _class_by_name(node, stored)

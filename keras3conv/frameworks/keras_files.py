@@ -40,5 +40,4 @@ def save(model: Any, path: Path, *, overwrite: bool) -> WrittenFile:
         else:
             model.save(whole)
         whole.replace(temporary)
-    found = digest(path)
-    return WrittenFile(path=str(path), size=found.size, sha256=found.sha256, md5=found.md5)
+    return digest(path)

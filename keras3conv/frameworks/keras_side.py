@@ -13,7 +13,7 @@ import numpy as np
 
 from keras3conv.errors import ModelError, Problem, lay_out
 from keras3conv.frameworks.keras_precision import float64_mode, precise
-from keras3conv.frameworks.keras_tree import locations, named_layers, variables_of
+from keras3conv.frameworks.keras_tree import attributes, locations, named_layers, variables_of
 from keras3conv.frameworks.record import Call, Flattened, Recording, flatten, plain
 from keras3conv.model import InputSpec, LayerView, ModelView, TensorRef
 from keras3conv.transforms import Array
@@ -52,7 +52,7 @@ def view(model: keras.layers.Layer) -> ModelView:
         ModelError: A layer has no variables yet, because the model was never called.
     """
     require_built(model)
-    where = locations(model)
+    where, called = locations(model), attributes(model)
     values = {
         f"{path}/{role}" if path else role: variable
         for path, layer in named_layers(model)
@@ -61,7 +61,7 @@ def view(model: keras.layers.Layer) -> ModelView:
     return ModelView(
         side="keras",
         name=model.name,
-        layers=tuple(_layer_view(path, layer, where) for path, layer in named_layers(model)),
+        layers=tuple(replace(_layer_view(path, layer, where), attribute=called.get(id(layer), "")) for path, layer in named_layers(model)),
         reader=lambda path: to_numpy(values[path]),
         input_specs=input_specs(model),
         facts={"format": f"live Keras model on the {backend()} backend"},

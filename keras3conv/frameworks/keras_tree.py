@@ -28,6 +28,19 @@ def named_layers(model: keras.layers.Layer) -> Iterator[tuple[str, keras.layers.
     yield from walk("", model)
 
 
+def attributes(model: keras.layers.Layer) -> dict[int, str]:
+    """What each layer is called by the one that it is part of, by its id: "forward_layer", "cell", "cells.0"."""
+    found: dict[int, str] = {}
+    for _, parent in named_layers(model):
+        for name, value in vars(parent).items():
+            items = enumerate(value) if isinstance(value, list | tuple) else [(None, value)]
+            for place, item in items:
+                if isinstance(item, keras.layers.Layer) and name not in ("_layers", "_operations"):
+                    called = name.lstrip("_") if place is None else f"{name.lstrip('_')}.{place}"
+                    found.setdefault(id(item), called)
+    return found
+
+
 def variables_of(layer: keras.layers.Layer) -> Iterator[tuple[str, keras.Variable]]:
     """The variables that are a layer's own, with their roles; two of one name are told apart by their place."""
     names: dict[str, int] = {}

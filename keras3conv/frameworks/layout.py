@@ -1,12 +1,9 @@
 """Where the channel axis is: second in torch, last in Keras."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
-from keras3conv.rule import Rule
-from keras3conv.transforms import Array, Shape
+from keras3conv.rule import Config, Rule
+from keras3conv.transforms import Array, Arrays, Shape
 
 
 def channels_last(array: Array) -> Array:
@@ -19,12 +16,23 @@ def channels_first(array: Array) -> Array:
     return np.moveaxis(array, -1, 1) if array.ndim > 2 else array
 
 
-def like_keras(array: Array, rule: Rule, keras_config: Mapping[str, Any] | None) -> Array:
+def like_keras(array: Array, rule: Rule, torch_config: Config | None, keras_config: Config | None) -> Array:
     """What a torch layer takes or gives, in the layout of its Keras counterpart, as the rule says."""
-    data_format = (keras_config or {}).get("data_format")
-    if rule.layout == "same" or data_format == "channels_first":
+    layout = rule.layout_for(torch_config or {})
+    if layout == "time":
+        return np.swapaxes(array, 0, 1) if array.ndim > 2 else array
+    if layout == "same" or (keras_config or {}).get("data_format") == "channels_first":
         return array
     return channels_last(array)
+
+
+def output_of(
+    outputs: Arrays, rule: Rule, torch_config: Config | None, keras_config: Config | None, keras_shape: Shape
+) -> Array:
+    """What a torch layer returned, as its Keras counterpart returns it."""
+    if rule.output is not None:
+        return rule.output(outputs, torch_config or {}, keras_config or {}, keras_shape)
+    return like_keras(outputs[0], rule, torch_config, keras_config)
 
 
 def moved(shape: Shape) -> Shape:

@@ -182,10 +182,9 @@ def _named_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def _named_layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The modules that own tensors, and the leaves."""
+    """Every module, also under a second name; the root only if it owns tensors."""
     for path, child in module.named_modules(remove_duplicate=False):
-        owns = any(tensor is not None for tensor in (*child._parameters.values(), *child._buffers.values()))
-        if owns or (path and not any(True for _ in child.children())):
+        if path or any(tensor is not None for tensor in (*child._parameters.values(), *child._buffers.values())):
             yield path, child
 
 
@@ -210,6 +209,7 @@ def _layer_view(path: str, layer: nn.Module) -> LayerView:
         kinds=_kinds(type(layer)),
         config=_config(layer),
         tensors=tuple(_tensor_ref(path, name, tensor) for name, tensor in parameters + buffers),
+        attribute=path.rpartition(".")[2],
     )
 
 

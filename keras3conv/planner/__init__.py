@@ -6,7 +6,8 @@ Every pair says which evidence decided it. What stays ambiguous is reported with
 from collections.abc import Iterable
 
 from keras3conv.alignment import Alignment, Ignored, Pair
-from keras3conv.model import LayerView, ModelView
+from keras3conv.model import ModelView
+from keras3conv.planner.composites import units
 from keras3conv.planner.hints import Hints, hinted_pairs
 from keras3conv.planner.matching import match_groups
 from keras3conv.planner.structure import Fits, fitting, ignored_tensors
@@ -29,7 +30,7 @@ def plan(torch: ModelView, keras: ModelView, hints: Hints = None) -> Alignment:
     Raises:
         AlignmentError: A hint names a layer that is not there, or two layers that no rule fits.
     """
-    fits = Fits(torch_layers=_with_tensors(torch), keras_layers=_with_tensors(keras))
+    fits = Fits(torch_layers=units(torch), keras_layers=units(keras))
     pairs = hinted_pairs(torch, keras, fits, hints)
     fits = fits.without(pairs)
     pairs = [*pairs, *match_groups(fitting(fits))]
@@ -41,18 +42,6 @@ def plan(torch: ModelView, keras: ModelView, hints: Hints = None) -> Alignment:
         torch=torch.outline(),
         keras=keras.outline(),
     )
-
-
-def _with_tensors(view: ModelView) -> tuple[LayerView, ...]:
-    """The layers that own tensors; a layer that owns only other names of tensors seen before stands there once."""
-    seen: set[str] = set()
-    layers = []
-    for layer in view.layers:
-        fresh = [tensor for tensor in layer.tensors if not tensor.storage or tensor.storage not in seen]
-        seen |= {tensor.storage for tensor in layer.tensors if tensor.storage}
-        if fresh:
-            layers.append(layer)
-    return tuple(layers)
 
 
 def _ignored(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Iterable[Ignored]:

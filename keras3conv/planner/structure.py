@@ -8,9 +8,10 @@ with the number of layers, not with its square.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from keras3conv.alignment import Evidence, Ignored, Pair, misfit, tensors_by_path
+from keras3conv.alignment import Evidence, EvidenceKind, Ignored, Pair, misfit, tensors_by_path
 from keras3conv.errors import AlignmentError, Problem, RuleError, TransformError, lay_out
-from keras3conv.model import LayerView, ModelView
+from keras3conv.model import LayerView, ModelView, Side
+from keras3conv.planner.composites import numbered, separator, units, without_parts
 from keras3conv.rule import Config, LayerSpec, Rule, WeightMapping, find, lookup, rules
 from keras3conv.transforms import Shape
 
@@ -30,8 +31,7 @@ class Fits:
         torch = {path for pair in pairs for path in pair.torch.split(" + ")}
         keras = {path for pair in pairs for path in pair.keras.split(" + ")}
         return Fits(
-            torch_layers=tuple(layer for layer in self.torch_layers if layer.path not in torch),
-            keras_layers=tuple(layer for layer in self.keras_layers if layer.path not in keras),
+            torch_layers=_left(self.torch_layers, torch, "torch"), keras_layers=_left(self.keras_layers, keras, "keras")
         )
 
 
@@ -52,8 +52,10 @@ def fitting(fits: Fits) -> Iterator[Group]:
     torch_keys = {layer.path: list(_torch_keys(layer)) for layer in fits.torch_layers}
     keras_keys = {layer.path: list(_keras_keys(layer)) for layer in fits.keras_layers}
     shared = _all(torch_keys) & _all(keras_keys)
-    torch_groups = _grouped(fits.torch_layers, torch_keys, shared)
-    keras_groups = _grouped(fits.keras_layers, keras_keys, shared)
+    torch_layers = _outermost(fits.torch_layers, torch_keys, shared, "torch")
+    keras_layers = _outermost(fits.keras_layers, keras_keys, shared, "keras")
+    torch_groups = _grouped(torch_layers, torch_keys, shared)
+    keras_groups = _grouped(keras_layers, keras_keys, shared)
     for key, layers in torch_groups.items():
         if key in keras_groups:
             yield Group(rule=find(key[0]), torch_layers=tuple(layers), keras_layers=tuple(keras_groups[key]))
@@ -73,19 +75,23 @@ def make_pair(
     )
 
 
-def pair_by_hand(torch: ModelView, keras: ModelView, torch_path: str, keras_path: str, kind: str = "by hand") -> Pair:
-    """The pair of two layers that somebody named.
+def pair_by_hand(
+    torch: ModelView, keras: ModelView, torch_path: str, keras_path: str, kind: EvidenceKind = "by hand"
+) -> Pair:
+    """The pair of two layers that somebody named; several of one side are joined by " + ".
 
     Raises:
-        AlignmentError: A name is unknown, no rule knows the two classes, or the shapes do not fit.
+        AlignmentError: A name is unknown, no rule knows the classes, or the shapes do not fit.
     """
-    first, second = _layer(torch, torch_path), _layer(keras, keras_path)
-    known = {tensor.path: tensor for tensor in torch.tensors()}, tensors_by_path(keras)
+    names = torch_path.split(" + "), keras_path.split(" + ")
+    counts = len(names[0]), len(names[1])
+    first, second = _named(torch, names[0]), _named(keras, names[1])
+    known = tensors_by_path(torch), tensors_by_path(keras)
     facts = []
-    for rule in lookup(first.kinds, second.kinds):
+    for rule in lookup(first.kinds, second.kinds, counts):
         if not _may_apply(rule, first):
             continue
-        pair = make_pair(rule, first, second, [Evidence(kind=kind)])  # type: ignore[arg-type]
+        pair = make_pair(rule, first, second, [Evidence(kind=kind)])
         misfits = [fact for mapping in pair.weights if (fact := misfit(mapping, *known))]
         if not misfits and pair.weights:
             return pair
@@ -98,7 +104,7 @@ def pair_by_hand(torch: ModelView, keras: ModelView, torch_path: str, keras_path
 
 def ignored_tensors(torch: ModelView, pairs: Mapping[str, Pair]) -> Iterator[Ignored]:
     """The torch tensors that the rules of their pairs declare to have no counterpart."""
-    for layer in torch.layers:
+    for layer in units(torch):
         pair = pairs.get(layer.path)
         reasons = find(pair.rule).ignored if pair else _ignored_roles(layer)
         for tensor in layer.tensors:
@@ -190,6 +196,23 @@ def _signature(shapes: Mapping[str, Shape]) -> frozenset[tuple[str, Shape]]:
     return frozenset(shapes.items())
 
 
+def _left(layers: tuple[LayerView, ...], paired: set[str], side: Side) -> tuple[LayerView, ...]:
+    """The layers that are not paired, nor part of one that is, nor have a part that is."""
+    between = separator(side)
+    outer = {path.rpartition(between)[0] for path in paired}
+    wholes = [layer for layer in layers if layer.path in paired]
+    free = without_parts(layers, wholes, side)
+    return tuple(layer for layer in free if layer.path not in paired and (not layer.path or layer.path not in outer))
+
+
+def _outermost(
+    layers: tuple[LayerView, ...], keys: Mapping[str, list[Key]], shared: set[Key], side: Side
+) -> tuple[LayerView, ...]:
+    """The layers that fit one of the other side, without those that are part of another that does."""
+    fit = [layer for layer in layers if shared.intersection(keys[layer.path])]
+    return tuple(without_parts(fit, fit, side))
+
+
 def _all(keys: Mapping[str, list[Key]]) -> set[Key]:
     return {key for entry in keys.values() for key in entry}
 
@@ -205,12 +228,18 @@ def _grouped(
     return groups
 
 
+def _named(view: ModelView, paths: list[str]) -> LayerView:
+    """The layer with this path; several as one with numbered roles."""
+    found = [_layer(view, path) for path in paths]
+    return found[0] if len(found) == 1 else numbered(found, view.side)
+
+
 def _layer(view: ModelView, path: str) -> LayerView:
-    for layer in view.layers:
-        if layer.path == path and layer.tensors:
-            return layer
+    layers = {layer.path: layer for layer in units(view)}
+    if path in layers:
+        return layers[path]
     from rapidfuzz import process
 
-    close = [name for name, _, _ in process.extract(path, [layer.path for layer in view.layers if layer.tensors], limit=3)]
+    close = [name for name, _, _ in process.extract(path, list(layers), limit=3)]
     problem = Problem(fact=f"{path!r} is not a layer with tensors; similar: {', '.join(close)}")
     raise AlignmentError(lay_out(f"there is no such layer in {view.title}", [problem]))

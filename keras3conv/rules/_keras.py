@@ -9,8 +9,18 @@ from keras3conv.transforms import Shape
 
 
 def ints(value: Any, rank: int) -> tuple[int, ...]:
-    """A number or a list becomes a tuple of `rank` numbers."""
-    return (int(value),) * rank if isinstance(value, int) else tuple(int(number) for number in value)
+    """A number or a list becomes a tuple of `rank` numbers; a list of one number counts for every axis."""
+    numbers = (int(value),) if isinstance(value, int | float) else tuple(int(number) for number in value)
+    return numbers * rank if len(numbers) == 1 else numbers
+
+
+def pads(value: Any, rank: int) -> tuple[tuple[int, int], ...]:
+    """The padding of a `ZeroPadding` layer, as its start and end for each axis: 1, (1, 2) and ((1, 2), (0, 3))."""
+    if isinstance(value, int):
+        return ((value, value),) * rank
+    if rank == 1 and isinstance(value[0], int):
+        return ((int(value[0]), int(value[1])),)
+    return tuple((int(axis), int(axis)) if isinstance(axis, int) else (int(axis[0]), int(axis[1])) for axis in value)
 
 
 def name_of(value: Any) -> str:
@@ -53,4 +63,10 @@ def input_channels(spec: LayerSpec, axis: int = -1) -> int:
     return size
 
 
-__all__ = ["back", "input_channels", "ints", "last", "name_of", "one", "shape_of"]
+def require_value(kind: str, name: str, value: Any, *allowed: Any) -> None:
+    """Raises `RuleError` for a setting that the other framework has no word for."""
+    if value not in allowed:
+        raise RuleError(f"{kind.rpartition('.')[2]} with {name}={value!r} has no counterpart")
+
+
+__all__ = ["back", "input_channels", "ints", "last", "name_of", "one", "pads", "require_value", "shape_of"]

@@ -1,0 +1,171 @@
+"""Repeated blocks as one line: `layer1.0.conv`, `layer1.1.conv`, ... become `layer1.{0..2}.conv`.
+
+A pattern stands for exactly the paths it came from, never for more. Where a row has several paths (a torch layer and
+its Keras layer) their numbers move together: `block.{0..2} <-> block_{1..3}` pairs 0 with 1 and 2 with 3. A range
+with another step than one is written `{1..7..3}`: 1, 4, 7.
+"""
+
+import re
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from keras3conv.errors import Problem
+
+# A number with leading zeros is text: its zeros would be lost. So is one that is too long to be a count.
+_NUMBER = re.compile(r"(?<![0-9])(0|[1-9][0-9]{0,8})(?![0-9])")
+
+_Cell = int | range
+_Cells = tuple[_Cell, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collapsed:
+    """One line for many rows.
+
+    Attributes:
+        paths: A pattern for every column.
+        places: The places of the rows that it stands for, in their order.
+    """
+
+    paths: tuple[str, ...]
+    places: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Block:
+    cells: _Cells
+    places: tuple[int, ...]
+
+
+def collapse(rows: Sequence[tuple[str, ...]], keys: Sequence[Hashable] | None = None) -> list[Collapsed]:
+    """Collapses rows of paths that differ only in numbers that count up.
+
+    Args:
+        rows: The paths, a tuple of columns for every row.
+        keys: What else a row says; only rows with equal keys are collapsed. None if there is nothing else.
+
+    Returns:
+        The lines, in the order of their first rows.
+
+    Example:
+        >>> [line.paths for line in collapse([("conv0", "conv_1"), ("conv1", "conv_2"), ("fc", "dense")])]
+        [('conv{0..1}', 'conv_{1..2}'), ('fc', 'dense')]
+    """
+    groups: dict[Hashable, list[_Block]] = {}
+    texts: dict[Hashable, tuple[tuple[str, ...], ...]] = {}
+    for place, row in enumerate(rows):
+        split = [_NUMBER.split(path) for path in row]
+        template = tuple(tuple(parts[::2]) for parts in split)
+        cells = tuple(int(number) for parts in split for number in parts[1::2])
+        group = template, keys[place] if keys else None
+        groups.setdefault(group, []).append(_Block(cells=cells, places=(place,)))
+        texts[group] = template
+    lines = [
+        Collapsed(paths=_written(texts[group], block.cells), places=block.places)
+        for group, blocks in groups.items()
+        for block in _merged(blocks)
+    ]
+    return sorted(lines, key=lambda line: line.places)
+
+
+def collapse_paths(paths: Iterable[str]) -> list[str]:
+    """Collapses a list of paths.
+
+    Example:
+        >>> collapse_paths(["layer1.0", "layer1.1", "fc"])
+        ['layer1.{0..1}', 'fc']
+    """
+    return [line.paths[0] for line in collapse([(path,) for path in paths])]
+
+
+def collapse_problems(problems: Sequence["Problem"]) -> list["Problem"]:
+    """Collapses problems that say the same of layers that differ only in numbers; the fixes are those of the first."""
+    keys = [(problem.fact, bool(problem.torch), bool(problem.keras)) for problem in problems]
+    lines = collapse([(problem.torch, problem.keras) for problem in problems], keys)
+    return [replace(problems[line.places[0]], torch=line.paths[0], keras=line.paths[1]) for line in lines]
+
+
+def _merged(blocks: list[_Block]) -> list[_Block]:
+    """Merges along one number after the other, the innermost first."""
+    for position in reversed(range(len(blocks[0].cells))):
+        blocks = _merged_along(blocks, position)
+    return blocks
+
+
+def _merged_along(blocks: list[_Block], position: int) -> list[_Block]:
+    """Merges runs of blocks in which the number at this position counts up by one."""
+    if not any(block.cells[position] != blocks[0].cells[position] for block in blocks):
+        return blocks
+    merged: list[_Block] = []
+    for bucket in _buckets(blocks, position):
+        rest = bucket
+        while rest:
+            length = _run(rest, position)
+            merged.append(_joined(rest[:length]))
+            rest = rest[length:]
+    return sorted(merged, key=lambda block: block.places)
+
+
+def _buckets(blocks: list[_Block], position: int) -> Iterable[list[_Block]]:
+    """The blocks whose numbers before this position are equal, so that a run is not broken by what stands between."""
+    buckets: dict[_Cells, list[_Block]] = {}
+    for block in blocks:
+        buckets.setdefault(block.cells[:position], []).append(block)
+    return buckets.values()
+
+
+def _run(blocks: list[_Block], position: int) -> int:
+    """How many blocks from the first on can be one: the same step from each to the next."""
+    step = _step(blocks[0], blocks[1], position) if len(blocks) > 1 else None
+    if step is None:
+        return 1
+    length = 2
+    while length < len(blocks) and _step(blocks[length - 1], blocks[length], position) == step:
+        length += 1
+    # Two numbers always have some distance; only a third one shows that it is a step.
+    return length if length > 2 or set(step) <= {0, 1} else 1
+
+
+def _step(before: _Block, after: _Block, position: int) -> tuple[int, ...] | None:
+    """What is added to every number from one block to the next; None if that is no counting up."""
+    steps = []
+    for first, second in zip(before.cells, after.cells, strict=True):
+        if isinstance(first, int) and isinstance(second, int):
+            steps.append(second - first)
+        elif first == second:
+            steps.append(0)
+        else:
+            return None
+    return tuple(steps) if steps[position] == 1 and min(steps) >= 0 else None
+
+
+def _joined(blocks: list[_Block]) -> _Block:
+    if len(blocks) == 1:
+        return blocks[0]
+    cells = tuple(
+        _range(first, second, len(blocks))
+        for first, second in zip(blocks[0].cells, blocks[1].cells, strict=True)
+    )
+    return _Block(cells=cells, places=tuple(sorted(place for block in blocks for place in block.places)))
+
+
+def _range(first: _Cell, second: _Cell, length: int) -> _Cell:
+    if isinstance(first, range) or isinstance(second, range) or first == second:
+        return first
+    step = second - first
+    return range(first, first + step * length, step)
+
+
+def _written(template: tuple[tuple[str, ...], ...], cells: _Cells) -> tuple[str, ...]:
+    """The columns with their cells put back between the pieces of text."""
+    rest = iter(cells)
+    return tuple(texts[0] + "".join(_shown(next(rest)) + text for text in texts[1:]) for texts in template)
+
+
+def _shown(cell: _Cell) -> str:
+    if isinstance(cell, int):
+        return str(cell)
+    step = f"..{cell.step}" if cell.step != 1 else ""
+    return f"{{{cell[0]}..{cell[-1]}{step}}}"

@@ -1,0 +1,79 @@
+"""Layers that are made of layers: an LSTM of its cell, an attention of its projections.
+
+Where a rule knows the class of the whole, the whole is one layer, with the tensors of its parts under roles that are
+the same in every model: "out_proj.weight", "forward_layer/cell/kernel". Where none does, or where the other side has
+no such layer, its parts stand for themselves.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+
+from keras3conv.model import LayerView, ModelView, Side
+from keras3conv.rule import known_classes
+
+
+def separator(side: Side) -> str:
+    """What stands between the parts of a path."""
+    return "." if side == "torch" else "/"
+
+
+def units(view: ModelView) -> tuple[LayerView, ...]:
+    """The layers that can be paired: wholes that some rule knows, with all their tensors, and layers with tensors.
+
+    A part stands there beside its whole. A layer that owns only other names of tensors seen before stands there once.
+    """
+    known = known_classes()[0 if view.side == "torch" else 1]
+    children = _children(view)
+    found = []
+    seen: set[str] = set()
+    for layer in view.layers:
+        fresh = [tensor for tensor in layer.tensors if not tensor.storage or tensor.storage not in seen]
+        seen |= {tensor.storage for tensor in layer.tensors if tensor.storage}
+        whole = whole_of(layer, children, view.side) if known.intersection(layer.kinds) else layer
+        if fresh or (whole.tensors and not layer.tensors):
+            found.append(whole)
+    return tuple(found)
+
+
+def whole_of(layer: LayerView, children: Mapping[str, list[LayerView]], side: Side) -> LayerView:
+    """A layer with the tensors of all its parts, under roles that say which part they are of."""
+    between = separator(side)
+    parts = tuple(
+        replace(tensor, role=f"{part.attribute or part.path.rpartition(between)[2]}{between}{tensor.role}")
+        for child in children.get(layer.path, ())
+        for part in [whole_of(child, children, side)]
+        for tensor in part.tensors
+    )
+    return replace(layer, tensors=(*layer.tensors, *parts))
+
+
+def without_parts(layers: Iterable[LayerView], wholes: Iterable[LayerView], side: Side) -> Iterator[LayerView]:
+    """The layers that are not inside one of these wholes."""
+    between = separator(side)
+    inside = {whole.path for whole in wholes}
+    for layer in layers:
+        names = layer.path.split(between)
+        outer = {between.join(names[:length]) for length in range(1, len(names))}
+        if not outer & inside:
+            yield layer
+
+
+def _children(view: ModelView) -> dict[str, list[LayerView]]:
+    between = separator(view.side)
+    paths = {layer.path for layer in view.layers}
+    children: dict[str, list[LayerView]] = {}
+    for layer in view.layers:
+        parent = layer.path.rpartition(between)[0]
+        if layer.path and parent in paths:
+            children.setdefault(parent, []).append(layer)
+    return children
+
+
+def numbered(layers: Iterable[LayerView], side: Side) -> LayerView:
+    """Several layers that stand together against others, as one; its roles begin with their numbers."""
+    parts = list(layers)
+    between = separator(side)
+    tensors = tuple(
+        replace(tensor, role=f"{place}{between}{tensor.role}") for place, part in enumerate(parts) for tensor in part.tensors
+    )
+    return replace(parts[0], path=" + ".join(part.path for part in parts), tensors=tensors)
