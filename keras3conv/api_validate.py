@@ -14,6 +14,9 @@ from keras3conv.validators.subject import Subject
 
 Judge = Callable[[Subject], Section]
 
+Progress = Callable[[str, int, int], None]
+"""Told before every judge: its name, how many are done, how many there are."""
+
 CLAIMED_AFTER_STRUCTURE = "the plan has problems, so the models cannot be compared"
 
 
@@ -39,23 +42,26 @@ def validate(
     plan: Alignment | None,
     onnx: bool,
     backends: Sequence[str] | None,
+    progress: Progress | None = None,
 ) -> Report:
-    """See `keras3conv.validate`."""
+    """See `keras3conv.validate`; `progress` hears of every judge before it is asked."""
     if onnx or backends:
         raise InputError("validate does not run ONNX or other backends yet: leave onnx and backends out")
     check_sides(torch, keras)
     subject, notes = _subject(torch, _alive(keras), inputs, keras_inputs, plan)
     return Report(
         title=f"Certificate: {subject.torch_view.title} <-> {subject.keras_view.title}",
-        sections=tuple(_sections(subject)),
+        sections=tuple(_sections(subject, progress)),
         environment=current_environment(),
         notes=tuple(notes),
     )
 
 
-def _sections(subject: Subject) -> list[Section]:
+def _sections(subject: Subject, progress: Progress | None) -> list[Section]:
     sections: list[Section] = []
     for name, check in judges():
+        if progress:
+            progress(name, len(sections), len(judges()))
         if sections and sections[0].status == "failed":
             reason = CLAIMED_AFTER_STRUCTURE
             sections.append(Section(name=name, status="skipped", claim="", summary="not judged", reason=reason))

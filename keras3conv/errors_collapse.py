@@ -2,7 +2,8 @@
 
 A pattern stands for exactly the paths it came from, never for more. Where a row has several paths (a torch layer and
 its Keras layer) their numbers move together: `block.{0..2} <-> block_{1..3}` pairs 0 with 1 and 2 with 3. A range
-with another step than one is written `{1..7..3}`: 1, 4, 7.
+with another step than one is written `{1..7..3}`: 1, 4, 7. `{=}` repeats the number before it in the same path:
+`block{1..3}/block{=}_conv` are three paths, not nine.
 """
 
 import re
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
 # A number with leading zeros is text: its zeros would be lost. So is one that is too long to be a count.
 _NUMBER = re.compile(r"(?<![0-9])(0|[1-9][0-9]{0,8})(?![0-9])")
 
-_Cell = int | range
-_Cells = tuple[_Cell, ...]
+_SAME = "{=}"
+_Cell = int | range | str
+"""A number; what it ranges over; or `_SAME` where it moves with the number before it in its path."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +37,10 @@ class Collapsed:
 
 @dataclass(frozen=True, kw_only=True)
 class _Block:
-    cells: _Cells
+    """Rows that are one line: for every number its cell, with the column that it stands in."""
+
+    cells: tuple[_Cell, ...]
+    columns: tuple[int, ...]
     places: tuple[int, ...]
 
 
@@ -59,8 +64,9 @@ def collapse(rows: Sequence[tuple[str, ...]], keys: Sequence[Hashable] | None = 
         split = [_NUMBER.split(path) for path in row]
         template = tuple(tuple(parts[::2]) for parts in split)
         cells = tuple(int(number) for parts in split for number in parts[1::2])
+        columns = tuple(column for column, parts in enumerate(split) for _ in parts[1::2])
         group = template, keys[place] if keys else None
-        groups.setdefault(group, []).append(_Block(cells=cells, places=(place,)))
+        groups.setdefault(group, []).append(_Block(cells=cells, columns=columns, places=(place,)))
         texts[group] = template
     lines = [
         Collapsed(paths=_written(texts[group], block.cells), places=block.places)
@@ -110,7 +116,7 @@ def _merged_along(blocks: list[_Block], position: int) -> list[_Block]:
 
 def _buckets(blocks: list[_Block], position: int) -> Iterable[list[_Block]]:
     """The blocks whose numbers before this position are equal, so that a run is not broken by what stands between."""
-    buckets: dict[_Cells, list[_Block]] = {}
+    buckets: dict[tuple[_Cell, ...], list[_Block]] = {}
     for block in blocks:
         buckets.setdefault(block.cells[:position], []).append(block)
     return buckets.values()
@@ -129,7 +135,7 @@ def _run(blocks: list[_Block], position: int) -> int:
 
 
 def _step(before: _Block, after: _Block, position: int) -> tuple[int, ...] | None:
-    """What is added to every number from one block to the next; None if that is no counting up."""
+    """What is added to every number from one block to the next; None if they cannot be one line."""
     steps = []
     for first, second in zip(before.cells, after.cells, strict=True):
         if isinstance(first, int) and isinstance(second, int):
@@ -138,34 +144,55 @@ def _step(before: _Block, after: _Block, position: int) -> tuple[int, ...] | Non
             steps.append(0)
         else:
             return None
-    return tuple(steps) if steps[position] == 1 and min(steps) >= 0 else None
+    counts_up = steps[position] == 1 and min(steps) >= 0
+    return tuple(steps) if counts_up and _is_exact(before, steps) else None
+
+
+def _is_exact(block: _Block, steps: Sequence[int]) -> bool:
+    """Whether a pattern can say it: the numbers of one path that move together are equal, with no range between."""
+    leader: dict[int, int] = {}
+    closed: set[int] = set()
+    for place, (cell, column) in enumerate(zip(block.cells, block.columns, strict=True)):
+        moves = steps[place] != 0
+        if moves and column in leader:
+            first = leader[column]
+            if column in closed or (cell, steps[place]) != (block.cells[first], steps[first]):
+                return False
+        elif moves:
+            leader[column] = place
+        elif column in leader and cell == _SAME:
+            return False  # it repeats a range that stands before the number that moves
+        elif column in leader and not isinstance(cell, int):
+            closed.add(column)
+    return True
 
 
 def _joined(blocks: list[_Block]) -> _Block:
+    """The line for blocks that `_run` found to be one."""
     if len(blocks) == 1:
         return blocks[0]
-    cells = tuple(
-        _range(first, second, len(blocks))
-        for first, second in zip(blocks[0].cells, blocks[1].cells, strict=True)
-    )
-    return _Block(cells=cells, places=tuple(sorted(place for block in blocks for place in block.places)))
+    cells: list[_Cell] = []
+    moving: set[int] = set()
+    for first, second, column in zip(blocks[0].cells, blocks[1].cells, blocks[0].columns, strict=True):
+        if not isinstance(first, int) or not isinstance(second, int) or first == second:
+            cells.append(first)
+        elif column in moving:
+            cells.append(_SAME)
+        else:
+            moving.add(column)
+            cells.append(range(first, first + (second - first) * len(blocks), second - first))
+    places = tuple(sorted(place for block in blocks for place in block.places))
+    return _Block(cells=tuple(cells), columns=blocks[0].columns, places=places)
 
 
-def _range(first: _Cell, second: _Cell, length: int) -> _Cell:
-    if isinstance(first, range) or isinstance(second, range) or first == second:
-        return first
-    step = second - first
-    return range(first, first + step * length, step)
-
-
-def _written(template: tuple[tuple[str, ...], ...], cells: _Cells) -> tuple[str, ...]:
+def _written(template: tuple[tuple[str, ...], ...], cells: tuple[_Cell, ...]) -> tuple[str, ...]:
     """The columns with their cells put back between the pieces of text."""
     rest = iter(cells)
     return tuple(texts[0] + "".join(_shown(next(rest)) + text for text in texts[1:]) for texts in template)
 
 
 def _shown(cell: _Cell) -> str:
-    if isinstance(cell, int):
+    if not isinstance(cell, range):
         return str(cell)
     step = f"..{cell.step}" if cell.step != 1 else ""
     return f"{{{cell[0]}..{cell[-1]}{step}}}"

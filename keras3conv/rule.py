@@ -8,6 +8,7 @@ so this module imports no framework.
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, Literal
 
 from keras3conv.errors import RuleError
@@ -164,7 +165,8 @@ def register(rule: Rule) -> Rule:
         raise RuleError(f"{rule.name} has no example: no law can be tried\n  here:   {origin}")
     for example in rule.examples:
         _check(rule, example, origin)
-    known_rule = _rules[rule.name] = _with_origin(rule, origin)
+    known_rule = _rules[rule.name] = replace(rule, origin=origin)
+    _ranked.cache_clear()
     return known_rule
 
 
@@ -194,15 +196,22 @@ def lookup(
         keras_kinds: The class names of the Keras layer.
         counts: How many layers stand together on each side.
     """
+    _load()
+    return iter(_ranked(torch_kinds, keras_kinds, counts))
+
+
+@cache
+def _ranked(torch_kinds: tuple[str, ...], keras_kinds: tuple[str, ...], counts: tuple[int, int]) -> tuple[Rule, ...]:
+    """The rules that `lookup` gives; asked for every layer of a model, so computed once for every class."""
     ranked = [
         (_rank(rule.torch, torch_kinds), _rank(rule.keras, keras_kinds), rule)
-        for rule in rules()
+        for rule in _rules.values()
         if _matches(rule.torch, torch_kinds) and _matches(rule.keras, keras_kinds)
         if rule.torch_count in (0, counts[0]) and rule.keras_count in (0, counts[1])
         if (rule.torch_count == rule.keras_count == 1) == (counts == (1, 1))
     ]
     ranked.sort(key=lambda entry: entry[:2])
-    return (rule for _, _, rule in ranked)
+    return tuple(rule for _, _, rule in ranked)
 
 
 def known_classes() -> tuple[frozenset[str], frozenset[str]]:
@@ -232,10 +241,6 @@ def _check(rule: Rule, example: Example, origin: str) -> None:
     for mapping in mappings:
         if mapping.transform.inverse.inverse != mapping.transform:
             raise RuleError(f"{rule.name}: {mapping.transform!r} cannot be reversed\n  here:   {origin}")
-
-
-def _with_origin(rule: Rule, origin: str) -> Rule:
-    return replace(rule, origin=origin)
 
 
 def _load() -> None:

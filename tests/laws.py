@@ -64,16 +64,10 @@ def resolve(name: str) -> Any:
     return getattr(importlib.import_module(module), attribute)
 
 
-def make_trial(rule: Rule, example: Example, *, source: Rule | None = None) -> Trial:
-    """Builds both sides and transfers the weights by the rule.
-
-    Args:
-        rule: The rule on trial.
-        example: One of its examples.
-        source: The rule that says what the torch layer is, where it is not the same.
-    """
-    module = make_module((source or rule).torch, example)
-    config = config_of(source or rule, module)
+def make_trial(rule: Rule, example: Example) -> Trial:
+    """Builds both sides and transfers the weights by the rule."""
+    module = make_module(rule.torch, example)
+    config = config_of(rule, module)
     inputs = make_inputs(example)
     specs = rule.to_keras(config)
     layers = tuple(resolve(spec.kind)(**spec.config) for spec in specs)
@@ -215,6 +209,7 @@ def law_float32(trial: Trial) -> None:
     """Law 4, deployed: in float32 both sides differ by no more than torch's own rounding."""
     source, truth = torch_outputs(trial, float64=False), torch_outputs(trial, float64=True)
     for actual, here, exact in zip(keras_outputs(trial, float64=False), source, truth, strict=True):
+        assert actual.shape == here.shape, f"shape {actual.shape} is not {here.shape}"
         assert actual.dtype == here.dtype
         judgement = judge(actual, here, exact)
         assert judgement.passed, str(judgement)
@@ -329,6 +324,7 @@ def _require_same_function(trial: Trial, spec: LayerSpec) -> None:
 
 def _require_agreement(actual: list[Array], expected: list[Array], limit: float, what: str) -> None:
     for found, wanted in zip(actual, expected, strict=True):
+        assert found.shape == wanted.shape, f"{what}: shape {found.shape} is not {wanted.shape}"
         diff = compare(found, wanted)
         assert diff.nonfinite == 0, f"{what}: {diff.nonfinite} values are not finite"
         assert diff.max_rel <= limit, f"{what}: {diff}"
@@ -423,12 +419,12 @@ def _differentiate_jax(trial: Trial, inputs: list[Any], cotangent: Array) -> tup
         for place, tensor in zip(real, reals, strict=True):
             value[place] = tensor
         for layer in before:
-            value = [layer(*value, training=False)]
-        output, _ = last.stateless_call(trained, fixed, *value, training=False)
+            value = [layer(*value)]
+        output, _ = last.stateless_call(trained, fixed, *value)
         return (output * cotangent).sum()
 
     trained = [variable.value for variable in last.trainable_variables]
-    of_inputs, of_variables = jax.grad(loss, argnums=(0, 1))([inputs[place] for place in real], trained)
+    of_inputs, of_variables = jax.jit(jax.grad(loss, argnums=(0, 1)))([inputs[place] for place in real], trained)
     return [np.asarray(value) for value in of_inputs], [np.asarray(value) for value in of_variables]
 
 

@@ -47,10 +47,8 @@ def explain(subject: Subject, meeting: Meeting, weights: Mapping[str, Array] | N
 
 def explain_outputs(torch: Array, keras: Array) -> Explanation | None:
     """Says why two outputs differ: an activation that only one side applies."""
-    found = _best(suspects.of_activation(torch, "torch's output", "the model's output"), keras, torch)
-    if found:
-        return found
-    return _best(suspects.of_activation(keras, "Keras' output", "the model's output"), torch, keras)
+    found = _best(suspects.of_activation(torch, "torch", "at the end"), keras, torch)
+    return found or _best(suspects.of_activation(keras, "Keras", "at the end"), torch, keras)
 
 
 def _best(suspicions: Iterator[Suspicion], wanted: Array, found: Array) -> Explanation | None:

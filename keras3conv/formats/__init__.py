@@ -20,9 +20,10 @@ from keras3conv.formats import (
     torch_zip,
     weights_h5,
 )
-from keras3conv.formats.atomic import WrittenFile, digest, replacing
+from keras3conv.formats.atomic import digest, replacing
 from keras3conv.formats.source import Source, dtype_named
 from keras3conv.model import ModelView, Reader, Side, TensorRef
+from keras3conv.report import WrittenFile
 from keras3conv.transforms import Array
 
 __all__ = ["WrittenFile", "digest", "identify", "read", "replacing", "side_of", "write"]

@@ -123,7 +123,7 @@ def check_inventory(tensors: Sequence[TensorRef], view: ModelView) -> dict[str, 
     places: dict[str, TensorRef] = {}
     for tensor in tensors:
         place = held.get(tensor.path) or located.get(tensor.location)
-        if place is None and tensor.role == "seed_generator_state":
+        if place is None and tensor.is_seed:
             continue
         if place is None or place.shape != tensor.shape:
             what = "no such tensor" if place is None else f"it in the shape {place.shape}"

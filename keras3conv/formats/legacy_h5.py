@@ -63,7 +63,7 @@ def write(path: Path, tensors: Sequence[TensorRef], read: Reader) -> None:
     """
     layers: dict[str, list[TensorRef]] = {}
     for tensor in tensors:
-        if tensor.role != "seed_generator_state":
+        if not tensor.is_seed:
             name, slash, _ = tensor.path.partition("/")
             hdf5.check_path(tensor.path)
             layers.setdefault(name if slash else _TOP_LEVEL, []).append(tensor)

@@ -94,7 +94,7 @@ def write(path: Path, tensors: Sequence[TensorRef], read: Reader) -> None:
 
     States of seed generators without a location are left out: Keras does not save them either.
     """
-    stored = [tensor for tensor in tensors if tensor.location or tensor.role != "seed_generator_state"]
+    stored = [tensor for tensor in tensors if tensor.location or not tensor.is_seed]
     for tensor in stored:
         if not _LOCATION.fullmatch(tensor.location):
             raise FileError(
@@ -108,7 +108,7 @@ def write(path: Path, tensors: Sequence[TensorRef], read: Reader) -> None:
             values = file.require_group(group)
             owner = tensor.path.removesuffix(tensor.role).rstrip("/")
             if owner and "name" not in values.attrs:
-                values.attrs["name"] = owner.rpartition("/")[2]
+                values.attrs["name"] = owner.rpartition("/")[2].partition("#")[0]
             hdf5.create_dataset(values, number, read(tensor.path))
 
 

@@ -3,6 +3,7 @@
 `KERAS_BACKEND` is read by Keras when it is first imported, and never set here.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -297,9 +298,15 @@ def _call_error(model: keras.layers.Layer, stack: list[str], inputs: object, err
         f"{name}: {tuple(array.shape)}" if name else str(tuple(array.shape))
         for name, array in flatten(inputs, lambda value: hasattr(value, "shape"))
     ]
-    first_line = str(error).strip().splitlines()[0] if str(error).strip() else "no message"
     where = stack[-1] if stack and stack[-1] else model.name
-    problem = Problem(keras=where, fact=f"{type(error).__name__}: {first_line}")
+    problem = Problem(keras=where, fact=f"{type(error).__name__}: {_what_was_said(error)}")
     return ModelError(
         lay_out(f"{model.name} (keras) raised when it was called with {', '.join(given) or 'nothing'}", [problem])
     )
+
+
+def _what_was_said(error: Exception) -> str:
+    """The message of an exception, without what Keras puts around it: where, in bold, and all arguments."""
+    lines = [re.sub(r"\x1b\[\d*m", "", line).strip() for line in str(error).splitlines()]
+    said = [line for line in lines if line and not line.startswith("Exception encountered when calling")]
+    return said[0] if said else "no message"

@@ -26,11 +26,12 @@ _MEANING_OF = {word: meaning for meaning, words in _MEANINGS.items() for word in
 @lru_cache(maxsize=1 << 18)
 def words(path: str) -> tuple[str, ...]:
     """A path as lower-case words and numbers, without wrappers: "module.layer1.0.convA" is layer, 1, 0, conv, a."""
+    parts = re.split(r"[./]", path)
+    while len(parts) > 1 and parts[0].lower() in _PREFIXES:
+        parts = parts[1:]
+    path = ".".join(parts)
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Za-z])(?=\d)|(?<=\d)(?=[A-Za-z])", " ", path)
-    found = [word.lower() for word in re.split(r"[\s./_#-]+", spaced) if word]
-    while found and found[0] in _PREFIXES:
-        found = found[1:]
-    return tuple(found)
+    return tuple(word.lower() for word in re.split(r"[\s./_#-]+", spaced) if word)
 
 
 @lru_cache(maxsize=1 << 18)

@@ -4,6 +4,7 @@ Torch pads symmetrically, Keras' "same" pads more at the end: where the two diff
 """
 
 from functools import partial
+from itertools import cycle
 
 from keras3conv.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping, register
 from keras3conv.rules._keras import ints, last, pads, require_value, shape_of
@@ -149,6 +150,7 @@ def _examples(rank: int) -> tuple[Example, ...]:
     base = {"in_channels": 4, "out_channels": 6, "kernel_size": kernel}
     configs: tuple[tuple[dict[str, object], bool], ...] = (
         ({"stride": 2, "padding": (1, 1, 2)[:rank]}, True),
+        ({"stride": 2, "padding": (1, 1, 2)[:rank]}, True),
         ({"kernel_size": (3, 5, 3)[:rank], "padding": (1, 2, 1)[:rank], "bias": False}, True),
         ({"padding": "same", "kernel_size": (2, 3, 4)[:rank]}, True),
         ({"padding": "same", "kernel_size": (3, 5, 3)[:rank]}, False),
@@ -158,8 +160,7 @@ def _examples(rank: int) -> tuple[Example, ...]:
     )
     return tuple(
         Example(config=base | options, inputs=((2, 4, *sizes[:rank]),), canonical=canonical)
-        for options, canonical in configs
-        for sizes in (_EVEN, _ODD)
+        for sizes, (options, canonical) in zip(cycle((_EVEN, _ODD)), configs, strict=False)
     )
 
 
@@ -167,13 +168,13 @@ def _depthwise_examples(rank: int) -> tuple[Example, ...]:
     base = {"in_channels": 3, "groups": 3, "kernel_size": (3, 2)[:rank]}
     configs: tuple[dict[str, object], ...] = (
         {"out_channels": 6, "padding": (1, 1)[:rank], "stride": 2},
+        {"out_channels": 6, "padding": (1, 1)[:rank], "stride": 2},
         {"out_channels": 3, "bias": False, "kernel_size": (3, 5)[:rank], "padding": (1, 2)[:rank]},
         {"out_channels": 9, "dilation": 2},
     )
     return tuple(
         Example(config=base | options, inputs=((2, 3, *sizes[:rank]),))
-        for options in configs
-        for sizes in (_EVEN, _ODD)
+        for sizes, options in zip(cycle((_EVEN, _ODD)), configs, strict=False)
     )
 
 

@@ -109,8 +109,7 @@ def _examples(name: str, rank: int) -> tuple[Example, ...]:
         configs = [{"dilation": ones} | config for config in configs]
     return tuple(
         Example(config=config, inputs=((2, channels, *extent),))
-        for config in configs
-        for channels, extent in ((3, even), (5, odd))
+        for config, (channels, extent) in zip(configs, ((3, even), (5, odd), (3, odd), (5, even)), strict=True)
     )
 
 

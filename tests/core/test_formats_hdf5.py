@@ -33,7 +33,7 @@ def dense(file: h5py.File, without: str = "") -> None:
     """The weights of a Dense layer, as Keras 3 writes them."""
     group = file.create_group("layers/dense/vars")
     group.attrs["name"] = "head"
-    if KERNEL != without:
+    if without != KERNEL:
         group["0"] = np.arange(12, dtype=np.float32).reshape(4, 3)
     group["1"] = np.arange(3, dtype=np.float32)
 
@@ -106,7 +106,9 @@ def test_layers_that_share_a_name_are_called_by_their_groups(tmp_path: Path) -> 
 
 def test_what_cannot_be_known_has_numbers(tmp_path: Path) -> None:
     def unknown(file: h5py.File) -> None:
-        dense(file) if KERNEL not in file and "layers" not in file else file.create_dataset(KERNEL, data=np.ones((2, 3)))
+        dense(file) if KERNEL not in file and "layers" not in file else file.create_dataset(
+            KERNEL, data=np.ones((2, 3))
+        )
         for number in range(3):
             file[f"layers/batch_normalization/vars/{number}"] = np.ones(3)
             file[f"layers/my_block/vars/{number}"] = np.ones(3)
@@ -317,9 +319,13 @@ def test_a_file_cut_short_anywhere_is_malformed(tmp_path: Path) -> None:
         for length in range(1, len(whole), 173):
             path.write_bytes(whole[:length])
             with pytest.raises(FileError):
-                view = formats.read(path)
-                for name in paths(view):
-                    view.read(name)
+                read_all(path)
+
+
+def read_all(path: Path) -> None:
+    view = formats.read(path)
+    for name in paths(view):
+        view.read(name)
 
 
 def test_a_damaged_byte_is_an_error_or_leaves_the_values_readable(tmp_path: Path) -> None:
@@ -330,9 +336,7 @@ def test_a_damaged_byte_is_an_error_or_leaves_the_values_readable(tmp_path: Path
     for place in random.integers(0, len(whole), 150):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
         try:
-            view = formats.read(path)
-            for name in paths(view):
-                view.read(name)
+            read_all(path)
         except FileError:
             continue
 
@@ -597,9 +601,7 @@ def test_reading_and_writing_import_no_framework(tmp_path: Path) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=3, unique=True))
-def test_names_in_hdf5_never_touch_the_file_system(
-    tmp_path_factory: pytest.TempPathFactory, names: list[str]
-) -> None:
+def test_names_in_hdf5_never_touch_the_file_system(tmp_path_factory: pytest.TempPathFactory, names: list[str]) -> None:
     folder = tmp_path_factory.mktemp("names")
     tensors = [TensorRef(path=f"{name}/kernel", role="kernel", shape=(1,)) for name in names]
     try:

@@ -1,0 +1,6 @@
+"""`python -m keras3conv`: the command line."""
+
+from keras3conv.cli import main
+
+if __name__ == "__main__":
+    main()

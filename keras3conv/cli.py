@@ -1,0 +1,295 @@
+"""The command line: a thin layer over the public functions.
+
+What a command needs is imported when it runs, so `--help` costs next to nothing. Exit status: 0 passed, 1 a proof or
+an alignment failed, 2 arguments or files that cannot be used, 130 interrupted.
+"""
+
+import io
+import sys
+import traceback
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ParamSpec
+
+import typer
+
+from keras3conv.errors import AlignmentError, FileError, InputError, Keras3ConvError, MissingExtra, ProofError
+
+if TYPE_CHECKING:
+    from keras3conv.cli_models import Given
+
+PASSED, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+
+_EXTRAS = {
+    "torch": "torch",
+    "keras": "keras",
+    "jax": "jax",
+    "tensorflow": "tensorflow",
+    "jinja2": "report",
+    "sklearn": "dev",
+}
+"""The packages that a command may find missing, and the extra of ours that brings each."""
+
+_Parameters = ParamSpec("_Parameters")
+
+app = typer.Typer(
+    name="keras3conv",
+    help="Move a model between PyTorch and Keras 3, in either direction, and prove that nothing changed.\n\n"
+    "A model is a file, or package.module:factory, or path/to/file.py:factory. A factory is a callable without "
+    "required arguments that returns a torch module or a Keras model; --torch-weights and --keras-weights are loaded "
+    "into what it makes.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_TorchSide = Annotated[str, typer.Argument(metavar="TORCH", help="A torch checkpoint, or the factory of a module.")]
+_KerasSide = Annotated[str, typer.Argument(metavar="KERAS", help="A Keras file, or the factory of a model.")]
+_TorchWeights = Annotated[Path | None, typer.Option(metavar="FILE", help="Loaded into the torch module first.")]
+_KerasWeights = Annotated[Path | None, typer.Option(metavar="FILE", help="Loaded into the Keras model first.")]
+_InputsFile = Annotated[
+    Path | None, typer.Option(metavar="FILE.npz", help="What the torch module is called with: one array, or keywords.")
+]
+_KerasInputsFile = Annotated[
+    Path | None, typer.Option(metavar="FILE.npz", help="What the Keras model is called with, if not derivable.")
+]
+_HintList = Annotated[list[str] | None, typer.Option("--hint", metavar="TORCH=KERAS", help="Layers known to correspond.")]
+_PlanFile = Annotated[Path | None, typer.Option(metavar="PLAN.json", help="The plan that `align -o` wrote.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON, for another program.")]
+_Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+_Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
+
+
+def main() -> None:
+    """Runs the command line, and exits with its status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name from a file may have letters that the terminal has not
+            stream.reconfigure(errors="backslashreplace")
+    app(prog_name="keras3conv")
+
+
+def _command(example: str) -> Callable[[Callable[_Parameters, int]], Callable[_Parameters, None]]:
+    """Makes a function that returns an exit status a command, with an example in its help."""
+
+    def register(function: Callable[_Parameters, int]) -> Callable[_Parameters, None]:
+        @wraps(function)
+        def command(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> None:
+            try:
+                status = function(*args, **kwargs)
+            except KeyboardInterrupt:
+                raise typer.Exit(INTERRUPTED) from None
+            except BrokenPipeError:
+                raise
+            except (Keras3ConvError, OSError, ModuleNotFoundError) as error:
+                if kwargs.get("debug"):
+                    traceback.print_exc()
+                status = _complain(error)
+            raise typer.Exit(status)
+
+        summary = (function.__doc__ or "").strip()
+        app.command(help=summary, epilog=f"\b\nExample:\n  {example}")(command)
+        return command
+
+    return register
+
+
+def _complain(error: Keras3ConvError | OSError | ModuleNotFoundError) -> int:
+    """Prints an error of ours, and says with which status it ends the command; anything unknown is raised again."""
+    from keras3conv.cli_output import as_options
+
+    if isinstance(error, ModuleNotFoundError) and not isinstance(error, Keras3ConvError):
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRAS:
+            raise error
+        error = MissingExtra("this command", package, _EXTRAS[package])
+    _note(f"{type(error).__name__}: {as_options(str(error))}")
+    return FAILED if isinstance(error, AlignmentError | ProofError) else UNUSABLE
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from keras3conv import __version__
+
+        print(f"keras3conv {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """The options of the program itself; each is handled by its callback."""
+
+
+@_command("keras3conv inspect model.safetensors")
+def inspect(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A file, or a factory.")],
+    torch_weights: _TorchWeights = None,
+    keras_weights: _KerasWeights = None,
+    every: Annotated[bool, typer.Option("--all", help="A line for every layer; repeated blocks do not share one.")] = False,
+    as_json: _Json = False,
+    debug: _Debug = False,
+) -> int:
+    """List the layers of a model with the shapes of their tensors; repeated blocks share a line."""
+    from keras3conv.api import view
+    from keras3conv.cli_models import Weights, resolve
+    from keras3conv.cli_output import model_json, model_text
+
+    seen = view(resolve(model, Weights(torch=torch_weights, keras=keras_weights)).model)
+    print(model_json(seen) if as_json else model_text(seen, every=every))
+    return PASSED
+
+
+@_command("keras3conv align net.py:make model.h5 -o plan.json")
+def align(  # noqa: PLR0913 - an argument for every option
+    torch: _TorchSide,
+    keras: _KerasSide,
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="PLAN.json", help="Where the plan is saved.")] = None,
+    torch_weights: _TorchWeights = None,
+    keras_weights: _KerasWeights = None,
+    inputs: _InputsFile = None,
+    keras_inputs: _KerasInputsFile = None,
+    hint: _HintList = None,
+    overwrite: _Overwrite = False,
+    as_json: _Json = False,
+    debug: _Debug = False,
+) -> int:
+    """Find which tensor of one model belongs where in the other; exit status 1 if one has no place."""
+    from keras3conv import api
+    from keras3conv.alignment_text import describe
+    from keras3conv.cli_files import read_hints, read_inputs, write_plan
+    from keras3conv.cli_models import notes_to_stderr
+
+    hints = read_hints(hint or ())
+    given = read_inputs(inputs), read_inputs(keras_inputs)
+    torch_side, keras_side = _both(torch, keras, torch_weights, keras_weights)
+    with notes_to_stderr():
+        plan = api.align(torch_side.model, keras_side.model, inputs=given[0], keras_inputs=given[1], hints=hints)
+    if out:
+        write_plan(plan, out, overwrite=overwrite)
+        _note(f"saved {out}")
+    print(plan.to_json() if as_json else describe(plan))
+    return FAILED if plan.problems() else PASSED
+
+
+@_command("keras3conv transfer model.h5 net.py:make -o net.safetensors")
+def transfer(  # noqa: PLR0913 - an argument for every option
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Where the weights are: a file, or a factory.")],
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="Where they go: a file, or a factory and -o.")],
+    plan: _PlanFile = None,
+    out: Annotated[
+        list[Path] | None, typer.Option("-o", "--out", metavar="FILE", help="A file to write; may be repeated.")
+    ] = None,
+    torch_weights: _TorchWeights = None,
+    keras_weights: _KerasWeights = None,
+    overwrite: _Overwrite = False,
+    cast: Annotated[bool, typer.Option("--cast", help="Allow a loss of precision in narrower dtypes.")] = False,
+    as_json: _Json = False,
+    debug: _Debug = False,
+) -> int:
+    """Move the weights of one model into another of the other framework, or into a file; all or nothing."""
+    from keras3conv import api
+    from keras3conv.cli_files import read_plan
+    from keras3conv.cli_models import Weights, notes_to_stderr, resolve
+    from keras3conv.cli_output import print_report
+
+    saved = read_plan(plan) if plan else None
+    weights = Weights(torch=torch_weights, keras=keras_weights)
+    ends = resolve(source, weights), resolve(target, weights)
+    if ends[1].live and not out:
+        raise InputError(f"{target} is a factory, so the weights would go nowhere\nFix:  -o FILE")
+    with notes_to_stderr():
+        found = saved or _align_ends(*ends)
+        report = api.transfer(ends[0].model, ends[1].model, found, out=out or (), overwrite=overwrite, cast=cast)
+    print(report.to_json()) if as_json else print_report(report)
+    return PASSED
+
+
+@_command("keras3conv validate net.py:make model.keras --torch-weights net.pt --report report.html")
+def validate(  # noqa: PLR0913 - an argument for every option
+    torch: _TorchSide,
+    keras: _KerasSide,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Save the certificate as .html, .md, .json or .txt.")
+    ] = None,
+    plan: _PlanFile = None,
+    torch_weights: _TorchWeights = None,
+    keras_weights: _KerasWeights = None,
+    inputs: _InputsFile = None,
+    keras_inputs: _KerasInputsFile = None,
+    hint: _HintList = None,
+    as_json: _Json = False,
+    debug: _Debug = False,
+) -> int:
+    """Prove that two models are the same, or say where and why they are not; exit status 1 if they are not."""
+    from keras3conv import api, api_validate
+    from keras3conv.cli_files import read_hints, read_inputs, read_plan
+    from keras3conv.cli_models import notes_to_stderr
+    from keras3conv.cli_output import print_report, progress_bar
+
+    saved, hints = read_plan(plan) if plan else None, read_hints(hint or ())
+    if saved and hints:
+        raise InputError("--plan and --hint are both given: a plan is complete, and takes no hints")
+    given = {"inputs": read_inputs(inputs), "keras_inputs": read_inputs(keras_inputs)}
+    first, second = _both(torch, keras, torch_weights, keras_weights)
+    with notes_to_stderr(), progress_bar("validate") as progress:
+        if hints:
+            saved = api.align(first.model, second.model, hints=hints, **given)
+        judged = api_validate.validate(
+            first.model, second.model, **given, plan=saved, onnx=False, backends=None, progress=progress
+        )
+    if report:
+        judged.save(report)
+        _note(f"saved {report}")
+    print(judged.to_json()) if as_json else print_report(judged)
+    return PASSED if judged.ok else FAILED
+
+
+@_command("keras3conv rules --markdown")
+def rules(
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
+    as_json: _Json = False,
+    debug: _Debug = False,
+) -> int:
+    """List the layers that are known, torch beside Keras."""
+    from keras3conv import rule
+    from keras3conv.cli_output import rules_json, rules_markdown, rules_text
+
+    write = rules_json if as_json else rules_markdown if markdown else rules_text
+    print(write(rule.rules()))
+    return PASSED
+
+
+@_command("keras3conv demo --out my-folder")
+def demo(
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where its files go.")] = Path("keras3conv-demo"),
+    debug: _Debug = False,
+) -> int:
+    """Train a small model in Keras, convert it to PyTorch, and prove that nothing changed; within a minute."""
+    from keras3conv.demo.story import tell
+
+    return PASSED if tell(out) else FAILED
+
+
+def _both(torch: str, keras: str, torch_weights: Path | None, keras_weights: Path | None) -> "tuple[Given, Given]":
+    """The torch side and the Keras side, in this order."""
+    from keras3conv.api import check_sides
+    from keras3conv.cli_models import Weights, resolve
+
+    weights = Weights(torch=torch_weights, keras=keras_weights)
+    found = resolve(torch, weights), resolve(keras, weights)
+    check_sides(found[0].model, found[1].model)
+    return found
+
+
+def _align_ends(source: "Given", target: "Given"):  # type: ignore[no-untyped-def]
+    raise NotImplementedError

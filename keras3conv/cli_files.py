@@ -1,0 +1,75 @@
+"""The files that options of the command line name: plans, inputs, hints."""
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras3conv.alignment import Alignment
+from keras3conv.errors import AlignmentError, FileError, InputError
+from keras3conv.transforms import Array
+
+
+def read_plan(path: Path) -> Alignment:
+    """The plan in a file that `align -o` wrote; raises `FileError` where it is none."""
+    try:
+        return Alignment.from_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FileError(f"{path} cannot be read: {error.strerror}") from error
+    except (AlignmentError, UnicodeDecodeError) as error:
+        raise FileError(f"{path}: {error}\nFix:  keras3conv align TORCH KERAS -o {path}") from error
+
+
+def write_plan(plan: Alignment, path: Path, *, overwrite: bool) -> None:
+    """Writes a plan as JSON, in one step; raises `FileError` where the file exists or cannot be written."""
+    from keras3conv.formats.atomic import replacing
+
+    try:
+        with replacing(path, overwrite=overwrite) as temporary:
+            temporary.write_text(plan.to_json() + "\n", encoding="utf-8")
+    except OSError as error:
+        raise FileError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def read_inputs(path: Path | None) -> Any:
+    """What a model is called with: one array; arrays by keyword; or positional ones, as `numpy.savez(file, a, b)`.
+
+    Raises:
+        InputError: The file is no .npz or .npy file, or holds objects instead of numbers.
+        FileError: The file cannot be read.
+    """
+    if path is None:
+        return None
+    try:
+        arrays = _arrays(path)
+    except OSError as error:
+        raise FileError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} holds no arrays: {error}\nFix:  numpy.savez(path, x)") from error
+    if len(arrays) == 1:
+        return next(iter(arrays.values()))
+    if all(name == f"arr_{place}" for place, name in enumerate(arrays)):
+        return tuple(arrays.values())
+    return dict(arrays)
+
+
+def read_hints(hints: Sequence[str]) -> dict[str, str] | None:
+    """The pairs in `torch=keras` hints; raises `InputError` for anything else."""
+    pairs = [hint.partition("=") for hint in hints]
+    for torch, _, keras in pairs:
+        if not torch or not keras:
+            raise InputError(f"--hint {torch or '='}: a hint names a torch layer and a Keras layer\nFix:  --hint fc=dense")
+    return {torch: keras for torch, _, keras in pairs} or None
+
+
+def _arrays(path: Path) -> Mapping[str, Array]:
+    loaded = np.load(path)  # never pickled objects: that is numpy's default, and it stays
+    if isinstance(loaded, np.ndarray):
+        return {path.stem: loaded}
+    with loaded:
+        arrays = {name: loaded[name] for name in loaded.files}
+    if not arrays:
+        raise ValueError("it is empty")
+    return arrays

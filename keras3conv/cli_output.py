@@ -1,0 +1,167 @@
+"""What the command line prints: models, rules and reports, as text, as Markdown and as JSON."""
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from keras3conv.errors import count
+from keras3conv.errors_collapse import collapse
+from keras3conv.model import LayerView, ModelView, TensorRef
+
+if TYPE_CHECKING:
+    from keras3conv.report import Report
+    from keras3conv.rule import Rule
+
+_IN_PYTHON_AND_HERE = (
+    (re.compile(r'plan\.pair\("([^"]+)", "([^"]+)"\)'), r'--hint "\1=\2"'),
+    (re.compile(r"transfer\(\.\.\., cast=True\)"), "--cast"),
+    (re.compile(r"overwrite=True"), "--overwrite"),
+    (re.compile(r"keras_inputs=\.\.\."), "--keras-inputs FILE.npz"),
+)
+
+
+def as_options(message: str) -> str:
+    """A message of the library in the words of the command line: options where it names arguments."""
+    for pattern, option in _IN_PYTHON_AND_HERE:
+        message = pattern.sub(option, message)
+    return message
+
+
+def print_report(report: "Report") -> None:
+    """Prints a report: in colour on a terminal, in a fixed width in a pipe."""
+    from rich.console import Console
+
+    from keras3conv.report_text import WIDTH
+
+    report.render(Console() if sys.stdout.isatty() else Console(width=WIDTH))
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Callable[[str, int, int], None] | None]:
+    """Yields what a step is reported to: a bar on stderr if that is a terminal, else None."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda name, done, total: bar.update(task, description=f"{title}: {name}", completed=done, total=total)
+
+
+def model_text(view: ModelView, *, every: bool) -> str:
+    """A model as text: what it is, a table of its layers, the totals.
+
+    Args:
+        view: The model.
+        every: Whether each layer has a line of its own, those without tensors too.
+    """
+    from keras3conv.alignment_text import table
+    from keras3conv.report_cells import visible
+
+    facts = {"side": view.side, **view.facts}
+    facts |= {f"input {spec.name}".rstrip(): f"{spec.shape} {spec.dtype}" for spec in view.input_specs}
+    width = max(map(len, facts))
+    lines = [visible(view.title), *(f"  {visible(name):<{width}}  {visible(fact)}" for name, fact in facts.items()), ""]
+    lines += table(("layer", "class", "tensors"), list(_layer_rows(view, every=every)))
+    return "\n".join([*lines, "", totals(view)])
+
+
+def totals(view: ModelView) -> str:
+    """How much there is in a model: "2 layers with tensors, 4 tensors, 1,234 numbers, 4.8 KiB"."""
+    distinct = {tensor.storage or tensor.path: tensor for tensor in view.tensors()}.values()
+    size = sum(prod(tensor.shape) * _bytes_each(tensor.dtype) for tensor in distinct)
+    owners = sum(bool(layer.tensors) for layer in view.layers)
+    number = sum(prod(tensor.shape) for tensor in distinct)
+    return f"{count(owners, 'layer')} with tensors, {count(len(distinct), 'tensor')}, {number:,} numbers, {_size(size)}"
+
+
+def model_json(view: ModelView) -> str:
+    """A model as JSON: names, classes, shapes and dtypes, no values."""
+    data = {
+        "side": view.side,
+        "name": view.name,
+        "origin": view.origin,
+        "fingerprint": view.fingerprint,
+        "facts": dict(view.facts),
+        "inputs": [{"name": spec.name, "shape": list(spec.shape), "dtype": spec.dtype} for spec in view.input_specs],
+        "layers": [_layer_json(layer) for layer in view.layers],
+    }
+    return json.dumps(data, indent=1)
+
+
+def rules_text(rules: "Sequence[Rule]") -> str:
+    """The rules as a table, one rule a line."""
+    from keras3conv.alignment_text import table
+
+    rows = [(rule.torch, rule.keras, rule.note) for rule in rules]
+    return "\n".join([*table(("torch", "keras", "note"), rows), "", count(len(rows), "rule")])
+
+
+def rules_markdown(rules: "Sequence[Rule]") -> str:
+    """The rules as a Markdown table; classes that differ in one number share a line."""
+    from keras3conv.report_markdown import escape
+
+    rows = [(rule.torch.removeprefix("torch."), rule.keras.removeprefix("keras.")) for rule in rules]
+    lines = ["| PyTorch | Keras 3 | note |", "| --- | --- | --- |"]
+    for line in collapse(rows, [rule.note for rule in rules]):
+        note = escape(rules[line.places[0]].note)
+        lines.append(f"| `{line.paths[0]}` | `{line.paths[1]}` | {note} |")
+    return "\n".join(lines)
+
+
+def rules_json(rules: "Sequence[Rule]") -> str:
+    """The rules as JSON: the two classes, the note, whether they agree in training mode too."""
+    data = [{"torch": rule.torch, "keras": rule.keras, "note": rule.note, "train": rule.train} for rule in rules]
+    return json.dumps(data, indent=1)
+
+
+def _layer_rows(view: ModelView, *, every: bool) -> Iterator[tuple[str, ...]]:
+    layers = [layer for layer in view.layers if every or layer.tensors]
+    keys = [(layer.kind, tuple(map(_tensor_text, layer.tensors))) for layer in layers]
+    groups = collapse([(layer.path,) for layer in layers], [*enumerate(keys)] if every else keys)
+    for line in groups:
+        kind, tensors = keys[line.places[0]]
+        times = f" (x {len(line.places)})" if len(line.places) > 1 else ""
+        yield f"{line.paths[0] or '(the model itself)'}{times}", kind or "-", ", ".join(tensors)
+
+
+def _tensor_text(tensor: TensorRef) -> str:
+    dtype = "" if tensor.dtype == "float32" else f" {tensor.dtype}"
+    return f"{tensor.role} {tensor.shape}{dtype}"
+
+
+def _layer_json(layer: LayerView) -> dict[str, Any]:
+    tensors = [
+        {
+            "path": tensor.path,
+            "role": tensor.role,
+            "shape": list(tensor.shape),
+            "dtype": tensor.dtype,
+            "trainable": tensor.trainable,
+        }
+        for tensor in layer.tensors
+    ]
+    return {"path": layer.path, "class": layer.kind, "tensors": tensors}
+
+
+def _bytes_each(dtype: str) -> int:
+    from keras3conv.formats.source import dtype_named
+
+    return dtype_named(dtype).itemsize
+
+
+def _size(size: float) -> str:
+    """A number of bytes for a reader: "4.8 KiB"."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            break
+        size /= 1024
+    else:
+        unit = "TiB"
+    return f"{size:,.0f} bytes" if unit == "bytes" else f"{size:,.1f} {unit}"
