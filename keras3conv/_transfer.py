@@ -90,8 +90,10 @@ class Staging:
         return array.astype(dtype)
 
     def _refused(self, path: str, fact: str, fixes: tuple[str, ...] = ()) -> TransferError:
-        problem = Problem(**{self.target.side: path}, fact=fact, fixes=fixes)
-        return TransferError(lay_out(f"nothing was transferred from {self.source.title} to {self.target.title}", [problem]))
+        problem = Problem.on(self.target.side, path, fact, fixes)
+        return TransferError(
+            lay_out(f"nothing was transferred from {self.source.title} to {self.target.title}", [problem])
+        )
 
 
 def direction(mapping: WeightMapping, to: Side) -> Transform:
@@ -123,12 +125,12 @@ def _differences(planned: ModelView, found: ModelView) -> Iterator[Problem]:
     before, now = _shapes(planned), _shapes(found)
     side = found.side
     for path in before.keys() - now.keys():
-        yield Problem(**{side: path}, fact=f"{before[path]} is in the plan, and not in the model")
+        yield Problem.on(side, path, f"{before[path]} is in the plan, and not in the model")
     for path in now.keys() - before.keys():
-        yield Problem(**{side: path}, fact=f"{now[path]} is in the model, and not in the plan")
+        yield Problem.on(side, path, f"{now[path]} is in the model, and not in the plan")
     for path in before.keys() & now.keys():
         if before[path] != now[path]:
-            yield Problem(**{side: path}, fact=f"is {now[path]}; the plan has {before[path]}")
+            yield Problem.on(side, path, f"is {now[path]}; the plan has {before[path]}")
 
 
 def _shapes(view: ModelView) -> Mapping[str, tuple[int, ...]]:
@@ -141,4 +143,5 @@ def _dtype(name: str) -> np.dtype[np.generic]:
     except TypeError:
         import ml_dtypes  # a dtype that numpy does not know is one of its extensions: bfloat16, float8
 
-        return np.dtype(getattr(ml_dtypes, name))
+        dtype: np.dtype[np.generic] = np.dtype(getattr(ml_dtypes, name))
+        return dtype

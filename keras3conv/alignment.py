@@ -165,7 +165,9 @@ class Alignment:
             fact = "is a name on both sides" if sides else "is not a layer or a tensor of either side"
             fix = f'plan.ignore("{path}", "{reason}", side="torch")'
             problem = Problem(torch=path, fact=fact, fixes=(fix,) if sides else ())
-            raise AlignmentError(lay_out(f"nothing was ignored in {self.torch.title} and {self.keras.title}", [problem]))
+            raise AlignmentError(
+                lay_out(f"nothing was ignored in {self.torch.title} and {self.keras.title}", [problem])
+            )
         entries = (Ignored(side=sides[0], path=tensor, reason=reason) for tensor in found[sides[0]])
         return replace(self.unpair(path), ignored=(*self.ignored, *entries))
 
@@ -244,7 +246,7 @@ def _repeated(plan: Alignment) -> Iterator[Problem]:
         uses = Counter(path for mapping in plan.mappings for path in getattr(mapping, side))
         for path, times in uses.items():
             if times > 1:
-                yield Problem(**{side: path}, fact=f"has {times} places in the plan; a tensor has one")
+                yield Problem.on(side, path, f"has {times} places in the plan; a tensor has one")
 
 
 def _unplaced(plan: Alignment) -> Iterator[Problem]:
@@ -272,8 +274,10 @@ def _unplaced_layer(side: Side, layer: LayerView, left: list[TensorRef], free: l
     if similar:
         fact += f"; same sizes: {', '.join(similar)}"
     where = layer.path if len(left) == len(layer.tensors) and layer.path else left[0].path
-    fixes = [f'plan.pair("{where}", "{path}")' if side == "torch" else f'plan.pair("{path}", "{where}")' for path in similar]
-    return Problem(fact=fact, fixes=(*fixes[:1], f'plan.ignore("{where}", "reason")'), **{side: where})
+    fixes = [
+        f'plan.pair("{where}", "{path}")' if side == "torch" else f'plan.pair("{path}", "{where}")' for path in similar
+    ]
+    return Problem.on(side, where, fact, (*fixes[:1], f'plan.ignore("{where}", "reason")'))
 
 
 def _sizes(layer: LayerView) -> Counter[int]:

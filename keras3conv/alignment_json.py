@@ -37,7 +37,7 @@ def load(text: str) -> "Alignment":
     except (ValueError, RecursionError) as error:
         raise AlignmentError(f"not a plan: it is no JSON ({error})") from None
     if not isinstance(data, Mapping) or data.get("keras3conv") != "alignment":
-        raise AlignmentError("not a plan: the JSON has no \"keras3conv\": \"alignment\"")
+        raise AlignmentError('not a plan: the JSON has no "keras3conv": "alignment"')
     if data.get("format") != VERSION:
         raise AlignmentError(f"a plan of format {data.get('format')!r}: this version reads format {VERSION}")
     try:

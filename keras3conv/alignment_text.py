@@ -28,8 +28,7 @@ class _Part:
 def describe(plan: "Alignment") -> str:
     """A plan as text: one line that sums it up, the pairs, what is not confirmed, what is left out, the problems."""
     blocks = [summary(plan)]
-    for part in _parts(plan):
-        blocks.append("\n".join([part.heading, *(f"  {line}" for line in table(part.columns, part.rows))]))
+    blocks += ["\n  ".join([part.heading, *table(part.columns, part.rows)]) for part in _parts(plan)]
     if problems := _problems(plan):
         headline = f"{count(len(plan.problems()), 'problem')}:"
         blocks.append(visible(lay_out(headline, problems, limit=SHOWN_PROBLEMS), keep="\n"))

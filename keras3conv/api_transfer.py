@@ -114,11 +114,7 @@ def _inventory(staging: Staging, *, complete: bool) -> tuple[TensorRef, ...]:
             missing.append(tensor)
     if missing:
         problems = [
-            Problem(
-                **{staging.target.side: tensor.path},
-                fact="is left out by the plan, so the file would lack it",
-                fixes=("transfer(source, target_model, plan, out=path)",),
-            )
+            Problem.on(staging.target.side, tensor.path, "is left out by the plan, so the file would lack it", ("transfer(source, target_model, plan, out=path)",))
             for tensor in missing
         ]
         raise TransferError(lay_out(f"nothing was written from {staging.source.title}", problems))

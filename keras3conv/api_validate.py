@@ -91,9 +91,7 @@ def _subject(
     given = both_given(torch_view, keras_view, inputs, keras_inputs)
     if plan is None:
         plan = make_plan(*traced_views(torch, keras, (torch_view, keras_view), given))
-    subject = Subject(
-        plan=plan, torch_view=torch_view, keras_view=keras_view, torch=torch, keras=keras, inputs=given
-    )
+    subject = Subject(plan=plan, torch_view=torch_view, keras_view=keras_view, torch=torch, keras=keras, inputs=given)
     return subject, [given.note, *_mode_notes(torch)]
 
 

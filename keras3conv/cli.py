@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Annotated, ParamSpec
 
 import typer
 
-from keras3conv.errors import AlignmentError, FileError, InputError, Keras3ConvError, MissingExtra, ProofError
+from keras3conv.errors import AlignmentError, InputError, Keras3ConvError, MissingExtra, ProofError
 
 if TYPE_CHECKING:
+    from keras3conv.alignment import Alignment
     from keras3conv.cli_models import Given
 
 PASSED, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
@@ -56,7 +57,9 @@ _InputsFile = Annotated[
 _KerasInputsFile = Annotated[
     Path | None, typer.Option(metavar="FILE.npz", help="What the Keras model is called with, if not derivable.")
 ]
-_HintList = Annotated[list[str] | None, typer.Option("--hint", metavar="TORCH=KERAS", help="Layers known to correspond.")]
+_HintList = Annotated[
+    list[str] | None, typer.Option("--hint", metavar="TORCH=KERAS", help="Layers known to correspond.")
+]
 _PlanFile = Annotated[Path | None, typer.Option(metavar="PLAN.json", help="The plan that `align -o` wrote.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON, for another program.")]
 _Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -106,7 +109,7 @@ def _complain(error: Keras3ConvError | OSError | ModuleNotFoundError) -> int:
             raise error
         error = MissingExtra("this command", package, _EXTRAS[package])
     _note(f"{type(error).__name__}: {as_options(str(error))}")
-    return FAILED if isinstance(error, AlignmentError | ProofError) else UNUSABLE
+    return FAILED if isinstance(error, ProofError) else UNUSABLE
 
 
 def _note(text: str) -> None:
@@ -135,11 +138,13 @@ def inspect(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A file, or a factory.")],
     torch_weights: _TorchWeights = None,
     keras_weights: _KerasWeights = None,
-    every: Annotated[bool, typer.Option("--all", help="A line for every layer; repeated blocks do not share one.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="A line for every layer; repeated blocks do not share one.")
+    ] = False,
     as_json: _Json = False,
     debug: _Debug = False,
 ) -> int:
-    """List the layers of a model with the shapes of their tensors; repeated blocks share a line."""
+    """List the layers of a model. Their tensors are shown with their shapes; repeated blocks share a line."""
     from keras3conv.api import view
     from keras3conv.cli_models import Weights, resolve
     from keras3conv.cli_output import model_json, model_text
@@ -153,7 +158,10 @@ def inspect(
 def align(  # noqa: PLR0913 - an argument for every option
     torch: _TorchSide,
     keras: _KerasSide,
-    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="PLAN.json", help="Where the plan is saved.")] = None,
+    *,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="PLAN.json", help="Where the plan is saved.")
+    ] = None,
     torch_weights: _TorchWeights = None,
     keras_weights: _KerasWeights = None,
     inputs: _InputsFile = None,
@@ -163,7 +171,7 @@ def align(  # noqa: PLR0913 - an argument for every option
     as_json: _Json = False,
     debug: _Debug = False,
 ) -> int:
-    """Find which tensor of one model belongs where in the other; exit status 1 if one has no place."""
+    """Find which tensor belongs where. The exit status is 1 if one has no place."""
     from keras3conv import api
     from keras3conv.alignment_text import describe
     from keras3conv.cli_files import read_hints, read_inputs, write_plan
@@ -185,6 +193,7 @@ def align(  # noqa: PLR0913 - an argument for every option
 def transfer(  # noqa: PLR0913 - an argument for every option
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="Where the weights are: a file, or a factory.")],
     target: Annotated[str, typer.Argument(metavar="TARGET", help="Where they go: a file, or a factory and -o.")],
+    *,
     plan: _PlanFile = None,
     out: Annotated[
         list[Path] | None, typer.Option("-o", "--out", metavar="FILE", help="A file to write; may be repeated.")
@@ -196,7 +205,7 @@ def transfer(  # noqa: PLR0913 - an argument for every option
     as_json: _Json = False,
     debug: _Debug = False,
 ) -> int:
-    """Move the weights of one model into another of the other framework, or into a file; all or nothing."""
+    """Move weights to the other framework. The target is a file, or a model that is saved; all or nothing."""
     from keras3conv import api
     from keras3conv.cli_files import read_plan
     from keras3conv.cli_models import Weights, notes_to_stderr, resolve
@@ -209,6 +218,8 @@ def transfer(  # noqa: PLR0913 - an argument for every option
         raise InputError(f"{target} is a factory, so the weights would go nowhere\nFix:  -o FILE")
     with notes_to_stderr():
         found = saved or _align_ends(*ends)
+        if not _is_complete(found):
+            return FAILED
         report = api.transfer(ends[0].model, ends[1].model, found, out=out or (), overwrite=overwrite, cast=cast)
     print(report.to_json()) if as_json else print_report(report)
     return PASSED
@@ -218,6 +229,7 @@ def transfer(  # noqa: PLR0913 - an argument for every option
 def validate(  # noqa: PLR0913 - an argument for every option
     torch: _TorchSide,
     keras: _KerasSide,
+    *,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Save the certificate as .html, .md, .json or .txt.")
     ] = None,
@@ -230,7 +242,7 @@ def validate(  # noqa: PLR0913 - an argument for every option
     as_json: _Json = False,
     debug: _Debug = False,
 ) -> int:
-    """Prove that two models are the same, or say where and why they are not; exit status 1 if they are not."""
+    """Prove that two models are the same. If they are not, say where and why; the exit status is 1."""
     from keras3conv import api, api_validate
     from keras3conv.cli_files import read_hints, read_inputs, read_plan
     from keras3conv.cli_models import notes_to_stderr
@@ -260,7 +272,7 @@ def rules(
     as_json: _Json = False,
     debug: _Debug = False,
 ) -> int:
-    """List the layers that are known, torch beside Keras."""
+    """List the known layers. Torch stands beside Keras."""
     from keras3conv import rule
     from keras3conv.cli_output import rules_json, rules_markdown, rules_text
 
@@ -274,7 +286,7 @@ def demo(
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where its files go.")] = Path("keras3conv-demo"),
     debug: _Debug = False,
 ) -> int:
-    """Train a small model in Keras, convert it to PyTorch, and prove that nothing changed; within a minute."""
+    """Convert a model and prove it. A small model is trained in Keras first; within a minute."""
     from keras3conv.demo.story import tell
 
     return PASSED if tell(out) else FAILED
@@ -291,5 +303,26 @@ def _both(torch: str, keras: str, torch_weights: Path | None, keras_weights: Pat
     return found
 
 
-def _align_ends(source: "Given", target: "Given"):  # type: ignore[no-untyped-def]
-    raise NotImplementedError
+def _align_ends(source: "Given", target: "Given") -> "Alignment":
+    """The plan for a transfer without one; both ends must be there to be aligned."""
+    from keras3conv import api
+
+    if source.side == target.side:
+        raise InputError(f"source and target are both {source.side}: a transfer goes from one framework to the other")
+    if not target.live and not target.model.exists():
+        fact = f"{target.model} does not exist, so there is nothing to align {source.model} with"
+        raise InputError(f"{fact}\nFix:  --plan PLAN.json     or     a factory and -o {target.model}")
+    torch, keras = (source, target) if source.side == "torch" else (target, source)
+    return api.align(torch.model, keras.model)
+
+
+def _is_complete(plan: "Alignment") -> bool:
+    """Whether every tensor has its place; says on stderr what has not."""
+    from keras3conv.cli_output import as_options
+
+    try:
+        plan.check()
+    except AlignmentError as error:
+        _note(f"AlignmentError: {as_options(str(error))}")
+        return False
+    return True

@@ -60,7 +60,9 @@ def read_hints(hints: Sequence[str]) -> dict[str, str] | None:
     pairs = [hint.partition("=") for hint in hints]
     for torch, _, keras in pairs:
         if not torch or not keras:
-            raise InputError(f"--hint {torch or '='}: a hint names a torch layer and a Keras layer\nFix:  --hint fc=dense")
+            raise InputError(
+                f"--hint {torch or '='}: a hint names a torch layer and a Keras layer\nFix:  --hint fc=dense"
+            )
     return {torch: keras for torch, _, keras in pairs} or None
 
 

@@ -90,7 +90,9 @@ def _make(where: str, name: str) -> Any:
     if _is_model(found):
         return found
     if not callable(found):
-        raise InputError(f"{where}:{name} is a {type(found).__name__}: it must be a model, or a factory that returns one")
+        raise InputError(
+            f"{where}:{name} is a {type(found).__name__}: it must be a model, or a factory that returns one"
+        )
     if needed := _required(found):
         raise InputError(f"{where}:{name} needs {', '.join(needed)}: a factory is called without arguments")
     made = _run(where, name, found)
@@ -208,8 +210,12 @@ def _state_dict(model: Any, path: Path) -> dict[str, Any]:
         name: (tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
         for name, tensor in model.state_dict().items()
     }
-    problems = [Problem(torch=name, fact="is in the module, and not in the file") for name in wanted if name not in found]
-    problems += [Problem(torch=name, fact="is in the file, and not in the module") for name in found if name not in wanted]
+    problems = [
+        Problem(torch=name, fact="is in the module, and not in the file") for name in wanted if name not in found
+    ]
+    problems += [
+        Problem(torch=name, fact="is in the file, and not in the module") for name in found if name not in wanted
+    ]
     for name in wanted.keys() & found.keys():
         if found[name] != wanted[name]:
             is_there, is_here = (f"{dtype} {shape}" for shape, dtype in (found[name], wanted[name]))

@@ -156,12 +156,9 @@ def _bytes_each(dtype: str) -> int:
     return dtype_named(dtype).itemsize
 
 
-def _size(size: float) -> str:
+def _size(size: int) -> str:
     """A number of bytes for a reader: "4.8 KiB"."""
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            break
-        size /= 1024
-    else:
-        unit = "TiB"
-    return f"{size:,.0f} bytes" if unit == "bytes" else f"{size:,.1f} {unit}"
+    if size < 1024:
+        return f"{size:,} bytes"
+    power = min((size.bit_length() - 1) // 10, 4)
+    return f"{size / 1024**power:,.1f} {('KiB', 'MiB', 'GiB', 'TiB')[power - 1]}"

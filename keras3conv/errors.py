@@ -89,6 +89,13 @@ class Problem:
     keras: str = ""
     fixes: tuple[str, ...] = ()
 
+    @classmethod
+    def on(cls, side: str, path: str, fact: str, fixes: tuple[str, ...] = ()) -> "Problem":
+        """A problem of one side, "torch" or "keras"."""
+        if side == "torch":
+            return cls(torch=path, fact=fact, fixes=fixes)
+        return cls(keras=path, fact=fact, fixes=fixes)
+
     @property
     def where(self) -> str:
         """Where it is, in the order torch, keras."""

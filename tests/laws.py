@@ -1,7 +1,7 @@
 """The laws that every rule obeys: plain functions that take a trial and raise `AssertionError`.
 
 A trial is one rule with one of its examples: the torch layer, and the Keras layers that the rule makes of it, filled
-with the same probe weights. The numbers of the laws are those of CONTRIBUTING.
+with the same probe weights.
 """
 
 import copy

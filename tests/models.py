@@ -1,9 +1,14 @@
 """Models for tests, written as a user would write them."""
 
+from typing import TypeVar
+
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that everybody gives it
 from torch import nn
+
+
+ModuleType = TypeVar("ModuleType", bound=nn.Module)
 
 
 class ResidualBlock(nn.Module):
@@ -34,7 +39,7 @@ class NaiveBlock(ResidualBlock):
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__(inputs, outputs, stride)
-        self.head[0].padding = (1, 1)
+        self.head[0] = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1)
 
     def padded(self, x: torch.Tensor) -> torch.Tensor:
         return x
@@ -55,7 +60,7 @@ class ResNet8(nn.Module):
         return self.classifier(F.avg_pool2d(x, 8).flatten(1)).softmax(-1)
 
 
-def randomize(module: nn.Module, seed: int = 0) -> nn.Module:
+def randomize(module: ModuleType, seed: int = 0) -> ModuleType:
     """Fills every floating-point tensor with values that hide nothing; variances are positive."""
     random = np.random.default_rng(seed)
     with torch.no_grad():
@@ -65,4 +70,5 @@ def randomize(module: nn.Module, seed: int = 0) -> nn.Module:
                 if not name.endswith("var"):
                     values *= random.choice([-1, 1], tuple(tensor.shape)) / np.sqrt(max(1, tensor[0].numel()))
                 tensor.copy_(torch.from_numpy(values))
-    return module.eval()
+    module.eval()
+    return module

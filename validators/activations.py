@@ -50,7 +50,8 @@ def _truths(subject: Subject, met: list[Meeting]) -> list[Array]:
 
 
 def _judge(meeting: Meeting, truth: Array) -> Judgement:
-    assert meeting.torch is not None and meeting.keras is not None
+    assert meeting.torch is not None
+    assert meeting.keras is not None
     return judge(meeting.keras, meeting.torch, truth)
 
 

@@ -101,7 +101,9 @@ def _case(subject: Subject, meeting: Meeting, weights: Mapping[str, Array] | Non
 def _input_differs(case: Case) -> Explanation | None:
     """If the layer was given something else already, what stands before it is the cause."""
     ours, theirs = case.torch_input, case.keras_input
-    if ours.shape != theirs.shape or distance(ours, theirs) <= EXPLAINS * distance(case.torch_output, case.keras_output):
+    if ours.shape != theirs.shape or distance(ours, theirs) <= EXPLAINS * distance(
+        case.torch_output, case.keras_output
+    ):
         return None
     found = _best(suspects.of_activation(ours, "torch", f"before {case.torch_path}"), theirs, ours)
     found = found or _best(suspects.of_activation(theirs, "Keras", f"before {case.keras_path}"), ours, theirs)

@@ -44,7 +44,8 @@ def check(subject: Subject) -> Section:
 
 
 def _compare(meeting: Meeting) -> Diff:
-    assert meeting.torch is not None and meeting.keras is not None
+    assert meeting.torch is not None
+    assert meeting.keras is not None
     return compare(meeting.keras, meeting.torch)
 
 

@@ -141,7 +141,7 @@ def probe(tensor: TensorRef, generator: np.random.Generator) -> Array:
         return generator.uniform(0.5, 1.5, shape)
     if len(shape) >= 2:
         fan_in = max(1, int(np.prod(shape[1:])))
-        return generator.standard_normal(shape) / np.sqrt(fan_in)
+        return np.asarray(generator.standard_normal(shape) / np.sqrt(fan_in))
     if tensor.role in ("weight", "scale", "gamma"):
         return generator.uniform(0.5, 1.5, shape)
     return generator.uniform(-0.5, 0.5, shape)

@@ -1,6 +1,6 @@
 """The usual suspects, each a function that predicts what Keras computed if it were the cause."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import erf, sqrt
 from typing import Any
@@ -48,7 +48,7 @@ def of_layer(case: Case) -> Iterator[Suspicion]:
     yield from of_activation(case.torch_output, "torch", f"after {case.torch_path}")
 
 
-_ACTIVATIONS = {
+_ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
     "relu": lambda x: np.maximum(x, 0.0),
     "relu6": lambda x: np.clip(x, 0.0, 6.0),
     "sigmoid": lambda x: 1.0 / (1.0 + np.exp(-x)),
@@ -61,8 +61,12 @@ _ACTIVATIONS = {
     "leaky_relu with slope 0.2": lambda x: np.where(x > 0, x, 0.2 * x),
     "leaky_relu with slope 0.3": lambda x: np.where(x > 0, x, 0.3 * x),
     "softplus": lambda x: np.logaddexp(x, 0.0),
-    "softmax": lambda x: np.exp(x - x.max(-1, keepdims=True)) / np.exp(x - x.max(-1, keepdims=True)).sum(-1, keepdims=True),
-    "log_softmax": lambda x: x - x.max(-1, keepdims=True) - np.log(np.exp(x - x.max(-1, keepdims=True)).sum(-1, keepdims=True)),
+    "softmax": lambda x: (
+        np.exp(x - x.max(-1, keepdims=True)) / np.exp(x - x.max(-1, keepdims=True)).sum(-1, keepdims=True)
+    ),
+    "log_softmax": lambda x: (
+        x - x.max(-1, keepdims=True) - np.log(np.exp(x - x.max(-1, keepdims=True)).sum(-1, keepdims=True))
+    ),
 }
 
 
@@ -148,7 +152,9 @@ def _swapped_scale(case: Case) -> Iterator[Suspicion]:
         yield Suspicion(
             cause="gamma and beta are swapped",
             fix="plan = k3c.align(torch, keras)  # the plan in use pairs weight with beta",
-            prediction=_normalized(case, case.torch_config.get("eps", 1e-5), case.tensors["bias"], case.tensors["weight"]),
+            prediction=_normalized(
+                case, case.torch_config.get("eps", 1e-5), case.tensors["bias"], case.tensors["weight"]
+            ),
         )
 
 

@@ -28,7 +28,9 @@ def load(path: Path) -> keras.Model:
         return keras.saving.load_model(path, compile=False)
     except (ValueError, TypeError, OSError, KeyError, AttributeError, NotImplementedError) as error:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        problem = Problem(keras=str(path), fact=first_line, fixes=(f'path/to/file.py:factory --keras-weights "{path}"',))
+        problem = Problem(
+            keras=str(path), fact=first_line, fixes=(f'path/to/file.py:factory --keras-weights "{path}"',)
+        )
         raise ModelError(lay_out(f"Keras cannot make a model of {path}", [problem])) from error
 
 

@@ -62,7 +62,10 @@ def view(model: keras.layers.Layer) -> ModelView:
     return ModelView(
         side="keras",
         name=model.name,
-        layers=tuple(replace(_layer_view(path, layer, where), attribute=called.get(id(layer), "")) for path, layer in named_layers(model)),
+        layers=tuple(
+            replace(_layer_view(path, layer, where), attribute=called.get(id(layer), ""))
+            for path, layer in named_layers(model)
+        ),
         reader=lambda path: to_numpy(values[path]),
         input_specs=input_specs(model),
         facts={"format": f"live Keras model on the {backend()} backend"},

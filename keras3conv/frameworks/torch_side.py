@@ -191,7 +191,7 @@ def _named_layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 def _require_values(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
     problems = []
     for path, tensor in tensors.items():
-        if isinstance(tensor, nn.parameter.UninitializedTensorMixin):
+        if nn.parameter.is_lazy(tensor):
             problems.append(Problem(torch=path, fact="has no shape yet: call the module once before it is viewed"))
         elif tensor.is_meta:
             problems.append(Problem(torch=path, fact="is on the meta device: it has no values"))
@@ -295,9 +295,9 @@ class _FollowFlattening(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        if args and isinstance(result, torch.Tensor) and result.ndim == 2 and isinstance(args[0], torch.Tensor):
-            if getattr(func, "__name__", "") not in _MIXES_FEATURES:
-                self.flattened.note(args[0], result)
+        tensors = isinstance(result, torch.Tensor) and args and isinstance(args[0], torch.Tensor)
+        if tensors and result.ndim == 2 and getattr(func, "__name__", "") not in _MIXES_FEATURES:
+            self.flattened.note(args[0], result)
         return result
 
 
@@ -358,5 +358,7 @@ def _call_error(
     where = stack[-1] if stack else ""
     problem = Problem(torch=where or type(module).__name__, fact=f"{type(error).__name__}: {error}")
     return ModelError(
-        lay_out(f"{type(module).__name__} (torch) raised when it was called with {', '.join(given) or 'nothing'}", [problem])
+        lay_out(
+            f"{type(module).__name__} (torch) raised when it was called with {', '.join(given) or 'nothing'}", [problem]
+        )
     )

@@ -74,6 +74,8 @@ def numbered(layers: Iterable[LayerView], side: Side) -> LayerView:
     parts = list(layers)
     between = separator(side)
     tensors = tuple(
-        replace(tensor, role=f"{place}{between}{tensor.role}") for place, part in enumerate(parts) for tensor in part.tensors
+        replace(tensor, role=f"{place}{between}{tensor.role}")
+        for place, part in enumerate(parts)
+        for tensor in part.tensors
     )
     return replace(parts[0], path=" + ".join(part.path for part in parts), tensors=tensors)

@@ -1,14 +1,14 @@
 """Evidence that the user gives: names of layers that belong together."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 
 from keras3conv.alignment import Pair
 from keras3conv.errors import InputError
 from keras3conv.model import ModelView
 from keras3conv.planner.structure import Fits, pair_by_hand
 
-Hints = Mapping[str, str] | Sequence[tuple[str, str]] | Callable[[str], str | None] | None
+Hints = Mapping[str, str] | list[tuple[str, str]] | Callable[[str], str | None] | None
 """A dict of layer paths, torch to Keras; a list of (regular expression, replacement), of which the first that matches
 a whole torch path is used; or a callable from a torch path to a Keras path or None."""
 
@@ -29,17 +29,19 @@ def _named(fits: Fits, hints: Hints) -> Iterator[tuple[str, str]]:
         return
     if isinstance(hints, Mapping):
         yield from hints.items()
-    elif callable(hints):
-        yield from ((path, found) for path in paths if (found := hints(path)) is not None)
-    elif isinstance(hints, Sequence) and not isinstance(hints, str):
+    elif isinstance(hints, list | tuple):
         known = {layer.path for layer in fits.keras_layers}
         patterns = [_compiled(pattern, replacement) for pattern, replacement in hints]
         for path in paths:
             renamed = next((match.expand(new) for old, new in patterns if (match := old.fullmatch(path))), None)
             if renamed in known:
                 yield path, str(renamed)
+    elif callable(hints):
+        yield from ((path, name) for path in paths if (name := hints(path)) is not None)
     else:
-        raise InputError(f"hints is a {type(hints).__name__}: it must be a dict, a list of (regex, replacement), or a callable")
+        raise InputError(
+            f"hints is a {type(hints).__name__}: it must be a dict, a list of (regex, replacement), or a callable"
+        )
 
 
 def _compiled(pattern: str, replacement: str) -> tuple[re.Pattern[str], str]:

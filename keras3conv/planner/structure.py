@@ -129,7 +129,10 @@ def _may_apply(rule: Rule, layer: LayerView) -> bool:
 def _torch_keys(layer: LayerView) -> Iterator[Key]:
     for rule in _rules_for_torch(layer):
         if _may_apply(rule, layer):
-            yield rule.name, _signature({role: shape for role, shape in layer.shapes.items() if role not in rule.ignored})
+            yield (
+                rule.name,
+                _signature({role: shape for role, shape in layer.shapes.items() if role not in rule.ignored}),
+            )
 
 
 def _keras_keys(layer: LayerView) -> Iterator[Key]:
@@ -185,11 +188,7 @@ def _torch_config(rule: Rule, torch: LayerView | None, keras: LayerView) -> Conf
 
 
 def _keras_shapes(rule: Rule, layer: LayerView) -> dict[str, Shape]:
-    return {
-        rule.aliases.get(tensor.role, tensor.role): tensor.shape
-        for tensor in layer.tensors
-        if not tensor.is_seed
-    }
+    return {rule.aliases.get(tensor.role, tensor.role): tensor.shape for tensor in layer.tensors if not tensor.is_seed}
 
 
 def _signature(shapes: Mapping[str, Shape]) -> frozenset[tuple[str, Shape]]:

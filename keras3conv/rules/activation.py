@@ -114,14 +114,16 @@ for _torch, _name, _fixed in _NAMED:
         )
     )
 
+_SOFTPLUS = {"beta": 1.0, "threshold": 20.0}
+
 register(
     Rule(
         torch="torch.nn.Softplus",
         keras="keras.activations.softplus",
         fields=("beta", "threshold"),
-        applies=lambda config: bool(config["beta"] == 1 and config["threshold"] >= 20),
-        to_keras=_refusing("torch.nn.Softplus", {"beta": 1.0}, partial(_activation, name="softplus")),
-        to_torch=partial(_fixed_back, kind="torch.nn.Softplus", fixed={"beta": 1.0, "threshold": 20.0}),
+        applies=partial(_has, fixed=_SOFTPLUS),
+        to_keras=_refusing("torch.nn.Softplus", _SOFTPLUS, partial(_activation, name="softplus")),
+        to_torch=partial(_fixed_back, kind="torch.nn.Softplus", fixed=_SOFTPLUS),
         examples=_EXAMPLES,
         train=True,
         note="Above its threshold torch returns the input itself, which at 20 is 2e-9 less than softplus.",

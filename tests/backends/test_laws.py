@@ -32,10 +32,13 @@ CASES = [(rule.name, place) for rule in rules() for place in range(len(rule.exam
 
 FLOAT64 = (law_float64, law_training, law_gradients)
 
+HARD_SIGMOID = "is right: torch's own gradient has its 1/6 in float32"
+
 # What a backend cannot do in float64, whichever rule asks; float32 is judged all the same.
 LIMITS: dict[tuple[str, str], tuple[tuple[Law, ...], str]] = {
     ("tensorflow", "keras.activations.gelu"): (FLOAT64, "computes with constants in float32"),
-    ("tensorflow", "keras.activations.hard_sigmoid"): ((law_gradients,), "computes with constants in float32"),
+    ("tensorflow", "keras.activations.hard_sigmoid"): ((law_gradients,), HARD_SIGMOID),
+    ("jax", "keras.activations.hard_sigmoid"): ((law_gradients,), HARD_SIGMOID),
     ("tensorflow", "keras.layers.LeakyReLU"): (FLOAT64, "keeps the slope in float32"),
     ("tensorflow", "keras.layers.MaxPooling3D"): (FLOAT64, "has no float64 kernel on a CPU"),
     ("tensorflow", "keras.layers.AveragePooling3D"): (FLOAT64, "has no float64 kernel on a CPU"),
@@ -90,8 +93,8 @@ def test_a_flag_is_on_in_one_example_and_off_in_another_or_is_refused(name: str)
     for field, default in defaults_of(name).items():
         if isinstance(default, bool):
             seen = {config[field] for config in configs}
-            missing = {True, False} - seen
-            assert all(is_refused(name, {**configs[0], field: value}) for value in missing), f"{field} is only {seen}"
+            others = [{**config, field: value} for value in {True, False} - seen for config in configs]
+            assert not others or any(is_refused(name, other) for other in others), f"{field} is only {seen}"
 
 
 @RULES
@@ -100,7 +103,8 @@ def test_a_number_is_not_always_torchs_default_or_others_are_refused(name: str) 
     for field, default in defaults_of(name).items():
         if isinstance(default, float):
             seen = {config[field] for config in configs}
-            assert seen - {default} or is_refused(name, {**configs[0], field: default * 2 + 0.25}), f"{field} is {seen}"
+            other = {**configs[0], field: default / 2 + 0.2}
+            assert seen - {default} or is_refused(name, other), f"{field} is only {seen}"
 
 
 @RULES
@@ -173,8 +177,7 @@ FROM_KERAS: list[tuple[str, list[keras.layers.Layer], tuple[int, ...]]] = [
 def test_a_layer_of_keras_becomes_layers_of_torch_that_compute_the_same(
     kind: str, layers: list[keras.layers.Layer], shape: tuple[int, ...]
 ) -> None:
-    last = keras_side.view(layers[-1]).layers[0].kinds[0]
-    rule = find(f"{kind} <-> {last}")
+    rule = find(f"{kind} <-> keras.layers.{type(layers[-1]).__name__}")
     array = np.random.default_rng(3).uniform(-8, 8, shape).astype("float32")
     specs, value = [], array
     for layer in layers:
@@ -210,6 +213,7 @@ REFUSED_BY_TORCH: list[tuple[str, keras.layers.Layer]] = [
 @pytest.mark.parametrize(("kind", "layer"), REFUSED_BY_TORCH, ids=range(len(REFUSED_BY_TORCH)))
 def test_what_torch_cannot_say_is_refused(kind: str, layer: keras.layers.Layer) -> None:
     rule = find(f"{kind} <-> keras.layers.{type(layer).__name__}")
+    layer(np.ones((1, 4, 4, 2), "float32"))
     with pytest.raises(RuleError, match=type(layer).__name__):
         rule.to_torch((spec_of_layer(layer, ()),))
 

@@ -62,7 +62,9 @@ def test_call_order_decides_among_equal_shapes_whatever_the_definition_order() -
 
 def test_query_goes_to_query_although_the_sides_call_them_in_another_order() -> None:
     torch = torch_model(linear("attn.q_proj", 4, 4, 1), linear("attn.k_proj", 4, 4, 2), linear("attn.v_proj", 4, 4, 3))
-    keras = keras_model(dense("attention/query", 4, 4, 1), dense("attention/value", 4, 4, 2), dense("attention/key", 4, 4, 3))
+    keras = keras_model(
+        dense("attention/query", 4, 4, 1), dense("attention/value", 4, 4, 2), dense("attention/key", 4, 4, 3)
+    )
     assert {torch: keras for torch, (keras, _) in found(torch, keras).items()} == {
         "attn.q_proj": "attention/query",
         "attn.k_proj": "attention/key",
@@ -94,7 +96,9 @@ def test_what_has_no_counterpart_is_reported_with_candidates_and_never_guessed()
     keras = keras_model(dense("z", 3, 5, 0))
     made = plan(torch, keras)
     assert [pair.torch for pair in made.pairs] == ["a"]
-    with pytest.raises(AlignmentError, match=r"1 problem in the alignment of Net \(torch\) and net \(keras\)") as caught:
+    with pytest.raises(
+        AlignmentError, match=r"1 problem in the alignment of Net \(torch\) and net \(keras\)"
+    ) as caught:
         made.check()
     assert "b  (torch)  weight (3, 5), bias (3,) matched nothing" in str(caught.value)
     assert str(caught.value).endswith('Fix:  plan.ignore("b", "reason")')
@@ -108,10 +112,15 @@ def test_layers_of_unequal_number_are_left_alone() -> None:
 
 def test_a_layer_that_never_runs_is_not_taken_for_one_that_does() -> None:
     unused = linear("unused", 4, 4)
-    torch = torch_model(LayerView(path="unused", kinds=unused.kinds, config=unused.config, tensors=unused.tensors, calls=()),
-                        linear("used", 4, 4, 3))
+    torch = torch_model(
+        LayerView(path="unused", kinds=unused.kinds, config=unused.config, tensors=unused.tensors, calls=()),
+        linear("used", 4, 4, 3),
+    )
     spare = dense("spare", 4, 4)
-    keras = keras_model(dense("z", 4, 4, 0), LayerView(path="spare", kinds=spare.kinds, config=spare.config, tensors=spare.tensors, calls=()))
+    keras = keras_model(
+        dense("z", 4, 4, 0),
+        LayerView(path="spare", kinds=spare.kinds, config=spare.config, tensors=spare.tensors, calls=()),
+    )
     assert {torch: keras for torch, (keras, _) in found(torch, keras).items()} == {"used": "z", "unused": "spare"}
 
 
@@ -132,7 +141,9 @@ def test_a_hint_with_an_unknown_name_says_which_names_are_like_it() -> None:
 
 
 def test_a_hint_that_no_shape_fits_is_an_error_with_the_shapes() -> None:
-    with pytest.raises(AlignmentError, match=r"a.weight \(5, 3\) becomes \(3, 5\) by \"o i -> i o\"; z/kernel is \(3, 7\)"):
+    with pytest.raises(
+        AlignmentError, match=r"a.weight \(5, 3\) becomes \(3, 5\) by \"o i -> i o\"; z/kernel is \(3, 7\)"
+    ):
         plan(torch_model(linear("a", 3, 5)), keras_model(dense("z", 3, 7)), {"a": "z"})
 
 
@@ -161,8 +172,16 @@ def test_a_tied_tensor_is_placed_once() -> None:
 
 def test_the_kernel_after_a_flatten_is_permuted_by_the_shape_that_was_flattened() -> None:
     first, second = linear("fc", 24, 5, 0), dense("z", 24, 5, 0)
-    torch = torch_model(LayerView(path="fc", kinds=first.kinds, config=first.config, tensors=first.tensors, calls=(0,), flattened=(2, 3, 4)))
-    keras = keras_model(LayerView(path="z", kinds=second.kinds, config=second.config, tensors=second.tensors, calls=(0,), flattened=(3, 4, 2)))
+    torch = torch_model(
+        LayerView(
+            path="fc", kinds=first.kinds, config=first.config, tensors=first.tensors, calls=(0,), flattened=(2, 3, 4)
+        )
+    )
+    keras = keras_model(
+        LayerView(
+            path="z", kinds=second.kinds, config=second.config, tensors=second.tensors, calls=(0,), flattened=(3, 4, 2)
+        )
+    )
     assert plan(torch, keras).pairs[0].weights[0].transform == Axes("o (c s) -> (s c) o", c=2, s=12)
 
 

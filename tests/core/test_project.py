@@ -28,7 +28,7 @@ LEVELS = (
     ("formats", "frameworks"),
     ("graph", "builder"),
     ("validators",),
-    ("__init__", "__main__", "cli", "demo"),
+    ("__init__", "__main__", "api", "cli", "demo"),
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 

@@ -49,6 +49,7 @@ def original(h5: Path) -> dict[str, np.ndarray]:
     """The weights as h5py reads them, without any of our code: "conv2d/kernel"."""
     found = {}
     with h5py.File(h5) as file:
+
         def visit(name: str, item: object) -> None:
             if isinstance(item, h5py.Dataset):
                 found["/".join(name.split("/")[1:]).removesuffix(":0")] = item[()]

@@ -48,7 +48,7 @@ def test_there_and_back_are_the_same_bits() -> None:
     assert report.ok
     for name, parameter in module.named_parameters():
         assert torch.equal(parameter, other.get_parameter(name)), name
-    assert torch.equal(module.norm.running_var, other.norm.running_var)  # type: ignore[arg-type]
+    assert torch.equal(module.get_buffer("norm.running_var"), other.get_buffer("norm.running_var"))
 
 
 def test_an_incomplete_plan_moves_nothing() -> None:
@@ -115,7 +115,7 @@ def test_a_file_that_cannot_be_written_leaves_the_live_target_as_it_was(tmp_path
 
 
 def test_a_value_that_would_lose_precision_is_refused_unless_asked_for() -> None:
-    module, model = randomize(Net()).double(), twin()
+    module, model = randomize(Net().double()), twin()
     plan = k3c.align(module, model, inputs=np.zeros((2, 3), np.float64), keras_inputs=np.zeros((2, 3), np.float32))
     before = values(model)
     with pytest.raises(TransferError, match="float64 does not fit float32 without loss") as caught:
@@ -162,7 +162,7 @@ def test_every_file_kind_is_written_and_reported(tmp_path: Path) -> None:
     report = k3c.transfer(model, Net(), plan, out=torch_files)
     assert [file.path for file in report.files] == [str(path) for path in torch_files]
     for path in torch_files:
-        assert k3c.align(path, model).check()
+        assert k3c.align(path, model).problems() == ()
     weights = tmp_path / "net.weights.h5"
     assert k3c.transfer(module, weights, plan).files[0].size == weights.stat().st_size
     fresh = twin()

@@ -78,7 +78,7 @@ def test_one_bit_in_one_weight_fails_the_roundtrip() -> None:
     plan = k3c.align(module, model)
     k3c.transfer(module, model, plan)
     with torch.no_grad():
-        module.fc.bias.view(torch.int32)[3] ^= 1  # type: ignore[operator]
+        module.fc.bias.view(torch.int32)[3].bitwise_xor_(1)
     section = k3c.validate(module, model, alignment=plan).section("roundtrip")
     assert section.status == "failed"
     assert "1 of 7 elements differ" in section.problems[0].fact
@@ -116,7 +116,10 @@ def test_a_padding_at_stride_two_is_caught_and_the_line_to_paste_is_given() -> N
 
 @pytest.mark.parametrize(
     ("activation", "named"),
-    [("linear", "Keras lacks an activation before c2: relu"), ("relu6", "torch lacks an activation before down: relu6")],
+    [
+        ("linear", "Keras lacks an activation before c2: relu"),
+        ("relu6", "torch lacks an activation before down: relu6"),
+    ],
 )
 def test_another_activation_is_found_before_the_layer_that_is_fed_with_it(activation: str, named: str) -> None:
     class Hot(Net):
@@ -158,7 +161,9 @@ def test_swapped_layers_of_equal_shape_are_caught() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.b(torch.tanh(self.a(x)))
 
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4, "tanh", name="p"), keras.layers.Dense(4, name="q")])
+    model = keras.Sequential(
+        [keras.Input((4,)), keras.layers.Dense(4, "tanh", name="p"), keras.layers.Dense(4, name="q")]
+    )
     module = randomize(Twice())
     swapped = k3c.align(module, model).pair("a", "q").pair("b", "p")
     k3c.transfer(module, model, swapped)
@@ -196,7 +201,10 @@ def test_after_validate_both_models_are_as_they_were() -> None:
     assert {name: child.training for name, child in module.named_modules()} == flags
     assert all(torch.equal(tensor, state[name]) for name, tensor in module.state_dict().items())
     now = [variable.value.detach().numpy() for variable in model.variables]
-    assert all(np.array_equal(first, second) and first.dtype == second.dtype for first, second in zip(variables, now, strict=True))
+    assert all(
+        np.array_equal(first, second) and first.dtype == second.dtype
+        for first, second in zip(variables, now, strict=True)
+    )
     assert {variable.dtype for variable in model.variables} == {"float32"}
     assert not any(child._forward_hooks or child._forward_pre_hooks for child in module.modules())
 
