@@ -244,10 +244,12 @@ def validate(  # noqa: PLR0913 - an argument for every option
 ) -> int:
     """Prove that two models are the same. If they are not, say where and why; the exit status is 1."""
     from keras3conv import api, api_validate
-    from keras3conv.cli_files import read_hints, read_inputs, read_plan
+    from keras3conv.cli_files import check_report, read_hints, read_inputs, read_plan
     from keras3conv.cli_models import notes_to_stderr
     from keras3conv.cli_output import print_report, progress_bar
 
+    if report:
+        check_report(report)
     saved, hints = read_plan(plan) if plan else None, read_hints(hint or ())
     if saved and hints:
         raise InputError("--plan and --hint are both given: a plan is complete, and takes no hints")

@@ -11,6 +11,17 @@ from keras3conv.alignment import Alignment
 from keras3conv.errors import AlignmentError, FileError, InputError
 from keras3conv.transforms import Array
 
+REPORT_SUFFIXES = (".html", ".md", ".json", ".txt")
+"""The forms of a report. They are checked before minutes of judging, not after."""
+
+
+def check_report(path: Path) -> None:
+    """Raises `InputError` where a report could not be saved."""
+    if path.suffix.lower() not in REPORT_SUFFIXES:
+        raise InputError(f"--report {path}: a report is saved as {', '.join(REPORT_SUFFIXES)}")
+    if not path.parent.is_dir():
+        raise InputError(f"--report {path}: the folder {path.parent} does not exist")
+
 
 def read_plan(path: Path) -> Alignment:
     """The plan in a file that `align -o` wrote; raises `FileError` where it is none."""

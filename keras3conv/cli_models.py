@@ -84,7 +84,7 @@ def _make(where: str, name: str) -> Any:
     found: Any = module
     for part in name.split("."):
         if not hasattr(found, part):
-            known = ", ".join(_public_names(module)) or "nothing"
+            known = ", ".join(_public_names(module)) or "no model and no function"
             raise InputError(f"{where} has no {name}; it has: {known}")
         found = getattr(found, part)
     if _is_model(found):
@@ -106,14 +106,23 @@ def _import_file(path: Path) -> ModuleType:
     """Runs a file as a module of its name; what stands beside it can be imported, as when it is run as a script."""
     if not path.is_file():
         raise InputError(f"{path} does not exist")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    location = path.resolve()
+    known = sys.modules.get(location.stem)
+    if known is not None and getattr(known, "__file__", None) == str(location):
+        return known
+    # A file called keras.py must not take the place of Keras.
+    name = location.stem if known is None else f"_given_{location.stem}"
+    spec = importlib.util.spec_from_file_location(name, location)
     if spec is None or spec.loader is None:
         raise InputError(f"{path} is no Python code")
     module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(path.resolve().parent))
-    # Dataclasses, and functions that are exported, look their module up by its name.
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
+    sys.path.insert(0, str(location.parent))
+    sys.modules[name] = module  # dataclasses look their module up by its name
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module
 
 

@@ -104,14 +104,15 @@ def rules_text(rules: "Sequence[Rule]") -> str:
 
 
 def rules_markdown(rules: "Sequence[Rule]") -> str:
-    """The rules as a Markdown table; classes that differ in one number share a line."""
+    """The rules as a Markdown table; classes that differ in a number, or in the Keras class only, share a line."""
     from keras3conv.report_markdown import escape
 
     rows = [(rule.torch.removeprefix("torch."), rule.keras.removeprefix("keras.")) for rule in rules]
-    lines = ["| PyTorch | Keras 3 | note |", "| --- | --- | --- |"]
+    grouped: dict[tuple[str, str], list[str]] = {}
     for line in collapse(rows, [rule.note for rule in rules]):
-        note = escape(rules[line.places[0]].note)
-        lines.append(f"| `{line.paths[0]}` | `{line.paths[1]}` | {note} |")
+        grouped.setdefault((line.paths[0], rules[line.places[0]].note), []).append(f"`{line.paths[1]}`")
+    lines = ["| PyTorch | Keras 3 | note |", "| --- | --- | --- |"]
+    lines += [f"| `{torch}` | {', '.join(keras)} | {escape(note)} |" for (torch, note), keras in grouped.items()]
     return "\n".join(lines)
 
 

@@ -105,7 +105,12 @@ class Rule:
             layout. It is given torch's outputs, both configurations, and the shape that Keras returned.
         torch_count: How many torch layers stand together on that side; 0 for any number. Their roles are numbered:
             "0.weight", "1.weight".
+            A torch configuration then is one for every number: {"0": ..., "1": ...}.
         keras_count: How many Keras layers, likewise: "0/kernel", "1/kernel".
+        parallel: Whether the many are given the same input, and their outputs are joined along the last axis (query,
+            key and value); else each is given what the one before it returned.
+        torch_arguments: From the arrays of an example to the positional arguments of the torch layer.
+        keras_arguments: From the same arrays, in Keras' layout, to those of the Keras layer.
         aliases: Names that older Keras files use for a variable, and today's name.
         ignored: Torch tensors (by role) without a counterpart, each with the reason.
         examples: Torch layers that the laws are tried with; adversarial: all sizes differ, options on and off.
@@ -126,6 +131,9 @@ class Rule:
     output: Callable[[Arrays, Config, Config, Shape], Array] | None = None
     torch_count: int = 1
     keras_count: int = 1
+    parallel: bool = False
+    torch_arguments: Callable[[tuple[Any, ...]], tuple[Any, ...]] = tuple
+    keras_arguments: Callable[[tuple[Any, ...]], tuple[Any, ...]] = tuple
     aliases: Mapping[str, str] = field(default_factory=dict)
     ignored: Mapping[str, str] = field(default_factory=dict)
     train: bool = False
@@ -142,8 +150,13 @@ class Rule:
         return self.layout(config) if callable(self.layout) else self.layout
 
     def config_of(self, layer: LayerView) -> Config:
-        """The fields of a torch layer that the rule reads."""
+        """The fields of a torch layer that the rule reads; of several layers, by their numbers."""
         config = layer.config or {}
+        if self.torch_count == 1:
+            return self._fields_of(config)
+        return {number: self._fields_of(part) for number, part in config.items()}
+
+    def _fields_of(self, config: Config) -> Config:
         return {name: config[name] for name in self.fields if name in config}
 
 

@@ -12,7 +12,7 @@ EPOCHS = 6
 BATCH = 64
 
 MOMENTUM = 0.9
-"""Keras' default of 0.99 is for longer training: after these few steps its statistics would still be the initial ones."""
+"""Keras' default of 0.99 is for longer training: after these few steps its statistics would be the initial ones."""
 
 
 def build() -> keras.Model:

@@ -84,9 +84,9 @@ def _show_the_mistake(cast: Cast) -> bool:
     certificate = k3c.validate(naive, cast.trained, inputs=cast.images[:SHOWN])
     problem = next((entry for section in certificate.with_status("failed") for entry in section.problems), None)
     if problem is None:
+        _say("It says nothing: the mistake went unnoticed.")
         return False
-    print()
-    print(f"  {problem.where}\n      {problem.fact}")
+    print(f"\n  {problem.where}\n      {problem.fact}")
     for fix in problem.fixes[:1]:
         print(f"  Fix:  {fix}")
     return bool(problem.fixes) and "F.pad" in problem.fixes[0]

@@ -57,11 +57,13 @@ class DigitsNet(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Images of shape (n, 1, 8, 8) to the probability of every digit, shape (n, 10)."""
         x = self.stages(F.relu(self.stem(x)))
-        return self.head(x.mean(dim=(2, 3))).softmax(dim=-1)
+        probabilities: torch.Tensor = self.head(x.mean(dim=(2, 3))).softmax(dim=-1)
+        return probabilities
 
 
 def predict(module: nn.Module, images: torch.Tensor) -> torch.Tensor:
     """What the module returns in evaluation mode."""
     module.eval()
     with torch.no_grad():
-        return module(images)  # type: ignore[no-any-return]  # nn.Module.__call__ is not annotated
+        probabilities: torch.Tensor = module(images)
+    return probabilities

@@ -23,7 +23,7 @@ def units(view: ModelView) -> tuple[LayerView, ...]:
     A part stands there beside its whole. A layer that owns only other names of tensors seen before stands there once.
     """
     known = known_classes()[0 if view.side == "torch" else 1]
-    children = _children(view)
+    children = children_of(view)
     found = []
     seen: set[str] = set()
     for layer in view.layers:
@@ -58,7 +58,8 @@ def without_parts(layers: Iterable[LayerView], wholes: Iterable[LayerView], side
             yield layer
 
 
-def _children(view: ModelView) -> dict[str, list[LayerView]]:
+def children_of(view: ModelView) -> dict[str, list[LayerView]]:
+    """The layers directly inside each layer, by its path."""
     between = separator(view.side)
     paths = {layer.path for layer in view.layers}
     children: dict[str, list[LayerView]] = {}
@@ -78,4 +79,8 @@ def numbered(layers: Iterable[LayerView], side: Side) -> LayerView:
         for place, part in enumerate(parts)
         for tensor in part.tensors
     )
-    return replace(parts[0], path=" + ".join(part.path for part in parts), tensors=tensors)
+    configs = {str(place): part.config for place, part in enumerate(parts)}
+    known = all(config is not None for config in configs.values())
+    return replace(
+        parts[0], path=" + ".join(part.path for part in parts), tensors=tensors, config=configs if known else None
+    )

@@ -13,20 +13,8 @@ from keras3conv.compare import compare
 from keras3conv.errors import RuleError
 from keras3conv.frameworks import keras_side, torch_side
 from keras3conv.rule import Config, find, rules
-from tests.laws import (
-    LAWS,
-    Law,
-    Trial,
-    config_of,
-    law_float64,
-    law_gradients,
-    law_training,
-    make_module,
-    make_trial,
-    resolve,
-    spec_of_layer,
-    to_keras_layout,
-)
+from tests.laws import LAWS, Law, law_float64, law_gradients, law_training
+from tests.trials import Trial, config_of, make_module, make_trial, resolve, spec_of_layer, to_keras_layout
 
 CASES = [(rule.name, place) for rule in rules() for place in range(len(rule.examples))]
 
@@ -68,7 +56,7 @@ RULES = pytest.mark.parametrize("name", [rule.name for rule in rules()])
 def configs_of(name: str) -> list[Config]:
     """The configurations of a rule's examples."""
     rule = find(name)
-    return [config_of(rule, make_module(rule.torch, example)) for example in rule.examples]
+    return [config_of(rule, make_module(rule, example)) for example in rule.examples]
 
 
 def defaults_of(name: str) -> dict[str, Any]:
@@ -195,7 +183,7 @@ def test_a_layer_of_keras_becomes_layers_of_torch_that_compute_the_same(
         )
     }
     torch_side.write(module, tensors)
-    found = to_keras_layout(rule, torch_side.run(module, np.moveaxis(array, -1, 1)).outputs[""])
+    found = to_keras_layout(rule, {}, torch_side.run(module, np.moveaxis(array, -1, 1)).outputs[""])
     assert found.shape == value.shape
     assert compare(found, value).max_rel < 1e-6
 

@@ -11,7 +11,6 @@ from keras3conv.transforms import Axes, Chain, Take, Transform
 from tests.laws import (
     LAWS,
     Law,
-    Trial,
     law_float64,
     law_moving_statistics,
     law_names,
@@ -19,8 +18,8 @@ from tests.laws import (
     law_training,
     law_transforms,
     law_way_back,
-    make_trial,
 )
+from tests.trials import Trial, make_trial
 
 CONV = "torch.nn.Conv2d <-> keras.layers.Conv2D"
 DEPTHWISE = "torch.nn.Conv2d <-> keras.layers.DepthwiseConv2D"

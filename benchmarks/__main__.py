@@ -1,0 +1,44 @@
+"""Lists the benchmarks of this folder, or runs the one that is named, with its arguments."""
+
+import ast
+import runpy
+import sys
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+
+
+def scripts() -> dict[str, str]:
+    """The benchmarks by name, each with the first line of its docstring."""
+    found = {}
+    for path in sorted(FOLDER.glob("*.py")):
+        if not path.stem.startswith("_"):
+            docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+            found[path.stem] = docstring.partition("\n")[0]
+    return found
+
+
+def main(arguments: list[str]) -> int:
+    """Runs what the arguments name; the exit status is 2 for a benchmark that is not there.
+
+    Args:
+        arguments: The name of a benchmark and its own arguments; without any, the benchmarks are listed.
+    """
+    known = scripts()
+    name = arguments[0].replace("-", "_") if arguments else ""
+    if name not in known:
+        if name:
+            print(f"no benchmark is called {name!r}", file=sys.stderr)
+        width = max(map(len, known), default=0)
+        for script, summary in known.items():
+            print(f"{script:<{width}}  {summary}")
+        if not known:
+            print("there are no benchmarks yet")
+        return 2 if name else 0
+    sys.argv = [name, *arguments[1:]]
+    runpy.run_module(f"benchmarks.{name}", run_name="__main__")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
