@@ -15,7 +15,6 @@ from typer.testing import CliRunner, Result
 
 from keras3conv import __version__, formats
 from keras3conv.cli import app
-from keras3conv.cli_files import REPORT_SUFFIXES
 from keras3conv.cli_output import as_options
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -226,17 +225,6 @@ def test_transfer_as_json_names_the_file_and_its_digest(small_checkpoint: Path, 
     assert len(file["sha256"]) == 64
 
 
-def test_validate_judges_the_weights_of_two_files(small_checkpoint: Path, keras_weights: Path, tmp_path: Path) -> None:
-    differing = run("validate", small_checkpoint, keras_weights)
-    assert differing.exit_code == 1
-    moved = tmp_path / "moved.safetensors"
-    assert run("transfer", keras_weights, small_checkpoint, "-o", moved).exit_code == 0
-    report = tmp_path / "report.json"
-    same = run("validate", moved, keras_weights, "--report", report)
-    assert same.exit_code == 0, same.output
-    assert json.loads(report.read_text())["title"] == "Certificate: moved.safetensors (torch) <-> model.h5 (keras)"
-
-
 # What is refused
 
 
@@ -357,15 +345,6 @@ def test_inputs_that_are_no_arrays_are_refused(small_checkpoint: Path, keras_wei
 def test_a_report_of_unknown_form_is_refused(small_checkpoint: Path, keras_weights: Path, tmp_path: Path) -> None:
     result = run("validate", small_checkpoint, keras_weights, "--report", tmp_path / "report.pdf")
     assert_refused(result, "a report is saved as .html, .md, .json, .txt")
-
-
-@pytest.mark.parametrize("suffix", REPORT_SUFFIXES)
-def test_every_form_of_report_is_saved(
-    suffix: str, small_checkpoint: Path, keras_weights: Path, tmp_path: Path
-) -> None:
-    path = tmp_path / f"report{suffix}"
-    run("validate", small_checkpoint, keras_weights, "--report", path)
-    assert path.stat().st_size > 0
 
 
 def test_the_traceback_is_shown_only_when_asked(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner, Result
 
 from keras3conv.cli import app
+from keras3conv.cli_files import REPORT_SUFFIXES
 
 MODELS = """
 import keras
@@ -133,6 +134,26 @@ def test_a_model_is_aligned_transferred_and_proven(models: Path, keras_file: Pat
     assert result.exit_code == 0, result.output
     assert "Passed: 5 passed" in result.stdout
     assert page.read_text().startswith("<!")
+
+
+@pytest.mark.parametrize("suffix", REPORT_SUFFIXES)
+def test_two_files_are_judged_by_their_weights(suffix: str, keras_file: Path, moved: Path, tmp_path: Path) -> None:
+    weights, report = tmp_path / "net.weights.h5", tmp_path / f"report{suffix}"
+    keras.saving.load_model(keras_file).save_weights(weights)
+    result = run("validate", moved, weights, "--report", report)
+    assert result.exit_code == 0, result.output
+    assert "2 passed, 3 skipped" in result.stdout
+    assert "Certificate: net.safetensors (torch)" in report.read_text()
+
+
+def test_two_files_with_different_weights_fail(models: Path, keras_file: Path, moved: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "net.weights.h5"
+    model = keras.saving.load_model(keras_file)
+    model.get_layer("second").bias.assign([0.0, 0.5, 0.0])
+    model.save_weights(weights)
+    result = run("validate", moved, weights)
+    assert result.exit_code == 1
+    assert "second" in result.stdout
 
 
 def test_a_factory_of_keras_takes_the_weights_of_a_file(models: Path, keras_file: Path, moved: Path) -> None:

@@ -7,7 +7,6 @@ import pytest
 
 from keras3conv.demo import model, story, twin
 
-
 README = Path(__file__).resolve().parents[2] / "README.md"
 
 
