@@ -58,7 +58,8 @@ _KerasInputsFile = Annotated[
     Path | None, typer.Option(metavar="FILE.npz", help="What the Keras model is called with, if not derivable.")
 ]
 _HintList = Annotated[
-    list[str] | None, typer.Option("--hint", metavar="TORCH=KERAS", help="Layers known to correspond.")
+    list[str] | None,
+    typer.Option("--hint", metavar="TORCH=KERAS", help="Layers that belong together; may be repeated."),
 ]
 _PlanFile = Annotated[Path | None, typer.Option(metavar="PLAN.json", help="The plan that `align -o` wrote.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON, for another program.")]
@@ -167,6 +168,9 @@ def align(  # noqa: PLR0913 - an argument for every option
     inputs: _InputsFile = None,
     keras_inputs: _KerasInputsFile = None,
     hint: _HintList = None,
+    ignore: Annotated[
+        list[str] | None, typer.Option(metavar="PATH=REASON", help="A layer or tensor that is left out.")
+    ] = None,
     overwrite: _Overwrite = False,
     as_json: _Json = False,
     debug: _Debug = False,
@@ -174,18 +178,21 @@ def align(  # noqa: PLR0913 - an argument for every option
     """Find which tensor belongs where. The exit status is 1 if one has no place."""
     from keras3conv import api
     from keras3conv.alignment_text import describe
-    from keras3conv.cli_files import read_hints, read_inputs, write_plan
+    from keras3conv.cli_files import read_hints, read_ignored, read_inputs, write_plan
     from keras3conv.cli_models import notes_to_stderr
+    from keras3conv.cli_output import as_options
 
-    hints = read_hints(hint or ())
+    hints, ignored = read_hints(hint or ()), read_ignored(ignore or ())
     given = read_inputs(inputs), read_inputs(keras_inputs)
     torch_side, keras_side = _both(torch, keras, torch_weights, keras_weights)
     with notes_to_stderr():
         plan = api.align(torch_side.model, keras_side.model, inputs=given[0], keras_inputs=given[1], hints=hints)
+    for path, reason in ignored:
+        plan = plan.ignore(path, reason)
     if out:
         write_plan(plan, out, overwrite=overwrite)
         _note(f"saved {out}")
-    print(plan.to_json() if as_json else describe(plan))
+    print(plan.to_json() if as_json else as_options(describe(plan)))
     return FAILED if plan.problems() else PASSED
 
 

@@ -1,7 +1,7 @@
 """The files that options of the command line name: plans, inputs, hints."""
 
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,13 +68,20 @@ def read_inputs(path: Path | None) -> Any:
 
 def read_hints(hints: Sequence[str]) -> dict[str, str] | None:
     """The pairs in `torch=keras` hints; raises `InputError` for anything else."""
-    pairs = [hint.partition("=") for hint in hints]
-    for torch, _, keras in pairs:
-        if not torch or not keras:
-            raise InputError(
-                f"--hint {torch or '='}: a hint names a torch layer and a Keras layer\nFix:  --hint fc=dense"
-            )
-    return {torch: keras for torch, _, keras in pairs} or None
+    return dict(_assignments(hints, "--hint", "a hint names a torch layer and a Keras layer", "fc=dense")) or None
+
+
+def read_ignored(entries: Sequence[str]) -> list[tuple[str, str]]:
+    """The paths and reasons in `path=reason` options; raises `InputError` for anything else."""
+    return list(_assignments(entries, "--ignore", "what is left out needs a reason", "head=not trained"))
+
+
+def _assignments(entries: Sequence[str], option: str, meaning: str, example: str) -> Iterator[tuple[str, str]]:
+    for entry in entries:
+        name, _, value = entry.partition("=")
+        if not name or not value:
+            raise InputError(f'{option} {entry}: {meaning}\nFix:  {option} "{example}"')
+        yield name, value
 
 
 def _arrays(path: Path) -> Mapping[str, Array]:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from keras3conv.rule import Rule
 
 _IN_PYTHON_AND_HERE = (
-    (re.compile(r'plan\.pair\("([^"]+)", "([^"]+)"\)'), r'--hint "\1=\2"'),
+    (re.compile(r'plan\.pair\("([^"]+)", "([^"]+)"\)'), r'align --hint "\1=\2"'),
+    (re.compile(r'plan\.ignore\("([^"]+)", "([^"]+)"\)'), r'align --ignore "\1=\2"'),
     (re.compile(r"transfer\(\.\.\., cast=True\)"), "--cast"),
     (re.compile(r"overwrite=True"), "--overwrite"),
     (re.compile(r"keras_inputs=\.\.\."), "--keras-inputs FILE.npz"),
@@ -35,9 +36,11 @@ def print_report(report: "Report") -> None:
     """Prints a report: in colour on a terminal, in a fixed width in a pipe."""
     from rich.console import Console
 
-    from keras3conv.report_text import WIDTH
-
-    report.render(Console() if sys.stdout.isatty() else Console(width=WIDTH))
+    console = Console()
+    if console.is_terminal or console.options.ascii_only:
+        report.render(console)
+    else:
+        print(report)
 
 
 @contextmanager

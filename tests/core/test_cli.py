@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -210,6 +211,19 @@ def test_align_fails_where_a_tensor_has_no_place(checkpoint: Path, keras_weights
     assert "twins.{0..3}  (torch)  weight (3, 3) matched nothing" in result.stdout
 
 
+def test_what_is_left_out_on_purpose_is_no_problem(checkpoint: Path, keras_weights: Path) -> None:
+    options = ["--ignore=blocks=not needed", "--ignore=twins=not needed"]
+    result = run("align", checkpoint, keras_weights, *options)
+    assert result.exit_code == 0, result.output
+    assert "not needed" in result.stdout
+    assert "no problems" in result.stdout
+
+
+def test_leaving_out_needs_a_reason_and_a_name_that_is_there(checkpoint: Path, keras_weights: Path) -> None:
+    assert_refused(run("align", checkpoint, keras_weights, "--ignore", "twins"), "what is left out needs a reason")
+    assert_refused(run("align", checkpoint, keras_weights, "--ignore", "no=reason"), "is not a layer or a tensor")
+
+
 def test_transfer_writes_a_new_file_by_a_plan(small_checkpoint: Path, plan: Path, tmp_path: Path) -> None:
     target = tmp_path / "new.h5"
     result = run("transfer", small_checkpoint, target, "--plan", plan)
@@ -320,7 +334,7 @@ def test_nothing_is_written_where_a_tensor_has_no_place(checkpoint: Path, keras_
 @pytest.mark.parametrize("hint", ["fc", "=dense", "fc="])
 def test_a_hint_without_two_names_is_refused(hint: str, small_checkpoint: Path, keras_weights: Path) -> None:
     result = run("align", small_checkpoint, keras_weights, "--hint", hint)
-    assert_refused(result, "a hint names a torch layer and a Keras layer", "Fix:  --hint fc=dense")
+    assert_refused(result, "a hint names a torch layer and a Keras layer", 'Fix:  --hint "fc=dense"')
 
 
 def test_a_hint_decides(small_checkpoint: Path, keras_weights: Path) -> None:
@@ -355,6 +369,21 @@ def test_the_traceback_is_shown_only_when_asked(tmp_path: Path) -> None:
     assert "Traceback" in finished.stderr
 
 
+def test_an_interrupt_ends_the_program_quietly(tmp_path: Path) -> None:
+    path = tmp_path / "slow.py"
+    path.write_text("import time\n\n\ndef make():\n    print('started', flush=True)\n    time.sleep(60)\n")
+    command = [sys.executable, "-m", "keras3conv", "inspect", f"{path}:make"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "started\n"
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stdout, stderr) == (130, "", "")
+
+
 def test_a_letter_that_the_terminal_has_not_is_written_as_an_escape(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -367,5 +396,6 @@ def test_a_letter_that_the_terminal_has_not_is_written_as_an_escape(
 
 
 def test_fixes_are_written_in_the_words_of_the_command_line() -> None:
-    assert as_options('Fix:  plan.pair("fc", "dense")') == 'Fix:  --hint "fc=dense"'
+    assert as_options('Fix:  plan.pair("fc", "dense")') == 'Fix:  align --hint "fc=dense"'
+    assert as_options('Fix:  plan.ignore("fc", "reason")') == 'Fix:  align --ignore "fc=reason"'
     assert as_options("Fix:  transfer(..., cast=True)") == "Fix:  --cast"
