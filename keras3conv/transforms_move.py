@@ -123,15 +123,11 @@ def copy_into(target: Array, array: Array) -> None:
     # These are views: axes are merged only where both arrays step from one to the next.
     shape = [axis.size for axis in axes]
     to, read = (each.transpose(order).reshape(shape) for each in (target, array))
-    _move(axes, _as_unsigned(to), _as_unsigned(read) if target.dtype == array.dtype else read)
+    _move(axes, to, read)
 
 
 def _is_plain(*arrays: Array) -> bool:
     return all(array.itemsize in _UNSIGNED and not array.dtype.hasobject for array in arrays)
-
-
-def _as_unsigned(array: Array) -> Array:
-    return array.view(_UNSIGNED[array.itemsize])
 
 
 def _merged(target: Array, source: Array, order: Iterable[int]) -> list[_Axis]:
@@ -171,12 +167,16 @@ def _numpy_is_fast(axes: Sequence[_Axis]) -> bool:
 
 def _move(axes: Sequence[_Axis], target: Array, source: Array) -> None:
     tile, run = _tile(axes, target.itemsize)
-    scratch = _scratch(tile, run, target.dtype)
+    scratch = _scratch(tile, run, target.itemsize)
+    # Numbers without a meaning where the bits stay; the first of the two copies is the one that casts.
+    entry = scratch if target.dtype == source.dtype else scratch.view(target.dtype)
+    source = source.view(scratch.dtype) if target.dtype == source.dtype else source
+    target = target.view(scratch.dtype)
     for window in _windows(target.shape, tile):
         to = target[window]
-        through = scratch[tuple(map(slice, to.shape))]
-        np.copyto(through, source[window], casting="unsafe")
-        np.copyto(to, through)
+        filled = tuple(map(slice, to.shape))
+        np.copyto(entry[filled], source[window], casting="unsafe")
+        np.copyto(to, scratch[filled])
 
 
 def _tile(axes: Sequence[_Axis], itemsize: int) -> tuple[list[int], list[int]]:
