@@ -31,7 +31,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $(STAMP)
 
 demo: $(STAMP) ## convert a model and prove that nothing changed
-	$(BIN)/keras3conv demo
+	KERAS_BACKEND=torch $(BIN)/keras3conv demo
 
 # Keras has one backend a process, so every group of tests has a process of its own. -k: one failure hides no other.
 test: $(STAMP) ## every test, under every backend

@@ -10,9 +10,9 @@ from keras3conv.errors import AlignmentError, Problem, TransformError, count, la
 from keras3conv.model import LayerView, ModelView, Side, TensorRef
 from keras3conv.rule import WeightMapping
 
-EvidenceKind = Literal["by hand", "hint", "name", "shape", "call order", "definition order"]
+EvidenceKind = Literal["by hand", "hint", "name", "shape", "call order", "definition order", "unseen flatten"]
 
-UNCONFIRMED: frozenset[EvidenceKind] = frozenset({"definition order"})
+UNCONFIRMED: frozenset[EvidenceKind] = frozenset({"definition order", "unseen flatten"})
 """Evidence that may be wrong without anybody noticing: nothing was run, and other layers would fit as well."""
 
 
@@ -51,13 +51,14 @@ class Pair:
 
     @property
     def decided_by(self) -> str:
-        """The kind of the strongest evidence."""
-        return self.evidence[-1].kind if self.evidence else ""
+        """The kind of the evidence that decided."""
+        kinds = [evidence.kind for evidence in self.evidence if evidence.kind != "unseen flatten"]
+        return kinds[-1] if kinds else ""
 
     @property
     def unconfirmed(self) -> bool:
-        """Whether only weak evidence speaks for the pair."""
-        return not self.evidence or self.evidence[-1].kind in UNCONFIRMED
+        """Whether only weak evidence speaks for the pair, or for the order of its rows."""
+        return not self.evidence or any(evidence.kind in UNCONFIRMED for evidence in self.evidence)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -57,8 +57,8 @@ class LayerView:
         calls: At which places it runs in one call of the model; None where unknown, () if it never runs.
         inputs: Shapes of what its first call was given, batch axis included, None for unknown sizes; None where
             unknown.
-        flattened: The shape, without the batch axis, of what was flattened into its input; None where its input was
-            not flattened, or where that is unknown.
+        flattened: The shape, without the batch axis, of what was flattened into its input; empty where something was,
+            of unknown shape; None where nothing was, or where that is unknown because `calls` is.
         attribute: What the layer that it is part of calls it ("forward_layer", "cell"), which is the same in every
             model, where names are not; empty where unknown.
     """

@@ -6,8 +6,6 @@ from math import erf, sqrt
 from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F  # noqa: N812 - the name that everybody gives it
 
 from keras3conv.frameworks.layout import channels_first, channels_last
 from keras3conv.rule import Rule
@@ -97,6 +95,9 @@ def _convolution(case: Case) -> Iterator[Suspicion]:
     rank = len(case.tensors["weight"].shape) - 2 if "Conv" in case.rule.torch and "weight" in case.tensors else 0
     if rank < 1 or "Transpose" in case.rule.torch:
         return
+    import torch  # here: two files of weights are compared without it
+    from torch.nn import functional
+
     size = case.tensors["weight"].shape[2:]
     stride = _ints(case.keras_config.get("strides", 1), rank)
     dilation = _ints(case.keras_config.get("dilation_rate", 1), rank)
@@ -107,9 +108,9 @@ def _convolution(case: Case) -> Iterator[Suspicion]:
     x = torch.from_numpy(np.ascontiguousarray(channels_first(case.keras_input), dtype=np.float64))
     weight = torch.from_numpy(case.tensors["weight"].astype(np.float64))
     bias = torch.from_numpy(case.tensors["bias"].astype(np.float64)) if "bias" in case.tensors else None
-    convolve = (F.conv1d, F.conv2d, F.conv3d)[rank - 1]
+    convolve = (functional.conv1d, functional.conv2d, functional.conv3d)[rank - 1]
     groups = case.torch_config.get("groups", 1)
-    made = convolve(F.pad(x, flat), weight, bias, stride=stride, dilation=dilation, groups=groups)
+    made = convolve(functional.pad(x, flat), weight, bias, stride=stride, dilation=dilation, groups=groups)
     prediction = channels_last(made.numpy())
     torch_stride, torch_dilation = case.torch_config.get("stride"), case.torch_config.get("dilation")
     if torch_stride is not None and _ints(torch_stride, rank) != stride:

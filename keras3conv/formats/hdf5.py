@@ -17,6 +17,7 @@ from keras3conv.errors import BudgetExceeded, FileError, MalformedCheckpoint, No
 from keras3conv.formats.source import MAX_TENSORS, check_shape, dtype_named
 from keras3conv.model import Reader, TensorRef
 from keras3conv.transforms import Array, Shape
+from keras3conv.transforms_move import contiguous
 
 if TYPE_CHECKING:
     import h5py
@@ -151,8 +152,7 @@ def create_dataset(group: "h5py.Group", name: str, array: Array) -> None:
     check_path(name)
     if array.dtype.name.startswith("float8"):
         raise FileError(f"{group.name}/{name}: Keras has no {array.dtype.name} in a file of weights")
-    data = np.ascontiguousarray(array).reshape(array.shape)
-    dataset = group.create_dataset(name, data=data, track_times=False)
+    dataset = group.create_dataset(name, data=contiguous(array), track_times=False)
     if array.dtype.name == "bfloat16":
         dataset.attrs["dtype"] = "bfloat16"
 
@@ -168,7 +168,7 @@ def overwrite_datasets(file: "h5py.File", places: Mapping[str, TensorRef], read:
             raise FileError(
                 f"{where}: {path!r} holds {stored} {node.shape}, {tensor.path} is {array.dtype} {array.shape}"
             )
-        node[...] = array
+        node[...] = contiguous(array)
 
 
 def text_attribute(node: Any, name: str, where: str) -> str | None:

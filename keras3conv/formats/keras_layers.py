@@ -6,6 +6,7 @@ from typing import Any
 
 from keras3conv.errors import FileError, MalformedCheckpoint
 from keras3conv.formats import hdf5
+from keras3conv.formats.keras_flatten import flattened
 from keras3conv.formats.keras_config import Architecture
 from keras3conv.formats.keras_names import is_trainable
 from keras3conv.formats.source import Source
@@ -37,6 +38,7 @@ def layers_of(found: Sequence[Found], architecture: Architecture | None, tree: h
     if architecture is None or not architecture.root.is_model:
         return tuple(by_path.values())
     described = []
+    known = flattened(architecture.root)
     for path, config in architecture.walk():
         view = by_path.pop(path, LayerView(path=path))
         described.append(
@@ -46,6 +48,7 @@ def layers_of(found: Sequence[Found], architecture: Architecture | None, tree: h
                 config=dict(config.config),
                 calls=architecture.places.get(path),
                 inputs=config.inputs,
+                flattened=known.get(path),
             )
         )
     return _with_parts(described, list(by_path.values()))

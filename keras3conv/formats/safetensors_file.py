@@ -19,6 +19,7 @@ from keras3conv.formats.source import Source, check_count, check_shape, dtype_na
 from keras3conv.formats.torch_names import is_trainable, layers_of
 from keras3conv.model import ModelView, Reader, TensorRef
 from keras3conv.transforms import Array, Shape
+from keras3conv.transforms_move import contiguous
 
 _MAX_HEADER = 100_000_000
 _NAMES = {
@@ -143,7 +144,7 @@ def write(path: Path, tensors: Sequence[TensorRef], read: Reader) -> None:
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(raw)) + raw)
         for tensor in tensors:
-            file.write(np.ascontiguousarray(read(tensor.path)).tobytes())
+            file.write(contiguous(read(tensor.path)).reshape(-1).view(np.uint8).data)
 
 
 def _entry(name: str, value: Any, base: int, source: Source) -> Entry:

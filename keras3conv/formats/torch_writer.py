@@ -17,6 +17,7 @@ import numpy as np
 from keras3conv.errors import FileError, MissingExtra
 from keras3conv.formats.source import check_shape, dtype_named
 from keras3conv.model import Reader, TensorRef
+from keras3conv.transforms_move import contiguous
 
 _ALIGNMENT = 64
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -98,7 +99,7 @@ def write(path: Path, tensors: Sequence[TensorRef], read: Reader) -> None:
         _add(archive, "data.pkl", buffer.getvalue())
         _add(archive, "byteorder", b"little")
         for storage in storages.values():
-            array = np.ascontiguousarray(read(storage.tensor.path))
+            array = contiguous(read(storage.tensor.path))
             _add(archive, f"data/{storage.key}", array.reshape(-1).view(np.uint8).data)
         _add(archive, "version", b"3\n")
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras.src.ops.numpy import Reshape
 
 from keras3conv.errors import ModelError, Problem, lay_out
 from keras3conv.frameworks.keras_precision import float64_mode, precise
@@ -18,6 +19,7 @@ from keras3conv.frameworks.keras_tree import attributes, locations, named_layers
 from keras3conv.frameworks.record import Call, Flattened, Recording, flatten, plain
 from keras3conv.model import InputSpec, LayerView, ModelView, TensorRef
 from keras3conv.transforms import Array
+from keras3conv.transforms_move import own_copy
 
 __all__ = [
     "backend",
@@ -107,7 +109,7 @@ def write(model: keras.layers.Layer, values: Mapping[str, Array]) -> None:
             variable = variables[path]
             before.append((variable, np.array(to_numpy(variable))))
             # Own memory: on JAX a variable may alias the array that it was assigned.
-            variable.assign(np.array(value, order="C"))
+            variable.assign(own_copy(value))
     except BaseException:  # an interrupt too
         for variable, old in before:
             variable.assign(old)
@@ -234,7 +236,7 @@ def _intercepted(
 ) -> Iterator[None]:
     """Records every call of every layer inside `model` into `calls`; `stack` is where an exception came from."""
     paths = {id(layer): path for path, layer in named_layers(model)}
-    original = keras.layers.Layer.__call__
+    original, original_operation = keras.layers.Layer.__call__, keras.Operation.__call__
     counter = iter(range(1 << 62))
     flattened = Flattened()
 
@@ -260,11 +262,20 @@ def _intercepted(
         calls.append(replace(call, outputs=kept, before_activation=seen[0] if len(seen) == 1 else None))
         return output
 
+    def follow(self: keras.Operation, *args: Any, **kwargs: Any) -> Any:
+        output = original_operation(self, *args, **kwargs)
+        if isinstance(self, Reshape):  # in a functional model a reshape may be an operation, and no layer
+            tensors = [tensor for _, tensor in flatten((args, kwargs), keras.ops.is_tensor)]
+            flattened.note(tensors[0], output)
+        return output
+
     keras.layers.Layer.__call__ = intercept
+    keras.Operation.__call__ = follow
     try:
         yield
     finally:
         keras.layers.Layer.__call__ = original
+        keras.Operation.__call__ = original_operation
 
 
 @contextmanager

@@ -65,12 +65,13 @@ def make_pair(
     rule: Rule, torch: LayerView, keras: LayerView, evidence: Iterable[Evidence], candidates: Iterable[str] = ()
 ) -> Pair:
     """The pair of two layers, by a rule that fits them, with the mappings' full tensor paths."""
+    weights = tuple(_full_paths(rule, torch, keras))
     return Pair(
         torch=torch.path,
         keras=keras.path,
         rule=rule.name,
-        weights=tuple(_full_paths(rule, torch, keras)),
-        evidence=tuple(evidence),
+        weights=weights,
+        evidence=(*evidence, *_unseen_flatten(rule, torch, keras)),
         candidates=tuple(candidates),
     )
 
@@ -177,7 +178,7 @@ def _mappings(rule: Rule, torch: LayerView | None, keras: LayerView) -> tuple[We
 
 def _torch_config(rule: Rule, torch: LayerView | None, keras: LayerView) -> Config | None:
     """The torch layer's configuration, or where only the Keras layer is known, the one that it comes from."""
-    flattened = {"flattened": torch.flattened} if torch and torch.flattened and keras.flattened else {}
+    flattened = {"flattened": _flattened(torch, keras)} if torch else {}
     if torch is not None and torch.config is not None:
         return {**rule.config_of(torch), **flattened}
     spec = LayerSpec(kind=keras.kind, config=keras.config or {}, shapes=_keras_shapes(rule, keras))
@@ -185,6 +186,34 @@ def _torch_config(rule: Rule, torch: LayerView | None, keras: LayerView) -> Conf
         return {**rule.to_torch((spec,))[-1].config, **flattened}
     except (RuleError, ValueError, LookupError, TypeError, StopIteration):
         return None  # not a layer of this rule
+
+
+def _flattened(torch: LayerView, keras: LayerView) -> Shape | None:
+    """The shape in torch's order of what both sides flatten before this layer; None if they do not, or it is unknown.
+
+    Where the Keras side could not be looked at, it flattens what torch does: else the models would not be the same.
+    """
+    if torch.flattened and (keras.flattened is not None or keras.calls is None):
+        return torch.flattened
+    if torch.calls is None and keras.flattened:
+        return (keras.flattened[-1], *keras.flattened[:-1])
+    return None
+
+
+def _unseen_flatten(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[Evidence]:
+    """A doubt: one side flattens before this layer, and nobody saw what the other does; the rows may be permuted."""
+    torch_unseen = torch.calls is None and keras.flattened is not None
+    keras_unseen = keras.calls is None and torch.flattened is not None
+    if not (torch_unseen or keras_unseen):
+        return
+    config = _torch_config(rule, torch, keras) or {}
+    permuted = rule.weights(config) != rule.weights({**config, "flattened": None})
+    order = "its rows are permuted" if permuted else "its rows are taken as they are"
+    if torch_unseen:
+        yield Evidence(kind="unseen flatten", detail=f"Keras flattens before it, torch was not run: {order}")
+    elif permuted:
+        detail = f"torch flattens {torch.flattened} before it, Keras could not be looked at: {order}"
+        yield Evidence(kind="unseen flatten", detail=detail)
 
 
 def _keras_shapes(rule: Rule, layer: LayerView) -> dict[str, Shape]:

@@ -1,5 +1,7 @@
 """The planner on views made by hand: no framework, only names, shapes and orders."""
 
+from dataclasses import replace
+
 import pytest
 
 from keras3conv.errors import AlignmentError, InputError
@@ -170,21 +172,6 @@ def test_a_tied_tensor_is_placed_once() -> None:
     assert [pair.torch for pair in made.pairs] == ["embed"]
 
 
-def test_the_kernel_after_a_flatten_is_permuted_by_the_shape_that_was_flattened() -> None:
-    first, second = linear("fc", 24, 5, 0), dense("z", 24, 5, 0)
-    torch = torch_model(
-        LayerView(
-            path="fc", kinds=first.kinds, config=first.config, tensors=first.tensors, calls=(0,), flattened=(2, 3, 4)
-        )
-    )
-    keras = keras_model(
-        LayerView(
-            path="z", kinds=second.kinds, config=second.config, tensors=second.tensors, calls=(0,), flattened=(3, 4, 2)
-        )
-    )
-    assert plan(torch, keras).pairs[0].weights[0].transform == Axes("o (c s) -> (s c) o", c=2, s=12)
-
-
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
@@ -209,3 +196,41 @@ def test_names_become_words(path: str, expected: tuple[str, ...]) -> None:
 )
 def test_names_say_what_a_layer_is_for(path: str, expected: str) -> None:
     assert names.meaning(path) == expected
+
+
+def flattening(layer: LayerView, shape: tuple[int, ...] | None, *, seen: bool) -> LayerView:
+    return replace(layer, calls=(0,) if seen else None, flattened=shape)
+
+
+PERMUTED = Axes("o (c s) -> (s c) o", c=2, s=12)
+PLAIN = Axes("o i -> i o")
+
+
+@pytest.mark.parametrize(
+    ("torch_shape", "torch_seen", "keras_shape", "keras_seen", "transform", "doubt"),
+    [
+        ((2, 3, 4), True, (3, 4, 2), True, PERMUTED, False),
+        ((2, 3, 4), True, (), True, PERMUTED, False),  # a file says that there is a Flatten, and not of what
+        ((2, 3, 4), True, None, True, PLAIN, False),  # Keras was run, and flattens nothing
+        (None, True, (3, 4, 2), True, PLAIN, False),  # torch was run, and flattens nothing
+        ((2, 3, 4), True, None, False, PERMUTED, True),  # a file without architecture
+        (None, False, (3, 4, 2), True, PERMUTED, True),  # a checkpoint against a model
+        (None, False, (), True, PLAIN, True),  # a checkpoint against a file that does not tell the shape
+        (None, False, None, False, PLAIN, False),
+        ((24, 1, 1), True, None, False, PLAIN, False),  # nothing to permute
+    ],
+)
+def test_a_flatten_permutes_the_kernel_and_what_was_not_seen_is_a_doubt(
+    torch_shape: tuple[int, ...] | None,
+    torch_seen: bool,
+    keras_shape: tuple[int, ...] | None,
+    keras_seen: bool,
+    transform: Axes,
+    doubt: bool,
+) -> None:
+    torch = torch_model(flattening(linear("fc", 24, 5), torch_shape, seen=torch_seen))
+    keras = keras_model(flattening(dense("z", 24, 5), keras_shape, seen=keras_seen))
+    (pair,) = plan(torch, keras).pairs
+    assert pair.weights[0].transform == transform
+    assert pair.decided_by == "shape"
+    assert pair.unconfirmed == doubt

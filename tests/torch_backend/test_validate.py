@@ -152,6 +152,13 @@ def test_a_flatten_of_another_order_is_settled_in_the_kernel() -> None:
     assert "o (c s) -> (s c) o" in str(k3c.align(Net(), keras_twin()).of("fc"))
 
 
+def test_a_flatten_that_is_an_operation_is_seen_too() -> None:
+    inputs = keras.Input((4, 5, 6))
+    model = keras.Model(inputs, keras.layers.Dense(7)(keras.ops.reshape(inputs, (-1, 120))))
+    module = nn.Sequential(nn.Flatten(), nn.Linear(120, 7))
+    proven(module, model).raise_if_failed()
+
+
 def test_swapped_layers_of_equal_shape_are_caught() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:

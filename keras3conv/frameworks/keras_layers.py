@@ -1,0 +1,323 @@
+"""Layers that Keras does not have: what torch computes, and no layer or function of Keras says exactly.
+
+They stand in converted models, so they are ordinary Keras layers: made of slices, gathers and matrix products, the same
+on every backend, channels last, and saved under the package name "keras3conv". The sizes of the axes that they change
+must be known when they are called.
+"""
+
+from functools import reduce
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+Sizes = int | tuple[int, ...]
+
+_serializable = keras.saving.register_keras_serializable(package="keras3conv")
+
+_CUBIC = -0.75
+"""The free coefficient of Keys' cubic kernel, as torch has it."""
+
+
+class _Configured(keras.layers.Layer):  # type: ignore[misc]
+    """A layer without variables, whose constructor's arguments are kept for its configuration."""
+
+    def __init__(self, settings: dict[str, Any], **keywords: Any) -> None:
+        super().__init__(**keywords)
+        self.settings = settings
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), **self.settings}
+
+
+@_serializable
+class Softplus(_Configured):
+    """`log(1 + exp(beta * x)) / beta`, and `x` itself where `beta * x` is above the threshold.
+
+    Args:
+        beta: How sharp the bend is.
+        threshold: From where on the function is linear.
+        **keywords: Those of every layer.
+    """
+
+    def __init__(self, beta: float = 1.0, threshold: float = 20.0, **keywords: Any) -> None:
+        super().__init__({"beta": beta, "threshold": threshold}, **keywords)
+        self.beta, self.threshold = beta, threshold
+
+    def call(self, inputs: Any) -> Any:
+        """Element by element."""
+        scaled = inputs * self.beta
+        return keras.ops.where(scaled > self.threshold, inputs, keras.ops.softplus(scaled) / self.beta)
+
+
+@_serializable
+class Pad(_Configured):
+    """Pads the axes between the first and the last with values of the input.
+
+    Args:
+        padding: How many values come before and after, for each of these axes.
+        mode: Which: "edge" (the nearest), "reflect" (mirrored at the outermost) or "wrap" (from the other end).
+        **keywords: Those of every layer.
+    """
+
+    def __init__(self, padding: tuple[tuple[int, int], ...], mode: str, **keywords: Any) -> None:
+        super().__init__({"padding": padding, "mode": mode}, **keywords)
+        self.padding, self.mode = padding, mode
+
+    def call(self, inputs: Any) -> Any:
+        """Gathers along one axis after the other."""
+        for axis, (before, after) in enumerate(self.padding, 1):
+            # numpy takes the mode's name as one of its literals.
+            places = np.pad(np.arange(_size(inputs, axis)), (before, after), mode=self.mode)  # type: ignore[call-overload]
+            inputs = keras.ops.take(inputs, places, axis=axis)
+        return inputs
+
+
+class _Windows(_Configured):
+    """Windows that slide along the axes between the first and the last, and their number, as torch counts them."""
+
+    def __init__(self, settings: dict[str, Any], **keywords: Any) -> None:
+        super().__init__(settings, **keywords)
+        names = ("pool_size", "strides", "padding", "dilation_rate")
+        given = (settings["pool_size"], *(settings.get(name, 1) for name in names[1:]))
+        rank = max(len(value) for value in given if not isinstance(value, int))
+        self.axes = list(zip(*(value if not isinstance(value, int) else (value,) * rank for value in given), strict=True))
+        self.ceil_mode = bool(settings["ceil_mode"])
+
+    def count(self, size: int, axis: int) -> int:
+        """How many windows there are along an axis of this size."""
+        window, stride, padding, dilation = self.axes[axis - 1]
+        room = size + 2 * padding - dilation * (window - 1) - 1
+        number = (room + (stride - 1 if self.ceil_mode else 0)) // stride + 1
+        begins_outside = self.ceil_mode and (number - 1) * stride >= size + padding
+        return int(number - 1 if begins_outside else number)
+
+    def windows(self, inputs: Any, axis: int, fill: float) -> list[Any]:
+        """The first values of all windows along an axis, the second ones, and so on."""
+        window, stride, padding, dilation = self.axes[axis - 1]
+        size = _size(inputs, axis)
+        reach = (self.count(size, axis) - 1) * stride + 1
+        end = max(reach + dilation * (window - 1) - size - padding, 0)
+        widths = [(padding, end) if place == axis else (0, 0) for place in range(len(inputs.shape))]
+        padded = keras.ops.pad(inputs, widths, constant_values=fill)
+        starts = range(0, window * dilation, dilation)
+        return [padded[(slice(None),) * axis + (slice(start, start + reach, stride),)] for start in starts]
+
+
+@_serializable
+class WindowMaximum(_Windows):
+    """Maximum pooling with torch's padding, dilation and rounding.
+
+    Args:
+        pool_size: The size of a window, for each axis.
+        strides: How far it is to the next window.
+        padding: How many places are added at both ends; they are no candidates for the maximum.
+        dilation_rate: How far it is to the next value of a window.
+        ceil_mode: Whether there is a last window that is not full.
+        **keywords: Those of every layer.
+    """
+
+    def __init__(
+        self,
+        pool_size: tuple[int, ...],
+        strides: Sizes,
+        padding: Sizes = 0,
+        dilation_rate: Sizes = 1,
+        ceil_mode: bool = False,
+        **keywords: Any,
+    ) -> None:
+        settings = {"pool_size": pool_size, "strides": strides, "padding": padding, "dilation_rate": dilation_rate}
+        super().__init__(settings | {"ceil_mode": ceil_mode}, **keywords)
+
+    def call(self, inputs: Any) -> Any:
+        """The maximum along one axis after the other."""
+        for axis in range(1, len(self.axes) + 1):
+            inputs = reduce(keras.ops.maximum, self.windows(inputs, axis, float("-inf")))
+        return inputs
+
+
+@_serializable
+class WindowAverage(_Windows):
+    """Average pooling with torch's padding, rounding and divisors.
+
+    Args:
+        pool_size: The size of a window, for each axis.
+        strides: How far it is to the next window.
+        padding: How many zeros are added at both ends.
+        ceil_mode: Whether there is a last window that is not full.
+        count_include_pad: Whether the zeros that were added count.
+        divisor_override: What every sum is divided by; None for the number of values that count.
+        **keywords: Those of every layer.
+    """
+
+    def __init__(
+        self,
+        pool_size: tuple[int, ...],
+        strides: Sizes,
+        padding: Sizes = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+        divisor_override: int | None = None,
+        **keywords: Any,
+    ) -> None:
+        settings: dict[str, Any] = {"pool_size": pool_size, "strides": strides, "padding": padding}
+        settings |= {"dilation_rate": 1, "ceil_mode": ceil_mode}
+        super().__init__(settings, **keywords)
+        del settings["dilation_rate"]
+        settings |= {"count_include_pad": count_include_pad, "divisor_override": divisor_override}
+        self.count_include_pad, self.divisor_override = count_include_pad, divisor_override
+
+    def call(self, inputs: Any) -> Any:
+        """The sum along one axis after the other, then one division."""
+        divisor: Any = self.divisor_override or 1
+        for axis in range(1, len(self.axes) + 1):
+            if self.divisor_override is None:
+                shape = [-1 if place == axis else 1 for place in range(len(inputs.shape))]
+                divisor = divisor * self._counted(_size(inputs, axis), axis).reshape(shape)
+            inputs = reduce(keras.ops.add, self.windows(inputs, axis, 0.0))
+        return inputs / keras.ops.convert_to_tensor(divisor, dtype=inputs.dtype)
+
+    def _counted(self, size: int, axis: int) -> NDArray[np.int64]:
+        """How many values of each window count. What lies beyond the padding never does."""
+        window, stride, padding, _ = self.axes[axis - 1]
+        start = np.arange(self.count(size, axis)) * stride - padding
+        end = np.minimum(start + window, size + padding)
+        counted = end - start if self.count_include_pad else np.minimum(end, size) - np.maximum(start, 0)
+        return np.asarray(counted, np.int64)
+
+
+@_serializable
+class Resample(_Configured):
+    """Resizes the axes between the first and the last, as `torch.nn.functional.interpolate` does.
+
+    Args:
+        size: The new sizes, or one for every axis; None where `scale_factor` says.
+        scale_factor: By what the axes grow.
+        mode: "nearest", "nearest-exact", "linear", "bilinear", "trilinear" or "bicubic".
+        align_corners: Whether the outermost values stay at the ends; else they are centres of cells.
+        recompute_scale_factor: Whether the scale is what the rounded sizes say, not the one that was given.
+        **keywords: Those of every layer.
+    """
+
+    def __init__(
+        self,
+        size: Sizes | None = None,
+        scale_factor: float | tuple[float, ...] | None = None,
+        mode: str = "nearest",
+        align_corners: bool | None = None,
+        recompute_scale_factor: bool | None = None,
+        **keywords: Any,
+    ) -> None:
+        settings = {"size": size, "scale_factor": scale_factor, "mode": mode, "align_corners": align_corners}
+        super().__init__(settings | {"recompute_scale_factor": recompute_scale_factor}, **keywords)
+        self.size, self.scale_factor, self.mode = size, scale_factor, mode
+        self.align_corners, self.recompute = bool(align_corners), bool(recompute_scale_factor)
+
+    def call(self, inputs: Any) -> Any:
+        """Resizes one axis after the other."""
+        for axis in range(1, len(inputs.shape) - 1):
+            before = _size(inputs, axis)
+            after, scale = self._target(before, axis)
+            if self.mode.startswith("nearest"):
+                inputs = keras.ops.take(inputs, _nearest(before, after, scale, self.mode), axis=axis)
+            else:
+                weights = interpolation_weights(before, after, scale, cubic="cubic" in self.mode, align=self.align_corners)
+                matrix = keras.ops.convert_to_tensor(weights.T, dtype=inputs.dtype)
+                inputs = keras.ops.moveaxis(keras.ops.matmul(keras.ops.moveaxis(inputs, axis, -1), matrix), -1, axis)
+        return inputs
+
+    def _target(self, before: int, axis: int) -> tuple[int, float]:
+        """The new size of an axis, and how many old places one new place is."""
+        if self.size is not None:
+            after = self.size if isinstance(self.size, int) else self.size[axis - 1]
+            return after, before / after
+        factor: Any = self.scale_factor
+        factor = factor if isinstance(factor, int | float) else factor[axis - 1]
+        after = int(before * factor)
+        return after, before / after if self.recompute else 1 / factor
+
+
+@_serializable
+class FlattenAxes(_Configured):
+    """Makes one axis of several that stand together.
+
+    Args:
+        start_axis: The first of them.
+        end_axis: The last of them.
+        **keywords: Those of every layer.
+    """
+
+    def __init__(self, start_axis: int = 1, end_axis: int = -1, **keywords: Any) -> None:
+        super().__init__({"start_axis": start_axis, "end_axis": end_axis}, **keywords)
+        self.start_axis, self.end_axis = start_axis, end_axis
+
+    def call(self, inputs: Any) -> Any:
+        """Reshapes."""
+        rank, sizes = len(inputs.shape), keras.ops.shape(inputs)
+        return keras.ops.reshape(inputs, (*sizes[: self.start_axis % rank], -1, *sizes[self.end_axis % rank + 1 :]))
+
+
+@_serializable
+class UnflattenAxis(_Configured):
+    """Makes several axes of one.
+
+    Args:
+        axis: Which.
+        shape: The sizes of the new axes; one of them may be -1.
+        **keywords: Those of every layer.
+    """
+
+    def __init__(self, axis: int, shape: tuple[int, ...], **keywords: Any) -> None:
+        super().__init__({"axis": axis, "shape": shape}, **keywords)
+        self.axis, self.target = axis, shape
+
+    def call(self, inputs: Any) -> Any:
+        """Reshapes."""
+        place, sizes = self.axis % len(inputs.shape), keras.ops.shape(inputs)
+        known = int(np.prod([size for size in self.target if size != -1]))
+        target = [_size(inputs, place) // known if size == -1 else size for size in self.target]
+        return keras.ops.reshape(inputs, (*sizes[:place], *target, *sizes[place + 1 :]))
+
+
+def interpolation_weights(before: int, after: int, scale: float, *, cubic: bool, align: bool) -> NDArray[np.float64]:
+    """The matrix of shape (after, before) that resizes an axis, as torch's `UpSample.h` computes its rows."""
+    weights = np.zeros((after, before))
+    if align:
+        source = np.arange(after) * ((before - 1) / (after - 1) if after > 1 else 0.0)
+    else:
+        source = (np.arange(after) + 0.5) * scale - 0.5
+    if not cubic:
+        source = np.arange(after) * 1.0 if before == after else np.maximum(source, 0)
+    first = np.minimum(np.floor(source), before - 1)
+    rest = np.clip(source - first, 0, 1)
+    taps = {-1: _far(rest + 1), 0: _near(rest), 1: _near(1 - rest), 2: _far(2 - rest)} if cubic else {0: 1 - rest, 1: rest}
+    for offset, weight in taps.items():
+        places = np.clip(first + offset, 0, before - 1).astype(int)
+        np.add.at(weights, (np.arange(after), places), weight)
+    return weights
+
+
+def _near(distance: NDArray[np.float64]) -> NDArray[np.float64]:
+    return ((_CUBIC + 2) * distance - (_CUBIC + 3)) * distance * distance + 1
+
+
+def _far(distance: NDArray[np.float64]) -> NDArray[np.float64]:
+    return ((_CUBIC * distance - 5 * _CUBIC) * distance + 8 * _CUBIC) * distance - 4 * _CUBIC
+
+
+def _nearest(before: int, after: int, scale: float, mode: str) -> NDArray[np.int64]:
+    """Which place each new place is taken from. Torch multiplies in float32, which decides where a product is whole."""
+    if mode == "nearest" and after in (before, 2 * before):
+        return np.arange(after) * before // after
+    shift = 0.5 if mode == "nearest-exact" else 0.0
+    source = ((np.arange(after) + shift) * np.float64(np.float32(scale))).astype(np.float32)
+    return np.minimum(np.floor(source), before - 1).astype(np.int64)
+
+
+def _size(inputs: Any, axis: int) -> int:
+    size = inputs.shape[axis]
+    if size is None:
+        raise ValueError(f"the size of axis {axis} of {tuple(inputs.shape)} is needed, and is not known")
+    return int(size)

@@ -1,0 +1,206 @@
+"""Moving data: the bits of `np.ascontiguousarray`, in bounded memory, whatever the view."""
+
+import tracemalloc
+from collections.abc import Callable, Iterator
+from math import prod
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keras3conv import transforms_move
+from keras3conv.errors import TransformError
+from keras3conv.transforms import Array
+from keras3conv.transforms_move import contiguous, copy_into, own_copy
+
+DTYPES = (
+    *("bool", "int8", "uint16", "int32", "float16", "float32", ">f4", "float64", "complex64", "complex128", "S3", "U2"),
+    np.dtype(ml_dtypes.bfloat16),
+    np.dtype(ml_dtypes.float8_e4m3fn),
+    np.dtype([("scale", "f4"), ("zero", "i4")]),
+)
+MIB = 1 << 20
+
+views = st.deferred(lambda: st.builds(view, shapes, st.sampled_from(DTYPES), st.data()))
+shapes = st.lists(st.integers(0, 9), max_size=5).map(tuple)
+
+
+def random(shape: tuple[int, ...], dtype: Any = "float32") -> Array:
+    """Random bits: every NaN, every subnormal, and both zeros."""
+    kind = np.dtype(dtype)
+    if kind.kind in "bSU":
+        return np.arange(prod(shape)).reshape(shape).astype(kind)
+    bits = np.random.default_rng(0).bytes(prod(shape) * kind.itemsize)
+    return np.frombuffer(bits, np.uint8).view(kind).reshape(shape) if bits else np.empty(shape, kind)
+
+
+def view(shape: tuple[int, ...], dtype: Any, data: st.DataObject) -> Array:
+    """Axes in any order, with steps forwards and backwards, and some that repeat."""
+    array = random(shape, dtype)
+    steps = data.draw(st.lists(st.sampled_from([1, 1, 2, 3, -1, -2]), min_size=len(shape), max_size=len(shape)))
+    array = array[tuple(slice(None, None, step) for step in steps)]
+    array = array.transpose(data.draw(st.permutations(range(len(shape)))))
+    if data.draw(st.booleans()):
+        array = np.broadcast_to(array, (2, *array.shape))
+    return array
+
+
+@pytest.fixture
+def always_tiles(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Lets small arrays move as large ones do: in tiles, of a few elements. Counts the arrays that did."""
+    moved = []
+    move = transforms_move._move
+
+    def counted(*arguments: Any) -> None:
+        moved.append(1)
+        move(*arguments)
+
+    for name, value in {"_SMALL": 0, "_RUN": 32, "_ROWS": 4, "_WAYS": 0, "_SECOND_CACHE": 0}.items():
+        monkeypatch.setattr(transforms_move, name, value)
+    monkeypatch.setattr(transforms_move, "_move", counted)
+    yield moved
+
+
+def assert_same(result: Array, expected: Array) -> None:
+    assert result.shape == expected.shape
+    assert result.dtype == expected.dtype
+    assert result.flags.c_contiguous
+    assert result.tobytes() == expected.tobytes()
+
+
+@given(views)
+def test_it_has_the_bytes_of_any_view(array: Array) -> None:
+    assert_same(contiguous(array), array)
+
+
+def test_tiles_have_the_bytes_of_any_view(always_tiles: list[int]) -> None:
+    @settings(max_examples=400)
+    @given(views)
+    def law(array: Array) -> None:
+        assert_same(contiguous(array), array)
+        target = np.empty(array.shape[::-1], array.dtype).T
+        copy_into(target, array)
+        assert target.tobytes() == array.tobytes()
+
+    law()
+    assert len(always_tiles) > 50
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(
+    ("shape", "order"),
+    [
+        ((520, 264), (1, 0)),
+        ((260, 130, 3, 3), (2, 3, 1, 0)),
+        ((3, 3, 130, 260), (3, 2, 0, 1)),
+        ((96, 12, 64), (2, 1, 0)),
+        ((8, 16, 8, 16, 8), (4, 3, 2, 1, 0)),
+        ((66000, 2), (1, 0)),
+    ],
+)
+def test_a_large_transpose_has_the_bytes_of_the_view(dtype: Any, shape: tuple[int, ...], order: tuple[int, ...]) -> None:
+    array = random(shape, dtype).transpose(order)
+    assert_same(contiguous(array), array)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "int32", np.dtype(ml_dtypes.bfloat16), ">f4"], ids=str)
+def test_a_cast_is_the_cast_of_numpy(dtype: Any, always_tiles: list[int]) -> None:
+    array = np.arange(-3000, 3000, dtype=np.float32).reshape(60, 100).T
+    assert_same(contiguous(array, dtype=dtype), np.ascontiguousarray(array, dtype=dtype))
+    assert_same(contiguous(array.T, dtype=dtype), np.ascontiguousarray(array.T, dtype=dtype))
+    assert always_tiles
+
+
+def test_an_array_that_is_contiguous_already_is_not_copied() -> None:
+    array = random((300, 400))
+    assert contiguous(array) is array
+    assert contiguous(array, dtype="float32") is array
+    assert np.shares_memory(contiguous(array[10:20]), array)
+
+
+@pytest.mark.parametrize("make", [lambda array: contiguous(array.T), lambda array: own_copy(array)])
+def test_a_copy_owns_its_data(make: Callable[[Array], Array]) -> None:
+    for array in (random((3, 4)), random((300, 400)), random((1024, 1024))):
+        result = make(array)
+        assert result.flags.owndata
+        assert result.flags.writeable
+        assert not np.shares_memory(result, array)
+
+
+def test_an_array_without_axes_keeps_its_shape() -> None:
+    assert contiguous(np.array(3.0)).shape == ()
+    assert contiguous(np.array(3.0), dtype="float64").shape == ()
+    assert own_copy(np.array(3.0)).shape == ()
+
+
+def test_the_kinds_of_array_that_numpy_unwraps_are_unwrapped() -> None:
+    masked = np.ma.masked_array(random((300, 400)), mask=False)
+    assert type(contiguous(masked)) is type(contiguous(masked.T)) is type(own_copy(masked.T)) is np.ndarray
+
+
+def test_python_objects_are_moved_as_objects(always_tiles: list[int]) -> None:
+    array = np.array([object() for _ in range(300)], dtype=object).reshape(20, 15).T
+    assert (contiguous(array) == array).all()
+    assert not always_tiles
+
+
+def test_memory_in_another_order_is_filled(always_tiles: list[int]) -> None:
+    array = random((40, 50, 30))
+    memory = np.zeros((64, 30, 50, 40), np.float32)
+    copy_into(memory[7].transpose(2, 1, 0), array)
+    assert always_tiles
+    assert memory[7].transpose(2, 1, 0).tobytes() == array.tobytes()
+    assert not memory[:7].any()
+    assert not memory[8:].any()
+
+
+def test_an_array_may_be_written_over_itself(always_tiles: list[int]) -> None:
+    array = random((60, 60)).copy()
+    expected = array.T.copy()
+    copy_into(array, array.T)
+    assert_same(array, expected)
+
+
+def test_another_shape_is_refused_even_where_numpy_would_repeat_it() -> None:
+    with pytest.raises(TransformError, match=r"shape \(3,\) does not fit memory of shape \(2, 3\)"):
+        copy_into(np.empty((2, 3)), np.empty(3))
+
+
+def test_a_tile_that_is_moved_wrongly_is_noticed(always_tiles: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    scratch = transforms_move._scratch
+    monkeypatch.setattr(transforms_move, "_scratch", lambda *arguments: np.flip(scratch(*arguments), 0).copy()[:0])
+    array = random((60, 100)).T
+    with pytest.raises(ValueError, match="broadcast"):
+        contiguous(array)
+    monkeypatch.setattr(transforms_move, "_windows", lambda shape, tile: iter(()))
+    with pytest.raises(AssertionError):
+        assert_same(contiguous(array), array)
+
+
+@pytest.mark.parametrize(
+    ("shape", "order"), [((4096, 4096), (1, 0)), ((2048, 912, 3, 3), (2, 3, 1, 0)), ((2, 1 << 23), (1, 0))]
+)
+def test_little_memory_is_used_beside_the_result(shape: tuple[int, ...], order: tuple[int, ...]) -> None:
+    array = np.zeros(shape, np.float32).transpose(order)
+    contiguous(array[:1])
+    tracemalloc.start()
+    try:
+        result = contiguous(array)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert result.nbytes >= 64 * MIB
+    assert peak - result.nbytes < 2 * MIB
+
+
+def test_unfortunate_transposes_move_in_tiles_and_the_others_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    moved: list[tuple[int, ...]] = []
+    monkeypatch.setattr(transforms_move, "_move", lambda axes, target, source: moved.append(source.shape))
+    for shape in ((1024, 1024), (768, 3072), (500, 500), (100, 2000), (256, 128)):
+        contiguous(np.zeros(shape, np.float32).T)
+    contiguous(np.zeros((64, 3, 7, 7), np.float32).transpose(2, 3, 1, 0))
+    contiguous(np.zeros((768, 12, 64), np.float32).transpose(1, 0, 2))
+    assert moved == [(1024, 1024), (3072, 768)]
