@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
-from keras3conv.errors import AlignmentError, Problem, TransformError, count, lay_out
+from keras3conv.errors import AlignmentError, Problem, TransformError, UnsupportedLayerError, count, lay_out
 from keras3conv.model import LayerView, ModelView, Side, TensorRef
-from keras3conv.rule import WeightMapping
+from keras3conv.rule import WeightMapping, known_classes
 
 EvidenceKind = Literal["by hand", "hint", "name", "shape", "call order", "definition order", "unseen flatten"]
 
@@ -117,10 +117,14 @@ class Alignment:
 
         Raises:
             AlignmentError: Once, with everything that is wrong, and the calls that would settle it.
+            UnsupportedLayerError: It is one of these, and among the layers without a place are some that no rule
+                knows.
         """
         if problems := self.problems():
             where = f"the alignment of {self.torch.title} and {self.keras.title}"
-            raise AlignmentError(lay_out(f"{count(len(problems), 'problem')} in {where}", problems))
+            message = lay_out(f"{count(len(problems), 'problem')} in {where}", problems)
+            unknown = any("no rule knows" in problem.fact for problem in problems)
+            raise (UnsupportedLayerError if unknown else AlignmentError)(message)
         return self
 
     def of(self, path: str) -> Pair | None:
@@ -274,11 +278,30 @@ def _unplaced_layer(side: Side, layer: LayerView, left: list[TensorRef], free: l
     fact = f"{names} would keep its initial value" if side == "keras" else f"{names} matched nothing"
     if similar:
         fact += f"; same sizes: {', '.join(similar)}"
+    stub = ""
+    if unknown := unknown_class(side, layer):
+        fact += f"; no rule knows {layer.kind}, the nearest class is {unknown}"
+        stub = f'k3c.register(k3c.Rule({side}="{layer.kind}", ...))'
     where = layer.path if len(left) == len(layer.tensors) and layer.path else left[0].path
     fixes = [
         f'plan.pair("{where}", "{path}")' if side == "torch" else f'plan.pair("{path}", "{where}")' for path in similar
     ]
-    return Problem.on(side, where, fact, (*fixes[:1], f'plan.ignore("{where}", "reason")'))
+    return Problem.on(side, where, fact, (*fixes[:1], *([stub] if stub else []), f'plan.ignore("{where}", "reason")'))
+
+
+def unknown_class(side: Side, layer: LayerView) -> str:
+    """The known class whose name is most like that of a layer that no rule knows; empty if a rule knows it.
+
+    A layer that only holds parameters of its own beside its parts (a class token) is no layer to have a rule for.
+    """
+    known = known_classes()[0 if side == "torch" else 1]
+    if not layer.kinds or known.intersection(layer.kinds):
+        return ""
+    from rapidfuzz import process
+
+    name = layer.kind.rpartition(".")[2]
+    best = process.extractOne(name, {kind: kind.rpartition(".")[2] for kind in known})
+    return str(best[2])
 
 
 def _sizes(layer: LayerView) -> Counter[int]:

@@ -24,12 +24,12 @@ class RuleError(Keras3ConvError, ValueError):
     """A rule that is refused when it is registered."""
 
 
-class UnsupportedLayerError(Keras3ConvError):
-    """Layers that no rule knows; all of a model's at once."""
-
-
 class AlignmentError(Keras3ConvError):
     """A plan that does not place every tensor of both models."""
+
+
+class UnsupportedLayerError(AlignmentError):
+    """Among the layers without a place are some that no rule knows; all of a model's at once."""
 
 
 class TransferError(Keras3ConvError):
@@ -116,9 +116,13 @@ def lay_out(headline: str, problems: Sequence[Problem], *, limit: int = 20) -> s
 
     Args:
         headline: What is wrong, and where in both models.
-        problems: The facts. Only the first `limit` are written out; the rest is counted.
+        problems: The facts. Repeated blocks become one line, "layer{1..4}.conv"; only the first `limit` lines are
+            written out, the rest is counted.
         limit: How many problems are written out.
     """
+    from keras3conv.errors_collapse import collapse_problems  # it is about problems, so it imports this module
+
+    problems = collapse_problems(problems)
     shown = problems[:limit]
     width = max((len(problem.where) for problem in shown if problem.side), default=0)
     lines = [headline]

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from keras3conv.alignment import Alignment, Ignored, Pair
 from keras3conv.model import ModelView
+from keras3conv.planner.bare import bare_pairs
 from keras3conv.planner.composites import units
 from keras3conv.planner.hints import Hints, hinted_pairs
 from keras3conv.planner.matching import match_groups
@@ -34,8 +35,9 @@ def plan(torch: ModelView, keras: ModelView, hints: Hints = None) -> Alignment:
     pairs = hinted_pairs(torch, keras, fits, hints)
     fits = fits.without(pairs)
     pairs = [*pairs, *match_groups(fitting(fits))]
-    place = {layer.path: index for index, layer in enumerate(torch.layers)}
-    pairs.sort(key=lambda pair: place.get(pair.torch.split(" + ")[0], len(place)))
+    pairs += bare_pairs(torch, keras, pairs)
+    place = {tensor.path: index for index, tensor in enumerate(torch.tensors())}
+    pairs.sort(key=lambda pair: place[pair.weights[0].torch[0]])
     return Alignment(
         pairs=tuple(pairs),
         ignored=tuple(_ignored(torch, keras, pairs)),

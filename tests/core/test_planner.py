@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from keras3conv.errors import AlignmentError, InputError
+from keras3conv.errors import AlignmentError, InputError, UnsupportedLayerError
 from keras3conv.model import LayerView, ModelView, TensorRef
 from keras3conv.planner import names, plan
 from keras3conv.transforms import Axes
@@ -234,3 +234,56 @@ def test_a_flatten_permutes_the_kernel_and_what_was_not_seen_is_a_doubt(
     assert pair.weights[0].transform == transform
     assert pair.decided_by == "shape"
     assert pair.unconfirmed == doubt
+
+
+def parameter(path: str, shape: tuple[int, ...], owner: str = "my.Encoder") -> LayerView:
+    layer, _, role = path.rpartition(".")
+    return LayerView(path=layer, kinds=(owner,), config={}, tensors=(TensorRef(path=path, role=role, shape=shape),))
+
+
+def variable(path: str, shape: tuple[int, ...]) -> LayerView:
+    layer, _, role = path.rpartition("/")
+    return LayerView(
+        path=layer, kinds=("my.layers.Token",), config={}, tensors=(TensorRef(path=path, role=role, shape=shape),)
+    )
+
+
+def test_a_bare_parameter_is_matched_by_its_shape_axes_of_size_one_aside() -> None:
+    torch = torch_model(parameter("encoder.cls", (1, 1, 8)), parameter("pos", (1, 5, 8)))
+    keras = keras_model(variable("token/cls_token", (8,)), variable("position/embeddings", (5, 8)))
+    made = plan(torch, keras).check()
+    assert {pair.torch: (pair.keras, repr(pair.weights[0].transform)) for pair in made.pairs} == {
+        "encoder.cls": ("token/cls_token", 'Axes("1 1 a -> a")'),
+        "pos": ("position/embeddings", 'Axes("1 a b -> a b")'),
+    }
+
+
+def test_bare_parameters_of_one_shape_are_matched_by_name_and_else_unconfirmed() -> None:
+    torch = torch_model(parameter("gamma_a", (8,)), parameter("gamma_b", (8,)), parameter("other", (8,)))
+    keras = keras_model(variable("x/first", (8,)), variable("gamma/b", (8,)), variable("x/second", (8,)))
+    made = plan(torch, keras)
+    assert {pair.torch: (pair.keras, pair.unconfirmed) for pair in made.pairs} == {
+        "gamma_b": ("gamma/b", False),
+        "gamma_a": ("x/first", True),
+        "other": ("x/second", True),
+    }
+
+
+def test_a_layer_that_no_rule_knows_is_named_with_the_nearest_and_a_stub_to_fill_in() -> None:
+    unknown = LayerView(
+        path="mix",
+        kinds=("my.Linaer",),
+        config={},
+        tensors=(TensorRef(path="mix.a", role="a", shape=(3, 7)), TensorRef(path="mix.b", role="b", shape=(7,))),
+    )
+    with pytest.raises(UnsupportedLayerError) as caught:
+        plan(torch_model(unknown), keras_model(dense("z", 3, 5))).check()
+    assert "no rule knows my.Linaer, the nearest class is torch.nn.Linear" in str(caught.value)
+    assert 'k3c.register(k3c.Rule(torch="my.Linaer", ...))' in str(caught.value)
+
+
+def test_a_problem_of_every_block_is_one_line() -> None:
+    torch = torch_model(*(linear(f"blocks.{place}.fc", 3, 5) for place in range(40)))
+    with pytest.raises(AlignmentError) as caught:
+        plan(torch, keras_model(dense("z", 9, 9))).check()
+    assert "blocks.{0..39}.fc" in str(caught.value)

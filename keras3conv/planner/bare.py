@@ -1,0 +1,88 @@
+"""Parameters that belong to no layer that a rule knows: a class token, a position table, a layer scale.
+
+They are matched tensor by tensor: by their shapes, axes of size one aside, and where several have one shape, by names.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from keras3conv.alignment import Evidence, Pair
+from keras3conv.model import ModelView, TensorRef
+from keras3conv.planner import names
+from keras3conv.rule import WeightMapping, known_classes
+from keras3conv.transforms import Axes, Same, Shape, Transform
+
+RULE = "torch.nn.Parameter <-> keras.Variable"
+"""The name that stands in a plan where other pairs have the name of their rule."""
+
+_LETTERS = "abcdefghijklmnop"
+
+
+def bare_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Iterator[Pair]:
+    """Pairs of single tensors, from what the other pairs left over.
+
+    Args:
+        torch: The torch side; only parameters of layers that no rule knows are bare.
+        keras: The Keras side; any variable that is left may be the counterpart (an Embedding of positions).
+        pairs: The pairs that were found before.
+    """
+    placed = {path for pair in pairs for mapping in pair.weights for path in (*mapping.torch, *mapping.keras)}
+    known = known_classes()[0]
+    ours = [
+        tensor
+        for layer in torch.layers
+        if layer.kinds and not known.intersection(layer.kinds)
+        for tensor in layer.tensors
+        if tensor.path not in placed and tensor.trainable
+    ]
+    theirs = [tensor for tensor in keras.tensors() if tensor.path not in placed and not tensor.is_seed]
+    groups = _by_size(ours), _by_size(theirs)
+    for size, first in groups[0].items():
+        yield from _matched(first, groups[1].get(size, []))
+
+
+def reshaping(torch: Shape, keras: Shape) -> Transform:
+    """The transform between two shapes that differ in axes of size one only."""
+    if torch == keras:
+        return Same()
+    sizes = [size for size in torch if size != 1]
+    left, right = iter(_LETTERS), iter(_LETTERS)
+    before = " ".join("1" if size == 1 else next(left) for size in torch)
+    after = " ".join("1" if size == 1 else next(right) for size in keras)
+    assert sizes == [size for size in keras if size != 1], "grouped by the sizes that are not one"
+    return Axes(f"{before} -> {after}")
+
+
+def _by_size(tensors: Iterable[TensorRef]) -> dict[Shape, list[TensorRef]]:
+    groups: dict[Shape, list[TensorRef]] = {}
+    for tensor in tensors:
+        groups.setdefault(tuple(size for size in tensor.shape if size != 1), []).append(tensor)
+    return groups
+
+
+def _matched(ours: Sequence[TensorRef], theirs: Sequence[TensorRef]) -> Iterator[Pair]:
+    if len(ours) == len(theirs) == 1:
+        yield _pair(ours[0], theirs[0], Evidence(kind="shape", detail="no other tensor that is left has this shape"))
+        return
+    named: dict[tuple[str, ...], list[TensorRef]] = {}
+    for tensor in theirs:
+        named.setdefault(names.words(tensor.path), []).append(tensor)
+    left = list(ours)
+    for tensor in ours:
+        found = named.get(names.words(tensor.path), [])
+        if len(found) == 1:
+            left.remove(tensor)
+            yield _pair(tensor, found[0], Evidence(kind="name", detail=" ".join(names.words(tensor.path))))
+            named[names.words(tensor.path)] = []
+    rest = [tensor for tensors in named.values() for tensor in tensors]
+    if len(rest) == len(left):
+        for place, (first, second) in enumerate(zip(left, rest, strict=True), 1):
+            others = tuple(other.path for other in rest if other is not second)[:5]
+            detail = f"{place} of {len(left)} of this shape"
+            yield _pair(first, second, Evidence(kind="definition order", detail=detail), others)
+
+
+def _pair(torch: TensorRef, keras: TensorRef, evidence: Evidence, candidates: tuple[str, ...] = ()) -> Pair:
+    mapping = WeightMapping(torch=(torch.path,), keras=(keras.path,), transform=reshaping(torch.shape, keras.shape))
+    return Pair(
+        torch=torch.path, keras=keras.path, rule=RULE, weights=(mapping,), evidence=(evidence,), candidates=candidates
+    )
