@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from keras3conv.errors import count
 from keras3conv.errors_collapse import collapse
 from keras3conv.model import LayerView, ModelView, TensorRef
+from keras3conv.rules.unsupported import UNSUPPORTED
 
 if TYPE_CHECKING:
     from keras3conv.report import Report
@@ -99,11 +100,13 @@ def model_json(view: ModelView) -> str:
 
 
 def rules_text(rules: "Sequence[Rule]") -> str:
-    """The rules as a table, one rule a line."""
+    """The rules as a table, one rule a line; then the classes without a rule, and why they have none."""
     from keras3conv.alignment_text import table
 
-    rows = [(rule.torch, rule.keras, rule.note) for rule in rules]
-    return "\n".join([*table(("torch", "keras", "note"), rows), "", count(len(rows), "rule")])
+    rows = [(*rule.name.split(" <-> "), rule.note) for rule in rules]
+    without = [f"{', '.join(names)}\n    {reason}" for reason, names in _reasons().items()]
+    counted = f"{count(len(rows), 'rule')}; {count(len(UNSUPPORTED), 'class', 'classes')} without one:"
+    return "\n".join([*table(("torch", "keras", "note"), rows), "", counted, *without])
 
 
 def rules_markdown(rules: "Sequence[Rule]") -> str:
@@ -116,13 +119,24 @@ def rules_markdown(rules: "Sequence[Rule]") -> str:
         grouped.setdefault((line.paths[0], rules[line.places[0]].note), []).append(f"`{line.paths[1]}`")
     lines = ["| PyTorch | Keras 3 | note |", "| --- | --- | --- |"]
     lines += [f"| `{torch}` | {', '.join(keras)} | {escape(note)} |" for (torch, note), keras in grouped.items()]
+    lines += ["", "Without a rule, and why:", "", "| classes | reason |", "| --- | --- |"]
+    lines += [f"| {', '.join(f'`{name}`' for name in names)} | {escape(reason)} |" for reason, names in _reasons().items()]
     return "\n".join(lines)
 
 
 def rules_json(rules: "Sequence[Rule]") -> str:
-    """The rules as JSON: the two classes, the note, whether they agree in training mode too."""
-    data = [{"torch": rule.torch, "keras": rule.keras, "note": rule.note, "train": rule.train} for rule in rules]
-    return json.dumps(data, indent=1)
+    """The rules as JSON: the two classes, the note, whether they agree in training mode too; and what has no rule."""
+    supported = [{"torch": rule.torch, "keras": rule.keras, "note": rule.note, "train": rule.train} for rule in rules]
+    return json.dumps({"supported": supported, "unsupported": dict(UNSUPPORTED)}, indent=1)
+
+
+def _reasons() -> dict[str, list[str]]:
+    """The classes without a rule, short, by the reason."""
+    found: dict[str, list[str]] = {}
+    for name, reason in UNSUPPORTED.items():
+        short = name.replace("torch.nn.", "nn.").replace("keras.layers.", "layers.")
+        found.setdefault(reason, []).append(short)
+    return found
 
 
 def _layer_rows(view: ModelView, *, every: bool) -> Iterator[tuple[str, ...]]:

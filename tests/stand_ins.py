@@ -20,12 +20,13 @@ class Conv1D(torch.nn.Module):
         return torch.addmm(self.bias, inputs.flatten(0, -2), self.weight).unflatten(0, inputs.shape[:-1])
 
 
-def stand_in(package: str, cls: type) -> None:
-    """Puts a class where its package would have it, unless the package is installed."""
-    if find_spec(package.partition(".")[0]) is None:
-        cls.__module__ = package
-        module = sys.modules.setdefault(package, ModuleType(package))
-        setattr(module, cls.__name__, cls)
+STAND_INS: tuple[tuple[str, type], ...] = (("transformers.pytorch_utils", Conv1D),)
 
 
-stand_in("transformers.pytorch_utils", Conv1D)
+def install() -> None:
+    """Puts every class where its package would have it, unless the package is installed."""
+    for package, cls in STAND_INS:
+        if package not in sys.modules and find_spec(package.partition(".")[0]) is None:
+            cls.__module__ = package
+            sys.modules[package] = ModuleType(package)
+            setattr(sys.modules[package], cls.__name__, cls)

@@ -163,10 +163,8 @@ class WindowAverage(_Windows):
         **keywords: Any,
     ) -> None:
         settings: dict[str, Any] = {"pool_size": pool_size, "strides": strides, "padding": padding}
-        settings |= {"dilation_rate": 1, "ceil_mode": ceil_mode}
-        super().__init__(settings, **keywords)
-        del settings["dilation_rate"]
-        settings |= {"count_include_pad": count_include_pad, "divisor_override": divisor_override}
+        settings |= {"ceil_mode": ceil_mode, "count_include_pad": count_include_pad}
+        super().__init__(settings | {"divisor_override": divisor_override}, **keywords)
         self.count_include_pad, self.divisor_override = count_include_pad, divisor_override
 
     def call(self, inputs: Any) -> Any:

@@ -22,6 +22,9 @@ _EXTENSION_DTYPES = {
     torch.float8_e5m2: ("float8_e5m2", torch.int8),
 }
 
+_LARGE = 1 << 15
+"""Elements from which on torch copies with more than one thread."""
+
 
 def is_module(model: object) -> bool:
     """Whether this is a torch module."""
@@ -67,12 +70,13 @@ def write(module: nn.Module, values: Mapping[str, Array]) -> None:
 
 
 def _put(target: torch.Tensor, value: Array) -> None:
-    """`target.copy_(value)`; a permuted kernel moves several times faster when torch does not do it."""
-    if target.device.type != "cpu" or target.is_conj() or target.is_neg() or target.shape != value.shape:
-        target.copy_(to_torch(value))
-    else:
+    """`target.copy_(value)`; torch is slow to copy a large permuted array, and shares the work between threads."""
+    here = target.device.type == "cpu" and not target.is_conj() and not target.is_neg()
+    if here and value.size > _LARGE and not value.flags.c_contiguous and target.shape == value.shape:
         copy_into(to_numpy(target), value)
         torch.autograd.graph.increment_version(target)
+    else:
+        target.copy_(to_torch(value))
 
 
 def run(
