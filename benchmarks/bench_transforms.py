@@ -121,7 +121,11 @@ SMALL = (
 def measure(case: Case, rounds: int) -> Result:
     """Times the three ways in turn, each first as often as the others."""
     array = case.array()
-    calls: list[Callable[[], object]] = [lambda: array.copy(order="K"), lambda: np.ascontiguousarray(array), lambda: contiguous(array)]
+    calls: list[Callable[[], object]] = [
+        lambda: array.copy(order="K"),
+        lambda: np.ascontiguousarray(array),
+        lambda: contiguous(array),
+    ]
     repeat = max(1, int(2e5 / case.size))
     times: list[list[float]] = [[], [], []]
     for index in range(rounds + 1):
@@ -130,9 +134,9 @@ def measure(case: Case, rounds: int) -> Result:
             if index:  # the first round finds cold memory
                 times[way].append(seconds)
     pairs = list(zip(times[1], times[2], strict=True))
-    speeds = [case.size / median(way) for way in times]
+    copy, numpy, ours = (case.size / median(way) for way in times)
     ratio = median(theirs / ours for theirs, ours in pairs)
-    return Result(case, *speeds, ratio, slower_by=median(ours - theirs for theirs, ours in pairs))
+    return Result(case, copy, numpy, ours, ratio, slower_by=median(ours - theirs for theirs, ours in pairs))
 
 
 def _seconds(call: Callable[[], object], repeat: int) -> float:

@@ -27,6 +27,8 @@ _SMALL = 1 << 16
 """Arrays of fewer elements are left to numpy: they fit the cache, and preparing tiles takes time too."""
 
 _LINE = 64
+"""Bytes that the cache fetches together."""
+
 _PAGE = 4096
 _SETS = 64
 """Places in the first cache where a line may go, by its address: 64 of them in almost every processor."""
@@ -40,7 +42,7 @@ _ENTRIES = 1024
 _SECOND_CACHE = 2 << 20
 """Bytes of the second cache that a walk may claim."""
 
-_RUN = 512
+_RUN = 1024
 """Bytes of a tile that are neighbours in the source."""
 
 _ROWS = 512
@@ -60,17 +62,12 @@ class _Axis(NamedTuple):
     target: int
     source: int
 
-    def touched(self, unit: int) -> int:
-        """How many lines, or pages, of the source a walk along the axis touches."""
-        step = abs(self.source)
-        return self.size if step >= unit else max(1, self.size * step // unit)
-
 
 def contiguous(array: Array, *, dtype: Any = None) -> Array:
     """The same values in row-major order: `np.ascontiguousarray`, several times faster for an unfortunate transpose.
 
     An array that is contiguous, and of the dtype, is returned as it is, not copied; everything else is a new array
-    that owns its data. An array without axes stays one. Beside the result at most half a megabyte is used.
+    that owns its data. An array without axes stays one. About a megabyte is used beside the result.
 
     Args:
         array: Any array or view: transposed, with steps, reversed, broadcast.
@@ -96,7 +93,7 @@ def own_copy(array: Array, *, dtype: Any = None) -> Array:
         dtype: What to cast to; the array's own where it is not given.
     """
     wanted = array.dtype if dtype is None else np.dtype(dtype)
-    if array.size < _SMALL or array.strides[-1] == array.itemsize:
+    if array.size < _SMALL or _numpy_is_fast(array, _long_axes(array)):
         return np.array(array, dtype=wanted, order="C")
     result: Array = np.empty(array.shape, wanted)
     copy_into(result, np.asarray(array))
@@ -115,54 +112,68 @@ def copy_into(target: Array, array: Array) -> None:
     """
     if target.shape != array.shape:
         raise TransformError(f"an array of shape {array.shape} does not fit memory of shape {target.shape}")
-    order = sorted(range(target.ndim), key=lambda axis: (target.shape[axis] == 1, -abs(target.strides[axis])))
-    axes = _merged(target, array, order)
-    if array.size < _SMALL or _numpy_is_fast(axes) or not _is_plain(target, array) or np.may_share_memory(target, array):
+    order = _long_axes(target)
+    if not target.flags.c_contiguous:
+        order.sort(key=lambda axis: -abs(target.strides[axis]))
+    if array.size < _SMALL or _numpy_is_fast(array, order) or not _movable(target, array):
         np.copyto(target, array, casting="unsafe")
         return
+    axes = _merged(target, array, order)
     # These are views: axes are merged only where both arrays step from one to the next.
+    order += [axis for axis in range(target.ndim) if axis not in order]
     shape = [axis.size for axis in axes]
-    to, read = (each.transpose(order).reshape(shape) for each in (target, array))
-    _move(axes, to, read)
+    _move(axes, target.transpose(order).reshape(shape), array.transpose(order).reshape(shape))
 
 
-def _is_plain(*arrays: Array) -> bool:
-    return all(array.itemsize in _UNSIGNED and not array.dtype.hasobject for array in arrays)
+def _long_axes(array: Array) -> list[int]:
+    return [axis for axis, size in enumerate(array.shape) if size != 1]
+
+
+def _movable(target: Array, source: Array) -> bool:
+    """Whether both can be moved as numbers, and writing one does not change the other."""
+    plain = all(array.itemsize in _UNSIGNED and not array.dtype.hasobject for array in (target, source))
+    return plain and not np.may_share_memory(target, source)
 
 
 def _merged(target: Array, source: Array, order: Iterable[int]) -> list[_Axis]:
-    """The axes in this order, as few as possible: neighbours in both arrays become one, and those of size 1 none."""
+    """The axes in this order, as few as possible: neighbours in both arrays become one."""
     axes: list[_Axis] = []
     for index in order:
         size, to, read = target.shape[index], target.strides[index], source.strides[index]
-        if size == 1:
-            continue
         if axes and axes[-1].target == size * to and axes[-1].source == size * read:
             size *= axes.pop().size
         axes.append(_Axis(size, to, read))
     return axes
 
 
-def _numpy_is_fast(axes: Sequence[_Axis]) -> bool:
-    """Whether numpy, walking the axes in this order, finds a line of the source in the cache when it comes back to it.
+def _numpy_is_fast(source: Array, order: Sequence[int]) -> bool:
+    """Whether numpy, walking these axes in turn, finds a line of the source in the cache when it comes back to it.
 
     It comes back when it takes a step along the axis that is nearest in the source: what lies between is a walk along
     all the axes inside of that one.
     """
-    steps = [abs(axis.source) for axis in axes]
-    nearest = steps.index(min(steps)) if steps else 0
-    inside = axes[nearest + 1 :]
-    # Nothing inside: runs are read as they lie. A source that repeats, or has few elements a line, gains nothing.
-    if not inside or not 0 < steps[nearest] <= _LINE // 4:
+    steps = [abs(source.strides[axis]) for axis in order]
+    nearest = steps.index(min(steps))
+    # Runs are read as they lie; or the source repeats; or it has few elements a line.
+    if nearest == len(steps) - 1 or not 0 < steps[nearest] <= _LINE // 4:
         return True
-    lines = prod(axis.touched(_LINE) for axis in inside)
-    pages = prod(axis.touched(_PAGE) for axis in inside)
-    step = gcd(*steps[nearest + 1 :])
-    sets = _SETS // gcd(step // _LINE, _SETS) if step % _LINE == 0 else _SETS
+    inside = [(source.shape[axis], step) for axis, step in zip(order[nearest + 1 :], steps[nearest + 1 :], strict=True)]
+    lines = _touched(inside, _LINE)
+    common = gcd(*steps[nearest + 1 :])
+    sets = _SETS if common % _LINE else _SETS // gcd(common // _LINE, _SETS)
     if lines <= _WAYS * sets:
         return True
     # In the second cache a line is found quickly enough if the walk does not pile up in an eighth of the first.
-    return sets > _SETS // 8 and lines * _LINE * (_SETS // sets) <= _SECOND_CACHE and pages <= _ENTRIES
+    claimed = lines * _LINE * (_SETS // sets)
+    return sets > _SETS // 8 and claimed <= _SECOND_CACHE and _touched(inside, _PAGE) <= _ENTRIES
+
+
+def _touched(walk: Iterable[tuple[int, int]], unit: int) -> int:
+    """How many units of memory are touched by a walk along axes of these sizes, in these steps."""
+    touched = 1
+    for size, step in walk:
+        touched *= size if step >= unit else max(1, size * step // unit)
+    return touched
 
 
 def _move(axes: Sequence[_Axis], target: Array, source: Array) -> None:
@@ -187,17 +198,19 @@ def _tile(axes: Sequence[_Axis], itemsize: int) -> tuple[list[int], list[int]]:
     run = [index for index in by_source if tile[index] > 1]
     _grow(tile, reversed(range(len(axes))), axes, _ROWS)
     wanted = _ROWS * _RUN // itemsize
+    # Many small tiles would cost more to begin than to move.
     for index in reversed(by_source):
         others = prod(tile) // tile[index]
-        tile[index] = max(tile[index], min(axes[index].size, wanted // others))
+        if tile[index] * others * 8 <= wanted:
+            tile[index] = max(tile[index], min(axes[index].size, wanted // others))
     return tile, run
 
 
 def _grow(tile: list[int], order: Iterable[int], axes: Sequence[_Axis], wanted: int) -> None:
-    """Makes a tile larger, axis after axis, until it has more than half of the wanted elements."""
+    """Makes a tile larger, axis after axis, until it has half of the wanted elements."""
     reached = 1
     for index in order:
-        if reached * 2 > wanted:
+        if reached * 2 >= wanted:
             return
         tile[index] = max(tile[index], min(axes[index].size, -(-wanted // reached)))
         reached *= tile[index]

@@ -181,8 +181,9 @@ def test_inspect_as_json_holds_every_tensor(checkpoint: Path) -> None:
 def test_rules_as_json_are_those_of_the_text() -> None:
     data = json.loads(run("rules", "--json").stdout)
     text = run("rules").stdout
-    assert all(entry["torch"] in text and entry["keras"] in text for entry in data)
-    assert f"{len(data)} rules" in text
+    assert all(entry["torch"] in text and entry["keras"] in text for entry in data["supported"])
+    assert f"{len(data['supported'])} rules; {len(data['unsupported'])} classes without one" in text
+    assert all(reason in text for reason in data["unsupported"].values())
 
 
 def test_rules_as_markdown_share_a_line_over_dimensions() -> None:

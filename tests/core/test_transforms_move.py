@@ -1,8 +1,10 @@
 """Moving data: the bits of `np.ascontiguousarray`, in bounded memory, whatever the view."""
 
+import json
 import tracemalloc
 from collections.abc import Callable
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import ml_dtypes
@@ -11,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks import bench_transforms
 from keras3conv import transforms_move
 from keras3conv.errors import TransformError
 from keras3conv.transforms import Array
@@ -24,9 +27,6 @@ DTYPES = (
 )
 MIB = 1 << 20
 
-views = st.deferred(lambda: st.builds(view, shapes, st.sampled_from(DTYPES), st.data()))
-shapes = st.lists(st.integers(0, 9), max_size=5).map(tuple)
-
 
 def random(shape: tuple[int, ...], dtype: Any = "float32") -> Array:
     """Random bits: every NaN, every subnormal, and both zeros."""
@@ -37,13 +37,15 @@ def random(shape: tuple[int, ...], dtype: Any = "float32") -> Array:
     return np.frombuffer(bits, np.uint8).view(kind).reshape(shape) if bits else np.empty(shape, kind)
 
 
-def view(shape: tuple[int, ...], dtype: Any, data: st.DataObject) -> Array:
+@st.composite
+def views(draw: st.DrawFn) -> Array:
     """Axes in any order, with steps forwards and backwards, and some that repeat."""
-    array = random(shape, dtype)
-    steps = data.draw(st.lists(st.sampled_from([1, 1, 2, 3, -1, -2]), min_size=len(shape), max_size=len(shape)))
+    shape = tuple(draw(st.lists(st.integers(0, 9), max_size=5)))
+    array = random(shape, draw(st.sampled_from(DTYPES)))
+    steps = draw(st.lists(st.sampled_from([1, 1, 2, 3, -1, -2]), min_size=len(shape), max_size=len(shape)))
     array = array[tuple(slice(None, None, step) for step in steps)]
-    array = array.transpose(data.draw(st.permutations(range(len(shape)))))
-    if data.draw(st.booleans()):
+    array = array.transpose(draw(st.permutations(range(len(shape)))))
+    if draw(st.booleans()):
         array = np.broadcast_to(array, (2, *array.shape))
     return array
 
@@ -71,14 +73,14 @@ def assert_same(result: Array, expected: Array) -> None:
     assert result.tobytes() == expected.tobytes()
 
 
-@given(views)
+@given(views())
 def test_it_has_the_bytes_of_any_view(array: Array) -> None:
     assert_same(contiguous(array), array)
 
 
 def test_tiles_have_the_bytes_of_any_view(always_tiles: list[int]) -> None:
     @settings(max_examples=400)
-    @given(views)
+    @given(views())
     def law(array: Array) -> None:
         assert_same(contiguous(array), array)
         target = np.empty(array.shape[::-1], array.dtype).T
@@ -101,7 +103,9 @@ def test_tiles_have_the_bytes_of_any_view(always_tiles: list[int]) -> None:
         ((66000, 2), (1, 0)),
     ],
 )
-def test_a_large_transpose_has_the_bytes_of_the_view(dtype: Any, shape: tuple[int, ...], order: tuple[int, ...]) -> None:
+def test_a_large_transpose_has_the_bytes_of_the_view(
+    dtype: Any, shape: tuple[int, ...], order: tuple[int, ...]
+) -> None:
     array = random(shape, dtype).transpose(order)
     assert_same(contiguous(array), array)
 
@@ -121,7 +125,7 @@ def test_an_array_that_is_contiguous_already_is_not_copied() -> None:
     assert np.shares_memory(contiguous(array[10:20]), array)
 
 
-@pytest.mark.parametrize("make", [lambda array: contiguous(array.T), lambda array: own_copy(array)])
+@pytest.mark.parametrize("make", [lambda array: contiguous(array.T), own_copy])
 def test_a_copy_owns_its_data(make: Callable[[Array], Array]) -> None:
     for array in (random((3, 4)), random((300, 400)), random((1024, 1024))):
         result = make(array)
@@ -202,3 +206,16 @@ def test_unfortunate_transposes_move_in_tiles_and_the_others_do_not(monkeypatch:
     contiguous(np.zeros((64, 3, 7, 7), np.float32).transpose(2, 3, 1, 0))
     contiguous(np.zeros((768, 12, 64), np.float32).transpose(1, 0, 2))
     assert moved == [(1024, 1024), (3072, 768)]
+
+
+@pytest.mark.parametrize(("wanted", "status"), [(1e-9, 0), (1e9, 1)])
+def test_the_benchmark_fails_if_a_target_is_missed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wanted: float, status: int
+) -> None:
+    case = bench_transforms.Case((256, 256), (1, 0), wanted=wanted)
+    monkeypatch.setattr(bench_transforms, "TARGETS", (case,))
+    data, table = tmp_path / "result.json", tmp_path / "result.md"
+    options = ["--quick", "--check", "--rounds", "1", "--json", str(data), "--markdown", str(table)]
+    assert bench_transforms.main(options) == status
+    assert [result["met"] for result in json.loads(data.read_text())["results"]] == [not status]
+    assert table.read_text().count("| 256 256 | 1 0 | float32 |") == 1

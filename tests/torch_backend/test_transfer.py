@@ -183,3 +183,13 @@ def test_an_existing_file_is_a_template_and_needs_overwrite(tmp_path: Path) -> N
     k3c.transfer(module, path, plan, overwrite=True)
     again = keras.saving.load_model(path)
     assert torch.equal(again.get_layer("b").bias.value.detach(), module.second.bias.detach())
+
+
+def test_a_large_permuted_kernel_arrives_bit_for_bit_and_autograd_notices() -> None:
+    module = nn.Conv2d(64, 96, 3)
+    model = keras.Sequential([keras.Input((5, 5, 64)), keras.layers.Conv2D(96, 3, name="c")])
+    version = module.weight._version
+    k3c.transfer(model, module, k3c.align(module, model))
+    kernel = model.get_layer("c").kernel.value.detach()
+    assert torch.equal(module.weight, kernel.permute(3, 2, 0, 1))
+    assert module.weight._version > version
