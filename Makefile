@@ -1,7 +1,7 @@
 # Needs Python 3.11 or later and make; every target prepares .venv itself.
 PYTHON ?= python3
 # Where torch comes from. For a small CPU build on Linux:
-#   make TORCH_PIP_ARGS="--index-url https://download.pytorch.org/whl/cpu" test
+#   make TORCH_PIP_ARGS="--index-url URL-OF-THE-CPU-BUILDS" test
 TORCH_PIP_ARGS ?=
 # More arguments for pytest: make test-core PYTEST_ARGS="-k transforms -x"
 PYTEST_ARGS ?=
