@@ -20,7 +20,69 @@ class Conv1D(torch.nn.Module):
         return torch.addmm(self.bias, inputs.flatten(0, -2), self.weight).unflatten(0, inputs.shape[:-1])
 
 
-STAND_INS: tuple[tuple[str, type], ...] = (("transformers.pytorch_utils", Conv1D),)
+class LayerScale(torch.nn.Module):
+    """The layer scale of timm: a factor for each channel, the last axis."""
+
+    def __init__(self, dim: int, init_values: float = 1e-5, inplace: bool = False) -> None:
+        super().__init__()
+        self.inplace = inplace
+        self.gamma = torch.nn.Parameter(init_values * torch.ones(dim))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return inputs.mul_(self.gamma) if self.inplace else inputs * self.gamma
+
+
+class FrozenBatchNorm2d(torch.nn.Module):
+    """Torchvision's batch normalisation whose tensors are all buffers."""
+
+    def __init__(self, num_features: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            self.register_buffer(name, torch.ones(num_features))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        weight, bias, mean, variance = (buffer[:, None, None] for buffer in self.buffers())
+        scale = weight * (variance + self.eps).rsqrt()
+        return inputs * scale + (bias - mean * scale)
+
+
+class Normalize(torch.nn.Module):
+    """Torchvision's normalisation of images by constants."""
+
+    def __init__(self, mean: list[float], std: list[float], inplace: bool = False) -> None:
+        super().__init__()
+        self.mean, self.std, self.inplace = mean, std, inplace
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        mean, std = (torch.tensor(value, dtype=inputs.dtype)[:, None, None] for value in (self.mean, self.std))
+        return (inputs - mean) / std
+
+
+class LayerNorm2d(torch.nn.LayerNorm):
+    """Torchvision's normalisation of the channels of an image."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return super().forward(inputs.movedim(1, -1)).movedim(-1, 1)
+
+
+class TimmLayerNorm2d(LayerNorm2d):
+    """Timm's, with a constructor of its own."""
+
+    def __init__(self, num_channels: int, eps: float = 1e-6, affine: bool = True) -> None:
+        super().__init__(num_channels, eps=eps, elementwise_affine=affine)
+
+
+TimmLayerNorm2d.__name__ = TimmLayerNorm2d.__qualname__ = "LayerNorm2d"
+
+STAND_INS: tuple[tuple[str, type], ...] = (
+    ("transformers.pytorch_utils", Conv1D),
+    ("timm.layers.layer_scale", LayerScale),
+    ("timm.layers.norm", TimmLayerNorm2d),
+    ("torchvision.models.convnext", LayerNorm2d),
+    ("torchvision.ops.misc", FrozenBatchNorm2d),
+    ("torchvision.transforms.transforms", Normalize),
+)
 
 
 def install() -> None:

@@ -20,6 +20,9 @@ from keras3conv.frameworks.record import flatten
 from keras3conv.planner.composites import children_of, numbered, whole_of
 from keras3conv.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
 from keras3conv.transforms import Array, Shape
+from tests import stand_ins
+
+stand_ins.install()
 
 # JAX compiles each operation for each shape, and every trial has shapes of its own: optimised code would take twice the
 # time to make and be run once. XLA reads this when it is first used, which is after this module was imported.
@@ -41,6 +44,7 @@ class Trial:
         layers: The built Keras layers, filled with the same weights.
         inputs: The input arrays in torch's layout.
         input_shapes: The shapes of what each Keras layer is given.
+        returned: The shape that the Keras layers return, where the rule says what of torch's outputs that is.
     """
 
     rule: Rule
@@ -51,6 +55,7 @@ class Trial:
     layers: tuple[keras.layers.Layer, ...]
     inputs: tuple[Array, ...]
     input_shapes: tuple[tuple[Shape, ...], ...]
+    returned: Shape = ()
 
 
 class Joined(torch.nn.Sequential):
@@ -100,8 +105,13 @@ def make_torch(spec: LayerSpec) -> torch.nn.Module:
 
 def make_layer(spec: LayerSpec) -> keras.layers.Layer:
     """What a spec of the Keras side stands for; a function becomes a layer."""
-    found = resolve(spec.kind)
-    return found(**spec.config) if isinstance(found, type) else KerasFunction(found, spec.config)
+    found: Any = resolve(spec.kind)
+    if not isinstance(found, type):
+        return KerasFunction(found, spec.config)
+    # Keras writes a layer inside a configuration as a dict, which only `from_config` reads.
+    nested = any(isinstance(value, dict) and "class_name" in value for value in spec.config.values())
+    make: Any = found
+    return make.from_config(dict(spec.config)) if nested else make(**spec.config)
 
 
 def make_trial(rule: Rule, example: Example) -> Trial:
@@ -109,7 +119,7 @@ def make_trial(rule: Rule, example: Example) -> Trial:
     module = make_module(rule, example)
     config = config_of(rule, module)
     inputs = make_inputs(example)
-    specs = rule.to_keras(config)
+    specs = rule.to_keras(with_inputs(config, example))
     layers = tuple(make_layer(spec) for spec in specs)
     shapes = tuple(_build(rule, layers, [to_keras_layout(rule, config, array) for array in inputs]))
     trial = Trial(
@@ -123,7 +133,7 @@ def make_trial(rule: Rule, example: Example) -> Trial:
         input_shapes=shapes,
     )
     transfer(trial)
-    return trial
+    return replace(trial, returned=keras_outputs(trial, float64=False)[0].shape) if rule.output else trial
 
 
 def make_module(rule: Rule, example: Example) -> torch.nn.Module:
@@ -150,9 +160,12 @@ def assembled(rule: Rule, specs: LayerSpecs) -> torch.nn.Module:
 
 
 def probe_values(name: str, shape: Shape) -> Array:
-    """Values that hide nothing: no zeros, no ones, both signs; positive for what is a variance."""
+    """Values that hide nothing: no zeros, no ones, both signs; positive for what is a variance.
+
+    They are short in binary, so that the sum of two (the biases of an LSTM) is exact in float32 too.
+    """
     random = np.random.default_rng(zlib.crc32(name.encode()))
-    sizes = random.uniform(0.2, 0.9, shape)
+    sizes = np.round(random.uniform(0.2, 0.9, shape) * 2**16) / 2**16
     signs = 1 if name.endswith("var") else random.choice([-1, 1], shape)
     return np.asarray(signs * sizes, "float32")
 
@@ -166,11 +179,18 @@ def make_inputs(example: Example) -> tuple[Array, ...]:
 
 
 def config_of(rule: Rule, module: torch.nn.Module) -> Config:
-    """The fields of the rule, read off the module as they are in a model."""
+    """The fields of the rule, read off the module as they are in a model; of a function its keyword arguments."""
+    if isinstance(module, TorchFunction):
+        return {name: module.arguments[name] for name in rule.fields if name in module.arguments}
     if rule.torch_count == 1:
         return rule.config_of(torch_side.view(torch.nn.Sequential(module)).layers[0])
     parts = [torch_side.view(torch.nn.Sequential(part)).layers[0] for part in module.children()]
     return rule.config_of(numbered(parts, "torch"))
+
+
+def with_inputs(config: Config, example: Example) -> Config:
+    """A configuration with what a run adds to it: the shapes of the inputs."""
+    return {**config, "inputs": example.inputs}
 
 
 def torch_tensors(module: torch.nn.Module) -> Tensors:
@@ -198,10 +218,8 @@ def keras_variables(trial: Trial) -> dict[str, keras.Variable]:
 
 
 def owners(trial: Trial) -> tuple[keras.layers.Layer, ...]:
-    """The Keras layers that own tensors: the last, or several, where the rule is about several."""
-    if trial.rule.keras_count == 1:
-        return trial.layers[-1:]
-    return tuple(layer for layer in trial.layers if layer.weights)
+    """The Keras layers that own tensors; the last, where none does."""
+    return tuple(layer for layer in trial.layers if layer.weights) or trial.layers[-1:]
 
 
 def roles(layer: keras.layers.Layer) -> dict[int, str]:
@@ -222,7 +240,7 @@ def mappings(trial: Trial) -> tuple[WeightMapping, ...]:
     present = {*torch_tensors(trial.module)}, {*keras_tensors(trial)}
     return tuple(
         mapping
-        for mapping in trial.rule.weights(trial.config)
+        for mapping in trial.rule.weights(with_inputs(trial.config, trial.example))
         if present[0].intersection(mapping.torch) or present[1].intersection(mapping.keras)
     )
 
@@ -278,8 +296,7 @@ def as_keras_returns(trial: Trial, outputs: tuple[Array, ...]) -> list[Array]:
     if trial.rule.output is None:
         return [to_keras_layout(trial.rule, trial.config, array) for array in outputs]
     config = keras_side.view(trial.layers[-1]).layers[0].config or {}
-    shape = keras_outputs(trial, float64=False)[0].shape
-    return [trial.rule.output(outputs, trial.config, config, shape)]
+    return [trial.rule.output(outputs, trial.config, config, trial.returned)]
 
 
 def keras_outputs(trial: Trial, *, float64: bool) -> list[Array]:

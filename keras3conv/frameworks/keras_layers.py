@@ -83,7 +83,9 @@ class _Windows(_Configured):
         names = ("pool_size", "strides", "padding", "dilation_rate")
         given = (settings["pool_size"], *(settings.get(name, 1) for name in names[1:]))
         rank = max(len(value) for value in given if not isinstance(value, int))
-        self.axes = list(zip(*(value if not isinstance(value, int) else (value,) * rank for value in given), strict=True))
+        self.axes = list(
+            zip(*(value if not isinstance(value, int) else (value,) * rank for value in given), strict=True)
+        )
         self.ceil_mode = bool(settings["ceil_mode"])
 
     def count(self, size: int, axis: int) -> int:
@@ -221,7 +223,9 @@ class Resample(_Configured):
             if self.mode.startswith("nearest"):
                 inputs = keras.ops.take(inputs, _nearest(before, after, scale, self.mode), axis=axis)
             else:
-                weights = interpolation_weights(before, after, scale, cubic="cubic" in self.mode, align=self.align_corners)
+                weights = interpolation_weights(
+                    before, after, scale, cubic="cubic" in self.mode, align=self.align_corners
+                )
                 matrix = keras.ops.convert_to_tensor(weights.T, dtype=inputs.dtype)
                 inputs = keras.ops.moveaxis(keras.ops.matmul(keras.ops.moveaxis(inputs, axis, -1), matrix), -1, axis)
         return inputs
@@ -235,6 +239,69 @@ class Resample(_Configured):
         factor = factor if isinstance(factor, int | float) else factor[axis - 1]
         after = int(before * factor)
         return after, before / after if self.recompute else 1 / factor
+
+
+@_serializable
+class PixelShuffle(_Configured):
+    """Makes of channels the places of larger images, as `torch.nn.PixelShuffle` does.
+
+    Args:
+        upscale_factor: By what height and width grow.
+        **keywords: Those of every layer.
+    """
+
+    def __init__(self, upscale_factor: int, **keywords: Any) -> None:
+        super().__init__({"upscale_factor": upscale_factor}, **keywords)
+        self.factor = upscale_factor
+
+    def call(self, inputs: Any) -> Any:
+        """Reshapes, transposes and reshapes."""
+        (_, height, width, _), factor = keras.ops.shape(inputs), self.factor
+        channels = _size(inputs, 3) // factor**2
+        cells = keras.ops.reshape(inputs, (-1, height, width, channels, factor, factor))
+        cells = keras.ops.transpose(cells, (0, 1, 4, 2, 5, 3))
+        return keras.ops.reshape(cells, (-1, height * factor, width * factor, channels))
+
+
+@_serializable
+class PixelUnshuffle(_Configured):
+    """Makes channels of the places of images, as `torch.nn.PixelUnshuffle` does.
+
+    Args:
+        downscale_factor: By what height and width shrink.
+        **keywords: Those of every layer.
+    """
+
+    def __init__(self, downscale_factor: int, **keywords: Any) -> None:
+        super().__init__({"downscale_factor": downscale_factor}, **keywords)
+        self.factor = downscale_factor
+
+    def call(self, inputs: Any) -> Any:
+        """Reshapes, transposes and reshapes."""
+        (_, height, width, _), factor = keras.ops.shape(inputs), self.factor
+        height, width, channels = height // factor, width // factor, _size(inputs, 3)
+        cells = keras.ops.reshape(inputs, (-1, height, factor, width, factor, channels))
+        cells = keras.ops.transpose(cells, (0, 1, 3, 5, 2, 4))
+        return keras.ops.reshape(cells, (-1, height, width, channels * factor**2))
+
+
+@_serializable
+class ChannelShuffle(_Configured):
+    """Interleaves groups of channels, as `torch.nn.ChannelShuffle` does.
+
+    Args:
+        groups: How many groups there are.
+        **keywords: Those of every layer.
+    """
+
+    def __init__(self, groups: int, **keywords: Any) -> None:
+        super().__init__({"groups": groups}, **keywords)
+        self.groups = groups
+
+    def call(self, inputs: Any) -> Any:
+        """Gathers the channels in their new order."""
+        order = np.arange(_size(inputs, -1)).reshape(self.groups, -1).T.ravel()
+        return keras.ops.take(inputs, order, axis=-1)
 
 
 @_serializable
@@ -254,7 +321,10 @@ class FlattenAxes(_Configured):
     def call(self, inputs: Any) -> Any:
         """Reshapes."""
         rank, sizes = len(inputs.shape), keras.ops.shape(inputs)
-        return keras.ops.reshape(inputs, (*sizes[: self.start_axis % rank], -1, *sizes[self.end_axis % rank + 1 :]))
+        start, end = self.start_axis % rank, self.end_axis % rank + 1
+        known = None not in inputs.shape[start:end]
+        merged = int(np.prod(inputs.shape[start:end])) if known else -1
+        return keras.ops.reshape(inputs, (*sizes[:start], merged, *sizes[end:]))
 
 
 @_serializable
@@ -290,7 +360,9 @@ def interpolation_weights(before: int, after: int, scale: float, *, cubic: bool,
         source = np.arange(after) * 1.0 if before == after else np.maximum(source, 0)
     first = np.minimum(np.floor(source), before - 1)
     rest = np.clip(source - first, 0, 1)
-    taps = {-1: _far(rest + 1), 0: _near(rest), 1: _near(1 - rest), 2: _far(2 - rest)} if cubic else {0: 1 - rest, 1: rest}
+    taps = (
+        {-1: _far(rest + 1), 0: _near(rest), 1: _near(1 - rest), 2: _far(2 - rest)} if cubic else {0: 1 - rest, 1: rest}
+    )
     for offset, weight in taps.items():
         places = np.clip(first + offset, 0, before - 1).astype(int)
         np.add.at(weights, (np.arange(after), places), weight)

@@ -9,6 +9,7 @@ from keras3conv.alignment import Evidence, Pair
 from keras3conv.model import ModelView, TensorRef
 from keras3conv.planner import names
 from keras3conv.rule import WeightMapping, known_classes
+from keras3conv.rules.parameter import TIMM_LAYER_SCALE
 from keras3conv.transforms import Axes, Same, Shape, Transform
 
 RULE = "torch.nn.Parameter <-> keras.Variable"
@@ -26,7 +27,7 @@ def bare_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Ite
         pairs: The pairs that were found before.
     """
     placed = {path for pair in pairs for mapping in pair.weights for path in (*mapping.torch, *mapping.keras)}
-    known = known_classes()[0]
+    known = known_classes()[0] - {TIMM_LAYER_SCALE}
     ours = [
         tensor
         for layer in torch.layers

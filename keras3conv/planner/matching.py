@@ -20,7 +20,7 @@ def match_groups(groups: Iterable[Group]) -> Iterator[Pair]:
 def _match(group: Group) -> Iterator[Pair]:
     if len(group.torch_layers) == len(group.keras_layers) == 1:
         (torch,), (keras,) = group.torch_layers, group.keras_layers
-        yield make_pair(group.rule, torch, keras, [Evidence(kind="shape", detail="no other layer has these shapes")])
+        yield from _pair(group, torch, keras, [Evidence(kind="shape", detail="no other layer has these shapes")])
         return
     for part in _by_running(group):
         for subgroup in _by_meaning(part):
@@ -82,7 +82,7 @@ def _same_names(group: Group) -> Iterator[Pair]:
     keras = _labelled(group.keras_layers, lambda layer: " ".join(names.words(layer.path)))
     for name, layers in torch.items():
         if len(layers) == 1 and len(keras.get(name, ())) == 1:
-            yield make_pair(group.rule, layers[0], keras[name][0], [Evidence(kind="name", detail=name)])
+            yield from _pair(group, layers[0], keras[name][0], [Evidence(kind="name", detail=name)])
 
 
 def _in_order(
@@ -95,4 +95,13 @@ def _in_order(
         evidence = [Evidence(kind=kind, detail=detail)]
         if names.words(first.path) == names.words(second.path) and kind != "shape":
             evidence.insert(0, Evidence(kind="name", detail=" ".join(names.words(first.path))))
-        yield make_pair(group.rule, first, second, evidence, others[:_SHOWN_CANDIDATES])
+        yield from _pair(group, first, second, evidence, others[:_SHOWN_CANDIDATES])
+
+
+def _pair(
+    group: Group, torch: LayerView, keras: LayerView, evidence: Iterable[Evidence], candidates: Iterable[str] = ()
+) -> Iterator[Pair]:
+    """The pair of two layers of a group; nothing where their configurations exclude each other."""
+    rule = group.rule_for(torch, keras)
+    if rule is not None:
+        yield make_pair(rule, torch, keras, evidence, candidates)

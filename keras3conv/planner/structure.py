@@ -5,18 +5,23 @@ tensors. Within a group every torch layer fits every Keras layer. Groups are fou
 with the number of layers, not with its square.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from keras3conv.alignment import Evidence, EvidenceKind, Ignored, Pair, misfit, tensors_by_path
 from keras3conv.errors import AlignmentError, Problem, RuleError, TransformError, lay_out
 from keras3conv.model import LayerView, ModelView, Side
 from keras3conv.planner.composites import numbered, separator, units, without_parts
-from keras3conv.rule import Config, LayerSpec, Rule, WeightMapping, find, lookup, rules
+from keras3conv.rule import Config, LayerSpec, Rule, WeightMapping, find, lookup
+from keras3conv.rules.parameter import constant_buffer
 from keras3conv.transforms import Shape
 
 Key = tuple[str, frozenset[tuple[str, Shape]]]
-"""A rule's name, with the roles and shapes of the tensors on the torch side."""
+"""A torch class, with the roles and shapes of its tensors: what a layer of either side is on the torch side."""
+
+Keys = dict[Key, list[str]]
+"""What a layer may be, each with the names of the rules that say so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +42,22 @@ class Fits:
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Layers of both sides, each of which fits each of the other side."""
+    """Layers of both sides, each of which fits each of the other side.
 
-    rule: Rule
+    Attributes:
+        torch_layers: The torch layers.
+        keras_layers: The Keras layers; they may be of several classes (Dense and EinsumDense).
+        rules: For every layer, by its side and path, the names of the rules that make it fit.
+    """
+
     torch_layers: tuple[LayerView, ...]
     keras_layers: tuple[LayerView, ...]
+    rules: Mapping[tuple[Side, str], Sequence[str]]
+
+    def rule_for(self, torch: LayerView, keras: LayerView) -> Rule | None:
+        """The first rule that makes both fit; None where one is excluded by its configuration."""
+        common = set(self.rules["torch", torch.path])
+        return next((find(name) for name in self.rules["keras", keras.path] if name in common), None)
 
 
 def fitting(fits: Fits) -> Iterator[Group]:
@@ -49,8 +65,7 @@ def fitting(fits: Fits) -> Iterator[Group]:
 
     A layer that fits several groups (a file does not tell its classes) goes to the first that both sides share.
     """
-    torch_keys = {layer.path: list(_torch_keys(layer)) for layer in fits.torch_layers}
-    keras_keys = {layer.path: list(_keras_keys(layer)) for layer in fits.keras_layers}
+    torch_keys, keras_keys = _by_path(fits.torch_layers, _torch_keys), _by_path(fits.keras_layers, _keras_keys)
     shared = _all(torch_keys) & _all(keras_keys)
     torch_layers = _outermost(fits.torch_layers, torch_keys, shared, "torch")
     keras_layers = _outermost(fits.keras_layers, keras_keys, shared, "keras")
@@ -58,7 +73,10 @@ def fitting(fits: Fits) -> Iterator[Group]:
     keras_groups = _grouped(keras_layers, keras_keys, shared)
     for key, layers in torch_groups.items():
         if key in keras_groups:
-            yield Group(rule=find(key[0]), torch_layers=tuple(layers), keras_layers=tuple(keras_groups[key]))
+            named: dict[tuple[Side, str], Sequence[str]] = {}
+            named |= {("torch", layer.path): torch_keys[layer.path][key] for layer in layers}
+            named |= {("keras", layer.path): keras_keys[layer.path][key] for layer in keras_groups[key]}
+            yield Group(torch_layers=tuple(layers), keras_layers=tuple(keras_groups[key]), rules=named)
 
 
 def make_pair(
@@ -104,13 +122,20 @@ def pair_by_hand(
 
 
 def ignored_tensors(torch: ModelView, pairs: Mapping[str, Pair]) -> Iterator[Ignored]:
-    """The torch tensors that the rules of their pairs declare to have no counterpart."""
+    """The torch tensors that need no counterpart: by the rule of their pair, or as buffers that are constant."""
+    placed = {path for pair in pairs.values() for mapping in pair.weights for path in mapping.torch}
+    reasons: dict[str, str] = {}
     for layer in units(torch):
         pair = pairs.get(layer.path)
-        reasons = find(pair.rule).ignored if pair else _ignored_roles(layer)
+        declared = find(pair.rule).ignored if pair else _ignored_roles(layer)
         for tensor in layer.tensors:
-            if tensor.role in reasons:
-                yield Ignored(side="torch", path=tensor.path, reason=reasons[tensor.role])
+            name = tensor.role.rpartition(".")[2]
+            constant = "" if tensor.trainable else constant_buffer(name, tensor.dtype)
+            reason = declared.get(tensor.role, "") or constant
+            if reason and tensor.path not in placed:
+                reasons.setdefault(tensor.path, reason)
+    for path, reason in reasons.items():
+        yield Ignored(side="torch", path=path, reason=reason)
 
 
 def _ignored_roles(layer: LayerView) -> dict[str, str]:
@@ -119,7 +144,7 @@ def _ignored_roles(layer: LayerView) -> dict[str, str]:
 
 
 def _rules_for_torch(layer: LayerView) -> Sequence[Rule]:
-    return rules() if not layer.kinds else tuple(lookup(layer.kinds, ()))
+    return tuple(lookup(layer.kinds, ()))
 
 
 def _may_apply(rule: Rule, layer: LayerView) -> bool:
@@ -127,30 +152,51 @@ def _may_apply(rule: Rule, layer: LayerView) -> bool:
     return layer.config is None or rule.applies(rule.config_of(layer))
 
 
-def _torch_keys(layer: LayerView) -> Iterator[Key]:
+def _by_path(layers: Iterable[LayerView], find_keys: Callable[[LayerView], Keys]) -> dict[str, Keys]:
+    """The keys of every layer; a model has few kinds of layers many times, and each kind is looked at once."""
+    known: dict[Hashable, Keys] = {}
+    found = {}
+    for layer in layers:
+        config = None if layer.config is None else {k: v for k, v in layer.config.items() if k != "name"}
+        alike = (layer.kinds, repr(config), tuple(layer.shapes.items()), layer.inputs)
+        if alike not in known:
+            known[alike] = find_keys(layer)
+        found[layer.path] = known[alike]
+    return found
+
+
+def _torch_keys(layer: LayerView) -> Keys:
+    keys: Keys = {}
     for rule in _rules_for_torch(layer):
         if _may_apply(rule, layer):
-            yield (
-                rule.name,
-                _signature({role: shape for role, shape in layer.shapes.items() if role not in rule.ignored}),
-            )
+            shapes = {role: shape for role, shape in layer.shapes.items() if role not in rule.ignored}
+            keys.setdefault((rule.torch, _signature(shapes)), []).append(rule.name)
+    return keys
 
 
-def _keras_keys(layer: LayerView) -> Iterator[Key]:
-    for rule in lookup((), layer.kinds) if layer.kinds else rules():
-        mappings = _mappings(rule, None, layer)
-        if mappings is None:
-            continue
-        shapes = _keras_shapes(rule, layer)
-        torch: dict[str, Shape] = {}
-        try:
-            for mapping in mappings:
-                given = tuple(shapes[role] for role in mapping.keras)
-                torch |= dict(zip(mapping.torch, mapping.transform.inverse.shapes(given), strict=True))
-        except (TransformError, KeyError):
-            continue  # the shapes are not those of this rule's layer
-        if {role for mapping in mappings for role in mapping.keras} == set(shapes):
-            yield rule.name, _signature(torch)
+def _keras_keys(layer: LayerView) -> Keys:
+    keys: Keys = {}
+    for rule in lookup((), layer.kinds):
+        shapes = _shapes_in_torch(rule, layer)
+        if shapes is not None:
+            keys.setdefault((rule.torch, _signature(shapes)), []).append(rule.name)
+    return keys
+
+
+def _shapes_in_torch(rule: Rule, layer: LayerView) -> dict[str, Shape] | None:
+    """What the tensors of a Keras layer are on the torch side; None where it cannot be a layer of this rule."""
+    mappings = _mappings(rule, None, layer)
+    if mappings is None:
+        return None
+    shapes = _keras_shapes(rule, layer)
+    torch: dict[str, Shape] = {}
+    try:
+        for mapping in mappings:
+            given = tuple(shapes[role] for role in mapping.keras)
+            torch |= dict(zip(mapping.torch, mapping.transform.inverse.shapes(given), strict=True))
+    except (TransformError, KeyError):
+        return None  # the shapes are not those of this rule's layer
+    return torch if {role for mapping in mappings for role in mapping.keras} == set(shapes) else None
 
 
 def _full_paths(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[WeightMapping]:
@@ -178,12 +224,17 @@ def _mappings(rule: Rule, torch: LayerView | None, keras: LayerView) -> tuple[We
 
 def _torch_config(rule: Rule, torch: LayerView | None, keras: LayerView) -> Config | None:
     """The torch layer's configuration, or where only the Keras layer is known, the one that it comes from."""
-    flattened = {"flattened": _flattened(torch, keras)} if torch else {}
-    if torch is not None and torch.config is not None:
-        return {**rule.config_of(torch), **flattened}
     spec = LayerSpec(kind=keras.kind, config=keras.config or {}, shapes=_keras_shapes(rule, keras))
+    # What a rule may need beyond the torch layer's own configuration: its counterpart, its input.
+    beyond: dict[str, Any] = {"keras": spec}
+    if torch is not None:
+        beyond |= {"flattened": _flattened(torch, keras), "inputs": torch.inputs}
+    if torch is not None and torch.config is not None:
+        return {**rule.config_of(torch), **beyond}
     try:
-        return {**rule.to_torch((spec,))[-1].config, **flattened}
+        made = rule.to_torch((spec,))
+        owner = next((part for part in made if part.kind == rule.torch), made[-1])
+        return {**owner.config, **beyond}
     except (RuleError, ValueError, LookupError, TypeError, StopIteration):
         return None  # not a layer of this rule
 
@@ -234,20 +285,18 @@ def _left(layers: tuple[LayerView, ...], paired: set[str], side: Side) -> tuple[
 
 
 def _outermost(
-    layers: tuple[LayerView, ...], keys: Mapping[str, list[Key]], shared: set[Key], side: Side
+    layers: tuple[LayerView, ...], keys: Mapping[str, Keys], shared: set[Key], side: Side
 ) -> tuple[LayerView, ...]:
     """The layers that fit one of the other side, without those that are part of another that does."""
     fit = [layer for layer in layers if shared.intersection(keys[layer.path])]
     return tuple(without_parts(fit, fit, side))
 
 
-def _all(keys: Mapping[str, list[Key]]) -> set[Key]:
+def _all(keys: Mapping[str, Keys]) -> set[Key]:
     return {key for entry in keys.values() for key in entry}
 
 
-def _grouped(
-    layers: Iterable[LayerView], keys: Mapping[str, list[Key]], shared: set[Key]
-) -> dict[Key, list[LayerView]]:
+def _grouped(layers: Iterable[LayerView], keys: Mapping[str, Keys], shared: set[Key]) -> dict[Key, list[LayerView]]:
     groups: dict[Key, list[LayerView]] = {}
     for layer in layers:
         key = next((key for key in keys[layer.path] if key in shared), None)

@@ -1,5 +1,47 @@
 """The rule library: one file per layer family. Importing the package registers every rule."""
 
-from keras3conv.rules import activation, convolution, dense, normalization, pooling, regularization, shape
+from keras3conv.rules import (
+    activation,
+    activation_functions,
+    convolution,
+    convolution_separable,
+    convolution_transpose,
+    dense,
+    einsum,
+    embedding,
+    merge,
+    normalization,
+    normalization_constant,
+    normalization_group,
+    normalization_layer,
+    padding,
+    parameter,
+    pooling,
+    pooling_adaptive,
+    regularization,
+    shape,
+    upsampling,
+)
 
-__all__ = ["activation", "convolution", "dense", "normalization", "pooling", "regularization", "shape"]
+__all__ = [
+    "activation",
+    "activation_functions",
+    "convolution",
+    "convolution_separable",
+    "convolution_transpose",
+    "dense",
+    "einsum",
+    "embedding",
+    "merge",
+    "normalization",
+    "normalization_constant",
+    "normalization_group",
+    "normalization_layer",
+    "padding",
+    "parameter",
+    "pooling",
+    "pooling_adaptive",
+    "regularization",
+    "shape",
+    "upsampling",
+]

@@ -6,7 +6,7 @@ from functools import partial
 from keras3conv.rule import Config, Example, LayerSpec, LayerSpecs, Rule, register
 from keras3conv.rules._keras import back, last, one, require_value
 
-_INPUTS = (((3, 5),), ((2, 3, 4, 5),))
+_INPUTS = (((3, 6),), ((2, 3, 5, 4),))
 _EXAMPLES = tuple(Example(config={}, inputs=inputs) for inputs in _INPUTS)
 
 
@@ -68,69 +68,6 @@ register(
 )
 
 
-# Torch's name, Keras' name, and the settings for which they are the same function.
-_NAMED: tuple[tuple[str, str, Config], ...] = (
-    ("ReLU", "relu", {}),
-    ("ReLU6", "relu6", {}),
-    ("Sigmoid", "sigmoid", {}),
-    ("Tanh", "tanh", {}),
-    ("SiLU", "silu", {}),
-    ("Mish", "mish", {}),
-    ("Softsign", "softsign", {}),
-    ("GELU", "gelu", {"approximate": "none"}),
-    ("SELU", "selu", {}),
-    ("CELU", "celu", {"alpha": 1.0}),
-    ("Hardtanh", "hard_tanh", {"min_val": -1.0, "max_val": 1.0}),
-    ("Hardsigmoid", "hard_sigmoid", {}),
-    ("Hardswish", "hard_silu", {}),
-    ("LogSigmoid", "log_sigmoid", {}),
-    ("Tanhshrink", "tanh_shrink", {}),
-    ("Hardshrink", "hard_shrink", {"lambd": 0.5}),
-    ("Softshrink", "soft_shrink", {"lambd": 0.5}),
-    ("LogSoftmax", "log_softmax", {"dim": -1}),
-)
-
-
-def _has(config: Config, *, fixed: Config) -> bool:
-    return all(config[name] == value for name, value in fixed.items())
-
-
-def _fixed_back(layers: LayerSpecs, *, kind: str, fixed: Config) -> LayerSpecs:
-    return (LayerSpec(kind=kind, config=dict(fixed)),)
-
-
-for _torch, _name, _fixed in _NAMED:
-    _kind = f"torch.nn.{_torch}"
-    register(
-        Rule(
-            torch=_kind,
-            keras=f"keras.activations.{_name}",
-            fields=tuple(_fixed),
-            applies=partial(_has, fixed=_fixed),
-            to_keras=_refusing(_kind, _fixed, partial(_activation, name=_name)),
-            to_torch=partial(_fixed_back, kind=_kind, fixed=_fixed),
-            examples=tuple(Example(config=_fixed, inputs=inputs) for inputs in _INPUTS),
-            train=True,
-        )
-    )
-
-_SOFTPLUS = {"beta": 1.0, "threshold": 20.0}
-
-register(
-    Rule(
-        torch="torch.nn.Softplus",
-        keras="keras.activations.softplus",
-        fields=("beta", "threshold"),
-        applies=partial(_has, fixed=_SOFTPLUS),
-        to_keras=_refusing("torch.nn.Softplus", _SOFTPLUS, partial(_activation, name="softplus")),
-        to_torch=partial(_fixed_back, kind="torch.nn.Softplus", fixed=_SOFTPLUS),
-        examples=_EXAMPLES,
-        train=True,
-        note="Above its threshold torch returns the input itself, which at 20 is 2e-9 less than softplus.",
-    )
-)
-
-
 def _leaky_relu_to_keras(config: Config) -> LayerSpecs:
     return (LayerSpec(kind="keras.layers.LeakyReLU", config={"negative_slope": config["negative_slope"]}),)
 
@@ -177,9 +114,19 @@ def _softmax_to_keras(config: Config) -> LayerSpecs:
     return (LayerSpec(kind="keras.layers.Softmax", config={"axis": config["dim"]}),)
 
 
-def _softmax_to_torch(layers: LayerSpecs) -> LayerSpecs:
+def _softmax_to_torch(layers: LayerSpecs, *, negated: bool = False) -> LayerSpecs:
+    """Of the values, or of their negatives: what the layer before says."""
     axis = last(layers).config.get("axis", -1)
-    return (LayerSpec(kind="torch.nn.Softmax", config={"dim": axis if isinstance(axis, int) else int(axis[0])}),)
+    if not isinstance(axis, int):
+        require_value("keras.layers.Softmax", "number of axes", len(axis), 1)
+    before = [layer.kind for layer in layers[:-1]]
+    require_value("keras.layers.Softmax", "layers before", before, ["keras.ops.negative"] if negated else [])
+    kind = "torch.nn.Softmin" if negated else "torch.nn.Softmax"
+    return (LayerSpec(kind=kind, config={"dim": axis if isinstance(axis, int) else int(axis[0])}),)
+
+
+def _softmin_to_keras(config: Config) -> LayerSpecs:
+    return (LayerSpec(kind="keras.ops.negative"), *_softmax_to_keras(config))
 
 
 register(
@@ -201,6 +148,21 @@ register(
 
 register(
     Rule(
+        torch="torch.nn.Softmin",
+        keras="keras.layers.Softmax",
+        fields=("dim",),
+        to_keras=_softmin_to_keras,
+        to_torch=partial(_softmax_to_torch, negated=True),
+        examples=(
+            Example(config={"dim": -1}, inputs=((3, 5),)),
+            Example(config={"dim": 1}, inputs=((2, 3, 4, 5),)),
+        ),
+        train=True,
+    )
+)
+
+register(
+    Rule(
         torch="torch.nn.Softmax2d",
         keras="keras.layers.Softmax",
         fields=(),
@@ -209,5 +171,73 @@ register(
         layout="channels",
         examples=(Example(config={}, inputs=((2, 3, 4, 5),)), Example(config={}, inputs=((2, 5, 7, 8),))),
         train=True,
+    )
+)
+
+
+# Torch's name, Keras' name, and the settings for which they are the same function.
+_NAMED: tuple[tuple[str, str, Config], ...] = (
+    ("ReLU", "relu", {}),
+    ("ReLU6", "relu6", {}),
+    ("Sigmoid", "sigmoid", {}),
+    ("Tanh", "tanh", {}),
+    ("SiLU", "silu", {}),
+    ("Mish", "mish", {}),
+    ("Softsign", "softsign", {}),
+    ("GELU", "gelu", {"approximate": "none"}),
+    ("SELU", "selu", {}),
+    ("CELU", "celu", {"alpha": 1.0}),
+    ("Hardtanh", "hard_tanh", {"min_val": -1.0, "max_val": 1.0}),
+    ("Hardsigmoid", "hard_sigmoid", {}),
+    ("Hardswish", "hard_silu", {}),
+    ("LogSigmoid", "log_sigmoid", {}),
+    ("Tanhshrink", "tanh_shrink", {}),
+    ("Hardshrink", "hard_shrink", {"lambd": 0.5}),
+    ("Softshrink", "soft_shrink", {"lambd": 0.5}),
+    ("LogSoftmax", "log_softmax", {"dim": -1}),
+    ("Softmax", "softmax", {"dim": -1}),
+    ("GLU", "glu", {"dim": -1}),
+    ("ELU", "elu", {"alpha": 1.0}),
+    ("LeakyReLU", "leaky_relu", {"negative_slope": 0.2}),
+    ("Identity", "linear", {}),
+)
+
+
+def _has(config: Config, *, fixed: Config) -> bool:
+    return all(config[name] == value for name, value in fixed.items())
+
+
+def _fixed_back(layers: LayerSpecs, *, kind: str, fixed: Config) -> LayerSpecs:
+    return (LayerSpec(kind=kind, config=dict(fixed)),)
+
+
+for _torch, _name, _fixed in _NAMED:
+    _kind = f"torch.nn.{_torch}"
+    register(
+        Rule(
+            torch=_kind,
+            keras=f"keras.activations.{_name}",
+            fields=tuple(_fixed),
+            applies=partial(_has, fixed=_fixed),
+            to_keras=_refusing(_kind, _fixed, partial(_activation, name=_name)),
+            to_torch=partial(_fixed_back, kind=_kind, fixed=_fixed),
+            examples=tuple(Example(config=_fixed, inputs=inputs) for inputs in _INPUTS),
+            train=True,
+        )
+    )
+
+_SOFTPLUS = {"beta": 1.0, "threshold": 20.0}
+
+register(
+    Rule(
+        torch="torch.nn.Softplus",
+        keras="keras.activations.softplus",
+        fields=("beta", "threshold"),
+        applies=partial(_has, fixed=_SOFTPLUS),
+        to_keras=_refusing("torch.nn.Softplus", _SOFTPLUS, partial(_activation, name="softplus")),
+        to_torch=partial(_fixed_back, kind="torch.nn.Softplus", fixed=_SOFTPLUS),
+        examples=_EXAMPLES,
+        train=True,
+        note="Above its threshold torch returns the input itself, which at 20 is 2e-9 less than softplus.",
     )
 )

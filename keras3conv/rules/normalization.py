@@ -1,4 +1,4 @@
-"""Normalisation. The epsilon is copied always: torch's default is 1e-5, Keras' is 1e-3."""
+"""Normalisation by batch statistics. The epsilon is copied always: torch's default is 1e-5, Keras' is 1e-3."""
 
 from functools import partial
 
@@ -7,33 +7,37 @@ from keras3conv.rule import Config, Example, LayerSpec, LayerSpecs, Rule, Weight
 from keras3conv.rules._keras import last, require_value, shape_of
 from keras3conv.transforms import Same
 
-_BATCH_NORM_ROLES = (
+_ROLES = (
     ("weight", "gamma"),
     ("bias", "beta"),
     ("running_mean", "moving_mean"),
     ("running_var", "moving_variance"),
 )
+_IGNORED = {"num_batches_tracked": "a counter that only momentum=None reads"}
+_NOTE = "In training torch stores the unbiased variance of the batch, N/(N-1) times that of Keras."
 
 
-def _batch_norm_weights(config: Config) -> tuple[WeightMapping, ...]:
-    return tuple(WeightMapping(torch=(torch,), keras=(keras,), transform=Same()) for torch, keras in _BATCH_NORM_ROLES)
+def _weights(config: Config) -> tuple[WeightMapping, ...]:
+    return tuple(WeightMapping(torch=(torch,), keras=(keras,), transform=Same()) for torch, keras in _ROLES)
 
 
-def _batch_norm_to_keras(config: Config) -> LayerSpecs:
+def _batch_norm(**config: object) -> LayerSpecs:
+    return (LayerSpec(kind="keras.layers.BatchNormalization", config={"axis": -1, **config}),)
+
+
+def _to_keras(config: Config) -> LayerSpecs:
     if config["momentum"] is None:
         raise RuleError("BatchNorm with momentum=None (a cumulative average) has no counterpart")
     require_value("torch.nn.BatchNorm", "track_running_stats", config["track_running_stats"], True)
-    keras = {
-        "axis": -1,
-        "epsilon": config["eps"],
-        "momentum": 1.0 - config["momentum"],
-        "scale": config["affine"],
-        "center": config["affine"],
-    }
-    return (LayerSpec(kind="keras.layers.BatchNormalization", config=keras),)
+    return _batch_norm(
+        epsilon=config["eps"],
+        momentum=1.0 - config["momentum"],
+        scale=config["affine"],
+        center=config["affine"],
+    )
 
 
-def _batch_norm_to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
+def _to_torch(layers: LayerSpecs, *, kind: str) -> LayerSpecs:
     keras = last(layers)
     config = {
         "num_features": shape_of(keras, "moving_variance")[0],
@@ -43,20 +47,22 @@ def _batch_norm_to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
         "affine": bool(keras.config.get("scale", True) or keras.config.get("center", True)),
         "track_running_stats": True,
     }
-    return (LayerSpec(kind=f"torch.nn.BatchNorm{rank}d", config=config),)
+    return (LayerSpec(kind=kind, config=config),)
 
 
-for _rank in (1, 2, 3):
+_SYNC = "torch.nn.SyncBatchNorm"
+
+for _kind, _rank in (*((f"torch.nn.BatchNorm{_rank}d", _rank) for _rank in (1, 2, 3)), (_SYNC, 2)):
     register(
         Rule(
-            torch=f"torch.nn.BatchNorm{_rank}d",
+            torch=_kind,
             keras="keras.layers.BatchNormalization",
             fields=("num_features", "eps", "momentum", "affine", "track_running_stats"),
-            weights=_batch_norm_weights,
-            to_keras=_batch_norm_to_keras,
-            to_torch=partial(_batch_norm_to_torch, rank=_rank),
+            weights=_weights,
+            to_keras=_to_keras,
+            to_torch=partial(_to_torch, kind=_kind),
             layout="channels",
-            ignored={"num_batches_tracked": "a counter that only momentum=None reads"},
+            ignored=_IGNORED,
             examples=(
                 Example(
                     config={"num_features": 5, "eps": 2e-4, "momentum": 0.2}, inputs=((4, 5, 6, 3, 7)[: _rank + 2],)
@@ -64,6 +70,38 @@ for _rank in (1, 2, 3):
                 Example(config={"num_features": 3, "affine": False}, inputs=((2, 3, 7, 4, 5)[: _rank + 2],)),
                 *((Example(config={"num_features": 7}, inputs=((4, 7),)),) if _rank == 1 else ()),
             ),
-            note="In training torch stores the unbiased variance of the batch, N/(N-1) times that of Keras.",
+            note=_NOTE + " Statistics are those of one process." * (_kind == _SYNC),
         )
     )
+
+
+def _frozen_to_keras(config: Config) -> LayerSpecs:
+    """A layer that is not trainable uses its moving statistics in training too."""
+    return _batch_norm(epsilon=config["eps"], trainable=False)
+
+
+def _frozen_to_torch(layers: LayerSpecs) -> LayerSpecs:
+    keras = last(layers)
+    for name, wanted in (("trainable", False), ("scale", True), ("center", True)):
+        require_value(keras.kind, name, keras.config.get(name, True), wanted)
+    config = {"num_features": shape_of(keras, "moving_variance")[0], "eps": keras.config.get("epsilon", 1e-3)}
+    return (LayerSpec(kind="torchvision.ops.misc.FrozenBatchNorm2d", config=config),)
+
+
+register(
+    Rule(
+        torch="torchvision.ops.misc.FrozenBatchNorm2d",
+        keras="keras.layers.BatchNormalization",
+        fields=("eps",),
+        weights=_weights,
+        to_keras=_frozen_to_keras,
+        to_torch=_frozen_to_torch,
+        layout="channels",
+        examples=(
+            Example(config={"num_features": 5, "eps": 2e-4}, inputs=((4, 5, 6, 3),)),
+            Example(config={"num_features": 3}, inputs=((2, 3, 7, 4),)),
+        ),
+        train=True,
+        note="Frozen: the Keras layer is not trainable.",
+    )
+)

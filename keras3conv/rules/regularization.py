@@ -3,7 +3,7 @@
 from functools import partial
 
 from keras3conv.rule import Config, Example, LayerSpec, LayerSpecs, Rule, register
-from keras3conv.rules._keras import last
+from keras3conv.rules._keras import back, last, require_value
 
 
 def _to_keras(config: Config, *, kind: str) -> LayerSpecs:
@@ -11,7 +11,9 @@ def _to_keras(config: Config, *, kind: str) -> LayerSpecs:
 
 
 def _to_torch(layers: LayerSpecs, *, kind: str) -> LayerSpecs:
-    return (LayerSpec(kind=kind, config={"p": last(layers).config["rate"]}),)
+    keras = last(layers).config
+    require_value(last(layers).kind, "noise_shape", keras.get("noise_shape"), None)
+    return (LayerSpec(kind=kind, config={"p": keras["rate"]}),)
 
 
 # Torch's name, Keras' name, and how many axes the input has at least.
@@ -37,5 +39,30 @@ for _torch, _keras, _axes in _NAMED:
                 Example(config={"p": 0.0}, inputs=((3, 2, 4, 5, 6)[:_axes],)),
             ),
             note="The random masks of the two frameworks differ; only inference is compared.",
+        )
+    )
+
+
+# What torch has no layer for. Outside of training these return what they are given.
+_LOST: tuple[tuple[str, Config, str], ...] = (
+    ("GaussianNoise", {"stddev": 0.0}, "the noise that it adds"),
+    ("GaussianDropout", {"rate": 0.0}, "the noise that it multiplies with"),
+    ("ActivityRegularization", {"l1": 0.0, "l2": 0.0}, "what it adds to the loss"),
+)
+
+for _keras, _config, _what in _LOST:
+    register(
+        Rule(
+            torch="torch.nn.Identity",
+            keras=f"keras.layers.{_keras}",
+            fields=(),
+            to_keras=partial(
+                lambda config, kind, keras: (LayerSpec(kind=kind, config=keras),),
+                kind=f"keras.layers.{_keras}",
+                keras=_config,
+            ),
+            to_torch=back("torch.nn.Identity"),
+            examples=(Example(config={}, inputs=((3, 5),)), Example(config={}, inputs=((2, 3, 7),))),
+            note=f"Lossy: torch has no such layer, and in training {_what} is lost; outside of it nothing is.",
         )
     )

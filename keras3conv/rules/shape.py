@@ -1,10 +1,11 @@
-"""Layers that move axes and values about."""
+"""Layers that move axes and values about. Axes are counted as torch has them: a rule's layout is "same"."""
 
 from functools import partial
+from typing import Any
 
 from keras3conv.errors import RuleError
 from keras3conv.rule import Config, Example, LayerSpec, LayerSpecs, Rule, register
-from keras3conv.rules._keras import back, ints, last, one, pads, require_value
+from keras3conv.rules._keras import back, last, one, require_value
 
 register(
     Rule(
@@ -19,88 +20,6 @@ register(
 )
 
 
-def _zero_pad_to_keras(config: Config, *, rank: int) -> LayerSpecs:
-    numbers = ints(config["padding"], 2 * rank)
-    if min(numbers) < 0:
-        raise RuleError(f"ZeroPad{rank}d with padding={numbers} crops: ZeroPadding{rank}D cannot")
-    # Torch begins with the last axis, Keras with the first.
-    axes = tuple((numbers[2 * axis], numbers[2 * axis + 1]) for axis in reversed(range(rank)))
-    padding = axes[0] if rank == 1 else axes
-    return (LayerSpec(kind=f"keras.layers.ZeroPadding{rank}D", config={"padding": padding}),)
-
-
-def _zero_pad_to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
-    axes = pads(last(layers).config.get("padding", 1), rank)
-    numbers = tuple(number for axis in reversed(axes) for number in axis)
-    return (LayerSpec(kind=f"torch.nn.ZeroPad{rank}d", config={"padding": numbers}),)
-
-
-for _rank in (1, 2, 3):
-    register(
-        Rule(
-            torch=f"torch.nn.ZeroPad{_rank}d",
-            keras=f"keras.layers.ZeroPadding{_rank}D",
-            fields=("padding",),
-            to_keras=partial(_zero_pad_to_keras, rank=_rank),
-            to_torch=partial(_zero_pad_to_torch, rank=_rank),
-            layout="channels",
-            examples=(
-                Example(config={"padding": (1, 2, 0, 3, 4, 1)[: 2 * _rank]}, inputs=((2, 3, 5, 4, 6)[: _rank + 2],)),
-                Example(config={"padding": 2}, inputs=((3, 2, 4, 7, 5)[: _rank + 2],)),
-            ),
-            train=True,
-        )
-    )
-
-
-def _upsample_scales(config: Config, rank: int) -> tuple[int, ...] | None:
-    """Whole-number scales, one for each axis; None where there are none, or for another number of axes."""
-    scales = config["scale_factor"]
-    given = scales if isinstance(scales, tuple | list) else (scales,)
-    if any(scale is None or scale != int(scale) or scale < 1 for scale in given) or len(given) not in (1, rank):
-        return None
-    return ints(given, rank)
-
-
-def _upsample_applies(config: Config, *, rank: int) -> bool:
-    return config["mode"] == "nearest" and _upsample_scales(config, rank) is not None
-
-
-def _upsample_to_keras(config: Config, *, rank: int) -> LayerSpecs:
-    require_value("torch.nn.Upsample", "mode", config["mode"], "nearest")
-    scales = _upsample_scales(config, rank)
-    if scales is None:
-        raise RuleError(f"Upsample to a size, or by {config['scale_factor']}, is no whole-number scale of {rank} axes")
-    return (LayerSpec(kind=f"keras.layers.UpSampling{rank}D", config={"size": scales[0] if rank == 1 else scales}),)
-
-
-def _upsample_to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
-    keras = last(layers).config
-    require_value(f"keras.layers.UpSampling{rank}D", "interpolation", keras.get("interpolation", "nearest"), "nearest")
-    scales = tuple(float(scale) for scale in ints(keras.get("size", 2), rank))
-    return (LayerSpec(kind="torch.nn.Upsample", config={"scale_factor": scales, "mode": "nearest"}),)
-
-
-# Two axes first: a single scale does not say for how many it is, and images are the most common.
-for _rank in (2, 1, 3):
-    register(
-        Rule(
-            torch="torch.nn.Upsample",
-            keras=f"keras.layers.UpSampling{_rank}D",
-            fields=("scale_factor", "mode"),
-            applies=partial(_upsample_applies, rank=_rank),
-            to_keras=partial(_upsample_to_keras, rank=_rank),
-            to_torch=partial(_upsample_to_torch, rank=_rank),
-            layout="channels",
-            examples=(
-                Example(config={"scale_factor": (2, 3, 4)[:_rank]}, inputs=((2, 3, 5, 4, 6)[: _rank + 2],)),
-                Example(config={"scale_factor": 3}, inputs=((3, 2, 4, 5, 3)[: _rank + 2],), canonical=False),
-            ),
-            train=True,
-        )
-    )
-
-
 def _flatten_to_keras(config: Config) -> LayerSpecs:
     require_value("torch.nn.Flatten", "start_dim", config["start_dim"], 1)
     require_value("torch.nn.Flatten", "end_dim", config["end_dim"], -1)
@@ -112,10 +31,197 @@ register(
         torch="torch.nn.Flatten",
         keras="keras.layers.Flatten",
         fields=("start_dim", "end_dim"),
+        applies=lambda config: (config["start_dim"], config["end_dim"]) == (1, -1),
         to_keras=_flatten_to_keras,
         to_torch=lambda layers: (LayerSpec(kind="torch.nn.Flatten", config={"start_dim": 1, "end_dim": -1}),),
         examples=(Example(config={}, inputs=((3, 5),)), Example(config={}, inputs=((2, 5, 7),))),
         note="Torch flattens (c, h, w), Keras (h, w, c): the kernel of the next Dense is permuted by the traced shape.",
         train=True,
+    )
+)
+
+FLATTEN_AXES = "keras3conv.frameworks.keras_layers.FlattenAxes"
+UNFLATTEN_AXIS = "keras3conv.frameworks.keras_layers.UnflattenAxis"
+
+
+def _axes_to_torch(layers: LayerSpecs) -> LayerSpecs:
+    keras = last(layers).config
+    config = {"start_dim": keras["start_axis"], "end_dim": keras["end_axis"]}
+    return (LayerSpec(kind="torch.nn.Flatten", config=config),)
+
+
+register(
+    Rule(
+        torch="torch.nn.Flatten",
+        keras=FLATTEN_AXES,
+        fields=("start_dim", "end_dim"),
+        to_keras=lambda config: (
+            LayerSpec(kind=FLATTEN_AXES, config={"start_axis": config["start_dim"], "end_axis": config["end_dim"]}),
+        ),
+        to_torch=_axes_to_torch,
+        examples=(
+            Example(config={"start_dim": 2}, inputs=((2, 3, 5, 4),)),
+            Example(config={"start_dim": 0, "end_dim": 1}, inputs=((2, 3, 7),)),
+            Example(config={"start_dim": -3, "end_dim": -2}, inputs=((2, 3, 5, 4),)),
+        ),
+        train=True,
+    )
+)
+
+
+def _reshape_to_keras(config: Config) -> LayerSpecs:
+    require_value("torch.nn.Unflatten", "dim", config["dim"], 1)
+    return (LayerSpec(kind="keras.layers.Reshape", config={"target_shape": tuple(config["unflattened_size"])}),)
+
+
+def _reshape_to_torch(layers: LayerSpecs) -> LayerSpecs:
+    """What has more axes than a batch and its features is flattened before."""
+    reshape = last(layers)
+    config = {"dim": 1, "unflattened_size": tuple(reshape.config["target_shape"])}
+    flat = reshape.inputs and len(reshape.inputs[0]) == 2
+    before = () if flat else (LayerSpec(kind="torch.nn.Flatten", config={"start_dim": 1, "end_dim": -1}),)
+    return (*before, LayerSpec(kind="torch.nn.Unflatten", config=config))
+
+
+register(
+    Rule(
+        torch="torch.nn.Unflatten",
+        keras="keras.layers.Reshape",
+        fields=("dim", "unflattened_size"),
+        applies=lambda config: config["dim"] == 1,
+        to_keras=_reshape_to_keras,
+        to_torch=_reshape_to_torch,
+        examples=(
+            Example(config={"dim": 1, "unflattened_size": (3, 4)}, inputs=((2, 12),)),
+            Example(config={"dim": 1, "unflattened_size": (5, -1, 2)}, inputs=((3, 20),)),
+        ),
+        train=True,
+        note="Of a batch of features; with more axes after them Keras refuses the shape.",
+    )
+)
+
+
+def _unflatten_to_keras(config: Config) -> LayerSpecs:
+    keras = {"axis": config["dim"], "shape": tuple(config["unflattened_size"])}
+    return (LayerSpec(kind=UNFLATTEN_AXIS, config=keras),)
+
+
+def _unflatten_to_torch(layers: LayerSpecs) -> LayerSpecs:
+    keras = last(layers).config
+    config = {"dim": keras["axis"], "unflattened_size": tuple(keras["shape"])}
+    return (LayerSpec(kind="torch.nn.Unflatten", config=config),)
+
+
+register(
+    Rule(
+        torch="torch.nn.Unflatten",
+        keras=UNFLATTEN_AXIS,
+        fields=("dim", "unflattened_size"),
+        to_keras=_unflatten_to_keras,
+        to_torch=_unflatten_to_torch,
+        examples=(
+            Example(config={"dim": 2, "unflattened_size": (3, 2)}, inputs=((2, 5, 6, 4),)),
+            Example(config={"dim": -1, "unflattened_size": (2, -1)}, inputs=((3, 5, 8),)),
+        ),
+        train=True,
+    )
+)
+
+
+def _permute_to_keras(config: Config) -> LayerSpecs:
+    dims = tuple(config["dims"])
+    if dims[0] != 0 or min(dims) < 0:
+        raise RuleError(f"permute with dims={dims}: Permute leaves the batch axis alone, and counts from it")
+    return (LayerSpec(kind="keras.layers.Permute", config={"dims": dims[1:]}),)
+
+
+register(
+    Rule(
+        torch="torch.permute",
+        keras="keras.layers.Permute",
+        fields=("dims",),
+        applies=lambda config: config["dims"][0] == 0 <= min(config["dims"]),
+        to_keras=_permute_to_keras,
+        to_torch=lambda layers: (LayerSpec(kind="torch.permute", config={"dims": (0, *last(layers).config["dims"])}),),
+        examples=(
+            Example(config={"dims": (0, 2, 1)}, inputs=((2, 3, 5),)),
+            Example(config={"dims": (0, 3, 1, 2)}, inputs=((2, 3, 5, 4),)),
+        ),
+        train=True,
+    )
+)
+
+
+def _renamed(config: Config, *, kind: str, names: tuple[tuple[str, str], ...]) -> LayerSpecs:
+    return (LayerSpec(kind=kind, config={keras: config[torch] for torch, keras in names}),)
+
+
+def _named_back(layers: LayerSpecs, *, kind: str, names: tuple[tuple[str, str], ...]) -> LayerSpecs:
+    keras = last(layers).config
+    config = {torch: tuple(keras[name]) if isinstance(keras[name], list) else keras[name] for torch, name in names}
+    return (LayerSpec(kind=kind, config=config),)
+
+
+# Torch's function, Keras', the names of the arguments, and values for them, each with the shape of an input.
+_FUNCTIONS: tuple[tuple[str, str, tuple[tuple[str, str], ...], tuple[tuple[Any, ...], ...]], ...] = (
+    ("permute", "transpose", (("dims", "axes"),), (((2, 0, 1), (2, 3, 5)), ((1, 0, 3, 2), (2, 3, 5, 4)))),
+    ("transpose", "swapaxes", (("dim0", "axis1"), ("dim1", "axis2")), ((1, 2, (2, 3, 5)), (-1, 1, (2, 3, 5, 4)))),
+    ("movedim", "moveaxis", (("source", "source"), ("destination", "destination")), ((1, -1, (2, 3, 5, 4)),)),
+    ("reshape", "reshape", (("shape", "newshape"),), (((-1, 3, 2), (2, 6)), ((4, -1), (2, 6, 5)))),
+    ("unsqueeze", "expand_dims", (("dim", "axis"),), ((1, (2, 3)), (-1, (2, 3, 5)))),
+    ("squeeze", "squeeze", (("dim", "axis"),), ((1, (2, 1, 5)), (-1, (2, 3, 1)))),
+    ("flip", "flip", (("dims", "axis"),), (((1,), (2, 3)), ((1, 2), (2, 3, 5)))),
+    ("tile", "tile", (("dims", "repeats"),), (((1, 2, 3), (2, 3, 5)),)),
+    ("repeat_interleave", "repeat", (("repeats", "repeats"), ("dim", "axis")), ((3, 1, (2, 3)), (2, -1, (2, 3, 5)))),
+)
+
+for _torch, _keras, _names, _values in _FUNCTIONS:
+    register(
+        Rule(
+            torch=f"torch.{_torch}",
+            keras=f"keras.ops.{_keras}",
+            fields=tuple(name for name, _ in _names),
+            to_keras=partial(_renamed, kind=f"keras.ops.{_keras}", names=_names),
+            to_torch=partial(_named_back, kind=f"torch.{_torch}", names=_names),
+            examples=tuple(
+                Example(config=dict(zip((name for name, _ in _names), values, strict=True)), inputs=(shape,))
+                for *values, shape in _values
+            ),
+            train=True,
+        )
+    )
+
+
+def _repeats_a_vector(config: Config) -> bool:
+    return bool(config["dim"] == 1)
+
+
+def _repeat_vector_to_keras(config: Config) -> LayerSpecs:
+    """Of an axis of one value: that axis is what RepeatVector makes."""
+    require_value("torch.repeat_interleave", "dim", config["dim"], 1)
+    vector = LayerSpec(kind="keras.ops.squeeze", config={"axis": 1})
+    return vector, LayerSpec(kind="keras.layers.RepeatVector", config={"n": config["repeats"]})
+
+
+def _repeat_vector_to_torch(layers: LayerSpecs) -> LayerSpecs:
+    repeated = {"repeats": last(layers).config["n"], "dim": 1}
+    before = () if len(layers) > 1 else (LayerSpec(kind="torch.unsqueeze", config={"dim": 1}),)
+    return (*before, LayerSpec(kind="torch.repeat_interleave", config=repeated))
+
+
+register(
+    Rule(
+        torch="torch.repeat_interleave",
+        keras="keras.layers.RepeatVector",
+        fields=("repeats", "dim"),
+        applies=_repeats_a_vector,
+        to_keras=_repeat_vector_to_keras,
+        to_torch=_repeat_vector_to_torch,
+        examples=(
+            Example(config={"repeats": 3, "dim": 1}, inputs=((2, 1, 5),)),
+            Example(config={"repeats": 4, "dim": 1}, inputs=((3, 1, 2),)),
+        ),
+        train=True,
+        note="Of an axis of one value.",
     )
 )

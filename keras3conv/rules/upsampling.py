@@ -112,31 +112,30 @@ for _kind, _least in (("torch.nn.Upsample", 0), ("torch.nn.functional.interpolat
     )
 
 
-def _shuffle(pattern: str, config: Config, name: str) -> LayerSpecs:
-    factor = config[name]
-    return (LayerSpec(kind="keras.ops.rearrange", config={"pattern": pattern, "i": factor, "j": factor}),)
+# `keras.ops.rearrange` would say these, but JAX cannot compile it.
+def _same_word(config: Config, *, kind: str, name: str) -> LayerSpecs:
+    return (LayerSpec(kind=kind, config={name: config[name]}),)
 
 
-def _shuffle_to_torch(layers: LayerSpecs, *, kind: str, pattern: str, name: str) -> LayerSpecs:
-    keras = last(layers).config
-    require_value("keras.ops.rearrange", "pattern", keras["pattern"], pattern)
-    require_value("keras.ops.rearrange", "j", keras["j"], keras["i"])
-    return (LayerSpec(kind=kind, config={name: keras["i"]}),)
+def _same_word_back(layers: LayerSpecs, *, kind: str, name: str) -> LayerSpecs:
+    return (LayerSpec(kind=kind, config={name: last(layers).config[name]}),)
 
 
 _SHUFFLES = (
-    ("PixelShuffle", "upscale_factor", "b h w (c i j) -> b (h i) (w j) c", ((2, 12, 4, 5), (1, 18, 3, 4))),
-    ("PixelUnshuffle", "downscale_factor", "b (h i) (w j) c -> b h w (c i j)", ((2, 3, 4, 10), (1, 2, 9, 6))),
+    ("PixelShuffle", "upscale_factor", ((2, 12, 4, 5), (3, 18, 5, 4))),
+    ("PixelUnshuffle", "downscale_factor", ((2, 3, 4, 10), (4, 2, 9, 6))),
+    ("ChannelShuffle", "groups", ((2, 6, 4, 5), (3, 12, 7, 2))),
 )
 
-for _name, _field, _pattern, _shapes in _SHUFFLES:
+for _name, _field, _shapes in _SHUFFLES:
+    _layer = f"keras3conv.frameworks.keras_layers.{_name}"
     register(
         Rule(
             torch=f"torch.nn.{_name}",
-            keras="keras.ops.rearrange",
+            keras=_layer,
             fields=(_field,),
-            to_keras=partial(lambda config, pattern, name: _shuffle(pattern, config, name), pattern=_pattern, name=_field),
-            to_torch=partial(_shuffle_to_torch, kind=f"torch.nn.{_name}", pattern=_pattern, name=_field),
+            to_keras=partial(_same_word, kind=_layer, name=_field),
+            to_torch=partial(_same_word_back, kind=f"torch.nn.{_name}", name=_field),
             layout="channels",
             examples=tuple(
                 Example(config={_field: factor}, inputs=(shape,)) for factor, shape in zip((2, 3), _shapes, strict=True)
@@ -144,31 +143,3 @@ for _name, _field, _pattern, _shapes in _SHUFFLES:
             train=True,
         )
     )
-
-_CHANNELS = "b h w (g c) -> b h w (c g)"
-
-
-def _channel_shuffle_to_torch(layers: LayerSpecs) -> LayerSpecs:
-    keras = last(layers).config
-    require_value("keras.ops.rearrange", "pattern", keras["pattern"], _CHANNELS)
-    return (LayerSpec(kind="torch.nn.ChannelShuffle", config={"groups": keras["g"]}),)
-
-
-register(
-    Rule(
-        torch="torch.nn.ChannelShuffle",
-        keras="keras.ops.rearrange",
-        fields=("groups",),
-        to_keras=lambda config: (
-            LayerSpec(kind="keras.ops.rearrange", config={"pattern": _CHANNELS, "g": config["groups"]}),
-        ),
-        to_torch=_channel_shuffle_to_torch,
-        layout="channels",
-        examples=(
-            Example(config={"groups": 2}, inputs=((2, 6, 4, 5),)),
-            Example(config={"groups": 3}, inputs=((1, 12, 7, 2),)),
-        ),
-        train=True,
-        note="Of images.",
-    )
-)

@@ -1,6 +1,7 @@
 """What the laws' examples cannot say of matrix products and tables: it is the Keras layer that says it."""
 
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -12,7 +13,8 @@ from keras3conv.compare import compare
 from keras3conv.errors import RuleError
 from keras3conv.frameworks import keras_side, torch_side
 from keras3conv.rule import LayerSpec, LayerSpecs, Rule, find
-from keras3conv.transforms import Array, from_json
+from keras3conv.rules.parameter import constant_buffer
+from keras3conv.transforms import Array, Axes, from_json
 from tests.trials import enter_float64, make_torch, probe_values, resolve, spec_of_layer, torch_tensors
 
 LINEAR = "torch.nn.Linear <-> keras.layers.EinsumDense"
@@ -70,7 +72,8 @@ def torch_side_of(rule: Rule, layer: Any, given: tuple[int, ...]) -> tuple[torch
         if set(mapping.keras) <= spec.shapes.keys():
             transform = from_json(mapping.transform.to_json())
             values = transform.inverse(tuple(map(view.read, mapping.keras)))
-            assert transform.lossless and transform.inverse.inverse == transform
+            assert transform.lossless
+            assert transform.inverse.inverse == transform
             torch_side.write(
                 module, {f"{place}.{name}": value for name, value in zip(mapping.torch, values, strict=True)}
             )
@@ -110,6 +113,9 @@ NO_PRODUCT: list[tuple[dict[str, Any], str]] = [
     ({"equation": "abc,cde->abde", "bias_axes": "e"}, "not one number for each output"),
     ({"equation": "abc,cde->abde", "bias_axes": "bde"}, "not one number for each output"),
     ({"equation": "abc->ab"}, "not an equation of an input and a kernel"),
+    ({"equation": "...x,xy->y..."}, "not an equation of an input and a kernel"),
+    ({"equation": "ab,b->a"}, "only axes of the input"),
+    ({"equation": "ab,c->abc"}, "only axes of the output"),
 ]
 
 
@@ -220,3 +226,121 @@ def test_only_the_padding_row_is_trained_differently() -> None:
     assert table.weight.grad is not None
     assert table.weight.grad.any(1).tolist() == [True, True, False, True]
     assert "padding_idx" in find("torch.nn.Embedding <-> keras.layers.Embedding").note
+
+
+TABLE = {"num_embeddings": 7, "embedding_dim": 5, "padding_idx": None, "max_norm": None, "scale_grad_by_freq": False}
+CONV = {
+    "in_channels": 5, "out_channels": 6, "kernel_size": (1, 1), "stride": (1, 1), "padding": (0, 0),
+    "dilation": (1, 1), "groups": 1, "bias": True, "padding_mode": "zeros",
+}  # fmt: skip
+
+REFUSED: list[tuple[str, dict[str, Any], str]] = [
+    ("torch.nn.Embedding <-> keras.layers.Embedding", TABLE | {"max_norm": 1.0}, "max_norm=1.0"),
+    ("torch.nn.Embedding <-> keras.layers.Embedding", TABLE | {"scale_grad_by_freq": True}, "scale_grad_by_freq"),
+    (
+        "torch.nn.EmbeddingBag <-> keras.layers.Embedding",
+        TABLE | {"mode": "sum", "include_last_offset": True},
+        "include_last_offset=True",
+    ),
+    (
+        "torch.nn.EmbeddingBag <-> keras.layers.Embedding",
+        TABLE | {"mode": "sum", "include_last_offset": False, "padding_idx": 0},
+        "padding_idx=0",
+    ),
+    ("torch.nn.Conv2d <-> keras.layers.Dense", CONV | {"kernel_size": (1, 3)}, "no Dense"),
+    ("torch.nn.Conv2d <-> keras.layers.Dense", CONV | {"stride": (2, 1)}, "no Dense"),
+    ("torch.nn.Conv2d <-> keras.layers.Dense", CONV | {"padding": (0, 1)}, "no Dense"),
+    ("torch.nn.Conv2d <-> keras.layers.Dense", CONV | {"groups": 5}, "no Dense"),
+    ("torch.nn.PReLU <-> keras.layers.PReLU", {"num_parameters": 3}, "the shape of its input is needed"),
+    ("timm.layers.layer_scale.LayerScale <-> keras.layers.EinsumDense", {}, "the shape of its input is needed"),
+]
+
+
+@pytest.mark.parametrize(("name", "config", "reason"), REFUSED, ids=range(len(REFUSED)))
+def test_what_keras_cannot_say_is_refused_with_the_reason(name: str, config: dict[str, Any], reason: str) -> None:
+    with pytest.raises(RuleError, match=reason):
+        find(name).to_keras(config)
+
+
+DENSE = LayerSpec(kind="keras.layers.Dense", config={"use_bias": False}, shapes={"kernel": (5, 6)})
+WITH_BIAS = LayerSpec(kind="keras.layers.Dense", shapes={"kernel": (5, 6)})
+EINSUM = "keras.layers.EinsumDense"
+
+REFUSED_BY_TORCH: list[tuple[str, LayerSpecs, str]] = [
+    ("transformers.pytorch_utils.Conv1D <-> keras.layers.Dense", (DENSE,), "use_bias=False"),
+    ("torch.nn.Linear <-> 3 x keras.layers.Dense", (DENSE, DENSE, WITH_BIAS), "not query, key and value in one"),
+    ("torch.nn.Linear <-> 3 x keras.layers.Dense", (DENSE,), "not query, key and value in one"),
+    (
+        "torch.nn.Linear <-> keras.layers.Conv2D",
+        (LayerSpec(kind="keras.layers.Conv2D", shapes={"kernel": (1, 3, 5, 6)}),),
+        "kernel_size",
+    ),
+    (
+        "torch.nn.Linear <-> keras.layers.Conv2D",
+        (LayerSpec(kind="keras.layers.Conv2D", config={"strides": (2, 2)}, shapes={"kernel": (1, 1, 5, 6)}),),
+        "strides",
+    ),
+    (LINEAR, (LayerSpec(kind=EINSUM, shapes={"kernel": (5, 6)}),), "its equation is needed"),
+    (
+        "torch.nn.Bilinear <-> keras.layers.EinsumDense",
+        (LayerSpec(kind=EINSUM, config={"equation": "abc,cd->abd"}, shapes={"kernel": (5, 6)}),),
+        "no product with two inputs",
+    ),
+    (
+        "timm.layers.layer_scale.LayerScale <-> keras.layers.EinsumDense",
+        (LayerSpec(kind=EINSUM, config={"equation": "abc,cd->abd"}, shapes={"kernel": (5, 6)}),),
+        "no factor for each channel",
+    ),
+    (
+        "torch.nn.PReLU <-> keras.layers.PReLU",
+        (LayerSpec(kind="keras.layers.PReLU", shapes={"alpha": (4, 1, 6)}),),
+        "a slope for every place",
+    ),
+    (
+        "torch.nn.EmbeddingBag <-> keras.layers.Embedding",
+        (
+            LayerSpec(kind="keras.layers.Embedding", shapes={"embeddings": (7, 5)}),
+            LayerSpec(kind="keras.layers.Flatten"),
+        ),
+        "no reduction",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "specs", "reason"), REFUSED_BY_TORCH, ids=range(len(REFUSED_BY_TORCH)))
+def test_what_torch_cannot_say_is_refused_with_the_reason(name: str, specs: LayerSpecs, reason: str) -> None:
+    with pytest.raises(RuleError, match=reason):
+        find(name).to_torch(specs)
+
+
+def test_heads_merged_in_another_order_are_noticed() -> None:
+    rule, given = find(LINEAR), (2, 3, 5)
+    wrong = replace(
+        rule,
+        weights=lambda config: (
+            replace(rule.weights(config)[0], transform=Axes("(e d) c -> c d e", d=4)),
+            *rule.weights(config)[1:],
+        ),
+    )
+    layer, array = built("abc,cde->abde", (None, 4, 7), "de", given), np.random.default_rng(3).uniform(-8, 8, given)
+    found, right = (torch_side.run(torch_side_of(one, layer, given)[0], array, float64=True) for one in (wrong, rule))
+    assert compare(found.outputs[""], run64(layer, array)).max_rel > 1e-3
+    assert compare(right.outputs[""], run64(layer, array)).max_rel < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("role", "dtype", "constant"),
+    [
+        ("relative_position_index", "int64", True),
+        ("attn_mask", "float32", True),
+        ("attn_mask", "bool", True),
+        ("position_ids", "int64", True),
+        ("inv_freq", "bfloat16", True),
+        ("relative_position_index", "float32", False),
+        ("position_ids", "float32", False),
+        ("relative_position_bias_table", "float32", False),
+        ("running_mean", "float32", False),
+    ],
+)
+def test_a_buffer_is_a_constant_by_its_name_and_its_dtype(role: str, dtype: str, constant: bool) -> None:
+    assert bool(constant_buffer(role, dtype)) == constant

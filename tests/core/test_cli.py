@@ -187,7 +187,7 @@ def test_rules_as_json_are_those_of_the_text() -> None:
 
 
 def test_rules_as_markdown_share_a_line_over_dimensions() -> None:
-    assert "| `nn.MaxPool{1..3}d` | `layers.MaxPooling{1..3}D` |" in run("rules", "--markdown").stdout
+    assert "| `nn.BatchNorm{1..3}d` | `layers.BatchNormalization`" in run("rules", "--markdown").stdout
 
 
 # align and transfer, from file to file

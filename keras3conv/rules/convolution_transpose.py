@@ -1,0 +1,160 @@
+"""Transposed convolutions.
+
+Torch's padding is a crop of the output. Keras' "valid" is the whole output, so what torch crops is a layer after it.
+"""
+
+from functools import partial
+from itertools import cycle
+
+from keras3conv.errors import RuleError
+from keras3conv.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping, register
+from keras3conv.rules._keras import ints, pads, require_value, shape_of
+from keras3conv.rules._padding import Pads, reach
+from keras3conv.transforms import Axes, Same, Shape
+
+_AXES = {1: "w", 2: "h w", 3: "d h w"}
+_FIELDS = (
+    "in_channels", "out_channels", "kernel_size", "stride", "padding", "output_padding", "dilation", "groups", "bias",
+    "padding_mode",
+)  # fmt: skip
+
+
+def _to_keras(config: Config, *, rank: int) -> LayerSpecs:
+    kind = f"torch.nn.ConvTranspose{rank}d"
+    require_value(kind, "groups", config["groups"], 1)
+    strides, dilation = ints(config["stride"], rank), ints(config["dilation"], rank)
+    if max(strides) > 1 and max(dilation) > 1:
+        raise RuleError(f"ConvTranspose{rank}d with stride={strides} and dilation={dilation}: Keras takes one of them")
+    added, crops = _added_and_cropped(config, strides, rank)
+    keras = {
+        "filters": config["out_channels"],
+        "kernel_size": ints(config["kernel_size"], rank),
+        "strides": strides,
+        "padding": "valid",
+        "output_padding": added,
+        "dilation_rate": dilation,
+        "use_bias": config["bias"],
+    }
+    convolution = LayerSpec(kind=f"keras.layers.Conv{rank}DTranspose", config=keras)
+    if not any(map(any, crops)):
+        return (convolution,)
+    cropping = crops[0] if rank == 1 else crops
+    return convolution, LayerSpec(kind=f"keras.layers.Cropping{rank}D", config={"cropping": cropping})
+
+
+def _added_and_cropped(config: Config, strides: Shape, rank: int) -> tuple[Shape, Pads]:
+    """What Keras adds at the end of the whole output, and what is cropped of its start and end.
+
+    Keras adds less than a stride; what torch adds beyond (with a dilation) must be a smaller crop of the end.
+    """
+    wanted, padding = ints(config["output_padding"], rank), ints(config["padding"], rank)
+    added = tuple(min(extra, stride - 1) for extra, stride in zip(wanted, strides, strict=True))
+    crops = tuple((pad, pad - extra + got) for pad, extra, got in zip(padding, wanted, added, strict=True))
+    if min(end for _, end in crops) < 0:
+        raise RuleError(f"ConvTranspose{rank}d with output_padding={wanted} and stride={strides}: Keras adds less")
+    return added, crops
+
+
+def _to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
+    convolution = layers[0]
+    *kernel_size, outputs, inputs = shape_of(convolution, "kernel")
+    strides = ints(convolution.config.get("strides", 1), rank)
+    dilation = ints(convolution.config.get("dilation_rate", 1), rank)
+    crops = _keras_crops(layers, reach(tuple(kernel_size), dilation), rank)
+    added = tuple(max(start - end, 0) for start, end in crops)
+    limits = tuple(map(max, strides, dilation))
+    if any(extra >= limit for extra, limit in zip(added, limits, strict=True)):
+        raise RuleError(f"Conv{rank}DTranspose adds {added} at the end: torch adds less than a stride or a dilation")
+    config = {
+        "in_channels": inputs,
+        "out_channels": outputs,
+        "kernel_size": tuple(kernel_size),
+        "stride": strides,
+        "padding": tuple(start for start, _ in crops),
+        "output_padding": added,
+        "dilation": dilation,
+        "groups": 1,
+        "bias": convolution.config.get("use_bias", True),
+        "padding_mode": "zeros",
+    }
+    return (LayerSpec(kind=f"torch.nn.ConvTranspose{rank}d", config=config), *_cut(crops, rank))
+
+
+def _cut(crops: Pads, rank: int) -> LayerSpecs:
+    """What is cropped of the end beyond what is cropped of the start: a padding of less than nothing."""
+    if all(end <= start for start, end in crops):
+        return ()
+    numbers = tuple(number for start, end in reversed(crops) for number in (0, min(start - end, 0)))
+    return (LayerSpec(kind=f"torch.nn.ZeroPad{rank}d", config={"padding": numbers}),)
+
+
+def _keras_crops(layers: LayerSpecs, totals: Shape, rank: int) -> Pads:
+    """What Keras crops of the start and the end of the whole output; less than nothing where it adds."""
+    convolution = layers[0]
+    strides = ints(convolution.config.get("strides", 1), rank)
+    added = convolution.config.get("output_padding")
+    extras = (None,) * rank if added is None else ints(added, rank)
+    padding = convolution.config.get("padding", "valid")
+    require_value(convolution.kind, "padding", padding, "valid", "same")
+    crop = _valid_crop if padding == "valid" else _same_crop
+    crops = tuple(map(crop, (total + 1 for total in totals), strides, extras))
+    if len(layers) == 1:
+        return crops
+    after = pads(layers[1].config["cropping"], rank)
+    return tuple((start + more[0], end + more[1]) for (start, end), more in zip(crops, after, strict=True))
+
+
+def _valid_crop(size: int, stride: int, extra: int | None) -> tuple[int, int]:
+    """Nothing is cropped; a stride larger than the kernel adds what makes the output whole strides."""
+    return 0, -(max(stride - size, 0) if extra is None else extra)
+
+
+def _same_crop(size: int, stride: int, extra: int | None) -> tuple[int, int]:
+    """An output of whole strides, or of what was asked for; of an odd crop the larger half is at the end."""
+    kept = stride + size - 2 if extra is None else size + size % 2 - 2 + extra
+    start = min(kept - kept // 2, size - 1)
+    return size - 1 - start, size - 1 - (kept - start)
+
+
+def _weights(config: Config, *, rank: int) -> tuple[WeightMapping, ...]:
+    axes = _AXES[rank]
+    return (
+        WeightMapping(torch=("weight",), keras=("kernel",), transform=Axes(f"i o {axes} -> {axes} o i")),
+        WeightMapping(torch=("bias",), keras=("bias",), transform=Same()),
+    )
+
+
+_EVEN, _ODD = (4, 5, 3), (5, 4, 6)
+"""Spatial sizes; the first of the one is even, of the other odd."""
+
+
+def _examples(rank: int) -> tuple[Example, ...]:
+    base = {"in_channels": 3, "out_channels": 7, "kernel_size": (3, 4, 2)[:rank]}
+    configs: tuple[dict[str, object], ...] = (
+        {},
+        {"stride": (2, 3, 2)[:rank], "padding": (1, 2, 0)[:rank], "output_padding": (1, 2, 0)[:rank]},
+        {"stride": 2, "padding": (0, 1, 1)[:rank], "output_padding": (1, 0, 1)[:rank], "bias": False},
+        {"kernel_size": (2, 2, 3)[:rank], "stride": (3, 2, 2)[:rank]},
+        {"dilation": (2, 1, 3)[:rank], "padding": (1, 2, 1)[:rank], "output_padding": (1, 0, 1)[:rank]},
+    )
+    return tuple(
+        Example(config=base | options, inputs=((2, 3, *sizes[:rank]),))
+        for sizes, options in zip(cycle((_EVEN, _ODD)), configs, strict=False)
+    )
+
+
+for _rank in (1, 2, 3):
+    register(
+        Rule(
+            torch=f"torch.nn.ConvTranspose{_rank}d",
+            keras=f"keras.layers.Conv{_rank}DTranspose",
+            fields=_FIELDS,
+            weights=partial(_weights, rank=_rank),
+            to_keras=partial(_to_keras, rank=_rank),
+            to_torch=partial(_to_torch, rank=_rank),
+            layout="channels",
+            examples=_examples(_rank),
+            train=True,
+            note="Groups are refused: Keras has none. So is a stride with a dilation.",
+        )
+    )
