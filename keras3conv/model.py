@@ -41,7 +41,7 @@ class TensorRef:
     @property
     def is_seed(self) -> bool:
         """Whether this is the state of a random generator: no weight, and in no weight file."""
-        return self.role.startswith("seed_generator_state")
+        return self.role.rpartition("/")[2].startswith("seed_generator_state")
 
 
 @dataclass(frozen=True, kw_only=True)

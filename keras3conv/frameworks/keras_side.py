@@ -209,13 +209,17 @@ def _class_name(cls: type) -> str:
     return f"{module}.{cls.__qualname__}"
 
 
+_SERIALISED = ("activation", "layer", "backward_layer", "cell")
+"""What a rule reads although it is no plain value: an activation, and the layers that a wrapper is made of."""
+
+
 def _config(layer: keras.layers.Layer) -> dict[str, Any] | None:
-    """The plain part of a layer's configuration; None for a custom layer that does not tell it."""
+    """The plain part of a layer's configuration, and the layers in it; None for a custom layer that does not tell it."""
     try:
         config = layer.get_config()
     except NotImplementedError:
         return None
-    return {name: value for name, value in config.items() if plain(value) or name == "activation"}
+    return {name: value for name, value in config.items() if plain(value) or name in _SERIALISED}
 
 
 @contextmanager

@@ -32,7 +32,8 @@ def attributes(model: keras.layers.Layer) -> dict[int, str]:
     """What each layer is called by the one that it is part of, by its id: "forward_layer", "cell", "cells.0"."""
     found: dict[int, str] = {}
     for _, parent in named_layers(model):
-        for name, value in vars(parent).items():
+        # On the torch backend a layer is a torch module, which keeps the modules in it apart from its other attributes.
+        for name, value in (vars(parent) | vars(parent).get("_modules", {})).items():
             items = enumerate(value) if isinstance(value, list | tuple) else [(None, value)]
             for place, item in items:
                 if isinstance(item, keras.layers.Layer) and name not in ("_layers", "_operations"):

@@ -3,6 +3,7 @@
 from keras3conv.rules import (
     activation,
     activation_functions,
+    attention,
     convolution,
     convolution_separable,
     convolution_transpose,
@@ -18,6 +19,8 @@ from keras3conv.rules import (
     parameter,
     pooling,
     pooling_adaptive,
+    recurrent,
+    recurrent_cells,
     regularization,
     shape,
     upsampling,
@@ -26,6 +29,7 @@ from keras3conv.rules import (
 __all__ = [
     "activation",
     "activation_functions",
+    "attention",
     "convolution",
     "convolution_separable",
     "convolution_transpose",
@@ -41,6 +45,8 @@ __all__ = [
     "parameter",
     "pooling",
     "pooling_adaptive",
+    "recurrent",
+    "recurrent_cells",
     "regularization",
     "shape",
     "upsampling",

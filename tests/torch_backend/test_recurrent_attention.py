@@ -1,0 +1,170 @@
+"""What the rules of recurrent layers and of attention refuse, and what the laws cannot ask: last steps, masks, rows."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import torch
+
+from keras3conv.compare import compare
+from keras3conv.errors import RuleError
+from keras3conv.rule import LayerSpec, find
+from keras3conv.rules.attention import half_split_rows
+from keras3conv.transforms import Array
+from tests.laws import law_float64
+from tests.torch_backend.test_mutants import layered
+from tests.torch_backend.test_mutants_recurrent import ATTENTION, LSTM, LSTM_BOTH, only_the_last_step
+from tests.trials import Trial, config_of, keras_outputs, make_trial, spec_of_layer
+
+KINDS = {"LSTM": "LSTM", "GRU": "GRU", "RNN": "SimpleRNN"}
+
+
+def name_of(torch_name: str, keras_name: str) -> str:
+    return f"torch.nn.{torch_name} <-> keras.layers.{keras_name}"
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_layer_that_returns_its_last_step_only_is_compared_with_that(place: int) -> None:
+    rule = find(LSTM)
+    changed = layered(
+        lambda specs: (LayerSpec(kind=specs[0].kind, config={**specs[0].config, "return_sequences": False}),)
+    )(rule)
+    trial = make_trial(changed, rule.examples[place])
+    assert len(keras_outputs(trial, float64=True)[0].shape) == 2
+    law_float64(trial)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_both_directions_end_with_the_last_step_that_each_of_them_took(place: int) -> None:
+    rule = find(LSTM_BOTH)
+    trial = make_trial(layered(only_the_last_step)(rule), rule.examples[place])
+    assert len(keras_outputs(trial, float64=True)[0].shape) == 2
+    law_float64(trial)
+
+
+REFUSED_BY_KERAS: list[tuple[str, torch.nn.Module, str]] = [
+    (LSTM, torch.nn.LSTM(3, 5, proj_size=2), "proj_size=2"),
+    (ATTENTION, torch.nn.MultiheadAttention(6, 2, add_bias_kv=True), "add_bias_kv"),
+    (ATTENTION, torch.nn.MultiheadAttention(6, 2, add_zero_attn=True), "add_zero_attn"),
+]
+
+
+@pytest.mark.parametrize(("name", "module", "reason"), REFUSED_BY_KERAS, ids=[case[2] for case in REFUSED_BY_KERAS])
+def test_what_keras_cannot_say_is_refused_with_the_reason(name: str, module: torch.nn.Module, reason: str) -> None:
+    rule = find(name)
+    with pytest.raises(RuleError, match=reason):
+        rule.to_keras(config_of(rule, module))
+
+
+def lstm(**settings: Any) -> keras.layers.Layer:
+    return keras.layers.LSTM(5, return_sequences=True, **settings)
+
+
+def both(**settings: Any) -> keras.layers.Layer:
+    return keras.layers.Bidirectional(lstm(), **settings)
+
+
+def attention(**settings: Any) -> keras.layers.Layer:
+    return keras.layers.MultiHeadAttention(2, 3, **settings)
+
+
+REFUSED_BY_TORCH: list[tuple[str, keras.layers.Layer, str]] = [
+    ("LSTM", lstm(activation="relu"), "activation='relu'"),
+    ("LSTM", lstm(recurrent_activation="hard_sigmoid"), "recurrent_activation='hard_sigmoid'"),
+    ("LSTM", lstm(go_backwards=True), "go_backwards=True"),
+    ("LSTM", lstm(stateful=True), "stateful=True"),
+    ("GRU", keras.layers.GRU(5, reset_after=False), "reset_after=False"),
+    ("RNN", keras.layers.SimpleRNN(5, activation="sigmoid"), "activation='sigmoid'"),
+    ("LSTM", both(merge_mode="sum"), "merge_mode='sum'"),
+    ("GRU", both(), "layer='LSTM'"),
+    ("LSTM", both(backward_layer=lstm(go_backwards=True, use_bias=False)), "two layers that differ"),
+    ("Linear", keras.layers.TimeDistributed(keras.layers.BatchNormalization()), "layer='BatchNormalization'"),
+]
+
+
+@pytest.mark.parametrize(("kind", "layer", "reason"), REFUSED_BY_TORCH, ids=[case[2] for case in REFUSED_BY_TORCH])
+def test_what_torch_cannot_say_is_refused_with_the_reason(kind: str, layer: keras.layers.Layer, reason: str) -> None:
+    layer(np.ones((2, 4, 3), "float32"))
+    with pytest.raises(RuleError, match=reason):
+        find(name_of(kind, type(layer).__name__)).to_torch((spec_of_layer(layer, ()),))
+
+
+@pytest.mark.parametrize(
+    ("layer", "reason"),
+    [
+        (attention(), "as wide as"),
+        (attention(value_dim=2), "values of 2"),
+        (attention(output_shape=5), "to 5 features"),
+    ],
+    ids=["narrow", "values", "output"],
+)
+def test_attention_of_other_widths_is_refused(layer: keras.layers.Layer, reason: str) -> None:
+    width = 7 if reason == "as wide as" else 6
+    layer(np.ones((2, 4, width), "float32"), np.ones((2, 5, width), "float32"))
+    with pytest.raises(RuleError, match=reason):
+        find(ATTENTION).to_torch((spec_of_layer(layer, ()),))
+
+
+def test_layers_that_differ_are_not_one_module_of_torch() -> None:
+    layers = [lstm(), keras.layers.LSTM(4, return_sequences=True)]
+    value = np.ones((2, 4, 3), "float32")
+    for layer in layers:
+        value = layer(value)
+    with pytest.raises(RuleError, match="differs from the first"):
+        find("torch.nn.LSTM <-> n x keras.layers.LSTM").to_torch(tuple(spec_of_layer(layer, ()) for layer in layers))
+
+
+def masked(trial: Trial, mask: Array, **torch_arguments: Any) -> tuple[Array, Array]:
+    """What both sides attend to under a mask of Keras."""
+    query, key, value = map(torch.from_numpy, trial.inputs)
+    with torch.no_grad():
+        expected, _ = trial.module(query, key, value, **torch_arguments)
+    found = trial.layers[-1](query, value, key, attention_mask=torch.from_numpy(mask), training=False)
+    return found.detach().numpy(), expected.numpy()
+
+
+def test_a_boolean_mask_means_the_opposite_and_a_mask_of_numbers_is_added() -> None:
+    rule = find(ATTENTION)
+    trial = make_trial(rule, rule.examples[0])
+    attend = np.tril(np.ones((4, 5), bool), 1)
+    added = torch.from_numpy(np.where(attend, 0.0, -np.inf).astype("float32"))
+    opposite = masked(trial, attend[None], attn_mask=torch.from_numpy(~attend))
+    numbers = masked(trial, attend[None], attn_mask=added)
+    alike = masked(trial, attend[None], attn_mask=torch.from_numpy(attend))
+    assert compare(*opposite).max_rel < 1e-6
+    assert compare(*numbers).max_rel < 1e-6
+    assert not compare(*alike).max_rel < 1e-2  # NaN where torch then masks everything
+
+
+def rotated(rows: Array, angles: Array, *, halves: bool) -> Array:
+    """A rotary embedding of heads whose last axis is `rows`, in either of its two layouts."""
+    pairs = (
+        rows.reshape(*rows.shape[:-1], 2, -1) if halves else np.moveaxis(rows.reshape(*rows.shape[:-1], -1, 2), -1, -2)
+    )
+    first, second = pairs[..., 0, :], pairs[..., 1, :]
+    turned = [first * np.cos(angles) - second * np.sin(angles), first * np.sin(angles) + second * np.cos(angles)]
+    return np.concatenate(turned, -1) if halves else np.stack(turned, -1).reshape(rows.shape)
+
+
+def test_permuted_rows_turn_pairs_of_neighbours_into_pairs_of_halves() -> None:
+    random = np.random.default_rng(0)
+    weights = [random.normal(size=(3 * 8, 5)) for _ in range(2)]
+    inputs, angles = random.normal(size=(7, 5)), random.uniform(0, 6, (7, 1, 4))
+
+    def scores(query: Array, key: Array, *, halves: bool) -> Array:
+        rows = [rotated((inputs @ weight.T).reshape(7, 3, 8), angles, halves=halves) for weight in (query, key)]
+        return np.asarray(np.einsum("qhd,khd->hqk", *rows))
+
+    expected = scores(*weights, halves=False)
+    permuted = [half_split_rows(3)((weight,))[0] for weight in weights]
+    assert compare(scores(*permuted, halves=True), expected).max_rel < 1e-12
+    assert compare(scores(*weights, halves=True), expected).max_rel > 0.1
+
+
+def test_permuted_rows_come_back_and_can_be_a_kernel_or_a_bias() -> None:
+    weight = np.arange(24.0).reshape(12, 2)
+    kernel, bias = half_split_rows(2, "r i -> i r"), half_split_rows(2, "r -> r")
+    assert np.array_equal(kernel((weight,))[0], half_split_rows(2)((weight,))[0].T)
+    assert np.array_equal(kernel.inverse(kernel((weight,)))[0], weight)
+    assert bias((np.arange(12.0),))[0].tolist() == [0, 2, 4, 1, 3, 5, 6, 8, 10, 7, 9, 11]
