@@ -113,10 +113,9 @@ def _inventory(staging: Staging, *, complete: bool) -> tuple[TensorRef, ...]:
         else:
             missing.append(tensor)
     if missing:
-        problems = [
-            Problem.on(staging.target.side, tensor.path, "is left out by the plan, so the file would lack it", ("transfer(source, target_model, plan, out=path)",))
-            for tensor in missing
-        ]
+        fact = "is left out by the plan, so the file would lack it"
+        fixes = ("transfer(source, target_model, plan, out=path)",)
+        problems = [Problem.on(staging.target.side, tensor.path, fact, fixes) for tensor in missing]
         raise TransferError(lay_out(f"nothing was written from {staging.source.title}", problems))
     return tuple(tensors)
 

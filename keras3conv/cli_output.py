@@ -120,7 +120,9 @@ def rules_markdown(rules: "Sequence[Rule]") -> str:
     lines = ["| PyTorch | Keras 3 | note |", "| --- | --- | --- |"]
     lines += [f"| `{torch}` | {', '.join(keras)} | {escape(note)} |" for (torch, note), keras in grouped.items()]
     lines += ["", "Without a rule, and why:", "", "| classes | reason |", "| --- | --- |"]
-    lines += [f"| {', '.join(f'`{name}`' for name in names)} | {escape(reason)} |" for reason, names in _reasons().items()]
+    lines += [
+        f"| {', '.join(f'`{name}`' for name in names)} | {escape(reason)} |" for reason, names in _reasons().items()
+    ]
     return "\n".join(lines)
 
 

@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name that everybody gives it
 from torch import nn
 
-
 ModuleType = TypeVar("ModuleType", bound=nn.Module)
 
 

@@ -61,7 +61,7 @@ class Trial:
 class Joined(torch.nn.Sequential):
     """Layers that are given the same input, and whose outputs are joined along the last axis."""
 
-    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
         return torch.cat([part(*inputs) for part in self], -1)
 
 
@@ -76,7 +76,7 @@ class TorchFunction(torch.nn.Module):
         return self.function(*inputs, **self.arguments)
 
 
-class KerasFunction(keras.layers.Layer):  # type: ignore[misc]
+class KerasFunction(keras.layers.Layer):
     """A function of Keras as a layer."""
 
     def __init__(self, function: Callable[..., Any], config: Config) -> None:

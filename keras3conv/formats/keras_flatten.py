@@ -1,6 +1,6 @@
-"""What a Keras file says of a Flatten: the kernel after it has its rows in the order (h, w, c), torch's in (c, h, w)."""
+"""What a Keras file says of a Flatten: the rows of the kernel after it are in the order (h, w, c)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from keras3conv.formats.keras_config import LayerConfig
 from keras3conv.transforms import Shape
@@ -20,17 +20,24 @@ def flattened(model: LayerConfig, prefix: str = "") -> dict[str, Shape]:
     """
     found: dict[str, Shape] = {}
     before = {layer.name: source for layer, source in _sources(model)}
-    for layer, source in _sources(model):
+    for layer in model.children:
         path = f"{prefix}{layer.name}"
-        for _ in before:  # at most as many steps as there are layers, whatever the file says
-            if source is None or source.class_name not in _KEEPS_FEATURES:
-                break
-            source = before.get(source.name)
-        if source is not None and source.class_name == "Flatten":
-            found[path] = _shape(source)
+        origin = _origin(layer, before)
+        if origin is not None and origin.class_name == "Flatten":
+            found[path] = _shape(origin)
         if layer.is_model:
             found |= flattened(layer, f"{path}/")
     return found
+
+
+def _origin(layer: LayerConfig, before: Mapping[str, LayerConfig | None]) -> LayerConfig | None:
+    """The layer that the first input of a layer comes from, as far back as every feature is kept."""
+    source = before.get(layer.name)
+    for _ in before:  # at most as many steps as there are layers, whatever the file says
+        if source is None or source.class_name not in _KEEPS_FEATURES:
+            break
+        source = before.get(source.name)
+    return source
 
 
 def _sources(model: LayerConfig) -> Iterator[tuple[LayerConfig, LayerConfig | None]]:

@@ -6,8 +6,8 @@ from typing import Any
 
 from keras3conv.errors import FileError, MalformedCheckpoint
 from keras3conv.formats import hdf5
-from keras3conv.formats.keras_flatten import flattened
 from keras3conv.formats.keras_config import Architecture
+from keras3conv.formats.keras_flatten import flattened
 from keras3conv.formats.keras_names import is_trainable
 from keras3conv.formats.source import Source
 from keras3conv.model import LayerView, TensorRef

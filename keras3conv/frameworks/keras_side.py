@@ -214,7 +214,7 @@ _SERIALISED = ("activation", "layer", "backward_layer", "cell")
 
 
 def _config(layer: keras.layers.Layer) -> dict[str, Any] | None:
-    """The plain part of a layer's configuration, and the layers in it; None for a custom layer that does not tell it."""
+    """The plain part of a configuration, and the layers in it; None for a custom layer that does not tell it."""
     try:
         config = layer.get_config()
     except NotImplementedError:

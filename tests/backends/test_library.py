@@ -61,7 +61,7 @@ def nested() -> keras.Model:
     return keras.Model(inputs, parts["head"](parts["shared"](parts["shared"](x))), name="outer")
 
 
-class Subclassed(keras.Model):  # type: ignore[misc]
+class Subclassed(keras.Model):
     """The same by subclassing."""
 
     def __init__(self) -> None:
