@@ -16,7 +16,7 @@ STAMP := .venv/.installed
 PYTEST := TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest -q $(PYTEST_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-core test-torch test-backends test-backends-torch test-backends-jax \
+.PHONY: help demo test test-fast test-core test-package test-torch test-backends test-backends-torch test-backends-jax \
 	test-backends-tensorflow lint format types bench clean
 
 help: ## list the targets
@@ -33,15 +33,20 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## convert a model and prove that nothing changed
 	KERAS_BACKEND=torch $(BIN)/keras3conv demo
 
-# Keras has one backend a process, so every group of tests has a process of its own. -k: one failure hides no other.
+# Keras has one backend a process, so every group of tests has a process of its own, and two run at a time, the longest
+# first; what a group prints appears when it is done. --keep-going: one failure hides no other.
 test: $(STAMP) ## every test, under every backend
-	@$(MAKE) --no-print-directory --keep-going test-core test-torch test-backends
+	@$(MAKE) --no-print-directory --keep-going --jobs 2 --output-sync=target \
+		test-backends-jax test-torch test-backends-tensorflow test-backends-torch test-package test-core
 
 test-fast: $(STAMP) ## the core and the torch backend
 	@$(MAKE) --no-print-directory --keep-going test-core test-torch
 
 test-core: $(STAMP) ## what needs no framework
 	$(PYTEST) tests/core
+
+test-package: $(STAMP) ## what is handed out
+	$(PYTEST) tests/package
 
 test-torch: $(STAMP) ## what needs torch, Keras on the torch backend
 	KERAS_BACKEND=torch $(PYTEST) tests/torch_backend

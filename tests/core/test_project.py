@@ -5,12 +5,9 @@ import os
 import statistics
 import subprocess
 import sys
-import tarfile
 import tomllib
-import zipfile
 from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath
-from shutil import copy, copytree
+from pathlib import Path
 
 import pytest
 
@@ -214,54 +211,6 @@ def test_every_direct_dependency_is_pinned() -> None:
     pins = {line.partition("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines()}
     names = {line.partition(">=")[0].partition("[")[0].lower() for line in wanted}
     assert_none(names - pins - {"keras3conv"})
-
-
-@pytest.fixture(scope="module")
-def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the sdist, and the wheel that is built from it. Built from a copy: setuptools writes beside it."""
-    copied = tmp_path_factory.mktemp("source")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        copy(ROOT / name, copied)
-    for name in ("keras3conv", "validators"):
-        copytree(ROOT / name, copied / name, symlinks=True)
-    output = tmp_path_factory.mktemp("dist")
-    python("-m", "build", "--no-isolation", "--outdir", str(output), str(copied))
-    return output
-
-
-def wheel_names(distributions: Path) -> set[str]:
-    (wheel,) = distributions.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        return set(archive.namelist())
-
-
-def package_files() -> set[str]:
-    return {f"keras3conv/{path.relative_to(PACKAGE).as_posix()}" for path in [*sources(), PACKAGE / "py.typed"]}
-
-
-def test_the_wheel_holds_every_source_file(distributions: Path) -> None:
-    assert_none(package_files() - wheel_names(distributions))
-
-
-def test_the_wheel_has_no_top_level_package_but_ours(distributions: Path) -> None:
-    top = {PurePosixPath(name).parts[0] for name in wheel_names(distributions)}
-    assert {name for name in top if not name.endswith(".dist-info")} == {"keras3conv"}
-
-
-def test_the_wheel_carries_the_templates_and_the_licence(distributions: Path) -> None:
-    names = wheel_names(distributions)
-    templates = {f"keras3conv/{path.relative_to(PACKAGE).as_posix()}" for path in PACKAGE.rglob("*.j2")}
-    assert_none(templates - names)
-    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
-
-
-def test_the_sdist_holds_the_validators_as_real_files(distributions: Path) -> None:
-    (sdist,) = distributions.glob("*.tar.gz")
-    with tarfile.open(sdist) as archive:
-        members = {member.name.partition("/")[2]: member for member in archive.getmembers()}
-    assert members["keras3conv/validators/__init__.py"].isfile()
-    assert not any(member.issym() or member.islnk() for member in members.values())
-    assert not any(name.startswith("validators/") for name in members)
 
 
 @pytest.mark.last
