@@ -76,23 +76,57 @@ def compare(actual: Array, expected: Array) -> Diff:
         raise InputError(f"cannot compare shape {actual.shape} with shape {expected.shape}")
     if actual.size == 0:
         raise InputError(f"cannot compare arrays without elements: both have shape {actual.shape}")
+    shape, actual, expected = actual.shape, np.atleast_1d(actual), np.atleast_1d(expected)
+    parts = [_measure(actual[rows], expected[rows], rows.start) for rows in _in_parts(actual)]
+    worst = max(parts, key=lambda part: (part.max_abs, part.differing > 0))
+    scale = max(part.scale for part in parts)
+    return Diff(
+        count=actual.size,
+        differing=sum(part.differing for part in parts),
+        max_abs=worst.max_abs,
+        max_rel=_ratio(worst.max_abs, scale),
+        max_ulp=_ratio(worst.max_abs, scale * max(resolution(actual), resolution(expected))),
+        scale=scale,
+        worst=worst.worst if shape else (),
+        nonfinite=sum(part.nonfinite for part in parts),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """What `Diff` says, of some rows of two arrays."""
+
+    differing: int
+    max_abs: float
+    scale: float
+    worst: tuple[int, ...]
+    nonfinite: int
+
+
+_PART = 1 << 14
+"""Elements that are compared at a time: so many stay in a processor's cache through the dozen passes over them."""
+
+
+def _in_parts(array: Array) -> list[slice]:
+    """Rows along the first axis, a cache full at a time."""
+    step = max(1, _PART * len(array) // array.size)
+    return [slice(start, start + step) for start in range(0, len(array), step)]
+
+
+def _measure(actual: Array, expected: Array, start: int) -> _Part:
+    """Compares some rows; `start` is the first one's place in the whole."""
     wide_actual, wide_expected = _widen(actual), _widen(expected)
     finite = np.isfinite(wide_actual) & np.isfinite(wide_expected)
     same = _same_values(actual, expected, wide_actual, wide_expected)
     distance = _distance(wide_actual, wide_expected, same, finite)
     if _are_integers(actual, expected):
         distance = np.where(same, 0.0, np.maximum(distance, 1.0))  # float64 cannot tell 2**53 and 2**53 + 1 apart
-    worst = np.unravel_index(int(np.argmax(distance if distance.any() else ~same)), distance.shape)
-    max_abs = float(distance[worst])
-    scale = float(np.max(np.abs(wide_expected), where=np.isfinite(wide_expected), initial=0.0))
-    return Diff(
-        count=actual.size,
+    first, *others = np.unravel_index(int(np.argmax(distance if distance.any() else ~same)), distance.shape)
+    return _Part(
         differing=int(actual.size - np.count_nonzero(same)),
-        max_abs=max_abs,
-        max_rel=_ratio(max_abs, scale),
-        max_ulp=_ratio(max_abs, scale * max(resolution(actual), resolution(expected))),
-        scale=scale,
-        worst=tuple(int(index) for index in worst),
+        max_abs=float(distance[first, *others]),
+        scale=float(np.max(np.abs(wide_expected), where=np.isfinite(wide_expected), initial=0.0)),
+        worst=(int(first) + start, *(int(index) for index in others)),
         nonfinite=int(finite.size - np.count_nonzero(finite)),
     )
 
