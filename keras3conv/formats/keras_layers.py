@@ -8,7 +8,7 @@ from keras3conv.errors import FileError, MalformedCheckpoint
 from keras3conv.formats import hdf5
 from keras3conv.formats.keras_config import Architecture
 from keras3conv.formats.keras_flatten import flattened
-from keras3conv.formats.keras_names import is_trainable
+from keras3conv.formats.keras_names import attribute_of, class_of, is_trainable, qualified
 from keras3conv.formats.source import Source
 from keras3conv.model import LayerView, TensorRef
 from keras3conv.transforms import Array
@@ -36,7 +36,7 @@ def layers_of(found: Sequence[Found], architecture: Architecture | None, tree: h
     shared = tree.shared()
     by_path = {layer.path: _view(layer, shared) for layer in found}
     if architecture is None or not architecture.root.is_model:
-        return tuple(by_path.values())
+        return _named(_with_wholes(list(by_path.values())))
     described = []
     known = flattened(architecture.root)
     for path, config in architecture.walk():
@@ -51,7 +51,7 @@ def layers_of(found: Sequence[Found], architecture: Architecture | None, tree: h
                 flattened=known.get(path),
             )
         )
-    return _with_parts(described, list(by_path.values()))
+    return _named(_with_parts(described, list(by_path.values())))
 
 
 def distinct(found: Sequence[Found], where: str) -> Sequence[Found]:
@@ -115,3 +115,44 @@ def _with_parts(described: list[LayerView], parts: list[LayerView]) -> tuple[Lay
     for layer in described:
         result += [layer, *(replace(part, calls=layer.calls) for part in owners.pop(layer.path, []))]
     return (*result, *(part for rest in owners.values() for part in rest))
+
+
+def _with_wholes(layers: list[LayerView]) -> tuple[LayerView, ...]:
+    """Puts layers without variables of their own (an LSTM, an attention) before their parts, by the groups' names."""
+    paths = {layer.path for layer in layers}
+    result = []
+    for layer in layers:
+        names = layer.path.split("/")
+        groups = layer.tensors[0].location.partition("/vars/")[0].split("/") if layer.tensors else []
+        # "layers/gru/cell" for "gru/gru_cell": a name for every group but the first.
+        if names[0] not in paths and len(groups) == len(names) + 1 and (name := class_of(groups[1])):
+            paths.add(names[0])
+            result.append(LayerView(path=names[0], kinds=(qualified(name),)))
+        result.append(layer)
+    return tuple(result)
+
+
+def _named(layers: tuple[LayerView, ...]) -> tuple[LayerView, ...]:
+    """The layers, each with what the layer that it is part of calls it."""
+    by_path = {layer.path: layer for layer in layers}
+    named = []
+    for layer in layers:
+        pieces = layer.path.split("/")
+        prefixes = ("/".join(pieces[:length]) for length in range(len(pieces) - 1, 0, -1))
+        whole = next((by_path[prefix] for prefix in prefixes if prefix in by_path), None)
+        named.append(replace(layer, attribute=_attribute(whole, layer)) if whole else layer)
+    return tuple(named)
+
+
+def _attribute(whole: LayerView, part: LayerView) -> str:
+    """What a layer calls a part of it, as the live layer does: "cell", "forward_layer/cell".
+
+    Keras 3 names its groups so. An older file has the parts' names, which Keras makes in ways that are known.
+    """
+    names = part.path.removeprefix(f"{whole.path}/").split("/")
+    group, variables, _ = part.tensors[0].location.partition("/vars/") if part.tensors else ("", "", "")
+    if variables:
+        return "/".join(name.lstrip("_") for name in group.split("/")[-len(names) :])
+    if whole.kind == "keras.layers.TimeDistributed":
+        return "/".join(["layer", *names[1:]])
+    return "/".join(attribute_of(name) for name in names)

@@ -100,6 +100,17 @@ def class_of(snake: str) -> str:
     return _BY_SNAKE.get(snake) or _BY_SNAKE.get(re.sub(r"_\d+$", "", snake), "")
 
 
+def attribute_of(name: str) -> str:
+    """The attribute in which a layer of Keras keeps the part that it gave this name."""
+    if name.startswith(("forward_", "backward_")):
+        return f"{name.partition('_')[0]}_layer"
+    if name.endswith("_cell"):
+        return "cell"
+    return {"attention_output": "output_dense"}.get(
+        name, f"{name}_dense" if name in ("query", "key", "value") else name
+    )
+
+
 def child_class(parent: str, attribute: str) -> str:
     """The class of the layer that a layer of class `parent` keeps in an attribute; empty if unknown."""
     return _CHILDREN.get((parent, attribute.removeprefix("_"))) or _CHILDREN.get((parent, attribute), "")

@@ -59,14 +59,16 @@ def without_parts(layers: Iterable[LayerView], wholes: Iterable[LayerView], side
 
 
 def children_of(view: ModelView) -> dict[str, list[LayerView]]:
-    """The layers directly inside each layer, by its path."""
+    """The layers directly inside each layer, by its path; in a file, the nearest layer that it has."""
     between = separator(view.side)
     paths = {layer.path for layer in view.layers}
     children: dict[str, list[LayerView]] = {}
     for layer in view.layers:
-        parent = layer.path.rpartition(between)[0]
-        if layer.path and parent in paths:
-            children.setdefault(parent, []).append(layer)
+        owner = layer.path.rpartition(between)[0]
+        while owner and owner not in paths:  # a file does not have every layer on the way
+            owner = owner.rpartition(between)[0]
+        if layer.path and owner in paths:
+            children.setdefault(owner, []).append(layer)
     return children
 
 

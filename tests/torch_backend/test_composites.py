@@ -1,0 +1,77 @@
+"""Layers that are made of layers: an LSTM of its cell, an attention of its projections; live and from files."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import keras3conv as k3c
+from tests.models import randomize
+
+TOKENS = np.random.default_rng(0).integers(0, 11, (2, 7))
+
+
+class Net(nn.Module):
+    """An embedding, a bidirectional LSTM, a GRU, a norm, an attention, a classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.classifier = nn.Linear(6, 3)
+        self.attention = nn.MultiheadAttention(6, 2, batch_first=True)
+        self.norm = nn.LayerNorm(6, eps=1e-3)
+        self.second = nn.GRU(8, 6, batch_first=True)
+        self.first = nn.LSTM(5, 4, batch_first=True, bidirectional=True)
+        self.words = nn.Embedding(11, 5)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        x, _ = self.first(self.words(tokens))
+        x, _ = self.second(x)
+        x = self.norm(x)
+        x, _ = self.attention(x, x, x)
+        return self.classifier(x[:, -1])
+
+
+def twin() -> keras.Model:
+    inputs = keras.Input((7,), dtype="int32")
+    x = keras.layers.Embedding(11, 5, name="words")(inputs)
+    x = keras.layers.Bidirectional(keras.layers.LSTM(4, return_sequences=True), name="first")(x)
+    x = keras.layers.GRU(6, return_sequences=True, name="second")(x)
+    x = keras.layers.LayerNormalization(epsilon=1e-3, name="norm")(x)
+    x = keras.layers.MultiHeadAttention(2, 3, name="attention")(x, x)
+    return keras.Model(inputs, keras.layers.Dense(3, name="classifier")(x[:, -1]))
+
+
+def certified(module: nn.Module, model: keras.Model) -> str:
+    return k3c.validate(module, model, inputs=TOKENS, keras_inputs=TOKENS.astype("int32")).tally
+
+
+def test_wholes_are_paired_with_wholes_and_proven() -> None:
+    module, model = randomize(Net()), twin()
+    plan = k3c.align(module, model, inputs=TOKENS, keras_inputs=TOKENS.astype("int32")).check()
+    assert {pair.torch: pair.keras for pair in plan.pairs} == {
+        name: name for name in ("words", "first", "second", "norm", "attention", "classifier")
+    }
+    k3c.transfer(module, model, plan)
+    assert certified(module, model) == "5 passed"
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_wholes_are_paired_with_wholes_in_files(tmp_path: Path, suffix: str) -> None:
+    model, path = twin(), tmp_path / f"model{suffix}"
+    model.save(path)
+    module = randomize(Net())
+    k3c.transfer(path, module, k3c.align(module, path, inputs=TOKENS, keras_inputs=TOKENS.astype("int32")).check())
+    assert certified(module, model) == "5 passed"
+
+
+def test_the_parts_of_a_bare_weight_file_are_put_together_by_their_groups(tmp_path: Path) -> None:
+    inputs = keras.Input((7, 6))
+    x = keras.layers.GRU(6, return_sequences=True, name="second")(inputs)
+    model = keras.Model(inputs, keras.layers.MultiHeadAttention(2, 3, name="attention")(x, x))
+    model.save_weights(tmp_path / "model.weights.h5")
+    kinds = {layer.path: layer.kind for layer in k3c.view(tmp_path / "model.weights.h5").layers}
+    assert kinds["second"] == "keras.layers.GRU"
+    assert kinds["attention"] == "keras.layers.MultiHeadAttention"
