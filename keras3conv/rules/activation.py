@@ -129,6 +129,11 @@ def _softmin_to_keras(config: Config) -> LayerSpecs:
     return (LayerSpec(kind="keras.ops.negative"), *_softmax_to_keras(config))
 
 
+_SOFTMAX_TO_SOFTMAX_EXAMPLES = (
+    Example(config={"dim": -1}, inputs=((3, 5),)),
+    Example(config={"dim": 1}, inputs=((2, 3, 4, 5),)),
+    Example(config={"dim": -2}, inputs=((2, 3, 7),)),
+)
 register(
     Rule(
         torch="torch.nn.Softmax",
@@ -136,11 +141,7 @@ register(
         fields=("dim",),
         to_keras=_softmax_to_keras,
         to_torch=_softmax_to_torch,
-        examples=(
-            Example(config={"dim": -1}, inputs=((3, 5),)),
-            Example(config={"dim": 1}, inputs=((2, 3, 4, 5),)),
-            Example(config={"dim": -2}, inputs=((2, 3, 7),)),
-        ),
+        examples=_SOFTMAX_TO_SOFTMAX_EXAMPLES,
         train=True,
         note="The axis is counted in torch's layout; over the channels of an image it is Softmax2d that moves it.",
     )

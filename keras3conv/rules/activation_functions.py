@@ -166,6 +166,9 @@ def _relu_to_keras(config: Config, *, kind: str, names: Names, applies: Any) -> 
 
 
 for _torch, _names, _applies, _back, _configs in _RELUS:
+    _examples = tuple(
+        Example(config=config, inputs=(shape,)) for config, shape in zip(_configs, ((3, 5), (2, 3, 7)), strict=True)
+    )
     register(
         Rule(
             torch=f"torch.nn.{_torch}",
@@ -174,10 +177,7 @@ for _torch, _names, _applies, _back, _configs in _RELUS:
             applies=_applies,
             to_keras=partial(_relu_to_keras, kind=_torch, names=_names, applies=_applies),
             to_torch=_back,
-            examples=tuple(
-                Example(config=config, inputs=(shape,))
-                for config, shape in zip(_configs, ((3, 5), (2, 3, 7)), strict=True)
-            ),
+            examples=_examples,
             train=True,
         )
     )

@@ -99,6 +99,21 @@ def _keras_call(arrays: tuple[Any, ...]) -> tuple[Any, ...]:
     return query, value, key
 
 
+_TORCH_TO_MULTI_HEAD_ATTENTION_EXAMPLES = (
+    Example(
+        config={"embed_dim": 8, "num_heads": 2, "kdim": 8, "vdim": 8, "batch_first": True},
+        inputs=((2, 4, 8), (2, 5, 8), (2, 5, 8)),
+    ),
+    Example(
+        config={"embed_dim": 12, "num_heads": 3, "kdim": 5, "vdim": 7, "dropout": 0.25, "batch_first": True},
+        inputs=((2, 4, 12), (2, 3, 5), (2, 3, 7)),
+    ),
+    Example(
+        config={"embed_dim": 8, "num_heads": 2, "kdim": 8, "vdim": 8, "bias": False},
+        inputs=((4, 3, 8), (5, 3, 8), (5, 3, 8)),
+        canonical=False,
+    ),
+)
 register(
     Rule(
         torch=_TORCH,
@@ -120,21 +135,7 @@ register(
         layout=_layout,
         output=_output,
         keras_arguments=_keras_call,
-        examples=(
-            Example(
-                config={"embed_dim": 8, "num_heads": 2, "kdim": 8, "vdim": 8, "batch_first": True},
-                inputs=((2, 4, 8), (2, 5, 8), (2, 5, 8)),
-            ),
-            Example(
-                config={"embed_dim": 12, "num_heads": 3, "kdim": 5, "vdim": 7, "dropout": 0.25, "batch_first": True},
-                inputs=((2, 4, 12), (2, 3, 5), (2, 3, 7)),
-            ),
-            Example(
-                config={"embed_dim": 8, "num_heads": 2, "kdim": 8, "vdim": 8, "bias": False},
-                inputs=((4, 3, 8), (5, 3, 8), (5, 3, 8)),
-                canonical=False,
-            ),
-        ),
+        examples=_TORCH_TO_MULTI_HEAD_ATTENTION_EXAMPLES,
         note=(
             "Keras is called with query, value, key; torch with query, key, value. In a boolean mask torch's True "
             "is what is masked, Keras' True what is attended to; torch adds a mask of numbers to the scores, which "

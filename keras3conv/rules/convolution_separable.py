@@ -98,6 +98,12 @@ def _example(rank: int, sizes: tuple[int, ...], depthwise: dict[str, object], *,
 
 
 for _rank in (1, 2):
+    _examples = (
+        _example(_rank, (8, 11), {"stride": 2, "padding": (1, 1)[:_rank]}, bias=True),
+        _example(_rank, (9, 8), {"kernel_size": (3, 5)[:_rank], "padding": (1, 2)[:_rank]}, bias=False),
+        _example(_rank, (7, 10), {"dilation": (2, 2)[:_rank]}, bias=True),
+        _example(_rank, (7, 10), {"padding": (2, 1)[:_rank], "padding_mode": "reflect"}, bias=True),
+    )
     register(
         Rule(
             torch=f"torch.nn.Conv{_rank}d",
@@ -109,12 +115,7 @@ for _rank in (1, 2):
             to_keras=partial(_to_keras, rank=_rank),
             to_torch=partial(_to_torch, rank=_rank),
             layout="channels",
-            examples=(
-                _example(_rank, (8, 11), {"stride": 2, "padding": (1, 1)[:_rank]}, bias=True),
-                _example(_rank, (9, 8), {"kernel_size": (3, 5)[:_rank], "padding": (1, 2)[:_rank]}, bias=False),
-                _example(_rank, (7, 10), {"dilation": (2, 2)[:_rank]}, bias=True),
-                _example(_rank, (7, 10), {"padding": (2, 1)[:_rank], "padding_mode": "reflect"}, bias=True),
-            ),
+            examples=_examples,
             train=True,
             note="A bias between the two convolutions has no counterpart.",
         )

@@ -65,6 +65,11 @@ def _dense_weights(config: Config) -> tuple[WeightMapping, ...]:
     return kernel_mapping(kernel), bias_mapping(Same())
 
 
+_LINEAR_TO_DENSE_EXAMPLES = (
+    Example(config={"in_features": 5, "out_features": 7}, inputs=((3, 5),)),
+    Example(config={"in_features": 5, "out_features": 7, "bias": False}, inputs=((2, 3, 5),)),
+    Example(config={"in_features": 6, "out_features": 6}, inputs=((2, 3, 4, 6),)),
+)
 register(
     Rule(
         torch="torch.nn.Linear",
@@ -73,16 +78,16 @@ register(
         weights=_dense_weights,
         to_keras=_dense_to_keras,
         to_torch=partial(_dense_to_torch, make=linear),
-        examples=(
-            Example(config={"in_features": 5, "out_features": 7}, inputs=((3, 5),)),
-            Example(config={"in_features": 5, "out_features": 7, "bias": False}, inputs=((2, 3, 5),)),
-            Example(config={"in_features": 6, "out_features": 6}, inputs=((2, 3, 4, 6),)),
-        ),
+        examples=_LINEAR_TO_DENSE_EXAMPLES,
         train=True,
     )
 )
 
 
+_GPT2_CONV1D_TO_DENSE_EXAMPLES = (
+    Example(config={"nf": 7, "nx": 5}, inputs=((2, 3, 5),)),
+    Example(config={"nf": 6, "nx": 6}, inputs=((4, 6),)),
+)
 register(
     Rule(
         torch=GPT2_CONV1D,
@@ -91,10 +96,7 @@ register(
         weights=lambda config: (kernel_mapping(Same()), bias_mapping(Same())),
         to_keras=lambda config: (_dense(config["nf"], True),),
         to_torch=partial(_dense_to_torch, make=gpt2_conv1d),
-        examples=(
-            Example(config={"nf": 7, "nx": 5}, inputs=((2, 3, 5),)),
-            Example(config={"nf": 6, "nx": 6}, inputs=((4, 6),)),
-        ),
+        examples=_GPT2_CONV1D_TO_DENSE_EXAMPLES,
         train=True,
         note="The weight is (in, out) on both sides.",
     )
@@ -240,6 +242,13 @@ def _pixel_weights(config: Config, *, pattern: str) -> tuple[WeightMapping, ...]
 
 for _rank in (1, 2, 3):
     _ones, _odd, _even = _SPATIAL[_rank], (7, 4, 3)[:_rank], (4, 7, 5)[:_rank]
+    _examples = (
+        Example(config={"in_channels": 5, "out_channels": 6, "kernel_size": 1}, inputs=((2, 5, *_odd),)),
+        Example(
+            config={"in_channels": 6, "out_channels": 6, "kernel_size": 1, "bias": False},
+            inputs=((3, 6, *_even),),
+        ),
+    )
     register(
         Rule(
             torch=f"torch.nn.Conv{_rank}d",
@@ -250,15 +259,13 @@ for _rank in (1, 2, 3):
             to_keras=partial(_pointwise_to_keras, rank=_rank),
             to_torch=partial(_pointwise_to_torch, rank=_rank),
             layout="channels",
-            examples=(
-                Example(config={"in_channels": 5, "out_channels": 6, "kernel_size": 1}, inputs=((2, 5, *_odd),)),
-                Example(
-                    config={"in_channels": 6, "out_channels": 6, "kernel_size": 1, "bias": False},
-                    inputs=((3, 6, *_even),),
-                ),
-            ),
+            examples=_examples,
             train=True,
         )
+    )
+    _examples = (
+        Example(config={"in_features": 5, "out_features": 6}, inputs=((2, *_odd, 5),)),
+        Example(config={"in_features": 6, "out_features": 6, "bias": False}, inputs=((3, *_even, 6),)),
     )
     register(
         Rule(
@@ -268,10 +275,7 @@ for _rank in (1, 2, 3):
             weights=partial(_pixel_weights, pattern=f"o i -> {_ones} i o"),
             to_keras=partial(_pixel_to_keras, rank=_rank),
             to_torch=partial(_pixel_to_torch, rank=_rank),
-            examples=(
-                Example(config={"in_features": 5, "out_features": 6}, inputs=((2, *_odd, 5),)),
-                Example(config={"in_features": 6, "out_features": 6, "bias": False}, inputs=((3, *_even, 6),)),
-            ),
+            examples=_examples,
             train=True,
             note="A Linear over the channels of an image that torch has in Keras' layout.",
         )

@@ -67,6 +67,10 @@ def _output(outputs: Arrays, torch_config: Config, keras_config: Config, keras_s
     return np.moveaxis(split, tuple(range(-len(places), 0)), places)
 
 
+_LINEAR_TO_EINSUM_DENSE_EXAMPLES = (
+    Example(config={"in_features": 5, "out_features": 7}, inputs=((2, 3, 5),)),
+    Example(config={"in_features": 6, "out_features": 6, "bias": False}, inputs=((4, 6),)),
+)
 register(
     Rule(
         torch="torch.nn.Linear",
@@ -76,15 +80,16 @@ register(
         to_keras=lambda config: (_einsum(config["out_features"], config["bias"]),),
         to_torch=partial(_to_torch, make=linear),
         output=_output,
-        examples=(
-            Example(config={"in_features": 5, "out_features": 7}, inputs=((2, 3, 5),)),
-            Example(config={"in_features": 6, "out_features": 6, "bias": False}, inputs=((4, 6),)),
-        ),
+        examples=_LINEAR_TO_EINSUM_DENSE_EXAMPLES,
         train=True,
         note=_NOTE,
     )
 )
 
+_GPT2_CONV1D_TO_EINSUM_DENSE_EXAMPLES = (
+    Example(config={"nf": 7, "nx": 5}, inputs=((2, 3, 5),)),
+    Example(config={"nf": 6, "nx": 6}, inputs=((4, 6),)),
+)
 register(
     Rule(
         torch=GPT2_CONV1D,
@@ -94,10 +99,7 @@ register(
         to_keras=lambda config: (_einsum(config["nf"], True),),
         to_torch=partial(_to_torch, make=gpt2_conv1d),
         output=_output,
-        examples=(
-            Example(config={"nf": 7, "nx": 5}, inputs=((2, 3, 5),)),
-            Example(config={"nf": 6, "nx": 6}, inputs=((4, 6),)),
-        ),
+        examples=_GPT2_CONV1D_TO_EINSUM_DENSE_EXAMPLES,
         train=True,
         note=_NOTE,
     )
@@ -217,6 +219,13 @@ def _bilinear_weights(config: Config) -> tuple[WeightMapping, ...]:
     return kernel_mapping(Axes(f"o i j -> {kernel}")), bias_mapping(Same())
 
 
+_BILINEAR_TO_EINSUM_DENSE_EXAMPLES = (
+    Example(config={"in1_features": 5, "in2_features": 3, "out_features": 7}, inputs=((2, 4, 5), (2, 4, 3))),
+    Example(
+        config={"in1_features": 4, "in2_features": 4, "out_features": 4, "bias": False},
+        inputs=((3, 4), (3, 4)),
+    ),
+)
 register(
     Rule(
         torch="torch.nn.Bilinear",
@@ -226,13 +235,7 @@ register(
         to_keras=_bilinear_to_keras,
         to_torch=_bilinear_to_torch,
         keras_arguments=lambda given: (given[0][..., :, None] * given[1][..., None, :],),
-        examples=(
-            Example(config={"in1_features": 5, "in2_features": 3, "out_features": 7}, inputs=((2, 4, 5), (2, 4, 3))),
-            Example(
-                config={"in1_features": 4, "in2_features": 4, "out_features": 4, "bias": False},
-                inputs=((3, 4), (3, 4)),
-            ),
-        ),
+        examples=_BILINEAR_TO_EINSUM_DENSE_EXAMPLES,
         train=True,
         note="Keras is given the outer product of the two inputs.",
     )

@@ -101,6 +101,10 @@ def _bag_to_torch(layers: LayerSpecs) -> LayerSpecs:
     return (LayerSpec(kind="torch.nn.EmbeddingBag", config=config),)
 
 
+_EMBEDDING_BAG_TO_EMBEDDING_EXAMPLES = tuple(
+    Example(config={"num_embeddings": 7, "embedding_dim": 5, "mode": mode}, inputs=((2 + place, 4),), integers=7)
+    for place, mode in enumerate(_REDUCTIONS)
+)
 register(
     Rule(
         torch="torch.nn.EmbeddingBag",
@@ -109,12 +113,7 @@ register(
         weights=_weights,
         to_keras=_bag_to_keras,
         to_torch=_bag_to_torch,
-        examples=tuple(
-            Example(
-                config={"num_embeddings": 7, "embedding_dim": 5, "mode": mode}, inputs=((2 + place, 4),), integers=7
-            )
-            for place, mode in enumerate(_REDUCTIONS)
-        ),
+        examples=_EMBEDDING_BAG_TO_EMBEDDING_EXAMPLES,
         train=True,
         note="Bags of one size, one a row; offsets and per_sample_weights have no counterpart.",
     )

@@ -46,6 +46,10 @@ _PAIRS = (
 )
 
 for _torch, _keras, _reduction in _PAIRS:
+    _examples: tuple[Example, ...] = (
+        Example(config={}, inputs=((2, 3, 5, 4), (2, 3, 5, 4))),
+        Example(config={}, inputs=((2, 5, 3), (2, 5, 1))),
+    )
     register(
         Rule(
             torch=_torch,
@@ -56,10 +60,7 @@ for _torch, _keras, _reduction in _PAIRS:
             to_torch=partial(_merge_to_torch, kind=_torch, reduction=_reduction),
             layout="channels",
             keras_arguments=as_list,
-            examples=(
-                Example(config={}, inputs=((2, 3, 5, 4), (2, 3, 5, 4))),
-                Example(config={}, inputs=((2, 5, 3), (2, 5, 1))),
-            ),
+            examples=_examples,
             train=True,
             note=_BROADCAST,
         )
@@ -77,6 +78,10 @@ def _average_to_torch(layers: LayerSpecs) -> LayerSpecs:
     return LayerSpec(kind="torch.stack", config={"dim": 0}), LayerSpec(kind="torch.mean", config={"dim": 0})
 
 
+_LERP_TO_AVERAGE_EXAMPLES = (
+    Example(config={"weight": 0.5}, inputs=((2, 3, 5, 4), (2, 3, 5, 4))),
+    Example(config={"weight": 0.5}, inputs=((2, 5, 3), (2, 5, 1))),
+)
 register(
     Rule(
         torch="torch.lerp",
@@ -87,15 +92,17 @@ register(
         to_torch=_average_to_torch,
         layout="channels",
         keras_arguments=as_list,
-        examples=(
-            Example(config={"weight": 0.5}, inputs=((2, 3, 5, 4), (2, 3, 5, 4))),
-            Example(config={"weight": 0.5}, inputs=((2, 5, 3), (2, 5, 1))),
-        ),
+        examples=_LERP_TO_AVERAGE_EXAMPLES,
         train=True,
         note=_BROADCAST,
     )
 )
 
+_CAT_TO_CONCATENATE_EXAMPLES = (
+    Example(config={"dim": 1}, inputs=((2, 3, 5, 4), (2, 1, 5, 4), (2, 6, 5, 4))),
+    Example(config={"dim": -1}, inputs=((2, 3, 5), (2, 3, 4))),
+    Example(config={"dim": 2}, inputs=((2, 3, 5, 4), (2, 3, 1, 4))),
+)
 register(
     Rule(
         torch="torch.cat",
@@ -105,16 +112,16 @@ register(
         to_torch=lambda layers: (LayerSpec(kind="torch.cat", config={"dim": last(layers).config.get("axis", -1)}),),
         torch_arguments=as_list,
         keras_arguments=as_list,
-        examples=(
-            Example(config={"dim": 1}, inputs=((2, 3, 5, 4), (2, 1, 5, 4), (2, 6, 5, 4))),
-            Example(config={"dim": -1}, inputs=((2, 3, 5), (2, 3, 4))),
-            Example(config={"dim": 2}, inputs=((2, 3, 5, 4), (2, 3, 1, 4))),
-        ),
+        examples=_CAT_TO_CONCATENATE_EXAMPLES,
         train=True,
         note="The axis is counted in torch's layout.",
     )
 )
 
+_STACK_TO_STACK_EXAMPLES = (
+    Example(config={"dim": 1}, inputs=((2, 3), (2, 3), (2, 3))),
+    Example(config={"dim": -1}, inputs=((2, 3, 5), (2, 3, 5))),
+)
 register(
     Rule(
         torch="torch.stack",
@@ -124,10 +131,7 @@ register(
         to_torch=lambda layers: (LayerSpec(kind="torch.stack", config={"dim": last(layers).config.get("axis", 0)}),),
         torch_arguments=as_list,
         keras_arguments=as_list,
-        examples=(
-            Example(config={"dim": 1}, inputs=((2, 3), (2, 3), (2, 3))),
-            Example(config={"dim": -1}, inputs=((2, 3, 5), (2, 3, 5))),
-        ),
+        examples=_STACK_TO_STACK_EXAMPLES,
         train=True,
     )
 )
@@ -141,6 +145,10 @@ def _dot_to_torch(layers: LayerSpecs) -> LayerSpecs:
     return (LayerSpec(kind="torch.bmm"),)
 
 
+_BMM_TO_DOT_EXAMPLES = (
+    Example(config={}, inputs=((2, 3, 5), (2, 5, 4))),
+    Example(config={}, inputs=((3, 4, 2), (3, 2, 7))),
+)
 register(
     Rule(
         torch="torch.bmm",
@@ -149,10 +157,7 @@ register(
         to_keras=lambda config: (LayerSpec(kind="keras.layers.Dot", config={"axes": (2, 1)}),),
         to_torch=_dot_to_torch,
         keras_arguments=as_list,
-        examples=(
-            Example(config={}, inputs=((2, 3, 5), (2, 5, 4))),
-            Example(config={}, inputs=((3, 4, 2), (3, 2, 7))),
-        ),
+        examples=_BMM_TO_DOT_EXAMPLES,
         train=True,
     )
 )
@@ -213,6 +218,10 @@ def _function_back(layers: LayerSpecs, *, kind: str, name: str) -> LayerSpecs:
 
 
 for _torch, _number, _keras, _values in _WITH_NUMBER:
+    _examples = tuple(
+        Example(config={_number: value}, inputs=(shape,))
+        for value, shape in zip(_values, ((3, 5), (2, 3, 5, 4)), strict=True)
+    )
     register(
         Rule(
             torch=_torch,
@@ -225,15 +234,16 @@ for _torch, _number, _keras, _values in _WITH_NUMBER:
                 name=_number,
             ),
             to_torch=partial(_function_back, kind=_torch, name=_number),
-            examples=tuple(
-                Example(config={_number: value}, inputs=(shape,))
-                for value, shape in zip(_values, ((3, 5), (2, 3, 5, 4)), strict=True)
-            ),
+            examples=_examples,
             train=True,
         )
     )
 
 for _torch, _argument in (("torch.mul", "scale"), ("torch.add", "offset")):
+    _examples = (
+        Example(config={"other": -0.75}, inputs=((3, 5),)),
+        Example(config={"other": 3}, inputs=((2, 3, 5, 4),)),
+    )
     register(
         Rule(
             torch=_torch,
@@ -242,10 +252,7 @@ for _torch, _argument in (("torch.mul", "scale"), ("torch.add", "offset")):
             applies=_is_with_a_number,
             to_keras=partial(_scale_to_keras, argument=_argument),
             to_torch=partial(_scale_to_torch, argument=_argument),
-            examples=(
-                Example(config={"other": -0.75}, inputs=((3, 5),)),
-                Example(config={"other": 3}, inputs=((2, 3, 5, 4),)),
-            ),
+            examples=_examples,
             train=True,
             note="On TensorFlow the layer keeps its numbers in float32.",
         )

@@ -53,6 +53,11 @@ def _to_torch(layers: LayerSpecs, *, kind: str) -> LayerSpecs:
 _SYNC = "torch.nn.SyncBatchNorm"
 
 for _kind, _rank in (*((f"torch.nn.BatchNorm{_rank}d", _rank) for _rank in (1, 2, 3)), (_SYNC, 2)):
+    _examples = (
+        Example(config={"num_features": 5, "eps": 2e-4, "momentum": 0.2}, inputs=((4, 5, 6, 3, 7)[: _rank + 2],)),
+        Example(config={"num_features": 3, "affine": False}, inputs=((2, 3, 7, 4, 5)[: _rank + 2],)),
+        *((Example(config={"num_features": 7}, inputs=((4, 7),)),) if _rank == 1 else ()),
+    )
     register(
         Rule(
             torch=_kind,
@@ -63,13 +68,7 @@ for _kind, _rank in (*((f"torch.nn.BatchNorm{_rank}d", _rank) for _rank in (1, 2
             to_torch=partial(_to_torch, kind=_kind),
             layout="channels",
             ignored=_IGNORED,
-            examples=(
-                Example(
-                    config={"num_features": 5, "eps": 2e-4, "momentum": 0.2}, inputs=((4, 5, 6, 3, 7)[: _rank + 2],)
-                ),
-                Example(config={"num_features": 3, "affine": False}, inputs=((2, 3, 7, 4, 5)[: _rank + 2],)),
-                *((Example(config={"num_features": 7}, inputs=((4, 7),)),) if _rank == 1 else ()),
-            ),
+            examples=_examples,
             note=_NOTE + " Statistics are those of one process." * (_kind == _SYNC),
         )
     )
@@ -88,6 +87,10 @@ def _frozen_to_torch(layers: LayerSpecs) -> LayerSpecs:
     return (LayerSpec(kind="torchvision.ops.misc.FrozenBatchNorm2d", config=config),)
 
 
+_FROZEN_BATCH_NORM2D_TO_BATCH_NORMALIZATION_EXAMPLES = (
+    Example(config={"num_features": 5, "eps": 2e-4}, inputs=((4, 5, 6, 3),)),
+    Example(config={"num_features": 3}, inputs=((2, 3, 7, 4),)),
+)
 register(
     Rule(
         torch="torchvision.ops.misc.FrozenBatchNorm2d",
@@ -97,10 +100,7 @@ register(
         to_keras=_frozen_to_keras,
         to_torch=_frozen_to_torch,
         layout="channels",
-        examples=(
-            Example(config={"num_features": 5, "eps": 2e-4}, inputs=((4, 5, 6, 3),)),
-            Example(config={"num_features": 3}, inputs=((2, 3, 7, 4),)),
-        ),
+        examples=_FROZEN_BATCH_NORM2D_TO_BATCH_NORMALIZATION_EXAMPLES,
         train=True,
         note="Frozen: the Keras layer is not trainable.",
     )

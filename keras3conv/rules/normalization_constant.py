@@ -25,6 +25,11 @@ def _unit_to_torch(layers: LayerSpecs) -> LayerSpecs:
     return (LayerSpec(kind=_NORMALIZE, config={"p": 2.0, "dim": dim, "eps": _EPSILON}),)
 
 
+_NORMALIZE_TO_UNIT_EXAMPLES = (
+    Example(config={"p": 2.0, "dim": -1, "eps": _EPSILON}, inputs=((3, 5),)),
+    Example(config={"p": 2.0, "dim": 1, "eps": _EPSILON}, inputs=((2, 3, 4, 5),)),
+    Example(config={"p": 2.0, "dim": -2, "eps": _EPSILON}, inputs=((2, 3, 7),)),
+)
 register(
     Rule(
         torch=_NORMALIZE,
@@ -32,11 +37,7 @@ register(
         fields=("p", "dim", "eps"),
         to_keras=_unit_to_keras,
         to_torch=_unit_to_torch,
-        examples=(
-            Example(config={"p": 2.0, "dim": -1, "eps": _EPSILON}, inputs=((3, 5),)),
-            Example(config={"p": 2.0, "dim": 1, "eps": _EPSILON}, inputs=((2, 3, 4, 5),)),
-            Example(config={"p": 2.0, "dim": -2, "eps": _EPSILON}, inputs=((2, 3, 7),)),
-        ),
+        examples=_NORMALIZE_TO_UNIT_EXAMPLES,
         train=True,
         note="The axis is counted in torch's layout.",
     )
@@ -66,6 +67,10 @@ def _constants_to_torch(layers: LayerSpecs) -> LayerSpecs:
     return (LayerSpec(kind=_CONSTANTS, config=config),)
 
 
+_CONSTANTS_TO_NORMALIZATION_EXAMPLES = (
+    Example(config={"mean": [0.5, -1.25, 3.0], "std": [0.25, 2.0, 0.75]}, inputs=((2, 3, 5, 4),)),
+    Example(config={"mean": [0.375, 0.5], "std": [1.5, 0.5]}, inputs=((4, 2, 3, 7),)),
+)
 register(
     Rule(
         torch=_CONSTANTS,
@@ -74,10 +79,7 @@ register(
         to_keras=_constants_to_keras,
         to_torch=_constants_to_torch,
         layout="channels",
-        examples=(
-            Example(config={"mean": [0.5, -1.25, 3.0], "std": [0.25, 2.0, 0.75]}, inputs=((2, 3, 5, 4),)),
-            Example(config={"mean": [0.375, 0.5], "std": [1.5, 0.5]}, inputs=((4, 2, 3, 7),)),
-        ),
+        examples=_CONSTANTS_TO_NORMALIZATION_EXAMPLES,
         train=True,
         note="Keras keeps the constants in float32: in float64 torch's are finer, by 3e-8 at most.",
     )

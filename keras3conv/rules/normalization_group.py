@@ -58,6 +58,11 @@ def _instance_norm_to_torch(layers: LayerSpecs, *, kind: str) -> LayerSpecs:
     return (LayerSpec(kind=kind, config={**config, "track_running_stats": False}),)
 
 
+_GROUP_NORM_TO_GROUP_NORM_EXAMPLES = (
+    Example(config={"num_groups": 2, "num_channels": 6, "eps": 2e-3}, inputs=((3, 6, 5, 4),)),
+    Example(config={"num_groups": 3, "num_channels": 6, "affine": False}, inputs=((2, 6, 7),)),
+    Example(config={"num_groups": 1, "num_channels": 3}, inputs=((2, 3, 4, 5, 6),)),
+)
 register(
     Rule(
         torch="torch.nn.GroupNorm",
@@ -67,16 +72,16 @@ register(
         to_keras=_group_norm_to_keras,
         to_torch=_group_norm_to_torch,
         layout="channels",
-        examples=(
-            Example(config={"num_groups": 2, "num_channels": 6, "eps": 2e-3}, inputs=((3, 6, 5, 4),)),
-            Example(config={"num_groups": 3, "num_channels": 6, "affine": False}, inputs=((2, 6, 7),)),
-            Example(config={"num_groups": 1, "num_channels": 3}, inputs=((2, 3, 4, 5, 6),)),
-        ),
+        examples=_GROUP_NORM_TO_GROUP_NORM_EXAMPLES,
         train=True,
     )
 )
 
 for _rank in (1, 2, 3):
+    _examples = (
+        Example(config={"num_features": 5, "eps": 2e-3, "affine": True}, inputs=((3, 5, 4, 7, 6)[: _rank + 2],)),
+        Example(config={"num_features": 3}, inputs=((2, 3, 7, 4, 5)[: _rank + 2],)),
+    )
     register(
         Rule(
             torch=f"torch.nn.InstanceNorm{_rank}d",
@@ -86,12 +91,7 @@ for _rank in (1, 2, 3):
             to_keras=_instance_norm_to_keras,
             to_torch=partial(_instance_norm_to_torch, kind=f"torch.nn.InstanceNorm{_rank}d"),
             layout="channels",
-            examples=(
-                Example(
-                    config={"num_features": 5, "eps": 2e-3, "affine": True}, inputs=((3, 5, 4, 7, 6)[: _rank + 2],)
-                ),
-                Example(config={"num_features": 3}, inputs=((2, 3, 7, 4, 5)[: _rank + 2],)),
-            ),
+            examples=_examples,
             train=True,
             note="Running statistics are refused: Keras normalises by the image always.",
         )

@@ -83,6 +83,14 @@ def _layer_norm_to_torch(layers: LayerSpecs, *, kind: str) -> LayerSpecs:
     return (LayerSpec(kind=kind, config=config),)
 
 
+_LAYER_NORM_TO_LAYER_NORM_EXAMPLES = (
+    Example(config={"normalized_shape": (5,), "eps": 2e-3}, inputs=((2, 3, 5),)),
+    Example(config={"normalized_shape": (7,), "bias": False}, inputs=((4, 7),)),
+    Example(config={"normalized_shape": (5,), "elementwise_affine": False, "bias": False}, inputs=((2, 3, 4, 5),)),
+    Example(config={"normalized_shape": (4, 5)}, inputs=((2, 3, 4, 5),)),
+    Example(config={"normalized_shape": (3, 4, 5)}, inputs=((2, 3, 4, 5),)),
+    Example(config={"normalized_shape": (3, 5, 2, 7), "eps": 2e-4}, inputs=((4, 3, 5, 2, 7),)),
+)
 register(
     Rule(
         torch="torch.nn.LayerNorm",
@@ -92,21 +100,17 @@ register(
         to_keras=_layer_norm_to_keras,
         to_torch=partial(_layer_norm_to_torch, kind="torch.nn.LayerNorm"),
         layout=_layout,
-        examples=(
-            Example(config={"normalized_shape": (5,), "eps": 2e-3}, inputs=((2, 3, 5),)),
-            Example(config={"normalized_shape": (7,), "bias": False}, inputs=((4, 7),)),
-            Example(
-                config={"normalized_shape": (5,), "elementwise_affine": False, "bias": False}, inputs=((2, 3, 4, 5),)
-            ),
-            Example(config={"normalized_shape": (4, 5)}, inputs=((2, 3, 4, 5),)),
-            Example(config={"normalized_shape": (3, 4, 5)}, inputs=((2, 3, 4, 5),)),
-            Example(config={"normalized_shape": (3, 5, 2, 7), "eps": 2e-4}, inputs=((4, 3, 5, 2, 7),)),
-        ),
+        examples=_LAYER_NORM_TO_LAYER_NORM_EXAMPLES,
         train=True,
         note="Over three axes and more: those of an image, whose channels are the last in Keras.",
     )
 )
 
+_LAYER_NORM2D_TO_LAYER_NORM_EXAMPLES = (
+    Example(config={"normalized_shape": (5,), "eps": 2e-3}, inputs=((2, 5, 3, 4),)),
+    Example(config={"normalized_shape": (3,), "bias": False}, inputs=((4, 3, 7, 2),)),
+    Example(config={"normalized_shape": (3,), "elementwise_affine": False, "bias": False}, inputs=((4, 3, 7, 2),)),
+)
 register(
     Rule(
         torch="torchvision.models.convnext.LayerNorm2d",
@@ -116,13 +120,7 @@ register(
         to_keras=_layer_norm_to_keras,
         to_torch=partial(_layer_norm_to_torch, kind="torchvision.models.convnext.LayerNorm2d"),
         layout="channels",
-        examples=(
-            Example(config={"normalized_shape": (5,), "eps": 2e-3}, inputs=((2, 5, 3, 4),)),
-            Example(config={"normalized_shape": (3,), "bias": False}, inputs=((4, 3, 7, 2),)),
-            Example(
-                config={"normalized_shape": (3,), "elementwise_affine": False, "bias": False}, inputs=((4, 3, 7, 2),)
-            ),
-        ),
+        examples=_LAYER_NORM2D_TO_LAYER_NORM_EXAMPLES,
         train=True,
     )
 )
@@ -146,6 +144,10 @@ def _timm_to_torch(layers: LayerSpecs) -> LayerSpecs:
     return (LayerSpec(kind=spec.kind, config=config),)
 
 
+_LAYER_NORM2D_TO_LAYER_NORM_EXAMPLES = (
+    Example(config={"num_channels": 5, "eps": 2e-3}, inputs=((2, 5, 3, 4),), canonical=False),
+    Example(config={"num_channels": 3, "affine": False}, inputs=((4, 3, 7, 2),), canonical=False),
+)
 register(
     Rule(
         torch="timm.layers.norm.LayerNorm2d",
@@ -155,10 +157,7 @@ register(
         to_keras=_timm_to_keras,
         to_torch=_timm_to_torch,
         layout="channels",
-        examples=(
-            Example(config={"num_channels": 5, "eps": 2e-3}, inputs=((2, 5, 3, 4),), canonical=False),
-            Example(config={"num_channels": 3, "affine": False}, inputs=((4, 3, 7, 2),), canonical=False),
-        ),
+        examples=_LAYER_NORM2D_TO_LAYER_NORM_EXAMPLES,
         train=True,
     )
 )
@@ -191,6 +190,14 @@ def _rms_norm_to_torch(layers: LayerSpecs, *, affine: bool) -> LayerSpecs:
 _RMS_NOTE = "Without an epsilon torch adds that of the dtype: 1.2e-7, which is that of float32, is written down."
 
 for _keras, _is_affine in ((_RMS_NORM, True), (_RMS_FUNCTION, False)):
+    _examples: tuple[Example, ...] = tuple(
+        Example(config={"normalized_shape": shape, "eps": eps, "elementwise_affine": _is_affine}, inputs=(inputs,))
+        for shape, eps, inputs in (
+            ((5,), 2e-3, (2, 3, 5)),
+            ((4, 7), 1e-6, (2, 3, 4, 7)),
+            ((3, 4, 5), 2e-4, (2, 3, 4, 5)),
+        )
+    )
     register(
         Rule(
             torch="torch.nn.RMSNorm",
@@ -201,16 +208,7 @@ for _keras, _is_affine in ((_RMS_NORM, True), (_RMS_FUNCTION, False)):
             to_keras=_rms_norm_to_keras,
             to_torch=partial(_rms_norm_to_torch, affine=_is_affine),
             layout=_layout,
-            examples=tuple(
-                Example(
-                    config={"normalized_shape": shape, "eps": eps, "elementwise_affine": _is_affine}, inputs=(inputs,)
-                )
-                for shape, eps, inputs in (
-                    ((5,), 2e-3, (2, 3, 5)),
-                    ((4, 7), 1e-6, (2, 3, 4, 7)),
-                    ((3, 4, 5), 2e-4, (2, 3, 4, 5)),
-                )
-            ),
+            examples=_examples,
             train=True,
             note=_RMS_NOTE,
         )

@@ -77,6 +77,10 @@ _SIZES = (2, 3, 5, 4, 6), (3, 2, 4, 7, 5)
 
 for _rank in (1, 2, 3):
     _shapes = tuple(sizes[: _rank + 2] for sizes in _SIZES)
+    _examples = (
+        Example(config={"padding": (1, 2, 0, 3, 4, 1)[: 2 * _rank]}, inputs=(_shapes[0],)),
+        Example(config={"padding": 2}, inputs=(_shapes[1],)),
+    )
     register(
         Rule(
             torch=f"torch.nn.ZeroPad{_rank}d",
@@ -86,12 +90,13 @@ for _rank in (1, 2, 3):
             to_keras=partial(_zero_pad_to_keras, rank=_rank),
             to_torch=partial(_to_torch, rank=_rank),
             layout="channels",
-            examples=(
-                Example(config={"padding": (1, 2, 0, 3, 4, 1)[: 2 * _rank]}, inputs=(_shapes[0],)),
-                Example(config={"padding": 2}, inputs=(_shapes[1],)),
-            ),
+            examples=_examples,
             train=True,
         )
+    )
+    _examples = (
+        Example(config={"padding": (-1, -2, 0, -1, -3, -1)[: 2 * _rank]}, inputs=(_shapes[0],)),
+        Example(config={"padding": (-1, 2, 1, -3, 0, -1)[: 2 * _rank]}, inputs=(_shapes[1],)),
     )
     register(
         Rule(
@@ -102,10 +107,7 @@ for _rank in (1, 2, 3):
             to_keras=partial(_crop_to_keras, rank=_rank),
             to_torch=partial(_to_torch, rank=_rank),
             layout="channels",
-            examples=(
-                Example(config={"padding": (-1, -2, 0, -1, -3, -1)[: 2 * _rank]}, inputs=(_shapes[0],)),
-                Example(config={"padding": (-1, 2, 1, -3, 0, -1)[: 2 * _rank]}, inputs=(_shapes[1],)),
-            ),
+            examples=_examples,
             train=True,
         )
     )

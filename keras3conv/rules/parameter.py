@@ -39,6 +39,14 @@ def _prelu_to_torch(layers: LayerSpecs) -> LayerSpecs:
     return (LayerSpec(kind="torch.nn.PReLU", config={"num_parameters": channels}),)
 
 
+_PRE_LU_TO_PRE_LU_EXAMPLES = (
+    Example(config={}, inputs=((2, 3, 5, 4),)),
+    Example(config={"num_parameters": 3}, inputs=((2, 3, 4, 7),)),
+    Example(config={"num_parameters": 5}, inputs=((2, 5, 6),)),
+    Example(config={"num_parameters": 7}, inputs=((3, 7),)),
+    Example(config={}, inputs=((3, 6),)),
+    Example(config={"num_parameters": 4}, inputs=((2, 4, 3, 5, 6),)),
+)
 register(
     Rule(
         torch="torch.nn.PReLU",
@@ -48,14 +56,7 @@ register(
         to_keras=_prelu_to_keras,
         to_torch=_prelu_to_torch,
         layout="channels",
-        examples=(
-            Example(config={}, inputs=((2, 3, 5, 4),)),
-            Example(config={"num_parameters": 3}, inputs=((2, 3, 4, 7),)),
-            Example(config={"num_parameters": 5}, inputs=((2, 5, 6),)),
-            Example(config={"num_parameters": 7}, inputs=((3, 7),)),
-            Example(config={}, inputs=((3, 6),)),
-            Example(config={"num_parameters": 4}, inputs=((2, 4, 3, 5, 6),)),
-        ),
+        examples=_PRE_LU_TO_PRE_LU_EXAMPLES,
         train=True,
         note="Keras shares the slopes along every axis but the channels'.",
     )
@@ -94,6 +95,10 @@ def _scale_weights(config: Config, *, role: str) -> tuple[WeightMapping, ...]:
     return (WeightMapping(torch=("gamma",), keras=(role,), transform=Same()),)
 
 
+_TIMM_LAYER_SCALE_TO_EINSUM_DENSE_EXAMPLES = (
+    Example(config={"dim": 5}, inputs=((2, 3, 5),)),
+    Example(config={"dim": 4}, inputs=((2, 3, 5, 4),)),
+)
 register(
     Rule(
         torch=TIMM_LAYER_SCALE,
@@ -102,10 +107,7 @@ register(
         weights=partial(_scale_weights, role="kernel"),
         to_keras=_scale_to_einsum,
         to_torch=partial(_scale_to_torch, role="kernel"),
-        examples=(
-            Example(config={"dim": 5}, inputs=((2, 3, 5),)),
-            Example(config={"dim": 4}, inputs=((2, 3, 5, 4),)),
-        ),
+        examples=_TIMM_LAYER_SCALE_TO_EINSUM_DENSE_EXAMPLES,
         train=True,
     )
 )

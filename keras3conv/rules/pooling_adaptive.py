@@ -65,6 +65,10 @@ for _torch, _global, _adaptive in _PAIRS:
     for _rank in (1, 2, 3):
         _kind = f"torch.nn.{_torch}{_rank}d"
         _inputs = ((2, 3, *_EVEN[:_rank]),), ((2, 5, *_ODD[:_rank]),)
+        _examples = (
+            Example(config={"output_size": 1}, inputs=_inputs[0]),
+            Example(config={"output_size": (1,) * _rank}, inputs=_inputs[1], canonical=False),
+        )
         register(
             Rule(
                 torch=_kind,
@@ -74,10 +78,7 @@ for _torch, _global, _adaptive in _PAIRS:
                 to_keras=partial(_global_to_keras, kind=f"keras.layers.{_global}{_rank}D", rank=_rank),
                 to_torch=partial(_global_to_torch, kind=_kind),
                 layout="channels",
-                examples=(
-                    Example(config={"output_size": 1}, inputs=_inputs[0]),
-                    Example(config={"output_size": (1,) * _rank}, inputs=_inputs[1], canonical=False),
-                ),
+                examples=_examples,
                 train=True,
             )
         )
@@ -130,6 +131,10 @@ def _power_example(power: float, size: tuple[int, ...], strides: tuple[int, ...]
 
 
 for _rank in (1, 2, 3):
+    _examples = (
+        _power_example(2.0, (3, 2, 4)[:_rank], (2, 1, 3)[:_rank], (2, 3, *_EVEN[:_rank])),
+        _power_example(4.0, (2, 4, 3)[:_rank], (2, 4, 1)[:_rank], (2, 5, *_ODD[:_rank])),
+    )
     register(
         Rule(
             torch=f"torch.nn.LPPool{_rank}d",
@@ -138,10 +143,7 @@ for _rank in (1, 2, 3):
             to_keras=partial(_power_to_keras, rank=_rank),
             to_torch=partial(_power_to_torch, rank=_rank),
             layout="channels",
-            examples=(
-                _power_example(2.0, (3, 2, 4)[:_rank], (2, 1, 3)[:_rank], (2, 3, *_EVEN[:_rank])),
-                _power_example(4.0, (2, 4, 3)[:_rank], (2, 4, 1)[:_rank], (2, 5, *_ODD[:_rank])),
-            ),
+            examples=_examples,
             train=True,
         )
     )

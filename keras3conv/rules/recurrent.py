@@ -187,6 +187,10 @@ def _distributed_weights(config: Config) -> tuple[WeightMapping, ...]:
     )
 
 
+_LINEAR_TO_DISTRIBUTED_EXAMPLES = (
+    Example(config={"in_features": 5, "out_features": 7}, inputs=((2, 3, 5),)),
+    Example(config={"in_features": 6, "out_features": 6, "bias": False}, inputs=((3, 2, 6),)),
+)
 register(
     Rule(
         torch="torch.nn.Linear",
@@ -195,10 +199,7 @@ register(
         weights=_distributed_weights,
         to_keras=_distributed_to_keras,
         to_torch=_distributed_to_torch,
-        examples=(
-            Example(config={"in_features": 5, "out_features": 7}, inputs=((2, 3, 5),)),
-            Example(config={"in_features": 6, "out_features": 6, "bias": False}, inputs=((3, 2, 6),)),
-        ),
+        examples=_LINEAR_TO_DISTRIBUTED_EXAMPLES,
         train=True,
         note="Only for a Dense that is distributed over time.",
     )

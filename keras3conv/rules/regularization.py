@@ -26,6 +26,10 @@ _NAMED = (
 )
 
 for _torch, _keras, _axes in _NAMED:
+    _examples = (
+        Example(config={"p": 0.3}, inputs=((2, 3, 5, 4, 7)[:_axes],)),
+        Example(config={"p": 0.0}, inputs=((3, 2, 4, 5, 6)[:_axes],)),
+    )
     register(
         Rule(
             torch=f"torch.nn.{_torch}",
@@ -34,10 +38,7 @@ for _torch, _keras, _axes in _NAMED:
             to_keras=partial(_to_keras, kind=f"keras.layers.{_keras}"),
             to_torch=partial(_to_torch, kind=f"torch.nn.{_torch}"),
             layout="same" if _axes == 2 else "channels",
-            examples=(
-                Example(config={"p": 0.3}, inputs=((2, 3, 5, 4, 7)[:_axes],)),
-                Example(config={"p": 0.0}, inputs=((3, 2, 4, 5, 6)[:_axes],)),
-            ),
+            examples=_examples,
             note="The random masks of the two frameworks differ; only inference is compared.",
         )
     )

@@ -50,6 +50,11 @@ def _axes_to_torch(layers: LayerSpecs) -> LayerSpecs:
     return (LayerSpec(kind="torch.nn.Flatten", config=config),)
 
 
+_FLATTEN_TO_FLATTEN_AXES_EXAMPLES = (
+    Example(config={"start_dim": 2}, inputs=((2, 3, 5, 4),)),
+    Example(config={"start_dim": 0, "end_dim": 1}, inputs=((2, 3, 7),)),
+    Example(config={"start_dim": -3, "end_dim": -2}, inputs=((2, 3, 5, 4),)),
+)
 register(
     Rule(
         torch="torch.nn.Flatten",
@@ -59,11 +64,7 @@ register(
             LayerSpec(kind=FLATTEN_AXES, config={"start_axis": config["start_dim"], "end_axis": config["end_dim"]}),
         ),
         to_torch=_axes_to_torch,
-        examples=(
-            Example(config={"start_dim": 2}, inputs=((2, 3, 5, 4),)),
-            Example(config={"start_dim": 0, "end_dim": 1}, inputs=((2, 3, 7),)),
-            Example(config={"start_dim": -3, "end_dim": -2}, inputs=((2, 3, 5, 4),)),
-        ),
+        examples=_FLATTEN_TO_FLATTEN_AXES_EXAMPLES,
         train=True,
     )
 )
@@ -83,6 +84,10 @@ def _reshape_to_torch(layers: LayerSpecs) -> LayerSpecs:
     return (*before, LayerSpec(kind="torch.nn.Unflatten", config=config))
 
 
+_UNFLATTEN_TO_RESHAPE_EXAMPLES = (
+    Example(config={"dim": 1, "unflattened_size": (3, 4)}, inputs=((2, 12),)),
+    Example(config={"dim": 1, "unflattened_size": (5, -1, 2)}, inputs=((3, 20),)),
+)
 register(
     Rule(
         torch="torch.nn.Unflatten",
@@ -91,10 +96,7 @@ register(
         applies=lambda config: config["dim"] == 1,
         to_keras=_reshape_to_keras,
         to_torch=_reshape_to_torch,
-        examples=(
-            Example(config={"dim": 1, "unflattened_size": (3, 4)}, inputs=((2, 12),)),
-            Example(config={"dim": 1, "unflattened_size": (5, -1, 2)}, inputs=((3, 20),)),
-        ),
+        examples=_UNFLATTEN_TO_RESHAPE_EXAMPLES,
         train=True,
         note="Of a batch of features; with more axes after them Keras refuses the shape.",
     )
@@ -135,6 +137,10 @@ def _permute_to_keras(config: Config) -> LayerSpecs:
     return (LayerSpec(kind="keras.layers.Permute", config={"dims": dims[1:]}),)
 
 
+_PERMUTE_TO_PERMUTE_EXAMPLES = (
+    Example(config={"dims": (0, 2, 1)}, inputs=((2, 3, 5),)),
+    Example(config={"dims": (0, 3, 1, 2)}, inputs=((2, 3, 5, 4),)),
+)
 register(
     Rule(
         torch="torch.permute",
@@ -143,10 +149,7 @@ register(
         applies=lambda config: config["dims"][0] == 0 <= min(config["dims"]),
         to_keras=_permute_to_keras,
         to_torch=lambda layers: (LayerSpec(kind="torch.permute", config={"dims": (0, *last(layers).config["dims"])}),),
-        examples=(
-            Example(config={"dims": (0, 2, 1)}, inputs=((2, 3, 5),)),
-            Example(config={"dims": (0, 3, 1, 2)}, inputs=((2, 3, 5, 4),)),
-        ),
+        examples=_PERMUTE_TO_PERMUTE_EXAMPLES,
         train=True,
     )
 )
@@ -209,6 +212,10 @@ def _repeat_vector_to_torch(layers: LayerSpecs) -> LayerSpecs:
     return (*before, LayerSpec(kind="torch.repeat_interleave", config=repeated))
 
 
+_REPEAT_INTERLEAVE_TO_REPEAT_VECTOR_EXAMPLES = (
+    Example(config={"repeats": 3, "dim": 1}, inputs=((2, 1, 5),)),
+    Example(config={"repeats": 4, "dim": 1}, inputs=((3, 1, 2),)),
+)
 register(
     Rule(
         torch="torch.repeat_interleave",
@@ -217,10 +224,7 @@ register(
         applies=_repeats_a_vector,
         to_keras=_repeat_vector_to_keras,
         to_torch=_repeat_vector_to_torch,
-        examples=(
-            Example(config={"repeats": 3, "dim": 1}, inputs=((2, 1, 5),)),
-            Example(config={"repeats": 4, "dim": 1}, inputs=((3, 1, 2),)),
-        ),
+        examples=_REPEAT_INTERLEAVE_TO_REPEAT_VECTOR_EXAMPLES,
         train=True,
         note="Of an axis of one value.",
     )

@@ -49,6 +49,10 @@ def _repeat_to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
 
 # Two axes first: a single scale does not say for how many it is, and images are the most common.
 for _rank in (2, 1, 3):
+    _examples = (
+        Example(config={"scale_factor": (2, 3, 4)[:_rank]}, inputs=((2, 3, 5, 4, 6)[: _rank + 2],)),
+        Example(config={"scale_factor": 3}, inputs=((3, 2, 4, 5, 3)[: _rank + 2],), canonical=False),
+    )
     register(
         Rule(
             torch="torch.nn.Upsample",
@@ -58,10 +62,7 @@ for _rank in (2, 1, 3):
             to_keras=partial(_repeat_to_keras, rank=_rank),
             to_torch=partial(_repeat_to_torch, rank=_rank),
             layout="channels",
-            examples=(
-                Example(config={"scale_factor": (2, 3, 4)[:_rank]}, inputs=((2, 3, 5, 4, 6)[: _rank + 2],)),
-                Example(config={"scale_factor": 3}, inputs=((3, 2, 4, 5, 3)[: _rank + 2],), canonical=False),
-            ),
+            examples=_examples,
             train=True,
         )
     )
