@@ -144,7 +144,7 @@ def _timm_to_torch(layers: LayerSpecs) -> LayerSpecs:
     return (LayerSpec(kind=spec.kind, config=config),)
 
 
-_LAYER_NORM2D_TO_LAYER_NORM_EXAMPLES = (
+_TIMM_LAYER_NORM2D_TO_LAYER_NORM_EXAMPLES = (
     Example(config={"num_channels": 5, "eps": 2e-3}, inputs=((2, 5, 3, 4),), canonical=False),
     Example(config={"num_channels": 3, "affine": False}, inputs=((4, 3, 7, 2),), canonical=False),
 )
@@ -157,7 +157,7 @@ register(
         to_keras=_timm_to_keras,
         to_torch=_timm_to_torch,
         layout="channels",
-        examples=_LAYER_NORM2D_TO_LAYER_NORM_EXAMPLES,
+        examples=_TIMM_LAYER_NORM2D_TO_LAYER_NORM_EXAMPLES,
         train=True,
     )
 )
