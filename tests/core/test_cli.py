@@ -1,9 +1,6 @@
 """The command line, as far as it needs no framework: files, plans, rules, and what it refuses."""
 
 import json
-import os
-import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,25 +23,6 @@ HEAVY = ("torch", "keras", "jax", "tensorflow")
 def run(*arguments: str | Path) -> Result:
     """What the command line answers, in this process."""
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def in_a_process(*arguments: str | Path, then: str = "") -> subprocess.CompletedProcess[str]:
-    """The command line in a fresh interpreter, which afterwards runs one more line."""
-    code = (
-        "import sys\nfrom keras3conv.cli import main\n"
-        f"sys.argv = {['keras3conv', *map(str, arguments)]!r}\n"
-        f"try:\n    main()\nexcept SystemExit as stop:\n    status = stop.code\n{then}\nsys.exit(status)"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False, timeout=60
-    )
-
-
-def modules_loaded_by(*arguments: str | Path) -> set[str]:
-    finished = in_a_process(*arguments, then="print('\\nMODULES', *sys.modules)")
-    assert finished.returncode == 0, finished.stderr
-    return set(finished.stdout.partition("\nMODULES")[2].split())
 
 
 @pytest.fixture(autouse=True)
@@ -109,18 +87,6 @@ def assert_refused(result: Result, *words: str, status: int = 2) -> None:
 # What it costs
 
 
-def test_the_help_imports_nothing_heavy() -> None:
-    assert modules_loaded_by("--help").isdisjoint({*HEAVY, "h5py", "numpy", "rich"})
-
-
-def test_the_rules_are_listed_without_a_framework() -> None:
-    assert modules_loaded_by("rules").isdisjoint({*HEAVY, "h5py"})
-
-
-def test_a_file_is_inspected_without_a_framework(checkpoint: Path) -> None:
-    assert modules_loaded_by("inspect", checkpoint).isdisjoint(HEAVY)
-
-
 # Help
 
 
@@ -132,13 +98,6 @@ def test_every_command_has_an_example_in_its_help() -> None:
 
 def test_the_version_is_the_packages() -> None:
     assert run("--version").stdout == f"keras3conv {__version__}\n"
-
-
-def test_the_module_can_be_run() -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "keras3conv", "--version"]
-    finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert finished.stdout == f"keras3conv {__version__}\n"
 
 
 def test_an_unknown_option_is_refused() -> None:
@@ -360,40 +319,6 @@ def test_inputs_that_are_no_arrays_are_refused(small_checkpoint: Path, keras_wei
 def test_a_report_of_unknown_form_is_refused(small_checkpoint: Path, keras_weights: Path, tmp_path: Path) -> None:
     result = run("validate", small_checkpoint, keras_weights, "--report", tmp_path / "report.pdf")
     assert_refused(result, "a report is saved as .html, .md, .json, .txt")
-
-
-def test_the_traceback_is_shown_only_when_asked(tmp_path: Path) -> None:
-    missing = tmp_path / "none.safetensors"
-    assert "Traceback" not in in_a_process("inspect", missing).stderr
-    finished = in_a_process("inspect", missing, "--debug")
-    assert finished.returncode == 2
-    assert "Traceback" in finished.stderr
-
-
-def test_an_interrupt_ends_the_program_quietly(tmp_path: Path) -> None:
-    path = tmp_path / "slow.py"
-    path.write_text("import time\n\n\ndef make():\n    print('started', flush=True)\n    time.sleep(60)\n")
-    command = [sys.executable, "-m", "keras3conv", "inspect", f"{path}:make"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stderr is not None
-        assert process.stderr.readline() == "started\n"
-        process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=30)
-    assert (process.returncode, stdout, stderr) == (130, "", "")
-
-
-def test_a_letter_that_the_terminal_has_not_is_written_as_an_escape(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "net.safetensors"
-    save_file({"größe.weight": np.ones((2, 2), np.float32)}, path)
-    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
-    finished = in_a_process("inspect", path)
-    assert finished.returncode == 0, finished.stderr
-    assert r"gr\xf6\xdfe" in finished.stdout
 
 
 def test_fixes_are_written_in_the_words_of_the_command_line() -> None:

@@ -1,0 +1,141 @@
+"""The program as it is started: in a process of its own, what it imports, how long it takes, how it ends."""
+
+import os
+import signal
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from keras3conv import __version__
+
+ROOT = Path(__file__).resolve().parents[2]
+
+HEAVY = ("torch", "keras", "jax", "tensorflow")
+
+
+def python(*arguments: str) -> str:
+    """What a fresh interpreter prints that sees this checkout."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    finished = subprocess.run(
+        [sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    return finished.stdout
+
+
+def seconds_to_import(package: str) -> float:
+    code = f"import time; start = time.perf_counter(); import {package}; print(time.perf_counter() - start)"
+    return float(python("-c", code))
+
+
+def test_importing_the_package_costs_little_more_than_importing_numpy() -> None:
+    ratios = []
+    for _ in range(3):
+        rounds = [(seconds_to_import("numpy"), seconds_to_import("keras3conv")) for _ in range(7)]
+        numpy, ours = (statistics.median(times) for times in zip(*rounds, strict=True))
+        ratios.append(ours / numpy)
+        if ratios[-1] <= 1.3:
+            return
+    raise AssertionError(f"import keras3conv costs {min(ratios):.2f} times import numpy")
+
+
+def test_the_command_line_answers_in_half_a_second() -> None:
+    code = (
+        "import subprocess, sys, time\n"
+        "start = time.perf_counter()\n"
+        "subprocess.run([sys.executable, '-m', 'keras3conv', '--help'], check=True, stdout=subprocess.DEVNULL)\n"
+        "print(time.perf_counter() - start)"
+    )
+    assert min(float(python("-c", code)) for _ in range(5)) < 0.5
+
+
+def in_a_process(*arguments: str | Path, then: str = "") -> subprocess.CompletedProcess[str]:
+    """The command line in a fresh interpreter, which afterwards runs one more line."""
+    code = (
+        "import sys\nfrom keras3conv.cli import main\n"
+        f"sys.argv = {['keras3conv', *map(str, arguments)]!r}\n"
+        f"try:\n    main()\nexcept SystemExit as stop:\n    status = stop.code\n{then}\nsys.exit(status)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def modules_loaded_by(*arguments: str | Path) -> set[str]:
+    finished = in_a_process(*arguments, then="print('\\nMODULES', *sys.modules)")
+    assert finished.returncode == 0, finished.stderr
+    return set(finished.stdout.partition("\nMODULES")[2].split())
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """Two blocks and a head, as torch names and shapes them."""
+    path = tmp_path / "net.safetensors"
+    generator = np.random.default_rng(0)
+    tensors = {
+        "fc.weight": (2, 5),
+        "fc.bias": (2,),
+        **{f"blocks.{place}.weight": (7 + place, 6 + place) for place in range(2)},
+        **{f"twins.{place}.weight": (3, 3) for place in range(4)},
+    }
+    save_file({name: generator.standard_normal(shape, dtype=np.float32) for name, shape in tensors.items()}, path)
+    return path
+
+
+def test_the_help_imports_nothing_heavy() -> None:
+    assert modules_loaded_by("--help").isdisjoint({*HEAVY, "h5py", "numpy", "rich"})
+
+
+def test_the_rules_are_listed_without_a_framework() -> None:
+    assert modules_loaded_by("rules").isdisjoint({*HEAVY, "h5py"})
+
+
+def test_a_file_is_inspected_without_a_framework(checkpoint: Path) -> None:
+    assert modules_loaded_by("inspect", checkpoint).isdisjoint(HEAVY)
+
+
+def test_the_module_can_be_run() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "keras3conv", "--version"]
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert finished.stdout == f"keras3conv {__version__}\n"
+
+
+def test_the_traceback_is_shown_only_when_asked(tmp_path: Path) -> None:
+    missing = tmp_path / "none.safetensors"
+    assert "Traceback" not in in_a_process("inspect", missing).stderr
+    finished = in_a_process("inspect", missing, "--debug")
+    assert finished.returncode == 2
+    assert "Traceback" in finished.stderr
+
+
+def test_an_interrupt_ends_the_program_quietly(tmp_path: Path) -> None:
+    path = tmp_path / "slow.py"
+    path.write_text("import time\n\n\ndef make():\n    print('started', flush=True)\n    time.sleep(60)\n")
+    command = [sys.executable, "-m", "keras3conv", "inspect", f"{path}:make"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "started\n"
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stdout, stderr) == (130, "", "")
+
+
+def test_a_letter_that_the_terminal_has_not_is_written_as_an_escape(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "net.safetensors"
+    save_file({"größe.weight": np.ones((2, 2), np.float32)}, path)
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    finished = in_a_process("inspect", path)
+    assert finished.returncode == 0, finished.stderr
+    assert r"gr\xf6\xdfe" in finished.stdout
