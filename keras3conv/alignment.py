@@ -259,11 +259,19 @@ def _unplaced(plan: Alignment) -> Iterator[Problem]:
         placed = {path for mapping in plan.mappings for path in getattr(mapping, view.side)}
         placed |= {entry.path for entry in plan.ignored if entry.side == view.side}
         ties = {tensor.storage for tensor in view.tensors() if tensor.storage and tensor.path in placed}
-        free = _free_layers(plan, other)
+        free, wholes = _free_layers(plan, other), _wholes(view)
         for layer in view.layers:
             left = [tensor for tensor in layer.tensors if tensor.path not in placed and tensor.storage not in ties]
             if left:
-                yield _unplaced_layer(view.side, layer, left, free)
+                unknown = "" if layer.path in wholes else unknown_class(view.side, layer)
+                yield _unplaced_layer(view.side, layer, left, free, unknown)
+
+
+def _wholes(view: ModelView) -> set[str]:
+    """The layers that others are part of: one that holds a parameter beside them needs no rule."""
+    between = "." if view.side == "torch" else "/"
+    paths = [layer.path for layer in view.layers if layer.path]
+    return {path.rpartition(between)[0] for path in paths}
 
 
 def _free_layers(plan: Alignment, view: ModelView) -> list[LayerView]:
@@ -272,14 +280,16 @@ def _free_layers(plan: Alignment, view: ModelView) -> list[LayerView]:
     return [layer for layer in view.layers if layer.tensors and not placed & {tensor.path for tensor in layer.tensors}]
 
 
-def _unplaced_layer(side: Side, layer: LayerView, left: list[TensorRef], free: list[LayerView]) -> Problem:
+def _unplaced_layer(
+    side: Side, layer: LayerView, left: list[TensorRef], free: list[LayerView], unknown: str
+) -> Problem:
     names = ", ".join(f"{tensor.role} {tensor.shape}" for tensor in left[:4])
     similar = [other.path for other in free if _sizes(other) == _sizes(layer)][:4]
     fact = f"{names} would keep its initial value" if side == "keras" else f"{names} matched nothing"
     if similar:
         fact += f"; same sizes: {', '.join(similar)}"
     stub = ""
-    if unknown := unknown_class(side, layer):
+    if unknown:
         fact += f"; no rule knows {layer.kind}, the nearest class is {unknown}"
         stub = f'k3c.register(k3c.Rule({side}="{layer.kind}", ...))'
     where = layer.path if len(left) == len(layer.tensors) and layer.path else left[0].path
@@ -290,10 +300,7 @@ def _unplaced_layer(side: Side, layer: LayerView, left: list[TensorRef], free: l
 
 
 def unknown_class(side: Side, layer: LayerView) -> str:
-    """The known class whose name is most like that of a layer that no rule knows; empty if a rule knows it.
-
-    A layer that only holds parameters of its own beside its parts (a class token) is no layer to have a rule for.
-    """
+    """The known class whose name is most like that of a layer that no rule knows; empty if a rule knows it."""
     known = known_classes()[0 if side == "torch" else 1]
     if not layer.kinds or known.intersection(layer.kinds):
         return ""

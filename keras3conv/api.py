@@ -7,7 +7,7 @@ from typing import Any
 from keras3conv.alignment import Alignment
 from keras3conv.errors import InputError
 from keras3conv.frameworks.detect import side_and_form
-from keras3conv.frameworks.inputs import Inputs, both_inputs
+from keras3conv.frameworks.inputs import Inputs, both_inputs, derive
 from keras3conv.model import ModelView
 from keras3conv.planner import Hints
 from keras3conv.planner import plan as make_plan
@@ -49,6 +49,7 @@ def align(
         >>> plan.check()
     """
     check_sides(torch, keras)
+    build(keras, inputs, keras_inputs)
     views = view(torch), view(keras)
     if _can_run(torch, keras, views[1], inputs):
         views = traced_views(torch, keras, views, both_given(*views, inputs, keras_inputs))
@@ -155,6 +156,17 @@ def check_sides(torch: Model, keras: Model) -> None:
         raise InputError("the arguments are the wrong way round: the torch side comes first, then the Keras side")
     if sides != ("torch", "keras"):
         raise InputError(f"both arguments are {sides[0]} models: one of each framework is needed")
+
+
+def build(keras: Model, inputs: Any, keras_inputs: Any) -> None:
+    """Calls a live Keras model that was never called, so that it has variables; nothing without inputs."""
+    if side_and_form(keras)[1] == "file" or (inputs is None and keras_inputs is None):
+        return
+    from keras3conv.frameworks import keras_side, torch_side
+
+    if not keras_side.is_built(keras):
+        arrays = {} if inputs is None else torch_side.input_arrays(inputs)
+        keras_side.run(keras, derive(arrays, ()) if keras_inputs is None else keras_inputs)
 
 
 def both_given(torch: ModelView, keras: ModelView, inputs: Any, keras_inputs: Any) -> Inputs:

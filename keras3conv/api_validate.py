@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from keras3conv.alignment import Alignment
-from keras3conv.api import Model, both_given, check_sides, traced_views, view
+from keras3conv.api import Model, both_given, build, check_sides, traced_views, view
 from keras3conv.errors import InputError
 from keras3conv.frameworks.detect import side_and_form
 from keras3conv.planner import plan as make_plan
@@ -82,6 +82,7 @@ def _alive(keras: Model) -> Model:
 def _subject(
     torch: Model, keras: Model, inputs: Any, keras_inputs: Any, plan: Alignment | None
 ) -> tuple[Subject, list[str]]:
+    build(keras, inputs, keras_inputs)
     torch_view, keras_view = view(torch), view(keras)
     files = [name for name, model in (("torch", torch), ("keras", keras)) if side_and_form(model)[1] == "file"]
     if files:

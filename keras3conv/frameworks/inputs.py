@@ -58,7 +58,7 @@ def both_inputs(
         raise InputError("keras_inputs is given without inputs: give what the torch module is called with, too")
     if keras_inputs is not None:
         return Inputs(torch=inputs, keras=keras_inputs, note="inputs given for both sides")
-    derived = _derive(arrays or {}, keras.input_specs)
+    derived = derive(arrays or {}, keras.input_specs)
     return Inputs(torch=inputs, keras=derived, note="inputs given; the Keras ones derived from them by layout")
 
 
@@ -95,7 +95,7 @@ def _torch_layout(array: Array, torch: ModelView) -> Array:
     return array
 
 
-def _derive(arrays: Mapping[str, Array], specs: Sequence[InputSpec]) -> Any:
+def derive(arrays: Mapping[str, Array], specs: Sequence[InputSpec]) -> Any:
     """The Keras inputs from torch's: by order, each in the layout that the specification asks for."""
     values = list(arrays.values())
     if not specs:

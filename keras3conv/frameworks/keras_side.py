@@ -25,6 +25,7 @@ __all__ = [
     "backend",
     "float64_mode",
     "input_specs",
+    "is_built",
     "is_model",
     "precise",
     "require_built",
@@ -74,10 +75,17 @@ def view(model: keras.layers.Layer) -> ModelView:
     )
 
 
+def is_built(model: keras.layers.Layer) -> bool:
+    """Whether a model has variables.
+
+    A subclassed one may hold layers that it never calls; only a model without any variable is surely not built.
+    """
+    return bool(model.built or model.variables)
+
+
 def require_built(model: keras.layers.Layer) -> None:
     """Raises `ModelError` if the model has a layer that was never built, and so has no variables to fill."""
-    # A subclassed model may hold layers it never calls; only a model without any variable is surely not built.
-    if not model.built and not model.variables:
+    if not is_built(model):
         fact = f"{model.name} has no variables yet"
         problem = Problem(keras=model.name, fact=fact, fixes=("model(example_input)", "inputs=example_input"))
         raise ModelError(lay_out(f"{model.name} (keras) was never built", [problem]))

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import keras3conv as k3c
-from keras3conv.errors import InputError, ModelError, ProofError
+from keras3conv.errors import AlignmentError, InputError, ModelError, ProofError
 from keras3conv.report import Report
 from tests.models import randomize
 
@@ -249,6 +249,48 @@ def test_models_are_as_they_were_after_an_exception_too() -> None:
 def test_arguments_that_do_not_fit_are_one_clear_error(call: Callable[[], object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         call()
+
+
+class Subclassed(keras.Model):
+    """A model that has no variables before it is called."""
+
+    def __init__(self) -> None:
+        super().__init__(name="subclassed")
+        self.dense = keras.layers.Dense(3, name="dense")
+
+    def call(self, x: object) -> object:
+        return self.dense(x)
+
+
+# Keras announces that it builds such a model by calling it.
+@pytest.mark.filterwarnings("ignore:`build\\(\\)` was called on layer")
+def test_a_model_that_was_never_called_is_called_with_the_inputs() -> None:
+    module, model, inputs = nn.Linear(4, 3), Subclassed(), np.ones((2, 4), np.float32)
+    plan = k3c.align(module, model, inputs=inputs).check()
+    k3c.transfer(module, model, plan)
+    k3c.validate(module, model, inputs=inputs).raise_if_failed()
+
+
+def test_a_model_that_was_never_called_says_what_to_do() -> None:
+    with pytest.raises(ModelError, match="subclassed has no variables yet") as caught:
+        k3c.align(nn.Linear(4, 3), Subclassed())
+    assert str(caught.value).endswith("Fix:  model(example_input)     or     inputs=example_input")
+
+
+def test_a_parameter_beside_layers_is_not_called_an_unknown_layer() -> None:
+    class Holder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Parameter(torch.ones(3, 3))
+            self.dense = nn.Linear(4, 5)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.dense(x)
+
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(5)])
+    with pytest.raises(AlignmentError, match=r"table  \(torch\)  table \(3, 3\) matched nothing\n") as caught:
+        k3c.align(Holder(), model).check()
+    assert "no rule knows" not in str(caught.value)
 
 
 def test_a_torch_module_that_raises_names_its_layer_and_the_shapes() -> None:
