@@ -79,7 +79,7 @@ def test_it_has_the_bytes_of_any_view(array: Array) -> None:
 
 
 def test_tiles_have_the_bytes_of_any_view(always_tiles: list[int]) -> None:
-    @settings(max_examples=150)
+    @settings(max_examples=400, derandomize=True)  # the same views every time, so that the count below is no chance
     @given(views())
     def law(array: Array) -> None:
         assert_same(contiguous(array), array)
