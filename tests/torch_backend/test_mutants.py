@@ -268,20 +268,28 @@ def trial_of(mutant: Mutant, rule: Rule) -> Trial:
     return make_trial(rule, rule.examples[mutant.example])
 
 
-@CASES
-def test_a_planted_mistake_is_caught_by_its_law(mistake: str) -> None:
-    mutant = MUTANTS[mistake]
+def assert_caught(mutant: Mutant) -> None:
+    """The planted mistake breaks the law that is there for it."""
     trial = trial_of(mutant, mutant.mutation(find(mutant.rule)))
     with pytest.raises(AssertionError):
         mutant.law(trial)
 
 
-@CASES
-def test_the_same_rule_without_the_mistake_obeys_every_law(mistake: str) -> None:
-    mutant = MUTANTS[mistake]
+def assert_lawful(mutant: Mutant) -> None:
+    """Without the mistake, the same rule with the same example obeys every law."""
     trial = trial_of(mutant, find(mutant.rule))
     for law in LAWS:
         law(trial)
+
+
+@CASES
+def test_a_planted_mistake_is_caught_by_its_law(mistake: str) -> None:
+    assert_caught(MUTANTS[mistake])
+
+
+@CASES
+def test_the_same_rule_without_the_mistake_obeys_every_law(mistake: str) -> None:
+    assert_lawful(MUTANTS[mistake])
 
 
 def test_no_law_but_the_shapes_and_the_run_would_catch_a_swapped_square_kernel() -> None:

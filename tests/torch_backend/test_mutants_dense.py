@@ -6,17 +6,25 @@ from typing import Any
 
 import pytest
 
-from keras3conv.rule import Config, Example, LayerSpecs, Rule, WeightMapping, find
+from keras3conv.rule import Config, Example, LayerSpecs, Rule, WeightMapping
 from keras3conv.transforms import Axes, Chain, Same, Take, Transform
 from tests.laws import (
-    LAWS,
     law_float64,
     law_gradients,
     law_names,
     law_shapes,
     law_way_back,
 )
-from tests.torch_backend.test_mutants import Mutant, Mutation, configured, forgotten, layered, mapped, trial_of
+from tests.torch_backend.test_mutants import (
+    Mutant,
+    Mutation,
+    assert_caught,
+    assert_lawful,
+    configured,
+    forgotten,
+    layered,
+    mapped,
+)
 
 CONV1D = "transformers.pytorch_utils.Conv1D <-> keras.layers.Dense"
 CONV1D_PACKED = "transformers.pytorch_utils.Conv1D <-> 3 x keras.layers.Dense"
@@ -183,15 +191,9 @@ CASES = pytest.mark.parametrize("mistake", MUTANTS)
 
 @CASES
 def test_a_planted_mistake_is_caught_by_its_law(mistake: str) -> None:
-    mutant = MUTANTS[mistake]
-    trial = trial_of(mutant, mutant.mutation(find(mutant.rule)))
-    with pytest.raises(AssertionError):
-        mutant.law(trial)
+    assert_caught(MUTANTS[mistake])
 
 
 @CASES
 def test_the_same_rule_without_the_mistake_obeys_every_law(mistake: str) -> None:
-    mutant = MUTANTS[mistake]
-    trial = trial_of(mutant, find(mutant.rule))
-    for law in LAWS:
-        law(trial)
+    assert_lawful(MUTANTS[mistake])
