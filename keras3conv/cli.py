@@ -5,6 +5,7 @@ an alignment failed, 2 arguments or files that cannot be used, 130 interrupted.
 """
 
 import io
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from keras3conv.cli_models import Given
 
 PASSED, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+PIPE_CLOSED = 141
 
 _EXTRAS = {
     "torch": "torch",
@@ -83,10 +85,12 @@ def _command(example: str) -> Callable[[Callable[_Parameters, int]], Callable[_P
         def command(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> None:
             try:
                 status = function(*args, **kwargs)
+                sys.stdout.flush()
             except KeyboardInterrupt:
                 raise typer.Exit(INTERRUPTED) from None
-            except BrokenPipeError:
-                raise
+            except BrokenPipeError:  # the reader has what it wanted (`| head`); 1 would say that a proof failed
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                raise typer.Exit(PIPE_CLOSED) from None
             except (Keras3ConvError, OSError, ModuleNotFoundError) as error:
                 if kwargs.get("debug"):
                     traceback.print_exc()

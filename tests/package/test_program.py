@@ -139,3 +139,14 @@ def test_a_letter_that_the_terminal_has_not_is_written_as_an_escape(
     finished = in_a_process("inspect", path)
     assert finished.returncode == 0, finished.stderr
     assert r"gr\xf6\xdfe" in finished.stdout
+
+
+def test_a_reader_that_has_enough_is_no_failed_proof() -> None:
+    command = [sys.executable, "-m", "keras3conv", "rules"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as program:
+        assert program.stdout is not None
+        assert program.stderr is not None
+        program.stdout.close()
+        said = program.stderr.read()
+    assert (program.returncode, said) == (141, b"")
