@@ -10,6 +10,9 @@ BENCH_ARGS ?=
 # tensorflow-cpu is half the download of tensorflow; it exists for x86-64 Linux and Windows only.
 TENSORFLOW ?= $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),tensorflow-cpu,tensorflow)
 TORCH := $(shell grep '^torch==' constraints.txt)
+# Models that other people wrote, to try the planner on. Without their dependencies: torchvision asks for torch's CUDA
+# build, keras-hub for a text library that only its tokenizers need.
+PEERS := $(shell grep -E '^(torchvision|keras-hub)==' constraints.txt)
 
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -28,6 +31,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt $(TORCH_PIP_ARGS) $(TORCH)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt $(TENSORFLOW) \
 		--editable '.[torch,keras,jax,onnx,report,dev]'
+	$(BIN)/python -m pip install --quiet --no-deps $(PEERS)
 	@touch $(STAMP)
 
 demo: $(STAMP) ## convert a model and prove that nothing changed
