@@ -20,16 +20,22 @@ Progress = Callable[[str, int, int], None]
 CLAIMED_AFTER_STRUCTURE = "the plan has problems, so the models cannot be compared"
 
 
-def judges() -> tuple[tuple[str, Judge], ...]:
-    """The judges, in the order in which a certificate lists them."""
+def judges(*, onnx: bool = False) -> tuple[tuple[str, Judge], ...]:
+    """The judges, in the order in which a certificate lists them; the cross-check through ONNX where it is wanted."""
     from keras3conv.validators import activations, float64, outputs, roundtrip, structure
 
+    fourth: tuple[tuple[str, Judge], ...] = ()
+    if onnx:
+        from keras3conv.validators import onnx_crosscheck
+
+        fourth = ((onnx_crosscheck.NAME, onnx_crosscheck.check),)
     return (
         ("structure", structure.check),
         ("roundtrip", roundtrip.check),
         ("float64", float64.check),
         ("activations", activations.check),
         ("outputs", outputs.check),
+        *fourth,
     )
 
 
@@ -45,23 +51,24 @@ def validate(
     progress: Progress | None = None,
 ) -> Report:
     """See `keras3conv.validate`; `progress` hears of every judge before it is asked."""
-    if onnx or backends:
-        raise InputError("validate does not run ONNX or other backends yet: leave onnx and backends out")
+    if backends:
+        raise InputError("validate does not run other backends yet: leave backends out")
     check_sides(torch, keras)
     subject, notes = _subject(torch, _alive(keras), inputs, keras_inputs, plan)
     return Report(
         title=f"Certificate: {subject.torch_view.title} <-> {subject.keras_view.title}",
-        sections=tuple(_sections(subject, progress)),
+        sections=tuple(_sections(subject, progress, onnx=onnx)),
         environment=current_environment(),
         notes=tuple(notes),
     )
 
 
-def _sections(subject: Subject, progress: Progress | None) -> list[Section]:
+def _sections(subject: Subject, progress: Progress | None, *, onnx: bool) -> list[Section]:
     sections: list[Section] = []
-    for name, check in judges():
+    asked = judges(onnx=onnx)
+    for name, check in asked:
         if progress:
-            progress(name, len(sections), len(judges()))
+            progress(name, len(sections), len(asked))
         if sections and sections[0].status == "failed":
             reason = CLAIMED_AFTER_STRUCTURE
             sections.append(Section(name=name, status="skipped", claim="", summary="not judged", reason=reason))

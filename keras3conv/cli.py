@@ -250,6 +250,9 @@ def validate(  # noqa: PLR0913 - an argument for every option
     inputs: _InputsFile = None,
     keras_inputs: _KerasInputsFile = None,
     hint: _HintList = None,
+    onnx: Annotated[
+        bool, typer.Option("--onnx", help="Also export both sides to ONNX, and compare in onnxruntime.")
+    ] = False,
     as_json: _Json = False,
     debug: _Debug = False,
 ) -> int:
@@ -270,7 +273,7 @@ def validate(  # noqa: PLR0913 - an argument for every option
         if hints:
             saved = api.align(first.model, second.model, hints=hints, **given)
         judged = api_validate.validate(
-            first.model, second.model, **given, plan=saved, onnx=False, backends=None, progress=progress
+            first.model, second.model, **given, plan=saved, onnx=onnx, backends=None, progress=progress
         )
     if report:
         judged.save(report)

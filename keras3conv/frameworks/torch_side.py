@@ -181,6 +181,12 @@ def input_arrays(inputs: object) -> dict[str, Array]:
     return {name: to_numpy(value) for name, value in flat.items()}
 
 
+def call_arguments(module: nn.Module, inputs: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What a module is called with, as tensors on its device: the positional arguments, and the keywords."""
+    device = next((tensor.device for _, tensor in _named_tensors(module)), torch.device("cpu"))
+    return _arguments(inputs, device, float64=False)
+
+
 def training_modules(module: nn.Module) -> tuple[str, ...]:
     """The paths of the modules that are in training mode."""
     return tuple(path for path, child in module.named_modules() if child.training)
