@@ -111,7 +111,7 @@ def make_layer(spec: LayerSpec) -> keras.layers.Layer:
     # Keras writes a layer inside a configuration as a dict, which only `from_config` reads.
     nested = any(isinstance(value, dict) and "class_name" in value for value in spec.config.values())
     make: Any = found
-    return make.from_config(dict(spec.config)) if nested else make(**spec.config)
+    return make.from_config(copy.deepcopy(dict(spec.config))) if nested else make(**spec.config)  # it empties them
 
 
 def make_trial(rule: Rule, example: Example) -> Trial:
@@ -334,8 +334,9 @@ def keras_training(trial: Trial) -> tuple[list[Array], Tensors]:
     with ExitStack() as contexts:
         enter_float64(contexts, trial.layers)
         given = tuple(_keras_tensor(trial, array) for array in trial.inputs)
-        value = _first(call_layers(trial, given, lambda layer, args: layer(*args, training=True)))
-        return [np.array(keras_side.to_numpy(value))], keras_tensors(trial)
+        value = call_layers(trial, given, lambda layer, args: layer(*args, training=True))
+        outputs = [np.array(keras_side.to_numpy(tensor)) for _, tensor in flatten(value, keras.ops.is_tensor)]
+        return outputs[:1] if trial.rule.output is not None else outputs, keras_tensors(trial)
 
 
 def torch_gradients(trial: Trial) -> tuple[list[Array], Tensors]:

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras.src.backend.common import dtypes
 
+from keras3conv.frameworks.keras_float64 import in_full
 from keras3conv.frameworks.keras_tree import named_layers, variables_of
 
 
@@ -17,7 +18,7 @@ def float64_mode(model: keras.layers.Layer) -> Iterator[None]:
     The model is cast in place, because only then subclassed models can be cast too. Inputs of functional models are
     cast by Keras to what the model was built with, so that is changed as well.
     """
-    with _wide_numbers():
+    with _wide_numbers(), in_full():
         layers = [layer for _, layer in named_layers(model)]
         policies = [(layer, layer._dtype_policy) for layer in layers]
         variables = {id(variable): variable for layer in layers for _, variable in variables_of(layer)}

@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras.src.api_export import get_name_from_symbol
 from keras.src.ops.numpy import Reshape
 
 from keras3conv.errors import ModelError, Problem, lay_out
@@ -212,6 +213,10 @@ def _kinds(layer: keras.layers.Layer) -> tuple[str, ...]:
 
 
 def _class_name(cls: type) -> str:
+    """The name under which Keras exports a class, which is not always the one that it was given."""
+    exported = str(get_name_from_symbol(cls))
+    if exported.startswith("keras.layers."):
+        return exported
     module = "keras.layers" if cls.__module__.startswith("keras.src.layers.") else cls.__module__
     module = "keras" if module.startswith("keras.src.models.") else module
     return f"{module}.{cls.__qualname__}"

@@ -99,13 +99,14 @@ def _to_torch(layers: LayerSpecs, *, kind: Kind) -> LayerSpecs:
     return (LayerSpec(kind=f"torch.nn.{kind.torch}", config=config),)
 
 
-def _layout(config: Config) -> Layout:
+def layout_of(config: Config) -> Layout:
+    """Torch has the time first, unless it is told otherwise."""
     return "same" if config.get("batch_first") else "time"
 
 
-def _output(outputs: Arrays, torch: Config, keras: Config, shape: Shape) -> Array:
+def output_of(outputs: Arrays, torch: Config, keras: Config, shape: Shape) -> Array:
     """The whole sequence, or where Keras returns only the last step, that: each direction's own last."""
-    sequence = outputs[0] if _layout(torch) == "same" else np.swapaxes(outputs[0], 0, 1)
+    sequence = outputs[0] if layout_of(torch) == "same" else np.swapaxes(outputs[0], 0, 1)
     if len(shape) == sequence.ndim:
         return sequence
     if not torch.get("bidirectional"):
@@ -152,8 +153,8 @@ for _kind in KINDS:
                 weights=partial(_weights, kind=_kind, stacked=_stacked),
                 to_keras=partial(_to_keras, kind=_kind),
                 to_torch=partial(_to_torch, kind=_kind),
-                layout=_layout,
-                output=_output,
+                layout=layout_of,
+                output=output_of,
                 examples=_examples(_kind, stacked=_stacked, both=_both),
                 train=not _stacked,
                 note=("" if _kind.torch == "GRU" else SUMMED) + _NOTE,
@@ -204,3 +205,5 @@ register(
         note="Only for a Dense that is distributed over time.",
     )
 )
+
+__all__ = ["layout_of", "output_of"]

@@ -31,9 +31,7 @@ _REASONS: Mapping[str, Mapping[str, str]] = {
     },
     "keras.layers": {
         "InputLayer InputSpec Layer Wrapper": "no layer that computes",
-        "AdditiveAttention Attention ConvLSTM1D ConvLSTM2D ConvLSTM3D GroupedQueryAttention": "not yet: torch has no "
-        "such module, so it takes one of our own",
-        "RNN StackedRNNCells": "not yet: a layer for any cell; LSTM, GRU and SimpleRNN have rules, stacked ones too",
+        "StackedRNNCells": "the cells of an RNN, which has rules",
         "SpectralNormalization": "not yet: what it wraps has a rule, its power iteration has not",
         "Masking": "torch has nothing that skips masked steps",
         "FlaxLayer JaxLayer TFSMLayer TorchModuleWrapper": "wraps a model of another framework",

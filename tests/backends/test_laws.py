@@ -23,28 +23,15 @@ FLOAT64 = (law_float64, law_training, law_gradients)
 HARD_SIGMOID = "is right: torch's own gradient has its 1/6 in float32"
 CELU = "is right: torch's own gradient has its 1/alpha in float32"
 
-FUSED = "computes the scores of its fused attention in float32; with dropout it takes another way"
-
 # What a backend cannot do in float64, whichever rule asks; float32 is judged all the same.
 LIMITS: dict[tuple[str, str], tuple[tuple[Law, ...], str]] = {
-    ("tensorflow", "keras.activations.gelu"): (FLOAT64, "computes with constants in float32"),
     ("tensorflow", "keras.activations.hard_sigmoid"): ((law_gradients,), HARD_SIGMOID),
     ("jax", "keras.activations.hard_sigmoid"): ((law_gradients,), HARD_SIGMOID),
     ("tensorflow", "keras.ops.celu"): ((law_gradients,), CELU),
     ("jax", "keras.ops.celu"): ((law_gradients,), CELU),
-    ("tensorflow", "keras.layers.LeakyReLU"): (FLOAT64, "keeps the slope in float32"),
-    ("tensorflow", "keras.activations.leaky_relu"): (FLOAT64, "keeps the slope in float32"),
-    ("tensorflow", "keras.ops.leaky_relu"): ((law_float64, law_gradients), "keeps the slope in float32"),
-    ("tensorflow", "keras.ops.gelu"): (FLOAT64, "computes with constants in float32"),
-    ("tensorflow", "keras.layers.AdaptiveAveragePooling3D"): (FLOAT64, "has no float64 kernel on a CPU"),
-    ("tensorflow", "keras.layers.AdaptiveMaxPooling3D"): (FLOAT64, "has no float64 kernel on a CPU"),
-    ("tensorflow", "keras.layers.MaxPooling3D"): (FLOAT64, "has no float64 kernel on a CPU"),
-    ("tensorflow", "keras.layers.AveragePooling3D"): (FLOAT64, "has no float64 kernel on a CPU"),
     ("tensorflow", "keras.layers.Conv1DTranspose 4"): (FLOAT64, "has no dilated float64 kernel on a CPU"),
     ("tensorflow", "keras.layers.Conv2DTranspose 4"): (FLOAT64, "has no dilated float64 kernel on a CPU"),
     ("tensorflow", "keras.layers.Conv3DTranspose 4"): (FLOAT64, "has no dilated float64 kernel on a CPU"),
-    ("jax", "keras.layers.MultiHeadAttention 0"): ((law_float64, law_gradients), FUSED),
-    ("jax", "keras.layers.MultiHeadAttention 2"): ((law_float64, law_gradients), FUSED),
 }
 
 

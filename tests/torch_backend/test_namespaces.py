@@ -6,15 +6,22 @@ from types import ModuleType
 import keras
 import pytest
 import torch
+from keras.src.api_export import get_name_from_symbol
 
 from keras3conv.rule import known_classes
 from keras3conv.rules.unsupported import UNSUPPORTED
 
 
+def exported(namespace: ModuleType, cls: type) -> str:
+    """The name that Keras exports a class under, which may be another than its own."""
+    name = str(get_name_from_symbol(cls))
+    return name if name.startswith(namespace.__name__) else f"{namespace.__name__}.{cls.__name__}"
+
+
 def classes(namespace: ModuleType, base: type) -> dict[str, set[str]]:
     """The public classes of a namespace with their own and their parents' names; `Convolution2D` is `Conv2D`."""
     found = {cls for _, cls in inspect.getmembers(namespace, inspect.isclass) if issubclass(cls, base)}
-    named = {cls: f"{namespace.__name__}.{cls.__name__}" for cls in found}
+    named = {cls: exported(namespace, cls) for cls in found}
     return {name: {named[parent] for parent in cls.__mro__ if parent in named} for cls, name in named.items()}
 
 

@@ -1,0 +1,173 @@
+"""What a backend of Keras computes in float32 although it was given float64, computed in float64.
+
+The functions here stand in the place of the backend's own for as long as a float64 run lasts, and take over only what
+is given in float64. They compute the same: where they do not, the comparison with torch shows it.
+
+- JAX: the scores of attention are cast to float32 before their softmax.
+- TensorFlow: a number that is cast, the scale of attention, constants of GELU and the slope of a leaky ReLU are float32
+  first; on a CPU it has no float64 for pooling over three axes, nor for a convolution whose channels come first.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import keras
+from keras.src import backend
+
+Original = Callable[..., Any]
+
+
+@contextmanager
+def in_full() -> Iterator[None]:
+    """Puts the functions in the place of the backend's own for a while."""
+    kept = [
+        (module, name, getattr(module, name), stand_in)
+        for module, stand_ins in ((backend.nn, _NN), (backend.core, _CORE))
+        for name, stand_in in stand_ins.get(keras.backend.backend(), {}).items()
+    ]
+    try:
+        for module, name, original, stand_in in kept:
+            setattr(module, name, partial(stand_in, original))
+        yield
+    finally:
+        for module, name, original, _ in kept:
+            setattr(module, name, original)
+
+
+def _is_float64(value: Any) -> bool:
+    return bool(keras.backend.standardize_dtype(value.dtype) == "float64")
+
+
+def _attention(original: Original, query: Any, key: Any, value: Any, *options: Any, **keywords: Any) -> Any:
+    """`dot_product_attention`, of (batch, queries, heads, size) and (batch, keys, shared heads, size)."""
+    if options or not _is_float64(query):
+        return original(query, key, value, *options, **keywords)
+    repeats = query.shape[2] // key.shape[2]
+    key, value = (keras.ops.repeat(tensor, repeats, axis=2) for tensor in (key, value))
+    scale = query.shape[-1] ** -0.5 if keywords.get("scale") is None else keywords["scale"]
+    scores = keras.ops.einsum("btnh,bsnh->bnts", query, key) * scale
+    if keywords.get("bias") is not None:
+        scores = scores + keras.ops.cast(keywords["bias"], "float64")
+    mask = keywords.get("mask")
+    if keywords.get("is_causal"):
+        causal = keras.ops.tril(keras.ops.ones(scores.shape[-2:], dtype="bool"))
+        mask = causal if mask is None else keras.ops.logical_and(mask, causal)
+    if mask is not None:
+        scores = keras.ops.where(mask, scores, -1e38)
+    return keras.ops.einsum("bnts,bsnh->btnh", keras.ops.softmax(scores, axis=-1), value)
+
+
+def _gelu(original: Original, x: Any, approximate: bool = True) -> Any:
+    import tensorflow as tf
+
+    x = backend.convert_to_tensor(x)
+    if not _is_float64(x):
+        return original(x, approximate=approximate)
+    numbers = [tf.constant(number, "float64") for number in (0.5, 1.0, 2.0**0.5, 0.7978845608028654, 0.044715)]
+    half, one, root, factor, cubic = numbers
+    if approximate:  # the tangent of GPT-2, with sqrt(2 / pi)
+        return half * x * (one + tf.tanh(factor * (x + cubic * x * x * x)))
+    return half * x * tf.math.erfc(-x / root)
+
+
+def _leaky_relu(original: Original, x: Any, negative_slope: float = 0.2) -> Any:
+    import tensorflow as tf
+
+    x = backend.convert_to_tensor(x)
+    if not _is_float64(x):
+        return original(x, negative_slope=negative_slope)
+    return tf.where(x > 0, x, tf.constant(negative_slope, "float64") * x)
+
+
+def _conv(
+    original: Original,
+    inputs: Any,
+    kernel: Any,
+    strides: Any = 1,
+    padding: str = "valid",
+    data_format: str | None = None,
+    dilation_rate: Any = 1,
+) -> Any:
+    if not _is_float64(inputs) or backend.standardize_data_format(data_format) == "channels_last":
+        return original(inputs, kernel, strides, padding, data_format, dilation_rate)
+    inputs = keras.ops.moveaxis(inputs, 1, -1)
+    return keras.ops.moveaxis(original(inputs, kernel, strides, padding, "channels_last", dilation_rate), -1, 1)
+
+
+def _pool(
+    original: Original,
+    inputs: Any,
+    pool_size: Any,
+    strides: Any = None,
+    padding: str = "valid",
+    data_format: str | None = None,
+) -> Any:
+    strides = pool_size if strides is None else strides
+    if not _is_float64(inputs) or len(inputs.shape) != 5:
+        return original(inputs, pool_size, strides, padding, data_format)
+    size, step = ((value,) * 3 if isinstance(value, int) else tuple(value) for value in (pool_size, strides))
+
+    def over_planes(planes: Any) -> Any:
+        return original(planes, size[1:], step[1:], padding, "channels_last")
+
+    def over_depth(columns: Any) -> Any:
+        return original(columns, (size[0], 1), (step[0], 1), padding, "channels_last")
+
+    return _by_planes(inputs, data_format, over_planes, over_depth)
+
+
+def _adaptive_pool(original: Original, inputs: Any, output_size: Any, data_format: str | None = None) -> Any:
+    if not _is_float64(inputs) or len(inputs.shape) != 5:
+        return original(inputs, output_size, data_format)
+    size = (output_size,) * 3 if isinstance(output_size, int) else tuple(output_size)
+
+    def over_planes(planes: Any) -> Any:
+        return original(planes, size[1:], "channels_last")
+
+    def over_depth(columns: Any) -> Any:
+        return original(columns, (size[0], columns.shape[2]), "channels_last")
+
+    return _by_planes(inputs, data_format, over_planes, over_depth)
+
+
+def _by_planes(
+    inputs: Any, data_format: str | None, over_planes: Callable[[Any], Any], over_depth: Callable[[Any], Any]
+) -> Any:
+    """Pools height and width, then depth: a maximum, or an average with its own count along every axis, allows it."""
+    first = backend.standardize_data_format(data_format) == "channels_first"
+    inputs = keras.ops.moveaxis(inputs, 1, -1) if first else inputs
+    _, depth, height, width, channels = inputs.shape
+    planes = over_planes(keras.ops.reshape(inputs, (-1, height, width, channels)))
+    _, height, width, _ = planes.shape
+    columns = over_depth(keras.ops.reshape(planes, (-1, depth, height * width, channels)))
+    pooled = keras.ops.reshape(columns, (-1, columns.shape[1], height, width, channels))
+    return keras.ops.moveaxis(pooled, -1, 1) if first else pooled
+
+
+def _cast(original: Original, x: Any, dtype: Any) -> Any:
+    import tensorflow as tf
+
+    number = isinstance(x, float) and keras.backend.standardize_dtype(dtype) == "float64"
+    return tf.constant(x, "float64") if number else original(x, dtype)
+
+
+StandIns = dict[str, dict[str, Callable[..., Any]]]
+"""For every backend the functions that are replaced; each is given the original first."""
+
+_CORE: StandIns = {"tensorflow": {"cast": _cast}}
+
+_NN: StandIns = {
+    "jax": {"dot_product_attention": _attention},
+    "tensorflow": {
+        "dot_product_attention": _attention,
+        "conv": _conv,
+        "gelu": _gelu,
+        "leaky_relu": _leaky_relu,
+        "max_pool": _pool,
+        "average_pool": _pool,
+        "adaptive_max_pool": _adaptive_pool,
+        "adaptive_average_pool": _adaptive_pool,
+    },
+}

@@ -1,0 +1,10 @@
+"""Modules that torch.nn does not have: what Keras computes in one layer, and torch in none.
+
+Each class stands alone: torch, as `import torch` and `from torch import nn`, is all that its text needs, so that a
+model that was written out can carry it. Its `kind` is the name by which the rules know it, there too.
+"""
+
+from keras3conv.frameworks.torch_layers_attention import AdditiveAttention, Attention, GroupedQueryAttention
+from keras3conv.frameworks.torch_layers_recurrent import ConvLSTM, Recurrent
+
+__all__ = ["AdditiveAttention", "Attention", "ConvLSTM", "GroupedQueryAttention", "Recurrent"]
