@@ -68,12 +68,20 @@ class Example:
         integers: For inputs that are indices: how many values there are; 0 for real inputs.
         canonical: Whether the configuration comes back as it was. It is False for one that says the same thing
             in other words (`padding="same"` for `padding=1`), which comes back in the rule's own words.
+        keras: The Keras layer that stands against it, by its shapes, for rules that cannot do without: torch does not
+            say into how many heads a product is cut.
     """
 
     config: Config
     inputs: tuple[Shape, ...]
     integers: int = 0
     canonical: bool = True
+    keras: LayerSpec | None = None
+
+    @property
+    def beyond(self) -> Config:
+        """What a rule may know beyond torch's own configuration: the shapes of the inputs, the Keras layer."""
+        return {"inputs": self.inputs, **({} if self.keras is None else {"keras": self.keras})}
 
 
 def _always(config: Config) -> bool:
@@ -245,7 +253,7 @@ def _rank(name: str, kinds: tuple[str, ...]) -> int:
 
 
 def _check(rule: Rule, example: Example, origin: str) -> None:
-    mappings = rule.weights(example.config)
+    mappings = rule.weights({**example.config, **example.beyond})
     for side in ("torch", "keras"):
         names = [name for mapping in mappings for name in getattr(mapping, side)]
         for name in names:

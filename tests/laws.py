@@ -201,7 +201,7 @@ def config_of_specs(rule: Rule, specs: LayerSpecs) -> Config:
 
 
 def _require_same_function(trial: Trial, specs: LayerSpecs) -> None:
-    again = assembled(trial.rule, specs).eval()
+    again = assembled(trial.rule, specs, trial.example).eval()
     torch_side.write(again, torch_tensors(trial.module))
     config, inputs = config_of(trial.rule, again), trial.inputs
     if {trial.rule.layout_for(config), trial.rule.layout_for(trial.config)} == {"same", "time"}:

@@ -65,6 +65,29 @@ class Joined(torch.nn.Sequential):
         return torch.cat([part(*inputs) for part in self], -1)
 
 
+class Attending(torch.nn.Sequential):
+    """The projections of an attention, four or two of them, with what a model has as code between them."""
+
+    def __init__(self, keras: LayerSpec, *parts: torch.nn.Module) -> None:
+        super().__init__(*parts)
+        names = ("query", "key", "value")
+        self.heads = [(heads, size) for _, heads, size in (keras.shapes[f"{name}_dense/kernel"] for name in names)]
+
+    def forward(self, query: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
+        *projections, output = self
+        if others:
+            value, key = others
+            made = [layer(given) for layer, given in zip(projections, (query, key, value), strict=True)]
+        else:
+            made = list(projections[0](query).split([heads * size for heads, size in self.heads], -1))
+        split = [tensor.unflatten(-1, axes).transpose(1, 2) for tensor, axes in zip(made, self.heads, strict=True)]
+        repeats = self.heads[0][0] // self.heads[1][0]
+        queries, keys, values = split[0], *(tensor.repeat_interleave(repeats, 1) for tensor in split[1:])
+        weights = (queries @ keys.transpose(-2, -1) / self.heads[0][1] ** 0.5).softmax(-1)
+        result: torch.Tensor = output((weights @ values).transpose(1, 2).flatten(2))
+        return result
+
+
 class TorchFunction(torch.nn.Module):
     """A function of torch as a layer."""
 
@@ -144,18 +167,21 @@ def make_module(rule: Rule, example: Example) -> torch.nn.Module:
     if rule.torch_count == 1:
         module = make_torch(LayerSpec(kind=rule.torch, config=example.config))
     else:
-        module = assembled(rule, tuple(LayerSpec(kind=rule.torch, config=part) for part in example.config.values()))
+        specs = tuple(LayerSpec(kind=rule.torch, config=part) for part in example.config.values())
+        module = assembled(rule, specs, example)
     module.eval()
     names = {name: tensor for name, tensor in torch_tensors(module).items() if tensor.dtype.kind == "f"}
     torch_side.write(module, {name: probe_values(name, tensor.shape) for name, tensor in names.items()})
     return module
 
 
-def assembled(rule: Rule, specs: LayerSpecs) -> torch.nn.Module:
-    """The torch layers of some specs as one module, as the rule puts them together."""
+def assembled(rule: Rule, specs: LayerSpecs, example: Example) -> torch.nn.Module:
+    """The torch layers of some specs as one module, as the rule, or what it stands against, puts them together."""
     if rule.torch_count == 1:
         return make_torch(specs[0])
     parts = [make_torch(spec) for spec in specs]
+    if example.keras is not None:
+        return Attending(example.keras, *parts)
     return Joined(*parts) if rule.parallel else torch.nn.Sequential(*parts)
 
 
@@ -189,8 +215,8 @@ def config_of(rule: Rule, module: torch.nn.Module) -> Config:
 
 
 def with_inputs(config: Config, example: Example) -> Config:
-    """A configuration with what a run adds to it: the shapes of the inputs."""
-    return {**config, "inputs": example.inputs}
+    """A configuration with what stands beside it in a model: the shapes of the inputs, the Keras layer."""
+    return {**config, **example.beyond}
 
 
 def torch_tensors(module: torch.nn.Module) -> Tensors:
