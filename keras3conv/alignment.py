@@ -132,7 +132,7 @@ class Alignment:
         return next((pair for pair in self.pairs if path in (*pair.torch.split(" + "), *pair.keras.split(" + "))), None)
 
     def pair(self, torch: str, keras: str) -> "Alignment":
-        """Pairs two layers by hand; pairs that either was in are dissolved.
+        """Pairs two layers by hand; several of one side are joined by " + ". Pairs with any of their tensors dissolve.
 
         Raises:
             AlignmentError: A name is unknown, or no rule fits the two.
@@ -140,10 +140,12 @@ class Alignment:
         from keras3conv.planner.structure import pair_by_hand  # the planner builds plans, so it imports this module
 
         made = pair_by_hand(self.torch, self.keras, torch, keras)
-        kept = self.unpair(torch).unpair(keras)
-        free = (torch, keras)
-        ignored = tuple(entry for entry in kept.ignored if not _belongs(entry.path, free[entry.side == "keras"]))
-        return replace(kept, pairs=(*kept.pairs, made), ignored=ignored)
+        taken = _tensors_of(made)
+        kept = tuple(pair for pair in self.pairs if not taken & _tensors_of(pair))
+        layers = {("torch", name) for name in torch.split(" + ")} | {("keras", name) for name in keras.split(" + ")}
+        free = [entry for entry in self.ignored if any(_is_in(entry, side, path) for side, path in layers)]
+        ignored = tuple(entry for entry in self.ignored if entry not in free)
+        return replace(self, pairs=(*kept, made), ignored=ignored)
 
     def unpair(self, layer: str) -> "Alignment":
         """Dissolves the pairs of a layer of either side; unknown names change nothing."""
@@ -202,6 +204,16 @@ class Alignment:
         from keras3conv import alignment_text
 
         return alignment_text.describe_html(self)
+
+
+def _tensors_of(pair: Pair) -> set[tuple[str, str]]:
+    """The tensors of both sides that a pair has a place for, each with its side."""
+    torch = {("torch", path) for mapping in pair.weights for path in mapping.torch}
+    return torch | {("keras", path) for mapping in pair.weights for path in mapping.keras}
+
+
+def _is_in(entry: Ignored, side: str, path: str) -> bool:
+    return entry.side == side and _belongs(entry.path, path)
 
 
 def _belongs(tensor: str, path: str) -> bool:

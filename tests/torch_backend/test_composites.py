@@ -75,3 +75,77 @@ def test_the_parts_of_a_bare_weight_file_are_put_together_by_their_groups(tmp_pa
     kinds = {layer.path: layer.kind for layer in k3c.view(tmp_path / "model.weights.h5").layers}
     assert kinds["second"] == "keras.layers.GRU"
     assert kinds["attention"] == "keras.layers.MultiHeadAttention"
+
+
+class Attention(nn.Module):
+    """An attention as most models write it; its heads share keys and values."""
+
+    def __init__(self, packed: bool, shared: int) -> None:
+        super().__init__()
+        self.shared = shared
+        wide = 3 * 4 * shared // 2
+        self.qkv = nn.Linear(6, 12 + wide) if packed else None
+        self.projections = nn.ModuleList() if packed else nn.ModuleList([nn.Linear(6, 12), *self.keys(wide // 2)])
+        self.out = nn.Linear(12, 6)
+
+    @staticmethod
+    def keys(width: int) -> list[nn.Linear]:
+        return [nn.Linear(6, width), nn.Linear(6, width)]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        parts = [layer(x) for layer in self.projections]
+        if self.qkv is not None:
+            parts = list(self.qkv(x).split((12, 3 * self.shared, 3 * self.shared), -1))
+        query, key, value = (part.unflatten(-1, (-1, 3)).transpose(1, 2) for part in parts)
+        key, value = (part.repeat_interleave(4 // self.shared, 1) for part in (key, value))
+        return self.out(nn.functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
+
+
+FOUR = "projections.0 + projections.1 + projections.2 + out"
+STEPS = np.random.default_rng(1).standard_normal((2, 5, 6)).astype("float32")
+
+
+@pytest.mark.parametrize(("packed", "paths"), [(False, FOUR), (True, "qkv + out")], ids=["four", "packed"])
+@pytest.mark.parametrize("shared", [4, 2])
+def test_projections_are_paired_by_hand_with_an_attention_and_proven(packed: bool, paths: str, shared: int) -> None:
+    module = randomize(Attention(packed, shared))
+    inputs = keras.Input((5, 6))
+    layer = keras.layers.MultiHeadAttention(4, 3, output_shape=6, name="attention")
+    if shared < 4:
+        layer = keras.layers.GroupQueryAttention(3, 4, shared, name="attention")
+    model = keras.Model(inputs, layer(inputs, inputs))
+    plan = k3c.align(module, model, inputs=STEPS).pair(paths, "attention").check()
+    assert [(pair.torch, pair.keras) for pair in plan.pairs] == [(paths, "attention")]
+    k3c.transfer(module, model, plan)
+    assert k3c.validate(module, model, inputs=STEPS, alignment=plan).tally == "5 passed"
+    again = Attention(packed, shared)
+    k3c.transfer(model, again, plan)
+    assert all(
+        torch.equal(*both) for both in zip(module.state_dict().values(), again.state_dict().values(), strict=True)
+    )
+
+
+class Named(nn.Module):
+    """The same with the names of the parts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q_proj, self.k_proj, self.v_proj, self.o_proj = (nn.Linear(6, 6) for _ in range(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        parts = [layer(x).unflatten(-1, (2, 3)).transpose(1, 2) for layer in (self.q_proj, self.k_proj, self.v_proj)]
+        return self.o_proj(nn.functional.scaled_dot_product_attention(*parts).transpose(1, 2).flatten(2))
+
+
+def test_projections_find_the_parts_of_an_attention_by_themselves() -> None:
+    module, inputs = randomize(Named()), keras.Input((5, 6))
+    model = keras.Model(inputs, keras.layers.MultiHeadAttention(2, 3, name="attention")(inputs, inputs))
+    plan = k3c.align(module, model, inputs=STEPS).check()
+    assert {pair.torch: pair.keras for pair in plan.pairs} == {
+        "q_proj": "attention/query",
+        "k_proj": "attention/key",
+        "v_proj": "attention/value",
+        "o_proj": "attention/attention_output",
+    }
+    k3c.transfer(module, model, plan)
+    assert k3c.validate(module, model, inputs=STEPS, alignment=plan).tally == "5 passed"
