@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from keras3conv.alignment import Alignment, tensors_by_path
-from keras3conv.errors import Problem, TransferError, count, lay_out
+from keras3conv.errors import Problem, TransferError, TransformError, count, lay_out
 from keras3conv.model import ModelView, Side, TensorRef
 from keras3conv.rule import WeightMapping
 from keras3conv.transforms import Array, Transform
@@ -72,7 +72,12 @@ class Staging:
     def _apply(self, mapping: WeightMapping) -> dict[str, Array]:
         side = self.target.side
         arrays = tuple(self.source.read(path) for path in getattr(mapping, self.source.side))
-        results = direction(mapping, side)(arrays)
+        try:
+            results = direction(mapping, side)(arrays)
+        except TransformError as error:
+            raise self._refused(
+                (getattr(mapping, side) or getattr(mapping, self.source.side))[0], str(error)
+            ) from error
         made = dict(zip(getattr(mapping, side), results, strict=True))
         return {path: self._fitted(path, array, mapping) for path, array in made.items()}
 

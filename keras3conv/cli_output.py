@@ -113,7 +113,9 @@ def rules_markdown(rules: "Sequence[Rule]") -> str:
     """The rules as a Markdown table; classes that differ in a number, or in the Keras class only, share a line."""
     from keras3conv.report_markdown import escape
 
-    rows = [(rule.torch.removeprefix("torch."), rule.keras.removeprefix("keras.")) for rule in rules]
+    variants = [f" ({rule.variant})" if rule.variant else "" for rule in rules]
+    names = [(rule.torch.removeprefix("torch."), rule.keras.removeprefix("keras.")) for rule in rules]
+    rows = [(torch, keras + variant) for (torch, keras), variant in zip(names, variants, strict=True)]
     grouped: dict[tuple[str, str], list[str]] = {}
     for line in collapse(rows, [rule.note for rule in rules]):
         grouped.setdefault((line.paths[0], rules[line.places[0]].note), []).append(f"`{line.paths[1]}`")
@@ -128,7 +130,10 @@ def rules_markdown(rules: "Sequence[Rule]") -> str:
 
 def rules_json(rules: "Sequence[Rule]") -> str:
     """The rules as JSON: the two classes, the note, whether they agree in training mode too; and what has no rule."""
-    supported = [{"torch": rule.torch, "keras": rule.keras, "note": rule.note, "train": rule.train} for rule in rules]
+    supported = [
+        {"torch": rule.torch, "keras": rule.keras, "variant": rule.variant, "note": rule.note, "train": rule.train}
+        for rule in rules
+    ]
     return json.dumps({"supported": supported, "unsupported": dict(UNSUPPORTED)}, indent=1)
 
 

@@ -111,6 +111,8 @@ class Rule:
             "time" if torch's first axis is time and its second the batch. It may depend on the configuration.
         output: What the torch layer returned, as the Keras layer returns it; by default the first array, in Keras'
             layout. It is given torch's outputs, both configurations, and the shape that Keras returned.
+        part: Of what the Keras layer returned, what the torch layer returns, where a layer after it cuts the rest off.
+            It is given the array and both configurations.
         torch_count: How many torch layers stand together on that side; 0 for any number. Their roles are numbered:
             "0.weight", "1.weight".
             A torch configuration then is one for every number: {"0": ..., "1": ...}.
@@ -123,6 +125,8 @@ class Rule:
         ignored: Torch tensors (by role) without a counterpart, each with the reason.
         examples: Torch layers that the laws are tried with; adversarial: all sizes differ, options on and off.
         train: Whether the two agree in training mode too.
+        variant: What tells this rule from another for the same two classes, in words: "patches". It is used where the
+            configuration of the torch layer is known and `applies` says so; a file does not tell it.
         note: What a user should know; a loss is declared here.
         origin: Where the rule was made, for messages.
     """
@@ -137,6 +141,7 @@ class Rule:
     applies: Callable[[Config], bool] = _always
     layout: Layout | Callable[[Config], Layout] = "same"
     output: Callable[[Arrays, Config, Config, Shape], Array] | None = None
+    part: Callable[[Array, Config, Config], Array] | None = None
     torch_count: int = 1
     keras_count: int = 1
     parallel: bool = False
@@ -145,13 +150,15 @@ class Rule:
     aliases: Mapping[str, str] = field(default_factory=dict)
     ignored: Mapping[str, str] = field(default_factory=dict)
     train: bool = False
+    variant: str = ""
     note: str = ""
     origin: str = field(default="", compare=False)
 
     @property
     def name(self) -> str:
         """The two class names: "torch.nn.Linear <-> keras.layers.Dense"; unique among the registered rules."""
-        return f"{_times(self.torch_count)}{self.torch} <-> {_times(self.keras_count)}{self.keras}"
+        variant = f" ({self.variant})" if self.variant else ""
+        return f"{_times(self.torch_count)}{self.torch} <-> {_times(self.keras_count)}{self.keras}{variant}"
 
     def layout_for(self, config: Config) -> Layout:
         """The layout for a torch configuration."""

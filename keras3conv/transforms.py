@@ -22,23 +22,36 @@ from keras3conv.transforms_axes import Axes
 from keras3conv.transforms_base import Array, Arrays, Shape, Shapes, Transform
 from keras3conv.transforms_blocks import Concat, Split, Stack, Take, Unstack
 from keras3conv.transforms_chain import Chain, Each, Same
+from keras3conv.transforms_constant import Drop, Fill
+from keras3conv.transforms_rows import Lead, Skip
+from keras3conv.transforms_shift import Shift
 from keras3conv.transforms_sums import Spread, Sum
+from keras3conv.transforms_zeros import Blocks, Diagonal, Dilate, Thin
 
 __all__ = [
     "Array",
     "Arrays",
     "Axes",
+    "Blocks",
     "Chain",
     "Concat",
+    "Diagonal",
+    "Dilate",
+    "Drop",
     "Each",
+    "Fill",
+    "Lead",
     "Same",
     "Shape",
     "Shapes",
+    "Shift",
+    "Skip",
     "Split",
     "Spread",
     "Stack",
     "Sum",
     "Take",
+    "Thin",
     "Transform",
     "Unstack",
     "from_json",
@@ -54,6 +67,15 @@ _READERS: dict[str, Callable[[Mapping[str, Any]], Transform]] = {
     "unstack": lambda data: Unstack(index(data["axis"]), index(data["unstack"])),
     "sum": lambda data: Sum(index(data["sum"])),
     "spread": lambda data: Spread(index(data["spread"])),
+    "shift": lambda data: Shift(index(data["shift"])),
+    "skip": lambda data: Skip(index(data["axis"]), index(data["skip"])),
+    "lead": lambda data: Lead(index(data["axis"]), index(data["lead"])),
+    "diagonal": lambda data: Diagonal(index(data["rows"]), index(data["columns"]), index(data["diagonal"])),
+    "blocks": lambda data: Blocks(index(data["rows"]), index(data["columns"]), index(data["blocks"])),
+    "dilate": lambda data: Dilate(index(data["axis"]), index(data["dilate"])),
+    "thin": lambda data: Thin(index(data["axis"]), index(data["thin"])),
+    "drop": lambda data: Drop(index(data["drop"]), _indices(data["shape"])),
+    "fill": lambda data: Fill(index(data["fill"]), _indices(data["shape"])),
     "chain": lambda data: Chain(*map(from_json, data["chain"])),
     "each": lambda data: Each(from_json(data["each"])),
 }

@@ -5,7 +5,7 @@ with the same probe weights.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -139,8 +139,11 @@ def law_gradients(trial: Trial) -> None:
         # A lossless transform only moves values, so it moves their gradients as well; a sum does not.
         if mapping.transform.lossless and torch_found.keys() >= {*mapping.torch}:
             # As torch has them: in a packed tensor the part of a key's bias is zero, and only rounding is left of it.
-            found = mapping.transform.inverse(tuple(keras_found[name] for name in mapping.keras))
             wanted = [torch_found[name] for name in mapping.torch]
+            # Where only Keras stores something, zeros between groups, only Keras has a gradient.
+            stored = mapping.transform(tuple(np.ones_like(array) for array in wanted))
+            given = zip(mapping.keras, stored, strict=True)
+            found = mapping.transform.inverse(tuple(np.where(own, keras_found[name], 0) for name, own in given))
             if all(float(np.max(np.abs(array))) <= nothing for array in (*found, *wanted)):
                 continue  # zero by mathematics: a softmax does not see the bias of a key
             _require_agreement(list(found), wanted, FLOAT64_GRADIENTS, f"gradient of {mapping.keras}")
@@ -202,13 +205,24 @@ def config_of_specs(rule: Rule, specs: LayerSpecs) -> Config:
 
 def _require_same_function(trial: Trial, specs: LayerSpecs) -> None:
     again = assembled(trial.rule, specs, trial.example).eval()
-    torch_side.write(again, torch_tensors(trial.module))
     config, inputs = config_of(trial.rule, again), trial.inputs
+    torch_side.write(again, _brought_back(trial, with_inputs(config, trial.example), torch_tensors(again)))
     if {trial.rule.layout_for(config), trial.rule.layout_for(trial.config)} == {"same", "time"}:
         # Keras cannot tell which of torch's two layouts it came from: the layer made again may be of the other.
         inputs = tuple(np.swapaxes(array, 0, 1) for array in inputs)
     actual = torch_outputs(replace(trial, module=again, config=config, inputs=inputs), float64=True)
     _require_agreement(actual, torch_outputs(trial, float64=True), FLOAT64_AGREEMENT, "output of the layer made again")
+
+
+def _brought_back(trial: Trial, config: Config, tensors: Mapping[str, Array]) -> dict[str, Array]:
+    """What the Keras layers hold, as the tensors of a torch layer of this configuration."""
+    stored = keras_tensors(trial)
+    found: dict[str, Array] = {}
+    for mapping in trial.rule.weights(config):
+        if stored.keys() >= {*mapping.keras} and tensors.keys() & {*mapping.torch}:
+            values = mapping.transform.inverse(tuple(stored[name] for name in mapping.keras))
+            found |= dict(zip(mapping.torch, values, strict=True))
+    return found
 
 
 def _require_agreement(actual: list[Array], expected: list[Array], limit: float, what: str) -> None:

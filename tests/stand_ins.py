@@ -73,6 +73,41 @@ class TimmLayerNorm2d(LayerNorm2d):
         super().__init__(num_channels, eps=eps, elementwise_affine=affine)
 
 
+def centred_norm(name: str) -> type:
+    """Transformers' normalisation whose weight is its distance from one; each family of models has a copy of it."""
+
+    class Norm(torch.nn.Module):
+        def __init__(self, dim: int, eps: float = 1e-6) -> None:
+            super().__init__()
+            self.eps = eps
+            self.weight = torch.nn.Parameter(torch.zeros(dim))
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            wide = inputs.float()  # whatever the dtype of the model
+            scaled = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
+            return (scaled * (1.0 + self.weight.float())).type_as(inputs)
+
+    Norm.__name__ = Norm.__qualname__ = name
+    return Norm
+
+
+class NemotronLayerNorm1P(torch.nn.LayerNorm):
+    """Transformers' LayerNorm whose weight is its distance from one."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.layer_norm(inputs, self.normalized_shape, self.weight + 1.0, self.bias, self.eps)
+
+
+CENTRED_NORMS = (
+    ("gemma", "GemmaRMSNorm"),
+    ("gemma2", "Gemma2RMSNorm"),
+    ("gemma3", "Gemma3RMSNorm"),
+    ("recurrent_gemma", "RecurrentGemmaRMSNorm"),
+    ("t5gemma", "T5GemmaRMSNorm"),
+    ("vaultgemma", "VaultGemmaRMSNorm"),
+    ("qwen3_next", "Qwen3NextRMSNorm"),
+)
+
 TimmLayerNorm2d.__name__ = TimmLayerNorm2d.__qualname__ = "LayerNorm2d"
 
 STAND_INS: tuple[tuple[str, type], ...] = (
@@ -83,6 +118,24 @@ STAND_INS: tuple[tuple[str, type], ...] = (
     ("torchvision.ops.misc", FrozenBatchNorm2d),
     ("torchvision.transforms.transforms", Normalize),
 )
+
+
+def _placed(package: str, cls: type) -> type:
+    cls.__module__ = package
+    return cls
+
+
+# The package is large and the file that has the class brings most of it along, so these are used always.
+ALWAYS: dict[str, type] = {
+    f"{cls.__module__}.{cls.__name__}": cls
+    for cls in (
+        _placed("transformers.models.nemotron.modeling_nemotron", NemotronLayerNorm1P),
+        *(
+            _placed(f"transformers.models.{family}.modeling_{family}", centred_norm(name))
+            for family, name in CENTRED_NORMS
+        ),
+    )
+}
 
 
 def install() -> None:

@@ -17,6 +17,7 @@ from keras3conv.frameworks import keras_side, torch_side
 from keras3conv.frameworks.keras_tree import named_layers, variables_of
 from keras3conv.frameworks.layout import like_keras
 from keras3conv.frameworks.record import flatten
+from keras3conv.frameworks.torch_precision import Float64
 from keras3conv.planner.composites import children_of, numbered, whole_of
 from keras3conv.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
 from keras3conv.transforms import Array, Shape
@@ -115,6 +116,8 @@ class KerasFunction(keras.layers.Layer):
 
 def resolve(name: str) -> Any:
     """What a qualified name stands for: "torch.nn.Linear"."""
+    if name in stand_ins.ALWAYS:
+        return stand_ins.ALWAYS[name]
     module, _, attribute = name.rpartition(".")
     return getattr(importlib.import_module(module), attribute)
 
@@ -351,7 +354,9 @@ def torch_training(trial: Trial) -> tuple[list[Array], Tensors]:
     """One call of the torch layer in float64 and in training mode: the outputs, and the tensors afterwards."""
     module = copy.deepcopy(trial.module).double().train()
     given = tuple(torch_side.to_torch(wide(array)) for array in trial.inputs)
-    outputs = [np.array(torch_side.to_numpy(value)) for value in _tensors(module(*trial.rule.torch_arguments(given)))]
+    with Float64():
+        value = module(*trial.rule.torch_arguments(given))
+    outputs = [np.array(torch_side.to_numpy(tensor)) for tensor in _tensors(value)]
     return as_keras_returns(trial, tuple(outputs)), torch_tensors(module)
 
 
@@ -371,7 +376,8 @@ def torch_gradients(trial: Trial) -> tuple[list[Array], Tensors]:
     inputs = tuple(torch_side.to_torch(wide(array)) for array in trial.inputs)
     for tensor in inputs:
         tensor.requires_grad_(tensor.is_floating_point())
-    output = _tensors(module(*trial.rule.torch_arguments(inputs)))[0]
+    with Float64():
+        output = _tensors(module(*trial.rule.torch_arguments(inputs)))[0]
     (output * torch_side.to_torch(_cotangent(tuple(output.shape)))).sum().backward()
     real = [tensor for tensor in inputs if tensor.is_floating_point()]
     return (

@@ -52,8 +52,18 @@ def in_keras_layout(subject: Subject, pair: Pair, torch_call: Call, keras_shape:
 
 def _meeting(subject: Subject, pair: Pair, torch_call: Call, keras_call: Call) -> Meeting:
     theirs = keras_call.outputs[0] if keras_call.before_activation is None else keras_call.before_activation
+    theirs = _part(subject, pair, theirs)
     ours = in_keras_layout(subject, pair, torch_call, theirs.shape)
     odd = ""
     if ours.shape != theirs.shape:
         odd = f"returns {torch_call.outputs[0].shape} in torch and {theirs.shape} in Keras"
     return Meeting(pair=pair, torch=ours, keras=theirs, torch_call=torch_call, keras_call=keras_call, odd=odd)
+
+
+def _part(subject: Subject, pair: Pair, keras_output: Array) -> Array:
+    """What the Keras layer of a pair returned, without what a layer after it cuts off."""
+    part = find(pair.rule).part
+    if part is None:
+        return keras_output
+    torch_config, keras_config = subject.torch_layers[pair.torch].config, subject.keras_layers[pair.keras].config
+    return part(keras_output, torch_config or {}, keras_config or {})

@@ -2,7 +2,7 @@
 
 from keras3conv._transfer import direction
 from keras3conv.compare import compare, same_bits
-from keras3conv.errors import Problem
+from keras3conv.errors import Problem, TransformError
 from keras3conv.report import Section, Table
 from keras3conv.rule import WeightMapping
 from keras3conv.transforms import Array
@@ -23,7 +23,11 @@ def check(subject: Subject) -> Section:
             numbers += sum(array.size for array in keras)
             if not mapping.transform.lossless:
                 lossy.append((", ".join(mapping.torch), ", ".join(mapping.keras)))
-            if fact := _difference(mapping, torch, keras):
+            try:
+                fact = _difference(mapping, torch, keras)
+            except TransformError as error:  # values that the other side has no place for
+                fact = str(error)
+            if fact:
                 problems.append(Problem(torch=pair.torch, keras=pair.keras, fact=fact, fixes=_FIXES))
     total = sum(len(mapping.keras) for mapping in subject.plan.mappings)
     differing = len(problems)

@@ -92,7 +92,17 @@ class Subject:
         generator = np.random.default_rng(SEED)
         planned = {path for mapping in self.plan.mappings for path in mapping.torch}
         floating = [tensor for tensor in self.torch_view.tensors() if tensor.dtype.startswith(("float", "bfloat"))]
-        return {tensor.path: probe(tensor, generator) for tensor in floating if tensor.path in planned}
+        probes = {tensor.path: probe(tensor, generator) for tensor in floating if tensor.path in planned}
+        return probes | self._constants
+
+    @property
+    def _constants(self) -> dict[str, Array]:
+        """What torch cannot be without and Keras does not have: ones or zeros, whatever is probed."""
+        fixed = [mapping for mapping in self.plan.mappings if not mapping.keras]
+        made = ((mapping.torch, direction(mapping, "torch")(())) for mapping in fixed)
+        return {
+            path: np.array(value, float) for paths, values in made for path, value in zip(paths, values, strict=True)
+        }
 
     @cached_property
     def keras_probe_weights(self) -> Mapping[str, Array]:

@@ -1,7 +1,7 @@
 """PyTorch: a module as a `ModelView`, its runs recorded, its tensors written. All that imports torch for models."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from keras3conv.errors import InputError, ModelError, Problem, lay_out
 from keras3conv.frameworks.record import Call, Flattened, Recording, flatten, plain
+from keras3conv.frameworks.torch_precision import Float64
 from keras3conv.model import LayerView, ModelView, TensorRef
 from keras3conv.transforms import Array
 from keras3conv.transforms_move import copy_into
@@ -104,7 +105,8 @@ def run(
     substitutes = _substitutes(module, tensors or {}, float64=float64)
     calls: list[Call] = []
     stack: list[str] = []
-    with torch.no_grad(), evaluating(module), _hooks(module, calls, stack, record or (lambda path: False)):
+    recording = _hooks(module, calls, stack, record or (lambda path: False))
+    with torch.no_grad(), evaluating(module), recording, Float64() if float64 else nullcontext():
         try:
             outputs = torch.func.functional_call(module, substitutes, args, kwargs, tie_weights=True, strict=False)
         except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, NotImplementedError) as error:

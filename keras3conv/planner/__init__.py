@@ -11,7 +11,7 @@ from keras3conv.planner.bare import bare_pairs
 from keras3conv.planner.composites import units
 from keras3conv.planner.hints import Hints, hinted_pairs
 from keras3conv.planner.matching import match_groups
-from keras3conv.planner.structure import Fits, fitting, ignored_tensors
+from keras3conv.planner.structure import Fits, fitting, fitting_in_keras, ignored_tensors
 
 __all__ = ["Hints", "plan"]
 
@@ -35,6 +35,7 @@ def plan(torch: ModelView, keras: ModelView, hints: Hints = None) -> Alignment:
     pairs = hinted_pairs(torch, keras, fits, hints)
     fits = fits.without(pairs)
     pairs = [*pairs, *match_groups(fitting(fits))]
+    pairs += match_groups(fitting_in_keras(fits.without(pairs)))
     pairs += bare_pairs(torch, keras, pairs)
     place = {tensor.path: index for index, tensor in enumerate(torch.tensors())}
     pairs.sort(key=lambda pair: place[pair.weights[0].torch[0]])

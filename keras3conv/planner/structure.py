@@ -65,7 +65,19 @@ def fitting(fits: Fits) -> Iterator[Group]:
 
     A layer that fits several groups (a file does not tell its classes) goes to the first that both sides share.
     """
-    torch_keys, keras_keys = _by_path(fits.torch_layers, _torch_keys), _by_path(fits.keras_layers, _keras_keys)
+    yield from _groups(fits, _by_path(fits.torch_layers, _torch_keys), _by_path(fits.keras_layers, _keras_keys))
+
+
+def fitting_in_keras(fits: Fits) -> Iterator[Group]:
+    """The groups of layers that fit where it is the torch layer that tells: what each would be on the Keras side.
+
+    A Keras layer does not know that its kernel holds the groups of a convolution, or the pixels of a patch.
+    """
+    torch_keys = _by_path(fits.torch_layers, _torch_keys_in_keras)
+    yield from _groups(fits, torch_keys, _by_path(fits.keras_layers, _keras_keys_in_keras))
+
+
+def _groups(fits: Fits, torch_keys: Mapping[str, Keys], keras_keys: Mapping[str, Keys]) -> Iterator[Group]:
     shared = _all(torch_keys) & _all(keras_keys)
     torch_layers = _outermost(fits.torch_layers, torch_keys, shared, "torch")
     keras_layers = _outermost(fits.keras_layers, keras_keys, shared, "keras")
@@ -148,8 +160,8 @@ def _rules_for_torch(layer: LayerView) -> Sequence[Rule]:
 
 
 def _may_apply(rule: Rule, layer: LayerView) -> bool:
-    """Whether a rule is for this layer's configuration; a file does not tell, so then it may be."""
-    return layer.config is None or rule.applies(rule.config_of(layer))
+    """Whether a rule is for this layer's configuration; a file does not tell, so then it may be, but for a variant."""
+    return not rule.variant if layer.config is None else rule.applies(rule.config_of(layer))
 
 
 def _by_path(layers: Iterable[LayerView], find_keys: Callable[[LayerView], Keys]) -> dict[str, Keys]:
@@ -181,6 +193,37 @@ def _keras_keys(layer: LayerView) -> Keys:
         if shapes is not None:
             keys.setdefault((rule.torch, _signature(shapes)), []).append(rule.name)
     return keys
+
+
+def _torch_keys_in_keras(layer: LayerView) -> Keys:
+    keys: Keys = {}
+    for rule in _rules_for_torch(layer) if layer.config is not None else ():
+        shapes = _shapes_in_keras(rule, layer) if _may_apply(rule, layer) else None
+        if shapes is not None:
+            keys.setdefault((rule.keras, _signature(shapes)), []).append(rule.name)
+    return keys
+
+
+def _keras_keys_in_keras(layer: LayerView) -> Keys:
+    keys: Keys = {}
+    for rule in lookup((), layer.kinds):
+        keys.setdefault((rule.keras, _signature(_keras_shapes(rule, layer))), []).append(rule.name)
+    return keys
+
+
+def _shapes_in_keras(rule: Rule, layer: LayerView) -> dict[str, Shape] | None:
+    """What the tensors of a torch layer are on the Keras side; None where its configuration does not tell."""
+    shapes = {role: shape for role, shape in layer.shapes.items() if role not in rule.ignored}
+    keras: dict[str, Shape] = {}
+    try:
+        mappings = rule.weights({**rule.config_of(layer), "inputs": layer.inputs})
+        for mapping in mappings:
+            if shapes.keys() & set(mapping.torch):
+                given = tuple(shapes.pop(role) for role in mapping.torch)
+                keras |= dict(zip(mapping.keras, mapping.transform.shapes(given), strict=True))
+    except (RuleError, TransformError, LookupError):
+        return None  # the shapes are not those of this rule's layer, or only the Keras layer can tell
+    return None if shapes else keras
 
 
 def _shapes_in_torch(rule: Rule, layer: LayerView) -> dict[str, Shape] | None:
@@ -218,7 +261,9 @@ def _mappings(rule: Rule, torch: LayerView | None, keras: LayerView) -> tuple[We
     return tuple(
         mapping
         for mapping in rule.weights(config)
-        if present[0].intersection(mapping.keras) or present[1].intersection(mapping.torch)
+        if present[0].intersection(mapping.keras)
+        or present[1].intersection(mapping.torch)
+        or (torch is None and not mapping.keras)  # what Keras does without stands in the torch layer all the same
     )
 
 

@@ -10,7 +10,7 @@ from keras3conv.errors import RuleError
 from keras3conv.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping, register
 from keras3conv.rules._keras import ints, pads, require_value, shape_of
 from keras3conv.rules._padding import Pads, reach
-from keras3conv.transforms import Axes, Same, Shape
+from keras3conv.transforms import Array, Axes, Chain, Diagonal, Dilate, Same, Shape, Transform
 
 _AXES = {1: "w", 2: "h w", 3: "d h w"}
 _FIELDS = (
@@ -20,15 +20,14 @@ _FIELDS = (
 
 
 def _to_keras(config: Config, *, rank: int) -> LayerSpecs:
-    kind = f"torch.nn.ConvTranspose{rank}d"
-    require_value(kind, "groups", config["groups"], 1)
     strides, dilation = ints(config["stride"], rank), ints(config["dilation"], rank)
-    if max(strides) > 1 and max(dilation) > 1:
-        raise RuleError(f"ConvTranspose{rank}d with stride={strides} and dilation={dilation}: Keras takes one of them")
+    size = ints(config["kernel_size"], rank)
+    if _is_widened(config, rank):
+        size, dilation = tuple(total + 1 for total in reach(size, dilation)), (1,) * rank
     added, crops = _added_and_cropped(config, strides, rank)
     keras = {
         "filters": config["out_channels"],
-        "kernel_size": ints(config["kernel_size"], rank),
+        "kernel_size": size,
         "strides": strides,
         "padding": "valid",
         "output_padding": added,
@@ -40,6 +39,11 @@ def _to_keras(config: Config, *, rank: int) -> LayerSpecs:
         return (convolution,)
     cropping = crops[0] if rank == 1 else crops
     return convolution, LayerSpec(kind=f"keras.layers.Cropping{rank}D", config={"cropping": cropping})
+
+
+def _is_widened(config: Config, rank: int) -> bool:
+    """Whether the dilation goes into the kernel, as zeros: Keras takes a stride or a dilation, not both."""
+    return max(ints(config["stride"], rank)) > 1 and max(ints(config["dilation"], rank)) > 1
 
 
 def _added_and_cropped(config: Config, strides: Shape, rank: int) -> tuple[Shape, Pads]:
@@ -116,10 +120,25 @@ def _same_crop(size: int, stride: int, extra: int | None) -> tuple[int, int]:
     return size - 1 - start, size - 1 - (kept - start)
 
 
+def _cropped(array: Array, torch: Config, keras: Config, *, rank: int) -> Array:
+    """The whole output without what torch's padding crops; "same" has cropped it already."""
+    if keras.get("padding", "valid") != "valid" or keras.get("data_format") == "channels_first":
+        return array
+    crops = _added_and_cropped(torch, ints(torch["stride"], rank), rank)[1]
+    inner = (slice(start, size - end) for (start, end), size in zip(crops, array.shape[1:-1], strict=True))
+    return array[(slice(None), *inner)]
+
+
 def _weights(config: Config, *, rank: int) -> tuple[WeightMapping, ...]:
-    axes = _AXES[rank]
+    axes, groups = _AXES[rank], config["groups"]
+    links: list[Transform] = [Diagonal(0, 1, groups)] if groups > 1 else []
+    if _is_widened(config, rank):
+        steps = enumerate(ints(config["dilation"], rank), 2)
+        links += [Dilate(axis, step) for axis, step in steps if step > 1]
+    moved = Axes(f"i o {axes} -> {axes} o i")
+    kernel = Chain(*links, moved) if links else moved
     return (
-        WeightMapping(torch=("weight",), keras=("kernel",), transform=Axes(f"i o {axes} -> {axes} o i")),
+        WeightMapping(torch=("weight",), keras=("kernel",), transform=kernel),
         WeightMapping(torch=("bias",), keras=("bias",), transform=Same()),
     )
 
@@ -129,7 +148,14 @@ _EVEN, _ODD = (4, 5, 3), (5, 4, 6)
 
 
 def _examples(rank: int) -> tuple[Example, ...]:
-    base = {"in_channels": 3, "out_channels": 7, "kernel_size": (3, 4, 2)[:rank]}
+    base = {
+        "in_channels": 3,
+        "out_channels": 7,
+        "kernel_size": (3, 4, 2)[:rank],
+        "stride": 1,
+        "dilation": 1,
+        "groups": 1,
+    }
     configs: tuple[dict[str, object], ...] = (
         {},
         {"stride": (2, 3, 2)[:rank], "padding": (1, 2, 0)[:rank], "output_padding": (1, 2, 0)[:rank]},
@@ -137,11 +163,25 @@ def _examples(rank: int) -> tuple[Example, ...]:
         {"kernel_size": (2, 2, 3)[:rank], "stride": (3, 2, 2)[:rank]},
         {"dilation": (2, 1, 3)[:rank], "padding": (1, 2, 1)[:rank], "output_padding": (1, 0, 1)[:rank]},
     )
+    # What Keras has no word for is in the kernel, and comes back as a kernel that is larger.
+    wide = {"in_channels": 6, "out_channels": 4, "groups": 2, "stride": (2, 3, 2)[:rank]}
+    widened: tuple[dict[str, object], ...] = (
+        wide | {"padding": (1, 2, 0)[:rank], "output_padding": (1, 2, 0)[:rank]},
+        wide | {"dilation": (3, 1, 2)[:rank], "padding": (2, 0, 1)[:rank], "output_padding": (1, 2, 1)[:rank]},
+    )
     return tuple(
         Example(config=base | options, inputs=((2, 3, *sizes[:rank]),))
         for sizes, options in zip(cycle((_EVEN, _ODD)), configs, strict=False)
+    ) + tuple(
+        Example(config=base | options, inputs=((2, 6, *sizes[:rank]),), canonical=False)
+        for sizes, options in zip(cycle((_EVEN, _ODD)), widened, strict=False)
     )
 
+
+_NOTE = (
+    "Groups, and a dilation with a stride, are zeros in the kernel, which Keras has no word for. Training them away in "
+    "Keras leaves no way back, and is refused then."
+)
 
 for _rank in (1, 2, 3):
     register(
@@ -153,8 +193,9 @@ for _rank in (1, 2, 3):
             to_keras=partial(_to_keras, rank=_rank),
             to_torch=partial(_to_torch, rank=_rank),
             layout="channels",
+            part=partial(_cropped, rank=_rank),
             examples=_examples(_rank),
             train=True,
-            note="Groups are refused: Keras has none. So is a stride with a dilation.",
+            note=_NOTE,
         )
     )

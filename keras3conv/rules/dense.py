@@ -192,7 +192,7 @@ register(
 # A convolution of one pixel is a matrix product with the channels.
 _SPATIAL = {1: "1", 2: "1 1", 3: "1 1 1"}
 _POINTWISE = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
-_CONV_FIELDS = ("in_channels", "out_channels", "kernel_size", *_POINTWISE, "bias", "padding_mode")
+CONV_FIELDS = ("in_channels", "out_channels", "kernel_size", *_POINTWISE, "bias", "padding_mode")
 
 
 def _is_pointwise(config: Config, *, rank: int) -> bool:
@@ -253,7 +253,7 @@ for _rank in (1, 2, 3):
         Rule(
             torch=f"torch.nn.Conv{_rank}d",
             keras="keras.layers.Dense",
-            fields=_CONV_FIELDS,
+            fields=CONV_FIELDS,
             applies=partial(_is_pointwise, rank=_rank),
             weights=partial(_pixel_weights, pattern=f"o i {_ones} -> i o"),
             to_keras=partial(_pointwise_to_keras, rank=_rank),

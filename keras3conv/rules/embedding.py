@@ -5,7 +5,7 @@ from functools import partial
 from keras3conv.errors import RuleError
 from keras3conv.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping, register
 from keras3conv.rules._keras import require_value, shape_of
-from keras3conv.transforms import Same
+from keras3conv.transforms import Same, Skip
 
 _TABLE_FIELDS = ("num_embeddings", "embedding_dim", "padding_idx", "max_norm", "scale_grad_by_freq")
 _WEIGHTS = (WeightMapping(torch=("weight",), keras=("embeddings",), transform=Same()),)
@@ -73,6 +73,53 @@ for _keras, _more in (
             note=_NOTE + _more,
         )
     )
+
+
+# RoBERTa counts its places from padding_idx + 1 on: nobody looks the rows before them up, and Keras leaves them out.
+_ROBERTA_PADDING = 1
+
+
+def _places_skipped(config: Config) -> int:
+    return int(config["padding_idx"]) + 1
+
+
+def _places_weights(config: Config) -> tuple[WeightMapping, ...]:
+    return (WeightMapping(torch=("weight",), keras=("embeddings",), transform=Skip(0, _places_skipped(config))),)
+
+
+def _places_to_keras(config: Config) -> LayerSpecs:
+    (table,) = _embedding_to_keras(config, keras="keras.layers.Embedding")
+    rows = table.config["input_dim"] - _places_skipped(config)
+    return (LayerSpec(kind=table.kind, config={**table.config, "input_dim": rows}),)
+
+
+def _places_to_torch(layers: LayerSpecs) -> LayerSpecs:
+    (table,) = _embedding_to_torch(layers)
+    rows = table.config["num_embeddings"] + _ROBERTA_PADDING + 1
+    config = {**table.config, "num_embeddings": rows, "padding_idx": _ROBERTA_PADDING}
+    return (LayerSpec(kind=table.kind, config=config),)
+
+
+_PLACES_EXAMPLES = (
+    Example(config={"num_embeddings": 9, "embedding_dim": 5, "padding_idx": 1}, inputs=((2, 3),), integers=7),
+    Example(config={"num_embeddings": 6, "embedding_dim": 4, "padding_idx": 1}, inputs=((3, 5),), integers=4),
+)
+register(
+    Rule(
+        torch="torch.nn.Embedding",
+        keras="keras.layers.Embedding",
+        variant="places from padding_idx + 1 on",
+        fields=_TABLE_FIELDS,
+        applies=lambda config: config["padding_idx"] is not None,
+        weights=_places_weights,
+        to_keras=_places_to_keras,
+        to_torch=_places_to_torch,
+        torch_arguments=lambda arrays: (arrays[0] + _ROBERTA_PADDING + 1,),
+        examples=_PLACES_EXAMPLES,
+        train=True,
+        note="Lossy: the first padding_idx + 1 rows, which nobody looks up, are left out; they come back as zeros.",
+    )
+)
 
 
 # A bag is a table, and a reduction of the rows.

@@ -4,21 +4,21 @@ from functools import partial
 
 from keras3conv.errors import RuleError
 from keras3conv.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping, register
+from keras3conv.rules._affine import affine_weights
 from keras3conv.rules._keras import last, require_value, shape_of
 from keras3conv.transforms import Same
 
-_ROLES = (
-    ("weight", "gamma"),
-    ("bias", "beta"),
-    ("running_mean", "moving_mean"),
-    ("running_var", "moving_variance"),
-)
+_STATISTICS = ("running_mean", "moving_mean"), ("running_var", "moving_variance")
 _IGNORED = {"num_batches_tracked": "a counter that only momentum=None reads"}
-_NOTE = "In training torch stores the unbiased variance of the batch, N/(N-1) times that of Keras."
+_NOTE = (
+    "In training torch stores the unbiased variance of the batch, N/(N-1) times that of Keras. Where Keras has only a "
+    "scale, or only a center, the other is zeros, or ones, in torch."
+)
 
 
 def _weights(config: Config) -> tuple[WeightMapping, ...]:
-    return tuple(WeightMapping(torch=(torch,), keras=(keras,), transform=Same()) for torch, keras in _ROLES)
+    statistics = (WeightMapping(torch=(torch,), keras=(keras,), transform=Same()) for torch, keras in _STATISTICS)
+    return (*affine_weights(config, Same()), *statistics)
 
 
 def _batch_norm(**config: object) -> LayerSpecs:
@@ -81,8 +81,9 @@ def _frozen_to_keras(config: Config) -> LayerSpecs:
 
 def _frozen_to_torch(layers: LayerSpecs) -> LayerSpecs:
     keras = last(layers)
-    for name, wanted in (("trainable", False), ("scale", True), ("center", True)):
-        require_value(keras.kind, name, keras.config.get(name, True), wanted)
+    require_value(keras.kind, "trainable", keras.config.get("trainable", True), False)
+    if not (keras.config.get("scale", True) or keras.config.get("center", True)):
+        raise RuleError("BatchNormalization without scale and center: FrozenBatchNorm2d has both")
     config = {"num_features": shape_of(keras, "moving_variance")[0], "eps": keras.config.get("epsilon", 1e-3)}
     return (LayerSpec(kind="torchvision.ops.misc.FrozenBatchNorm2d", config=config),)
 

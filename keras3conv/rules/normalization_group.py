@@ -3,6 +3,7 @@
 from functools import partial
 
 from keras3conv.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping, register
+from keras3conv.rules._affine import affine_weights
 from keras3conv.rules._keras import input_channels, last, require_value
 from keras3conv.transforms import Same
 
@@ -10,8 +11,7 @@ _GROUP_NORM = "keras.layers.GroupNormalization"
 
 
 def _weights(config: Config) -> tuple[WeightMapping, ...]:
-    roles = ("weight", "gamma"), ("bias", "beta")
-    return tuple(WeightMapping(torch=(torch,), keras=(keras,), transform=Same()) for torch, keras in roles)
+    return tuple(affine_weights(config, Same()))
 
 
 def _group_norm_to_keras(config: Config) -> LayerSpecs:
@@ -30,13 +30,13 @@ def _affine(config: Config) -> Config:
 
 
 def _read_group_norm(spec: LayerSpec) -> tuple[int, int, bool]:
-    """The groups, the channels, and whether there are a scale and a center."""
-    scale, center = spec.config.get("scale", True), spec.config.get("center", True)
-    require_value(_GROUP_NORM, "center", center, scale)
+    """The groups, the channels, and whether there is a scale or a center; torch has both then."""
+    affine = spec.config.get("scale", True) or spec.config.get("center", True)
     require_value(_GROUP_NORM, "axis", spec.config.get("axis", -1), -1, *_last_axes(spec))
-    channels = spec.shapes["gamma"][0] if "gamma" in spec.shapes else input_channels(spec)
+    shape = spec.shapes.get("gamma", spec.shapes.get("beta"))
+    channels = shape[0] if shape else input_channels(spec)
     groups = spec.config.get("groups", 32)
-    return (channels if groups == -1 else groups), channels, bool(scale)
+    return (channels if groups == -1 else groups), channels, bool(affine)
 
 
 def _last_axes(spec: LayerSpec) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from keras3conv.errors import RuleError
 from keras3conv.rule import Config, Example, LayerSpec, LayerSpecs, Layout, Rule, WeightMapping, register
+from keras3conv.rules._affine import affine_weights
 from keras3conv.rules._keras import input_channels, last, require_value
 from keras3conv.transforms import Axes, Same, Shape, Transform
 
@@ -13,15 +14,8 @@ _RMS_NORM = "keras.layers.RMSNormalization"
 _RMS_FUNCTION = "keras.ops.rms_normalization"
 
 
-def _mappings(transform: Transform, gamma: str = "gamma") -> tuple[WeightMapping, ...]:
-    return (
-        WeightMapping(torch=("weight",), keras=(gamma,), transform=transform),
-        WeightMapping(torch=("bias",), keras=("beta",), transform=transform),
-    )
-
-
 def _same_weights(config: Config) -> tuple[WeightMapping, ...]:
-    return _mappings(Same())
+    return tuple(affine_weights(config, Same()))
 
 
 # Over the last axes. Three axes are those of an image, whose channels move.
@@ -42,10 +36,11 @@ def _image_transform(config: Config) -> Transform:
 
 
 def _layer_norm_weights(config: Config) -> tuple[WeightMapping, ...]:
-    return _mappings(_image_transform(config))
+    return tuple(affine_weights(config, _image_transform(config)))
 
 
-def _layer_norm_to_keras(config: Config) -> LayerSpecs:
+def layer_norm_to_keras(config: Config) -> LayerSpecs:
+    """The LayerNormalization of a torch LayerNorm."""
     keras = {
         "axis": _axes(config["normalized_shape"]),
         "epsilon": config["eps"],
@@ -68,16 +63,15 @@ def _normalized_shape(spec: LayerSpec) -> Shape:
     return (sizes[-1], *sizes[:-1]) if count > 2 else sizes
 
 
-def _layer_norm_to_torch(layers: LayerSpecs, *, kind: str) -> LayerSpecs:
+def layer_norm_to_torch(layers: LayerSpecs, *, kind: str) -> LayerSpecs:
+    """The torch layer of this class of a LayerNormalization."""
     spec = last(layers)
     scale, center = spec.config.get("scale", True), spec.config.get("center", True)
     require_value(spec.kind, "rms_scaling", spec.config.get("rms_scaling", False), False)
-    if center and not scale:
-        raise RuleError("LayerNormalization with center and without scale has no counterpart")
     config = {
         "normalized_shape": _normalized_shape(spec),
         "eps": spec.config.get("epsilon", 1e-3),
-        "elementwise_affine": scale,
+        "elementwise_affine": scale or center,
         "bias": center,
     }
     return (LayerSpec(kind=kind, config=config),)
@@ -97,8 +91,8 @@ register(
         keras=_LAYER_NORM,
         fields=("normalized_shape", "eps", "elementwise_affine", "bias"),
         weights=_layer_norm_weights,
-        to_keras=_layer_norm_to_keras,
-        to_torch=partial(_layer_norm_to_torch, kind="torch.nn.LayerNorm"),
+        to_keras=layer_norm_to_keras,
+        to_torch=partial(layer_norm_to_torch, kind="torch.nn.LayerNorm"),
         layout=_layout,
         examples=_LAYER_NORM_TO_LAYER_NORM_EXAMPLES,
         train=True,
@@ -117,8 +111,8 @@ register(
         keras=_LAYER_NORM,
         fields=("normalized_shape", "eps", "elementwise_affine", "bias"),
         weights=_same_weights,
-        to_keras=_layer_norm_to_keras,
-        to_torch=partial(_layer_norm_to_torch, kind="torchvision.models.convnext.LayerNorm2d"),
+        to_keras=layer_norm_to_keras,
+        to_torch=partial(layer_norm_to_torch, kind="torchvision.models.convnext.LayerNorm2d"),
         layout="channels",
         examples=_LAYER_NORM2D_TO_LAYER_NORM_EXAMPLES,
         train=True,
@@ -134,7 +128,7 @@ def _timm_to_keras(config: Config) -> LayerSpecs:
 
 
 def _timm_to_torch(layers: LayerSpecs) -> LayerSpecs:
-    (spec,) = _layer_norm_to_torch(layers, kind="timm.layers.norm.LayerNorm2d")
+    (spec,) = layer_norm_to_torch(layers, kind="timm.layers.norm.LayerNorm2d")
     require_value(_LAYER_NORM, "center", spec.config["bias"], spec.config["elementwise_affine"])
     config = {
         "num_channels": spec.config["normalized_shape"][0],

@@ -126,8 +126,6 @@ def test_a_depthwise_example_has_a_multiplier() -> None:
 
 
 REFUSED: list[tuple[str, torch.nn.Module]] = [
-    ("keras.layers.Conv2DTranspose", torch.nn.ConvTranspose2d(4, 6, 3, groups=2)),
-    ("keras.layers.Conv2DTranspose", torch.nn.ConvTranspose2d(2, 3, 3, stride=2, dilation=2)),
     ("keras.layers.Conv2DTranspose", torch.nn.ConvTranspose2d(2, 3, 3, dilation=2, output_padding=1)),
     ("keras.layers.MaxPooling2D", torch.nn.MaxPool2d(2, dilation=2)),
     ("keras.layers.MaxPooling2D", torch.nn.MaxPool2d(2, return_indices=True)),

@@ -13,23 +13,50 @@ from keras3conv.errors import TransformError
 from keras3conv.transforms import (
     Arrays,
     Axes,
+    Blocks,
     Chain,
     Concat,
+    Diagonal,
+    Dilate,
+    Drop,
     Each,
+    Fill,
+    Lead,
     Same,
     Shapes,
+    Shift,
+    Skip,
     Split,
     Spread,
     Stack,
     Sum,
     Take,
+    Thin,
     Transform,
     Unstack,
     from_json,
 )
 
 Case = tuple[Transform, Shapes]
-NAMESPACE = {cls.__name__: cls for cls in (Axes, Chain, Concat, Each, Same, Split, Spread, Stack, Sum, Take, Unstack)}
+CLASSES = (
+    Axes,
+    Chain,
+    Concat,
+    Diagonal,
+    Dilate,
+    Each,
+    Lead,
+    Same,
+    Shift,
+    Skip,
+    Split,
+    Spread,
+    Stack,
+    Sum,
+    Take,
+    Unstack,
+)
+NAMESPACE = {cls.__name__: cls for cls in CLASSES}
 
 sizes = st.integers(1, 4)
 shapes = st.lists(sizes, min_size=1, max_size=4).map(tuple)
@@ -90,6 +117,31 @@ def stack_cases(draw: st.DrawFn) -> Case:
     return Stack(draw(st.integers(-len(shape) - 1, len(shape))), count), (shape,) * count
 
 
+@st.composite
+def skip_cases(draw: st.DrawFn) -> Case:
+    shape, count = list(draw(shapes)), draw(sizes)
+    axis = draw(axis_of(tuple(shape)))
+    shape[axis] += count
+    return Skip(axis, count), (tuple(shape),)
+
+
+@st.composite
+def diagonal_cases(draw: st.DrawFn) -> Case:
+    shape, groups = list(draw(st.lists(sizes, min_size=2, max_size=4))), draw(st.integers(2, 3))
+    rows, columns = draw(st.permutations(range(len(shape))))[:2]
+    shape[rows] *= groups
+    return Diagonal(rows - draw(st.sampled_from([0, len(shape)])), columns, groups), (tuple(shape),)
+
+
+@st.composite
+def dilate_cases(draw: st.DrawFn) -> Case:
+    shape = draw(shapes)
+    return Dilate(draw(axis_of(shape)), draw(st.integers(2, 4))), (shape,)
+
+
+shift_cases = st.tuples(st.sampled_from([Shift(1), Shift(-1), Shift(3)]), shapes.map(lambda shape: (shape,)))
+
+
 def inverted(case: Case) -> Case:
     transform, given_shapes = case
     return transform.inverse, transform.shapes(given_shapes)
@@ -97,7 +149,9 @@ def inverted(case: Case) -> Case:
 
 sum_cases = st.tuples(st.builds(Sum, sizes), shapes).map(lambda pair: (pair[0], (pair[1],) * pair[0].count))
 same_cases = st.lists(shapes, min_size=1, max_size=3).map(lambda found: (Same(), tuple(found)))
-single_cases: st.SearchStrategy[Case] = st.one_of(axes_cases(), take_cases())
+single_cases: st.SearchStrategy[Case] = st.one_of(
+    axes_cases(), take_cases(), skip_cases(), skip_cases().map(inverted), diagonal_cases(), dilate_cases(), shift_cases
+)
 plain_cases: st.SearchStrategy[Case] = st.one_of(
     single_cases,
     same_cases,
@@ -285,6 +339,13 @@ REFUSED: list[tuple[Callable[[], Transform], str]] = [
     (lambda: Unstack(0, 0), "at least one array"),
     (lambda: Sum(0), "at least one array"),
     (lambda: Spread(0), "at least one array"),
+    (lambda: Shift(0), "changes nothing"),
+    (lambda: Skip(0, 0), "changes nothing"),
+    (lambda: Lead(0, 0), "changes nothing"),
+    (lambda: Dilate(0, 1), "changes nothing"),
+    (lambda: Thin(0, 1), "changes nothing"),
+    (lambda: Diagonal(0, 0, 2), "needs two axes, and two groups or more"),
+    (lambda: Blocks(0, 1, 1), "needs two axes, and two groups or more"),
 ]
 
 
@@ -312,6 +373,13 @@ MISFITS: list[tuple[Transform, Shapes, str]] = [
     (Unstack(0, 2), ((3,),), "axis 0 is not 2"),
     (Sum(2), ((1,), (2,)), "they differ"),
     (Each(Split(0, (1, 1))), ((2,),), "makes 2 arrays of one"),
+    (Skip(0, 2), ((2, 3),), "nothing is left of axis 0"),
+    (Diagonal(0, 1, 2), ((3, 2),), "axis 0 is not 2 groups"),
+    (Diagonal(0, -2, 2), ((2, 2),), "axis 0 is not 2 groups"),
+    (Blocks(0, 1, 2), ((2, 3),), "axis 1 is not 2 groups"),
+    (Thin(0, 2), ((4,),), "axis 0 is no whole steps and one"),
+    (Drop(1, (3,)), ((4,),), "does not fit shape (4,)"),
+    (Fill(1, (3,)), ((3,),), "takes 0 arrays, not 1"),
 ]
 
 
@@ -345,6 +413,10 @@ def test_arrays_that_do_not_fit_are_refused_with_and_without_data(
         {"chain": {"same": True}},
         {"chain": [{"same": True}, {"unknown": 1}]},
         {"each": "o i -> i o"},
+        {"shift": 1.5},
+        {"skip": 2},
+        {"diagonal": 2, "rows": 0},
+        {"drop": 1, "shape": "3"},
     ],
     ids=str,
 )

@@ -1,0 +1,92 @@
+"""Norms that keep their scale as its distance from one: it is added when they run, and once where Keras has the sum."""
+
+from functools import partial
+
+from keras3conv.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping, register
+from keras3conv.rules._keras import last, require_value, shape_of
+from keras3conv.rules.normalization_layer import layer_norm_to_keras, layer_norm_to_torch
+from keras3conv.transforms import Same, Shift
+
+_RMS_NORM = "keras.layers.RMSNormalization"
+_NOTE = "Lossy: the weight is stored as its distance from one, and the sum is rounded to float32, as torch rounds it."
+
+# Where each family of models has its copy of the same class. The layers of other families look alike and do not add
+# one, so only the name tells.
+_CENTRED = (
+    "gemma.modeling_gemma.GemmaRMSNorm",
+    "gemma2.modeling_gemma2.Gemma2RMSNorm",
+    "gemma3.modeling_gemma3.Gemma3RMSNorm",
+    "recurrent_gemma.modeling_recurrent_gemma.RecurrentGemmaRMSNorm",
+    "t5gemma.modeling_t5gemma.T5GemmaRMSNorm",
+    "vaultgemma.modeling_vaultgemma.VaultGemmaRMSNorm",
+    "qwen3_next.modeling_qwen3_next.Qwen3NextRMSNorm",
+)
+
+
+def _weights(config: Config) -> tuple[WeightMapping, ...]:
+    return (WeightMapping(torch=("weight",), keras=("scale",), transform=Shift(1)),)
+
+
+def _to_keras(config: Config) -> LayerSpecs:
+    return (LayerSpec(kind=_RMS_NORM, config={"axis": -1, "epsilon": config["eps"]}),)
+
+
+def _to_torch(layers: LayerSpecs, *, kind: str) -> LayerSpecs:
+    spec = last(layers)
+    (size,) = shape_of(spec, "scale")
+    rank = len(spec.inputs[0]) if spec.inputs else 0
+    axis = spec.config.get("axis", -1)
+    require_value(_RMS_NORM, "axis", axis if isinstance(axis, int) else tuple(axis), -1, (-1,), rank - 1, (rank - 1,))
+    return (LayerSpec(kind=kind, config={"dim": size, "eps": spec.config.get("epsilon") or 1e-6}),)
+
+
+_EXAMPLES = (
+    Example(config={"dim": 5, "eps": 2e-3}, inputs=((2, 3, 5),)),
+    Example(config={"dim": 6}, inputs=((3, 4, 7, 6),)),
+)
+
+for _name in _CENTRED:
+    register(
+        Rule(
+            torch=f"transformers.models.{_name}",
+            keras=_RMS_NORM,
+            fields=("eps",),
+            weights=_weights,
+            to_keras=_to_keras,
+            to_torch=partial(_to_torch, kind=f"transformers.models.{_name}"),
+            examples=_EXAMPLES if _name == _CENTRED[0] else _EXAMPLES[:1],
+            train=True,
+            note=_NOTE,
+        )
+    )
+
+
+# A LayerNorm by its parents, which only its own name tells from one.
+_LAYER_NORM_1P = "transformers.models.nemotron.modeling_nemotron.NemotronLayerNorm1P"
+
+
+def _centred_layer_norm_weights(config: Config) -> tuple[WeightMapping, ...]:
+    return (
+        WeightMapping(torch=("weight",), keras=("gamma",), transform=Shift(1)),
+        WeightMapping(torch=("bias",), keras=("beta",), transform=Same()),
+    )
+
+
+_LAYER_NORM_1P_EXAMPLES = (
+    Example(config={"normalized_shape": (5,), "eps": 2e-3}, inputs=((2, 3, 5),)),
+    Example(config={"normalized_shape": (6,), "bias": False}, inputs=((4, 6),)),
+)
+register(
+    Rule(
+        torch=_LAYER_NORM_1P,
+        keras="keras.layers.LayerNormalization",
+        fields=("normalized_shape", "eps", "elementwise_affine", "bias"),
+        applies=lambda config: len(config["normalized_shape"]) == 1 and config["elementwise_affine"],
+        weights=_centred_layer_norm_weights,
+        to_keras=layer_norm_to_keras,
+        to_torch=partial(layer_norm_to_torch, kind=_LAYER_NORM_1P),
+        examples=_LAYER_NORM_1P_EXAMPLES,
+        train=True,
+        note=_NOTE,
+    )
+)
