@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from keras3conv.alignment import Alignment, Evidence, Ignored, Pair
     from keras3conv.api import align, transfer, validate, view
+    from keras3conv.api_ordered import align_ordered
     from keras3conv.compare import Diff, compare
     from keras3conv.errors import Keras3ConvError
     from keras3conv.report import Report, Section
@@ -36,6 +37,7 @@ __all__ = [
     "Section",
     "WeightMapping",
     "align",
+    "align_ordered",
     "compare",
     "register",
     "rules",
@@ -47,6 +49,7 @@ __all__ = [
 _HOMES = {
     "alignment": ("Alignment", "Evidence", "Ignored", "Pair"),
     "api": ("align", "transfer", "validate", "view"),
+    "api_ordered": ("align_ordered",),
     "compare": ("Diff", "compare"),
     "errors": ("Keras3ConvError",),
     "report": ("Report", "Section"),

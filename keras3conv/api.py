@@ -48,12 +48,7 @@ def align(
         >>> plan = k3c.align(module, "model.h5")
         >>> plan.check()
     """
-    check_sides(torch, keras)
-    build(keras, inputs, keras_inputs)
-    views = view(torch), view(keras)
-    if _can_run(torch, keras, views[1], inputs):
-        views = traced_views(torch, keras, views, both_given(*views, inputs, keras_inputs))
-    return make_plan(*views, hints)
+    return make_plan(*views_for_plan(torch, keras, inputs, keras_inputs), hints)
 
 
 def transfer(
@@ -193,6 +188,16 @@ def traced_views(torch: Model, keras: Model, views: Views, given: Inputs) -> Vie
 
         keras_view = traced(keras_view, keras_side.run(keras, given.keras))
     return torch_view, keras_view
+
+
+def views_for_plan(torch: Model, keras: Model, inputs: Any, keras_inputs: Any) -> Views:
+    """Both sides, run once where that can be done."""
+    check_sides(torch, keras)
+    build(keras, inputs, keras_inputs)
+    views = view(torch), view(keras)
+    if _can_run(torch, keras, views[1], inputs):
+        views = traced_views(torch, keras, views, both_given(*views, inputs, keras_inputs))
+    return views
 
 
 def _can_run(torch: Model, keras: Model, keras_view: ModelView, inputs: Any) -> bool:

@@ -164,6 +164,10 @@ class Rule:
         """The layout for a torch configuration."""
         return self.layout(config) if callable(self.layout) else self.layout
 
+    def may_apply(self, layer: LayerView) -> bool:
+        """Whether the rule is for this torch layer's configuration; a file does not tell, so then it may be."""
+        return layer.config is None or self.applies(self.config_of(layer))
+
     def config_of(self, layer: LayerView) -> Config:
         """The fields of a torch layer that the rule reads; of several layers, by their numbers."""
         config = layer.config or {}

@@ -1,6 +1,6 @@
 """What every transform is: a reversible map from a tuple of arrays to a tuple of arrays."""
 
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -14,6 +14,7 @@ Shapes = tuple[Shape, ...]
 T = TypeVar("T")
 
 
+@runtime_checkable
 class Transform(Protocol):
     """A reversible map from a tuple of arrays to a tuple of arrays."""
 

@@ -24,6 +24,7 @@ from keras3conv.transforms_move import own_copy
 
 __all__ = [
     "backend",
+    "class_name",
     "float64_mode",
     "input_specs",
     "is_built",
@@ -205,14 +206,14 @@ def _layer_view(path: str, layer: keras.layers.Layer, where: Mapping[int, str]) 
 
 
 def _kinds(layer: keras.layers.Layer) -> tuple[str, ...]:
-    kinds = [_class_name(base) for base in type(layer).__mro__ if issubclass(base, keras.layers.Layer)]
+    kinds = [class_name(base) for base in type(layer).__mro__ if issubclass(base, keras.layers.Layer)]
     if isinstance(layer, keras.layers.Activation):
         name = getattr(layer.activation, "__name__", "")
         kinds.insert(0, f"keras.activations.{name}")
     return tuple(kind for kind in kinds if kind != "keras.layers.Layer")
 
 
-def _class_name(cls: type) -> str:
+def class_name(cls: type) -> str:
     """The name under which Keras exports a class, which is not always the one that it was given."""
     exported = str(get_name_from_symbol(cls))
     if exported.startswith("keras.layers."):

@@ -189,7 +189,7 @@ def _torch_keys(layer: LayerView) -> Keys:
 def _keras_keys(layer: LayerView) -> Keys:
     keys: Keys = {}
     for rule in lookup((), layer.kinds):
-        shapes = _shapes_in_torch(rule, layer)
+        shapes = shapes_in_torch(rule, layer)
         if shapes is not None:
             keys.setdefault((rule.torch, _signature(shapes)), []).append(rule.name)
     return keys
@@ -226,7 +226,7 @@ def _shapes_in_keras(rule: Rule, layer: LayerView) -> dict[str, Shape] | None:
     return None if shapes else keras
 
 
-def _shapes_in_torch(rule: Rule, layer: LayerView) -> dict[str, Shape] | None:
+def shapes_in_torch(rule: Rule, layer: LayerView) -> dict[str, Shape] | None:
     """What the tensors of a Keras layer are on the torch side; None where it cannot be a layer of this rule."""
     mappings = _mappings(rule, None, layer)
     if mappings is None:
