@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from keras3conv.alignment import Alignment, Evidence, Ignored, Pair
     from keras3conv.api import align, transfer, validate, view
     from keras3conv.api_ordered import align_ordered
-    from keras3conv.compare import Diff, compare
+    from keras3conv.compare import Diff, Tolerance, compare
     from keras3conv.errors import Keras3ConvError
     from keras3conv.report import Report, Section
     from keras3conv.rule import Example, LayerSpec, Rule, WeightMapping, register, rules
@@ -35,6 +35,7 @@ __all__ = [
     "Report",
     "Rule",
     "Section",
+    "Tolerance",
     "WeightMapping",
     "align",
     "align_ordered",
@@ -50,7 +51,7 @@ _HOMES = {
     "alignment": ("Alignment", "Evidence", "Ignored", "Pair"),
     "api": ("align", "transfer", "validate", "view"),
     "api_ordered": ("align_ordered",),
-    "compare": ("Diff", "compare"),
+    "compare": ("Diff", "Tolerance", "compare"),
     "errors": ("Keras3ConvError",),
     "report": ("Report", "Section"),
     "rule": ("Example", "LayerSpec", "Rule", "WeightMapping", "register", "rules"),
