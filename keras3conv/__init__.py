@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from keras3conv.alignment import Alignment, Evidence, Ignored, Pair
-    from keras3conv.api import align, transfer, validate, view
+    from keras3conv.api import align, convert, transfer, validate, view
+    from keras3conv.builder.conversion import Conversion
     from keras3conv.compare import Diff, compare
     from keras3conv.errors import Keras3ConvError
     from keras3conv.report import Report, Section
@@ -24,6 +25,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Alignment",
+    "Conversion",
     "Diff",
     "Evidence",
     "Example",
@@ -37,6 +39,7 @@ __all__ = [
     "WeightMapping",
     "align",
     "compare",
+    "convert",
     "register",
     "rules",
     "transfer",
@@ -46,7 +49,8 @@ __all__ = [
 
 _HOMES = {
     "alignment": ("Alignment", "Evidence", "Ignored", "Pair"),
-    "api": ("align", "transfer", "validate", "view"),
+    "api": ("align", "convert", "transfer", "validate", "view"),
+    "builder.conversion": ("Conversion",),
     "compare": ("Diff", "compare"),
     "errors": ("Keras3ConvError",),
     "report": ("Report", "Section"),

@@ -10,7 +10,9 @@ from keras3conv.errors import AlignmentError, Problem, TransformError, Unsupport
 from keras3conv.model import LayerView, ModelView, Side, TensorRef
 from keras3conv.rule import WeightMapping, known_classes
 
-EvidenceKind = Literal["by hand", "hint", "name", "shape", "call order", "definition order", "unseen flatten"]
+EvidenceKind = Literal[
+    "by hand", "hint", "name", "shape", "call order", "definition order", "unseen flatten", "construction"
+]
 
 UNCONFIRMED: frozenset[EvidenceKind] = frozenset({"definition order", "unseen flatten"})
 """Evidence that may be wrong without anybody noticing: nothing was run, and other layers would fit as well."""

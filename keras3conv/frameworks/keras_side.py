@@ -23,15 +23,19 @@ from keras3conv.transforms_move import own_copy
 
 __all__ = [
     "backend",
+    "class_name",
+    "config_of",
     "float64_mode",
     "input_specs",
     "is_built",
     "is_model",
+    "kinds_of",
     "precise",
     "require_built",
     "run",
     "to_numpy",
     "view",
+    "what_was_said",
     "write",
 ]
 
@@ -186,8 +190,8 @@ def _tensors(inputs: Any) -> Any:
 def _layer_view(path: str, layer: keras.layers.Layer, where: Mapping[int, str]) -> LayerView:
     return LayerView(
         path=path,
-        kinds=_kinds(layer),
-        config=_config(layer),
+        kinds=kinds_of(layer),
+        config=config_of(layer),
         tensors=tuple(
             TensorRef(
                 path=f"{path}/{role}" if path else role,
@@ -203,15 +207,17 @@ def _layer_view(path: str, layer: keras.layers.Layer, where: Mapping[int, str]) 
     )
 
 
-def _kinds(layer: keras.layers.Layer) -> tuple[str, ...]:
-    kinds = [_class_name(base) for base in type(layer).__mro__ if issubclass(base, keras.layers.Layer)]
+def kinds_of(layer: keras.layers.Layer) -> tuple[str, ...]:
+    """The class names of a layer, the most derived first; of an `Activation` first that of its function."""
+    kinds = [class_name(base) for base in type(layer).__mro__ if issubclass(base, keras.layers.Layer)]
     if isinstance(layer, keras.layers.Activation):
         name = getattr(layer.activation, "__name__", "")
         kinds.insert(0, f"keras.activations.{name}")
     return tuple(kind for kind in kinds if kind != "keras.layers.Layer")
 
 
-def _class_name(cls: type) -> str:
+def class_name(cls: type) -> str:
+    """The public name of a layer's class: "keras.layers.Dense"."""
     module = "keras.layers" if cls.__module__.startswith("keras.src.layers.") else cls.__module__
     module = "keras" if module.startswith("keras.src.models.") else module
     return f"{module}.{cls.__qualname__}"
@@ -221,7 +227,7 @@ _SERIALISED = ("activation", "layer", "backward_layer", "cell")
 """What a rule reads although it is no plain value: an activation, and the layers that a wrapper is made of."""
 
 
-def _config(layer: keras.layers.Layer) -> dict[str, Any] | None:
+def config_of(layer: keras.layers.Layer) -> dict[str, Any] | None:
     """The plain part of a configuration, and the layers in it; None for a custom layer that does not tell it."""
     try:
         config = layer.get_config()
@@ -325,13 +331,13 @@ def _call_error(model: keras.layers.Layer, stack: list[str], inputs: object, err
         for name, array in flatten(inputs, lambda value: hasattr(value, "shape"))
     ]
     where = stack[-1] if stack and stack[-1] else model.name
-    problem = Problem(keras=where, fact=f"{type(error).__name__}: {_what_was_said(error)}")
+    problem = Problem(keras=where, fact=f"{type(error).__name__}: {what_was_said(error)}")
     return ModelError(
         lay_out(f"{model.name} (keras) raised when it was called with {', '.join(given) or 'nothing'}", [problem])
     )
 
 
-def _what_was_said(error: Exception) -> str:
+def what_was_said(error: Exception) -> str:
     """The message of an exception, without what Keras puts around it: where, in bold, and all arguments."""
     lines = [re.sub(r"\x1b\[\d*m", "", line).strip() for line in str(error).splitlines()]
     said = [line for line in lines if line and not line.startswith("Exception encountered when calling")]
