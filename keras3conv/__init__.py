@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from keras3conv.alignment import Alignment, Evidence, Ignored, Pair
-    from keras3conv.api import align, transfer, validate, view
+    from keras3conv.api import align, convert, transfer, validate, view
     from keras3conv.api_ordered import align_ordered
+    from keras3conv.builder.conversion import Conversion
     from keras3conv.compare import Diff, Tolerance, compare
     from keras3conv.errors import Keras3ConvError
     from keras3conv.report import Report, Section
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Alignment",
+    "Conversion",
     "Diff",
     "Evidence",
     "Example",
@@ -40,6 +42,7 @@ __all__ = [
     "align",
     "align_ordered",
     "compare",
+    "convert",
     "register",
     "rules",
     "transfer",
@@ -49,8 +52,9 @@ __all__ = [
 
 _HOMES = {
     "alignment": ("Alignment", "Evidence", "Ignored", "Pair"),
-    "api": ("align", "transfer", "validate", "view"),
+    "api": ("align", "convert", "transfer", "validate", "view"),
     "api_ordered": ("align_ordered",),
+    "builder.conversion": ("Conversion",),
     "compare": ("Diff", "Tolerance", "compare"),
     "errors": ("Keras3ConvError",),
     "report": ("Report", "Section"),

@@ -11,7 +11,15 @@ from keras3conv.model import LayerView, ModelView, Side, TensorRef
 from keras3conv.rule import WeightMapping, known_classes
 
 EvidenceKind = Literal[
-    "by hand", "hint", "name", "shape", "call order", "definition order", "position", "unseen flatten"
+    "by hand",
+    "hint",
+    "name",
+    "shape",
+    "call order",
+    "definition order",
+    "position",
+    "unseen flatten",
+    "construction",
 ]
 
 UNCONFIRMED: frozenset[EvidenceKind] = frozenset({"definition order", "position", "unseen flatten"})

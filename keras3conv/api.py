@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from keras3conv.alignment import Alignment
 from keras3conv.compare import Tolerance
@@ -13,6 +13,9 @@ from keras3conv.model import ModelView
 from keras3conv.planner import Hints
 from keras3conv.planner import plan as make_plan
 from keras3conv.report import Report
+
+if TYPE_CHECKING:
+    from keras3conv.builder.conversion import Conversion
 
 Model = Any
 """A torch module, a Keras model, or the path of a file."""
@@ -141,6 +144,36 @@ def validate(  # noqa: PLR0913 - a certificate may be asked for much
     return api_validate.validate(
         torch, keras, inputs=inputs, keras_inputs=keras_inputs, plan=alignment, options=options
     )
+
+
+def convert(
+    model: Model, *, channels: Literal["first", "last"] = "first", inputs: Any = None, validate: bool = True
+) -> "Conversion":
+    """Makes a torch module of a Keras model: readable, trainable, with the same weights, and proven to be the same.
+
+    Args:
+        model: A Keras model, or the path of a file that holds one with its architecture (.keras, .h5).
+        channels: Where the module takes and returns the channels of images: "first" is second, as in torch; "last"
+            keeps the calling convention of Keras.
+        inputs: What the Keras model is called with: needed where it does not say so itself, and where its mathematics
+            depends on a size that it leaves open. It fixes every size but the batch.
+        validate: Whether the certificate is made; without it `report` is None.
+
+    Returns:
+        The conversion: `.model`, `.source`, `.alignment`, `.report`.
+
+    Raises:
+        UnsupportedLayerError: Something in the model has no counterpart in torch; all of it is named at once.
+        ModelError: The model cannot be loaded or called.
+        InputError: The argument is no Keras model.
+
+    Example:
+        >>> conversion = k3c.convert("model.keras")
+        >>> conversion.report.raise_if_failed()
+    """
+    from keras3conv import api_convert
+
+    return api_convert.convert(model, channels=channels, inputs=inputs, validate=validate)
 
 
 def view(model: Model) -> ModelView:

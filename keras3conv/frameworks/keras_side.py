@@ -28,15 +28,18 @@ __all__ = [
     "activation_watched",
     "backend",
     "class_name",
+    "config_of",
     "float64_mode",
     "input_specs",
     "is_built",
     "is_model",
+    "kinds_of",
     "precise",
     "require_built",
     "run",
     "to_numpy",
     "view",
+    "what_was_said",
     "write",
 ]
 
@@ -166,8 +169,8 @@ def run(
 def _layer_view(path: str, layer: keras.layers.Layer, where: Mapping[int, str]) -> LayerView:
     return LayerView(
         path=path,
-        kinds=_kinds(layer),
-        config=_config(layer),
+        kinds=kinds_of(layer),
+        config=config_of(layer),
         tensors=tuple(
             TensorRef(
                 path=f"{path}/{role}" if path else role,
@@ -183,7 +186,8 @@ def _layer_view(path: str, layer: keras.layers.Layer, where: Mapping[int, str]) 
     )
 
 
-def _kinds(layer: keras.layers.Layer) -> tuple[str, ...]:
+def kinds_of(layer: keras.layers.Layer) -> tuple[str, ...]:
+    """The class names of a layer, the most derived first; of an `Activation` first that of its function."""
     kinds = [class_name(base) for base in type(layer).__mro__ if issubclass(base, keras.layers.Layer)]
     if isinstance(layer, keras.layers.Activation):
         name = getattr(layer.activation, "__name__", "")
@@ -205,7 +209,7 @@ _SERIALISED = ("activation", "layer", "backward_layer", "cell")
 """What a rule reads although it is no plain value: an activation, and the layers that a wrapper is made of."""
 
 
-def _config(layer: keras.layers.Layer) -> dict[str, Any] | None:
+def config_of(layer: keras.layers.Layer) -> dict[str, Any] | None:
     """The plain part of a configuration, and the layers in it; None for a custom layer that does not tell it."""
     try:
         config = layer.get_config()
@@ -309,13 +313,13 @@ def _call_error(model: keras.layers.Layer, stack: list[str], inputs: object, err
         for name, array in flatten(inputs, lambda value: hasattr(value, "shape"))
     ]
     where = stack[-1] if stack and stack[-1] else model.name
-    problem = Problem(keras=where, fact=f"{type(error).__name__}: {_what_was_said(error)}")
+    problem = Problem(keras=where, fact=f"{type(error).__name__}: {what_was_said(error)}")
     return ModelError(
         lay_out(f"{model.name} (keras) raised when it was called with {', '.join(given) or 'nothing'}", [problem])
     )
 
 
-def _what_was_said(error: Exception) -> str:
+def what_was_said(error: Exception) -> str:
     """The message of an exception, without what Keras puts around it: where, in bold, and all arguments."""
     lines = [re.sub(r"\x1b\[\d*m", "", line).strip() for line in str(error).splitlines()]
     said = [line for line in lines if line and not line.startswith("Exception encountered when calling")]

@@ -18,11 +18,11 @@ FRAMEWORKS = ("torch", "keras", "jax", "tensorflow")
 # was split keeps its place: report_html stands where report does.
 LEVELS = (
     ("errors", "transforms", "compare"),
-    ("model", "rule", "report"),
+    ("model", "rule", "report", "graph"),
     ("rules",),
     ("alignment", "planner", "audit", "_transfer"),
     ("formats", "frameworks"),
-    ("graph", "builder"),
+    ("builder",),
     ("validators",),
     ("__init__", "__main__", "api", "cli", "demo"),
 )

@@ -1,0 +1,1 @@
+"""Architecture conversion: one file per direction, and the writers of source code."""

@@ -1,0 +1,81 @@
+"""Lines of code, broken as a formatter would break them."""
+
+from collections.abc import Iterator
+
+WIDTH = 100
+
+_OPENING, _CLOSING = "([{", ")]}"
+
+
+def statement(indent: int, text: str) -> Iterator[str]:
+    """The lines of a statement: one if it fits, else broken inside its last pair of brackets."""
+    line = " " * indent + text
+    spans = _spans(text)
+    if len(line) <= WIDTH or not spans:
+        yield line
+        return
+    start, end = spans[-1]
+    inner, tail = text[start + 1 : end], text[end:]
+    yield " " * indent + text[: start + 1]
+    if len(inner) + indent + 4 <= WIDTH:
+        yield " " * (indent + 4) + inner
+    else:
+        for part in _parts(inner):
+            yield from statement(indent + 4, f"{part},")
+    yield " " * indent + tail
+
+
+def comment_lines(indent: int, text: str) -> Iterator[str]:
+    """A comment, in lines that fit."""
+    line = ""
+    for word in text.split():
+        if line and indent + 2 + len(line) + 1 + len(word) > WIDTH:
+            yield " " * indent + f"# {line}"
+            line = word
+        else:
+            line = f"{line} {word}" if line else word
+    if line:
+        yield " " * indent + f"# {line}"
+
+
+def _spans(text: str) -> list[tuple[int, int]]:
+    """The outermost pairs of brackets with something in them, strings left out."""
+    found: list[tuple[int, int]] = []
+    stack: list[int] = []
+    quoted = ""
+    for place, letter in enumerate(text):
+        if quoted:
+            if letter == quoted and text[place - 1] != "\\":
+                quoted = ""
+        elif letter in "\"'":
+            quoted = letter
+        elif letter in _OPENING:
+            stack.append(place)
+        elif letter in _CLOSING:
+            start = stack.pop()
+            if not stack and place > start + 1:
+                found.append((start, place))
+    return found
+
+
+def _parts(text: str) -> list[str]:
+    """What commas separate, brackets and strings left whole."""
+    parts, depth, quoted, start = [], 0, "", 0
+    for place, letter in enumerate(text):
+        if quoted:
+            if letter == quoted and text[place - 1] != "\\":
+                quoted = ""
+        elif letter in "\"'":
+            quoted = letter
+        elif letter in _OPENING:
+            depth += 1
+        elif letter in _CLOSING:
+            depth -= 1
+        elif letter == "," and depth == 0:
+            parts.append(text[start:place].strip())
+            start = place + 1
+    rest = text[start:].strip()
+    return [*parts, rest] if rest else parts
+
+
+__all__ = ["comment_lines", "statement"]

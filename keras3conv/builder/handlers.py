@@ -1,0 +1,12 @@
+"""The files that register handlers."""
+
+from importlib import import_module
+
+FILES = ("operations_merge", "operations_pointwise", "operations_shape")
+"""Every file of handlers beside this one; a new file is named here."""
+
+
+def load() -> None:
+    """Imports the files of handlers, which register themselves; later calls find them done."""
+    for name in FILES:
+        import_module(f"keras3conv.builder.{name}")

@@ -1,0 +1,256 @@
+"""From the graph of a Keras model to a torch program, call by call, in the order in which they run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from keras3conv.builder import handlers
+from keras3conv.builder.call import HANDLERS, Call
+from keras3conv.builder.layouts import Channels, input_order, output_order
+from keras3conv.builder.names import identifier, unique
+from keras3conv.builder.program import Module, Order, Program, Step, Value, Weight, identity
+from keras3conv.builder.torch_modules import Choice, choose, is_pointwise
+from keras3conv.errors import Problem, RuleError
+from keras3conv.graph import Graph, Node, Ref, Shape, mapped, refs
+from keras3conv.model import LayerView
+from keras3conv.planner.composites import units
+from keras3conv.rule import LayerSpec
+
+
+def lower(
+    graph: Graph, channels: Channels = "first", unsupported: frozenset[str] = frozenset()
+) -> tuple[Program, tuple[Problem, ...]]:
+    """The torch program of a graph, and every call that cannot be written; with problems it is of no use.
+
+    Args:
+        graph: The graph of a Keras model.
+        unsupported: The paths of the layers that are known already to have no counterpart.
+        channels: Whether the module takes and returns images with their channels second or last.
+    """
+    handlers.load()
+    lowering = _Lowering(graph, channels)
+    for node in graph.nodes:
+        if node.path in unsupported:
+            lowering.fail(node)
+        else:
+            lowering.node(node)
+    return lowering.program(), tuple(lowering.problems)
+
+
+class _Lowering:
+    """The program as far as it is written."""
+
+    def __init__(self, graph: Graph, channels: Channels) -> None:
+        self.graph, self.channels = graph, channels
+        self.layers: dict[str, LayerView] = {layer.path: layer for layer in (*graph.view.layers, *units(graph.view))}
+        self.values: dict[str, Value] = {}
+        self.made: dict[str, Value] = {}
+        self.steps: list[Step] = []
+        self.modules: dict[str, Module] = {}
+        self.weights: dict[str, Weight] = {}
+        self.problems: list[Problem] = []
+        self._permuted: dict[tuple[str, Order], Value] = {}
+        self._shared: dict[tuple[str, int], str] = {}
+        self._names: set[str] = set()
+        self._inputs = tuple(self._input(tensor.name) for tensor in graph.inputs)
+        self._own_weights()
+
+    def node(self, node: Node) -> None:
+        """Writes one call, or notes why it cannot be written."""
+        call = Call(node, mapped(node.arguments, self._argument), self)
+        try:
+            handler = HANDLERS.get(node.kind)
+            if handler is not None:
+                handler(call)
+            elif node.kind.startswith("keras.ops.") or not call.tensors:
+                raise RuleError(f"no handler is known for {node.kind}")
+            else:
+                self._layer(call)
+        except RuleError as error:
+            self.problems.append(Problem(keras=node.path, fact=str(error)))
+            self.fail(node)
+            return
+        self.values.update(call.returned)
+
+    def fail(self, node: Node) -> None:
+        """What cannot be written returns values all the same, so that everything after it is looked at too."""
+        for tensor in node.outputs:
+            order = identity(len(tensor.shape))
+            self._note(Value(name=tensor.name, shape=tensor.shape, order=order, dtype=tensor.dtype))
+
+    def _layer(self, call: Call) -> None:
+        node, given = call.node, call.tensor
+        layer = replace(self.layers[node.path], config=node.config)
+        extra = [name for name, value in node.arguments.items() if name != "training" and isinstance(value, Ref)][1:]
+        if extra:
+            raise RuleError(f"{node.kind} is given {', '.join(extra)}, for which there is no handler")
+        choice = choose(layer, given)
+        given = given if choice.order is None else call.order(given, choice.order)
+        names = self._modules_of(layer, choice, given)
+        order = given.order if given.rank == len(node.outputs[0].shape) else None
+        keeps = choice.order is None
+        for place, (name, spec) in enumerate(zip(names, choice.specs, strict=True)):
+            template = "{module}({0})" if name else _function(spec)
+            if place == len(names) - 1:
+                call.returns(template, [given], order, module=name, flattened=given.flattened if keeps else ())
+            else:
+                given = call.step(template, [given], module=name)
+
+    def _modules_of(self, layer: LayerView, choice: Choice, given: Value) -> list[str]:
+        """The names of the submodules; a layer that is called again is the same submodule."""
+        return [
+            self._module(layer, spec, place, choice, given) if _is_class(spec.kind) else ""
+            for place, spec in enumerate(choice.specs)
+        ]
+
+    def _module(self, layer: LayerView, spec: LayerSpec, place: int, choice: Choice, given: Value) -> str:
+        key = layer.path, place
+        if key in self._shared:
+            return self._shared[key]
+        owns = [number for number, one in enumerate(choice.specs) if one.kind == choice.rule.torch] or [
+            len(choice.specs) - 1
+        ]
+        holds = place in owns and bool(layer.tensors)
+        name = self._new_name(layer.path if place == owns[-1] else f"{layer.path}_{_short(spec.kind)}")
+        self._shared[key] = name
+        self.modules[name] = Module(
+            name=name,
+            spec=spec,
+            keras=layer.path if holds else "",
+            rule=choice.rule.name if holds else "",
+            flattened=given.flattened if holds else (),
+            trainable=bool((layer.config or {}).get("trainable", True)),
+        )
+        return name
+
+    def module(self, kind: str, config: Mapping[str, Any], path: str) -> str:
+        """A submodule without tensors of Keras; the name that it got."""
+        name = self._new_name(path)
+        self.modules[name] = Module(name=name, spec=LayerSpec(kind=kind, config=dict(config)))
+        return name
+
+    def _new_name(self, path: str) -> str:
+        name = unique(identifier(path), self._names)
+        self._names.add(name)
+        return name
+
+    def permuted(self, value: Value, order: Order) -> Value:
+        """The value with its axes in this order; written once for each value."""
+        moved = tuple(value.order.index(axis) for axis in order)
+        key = value.name, moved
+        if key not in self._permuted:
+            made = self.new(value.shape, order, value.dtype)
+            axes = ", ".join(map(str, moved))
+            self.write(f"{{0}}.permute({axes})", [value], [made], module="", path="", comment="")
+            self._permuted[key] = made
+        return replace(self._permuted[key], shape=value.shape, order=order)
+
+    def new(self, shape: Shape, order: Order, dtype: str) -> Value:
+        """A value that no node of the graph returns."""
+        value = Value(name=f"t{len(self.made)}", shape=shape, order=order, dtype=dtype)
+        self.made[value.name] = value
+        return value
+
+    def write(
+        self, template: str, inputs: Sequence[Value], made: Sequence[Value], *, module: str, path: str, comment: str
+    ) -> None:
+        """Adds a statement."""
+        self.steps.append(
+            Step(
+                template=template,
+                inputs=tuple(value.name for value in inputs),
+                outputs=tuple(value.name for value in made),
+                module=module,
+                path=path,
+                comment=comment,
+            )
+        )
+        for value in made:
+            self._note(value)
+
+    def only_a_kernel_sees(self, name: str) -> bool:
+        """Whether a tensor of the graph goes into Dense layers only, over what treats every value alike."""
+        if any(ref.name == name for ref in refs(self.graph.outputs)):
+            return False
+        users = [node for node in self.graph.nodes if name in node.inputs]
+        return all(
+            "keras.layers.Dense" in node.kinds or (is_pointwise(node) and self.only_a_kernel_sees(node.outputs[0].name))
+            for node in users
+        )
+
+    def _note(self, value: Value) -> None:
+        self.values[value.name] = value
+        self.made[value.name] = value
+
+    def _argument(self, leaf: Any) -> Any:
+        return self.values[leaf.name] if isinstance(leaf, Ref) else leaf
+
+    def _input(self, name: str) -> Value:
+        tensor = self.graph.tensors[name]
+        order = input_order(self.graph, tensor)
+        rank = len(tensor.shape)
+        value = Value(
+            name=name,
+            shape=tensor.shape,
+            order=identity(rank) if self.channels == "last" else order,
+            dtype=tensor.dtype,
+        )
+        self._note(value)
+        return value
+
+    def _own_weights(self) -> None:
+        for parameter in self.graph.parameters:
+            tensor = parameter.tensor
+            name = self._new_name(parameter.path)
+            shape = tuple(size for size in tensor.shape if isinstance(size, int))
+            self.weights[tensor.name] = Weight(
+                name=name, shape=shape, keras=parameter.path, dtype=tensor.dtype, trainable=parameter.trainable
+            )
+            self._note(Value(name=tensor.name, shape=shape, order=identity(len(shape)), dtype=tensor.dtype))
+        for place, (key, array) in enumerate(self.graph.constants.items()):
+            name = self._new_name(f"constant_{place}")
+            self.weights[key] = Weight(name=name, shape=array.shape, dtype=array.dtype.name, trainable=False)
+            self._note(Value(name=key, shape=array.shape, order=identity(array.ndim), dtype=array.dtype.name))
+
+    def program(self) -> Program:
+        """What was written, with the outputs in the order of axes that was asked for."""
+
+        def returned(leaf: Any) -> Any:
+            if not isinstance(leaf, Ref):
+                return leaf
+            value = self.values[leaf.name]
+            order = output_order(value, self.channels)
+            return Ref((value if order == value.order else self.permuted(value, order)).name)
+
+        outputs = mapped(self.graph.outputs, returned)
+        sizes = {symbol: (name, self.values[name].place(axis)) for symbol, (name, axis) in self.graph.sizes.items()}
+        return Program(
+            name=self.graph.name,
+            inputs=self._inputs,
+            steps=tuple(self.steps),
+            outputs=outputs,
+            values=self.made,
+            modules=self.modules,
+            weights=self.weights,
+            sizes=sizes,
+            input_names=self.graph.input_names,
+        )
+
+
+def _is_class(kind: str) -> bool:
+    return kind.rpartition(".")[2][:1].isupper()
+
+
+def _function(spec: LayerSpec) -> str:
+    """A function of torch with keyword arguments: "torch.exp({0})"."""
+    more = "".join(f", {name}={value!r}" for name, value in spec.config.items())
+    return f"{spec.kind}({{0}}{more})"
+
+
+def _short(kind: str) -> str:
+    """What a module beside the main one is called: the activation of a Dense, the padding of a convolution."""
+    name = kind.rpartition(".")[2]
+    return "pad" if "Pad" in name else identifier(name)
+
+
+__all__ = ["lower"]

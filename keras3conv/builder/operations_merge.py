@@ -1,0 +1,87 @@
+"""Layers and operations of several tensors: arithmetic and joining."""
+
+from functools import partial
+from typing import Any
+
+from keras3conv.builder.call import Call, handles, places
+from keras3conv.builder.program import Value
+
+_BINARY = {
+    "keras.ops.add": "{0} + {1}",
+    "keras.ops.subtract": "{0} - {1}",
+    "keras.ops.multiply": "{0} * {1}",
+    "keras.ops.divide": "{0} / {1}",
+    "keras.ops.true_divide": "{0} / {1}",
+}
+
+_MERGES = {
+    "keras.layers.Add": " + ",
+    "keras.layers.Subtract": " - ",
+    "keras.layers.Multiply": " * ",
+}
+
+_NESTED = {"keras.layers.Maximum": "torch.maximum", "keras.layers.Minimum": "torch.minimum"}
+
+
+def binary(call: Call, *, template: str) -> None:
+    """Two values, one of which may be a number, broadcast together."""
+    values, order = call.aligned([call["x1"], call["x2"]])
+    tensors, written = with_numbers(values, template)
+    call.returns(written, tensors, order)
+
+
+def with_numbers(values: list[Any], template: str) -> tuple[list[Value], str]:
+    """The tensors among some values, and the template with the numbers among them written out."""
+    tensors = [value for value in values if isinstance(value, Value)]
+    texts = [f"{{{tensors.index(value)}}}" if isinstance(value, Value) else repr(value) for value in values]
+    return tensors, template.format(*texts)
+
+
+def _merge(call: Call, *, sign: str) -> None:
+    values, order = call.aligned(_broadcast_after_the_batch(call))
+    call.returns(sign.join(f"{{{place}}}" for place in range(len(values))), values, order)
+
+
+def _nested(call: Call, *, function: str) -> None:
+    values, order = call.aligned(_broadcast_after_the_batch(call))
+    template = "{0}"
+    for place in range(1, len(values)):
+        template = f"{function}({template}, {{{place}}})"
+    call.returns(template, values, order)
+
+
+def _broadcast_after_the_batch(call: Call) -> list[Value]:
+    """Values of fewer axes get axes of size one after the batch: so a merging layer of Keras broadcasts."""
+    values = call.tensors
+    rank = max(value.rank for value in values)
+    return [value if value.rank == rank else _widened(call, value, rank) for value in values]
+
+
+def _widened(call: Call, value: Value, rank: int) -> Value:
+    value = call.keras_order(value)
+    missing = rank - value.rank
+    shape = (value.shape[0], *(1,) * missing, *value.shape[1:])
+    index = ", ".join((":", *("None",) * missing))
+    return call.step(f"{{0}}[{index}]", [value], shape=shape, order=tuple(range(rank)))
+
+
+@handles("keras.layers.Average")
+def _average(call: Call) -> None:
+    values, order = call.aligned(_broadcast_after_the_batch(call))
+    total = " + ".join(f"{{{place}}}" for place in range(len(values)))
+    call.returns(f"({total}) / {len(values)}", values, order)
+
+
+@handles("keras.layers.Concatenate", "keras.ops.concatenate")
+def _concatenate(call: Call) -> None:
+    values, order = call.aligned(call.tensors)
+    axis = call.get("axis", -1)
+    call.returns(f"torch.cat([{places(values)}], dim={values[0].place(axis)})", values, order)
+
+
+for _kind, _template in _BINARY.items():
+    handles(_kind)(partial(binary, template=_template))
+for _kind, _sign in _MERGES.items():
+    handles(_kind)(partial(_merge, sign=_sign))
+for _kind, _name in _NESTED.items():
+    handles(_kind)(partial(_nested, function=_name))

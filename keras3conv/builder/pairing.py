@@ -1,0 +1,76 @@
+"""The alignment of a module with the Keras model that it was made from: known exactly, because we made it."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from keras3conv.alignment import Alignment, Evidence, Ignored, Pair
+from keras3conv.builder.program import Module, Program
+from keras3conv.model import LayerView, ModelView
+from keras3conv.planner.bare import RULE
+from keras3conv.planner.composites import numbered, units
+from keras3conv.planner.structure import ignored_tensors, make_pair
+from keras3conv.rule import WeightMapping, find
+from keras3conv.transforms import Same
+
+_EVIDENCE = Evidence(kind="construction", detail="the torch layer was made from the Keras layer")
+
+
+def alignment_of(program: Program, torch: ModelView, keras: ModelView) -> Alignment:
+    """The plan of a module that was made from a Keras model.
+
+    Args:
+        program: What the module was written from.
+        torch: The module.
+        keras: The Keras model.
+    """
+    pairs = [*_layer_pairs(program, torch, keras), *_weight_pairs(program)]
+    by_path = {path: pair for pair in pairs for path in pair.torch.split(" + ")}
+    ignored = [*ignored_tensors(torch, by_path), *_constants(program), *_unused(pairs, keras)]
+    return Alignment(pairs=tuple(pairs), ignored=tuple(ignored), torch=torch.outline(), keras=keras.outline())
+
+
+def _layer_pairs(program: Program, torch: ModelView, keras: ModelView) -> Iterator[Pair]:
+    torch_layers = {layer.path: layer for layer in units(torch)}
+    keras_layers = {layer.path: layer for layer in units(keras)}
+    for path, modules in _by_keras_layer(program).items():
+        parts = [torch_layers[module.name] for module in modules]
+        whole = parts[0] if len(parts) == 1 else numbered(parts, "torch")
+        rule = find(modules[0].rule)
+        yield make_pair(rule, *_flattening(whole, keras_layers[path], modules[0]), [_EVIDENCE])
+
+
+def _by_keras_layer(program: Program) -> dict[str, list[Module]]:
+    found: dict[str, list[Module]] = {}
+    for module in program.modules.values():
+        if module.keras:
+            found.setdefault(module.keras, []).append(module)
+    return found
+
+
+def _flattening(torch: LayerView, keras: LayerView, module: Module) -> tuple[LayerView, LayerView]:
+    """Both layers, with what was flattened into them in the order of each side."""
+    first = module.flattened or None
+    second = (*first[1:], first[0]) if first else None
+    return replace(torch, flattened=first, calls=(0,)), replace(keras, flattened=second, calls=(0,))
+
+
+def _weight_pairs(program: Program) -> Iterator[Pair]:
+    for weight in program.weights.values():
+        if weight.keras:
+            mapping = WeightMapping(torch=(weight.name,), keras=(weight.keras,), transform=Same())
+            yield Pair(torch=weight.name, keras=weight.keras, rule=RULE, weights=(mapping,), evidence=(_EVIDENCE,))
+
+
+def _constants(program: Program) -> Iterator[Ignored]:
+    for weight in program.weights.values():
+        if not weight.keras:
+            yield Ignored(side="torch", path=weight.name, reason="a constant of the Keras model's own call")
+
+
+def _unused(pairs: list[Pair], keras: ModelView) -> Iterator[Ignored]:
+    placed = {path for pair in pairs for mapping in pair.weights for path in mapping.keras}
+    for tensor in keras.tensors():
+        if tensor.is_seed:
+            yield Ignored(side="keras", path=tensor.path, reason="the state of a random generator")
+        elif tensor.path not in placed:
+            yield Ignored(side="keras", path=tensor.path, reason="no output of the Keras model depends on it")

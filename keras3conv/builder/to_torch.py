@@ -1,0 +1,91 @@
+"""From a Keras model to a torch module: read, written, built, and filled with the weights."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from keras3conv.alignment import Alignment
+from keras3conv.builder import handlers
+from keras3conv.builder.call import HANDLERS
+from keras3conv.builder.layouts import Channels
+from keras3conv.builder.lowering import lower
+from keras3conv.builder.pairing import alignment_of
+from keras3conv.builder.program import Program
+from keras3conv.builder.torch_source import write
+from keras3conv.errors import Problem, UnsupportedLayerError, count, lay_out
+from keras3conv.graph import Graph, Ref, Size, Tensor, mapped
+from keras3conv.rule import known_classes
+from keras3conv.transforms import Array
+
+_SIZES = {"batch": 2, "length": 9, "depth": 24, "height": 72, "width": 80}
+"""What free sizes are in the proof."""
+
+SEED = 20240229
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """A module with the weights of a Keras model, before any proof."""
+
+    model: Any
+    source: str
+    alignment: Alignment
+    graph: Graph
+    program: Program
+
+
+def build(model: Any, channels: Channels, inputs: Any) -> Built:
+    """The torch module of a live Keras model.
+
+    Raises:
+        UnsupportedLayerError: Something in the model cannot be written in torch; all of it is named at once.
+        ModelError: The model cannot be called with symbolic tensors.
+    """
+    from keras3conv._transfer import stage
+    from keras3conv.frameworks import keras_graph, torch_code, torch_side
+
+    handlers.load()
+    known = dict.fromkeys([*known_classes()[1], *HANDLERS])
+    graph, traced = keras_graph.graph_of(model, keras_graph.leaf_by_name(known), inputs)
+    program, lowered = lower(graph, channels, frozenset(problem.keras for problem in traced))
+    require_none(graph.name, (*traced, *lowered))
+    source = write(program)
+    module = torch_code.instance_of(source)
+    plan = alignment_of(program, torch_side.view(module), graph.view)
+    staged = stage(plan, graph.view, torch_side.view(module), cast=False)
+    constants = {program.weights[name].name: array for name, array in graph.constants.items()}
+    torch_side.write(module, {**dict(staged.values()), **constants})
+    return Built(model=module, source=source, alignment=plan, graph=graph, program=program)
+
+
+def require_none(name: str, problems: tuple[Problem, ...]) -> None:
+    """Raises `UnsupportedLayerError` with every problem, if there is one."""
+    if problems:
+        headline = f"{count(len(problems), 'problem')} in {name} (keras): it cannot be converted to torch"
+        raise UnsupportedLayerError(lay_out(headline, problems, limit=50))
+
+
+def proof_inputs(built: Built) -> tuple[tuple[Array, ...], Any]:
+    """What both models are called with for the proof: the torch arguments, and the same in Keras' structure."""
+    generator = np.random.default_rng(SEED)
+    rows = [t.shape[0] for layer in built.graph.view.layers for t in layer.tensors if t.role == "embeddings"]
+    arrays = {tensor.name: _random(tensor, generator, min(rows, default=2)) for tensor in built.graph.inputs}
+    keras = mapped(built.graph.input_structure, lambda leaf: arrays[leaf.name] if isinstance(leaf, Ref) else leaf)
+    torch = tuple(np.ascontiguousarray(arrays[value.name].transpose(value.order)) for value in built.program.inputs)
+    return torch, keras
+
+
+def _random(tensor: Tensor, generator: np.random.Generator, rows: int) -> Array:
+    shape = tuple(_number(size) for size in tensor.shape)
+    if tensor.dtype == "bool":
+        return np.ones(shape, bool)
+    if "int" in tensor.dtype:
+        return generator.integers(0, rows, shape).astype(tensor.dtype)
+    return generator.standard_normal(shape).astype("float32" if tensor.dtype == "bfloat16" else tensor.dtype)
+
+
+def _number(size: int | Size) -> int:
+    if isinstance(size, int):
+        return size
+    return size.factor * int(np.prod([_SIZES[symbol] for symbol in size.symbols])) + size.offset

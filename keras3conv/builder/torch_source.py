@@ -1,0 +1,185 @@
+"""The text of a torch module: what is written is what is proven, and what a person reads.
+
+Only identifiers and literals get into the text: names are made of letters, digits and underscores by `names`, values
+are written by `literal`, which knows plain values alone.
+"""
+
+from collections.abc import Iterable, Mapping
+from math import isfinite
+from typing import Any
+
+from keras3conv.builder.formatting import comment_lines, statement
+from keras3conv.builder.program import Program, Step, Value, Weight
+from keras3conv.builder.variables import Names, variable_names
+from keras3conv.errors import RuleError
+from keras3conv.frameworks.torch_classes import REQUIRED, constructor
+from keras3conv.graph import Ref, Shape, refs
+from keras3conv.rule import LayerSpec
+
+_ONE_FOR_ALL = frozenset({"kernel_size", "stride", "padding", "dilation", "output_padding", "output_size"})
+"""What may be one number where it is the same along every axis."""
+
+
+def write(program: Program) -> str:
+    """The text of `model.py`."""
+    names = variable_names(program)
+    body = "\n".join(_class("Model", program, names))
+    imports = ["import torch"]
+    if "F." in body:
+        imports.append("import torch.nn.functional as F")
+    imports.append("from torch import nn")
+    return "\n".join([f'"""{_title(program)}"""', "", *imports, "", "", body, ""])
+
+
+def literal(value: Any) -> str:
+    """A plain value as Python writes it.
+
+    Raises:
+        RuleError: It is no plain value.
+    """
+    if value is None or isinstance(value, bool | int | str):
+        return _quoted(value) if isinstance(value, str) else repr(value)
+    if isinstance(value, float):
+        return repr(value) if isfinite(value) else f'float("{value}")'
+    if isinstance(value, tuple | list):
+        inner = ", ".join(map(literal, value))
+        if isinstance(value, list):
+            return f"[{inner}]"
+        return f"({inner},)" if len(value) == 1 else f"({inner})"
+    raise RuleError(f"{type(value).__name__} is no plain value, and is never written into code")
+
+
+def construction(spec: LayerSpec) -> str:
+    """The expression that makes a layer: "nn.Conv2d(3, 16, 3, padding=1)".
+
+    What has no default stands in front, by its place; the rest by name, and only where it is not what torch assumes.
+    """
+    parameters = constructor(spec.kind)
+    config = {name: _simplified(name, value) for name, value in spec.config.items()}
+    given = []
+    for name, default in parameters.items():
+        if name not in config:
+            continue
+        value = config[name]
+        if default is REQUIRED:
+            given.append(literal(value))
+        elif value != default and not (name == "stride" and default is None and value == config.get("kernel_size")):
+            given.append(f"{name}={literal(value)}")
+    return f"{_public(spec.kind)}({', '.join(given)})"
+
+
+def described(shape: Shape) -> str:
+    """A shape for a reader: "(batch, 3, 32, 32)"."""
+    sizes = ", ".join(map(str, shape))
+    return f"({sizes},)" if len(shape) == 1 else f"({sizes})"
+
+
+def _class(name: str, program: Program, names: Names) -> Iterable[str]:
+    yield f"class {name}(nn.Module):"
+    yield from _docstring(program, names)
+    yield ""
+    yield "    def __init__(self) -> None:"
+    yield "        super().__init__()"
+    for weight in program.weights.values():
+        yield from _weight(weight)
+    for module in program.modules.values():
+        yield from statement(8, f"self.{module.name} = {construction(module.spec)}")
+    yield ""
+    arguments = ", ".join(f"{names.of[value.name]}: torch.Tensor" for value in program.inputs)
+    yield from statement(4, f"def forward(self, {arguments}) -> {_returned_type(program.outputs)}:")
+    for symbol in names.sizes:
+        value, place = program.sizes[symbol]
+        yield f"        {names.sizes[symbol]} = {names.arguments[value]}.shape[{place}]"
+    for step in program.steps:
+        yield from comment_lines(8, step.comment)
+        yield from statement(8, _assignment(step, program, names))
+    yield from statement(8, f"return {_returned(program.outputs, names)}")
+
+
+def _docstring(program: Program, names: Names) -> Iterable[str]:
+    yield f'    """{_title(program)}'
+    yield ""
+    yield "    Shapes:"
+    for value in program.inputs:
+        yield f"        {names.arguments[value.name]}: {described(value.torch_shape)}, {value.dtype}"
+    for name, value in _named_outputs(program):
+        yield f"        {name}: {described(value.torch_shape)}, {value.dtype}"
+    yield '    """'
+
+
+def _title(program: Program) -> str:
+    safe = "".join(
+        letter if (letter.isalnum() and letter.isascii()) or letter in "_-. " else "_" for letter in program.name
+    )
+    return f"The Keras model {safe}, as a PyTorch module."
+
+
+def _named_outputs(program: Program) -> list[tuple[str, Value]]:
+    found = [program.values[ref.name] for ref in refs(program.outputs)]
+    return [("returns" if len(found) == 1 else f"returns[{place}]", value) for place, value in enumerate(found)]
+
+
+def _weight(weight: Weight) -> Iterable[str]:
+    dtype = "" if weight.dtype == "float32" else f", dtype=torch.{weight.dtype}"
+    sizes = ", ".join(map(str, weight.shape)) or "()"
+    made = f"torch.zeros({sizes}{dtype})"
+    if weight.trainable:
+        yield from statement(8, f"self.{weight.name} = nn.Parameter({made})")
+    else:
+        yield from statement(8, f'self.register_buffer("{weight.name}", {made})')
+
+
+def _assignment(step: Step, program: Program, names: Names) -> str:
+    given = [names.used(step, place) for place in range(len(step.inputs))]
+    module = f"self.{step.module}" if step.module else ""
+    right = step.template.format(*given, module=module, **names.sizes)
+    return f"{', '.join(names.of[name] for name in step.outputs)} = {right}"
+
+
+def _returned(outputs: object, names: Names) -> str:
+    if isinstance(outputs, Ref):
+        return names.last[outputs.name]
+    if isinstance(outputs, Mapping):
+        return (
+            "{" + ", ".join(f"{_quoted(str(name))}: {_returned(item, names)}" for name, item in outputs.items()) + "}"
+        )
+    assert isinstance(outputs, tuple | list)
+    inner = ", ".join(_returned(item, names) for item in outputs)
+    return f"[{inner}]" if isinstance(outputs, list) else f"({inner}{',' * (len(outputs) == 1)})"
+
+
+def _returned_type(outputs: object) -> str:
+    if isinstance(outputs, Ref):
+        return "torch.Tensor"
+    if isinstance(outputs, Mapping):
+        return f"dict[str, {_joined(map(_returned_type, outputs.values()))}]"
+    assert isinstance(outputs, tuple | list)
+    if isinstance(outputs, list):
+        return f"list[{_joined(map(_returned_type, outputs))}]"
+    return f"tuple[{', '.join(map(_returned_type, outputs))}]"
+
+
+def _joined(types: Iterable[str]) -> str:
+    return " | ".join(dict.fromkeys(types))
+
+
+def _simplified(name: str, value: Any) -> Any:
+    if name in _ONE_FOR_ALL and isinstance(value, tuple | list) and len(set(value)) == 1:
+        return value[0]
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _public(kind: str) -> str:
+    """The name of a class as the text imports it."""
+    return kind.replace("torch.nn.", "nn.") if kind.startswith("torch.nn.") else kind.rpartition(".")[2]
+
+
+def _quoted(text: str) -> str:
+    """A literal in double quotes; everything but plain letters is escaped."""
+    written = ascii(text)[1:-1]
+    if ascii(text)[0] == "'":
+        written = written.replace("\\'", "'").replace('"', '\\"')
+    return f'"{written}"'
+
+
+__all__ = ["construction", "described", "literal", "write"]
