@@ -26,9 +26,10 @@ def convert(model: Any, *, channels: Channels, inputs: Any, validate: bool) -> C
     report = None
     if validate:
         from keras3conv import api_validate
+        from keras3conv.validators.options import Options
 
         report = api_validate.validate(
-            built.model, model, inputs=given, keras_inputs=keras_given, plan=built.alignment, onnx=False, backends=None
+            built.model, model, inputs=given, keras_inputs=keras_given, plan=built.alignment, options=Options()
         )
     return Conversion(
         model=built.model,

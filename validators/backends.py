@@ -21,7 +21,7 @@ from keras3conv.validators.subject import Subject
 
 CLAIM = (
     "The Keras model, saved and loaded in a fresh process under each backend, returns what the torch module returns, "
-    "and what the other backends return, up to the noise that the torch module itself makes against its own float64 run."
+    "and what the other backends return, up to the noise that torch itself makes against its own float64 run."
 )
 
 

@@ -206,7 +206,7 @@ def _section(opinions: tuple[_Opinion, _Opinion], judged: list[Verdict], batches
     problems = [_problem(made, judged, exporters)] if len(made) > 1 else []
     problems += [Problem(fact=f"{batch.name} {batch.told}") for batch in batches if batch.failed]
     line = who_disagrees(made)
-    worst = max((verdict.judgement.ratio for verdict in judged if verdict.judgement), default=0.0)
+    worst = max((verdict.judgement.ratio or 0.0 for verdict in judged if verdict.judgement), default=0.0)
     return Section(
         name=NAME,
         status="failed" if problems else "skipped" if missing else "passed",
