@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from keras3conv.alignment import Alignment, Evidence, Ignored, Pair
     from keras3conv.api import align, transfer, validate, view
-    from keras3conv.compare import Diff, compare
+    from keras3conv.compare import Diff, Tolerance, compare
     from keras3conv.errors import Keras3ConvError
     from keras3conv.report import Report, Section
     from keras3conv.rule import Example, LayerSpec, Rule, WeightMapping, register, rules
@@ -34,6 +34,7 @@ __all__ = [
     "Report",
     "Rule",
     "Section",
+    "Tolerance",
     "WeightMapping",
     "align",
     "compare",
@@ -47,7 +48,7 @@ __all__ = [
 _HOMES = {
     "alignment": ("Alignment", "Evidence", "Ignored", "Pair"),
     "api": ("align", "transfer", "validate", "view"),
-    "compare": ("Diff", "compare"),
+    "compare": ("Diff", "Tolerance", "compare"),
     "errors": ("Keras3ConvError",),
     "report": ("Report", "Section"),
     "rule": ("Example", "LayerSpec", "Rule", "WeightMapping", "register", "rules"),

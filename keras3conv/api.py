@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from keras3conv.alignment import Alignment
+from keras3conv.compare import Tolerance
 from keras3conv.errors import InputError
 from keras3conv.frameworks.detect import side_and_form
 from keras3conv.frameworks.inputs import Inputs, both_inputs, derive
@@ -90,15 +91,20 @@ def transfer(
     return api_transfer.transfer(source, target, plan, out=_paths(out), overwrite=overwrite, cast=cast)
 
 
-def validate(
+def validate(  # noqa: PLR0913 - a certificate may be asked for much
     torch: Model,
     keras: Model,
     *,
     inputs: Any = None,
     keras_inputs: Any = None,
     alignment: Alignment | None = None,
+    proofs: Sequence[str] | None = None,
+    tolerance: Tolerance | None = None,
+    training: bool = False,
+    labels: Any = None,
+    class_names: Sequence[str] | None = None,
     onnx: bool = False,
-    backends: Sequence[str] | None = None,
+    backends: str | Sequence[str] | None = None,
 ) -> Report:
     """Proves that two models are the same, or says where and why they are not.
 
@@ -108,20 +114,37 @@ def validate(
         inputs: What the torch module is called with; see `align`.
         keras_inputs: What the Keras model is called with; see `align`.
         alignment: The plan, if there is one already.
+        proofs: The proofs that are wanted, by name ("outputs", "float64"); all without it. The plan is judged always.
+        tolerance: What the deployed models may differ by, in the place of the noise floor that is measured; the report
+            says that it was yours.
+        training: Whether the models are to be trained on: what counts in training only (a momentum, a rate of dropout,
+            a frozen layer) then is a failure, too.
+        labels: The right class of every sample of the inputs, shape (samples,): adds top-1, top-5 and agreement.
+        class_names: The names of the classes, by their numbers.
         onnx: Whether both sides are also exported to ONNX and compared in onnxruntime.
-        backends: Keras backends to run the model on as well.
+        backends: Keras backends to run the saved model on as well, in a fresh process each: names, or "all".
 
     Returns:
         A certificate: `report.ok`, `report.raise_if_failed()`, `print(report)`, `report.save("report.html")`.
 
     Raises:
-        InputError: The arguments are not a torch side and a Keras side, or the inputs do not fit.
+        InputError: The arguments are not a torch side and a Keras side, the inputs or the labels do not fit.
         ModelError: A model cannot be run.
     """
     from keras3conv import api_validate
+    from keras3conv.validators.options import make_options
 
+    options = make_options(
+        proofs=proofs,
+        tolerance=tolerance,
+        training=training,
+        labels=labels,
+        class_names=class_names,
+        onnx=onnx,
+        backends=backends,
+    )
     return api_validate.validate(
-        torch, keras, inputs=inputs, keras_inputs=keras_inputs, plan=alignment, onnx=onnx, backends=backends
+        torch, keras, inputs=inputs, keras_inputs=keras_inputs, plan=alignment, options=options
     )
 
 

@@ -1,15 +1,18 @@
 """`validate`: the two sides are brought to life, and every judge is asked."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from keras3conv.alignment import Alignment
 from keras3conv.api import Model, both_given, build, check_sides, traced_views, view
+from keras3conv.audit import audit
 from keras3conv.errors import InputError
 from keras3conv.frameworks.detect import side_and_form
+from keras3conv.frameworks.inputs import refuse_nan
 from keras3conv.planner import plan as make_plan
 from keras3conv.report import Report, Section, current_environment
+from keras3conv.validators.options import Options
 from keras3conv.validators.subject import Subject
 
 Judge = Callable[[Subject], Section]
@@ -20,17 +23,41 @@ Progress = Callable[[str, int, int], None]
 CLAIMED_AFTER_STRUCTURE = "the plan has problems, so the models cannot be compared"
 
 
-def judges() -> tuple[tuple[str, Judge], ...]:
-    """The judges, in the order in which a certificate lists them."""
-    from keras3conv.validators import activations, float64, outputs, roundtrip, structure
+def judges(options: Options | None = None) -> tuple[tuple[str, Judge], ...]:
+    """The judges, in the order in which a certificate lists them; without options those that are always asked.
 
-    return (
+    Raises:
+        InputError: The options name a proof that there is not.
+    """
+    from keras3conv.validators import (
+        accuracy,
+        activations,
+        backends,
+        float64,
+        gradients,
+        hyperparameters,
+        outputs,
+        roundtrip,
+        structure,
+    )
+
+    options = options or Options()
+    found: tuple[tuple[str, Judge], ...] = (
         ("structure", structure.check),
         ("roundtrip", roundtrip.check),
+        ("hyperparameters", hyperparameters.check),
         ("float64", float64.check),
         ("activations", activations.check),
         ("outputs", outputs.check),
+        ("gradients", gradients.check),
     )
+    found += (("backends", backends.check),) if options.backends else ()
+    found += (("accuracy", accuracy.check),) if options.labels is not None else ()
+    known = [name for name, _ in found]
+    if unknown := [name for name in options.proofs if name not in known]:
+        raise InputError(f"there is no proof {unknown[0]!r} here; there are {', '.join(known)}")
+    # Without a plan that is right nothing else is worth running, so its judge is asked always.
+    return tuple((name, check) for name, check in found if options.wants(name) or name == "structure")
 
 
 def validate(
@@ -40,28 +67,28 @@ def validate(
     inputs: Any,
     keras_inputs: Any,
     plan: Alignment | None,
-    onnx: bool,
-    backends: Sequence[str] | None,
+    options: Options,
     progress: Progress | None = None,
 ) -> Report:
     """See `keras3conv.validate`; `progress` hears of every judge before it is asked."""
-    if onnx or backends:
-        raise InputError("validate does not run ONNX or other backends yet: leave onnx and backends out")
+    if options.onnx:
+        raise InputError("validate does not run ONNX yet: leave onnx out")
+    asked = judges(options)
     check_sides(torch, keras)
-    subject, notes = _subject(torch, _alive(keras), inputs, keras_inputs, plan)
+    subject, notes = _subject(torch, _alive(keras), inputs, keras_inputs, plan, options)
     return Report(
         title=f"Certificate: {subject.torch_view.title} <-> {subject.keras_view.title}",
-        sections=tuple(_sections(subject, progress)),
+        sections=tuple(_sections(subject, asked, progress)),
         environment=current_environment(),
         notes=tuple(notes),
     )
 
 
-def _sections(subject: Subject, progress: Progress | None) -> list[Section]:
+def _sections(subject: Subject, asked: tuple[tuple[str, Judge], ...], progress: Progress | None) -> list[Section]:
     sections: list[Section] = []
-    for name, check in judges():
+    for name, check in asked:
         if progress:
-            progress(name, len(sections), len(judges()))
+            progress(name, len(sections), len(asked))
         if sections and sections[0].status == "failed":
             reason = CLAIMED_AFTER_STRUCTURE
             sections.append(Section(name=name, status="skipped", claim="", summary="not judged", reason=reason))
@@ -80,19 +107,30 @@ def _alive(keras: Model) -> Model:
 
 
 def _subject(
-    torch: Model, keras: Model, inputs: Any, keras_inputs: Any, plan: Alignment | None
+    torch: Model, keras: Model, inputs: Any, keras_inputs: Any, plan: Alignment | None, options: Options
 ) -> tuple[Subject, list[str]]:
     build(keras, inputs, keras_inputs)
-    torch_view, keras_view = view(torch), view(keras)
+    views = view(torch), view(keras)
     files = [name for name, model in (("torch", torch), ("keras", keras)) if side_and_form(model)[1] == "file"]
     if files:
-        plan = plan or make_plan(torch_view, keras_view)
         reason = f"the {' and the '.join(files)} side is a file of weights: there is nothing to run"
-        return Subject(plan=plan, torch_view=torch_view, keras_view=keras_view, not_run=reason), []
-    given = both_given(torch_view, keras_view, inputs, keras_inputs)
-    if plan is None:
-        plan = make_plan(*traced_views(torch, keras, (torch_view, keras_view), given))
-    subject = Subject(plan=plan, torch_view=torch_view, keras_view=keras_view, torch=torch, keras=keras, inputs=given)
+        plan = plan or make_plan(*views)
+        return Subject(plan=plan, torch_view=views[0], keras_view=views[1], not_run=reason, options=options), []
+    given = both_given(*views, inputs, keras_inputs)
+    refuse_nan(given)
+    if plan is None or options.wants("hyperparameters"):
+        views = traced_views(torch, keras, views, given)
+    plan = plan or make_plan(*views)
+    subject = Subject(
+        plan=plan,
+        torch_view=views[0],
+        keras_view=views[1],
+        torch=torch,
+        keras=keras,
+        inputs=given,
+        options=options,
+        hyperparameters=tuple(audit(plan.pairs, *views)) if options.wants("hyperparameters") else (),
+    )
     return subject, [given.note, *_mode_notes(torch)]
 
 

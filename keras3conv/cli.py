@@ -258,6 +258,7 @@ def validate(  # noqa: PLR0913 - an argument for every option
     from keras3conv.cli_files import check_report, read_hints, read_inputs, read_plan
     from keras3conv.cli_models import notes_to_stderr
     from keras3conv.cli_output import print_report, progress_bar
+    from keras3conv.validators.options import Options
 
     if report:
         check_report(report)
@@ -270,7 +271,7 @@ def validate(  # noqa: PLR0913 - an argument for every option
         if hints:
             saved = api.align(first.model, second.model, hints=hints, **given)
         judged = api_validate.validate(
-            first.model, second.model, **given, plan=saved, onnx=False, backends=None, progress=progress
+            first.model, second.model, **given, plan=saved, options=Options(), progress=progress
         )
     if report:
         judged.save(report)

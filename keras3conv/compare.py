@@ -139,51 +139,98 @@ def same_bits(actual: Array, expected: Array) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tolerance:
+    """What a caller allows in the place of the measured noise; the report then says that it was the caller's.
+
+    Both numbers are given, so that nobody has one without knowing it.
+
+    Attributes:
+        absolute: What is allowed whatever the values are.
+        relative: What is allowed beside that, as a share of the largest value of the source.
+    """
+
+    absolute: float
+    relative: float
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not (isinstance(value, int | float) and isfinite(value) and value >= 0):
+                raise InputError(f"the {name} tolerance is {value!r}: it must be a finite number, and not negative")
+
+    def __str__(self) -> str:
+        return f"{self.absolute:g} absolute and {self.relative:g} of the largest value"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Judgement:
     """A deviation beside the noise that it is judged against.
 
     Attributes:
         deviation: The largest absolute difference between the two sides.
         floor: The measured noise: the source's own error against its float64 run, and at least half a unit in the
-            last place of the largest value.
+            last place of the largest value. None where it was not measured, because the caller gave a tolerance.
         factor: How many times the floor is allowed.
         differing: How many elements differ.
+        allowed: What the caller allows instead; None where the floor decides.
     """
 
     deviation: float
-    floor: float
+    floor: float | None
     factor: float = NOISE_FACTOR
     differing: int = 0
+    allowed: float | None = None
 
     @property
-    def ratio(self) -> float:
-        """The deviation as a multiple of the floor."""
-        return _ratio(self.deviation, self.floor)
+    def ratio(self) -> float | None:
+        """The deviation as a multiple of the floor; None where that was not measured."""
+        return None if self.floor is None else _ratio(self.deviation, self.floor)
+
+    @property
+    def limit(self) -> float:
+        """The largest deviation that passes."""
+        if self.allowed is not None:
+            return self.allowed
+        return float("nan") if self.floor is None else self.factor * self.floor
 
     @property
     def passed(self) -> bool:
         """Whether the deviation is noise. NaN and infinities prove nothing: not as a deviation, not as a floor."""
-        return isfinite(self.deviation) and isfinite(self.floor) and self.deviation <= self.factor * self.floor
+        return isfinite(self.deviation) and isfinite(self.limit) and self.deviation <= self.limit
 
     def __str__(self) -> str:
-        if not (isfinite(self.deviation) and isfinite(self.floor)):
+        if not (isfinite(self.deviation) and isfinite(self.limit)):
             return "values that are not finite: they prove nothing"
         if self.differing == 0:
             return "bit-identical"
-        return f"{self.deviation:.2g}, {self.ratio:.2g} x the noise floor of {self.floor:.2g}"
+        noise = "" if self.floor is None else f", {self.ratio:.2g} x the noise floor of {self.floor:.2g}"
+        given = "" if self.allowed is None else f", the tolerance given is {self.allowed:.2g}"
+        return f"{self.deviation:.2g}{noise}{given}"
 
 
-def judge(actual: Array, source: Array, truth: Array) -> Judgement:
-    """Judges what the target computed against the source's own noise.
+def judge(actual: Array, source: Array, truth: Array | None, tolerance: Tolerance | None = None) -> Judgement:
+    """Judges what the target computed against the source's own noise, or against a tolerance.
 
     Args:
         actual: What the target computed, in its own dtype.
         source: What the source computed, in its own dtype, on the same input.
-        truth: What the source computed in float64, on the same input.
+        truth: What the source computed in float64, on the same input; None where only the tolerance counts.
+        tolerance: What the caller allows, whatever the noise is.
     """
-    diff, noise = compare(actual, source), compare(source, truth)
-    floor = max(noise.max_abs, 0.5 * resolution(source) * noise.scale)
-    return Judgement(deviation=_or_infinite(diff), floor=floor, differing=diff.differing)
+    diff = compare(actual, source)
+    floor = None if truth is None else noise_floor(source, truth)
+    allowed = None if tolerance is None else tolerance.absolute + tolerance.relative * diff.scale
+    return Judgement(deviation=_or_infinite(diff), floor=floor, differing=diff.differing, allowed=allowed)
+
+
+def noise_floor(source: Array, truth: Array) -> float:
+    """What the source loses in its own dtype, and at least half a unit in the last place of the largest value.
+
+    Args:
+        source: What the source computed, in its own dtype.
+        truth: What it computed in float64, on the same input.
+    """
+    noise = compare(source, truth)
+    return max(noise.max_abs, 0.5 * resolution(source) * noise.scale)
 
 
 def resolution(array: Array) -> float:

@@ -22,6 +22,7 @@ class OutputPair:
         keras: The values of the Keras side.
         layout: How the layout was brought together, in words.
         odd: Why they cannot be compared; empty if they can.
+        keys: What the recordings of the two sides call it.
     """
 
     name: str
@@ -31,6 +32,7 @@ class OutputPair:
     keras: Array
     layout: str
     odd: str = ""
+    keys: tuple[str, str] = ("", "")
 
 
 def output_pairs(torch: Recording, keras: Recording) -> Iterator[OutputPair]:
@@ -56,6 +58,7 @@ def output_pairs(torch: Recording, keras: Recording) -> Iterator[OutputPair]:
             keras=theirs,
             layout=layout,
             odd=odd,
+            keys=(torch_name, keras_name),
         )
 
 

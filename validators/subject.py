@@ -1,7 +1,7 @@
 """What is judged: two models with a plan, and their runs, each made once and shared by the judges."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -9,10 +9,12 @@ import numpy as np
 
 from keras3conv._transfer import direction
 from keras3conv.alignment import Alignment, Pair
+from keras3conv.audit import FieldPair
 from keras3conv.frameworks.inputs import SEED, Inputs
 from keras3conv.frameworks.record import Recording
 from keras3conv.model import LayerView, ModelView, TensorRef
 from keras3conv.transforms import Array
+from keras3conv.validators.options import Options
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +29,8 @@ class Subject:
         keras: The live Keras model; None where the side is a file of weights.
         inputs: What both are called with; None where a side cannot be called.
         not_run: Why the models are not called; empty if they are.
+        options: What the certificate is asked for.
+        hyperparameters: The fields of all paired layers, side by side.
     """
 
     plan: Alignment
@@ -36,6 +40,8 @@ class Subject:
     keras: Any = None
     inputs: Inputs | None = None
     not_run: str = ""
+    options: Options = field(default_factory=Options)
+    hyperparameters: tuple[FieldPair, ...] = ()
 
     @cached_property
     def torch_layers(self) -> Mapping[str, LayerView]:
@@ -48,9 +54,15 @@ class Subject:
         return {layer.path: layer for layer in self.keras_view.layers}
 
     @cached_property
+    def parameters(self) -> frozenset[str]:
+        """The torch tensors that an optimiser may change."""
+        return frozenset(tensor.path for tensor in self.torch_view.tensors() if tensor.trainable)
+
+    @cached_property
     def pairs_in_order(self) -> tuple[Pair, ...]:
         """The pairs of single layers that run, in the order in which torch calls them."""
-        places = {call.path: call.place for call in reversed(self.torch_run.calls)}
+        run = self.torch_run if self.watches_layers else self.torch_probe
+        places = {call.path: call.place for call in reversed(run.calls)}
         pairs = [pair for pair in self.plan.pairs if pair.torch in places]
         return tuple(sorted(pairs, key=lambda pair: places[pair.torch]))
 
@@ -70,7 +82,7 @@ class Subject:
         from keras3conv.frameworks import keras_side
 
         with keras_side.precise():
-            return keras_side.run(self.keras, self._inputs.keras, record=self._records_keras)
+            return keras_side.run(self.keras, self.given.keras, record=self._records_keras, watch=self.watches_layers)
 
     @cached_property
     def torch_probe(self) -> Recording:
@@ -84,7 +96,7 @@ class Subject:
 
         with keras_side.precise(), keras_side.float64_mode(self.keras):
             keras_side.write(self.keras, self.keras_probe_weights)
-            return keras_side.run(self.keras, self._inputs.keras, record=self._records_keras)
+            return keras_side.run(self.keras, self.given.keras, record=self._records_keras)
 
     @cached_property
     def probe_weights(self) -> Mapping[str, Array]:
@@ -105,16 +117,27 @@ class Subject:
         return moved
 
     @property
-    def _inputs(self) -> Inputs:
+    def given(self) -> Inputs:
+        """What the models are called with."""
         assert self.inputs is not None, "judges that run models are skipped where there are no inputs"
         return self.inputs
+
+    @property
+    def watches_layers(self) -> bool:
+        """Whether a proof is wanted that looks at the layers of the models as they are deployed."""
+        return self.options.wants("activations")
 
     def _run_torch(self, *, float64: bool = False, tensors: Mapping[str, Array] | None = None) -> Recording:
         from keras3conv.frameworks import torch_side
 
         with torch_side.precise():
             return torch_side.run(
-                self.torch, self._inputs.torch, record=self._records_torch, float64=float64, tensors=tensors
+                self.torch,
+                self.given.torch,
+                record=self._records_torch,
+                float64=float64,
+                tensors=tensors,
+                watch=self.watches_layers or tensors is not None,
             )
 
     def _records_torch(self, path: str) -> bool:

@@ -106,7 +106,7 @@ def _convert(cast: Cast, folder: Path) -> tuple[Any, bool]:
     _chapter("4. The certificate")
     print(f"{certificate.title}\n")
     for section in certificate.sections:
-        print(f"  {section.status:<7}  {section.name:<12} {section.outcome}")
+        print(f"  {section.status:<7}  {section.name:<15} {section.outcome}")
     _chapter("5. What was written")
     for file in (*moved.files, certificate.save(page)):
         print(f"  {file.path}  {file.size:,} bytes\n      sha256 {file.sha256}")

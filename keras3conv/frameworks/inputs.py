@@ -8,6 +8,7 @@ import numpy as np
 
 from keras3conv.errors import InputError
 from keras3conv.frameworks.layout import channels_first, channels_last, moved
+from keras3conv.frameworks.record import flatten
 from keras3conv.model import InputSpec, ModelView
 from keras3conv.transforms import Array
 
@@ -60,6 +61,16 @@ def both_inputs(
         return Inputs(torch=inputs, keras=keras_inputs, note="inputs given for both sides")
     derived = derive(arrays or {}, keras.input_specs)
     return Inputs(torch=inputs, keras=derived, note="inputs given; the Keras ones derived from them by layout")
+
+
+def refuse_nan(given: Inputs) -> None:
+    """Raises `InputError` if an input holds NaN: what is made of it is NaN on both sides, and proves nothing."""
+    for side, inputs in (("torch", given.torch), ("Keras", given.keras)):
+        for name, array in flatten(inputs, lambda value: hasattr(value, "shape") and hasattr(value, "dtype")):
+            values = np.asarray(array.detach().cpu() if hasattr(array, "detach") else array)
+            if values.dtype.kind == "f" and (number := int(np.isnan(values).sum())):
+                what = f"input {name}" if name else "the input"
+                raise InputError(f"{what} of the {side} side holds {number} NaN: nothing can be proven with it")
 
 
 def _specs_to_fill(keras: ModelView) -> Sequence[InputSpec]:

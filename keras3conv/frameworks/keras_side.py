@@ -15,13 +15,16 @@ from keras.src.ops.numpy import Reshape
 
 from keras3conv.errors import ModelError, Problem, lay_out
 from keras3conv.frameworks.keras_precision import float64_mode, precise
+from keras3conv.frameworks.keras_state import state_kept
 from keras3conv.frameworks.keras_tree import attributes, locations, named_layers, variables_of
+from keras3conv.frameworks.keras_values import backend, to_numpy, to_tensors
 from keras3conv.frameworks.record import Call, Flattened, Recording, flatten, plain
 from keras3conv.model import InputSpec, LayerView, ModelView, TensorRef
 from keras3conv.transforms import Array
 from keras3conv.transforms_move import own_copy
 
 __all__ = [
+    "activation_watched",
     "backend",
     "float64_mode",
     "input_specs",
@@ -34,11 +37,6 @@ __all__ = [
     "view",
     "write",
 ]
-
-
-def backend() -> str:
-    """The backend that Keras runs on: "torch", "jax" or "tensorflow"."""
-    return str(keras.backend.backend())
 
 
 def is_model(model: object) -> bool:
@@ -129,24 +127,28 @@ def run(
     inputs: object,
     *,
     record: Callable[[str], bool] | None = None,
+    watch: bool = True,
 ) -> Recording:
-    """Runs a model once, eagerly, in inference mode, and records what ran.
+    """Runs a model once, eagerly, in inference mode, and records what ran; its variables are as before afterwards.
 
     Args:
         model: The model.
         inputs: What it is called with: an array, a list of arrays, or a dict of arrays by name. A tuple is taken as
             positional arguments.
         record: Of which layers (by path) the arrays are kept. The order of the calls is always kept.
+        watch: Whether the layers are watched at all; without it the run costs what the model costs.
 
     Raises:
         ModelError: The model raised; the message names the layer.
     """
     calls: list[Call] = []
     stack: list[str] = []
-    args = _tensors(inputs if isinstance(inputs, tuple) else (inputs,))
+    args = to_tensors(inputs if isinstance(inputs, tuple) else (inputs,))
     with ExitStack() as contexts:
         contexts.enter_context(_without_gradients())
-        contexts.enter_context(_intercepted(model, calls, stack, record or (lambda path: False)))
+        changed = contexts.enter_context(state_kept(model))
+        if watch:
+            contexts.enter_context(_intercepted(model, calls, stack, record or (lambda path: False)))
         try:
             outputs = model(*args, training=False)
         # Whatever a backend raises for a wrong shape or value; each has classes of its own, all of these bases.
@@ -155,32 +157,8 @@ def run(
     return Recording(
         calls=tuple(sorted(calls, key=lambda call: call.place)),
         outputs={name: _copy(value) for name, value in flatten(outputs, keras.ops.is_tensor)},
+        changed=tuple(changed),
     )
-
-
-def to_numpy(value: Any) -> Array:
-    """A variable or tensor as an array of the same dtype; read-only where it shares memory."""
-    tensor = value.value if isinstance(value, keras.Variable) else value
-    # Not `keras.ops.convert_to_numpy`: it widens bfloat16, and numpy 2 warns about how it asks for the array.
-    if backend() == "torch":
-        from keras3conv.frameworks import torch_side
-
-        return torch_side.to_numpy(tensor)
-    if backend() == "tensorflow":
-        array: Array = tensor.numpy()
-        return array
-    return np.asarray(tensor)
-
-
-def _tensors(inputs: Any) -> Any:
-    """The same structure with every array as a tensor of the same dtype."""
-    if isinstance(inputs, dict):
-        return {name: _tensors(value) for name, value in inputs.items()}
-    if isinstance(inputs, tuple | list):
-        return type(inputs)(_tensors(value) for value in inputs)
-    if isinstance(inputs, np.ndarray):
-        return keras.ops.convert_to_tensor(inputs, dtype=inputs.dtype.name)
-    return inputs
 
 
 def _layer_view(path: str, layer: keras.layers.Layer, where: Mapping[int, str]) -> LayerView:
@@ -265,7 +243,7 @@ def _intercepted(
             flattened=flattened.shape(tensors[0]) if tensors else None,
         )
         stack.append(path)
-        with _activation_watched(self, record(path)) as seen:
+        with activation_watched(self, record(path)) as seen:
             output = original(self, *args, **kwargs)
         stack.pop()
         if tensors and not self.weights:
@@ -291,7 +269,7 @@ def _intercepted(
 
 
 @contextmanager
-def _activation_watched(layer: keras.layers.Layer, wanted: bool) -> Iterator[list[Array]]:
+def activation_watched(layer: keras.layers.Layer, wanted: bool) -> Iterator[list[Array]]:
     """What goes into the activation that a Dense or a convolution has inside; torch has it in a module of its own."""
     seen: list[Array] = []
     activation = layer.__dict__.get("activation")

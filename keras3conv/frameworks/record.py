@@ -39,10 +39,13 @@ class Recording:
     Attributes:
         calls: The calls, in the order in which they began.
         outputs: What the model returned, flat, by name: "" for a single tensor, "0", "1", ..., or keys.
+        changed: The tensors that the run changed, and that were put back: the model has a state, or draws random
+            numbers.
     """
 
     calls: tuple[Call, ...] = ()
     outputs: Mapping[str, Array] = field(default_factory=dict)
+    changed: tuple[str, ...] = ()
 
     def of(self, path: str) -> tuple[Call, ...]:
         """The calls of one layer."""

@@ -1,7 +1,7 @@
 """PyTorch: a module as a `ModelView`, its runs recorded, its tensors written. All that imports torch for models."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -86,25 +86,29 @@ def run(
     record: Callable[[str], bool] | None = None,
     tensors: Mapping[str, Array] | None = None,
     float64: bool = False,
+    watch: bool = True,
 ) -> Recording:
     """Runs a module once, in evaluation mode and without gradients, and records what ran.
 
     Args:
-        module: The module; its training flags and tensors are as before afterwards.
+        module: The module; its training flags and tensors are as before afterwards, its buffers too.
         inputs: What it is called with: a tensor or array, a tuple of positional arguments, a dict of keywords.
         record: Of which layers (by path) the arrays are kept. The order of the calls is always kept.
         tensors: Values to run with in the place of its own, by path.
         float64: Whether floating-point tensors, and inputs, are cast to float64 for this run.
+        watch: Whether the layers are watched at all; without it the run costs what the module costs.
 
     Raises:
         ModelError: The module raised; the message names the layer.
     """
     device = next((tensor.device for _, tensor in _named_tensors(module)), torch.device("cpu"))
-    args, kwargs = _arguments(inputs, device, float64=float64)
-    substitutes = _substitutes(module, tensors or {}, float64=float64)
+    args, kwargs = arguments(inputs, device, float64=float64)
+    substitutes = running_tensors(module, tensors or {}, float64=float64)
     calls: list[Call] = []
     stack: list[str] = []
-    with torch.no_grad(), evaluating(module), _hooks(module, calls, stack, record or (lambda path: False)):
+    watched = _hooks(module, calls, stack, record or (lambda path: False)) if watch else nullcontext()
+    before = {path: substitutes[path].clone() for path, _ in module.named_buffers() if path in substitutes}
+    with torch.no_grad(), evaluating(module), watched:
         try:
             outputs = torch.func.functional_call(module, substitutes, args, kwargs, tie_weights=True, strict=False)
         except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, NotImplementedError) as error:
@@ -113,6 +117,7 @@ def run(
     return Recording(
         calls=tuple(sorted(calls, key=lambda call: call.place)),
         outputs={name: _copy(value) for name, value in flat.items()},
+        changed=tuple(path for path, old in before.items() if not _same(old, substitutes[path])),
     )
 
 
@@ -176,7 +181,7 @@ def float64_parameter(parameter: torch.Tensor) -> nn.Parameter:
 
 def input_arrays(inputs: object) -> dict[str, Array]:
     """The inputs of a torch module, flat, as arrays: positional ones "0", "1", ..., keywords by name."""
-    args, kwargs = _arguments(inputs, torch.device("cpu"), float64=False)
+    args, kwargs = arguments(inputs, torch.device("cpu"), float64=False)
     flat = dict(flatten([*args], _is_tensor)) | dict(flatten(kwargs, _is_tensor))
     return {name: to_numpy(value) for name, value in flat.items()}
 
@@ -259,7 +264,9 @@ def _config(layer: nn.Module) -> dict[str, Any]:
     return present | config
 
 
-def _arguments(inputs: object, device: torch.device, *, float64: bool) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def arguments(inputs: object, device: torch.device, *, float64: bool) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What a module is called with, as tensors on its device; raises `InputError` for what is no input."""
+
     def convert(value: object) -> object:
         if isinstance(value, np.ndarray):
             value = to_torch(value)
@@ -284,16 +291,28 @@ def _arguments(inputs: object, device: torch.device, *, float64: bool) -> tuple[
     return (convert(inputs),), {}
 
 
-def _substitutes(module: nn.Module, values: Mapping[str, Array], *, float64: bool) -> dict[str, torch.Tensor]:
-    """Tensors to run with: the given values, and the module's own where it must be cast."""
-    substitutes = {}
+def running_tensors(module: nn.Module, values: Mapping[str, Array], *, float64: bool) -> dict[str, torch.Tensor]:
+    """Tensors to run with: the given values, the module's own where it must be cast, and copies of its buffers."""
+    # One entry for a tensor under several names: torch ties the others to it.
+    names: dict[int, list[str]] = {}
     for path, tensor in _named_tensors(module):
-        if path in values:
-            given = to_torch(np.ascontiguousarray(values[path])).to(tensor.device)
-            substitutes[path] = given.double() if float64 and given.is_floating_point() else given
-        elif float64 and tensor.is_floating_point():
-            substitutes[path] = tensor.detach().double()
+        names.setdefault(id(tensor), []).append(path)
+    substitutes = {}
+    buffers = {path for path, _ in module.named_buffers()}
+    for path, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        given = next((values[name] for name in names[id(tensor)] if name in values), None)
+        value = tensor.detach() if given is None else to_torch(np.ascontiguousarray(given)).to(tensor.device)
+        if float64 and value.is_floating_point():
+            value = value.double()
+        # A module with a state writes it into its buffers: into a copy, so that every run begins alike.
+        value = value.clone() if path in buffers else value
+        if given is not None or value.dtype != tensor.dtype or path in buffers:
+            substitutes[path] = value
     return substitutes
+
+
+def _same(first: torch.Tensor, second: torch.Tensor) -> bool:
+    return torch.equal(torch.nan_to_num(first), torch.nan_to_num(second))
 
 
 _MIXES_FEATURES = frozenset({"linear", "matmul", "__matmul__", "mm", "addmm", "einsum", "bilinear", "cdist"})

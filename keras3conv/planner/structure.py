@@ -211,7 +211,7 @@ def _full_paths(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[Weig
 def _mappings(rule: Rule, torch: LayerView | None, keras: LayerView) -> tuple[WeightMapping, ...] | None:
     """The rule's mappings of which a tensor exists; None where the Keras layer cannot be one of the rule's."""
     shapes = _keras_shapes(rule, keras)
-    config = _torch_config(rule, torch, keras)
+    config = torch_config(rule, torch, keras)
     if config is None:
         return None
     present = set(shapes), set(torch.shapes) if torch else set()
@@ -222,9 +222,9 @@ def _mappings(rule: Rule, torch: LayerView | None, keras: LayerView) -> tuple[We
     )
 
 
-def _torch_config(rule: Rule, torch: LayerView | None, keras: LayerView) -> Config | None:
+def torch_config(rule: Rule, torch: LayerView | None, keras: LayerView) -> Config | None:
     """The torch layer's configuration, or where only the Keras layer is known, the one that it comes from."""
-    spec = LayerSpec(kind=keras.kind, config=keras.config or {}, shapes=_keras_shapes(rule, keras))
+    spec = keras_spec(rule, keras)
     # What a rule may need beyond the torch layer's own configuration: its counterpart, its input.
     beyond: dict[str, Any] = {"keras": spec}
     if torch is not None:
@@ -237,6 +237,12 @@ def _torch_config(rule: Rule, torch: LayerView | None, keras: LayerView) -> Conf
         return {**owner.config, **beyond}
     except (RuleError, ValueError, LookupError, TypeError, StopIteration):
         return None  # not a layer of this rule
+
+
+def keras_spec(rule: Rule, keras: LayerView) -> LayerSpec:
+    """A Keras layer as a rule reads it."""
+    shapes, inputs = _keras_shapes(rule, keras), keras.inputs or ()
+    return LayerSpec(kind=keras.kind, config=keras.config or {}, shapes=shapes, inputs=inputs)
 
 
 def _flattened(torch: LayerView, keras: LayerView) -> Shape | None:
@@ -257,7 +263,7 @@ def _unseen_flatten(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[
     keras_unseen = keras.calls is None and torch.flattened is not None
     if not (torch_unseen or keras_unseen):
         return
-    config = _torch_config(rule, torch, keras) or {}
+    config = torch_config(rule, torch, keras) or {}
     permuted = rule.weights(config) != rule.weights({**config, "flattened": None})
     order = "its rows are permuted" if permuted else "its rows are taken as they are"
     if torch_unseen:

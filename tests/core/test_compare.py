@@ -143,6 +143,7 @@ def test_a_deviation_below_the_noise_floor_passes() -> None:
 def test_a_deviation_above_the_noise_floor_fails() -> None:
     judgement = judged(1e-4)
     assert not judgement.passed
+    assert judgement.ratio is not None
     assert judgement.ratio > NOISE_FACTOR
     assert "x the noise floor of 9.5e-07" in str(judgement)
 

@@ -20,7 +20,7 @@ LEVELS = (
     ("errors", "transforms", "compare"),
     ("model", "rule", "report"),
     ("rules",),
-    ("alignment", "planner", "_transfer"),
+    ("alignment", "planner", "audit", "_transfer"),
     ("formats", "frameworks"),
     ("graph", "builder"),
     ("validators",),

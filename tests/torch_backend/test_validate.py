@@ -62,7 +62,7 @@ def failed(report: Report) -> list[str]:
 def test_a_correct_pair_passes_every_judge_and_says_that_inputs_were_made() -> None:
     report = proven(Net(), keras_twin())
     report.raise_if_failed()
-    assert report.tally == "5 passed"
+    assert report.tally == "7 passed"
     assert "random inputs of shape (2, 3, 8, 10)" in report.notes[0]
 
 
@@ -95,7 +95,7 @@ def test_an_epsilon_is_caught_by_the_float64_proof_and_named(epsilon: float) -> 
 
 def test_a_tiny_epsilon_mistake_hides_in_float32_which_is_why_there_is_float64() -> None:
     report = proven(Net(), keras_twin(epsilon=1.001e-3))
-    assert failed(report) == ["float64"]
+    assert failed(report) == ["hyperparameters", "float64", "gradients"]
 
 
 def test_a_padding_at_stride_two_is_caught_and_the_line_to_paste_is_given() -> None:
@@ -141,7 +141,7 @@ def _scaled(activation: str) -> keras.Model:
 
 def test_a_softmax_that_only_one_side_has_is_named() -> None:
     report = proven(Net(), keras_twin(last="softmax"))
-    assert failed(report) == ["float64", "outputs"]
+    assert failed(report) == ["float64", "outputs", "gradients"]
     problem = report.section("outputs").problems[0]
     assert "softmax of it is what the other side has" in problem.fact
 
@@ -175,13 +175,13 @@ def test_swapped_layers_of_equal_shape_are_caught() -> None:
     swapped = k3c.align(module, model).pair("a", "q").pair("b", "p")
     k3c.transfer(module, model, swapped)
     report = k3c.validate(module, model, alignment=swapped)
-    assert failed(report) == ["float64", "activations", "outputs"]
+    assert failed(report) == ["float64", "activations", "outputs", "gradients"]
 
 
 def test_a_plan_with_problems_fails_and_nothing_else_is_claimed() -> None:
     module, model = Net(), keras_twin()
     report = k3c.validate(module, model, alignment=k3c.align(module, model).unpair("fc"))
-    assert [section.status for section in report.sections] == ["failed"] + ["skipped"] * 4
+    assert [section.status for section in report.sections] == ["failed"] + ["skipped"] * 6
     with pytest.raises(ProofError, match="1 proof failed"):
         report.raise_if_failed()
 
@@ -189,10 +189,11 @@ def test_a_plan_with_problems_fails_and_nothing_else_is_claimed() -> None:
 def test_nan_in_both_outputs_is_no_proof() -> None:
     module, model = randomize(Net()), keras_twin()
     plan = k3c.align(module, model)
+    with torch.no_grad():
+        module.fc.bias[0] = math.nan
     k3c.transfer(module, model, plan)
-    inputs = np.full((2, 3, 8, 10), math.nan, np.float32)
-    report = k3c.validate(module, model, inputs=inputs, alignment=plan)
-    assert {"float64", "activations", "outputs"} <= set(failed(report))
+    report = k3c.validate(module, model, alignment=plan)
+    assert {"activations", "outputs"} <= set(failed(report))
 
 
 def test_after_validate_both_models_are_as_they_were() -> None:

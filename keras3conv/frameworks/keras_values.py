@@ -1,0 +1,38 @@
+"""Between numpy and the tensors of whatever backend Keras runs on."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras3conv.transforms import Array
+
+
+def backend() -> str:
+    """The backend that Keras runs on: "torch", "jax" or "tensorflow"."""
+    return str(keras.backend.backend())
+
+
+def to_numpy(value: Any) -> Array:
+    """A variable or tensor as an array of the same dtype; read-only where it shares memory."""
+    tensor = value.value if isinstance(value, keras.Variable) else value
+    # Not `keras.ops.convert_to_numpy`: it widens bfloat16, and numpy 2 warns about how it asks for the array.
+    if backend() == "torch":
+        from keras3conv.frameworks import torch_side
+
+        return torch_side.to_numpy(tensor)
+    if backend() == "tensorflow":
+        array: Array = tensor.numpy()
+        return array
+    return np.asarray(tensor)
+
+
+def to_tensors(inputs: Any) -> Any:
+    """The same structure with every array as a tensor of the same dtype."""
+    if isinstance(inputs, dict):
+        return {name: to_tensors(value) for name, value in inputs.items()}
+    if isinstance(inputs, tuple | list):
+        return type(inputs)(to_tensors(value) for value in inputs)
+    if isinstance(inputs, np.ndarray):
+        return keras.ops.convert_to_tensor(inputs, dtype=inputs.dtype.name)
+    return inputs

@@ -1,0 +1,169 @@
+"""A Keras model, saved, and run in a fresh process under another backend.
+
+What goes there is a folder: `model.keras`, `inputs.npz` and `inputs.json`, which says how the arrays are put together.
+What comes back is `outputs.npz`, or `refused.json` with the reason. Arrays are read without pickles.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras3conv.errors import ModelError, Problem, lay_out
+from keras3conv.frameworks.record import Recording
+from keras3conv.transforms import Array
+
+TIMEOUT = 600.0
+"""Seconds after which a process is ended that has not come back."""
+
+_LAST_LINES = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """The model cannot be loaded there, and why; nothing is wrong with what it computes."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Death:
+    """The process did not come back, and the last it said."""
+
+    said: str
+
+
+def save(model: Any, inputs: Any, folder: Path) -> None:
+    """Saves a model and what it is called with.
+
+    Raises:
+        ModelError: Keras cannot save the model, or the inputs cannot be written down.
+    """
+    from keras3conv.frameworks import keras_files
+
+    try:
+        keras_files.save(model, folder / "model.keras", overwrite=False)
+    except (ValueError, TypeError, OSError, KeyError, AttributeError, NotImplementedError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        problem = Problem(keras=model.name, fact=f"{type(error).__name__}: {first}")
+        raise ModelError(lay_out("Keras cannot save the model", [problem])) from error
+    arrays: dict[str, Array] = {}
+    tree = _tree(inputs, arrays)
+    np.savez(folder / "inputs.npz", **arrays)  # type: ignore[arg-type]
+    (folder / "inputs.json").write_text(json.dumps(tree))
+
+
+def run_all(
+    folder: Path, backends: Sequence[str], timeout: float = TIMEOUT
+) -> Mapping[str, Recording | Refusal | Death]:
+    """Runs a saved model under every backend, in a process each, all at once.
+
+    Args:
+        folder: Where `save` saved it.
+        backends: The backends of Keras.
+        timeout: Seconds for all of them together.
+    """
+    started = {name: _start(folder, name) for name in backends}
+    deadline = time.monotonic() + timeout
+    try:
+        return {name: _result(folder, name, process, deadline) for name, process in started.items()}
+    finally:
+        for process in started.values():
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+def main(folder: Path, backend: str) -> None:
+    """What the other process does: loads the model, runs it once, writes what it returned."""
+    from keras3conv.frameworks import keras_files, keras_layers, keras_side  # noqa: F401 - the layers register themselves
+
+    if keras_side.backend() != backend:
+        raise ModelError(f"Keras runs on {keras_side.backend()}, not on {backend}")
+    try:
+        model = keras_files.load(folder / "model.keras")
+    except ModelError as error:
+        (folder / f"refused-{backend}.json").write_text(json.dumps(str(error)))
+        return
+    with np.load(folder / "inputs.npz", allow_pickle=False) as arrays:
+        inputs = _inputs(json.loads((folder / "inputs.json").read_text()), arrays)
+    with keras_side.precise():
+        outputs = keras_side.run(model, inputs, watch=False).outputs
+    # numpy writes no bfloat16; float32 holds all of its values.
+    wide = {
+        f"output {name}": array if array.dtype.kind in "fiub" else array.astype(np.float32)
+        for name, array in outputs.items()
+    }
+    np.savez(folder / f"outputs-{backend}.npz", **wide)  # type: ignore[arg-type]
+
+
+def _start(folder: Path, backend: str) -> "subprocess.Popen[str]":
+    """A fresh interpreter that sees the same packages as this one."""
+    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    command = [sys.executable, "-m", "keras3conv.frameworks.other_process", str(folder), backend]
+    log = (folder / f"log-{backend}.txt").open("w")
+    with log:
+        return subprocess.Popen(command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, text=True)
+
+
+def _result(
+    folder: Path, backend: str, process: "subprocess.Popen[str]", deadline: float
+) -> Recording | Refusal | Death:
+    try:
+        status = process.wait(timeout=max(0.1, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return Death(said="it did not come back in time\n" + _last_lines(folder, backend))
+    refused, made = folder / f"refused-{backend}.json", folder / f"outputs-{backend}.npz"
+    if status == 0 and refused.exists():
+        return Refusal(reason=str(json.loads(refused.read_text())))
+    if status != 0 or not made.exists():
+        return Death(said=f"exit status {status}\n" + _last_lines(folder, backend))
+    with np.load(made, allow_pickle=False) as arrays:
+        return Recording(outputs={name.removeprefix("output "): arrays[name] for name in arrays.files})
+
+
+def _last_lines(folder: Path, backend: str) -> str:
+    text = (folder / f"log-{backend}.txt").read_text(errors="replace")
+    return "\n".join(f"      {line}" for line in text.strip().splitlines()[-_LAST_LINES:])
+
+
+def _tree(value: Any, arrays: dict[str, Array]) -> Any:
+    """How arrays are put together, as JSON; the arrays themselves are gathered by name."""
+    if isinstance(value, dict):
+        return {"dict": {str(name): _tree(item, arrays) for name, item in value.items()}}
+    if isinstance(value, tuple | list):
+        return {"tuple" if isinstance(value, tuple) else "list": [_tree(item, arrays) for item in value]}
+    if value is None or isinstance(value, bool | int | float | str):
+        return {"value": value}
+    array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+    if array.dtype.kind not in "fiub":
+        raise ModelError(f"an input of dtype {array.dtype} cannot be given to another process")
+    name = f"array {len(arrays)}"
+    arrays[name] = array
+    return {"array": name}
+
+
+def _inputs(tree: Mapping[str, Any], arrays: Mapping[str, Array]) -> Any:
+    ((kind, value),) = tree.items()
+    if kind == "dict":
+        return {name: _inputs(item, arrays) for name, item in value.items()}
+    if kind in ("tuple", "list"):
+        made = [_inputs(item, arrays) for item in value]
+        return tuple(made) if kind == "tuple" else made
+    return value if kind == "value" else arrays[value]
+
+
+__all__ = ["Death", "Refusal", "main", "run_all", "save"]
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])

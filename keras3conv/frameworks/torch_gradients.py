@@ -1,0 +1,71 @@
+"""One backward pass of a torch module, in float64; nothing of the module is changed."""
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from keras3conv.errors import ModelError, Problem, lay_out
+from keras3conv.frameworks import torch_side
+from keras3conv.frameworks.backward import Backward
+from keras3conv.frameworks.record import flatten
+from keras3conv.transforms import Array
+
+
+def backward(
+    module: nn.Module,
+    inputs: object,
+    tensors: Mapping[str, Array],
+    weights: Mapping[str, Array],
+    *,
+    of: Collection[str],
+    training: Collection[str] = (),
+) -> Backward:
+    """The gradients of the sum of all outputs, each element of which counts as much as its weight says.
+
+    Args:
+        module: The module.
+        inputs: What it is called with; see `torch_side.run`.
+        tensors: Values to run with, by path.
+        weights: A weight for every element of the outputs that count, by the name of the output.
+        of: The paths of the tensors whose gradients are wanted.
+        training: The paths of the modules that are in training mode; all others are in evaluation mode.
+
+    Raises:
+        ModelError: The module raised, or an output does not depend on its weights in a way that torch can follow.
+    """
+    device = next(module.parameters(), torch.zeros(())).device
+    args, kwargs = torch_side.arguments(inputs, device, float64=True)
+    substitutes = torch_side.running_tensors(module, tensors, float64=True)
+    wanted = {path: substitutes[path].clone().requires_grad_() for path in of if path in substitutes}
+    values = substitutes | wanted
+    with torch.enable_grad(), torch_side.precise(), torch_side.evaluating(module), _training(module, training):
+        try:
+            outputs = torch.func.functional_call(module, values, args, kwargs, tie_weights=True, strict=False)
+            flat = dict(flatten(outputs, lambda value: isinstance(value, torch.Tensor)))
+            loss = sum((flat[name] * torch_side.to_torch(weight).to(device)).sum() for name, weight in weights.items())
+            found: tuple[torch.Tensor | None, ...] = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)
+        except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, NotImplementedError) as error:
+            problem = Problem(torch=type(module).__name__, fact=f"{type(error).__name__}: {error}")
+            raise ModelError(lay_out("torch raised in a backward pass", [problem])) from error
+    gradients = {
+        path: torch.zeros_like(tensor) if gradient is None else gradient
+        for (path, tensor), gradient in zip(wanted.items(), found, strict=True)
+    }
+    others = {path: tensor for path, tensor in values.items() if path not in wanted}
+    return Backward(
+        gradients={path: torch_side.to_numpy(tensor) for path, tensor in gradients.items()},
+        states={path: torch_side.to_numpy(tensor) for path, tensor in others.items()},
+    )
+
+
+@contextmanager
+def _training(module: nn.Module, paths: Collection[str]) -> Iterator[None]:
+    """Puts some modules into training mode; `evaluating`, which is around this, puts every flag back."""
+    for path in paths:
+        module.get_submodule(path).training = True
+    yield
+
+
+__all__ = ["backward"]

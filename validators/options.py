@@ -1,0 +1,92 @@
+"""What a certificate is asked for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from keras3conv.compare import Tolerance
+from keras3conv.errors import InputError
+from keras3conv.transforms import Array
+
+BACKENDS = ("torch", "jax", "tensorflow")
+"""The backends of Keras that a saved model can be run on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a certificate is asked for beyond the two models.
+
+    Attributes:
+        proofs: The names of the proofs that are wanted; empty for all.
+        tolerance: What the caller allows in the place of the measured noise floor.
+        training: Whether what counts in training only counts as well: a momentum, a rate of dropout.
+        backends: The backends of Keras that the saved model is run on.
+        labels: The right class of every sample of the inputs, shape (samples,).
+        class_names: The names of the classes, by their numbers.
+        onnx: Whether both sides are exported to ONNX and compared there.
+    """
+
+    proofs: tuple[str, ...] = ()
+    tolerance: Tolerance | None = None
+    training: bool = False
+    backends: tuple[str, ...] = ()
+    labels: Array | None = None
+    class_names: tuple[str, ...] = ()
+    onnx: bool = False
+
+    def wants(self, proof: str) -> bool:
+        """Whether a proof is wanted."""
+        return not self.proofs or proof in self.proofs
+
+
+def make_options(
+    *,
+    proofs: Sequence[str] | None,
+    tolerance: Any,
+    training: bool,
+    labels: Any,
+    class_names: Sequence[str] | None,
+    onnx: bool,
+    backends: str | Sequence[str] | None,
+) -> Options:
+    """The options of a certificate, checked; see `keras3conv.validate`.
+
+    Raises:
+        InputError: One of them is not what it must be.
+    """
+    if tolerance is not None and not isinstance(tolerance, Tolerance):
+        fix = "Fix:  tolerance=k3c.Tolerance(absolute=..., relative=...)"
+        raise InputError(f"tolerance is {tolerance!r}: it must be given in full\n{fix}")
+    if class_names is not None and labels is None:
+        raise InputError("class_names is given without labels")
+    return Options(
+        proofs=(proofs,) if isinstance(proofs, str) else tuple(proofs or ()),
+        tolerance=tolerance,
+        training=training,
+        labels=None if labels is None else _labels(labels),
+        class_names=tuple(class_names or ()),
+        onnx=onnx,
+        backends=_backends(backends),
+    )
+
+
+def _labels(labels: Any) -> Array:
+    values = np.asarray(labels.detach().cpu() if hasattr(labels, "detach") else labels)
+    if values.dtype.kind not in "iu" or values.ndim != 1:
+        raise InputError(
+            f"labels are {values.dtype} of shape {values.shape}: they must be integers of shape (samples,), the number "
+            "of the right class for every sample"
+        )
+    return values
+
+
+def _backends(backends: str | Sequence[str] | None) -> tuple[str, ...]:
+    """The names of the backends that were asked for."""
+    if backends is None:
+        return ()
+    names = BACKENDS if backends == "all" else (backends,) if isinstance(backends, str) else tuple(backends)
+    if unknown := [name for name in names if name not in BACKENDS]:
+        raise InputError(f'{unknown[0]!r} is no backend of Keras: there are {", ".join(BACKENDS)}, and "all"')
+    return tuple(dict.fromkeys(names))
