@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from keras3conv import report_cells
 from keras3conv.errors import InputError, MissingExtra, Problem, ProofError, count, lay_out
+from keras3conv.report_pictures import Answer, Picture
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,7 +32,7 @@ GLYPHS: Mapping[str, str] = {"passed": "✓", "failed": "✗", "skipped": "–",
 NOISE_FLOOR = "noise floor"
 """A series whose name begins so is drawn as the floor under the others: dashed, with its area filled."""
 
-FORMAT = 1
+FORMAT = 2
 """The number of the JSON format that `Report.to_json` writes."""
 
 Cell = report_cells.Cell
@@ -150,6 +151,7 @@ class Section:
         tables: The tables.
         plots: The plots.
         problems: What went wrong.
+        pictures: Samples with the answers of both sides.
 
     Raises:
         InputError: A skipped section without a reason, a failed one without a problem, or a status that is none.
@@ -164,6 +166,7 @@ class Section:
     tables: tuple[Table, ...] = ()
     plots: tuple[Plot, ...] = ()
     problems: tuple[Problem, ...] = ()
+    pictures: tuple[Picture, ...] = ()
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:
@@ -328,3 +331,22 @@ def current_environment() -> dict[str, str]:
 def _refuse_places(owner: str, places: tuple[int, ...], length: int) -> None:
     if beyond := [place for place in places if not 0 <= place < length]:
         raise InputError(f"{owner}: place {beyond[0]} is marked as failed, but there are {length}")
+
+
+__all__ = [
+    "FORMAT",
+    "GLYPHS",
+    "NOISE_FLOOR",
+    "STATUSES",
+    "Answer",
+    "Cell",
+    "Picture",
+    "Plot",
+    "Report",
+    "Section",
+    "Series",
+    "Status",
+    "Table",
+    "WrittenFile",
+    "current_environment",
+]

@@ -30,10 +30,11 @@ def write(report: Report) -> str:
     from markupsafe import Markup
 
     style, script = _resource("report.css"), _resource("report.js")
+    only = ("default-src 'none'", "img-src data:", f"style-src '{_digest(style)}'", f"script-src '{_digest(script)}'")
     # Markup for files of this package only: what is data is escaped.
     return template.render(
         report=report,
-        policy=f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; base-uri 'none'",
+        policy="; ".join((*only, "base-uri 'none'")),
         style=Markup(style),
         script=Markup(script),
     )

@@ -1,10 +1,14 @@
 """A report as JSON, and back: strict JSON in ASCII, versioned, read without evaluating anything.
 
+REPORT.md describes the format.
+
 JSON has no word for what is not finite, and a string would be taken for text: such a number is written as an object,
 `{"float": "NaN"}`, `{"float": "Infinity"}` or `{"float": "-Infinity"}`. Everything else is written as it is. A key that
 the format does not know, a missing one or a value of another type is refused with its place.
 """
 
+import base64
+import binascii
 import json
 import math
 from collections.abc import Mapping
@@ -12,7 +16,10 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, cast
 
 from keras3conv.errors import InputError, Problem
-from keras3conv.report import FORMAT, Cell, Plot, Report, Section, Series, Status, Table, WrittenFile
+from keras3conv.report import FORMAT, Answer, Cell, Picture, Plot, Report, Section, Series, Status, Table, WrittenFile
+
+_KNOWN = (1, FORMAT)
+"""The formats that are read. The first one had no pictures."""
 
 _NONFINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -40,13 +47,13 @@ def decode(text: str) -> Report:
         content = json.loads(text, object_pairs_hook=_without_repeats, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise InputError(f"the report is not JSON: {error}") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT or isinstance(content["format"], bool):
+    if not isinstance(content, dict) or content.get("format") not in _KNOWN or isinstance(content["format"], bool):
         number = content.get("format") if isinstance(content, dict) else None
-        raise InputError(f"a report in format {number!r} cannot be read; known: {FORMAT}")
+        raise InputError(f"a report in format {number!r} cannot be read; known: {', '.join(map(str, _KNOWN))}")
     keys = _Node(content, "report").keys("format", "title", "sections", "files", "environment", "notes")
     return Report(
         title=keys["title"].text(),
-        sections=tuple(_read_section(node) for node in keys["sections"].items()),
+        sections=tuple(_read_section(node, content["format"]) for node in keys["sections"].items()),
         files=tuple(_read_file(node) for node in keys["files"].items()),
         environment=keys["environment"].texts_by_name(),
         notes=keys["notes"].texts(),
@@ -62,7 +69,13 @@ def _section(section: Section) -> dict[str, Any]:
                    for table in section.tables],
         "plots": [{**vars(plot), "series": [_series(series) for series in plot.series]} for plot in section.plots],
         "problems": [dict(vars(problem)) for problem in section.problems],
+        "pictures": [_picture(picture) for picture in section.pictures],
     }  # fmt: skip
+
+
+def _picture(picture: Picture) -> dict[str, Any]:
+    answers = [{name: _scalar(value) for name, value in vars(answer).items()} for answer in picture.answers]
+    return {"png": picture.base64, "caption": picture.caption, "answers": answers}
 
 
 def _series(series: Series) -> dict[str, Any]:
@@ -77,9 +90,9 @@ def _scalar(cell: Cell) -> Cell | dict[str, str]:
     return {"float": "Infinity" if cell > 0 else "-Infinity"}
 
 
-def _read_section(node: "_Node") -> Section:
+def _read_section(node: "_Node", number: int) -> Section:
     names = ("name", "status", "claim", "summary", "reason", "facts", "tables", "plots", "problems")
-    keys = node.keys(*names)
+    keys = node.keys(*names, *(("pictures",) if number > 1 else ()))
     return Section(
         name=keys["name"].text(),
         status=cast(Status, keys["status"].text()),
@@ -90,6 +103,7 @@ def _read_section(node: "_Node") -> Section:
         tables=tuple(_read_table(part) for part in keys["tables"].items()),
         plots=tuple(_read_plot(part) for part in keys["plots"].items()),
         problems=tuple(_read_problem(part) for part in keys["problems"].items()),
+        pictures=tuple(_read_picture(part) for part in keys["pictures"].items()) if "pictures" in keys else (),
     )
 
 
@@ -124,6 +138,22 @@ def _read_problem(node: "_Node") -> Problem:
     )
 
 
+def _read_picture(node: "_Node") -> Picture:
+    keys = node.keys("png", "caption", "answers")
+    answers = tuple(_read_answer(part) for part in keys["answers"].items())
+    return Picture(png=keys["png"].octets(), caption=keys["caption"].text(), answers=answers)
+
+
+def _read_answer(node: "_Node") -> Answer:
+    keys = node.keys("first", "first_score", "second", "second_score")
+    return Answer(
+        first=keys["first"].text(),
+        first_score=keys["first_score"].real(),
+        second=keys["second"].text(),
+        second_score=keys["second_score"].real(),
+    )
+
+
 def _read_file(node: "_Node") -> WrittenFile:
     keys = node.keys("path", "size", "sha256", "md5")
     return WrittenFile(
@@ -154,6 +184,12 @@ class _Node:
     def text(self) -> str:
         return self.value if isinstance(self.value, str) else self._refuse("a string")
 
+    def octets(self) -> bytes:
+        try:
+            return base64.b64decode(self.text(), validate=True)
+        except binascii.Error:
+            self._refuse("bytes in base64")
+
     def integer(self) -> int:
         if isinstance(self.value, int) and not isinstance(self.value, bool):
             return self.value
@@ -168,6 +204,10 @@ class _Node:
         if self.value is None or (isinstance(self.value, int | float) and not isinstance(self.value, bool)):
             return self.value
         return self._nonfinite()
+
+    def real(self) -> float:
+        number = self.number()
+        return self._refuse("a number") if number is None else float(number)
 
     def texts(self) -> tuple[str, ...]:
         return tuple(item.text() for item in self.items())

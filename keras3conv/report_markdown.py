@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from keras3conv.report import GLYPHS, Report, Section, Table
 from keras3conv.report_cells import show, visible
 from keras3conv.report_plot import sketch
-from keras3conv.report_text import problems_of
+from keras3conv.report_text import answer_rows, problems_of
 
 _MARKUP = re.compile(r"[\\`*\[\]|~]|(?<![^\W_])_|_(?![^\W_])")
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
@@ -53,6 +53,10 @@ def _section(section: Section) -> Iterator[str]:
         if table.title:
             yield f"**Table**: {escape(table.title)}"
         yield _table(table)
+    if section.pictures:
+        columns = ["sample", "rank", "torch", "score", "keras", "score"]
+        rows = [[escape(show(cell)) for cell in row] for row in answer_rows(section)]
+        yield _grid(columns, [False, True, False, True, False, True], rows)
 
 
 def _table(table: Table) -> str:

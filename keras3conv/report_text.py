@@ -1,11 +1,11 @@
 """A report as text: plain, or in colour on a terminal."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from keras3conv.errors import count, lay_out
-from keras3conv.report import GLYPHS, Report, Section, Table, WrittenFile
+from keras3conv.report import GLYPHS, Cell, Report, Section, Table, WrittenFile
 from keras3conv.report_cells import show, visible
 from keras3conv.report_plot import sketch
 
@@ -63,6 +63,13 @@ def problems_of(section: Section) -> str:
     return visible(lay_out(f"{count(len(problems), 'problem')}:", problems, limit=len(problems)), keep="\n")
 
 
+def answer_rows(section: Section) -> Iterator[tuple[Cell, ...]]:
+    """The answers to the samples that are shown: the sample, the rank, and both sides with their scores."""
+    for picture in section.pictures:
+        for rank, answer in enumerate(picture.answers, 1):
+            yield picture.caption, rank, answer.first, answer.first_score, answer.second, answer.second_score
+
+
 def _certificate(report: Report, console: "Console") -> "Grid":
     from rich.table import Table as Grid
 
@@ -79,7 +86,7 @@ def _certificate(report: Report, console: "Console") -> "Grid":
 
 def _render_section(section: Section, console: "Console") -> None:
     """What the certificate's line does not say: nothing, if there is no more."""
-    if not (section.claim or section.facts or section.problems or section.plots or section.tables):
+    if not (section.claim or section.facts or section.problems or section.plots or section.tables or section.pictures):
         return
     mark = f"\n{GLYPHS[section.status]} {visible(section.name)}"
     _print(console, mark, style=f"bold {_STYLES[section.status]}")
@@ -94,6 +101,9 @@ def _render_section(section: Section, console: "Console") -> None:
         _print(console, "\n" + _indented("\n".join(sketch(plot))))
     for table in section.tables:
         _render_table(table, console)
+    if section.pictures:
+        columns = ("sample", "rank", "torch", "torch's score", "keras", "keras' score")
+        _render_table(Table(title="answers", columns=columns, rows=tuple(answer_rows(section))), console)
 
 
 def _render_table(table: Table, console: "Console") -> None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras3conv.errors import InputError, Problem
-from keras3conv.report import Plot, Report, Section, Series, Table, WrittenFile
+from keras3conv.report import Answer, Picture, Plot, Report, Section, Series, Table, WrittenFile
 
 texts = st.text(st.characters(), max_size=8)  # with control characters, without lone surrogates
 cells = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), texts)
@@ -31,6 +31,13 @@ def plots(draw: st.DrawFn) -> Plot:
 
 
 problems = st.builds(Problem, fact=texts, torch=texts, keras=texts, fixes=st.tuples(texts))
+answers = st.builds(Answer, first=texts, first_score=st.floats(), second=texts, second_score=st.floats())
+pictures = st.builds(
+    Picture,
+    png=st.binary(max_size=9).map(lambda rest: b"\x89PNG\r\n\x1a\n" + rest),
+    caption=texts,
+    answers=st.tuples(answers),
+)
 sections = st.builds(
     Section,
     name=texts,
@@ -42,6 +49,7 @@ sections = st.builds(
     tables=st.tuples(tables()),
     plots=st.tuples(plots()),
     problems=st.tuples(problems),
+    pictures=st.tuples(pictures),
 )
 files = st.builds(WrittenFile, path=texts, size=st.integers(0), sha256=texts, md5=texts)
 reports = st.builds(
@@ -51,7 +59,7 @@ reports = st.builds(
     files=st.tuples(files),
     environment=st.dictionaries(texts, texts, max_size=2),
     notes=st.tuples(texts),
-    format=st.just(1),
+    format=st.just(2),
 )
 
 
@@ -92,9 +100,23 @@ def changed(**changes: Any) -> str:
     return json.dumps({**json.loads(small().to_json()), **changes})
 
 
-@pytest.mark.parametrize("number", [2, 0, "1", None, True, [1]])
+def test_the_first_format_which_had_no_pictures_is_still_read() -> None:
+    content = json.loads(small().to_json())
+    for section in content["sections"]:
+        del section["pictures"]
+    assert repr(Report.from_json(json.dumps({**content, "format": 1}))) == repr(small())
+
+
+def test_a_picture_that_is_none_is_refused_with_its_place() -> None:
+    content = json.loads(small().to_json())
+    content["sections"][0]["pictures"] = [{"png": "***", "caption": "", "answers": []}]
+    with pytest.raises(InputError, match=r"pictures\[0\]\.png is '\*\*\*', not bytes in base64"):
+        Report.from_json(json.dumps(content))
+
+
+@pytest.mark.parametrize("number", [3, 0, "1", None, True, [1]])
 def test_an_unknown_format_is_refused(number: object) -> None:
-    with pytest.raises(InputError, match=r"a report in format .* cannot be read; known: 1"):
+    with pytest.raises(InputError, match=r"a report in format .* cannot be read; known: 1, 2"):
         Report.from_json(changed(format=number))
 
 
@@ -105,7 +127,7 @@ def test_an_unknown_format_is_refused(number: object) -> None:
         ({"sections": {}}, r"report\.sections is '{}', not a list"),
         ({"sections": [7]}, r"report\.sections\[0\] is '7', not an object"),
         ({"sections": [{}]}, r"report\.sections\[0\] has no 'name'"),
-        ({"extra": 1}, r"report has 'extra', which format 1 does not know"),
+        ({"extra": 1}, r"report has 'extra', which format 2 does not know"),
         ({"notes": ["a", None]}, r"report\.notes\[1\] is 'None', not a string"),
         ({"environment": {"torch": 2}}, r"report\.environment\.torch is '2', not a string"),
         ({"files": [{"path": "a", "size": True, "sha256": "", "md5": ""}]}, r"files\[0\]\.size is 'True', not an int"),
