@@ -67,7 +67,8 @@ def randomize(module: ModuleType, seed: int = 0) -> ModuleType:
             if tensor.is_floating_point():
                 values = random.uniform(0.5, 1.5, tuple(tensor.shape))
                 if not name.endswith("var"):
-                    values *= random.choice([-1, 1], tuple(tensor.shape)) / np.sqrt(max(1, tensor[0].numel()))
+                    inputs = tensor.numel() // max(1, len(tensor)) if tensor.ndim else 1
+                    values *= random.choice([-1, 1], tuple(tensor.shape)) / np.sqrt(max(1, inputs))
                 tensor.copy_(torch.from_numpy(values))
     module.eval()
     return module

@@ -1,5 +1,6 @@
 """Datasets as layers: the part that every Keras file shares."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +13,8 @@ from keras3conv.formats.keras_names import attribute_of, class_of, is_trainable,
 from keras3conv.formats.source import Source
 from keras3conv.model import LayerView, TensorRef
 from keras3conv.transforms import Array
+
+_STACK = "keras.layers.StackedRNNCells"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +144,36 @@ def _named(layers: tuple[LayerView, ...]) -> tuple[LayerView, ...]:
         prefixes = ("/".join(pieces[:length]) for length in range(len(pieces) - 1, 0, -1))
         whole = next((by_path[prefix] for prefix in prefixes if prefix in by_path), None)
         named.append(replace(layer, attribute=_attribute(whole, layer)) if whole else layer)
-    return tuple(named)
+    return _with_places(tuple(named))
+
+
+def _with_places(layers: tuple[LayerView, ...]) -> tuple[LayerView, ...]:
+    """The layers, the cells of a stack with their places: "cells.0", as far as the file tells them."""
+    by_path = {layer.path: layer for layer in layers}
+    places: dict[str, int] = {}
+    for stack in layers:
+        if stack.kind == _STACK:
+            owner = by_path.get(stack.path.rpartition("/")[0])
+            cells = [layer for layer in layers if layer.path.rpartition("/")[0] == stack.path]
+            places |= _places((owner.config if owner else None) or {}, cells)
+    return tuple(
+        replace(layer, attribute=f"cells.{places[layer.path]}") if layer.path in places else layer for layer in layers
+    )
+
+
+def _places(config: Mapping[str, Any], cells: Sequence[LayerView]) -> dict[str, int]:
+    """By what the RNN says; else by the numbers of the groups, which Keras counts for every class by itself."""
+    stack = (config.get("cell") or {}).get("config", {}).get("cells", ())
+    named = {cell.get("config", {}).get("name"): place for place, cell in enumerate(stack)}
+    if named:
+        names = {cell.path: cell.path.rpartition("/")[2] for cell in cells}
+        return {path: named[name] for path, name in names.items() if name in named}
+    groups = {cell.path: cell.attribute.rpartition("/")[2] for cell in cells}
+    kinds = {cell.kind for cell in cells}
+    if len(kinds) != 1:
+        return {}
+    numbers = {path: re.search(r"_(\d+)$", group) for path, group in groups.items()}
+    return {path: int(found[1]) if found else 0 for path, found in numbers.items()}
 
 
 def _attribute(whole: LayerView, part: LayerView) -> str:
@@ -153,6 +185,8 @@ def _attribute(whole: LayerView, part: LayerView) -> str:
     group, variables, _ = part.tensors[0].location.partition("/vars/") if part.tensors else ("", "", "")
     if variables:
         return "/".join(name.lstrip("_") for name in group.split("/")[-len(names) :])
+    if part.kind == _STACK:
+        return "cell"
     if whole.kind == "keras.layers.TimeDistributed":
         return "/".join(["layer", *names[1:]])
     return "/".join(attribute_of(name) for name in names)

@@ -38,14 +38,28 @@ _ROLES: dict[str, tuple[str, ...]] = {
     "GRUCell": _RECURRENT,
     "SimpleRNNCell": _RECURRENT,
     "ConvLSTMCell": _RECURRENT,
+    "Attention": ("scale", "concat_score_weight"),
+    "AdditiveAttention": ("scale",),
     "STFTSpectrogram": ("real_kernel", "imag_kernel"),
 }
 """The variables of a class, in the order in which it creates and saves them."""
 
-_SWITCHES = {"bias": "use_bias", "gamma": "scale", "beta": "center"}
+_SWITCHES = {"bias": "use_bias", "gamma": "scale", "beta": "center", "concat_score_weight": "score_mode"}
 """The argument without which a variable is not created."""
 
-_AMBIGUOUS = {("BatchNormalization", 3), ("LayerNormalization", 1), ("GroupNormalization", 1), ("Normalization", 2)}
+_CLASS_SWITCHES = {("Attention", "scale"): "use_scale", ("AdditiveAttention", "scale"): "use_scale"}
+"""The same where another class always has a variable of this name."""
+
+_OFF = (False, "dot")
+"""The values of these arguments that create none."""
+
+_AMBIGUOUS = {
+    ("Attention", 1),
+    ("BatchNormalization", 3),
+    ("LayerNormalization", 1),
+    ("GroupNormalization", 1),
+    ("Normalization", 2),
+}
 """Classes and counts of variables where it takes the configuration to tell which one is missing."""
 
 _PARTIAL = {("BatchNormalization", 2): ("moving_mean", "moving_variance")}
@@ -58,7 +72,7 @@ _CHILDREN: dict[tuple[str, str], str] = {
     **{
         (attention, f"{projection}_dense"): "EinsumDense"
         for attention in ("MultiHeadAttention", "GroupQueryAttention")
-        for projection in ("query", "key", "value", "output")
+        for projection in ("query", "key", "value", "gate", "output")
     },
     **{(attention, "_softmax"): "Softmax" for attention in ("MultiHeadAttention", "GroupQueryAttention")},
     **{(attention, "_dropout_layer"): "Dropout" for attention in ("MultiHeadAttention", "GroupQueryAttention")},
@@ -68,7 +82,7 @@ _CHILDREN: dict[tuple[str, str], str] = {
 _WITHOUT_VARIABLES: list[str] = re.findall(
     r"\w+",
     """
-Activation ActivityRegularization Add AdditiveAttention AlphaDropout Attention Average AveragePooling1D AveragePooling2D
+Activation ActivityRegularization Add AlphaDropout Average AveragePooling1D AveragePooling2D
 AveragePooling3D AdaptiveAveragePooling1D AdaptiveAveragePooling2D AdaptiveAveragePooling3D AdaptiveMaxPooling1D
 AdaptiveMaxPooling2D AdaptiveMaxPooling3D Bidirectional CategoryEncoding CenterCrop Concatenate ConvLSTM1D ConvLSTM2D
 ConvLSTM3D Cropping1D Cropping2D Cropping3D Discretization Dot Dropout ELU Flatten GRU GaussianDropout GaussianNoise
@@ -93,6 +107,7 @@ def snake_case(name: str) -> str:
 
 _BY_SNAKE = {snake_case(name): name for name in (*_ROLES, *_WITHOUT_VARIABLES)}
 _BY_SNAKE.update(functional="Functional", sequential="Sequential", model="Model")
+_BY_SNAKE["grouped_query_attention"] = "GroupQueryAttention"  # Keras names groups by the class, which has another name
 
 
 def class_of(snake: str) -> str:
@@ -107,7 +122,7 @@ def attribute_of(name: str) -> str:
     if name.endswith("_cell"):
         return "cell"
     return {"attention_output": "output_dense"}.get(
-        name, f"{name}_dense" if name in ("query", "key", "value") else name
+        name, f"{name}_dense" if name in ("query", "key", "value", "gate") else name
     )
 
 
@@ -141,7 +156,7 @@ def roles(name: str, shapes: Sequence[Shape], config: Mapping[str, Any] | None =
     count = len(shapes)
     known = _ROLES.get(name, ())
     if config is not None:
-        known = tuple(role for role in known if config.get(_SWITCHES.get(role, ""), True) is not False)
+        known = tuple(role for role in known if config.get(_switch(name, role), True) not in _OFF)
     elif (name, count) in _AMBIGUOUS:
         known = ()
     else:
@@ -153,7 +168,11 @@ def creates(name: str, roles_found: Sequence[str]) -> bool:
     """Whether a class creates variables with these names, and none that are missing cannot be switched off."""
     known = _ROLES.get(name, ())
     missing = set(known) - set(roles_found)
-    return bool(known) and set(roles_found) <= set(known) and missing <= set(_SWITCHES)
+    return bool(known) and set(roles_found) <= set(known) and all(_switch(name, role) for role in missing)
+
+
+def _switch(name: str, role: str) -> str:
+    return _CLASS_SWITCHES.get((name, role)) or _SWITCHES.get(role, "")
 
 
 def _without_bias(known: tuple[str, ...], count: int) -> tuple[str, ...]:

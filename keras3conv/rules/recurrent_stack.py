@@ -5,7 +5,7 @@ from typing import Any
 
 from keras3conv.errors import RuleError
 from keras3conv.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping, register
-from keras3conv.rules._keras import last, require_value
+from keras3conv.rules._keras import last, require_value, shape_of
 from keras3conv.rules.recurrent import layout_of, output_of
 from keras3conv.rules.recurrent_cells import KINDS, SUMMED, Kind, cell_config, cell_weights, torch_config
 
@@ -14,13 +14,34 @@ _STACK = "StackedRNNCells"
 
 
 def cells_of(spec: LayerSpec) -> tuple[tuple[str, Config], ...]:
-    """The cells of an RNN, each as the prefix of its roles and what Keras writes down; `RuleError` for none."""
+    """The cells of an RNN, each as the prefix of its roles and what Keras writes down; `RuleError` for none.
+
+    A file of weights does not write them down; then the shapes tell their kinds.
+    """
     cell = spec.config.get("cell")
     if not cell:
-        raise RuleError(f"{spec.kind}: the cell in it is needed, and is not known")
+        return tuple((prefix, _cell_by_shapes(spec, prefix)) for prefix in _prefixes_in(spec))
     if cell["class_name"] != _STACK:
         return (("cell/", cell),)
     return tuple((f"cell/cells.{place}/", inner) for place, inner in enumerate(cell["config"]["cells"]))
+
+
+def _prefixes_in(spec: LayerSpec) -> tuple[str, ...]:
+    found = sum(role.endswith("/recurrent_kernel") for role in spec.shapes)
+    if not found:
+        raise RuleError(f"{spec.kind}: the cell in it is needed, and is not known")
+    return prefixes(1 if "cell/recurrent_kernel" in spec.shapes else found)
+
+
+def _cell_by_shapes(spec: LayerSpec, prefix: str) -> dict[str, Any]:
+    """The cell with these variables; its recurrent kernel is (units, gates of units each)."""
+    units, gates = shape_of(spec, f"{prefix}recurrent_kernel")
+    names = {units: "SimpleRNNCell", 3 * units: "GRUCell", 4 * units: "LSTMCell"}
+    if gates not in names:
+        raise RuleError(f"{spec.kind}: {gates} gates of {units} units are of no cell that is known")
+    bias = spec.shapes.get(f"{prefix}bias")
+    reset = {"reset_after": bias is None or len(bias) == 2} if names[gates] == "GRUCell" else {}
+    return serialised(names[gates], {"units": units, "use_bias": bias is not None, **reset})
 
 
 def rnn_config(cells: list[dict[str, Any]]) -> dict[str, Any]:
