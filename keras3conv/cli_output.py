@@ -113,9 +113,8 @@ def rules_markdown(rules: "Sequence[Rule]") -> str:
     """The rules as a Markdown table; classes that differ in a number, or in the Keras class only, share a line."""
     from keras3conv.report_markdown import escape
 
-    variants = [f" ({rule.variant})" if rule.variant else "" for rule in rules]
-    names = [(rule.torch.removeprefix("torch."), rule.keras.removeprefix("keras.")) for rule in rules]
-    rows = [(torch, keras + variant) for (torch, keras), variant in zip(names, variants, strict=True)]
+    names = [rule.name.split(" <-> ") for rule in rules]
+    rows = [(torch.replace("torch.", "", 1), keras.replace("keras.", "", 1)) for torch, keras in names]
     grouped: dict[tuple[str, str], list[str]] = {}
     for line in collapse(rows, [rule.note for rule in rules]):
         grouped.setdefault((line.paths[0], rules[line.places[0]].note), []).append(f"`{line.paths[1]}`")

@@ -354,7 +354,7 @@ def torch_training(trial: Trial) -> tuple[list[Array], Tensors]:
     """One call of the torch layer in float64 and in training mode: the outputs, and the tensors afterwards."""
     module = copy.deepcopy(trial.module).double().train()
     given = tuple(torch_side.to_torch(wide(array)) for array in trial.inputs)
-    with Float64():
+    with Float64(trial.module):
         value = module(*trial.rule.torch_arguments(given))
     outputs = [np.array(torch_side.to_numpy(tensor)) for tensor in _tensors(value)]
     return as_keras_returns(trial, tuple(outputs)), torch_tensors(module)
@@ -376,7 +376,7 @@ def torch_gradients(trial: Trial) -> tuple[list[Array], Tensors]:
     inputs = tuple(torch_side.to_torch(wide(array)) for array in trial.inputs)
     for tensor in inputs:
         tensor.requires_grad_(tensor.is_floating_point())
-    with Float64():
+    with Float64(trial.module):
         output = _tensors(module(*trial.rule.torch_arguments(inputs)))[0]
     (output * torch_side.to_torch(_cotangent(tuple(output.shape)))).sum().backward()
     real = [tensor for tensor in inputs if tensor.is_floating_point()]

@@ -109,7 +109,7 @@ def run(
     stack: list[str] = []
     watched = _hooks(module, calls, stack, record or (lambda path: False)) if watch else nullcontext()
     before = {path: substitutes[path].clone() for path, _ in module.named_buffers() if path in substitutes}
-    with torch.no_grad(), evaluating(module), watched, Float64() if float64 else nullcontext():
+    with torch.no_grad(), evaluating(module), watched, Float64(module) if float64 else nullcontext():
         try:
             outputs = torch.func.functional_call(module, substitutes, args, kwargs, tie_weights=True, strict=False)
         except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, NotImplementedError) as error:

@@ -1,0 +1,55 @@
+"""A float64 run computes what the model computes, with fewer roundings, and with none of its constants changed."""
+
+import keras
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import keras3conv as k3c
+from keras3conv.compare import compare
+from keras3conv.frameworks import torch_side
+from tests.models import randomize
+
+FLOAT32, FLOAT64 = 2.0**-23, 2.0**-52
+SMALL = np.random.default_rng(0).uniform(1e-4, 4e-4, (3, 5)).astype("float32")
+"""So small that the epsilon decides."""
+
+
+class ByFunction(nn.Module):
+    """A norm of the function, given no epsilon by place and by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(5))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.rms_norm(x, (5,), self.weight, None) + torch.rms_norm(x, (5,), eps=None)
+
+
+@pytest.mark.parametrize("module", [nn.RMSNorm(5), nn.Sequential(nn.RMSNorm(5)), ByFunction()], ids=["1", "in", "by"])
+def test_a_norm_without_an_epsilon_keeps_that_of_its_own_dtype(module: nn.Module) -> None:
+    found = torch_side.run(module, SMALL, float64=True).outputs[""]
+    assert compare(found, torch_side.run(module, SMALL).outputs[""]).max_rel < 1e-6
+    wide = module.double()
+    assert not compare(torch_side.run(wide, SMALL, float64=True).outputs[""], found).max_rel < 0.5
+
+
+@pytest.mark.parametrize(("epsilon", "status"), [(FLOAT32, "passed"), (FLOAT64, "failed")])
+def test_the_epsilon_that_is_written_down_is_proven(epsilon: float, status: str) -> None:
+    module = randomize(nn.Sequential(nn.RMSNorm(5), nn.Linear(5, 4)))
+    inputs = keras.Input((5,))
+    layers = [keras.layers.RMSNormalization(epsilon=epsilon), keras.layers.Dense(4)]
+    model = keras.Model(inputs, layers[1](layers[0](inputs)))
+    k3c.transfer(module, model, k3c.align(module, model))
+    assert k3c.validate(module, model, inputs=SMALL).section("float64").status == status
+
+
+def test_an_epsilon_that_was_given_stays() -> None:
+    module = nn.RMSNorm(5, eps=1e-3)
+    assert (
+        compare(
+            torch_side.run(module, SMALL, float64=True).outputs[""], module(torch.tensor(SMALL)).detach().numpy()
+        ).max_rel
+        < 1e-6
+    )
