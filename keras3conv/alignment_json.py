@@ -128,6 +128,7 @@ def _dump_layer(layer: LayerView) -> dict[str, Any]:
                 "trainable": tensor.trainable,
                 "storage": tensor.storage,
                 "location": tensor.location,
+                "computed": tensor.is_computed,
             }
             for tensor in layer.tensors
         ],
@@ -151,6 +152,7 @@ def _load_layer(data: Mapping[str, Any]) -> LayerView:
                 trainable=bool(tensor["trainable"]),
                 storage=str(tensor["storage"]),
                 location=str(tensor["location"]),
+                is_computed=bool(tensor.get("computed", False)),  # older plans do not say it
             )
             for tensor in data["tensors"]
         ),

@@ -51,6 +51,12 @@ def _into_live(
 @contextmanager
 def _undone_on_failure(target: Any, target_view: ModelView, values: dict[str, Array]) -> Iterator[None]:
     """Puts the old weights back if a file could not be written after the live model was."""
+    if target_view.side == "torch":
+        from keras3conv.frameworks import torch_side
+
+        with torch_side.undone_on_failure(target, values):
+            yield
+        return
     before = {path: np.array(target_view.read(path)) for path in values}
     try:
         yield
@@ -72,7 +78,10 @@ def _write_live(target: Any, target_view: ModelView, values: dict[str, Array]) -
 
 def _save_live(target: Any, target_view: ModelView, path: Path, *, overwrite: bool) -> WrittenFile:
     if target_view.side == "torch":
-        return formats.write(path, tuple(target_view.tensors()), target_view.read, overwrite=overwrite)
+        from keras3conv.frameworks import torch_side
+
+        tensors, read = torch_side.stored(target)
+        return formats.write(path, tensors, read, overwrite=overwrite)
     from keras3conv.frameworks import keras_files
 
     return keras_files.save(target, path, overwrite=overwrite)
@@ -86,12 +95,23 @@ def _into_files(
     planned = plan.torch if source.side == "keras" else plan.keras
     target_view = formats.read(target) if exists else planned
     staging = stage(plan, source, target_view, cast=cast)
+    _require_no_computed(staging)
     tensors, read = _inventory(staging, complete=exists), _reader(staging, complete=exists)
     # What a Keras file holds besides weights (the architecture, an optimizer's state) comes from the file itself.
     template = target if exists and target_view.side == "keras" else None
     destinations = out or (target,)
     files = [formats.write(path, tensors, read, template=template, overwrite=overwrite) for path in destinations]
     return staging, tuple(files)
+
+
+def _require_no_computed(staging: Staging) -> None:
+    """Raises `TransferError` where the file would hold what a tensor is computed of: only its module can find that."""
+    fact = "is computed of other tensors, which the file holds in its place"
+    fixes = ("transfer(source, target_model, plan, out=path)",)
+    computed = [tensor.path for tensor in staging.target.tensors() if tensor.is_computed]
+    if computed:
+        problems = [Problem.on(staging.target.side, path, fact, fixes) for path in computed]
+        raise TransferError(lay_out(f"nothing was written from {staging.source.title}", problems))
 
 
 def _inventory(staging: Staging, *, complete: bool) -> tuple[TensorRef, ...]:

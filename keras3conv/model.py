@@ -28,6 +28,7 @@ class TensorRef:
         storage: Tensors with an equal, non-empty storage are one tensor under several names.
         location: Where the weight file of this model keeps it, if that is not the path: the dataset
             "layers/conv2d/vars/0" of a Keras 3 file; empty where unknown.
+        is_computed: Whether it is computed of other tensors, which a file holds in its place (weight norm).
     """
 
     path: str
@@ -37,6 +38,7 @@ class TensorRef:
     trainable: bool = True
     storage: str = ""
     location: str = ""
+    is_computed: bool = False
 
     @property
     def is_seed(self) -> bool:

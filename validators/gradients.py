@@ -132,7 +132,9 @@ def _gradients(
 
 
 def _is_learned(subject: Subject, mapping: WeightMapping) -> bool:
-    return all(path in subject.probe_weights and path in subject.parameters for path in mapping.torch)
+    """Whether both sides train it; what Keras does without has no gradient there."""
+    trained = all(path in subject.probe_weights and path in subject.parameters for path in mapping.torch)
+    return trained and bool(mapping.keras)
 
 
 def _torch_backward(

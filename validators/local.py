@@ -64,8 +64,11 @@ def exchange(subject: Subject, recorded: Recording) -> "Exchange":
 def _nearest(call: Call, given: Array) -> Array | None:
     """Of torch's inputs, in every layout that fits, the one that is nearest to what the Keras layer was given.
 
-    Several fit where an image is square, or where query, key and value have one shape.
+    Several fit where an image is square, or where query, key and value have one shape. Whole numbers stay what they
+    are: no error travels with them, and a table of places may begin at another number on the other side.
     """
+    if given.dtype.kind in "biu":
+        return None
     fitting = [array for array in _layouts(call) if array.shape == given.shape and array.dtype.kind == given.dtype.kind]
     if len(fitting) < 2:
         return fitting[0] if fitting else None

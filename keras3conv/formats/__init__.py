@@ -16,6 +16,7 @@ from keras3conv.formats import (
     legacy_h5,
     safetensors_file,
     safetensors_index,
+    torch_derived,
     torch_writer,
     torch_zip,
     weights_h5,
@@ -91,11 +92,10 @@ def read(path: str | os.PathLike[str], *, entry: str = "") -> ModelView:
     """
     expected, source = _by_suffix(path), Source.pin(path)
     found = _identify(expected, source)
-    if found == "torch":
-        return torch_zip.read(source, entry)
-    if entry:
+    if entry and found != "torch":
         raise FileError(f"{path}: only a torch checkpoint has entries to choose from, not {found}")
-    return _READERS[found](source)
+    view = torch_zip.read(source, entry) if found == "torch" else _READERS[found](source)
+    return torch_derived.joined(view) if view.side == "torch" else view
 
 
 def write(

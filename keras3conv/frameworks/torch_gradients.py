@@ -10,6 +10,7 @@ from keras3conv.errors import ModelError, Problem, lay_out
 from keras3conv.frameworks import torch_side
 from keras3conv.frameworks.backward import Backward
 from keras3conv.frameworks.record import flatten
+from keras3conv.frameworks.torch_derived import held
 from keras3conv.transforms import Array
 
 
@@ -38,9 +39,13 @@ def backward(
     device = next(module.parameters(), torch.zeros(())).device
     args, kwargs = torch_side.arguments(inputs, device, float64=True)
     substitutes = torch_side.running_tensors(module, tensors, float64=True)
-    wanted = {path: substitutes[path].clone().requires_grad_() for path in of if path in substitutes}
-    values = substitutes | wanted
-    with torch.enable_grad(), torch_side.precise(), torch_side.evaluating(module), _training(module, training):
+    computed = torch_side.computed_weights(module, tensors, float64=True)
+    known = substitutes | computed
+    wanted = {path: known[path].clone().requires_grad_() for path in of if path in known}
+    values = {path: wanted.get(path, tensor) for path, tensor in substitutes.items()}
+    computed = {path: wanted.get(path, tensor) for path, tensor in computed.items()}
+    contexts = torch_side.precise(), torch_side.evaluating(module), _training(module, training), held(module, computed)
+    with torch.enable_grad(), contexts[0], contexts[1], contexts[2], contexts[3]:
         try:
             outputs = torch.func.functional_call(module, values, args, kwargs, tie_weights=True, strict=False)
             flat = dict(flatten(outputs, lambda value: isinstance(value, torch.Tensor)))

@@ -1,7 +1,7 @@
 """PyTorch: a module as a `ModelView`, its runs recorded, its tensors written. All that imports torch for models."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -11,9 +11,11 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from keras3conv.errors import InputError, ModelError, Problem, lay_out
-from keras3conv.frameworks.record import Call, Flattened, Recording, flatten, plain
+from keras3conv.frameworks.record import Call, Flattened, Recording, flatten
+from keras3conv.frameworks.torch_derived import Derived, derived_tensors, held
 from keras3conv.frameworks.torch_precision import Float64
-from keras3conv.model import LayerView, ModelView, TensorRef
+from keras3conv.frameworks.torch_tree import layer_view, named_layers, named_tensors, require_values
+from keras3conv.model import ModelView, Reader, TensorRef
 from keras3conv.transforms import Array
 from keras3conv.transforms_move import copy_into
 
@@ -38,15 +40,24 @@ def view(module: nn.Module) -> ModelView:
     Raises:
         ModelError: A tensor has no values (a lazy or a meta module), or is of a kind that has no dense values.
     """
-    tensors = dict(_named_tensors(module))
-    _require_values(module, tensors)
+    tensors = dict(named_tensors(module))
+    require_values(module, tensors)
+    derived = derived_tensors(module)
+    owners = _by_owner(derived)
     return ModelView(
         side="torch",
         name=type(module).__name__,
-        layers=tuple(_layer_view(path, layer) for path, layer in _named_layers(module)),
-        reader=lambda path: to_numpy(tensors[path]),
+        layers=tuple(layer_view(path, layer, owners.get(path, {})) for path, layer in named_layers(module)),
+        reader=lambda path: to_numpy(derived[path].compute() if path in derived else tensors[path]),
         facts={"format": "live torch module"},
     )
+
+
+def stored(module: nn.Module) -> tuple[tuple[TensorRef, ...], Reader]:
+    """What a file of the module's weights holds, and its reader: not computed weights, but what they are made of."""
+    tensors = dict(named_tensors(module))
+    layers = (layer_view(path, layer, {}) for path, layer in module.named_modules(remove_duplicate=False))
+    return tuple(tensor for layer in layers for tensor in layer.tensors), lambda path: to_numpy(tensors[path])
 
 
 def write(module: nn.Module, values: Mapping[str, Array]) -> None:
@@ -56,18 +67,43 @@ def write(module: nn.Module, values: Mapping[str, Array]) -> None:
         module: The module.
         values: Arrays by the path of the tensor, each of the tensor's shape.
     """
-    tensors = dict(_named_tensors(module))
-    before: list[tuple[torch.Tensor, torch.Tensor]] = []
-    with torch.no_grad():
-        try:
-            for path, value in values.items():
-                target = tensors[path]
-                before.append((target, target.detach().clone()))
-                _put(target, value)
-        except BaseException:  # an interrupt too
-            for target, old in before:
-                target.copy_(old)
-            raise
+    tensors, derived = dict(named_tensors(module)), derived_tensors(module)
+    with undone_on_failure(module, values), torch.no_grad():
+        for path, value in values.items():
+            if path in derived:
+                first = tensors[derived[path].parts[0]]
+                derived[path].assign(to_torch(value).to(first.device, first.dtype))
+            else:
+                _put(tensors[path], value)
+
+
+@contextmanager
+def undone_on_failure(module: nn.Module, paths: Iterable[str]) -> Iterator[None]:
+    """Puts tensors back to the bits that they had, if what is done inside fails.
+
+    Args:
+        module: The module.
+        paths: The tensors; of a computed weight, what it is computed of.
+    """
+    tensors, derived = dict(named_tensors(module)), derived_tensors(module)
+    touched = [part for path in paths for part in (derived[path].parts if path in derived else (path,))]
+    before = {path: tensors[path].detach().clone() for path in touched}
+    try:
+        yield
+    except BaseException:  # an interrupt too
+        with torch.no_grad():
+            for path, old in before.items():
+                tensors[path].copy_(old)
+        for weight in derived.values():
+            weight.refresh()
+        raise
+
+
+def _by_owner(derived: Mapping[str, Derived]) -> dict[str, dict[str, Derived]]:
+    owners: dict[str, dict[str, Derived]] = {}
+    for path, weight in derived.items():
+        owners.setdefault(weight.owner, {})[path] = weight
+    return owners
 
 
 def _put(target: torch.Tensor, value: Array) -> None:
@@ -102,14 +138,20 @@ def run(
     Raises:
         ModelError: The module raised; the message names the layer.
     """
-    device = next((tensor.device for _, tensor in _named_tensors(module)), torch.device("cpu"))
+    device = next((tensor.device for _, tensor in named_tensors(module)), torch.device("cpu"))
     args, kwargs = arguments(inputs, device, float64=float64)
     substitutes = running_tensors(module, tensors or {}, float64=float64)
     calls: list[Call] = []
     stack: list[str] = []
-    watched = _hooks(module, calls, stack, record or (lambda path: False)) if watch else nullcontext()
     before = {path: substitutes[path].clone() for path, _ in module.named_buffers() if path in substitutes}
-    with torch.no_grad(), evaluating(module), watched, Float64(module) if float64 else nullcontext():
+    with ExitStack() as contexts:
+        contexts.enter_context(torch.no_grad())
+        contexts.enter_context(evaluating(module))
+        contexts.enter_context(held(module, computed_weights(module, tensors or {}, float64=float64)))
+        if watch:
+            contexts.enter_context(_hooks(module, calls, stack, record or (lambda path: False)))
+        if float64:
+            contexts.enter_context(Float64(module))
         try:
             outputs = torch.func.functional_call(module, substitutes, args, kwargs, tie_weights=True, strict=False)
         except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, NotImplementedError) as error:
@@ -189,7 +231,7 @@ def input_arrays(inputs: object) -> dict[str, Array]:
 
 def call_arguments(module: nn.Module, inputs: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """What a module is called with, as tensors on its device: the positional arguments, and the keywords."""
-    device = next((tensor.device for _, tensor in _named_tensors(module)), torch.device("cpu"))
+    device = next((tensor.device for _, tensor in named_tensors(module)), torch.device("cpu"))
     return arguments(inputs, device, float64=False)
 
 
@@ -200,78 +242,6 @@ def training_modules(module: nn.Module) -> tuple[str, ...]:
 
 def _is_tensor(value: object) -> bool:
     return isinstance(value, torch.Tensor)
-
-
-def _named_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    yield from module.named_parameters(remove_duplicate=False)
-    yield from module.named_buffers(remove_duplicate=False)
-
-
-def _named_layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Every module, also under a second name; the root only if it owns tensors."""
-    for path, child in module.named_modules(remove_duplicate=False):
-        if path or any(tensor is not None for tensor in (*child._parameters.values(), *child._buffers.values())):
-            yield path, child
-
-
-def _require_values(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
-    problems = []
-    for path, tensor in tensors.items():
-        if nn.parameter.is_lazy(tensor):
-            problems.append(Problem(torch=path, fact="has no shape yet: call the module once before it is viewed"))
-        elif tensor.is_meta:
-            problems.append(Problem(torch=path, fact="is on the meta device: it has no values"))
-        elif tensor.is_sparse or tensor.is_quantized or tensor.is_nested:
-            problems.append(Problem(torch=path, fact=f"is {tensor.layout}, {tensor.dtype}: only dense tensors move"))
-    if problems:
-        raise ModelError(lay_out(f"{type(module).__name__} (torch) cannot be read", problems))
-
-
-def _layer_view(path: str, layer: nn.Module) -> LayerView:
-    parameters = [(name, tensor) for name, tensor in layer._parameters.items() if tensor is not None]
-    buffers = [(name, tensor) for name, tensor in layer._buffers.items() if tensor is not None]
-    return LayerView(
-        path=path,
-        kinds=_kinds(type(layer)),
-        config=_config(layer),
-        tensors=tuple(_tensor_ref(path, name, tensor) for name, tensor in parameters + buffers),
-        attribute=path.rpartition(".")[2],
-    )
-
-
-def _tensor_ref(path: str, name: str, tensor: torch.Tensor) -> TensorRef:
-    place = f"{tensor.untyped_storage().data_ptr()}+{tensor.storage_offset()}{tuple(tensor.stride())}"
-    return TensorRef(
-        path=f"{path}.{name}" if path else name,
-        role=name,
-        shape=tuple(tensor.shape),
-        dtype=str(tensor.dtype).removeprefix("torch."),
-        trainable=isinstance(tensor, nn.Parameter),
-        storage=place if tensor.numel() else "",
-    )
-
-
-def _kinds(cls: type) -> tuple[str, ...]:
-    return tuple(_class_name(base) for base in cls.__mro__ if issubclass(base, nn.Module) and base is not nn.Module)
-
-
-def _class_name(cls: type) -> str:
-    """The qualified name; of a module of our own what it says itself, also where its text was copied to."""
-    if str(kind := vars(cls).get("kind")).startswith("keras3conv."):
-        return str(kind)
-    module = "torch.nn" if cls.__module__.startswith("torch.nn.modules.") else cls.__module__
-    return f"{module}.{cls.__qualname__}"
-
-
-def _config(layer: nn.Module) -> dict[str, Any]:
-    """The plain public attributes of a module, and of each parameter whether it is there."""
-    config = {
-        name: value
-        for name, value in vars(layer).items()
-        if not name.startswith("_") and name != "training" and plain(value)
-    }
-    present = {name: tensor is not None for name, tensor in layer._parameters.items()}
-    return present | config
 
 
 def arguments(inputs: object, device: torch.device, *, float64: bool) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -305,7 +275,7 @@ def running_tensors(module: nn.Module, values: Mapping[str, Array], *, float64: 
     """Tensors to run with: the given values, the module's own where it must be cast, and copies of its buffers."""
     # One entry for a tensor under several names: torch ties the others to it.
     names: dict[int, list[str]] = {}
-    for path, tensor in _named_tensors(module):
+    for path, tensor in named_tensors(module):
         names.setdefault(id(tensor), []).append(path)
     substitutes = {}
     buffers = {path for path, _ in module.named_buffers()}
@@ -323,6 +293,20 @@ def running_tensors(module: nn.Module, values: Mapping[str, Array], *, float64: 
 
 def _same(first: torch.Tensor, second: torch.Tensor) -> bool:
     return torch.equal(torch.nan_to_num(first), torch.nan_to_num(second))
+
+
+def computed_weights(module: nn.Module, values: Mapping[str, Array], *, float64: bool) -> dict[str, torch.Tensor]:
+    """The weights to run with where a module computes them: the given values, and in float64 those that it has.
+
+    Computed anew in float64 they would be others than the ones that are moved.
+    """
+    found = {}
+    for path, weight in derived_tensors(module).items():
+        if float64 or path in values:
+            own = weight.compute()
+            value = to_torch(np.ascontiguousarray(values[path])).to(own.device) if path in values else own
+            found[path] = value.double() if float64 else value
+    return found
 
 
 _MIXES_FEATURES = frozenset({"linear", "matmul", "__matmul__", "mm", "addmm", "einsum", "bilinear", "cdist"})

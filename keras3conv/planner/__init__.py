@@ -12,6 +12,7 @@ from keras3conv.planner.composites import units
 from keras3conv.planner.hints import Hints, hinted_pairs
 from keras3conv.planner.matching import match_groups
 from keras3conv.planner.structure import Fits, fitting, fitting_in_keras, ignored_tensors
+from keras3conv.rules.parameter import passing_variable
 
 __all__ = ["Hints", "plan"]
 
@@ -50,6 +51,8 @@ def plan(torch: ModelView, keras: ModelView, hints: Hints = None) -> Alignment:
 def _ignored(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Iterable[Ignored]:
     """The tensors that rules declare to have no counterpart, and the states of random generators."""
     yield from ignored_tensors(torch, {name: pair for pair in pairs for name in pair.torch.split(" + ")})
-    for tensor in keras.tensors():
-        if tensor.is_seed:
-            yield Ignored(side="keras", path=tensor.path, reason="the state of a random generator")
+    for layer in keras.layers:
+        for tensor in layer.tensors:
+            reason = passing_variable(tensor.role, layer.kinds)
+            if tensor.is_seed or reason:
+                yield Ignored(side="keras", path=tensor.path, reason=reason or "the state of a random generator")

@@ -137,3 +137,18 @@ def constant_buffer(role: str, dtype: str) -> str:
     kind = next((letter for start, letter in kinds.items() if dtype.startswith(start)), "")
     reasons = [reason for name, allowed, reason in _CONSTANTS if name == role and kind and kind in allowed]
     return reasons[0] if reasons else ""
+
+
+def passing_variable(role: str, kinds: tuple[str, ...]) -> str:
+    """Why a Keras variable needs no counterpart; empty where it may need one.
+
+    Args:
+        role: What its layer calls it.
+        kinds: The class names of the layer; none where they are not known.
+    """
+    if role.rpartition("/")[2] == "vector_u" and (not kinds or _SPECTRAL_NORM in kinds):
+        return "where a power iteration begins; training finds it again"
+    return ""
+
+
+_SPECTRAL_NORM = "keras.layers.SpectralNormalization"

@@ -32,7 +32,8 @@ _REASONS: Mapping[str, Mapping[str, str]] = {
     "keras.layers": {
         "InputLayer InputSpec Layer Wrapper": "no layer that computes",
         "StackedRNNCells": "the cells of an RNN, which has rules",
-        "SpectralNormalization": "not yet: what it wraps has a rule, its power iteration has not",
+        "SpectralNormalization": "what it wraps is converted, and so is a torch layer with spectral norm; where its "
+        "power iteration begins is left out",
         "Masking": "torch has nothing that skips masked steps",
         "FlaxLayer JaxLayer TFSMLayer TorchModuleWrapper": "wraps a model of another framework",
         "Lambda": "code, which is never run from a file; write a layer and register a rule for it",

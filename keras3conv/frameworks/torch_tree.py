@@ -1,0 +1,107 @@
+"""The tree of modules of a torch module: what each is called, what each owns, what is computed of other tensors."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from keras3conv.errors import ModelError, Problem, lay_out
+from keras3conv.frameworks.record import plain
+from keras3conv.frameworks.torch_derived import Derived, inner_modules
+from keras3conv.model import LayerView, TensorRef
+
+
+def named_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Every parameter and buffer, under all of its names."""
+    yield from module.named_parameters(remove_duplicate=False)
+    yield from module.named_buffers(remove_duplicate=False)
+
+
+def named_layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Every module, also under a second name; the root only if it owns tensors."""
+    inner = inner_modules(module)
+    for path, child in module.named_modules(remove_duplicate=False):
+        owns = any(tensor is not None for tensor in (*child._parameters.values(), *child._buffers.values()))
+        if path not in inner and (path or owns or hasattr(child, "parametrizations")):
+            yield path, child
+
+
+def require_values(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Raises `ModelError` where a tensor has no values, or no dense ones."""
+    problems = []
+    for path, tensor in tensors.items():
+        if nn.parameter.is_lazy(tensor):
+            problems.append(Problem(torch=path, fact="has no shape yet: call the module once before it is viewed"))
+        elif tensor.is_meta:
+            problems.append(Problem(torch=path, fact="is on the meta device: it has no values"))
+        elif tensor.is_sparse or tensor.is_quantized or tensor.is_nested:
+            problems.append(Problem(torch=path, fact=f"is {tensor.layout}, {tensor.dtype}: only dense tensors move"))
+    if problems:
+        raise ModelError(lay_out(f"{type(module).__name__} (torch) cannot be read", problems))
+
+
+def layer_view(path: str, layer: nn.Module, derived: Mapping[str, Derived]) -> LayerView:
+    """One module with the tensors that are its own; a computed weight stands in the place of what it is computed of."""
+    own = [*layer._parameters.items(), *layer._buffers.items()]
+    parts = {part for weight in derived.values() for part in weight.parts}
+    plain_ones = [(name, tensor) for name, tensor in own if tensor is not None and _join(path, name) not in parts]
+    computed = (_derived_ref(weight) for weight in derived.values() if weight.owner == path)
+    return LayerView(
+        path=path,
+        kinds=_kinds(type(layer)),
+        config=_config(layer),
+        tensors=(*computed, *(_tensor_ref(path, name, tensor) for name, tensor in plain_ones)),
+        attribute=path.rpartition(".")[2],
+    )
+
+
+def _derived_ref(weight: Derived) -> TensorRef:
+    value = weight.compute()
+    return TensorRef(
+        path=weight.path,
+        role=weight.name,
+        shape=tuple(value.shape),
+        dtype=str(value.dtype).removeprefix("torch."),
+        trainable=weight.trainable,
+        is_computed=True,
+    )
+
+
+def _tensor_ref(path: str, name: str, tensor: torch.Tensor) -> TensorRef:
+    place = f"{tensor.untyped_storage().data_ptr()}+{tensor.storage_offset()}{tuple(tensor.stride())}"
+    return TensorRef(
+        path=_join(path, name),
+        role=name,
+        shape=tuple(tensor.shape),
+        dtype=str(tensor.dtype).removeprefix("torch."),
+        trainable=isinstance(tensor, nn.Parameter),
+        storage=place if tensor.numel() else "",
+    )
+
+
+def _kinds(cls: type) -> tuple[str, ...]:
+    return tuple(_class_name(base) for base in cls.__mro__ if issubclass(base, nn.Module) and base is not nn.Module)
+
+
+def _class_name(cls: type) -> str:
+    """The qualified name; of a module of our own what it says itself, also where its text was copied to."""
+    if str(kind := vars(cls).get("kind")).startswith("keras3conv."):
+        return str(kind)
+    module = "torch.nn" if cls.__module__.startswith("torch.nn.modules.") else cls.__module__
+    return f"{module}.{cls.__qualname__}"
+
+
+def _config(layer: nn.Module) -> dict[str, Any]:
+    """The plain public attributes of a module, and of each parameter whether it is there."""
+    config = {
+        name: value
+        for name, value in vars(layer).items()
+        if not name.startswith("_") and name != "training" and plain(value)
+    }
+    present = {name: tensor is not None for name, tensor in layer._parameters.items()}
+    return present | config
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
