@@ -13,15 +13,10 @@ from torch.overrides import TorchFunctionMode
 from keras3conv.errors import InputError, ModelError, Problem, lay_out
 from keras3conv.frameworks.record import Call, Flattened, Recording, flatten, plain
 from keras3conv.frameworks.torch_precision import Float64
+from keras3conv.frameworks.torch_values import to_numpy, to_torch
 from keras3conv.model import LayerView, ModelView, TensorRef
 from keras3conv.transforms import Array
 from keras3conv.transforms_move import copy_into
-
-_EXTENSION_DTYPES = {
-    torch.bfloat16: ("bfloat16", torch.int16),
-    torch.float8_e4m3fn: ("float8_e4m3fn", torch.int8),
-    torch.float8_e5m2: ("float8_e5m2", torch.int8),
-}
 
 _LARGE = 1 << 15
 """Elements from which on torch copies with more than one thread."""
@@ -120,30 +115,6 @@ def run(
         outputs={name: _copy(value) for name, value in flat.items()},
         changed=tuple(path for path, old in before.items() if not _same(old, substitutes[path])),
     )
-
-
-def to_numpy(tensor: torch.Tensor) -> Array:
-    """A tensor as an array of the same dtype, sharing memory where it can."""
-    tensor = tensor.detach().cpu()
-    if tensor.dtype in _EXTENSION_DTYPES:
-        import ml_dtypes
-
-        name, storage = _EXTENSION_DTYPES[tensor.dtype]
-        bits: Array = tensor.view(storage).numpy()
-        return bits.view(getattr(ml_dtypes, name))
-    array: Array = tensor.resolve_conj().resolve_neg().numpy()
-    return array
-
-
-def to_torch(array: Array) -> torch.Tensor:
-    """An array as a tensor of the same dtype, sharing memory where it can."""
-    if not array.flags.writeable:
-        array = array.copy()
-    for dtype, (name, storage) in _EXTENSION_DTYPES.items():
-        if array.dtype.name == name:
-            integers = np.ascontiguousarray(array).view(np.dtype(str(storage).removeprefix("torch.")))
-            return torch.from_numpy(integers).view(dtype)
-    return torch.from_numpy(array)
 
 
 @contextmanager
@@ -405,3 +376,22 @@ def _call_error(
             f"{type(module).__name__} (torch) raised when it was called with {', '.join(given) or 'nothing'}", [problem]
         )
     )
+
+
+__all__ = [
+    "arguments",
+    "call_arguments",
+    "evaluating",
+    "float64_parameter",
+    "inference",
+    "input_arrays",
+    "is_module",
+    "precise",
+    "run",
+    "running_tensors",
+    "to_numpy",
+    "to_torch",
+    "training_modules",
+    "view",
+    "write",
+]
