@@ -282,7 +282,7 @@ def running_tensors(module: nn.Module, values: Mapping[str, Array], *, float64: 
     buffers = {path for path, _ in module.named_buffers()}
     for path, tensor in [*module.named_parameters(), *module.named_buffers()]:
         given = next((values[name] for name in names[id(tensor)] if name in values), None)
-        value = tensor.detach() if given is None else to_torch(np.ascontiguousarray(given)).to(tensor.device)
+        value = tensor.detach() if given is None else to_torch(np.array(given, order="C")).to(tensor.device)
         if float64 and value.is_floating_point():
             value = value.double()
         # A module with a state writes it into its buffers: into a copy, so that every run begins alike.
