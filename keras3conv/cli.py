@@ -64,6 +64,20 @@ _HintList = Annotated[
     typer.Option("--hint", metavar="TORCH=KERAS", help="Layers that belong together; may be repeated."),
 ]
 _PlanFile = Annotated[Path | None, typer.Option(metavar="PLAN.json", help="The plan that `align -o` wrote.")]
+_Proofs = Annotated[
+    list[str] | None, typer.Option(metavar="NAME", help="Only this proof (outputs, float64, ...); may be repeated.")
+]
+_ToleranceText = Annotated[
+    str | None, typer.Option(metavar="ABSOLUTE,RELATIVE", help="Allowed instead of the measured noise floor.")
+]
+_Training = Annotated[bool, typer.Option("--training", help="What counts in training only is a failure, too.")]
+_LabelsFile = Annotated[
+    Path | None, typer.Option(metavar="FILE.npy", help="The right class of every sample of the inputs.")
+]
+_ClassNamesFile = Annotated[Path | None, typer.Option(metavar="FILE.txt", help="The names of the classes, one a line.")]
+_Backends = Annotated[
+    str | None, typer.Option(metavar="all|NAME,...", help="Also run the saved model on these Keras backends.")
+]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON, for another program.")]
 _Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 _Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
@@ -250,6 +264,12 @@ def validate(  # noqa: PLR0913 - an argument for every option
     inputs: _InputsFile = None,
     keras_inputs: _KerasInputsFile = None,
     hint: _HintList = None,
+    proof: _Proofs = None,
+    tolerance: _ToleranceText = None,
+    training: _Training = False,
+    labels: _LabelsFile = None,
+    class_names: _ClassNamesFile = None,
+    backends: _Backends = None,
     onnx: Annotated[
         bool, typer.Option("--onnx", help="Also export both sides to ONNX, and compare in onnxruntime.")
     ] = False,
@@ -257,24 +277,32 @@ def validate(  # noqa: PLR0913 - an argument for every option
     debug: _Debug = False,
 ) -> int:
     """Prove that two models are the same. If they are not, say where and why; the exit status is 1."""
-    from keras3conv import api, api_validate
-    from keras3conv.cli_files import check_report, read_hints, read_inputs, read_plan
+    from keras3conv import api, api_validate, cli_files
     from keras3conv.cli_models import notes_to_stderr
     from keras3conv.cli_output import print_report, progress_bar
-    from keras3conv.validators.options import Options
+    from keras3conv.validators.options import make_options
 
     if report:
-        check_report(report)
-    saved, hints = read_plan(plan) if plan else None, read_hints(hint or ())
+        cli_files.check_report(report)
+    saved, hints = cli_files.read_plan(plan) if plan else None, cli_files.read_hints(hint or ())
     if saved and hints:
         raise InputError("--plan and --hint are both given: a plan is complete, and takes no hints")
-    given = {"inputs": read_inputs(inputs), "keras_inputs": read_inputs(keras_inputs)}
+    options = make_options(
+        proofs=proof,
+        tolerance=cli_files.read_tolerance(tolerance),
+        training=training,
+        labels=cli_files.read_labels(labels),
+        class_names=cli_files.read_class_names(class_names),
+        onnx=onnx,
+        backends=backends if backends in (None, "all") else backends.split(","),
+    )
+    given = {"inputs": cli_files.read_inputs(inputs), "keras_inputs": cli_files.read_inputs(keras_inputs)}
     first, second = _both(torch, keras, torch_weights, keras_weights)
     with notes_to_stderr(), progress_bar("validate") as progress:
         if hints:
             saved = api.align(first.model, second.model, hints=hints, **given)
         judged = api_validate.validate(
-            first.model, second.model, **given, plan=saved, options=Options(onnx=onnx), progress=progress
+            first.model, second.model, **given, plan=saved, options=options, progress=progress
         )
     if report:
         judged.save(report)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras3conv.alignment import Alignment
+from keras3conv.compare import Tolerance
 from keras3conv.errors import AlignmentError, FileError, InputError
 from keras3conv.transforms import Array
 
@@ -64,6 +65,36 @@ def read_inputs(path: Path | None) -> Any:
     if all(name == f"arr_{place}" for place, name in enumerate(arrays)):
         return tuple(arrays.values())
     return dict(arrays)
+
+
+def read_tolerance(text: str | None) -> Tolerance | None:
+    """The two numbers of `--tolerance ABSOLUTE,RELATIVE`; raises `InputError` for anything else."""
+    if text is None:
+        return None
+    try:
+        absolute, relative = map(float, text.split(","))
+    except ValueError as error:
+        fact = f"--tolerance {text}: both numbers are needed, the absolute one and the relative one"
+        raise InputError(f"{fact}\nFix:  --tolerance 1e-5,1e-4") from error
+    return Tolerance(absolute=absolute, relative=relative)
+
+
+def read_labels(path: Path | None) -> Any:
+    """The labels in a file of numpy; raises as `read_inputs` does."""
+    labels = read_inputs(path)
+    if isinstance(labels, dict | tuple):
+        raise InputError(f"--labels {path}: it holds {len(labels)} arrays, not one")
+    return labels
+
+
+def read_class_names(path: Path | None) -> list[str] | None:
+    """The names of the classes, one a line; raises `FileError` where the file cannot be read."""
+    if path is None:
+        return None
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileError(f"{path} cannot be read: {error}") from error
 
 
 def read_hints(hints: Sequence[str]) -> dict[str, str] | None:

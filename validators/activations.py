@@ -5,7 +5,7 @@ torch recorded, so that a layer is only blamed for its own doing.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from keras3conv.compare import Judgement, judge
 from keras3conv.errors import Problem
@@ -14,6 +14,7 @@ from keras3conv.transforms import Array
 from keras3conv.validators.diagnosis import explain
 from keras3conv.validators.layers import Meeting, in_keras_layout, meetings
 from keras3conv.validators.local import local_run
+from keras3conv.validators.neighbours import NOTE, made_up_for
 from keras3conv.validators.subject import Subject
 
 CLAIM = (
@@ -31,11 +32,17 @@ class _Layer:
         meeting: The call in the whole model.
         cumulative: The judgement of it; None where there is nothing to compare.
         local: The judgement of the layer alone; None likewise.
+        is_completed: Whether a layer beside it makes up for a difference.
     """
 
     meeting: Meeting
     cumulative: Judgement | None
     local: Judgement | None
+    is_completed: bool = False
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.meeting.pair.torch, self.meeting.pair.keras
 
     @property
     def passed(self) -> bool:
@@ -43,6 +50,8 @@ class _Layer:
 
     @property
     def note(self) -> str:
+        if self.is_completed:
+            return NOTE
         if self.meeting.odd:
             return self.meeting.odd
         identical = [
@@ -58,10 +67,14 @@ def check(subject: Subject) -> Section:
     if subject.not_run:
         return Section(name="activations", status="skipped", claim=CLAIM, summary="not run", reason=subject.not_run)
     layers = list(_layers(subject))
-    bad = [place for place, layer in enumerate(layers) if not layer.passed]
+    differing = [place for place, layer in enumerate(layers) if not layer.passed]
+    completed = made_up_for(subject) if differing else frozenset()
+    bad = [place for place in differing if layers[place].key not in completed]
+    layers = [replace(layer, is_completed=layer.key in completed) for layer in layers]
     identical = sum(layer.note == "bit-identical" for layer in layers)
-    worst = max((layer.cumulative.ratio or 0.0 for layer in layers if layer.cumulative), default=0.0)
-    alone = max((layer.local.ratio or 0.0 for layer in layers if layer.local), default=0.0)
+    judged = [layer for layer in layers if not layer.is_completed]
+    worst = max((layer.cumulative.ratio or 0.0 for layer in judged if layer.cumulative), default=0.0)
+    alone = max((layer.local.ratio or 0.0 for layer in judged if layer.local), default=0.0)
     summary = (
         f"{len(layers)} layer calls, {identical} bit-identical, at most {worst:.2g} x the noise floor, "
         f"each alone at most {alone:.2g} x"

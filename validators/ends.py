@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras3conv.frameworks.layout import output_like_keras
+from keras3conv.frameworks.layout import channels_last, output_like_keras
 from keras3conv.frameworks.record import Recording
 from keras3conv.transforms import Array
 
@@ -47,8 +47,8 @@ def output_pairs(torch: Recording, keras: Recording) -> Iterator[OutputPair]:
         return
     names = list(second) if set(first) == set(second) else list(first)
     for place, (torch_name, keras_name) in enumerate(zip(names, second, strict=True)):
-        ours, layout = output_like_keras(first[torch_name], second[keras_name].shape)
         theirs = second[keras_name]
+        ours, layout = _like_keras(first[torch_name], theirs)
         odd = "" if ours.shape == theirs.shape else f"torch returns {ours.shape}, Keras {theirs.shape}"
         yield OutputPair(
             name=torch_name or str(place),
@@ -60,6 +60,20 @@ def output_pairs(torch: Recording, keras: Recording) -> Iterator[OutputPair]:
             odd=odd,
             keys=(torch_name, keras_name),
         )
+
+
+def _like_keras(array: Array, keras: Array) -> tuple[Array, str]:
+    """A torch output in Keras' layout. Where an equal number of channels and places leaves two, the values decide."""
+    found, layout = output_like_keras(array, keras.shape)
+    if array.ndim > 2 and array.shape == keras.shape == channels_last(array).shape:
+        both = {"same layout": array, "channels moved last": channels_last(array)}
+        return min(((made, name) for name, made in both.items()), key=lambda entry: _distance(entry[0], keras))
+    return found, layout
+
+
+def _distance(first: Array, second: Array) -> float:
+    distance = np.abs(first.astype(np.float64) - second)
+    return float(np.max(distance, where=np.isfinite(distance), initial=0.0))
 
 
 def _names(outputs: object) -> str:

@@ -70,7 +70,7 @@ def check(subject: Subject) -> Section:
         status="failed" if bad else "passed",
         claim=CLAIM,
         summary=f"{len(bad)} of {len(everything)} differ" if bad else summary,
-        facts=_facts(norms, everything),
+        facts=_facts(norms, everything, strict=subject.options.training),
         tables=(_table(everything, bad),),
         problems=tuple(_problem(everything[place]) for place in bad[:20]),
     )
@@ -80,13 +80,13 @@ def _skipped(reason: str) -> Section:
     return Section(name="gradients", status="skipped", claim=CLAIM, summary="not run", reason=reason)
 
 
-def _facts(norms: tuple[BatchNorm, ...], findings: list[_Finding]) -> dict[str, str]:
+def _facts(norms: tuple[BatchNorm, ...], findings: list[_Finding], *, strict: bool) -> dict[str, str]:
     facts = {}
     if norms:
         facts["in training mode"] = count(len(norms), "batch normalisation")
         facts["declared"] = "torch stores the unbiased variance of a batch, N/(N-1) times that of Keras"
     other = [norm.pair.torch for norm in norms if not norm.same_momentum]
-    if other:
+    if other and not strict:
         facts["moving statistics not compared"] = f"the momentum differs: {', '.join(other)}"
     if not findings:
         facts["nothing to compare"] = "no tensor of the plan has a gradient"
@@ -127,7 +127,7 @@ def _gradients(
             what = "change in one step" if norms else "gradient"
             yield _finding(pair, path, what, (here, there), whole)
     for norm in norms:
-        if norm.same_momentum:
+        if norm.same_momentum or subject.options.training:
             yield from _statistics(subject, norm, torch, keras)
 
 

@@ -14,11 +14,12 @@ from functools import cache
 from typing import Literal
 
 from keras3conv.audit import FieldPair
-from keras3conv.compare import FLOAT64_LIMIT, compare
+from keras3conv.compare import compare
 from keras3conv.errors import Problem, count
 from keras3conv.report import Cell, Section, Table
 from keras3conv.validators.layers import meetings
 from keras3conv.validators.local import local_probe
+from keras3conv.validators.neighbours import agrees_in_float64, made_up_for
 from keras3conv.validators.subject import Subject
 
 CLAIM = "Every hyper-parameter of every pair of layers is the same on both sides, in the words of each."
@@ -88,13 +89,10 @@ def _agreeing_pairs(subject: Subject) -> dict[tuple[str, str], bool]:
     """For every pair that runs, whether the Keras layer alone gives what torch gave, in float64."""
     found: dict[tuple[str, str], bool] = {}
     for meeting in meetings(subject, subject.torch_probe, local_probe(subject)):
-        same = not meeting.odd and meeting.torch is not None and meeting.keras is not None
-        if same and meeting.torch is not None and meeting.keras is not None:
-            diff = compare(meeting.keras, meeting.torch)
-            same = diff.max_rel <= FLOAT64_LIMIT and diff.nonfinite == 0
         key = meeting.pair.torch, meeting.pair.keras
-        found[key] = found.get(key, True) and same
-    return found
+        found[key] = found.get(key, True) and agrees_in_float64(meeting)
+    completed = made_up_for(subject) if not all(found.values()) else frozenset()
+    return {key: same or key in completed for key, same in found.items()}
 
 
 def _shows(subject: Subject, field: FieldPair) -> bool:

@@ -49,7 +49,7 @@ def exchange(subject: Subject, recorded: Recording) -> "Exchange":
 
     def feed(path: str, number: int, given: Arrays) -> tuple[Array | None, ...]:
         call = call_of(path, number)
-        return tuple(None if call is None else _nearest(call, array) for array in given)
+        return tuple(None if call is None else nearest_input(call, array) for array in given)
 
     def hand(path: str, number: int, made: Array) -> Array | None:
         call = call_of(path, number)
@@ -61,7 +61,7 @@ def exchange(subject: Subject, recorded: Recording) -> "Exchange":
     return Exchange(paths=frozenset(pairs), feed=feed, hand=hand)
 
 
-def _nearest(call: Call, given: Array) -> Array | None:
+def nearest_input(call: Call, given: Array) -> Array | None:
     """Of torch's inputs, in every layout that fits, the one that is nearest to what the Keras layer was given.
 
     Several fit where an image is square, or where query, key and value have one shape. Whole numbers stay what they

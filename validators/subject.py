@@ -63,7 +63,7 @@ class Subject:
         """The pairs of single layers that run, in the order in which torch calls them."""
         run = self.torch_run if self.watches_layers else self.torch_probe
         places = {call.path: call.place for call in reversed(run.calls)}
-        pairs = [pair for pair in self.plan.pairs if pair.torch in places]
+        pairs = [pair for pair in self.plan.pairs if pair.torch in places and " + " not in pair.keras]
         return tuple(sorted(pairs, key=lambda pair: places[pair.torch]))
 
     @cached_property

@@ -15,15 +15,10 @@ from keras3conv.frameworks.record import Call, Flattened, Recording, flatten
 from keras3conv.frameworks.torch_derived import Derived, derived_tensors, held
 from keras3conv.frameworks.torch_precision import Float64
 from keras3conv.frameworks.torch_tree import layer_view, named_layers, named_tensors, require_values
+from keras3conv.frameworks.torch_values import to_numpy, to_torch
 from keras3conv.model import ModelView, Reader, TensorRef
 from keras3conv.transforms import Array
 from keras3conv.transforms_move import copy_into
-
-_EXTENSION_DTYPES = {
-    torch.bfloat16: ("bfloat16", torch.int16),
-    torch.float8_e4m3fn: ("float8_e4m3fn", torch.int8),
-    torch.float8_e5m2: ("float8_e5m2", torch.int8),
-}
 
 _LARGE = 1 << 15
 """Elements from which on torch copies with more than one thread."""
@@ -164,30 +159,6 @@ def run(
     )
 
 
-def to_numpy(tensor: torch.Tensor) -> Array:
-    """A tensor as an array of the same dtype, sharing memory where it can."""
-    tensor = tensor.detach().cpu()
-    if tensor.dtype in _EXTENSION_DTYPES:
-        import ml_dtypes
-
-        name, storage = _EXTENSION_DTYPES[tensor.dtype]
-        bits: Array = tensor.view(storage).numpy()
-        return bits.view(getattr(ml_dtypes, name))
-    array: Array = tensor.resolve_conj().resolve_neg().numpy()
-    return array
-
-
-def to_torch(array: Array) -> torch.Tensor:
-    """An array as a tensor of the same dtype, sharing memory where it can."""
-    if not array.flags.writeable:
-        array = array.copy()
-    for dtype, (name, storage) in _EXTENSION_DTYPES.items():
-        if array.dtype.name == name:
-            integers = np.ascontiguousarray(array).view(np.dtype(str(storage).removeprefix("torch.")))
-            return torch.from_numpy(integers).view(dtype)
-    return torch.from_numpy(array)
-
-
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
     """Puts a module, and all in it, into evaluation mode for a while; each flag is as before afterwards."""
@@ -281,7 +252,7 @@ def running_tensors(module: nn.Module, values: Mapping[str, Array], *, float64: 
     buffers = {path for path, _ in module.named_buffers()}
     for path, tensor in [*module.named_parameters(), *module.named_buffers()]:
         given = next((values[name] for name in names[id(tensor)] if name in values), None)
-        value = tensor.detach() if given is None else to_torch(np.ascontiguousarray(given)).to(tensor.device)
+        value = tensor.detach() if given is None else to_torch(np.array(given, order="C")).to(tensor.device)
         if float64 and value.is_floating_point():
             value = value.double()
         # A module with a state writes it into its buffers: into a copy, so that every run begins alike.
@@ -389,3 +360,22 @@ def _call_error(
             f"{type(module).__name__} (torch) raised when it was called with {', '.join(given) or 'nothing'}", [problem]
         )
     )
+
+
+__all__ = [
+    "arguments",
+    "call_arguments",
+    "evaluating",
+    "float64_parameter",
+    "inference",
+    "input_arrays",
+    "is_module",
+    "precise",
+    "run",
+    "running_tensors",
+    "to_numpy",
+    "to_torch",
+    "training_modules",
+    "view",
+    "write",
+]

@@ -1,0 +1,89 @@
+"""Every example of a rule as a pair of models, correct by construction: what a certificate must find nothing in."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import torch
+
+import keras3conv as k3c
+from keras3conv.alignment import Alignment
+from keras3conv.frameworks import keras_side, torch_side
+from keras3conv.report import Report
+from keras3conv.rule import Rule
+from keras3conv.transforms import Arrays
+from tests.trials import Trial, call_layers, make_trial, owners, to_keras_layout
+
+
+class TorchModel(torch.nn.Module):
+    """The torch layer of a trial, which returns what the Keras layers return."""
+
+    def __init__(self, trial: Trial) -> None:
+        super().__init__()
+        self.layer = trial.module
+        self.trial = (trial,)  # in a tuple: its layers are not this module's
+
+    def forward(self, *inputs: torch.Tensor) -> Any:
+        (trial,) = self.trial
+        outputs = self.layer(*trial.rule.torch_arguments(inputs))
+        if trial.rule.output is None:
+            return outputs
+        flat = tuple(outputs) if isinstance(outputs, tuple | list) else (outputs,)
+        if flat[0].numel() == math.prod(trial.returned) and flat[0].ndim != len(trial.returned):
+            return flat[0]  # the same axes, some of them merged: the Keras model merges them, too
+        config = keras_side.view(trial.layers[-1]).layers[0].config or {}
+        output: Any = trial.rule.output
+        return output(flat, trial.config, config, trial.returned)
+
+
+class KerasModel(keras.Model):
+    """The Keras layers of a trial."""
+
+    def __init__(self, trial: Trial) -> None:
+        super().__init__(name="made")
+        self.parts = list(trial.layers)
+        self.trial = (trial,)
+
+    def call(self, inputs: Any) -> Any:
+        (trial,) = self.trial
+        given = tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
+        made = call_layers(trial, given, lambda layer, args: layer(*args))
+        if trial.rule.output is None:
+            return made
+        first = made[0] if isinstance(made, tuple | list) else made
+        raw = torch_side.run(trial.module, trial.rule.torch_arguments(trial.inputs)).outputs
+        shape = next(iter(raw.values())).shape
+        merged = math.prod(shape) == math.prod(trial.returned) and len(shape) != len(trial.returned)
+        return keras.ops.reshape(first, shape) if merged else first
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelPair:
+    """Two models that are the same, with the same weights, what each is called with, and the plan."""
+
+    torch: TorchModel
+    keras: KerasModel
+    inputs: Arrays
+    keras_inputs: Any
+    plan: Alignment
+
+    def certificate(self, **options: Any) -> Report:
+        """What `validate` says."""
+        given = {"inputs": self.inputs, "keras_inputs": self.keras_inputs}
+        return k3c.validate(self.torch, self.keras, alignment=self.plan, **given, **options)
+
+
+def make_pair(rule: Rule, place: int) -> ModelPair:
+    """The pair of one example of a rule."""
+    trial = make_trial(rule, rule.examples[place])
+    torch_model, keras_model = TorchModel(trial).eval(), KerasModel(trial)
+    arrays = [to_keras_layout(rule, trial.config, array) for array in trial.inputs]
+    given = arrays[0] if len(arrays) == 1 else arrays
+    keras_side.run(keras_model, given, watch=False)
+    plan = k3c.align(torch_model, keras_model, inputs=trial.inputs, keras_inputs=given)
+    if plan.problems() and (rule.torch_count, rule.keras_count) != (1, 1):  # found by nobody, so paired by hand
+        parts = [f"layer.{place}" for place, _ in enumerate(trial.module.children())]
+        torch_name = "layer" if rule.torch_count == 1 else " + ".join(parts)
+        plan = plan.pair(torch_name, " + ".join(layer.name for layer in owners(trial)))
+    return ModelPair(torch=torch_model, keras=keras_model, inputs=trial.inputs, keras_inputs=given, plan=plan)
