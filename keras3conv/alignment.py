@@ -15,15 +15,20 @@ EvidenceKind = Literal[
     "hint",
     "name",
     "shape",
+    "data flow",
     "call order",
     "definition order",
     "position",
     "unseen flatten",
     "construction",
+    "interchangeable",
 ]
 
-UNCONFIRMED: frozenset[EvidenceKind] = frozenset({"definition order", "position", "unseen flatten"})
-"""Evidence that may be wrong without anybody noticing: nothing was run, and other layers would fit as well."""
+DOUBTS: frozenset[EvidenceKind] = frozenset({"unseen flatten", "interchangeable"})
+"""What speaks against a pair, whatever decided it."""
+
+UNCONFIRMED: frozenset[EvidenceKind] = DOUBTS | {"definition order", "position"}
+"""Evidence that may be wrong without anybody noticing: other layers would fit as well."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +67,7 @@ class Pair:
     @property
     def decided_by(self) -> str:
         """The kind of the evidence that decided."""
-        kinds = [evidence.kind for evidence in self.evidence if evidence.kind != "unseen flatten"]
+        kinds = [evidence.kind for evidence in self.evidence if evidence.kind not in DOUBTS]
         return kinds[-1] if kinds else ""
 
     @property

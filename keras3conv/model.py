@@ -61,6 +61,11 @@ class LayerView:
             unknown.
         flattened: The shape, without the batch axis, of what was flattened into its input; empty where something was,
             of unknown shape; None where nothing was, or where that is unknown because `calls` is.
+        follows: The layers whose outputs its inputs are made of, without another layer in between, over all of its
+            calls; None where unknown.
+        passes: The layers, before it and inside it, whose outputs its own output is made of; None where unknown.
+        beside: The layers with tensors that are given the very same value as it is, itself included; None where
+            unknown.
         attribute: What the layer that it is part of calls it ("forward_layer", "cell"), which is the same in every
             model, where names are not; empty where unknown.
     """
@@ -72,6 +77,9 @@ class LayerView:
     calls: tuple[int, ...] | None = None
     inputs: tuple[tuple[int | None, ...], ...] | None = None
     flattened: Shape | None = None
+    follows: tuple[str, ...] | None = None
+    passes: tuple[str, ...] | None = None
+    beside: tuple[str, ...] | None = None
     attribute: str = ""
 
     @property

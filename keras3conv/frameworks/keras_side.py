@@ -5,7 +5,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from keras.src.api_export import get_name_from_symbol
 from keras.src.ops.numpy import Reshape
 
 from keras3conv.errors import ModelError, Problem, lay_out
+from keras3conv.frameworks.follow import Follower
 from keras3conv.frameworks.keras_precision import float64_mode, precise
 from keras3conv.frameworks.keras_state import state_kept
 from keras3conv.frameworks.keras_tree import attributes, locations, named_layers, variables_of
@@ -149,11 +150,13 @@ def run(
     calls: list[Call] = []
     stack: list[str] = []
     args = to_tensors(inputs if isinstance(inputs, tuple) else (inputs,))
+    follower = Follower(sees_everything=backend() == "torch")
     with ExitStack() as contexts:
         contexts.enter_context(_without_gradients())
         changed = contexts.enter_context(state_kept(model))
         if watch:
-            contexts.enter_context(_intercepted(model, calls, stack, record or (lambda path: False)))
+            contexts.enter_context(_intercepted(model, calls, stack, record or (lambda path: False), follower))
+            contexts.enter_context(_followed(follower))
         try:
             outputs = model(*args, training=False)
         # Whatever a backend raises for a wrong shape or value; each has classes of its own, all of these bases.
@@ -163,6 +166,7 @@ def run(
         calls=tuple(sorted(calls, key=lambda call: call.place)),
         outputs={name: _copy(value) for name, value in flatten(outputs, keras.ops.is_tensor)},
         changed=tuple(changed),
+        flows=follower.flows() if watch else None,
     )
 
 
@@ -230,9 +234,22 @@ def _without_gradients() -> Iterator[None]:
         yield
 
 
+def _followed(follower: Follower) -> AbstractContextManager[object]:
+    """Follows every operation where the backend reports them; elsewhere those of layers and functional models."""
+    if backend() == "torch":
+        from keras3conv.frameworks.torch_operations import Following
+
+        return Following(follower)
+    return nullcontext()
+
+
 @contextmanager
 def _intercepted(
-    model: keras.layers.Layer, calls: list[Call], stack: list[str], record: Callable[[str], bool]
+    model: keras.layers.Layer,
+    calls: list[Call],
+    stack: list[str],
+    record: Callable[[str], bool],
+    follower: Follower,
 ) -> Iterator[None]:
     """Records every call of every layer inside `model` into `calls`; `stack` is where an exception came from."""
     paths = {id(layer): path for path, layer in named_layers(model)}
@@ -253,8 +270,10 @@ def _intercepted(
             flattened=flattened.shape(tensors[0]) if tensors else None,
         )
         stack.append(path)
+        follower.enter(path, tensors)
         with activation_watched(self, record(path)) as seen:
             output = original(self, *args, **kwargs)
+        follower.leave([tensor for _, tensor in flatten(output, keras.ops.is_tensor)])
         stack.pop()
         if tensors and not self.weights:
             flattened.note(tensors[0], output)
@@ -264,9 +283,11 @@ def _intercepted(
 
     def follow(self: keras.Operation, *args: Any, **kwargs: Any) -> Any:
         output = original_operation(self, *args, **kwargs)
-        if isinstance(self, Reshape):  # in a functional model a reshape may be an operation, and no layer
+        if not isinstance(self, keras.layers.Layer):  # in a functional model an operation may stand between layers
             tensors = [tensor for _, tensor in flatten((args, kwargs), keras.ops.is_tensor)]
-            flattened.note(tensors[0], output)
+            follower.operation(tensors, [tensor for _, tensor in flatten(output, keras.ops.is_tensor)])
+            if isinstance(self, Reshape):
+                flattened.note(tensors[0], output)
         return output
 
     keras.layers.Layer.__call__ = intercept

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
+from keras3conv.frameworks.follow import Flow
 from keras3conv.model import ModelView
 from keras3conv.transforms import Array, Shape
 
@@ -41,11 +42,13 @@ class Recording:
         outputs: What the model returned, flat, by name: "" for a single tensor, "0", "1", ..., or keys.
         changed: The tensors that the run changed, and that were put back: the model has a state, or draws random
             numbers.
+        flows: Where the data of every layer came from, by its path; None where that could not be followed.
     """
 
     calls: tuple[Call, ...] = ()
     outputs: Mapping[str, Array] = field(default_factory=dict)
     changed: tuple[str, ...] = ()
+    flows: Mapping[str, Flow] | None = None
 
     def of(self, path: str) -> tuple[Call, ...]:
         """The calls of one layer."""
@@ -63,17 +66,25 @@ class Recording:
 
 
 def traced(view: ModelView, recording: Recording) -> ModelView:
-    """The view with what a run told: when each layer runs, on which shapes, and whether its input was flattened."""
+    """The view with what a run told: when each layer runs, on what shapes and whose outputs, what was flattened."""
     layers = []
+    alike: dict[int, list[str]] = {}
+    for layer in view.layers:
+        if recording.flows is not None and layer.tensors and layer.path in recording.flows:
+            alike.setdefault(recording.flows[layer.path].given, []).append(layer.path)
     for layer in view.layers:
         calls = recording.of(layer.path)
         first = calls[0] if calls else None
+        flow = recording.flows.get(layer.path) if recording.flows is not None else None
         layers.append(
             replace(
                 layer,
                 calls=tuple(call.place for call in calls),
                 inputs=first.shapes if first else None,
                 flattened=first.flattened if first else None,
+                follows=tuple(sorted(flow.inputs)) if flow else None,
+                passes=tuple(sorted(flow.outputs)) if flow else None,
+                beside=tuple(alike.get(flow.given, ())) if flow else None,
             )
         )
     return replace(view, layers=tuple(layers))

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from keras3conv.errors import InputError, ModelError, Problem, lay_out
+from keras3conv.frameworks.follow import Follower
 from keras3conv.frameworks.record import Call, Flattened, Recording, flatten
 from keras3conv.frameworks.torch_derived import Derived, derived_tensors, held
+from keras3conv.frameworks.torch_operations import FollowingFlattening
 from keras3conv.frameworks.torch_precision import Float64
 from keras3conv.frameworks.torch_tree import layer_view, named_layers, named_tensors, require_values
 from keras3conv.frameworks.torch_values import to_numpy, to_torch
@@ -138,13 +139,14 @@ def run(
     substitutes = running_tensors(module, tensors or {}, float64=float64)
     calls: list[Call] = []
     stack: list[str] = []
+    follower = Follower(sees_everything=True)
     before = {path: substitutes[path].clone() for path, _ in module.named_buffers() if path in substitutes}
     with ExitStack() as contexts:
         contexts.enter_context(torch.no_grad())
         contexts.enter_context(evaluating(module))
         contexts.enter_context(held(module, computed_weights(module, tensors or {}, float64=float64)))
         if watch:
-            contexts.enter_context(_hooks(module, calls, stack, record or (lambda path: False)))
+            contexts.enter_context(_hooks(module, calls, stack, record or (lambda path: False), follower))
         if float64:
             contexts.enter_context(Float64(module))
         try:
@@ -156,6 +158,7 @@ def run(
         calls=tuple(sorted(calls, key=lambda call: call.place)),
         outputs={name: _copy(value) for name, value in flat.items()},
         changed=tuple(path for path, old in before.items() if not _same(old, substitutes[path])),
+        flows=follower.flows() if watch else None,
     )
 
 
@@ -280,27 +283,10 @@ def computed_weights(module: nn.Module, values: Mapping[str, Array], *, float64:
     return found
 
 
-_MIXES_FEATURES = frozenset({"linear", "matmul", "__matmul__", "mm", "addmm", "einsum", "bilinear", "cdist"})
-"""After these a feature is no longer one of the values that were flattened."""
-
-
-class _FollowFlattening(TorchFunctionMode):
-    """Notes every reshape, and what is done element by element to its result."""
-
-    def __init__(self, flattened: Flattened) -> None:
-        super().__init__()
-        self.flattened = flattened
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        tensors = isinstance(result, torch.Tensor) and args and isinstance(args[0], torch.Tensor)
-        if tensors and result.ndim == 2 and getattr(func, "__name__", "") not in _MIXES_FEATURES:
-            self.flattened.note(args[0], result)
-        return result
-
-
 @contextmanager
-def _hooks(module: nn.Module, calls: list[Call], stack: list[str], record: Callable[[str], bool]) -> Iterator[None]:
+def _hooks(
+    module: nn.Module, calls: list[Call], stack: list[str], record: Callable[[str], bool], follower: Follower
+) -> Iterator[None]:
     """Records every call of every module inside `module` into `calls`; `stack` is where an exception came from."""
     handles = []
     counter = iter(range(1 << 62))
@@ -312,6 +298,7 @@ def _hooks(module: nn.Module, calls: list[Call], stack: list[str], record: Calla
         def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             stack.append(path)
             tensors = [tensor for _, tensor in flatten((args, kwargs), _is_tensor)]
+            follower.enter(path, tensors)
             open_calls.append(
                 Call(
                     path=path,
@@ -325,6 +312,7 @@ def _hooks(module: nn.Module, calls: list[Call], stack: list[str], record: Calla
         def after(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: object) -> None:
             stack.pop()
             calls.append(replace(open_calls.pop(), outputs=_arrays(output) if record(path) else ()))
+            follower.leave([tensor for _, tensor in flatten(output, _is_tensor)])
 
         handles.append(child.register_forward_pre_hook(before, with_kwargs=True))
         handles.append(child.register_forward_hook(after, with_kwargs=True))
@@ -332,7 +320,7 @@ def _hooks(module: nn.Module, calls: list[Call], stack: list[str], record: Calla
     try:
         for path, child in module.named_modules():
             watch(path, child)
-        with _FollowFlattening(flattened):
+        with FollowingFlattening(flattened, follower):
             yield
     finally:
         for handle in handles:

@@ -35,8 +35,8 @@ def plan(torch: ModelView, keras: ModelView, hints: Hints = None) -> Alignment:
     fits = Fits(torch_layers=units(torch), keras_layers=units(keras))
     pairs = hinted_pairs(torch, keras, fits, hints)
     fits = fits.without(pairs)
-    pairs = [*pairs, *match_groups(fitting(fits))]
-    pairs += match_groups(fitting_in_keras(fits.without(pairs)))
+    pairs = [*pairs, *match_groups(fitting(fits), torch, keras)]
+    pairs += match_groups(fitting_in_keras(fits.without(pairs)), torch, keras)
     pairs += bare_pairs(torch, keras, pairs)
     place = {tensor.path: index for index, tensor in enumerate(torch.tensors())}
     pairs.sort(key=lambda pair: place[pair.weights[0].torch[0]])

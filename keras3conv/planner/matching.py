@@ -1,30 +1,59 @@
 """Chooses within groups of layers that all fit each other: by uniqueness, by names, by order."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from keras3conv.alignment import Evidence, EvidenceKind, Pair
-from keras3conv.model import LayerView
-from keras3conv.planner import names, order
+from keras3conv.model import LayerView, ModelView, Side
+from keras3conv.planner import flow, names, order
 from keras3conv.planner.structure import Group, make_pair
+
+Places = Mapping[flow.Place, flow.Position]
 
 _SHOWN_CANDIDATES = 5
 
 
-def match_groups(groups: Iterable[Group]) -> Iterator[Pair]:
+def match_groups(groups: Iterable[Group], torch: ModelView, keras: ModelView) -> Iterator[Pair]:
     """Pairs the layers of every group; what cannot be decided is left without a pair."""
+    groups = list(groups)
+    numbers: dict[flow.Place, int] = {}
+    for number, group in enumerate(groups):
+        numbers |= {("torch", layer.path): number for layer in group.torch_layers}
+        numbers |= {("keras", layer.path): number for layer in group.keras_layers}
+    places = flow.positions(torch.layers, keras.layers, numbers)
     for group in groups:
-        yield from _match(group)
+        yield from _match(group, places)
 
 
-def _match(group: Group) -> Iterator[Pair]:
-    if len(group.torch_layers) == len(group.keras_layers) == 1:
-        (torch,), (keras,) = group.torch_layers, group.keras_layers
-        yield from _pair(group, torch, keras, [Evidence(kind="shape", detail="no other layer has these shapes")])
+def _match(group: Group, places: Places) -> Iterator[Pair]:
+    if _is_one_pair(group):
+        yield from _only(group, "shape", "no other layer has these shapes")
         return
     for part in _by_running(group):
-        for subgroup in _by_meaning(part):
-            yield from _by_name_or_order(subgroup)
+        for alike, at_one_place in _by_flow(part, places) if places else ((part, False),):
+            if at_one_place and _is_one_pair(alike):
+                yield from _only(alike, "data flow", "the only one with these layers before or after it")
+                continue
+            for subgroup in _by_meaning(alike):
+                if at_one_place and _is_one_pair(subgroup):
+                    yield from _only(subgroup, "name", names.meaning(subgroup.torch_layers[0].path))
+                else:
+                    yield from _by_name_or_order(subgroup, _doubt(alike) if at_one_place else [])
+
+
+def _only(group: Group, kind: EvidenceKind, detail: str) -> Iterator[Pair]:
+    """The pair of a group that has no other."""
+    (torch,), (keras,) = group.torch_layers, group.keras_layers
+    yield from _pair(group, torch, keras, [Evidence(kind=kind, detail=detail)])
+
+
+def _doubt(group: Group) -> list[Evidence]:
+    number = len(group.torch_layers)
+    return [Evidence(kind="interchangeable", detail=f"{number} layers stand at one place of the flow of the data")]
+
+
+def _is_one_pair(group: Group) -> bool:
+    return len(group.torch_layers) == len(group.keras_layers) == 1
 
 
 def _by_running(group: Group) -> Iterator[Group]:
@@ -34,6 +63,45 @@ def _by_running(group: Group) -> Iterator[Group]:
         return layer.calls is None or len(layer.calls) > 0
 
     yield from _split(group, lambda layer: "runs" if runs(layer) else "never runs")
+
+
+_PLACES: tuple[Callable[[flow.Position], Hashable], ...] = (
+    lambda place: place,
+    lambda place: (place.before, place.after),
+    lambda place: place.before,
+    lambda place: place.after,
+)
+"""What two layers may have in common, the most first."""
+
+
+def _by_flow(group: Group, places: Places) -> Iterator[tuple[Group, bool]]:
+    """Splits off the layers at one place of the flow of the data, and says whether they are; the rest comes last."""
+    rest = group
+    for label in _PLACES:
+        torch = _placed(rest.torch_layers, "torch", places, label)
+        keras = _placed(rest.keras_layers, "keras", places, label)
+        equal = [key for key in torch if key is not None and len(torch[key]) == len(keras.get(key, ()))]
+        for key in equal:
+            yield replace(group, torch_layers=torch[key], keras_layers=keras[key]), True
+        done = {layer.path for key in equal for layer in torch[key]}, {x.path for key in equal for x in keras[key]}
+        rest = replace(
+            group,
+            torch_layers=tuple(layer for layer in rest.torch_layers if layer.path not in done[0]),
+            keras_layers=tuple(layer for layer in rest.keras_layers if layer.path not in done[1]),
+        )
+    if rest.torch_layers or rest.keras_layers:
+        yield rest, False
+
+
+def _placed(
+    layers: Sequence[LayerView], side: Side, places: Places, label: Callable[[flow.Position], Hashable]
+) -> dict[Hashable, tuple[LayerView, ...]]:
+    """The layers of a side by a label of their place; None is the label of those that have none."""
+    placed: dict[Hashable, list[LayerView]] = {}
+    for layer in layers:
+        place = places.get((side, layer.path))
+        placed.setdefault(None if place is None else label(place), []).append(layer)
+    return {key: tuple(found) for key, found in placed.items()}
 
 
 def _by_meaning(group: Group) -> Iterator[Group]:
@@ -58,11 +126,11 @@ def _labelled(layers: Sequence[LayerView], label: Callable[[LayerView], str]) ->
     return labelled
 
 
-def _by_name_or_order(group: Group) -> Iterator[Pair]:
+def _by_name_or_order(group: Group, doubts: Sequence[Evidence]) -> Iterator[Pair]:
     torch, keras = group.torch_layers, group.keras_layers
     both_run = order.known(torch) and order.known(keras)
     if both_run and len(torch) == len(keras):
-        yield from _in_order(group, order.by_first_call(torch), order.by_first_call(keras), "call order")
+        yield from _in_order(group, order.by_first_call(torch), order.by_first_call(keras), "call order", doubts)
         return
     named = list(_same_names(group))
     yield from named
@@ -73,7 +141,7 @@ def _by_name_or_order(group: Group) -> Iterator[Pair]:
         first = order.by_first_call(rest_torch) if order.known(rest_torch) else list(rest_torch)
         second = order.by_first_call(rest_keras) if order.known(rest_keras) else list(rest_keras)
         kind: EvidenceKind = "shape" if len(rest_torch) == 1 else "definition order"
-        yield from _in_order(group, first, second, kind)
+        yield from _in_order(group, first, second, kind, doubts)
 
 
 def _same_names(group: Group) -> Iterator[Pair]:
@@ -86,7 +154,11 @@ def _same_names(group: Group) -> Iterator[Pair]:
 
 
 def _in_order(
-    group: Group, torch: Sequence[LayerView], keras: Sequence[LayerView], kind: EvidenceKind
+    group: Group,
+    torch: Sequence[LayerView],
+    keras: Sequence[LayerView],
+    kind: EvidenceKind,
+    doubts: Sequence[Evidence],
 ) -> Iterator[Pair]:
     candidates = tuple(layer.path for layer in keras)
     for place, (first, second) in enumerate(zip(torch, keras, strict=True), 1):
@@ -95,6 +167,7 @@ def _in_order(
         evidence = [Evidence(kind=kind, detail=detail)]
         if names.words(first.path) == names.words(second.path) and kind != "shape":
             evidence.insert(0, Evidence(kind="name", detail=" ".join(names.words(first.path))))
+        evidence += doubts
         yield from _pair(group, first, second, evidence, others[:_SHOWN_CANDIDATES])
 
 

@@ -1,0 +1,110 @@
+"""Follows the data of a run: of which layers' outputs each layer's input was made."""
+
+import weakref
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+Sources = frozenset[str]
+"""Layers whose outputs something was made of, without another layer in between."""
+
+_NONE: Sources = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flow:
+    """Where the data of one layer come from, over all of its calls.
+
+    Attributes:
+        inputs: The layers whose outputs its inputs were made of.
+        outputs: The layers, among those before it and those inside it, whose outputs its own were made of.
+        given: A number for the first value of its first call: layers with the same number were given the same value.
+    """
+
+    inputs: Sources
+    outputs: Sources
+    given: int
+
+
+class Follower:
+    """Is told what a run does, and knows afterwards where the data of every layer came from.
+
+    Args:
+        sees_everything: Whether every operation is reported, also those inside of layers. Where they are not, the
+            output of a layer is taken to be made of its inputs, which is so unless there are layers inside it.
+    """
+
+    def __init__(self, *, sees_everything: bool) -> None:
+        self._sees_everything = sees_everything
+        self._made_of: dict[int, _Entry] = {}
+        self._open: list[tuple[str, Sources, int, bool]] = []
+        self._numbers = count()
+        self._flows: dict[str, Flow] = {}
+        self._lost = False
+
+    def flows(self) -> Mapping[str, Flow] | None:
+        """The flow of every layer that ran; None where an operation was not seen, so that nothing is known."""
+        return None if self._lost else self._flows
+
+    def operation(self, given: Iterable[Any], made: Iterable[Any]) -> None:
+        """An operation made something of what it was given; of an operation in place both are the same."""
+        sources = self._of(given)
+        for value in made:
+            self._put(value, sources)
+
+    def enter(self, path: str, given: Iterable[Any]) -> None:
+        """A layer begins."""
+        if self._open:
+            self._open[-1] = (*self._open[-1][:3], True)
+        values = list(given)
+        if values and not self._known(values[0]):
+            self._put(values[0], _NONE)
+        number = self._made_of[id(values[0])].number if values and self._known(values[0]) else next(self._numbers)
+        self._open.append((path, self._of(values), number, False))
+
+    def leave(self, made: Iterable[Any]) -> None:
+        """The layer that began last returns."""
+        path, inputs, number, has_inner = self._open.pop()
+        values = list(made)
+        seen = self._sees_everything or any(self._known(value) for value in values)
+        if not seen and has_inner:
+            self._lost = True
+        outputs = self._of(values) if seen else inputs
+        before = self._flows.get(path, Flow(inputs=_NONE, outputs=_NONE, given=number))
+        self._flows[path] = Flow(
+            inputs=before.inputs | inputs, outputs=(before.outputs | outputs) - {path}, given=before.given
+        )
+        for value in values:
+            self._put(value, frozenset({path}))
+
+    def _of(self, values: Iterable[Any]) -> Sources:
+        return _NONE.union(*(self._made_of[id(value)].sources for value in values if self._known(value)))
+
+    def _known(self, value: Any) -> bool:
+        entry = self._made_of.get(id(value))
+        return entry is not None and entry.reference() is value
+
+    def _put(self, value: Any, sources: Sources) -> None:
+        """Remembers a value; one that is known keeps its number: much returns what it was given."""
+        key, made_of = id(value), self._made_of
+        try:
+            reference = weakref.ref(value, lambda dead: _forget(made_of, key, dead))
+        except TypeError:  # a value that cannot be referred to weakly, such as a number
+            return
+        number = made_of[key].number if self._known(value) else next(self._numbers)
+        made_of[key] = _Entry(reference=reference, sources=sources, number=number)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Entry:
+    reference: weakref.ref[Any]
+    sources: Sources
+    number: int
+
+
+def _forget(made_of: dict[int, _Entry], key: int, dead: weakref.ref[Any]) -> None:
+    """Forgets an object that is gone, unless another one has its number by now."""
+    entry = made_of.get(key)
+    if entry is not None and entry.reference is dead:
+        del made_of[key]
