@@ -20,10 +20,15 @@ EvidenceKind = Literal[
     "position",
     "unseen flatten",
     "construction",
+    "probe",
+    "ambiguous",
+    "forced",
 ]
 
-UNCONFIRMED: frozenset[EvidenceKind] = frozenset({"definition order", "position", "unseen flatten"})
-"""Evidence that may be wrong without anybody noticing: nothing was run, and other layers would fit as well."""
+UNCONFIRMED: frozenset[EvidenceKind] = frozenset(
+    {"definition order", "position", "unseen flatten", "ambiguous", "forced"}
+)
+"""Evidence that may be wrong without anybody noticing: nothing was run, or what was run did not tell."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +95,7 @@ class Alignment:
         torch: Names and shapes of the torch side.
         keras: Names and shapes of the Keras side.
         format: The version of the JSON form.
+        notes: What was done to find the pairs, and what could not be done.
     """
 
     pairs: tuple[Pair, ...]
@@ -97,6 +103,7 @@ class Alignment:
     torch: ModelView = field(repr=False)
     keras: ModelView = field(repr=False)
     format: int = 1
+    notes: tuple[str, ...] = ()
 
     @property
     def torch_fingerprint(self) -> str:
