@@ -22,13 +22,16 @@ EvidenceKind = Literal[
     "unseen flatten",
     "construction",
     "interchangeable",
+    "probe",
+    "ambiguous",
+    "forced",
 ]
 
 DOUBTS: frozenset[EvidenceKind] = frozenset({"unseen flatten", "interchangeable"})
 """What speaks against a pair, whatever decided it."""
 
-UNCONFIRMED: frozenset[EvidenceKind] = DOUBTS | {"definition order", "position"}
-"""Evidence that may be wrong without anybody noticing: other layers would fit as well."""
+UNCONFIRMED: frozenset[EvidenceKind] = DOUBTS | {"definition order", "position", "ambiguous", "forced"}
+"""Evidence that may be wrong without anybody noticing: other layers would fit as well, or none was seen to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +98,7 @@ class Alignment:
         torch: Names and shapes of the torch side.
         keras: Names and shapes of the Keras side.
         format: The version of the JSON form.
+        notes: What was done to find the pairs, and what could not be done.
     """
 
     pairs: tuple[Pair, ...]
@@ -102,6 +106,7 @@ class Alignment:
     torch: ModelView = field(repr=False)
     keras: ModelView = field(repr=False)
     format: int = 1
+    notes: tuple[str, ...] = ()
 
     @property
     def torch_fingerprint(self) -> str:

@@ -24,6 +24,7 @@ def dump(plan: "Alignment") -> str:
         "ignored": [{"side": entry.side, "path": entry.path, "reason": entry.reason} for entry in plan.ignored],
         "torch": _dump_view(plan.torch),
         "keras": _dump_view(plan.keras),
+        "notes": list(plan.notes),
     }
     return json.dumps(data, indent=1)
 
@@ -46,6 +47,7 @@ def load(text: str) -> "Alignment":
             ignored=tuple(Ignored(**_strings(entry)) for entry in data["ignored"]),
             torch=_load_view(data["torch"], "torch"),
             keras=_load_view(data["keras"], "keras"),
+            notes=tuple(map(str, data.get("notes", ()))),
         )
     except (KeyError, TypeError, AttributeError, ValueError, TransformError) as error:
         raise AlignmentError(f"not a plan: {type(error).__name__}: {error}") from None

@@ -27,7 +27,7 @@ class _Part:
 
 def describe(plan: "Alignment") -> str:
     """A plan as text: one line that sums it up, the pairs, what is not confirmed, what is left out, the problems."""
-    blocks = [summary(plan)]
+    blocks = ["\n".join([summary(plan), *map(visible, plan.notes)])]
     blocks += ["\n  ".join([part.heading, *table(part.columns, part.rows)]) for part in _parts(plan)]
     if problems := _problems(plan):
         headline = f"{count(len(plan.problems()), 'problem')}:"
@@ -37,7 +37,7 @@ def describe(plan: "Alignment") -> str:
 
 def describe_html(plan: "Alignment") -> str:
     """A plan as a piece of HTML without styles or scripts; every name in it is escaped."""
-    pieces = [f"<p><b>{escape(summary(plan))}</b></p>"]
+    pieces = [f"<p><b>{escape(summary(plan))}</b></p>", *(f"<p>{escape(visible(note))}</p>" for note in plan.notes)]
     for part in _parts(plan):
         head = "".join(f"<th>{escape(column)}</th>" for column in part.columns)
         rows = ("".join(f"<td>{escape(visible(cell))}</td>" for cell in row) for row in part.rows)

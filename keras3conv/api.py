@@ -10,7 +10,7 @@ from keras3conv.errors import InputError
 from keras3conv.frameworks.detect import side_and_form
 from keras3conv.frameworks.inputs import Inputs, both_inputs, derive
 from keras3conv.model import ModelView
-from keras3conv.planner import Hints
+from keras3conv.planner import Hints, hinted_paths
 from keras3conv.planner import plan as make_plan
 from keras3conv.report import Report
 
@@ -25,11 +25,19 @@ Views = tuple[ModelView, ModelView]
 
 
 def align(
-    torch: Model, keras: Model, *, inputs: Any = None, keras_inputs: Any = None, hints: Hints = None
+    torch: Model,
+    keras: Model,
+    *,
+    inputs: Any = None,
+    keras_inputs: Any = None,
+    hints: Hints = None,
+    probe: bool | None = None,
 ) -> Alignment:
     """Finds which tensor of one model belongs where in the other.
 
-    Live models are run once, to see which layer runs when.
+    Two live models decide it themselves: both are run once in float64 under the same random weights, and a layer is
+    paired with the one that computes the same of the same input. Afterwards both are as they were. Where a side is a
+    file, or there are no inputs, names, shapes and the order of the calls decide, and the plan says so.
 
     Args:
         torch: A torch module, or the path of a checkpoint (.pt, .pth, .safetensors).
@@ -39,12 +47,15 @@ def align(
         keras_inputs: What the Keras model is called with, where that cannot be derived from `inputs` by layout.
         hints: Layers that you know to belong together: a dict of paths, a list of (regular expression, replacement),
             or a callable.
+        probe: Whether the models are run to decide; None for whenever both are live and there are inputs.
 
     Returns:
         A plan; print it, edit it, save it. `plan.check()` raises if a tensor has no place.
 
     Raises:
-        InputError: The arguments are not a torch side and a Keras side, or the inputs do not fit.
+        InputError: The arguments are not a torch side and a Keras side, the inputs do not fit, or `probe=True` and a
+            side is a file or there are no inputs.
+        ModelError: A model cannot be run with these inputs; the message names the layer.
         FileError: A file cannot be read.
         AlignmentError: A hint does not fit.
 
@@ -52,7 +63,10 @@ def align(
         >>> plan = k3c.align(module, "model.h5")
         >>> plan.check()
     """
-    return make_plan(*views_for_plan(torch, keras, inputs, keras_inputs), hints)
+    check_sides(torch, keras)
+    build(keras, inputs, keras_inputs)
+    views = view(torch), view(keras)
+    return planned(torch, keras, views, inputs, keras_inputs, hints=hints, probe=probe)
 
 
 def transfer(
@@ -198,6 +212,41 @@ def view(model: Model) -> ModelView:
     from keras3conv.frameworks import keras_side
 
     return keras_side.view(model)
+
+
+def planned(
+    torch: Model,
+    keras: Model,
+    views: Views,
+    inputs: Any,
+    keras_inputs: Any,
+    *,
+    hints: Hints = None,
+    probe: bool | None = None,
+) -> Alignment:
+    """The plan for two sides that were viewed already; see `align`."""
+    reason = _no_probe(torch, keras, views[1], inputs)
+    if probe and reason:
+        raise InputError(f"align(..., probe=True): {reason}")
+    if probe is False or reason:
+        if _can_run(torch, keras, views[1], inputs):
+            views = traced_views(torch, keras, views, both_given(*views, inputs, keras_inputs))
+        return make_plan(*views, hints, notes=(f"not probed: {reason or 'probe=False'}",))
+    from keras3conv.frameworks import probing
+
+    given = both_given(*views, inputs, keras_inputs)
+    found = probing.probe(torch, keras, views, given, hinted_paths(*views, hints))
+    return make_plan(found.torch, found.keras, hints, probed=found, notes=(given.note,))
+
+
+def _no_probe(torch: Model, keras: Model, keras_view: ModelView, inputs: Any) -> str:
+    """Why the models cannot be run to decide; empty if they can."""
+    files = [name for name, model in (("torch", torch), ("Keras", keras)) if side_and_form(model)[1] == "file"]
+    if files:
+        return f"the {' and the '.join(files)} side is a file"
+    if not _can_run(torch, keras, keras_view, inputs):
+        return "there are no inputs, and the Keras side does not tell what they are: give inputs=..."
+    return ""
 
 
 def check_sides(torch: Model, keras: Model) -> None:

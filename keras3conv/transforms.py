@@ -23,6 +23,7 @@ from keras3conv.transforms_base import Array, Arrays, Shape, Shapes, Transform
 from keras3conv.transforms_blocks import Concat, Split, Stack, Take, Unstack
 from keras3conv.transforms_chain import Chain, Each, Same
 from keras3conv.transforms_constant import Drop, Fill
+from keras3conv.transforms_each import Beside
 from keras3conv.transforms_rows import Lead, Skip
 from keras3conv.transforms_shift import Shift
 from keras3conv.transforms_sums import Spread, Sum
@@ -32,6 +33,7 @@ __all__ = [
     "Array",
     "Arrays",
     "Axes",
+    "Beside",
     "Blocks",
     "Chain",
     "Concat",
@@ -78,6 +80,7 @@ _READERS: dict[str, Callable[[Mapping[str, Any]], Transform]] = {
     "fill": lambda data: Fill(index(data["fill"]), _indices(data["shape"])),
     "chain": lambda data: Chain(*map(from_json, data["chain"])),
     "each": lambda data: Each(from_json(data["each"])),
+    "beside": lambda data: Beside(*map(from_json, data["beside"])),
 }
 
 

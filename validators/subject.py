@@ -12,9 +12,12 @@ from keras3conv.alignment import Alignment, Pair
 from keras3conv.audit import FieldPair
 from keras3conv.frameworks.inputs import SEED, Inputs
 from keras3conv.frameworks.record import Recording
-from keras3conv.model import LayerView, ModelView, TensorRef
+from keras3conv.model import LayerView, ModelView
+from keras3conv.planner.probe_weights import probe
 from keras3conv.transforms import Array
 from keras3conv.validators.options import Options
+
+__all__ = ["Subject", "probe"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,19 +165,3 @@ class Subject:
             "torch": frozenset(path for pair in self.plan.pairs for path in pair.torch.split(" + ")),
             "keras": frozenset(path for pair in self.plan.pairs for path in pair.keras.split(" + ")),
         }
-
-
-def probe(tensor: TensorRef, generator: np.random.Generator) -> Array:
-    """Values that hide nothing: no zero biases, no unit scales, no variances that swallow an epsilon.
-
-    Matrices and kernels are scaled by their fan-in, so that a deep model neither fades out nor overflows.
-    """
-    shape = tensor.shape
-    if "var" in tensor.role:
-        return generator.uniform(0.5, 1.5, shape)
-    if len(shape) >= 2:
-        fan_in = max(1, int(np.prod(shape[1:])))
-        return np.asarray(generator.standard_normal(shape) / np.sqrt(fan_in))
-    if tensor.role in ("weight", "scale", "gamma"):
-        return generator.uniform(0.5, 1.5, shape)
-    return generator.uniform(-0.5, 0.5, shape)

@@ -74,10 +74,12 @@ def _wide_numbers() -> Iterator[None]:
     """Lets float64 be float64 for a while.
 
     Keras' type promotion turns it into float32 (as JAX does unless it is told otherwise), so that a
-    BatchNormalization would compute in float32 whatever its policy says.
+    BatchNormalization would compute in float32 whatever its policy says. A layer that casts to "float32" itself, as
+    many norms and rotations do, would hide every difference below 1e-7, so for a while that name means float64 too.
     """
     narrowing, floatx = dtypes.BIT64_TO_BIT32_DTYPE["float64"], keras.config.floatx()
     dtypes.BIT64_TO_BIT32_DTYPE["float64"] = "float64"
+    dtypes.PYTHON_DTYPES_MAP["float32"] = "float64"
     keras.config.set_floatx("float64")
     try:
         if keras.backend.backend() == "jax":
@@ -88,6 +90,7 @@ def _wide_numbers() -> Iterator[None]:
         else:
             yield
     finally:
+        del dtypes.PYTHON_DTYPES_MAP["float32"]
         dtypes.BIT64_TO_BIT32_DTYPE["float64"] = narrowing
         keras.config.set_floatx(floatx)
 

@@ -217,7 +217,7 @@ def config_of(layer: keras.layers.Layer) -> dict[str, Any] | None:
     """The plain part of a configuration, and the layers in it; None for a custom layer that does not tell it."""
     try:
         config = layer.get_config()
-    except NotImplementedError:
+    except (NotImplementedError, AttributeError, TypeError):  # somebody else's layer, that does not say or cannot
         return None
     return {name: value for name, value in config.items() if plain(value) or name in _SERIALISED}
 

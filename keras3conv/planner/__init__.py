@@ -11,13 +11,22 @@ from keras3conv.planner.bare import bare_pairs
 from keras3conv.planner.composites import units
 from keras3conv.planner.hints import Hints, hinted_pairs
 from keras3conv.planner.matching import match_groups
-from keras3conv.planner.structure import Fits, fitting, fitting_in_keras, ignored_tensors
-from keras3conv.rules.parameter import passing_variable
+from keras3conv.planner.probe_pairs import rest_pairs
+from keras3conv.planner.result import Probed
+from keras3conv.planner.structure import Fits, fitting, fitting_in_keras, ignored_tensors, is_constant
+from keras3conv.rules.parameter import constant_buffer, passing_variable
 
-__all__ = ["Hints", "plan"]
+__all__ = ["Hints", "hinted_paths", "plan"]
 
 
-def plan(torch: ModelView, keras: ModelView, hints: Hints = None) -> Alignment:
+def plan(
+    torch: ModelView,
+    keras: ModelView,
+    hints: Hints = None,
+    *,
+    probed: Probed | None = None,
+    notes: tuple[str, ...] = (),
+) -> Alignment:
     """Finds which layer of one side belongs to which of the other.
 
     Args:
@@ -25,6 +34,8 @@ def plan(torch: ModelView, keras: ModelView, hints: Hints = None) -> Alignment:
         keras: The Keras side, likewise.
         hints: What the user knows: a dict of layer paths, a list of (regular expression, replacement), or a callable
             from a torch path to a Keras path or None.
+        probed: What the probe found, where both models could be run.
+        notes: What the plan says of how it was found.
 
     Returns:
         A plan, complete or not: `check()` tells, and raises.
@@ -34,6 +45,9 @@ def plan(torch: ModelView, keras: ModelView, hints: Hints = None) -> Alignment:
     """
     fits = Fits(torch_layers=units(torch), keras_layers=units(keras))
     pairs = hinted_pairs(torch, keras, fits, hints)
+    if probed is not None:
+        pairs += _not_in(pairs, probed.pairs)
+        pairs += rest_pairs(torch, keras, pairs)
     fits = fits.without(pairs)
     pairs = [*pairs, *match_groups(fitting(fits), torch, keras)]
     pairs += match_groups(fitting_in_keras(fits.without(pairs)), torch, keras)
@@ -45,14 +59,34 @@ def plan(torch: ModelView, keras: ModelView, hints: Hints = None) -> Alignment:
         ignored=tuple(_ignored(torch, keras, pairs)),
         torch=torch.outline(),
         keras=keras.outline(),
+        notes=notes if probed is None else (*notes, probed.note),
     )
+
+
+def hinted_paths(torch: ModelView, keras: ModelView, hints: Hints) -> dict[str, str]:
+    """The torch path that the hints give for each Keras path."""
+    fits = Fits(torch_layers=units(torch), keras_layers=units(keras))
+    return {pair.keras: pair.torch for pair in hinted_pairs(torch, keras, fits, hints)}
+
+
+def _not_in(pairs: Iterable[Pair], others: Iterable[Pair]) -> list[Pair]:
+    """The pairs of which no tensor is in one of the first."""
+    placed = {path for pair in pairs for mapping in pair.weights for path in (*mapping.torch, *mapping.keras)}
+    return [
+        pair
+        for pair in others
+        if not placed & {path for mapping in pair.weights for path in (*mapping.torch, *mapping.keras)}
+    ]
 
 
 def _ignored(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Iterable[Ignored]:
     """The tensors that rules declare to have no counterpart, and the states of random generators."""
     yield from ignored_tensors(torch, {name: pair for pair in pairs for name in pair.torch.split(" + ")})
+    placed = {path for pair in pairs for mapping in pair.weights for path in mapping.keras}
     for layer in keras.layers:
         for tensor in layer.tensors:
             reason = passing_variable(tensor.role, layer.kinds)
             if tensor.is_seed or reason:
                 yield Ignored(side="keras", path=tensor.path, reason=reason or "the state of a random generator")
+            elif is_constant(tensor) and tensor.path not in placed:
+                yield Ignored(side="keras", path=tensor.path, reason=constant_buffer(tensor.role, tensor.dtype))

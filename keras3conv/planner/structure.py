@@ -11,7 +11,7 @@ from typing import Any
 
 from keras3conv.alignment import Evidence, EvidenceKind, Ignored, Pair, misfit, tensors_by_path
 from keras3conv.errors import AlignmentError, Problem, RuleError, TransformError, lay_out
-from keras3conv.model import LayerView, ModelView, Side
+from keras3conv.model import LayerView, ModelView, Side, TensorRef
 from keras3conv.planner.composites import numbered, separator, units, without_parts
 from keras3conv.rule import Config, LayerSpec, Rule, WeightMapping, find, lookup
 from keras3conv.rules.parameter import constant_buffer
@@ -33,10 +33,13 @@ class Fits:
 
     def without(self, pairs: Iterable[Pair]) -> "Fits":
         """The layers that are in none of these pairs."""
-        torch = {path for pair in pairs for path in pair.torch.split(" + ")}
-        keras = {path for pair in pairs for path in pair.keras.split(" + ")}
+        made = tuple(pairs)
+        torch = {path for pair in made for path in pair.torch.split(" + ")}
+        keras = {path for pair in made for path in pair.keras.split(" + ")}
+        placed = {path for pair in made for mapping in pair.weights for path in (*mapping.torch, *mapping.keras)}
         return Fits(
-            torch_layers=_left(self.torch_layers, torch, "torch"), keras_layers=_left(self.keras_layers, keras, "keras")
+            torch_layers=_untouched(_left(self.torch_layers, torch, "torch"), placed),
+            keras_layers=_untouched(_left(self.keras_layers, keras, "keras"), placed),
         )
 
 
@@ -65,7 +68,7 @@ def fitting(fits: Fits) -> Iterator[Group]:
 
     A layer that fits several groups (a file does not tell its classes) goes to the first that both sides share.
     """
-    yield from _groups(fits, _by_path(fits.torch_layers, _torch_keys), _by_path(fits.keras_layers, _keras_keys))
+    yield from _groups(fits, torch_keys(fits.torch_layers), keras_keys(fits.keras_layers))
 
 
 def fitting_in_keras(fits: Fits) -> Iterator[Group]:
@@ -73,22 +76,37 @@ def fitting_in_keras(fits: Fits) -> Iterator[Group]:
 
     A Keras layer does not know that its kernel holds the groups of a convolution, or the pixels of a patch.
     """
-    torch_keys = _by_path(fits.torch_layers, _torch_keys_in_keras)
-    yield from _groups(fits, torch_keys, _by_path(fits.keras_layers, _keras_keys_in_keras))
+    torch = torch_keys(fits.torch_layers, in_keras=True)
+    yield from _groups(fits, torch, keras_keys(fits.keras_layers, in_keras=True))
 
 
-def _groups(fits: Fits, torch_keys: Mapping[str, Keys], keras_keys: Mapping[str, Keys]) -> Iterator[Group]:
-    shared = _all(torch_keys) & _all(keras_keys)
-    torch_layers = _outermost(fits.torch_layers, torch_keys, shared, "torch")
-    keras_layers = _outermost(fits.keras_layers, keras_keys, shared, "keras")
-    torch_groups = _grouped(torch_layers, torch_keys, shared)
-    keras_groups = _grouped(keras_layers, keras_keys, shared)
+def _groups(fits: Fits, torch: Mapping[str, Keys], keras: Mapping[str, Keys]) -> Iterator[Group]:
+    shared = _all(torch) & _all(keras)
+    torch_layers = _outermost(fits.torch_layers, torch, shared, "torch")
+    keras_layers = _outermost(fits.keras_layers, keras, shared, "keras")
+    torch_groups = _grouped(torch_layers, torch, shared)
+    keras_groups = _grouped(keras_layers, keras, shared)
     for key, layers in torch_groups.items():
         if key in keras_groups:
             named: dict[tuple[Side, str], Sequence[str]] = {}
-            named |= {("torch", layer.path): torch_keys[layer.path][key] for layer in layers}
-            named |= {("keras", layer.path): keras_keys[layer.path][key] for layer in keras_groups[key]}
+            named |= {("torch", layer.path): torch[layer.path][key] for layer in layers}
+            named |= {("keras", layer.path): keras[layer.path][key] for layer in keras_groups[key]}
             yield Group(torch_layers=tuple(layers), keras_layers=tuple(keras_groups[key]), rules=named)
+
+
+def torch_keys(layers: Iterable[LayerView], *, in_keras: bool = False) -> dict[str, Keys]:
+    """What each torch layer may be, by its path.
+
+    Args:
+        layers: The layers.
+        in_keras: Whether the keys are of the Keras side: its classes, roles and shapes.
+    """
+    return _by_path(layers, _torch_keys_in_keras if in_keras else _torch_keys)
+
+
+def keras_keys(layers: Iterable[LayerView], *, in_keras: bool = False) -> dict[str, Keys]:
+    """What each Keras layer may be, by its path; see `torch_keys`."""
+    return _by_path(layers, _keras_keys_in_keras if in_keras else _keras_keys)
 
 
 def make_pair(
@@ -181,9 +199,15 @@ def _torch_keys(layer: LayerView) -> Keys:
     keys: Keys = {}
     for rule in _rules_for_torch(layer):
         if _may_apply(rule, layer):
-            shapes = {role: shape for role, shape in layer.shapes.items() if role not in rule.ignored}
+            kept = [tensor for tensor in layer.tensors if tensor.role not in rule.ignored and not is_constant(tensor)]
+            shapes = {tensor.role: tensor.shape for tensor in kept}
             keys.setdefault((rule.torch, _signature(shapes)), []).append(rule.name)
     return keys
+
+
+def is_constant(tensor: TensorRef) -> bool:
+    """Whether a buffer holds what every model of its sizes computes."""
+    return not tensor.trainable and bool(constant_buffer(tensor.role.rpartition(".")[2], tensor.dtype))
 
 
 def _keras_keys(layer: LayerView) -> Keys:
@@ -333,6 +357,11 @@ def _left(layers: tuple[LayerView, ...], paired: set[str], side: Side) -> tuple[
     wholes = [layer for layer in layers if layer.path in paired]
     free = without_parts(layers, wholes, side)
     return tuple(layer for layer in free if layer.path not in paired and (not layer.path or layer.path not in outer))
+
+
+def _untouched(layers: tuple[LayerView, ...], placed: set[str]) -> tuple[LayerView, ...]:
+    """The layers of which no tensor has a place."""
+    return tuple(layer for layer in layers if placed.isdisjoint(tensor.path for tensor in layer.tensors))
 
 
 def _outermost(

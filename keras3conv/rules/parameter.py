@@ -122,6 +122,8 @@ _CONSTANTS: tuple[tuple[str, str, str], ...] = (
     ("position_ids", "iu", "the numbers from 0 on"),
     ("token_type_ids", "iu", "zeros"),
     ("inv_freq", "f", "the frequencies of the rotation; the size of a head tells"),
+    ("original_inv_freq", "f", "the frequencies of the rotation; the size of a head tells"),
+    ("embed_scale", "f", "the factor of the rows; their size tells"),
     ("num_batches_tracked", "iu", "a counter that only momentum=None reads"),
 )
 

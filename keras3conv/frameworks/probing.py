@@ -1,0 +1,50 @@
+"""The probe of two live models: PyTorch runs once, then Keras, and every layer is found, filled and verified."""
+
+from typing import Any
+
+from keras3conv.frameworks.inputs import Inputs
+from keras3conv.frameworks.record import Recording, traced
+from keras3conv.model import ModelView
+from keras3conv.planner.composites import units
+from keras3conv.planner.probe import Search
+from keras3conv.planner.probe_options import Options
+from keras3conv.planner.probe_pairs import probed_pairs
+from keras3conv.planner.probe_weights import probe_weights
+from keras3conv.planner.result import Probed
+
+
+def probe(torch: Any, keras: Any, views: tuple[ModelView, ModelView], given: Inputs, hinted: dict[str, str]) -> Probed:
+    """Finds the pairs of two live models by running both under random weights. Both are as before afterwards.
+
+    Args:
+        torch: The torch module.
+        keras: The Keras model.
+        views: Their names and shapes.
+        given: What they are called with.
+        hinted: The torch paths that the user gave for Keras paths.
+
+    Raises:
+        ModelError: A model raised, or returned NaN; the message names the layer.
+    """
+    from keras3conv.frameworks import keras_probe, torch_probe
+
+    torch_view, keras_view = views
+    layers = units(torch_view)
+    paths = {layer.path for layer in layers}
+    run = torch_probe.run(torch, torch_view, given.torch, probe_weights(layers), lambda path: path in paths)
+    search = Search(Options(units(run.view), run), hinted=hinted)
+    calls = keras_probe.run(keras, units(keras_view), given.keras, search)
+    return Probed(
+        torch=run.view,
+        keras=traced(keras_view, Recording(calls=tuple(calls))),
+        pairs=tuple(probed_pairs(search)),
+        note=_note(search),
+    )
+
+
+def _note(search: Search) -> str:
+    if search.ended:
+        return "probed: both models ran in float64 under the same random weights, and their outputs agree"
+    different = [choice for choice in search.choices.values() if choice.forced]
+    first = f", first at {different[0].path}" if different else ""
+    return f"probed: both models ran in float64 under the same random weights; they differ{first}"

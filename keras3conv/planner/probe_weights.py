@@ -1,0 +1,55 @@
+"""Weights that hide nothing: random, so that no two tensors are alike, and neither vanishing nor overflowing."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from keras3conv.model import LayerView, TensorRef
+from keras3conv.planner.structure import torch_keys
+from keras3conv.rules.parameter import constant_buffer
+from keras3conv.transforms import Array
+
+_SEED = 20240229
+
+
+def probe_weights(layers: Iterable[LayerView]) -> dict[str, Array]:
+    """Values for every weight of these torch layers, by path; one for all names of a tensor.
+
+    Buffers count where a rule says what they are (a moving average); any other is left as its module computed it.
+    """
+    generator = np.random.default_rng(_SEED)
+    units = tuple(layers)
+    keys = torch_keys(units)
+    made: dict[str, Array] = {}
+    ties: dict[str, Array] = {}
+    for layer in units:
+        known = {role for key in keys[layer.path] for role, _ in key[1]}
+        for tensor in layer.tensors:
+            if not moves(tensor) or not (tensor.trainable or tensor.role in known):
+                continue
+            values = ties.get(tensor.storage) if tensor.storage else None
+            made[tensor.path] = probe(tensor, generator) if values is None else values
+            ties[tensor.storage] = made[tensor.path]
+    return made
+
+
+def moves(tensor: TensorRef) -> bool:
+    """Whether a tensor is a weight: no counter, and no buffer that every model of its sizes computes."""
+    floating = tensor.dtype.startswith(("float", "bfloat"))
+    return floating and (tensor.trainable or not constant_buffer(tensor.role.rpartition(".")[2], tensor.dtype))
+
+
+def probe(tensor: TensorRef, generator: np.random.Generator) -> Array:
+    """Values that hide nothing: no zero biases, no unit scales, no variances that swallow an epsilon.
+
+    Matrices and kernels are scaled by their fan-in, so that a deep model neither fades out nor overflows.
+    """
+    shape = tensor.shape
+    if "var" in tensor.role:
+        return generator.uniform(0.5, 1.5, shape)
+    if len(shape) >= 2:
+        fan_in = max(1, int(np.prod(shape[1:])))
+        return np.asarray(generator.standard_normal(shape) / np.sqrt(fan_in))
+    if tensor.role in ("weight", "scale", "gamma"):
+        return generator.uniform(0.5, 1.5, shape)
+    return generator.uniform(-0.5, 0.5, shape)
