@@ -2,7 +2,13 @@
 
 from importlib import import_module
 
-FILES = ("operations_merge", "operations_pointwise", "operations_shape")
+FILES = (
+    "operations_activation",
+    "operations_constant",
+    "operations_merge",
+    "operations_pointwise",
+    "operations_shape",
+)
 """Every file of handlers beside this one; a new file is named here."""
 
 

@@ -54,7 +54,7 @@ def build(model: Any, channels: Channels, inputs: Any) -> Built:
     module = torch_code.instance_of(source)
     plan = alignment_of(program, torch_side.view(module), graph.view)
     staged = stage(plan, graph.view, torch_side.view(module), cast=False)
-    constants = {program.weights[name].name: array for name, array in graph.constants.items()}
+    constants = {weight.name: weight.array for weight in program.weights.values() if weight.array is not None}
     torch_side.write(module, {**dict(staged.values()), **constants})
     return Built(model=module, source=source, alignment=plan, graph=graph, program=program)
 

@@ -189,6 +189,8 @@ class _Tracer:
         self.inside.append(self.paths.get(id(layer), layer.name))
         try:
             with _symbolic_variables(layer, self):
+                if isinstance(layer, keras.layers.Activation):
+                    return self.activation(layer.activation, args[0])
                 return layer.call(*args, **kwargs)
         except _RAISED as error:
             if len(self.inside) == 1:
@@ -212,9 +214,29 @@ class _Tracer:
             return outputs
         self.inside.append(self.paths.get(id(layer), layer.name))
         try:
-            return activation(outputs)
+            return self.activation(activation, outputs)
         finally:
             self.inside.pop()
+
+    def activation(self, function: Callable[[Any], Any], given: Any) -> Any:
+        """Notes an activation of Keras by its name; any other function is followed."""
+        name = getattr(function, "__name__", "")
+        if getattr(keras.activations, name, None) is not function:
+            return function(given)
+        self.shapes_only += 1
+        try:
+            outputs = keras.src.backend.compute_output_spec(function, given)
+        finally:
+            self.shapes_only -= 1
+        path = "/".join((*self.inside[-1:], name)).lstrip("/")
+        node = Node(
+            kinds=(f"keras.activations.{name}",),
+            path=path,
+            arguments={"x": self.argument(given)},
+            outputs=(self.named(outputs),),
+        )
+        self.nodes.append(replace(node, structure=Ref(node.outputs[0].name)))
+        return outputs
 
 
 @contextmanager
