@@ -222,10 +222,7 @@ class _Lowering:
 
     def constant(self, array: Array, path: str) -> Value:
         """An array as a buffer of the module."""
-        weight = Weight(
-            name=self._new_name(path), shape=array.shape, dtype=array.dtype.name, trainable=False, array=array
-        )
-        return self._weight(f"w{len(self.weights)}", weight)
+        return self._weight(f"w{len(self.weights)}", _constant(self._new_name(path), array))
 
     def _weight(self, key: str, weight: Weight) -> Value:
         self.weights[key] = weight
@@ -246,9 +243,7 @@ class _Lowering:
             )
             self._weight(tensor.name, weight)
         for place, (key, array) in enumerate(self.graph.constants.items()):
-            name = self._new_name(f"constant_{place}")
-            weight = Weight(name=name, shape=array.shape, dtype=array.dtype.name, trainable=False, array=array)
-            self._weight(key, weight)
+            self._weight(key, _constant(self._new_name(f"constant_{place}"), array))
 
     def program(self) -> Program:
         """What was written, with the outputs in the order of axes that was asked for."""
@@ -273,6 +268,10 @@ class _Lowering:
             sizes=sizes,
             input_names=self.graph.input_names,
         )
+
+
+def _constant(name: str, array: Array) -> Weight:
+    return Weight(name=name, shape=array.shape, dtype=array.dtype.name, trainable=False, array=array)
 
 
 def _is_class(kind: str) -> bool:

@@ -16,10 +16,8 @@ def _rescaling(call: Call) -> None:
         shift = f" + {offset!r}" if offset else ""
         call.returns(f"{{0}} * {scale!r}{shift}", [given], given.order)
         return
-    factors = [
-        call.constant(np.asarray(number, "float32"), name) for number, name in ((scale, "scale"), (offset, "offset"))
-    ]
-    values, order = call.aligned([given, *factors])
+    factors = {"scale": np.asarray(scale, "float32"), "offset": np.asarray(offset, "float32")}
+    values, order = call.aligned([given, *(call.constant(array, name) for name, array in factors.items())])
     call.returns("{0} * {1} + {2}", values, order)
 
 
@@ -52,11 +50,9 @@ def _dropout(call: Call) -> None:
     if shape is None or call.get("rate") == 0:
         call.by_rule()
         return
-    kept = [":" if given_size is None else ":1" for given_size in shape]
-    sizes = tuple(size for size in given.shape)
-    if any(one not in (None, 1, size) for one, size in zip(shape, sizes, strict=True)):
-        raise call.refuse(f"noise_shape={tuple(shape)} is not supported for an input of shape {tuple(map(str, sizes))}")
-    index = ", ".join(kept[axis] if shape[axis] in (None, 1) else ":" for axis in given.order)
+    if any(one not in (None, 1, size) for one, size in zip(shape, given.shape, strict=True)):
+        raise call.refuse(f"noise_shape={tuple(shape)} does not fit an input of shape {tuple(map(str, given.shape))}")
+    index = ", ".join(":1" if shape[axis] == 1 else ":" for axis in given.order)
     name = call.module("torch.nn.Dropout", p=float(call.get("rate")))
     mask = call.step(f"{{module}}(torch.ones_like({{0}}[{index}]))", [given], module=name)
     call.returns("{0} * {1}", [given, mask], given.order)
