@@ -53,6 +53,9 @@ class Desk(Protocol):
     def by_rule(self, call: "Call") -> None:
         """Writes a layer as the rule library says."""
 
+    def rule_module(self, call: "Call", config: Mapping[str, Any]) -> str:
+        """The submodule that the rule library makes of a layer, with other settings in its configuration."""
+
     def only_a_kernel_sees(self, name: str) -> bool:
         """Whether a tensor of the graph goes into Dense layers only, over what treats every value alike."""
 
@@ -216,6 +219,14 @@ class Call:
     def by_rule(self) -> None:
         """Writes the layer as the rule library says: for what a handler leaves to it."""
         self._desk.by_rule(self)
+
+    def rule_module(self, **config: Any) -> str:
+        """The one submodule that the rule library makes of the layer, for a handler that writes how it is called.
+
+        Args:
+            config: Settings that the handler takes care of, as the rule is to see them.
+        """
+        return self._desk.rule_module(self, config)
 
     def size(self, value: int | Size) -> str:
         """A size as it stands in an expression: a number, or what is made of a free size."""

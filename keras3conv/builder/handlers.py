@@ -7,6 +7,7 @@ FILES = (
     "operations_constant",
     "operations_merge",
     "operations_pointwise",
+    "operations_recurrent",
     "operations_shape",
 )
 """Every file of handlers beside this one; a new file is named here."""
