@@ -311,6 +311,38 @@ def validate(  # noqa: PLR0913 - an argument for every option
     return PASSED if judged.ok else FAILED
 
 
+@_command("keras3conv convert model.h5 -o folder/")
+def convert(
+    model: Annotated[str, typer.Argument(metavar="KERAS", help="A Keras file with its architecture, or a factory.")],
+    *,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FOLDER", help="Where model.py and the weights go.")],
+    channels: Annotated[
+        str, typer.Option(metavar="first|last", help="Where the module takes the channels of images.")
+    ] = "first",
+    inputs: Annotated[
+        Path | None, typer.Option(metavar="FILE.npz", help="What the Keras model is called with, if it does not say.")
+    ] = None,
+    keras_weights: _KerasWeights = None,
+    overwrite: _Overwrite = False,
+    as_json: _Json = False,
+    debug: _Debug = False,
+) -> int:
+    """Make a PyTorch module of a Keras model, and prove it. A failed proof is saved too; the exit status is 1."""
+    from keras3conv import api
+    from keras3conv.cli_files import read_inputs
+    from keras3conv.cli_models import Weights, notes_to_stderr, resolve
+    from keras3conv.cli_output import print_report
+
+    given = resolve(model, Weights(keras=keras_weights)).model
+    with notes_to_stderr():
+        made = api.convert(given, channels=channels, inputs=read_inputs(inputs))  # type: ignore[arg-type]
+        for file in made.save(out, overwrite=overwrite):
+            _note(f"saved {file.path}")
+    assert made.report is not None
+    print(made.report.to_json()) if as_json else print_report(made.report)
+    return PASSED if made.report.ok else FAILED
+
+
 @_command("keras3conv rules --markdown")
 def rules(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from keras3conv.builder.program import Order, Value, identity
 from keras3conv.errors import RuleError
 from keras3conv.graph import Node, Shape, Size
+from keras3conv.transforms import Array
 
 Handler = Callable[["Call"], None]
 
@@ -42,6 +43,18 @@ class Desk(Protocol):
 
     def module(self, kind: str, config: Mapping[str, Any], path: str) -> str:
         """A submodule without tensors of Keras; the name that it got."""
+
+    def variable(self, path: str) -> Value:
+        """A variable of Keras as a parameter or a buffer of the module's own."""
+
+    def constant(self, array: Array, path: str) -> Value:
+        """An array as a buffer of the module."""
+
+    def by_rule(self, call: "Call") -> None:
+        """Writes a layer as the rule library says."""
+
+    def rule_module(self, call: "Call", config: Mapping[str, Any]) -> str:
+        """The submodule that the rule library makes of a layer, with other settings in its configuration."""
 
     def only_a_kernel_sees(self, name: str) -> bool:
         """Whether a tensor of the graph goes into Dense layers only, over what treats every value alike."""
@@ -194,6 +207,26 @@ class Call:
     def module(self, kind: str, **config: Any) -> str:
         """Makes a submodule without weights, "torch.nn.Softmax"; its name, for `returns(..., module=name)`."""
         return self._desk.module(kind, config, self.node.path)
+
+    def variable(self, role: str) -> Value:
+        """A variable of the layer, by its role, as a parameter or a buffer of the module's own."""
+        return self._desk.variable(f"{self.node.path}/{role}")
+
+    def constant(self, array: Array, name: str) -> Value:
+        """An array as a buffer of the module."""
+        return self._desk.constant(array, f"{self.node.path}/{name}")
+
+    def by_rule(self) -> None:
+        """Writes the layer as the rule library says: for what a handler leaves to it."""
+        self._desk.by_rule(self)
+
+    def rule_module(self, **config: Any) -> str:
+        """The one submodule that the rule library makes of the layer, for a handler that writes how it is called.
+
+        Args:
+            config: Settings that the handler takes care of, as the rule is to see them.
+        """
+        return self._desk.rule_module(self, config)
 
     def size(self, value: int | Size) -> str:
         """A size as it stands in an expression: a number, or what is made of a free size."""

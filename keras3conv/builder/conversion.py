@@ -1,12 +1,14 @@
 """What `convert` returns: the module, the text that it is made of, the plan, and the proof."""
 
 from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from keras3conv.alignment import Alignment
 from keras3conv.builder.program import Program
 from keras3conv.graph import Graph
-from keras3conv.report import Report
+from keras3conv.report import Report, WrittenFile
 from keras3conv.transforms import Array
 
 
@@ -31,3 +33,25 @@ class Conversion:
     graph: Graph = field(repr=False)
     program: Program = field(repr=False)
     inputs: tuple[Array, ...] = field(repr=False)
+
+    def save(self, folder: str | PathLike[str], *, overwrite: bool = False) -> tuple[WrittenFile, ...]:
+        """Writes `model.py`, `weights.safetensors`, `metadata.json` and `report.html`; all of it or nothing.
+
+        In a process with torch and safetensors alone:
+
+            from model import Model
+            from safetensors.torch import load_file
+
+            model = Model()
+            model.load_state_dict(load_file("weights.safetensors"))
+
+        Args:
+            folder: The folder; its parent must be there.
+            overwrite: Whether a folder that exists is replaced, with everything in it.
+
+        Raises:
+            FileError: The folder exists, or cannot be written; what was there is as it was.
+        """
+        from keras3conv.builder.saving import save
+
+        return save(self, Path(folder), overwrite=overwrite)

@@ -2,7 +2,14 @@
 
 from importlib import import_module
 
-FILES = ("operations_merge", "operations_pointwise", "operations_shape")
+FILES = (
+    "operations_activation",
+    "operations_constant",
+    "operations_merge",
+    "operations_pointwise",
+    "operations_recurrent",
+    "operations_shape",
+)
 """Every file of handlers beside this one; a new file is named here."""
 
 

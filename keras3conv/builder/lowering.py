@@ -15,6 +15,7 @@ from keras3conv.graph import Graph, Node, Ref, Shape, mapped, refs
 from keras3conv.model import LayerView
 from keras3conv.planner.composites import units
 from keras3conv.rule import LayerSpec
+from keras3conv.transforms import Array
 
 
 def lower(
@@ -62,10 +63,8 @@ class _Lowering:
             handler = HANDLERS.get(node.kind)
             if handler is not None:
                 handler(call)
-            elif node.kind.startswith("keras.ops.") or not call.tensors:
-                raise RuleError(f"no handler is known for {node.kind}")
             else:
-                self._layer(call)
+                self.by_rule(call)
         except RuleError as error:
             self.problems.append(Problem(keras=node.path, fact=str(error)))
             self.fail(node)
@@ -78,8 +77,16 @@ class _Lowering:
             order = identity(len(tensor.shape))
             self._note(Value(name=tensor.name, shape=tensor.shape, order=order, dtype=tensor.dtype))
 
-    def _layer(self, call: Call) -> None:
-        node, given = call.node, call.tensor
+    def by_rule(self, call: Call) -> None:
+        """Writes a layer as the rule library says."""
+        node = call.node
+        if (
+            node.path not in self.layers
+            or node.kind.startswith(("keras.ops.", "keras.activations."))
+            or not call.tensors
+        ):
+            raise RuleError(f"no handler is known for {node.kind}")
+        given = call.tensor
         layer = replace(self.layers[node.path], config=node.config)
         extra = [name for name, value in node.arguments.items() if name != "training" and isinstance(value, Ref)][1:]
         if extra:
@@ -96,6 +103,15 @@ class _Lowering:
             else:
                 given = call.step(template, [given], module=name)
 
+    def rule_module(self, call: Call, config: Mapping[str, Any]) -> str:
+        """The submodule that the rule library makes of a layer, with other settings in its configuration."""
+        node = call.node
+        layer = replace(self.layers[node.path], config={**node.config, **config})
+        choice = choose(layer, call.tensor)
+        if len(choice.specs) != 1:
+            raise RuleError(f"{node.kind} becomes {len(choice.specs)} layers, and one is needed")
+        return self._modules_of(layer, choice, call.tensor)[0]
+
     def _modules_of(self, layer: LayerView, choice: Choice, given: Value) -> list[str]:
         """The names of the submodules; a layer that is called again is the same submodule."""
         return [
@@ -110,7 +126,7 @@ class _Lowering:
         owns = [number for number, one in enumerate(choice.specs) if one.kind == choice.rule.torch] or [
             len(choice.specs) - 1
         ]
-        holds = place in owns and bool(layer.tensors)
+        holds = place in owns and any(not tensor.is_seed for tensor in layer.tensors)
         name = self._new_name(layer.path if place == owns[-1] else f"{layer.path}_{_short(spec.kind)}")
         self._shared[key] = name
         self.modules[name] = Module(
@@ -198,19 +214,45 @@ class _Lowering:
         self._note(value)
         return value
 
+    def variable(self, path: str) -> Value:
+        """A variable of Keras as a parameter or a buffer of the module's own."""
+        known = {weight.keras: key for key, weight in self.weights.items() if weight.keras}
+        if path not in known:
+            tensor = next(tensor for tensor in self.graph.view.tensors() if tensor.path == path)
+            weight = Weight(
+                name=self._new_name(path),
+                shape=tensor.shape,
+                keras=path,
+                dtype=tensor.dtype,
+                trainable=tensor.trainable,
+            )
+            return self._weight(f"w{len(self.weights)}", weight)
+        return self.values[known[path]]
+
+    def constant(self, array: Array, path: str) -> Value:
+        """An array as a buffer of the module."""
+        return self._weight(f"w{len(self.weights)}", _constant(self._new_name(path), array))
+
+    def _weight(self, key: str, weight: Weight) -> Value:
+        self.weights[key] = weight
+        value = Value(name=key, shape=weight.shape, order=identity(len(weight.shape)), dtype=weight.dtype)
+        self._note(value)
+        return value
+
     def _own_weights(self) -> None:
         for parameter in self.graph.parameters:
             tensor = parameter.tensor
-            name = self._new_name(parameter.path)
             shape = tuple(size for size in tensor.shape if isinstance(size, int))
-            self.weights[tensor.name] = Weight(
-                name=name, shape=shape, keras=parameter.path, dtype=tensor.dtype, trainable=parameter.trainable
+            weight = Weight(
+                name=self._new_name(parameter.path),
+                shape=shape,
+                keras=parameter.path,
+                dtype=tensor.dtype,
+                trainable=parameter.trainable,
             )
-            self._note(Value(name=tensor.name, shape=shape, order=identity(len(shape)), dtype=tensor.dtype))
+            self._weight(tensor.name, weight)
         for place, (key, array) in enumerate(self.graph.constants.items()):
-            name = self._new_name(f"constant_{place}")
-            self.weights[key] = Weight(name=name, shape=array.shape, dtype=array.dtype.name, trainable=False)
-            self._note(Value(name=key, shape=array.shape, order=identity(array.ndim), dtype=array.dtype.name))
+            self._weight(key, _constant(self._new_name(f"constant_{place}"), array))
 
     def program(self) -> Program:
         """What was written, with the outputs in the order of axes that was asked for."""
@@ -235,6 +277,10 @@ class _Lowering:
             sizes=sizes,
             input_names=self.graph.input_names,
         )
+
+
+def _constant(name: str, array: Array) -> Weight:
+    return Weight(name=name, shape=array.shape, dtype=array.dtype.name, trainable=False, array=array)
 
 
 def _is_class(kind: str) -> bool:

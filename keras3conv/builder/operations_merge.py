@@ -79,6 +79,27 @@ def _concatenate(call: Call) -> None:
     call.returns(f"torch.cat([{places(values)}], dim={values[0].place(axis)})", values, order)
 
 
+@handles("keras.layers.Dot")
+def _dot(call: Call) -> None:
+    first, second = (call.keras_order(value) for value in call.tensors)
+    axes = call.get("axes")
+    pair = (axes, axes) if isinstance(axes, int) else tuple(axes)
+    if call.get("normalize"):
+        first, second = (
+            call.step(f"F.normalize({{0}}, dim={axis % value.rank})", [value])
+            for value, axis in zip((first, second), pair, strict=True)
+        )
+    left, right = list("bcdefgh"[: first.rank]), list("bijklmn"[: second.rank])
+    right[pair[1] % second.rank] = left[pair[0] % first.rank]
+    summed = left[pair[0] % first.rank]
+    kept = "".join(letter for letter in (*left, *right[1:]) if letter != summed)
+    equation = f"{''.join(left)},{''.join(right)}->{kept}"
+    if not call.node.outputs[0].shape[1:] or len(kept) == 1:
+        call.returns(f'torch.einsum("{equation}", {{0}}, {{1}})[:, None]', [first, second])
+    else:
+        call.returns(f'torch.einsum("{equation}", {{0}}, {{1}})', [first, second])
+
+
 for _kind, _template in _BINARY.items():
     handles(_kind)(partial(binary, template=_template))
 for _kind, _sign in _MERGES.items():

@@ -3,7 +3,7 @@
 from math import prod
 
 from keras3conv.builder.call import Call, handles
-from keras3conv.builder.program import identity
+from keras3conv.builder.program import channels_first, identity
 
 
 @handles("keras.layers.Flatten")
@@ -30,7 +30,14 @@ def _flatten(call: Call) -> None:
 
 @handles("keras.layers.Reshape", "keras.ops.reshape")
 def _reshape(call: Call) -> None:
-    call.returns(f"{{0}}.reshape({call.sizes(call.node.outputs[0].shape)})", [call.keras_order(call.tensor)])
+    """Axes of one place may stand anywhere: nothing is moved for them, and an image of one pixel is made as torch's."""
+    given, shape = call.tensor, call.node.outputs[0].shape
+    places = [axis for axis in given.order if given.shape[axis] != 1]
+    if places != sorted(places):
+        given = call.keras_order(given)
+    one_pixel = len(shape) > 3 and set(shape[1:-1]) == {1}
+    order = channels_first(len(shape)) if one_pixel else identity(len(shape))
+    call.returns(f"{{0}}.reshape({call.sizes([shape[axis] for axis in order])})", [given], order)
 
 
 @handles("keras.layers.Permute")

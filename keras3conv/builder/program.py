@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from keras3conv.graph import Shape
 from keras3conv.rule import LayerSpec
+from keras3conv.transforms import Array
 
 Order = tuple[int, ...]
 """Which axis of Keras stands at each place in torch: (0, 3, 1, 2) for an image with its channels second."""
@@ -83,6 +84,7 @@ class Weight:
         name: Its name in the module.
         shape: Its sizes.
         keras: The path of the Keras variable that it is; empty for a constant.
+        array: The values of a constant.
         dtype: The name of its dtype.
         trainable: Whether an optimiser changes it. What is not trainable is a buffer.
     """
@@ -92,6 +94,7 @@ class Weight:
     keras: str = ""
     dtype: str = "float32"
     trainable: bool = True
+    array: Array | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,20 +43,35 @@ def build(model: Any, channels: Channels, inputs: Any) -> Built:
         ModelError: The model cannot be called with symbolic tensors.
     """
     from keras3conv._transfer import stage
-    from keras3conv.frameworks import keras_graph, torch_code, torch_side
+    from keras3conv.frameworks import torch_code, torch_side
 
-    handlers.load()
-    known = dict.fromkeys([*known_classes()[1], *HANDLERS])
-    graph, traced = keras_graph.graph_of(model, keras_graph.leaf_by_name(known), inputs)
-    program, lowered = lower(graph, channels, frozenset(problem.keras for problem in traced))
-    require_none(graph.name, (*traced, *lowered))
+    graph, program = _read(model, channels, inputs)
     source = write(program)
     module = torch_code.instance_of(source)
     plan = alignment_of(program, torch_side.view(module), graph.view)
     staged = stage(plan, graph.view, torch_side.view(module), cast=False)
-    constants = {program.weights[name].name: array for name, array in graph.constants.items()}
+    constants = {weight.name: weight.array for weight in program.weights.values() if weight.array is not None}
     torch_side.write(module, {**dict(staged.values()), **constants})
     return Built(model=module, source=source, alignment=plan, graph=graph, program=program)
+
+
+def _read(model: Any, channels: Channels, inputs: Any) -> tuple[Graph, Program]:
+    """The graph of a model and its program. A layer that no rule can say is followed: what it calls is written."""
+    from keras3conv.frameworks import keras_graph
+
+    handlers.load()
+    known = keras_graph.leaf_by_name(dict.fromkeys([*known_classes()[1], *HANDLERS]))
+    refused: dict[str, Problem] = {}
+    while True:
+        graph, traced = keras_graph.graph_of(model, known, inputs, frozenset(refused))
+        program, lowered = lower(graph, channels, frozenset(problem.keras for problem in traced))
+        layers = {node.path for node in graph.nodes if not node.kind.startswith(("keras.ops.", "keras.activations."))}
+        fresh = {problem.keras: problem for problem in lowered if problem.keras in layers - refused.keys()}
+        if not fresh:
+            # Why no rule could say a layer is more to the point than why its call could not be followed.
+            require_none(graph.name, tuple(refused.get(problem.keras, problem) for problem in (*traced, *lowered)))
+            return graph, program
+        refused |= fresh
 
 
 def require_none(name: str, problems: tuple[Problem, ...]) -> None:

@@ -76,8 +76,22 @@ def _choices(layer: LayerView, given: Value, reasons: list[str]) -> Iterator[Cho
             specs = rule.to_torch((spec,))
         except RuleError as error:
             reasons.append(str(error))
+            continue
+        if unknown := _needs_a_size(specs):
+            reasons.append(f"{layer.kind.rpartition('.')[2]} {unknown}: give inputs=..., which fix the sizes")
         else:
             yield Choice(specs=specs, rule=rule, order=_wanted(rule, specs, layer, given.rank))
+
+
+def _needs_a_size(specs: LayerSpecs) -> str:
+    """What a layer lacks: with a stride, what "same" pads depends on the size of the input."""
+    strided = any(spec.config.get("padding") == "same" and _stride(spec) != {1} for spec in specs)
+    return 'with padding="same" and a stride needs the size of its input' if strided else ""
+
+
+def _stride(spec: LayerSpec) -> set[int]:
+    stride = spec.config.get("stride", 1)
+    return {stride} if isinstance(stride, int) else {*stride}
 
 
 @cache

@@ -36,7 +36,9 @@ _RAISED = (TypeError, ValueError, AttributeError, NotImplementedError, RuntimeEr
 """What a `call` raises that cannot be run with symbolic tensors; each becomes a problem that is reported."""
 
 
-def graph_of(model: keras.layers.Layer, is_leaf: IsLeaf, inputs: Any = None) -> tuple[Graph, tuple[Problem, ...]]:
+def graph_of(
+    model: keras.layers.Layer, is_leaf: IsLeaf, inputs: Any = None, followed: frozenset[str] = frozenset()
+) -> tuple[Graph, tuple[Problem, ...]]:
     """The graph of a model, and what in it cannot be followed.
 
     Args:
@@ -44,14 +46,15 @@ def graph_of(model: keras.layers.Layer, is_leaf: IsLeaf, inputs: Any = None) -> 
         is_leaf: Which layers are noted as they are.
         inputs: Arrays that the model is called with; they fix every size but the batch. Without them the model's own
             specification counts, and its free sizes stay free.
+        followed: The paths of layers that are not to be noted, whatever `is_leaf` says, but followed.
 
     Raises:
         ModelError: The model does not say what it is called with, or cannot be called symbolically at all.
     """
     keras_side.require_built(model)
     sizes = Sizes.of(model, inputs)
-    first = _trace(model, is_leaf, sizes.structure(0))
-    second = _trace(model, is_leaf, sizes.structure(1))
+    first = _trace(model, is_leaf, sizes.structure(0), followed)
+    second = _trace(model, is_leaf, sizes.structure(1), followed)
     graph, problems = merged(first.graph, second.graph, sizes)
     names = {tensor.name: given.name for tensor, given in zip(graph.inputs, sizes.inputs, strict=True)}
     return replace(graph.pruned(), input_names=names), (*first.problems, *problems)
@@ -65,8 +68,8 @@ class Traced:
     problems: tuple[Problem, ...]
 
 
-def _trace(model: keras.layers.Layer, is_leaf: IsLeaf, given: Any) -> Traced:
-    tracer = _Tracer(model, is_leaf)
+def _trace(model: keras.layers.Layer, is_leaf: IsLeaf, given: Any, followed: frozenset[str]) -> Traced:
+    tracer = _Tracer(model, is_leaf, followed)
     inputs = [tensor for tensor in keras.tree.flatten(given) if tensor is not None]
     named = tuple(tracer.named(tensor) for tensor in inputs)
     with ExitStack() as contexts:
@@ -92,8 +95,8 @@ def _trace(model: keras.layers.Layer, is_leaf: IsLeaf, given: Any) -> Traced:
 class _Tracer:
     """What was noted so far, and the names of the symbolic tensors."""
 
-    def __init__(self, model: keras.layers.Layer, is_leaf: IsLeaf) -> None:
-        self.is_leaf = is_leaf
+    def __init__(self, model: keras.layers.Layer, is_leaf: IsLeaf, followed: frozenset[str]) -> None:
+        self.is_leaf, self.followed = is_leaf, followed
         self.paths = {id(layer): path for path, layer in named_layers(model)}
         self.variables = {
             id(variable): (f"{path}/{role}" if path else role, variable)
@@ -183,18 +186,21 @@ class _Tracer:
 
     def follow(self, layer: keras.layers.Layer, original: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Notes a layer, or runs it and notes what it calls."""
-        if self.is_leaf(layer, keras_side.kinds_of(layer)):
+        path = self.paths.get(id(layer), layer.name)
+        if path not in self.followed and self.is_leaf(layer, keras_side.kinds_of(layer)):
             return self._leaf(layer, original, args, kwargs)
         before = len(self.nodes)
-        self.inside.append(self.paths.get(id(layer), layer.name))
+        self.inside.append(path)
         try:
             with _symbolic_variables(layer, self):
+                if isinstance(layer, keras.layers.Activation):
+                    return self.activation(layer.activation, args[0])
                 return layer.call(*args, **kwargs)
         except _RAISED as error:
             if len(self.inside) == 1:
                 raise
             del self.nodes[before:]
-            self.problems.append(_cannot_follow(self.inside[-1], layer, error))
+            self.problems.append(_cannot_follow(path, layer, error))
             return self._leaf(layer, original, args, kwargs)
         finally:
             self.inside.pop()
@@ -212,9 +218,29 @@ class _Tracer:
             return outputs
         self.inside.append(self.paths.get(id(layer), layer.name))
         try:
-            return activation(outputs)
+            return self.activation(activation, outputs)
         finally:
             self.inside.pop()
+
+    def activation(self, function: Callable[[Any], Any], given: Any) -> Any:
+        """Notes an activation of Keras by its name; any other function is followed."""
+        name = getattr(function, "__name__", "")
+        if getattr(keras.activations, name, None) is not function:
+            return function(given)
+        self.shapes_only += 1
+        try:
+            outputs = keras.src.backend.compute_output_spec(function, given)
+        finally:
+            self.shapes_only -= 1
+        path = "/".join((*self.inside[-1:], name)).lstrip("/")
+        node = Node(
+            kinds=(f"keras.activations.{name}",),
+            path=path,
+            arguments={"x": self.argument(given)},
+            outputs=(self.named(outputs),),
+        )
+        self.nodes.append(replace(node, structure=Ref(node.outputs[0].name)))
+        return outputs
 
 
 @contextmanager

@@ -15,8 +15,13 @@ def constructor(kind: str) -> Mapping[str, Any]:
         kind: The qualified name of a class of torch, or of one of our own layers.
     """
     module, _, name = kind.rpartition(".")
-    found = inspect.signature(getattr(import_module(module), name)).parameters
-    return {name: parameter.default for name, parameter in found.items()}
+    cls = getattr(import_module(module), name)
+    found = {name: parameter.default for name, parameter in inspect.signature(cls).parameters.items()}
+    if "args" not in found:
+        return found
+    # A recurrent layer hands everything on to its base class, but for its own name and what only one of them has.
+    handed = {name: parameter.default for name, parameter in inspect.signature(cls.__base__).parameters.items()}
+    return {name: default for name, default in handed.items() if name != "mode"} | {"nonlinearity": "tanh"}
 
 
 def source_of(kind: str) -> str:

@@ -1,5 +1,7 @@
 """Keras models become torch modules: what is written is built, filled, and proven to be the same."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import pytest
 import torch
 
 import keras3conv as k3c
-from keras3conv.errors import UnsupportedLayerError
+from keras3conv.errors import FileError, UnsupportedLayerError
 from keras3conv.frameworks import keras_side
 from keras3conv.frameworks.torch_code import instance_of
 
@@ -134,3 +136,56 @@ def test_a_lost_activation_is_caught_by_the_certificate() -> None:
     wrong.load_state_dict(conversion.model.state_dict())
     report = k3c.validate(wrong, model, inputs=conversion.inputs, alignment=conversion.alignment)
     assert not report.ok
+
+
+def test_a_saved_folder_works_without_keras_and_without_keras3conv(tmp_path: Path) -> None:
+    model = randomised(residual())
+    conversion = k3c.convert(model)
+    conversion.save(tmp_path / "saved")
+    given = torch.randn(2, 3, 9, 8)
+    torch.save(given, tmp_path / "given.pt")
+    code = (
+        "import sys, torch; from safetensors.torch import load_file; from model import Model; m = Model().eval();"
+        "m.load_state_dict(load_file('weights.safetensors')); torch.save(m(torch.load('../given.pt')), '../made.pt');"
+        "assert not {'keras', 'keras3conv'} & {*sys.modules}"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path / "saved",
+        check=True,
+        env={"PYTHONPATH": ".", "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    assert torch.equal(torch.load(tmp_path / "made.pt"), conversion.model(given))
+    assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == [
+        "metadata.json",
+        "model.py",
+        "report.html",
+        "weights.safetensors",
+    ]
+
+
+def test_a_folder_that_exists_is_left_alone_unless_it_may_be_replaced(tmp_path: Path) -> None:
+    conversion = k3c.convert(shared(), validate=False)
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "kept.txt").write_text("kept")
+    with pytest.raises(FileError, match="exists"):
+        conversion.save(tmp_path / "old")
+    assert [path.name for path in (tmp_path / "old").iterdir()] == ["kept.txt"]
+    conversion.save(tmp_path / "old", overwrite=True)
+    assert not (tmp_path / "old" / "kept.txt").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_a_save_that_fails_leaves_nothing_and_the_old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    conversion = k3c.convert(shared(), validate=False)
+    conversion.save(tmp_path / "folder")
+    before = (tmp_path / "folder" / "model.py").read_bytes()
+
+    def broken(*args: Any, **kwargs: Any) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr("keras3conv.formats.write", broken)
+    with pytest.raises(OSError, match="full"):
+        conversion.save(tmp_path / "folder", overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    assert (tmp_path / "folder" / "model.py").read_bytes() == before

@@ -1,0 +1,58 @@
+"""Layers that compute with numbers that are not trained: a normalisation with known statistics, a dropout."""
+
+import numpy as np
+
+from keras3conv.builder.call import Call, handles
+from keras3conv.builder.program import Value
+
+_EPSILON = 1e-7
+"""Keras' own: below it no standard deviation is divided by."""
+
+
+@handles("keras.layers.Rescaling")
+def _rescaling(call: Call) -> None:
+    given, scale, offset = call.tensor, call.get("scale"), call.get("offset", 0.0)
+    if isinstance(scale, int | float) and isinstance(offset, int | float):
+        shift = f" + {offset!r}" if offset else ""
+        call.returns(f"{{0}} * {scale!r}{shift}", [given], given.order)
+        return
+    factors = {"scale": np.asarray(scale, "float32"), "offset": np.asarray(offset, "float32")}
+    values, order = call.aligned([given, *(call.constant(array, name) for name, array in factors.items())])
+    call.returns("{0} * {1} + {2}", values, order)
+
+
+@handles("keras.layers.Normalization")
+def _normalization(call: Call) -> None:
+    given = call.tensor
+    mean, variance = _statistics(call)
+    values, order = call.aligned([given, mean, variance])
+    deviation = f"{{2}}.sqrt().clamp(min={_EPSILON!r})"
+    template = f"{{1}} + {{0}} * {deviation}" if call.get("invert") else f"({{0}} - {{1}}) / {deviation}"
+    call.returns(template, values, order)
+
+
+def _statistics(call: Call) -> tuple[Value, Value]:
+    axes = call.get("axis", -1)
+    axes = tuple(axes) if isinstance(axes, tuple | list) else () if axes is None else (axes,)
+    rank = call.tensor.rank
+    if any(axis % rank != rank - 1 for axis in axes):
+        raise call.refuse(f"axis={axes} is not supported: only the last axis, or none")
+    if call.get("mean") is None:
+        return call.variable("mean"), call.variable("variance")
+    given = [np.asarray(call.get(name), "float32").reshape(-1) for name in ("mean", "variance")]
+    return call.constant(given[0], "mean"), call.constant(given[1], "variance")
+
+
+@handles("keras.layers.Dropout")
+def _dropout(call: Call) -> None:
+    """With a noise shape, one decision for many values: a mask of ones goes through the dropout."""
+    shape, given = call.get("noise_shape"), call.tensor
+    if shape is None or call.get("rate") == 0:
+        call.by_rule()
+        return
+    if any(one not in (None, 1, size) for one, size in zip(shape, given.shape, strict=True)):
+        raise call.refuse(f"noise_shape={tuple(shape)} does not fit an input of shape {tuple(map(str, given.shape))}")
+    index = ", ".join(":1" if shape[axis] == 1 else ":" for axis in given.order)
+    name = call.module("torch.nn.Dropout", p=float(call.get("rate")))
+    mask = call.step(f"{{module}}(torch.ones_like({{0}}[{index}]))", [given], module=name)
+    call.returns("{0} * {1}", [given, mask], given.order)
