@@ -8,7 +8,7 @@ from torch.overrides import TorchFunctionMode
 from keras3conv.frameworks.follow import Follower
 from keras3conv.frameworks.record import Flattened, flatten
 
-_MIXES_FEATURES = frozenset({"linear", "matmul", "__matmul__", "mm", "addmm", "einsum", "bilinear", "cdist"})
+MIXES_FEATURES = frozenset({"linear", "matmul", "__matmul__", "mm", "addmm", "einsum", "bilinear", "cdist"})
 """After these a feature is no longer one of the values that were flattened."""
 
 
@@ -38,7 +38,7 @@ class FollowingFlattening(Following):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = super().__torch_function__(func, types, args, kwargs)
         tensors = isinstance(result, torch.Tensor) and args and isinstance(args[0], torch.Tensor)
-        if tensors and result.ndim == 2 and getattr(func, "__name__", "") not in _MIXES_FEATURES:
+        if tensors and result.ndim == 2 and getattr(func, "__name__", "") not in MIXES_FEATURES:
             self.flattened.note(args[0], result)
         return result
 

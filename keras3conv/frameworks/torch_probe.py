@@ -14,6 +14,8 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from keras3conv.errors import ModelError, Problem, lay_out
 from keras3conv.frameworks import torch_side
 from keras3conv.frameworks.record import Call, Flattened, Recording, flatten, traced
+from keras3conv.frameworks.torch_operations import MIXES_FEATURES
+from keras3conv.frameworks.torch_tree import named_tensors
 from keras3conv.model import ModelView
 from keras3conv.planner.probe_record import Print, TorchCall, TorchRun, print_of
 from keras3conv.transforms import Array
@@ -39,7 +41,7 @@ def run(
     Raises:
         ModelError: The module raised, or returned a value that is not finite; the message names the layer.
     """
-    device = next((tensor.device for _, tensor in torch_side._named_tensors(module)), torch.device("cpu"))
+    device = next((tensor.device for _, tensor in named_tensors(module)), torch.device("cpu"))
     args, kwargs = torch_side.arguments(inputs, device, float64=True)
     substitutes, bits = _substitutes(module, weights)
     log = _Log(wanted=wanted)
@@ -99,7 +101,7 @@ class _Follow(TorchFunctionMode):
 
     def _note_flattening(self, name: str, args: Any, result: Any) -> None:
         tensors = isinstance(result, torch.Tensor) and args and isinstance(args[0], torch.Tensor)
-        if tensors and result.ndim == 2 and name not in torch_side._MIXES_FEATURES:
+        if tensors and result.ndim == 2 and name not in MIXES_FEATURES:
             self.flattened.note(args[0], result)
 
     def _note(self, result: Any, bits: int) -> None:
@@ -153,7 +155,7 @@ def _substitutes(module: nn.Module, weights: Mapping[str, Array]) -> tuple[dict[
     made: dict[int, torch.Tensor] = {}
     places: dict[int, int] = {}
     substitutes, bits = {}, {}
-    for path, tensor in torch_side._named_tensors(module):
+    for path, tensor in named_tensors(module):
         if id(tensor) not in made:
             given = torch_side.to_torch(np.ascontiguousarray(weights[path])) if path in weights else tensor.detach()
             floating = tensor.is_floating_point()
