@@ -15,6 +15,25 @@ from typing import TYPE_CHECKING, Annotated, ParamSpec
 
 import typer
 
+from keras3conv.cli_options import (
+    Backends,
+    ClassNamesFile,
+    Debug,
+    HintList,
+    InputsFile,
+    Json,
+    KerasInputsFile,
+    KerasSide,
+    KerasWeights,
+    LabelsFile,
+    Overwrite,
+    PlanFile,
+    Proofs,
+    ToleranceText,
+    TorchSide,
+    TorchWeights,
+    Training,
+)
 from keras3conv.errors import AlignmentError, InputError, Keras3ConvError, MissingExtra, ProofError
 
 if TYPE_CHECKING:
@@ -48,39 +67,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-_TorchSide = Annotated[str, typer.Argument(metavar="TORCH", help="A torch checkpoint, or the factory of a module.")]
-_KerasSide = Annotated[str, typer.Argument(metavar="KERAS", help="A Keras file, or the factory of a model.")]
-_TorchWeights = Annotated[Path | None, typer.Option(metavar="FILE", help="Loaded into the torch module first.")]
-_KerasWeights = Annotated[Path | None, typer.Option(metavar="FILE", help="Loaded into the Keras model first.")]
-_InputsFile = Annotated[
-    Path | None, typer.Option(metavar="FILE.npz", help="What the torch module is called with: one array, or keywords.")
-]
-_KerasInputsFile = Annotated[
-    Path | None, typer.Option(metavar="FILE.npz", help="What the Keras model is called with, if not derivable.")
-]
-_HintList = Annotated[
-    list[str] | None,
-    typer.Option("--hint", metavar="TORCH=KERAS", help="Layers that belong together; may be repeated."),
-]
-_PlanFile = Annotated[Path | None, typer.Option(metavar="PLAN.json", help="The plan that `align -o` wrote.")]
-_Proofs = Annotated[
-    list[str] | None, typer.Option(metavar="NAME", help="Only this proof (outputs, float64, ...); may be repeated.")
-]
-_ToleranceText = Annotated[
-    str | None, typer.Option(metavar="ABSOLUTE,RELATIVE", help="Allowed instead of the measured noise floor.")
-]
-_Training = Annotated[bool, typer.Option("--training", help="What counts in training only is a failure, too.")]
-_LabelsFile = Annotated[
-    Path | None, typer.Option(metavar="FILE.npy", help="The right class of every sample of the inputs.")
-]
-_ClassNamesFile = Annotated[Path | None, typer.Option(metavar="FILE.txt", help="The names of the classes, one a line.")]
-_Backends = Annotated[
-    str | None, typer.Option(metavar="all|NAME,...", help="Also run the saved model on these Keras backends.")
-]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON, for another program.")]
-_Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-_Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
 
 
 def main() -> None:
@@ -155,13 +141,13 @@ def _options(
 @_command("keras3conv inspect model.safetensors")
 def inspect(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A file, or a factory.")],
-    torch_weights: _TorchWeights = None,
-    keras_weights: _KerasWeights = None,
+    torch_weights: TorchWeights = None,
+    keras_weights: KerasWeights = None,
     every: Annotated[
         bool, typer.Option("--all", help="A line for every layer; repeated blocks do not share one.")
     ] = False,
-    as_json: _Json = False,
-    debug: _Debug = False,
+    as_json: Json = False,
+    debug: Debug = False,
 ) -> int:
     """List the layers of a model. Their tensors are shown with their shapes; repeated blocks share a line."""
     from keras3conv.api import view
@@ -175,23 +161,23 @@ def inspect(
 
 @_command("keras3conv align net.py:make model.h5 -o plan.json")
 def align(  # noqa: PLR0913 - an argument for every option
-    torch: _TorchSide,
-    keras: _KerasSide,
+    torch: TorchSide,
+    keras: KerasSide,
     *,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", metavar="PLAN.json", help="Where the plan is saved.")
     ] = None,
-    torch_weights: _TorchWeights = None,
-    keras_weights: _KerasWeights = None,
-    inputs: _InputsFile = None,
-    keras_inputs: _KerasInputsFile = None,
-    hint: _HintList = None,
+    torch_weights: TorchWeights = None,
+    keras_weights: KerasWeights = None,
+    inputs: InputsFile = None,
+    keras_inputs: KerasInputsFile = None,
+    hint: HintList = None,
     ignore: Annotated[
         list[str] | None, typer.Option(metavar="PATH=REASON", help="A layer or tensor that is left out.")
     ] = None,
-    overwrite: _Overwrite = False,
-    as_json: _Json = False,
-    debug: _Debug = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+    debug: Debug = False,
 ) -> int:
     """Find which tensor belongs where. The exit status is 1 if one has no place."""
     from keras3conv import api
@@ -219,16 +205,16 @@ def transfer(  # noqa: PLR0913 - an argument for every option
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="Where the weights are: a file, or a factory.")],
     target: Annotated[str, typer.Argument(metavar="TARGET", help="Where they go: a file, or a factory and -o.")],
     *,
-    plan: _PlanFile = None,
+    plan: PlanFile = None,
     out: Annotated[
         list[Path] | None, typer.Option("-o", "--out", metavar="FILE", help="A file to write; may be repeated.")
     ] = None,
-    torch_weights: _TorchWeights = None,
-    keras_weights: _KerasWeights = None,
-    overwrite: _Overwrite = False,
+    torch_weights: TorchWeights = None,
+    keras_weights: KerasWeights = None,
+    overwrite: Overwrite = False,
     cast: Annotated[bool, typer.Option("--cast", help="Allow a loss of precision in narrower dtypes.")] = False,
-    as_json: _Json = False,
-    debug: _Debug = False,
+    as_json: Json = False,
+    debug: Debug = False,
 ) -> int:
     """Move weights to the other framework. The target is a file, or a model that is saved; all or nothing."""
     from keras3conv import api
@@ -252,29 +238,29 @@ def transfer(  # noqa: PLR0913 - an argument for every option
 
 @_command("keras3conv validate net.py:make model.keras --torch-weights net.pt --report report.html")
 def validate(  # noqa: PLR0913 - an argument for every option
-    torch: _TorchSide,
-    keras: _KerasSide,
+    torch: TorchSide,
+    keras: KerasSide,
     *,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Save the certificate as .html, .md, .json or .txt.")
     ] = None,
-    plan: _PlanFile = None,
-    torch_weights: _TorchWeights = None,
-    keras_weights: _KerasWeights = None,
-    inputs: _InputsFile = None,
-    keras_inputs: _KerasInputsFile = None,
-    hint: _HintList = None,
-    proof: _Proofs = None,
-    tolerance: _ToleranceText = None,
-    training: _Training = False,
-    labels: _LabelsFile = None,
-    class_names: _ClassNamesFile = None,
-    backends: _Backends = None,
+    plan: PlanFile = None,
+    torch_weights: TorchWeights = None,
+    keras_weights: KerasWeights = None,
+    inputs: InputsFile = None,
+    keras_inputs: KerasInputsFile = None,
+    hint: HintList = None,
+    proof: Proofs = None,
+    tolerance: ToleranceText = None,
+    training: Training = False,
+    labels: LabelsFile = None,
+    class_names: ClassNamesFile = None,
+    backends: Backends = None,
     onnx: Annotated[
         bool, typer.Option("--onnx", help="Also export both sides to ONNX, and compare in onnxruntime.")
     ] = False,
-    as_json: _Json = False,
-    debug: _Debug = False,
+    as_json: Json = False,
+    debug: Debug = False,
 ) -> int:
     """Prove that two models are the same. If they are not, say where and why; the exit status is 1."""
     from keras3conv import api, api_validate, cli_files
@@ -322,10 +308,10 @@ def convert(
     inputs: Annotated[
         Path | None, typer.Option(metavar="FILE.npz", help="What the Keras model is called with, if it does not say.")
     ] = None,
-    keras_weights: _KerasWeights = None,
-    overwrite: _Overwrite = False,
-    as_json: _Json = False,
-    debug: _Debug = False,
+    keras_weights: KerasWeights = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+    debug: Debug = False,
 ) -> int:
     """Make a PyTorch module of a Keras model, and prove it. A failed proof is saved too; the exit status is 1."""
     from keras3conv import api
@@ -346,8 +332,8 @@ def convert(
 @_command("keras3conv rules --markdown")
 def rules(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
-    as_json: _Json = False,
-    debug: _Debug = False,
+    as_json: Json = False,
+    debug: Debug = False,
 ) -> int:
     """List the known layers. Torch stands beside Keras."""
     from keras3conv import rule
@@ -361,7 +347,7 @@ def rules(
 @_command("keras3conv demo --out my-folder")
 def demo(
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where its files go.")] = Path("keras3conv-demo"),
-    debug: _Debug = False,
+    debug: Debug = False,
 ) -> int:
     """Convert a model and prove it. A small model is trained in Keras first; within a minute."""
     from keras3conv.demo.story import tell

@@ -1,0 +1,39 @@
+"""The arguments and options that several commands take, each with the text of its help."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+TorchSide = Annotated[str, typer.Argument(metavar="TORCH", help="A torch checkpoint, or the factory of a module.")]
+KerasSide = Annotated[str, typer.Argument(metavar="KERAS", help="A Keras file, or the factory of a model.")]
+TorchWeights = Annotated[Path | None, typer.Option(metavar="FILE", help="Loaded into the torch module first.")]
+KerasWeights = Annotated[Path | None, typer.Option(metavar="FILE", help="Loaded into the Keras model first.")]
+InputsFile = Annotated[
+    Path | None, typer.Option(metavar="FILE.npz", help="What the torch module is called with: one array, or keywords.")
+]
+KerasInputsFile = Annotated[
+    Path | None, typer.Option(metavar="FILE.npz", help="What the Keras model is called with, if not derivable.")
+]
+HintList = Annotated[
+    list[str] | None,
+    typer.Option("--hint", metavar="TORCH=KERAS", help="Layers that belong together; may be repeated."),
+]
+PlanFile = Annotated[Path | None, typer.Option(metavar="PLAN.json", help="The plan that `align -o` wrote.")]
+Proofs = Annotated[
+    list[str] | None, typer.Option(metavar="NAME", help="Only this proof (outputs, float64, ...); may be repeated.")
+]
+ToleranceText = Annotated[
+    str | None, typer.Option(metavar="ABSOLUTE,RELATIVE", help="Allowed instead of the measured noise floor.")
+]
+Training = Annotated[bool, typer.Option("--training", help="What counts in training only is a failure, too.")]
+LabelsFile = Annotated[
+    Path | None, typer.Option(metavar="FILE.npy", help="The right class of every sample of the inputs.")
+]
+ClassNamesFile = Annotated[Path | None, typer.Option(metavar="FILE.txt", help="The names of the classes, one a line.")]
+Backends = Annotated[
+    str | None, typer.Option(metavar="all|NAME,...", help="Also run the saved model on these Keras backends.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for another program.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
