@@ -157,7 +157,7 @@ def _substitutes(module: nn.Module, weights: Mapping[str, Array]) -> tuple[dict[
     substitutes, bits = {}, {}
     for path, tensor in named_tensors(module):
         if id(tensor) not in made:
-            given = torch_side.to_torch(np.ascontiguousarray(weights[path])) if path in weights else tensor.detach()
+            given = torch_side.to_torch(np.asarray(weights[path], order="C")) if path in weights else tensor.detach()
             floating = tensor.is_floating_point()
             made[id(tensor)] = given.to(tensor.device, torch.float64 if floating else tensor.dtype, copy=True)
             places[id(tensor)] = 1 << len(places)

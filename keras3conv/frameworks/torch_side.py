@@ -278,7 +278,7 @@ def computed_weights(module: nn.Module, values: Mapping[str, Array], *, float64:
     for path, weight in derived_tensors(module).items():
         if float64 or path in values:
             own = weight.compute()
-            value = to_torch(np.ascontiguousarray(values[path])).to(own.device) if path in values else own
+            value = to_torch(np.asarray(values[path], order="C")).to(own.device) if path in values else own
             found[path] = value.double() if float64 else value
     return found
 

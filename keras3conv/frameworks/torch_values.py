@@ -31,6 +31,6 @@ def to_torch(array: Array) -> torch.Tensor:
         array = array.copy()
     for dtype, (name, storage) in _EXTENSION_DTYPES.items():
         if array.dtype.name == name:
-            integers = np.ascontiguousarray(array).view(np.dtype(str(storage).removeprefix("torch.")))
+            integers = np.asarray(array, order="C").view(np.dtype(str(storage).removeprefix("torch.")))
             return torch.from_numpy(integers).view(dtype)
     return torch.from_numpy(array)

@@ -117,7 +117,7 @@ def test_projections_are_paired_by_hand_with_an_attention_and_proven(packed: boo
     plan = k3c.align(module, model, inputs=STEPS).pair(paths, "attention").check()
     assert [(pair.torch, pair.keras) for pair in plan.pairs] == [(paths, "attention")]
     k3c.transfer(module, model, plan)
-    assert k3c.validate(module, model, inputs=STEPS, alignment=plan).tally == "5 passed"
+    assert k3c.validate(module, model, inputs=STEPS, alignment=plan).tally == "7 passed"
     again = Attention(packed, shared)
     k3c.transfer(model, again, plan)
     assert all(
@@ -148,4 +148,4 @@ def test_projections_find_the_parts_of_an_attention_by_themselves() -> None:
         "o_proj": "attention/attention_output",
     }
     k3c.transfer(module, model, plan)
-    assert k3c.validate(module, model, inputs=STEPS, alignment=plan).tally == "5 passed"
+    assert k3c.validate(module, model, inputs=STEPS, alignment=plan).tally == "7 passed"

@@ -1,6 +1,7 @@
 """A float64 run computes what the model computes, with fewer roundings, and with none of its constants changed."""
 
 import keras
+import ml_dtypes
 import numpy as np
 import pytest
 import torch
@@ -43,6 +44,34 @@ def test_the_epsilon_that_is_written_down_is_proven(epsilon: float, status: str)
     model = keras.Model(inputs, layers[1](layers[0](inputs)))
     k3c.transfer(module, model, k3c.align(module, model))
     assert k3c.validate(module, model, inputs=SMALL).section("float64").status == status
+
+
+def test_gradients_are_those_of_the_epsilon_that_is_written_down() -> None:
+    module = randomize(nn.Sequential(nn.RMSNorm(5), nn.Linear(5, 4)))
+    layers = [keras.Input((5,)), keras.layers.RMSNormalization(epsilon=FLOAT32), keras.layers.Dense(4)]
+    model = keras.Sequential(layers)
+    k3c.transfer(module, model, k3c.align(module, model))
+    assert k3c.validate(module, model, inputs=SMALL).tally == "7 passed"
+
+
+class Scaled(nn.Module):
+    """A trained number, which has no axes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(3.0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        assert self.scale.shape == ()
+        return x * self.scale
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_number_without_axes_stays_one(dtype: str) -> None:
+    value = np.asarray(2.0).astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+    assert torch_side.to_torch(value).shape == ()
+    outputs = torch_side.run(Scaled(), SMALL, tensors={"scale": value}, float64=True).outputs
+    assert np.array_equal(outputs[""], 2 * SMALL.astype("float64"))
 
 
 def test_an_epsilon_that_was_given_stays() -> None:
