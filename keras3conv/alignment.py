@@ -9,6 +9,7 @@ from typing import Literal
 from keras3conv.errors import AlignmentError, Problem, TransformError, UnsupportedLayerError, count, lay_out
 from keras3conv.model import LayerView, ModelView, Side, TensorRef
 from keras3conv.rule import WeightMapping, known_classes
+from keras3conv.transforms import Transform
 
 EvidenceKind = Literal[
     "by hand",
@@ -151,15 +152,25 @@ class Alignment:
         """The pair of a layer of either side."""
         return next((pair for pair in self.pairs if path in (*pair.torch.split(" + "), *pair.keras.split(" + "))), None)
 
-    def pair(self, torch: str, keras: str) -> "Alignment":
-        """Pairs two layers by hand; several of one side are joined by " + ". Pairs with any of their tensors dissolve.
+    def pair(self, torch: str, keras: str, *, transform: str | Transform | None = None) -> "Alignment":
+        """Pairs two layers, or two tensors, by hand. Pairs with any of their tensors dissolve.
+
+        Args:
+            torch: The path of a layer, or of a tensor; several layers are joined by " + ".
+            keras: Likewise.
+            transform: What becomes of a tensor, where no rule says it: a pattern such as "1 n d -> n d", or a
+                transform. Of two layers it is about the one tensor that each has.
 
         Raises:
-            AlignmentError: A name is unknown, or no rule fits the two.
+            AlignmentError: A name is unknown, no rule fits the two layers, or the transform does not fit the tensors.
         """
-        from keras3conv.planner.structure import pair_by_hand  # the planner builds plans, so it imports this module
+        # The planner builds plans, so it imports this module.
+        from keras3conv.planner.bare import are_tensors, pair_of_tensors
+        from keras3conv.planner.structure import pair_by_hand
 
-        made = pair_by_hand(self.torch, self.keras, torch, keras)
+        views = self.torch, self.keras
+        single = transform is not None or are_tensors(*views, torch, keras)
+        made = pair_of_tensors(*views, torch, keras, transform) if single else pair_by_hand(*views, torch, keras)
         taken = _tensors_of(made)
         kept = tuple(pair for pair in self.pairs if not taken & _tensors_of(pair))
         layers = {("torch", name) for name in torch.split(" + ")} | {("keras", name) for name in keras.split(" + ")}

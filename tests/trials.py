@@ -284,6 +284,8 @@ def transfer(trial: Trial) -> None:
         for name, value in zip(mapping.keras, results, strict=True):
             if value.shape == tuple(variables[name].shape):
                 variables[name].assign(np.array(value))
+    for layer in trial.layers:
+        keras_side.settle(layer)
 
 
 def to_keras_layout(rule: Rule, config: Config, array: Array) -> Array:

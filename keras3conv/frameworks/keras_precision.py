@@ -1,6 +1,6 @@
 """Runs a Keras model in float64 for a while, whatever its own dtype, on any backend."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,7 +34,8 @@ def float64_mode(model: keras.layers.Layer) -> Iterator[None]:
             for tensor, dtype in input_dtypes:
                 if _is_float(str(dtype)):
                     _set_dtype(tensor, "float64")
-            yield
+            with _measured_in_full(layers):
+                yield
         finally:
             for layer, policy in policies:
                 layer._dtype_policy = policy
@@ -42,6 +43,23 @@ def float64_mode(model: keras.layers.Layer) -> Iterator[None]:
                 _replace(variable, value, dtype)
             for tensor, dtype in input_dtypes:
                 _set_dtype(tensor, dtype)
+
+
+@contextmanager
+def _measured_in_full(layers: Iterable[keras.layers.Layer]) -> Iterator[None]:
+    """What a Normalization has computed of its variables, or of its constants, is computed anew for a while."""
+    found = [layer for layer in layers if isinstance(layer, keras.layers.Normalization) and layer.built]
+    before = [(layer, layer.mean, layer.variance) for layer in found]
+    try:
+        for layer in found:
+            if layer.input_mean is None:
+                layer.finalize_state()
+            else:
+                layer.build(layer._build_input_shape)  # there is no variable that it would make again
+        yield
+    finally:
+        for layer, mean, variance in before:
+            layer.mean, layer.variance = mean, variance
 
 
 @contextmanager

@@ -38,6 +38,7 @@ __all__ = [
     "precise",
     "require_built",
     "run",
+    "settle",
     "to_numpy",
     "view",
     "what_was_said",
@@ -122,10 +123,19 @@ def write(model: keras.layers.Layer, values: Mapping[str, Array]) -> None:
             before.append((variable, np.array(to_numpy(variable))))
             # Own memory: on JAX a variable may alias the array that it was assigned.
             variable.assign(own_copy(value))
+        settle(model)
     except BaseException:  # an interrupt too
         for variable, old in before:
             variable.assign(old)
+        settle(model)
         raise
+
+
+def settle(model: keras.layers.Layer) -> None:
+    """Has the layers that compute with something made of their variables make it anew, after these were written."""
+    for _, layer in named_layers(model):
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()
 
 
 def run(

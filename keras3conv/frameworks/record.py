@@ -100,7 +100,7 @@ class Flattened:
     def note(self, source: Any, result: Any) -> None:
         """Takes note that `result` was made of `source`, by a reshape or element by element."""
         given, made = _shape(source), _shape(result)
-        if given is None or made is None or len(made) != 2 or given[0] != made[0]:
+        if not given or made is None or len(made) != 2 or given[0] != made[0]:
             return
         origin = given[1:] if len(given) > 2 and prod(given) == prod(made) else self.shape(source)
         if origin is not None and prod(origin) == made[1]:

@@ -5,6 +5,7 @@ model that was written out can carry it. Its `kind` is the name by which the rul
 """
 
 from keras3conv.frameworks.torch_layers_attention import AdditiveAttention, Attention, GroupedQueryAttention
+from keras3conv.frameworks.torch_layers_normalization import Normalization
 from keras3conv.frameworks.torch_layers_recurrent import ConvLSTM, Recurrent
 
-__all__ = ["AdditiveAttention", "Attention", "ConvLSTM", "GroupedQueryAttention", "Recurrent"]
+__all__ = ["AdditiveAttention", "Attention", "ConvLSTM", "GroupedQueryAttention", "Normalization", "Recurrent"]

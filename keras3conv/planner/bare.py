@@ -3,9 +3,11 @@
 They are matched tensor by tensor: by their shapes, axes of size one aside, and where several have one shape, by names.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from keras3conv.alignment import Evidence, Pair
+from keras3conv.alignment import Evidence, Pair, misfit, tensors_by_path
+from keras3conv.errors import AlignmentError, Problem, TransformError, lay_out
 from keras3conv.model import ModelView, TensorRef
 from keras3conv.planner import names
 from keras3conv.rule import WeightMapping, known_classes
@@ -41,15 +43,86 @@ def bare_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Ite
         yield from _matched(first, groups[1].get(size, []))
 
 
+def are_tensors(torch: ModelView, keras: ModelView, torch_path: str, keras_path: str) -> bool:
+    """Whether both paths are those of tensors, and not of layers."""
+    views = (torch, torch_path), (keras, keras_path)
+    return all(
+        path in tensors_by_path(view) and all(layer.path != path for layer in view.layers) for view, path in views
+    )
+
+
+def pair_of_tensors(
+    torch: ModelView, keras: ModelView, torch_path: str, keras_path: str, transform: str | Transform | None
+) -> Pair:
+    """The pair of two tensors that somebody named; a layer with one tensor stands for it.
+
+    Args:
+        torch: The torch side.
+        keras: The Keras side.
+        torch_path: The path of the torch tensor, or of its layer.
+        keras_path: The path of the Keras tensor, or of its layer.
+        transform: What becomes of the tensor. In a pattern, sizes that the two shapes tell are left out. None where
+            the two differ in axes of size one at most.
+
+    Raises:
+        AlignmentError: A name is unknown, or the transform does not fit the shapes.
+    """
+    first, second = _tensor(torch, torch_path), _tensor(keras, keras_path)
+    try:
+        if transform is None:
+            transform = reshaping(first.shape, second.shape)
+        elif isinstance(transform, str):
+            transform = axes_between(transform, first.shape, second.shape)
+        mapping = WeightMapping(torch=(first.path,), keras=(second.path,), transform=transform)
+        fact = misfit(mapping, {first.path: first}, {second.path: second})
+    except TransformError as error:
+        fact = str(error)
+        mapping = None
+    if mapping is None or fact:
+        fixes = (f'plan.pair("{first.path}", "{second.path}", transform="...")',)
+        problem = Problem(torch=first.path, keras=second.path, fact=fact, fixes=fixes)
+        raise AlignmentError(lay_out(f"cannot pair a tensor of {torch.title} with one of {keras.title}", [problem]))
+    return Pair(
+        torch=first.path, keras=second.path, rule=RULE, weights=(mapping,), evidence=(Evidence(kind="by hand"),)
+    )
+
+
+def axes_between(pattern: str, torch: Shape, keras: Shape) -> Axes:
+    """The transform of a pattern between two shapes; the sizes of merged names are read off the other shape.
+
+    Raises:
+        TransformError: It cannot be reversed, or a size cannot be told.
+    """
+    sizes: dict[str, int] = {}
+    merged: set[str] = set()
+    for side, shape in zip(pattern.split("->"), (torch, keras), strict=False):
+        tokens = re.findall(r"\([^)]*\)|\S+", side)
+        merged |= {name for token in tokens if token.startswith("(") for name in token.strip("()").split()}
+        if len(tokens) == len(shape):
+            pairs = zip(tokens, shape, strict=True)
+            sizes |= {token: size for token, size in pairs if token.isidentifier()}
+    return Axes(pattern, **{name: size for name, size in sizes.items() if name in merged})
+
+
+def _tensor(view: ModelView, path: str) -> TensorRef:
+    """The tensor with this path, or that of the layer with this path; raises `AlignmentError` where there is none."""
+    tensors = tensors_by_path(view)
+    own = [tensor for layer in view.layers if layer.path == path for tensor in layer.tensors]
+    if path in tensors or len(own) == 1:
+        return tensors.get(path) or own[0]
+    what = f"has {len(own)} tensors: {', '.join(tensor.path for tensor in own)}" if own else "is no tensor and no layer"
+    raise AlignmentError(lay_out(f"there is no such tensor in {view.title}", [Problem.on(view.side, path, what)]))
+
+
 def reshaping(torch: Shape, keras: Shape) -> Transform:
-    """The transform between two shapes that differ in axes of size one only."""
+    """The transform between two shapes that differ in axes of size one only; raises `TransformError` for others."""
     if torch == keras:
         return Same()
-    sizes = [size for size in torch if size != 1]
+    if [size for size in torch if size != 1] != [size for size in keras if size != 1]:
+        raise TransformError(f"{torch} and {keras} differ in more than axes of size one")
     left, right = iter(_LETTERS), iter(_LETTERS)
     before = " ".join("1" if size == 1 else next(left) for size in torch)
     after = " ".join("1" if size == 1 else next(right) for size in keras)
-    assert sizes == [size for size in keras if size != 1], "grouped by the sizes that are not one"
     return Axes(f"{before} -> {after}")
 
 

@@ -9,6 +9,7 @@ ATTENTION = f"{_MODULE}.Attention"
 ADDITIVE_ATTENTION = f"{_MODULE}.AdditiveAttention"
 GROUPED_QUERY_ATTENTION = f"{_MODULE}.GroupedQueryAttention"
 CONV_LSTM = f"{_MODULE}.ConvLSTM"
+NORMALIZATION = f"{_MODULE}.Normalization"
 RECURRENT = f"{_MODULE}.Recurrent"
 
 _FUNCTIONS = {
@@ -43,6 +44,7 @@ __all__ = [
     "ATTENTION",
     "CONV_LSTM",
     "GROUPED_QUERY_ATTENTION",
+    "NORMALIZATION",
     "RECURRENT",
     "activation_of",
     "function_of",

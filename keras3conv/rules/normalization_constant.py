@@ -1,10 +1,13 @@
-"""Normalisation without weights: to unit length, by constants."""
+"""Normalisation without weights that are trained: to unit length, by constants, by what was measured before."""
 
 from math import sqrt
+from typing import Any
 
 from keras3conv.errors import RuleError
-from keras3conv.rule import Config, Example, LayerSpec, LayerSpecs, Rule, register
-from keras3conv.rules._keras import last, require_value
+from keras3conv.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping, register
+from keras3conv.rules._keras import last, require_value, shape_of
+from keras3conv.rules._own import NORMALIZATION
+from keras3conv.transforms import Same
 
 _UNIT = "keras.layers.UnitNormalization"
 _NORMALIZE = "torch.nn.functional.normalize"
@@ -54,9 +57,7 @@ def _constants_to_keras(config: Config) -> LayerSpecs:
 def _constants_to_torch(layers: LayerSpecs) -> LayerSpecs:
     keras = last(layers).config
     if keras.get("mean") is None:
-        raise RuleError(
-            "Normalization that was adapted to data has no counterpart: its mean and variance are variables"
-        )
+        raise RuleError("Normalization that was adapted to data is no Normalize: its mean and variance are variables")
     rank = len(last(layers).inputs[0]) if last(layers).inputs else 4
     axis = keras.get("axis", -1)
     require_value(
@@ -82,5 +83,63 @@ register(
         examples=_CONSTANTS_TO_NORMALIZATION_EXAMPLES,
         train=True,
         note="Keras keeps the constants in float32: in float64 torch's are finer, by 3e-8 at most.",
+    )
+)
+
+
+# By what was measured before, or by constants of any shape.
+_ROLES = ("running_mean", "mean"), ("running_var", "variance"), ("count", "count")
+
+
+def _measured_weights(config: Config) -> tuple[WeightMapping, ...]:
+    if config["mean"] is not None:
+        return ()
+    return tuple(WeightMapping(torch=(torch,), keras=(keras,), transform=Same()) for torch, keras in _ROLES)
+
+
+def _measured_to_keras(config: Config) -> LayerSpecs:
+    keras = {name: config[name] for name in ("axis", "mean", "variance", "invert")}
+    return (LayerSpec(kind="keras.layers.Normalization", config=keras),)
+
+
+def _measured_to_torch(layers: LayerSpecs) -> LayerSpecs:
+    spec = last(layers)
+    axis, mean = spec.config.get("axis", -1), spec.config.get("mean")
+    config = {
+        "shape": shape_of(spec, "mean") if mean is None else None,
+        "axis": () if axis is None else (axis,) if isinstance(axis, int) else tuple(axis),
+        "mean": _fixed(mean),
+        "variance": _fixed(spec.config.get("variance")),
+        "invert": bool(spec.config.get("invert", False)),
+    }
+    return (LayerSpec(kind=NORMALIZATION, config=config),)
+
+
+def _fixed(value: Any) -> Any:
+    """Lists become tuples, at every depth."""
+    return tuple(map(_fixed, value)) if isinstance(value, list | tuple) else value
+
+
+_MEASURED: dict[str, Any] = {"shape": (4,), "axis": (-1,), "mean": None, "variance": None, "invert": False}
+_MEASURED_EXAMPLES = (
+    Example(config=_MEASURED, inputs=((2, 3, 4),)),
+    Example(config=_MEASURED | {"invert": True}, inputs=((3, 4),)),
+    Example(config=_MEASURED | {"shape": (3, 5), "axis": (1, -1)}, inputs=((2, 3, 4, 5),)),
+    Example(config=_MEASURED | {"shape": (), "axis": ()}, inputs=((2, 3),)),
+    Example(
+        config=_MEASURED | {"shape": None, "mean": (0.5, -1.3, 0.7), "variance": (0.3, 2.0, 0.9)}, inputs=((4, 2, 3),)
+    ),
+    Example(config=_MEASURED | {"shape": None, "mean": 1.7, "variance": 0.3, "invert": True}, inputs=((4, 5),)),
+)
+register(
+    Rule(
+        torch=NORMALIZATION,
+        keras="keras.layers.Normalization",
+        fields=tuple(_MEASURED),
+        weights=_measured_weights,
+        to_keras=_measured_to_keras,
+        to_torch=_measured_to_torch,
+        examples=_MEASURED_EXAMPLES,
+        train=True,
     )
 )

@@ -10,7 +10,7 @@ from torch import nn
 
 import keras3conv as k3c
 from keras3conv.errors import TransferError
-from keras3conv.frameworks import keras_side
+from keras3conv.frameworks import keras_side, torch_layers
 from tests.models import randomize
 
 
@@ -129,3 +129,28 @@ def test_a_norm_with_only_a_scale_or_a_center_is_one_with_ones_or_zeros(
         getattr(module[0], role)[1] = 3.0
     with pytest.raises(TransferError, match="would lose 1 values that are not"):
         k3c.transfer(module, model, plan)
+
+
+def measured(**settings: Any) -> keras.Model:
+    inputs = keras.Input((5, 4))
+    model = keras.Model(inputs, keras.layers.Normalization(name="normal", **settings)(inputs))
+    if "mean" not in settings:
+        model.get_layer("normal").adapt(np.random.default_rng(1).uniform(-3, 5, (20, 5, 4)).astype("float32"))
+    return model
+
+
+@pytest.mark.parametrize("axis", [(-1,), (1, 2)])
+@pytest.mark.parametrize("invert", [False, True])
+def test_what_a_normalization_has_measured_crosses_and_is_computed_with(axis: tuple[int, ...], invert: bool) -> None:
+    source, target = measured(axis=axis, invert=invert), measured(axis=axis, invert=invert)
+    target.get_layer("normal").adapt(np.ones((2, 5, 4), "float32"))
+    module = nn.Sequential(torch_layers.Normalization((4,) if axis == (-1,) else (5, 4), axis, invert=invert))
+    plan = k3c.align(module, source).check()
+    k3c.transfer(source, module, plan)
+    k3c.transfer(module, target, plan)
+    array = np.random.default_rng(2).uniform(-3, 5, (2, 5, 4)).astype("float32")
+    expected = np.array(keras_side.run(source, array).outputs[""])
+    assert np.array_equal(keras_side.run(target, array).outputs[""], expected)
+    certificate = k3c.validate(module, target, alignment=plan)
+    certificate.raise_if_failed()
+    assert np.array_equal(keras_side.run(target, array).outputs[""], expected)
