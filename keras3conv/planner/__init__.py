@@ -13,8 +13,8 @@ from keras3conv.planner.hints import Hints, hinted_pairs
 from keras3conv.planner.matching import match_groups
 from keras3conv.planner.probe_pairs import rest_pairs
 from keras3conv.planner.result import Probed
-from keras3conv.planner.structure import Fits, fitting, fitting_in_keras, ignored_tensors, is_constant
-from keras3conv.rules.parameter import constant_buffer, passing_variable
+from keras3conv.planner.structure import Fits, fitting, fitting_in_keras, ignored_tensors
+from keras3conv.rules.parameter import constant_buffer, is_constant, passing_variable
 
 __all__ = ["Hints", "hinted_paths", "plan"]
 

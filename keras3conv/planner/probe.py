@@ -15,7 +15,8 @@ from typing import Any
 from keras3conv.model import LayerView
 from keras3conv.planner import names
 from keras3conv.planner.probe_choices import Choice, Trail
-from keras3conv.planner.probe_options import Option, Options
+from keras3conv.planner.probe_option import Option
+from keras3conv.planner.probe_options import Options
 from keras3conv.planner.probe_record import (
     EXACT,
     MANY,

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from keras3conv.planner.probe_options import Option, Part
+from keras3conv.planner.probe_option import Option, Part
 
 MOST_TRIES = 30
 """How often the probe goes back for one layer that does not agree, before it is left unconfirmed."""

@@ -11,7 +11,7 @@ from keras3conv.planner.composites import numbered
 from keras3conv.planner.probe import Search
 from keras3conv.planner.probe_choices import Choice
 from keras3conv.planner.probe_layouts import transforms_between
-from keras3conv.planner.probe_options import Option, Part
+from keras3conv.planner.probe_option import Option, Part
 from keras3conv.planner.probe_record import EXACT, NEAR, TorchRun
 from keras3conv.planner.probe_weights import moves
 from keras3conv.planner.structure import make_pair
