@@ -18,12 +18,18 @@ Kind = Literal["layer", "part", "joined", "tensors", "parameter"]
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A torch tensor, or `start:stop` along one of its axes."""
+    """A torch tensor, or `start:stop` along one of its axes; all names of a tied tensor have one storage."""
 
     path: str
     axis: int = 0
     start: int = 0
     stop: int
+    storage: str = ""
+
+    @property
+    def key(self) -> str:
+        """What two parts of one tensor have in common."""
+        return self.storage or self.path
 
     def of(self, array: Array) -> Array:
         """This part of the tensor's values."""
@@ -33,7 +39,7 @@ class Part:
 
     def overlaps(self, other: "Part") -> bool:
         """Whether the two have values in common."""
-        return self.path == other.path and (
+        return self.key == other.key and (
             self.axis != other.axis or (self.start < other.stop and other.start < self.stop)
         )
 
@@ -129,4 +135,4 @@ def _by_rule(
 
 def whole(tensor: TensorRef) -> tuple[Part, ...]:
     """All of a tensor."""
-    return (Part(path=tensor.path, stop=tensor.shape[0] if tensor.shape else 1),)
+    return (Part(path=tensor.path, stop=tensor.shape[0] if tensor.shape else 1, storage=tensor.storage),)

@@ -45,7 +45,13 @@ def part_options(
     for start in dict.fromkeys([*starts, total - size]):
         sources = {
             f"{tensor.path}[{start}:{start + size}]": (
-                Part(path=tensor.path, axis=axes[tensor.role], start=start, stop=start + size),
+                Part(
+                    path=tensor.path,
+                    axis=axes[tensor.role],
+                    start=start,
+                    stop=start + size,
+                    storage=tensor.storage,
+                ),
             )
             for tensor in torch.tensors
             if tensor.role in axes
@@ -64,12 +70,15 @@ def joined_options(
             layers = tuple(layer for layer, _, _ in chosen)
             sources = {
                 " + ".join(_tensor(layer, role).path for layer in layers): tuple(
-                    Part(path=_tensor(layer, role).path, axis=axis, stop=_tensor(layer, role).shape[axis])
-                    for layer in layers
+                    _all_of(_tensor(layer, role), axis) for layer in layers
                 )
                 for role, axis in chosen[0][1].items()
             }
             yield from _virtual("joined", rule, layers, keras, sources, (chosen[0][2], total))
+
+
+def _all_of(tensor: TensorRef, axis: int) -> Part:
+    return Part(path=tensor.path, axis=axis, stop=tensor.shape[axis], storage=tensor.storage)
 
 
 def _tensor(layer: LayerView, role: str) -> TensorRef:
