@@ -74,7 +74,7 @@ def _parts(plan: "Alignment") -> Iterator[_Part]:
         columns = ("torch", "keras", "layer", "decided by", "pairs", "tensors")
         yield _Part(heading="Pairs", columns=columns, rows=tuple(_pair_rows(plan)))
     if unconfirmed := tuple(_unconfirmed_rows(plan)):
-        heading = "Not confirmed: nothing was run, and other layers would fit as well"
+        heading = "Not confirmed: nothing was run, or what was run did not tell"
         yield _Part(heading=heading, columns=("torch", "keras", "would fit as well"), rows=unconfirmed)
     if plan.ignored:
         yield _Part(heading="Left out", columns=("tensor", "side", "reason"), rows=tuple(_ignored_rows(plan)))

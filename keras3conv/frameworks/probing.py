@@ -29,10 +29,10 @@ def probe(torch: Any, keras: Any, views: tuple[ModelView, ModelView], given: Inp
     from keras3conv.frameworks import keras_probe, torch_probe
 
     torch_view, keras_view = views
-    layers = units(torch_view)
+    layers = units(torch_view, ties=True)
     paths = {layer.path for layer in layers}
     run = torch_probe.run(torch, torch_view, given.torch, probe_weights(layers), lambda path: path in paths)
-    search = Search(Options(units(run.view), run), hinted=hinted)
+    search = Search(Options(units(run.view, ties=True), run), hinted=hinted)
     calls = keras_probe.run(keras, units(keras_view), given.keras, search)
     return Probed(
         torch=run.view,

@@ -193,7 +193,7 @@ def inference() -> AbstractContextManager[None]:
 
 def float64_parameter(parameter: torch.Tensor) -> nn.Parameter:
     """A parameter's values in float64, as a parameter of its own."""
-    return nn.Parameter(parameter.detach().double(), requires_grad=parameter.requires_grad)
+    return nn.Parameter(parameter.detach().to(torch.float64, copy=True), requires_grad=parameter.requires_grad)
 
 
 def input_arrays(inputs: object) -> dict[str, Array]:

@@ -4,17 +4,18 @@ Every pair says which evidence decided it. What stays ambiguous is reported with
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from keras3conv.alignment import Alignment, Ignored, Pair
-from keras3conv.model import ModelView
+from keras3conv.model import LayerView, ModelView
 from keras3conv.planner.bare import bare_pairs
 from keras3conv.planner.composites import units
 from keras3conv.planner.hints import Hints, hinted_pairs
 from keras3conv.planner.matching import match_groups
 from keras3conv.planner.probe_pairs import rest_pairs
 from keras3conv.planner.result import Probed
-from keras3conv.planner.structure import Fits, fitting, fitting_in_keras, ignored_tensors, is_constant
-from keras3conv.rules.parameter import constant_buffer, passing_variable
+from keras3conv.planner.structure import Fits, fitting, fitting_in_keras, ignored_tensors
+from keras3conv.rules.parameter import constant_buffer, is_constant, passing_variable
 
 __all__ = ["Hints", "hinted_paths", "plan"]
 
@@ -48,7 +49,7 @@ def plan(
     if probed is not None:
         pairs += _not_in(pairs, probed.pairs)
         pairs += rest_pairs(torch, keras, pairs)
-    fits = fits.without(pairs)
+    fits = _without_ties(fits.without(pairs), torch, pairs)
     pairs = [*pairs, *match_groups(fitting(fits), torch, keras)]
     pairs += match_groups(fitting_in_keras(fits.without(pairs)), torch, keras)
     pairs += bare_pairs(torch, keras, pairs)
@@ -67,6 +68,18 @@ def hinted_paths(torch: ModelView, keras: ModelView, hints: Hints) -> dict[str, 
     """The torch path that the hints give for each Keras path."""
     fits = Fits(torch_layers=units(torch), keras_layers=units(keras))
     return {pair.keras: pair.torch for pair in hinted_pairs(torch, keras, fits, hints)}
+
+
+def _without_ties(fits: Fits, torch: ModelView, pairs: Iterable[Pair]) -> Fits:
+    """Without the torch layers that own nothing but other names of what has a place."""
+    placed = {path for pair in pairs for mapping in pair.weights for path in mapping.torch}
+    storages = {tensor.storage for tensor in torch.tensors() if tensor.storage and tensor.path in placed}
+    free = tuple(layer for layer in fits.torch_layers if not _all_in(layer, storages))
+    return replace(fits, torch_layers=free)
+
+
+def _all_in(layer: LayerView, storages: set[str]) -> bool:
+    return bool(layer.tensors) and all(tensor.storage in storages for tensor in layer.tensors)
 
 
 def _not_in(pairs: Iterable[Pair], others: Iterable[Pair]) -> list[Pair]:

@@ -17,17 +17,21 @@ def separator(side: Side) -> str:
     return "." if side == "torch" else "/"
 
 
-def units(view: ModelView) -> tuple[LayerView, ...]:
+def units(view: ModelView, *, ties: bool = False) -> tuple[LayerView, ...]:
     """The layers that can be paired: wholes that some rule knows, with all their tensors, and layers with tensors.
 
     A part stands there beside its whole. A layer that owns only other names of tensors seen before stands there once.
+
+    Args:
+        view: The model.
+        ties: Whether every layer of a tied tensor stands there: where it is known what each computes.
     """
     known = known_classes()[0 if view.side == "torch" else 1]
     children = children_of(view)
     found = []
     seen: set[str] = set()
     for layer in view.layers:
-        fresh = [tensor for tensor in layer.tensors if not tensor.storage or tensor.storage not in seen]
+        fresh = [tensor for tensor in layer.tensors if ties or not tensor.storage or tensor.storage not in seen]
         seen |= {tensor.storage for tensor in layer.tensors if tensor.storage}
         whole = whole_of(layer, children, view.side) if known.intersection(layer.kinds) else layer
         if fresh or (whole.tensors and not layer.tensors):

@@ -15,7 +15,8 @@ from typing import Any
 from keras3conv.model import LayerView
 from keras3conv.planner import names
 from keras3conv.planner.probe_choices import Choice, Trail
-from keras3conv.planner.probe_options import Option, Options
+from keras3conv.planner.probe_option import Option
+from keras3conv.planner.probe_options import Options
 from keras3conv.planner.probe_record import (
     EXACT,
     MANY,
@@ -191,7 +192,7 @@ class Search:
             outcome = run(option.values(self.run.weights))
             measured = self._measure(option, outcome)
             if measured.error <= EXACT:
-                alike = [other for at, other in ranked if at == level < _OTHER and other.parts != option.parts]
+                alike = [other for at, other in ranked if at == level < _OTHER and _differs(other, option)]
                 self._accept(keras, option, measured, alike, given)
                 return outcome.returned
             if measured.error <= NEAR:
@@ -272,8 +273,11 @@ class Search:
         """A value agrees that depends on these tensors: what was open about them is decided.
 
         Two layers that were given the same are told apart where a value depends on both. What depends on one of them
-        only would agree if they were exchanged, together with all that comes after each.
+        only would agree if they were exchanged, together with all that comes after each. Behind a layer that returned
+        what torch returned, because no option agreed, nothing can be told.
         """
+        for choice in self.choices.values():
+            depends &= ~choice.hides
         for choice in self.choices.values():
             if choice.settled_by or not (choice.others or choice.option.kind == "parameter"):
                 continue
@@ -328,6 +332,8 @@ class Search:
         made = self._choose(keras.path, option, measured.error, [other for _, other in ranked[1:5]])
         made.closed = made.forced = True
         made.input_agrees = input_agrees
+        for call in self.run.of(option.layers[0].path):
+            made.hides |= call.depends
         if measured.expected is None:
             return outcome.returned
         return outcome.replace(measured.expected, measured.before)
@@ -337,3 +343,10 @@ def _alike(torch: str, keras: str) -> int:
     """How many words two paths have in common, numbers aside."""
     first, second = (Counter(word for word in names.words(path) if not word.isdigit()) for path in (torch, keras))
     return (first & second).total()
+
+
+def _differs(first: Option, second: Option) -> bool:
+    """Whether two options are of other tensors; several that are joined, also in which order."""
+    if first.kind == "joined":
+        return first.parts != second.parts
+    return set(first.parts) != set(second.parts)

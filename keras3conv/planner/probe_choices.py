@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from keras3conv.planner.probe_options import Option, Part
+from keras3conv.planner.probe_option import Option, Part
 
 MOST_TRIES = 30
 """How often the probe goes back for one layer that does not agree, before it is left unconfirmed."""
@@ -40,6 +40,7 @@ class Choice:
         settled_by: The layer whose input told this choice from the others.
         factor: What torch's output is to be multiplied with.
         input_agrees: Whether its input is what torch's layer was given.
+        hides: What torch's layer depends on, where nothing after this one can tell whether it is right, as bits.
     """
 
     path: str
@@ -52,6 +53,7 @@ class Choice:
     settled_by: str = ""
     factor: float = 1.0
     input_agrees: bool = True
+    hides: int = 0
 
 
 @dataclass
@@ -59,7 +61,7 @@ class _Failing:
     """A layer that did not agree: what was open before the search for it, and how often that was changed."""
 
     path: str
-    before: dict[str, Name]
+    before: dict[str, Choice]
     tries: int = 0
 
 
@@ -77,7 +79,7 @@ class Trail:
     _counts: Counter[str] = field(default_factory=Counter)
     _frames: int = 0
     _rejected: dict[str, set[Name]] = field(default_factory=dict)
-    _pinned: dict[str, Name] = field(default_factory=dict)
+    _pinned: dict[str, Choice] = field(default_factory=dict)
     _given_up: set[str] = field(default_factory=set)
     _failing: _Failing | None = None
 
@@ -103,18 +105,18 @@ class Trail:
     def allows(self, path: str, option: Option) -> bool:
         """Whether an option was neither found to be wrong nor taken by another layer."""
         if path in self._pinned:
-            return option.name == self._pinned[path]
+            return option.name == self._pinned[path].option.name
         if option.name in self._rejected.get(path, ()):
             return False
         taken = self._taken
-        return not any(part.overlaps(other) for part in option.parts for other in taken.get(part.path, ()))
+        return not any(part.overlaps(other) for part in option.parts for other in taken.get(part.key, ()))
 
     @property
     def _taken(self) -> dict[str, list[Part]]:
         taken: dict[str, list[Part]] = {}
         for choice in self.choices.values():
             for part in choice.option.parts:
-                taken.setdefault(part.path, []).append(part)
+                taken.setdefault(part.key, []).append(part)
         return taken
 
     def is_made_again(self, path: str) -> bool:
@@ -127,8 +129,9 @@ class Trail:
 
     def choose(self, path: str, option: Option, error: float | None, others: Iterable[Option]) -> Choice:
         """Writes a choice down; it is open while something else would do as well."""
-        rest = tuple(others)
-        closed = path in self._pinned or not rest
+        pinned = self._pinned.get(path)
+        rest = pinned.others if pinned else tuple(others)
+        closed = pinned is not None or not rest
         made = Choice(path=path, option=option, error=error, frames=tuple(self._stack), others=rest, closed=closed)
         self.choices[path] = made
         return made
@@ -150,7 +153,7 @@ class Trail:
         if self._failing is None:
             if target is None:
                 return
-            before = {choice.path: choice.option.name for choice in self.choices.values() if not choice.closed}
+            before = {choice.path: choice for choice in self.choices.values() if not choice.closed}
             self._failing = _Failing(path, before)
         self._failing.tries += 1
         if target is None or self._failing.tries > MOST_TRIES:

@@ -4,143 +4,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations, islice, permutations, product
-from typing import Literal
-
-import numpy as np
 
 from keras3conv.model import LayerView, TensorRef
-from keras3conv.planner.bare import RULE
-from keras3conv.planner.probe_layouts import arrays_like, same_sizes, transforms_between
+from keras3conv.planner.probe_layouts import same_sizes, transforms_between
+from keras3conv.planner.probe_option import Kind, Option, whole
 from keras3conv.planner.probe_record import Print, TorchCall, TorchRun, size_of
+from keras3conv.planner.probe_virtual import cut, cut_size, joined_options, part_options
 from keras3conv.planner.probe_weights import moves
 from keras3conv.planner.structure import Key, Keys, keras_keys, make_pair, torch_keys
 from keras3conv.rule import Rule, WeightMapping, find
-from keras3conv.transforms import Array, Shape, Skip
-
-Kind = Literal["layer", "part", "joined", "tensors", "parameter"]
+from keras3conv.transforms import Shape, Skip
 
 _MOST_WAYS = 24
 """Of one torch layer without a rule, or of several joined, this many ways are tried."""
 
-_MOST_JOINED = 4
-_MOST_PARTS = 8
 _MOST_TENSORS = 4
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """A torch tensor, or `start:stop` along one of its axes."""
-
-    path: str
-    axis: int = 0
-    start: int = 0
-    stop: int
-
-    def of(self, array: Array) -> Array:
-        """This part of the tensor's values."""
-        if array.ndim == 0:
-            return array
-        return array[(slice(None),) * self.axis + (slice(self.start, self.stop),)]
-
-    def overlaps(self, other: "Part") -> bool:
-        """Whether the two have values in common."""
-        return self.path == other.path and (
-            self.axis != other.axis or (self.start < other.stop and other.start < self.stop)
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Option:
-    """One way to fill a Keras layer.
-
-    Attributes:
-        kind: What of torch it takes: a whole layer, a part of one, several joined, tensors that no rule knows, or
-            parameters that belong to no layer.
-        layers: The torch layers.
-        keras: The Keras layer.
-        rule: The rule; None where the values alone say how the tensors correspond.
-        mappings: Which tensor becomes which. The torch names are those of `sources`.
-        sources: What stands for each torch name: the parts that are joined along their axis.
-    """
-
-    kind: Kind
-    layers: tuple[LayerView, ...]
-    keras: LayerView
-    rule: Rule | None
-    mappings: tuple[WeightMapping, ...]
-    sources: Mapping[str, tuple[Part, ...]]
-
-    @cached_property
-    def parts(self) -> tuple[Part, ...]:
-        """Everything of torch that it takes."""
-        return tuple(part for name in dict.fromkeys(self._names()) for part in self.sources[name])
-
-    def _names(self) -> Iterator[str]:
-        for mapping in self.mappings:
-            yield from mapping.torch
-
-    @cached_property
-    def name(self) -> tuple[object, ...]:
-        """What tells it from the other options of its layer."""
-        return (self.kind, self.parts, tuple(repr(mapping.transform) for mapping in self.mappings))
-
-    @property
-    def torch(self) -> str:
-        """The paths of the torch layers."""
-        return " + ".join(layer.path for layer in self.layers)
-
-    def values(self, weights: Mapping[str, Array]) -> dict[str, Array]:
-        """The values of the Keras layer's tensors, by their paths."""
-        made: dict[str, Array] = {}
-        for mapping in self.mappings:
-            given = tuple(_joined(self.sources[name], weights) for name in mapping.torch)
-            made |= dict(zip(mapping.keras, mapping.transform(given), strict=True))
-        return made
-
-    def expected(self, run: TorchRun, shape: Shape, place: int) -> Iterator[Array]:
-        """What torch returned in a call of these layers, in every layout that has the shape Keras returns."""
-        calls = [run.of(layer.path) for layer in self.layers]
-        if self.kind == "parameter" or any(place >= len(entries) for entries in calls):
-            return
-        outputs = tuple(entries[place].outputs for entries in calls)
-        if not all(outputs):
-            return
-        given = outputs[0] if self.kind in ("layer", "tensors") else (self._cut(outputs),)
-        if self.rule is not None:
-            yield from _by_rule(self.rule, given, self.layers[0], self.keras, shape)
-        yield from arrays_like(given[0], shape)
-
-    def _cut(self, outputs: Sequence[tuple[Array, ...]]) -> Array:
-        """The outputs joined, or the part of the one that the weights are a part of."""
-        channels = self.rule is not None and self.rule.layout_for(self.layers[0].config or {}) == "channels"
-        axis = 1 if channels and outputs[0][0].ndim > 2 else -1
-        if self.kind == "joined":
-            return np.concatenate([arrays[0] for arrays in outputs], axis)
-        part = self.parts[0]
-        return np.take(outputs[0][0], range(part.start, part.stop), axis)
-
-
-def _joined(parts: Sequence[Part], weights: Mapping[str, Array]) -> Array:
-    arrays = [part.of(weights[part.path]) for part in parts]
-    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, parts[0].axis)
-
-
-def _by_rule(
-    rule: Rule, outputs: tuple[Array, ...], torch: LayerView, keras: LayerView, shape: Shape
-) -> Iterator[Array]:
-    from keras3conv.frameworks.layout import output_of  # numpy only, but it stands with the frameworks
-
-    try:
-        array = output_of(outputs, rule, torch.config, keras.config, shape)
-    except (ValueError, IndexError):  # an output of another size than this Keras layer's
-        return
-    if array.shape == shape:
-        yield array
-
-
-def whole(tensor: TensorRef) -> tuple[Part, ...]:
-    """All of a tensor."""
-    return (Part(path=tensor.path, stop=tensor.shape[0] if tensor.shape else 1),)
 
 
 @dataclass
@@ -214,10 +92,10 @@ class Options:
         for key, names in keras_keys((keras,))[keras.path].items():
             roles = frozenset(role for role, _ in key[1])
             for other, layer in self._by_class.get((key[0], roles), ()):
-                cut = _cut(dict(other[1]), dict(key[1]))
+                sizes = cut(dict(other[1]), dict(key[1]))
                 rule = next((find(name) for name in names if name in self._keys[layer.path][other]), None)
-                if cut is not None and rule is not None and _was_given(self.run.of(layer.path), given):
-                    yield from _part_options(rule, layer, keras, *cut)
+                if sizes is not None and rule is not None and _was_given(self.run.of(layer.path), given):
+                    yield from part_options(rule, layer, keras, *sizes)
 
     def joined(self, keras: LayerView, given: Print | None) -> Iterator[Option]:
         """Several smaller torch layers that were all given the same: what Keras has packed."""
@@ -225,13 +103,13 @@ class Options:
             roles = frozenset(role for role, _ in key[1])
             near: dict[str, list[tuple[LayerView, dict[str, int], int]]] = {}
             for other, layer in self._by_class.get((key[0], roles), ()):
-                cut = _cut(dict(key[1]), dict(other[1]))
+                sizes = cut(dict(key[1]), dict(other[1]))
                 rule = next((name for name in names if name in self._keys[layer.path][other]), None)
-                if cut is not None and rule is not None and _was_given(self.run.of(layer.path), given):
-                    near.setdefault(rule, []).append((layer, cut[0], cut[2]))
+                if sizes is not None and rule is not None and _was_given(self.run.of(layer.path), given):
+                    near.setdefault(rule, []).append((layer, sizes[0], sizes[2]))
             for rule, entries in near.items():
                 total = cut_size(dict(key[1]), entries[0][1])
-                yield from islice(_joined_options(find(rule), entries, keras, total), _MOST_WAYS)
+                yield from islice(joined_options(find(rule), entries, keras, total), _MOST_WAYS)
 
     def tensors(self, keras: LayerView) -> Iterator[Option]:
         """Torch layers with as many numbers, tensor by tensor, whatever their class."""
@@ -269,12 +147,6 @@ def _first_common(names: Iterable[str], others: Iterable[str]) -> Rule | None:
     return next((find(name) for name in names if name in known), None)
 
 
-def cut_size(shapes: Mapping[str, Shape], axes: Mapping[str, int]) -> int:
-    """The size along the axis that is cut."""
-    role, axis = next(iter(axes.items()))
-    return shapes[role][axis]
-
-
 def _shapes(tensors: Iterable[TensorRef]) -> list[Shape]:
     return [tensor.shape for tensor in tensors]
 
@@ -294,83 +166,6 @@ def _whole_options(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[O
         sources = {tensor.path: whole(tensor) for tensor in torch.tensors}
         if all(name in sources for mapping in mappings for name in mapping.torch):
             yield Option(kind="layer", layers=(torch,), keras=keras, rule=rule, mappings=mappings, sources=sources)
-
-
-def _cut(larger: Mapping[str, Shape], smaller: Mapping[str, Shape]) -> tuple[dict[str, int], int, int] | None:
-    """The axis of every tensor along which the two sizes differ, and the two sizes; None where they differ more."""
-    axes: dict[str, int] = {}
-    pairs = set()
-    for role, shape in larger.items():
-        other = smaller[role]
-        differing = [axis for axis in range(len(shape)) if len(other) == len(shape) and shape[axis] != other[axis]]
-        if len(differing) != 1:
-            return None
-        axes[role] = differing[0]
-        pairs.add((shape[differing[0]], other[differing[0]]))
-    if len(pairs) != 1 or not any(len(shape) > 1 for shape in larger.values()):
-        return None
-    total, size = pairs.pop()
-    return (axes, total, size) if total > size else None
-
-
-def _part_options(
-    rule: Rule, torch: LayerView, keras: LayerView, axes: Mapping[str, int], total: int, size: int
-) -> Iterator[Option]:
-    starts = [*range(0, total - size + 1, size)][:_MOST_PARTS]
-    for start in dict.fromkeys([*starts, total - size]):
-        sources = {
-            f"{tensor.path}[{start}:{start + size}]": (
-                Part(path=tensor.path, axis=axes[tensor.role], start=start, stop=start + size),
-            )
-            for tensor in torch.tensors
-            if tensor.role in axes
-        }
-        yield from _virtual("part", rule, (torch,), keras, sources, (total, size))
-
-
-def _joined_options(
-    rule: Rule, entries: Sequence[tuple[LayerView, dict[str, int], int]], keras: LayerView, total: int
-) -> Iterator[Option]:
-    for count in range(2, _MOST_JOINED + 1):
-        for chosen in permutations(entries, count):
-            if sum(size for _, _, size in chosen) != total:
-                continue
-            layers = tuple(layer for layer, _, _ in chosen)
-            sources = {
-                " + ".join(_tensor(layer, role).path for layer in layers): tuple(
-                    Part(path=_tensor(layer, role).path, axis=axis, stop=_tensor(layer, role).shape[axis])
-                    for layer in layers
-                )
-                for role, axis in chosen[0][1].items()
-            }
-            yield from _virtual("joined", rule, layers, keras, sources, (chosen[0][2], total))
-
-
-def _tensor(layer: LayerView, role: str) -> TensorRef:
-    return next(tensor for tensor in layer.tensors if tensor.role == role)
-
-
-def _virtual(
-    kind: Kind,
-    rule: Rule,
-    layers: tuple[LayerView, ...],
-    keras: LayerView,
-    sources: Mapping[str, tuple[Part, ...]],
-    sizes: tuple[int, int],
-) -> Iterator[Option]:
-    """The pair with a torch layer that does not exist: the part of one, or several joined."""
-    shapes = {tensor.path: tensor for layer in layers for tensor in layer.tensors}
-    tensors = []
-    for name, parts in sources.items():
-        first = shapes[parts[0].path]
-        extent = sum(part.stop - part.start for part in parts)
-        shape = (*first.shape[: parts[0].axis], extent, *first.shape[parts[0].axis + 1 :])
-        tensors.append(replace(first, path=name, shape=shape))
-    config = {name: sizes[1] if value == sizes[0] else value for name, value in (layers[0].config or {}).items()}
-    made = replace(layers[0], tensors=tuple(tensors), config=config, flattened=None)
-    mappings = make_pair(rule, made, keras, ()).weights
-    if mappings and all(name in sources for mapping in mappings for name in mapping.torch):
-        yield Option(kind=kind, layers=layers, keras=keras, rule=rule, mappings=mappings, sources=sources)
 
 
 def _row_options(layer: LayerView, mine: TensorRef, keras: LayerView, wanted: TensorRef) -> Iterator[Option]:
@@ -403,6 +198,3 @@ def _tensor_options(
             )
             sources = {tensor.path: whole(tensor) for tensor in mine}
             yield Option(kind=kind, layers=layers, keras=keras, rule=None, mappings=mappings, sources=sources)
-
-
-__all__ = ["RULE", "Option", "Options", "Part", "whole"]

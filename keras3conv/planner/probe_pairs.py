@@ -11,7 +11,7 @@ from keras3conv.planner.composites import numbered
 from keras3conv.planner.probe import Search
 from keras3conv.planner.probe_choices import Choice
 from keras3conv.planner.probe_layouts import transforms_between
-from keras3conv.planner.probe_options import Option, Part
+from keras3conv.planner.probe_option import Option, Part
 from keras3conv.planner.probe_record import EXACT, NEAR, TorchRun
 from keras3conv.planner.probe_weights import moves
 from keras3conv.planner.structure import make_pair
@@ -24,6 +24,7 @@ _SHOWN = 5
 def probed_pairs(search: Search) -> Iterator[Pair]:
     """The pairs of everything that was chosen; the parts of one torch layer are one pair."""
     parts: dict[str, list[Choice]] = {}
+    _open_together(search.choices)
     _forget_taken(search.choices)
     for choice in search.choices.values():
         if choice.option.kind == "part":
@@ -34,18 +35,29 @@ def probed_pairs(search: Search) -> Iterator[Pair]:
         yield from _packed_pairs(sorted(choices, key=lambda choice: choice.option.parts[0].start), search.run)
 
 
+def _open_together(choices: Mapping[str, Choice]) -> None:
+    """The last of several that nothing told apart had no other left; it is as open as they are."""
+    for choice in list(choices.values()):
+        if choice.settled_by or not choice.others or choice.option.kind == "parameter":
+            continue
+        for other in choices.values():
+            mine = [option for option in choice.others if set(option.parts) == set(other.option.parts)]
+            if mine and not other.settled_by and not other.others:
+                other.others = (choice.option,)
+
+
 def _forget_taken(choices: Mapping[str, Choice]) -> None:
     """What another layer was filled with, and surely, is no candidate any more."""
     taken: dict[str, list[Part]] = {}
     for choice in choices.values():
         if choice.settled_by or not choice.others:
             for part in choice.option.parts:
-                taken.setdefault(part.path, []).append(part)
+                taken.setdefault(part.key, []).append(part)
     for choice in choices.values():
         choice.others = tuple(
             other
             for other in choice.others
-            if not any(part.overlaps(used) for part in other.parts for used in taken.get(part.path, ()))
+            if not any(part.overlaps(used) for part in other.parts for used in taken.get(part.key, ()))
         )
 
 

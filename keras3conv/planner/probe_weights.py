@@ -6,7 +6,7 @@ import numpy as np
 
 from keras3conv.model import LayerView, TensorRef
 from keras3conv.planner.structure import torch_keys
-from keras3conv.rules.parameter import constant_buffer
+from keras3conv.rules.parameter import is_constant
 from keras3conv.transforms import Array
 
 _SEED = 20240229
@@ -35,8 +35,7 @@ def probe_weights(layers: Iterable[LayerView]) -> dict[str, Array]:
 
 def moves(tensor: TensorRef) -> bool:
     """Whether a tensor is a weight: no counter, and no buffer that every model of its sizes computes."""
-    floating = tensor.dtype.startswith(("float", "bfloat"))
-    return floating and (tensor.trainable or not constant_buffer(tensor.role.rpartition(".")[2], tensor.dtype))
+    return tensor.dtype.startswith(("float", "bfloat")) and not is_constant(tensor)
 
 
 def probe(tensor: TensorRef, generator: np.random.Generator) -> Array:

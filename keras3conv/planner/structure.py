@@ -11,10 +11,10 @@ from typing import Any
 
 from keras3conv.alignment import Evidence, EvidenceKind, Ignored, Pair, misfit, tensors_by_path
 from keras3conv.errors import AlignmentError, Problem, RuleError, TransformError, lay_out
-from keras3conv.model import LayerView, ModelView, Side, TensorRef
+from keras3conv.model import LayerView, ModelView, Side
 from keras3conv.planner.composites import numbered, separator, units, without_parts
 from keras3conv.rule import Config, LayerSpec, Rule, WeightMapping, find, lookup
-from keras3conv.rules.parameter import constant_buffer
+from keras3conv.rules.parameter import constant_buffer, is_constant
 from keras3conv.transforms import Shape
 
 Key = tuple[str, frozenset[tuple[str, Shape]]]
@@ -203,11 +203,6 @@ def _torch_keys(layer: LayerView) -> Keys:
             shapes = {tensor.role: tensor.shape for tensor in kept}
             keys.setdefault((rule.torch, _signature(shapes)), []).append(rule.name)
     return keys
-
-
-def is_constant(tensor: TensorRef) -> bool:
-    """Whether a buffer holds what every model of its sizes computes."""
-    return not tensor.trainable and bool(constant_buffer(tensor.role.rpartition(".")[2], tensor.dtype))
 
 
 def _keras_keys(layer: LayerView) -> Keys:

@@ -3,6 +3,7 @@
 from functools import partial
 
 from keras3conv.errors import RuleError
+from keras3conv.model import TensorRef
 from keras3conv.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping, register
 from keras3conv.rules._counterpart import counterpart, input_rank
 from keras3conv.rules._keras import last, shape_of
@@ -139,6 +140,11 @@ def constant_buffer(role: str, dtype: str) -> str:
     kind = next((letter for start, letter in kinds.items() if dtype.startswith(start)), "")
     reasons = [reason for name, allowed, reason in _CONSTANTS if name == role and kind and kind in allowed]
     return reasons[0] if reasons else ""
+
+
+def is_constant(tensor: TensorRef) -> bool:
+    """Whether a buffer holds what every model of its sizes computes."""
+    return not tensor.trainable and bool(constant_buffer(tensor.role.rpartition(".")[2], tensor.dtype))
 
 
 def passing_variable(role: str, kinds: tuple[str, ...]) -> str:

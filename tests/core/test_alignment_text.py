@@ -54,7 +54,7 @@ def test_a_plan_is_described_in_one_line_then_in_tables() -> None:
         "  blocks.{0..2}.fc  block_{1..3}_dense  Dense  call order            3      3\n"
         "  q                 query               Dense  definition order (?)  1      1\n"
         "\n"
-        "Not confirmed: nothing was run, and other layers would fit as well\n"
+        "Not confirmed: nothing was run, or what was run did not tell\n"
         "  torch  keras  would fit as well\n"
         "  -------------------------------\n"
         "  q      query  key, value\n"

@@ -1,0 +1,138 @@
+"""One way to fill a Keras layer, and what torch returned for it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from keras3conv.model import LayerView, TensorRef
+from keras3conv.planner.probe_layouts import arrays_like
+from keras3conv.planner.probe_record import TorchRun
+from keras3conv.rule import Rule, WeightMapping
+from keras3conv.transforms import Array, Shape
+
+Kind = Literal["layer", "part", "joined", "tensors", "parameter"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A torch tensor, or `start:stop` along one of its axes; all names of a tied tensor have one storage."""
+
+    path: str
+    axis: int = 0
+    start: int = 0
+    stop: int
+    storage: str = ""
+
+    @property
+    def key(self) -> str:
+        """What two parts of one tensor have in common."""
+        return self.storage or self.path
+
+    def of(self, array: Array) -> Array:
+        """This part of the tensor's values."""
+        if array.ndim == 0:
+            return array
+        return array[(slice(None),) * self.axis + (slice(self.start, self.stop),)]
+
+    def overlaps(self, other: "Part") -> bool:
+        """Whether the two have values in common."""
+        return self.key == other.key and (
+            self.axis != other.axis or (self.start < other.stop and other.start < self.stop)
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """One way to fill a Keras layer.
+
+    Attributes:
+        kind: What of torch it takes: a whole layer, a part of one, several joined, tensors that no rule knows, or
+            parameters that belong to no layer.
+        layers: The torch layers.
+        keras: The Keras layer.
+        rule: The rule; None where the values alone say how the tensors correspond.
+        mappings: Which tensor becomes which. The torch names are those of `sources`.
+        sources: What stands for each torch name: the parts that are joined along their axis.
+    """
+
+    kind: Kind
+    layers: tuple[LayerView, ...]
+    keras: LayerView
+    rule: Rule | None
+    mappings: tuple[WeightMapping, ...]
+    sources: Mapping[str, tuple[Part, ...]]
+
+    @cached_property
+    def parts(self) -> tuple[Part, ...]:
+        """Everything of torch that it takes."""
+        return tuple(part for name in dict.fromkeys(self._names()) for part in self.sources[name])
+
+    def _names(self) -> Iterator[str]:
+        for mapping in self.mappings:
+            yield from mapping.torch
+
+    @cached_property
+    def name(self) -> tuple[object, ...]:
+        """What tells it from the other options of its layer."""
+        return (self.kind, self.parts, tuple(repr(mapping.transform) for mapping in self.mappings))
+
+    @property
+    def torch(self) -> str:
+        """The paths of the torch layers."""
+        return " + ".join(layer.path for layer in self.layers)
+
+    def values(self, weights: Mapping[str, Array]) -> dict[str, Array]:
+        """The values of the Keras layer's tensors, by their paths."""
+        made: dict[str, Array] = {}
+        for mapping in self.mappings:
+            given = tuple(_joined(self.sources[name], weights) for name in mapping.torch)
+            made |= dict(zip(mapping.keras, mapping.transform(given), strict=True))
+        return made
+
+    def expected(self, run: TorchRun, shape: Shape, place: int) -> Iterator[Array]:
+        """What torch returned in a call of these layers, in every layout that has the shape Keras returns."""
+        calls = [run.of(layer.path) for layer in self.layers]
+        if self.kind == "parameter" or any(place >= len(entries) for entries in calls):
+            return
+        outputs = tuple(entries[place].outputs for entries in calls)
+        if not all(outputs):
+            return
+        given = outputs[0] if self.kind in ("layer", "tensors") else (self._cut(outputs),)
+        if self.rule is not None:
+            yield from _by_rule(self.rule, given, self.layers[0], self.keras, shape)
+        yield from arrays_like(given[0], shape)
+
+    def _cut(self, outputs: Sequence[tuple[Array, ...]]) -> Array:
+        """The outputs joined, or the part of the one that the weights are a part of."""
+        channels = self.rule is not None and self.rule.layout_for(self.layers[0].config or {}) == "channels"
+        axis = 1 if channels and outputs[0][0].ndim > 2 else -1
+        if self.kind == "joined":
+            return np.concatenate([arrays[0] for arrays in outputs], axis)
+        part = self.parts[0]
+        return np.take(outputs[0][0], range(part.start, part.stop), axis)
+
+
+def _joined(parts: Sequence[Part], weights: Mapping[str, Array]) -> Array:
+    arrays = [part.of(weights[part.path]) for part in parts]
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, parts[0].axis)
+
+
+def _by_rule(
+    rule: Rule, outputs: tuple[Array, ...], torch: LayerView, keras: LayerView, shape: Shape
+) -> Iterator[Array]:
+    from keras3conv.frameworks.layout import output_of  # numpy only, but it stands with the frameworks
+
+    try:
+        array = output_of(outputs, rule, torch.config, keras.config, shape)
+    except (ValueError, IndexError):  # an output of another size than this Keras layer's
+        return
+    if array.shape == shape:
+        yield array
+
+
+def whole(tensor: TensorRef) -> tuple[Part, ...]:
+    """All of a tensor."""
+    return (Part(path=tensor.path, stop=tensor.shape[0] if tensor.shape else 1, storage=tensor.storage),)
