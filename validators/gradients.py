@@ -216,7 +216,7 @@ def _statistics(subject: Subject, norm: BatchNorm, torch: Backward, keras: Backw
             continue
         found = tuple(torch.states[path] for path in mapping.torch)
         before = tuple(subject.probe_weights[path] for path in mapping.torch)
-        if mapping.torch[0].endswith("running_var"):
+        if mapping.torch and mapping.torch[0].endswith("running_var"):
             found = tuple(unbiased_step(new, old, norm) for new, old in zip(found, before, strict=True))
         wanted = direction(mapping, "keras")(found)
         for path, here in zip(mapping.keras, wanted, strict=True):

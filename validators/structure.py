@@ -39,7 +39,7 @@ def _dtypes(subject: Subject) -> str:
     changes = Counter(
         (torch[mapping.torch[0]].dtype, keras[mapping.keras[0]].dtype)
         for mapping in subject.plan.mappings
-        if mapping.keras and mapping.torch[0] in torch and mapping.keras[0] in keras
+        if mapping.keras and mapping.torch and mapping.torch[0] in torch and mapping.keras[0] in keras
     )
     return ", ".join(f"{old} <-> {new}: {number}" for (old, new), number in changes.items() if old != new)
 

@@ -54,8 +54,8 @@ class Follower:
             self._put(value, sources)
 
     def enter(self, path: str, given: Iterable[Any]) -> None:
-        """A layer begins."""
-        if self._open:
+        """A layer begins; one without weights has no path, and is an operation like any other."""
+        if self._open and path:
             self._open[-1] = (*self._open[-1][:3], True)
         values = list(given)
         if values and not self._known(values[0]):
@@ -71,6 +71,10 @@ class Follower:
         if not seen and has_inner:
             self._lost = True
         outputs = self._of(values) if seen else inputs
+        if not path:
+            for value in values:
+                self._put(value, outputs)
+            return
         before = self._flows.get(path, Flow(inputs=_NONE, outputs=_NONE, given=number))
         self._flows[path] = Flow(
             inputs=before.inputs | inputs, outputs=(before.outputs | outputs) - {path}, given=before.given

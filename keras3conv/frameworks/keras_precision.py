@@ -95,7 +95,8 @@ def _wide_numbers() -> Iterator[None]:
     BatchNormalization would compute in float32 whatever its policy says. A layer that casts to "float32" itself, as
     many norms and rotations do, would hide every difference below 1e-7, so for a while that name means float64 too.
     """
-    narrowing, floatx = dtypes.BIT64_TO_BIT32_DTYPE["float64"], keras.config.floatx()
+    narrowing, names = dtypes.BIT64_TO_BIT32_DTYPE["float64"], dict(dtypes.PYTHON_DTYPES_MAP)
+    floatx = keras.config.floatx()
     dtypes.BIT64_TO_BIT32_DTYPE["float64"] = "float64"
     dtypes.PYTHON_DTYPES_MAP["float32"] = "float64"
     keras.config.set_floatx("float64")
@@ -108,7 +109,8 @@ def _wide_numbers() -> Iterator[None]:
         else:
             yield
     finally:
-        del dtypes.PYTHON_DTYPES_MAP["float32"]
+        dtypes.PYTHON_DTYPES_MAP.clear()  # as it was: a run may stand within another
+        dtypes.PYTHON_DTYPES_MAP.update(names)
         dtypes.BIT64_TO_BIT32_DTYPE["float64"] = narrowing
         keras.config.set_floatx(floatx)
 

@@ -280,7 +280,7 @@ def _intercepted(
             flattened=flattened.shape(tensors[0]) if tensors else None,
         )
         stack.append(path)
-        follower.enter(path, tensors)
+        follower.enter(path if self.weights else "", tensors)
         with activation_watched(self, record(path)) as seen:
             output = original(self, *args, **kwargs)
         follower.leave([tensor for _, tensor in flatten(output, keras.ops.is_tensor)])

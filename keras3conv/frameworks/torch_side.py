@@ -294,11 +294,12 @@ def _hooks(
 
     def watch(path: str, child: nn.Module) -> None:
         open_calls: list[Call] = []
+        owns_tensors = any(True for _ in named_tensors(child))
 
         def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             stack.append(path)
             tensors = [tensor for _, tensor in flatten((args, kwargs), _is_tensor)]
-            follower.enter(path, tensors)
+            follower.enter(path if owns_tensors else "", tensors)
             open_calls.append(
                 Call(
                     path=path,

@@ -3,18 +3,20 @@
 Every pair says which evidence decided it. What stays ambiguous is reported with its candidates.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from keras3conv.alignment import Alignment, Ignored, Pair
 from keras3conv.model import LayerView, ModelView
 from keras3conv.planner.bare import bare_pairs
 from keras3conv.planner.composites import units
+from keras3conv.planner.flow import positions
 from keras3conv.planner.hints import Hints, hinted_pairs
-from keras3conv.planner.matching import match_groups
+from keras3conv.planner.matching import anchors, match_groups, numbers
+from keras3conv.planner.one_sided import fitting_without_bias, with_zeros
 from keras3conv.planner.probe_pairs import rest_pairs
 from keras3conv.planner.result import Probed
-from keras3conv.planner.structure import Fits, fitting, fitting_in_keras, ignored_tensors
+from keras3conv.planner.structure import Fits, Group, fitting, fitting_in_keras, ignored_tensors
 from keras3conv.rules.parameter import constant_buffer, is_constant, passing_variable
 
 __all__ = ["Hints", "hinted_paths", "plan"]
@@ -50,11 +52,13 @@ def plan(
         pairs += _not_in(pairs, probed.pairs)
         pairs += rest_pairs(torch, keras, pairs)
     fits = _without_ties(fits.without(pairs), torch, pairs)
-    pairs = [*pairs, *match_groups(fitting(fits), torch, keras)]
-    pairs += match_groups(fitting_in_keras(fits.without(pairs)), torch, keras)
+    places = positions(torch.layers, keras.layers, numbers(_all_groups(fits)) | anchors(pairs))
+    for find_groups in (fitting, fitting_in_keras, fitting_without_bias):
+        pairs += match_groups(find_groups(fits.without(pairs)), places)
+    pairs = list(with_zeros(pairs, torch, keras))
     pairs += bare_pairs(torch, keras, pairs)
     place = {tensor.path: index for index, tensor in enumerate(torch.tensors())}
-    pairs.sort(key=lambda pair: place[pair.weights[0].torch[0]])
+    pairs.sort(key=lambda pair: min(place[path] for mapping in pair.weights for path in mapping.torch))
     return Alignment(
         pairs=tuple(pairs),
         ignored=tuple(_ignored(torch, keras, pairs)),
@@ -90,6 +94,19 @@ def _not_in(pairs: Iterable[Pair], others: Iterable[Pair]) -> list[Pair]:
         for pair in others
         if not placed & {path for mapping in pair.weights for path in (*mapping.torch, *mapping.keras)}
     ]
+
+
+def _all_groups(fits: Fits) -> Iterator[Group]:
+    """Every layer in the first group that it fits."""
+    for find_groups in (fitting, fitting_in_keras, fitting_without_bias):
+        groups = list(find_groups(fits))
+        yield from groups
+        torch = {layer.path for group in groups for layer in group.torch_layers}
+        keras = {layer.path for group in groups for layer in group.keras_layers}
+        fits = Fits(
+            torch_layers=tuple(layer for layer in fits.torch_layers if layer.path not in torch),
+            keras_layers=tuple(layer for layer in fits.keras_layers if layer.path not in keras),
+        )
 
 
 def _ignored(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Iterable[Ignored]:

@@ -4,9 +4,9 @@ They are matched tensor by tensor: by their shapes, axes of size one aside, and 
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from keras3conv.alignment import Evidence, Pair, misfit, tensors_by_path
+from keras3conv.alignment import Evidence, EvidenceKind, Pair, misfit, tensors_by_path
 from keras3conv.errors import AlignmentError, Problem, TransformError, lay_out
 from keras3conv.model import ModelView, TensorRef
 from keras3conv.planner import names
@@ -38,9 +38,10 @@ def bare_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Ite
         if tensor.path not in placed and tensor.trainable
     ]
     theirs = [tensor for tensor in keras.tensors() if tensor.path not in placed and not tensor.is_seed]
+    places = _first_calls(torch), _first_calls(keras)
     groups = _by_size(ours), _by_size(theirs)
     for size, first in groups[0].items():
-        yield from _matched(first, groups[1].get(size, []))
+        yield from _matched(first, groups[1].get(size, []), *places)
 
 
 def are_tensors(torch: ModelView, keras: ModelView, torch_path: str, keras_path: str) -> bool:
@@ -133,7 +134,17 @@ def _by_size(tensors: Iterable[TensorRef]) -> dict[Shape, list[TensorRef]]:
     return groups
 
 
-def _matched(ours: Sequence[TensorRef], theirs: Sequence[TensorRef]) -> Iterator[Pair]:
+def _first_calls(view: ModelView) -> dict[str, int]:
+    """When the layer that owns a tensor first runs, where that is known."""
+    return {tensor.path: layer.calls[0] for layer in view.layers if layer.calls for tensor in layer.tensors}
+
+
+def _matched(
+    ours: Sequence[TensorRef],
+    theirs: Sequence[TensorRef],
+    torch_calls: Mapping[str, int],
+    keras_calls: Mapping[str, int],
+) -> Iterator[Pair]:
     if len(ours) == len(theirs) == 1:
         yield _pair(ours[0], theirs[0], Evidence(kind="shape", detail="no other tensor that is left has this shape"))
         return
@@ -149,10 +160,21 @@ def _matched(ours: Sequence[TensorRef], theirs: Sequence[TensorRef]) -> Iterator
             named[names.words(tensor.path)] = []
     rest = [tensor for tensors in named.values() for tensor in tensors]
     if len(rest) == len(left):
+        kind: EvidenceKind = "definition order"
+        if _each_at_its_time(left, torch_calls) and _each_at_its_time(rest, keras_calls):
+            kind = "call order"
+            left.sort(key=lambda tensor: torch_calls[tensor.path])
+            rest.sort(key=lambda tensor: keras_calls[tensor.path])
         for place, (first, second) in enumerate(zip(left, rest, strict=True), 1):
             others = tuple(other.path for other in rest if other is not second)[:5]
             detail = f"{place} of {len(left)} of this shape"
-            yield _pair(first, second, Evidence(kind="definition order", detail=detail), others)
+            yield _pair(first, second, Evidence(kind=kind, detail=detail), others)
+
+
+def _each_at_its_time(tensors: Iterable[TensorRef], calls: Mapping[str, int]) -> bool:
+    """Whether it is known when each of these tensors is first used, and no two are at once."""
+    times = [calls.get(tensor.path) for tensor in tensors]
+    return None not in times and len(set(times)) == len(times)
 
 
 def _pair(torch: TensorRef, keras: TensorRef, evidence: Evidence, candidates: tuple[str, ...] = ()) -> Pair:

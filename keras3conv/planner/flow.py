@@ -22,11 +22,13 @@ class Position:
     Attributes:
         before: Everything that leads to it.
         after: Everything that follows from it.
+        near: What stands at most two layers from it, which a difference far away leaves as it is.
         beside: The groups of the layers that are given the very same value.
     """
 
     before: int
     after: int
+    near: int
     beside: tuple[int, ...] = ()
 
 
@@ -45,16 +47,20 @@ def positions(
     sides: tuple[tuple[Side, Sequence[LayerView]], ...] = (("torch", torch), ("keras", keras))
     for side, layers in sides:
         running = sorted((layer for layer in layers if layer.calls), key=_first_call)
-        if not running or any(layer.follows is None for layer in running):
-            return {}
         own = {layer.path: groups[side, layer.path] for layer in running if (side, layer.path) in groups}
+        if not own or any(layer.follows is None for layer in running if layer.path in own):
+            return {}
         edges = _edges(running, own)
         forward = _numbered("before", own, own, edges, numbers)
-        backward = _numbered("after", reversed(own), own, _turned(edges), numbers)
+        turned = _turned(edges)
+        backward = _numbered("after", reversed(own), own, turned, numbers)
+        near = _surrounded(_surrounded(own, edges, turned, numbers), edges, turned, numbers)
         for layer in running:
             if (path := layer.path) in own:
                 beside = sorted(own[other] for other in layer.beside or () if other in own)
-                found[side, path] = Position(before=forward[path], after=backward[path], beside=tuple(beside))
+                found[side, path] = Position(
+                    before=forward[path], after=backward[path], near=near[path], beside=tuple(beside)
+                )
     return found
 
 
@@ -112,4 +118,18 @@ def _numbered(
         neighbours = sorted(found[neighbour] for neighbour in edges[path] if neighbour in found)
         key = (direction, groups[path], *neighbours)
         found[path] = numbers.setdefault(key, len(numbers))
+    return found
+
+
+def _surrounded(
+    labels: Mapping[str, int],
+    edges: Mapping[str, set[str]],
+    turned: Mapping[str, set[str]],
+    numbers: dict[tuple[object, ...], int],
+) -> dict[str, int]:
+    """A number for every layer: the same for layers of one label whose neighbours have the same labels."""
+    found = {}
+    for path, label in labels.items():
+        before, after = (tuple(sorted(labels[other] for other in side[path])) for side in (edges, turned))
+        found[path] = numbers.setdefault(("near", label, before, after), len(numbers))
     return found

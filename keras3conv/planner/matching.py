@@ -4,7 +4,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from dataclasses import replace
 
 from keras3conv.alignment import Evidence, EvidenceKind, Pair
-from keras3conv.model import LayerView, ModelView, Side
+from keras3conv.model import LayerView, Side
 from keras3conv.planner import flow, names, order
 from keras3conv.planner.structure import Group, make_pair
 
@@ -13,14 +13,31 @@ Places = Mapping[flow.Place, flow.Position]
 _SHOWN_CANDIDATES = 5
 
 
-def match_groups(groups: Iterable[Group], torch: ModelView, keras: ModelView) -> Iterator[Pair]:
-    """Pairs the layers of every group; what cannot be decided is left without a pair."""
-    groups = list(groups)
-    numbers: dict[flow.Place, int] = {}
+def numbers(groups: Iterable[Group]) -> dict[flow.Place, int]:
+    """The number of the group of every layer."""
+    found: dict[flow.Place, int] = {}
     for number, group in enumerate(groups):
-        numbers |= {("torch", layer.path): number for layer in group.torch_layers}
-        numbers |= {("keras", layer.path): number for layer in group.keras_layers}
-    places = flow.positions(torch.layers, keras.layers, numbers)
+        found |= {("torch", layer.path): number for layer in group.torch_layers}
+        found |= {("keras", layer.path): number for layer in group.keras_layers}
+    return found
+
+
+def anchors(pairs: Iterable[Pair]) -> dict[flow.Place, int]:
+    """A number for the layers of every pair that was made before, which no group has."""
+    found: dict[flow.Place, int] = {}
+    for number, pair in enumerate(pairs, 1):
+        found |= {("torch", path): -number for path in pair.torch.split(" + ")}
+        found |= {("keras", path): -number for path in pair.keras.split(" + ")}
+    return found
+
+
+def match_groups(groups: Iterable[Group], places: Places) -> Iterator[Pair]:
+    """Pairs the layers of every group; what cannot be decided is left without a pair.
+
+    Args:
+        groups: Layers that fit each other.
+        places: Where the layers stand in the flow of the data; empty where that is not known.
+    """
     for group in groups:
         yield from _match(group, places)
 
@@ -70,8 +87,9 @@ _PLACES: tuple[Callable[[flow.Position], Hashable], ...] = (
     lambda place: (place.before, place.after),
     lambda place: place.before,
     lambda place: place.after,
+    lambda place: place.near,
 )
-"""What two layers may have in common, the most first."""
+"""What two layers may have in common, the most first; the last does not tell them from others far away."""
 
 
 def _by_flow(group: Group, places: Places) -> Iterator[tuple[Group, bool]]:
@@ -82,7 +100,7 @@ def _by_flow(group: Group, places: Places) -> Iterator[tuple[Group, bool]]:
         keras = _placed(rest.keras_layers, "keras", places, label)
         equal = [key for key in torch if key is not None and len(torch[key]) == len(keras.get(key, ()))]
         for key in equal:
-            yield replace(group, torch_layers=torch[key], keras_layers=keras[key]), True
+            yield replace(group, torch_layers=torch[key], keras_layers=keras[key]), label is not _PLACES[-1]
         done = {layer.path for key in equal for layer in torch[key]}, {x.path for key in equal for x in keras[key]}
         rest = replace(
             group,

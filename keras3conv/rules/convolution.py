@@ -115,22 +115,7 @@ def _depthwise_examples(rank: int) -> tuple[Example, ...]:
     )
 
 
-for _rank in (1, 2, 3):
-    register(
-        Rule(
-            torch=f"torch.nn.Conv{_rank}d",
-            keras=f"keras.layers.Conv{_rank}D",
-            fields=_FIELDS,
-            applies=lambda config, rank=_rank: rank == 3 or not _is_depthwise(config),  # type: ignore[misc]
-            weights=partial(_weights, rank=_rank),
-            to_keras=partial(_to_keras, rank=_rank),
-            to_torch=partial(_to_torch, rank=_rank, depthwise=False),
-            layout="channels",
-            examples=_examples(_rank),
-            train=True,
-        )
-    )
-
+# The depthwise layer stands first: it is what such a convolution becomes. A grouped one may be its counterpart too.
 for _rank in (1, 2):
     register(
         Rule(
@@ -144,6 +129,21 @@ for _rank in (1, 2):
             layout="channels",
             aliases={"depthwise_kernel": "kernel"},
             examples=_depthwise_examples(_rank),
+            train=True,
+        )
+    )
+
+for _rank in (1, 2, 3):
+    register(
+        Rule(
+            torch=f"torch.nn.Conv{_rank}d",
+            keras=f"keras.layers.Conv{_rank}D",
+            fields=_FIELDS,
+            weights=partial(_weights, rank=_rank),
+            to_keras=partial(_to_keras, rank=_rank),
+            to_torch=partial(_to_torch, rank=_rank, depthwise=False),
+            layout="channels",
+            examples=_examples(_rank),
             train=True,
         )
     )
