@@ -1,7 +1,7 @@
 """One backward pass of a torch module, in float64; nothing of the module is changed."""
 
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import nn
@@ -11,6 +11,7 @@ from keras3conv.frameworks import torch_side
 from keras3conv.frameworks.backward import Backward
 from keras3conv.frameworks.record import flatten
 from keras3conv.frameworks.torch_derived import held
+from keras3conv.frameworks.torch_precision import Float64
 from keras3conv.transforms import Array
 
 
@@ -44,8 +45,10 @@ def backward(
     wanted = {path: known[path].clone().requires_grad_() for path in of if path in known}
     values = {path: wanted.get(path, tensor) for path, tensor in substitutes.items()}
     computed = {path: wanted.get(path, tensor) for path, tensor in computed.items()}
-    contexts = torch_side.precise(), torch_side.evaluating(module), _training(module, training), held(module, computed)
-    with torch.enable_grad(), contexts[0], contexts[1], contexts[2], contexts[3]:
+    modes = (torch.enable_grad(), torch_side.precise(), torch_side.evaluating(module), _training(module, training))
+    with ExitStack() as contexts:
+        for mode in (*modes, held(module, computed), Float64()):
+            contexts.enter_context(mode)
         try:
             outputs = torch.func.functional_call(module, values, args, kwargs, tie_weights=True, strict=False)
             flat = dict(flatten(outputs, lambda value: isinstance(value, torch.Tensor)))
