@@ -64,20 +64,12 @@ def exchange(subject: Subject, recorded: Recording) -> "Exchange":
 def nearest_input(call: Call, given: Array) -> Array | None:
     """Of torch's inputs, in every layout that fits, the one that is nearest to what the Keras layer was given.
 
-<<<<<<< HEAD
     Several fit where an image is square, or where query, key and value have one shape. Whole numbers stay what they
     are: no error travels with them, and a table of places may begin at another number on the other side.
     """
     if given.dtype.kind in "biu":
         return None
     fitting = [array for array in _layouts(call) if array.shape == given.shape and array.dtype.kind == given.dtype.kind]
-=======
-    Several fit where an image is square, or where query, key and value have one shape. Indices have no error that
-    could travel on, and the two sides may count them from different numbers: they stay.
-    """
-    real = (array for array in _layouts(call) if array.dtype.kind == given.dtype.kind == "f")
-    fitting = [array for array in real if array.shape == given.shape]
->>>>>>> 07a74c4 (No false alarm over the examples of all rules: indices are not fed, a careful norm is differentiated in float64)
     if len(fitting) < 2:
         return fitting[0] if fitting else None
     distances = [float(np.nanmax(np.abs(array.astype(np.float64) - given), initial=0.0)) for array in fitting]

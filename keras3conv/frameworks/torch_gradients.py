@@ -47,7 +47,7 @@ def backward(
     computed = {path: wanted.get(path, tensor) for path, tensor in computed.items()}
     modes = (torch.enable_grad(), torch_side.precise(), torch_side.evaluating(module), _training(module, training))
     with ExitStack() as contexts:
-        for mode in (*modes, held(module, computed), Float64()):
+        for mode in (*modes, held(module, computed), Float64(module)):
             contexts.enter_context(mode)
         try:
             outputs = torch.func.functional_call(module, values, args, kwargs, tie_weights=True, strict=False)
