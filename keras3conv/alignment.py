@@ -174,7 +174,9 @@ class Alignment:
         taken = _tensors_of(made)
         kept = tuple(pair for pair in self.pairs if not taken & _tensors_of(pair))
         layers = {("torch", name) for name in torch.split(" + ")} | {("keras", name) for name in keras.split(" + ")}
-        free = [entry for entry in self.ignored if any(_is_in(entry, side, path) for side, path in layers)]
+        seeds = {tensor.path for tensor in self.keras.tensors() if tensor.is_seed}  # the state of no weight stays out
+        left = [entry for entry in self.ignored if entry.side == "torch" or entry.path not in seeds]
+        free = [entry for entry in left if any(_is_in(entry, side, path) for side, path in layers)]
         ignored = tuple(entry for entry in self.ignored if entry not in free)
         return replace(self, pairs=(*kept, made), ignored=ignored)
 

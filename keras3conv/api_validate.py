@@ -1,6 +1,7 @@
 """`validate`: the two sides are brought to life, and every judge is asked."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -134,9 +135,15 @@ def _subject(
         keras=keras,
         inputs=given,
         options=options,
-        hyperparameters=tuple(audit(plan.pairs, *views)) if options.wants("hyperparameters") else (),
+        audit=partial(audit, torch=views[0], keras=views[1], frozen=_frozen(torch)),
     )
     return subject, [given.note, *_mode_notes(torch)]
+
+
+def _frozen(torch: Model) -> tuple[str, ...]:
+    from keras3conv.frameworks import torch_side
+
+    return torch_side.frozen_parameters(torch)
 
 
 def _mode_notes(torch: Model) -> list[str]:

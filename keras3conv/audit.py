@@ -6,7 +6,7 @@ layer? Which field of the one is which of the other is asked of the rule too: on
 change.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from math import isclose
@@ -54,19 +54,37 @@ class FieldPair:
     note: str = ""
 
 
-def audit(pairs: tuple[Pair, ...], torch: ModelView, keras: ModelView) -> Iterator[FieldPair]:
+def audit(
+    pairs: Iterable[Pair], torch: ModelView, keras: ModelView, frozen: Collection[str] = ()
+) -> Iterator[FieldPair]:
     """Every field of every pair whose layers both tell their configuration.
 
     Args:
-        pairs: The pairs of a plan.
+        pairs: The pairs of a plan, and those of layers without weights.
         torch: The torch side, with the shapes of a run where there was one.
         keras: The Keras side, likewise.
+        frozen: The torch parameters that no optimiser is to change.
     """
-    torch_layers, keras_layers = ({layer.path: layer for layer in units(view)} for view in (torch, keras))
+    torch_layers, keras_layers = (
+        {layer.path: layer for layer in (*view.layers, *units(view))} for view in (torch, keras)
+    )
     for pair in pairs:
         first, second = _layer(torch_layers, pair.torch, "torch"), _layer(keras_layers, pair.keras, "keras")
         if first and second and first.config is not None and second.config is not None:
             yield from fields_of(find(pair.rule), first, second)
+            yield from _trained(pair, first, second, frozen)
+
+
+def _trained(pair: Pair, torch: LayerView, keras: LayerView, frozen: Collection[str]) -> Iterator[FieldPair]:
+    """Whether an optimiser changes the parameters of a pair."""
+    parameters = [tensor.path for tensor in torch.tensors if tensor.trainable]
+    wanted = (keras.config or {}).get("trainable")
+    if parameters and wanted is not None:
+        ours = not set(parameters) <= set(frozen)
+        yield FieldPair(
+            torch=pair.torch, keras=pair.keras, torch_field="requires_grad", torch_value=ours,
+            keras_field="trainable", keras_value=wanted, wanted=ours, in_torch=wanted, agrees=ours is wanted,
+        )  # fmt: skip
 
 
 def _layer(layers: Mapping[str, LayerView], path: str, side: Side) -> LayerView | None:

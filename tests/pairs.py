@@ -1,15 +1,15 @@
 """Every example of a rule as a pair of models, correct by construction: what a certificate must find nothing in."""
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 import torch
 
 import keras3conv as k3c
 from keras3conv.alignment import Alignment
-from keras3conv.frameworks import keras_side, torch_side
+from keras3conv.frameworks import keras_side
 from keras3conv.report import Report
 from keras3conv.rule import Rule
 from keras3conv.transforms import Arrays
@@ -29,12 +29,13 @@ class TorchModel(torch.nn.Module):
         outputs = self.layer(*trial.rule.torch_arguments(inputs))
         if trial.rule.output is None:
             return outputs
+        # The rule chooses among the values: it is asked where each of them goes.
         flat = tuple(outputs) if isinstance(outputs, tuple | list) else (outputs,)
-        if flat[0].numel() == math.prod(trial.returned) and flat[0].ndim != len(trial.returned):
-            return flat[0]  # the same axes, some of them merged: the Keras model merges them, too
+        places = np.arange(flat[0].numel()).reshape(flat[0].shape)
+        others = tuple(np.zeros(tuple(other.shape), int) for other in flat[1:] if isinstance(other, torch.Tensor))
         config = keras_side.view(trial.layers[-1]).layers[0].config or {}
-        output: Any = trial.rule.output
-        return output(flat, trial.config, config, trial.returned)
+        chosen = trial.rule.output((places, *others), trial.config, config, trial.returned)
+        return flat[0].reshape(-1)[torch.from_numpy(np.ascontiguousarray(chosen))]
 
 
 class KerasModel(keras.Model):
@@ -49,13 +50,7 @@ class KerasModel(keras.Model):
         (trial,) = self.trial
         given = tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
         made = call_layers(trial, given, lambda layer, args: layer(*args))
-        if trial.rule.output is None:
-            return made
-        first = made[0] if isinstance(made, tuple | list) else made
-        raw = torch_side.run(trial.module, trial.rule.torch_arguments(trial.inputs)).outputs
-        shape = next(iter(raw.values())).shape
-        merged = math.prod(shape) == math.prod(trial.returned) and len(shape) != len(trial.returned)
-        return keras.ops.reshape(first, shape) if merged else first
+        return made[0] if trial.rule.output is not None and isinstance(made, tuple | list) else made
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,7 @@ from keras3conv.validators.layers import meetings
 from keras3conv.validators.local import local_probe
 from keras3conv.validators.neighbours import agrees_in_float64, made_up_for
 from keras3conv.validators.subject import Subject
+from keras3conv.validators.weightless import weightless_pairs
 
 CLAIM = "Every hyper-parameter of every pair of layers is the same on both sides, in the words of each."
 
@@ -38,10 +39,10 @@ class _Judged:
 
 def check(subject: Subject) -> Section:
     """Judges every field that the audit found."""
-    if not subject.hyperparameters:
+    judged = [] if subject.not_run else list(_judged(subject))
+    if not judged:
         reason = subject.not_run or "no pair of layers tells its configuration on both sides"
         return Section(name="hyperparameters", status="skipped", claim=CLAIM, summary="not judged", reason=reason)
-    judged = list(_judged(subject))
     verdicts = Counter(entry.verdict for entry in judged)
     strict = subject.options.training
     bad = [
@@ -63,8 +64,11 @@ def check(subject: Subject) -> Section:
 
 
 def _judged(subject: Subject) -> Iterable[_Judged]:
-    agreement = cache(lambda: _agreeing_pairs(subject))
-    for field in subject.hyperparameters:
+    weightless = list(weightless_pairs(subject))
+    fields = subject.audit([*subject.plan.pairs, *(found.pair for found in weightless)])
+    alike = {(found.pair.torch, found.pair.keras): found.same_output for found in weightless}
+    agreement = cache(lambda: _agreeing_pairs(subject) | alike)
+    for field in fields:
         if field.agrees:
             yield _Judged(field=field, verdict="same")
         elif field.agrees is None:

@@ -5,6 +5,7 @@ from keras3conv.errors import Problem
 from keras3conv.report import Section, Table
 from keras3conv.validators.diagnosis import explain_outputs
 from keras3conv.validators.ends import output_pairs
+from keras3conv.validators.steadiness import is_suspicious, states, unsteady
 from keras3conv.validators.subject import Subject
 
 CLAIM = (
@@ -38,13 +39,32 @@ def check(subject: Subject) -> Section:
             fact = f"differs by {judgement}" + (f"\n      {found.cause}" if found else "")
             fixes = (found.fix,) if found else ()
             problems.append(Problem(torch=pair.torch_name, keras=pair.keras_name, fact=fact, fixes=fixes))
+    wrong = len(problems)
+    if subject.watches_layers or problems or (measured and is_suspicious(subject)):
+        problems = [*unsteady(subject), *problems]
     columns = ("output", "layout", "largest difference", "noise floor", "ratio", "status")
     return Section(
         name="outputs",
         status="failed" if problems else "passed",
         claim=CLAIM,
-        summary=f"{len(problems)} of {len(rows)} outputs differ by more than noise" if problems else "; ".join(said),
-        facts={"tolerance": f"the caller's: {tolerance}"} if tolerance else {},
+        summary=_summary(wrong, len(rows)) if problems else "; ".join(said),
+        facts=_facts(subject),
         tables=(Table(title="outputs", columns=columns, rows=tuple(rows)),),
         problems=tuple(problems),
     )
+
+
+def _summary(wrong: int, number: int) -> str:
+    if not wrong:
+        return "the outputs are a matter of chance"
+    return f"{wrong} of {number} outputs differ by more than noise"
+
+
+def _facts(subject: Subject) -> dict[str, str]:
+    facts = states(subject)
+    if tolerance := subject.options.tolerance:
+        facts["tolerance"] = f"the caller's: {tolerance}"
+    ours, theirs = list(subject.torch_run.outputs), list(subject.keras_run.outputs)
+    if len(ours) == len(theirs) > 1 and set(ours) != set(theirs):
+        facts["structure"] = f"torch returns {', '.join(ours)}, Keras {', '.join(theirs)}: paired in this order"
+    return facts

@@ -1,6 +1,6 @@
 """What is judged: two models with a plan, and their runs, each made once and shared by the judges."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -14,10 +14,15 @@ from keras3conv.frameworks.inputs import SEED, Inputs
 from keras3conv.frameworks.record import Recording
 from keras3conv.model import LayerView, ModelView
 from keras3conv.planner.probe_weights import probe
+from keras3conv.rule import known_classes
 from keras3conv.transforms import Array
 from keras3conv.validators.options import Options
 
 __all__ = ["Subject", "probe"]
+
+
+def _no_fields(pairs: Iterable[Pair]) -> tuple[FieldPair, ...]:
+    return ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +38,7 @@ class Subject:
         inputs: What both are called with; None where a side cannot be called.
         not_run: Why the models are not called; empty if they are.
         options: What the certificate is asked for.
-        hyperparameters: The fields of all paired layers, side by side.
+        audit: What the rules say of the hyper-parameters of some pairs.
     """
 
     plan: Alignment
@@ -44,7 +49,7 @@ class Subject:
     inputs: Inputs | None = None
     not_run: str = ""
     options: Options = field(default_factory=Options)
-    hyperparameters: tuple[FieldPair, ...] = ()
+    audit: Callable[[Iterable[Pair]], Iterable[FieldPair]] = _no_fields
 
     @cached_property
     def torch_layers(self) -> Mapping[str, LayerView]:
@@ -88,6 +93,22 @@ class Subject:
             return keras_side.run(self.keras, self.given.keras, record=self._records_keras, watch=self.watches_layers)
 
     @cached_property
+    def torch_again(self) -> Recording:
+        """The torch module as it is, once more, unwatched: a model in which nothing is random gives the same."""
+        from keras3conv.frameworks import torch_side
+
+        with torch_side.precise():
+            return torch_side.run(self.torch, self.given.torch, watch=False)
+
+    @cached_property
+    def keras_again(self) -> Recording:
+        """The Keras model as it is, once more, unwatched."""
+        from keras3conv.frameworks import keras_side
+
+        with keras_side.precise():
+            return keras_side.run(self.keras, self.given.keras, watch=False)
+
+    @cached_property
     def torch_probe(self) -> Recording:
         """The torch module in float64 with probe weights."""
         return self._run_torch(float64=True, tensors=self.probe_weights)
@@ -99,7 +120,7 @@ class Subject:
 
         with keras_side.precise(), keras_side.float64_mode(self.keras):
             keras_side.write(self.keras, self.keras_probe_weights)
-            return keras_side.run(self.keras, self.given.keras, record=self._records_keras)
+            return keras_side.run(self.keras, self.given.keras, record=self._records_keras_probe)
 
     @cached_property
     def probe_weights(self) -> Mapping[str, Array]:
@@ -147,11 +168,22 @@ class Subject:
             return torch_side.run(
                 self.torch,
                 self.given.torch,
-                record=self._records_torch,
+                record=self._records_torch if tensors is None else self._records_torch_probe,
                 float64=float64,
                 tensors=tensors,
                 watch=self.watches_layers or tensors is not None,
             )
+
+    def is_weightless(self, layer: LayerView) -> bool:
+        """Whether a layer is one that a rule may pair, although it owns no tensor."""
+        known = known_classes()[0 if layer is self.torch_layers.get(layer.path) else 1]
+        return not any(not tensor.is_seed for tensor in layer.tensors) and bool(known.intersection(layer.kinds))
+
+    def _records_torch_probe(self, path: str) -> bool:
+        return self._records_torch(path) or (path in self.torch_layers and self.is_weightless(self.torch_layers[path]))
+
+    def _records_keras_probe(self, path: str) -> bool:
+        return self._records_keras(path) or (path in self.keras_layers and self.is_weightless(self.keras_layers[path]))
 
     def _records_torch(self, path: str) -> bool:
         return path in self._paired["torch"]

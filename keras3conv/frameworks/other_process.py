@@ -61,17 +61,17 @@ def save(model: Any, inputs: Any, folder: Path) -> None:
 
 
 def run_all(
-    folder: Path, backends: Sequence[str], timeout: float = TIMEOUT
+    folder: Path, backends: Sequence[str], timeout: float | None = None
 ) -> Mapping[str, Recording | Refusal | Death]:
     """Runs a saved model under every backend, in a process each, all at once.
 
     Args:
         folder: Where `save` saved it.
         backends: The backends of Keras.
-        timeout: Seconds for all of them together.
+        timeout: Seconds for all of them together; `TIMEOUT` without it.
     """
     started = {name: _start(folder, name) for name in backends}
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + (TIMEOUT if timeout is None else timeout)
     try:
         return {name: _result(folder, name, process, deadline) for name, process in started.items()}
     finally:

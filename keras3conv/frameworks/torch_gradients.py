@@ -45,10 +45,10 @@ def backward(
     wanted = {path: known[path].clone().requires_grad_() for path in of if path in known}
     values = {path: wanted.get(path, tensor) for path, tensor in substitutes.items()}
     computed = {path: wanted.get(path, tensor) for path, tensor in computed.items()}
-    contexts = torch_side.precise(), torch_side.evaluating(module), _training(module, training), held(module, computed)
-    with ExitStack() as entered:
-        for context in (torch.enable_grad(), *contexts, Float64(module)):
-            entered.enter_context(context)
+    modes = (torch.enable_grad(), torch_side.precise(), torch_side.evaluating(module), _training(module, training))
+    with ExitStack() as contexts:
+        for mode in (*modes, held(module, computed), Float64(module)):
+            contexts.enter_context(mode)
         try:
             outputs = torch.func.functional_call(module, values, args, kwargs, tie_weights=True, strict=False)
             flat = dict(flatten(outputs, lambda value: isinstance(value, torch.Tensor)))

@@ -214,6 +214,11 @@ def training_modules(module: nn.Module) -> tuple[str, ...]:
     return tuple(path for path, child in module.named_modules() if child.training)
 
 
+def frozen_parameters(module: nn.Module) -> tuple[str, ...]:
+    """The paths of the parameters that no optimiser is to change."""
+    return tuple(path for path, tensor in module.named_parameters() if not tensor.requires_grad)
+
+
 def _is_tensor(value: object) -> bool:
     return isinstance(value, torch.Tensor)
 
@@ -356,6 +361,7 @@ __all__ = [
     "call_arguments",
     "evaluating",
     "float64_parameter",
+    "frozen_parameters",
     "inference",
     "input_arrays",
     "is_module",

@@ -1,0 +1,217 @@
+"""How long a certificate takes, and how large its page is: a ResNet-50 of our own on both sides.
+
+    python -m benchmarks bench_validate --check
+
+The reference of each row is what cannot be avoided: one eager forward of each side on the same inputs. Interleaved
+rounds, the shortest counts: the others were disturbed.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import torch
+from torch import nn
+
+import keras3conv as k3c
+from keras3conv.frameworks import keras_side, torch_side
+from keras3conv.report import Plot, Report, Section, Series, Table
+
+STAGES = ((64, 3), (128, 4), (256, 6), (512, 3))
+"""The width and the number of blocks of every stage of a ResNet-50."""
+
+SIZE, BATCH = 64, 2
+"""Small inputs: a certificate is about layers, not about pixels."""
+
+FULL_LIMIT = 60.0
+"""Seconds that the whole certificate without ONNX, other backends included, may take on two cores."""
+
+OUTPUTS_LIMIT = 1.10
+"""What `outputs` alone, with a tolerance, may cost, as a multiple of the two forwards."""
+
+PAGE_LIMIT = 2_000_000
+"""Bytes of the page of a model with 500 layers."""
+
+ROUNDS = 7
+
+
+class Bottleneck(nn.Module):
+    """Three convolutions and a shortcut."""
+
+    def __init__(self, inputs: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(before, after, size, step, size // 2, bias=False), nn.BatchNorm2d(after))
+            for before, after, size, step in (
+                (inputs, width, 1, 1), (width, width, 3, stride), (width, 4 * width, 1, 1)
+            )
+        )  # fmt: skip
+        changes = stride > 1 or inputs != 4 * width
+        shortcut = nn.Conv2d(inputs, 4 * width, 1, stride, bias=False), nn.BatchNorm2d(4 * width)
+        self.shortcut = nn.Sequential(*shortcut) if changes else nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Adds what the convolutions make of the input to the input."""
+        shortcut, found = self.shortcut(x), x
+        for place, part in enumerate(self.parts):
+            found = part(found)
+            found = torch.relu(found) if place < 2 else found
+        return torch.relu(found + shortcut)
+
+
+class ResNet50(nn.Module):
+    """The well-known network, for a thousand classes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU())
+        self.pool = nn.MaxPool2d(3, 2, 1)
+        blocks, channels = [], 64
+        for stage, (width, number) in enumerate(STAGES):
+            for place in range(number):
+                blocks.append(Bottleneck(channels, width, 2 if stage and not place else 1))
+                channels = 4 * width
+        self.blocks = nn.Sequential(*blocks)
+        self.head = nn.Linear(channels, 1000)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Images to a thousand scores."""
+        scores: torch.Tensor = self.head(self.blocks(self.pool(self.stem(x))).mean((2, 3)))
+        return scores
+
+
+def keras_twin() -> keras.Model:
+    """The same network in Keras."""
+
+    def convolved(x: Any, width: int, size: int, stride: int) -> Any:
+        x = keras.layers.ZeroPadding2D(size // 2)(x) if size > 1 else x
+        x = keras.layers.Conv2D(width, size, strides=stride, use_bias=False)(x)
+        return keras.layers.BatchNormalization(epsilon=1e-5, momentum=0.9)(x)
+
+    inputs = keras.Input((SIZE, SIZE, 3))
+    x = keras.layers.ReLU()(convolved(inputs, 64, 7, 2))
+    x = keras.layers.MaxPooling2D(3, 2)(keras.layers.ZeroPadding2D(1)(x))  # after a ReLU zeros are as good as -inf
+    for stage, (width, number) in enumerate(STAGES):
+        for place in range(number):
+            stride = 2 if stage and not place else 1
+            shortcut = convolved(x, 4 * width, 1, stride) if not place else x
+            y = keras.layers.ReLU()(convolved(x, width, 1, 1))
+            y = keras.layers.ReLU()(convolved(y, width, 3, stride))
+            x = keras.layers.ReLU()(keras.layers.Add()([convolved(y, 4 * width, 1, 1), shortcut]))
+    return keras.Model(inputs, keras.layers.Dense(1000)(keras.layers.GlobalAveragePooling2D()(x)), name="resnet50")
+
+
+def shortest(works: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """The shortest of some rounds of each, taken in turns."""
+    found = dict.fromkeys(works, float("inf"))
+    for _ in range(ROUNDS):
+        for name, work in works.items():
+            start = time.perf_counter()
+            work()
+            found[name] = min(found[name], time.perf_counter() - start)
+    return found
+
+
+def page_size(layers: int) -> int:
+    """Bytes of the page of a report on so many layers, every table and plot of a certificate in it."""
+    names = tuple(f"encoder.layers.{place}.attention.self.query" for place in range(layers))
+    random = np.random.default_rng(0)
+
+    def series(name: str) -> Series:
+        return Series(name=name, values=tuple(random.uniform(1e-9, 1e-6, layers)))
+
+    rows = tuple((name, name.replace(".", "/"), *random.uniform(0, 1e-6, 4), "") for name in names)
+    columns = ("torch", "keras", "largest difference", "alone", "noise floor", "ratio", "note")
+    lines = ("whole", "alone", "noise floor")
+    plot = Plot(title="depth", labels=names, series=tuple(map(series, lines)), unit="absolute difference")
+    fields = tuple((name, field, "1", name, field, "1", "1", "same") for name in names for field in "abcdefgh")
+    sections = (
+        Section(name="activations", status="passed", claim="c", summary="s", plots=(plot, plot),
+                tables=(Table(columns=columns, rows=rows),)),
+        Section(name="float64", status="passed", claim="c", summary="s", plots=(plot,),
+                tables=(Table(columns=columns, rows=rows),)),
+        Section(name="hyperparameters", status="passed", claim="c", summary="s",
+                tables=(Table(columns=tuple("abcdefgh"), rows=fields),)),
+    )  # fmt: skip
+    return len(Report(title="t", sections=sections).to_html().encode())
+
+
+def measure() -> dict[str, float]:
+    """Measures all three numbers; the pair must pass, or they are worth nothing."""
+    module, model = ResNet50().eval(), keras_twin()
+    plan = k3c.align(module, model).check()
+    k3c.transfer(module, model, plan)
+    inputs = np.random.default_rng(0).standard_normal((BATCH, 3, SIZE, SIZE)).astype("float32")
+    moved = np.ascontiguousarray(np.moveaxis(inputs, 1, -1))
+    start = time.perf_counter()
+    report = k3c.validate(module, model, inputs=inputs, alignment=plan, backends="all")
+    full = time.perf_counter() - start
+    report.raise_if_failed()
+    with tempfile.TemporaryDirectory() as folder:
+        size = report.save(Path(folder) / "report.html").size
+    tolerance = k3c.Tolerance(absolute=1e-4, relative=1e-4)
+    found = shortest(
+        {
+            "torch": lambda: torch_side.run(module, inputs, watch=False),
+            "keras": lambda: keras_side.run(model, moved, watch=False),
+            "outputs": lambda: k3c.validate(
+                module,
+                model,
+                inputs=inputs,
+                keras_inputs=moved,
+                alignment=plan,
+                proofs=["outputs"],
+                tolerance=tolerance,
+            ),
+            "with floor": lambda: k3c.validate(
+                module, model, inputs=inputs, keras_inputs=moved, alignment=plan, proofs=["outputs"]
+            ),
+        }
+    )
+    both = found["torch"] + found["keras"]
+    return {
+        "full certificate, seconds": full,
+        "torch forward, seconds": found["torch"],
+        "keras forward, seconds": found["keras"],
+        "outputs alone / both forwards": found["outputs"] / both,
+        "outputs with the noise floor / both forwards": found["with floor"] / both,
+        "page of this model, bytes": float(size),
+        "page of 500 layers, bytes": float(page_size(500)),
+    }
+
+
+def failures(row: dict[str, float]) -> list[str]:
+    """What misses its limit, in words."""
+    limits = {
+        "full certificate, seconds": FULL_LIMIT,
+        "outputs alone / both forwards": OUTPUTS_LIMIT,
+        "page of 500 layers, bytes": PAGE_LIMIT,
+    }
+    return [f"{name} is {row[name]:.4g}, the limit is {limit:g}" for name, limit in limits.items() if row[name] > limit]
+
+
+def main() -> None:
+    """Prints the figures; with --json they are written, with --check a missed limit is exit status 1."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a limit is missed")
+    options = parser.parse_args()
+    row = measure()
+    for name, value in row.items():
+        print(f"{name:<46} {value:>12,.4g}")
+    if options.json:
+        options.json.write_text(json.dumps(row, indent=1))
+    missed = failures(row)
+    print("".join(f"missed: {line}\n" for line in missed), end="")
+    sys.exit(1 if missed and options.check else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Layers without weights that belong together: a dropout, a slope, a pooling. No plan has them, so the runs decide.
+
+Two of them are a pair if a rule knows their classes and both were given the same, in float64, under probe weights.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from keras3conv.alignment import Evidence, Pair
+from keras3conv.compare import FLOAT64_LIMIT, compare
+from keras3conv.frameworks.layout import output_of
+from keras3conv.frameworks.record import Call
+from keras3conv.model import LayerView
+from keras3conv.rule import Rule, lookup
+from keras3conv.transforms import Array
+from keras3conv.validators.local import nearest_input
+from keras3conv.validators.subject import Subject
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weightless:
+    """A pair of layers without weights.
+
+    Attributes:
+        pair: The pair.
+        same_output: Whether both returned the same.
+    """
+
+    pair: Pair
+    same_output: bool
+
+
+def weightless_pairs(subject: Subject) -> Iterator[Weightless]:
+    """The pairs of layers without weights, in the order in which torch calls them; each layer is in one at most."""
+    free = [path for path in _paths(subject, "keras") if subject.keras_probe.of(path)]
+    for path in _paths(subject, "torch"):
+        calls = subject.torch_probe.of(path)
+        if not calls or not calls[0].inputs:
+            continue
+        for other in free:
+            keras_call = subject.keras_probe.of(other)[0]
+            torch, keras = subject.torch_layers[path], subject.keras_layers[other]
+            rule = _rule(torch, keras)
+            if rule is not None and _is_given_the_same(calls[0], keras_call):
+                free.remove(other)
+                pair = Pair(
+                    torch=path, keras=other, rule=rule.name, weights=(), evidence=(Evidence(kind="call order"),)
+                )
+                yield Weightless(pair=pair, same_output=_returned_the_same(rule, torch, keras, calls[0], keras_call))
+                break
+
+
+def _paths(subject: Subject, side: str) -> list[str]:
+    """The layers of a side that own nothing and that are recorded, in the order of their first calls."""
+    layers = subject.torch_layers if side == "torch" else subject.keras_layers
+    run = subject.torch_probe if side == "torch" else subject.keras_probe
+    own = {path for path, layer in layers.items() if subject.is_weightless(layer)}
+    return list(dict.fromkeys(call.path for call in run.calls if call.path in own))
+
+
+def _rule(torch: LayerView, keras: LayerView) -> Rule | None:
+    """The rule for the classes of two layers; that of the configuration, where several have one."""
+    return next((rule for rule in lookup(torch.kinds, keras.kinds) if rule.applies(rule.config_of(torch))), None)
+
+
+def _is_given_the_same(torch: Call, keras: Call) -> bool:
+    given = keras.inputs[0] if keras.inputs else None
+    if given is None or not given.size:
+        return False
+    nearest = nearest_input(torch, given)
+    return nearest is not None and _agree(given, nearest)
+
+
+def _returned_the_same(rule: Rule, torch: LayerView, keras: LayerView, first: Call, second: Call) -> bool:
+    if not first.outputs or not second.outputs:
+        return False
+    theirs = second.outputs[0]
+    ours = output_of(first.outputs, rule, torch.config, keras.config, theirs.shape)
+    return ours.shape == theirs.shape and ours.size > 0 and _agree(theirs, ours)
+
+
+def _agree(actual: Array, expected: Array) -> bool:
+    diff = compare(actual, expected)
+    return diff.max_rel <= FLOAT64_LIMIT and diff.nonfinite == 0
