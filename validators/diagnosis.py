@@ -177,7 +177,7 @@ def _search(subject: Subject, scene: _Scene, torch_path: str, keras_path: str, *
     except ModelError:
         return None
     until = monotonic() + PATIENCE
-    for operations, feeding in _windows(subject, seen, inside=inside):
+    for operations, feeding in _windows(subject, seen, inside=inside, at_end=not torch_path):
         case = _case(subject, scene, torch_path, keras_path, inside, operations, feeding)
         found = _first_cause(scene, case, until)
         if found is not None:
@@ -186,7 +186,7 @@ def _search(subject: Subject, scene: _Scene, torch_path: str, keras_path: str, *
 
 
 def _windows(
-    subject: Subject, seen: "Replayed", *, inside: bool
+    subject: Subject, seen: "Replayed", *, inside: bool, at_end: bool
 ) -> "Iterator[tuple[tuple[Operation, ...], tuple[Operation, ...]]]":
     if inside:
         own = tuple(operation for operation in seen.operations if operation.place >= seen.began)
@@ -198,7 +198,7 @@ def _windows(
     window = tuple(operation for operation in before if operation.place >= agreed)
     values = [operation for operation in before if operation.place < agreed and operation.result is not None]
     yield window, (*values[-1:], *window)
-    if len(window) < len(before):
+    if len(window) < len(before) and not at_end:  # the end of a model is what stands after its last layer
         yield before, before
 
 
