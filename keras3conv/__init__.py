@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from keras3conv.alignment import Alignment, Evidence, Ignored, Pair
-    from keras3conv.api import align, convert, transfer, validate, view
+    from keras3conv.api import align, compare_onnx, convert, transfer, validate, view
     from keras3conv.api_ordered import align_ordered
     from keras3conv.builder.conversion import Conversion
     from keras3conv.compare import Diff, Tolerance, compare
@@ -42,6 +42,7 @@ __all__ = [
     "align",
     "align_ordered",
     "compare",
+    "compare_onnx",
     "convert",
     "register",
     "rules",
@@ -52,7 +53,7 @@ __all__ = [
 
 _HOMES = {
     "alignment": ("Alignment", "Evidence", "Ignored", "Pair"),
-    "api": ("align", "convert", "transfer", "validate", "view"),
+    "api": ("align", "compare_onnx", "convert", "transfer", "validate", "view"),
     "api_ordered": ("align_ordered",),
     "builder.conversion": ("Conversion",),
     "compare": ("Diff", "Tolerance", "compare"),

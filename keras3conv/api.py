@@ -190,6 +190,29 @@ def convert(
     return api_convert.convert(model, channels=channels, inputs=inputs, validate=validate)
 
 
+def compare_onnx(first: str | Path, second: str | Path, inputs: Any = None) -> Report:
+    """Runs two ONNX files, whoever made them, on the same inputs, and compares what they return.
+
+    Both are looked at before anything runs them, more strictly than by onnx's own checker: what would read beside its
+    folder, or declares what is not there, is refused. They run in onnxruntime, on the CPU, in a process each that has
+    limits of time and memory.
+
+    Args:
+        first: An ONNX file; its own error against a float64 run is the noise that both are judged by.
+        second: Another one; where its inputs have their channels last instead of second, they are moved there.
+        inputs: What the first is called with: an array, a tuple of arrays, or a dict by name. Without it random inputs
+            are made from what the file says of itself.
+
+    Raises:
+        FileError: A file is refused; the tensor or node is named.
+        InputError: The inputs do not fit, or cannot be made.
+        MissingExtra: onnx or onnxruntime is not installed.
+    """
+    from keras3conv.validators import onnx_files
+
+    return onnx_files.compare_files(Path(first), Path(second), inputs)
+
+
 def view(model: Model) -> ModelView:
     """Views a live model or a file as named tensors.
 

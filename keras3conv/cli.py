@@ -26,9 +26,11 @@ from keras3conv.cli_options import (
     KerasSide,
     KerasWeights,
     LabelsFile,
+    Onnx,
     Overwrite,
     PlanFile,
     Proofs,
+    ReportFile,
     ToleranceText,
     TorchSide,
     TorchWeights,
@@ -39,6 +41,7 @@ from keras3conv.errors import AlignmentError, InputError, Keras3ConvError, Missi
 if TYPE_CHECKING:
     from keras3conv.alignment import Alignment
     from keras3conv.cli_models import Given
+    from keras3conv.report import Report
 
 PASSED, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 PIPE_CLOSED = 141
@@ -241,9 +244,7 @@ def validate(  # noqa: PLR0913 - an argument for every option
     torch: TorchSide,
     keras: KerasSide,
     *,
-    report: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Save the certificate as .html, .md, .json or .txt.")
-    ] = None,
+    report: ReportFile = None,
     plan: PlanFile = None,
     torch_weights: TorchWeights = None,
     keras_weights: KerasWeights = None,
@@ -256,16 +257,14 @@ def validate(  # noqa: PLR0913 - an argument for every option
     labels: LabelsFile = None,
     class_names: ClassNamesFile = None,
     backends: Backends = None,
-    onnx: Annotated[
-        bool, typer.Option("--onnx", help="Also export both sides to ONNX, and compare in onnxruntime.")
-    ] = False,
+    onnx: Onnx = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
     """Prove that two models are the same. If they are not, say where and why; the exit status is 1."""
     from keras3conv import api, api_validate, cli_files
     from keras3conv.cli_models import notes_to_stderr
-    from keras3conv.cli_output import print_report, progress_bar
+    from keras3conv.cli_output import progress_bar
     from keras3conv.validators.options import make_options
 
     if report:
@@ -290,11 +289,7 @@ def validate(  # noqa: PLR0913 - an argument for every option
         judged = api_validate.validate(
             first.model, second.model, **given, plan=saved, options=options, progress=progress
         )
-    if report:
-        judged.save(report)
-        _note(f"saved {report}")
-    print(judged.to_json()) if as_json else print_report(judged)
-    return PASSED if judged.ok else FAILED
+    return _hand_out(judged, report, as_json=as_json)
 
 
 @_command("keras3conv convert model.h5 -o folder/")
@@ -329,6 +324,26 @@ def convert(
     return PASSED if made.report.ok else FAILED
 
 
+@_command("keras3conv compare-onnx first.onnx second.onnx")
+def compare_onnx(
+    first: Annotated[Path, typer.Argument(metavar="FIRST.onnx", help="An ONNX file.")],
+    second: Annotated[Path, typer.Argument(metavar="SECOND.onnx", help="Another one, whoever made it.")],
+    *,
+    report: ReportFile = None,
+    inputs: InputsFile = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Run two ONNX files and compare them. Both are checked before anything in them is run."""
+    from keras3conv import api
+    from keras3conv.cli_files import check_report, read_inputs
+
+    if report:
+        check_report(report)
+    judged = api.compare_onnx(first, second, read_inputs(inputs))
+    return _hand_out(judged, report, as_json=as_json)
+
+
 @_command("keras3conv rules --markdown")
 def rules(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
@@ -353,6 +368,17 @@ def demo(
     from keras3conv.demo.story import tell
 
     return PASSED if tell(out) else FAILED
+
+
+def _hand_out(judged: "Report", saved_as: Path | None, *, as_json: bool) -> int:
+    """Saves and prints a report; returns the exit status that it means."""
+    from keras3conv.cli_output import print_report
+
+    if saved_as:
+        judged.save(saved_as)
+        _note(f"saved {saved_as}")
+    print(judged.to_json()) if as_json else print_report(judged)
+    return PASSED if judged.ok else FAILED
 
 
 def _both(torch: str, keras: str, torch_weights: Path | None, keras_weights: Path | None) -> "tuple[Given, Given]":

@@ -34,6 +34,10 @@ ClassNamesFile = Annotated[Path | None, typer.Option(metavar="FILE.txt", help="T
 Backends = Annotated[
     str | None, typer.Option(metavar="all|NAME,...", help="Also run the saved model on these Keras backends.")
 ]
+Onnx = Annotated[bool, typer.Option("--onnx", help="Also export both sides to ONNX, and compare in onnxruntime.")]
+ReportFile = Annotated[
+    Path | None, typer.Option("--report", metavar="FILE", help="Save the certificate as .html, .md, .json or .txt.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for another program.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]

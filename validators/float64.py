@@ -3,7 +3,7 @@
 from keras3conv.compare import FLOAT64_LIMIT, Diff, compare
 from keras3conv.errors import Problem, count
 from keras3conv.report import Plot, Section, Series, Table
-from keras3conv.validators.diagnosis import explain
+from keras3conv.validators.diagnosis import explain, explain_end
 from keras3conv.validators.ends import output_pairs
 from keras3conv.validators.layers import Meeting, meetings
 from keras3conv.validators.neighbours import NOTE, made_up_for
@@ -24,7 +24,7 @@ def check(subject: Subject) -> Section:
     differing = [place for place, diff in enumerate(diffs) if not _agrees(diff)]
     completed = made_up_for(subject) if differing else frozenset()
     bad = [place for place in differing if _key(met[place]) not in completed]
-    ends, worst, end_problems = _ends(subject)
+    ends, worst, end_problems = _ends(subject, explained=not bad)
     problems = [_layer_problem(subject, met, diffs, bad)] if bad else []
     problems += end_problems
     plot = Plot(
@@ -75,8 +75,11 @@ def _layer_problem(subject: Subject, met: list[Meeting], diffs: list[Diff | None
     )
 
 
-def _ends(subject: Subject) -> tuple[Table, float, list[Problem]]:
-    """The outputs of the whole models: a table, the worst relative error, and what is wrong."""
+def _ends(subject: Subject, *, explained: bool) -> tuple[Table, float, list[Problem]]:
+    """The outputs of the whole models: a table, the worst relative error, and what is wrong.
+
+    Where a layer differs already, that is the cause; where none does (`explained`), the cause stands after the last.
+    """
     rows: list[tuple[str, str, float | None, str]] = []
     problems = []
     worst = 0.0
@@ -87,7 +90,10 @@ def _ends(subject: Subject) -> tuple[Table, float, list[Problem]]:
         rows.append((pair.name, pair.layout, diff.max_rel if diff else None, "passed" if good else "failed"))
         if not good:
             fact = pair.odd or f"differs by {diff.max_rel:.2g} of the largest value" if diff else pair.odd
-            problems.append(Problem(torch=pair.torch_name, keras=pair.keras_name, fact=fact))
+            found = explain_end(subject, pair, subject.probe_weights) if explained and not pair.odd else None
+            fact = f"{fact}\n      {found.cause}" if found else fact
+            fixes = (found.fix,) if found else ()
+            problems.append(Problem(torch=pair.torch_name, keras=pair.keras_name, fact=fact, fixes=fixes))
     columns = ("output", "layout", "relative error", "status")
     return Table(title="outputs", columns=columns, rows=tuple(rows)), worst, problems
 

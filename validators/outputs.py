@@ -3,7 +3,7 @@
 from keras3conv.compare import judge
 from keras3conv.errors import Problem
 from keras3conv.report import Section, Table
-from keras3conv.validators.diagnosis import explain_outputs
+from keras3conv.validators.diagnosis import explain_end
 from keras3conv.validators.ends import output_pairs
 from keras3conv.validators.steadiness import is_suspicious, states, unsteady
 from keras3conv.validators.subject import Subject
@@ -35,7 +35,7 @@ def check(subject: Subject) -> Section:
         rows.append((pair.name, pair.layout, judgement.deviation, judgement.floor, judgement.ratio, status))
         said.append(str(judgement))
         if not judgement.passed:
-            found = explain_outputs(pair.torch, pair.keras)
+            found = explain_end(subject, pair, None)
             fact = f"differs by {judgement}" + (f"\n      {found.cause}" if found else "")
             fixes = (found.fix,) if found else ()
             problems.append(Problem(torch=pair.torch_name, keras=pair.keras_name, fact=fact, fixes=fixes))

@@ -118,7 +118,7 @@ def test_a_padding_at_stride_two_is_caught_and_the_line_to_paste_is_given() -> N
     ("activation", "named"),
     [
         ("linear", "Keras lacks an activation before c2: relu"),
-        ("relu6", "torch lacks an activation before down: relu6"),
+        ("relu6", "torch applies relu before down, Keras relu6"),
     ],
 )
 def test_another_activation_is_found_before_the_layer_that_is_fed_with_it(activation: str, named: str) -> None:
@@ -143,7 +143,7 @@ def test_a_softmax_that_only_one_side_has_is_named() -> None:
     report = proven(Net(), keras_twin(last="softmax"))
     assert failed(report) == ["float64", "outputs", "gradients"]
     problem = report.section("outputs").problems[0]
-    assert "softmax of it is what the other side has" in problem.fact
+    assert "torch lacks an activation at the end: softmax" in problem.fact
 
 
 def test_a_flatten_of_another_order_is_settled_in_the_kernel() -> None:

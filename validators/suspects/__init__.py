@@ -1,0 +1,36 @@
+"""The usual suspects: each is one entry, and says what torch would compute if the Keras side's mistake were its own.
+
+A suspect only proposes. Whether it is the cause is tried in `diagnosis`: torch is run again with the change, and has to
+give what Keras gave.
+"""
+
+from keras3conv.validators.suspects import (
+    activation,
+    attention,
+    convolution,
+    embedding,
+    linear,
+    normalization,
+    pooling,
+    recurrent,
+    shape,
+    wiring,
+)
+from keras3conv.validators.suspects.base import Case, Suspect, Suspicion
+
+SUSPECTS: tuple[Suspect, ...] = (
+    *normalization.SUSPECTS,
+    *convolution.SUSPECTS,
+    *linear.SUSPECTS,
+    *embedding.SUSPECTS,
+    *recurrent.SUSPECTS,
+    *attention.SUSPECTS,
+    *pooling.SUSPECTS,
+    *shape.SUSPECTS,
+    *wiring.FACTORS,
+    *activation.SUSPECTS,
+    *wiring.SUSPECTS,
+)
+"""Every suspect, the most particular first: the first one that explains a difference is named."""
+
+__all__ = ["SUSPECTS", "Case", "Suspect", "Suspicion"]
