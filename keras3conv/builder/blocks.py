@@ -62,8 +62,8 @@ def _with_block(structure: Structure, segments: Sequence[Segment]) -> Structure:
     occurrences = [_Occurrence(program, segment) for segment in segments]
     inner = _inner_names(occurrences)
     taken = {*(name for name in program.modules), *(weight.name for weight in program.weights.values())}
-    names = _outer_names(occurrences, taken)
     block_name = _class_name(occurrences, {"Model", *(block.name for block in structure.blocks)})
+    names = _outer_names(occurrences, taken, identifier(block_name))
     arguments = _Arguments()
     modules = _modules(occurrences, inner, arguments)
     weights = _weights(occurrences, inner, arguments)
@@ -138,10 +138,10 @@ def _by_kind(occurrence: _Occurrence, key: str) -> str:
     return next((short for start, short in _SHORT.items() if kind.startswith(start)), identifier(kind))
 
 
-def _outer_names(occurrences: Sequence[_Occurrence], taken: Iterable[str]) -> list[str]:
+def _outer_names(occurrences: Sequence[_Occurrence], taken: Iterable[str], block: str) -> list[str]:
     names: list[str] = []
     for place, occurrence in enumerate(occurrences, 1):
-        wanted = identifier(occurrence.prefix) if occurrence.prefix.strip("_/.") else f"block_{place}"
+        wanted = identifier(occurrence.prefix) if occurrence.prefix.strip("_/.") else f"{block}_{place}"
         names.append(unique(wanted, {*taken, *names}))
     return names
 
@@ -151,7 +151,7 @@ def _class_name(occurrences: Sequence[_Occurrence], taken: Iterable[str]) -> str
     words = [_words(occurrence.prefix) for occurrence in occurrences]
     common = words[0] if all(one == words[0] for one in words) else []
     name = class_identifier("_".join(word for word in common if len(word) > 1) or "block")
-    return unique(name, taken).replace("_", "")
+    return unique(name, taken, "")
 
 
 def _words(prefix: str) -> list[str]:

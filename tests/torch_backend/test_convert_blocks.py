@@ -85,3 +85,18 @@ def test_any_text_becomes_an_identifier(text: str, name: str) -> None:
 def test_names_of_classes_and_second_names() -> None:
     assert class_identifier("encoder_layer") == "EncoderLayer"
     assert unique("x", {"x", "x_2"}) == "x_3"
+
+
+def test_two_kinds_of_blocks_without_names_in_common_are_two_classes() -> None:
+    x = given = keras.Input((8, 8, 3))
+    for _ in range(4):
+        x = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(3, 3, padding="same")(x)))
+        y = layers.Conv2D(3, 1)(layers.Dropout(0.1)(layers.Activation("tanh")(x)))
+        x = layers.Concatenate()([x, y])
+    for _ in range(4):
+        x = layers.LayerNormalization()(layers.Dropout(0.2)(layers.Dense(4)(x)))
+    conversion = k3c.convert(randomised(keras.Model(given, x)))
+    assert conversion.report is not None
+    conversion.report.raise_if_failed()
+    assert "class Block(nn.Module)" in conversion.source
+    assert "class Block2(nn.Module)" in conversion.source
