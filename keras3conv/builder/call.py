@@ -53,7 +53,7 @@ class Desk(Protocol):
     def by_rule(self, call: "Call") -> None:
         """Writes a layer as the rule library says."""
 
-    def rule_module(self, call: "Call", config: Mapping[str, Any]) -> str:
+    def rule_module(self, call: "Call", config: Mapping[str, Any], only: str) -> str:
         """The submodule that the rule library makes of a layer, with other settings in its configuration."""
 
     def only_a_kernel_sees(self, name: str) -> bool:
@@ -220,13 +220,17 @@ class Call:
         """Writes the layer as the rule library says: for what a handler leaves to it."""
         self._desk.by_rule(self)
 
-    def rule_module(self, **config: Any) -> str:
+    def rule_module(self, only: str, **config: Any) -> str:
         """The one submodule that the rule library makes of the layer, for a handler that writes how it is called.
 
         Args:
+            only: How the torch classes begin that the handler knows to call: "torch.nn.".
             config: Settings that the handler takes care of, as the rule is to see them.
+
+        Raises:
+            RuleError: No such class can say it.
         """
-        return self._desk.rule_module(self, config)
+        return self._desk.rule_module(self, config, only)
 
     def size(self, value: int | Size) -> str:
         """A size as it stands in an expression: a number, or what is made of a free size."""

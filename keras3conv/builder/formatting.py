@@ -1,6 +1,7 @@
 """Lines of code, broken as a formatter would break them."""
 
 from collections.abc import Iterator
+from textwrap import wrap
 
 WIDTH = 100
 
@@ -27,15 +28,20 @@ def statement(indent: int, text: str) -> Iterator[str]:
 
 def comment_lines(indent: int, text: str) -> Iterator[str]:
     """A comment, in lines that fit."""
-    line = ""
-    for word in text.split():
-        if line and indent + 2 + len(line) + 1 + len(word) > WIDTH:
-            yield " " * indent + f"# {line}"
-            line = word
-        else:
-            line = f"{line} {word}" if line else word
-    if line:
-        yield " " * indent + f"# {line}"
+    if text:
+        before = " " * indent + "# "
+        yield from wrap(text, WIDTH, initial_indent=before, subsequent_indent=before)
+
+
+def docstring(indent: int, text: str) -> Iterator[str]:
+    """A docstring of one sentence, in lines that fit."""
+    before = " " * indent
+    line = f'{before}"""{text}"""'
+    if len(line) <= WIDTH:
+        yield line
+        return
+    yield from wrap(f'"""{text}', WIDTH, initial_indent=before, subsequent_indent=before)
+    yield f'{before}"""'
 
 
 def _spans(text: str) -> list[tuple[int, int]]:
@@ -78,4 +84,4 @@ def _parts(text: str) -> list[str]:
     return [*parts, rest] if rest else parts
 
 
-__all__ = ["comment_lines", "statement"]
+__all__ = ["comment_lines", "docstring", "statement"]

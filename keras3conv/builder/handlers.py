@@ -7,6 +7,7 @@ FILES = (
     "operations_constant",
     "operations_merge",
     "operations_pointwise",
+    "operations_pooling",
     "operations_recurrent",
     "operations_shape",
 )

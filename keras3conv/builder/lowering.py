@@ -103,11 +103,11 @@ class _Lowering:
             else:
                 given = call.step(template, [given], module=name)
 
-    def rule_module(self, call: Call, config: Mapping[str, Any]) -> str:
+    def rule_module(self, call: Call, config: Mapping[str, Any], only: str) -> str:
         """The submodule that the rule library makes of a layer, with other settings in its configuration."""
         node = call.node
         layer = replace(self.layers[node.path], config={**node.config, **config})
-        choice = choose(layer, call.tensor)
+        choice = choose(layer, call.tensor, only)
         if len(choice.specs) != 1:
             raise RuleError(f"{node.kind} becomes {len(choice.specs)} layers, and one is needed")
         return self._modules_of(layer, choice, call.tensor)[0]

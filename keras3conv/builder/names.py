@@ -36,13 +36,13 @@ def class_identifier(text: str) -> str:
     return "".join(word[:1].upper() + word[1:] for word in identifier(text).split("_"))
 
 
-def unique(name: str, taken: Iterable[str]) -> str:
-    """The name, or the name with the first number that makes it new."""
+def unique(name: str, taken: Iterable[str], between: str = "_") -> str:
+    """The name, or the name with the first number that makes it new: "conv_2", "Block2"."""
     used = set(taken)
     candidate, number = name, 1
     while candidate in used:
         number += 1
-        candidate = f"{name}_{number}"
+        candidate = f"{name}{between}{number}"
     return candidate
 
 

@@ -5,16 +5,21 @@ from typing import Any
 
 from keras3conv.builder.call import Call, handles
 from keras3conv.builder.program import Value
+from keras3conv.errors import RuleError
 
 _MERGES = {"sum": "{0} + {1}", "mul": "{0} * {1}", "ave": "({0} + {1}) / 2"}
 
 
 @handles("keras.layers.LSTM", "keras.layers.GRU", "keras.layers.SimpleRNN")
 def _recurrent(call: Call) -> None:
+    try:
+        name = call.rule_module("torch.nn.", go_backwards=False)
+    except RuleError:
+        call.by_rule()  # a layer of our own, which returns what Keras returns
+        return
     given = _sequence(call, call.node.config)
     if call.get("go_backwards"):
         given = call.step("{0}.flip(1)", [given], comment="Keras runs this layer from the last step to the first.")
-    name = call.rule_module(go_backwards=False)
     steps = "" if call.get("return_sequences") else "[:, -1]"
     template, inputs = _called(call, given, directions=1)
     if not call.get("return_state"):
@@ -30,7 +35,7 @@ def _bidirectional(call: Call) -> None:
     inner = call.get("layer")["config"]
     given = _sequence(call, inner)
     mode = call.get("merge_mode", "concat")
-    name = call.rule_module(merge_mode="concat")
+    name = call.rule_module("torch.nn.", merge_mode="concat")
     template, inputs = _called(call, given, directions=2)
     if inner.get("return_state"):
         raise call.refuse("return_state=True is not supported")

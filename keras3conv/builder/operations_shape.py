@@ -3,7 +3,8 @@
 from math import prod
 
 from keras3conv.builder.call import Call, handles
-from keras3conv.builder.program import channels_first, identity
+from keras3conv.builder.program import Value, channels_first, identity
+from keras3conv.graph import Shape
 
 
 @handles("keras.layers.Flatten")
@@ -35,6 +36,12 @@ def _reshape(call: Call) -> None:
     places = [axis for axis in given.order if given.shape[axis] != 1]
     if places != sorted(places):
         given = call.keras_order(given)
+    if index := _only_new_axes(given, shape):
+        order = channels_first(len(shape)) if len(shape) > 3 and shape[-1] != 1 else identity(len(shape))
+        marks = [index[axis] for axis in order]
+        if [axis for axis in order if index[axis] == ":"] == [axis for axis in range(len(shape)) if index[axis] == ":"]:
+            call.returns(f"{{0}}[{', '.join(marks)}]", [call.keras_order(given)], order)
+            return
     one_pixel = len(shape) > 3 and set(shape[1:-1]) == {1}
     order = channels_first(len(shape)) if one_pixel else identity(len(shape))
     call.returns(f"{{0}}.reshape({call.sizes([shape[axis] for axis in order])})", [given], order)
@@ -56,3 +63,18 @@ def _transposed(call: Call, axes: tuple[int, ...]) -> None:
     given = call.tensor
     axes = tuple(axis % given.rank for axis in axes)
     call.passes(given, tuple(axes.index(axis) for axis in given.order))
+
+
+def _only_new_axes(given: Value, shape: Shape) -> list[str]:
+    """What stands for each axis of a shape in an index, if it is the given one with axes of one place in between."""
+    left = list(given.shape)
+    marks = []
+    for size in shape:
+        if left and size == left[0]:
+            marks.append(":")
+            left.pop(0)
+        elif size == 1:
+            marks.append("None")
+        else:
+            return []
+    return marks if not left and "None" in marks else []

@@ -1,6 +1,6 @@
 """The alignment of a module with the Keras model that it was made from: known exactly, because we made it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from keras3conv.alignment import Alignment, Evidence, Ignored, Pair
@@ -15,25 +15,26 @@ from keras3conv.transforms import Same
 _EVIDENCE = Evidence(kind="construction", detail="the torch layer was made from the Keras layer")
 
 
-def alignment_of(program: Program, torch: ModelView, keras: ModelView) -> Alignment:
+def alignment_of(program: Program, paths: Mapping[str, str], torch: ModelView, keras: ModelView) -> Alignment:
     """The plan of a module that was made from a Keras model.
 
     Args:
-        program: What the module was written from.
+        program: What the module was written from, without blocks.
+        paths: Where the modules and weights that went into blocks are.
         torch: The module.
         keras: The Keras model.
     """
-    pairs = [*_layer_pairs(program, torch, keras), *_weight_pairs(program)]
+    pairs = [*_layer_pairs(program, paths, torch, keras), *_weight_pairs(program, paths)]
     by_path = {path: pair for pair in pairs for path in pair.torch.split(" + ")}
-    ignored = [*ignored_tensors(torch, by_path), *_constants(program), *_unused(pairs, keras)]
+    ignored = [*ignored_tensors(torch, by_path), *_constants(program, paths), *_unused(pairs, keras)]
     return Alignment(pairs=tuple(pairs), ignored=tuple(ignored), torch=torch.outline(), keras=keras.outline())
 
 
-def _layer_pairs(program: Program, torch: ModelView, keras: ModelView) -> Iterator[Pair]:
+def _layer_pairs(program: Program, paths: Mapping[str, str], torch: ModelView, keras: ModelView) -> Iterator[Pair]:
     torch_layers = {layer.path: layer for layer in units(torch)}
     keras_layers = {layer.path: layer for layer in units(keras)}
     for path, modules in _by_keras_layer(program).items():
-        parts = [torch_layers[module.name] for module in modules]
+        parts = [torch_layers[paths.get(module.name, module.name)] for module in modules]
         whole = parts[0] if len(parts) == 1 else numbered(parts, "torch")
         rule = find(modules[0].rule)
         yield make_pair(rule, *_flattening(whole, keras_layers[path], modules[0]), [_EVIDENCE])
@@ -54,17 +55,19 @@ def _flattening(torch: LayerView, keras: LayerView, module: Module) -> tuple[Lay
     return replace(torch, flattened=first, calls=(0,)), replace(keras, flattened=second, calls=(0,))
 
 
-def _weight_pairs(program: Program) -> Iterator[Pair]:
+def _weight_pairs(program: Program, paths: Mapping[str, str]) -> Iterator[Pair]:
     for weight in program.weights.values():
         if weight.keras:
-            mapping = WeightMapping(torch=(weight.name,), keras=(weight.keras,), transform=Same())
-            yield Pair(torch=weight.name, keras=weight.keras, rule=RULE, weights=(mapping,), evidence=(_EVIDENCE,))
+            path = paths.get(weight.name, weight.name)
+            mapping = WeightMapping(torch=(path,), keras=(weight.keras,), transform=Same())
+            yield Pair(torch=path, keras=weight.keras, rule=RULE, weights=(mapping,), evidence=(_EVIDENCE,))
 
 
-def _constants(program: Program) -> Iterator[Ignored]:
+def _constants(program: Program, paths: Mapping[str, str]) -> Iterator[Ignored]:
     for weight in program.weights.values():
         if not weight.keras:
-            yield Ignored(side="torch", path=weight.name, reason="a constant of the Keras model's own call")
+            path = paths.get(weight.name, weight.name)
+            yield Ignored(side="torch", path=path, reason="a constant of the Keras model's own call")
 
 
 def _unused(pairs: list[Pair], keras: ModelView) -> Iterator[Ignored]:

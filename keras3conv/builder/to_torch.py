@@ -7,11 +7,13 @@ import numpy as np
 
 from keras3conv.alignment import Alignment
 from keras3conv.builder import handlers
+from keras3conv.builder.blocks import structured
 from keras3conv.builder.call import HANDLERS
 from keras3conv.builder.layouts import Channels
 from keras3conv.builder.lowering import lower
 from keras3conv.builder.pairing import alignment_of
 from keras3conv.builder.program import Program
+from keras3conv.builder.sequence import arranged
 from keras3conv.builder.torch_source import write
 from keras3conv.errors import Problem, UnsupportedLayerError, count, lay_out
 from keras3conv.graph import Graph, Ref, Size, Tensor, mapped
@@ -46,11 +48,17 @@ def build(model: Any, channels: Channels, inputs: Any) -> Built:
     from keras3conv.frameworks import torch_code, torch_side
 
     graph, program = _read(model, channels, inputs)
-    source = write(program)
+    structure = structured(arranged(program))
+    source = write(structure.program, structure.blocks)
     module = torch_code.instance_of(source)
-    plan = alignment_of(program, torch_side.view(module), graph.view)
+    plan = alignment_of(program, structure.paths, torch_side.view(module), graph.view)
     staged = stage(plan, graph.view, torch_side.view(module), cast=False)
-    constants = {weight.name: weight.array for weight in program.weights.values() if weight.array is not None}
+    paths = structure.paths
+    constants = {
+        paths.get(weight.name, weight.name): weight.array
+        for weight in program.weights.values()
+        if weight.array is not None
+    }
     torch_side.write(module, {**dict(staged.values()), **constants})
     return Built(model=module, source=source, alignment=plan, graph=graph, program=program)
 

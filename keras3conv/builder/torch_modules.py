@@ -45,7 +45,7 @@ class Choice:
     order: Order | None
 
 
-def choose(layer: LayerView, given: Value) -> Choice:
+def choose(layer: LayerView, given: Value, only: str = "") -> Choice:
     """The torch layers that compute what a Keras layer does.
 
     Where several can, it is the first that takes the axes in the order that they have: a Dense on an image whose
@@ -54,12 +54,13 @@ def choose(layer: LayerView, given: Value) -> Choice:
     Args:
         layer: The Keras layer, with the tensors of its parts.
         given: The first thing that it is called with.
+        only: How the names of the classes begin that may be chosen; any, if it is empty.
 
     Raises:
         RuleError: No rule can say it; the message has the reason of every rule that was asked.
     """
     reasons: list[str] = []
-    choices = list(_choices(layer, given, reasons))
+    choices = [choice for choice in _choices(layer, given, reasons) if choice.rule.torch.startswith(only)]
     if not choices:
         raise RuleError("; ".join(dict.fromkeys(reasons)) or f"no rule knows {layer.kind or 'this class'}")
     return next((choice for choice in choices if choice.order in (None, given.order)), choices[0])

@@ -4,15 +4,17 @@ Only identifiers and literals get into the text: names are made of letters, digi
 are written by `literal`, which knows plain values alone.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from math import isfinite
-from typing import Any
+from typing import Any, Protocol
 
-from keras3conv.builder.formatting import comment_lines, statement
+from keras3conv.builder.folding import folded
+from keras3conv.builder.formatting import comment_lines, docstring, statement
 from keras3conv.builder.program import Program, Step, Value, Weight
 from keras3conv.builder.variables import Names, variable_names
 from keras3conv.errors import RuleError
-from keras3conv.frameworks.torch_classes import REQUIRED, constructor
+from keras3conv.frameworks.torch_classes import REQUIRED, constructor, source_of
 from keras3conv.graph import Ref, Shape, refs
 from keras3conv.rule import LayerSpec
 
@@ -20,10 +22,39 @@ _ONE_FOR_ALL = frozenset({"kernel_size", "stride", "padding", "dilation", "outpu
 """What may be one number where it is the same along every axis."""
 
 
-def write(program: Program) -> str:
-    """The text of `model.py`."""
-    names = variable_names(program)
-    body = "\n".join(_class("Model", program, names))
+@dataclass(frozen=True)
+class Argument:
+    """An argument of a block's constructor, where a value stands that differs from use to use."""
+
+    name: str
+
+
+class Class(Protocol):
+    """A class that repeated statements became; see `blocks.Block`."""
+
+    @property
+    def name(self) -> str:
+        """The name of the class."""
+
+    @property
+    def program(self) -> Program:
+        """Its statements."""
+
+    @property
+    def arguments(self) -> Mapping[str, str]:
+        """The constructor's arguments, each with its type."""
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        """What the modules of this class are called."""
+
+
+def write(program: Program, classes: Sequence[Class] = ()) -> str:
+    """The text of `model.py`: our own layers that it needs, the blocks, the model."""
+    parts = [source_of(kind).strip() for kind in _own_layers(program, classes)]
+    texts = [_class(block.name, block.program, _docstring_of_block(block), block.arguments) for block in classes]
+    parts += ["\n".join(text) for text in (*texts, _class("Model", program, _docstring(program), {}))]
+    body = "\n\n\n".join(parts)
     imports = ["import torch"]
     if "F." in body:
         imports.append("import torch.nn.functional as F")
@@ -41,6 +72,8 @@ def literal(value: Any) -> str:
         return _quoted(value) if isinstance(value, str) else repr(value)
     if isinstance(value, float):
         return repr(value) if isfinite(value) else f'float("{value}")'
+    if isinstance(value, Argument):
+        return value.name
     if isinstance(value, tuple | list):
         inner = ", ".join(map(literal, value))
         if isinstance(value, list):
@@ -54,8 +87,10 @@ def construction(spec: LayerSpec) -> str:
 
     What has no default stands in front, by its place; the rest by name, and only where it is not what torch assumes.
     """
+    if spec.kind.startswith("."):
+        return f"{spec.kind[1:]}({', '.join(f'{name}={literal(value)}' for name, value in spec.config.items())})"
     parameters = constructor(spec.kind)
-    config = {name: _simplified(name, value) for name, value in spec.config.items()}
+    config = {name: simplified(name, value) for name, value in spec.config.items()}
     given = []
     for name, default in parameters.items():
         if name not in config:
@@ -74,19 +109,29 @@ def described(shape: Shape) -> str:
     return f"({sizes},)" if len(shape) == 1 else f"({sizes})"
 
 
-def _class(name: str, program: Program, names: Names) -> Iterable[str]:
+def _own_layers(program: Program, classes: Sequence[Class]) -> list[str]:
+    """The kinds of our own layers in a program and its blocks."""
+    programs = [program, *(block.program for block in classes)]
+    kinds = [module.spec.kind for one in programs for module in one.modules.values()]
+    return [kind for kind in dict.fromkeys(kinds) if not kind.startswith(("torch.", "."))]
+
+
+def _class(name: str, program: Program, docstring: Iterable[str], arguments: Mapping[str, str]) -> Iterable[str]:
+    program = folded(program)
+    names = variable_names(program)
     yield f"class {name}(nn.Module):"
-    yield from _docstring(program, names)
+    yield from docstring
     yield ""
-    yield "    def __init__(self) -> None:"
+    given = "".join(f", {argument}: {kind}" for argument, kind in arguments.items())
+    yield from statement(4, f"def __init__(self{given}) -> None:")
     yield "        super().__init__()"
     for weight in program.weights.values():
         yield from _weight(weight)
     for module in program.modules.values():
         yield from statement(8, f"self.{module.name} = {construction(module.spec)}")
     yield ""
-    arguments = ", ".join(f"{names.of[value.name]}: torch.Tensor" for value in program.inputs)
-    yield from statement(4, f"def forward(self, {arguments}) -> {_returned_type(program.outputs)}:")
+    called = ", ".join(f"{names.arguments[value.name]}: torch.Tensor" for value in program.inputs)
+    yield from statement(4, f"def forward(self, {called}) -> {_returned_type(program.outputs)}:")
     for symbol in names.sizes:
         value, place = program.sizes[symbol]
         yield f"        {names.sizes[symbol]} = {names.arguments[value]}.shape[{place}]"
@@ -96,7 +141,14 @@ def _class(name: str, program: Program, names: Names) -> Iterable[str]:
     yield from statement(8, f"return {_returned(program.outputs, names)}")
 
 
-def _docstring(program: Program, names: Names) -> Iterable[str]:
+def _docstring_of_block(block: Class) -> Iterable[str]:
+    uses = list(block.uses)
+    told = ", ".join(uses if len(uses) <= 4 else [*uses[:2], "...", uses[-1]])
+    yield from docstring(4, f"A part of the model that stands in it {len(uses)} times: {told}.")
+
+
+def _docstring(program: Program) -> Iterable[str]:
+    names = variable_names(program)
     yield f'    """{_title(program)}'
     yield ""
     yield "    Shapes:"
@@ -121,7 +173,7 @@ def _named_outputs(program: Program) -> list[tuple[str, Value]]:
 
 def _weight(weight: Weight) -> Iterable[str]:
     dtype = "" if weight.dtype == "float32" else f", dtype=torch.{weight.dtype}"
-    sizes = ", ".join(map(str, weight.shape)) or "()"
+    sizes = ", ".join(map(literal, weight.shape)) or "()"
     made = f"torch.zeros({sizes}{dtype})"
     if weight.trainable:
         yield from statement(8, f"self.{weight.name} = nn.Parameter({made})")
@@ -163,7 +215,8 @@ def _joined(types: Iterable[str]) -> str:
     return " | ".join(dict.fromkeys(types))
 
 
-def _simplified(name: str, value: Any) -> Any:
+def simplified(name: str, value: Any) -> Any:
+    """One number for a tuple of equal ones, where torch takes either; lists as tuples."""
     if name in _ONE_FOR_ALL and isinstance(value, tuple | list) and len(set(value)) == 1:
         return value[0]
     return tuple(value) if isinstance(value, list) else value
@@ -182,4 +235,4 @@ def _quoted(text: str) -> str:
     return f'"{written}"'
 
 
-__all__ = ["construction", "described", "literal", "write"]
+__all__ = ["Argument", "construction", "described", "literal", "simplified", "write"]

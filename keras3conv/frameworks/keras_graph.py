@@ -27,6 +27,7 @@ from keras3conv.frameworks.keras_operations import arguments_of, kind_of_operati
 from keras3conv.frameworks.keras_sizes import Sizes, merged
 from keras3conv.frameworks.keras_tree import named_layers, variables_of
 from keras3conv.graph import Graph, Node, Parameter, Ref, Tensor, mapped
+from keras3conv.model import ModelView
 from keras3conv.transforms import Array
 
 IsLeaf = Callable[[keras.layers.Layer, tuple[str, ...]], bool]
@@ -53,8 +54,9 @@ def graph_of(
     """
     keras_side.require_built(model)
     sizes = Sizes.of(model, inputs)
-    first = _trace(model, is_leaf, sizes.structure(0), followed)
-    second = _trace(model, is_leaf, sizes.structure(1), followed)
+    view = keras_side.view(model)
+    first = _trace(model, is_leaf, sizes.structure(0), followed, view)
+    second = _trace(model, is_leaf, sizes.structure(1), followed, view)
     graph, problems = merged(first.graph, second.graph, sizes)
     names = {tensor.name: given.name for tensor, given in zip(graph.inputs, sizes.inputs, strict=True)}
     return replace(graph.pruned(), input_names=names), (*first.problems, *problems)
@@ -68,7 +70,7 @@ class Traced:
     problems: tuple[Problem, ...]
 
 
-def _trace(model: keras.layers.Layer, is_leaf: IsLeaf, given: Any, followed: frozenset[str]) -> Traced:
+def _trace(model: keras.layers.Layer, is_leaf: IsLeaf, given: Any, followed: frozenset[str], view: ModelView) -> Traced:
     tracer = _Tracer(model, is_leaf, followed)
     inputs = [tensor for tensor in keras.tree.flatten(given) if tensor is not None]
     named = tuple(tracer.named(tensor) for tensor in inputs)
@@ -81,7 +83,7 @@ def _trace(model: keras.layers.Layer, is_leaf: IsLeaf, given: Any, followed: fro
             raise _cannot_call(model, error, tracer.problems) from error
     graph = Graph(
         name=model.name,
-        view=keras_side.view(model),
+        view=view,
         inputs=named,
         input_structure=mapped(given, tracer.argument),
         nodes=tuple(tracer.nodes),

@@ -1,0 +1,182 @@
+"""What repeats itself in a program: statements that stand together, have one input and one output, and come again.
+
+Two places repeat each other if they call the same classes with the same expressions, wired in the same way. What their
+modules are made with may differ: that becomes an argument.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from string import Formatter
+
+from keras3conv.builder.program import Program, Step
+from keras3conv.graph import refs
+
+LONGEST = 120
+"""Statements in a block, at most; a longer one would not be read more easily than the whole."""
+
+SHORTEST = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """Statements of a program that stand together.
+
+    Attributes:
+        start: The place of the first.
+        stop: The place after the last.
+        given: The value that they begin with.
+    """
+
+    start: int
+    stop: int
+    given: str
+
+    @property
+    def length(self) -> int:
+        """How many statements it has."""
+        return self.stop - self.start
+
+
+def repeated(program: Program) -> tuple[Segment, ...]:
+    """The repetition that saves the reader most; empty if none saves enough."""
+    tokens = _tokens(program)
+    groups: dict[tuple[object, ...], list[Segment]] = {}
+    for segment in _segments(program):
+        if any(tokens[place] is None for place in range(segment.start, segment.stop)):
+            continue
+        key = _key(program, tokens, segment)
+        if key is not None:
+            groups.setdefault(key, []).append(segment)
+    best: tuple[float, tuple[Segment, ...]] = (0.0, ())
+    for found in groups.values():
+        chosen = _apart(found)
+        saved = (len(chosen) - 1) * (chosen[0].length - 1) - 6.0
+        saved *= 1 + _coherence(program, chosen) + _joins(program, chosen[0]) + 0.5 * _begins(program, chosen[0])
+        if len(chosen) > 1 and saved > best[0]:
+            best = saved, chosen
+    return best[1]
+
+
+def _segments(program: Program) -> Iterator[Segment]:
+    """Every run of statements with one input, of which nothing but the last result is used after it."""
+    maker = {output: place for place, step in enumerate(program.steps) for output in step.outputs}
+    last_use = {name: place for place, step in enumerate(program.steps) for name in step.inputs}
+    last_use |= {ref.name: len(program.steps) for ref in refs(program.outputs)}
+    for start in range(len(program.steps)):
+        given: set[str] = set()
+        inside: set[str] = set()
+        for stop in range(start + 1, min(start + LONGEST, len(program.steps)) + 1):
+            step = program.steps[stop - 1]
+            given |= {name for name in step.inputs if maker.get(name, -1) < start and name not in program.weights}
+            inside |= {*step.outputs}
+            if len(given) > 1:
+                break
+            used_later = {name for name in inside if last_use.get(name, -1) >= stop}
+            alone = len(step.outputs) == 1 and used_later == {*step.outputs}
+            if given and stop - start >= SHORTEST and alone and _is_whole(program, start, stop):
+                yield Segment(start=start, stop=stop, given=next(iter(given)))
+
+
+def _is_whole(program: Program, start: int, stop: int) -> bool:
+    """Whether the modules and weights in it are used nowhere else, and it has two layers or more."""
+    steps = program.steps[start:stop]
+    modules = [step.module for step in steps if step.module]
+    own = {name for step in steps for name in step.inputs if name in program.weights}
+    uses = _uses(program)
+    alone = all(uses[name] == modules.count(name) for name in modules)
+    alone = alone and all(uses[name] == sum(step.inputs.count(name) for step in steps) for name in own)
+    return alone and len(modules) + len(own) >= 2
+
+
+def _uses(program: Program) -> Mapping[str, int]:
+    cached: dict[str, int] | None = program.__dict__.get("_uses")
+    if cached is None:
+        cached = {}
+        for step in program.steps:
+            for name in (step.module, *step.inputs):
+                cached[name] = cached.get(name, 0) + 1
+        for ref in refs(program.outputs):
+            cached[ref.name] = cached.get(ref.name, 0) + 1
+        object.__setattr__(program, "_uses", cached)
+    return cached
+
+
+def _tokens(program: Program) -> list[tuple[object, ...] | None]:
+    """What each statement is, without its numbers: equal for statements that repeat each other; None for a block."""
+    return [_token(program, step) for step in program.steps]
+
+
+def _token(program: Program, step: Step) -> tuple[object, ...] | None:
+    kind = program.modules[step.module].spec.kind if step.module else ""
+    if kind.startswith("."):  # a block that was found before
+        return None
+    return kind, step.template, len(step.inputs), len(step.outputs)
+
+
+def _key(program: Program, tokens: Sequence[tuple[object, ...] | None], segment: Segment) -> tuple[object, ...] | None:
+    """The tokens with the wiring inside; None where a free size is used that the input does not tell."""
+    names: dict[str, int] = {segment.given: -1}
+    modules: dict[str, int] = {}
+    key: list[object] = []
+    for place in range(segment.start, segment.stop):
+        step = program.steps[place]
+        wiring = tuple(names.get(name, "weight") for name in step.inputs)
+        key.append((tokens[place], wiring, modules.setdefault(step.module, len(modules))))
+        names |= {name: len(names) for name in step.outputs}
+    told = tuple(_place_of(program, segment.given, symbol) for symbol in sizes_used(program, segment))
+    return None if None in told else (*key, told, program.values[segment.given].order)
+
+
+def sizes_used(program: Program, segment: Segment) -> tuple[str, ...]:
+    """The free sizes that stand in the expressions of a segment."""
+    steps = program.steps[segment.start : segment.stop]
+    fields = {field for step in steps for _, field, _, _ in Formatter().parse(step.template) if field}
+    return tuple(symbol for symbol in program.sizes if symbol in fields)
+
+
+def _place_of(program: Program, name: str, symbol: str) -> int | None:
+    """At which place a value has a free size."""
+    for place, size in enumerate(program.values[name].torch_shape):
+        if str(size) == symbol:
+            return place
+    return None
+
+
+def _apart(segments: Sequence[Segment]) -> tuple[Segment, ...]:
+    """The segments from the first on that do not overlap."""
+    chosen: list[Segment] = []
+    for segment in sorted(segments, key=lambda one: one.start):
+        if not chosen or segment.start >= chosen[-1].stop:
+            chosen.append(segment)
+    return tuple(chosen)
+
+
+def _coherence(program: Program, segments: Sequence[Segment]) -> float:
+    """Which share of the segments has names that begin alike, as those of no other segment do."""
+    prefixes = [prefix_of([step.path for step in program.steps[s.start : s.stop] if step.path]) for s in segments]
+    own = [prefix for prefix in prefixes if prefix and prefixes.count(prefix) == 1]
+    return len(own) / len(segments)
+
+
+def _joins(program: Program, segment: Segment) -> bool:
+    """Whether branches meet in a segment: what a person calls a block goes around something and meets it again."""
+    steps = program.steps[segment.start : segment.stop]
+    return any(len({*step.inputs} - {*program.weights}) > 1 for step in steps)
+
+
+def _begins(program: Program, segment: Segment) -> bool:
+    """Whether a segment begins with a layer: an activation belongs to what is before it."""
+    return bool(program.steps[segment.start].module)
+
+
+def prefix_of(paths: Sequence[str]) -> str:
+    """The words that the names of layers begin with, if any: "conv2_block1_" of "conv2_block1_1_conv" and others."""
+    if len(paths) < 2:
+        return ""
+    first, last = min(paths), max(paths)
+    common = next((first[:end] for end in range(len(first), 0, -1) if last.startswith(first[:end])), "")
+    ends = [place for place, letter in enumerate(common) if letter in "_/."]
+    whole = all(path == common or path[len(common) : len(common) + 1] in ("_", "/", ".") for path in paths)
+    if whole and common and common[-1] not in "_/.":
+        return common
+    return common[: ends[-1] + 1] if ends else ""
