@@ -97,7 +97,7 @@ def _by_the_floor(section: Any, pairs: list[tuple[str, Array, Array]], truths: M
         here, truth = _like(ours, theirs), _like(truths[name], theirs)
         judged += verdicts(name, {"first": here, "second": theirs}, here, truth)
     apart = [verdict for verdict in judged if not verdict.agrees]
-    worst = max((verdict.judgement.ratio for verdict in judged if verdict.judgement), default=0.0)
+    worst = max(((verdict.judgement.ratio or 0.0) for verdict in judged if verdict.judgement), default=0.0)
     agreed = f"{len(judged)} outputs agree: at most {worst:.2g} x the noise floor"
     made: Section = section(
         status="failed" if apart else "passed",
