@@ -89,7 +89,7 @@ def _fed(model: keras.layers.Layer, exchange: Exchange, calls: list[Call]) -> It
 def _like(old: Any, new: Array) -> Any:
     """An array as a tensor of the same dtype and with the same mask as another."""
     dtype = keras.backend.standardize_dtype(old.dtype)
-    tensor = keras.ops.cast(keras.ops.convert_to_tensor(np.ascontiguousarray(new)), dtype)
+    tensor = keras.ops.cast(keras.ops.convert_to_tensor(np.asarray(new, order="C")), dtype)
     mask = get_keras_mask(old)
     if mask is not None:
         set_keras_mask(tensor, mask)

@@ -141,7 +141,7 @@ class _Guide:
         before = seen[0] if len(seen) == 1 else None
 
         def replace(array: Array, is_before: bool) -> Any:
-            value = keras.ops.convert_to_tensor(np.ascontiguousarray(array), dtype=array.dtype.name)
+            value = keras.ops.convert_to_tensor(np.asarray(array, order="C"), dtype=array.dtype.name)
             return _with_first(returned, activation(value) if is_before and callable(activation) else value)
 
         found = _arrays(returned)
@@ -150,7 +150,7 @@ class _Guide:
     def write(self, values: Mapping[str, Array]) -> None:
         """Writes values into variables."""
         for path, value in values.items():
-            self.variables[path].assign(np.ascontiguousarray(value))
+            self.variables[path].assign(np.asarray(value, order="C"))
 
 
 def _with_first(returned: Any, value: Any) -> Any:

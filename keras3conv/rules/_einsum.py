@@ -6,7 +6,7 @@ of the output that only the kernel has are its outputs, merged in the order of t
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from keras3conv.errors import RuleError
@@ -66,6 +66,14 @@ def read_product(config: Config) -> Product:
     for fact in _what_is_no_product(product):
         raise RuleError(f"EinsumDense({equation!r}, bias_axes={bias!r}) is not one matrix product: {fact}")
     return product
+
+
+def with_usual_letters(product: Product) -> Product:
+    """The same product with the letters a, b, c, ... in the order in which its equation first names them."""
+    letters = dict.fromkeys(product.given + product.kernel + product.made)
+    table = str.maketrans(dict(zip(letters, "abcdefghijklmnopqrstuvwxyz", strict=False)))
+    renamed = {name: getattr(product, name).translate(table) for name in ("given", "kernel", "made")}
+    return replace(product, **renamed, bias=product.bias and product.bias.translate(table))
 
 
 def _what_is_no_product(product: Product) -> list[str]:
@@ -145,4 +153,12 @@ def _movedim(source: tuple[int, ...], destination: tuple[int, ...]) -> LayerSpec
     return LayerSpec(kind="torch.movedim", config={"source": source, "destination": destination})
 
 
-__all__ = ["Product", "around", "bias_pattern", "kernel_pattern", "read_product", "sizes_of_product"]
+__all__ = [
+    "Product",
+    "around",
+    "bias_pattern",
+    "kernel_pattern",
+    "read_product",
+    "sizes_of_product",
+    "with_usual_letters",
+]

@@ -15,6 +15,7 @@ from keras3conv.rules._einsum import (
     kernel_pattern,
     read_product,
     sizes_of_product,
+    with_usual_letters,
 )
 from keras3conv.rules._keras import last, shape_of
 from keras3conv.rules.dense import (
@@ -127,7 +128,7 @@ def _packed_weights(config: Config, *, outputs: str, outputs_first: bool) -> tup
     if parts is None:
         plain = Axes("o i -> i o") if outputs_first else Same()
         return packed_weights(axis, thirds(config[outputs]), plain, Same())
-    products = [read_product(part.config) for part in parts]
+    products = [with_usual_letters(read_product(part.config)) for part in parts]
     shapes = [shape_of(part, "kernel") for part in parts]
     sizes = tuple(sizes_of_product(*pair)[1] for pair in zip(products, shapes, strict=True))
     return packed_weights(

@@ -186,6 +186,19 @@ def test_a_product_that_is_not_three_of_one_size_is_refused_where_only_torch_is_
             find(f"torch.nn.Linear <-> 3 x keras.layers.{kind}").to_keras(config)
 
 
+def test_projections_whose_equations_differ_in_their_letters_only_are_split_alike() -> None:
+    layers = [
+        keras.layers.EinsumDense(equation, (None, size // 3, 3), bias_axes=None)
+        for equation, size in zip(("bqm,muh->bquh", "bkm,mvh->bkvh", "btx,xyz->btyz"), SIZES, strict=True)
+    ]
+    for layer in layers:
+        layer.build((2, 4, 5))
+    keras_spec = joined(tuple(spec_of_layer(layer, ()) for layer in layers))
+    config = {"in_features": 5, "out_features": sum(SIZES), "bias": False, "keras": keras_spec}
+    weight = find("torch.nn.Linear <-> 3 x keras.layers.EinsumDense").weights(config)[0]
+    assert weight.transform.shapes(((sum(SIZES), 5),)) == ((5, 4, 3), (5, 2, 3), (5, 2, 3))
+
+
 def test_query_key_and_value_that_are_split_differently_are_refused() -> None:
     layers = [
         keras.layers.EinsumDense(equation, (None, 2, 3), bias_axes=None)

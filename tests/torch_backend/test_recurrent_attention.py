@@ -1,5 +1,7 @@
 """What the rules of recurrent layers and of attention refuse, and what the laws cannot ask: last steps, masks, rows."""
 
+import json
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -9,10 +11,10 @@ import torch
 
 from keras3conv.compare import compare
 from keras3conv.errors import RuleError
-from keras3conv.rule import LayerSpec, find
+from keras3conv.rule import Example, LayerSpec, find
 from keras3conv.rules.attention import half_split_rows
-from keras3conv.transforms import Array
-from tests.laws import law_float64
+from keras3conv.transforms import Array, from_json
+from tests.laws import law_float64, law_transforms
 from tests.torch_backend.test_mutants import layered
 from tests.torch_backend.test_mutants_recurrent import ATTENTION, LSTM, LSTM_BOTH, only_the_last_step
 from tests.trials import Trial, config_of, keras_outputs, make_trial, spec_of_layer
@@ -160,6 +162,35 @@ def test_permuted_rows_turn_pairs_of_neighbours_into_pairs_of_halves() -> None:
     permuted = [half_split_rows(3)((weight,))[0] for weight in weights]
     assert compare(scores(*permuted, halves=True), expected).max_rel < 1e-12
     assert compare(scores(*weights, halves=True), expected).max_rel > 0.1
+
+
+@pytest.mark.parametrize("pattern", ["r i -> r i", "r i -> i r", "r -> r"])
+def test_permuted_rows_obey_the_laws_of_transforms_and_can_be_written_down(pattern: str) -> None:
+    transform = half_split_rows(3, pattern)
+    weight = np.random.default_rng(0).normal(size=(3 * 8, 5)[: len(pattern.partition("->")[0].split())])
+    assert transform.lossless
+    assert transform.inverse.inverse == transform
+    assert from_json(json.loads(json.dumps(transform.to_json()))) == transform
+    assert transform.inverse(transform((weight,)))[0].tobytes() == weight.tobytes()
+    assert transform.shapes((weight.shape,)) == (transform((weight,))[0].shape,)
+
+
+def test_a_rule_of_a_user_may_permute_the_rows_of_a_query() -> None:
+    dense = find("torch.nn.Linear <-> keras.layers.Dense")
+    rotated_query = replace(
+        dense,
+        weights=lambda config: (
+            replace(dense.weights(config)[0], transform=half_split_rows(3, "r i -> i r")),
+            replace(dense.weights(config)[1], transform=half_split_rows(3, "r -> r")),
+        ),
+        output=lambda outputs, torch, keras, shape: half_split_rows(3, "r b -> r b")((outputs[0].T,))[0].T,
+        examples=(Example(config={"in_features": 5, "out_features": 12}, inputs=((2, 5),)),),
+    )
+    trial = make_trial(rotated_query, rotated_query.examples[0])
+    for law in (law_transforms, law_float64):
+        law(trial)
+    with pytest.raises(AssertionError):
+        law_float64(make_trial(replace(rotated_query, output=None), rotated_query.examples[0]))
 
 
 def test_permuted_rows_come_back_and_can_be_a_kernel_or_a_bias() -> None:
