@@ -119,6 +119,8 @@ class Rule:
         keras_count: How many Keras layers, likewise: "0/kernel", "1/kernel".
         parallel: Whether the many are given the same input, and their outputs are joined along the last axis (query,
             key and value); else each is given what the one before it returned.
+        between: What torch has as code between the many, where no layer says it (the scores of an attention). Such a
+            rule is for weights: the layers alone are no model.
         torch_arguments: From the arrays of an example to the positional arguments of the torch layer.
         keras_arguments: From the same arrays, in Keras' layout, to those of the Keras layer.
         aliases: Names that older Keras files use for a variable, and today's name.
@@ -145,6 +147,7 @@ class Rule:
     torch_count: int = 1
     keras_count: int = 1
     parallel: bool = False
+    between: str = ""
     torch_arguments: Callable[[tuple[Any, ...]], tuple[Any, ...]] = tuple
     keras_arguments: Callable[[tuple[Any, ...]], tuple[Any, ...]] = tuple
     aliases: Mapping[str, str] = field(default_factory=dict)

@@ -97,8 +97,8 @@ def _stride(spec: LayerSpec) -> set[int]:
 
 @cache
 def _candidates(kinds: tuple[str, ...]) -> tuple[Rule, ...]:
-    """The rules for a Keras layer, one for one or two torch layers, whose torch layers can be written."""
-    found = [*lookup((), kinds), *lookup((), kinds, (2, 1))]
+    """The rules for a Keras layer, one for one or two torch layers, whose torch layers can be written one by one."""
+    found = [rule for rule in (*lookup((), kinds), *lookup((), kinds, (2, 1))) if not rule.between]
     return tuple(rule for rule in found if rule.torch.startswith(_USABLE) and rule.torch not in _PER_PROCESS)
 
 

@@ -16,9 +16,11 @@ _STACK = "StackedRNNCells"
 def cells_of(spec: LayerSpec) -> tuple[tuple[str, Config], ...]:
     """The cells of an RNN, each as the prefix of its roles and what Keras writes down; `RuleError` for none.
 
-    A file of weights does not write them down; then the shapes tell their kinds.
+    A file of weights writes nothing down; then the shapes tell their kinds.
     """
     cell = spec.config.get("cell")
+    if not cell and spec.config:
+        raise RuleError(f"{spec.kind}: the cell in it is needed, and is not known")
     if not cell:
         return tuple((prefix, _cell_by_shapes(spec, prefix)) for prefix in _prefixes_in(spec))
     if cell["class_name"] != _STACK:
@@ -35,9 +37,9 @@ def _prefixes_in(spec: LayerSpec) -> tuple[str, ...]:
 
 def _cell_by_shapes(spec: LayerSpec, prefix: str) -> dict[str, Any]:
     """The cell with these variables; its recurrent kernel is (units, gates of units each)."""
-    units, gates = shape_of(spec, f"{prefix}recurrent_kernel")
+    units, *space, gates = shape_of(spec, f"{prefix}recurrent_kernel")
     names = {units: "SimpleRNNCell", 3 * units: "GRUCell", 4 * units: "LSTMCell"}
-    if gates not in names:
+    if space or gates not in names:
         raise RuleError(f"{spec.kind}: {gates} gates of {units} units are of no cell that is known")
     bias = spec.shapes.get(f"{prefix}bias")
     reset = {"reset_after": bias is None or len(bias) == 2} if names[gates] == "GRUCell" else {}

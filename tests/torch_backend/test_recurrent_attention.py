@@ -11,7 +11,7 @@ import torch
 
 from keras3conv.compare import compare
 from keras3conv.errors import RuleError
-from keras3conv.rule import Example, LayerSpec, find
+from keras3conv.rule import Example, LayerSpec, find, rules
 from keras3conv.rules.attention import half_split_rows
 from keras3conv.transforms import Array, from_json
 from tests.laws import law_float64, law_transforms
@@ -106,6 +106,53 @@ def test_attention_of_other_widths_is_refused(layer: keras.layers.Layer, reason:
     layer(np.ones((2, 4, width), "float32"), np.ones((2, 5, width), "float32"))
     with pytest.raises(RuleError, match=reason):
         find(ATTENTION).to_torch((spec_of_layer(layer, ()),))
+
+
+@pytest.mark.parametrize(
+    "layer", [lstm(activation="relu"), lstm(), keras.layers.ConvLSTM1D(3, 2)], ids=["relu", "LSTM", "convolution"]
+)
+def test_a_layer_that_has_its_own_rule_is_no_layer_of_any_cells(layer: keras.layers.Layer) -> None:
+    layer(np.ones((2, 4, 6, 3) if isinstance(layer, keras.layers.ConvLSTM1D) else (2, 4, 3), "float32"))
+    spec = spec_of_layer(layer, ())
+    with pytest.raises(RuleError, match="the cell in it is needed"):
+        find("torch.nn.LSTM <-> keras.layers.RNN").to_torch((spec,))
+
+
+def test_cells_of_a_file_without_configurations_are_told_by_their_shapes() -> None:
+    rule = find("torch.nn.GRU <-> keras.layers.RNN")
+    layer = keras.layers.RNN([keras.layers.GRUCell(5), keras.layers.GRUCell(5)])
+    layer(np.ones((2, 4, 3), "float32"))
+    spec = spec_of_layer(layer, ())
+    assert rule.to_torch((replace(spec, config={}),)) == rule.to_torch((spec,))
+    with pytest.raises(RuleError, match="cell='GRUCell'"):
+        find("torch.nn.LSTM <-> keras.layers.RNN").to_torch((replace(spec, config={}),))
+    image = replace(spec, config={}, shapes={"cell/recurrent_kernel": (2, 2, 5, 20)})
+    with pytest.raises(RuleError, match="of no cell that is known"):
+        rule.to_torch((image,))
+
+
+def test_layers_with_code_between_them_are_for_weights_and_make_no_model() -> None:
+    attentions = [rule for rule in rules() if rule.torch_count != 1 and "Attention" in rule.keras]
+    assert len(attentions) == 5
+    assert all(rule.between for rule in attentions)
+
+
+STACKS: list[tuple[str, list[Any], dict[str, Any], str]] = [
+    ("LSTM", [5, 4], {}, "cell 1 differs from the first"),
+    ("GRU", [5], {}, "cell='LSTMCell'"),
+    ("LSTM", [5], {"go_backwards": True}, "go_backwards=True"),
+    ("LSTM", [5], {"stateful": True}, "stateful=True"),
+]
+
+
+@pytest.mark.parametrize(("kind", "units", "settings", "reason"), STACKS, ids=[case[3] for case in STACKS])
+def test_cells_that_torch_nn_cannot_stack_are_refused(
+    kind: str, units: list[int], settings: dict[str, Any], reason: str
+) -> None:
+    layer = keras.layers.RNN([keras.layers.LSTMCell(size) for size in units], **settings)
+    layer(np.ones((2, 4, 3), "float32"))
+    with pytest.raises(RuleError, match=reason):
+        find(name_of(kind, "RNN")).to_torch((spec_of_layer(layer, ((2, 4, 3),)),))
 
 
 def test_layers_that_differ_are_not_one_module_of_torch() -> None:
