@@ -18,7 +18,7 @@ from keras3conv.alignment import Pair
 from keras3conv.errors import Keras3ConvError
 from keras3conv.model import LayerView, ModelView, Side
 from keras3conv.planner.composites import numbered, units
-from keras3conv.planner.structure import keras_spec, torch_config
+from keras3conv.planner.mappings import keras_spec, torch_config
 from keras3conv.rule import Config, LayerSpec, LayerSpecs, Rule, find
 
 _REFUSALS = (Keras3ConvError, LookupError, TypeError, ValueError)

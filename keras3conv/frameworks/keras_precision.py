@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import keras
+import numpy as np
 from keras.src.backend.common import dtypes
 
 from keras3conv.frameworks.keras_float64 import in_full
@@ -55,11 +56,22 @@ def _measured_in_full(layers: Iterable[keras.layers.Layer]) -> Iterator[None]:
             if layer.input_mean is None:
                 layer.finalize_state()
             else:
-                layer.build(layer._build_input_shape)  # there is no variable that it would make again
+                _rebuild_in_full(layer)
         yield
     finally:
         for layer, mean, variance in before:
             layer.mean, layer.variance = mean, variance
+
+
+def _rebuild_in_full(layer: keras.layers.Normalization) -> None:
+    """Makes a layer's constants anew; there is no variable that it would make again."""
+    given = layer.input_mean, layer.input_variance
+    # A list becomes float32 on TensorFlow, and an array stays what it is.
+    layer.input_mean, layer.input_variance = (np.asarray(value, "float64") for value in given)
+    try:
+        layer.build(layer._build_input_shape)
+    finally:
+        layer.input_mean, layer.input_variance = given
 
 
 @contextmanager

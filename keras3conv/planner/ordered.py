@@ -15,9 +15,10 @@ from keras3conv.errors import AlignmentError, Problem, RuleError, TransformError
 from keras3conv.model import LayerView, ModelView, Side, TensorRef
 from keras3conv.planner.bare import RULE, reshaping
 from keras3conv.planner.composites import units, without_parts
+from keras3conv.planner.keys import shapes_in_torch
 from keras3conv.planner.ordered_names import Choice, NameTable, TailTable, reordered
 from keras3conv.planner.ordered_transfer import Transfers, steps, transfers_for
-from keras3conv.planner.structure import ignored_tensors, make_pair, shapes_in_torch
+from keras3conv.planner.structure import ignored_tensors, make_pair
 from keras3conv.rule import Rule, WeightMapping, known_classes, lookup
 from keras3conv.rules.parameter import constant_buffer
 from keras3conv.transforms import Chain, Same, Transform

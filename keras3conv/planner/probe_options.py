@@ -6,12 +6,13 @@ from functools import cached_property
 from itertools import combinations, islice, permutations, product
 
 from keras3conv.model import LayerView, TensorRef
+from keras3conv.planner.keys import Key, Keys, keras_keys, torch_keys
 from keras3conv.planner.probe_layouts import same_sizes, transforms_between
 from keras3conv.planner.probe_option import Kind, Option, whole
 from keras3conv.planner.probe_record import Print, TorchCall, TorchRun, size_of
 from keras3conv.planner.probe_virtual import cut, cut_size, joined_options, part_options
 from keras3conv.planner.probe_weights import moves
-from keras3conv.planner.structure import Key, Keys, keras_keys, make_pair, torch_keys
+from keras3conv.planner.structure import make_pair
 from keras3conv.rule import Rule, WeightMapping, find
 from keras3conv.transforms import Shape, Skip
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from keras3conv.model import LayerView, TensorRef
-from keras3conv.planner.structure import torch_keys
+from keras3conv.planner.keys import torch_keys
 from keras3conv.rules.parameter import is_constant
 from keras3conv.transforms import Array
 

@@ -5,23 +5,17 @@ tensors. Within a group every torch layer fits every Keras layer. Groups are fou
 with the number of layers, not with its square.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from keras3conv.alignment import Evidence, EvidenceKind, Ignored, Pair, misfit, tensors_by_path
-from keras3conv.errors import AlignmentError, Problem, RuleError, TransformError, lay_out
+from keras3conv.errors import AlignmentError, Problem, lay_out
 from keras3conv.model import LayerView, ModelView, Side
 from keras3conv.planner.composites import numbered, separator, units, without_parts
-from keras3conv.rule import Config, LayerSpec, Rule, WeightMapping, find, lookup
-from keras3conv.rules.parameter import constant_buffer, is_constant
-from keras3conv.transforms import Shape
-
-Key = tuple[str, frozenset[tuple[str, Shape]]]
-"""A torch class, with the roles and shapes of its tensors: what a layer of either side is on the torch side."""
-
-Keys = dict[Key, list[str]]
-"""What a layer may be, each with the names of the rules that say so."""
+from keras3conv.planner.keys import Key, Keys, keras_keys, torch_keys
+from keras3conv.planner.mappings import full_paths, may_apply, rules_for_torch, unseen_flatten
+from keras3conv.rule import Rule, find, lookup
+from keras3conv.rules.parameter import constant_buffer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,32 +88,17 @@ def _groups(fits: Fits, torch: Mapping[str, Keys], keras: Mapping[str, Keys]) ->
             yield Group(torch_layers=tuple(layers), keras_layers=tuple(keras_groups[key]), rules=named)
 
 
-def torch_keys(layers: Iterable[LayerView], *, in_keras: bool = False) -> dict[str, Keys]:
-    """What each torch layer may be, by its path.
-
-    Args:
-        layers: The layers.
-        in_keras: Whether the keys are of the Keras side: its classes, roles and shapes.
-    """
-    return _by_path(layers, _torch_keys_in_keras if in_keras else _torch_keys)
-
-
-def keras_keys(layers: Iterable[LayerView], *, in_keras: bool = False) -> dict[str, Keys]:
-    """What each Keras layer may be, by its path; see `torch_keys`."""
-    return _by_path(layers, _keras_keys_in_keras if in_keras else _keras_keys)
-
-
 def make_pair(
     rule: Rule, torch: LayerView, keras: LayerView, evidence: Iterable[Evidence], candidates: Iterable[str] = ()
 ) -> Pair:
     """The pair of two layers, by a rule that fits them, with the mappings' full tensor paths."""
-    weights = tuple(_full_paths(rule, torch, keras))
+    weights = tuple(full_paths(rule, torch, keras))
     return Pair(
         torch=torch.path,
         keras=keras.path,
         rule=rule.name,
         weights=weights,
-        evidence=(*evidence, *_unseen_flatten(rule, torch, keras)),
+        evidence=(*evidence, *unseen_flatten(rule, torch, keras)),
         candidates=tuple(candidates),
     )
 
@@ -138,7 +117,7 @@ def pair_by_hand(
     known = tensors_by_path(torch), tensors_by_path(keras)
     facts = []
     for rule in lookup(first.kinds, second.kinds, counts):
-        if not _may_apply(rule, first):
+        if not may_apply(rule, first):
             continue
         pair = make_pair(rule, first, second, [Evidence(kind=kind)])
         misfits = [fact for mapping in pair.weights if (fact := misfit(mapping, *known))]
@@ -170,179 +149,7 @@ def ignored_tensors(torch: ModelView, pairs: Mapping[str, Pair]) -> Iterator[Ign
 
 def _ignored_roles(layer: LayerView) -> dict[str, str]:
     """What the rules for the layer's class ignore; for a layer of unknown class, what any rule does."""
-    return {role: reason for rule in _rules_for_torch(layer) for role, reason in rule.ignored.items()}
-
-
-def _rules_for_torch(layer: LayerView) -> Sequence[Rule]:
-    return tuple(lookup(layer.kinds, ()))
-
-
-def _may_apply(rule: Rule, layer: LayerView) -> bool:
-    """Whether a rule is for this layer's configuration; a file does not tell, so then it may be, but for a variant."""
-    return not rule.variant if layer.config is None else rule.applies(rule.config_of(layer))
-
-
-def _by_path(layers: Iterable[LayerView], find_keys: Callable[[LayerView], Keys]) -> dict[str, Keys]:
-    """The keys of every layer; a model has few kinds of layers many times, and each kind is looked at once."""
-    known: dict[Hashable, Keys] = {}
-    found = {}
-    for layer in layers:
-        config = None if layer.config is None else {k: v for k, v in layer.config.items() if k != "name"}
-        alike = (layer.kinds, repr(config), tuple(layer.shapes.items()), layer.inputs)
-        if alike not in known:
-            known[alike] = find_keys(layer)
-        found[layer.path] = known[alike]
-    return found
-
-
-def _torch_keys(layer: LayerView) -> Keys:
-    keys: Keys = {}
-    for rule in _rules_for_torch(layer):
-        if _may_apply(rule, layer):
-            kept = [tensor for tensor in layer.tensors if tensor.role not in rule.ignored and not is_constant(tensor)]
-            shapes = {tensor.role: tensor.shape for tensor in kept}
-            keys.setdefault((rule.torch, _signature(shapes)), []).append(rule.name)
-    return keys
-
-
-def _keras_keys(layer: LayerView) -> Keys:
-    keys: Keys = {}
-    for rule in lookup((), layer.kinds):
-        shapes = shapes_in_torch(rule, layer)
-        if shapes is not None:
-            keys.setdefault((rule.torch, _signature(shapes)), []).append(rule.name)
-    return keys
-
-
-def _torch_keys_in_keras(layer: LayerView) -> Keys:
-    keys: Keys = {}
-    for rule in _rules_for_torch(layer) if layer.config is not None else ():
-        shapes = _shapes_in_keras(rule, layer) if _may_apply(rule, layer) else None
-        if shapes is not None:
-            keys.setdefault((rule.keras, _signature(shapes)), []).append(rule.name)
-    return keys
-
-
-def _keras_keys_in_keras(layer: LayerView) -> Keys:
-    keys: Keys = {}
-    for rule in lookup((), layer.kinds):
-        keys.setdefault((rule.keras, _signature(_keras_shapes(rule, layer))), []).append(rule.name)
-    return keys
-
-
-def _shapes_in_keras(rule: Rule, layer: LayerView) -> dict[str, Shape] | None:
-    """What the tensors of a torch layer are on the Keras side; None where its configuration does not tell."""
-    shapes = {role: shape for role, shape in layer.shapes.items() if role not in rule.ignored}
-    keras: dict[str, Shape] = {}
-    try:
-        mappings = rule.weights({**rule.config_of(layer), "inputs": layer.inputs})
-        for mapping in mappings:
-            if shapes.keys() & set(mapping.torch):
-                given = tuple(shapes.pop(role) for role in mapping.torch)
-                keras |= dict(zip(mapping.keras, mapping.transform.shapes(given), strict=True))
-    except (RuleError, TransformError, LookupError):
-        return None  # the shapes are not those of this rule's layer, or only the Keras layer can tell
-    return None if shapes else keras
-
-
-def shapes_in_torch(rule: Rule, layer: LayerView) -> dict[str, Shape] | None:
-    """What the tensors of a Keras layer are on the torch side; None where it cannot be a layer of this rule."""
-    mappings = _mappings(rule, None, layer)
-    if mappings is None:
-        return None
-    shapes = _keras_shapes(rule, layer)
-    torch: dict[str, Shape] = {}
-    try:
-        for mapping in mappings:
-            given = tuple(shapes[role] for role in mapping.keras)
-            torch |= dict(zip(mapping.torch, mapping.transform.inverse.shapes(given), strict=True))
-    except (TransformError, KeyError):
-        return None  # the shapes are not those of this rule's layer
-    return torch if {role for mapping in mappings for role in mapping.keras} == set(shapes) else None
-
-
-def _full_paths(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[WeightMapping]:
-    torch_paths = {tensor.role: tensor.path for tensor in torch.tensors}
-    keras_paths = {rule.aliases.get(tensor.role, tensor.role): tensor.path for tensor in keras.tensors}
-    for mapping in _mappings(rule, torch, keras) or ():
-        torch_names = tuple(torch_paths.get(role, f"{torch.path}.{role}") for role in mapping.torch)
-        keras_names = tuple(keras_paths.get(role, f"{keras.path}/{role}") for role in mapping.keras)
-        yield replace(mapping, torch=torch_names, keras=keras_names)
-
-
-def _mappings(rule: Rule, torch: LayerView | None, keras: LayerView) -> tuple[WeightMapping, ...] | None:
-    """The rule's mappings of which a tensor exists; None where the Keras layer cannot be one of the rule's."""
-    shapes = _keras_shapes(rule, keras)
-    config = torch_config(rule, torch, keras)
-    if config is None:
-        return None
-    present = set(shapes), set(torch.shapes) if torch else set()
-    return tuple(
-        mapping
-        for mapping in rule.weights(config)
-        if present[0].intersection(mapping.keras)
-        or present[1].intersection(mapping.torch)
-        or (torch is None and not mapping.keras)  # what Keras does without stands in the torch layer all the same
-    )
-
-
-def torch_config(rule: Rule, torch: LayerView | None, keras: LayerView) -> Config | None:
-    """The torch layer's configuration, or where only the Keras layer is known, the one that it comes from."""
-    spec = keras_spec(rule, keras)
-    # What a rule may need beyond the torch layer's own configuration: its counterpart, its input.
-    beyond: dict[str, Any] = {"keras": spec}
-    if torch is not None:
-        beyond |= {"flattened": _flattened(torch, keras), "inputs": torch.inputs}
-    if torch is not None and torch.config is not None:
-        return {**rule.config_of(torch), **beyond}
-    try:
-        made = rule.to_torch((spec,))
-        owner = next((part for part in made if part.kind == rule.torch), made[-1])
-        return {**owner.config, **beyond}
-    except (RuleError, ValueError, LookupError, TypeError, StopIteration):
-        return None  # not a layer of this rule
-
-
-def keras_spec(rule: Rule, keras: LayerView) -> LayerSpec:
-    """A Keras layer as a rule reads it."""
-    shapes, inputs = _keras_shapes(rule, keras), keras.inputs or ()
-    return LayerSpec(kind=keras.kind, config=keras.config or {}, shapes=shapes, inputs=inputs)
-
-
-def _flattened(torch: LayerView, keras: LayerView) -> Shape | None:
-    """The shape in torch's order of what both sides flatten before this layer; None if they do not, or it is unknown.
-
-    Where the Keras side could not be looked at, it flattens what torch does: else the models would not be the same.
-    """
-    if torch.flattened and (keras.flattened is not None or keras.calls is None):
-        return torch.flattened
-    if torch.calls is None and keras.flattened:
-        return (keras.flattened[-1], *keras.flattened[:-1])
-    return None
-
-
-def _unseen_flatten(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[Evidence]:
-    """A doubt: one side flattens before this layer, and nobody saw what the other does; the rows may be permuted."""
-    torch_unseen = torch.calls is None and keras.flattened is not None
-    keras_unseen = keras.calls is None and torch.flattened is not None
-    if not (torch_unseen or keras_unseen):
-        return
-    config = torch_config(rule, torch, keras) or {}
-    permuted = rule.weights(config) != rule.weights({**config, "flattened": None})
-    order = "its rows are permuted" if permuted else "its rows are taken as they are"
-    if torch_unseen:
-        yield Evidence(kind="unseen flatten", detail=f"Keras flattens before it, torch was not run: {order}")
-    elif permuted:
-        detail = f"torch flattens {torch.flattened} before it, Keras could not be looked at: {order}"
-        yield Evidence(kind="unseen flatten", detail=detail)
-
-
-def _keras_shapes(rule: Rule, layer: LayerView) -> dict[str, Shape]:
-    return {rule.aliases.get(tensor.role, tensor.role): tensor.shape for tensor in layer.tensors if not tensor.is_seed}
-
-
-def _signature(shapes: Mapping[str, Shape]) -> frozenset[tuple[str, Shape]]:
-    return frozenset(shapes.items())
+    return {role: reason for rule in rules_for_torch(layer) for role, reason in rule.ignored.items()}
 
 
 def _left(layers: tuple[LayerView, ...], paired: set[str], side: Side) -> tuple[LayerView, ...]:

@@ -1,10 +1,11 @@
 """How Keras writes a configuration down, in the dialects of Keras 2 and Keras 3, read into plain values."""
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, TypedDict
 
 from keras3conv.errors import RuleError
-from keras3conv.rule import Config, LayerSpec, LayerSpecs
+from keras3conv.rule import Config, LayerSpec, LayerSpecs, WeightMapping
 from keras3conv.transforms import Shape
 
 
@@ -38,14 +39,33 @@ def last(layers: LayerSpecs) -> LayerSpec:
     return layers[-1]
 
 
-def one(kind: str) -> Callable[[Config], LayerSpecs]:
-    """A layer without configuration."""
-    return lambda config: (LayerSpec(kind=kind),)
+def one(kind: str, **settings: Any) -> Callable[[Config], LayerSpecs]:
+    """A layer whose configuration does not depend on that of the other side."""
+    return lambda config: (LayerSpec(kind=kind, config=settings),)
 
 
 def back(kind: str) -> Callable[[LayerSpecs], LayerSpecs]:
     """The way back to a layer without configuration."""
     return lambda layers: (LayerSpec(kind=kind),)
+
+
+class Functions(TypedDict):
+    """What a rule does with tensors and with configurations, by the names that `Rule` has for it."""
+
+    weights: Callable[[Config], tuple[WeightMapping, ...]]
+    to_keras: Callable[[Config], LayerSpecs]
+    to_torch: Callable[[LayerSpecs], LayerSpecs]
+
+
+def bound(
+    weights: Callable[..., tuple[WeightMapping, ...]],
+    to_keras: Callable[..., LayerSpecs],
+    to_torch: Callable[..., LayerSpecs],
+    **settings: Any,
+) -> Functions:
+    """The functions of a rule for one of several classes that differ in a setting: the number of axes, the cell."""
+    functions = (partial(function, **settings) for function in (weights, to_keras, to_torch))
+    return dict(zip(("weights", "to_keras", "to_torch"), functions, strict=True))  # type: ignore[return-value]
 
 
 def shape_of(spec: LayerSpec, role: str) -> Shape:
@@ -69,4 +89,16 @@ def require_value(kind: str, name: str, value: Any, *allowed: Any) -> None:
         raise RuleError(f"{kind.rpartition('.')[2]} with {name}={value!r} has no counterpart")
 
 
-__all__ = ["back", "input_channels", "ints", "last", "name_of", "one", "pads", "require_value", "shape_of"]
+__all__ = [
+    "Functions",
+    "back",
+    "bound",
+    "input_channels",
+    "ints",
+    "last",
+    "name_of",
+    "one",
+    "pads",
+    "require_value",
+    "shape_of",
+]

@@ -4,7 +4,7 @@ from functools import partial
 from itertools import cycle
 
 from keras3conv.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping, register
-from keras3conv.rules._keras import ints, last, shape_of
+from keras3conv.rules._keras import bound, ints, last, shape_of
 from keras3conv.rules._padding import padding_layers, torch_padding
 from keras3conv.transforms import Axes, Same
 
@@ -123,9 +123,7 @@ for _rank in (1, 2):
             keras=f"keras.layers.DepthwiseConv{_rank}D",
             fields=_FIELDS,
             applies=_is_depthwise,
-            weights=partial(_depthwise_weights, rank=_rank),
-            to_keras=partial(_to_keras, rank=_rank),
-            to_torch=partial(_to_torch, rank=_rank, depthwise=True),
+            **bound(_depthwise_weights, _to_keras, partial(_to_torch, depthwise=True), rank=_rank),
             layout="channels",
             aliases={"depthwise_kernel": "kernel"},
             examples=_depthwise_examples(_rank),
@@ -139,9 +137,7 @@ for _rank in (1, 2, 3):
             torch=f"torch.nn.Conv{_rank}d",
             keras=f"keras.layers.Conv{_rank}D",
             fields=_FIELDS,
-            weights=partial(_weights, rank=_rank),
-            to_keras=partial(_to_keras, rank=_rank),
-            to_torch=partial(_to_torch, rank=_rank, depthwise=False),
+            **bound(_weights, _to_keras, partial(_to_torch, depthwise=False), rank=_rank),
             layout="channels",
             examples=_examples(_rank),
             train=True,

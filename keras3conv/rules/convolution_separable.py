@@ -4,7 +4,7 @@ from functools import partial
 
 from keras3conv.errors import RuleError
 from keras3conv.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping, register
-from keras3conv.rules._keras import ints, last, require_value, shape_of
+from keras3conv.rules._keras import bound, ints, last, require_value, shape_of
 from keras3conv.rules._padding import padding_layers, torch_padding
 from keras3conv.transforms import Axes, Same
 
@@ -111,9 +111,7 @@ for _rank in (1, 2):
             torch_count=2,
             fields=_FIELDS,
             applies=partial(_is_separable, rank=_rank),
-            weights=partial(_weights, rank=_rank),
-            to_keras=partial(_to_keras, rank=_rank),
-            to_torch=partial(_to_torch, rank=_rank),
+            **bound(_weights, _to_keras, _to_torch, rank=_rank),
             layout="channels",
             examples=_examples,
             train=True,

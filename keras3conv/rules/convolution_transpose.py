@@ -8,7 +8,7 @@ from itertools import cycle
 
 from keras3conv.errors import RuleError
 from keras3conv.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping, register
-from keras3conv.rules._keras import ints, pads, require_value, shape_of
+from keras3conv.rules._keras import bound, ints, pads, require_value, shape_of
 from keras3conv.rules._padding import Pads, reach
 from keras3conv.transforms import Array, Axes, Chain, Diagonal, Dilate, Same, Shape, Transform
 
@@ -189,9 +189,7 @@ for _rank in (1, 2, 3):
             torch=f"torch.nn.ConvTranspose{_rank}d",
             keras=f"keras.layers.Conv{_rank}DTranspose",
             fields=_FIELDS,
-            weights=partial(_weights, rank=_rank),
-            to_keras=partial(_to_keras, rank=_rank),
-            to_torch=partial(_to_torch, rank=_rank),
+            **bound(_weights, _to_keras, _to_torch, rank=_rank),
             layout="channels",
             part=partial(_cropped, rank=_rank),
             examples=_examples(_rank),

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from math import prod
+from typing import TypedDict
 
 from keras3conv.errors import RuleError
 from keras3conv.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping, register
@@ -133,6 +134,14 @@ def _packed_dense_to_torch(layers: LayerSpecs, *, make: Callable[[int, int, bool
     return (packed([(kernel[0], kernel[-1]) for kernel in kernels], [_has_bias(layer) for layer in layers], make),)
 
 
+def _packed_linear_weights(config: Config) -> tuple[WeightMapping, ...]:
+    return packed_weights(0, _dense_sizes(config, config["out_features"]), Axes("o i -> i o"), Same())
+
+
+def _packed_linear_to_keras(config: Config) -> LayerSpecs:
+    return tuple(_dense(size, config["bias"]) for size in _dense_sizes(config, config["out_features"]))
+
+
 def packed(sizes: list[tuple[int, int]], biases: list[bool], make: Callable[[int, int, bool], LayerSpec]) -> LayerSpec:
     """The one torch layer of query, key and value, each of (inputs, outputs)."""
     if len(sizes) != 3 or len({inputs for inputs, _ in sizes}) > 1 or len(set(biases)) > 1:
@@ -152,23 +161,33 @@ LINEAR_PACKED = packed_examples(
 )
 CONV1D_PACKED = packed_examples({"nf": 12, "nx": 5}, {"nf": 18, "nx": 6})
 
+
+class _Parallel(TypedDict):
+    keras_count: int
+    parallel: bool
+    train: bool
+    note: str
+
+
+QUERY_KEY_VALUE: _Parallel = {
+    "keras_count": 3,
+    "parallel": True,
+    "train": True,
+    "note": "Query, key and value of one size, unless the Keras layers tell other sizes (grouped queries).",
+}
+"""What the rules for three Keras layers in one of torch have in common."""
+
+
 register(
     Rule(
         torch="torch.nn.Linear",
         keras="keras.layers.Dense",
-        keras_count=3,
-        parallel=True,
+        **QUERY_KEY_VALUE,
         fields=_LINEAR_FIELDS,
-        weights=lambda config: packed_weights(
-            0, _dense_sizes(config, config["out_features"]), Axes("o i -> i o"), Same()
-        ),
-        to_keras=lambda config: tuple(
-            _dense(size, config["bias"]) for size in _dense_sizes(config, config["out_features"])
-        ),
+        weights=_packed_linear_weights,
+        to_keras=_packed_linear_to_keras,
         to_torch=partial(_packed_dense_to_torch, make=linear),
         examples=LINEAR_PACKED,
-        train=True,
-        note="Query, key and value of one size, unless the Keras layers tell other sizes (grouped queries).",
     )
 )
 
@@ -176,15 +195,12 @@ register(
     Rule(
         torch=GPT2_CONV1D,
         keras="keras.layers.Dense",
-        keras_count=3,
-        parallel=True,
+        **QUERY_KEY_VALUE,
         fields=("nf", "nx"),
         weights=lambda config: packed_weights(1, _dense_sizes(config, config["nf"]), Same(), Same()),
         to_keras=lambda config: tuple(_dense(size, True) for size in _dense_sizes(config, config["nf"])),
         to_torch=partial(_packed_dense_to_torch, make=gpt2_conv1d),
         examples=CONV1D_PACKED,
-        train=True,
-        note="Query, key and value of one size, unless the Keras layers tell other sizes (grouped queries).",
     )
 )
 

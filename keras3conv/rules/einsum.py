@@ -22,6 +22,7 @@ from keras3conv.rules.dense import (
     CONV1D_PACKED,
     GPT2_CONV1D,
     LINEAR_PACKED,
+    QUERY_KEY_VALUE,
     bias_mapping,
     gpt2_conv1d,
     kernel_mapping,
@@ -166,8 +167,7 @@ for _torch, _fields, _outputs, _make, _examples in (
         Rule(
             torch=_torch,
             keras="keras.layers.EinsumDense",
-            keras_count=3,
-            parallel=True,
+            **QUERY_KEY_VALUE,
             fields=_fields,
             weights=partial(_packed_weights, outputs=_outputs, outputs_first=_torch == "torch.nn.Linear"),
             to_keras=lambda config, outputs=_outputs: tuple(  # type: ignore[misc]
@@ -175,8 +175,6 @@ for _torch, _fields, _outputs, _make, _examples in (
             ),
             to_torch=partial(_packed_to_torch, make=_make),
             examples=_examples,
-            train=True,
-            note="Query, key and value of one size, unless the Keras layers tell other sizes (grouped queries).",
         )
     )
 

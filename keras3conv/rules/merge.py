@@ -3,8 +3,9 @@
 A merge of Keras takes a list of any number of tensors, torch's functions two: more are stacked and reduced.
 """
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 from keras3conv.errors import RuleError
 from keras3conv.rule import Config, Example, LayerSpec, LayerSpecs, Rule, register
@@ -16,6 +17,17 @@ _BROADCAST = "Inputs of as many axes each: with fewer, torch adds axes in front 
 def as_list(arrays: tuple[Any, ...]) -> tuple[Any, ...]:
     """All arrays as one argument."""
     return (list(arrays),)
+
+
+class _OfAList(TypedDict):
+    layout: Literal["channels"]
+    keras_arguments: Callable[[tuple[Any, ...]], tuple[Any, ...]]
+    train: bool
+    note: str
+
+
+_OF_A_LIST: _OfAList = {"layout": "channels", "keras_arguments": as_list, "train": True, "note": _BROADCAST}
+"""What the rules for layers of Keras that take a list have in common."""
 
 
 def _is_of_two(config: Config) -> bool:
@@ -58,11 +70,8 @@ for _torch, _keras, _reduction in _PAIRS:
             applies=_is_of_two,
             to_keras=partial(_merge_to_keras, kind=f"keras.layers.{_keras}"),
             to_torch=partial(_merge_to_torch, kind=_torch, reduction=_reduction),
-            layout="channels",
-            keras_arguments=as_list,
+            **_OF_A_LIST,
             examples=_examples,
-            train=True,
-            note=_BROADCAST,
         )
     )
 
@@ -90,11 +99,8 @@ register(
         applies=lambda config: bool(config["weight"] == 0.5),
         to_keras=_average_to_keras,
         to_torch=_average_to_torch,
-        layout="channels",
-        keras_arguments=as_list,
+        **_OF_A_LIST,
         examples=_LERP_TO_AVERAGE_EXAMPLES,
-        train=True,
-        note=_BROADCAST,
     )
 )
 
@@ -213,6 +219,14 @@ _WITH_NUMBER = (
 )
 
 
+def _is_number(config: Config, *, name: str) -> bool:
+    return isinstance(config.get(name), int | float)
+
+
+def _number_to_keras(config: Config, *, kind: str, name: str) -> LayerSpecs:
+    return (LayerSpec(kind=kind, config={"x2": config[name]}),)
+
+
 def _function_back(layers: LayerSpecs, *, kind: str, name: str) -> LayerSpecs:
     return (LayerSpec(kind=kind, config={name: last(layers).config["x2"]}),)
 
@@ -227,12 +241,8 @@ for _torch, _number, _keras, _values in _WITH_NUMBER:
             torch=_torch,
             keras=f"keras.ops.{_keras}",
             fields=(_number,),
-            applies=partial(lambda config, name: isinstance(config.get(name), int | float), name=_number),
-            to_keras=partial(
-                lambda config, kind, name: (LayerSpec(kind=kind, config={"x2": config[name]}),),
-                kind=f"keras.ops.{_keras}",
-                name=_number,
-            ),
+            applies=partial(_is_number, name=_number),
+            to_keras=partial(_number_to_keras, kind=f"keras.ops.{_keras}", name=_number),
             to_torch=partial(_function_back, kind=_torch, name=_number),
             examples=_examples,
             train=True,

@@ -82,7 +82,7 @@ register(
         layout="channels",
         examples=_CONSTANTS_TO_NORMALIZATION_EXAMPLES,
         train=True,
-        note="Keras keeps the constants in float32: in float64 torch's are finer, by 3e-8 at most.",
+        note="Keras has the square of each deviation, which it takes the root of again.",
     )
 )
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from keras3conv.errors import RuleError
 from keras3conv.rule import Config, Example, LayerSpec, LayerSpecs, Layout, Rule, WeightMapping, find, register
-from keras3conv.rules._keras import last, require_value
+from keras3conv.rules._keras import bound, last, require_value
 from keras3conv.rules.recurrent_cells import KINDS, SUMMED, Kind, cell_config, cell_weights, torch_config
 from keras3conv.transforms import Array, Arrays, Axes, Same, Shape
 
@@ -150,9 +150,7 @@ for _kind in KINDS:
                 keras_count=0 if _stacked else 1,
                 fields=_fields(_kind, stacked=_stacked),
                 applies=partial(_applies, stacked=_stacked, both=_both),
-                weights=partial(_weights, kind=_kind, stacked=_stacked),
-                to_keras=partial(_to_keras, kind=_kind),
-                to_torch=partial(_to_torch, kind=_kind),
+                **bound(partial(_weights, stacked=_stacked), _to_keras, _to_torch, kind=_kind),
                 layout=layout_of,
                 output=output_of,
                 examples=_examples(_kind, stacked=_stacked, both=_both),

@@ -5,11 +5,10 @@ biases everywhere. In a GRU with `reset_after` both matter, and Keras stacks the
 """
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from keras3conv.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping, register
-from keras3conv.rules._keras import last, name_of, require_value, shape_of
+from keras3conv.rules._keras import bound, last, name_of, require_value, shape_of
 from keras3conv.transforms import Axes, Chain, Each, Stack, Sum, Take, Transform
 
 
@@ -119,9 +118,7 @@ for _kind in KINDS:
             torch=f"torch.nn.{_kind.torch}Cell",
             keras=f"keras.layers.{_kind.keras}Cell",
             fields=("input_size", "hidden_size", "bias", *(("nonlinearity",) if _kind.torch == "RNN" else ())),
-            weights=partial(_weights, kind=_kind),
-            to_keras=partial(_to_keras, kind=_kind),
-            to_torch=partial(_to_torch, kind=_kind),
+            **bound(_weights, _to_keras, _to_torch, kind=_kind),
             output=lambda outputs, torch, keras, shape: outputs[0],
             torch_arguments=_torch_call,
             keras_arguments=_keras_call,

@@ -1,11 +1,10 @@
 """`keras.layers.RNN`: a layer for any cell, and with `StackedRNNCells` for several on top of each other."""
 
-from functools import partial
 from typing import Any
 
 from keras3conv.errors import RuleError
 from keras3conv.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping, register
-from keras3conv.rules._keras import last, require_value, shape_of
+from keras3conv.rules._keras import bound, last, require_value, shape_of
 from keras3conv.rules.recurrent import layout_of, output_of
 from keras3conv.rules.recurrent_cells import KINDS, SUMMED, Kind, cell_config, cell_weights, torch_config
 
@@ -118,25 +117,23 @@ _NOTE = (
     "returns first, or its last step. On the way back batch_first is set."
 )
 
+_FIELDS = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional", "dropout")
+_OWN_FIELDS = {"LSTM": ("proj_size",), "RNN": ("nonlinearity",)}
+
 for _kind in KINDS:
     register(
         Rule(
             torch=f"torch.nn.{_kind.torch}",
             keras=RNN,
-            fields=(
-                "input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional", "dropout",
-                *{"LSTM": ("proj_size",), "RNN": ("nonlinearity",)}.get(_kind.torch, ()),
-            ),
+            fields=(*_FIELDS, *_OWN_FIELDS.get(_kind.torch, ())),
             applies=lambda config: not config["bidirectional"],
-            weights=partial(_weights, kind=_kind),
-            to_keras=partial(_to_keras, kind=_kind),
-            to_torch=partial(_to_torch, kind=_kind),
+            **bound(_weights, _to_keras, _to_torch, kind=_kind),
             layout=layout_of,
             output=output_of,
             examples=_examples(_kind),
             train=True,
             note=("" if _kind.torch == "GRU" else SUMMED) + _NOTE,
         )
-    )  # fmt: skip
+    )
 
 __all__ = ["RNN", "cells_of", "prefixes", "rnn_config", "serialised"]

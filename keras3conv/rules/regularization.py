@@ -3,7 +3,7 @@
 from functools import partial
 
 from keras3conv.rule import Config, Example, LayerSpec, LayerSpecs, Rule, register
-from keras3conv.rules._keras import back, last, require_value
+from keras3conv.rules._keras import back, last, one, require_value
 
 
 def _to_keras(config: Config, *, kind: str) -> LayerSpecs:
@@ -57,11 +57,7 @@ for _keras, _config, _what in _LOST:
             torch="torch.nn.Identity",
             keras=f"keras.layers.{_keras}",
             fields=(),
-            to_keras=partial(
-                lambda config, kind, keras: (LayerSpec(kind=kind, config=keras),),
-                kind=f"keras.layers.{_keras}",
-                keras=_config,
-            ),
+            to_keras=one(f"keras.layers.{_keras}", **_config),
             to_torch=back("torch.nn.Identity"),
             examples=(Example(config={}, inputs=((3, 5),)), Example(config={}, inputs=((2, 3, 7),))),
             note=f"Lossy: torch has no such layer, and in training {_what} is lost; outside of it nothing is.",

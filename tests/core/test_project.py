@@ -32,6 +32,8 @@ FORBIDDEN = ("except Exception", "weights_only=False", "allow_pickle=True", "saf
 
 LONGEST_FILE = 400
 LONGEST_FUNCTION = 60
+LONGEST_RULE = 12
+"""Lines of nine rules out of ten, from `Rule(` to its bracket."""
 
 
 def sources() -> list[Path]:
@@ -96,6 +98,19 @@ def too_long(path: Path, text: str) -> list[str]:
     return found + [f"{path.name}: {name}, {length} lines" for name, length in lengths if length > LONGEST_FUNCTION]
 
 
+def rule_lengths(tree: ast.AST) -> Iterator[int]:
+    """The lines of every `Rule(...)`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Rule":
+            yield (node.end_lineno or node.lineno) - node.lineno + 1
+
+
+def ninth_tenth(lengths: Iterable[int]) -> int:
+    """The length that nine out of ten do not exceed."""
+    ordered = sorted(lengths)
+    return ordered[-(-len(ordered) * 9 // 10) - 1]
+
+
 def forbidden(path: Path, text: str) -> list[str]:
     """The forbidden words that a file holds."""
     return [f"{path.name}: {word}" for word in FORBIDDEN if word in text]
@@ -152,6 +167,19 @@ def test_files_and_functions_are_short() -> None:
 def test_a_long_file_and_a_long_function_are_noticed() -> None:
     text = "def endless() -> None:\n" + "    pass\n" * LONGEST_FILE
     assert too_long(PACKAGE / "model.py", text) == ["model.py: 401 lines", "model.py: endless, 401 lines"]
+
+
+def test_a_rule_is_short() -> None:
+    lengths = [length for path in sources() for length in rule_lengths(ast.parse(path.read_text()))]
+    assert len(lengths) > 80
+    assert ninth_tenth(lengths) <= LONGEST_RULE
+
+
+def test_rules_that_are_too_long_are_noticed() -> None:
+    (length,) = rule_lengths(ast.parse("register(\n    Rule(\n" + "        field=1,\n" * LONGEST_RULE + "    )\n)\n"))
+    assert length == LONGEST_RULE + 2
+    assert ninth_tenth([2] * 9 + [length]) == 2
+    assert ninth_tenth([2] * 8 + [length] * 2) > LONGEST_RULE
 
 
 def test_no_source_holds_a_forbidden_word() -> None:
