@@ -39,8 +39,23 @@ def _image(size: int) -> tuple[Any, Any]:
     return {"pixel_values": image}, np.ascontiguousarray(np.moveaxis(image, 1, -1))
 
 
-def _made(family: str, config: Mapping[str, Any], inputs: Callable[[], tuple[Any, Any]], model: str = "Model") -> Pair:
-    """Writes a small random model to a folder, and reads that with keras-hub."""
+def _made(
+    family: str,
+    config: Mapping[str, Any],
+    inputs: Callable[[], tuple[Any, Any]],
+    model: str = "Model",
+    *,
+    base: bool = True,
+) -> Pair:
+    """Writes a small random model to a folder, and reads that with keras-hub.
+
+    Args:
+        family: What transformers calls the family.
+        config: The configuration.
+        inputs: What both are called with.
+        model: Which of the family's models is written; some converters want the names that one with a head has.
+        base: Whether the torch side is the model without its head.
+    """
     if find_spec("torchvision") is not None:
         declare_operators()  # transformers imports torchvision where it is installed
     import keras_hub
@@ -52,37 +67,32 @@ def _made(family: str, config: Mapping[str, Any], inputs: Callable[[], tuple[Any
         module.save_pretrained(folder)
         backbone = keras_hub.models.Backbone.from_preset(folder, dtype="float32")
     given, keras_given = inputs()
-    return Pair(torch=module, keras=backbone, inputs=given, keras_inputs=keras_given, restores=True)
+    torch = module.base_model if base else module
+    return Pair(torch=torch, keras=backbone, inputs=given, keras_inputs=keras_given, restores=True)
 
 
 _PATCHES = {"image_size": 12, "patch_size": 4, "hidden_act": "gelu"}
 _ViT = {name: value for name, value in _ENCODER.items() if name not in ("vocab_size", "max_position_embeddings")}
 
-ENTRIES = tuple(
-    Entry(name=name, build=build, needs=_NEEDS)
-    for name, build in (
-        ("BERT", partial(_made, "Bert", _ENCODER, partial(_tokens, types=True))),
-        ("RoBERTa", partial(_made, "Roberta", {**_ENCODER, "pad_token_id": 1}, _tokens)),
-        (
-            "DistilBERT",
-            partial(
-                _made,
-                "DistilBert",
-                {"vocab_size": 41, "dim": 16, "n_layers": 3, "n_heads": 4, "hidden_dim": 28,
-                 "max_position_embeddings": 19},
-                _tokens,
-            ),
-        ),
-        ("ALBERT", partial(_made, "Albert", {**_ENCODER, "embedding_size": 8}, partial(_tokens, types=True))),
-        (
-            "GPT-2",
-            partial(_made, "GPT2", {"vocab_size": 41, "n_embd": 16, "n_layer": 3, "n_head": 4, "n_positions": 19},
-                    _tokens),
-        ),
-        ("Llama", partial(_made, "Llama", _DECODER, _tokens, "ForCausalLM")),
-        ("Mistral", partial(_made, "Mistral", {**_DECODER, "sliding_window": 32}, _tokens, "ForCausalLM")),
-        ("Qwen2", partial(_made, "Qwen2", _DECODER, _tokens, "ForCausalLM")),
-        ("ViT", partial(_made, "ViT", {**_ViT, **_PATCHES}, partial(_image, 12), "ForImageClassification")),
-        ("DeiT", partial(_made, "DeiT", {**_ViT, **_PATCHES}, partial(_image, 12), "ForImageClassification")),
-    )
-)  # fmt: skip
+_TANH = {"hidden_act": "gelu_new"}
+"""Keras-hub's encoders have the tanh GELU, whatever the configuration says."""
+
+_DISTIL = {"vocab_size": 41, "dim": 16, "n_layers": 3, "n_heads": 4, "hidden_dim": 28, "max_position_embeddings": 19}
+_GPT2 = {"vocab_size": 41, "n_embd": 16, "n_layer": 3, "n_head": 4, "n_positions": 19}
+_typed = partial(_tokens, types=True)
+_small_image = partial(_image, 12)
+
+_FAMILIES: Mapping[str, Callable[[], Pair]] = {
+    "BERT": partial(_made, "Bert", {**_ENCODER, **_TANH}, _typed),
+    "RoBERTa": partial(_made, "Roberta", {**_ENCODER, **_TANH, "pad_token_id": 1}, _tokens, "ForMaskedLM"),
+    "DistilBERT": partial(_made, "DistilBert", {**_DISTIL, "activation": "gelu_new"}, _tokens, "ForMaskedLM"),
+    "ALBERT": partial(_made, "Albert", {**_ENCODER, **_TANH, "embedding_size": 8}, _typed, "ForPreTraining"),
+    "GPT-2": partial(_made, "GPT2", _GPT2, _tokens),
+    "Llama": partial(_made, "Llama", _DECODER, _tokens, "ForCausalLM", base=False),
+    "Mistral": partial(_made, "Mistral", {**_DECODER, "sliding_window": 32}, _tokens, "ForCausalLM", base=False),
+    "Qwen2": partial(_made, "Qwen2", _DECODER, _tokens, "ForCausalLM", base=False),
+    "ViT": partial(_made, "ViT", {**_ViT, **_PATCHES}, _small_image, "ForImageClassification"),
+    "DeiT": partial(_made, "DeiT", {**_ViT, **_PATCHES}, _small_image, "ForImageClassification"),
+}
+
+ENTRIES = tuple(Entry(name=name, build=build, needs=_NEEDS) for name, build in _FAMILIES.items())
