@@ -50,12 +50,13 @@ def plan(
     pairs = hinted_pairs(torch, keras, fits, hints)
     if probed is not None:
         pairs += _not_in(pairs, probed.pairs)
-        pairs += rest_pairs(torch, keras, pairs)
     fits = _without_ties(fits.without(pairs), torch, pairs)
     places = positions(torch.layers, keras.layers, numbers(_all_groups(fits)) | anchors(pairs))
     for find_groups in (fitting, fitting_in_keras, fitting_without_bias):
         pairs += match_groups(find_groups(fits.without(pairs)), places)
     pairs = list(with_zeros(pairs, torch, keras))
+    if probed is not None:
+        pairs += rest_pairs(torch, keras, pairs)
     pairs += bare_pairs(torch, keras, pairs)
     place = {tensor.path: index for index, tensor in enumerate(torch.tensors())}
     pairs.sort(key=lambda pair: min(place[path] for mapping in pair.weights for path in mapping.torch))

@@ -1,0 +1,98 @@
+"""Transformers' models against keras-hub's backbones; keras-hub's own converter is the independent oracle."""
+
+import tempfile
+from collections.abc import Callable, Mapping
+from functools import partial
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from benchmarks._fidelity import Entry, Pair, randomised
+from benchmarks._torchvision import declare_operators
+
+_NEEDS = ("transformers", "keras_hub")
+_ENCODER = {
+    "vocab_size": 41,
+    "hidden_size": 16,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 28,
+    "max_position_embeddings": 19,
+}
+_DECODER = {**_ENCODER, "num_key_value_heads": 2, "tie_word_embeddings": False}
+
+
+def _tokens(*, types: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
+    generator = np.random.default_rng(5)
+    tokens = generator.integers(3, 40, (2, 9)).astype(np.int64)
+    mask = np.ones_like(tokens)
+    torch, keras = {"input_ids": tokens, "attention_mask": mask}, {"token_ids": tokens, "padding_mask": mask}
+    if types:
+        segments = generator.integers(0, 2, tokens.shape).astype(np.int64)
+        return {**torch, "token_type_ids": segments}, {**keras, "segment_ids": segments}
+    return torch, keras
+
+
+def _image(size: int) -> tuple[Any, Any]:
+    image = np.random.default_rng(5).standard_normal((2, 3, size, size)).astype(np.float32)
+    return {"pixel_values": image}, np.ascontiguousarray(np.moveaxis(image, 1, -1))
+
+
+def _made(
+    family: str,
+    config: Mapping[str, Any],
+    inputs: Callable[[], tuple[Any, Any]],
+    model: str = "Model",
+    *,
+    base: bool = True,
+) -> Pair:
+    """Writes a small random model to a folder, and reads that with keras-hub.
+
+    Args:
+        family: What transformers calls the family.
+        config: The configuration.
+        inputs: What both are called with.
+        model: Which of the family's models is written; some converters want the names that one with a head has.
+        base: Whether the torch side is the model without its head.
+    """
+    if find_spec("torchvision") is not None:
+        declare_operators()  # transformers imports torchvision where it is installed
+    import keras_hub
+    import transformers
+
+    options = getattr(transformers, f"{family}Config")(**config)
+    module = randomised(getattr(transformers, f"{family}{model}")(options))
+    with tempfile.TemporaryDirectory() as folder:
+        module.save_pretrained(folder)
+        backbone = keras_hub.models.Backbone.from_preset(folder, dtype="float32")
+    given, keras_given = inputs()
+    torch = module.base_model if base else module
+    return Pair(torch=torch, keras=backbone, inputs=given, keras_inputs=keras_given, restores=True)
+
+
+_PATCHES = {"image_size": 12, "patch_size": 4, "hidden_act": "gelu"}
+_ViT = {name: value for name, value in _ENCODER.items() if name not in ("vocab_size", "max_position_embeddings")}
+
+_TANH = {"hidden_act": "gelu_new"}
+"""Keras-hub's encoders have the tanh GELU, whatever the configuration says."""
+
+_DISTIL = {"vocab_size": 41, "dim": 16, "n_layers": 3, "n_heads": 4, "hidden_dim": 28, "max_position_embeddings": 19}
+_GPT2 = {"vocab_size": 41, "n_embd": 16, "n_layer": 3, "n_head": 4, "n_positions": 19}
+_typed = partial(_tokens, types=True)
+_small_image = partial(_image, 12)
+
+_FAMILIES: Mapping[str, Callable[[], Pair]] = {
+    "BERT": partial(_made, "Bert", {**_ENCODER, **_TANH}, _typed),
+    "RoBERTa": partial(_made, "Roberta", {**_ENCODER, **_TANH, "pad_token_id": 1}, _tokens, "ForMaskedLM"),
+    "DistilBERT": partial(_made, "DistilBert", {**_DISTIL, "activation": "gelu_new"}, _tokens, "ForMaskedLM"),
+    "ALBERT": partial(_made, "Albert", {**_ENCODER, **_TANH, "embedding_size": 8}, _typed, "ForPreTraining"),
+    "GPT-2": partial(_made, "GPT2", _GPT2, _tokens),
+    "Llama": partial(_made, "Llama", _DECODER, _tokens, "ForCausalLM", base=False),
+    "Mistral": partial(_made, "Mistral", {**_DECODER, "sliding_window": 32}, _tokens, "ForCausalLM", base=False),
+    "Qwen2": partial(_made, "Qwen2", _DECODER, _tokens, "ForCausalLM", base=False),
+    "ViT": partial(_made, "ViT", {**_ViT, **_PATCHES}, _small_image, "ForImageClassification"),
+    "DeiT": partial(_made, "DeiT", {**_ViT, **_PATCHES}, _small_image, "ForImageClassification"),
+}
+
+ENTRIES = tuple(Entry(name=name, build=build, needs=_NEEDS) for name, build in _FAMILIES.items())
