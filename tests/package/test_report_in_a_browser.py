@@ -40,8 +40,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def numbers(browser: Browser) -> list[float]:
-    cells = "[...document.querySelectorAll('table.sortable tbody tr')].map(row => row.cells[2].title || row.cells[2].textContent)"
-    return [float(text) for text in browser.evaluate(cells)]
+    cells = "[...document.querySelectorAll('table.sortable tbody tr')].map(row => row.cells[2])"
+    return [float(text) for text in browser.evaluate(f"{cells}.map(cell => cell.title || cell.textContent)")]
 
 
 def click(browser: Browser, column: int) -> str:
