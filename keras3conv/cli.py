@@ -5,16 +5,13 @@ an alignment failed, 2 arguments or files that cannot be used, 130 interrupted.
 """
 
 import io
-import os
 import sys
-import traceback
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ParamSpec
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from keras3conv.cli_app import FAILED, PASSED, app, command, note
 from keras3conv.cli_options import (
     Backends,
     ClassNamesFile,
@@ -36,40 +33,15 @@ from keras3conv.cli_options import (
     TorchWeights,
     Training,
 )
-from keras3conv.errors import AlignmentError, InputError, Keras3ConvError, MissingExtra, ProofError
+from keras3conv.errors import AlignmentError, InputError
 
 if TYPE_CHECKING:
     from keras3conv.alignment import Alignment
     from keras3conv.cli_models import Given
     from keras3conv.report import Report
 
-PASSED, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
-PIPE_CLOSED = 141
 
-_EXTRAS = {
-    "torch": "torch",
-    "keras": "keras",
-    "jax": "jax",
-    "tensorflow": "tensorflow",
-    "jinja2": "report",
-    "sklearn": "dev",
-}
-"""The packages that a command may find missing, and the extra of ours that brings each."""
-
-_Parameters = ParamSpec("_Parameters")
-
-app = typer.Typer(
-    name="keras3conv",
-    help="Move a model between PyTorch and Keras 3, in either direction, and prove that nothing changed.\n\n"
-    "A model is a file, or package.module:factory, or path/to/file.py:factory. A factory is a callable without "
-    "required arguments that returns a torch module or a Keras model; --torch-weights and --keras-weights are loaded "
-    "into what it makes.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+__all__ = ["align", "app", "compare_onnx", "convert", "demo", "inspect", "main", "rules", "transfer", "validate"]
 
 
 def main() -> None:
@@ -78,50 +50,6 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):  # a name from a file may have letters that the terminal has not
             stream.reconfigure(errors="backslashreplace")
     app(prog_name="keras3conv")
-
-
-def _command(example: str) -> Callable[[Callable[_Parameters, int]], Callable[_Parameters, None]]:
-    """Makes a function that returns an exit status a command, with an example in its help."""
-
-    def register(function: Callable[_Parameters, int]) -> Callable[_Parameters, None]:
-        @wraps(function)
-        def command(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> None:
-            try:
-                status = function(*args, **kwargs)
-                sys.stdout.flush()
-            except KeyboardInterrupt:
-                raise typer.Exit(INTERRUPTED) from None
-            except BrokenPipeError:  # the reader has what it wanted (`| head`); 1 would say that a proof failed
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                raise typer.Exit(PIPE_CLOSED) from None
-            except (Keras3ConvError, OSError, ModuleNotFoundError) as error:
-                if kwargs.get("debug"):
-                    traceback.print_exc()
-                status = _complain(error)
-            raise typer.Exit(status)
-
-        summary = (function.__doc__ or "").strip()
-        app.command(help=summary, epilog=f"\b\nExample:\n  {example}")(command)
-        return command
-
-    return register
-
-
-def _complain(error: Keras3ConvError | OSError | ModuleNotFoundError) -> int:
-    """Prints an error of ours, and says with which status it ends the command; anything unknown is raised again."""
-    from keras3conv.cli_output import as_options
-
-    if isinstance(error, ModuleNotFoundError) and not isinstance(error, Keras3ConvError):
-        package = (error.name or "").partition(".")[0]
-        if package not in _EXTRAS:
-            raise error
-        error = MissingExtra("this command", package, _EXTRAS[package])
-    _note(f"{type(error).__name__}: {as_options(str(error))}")
-    return FAILED if isinstance(error, ProofError) else UNUSABLE
-
-
-def _note(text: str) -> None:
-    print(text, file=sys.stderr)
 
 
 def _print_version(wanted: bool) -> None:
@@ -141,7 +69,7 @@ def _options(
     """The options of the program itself; each is handled by its callback."""
 
 
-@_command("keras3conv inspect model.safetensors")
+@command("keras3conv inspect model.safetensors")
 def inspect(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A file, or a factory.")],
     torch_weights: TorchWeights = None,
@@ -162,7 +90,7 @@ def inspect(
     return PASSED
 
 
-@_command("keras3conv align net.py:make model.h5 -o plan.json")
+@command("keras3conv align net.py:make model.h5 -o plan.json")
 def align(  # noqa: PLR0913 - an argument for every option
     torch: TorchSide,
     keras: KerasSide,
@@ -198,12 +126,12 @@ def align(  # noqa: PLR0913 - an argument for every option
         plan = plan.ignore(path, reason)
     if out:
         write_plan(plan, out, overwrite=overwrite)
-        _note(f"saved {out}")
+        note(f"saved {out}")
     print(plan.to_json() if as_json else as_options(describe(plan)))
     return FAILED if plan.problems() else PASSED
 
 
-@_command("keras3conv transfer model.h5 net.py:make -o net.safetensors")
+@command("keras3conv transfer model.h5 net.py:make -o net.safetensors")
 def transfer(  # noqa: PLR0913 - an argument for every option
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="Where the weights are: a file, or a factory.")],
     target: Annotated[str, typer.Argument(metavar="TARGET", help="Where they go: a file, or a factory and -o.")],
@@ -239,7 +167,7 @@ def transfer(  # noqa: PLR0913 - an argument for every option
     return PASSED
 
 
-@_command("keras3conv validate net.py:make model.keras --torch-weights net.pt --report report.html")
+@command("keras3conv validate net.py:make model.keras --torch-weights net.pt --report report.html")
 def validate(  # noqa: PLR0913 - an argument for every option
     torch: TorchSide,
     keras: KerasSide,
@@ -292,7 +220,7 @@ def validate(  # noqa: PLR0913 - an argument for every option
     return _hand_out(judged, report, as_json=as_json)
 
 
-@_command("keras3conv convert model.h5 -o folder/")
+@command("keras3conv convert model.h5 -o folder/")
 def convert(
     model: Annotated[str, typer.Argument(metavar="KERAS", help="A Keras file with its architecture, or a factory.")],
     *,
@@ -318,13 +246,13 @@ def convert(
     with notes_to_stderr():
         made = api.convert(given, channels=channels, inputs=read_inputs(inputs))  # type: ignore[arg-type]
         for file in made.save(out, overwrite=overwrite):
-            _note(f"saved {file.path}")
+            note(f"saved {file.path}")
     assert made.report is not None
     print(made.report.to_json()) if as_json else print_report(made.report)
     return PASSED if made.report.ok else FAILED
 
 
-@_command("keras3conv compare-onnx first.onnx second.onnx")
+@command("keras3conv compare-onnx first.onnx second.onnx")
 def compare_onnx(
     first: Annotated[Path, typer.Argument(metavar="FIRST.onnx", help="An ONNX file.")],
     second: Annotated[Path, typer.Argument(metavar="SECOND.onnx", help="Another one, whoever made it.")],
@@ -344,7 +272,7 @@ def compare_onnx(
     return _hand_out(judged, report, as_json=as_json)
 
 
-@_command("keras3conv rules --markdown")
+@command("keras3conv rules --markdown")
 def rules(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
     as_json: Json = False,
@@ -359,7 +287,7 @@ def rules(
     return PASSED
 
 
-@_command("keras3conv demo --out my-folder")
+@command("keras3conv demo --out my-folder")
 def demo(
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where its files go.")] = Path("keras3conv-demo"),
     debug: Debug = False,
@@ -376,7 +304,7 @@ def _hand_out(judged: "Report", saved_as: Path | None, *, as_json: bool) -> int:
 
     if saved_as:
         judged.save(saved_as)
-        _note(f"saved {saved_as}")
+        note(f"saved {saved_as}")
     print(judged.to_json()) if as_json else print_report(judged)
     return PASSED if judged.ok else FAILED
 
@@ -412,6 +340,6 @@ def _is_complete(plan: "Alignment") -> bool:
     try:
         plan.check()
     except AlignmentError as error:
-        _note(f"AlignmentError: {as_options(str(error))}")
+        note(f"AlignmentError: {as_options(str(error))}")
         return False
     return True

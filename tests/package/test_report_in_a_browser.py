@@ -1,0 +1,121 @@
+"""The page of a report, in a real browser: it is opened offline, clicked, and looked at in light and dark."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from keras3conv.report import Plot, Report, Section, Series, Table
+from tests.browser import NAMES, Browser, browsing, installed
+
+LAYERS = 500
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    program = installed()
+    if program is None:
+        pytest.skip(f"no browser is installed: none of {', '.join(NAMES)} is on the path")
+    with browsing(program, tmp_path_factory.mktemp("browser")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    labels = tuple(f"encoder.layers.{place}.attention.self.query" for place in range(LAYERS))
+    # Errors that no order of texts or of places would sort.
+    errors = tuple(((place * 197) % LAYERS + 1) * 10.0 ** -(7 + place % 3) for place in range(LAYERS))
+    rows = tuple((label, label.replace(".", "/"), error) for label, error in zip(labels, errors, strict=True))
+    plot = Plot(
+        title="error along the depth",
+        labels=labels,
+        series=(Series(name="error", values=errors), Series(name="noise floor", values=(2e-7,) * LAYERS)),
+        unit="relative error",
+    )
+    table = Table(title="layers", columns=("torch", "keras", "relative error"), rows=rows)
+    section = Section(name="float64", status="passed", claim="c", summary="s", tables=(table,), plots=(plot,))
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    Report(title="500 layers", sections=(section,)).save(path)
+    return path
+
+
+def numbers(browser: Browser) -> list[float]:
+    cells = "[...document.querySelectorAll('table.sortable tbody tr')].map(row => row.cells[2])"
+    return [float(text) for text in browser.evaluate(f"{cells}.map(cell => cell.title || cell.textContent)")]
+
+
+def click(browser: Browser, column: int) -> str:
+    button = f"document.querySelectorAll('table.sortable thead th')[{column}].firstElementChild.click()"
+    browser.evaluate(button)
+    return str(browser.evaluate(f"document.querySelectorAll('table.sortable thead th')[{column}].ariaSort"))
+
+
+def test_five_hundred_layers_are_small_and_open_within_a_second(browser: Browser, page: Path) -> None:
+    assert page.stat().st_size < 2_000_000
+    assert min(browser.open(page) for _ in range(3)) < 1.0
+    assert browser.evaluate("document.querySelectorAll('table.sortable tbody tr').length") == LAYERS
+
+
+def test_a_table_is_sorted_by_the_column_that_is_clicked(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    before = numbers(browser)
+    assert before != sorted(before)
+    assert click(browser, 2) == "ascending"
+    assert numbers(browser) == sorted(before)
+    assert click(browser, 2) == "descending"
+    assert numbers(browser) == sorted(before, reverse=True)
+    click(browser, 2)
+    assert numbers(browser) == before
+
+
+def test_names_with_numbers_in_them_are_sorted_by_the_numbers(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    click(browser, 2)
+    click(browser, 0)
+    cells = "[...document.querySelectorAll('table.sortable tbody tr')].map(row => row.cells[0].textContent)"
+    names = browser.evaluate(cells)
+    assert names == sorted(names, key=lambda name: int(name.split(".")[2]))
+
+
+def brightness(browser: Browser, what: str) -> float:
+    colour = browser.evaluate(f"getComputedStyle(document.body).{what}")
+    red, green, blue = (float(part) for part in colour.partition("(")[2].rstrip(")").split(",")[:3])
+    return (0.299 * red + 0.587 * green + 0.114 * blue) / 255
+
+
+@pytest.mark.parametrize(("scheme", "is_dark"), [("light", False), ("dark", True)])
+def test_the_page_is_light_or_dark_as_the_reader_has_it(
+    browser: Browser, page: Path, scheme: str, is_dark: bool
+) -> None:
+    browser.open(page, scheme)
+    ground, ink = brightness(browser, "backgroundColor"), brightness(browser, "color")
+    assert (ground < ink) is is_dark
+    assert abs(ground - ink) > 0.5
+
+
+def test_the_page_asks_for_nothing_and_complains_of_nothing(browser: Browser, page: Path) -> None:
+    browser.requests.clear()
+    browser.complaints.clear()
+    browser.open(page)
+    click(browser, 1)
+    assert browser.requests == [page.as_uri()]
+    assert browser.complaints == []
+
+
+def test_a_page_that_asks_and_complains_is_noticed(browser: Browser, tmp_path: Path) -> None:
+    path = tmp_path / "bad.html"
+    path.write_text('<img src="https://nowhere.invalid/x.png"><script>console.error("x"); missing()</script>')
+    browser.requests.clear()
+    browser.complaints.clear()
+    browser.open(path)
+    assert "https://nowhere.invalid/x.png" in browser.requests
+    assert len(browser.complaints) >= 2
+
+
+def test_the_plots_are_drawn_and_wider_than_a_line(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    boxes = "[...document.querySelectorAll('svg')].map(svg => svg.getBoundingClientRect())"
+    width, height = max(browser.evaluate(f"{boxes}.map(box => [box.width, box.height])"))
+    assert width > 300
+    assert height > 100
+    assert browser.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "nothing runs off the side"
