@@ -157,6 +157,21 @@ class Call:
         self._desk.write(template, inputs, [made], module=module, path=self.node.path, comment=comment)
         return made
 
+    def steps(
+        self, template: str, inputs: Sequence[Value], made: Sequence[tuple[Shape, Order, str]], *, module: str = ""
+    ) -> list[Value]:
+        """Writes a statement on the way that makes several values.
+
+        Args:
+            template: The expression, of a tuple.
+            inputs: The values that it uses.
+            made: The shape, the order and the dtype of each.
+            module: The submodule that stands for "{module}".
+        """
+        values = [self._desk.new(shape, order, dtype) for shape, order, dtype in made]
+        self._desk.write(template, inputs, values, module=module, path=self.node.path, comment="")
+        return values
+
     def returns(
         self,
         template: str,
@@ -203,6 +218,11 @@ class Call:
         tensor = self.node.outputs[0]
         same = replace(value, shape=tensor.shape, order=value.order if order is None else order)
         self.returned = {tensor.name: same}
+
+    def passes_all(self, values: Sequence[Value]) -> None:
+        """Says that the call returns these values, which steps on the way made or which it was given."""
+        pairs = zip(self.node.outputs, values, strict=True)
+        self.returned = {tensor.name: replace(value, shape=tensor.shape) for tensor, value in pairs}
 
     def module(self, kind: str, **config: Any) -> str:
         """Makes a submodule without weights, "torch.nn.Softmax"; its name, for `returns(..., module=name)`."""

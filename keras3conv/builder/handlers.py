@@ -4,11 +4,15 @@ from importlib import import_module
 
 FILES = (
     "operations_activation",
+    "operations_arithmetic",
     "operations_constant",
+    "operations_index",
+    "operations_join",
     "operations_merge",
     "operations_pointwise",
     "operations_pooling",
     "operations_recurrent",
+    "operations_reduction",
     "operations_shape",
 )
 """Every file of handlers beside this one; a new file is named here."""

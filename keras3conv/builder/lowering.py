@@ -58,8 +58,8 @@ class _Lowering:
 
     def node(self, node: Node) -> None:
         """Writes one call, or notes why it cannot be written."""
-        call = Call(node, mapped(node.arguments, self._argument), self)
         try:
+            call = Call(node, mapped(node.arguments, self._argument), self)
             handler = HANDLERS.get(node.kind)
             if handler is not None:
                 handler(call)
@@ -199,6 +199,8 @@ class _Lowering:
         self.made[value.name] = value
 
     def _argument(self, leaf: Any) -> Any:
+        if isinstance(leaf, Ref) and leaf.name not in self.values:
+            raise RuleError("a tensor that it was made with is none of the model's own: Keras loses it, too")
         return self.values[leaf.name] if isinstance(leaf, Ref) else leaf
 
     def _input(self, name: str) -> Value:
@@ -265,6 +267,7 @@ class _Lowering:
             return Ref((value if order == value.order else self.permuted(value, order)).name)
 
         outputs = mapped(self.graph.outputs, returned)
+        orders = (output_order(self.values[ref.name], self.channels) for ref in refs(self.graph.outputs))
         sizes = {symbol: (name, self.values[name].place(axis)) for symbol, (name, axis) in self.graph.sizes.items()}
         return Program(
             name=self.graph.name,
@@ -276,6 +279,7 @@ class _Lowering:
             weights=self.weights,
             sizes=sizes,
             input_names=self.graph.input_names,
+            output_orders=tuple(orders),
         )
 
 

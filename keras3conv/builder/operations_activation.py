@@ -3,10 +3,7 @@
 from functools import partial
 
 from keras3conv.builder.call import Call, handles
-from keras3conv.builder.operations_pointwise import unary
-
-_SOFTPLUS = "F.softplus({0}, threshold=40)"
-"""Above its threshold torch returns the input itself: at its own 20 that is 2e-9 less, at 40 nothing."""
+from keras3conv.builder.operations_pointwise import SOFTPLUS, UNARY, unary
 
 _ACTIVATIONS = {
     "celu": "F.celu({0})",
@@ -26,8 +23,10 @@ _ACTIVATIONS = {
     "sigmoid": "torch.sigmoid({0})",
     "silu": "F.silu({0})",
     "soft_shrink": "F.softshrink({0})",
-    "softplus": _SOFTPLUS,
+    "softplus": SOFTPLUS,
     "softsign": "F.softsign({0})",
+    "sparse_plus": UNARY["sparse_plus"],
+    "sparse_sigmoid": UNARY["sparse_sigmoid"],
     "squareplus": "({0} + torch.sqrt({0} * {0} + 4)) / 2",
     "tanh": "torch.tanh({0})",
     "tanh_shrink": "F.tanhshrink({0})",

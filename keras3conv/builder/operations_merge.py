@@ -1,18 +1,9 @@
-"""Layers and operations of several tensors: arithmetic and joining."""
+"""Layers of several tensors: arithmetic and joining."""
 
 from functools import partial
-from typing import Any
 
 from keras3conv.builder.call import Call, handles, places
 from keras3conv.builder.program import Value
-
-_BINARY = {
-    "keras.ops.add": "{0} + {1}",
-    "keras.ops.subtract": "{0} - {1}",
-    "keras.ops.multiply": "{0} * {1}",
-    "keras.ops.divide": "{0} / {1}",
-    "keras.ops.true_divide": "{0} / {1}",
-}
 
 _MERGES = {
     "keras.layers.Add": " + ",
@@ -21,20 +12,6 @@ _MERGES = {
 }
 
 _NESTED = {"keras.layers.Maximum": "torch.maximum", "keras.layers.Minimum": "torch.minimum"}
-
-
-def binary(call: Call, *, template: str) -> None:
-    """Two values, one of which may be a number, broadcast together."""
-    values, order = call.aligned([call["x1"], call["x2"]])
-    tensors, written = with_numbers(values, template)
-    call.returns(written, tensors, order)
-
-
-def with_numbers(values: list[Any], template: str) -> tuple[list[Value], str]:
-    """The tensors among some values, and the template with the numbers among them written out."""
-    tensors = [value for value in values if isinstance(value, Value)]
-    texts = [f"{{{tensors.index(value)}}}" if isinstance(value, Value) else repr(value) for value in values]
-    return tensors, template.format(*texts)
 
 
 def _merge(call: Call, *, sign: str) -> None:
@@ -72,7 +49,7 @@ def _average(call: Call) -> None:
     call.returns(f"({total}) / {len(values)}", values, order)
 
 
-@handles("keras.layers.Concatenate", "keras.ops.concatenate")
+@handles("keras.layers.Concatenate")
 def _concatenate(call: Call) -> None:
     values, order = call.aligned(call.tensors)
     axis = call.get("axis", -1)
@@ -100,8 +77,6 @@ def _dot(call: Call) -> None:
         call.returns(f'torch.einsum("{equation}", {{0}}, {{1}})', [first, second])
 
 
-for _kind, _template in _BINARY.items():
-    handles(_kind)(partial(binary, template=_template))
 for _kind, _sign in _MERGES.items():
     handles(_kind)(partial(_merge, sign=_sign))
 for _kind, _name in _NESTED.items():

@@ -129,6 +129,7 @@ class Program:
         input_names: What Keras calls the inputs, by their values.
         steps: The statements.
         outputs: How what it returns is nested, with `Ref`s to values.
+        output_orders: In which order the axes of each output stand.
         values: Every value by its name.
         modules: The submodules by their names.
         weights: Its own parameters and buffers by the names of the values that they are.
@@ -144,3 +145,4 @@ class Program:
     weights: Mapping[str, Weight] = field(default_factory=dict)
     sizes: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     input_names: Mapping[str, str] = field(default_factory=dict)
+    output_orders: tuple[Order, ...] = ()

@@ -149,6 +149,7 @@ def run(
             contexts.enter_context(_hooks(module, calls, stack, record or (lambda path: False), follower))
         if float64:
             contexts.enter_context(Float64(module))
+            contexts.enter_context(_floats_are(torch.float64))
         try:
             outputs = torch.func.functional_call(module, substitutes, args, kwargs, tie_weights=True, strict=False)
         except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, NotImplementedError) as error:
@@ -172,6 +173,17 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for child, training in flags:
             child.training = training
+
+
+@contextmanager
+def _floats_are(dtype: torch.dtype | None) -> Iterator[None]:
+    """What a module makes of whole numbers while it runs is of this dtype, not of torch's own default."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype or before)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 @contextmanager
