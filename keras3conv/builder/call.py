@@ -73,6 +73,8 @@ class Call:
         self.returned: dict[str, Value] = {}
 
     def __getitem__(self, name: str) -> Any:
+        if name not in self.arguments:
+            raise self.refuse(f"it is not given {name}")
         return self.arguments[name]
 
     def get(self, name: str, default: Any = None) -> Any:
