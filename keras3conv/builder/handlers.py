@@ -6,6 +6,7 @@ FILES = (
     "operations_activation",
     "operations_arithmetic",
     "operations_constant",
+    "operations_creation",
     "operations_image",
     "operations_index",
     "operations_join",
