@@ -161,12 +161,19 @@ def validate(  # noqa: PLR0913 - a certificate may be asked for much
 
 
 def convert(
-    model: Model, *, channels: Literal["first", "last"] = "first", inputs: Any = None, validate: bool = True
+    model: Model,
+    *,
+    weights: str | Path | None = None,
+    channels: Literal["first", "last"] = "first",
+    inputs: Any = None,
+    validate: bool = True,
 ) -> "Conversion":
     """Makes a torch module of a Keras model: readable, trainable, with the same weights, and proven to be the same.
 
     Args:
-        model: A Keras model, or the path of a file that holds one with its architecture (.keras, .h5).
+        model: A Keras model, or the path of a file that holds one with its architecture (.keras, .h5), or the path of
+            an architecture alone (.json).
+        weights: A file of weights that is loaded into the model first; needed with a .json.
         channels: Where the module takes and returns the channels of images: "first" is second, as in torch; "last"
             keeps the calling convention of Keras.
         inputs: What the Keras model is called with: needed where it does not say so itself, and where its mathematics
@@ -187,7 +194,7 @@ def convert(
     """
     from keras3conv import api_convert
 
-    return api_convert.convert(model, channels=channels, inputs=inputs, validate=validate)
+    return api_convert.convert(model, weights=weights, channels=channels, inputs=inputs, validate=validate)
 
 
 def compare_onnx(first: str | Path, second: str | Path, inputs: Any = None) -> Report:

@@ -1,26 +1,23 @@
 """`convert`: the other model is built, filled, and proven to be the same."""
 
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from keras3conv.builder.conversion import Conversion
 from keras3conv.builder.layouts import Channels
-from keras3conv.builder.to_torch import build, proof_inputs
+from keras3conv.builder.to_torch import build, proof_inputs, require_none
 from keras3conv.errors import InputError
 from keras3conv.frameworks.detect import side_and_form
 
 
-def convert(model: Any, *, channels: Channels, inputs: Any, validate: bool) -> Conversion:
+def convert(
+    model: Any, *, weights: str | PathLike[str] | None, channels: Channels, inputs: Any, validate: bool
+) -> Conversion:
     """See `keras3conv.convert`."""
-    side, form = side_and_form(model)
-    if side != "keras":
-        raise InputError("convert makes torch modules of Keras models: the argument is of the torch side")
     if channels not in ("first", "last"):
         raise InputError(f'channels is {channels!r}: it must be "first" or "last"')
-    if form == "file":
-        from keras3conv.frameworks import keras_files
-
-        model = keras_files.load(Path(model))
+    model = _alive(model, None if weights is None else Path(weights))
     built = build(model, channels, inputs)
     given, keras_given = proof_inputs(built)
     report = None
@@ -40,3 +37,48 @@ def convert(model: Any, *, channels: Channels, inputs: Any, validate: bool) -> C
         program=built.program,
         inputs=given,
     )
+
+
+def _alive(model: Any, weights: Path | None) -> Any:
+    """The live model; of a file, after it was seen that Keras can make one of it without running its code."""
+    if isinstance(model, str | PathLike) and str(model).endswith(".json"):
+        return _from_json(Path(model), weights)
+    side, form = side_and_form(model)
+    if side != "keras":
+        raise InputError("convert makes torch modules of Keras models: the argument is of the torch side")
+    if form == "file":
+        model = _loaded(Path(model))
+    if weights is not None:
+        from keras3conv.frameworks import keras_files
+
+        keras_files.load_weights(model, weights)
+    return model
+
+
+def _loaded(path: Path) -> Any:
+    from keras3conv import formats
+
+    layers = formats.read(path).layers
+    if not any(layer.config for layer in layers):
+        raise InputError(
+            f"{path} holds weights and no architecture, so there is nothing to write a module from\n"
+            f'Fix:  k3c.transfer("{path}", module, plan)     or     k3c.convert(model, weights="{path}")'
+        )
+    from keras3conv.frameworks import keras_files
+
+    require_none(path.name, tuple(keras_files.unloadable([(layer.path, layer.kind) for layer in layers], path)))
+    return keras_files.load(path)
+
+
+def _from_json(path: Path, weights: Path | None) -> Any:
+    from keras3conv.formats import keras_json
+    from keras3conv.frameworks import keras_files
+
+    if weights is None:
+        fix = f'Fix:  k3c.convert("{path}", weights="model.weights.h5")'
+        raise InputError(f"{path} holds an architecture without weights\n{fix}")
+    walked = [(name, layer.kind) for name, layer in keras_json.read(path).walk()]
+    require_none(path.name, tuple(keras_files.unloadable(walked, path)))
+    model = keras_files.from_json(path)
+    keras_files.load_weights(model, weights)
+    return model

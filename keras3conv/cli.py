@@ -242,9 +242,11 @@ def convert(
     from keras3conv.cli_models import Weights, notes_to_stderr, resolve
     from keras3conv.cli_output import print_report
 
-    given = resolve(model, Weights(keras=keras_weights)).model
+    is_json = model.endswith(".json")
+    found = None if is_json else resolve(model, Weights(keras=keras_weights))
+    given, weights = (found.model, None) if found and found.live else (Path(model), keras_weights)
     with notes_to_stderr():
-        made = api.convert(given, channels=channels, inputs=read_inputs(inputs))  # type: ignore[arg-type]
+        made = api.convert(given, weights=weights, channels=channels, inputs=read_inputs(inputs))  # type: ignore[arg-type]
         for file in made.save(out, overwrite=overwrite):
             note(f"saved {file.path}")
     assert made.report is not None

@@ -68,14 +68,13 @@ class Case:
         function: The operation, as a function of the inputs.
         inputs: What it is given.
         inside: Whether it runs in the call of a layer; else it is part of a functional model.
-        by_numpy: Whether the function is run with arrays for the result that is expected: where Keras' own torch
-            backend does not compute what the others do.
+        by_numpy: The same for arrays, where Keras' torch backend does not compute what Keras' other backends do.
     """
 
     function: Function
     inputs: tuple[Given, ...]
     inside: bool = False
-    by_numpy: bool = False
+    by_numpy: Function | None = None
 
     def model(self) -> keras.Model:
         """A functional model that is nothing but this."""
@@ -91,7 +90,7 @@ class Case:
 
 
 def case(
-    function: Function, *inputs: Given | tuple[int | None, ...], inside: bool = False, by_numpy: bool = False
+    function: Function, *inputs: Given | tuple[int | None, ...], inside: bool = False, by_numpy: Function | None = None
 ) -> Case:
     """A case; a shape alone is an input of floating-point numbers."""
     given = tuple(given if isinstance(given, Given) else Given(given) for given in inputs)
@@ -134,7 +133,7 @@ class Pair:
     def _run_keras(self, wide: bool) -> list[Array]:
         arrays = self.one.arrays()
         if self.one.by_numpy:
-            outputs = self.one.function(*[_wide(array) if wide else array for array in arrays])
+            outputs = self.one.by_numpy(*[_wide(array) if wide else array for array in arrays])
             return [np.asarray(one) for one in keras.tree.flatten(outputs)]
         if not wide:
             outputs = self.model(arrays, training=False)

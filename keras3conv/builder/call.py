@@ -30,6 +30,10 @@ HANDLERS: dict[str, Handler] = {}
 class Desk(Protocol):
     """Where a call is written to."""
 
+    @property
+    def anchor(self) -> Value:
+        """The model's first input."""
+
     def permuted(self, value: Value, order: Order) -> Value:
         """The value with its axes in this order."""
 
@@ -73,6 +77,8 @@ class Call:
         self.returned: dict[str, Value] = {}
 
     def __getitem__(self, name: str) -> Any:
+        if name not in self.arguments:
+            raise self.refuse(f"it is not given {name}")
         return self.arguments[name]
 
     def get(self, name: str, default: Any = None) -> Any:
@@ -101,6 +107,11 @@ class Call:
 
         walk(self.arguments)
         return found
+
+    @property
+    def anchor(self) -> Value:
+        """The model's first input, which tells the device to what is made of sizes alone."""
+        return self._desk.anchor
 
     @property
     def only_a_kernel_sees_it(self) -> bool:

@@ -6,13 +6,18 @@ FILES = (
     "operations_activation",
     "operations_arithmetic",
     "operations_constant",
+    "operations_creation",
+    "operations_image",
     "operations_index",
     "operations_join",
+    "operations_layers",
     "operations_merge",
     "operations_pointwise",
     "operations_pooling",
+    "operations_products",
     "operations_recurrent",
     "operations_reduction",
+    "operations_refused",
     "operations_shape",
 )
 """Every file of handlers beside this one; a new file is named here."""

@@ -56,6 +56,11 @@ class _Lowering:
         self._inputs = tuple(self._input(tensor.name) for tensor in graph.inputs)
         self._own_weights()
 
+    @property
+    def anchor(self) -> Value:
+        """The model's first input."""
+        return self._inputs[0]
+
     def node(self, node: Node) -> None:
         """Writes one call, or notes why it cannot be written."""
         try:

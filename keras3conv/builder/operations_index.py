@@ -1,5 +1,6 @@
 """Operations that pick values by where they are: slices, indices, one-hot rows, triangles, diagonals."""
 
+from dataclasses import replace
 from typing import Any
 
 from keras3conv.builder.call import Call, handles
@@ -80,11 +81,15 @@ def _slice(call: Call) -> None:
     given, order = call["inputs"], call["inputs"].order
     starts = _starts(call)
     key = [
-        slice(start, None if size == -1 else start + fixed(call, size, "the size of the slice"))
+        slice(start, None if size == -1 else _shifted(size, start))
         for start, size in zip(starts, call["shape"], strict=True)
     ]
     template, order = sliced(call, given, [_whole(one, size) for one, size in zip(key, given.shape, strict=True)])
     call.returns(template, [given], order)
+
+
+def _shifted(size: int | Size, start: int) -> int | Size:
+    return size + start if isinstance(size, int) else replace(size, offset=size.offset + start)
 
 
 def _whole(one: slice, size: int | Size) -> slice:

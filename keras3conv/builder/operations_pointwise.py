@@ -185,11 +185,6 @@ def _cast(call: Call) -> None:
         call.returns(f"{{0}}.to({dtype_name(call, dtype)})", [given], given.order)
 
 
-@handles("keras.ops.saturate_cast")
-def _saturate_cast(call: Call) -> None:
-    raise call.refuse("what happens to numbers that the other dtype cannot hold differs between Keras' backends")
-
-
 @handles("keras.ops.copy", "keras.ops.real", "keras.ops.conj", "keras.ops.conjugate")
 def _same(call: Call) -> None:
     """Of real numbers: Keras has no complex input, and what makes complex numbers is refused."""

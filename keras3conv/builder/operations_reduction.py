@@ -200,23 +200,33 @@ def _normalize(call: Call) -> None:
 
 @handles("keras.ops.softmax", "keras.ops.log_softmax", "keras.layers.Softmax")
 def _softmax(call: Call) -> None:
-    given = call.tensor
-    if call.get("mask") is not None:
-        raise call.refuse("a mask is not supported")
+    given, mask = call.tensor, call.get("mask")
     axes = axes_of(call.get("axis", -1), given.rank)
     log = call.node.kind.endswith("log_softmax")
-    if len(axes) == 1:
+    if mask is not None:
+        _masked_softmax(call, given, mask, axes)
+    elif len(axes) == 1:
         call.returns(f"F.{'log_' * log}softmax({{0}}, dim={dims(given, axes)})", [given], given.order)
-        return
-    logarithm = f"{{0}} - {{0}}.logsumexp({arguments(given, axes, True)})"
-    call.returns(logarithm if log else f"torch.exp({logarithm})", [given], given.order)
+    else:
+        logarithm = f"{{0}} - {{0}}.logsumexp({arguments(given, axes, True)})"
+        call.returns(logarithm if log else f"torch.exp({logarithm})", [given], given.order)
 
 
-@handles("keras.ops.sparsemax")
+def _masked_softmax(call: Call, given: Value, mask: Value, axes: tuple[int, ...]) -> None:
+    """What is hidden is nothing, in a row in which all is hidden, too."""
+    if len(axes) > 1:
+        raise call.refuse("a mask with several axes is not supported")
+    mask = mask if mask.dtype == "bool" else call.step("{0} > 0.5", [mask], dtype="bool")
+    (given, mask), order = call.aligned([given, mask])
+    seen = call.step("torch.where({1}, {0}, -1e9)", [given, mask])
+    call.returns(f"torch.where({{1}}, F.softmax({{0}}, dim={dims(given, axes)}), 0.0)", [seen, mask], order)
+
+
+@handles("keras.ops.sparsemax", "keras.activations.sparsemax")
 def _sparsemax(call: Call) -> None:
     """As Keras computes it: its limit is made of the sum of the running sums, that of the paper of the last of them."""
     given = call.tensor
-    place = dims(given, axes_of(call["axis"], given.rank))
+    place = dims(given, axes_of(call.get("axis", -1), given.rank))
     ordered = call.step(f"{{0}}.sort(dim={place}, descending=True).values", [given])
     sums = call.step(f"{{0}}.cumsum(dim={place})", [ordered])
     ranks = call.step(f"torch.ones_like({{0}}).cumsum(dim={place})", [given])

@@ -4,7 +4,7 @@ Two places repeat each other if they call the same classes with the same express
 modules are made with may differ: that becomes an argument.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from string import Formatter
 
@@ -15,6 +15,9 @@ LONGEST = 120
 """Statements in a block, at most; a longer one would not be read more easily than the whole."""
 
 SHORTEST = 3
+
+Token = tuple[str, str, int, int]
+"""A class, an expression, the numbers of inputs and outputs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,43 +41,79 @@ class Segment:
 
 
 def repeated(program: Program) -> tuple[Segment, ...]:
-    """The repetition that saves the reader most; empty if none saves enough."""
-    tokens = _tokens(program)
-    groups: dict[tuple[object, ...], list[Segment]] = {}
-    for segment in _segments(program):
-        if any(tokens[place] is None for place in range(segment.start, segment.stop)):
-            continue
-        key = _key(program, tokens, segment)
-        if key is not None:
-            groups.setdefault(key, []).append(segment)
+    """The repetition that saves the reader most; empty if none saves enough.
+
+    Runs of equal statements are found by a hash first; only those that come again are looked at closely.
+    """
+    tokens = [_token(program, step) for step in program.steps]
+    hashes = _Hashes(tokens)
+    groups: dict[tuple[int, int], list[Segment]] = {}
+    for segment in _segments(program, tokens):
+        groups.setdefault((segment.length, hashes.of(segment)), []).append(segment)
     best: tuple[float, tuple[Segment, ...]] = (0.0, ())
-    for found in groups.values():
-        chosen = _apart(found)
-        saved = (len(chosen) - 1) * (chosen[0].length - 1) - 6.0
-        saved *= 1 + _coherence(program, chosen) + _joins(program, chosen[0]) + 0.5 * _begins(program, chosen[0])
-        if len(chosen) > 1 and saved > best[0]:
-            best = saved, chosen
+    for found in sorted(groups.values(), key=_most, reverse=True):
+        if len(found) < 2 or _most(found) <= best[0]:
+            continue
+        for alike in _alike(program, tokens, found):
+            chosen = _apart(alike)
+            saved = (len(chosen) - 1) * (chosen[0].length - 1) - 6.0
+            bonus = _coherence(program, chosen) + _joins(program, chosen[0]) + 0.5 * _begins(program, chosen[0])
+            if len(chosen) > 1 and saved * (1 + bonus) > best[0]:
+                best = saved * (1 + bonus), chosen
     return best[1]
 
 
-def _segments(program: Program) -> Iterator[Segment]:
+def _most(found: Sequence[Segment]) -> float:
+    """More than any repetition among these segments can save."""
+    return ((len(found) - 1) * (found[0].length - 1) - 6.0) * 3.5
+
+
+def _alike(program: Program, tokens: Sequence[Token | None], found: Sequence[Segment]) -> Iterable[list[Segment]]:
+    """The segments that are whole, grouped by what they are."""
+    groups: dict[tuple[object, ...], list[Segment]] = {}
+    for segment in found:
+        key = _key(program, tokens, segment) if _is_whole(program, segment.start, segment.stop) else None
+        if key is not None:
+            groups.setdefault(key, []).append(segment)
+    return groups.values()
+
+
+class _Hashes:
+    """The hash of any run of tokens, at once."""
+
+    _BASE, _MODULUS = 1_000_003, (1 << 61) - 1
+
+    def __init__(self, tokens: Sequence[Token | None]) -> None:
+        numbers: dict[Token | None, int] = {}
+        self._sums, self._powers = [0], [1]
+        for token in tokens:
+            number = numbers.setdefault(token, len(numbers) + 1)
+            self._sums.append((self._sums[-1] * self._BASE + number) % self._MODULUS)
+            self._powers.append(self._powers[-1] * self._BASE % self._MODULUS)
+
+    def of(self, segment: Segment) -> int:
+        """The hash of the tokens of a segment."""
+        before = self._sums[segment.start] * self._powers[segment.length]
+        return (self._sums[segment.stop] - before) % self._MODULUS
+
+
+def _segments(program: Program, tokens: Sequence[Token | None]) -> Iterator[Segment]:
     """Every run of statements with one input, of which nothing but the last result is used after it."""
     maker = {output: place for place, step in enumerate(program.steps) for output in step.outputs}
     last_use = {name: place for place, step in enumerate(program.steps) for name in step.inputs}
     last_use |= {ref.name: len(program.steps) for ref in refs(program.outputs)}
     for start in range(len(program.steps)):
         given: set[str] = set()
-        inside: set[str] = set()
+        needed = -1  # until where anything but the last result is needed
         for stop in range(start + 1, min(start + LONGEST, len(program.steps)) + 1):
             step = program.steps[stop - 1]
             given |= {name for name in step.inputs if maker.get(name, -1) < start and name not in program.weights}
-            inside |= {*step.outputs}
-            if len(given) > 1:
+            if len(given) > 1 or tokens[stop - 1] is None:
                 break
-            used_later = {name for name in inside if last_use.get(name, -1) >= stop}
-            alone = len(step.outputs) == 1 and used_later == {*step.outputs}
-            if given and stop - start >= SHORTEST and alone and _is_whole(program, start, stop):
+            latest = max((last_use.get(name, -1) for name in step.outputs), default=-1)
+            if given and stop - start >= SHORTEST and len(step.outputs) == 1 and needed < stop <= latest:
                 yield Segment(start=start, stop=stop, given=next(iter(given)))
+            needed = max(needed, latest)
 
 
 def _is_whole(program: Program, start: int, stop: int) -> bool:
@@ -101,19 +140,15 @@ def _uses(program: Program) -> Mapping[str, int]:
     return cached
 
 
-def _tokens(program: Program) -> list[tuple[object, ...] | None]:
-    """What each statement is, without its numbers: equal for statements that repeat each other; None for a block."""
-    return [_token(program, step) for step in program.steps]
-
-
-def _token(program: Program, step: Step) -> tuple[object, ...] | None:
+def _token(program: Program, step: Step) -> Token | None:
+    """What a statement is, without its numbers: equal for statements that repeat each other; None for a block."""
     kind = program.modules[step.module].spec.kind if step.module else ""
     if kind.startswith("."):  # a block that was found before
         return None
     return kind, step.template, len(step.inputs), len(step.outputs)
 
 
-def _key(program: Program, tokens: Sequence[tuple[object, ...] | None], segment: Segment) -> tuple[object, ...] | None:
+def _key(program: Program, tokens: Sequence[Token | None], segment: Segment) -> tuple[object, ...] | None:
     """The tokens with the wiring inside; None where a free size is used that the input does not tell."""
     names: dict[str, int] = {segment.given: -1}
     modules: dict[str, int] = {}

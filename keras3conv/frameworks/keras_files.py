@@ -2,6 +2,7 @@
 
 import tempfile
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,44 @@ def load(path: Path) -> keras.Model:
             keras=str(path), fact=first_line, fixes=(f'path/to/file.py:factory --keras-weights "{path}"',)
         )
         raise ModelError(lay_out(f"Keras cannot make a model of {path}", [problem])) from error
+
+
+def from_json(path: Path) -> keras.Model:
+    """Makes a model of the architecture that `model.to_json()` wrote; its weights are those of a new model.
+
+    Raises:
+        ModelError: It is no such text, or Keras cannot make the model.
+    """
+    try:
+        return keras.models.model_from_json(path.read_text(encoding="utf-8"))
+    except (ValueError, TypeError, OSError, KeyError, AttributeError, NotImplementedError) as error:
+        problem = Problem(keras=str(path), fact=keras_side.what_was_said(error))
+        raise ModelError(lay_out(f"Keras cannot make a model of {path}", [problem])) from error
+
+
+def unloadable(layers: Iterable[tuple[str, str]], path: Path) -> Iterator[Problem]:
+    """The layers that Keras would not make of a file: code that the file holds, and classes that nobody registered.
+
+    Args:
+        layers: The path and the class of every layer.
+        path: The file.
+    """
+    own_code = f'k3c.convert(make_model())  # in your own code: make_model().load_weights("{path}")'
+    for name, kind in layers:
+        if kind == "keras.layers.Lambda":
+            fact = "a Lambda layer is code, and no code is ever run from a file"
+            yield Problem(keras=name, fact=fact, fixes=(own_code,))
+        elif not _is_known(kind):
+            fact = f"{kind} is no class of Keras, and nobody registered it: import it, or name its counterpart"
+            stub = f'k3c.register(k3c.Rule(torch="my_package.MyLayer", keras="{kind}", ...))'
+            yield Problem(keras=name, fact=fact, fixes=(stub, own_code))
+
+
+def _is_known(kind: str) -> bool:
+    namespace, _, name = kind.rpartition(".")
+    if ">" not in kind and namespace.startswith("keras"):
+        return hasattr(keras.layers, name) or hasattr(keras, name) or hasattr(keras.models, name)
+    return keras.saving.get_registered_object(kind) is not None
 
 
 def load_weights(model: keras.Model, path: Path) -> None:

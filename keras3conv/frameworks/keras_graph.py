@@ -23,8 +23,9 @@ from keras.src.layers.core.einsum_dense import EinsumDense
 
 from keras3conv.errors import ModelError, Problem, lay_out
 from keras3conv.frameworks import keras_side
+from keras3conv.frameworks.keras_creation import noted
 from keras3conv.frameworks.keras_operations import arguments_of, kind_of_operation
-from keras3conv.frameworks.keras_sizes import Sizes, merged
+from keras3conv.frameworks.keras_sizes import DEPENDS, Sizes, merged
 from keras3conv.frameworks.keras_tree import named_layers, variables_of
 from keras3conv.graph import Graph, Node, Parameter, Ref, Tensor, mapped
 from keras3conv.model import ModelView
@@ -55,11 +56,16 @@ def graph_of(
     keras_side.require_built(model)
     sizes = Sizes.of(model, inputs)
     view = keras_side.view(model)
-    first = _trace(model, is_leaf, sizes.structure(0), followed, view)
-    second = _trace(model, is_leaf, sizes.structure(1), followed, view)
-    graph, problems = merged(first.graph, second.graph, sizes)
+    for creations in (False, True):
+        traces = [
+            _trace(model, _Tracer(model, is_leaf, followed, creations), sizes.structure(which), view)
+            for which in (0, 1)
+        ]
+        graph, problems = merged(traces[0].graph, traces[1].graph, sizes)
+        if not any(DEPENDS in problem.fact for problem in problems):
+            break  # else once more, with what is made of sizes as calls of the graph
     names = {tensor.name: given.name for tensor, given in zip(graph.inputs, sizes.inputs, strict=True)}
-    return replace(graph.pruned(), input_names=names), (*first.problems, *problems)
+    return replace(graph.pruned(), input_names=names), (*traces[0].problems, *problems)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,13 +76,13 @@ class Traced:
     problems: tuple[Problem, ...]
 
 
-def _trace(model: keras.layers.Layer, is_leaf: IsLeaf, given: Any, followed: frozenset[str], view: ModelView) -> Traced:
-    tracer = _Tracer(model, is_leaf, followed)
+def _trace(model: keras.layers.Layer, tracer: "_Tracer", given: Any, view: ModelView) -> Traced:
     inputs = [tensor for tensor in keras.tree.flatten(given) if tensor is not None]
     named = tuple(tracer.named(tensor) for tensor in inputs)
     with ExitStack() as contexts:
         contexts.enter_context(_history_kept(model))
         contexts.enter_context(_patched(tracer))
+        contexts.enter_context(noted(tracer.created))
         try:
             outputs = tracer.call(model, given)
         except _RAISED as error:
@@ -97,8 +103,8 @@ def _trace(model: keras.layers.Layer, is_leaf: IsLeaf, given: Any, followed: fro
 class _Tracer:
     """What was noted so far, and the names of the symbolic tensors."""
 
-    def __init__(self, model: keras.layers.Layer, is_leaf: IsLeaf, followed: frozenset[str]) -> None:
-        self.is_leaf, self.followed = is_leaf, followed
+    def __init__(self, model: keras.layers.Layer, is_leaf: IsLeaf, followed: frozenset[str], creations: bool) -> None:
+        self.is_leaf, self.followed, self.creations = is_leaf, followed, creations
         self.paths = {id(layer): path for path, layer in named_layers(model)}
         self.variables = {
             id(variable): (f"{path}/{role}" if path else role, variable)
@@ -180,6 +186,20 @@ class _Tracer:
                 config=_config(operation) if layer else {},
             )
         )
+
+    def created(self, name: str, arguments: Mapping[str, Any], made: Any) -> Any:
+        """Notes a tensor that was made of sizes alone, and returns what stands for it."""
+        if self.shapes_only or not self.creations:
+            return made
+        symbol = keras.KerasTensor(tuple(made.shape), dtype=keras.backend.standardize_dtype(made.dtype))
+        node = Node(
+            kinds=(f"keras.ops.{name}",),
+            path="/".join((*self.inside[-1:], name)).lstrip("/"),
+            arguments=mapped(dict(arguments), self.argument),
+            outputs=(self.named(symbol),),
+        )
+        self.nodes.append(replace(node, structure=Ref(node.outputs[0].name)))
+        return symbol
 
     def call(self, layer: keras.layers.Layer, given: Any) -> Any:
         """Calls the model itself, in inference mode."""

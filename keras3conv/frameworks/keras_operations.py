@@ -7,19 +7,25 @@ from typing import Any
 
 import keras
 
+_RENAMED = {
+    "BatchNorm": "batch_normalization",
+    "LayerNorm": "layer_normalization",
+    "RMSNorm": "rms_normalization",
+}
+"""Operations whose function has another name."""
+
 _NAMESPACES = ("", "image.", "nn.", "numpy.", "linalg.")
 
 
 def kind_of_operation(operation: keras.Operation) -> str:
     """The public name of an operation's function: "keras.ops.add", "keras.ops.image.resize"."""
     cls = type(operation)
-    wanted = cls.__name__.lower()
+    wanted = _RENAMED.get(cls.__name__, cls.__name__).replace("_", "").lower()
     if cls.__module__.startswith("keras.src.activations"):  # activations with more settings than the operation has
         return f"keras.activations.{wanted}"
     for namespace in _NAMESPACES:
         if wanted in _functions(namespace):
             return f"keras.ops.{namespace}{_functions(namespace)[wanted]}"
-    # Classes whose function has another name: Resize1D, BatchNorm.
     return f"{cls.__module__}.{cls.__qualname__}"
 
 

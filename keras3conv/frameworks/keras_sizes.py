@@ -15,13 +15,14 @@ from keras3conv.graph import Graph, Node, Size, Tensor, leaves, mapped
 _AXES = {2: ("batch", "length"), 3: ("batch", "length"), 4: ("batch", "height", "width")}
 _MANY_AXES = ("batch", "depth", "height", "width")
 
-# Prime, and far from each other and from what models have; texts are short because position tables may be.
+# No number or product of the one set is a multiple of others plus little in both sets; texts are short because position
+# tables may be.
 _NUMBERS: Mapping[str, tuple[int, int]] = {
     "batch": (5, 7),
-    "length": (11, 13),
-    "depth": (61, 67),
-    "height": (211, 223),
-    "width": (227, 229),
+    "length": (11, 23),
+    "depth": (59, 97),
+    "height": (211, 257),
+    "width": (227, 281),
 }
 
 
@@ -87,14 +88,15 @@ class Sizes:
         """The size that was one number in the first trace and another in the second; None if there is none."""
         if first == second:
             return first
+        found: list[Size] = []
         for count in range(1, len(self.symbols) + 1):
             for symbols in combinations(self.symbols, count):
                 one, two = (prod(_NUMBERS[symbol][which] for symbol in symbols) for which in (0, 1))
                 factor, rest = divmod(second - first, two - one)
                 offset = first - factor * one
                 if not rest and abs(offset) <= 8:
-                    return Size(symbols=symbols, factor=factor, offset=offset)
-        return None
+                    found.append(Size(symbols=symbols, factor=factor, offset=offset))
+        return min(found, key=lambda size: abs(size.offset), default=None)
 
 
 def _input(tensor: Any, place: int) -> _Input:
@@ -133,6 +135,8 @@ def merged(first: Graph, second: Graph, sizes: Sizes) -> tuple[Graph, tuple[Prob
     return graph, tuple(problems)
 
 
+DEPENDS = "that depends on a free size of the inputs"
+
 _FIX = ("k3c.convert(model, inputs=example_input)",)
 
 
@@ -165,8 +169,8 @@ def _constants(first: Graph, second: Graph) -> Iterator[Problem]:
         other = second.constants.get(name)
         if other is None or other.shape != array.shape or not np.array_equal(other, array):
             users = [node.path for node in first.nodes if name in node.inputs] or [first.name]
-            fact = f"it is given a constant of shape {array.shape} that depends on a free size of the inputs"
+            fact = f"it is given a constant of shape {array.shape} {DEPENDS}"
             yield Problem(keras=users[0], fact=fact, fixes=_FIX)
 
 
-__all__ = ["Sizes", "merged"]
+__all__ = ["DEPENDS", "Sizes", "merged"]

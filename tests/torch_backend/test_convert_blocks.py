@@ -93,7 +93,7 @@ def test_two_kinds_of_blocks_without_names_in_common_are_two_classes() -> None:
         x = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(3, 3, padding="same")(x)))
         y = layers.Conv2D(3, 1)(layers.Dropout(0.1)(layers.Activation("tanh")(x)))
         x = layers.Concatenate()([x, y])
-    for _ in range(4):
+    for _ in range(7):
         x = layers.LayerNormalization()(layers.Dropout(0.2)(layers.Dense(4)(x)))
     conversion = k3c.convert(randomised(keras.Model(given, x)))
     assert conversion.report is not None

@@ -1,0 +1,23 @@
+"""An architecture alone, as `model.to_json()` writes it: read as data, nothing in it is run."""
+
+from pathlib import Path
+
+from keras3conv.errors import BudgetExceeded, FileError
+from keras3conv.formats.keras_config import Architecture, parse
+from keras3conv.formats.source import parse_json
+
+_MAX_JSON = 64 << 20
+
+
+def read(path: Path) -> Architecture:
+    """The architecture in a JSON file.
+
+    Raises:
+        FileError: The file is missing, too large, or holds no architecture of Keras.
+    """
+    if not path.is_file():
+        raise FileError(f"{path} does not exist, or is no regular file")
+    size = path.stat().st_size
+    if size > _MAX_JSON:
+        raise BudgetExceeded(f"{path} has {size:,} bytes: an architecture has {_MAX_JSON:,} at most")
+    return parse(parse_json(path.read_bytes(), str(path)), str(path))
