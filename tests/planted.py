@@ -109,6 +109,7 @@ class AlwaysTraining(layers.BatchNormalization):
 def resnet(
     *,
     epsilon: float = 1e-5,
+    momentum: float = 0.9,
     stem: str = "valid",
     slope: float = 0.2,
     activation: str = "leaky_relu",
@@ -126,16 +127,16 @@ def resnet(
     x = layers.ZeroPadding2D(1)(inputs) if stem == "valid" else inputs
     x = layers.Conv2D(6, 3, strides=2, padding=stem, name="stem")(x)
     norm = AlwaysTraining if training else layers.BatchNormalization
-    x = norm(epsilon=epsilon, name="norm")(x)
+    x = norm(epsilon=epsilon, momentum=momentum, name="norm")(x)
     if activation == "leaky_relu":
         x = layers.LeakyReLU(slope)(x)
     elif activation:
         x = layers.Activation(activation)(x)
     x = layers.MaxPooling2D(3, 1)(Border(border)(x))
     y = layers.Conv2D(6, 3, padding="same", dilation_rate=dilation, name="conv1")(x)
-    y = layers.LeakyReLU(0.2)(layers.BatchNormalization(epsilon=1e-5, name="norm1")(y))
+    y = layers.LeakyReLU(0.2)(layers.BatchNormalization(epsilon=1e-5, momentum=0.9, name="norm1")(y))
     y = layers.Conv2D(6, 3, strides=2, use_bias=False, name="conv2")(layers.ZeroPadding2D(1)(y))
-    y = layers.BatchNormalization(epsilon=1e-5, name="norm2")(y)
+    y = layers.BatchNormalization(epsilon=1e-5, momentum=0.9, name="norm2")(y)
     short = layers.AveragePooling2D(3, 2)(Border(0.0)(x))
     if means != "counted":
         count = layers.AveragePooling2D(3, 2)(Border(0.0)(ops.ones_like(x)))
@@ -269,4 +270,4 @@ def words(*, offset: int = 0, factor: float = 6**0.5, zero: bool = False) -> ker
 
 
 def sentences() -> torch.Tensor:
-    return torch.randint(0, 10, (3, 7), generator=torch.Generator().manual_seed(2))
+    return torch.randint(0, 10, (3, 7), generator=torch.Generator().manual_seed(2), dtype=torch.int32)

@@ -6,7 +6,7 @@ compared, not the tensors, in which they would be hard to see.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,7 +21,9 @@ from keras3conv.report import Cell, Section, Table
 from keras3conv.rule import WeightMapping
 from keras3conv.transforms import Array, Arrays
 from keras3conv.validators.batch_norms import BatchNorm, batch_norms, unbiased_step
+from keras3conv.validators.diagnosis import Explanation
 from keras3conv.validators.ends import OutputPair, output_pairs
+from keras3conv.validators.moving import explain_step
 from keras3conv.validators.subject import Subject
 
 CLAIM = (
@@ -44,6 +46,7 @@ class _Finding:
     what: str
     error: float
     passed: bool
+    cause: Explanation | None = None
 
 
 def check(subject: Subject) -> Section:
@@ -219,8 +222,14 @@ def _statistics(subject: Subject, norm: BatchNorm, torch: Backward, keras: Backw
         if mapping.torch and mapping.torch[0].endswith("running_var"):
             found = tuple(unbiased_step(new, old, norm) for new, old in zip(found, before, strict=True))
         wanted = direction(mapping, "keras")(found)
-        for path, here in zip(mapping.keras, wanted, strict=True):
-            yield _finding(norm.pair, path, "moving statistics after one step", (keras.states[path], here), 0.0)
+        started = direction(mapping, "keras")(before)
+        for path, here, old in zip(mapping.keras, wanted, started, strict=True):
+            found_here = _finding(norm.pair, path, "moving statistics after one step", (keras.states[path], here), 0.0)
+            if found_here.passed or here.shape != keras.states[path].shape:
+                yield found_here
+            else:
+                cause = explain_step(old, here, keras.states[path], norm.momentum, norm.number)
+                yield replace(found_here, cause=cause)
 
 
 def _finding(pair: Pair, path: str, what: str, arrays: tuple[Array, Array], whole: float) -> _Finding:
@@ -237,7 +246,13 @@ def _finding(pair: Pair, path: str, what: str, arrays: tuple[Array, Array], whol
 
 def _problem(finding: _Finding) -> Problem:
     fact = f"the {finding.what} differs by {finding.error:.2g} of the largest"
-    return Problem(torch=finding.torch, keras=finding.keras, fact=fact)
+    cause = finding.cause
+    return Problem(
+        torch=finding.torch,
+        keras=finding.keras,
+        fact=f"{fact}\n      {cause.cause}" if cause else fact,
+        fixes=(cause.fix,) if cause else (),
+    )
 
 
 def _table(findings: list[_Finding], bad: list[int]) -> Table:

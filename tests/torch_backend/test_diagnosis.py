@@ -268,3 +268,30 @@ def test_a_suspect_that_explains_only_a_part_is_not_named() -> None:
     problem = first_problem(ResNet(), resnet(), images(), both)
     assert problem.torch == "block.norm1"
     assert problem.fixes == ()
+
+
+def in_training(momentum: float) -> k3c.Section:
+    """What the gradients judge says of a network whose first norm has this momentum in Keras."""
+    module, model = randomize(ResNet()), resnet(momentum=momentum)
+    plan = k3c.align(module, model, inputs=images(), probe=False).check()
+    report = k3c.validate(module, model, inputs=images(), alignment=plan, proofs=("gradients",), training=True)
+    return report.section("gradients")
+
+
+@pytest.mark.parametrize(
+    ("momentum", "cause"),
+    [
+        (0.1, "torch takes 0.1 of the new statistics, Keras keeps 0.1 of the old ones: momentum is the complement"),
+        (0.99, "torch takes 0.1 of the new statistics, Keras keeps 0.99 of the old ones"),
+    ],
+)
+def test_a_momentum_that_was_copied_or_forgotten_is_named(momentum: float, cause: str) -> None:
+    problem = in_training(momentum).problems[0]
+    assert problem.torch == "norm"
+    assert cause in problem.fact
+    assert problem.fixes == ("momentum=0.9  # of the BatchNormalization",)
+
+
+def test_a_momentum_that_nobody_would_guess_is_given_no_cause() -> None:
+    assert in_training(0.7).problems[0].fixes == ()
+    assert in_training(0.9).status == "passed"

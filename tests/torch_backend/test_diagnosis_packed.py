@@ -1,0 +1,73 @@
+"""Mistakes in a packed attention, whose query, key and value are one tensor in torch and three in Keras."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import torch
+from keras import layers
+from torch import nn
+
+from tests.planted import Tamper, first_problem
+
+
+class Attends(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.attention(x, x, x, need_weights=False)[0])
+
+
+def twin() -> keras.Model:
+    inputs = keras.Input((6, 8))
+    x = layers.MultiHeadAttention(2, 4, name="attention")(inputs, inputs)
+    return keras.Model(inputs, layers.Dense(5, name="head")(x))
+
+
+def steps() -> torch.Tensor:
+    return torch.randn(3, 6, 8, generator=torch.Generator().manual_seed(1))
+
+
+def exchanged(first: str, second: str) -> Tamper:
+    def tamper(model: keras.Model) -> None:
+        attention = model.get_layer("attention")
+        one, other = (getattr(attention, f"_{role}_dense") for role in (first, second))
+        for here, there in zip(one.weights, other.weights, strict=True):
+            values = np.array(here.value.detach()), np.array(there.value.detach())
+            here.assign(values[1])
+            there.assign(values[0])
+
+    return tamper
+
+
+def changed(role: str, name: str, change: Callable[[Any], Any]) -> Tamper:
+    def tamper(model: keras.Model) -> None:
+        layer = getattr(model.get_layer("attention"), f"_{role}_dense")
+        variable = getattr(layer, name)
+        variable.assign(np.ascontiguousarray(change(np.array(variable.value.detach()))))
+
+    return tamper
+
+
+def without_biases(model: keras.Model) -> None:
+    for role in ("query", "key", "value"):
+        changed(role, "bias", np.zeros_like)(model)
+
+
+@pytest.mark.parametrize(
+    ("tamper", "cause"),
+    [
+        (exchanged("query", "key"), "query and key are swapped"),
+        (exchanged("key", "value"), "key and value are swapped"),
+        (without_biases, "Keras adds no bias to query, key and value, torch does"),
+    ],
+)
+def test_a_mistake_in_a_packed_attention_is_named(tamper: Tamper, cause: str) -> None:
+    problem = first_problem(Attends(), twin(), steps(), tamper)
+    assert problem.torch == "attention"
+    assert cause in problem.fact
