@@ -27,6 +27,7 @@ class Pair:
         keras_inputs: What the Keras model is called with; None where that follows from `inputs`.
         restores: Whether the Keras model came with the torch module's weights, put there by a converter that is not
             ours: then the transfer must bring back every variable, bit for bit.
+        without: Torch layers that the Keras model has no place for, each with the reason.
         named: What the certificate must say of the pair, where the two architectures differ.
         repaired: Makes the Keras model without those differences; with it the pair must compute one function.
     """
@@ -36,6 +37,7 @@ class Pair:
     inputs: Any = None
     keras_inputs: Any = None
     restores: bool = False
+    without: Mapping[str, str] = field(default_factory=dict)
     named: Sequence[str] = ()
     repaired: Callable[[Any], Any] | None = None
 
@@ -92,6 +94,8 @@ def measure(name: str, pair: Pair) -> Result:
     start = time.perf_counter()
     plan = k3c.align(pair.torch, pair.keras, inputs=pair.inputs, keras_inputs=pair.keras_inputs)
     seconds = time.perf_counter() - start
+    for path, reason in pair.without.items():
+        plan = plan.ignore(path, reason, side="torch")
     tensors = [tensor for tensor in plan.keras.tensors() if not tensor.is_seed]
     result = Result(
         name=name,

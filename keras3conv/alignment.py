@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
+from keras3conv.alignment_difference import first_difference
 from keras3conv.errors import AlignmentError, Problem, TransformError, UnsupportedLayerError, count, lay_out
 from keras3conv.model import LayerView, ModelView, Side, TensorRef
 from keras3conv.rule import WeightMapping, known_classes
@@ -143,7 +144,9 @@ class Alignment:
         """
         if problems := self.problems():
             where = f"the alignment of {self.torch.title} and {self.keras.title}"
-            message = lay_out(f"{count(len(problems), 'problem')} in {where}", problems)
+            matched = f"; {count(len(self.pairs), 'pair')} matched" if self.pairs else ""
+            first = [Problem(fact=fact)] if (fact := first_difference(self)) else []
+            message = lay_out(f"{count(len(problems), 'problem')} in {where}{matched}", [*first, *problems])
             unknown = any("no rule knows" in problem.fact for problem in problems)
             raise (UnsupportedLayerError if unknown else AlignmentError)(message)
         return self

@@ -25,12 +25,16 @@ def fitting_without_bias(fits: Fits) -> Iterator[Group]:
 
 
 def with_zeros(pairs: Iterable[Pair], torch: ModelView, keras: ModelView) -> Iterator[Pair]:
-    """The pairs, with what the bias must be that one layer of a pair has and the other has not."""
-    torch_layers = {layer.path: layer for layer in torch.layers}
-    keras_layers = {layer.path: layer for layer in keras.layers}
+    """The pairs, with what the bias must be that one layer of a pair has and the other has not.
+
+    A pair may be of the kernels alone: the layers are those that own them.
+    """
+    owner = {tensor.path: layer for view in (torch, keras) for layer in view.layers for tensor in layer.tensors}
     for pair in pairs:
-        first, second = torch_layers.get(pair.torch), keras_layers.get(pair.keras)
-        extra = () if first is None or second is None else tuple(_zeros(pair, first, second))
+        ours = {path.rpartition(".")[0]: owner[path] for mapping in pair.weights for path in mapping.torch}
+        theirs = {path.rpartition("/")[0]: owner[path] for mapping in pair.weights for path in mapping.keras}
+        single = len(ours) == len(theirs) == 1
+        extra = tuple(_zeros(pair, *ours.values(), *theirs.values())) if single else ()
         yield replace(pair, weights=(*pair.weights, *extra)) if extra else pair
 
 

@@ -8,6 +8,7 @@ import pytest
 from keras3conv.errors import TransformError
 from keras3conv.model import LayerView, ModelView, TensorRef
 from keras3conv.planner import plan
+from keras3conv.planner.one_sided import with_zeros
 from keras3conv.transforms_constant import Drop, Fill
 
 
@@ -62,3 +63,11 @@ def test_files_that_do_not_tell_their_classes_are_paired_likewise() -> None:
     torch, keras = linear("a", bias=False), dense("z", bias=True)
     unknown = (replace(layer, kinds=(), config=None) for layer in (torch, keras))
     assert [pair.torch for pair in plan(*models(*unknown)).check().pairs] == ["a"]
+
+
+def test_a_pair_of_kernels_alone_gets_the_zeros_too() -> None:
+    views = models(linear("a", bias=False), dense("z", bias=True))
+    (pair,) = plan(*views).pairs
+    bare = replace(pair, torch="a.weight", keras="z/kernel", weights=pair.weights[:1])
+    (made,) = with_zeros([bare], *views)
+    assert made.weights[1].transform == Fill(0, (4,))

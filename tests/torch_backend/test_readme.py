@@ -48,7 +48,7 @@ def in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], li
 
 
 def test_the_recipes_run(in_order: Callable[[], list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert len(in_order()) == 3
+    assert len(in_order()) == 4
     assert {path.name for path in tmp_path.iterdir()} == {
         "old.h5",
         "new.pt",
@@ -90,7 +90,7 @@ def test_an_outdated_table_of_rules_is_noticed() -> None:
 
 def test_it_stays_short() -> None:
     outside = README.read_text().partition(BEGIN)[0].count("\n")
-    assert outside < 250
+    assert outside < 300
 
 
 if __name__ == "__main__":

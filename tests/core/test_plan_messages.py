@@ -1,0 +1,68 @@
+"""Models that do not correspond: what the plan says, word for word."""
+
+import pytest
+
+from keras3conv._transfer import stage
+from keras3conv.alignment import Alignment
+from keras3conv.errors import AlignmentError
+from keras3conv.model import LayerView, ModelView, TensorRef
+from keras3conv.planner import plan
+
+
+def linear(path: str, inputs: int, outputs: int, place: int) -> LayerView:
+    return LayerView(
+        path=path,
+        kinds=("torch.nn.Linear",),
+        config={"in_features": inputs, "out_features": outputs, "bias": True},
+        tensors=(
+            TensorRef(path=f"{path}.weight", role="weight", shape=(outputs, inputs)),
+            TensorRef(path=f"{path}.bias", role="bias", shape=(outputs,)),
+        ),
+        calls=(place,),
+    )
+
+
+def dense(path: str, inputs: int, outputs: int, place: int) -> LayerView:
+    return LayerView(
+        path=path,
+        kinds=("keras.layers.Dense",),
+        config={"units": outputs, "use_bias": True},
+        tensors=(
+            TensorRef(path=f"{path}/kernel", role="kernel", shape=(inputs, outputs)),
+            TensorRef(path=f"{path}/bias", role="bias", shape=(outputs,)),
+        ),
+        calls=(place,),
+    )
+
+
+@pytest.fixture
+def unlike() -> Alignment:
+    torch = [linear("stem", 3, 4, 0), linear("body", 4, 6, 1), linear("head", 6, 2, 2)]
+    keras = [dense("stem", 3, 4, 0), dense("middle", 4, 5, 1), dense("top", 5, 2, 2)]
+    return plan(
+        ModelView(side="torch", name="Net", layers=tuple(torch)),
+        ModelView(side="keras", name="net", layers=tuple(keras)),
+    )
+
+
+def test_the_plan_of_models_that_do_not_correspond_lists_what_did(unlike: Alignment) -> None:
+    assert [(pair.torch, pair.keras) for pair in unlike.pairs] == [("stem", "stem")]
+
+
+def test_check_names_the_first_place_where_they_differ_with_its_candidates(unlike: Alignment) -> None:
+    with pytest.raises(AlignmentError) as caught:
+        unlike.check()
+    assert str(caught.value) == (
+        "4 problems in the alignment of Net (torch) and net (keras); 1 pair matched\n"
+        "  the first place where they differ: after stem <-> stem, torch runs body and Keras middle\n"
+        "  body    (torch)  weight (6, 4), bias (6,) matched nothing\n"
+        "  head    (torch)  weight (2, 6), bias (2,) matched nothing\n"
+        "  middle  (keras)  kernel (4, 5), bias (5,) would keep its initial value\n"
+        "  top     (keras)  kernel (5, 2), bias (2,) would keep its initial value\n"
+        'Fix:  plan.ignore("body", "reason")     or     plan.ignore("head", "reason")'
+    )
+
+
+def test_nothing_is_transferred_by_such_a_plan(unlike: Alignment) -> None:
+    with pytest.raises(AlignmentError, match="4 problems"):
+        stage(unlike, unlike.torch, unlike.keras)
