@@ -43,8 +43,8 @@ def probe(torch: Any, keras: Any, views: tuple[ModelView, ModelView], given: Inp
 
 
 def _note(search: Search) -> str:
+    said = "probed: both models ran in float64 under the same random weights"
+    first = next((f", first at {choice.path}" for choice in search.choices.values() if choice.forced), "")
     if search.ended:
-        return "probed: both models ran in float64 under the same random weights, and their outputs agree"
-    different = [choice for choice in search.choices.values() if choice.forced]
-    first = f", first at {different[0].path}" if different else ""
-    return f"probed: both models ran in float64 under the same random weights; they differ{first}"
+        return f"{said}, and their outputs agree" + (f"; layers differ{first}" if first else "")
+    return f"{said}; they differ{first}"

@@ -1,0 +1,177 @@
+"""What the probe costs: its time and its memory, against one run of each model; a pair of the size of a ResNet-50.
+
+    KERAS_BACKEND=torch python -m benchmarks bench_probe --check
+
+Both models have the layers of a ResNet-50 and random weights. The reference is one eager call of each side in its own
+dtype, on the same inputs. Memory is the peak of a process of its own, beyond what it is with both models loaded and
+called once.
+"""
+
+import argparse
+import json
+import multiprocessing
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+BLOCKS = ((64, 3), (128, 4), (256, 6), (512, 3))
+"""Width and number of the bottlenecks of each stage."""
+
+SIZE = 224
+
+COST = 3.0
+"""How many times the sum of one call of each side the probe may take."""
+
+MEMORY = 2.0
+"""How many times the two models and their recorded activations the probe may add to the memory."""
+
+SECONDS = 10.0
+"""How long it may take from two live models to a checked plan."""
+
+ROUNDS = 3
+
+
+def torch_twin() -> Any:
+    """A ResNet-50 in torch, its layers in the order in which they run."""
+    import torch
+    from torch import nn
+
+    class Bottleneck(nn.Module):
+        def __init__(self, inputs: int, width: int, stride: int) -> None:
+            super().__init__()
+            sizes = ((inputs, width, 1, 1, 0), (width, width, 3, stride, 1), (width, 4 * width, 1, 1, 0))
+            steps: list[nn.Module] = []
+            for given, made, kernel, step, padding in sizes:
+                convolution = nn.Conv2d(given, made, kernel, step, padding, bias=False)
+                steps += [convolution, nn.BatchNorm2d(made), nn.ReLU()]
+            self.body = nn.Sequential(*steps[:-1])
+            self.shortcut: nn.Module = nn.Identity()
+            if stride > 1 or inputs != 4 * width:
+                convolution = nn.Conv2d(inputs, 4 * width, 1, stride, bias=False)
+                self.shortcut = nn.Sequential(convolution, nn.BatchNorm2d(4 * width))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.relu(self.body(x) + self.shortcut(x))
+
+    stem = [nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
+    blocks: list[nn.Module] = []
+    inputs = 64
+    for stage, (width, count) in enumerate(BLOCKS):
+        for place in range(count):
+            blocks.append(Bottleneck(inputs, width, 2 if stage and not place else 1))
+            inputs = 4 * width
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, 1000)]
+    return nn.Sequential(*stem, *blocks, *head).eval()
+
+
+def keras_twin() -> Any:
+    """The same in Keras, functional, channels last."""
+    import keras
+    from keras import layers
+
+    def step(x: Any, width: int, kernel: int, stride: int = 1) -> Any:
+        if kernel > 1:
+            x = layers.ZeroPadding2D(kernel // 2)(x)
+        x = layers.Conv2D(width, kernel, strides=stride, use_bias=False)(x)
+        return layers.BatchNormalization(epsilon=1e-5)(x)
+
+    inputs = keras.Input((SIZE, SIZE, 3))
+    x = layers.ReLU()(step(inputs, 64, 7, 2))
+    x = layers.MaxPooling2D(3, 2)(layers.ZeroPadding2D(1)(x))
+    for stage, (width, count) in enumerate(BLOCKS):
+        for place in range(count):
+            stride = 2 if stage and not place else 1
+            shortcut = step(x, 4 * width, 1, stride) if not place else x
+            y = layers.ReLU()(step(x, width, 1))
+            y = layers.ReLU()(step(y, width, 3, stride))
+            x = layers.ReLU()(layers.add([step(y, 4 * width, 1), shortcut]))
+    return keras.Model(inputs, layers.Dense(1000)(layers.GlobalAveragePooling2D()(x)))
+
+
+def measure() -> dict[str, float]:
+    """The seconds of one call of each side, of the probe, and of the whole way to a checked plan; and the memory."""
+    import numpy as np
+
+    import keras3conv as k3c
+    from keras3conv.api import both_given, view
+    from keras3conv.frameworks import keras_side, probing, torch_side
+
+    module, model = torch_twin(), keras_twin()
+    images = np.random.default_rng(0).standard_normal((2, 3, SIZE, SIZE)).astype("float32")
+    views = view(module), view(model)
+    given = both_given(*views, images, None)
+    torch_seconds = seconds_of(lambda: torch_side.run(module, given.torch, watch=False))
+    keras_seconds = seconds_of(lambda: keras_side.run(model, given.keras, watch=False))
+    before = peak_bytes()
+    probe_seconds = seconds_of(lambda: probing.probe(module, model, views, given, {}), rounds=1)
+    added = peak_bytes() - before
+    probe_seconds = min(probe_seconds, seconds_of(lambda: probing.probe(module, model, views, given, {})))
+    weights = sum(parameter.numel() * 4 for parameter in module.parameters())
+    recorded = torch_side.run(
+        module, given.torch, record=lambda path: path in {x.path for x in views[0].layers if x.tensors}
+    )
+    activations = sum(array.nbytes for call in recorded.calls for array in call.outputs)
+    plan_seconds = seconds_of(lambda: k3c.align(module, model, inputs=images).check(), rounds=1)
+    return {
+        "torch_seconds": torch_seconds,
+        "keras_seconds": keras_seconds,
+        "probe_seconds": probe_seconds,
+        "times": probe_seconds / (torch_seconds + keras_seconds),
+        "plan_seconds": plan_seconds,
+        "models_bytes": 2.0 * weights,
+        "activations_bytes": float(activations),
+        "added_bytes": float(added),
+        "memory": added / (2 * weights + activations),
+    }
+
+
+def seconds_of(action: Callable[[], object], rounds: int = ROUNDS) -> float:
+    """The shortest of several runs; one more comes first where there are several."""
+    found = []
+    for _ in range(rounds + (rounds > 1)):
+        start = time.perf_counter()
+        action()
+        found.append(time.perf_counter() - start)
+    return min(found)
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has had so far."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def failures(row: dict[str, float]) -> list[str]:
+    """What misses its limit, in words."""
+    limits = (("times", COST, "x one call of each side"), ("memory", MEMORY, "x the models and activations"))
+    found = [
+        f"the probe took {row[name]:.2f} {unit}, the limit is {limit}"
+        for name, limit, unit in limits
+        if row[name] > limit
+    ]
+    if row["plan_seconds"] > SECONDS:
+        found.append(f"a checked plan took {row['plan_seconds']:.1f} s, the limit is {SECONDS} s")
+    return found
+
+
+def main() -> None:
+    """Prints the row; with --json it is written, with --check a missed limit is exit status 1."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, help="write the row here")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a limit is missed")
+    options = parser.parse_args()
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        row = pool.apply(measure)
+    sys.stdout.write("".join(f"{name:<18} {value:>14,.4g}\n" for name, value in row.items()))
+    if options.json:
+        options.json.write_text(json.dumps(row, indent=1))
+    missed = failures(row)
+    sys.stdout.write("".join(f"missed: {line}\n" for line in missed))
+    sys.exit(1 if missed and options.check else 0)
+
+
+if __name__ == "__main__":
+    main()
