@@ -312,13 +312,16 @@ def test_no_child_inherits_a_choice_of_backend(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("broken", [False, True])
 def test_the_precision_of_products_is_as_it_was_afterwards(broken: bool) -> None:
     class Fails(Classifier):
+        judged = False
+
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            assert not torch.backends.cuda.matmul.allow_tf32
-            if broken and x.dtype == torch.float64:
+            assert not (self.judged and torch.backends.cuda.matmul.allow_tf32)
+            if self.judged and broken and x.dtype == torch.float64:
                 raise RuntimeError("planted")
             return super().forward(x)
 
     pair = moved(Fails(), twin())
+    pair["torch"].judged = True
     torch.backends.cuda.matmul.allow_tf32 = True
     expected = pytest.raises(k3c.Keras3ConvError, match="planted") if broken else nullcontext()
     try:
