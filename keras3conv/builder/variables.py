@@ -54,7 +54,7 @@ def variable_names(program: Program) -> Names:
     free: list[str] = []
     for place, step in enumerate(program.steps):
         dying = [name for name in step.inputs if name in of and last_use.get(name) == place]
-        available = [of[name] for name in dict.fromkeys(dying)]
+        available = [of[name] for name in dict.fromkeys(dying) if name not in arguments or of[name] in _SHORT]
         for output in step.outputs:
             if available:
                 of[output] = available.pop(0)
