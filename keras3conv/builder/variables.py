@@ -62,7 +62,7 @@ def variable_names(program: Program) -> Names:
                 alive = {of[name] for name, when in last_use.items() if name in of and when >= place}
                 alive |= {of[name] for name in step.outputs if name in of} | {*sizes_named.values()}
                 free = [name for name in _SHORT if name not in alive]
-                of[output] = free[0] if free else unique(identifier(step.path or "value"), alive)
+                of[output] = free[0] if free else unique(identifier(step.path.rpartition("/")[2] or "value"), alive)
     weights = {key: f"self.{weight.name}" for key, weight in program.weights.items()}
     return Names(of=of, arguments=arguments, weights=weights, sizes=sizes_named)
 
