@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from keras3conv.builder.call import places
 from keras3conv.builder.names import class_identifier, identifier, unique
 from keras3conv.builder.program import Module, Program, Step, Weight
-from keras3conv.builder.segments import Segment, prefix_of, repeated, sizes_used
+from keras3conv.builder.segments import Segment, prefix_of, repeated, size_from, sizes_used
 from keras3conv.builder.torch_source import Argument, simplified
 from keras3conv.graph import Ref
 from keras3conv.rule import LayerSpec
@@ -213,17 +214,20 @@ def _body(
     first: _Occurrence, inner: Sequence[str], modules: Mapping[str, Module], weights: Mapping[str, Weight]
 ) -> Program:
     program, segment = first.program, first.segment
-    given = program.values[segment.given]
     steps = tuple(
         replace(step, module=inner[first.position(step.module)] if step.module else "") for step in first.steps
     )
-    sizes = {
-        symbol: (segment.given, [str(size) for size in given.torch_shape].index(symbol))
-        for symbol in sizes_used(program, segment)
-    }
+    sizes = {}
+    for symbol in sizes_used(program, segment):
+        number, place = size_from(program, segment, symbol) or (0, 0)
+        sizes[symbol] = segment.given[number], place
+    inputs = {value.name for value in program.inputs}
+    free = iter(("x", "y", "z"))
+    named = {name: program.input_names.get(name, "") if name in inputs else next(free) for name in segment.given}
     return Program(
         name="",
-        inputs=(given,),
+        inputs=tuple(program.values[name] for name in segment.given),
+        input_names=named,
         steps=steps,
         outputs=Ref(first.steps[-1].outputs[0]),
         values=program.values,
@@ -249,9 +253,9 @@ def _replaced(
             config = {argument: values[number] for argument, values in arguments.named.items()}
             order[name] = Module(name=name, spec=LayerSpec(kind=f".{block}", config=config))
             outputs = occurrence.steps[-1].outputs
-            given = (occurrence.segment.given,)
-            path = occurrence.prefix
-            steps.append(Step(template="{module}({0})", inputs=given, outputs=outputs, module=name, path=path))
+            given, path = occurrence.segment.given, occurrence.prefix
+            called = f"{{module}}({places(given)})"
+            steps.append(Step(template=called, inputs=given, outputs=outputs, module=name, path=path))
         elif place not in covered:
             steps.append(step)
             if step.module:

@@ -9,13 +9,17 @@ _OPENING, _CLOSING = "([{", ")]}"
 
 
 def statement(indent: int, text: str) -> Iterator[str]:
-    """The lines of a statement: one if it fits, else broken inside its last pair of brackets."""
+    """The lines of a statement: one if it fits, else broken inside its last pair of brackets.
+
+    The arguments of a call and the entries of a list get a line each, with a comma behind; what only stands in brackets
+    gets none, because a comma would make a tuple of it.
+    """
     line = " " * indent + text
-    spans = _spans(text)
+    spans = [span for span in _spans(text) if _is_list(text, span[0])]
     if len(line) <= WIDTH or not spans:
         yield line
         return
-    start, end = spans[-1]
+    start, end = spans[0] if text.startswith("def ") else spans[-1]
     inner, tail = text[start + 1 : end], text[end:]
     yield " " * indent + text[: start + 1]
     if len(inner) + indent + 4 <= WIDTH:
@@ -24,6 +28,12 @@ def statement(indent: int, text: str) -> Iterator[str]:
         for part in _parts(inner):
             yield from statement(indent + 4, f"{part},")
     yield " " * indent + tail
+
+
+def _is_list(text: str, start: int) -> bool:
+    """Whether a bracket opens the arguments of a call or a list: neither an index, nor a part of a formula."""
+    after_name = start > 0 and (text[start - 1].isalnum() or text[start - 1] in "_)]")
+    return after_name if text[start] == "(" else not after_name
 
 
 def comment_lines(indent: int, text: str) -> Iterator[str]:

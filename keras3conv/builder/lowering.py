@@ -102,7 +102,7 @@ class _Lowering:
         order = given.order if given.rank == len(node.outputs[0].shape) else None
         keeps = choice.order is None
         for place, (name, spec) in enumerate(zip(names, choice.specs, strict=True)):
-            template = "{module}({0})" if name else _function(spec)
+            template = "{module}({0})" if name else _expression(spec)
             if place == len(names) - 1:
                 call.returns(template, [given], order, module=name, flattened=given.flattened if keeps else ())
             else:
@@ -120,7 +120,7 @@ class _Lowering:
     def _modules_of(self, layer: LayerView, choice: Choice, given: Value) -> list[str]:
         """The names of the submodules; a layer that is called again is the same submodule."""
         return [
-            self._module(layer, spec, place, choice, given) if _is_class(spec.kind) else ""
+            "" if _expression(spec) else self._module(layer, spec, place, choice, given)
             for place, spec in enumerate(choice.specs)
         ]
 
@@ -292,13 +292,17 @@ def _constant(name: str, array: Array) -> Weight:
     return Weight(name=name, shape=array.shape, dtype=array.dtype.name, trainable=False, array=array)
 
 
-def _is_class(kind: str) -> bool:
-    return kind.rpartition(".")[2][:1].isupper()
-
-
-def _function(spec: LayerSpec) -> str:
-    """A function of torch with keyword arguments: "torch.exp({0})"."""
-    more = "".join(f", {name}={value!r}" for name, value in spec.config.items())
+def _expression(spec: LayerSpec) -> str:
+    """The expression for what needs no submodule: a function of torch, a change of shape; empty for a layer."""
+    config = spec.config
+    if spec.kind == "torch.nn.Flatten":
+        start, end = config.get("start_dim", 1), config.get("end_dim", -1)
+        return f"{{0}}.flatten({start})" if end == -1 else f"{{0}}.flatten({start}, {end})"
+    if spec.kind == "torch.nn.Unflatten":
+        return f"{{0}}.unflatten({config['dim']}, {tuple(config['unflattened_size'])})"
+    if spec.kind.rpartition(".")[2][:1].isupper():
+        return ""
+    more = "".join(f", {name}={value!r}" for name, value in config.items())
     return f"{spec.kind}({{0}}{more})"
 
 

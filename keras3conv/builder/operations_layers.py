@@ -249,4 +249,4 @@ def _attention_mask(call: Call, inputs: list[Value]) -> str:
     place = len(inputs) - 1
     if mask is None:
         return f"{{{place}}}"
-    return f"torch.where({{{place}}}, 0.0, torch.finfo({{0}}.dtype).min / 2).to({{0}}.dtype)"
+    return f"(~{{{place}}}).to({{0}}.dtype) * (torch.finfo({{0}}.dtype).min / 2)"

@@ -16,6 +16,9 @@ LONGEST = 120
 
 SHORTEST = 3
 
+MOST_INPUTS = 3
+"""What a block is given, at most: what flows through the model, and what all parts of it are given, as a mask."""
+
 Token = tuple[str, str, int, int]
 """A class, an expression, the numbers of inputs and outputs."""
 
@@ -27,12 +30,12 @@ class Segment:
     Attributes:
         start: The place of the first.
         stop: The place after the last.
-        given: The value that they begin with.
+        given: The values that they are given, in the order in which they use them.
     """
 
     start: int
     stop: int
-    given: str
+    given: tuple[str, ...]
 
     @property
     def length(self) -> int:
@@ -98,21 +101,21 @@ class _Hashes:
 
 
 def _segments(program: Program, tokens: Sequence[Token | None]) -> Iterator[Segment]:
-    """Every run of statements with one input, of which nothing but the last result is used after it."""
+    """Every run of statements with few inputs, of which nothing but the last result is used after it."""
     maker = {output: place for place, step in enumerate(program.steps) for output in step.outputs}
     last_use = {name: place for place, step in enumerate(program.steps) for name in step.inputs}
     last_use |= {ref.name: len(program.steps) for ref in refs(program.outputs)}
     for start in range(len(program.steps)):
-        given: set[str] = set()
+        given: dict[str, None] = {}
         needed = -1  # until where anything but the last result is needed
         for stop in range(start + 1, min(start + LONGEST, len(program.steps)) + 1):
             step = program.steps[stop - 1]
-            given |= {name for name in step.inputs if maker.get(name, -1) < start and name not in program.weights}
-            if len(given) > 1 or tokens[stop - 1] is None:
+            given |= {name: None for name in step.inputs if maker.get(name, -1) < start and name not in program.weights}
+            if len(given) > MOST_INPUTS or tokens[stop - 1] is None:
                 break
             latest = max((last_use.get(name, -1) for name in step.outputs), default=-1)
             if given and stop - start >= SHORTEST and len(step.outputs) == 1 and needed < stop <= latest:
-                yield Segment(start=start, stop=stop, given=next(iter(given)))
+                yield Segment(start=start, stop=stop, given=tuple(given))
             needed = max(needed, latest)
 
 
@@ -150,16 +153,17 @@ def _token(program: Program, step: Step) -> Token | None:
 
 def _key(program: Program, tokens: Sequence[Token | None], segment: Segment) -> tuple[object, ...] | None:
     """The tokens with the wiring inside; None where a free size is used that the input does not tell."""
-    names: dict[str, int] = {segment.given: -1}
+    names: dict[str, int] = {name: -1 - place for place, name in enumerate(segment.given)}
     modules: dict[str, int] = {}
     key: list[object] = []
     for place in range(segment.start, segment.stop):
         step = program.steps[place]
         wiring = tuple(names.get(name, "weight") for name in step.inputs)
         key.append((tokens[place], wiring, modules.setdefault(step.module, len(modules))))
-        names |= {name: len(names) for name in step.outputs}
-    told = tuple(_place_of(program, segment.given, symbol) for symbol in sizes_used(program, segment))
-    return None if None in told else (*key, told, program.values[segment.given].order)
+        names |= dict.fromkeys(step.outputs, place - segment.start)
+    told = tuple(size_from(program, segment, symbol) for symbol in sizes_used(program, segment))
+    orders = tuple(program.values[name].order for name in segment.given)
+    return None if None in told else (*key, told, orders)
 
 
 def sizes_used(program: Program, segment: Segment) -> tuple[str, ...]:
@@ -169,11 +173,12 @@ def sizes_used(program: Program, segment: Segment) -> tuple[str, ...]:
     return tuple(symbol for symbol in program.sizes if symbol in fields)
 
 
-def _place_of(program: Program, name: str, symbol: str) -> int | None:
-    """At which place a value has a free size."""
-    for place, size in enumerate(program.values[name].torch_shape):
-        if str(size) == symbol:
-            return place
+def size_from(program: Program, segment: Segment, symbol: str) -> tuple[int, int] | None:
+    """Which of the values that a segment is given tells a free size, and at which place."""
+    for number, name in enumerate(segment.given):
+        for place, size in enumerate(program.values[name].torch_shape):
+            if str(size) == symbol:
+                return number, place
     return None
 
 

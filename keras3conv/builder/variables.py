@@ -54,7 +54,7 @@ def variable_names(program: Program) -> Names:
     free: list[str] = []
     for place, step in enumerate(program.steps):
         dying = [name for name in step.inputs if name in of and last_use.get(name) == place]
-        available = [of[name] for name in dict.fromkeys(dying)]
+        available = [of[name] for name in dict.fromkeys(dying) if name not in arguments or of[name] in _SHORT]
         for output in step.outputs:
             if available:
                 of[output] = available.pop(0)
@@ -62,7 +62,7 @@ def variable_names(program: Program) -> Names:
                 alive = {of[name] for name, when in last_use.items() if name in of and when >= place}
                 alive |= {of[name] for name in step.outputs if name in of} | {*sizes_named.values()}
                 free = [name for name in _SHORT if name not in alive]
-                of[output] = free[0] if free else unique(identifier(step.path or "value"), alive)
+                of[output] = free[0] if free else unique(identifier(step.path.rpartition("/")[2] or "value"), alive)
     weights = {key: f"self.{weight.name}" for key, weight in program.weights.items()}
     return Names(of=of, arguments=arguments, weights=weights, sizes=sizes_named)
 

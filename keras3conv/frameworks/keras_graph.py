@@ -20,6 +20,7 @@ from keras.src.layers.convolutional.base_depthwise_conv import BaseDepthwiseConv
 from keras.src.layers.convolutional.base_separable_conv import BaseSeparableConv
 from keras.src.layers.core.dense import Dense
 from keras.src.layers.core.einsum_dense import EinsumDense
+from keras.src.ops.node import Node as KerasNode
 
 from keras3conv.errors import ModelError, Problem, lay_out
 from keras3conv.frameworks import keras_side
@@ -80,7 +81,6 @@ def _trace(model: keras.layers.Layer, tracer: "_Tracer", given: Any, view: Model
     inputs = [tensor for tensor in keras.tree.flatten(given) if tensor is not None]
     named = tuple(tracer.named(tensor) for tensor in inputs)
     with ExitStack() as contexts:
-        contexts.enter_context(_history_kept(model))
         contexts.enter_context(_patched(tracer))
         contexts.enter_context(noted(tracer.created))
         try:
@@ -232,6 +232,9 @@ class _Tracer:
         self.shapes_only += 1  # what runs now tells the shapes, and is nothing that the model does
         try:
             outputs = original(layer, *args, **kwargs)
+            if any(None in tensor.shape for tensor in keras.tree.flatten(outputs) if tensor is not None):
+                # Some layers keep the free sizes that they were built with: what they compute tells.
+                outputs = keras.src.backend.compute_output_spec(layer.call, *args, **kwargs)
         finally:
             self.shapes_only -= 1
         self.note(layer, args, kwargs, outputs)
@@ -287,15 +290,20 @@ def _patched(tracer: _Tracer) -> Iterator[None]:
             args = keras.tree.map_structure(tracer.symbol, args)  # else its weights would become a constant
         return call(self, *args, **kwargs)
 
+    def no_node(**kwargs: Any) -> None:
+        """Keras would keep every symbolic call in its layers, and refuse one that returns None beside tensors."""
+
     keras.layers.Layer.symbolic_call = symbolic_layer
     keras.Operation.symbolic_call = symbolic_operation
     keras.layers.Layer.__call__ = any_layer
+    keras.src.layers.layer.Node = keras.src.ops.operation.Node = no_node
     try:
         yield
     finally:
         keras.layers.Layer.symbolic_call = layer_call
         keras.Operation.symbolic_call = operation_call
         keras.layers.Layer.__call__ = call
+        keras.src.layers.layer.Node = keras.src.ops.operation.Node = KerasNode
 
 
 _ENDING_WITH_ACTIVATION = (BaseConv, BaseConvTranspose, BaseDepthwiseConv, BaseSeparableConv, Dense, EinsumDense)
@@ -338,23 +346,6 @@ def _symbolic_variables(layer: keras.layers.Layer, tracer: _Tracer) -> Iterator[
         yield
     finally:
         vars(layer).update({name: before[name] for name in changed})
-
-
-@contextmanager
-def _history_kept(model: keras.layers.Layer) -> Iterator[None]:
-    """Keras adds every symbolic call to what its layers know of themselves; afterwards that is as before."""
-    lists = [
-        nodes
-        for _, layer in named_layers(model)
-        for operation in (layer, *getattr(layer, "operations", ()))
-        for nodes in (operation._inbound_nodes, operation._outbound_nodes)
-    ]
-    lengths = [len(nodes) for nodes in lists]
-    try:
-        yield
-    finally:
-        for nodes, length in zip(lists, lengths, strict=True):
-            del nodes[length:]
 
 
 def _cannot_follow(path: str, layer: keras.layers.Layer, error: Exception) -> Problem:
