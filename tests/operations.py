@@ -153,6 +153,17 @@ class Pair:
         ]
 
 
+def named(name: str, **settings: Any) -> Function:
+    """An operation by its name in `keras.ops`, with some of its arguments."""
+    namespace, _, last = name.rpartition(".")
+    home = getattr(keras.ops, namespace) if namespace else keras.ops
+
+    def function(*tensors: Any) -> Any:
+        return getattr(home, last)(*tensors, **settings)
+
+    return function
+
+
 def converted(one: Case) -> Pair:
     """The model of a case and its conversion, without a certificate."""
     model = one.model()

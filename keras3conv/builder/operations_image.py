@@ -152,7 +152,7 @@ def _center_crop(call: Call) -> None:
 def _extract_patches(call: Call) -> None:
     """Torch has the channels of a patch before its places, Keras behind."""
     given = images(call, call["images"])
-    if given.rank != 4 or (not isinstance(call["size"], int) and len(call["size"]) != 2):
+    if given.rank != 4 or not (isinstance(call["size"], int) or len(call["size"]) == 2):
         raise call.refuse("only patches of batches of images are supported")
     size, dilation = tuple_of(call["size"], 2), tuple_of(call["dilation_rate"], 2)
     strides = tuple_of(call["strides"] or size, 2)

@@ -1,4 +1,4 @@
-"""Operations that are not written in torch, and why; and functions of `keras.ops` that are no call of a model."""
+"""Operations that are not written in torch, and why; and functions of `keras.ops` that are no calls of a model."""
 
 from functools import partial
 
@@ -30,7 +30,7 @@ _REASONS: dict[str, tuple[str, ...]] = {
         "image.sobel_edges",
     ),
     "as a function it has no torch kernel that stays one parameter; use the layer of this name": ("conv_transpose",),
-    "ends that are tensors are not supported": ("geomspace", "linspace", "logspace"),
+    "ends that are tensors are not supported": ("arange", "geomspace", "linspace", "logspace"),
     "it is a number that Python knows: use the shape of the tensor": ("ndim", "size"),
     "it reads the bits of numbers as another dtype, or limits them differently on each of Keras' backends": (
         "saturate_cast", "view",

@@ -57,16 +57,20 @@ def graph_of(
     keras_side.require_built(model)
     sizes = Sizes.of(model, inputs)
     view = keras_side.view(model)
-    for creations in (False, True):
-        traces = [
+
+    def traced(creations: bool) -> tuple[Graph, tuple[Problem, ...]]:
+        first, second = (
             _trace(model, _Tracer(model, is_leaf, followed, creations), sizes.structure(which), view)
             for which in (0, 1)
-        ]
-        graph, problems = merged(traces[0].graph, traces[1].graph, sizes)
-        if not any(DEPENDS in problem.fact for problem in problems):
-            break  # else once more, with what is made of sizes as calls of the graph
+        )
+        graph, problems = merged(first.graph, second.graph, sizes)
+        return graph, (*first.problems, *problems)
+
+    graph, problems = traced(creations=False)
+    if any(DEPENDS in problem.fact for problem in problems):
+        graph, problems = traced(creations=True)
     names = {tensor.name: given.name for tensor, given in zip(graph.inputs, sizes.inputs, strict=True)}
-    return replace(graph.pruned(), input_names=names), (*traces[0].problems, *problems)
+    return replace(graph.pruned(), input_names=names), problems
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -51,7 +51,7 @@ def test_a_constructor_is_given_what_torch_does_not_assume() -> None:
     "text",
     [
         "x = torch.cat([" + ", ".join(f"branch_number_{number}" for number in range(12)) + "], dim=1)",
-        "x = F.attention(query, key, value, mask=(~mask_of_first_input).to(query.dtype) * (torch.finfo(x.dtype).min / 2))",
+        "x = F.attention(query, key, value, mask=(~mask_of_first).to(query.dtype) * (torch.finfo(x.dtype).min / 2))",
         'x = function_with_a_long_name(other_function("text, with ( brackets", second), third_argument_of_all, fourth)',
         "def forward(self, first_argument_of_all: torch.Tensor, second: torch.Tensor) -> dict[str, torch.Tensor]: pass",
         "self.a_name_that_is_long = AClassWithALongName(first_argument=11111, second_argument=22222, third=33333)",
