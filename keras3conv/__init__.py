@@ -9,7 +9,9 @@
 The import costs next to nothing: what a function needs is imported when it is first used.
 """
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -67,7 +69,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         raise AttributeError(f"module 'keras3conv' has no attribute {name!r}")
-    # From the module's namespace: a public function may have the name of a module (compare).
+    # From the module's namespace: a public function may have the name of a module (compare, rules).
     value = vars(import_module(f"keras3conv.{_HOME_OF[name]}"))[name]
     globals()[name] = value
     return value
@@ -75,3 +77,14 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
+
+
+class _Package(ModuleType):
+    """Keeps the public functions that have the name of a module of the package, which Python binds on its import."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOME_OF and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

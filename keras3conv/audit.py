@@ -40,6 +40,7 @@ class FieldPair:
         in_torch: What the Keras value would have to be in torch; None where the rule says nothing.
         agrees: Whether the two are the same; None where that cannot be said.
         note: Why it cannot be said.
+        beside: What else torch needs to be what Keras is, where one layer does not say it: "after nn.ZeroPad2d(...)".
     """
 
     torch: str
@@ -52,6 +53,7 @@ class FieldPair:
     in_torch: Any = None
     agrees: bool | None = None
     note: str = ""
+    beside: str = ""
 
 
 def audit(
@@ -102,7 +104,7 @@ def fields_of(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[FieldP
     if made is None:
         yield FieldPair(torch=torch.path, keras=keras.path, note=f"the rule cannot say it: {refusal}")
         return
-    own, returned = rule.config_of(torch), _returned(rule, keras)
+    own, (returned, beside) = rule.config_of(torch), _returned(rule, keras)
     actual = _flat(keras.config or {}, rule.keras_count)
     links = _links(_Asked(rule, _frozen(config), config))
     linked: set[str] = set()
@@ -117,12 +119,12 @@ def fields_of(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[FieldP
             yield FieldPair(
                 torch=torch.path, keras=keras.path, torch_field=field, torch_value=value,
                 keras_field=name, keras_value=found, wanted=made[name],
-                in_torch=None if back is _MISSING else back, agrees=same,
+                in_torch=None if back is _MISSING else back, agrees=same, beside=beside,
             )  # fmt: skip
         if not names and back is not _MISSING:
             yield FieldPair(
                 torch=torch.path, keras=keras.path, torch_field=field, torch_value=value, in_torch=back,
-                agrees=_same(value, back),
+                agrees=_same(value, back), beside=beside,
             )  # fmt: skip
     for name in made.keys() - linked:
         yield FieldPair(
@@ -174,17 +176,29 @@ def _fields(rule: Rule, specs: LayerSpecs) -> dict[str, Any]:
     return {f"{place}.{name}": value for place, spec in enumerate(specs) for name, value in spec.config.items()}
 
 
-def _returned(rule: Rule, keras: LayerView) -> dict[str, Any]:
-    """The torch configuration that a rule makes of the Keras layer; empty where it makes none."""
+def _returned(rule: Rule, keras: LayerView) -> tuple[dict[str, Any], str]:
+    """The torch configuration that a rule makes of the Keras layer, and what it needs beside; empty where it cannot."""
     specs = _specs(rule, keras)
     try:
         made = rule.to_torch(specs)
     except _REFUSALS:
-        return {}
+        return {}, ""
     if rule.torch_count == 1:
         owner = next((spec for spec in made if spec.kind == rule.torch), made[-1])
-        return {name: value for name, value in owner.config.items() if name in rule.fields}
-    return {f"{place}.{name}": value for place, spec in enumerate(made) for name, value in spec.config.items()}
+        return {name: value for name, value in owner.config.items() if name in rule.fields}, _beside(made, owner)
+    return {f"{place}.{name}": value for place, spec in enumerate(made) for name, value in spec.config.items()}, ""
+
+
+def _beside(made: LayerSpecs, owner: LayerSpec) -> str:
+    """The other layers that a rule makes, as they would be written: "after nn.ZeroPad2d(padding=(0, 1, 0, 1))"."""
+    place = next(number for number, spec in enumerate(made) if spec is owner)
+    sides = ("after", made[:place]), ("before", made[place + 1 :])
+    return " and ".join(f"{word} {', '.join(map(_written, specs))}" for word, specs in sides if specs)
+
+
+def _written(spec: LayerSpec) -> str:
+    arguments = ", ".join(f"{name}={value!r}" for name, value in spec.config.items())
+    return f"{spec.kind.replace('torch.nn.', 'nn.')}({arguments})"
 
 
 def _specs(rule: Rule, keras: LayerView) -> LayerSpecs:

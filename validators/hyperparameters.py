@@ -134,15 +134,18 @@ def _facts(judged: list[_Judged], *, strict: bool) -> dict[str, str]:
 
 def _problem(judged: _Judged) -> Problem:
     field = judged.field
-    name = field.torch_field or field.keras_field
-    value = f"{field.torch_field} is {_show(field.torch_value)} in torch" if field.torch_field else "torch has none"
-    fact = f"{value}, {field.keras_field or name} is {_show(field.keras_value)} in Keras"
+    beside = f", {field.beside}" if field.beside else ""
+    fact = f"{field.torch_field} is {_show(field.torch_value)} in torch" if field.torch_field else "torch has none"
     fixes: tuple[str, ...] = ()
     if field.keras_field:
-        fact += f"; it would have to be {_show(field.wanted)}"
+        fact += (
+            f", {field.keras_field} is {_show(field.keras_value)} in Keras; it would have to be {_show(field.wanted)}"
+        )
         fixes = (f"{field.keras_field}={field.wanted!r}  # {field.keras}",)
+    else:
+        fact += f"; what Keras does is {_show(field.in_torch)} in torch{beside}"
     if field.torch_field and field.in_torch is not None:
-        fixes += (f"{field.torch_field}={field.in_torch!r}  # {field.torch}",)
+        fixes += (f"{field.torch_field}={field.in_torch!r}  # {field.torch}{beside}",)
     return Problem(torch=field.torch, keras=field.keras, fact=f"{fact} ({judged.note})", fixes=fixes)
 
 

@@ -1,6 +1,7 @@
 """The house rules: which way imports point, what an import costs, what is packed, how long code may be."""
 
 import ast
+import importlib
 import os
 import subprocess
 import sys
@@ -217,3 +218,12 @@ def test_every_direct_dependency_is_pinned() -> None:
 @pytest.mark.last
 def test_no_test_of_the_core_imported_a_framework() -> None:
     assert [name for name in FRAMEWORKS if name in sys.modules] == []
+
+
+def test_a_public_function_stays_one_where_a_module_has_its_name() -> None:
+    import keras3conv as k3c
+
+    for name in k3c.__all__:
+        if (PACKAGE / name).exists() or (PACKAGE / f"{name}.py").exists():
+            importlib.import_module(f"keras3conv.{name}")
+            assert callable(getattr(k3c, name)), name

@@ -343,3 +343,13 @@ def test_planted_mistakes_of_one_in_a_million_are_caught_by_float64() -> None:
     report = k3c.validate(**moved(module, keras.Sequential([keras.Input((5,)), *layers])))
     assert "float64" in failed(report)
     assert "epsilon is 1e-05 in torch and 1.001e-05 in Keras" in report.section("float64").problems[0].fact
+
+
+def test_a_padding_that_torch_cannot_say_alone_comes_with_the_layer_that_it_needs() -> None:
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, strides=2, padding="same")])
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1))
+    k3c.transfer(model, module, k3c.align(module, model))
+    section = next(section for section in k3c.validate(module, model).sections if section.name == "hyperparameters")
+    assert section.status == "failed"
+    problem = section.problems[0]
+    assert problem.fixes == ("padding=(0, 0)  # 0, after nn.ZeroPad2d(padding=(0, 1, 0, 1))",)

@@ -100,7 +100,7 @@ def test_the_certificate_passes_on_real_images(
 ) -> None:
     report = k3c.validate(converted, keras_model, inputs=images[0][:100])
     report.raise_if_failed()
-    assert [section.status for section in report.sections] == ["passed"] * 5
+    assert [section.status for section in report.sections] == ["passed"] * 7
     assert len(report.section("activations").tables[0].rows) == 17
 
 
