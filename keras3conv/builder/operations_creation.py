@@ -18,10 +18,11 @@ def _arange(call: Call) -> None:
     _made(call, f"torch.arange({', '.join([*written, *more])}, ")
 
 
-def _filled(call: Call, *, function: str) -> None:
+def filled(call: Call, *, function: str) -> None:
+    """A tensor that has one number everywhere."""
     shape = call["shape"]
     sizes = call.sizes(shape if isinstance(shape, tuple | list) else (shape,))
-    value = f", {float(call['fill_value'])!r}" if function == "full" else ""
+    value = f", {call['fill_value']!r}" if function == "full" else ""
     _made(call, f"torch.{function}(({sizes},){value}, " if sizes else f"torch.{function}((){value}, ")
 
 
@@ -43,5 +44,5 @@ def _made(call: Call, beginning: str, end: str = "") -> None:
     call.returns(f"{beginning}dtype=torch.{dtype}, device={{0}}.device){end}", [call.anchor])
 
 
-for _name in ("full", "ones", "zeros"):
-    handles(f"keras.ops.{_name}")(partial(_filled, function=_name))
+for _name in ("ones", "zeros"):
+    handles(f"keras.ops.{_name}")(partial(filled, function=_name))
