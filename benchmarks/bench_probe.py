@@ -3,13 +3,12 @@
     KERAS_BACKEND=torch python -m benchmarks bench_probe --check
 
 Both models have the layers of a ResNet-50 and random weights. The reference is one eager call of each side in its own
-dtype, on the same inputs. Memory is the peak of a process of its own, beyond what it is with both models loaded and
-called once.
+dtype, on the same inputs. Memory is the peak of the process, beyond what it is with both models loaded
+and called.
 """
 
 import argparse
 import json
-import multiprocessing
 import resource
 import sys
 import time
@@ -163,8 +162,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the row here")
     parser.add_argument("--check", action="store_true", help="exit with 1 if a limit is missed")
     options = parser.parse_args()
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        row = pool.apply(measure)
+    row = measure()
     sys.stdout.write("".join(f"{name:<18} {value:>14,.4g}\n" for name, value in row.items()))
     if options.json:
         options.json.write_text(json.dumps(row, indent=1))

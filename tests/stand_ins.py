@@ -1,10 +1,16 @@
-"""Classes of packages that the tests do without: the same names, the same attributes, the same function."""
+"""Classes of packages that the tests can do without: the same names, the same attributes, the same function.
+
+Where a package is installed its own classes are tried.
+"""
 
 import sys
 from importlib.util import find_spec
 from types import ModuleType
 
 import torch
+
+from benchmarks._torchvision import declare_operators
+from keras3conv.rules.normalization_centred import CENTRED, CENTRED_LAYER_NORMS
 
 
 class Conv1D(torch.nn.Module):
@@ -17,7 +23,8 @@ class Conv1D(torch.nn.Module):
         self.bias = torch.nn.Parameter(torch.zeros(nf))
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return torch.addmm(self.bias, inputs.flatten(0, -2), self.weight).unflatten(0, inputs.shape[:-1])
+        rows = inputs.view(-1, inputs.size(-1))
+        return torch.addmm(self.bias, rows, self.weight).view(*inputs.size()[:-1], self.nf)
 
 
 class LayerScale(torch.nn.Module):
@@ -91,27 +98,28 @@ def centred_norm(name: str) -> type:
     return Norm
 
 
-class NemotronLayerNorm1P(torch.nn.LayerNorm):
+def centred_layer_norm(name: str) -> type:
     """Transformers' LayerNorm whose weight is its distance from one."""
 
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.layer_norm(inputs, self.normalized_shape, self.weight + 1.0, self.bias, self.eps)
+    class Norm(torch.nn.LayerNorm):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.layer_norm(inputs, self.normalized_shape, self.weight + 1.0, self.bias, self.eps)
 
+    Norm.__name__ = Norm.__qualname__ = name
+    return Norm
 
-CENTRED_NORMS = (
-    ("gemma", "GemmaRMSNorm"),
-    ("gemma2", "Gemma2RMSNorm"),
-    ("gemma3", "Gemma3RMSNorm"),
-    ("recurrent_gemma", "RecurrentGemmaRMSNorm"),
-    ("t5gemma", "T5GemmaRMSNorm"),
-    ("vaultgemma", "VaultGemmaRMSNorm"),
-    ("qwen3_next", "Qwen3NextRMSNorm"),
-)
 
 TimmLayerNorm2d.__name__ = TimmLayerNorm2d.__qualname__ = "LayerNorm2d"
 
+CENTRED_NORMS = tuple(
+    (f"transformers.models.{place.rpartition('.')[0]}", make(place.rpartition(".")[2]))
+    for places, make in ((CENTRED, centred_norm), (CENTRED_LAYER_NORMS, centred_layer_norm))
+    for place in places
+)
+
 STAND_INS: tuple[tuple[str, type], ...] = (
     ("transformers.pytorch_utils", Conv1D),
+    *CENTRED_NORMS,
     ("timm.layers.layer_scale", LayerScale),
     ("timm.layers.norm", TimmLayerNorm2d),
     ("torchvision.models.convnext", LayerNorm2d),
@@ -120,26 +128,10 @@ STAND_INS: tuple[tuple[str, type], ...] = (
 )
 
 
-def _placed(package: str, cls: type) -> type:
-    cls.__module__ = package
-    return cls
-
-
-# The package is large and the file that has the class brings most of it along, so these are used always.
-ALWAYS: dict[str, type] = {
-    f"{cls.__module__}.{cls.__name__}": cls
-    for cls in (
-        _placed("transformers.models.nemotron.modeling_nemotron", NemotronLayerNorm1P),
-        *(
-            _placed(f"transformers.models.{family}.modeling_{family}", centred_norm(name))
-            for family, name in CENTRED_NORMS
-        ),
-    )
-}
-
-
 def install() -> None:
     """Puts every class where its package would have it, unless the package is installed."""
+    if find_spec("torchvision") is not None:
+        declare_operators()  # transformers too imports it
     for package, cls in STAND_INS:
         if package not in sys.modules and find_spec(package.partition(".")[0]) is None:
             cls.__module__ = package

@@ -3,6 +3,7 @@
 import copy
 import importlib
 import os
+import pkgutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -116,8 +117,8 @@ class KerasFunction(keras.layers.Layer):
 
 def resolve(name: str) -> Any:
     """What a qualified name stands for: "torch.nn.Linear"."""
-    if name in stand_ins.ALWAYS:
-        return stand_ins.ALWAYS[name]
+    if name.startswith("torch."):
+        return pkgutil.resolve_name(name)  # a class's method too: "torch.Tensor.contiguous"
     module, _, attribute = name.rpartition(".")
     return getattr(importlib.import_module(module), attribute)
 

@@ -108,8 +108,8 @@ class _Guide:
     ) -> Any:
         """A layer that has layers in it: it is run again if a choice that was made in it is made again."""
         depth, before = len(self.stack), len(self.calls)
+        frame = self.search.trail.open_frame()
         while True:
-            frame = self.search.trail.open_frame()
             try:
                 if unit is not None:
                     own = {tensor.path for tensor in unit.tensors if "/" not in tensor.role}
@@ -119,11 +119,11 @@ class _Guide:
                     self.search.finish(_arrays(returned))
             except Backtrack as back:
                 del self.stack[depth:], self.calls[before:]
-                self.search.trail.close_frame(frame, again=True)
+                self.search.trail.restart_frame(frame)
                 if back.frame != frame[0]:
                     raise
             else:
-                self.search.trail.close_frame(frame, again=False)
+                self.search.trail.close_frame(frame)
                 return returned
 
     def outcome(

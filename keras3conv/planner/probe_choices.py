@@ -89,12 +89,15 @@ class Trail:
         self._stack.append(self._frames)
         return self._frames, len(self._log)
 
-    def close_frame(self, frame: tuple[int, int], *, again: bool) -> None:
-        """Notes that the call is over, or that it is run again: then the calls in it have not happened."""
+    def close_frame(self, frame: tuple[int, int]) -> None:
+        """Notes that the call is over."""
         del self._stack[self._stack.index(frame[0]) :]
-        if again:
-            self._counts.subtract(self._log[frame[1] :])
-            del self._log[frame[1] :]
+
+    def restart_frame(self, frame: tuple[int, int]) -> None:
+        """Notes that the call is run again: it stays open, for the choices that stand, and nothing happened in it."""
+        del self._stack[self._stack.index(frame[0]) + 1 :]
+        self._counts.subtract(self._log[frame[1] :])
+        del self._log[frame[1] :]
 
     def note_call(self, path: str) -> int:
         """Notes a call of a layer, and says how many there were before."""

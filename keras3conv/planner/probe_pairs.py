@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from keras3conv.alignment import Evidence, Pair
+from keras3conv.errors import RuleError
 from keras3conv.model import LayerView, ModelView, TensorRef
 from keras3conv.planner.bare import RULE
 from keras3conv.planner.composites import numbered
@@ -171,7 +172,10 @@ def _by_rule(
     for rule in lookup(layer.kinds, together.kinds, (1, len(choices))):
         if not rule.parallel or not rule.applies(rule.config_of(layer)):
             continue
-        pair = make_pair(rule, layer, together, evidence, candidates)
+        try:
+            pair = make_pair(rule, layer, together, evidence, candidates)
+        except RuleError:  # the rule is for parts that are all split in one way
+            continue
         made: dict[str, Array] = {}
         for mapping in pair.weights:
             given = tuple(run.weights[path] for path in mapping.torch)

@@ -131,13 +131,21 @@ def sizes_of_product(product: Product, shape: Shape) -> tuple[int, int]:
     return prod(sizes[axis] for axis in product.inputs), prod(sizes[axis] for axis in product.outputs)
 
 
-def around(product: Product, shape: Shape, owner: LayerSpec) -> LayerSpecs:
-    """The torch layer, with the functions before and after it that move, merge and split its axes."""
+def around(product: Product, shape: Shape, owner: LayerSpec, *, views: bool = False) -> LayerSpecs:
+    """The torch layer, with the functions before and after it that move, merge and split its axes.
+
+    Args:
+        product: The equation.
+        shape: The shape of the kernel.
+        owner: The torch layer.
+        views: Whether it views what it is given in another shape, for which moved axes must be copied.
+    """
     sizes = dict(zip(product.kernel, shape, strict=True))
     before, after = [], []
     ends = tuple(range(-len(product.inputs), 0))
     if product.after or not product.given.endswith(product.inputs):
         before.append(_movedim(product.places(product.inputs, product.given), ends))
+        before += [LayerSpec(kind="torch.Tensor.contiguous")] * views
     if len(product.inputs) > 1:
         before.append(LayerSpec(kind="torch.nn.Flatten", config={"start_dim": ends[0], "end_dim": -1}))
     ends = tuple(range(-len(product.outputs), 0))

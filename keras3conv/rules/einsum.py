@@ -54,11 +54,11 @@ def _weights(config: Config, *, outputs_first: bool) -> tuple[WeightMapping, ...
     return kernel_mapping(kernel_pattern(product, shape, outputs_first=outputs_first)), bias_mapping(bias)
 
 
-def _to_torch(layers: LayerSpecs, *, make: Callable[[int, int, bool], LayerSpec]) -> LayerSpecs:
+def _to_torch(layers: LayerSpecs, *, make: Callable[[int, int, bool], LayerSpec], views: bool = False) -> LayerSpecs:
     einsum = last(layers)
     product, shape = read_product(einsum.config), shape_of(einsum, "kernel")
     owner = make(*sizes_of_product(product, shape), product.bias is not None)
-    return around(product, shape, owner)
+    return around(product, shape, owner, views=views)
 
 
 def _output(outputs: Arrays, torch_config: Config, keras_config: Config, keras_shape: Shape) -> Array:
@@ -99,7 +99,7 @@ register(
         fields=("nf", "nx"),
         weights=partial(_weights, outputs_first=False),
         to_keras=lambda config: (_einsum(config["nf"], True),),
-        to_torch=partial(_to_torch, make=gpt2_conv1d),
+        to_torch=partial(_to_torch, make=gpt2_conv1d, views=True),
         output=_output,
         examples=_GPT2_CONV1D_TO_EINSUM_DENSE_EXAMPLES,
         train=True,

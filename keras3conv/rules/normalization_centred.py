@@ -11,16 +11,32 @@ _RMS_NORM = "keras.layers.RMSNormalization"
 _NOTE = "Lossy: the weight is stored as its distance from one, and the sum is rounded to float32, as torch rounds it."
 
 # Where each family of models has its copy of the same class. The layers of other families look alike and do not add
-# one, so only the name tells.
-_CENTRED = (
+# one, or add it elsewhere (MuseSparkTextInputScaledRMSNorm scales what it is given, Qwen4ExpTextRMSNorm may normalise
+# groups), so only the name tells.
+CENTRED = (
     "gemma.modeling_gemma.GemmaRMSNorm",
     "gemma2.modeling_gemma2.Gemma2RMSNorm",
     "gemma3.modeling_gemma3.Gemma3RMSNorm",
-    "recurrent_gemma.modeling_recurrent_gemma.RecurrentGemmaRMSNorm",
-    "t5gemma.modeling_t5gemma.T5GemmaRMSNorm",
-    "vaultgemma.modeling_vaultgemma.VaultGemmaRMSNorm",
+    "minimax_m3_vl.modeling_minimax_m3_vl.MiniMaxM3VLRMSNorm",
+    "muse_glimmer.modeling_muse_glimmer.MuseGlimmerTextCenteredRMSNorm",
+    "muse_spark.modeling_muse_spark.MuseSparkTextCenteredRMSNorm",
+    "qwen3_5.modeling_qwen3_5.Qwen3_5RMSNorm",
+    "qwen3_5_moe.modeling_qwen3_5_moe.Qwen3_5MoeRMSNorm",
     "qwen3_next.modeling_qwen3_next.Qwen3NextRMSNorm",
+    "recurrent_gemma.modeling_recurrent_gemma.RecurrentGemmaRMSNorm",
+    "step3p7.modeling_step3p7.Step3p7RMSNorm",
+    "t5gemma.modeling_t5gemma.T5GemmaRMSNorm",
+    "t5gemma2.modeling_t5gemma2.T5Gemma2RMSNorm",
+    "vaultgemma.modeling_vaultgemma.VaultGemmaRMSNorm",
 )
+"""The root-mean-square norms, by their places in `transformers.models`."""
+
+# A LayerNorm by their parents, which only their own names tell from one.
+CENTRED_LAYER_NORMS = (
+    "nemotron.modeling_nemotron.NemotronLayerNorm1P",
+    "videoprism.modeling_videoprism.VideoPrismLayerNorm",
+)
+"""The layer norms, likewise."""
 
 
 def _weights(config: Config) -> tuple[WeightMapping, ...]:
@@ -45,7 +61,7 @@ _EXAMPLES = (
     Example(config={"dim": 6}, inputs=((3, 4, 7, 6),)),
 )
 
-for _name in _CENTRED:
+for _name in CENTRED:
     register(
         Rule(
             torch=f"transformers.models.{_name}",
@@ -54,15 +70,11 @@ for _name in _CENTRED:
             weights=_weights,
             to_keras=_to_keras,
             to_torch=partial(_to_torch, kind=f"transformers.models.{_name}"),
-            examples=_EXAMPLES if _name == _CENTRED[0] else _EXAMPLES[:1],
+            examples=_EXAMPLES if _name == CENTRED[0] else _EXAMPLES[:1],
             train=True,
             note=_NOTE,
         )
     )
-
-
-# A LayerNorm by its parents, which only its own name tells from one.
-_LAYER_NORM_1P = "transformers.models.nemotron.modeling_nemotron.NemotronLayerNorm1P"
 
 
 def _centred_layer_norm_weights(config: Config) -> tuple[WeightMapping, ...]:
@@ -76,17 +88,18 @@ _LAYER_NORM_1P_EXAMPLES = (
     Example(config={"normalized_shape": (5,), "eps": 2e-3}, inputs=((2, 3, 5),)),
     Example(config={"normalized_shape": (6,), "bias": False}, inputs=((4, 6),)),
 )
-register(
-    Rule(
-        torch=_LAYER_NORM_1P,
-        keras="keras.layers.LayerNormalization",
-        fields=("normalized_shape", "eps", "elementwise_affine", "bias"),
-        applies=lambda config: len(config["normalized_shape"]) == 1 and config["elementwise_affine"],
-        weights=_centred_layer_norm_weights,
-        to_keras=layer_norm_to_keras,
-        to_torch=partial(layer_norm_to_torch, kind=_LAYER_NORM_1P),
-        examples=_LAYER_NORM_1P_EXAMPLES,
-        train=True,
-        note=_NOTE,
+for _name in CENTRED_LAYER_NORMS:
+    register(
+        Rule(
+            torch=f"transformers.models.{_name}",
+            keras="keras.layers.LayerNormalization",
+            fields=("normalized_shape", "eps", "elementwise_affine", "bias"),
+            applies=lambda config: len(config["normalized_shape"]) == 1 and config["elementwise_affine"],
+            weights=_centred_layer_norm_weights,
+            to_keras=layer_norm_to_keras,
+            to_torch=partial(layer_norm_to_torch, kind=f"transformers.models.{_name}"),
+            examples=_LAYER_NORM_1P_EXAMPLES,
+            train=True,
+            note=_NOTE,
+        )
     )
-)

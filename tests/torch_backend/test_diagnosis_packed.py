@@ -71,3 +71,41 @@ def test_a_mistake_in_a_packed_attention_is_named(tamper: Tamper, cause: str) ->
     problem = first_problem(Attends(), twin(), steps(), tamper)
     assert problem.torch == "attention"
     assert cause in problem.fact
+
+
+class Queries(nn.Module):
+    """A linear layer, whose Keras twin has an axis for the heads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.head = nn.Linear(8, 8), nn.Linear(8, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.tanh(self.query(x)))  # type: ignore[no-any-return]
+
+
+def queries() -> keras.Model:
+    inputs = keras.Input((6, 8))
+    x = layers.EinsumDense("abc,cde->abde", output_shape=(None, 2, 4), bias_axes="de", name="query")(inputs)
+    x = layers.Activation("tanh")(layers.Reshape((6, 8))(x))
+    return keras.Model(inputs, layers.Dense(5, name="head")(x))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "cause"),
+    [
+        ("kernel", lambda kernel: kernel.reshape(8, 8).T.reshape(kernel.shape), "the kernel is transposed"),
+        ("bias", np.zeros_like, "Keras adds no bias"),
+        ("kernel", lambda kernel: kernel[:, ::-1], ""),
+    ],
+)
+def test_a_linear_layer_is_judged_against_one_with_an_axis_for_the_heads(
+    name: str, change: Callable[[Any], Any], cause: str
+) -> None:
+    def tamper(model: keras.Model) -> None:
+        variable = getattr(model.get_layer("query"), name)
+        variable.assign(np.ascontiguousarray(change(np.array(variable.value.detach()))))
+
+    problem = first_problem(Queries(), queries(), steps(), tamper)
+    assert (problem.torch, problem.keras) == ("query", "query")
+    assert cause in problem.fact
