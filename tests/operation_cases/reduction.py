@@ -17,7 +17,7 @@ _AXES: tuple[dict[str, Any], ...] = (
 )
 _FLAGS = Given(IMAGE, "bool")
 _WHOLE = Given(IMAGE, "int32", 1, 3)
-_ALL_AXES: tuple[dict[str, Any], ...] = (
+_ALL_AXES = (
     "amax",
     "amin",
     "logsumexp",
