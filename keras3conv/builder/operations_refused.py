@@ -19,6 +19,9 @@ _REASONS: dict[str, tuple[str, ...]] = {
     "what it returns is not unique: signs and order differ between the libraries that Keras calls": (
         "argpartition", "eig", "eigh", "lstsq", "lu_factor", "qr", "slogdet", "svd",
     ),
+    "Keras' backends fill segments without values with different numbers": (
+        "segment_max", "segment_min", "segment_prod",
+    ),
     "how numbers are rounded decides what it returns": ("matrix_rank",),
     "it is for data with gaps; fill them with nan_to_num or where": (
         "nanargmax", "nanargmin", "nancumprod", "nancumsum", "nanmax", "nanmedian", "nanmin", "nanpercentile",
