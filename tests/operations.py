@@ -14,7 +14,7 @@ from keras3conv.transforms import Array
 
 Function = Callable[..., Any]
 
-SIZES = (3, 9)
+SIZES = (4, 9)
 """What the batch and a free length are when both models run; the graph was traced with others."""
 
 IMAGE = (6, 5, 4)
@@ -34,9 +34,9 @@ class Given:
     low: float = -2.0
     high: float = 2.0
 
-    def symbol(self) -> keras.KerasTensor:
+    def symbol(self, name: str) -> keras.KerasTensor:
         """The input of a functional model."""
-        return keras.Input(self.shape, dtype=self.dtype)
+        return keras.Input(self.shape, dtype=self.dtype, name=name)
 
     def array(self, generator: np.random.Generator) -> Array:
         """Values for it."""
@@ -78,7 +78,7 @@ class Case:
 
     def model(self) -> keras.Model:
         """A functional model that is nothing but this."""
-        symbols = [given.symbol() for given in self.inputs]
+        symbols = [given.symbol(name) for name, given in zip("xyzvw", self.inputs, strict=False)]
         if self.inside:
             return keras.Model(symbols, Around(self.function, name="around")(symbols))
         return keras.Model(symbols, self.function(*symbols))

@@ -3,6 +3,8 @@
 from functools import partial
 
 from keras3conv.builder.call import Call, handles
+from keras3conv.builder.expressions import converted
+from keras3conv.builder.program import Value
 from keras3conv.graph import Size
 
 
@@ -19,10 +21,21 @@ def _arange(call: Call) -> None:
 
 
 def _filled(call: Call, *, function: str) -> None:
+    if isinstance(call.get("fill_value"), Value):
+        _repeated(call, call["fill_value"])
+        return
     shape = call["shape"]
     sizes = call.sizes(shape if isinstance(shape, tuple | list) else (shape,))
     value = f", {float(call['fill_value'])!r}" if function == "full" else ""
     _made(call, f"torch.{function}(({sizes},){value}, " if sizes else f"torch.{function}((){value}, ")
+
+
+def _repeated(call: Call, value: Value) -> None:
+    """A tensor along new axes in front of its own."""
+    made = call.node.outputs[0]
+    value, more = converted(call, value, made.dtype), len(made.shape) - value.rank
+    order = (*range(more), *(axis + more for axis in value.order))
+    call.returns(f"{{0}}.expand({call.sizes([made.shape[axis] for axis in order])})", [value], order)
 
 
 @handles("keras.ops.eye", "keras.ops.identity", "keras.ops.tri")

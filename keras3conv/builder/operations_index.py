@@ -230,17 +230,10 @@ def _isin(call: Call) -> None:
     call.returns(f"torch.isin({{0}}, torch.tensor({shown}, device={{0}}.device){inverted})", [given], given.order)
 
 
-_SEGMENTS = {"segment_max": "amax", "segment_min": "amin", "segment_prod": "prod", "segment_sum": "sum"}
-
-
-@handles(*(f"keras.ops.{name}" for name in _SEGMENTS))
-def _segments(call: Call) -> None:
+@handles("keras.ops.segment_sum")
+def _segment_sum(call: Call) -> None:
     if call["num_segments"] is None:
         raise call.refuse("without num_segments the size of what it returns depends on the values")
-    name = call.node.kind.rpartition(".")[2]
     data, segments = call.keras_order(call["data"]), converted(call, call["segment_ids"], "int64")
-    if name != "segment_sum":
-        raise call.refuse("Keras' backends fill segments without values with different numbers")
-    shape = call.node.outputs[0].shape
-    zeros = f"{{0}}.new_zeros({call.sizes(shape)})"
+    zeros = f"{{0}}.new_zeros({call.sizes(call.node.outputs[0].shape)})"
     call.returns(f"{zeros}.index_add(0, {{1}}, {{0}})", [data, segments])

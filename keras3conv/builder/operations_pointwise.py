@@ -212,11 +212,3 @@ def _full_like(call: Call) -> None:
         return
     shown = f", dtype={dtype_name(call, made)}" if made != given.dtype else ""
     call.returns(f"torch.full_like({{0}}, {number(value)}{shown})", [given], given.order)
-
-
-@handles("keras.ops.full")
-def _full(call: Call) -> None:
-    """Of a tensor: what fills is repeated."""
-    given, shape = converted(call, call["fill_value"], call.node.outputs[0].dtype), call.node.outputs[0].shape
-    order = (*range(len(shape) - given.rank), *(axis + len(shape) - given.rank for axis in given.order))
-    call.returns(f"{{0}}.expand({call.sizes([shape[axis] for axis in order])})", [given], order)

@@ -130,9 +130,10 @@ def _quantile(call: Call) -> None:
     level, method = call["q"], call["method"]
     if not isinstance(level, int | float):
         raise call.refuse("more than one quantile at a time is not supported")
+    if method != "linear":
+        raise call.refuse(f"method={method!r} is lost by Keras in a model, which interpolates linearly all the same")
     level = level / 100 if call.node.kind.endswith("percentile") else level
-    shown = "" if method == "linear" else f', interpolation="{method}"'
-    reduced_in_a_row(call, as_float(call, call.tensor), f"{{0}}.quantile({level!r}, dim=-1{shown})")
+    reduced_in_a_row(call, as_float(call, call.tensor), f"{{0}}.quantile({level!r}, dim=-1)")
 
 
 @handles("keras.ops.ptp")

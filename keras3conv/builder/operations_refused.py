@@ -19,6 +19,9 @@ _REASONS: dict[str, tuple[str, ...]] = {
     "what it returns is not unique: signs and order differ between the libraries that Keras calls": (
         "argpartition", "eig", "eigh", "lstsq", "lu_factor", "qr", "slogdet", "svd",
     ),
+    "Keras' backends fill segments without values with different numbers": (
+        "segment_max", "segment_min", "segment_prod",
+    ),
     "how numbers are rounded decides what it returns": ("matrix_rank",),
     "it is for data with gaps; fill them with nan_to_num or where": (
         "nanargmax", "nanargmin", "nancumprod", "nancumsum", "nanmax", "nanmedian", "nanmin", "nanpercentile",
@@ -30,7 +33,7 @@ _REASONS: dict[str, tuple[str, ...]] = {
         "image.sobel_edges",
     ),
     "as a function it has no torch kernel that stays one parameter; use the layer of this name": ("conv_transpose",),
-    "ends that are tensors are not supported": ("arange", "geomspace", "linspace", "logspace"),
+    "ends that are tensors are not supported": ("geomspace", "linspace", "logspace"),
     "it is a number that Python knows: use the shape of the tensor": ("ndim", "size"),
     "it reads the bits of numbers as another dtype, or limits them differently on each of Keras' backends": (
         "saturate_cast", "view",
@@ -45,7 +48,7 @@ REFUSED: dict[str, str] = {f"keras.ops.{name}": reason for reason, names in _REA
 
 NO_CALLS: dict[str, str] = {
     **dict.fromkeys(
-        ("bartlett", "blackman", "empty", "eye", "hamming", "hanning", "identity", "kaiser", "ones", "tri", "zeros"),
+        ("bartlett", "blackman", "empty", "hamming", "hanning", "kaiser"),
         "is computed while the model is read, and becomes a constant",
     ),
     **dict.fromkeys(("dtype", "is_tensor", "shape"), "is answered while the model is read"),

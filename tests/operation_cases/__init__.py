@@ -1,6 +1,6 @@
 """For every operation of `keras.ops` that is written in torch the cases that it is tried with."""
 
-from tests.operation_cases import arithmetic, images, joining, layers, pointwise, products, reduction, shape
+from tests.operation_cases import arithmetic, creation, images, joining, layers, pointwise, products, reduction, shape
 from tests.operations import Case
 
 CASES: dict[str, list[Case]] = {
@@ -8,6 +8,7 @@ CASES: dict[str, list[Case]] = {
     **arithmetic.CASES,
     **reduction.CASES,
     **shape.CASES,
+    **creation.CASES,
     **joining.CASES,
     **products.CASES,
     **layers.CASES,

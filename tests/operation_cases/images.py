@@ -78,8 +78,8 @@ CASES: dict[str, list[Case]] = {
 }
 
 LAYERS = {
-    "Resizing": case(lambda x: layers.Resizing(4, 8)(x), IMAGE),
-    "Resizing cut": case(lambda x: layers.Resizing(4, 8, crop_to_aspect_ratio=True)(x), IMAGE),
-    "CenterCrop": case(lambda x: layers.CenterCrop(3, 2)(x), IMAGE),
+    "Resizing": case(layers.Resizing(4, 8), IMAGE),
+    "Resizing cut": case(layers.Resizing(4, 8, crop_to_aspect_ratio=True), IMAGE),
+    "CenterCrop": case(layers.CenterCrop(3, 2), IMAGE),
 }
 """Layers that are nothing but such an operation."""

@@ -1,5 +1,7 @@
 """Cases of products and of functions of matrices."""
 
+from typing import Any
+
 import numpy as np
 from keras import ops
 
@@ -9,9 +11,9 @@ _SQUARE = (4, 4)
 _PAIR = (Given((3, 4), "int32"), Given((4, 2), "int32"))
 
 
-def _positive(x: object) -> object:
+def _positive(x: Any) -> Any:
     """Symmetric matrices with an inverse."""
-    return x @ ops.swapaxes(x, -1, -2) + ops.eye(4) * 4  # type: ignore[operator]
+    return x @ ops.swapaxes(x, -1, -2) + ops.eye(4) * 4
 
 
 def _of_matrix(name: str, **settings: object) -> Case:

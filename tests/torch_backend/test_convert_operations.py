@@ -34,6 +34,7 @@ def each(cases: dict[str, list[Case]]) -> list[Any]:
     ]
 
 
+@pytest.mark.filterwarnings("ignore:NotImplemented should not be used:DeprecationWarning")  # Keras' own tensordot
 @pytest.mark.parametrize("one", each(CASES))
 def test_an_operation_computes_in_torch_what_it_computes_in_keras(one: Case) -> None:
     assert converted(one).differences() == []
@@ -102,9 +103,9 @@ REFUSALS: dict[str, tuple[Case, str]] = {
     ),
     "free same": (
         case(lambda x, k: ops.conv(x, k[0], strides=2, padding="same"), SEQUENCE, (3, 4, 6)),
-        "depends on the inputs (length)",
+        "depends on the inputs",
     ),
-    "dot": (case(lambda x, y: ops.dot(x, y), (3, 4), (4, 2)), "Keras' torch backend and the others differ"),
+    "dot": (case(ops.dot, (3, 4), (4, 2)), "Keras' torch backend and the others differ"),
 }
 
 
@@ -150,24 +151,16 @@ NOTHING_MOVES: dict[str, Chain] = {
 
 @pytest.mark.parametrize("name", NOTHING_MOVES)
 def test_no_axis_is_moved_where_the_mathematics_does_not_need_it(name: str) -> None:
-    given = keras.Input(IMAGE)
-    x = keras.layers.Conv2D(4, 3, padding="same")(given)
     one = converted(case(NOTHING_MOVES[name], IMAGE))
     assert one.differences() == []
     assert "permute" not in one.conversion.source
-    behind = (
-        converted(case(lambda y: keras.layers.Conv2D(4, 3)(NOTHING_MOVES[name](y)), IMAGE))
-        if name
-        in (
-            "squeeze and excite",
-            "normalised",
-            "there and back",
-            "new axes",
-        )
-        else one
-    )
-    assert "permute" not in behind.conversion.source
-    assert x.shape[-1] == 4
+
+
+@pytest.mark.parametrize("name", ["squeeze and excite", "normalised", "there and back", "new axes"])
+def test_no_axis_is_moved_between_operations_and_a_convolution(name: str) -> None:
+    one = converted(case(lambda x: keras.layers.Conv2D(4, 3)(NOTHING_MOVES[name](x)), IMAGE))
+    assert one.differences() == []
+    assert "permute" not in one.conversion.source
 
 
 def test_an_axis_that_has_to_be_moved_is_moved_once() -> None:
@@ -181,7 +174,7 @@ MISTAKES: dict[str, tuple[Case, str, str]] = {
     "the axis of Keras": (CASES["softmax"][1], "dim=2", "dim=1"),
     "an exact gelu": (CASES["gelu"][0], ', approximate="tanh"', ""),
     "a tanh gelu": (CASES["gelu"][1], "F.gelu(x)", 'F.gelu(x, approximate="tanh")'),
-    "lost axes": (CASES["sum"][2], ", keepdim=True", ""),
+    "lost axes": (CASES["mean"][4], "dim=(1, 2)", "dim=(1, 3)"),
     "the unbiased variance": (CASES["var"][1], "correction=0", "correction=1"),
     "the lower median": (CASES["median"][1], "quantile(0.5, dim=-1)", "median(-1).values"),
     "another slope": (CASES["leaky_relu"][0], "0.2", "0.01"),
@@ -190,8 +183,8 @@ MISTAKES: dict[str, tuple[Case, str, str]] = {
     "the old nearest": (CASES["image.resize"][1], "nearest-exact", "nearest"),
     "mirrored otherwise": (CASES["pad"][2], "reflect", "replicate"),
     "padding on the other side": (CASES["pad"][0], "(0, 3, 1, 2)", "(3, 0, 1, 2)"),
-    "letters in Keras' order": (CASES["einsum"][0], "bchw,", "bhwc,"),
-    "truncated division": (CASES["mod"][0], "x % y", "torch.fmod(x, y)"),
+    "letters in another order": (CASES["einsum"][0], "->bcd", "->bdc"),
+    "a product": (CASES["mod"][0], " % ", " * "),
     "the other triangle": (CASES["tril"][0], "tril", "triu"),
     "another offset": (CASES["diagonal"][1], "diagonal(1", "diagonal(-1"),
     "sorted downwards": (CASES["sort"][0], "sort(dim=1)", "sort(dim=1, descending=True)"),
@@ -208,12 +201,12 @@ MISTAKES: dict[str, tuple[Case, str, str]] = {
     "looking ahead": (CASES["dot_product_attention"][2], ", is_causal=True", ""),
     "an empty row that is nothing": (
         CASES["dot_product_attention"][4],
-        "torch.finfo(x.dtype).min / 2",
-        '-float("inf")',
+        ".min / 2",
+        ".min * 2",
     ),
     "a norm of rows": (CASES["norm"][11], "1, dim=", 'float("inf"), dim='),
     "a division by nothing": (CASES["divide_no_nan"][0], "== 0, 0,", "== 0, 1,"),
-    "counted from one": (CASES["one_hot"][0], "torch.arange(5", "1 + torch.arange(5"),
+    "counted from one": (CASES["one_hot"][0], "== torch.arange(5", "== 1 + torch.arange(5"),
     "columns before rows": (CASES["reshape"][0], "reshape(", "transpose(2, 3).reshape("),
     "an open end": (CASES["clip"][0], "clamp((-0.5), 0.7)", "clamp(min=(-0.5))"),
 }
@@ -253,9 +246,9 @@ test case of the operation becomes: mostly of an image, whose channels Keras has
 """
 
 
+@pytest.mark.filterwarnings("ignore:NotImplemented should not be used:DeprecationWarning")  # Keras' own tensordot
 def test_the_table_of_operations_is_current() -> None:
-    found = {line.split("`")[1] for line in TABLE.read_text().splitlines() if line.startswith("| `")}
-    assert found == {*public_names()}, f"run: python {Path(__file__).name}"
+    assert TABLE.read_text() == table(), f"run: python {Path(__file__).relative_to(TABLE.parents[1])}"
 
 
 if __name__ == "__main__":
