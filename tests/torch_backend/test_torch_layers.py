@@ -127,6 +127,7 @@ def test_a_converted_model_carries_our_module_and_is_proven(name: str) -> None:
     model, inputs = CONVERTED[name]()
     conversion = k3c.convert(model, inputs=inputs)
     assert f"class {name.partition(' ')[0]}(nn.Module):" in conversion.source
+    assert conversion.report is not None
     conversion.report.raise_if_failed()
     # What has no configuration to compare, or nothing that is trained, has nothing to be judged there.
     skipped = {section.name for section in conversion.report.sections if section.status == "skipped"}
