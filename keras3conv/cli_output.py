@@ -3,7 +3,7 @@
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from keras3conv.errors import count
 from keras3conv.errors_collapse import collapse
 from keras3conv.model import LayerView, ModelView, TensorRef
-from keras3conv.rules.unsupported import UNSUPPORTED
+from keras3conv.rules.unsupported import UNSUPPORTED, WITHOUT_RULE
 
 if TYPE_CHECKING:
     from keras3conv.report import Report
@@ -100,13 +100,21 @@ def model_json(view: ModelView) -> str:
 
 
 def rules_text(rules: "Sequence[Rule]") -> str:
-    """The rules as a table, one rule a line; then the classes without a rule, and why they have none."""
+    """The rules as a table, one rule a line; then what is supported without one, and the classes that are not."""
     from keras3conv.alignment_text import table
 
     rows = [(*rule.name.split(" <-> "), rule.note) for rule in rules]
-    without = [f"{', '.join(names)}\n    {reason}" for reason, names in _reasons().items()]
+    otherwise, without = (
+        [f"{', '.join(names)}\n    {reason}" for reason, names in _by_reason(classes)]
+        for classes in (WITHOUT_RULE, UNSUPPORTED)
+    )
     counted = f"{count(len(rows), 'rule')}; {count(len(UNSUPPORTED), 'class', 'classes')} without one:"
-    return "\n".join([*table(("torch", "keras", "note"), rows), "", counted, *without])
+    lines = [*table(("torch", "keras", "note"), rows), "", f"{_OTHERWISE}:", *otherwise, "", counted, *without]
+    return "\n".join(lines)
+
+
+_OTHERWISE = "Supported without a rule of its own, and how"
+_UNSUPPORTED = "Without a rule, and why"
 
 
 def rules_markdown(rules: "Sequence[Rule]") -> str:
@@ -120,10 +128,12 @@ def rules_markdown(rules: "Sequence[Rule]") -> str:
         grouped.setdefault((line.paths[0], rules[line.places[0]].note), []).append(f"`{line.paths[1]}`")
     lines = ["| PyTorch | Keras 3 | note |", "| --- | --- | --- |"]
     lines += [f"| `{torch}` | {', '.join(keras)} | {escape(note)} |" for (torch, note), keras in grouped.items()]
-    lines += ["", "Without a rule, and why:", "", "| classes | reason |", "| --- | --- |"]
-    lines += [
-        f"| {', '.join(f'`{name}`' for name in names)} | {escape(reason)} |" for reason, names in _reasons().items()
-    ]
+    for title, classes in ((_OTHERWISE, WITHOUT_RULE), (_UNSUPPORTED, UNSUPPORTED)):
+        lines += ["", f"{title}:", "", "| classes | reason |", "| --- | --- |"]
+        grouped_classes = _by_reason(classes)
+        lines += [
+            f"| {', '.join(f'`{name}`' for name in names)} | {escape(reason)} |" for reason, names in grouped_classes
+        ]
     return "\n".join(lines)
 
 
@@ -133,16 +143,18 @@ def rules_json(rules: "Sequence[Rule]") -> str:
         {"torch": rule.torch, "keras": rule.keras, "variant": rule.variant, "note": rule.note, "train": rule.train}
         for rule in rules
     ]
-    return json.dumps({"supported": supported, "unsupported": dict(UNSUPPORTED)}, indent=1)
+    return json.dumps(
+        {"supported": supported, "otherwise": dict(WITHOUT_RULE), "unsupported": dict(UNSUPPORTED)}, indent=1
+    )
 
 
-def _reasons() -> dict[str, list[str]]:
-    """The classes without a rule, short, by the reason."""
+def _by_reason(classes: Mapping[str, str]) -> Iterable[tuple[str, list[str]]]:
+    """The classes, short, by the reason."""
     found: dict[str, list[str]] = {}
-    for name, reason in UNSUPPORTED.items():
+    for name, reason in classes.items():
         short = name.replace("torch.nn.", "nn.").replace("keras.layers.", "layers.")
         found.setdefault(reason, []).append(short)
-    return found
+    return found.items()
 
 
 def _layer_rows(view: ModelView, *, every: bool) -> Iterator[tuple[str, ...]]:

@@ -80,6 +80,40 @@ class TimmLayerNorm2d(LayerNorm2d):
         super().__init__(num_channels, eps=eps, elementwise_affine=affine)
 
 
+class StdConv2d(torch.nn.Conv2d):
+    """Timm's convolution that standardises its kernel."""
+
+    def __init__(
+        self, in_channel: int, out_channels: int, kernel_size: int, stride: int = 1, eps: float = 1e-6
+    ) -> None:
+        super().__init__(in_channel, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False)
+        self.eps = eps
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        rows = self.weight.reshape(1, self.out_channels, -1)
+        weight = torch.nn.functional.batch_norm(rows, None, None, training=True, momentum=0.0, eps=self.eps)
+        return self._conv_forward(inputs, weight.reshape_as(self.weight), self.bias)
+
+
+class ScaledStdConv2d(torch.nn.Conv2d):
+    """Timm's, which also scales each output by a gain."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, gamma: float = 1.7, eps: float = 1e-6
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size)
+        self.gain = torch.nn.Parameter(torch.ones(out_channels, 1, 1, 1))
+        self.scale = gamma * self.weight[0].numel() ** -0.5
+        self.eps = eps
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        rows, gain = self.weight.reshape(1, self.out_channels, -1), (self.gain * self.scale).view(-1)
+        weight = torch.nn.functional.batch_norm(
+            rows, None, None, weight=gain, training=True, momentum=0.0, eps=self.eps
+        )
+        return self._conv_forward(inputs, weight.reshape_as(self.weight), self.bias)
+
+
 def centred_norm(name: str) -> type:
     """Transformers' normalisation whose weight is its distance from one; each family of models has a copy of it."""
 
@@ -122,6 +156,8 @@ STAND_INS: tuple[tuple[str, type], ...] = (
     *CENTRED_NORMS,
     ("timm.layers.layer_scale", LayerScale),
     ("timm.layers.norm", TimmLayerNorm2d),
+    ("timm.layers.std_conv", StdConv2d),
+    ("timm.layers.std_conv", ScaledStdConv2d),
     ("torchvision.models.convnext", LayerNorm2d),
     ("torchvision.ops.misc", FrozenBatchNorm2d),
     ("torchvision.transforms.transforms", Normalize),
@@ -133,7 +169,7 @@ def install() -> None:
     if find_spec("torchvision") is not None:
         declare_operators()  # transformers too imports it
     for package, cls in STAND_INS:
-        if package not in sys.modules and find_spec(package.partition(".")[0]) is None:
+        if find_spec(package.partition(".")[0]) is None:
             cls.__module__ = package
-            sys.modules[package] = ModuleType(package)
+            sys.modules.setdefault(package, ModuleType(package))
             setattr(sys.modules[package], cls.__name__, cls)

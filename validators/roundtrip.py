@@ -31,7 +31,8 @@ def check(subject: Subject) -> Section:
                 problems.append(Problem(torch=pair.torch, keras=pair.keras, fact=fact, fixes=_FIXES))
     total = sum(len(mapping.keras) for mapping in subject.plan.mappings)
     differing = len(problems)
-    tables = (Table(title="declared loss", columns=("torch", "keras"), rows=tuple(lossy)),) if lossy else ()
+    losses = (("declared loss", tuple(lossy)), (_COMPUTED, _computed(subject)))
+    tables = tuple(Table(title=title, columns=("torch", "keras"), rows=rows) for title, rows in losses if rows)
     return Section(
         name="roundtrip",
         status="failed" if problems else "passed",
@@ -44,6 +45,19 @@ def check(subject: Subject) -> Section:
 
 
 _FIXES = ("k3c.transfer(torch, keras, plan)", "k3c.transfer(keras, torch, plan)")
+
+
+_COMPUTED = "declared loss: computed in torch; what it is computed of has no place in Keras"
+
+
+def _computed(subject: Subject) -> tuple[tuple[str, str], ...]:
+    """The mappings of weights that torch computes of other tensors (weight norm, a standardised kernel)."""
+    names = {tensor.path for tensor in subject.torch_view.tensors() if tensor.is_computed}
+    return tuple(
+        (", ".join(mapping.torch), ", ".join(mapping.keras))
+        for mapping in subject.plan.mappings
+        if names.intersection(mapping.torch)
+    )
 
 
 def _difference(mapping: WeightMapping, torch: tuple[Array, ...], keras: tuple[Array, ...]) -> str:

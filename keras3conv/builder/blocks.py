@@ -187,13 +187,13 @@ def _modules(occurrences: Sequence[_Occurrence], inner: Sequence[str], arguments
         if key in first.program.weights:
             continue
         modules = [occurrence.program.modules[occurrence.keys[place]] for occurrence in occurrences]
-        configs = [module.spec.config for module in modules]
+        configs, kind = [module.spec.config for module in modules], modules[0].spec.kind
         config = {
-            name: arguments.of([simplified(name, one.get(name)) for one in configs], inner[place], name)
+            name: arguments.of([simplified(name, one.get(name), kind) for one in configs], inner[place], name)
             for name in dict.fromkeys(name for one in configs for name in one)
         }
         trainable = {module.trainable for module in modules}
-        spec = LayerSpec(kind=modules[0].spec.kind, config=config)
+        spec = LayerSpec(kind=kind, config=config)
         found[inner[place]] = Module(name=inner[place], spec=spec, trainable=trainable == {True})
     return found
 

@@ -5,6 +5,7 @@ from importlib import import_module
 FILES = (
     "operations_activation",
     "operations_arithmetic",
+    "operations_attention",
     "operations_constant",
     "operations_creation",
     "operations_image",

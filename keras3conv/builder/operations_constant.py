@@ -3,7 +3,6 @@
 import numpy as np
 
 from keras3conv.builder.call import Call, handles
-from keras3conv.builder.program import Value
 
 _EPSILON = 1e-7
 """Keras' own: below it no standard deviation is divided by."""
@@ -23,24 +22,15 @@ def _rescaling(call: Call) -> None:
 
 @handles("keras.layers.Normalization")
 def _normalization(call: Call) -> None:
-    given = call.tensor
-    mean, variance = _statistics(call)
-    values, order = call.aligned([given, mean, variance])
+    given, axes = call.tensor, call.get("axis", -1)
+    axes = tuple(axes) if isinstance(axes, tuple | list) else () if axes is None else (axes,)
+    if call.get("mean") is not None or any(axis % given.rank != given.rank - 1 for axis in axes):
+        call.by_rule()  # a module of our own, which has constants as they were written, in any dtype
+        return
+    values, order = call.aligned([given, call.variable("mean"), call.variable("variance")])
     deviation = f"{{2}}.sqrt().clamp(min={_EPSILON!r})"
     template = f"{{1}} + {{0}} * {deviation}" if call.get("invert") else f"({{0}} - {{1}}) / {deviation}"
     call.returns(template, values, order)
-
-
-def _statistics(call: Call) -> tuple[Value, Value]:
-    axes = call.get("axis", -1)
-    axes = tuple(axes) if isinstance(axes, tuple | list) else () if axes is None else (axes,)
-    rank = call.tensor.rank
-    if any(axis % rank != rank - 1 for axis in axes):
-        raise call.refuse(f"axis={axes} is not supported: only the last axis, or none")
-    if call.get("mean") is None:
-        return call.variable("mean"), call.variable("variance")
-    given = [np.asarray(call.get(name), "float32").reshape(-1) for name in ("mean", "variance")]
-    return call.constant(given[0], "mean"), call.constant(given[1], "variance")
 
 
 @handles("keras.layers.Dropout")

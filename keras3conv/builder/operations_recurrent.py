@@ -13,13 +13,11 @@ _MERGES = {"sum": "{0} + {1}", "mul": "{0} * {1}", "ave": "({0} + {1}) / 2"}
 @handles("keras.layers.LSTM", "keras.layers.GRU", "keras.layers.SimpleRNN")
 def _recurrent(call: Call) -> None:
     try:
-        name = call.rule_module("torch.nn.", go_backwards=False)
+        name = call.rule_module("torch.nn.")
     except RuleError:
         call.by_rule()  # a layer of our own, which returns what Keras returns
         return
     given = _sequence(call, call.node.config)
-    if call.get("go_backwards"):
-        given = call.step("{0}.flip(1)", [given], comment="Keras runs this layer from the last step to the first.")
     steps = "" if call.get("return_sequences") else "[:, -1]"
     template, inputs = _called(call, given, directions=1)
     if not call.get("return_state"):

@@ -90,7 +90,8 @@ def construction(spec: LayerSpec) -> str:
     if spec.kind.startswith("."):
         return f"{spec.kind[1:]}({', '.join(f'{name}={literal(value)}' for name, value in spec.config.items())})"
     parameters = constructor(spec.kind)
-    config = {name: simplified(name, value) for name, value in spec.config.items()}
+    config = {name: simplified(name, value, spec.kind) for name, value in spec.config.items()}
+    pools = spec.kind.startswith("torch.") and parameters.get("stride", 1) is None  # as far as its window is wide
     given = []
     for name, default in parameters.items():
         if name not in config:
@@ -98,7 +99,7 @@ def construction(spec: LayerSpec) -> str:
         value = config[name]
         if default is REQUIRED:
             given.append(literal(value))
-        elif value != default and not (name == "stride" and default is None and value == config.get("kernel_size")):
+        elif value != default and not (pools and name == "stride" and value == config.get("kernel_size")):
             given.append(f"{name}={literal(value)}")
     return f"{_public(spec.kind)}({', '.join(given)})"
 
@@ -215,9 +216,9 @@ def _joined(types: Iterable[str]) -> str:
     return " | ".join(dict.fromkeys(types))
 
 
-def simplified(name: str, value: Any) -> Any:
-    """One number for a tuple of equal ones, where torch takes either; lists as tuples."""
-    if name in _ONE_FOR_ALL and isinstance(value, tuple | list) and len(set(value)) == 1:
+def simplified(name: str, value: Any, kind: str) -> Any:
+    """One number for a tuple of equal ones, where a class of torch takes either; lists as tuples."""
+    if kind.startswith("torch.") and name in _ONE_FOR_ALL and isinstance(value, tuple | list) and len(set(value)) == 1:
         return value[0]
     return tuple(value) if isinstance(value, list) else value
 

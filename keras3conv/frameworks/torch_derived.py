@@ -1,4 +1,4 @@
-"""Weights that a torch module computes of other tensors before it uses them: weight norm, spectral norm, and their kin.
+"""Weights that a torch module computes before it uses them: weight norm, spectral norm, standardised kernels.
 
 To us such a weight is one tensor of its layer, under the name that the layer has for it. What it is made of is out of
 sight: Keras has no place for it, and many sets of it make the same weight. Writing finds one that makes what was
@@ -17,6 +17,13 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from keras3conv.errors import ModelError, Problem, lay_out
+from keras3conv.frameworks.torch_standardized import (
+    convolving_with,
+    is_standardized,
+    parts_of,
+    standard_kernel,
+    write_kernel,
+)
 
 _POWER_ITERATIONS = 15
 """As many as torch makes when it begins to normalise a weight."""
@@ -56,7 +63,7 @@ def derived_tensors(module: nn.Module) -> dict[str, Derived]:
     """The computed weights of a module, by path."""
     found = {}
     for path, child in module.named_modules(remove_duplicate=False):
-        for derived in (*_parametrized(path, child), *_hooked(path, child)):
+        for derived in (*_parametrized(path, child), *_hooked(path, child), *_standardized(path, child)):
             found[derived.path] = derived
     return found
 
@@ -123,6 +130,35 @@ def _hooked(path: str, child: nn.Module) -> Iterator[Derived]:
             assign=partial(_assign_hooked, hook, child, names),
             held=partial(_returning, hook, "compute_weight"),
             refresh=partial(_refresh, hook, child),
+        )
+
+
+def _standardized(path: str, child: nn.Module) -> Iterator[Derived]:
+    """That of a convolution which standardises it: the name is that of what it is made of."""
+    if is_standardized(child) and not parametrize.is_parametrized(child):
+        yield Derived(
+            path=_join(path, "weight"),
+            owner=path,
+            name="weight",
+            parts=tuple(_join(path, part) for part in parts_of(child)),
+            trainable=True,
+            compute=partial(standard_kernel, child),
+            assign=partial(_assign_standardized, path, child),
+            held=partial(convolving_with, child),
+            refresh=_nothing,
+        )
+
+
+def _assign_standardized(path: str, child: nn.Module, value: torch.Tensor) -> None:
+    write_kernel(child, value)
+    difference = (standard_kernel(child) - value).abs().max()
+    if not difference <= 16 * torch.finfo(value.dtype).eps * value.abs().max():
+        fact = f"{type(child).__name__} standardises its weight, and makes another of this one, by {difference:.2g}"
+        raise ModelError(
+            lay_out(
+                "a weight cannot be written",
+                [Problem(torch=_join(path, "weight"), fact=fact, fixes=("torch.nn.Conv2d(...)  # in its place",))],
+            )
         )
 
 

@@ -1,4 +1,4 @@
-"""The classes of `keras.layers` and `torch.nn` that no rule knows, each with the reason.
+"""The classes of `keras.layers` and `torch.nn` that no rule knows, each with the reason, or how they are supported.
 
 They stand in the table of rules beside the supported ones, and a test walks both namespaces: a new version of a
 framework shows what is missing.
@@ -32,8 +32,6 @@ _REASONS: Mapping[str, Mapping[str, str]] = {
     "keras.layers": {
         "InputLayer InputSpec Layer Wrapper": "no layer that computes",
         "StackedRNNCells": "the cells of an RNN, which has rules",
-        "SpectralNormalization": "what it wraps is converted, and so is a torch layer with spectral norm; where its "
-        "power iteration begins is left out",
         "Masking": "torch has nothing that skips masked steps",
         "FlaxLayer JaxLayer TFSMLayer TorchModuleWrapper": "wraps a model of another framework",
         "Lambda": "code, which is never run from a file; write a layer and register a rule for it",
@@ -56,3 +54,22 @@ UNSUPPORTED: Mapping[str, str] = {
     for name in names.split()
 }
 """The qualified class names, each with the reason why there is no rule for it."""
+
+_SPECTRAL = (
+    "the rule of the layer inside; the weight is the one that is used at inference, on both sides. Torch's u and v are "
+    "found anew when it is written; vector_u, where Keras' power iteration begins, keeps its value"
+)
+_COMPUTED = (
+    "the rule of the layer; its weight is the one that is computed, and what it is computed of is a declared loss"
+)
+
+WITHOUT_RULE: Mapping[str, str] = {
+    "torch.nn.utils.parametrizations.spectral_norm": _SPECTRAL,
+    "torch.nn.utils.spectral_norm": _SPECTRAL,
+    "keras.layers.SpectralNormalization": _SPECTRAL,
+    "torch.nn.utils.parametrizations.weight_norm": _COMPUTED,
+    "torch.nn.utils.weight_norm": _COMPUTED,
+    **{f"timm.layers.std_conv.{name}": _COMPUTED for name in ("StdConv2d", "ScaledStdConv2d")},
+    "transformers.models.bit.modeling_bit.WeightStandardizedConv2d": _COMPUTED,
+}
+"""What is supported without a rule of its own, and how."""

@@ -150,6 +150,40 @@ def test_it_crosses_to_spectral_norm_of_keras_and_back(name: str) -> None:
     assert torch.equal(output(other), output(module))
 
 
+@pytest.mark.parametrize(
+    ("layer", "inner", "shape"),
+    [
+        (nn.Linear(4, 5), keras.layers.Dense(5), (4,)),
+        (nn.Conv1d(4, 5, 3), keras.layers.Conv1D(5, 3), (7, 4)),
+        (nn.ConvTranspose2d(4, 5, 3), keras.layers.Conv2DTranspose(5, 3), (7, 6, 4)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_every_kind_of_layer_with_spectral_norm_crosses_both_ways(
+    layer: nn.Module, inner: keras.layers.Layer, shape: tuple[int, ...]
+) -> None:
+    inputs = keras.Input(shape)
+    model = keras.Model(inputs, keras.layers.SpectralNormalization(inner)(inputs))
+    module = nn.Sequential(parametrizations.spectral_norm(layer)).eval()
+    array = np.random.default_rng(0).standard_normal((2, shape[-1], *shape[:-1])).astype("float32")
+    plan = k3c.align(module, model, inputs=array).check()
+    for source, target in ((module, model), (model, module)):
+        k3c.transfer(source, target, plan)
+        report = k3c.validate(module, model, inputs=array, alignment=plan)
+        assert report.tally == "7 passed"
+
+
+def test_a_weight_that_is_not_divided_by_its_norm_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, model = made("spectral norm"), normalized()
+    plan = k3c.align(module, model, inputs=IMAGES).check()
+    k3c.transfer(module, model, plan)
+    original = module.stem.get_parameter("parametrizations.weight.original")
+    stem = model.get_layer("normal_stem").layer
+    stem.kernel.assign(original.detach().numpy().transpose(2, 3, 1, 0))
+    report = k3c.validate(module, model, inputs=IMAGES, alignment=plan)
+    assert {section.name for section in report.sections if section.status == "failed"} >= {"roundtrip", "outputs"}
+
+
 @EVERY
 def test_what_is_written_is_what_is_computed_to_the_bit(name: str) -> None:
     module, model, other = made(name), twin(), made(name, seed=1)

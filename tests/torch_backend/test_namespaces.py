@@ -9,7 +9,7 @@ import torch
 from keras.src.api_export import get_name_from_symbol
 
 from keras3conv.rule import known_classes
-from keras3conv.rules.unsupported import UNSUPPORTED
+from keras3conv.rules.unsupported import UNSUPPORTED, WITHOUT_RULE
 
 
 def exported(namespace: ModuleType, cls: type) -> str:
@@ -37,13 +37,15 @@ KERAS = {
 @pytest.mark.parametrize(("side", "names"), [(0, TORCH), (1, KERAS)], ids=["torch.nn", "keras.layers"])
 def test_no_class_is_missing_from_the_table(side: int, names: dict[str, set[str]]) -> None:
     assert len(names) > 100
-    in_table = known_classes()[side] | UNSUPPORTED.keys() - {"keras.layers.Layer", "torch.nn.Module"}
+    in_table = (
+        known_classes()[side] | WITHOUT_RULE.keys() | UNSUPPORTED.keys() - {"keras.layers.Layer", "torch.nn.Module"}
+    )
     missing = sorted(name for name, parents in names.items() if not parents & in_table and name not in UNSUPPORTED)
     assert not missing, "neither a rule nor a reason: " + ", ".join(missing)
 
 
 def test_no_class_is_called_unsupported_although_a_rule_knows_it() -> None:
-    supported = known_classes()[0] | known_classes()[1]
+    supported = known_classes()[0] | known_classes()[1] | WITHOUT_RULE.keys()
     assert not UNSUPPORTED.keys() & supported
 
 

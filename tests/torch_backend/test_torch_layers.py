@@ -3,6 +3,7 @@
 import inspect
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import keras
 import numpy as np
@@ -91,3 +92,43 @@ def test_a_bare_weight_file_tells_its_cells_and_projections_by_shapes_and_groups
     # Two cells of different classes: the groups are counted for each class, so nothing tells which is below.
     assert {problem.keras.partition("/")[0] or problem.torch for problem in plan.problems()} == {"steps"}
     assert {pair.torch: pair.keras for pair in plan.pairs} == {name: name for name in NAMES if name != "steps"}
+
+
+def own_layer(make: Any, *shape: int, times: int = 1, as_list: bool = False) -> tuple[keras.Model, Any]:
+    """A model of one layer, with weights that hide nothing, and an input for it."""
+    random = np.random.default_rng(2)
+    inputs = keras.Input(shape)
+    model = keras.Model(inputs, make([inputs] * times) if as_list else make(*[inputs] * times))
+    for variable in model.trainable_variables:
+        variable.assign(random.uniform(-0.7, 0.7, tuple(variable.shape)))
+    return model, random.standard_normal((2, *shape)).astype("float32")
+
+
+CONVERTED: dict[str, Any] = {
+    "Recurrent": lambda: own_layer(keras.layers.RNN([keras.layers.LSTMCell(5), keras.layers.GRUCell(4)]), 4, 3),
+    "Recurrent backwards": lambda: own_layer(
+        keras.layers.GRU(5, reset_after=False, go_backwards=True, return_sequences=True), 4, 3
+    ),
+    "Recurrent LSTM backwards": lambda: own_layer(keras.layers.LSTM(5, go_backwards=True), 4, 3),
+    "Normalization": lambda: own_layer(
+        keras.layers.Normalization(mean=[0.3, 1.7, -2.1], variance=[0.1, 0.7, 2.3]), 4, 3
+    ),
+    "Normalization of two axes": lambda: own_layer(keras.layers.Normalization(axis=(1, 2)), 4, 3),
+    "ConvLSTM": lambda: own_layer(keras.layers.ConvLSTM2D(3, 2, strides=2, return_sequences=True), 3, 6, 5, 2),
+    "ConvLSTM same": lambda: own_layer(keras.layers.ConvLSTM1D(3, 2, padding="same"), 3, 6, 2),
+    "GroupedQueryAttention": lambda: own_layer(keras.layers.GroupQueryAttention(3, 4, 2), 5, 6, times=2),
+    "Attention": lambda: own_layer(keras.layers.Attention(use_scale=True), 5, 6, times=2, as_list=True),
+    "AdditiveAttention": lambda: own_layer(keras.layers.AdditiveAttention(), 5, 6, times=3, as_list=True),
+}
+
+
+@pytest.mark.parametrize("name", CONVERTED)
+def test_a_converted_model_carries_our_module_and_is_proven(name: str) -> None:
+    model, inputs = CONVERTED[name]()
+    conversion = k3c.convert(model, inputs=inputs)
+    assert f"class {name.partition(' ')[0]}(nn.Module):" in conversion.source
+    assert conversion.report is not None
+    conversion.report.raise_if_failed()
+    # What has no configuration to compare, or nothing that is trained, has nothing to be judged there.
+    skipped = {section.name for section in conversion.report.sections if section.status == "skipped"}
+    assert skipped == ({"gradients"} if name.startswith("Normalization") else set())
