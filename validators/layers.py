@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from keras3conv.alignment import Pair
-from keras3conv.frameworks.layout import output_of
+from keras3conv.frameworks.layout import channels_last, output_of
 from keras3conv.frameworks.record import Call, Recording
 from keras3conv.rule import find
 from keras3conv.transforms import Array, Shape
@@ -47,17 +49,29 @@ def meetings(subject: Subject, torch: Recording, keras: Recording) -> Iterator[M
 def in_keras_layout(subject: Subject, pair: Pair, torch_call: Call, keras_shape: Shape) -> Array:
     """What the torch layer of a pair returned, as the Keras layer returns it."""
     torch_config, keras_config = subject.torch_layers[pair.torch].config, subject.keras_layers[pair.keras].config
-    return output_of(torch_call.outputs, find(pair.rule), torch_config, keras_config, keras_shape)
+    found = output_of(torch_call.outputs, find(pair.rule), torch_config, keras_config, keras_shape)
+    # A class that is made from torch's own may move the channels before and after what that one does.
+    fits = found.shape == keras_shape or channels_last(found).shape != keras_shape
+    return found if fits else channels_last(found)
 
 
 def _meeting(subject: Subject, pair: Pair, torch_call: Call, keras_call: Call) -> Meeting:
     theirs = keras_call.outputs[0] if keras_call.before_activation is None else keras_call.before_activation
     theirs = _part(subject, pair, theirs)
-    ours = in_keras_layout(subject, pair, torch_call, theirs.shape)
+    ours = _nearest(in_keras_layout(subject, pair, torch_call, theirs.shape), theirs)
     odd = ""
     if ours.shape != theirs.shape:
         odd = f"returns {torch_call.outputs[0].shape} in torch and {theirs.shape} in Keras"
     return Meeting(pair=pair, torch=ours, keras=theirs, torch_call=torch_call, keras_call=keras_call, odd=odd)
+
+
+def _nearest(ours: Array, theirs: Array) -> Array:
+    """A layer's output, with the channels moved where that is nearer to the other side's and the sizes do not tell."""
+    other = channels_last(ours)
+    if ours.ndim < 3 or not ours.shape == other.shape == theirs.shape:
+        return ours
+    first, second = (float(np.nanmax(np.abs(array.astype(np.float64) - theirs))) for array in (ours, other))
+    return other if second < first else ours
 
 
 def _part(subject: Subject, pair: Pair, keras_output: Array) -> Array:

@@ -7,6 +7,7 @@ from keras3conv.frameworks.record import Recording, traced
 from keras3conv.model import ModelView
 from keras3conv.planner.composites import units
 from keras3conv.planner.probe import Search
+from keras3conv.planner.probe_constants import constants
 from keras3conv.planner.probe_options import Options
 from keras3conv.planner.probe_pairs import probed_pairs
 from keras3conv.planner.probe_weights import probe_weights
@@ -31,7 +32,8 @@ def probe(torch: Any, keras: Any, views: tuple[ModelView, ModelView], given: Inp
     torch_view, keras_view = views
     layers = units(torch_view, ties=True)
     paths = {layer.path for layer in layers}
-    run = torch_probe.run(torch, torch_view, given.torch, probe_weights(layers), lambda path: path in paths)
+    weights = probe_weights(layers, constants(layers, units(keras_view)))
+    run = torch_probe.run(torch, torch_view, given.torch, weights, lambda path: path in paths)
     search = Search(Options(units(run.view, ties=True), run), hinted=hinted)
     calls = keras_probe.run(keras, units(keras_view), given.keras, search)
     return Probed(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from keras3conv.errors import RuleError, TransformError
 from keras3conv.model import LayerView
 from keras3conv.planner.mappings import keras_shapes, mappings_of, may_apply, rules_for_torch
-from keras3conv.rule import Rule, lookup
+from keras3conv.rule import Rule, find, lookup
 from keras3conv.rules.parameter import is_constant
 from keras3conv.transforms import Shape
 
@@ -32,6 +32,21 @@ def torch_keys(layers: Iterable[LayerView], *, in_keras: bool = False) -> dict[s
 def keras_keys(layers: Iterable[LayerView], *, in_keras: bool = False) -> dict[str, Keys]:
     """What each Keras layer may be, by its path; see `torch_keys`."""
     return _by_path(layers, _keras_keys_in_keras if in_keras else _keras_keys)
+
+
+def by_key(layers: Iterable[LayerView], keys: Mapping[str, Keys]) -> dict[Key, list[LayerView]]:
+    """The layers that may be the same, by what they may be."""
+    found: dict[Key, list[LayerView]] = {}
+    for layer in layers:
+        for key in keys[layer.path]:
+            found.setdefault(key, []).append(layer)
+    return found
+
+
+def first_common(names: Iterable[str], others: Iterable[str]) -> Rule | None:
+    """The first rule that makes both sides fit."""
+    known = set(others)
+    return next((find(name) for name in names if name in known), None)
 
 
 def _by_path(layers: Iterable[LayerView], find_keys: Callable[[LayerView], Keys]) -> dict[str, Keys]:

@@ -91,6 +91,7 @@ class Search:
     trail: Trail = field(default_factory=Trail)
     ended: bool = False
     _cursor: int = -1
+    _last: str = ""
 
     @property
     def run(self) -> TorchRun:
@@ -227,7 +228,8 @@ class Search:
         distance = calls[0].place - self._cursor if calls else _BACKWARDS
         order = distance if distance > 0 else _BACKWARDS - distance
         alike = sum(_alike(layer.path, keras.path) for layer in option.layers) / len(option.layers)
-        return (level, len(meanings) > 1, -alike if level < _OTHER else 0, order, option.parts[0].start)
+        elsewhere = option.kind == "parameter" and not self._last.startswith(f"{torch}.")  # not around the last layer
+        return (level, len(meanings) > 1, elsewhere, -alike if level < _OTHER else 0, order, option.parts[0].start)
 
     def _level(self, option: Option, given: Print | None) -> int:
         prints = [entry for call in self.run.of(option.layers[0].path) for entry in call.prints]
@@ -267,6 +269,7 @@ class Search:
     def _choose(self, path: str, option: Option, error: float | None, others: Iterable[Option]) -> Choice:
         if calls := self.run.of(option.layers[0].path):
             self._cursor = calls[0].place
+            self._last = option.layers[0].path
         return self.trail.choose(path, option, error, others)
 
     def _settle(self, path: str, depends: int) -> None:

@@ -1,12 +1,12 @@
 """What a Keras layer may be filled with: a torch layer, a part of one, several joined, or tensors without a rule."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations, islice, permutations, product
 
 from keras3conv.model import LayerView, TensorRef
-from keras3conv.planner.keys import Key, Keys, keras_keys, torch_keys
+from keras3conv.planner.keys import Key, Keys, by_key, first_common, keras_keys, torch_keys
 from keras3conv.planner.probe_layouts import same_sizes, transforms_between
 from keras3conv.planner.probe_option import Kind, Option, whole
 from keras3conv.planner.probe_record import Print, TorchCall, TorchRun, size_of
@@ -45,11 +45,11 @@ class Options:
 
     @cached_property
     def _by_key(self) -> dict[Key, list[LayerView]]:
-        return _by_key(self.torch, self._keys)
+        return by_key(self.torch, self._keys)
 
     @cached_property
     def _by_key_in_keras(self) -> dict[Key, list[LayerView]]:
-        return _by_key(self.torch, self._keys_in_keras)
+        return by_key(self.torch, self._keys_in_keras)
 
     @cached_property
     def _by_class(self) -> dict[tuple[str, frozenset[str]], list[tuple[Key, LayerView]]]:
@@ -80,10 +80,10 @@ class Options:
     def _layers(self, keras: LayerView) -> Iterator[Option]:
         seen: set[str] = set()
         ways = ((self._keys, self._by_key, False), (self._keys_in_keras, self._by_key_in_keras, True))
-        for known, by_key, in_keras in ways:
+        for known, fitting, in_keras in ways:
             for key, names in keras_keys((keras,), in_keras=in_keras)[keras.path].items():
-                for layer in by_key.get(key, ()):
-                    rule = _first_common(names, known[layer.path][key])
+                for layer in fitting.get(key, ()):
+                    rule = first_common(names, known[layer.path][key])
                     if rule is not None and layer.path in self.run.calls and layer.path not in seen:
                         seen.add(layer.path)
                         yield from _whole_options(rule, layer, keras)
@@ -112,16 +112,23 @@ class Options:
                 total = cut_size(dict(key[1]), entries[0][1])
                 yield from islice(joined_options(find(rule), entries, keras, total), _MOST_WAYS)
 
+    @cached_property
+    def _undivided(self) -> tuple[LayerView, ...]:
+        """The layers that ran and have no layer with tensors in them: what those return is not theirs alone."""
+        paths = [layer.path.split(".") for layer in self.torch if layer.tensors]
+        divided = {".".join(names[:length]) for names in paths for length in range(len(names))}
+        return tuple(layer for layer in self.torch if layer.path in self.run.calls and layer.path not in divided)
+
     def tensors(self, keras: LayerView) -> Iterator[Option]:
         """Torch layers with as many numbers, tensor by tensor, whatever their class."""
         wanted = [tensor for tensor in keras.tensors if not tensor.is_seed]
-        for layer in self.torch:
+        for layer in self._undivided:
             mine = [tensor for tensor in layer.tensors if moves(tensor)]
-            if layer.path in self.run.calls and same_sizes(_shapes(mine), _shapes(wanted)):
+            if same_sizes(_shapes(mine), _shapes(wanted)):
                 yield from islice(_tensor_options((layer,), mine, keras, wanted, "tensors"), _MOST_WAYS)
-            elif layer.path in self.run.calls and len(mine) == len(wanted) == 1:
+            elif len(mine) == len(wanted) == 1:
                 yield from _row_options(layer, mine[0], keras, wanted[0])
-            elif layer.path in self.run.calls and mine and len(mine) < len(wanted) <= _MOST_TENSORS:
+            elif mine and len(mine) < len(wanted) <= _MOST_TENSORS:
                 for chosen in combinations(wanted, len(mine)):
                     if same_sizes(_shapes(mine), _shapes(chosen)):
                         yield from islice(_tensor_options((layer,), mine, keras, chosen, "tensors"), _MOST_WAYS)
@@ -132,20 +139,6 @@ class Options:
         for other in among:
             if size_of(other.shape) == size_of(tensor.shape):
                 yield from _tensor_options((owners[other.path],), [other], keras, [tensor], "parameter")
-
-
-def _by_key(layers: Iterable[LayerView], keys: Mapping[str, Keys]) -> dict[Key, list[LayerView]]:
-    found: dict[Key, list[LayerView]] = {}
-    for layer in layers:
-        for key in keys[layer.path]:
-            found.setdefault(key, []).append(layer)
-    return found
-
-
-def _first_common(names: Iterable[str], others: Iterable[str]) -> Rule | None:
-    """The first rule that makes both sides fit."""
-    known = set(others)
-    return next((find(name) for name in names if name in known), None)
 
 
 def _shapes(tensors: Iterable[TensorRef]) -> list[Shape]:

@@ -1,6 +1,6 @@
 """Weights that hide nothing: random, so that no two tensors are alike, and neither vanishing nor overflowing."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -12,10 +12,14 @@ from keras3conv.transforms import Array
 _SEED = 20240229
 
 
-def probe_weights(layers: Iterable[LayerView]) -> dict[str, Array]:
+def probe_weights(layers: Iterable[LayerView], constants: Mapping[str, int]) -> dict[str, Array]:
     """Values for every weight of these torch layers, by path; one for all names of a tensor.
 
     Buffers count where a rule says what they are (a moving average); any other is left as its module computed it.
+
+    Args:
+        layers: The layers.
+        constants: The value of tensors that the Keras side does without, by path.
     """
     generator = np.random.default_rng(_SEED)
     units = tuple(layers)
@@ -28,7 +32,10 @@ def probe_weights(layers: Iterable[LayerView]) -> dict[str, Array]:
             if not moves(tensor) or not (tensor.trainable or tensor.role in known):
                 continue
             values = ties.get(tensor.storage) if tensor.storage else None
-            made[tensor.path] = probe(tensor, generator) if values is None else values
+            if values is None:
+                constant = constants.get(tensor.path)
+                values = probe(tensor, generator) if constant is None else np.full(tensor.shape, float(constant))
+            made[tensor.path] = values
             ties[tensor.storage] = made[tensor.path]
     return made
 
