@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from keras3conv.compare import Tolerance
 from keras3conv.errors import ModelError, Problem
 from keras3conv.frameworks.inputs import Inputs
 from keras3conv.frameworks.record import Recording
@@ -65,7 +66,7 @@ def check(subject: Subject) -> Section:
         opinions = _opinions(subject, Path(folder))
         judged = _judged(subject, opinions)
         batches = tuple(_in_another_batch(subject, opinion) for opinion in opinions)
-    return _section(opinions, judged, batches)
+    return _section(opinions, judged, batches, subject.options.tolerance)
 
 
 def _opinions(subject: Subject, folder: Path) -> tuple[_Opinion, _Opinion]:
@@ -116,7 +117,7 @@ def _judged(subject: Subject, opinions: tuple[_Opinion, ...]) -> list[Verdict]:
             found.append(Verdict(output=pair.name, first=TORCH, second=KERAS, odd=pair.odd))
         else:
             given = {TORCH: pair.torch, KERAS: pair.keras, **heard.get(pair.name, {})}
-            found += verdicts(pair.name, given, pair.torch, truths[pair.name])
+            found += verdicts(pair.name, given, pair.torch, truths[pair.name], subject.options.tolerance)
     return found
 
 
@@ -195,13 +196,19 @@ def _is_torch(value: Any) -> bool:
     return type(value).__module__.partition(".")[0] == "torch"
 
 
-def _section(opinions: tuple[_Opinion, _Opinion], judged: list[Verdict], batches: tuple[_Batch, ...]) -> Section:
+def _section(
+    opinions: tuple[_Opinion, _Opinion],
+    judged: list[Verdict],
+    batches: tuple[_Batch, ...],
+    tolerance: Tolerance | None,
+) -> Section:
     names = (TORCH, KERAS, *(opinion.name for opinion in opinions if opinion.outputs is not None))
     made = groups(names, judged)
     exporters = {opinion.name: str(opinion.exported) for opinion in opinions if opinion.exported}
     missing = {opinion.name: opinion.failure for opinion in opinions if opinion.failure}
     facts = {opinion.name: missing.get(opinion.name) or exporters[opinion.name] for opinion in opinions}
     facts["onnxruntime"] = f"{version('onnxruntime')}, CPU"
+    facts |= {"tolerance": f"the caller's: {tolerance}"} if tolerance else {}
     facts |= {f"{batch.name}, another batch": batch.told for batch in batches}
     problems = [_problem(made, judged, exporters)] if len(made) > 1 else []
     problems += [Problem(fact=f"{batch.name} {batch.told}") for batch in batches if batch.failed]

@@ -1,10 +1,10 @@
 """Several opinions on one output, compared pairwise: who agrees with whom, and who stands alone."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
-from keras3conv.compare import Judgement, compare, judge
+from keras3conv.compare import Judgement, Tolerance, judge
 from keras3conv.transforms import Array
 
 TORCH, KERAS, TORCH_ONNX, KERAS_ONNX = "torch", "Keras", "ONNX of torch", "ONNX of Keras"
@@ -37,7 +37,9 @@ class Verdict:
         return f"{self.first} and {self.second}: {self.odd or self.judgement}"
 
 
-def verdicts(output: str, opinions: Mapping[str, Array], source: Array, truth: Array) -> list[Verdict]:
+def verdicts(
+    output: str, opinions: Mapping[str, Array], source: Array, truth: Array, tolerance: Tolerance | None = None
+) -> list[Verdict]:
     """Compares every pair of opinions on one output.
 
     Args:
@@ -45,6 +47,7 @@ def verdicts(output: str, opinions: Mapping[str, Array], source: Array, truth: A
         opinions: What each computed, in one layout.
         source: What torch computed in its own dtype.
         truth: What torch computed in float64: the noise floor is the difference of the two.
+        tolerance: What the caller allows, whatever the noise is.
     """
     found = []
     for first, second in combinations(opinions, 2):
@@ -53,9 +56,7 @@ def verdicts(output: str, opinions: Mapping[str, Array], source: Array, truth: A
             found.append(Verdict(output=output, first=first, second=second, odd=f"{one.shape} is not {other.shape}"))
             continue
         floor = judge(source, source, truth).floor
-        diff = compare(other, one)
-        deviation = float("inf") if diff.nonfinite else diff.max_abs
-        judgement = Judgement(deviation=deviation, floor=floor, differing=diff.differing)
+        judgement = replace(judge(other, one, None, tolerance), floor=floor)
         found.append(Verdict(output=output, first=first, second=second, judgement=judgement))
     return found
 

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from keras3conv.model import LayerView, TensorRef
+from keras3conv.planner.composites import numbered
 from keras3conv.planner.probe_layouts import arrays_like
 from keras3conv.planner.probe_record import TorchRun
 from keras3conv.rule import Rule, WeightMapping
@@ -51,7 +52,8 @@ class Option:
     Attributes:
         kind: What of torch it takes: a whole layer, a part of one, several joined, tensors that no rule knows, or
             parameters that belong to no layer.
-        layers: The torch layers.
+        layers: The torch layers; of kind "layer", several are a row, each of which is given what the one before it
+            returned.
         keras: The Keras layer.
         rule: The rule; None where the values alone say how the tensors correspond.
         mappings: Which tensor becomes which. The torch names are those of `sources`.
@@ -85,9 +87,14 @@ class Option:
         return " + ".join(layer.path for layer in self.layers)
 
     def values(self, weights: Mapping[str, Array]) -> dict[str, Array]:
-        """The values of the Keras layer's tensors, by their paths."""
+        """The values of the Keras layer's tensors, by their paths.
+
+        What the probe has no value for (a counter, an integer) is left as it is on both sides.
+        """
         made: dict[str, Array] = {}
         for mapping in self.mappings:
+            if any(part.path not in weights for name in mapping.torch for part in self.sources[name]):
+                continue
             given = tuple(_joined(self.sources[name], weights) for name in mapping.torch)
             made |= dict(zip(mapping.keras, mapping.transform(given), strict=True))
         return made
@@ -100,9 +107,10 @@ class Option:
         outputs = tuple(entries[place].outputs for entries in calls)
         if not all(outputs):
             return
-        given = outputs[0] if self.kind in ("layer", "tensors") else (self._cut(outputs),)
+        given = outputs[-1] if self.kind in ("layer", "tensors") else (self._cut(outputs),)
         if self.rule is not None:
-            yield from _by_rule(self.rule, given, self.layers[0], self.keras, shape)
+            torch = self.layers[0] if self.kind != "layer" or len(self.layers) == 1 else numbered(self.layers, "torch")
+            yield from _by_rule(self.rule, given, torch, self.keras, shape)
         yield from arrays_like(given[0], shape)
 
     def _cut(self, outputs: Sequence[tuple[Array, ...]]) -> Array:

@@ -10,6 +10,7 @@ from keras3conv.planner.keys import Key, Keys, by_key, first_common, keras_keys,
 from keras3conv.planner.probe_layouts import same_sizes, transforms_between
 from keras3conv.planner.probe_option import Kind, Option, whole
 from keras3conv.planner.probe_record import Print, TorchCall, TorchRun, size_of
+from keras3conv.planner.probe_rows import row_options
 from keras3conv.planner.probe_virtual import cut, cut_size, joined_options, part_options
 from keras3conv.planner.probe_weights import moves
 from keras3conv.planner.structure import make_pair
@@ -87,6 +88,7 @@ class Options:
                     if rule is not None and layer.path in self.run.calls and layer.path not in seen:
                         seen.add(layer.path)
                         yield from _whole_options(rule, layer, keras)
+        yield from row_options(self.torch, self.run, keras)
 
     def parts(self, keras: LayerView, given: Print | None) -> Iterator[Option]:
         """Parts of larger torch layers that were given the same: one of a packed query, key and value."""

@@ -28,11 +28,11 @@ def twin(last: str = "linear") -> keras.Model:
     return keras.Sequential([keras.Input((6,)), *layers])
 
 
-def checked(module: nn.Module, model: keras.Model, inputs: Any = None) -> Section:
+def checked(module: nn.Module, model: keras.Model, inputs: Any = None, **options: Any) -> Section:
     given = np.random.default_rng(3).standard_normal((2, 6)).astype("float32") if inputs is None else inputs
     plan = k3c.align(module, model, inputs=given).check()
     k3c.transfer(module, model, plan)
-    return k3c.validate(module, model, inputs=given, alignment=plan, onnx=True).section("onnx")
+    return k3c.validate(module, model, inputs=given, alignment=plan, onnx=True, **options).section("onnx")
 
 
 def tampered(export: Callable[..., onnx_export.Exported]) -> Callable[..., onnx_export.Exported]:
@@ -76,6 +76,18 @@ def test_a_wrong_file_of_one_side_stands_alone(monkeypatch: pytest.MonkeyPatch, 
     section = checked(net(), twin())
     assert (section.status, section.summary) == ("failed", line)
     assert "the models agree, so look at the exporter (" in section.problems[0].fact
+
+
+@pytest.mark.parametrize(("absolute", "status"), [(1.0, "passed"), (1e-12, "failed")])
+def test_a_tolerance_stands_in_the_place_of_the_noise_floor_and_the_report_says_whose_it_is(
+    monkeypatch: pytest.MonkeyPatch, absolute: float, status: str
+) -> None:
+    monkeypatch.setattr(onnx_export, "export_keras", tampered(onnx_export.export_keras))
+    tolerance = k3c.Tolerance(absolute=absolute, relative=0.0)
+    section = checked(net(), twin(), tolerance=tolerance)
+    assert section.status == status
+    assert section.facts["tolerance"] == f"the caller's: {tolerance}"
+    assert "tolerance" not in checked(net(), twin()).facts
 
 
 def test_two_models_that_differ_each_agree_with_their_own_file() -> None:
