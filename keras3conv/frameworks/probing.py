@@ -1,5 +1,6 @@
 """The probe of two live models: PyTorch runs once, then Keras, and every layer is found, filled and verified."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from keras3conv.frameworks.inputs import Inputs
@@ -10,8 +11,11 @@ from keras3conv.planner.probe import Search
 from keras3conv.planner.probe_constants import constants
 from keras3conv.planner.probe_options import Options
 from keras3conv.planner.probe_pairs import probed_pairs
+from keras3conv.planner.probe_record import ROUNDED, TorchRun
 from keras3conv.planner.probe_weights import probe_weights
 from keras3conv.planner.result import Probed
+
+_SHOWN = 3
 
 
 def probe(torch: Any, keras: Any, views: tuple[ModelView, ModelView], given: Inputs, hinted: dict[str, str]) -> Probed:
@@ -40,7 +44,7 @@ def probe(torch: Any, keras: Any, views: tuple[ModelView, ModelView], given: Inp
         torch=run.view,
         keras=traced(keras_view, Recording(calls=tuple(calls))),
         pairs=tuple(probed_pairs(search)),
-        note=_note(search),
+        notes=(_note(search), *_narrowed(run)),
     )
 
 
@@ -50,3 +54,16 @@ def _note(search: Search) -> str:
     if search.ended:
         return f"{said}, and their outputs agree" + (f"; layers differ{first}" if first else "")
     return f"{said}; they differ{first}"
+
+
+def _narrowed(run: TorchRun) -> Iterator[str]:
+    """What torch has in float32 only, by function and layer, and what follows of it."""
+    by_function: dict[str, list[str]] = {}
+    for function, path in run.narrowed:
+        by_function.setdefault(function, []).append(path or "the module itself")
+    for function, paths in by_function.items():
+        more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
+        yield (
+            f"torch has no float64 kernel for {function} (in {', '.join(paths[:_SHOWN])}{more}): it ran in float32, and "
+            f"what depends on it is compared up to {ROUNDED:.0e} only"
+        )

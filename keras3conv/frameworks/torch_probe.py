@@ -1,6 +1,6 @@
 """PyTorch under the probe: one run in float64 with the probe's weights, of which everything is recorded."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -8,22 +8,17 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from keras3conv.errors import ModelError, Problem, lay_out
 from keras3conv.frameworks import torch_side
-from keras3conv.frameworks.record import Call, Flattened, Recording, flatten, traced
-from keras3conv.frameworks.torch_operations import MIXES_FEATURES
+from keras3conv.frameworks.record import Call, Recording, flatten, traced
+from keras3conv.frameworks.torch_derived import held
+from keras3conv.frameworks.torch_precision import Float64
+from keras3conv.frameworks.torch_probe_functions import Follow, Narrowed
 from keras3conv.frameworks.torch_tree import named_tensors
 from keras3conv.model import ModelView
-from keras3conv.planner.probe_record import Print, TorchCall, TorchRun, print_of
+from keras3conv.planner.probe_record import EXACT, ROUNDED, Print, TorchCall, TorchRun, print_of
 from keras3conv.transforms import Array
-
-_NARROW = (torch.float32, torch.float16, torch.bfloat16)
-_WIDER: dict[Any, Any] = dict.fromkeys(
-    (torch.Tensor.float, torch.Tensor.half, torch.Tensor.bfloat16), torch.Tensor.double
-)
 
 
 def run(
@@ -44,10 +39,9 @@ def run(
     device = next((tensor.device for _, tensor in named_tensors(module)), torch.device("cpu"))
     args, kwargs = torch_side.arguments(inputs, device, float64=True)
     substitutes, bits = _substitutes(module, weights)
-    log = _Log(wanted=wanted)
-    for path, tensor in substitutes.items():
-        log.follow.sources[tensor] = bits[path]
-    with _left_as_it_was(module), _watched(module, log), log.follow:
+    computed = torch_side.computed_weights(module, weights, float64=True)
+    log = _Log.for_tensors(wanted, {**substitutes, **computed}, bits)
+    with _left_as_it_was(module), held(module, computed), _watched(module, log), log.follow, Float64(module):
         try:
             outputs = torch.func.functional_call(module, substitutes, args, kwargs, tie_weights=True, strict=False)
         except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, NotImplementedError) as error:
@@ -61,53 +55,9 @@ def run(
         outputs={name: torch_side.to_numpy(tensor) for name, tensor in flat.items()},
         depends=log.follow.known(flat.values()),
         bits=bits,
+        limit=log.limit(flat.values()),
+        narrowed=tuple(log.follow.narrowed.where),
     )
-
-
-class _Follow(TorchFunctionMode):
-    """Notes which tensors each tensor was computed from, and lets no function fall back to a narrower dtype.
-
-    A norm that computes in float32 whatever it is given would hide everything below 1e-7.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sources: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
-        self.flattened = Flattened()
-
-    def known(self, values: Any) -> int:
-        """The bits of all that these tensors were computed from."""
-        found = 0
-        for value in values:
-            if isinstance(value, torch.Tensor):
-                found |= self._bits_of(value)
-            elif isinstance(value, list | tuple):
-                found |= self.known(value)
-        return found
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        result = _in_float64(_WIDER.get(func, func), tuple(map(_wide, args)), {k: _wide(v) for k, v in kwargs.items()})
-        if isinstance(result, torch.Tensor | list | tuple):
-            self._note(result, self.known(args) | self.known(kwargs.values()))
-            self._note_flattening(getattr(func, "__name__", ""), args, result)
-        elif getattr(func, "__name__", "") == "__setitem__":
-            self._note(args[0], self.known(args))
-        return result
-
-    def _bits_of(self, tensor: torch.Tensor) -> int:
-        bits: int = self.sources.get(tensor, 0)  # type: ignore[no-untyped-call]
-        return bits
-
-    def _note_flattening(self, name: str, args: Any, result: Any) -> None:
-        tensors = isinstance(result, torch.Tensor) and args and isinstance(args[0], torch.Tensor)
-        if tensors and result.ndim == 2 and name not in MIXES_FEATURES:
-            self.flattened.note(args[0], result)
-
-    def _note(self, result: Any, bits: int) -> None:
-        for value in result if isinstance(result, list | tuple) else (result,):
-            if isinstance(value, torch.Tensor) and bits:
-                self.sources[value] = bits | self._bits_of(value)
 
 
 @dataclass
@@ -115,35 +65,29 @@ class _Log:
     """What the hooks write down."""
 
     wanted: Callable[[str], bool]
+    follow: Follow
+    stack: list[str]
     calls: list[TorchCall] = field(default_factory=list)
     shapes: list[Call] = field(default_factory=list)
-    stack: list[str] = field(default_factory=list)
-    follow: _Follow = field(default_factory=_Follow)
     bad: str = ""
 
+    @classmethod
+    def for_tensors(
+        cls, wanted: Callable[[str], bool], tensors: Mapping[str, torch.Tensor], bits: dict[str, int]
+    ) -> "_Log":
+        """An empty log; `bits` gets a bit for every tensor that has none yet."""
+        for path in tensors:
+            bits.setdefault(path, 2 * max(bits.values(), default=1))
+        stack: list[str] = []
+        narrowed = Narrowed(bit=2 * max(bits.values(), default=1))
+        follow = Follow(lambda: stack[-1] if stack else "", narrowed)
+        for path, tensor in tensors.items():
+            follow.sources[tensor] = bits[path]
+        return cls(wanted=wanted, follow=follow, stack=stack)
 
-def _in_float64(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Calls a function; one that has no kernel for float64 is given float32, and its result is made float64 again."""
-    try:
-        return func(*args, **kwargs)
-    except (RuntimeError, NotImplementedError):
-        narrow = torch.utils._pytree.tree_map(_to(torch.float64, torch.float32), (args, kwargs))
-        if not any(value is not given for value, given in zip(_leaves(narrow), _leaves((args, kwargs)), strict=True)):
-            raise
-        return torch.utils._pytree.tree_map(_to(torch.float32, torch.float64), func(*narrow[0], **narrow[1]))
-
-
-def _to(given: torch.dtype, wanted: torch.dtype) -> Callable[[Any], Any]:
-    return lambda value: value.to(wanted) if isinstance(value, torch.Tensor) and value.dtype == given else value
-
-
-def _leaves(values: Any) -> list[Any]:
-    leaves: list[Any] = torch.utils._pytree.tree_leaves(values)
-    return leaves
-
-
-def _wide(value: Any) -> Any:
-    return torch.float64 if isinstance(value, torch.dtype) and value in _NARROW else value
+    def limit(self, tensors: Iterable[torch.Tensor]) -> float:
+        """How far another side's values may be from these: more, where float32 was on the way."""
+        return ROUNDED if self.follow.known(tensors) & self.follow.narrowed.bit else EXACT
 
 
 def _is_tensor(value: object) -> bool:
@@ -204,8 +148,9 @@ def _watched(module: nn.Module, log: _Log) -> Iterator[None]:
             call, shapes = open_calls.pop()
             log.shapes.append(shapes)
             if log.wanted(path):
-                arrays = tuple(np.array(torch_side.to_numpy(tensor)) for _, tensor in flatten(output, _is_tensor))
-                log.calls.append(replace(call, outputs=arrays))
+                made = [tensor for _, tensor in flatten(output, _is_tensor)]
+                arrays = tuple(np.array(torch_side.to_numpy(tensor)) for tensor in made)
+                log.calls.append(replace(call, outputs=arrays, limit=log.limit(made)))
                 if not log.bad and any(array.dtype.kind == "f" and np.isnan(array).any() for array in arrays):
                     log.bad = path
 

@@ -65,7 +65,7 @@ def plan(
         ignored=tuple(_ignored(torch, keras, pairs)),
         torch=torch.outline(),
         keras=keras.outline(),
-        notes=notes if probed is None else (*notes, probed.note),
+        notes=notes if probed is None else (*notes, *probed.notes),
     )
 
 

@@ -73,6 +73,12 @@ class _Measured:
     expected: Array | None = None
     before: bool = False
     factor: float = 1.0
+    limit: float = EXACT
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the two are the same."""
+        return self.error <= self.limit
 
 
 @dataclass
@@ -175,7 +181,7 @@ class Search:
         """What a value depends on that torch had somewhere; None where it had none like it."""
         seen = print_of(array)
         for output in self.run.outputs.values():
-            if print_of(output).agrees(seen, _SAME_PRINT):
+            if print_of(output).agrees(seen, _SAME_PRINT if self.run.limit == EXACT else self.run.limit):
                 return self.run.depends
         for calls in self.run.calls.values():
             for call in calls[:MANY]:
@@ -192,7 +198,7 @@ class Search:
                 break
             outcome = run(option.values(self.run.weights))
             measured = self._measure(option, outcome)
-            if measured.error <= EXACT:
+            if measured.agrees:
                 alike = [other for at, other in ranked if at == level < _OTHER and _differs(other, option)]
                 self._accept(keras, option, measured, alike, given)
                 return outcome.returned
@@ -241,17 +247,17 @@ class Search:
 
     def _measure(self, option: Option, outcome: Outcome) -> _Measured:
         best = _Measured(float("inf"))
-        calls = len(self.run.of(option.layers[0].path))
+        calls = self.run.of(option.layers[0].path)
         for array, before in ((outcome.before, True), (outcome.array, False)):
-            for place in range(calls if array is not None else 0):
+            for place, call in enumerate(calls if array is not None else ()):
                 assert array is not None
                 for expected in option.expected(self.run, array.shape, place):
                     error = relative_error(array, expected)
                     if best.expected is None or error < best.error:
-                        best = _Measured(error, expected, before)
-                    if error <= EXACT:
-                        return best
-                    if factor := factor_between(array, expected):
+                        best = _Measured(error, expected, before, limit=call.limit)
+                    if error <= call.limit:
+                        return _Measured(error, expected, before, limit=call.limit)
+                    if factor := factor_between(array, expected, call.limit):
                         return _Measured(0.0, expected, before, factor)
         return best
 
@@ -259,7 +265,8 @@ class Search:
         self, keras: LayerView, option: Option, measured: _Measured, others: Iterable[Option], given: tuple[Print, ...]
     ) -> Choice:
         made = self._choose(keras.path, option, measured.error, others)
-        made.factor, made.input_agrees = measured.factor, self._level(option, given[0] if given else None) == _SAME
+        made.factor, made.limit = measured.factor, measured.limit
+        made.input_agrees = self._level(option, given[0] if given else None) == _SAME
         self.trail.passed(keras.path)
         for call in self.run.of(option.layers[0].path):
             if given and any(entry.agrees(given[0], _CLOSE_PRINT) for entry in call.prints):

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from keras3conv.planner.probe_option import Option, Part
+from keras3conv.planner.probe_record import EXACT
 
 MOST_TRIES = 30
 """How often the probe goes back for one layer that does not agree, before it is left unconfirmed."""
@@ -40,6 +41,7 @@ class Choice:
         settled_by: The layer whose input told this choice from the others.
         factor: What torch's output is to be multiplied with.
         input_agrees: Whether its input is what torch's layer was given.
+        limit: How far the same values may be from torch's.
         hides: What torch's layer depends on, where nothing after this one can tell whether it is right, as bits.
     """
 
@@ -53,6 +55,7 @@ class Choice:
     settled_by: str = ""
     factor: float = 1.0
     input_agrees: bool = True
+    limit: float = EXACT
     hides: int = 0
 
 

@@ -223,7 +223,9 @@ def _agreement(choice: Choice, error: float) -> str:
     said = "its output is torch's"
     if choice.factor != 1.0:
         said = f"its output is torch's times {choice.factor:.6g}"
-    elif error > EXACT:
+    elif EXACT < error <= choice.limit:
+        said = f"its output is torch's but for {error:.2g} of the largest value: torch computed in float32"
+    elif error > choice.limit:
         said = f"the same weights, but its output differs by {error:.2g} of the largest value"
         said += "" if choice.input_agrees else "; its input does already"
     return f"{said}; told apart at {choice.settled_by}" if choice.settled_by and choice.others else said

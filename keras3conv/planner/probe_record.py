@@ -11,6 +11,9 @@ from keras3conv.transforms import Array, Shape
 EXACT = 1e-10
 """Relative to the largest value: two sides that compute the same differ by no more in float64."""
 
+ROUNDED = 1e-5
+"""The same where torch has a function in float32 only."""
+
 NEAR = 1e-2
 """The same weights in two layers that differ in a constant; other weights are as far apart as the values themselves."""
 
@@ -53,6 +56,7 @@ class TorchCall:
         prints: The prints of the arrays that it was given.
         outputs: What it returned.
         depends: The tensors that what it was given was computed from; bits, as in `TorchRun.bits`.
+        limit: How far the same values may be from its outputs.
     """
 
     path: str
@@ -60,6 +64,7 @@ class TorchCall:
     prints: tuple[Print, ...] = ()
     outputs: tuple[Array, ...] = ()
     depends: int = 0
+    limit: float = EXACT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +78,8 @@ class TorchRun:
         outputs: What the module returned, by name.
         depends: The tensors that the outputs were computed from, as bits.
         bits: The bit of every tensor.
+        limit: How far the same values may be from the outputs.
+        narrowed: The functions that torch computed in float32, having no kernel for float64, and their layers.
     """
 
     view: ModelView
@@ -81,6 +88,8 @@ class TorchRun:
     outputs: Mapping[str, Array] = field(default_factory=dict)
     depends: int = 0
     bits: Mapping[str, int] = field(default_factory=dict)
+    limit: float = EXACT
+    narrowed: tuple[tuple[str, str], ...] = ()
 
     def of(self, path: str) -> tuple[TorchCall, ...]:
         """The calls of a layer, the first few."""
@@ -105,7 +114,7 @@ def relative_error(array: Array, expected: Array) -> float:
     return worst / largest if largest else worst
 
 
-def factor_between(array: Array, expected: Array) -> float | None:
+def factor_between(array: Array, expected: Array, limit: float = EXACT) -> float | None:
     """The number that one array is times the other, if they are the same but for it; None if they are not."""
     if array.shape != expected.shape or not array.size:
         return None
@@ -113,7 +122,7 @@ def factor_between(array: Array, expected: Array) -> float | None:
     factor = float(np.vdot(expected, array)) / length if length else 0.0
     if not np.isfinite(factor) or factor == 0.0:
         return None
-    return factor if relative_error(array, factor * expected) <= EXACT else None
+    return factor if relative_error(array, factor * expected) <= limit else None
 
 
 def size_of(shape: Shape) -> int:

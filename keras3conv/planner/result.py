@@ -14,10 +14,10 @@ class Probed:
         torch: The torch side, with what the run told.
         keras: The Keras side, likewise.
         pairs: The pairs that it found.
-        note: What the plan says of it.
+        notes: What the plan says of it.
     """
 
     torch: ModelView
     keras: ModelView
     pairs: tuple[Pair, ...]
-    note: str
+    notes: tuple[str, ...]
