@@ -64,6 +64,6 @@ def _narrowed(run: TorchRun) -> Iterator[str]:
     for function, paths in by_function.items():
         more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
         yield (
-            f"torch has no float64 kernel for {function} (in {', '.join(paths[:_SHOWN])}{more}): it ran in float32, and "
-            f"what depends on it is compared up to {ROUNDED:.0e} only"
+            f"torch has no float64 kernel for {function} (in {', '.join(paths[:_SHOWN])}{more}): it ran in float32, "
+            f"and what depends on it is compared up to {ROUNDED:.0e} only"
         )

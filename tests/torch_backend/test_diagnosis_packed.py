@@ -81,7 +81,7 @@ class Queries(nn.Module):
         self.query, self.head = nn.Linear(8, 8), nn.Linear(8, 5)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(torch.tanh(self.query(x)))  # type: ignore[no-any-return]
+        return self.head(torch.tanh(self.query(x)))
 
 
 def queries() -> keras.Model:
