@@ -88,6 +88,8 @@ class Option:
         """The values of the Keras layer's tensors, by their paths."""
         made: dict[str, Array] = {}
         for mapping in self.mappings:
+            if not mapping.keras:
+                continue  # a constant of torch, which is refused where it has other values: here all are random
             given = tuple(_joined(self.sources[name], weights) for name in mapping.torch)
             made |= dict(zip(mapping.keras, mapping.transform(given), strict=True))
         return made
