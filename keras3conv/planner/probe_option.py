@@ -93,6 +93,8 @@ class Option:
         """
         made: dict[str, Array] = {}
         for mapping in self.mappings:
+            if not mapping.keras:
+                continue  # a constant of torch, which is refused where it has other values: here all are random
             if any(part.path not in weights for name in mapping.torch for part in self.sources[name]):
                 continue
             given = tuple(_joined(self.sources[name], weights) for name in mapping.torch)

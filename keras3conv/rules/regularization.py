@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from keras3conv.errors import RuleError
 from keras3conv.rule import Config, Example, LayerSpec, LayerSpecs, Rule, register
 from keras3conv.rules._keras import back, last, one, require_value
 
@@ -42,6 +43,40 @@ for _torch, _keras, _axes in _NAMED:
             note="The random masks of the two frameworks differ; only inference is compared.",
         )
     )
+
+
+# One decision for a whole channel; Keras says so by the shape of what decides.
+def _channels_to_keras(config: Config) -> LayerSpecs:
+    if "inputs" not in config:
+        raise RuleError("FeatureAlphaDropout: the number of axes of its input is needed, and is not known")
+    shape = (None, *[1] * (len(config["inputs"][0]) - 2), None)
+    return (LayerSpec(kind="keras.layers.AlphaDropout", config={"rate": config["p"], "noise_shape": shape}),)
+
+
+def _channels_to_torch(layers: LayerSpecs) -> LayerSpecs:
+    keras = last(layers).config
+    shape = tuple(keras.get("noise_shape") or ())
+    require_value("keras.layers.AlphaDropout", "noise_shape", shape, (None, *[1] * (len(shape) - 2), None))
+    return (LayerSpec(kind="torch.nn.FeatureAlphaDropout", config={"p": keras["rate"]}),)
+
+
+_FEATURE_ALPHA_DROPOUT_EXAMPLES = (
+    Example(config={"p": 0.3}, inputs=((2, 3, 5, 4),)),
+    Example(config={"p": 0.0}, inputs=((3, 2, 4, 5, 7),)),
+    Example(config={"p": 0.7}, inputs=((2, 4, 3),)),
+)
+register(
+    Rule(
+        torch="torch.nn.FeatureAlphaDropout",
+        keras="keras.layers.AlphaDropout",
+        fields=("p",),
+        to_keras=_channels_to_keras,
+        to_torch=_channels_to_torch,
+        layout="channels",
+        examples=_FEATURE_ALPHA_DROPOUT_EXAMPLES,
+        note="One decision for a channel. The random masks of the two frameworks differ; only inference is compared.",
+    )
+)
 
 
 # What torch has no layer for. Outside of training these return what they are given.

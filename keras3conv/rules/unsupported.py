@@ -18,7 +18,6 @@ _REASONS: Mapping[str, Mapping[str, str]] = {
         "no part of the model that is deployed",
         "CosineSimilarity PairwiseDistance": "a distance of two inputs, mostly of a loss",
         "CrossMapLRN2d LocalResponseNorm": "Keras has no local response normalisation",
-        "FeatureAlphaDropout": "Keras has no dropout of whole channels that keeps mean and variance",
         "Fold Unfold": "overlapping patches as columns; no Keras layer has them in this order",
         "FractionalMaxPool2d FractionalMaxPool3d": "pools random regions",
         "MaxUnpool1d MaxUnpool2d MaxUnpool3d": "needs the indices of a pooling, which Keras does not return",

@@ -1,10 +1,12 @@
 """Planted mistakes in the rules about what only one side has: each is caught by the law named here."""
 
+from dataclasses import replace
+
 import pytest
 
 from keras3conv.rule import Config
 from keras3conv.transforms import Axes, Chain, Diagonal, Dilate, Same, Shift, Skip, Take, Transform
-from tests.laws import law_float64, law_names, law_shapes
+from tests.laws import law_float64, law_names, law_shapes, law_training, law_way_back
 from tests.torch_backend.test_mutants import (
     Mutant,
     assert_caught,
@@ -13,8 +15,11 @@ from tests.torch_backend.test_mutants import (
     forgotten,
     layered,
     mapped,
+    swapped,
 )
 
+FEATURE_DROPOUT = "torch.nn.FeatureAlphaDropout <-> keras.layers.AlphaDropout"
+NORMALIZATION = "keras3conv.frameworks.torch_layers.Normalization <-> keras.layers.Normalization"
 PLACES = "torch.nn.Embedding <-> keras.layers.Embedding (places from padding_idx + 1 on)"
 PATCHES = "torch.nn.Conv2d <-> keras.layers.Dense (patches)"
 TRANSPOSED = "torch.nn.ConvTranspose2d <-> keras.layers.Conv2DTranspose"
@@ -94,6 +99,31 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "the bias of a centred LayerNorm centred too": Mutant(
         rule=CENTRED_LAYER, law=law_float64, mutation=mapped("bias", lambda config: Shift(1))
+    ),
+    "mean and variance exchanged": Mutant(
+        rule=NORMALIZATION, law=law_float64, mutation=swapped("running_mean", "running_var")
+    ),
+    "mean and variance of two axes exchanged": Mutant(
+        rule=NORMALIZATION, law=law_float64, mutation=swapped("running_mean", "running_var"), example=2
+    ),
+    "a normalisation that is not inverted": Mutant(
+        rule=NORMALIZATION, law=law_float64, mutation=configured(lambda keras, config: {"invert": False}), example=1
+    ),
+    "inverted constants lost on the way back": Mutant(
+        rule=NORMALIZATION, law=law_way_back, mutation=configured(lambda keras, config: {"invert": False}), example=5
+    ),
+    "deviation for variance": Mutant(
+        rule=NORMALIZATION,
+        law=law_float64,
+        mutation=configured(lambda keras, config: {"variance": [value**0.5 for value in keras["variance"]]}),
+        example=4,
+    ),
+    "a forgotten count": Mutant(rule=NORMALIZATION, law=law_names, mutation=forgotten("count")),
+    "what is kept for what is dropped": Mutant(
+        rule=FEATURE_DROPOUT, law=law_way_back, mutation=configured(lambda keras, config: {"rate": 1 - config["p"]})
+    ),
+    "channels that claim to be dropped alike": Mutant(
+        rule=FEATURE_DROPOUT, law=law_training, mutation=lambda rule: replace(rule, train=True)
     ),
     "forgotten weight of a centred norm": Mutant(rule=CENTRED, law=law_names, mutation=forgotten("weight")),
 }

@@ -11,6 +11,7 @@ from torch import nn
 import keras3conv as k3c
 from keras3conv.errors import TransferError
 from keras3conv.frameworks import keras_side, torch_layers
+from keras3conv.rules import _affine
 from tests.models import randomize
 
 
@@ -129,6 +130,20 @@ def test_a_norm_with_only_a_scale_or_a_center_is_one_with_ones_or_zeros(
         getattr(module[0], role)[1] = 3.0
     with pytest.raises(TransferError, match="would lose 1 values that are not"):
         k3c.transfer(module, model, plan)
+
+
+@pytest.mark.parametrize(("norm", "make", "shape", "role"), HALF, ids=[f"{case[0]} {case[3]}" for case in HALF])
+def test_zeros_for_ones_and_ones_for_zeros_are_caught(
+    norm: nn.Module, make: Any, shape: tuple[int, ...], role: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_affine, "_ROLES", (("weight", "gamma", 0), ("bias", "beta", 1)))
+    module, model = randomize(nn.Sequential(norm)), sequential(make(), shape=shape)
+    plan = k3c.align(module, model)
+    k3c.transfer(model, module, plan)
+    failed = {
+        section.name for section in k3c.validate(module, model, alignment=plan).sections if section.status == "failed"
+    }
+    assert failed >= {"float64", "outputs"}
 
 
 def measured(**settings: Any) -> keras.Model:
