@@ -101,6 +101,7 @@ _GPT2 = {
     "n_head": 4,
     "n_positions": 19,
 }
+_TIED = {"tie_word_embeddings": True}
 _typed = partial(_tokens, types=True)
 _small_image = partial(_image, 12)
 
@@ -120,6 +121,16 @@ _FAMILIES: Mapping[str, Callable[[], Pair]] = {
     "Llama": partial(_made, "Llama", _DECODER, _tokens, "ForCausalLM", base=False),
     "Mistral": partial(_made, "Mistral", {**_DECODER, "sliding_window": 32}, _tokens, "ForCausalLM", base=False),
     "Qwen2": partial(_made, "Qwen2", _DECODER, _tokens, "ForCausalLM", base=False),
+    "Qwen3": partial(_made, "Qwen3", {**_DECODER, "head_dim": 6}, _tokens, "ForCausalLM", base=False),
+    "Gemma": partial(_made, "Gemma", {**_DECODER, "head_dim": 6, **_TIED}, _tokens, "ForCausalLM", base=False),
+    "Gemma 2": partial(
+        _made,
+        "Gemma2",
+        {**_DECODER, "head_dim": 6, "query_pre_attn_scalar": 6, **_TIED},
+        _tokens,
+        "ForCausalLM",
+        base=False,
+    ),
     "ViT": partial(_made, "ViT", {**_ViT, **_PATCHES}, _small_image, "ForImageClassification"),
     "DeiT": partial(_made, "DeiT", {**_ViT, **_PATCHES}, _small_image, "ForImageClassification"),
 }
