@@ -9,8 +9,11 @@ import numpy as np
 
 import keras3conv as k3c
 from keras3conv.alignment import tensors_by_path
+from keras3conv.errors import Problem
 from keras3conv.frameworks import keras_side
 from keras3conv.report import Report
+
+Values = np.ndarray[Any, Any]
 
 LIMIT = 1e-10
 """The relative error in float64 up to which two models compute the same function."""
@@ -68,7 +71,8 @@ class Result:
         decided: How many pairs of layers each kind of evidence decided.
         unconfirmed: How many pairs of layers the plan marks as not confirmed.
         seconds: How long the alignment took.
-        float64: The largest relative error of an output in float64 under probe weights, differences repaired.
+        processor_seconds: How long it kept processors busy, which other work on the machine does not change.
+        float64: The largest relative error in float64 under probe weights, differences repaired where they can be.
         noise: The difference in float32 as a multiple of the noise floor, differences repaired.
         named: The differences of architecture that the certificate named.
         misses: Where the pair falls short, in words.
@@ -80,6 +84,7 @@ class Result:
     decided: Mapping[str, int] = field(default_factory=dict)
     unconfirmed: int = 0
     seconds: float = 0.0
+    processor_seconds: float = 0.0
     float64: float | None = None
     noise: float | None = None
     named: tuple[str, ...] = ()
@@ -91,50 +96,90 @@ def measure(name: str, pair: Pair) -> Result:
     before = _variables(pair.keras) if pair.restores else {}
     if pair.restores:
         _scramble(pair.keras)
-    start = time.perf_counter()
+    start, busy = time.perf_counter(), time.process_time()
     plan = k3c.align(pair.torch, pair.keras, inputs=pair.inputs, keras_inputs=pair.keras_inputs)
-    seconds = time.perf_counter() - start
+    seconds, processor_seconds = time.perf_counter() - start, time.process_time() - busy
     for path, reason in pair.without.items():
         plan = plan.ignore(path, reason, side="torch")
-    tensors = [tensor for tensor in plan.keras.tensors() if not tensor.is_seed]
     result = Result(
         name=name,
-        tensors=len(tensors),
+        tensors=sum(not tensor.is_seed for tensor in plan.keras.tensors()),
         decided=_decided(plan),
         unconfirmed=sum(entry.unconfirmed for entry in plan.pairs),
         seconds=seconds,
+        processor_seconds=processor_seconds,
     )
-    if plan.problems():
-        return replace(result, misses=tuple(str(problem.fact) for problem in plan.problems()[:3]))
+    if problems := plan.problems():
+        return replace(result, misses=tuple(map(_said, problems[:3])))
     k3c.transfer(pair.torch, pair.keras, plan)
+    if pair.restores:
+        return _restored(pair, result, plan, before)
+    return _proven(pair, result, plan)
+
+
+def _restored(pair: Pair, result: Result, plan: k3c.Alignment, before: Mapping[str, Values]) -> Result:
+    """Every variable must be what the other converter wrote; where the models differ, the certificate must say how.
+
+    A backbone returns what its authors chose, in an order of their own: its layers are compared.
+    """
+    after = _variables(pair.keras)
     report = _certificate(pair, pair.keras, plan)
-    facts = " ".join(problem.fact for problem in report.section("float64").problems)
-    named = tuple(text for text in pair.named if text in facts)
-    misses = [f"the certificate does not name: {text}" for text in pair.named if text not in named]
+    result = replace(
+        result,
+        right=sum(np.array_equal(after[path], value) for path, value in before.items()),
+        float64=_largest(report, "float64", "layers", "relative error"),
+        named=_named(report),
+    )
+    misses = _misplaced(result)
+    if not result.named:
+        misses += _too_far(result)
+    return replace(result, misses=tuple(misses))
+
+
+def _proven(pair: Pair, result: Result, plan: k3c.Alignment) -> Result:
+    """Both models must compute one function, without the differences that the certificate names."""
+    report = _certificate(pair, pair.keras, plan)
+    named = _named(report) if pair.named else ()
+    misses = [f"the certificate does not name: {text}" for text in pair.named if text not in " ".join(named)]
+    right = result.tensors
     if pair.repaired is not None:
         model = pair.repaired(pair.keras)
         proven = k3c.align(pair.torch, model, inputs=pair.inputs, keras_inputs=pair.keras_inputs)
         k3c.transfer(pair.torch, model, proven)
         report = _certificate(pair, model, proven)
         right = len(_placed(plan) & _placed(proven))
-    else:
-        right = len(tensors)
-    if pair.restores:
-        # A backbone returns what its authors chose, in an order of their own: its layers are compared.
-        error, noise = _largest(report, "float64", "layers", "relative error"), None
-        after = _variables(pair.keras)
-        right = sum(np.array_equal(after[path], value) for path, value in before.items())
-    else:
-        error = _largest(report, "float64", "outputs", "relative error")
-        noise = _largest(report, "outputs", "outputs", "ratio")
-    if not pair.restores and not report.ok:
-        misses += [problem.fact for section in report.sections for problem in section.problems[:1]]
+    if not report.ok:
+        misses += [_said(problem) for section in report.sections for problem in section.problems[:1]]
         right = 0
-    if right < len(tensors):
-        misses.append(f"{len(tensors) - right} of {len(tensors)} variables are not placed right")
-    if error is None or not error <= LIMIT:
-        misses.append(f"the float64 error is {error}")
-    return replace(result, right=right, float64=error, noise=noise, named=named, misses=tuple(misses))
+    result = replace(
+        result,
+        right=right,
+        float64=_largest(report, "float64", "outputs", "relative error"),
+        noise=_largest(report, "outputs", "outputs", "ratio"),
+        named=named,
+    )
+    return replace(result, misses=(*misses, *_misplaced(result), *_too_far(result)))
+
+
+def _misplaced(result: Result) -> list[str]:
+    wrong = result.tensors - result.right
+    return [f"{wrong} of {result.tensors} variables are not placed right"] if wrong else []
+
+
+def _too_far(result: Result) -> list[str]:
+    good = result.float64 is not None and result.float64 <= LIMIT
+    return [] if good else [f"the float64 error is {result.float64}, and nothing names the cause"]
+
+
+def _said(problem: Problem) -> str:
+    where = "  <->  ".join(path for path in (problem.torch, problem.keras) if path)
+    return f"{where}: {problem.fact}" if where else problem.fact
+
+
+def _named(report: Report) -> tuple[str, ...]:
+    """The causes that the certificate found for what differs in float64: the line below the fact."""
+    facts = [problem.fact for problem in report.section("float64").problems if problem.fixes]
+    return tuple(dict.fromkeys(" ".join(fact.split("\n", 1)[1].split()) for fact in facts if "\n" in fact))
 
 
 def _certificate(pair: Pair, model: Any, plan: k3c.Alignment) -> Report:
@@ -161,7 +206,7 @@ def _placed(plan: k3c.Alignment) -> set[tuple[tuple[str, ...], tuple[str, ...]]]
     return {(mapping.torch, (path,)) for mapping in plan.mappings for path in mapping.keras}
 
 
-def _variables(model: Any) -> dict[str, np.ndarray[Any, Any]]:
+def _variables(model: Any) -> dict[str, Values]:
     view = keras_side.view(model)
     return {path: np.array(view.read(path)) for path, tensor in tensors_by_path(view).items() if not tensor.is_seed}
 
@@ -185,7 +230,7 @@ def randomised(module: Any) -> Any:
 
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
-        for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        for name, tensor in module.state_dict(keep_vars=True).items():  # no buffers that every such module computes
             if tensor.is_floating_point() and tensor.ndim < 2:
                 low, high = (0.5, 1.5) if name.endswith(("weight", "var")) else (-0.5, 0.5)
                 tensor.uniform_(low, high, generator=generator)

@@ -64,7 +64,7 @@ def _made(
     import transformers
 
     options = getattr(transformers, f"{family}Config")(**config)
-    module = randomised(getattr(transformers, f"{family}{model}")(options))
+    module = with_few_digits(randomised(getattr(transformers, f"{family}{model}")(options)))
     with tempfile.TemporaryDirectory() as folder:
         module.save_pretrained(folder)
         backbone = keras_hub.models.Backbone.from_preset(folder, dtype="float32")
@@ -73,6 +73,16 @@ def _made(
     return Pair(
         torch=torch, keras=backbone, inputs=given, keras_inputs=keras_given, restores=True, without=without or {}
     )
+
+
+def with_few_digits(module: Any) -> Any:
+    """The module with values that are exact in every dtype: some of keras-hub's converters read half precision."""
+    import torch
+
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(parameter.half().bfloat16())
+    return module
 
 
 _PATCHES = {"image_size": 12, "patch_size": 4, "hidden_act": "gelu"}
@@ -91,6 +101,7 @@ _GPT2 = {
     "n_head": 4,
     "n_positions": 19,
 }
+_TIED = {"tie_word_embeddings": True}
 _typed = partial(_tokens, types=True)
 _small_image = partial(_image, 12)
 
@@ -110,6 +121,16 @@ _FAMILIES: Mapping[str, Callable[[], Pair]] = {
     "Llama": partial(_made, "Llama", _DECODER, _tokens, "ForCausalLM", base=False),
     "Mistral": partial(_made, "Mistral", {**_DECODER, "sliding_window": 32}, _tokens, "ForCausalLM", base=False),
     "Qwen2": partial(_made, "Qwen2", _DECODER, _tokens, "ForCausalLM", base=False),
+    "Qwen3": partial(_made, "Qwen3", {**_DECODER, "head_dim": 6}, _tokens, "ForCausalLM", base=False),
+    "Gemma": partial(_made, "Gemma", {**_DECODER, "head_dim": 6, **_TIED}, _tokens, "ForCausalLM", base=False),
+    "Gemma 2": partial(
+        _made,
+        "Gemma2",
+        {**_DECODER, "head_dim": 6, "query_pre_attn_scalar": 6, **_TIED},
+        _tokens,
+        "ForCausalLM",
+        base=False,
+    ),
     "ViT": partial(_made, "ViT", {**_ViT, **_PATCHES}, _small_image, "ForImageClassification"),
     "DeiT": partial(_made, "DeiT", {**_ViT, **_PATCHES}, _small_image, "ForImageClassification"),
 }

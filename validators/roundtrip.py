@@ -68,7 +68,7 @@ def _difference(mapping: WeightMapping, torch: tuple[Array, ...], keras: tuple[A
             return f"{path}: {compare(array, there)}"
     back = direction(mapping, "torch")(keras)
     again = direction(mapping, "keras")(back)
-    if not all(same_bits(first, second) for first, second in zip(again, keras, strict=True)):
+    if not all(same_bits(first.astype(second.dtype), second) for first, second in zip(again, keras, strict=True)):
         return f"{', '.join(mapping.keras)}: does not come back with the same bits"
     if mapping.transform.lossless:
         for path, array, there in zip(mapping.torch, back, torch, strict=True):

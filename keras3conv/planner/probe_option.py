@@ -9,6 +9,7 @@ import numpy as np
 
 from keras3conv.model import LayerView, TensorRef
 from keras3conv.planner.composites import numbered
+from keras3conv.planner.one_sided import ROLE
 from keras3conv.planner.probe_layouts import arrays_like
 from keras3conv.planner.probe_record import TorchRun
 from keras3conv.rule import Rule, WeightMapping
@@ -99,6 +100,12 @@ class Option:
                 continue
             given = tuple(_joined(self.sources[name], weights) for name in mapping.torch)
             made |= dict(zip(mapping.keras, mapping.transform(given), strict=True))
+        if self.kind == "tensors":  # a bias that torch does without is zeros
+            made |= {
+                tensor.path: np.zeros(tensor.shape)
+                for tensor in self.keras.tensors
+                if tensor.role == ROLE and tensor.path not in made
+            }
         return made
 
     def expected(self, run: TorchRun, shape: Shape, place: int) -> Iterator[Array]:

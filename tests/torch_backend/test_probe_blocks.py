@@ -89,6 +89,18 @@ def test_a_normalisation_without_a_scale_is_the_one_whose_scale_is_ones() -> Non
     assert k3c.validate(module, model, alignment=plan, proofs=("roundtrip", "float64")).ok
 
 
+def test_a_bias_that_only_one_side_has_comes_back_as_the_zeros_that_were_written() -> None:
+    module, _ = normalised(affine=True)
+    x = inputs = keras.Input((9, 9, CHANNELS))
+    for _ in range(3):
+        x = layers.Conv2D(CHANNELS, 3, bias_initializer="ones")(x)
+        x = layers.ReLU()(layers.BatchNormalization(epsilon=1e-3)(x))
+    model = keras.Model(inputs, x)
+    plan = k3c.align(module, model).check()
+    k3c.transfer(module, model, plan)
+    assert k3c.validate(module, model, alignment=plan, proofs=("roundtrip", "float64")).ok
+
+
 def test_a_scale_that_is_not_ones_is_paired_and_refused_when_it_is_written() -> None:
     module, model = normalised(affine=False)
     with torch.no_grad():

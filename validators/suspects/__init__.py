@@ -13,6 +13,7 @@ from keras3conv.validators.suspects import (
     normalization,
     pooling,
     recurrent,
+    rotation,
     shape,
     wiring,
 )
@@ -25,6 +26,7 @@ SUSPECTS: tuple[Suspect, ...] = (
     *embedding.SUSPECTS,
     *recurrent.SUSPECTS,
     *attention.SUSPECTS,
+    *rotation.SUSPECTS,
     *pooling.SUSPECTS,
     *shape.SUSPECTS,
     *wiring.FACTORS,

@@ -25,6 +25,15 @@ def _shifted(call: TorchCall, offset: int) -> Any:
     return call.run(input=(call.get("input") + offset) % rows)
 
 
+def _left_out(case: Case) -> Iterator[Suspicion]:
+    for operation in case.named("embedding"):
+        yield Suspicion(
+            cause=f"Keras adds nothing of the table {operation.owner}",
+            fix=f'plan = plan.ignore("{operation.owner}", "the Keras model has no such table")',
+            changes={operation.key: lambda call: torch.zeros_like(call.run())},
+        )
+
+
 def _padding_row(case: Case) -> Iterator[Suspicion]:
     for operation in case.named("embedding"):
         row = operation.get("padding_idx")
@@ -51,6 +60,7 @@ def _reversed_table(case: Case) -> Iterator[Suspicion]:
 
 SUSPECTS = (
     Suspect("row offset", _row_offset),
+    Suspect("table left out", _left_out),
     Suspect("row of padding", _padding_row),
     Suspect("rows in reverse", _reversed_table),
 )
