@@ -1,19 +1,28 @@
-"""False alarms: every example of every rule as a pair of models, each judged by the whole certificate.
+"""False alarms: every example of every rule as a pair of models, and our own networks, judged by the whole certificate.
 
-    python -m benchmarks false_alarms --check
+    python -m benchmarks false_alarms --check [--align]
 
-The pairs are correct by construction, so whatever a certificate finds in one is a false alarm. A pair whose plan has
-problems is listed as well: the planner could not place a tensor, which is no proof's mistake.
+The pairs are correct by construction, so whatever a certificate finds in one is a false alarm. The examples are paired
+by their own rules: on trial is the certificate, not the planner. With --align both are: each pair is aligned by the
+probe, as anybody would, and the weights are moved by that plan. A pair whose plan has problems is listed as well.
 """
 
 import argparse
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
 
+import keras3conv as k3c
+from benchmarks._fidelity_own import ENTRIES
 from keras3conv.errors import Keras3ConvError
+from keras3conv.report import Report
 from keras3conv.rule import find, rules
 from tests.pairs import make_pair
+
+OWN = {entry.name: entry.build for entry in ENTRIES}
+"""Networks with branches, shared layers, several inputs and outputs: paired by the probe in either mode."""
 
 
 def cases(wanted: str) -> list[tuple[str, int]]:
@@ -21,31 +30,70 @@ def cases(wanted: str) -> list[tuple[str, int]]:
     return [(rule.name, place) for rule in rules() if wanted in rule.name for place in range(len(rule.examples))]
 
 
-def judge(name: str, place: int) -> str:
-    """What the certificate of a pair finds, in words; empty if nothing."""
+def judge(name: str, place: int, *, align: bool = False) -> str:
+    """What the certificate of a rule's example finds, in words; empty if nothing.
+
+    Args:
+        name: The name of the rule.
+        place: Which of its examples.
+        align: Whether the two are aligned by the probe, and not by the rule.
+    """
     try:
-        report = make_pair(find(name), place).certificate()
+        pair = make_pair(find(name), place)
+        if align:
+            plan = k3c.align(pair.torch, pair.keras, inputs=pair.inputs, keras_inputs=pair.keras_inputs)
+            if not plan.problems():
+                k3c.transfer(pair.torch, pair.keras, plan)
+            pair = replace(pair, plan=plan)
+        return _found(pair.certificate())
     except Keras3ConvError as error:
         return f"{type(error).__name__}: {error}"
+
+
+def judge_own(name: str) -> str:
+    """What the certificate of one of our own networks finds, in words; empty if nothing."""
+    pair = OWN[name]()
+    given = {"inputs": pair.inputs, "keras_inputs": pair.keras_inputs}
+    try:
+        plan = k3c.align(pair.torch, pair.keras, **given)
+        for path, reason in pair.without.items():
+            plan = plan.ignore(path, reason, side="torch")
+        if not plan.problems():
+            k3c.transfer(pair.torch, pair.keras, plan)
+        return _found(k3c.validate(pair.torch, pair.keras, alignment=plan, **given))
+    except Keras3ConvError as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def _found(report: Report) -> str:
     if report.section("structure").status == "failed":
         return f"no plan: {report.section('structure').problems[0].fact}"
     failed = report.with_status("failed")
     return "; ".join(f"{section.name}: {section.problems[0].fact}" for section in failed)
 
 
+def verdicts(wanted: str, *, align: bool) -> Iterator[tuple[str, str]]:
+    """Every pair whose name contains a text, and what is found in it."""
+    for name, place in cases(wanted):
+        yield f"{name} {place}", judge(name, place, align=align)
+    for name in OWN:
+        if wanted in name:
+            yield name, judge_own(name)
+
+
 def main() -> None:
     """Prints every finding; with --check one of them is exit status 1."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", metavar="TEXT", help="rules whose names contain this")
+    parser.add_argument("--only", default="", metavar="TEXT", help="pairs whose names contain this")
+    parser.add_argument("--align", action="store_true", help="align the examples by the probe, not by their rules")
     parser.add_argument("--check", action="store_true", help="exit with 1 if there is a false alarm")
     options = parser.parse_args()
     start, tally = time.perf_counter(), Counter[str]()
-    for name, place in cases(options.only):
-        found = judge(name, place)
+    for name, found in verdicts(options.only, align=options.align):
         kind = "without a plan" if found.startswith("no plan") else "false alarm" if found else "nothing found"
         tally[kind] += 1
         if found:
-            print(f"{kind}: {name} {place}: {found}", flush=True)
+            print(f"{kind}: {name}: {found}", flush=True)
     seconds = time.perf_counter() - start
     print(f"{tally.total()} pairs in {seconds:.0f} s: {', '.join(f'{n} {kind}' for kind, n in tally.items())}")
     sys.exit(1 if options.check and tally["nothing found"] < tally.total() else 0)

@@ -17,7 +17,13 @@ from tests.models import randomize
 Tamper = Callable[[keras.Model], None]
 
 
-def first_problem(module: nn.Module, model: keras.Model, inputs: Any, tamper: Tamper | None = None) -> Problem:
+def first_problem(
+    module: nn.Module,
+    model: keras.Model,
+    inputs: Any,
+    tamper: Tamper | None = None,
+    prepare: Callable[[Any], None] | None = None,
+) -> Problem:
     """Aligns, transfers, plants, validates: the first thing that the models' runs disagree in.
 
     Args:
@@ -25,8 +31,11 @@ def first_problem(module: nn.Module, model: keras.Model, inputs: Any, tamper: Ta
         model: The Keras model.
         inputs: What the torch module is called with.
         tamper: What is done to the Keras model after the transfer.
+        prepare: What is done to the torch module before it.
     """
     randomize(module)
+    if prepare:
+        prepare(module)
     plan = k3c.align(module, model, inputs=inputs, probe=False).check()  # by names: the models do not agree
     k3c.transfer(module, model, plan)
     if tamper:

@@ -11,7 +11,7 @@ from keras3conv.compare import Judgement, judge
 from keras3conv.errors import Problem
 from keras3conv.report import Cell, Plot, Section, Series, Table
 from keras3conv.transforms import Array
-from keras3conv.validators.diagnosis import explain
+from keras3conv.validators.diagnosis import first_to_blame
 from keras3conv.validators.layers import Meeting, in_keras_layout, meetings
 from keras3conv.validators.local import local_run
 from keras3conv.validators.neighbours import NOTE, made_up_for
@@ -120,17 +120,17 @@ def _judge(subject: Subject, meeting: Meeting, truth: Array | None) -> Judgement
 
 
 def _problem(subject: Subject, layers: list[_Layer], bad: list[int]) -> Problem:
-    first = layers[bad[0]]
+    place, found = first_to_blame(subject, [layer.meeting for layer in layers], bad, None)
+    first = layers[place]
     fact = f"the first layer that differs: {first.meeting.odd or first.cumulative}"
     if first.cumulative and first.local and not first.cumulative.passed:
         alone = "alone, it agrees" if first.local.passed else f"alone, it differs by {first.local}"
         fact += f"\n      {alone}"
-    found = explain(subject, first.meeting, None)
     return Problem(
         torch=first.meeting.pair.torch,
         keras=first.meeting.pair.keras,
         fact=f"{fact}\n      {found.cause}" if found else fact,
-        fixes=(found.fix,) if found else (),
+        fixes=found.fixes if found else (),
     )
 
 

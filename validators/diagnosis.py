@@ -6,7 +6,7 @@ nothing less is called one. What is "to rounding" is the same as for the proof t
 the models' own dtype the measured noise floor.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -36,10 +36,22 @@ CLOSER = 4.0
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """A cause in words, and the line to paste."""
+    """A cause in words, and the line to paste.
+
+    Attributes:
+        cause: What the two sides do not share, or why it was not found.
+        fix: The line to paste; empty where there is none.
+        is_found: Whether a suspect explains the difference.
+    """
 
     cause: str
     fix: str
+    is_found: bool = True
+
+    @property
+    def fixes(self) -> tuple[str, ...]:
+        """The line to paste, where there is one."""
+        return (self.fix,) if self.fix else ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +75,31 @@ class _Scene:
     look: "Callable[[Replayed], Array]"
     float64: bool
     flattened: Shape | None = None
+
+
+def first_to_blame(
+    subject: Subject, met: Sequence[Meeting], differing: Sequence[int], weights: Mapping[str, Array] | None
+) -> tuple[int, Explanation | None]:
+    """Which of the calls that differ is the first to blame, and why it differs; None if no suspect explains it.
+
+    It is the first, but for one that returns another shape and that nothing explains: a layer beside it may complete
+    it, as a cropping does a transposed convolution. Then the next ones are tried, to the first of the same shape.
+
+    Args:
+        subject: The two models.
+        met: The calls of all layer pairs.
+        differing: The places of those that differ.
+        weights: The torch tensors of that run, by path; None for the model's own, in their own dtype.
+    """
+    tried: list[tuple[int, Explanation | None]] = []
+    for place in differing:
+        found = explain(subject, met[place], weights)
+        tried.append((place, found))
+        if found is not None and found.is_found:
+            return place, found
+        if not met[place].odd:
+            break
+    return tried[0]
 
 
 def explain(subject: Subject, meeting: Meeting, weights: Mapping[str, Array] | None) -> Explanation | None:
@@ -111,7 +148,7 @@ def explain(subject: Subject, meeting: Meeting, weights: Mapping[str, Array] | N
             "its input differs already: the cause stands before it, in a layer without weights "
             "(an activation, a pooling, a padding, an addition)"
         )
-        return Explanation(cause=cause, fix=f"# compare what {pair.torch} and {pair.keras} are given")
+        return Explanation(cause=cause, fix=f"# compare what {pair.torch} and {pair.keras} are given", is_found=False)
     return found
 
 
@@ -235,19 +272,19 @@ def _ratio(wanted: Array, found: Array) -> float | None:
     if wanted.shape != found.shape:
         return None
     ours, theirs = found.astype(np.float64).ravel(), wanted.astype(np.float64).ravel()
-    square = float(ours @ ours)
-    return float(ours @ theirs) / square if 0 < square < float("inf") else None
+    square, product = float(ours @ ours), float(ours @ theirs)
+    return product / square if 0 < square < float("inf") and np.isfinite(product) else None
 
 
 def _first_cause(scene: _Scene, case: "Case", until: float) -> Explanation | None:
     """The best suspicion of the first suspect that has one that explains the difference."""
     from keras3conv.validators.suspects import SUSPECTS
 
-    for suspect in SUSPECTS:
+    for tried, suspect in enumerate(SUSPECTS):
         close = []
         for suspicion in _with_all_at_once(list(suspect.suspicions(case))):
             if monotonic() > until:
-                return None
+                return _stopped(tried, len(SUSPECTS))
             left = _what_is_left(scene, suspicion)
             if left is not None:
                 close.append((left, suspicion))
@@ -255,6 +292,11 @@ def _first_cause(scene: _Scene, case: "Case", until: float) -> Explanation | Non
             best = min(close, key=lambda entry: entry[0])[1]
             return Explanation(cause=best.cause, fix=best.fix)
     return None
+
+
+def _stopped(tried: int, number: int) -> Explanation:
+    cause = f"the search for the cause stopped after {PATIENCE:g} s: {tried} of {number} usual suspects had been tried"
+    return Explanation(cause=cause, fix="", is_found=False)
 
 
 def _with_all_at_once(found: "list[Suspicion]") -> "list[Suspicion]":

@@ -3,7 +3,7 @@
 from keras3conv.compare import FLOAT64_LIMIT, Diff, compare
 from keras3conv.errors import Problem, count
 from keras3conv.report import Plot, Section, Series, Table
-from keras3conv.validators.diagnosis import explain, explain_end
+from keras3conv.validators.diagnosis import explain_end, first_to_blame
 from keras3conv.validators.ends import output_pairs
 from keras3conv.validators.layers import Meeting, meetings
 from keras3conv.validators.neighbours import NOTE, made_up_for
@@ -24,7 +24,7 @@ def check(subject: Subject) -> Section:
     differing = [place for place, diff in enumerate(diffs) if not _agrees(diff)]
     completed = made_up_for(subject) if differing else frozenset()
     bad = [place for place in differing if _key(met[place]) not in completed]
-    ends, worst, end_problems = _ends(subject, explained=not bad)
+    ends, worst, end_problems = _ends(subject, explained=all(met[place].odd for place in bad))
     problems = [_layer_problem(subject, met, diffs, bad)] if bad else []
     problems += end_problems
     plot = Plot(
@@ -63,15 +63,15 @@ def _largest(diffs: list[Diff | None]) -> float:
 
 
 def _layer_problem(subject: Subject, met: list[Meeting], diffs: list[Diff | None], bad: list[int]) -> Problem:
-    meeting, diff = met[bad[0]], diffs[bad[0]]
+    place, found = first_to_blame(subject, met, bad, subject.probe_weights)
+    meeting, diff = met[place], diffs[place]
     fact = "the first layer that differs: "
     fact += meeting.odd if diff is None else f"by {diff.max_rel:.2g} of the largest value"
-    found = explain(subject, meeting, subject.probe_weights)
     return Problem(
         torch=meeting.pair.torch,
         keras=meeting.pair.keras,
         fact=f"{fact}\n      {found.cause}" if found else fact,
-        fixes=(found.fix,) if found else (),
+        fixes=found.fixes if found else (),
     )
 
 
@@ -92,7 +92,7 @@ def _ends(subject: Subject, *, explained: bool) -> tuple[Table, float, list[Prob
             fact = pair.odd or f"differs by {diff.max_rel:.2g} of the largest value" if diff else pair.odd
             found = explain_end(subject, pair, subject.probe_weights) if explained and not pair.odd else None
             fact = f"{fact}\n      {found.cause}" if found else fact
-            fixes = (found.fix,) if found else ()
+            fixes = found.fixes if found else ()
             problems.append(Problem(torch=pair.torch_name, keras=pair.keras_name, fact=fact, fixes=fixes))
     columns = ("output", "layout", "relative error", "status")
     return Table(title="outputs", columns=columns, rows=tuple(rows)), worst, problems

@@ -251,7 +251,7 @@ def _problem(finding: _Finding) -> Problem:
         torch=finding.torch,
         keras=finding.keras,
         fact=f"{fact}\n      {cause.cause}" if cause else fact,
-        fixes=(cause.fix,) if cause else (),
+        fixes=cause.fixes if cause else (),
     )
 
 

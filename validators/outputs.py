@@ -37,7 +37,7 @@ def check(subject: Subject) -> Section:
         if not judgement.passed:
             found = explain_end(subject, pair, None)
             fact = f"differs by {judgement}" + (f"\n      {found.cause}" if found else "")
-            fixes = (found.fix,) if found else ()
+            fixes = found.fixes if found else ()
             problems.append(Problem(torch=pair.torch_name, keras=pair.keras_name, fact=fact, fixes=fixes))
     wrong = len(problems)
     if subject.watches_layers or problems or (measured and is_suspicious(subject)):

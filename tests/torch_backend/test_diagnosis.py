@@ -28,6 +28,7 @@ from tests.planted import (
     vit,
     words,
 )
+from tests.tampering import swapped, with_values
 
 ALL = ("kernel", "recurrent_kernel", "bias")
 NORM = ("gamma", "beta", "moving_mean", "moving_variance")
@@ -113,34 +114,6 @@ def test_a_mistake_in_a_network_of_words_is_named(plant: dict[str, Any], layer: 
     assert cause in problem.fact
 
 
-def with_values(**changes: Callable[[Array], Array]) -> Tamper:
-    """Changes the variables of layers: `stem__kernel=function` that of the kernel of `stem`."""
-
-    def tamper(model: keras.Model) -> None:
-        for where, change in changes.items():
-            name, role = where.split("__")
-            (variable,) = [entry for entry in model.get_layer(name).weights if entry.name == role]
-            variable.assign(np.ascontiguousarray(change(np.array(variable.value.detach()))))
-
-    return tamper
-
-
-def swapped(*pairs: tuple[tuple[str, str], tuple[str, str]]) -> Tamper:
-    """Swaps the values of variables."""
-
-    def tamper(model: keras.Model) -> None:
-        for one, other in pairs:
-            first, second = (
-                next(entry for entry in model.get_layer(name).weights if entry.name == role)
-                for name, role in (one, other)
-            )
-            values = np.array(first.value.detach()), np.array(second.value.detach())
-            first.assign(values[1])
-            second.assign(values[0])
-
-    return tamper
-
-
 def gates(order: tuple[int, ...]) -> Callable[[Array], Array]:
     return lambda array: np.concatenate([np.split(array, len(order), -1)[place] for place in order], -1)
 
@@ -209,6 +182,17 @@ def backwards(model: keras.Model) -> None:
     model.get_layer("gru").go_backwards = True
 
 
+class TurnedBack(keras.layers.GRU):
+    """Runs backwards, and turns what it returns."""
+
+    def call(self, x: Any, **options: Any) -> Any:
+        return keras.ops.flip(super().call(keras.ops.flip(x, 1), **options), 1)
+
+
+def turned_back(model: keras.Model) -> None:
+    model.get_layer("gru").__class__ = TurnedBack
+
+
 @pytest.mark.parametrize(
     ("tamper", "layer", "cause"),
     [
@@ -220,7 +204,10 @@ def backwards(model: keras.Model) -> None:
         ),
         (in_cell("lstm", gates((0, 1, 3, 2)), *ALL), "lstm", "where they are Keras has those of i, f, o, g"),
         (in_cell("gru", lambda b: b * [[1], [0]], "bias"), "gru", "bias_hh got lost"),
+        (in_cell("gru", lambda b: b * [[0], [1]], "bias"), "gru", "bias_ih got lost"),
+        (turned_back, "gru", "Keras runs through time backwards, and its outputs are turned back"),
         (with_values(table__embeddings=lambda t: np.roll(t, -1, 0)), "table", "Keras looks 1 row further down"),
+        (with_values(table__embeddings=lambda t: t[::-1]), "table", "the rows of the table stand in reverse in Keras"),
     ],
 )
 def test_a_mistake_in_the_weights_of_a_network_of_words_is_named(tamper: Tamper, layer: str, cause: str) -> None:

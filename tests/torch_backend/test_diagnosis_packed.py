@@ -14,18 +14,23 @@ from tests.planted import Tamper, first_problem
 
 
 class Attends(nn.Module):
-    def __init__(self) -> None:
+    """Attention to every step, or to none of the last two."""
+
+    def __init__(self, masked: bool = False) -> None:
         super().__init__()
         self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
         self.head = nn.Linear(8, 5)
+        self.masked = masked
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(self.attention(x, x, x, need_weights=False)[0])
+        mask = (torch.arange(6) > 3).expand(6, 6) if self.masked else None
+        return self.head(self.attention(x, x, x, attn_mask=mask, need_weights=False)[0])
 
 
-def twin() -> keras.Model:
+def twin(attended: Any = None) -> keras.Model:
     inputs = keras.Input((6, 8))
-    x = layers.MultiHeadAttention(2, 4, name="attention")(inputs, inputs)
+    mask = None if attended is None else np.broadcast_to(attended, (1, 6, 6))
+    x = layers.MultiHeadAttention(2, 4, name="attention")(inputs, inputs, attention_mask=mask)
     return keras.Model(inputs, layers.Dense(5, name="head")(x))
 
 
@@ -54,6 +59,14 @@ def changed(role: str, name: str, change: Callable[[Any], Any]) -> Tamper:
     return tamper
 
 
+def width_first(model: keras.Model) -> None:
+    """The heads cut as (width, heads): what torch has at h * 4 + d is read at d * 2 + h."""
+    for role in ("query", "key", "value"):
+        changed(role, "kernel", lambda kernel: kernel.reshape(8, 4, 2).swapaxes(1, 2))(model)
+        changed(role, "bias", lambda bias: bias.reshape(4, 2).T)(model)
+    changed("output", "kernel", lambda kernel: kernel.reshape(4, 2, 8).swapaxes(0, 1))(model)
+
+
 def without_biases(model: keras.Model) -> None:
     for role in ("query", "key", "value"):
         changed(role, "bias", np.zeros_like)(model)
@@ -64,11 +77,25 @@ def without_biases(model: keras.Model) -> None:
     [
         (exchanged("query", "key"), "query and key are swapped"),
         (exchanged("key", "value"), "key and value are swapped"),
+        (width_first, "the heads are cut otherwise: torch has (heads, width) along the features"),
         (without_biases, "Keras adds no bias to query, key and value, torch does"),
     ],
 )
 def test_a_mistake_in_a_packed_attention_is_named(tamper: Tamper, cause: str) -> None:
     problem = first_problem(Attends(), twin(), steps(), tamper)
+    assert problem.torch == "attention"
+    assert cause in problem.fact
+
+
+@pytest.mark.parametrize(
+    ("attended", "cause"),
+    [
+        (np.arange(6) > 3, "the mask is inverted: True masks in torch, and does the opposite in Keras"),
+        (None, "Keras attends without the mask"),
+    ],
+)
+def test_a_mistake_in_the_mask_of_a_packed_attention_is_named(attended: Any, cause: str) -> None:
+    problem = first_problem(Attends(masked=True), twin(attended), steps())
     assert problem.torch == "attention"
     assert cause in problem.fact
 

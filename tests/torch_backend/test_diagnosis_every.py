@@ -1,0 +1,77 @@
+"""No suspect is there that has not been seen to be the cause: each is planted, under the words that name it."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from keras3conv.validators.suspects import SUSPECTS
+
+TESTS = sorted(Path(__file__).parent.glob("test_diagnosis*.py"))
+
+PLANTED = {
+    "epsilon": "epsilon is 1e-06 in torch and 0.001 in Keras",
+    "epsilon in own code": "epsilon is 1e-05 in torch and 0.001 in Keras",
+    "statistics of the batch": "torch normalises by the statistics of the batch, as in training, Keras by the moving",
+    "gamma and beta swapped": "gamma and beta are swapped",
+    "mean and variance swapped": "the moving mean and the moving variance are swapped",
+    "gamma or beta missing": "Keras has no gamma, torch has weight",
+    "biased variance": "torch takes the unbiased std, divided by N - 1; Keras the biased one",
+    "padding, stride or dilation": "stride is [1, 1] in torch and (2, 2) in Keras",
+    "kernel flipped, transposed or in another order": "the groups of the kernel are in another order",
+    "crop of a transposed convolution": "Keras crops 0 at the start of every axis of the transposed convolution",
+    "another border": "torch pads the border with mode reflect, Keras with constant",
+    "kernel transposed": "the kernel is transposed: torch has (out, in)",
+    "rows of a kernel after a Flatten": "the kernel's rows are in another order",
+    "bias lost": "Keras adds no bias, torch does",
+    "row offset": "Keras looks 1 row further down in the table",
+    "row of padding": "row 0 of the table is 0 in Keras, as that of padding",
+    "rows in reverse": "the rows of the table stand in reverse in Keras",
+    "gates in another order": "where they are Keras has those of z, r, n",
+    "bias of a recurrent layer lost": "bias_ih got lost",
+    "time backwards": "Keras runs through time backwards, and its outputs are turned back",
+    "query, key and value swapped": "query and key are swapped",
+    "mask inverted or left out": "the mask is inverted: True masks in torch, and does the opposite in Keras",
+    "causal or not": "attention is not causal in torch, and is in Keras",
+    "scale of the scores": "the scores are multiplied by 0.5 in torch and by 1 in Keras",
+    "heads cut otherwise": "the heads are cut otherwise",
+    "bias of attention lost": "Keras adds no bias to query, key and value, torch does",
+    "border of a max pooling": "Keras pads with 0 before a max pooling",
+    "border of an average pooling": "the border counts in torch's average pooling: True",
+    "ceil mode": "ceil_mode is True in torch, and Keras' windows are those of False",
+    "maximum for mean": "torch pools by the mean, Keras by the other",
+    "resizing": "Keras with bilinear, align_corners=True",
+    "order of what is flattened": "the same values in another order: torch flattens (c, h, w), Keras (h, w, c)",
+    "another axis": "softmax is over axis 1 in torch, and over torch's axis 2 in Keras",
+    "order of what is concatenated": "what is concatenated stands in another order in Keras",
+    "order of a pixel shuffle": "the channels of a pixel shuffle are in another order: torch has (c r r)",
+    "arguments swapped": "the two arguments of sub are swapped",
+    "mean for sum": "torch takes the mean over 1, Keras the sum",
+    "a factor or a summand": "torch multiplies by 2.44949 before gru, Keras does not",
+    "a factor that is measured": "Keras multiplies by 2.82843 = sqrt(8) before blocks_0_norm1",
+    "tanh against erf GELU": "GELU is the erf one in torch and the tanh one in Keras",
+    "negative slope": "negative_slope is 0.2 in torch and 0.3 in Keras",
+    "alpha of an ELU": "alpha is 0.5 in torch and 1 in Keras",
+    "activation missing in Keras": "Keras lacks an activation before conv1: leaky_relu",
+    "another activation": "torch applies leaky_relu before block.conv1, Keras relu",
+    "activation missing in torch": "torch lacks an activation at the end: softmax",
+    "a shortcut": "torch adds two tensors before wide, Keras has only the first",
+    "weights of another layer": "Keras has the weights of block.norm2 here",
+}
+"""What a test asserts of each suspect."""
+
+
+def asserted() -> set[str]:
+    """Every string in the tests of the diagnosis, this one left out."""
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in TESTS if path != Path(__file__)]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    return {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+
+
+def test_every_suspect_has_a_test_that_plants_it() -> None:
+    assert set(PLANTED) == {suspect.name for suspect in SUSPECTS}
+
+
+@pytest.mark.parametrize("words", PLANTED.values(), ids=PLANTED)
+def test_the_words_that_name_a_suspect_are_asserted_somewhere(words: str) -> None:
+    assert any(words in text or text.startswith(words) for text in asserted())
