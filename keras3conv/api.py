@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from keras3conv.alignment import Alignment
 from keras3conv.compare import Tolerance
-from keras3conv.errors import InputError
+from keras3conv.errors import InputError, ModelError
 from keras3conv.frameworks.detect import side_and_form
 from keras3conv.frameworks.inputs import Inputs, both_inputs, derive
 from keras3conv.model import ModelView
-from keras3conv.planner import Hints, hinted_paths
-from keras3conv.planner import plan as make_plan
+from keras3conv.planner import Hints
 from keras3conv.report import Report
 
 if TYPE_CHECKING:
@@ -47,7 +46,9 @@ def align(
         keras_inputs: What the Keras model is called with, where that cannot be derived from `inputs` by layout.
         hints: Layers that you know to belong together: a dict of paths, a list of (regular expression, replacement),
             or a callable.
-        probe: Whether the models are run to decide; None for whenever both are live and there are inputs.
+        probe: Whether the models are run to decide; None for whenever both are live and there are inputs. A model that
+            raises then is an error where you gave the inputs; with inputs that were made up, the plan is made without
+            a run, and says so. With False it is never an error.
 
     Returns:
         A plan; print it, edit it, save it. `plan.check()` raises if a tensor has no place.
@@ -66,7 +67,12 @@ def align(
     check_sides(torch, keras)
     build(keras, inputs, keras_inputs)
     views = view(torch), view(keras)
-    return planned(torch, keras, views, inputs, keras_inputs, hints=hints, probe=probe)
+    from keras3conv import api_plan
+
+    try:
+        return api_plan.planned(torch, keras, views, inputs, keras_inputs, hints=hints, probe=probe)
+    except ModelError as error:
+        raise ModelError(f"{error}\nFix:  k3c.align(..., probe=False)") from error
 
 
 def transfer(
@@ -244,41 +250,6 @@ def view(model: Model) -> ModelView:
     return keras_side.view(model)
 
 
-def planned(
-    torch: Model,
-    keras: Model,
-    views: Views,
-    inputs: Any,
-    keras_inputs: Any,
-    *,
-    hints: Hints = None,
-    probe: bool | None = None,
-) -> Alignment:
-    """The plan for two sides that were viewed already; see `align`."""
-    reason = _no_probe(torch, keras, views[1], inputs)
-    if probe and reason:
-        raise InputError(f"align(..., probe=True): {reason}")
-    if probe is False or reason:
-        if _can_run(torch, keras, views[1], inputs):
-            views = traced_views(torch, keras, views, both_given(*views, inputs, keras_inputs))
-        return make_plan(*views, hints, notes=(f"not probed: {reason or 'probe=False'}",))
-    from keras3conv.frameworks import probing
-
-    given = both_given(*views, inputs, keras_inputs)
-    found = probing.probe(torch, keras, views, given, hinted_paths(*views, hints))
-    return make_plan(found.torch, found.keras, hints, probed=found, notes=(given.note,))
-
-
-def _no_probe(torch: Model, keras: Model, keras_view: ModelView, inputs: Any) -> str:
-    """Why the models cannot be run to decide; empty if they can."""
-    files = [name for name, model in (("torch", torch), ("Keras", keras)) if side_and_form(model)[1] == "file"]
-    if files:
-        return f"the {' and the '.join(files)} side is a file"
-    if not _can_run(torch, keras, keras_view, inputs):
-        return "there are no inputs, and the Keras side does not tell what they are: give inputs=..."
-    return ""
-
-
 def check_sides(torch: Model, keras: Model) -> None:
     """Raises `InputError` unless the arguments are a torch side and a Keras side, in this order."""
     sides = side_and_form(torch, "torch")[0], side_and_form(keras, "keras")[0]
@@ -309,16 +280,16 @@ def both_given(torch: ModelView, keras: ModelView, inputs: Any, keras_inputs: An
     return both_inputs(torch, keras, inputs, keras_inputs, arrays)
 
 
-def traced_views(torch: Model, keras: Model, views: Views, given: Inputs) -> Views:
-    """The views, with what a run of the live sides tells: which layer runs when."""
+def traced_views(torch: Model, keras: Model, views: Views, given: Inputs, only: int | None = None) -> Views:
+    """The views, with what a run of the live sides, or of the one at a place, tells: which layer runs when."""
     from keras3conv.frameworks.record import traced
 
     torch_view, keras_view = views
-    if side_and_form(torch)[1] == "live":
+    if side_and_form(torch)[1] == "live" and only in (None, 0):
         from keras3conv.frameworks import torch_side
 
         torch_view = traced(torch_view, torch_side.run(torch, given.torch))
-    if side_and_form(keras)[1] == "live":
+    if side_and_form(keras)[1] == "live" and only in (None, 1):
         from keras3conv.frameworks import keras_side
 
         keras_view = traced(keras_view, keras_side.run(keras, given.keras))
@@ -330,12 +301,12 @@ def views_for_plan(torch: Model, keras: Model, inputs: Any, keras_inputs: Any) -
     check_sides(torch, keras)
     build(keras, inputs, keras_inputs)
     views = view(torch), view(keras)
-    if _can_run(torch, keras, views[1], inputs):
+    if can_run(torch, keras, views[1], inputs):
         views = traced_views(torch, keras, views, both_given(*views, inputs, keras_inputs))
     return views
 
 
-def _can_run(torch: Model, keras: Model, keras_view: ModelView, inputs: Any) -> bool:
+def can_run(torch: Model, keras: Model, keras_view: ModelView, inputs: Any) -> bool:
     """Whether a side is live, and there are inputs or they can be made up from the Keras side's specification."""
     specs = keras_view.input_specs
     can_make = bool(specs) and all(None not in spec.shape[1:] for spec in specs)

@@ -5,8 +5,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from keras3conv import api_plan
 from keras3conv.alignment import Alignment
-from keras3conv.api import Model, both_given, build, check_sides, planned, traced_views, view
+from keras3conv.api import Model, both_given, build, check_sides, traced_views, view
 from keras3conv.audit import audit
 from keras3conv.errors import InputError
 from keras3conv.frameworks.detect import side_and_form
@@ -124,7 +125,7 @@ def _subject(
         return Subject(plan=plan, torch_view=views[0], keras_view=views[1], not_run=reason, options=options), []
     given = both_given(*views, inputs, keras_inputs)
     refuse_nan(given)
-    plan = plan or planned(torch, keras, views, inputs, keras_inputs)
+    plan = plan or api_plan.planned(torch, keras, views, inputs, keras_inputs)
     if options.wants("hyperparameters"):
         views = traced_views(torch, keras, views, given)
     subject = Subject(

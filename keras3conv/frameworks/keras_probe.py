@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 
+from keras3conv.errors import ModelError, Problem, lay_out
 from keras3conv.frameworks import keras_side
 from keras3conv.frameworks.keras_state import state_kept
 from keras3conv.frameworks.keras_tree import named_layers, variables_of
@@ -29,7 +31,7 @@ def run(model: keras.layers.Layer, units: tuple[LayerView, ...], inputs: object,
         The calls of the layers, in their order.
 
     Raises:
-        ModelError: The model raised; the message names the layer.
+        ModelError: The model raised, or returned NaN where torch did not; the message names the layer.
     """
     args = to_tensors(inputs if isinstance(inputs, tuple) else (inputs,))
     with keras_side.precise(), state_kept(model), keras_side.float64_mode(model), keras_side._without_gradients():
@@ -42,7 +44,25 @@ def run(model: keras.layers.Layer, units: tuple[LayerView, ...], inputs: object,
                     search.confirm(_arrays(model(*args, training=False)))
             except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, NotImplementedError) as error:
                 raise keras_side._call_error(model, guide.stack, inputs, error) from error
+        if guide.nan.path:
+            problem = Problem(keras=guide.nan.path, fact="returned NaN for these inputs; torch's layers did not")
+            raise ModelError(lay_out(f"{model.name} (keras) cannot be compared", [problem]))
         return guide.calls
+
+
+@dataclass(frozen=True)
+class _Nan:
+    """Where NaN came up: the layer to blame; before that, one without weights from where it may get no farther.
+
+    A softmax of nothing but masked values returns NaN, and nobody needs to look at it.
+    """
+
+    path: str = ""
+    suspect: str = ""
+
+    def reached(self, path: str) -> "_Nan":
+        """NaN was given to, or returned by, a layer where torch had none."""
+        return self if self.path else _Nan(self.suspect or path, self.suspect)
 
 
 class _Guide:
@@ -67,6 +87,7 @@ class _Guide:
         self.stack: list[str] = []
         self.calls: list[Call] = []
         self.filling = False
+        self.nan, self.made_nan = _Nan(), False
 
     @contextmanager
     def intercepted(self) -> Iterator[None]:
@@ -98,16 +119,27 @@ class _Guide:
         if leaf and unit is not None:
             given = tuple(_print(tensor) for tensor in tensors[:1])
             returned = self.search.fill(unit, given, lambda values: self.outcome(original, layer, args, kwargs, values))
+            chosen = self.search.choices.get(path)  # values that no rule vouches for may well make NaN
+            by_rule = chosen is not None and chosen.option.rule is not None
+            if (by_rule and self.made_nan) or any(np.isnan(entry.sums).any() for entry in given):
+                self.nan = self.nan.reached(path)
         else:
             returned = self.inner(original, layer, unit, args, kwargs)
+            self.note_nan(path, returned)
         self.stack.pop()
         return returned
+
+    def note_nan(self, path: str, returned: object) -> None:
+        """Notes that a layer without weights of its own, or the model, returned NaN."""
+        if self.nan.path or (self.nan.suspect and path) or not any(map(_has_nan, _arrays(returned))):
+            return
+        self.nan = _Nan("", path) if path else self.nan.reached(self.model.name)
 
     def inner(
         self, original: Any, layer: keras.layers.Layer, unit: LayerView | None, args: tuple[Any, ...], kwargs: Any
     ) -> Any:
         """A layer that has layers in it: it is run again if a choice that was made in it is made again."""
-        depth, before = len(self.stack), len(self.calls)
+        depth, before, nan = len(self.stack), len(self.calls), self.nan
         frame = self.search.trail.open_frame()
         while True:
             try:
@@ -120,6 +152,7 @@ class _Guide:
             except Backtrack as back:
                 del self.stack[depth:], self.calls[before:]
                 self.search.trail.restart_frame(frame)
+                self.nan = nan
                 if back.frame != frame[0]:
                     raise
             else:
@@ -145,6 +178,7 @@ class _Guide:
             return _with_first(returned, activation(value) if is_before and callable(activation) else value)
 
         found = _arrays(returned)
+        self.made_nan = bool(found) and _has_nan(found[0])
         return Outcome(returned=returned, array=found[0] if found else None, before=before, replace=replace)
 
     def write(self, values: Mapping[str, Array]) -> None:
@@ -165,6 +199,10 @@ def _with_first(returned: Any, value: Any) -> Any:
 
 def _arrays(value: object) -> tuple[Array, ...]:
     return tuple(to_numpy(tensor) for _, tensor in flatten(value, keras.ops.is_tensor))
+
+
+def _has_nan(array: Array) -> bool:
+    return array.dtype.kind == "f" and bool(np.isnan(array).any())
 
 
 def _print(tensor: Any) -> Print:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from keras3conv.errors import count
 from keras3conv.frameworks.inputs import Inputs
 from keras3conv.frameworks.record import Recording, traced
 from keras3conv.model import ModelView
@@ -44,7 +45,7 @@ def probe(torch: Any, keras: Any, views: tuple[ModelView, ModelView], given: Inp
         torch=run.view,
         keras=traced(keras_view, Recording(calls=tuple(calls))),
         pairs=tuple(probed_pairs(search)),
-        notes=(_note(search), *_narrowed(run)),
+        notes=(*_narrowed(run), *_differing(search), _note(search)),
     )
 
 
@@ -54,6 +55,18 @@ def _note(search: Search) -> str:
     if search.ended:
         return f"{said}, and their outputs agree" + (f"; layers differ{first}" if first else "")
     return f"{said}; they differ{first}"
+
+
+def _differing(search: Search) -> Iterator[str]:
+    """The layers that have the same weights, and do not compute the same."""
+    found = [choice for choice in search.choices.values() if choice.forced and not choice.doubtful]
+    if found:
+        shown = ", ".join(f"{choice.path} by {choice.error or 0:.2g}" for choice in found[:_SHOWN])
+        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        yield (
+            f"{count(len(found), 'layer')} with the weights of torch's computed something else, by up to 1 % of the "
+            f"largest value: {shown}{more}"
+        )
 
 
 def _narrowed(run: TorchRun) -> Iterator[str]:

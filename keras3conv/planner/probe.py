@@ -27,6 +27,7 @@ from keras3conv.planner.probe_record import (
     print_of,
     relative_error,
 )
+from keras3conv.planner.probe_weights import other_values
 from keras3conv.transforms import Array
 
 _MOST_GUESSES = 12
@@ -34,6 +35,9 @@ _MOST_GUESSES = 12
 
 _SAME, _CLOSE, _OTHER = 0, 1, 2
 """How well the input of a layer agrees with what a layer of torch was given."""
+
+_TELLS = 0.03
+"""An output that differs by less than this part of what it would by with other weights tells that these are right."""
 
 _SAME_PRINT, _CLOSE_PRINT = 1e-9, 1e-4
 
@@ -192,7 +196,7 @@ class Search:
     def _first_that_agrees(
         self, keras: LayerView, ranked: list[tuple[int, Option]], run: Run, given: tuple[Print, ...]
     ) -> Any:
-        near: list[tuple[float, Option]] = []
+        near: list[tuple[float, int, Option]] = []
         for place, (level, option) in enumerate(ranked):
             if level == _OTHER and place >= _MOST_GUESSES:
                 break
@@ -203,7 +207,7 @@ class Search:
                 self._accept(keras, option, measured, alike, given)
                 return outcome.returned
             if measured.error <= NEAR:
-                near.append((measured.error, option))
+                near.append((measured.error, level, option))
         return self._near(keras, near, run, given) if near else self._stuck(keras, ranked, run)
 
     def _ranked(self, keras: LayerView, given: Print | None) -> list[tuple[int, Option]]:
@@ -317,14 +321,23 @@ class Search:
                 return outcome.replace(expected, before)
         return outcome.returned
 
-    def _near(self, keras: LayerView, near: Sequence[tuple[float, Option]], run: Run, given: tuple[Print, ...]) -> Any:
-        """The same weights, in layers that differ in a constant: what torch returned goes on."""
-        best = min(error for error, _ in near)
-        alike = [option for error, option in near if error <= 10 * best]  # in the order of their rank
-        outcome = run(alike[0].values(self.run.weights))
-        measured = self._measure(alike[0], outcome)
-        others = [other for other in alike if other.torch != alike[0].torch]
-        self._accept(keras, alike[0], measured, others, given).forced = True
+    def _near(
+        self, keras: LayerView, near: Sequence[tuple[float, int, Option]], run: Run, given: tuple[Print, ...]
+    ) -> Any:
+        """The same weights, in layers that differ in a constant: what torch returned goes on.
+
+        Where other weights would be hardly farther away (most of the output is what was given), nothing is told.
+        """
+        best = min(error for error, _, _ in near)
+        alike = [(level, option) for error, level, option in near if error <= 10 * best]  # in the order of their rank
+        chosen = alike[0][1]
+        by_others = self._measure(chosen, run(other_values(chosen.values(self.run.weights)))).error
+        if best > _TELLS * by_others:
+            return self._stuck(keras, alike, run)
+        outcome = run(chosen.values(self.run.weights))
+        measured = self._measure(chosen, outcome)
+        others = [other for _, other in alike if _differs(other, chosen)]
+        self._accept(keras, chosen, measured, others, given).forced = True
         assert measured.expected is not None
         return outcome.replace(measured.expected, measured.before)
 
@@ -340,7 +353,7 @@ class Search:
         outcome = run(option.values(self.run.weights))
         measured = self._measure(option, outcome)
         made = self._choose(keras.path, option, measured.error, [other for _, other in ranked[1:5]])
-        made.closed = made.forced = True
+        made.closed = made.forced = made.doubtful = True
         made.input_agrees = input_agrees
         for call in self.run.of(option.layers[0].path):
             made.hides |= call.depends

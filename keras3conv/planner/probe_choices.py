@@ -38,6 +38,7 @@ class Choice:
         others: What would do as well, as far as this layer alone can tell.
         closed: Whether it is not made again.
         forced: Whether it returned what torch returned, because its own output differed.
+        doubtful: Whether no output told that it is right.
         settled_by: The layer whose input told this choice from the others.
         factor: What torch's output is to be multiplied with.
         input_agrees: Whether its input is what torch's layer was given.
@@ -52,6 +53,7 @@ class Choice:
     others: tuple[Option, ...] = ()
     closed: bool = False
     forced: bool = False
+    doubtful: bool = False
     settled_by: str = ""
     factor: float = 1.0
     input_agrees: bool = True

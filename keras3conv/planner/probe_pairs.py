@@ -209,8 +209,9 @@ def _evidence(choice: Choice, run: TorchRun) -> tuple[Evidence, ...]:
     if choice.option.kind == "parameter":
         return (_of_parameter(choice, run),)
     error = choice.error if choice.error is not None else float("inf")
-    if error > NEAR:
+    if choice.doubtful or error > NEAR:
         apart = f"differs by {error:.2g} of the largest value" if np.isfinite(error) else "has another shape"
+        apart += ", and would hardly differ more with other weights" if error <= NEAR else ""
         return (Evidence(kind="forced", detail=f"chosen by names and order: its output {apart}"),)
     if choice.others and not choice.settled_by:
         return (

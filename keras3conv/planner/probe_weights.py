@@ -59,3 +59,9 @@ def probe(tensor: TensorRef, generator: np.random.Generator) -> Array:
     if tensor.role in ("weight", "scale", "gamma"):
         return generator.uniform(0.5, 1.5, shape)
     return generator.uniform(-0.5, 0.5, shape)
+
+
+def other_values(values: Mapping[str, Array]) -> dict[str, Array]:
+    """Values of the same kind that are all wrong: in another order, and larger."""
+    generator = np.random.default_rng(_SEED)
+    return {path: 1.5 * generator.permutation(array.ravel()).reshape(array.shape) for path, array in values.items()}

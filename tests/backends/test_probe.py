@@ -164,8 +164,50 @@ def test_a_layer_that_raises_is_named_and_everything_is_put_back(monkeypatch: py
     model = picture()
     before, call = values(model), keras.layers.Layer.__call__
     monkeypatch.setattr(model.get_layer("three"), "call", fail)
-    with pytest.raises(ModelError, match=r"three +\(keras\) +ValueError: planted"):
-        k3c.align(Picture(), model)
+    given = RANDOM.standard_normal((2, 3, 4, 3)).astype("float32")
+    with pytest.raises(ModelError, match=r"three +\(keras\) +ValueError: planted\nFix: +k3c.align\(..., probe=False\)"):
+        k3c.align(Picture(), model, inputs=given)
     assert all(np.array_equal(*pair) for pair in zip(before, values(model), strict=True))
     assert keras.layers.Layer.__call__ is call
     assert keras.backend.standardize_dtype("float32") == "float32"
+
+
+def test_an_interrupt_puts_everything_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> object:
+        raise KeyboardInterrupt
+
+    module, model = randomize(Picture()), picture()
+    tensors = {name: value.clone() for name, value in module.state_dict().items()}
+    before, dtype, call = values(model), keras.config.floatx(), keras.layers.Layer.__call__
+    policies = [layer.dtype_policy.name for layer in model.layers]
+    monkeypatch.setattr(model.get_layer("four"), "call", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        k3c.align(module, model)
+    assert all(np.array_equal(*pair) for pair in zip(before, values(model), strict=True))
+    assert all(torch.equal(value, module.state_dict()[name]) for name, value in tensors.items())
+    assert (keras.config.floatx(), keras.layers.Layer.__call__) == (dtype, call)
+    assert [layer.dtype_policy.name for layer in model.layers] == policies
+    assert [str(variable.dtype) for variable in model.variables] == [array.dtype.name for array in before]
+    monkeypatch.undo()
+    assert k3c.align(module, model).check()
+
+
+class Root(layers.Layer):
+    """Not a number for what is negative."""
+
+    def call(self, x: object) -> object:
+        return keras.ops.sqrt(x)
+
+
+def test_a_keras_layer_that_returns_nan_is_named() -> None:
+    module = randomize(nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 2)))
+    inputs = keras.Input((6,))
+    x = Root(name="root")(layers.Dense(6, name="one")(inputs))
+    model = keras.Model(inputs, layers.Dense(2, name="two")(x))
+    before = values(model)
+    with pytest.raises(ModelError, match=r"root +\(keras\) +returned NaN"):
+        k3c.align(module, model, inputs=RANDOM.standard_normal((2, 6)).astype("float32"))
+    assert all(np.array_equal(*pair) for pair in zip(before, values(model), strict=True))
+    plan = k3c.align(module, model)
+    assert {pair.torch: pair.keras for pair in plan.pairs} == {"0": "one", "2": "two"}
+    assert "root (keras) returned NaN" in plan.notes[0]
