@@ -214,7 +214,7 @@ def _variables(model: Any) -> dict[str, Values]:
 def _scramble(model: Any) -> None:
     generator = np.random.default_rng(7)
     values = {
-        path: generator.uniform(0.5, 1.5, value.shape).astype(value.dtype)
+        path: np.asarray(generator.uniform(0.5, 1.5, value.shape), value.dtype)
         for path, value in _variables(model).items()
         if value.dtype.kind == "f"
     }

@@ -69,7 +69,7 @@ def test_the_scales_of_equal_blocks_are_found_and_proven(size: int) -> None:
     assert k3c.validate(module, model, alignment=plan, proofs=("float64",)).ok
 
 
-def normalised(*, affine: bool) -> tuple[nn.Module, keras.Model]:
+def normalised(*, affine: bool) -> tuple[nn.Sequential, keras.Model]:
     module = nn.Sequential()
     x = inputs = keras.Input((9, 9, CHANNELS))
     for _ in range(3):
@@ -104,7 +104,7 @@ def test_a_bias_that_only_one_side_has_comes_back_as_the_zeros_that_were_written
 def test_a_scale_that_is_not_ones_is_paired_and_refused_when_it_is_written() -> None:
     module, model = normalised(affine=False)
     with torch.no_grad():
-        module[4].weight.copy_(torch.rand(CHANNELS))
+        module.get_parameter("4.weight").copy_(torch.rand(CHANNELS))
     before = [np.array(value) for value in model.get_weights()]
     plan = k3c.align(module, model).check()
     with pytest.raises(TransferError, match="values that are not 1"):
