@@ -36,10 +36,17 @@ CLOSER = 4.0
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """A cause in words, and the line to paste."""
+    """A cause in words, and the line to paste.
+
+    Attributes:
+        cause: The cause.
+        fix: The line.
+        proven: Whether torch, changed so, gives what Keras gave; else it is only said where to look.
+    """
 
     cause: str
     fix: str
+    proven: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +118,7 @@ def explain(subject: Subject, meeting: Meeting, weights: Mapping[str, Array] | N
             "its input differs already: the cause stands before it, in a layer without weights "
             "(an activation, a pooling, a padding, an addition)"
         )
-        return Explanation(cause=cause, fix=f"# compare what {pair.torch} and {pair.keras} are given")
+        return Explanation(cause=cause, fix=f"# compare what {pair.torch} and {pair.keras} are given", proven=False)
     return found
 
 
