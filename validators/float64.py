@@ -65,7 +65,8 @@ def _largest(diffs: list[Diff | None]) -> float:
 def _layer_problem(subject: Subject, met: list[Meeting], diffs: list[Diff | None], bad: list[int]) -> Problem:
     place, found = first_to_blame(subject, met, bad, subject.probe_weights)
     meeting, diff = met[place], diffs[place]
-    fact = "the first layer that differs: "
+    beside = "" if place == bad[0] else " and that no layer beside it completes"
+    fact = f"the first layer that differs{beside}: "
     fact += meeting.odd if diff is None else f"by {diff.max_rel:.2g} of the largest value"
     return Problem(
         torch=meeting.pair.torch,

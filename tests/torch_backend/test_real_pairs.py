@@ -51,3 +51,16 @@ def test_every_variable_is_restored_bit_for_bit(name: str, tmp_path: Path) -> No
 
 def names_its_differences(plan: Alignment) -> bool:
     return any("differs by" in evidence.detail for pair in plan.pairs for evidence in pair.evidence)
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma"])
+def test_frequencies_that_were_rounded_are_named_behind_a_table_that_is_scaled_beside_it(
+    name: str, tmp_path: Path
+) -> None:
+    module, backbone, inputs, keras_inputs = load(name, tmp_path)
+    both = {"inputs": inputs, "keras_inputs": keras_inputs}
+    plan = k3c.align(module, backbone, **both)
+    k3c.transfer(module, backbone, plan)
+    report = k3c.validate(module, backbone, alignment=plan, proofs=("float64",), **both)
+    fact = report.section("float64").problems[0].fact
+    assert "the frequencies of the rotation are of single precision in torch, and exact in Keras" in fact
