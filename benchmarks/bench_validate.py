@@ -185,7 +185,11 @@ def measure() -> dict[str, float]:
     )
     both = found["torch"] + found["keras"]
     larger = np.concatenate([inputs] * (LARGE // BATCH))
-    given = {"inputs": larger, "keras_inputs": np.ascontiguousarray(np.moveaxis(larger, 1, -1)), "alignment": plan}
+    given: dict[str, Any] = {
+        "inputs": larger,
+        "keras_inputs": np.ascontiguousarray(np.moveaxis(larger, 1, -1)),
+        "alignment": plan,
+    }
     large = shortest(
         {
             "torch": lambda: torch_side.run(module, larger, watch=False),
