@@ -47,9 +47,14 @@ def states(subject: Subject) -> dict[str, str]:
     }
 
 
-def is_suspicious(subject: Subject) -> bool:
-    """Whether the noise floor of an output is too high for rounding."""
-    for pair in output_pairs(subject.torch_truth, subject.torch_run):
+def is_suspicious(truth: Recording, run: Recording) -> bool:
+    """Whether the noise floor of an output is too high for rounding.
+
+    Args:
+        truth: The torch module in float64.
+        run: The same in its own dtype, on the same inputs.
+    """
+    for pair in output_pairs(truth, run):
         if pair.odd or not pair.keras.size or pair.keras.dtype.kind in "iub":
             continue
         largest = float(abs(pair.torch).max())

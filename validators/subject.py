@@ -17,6 +17,7 @@ from keras3conv.planner.probe_weights import probe
 from keras3conv.rule import known_classes
 from keras3conv.transforms import Array
 from keras3conv.validators.options import Options
+from keras3conv.validators.sample import Sample, a_few_samples
 
 __all__ = ["Subject", "probe"]
 
@@ -83,6 +84,17 @@ class Subject:
     def torch_truth(self) -> Recording:
         """The torch module with its own weights in float64: the measure of its float32 noise."""
         return self._run_torch(float64=True)
+
+    @cached_property
+    def torch_sample(self) -> Sample | None:
+        """The torch module on a few samples, in its own dtype and in float64; None where the batch is small."""
+        from keras3conv.frameworks import torch_side
+
+        if (few := a_few_samples(self.given)) is None:
+            return None
+        with torch_side.precise():
+            run, truth = (torch_side.run(self.torch, few[0], float64=wide, watch=False) for wide in (False, True))
+        return Sample(run=run, truth=truth, told=few[1])
 
     @cached_property
     def keras_run(self) -> Recording:

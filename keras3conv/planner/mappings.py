@@ -12,8 +12,12 @@ from keras3conv.transforms import Shape
 
 
 def rules_for_torch(layer: LayerView) -> Sequence[Rule]:
-    """The rules for the classes of a torch layer; every rule where they are not known."""
-    return tuple(lookup(layer.kinds, ()))
+    """The rules for the class of a torch layer; every rule where it is not known.
+
+    A class that has rules of its own is not what its parent is: a LayerNorm that adds one to its scale is no LayerNorm.
+    """
+    found = tuple(lookup(layer.kinds, ()))
+    return tuple(rule for rule in found if rule.torch == found[0].torch) if layer.kinds else found
 
 
 def may_apply(rule: Rule, layer: LayerView) -> bool:

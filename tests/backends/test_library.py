@@ -124,6 +124,14 @@ def test_a_wrong_epsilon_is_caught_by_the_float64_proof() -> None:
     assert section.problems[0].torch == "norm"
 
 
+def test_a_factor_of_one_in_a_million_is_caught_by_the_float64_proof() -> None:
+    module, model = randomize(Net()), functional()
+    k3c.transfer(module, model, k3c.align(module, model))
+    scaled = keras.Model(model.inputs, keras.tree.map_structure(lambda x: x * (1.0 + 1e-6), model.outputs))
+    plan = k3c.align(module, scaled, probe=False).check()
+    assert k3c.validate(module, scaled, alignment=plan).section("float64").status == "failed"
+
+
 def test_changing_the_source_afterwards_changes_nothing_in_the_target() -> None:
     module, model = randomize(Net()), functional()
     k3c.transfer(module, model, k3c.align(module, model))

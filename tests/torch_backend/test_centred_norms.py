@@ -5,11 +5,14 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
+import keras
 import pytest
 import torch
 
+import keras3conv as k3c
 from keras3conv.rules.normalization_centred import CENTRED, CENTRED_LAYER_NORMS
 from tests import stand_ins
+from tests.models import randomize
 
 stand_ins.install()
 
@@ -50,6 +53,22 @@ def scale_of(place: str, weight: float) -> float:
 @pytest.mark.parametrize("place", [*CENTRED, *CENTRED_LAYER_NORMS])
 def test_a_weight_of_zero_is_a_scale_of_one(place: str) -> None:
     assert [scale_of(place, weight) for weight in (0.0, 1.0, -0.5)] == [1.0, 2.0, 0.5]
+
+
+@pytest.mark.parametrize("probe", [True, False])
+@pytest.mark.parametrize("place", CENTRED_LAYER_NORMS)
+def test_a_layer_norm_that_adds_one_to_its_scale_is_not_paired_as_its_parent_is(place: str, probe: bool) -> None:
+    module, _, name = place.rpartition(".")
+    norm = getattr(import_module(f"transformers.models.{module}"), name)
+    source = randomize(torch.nn.Sequential(norm(6, eps=1e-3), torch.nn.Linear(6, 3)))
+    target = keras.Sequential(
+        [keras.Input((4, 6)), keras.layers.LayerNormalization(epsilon=1e-3), keras.layers.Dense(3)]
+    )
+    inputs = torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(0))
+    plan = k3c.align(source, target, inputs=inputs, probe=probe).check()
+    assert plan.pairs[0].rule == f"transformers.models.{place} <-> keras.layers.LayerNormalization"
+    k3c.transfer(source, target, plan)
+    k3c.validate(source, target, inputs=inputs, alignment=plan, proofs=("float64", "outputs")).raise_if_failed()
 
 
 @pytest.mark.skipif(find_spec("transformers") is None, reason="transformers is not installed")
