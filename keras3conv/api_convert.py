@@ -19,7 +19,7 @@ def convert(
         raise InputError(f'channels is {channels!r}: it must be "first" or "last"')
     model = _alive(model, None if weights is None else Path(weights))
     built = build(model, channels, inputs)
-    given, keras_given = proof_inputs(built)
+    given, keras_given = proof_inputs(built.graph, built.program)
     report = None
     if validate:
         from keras3conv import api_validate

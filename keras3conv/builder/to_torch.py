@@ -41,7 +41,8 @@ def build(model: Any, channels: Channels, inputs: Any) -> Built:
     """The torch module of a live Keras model.
 
     Raises:
-        UnsupportedLayerError: Something in the model cannot be written in torch; all of it is named at once.
+        UnsupportedLayerError: Something in the model cannot be written in torch, or uses a variable in a way that
+            tracing does not see; all of it is named at once.
         ModelError: The model cannot be called with symbolic tensors.
     """
     from keras3conv._transfer import stage
@@ -52,6 +53,7 @@ def build(model: Any, channels: Channels, inputs: Any) -> Built:
     source = write(structure.program, structure.blocks)
     module = torch_code.instance_of(source)
     plan = alignment_of(program, structure.paths, torch_side.view(module), graph.view)
+    _require_no_hidden_use(model, plan, graph, program)
     staged = stage(plan, graph.view, torch_side.view(module), cast=False)
     paths = structure.paths
     constants = {
@@ -82,6 +84,28 @@ def _read(model: Any, channels: Channels, inputs: Any) -> tuple[Graph, Program]:
         refused |= fresh
 
 
+def _require_no_hidden_use(model: Any, plan: Alignment, graph: Graph, program: Program) -> None:
+    """Raises if a variable that has no place in the module changes what the Keras model returns.
+
+    A `call` that reads the values of a variable makes constants of them: no trace sees the variable, and under the
+    weights that the module was made with both sides agree.
+    """
+    from keras3conv.frameworks import keras_influence
+
+    tensors = {tensor.path: tensor for tensor in graph.view.tensors()}
+    placed = {tensors[path].storage for mapping in plan.mappings for path in mapping.keras}
+    left = [tensors[ignored.path] for ignored in plan.ignored if ignored.side == "keras"]
+    hidden = [tensor.path for tensor in left if not tensor.is_seed and tensor.storage not in placed]
+    found = keras_influence.influential(model, proof_inputs(graph, program)[1], hidden)
+    require_none(graph.name, tuple(Problem(keras=path, fact=_HIDDEN) for path in found))
+
+
+_HIDDEN = (
+    "the outputs change with this variable, and no operation of Keras is given it: a call reads its values, which "
+    "would become a constant. Use it in keras.ops instead, as an attribute of the layer that is called"
+)
+
+
 def require_none(name: str, problems: tuple[Problem, ...]) -> None:
     """Raises `UnsupportedLayerError` with every problem, if there is one."""
     if problems:
@@ -89,13 +113,13 @@ def require_none(name: str, problems: tuple[Problem, ...]) -> None:
         raise UnsupportedLayerError(lay_out(headline, problems, limit=50))
 
 
-def proof_inputs(built: Built) -> tuple[tuple[Array, ...], Any]:
+def proof_inputs(graph: Graph, program: Program) -> tuple[tuple[Array, ...], Any]:
     """What both models are called with for the proof: the torch arguments, and the same in Keras' structure."""
     generator = np.random.default_rng(SEED)
-    rows = [t.shape[0] for layer in built.graph.view.layers for t in layer.tensors if t.role == "embeddings"]
-    arrays = {tensor.name: _random(tensor, generator, min(rows, default=2)) for tensor in built.graph.inputs}
-    keras = mapped(built.graph.input_structure, lambda leaf: arrays[leaf.name] if isinstance(leaf, Ref) else leaf)
-    torch = tuple(np.ascontiguousarray(arrays[value.name].transpose(value.order)) for value in built.program.inputs)
+    rows = [t.shape[0] for layer in graph.view.layers for t in layer.tensors if t.role == "embeddings"]
+    arrays = {tensor.name: _random(tensor, generator, min(rows, default=2)) for tensor in graph.inputs}
+    keras = mapped(graph.input_structure, lambda leaf: arrays[leaf.name] if isinstance(leaf, Ref) else leaf)
+    torch = tuple(np.ascontiguousarray(arrays[value.name].transpose(value.order)) for value in program.inputs)
     return torch, keras
 
 
