@@ -162,10 +162,8 @@ def test_running_statistics_of_an_instance_are_refused() -> None:
 @pytest.mark.parametrize(
     ("name", "config"),
     [
-        (LAYER_NORM, {"axis": -1, "scale": False, "center": True}),
         (LAYER_NORM, {"axis": [1, 2], "scale": True, "center": True}),
         (LAYER_NORM, {"axis": -1, "rms_scaling": True}),
-        (GROUP_NORM, {"groups": 2, "scale": False, "center": True}),
         (GROUP_NORM, {"groups": 2, "axis": 1}),
         (INSTANCE_NORM, {"groups": 2}),
     ],
