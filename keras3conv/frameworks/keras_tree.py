@@ -1,6 +1,7 @@
 """The tree of layers of a Keras model: what each is called, what each owns, where a weight file keeps it."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -87,8 +88,24 @@ class _Entry(dict[str, Any]):
 def locations(model: keras.layers.Layer) -> dict[int, str]:
     """Where a `.weights.h5` of this model keeps each variable, by the variable's id: "layers/conv2d/vars/0".
 
-    Keras itself is asked: it walks the model as it does when it saves.
+    Keras itself is asked: it walks the model as it does when it saves. A layer that brings its weights up to date for
+    that is not let: to look at a model must not change it.
     """
     store = _Locations()
-    saving_lib._save_state(model, weights_store=store, assets_store=None, inner_path="", visited_saveables=set())
+    with _without_assignments():
+        saving_lib._save_state(model, weights_store=store, assets_store=None, inner_path="", visited_saveables=set())
     return store.found
+
+
+@contextmanager
+def _without_assignments() -> Iterator[None]:
+    """Whoever assigns to a variable changes nothing, for a while."""
+    own = vars(keras.Variable).get("assign")
+    keras.Variable.assign = lambda variable, value, *_, **__: value
+    try:
+        yield
+    finally:
+        if own is None:  # inherited
+            del keras.Variable.assign
+        else:
+            keras.Variable.assign = own
