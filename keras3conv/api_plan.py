@@ -76,7 +76,7 @@ def _no_probe(torch: Model, keras: Model, keras_view: ModelView, inputs: Any) ->
     """Why the models cannot be run to decide; empty if they can."""
     files = [name for name, model in (("torch", torch), ("Keras", keras)) if side_and_form(model)[1] == "file"]
     if files:
-        return f"the {' and the '.join(files)} side is a file"
+        return "both sides are files" if len(files) > 1 else f"the {files[0]} side is a file"
     if not can_run(torch, keras, keras_view, inputs):
         return "there are no inputs, and the Keras side does not tell what they are: give inputs=..."
     return ""

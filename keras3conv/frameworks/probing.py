@@ -13,8 +13,11 @@ from keras3conv.planner.probe_constants import constants
 from keras3conv.planner.probe_options import Options
 from keras3conv.planner.probe_pairs import probed_pairs
 from keras3conv.planner.probe_record import ROUNDED, TorchRun
+from keras3conv.planner.probe_stacks import stacks_of
 from keras3conv.planner.probe_weights import probe_weights
 from keras3conv.planner.result import Probed
+from keras3conv.planner.rows import row_pairs
+from keras3conv.planner.structure import Fits
 
 _SHOWN = 3
 
@@ -39,12 +42,16 @@ def probe(torch: Any, keras: Any, views: tuple[ModelView, ModelView], given: Inp
     paths = {layer.path for layer in layers}
     weights = probe_weights(layers, constants(layers, units(keras_view)))
     run = torch_probe.run(torch, torch_view, given.torch, weights, lambda path: path in paths)
-    search = Search(Options(units(run.view, ties=True), run), hinted=hinted)
-    calls = keras_probe.run(keras, units(keras_view), given.keras, search)
+    torch_units, keras_units = units(run.view, ties=True), units(keras_view)
+    rows = row_pairs(Fits(torch_layers=torch_units, keras_layers=keras_units))
+    stacks = stacks_of(rows, {layer.path: layer for layer in torch_units if run.of(layer.path)})
+    search = Search(Options(torch_units, run), hinted=hinted, stacks=stacks)
+    calls = keras_probe.run(keras, keras_units, given.keras, search)
+    judged = [stack.judged() for stack in {id(stack): stack for stack in stacks.values()}.values()]
     return Probed(
         torch=run.view,
         keras=traced(keras_view, Recording(calls=tuple(calls))),
-        pairs=tuple(probed_pairs(search)),
+        pairs=(*judged, *probed_pairs(search)),
         notes=(*_narrowed(run), *_differing(search), _note(search)),
     )
 

@@ -16,6 +16,7 @@ from keras3conv.planner.matching import anchors, match_groups, numbers
 from keras3conv.planner.one_sided import fitting_without_bias, with_zeros
 from keras3conv.planner.probe_pairs import rest_pairs
 from keras3conv.planner.result import Probed
+from keras3conv.planner.rows import row_pairs
 from keras3conv.planner.structure import Fits, Group, fitting, fitting_in_keras, ignored_tensors
 from keras3conv.rules.parameter import constant_buffer, is_constant, passing_variable
 
@@ -50,6 +51,7 @@ def plan(
     pairs = hinted_pairs(torch, keras, fits, hints)
     if probed is not None:
         pairs += _not_in(pairs, probed.pairs)
+    pairs += row_pairs(fits.without(pairs))
     fits = _without_ties(fits.without(pairs), torch, pairs)
     places = positions(torch.layers, keras.layers, numbers(_all_groups(fits)) | anchors(pairs))
     for find_groups in (fitting, fitting_in_keras, fitting_without_bias):

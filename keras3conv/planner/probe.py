@@ -27,6 +27,7 @@ from keras3conv.planner.probe_record import (
     print_of,
     relative_error,
 )
+from keras3conv.planner.probe_stacks import Stack
 from keras3conv.planner.probe_weights import other_values
 from keras3conv.transforms import Array
 
@@ -92,12 +93,14 @@ class Search:
     Attributes:
         options: Finds what a layer may be filled with.
         hinted: The torch path that the user gave for a Keras path.
+        stacks: The torch layers that Keras has as several in a row, by each of these.
         trail: What was chosen, in the order of the calls.
         ended: Whether every output of the model is a value that torch had too.
     """
 
     options: Options
     hinted: Mapping[str, str] = field(default_factory=dict)
+    stacks: Mapping[str, Stack] = field(default_factory=dict)
     trail: Trail = field(default_factory=Trail)
     ended: bool = False
     _cursor: int = -1
@@ -120,6 +123,8 @@ class Search:
 
     def can_fill(self, keras: LayerView) -> bool:
         """Whether a layer that is made of layers is one of torch's as a whole."""
+        if keras.path in self.stacks:
+            return True
         if keras.path in self.choices:
             return self.choices[keras.path].option.kind == "layer"
         return any(self.trail.allows(keras.path, option) for option in self.options.layers(keras))
@@ -131,6 +136,10 @@ class Search:
             Backtrack: An earlier choice has to be made again.
         """
         place = self.trail.note_call(keras.path)
+        if stack := self.stacks.get(keras.path):
+            outcome = run(stack.values(self.run, keras))
+            stack.compare(self.run, keras, outcome.array, place)
+            return outcome.returned
         if chosen := self.choices.get(keras.path):
             return self._again(chosen, run, place)
         ranked = self._ranked(keras, given[0] if given else None)
