@@ -79,8 +79,7 @@ def test_what_a_layer_is_given_is_followed_through_all_that_has_no_weights() -> 
     assert torch_layers["y"].passes == ("y.2",)
     assert torch_layers["x"].beside == ("y.0", "x")
     assert torch_layers["z"].beside == ("z",)
-    assert keras_layers["last"].follows == ("joined",)
-    assert keras_layers["joined"].passes == ("four", "three", "two")
+    assert keras_layers["last"].follows == ("four", "three", "two")
 
 
 class Twins(nn.Module):
