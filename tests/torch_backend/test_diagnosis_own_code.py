@@ -100,6 +100,8 @@ def test_an_output_that_was_flattened_in_another_order_is_named() -> None:
 class Rotated(nn.Module):
     """Steps, each scaled by the cosines and sines of its angles."""
 
+    inv_freq: torch.Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("inv_freq", 1 / 10000 ** (torch.arange(4) / 4))
