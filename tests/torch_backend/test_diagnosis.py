@@ -207,6 +207,7 @@ def turned_back(model: keras.Model) -> None:
         (in_cell("gru", lambda b: b * [[0], [1]], "bias"), "gru", "bias_ih got lost"),
         (turned_back, "gru", "Keras runs through time backwards, and its outputs are turned back"),
         (with_values(table__embeddings=lambda t: np.roll(t, -1, 0)), "table", "Keras looks 1 row further down"),
+        (with_values(table__embeddings=np.zeros_like), "table", "Keras adds nothing of the table table"),
         (with_values(table__embeddings=lambda t: t[::-1]), "table", "the rows of the table stand in reverse in Keras"),
     ],
 )

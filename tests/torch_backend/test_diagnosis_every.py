@@ -25,6 +25,8 @@ PLANTED = {
     "rows of a kernel after a Flatten": "the kernel's rows are in another order",
     "bias lost": "Keras adds no bias, torch does",
     "row offset": "Keras looks 1 row further down in the table",
+    "table left out": "Keras adds nothing of the table table",
+    "frequencies of a rotation": "the frequencies of the rotation are of single precision in torch, and exact in Keras",
     "row of padding": "row 0 of the table is 0 in Keras, as that of padding",
     "rows in reverse": "the rows of the table stand in reverse in Keras",
     "gates in another order": "where they are Keras has those of z, r, n",

@@ -97,6 +97,40 @@ def test_an_output_that_was_flattened_in_another_order_is_named() -> None:
     assert "the same values in another order: torch flattens (c, h, w), Keras (h, w, c)" in problem.fact
 
 
+class Rotated(nn.Module):
+    """Steps, each scaled by the cosines and sines of its angles."""
+
+    inv_freq: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("inv_freq", 1 / 10000 ** (torch.arange(4) / 4))
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        angles = torch.arange(6)[:, None] * self.inv_freq
+        return self.head(x * torch.cat([angles.cos(), angles.sin()], -1))
+
+
+def test_frequencies_that_were_rounded_in_torch_alone_are_named() -> None:
+    class Scaled(layers.Layer):
+        def call(self, x: Any) -> Any:
+            angles = np.arange(6)[:, None] / 10000.0 ** (np.arange(4) / 4)
+            return x * ops.convert_to_tensor(np.concatenate([np.cos(angles), np.sin(angles)], -1), dtype=x.dtype)
+
+    inputs = keras.Input((6, 8))
+    problem = first_problem(
+        Rotated(), keras.Model(inputs, layers.Dense(5, name="head")(Scaled()(inputs))), steps(), None, keep
+    )
+    assert "the frequencies of the rotation are of single precision in torch, and exact in Keras" in problem.fact
+
+
+def keep(module: nn.Module) -> None:
+    """The frequencies as they are made: the weights of planted networks are random."""
+    assert isinstance(module, Rotated)
+    module.inv_freq.copy_(Rotated().inv_freq)
+
+
 def unexplained() -> Problem:
     def tamper(model: keras.Model) -> None:
         kernel = model.get_layer("stem").kernel
