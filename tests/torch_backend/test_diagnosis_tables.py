@@ -18,7 +18,7 @@ class Typed(nn.Module):
         self.norm, self.head = nn.LayerNorm(6, eps=1e-3), nn.Linear(6, 4)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        return self.head(self.norm(self.tokens(tokens) + self.types(torch.zeros_like(tokens))))  # type: ignore[no-any-return]
+        return self.head(self.norm(self.tokens(tokens) + self.types(torch.zeros_like(tokens))))
 
 
 def test_a_table_that_keras_does_without_is_named() -> None:
