@@ -76,7 +76,8 @@ def normalised(*, affine: bool) -> tuple[nn.Sequential, keras.Model]:
         module.extend([nn.Conv2d(CHANNELS, CHANNELS, 3, bias=False), nn.BatchNorm2d(CHANNELS, eps=1e-3), nn.ReLU()])
         x = layers.Conv2D(CHANNELS, 3, use_bias=False)(x)
         x = layers.ReLU()(layers.BatchNormalization(epsilon=1e-3, scale=affine)(x))
-    return module.eval(), keras.Model(inputs, x)
+    module.eval()
+    return module, keras.Model(inputs, x)
 
 
 def test_a_normalisation_without_a_scale_is_the_one_whose_scale_is_ones() -> None:
