@@ -5,10 +5,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from keras3conv.builder.call import places
+from keras3conv.builder.formatting import Argument
 from keras3conv.builder.names import class_identifier, identifier, unique
 from keras3conv.builder.program import Module, Program, Step, Weight
 from keras3conv.builder.segments import Segment, prefix_of, repeated, size_from, sizes_used
-from keras3conv.builder.torch_source import Argument, simplified
+from keras3conv.builder.torch_source import simplified
 from keras3conv.graph import Ref
 from keras3conv.rule import LayerSpec
 

@@ -1,11 +1,23 @@
 """Lines of code, broken as a formatter would break them."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from math import isfinite
 from textwrap import wrap
+from typing import Any
+
+from keras3conv.errors import RuleError
 
 WIDTH = 100
 
 _OPENING, _CLOSING = "([{", ")]}"
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An argument of a block's constructor, where a value stands that differs from use to use."""
+
+    name: str
 
 
 def statement(indent: int, text: str) -> Iterator[str]:
@@ -94,4 +106,32 @@ def _parts(text: str) -> list[str]:
     return [*parts, rest] if rest else parts
 
 
-__all__ = ["comment_lines", "docstring", "statement"]
+def literal(value: Any) -> str:
+    """A plain value as Python writes it.
+
+    Raises:
+        RuleError: It is no plain value.
+    """
+    if value is None or isinstance(value, bool | int | str):
+        return quoted(value) if isinstance(value, str) else repr(value)
+    if isinstance(value, float):
+        return repr(value) if isfinite(value) else f'float("{value}")'
+    if isinstance(value, Argument):
+        return value.name
+    if isinstance(value, tuple | list):
+        inner = ", ".join(map(literal, value))
+        if isinstance(value, list):
+            return f"[{inner}]"
+        return f"({inner},)" if len(value) == 1 else f"({inner})"
+    raise RuleError(f"{type(value).__name__} is no plain value, and is never written into code")
+
+
+def quoted(text: str) -> str:
+    """A literal in double quotes; everything but plain letters is escaped."""
+    written = ascii(text)[1:-1]
+    if ascii(text)[0] == "'":
+        written = written.replace("\\'", "'").replace('"', '\\"')
+    return f'"{written}"'
+
+
+__all__ = ["Argument", "comment_lines", "docstring", "literal", "quoted", "statement"]

@@ -47,6 +47,7 @@ def save(conversion: "Conversion", folder: Path, *, overwrite: bool) -> tuple[Wr
 
 def _metadata(conversion: "Conversion", hashes: dict[str, str]) -> dict[str, Any]:
     program, names = conversion.program, variable_names(conversion.program)
+    parameters = dict(conversion.model.named_parameters())
     outputs = [program.values[ref.name] for ref in refs(program.outputs)]
     return {
         "format": FORMAT,
@@ -60,6 +61,8 @@ def _metadata(conversion: "Conversion", hashes: dict[str, str]) -> dict[str, Any
             {"shape": described(value.torch_shape), "dtype": value.dtype, "keras_axes": list(value.order)}
             for value in outputs
         ],
+        "trainable_parameters": sum(one.numel() for one in parameters.values() if one.requires_grad),
+        "frozen": [path for path, one in parameters.items() if not one.requires_grad],
         "certificate": conversion.report.status if conversion.report is not None else "not made",
         "sha256": hashes,
         "versions": current_environment(),

@@ -9,6 +9,7 @@ from keras3conv.alignment import Alignment
 from keras3conv.builder import handlers
 from keras3conv.builder.blocks import structured
 from keras3conv.builder.call import HANDLERS
+from keras3conv.builder.frozen import frozen_parts
 from keras3conv.builder.layouts import Channels
 from keras3conv.builder.lowering import lower
 from keras3conv.builder.pairing import alignment_of
@@ -54,6 +55,9 @@ def build(model: Any, channels: Channels, inputs: Any) -> Built:
     module = torch_code.instance_of(source)
     plan = alignment_of(program, structure.paths, torch_side.view(module), graph.view)
     _require_no_hidden_use(model, plan, graph, program)
+    if frozen := frozen_parts(program, structure.paths, plan, torch_side.view(module), graph.view):
+        source = write(structure.program, structure.blocks, frozen)
+        module = torch_code.instance_of(source)
     staged = stage(plan, graph.view, torch_side.view(module), cast=False)
     paths = structure.paths
     constants = {

@@ -5,28 +5,19 @@ are written by `literal`, which knows plain values alone.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from math import isfinite
 from typing import Any, Protocol
 
 from keras3conv.builder.folding import folded
-from keras3conv.builder.formatting import comment_lines, docstring, statement
+from keras3conv.builder.formatting import comment_lines, docstring, literal, quoted, statement
+from keras3conv.builder.frozen import NOTHING, Frozen, frozen_lines, mode_lines
 from keras3conv.builder.program import Program, Step, Value, Weight
 from keras3conv.builder.variables import Names, variable_names
-from keras3conv.errors import RuleError
 from keras3conv.frameworks.torch_classes import REQUIRED, constructor, source_of
 from keras3conv.graph import Ref, Shape, refs
 from keras3conv.rule import LayerSpec
 
 _ONE_FOR_ALL = frozenset({"kernel_size", "stride", "padding", "dilation", "output_padding", "output_size"})
 """What may be one number where it is the same along every axis."""
-
-
-@dataclass(frozen=True)
-class Argument:
-    """An argument of a block's constructor, where a value stands that differs from use to use."""
-
-    name: str
 
 
 class Class(Protocol):
@@ -49,37 +40,17 @@ class Class(Protocol):
         """What the modules of this class are called."""
 
 
-def write(program: Program, classes: Sequence[Class] = ()) -> str:
+def write(program: Program, classes: Sequence[Class] = (), frozen: Frozen = NOTHING) -> str:
     """The text of `model.py`: our own layers that it needs, the blocks, the model."""
     parts = [source_of(kind).strip() for kind in _own_layers(program, classes)]
     texts = [_class(block.name, block.program, _docstring_of_block(block), block.arguments) for block in classes]
-    parts += ["\n".join(text) for text in (*texts, _class("Model", program, _docstring(program), {}))]
+    parts += ["\n".join(text) for text in (*texts, _class("Model", program, _docstring(program), {}, frozen))]
     body = "\n\n\n".join(parts)
     imports = ["import torch"]
     if "F." in body:
         imports.append("import torch.nn.functional as F")
     imports.append("from torch import nn")
     return "\n".join([f'"""{_title(program)}"""', "", *imports, "", "", body, ""])
-
-
-def literal(value: Any) -> str:
-    """A plain value as Python writes it.
-
-    Raises:
-        RuleError: It is no plain value.
-    """
-    if value is None or isinstance(value, bool | int | str):
-        return _quoted(value) if isinstance(value, str) else repr(value)
-    if isinstance(value, float):
-        return repr(value) if isfinite(value) else f'float("{value}")'
-    if isinstance(value, Argument):
-        return value.name
-    if isinstance(value, tuple | list):
-        inner = ", ".join(map(literal, value))
-        if isinstance(value, list):
-            return f"[{inner}]"
-        return f"({inner},)" if len(value) == 1 else f"({inner})"
-    raise RuleError(f"{type(value).__name__} is no plain value, and is never written into code")
 
 
 def construction(spec: LayerSpec) -> str:
@@ -117,7 +88,9 @@ def _own_layers(program: Program, classes: Sequence[Class]) -> list[str]:
     return [kind for kind in dict.fromkeys(kinds) if not kind.startswith(("torch.", "."))]
 
 
-def _class(name: str, program: Program, docstring: Iterable[str], arguments: Mapping[str, str]) -> Iterable[str]:
+def _class(
+    name: str, program: Program, docstring: Iterable[str], arguments: Mapping[str, str], frozen: Frozen = NOTHING
+) -> Iterable[str]:
     program = folded(program)
     names = variable_names(program)
     yield f"class {name}(nn.Module):"
@@ -130,6 +103,8 @@ def _class(name: str, program: Program, docstring: Iterable[str], arguments: Map
         yield from _weight(weight)
     for module in program.modules.values():
         yield from statement(8, f"self.{module.name} = {construction(module.spec)}")
+    yield from frozen_lines(frozen)
+    yield from mode_lines(frozen)
     yield ""
     called = ", ".join(f"{names.arguments[value.name]}: torch.Tensor" for value in program.inputs)
     yield from statement(4, f"def forward(self, {called}) -> {_returned_type(program.outputs)}:")
@@ -193,9 +168,7 @@ def _returned(outputs: object, names: Names) -> str:
     if isinstance(outputs, Ref):
         return names.last[outputs.name]
     if isinstance(outputs, Mapping):
-        return (
-            "{" + ", ".join(f"{_quoted(str(name))}: {_returned(item, names)}" for name, item in outputs.items()) + "}"
-        )
+        return "{" + ", ".join(f"{quoted(str(name))}: {_returned(item, names)}" for name, item in outputs.items()) + "}"
     assert isinstance(outputs, tuple | list)
     inner = ", ".join(_returned(item, names) for item in outputs)
     return f"[{inner}]" if isinstance(outputs, list) else f"({inner}{',' * (len(outputs) == 1)})"
@@ -228,12 +201,4 @@ def _public(kind: str) -> str:
     return kind.replace("torch.nn.", "nn.") if kind.startswith("torch.nn.") else kind.rpartition(".")[2]
 
 
-def _quoted(text: str) -> str:
-    """A literal in double quotes; everything but plain letters is escaped."""
-    written = ascii(text)[1:-1]
-    if ascii(text)[0] == "'":
-        written = written.replace("\\'", "'").replace('"', '\\"')
-    return f'"{written}"'
-
-
-__all__ = ["Argument", "construction", "described", "literal", "simplified", "write"]
+__all__ = ["construction", "described", "simplified", "write"]

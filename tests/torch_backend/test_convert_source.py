@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import keras3conv as k3c
-from keras3conv.builder.formatting import WIDTH, statement
-from keras3conv.builder.torch_source import construction, literal
+from keras3conv.builder.formatting import WIDTH, literal, statement
+from keras3conv.builder.torch_source import construction
 from keras3conv.errors import RuleError
 from keras3conv.rule import LayerSpec
 from tests.torch_backend.test_convert import MODELS, residual
