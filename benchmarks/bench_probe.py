@@ -4,7 +4,7 @@
 
 Both models have the layers of a ResNet-50 and random weights. The reference is one eager call of each side in its own
 dtype, on the same inputs. Memory is the peak of the process, beyond what it is with both models loaded
-and called.
+and called; the recorded activations are what the layers with weights return, in float64, as the probe records them.
 """
 
 import argparse
@@ -109,9 +109,8 @@ def measure() -> dict[str, float]:
     added = peak_bytes() - before
     probe_seconds = min(probe_seconds, seconds_of(lambda: probing.probe(module, model, views, given, {})))
     weights = sum(parameter.numel() * 4 for parameter in module.parameters())
-    recorded = torch_side.run(
-        module, given.torch, record=lambda path: path in {x.path for x in views[0].layers if x.tensors}
-    )
+    wanted = {layer.path for layer in views[0].layers if layer.tensors}
+    recorded = torch_side.run(module, given.torch, record=lambda path: path in wanted, float64=True)
     activations = sum(array.nbytes for call in recorded.calls for array in call.outputs)
     plan_seconds = seconds_of(lambda: k3c.align(module, model, inputs=images).check(), rounds=1)
     return {

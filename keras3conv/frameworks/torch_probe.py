@@ -102,8 +102,10 @@ def _substitutes(module: nn.Module, weights: Mapping[str, Array]) -> tuple[dict[
     for path, tensor in named_tensors(module):
         if id(tensor) not in made:
             given = torch_side.to_torch(np.asarray(weights[path], order="C")) if path in weights else tensor.detach()
-            floating = tensor.is_floating_point()
-            made[id(tensor)] = given.to(tensor.device, torch.float64 if floating else tensor.dtype, copy=True)
+            dtype = torch.float64 if tensor.is_floating_point() else tensor.dtype
+            # A module writes into its buffers; weights it only reads, so those of the probe need no copy.
+            own = not (path in weights and isinstance(tensor, nn.Parameter))
+            made[id(tensor)] = given.to(tensor.device, dtype, copy=own)
             places[id(tensor)] = 1 << len(places)
         substitutes[path], bits[path] = made[id(tensor)], places[id(tensor)]
     return substitutes, bits
