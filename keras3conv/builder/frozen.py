@@ -1,6 +1,7 @@
 """What no optimiser changes in a Keras model is frozen in the module that is made of it, where its text says so.
 
-A layer of Keras with trainable=False has no trainable variables. A BatchNormalization that is frozen does more: it runs
+A layer of Keras with trainable=False has no trainable variables, and one with scale=False has no scale at all, where
+torch has one that is 1 and must stay so. A BatchNormalization that is frozen does more: it runs
 in inference mode even in training, so its counterpart stays in evaluation mode.
 """
 
@@ -51,7 +52,7 @@ def frozen_parts(
     """
     parameters = [tensor.path for tensor in torch.tensors() if tensor.trainable]
     trained = {tensor.path for tensor in keras.tensors() if tensor.trainable}
-    held = {path for one in plan.mappings if one.keras and not trained & {*one.keras} for path in one.torch}
+    held = {path for one in plan.mappings if not trained & {*one.keras} for path in one.torch}
     chosen = shortest(held & {*parameters}, parameters)
     norms = {
         paths.get(name, name): module.trainable
@@ -84,7 +85,7 @@ def _starts(path: str) -> list[str]:
 def frozen_lines(frozen: Frozen) -> Iterator[str]:
     """The end of the constructor."""
     if frozen.modules or frozen.parameters:
-        yield "        # trainable=False in the Keras model"
+        yield "        # What the Keras model does not train, or does not have: a scale of one, a shift of zero."
     if frozen.modules == ("",):
         yield "        self.requires_grad_(False)"
     elif frozen.modules:

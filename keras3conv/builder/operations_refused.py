@@ -43,6 +43,22 @@ _REASONS: dict[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 
+_LAYERS: dict[str, tuple[str, ...]] = {
+    "it looks up or counts words and categories, which is no arithmetic: run it before the model, on the data": (
+        "CategoryEncoding", "Discretization", "HashedCrossing", "Hashing", "IntegerLookup", "StringLookup",
+        "TextVectorization",
+    ),
+    "it changes images at random in training: run it before the model, on the data, and convert the model after it": (
+        "AugMix", "CutMix", "MixUp", "RandAugment", "RandomBrightness", "RandomColorDegeneration", "RandomColorJitter",
+        "RandomContrast", "RandomCrop", "RandomElasticTransform", "RandomErasing", "RandomFlip", "RandomGaussianBlur",
+        "RandomGrayscale", "RandomHue", "RandomInvert", "RandomPerspective", "RandomPosterization", "RandomRotation",
+        "RandomSaturation", "RandomSharpness", "RandomShear", "RandomTranslation", "RandomZoom",
+    ),
+}  # fmt: skip
+
+REFUSED_LAYERS: dict[str, str] = {f"keras.layers.{name}": reason for reason, names in _LAYERS.items() for name in names}
+"""Why a layer that prepares data is refused, by its class name."""
+
 REFUSED: dict[str, str] = {f"keras.ops.{name}": reason for reason, names in _REASONS.items() for name in names}
 """Why an operation is refused, by its public name."""
 
@@ -64,8 +80,8 @@ def _refused(call: Call, *, reason: str) -> None:
     raise call.refuse(reason)
 
 
-for _kind, _reason in REFUSED.items():
+for _kind, _reason in {**REFUSED, **REFUSED_LAYERS}.items():
     handles(_kind)(partial(_refused, reason=_reason))
 
 
-__all__ = ["NO_CALLS", "REFUSED"]
+__all__ = ["NO_CALLS", "REFUSED", "REFUSED_LAYERS"]

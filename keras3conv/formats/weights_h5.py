@@ -81,7 +81,7 @@ def find(file: "h5py.File", tree: hdf5.Tree, architecture: Architecture | None, 
     nodes: dict[str, Node] = {}
     for group in sorted((path for path, names in tree.groups.items() if "vars" in names), key=_natural):
         nodes[group] = _node(file, tree, group, nodes, root, where)
-    if not any(node.datasets for node in nodes.values()):
+    if architecture is None and not any(node.datasets for node in nodes.values()):
         raise MalformedCheckpoint(f"{where} is HDF5, but holds no weights of a Keras model")
     paths = _paths(nodes)
     return [_found(node, paths[group]) for group, node in nodes.items() if group or node.datasets]

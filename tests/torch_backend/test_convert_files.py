@@ -95,3 +95,25 @@ def test_the_command_writes_the_folder_and_prints_the_certificate(tmp_path: Path
     again = run("convert", str(tmp_path / "model.keras"), "-o", str(tmp_path / "folder"))
     assert again.exit_code == 2
     assert "exists" in again.output
+
+
+def test_a_model_without_any_weight_is_converted_from_its_file(tmp_path: Path) -> None:
+    given = keras.Input((8, 6, 3))
+    keras.Model(given, layers.MaxPooling2D()(layers.ReLU()(given))).save(tmp_path / "model.keras")
+    conversion = k3c.convert(tmp_path / "model.keras")
+    assert conversion.report is not None
+    assert conversion.report.ok
+    images = torch.randn(2, 3, 8, 6)
+    assert torch.equal(conversion.model(images), torch.nn.functional.max_pool2d(images.relu(), 2))
+
+
+def test_layers_that_prepare_data_are_refused_with_the_reason_all_at_once() -> None:
+    given = keras.Input((4,), dtype="int32")
+    x = layers.CategoryEncoding(5, output_mode="multi_hot", name="encoding")(given)
+    words = layers.Embedding(9, 4, mask_zero=True, name="words")(given)
+    model = keras.Model(given, [layers.Dense(2)(x), layers.LSTM(3, name="lstm")(words)])
+    with pytest.raises(UnsupportedLayerError, match="2 problems") as caught:
+        k3c.convert(model)
+    said = str(caught.value)
+    assert "run it before the model, on the data" in said
+    assert "a mask is not supported: torch's layer runs over every step" in said

@@ -141,3 +141,14 @@ def test_the_shortest_paths_hold_nothing_that_was_not_chosen() -> None:
     assert shortest({"a.x.weight", "a.x.bias", "b.bias", "c"}, every) == ("a.x", "b.bias", "c")
     assert shortest(set(), every) == ()
     assert shortest({*every}, every) == ("",)
+
+
+def test_a_scale_that_keras_does_not_have_is_not_trained_in_torch() -> None:
+    given = keras.Input((8, 8, 3))
+    x = layers.BatchNormalization(scale=False, name="norm")(layers.Conv2D(4, 3, name="conv")(given))
+    model = randomised(keras.Model(given, x))
+    conversion = k3c.convert(model)
+    assert conversion.report is not None
+    conversion.report.raise_if_failed()
+    assert [path for path, one in conversion.model.named_parameters() if not one.requires_grad] == ["norm.weight"]
+    assert sum(one.numel() for one in conversion.model.parameters() if one.requires_grad) == trainable_numbers(model)
