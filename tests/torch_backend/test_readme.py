@@ -90,7 +90,7 @@ def test_an_outdated_table_of_rules_is_noticed() -> None:
 
 def test_it_stays_short() -> None:
     outside = README.read_text().partition(BEGIN)[0].count("\n")
-    assert outside < 300
+    assert outside < 340
 
 
 if __name__ == "__main__":
