@@ -42,7 +42,9 @@ def backward(
     substitutes = torch_side.running_tensors(module, tensors, float64=True)
     computed = torch_side.computed_weights(module, tensors, float64=True)
     known = substitutes | computed
-    wanted = {path: known[path].clone().requires_grad_() for path in of if path in known}
+    first_names = _first_names(module)
+    places = {path: first_names.get(path, path) for path in of}
+    wanted = {path: known[path].clone().requires_grad_() for path in dict.fromkeys(places.values()) if path in known}
     values = {path: wanted.get(path, tensor) for path, tensor in substitutes.items()}
     computed = {path: wanted.get(path, tensor) for path, tensor in computed.items()}
     modes = (torch.enable_grad(), torch_side.precise(), torch_side.evaluating(module), _training(module, training))
@@ -63,9 +65,15 @@ def backward(
     }
     others = {path: tensor for path, tensor in values.items() if path not in wanted}
     return Backward(
-        gradients={path: torch_side.to_numpy(tensor) for path, tensor in gradients.items()},
+        gradients={path: torch_side.to_numpy(gradients[own]) for path, own in places.items() if own in gradients},
         states={path: torch_side.to_numpy(tensor) for path, tensor in others.items()},
     )
+
+
+def _first_names(module: nn.Module) -> dict[str, str]:
+    """Of every parameter, under all of its names, the one that torch runs it by: tied ones have several."""
+    first = {id(parameter): path for path, parameter in module.named_parameters()}
+    return {path: first[id(parameter)] for path, parameter in module.named_parameters(remove_duplicate=False)}
 
 
 @contextmanager

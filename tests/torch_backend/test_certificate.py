@@ -16,7 +16,7 @@ from torch import nn
 
 import keras3conv as k3c
 from keras3conv.errors import InputError
-from keras3conv.frameworks import other_process
+from keras3conv.frameworks import other_process, torch_gradients
 from keras3conv.frameworks.record import Recording
 from keras3conv.report import Report
 from keras3conv.transforms import Array
@@ -353,3 +353,20 @@ def test_a_padding_that_torch_cannot_say_alone_comes_with_the_layer_that_it_need
     assert section.status == "failed"
     problem = section.problems[0]
     assert problem.fixes == ("padding=(0, 0)  # 0, after nn.ZeroPad2d(padding=(0, 1, 0, 1))",)
+
+
+def test_the_gradient_of_a_tied_weight_is_found_under_each_of_its_names() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+            self.second.weight = self.first.weight
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.second(torch.tanh(self.first(x)))
+
+    module, inputs = Tied(), torch.ones(2, 4)
+    tensors = {path: np.array(parameter.detach()) for path, parameter in module.named_parameters()}
+    found = torch_gradients.backward(module, inputs, tensors, {"": np.ones((2, 4))}, of=["second.weight"])
+    module(inputs).sum().backward()
+    np.testing.assert_allclose(found.gradients["second.weight"], np.array(module.first.weight.grad), rtol=1e-5)
