@@ -67,10 +67,20 @@ def refuse_nan(given: Inputs) -> None:
     """Raises `InputError` if an input holds NaN: what is made of it is NaN on both sides, and proves nothing."""
     for side, inputs in (("torch", given.torch), ("Keras", given.keras)):
         for name, array in flatten(inputs, lambda value: hasattr(value, "shape") and hasattr(value, "dtype")):
-            values = np.asarray(array.detach().cpu() if hasattr(array, "detach") else array)
-            if values.dtype.kind == "f" and (number := int(np.isnan(values).sum())):
+            values = _values(array)
+            # The short dtypes of ml_dtypes are void to numpy, and know what a NaN is.
+            if values.dtype.kind in "fV" and (number := int(np.isnan(values).sum())):
                 what = f"input {name}" if name else "the input"
                 raise InputError(f"{what} of the {side} side holds {number} NaN: nothing can be proven with it")
+
+
+def _values(array: Any) -> Array:
+    """An input of any framework as an array, in its own dtype."""
+    if hasattr(array, "detach"):
+        from keras3conv.frameworks.torch_values import to_numpy
+
+        return to_numpy(array)
+    return np.asarray(array)
 
 
 def _specs_to_fill(keras: ModelView) -> Sequence[InputSpec]:

@@ -1,6 +1,7 @@
 """Models that cannot be probed: whose inputs were given is told; for others the plan is made without, and says so."""
 
 import keras
+import numpy as np
 import pytest
 import torch
 from keras import layers
@@ -8,6 +9,7 @@ from torch import nn
 
 import keras3conv as k3c
 from keras3conv.errors import InputError, ModelError
+from keras3conv.frameworks.inputs import Inputs, refuse_nan
 
 
 class Two(nn.Module):
@@ -68,3 +70,10 @@ def test_a_probe_that_is_asked_for_never_falls_back() -> None:
 def test_inputs_that_hold_nan_are_refused() -> None:
     with pytest.raises(InputError, match="holds 12 NaN"):
         k3c.align(nn.Linear(6, 5), twin(), inputs=torch.full((2, 6), torch.nan))
+
+
+def test_a_nan_in_a_short_dtype_is_refused_too() -> None:
+    given = torch.full((2, 3), float("nan"), dtype=torch.bfloat16)
+    with pytest.raises(InputError, match="holds 6 NaN"):
+        refuse_nan(Inputs(torch=given, keras=np.zeros((2, 3)), note=""))
+    refuse_nan(Inputs(torch=torch.ones((2, 3), dtype=torch.bfloat16), keras=torch.ones(1, dtype=torch.int64), note=""))
