@@ -10,10 +10,10 @@ import numpy as np
 from keras3conv._transfer import direction
 from keras3conv.alignment import Alignment, Pair
 from keras3conv.audit import FieldPair
-from keras3conv.frameworks.inputs import SEED, Inputs
+from keras3conv.frameworks.inputs import Inputs
 from keras3conv.frameworks.record import Recording
 from keras3conv.model import LayerView, ModelView
-from keras3conv.planner.probe_weights import probe
+from keras3conv.planner.probe_weights import Pool, probe
 from keras3conv.rule import known_classes
 from keras3conv.transforms import Array
 from keras3conv.validators.options import Options
@@ -137,10 +137,10 @@ class Subject:
     @cached_property
     def probe_weights(self) -> Mapping[str, Array]:
         """Weights that hide nothing, for every torch tensor in the plan."""
-        generator = np.random.default_rng(SEED)
+        pool = Pool()
         planned = {path for mapping in self.plan.mappings for path in mapping.torch}
         floating = [tensor for tensor in self.torch_view.tensors() if tensor.dtype.startswith(("float", "bfloat"))]
-        probes = {tensor.path: probe(tensor, generator) for tensor in floating if tensor.path in planned}
+        probes = {tensor.path: probe(tensor, pool) for tensor in floating if tensor.path in planned}
         return probes | self._constants
 
     @property

@@ -10,10 +10,14 @@ from keras3conv.errors import InputError
 from keras3conv.frameworks.layout import channels_first, channels_last, moved
 from keras3conv.frameworks.record import flatten
 from keras3conv.model import InputSpec, ModelView
+from keras3conv.planner.probe_numbers import Print, print_of
 from keras3conv.transforms import Array
 
 SEED = 20240229
 BATCH = 2
+
+_ROUNDING = 1e-4
+"""The inputs of the two sides may be of two dtypes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,12 +70,49 @@ def both_inputs(
 def refuse_nan(given: Inputs) -> None:
     """Raises `InputError` if an input holds NaN: what is made of it is NaN on both sides, and proves nothing."""
     for side, inputs in (("torch", given.torch), ("Keras", given.keras)):
-        for name, array in flatten(inputs, lambda value: hasattr(value, "shape") and hasattr(value, "dtype")):
+        for name, array in flatten(inputs, _is_array):
             values = _values(array)
             # The short dtypes of ml_dtypes are void to numpy, and know what a NaN is.
             if values.dtype.kind in "fV" and (number := int(np.isnan(values).sum())):
                 what = f"input {name}" if name else "the input"
                 raise InputError(f"{what} of the {side} side holds {number} NaN: nothing can be proven with it")
+
+
+def first_samples(given: Inputs, specs: Sequence[InputSpec]) -> Inputs | None:
+    """The first samples of the inputs of both sides; None where there are no more, or where a sample cannot be told.
+
+    The first axis counts samples where it is of one length on both sides, where the Keras model leaves it free, and
+    where the first samples of the two sides hold the same values.
+    """
+    sides = [list(flatten(side, _is_array)) for side in (given.torch, given.keras)]
+    arrays = [[value for _, value in side if _is_array(value)] for side in sides]
+    counts = {array.shape[0] if array.shape else 0 for side in arrays for array in side}
+    if len(counts) != 1 or min(counts) <= BATCH or any(spec.shape and spec.shape[0] is not None for spec in specs):
+        return None
+    prints = [[print_of(_values(array[:BATCH])) for array in side] for side in arrays]
+    if len(prints[0]) != len(prints[1]) or not all(map(_alike, *prints)):
+        return None
+    note = f"{given.note} (the first {BATCH} of {min(counts)} samples)"
+    return Inputs(torch=_cut(given.torch), keras=_cut(given.keras), note=note)
+
+
+def _alike(one: Print, other: Print) -> bool:
+    return one.agrees(other, _ROUNDING)
+
+
+def _is_array(value: object) -> bool:
+    return hasattr(value, "shape") and hasattr(value, "dtype")
+
+
+def _cut(inputs: Any) -> Any:
+    """The first samples of nested inputs."""
+    if _is_array(inputs):
+        return inputs[:BATCH]
+    if isinstance(inputs, Mapping):
+        return {name: _cut(value) for name, value in inputs.items()}
+    if isinstance(inputs, tuple | list):
+        return type(inputs)(_cut(value) for value in inputs)
+    return inputs
 
 
 def _values(array: Any) -> Array:

@@ -8,7 +8,7 @@ import numpy as np
 from keras3conv.errors import ModelError
 from keras3conv.frameworks import keras_side
 from keras3conv.frameworks.keras_precision import float64_mode
-from keras3conv.planner.probe_weights import probe
+from keras3conv.planner.probe_weights import Pool, probe
 from keras3conv.transforms import Array
 
 _SEED = 20240229
@@ -34,8 +34,8 @@ def influential(model: Any, inputs: Any, paths: Collection[str]) -> tuple[str, .
     if not paths:
         return ()
     tensors = {tensor.path: tensor for tensor in keras_side.view(model).tensors()}
-    generator = np.random.default_rng(_SEED)
-    values = {path: probe(tensor, generator) for path, tensor in tensors.items() if _is_real(tensor.dtype)}
+    pool = Pool()
+    values = {path: probe(tensor, pool) for path, tensor in tensors.items() if _is_real(tensor.dtype)}
     with keras_side.precise(), float64_mode(model):  # which puts back what it cast
         keras_side.write(model, values)
         whole = {path: keras_side.view(model).read(path).copy() for path in paths}  # writing is in place

@@ -12,13 +12,13 @@ from keras3conv.errors import ModelError, Problem, lay_out
 from keras3conv.frameworks import keras_side
 from keras3conv.frameworks.keras_state import state_kept
 from keras3conv.frameworks.keras_tree import named_layers, variables_of
-from keras3conv.frameworks.keras_values import to_numpy, to_tensors
+from keras3conv.frameworks.keras_values import fill, to_numpy, to_tensors
 from keras3conv.frameworks.record import Call, flatten
 from keras3conv.model import LayerView
 from keras3conv.planner.composites import separator
 from keras3conv.planner.probe import Outcome, Search
 from keras3conv.planner.probe_choices import Backtrack
-from keras3conv.planner.probe_record import Print, print_of
+from keras3conv.planner.probe_numbers import Print, has_nan, print_of
 from keras3conv.transforms import Array
 
 
@@ -87,7 +87,8 @@ class _Guide:
         self.stack: list[str] = []
         self.calls: list[Call] = []
         self.filling = False
-        self.nan, self.made_nan = _Nan(), False
+        self.nan = _Nan()
+        self.returned: Array | None = None
 
     @contextmanager
     def intercepted(self) -> Iterator[None]:
@@ -117,11 +118,10 @@ class _Guide:
         unit = self.units.get(path)
         leaf = unit is not None and (path not in self.outer or self.search.can_fill(unit))
         if leaf and unit is not None:
+            known = path in self.search.choices
             given = tuple(_print(tensor) for tensor in tensors[:1])
             returned = self.search.fill(unit, given, lambda values: self.outcome(original, layer, args, kwargs, values))
-            chosen = self.search.choices.get(path)  # values that no rule vouches for may well make NaN
-            by_rule = chosen is not None and chosen.option.rule is not None
-            if (by_rule and self.made_nan) or any(np.isnan(entry.sums).any() for entry in given):
+            if self.made_nan(path, known) or any(entry.has_nan for entry in given):
                 self.nan = self.nan.reached(path)
         else:
             returned = self.inner(original, layer, unit, args, kwargs)
@@ -129,9 +129,20 @@ class _Guide:
         self.stack.pop()
         return returned
 
+    def made_nan(self, path: str, known: bool) -> bool:
+        """Whether a layer that was just filled returned NaN.
+
+        Values that no rule vouches for may well make NaN; and what agrees with torch was looked at.
+        """
+        chosen = self.search.choices.get(path)
+        if chosen is None or chosen.option.rule is None or self.returned is None:
+            return False
+        agrees = not known and chosen.error is not None and chosen.error <= chosen.limit
+        return not agrees and has_nan(self.returned)
+
     def note_nan(self, path: str, returned: object) -> None:
         """Notes that a layer without weights of its own, or the model, returned NaN."""
-        if self.nan.path or (self.nan.suspect and path) or not any(map(_has_nan, _arrays(returned))):
+        if self.nan.path or (self.nan.suspect and path) or not any(map(has_nan, _arrays(returned))):
             return
         self.nan = _Nan("", path) if path else self.nan.reached(self.model.name)
 
@@ -178,13 +189,13 @@ class _Guide:
             return _with_first(returned, activation(value) if is_before and callable(activation) else value)
 
         found = _arrays(returned)
-        self.made_nan = bool(found) and _has_nan(found[0])
-        return Outcome(returned=returned, array=found[0] if found else None, before=before, replace=replace)
+        self.returned = found[0] if found else None
+        return Outcome(returned=returned, array=self.returned, before=before, replace=replace)
 
     def write(self, values: Mapping[str, Array]) -> None:
         """Writes values into variables."""
         for path, value in values.items():
-            self.variables[path].assign(np.asarray(value, order="C"))
+            fill(self.variables[path], value)
 
 
 def _with_first(returned: Any, value: Any) -> Any:
@@ -199,10 +210,6 @@ def _with_first(returned: Any, value: Any) -> Any:
 
 def _arrays(value: object) -> tuple[Array, ...]:
     return tuple(to_numpy(tensor) for _, tensor in flatten(value, keras.ops.is_tensor))
-
-
-def _has_nan(array: Array) -> bool:
-    return array.dtype.kind == "f" and bool(np.isnan(array).any())
 
 
 def _print(tensor: Any) -> Print:

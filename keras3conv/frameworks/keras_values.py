@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from keras3conv.transforms import Array
+from keras3conv.transforms_move import contiguous
 
 
 def backend() -> str:
@@ -25,6 +26,22 @@ def to_numpy(value: Any) -> Array:
         array: Array = tensor.numpy()
         return array
     return np.asarray(tensor)
+
+
+def fill(variable: keras.Variable, values: Array) -> None:
+    """Assigns values of the variable's own shape; where it can be, without a copy on the way.
+
+    Args:
+        variable: The variable.
+        values: The values; on JAX a variable may alias them afterwards.
+    """
+    if backend() == "torch" and tuple(variable.shape) == values.shape:
+        from keras3conv.frameworks import torch_side
+
+        with torch_side.inference():
+            torch_side.put(variable._value, values)
+    else:
+        variable.assign(contiguous(values))
 
 
 def to_tensors(inputs: Any) -> Any:

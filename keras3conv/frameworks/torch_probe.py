@@ -17,7 +17,8 @@ from keras3conv.frameworks.torch_precision import Float64
 from keras3conv.frameworks.torch_probe_functions import Follow, Narrowed
 from keras3conv.frameworks.torch_tree import named_tensors
 from keras3conv.model import ModelView
-from keras3conv.planner.probe_record import EXACT, ROUNDED, Print, TorchCall, TorchRun, print_of
+from keras3conv.planner.probe_numbers import EXACT, Print, has_nan, print_of
+from keras3conv.planner.probe_record import ROUNDED, TorchCall, TorchRun
 from keras3conv.transforms import Array
 
 
@@ -153,7 +154,7 @@ def _watched(module: nn.Module, log: _Log) -> Iterator[None]:
                 made = [tensor for _, tensor in flatten(output, _is_tensor)]
                 arrays = tuple(np.array(torch_side.to_numpy(tensor)) for tensor in made)
                 log.calls.append(replace(call, outputs=arrays, limit=log.limit(made)))
-                if not log.bad and any(array.dtype.kind == "f" and np.isnan(array).any() for array in arrays):
+                if not log.bad and any(map(has_nan, arrays)):
                     log.bad = path
 
         handles.append(child.register_forward_pre_hook(before, with_kwargs=True))

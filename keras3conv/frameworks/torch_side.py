@@ -70,7 +70,7 @@ def write(module: nn.Module, values: Mapping[str, Array]) -> None:
                 first = tensors[derived[path].parts[0]]
                 derived[path].assign(to_torch(value).to(first.device, first.dtype))
             else:
-                _put(tensors[path], value)
+                put(tensors[path], value)
 
 
 @contextmanager
@@ -102,7 +102,7 @@ def _by_owner(derived: Mapping[str, Derived]) -> dict[str, dict[str, Derived]]:
     return owners
 
 
-def _put(target: torch.Tensor, value: Array) -> None:
+def put(target: torch.Tensor, value: Array) -> None:
     """`target.copy_(value)`; torch is slow to copy a large permuted array, and shares the work between threads."""
     here = target.device.type == "cpu" and not target.is_conj() and not target.is_neg()
     if here and value.size > _LARGE and not value.flags.c_contiguous and target.shape == value.shape:

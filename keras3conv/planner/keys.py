@@ -54,12 +54,17 @@ def _by_path(layers: Iterable[LayerView], find_keys: Callable[[LayerView], Keys]
     known: dict[Hashable, Keys] = {}
     found = {}
     for layer in layers:
-        config = None if layer.config is None else {k: v for k, v in layer.config.items() if k != "name"}
-        alike = (layer.kinds, repr(config), tuple(layer.shapes.items()), layer.inputs)
-        if alike not in known:
-            known[alike] = find_keys(layer)
-        found[layer.path] = known[alike]
+        sort = sort_of(layer)
+        if sort not in known:
+            known[sort] = find_keys(layer)
+        found[layer.path] = known[sort]
     return found
+
+
+def sort_of(layer: LayerView) -> Hashable:
+    """What layers have in common that differ in nothing but their name and place."""
+    config = None if layer.config is None else {k: v for k, v in layer.config.items() if k != "name"}
+    return (layer.kinds, repr(config), tuple(layer.shapes.items()), layer.inputs, layer.flattened)
 
 
 def _torch_keys(layer: LayerView) -> Keys:

@@ -1,6 +1,6 @@
 """Which tensors of two layers a rule pairs, and what it must know about both for that."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,9 +27,16 @@ def may_apply(rule: Rule, layer: LayerView) -> bool:
 
 def full_paths(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[WeightMapping]:
     """The mappings of a rule for two layers, with the paths of their tensors."""
+    yield from with_paths(mappings_of(rule, torch, keras) or (), rule, torch, keras)
+
+
+def with_paths(
+    mappings: Iterable[WeightMapping], rule: Rule, torch: LayerView, keras: LayerView
+) -> Iterator[WeightMapping]:
+    """A rule's mappings of two layers, by role, with the paths of their tensors."""
     torch_paths = {tensor.role: tensor.path for tensor in torch.tensors}
     keras_paths = {rule.aliases.get(tensor.role, tensor.role): tensor.path for tensor in keras.tensors}
-    for mapping in mappings_of(rule, torch, keras) or ():
+    for mapping in mappings:
         torch_names = tuple(torch_paths.get(role, f"{torch.path}.{role}") for role in mapping.torch)
         keras_names = tuple(keras_paths.get(role, f"{keras.path}/{role}") for role in mapping.keras)
         yield replace(mapping, torch=torch_names, keras=keras_names)

@@ -15,18 +15,10 @@ from typing import Any
 from keras3conv.model import LayerView
 from keras3conv.planner import names
 from keras3conv.planner.probe_choices import Choice, Trail
+from keras3conv.planner.probe_numbers import EXACT, Print, factor_between, print_of, relative_error
 from keras3conv.planner.probe_option import Option
 from keras3conv.planner.probe_options import Options
-from keras3conv.planner.probe_record import (
-    EXACT,
-    MANY,
-    NEAR,
-    Print,
-    TorchRun,
-    factor_between,
-    print_of,
-    relative_error,
-)
+from keras3conv.planner.probe_record import MANY, NEAR, TorchRun
 from keras3conv.planner.probe_stacks import Stack
 from keras3conv.planner.probe_weights import other_values
 from keras3conv.transforms import Array

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from keras3conv.planner.probe_numbers import EXACT
 from keras3conv.planner.probe_option import Option, Part
-from keras3conv.planner.probe_record import EXACT
 
 MOST_TRIES = 30
 """How often the probe goes back for one layer that does not agree, before it is left unconfirmed."""
@@ -87,6 +87,7 @@ class Trail:
     _pinned: dict[str, Choice] = field(default_factory=dict)
     _given_up: set[str] = field(default_factory=set)
     _failing: _Failing | None = None
+    _taken: dict[str, list[Part]] = field(default_factory=dict)
 
     def open_frame(self) -> tuple[int, int]:
         """Notes that a layer is called that has layers in it; the call, and how many calls there were before it."""
@@ -116,16 +117,7 @@ class Trail:
             return option.name == self._pinned[path].option.name
         if option.name in self._rejected.get(path, ()):
             return False
-        taken = self._taken
-        return not any(part.overlaps(other) for part in option.parts for other in taken.get(part.key, ()))
-
-    @property
-    def _taken(self) -> dict[str, list[Part]]:
-        taken: dict[str, list[Part]] = {}
-        for choice in self.choices.values():
-            for part in choice.option.parts:
-                taken.setdefault(part.key, []).append(part)
-        return taken
+        return not any(part.overlaps(other) for part in option.parts for other in self._taken.get(part.key, ()))
 
     def is_made_again(self, path: str) -> bool:
         """Whether an option of this layer was found to be wrong, so that it is chosen once more."""
@@ -141,8 +133,15 @@ class Trail:
         rest = pinned.others if pinned else tuple(others)
         closed = pinned is not None or not rest
         made = Choice(path=path, option=option, error=error, frames=tuple(self._stack), others=rest, closed=closed)
+        self._release(path)
         self.choices[path] = made
+        for part in option.parts:
+            self._taken.setdefault(part.key, []).append(part)
         return made
+
+    def _release(self, path: str) -> None:
+        for part in self.choices[path].option.parts if path in self.choices else ():
+            self._taken[part.key].remove(part)
 
     def passed(self, path: str) -> None:
         """A layer agrees: if it was the one that was searched for, the search is over."""
@@ -184,5 +183,6 @@ class Trail:
         """Forgets a choice and all after it; the innermost call that was open then and still is."""
         paths = list(self.choices)
         for path in paths[paths.index(target.path) :]:
+            self._release(path)
             del self.choices[path]
         return next(frame for frame in reversed(target.frames) if frame in self._stack)

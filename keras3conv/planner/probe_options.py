@@ -1,19 +1,20 @@
 """What a Keras layer may be filled with: a torch layer, a part of one, several joined, or tensors without a rule."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations, islice, permutations, product
 
-from keras3conv.model import LayerView, TensorRef
-from keras3conv.planner.keys import Key, Keys, by_key, first_common, keras_keys, torch_keys
+from keras3conv.model import LayerView, Side, TensorRef
+from keras3conv.planner.keys import Key, Keys, by_key, first_common, keras_keys, sort_of, torch_keys
+from keras3conv.planner.mappings import mappings_of, with_paths
 from keras3conv.planner.probe_layouts import same_sizes, transforms_between
+from keras3conv.planner.probe_numbers import Print
 from keras3conv.planner.probe_option import Kind, Option, whole
-from keras3conv.planner.probe_record import Print, TorchCall, TorchRun, size_of
+from keras3conv.planner.probe_record import TorchCall, TorchRun, size_of
 from keras3conv.planner.probe_rows import row_options
 from keras3conv.planner.probe_virtual import cut, cut_size, joined_options, part_options
 from keras3conv.planner.probe_weights import moves
-from keras3conv.planner.structure import make_pair
 from keras3conv.rule import Rule, WeightMapping, find
 from keras3conv.transforms import Shape, Skip
 
@@ -35,6 +36,8 @@ class Options:
     torch: tuple[LayerView, ...]
     run: TorchRun
     _found: dict[str, tuple[Option, ...]] = field(default_factory=dict)
+    _sorts: dict[tuple[Side, str, Shape | None], Hashable] = field(default_factory=dict)
+    _known: dict[tuple[Hashable, ...], tuple[WeightMapping, ...]] = field(default_factory=dict)
 
     @cached_property
     def _keys(self) -> dict[str, Keys]:
@@ -87,8 +90,33 @@ class Options:
                     rule = first_common(names, known[layer.path][key])
                     if rule is not None and layer.path in self.run.calls and layer.path not in seen:
                         seen.add(layer.path)
-                        yield from _whole_options(rule, layer, keras)
+                        yield from self._whole(rule, layer, keras)
         yield from row_options(self.torch, self.run, keras)
+
+    def _whole(self, rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[Option]:
+        """The pair, and where torch flattens before the layer, also the one for a Keras model that does not."""
+        seen = []
+        for layer in (torch, replace(torch, flattened=None)) if torch.flattened else (torch,):
+            mappings = self._mappings(rule, layer, keras)
+            if mappings in seen or not mappings:
+                continue
+            seen.append(mappings)
+            sources = {tensor.path: whole(tensor) for tensor in torch.tensors}
+            if all(name in sources for mapping in mappings for name in mapping.torch):
+                yield Option(kind="layer", layers=(torch,), keras=keras, rule=rule, mappings=mappings, sources=sources)
+
+    def _mappings(self, rule: Rule, torch: LayerView, keras: LayerView) -> tuple[WeightMapping, ...]:
+        """The mappings of two layers; a model has few kinds of layers many times, and a rule is asked once for each."""
+        key = (rule.name, self._sort("torch", torch), self._sort("keras", keras))
+        if key not in self._known:
+            self._known[key] = mappings_of(rule, torch, keras) or ()
+        return tuple(with_paths(self._known[key], rule, torch, keras))
+
+    def _sort(self, side: Side, layer: LayerView) -> Hashable:
+        name = (side, layer.path, layer.flattened)
+        if name not in self._sorts:
+            self._sorts[name] = sort_of(layer)
+        return self._sorts[name]
 
     def parts(self, keras: LayerView, given: Print | None) -> Iterator[Option]:
         """Parts of larger torch layers that were given the same: one of a packed query, key and value."""
@@ -149,19 +177,6 @@ def _shapes(tensors: Iterable[TensorRef]) -> list[Shape]:
 
 def _was_given(calls: Iterable[TorchCall], given: Print | None) -> bool:
     return given is not None and any(entry.agrees(given, 1e-9) for call in calls for entry in call.prints)
-
-
-def _whole_options(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[Option]:
-    """The pair, and where torch flattens before the layer, also the one for a Keras model that does not."""
-    seen = []
-    for layer in (torch, replace(torch, flattened=None)) if torch.flattened else (torch,):
-        mappings = make_pair(rule, layer, keras, ()).weights
-        if mappings in seen or not mappings:
-            continue
-        seen.append(mappings)
-        sources = {tensor.path: whole(tensor) for tensor in torch.tensors}
-        if all(name in sources for mapping in mappings for name in mapping.torch):
-            yield Option(kind="layer", layers=(torch,), keras=keras, rule=rule, mappings=mappings, sources=sources)
 
 
 def _row_options(layer: LayerView, mine: TensorRef, keras: LayerView, wanted: TensorRef) -> Iterator[Option]:

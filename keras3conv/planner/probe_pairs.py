@@ -12,8 +12,9 @@ from keras3conv.planner.composites import numbered
 from keras3conv.planner.probe import Search
 from keras3conv.planner.probe_choices import Choice
 from keras3conv.planner.probe_layouts import transforms_between
+from keras3conv.planner.probe_numbers import EXACT
 from keras3conv.planner.probe_option import Option, Part
-from keras3conv.planner.probe_record import EXACT, NEAR, TorchRun
+from keras3conv.planner.probe_record import NEAR, TorchRun
 from keras3conv.planner.probe_weights import moves
 from keras3conv.planner.structure import make_pair
 from keras3conv.rule import WeightMapping, lookup

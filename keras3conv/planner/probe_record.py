@@ -6,10 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from keras3conv.model import LayerView, ModelView
+from keras3conv.planner.probe_numbers import EXACT, Print
 from keras3conv.transforms import Array, Shape
-
-EXACT = 1e-10
-"""Relative to the largest value: two sides that compute the same differ by no more in float64."""
 
 ROUNDED = 1e-5
 """The same where torch has a function in float32 only."""
@@ -19,31 +17,6 @@ NEAR = 1e-2
 
 MANY = 8
 """Of a layer that runs more often, this many calls are looked at."""
-
-
-@dataclass(frozen=True)
-class Print:
-    """What an array has in every layout, and with any padding of zeros: the sums of the powers of its values."""
-
-    sums: tuple[float, ...]
-    scales: tuple[float, ...]
-
-    def agrees(self, other: "Print", limit: float) -> bool:
-        """Whether the sums are the same, relative to the sums of the magnitudes."""
-        return all(
-            abs(first - second) <= limit * max(scale, 1e-300)
-            for first, second, scale in zip(self.sums, other.sums, self.scales, strict=True)
-        )
-
-
-def print_of(array: Array) -> Print:
-    """The print of an array of any dtype."""
-    values = np.abs(array) if array.dtype.kind == "c" else array
-    flat = np.asarray(values, np.float64).ravel()
-    squares = flat * flat
-    second, fourth = float(squares.sum()), float(np.dot(squares, squares))
-    sums = (float(flat.sum()), second, float(np.dot(squares, flat)))
-    return Print(sums, (float(np.sqrt(second * max(flat.size, 1))), second, float(np.sqrt(second * fourth))))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,28 +74,6 @@ class TorchRun:
         for tensor in layer.tensors:
             found |= self.bits.get(tensor.path, 0)
         return found
-
-
-def relative_error(array: Array, expected: Array) -> float:
-    """The largest difference, relative to the largest expected value; infinite where one is NaN."""
-    if array.shape != expected.shape or not array.size:
-        return float("inf")
-    largest = float(np.max(np.abs(expected)))
-    worst = float(np.max(np.abs(array - expected)))
-    if not np.isfinite(worst) or not np.isfinite(largest):
-        return float("inf")
-    return worst / largest if largest else worst
-
-
-def factor_between(array: Array, expected: Array, limit: float = EXACT) -> float | None:
-    """The number that one array is times the other, if they are the same but for it; None if they are not."""
-    if array.shape != expected.shape or not array.size:
-        return None
-    length = float(np.vdot(expected, expected))
-    factor = float(np.vdot(expected, array)) / length if length else 0.0
-    if not np.isfinite(factor) or factor == 0.0:
-        return None
-    return factor if relative_error(array, factor * expected) <= limit else None
 
 
 def size_of(shape: Shape) -> int:

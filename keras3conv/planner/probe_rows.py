@@ -6,8 +6,9 @@ from keras3conv.alignment import misfit
 from keras3conv.model import LayerView
 from keras3conv.planner.composites import numbered
 from keras3conv.planner.mappings import may_apply
+from keras3conv.planner.probe_numbers import print_of
 from keras3conv.planner.probe_option import Option, whole
-from keras3conv.planner.probe_record import TorchRun, print_of
+from keras3conv.planner.probe_record import TorchRun
 from keras3conv.planner.structure import make_pair
 from keras3conv.rule import Rule, WeightMapping, lookup, rules
 

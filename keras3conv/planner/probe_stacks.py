@@ -5,8 +5,9 @@ from dataclasses import dataclass, field, replace
 
 from keras3conv.alignment import Evidence, Pair
 from keras3conv.model import LayerView
+from keras3conv.planner.probe_numbers import relative_error
 from keras3conv.planner.probe_option import Option, whole
-from keras3conv.planner.probe_record import NEAR, TorchRun, relative_error
+from keras3conv.planner.probe_record import NEAR, TorchRun
 from keras3conv.rule import find
 from keras3conv.transforms import Array
 

@@ -6,8 +6,9 @@ import numpy as np
 
 from keras3conv.model import LayerView, TensorRef
 from keras3conv.planner.keys import torch_keys
+from keras3conv.planner.probe_record import size_of
 from keras3conv.rules.parameter import is_constant
-from keras3conv.transforms import Array
+from keras3conv.transforms import Array, Shape
 
 _SEED = 20240229
 
@@ -21,7 +22,7 @@ def probe_weights(layers: Iterable[LayerView], constants: Mapping[str, int]) -> 
         layers: The layers.
         constants: The value of tensors that the Keras side does without, by path.
     """
-    generator = np.random.default_rng(_SEED)
+    pool = Pool()
     units = tuple(layers)
     keys = torch_keys(units)
     made: dict[str, Array] = {}
@@ -34,7 +35,7 @@ def probe_weights(layers: Iterable[LayerView], constants: Mapping[str, int]) -> 
             values = ties.get(tensor.storage) if tensor.storage else None
             if values is None:
                 constant = constants.get(tensor.path)
-                values = probe(tensor, generator) if constant is None else np.full(tensor.shape, float(constant))
+                values = probe(tensor, pool) if constant is None else np.full(tensor.shape, float(constant))
             made[tensor.path] = values
             ties[tensor.storage] = made[tensor.path]
     return made
@@ -45,21 +46,47 @@ def moves(tensor: TensorRef) -> bool:
     return tensor.dtype.startswith(("float", "bfloat")) and not is_constant(tensor)
 
 
-def probe(tensor: TensorRef, generator: np.random.Generator) -> Array:
+class Pool:
+    """Random numbers that are drawn once: a tensor is a stretch of them, from anywhere, and begins again at the end.
+
+    Drawing takes several times as long as scaling, and models have millions of numbers. How many there are is a prime
+    number: no two rows of a tensor begin at the same one.
+    """
+
+    _SIZE = 1_000_003
+
+    def __init__(self) -> None:
+        self._generator = np.random.default_rng(_SEED)
+        self._numbers = self._generator.uniform(-1.0, 1.0, self._SIZE)
+
+    def between(self, low: float, high: float, shape: Shape) -> Array:
+        """Numbers that are equally likely to be anywhere between two."""
+        made = np.empty(size_of(shape))
+        start, filled = int(self._generator.integers(self._SIZE)), 0
+        while filled < made.size:
+            stretch = self._numbers[start : start + made.size - filled]
+            np.multiply(stretch, (high - low) / 2, out=made[filled : filled + stretch.size])
+            start, filled = 0, filled + stretch.size
+        if low != -high:
+            made += (low + high) / 2
+        return made.reshape(shape)
+
+
+def probe(tensor: TensorRef, pool: Pool) -> Array:
     """Values that hide nothing: no zero biases, no unit scales, no variances that swallow an epsilon.
 
     Matrices and kernels are scaled by their fan-in, so that a deep model neither fades out nor overflows.
     """
     shape = tensor.shape
     if "var" in tensor.role:
-        return generator.uniform(0.5, 1.5, shape)
+        return pool.between(0.5, 1.5, shape)
     if len(shape) >= 2:
         fan_in = max(1, int(np.prod(shape[1:])))
-        largest = float(np.sqrt(3 / fan_in))  # a variance of 1 / fan-in; drawn three times as fast as normal numbers
-        return generator.uniform(-largest, largest, shape)
+        largest = float(np.sqrt(3 / fan_in))  # a variance of 1 / fan-in
+        return pool.between(-largest, largest, shape)
     if tensor.role in ("weight", "scale", "gamma"):
-        return generator.uniform(0.5, 1.5, shape)
-    return generator.uniform(-0.5, 0.5, shape)
+        return pool.between(0.5, 1.5, shape)
+    return pool.between(-0.5, 0.5, shape)
 
 
 def other_values(values: Mapping[str, Array]) -> dict[str, Array]:
