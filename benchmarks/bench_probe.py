@@ -1,10 +1,12 @@
 """What the probe costs: its time and its memory, against one run of each model; a pair of the size of a ResNet-50.
 
     KERAS_BACKEND=torch python -m benchmarks bench_probe --check
+    KERAS_BACKEND=torch python -m benchmarks bench_probe --batch 8
 
 Both models have the layers of a ResNet-50 and random weights. The reference is one eager call of each side in its own
-dtype, on the same inputs. Memory is the peak of the process, beyond what it is with both models loaded
-and called; the recorded activations are what the layers with weights return, in float64, as the probe records them.
+dtype, float32, without gradients, on all of the same inputs; the probe runs in float64, on two samples of them. Memory
+is the peak of the process, beyond what it is with both models loaded and called; the recorded activations are what the
+layers with weights return, in float64, as the probe records them.
 """
 
 import argparse
@@ -19,7 +21,7 @@ from typing import Any
 BLOCKS = ((64, 3), (128, 4), (256, 6), (512, 3))
 """Width and number of the bottlenecks of each stage."""
 
-SIZE = 224
+SIZE, BATCH = 224, 2
 
 COST = 3.0
 """How many times the sum of one call of each side the probe may take."""
@@ -90,30 +92,35 @@ def keras_twin() -> Any:
     return keras.Model(inputs, layers.Dense(1000)(layers.GlobalAveragePooling2D()(x)))
 
 
-def measure() -> dict[str, float]:
+def measure(batch: int) -> dict[str, float]:
     """The seconds of one call of each side, of the probe, and of the whole way to a checked plan; and the memory."""
     import numpy as np
+    import torch
 
     import keras3conv as k3c
     from keras3conv.api import both_given, view
-    from keras3conv.frameworks import keras_side, probing, torch_side
+    from keras3conv.frameworks import inputs, probing, torch_side
 
     module, model = torch_twin(), keras_twin()
-    images = np.random.default_rng(0).standard_normal((2, 3, SIZE, SIZE)).astype("float32")
+    images = np.random.default_rng(0).standard_normal((batch, 3, SIZE, SIZE)).astype("float32")
     views = view(module), view(model)
     given = both_given(*views, images, None)
-    torch_seconds = seconds_of(lambda: torch_side.run(module, given.torch, watch=False))
-    keras_seconds = seconds_of(lambda: keras_side.run(model, given.keras, watch=False))
+    tensors = torch.from_numpy(images)
+    with torch.no_grad():
+        torch_seconds = seconds_of(lambda: module(tensors))
+        keras_seconds = seconds_of(lambda: model(given.keras, training=False))
     before = peak_bytes()
     probe_seconds = seconds_of(lambda: probing.probe(module, model, views, given, {}), rounds=1)
     added = peak_bytes() - before
     probe_seconds = min(probe_seconds, seconds_of(lambda: probing.probe(module, model, views, given, {})))
     weights = sum(parameter.numel() * 4 for parameter in module.parameters())
     wanted = {layer.path for layer in views[0].layers if layer.tensors}
-    recorded = torch_side.run(module, given.torch, record=lambda path: path in wanted, float64=True)
+    probed = torch.from_numpy(images[: inputs.BATCH])  # it takes no more samples than these
+    recorded = torch_side.run(module, probed, record=lambda path: path in wanted, float64=True)
     activations = sum(array.nbytes for call in recorded.calls for array in call.outputs)
     plan_seconds = seconds_of(lambda: k3c.align(module, model, inputs=images).check(), rounds=1)
     return {
+        "batch": batch,
         "torch_seconds": torch_seconds,
         "keras_seconds": keras_seconds,
         "probe_seconds": probe_seconds,
@@ -160,8 +167,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="write the row here")
     parser.add_argument("--check", action="store_true", help="exit with 1 if a limit is missed")
+    parser.add_argument("--batch", type=int, default=BATCH, help=f"how many images are given, {BATCH} by default")
     options = parser.parse_args()
-    row = measure()
+    row = measure(options.batch)
     sys.stdout.write("".join(f"{name:<18} {value:>14,.4g}\n" for name, value in row.items()))
     if options.json:
         options.json.write_text(json.dumps(row, indent=1))

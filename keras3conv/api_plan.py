@@ -6,11 +6,10 @@ from keras3conv.alignment import Alignment
 from keras3conv.api import Model, Views, both_given, can_run, traced_views
 from keras3conv.errors import InputError, ModelError
 from keras3conv.frameworks.detect import side_and_form
-from keras3conv.frameworks.inputs import Inputs, first_samples, refuse_nan
+from keras3conv.frameworks.inputs import Inputs, refuse_nan
 from keras3conv.model import ModelView
 from keras3conv.planner import Hints, hinted_paths
 from keras3conv.planner import plan as make_plan
-from keras3conv.planner.result import Probed
 
 
 def planned(
@@ -36,26 +35,15 @@ def planned(
     if probe is False or reason or given is None:
         return _without_probe(torch, keras, views, given, hints, reason or "probe=False")
     refuse_nan(given)
+    from keras3conv.frameworks import probing
+
     try:
-        found, given = _probed(torch, keras, views, given, hints)
+        found = probing.probe(torch, keras, views, given, hinted_paths(*views, hints))
     except ModelError as error:
         if probe or inputs is not None:
             raise
         return _without_probe(torch, keras, views, given, hints, f"with {given.note}, {_in_one_line(error)}")
     return make_plan(found.torch, found.keras, hints, probed=found, notes=(given.note,))
-
-
-def _probed(torch: Model, keras: Model, views: Views, given: Inputs, hints: Hints) -> tuple[Probed, Inputs]:
-    """What the probe found, and what it ran with: a few samples tell as much as many."""
-    from keras3conv.frameworks import probing
-
-    hinted = hinted_paths(*views, hints)
-    if few := first_samples(given, views[1].input_specs):
-        try:
-            return probing.probe(torch, keras, views, few, hinted), few
-        except ModelError:
-            pass  # a model may ask for just so many, and what is wrong is to be said of what the user gave
-    return probing.probe(torch, keras, views, given, hinted), given
 
 
 def _without_probe(

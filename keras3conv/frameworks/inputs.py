@@ -28,11 +28,13 @@ class Inputs:
         torch: A tensor or array, a tuple of positional arguments, or a dict of keywords.
         keras: An array, a list, or a dict by name.
         note: Where they come from, for the report.
+        samples: Which of the samples that were given these are; empty where they are all.
     """
 
     torch: Any
     keras: Any
     note: str
+    samples: str = ""
 
 
 def both_inputs(
@@ -92,8 +94,8 @@ def first_samples(given: Inputs, specs: Sequence[InputSpec]) -> Inputs | None:
     prints = [[print_of(_values(array[:BATCH])) for array in side] for side in arrays]
     if len(prints[0]) != len(prints[1]) or not all(map(_alike, *prints)):
         return None
-    note = f"{given.note} (the first {BATCH} of {min(counts)} samples)"
-    return Inputs(torch=_cut(given.torch), keras=_cut(given.keras), note=note)
+    samples = f" with the first {BATCH} of {min(counts)} samples"
+    return Inputs(torch=_cut(given.torch), keras=_cut(given.keras), note=given.note, samples=samples)
 
 
 def _alike(one: Print, other: Print) -> bool:

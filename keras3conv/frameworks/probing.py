@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from keras3conv.errors import count
-from keras3conv.frameworks.inputs import Inputs
+from keras3conv.errors import ModelError, count
+from keras3conv.frameworks.inputs import Inputs, first_samples
 from keras3conv.frameworks.record import Recording, traced
 from keras3conv.model import ModelView
 from keras3conv.planner.composites import units
@@ -25,6 +25,8 @@ _SHOWN = 3
 def probe(torch: Any, keras: Any, views: tuple[ModelView, ModelView], given: Inputs, hinted: dict[str, str]) -> Probed:
     """Finds the pairs of two live models by running both under random weights. Both are as before afterwards.
 
+    A few samples tell as much as many: where there are more, the first are taken.
+
     Args:
         torch: The torch module.
         keras: The Keras model.
@@ -35,6 +37,15 @@ def probe(torch: Any, keras: Any, views: tuple[ModelView, ModelView], given: Inp
     Raises:
         ModelError: A model raised, or returned NaN; the message names the layer.
     """
+    if few := first_samples(given, views[1].input_specs):
+        try:
+            return _probe(torch, keras, views, few, hinted)
+        except ModelError:
+            pass  # a model may ask for just as many as there are, and what is wrong is to be said of all of them
+    return _probe(torch, keras, views, given, hinted)
+
+
+def _probe(torch: Any, keras: Any, views: tuple[ModelView, ModelView], given: Inputs, hinted: dict[str, str]) -> Probed:
     from keras3conv.frameworks import keras_probe, torch_probe
 
     torch_view, keras_view = views
@@ -52,12 +63,12 @@ def probe(torch: Any, keras: Any, views: tuple[ModelView, ModelView], given: Inp
         torch=run.view,
         keras=traced(keras_view, Recording(calls=tuple(calls))),
         pairs=(*judged, *probed_pairs(search)),
-        notes=(*_narrowed(run), *_differing(search), _note(search)),
+        notes=(*_narrowed(run), *_differing(search), _note(search, given)),
     )
 
 
-def _note(search: Search) -> str:
-    said = "probed: both models ran in float64 under the same random weights"
+def _note(search: Search, given: Inputs) -> str:
+    said = f"probed{given.samples}: both models ran in float64 under the same random weights"
     first = next((f", first at {choice.path}" for choice in search.choices.values() if choice.forced), "")
     if search.ended:
         return f"{said}, and their outputs agree" + (f"; layers differ{first}" if first else "")

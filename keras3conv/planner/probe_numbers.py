@@ -75,16 +75,15 @@ def relative_error(array: Array, expected: Array, factor: float = 1.0) -> float:
 
 def _farthest(array: Array, expected: Array, factor: float) -> tuple[float, float]:
     """The largest difference and the largest expected value; not finite where a value is not."""
-    worst = largest = 0.0
+    most, least = np.maximum.reduce, np.minimum.reduce
+    apart, size = [], []
     memory = np.empty(min(_BLOCK, array.size))
     for found, wanted in _blocks(array, expected):
         scaled = wanted if factor == 1.0 else factor * wanted
         difference = np.subtract(found, scaled, out=memory[: found.size])
-        ends = np.max(difference), -np.min(difference), np.max(scaled), -np.min(scaled)
-        if not all(map(np.isfinite, ends)):
-            return float("inf"), float("inf")
-        worst, largest = max(worst, *ends[:2]), max(largest, *ends[2:])
-    return float(worst), float(largest)
+        apart += [most(difference), -least(difference)]
+        size += [most(scaled), -least(scaled)]
+    return float(np.max(apart)), float(np.max(size))  # a NaN among them is their maximum
 
 
 def factor_between(array: Array, expected: Array, limit: float = EXACT) -> float | None:

@@ -37,6 +37,7 @@ class Options:
     run: TorchRun
     _found: dict[str, tuple[Option, ...]] = field(default_factory=dict)
     _sorts: dict[tuple[Side, str, Shape | None], Hashable] = field(default_factory=dict)
+    _keras_keys: dict[tuple[Hashable, bool], Keys] = field(default_factory=dict)
     _known: dict[tuple[Hashable, ...], tuple[WeightMapping, ...]] = field(default_factory=dict)
 
     @cached_property
@@ -85,7 +86,7 @@ class Options:
         seen: set[str] = set()
         ways = ((self._keys, self._by_key, False), (self._keys_in_keras, self._by_key_in_keras, True))
         for known, fitting, in_keras in ways:
-            for key, names in keras_keys((keras,), in_keras=in_keras)[keras.path].items():
+            for key, names in self._keys_of(keras, in_keras=in_keras).items():
                 for layer in fitting.get(key, ()):
                     rule = first_common(names, known[layer.path][key])
                     if rule is not None and layer.path in self.run.calls and layer.path not in seen:
@@ -112,6 +113,13 @@ class Options:
             self._known[key] = mappings_of(rule, torch, keras) or ()
         return tuple(with_paths(self._known[key], rule, torch, keras))
 
+    def _keys_of(self, keras: LayerView, *, in_keras: bool = False) -> Keys:
+        """What a Keras layer may be; every sort of layer is looked at once."""
+        sort = self._sort("keras", keras)
+        if (sort, in_keras) not in self._keras_keys:
+            self._keras_keys[sort, in_keras] = keras_keys((keras,), in_keras=in_keras)[keras.path]
+        return self._keras_keys[sort, in_keras]
+
     def _sort(self, side: Side, layer: LayerView) -> Hashable:
         name = (side, layer.path, layer.flattened)
         if name not in self._sorts:
@@ -120,7 +128,7 @@ class Options:
 
     def parts(self, keras: LayerView, given: Print | None) -> Iterator[Option]:
         """Parts of larger torch layers that were given the same: one of a packed query, key and value."""
-        for key, names in keras_keys((keras,))[keras.path].items():
+        for key, names in self._keys_of(keras).items():
             roles = frozenset(role for role, _ in key[1])
             for other, layer in self._by_class.get((key[0], roles), ()):
                 sizes = cut(dict(other[1]), dict(key[1]))
@@ -130,7 +138,7 @@ class Options:
 
     def joined(self, keras: LayerView, given: Print | None) -> Iterator[Option]:
         """Several smaller torch layers that were all given the same: what Keras has packed."""
-        for key, names in keras_keys((keras,))[keras.path].items():
+        for key, names in self._keys_of(keras).items():
             roles = frozenset(role for role, _ in key[1])
             near: dict[str, list[tuple[LayerView, dict[str, int], int]]] = {}
             for other, layer in self._by_class.get((key[0], roles), ()):
