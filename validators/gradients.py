@@ -21,7 +21,7 @@ from keras3conv.report import Cell, Section, Table
 from keras3conv.rule import WeightMapping
 from keras3conv.transforms import Array, Arrays
 from keras3conv.validators.batch_norms import BatchNorm, batch_norms, unbiased_step
-from keras3conv.validators.diagnosis import Explanation
+from keras3conv.validators.causes import Explanation
 from keras3conv.validators.ends import OutputPair, output_pairs
 from keras3conv.validators.moving import explain_step
 from keras3conv.validators.subject import Subject

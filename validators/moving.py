@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from keras3conv.compare import FLOAT64_LIMIT, compare
 from keras3conv.transforms import Array
-from keras3conv.validators.diagnosis import Explanation
+from keras3conv.validators.causes import Explanation
 
 _DEFAULT = 0.99
 """The momentum of Keras' BatchNormalization where none is given."""

@@ -11,7 +11,7 @@ from keras import layers, ops
 from torch import nn
 
 from keras3conv.errors import Problem
-from keras3conv.validators import diagnosis
+from keras3conv.validators import causes
 from keras3conv.validators.suspects import SUSPECTS
 from tests.planted import ResNet, first_problem, images, resnet
 
@@ -141,7 +141,7 @@ def unexplained() -> Problem:
 
 def test_a_search_that_runs_out_of_time_says_how_far_it_came(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "stopped" not in unexplained().fact
-    monkeypatch.setattr(diagnosis, "PATIENCE", -1.0)
+    monkeypatch.setattr(causes, "PATIENCE", -1.0)
     problem = unexplained()
     assert "the search for the cause stopped after -1 s: " in problem.fact
     assert f" of {len(SUSPECTS)} usual suspects had been tried" in problem.fact
