@@ -54,6 +54,31 @@ class Staging:
         """The tensors that will be written, in the target's order."""
         return tuple(tensor.path for tensor in self.target.tensors() if tensor.path in self._mapping_of)
 
+    def require_equal_ties(self) -> None:
+        """Raises `TransferError` where one tensor of the target would be given two values, under two of its names."""
+        names: dict[str, list[str]] = {}
+        for path in self.paths:
+            if storage := self._wanted[path].storage:
+                names.setdefault(storage, []).append(path)
+        problems = [
+            Problem.on(self.target.side, path, fact, fixes)
+            for path, *others in names.values()
+            for other in others
+            for fact, fixes in self._contradictions(path, other)
+        ]
+        if problems:
+            raise TransferError(
+                lay_out(f"nothing was transferred from {self.source.title} to {self.target.title}", problems)
+            )
+
+    def _contradictions(self, path: str, other: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+        first, second = self.read(path), self.read(other)
+        if not np.array_equal(first, second, equal_nan=first.dtype.kind == "f"):
+            given = [", ".join(getattr(self._mapping_of[name], self.source.side)) for name in (path, other)]
+            apart = float(np.max(np.abs(first.astype(np.float64) - second.astype(np.float64))))
+            fact = f"is one tensor with {other}, and {given[0]} and {given[1]} differ, by up to {apart:.3g}"
+            yield fact, (f"# untie {path} and {other} in {self.target.title}, or make {given[1]} what {given[0]} is",)
+
     def values(self) -> Iterator[tuple[str, Array]]:
         """Every tensor of the target with its new value; each mapping is read and transformed once.
 
@@ -107,11 +132,13 @@ def direction(mapping: WeightMapping, to: Side) -> Transform:
 
 
 def stage(plan: Alignment, source: ModelView, target: ModelView, *, cast: bool = False) -> Staging:
-    """Checks that a plan is complete and for these two models, and prepares the transfer. Nothing is read yet.
+    """Checks that a plan is complete and for these two models, and prepares the transfer.
+
+    Of the source, only what is one tensor in the target is read.
 
     Raises:
         AlignmentError: The plan has problems.
-        TransferError: The plan is for other models.
+        TransferError: The plan is for other models, or one tensor of the target would be given two values.
     """
     plan.check()
     for view, planned in ((source, _side(plan, source.side)), (target, _side(plan, target.side))):
@@ -119,7 +146,9 @@ def stage(plan: Alignment, source: ModelView, target: ModelView, *, cast: bool =
             problems = list(_differences(planned, view))
             what = f"the plan is for {planned.title}, and {view.title} is another model"
             raise TransferError(lay_out(f"{what} ({count(len(problems), 'difference')})", problems))
-    return Staging(plan=plan, source=source, target=target, cast=cast)
+    staging = Staging(plan=plan, source=source, target=target, cast=cast)
+    staging.require_equal_ties()
+    return staging
 
 
 def _side(plan: Alignment, side: Side) -> ModelView:

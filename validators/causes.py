@@ -71,30 +71,49 @@ class Scene:
     flattened: Shape | None = None
 
 
-def first_cause(scene: Scene, case: "Case", until: float, granted: "_Trial | None" = None) -> Explanation | None:
-    """The best suspicion of the first suspect that has one that explains the difference; or two that do together.
+def first_cause(scene: Scene, case: "Case", until: float) -> Explanation | None:
+    """The best suspicion of the first suspect that has one that explains the difference; else two that do together.
 
-    What brings torch much closer, and explains not all, is taken for granted, and what is left after it is looked at in
+    Where none does, the one that brings torch closest is taken for granted, and what is left after it is looked at in
     the same way: two models may differ in more than one thing.
+
+    Args:
+        scene: Where the two part.
+        case: What the suspects are given.
+        until: When no other suspect is tried, on the monotonic clock. What is left has as long again as there is.
     """
+    found, partial = _tried(scene, case, until, None)
+    if partial is None or (found is not None and found.is_found):
+        return found
+    both, _ = _tried(scene, case, monotonic() + PATIENCE, partial)
+    return both if both is not None and both.is_found else found
+
+
+def _tried(
+    scene: Scene, case: "Case", until: float, granted: "_Trial | None"
+) -> "tuple[Explanation | None, _Trial | None]":
+    """Tries every suspect: what explains the difference, and else what brings torch much closer than all others."""
     from keras3conv.validators.suspects import SUSPECTS
 
+    partial: _Trial | None = None
     for tried, suspect in enumerate(SUSPECTS):
         close = []
         for trial in _trials(scene, list(suspect.suspicions(case)), granted):
             if trial.is_closer:
                 close.append(trial)
             if monotonic() > until:
-                return _stopped(tried, len(SUSPECTS)) if granted is None else None
+                return _stopped(tried, len(SUSPECTS)), partial
         close.sort(key=lambda trial: (not trial.explains, trial.left))
         if close and close[0].explains:
             best = close[0].suspicion
-            return Explanation(cause=best.cause, fix=best.fix)
-        if close and granted is None and MUCH_CLOSER * close[0].left <= close[0].before:
-            found = first_cause(scene, case, until, close[0])
-            if found is not None:
-                return found
-    return None
+            return Explanation(cause=best.cause, fix=best.fix), None
+        if (
+            close
+            and MUCH_CLOSER * close[0].left <= close[0].before
+            and (partial is None or close[0].left < partial.left)
+        ):
+            partial = close[0]
+    return None, partial
 
 
 def _trials(scene: Scene, suspicions: "list[Suspicion]", granted: "_Trial | None") -> "Iterator[_Trial]":

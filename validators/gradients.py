@@ -125,10 +125,11 @@ def _gradients(
     torch = _torch_backward(subject, weights[0], learned, norms)
     keras = _keras_backward(subject, weights[1], learned, norms)
     whole = max((float(np.max(np.abs(array), initial=0.0)) for array in torch.gradients.values()), default=0.0)
+    tied = _over_ties(subject, [mapping for _, mapping in learned], torch.gradients, keras.gradients)
     for pair, mapping in learned:
         for path, there, here in _of_mapping(mapping, torch.gradients, keras.gradients):
             what = "change in one step" if norms else "gradient"
-            yield _finding(pair, path, what, (here, there), whole)
+            yield _finding(pair, path, what, (tied.get(path, here), there), whole)
     for norm in norms:
         if norm.same_momentum or subject.options.training:
             yield from _statistics(subject, norm, torch, keras)
@@ -175,6 +176,23 @@ def _keras_backward(
             of=[path for _, mapping in learned for path in mapping.keras],
             training=[norm.pair.keras for norm in norms],
         )
+
+
+def _over_ties(
+    subject: Subject, mappings: list[WeightMapping], torch: Mapping[str, Array], keras: Mapping[str, Array]
+) -> dict[str, Array]:
+    """Keras' gradients of what is one tensor in torch and several variables in Keras: their sum, by each of its names.
+
+    The derivative by a tensor that is used twice is the sum of those by its two uses.
+    """
+    storages = {tensor.path: tensor.storage for tensor in subject.torch_view.tensors() if tensor.storage}
+    parts: dict[str, dict[str, Array]] = {}
+    for mapping in mappings:
+        if storages.keys() & set(mapping.torch):
+            for path, _, here in _of_mapping(mapping, torch, keras):
+                if path in storages:
+                    parts.setdefault(storages[path], {})[path] = here
+    return {path: np.sum(list(found.values()), axis=0) for found in parts.values() if len(found) > 1 for path in found}
 
 
 def _of_mapping(

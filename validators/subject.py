@@ -136,11 +136,16 @@ class Subject:
 
     @cached_property
     def probe_weights(self) -> Mapping[str, Array]:
-        """Weights that hide nothing, for every torch tensor in the plan."""
+        """Weights that hide nothing, for every torch tensor in the plan; one for all names of a tensor."""
         pool = Pool()
         planned = {path for mapping in self.plan.mappings for path in mapping.torch}
         floating = [tensor for tensor in self.torch_view.tensors() if tensor.dtype.startswith(("float", "bfloat"))]
-        probes = {tensor.path: probe(tensor, pool) for tensor in floating if tensor.path in planned}
+        ties: dict[str, Array] = {}
+        probes: dict[str, Array] = {}
+        for tensor in floating:
+            if tensor.path in planned:
+                name = tensor.storage or tensor.path
+                probes[tensor.path] = ties[name] if name in ties else ties.setdefault(name, probe(tensor, pool))
         return probes | self._constants
 
     @property

@@ -3,7 +3,7 @@
 Every pair says which evidence decided it. What stays ambiguous is reported with its candidates.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from keras3conv.alignment import Alignment, Ignored, Pair
@@ -56,6 +56,9 @@ def plan(
     places = positions(torch.layers, keras.layers, numbers(_all_groups(fits)) | anchors(pairs))
     for find_groups in (fitting, fitting_in_keras, fitting_without_bias):
         pairs += match_groups(find_groups(fits.without(pairs)), places)
+    if probed is None:
+        for find_groups in (fitting, fitting_in_keras):
+            pairs += match_groups(find_groups(_other_names(fits, torch, pairs)), places)
     pairs = list(with_zeros(pairs, torch, keras))
     if probed is not None:
         pairs += rest_pairs(torch, keras, pairs)
@@ -83,6 +86,14 @@ def _without_ties(fits: Fits, torch: ModelView, pairs: Iterable[Pair]) -> Fits:
     storages = {tensor.storage for tensor in torch.tensors() if tensor.storage and tensor.path in placed}
     free = tuple(layer for layer in fits.torch_layers if not _all_in(layer, storages))
     return replace(fits, torch_layers=free)
+
+
+def _other_names(fits: Fits, torch: ModelView, pairs: Sequence[Pair]) -> Fits:
+    """The layers of torch that use again what has a place, and the Keras layers that are left for them."""
+    placed = {path for pair in pairs for mapping in pair.weights for path in mapping.torch}
+    storages = {tensor.storage for tensor in torch.tensors() if tensor.storage and tensor.path in placed}
+    again = tuple(layer for layer in units(torch, ties=True) if _all_in(layer, storages))
+    return Fits(torch_layers=again, keras_layers=fits.keras_layers).without(pairs)
 
 
 def _all_in(layer: LayerView, storages: set[str]) -> bool:

@@ -31,7 +31,7 @@ class Part:
     @property
     def key(self) -> str:
         """What two parts of one tensor have in common."""
-        return self.storage or self.path
+        return self.path
 
     def of(self, array: Array) -> Array:
         """This part of the tensor's values."""

@@ -1,0 +1,68 @@
+"""What is one tensor in torch and two variables in Keras: a table that is the last layer's kernel too."""
+
+import keras
+import numpy as np
+import pytest
+import torch
+from keras import layers
+from torch import nn
+
+import keras3conv as k3c
+from keras3conv.errors import TransferError
+
+WORDS, WIDTH = 11, 6
+
+
+class Tied(nn.Module):
+    """A table of words, a layer, and the table once more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.middle = nn.Embedding(WORDS, WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.head = nn.Linear(WIDTH, WORDS, bias=False)
+        self.head.weight = self.table.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.relu(self.middle(self.table(x))))
+
+
+def untied() -> keras.Model:
+    inputs = keras.Input((5,), dtype="int32")
+    x = layers.Dense(WIDTH, activation="relu", name="middle")(layers.Embedding(WORDS, WIDTH, name="table")(inputs))
+    return keras.Model(inputs, layers.Dense(WORDS, use_bias=False, name="head")(x))
+
+
+def words() -> torch.Tensor:
+    return torch.randint(0, WORDS, (2, 5), generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("probe", [True, False])
+def test_both_variables_are_found_and_filled(probe: bool) -> None:
+    module, model = Tied(), untied()
+    plan = k3c.align(module, model, inputs=words(), probe=probe)
+    assert {(pair.torch, pair.keras) for pair in plan.pairs} == {(name, name) for name in ("table", "middle", "head")}
+    k3c.transfer(module, model, plan)
+    table, kernel = (np.asarray(model.get_layer(name).weights[0].numpy()) for name in ("table", "head"))
+    assert np.array_equal(table, module.table.weight.detach())
+    assert np.array_equal(kernel, table.T)
+
+
+def test_the_certificate_is_passed_and_gradients_are_those_of_both_uses() -> None:
+    module, model = Tied(), untied()
+    plan = k3c.align(module, model, inputs=words())
+    k3c.transfer(module, model, plan)
+    report = k3c.validate(module, model, inputs=words(), alignment=plan)
+    assert report.ok, str(report)
+    assert not report.with_status("skipped")
+
+
+def test_the_way_back_needs_equal_values_and_else_says_which_differ() -> None:
+    module, model = Tied(), untied()
+    plan = k3c.align(module, model, inputs=words())
+    before = module.table.weight.detach().clone()
+    with pytest.raises(TransferError, match=r"is one tensor with head\.weight, and .* differ, by up to"):
+        k3c.transfer(model, module, plan)
+    assert torch.equal(module.table.weight, before)
+    model.get_layer("head").kernel.assign(np.asarray(model.get_layer("table").embeddings.numpy()).T)
+    k3c.transfer(model, module, plan)
+    assert np.array_equal(module.head.weight.detach(), np.asarray(model.get_layer("table").embeddings.numpy()))
