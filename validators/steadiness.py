@@ -27,9 +27,9 @@ def unsteady(subject: Subject) -> Iterator[Problem]:
         layer = path.rpartition("/")[0]
         yield Problem(keras=layer, fact="draws random numbers, although it is in inference mode", fixes=_FIXES_KERAS)
     if not _same(subject.torch_run, subject.torch_again):
-        yield Problem(torch=subject.torch_view.name, fact=_RANDOM, fixes=_FIXES_TORCH)
+        yield Problem(torch=subject.outlines[0].name, fact=_RANDOM, fixes=_FIXES_TORCH)
     if not drawn and not _same(subject.keras_run, subject.keras_again):
-        yield Problem(keras=subject.keras_view.name, fact=_RANDOM, fixes=_FIXES_KERAS)
+        yield Problem(keras=subject.outlines[1].name, fact=_RANDOM, fixes=_FIXES_KERAS)
 
 
 _FIXES_TORCH = ("F.dropout(x, p, training=self.training)",)

@@ -35,7 +35,7 @@ def check(subject: Subject) -> Section:
 
 def _dtypes(subject: Subject) -> str:
     """The dtypes that change on the way, if any do."""
-    torch, keras = tensors_by_path(subject.torch_view), tensors_by_path(subject.keras_view)
+    torch, keras = map(tensors_by_path, subject.outlines)
     changes = Counter(
         (torch[mapping.torch[0]].dtype, keras[mapping.keras[0]].dtype)
         for mapping in subject.plan.mappings

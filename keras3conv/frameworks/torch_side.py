@@ -30,8 +30,12 @@ def is_module(model: object) -> bool:
     return isinstance(model, nn.Module)
 
 
-def view(module: nn.Module) -> ModelView:
+def view(module: nn.Module, *, described: bool = True) -> ModelView:
     """Views a module as named tensors, grouped by the module that owns them.
+
+    Args:
+        module: The module.
+        described: Whether its layers come with their configurations.
 
     Raises:
         ModelError: A tensor has no values (a lazy or a meta module), or is of a kind that has no dense values.
@@ -43,7 +47,9 @@ def view(module: nn.Module) -> ModelView:
     return ModelView(
         side="torch",
         name=type(module).__name__,
-        layers=tuple(layer_view(path, layer, owners.get(path, {})) for path, layer in named_layers(module)),
+        layers=tuple(
+            layer_view(path, layer, owners.get(path, {}), described=described) for path, layer in named_layers(module)
+        ),
         reader=lambda path: to_numpy(derived[path].compute() if path in derived else tensors[path]),
         facts={"format": "live torch module"},
     )
@@ -136,7 +142,7 @@ def run(
     """
     device = next((tensor.device for _, tensor in named_tensors(module)), torch.device("cpu"))
     args, kwargs = arguments(inputs, device, float64=float64)
-    substitutes = running_tensors(module, tensors or {}, float64=float64)
+    substitutes, derived = running_tensors(module, tensors or {}, float64=float64), derived_tensors(module)
     calls: list[Call] = []
     stack: list[str] = []
     follower = Follower(sees_everything=True)
@@ -144,7 +150,7 @@ def run(
     with ExitStack() as contexts:
         contexts.enter_context(torch.no_grad())
         contexts.enter_context(evaluating(module))
-        contexts.enter_context(held(module, computed_weights(module, tensors or {}, float64=float64)))
+        contexts.enter_context(held(derived, computed_weights(derived, tensors or {}, float64=float64)))
         if watch:
             contexts.enter_context(_hooks(module, calls, stack, record or (lambda path: False), follower))
         if float64:
@@ -167,12 +173,14 @@ def run(
 def evaluating(module: nn.Module) -> Iterator[None]:
     """Puts a module, and all in it, into evaluation mode for a while; each flag is as before afterwards."""
     flags = [(child, child.training) for child in module.modules()]
-    module.eval()
+    if any(training for _, training in flags):
+        module.eval()
     try:
         yield
     finally:
         for child, training in flags:
-            child.training = training
+            if child.training != training:
+                child.training = training
 
 
 @contextmanager
@@ -264,35 +272,46 @@ def arguments(inputs: object, device: torch.device, *, float64: bool) -> tuple[t
 
 def running_tensors(module: nn.Module, values: Mapping[str, Array], *, float64: bool) -> dict[str, torch.Tensor]:
     """Tensors to run with: the given values, the module's own where it must be cast, and copies of its buffers."""
-    # One entry for a tensor under several names: torch ties the others to it.
-    names: dict[int, list[str]] = {}
-    for path, tensor in named_tensors(module):
-        names.setdefault(id(tensor), []).append(path)
+    buffers = dict(module.named_buffers())
+    changing = dict(module.named_parameters()) if float64 or values else {}
+    given = _values_of(module, values)
     substitutes = {}
-    buffers = {path for path, _ in module.named_buffers()}
-    for path, tensor in [*module.named_parameters(), *module.named_buffers()]:
-        given = next((values[name] for name in names[id(tensor)] if name in values), None)
-        value = tensor.detach() if given is None else to_torch(np.array(given, order="C")).to(tensor.device)
+    for path, tensor in [*changing.items(), *buffers.items()]:
+        own = given.get(id(tensor))
+        value = tensor.detach() if own is None else to_torch(np.array(own, order="C")).to(tensor.device)
         if float64 and value.is_floating_point():
             value = value.double()
         # A module with a state writes it into its buffers: into a copy, so that every run begins alike.
         value = value.clone() if path in buffers else value
-        if given is not None or value.dtype != tensor.dtype or path in buffers:
+        if own is not None or value.dtype != tensor.dtype or path in buffers:
             substitutes[path] = value
     return substitutes
 
 
+def _values_of(module: nn.Module, values: Mapping[str, Array]) -> dict[int, Array]:
+    """The values that are given, by the id of the tensor: of several names of one, torch wants a single entry."""
+    if not values:
+        return {}
+    found: dict[int, Array] = {}
+    for path, tensor in named_tensors(module):
+        if path in values:
+            found.setdefault(id(tensor), values[path])
+    return found
+
+
 def _same(first: torch.Tensor, second: torch.Tensor) -> bool:
-    return torch.equal(torch.nan_to_num(first), torch.nan_to_num(second))
+    return torch.equal(first, second) or torch.equal(torch.nan_to_num(first), torch.nan_to_num(second))
 
 
-def computed_weights(module: nn.Module, values: Mapping[str, Array], *, float64: bool) -> dict[str, torch.Tensor]:
+def computed_weights(
+    derived: Mapping[str, Derived], values: Mapping[str, Array], *, float64: bool
+) -> dict[str, torch.Tensor]:
     """The weights to run with where a module computes them: the given values, and in float64 those that it has.
 
     Computed anew in float64 they would be others than the ones that are moved.
     """
     found = {}
-    for path, weight in derived_tensors(module).items():
+    for path, weight in derived.items():
         if float64 or path in values:
             own = weight.compute()
             value = to_torch(np.asarray(values[path], order="C")).to(own.device) if path in values else own
