@@ -10,7 +10,7 @@ from keras3conv.alignment import Alignment
 from keras3conv.api import Model, Views, both_given, build, check_sides, outline, traced_views, view
 from keras3conv.errors import InputError
 from keras3conv.frameworks.detect import side_and_form
-from keras3conv.frameworks.inputs import Inputs, refuse_nan
+from keras3conv.frameworks.inputs import Inputs, refuse_unprovable
 from keras3conv.planner import plan as make_plan
 from keras3conv.report import Report, Section, current_environment
 from keras3conv.validators.options import Options
@@ -22,6 +22,9 @@ Progress = Callable[[str, int, int], None]
 """Told before every judge: its name, how many are done, how many there are."""
 
 CLAIMED_AFTER_STRUCTURE = "the plan has problems, so the models cannot be compared"
+
+_ASKED_FOR_BY = {"backends": 'backends="all"', "onnx": "onnx=True", "accuracy": "labels=..."}
+"""The proofs that a name alone does not ask for."""
 
 
 def judges(options: Options | None = None) -> tuple[tuple[str, Judge], ...]:
@@ -57,7 +60,8 @@ def judges(options: Options | None = None) -> tuple[tuple[str, Judge], ...]:
     found += (("accuracy", accuracy.check),) if options.labels is not None else ()
     known = [name for name, _ in found]
     if unknown := [name for name in options.proofs if name not in known]:
-        raise InputError(f"there is no proof {unknown[0]!r} here; there are {', '.join(known)}")
+        asked = f"\nFix:  validate(..., {_ASKED_FOR_BY[unknown[0]]})" if unknown[0] in _ASKED_FOR_BY else ""
+        raise InputError(f"there is no proof {unknown[0]!r} here; there are {', '.join(known)}{asked}")
     # Without a plan that is right nothing else is worth running, so its judge is asked always.
     return tuple((name, check) for name, check in found if options.wants(name) or name == "structure")
 
@@ -124,7 +128,7 @@ def _subject(
         plan = plan or make_plan(*views)
         return Subject(plan=plan, outlines=outlines, views=lambda: views, not_run=reason, options=options), []
     given = both_given(*outlines, inputs, keras_inputs)
-    refuse_nan(given)
+    refuse_unprovable(given)
     plan = plan or api_plan.planned(torch, keras, (view(torch), view(keras)), inputs, keras_inputs)
     subject = Subject(
         plan=plan,

@@ -9,7 +9,10 @@ from keras3conv.transforms import Array
 from keras3conv.validators.ends import output_pairs
 from keras3conv.validators.subject import Subject
 
-_RANDOM = "returns other values when it is called again: something random is on, although it is in inference mode"
+_RANDOM = (
+    "returns other values when it is called again: something random is on, although it is in inference mode, or it "
+    "remembers its calls outside of its buffers and variables"
+)
 
 _ROUNDINGS = 4.0
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -124,8 +124,9 @@ class Subject:
         """The Keras model as it is, in its own dtype, on its own backend."""
         from keras3conv.frameworks import keras_side
 
+        run = partial(keras_side.run, self.keras, self.given.keras, record=self._records_keras)
         with keras_side.precise():
-            return keras_side.run(self.keras, self.given.keras, record=self._records_keras, watch=self.watches_layers)
+            return _naming_the_layer(run, watch=self.watches_layers)
 
     @cached_property
     def torch_again(self) -> Recording:
@@ -199,15 +200,16 @@ class Subject:
     def _run_torch(self, *, float64: bool = False, tensors: Mapping[str, Array] | None = None) -> Recording:
         from keras3conv.frameworks import torch_side
 
+        run = partial(
+            torch_side.run,
+            self.torch,
+            self.given.torch,
+            record=self._records_torch if tensors is None else self._records_torch_probe,
+            float64=float64,
+            tensors=tensors,
+        )
         with torch_side.precise():
-            return torch_side.run(
-                self.torch,
-                self.given.torch,
-                record=self._records_torch if tensors is None else self._records_torch_probe,
-                float64=float64,
-                tensors=tensors,
-                watch=self.watches_layers or tensors is not None,
-            )
+            return _naming_the_layer(run, watch=self.watches_layers or tensors is not None)
 
     def is_weightless(self, layer: LayerView) -> bool:
         """Whether a layer is one that a rule may pair, although it owns no tensor."""
@@ -232,3 +234,13 @@ class Subject:
             "torch": frozenset(path for pair in self.plan.pairs for path in pair.torch.split(" + ")),
             "keras": frozenset(path for pair in self.plan.pairs for path in pair.keras.split(" + ")),
         }
+
+
+def _naming_the_layer(run: Callable[..., Recording], *, watch: bool) -> Recording:
+    """Runs a model; where it raises and was not watched, it is run once more, to see which layer that is."""
+    try:
+        return run(watch=watch)
+    except ModelError:
+        if not watch:
+            run(watch=True)
+        raise

@@ -12,6 +12,7 @@ from keras3conv.frameworks.backward import Backward
 from keras3conv.frameworks.record import flatten
 from keras3conv.frameworks.torch_derived import derived_tensors, held
 from keras3conv.frameworks.torch_precision import Float64
+from keras3conv.frameworks.torch_substitutes import computed_weights, running_tensors
 from keras3conv.transforms import Array
 
 
@@ -39,9 +40,9 @@ def backward(
     """
     device = next(module.parameters(), torch.zeros(())).device
     args, kwargs = torch_side.arguments(inputs, device, float64=True)
-    substitutes = torch_side.running_tensors(module, tensors, float64=True)
+    substitutes = running_tensors(module, tensors, float64=True)
     derived = derived_tensors(module)
-    computed = torch_side.computed_weights(derived, tensors, float64=True)
+    computed = computed_weights(derived, tensors, float64=True)
     known = substitutes | computed
     first_names = _first_names(module)
     places = {path: first_names.get(path, path) for path in of}

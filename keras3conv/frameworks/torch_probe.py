@@ -15,6 +15,7 @@ from keras3conv.frameworks.record import Call, Recording, flatten, traced
 from keras3conv.frameworks.torch_derived import derived_tensors, held
 from keras3conv.frameworks.torch_precision import Float64
 from keras3conv.frameworks.torch_probe_functions import Follow, Narrowed
+from keras3conv.frameworks.torch_substitutes import computed_weights
 from keras3conv.frameworks.torch_tree import named_tensors
 from keras3conv.model import ModelView
 from keras3conv.planner.probe_numbers import EXACT, Print, has_nan, print_of
@@ -41,7 +42,7 @@ def run(
     args, kwargs = torch_side.arguments(inputs, device, float64=True)
     substitutes, bits = _substitutes(module, weights)
     derived = derived_tensors(module)
-    computed = torch_side.computed_weights(derived, weights, float64=True)
+    computed = computed_weights(derived, weights, float64=True)
     log = _Log.for_tensors(wanted, {**substitutes, **computed}, bits)
     with _left_as_it_was(module), held(derived, computed), _watched(module, log), log.follow, Float64(module):
         try:

@@ -15,6 +15,7 @@ from keras3conv.frameworks.record import Call, Flattened, Recording, flatten
 from keras3conv.frameworks.torch_derived import Derived, derived_tensors, held
 from keras3conv.frameworks.torch_operations import FollowingFlattening
 from keras3conv.frameworks.torch_precision import Float64
+from keras3conv.frameworks.torch_substitutes import computed_weights, running_tensors
 from keras3conv.frameworks.torch_tree import layer_view, named_layers, named_tensors, require_values
 from keras3conv.frameworks.torch_values import to_numpy, to_torch
 from keras3conv.model import ModelView, Reader, TensorRef
@@ -270,53 +271,8 @@ def arguments(inputs: object, device: torch.device, *, float64: bool) -> tuple[t
     return (convert(inputs),), {}
 
 
-def running_tensors(module: nn.Module, values: Mapping[str, Array], *, float64: bool) -> dict[str, torch.Tensor]:
-    """Tensors to run with: the given values, the module's own where it must be cast, and copies of its buffers."""
-    buffers = dict(module.named_buffers())
-    changing = dict(module.named_parameters()) if float64 or values else {}
-    given = _values_of(module, values)
-    substitutes = {}
-    for path, tensor in [*changing.items(), *buffers.items()]:
-        own = given.get(id(tensor))
-        value = tensor.detach() if own is None else to_torch(np.array(own, order="C")).to(tensor.device)
-        if float64 and value.is_floating_point():
-            value = value.double()
-        # A module with a state writes it into its buffers: into a copy, so that every run begins alike.
-        value = value.clone() if path in buffers else value
-        if own is not None or value.dtype != tensor.dtype or path in buffers:
-            substitutes[path] = value
-    return substitutes
-
-
-def _values_of(module: nn.Module, values: Mapping[str, Array]) -> dict[int, Array]:
-    """The values that are given, by the id of the tensor: of several names of one, torch wants a single entry."""
-    if not values:
-        return {}
-    found: dict[int, Array] = {}
-    for path, tensor in named_tensors(module):
-        if path in values:
-            found.setdefault(id(tensor), values[path])
-    return found
-
-
 def _same(first: torch.Tensor, second: torch.Tensor) -> bool:
     return torch.equal(first, second) or torch.equal(torch.nan_to_num(first), torch.nan_to_num(second))
-
-
-def computed_weights(
-    derived: Mapping[str, Derived], values: Mapping[str, Array], *, float64: bool
-) -> dict[str, torch.Tensor]:
-    """The weights to run with where a module computes them: the given values, and in float64 those that it has.
-
-    Computed anew in float64 they would be others than the ones that are moved.
-    """
-    found = {}
-    for path, weight in derived.items():
-        if float64 or path in values:
-            own = weight.compute()
-            value = to_torch(np.asarray(values[path], order="C")).to(own.device) if path in values else own
-            found[path] = value.double() if float64 else value
-    return found
 
 
 @contextmanager
@@ -398,7 +354,6 @@ __all__ = [
     "is_module",
     "precise",
     "run",
-    "running_tensors",
     "to_numpy",
     "to_torch",
     "training_modules",
