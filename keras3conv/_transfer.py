@@ -143,7 +143,7 @@ def stage(plan: Alignment, source: ModelView, target: ModelView, *, cast: bool =
     plan.check()
     for view, planned in ((source, _side(plan, source.side)), (target, _side(plan, target.side))):
         if view.fingerprint != planned.fingerprint:
-            problems = list(_differences(planned, view))
+            problems = list(differences(planned, view))
             what = f"the plan is for {planned.title}, and {view.title} is another model"
             raise TransferError(lay_out(f"{what} ({count(len(problems), 'difference')})", problems))
     staging = Staging(plan=plan, source=source, target=target, cast=cast)
@@ -155,14 +155,20 @@ def _side(plan: Alignment, side: Side) -> ModelView:
     return plan.torch if side == "torch" else plan.keras
 
 
-def _differences(planned: ModelView, found: ModelView) -> Iterator[Problem]:
+def differences(planned: ModelView, found: ModelView) -> Iterator[Problem]:
+    """What a model has and a plan has not, or has otherwise: names and shapes; nothing if the plan is for this model.
+
+    Args:
+        planned: A side of the plan.
+        found: That side, as it is.
+    """
     before, now = _shapes(planned), _shapes(found)
     side = found.side
-    for path in before.keys() - now.keys():
+    for path in (path for path in before if path not in now):
         yield Problem.on(side, path, f"{before[path]} is in the plan, and not in the model")
-    for path in now.keys() - before.keys():
+    for path in (path for path in now if path not in before):
         yield Problem.on(side, path, f"{now[path]} is in the model, and not in the plan")
-    for path in before.keys() & now.keys():
+    for path in (path for path in before if path in now):
         if before[path] != now[path]:
             yield Problem.on(side, path, f"is {now[path]}; the plan has {before[path]}")
 

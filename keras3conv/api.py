@@ -250,6 +250,20 @@ def view(model: Model) -> ModelView:
     return keras_side.view(model)
 
 
+def outline(model: Model) -> ModelView:
+    """A live model or a file as names, classes, shapes and dtypes: without what takes long to ask a live one for."""
+    side, form = side_and_form(model)
+    if form == "file":
+        return view(model)
+    if side == "torch":
+        from keras3conv.frameworks import torch_side
+
+        return torch_side.view(model, described=False)
+    from keras3conv.frameworks import keras_side
+
+    return keras_side.view(model, described=False)
+
+
 def check_sides(torch: Model, keras: Model) -> None:
     """Raises `InputError` unless the arguments are a torch side and a Keras side, in this order."""
     sides = side_and_form(torch, "torch")[0], side_and_form(keras, "keras")[0]

@@ -6,7 +6,7 @@ from keras3conv.alignment import Alignment
 from keras3conv.api import Model, Views, both_given, can_run, traced_views
 from keras3conv.errors import InputError, ModelError
 from keras3conv.frameworks.detect import side_and_form
-from keras3conv.frameworks.inputs import Inputs, refuse_nan
+from keras3conv.frameworks.inputs import Inputs, refuse_unprovable
 from keras3conv.model import ModelView
 from keras3conv.planner import Hints, hinted_paths
 from keras3conv.planner import plan as make_plan
@@ -34,7 +34,7 @@ def planned(
     given = both_given(*views, inputs, keras_inputs) if can_run(torch, keras, views[1], inputs) else None
     if probe is False or reason or given is None:
         return _without_probe(torch, keras, views, given, hints, reason or "probe=False")
-    refuse_nan(given)
+    refuse_unprovable(given)
     from keras3conv.frameworks import probing
 
     try:

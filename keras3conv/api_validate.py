@@ -7,11 +7,10 @@ from typing import Any
 
 from keras3conv import api_plan
 from keras3conv.alignment import Alignment
-from keras3conv.api import Model, both_given, build, check_sides, traced_views, view
-from keras3conv.audit import audit
+from keras3conv.api import Model, Views, both_given, build, check_sides, outline, traced_views, view
 from keras3conv.errors import InputError
 from keras3conv.frameworks.detect import side_and_form
-from keras3conv.frameworks.inputs import refuse_nan
+from keras3conv.frameworks.inputs import Inputs, refuse_unprovable
 from keras3conv.planner import plan as make_plan
 from keras3conv.report import Report, Section, current_environment
 from keras3conv.validators.options import Options
@@ -23,6 +22,9 @@ Progress = Callable[[str, int, int], None]
 """Told before every judge: its name, how many are done, how many there are."""
 
 CLAIMED_AFTER_STRUCTURE = "the plan has problems, so the models cannot be compared"
+
+_ASKED_FOR_BY = {"backends": 'backends="all"', "onnx": "onnx=True", "accuracy": "labels=..."}
+"""The proofs that a name alone does not ask for."""
 
 
 def judges(options: Options | None = None) -> tuple[tuple[str, Judge], ...]:
@@ -58,7 +60,8 @@ def judges(options: Options | None = None) -> tuple[tuple[str, Judge], ...]:
     found += (("accuracy", accuracy.check),) if options.labels is not None else ()
     known = [name for name, _ in found]
     if unknown := [name for name in options.proofs if name not in known]:
-        raise InputError(f"there is no proof {unknown[0]!r} here; there are {', '.join(known)}")
+        asked = f"\nFix:  validate(..., {_ASKED_FOR_BY[unknown[0]]})" if unknown[0] in _ASKED_FOR_BY else ""
+        raise InputError(f"there is no proof {unknown[0]!r} here; there are {', '.join(known)}{asked}")
     # Without a plan that is right nothing else is worth running, so its judge is asked always.
     return tuple((name, check) for name, check in found if options.wants(name) or name == "structure")
 
@@ -84,7 +87,7 @@ def validate(
     check_sides(torch, keras)
     subject, notes = _subject(torch, _alive(keras), inputs, keras_inputs, plan, options)
     return Report(
-        title=f"Certificate: {subject.torch_view.title} <-> {subject.keras_view.title}",
+        title=f"Certificate: {' <-> '.join(view.title for view in subject.outlines)}",
         sections=tuple(_sections(subject, asked, progress)),
         environment=current_environment(),
         notes=tuple(notes),
@@ -117,34 +120,32 @@ def _subject(
     torch: Model, keras: Model, inputs: Any, keras_inputs: Any, plan: Alignment | None, options: Options
 ) -> tuple[Subject, list[str]]:
     build(keras, inputs, keras_inputs)
-    views = view(torch), view(keras)
+    outlines = outline(torch), outline(keras)
     files = [name for name, model in (("torch", torch), ("keras", keras)) if side_and_form(model)[1] == "file"]
     if files:
         reason = f"the {' and the '.join(files)} side is a file of weights: there is nothing to run"
+        views = view(torch), view(keras)
         plan = plan or make_plan(*views)
-        return Subject(plan=plan, torch_view=views[0], keras_view=views[1], not_run=reason, options=options), []
-    given = both_given(*views, inputs, keras_inputs)
-    refuse_nan(given)
-    plan = plan or api_plan.planned(torch, keras, views, inputs, keras_inputs)
-    if options.wants("hyperparameters"):
-        views = traced_views(torch, keras, views, given)
+        return Subject(plan=plan, outlines=outlines, views=lambda: views, not_run=reason, options=options), []
+    given = both_given(*outlines, inputs, keras_inputs)
+    refuse_unprovable(given)
+    plan = plan or api_plan.planned(torch, keras, (view(torch), view(keras)), inputs, keras_inputs)
     subject = Subject(
         plan=plan,
-        torch_view=views[0],
-        keras_view=views[1],
+        outlines=outlines,
+        views=partial(_views, torch, keras, given if options.wants("hyperparameters") else None),
         torch=torch,
         keras=keras,
         inputs=given,
         options=options,
-        audit=partial(audit, torch=views[0], keras=views[1], frozen=_frozen(torch)),
     )
     return subject, [given.note, *_mode_notes(torch)]
 
 
-def _frozen(torch: Model) -> tuple[str, ...]:
-    from keras3conv.frameworks import torch_side
-
-    return torch_side.frozen_parameters(torch)
+def _views(torch: Model, keras: Model, given: Inputs | None) -> Views:
+    """Both sides with all that can be told of them; with inputs also what a run tells."""
+    views = view(torch), view(keras)
+    return views if given is None else traced_views(torch, keras, views, given)
 
 
 def _mode_notes(torch: Model) -> list[str]:

@@ -3,6 +3,7 @@
 import os
 import platform
 import sys
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 _DISTRIBUTIONS: dict[str, tuple[str, ...]] = {
@@ -34,6 +35,7 @@ def current_environment() -> dict[str, str]:
     return found
 
 
+@cache
 def _installed(distributions: tuple[str, ...]) -> str:
     for distribution in distributions:
         try:

@@ -232,5 +232,6 @@ def distance(first: Array, second: Array) -> float:
     """The largest absolute difference; infinite where the shapes differ or a value is not finite."""
     if first.shape != second.shape:
         return float("inf")
-    largest = float(np.max(np.abs(first.astype(np.float64) - second.astype(np.float64)), initial=0.0))
+    with np.errstate(invalid="ignore"):  # an infinity less another one
+        largest = float(np.max(np.abs(first.astype(np.float64) - second.astype(np.float64)), initial=0.0))
     return largest if np.isfinite(largest) else float("inf")

@@ -10,13 +10,14 @@ float64 proof is no witness for this field.
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Literal
 
 from keras3conv.audit import FieldPair
-from keras3conv.compare import compare
+from keras3conv.compare import FLOAT64_LIMIT, compare
 from keras3conv.errors import Problem, count
 from keras3conv.report import Cell, Section, Table
+from keras3conv.transforms import Arrays
 from keras3conv.validators.layers import meetings
 from keras3conv.validators.local import local_probe
 from keras3conv.validators.neighbours import agrees_in_float64, made_up_for
@@ -83,9 +84,13 @@ def _of_difference(subject: Subject, field: FieldPair, agreement: dict[tuple[str
         return _Judged(field=field, verdict="not judged", note="the layers do not run")
     if not agreement[field.torch, field.keras]:
         return _Judged(field=field, verdict="failed", note="the two layers do not compute the same")
-    if _shows(subject, field):
+    effect = _effect(subject, field)
+    if effect == "shows":
         note = "the two layers compute the same: a layer beside one of them makes up for it"
         return _Judged(field=field, verdict="see float64", note=note)
+    if effect == "hidden":
+        note = "its effect is too small to be seen with these inputs, and is not with smaller ones"
+        return _Judged(field=field, verdict="failed", note=note)
     return _Judged(field=field, verdict="in training only", note="no output of inference depends on it")
 
 
@@ -99,23 +104,41 @@ def _agreeing_pairs(subject: Subject) -> dict[tuple[str, str], bool]:
     return {key: same or key in completed for key, same in found.items()}
 
 
-def _shows(subject: Subject, field: FieldPair) -> bool:
-    """Whether torch's own output changes when the layer gets the value of the Keras side.
+def _effect(subject: Subject, field: FieldPair) -> Literal["shows", "hidden", "none"]:
+    """What becomes of torch's own output when the layer gets the value of the Keras side.
 
-    A value that the layer cannot even run with counts as one that shows.
+    It changes by more than rounding, or by too little to tell from it (an epsilon beside a large variance), or not at
+    all, also where the layer is given small numbers. A value that the layer cannot even run with counts as one that
+    shows.
     """
     if not field.torch_field or field.in_torch is None:
-        return True
+        return "shows"
+    inputs = subject.torch_probe.of(field.torch)[0].inputs
+    change = _change(subject, field, inputs)
+    if change > FLOAT64_LIMIT:
+        return "shows"
+    small = tuple(array * _SMALL if array.dtype.kind == "f" else array for array in inputs)
+    return "hidden" if change or _change(subject, field, small) else "none"
+
+
+_SMALL = 2.0**-40
+"""What the inputs of a layer are multiplied by, so that no epsilon is small beside what is made of them."""
+
+
+def _change(subject: Subject, field: FieldPair, inputs: Arrays) -> float:
+    """What the value of the Keras side changes in the output, of the largest value; infinite if it cannot run."""
     from keras3conv.frameworks import torch_experiment
 
-    call = subject.torch_probe.of(field.torch)[0]
-    again = torch_experiment.run_with(
-        subject.torch, field.torch, {field.torch_field: field.in_torch}, call.inputs, subject.probe_weights
+    run = partial(torch_experiment.run_with, subject.torch, field.torch)
+    before, after = (
+        run(attributes, inputs, subject.probe_weights) for attributes in ({}, {field.torch_field: field.in_torch})
     )
-    if again is None or len(again) != len(call.outputs):
-        return True
-    pairs = zip(again, call.outputs, strict=True)
-    return any(new.shape != old.shape or not compare(new, old).identical for new, old in pairs if old.size)
+    if before is None or after is None or len(before) != len(after):
+        return float("inf")
+    pairs = [(new, old) for new, old in zip(after, before, strict=True) if old.size or new.size]
+    if any(new.shape != old.shape for new, old in pairs):
+        return float("inf")
+    return max((compare(new, old).max_rel for new, old in pairs), default=0.0)
 
 
 def _facts(judged: list[_Judged], *, strict: bool) -> dict[str, str]:

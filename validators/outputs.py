@@ -52,6 +52,9 @@ def check(subject: Subject) -> Section:
     )
 
 
+_WHOLE = "or is not made of each sample alone"
+
+
 def _sample(subject: Subject) -> Sample | None:
     """What the noise is measured on where nothing else needs the float64 run of the whole batch."""
     if subject.watches_layers or subject.options.tolerance is not None:
@@ -63,7 +66,7 @@ def _judged(subject: Subject, pair: OutputPair) -> Judgement:
     """Judges an output; where a few samples make less noise than it differs by, the whole batch decides."""
     tolerance = subject.options.tolerance
     sample = _sample(subject)
-    if sample is not None and pair.keys[0] in sample.floors:  # not where there is an output for every sample
+    if sample is not None and pair.keys[0] in sample.floors:
         found = replace(judge(pair.keras, pair.torch, None), floor=sample.floors[pair.keys[0]])
         if found.passed:
             return found
@@ -93,8 +96,8 @@ def _facts(subject: Subject) -> dict[str, str]:
     facts = states(subject)
     if tolerance := subject.options.tolerance:
         facts["tolerance"] = f"the caller's: {tolerance}"
-    if (sample := _sample(subject)) is not None:
-        facts["noise floor"] = f"measured on {sample.told}; on all of them where an output differs by more"
+    if (sample := _sample(subject)) is not None and sample.floors:
+        facts["noise floor"] = f"measured on {sample.told}; on all of them where an output differs by more, {_WHOLE}"
     ours, theirs = list(subject.torch_run.outputs), list(subject.keras_run.outputs)
     if len(ours) == len(theirs) > 1 and set(ours) != set(theirs):
         facts["structure"] = f"torch returns {', '.join(ours)}, Keras {', '.join(theirs)}: paired in this order"

@@ -9,7 +9,10 @@ from keras3conv.transforms import Array
 from keras3conv.validators.ends import output_pairs
 from keras3conv.validators.subject import Subject
 
-_RANDOM = "returns other values when it is called again: something random is on, although it is in inference mode"
+_RANDOM = (
+    "returns other values when it is called again: something random is on, although it is in inference mode, or it "
+    "remembers its calls outside of its buffers and variables"
+)
 
 _ROUNDINGS = 4.0
 
@@ -27,9 +30,9 @@ def unsteady(subject: Subject) -> Iterator[Problem]:
         layer = path.rpartition("/")[0]
         yield Problem(keras=layer, fact="draws random numbers, although it is in inference mode", fixes=_FIXES_KERAS)
     if not _same(subject.torch_run, subject.torch_again):
-        yield Problem(torch=subject.torch_view.name, fact=_RANDOM, fixes=_FIXES_TORCH)
+        yield Problem(torch=subject.outlines[0].name, fact=_RANDOM, fixes=_FIXES_TORCH)
     if not drawn and not _same(subject.keras_run, subject.keras_again):
-        yield Problem(keras=subject.keras_view.name, fact=_RANDOM, fixes=_FIXES_KERAS)
+        yield Problem(keras=subject.outlines[1].name, fact=_RANDOM, fixes=_FIXES_KERAS)
 
 
 _FIXES_TORCH = ("F.dropout(x, p, training=self.training)",)

@@ -2,7 +2,9 @@
 
 from collections import Counter
 
+from keras3conv._transfer import differences
 from keras3conv.alignment import tensors_by_path
+from keras3conv.errors import Problem, count
 from keras3conv.report import Section, Table
 from keras3conv.validators.subject import Subject
 
@@ -12,7 +14,8 @@ CLAIM = "Every tensor of both models has exactly one place, with the shape and t
 def check(subject: Subject) -> Section:
     """Judges the plan itself."""
     plan = subject.plan
-    problems = plan.problems()
+    others = _of_other_models(subject)
+    problems = (*others, *plan.problems())
     placed = sum(len(mapping.torch) for mapping in plan.mappings), sum(len(mapping.keras) for mapping in plan.mappings)
     summary = f"{placed[0]} torch tensors <-> {placed[1]} Keras variables in {len(plan.pairs)} pairs"
     decided = Counter(pair.decided_by for pair in plan.pairs)
@@ -26,16 +29,28 @@ def check(subject: Subject) -> Section:
         name="structure",
         status="failed" if problems else "passed",
         claim=CLAIM,
-        summary=f"{len(problems)} of the tensors have no place" if problems else summary,
+        summary=_failed(len(others), len(problems)) if problems else summary,
         facts=facts,
         tables=tables,
         problems=problems,
     )
 
 
+def _of_other_models(subject: Subject) -> tuple[Problem, ...]:
+    """What tells that the plan was made for other models than these."""
+    sides = zip((subject.plan.torch, subject.plan.keras), subject.outlines, strict=True)
+    return tuple(problem for planned, found in sides for problem in differences(planned, found))
+
+
+def _failed(others: int, problems: int) -> str:
+    if others:
+        return f"the plan is for other models ({count(others, 'difference')})"
+    return f"{problems} of the tensors have no place"
+
+
 def _dtypes(subject: Subject) -> str:
     """The dtypes that change on the way, if any do."""
-    torch, keras = tensors_by_path(subject.torch_view), tensors_by_path(subject.keras_view)
+    torch, keras = map(tensors_by_path, subject.outlines)
     changes = Counter(
         (torch[mapping.torch[0]].dtype, keras[mapping.keras[0]].dtype)
         for mapping in subject.plan.mappings

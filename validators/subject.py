@@ -1,15 +1,16 @@
 """What is judged: two models with a plan, and their runs, each made once and shared by the judges."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
 from keras3conv._transfer import direction
 from keras3conv.alignment import Alignment, Pair
-from keras3conv.audit import FieldPair
+from keras3conv.audit import FieldPair, audit
+from keras3conv.errors import ModelError
 from keras3conv.frameworks.inputs import Inputs
 from keras3conv.frameworks.record import Recording
 from keras3conv.model import LayerView, ModelView
@@ -22,35 +23,51 @@ from keras3conv.validators.sample import Sample, a_few_samples
 __all__ = ["Subject", "probe"]
 
 
-def _no_fields(pairs: Iterable[Pair]) -> tuple[FieldPair, ...]:
-    return ()
-
-
 @dataclass(frozen=True, kw_only=True)
 class Subject:
     """Two models and what connects them.
 
     Attributes:
         plan: Which tensor belongs where.
-        torch_view: The torch side.
-        keras_view: The Keras side.
+        outlines: The torch side and the Keras side: names, classes, shapes and dtypes, which is what every certificate
+            needs.
+        views: Makes the two sides with all that can be told of them: configurations, and what a run tells. Keras is
+            slow to tell them, so they are asked for once, and only by judges that read them.
         torch: The live torch module; None where the side is a file of weights.
         keras: The live Keras model; None where the side is a file of weights.
         inputs: What both are called with; None where a side cannot be called.
         not_run: Why the models are not called; empty if they are.
         options: What the certificate is asked for.
-        audit: What the rules say of the hyper-parameters of some pairs.
     """
 
     plan: Alignment
-    torch_view: ModelView
-    keras_view: ModelView
+    outlines: tuple[ModelView, ModelView]
+    views: Callable[[], tuple[ModelView, ModelView]]
     torch: Any = None
     keras: Any = None
     inputs: Inputs | None = None
     not_run: str = ""
     options: Options = field(default_factory=Options)
-    audit: Callable[[Iterable[Pair]], Iterable[FieldPair]] = _no_fields
+
+    @cached_property
+    def _views(self) -> tuple[ModelView, ModelView]:
+        return self.views()
+
+    @property
+    def torch_view(self) -> ModelView:
+        """The torch side."""
+        return self._views[0]
+
+    @property
+    def keras_view(self) -> ModelView:
+        """The Keras side."""
+        return self._views[1]
+
+    def audit(self, pairs: Iterable[Pair]) -> Iterator[FieldPair]:
+        """What the rules say of the hyper-parameters of some pairs."""
+        from keras3conv.frameworks import torch_side
+
+        return audit(pairs, *self._views, frozen=torch_side.frozen_parameters(self.torch))
 
     @cached_property
     def torch_layers(self) -> Mapping[str, LayerView]:
@@ -87,22 +104,29 @@ class Subject:
 
     @cached_property
     def torch_sample(self) -> Sample | None:
-        """The torch module on a few samples, in its own dtype and in float64; None where the batch is small."""
+        """The torch module on a few samples, in its own dtype and in float64.
+
+        None where the batch is small, or the module takes no other batch than the whole (a reshape to its size).
+        """
         from keras3conv.frameworks import torch_side
 
         if (few := a_few_samples(self.given)) is None:
             return None
-        with torch_side.precise():
-            run, truth = (torch_side.run(self.torch, few[0], float64=wide, watch=False) for wide in (False, True))
-        return Sample(run=run, truth=truth, told=few[1])
+        try:
+            with torch_side.precise():
+                run, truth = (torch_side.run(self.torch, few[0], float64=wide, watch=False) for wide in (False, True))
+        except ModelError:  # the whole batch is measured in its place
+            return None
+        return Sample(run=run, truth=truth, whole=self.torch_run, told=few[1])
 
     @cached_property
     def keras_run(self) -> Recording:
         """The Keras model as it is, in its own dtype, on its own backend."""
         from keras3conv.frameworks import keras_side
 
+        run = partial(keras_side.run, self.keras, self.given.keras, record=self._records_keras)
         with keras_side.precise():
-            return keras_side.run(self.keras, self.given.keras, record=self._records_keras, watch=self.watches_layers)
+            return _naming_the_layer(run, watch=self.watches_layers)
 
     @cached_property
     def torch_again(self) -> Recording:
@@ -181,15 +205,16 @@ class Subject:
     def _run_torch(self, *, float64: bool = False, tensors: Mapping[str, Array] | None = None) -> Recording:
         from keras3conv.frameworks import torch_side
 
+        run = partial(
+            torch_side.run,
+            self.torch,
+            self.given.torch,
+            record=self._records_torch if tensors is None else self._records_torch_probe,
+            float64=float64,
+            tensors=tensors,
+        )
         with torch_side.precise():
-            return torch_side.run(
-                self.torch,
-                self.given.torch,
-                record=self._records_torch if tensors is None else self._records_torch_probe,
-                float64=float64,
-                tensors=tensors,
-                watch=self.watches_layers or tensors is not None,
-            )
+            return _naming_the_layer(run, watch=self.watches_layers or tensors is not None)
 
     def is_weightless(self, layer: LayerView) -> bool:
         """Whether a layer is one that a rule may pair, although it owns no tensor."""
@@ -214,3 +239,13 @@ class Subject:
             "torch": frozenset(path for pair in self.plan.pairs for path in pair.torch.split(" + ")),
             "keras": frozenset(path for pair in self.plan.pairs for path in pair.keras.split(" + ")),
         }
+
+
+def _naming_the_layer(run: Callable[..., Recording], *, watch: bool) -> Recording:
+    """Runs a model; where it raises and was not watched, it is run once more, to see which layer that is."""
+    try:
+        return run(watch=watch)
+    except ModelError:
+        if not watch:
+            run(watch=True)
+        raise

@@ -69,14 +69,18 @@ def both_inputs(
     return Inputs(torch=inputs, keras=derived, note="inputs given; the Keras ones derived from them by layout")
 
 
-def refuse_nan(given: Inputs) -> None:
-    """Raises `InputError` if an input holds NaN: what is made of it is NaN on both sides, and proves nothing."""
+def refuse_unprovable(given: Inputs) -> None:
+    """Raises `InputError` if an input is empty, or holds NaN: what is made of it proves nothing."""
     for side, inputs in (("torch", given.torch), ("Keras", given.keras)):
         for name, array in flatten(inputs, _is_array):
             values = _values(array)
+            what = f"input {name}" if name else "the input"
+            if not values.size:
+                raise InputError(
+                    f"{what} of the {side} side has shape {values.shape}, no value: nothing can be proven with it"
+                )
             # The short dtypes of ml_dtypes are void to numpy, and know what a NaN is.
             if values.dtype.kind in "fV" and (number := int(np.isnan(values).sum())):
-                what = f"input {name}" if name else "the input"
                 raise InputError(f"{what} of the {side} side holds {number} NaN: nothing can be proven with it")
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import keras
@@ -51,30 +52,44 @@ def is_model(model: object) -> bool:
     return isinstance(model, keras.layers.Layer)
 
 
-def view(model: keras.layers.Layer) -> ModelView:
+def view(model: keras.layers.Layer, *, described: bool = True) -> ModelView:
     """Views a model as named variables, grouped by the layer that owns them.
 
     A layer is named by the names on the way to it, "outer/inner", a variable by its layer and its own name,
     "outer/inner/kernel". A layer that is used twice stands there once.
 
+    Args:
+        model: The model.
+        described: Whether its layers come with their configurations, and its variables with the places that a weight
+            file has for them. Keras takes longer to say these than to run a model on a small input.
+
     Raises:
         ModelError: A layer has no variables yet, because the model was never called.
     """
     require_built(model)
-    where, called = locations(model), attributes(model)
-    values = {
-        f"{path}/{role}" if path else role: variable
+    where, called = (locations(model), attributes(model)) if described else ({}, {})
+    layers = tuple(
+        LayerView(
+            path=path,
+            kinds=kinds_of(layer),
+            config=config_of(layer) if described else None,
+            tensors=tuple(_tensor_ref(path, role, variable, where) for role, variable in variables_of(layer)),
+            attribute=called.get(id(layer), ""),
+        )
         for path, layer in named_layers(model)
-        for role, variable in variables_of(layer)
-    }
+    )
+    values: dict[str, keras.Variable] = {}
+
+    def read(path: str) -> Array:
+        if not values:
+            values.update(_variables(model))
+        return to_numpy(values[path])
+
     return ModelView(
         side="keras",
         name=model.name,
-        layers=tuple(
-            replace(_layer_view(path, layer, where), attribute=called.get(id(layer), ""))
-            for path, layer in named_layers(model)
-        ),
-        reader=lambda path: to_numpy(values[path]),
+        layers=layers,
+        reader=read,
         input_specs=input_specs(model),
         facts={"format": f"live Keras model on the {backend()} backend"},
     )
@@ -111,11 +126,7 @@ def write(model: keras.layers.Layer, values: Mapping[str, Array]) -> None:
         model: The model.
         values: Arrays by the path of the variable, each of the variable's shape.
     """
-    variables = {
-        f"{path}/{role}" if path else role: variable
-        for path, layer in named_layers(model)
-        for role, variable in variables_of(layer)
-    }
+    variables = _variables(model)
     before: list[tuple[keras.Variable, Array]] = []
     try:
         for path, value in values.items():
@@ -180,24 +191,27 @@ def run(
     )
 
 
-def _layer_view(path: str, layer: keras.layers.Layer, where: Mapping[int, str]) -> LayerView:
-    return LayerView(
-        path=path,
-        kinds=kinds_of(layer),
-        config=config_of(layer),
-        tensors=tuple(
-            TensorRef(
-                path=f"{path}/{role}" if path else role,
-                role=role,
-                shape=tuple(variable.shape),
-                dtype=str(keras.backend.standardize_dtype(variable.dtype)),
-                trainable=bool(variable.trainable),
-                storage=str(id(variable)),
-                location=where.get(id(variable), ""),
-            )
-            for role, variable in variables_of(layer)
-        ),
+def _variables(model: keras.layers.Layer) -> dict[str, keras.Variable]:
+    """The variables of a model, by their paths."""
+    return {
+        _join(path, role): variable for path, layer in named_layers(model) for role, variable in variables_of(layer)
+    }
+
+
+def _tensor_ref(path: str, role: str, variable: keras.Variable, where: Mapping[int, str]) -> TensorRef:
+    return TensorRef(
+        path=_join(path, role),
+        role=role,
+        shape=tuple(variable.shape),
+        dtype=str(keras.backend.standardize_dtype(variable.dtype)),
+        trainable=bool(variable.trainable),
+        storage=str(id(variable)),
+        location=where.get(id(variable), ""),
     )
+
+
+def _join(path: str, role: str) -> str:
+    return f"{path}/{role}" if path else role
 
 
 def kinds_of(layer: keras.layers.Layer) -> tuple[str, ...]:
@@ -209,6 +223,7 @@ def kinds_of(layer: keras.layers.Layer) -> tuple[str, ...]:
     return tuple(kind for kind in kinds if kind != "keras.layers.Layer")
 
 
+@lru_cache(maxsize=1024)
 def class_name(cls: type) -> str:
     """The name under which Keras exports a class, which is not always the one that it was given."""
     exported = str(get_name_from_symbol(cls))

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 import keras
 import numpy as np
 
+from keras3conv.compare import same_bits
 from keras3conv.frameworks.keras_tree import named_layers
 from keras3conv.frameworks.keras_values import to_numpy
-from keras3conv.transforms import Array
 
 
 @contextmanager
@@ -24,7 +24,7 @@ def state_kept(model: keras.layers.Layer) -> Iterator[list[str]]:
         yield changed
     finally:
         for path, variable, old in before:
-            if not np.array_equal(to_numpy(variable), old, equal_nan=_is_real(old)):
+            if not same_bits(to_numpy(variable), old):
                 variable.assign(old)
                 changed.append(path)
 
@@ -39,7 +39,3 @@ def _states(model: keras.layers.Layer) -> Iterator[tuple[str, keras.Variable]]:
             if id(variable) not in seen:
                 seen.add(id(variable))
                 yield f"{path}/{name}" if path else name, variable
-
-
-def _is_real(array: Array) -> bool:
-    return array.dtype.kind == "f"

@@ -47,7 +47,7 @@ def variables_of(layer: keras.layers.Layer) -> Iterator[tuple[str, keras.Variabl
     """The variables that are a layer's own, with their roles; two of one name are told apart by their place."""
     names: dict[str, int] = {}
     own = [*layer._trainable_variables, *layer._non_trainable_variables]
-    for variable in sorted(own, key=_creation(layer)):
+    for variable in sorted(own, key=_creation(layer)) if len(own) > 1 else own:
         names[variable.name] = names.get(variable.name, 0) + 1
         yield variable.name if names[variable.name] == 1 else f"{variable.name}#{names[variable.name]}", variable
     for index, generator in enumerate(getattr(layer, "_seed_generators", ())):

@@ -69,9 +69,13 @@ def derived_tensors(module: nn.Module) -> dict[str, Derived]:
 
 
 @contextmanager
-def held(module: nn.Module, values: Mapping[str, torch.Tensor]) -> Iterator[None]:
-    """Has a module use values for weights that it computes, by path, for a while."""
-    derived = derived_tensors(module)
+def held(derived: Mapping[str, Derived], values: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    """Has a module use values for weights that it computes, by path, for a while.
+
+    Args:
+        derived: All computed weights of the module.
+        values: Some of them, by path.
+    """
     try:
         with ExitStack() as contexts:
             for path, value in values.items():

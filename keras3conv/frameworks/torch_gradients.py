@@ -10,8 +10,9 @@ from keras3conv.errors import ModelError, Problem, lay_out
 from keras3conv.frameworks import torch_side
 from keras3conv.frameworks.backward import Backward
 from keras3conv.frameworks.record import flatten
-from keras3conv.frameworks.torch_derived import held
+from keras3conv.frameworks.torch_derived import derived_tensors, held
 from keras3conv.frameworks.torch_precision import Float64
+from keras3conv.frameworks.torch_substitutes import computed_weights, running_tensors
 from keras3conv.transforms import Array
 
 
@@ -39,8 +40,9 @@ def backward(
     """
     device = next(module.parameters(), torch.zeros(())).device
     args, kwargs = torch_side.arguments(inputs, device, float64=True)
-    substitutes = torch_side.running_tensors(module, tensors, float64=True)
-    computed = torch_side.computed_weights(module, tensors, float64=True)
+    substitutes = running_tensors(module, tensors, float64=True)
+    derived = derived_tensors(module)
+    computed = computed_weights(derived, tensors, float64=True)
     known = substitutes | computed
     first_names = _first_names(module)
     places = {path: first_names.get(path, path) for path in of}
@@ -49,7 +51,7 @@ def backward(
     computed = {path: wanted.get(path, tensor) for path, tensor in computed.items()}
     modes = (torch.enable_grad(), torch_side.precise(), torch_side.evaluating(module), _training(module, training))
     with ExitStack() as contexts:
-        for mode in (*modes, held(module, computed), Float64(module)):
+        for mode in (*modes, held(derived, computed), Float64(module)):
             contexts.enter_context(mode)
         try:
             outputs = torch.func.functional_call(module, values, args, kwargs, tie_weights=True, strict=False)

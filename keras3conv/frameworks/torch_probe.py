@@ -12,9 +12,10 @@ from torch import nn
 from keras3conv.errors import ModelError, Problem, lay_out
 from keras3conv.frameworks import torch_side
 from keras3conv.frameworks.record import Call, Recording, flatten, traced
-from keras3conv.frameworks.torch_derived import held
+from keras3conv.frameworks.torch_derived import derived_tensors, held
 from keras3conv.frameworks.torch_precision import Float64
 from keras3conv.frameworks.torch_probe_functions import Follow, Narrowed
+from keras3conv.frameworks.torch_substitutes import computed_weights
 from keras3conv.frameworks.torch_tree import named_tensors
 from keras3conv.model import ModelView
 from keras3conv.planner.probe_numbers import EXACT, Print, has_nan, print_of
@@ -40,9 +41,10 @@ def run(
     device = next((tensor.device for _, tensor in named_tensors(module)), torch.device("cpu"))
     args, kwargs = torch_side.arguments(inputs, device, float64=True)
     substitutes, bits = _substitutes(module, weights)
-    computed = torch_side.computed_weights(module, weights, float64=True)
+    derived = derived_tensors(module)
+    computed = computed_weights(derived, weights, float64=True)
     log = _Log.for_tensors(wanted, {**substitutes, **computed}, bits)
-    with _left_as_it_was(module), held(module, computed), _watched(module, log), log.follow, Float64(module):
+    with _left_as_it_was(module), held(derived, computed), _watched(module, log), log.follow, Float64(module):
         try:
             outputs = torch.func.functional_call(module, substitutes, args, kwargs, tie_weights=True, strict=False)
         except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, NotImplementedError) as error:

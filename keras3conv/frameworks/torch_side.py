@@ -15,6 +15,7 @@ from keras3conv.frameworks.record import Call, Flattened, Recording, flatten
 from keras3conv.frameworks.torch_derived import Derived, derived_tensors, held
 from keras3conv.frameworks.torch_operations import FollowingFlattening
 from keras3conv.frameworks.torch_precision import Float64
+from keras3conv.frameworks.torch_substitutes import computed_weights, running_tensors
 from keras3conv.frameworks.torch_tree import layer_view, named_layers, named_tensors, require_values
 from keras3conv.frameworks.torch_values import to_numpy, to_torch
 from keras3conv.model import ModelView, Reader, TensorRef
@@ -30,8 +31,12 @@ def is_module(model: object) -> bool:
     return isinstance(model, nn.Module)
 
 
-def view(module: nn.Module) -> ModelView:
+def view(module: nn.Module, *, described: bool = True) -> ModelView:
     """Views a module as named tensors, grouped by the module that owns them.
+
+    Args:
+        module: The module.
+        described: Whether its layers come with their configurations.
 
     Raises:
         ModelError: A tensor has no values (a lazy or a meta module), or is of a kind that has no dense values.
@@ -43,7 +48,9 @@ def view(module: nn.Module) -> ModelView:
     return ModelView(
         side="torch",
         name=type(module).__name__,
-        layers=tuple(layer_view(path, layer, owners.get(path, {})) for path, layer in named_layers(module)),
+        layers=tuple(
+            layer_view(path, layer, owners.get(path, {}), described=described) for path, layer in named_layers(module)
+        ),
         reader=lambda path: to_numpy(derived[path].compute() if path in derived else tensors[path]),
         facts={"format": "live torch module"},
     )
@@ -136,7 +143,7 @@ def run(
     """
     device = next((tensor.device for _, tensor in named_tensors(module)), torch.device("cpu"))
     args, kwargs = arguments(inputs, device, float64=float64)
-    substitutes = running_tensors(module, tensors or {}, float64=float64)
+    substitutes, derived = running_tensors(module, tensors or {}, float64=float64), derived_tensors(module)
     calls: list[Call] = []
     stack: list[str] = []
     follower = Follower(sees_everything=True)
@@ -144,7 +151,7 @@ def run(
     with ExitStack() as contexts:
         contexts.enter_context(torch.no_grad())
         contexts.enter_context(evaluating(module))
-        contexts.enter_context(held(module, computed_weights(module, tensors or {}, float64=float64)))
+        contexts.enter_context(held(derived, computed_weights(derived, tensors or {}, float64=float64)))
         if watch:
             contexts.enter_context(_hooks(module, calls, stack, record or (lambda path: False), follower))
         if float64:
@@ -167,12 +174,14 @@ def run(
 def evaluating(module: nn.Module) -> Iterator[None]:
     """Puts a module, and all in it, into evaluation mode for a while; each flag is as before afterwards."""
     flags = [(child, child.training) for child in module.modules()]
-    module.eval()
+    if any(training for _, training in flags):
+        module.eval()
     try:
         yield
     finally:
         for child, training in flags:
-            child.training = training
+            if child.training != training:
+                child.training = training
 
 
 @contextmanager
@@ -262,42 +271,8 @@ def arguments(inputs: object, device: torch.device, *, float64: bool) -> tuple[t
     return (convert(inputs),), {}
 
 
-def running_tensors(module: nn.Module, values: Mapping[str, Array], *, float64: bool) -> dict[str, torch.Tensor]:
-    """Tensors to run with: the given values, the module's own where it must be cast, and copies of its buffers."""
-    # One entry for a tensor under several names: torch ties the others to it.
-    names: dict[int, list[str]] = {}
-    for path, tensor in named_tensors(module):
-        names.setdefault(id(tensor), []).append(path)
-    substitutes = {}
-    buffers = {path for path, _ in module.named_buffers()}
-    for path, tensor in [*module.named_parameters(), *module.named_buffers()]:
-        given = next((values[name] for name in names[id(tensor)] if name in values), None)
-        value = tensor.detach() if given is None else to_torch(np.array(given, order="C")).to(tensor.device)
-        if float64 and value.is_floating_point():
-            value = value.double()
-        # A module with a state writes it into its buffers: into a copy, so that every run begins alike.
-        value = value.clone() if path in buffers else value
-        if given is not None or value.dtype != tensor.dtype or path in buffers:
-            substitutes[path] = value
-    return substitutes
-
-
 def _same(first: torch.Tensor, second: torch.Tensor) -> bool:
-    return torch.equal(torch.nan_to_num(first), torch.nan_to_num(second))
-
-
-def computed_weights(module: nn.Module, values: Mapping[str, Array], *, float64: bool) -> dict[str, torch.Tensor]:
-    """The weights to run with where a module computes them: the given values, and in float64 those that it has.
-
-    Computed anew in float64 they would be others than the ones that are moved.
-    """
-    found = {}
-    for path, weight in derived_tensors(module).items():
-        if float64 or path in values:
-            own = weight.compute()
-            value = to_torch(np.asarray(values[path], order="C")).to(own.device) if path in values else own
-            found[path] = value.double() if float64 else value
-    return found
+    return torch.equal(first, second) or torch.equal(torch.nan_to_num(first), torch.nan_to_num(second))
 
 
 @contextmanager
@@ -379,7 +354,6 @@ __all__ = [
     "is_module",
     "precise",
     "run",
-    "running_tensors",
     "to_numpy",
     "to_torch",
     "training_modules",

@@ -8,6 +8,7 @@ Source of the formula: Qiao et al., "Micro-Batch Training with Batch-Channel Nor
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -27,7 +28,13 @@ _STANDARDIZED = frozenset(
 
 def is_standardized(module: nn.Module) -> bool:
     """Whether a module, or a class that it is derived of, standardises its kernel."""
-    return any(f"{base.__module__}.{base.__qualname__}" in _STANDARDIZED for base in type(module).__mro__)
+    cls: type = type(module)
+    return _standardizes(cls)
+
+
+@lru_cache(maxsize=1024)
+def _standardizes(cls: type) -> bool:
+    return any(f"{base.__module__}.{base.__qualname__}" in _STANDARDIZED for base in cls.__mro__)
 
 
 def parts_of(module: nn.Module) -> tuple[str, ...]:

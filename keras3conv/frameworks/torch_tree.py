@@ -1,6 +1,7 @@
 """The tree of modules of a torch module: what each is called, what each owns, what is computed of other tensors."""
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -41,16 +42,17 @@ def require_values(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> No
         raise ModelError(lay_out(f"{type(module).__name__} (torch) cannot be read", problems))
 
 
-def layer_view(path: str, layer: nn.Module, derived: Mapping[str, Derived]) -> LayerView:
+def layer_view(path: str, layer: nn.Module, derived: Mapping[str, Derived], *, described: bool = True) -> LayerView:
     """One module with the tensors that are its own; a computed weight stands in the place of what it is computed of."""
     own = [*layer._parameters.items(), *layer._buffers.items()]
+    cls: type = type(layer)
     parts = {part for weight in derived.values() for part in weight.parts}
     plain_ones = [(name, tensor) for name, tensor in own if tensor is not None and _join(path, name) not in parts]
     computed = (_derived_ref(weight) for weight in derived.values() if weight.owner == path)
     return LayerView(
         path=path,
-        kinds=_kinds(type(layer)),
-        config=_config(layer),
+        kinds=_kinds(cls),
+        config=_config(layer) if described else None,
         tensors=(*computed, *(_tensor_ref(path, name, tensor) for name, tensor in plain_ones)),
         attribute=path.rpartition(".")[2],
     )
@@ -80,6 +82,7 @@ def _tensor_ref(path: str, name: str, tensor: torch.Tensor) -> TensorRef:
     )
 
 
+@lru_cache(maxsize=1024)
 def _kinds(cls: type) -> tuple[str, ...]:
     return tuple(_class_name(base) for base in cls.__mro__ if issubclass(base, nn.Module) and base is not nn.Module)
 

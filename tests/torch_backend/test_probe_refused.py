@@ -9,7 +9,7 @@ from torch import nn
 
 import keras3conv as k3c
 from keras3conv.errors import InputError, ModelError
-from keras3conv.frameworks.inputs import Inputs, refuse_nan
+from keras3conv.frameworks.inputs import Inputs, refuse_unprovable
 
 
 class Two(nn.Module):
@@ -75,5 +75,7 @@ def test_inputs_that_hold_nan_are_refused() -> None:
 def test_a_nan_in_a_short_dtype_is_refused_too() -> None:
     given = torch.full((2, 3), float("nan"), dtype=torch.bfloat16)
     with pytest.raises(InputError, match="holds 6 NaN"):
-        refuse_nan(Inputs(torch=given, keras=np.zeros((2, 3)), note=""))
-    refuse_nan(Inputs(torch=torch.ones((2, 3), dtype=torch.bfloat16), keras=torch.ones(1, dtype=torch.int64), note=""))
+        refuse_unprovable(Inputs(torch=given, keras=np.zeros((2, 3)), note=""))
+    refuse_unprovable(
+        Inputs(torch=torch.ones((2, 3), dtype=torch.bfloat16), keras=torch.ones(1, dtype=torch.int64), note="")
+    )
