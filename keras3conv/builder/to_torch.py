@@ -17,7 +17,7 @@ from keras3conv.builder.program import Program
 from keras3conv.builder.sequence import arranged
 from keras3conv.builder.torch_source import write
 from keras3conv.errors import Problem, UnsupportedLayerError, count, lay_out
-from keras3conv.graph import Graph, Ref, Size, Tensor, mapped
+from keras3conv.graph import Graph, Node, Ref, Size, Tensor, mapped
 from keras3conv.rule import known_classes
 from keras3conv.transforms import Array
 
@@ -79,13 +79,19 @@ def _read(model: Any, channels: Channels, inputs: Any) -> tuple[Graph, Program]:
     while True:
         graph, traced = keras_graph.graph_of(model, known, inputs, frozenset(refused))
         program, lowered = lower(graph, channels, frozenset(problem.keras for problem in traced))
-        layers = {node.path for node in graph.nodes if not node.kind.startswith(("keras.ops.", "keras.activations."))}
+        layers = {node.path for node in graph.nodes if _may_be_followed(node)}
         fresh = {problem.keras: problem for problem in lowered if problem.keras in layers - refused.keys()}
         if not fresh:
             # Why no rule could say a layer is more to the point than why its call could not be followed.
             require_none(graph.name, tuple(refused.get(problem.keras, problem) for problem in (*traced, *lowered)))
             return graph, program
         refused |= fresh
+
+
+def _may_be_followed(node: Node) -> bool:
+    """Whether it is a layer whose call is made of operations: that of a recurrent one is a loop of the backend."""
+    operation = node.kind.startswith(("keras.ops.", "keras.activations."))
+    return not operation and not {"keras.layers.RNN", "keras.layers.Bidirectional"} & {*node.kinds}
 
 
 def _require_no_hidden_use(model: Any, plan: Alignment, graph: Graph, program: Program) -> None:

@@ -221,6 +221,8 @@ class _Tracer:
             with _symbolic_variables(layer, self):
                 if isinstance(layer, keras.layers.Activation):
                     return self.activation(layer.activation, args[0])
+                if isinstance(layer, keras.layers.TimeDistributed):
+                    return _distributed(layer, *args, **kwargs)
                 return layer.call(*args, **kwargs)
         except _RAISED as error:
             if len(self.inside) == 1:
@@ -314,7 +316,20 @@ _ENDING_WITH_ACTIVATION = (BaseConv, BaseConvTranspose, BaseDepthwiseConv, BaseS
 """Layers that return what their activation makes; in a recurrent layer it has another meaning."""
 
 
+def _distributed(layer: keras.layers.TimeDistributed, inputs: Any, training: Any = None, mask: Any = None) -> Any:
+    """Every step goes through the layer by itself: they are as many rows. Keras' own call loops over them."""
+    if mask is not None or isinstance(layer.layer, keras.layers.BatchNormalization):
+        raise NotImplementedError("each step has a mask, or statistics in training, of its own")
+    if isinstance(layer.layer, keras.Model):
+        return layer.call(inputs)
+    rows = keras.ops.reshape(inputs, (-1, *inputs.shape[2:]))
+    made = layer.layer(rows)
+    return keras.ops.reshape(made, (-1, inputs.shape[1], *made.shape[1:]))
+
+
 def _final_activation(layer: keras.layers.Layer) -> Callable[[Any], Any] | None:
+    if isinstance(layer, keras.layers.TimeDistributed):
+        return _final_activation(layer.layer)
     activation = getattr(layer, "activation", None)
     ends = isinstance(layer, _ENDING_WITH_ACTIVATION) and activation not in (None, keras.activations.linear)
     return activation if ends else None
@@ -323,7 +338,12 @@ def _final_activation(layer: keras.layers.Layer) -> Callable[[Any], Any] | None:
 def _config(layer: keras.layers.Layer) -> dict[str, Any]:
     """The configuration of a layer as it is noted: a final activation is noted by itself."""
     config = keras_side.config_of(layer) or {}
-    return {**config, "activation": "linear"} if _final_activation(layer) else config
+    if _final_activation(layer) is None:
+        return config
+    if isinstance(layer, keras.layers.TimeDistributed):
+        inner = config["layer"]
+        return {**config, "layer": {**inner, "config": {**inner["config"], "activation": "linear"}}}
+    return {**config, "activation": "linear"}
 
 
 def _any_symbolic(args: Any, kwargs: Any) -> bool:
