@@ -94,11 +94,11 @@ def _from_json(path: Path, weights: Path | None) -> Any:
     if weights is None:
         fix = f'Fix:  k3c.convert("{path}", weights="model.weights.h5")'
         raise InputError(f"{path} holds an architecture without weights\n{fix}")
+    walked = [(name, layer.kind) for name, layer in keras_json.read(path).walk()]
     config = keras_json.parsed(path)
     version = str(config.get("keras_version", ""))
     if keras2_file.is_of_keras_2(version, config) and keras2_file.is_legacy(weights):
         return _of_keras_2(config, version, path, weights)
-    walked = [(name, layer.kind) for name, layer in keras_json.read(path).walk()]
     require_none(path.name, tuple(keras_files.unloadable(walked, path)))
     model = keras_files.from_json(path)
     keras_files.load_weights(model, weights)
