@@ -64,20 +64,41 @@ def _loaded(path: Path) -> Any:
             f"{path} holds weights and no architecture, so there is nothing to write a module from\n"
             f'Fix:  k3c.transfer("{path}", module, plan)     or     k3c.convert(model, weights="{path}")'
         )
+    from keras3conv.formats import keras2_file
     from keras3conv.frameworks import keras_files
 
+    if path.suffix != ".keras":
+        version, config = keras2_file.architecture(path)
+        if keras2_file.is_of_keras_2(version, config):
+            return _of_keras_2(config, version, path, path)
     require_none(path.name, tuple(keras_files.unloadable([(layer.path, layer.kind) for layer in layers], path)))
     return keras_files.load(path)
 
 
+def _of_keras_2(config: Any, version: str, path: Path, weights: Path) -> Any:
+    """The model of an architecture that Keras 2 wrote, with the weights of a file of its time."""
+    from keras3conv.formats import keras2_file
+    from keras3conv.frameworks import keras_legacy, keras_legacy_weights
+
+    own_code = f'k3c.convert(make_model())  # in your own code: make_model().load_weights("{weights}")'
+    require_none(path.name, tuple(keras_legacy.problems_in(config, version, own_code)))
+    model = keras_legacy.model_of(config)
+    keras_legacy_weights.load(model, keras2_file.groups(weights), weights)
+    return model
+
+
 def _from_json(path: Path, weights: Path | None) -> Any:
-    from keras3conv.formats import keras_json
+    from keras3conv.formats import keras2_file, keras_json
     from keras3conv.frameworks import keras_files
 
     if weights is None:
         fix = f'Fix:  k3c.convert("{path}", weights="model.weights.h5")'
         raise InputError(f"{path} holds an architecture without weights\n{fix}")
     walked = [(name, layer.kind) for name, layer in keras_json.read(path).walk()]
+    config = keras_json.parsed(path)
+    version = str(config.get("keras_version", ""))
+    if keras2_file.is_of_keras_2(version, config) and keras2_file.is_legacy(weights):
+        return _of_keras_2(config, version, path, weights)
     require_none(path.name, tuple(keras_files.unloadable(walked, path)))
     model = keras_files.from_json(path)
     keras_files.load_weights(model, weights)

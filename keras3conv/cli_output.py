@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+from keras3conv.cli_weights import is_weights_alone, likely, told, untold
 from keras3conv.errors import count
 from keras3conv.errors_collapse import collapse
 from keras3conv.model import LayerView, ModelView, TensorRef
@@ -72,8 +73,10 @@ def model_text(view: ModelView, *, every: bool) -> str:
     facts |= {f"input {spec.name}".rstrip(): f"{spec.shape} {spec.dtype}" for spec in view.input_specs}
     width = max(map(len, facts))
     lines = [visible(view.title), *(f"  {visible(name):<{width}}  {visible(fact)}" for name, fact in facts.items()), ""]
-    lines += table(("layer", "class", "tensors"), list(_layer_rows(view, every=every)))
-    return "\n".join([*lines, "", totals(view)])
+    alone = is_weights_alone(view)
+    header = ("layer", "class", "tensors", *(("told by the shapes",) if alone else ()))
+    lines += table(header, list(_layer_rows(view, every=every, alone=alone)))
+    return "\n".join([*lines, "", totals(view), *(("", untold(view)) if alone else ())])
 
 
 def totals(view: ModelView) -> str:
@@ -157,14 +160,16 @@ def _by_reason(classes: Mapping[str, str]) -> Iterable[tuple[str, list[str]]]:
     return found.items()
 
 
-def _layer_rows(view: ModelView, *, every: bool) -> Iterator[tuple[str, ...]]:
+def _layer_rows(view: ModelView, *, every: bool, alone: bool) -> Iterator[tuple[str, ...]]:
     layers = [layer for layer in view.layers if every or layer.tensors]
     keys = [(layer.kind, tuple(map(_tensor_text, layer.tensors))) for layer in layers]
     groups = collapse([(layer.path,) for layer in layers], [*enumerate(keys)] if every else keys)
     for line in groups:
         kind, tensors = keys[line.places[0]]
         times = f" (x {len(line.places)})" if len(line.places) > 1 else ""
-        yield f"{line.paths[0] or '(the model itself)'}{times}", kind or "-", ", ".join(tensors)
+        shapes = (told(layers[line.places[0]]),) if alone else ()
+        kind = likely(layers[line.places[0]]) if alone else kind
+        yield f"{line.paths[0] or '(the model itself)'}{times}", kind or "-", ", ".join(tensors), *shapes
 
 
 def _tensor_text(tensor: TensorRef) -> str:

@@ -56,6 +56,8 @@ def check(subject: Subject) -> Section:
     weights = _weights(subject)
     if isinstance(weights, str):
         return _skipped(weights)
+    if not any(_is_learned(subject, mapping) for mapping in subject.plan.mappings):
+        return _skipped("neither model has a weight that is trained, so there is no gradient to compare")
     try:
         findings = list(_gradients(subject, weights, ()))
         norms = tuple(batch_norms(subject))

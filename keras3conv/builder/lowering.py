@@ -93,7 +93,8 @@ class _Lowering:
             raise RuleError(f"no handler is known for {node.kind}")
         given = call.tensor
         layer = replace(self.layers[node.path], config=node.config)
-        extra = [name for name, value in node.arguments.items() if name != "training" and isinstance(value, Ref)][1:]
+        extra = [name for name, value in node.arguments.items() if name != "training" and any(refs(value))][1:]
+        extra += [name for name, value in node.arguments.items() if name != "training" and value is True]
         if extra:
             raise RuleError(f"{node.kind} is given {', '.join(extra)}, for which there is no handler")
         choice = choose(layer, given)

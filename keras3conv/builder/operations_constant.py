@@ -15,9 +15,9 @@ def _rescaling(call: Call) -> None:
         shift = f" + {offset!r}" if offset else ""
         call.returns(f"{{0}} * {scale!r}{shift}", [given], given.order)
         return
-    factors = {"scale": np.asarray(scale, "float32"), "offset": np.asarray(offset, "float32")}
+    factors = {"scale": np.asarray(scale, "float64"), "offset": np.asarray(offset, "float64")}
     values, order = call.aligned([given, *(call.constant(array, name) for name, array in factors.items())])
-    call.returns("{0} * {1} + {2}", values, order)
+    call.returns("{0} * {1}.to({0}.dtype) + {2}.to({0}.dtype)", values, order)
 
 
 @handles("keras.layers.Normalization")

@@ -17,7 +17,7 @@ from keras3conv.builder.program import Program
 from keras3conv.builder.sequence import arranged
 from keras3conv.builder.torch_source import write
 from keras3conv.errors import Problem, UnsupportedLayerError, count, lay_out
-from keras3conv.graph import Graph, Ref, Size, Tensor, mapped
+from keras3conv.graph import Graph, Node, Ref, Size, Tensor, mapped
 from keras3conv.rule import known_classes
 from keras3conv.transforms import Array
 
@@ -50,6 +50,7 @@ def build(model: Any, channels: Channels, inputs: Any) -> Built:
     from keras3conv.frameworks import torch_code, torch_side
 
     graph, program = _read(model, channels, inputs)
+    _require_no_value_read(model, graph, inputs)
     structure = structured(arranged(program))
     source = write(structure.program, structure.blocks)
     module = torch_code.instance_of(source)
@@ -76,16 +77,34 @@ def _read(model: Any, channels: Channels, inputs: Any) -> tuple[Graph, Program]:
     handlers.load()
     known = keras_graph.leaf_by_name(dict.fromkeys([*known_classes()[1], *HANDLERS]))
     refused: dict[str, Problem] = {}
+    tied: frozenset[str] = frozenset()
     while True:
-        graph, traced = keras_graph.graph_of(model, known, inputs, frozenset(refused))
+        graph, traced = keras_graph.graph_of(model, known, inputs, tied | frozenset(refused))
+        if more := _tied(graph) - tied:
+            tied |= more
+            continue
         program, lowered = lower(graph, channels, frozenset(problem.keras for problem in traced))
-        layers = {node.path for node in graph.nodes if not node.kind.startswith(("keras.ops.", "keras.activations."))}
+        layers = {node.path for node in graph.nodes if _may_be_followed(node)}
         fresh = {problem.keras: problem for problem in lowered if problem.keras in layers - refused.keys()}
         if not fresh:
             # Why no rule could say a layer is more to the point than why its call could not be followed.
             require_none(graph.name, tuple(refused.get(problem.keras, problem) for problem in (*traced, *lowered)))
             return graph, program
         refused |= fresh
+
+
+def _tied(graph: Graph) -> frozenset[str]:
+    """The layers whose variables operations use besides: they are followed, so that both use one parameter."""
+    leaves = {node.path for node in graph.nodes if not node.kind.startswith("keras.ops.")}
+    paths = (parameter.path.split("/") for parameter in graph.parameters)
+    starts = {"/".join(parts[:length]) for parts in paths for length in range(1, len(parts))}
+    return frozenset(leaves & starts)
+
+
+def _may_be_followed(node: Node) -> bool:
+    """Whether it is a layer whose call is made of operations: that of a recurrent one is a loop of the backend."""
+    operation = node.kind.startswith(("keras.ops.", "keras.activations."))
+    return not operation and not {"keras.layers.RNN", "keras.layers.Bidirectional"} & {*node.kinds}
 
 
 def _require_no_hidden_use(model: Any, plan: Alignment, graph: Graph, program: Program) -> None:
@@ -101,6 +120,24 @@ def _require_no_hidden_use(model: Any, plan: Alignment, graph: Graph, program: P
     left = [tensors[ignored.path] for ignored in plan.ignored if ignored.side == "keras"]
     hidden = [tensor.path for tensor in left if not tensor.is_seed and tensor.storage not in placed]
     found = keras_influence.influential(model, proof_inputs(graph, program)[1], hidden)
+    require_none(graph.name, tuple(Problem(keras=path, fact=_HIDDEN) for path in found))
+
+
+def _require_no_value_read(model: Any, graph: Graph, inputs: Any) -> None:
+    """Raises if the values of a variable got into a constant: it would not follow when the variable is trained."""
+    from keras3conv.frameworks import keras_graph, keras_influence
+
+    if not graph.constants:
+        return
+    known = keras_graph.leaf_by_name(dict.fromkeys([*known_classes()[1], *HANDLERS]))
+    paths = [tensor.path for tensor in graph.view.tensors() if not tensor.is_seed and tensor.dtype.startswith("float")]
+    leaves = {node.path for node in graph.nodes}
+
+    def constants() -> dict[str, Array]:
+        followed = frozenset(layer.path for layer in graph.view.layers if layer.path not in leaves)
+        return dict(keras_graph.graph_of(model, known, inputs, followed)[0].constants)
+
+    found = keras_influence.read_by_value(model, paths, constants)
     require_none(graph.name, tuple(Problem(keras=path, fact=_HIDDEN) for path in found))
 
 

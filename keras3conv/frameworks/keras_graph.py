@@ -14,20 +14,16 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras.src.layers.convolutional.base_conv import BaseConv
-from keras.src.layers.convolutional.base_conv_transpose import BaseConvTranspose
-from keras.src.layers.convolutional.base_depthwise_conv import BaseDepthwiseConv
-from keras.src.layers.convolutional.base_separable_conv import BaseSeparableConv
-from keras.src.layers.core.dense import Dense
-from keras.src.layers.core.einsum_dense import EinsumDense
 from keras.src.ops.node import Node as KerasNode
 
 from keras3conv.errors import ModelError, Problem, lay_out
 from keras3conv.frameworks import keras_side
 from keras3conv.frameworks.keras_creation import noted
+from keras3conv.frameworks.keras_endings import distributed, final_activation, noted_config
 from keras3conv.frameworks.keras_operations import arguments_of, kind_of_operation
 from keras3conv.frameworks.keras_sizes import DEPENDS, Sizes, merged
 from keras3conv.frameworks.keras_tree import named_layers, variables_of
+from keras3conv.frameworks.keras_variables import symbolic_variables
 from keras3conv.graph import Graph, Node, Parameter, Ref, Tensor, mapped
 from keras3conv.model import ModelView
 from keras3conv.transforms import Array
@@ -87,6 +83,7 @@ def _trace(model: keras.layers.Layer, tracer: "_Tracer", given: Any, view: Model
     with ExitStack() as contexts:
         contexts.enter_context(_patched(tracer))
         contexts.enter_context(noted(tracer.created))
+        contexts.enter_context(symbolic_variables(tracer.variables, lambda: not tracer.shapes_only))
         try:
             outputs = tracer.call(model, given)
         except _RAISED as error:
@@ -187,7 +184,7 @@ class _Tracer:
                 arguments=arguments,
                 outputs=tuple(made),
                 structure=mapped(outputs, self.argument),
-                config=_config(operation) if layer else {},
+                config=noted_config(operation) if layer else {},
             )
         )
 
@@ -221,6 +218,8 @@ class _Tracer:
             with _symbolic_variables(layer, self):
                 if isinstance(layer, keras.layers.Activation):
                     return self.activation(layer.activation, args[0])
+                if isinstance(layer, keras.layers.TimeDistributed):
+                    return distributed(layer, *args, **kwargs)
                 return layer.call(*args, **kwargs)
         except _RAISED as error:
             if len(self.inside) == 1:
@@ -242,7 +241,7 @@ class _Tracer:
         finally:
             self.shapes_only -= 1
         self.note(layer, args, kwargs, outputs)
-        activation = _final_activation(layer)
+        activation = final_activation(layer)
         if activation is None:
             return outputs
         self.inside.append(self.paths.get(id(layer), layer.name))
@@ -308,22 +307,6 @@ def _patched(tracer: _Tracer) -> Iterator[None]:
         keras.Operation.symbolic_call = operation_call
         keras.layers.Layer.__call__ = call
         keras.src.layers.layer.Node = keras.src.ops.operation.Node = KerasNode
-
-
-_ENDING_WITH_ACTIVATION = (BaseConv, BaseConvTranspose, BaseDepthwiseConv, BaseSeparableConv, Dense, EinsumDense)
-"""Layers that return what their activation makes; in a recurrent layer it has another meaning."""
-
-
-def _final_activation(layer: keras.layers.Layer) -> Callable[[Any], Any] | None:
-    activation = getattr(layer, "activation", None)
-    ends = isinstance(layer, _ENDING_WITH_ACTIVATION) and activation not in (None, keras.activations.linear)
-    return activation if ends else None
-
-
-def _config(layer: keras.layers.Layer) -> dict[str, Any]:
-    """The configuration of a layer as it is noted: a final activation is noted by itself."""
-    config = keras_side.config_of(layer) or {}
-    return {**config, "activation": "linear"} if _final_activation(layer) else config
 
 
 def _any_symbolic(args: Any, kwargs: Any) -> bool:

@@ -1,6 +1,6 @@
 """Which variables the outputs of a Keras model depend on, seen by changing them and running the model."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,31 @@ def influential(model: Any, inputs: Any, paths: Collection[str]) -> tuple[str, .
         return tuple(path for path in paths if _moves(model, inputs, before, path, whole[path]))
 
 
+def read_by_value(model: Any, paths: Collection[str], constants: Callable[[], Mapping[str, Array]]) -> tuple[str, ...]:
+    """The variables of these whose values stand in the constants of a trace. The model is left as it was.
+
+    Args:
+        model: A live Keras model.
+        paths: The variables that are asked about, none of them the state of a random generator.
+        constants: Traces the model and returns the constants.
+    """
+    before = constants()
+    if not before:
+        return ()
+    view = keras_side.view(model)
+    values = {tensor.path: view.read(tensor.path).copy() for tensor in view.tensors() if tensor.path in paths}
+
+    def changes(changed: Collection[str]) -> bool:
+        keras_side.write(model, {path: _changed(values[path]).astype(values[path].dtype) for path in changed})
+        try:
+            after = constants()
+        finally:
+            keras_side.write(model, {path: values[path] for path in changed})
+        return after.keys() != before.keys() or any(_differ(array, after[name]) for name, array in before.items())
+
+    return tuple(path for path in values if changes([path])) if changes(values) else ()
+
+
 def _moves(model: Any, inputs: Any, before: Mapping[str, Array], path: str, value: Array) -> bool:
     keras_side.write(model, {path: _changed(value)})
     try:
@@ -75,4 +100,4 @@ def _is_real(dtype: str) -> bool:
     return dtype.startswith(("float", "bfloat"))
 
 
-__all__ = ["influential"]
+__all__ = ["influential", "read_by_value"]

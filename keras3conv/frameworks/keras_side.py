@@ -244,7 +244,16 @@ def config_of(layer: keras.layers.Layer) -> dict[str, Any] | None:
         config = layer.get_config()
     except (NotImplementedError, AttributeError, TypeError):  # somebody else's layer, that does not say or cannot
         return None
-    return {name: value for name, value in config.items() if plain(value) or name in _SERIALISED}
+    return {
+        name: value
+        for name, value in config.items()
+        if plain(value) or name in _SERIALISED or _inner_function(name, value)
+    }
+
+
+def _inner_function(name: str, value: Any) -> bool:
+    """Whether it is a function of the user's own that a layer computes inside: it must not pass for the default."""
+    return name.endswith("activation") and isinstance(value, dict)
 
 
 @contextmanager

@@ -102,6 +102,8 @@ class Recurrent(nn.Module):
     @staticmethod
     def activate(name: str, inputs: torch.Tensor) -> torch.Tensor:
         """Applies an activation by its name."""
+        if name == "hard_sigmoid_of_keras_2":
+            return (0.2 * inputs + 0.5).clamp(0, 1)
         result: torch.Tensor = inputs if name == "linear" else getattr(nn.functional, name)(inputs)
         return result
 
@@ -215,5 +217,7 @@ class ConvLSTM(nn.Module):
     @staticmethod
     def activate(name: str, inputs: torch.Tensor) -> torch.Tensor:
         """Applies an activation by its name."""
+        if name == "hard_sigmoid_of_keras_2":
+            return (0.2 * inputs + 0.5).clamp(0, 1)
         result: torch.Tensor = inputs if name == "linear" else getattr(nn.functional, name)(inputs)
         return result

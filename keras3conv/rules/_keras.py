@@ -30,7 +30,7 @@ def name_of(value: Any) -> str:
         return "linear"
     if isinstance(value, dict):
         inner = value.get("config")
-        return str(inner if isinstance(inner, str) else value.get("class_name"))
+        return str(inner if isinstance(inner, str) else value.get("class_name", "a function without a name"))
     return str(value)
 
 

@@ -17,6 +17,7 @@ _FUNCTIONS = {
         name: name for name in ("elu", "gelu", "linear", "relu", "relu6", "selu", "sigmoid", "silu", "softsign", "tanh")
     },
     "hard_sigmoid": "hardsigmoid",
+    "keras3conv>hard_sigmoid_of_keras_2": "hard_sigmoid_of_keras_2",
 }
 """Keras' names of the activations that both sides compute alike, with those in `torch.nn.functional`."""
 

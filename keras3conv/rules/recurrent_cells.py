@@ -69,7 +69,8 @@ def torch_config(kind: Kind, spec: LayerSpec, part: str = "") -> dict[str, Any]:
     """What a cell, or a layer with one cell, is in torch; raises `RuleError` where torch computes something else."""
     keras = spec.config
     for name, value in _SETTINGS:
-        require_value(spec.kind, name, keras.get(name, value), value)
+        found = keras.get(name, value)
+        require_value(spec.kind, name, name_of(found) if isinstance(found, dict) else found, value)
     activation = name_of(keras.get("activation", "tanh"))
     require_value(spec.kind, "activation", activation, *(("tanh", "relu") if kind.torch == "RNN" else ("tanh",)))
     inputs, _ = shape_of(spec, f"{part}kernel")

@@ -1,0 +1,147 @@
+"""What a layer of Keras 2 is called and made with in Keras 3, as tables: no layer is made here.
+
+What says how variables are initialised, penalised and bounded is left out: the values are in the file, and the rest
+counts in the training that is over.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+_CLASSES = {
+    "BatchNormalizationV1": "BatchNormalization",
+    "BatchNormalizationV2": "BatchNormalization",
+    "SyncBatchNormalization": "BatchNormalization",
+    "LSTMV2": "LSTM",
+    "GRUV2": "GRU",
+    "LSTMCellV2": "LSTMCell",
+    "GRUCellV2": "GRUCell",
+    "Convolution1D": "Conv1D",
+    "Convolution2D": "Conv2D",
+    "Convolution3D": "Conv3D",
+    "ThresholdedReLU": "ReLU",
+    "AvgPool2D": "AveragePooling2D",
+    "MaxPool2D": "MaxPooling2D",
+}
+"""Classes with another name."""
+
+REFUSED = {
+    "Lambda": "a Lambda layer is code, and no code is ever run from a file",
+    "CuDNNLSTM": "its weights are in the order of cuDNN; load it in Keras 2 into an LSTM layer, and save that",
+    "CuDNNGRU": "its weights are in the order of cuDNN; load it in Keras 2 into a GRU layer, and save that",
+    "LocallyConnected1D": "Keras 3 has no such layer",
+    "LocallyConnected2D": "Keras 3 has no such layer",
+    "RandomFourierFeatures": "Keras 3 has no such layer",
+    "DenseFeatures": "Keras 3 has no such layer",
+}
+"""Classes that no layer of Keras 3 computes, with the reason."""
+
+_NAMES = {
+    "InputLayer.batch_input_shape": "batch_shape",
+    "LeakyReLU.alpha": "negative_slope",
+    "ReLU.theta": "threshold",
+}
+"""Settings with another name, for every class or for one."""
+
+_TRAINING = ("_initializer", "_regularizer", "_constraint")
+"""How settings end that say how variables are made and trained."""
+
+_ANY = object()
+
+_WITHOUT_EFFECT: Mapping[str, tuple[Any, ...]] = {
+    "trainable": (_ANY,),  # it is set afterwards
+    "groups": (1,),
+    "time_major": (False,),
+    "ragged": (False, None),
+    "optional": (False,),
+    "implementation": (_ANY,),
+    "rng_type": (_ANY,),
+    "vectorized": (_ANY,),
+    "autocast": (_ANY,),
+    "experimental_autocast": (_ANY,),
+    "fused": (_ANY,),
+    "renorm": (False, None),
+    "renorm_clipping": (None,),
+    "renorm_momentum": (_ANY,),
+    "virtual_batch_size": (None,),
+    "adjustment": (None,),
+    "synchronized": (False, True),
+    "batch_input_shape": (_ANY,),
+    "batch_size": (None,),
+    "query_shape": (_ANY,),
+    "key_shape": (_ANY,),
+    "value_shape": (_ANY,),
+    "causal": (False,),
+    "input_dtype": (_ANY,),
+    "input_length": (_ANY,),
+    "input_dim": (_ANY,),
+    "build_input_shape": (_ANY,),
+    "softmax_robust_masking": (False,),
+    "noise_shape": (None,),
+    "salt": (None,),
+    "max_tokens": (None,),
+}
+"""Settings that Keras 3 does not know, and the values with which they change nothing."""
+
+Config = Mapping[str, Any]
+
+
+def renamed(class_name: str) -> str:
+    """The name of a class in Keras 3."""
+    short = class_name.rpartition(">")[2] if class_name.startswith("Keras>") else class_name
+    return _CLASSES.get(short, short)
+
+
+def settings(class_name: str, config: Config) -> dict[str, Any]:
+    """What the constructor of Keras 3 is given, as far as names and forms go; what it does not know is still in it."""
+    found: dict[str, Any] = {}
+    for name, value in config.items():
+        if name.endswith(_TRAINING) or name == "activity_regularizer":
+            continue
+        found[_NAMES.get(f"{class_name}.{name}", name)] = _plain(value)
+    if "dtype" in found:
+        found["dtype"] = _dtype(found["dtype"])
+    if class_name in ("BatchNormalization", "LayerNormalization"):
+        found["axis"] = _single(found.get("axis", -1))
+    if class_name in ("GRU", "GRUCell"):
+        found.setdefault("reset_after", False)  # older files do not say it, and Keras 3 would assume the other
+    return found
+
+
+def is_without_effect(name: str, value: Any) -> bool:
+    """Whether a setting that Keras 3 does not know changes nothing."""
+    known = _WITHOUT_EFFECT.get(name, ())
+    return _ANY in known or any(value is one or (type(value) is type(one) and value == one) for one in known)
+
+
+def changed_meaning(class_name: str, given: Config, version: str) -> str:
+    """What a layer computed otherwise when the file was written; empty where it is as it was.
+
+    Args:
+        class_name: The class, by its name in Keras 3.
+        given: Its settings, as `settings` returns them.
+        version: The version that wrote the file: "2.3.1"; that of TensorFlow's own Keras ends in "-tf" until 2.3.
+    """
+    standalone = version.startswith(("1.", "2.0.", "2.1.", "2.2.", "2.3.")) and not version.endswith("-tf")
+    if standalone and class_name == "UpSampling2D" and given.get("interpolation") == "bilinear":
+        return f"Keras {version} put the pixels of a bilinear interpolation elsewhere, at their corners"
+    return ""
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's numbers and arrays were written with their type beside them."""
+    if isinstance(value, dict) and set(value) == {"type", "value"}:
+        return value["value"]
+    return value
+
+
+def _dtype(value: Any) -> Any:
+    """The name of a policy for mixed precision: what Keras 3 takes as a dtype."""
+    config = value.get("config") if isinstance(value, dict) else None
+    return config.get("name", value) if isinstance(config, dict) else value
+
+
+def _single(axis: Any) -> Any:
+    return axis[0] if isinstance(axis, list) and len(axis) == 1 else axis
+
+
+__all__ = ["REFUSED", "changed_meaning", "is_without_effect", "renamed", "settings"]

@@ -1,0 +1,218 @@
+"""The architecture that Keras 2 wrote, as calls: which layer is given the results of which others.
+
+Keras 2 counts the calls of a model inside another one from its own making on, and writes the arguments of a call
+beside the tensors that it is given. Both are undone here, as plain data.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from keras3conv.errors import MalformedCheckpoint
+
+MODELS = frozenset({"Functional", "Model", "Sequential"})
+"""What Keras 2 calls a model whose layers are in the file."""
+
+Config = Mapping[str, Any]
+
+_CONSTANT = "_CONSTANT_VALUE"
+
+
+@dataclass(frozen=True)
+class Result:
+    """A tensor: what a call of a layer returned.
+
+    Attributes:
+        layer: The layer's name.
+        call: Which of its calls.
+        place: Which of the tensors that the call returned.
+    """
+
+    layer: str
+    call: int
+    place: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class OldCall:
+    """One call of a layer.
+
+    Attributes:
+        layer: The layer's name.
+        number: Which of its calls.
+        given: What it is called with first: a `Result` or a plain value, alone or in lists and dicts.
+        keywords: Its other arguments, with `Result`s in them.
+    """
+
+    layer: str
+    number: int
+    given: Any
+    keywords: Mapping[str, Any]
+
+    @property
+    def needs(self) -> tuple[Result, ...]:
+        """The tensors among its arguments."""
+        return tuple(_results((self.given, self.keywords)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """A functional model of Keras 2.
+
+    Attributes:
+        layers: The entries of its layers by name.
+        calls: Every call, in the order of the layers.
+        inputs: What it is called with, nested as in the file.
+        outputs: What it returns, likewise.
+    """
+
+    layers: Mapping[str, Config]
+    calls: tuple[OldCall, ...]
+    inputs: Any
+    outputs: Any
+
+    def in_order(self) -> tuple[OldCall, ...]:
+        """The calls, each after those that it takes results of.
+
+        Raises:
+            MalformedCheckpoint: Some wait for each other, or for a call that is not there.
+        """
+        done = {(name, 0) for name, entry in self.layers.items() if entry["class_name"] == "InputLayer"}
+        waiting, ordered = [call for call in self.calls if (call.layer, call.number) not in done], []
+        while waiting:
+            ready = [call for call in waiting if all((need.layer, need.call) in done for need in call.needs)]
+            if not ready:
+                names = ", ".join(dict.fromkeys(call.layer for call in waiting))
+                raise MalformedCheckpoint(f"the layers of the architecture wait for each other: {names}")
+            ordered += ready
+            done |= {(call.layer, call.number) for call in ready}
+            waiting = [call for call in waiting if (call.layer, call.number) not in done]
+        return tuple(ordered)
+
+
+def layers_in(config: Any) -> list[Config]:
+    """The entries of the layers of a model."""
+    entries = config if isinstance(config, list) else config.get("layers")
+    if not isinstance(entries, list) or not all(_is_entry(entry) for entry in entries):
+        raise MalformedCheckpoint("a layer of the architecture has no class or no configuration")
+    return entries
+
+
+def name_of(entry: Config) -> str:
+    """The name of a layer in its model."""
+    config = entry["config"]
+    own = config.get("name") if isinstance(config, Mapping) else None
+    return str(entry.get("name") or own or "")
+
+
+def network_of(config: Config) -> Network:
+    """The calls of a functional model.
+
+    Raises:
+        MalformedCheckpoint: The configuration is not that of a functional model of Keras 2.
+    """
+    entries = {name_of(entry): entry for entry in layers_in(config)}
+    raw = {name: _nodes(entry) for name, entry in entries.items()}
+    inputs, outputs = (_structure(config.get(key), entries) for key in ("input_layers", "output_layers"))
+    referred: dict[str, set[int]] = {name: set() for name in entries}
+    for result in _results((list(raw.values()), outputs), entries):
+        referred[result.layer].add(result.call)
+    first = {name: _first_number(entry, len(raw[name]), referred[name]) for name, entry in entries.items()}
+    calls = [
+        _call(name, number, node, entries, first) for name, nodes in raw.items() for number, node in enumerate(nodes)
+    ]
+    return Network(layers=entries, calls=tuple(calls), inputs=inputs, outputs=_renumbered(outputs, first))
+
+
+def _first_number(entry: Config, calls: int, referred: set[int]) -> int:
+    """What the first call of a layer is called: a model has one before that, from its own making."""
+    if entry["class_name"] not in MODELS or 0 in referred:
+        return 0
+    if calls in referred:
+        return 1
+    layers = layers_in(entry["config"])
+    with_input = bool(layers) and "batch_input_shape" in layers[0]["config"]
+    return int(entry["class_name"] != "Sequential" or with_input)
+
+
+def _nodes(entry: Config) -> list[Any]:
+    nodes = entry.get("inbound_nodes")
+    return nodes if isinstance(nodes, list) else []
+
+
+def _call(name: str, number: int, node: Any, entries: Config, first: Mapping[str, int]) -> OldCall:
+    found = _renumbered(_structure(node, entries), first)
+    keywords = next((_keywords(leaf) for leaf in _raw_results(node, entries)), {})
+    if isinstance(found, list) and len(found) == 1:
+        found = found[0]
+    return OldCall(
+        layer=name, number=number, given=found, keywords=_renumbered(_structure(keywords, entries, inside=True), first)
+    )
+
+
+def _structure(value: Any, entries: Config, *, inside: bool = False) -> Any:
+    """Nested lists and dicts with `Result`s in the place of `["dense", 0, 0]`."""
+    if _is_result(value, entries, inside=inside):
+        if value[0] == _CONSTANT:
+            return value[2]
+        return Result(value[0], value[1], value[2])
+    if isinstance(value, list):
+        return [_structure(item, entries, inside=inside) for item in value]
+    if isinstance(value, dict):
+        return {name: _structure(item, entries, inside=inside) for name, item in value.items()}
+    return value
+
+
+def _is_result(value: Any, entries: Config, *, inside: bool = False) -> bool:
+    """Whether a value names a tensor. In arguments it has no arguments of its own."""
+    lengths = (3,) if inside else (3, 4)
+    if not isinstance(value, list) or len(value) not in lengths or not isinstance(value[0], str):
+        return False
+    return (value[0] in entries and type(value[1]) is type(value[2]) is int) or value[0] == _CONSTANT
+
+
+def _raw_results(value: Any, entries: Config) -> Iterator[list[Any]]:
+    if _is_result(value, entries):
+        yield value
+    elif isinstance(value, list | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _raw_results(item, entries)
+
+
+def _keywords(result: list[Any]) -> Config:
+    return result[3] if len(result) == 4 and isinstance(result[3], dict) else {}
+
+
+def _results(value: Any, entries: Config | None = None) -> Iterator[Result]:
+    """The tensors in nested values; with the layers given, also those that are still lists."""
+    if isinstance(value, Result):
+        yield value
+    elif entries is not None and isinstance(value, list) and _is_result(value, entries):
+        if value[0] != _CONSTANT:
+            yield Result(value[0], value[1], value[2])
+        yield from _results(list(_keywords(value).values()), entries)
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _results(item, entries)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _results(item, entries)
+
+
+def _renumbered(value: Any, first: Mapping[str, int]) -> Any:
+    if isinstance(value, Result):
+        return Result(value.layer, value.call - first[value.layer], value.place)
+    if isinstance(value, list):
+        return [_renumbered(item, first) for item in value]
+    if isinstance(value, Mapping):
+        return {name: _renumbered(item, first) for name, item in value.items()}
+    return value
+
+
+def _is_entry(entry: Any) -> bool:
+    if not isinstance(entry, dict) or not isinstance(entry.get("class_name"), str):
+        return False
+    return isinstance(entry.get("config"), dict | list)
+
+
+__all__ = ["MODELS", "Network", "OldCall", "Result", "layers_in", "name_of", "network_of"]

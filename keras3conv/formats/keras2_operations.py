@@ -1,0 +1,266 @@
+"""The functions of TensorFlow that stand between the layers of a Keras 2 model, and what they are in `keras.ops`.
+
+TF-Keras 2.4 and later write `TFOpLambda` with the name of the function and its arguments; TF-Keras 2.0 to 2.3 wrote
+`TensorFlowOpLayer` with a node of the graph: the operation's name, the constants by their places, and attributes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from keras3conv.errors import RuleError
+
+CLASSES = frozenset({"TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"})
+"""The classes of Keras 2 that are functions of TensorFlow."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """A function of TensorFlow in terms of `keras.ops`.
+
+    Attributes:
+        name: The function of `keras.ops`.
+        arguments: The parameters of TensorFlow, in their order, each with its name in `keras.ops`.
+        fixed: Arguments that `keras.ops` is given besides, where its default is another one.
+    """
+
+    name: str
+    arguments: Mapping[str, str]
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _operation(name: str, arguments: str, **fixed: Any) -> Operation:
+    pairs = (one.partition(":") for one in arguments.split())
+    return Operation(name=name, arguments={first: second or first for first, _, second in pairs}, fixed=fixed)
+
+
+_BINARY = "x:x1 y:x2"
+_REDUCTION = "input_tensor:x axis keepdims"
+
+_FUNCTIONS: Mapping[str, Operation] = {
+    **{
+        f"math.{name}": _operation(ours, _BINARY)
+        for name, ours in {
+            "add": "add", "subtract": "subtract", "multiply": "multiply", "divide": "divide", "truediv": "divide",
+            "pow": "power", "maximum": "maximum", "minimum": "minimum", "floordiv": "floor_divide", "mod": "mod",
+            "floormod": "mod", "greater": "greater", "greater_equal": "greater_equal", "less": "less",
+            "less_equal": "less_equal", "equal": "equal", "not_equal": "not_equal", "logical_and": "logical_and",
+            "logical_or": "logical_or", "divide_no_nan": "divide_no_nan",
+        }.items()
+    },
+    **{
+        f"__operators__.{name}": _operation(ours, _BINARY)
+        for name, ours in {"add": "add", "eq": "equal", "ne": "not_equal"}.items()
+    },
+    **{
+        f"math.{name}": _operation(ours, "x")
+        for name, ours in {
+            "abs": "abs", "negative": "negative", "exp": "exp", "log": "log", "log1p": "log1p", "expm1": "expm1",
+            "sqrt": "sqrt", "rsqrt": "rsqrt", "square": "square", "sigmoid": "sigmoid", "tanh": "tanh", "sin": "sin",
+            "cos": "cos", "floor": "floor", "ceil": "ceil", "sign": "sign", "erf": "erf",
+            "logical_not": "logical_not", "reciprocal": "reciprocal",
+        }.items()
+    },
+    **{f"math.reduce_{name}": _operation(name, _REDUCTION) for name in ("mean", "sum", "max", "min", "prod", "std")},
+    **{f"math.reduce_{name}": _operation(name, _REDUCTION) for name in ("any", "all")},
+    "math.reduce_variance": _operation("var", _REDUCTION),
+    "math.softplus": _operation("softplus", "features:x"),
+    "math.argmax": _operation("argmax", "input:x axis"),
+    "math.argmin": _operation("argmin", "input:x axis"),
+    "math.cumsum": _operation("cumsum", "x axis", axis=0),
+    "nn.relu": _operation("relu", "features:x"),
+    "nn.relu6": _operation("relu6", "features:x"),
+    "nn.elu": _operation("elu", "features:x"),
+    "nn.selu": _operation("selu", "features:x"),
+    "nn.silu": _operation("silu", "features:x"),
+    "nn.swish": _operation("silu", "features:x"),
+    "nn.softsign": _operation("softsign", "features:x"),
+    "nn.sigmoid": _operation("sigmoid", "x"),
+    "nn.tanh": _operation("tanh", "x"),
+    "nn.gelu": _operation("gelu", "features:x approximate", approximate=False),
+    "nn.leaky_relu": _operation("leaky_relu", "features:x alpha:negative_slope"),
+    "nn.softmax": _operation("softmax", "logits:x axis"),
+    "nn.log_softmax": _operation("log_softmax", "logits:x axis"),
+    "concat": _operation("concatenate", "values:xs axis"),
+    "stack": _operation("stack", "values:x axis"),
+    "reshape": _operation("reshape", "tensor:x shape:newshape"),
+    "transpose": _operation("transpose", "a:x perm:axes"),
+    "compat.v1.transpose": _operation("transpose", "a:x perm:axes"),
+    "expand_dims": _operation("expand_dims", "input:x axis"),
+    "compat.v1.expand_dims": _operation("expand_dims", "input:x axis"),
+    "squeeze": _operation("squeeze", "input:x axis"),
+    "compat.v1.squeeze": _operation("squeeze", "input:x axis"),
+    "cast": _operation("cast", "x dtype"),
+    "identity": _operation("copy", "input:x"),
+    "stop_gradient": _operation("stop_gradient", "input:variable"),
+    "tile": _operation("tile", "input:x multiples:repeats"),
+    "where": _operation("where", "condition x:x1 y:x2"),
+    "zeros_like": _operation("zeros_like", "input:x"),
+    "ones_like": _operation("ones_like", "input:x"),
+    "broadcast_to": _operation("broadcast_to", "input:x shape"),
+    "clip_by_value": _operation("clip", "t:x clip_value_min:x_min clip_value_max:x_max"),
+    "linalg.matmul": _operation("matmul", "a:x1 b:x2"),
+    "one_hot": _operation("one_hot", "indices:x depth:num_classes"),
+    "nn.depth_to_space": _operation("depth_to_space", "input:x block_size data_format", data_format="channels_last"),
+    "nn.space_to_depth": _operation("space_to_depth", "input:x block_size data_format", data_format="channels_last"),
+    "compat.v1.nn.depth_to_space": _operation("depth_to_space", "input:x block_size", data_format="channels_last"),
+    "image.resize": _operation("image.resize", "images size method:interpolation"),
+}  # fmt: skip
+"""The functions by the names that `TFOpLambda` has for them."""
+
+_IGNORED: Mapping[str, tuple[Any, ...]] = {
+    "conjugate": (False,), "adjoint_a": (False,), "adjoint_b": (False,), "transpose_a": (False,),
+    "transpose_b": (False,), "a_is_sparse": (False,), "b_is_sparse": (False,), "beta": (1.0,), "on_value": (None, 1.0),
+    "off_value": (None, 0.0), "exclusive": (False,), "reverse": (False,), "preserve_aspect_ratio": (False,),
+    "antialias": (False,), "dtype": (None,), "output_type": (None,),
+}  # fmt: skip
+"""Arguments that `keras.ops` does not have, and the values with which they change nothing."""
+
+_NODES: Mapping[str, tuple[str, str]] = {
+    **dict.fromkeys(("Add", "AddV2", "BiasAdd"), ("math.add", "x y")),
+    "Sub": ("math.subtract", "x y"), "Mul": ("math.multiply", "x y"), "RealDiv": ("math.divide", "x y"),
+    "Pow": ("math.pow", "x y"), "Maximum": ("math.maximum", "x y"), "Minimum": ("math.minimum", "x y"),
+    "Greater": ("math.greater", "x y"), "Less": ("math.less", "x y"),
+    "Abs": ("math.abs", "x"), "Neg": ("math.negative", "x"), "Exp": ("math.exp", "x"), "Log": ("math.log", "x"),
+    "Sqrt": ("math.sqrt", "x"), "Rsqrt": ("math.rsqrt", "x"), "Square": ("math.square", "x"),
+    "Sigmoid": ("math.sigmoid", "x"), "Tanh": ("math.tanh", "x"), "Relu": ("nn.relu", "features"),
+    "Relu6": ("nn.relu6", "features"), "Elu": ("nn.elu", "features"), "Selu": ("nn.selu", "features"),
+    "Softplus": ("math.softplus", "features"), "Softmax": ("nn.softmax", "logits"),
+    "Mean": ("math.reduce_mean", "input_tensor axis"), "Sum": ("math.reduce_sum", "input_tensor axis"),
+    "Max": ("math.reduce_max", "input_tensor axis"), "Min": ("math.reduce_min", "input_tensor axis"),
+    "Prod": ("math.reduce_prod", "input_tensor axis"),
+    "Reshape": ("reshape", "tensor shape"), "Transpose": ("transpose", "a perm"), "Identity": ("identity", "input"),
+    "ExpandDims": ("expand_dims", "input axis"), "Tile": ("tile", "input multiples"),
+    **dict.fromkeys(("MatMul", "BatchMatMul", "BatchMatMulV2"), ("linalg.matmul", "a b")),
+    "ClipByValue": ("clip_by_value", "t clip_value_min clip_value_max"), "Select": ("where", "condition x y"),
+    "SelectV2": ("where", "condition x y"), "ZerosLike": ("zeros_like", "input"), "OnesLike": ("ones_like", "input"),
+}  # fmt: skip
+"""The nodes of a graph: the function that each is, and the parameters of that by the places of its inputs."""
+
+_BOOLEAN = {"keep_dims": "keepdims", "adj_x": "adjoint_a", "adj_y": "adjoint_b", "transpose_a": "transpose_a",
+            "transpose_b": "transpose_b"}  # fmt: skip
+"""Attributes of nodes that are arguments of the function."""
+
+_WITHOUT_MEANING = frozenset({"T", "Tidx", "Tshape", "Tperm", "Tdim", "Tmultiples", "N", "data_format"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Applied:
+    """A function of `keras.ops` with its arguments.
+
+    Attributes:
+        name: "add", "image.resize"; "get_item" takes part of a tensor.
+        arguments: What it is given, by name; tensors are what was handed in for them.
+    """
+
+    name: str
+    arguments: Mapping[str, Any]
+
+
+def applied(class_name: str, config: Mapping[str, Any], given: Any, keywords: Mapping[str, Any]) -> Applied:
+    """What a function of TensorFlow is in `keras.ops`.
+
+    Args:
+        class_name: One of `CLASSES`.
+        config: What the file says of it.
+        given: What it is called with first.
+        keywords: Its other arguments.
+
+    Raises:
+        RuleError: There is no counterpart, or an argument has none.
+    """
+    if class_name == "TensorFlowOpLayer":
+        return _of_node(config, given if isinstance(given, list) else [given])
+    function = str(config.get("function", ""))
+    if function == "__operators__.getitem":
+        return Applied(name="get_item", arguments={"x": given, "key": _key(keywords.get("slice_spec"))})
+    return _of_function(function, given, keywords)
+
+
+def _of_function(function: str, given: Any, keywords: Mapping[str, Any]) -> Applied:
+    operation = _FUNCTIONS.get(function)
+    if operation is None:
+        raise RuleError(f"tf.{function} between the layers has no known counterpart in keras.ops")
+    first = next(iter(operation.arguments.values()))
+    arguments = {**operation.fixed, first: given}
+    for name, value in keywords.items():
+        ours = operation.arguments.get(name)
+        if ours is not None:
+            arguments[ours] = value
+        elif name != "name" and value not in _IGNORED.get(name, (None,)):
+            raise RuleError(
+                f"tf.{function} is given {name}={value!r}, for which keras.ops.{operation.name} has nothing"
+            )
+    return Applied(name=operation.name, arguments=arguments)
+
+
+def _of_node(config: Mapping[str, Any], given: Sequence[Any]) -> Applied:
+    node = config.get("node_def")
+    if not isinstance(node, Mapping) or not isinstance(config.get("constants"), Mapping):
+        raise RuleError("the node of the TensorFlow graph is not in the file")
+    kind, attributes = str(node.get("op")), node.get("attr") or {}
+    tensors, constants = iter(given), config["constants"]
+    values = [
+        constants[str(place)] if str(place) in constants else next(tensors)
+        for place in range(len(given) + len(constants))
+    ]
+    if kind == "StridedSlice":
+        return Applied(name="get_item", arguments={"x": values[0], "key": _strided(values[1:], attributes)})
+    if kind == "ConcatV2":
+        return Applied(name="concatenate", arguments={"xs": values[:-1], "axis": values[-1]})
+    if kind not in _NODES:
+        raise RuleError(f"the TensorFlow operation {kind} between the layers has no known counterpart in keras.ops")
+    function, parameters = _NODES[kind]
+    named = dict(zip(parameters.split(), values, strict=True))
+    first = named.pop(parameters.split()[0])
+    return _of_function(function, first, {**named, **_attributes(kind, attributes)})
+
+
+def _attributes(kind: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    found = {}
+    for name, value in attributes.items():
+        if name in _BOOLEAN:
+            found[_BOOLEAN[name]] = bool(value.get("b", False))
+        elif name not in _WITHOUT_MEANING:
+            raise RuleError(f"the TensorFlow operation {kind} has the attribute {name}, which has no counterpart")
+    return found
+
+
+def _key(spec: Any) -> tuple[Any, ...]:
+    """What stands between the brackets: slices were written as {"start", "stop", "step"}."""
+    parts = spec if isinstance(spec, list) else [spec]
+    return tuple(_part(part) for part in parts)
+
+
+def _part(part: Any) -> Any:
+    if isinstance(part, Mapping):
+        if set(part) == {"start", "stop", "step"}:
+            return slice(part["start"], part["stop"], part["step"])
+        if part.get("class_name") == "__ellipsis__":
+            return Ellipsis
+        raise RuleError(f"a tensor is cut by {dict(part)!r}, which has no counterpart")
+    return part
+
+
+def _strided(values: Sequence[Any], attributes: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The same from the masks of a node: a bit for every axis."""
+    begin, end, strides = values
+
+    def bit(name: str, place: int) -> bool:
+        return bool(int(attributes.get(name, {}).get("i", 0)) >> place & 1)
+
+    def part(place: int) -> Any:
+        if bit("ellipsis_mask", place):
+            return Ellipsis
+        if bit("new_axis_mask", place):
+            return None
+        if bit("shrink_axis_mask", place):
+            return begin[place]
+        first = None if bit("begin_mask", place) else begin[place]
+        last = None if bit("end_mask", place) else end[place]
+        return slice(first, last, None if strides[place] == 1 else strides[place])
+
+    return tuple(part(place) for place in range(len(begin)))
+
+
+__all__ = ["CLASSES", "Applied", "Operation", "applied"]
