@@ -11,6 +11,20 @@ A message says what is wrong and where (in both models), then the facts, aligned
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+RAISED_BY_MODELS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What the code of a model raises for inputs that it cannot take: it is said of the layer, as a `ModelError`.
+
+Running out of memory, a file that cannot be read, and an interrupt are not the model's.
+"""
+
 
 class Keras3ConvError(Exception):
     """Every error that keras3conv raises on purpose."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras3conv.errors import ModelError
+from keras3conv.errors import RAISED_BY_MODELS, ModelError
 from keras3conv.transforms import Array
 
 
@@ -31,7 +31,7 @@ def run_wide(path: Path, arrays: Sequence[Array]) -> dict[str, Array]:
     try:
         outputs = ReferenceEvaluator(model).run(None, feeds)
     # The evaluator is code of numpy's, one class for every operator: it raises what numpy raises.
-    except (RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError, NotImplementedError) as error:
+    except RAISED_BY_MODELS as error:
         raise ModelError(f"onnx's reference evaluator: {type(error).__name__}: {str(error)[:200]}") from error
     found = dict(zip([entry.name for entry in model.graph.output], map(np.asarray, outputs), strict=True))
     if narrow := [name for name, value in found.items() if value.dtype == np.float32]:

@@ -10,7 +10,7 @@ import numpy as np
 from keras3conv.errors import ModelError, Problem, lay_out
 from keras3conv.frameworks.backward import Backward
 from keras3conv.frameworks.keras_tree import named_layers, variables_of
-from keras3conv.frameworks.keras_values import backend, to_numpy, to_tensors
+from keras3conv.frameworks.keras_values import backend, raised_by_keras, to_numpy, to_tensors
 from keras3conv.frameworks.record import flatten
 from keras3conv.transforms import Array
 
@@ -57,7 +57,7 @@ def backward(
     try:
         with _training(model, training):
             found, states = differentiate(loss, wanted, others)
-    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, NotImplementedError) as error:
+    except raised_by_keras() as error:
         problem = Problem(keras=model.name, fact=f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
         raise ModelError(lay_out(f"Keras raised in a backward pass on {backend()}", [problem])) from error
     finally:

@@ -12,7 +12,7 @@ from keras3conv.errors import ModelError, Problem, lay_out
 from keras3conv.frameworks import keras_side
 from keras3conv.frameworks.keras_state import state_kept
 from keras3conv.frameworks.keras_tree import named_layers, variables_of
-from keras3conv.frameworks.keras_values import fill, to_numpy, to_tensors
+from keras3conv.frameworks.keras_values import fill, raised_by_keras, to_numpy, to_tensors
 from keras3conv.frameworks.record import Call, flatten
 from keras3conv.model import LayerView
 from keras3conv.planner.composites import separator
@@ -42,7 +42,7 @@ def run(model: keras.layers.Layer, units: tuple[LayerView, ...], inputs: object,
                 if search.forced:
                     guide.filling = True
                     search.confirm(_arrays(model(*args, training=False)))
-            except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, NotImplementedError) as error:
+            except raised_by_keras() as error:
                 raise keras_side._call_error(model, guide.stack, inputs, error) from error
         if guide.nan.path:
             problem = Problem(keras=guide.nan.path, fact="returned NaN for these inputs; torch's layers did not")

@@ -20,7 +20,7 @@ from keras3conv.frameworks.follow import Follower
 from keras3conv.frameworks.keras_precision import float64_mode, precise
 from keras3conv.frameworks.keras_state import state_kept
 from keras3conv.frameworks.keras_tree import attributes, locations, named_layers, variables_of
-from keras3conv.frameworks.keras_values import backend, to_numpy, to_tensors
+from keras3conv.frameworks.keras_values import backend, raised_by_keras, to_numpy, to_tensors
 from keras3conv.frameworks.record import Call, Flattened, Recording, flatten, plain
 from keras3conv.model import InputSpec, LayerView, ModelView, TensorRef
 from keras3conv.transforms import Array
@@ -180,8 +180,7 @@ def run(
             contexts.enter_context(_followed(follower))
         try:
             outputs = model(*args, training=False)
-        # Whatever a backend raises for a wrong shape or value; each has classes of its own, all of these bases.
-        except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, NotImplementedError) as error:
+        except raised_by_keras() as error:
             raise _call_error(model, stack, inputs, error) from error
     return Recording(
         calls=tuple(sorted(calls, key=lambda call: call.place)),

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras3conv.errors import RAISED_BY_MODELS
 from keras3conv.transforms import Array
 from keras3conv.transforms_move import contiguous
 
@@ -26,6 +27,15 @@ def to_numpy(value: Any) -> Array:
         array: Array = tensor.numpy()
         return array
     return np.asarray(tensor)
+
+
+def raised_by_keras() -> tuple[type[Exception], ...]:
+    """What the code of a Keras model raises for inputs that it cannot take; TensorFlow has errors of its own."""
+    if backend() != "tensorflow":
+        return RAISED_BY_MODELS
+    import tensorflow as tf
+
+    return (*RAISED_BY_MODELS, tf.errors.OpError)
 
 
 def fill(variable: keras.Variable, values: Array) -> None:

@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import nn
 
-from keras3conv.errors import ModelError, Problem, lay_out
+from keras3conv.errors import RAISED_BY_MODELS, ModelError, Problem, lay_out
 from keras3conv.frameworks import torch_side
 from keras3conv.frameworks.backward import Backward
 from keras3conv.frameworks.record import flatten
@@ -58,7 +58,7 @@ def backward(
             flat = dict(flatten(outputs, lambda value: isinstance(value, torch.Tensor)))
             loss = sum((flat[name] * torch_side.to_torch(weight).to(device)).sum() for name, weight in weights.items())
             found: tuple[torch.Tensor | None, ...] = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)
-        except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, NotImplementedError) as error:
+        except RAISED_BY_MODELS as error:
             problem = Problem(torch=type(module).__name__, fact=f"{type(error).__name__}: {error}")
             raise ModelError(lay_out("torch raised in a backward pass", [problem])) from error
     gradients = {

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from keras3conv.errors import ModelError, Problem, lay_out
+from keras3conv.errors import RAISED_BY_MODELS, ModelError, Problem, lay_out
 from keras3conv.frameworks import torch_side
 from keras3conv.frameworks.record import Call, Recording, flatten, traced
 from keras3conv.frameworks.torch_derived import derived_tensors, held
@@ -47,7 +47,7 @@ def run(
     with _left_as_it_was(module), held(derived, computed), _watched(module, log), log.follow, Float64(module):
         try:
             outputs = torch.func.functional_call(module, substitutes, args, kwargs, tie_weights=True, strict=False)
-        except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, NotImplementedError) as error:
+        except RAISED_BY_MODELS as error:
             raise torch_side._call_error(module, log.stack, args, kwargs, error) from error
     flat = dict(flatten(outputs, _is_tensor))
     _require_finite(module, log)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from keras3conv.errors import InputError, ModelError, Problem, lay_out
+from keras3conv.errors import RAISED_BY_MODELS, InputError, ModelError, Problem, lay_out
 from keras3conv.frameworks.follow import Follower
 from keras3conv.frameworks.record import Call, Flattened, Recording, flatten
 from keras3conv.frameworks.torch_derived import Derived, derived_tensors, held
@@ -159,7 +159,7 @@ def run(
             contexts.enter_context(_floats_are(torch.float64))
         try:
             outputs = torch.func.functional_call(module, substitutes, args, kwargs, tie_weights=True, strict=False)
-        except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, NotImplementedError) as error:
+        except RAISED_BY_MODELS as error:
             raise _call_error(module, stack, args, kwargs, error) from error
     flat = dict(flatten(outputs, lambda value: isinstance(value, torch.Tensor)))
     return Recording(
