@@ -18,21 +18,18 @@ from tests.trials import (
     Trial,
     assembled,
     config_of,
-    keras_gradients,
     keras_outputs,
     keras_tensors,
-    keras_training,
     make_torch,
     mappings,
     resolve,
     specs_of_layers,
     specs_of_rule,
-    torch_gradients,
     torch_outputs,
     torch_tensors,
-    torch_training,
     with_inputs,
 )
+from tests.trials_training import keras_gradients, keras_training, torch_gradients, torch_training
 
 FLOAT64_AGREEMENT = 1e-12
 """One layer in float64: a few roundings of 1e-16 each, and nothing else."""
