@@ -9,7 +9,7 @@ import numpy as np
 from keras.src.backend.common import dtypes
 
 from keras3conv.frameworks.keras_float64 import in_full
-from keras3conv.frameworks.keras_tree import named_layers, variables_of
+from keras3conv.frameworks.keras_tree import named_layers, untracked, variables_of
 
 
 @contextmanager
@@ -22,7 +22,8 @@ def float64_mode(model: keras.layers.Layer) -> Iterator[None]:
     with _wide_numbers(), in_full():
         layers = [layer for _, layer in named_layers(model)]
         policies = [(layer, layer._dtype_policy) for layer in layers]
-        variables = {id(variable): variable for layer in layers for _, variable in variables_of(layer)}
+        named = (entry for layer in layers for entry in (*variables_of(layer), *untracked(layer)))
+        variables = {id(variable): variable for _, variable in named}
         values = [(variable, variable._value, variable._dtype) for variable in variables.values()]
         tensors = [tensor for layer in layers for tensor in _symbolic_inputs(layer)]
         input_dtypes = [(tensor, tensor.dtype) for tensor in tensors]

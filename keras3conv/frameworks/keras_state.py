@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from keras3conv.compare import same_bits
-from keras3conv.frameworks.keras_tree import named_layers
+from keras3conv.frameworks.keras_tree import named_layers, untracked
 from keras3conv.frameworks.keras_values import to_numpy
 
 
@@ -33,8 +33,10 @@ def _states(model: keras.layers.Layer) -> Iterator[tuple[str, keras.Variable]]:
     """The variables that no optimiser changes, once each."""
     seen: set[int] = set()
     for path, layer in named_layers(model):
+        seen.update(map(id, layer._trainable_variables))
         own = [(variable.name, variable) for variable in layer._non_trainable_variables]
         own += [("seed_generator_state", generator.state) for generator in getattr(layer, "_seed_generators", ())]
+        own += untracked(layer)
         for name, variable in own:
             if id(variable) not in seen:
                 seen.add(id(variable))

@@ -7,6 +7,8 @@ from typing import Any
 import keras
 from keras.src.saving import saving_lib
 
+from keras3conv.frameworks.record import flatten
+
 
 def named_layers(model: keras.layers.Layer) -> Iterator[tuple[str, keras.layers.Layer]]:
     """The model and every layer in it, once each, with the names on the way to it joined by "/".
@@ -52,6 +54,24 @@ def variables_of(layer: keras.layers.Layer) -> Iterator[tuple[str, keras.Variabl
         yield variable.name if names[variable.name] == 1 else f"{variable.name}#{names[variable.name]}", variable
     for index, generator in enumerate(getattr(layer, "_seed_generators", ())):
         yield "seed_generator_state" if index == 0 else f"seed_generator_state#{index + 1}", generator.state
+
+
+_HOLDERS = (list, tuple, dict, keras.Variable)
+"""What a variable may be in, and a variable."""
+
+
+def untracked(layer: keras.layers.Layer) -> Iterator[tuple[str, keras.Variable]]:
+    """The variables in a layer's attributes that Keras lists nowhere: the state of a recurrent layer, "states.0"."""
+    held = [(name, value) for name, value in vars(layer).items() if name[:1] != "_" and isinstance(value, _HOLDERS)]
+    found = [entry for name, value in held for entry in flatten(value, _is_variable, name)]
+    known = (
+        {id(variable) for variable in (*layer._trainable_variables, *layer._non_trainable_variables)} if found else ()
+    )
+    yield from (entry for entry in found if id(entry[1]) not in known)
+
+
+def _is_variable(value: object) -> bool:
+    return isinstance(value, keras.Variable)
 
 
 def _creation(layer: keras.layers.Layer) -> Any:

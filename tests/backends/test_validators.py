@@ -107,3 +107,28 @@ def test_after_all_of_it_the_model_is_as_it_was() -> None:
     assert all(torch.equal(tensor, state[name]) for name, tensor in module.state_dict().items())
     assert all(parameter.requires_grad and parameter.grad is None for parameter in module.parameters())
     assert keras.config.floatx() == "float32"
+
+
+class Recurrent(nn.Module):
+    """An LSTM that returns what it makes of every step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(4, 3, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.lstm(x)[0]
+        return found
+
+
+def test_the_state_of_a_recurrent_layer_is_named_and_put_back() -> None:
+    steps = keras.Input(batch_shape=(2, 5, 4))
+    layer = keras.layers.LSTM(3, return_sequences=True, stateful=True, name="lstm")
+    module, model = randomize(Recurrent()), keras.Model(steps, layer(steps))
+    given = np.random.default_rng(0).standard_normal((2, 5, 4)).astype("float32")
+    plan = k3c.align(module, model, inputs=given).check()
+    k3c.transfer(module, model, plan)
+    report = k3c.validate(module, model, inputs=given, alignment=plan)
+    report.raise_if_failed()
+    assert report.section("outputs").facts["state in Keras"].startswith("lstm/states.0, lstm/states.1 (changed by a")
+    assert all(not np.any(keras.ops.convert_to_numpy(state)) for state in layer.states)
