@@ -30,7 +30,7 @@ class MyLayer(nn.Module):
 """
 
 
-class Values(layers.Layer):
+class Values(keras.layers.Layer):
     """A call that cannot be followed: it looks at the values while it is traced."""
 
     def build(self, shape: Any) -> None:
@@ -42,7 +42,7 @@ class Values(layers.Layer):
         return inputs * self.table
 
 
-class ByValue(layers.Layer):
+class ByValue(keras.layers.Layer):
     """A call that makes a constant of a variable."""
 
     def build(self, shape: Any) -> None:
@@ -84,7 +84,7 @@ def test_of_a_file_the_lambda_is_in_the_same_message(tmp_path: Path) -> None:
 
 
 def test_the_line_for_a_class_that_nobody_registered_works(tmp_path: Path) -> None:
-    class Gain(layers.Layer):
+    class Gain(keras.layers.Layer):
         def build(self, shape: Any) -> None:
             self.gain = self.add_weight(shape=(shape[-1],), name="gain")
 
