@@ -71,7 +71,7 @@ def build(model: Any, channels: Channels, inputs: Any) -> Built:
 
 def _read(model: Any, channels: Channels, inputs: Any) -> tuple[Graph, Program]:
     """The graph of a model and its program. A layer that no rule can say is followed: what it calls is written."""
-    from keras3conv.frameworks import keras_graph
+    from keras3conv.frameworks import keras_endings, keras_graph
 
     handlers.load()
     known = keras_graph.leaf_by_name(dict.fromkeys([*known_classes()[1], *HANDLERS]))
@@ -88,7 +88,7 @@ def _read(model: Any, channels: Channels, inputs: Any) -> tuple[Graph, Program]:
         if not fresh:
             # Why no rule could say a layer is more to the point than why its call could not be followed.
             problems = [refused.get(problem.keras, problem) for problem in (*traced, *lowered)]
-            require_none(graph.name, (*problems, *_value_reads(model, graph, inputs)))
+            require_none(graph.name, (*problems, *keras_endings.mixed(model), *_value_reads(model, graph, inputs)))
             return graph, program
         refused |= fresh
 

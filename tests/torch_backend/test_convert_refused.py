@@ -134,3 +134,12 @@ def test_operations_between_the_layers_of_a_file_are_no_unknown_classes(tmp_path
     conversion = k3c.convert(tmp_path / "model.keras")
     assert conversion.report is not None
     conversion.report.raise_if_failed()
+
+
+def test_mixed_precision_is_refused_layer_by_layer_with_the_way_around_it() -> None:
+    given = keras.Input((4,))
+    x = layers.Dense(4, dtype="mixed_float16", name="half")(given)
+    said = refused(keras.Model(given, layers.Dense(2, dtype="float32", name="whole")(x), name="both"))
+    assert said.startswith("1 problem in both (keras)")
+    assert "half" in said
+    assert 'keras.config.set_dtype_policy("float32")' in said
