@@ -6,7 +6,7 @@ so this module imports no framework.
 """
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Literal
@@ -203,6 +203,30 @@ def register(rule: Rule) -> Rule:
     known_rule = _rules[rule.name] = replace(rule, origin=origin)
     _ranked.cache_clear()
     return known_rule
+
+
+def stub(kind: str, roles: Sequence[str]) -> str:
+    """The rule to fill in for a Keras layer that no rule knows, as code to paste.
+
+    Args:
+        kind: The qualified name of its class.
+        roles: The names of its variables; the torch module is taken to have parameters of the same names and shapes.
+    """
+    mapping = 'k3c.WeightMapping(torch=("{0}",), keras=("{0}",), transform=k3c.transforms.Same())'
+    weights = "".join(f"{mapping.format(role)}, " for role in roles)
+    return f"""\
+k3c.register(
+    k3c.Rule(
+        torch="my_package.MyLayer",
+        keras="{kind}",
+        fields=(),  # the arguments of MyLayer that are its attributes, too
+        weights=lambda config: ({weights}),
+        to_keras=lambda config: (k3c.LayerSpec(kind="{kind}"),),
+        to_torch=lambda layers: (k3c.LayerSpec(kind="my_package.MyLayer"),),
+        layout="same",  # MyLayer is called with the axes as Keras has them
+        examples=(k3c.Example(config={{}}, inputs=((2, 3),)),),
+    )
+)"""
 
 
 def rules() -> tuple[Rule, ...]:

@@ -98,7 +98,7 @@ def fixed(call: Call, size: int | Size, what: str) -> int:
     """
     if isinstance(size, int):
         return size
-    raise call.refuse(f"{what} depends on the inputs ({size})")
+    raise call.refuse(f"{what} depends on the inputs ({size}): give inputs=..., which fix the sizes")
 
 
 def tuple_of(value: Any, rank: int) -> tuple[int, ...]:

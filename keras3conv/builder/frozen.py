@@ -23,15 +23,17 @@ class Frozen:
     Attributes:
         modules: Submodules all of whose parameters are frozen; "" is the whole module.
         parameters: Parameters that are frozen beside others that are not.
+        scales: The classes of batch normalisations all of whose scales are frozen: their names are not listed.
         norms: Submodules all of whose batch normalisations stay in evaluation mode.
     """
 
     modules: tuple[str, ...] = ()
     parameters: tuple[str, ...] = ()
+    scales: tuple[str, ...] = ()
     norms: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.modules or self.parameters or self.norms)
+        return bool(self.modules or self.parameters or self.scales or self.norms)
 
 
 NOTHING = Frozen()
@@ -53,7 +55,16 @@ def frozen_parts(
     parameters = [tensor.path for tensor in torch.tensors() if tensor.trainable]
     trained = {tensor.path for tensor in keras.tensors() if tensor.trainable}
     held = {path for one in plan.mappings if not trained & {*one.keras} for path in one.torch}
+    kinds = {
+        paths.get(name, name): module.spec.kind
+        for name, module in program.modules.items()
+        if module.spec.kind.startswith(_NORMS)
+    }
+    scales = _scales(kinds, held & {*parameters}, parameters)
+    alone = {path for path in held if kinds.get(path.removesuffix(".weight")) in scales and path.endswith(".weight")}
+    alone = {path for path in alone if path.removesuffix("weight") + "bias" not in held}
     chosen = shortest(held & {*parameters}, parameters)
+    chosen = tuple(path for path in chosen if path not in alone)
     norms = {
         paths.get(name, name): module.trainable
         for name, module in program.modules.items()
@@ -62,8 +73,23 @@ def frozen_parts(
     return Frozen(
         modules=tuple(path for path in chosen if path not in parameters),
         parameters=tuple(path for path in chosen if path in parameters),
+        scales=scales if chosen != ("",) else (),
         norms=shortest({path for path, trainable in norms.items() if not trainable}, tuple(norms)),
     )
+
+
+def _scales(kinds: Mapping[str, str], held: Collection[str], parameters: Collection[str]) -> tuple[str, ...]:
+    """The classes of which every layer, and there are several, has a scale that is frozen beside a shift that is not.
+
+    One loop says it then, where a list would be as long as the model.
+    """
+    found = []
+    for kind in dict.fromkeys(kinds.values()):
+        paths = [path for path, one in kinds.items() if one == kind]
+        alone = all(f"{path}.weight" in held and f"{path}.bias" in {*parameters} - {*held} for path in paths)
+        if alone and len(paths) > 1:
+            found.append(kind)
+    return tuple(found)
 
 
 def shortest(chosen: Collection[str], every: Collection[str]) -> tuple[str, ...]:
@@ -84,6 +110,11 @@ def _starts(path: str) -> list[str]:
 
 def frozen_lines(frozen: Frozen) -> Iterator[str]:
     """The end of the constructor."""
+    for kind in frozen.scales:
+        yield "        # These layers of Keras have no scale: it is one, and stays one."
+        yield "        for part in self.modules():"
+        yield f"            if isinstance(part, {kind.replace('torch.nn.', 'nn.')}):"
+        yield "                part.weight.requires_grad_(False)"
     if frozen.modules or frozen.parameters:
         yield "        # What the Keras model does not train, or does not have: a scale of one, a shift of zero."
     if frozen.modules == ("",):

@@ -12,8 +12,10 @@ from keras3conv.graph import Size
 
 @handles("keras.ops.get_item")
 def _get_item(call: Call) -> None:
-    given = call["x"]
-    template, order = sliced(call, given, full_key(call, call["key"], given.rank))
+    given, key = call["x"], call["key"]
+    if isinstance(key, list) and any(part is None or part is Ellipsis or isinstance(part, slice) for part in key):
+        key = tuple(key)  # what Keras makes of it in a file
+    template, order = sliced(call, given, full_key(call, key, given.rank))
     call.passes(given, order) if template == "{0}" else call.returns(template, [given], order)
 
 

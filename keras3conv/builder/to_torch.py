@@ -50,7 +50,6 @@ def build(model: Any, channels: Channels, inputs: Any) -> Built:
     from keras3conv.frameworks import torch_code, torch_side
 
     graph, program = _read(model, channels, inputs)
-    _require_no_value_read(model, graph, inputs)
     structure = structured(arranged(program))
     source = write(structure.program, structure.blocks)
     module = torch_code.instance_of(source)
@@ -72,7 +71,7 @@ def build(model: Any, channels: Channels, inputs: Any) -> Built:
 
 def _read(model: Any, channels: Channels, inputs: Any) -> tuple[Graph, Program]:
     """The graph of a model and its program. A layer that no rule can say is followed: what it calls is written."""
-    from keras3conv.frameworks import keras_graph
+    from keras3conv.frameworks import keras_endings, keras_graph
 
     handlers.load()
     known = keras_graph.leaf_by_name(dict.fromkeys([*known_classes()[1], *HANDLERS]))
@@ -88,7 +87,8 @@ def _read(model: Any, channels: Channels, inputs: Any) -> tuple[Graph, Program]:
         fresh = {problem.keras: problem for problem in lowered if problem.keras in layers - refused.keys()}
         if not fresh:
             # Why no rule could say a layer is more to the point than why its call could not be followed.
-            require_none(graph.name, tuple(refused.get(problem.keras, problem) for problem in (*traced, *lowered)))
+            problems = [refused.get(problem.keras, problem) for problem in (*traced, *lowered)]
+            require_none(graph.name, (*problems, *keras_endings.mixed(model), *_value_reads(model, graph, inputs)))
             return graph, program
         refused |= fresh
 
@@ -123,12 +123,12 @@ def _require_no_hidden_use(model: Any, plan: Alignment, graph: Graph, program: P
     require_none(graph.name, tuple(Problem(keras=path, fact=_HIDDEN) for path in found))
 
 
-def _require_no_value_read(model: Any, graph: Graph, inputs: Any) -> None:
-    """Raises if the values of a variable got into a constant: it would not follow when the variable is trained."""
+def _value_reads(model: Any, graph: Graph, inputs: Any) -> tuple[Problem, ...]:
+    """The variables whose values got into a constant: that would not follow when the variable is trained."""
     from keras3conv.frameworks import keras_graph, keras_influence
 
     if not graph.constants:
-        return
+        return ()
     known = keras_graph.leaf_by_name(dict.fromkeys([*known_classes()[1], *HANDLERS]))
     paths = [tensor.path for tensor in graph.view.tensors() if not tensor.is_seed and tensor.dtype.startswith("float")]
     leaves = {node.path for node in graph.nodes}
@@ -138,7 +138,7 @@ def _require_no_value_read(model: Any, graph: Graph, inputs: Any) -> None:
         return dict(keras_graph.graph_of(model, known, inputs, followed)[0].constants)
 
     found = keras_influence.read_by_value(model, paths, constants)
-    require_none(graph.name, tuple(Problem(keras=path, fact=_HIDDEN) for path in found))
+    return tuple(Problem(keras=path, fact=_HIDDEN) for path in found)
 
 
 _HIDDEN = (

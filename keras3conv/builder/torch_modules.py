@@ -3,18 +3,21 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from keras3conv.builder.call import HANDLERS
 from keras3conv.builder.program import Order, Value, channels_first, identity
 from keras3conv.errors import RuleError
 from keras3conv.graph import Node
 from keras3conv.model import LayerView
-from keras3conv.rule import LayerSpec, LayerSpecs, Rule, lookup
+from keras3conv.rule import LayerSpec, LayerSpecs, Rule, lookup, rules
 
 OWN_LAYERS = "keras3conv.frameworks.torch_layers"
 """Where the torch layers of our own are; their text is copied into what is generated."""
 
 _USABLE = ("torch.", OWN_LAYERS)
+_OURS = str(Path(__file__).parents[1])
+"""Where our own rules are registered; a rule from elsewhere is the user's."""
 
 _PER_PROCESS = frozenset({"torch.nn.SyncBatchNorm", "torch.nn.EmbeddingBag", "torch.nn.RReLU"})
 """Layers that need more than one process, or another call, or that are random: never what a Keras layer becomes."""
@@ -68,7 +71,7 @@ def choose(layer: LayerView, given: Value, only: str = "") -> Choice:
 
 def _choices(layer: LayerView, given: Value, reasons: list[str]) -> Iterator[Choice]:
     inputs = (tuple(size if isinstance(size, int) else None for size in given.shape),)
-    for rule in _candidates(layer.kinds):
+    for rule in _candidates(layer.kinds, len(rules())):
         if not _fits_rank(rule.torch, given.rank):
             continue
         shapes = {rule.aliases.get(tensor.role, tensor.role): tensor.shape for tensor in layer.tensors}
@@ -96,17 +99,21 @@ def _stride(spec: LayerSpec) -> set[int]:
 
 
 @cache
-def _candidates(kinds: tuple[str, ...]) -> tuple[Rule, ...]:
-    """The rules for a Keras layer, one for one or two torch layers, whose torch layers can be written one by one."""
+def _candidates(kinds: tuple[str, ...], known: int) -> tuple[Rule, ...]:
+    """The rules for a Keras layer, one for one or two torch layers, whose torch layers can be written one by one.
+
+    Those of the user are taken for whatever class they name. `known` is how many rules there are: more may come.
+    """
     found = [rule for rule in (*lookup((), kinds), *lookup((), kinds, (2, 1))) if not rule.between]
-    return tuple(rule for rule in found if rule.torch.startswith(_USABLE) and rule.torch not in _PER_PROCESS)
+    usable = (rule for rule in found if rule.torch.startswith(_USABLE) or not rule.origin.startswith(_OURS))
+    return tuple(rule for rule in usable if rule.torch not in _PER_PROCESS)
 
 
 def is_pointwise(node: Node) -> bool:
     """Whether a layer of Keras without tensors treats every value alike: a Dropout, a ReLU."""
     if node.kind.startswith("keras.ops.") or node.kind in HANDLERS:
         return False
-    found = _candidates(node.kinds)
+    found = _candidates(node.kinds, len(rules()))
     return bool(found) and all(rule.torch in POINTWISE for rule in found)
 
 

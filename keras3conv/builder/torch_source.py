@@ -42,7 +42,8 @@ class Class(Protocol):
 
 def write(program: Program, classes: Sequence[Class] = (), frozen: Frozen = NOTHING) -> str:
     """The text of `model.py`: our own layers that it needs, the blocks, the model."""
-    parts = [source_of(kind).strip() for kind in _own_layers(program, classes)]
+    own = _own_layers(program, classes)
+    parts = [source_of(kind).strip() for kind in own if kind.startswith("keras3conv.")]
     texts = [_class(block.name, block.program, _docstring_of_block(block), block.arguments) for block in classes]
     parts += ["\n".join(text) for text in (*texts, _class("Model", program, _docstring(program), {}, frozen))]
     body = "\n\n\n".join(parts)
@@ -50,7 +51,14 @@ def write(program: Program, classes: Sequence[Class] = (), frozen: Frozen = NOTH
     if "F." in body:
         imports.append("import torch.nn.functional as F")
     imports.append("from torch import nn")
+    imports += [_imported(kind) for kind in own if not kind.startswith("keras3conv.")]
     return "\n".join([f'"""{_title(program)}"""', "", *imports, "", "", body, ""])
+
+
+def _imported(kind: str) -> str:
+    """The line for a class of the user's, for which the user registered a rule."""
+    module, _, name = kind.rpartition(".")
+    return f"from {module} import {name}"
 
 
 def construction(spec: LayerSpec) -> str:

@@ -1,6 +1,6 @@
 """What a layer that is noted as one does at its end, and for every step: its activation is a call of its own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -11,10 +11,23 @@ from keras.src.layers.convolutional.base_separable_conv import BaseSeparableConv
 from keras.src.layers.core.dense import Dense
 from keras.src.layers.core.einsum_dense import EinsumDense
 
+from keras3conv.errors import Problem
 from keras3conv.frameworks import keras_side
+from keras3conv.frameworks.keras_tree import named_layers
 
 _ENDING_WITH_ACTIVATION = (BaseConv, BaseConvTranspose, BaseDepthwiseConv, BaseSeparableConv, Dense, EinsumDense)
 """Layers that return what their activation makes; in a recurrent layer it has another meaning."""
+
+
+def mixed(model: keras.layers.Layer) -> Iterator[Problem]:
+    """The layers that compute in another dtype than their variables have: torch does that around a module."""
+    for path, layer in named_layers(model):
+        if layer._trainable_variables and layer.compute_dtype != layer.variable_dtype:
+            fact = (
+                f"it computes in {layer.compute_dtype} with variables in {layer.variable_dtype}, which torch.autocast"
+            )
+            fix = 'keras.config.set_dtype_policy("float32")  # then make the model, load its weights, and convert that'
+            yield Problem(keras=path, fact=f"{fact} does from outside of a module", fixes=(fix,))
 
 
 def distributed(layer: keras.layers.TimeDistributed, inputs: Any, training: Any = None, mask: Any = None) -> Any:
@@ -48,4 +61,4 @@ def noted_config(layer: keras.layers.Layer) -> dict[str, Any]:
     return {**config, "activation": "linear"}
 
 
-__all__ = ["distributed", "final_activation", "noted_config"]
+__all__ = ["distributed", "final_activation", "mixed", "noted_config"]

@@ -1,5 +1,6 @@
 """Keras' own files: a model is loaded from one, and saved to one without ever leaving half of it."""
 
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -15,6 +16,11 @@ from keras3conv.frameworks import keras_side
 from keras3conv.model import ModelView
 from keras3conv.report import WrittenFile
 from keras3conv.transforms import Shape
+
+_OPERATIONS = tuple(
+    module for name, module in sorted(sys.modules.items()) if name.startswith("keras.src.ops.") and module is not None
+)
+"""Where the classes of Keras' own operations are, which stand between the layers of a functional model."""
 
 
 def load(path: Path) -> keras.Model:
@@ -61,16 +67,20 @@ def unloadable(layers: Iterable[tuple[str, str]], path: Path) -> Iterator[Proble
             fact = "a Lambda layer is code, and no code is ever run from a file"
             yield Problem(keras=name, fact=fact, fixes=(own_code,))
         elif not _is_known(kind):
-            fact = f"{kind} is no class of Keras, and nobody registered it: import it, or name its counterpart"
-            stub = f'k3c.register(k3c.Rule(torch="my_package.MyLayer", keras="{kind}", ...))'
-            yield Problem(keras=name, fact=fact, fixes=(stub, own_code))
+            fact = f"{kind} is no class of Keras, and nobody registered it"
+            short = kind.rpartition(".")[2].rpartition(">")[2]
+            register = f'keras.saving.get_custom_objects()["{short}"] = {short}  # your class; then convert again'
+            yield Problem(keras=name, fact=fact, fixes=(register, own_code))
 
 
 def _is_known(kind: str) -> bool:
     namespace, _, name = kind.rpartition(".")
     if ">" not in kind and namespace.startswith("keras"):
-        return hasattr(keras.layers, name) or hasattr(keras, name) or hasattr(keras.models, name)
-    return keras.saving.get_registered_object(kind) is not None
+        homes = (keras.layers, keras, keras.models, *_OPERATIONS)
+        if any(hasattr(home, name) for home in homes):
+            return True
+    names = (kind, name, f"Custom>{name}")
+    return any(keras.saving.get_registered_object(one) is not None for one in names)
 
 
 def load_weights(model: keras.Model, path: Path) -> None:

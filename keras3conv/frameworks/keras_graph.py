@@ -26,6 +26,7 @@ from keras3conv.frameworks.keras_tree import named_layers, variables_of
 from keras3conv.frameworks.keras_variables import symbolic_variables
 from keras3conv.graph import Graph, Node, Parameter, Ref, Tensor, mapped
 from keras3conv.model import ModelView
+from keras3conv.rule import stub
 from keras3conv.transforms import Array
 
 IsLeaf = Callable[[keras.layers.Layer, tuple[str, ...]], bool]
@@ -341,7 +342,7 @@ def _cannot_follow(path: str, layer: keras.layers.Layer, error: Exception) -> Pr
     return Problem(
         keras=path,
         fact=f"the call of {kind} cannot be followed with symbolic tensors: {type(error).__name__}: {said}",
-        fixes=(f'k3c.register(k3c.Rule(torch="my_package.MyLayer", keras="{kind}", ...))',),
+        fixes=(stub(kind, [role for role, _ in variables_of(layer)]),),
     )
 
 

@@ -75,9 +75,10 @@ def _mapping(config: Any, key: str) -> Config:
 def _layer_problems(class_name: str, config: Any, version: str, path: str, own_code: str) -> Iterator[Problem]:
     found = _class_of(class_name)
     if found is None:
-        fact = f"{class_name} is no class of Keras 3, and nobody registered it: import it, or name its counterpart"
-        stub = f'k3c.register(k3c.Rule(torch="my_package.MyLayer", keras="{class_name}", ...))'
-        yield Problem(keras=path, fact=fact, fixes=(stub, own_code))
+        fact = f"{class_name} is no class of Keras 3, and nobody registered it"
+        short = class_name.rpartition(">")[2]
+        register = f'keras.saving.get_custom_objects()["{short}"] = {short}  # your class; then convert again'
+        yield Problem(keras=path, fact=fact, fixes=(register, own_code))
         return
     if not _is_of_keras(found):
         return

@@ -41,6 +41,37 @@ def test_a_backbone_is_converted_and_proven_and_its_layers_are_one_class(make: C
     assert conversion.source.count("(nn.Module)") == 2
 
 
+def llama() -> keras.Model:
+    return backbones.LlamaBackbone(
+        vocabulary_size=30,
+        num_layers=2,
+        num_query_heads=4,
+        num_key_value_heads=2,
+        hidden_dim=16,
+        intermediate_dim=24,
+    )
+
+
+def gemma() -> keras.Model:
+    return backbones.GemmaBackbone(
+        vocabulary_size=30,
+        num_layers=2,
+        num_query_heads=4,
+        num_key_value_heads=1,
+        hidden_dim=16,
+        intermediate_dim=24,
+        head_dim=4,
+    )
+
+
+@pytest.mark.parametrize("make", [llama, gemma], ids=lambda make: make.__name__)
+def test_a_decoder_with_rotated_positions_passes_every_proof(make: Callable[[], keras.Model]) -> None:
+    conversion = k3c.convert(make())
+    assert conversion.report is not None
+    conversion.report.raise_if_failed()
+    assert not conversion.report.with_status("skipped")
+
+
 def test_a_text_may_have_any_length() -> None:
     model = gpt2()
     conversion = k3c.convert(model, validate=False)

@@ -153,3 +153,29 @@ def test_a_scale_that_keras_does_not_have_is_not_trained_in_torch() -> None:
     conversion.report.raise_if_failed()
     assert [path for path, one in conversion.model.named_parameters() if not one.requires_grad] == ["norm.weight"]
     assert sum(one.numel() for one in conversion.model.parameters() if one.requires_grad) == trainable_numbers(model)
+
+
+def test_many_normalisations_without_a_scale_are_said_in_one_loop() -> None:
+    given = x = keras.Input((8, 8, 3))
+    for place in range(5):
+        x = layers.Conv2D(4, 1 + 2 * place, padding="same", name=f"stage{place}_conv")(x)
+        x = layers.BatchNormalization(scale=False, name=f"stage{place}_norm")(x)
+    model = randomised(keras.Model(given, x))
+    conversion = k3c.convert(model)
+    assert conversion.report is not None
+    conversion.report.raise_if_failed()
+    assert conversion.source.count("requires_grad_") == 1
+    parameters = dict(conversion.model.named_parameters())
+    assert [path for path, one in parameters.items() if not one.requires_grad] == [
+        path for path in parameters if "norm" in path and path.endswith("weight")
+    ]
+    assert sum(one.numel() for one in parameters.values() if one.requires_grad) == trainable_numbers(model)
+
+
+def test_one_scale_that_is_trained_keeps_the_names_in_the_text() -> None:
+    given = x = keras.Input((8, 8, 3))
+    for place in range(3):
+        x = layers.BatchNormalization(scale=place == 1, name=f"norm{place}")(x)
+    conversion = k3c.convert(randomised(keras.Model(given, x)), validate=False)
+    frozen = [path for path, one in conversion.model.named_parameters() if not one.requires_grad]
+    assert frozen == ["norm0.weight", "norm2.weight"]
