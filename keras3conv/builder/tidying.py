@@ -1,0 +1,143 @@
+"""What a person would write shorter, and torch computes faster: several statements that torch has one for.
+
+Every rewriting here is exact: a padding with zeros is the convolution's own, `relu6(x + 3) / 6` is `hardsigmoid`, an
+axis that is reduced and comes back is kept. Only a value that nobody else needs is left out.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from keras3conv.builder.folding import overwriting, uses_of
+from keras3conv.builder.program import Module, Program, Step
+
+_CALL = "{module}({0})"
+
+_POSITIVE = ("F.relu({0})", "F.relu6({0})", "torch.sigmoid({0})", "F.hardsigmoid({0})")
+"""Functions that return nothing below zero: to a maximum of such values, zeros around them add nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pair:
+    """Two statements, the second of which is all that needs what the first makes.
+
+    Attributes:
+        program: The program that they stand in.
+        first: The one.
+        second: The other; its first input is what the one makes.
+    """
+
+    program: Program
+    first: Step
+    second: Step
+
+    def module(self, step: Step) -> Module | None:
+        """The submodule that a statement calls, if that is all it does, and nothing else calls it."""
+        alone = step.template == _CALL and sum(one.module == step.module for one in self.program.steps) == 1
+        return self.program.modules[step.module] if alone else None
+
+
+_Rewriting = Callable[[_Pair], tuple[Step, Mapping[str, Module]] | None]
+"""The one statement for two, with the submodules that are other ones; None where there is none."""
+
+
+def tidied(program: Program) -> Program:
+    """The program with fewer statements that compute the same."""
+    for rewriting in (_padding, _hard_sigmoid, _kept_axes):
+        program = _rewritten(program, rewriting)
+    used = {step.module for step in program.steps}
+    modules = {name: module for name, module in program.modules.items() if name in used}
+    return overwriting(replace(program, modules=modules))
+
+
+def _rewritten(program: Program, rewriting: _Rewriting) -> Program:
+    """The program after every pair of statements was looked at once, from the first on."""
+    steps = {step.outputs: step for step in program.steps}
+    maker = {output: step.outputs for step in program.steps for output in step.outputs}
+    modules, uses = dict(program.modules), uses_of(program)
+    for second in program.steps:
+        name = second.inputs[0] if second.inputs else ""
+        first = steps.get(maker.get(name, ()))
+        if first is None or uses[name] != 1 or len(first.outputs) != 1:
+            continue
+        if found := rewriting(_Pair(program=program, first=first, second=second)):
+            steps[second.outputs] = found[0]
+            modules |= found[1]
+            del steps[first.outputs]
+    return replace(program, steps=tuple(steps.values()), modules=modules)
+
+
+def _padding(pair: _Pair) -> tuple[Step, Mapping[str, Module]] | None:
+    """Zeros on both sides of an image alike, and what is then slid over it."""
+    pad, layer = pair.module(pair.first), pair.module(pair.second)
+    if pad is None or layer is None or not pad.spec.kind.startswith("torch.nn.ZeroPad"):
+        return None
+    rank, around = int(pad.spec.kind[-2]), _symmetric(pad.spec.config["padding"], int(pad.spec.kind[-2]))
+    config = layer.spec.config
+    if around is None or {*_numbers(config.get("padding", 0), rank)} != {0} or not _pads_itself(pair, layer, around):
+        return None
+    spec = replace(layer.spec, config={**config, "padding": around})
+    step = replace(pair.second, inputs=pair.first.inputs)
+    return step, {layer.name: replace(layer, spec=spec)}
+
+
+def _pads_itself(pair: _Pair, layer: Module, around: tuple[int, ...]) -> bool:
+    """Whether a layer's own padding is the same as zeros around what it is given."""
+    kind, config = layer.spec.kind.removeprefix("torch.nn.")[:-2], layer.spec.config
+    if kind == "Conv":
+        return bool(config.get("padding_mode", "zeros") == "zeros")
+    if kind not in ("MaxPool", "AvgPool") or config.get("ceil_mode"):
+        return False
+    half = all(2 * pad <= size for pad, size in zip(around, _numbers(config["kernel_size"], len(around)), strict=True))
+    if kind == "AvgPool":
+        return half and bool(config.get("count_include_pad", True))
+    makers = [step for step in pair.program.steps if step.outputs == pair.first.inputs]
+    return half and bool(makers) and makers[0].template in _POSITIVE
+
+
+def _symmetric(padding: Any, rank: int) -> tuple[int, ...] | None:
+    """The padding of each axis, where it is the same at both ends; torch names the last axis first."""
+    numbers = _numbers(padding, 2 * rank)
+    ends = [numbers[place : place + 2] for place in range(0, 2 * rank, 2)]
+    return tuple(start for start, _ in reversed(ends)) if all(start == end for start, end in ends) else None
+
+
+def _numbers(value: Any, count: int) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, tuple | list) else (value,) * count
+
+
+_SIXTH = re.compile(r"\{0\} \* (0\.1666666\d*)|\{0\} / (6|6\.0)")
+
+
+def _hard_sigmoid(pair: _Pair) -> tuple[Step, Mapping[str, Module]] | None:
+    """`relu6(x + 3) / 6`; in two stages, for a pair is looked at: the first keeps what was added."""
+    first, second = pair.first.template, pair.second.template
+    numbers = "float" in pair.program.values[pair.first.inputs[0]].dtype
+    if numbers and first in ("{0} + 3.0", "{0} + 3", "3.0 + {0}", "3 + {0}") and second == "F.relu6({0})":
+        return replace(pair.second, template="F.relu6({0} + 3)", inputs=pair.first.inputs), {}
+    if first == "F.relu6({0} + 3)" and _SIXTH.fullmatch(second):
+        return replace(pair.second, template="F.hardsigmoid({0})", inputs=pair.first.inputs), {}
+    return None
+
+
+_REDUCED = re.compile(r"\{0\}\.(mean|sum|amax|amin)\(dim=(\d+|\([\d, ]+\))\)")
+_NEW_AXES = re.compile(r"\{0\}\[((?::|None)(?:, (?::|None))*)\]")
+
+
+def _kept_axes(pair: _Pair) -> tuple[Step, Mapping[str, Module]] | None:
+    """Axes that a reduction removes, and that are put back at once."""
+    reduced, indexed = _REDUCED.fullmatch(pair.first.template), _NEW_AXES.fullmatch(pair.second.template)
+    if reduced is None or indexed is None:
+        return None
+    gone = {int(number) for number in re.findall(r"\d+", reduced[2])}
+    marks = indexed[1].split(", ")
+    rank = pair.program.values[pair.first.inputs[0]].rank
+    new = {place for place, mark in enumerate(marks) if mark == "None"}
+    if gone != new or (len(marks) > rank):
+        return None
+    template = f"{{0}}.{reduced[1]}(dim={reduced[2]}, keepdim=True)"
+    return replace(pair.second, template=template, inputs=pair.first.inputs), {}
+
+
+__all__ = ["tidied"]
