@@ -166,3 +166,12 @@ def test_a_dropout_that_is_left_between_does_not_keep_a_sum_from_overwriting() -
     given = image()
     y = layers.Dropout(0.3, noise_shape=(None, 1, 1, 1))(layers.Conv2D(3, 1)(given))
     assert "y += x" in proven(layers.Add()([given, y]), given).source
+
+
+def test_a_padding_that_went_into_a_convolution_is_not_mistaken_for_another_one_beside_it() -> None:
+    """Both are given the same: the one that is left in torch is none that Keras has as a layer."""
+    given = image()
+    left = layers.Conv2D(4, 3, strides=2)(layers.ZeroPadding2D(((0, 1), (1, 2)))(given))
+    right = layers.Conv2D(4, 5, strides=2)(layers.ZeroPadding2D((1, 2))(given))
+    behind = layers.Conv2D(4, 3, strides=2, padding="same")(given)
+    proven([left, right, behind], given)
