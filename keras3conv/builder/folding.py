@@ -15,7 +15,7 @@ from keras3conv.graph import refs
 _CALL, SUM = "{module}({0})", "{0} + {1}"
 
 _IN_PLACE = frozenset({"F.relu({0})", "F.relu6({0})", "F.silu({0})", "F.hardswish({0})"})
-_NOT_KEPT = ("torch.nn.BatchNorm", "torch.nn.Conv", "torch.nn.Linear")
+_NOT_KEPT = ("torch.nn.BatchNorm", "torch.nn.Conv", "torch.nn.Linear", f"{OWN_LAYERS}.UnevenConv")
 """Layers that need what they were given to learn, and not what they returned: that may be overwritten."""
 
 _PASSED_ON = ("torch.nn.Dropout", f"{OWN_LAYERS}.SharedDropout")

@@ -5,12 +5,14 @@ axis that is reduced and comes back is kept. Only a value that nobody else needs
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from keras3conv.builder.folding import overwriting, uses_of
 from keras3conv.builder.program import Module, Program, Step
+from keras3conv.builder.torch_modules import OWN_LAYERS
+from keras3conv.rule import LayerSpec
 
 _CALL = "{module}({0})"
 
@@ -69,17 +71,43 @@ def _rewritten(program: Program, rewriting: _Rewriting) -> Program:
 
 
 def _padding(pair: _Pair) -> tuple[Step, Mapping[str, Module]] | None:
-    """Zeros on both sides of an image alike, and what is then slid over it."""
+    """Zeros around an image, and what is then slid over it."""
     pad, layer = pair.module(pair.first), pair.module(pair.second)
     if pad is None or layer is None or not pad.spec.kind.startswith("torch.nn.ZeroPad"):
         return None
-    rank, around = int(pad.spec.kind[-2]), _symmetric(pad.spec.config["padding"], int(pad.spec.kind[-2]))
-    config = layer.spec.config
-    if around is None or {*_numbers(config.get("padding", 0), rank)} != {0} or not _pads_itself(pair, layer, around):
+    rank = int(pad.spec.kind[-2])
+    if {*_numbers(layer.spec.config.get("padding", 0), rank)} != {0}:
         return None
-    spec = replace(layer.spec, config={**config, "padding": around})
-    step = replace(pair.second, inputs=pair.first.inputs)
-    return step, {layer.name: replace(layer, spec=spec)}
+    ends = _ends(pad.spec.config["padding"], rank)
+    if all(start == end for start, end in ends):
+        spec = _evenly(pair, layer, tuple(end for _, end in ends))
+    else:
+        spec = _unevenly(layer, ends)
+    if spec is None:
+        return None
+    return replace(pair.second, inputs=pair.first.inputs), {layer.name: replace(layer, spec=spec)}
+
+
+def _evenly(pair: _Pair, layer: Module, around: tuple[int, ...]) -> LayerSpec | None:
+    """A layer with padding of its own."""
+    config = {**layer.spec.config, "padding": around}
+    return replace(layer.spec, config=config) if _pads_itself(pair, layer, around) else None
+
+
+def _unevenly(layer: Module, ends: Sequence[tuple[int, int]]) -> LayerSpec | None:
+    """A depthwise convolution with more padding behind; with others, computing with zeros takes longer than a copy."""
+    config = layer.spec.config
+    depthwise = layer.spec.kind == "torch.nn.Conv2d" and config.get("groups", 1) == config["in_channels"] > 1
+    plain = config.get("padding_mode", "zeros") == "zeros" and {*_numbers(config.get("dilation", 1), 2)} == {1}
+    if not depthwise or not plain or any(start > end for start, end in ends):
+        return None
+    kept = {name: _one(config[name]) for name in _KEPT if name in config}
+    padding = {"padding": _one(tuple(end for _, end in ends)), "less": tuple(end - start for start, end in ends)}
+    return LayerSpec(kind=f"{OWN_LAYERS}.UnevenConv2d", config={**kept, **padding})
+
+
+_KEPT = ("in_channels", "out_channels", "kernel_size", "stride", "groups", "bias")
+"""What an uneven convolution is made with beside its padding."""
 
 
 def _pads_itself(pair: _Pair, layer: Module, around: tuple[int, ...]) -> bool:
@@ -96,11 +124,15 @@ def _pads_itself(pair: _Pair, layer: Module, around: tuple[int, ...]) -> bool:
     return half and bool(makers) and makers[0].template in _POSITIVE
 
 
-def _symmetric(padding: Any, rank: int) -> tuple[int, ...] | None:
-    """The padding of each axis, where it is the same at both ends; torch names the last axis first."""
+def _ends(padding: Any, rank: int) -> list[tuple[int, int]]:
+    """What is padded before and behind each axis; torch names the last axis first."""
     numbers = _numbers(padding, 2 * rank)
-    ends = [numbers[place : place + 2] for place in range(0, 2 * rank, 2)]
-    return tuple(start for start, _ in reversed(ends)) if all(start == end for start, end in ends) else None
+    return [(numbers[place], numbers[place + 1]) for place in range(2 * rank - 2, -1, -2)]
+
+
+def _one(value: Any) -> Any:
+    """One number for equal ones."""
+    return value[0] if isinstance(value, tuple) and len({*value}) == 1 else value
 
 
 def _numbers(value: Any, count: int) -> tuple[Any, ...]:

@@ -9,6 +9,7 @@ import torch
 
 import keras3conv as k3c
 from keras3conv.builder import tidying
+from keras3conv.frameworks.torch_code import instance_of
 from tests.torch_backend.test_convert import randomised
 
 layers = keras.layers
@@ -67,6 +68,43 @@ def test_a_convolution_that_is_called_twice_keeps_its_padding() -> None:
     given, shared = image(), layers.Conv2D(3, 3, padding="same")
     x = layers.Add()([shared(given), layers.Cropping2D(1)(shared(layers.ZeroPadding2D(1)(given)))])
     assert "nn.ZeroPad2d" in proven(x, given).source
+
+
+def uneven(given: Any) -> Any:
+    x = layers.ZeroPadding2D(((0, 1), (1, 2)))(given)
+    return layers.DepthwiseConv2D(3, strides=2, depth_multiplier=2)(x)
+
+
+def test_more_zeros_behind_are_a_larger_kernel_of_a_depthwise_convolution() -> None:
+    given = image()
+    conversion = proven(uneven(given), given)
+    assert "UnevenConv2d(3, 6, 3, (1, 2), (1, 1), stride=2, groups=3)" in conversion.source
+    assert "ZeroPad" not in conversion.source
+    assert conversion.model.depthwise_conv2d.weight.shape == (6, 1, 3, 3)
+
+
+def test_the_certificate_sees_zeros_at_the_wrong_end_of_a_kernel() -> None:
+    given = image()
+    model = randomised(keras.Model(given, uneven(given)))
+    conversion = k3c.convert(model, validate=False)
+    wrong = instance_of(conversion.source.replace("(self.less[1], 0, self.less[0], 0)", "(0, self.less[1], 0, 1)"))
+    wrong.load_state_dict(conversion.model.state_dict())
+    report = k3c.validate(wrong, model, inputs=conversion.inputs, alignment=conversion.alignment)
+    assert not report.ok
+
+
+@pytest.mark.parametrize("padding", [((1, 0), (0, 1)), ((0, 1), (2, 1))])
+def test_more_zeros_before_an_image_stay(padding: Any) -> None:
+    given = image()
+    x = layers.DepthwiseConv2D(3, strides=2)(layers.ZeroPadding2D(padding)(given))
+    assert "nn.ZeroPad2d" in proven(x, given).source
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_a_separable_convolution_with_a_stride_pads_without_a_copy(channels: int) -> None:
+    given = keras.Input((10, 8, channels))
+    source = proven(layers.SeparableConv2D(5, 5, strides=2, padding="same")(given), given).source
+    assert ("UnevenConv2d" in source) is (channels > 1)
 
 
 def test_the_certificate_sees_zeros_that_were_left_out_wrongly(monkeypatch: pytest.MonkeyPatch) -> None:
