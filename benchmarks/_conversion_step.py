@@ -15,7 +15,7 @@ def step_difference(model: Any, conversion: Any) -> float:
     other random numbers. The loss weighs every output with a number of its own.
 
     Args:
-        model: The Keras model on the torch backend; it is left as it is.
+        model: The Keras model; it is left as it is.
         conversion: What it was converted to; its module is left as it is.
 
     Returns:
@@ -72,10 +72,20 @@ def _without_dropout(model: Any) -> Iterator[None]:
 
 
 def _step_keras(model: Any, images: tuple[Any, ...]) -> None:
+    """One step of a Keras model on the backend that it is on: torch, or TensorFlow."""
     import keras
-    import torch
 
     variables = model.trainable_variables
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            found = model([image.numpy() for image in images] if len(images) > 1 else images[0].numpy(), training=True)
+            loss = tf.reduce_sum(found * _counts(found).numpy())
+        keras.optimizers.SGD(RATE).apply(tape.gradient(loss, [one.value for one in variables]), variables)
+        return
+    import torch
+
     found = model(images if len(images) > 1 else images[0], training=True)
     (found * _counts(found)).sum().backward()
     gradients = [variable.value.grad for variable in variables]
@@ -88,4 +98,4 @@ def _counts(outputs: Any) -> Any:
     import torch
 
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(outputs.shape, generator=generator, dtype=outputs.dtype)
+    return torch.randn(tuple(outputs.shape), generator=generator, dtype=torch.float64)
