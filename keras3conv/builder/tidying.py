@@ -1,7 +1,7 @@
 """What a person would write shorter, and torch computes faster: several statements that torch has one for.
 
-Every rewriting here is exact: a padding with zeros is the convolution's own, `relu6(x + 3) / 6` is `hardsigmoid`, an
-axis that is reduced and comes back is kept. Only a value that nobody else needs is left out.
+Every rewriting here is exact: a padding with zeros is the convolution's own, the parts of `relu6(x + 3) / 6` stand
+together, an axis that is reduced and comes back is kept. Only a value that nobody else needs is left out.
 """
 
 import re
@@ -143,14 +143,20 @@ _SIXTH = re.compile(r"\{0\} \* (0\.1666666\d*)|\{0\} / (6|6\.0)")
 
 
 def _hard_sigmoid(pair: _Pair) -> tuple[Step, Mapping[str, Module]] | None:
-    """`relu6(x + 3) / 6`; in two stages, for a pair is looked at: the first keeps what was added."""
+    """`relu6(x + 3) / 6`; in two stages, for a pair is looked at: the first keeps what was added.
+
+    It is not made `F.hardsigmoid`, whose gradient is that of single precision in double precision, too.
+    """
     first, second = pair.first.template, pair.second.template
     numbers = "float" in pair.program.values[pair.first.inputs[0]].dtype
     if numbers and first in ("{0} + 3.0", "{0} + 3", "3.0 + {0}", "3 + {0}") and second == "F.relu6({0})":
-        return replace(pair.second, template="F.relu6({0} + 3)", inputs=pair.first.inputs), {}
-    if first == "F.relu6({0} + 3)" and _SIXTH.fullmatch(second):
-        return replace(pair.second, template="F.hardsigmoid({0})", inputs=pair.first.inputs), {}
+        return replace(pair.second, template=_SHIFTED, inputs=pair.first.inputs), {}
+    if first == _SHIFTED and _SIXTH.fullmatch(second):
+        return replace(pair.second, template=f"{_SHIFTED} / 6", inputs=pair.first.inputs), {}
     return None
+
+
+_SHIFTED = "F.relu6({0} + 3)"
 
 
 _REDUCED = re.compile(r"\{0\}\.(mean|sum|amax|amin)\(dim=(\d+|\([\d, ]+\))\)")

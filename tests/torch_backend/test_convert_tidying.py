@@ -118,18 +118,31 @@ def test_the_certificate_sees_zeros_that_were_left_out_wrongly(monkeypatch: pyte
     assert not report.ok
 
 
-def test_the_parts_of_a_hard_sigmoid_become_one() -> None:
+def hard_sigmoid(given: Any, shift: float) -> Any:
+    return layers.ReLU(6.0)(layers.Conv2D(3, 1, name="gate")(given) + shift) * (1.0 / 6.0)
+
+
+def test_the_parts_of_a_hard_sigmoid_stand_together() -> None:
     given = image()
-    conversion = proven(layers.ReLU(6.0)(given + 3.0) * (1.0 / 6.0), given)
-    assert "F.hardsigmoid(x)" in conversion.source
-    edges = torch.tensor([-3.0, -2.999, 0.0, 2.999, 3.0]).expand(1, 3, 8, 5).transpose(2, 3)
-    torch.testing.assert_close(conversion.model(edges), torch.clamp(edges + 3, 0, 6) / 6)
+    assert "F.relu6(self.gate(x) + 3) / 6" in proven(hard_sigmoid(given, 3.0), given).source
+
+
+def test_the_certificate_sees_the_gradient_of_the_hard_sigmoid_of_torch() -> None:
+    given = image()
+    model = randomised(keras.Model(given, hard_sigmoid(given, 3.0)))
+    conversion = k3c.convert(model, validate=False)
+    text = conversion.source.replace("F.relu6(self.gate(x) + 3) / 6", "F.hardsigmoid(self.gate(x))")
+    assert text != conversion.source
+    other = instance_of(text)
+    other.load_state_dict(conversion.model.state_dict())
+    report = k3c.validate(other, model, inputs=conversion.inputs, alignment=conversion.alignment)
+    assert [section.name for section in report.with_status("failed")] == ["gradients"]
 
 
 @pytest.mark.parametrize("shift", [2.0, 3.5])
 def test_what_is_no_hard_sigmoid_stays(shift: float) -> None:
     given = image()
-    assert "hardsigmoid" not in proven(layers.ReLU(6.0)(given + shift) * (1.0 / 6.0), given).source
+    assert "/ 6" not in proven(hard_sigmoid(given, shift), given).source
 
 
 def test_axes_that_come_back_after_an_average_are_kept() -> None:
