@@ -273,8 +273,8 @@ the largest difference of a weight afterwards, relative to how far the step move
 `fullgraph=True` and the backend in the table, whose output agrees; `aot_eager` traces and differentiates the same graph
 and generates no code. An empty cell was not tried.
 
-Speed is our time in eager mode on two threads, with {images} images of {side} x {side}, in turns with the others: the
-quickest of {rounds} rounds on each side. The first number is beside torchvision's model, the second beside torchvision's model edited by
+Speed is the time that the processor spends in eager mode on two threads, with {images} images of {side} x {side}, in
+turns with the others: the quickest of {rounds} rounds on each side. The first number is beside torchvision's model, the second beside torchvision's model edited by
 hand to compute what Keras' does: the stride in the first convolution of a bottleneck and biases (ResNet), more padding
 behind than before (EfficientNet, MobileNet), images normalised in the model (ConvNeXt, EfficientNet), a softmax at the
 end. Arithmetic is the number of multiplications and additions, torchvision's being 1.
