@@ -1,5 +1,7 @@
 """One step of SGD on both sides of a conversion, in float64 and in training mode."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 RATE = 0.1
@@ -13,7 +15,7 @@ def step_difference(model: Any, conversion: Any) -> float:
     other random numbers. The loss weighs every output with a number of its own.
 
     Args:
-        model: The Keras model on the torch backend; it is left as it is.
+        model: The Keras model; it is left as it is.
         conversion: What it was converted to; its module is left as it is.
 
     Returns:
@@ -28,16 +30,18 @@ def step_difference(model: Any, conversion: Any) -> float:
     from keras3conv.frameworks.keras_precision import float64_mode
 
     module = copy.deepcopy(conversion.model).double().train()
-    steady = _without_dropout(model)
     for part in module.modules():
-        if isinstance(part, torch.nn.modules.dropout._DropoutNd) or type(part).__name__ == "StochasticDepth":
+        if isinstance(part, torch.nn.modules.dropout._DropoutNd):
             part.p = 0.0
     images = tuple(torch.from_numpy(array).double() for array in conversion.inputs)
     before = {name: value.clone() for name, value in module.state_dict().items()}
     expected = copy.deepcopy(module)
-    with float64_mode(steady):
-        _step_keras(steady, tuple(image.permute(0, 2, 3, 1) for image in images))
-        k3c.transfer(steady, expected, conversion.alignment)
+    weights = model.get_weights()
+    with _without_dropout(model):
+        with float64_mode(model):
+            _step_keras(model, tuple(image.permute(0, 2, 3, 1) for image in images))
+            k3c.transfer(model, expected, conversion.alignment)
+        model.set_weights(weights)
     found = module(*images)
     optimizer = torch.optim.SGD(module.parameters(), lr=RATE)
     (found * _counts(found)).sum().backward()
@@ -49,25 +53,39 @@ def step_difference(model: Any, conversion: Any) -> float:
     return max(float((after[name] - wanted[name]).abs().max()) / max(moved[name], floor) for name in trained)
 
 
-def _without_dropout(model: Any) -> Any:
-    """A copy of a model that drops nothing."""
-    import keras
-
-    def without(layer: Any) -> Any:
-        config = layer.get_config()
-        rates = {name: 0.0 for name in ("rate", "drop_path_rate") if isinstance(config.get(name), float)}
-        return type(layer).from_config({**config, **rates})
-
-    steady = keras.models.clone_model(model, clone_function=without)
-    steady.set_weights(model.get_weights())
-    return steady
+@contextmanager
+def _without_dropout(model: Any) -> Iterator[None]:
+    """Within it a model drops nothing."""
+    rates = [
+        (layer, name, getattr(layer, name))
+        for layer in model._flatten_layers()
+        for name in ("rate", "drop_path_rate")
+        if isinstance(getattr(layer, name, None), float)
+    ]
+    try:
+        for layer, name, _ in rates:
+            setattr(layer, name, 0.0)
+        yield
+    finally:
+        for layer, name, rate in rates:
+            setattr(layer, name, rate)
 
 
 def _step_keras(model: Any, images: tuple[Any, ...]) -> None:
+    """One step of a Keras model on the backend that it is on: torch, or TensorFlow."""
     import keras
-    import torch
 
     variables = model.trainable_variables
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            found = model([image.numpy() for image in images] if len(images) > 1 else images[0].numpy(), training=True)
+            loss = tf.reduce_sum(found * _counts(found).numpy())
+        keras.optimizers.SGD(RATE).apply(tape.gradient(loss, [one.value for one in variables]), variables)
+        return
+    import torch
+
     found = model(images if len(images) > 1 else images[0], training=True)
     (found * _counts(found)).sum().backward()
     gradients = [variable.value.grad for variable in variables]
@@ -80,4 +98,4 @@ def _counts(outputs: Any) -> Any:
     import torch
 
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(outputs.shape, generator=generator, dtype=outputs.dtype)
+    return torch.randn(tuple(outputs.shape), generator=generator, dtype=torch.float64)

@@ -1,48 +1,40 @@
 """Every model of `keras.applications` becomes a torch module: proven, as trainable, compiled, exported, as fast.
 
-    KERAS_BACKEND=torch python -m benchmarks bench_convert --check
-    KERAS_BACKEND=torch python -m benchmarks bench_convert ResNet50 MobileNetV2 --compile
-    KERAS_BACKEND=torch python -m benchmarks bench_convert --table benchmarks/CONVERSION.md --json results.json
+    python -m benchmarks bench_convert --check
+    python -m benchmarks bench_convert ResNet50 MobileNetV2 --compile inductor --speed
+    python -m benchmarks bench_convert --table benchmarks/CONVERSION.md --json results.json
 
-Weights are random. Every model has a process of its own. What is in the file of results is not judged again, and the
-table is made of everything that is in it. Where torchvision has a model of the same family, it is timed beside ours in
-one run, in turns, on two threads, in eager mode: the quickest of the rounds counts, on both sides.
+Weights are random. Every model has a process of its own, with Keras on torch, but for the models that Keras itself
+builds on other backends only. What is in the file of results is not tried again, and the table is made of everything
+that is in it. Where torchvision has a model of the same family, --speed times it beside ours: see `_conversion_speed`.
 """
 
 import argparse
 import copy
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks._conversion_speed import FAMILIES
 from benchmarks._conversion_step import step_difference
 
 SIZES = {"InceptionV3": 96, "InceptionResNetV2": 96, "Xception": 96, "NASNetLarge": 331, "NASNetMobile": 224}
 SIZE = 64
 """The height and width of the images in the proof; small, because the proof runs in float64 several times."""
 
-FAMILIES = {
-    "ConvNeXtTiny": "convnext_tiny",
-    "DenseNet121": "densenet121",
-    "EfficientNetB0": "efficientnet_b0",
-    "MobileNetV2": "mobilenet_v2",
-    "MobileNetV3Large": "mobilenet_v3_large",
-    "ResNet50": "resnet50",
-    "VGG16": "vgg16",
-}
-"""Models that torchvision has too."""
+BACKENDS = {"NASNetLarge": "tensorflow", "NASNetMobile": "tensorflow"}
+"""Models that Keras refuses to build on torch."""
 
 SLOWER = 1.05
-"""How many times torchvision's time ours may take."""
-
-THREADS, ROUNDS, TIMED_SIZE = 2, 9, 224
+"""How many times the time of a module written by hand ours may take."""
 
 STEP = 1e-7
 """How far two weights may be apart after a step of SGD in float64, relative to how far the step moved them."""
@@ -59,12 +51,15 @@ class Result:
         trainable: How many trainable numbers the Keras model has.
         trainable_torch: How many the module has.
         step: How far the weights are apart after one step of SGD in float64, relative to the step.
-        compiled: Whether `torch.compile` makes one graph of it that returns the same; None if it was not tried.
+        compiled: The backend with which `torch.compile` makes one graph of it that returns the same; empty if it was
+            not tried, "no" if it does not.
         exported: Whether `torch.export` succeeds.
         lines: The length of the text.
         permutes: How many permutations are left in it.
         seconds: How long conversion and proof took.
-        ratio: Our time, torchvision's being one.
+        size: The height and the width of the images.
+        backend: What Keras ran on.
+        speed: Our time and arithmetic beside others'; None where it was not measured.
         said: What went wrong.
     """
 
@@ -74,59 +69,61 @@ class Result:
     trainable: int = 0
     trainable_torch: int = 0
     step: float | None = None
-    compiled: bool | None = None
+    compiled: str = ""
     exported: bool = False
     lines: int = 0
     permutes: int = 0
     seconds: float = 0.0
-    ratio: float | None = None
+    size: int = 0
+    backend: str = "torch"
+    speed: dict[str, float] | None = None
     said: str = ""
 
     @property
     def good(self) -> bool:
         """Whether everything that was tried succeeded."""
-        fast = self.ratio is None or self.ratio <= SLOWER
+        fast = self.speed is None or self.speed["by_hand"] <= SLOWER
         steps = self.step is not None and self.step <= STEP and self.trainable == self.trainable_torch
-        return self.certificate and steps and self.exported and self.compiled is not False and fast
+        return self.certificate and steps and self.exported and self.compiled != "no" and fast
 
 
-def judged(name: str, *, compiles: bool) -> Result:
-    """Converts one model and tries everything on it; what raises ends it, and is said."""
-    result = Result(name=name)
+def tried(result: Result, part: str) -> Result:
+    """The result with one part more: "proof", "speed", or the name of what compiles; what raises is said."""
     try:
-        _judge(result, compiles=compiles)
+        if part == "proof":
+            _prove(result)
+        elif part == "speed":
+            result.speed = _speed(result)
+        else:
+            result.compiled = part if _agrees_compiled(result, part) else "no"
     except (ValueError, RuntimeError, TypeError, AttributeError) as error:
-        result.said = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        result.said = f"{part}: {type(error).__name__}: {str(error).splitlines()[0]}"
     return result
 
 
-def _judge(result: Result, *, compiles: bool) -> None:
+def _prove(result: Result) -> None:
     import keras
     import torch
 
     import keras3conv as k3c
 
-    name = result.name
-    model = make(name, SIZES.get(name, SIZE), weights_of=True)
+    result.size, result.backend = SIZES.get(result.name, SIZE), keras.backend.backend()
+    model = make(result.name, result.size, weights_of=True)
     started = time.perf_counter()
     conversion = k3c.convert(model)
     result.seconds, result.converted = time.perf_counter() - started, True
     report = conversion.report
     assert report is not None
     result.certificate = report.ok and not report.with_status("skipped")
-    result.said = "" if result.certificate else str(report).splitlines()[1]
+    bad = [section.name for status in ("failed", "skipped") for section in report.with_status(status)]
+    result.said = f"not passed: {', '.join(bad)}" if bad else ""
     result.lines, result.permutes = len(conversion.source.splitlines()), conversion.source.count("permute")
     result.trainable = sum(int(keras.ops.size(variable)) for variable in model.trainable_variables)
     result.trainable_torch = sum(int(p.numel()) for p in conversion.model.parameters() if p.requires_grad)
-    given = tuple(map(torch.from_numpy, conversion.inputs))
     export: Any = torch.export.export
-    export(conversion.model, given)
+    export(conversion.model, tuple(map(torch.from_numpy, conversion.inputs)))
     result.exported = True
-    if compiles:
-        result.compiled = agrees_compiled(conversion.model, given)
     result.step = step_difference(model, conversion)
-    if name in FAMILIES:
-        result.ratio = ratio(name)
 
 
 def make(name: str, size: int, *, weights_of: bool = False) -> Any:
@@ -139,55 +136,51 @@ def make(name: str, size: int, *, weights_of: bool = False) -> Any:
     model = getattr(keras.applications, name)(weights=None, input_shape=(size, size, 3))
     if weights_of:
         generator = np.random.default_rng(0)
-        norms = ("gamma", "moving_variance")
-        values = {
-            tensor.path: generator.uniform(0.5, 1.5, tensor.shape).astype("float32")
-            for tensor in keras_side.view(model).tensors()
-            if tensor.role in norms
-        }
-        keras_side.write(model, values)
+        view = keras_side.view(model)
+        values = {tensor.path: view.read(tensor.path) for tensor in view.tensors() if not tensor.is_seed}
+        constant = {path: value for path, value in values.items() if value.size and value.flat[0] and not np.ptp(value)}
+        spread = {path: generator.uniform(0.5, 1.5, value.shape).astype("float32") for path, value in constant.items()}
+        keras_side.write(model, spread)
+        _measure_statistics(model, generator.standard_normal((4, size, size, 3)).astype("float32"))
     return model
 
 
-def agrees_compiled(module: Any, given: tuple[Any, ...]) -> bool:
+def _measure_statistics(model: Any, images: Any) -> None:
+    """Sets the moving statistics to those of some images: without them deep models overflow, and hide everything."""
+    import keras
+
+    norms = [one for one in model._flatten_layers() if isinstance(one, keras.layers.BatchNormalization)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    model(images, training=True)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
+def _speed(result: Result) -> dict[str, float]:
+    import keras3conv as k3c
+    from benchmarks import _conversion_speed as speed
+
+    ours = k3c.convert(make(result.name, speed.SIZE), validate=False).model.eval()
+    return asdict(speed.measured(result.name, ours))
+
+
+def _agrees_compiled(result: Result, backend: str) -> bool:
     """Whether the compiled module returns what the module does, up to the module's own noise in float32."""
     import torch
 
+    import keras3conv as k3c
     from keras3conv.compare import judge
 
+    conversion = k3c.convert(make(result.name, result.size, weights_of=True), validate=False)
+    module, given = conversion.model, tuple(map(torch.from_numpy, conversion.inputs))
     with torch.no_grad():
         expected = module(*given)
         truth = copy.deepcopy(module).double()(*(value.double() for value in given))
         compile_module: Any = torch.compile
-        found = compile_module(module, fullgraph=True)(*given)
+        found = compile_module(module, fullgraph=True, backend=backend)(*given)
     return judge(found.numpy(), expected.numpy(), truth.numpy()).passed
-
-
-def ratio(name: str) -> float:
-    """Our time for one image of the usual size, torchvision's being one; both are run in turns."""
-    import torch
-
-    import keras3conv as k3c
-    from benchmarks._torchvision import torchvision_models
-
-    ours = k3c.convert(make(name, TIMED_SIZE), validate=False).model.eval()
-    theirs = getattr(torchvision_models(), FAMILIES[name])(weights=None).eval()
-    given = torch.randn(4, 3, TIMED_SIZE, TIMED_SIZE)
-    before = torch.get_num_threads()
-    torch.set_num_threads(THREADS)
-    try:
-        with torch.no_grad():
-            times = [(seconds(ours, given), seconds(theirs, given)) for _ in range(ROUNDS + 2)][2:]
-    finally:
-        torch.set_num_threads(before)
-    return min(one for one, _ in times) / min(other for _, other in times)
-
-
-def seconds(call: Callable[[Any], Any], given: Any) -> float:
-    """How long one call takes."""
-    started = time.perf_counter()
-    call(given)
-    return time.perf_counter() - started
 
 
 def names() -> list[str]:
@@ -201,14 +194,15 @@ def main() -> int:
     """Prints a line for every model; with --check the exit status is 1 if one of them is not as it should be."""
     arguments = _arguments()
     warnings.simplefilter("ignore")
-    if arguments.one:
-        arguments.json.write_text(json.dumps(asdict(judged(arguments.one, compiles=arguments.compile))))
+    if arguments.part:
+        (result,) = _read(arguments.json).values()
+        arguments.json.write_text(json.dumps([asdict(tried(result, arguments.part))]))
         return 0
     results = _read(arguments.json)
     chosen = arguments.models or names()
     for name in chosen:
-        if name not in results:
-            results[name] = _in_a_process(name, compiles=arguments.compile)
+        for part in _parts(results.get(name), name, arguments):
+            results[name] = _in_a_process(results.get(name, Result(name=name)), part)
             if arguments.json:
                 arguments.json.write_text(json.dumps([asdict(result) for result in results.values()], indent=2))
         print(_line(results[name]), flush=True)
@@ -217,14 +211,25 @@ def main() -> int:
     return int(arguments.check and not all(results[name].good for name in chosen))
 
 
+def _parts(known: Result | None, name: str, arguments: argparse.Namespace) -> list[str]:
+    """What is to be tried of a model, and was not yet."""
+    parts = ["proof"] if known is None or not known.converted else []
+    if arguments.compile and (known is None or known.compiled not in ("inductor", arguments.compile)):
+        parts.append(arguments.compile)
+    if arguments.speed and name in FAMILIES and (known is None or known.speed is None):
+        parts.append("speed")
+    return parts
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("models", nargs="*", help="Names in keras.applications; all of them, if none is given.")
     parser.add_argument("--check", action="store_true", help="Exit with 1 if a model fails.")
-    parser.add_argument("--compile", action="store_true", help="torch.compile too: it takes most of the time.")
-    parser.add_argument("--json", type=Path, help="Where the results are kept; what is there is not judged again.")
+    parser.add_argument("--compile", choices=("inductor", "aot_eager"), help="torch.compile too: it takes longest.")
+    parser.add_argument("--speed", action="store_true", help="The time too, where torchvision has such a model.")
+    parser.add_argument("--json", type=Path, help="Where the results are kept; what is there is not tried again.")
     parser.add_argument("--table", type=Path, help="The Markdown file that the results are written to.")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--part", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -234,36 +239,48 @@ def _read(path: Path | None) -> dict[str, Result]:
     return {result["name"]: Result(**result) for result in json.loads(path.read_text())}
 
 
-def _in_a_process(name: str, *, compiles: bool) -> Result:
+def _in_a_process(result: Result, part: str) -> Result:
+    """The result with a part more, tried in a process of its own, in which Keras runs on what it has the model for."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "result.json"
-        command = [sys.executable, "-m", "benchmarks", "bench_convert", "--one", name, "--json", str(path)]
-        command += ["--compile"] if compiles else []
-        finished = subprocess.run(command, check=False, capture_output=True, text=True)
-        if finished.returncode or not path.exists():
+        path.write_text(json.dumps([asdict(result)]))
+        command = [sys.executable, "-m", "benchmarks", "bench_convert", "--part", part, "--json", str(path)]
+        # Threads that wait without working leave the cores to whatever else runs on the machine.
+        own = {"KERAS_BACKEND": BACKENDS.get(result.name, "torch"), "OMP_WAIT_POLICY": "PASSIVE"}
+        finished = subprocess.run(command, check=False, capture_output=True, text=True, env={**os.environ, **own})
+        if finished.returncode:
             said = (finished.stderr.strip().splitlines() or [f"exit status {finished.returncode}"])[-1]
-            return Result(name=name, said=said)
-        return Result(**json.loads(path.read_text()))
+            return replace(result, said=f"{part}: {said}")
+        return _read(path)[result.name]
 
 
 def _line(result: Result) -> str:
+    shown = "" if result.speed is None else ", ".join(f"{name} {value:.2f}" for name, value in result.speed.items())
     return (
         f"{result.name:<18} {'good' if result.good else 'BAD':<5} certificate {result.certificate!s:<6} "
         f"trainable {result.trainable_torch} of {result.trainable} step {result.step} "
-        f"compiled {result.compiled!s:<6} exported {result.exported!s:<6} {result.lines:>4} lines "
-        f"{result.permutes:>3} permutes {result.seconds:>5.1f} s  x torchvision {result.ratio} {result.said}"
+        f"compiled {result.compiled or '-':<9} exported {result.exported!s:<6} {result.lines:>4} lines "
+        f"{result.permutes:>3} permutes {result.seconds:>5.1f} s  {shown} {result.said}"
     )
 
 
 _HEAD = """# Every model of keras.applications, as a torch module
 
 Written by `python -m benchmarks bench_convert --table benchmarks/CONVERSION.md`; {versions}.
-Weights are random. A step is one step of SGD in float64, in training mode without dropout: the largest difference of a
-weight afterwards, relative to how far the step moved it. Speed is our time, torchvision's being 1, in eager mode on two
-threads, with images of 224 x 224 in turns: the quickest of {rounds} rounds on both sides. An empty cell was not tried.
+Weights are random, and the images of the proof have the size in the table. Keras runs on torch; it refuses to build
+{others} there, so these run on another backend. A step is one step of SGD in float64, in training mode without dropout:
+the largest difference of a weight afterwards, relative to how far the step moved it. Compile is `torch.compile` with
+`fullgraph=True` and the backend in the table, whose output agrees; `aot_eager` traces and differentiates the same graph
+and generates no code. An empty cell was not tried.
 
-| model | converted | certificate | trainable, Keras | and torch | SGD step | export | compile | speed | lines | |
-| --- | --- | --- | ---: | ---: | ---: | --- | --- | ---: | ---: | --- |"""
+Speed is the time that the processor spends in eager mode on two threads, with {images} images of {side} x {side}, in
+turns with the others: the quickest of {rounds} rounds on each side. The first number is beside torchvision's model, the second beside torchvision's model edited by
+hand to compute what Keras' does: the stride in the first convolution of a bottleneck and biases (ResNet), more padding
+behind than before (EfficientNet, MobileNet), images normalised in the model (ConvNeXt, EfficientNet), a softmax at the
+end. Arithmetic is the number of multiplications and additions, torchvision's being 1.
+
+| model | size | certificate | trainable, Keras | torch | SGD step | export | compile | speed | by hand | arithmetic | lines | |
+| --- | ---: | --- | ---: | ---: | ---: | --- | --- | ---: | ---: | ---: | ---: | --- |"""  # noqa: E501 - a row of a table
 
 
 def table(results: Iterable[Result]) -> str:
@@ -271,20 +288,30 @@ def table(results: Iterable[Result]) -> str:
     import keras
     import torch
 
+    from benchmarks import _conversion_speed as speed
+
     found = sorted(results, key=lambda result: result.name)
     missing = [name for name in names() if name not in {result.name for result in found}]
-    yes = {True: "yes", False: "**no**", None: ""}
-    versions = f"Keras {keras.__version__}, torch {torch.__version__}"
-    lines = [_HEAD.format(versions=versions, rounds=ROUNDS)]
-    for r in found:
-        step = "" if r.step is None else f"{r.step:.0e}"
-        speed = "" if r.ratio is None else f"{r.ratio:.2f}"
-        lines.append(
-            f"| {r.name} | {yes[r.converted]} | {yes[r.certificate]} | {r.trainable:,} | {r.trainable_torch:,} "
-            f"| {step} | {yes[r.exported]} | {yes[r.compiled]} | {speed} | {r.lines} | {r.said} |"
-        )
-    lines += ["", f"Not run: {', '.join(missing)}."] if missing else []
-    return "\n".join([*lines, ""])
+    head = _HEAD.format(
+        versions=f"Keras {keras.__version__}, torch {torch.__version__}",
+        others=" and ".join(BACKENDS),
+        images=speed.IMAGES,
+        side=speed.SIZE,
+        rounds=speed.ROUNDS,
+    )
+    return "\n".join([head, *map(_row, found), *(["", f"Not run: {', '.join(missing)}."] if missing else []), ""])
+
+
+def _row(result: Result) -> str:
+    yes = {True: "yes", False: "**no**"}
+    step = "" if result.step is None else f"{result.step:.0e}"
+    speeds = ("torchvision", "by_hand", "arithmetic")
+    shown = ["" if result.speed is None else f"{result.speed[name]:.2f}" for name in speeds]
+    cells = [
+        result.name, str(result.size), yes[result.certificate], f"{result.trainable:,}", f"{result.trainable_torch:,}",
+        step, yes[result.exported], result.compiled, *shown, str(result.lines), result.said,
+    ]  # fmt: skip
+    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ def made_up_for(subject: Subject) -> frozenset[tuple[str, str]]:
     Nothing is made up for unless every output of the two models agrees, and is a real number, which would show a
     difference. Then it is a pair that differs, if the next one agrees, or is given the same.
     """
-    if not all(map(_end_agrees, output_pairs(subject.torch_probe, subject.keras_probe))):
+    if not ends_agree(subject):
         return frozenset()
     met = list(meetings(subject, subject.torch_probe, subject.keras_probe))
     agree = [agrees_in_float64(meeting) for meeting in met]
@@ -29,6 +29,11 @@ def made_up_for(subject: Subject) -> frozenset[tuple[str, str]]:
         if not agree[place] and (is_last or agree[place + 1] or _is_given_the_same(met[place + 1])):
             found.add((meeting.pair.torch, meeting.pair.keras))
     return frozenset(found)
+
+
+def ends_agree(subject: Subject) -> bool:
+    """Whether every output of the two models agrees in float64, and is a real number, which would show a difference."""
+    return all(map(_end_agrees, output_pairs(subject.torch_probe, subject.keras_probe)))
 
 
 def agrees_in_float64(meeting: Meeting) -> bool:

@@ -14,6 +14,7 @@ from keras3conv.model import LayerView
 from keras3conv.rule import Rule, lookup
 from keras3conv.transforms import Array
 from keras3conv.validators.local import nearest_input
+from keras3conv.validators.neighbours import ends_agree
 from keras3conv.validators.subject import Subject
 
 
@@ -31,23 +32,45 @@ class Weightless:
 
 
 def weightless_pairs(subject: Subject) -> Iterator[Weightless]:
-    """The pairs of layers without weights, in the order in which torch calls them; each layer is in one at most."""
-    free = [path for path in _paths(subject, "keras") if subject.keras_probe.of(path)]
-    for path in _paths(subject, "torch"):
-        calls = subject.torch_probe.of(path)
-        if not calls or not calls[0].inputs:
-            continue
+    """The pairs of layers without weights, in the order in which torch calls them; each layer is in one at most.
+
+    What returned the same is a pair before what did not. That is one only where the models differ: where they agree,
+    such a layer has its counterpart inside another, as a padding in a convolution.
+    """
+    alike = _matched(subject, _paths(subject, "torch"), _paths(subject, "keras"), same_output=True)
+    found = alike
+    if not ends_agree(subject):
+        left = (
+            [path for path in _paths(subject, side) if path not in {getattr(one.pair, side) for one in alike}]
+            for side in ("torch", "keras")
+        )
+        found = [*alike, *_matched(subject, *left, same_output=False)]
+    places = {path: place for place, path in enumerate(_paths(subject, "torch"))}
+    yield from sorted(found, key=lambda one: places[one.pair.torch])
+
+
+def _matched(subject: Subject, torch: list[str], keras: list[str], *, same_output: bool) -> list[Weightless]:
+    """The pairs among layers that were given the same, and that returned the same, or did not."""
+    free = [path for path in keras if subject.keras_probe.of(path)]
+    found = []
+    for path in torch:
         for other in free:
-            keras_call = subject.keras_probe.of(other)[0]
-            torch, keras = subject.torch_layers[path], subject.keras_layers[other]
-            rule = _rule(torch, keras)
-            if rule is not None and _is_given_the_same(calls[0], keras_call):
+            rule = _rule_if_given_the_same(subject, path, other)
+            if rule is not None and _returned_the_same(subject, rule, path, other) is same_output:
                 free.remove(other)
-                pair = Pair(
-                    torch=path, keras=other, rule=rule.name, weights=(), evidence=(Evidence(kind="call order"),)
-                )
-                yield Weightless(pair=pair, same_output=_returned_the_same(rule, torch, keras, calls[0], keras_call))
+                evidence = (Evidence(kind="call order"),)
+                pair = Pair(torch=path, keras=other, rule=rule.name, weights=(), evidence=evidence)
+                found.append(Weightless(pair=pair, same_output=same_output))
                 break
+    return found
+
+
+def _rule_if_given_the_same(subject: Subject, torch: str, keras: str) -> Rule | None:
+    calls = subject.torch_probe.of(torch)
+    if not calls or not calls[0].inputs:
+        return None
+    rule = _rule(subject.torch_layers[torch], subject.keras_layers[keras])
+    return rule if rule and _is_given_the_same(calls[0], subject.keras_probe.of(keras)[0]) else None
 
 
 def _paths(subject: Subject, side: str) -> list[str]:
@@ -71,11 +94,13 @@ def _is_given_the_same(torch: Call, keras: Call) -> bool:
     return nearest is not None and _agree(given, nearest)
 
 
-def _returned_the_same(rule: Rule, torch: LayerView, keras: LayerView, first: Call, second: Call) -> bool:
+def _returned_the_same(subject: Subject, rule: Rule, torch: str, keras: str) -> bool:
+    first, second = subject.torch_probe.of(torch)[0], subject.keras_probe.of(keras)[0]
     if not first.outputs or not second.outputs:
         return False
     theirs = second.outputs[0]
-    ours = output_of(first.outputs, rule, torch.config, keras.config, theirs.shape)
+    configs = subject.torch_layers[torch].config, subject.keras_layers[keras].config
+    ours = output_of(first.outputs, rule, *configs, theirs.shape)
     return ours.shape == theirs.shape and ours.size > 0 and _agree(theirs, ours)
 
 

@@ -289,6 +289,17 @@ class _Lowering:
         )
 
 
+_AS_FUNCTIONS = {
+    "torch.nn.Hardswish": "F.hardswish({0})",
+    "torch.nn.ReLU": "F.relu({0})",
+    "torch.nn.ReLU6": "F.relu6({0})",
+    "torch.nn.SiLU": "F.silu({0})",
+    "torch.nn.Sigmoid": "torch.sigmoid({0})",
+    "torch.nn.Tanh": "torch.tanh({0})",
+}
+"""Layers without tensors and settings: what Keras makes of a layer and of an activation's name is written alike."""
+
+
 def _constant(name: str, array: Array) -> Weight:
     return Weight(name=name, shape=array.shape, dtype=array.dtype.name, trainable=False, array=array)
 
@@ -296,6 +307,8 @@ def _constant(name: str, array: Array) -> Weight:
 def _expression(spec: LayerSpec) -> str:
     """The expression for what needs no submodule: a function of torch, a change of shape; empty for a layer."""
     config = spec.config
+    if spec.kind in _AS_FUNCTIONS:
+        return _AS_FUNCTIONS[spec.kind]
     if spec.kind == "torch.nn.Flatten":
         start, end = config.get("start_dim", 1), config.get("end_dim", -1)
         return f"{{0}}.flatten({start})" if end == -1 else f"{{0}}.flatten({start}, {end})"

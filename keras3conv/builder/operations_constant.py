@@ -3,6 +3,7 @@
 import numpy as np
 
 from keras3conv.builder.call import Call, handles
+from keras3conv.builder.torch_modules import OWN_LAYERS
 
 _EPSILON = 1e-7
 """Keras' own: below it no standard deviation is divided by."""
@@ -35,14 +36,13 @@ def _normalization(call: Call) -> None:
 
 @handles("keras.layers.Dropout")
 def _dropout(call: Call) -> None:
-    """With a noise shape, one decision for many values: a mask of ones goes through the dropout."""
+    """With a noise shape, one decision for many values."""
     shape, given = call.get("noise_shape"), call.tensor
     if shape is None or call.get("rate") == 0:
         call.by_rule()
         return
     if any(one not in (None, 1, size) for one, size in zip(shape, given.shape, strict=True)):
         raise call.refuse(f"noise_shape={tuple(shape)} does not fit an input of shape {tuple(map(str, given.shape))}")
-    index = ", ".join(":1" if shape[axis] == 1 else ":" for axis in given.order)
-    name = call.module("torch.nn.Dropout", p=float(call.get("rate")))
-    mask = call.step(f"{{module}}(torch.ones_like({{0}}[{index}]))", [given], module=name)
-    call.returns("{0} * {1}", [given, mask], given.order)
+    shared = tuple(place for place, axis in enumerate(given.order) if shape[axis] == 1)
+    name = call.module(f"{OWN_LAYERS}.SharedDropout", p=float(call.get("rate")), shared=shared)
+    call.returns("{module}({0})", [given], given.order, module=name)

@@ -109,6 +109,7 @@ class Step:
         module: The submodule that it calls; empty where it calls none.
         path: The path of the Keras layer or operation that it comes from.
         comment: Why it is there, where that needs to be said.
+        overwrites: Whether the sum that it makes may stand where its first input stood, which nobody needs afterwards.
     """
 
     template: str
@@ -117,6 +118,7 @@ class Step:
     module: str = ""
     path: str = ""
     comment: str = ""
+    overwrites: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

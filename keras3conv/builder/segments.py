@@ -19,8 +19,8 @@ SHORTEST = 3
 MOST_INPUTS = 3
 """What a block is given, at most: what flows through the model, and what all parts of it are given, as a mask."""
 
-Token = tuple[str, str, int, int]
-"""A class, an expression, the numbers of inputs and outputs."""
+Token = tuple[str, str, int, int, bool]
+"""A class, an expression, the numbers of inputs and outputs, whether an input is overwritten."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +148,7 @@ def _token(program: Program, step: Step) -> Token | None:
     kind = program.modules[step.module].spec.kind if step.module else ""
     if kind.startswith("."):  # a block that was found before
         return None
-    return kind, step.template, len(step.inputs), len(step.outputs)
+    return kind, step.template, len(step.inputs), len(step.outputs), step.overwrites
 
 
 def _key(program: Program, tokens: Sequence[Token | None], segment: Segment) -> tuple[object, ...] | None:

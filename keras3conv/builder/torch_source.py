@@ -168,6 +168,8 @@ def _weight(weight: Weight) -> Iterable[str]:
 def _assignment(step: Step, program: Program, names: Names) -> str:
     given = [names.used(step, place) for place in range(len(step.inputs))]
     module = f"self.{step.module}" if step.module else ""
+    if step.overwrites and given[0] == names.of[step.outputs[0]]:
+        return f"{given[0]} += {given[1]}"
     right = step.template.format(*given, module=module, **names.sizes)
     return f"{', '.join(names.of[name] for name in step.outputs)} = {right}"
 

@@ -5,7 +5,18 @@ model that was written out can carry it. Its `kind` is the name by which the rul
 """
 
 from keras3conv.frameworks.torch_layers_attention import AdditiveAttention, Attention, GroupedQueryAttention
+from keras3conv.frameworks.torch_layers_convolution import UnevenConv2d
 from keras3conv.frameworks.torch_layers_normalization import Normalization
 from keras3conv.frameworks.torch_layers_recurrent import ConvLSTM, Recurrent
+from keras3conv.frameworks.torch_layers_regularization import SharedDropout
 
-__all__ = ["AdditiveAttention", "Attention", "ConvLSTM", "GroupedQueryAttention", "Normalization", "Recurrent"]
+__all__ = [
+    "AdditiveAttention",
+    "Attention",
+    "ConvLSTM",
+    "GroupedQueryAttention",
+    "Normalization",
+    "Recurrent",
+    "SharedDropout",
+    "UnevenConv2d",
+]

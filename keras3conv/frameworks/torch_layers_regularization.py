@@ -1,0 +1,28 @@
+"""Regularisation that torch.nn does not have."""
+
+import torch
+from torch import nn
+
+
+class SharedDropout(nn.Dropout):
+    """A dropout that decides once for all values along some axes, as a noise shape says to `keras.layers.Dropout`.
+
+    With every axis but that of the batch shared, whole examples are dropped: that is known as stochastic depth.
+
+    Args:
+        p: How likely a value is to be dropped; what stays is divided by 1 - p.
+        shared: The axes along which there is one decision.
+    """
+
+    kind = "keras3conv.frameworks.torch_layers.SharedDropout"
+
+    def __init__(self, p: float, shared: tuple[int, ...]) -> None:
+        super().__init__(p)
+        self.shared = shared
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Of the shape that was given."""
+        if not self.training:
+            return inputs
+        sizes = [1 if axis in self.shared else size for axis, size in enumerate(inputs.shape)]
+        return inputs * super().forward(inputs.new_ones(sizes))
