@@ -4,7 +4,7 @@
     KERAS_BACKEND=torch python -m benchmarks bench_probe --batch 8
 
 Both models have the layers of a ResNet-50 and random weights. The reference is one eager call of each side in its own
-dtype, float32, without gradients, on all of the same inputs; the probe runs in float64, on two samples of them. Memory
+dtype, float32, without gradients, on all of the same inputs; the probe runs in float64, on one sample of them. Memory
 is the peak of the process, beyond what it is with both models loaded and called; the recorded activations are what the
 layers with weights return, in float64, as the probe records them.
 """
@@ -115,7 +115,7 @@ def measure(batch: int) -> dict[str, float]:
     probe_seconds = min(probe_seconds, seconds_of(lambda: probing.probe(module, model, views, given, {})))
     weights = sum(parameter.numel() * 4 for parameter in module.parameters())
     wanted = {layer.path for layer in views[0].layers if layer.tensors}
-    probed = torch.from_numpy(images[: inputs.BATCH])  # it takes no more samples than these
+    probed = torch.from_numpy(images[: inputs.SAMPLES])  # it takes no more samples than these
     recorded = torch_side.run(module, probed, record=lambda path: path in wanted, float64=True)
     activations = sum(array.nbytes for call in recorded.calls for array in call.outputs)
     plan_seconds = seconds_of(lambda: k3c.align(module, model, inputs=images).check(), rounds=1)

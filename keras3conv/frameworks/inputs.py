@@ -16,6 +16,9 @@ from keras3conv.transforms import Array
 SEED = 20240229
 BATCH = 2
 
+SAMPLES = 1
+"""So many of the samples that are given tell as much of a layer as all: every layer is held to all of its numbers."""
+
 _ROUNDING = 1e-4
 """The inputs of the two sides may be of two dtypes."""
 
@@ -93,12 +96,12 @@ def first_samples(given: Inputs, specs: Sequence[InputSpec]) -> Inputs | None:
     sides = [list(flatten(side, _is_array)) for side in (given.torch, given.keras)]
     arrays = [[value for _, value in side if _is_array(value)] for side in sides]
     counts = {array.shape[0] if array.shape else 0 for side in arrays for array in side}
-    if len(counts) != 1 or min(counts) <= BATCH or any(spec.shape and spec.shape[0] is not None for spec in specs):
+    if len(counts) != 1 or min(counts) <= SAMPLES or any(spec.shape and spec.shape[0] is not None for spec in specs):
         return None
-    prints = [[print_of(_values(array[:BATCH])) for array in side] for side in arrays]
+    prints = [[print_of(_values(array[:SAMPLES])) for array in side] for side in arrays]
     if len(prints[0]) != len(prints[1]) or not all(map(_alike, *prints)):
         return None
-    samples = f" with the first {BATCH} of {min(counts)} samples"
+    samples = f" with the first of {min(counts)} samples"
     return Inputs(torch=_cut(given.torch), keras=_cut(given.keras), note=given.note, samples=samples)
 
 
@@ -113,7 +116,7 @@ def _is_array(value: object) -> bool:
 def _cut(inputs: Any) -> Any:
     """The first samples of nested inputs."""
     if _is_array(inputs):
-        return inputs[:BATCH]
+        return inputs[:SAMPLES]
     if isinstance(inputs, Mapping):
         return {name: _cut(value) for name, value in inputs.items()}
     if isinstance(inputs, tuple | list):

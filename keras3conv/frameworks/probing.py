@@ -25,7 +25,7 @@ _SHOWN = 3
 def probe(torch: Any, keras: Any, views: tuple[ModelView, ModelView], given: Inputs, hinted: dict[str, str]) -> Probed:
     """Finds the pairs of two live models by running both under random weights. Both are as before afterwards.
 
-    A few samples tell as much as many: where there are more, the first are taken.
+    One sample tells as much as many: where there are more, the first is taken.
 
     Args:
         torch: The torch module.

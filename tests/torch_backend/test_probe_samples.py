@@ -1,4 +1,4 @@
-"""The probe needs a few samples only, takes no more where it can tell what a sample is, and says so."""
+"""The probe needs one sample only, takes no more where it can tell what a sample is, and says so."""
 
 from typing import Any
 
@@ -40,10 +40,10 @@ class Seen(nn.Module):
         return torch.relu(self.fc(x))
 
 
-def test_of_many_samples_the_first_are_taken_and_the_plan_says_so() -> None:
+def test_of_many_samples_the_first_is_taken_and_the_plan_says_so() -> None:
     module = Seen()
-    assert "with the first 2 of 64 samples" in notes(module, twin(), np.ones((64, 6), "float32"))
-    assert max(module.counts) == 2
+    assert "with the first of 64 samples" in notes(module, twin(), np.ones((64, 6), "float32"))
+    assert max(module.counts) == 1
 
 
 def test_a_module_that_asks_for_just_so_many_samples_gets_them() -> None:
@@ -66,7 +66,7 @@ def test_a_first_axis_that_counts_steps_on_one_side_is_not_cut() -> None:
     both = Inputs(torch=samples_first, keras=samples_first.astype("float32"), note="")
     few = first_samples(both, [spec])
     assert few is not None
-    assert few.torch.shape == few.keras.shape == (2, 7, 6)
+    assert few.torch.shape == few.keras.shape == (1, 7, 6)
 
 
 def test_nested_inputs_are_cut_everywhere_and_other_values_stay() -> None:
@@ -74,8 +74,8 @@ def test_nested_inputs_are_cut_everywhere_and_other_values_stay() -> None:
     given = Inputs(torch={"ids": tokens, "mask": mask, "scale": 2.0}, keras=[tokens.numpy(), mask.numpy()], note="")
     few = first_samples(given, [])
     assert few is not None
-    assert [few.torch["ids"].shape, few.torch["mask"].shape, few.torch["scale"]] == [(2, 5), (2, 5), 2.0]
-    assert [array.shape for array in few.keras] == [(2, 5), (2, 5)]
+    assert [few.torch["ids"].shape, few.torch["mask"].shape, few.torch["scale"]] == [(1, 5), (1, 5), 2.0]
+    assert [array.shape for array in few.keras] == [(1, 5), (1, 5)]
 
 
 def test_what_has_no_samples_or_too_few_is_left_alone() -> None:
@@ -83,7 +83,7 @@ def test_what_has_no_samples_or_too_few_is_left_alone() -> None:
         return first_samples(Inputs(torch=torch_side, keras=keras_side, note=""), [FREE])
 
     rows = np.ones((4, 6))
-    assert cut(rows[:2], rows[:2]) is None
+    assert cut(rows[:1], rows[:1]) is None
     assert cut(np.float64(1.0), np.float64(1.0)) is None
     assert cut(rows, rows[:3]) is None
     assert cut((rows, rows), rows) is None
