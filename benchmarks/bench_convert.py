@@ -267,17 +267,18 @@ def _line(result: Result) -> str:
 _HEAD = """# Every model of keras.applications, as a torch module
 
 Written by `python -m benchmarks bench_convert --table benchmarks/CONVERSION.md`; {versions}.
-Weights are random, and the images of the proof have the size in the table. Keras runs on torch; it refuses to build
-{others} there, so these run on another backend. A step is one step of SGD in float64, in training mode without dropout:
-the largest difference of a weight afterwards, relative to how far the step moved it. Compile is `torch.compile` with
-`fullgraph=True` and the backend in the table, whose output agrees; `aot_eager` traces and differentiates the same graph
-and generates no code. An empty cell was not tried.
+Weights are random, moving statistics are those of a few random images, and the images of the proof have the size in the
+table. Keras runs on torch; it refuses to build {others} there, so these run on TensorFlow. A
+step is one step of SGD in float64, in training mode without dropout: the largest difference of a weight afterwards,
+relative to how far the step moved it. Compile is `torch.compile` with `fullgraph=True` and the backend in the table,
+whose output agrees; `aot_eager` makes and differentiates the same graph, and generates no code. An empty cell was not
+tried.
 
-Speed is the time that the processor spends in eager mode on two threads, with {images} images of {side} x {side}, in
-turns with the others: the quickest of {rounds} rounds on each side. The first number is beside torchvision's model, the second beside torchvision's model edited by
-hand to compute what Keras' does: the stride in the first convolution of a bottleneck and biases (ResNet), more padding
-behind than before (EfficientNet, MobileNet), images normalised in the model (ConvNeXt, EfficientNet), a softmax at the
-end. Arithmetic is the number of multiplications and additions, torchvision's being 1.
+Speed is the time that the processor spends in eager mode on two threads, with {images} images of {side} x {side}, in turns with
+the others: the quickest of {rounds} rounds on each side. The first number is beside torchvision's model, the second beside
+torchvision's model edited by hand to compute what Keras' does: the stride in the first convolution of a bottleneck and
+biases (ResNet), more padding behind than before (EfficientNet, MobileNet), images normalised in the model (ConvNeXt,
+EfficientNet), a softmax at the end. Arithmetic is the number of multiplications and additions, torchvision's being 1.
 
 | model | size | certificate | trainable, Keras | torch | SGD step | export | compile | speed | by hand | arithmetic | lines | |
 | --- | ---: | --- | ---: | ---: | ---: | --- | --- | ---: | ---: | ---: | ---: | --- |"""  # noqa: E501 - a row of a table
