@@ -44,7 +44,7 @@ def test_all_that_stands_in_the_way_of_a_file_is_named_at_once(tmp_path: Path) -
     inner = keras.Sequential([Own(name="own"), layers.RandomContrast(0.1, name="contrast")], name="inner")
     x = Squared(name="squared")(inner(layers.Reshape((2, 2, 1))(x)))
     keras.Model(given, keras.ops.nanmax(x, axis=1)).save(tmp_path / "model.keras")
-    with pytest.raises(UnsupportedLayerError, match="5 problems in model.keras") as raised:
+    with pytest.raises(UnsupportedLayerError, match=r"5 problems in model\.keras") as raised:
         k3c.convert(tmp_path / "model.keras")
     for text in ("twice", "inner/own", "inner/contrast", "squared", "nanmax  .*keras.ops.nanmax: it is for data with"):
         assert re.search(rf"^  {text}", str(raised.value), re.MULTILINE)
