@@ -1,5 +1,6 @@
 """`convert`: the other model is built, filled, and proven to be the same."""
 
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from keras3conv.builder.conversion import Conversion
 from keras3conv.builder.layouts import Channels
 from keras3conv.builder.to_torch import build, proof_inputs, require_none
-from keras3conv.errors import InputError
+from keras3conv.errors import InputError, Problem
 from keras3conv.frameworks.detect import side_and_form
 
 
@@ -71,8 +72,24 @@ def _loaded(path: Path) -> Any:
         version, config = keras2_file.architecture(path)
         if keras2_file.is_of_keras_2(version, config):
             return _of_keras_2(config, version, path, path)
-    require_none(path.name, tuple(keras_files.unloadable([(layer.path, layer.kind) for layer in layers], path)))
+    _require_writable([(layer.path, layer.kind) for layer in layers], path)
     return keras_files.load(path)
+
+
+def _require_writable(layers: Sequence[tuple[str, str]], path: Path) -> None:
+    """Raises if Keras would not make the layers of a file; what has no counterpart in torch is named with them.
+
+    Of a file that Keras does make, the model itself is asked: it knows the settings of its layers, too.
+    """
+    from keras3conv.builder.operations_refused import refusal
+    from keras3conv.frameworks import keras_files
+
+    problems = {problem.keras: problem for problem in keras_files.unloadable(layers, path)}
+    if problems:
+        kinds = ((name, keras_files.kind_in_models(kind)) for name, kind in layers if name not in problems)
+        refused = ((name, refusal(kind)) for name, kind in kinds)
+        problems |= {name: Problem(keras=name, fact=fact) for name, fact in refused if fact}
+    require_none(path.name, tuple(problems[name] for name, _ in layers if name in problems))
 
 
 def _of_keras_2(config: Any, version: str, path: Path, weights: Path) -> Any:
@@ -99,7 +116,7 @@ def _from_json(path: Path, weights: Path | None) -> Any:
     version = str(config.get("keras_version", ""))
     if keras2_file.is_of_keras_2(version, config) and keras2_file.is_legacy(weights):
         return _of_keras_2(config, version, path, weights)
-    require_none(path.name, tuple(keras_files.unloadable(walked, path)))
+    _require_writable(walked, path)
     model = keras_files.from_json(path)
     keras_files.load_weights(model, weights)
     return model

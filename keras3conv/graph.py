@@ -86,6 +86,7 @@ class Node:
         config: What the layer was made with.
         outputs: What it returns.
         structure: How what it returns is nested, with `Ref`s.
+        calls: The calls that it is made in, from the outermost on: each the path of a layer, a colon and a number.
     """
 
     kinds: tuple[str, ...]
@@ -94,6 +95,7 @@ class Node:
     outputs: tuple[Tensor, ...]
     structure: Any = None
     config: Mapping[str, Any] = field(default_factory=dict)
+    calls: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -142,19 +144,46 @@ class Graph:
         return {tensor.name: tensor for tensor in found}
 
     def pruned(self) -> "Graph":
-        """The graph without the calls, parameters and constants that no output depends on."""
-        needed = {ref.name for ref in refs(self.outputs)}
-        kept: list[Node] = []
-        for node in reversed(self.nodes):
-            if any(tensor.name in needed for tensor in node.outputs):
-                kept.append(node)
-                needed.update(node.inputs)
+        """The graph without the calls, parameters and constants that no output depends on.
+
+        What one call of a layer needs inside it, its other calls keep as well: they stay alike.
+        """
+        alike = self._counterparts()
+        kept = self._needed(frozenset())
+        while more := {other for place in kept for other in alike.get(place, ())} - kept:
+            kept = self._needed(kept | more)
+        nodes = tuple(node for place, node in enumerate(self.nodes) if place in kept)
+        needed = {ref.name for ref in refs(self.outputs)} | {name for node in nodes for name in node.inputs}
         return replace(
             self,
-            nodes=tuple(reversed(kept)),
+            nodes=nodes,
             parameters=tuple(parameter for parameter in self.parameters if parameter.tensor.name in needed),
             constants={name: array for name, array in self.constants.items() if name in needed},
         )
+
+    def _needed(self, wanted: frozenset[int]) -> frozenset[int]:
+        """The places of the nodes that the outputs, or the wanted nodes, depend on."""
+        needed = {ref.name for ref in refs(self.outputs)}
+        kept: set[int] = set()
+        for place in range(len(self.nodes) - 1, -1, -1):
+            node = self.nodes[place]
+            if place in wanted or any(tensor.name in needed for tensor in node.outputs):
+                kept.add(place)
+                needed.update(node.inputs)
+        return frozenset(kept)
+
+    def _counterparts(self) -> dict[int, tuple[int, ...]]:
+        """For every node in a layer that is called again: the same node in all calls of the layer."""
+        calls: dict[str, dict[str, list[int]]] = {}
+        for place, node in enumerate(self.nodes):
+            for call in node.calls:
+                calls.setdefault(call.rpartition(":")[0], {}).setdefault(call, []).append(place)
+        found: dict[int, tuple[int, ...]] = {}
+        for places in (list(one.values()) for one in calls.values() if len(one) > 1):
+            if len({tuple(self.nodes[place].kinds for place in one) for one in places}) == 1:
+                for same in zip(*places, strict=True):
+                    found |= dict.fromkeys(same, tuple({*same, *(o for p in same for o in found.get(p, ()))}))
+        return found
 
 
 def leaves(value: Any) -> Iterator[Any]:

@@ -1,7 +1,7 @@
 """Repeated blocks become a class that is used several times."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from keras3conv.builder.call import places
@@ -9,6 +9,7 @@ from keras3conv.builder.formatting import Argument
 from keras3conv.builder.names import class_identifier, identifier, unique
 from keras3conv.builder.program import Module, Program, Step, Weight
 from keras3conv.builder.segments import Segment, prefix_of, repeated, size_from, sizes_used
+from keras3conv.builder.structure import Block, Structure
 from keras3conv.builder.torch_source import simplified
 from keras3conv.graph import Ref
 from keras3conv.rule import LayerSpec
@@ -19,53 +20,28 @@ _SHORT = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
-class Block:
-    """A class for statements that repeat each other.
+def structured(structure: Structure, taken: Iterable[str] = ()) -> Structure:
+    """Finds what repeats itself, the longest first, until nothing is left that would help a reader.
 
-    Attributes:
-        name: The name of the class.
-        program: Its statements, modules and weights, in which `Argument`s stand for what differs.
-        arguments: The names of the constructor's arguments, each with its type as it is written.
-        uses: What the modules are called that are of this class.
+    Args:
+        structure: A program, with the classes that there are already.
+        taken: Names that no further class may have.
     """
-
-    name: str
-    program: Program
-    arguments: Mapping[str, str]
-    uses: tuple[str, ...]
+    while segments := repeated(structure.program):
+        structure = _with_block(structure, segments, taken)
+    return structure
 
 
-@dataclass(frozen=True, kw_only=True)
-class Structure:
-    """A program with its blocks.
-
-    Attributes:
-        program: The statements that are left, with a module for each use of a block.
-        blocks: The classes.
-        paths: Where a module or a weight of the flat program is now: "stage1.conv" for "stage1_conv".
-    """
-
-    program: Program
-    blocks: tuple[Block, ...] = ()
-    paths: Mapping[str, str] = field(default_factory=dict)
-
-
-def structured(program: Program) -> Structure:
-    """Finds what repeats itself, the longest first, until nothing is left that would help a reader."""
-    found = Structure(program=program)
-    while segments := repeated(found.program):
-        found = _with_block(found, segments)
-    return found
-
-
-def _with_block(structure: Structure, segments: Sequence[Segment]) -> Structure:
+def _with_block(structure: Structure, segments: Sequence[Segment], others: Iterable[str]) -> Structure:
     program = structure.program
     occurrences = [_Occurrence(program, segment) for segment in segments]
     inner = _inner_names(occurrences)
     taken = {*(name for name in program.modules), *(weight.name for weight in program.weights.values())}
-    block_name = _class_name(occurrences, {"Model", *(block.name for block in structure.blocks)})
-    names = _outer_names(occurrences, taken, identifier(block_name))
+    shared = all(occurrence.keys == occurrences[0].keys for occurrence in occurrences)
+    kind = "tower" if shared else "block"
+    block_name = _class_name(occurrences, {*structure.class_names, *others}, kind)
+    named = _outer_names(occurrences[:1] if shared else occurrences, taken, identifier(block_name))
+    names = named * len(occurrences) if shared else named
     arguments = _Arguments()
     modules = _modules(occurrences, inner, arguments)
     weights = _weights(occurrences, inner, arguments)
@@ -74,7 +50,8 @@ def _with_block(structure: Structure, segments: Sequence[Segment]) -> Structure:
         name=block_name,
         program=body,
         arguments={name: _type(values) for name, values in arguments.named.items()},
-        uses=tuple(names),
+        uses=tuple(named),
+        calls=len(names) // len(named),
     )
     paths = dict(structure.paths)
     for occurrence, outer in zip(occurrences, names, strict=True):
@@ -143,16 +120,17 @@ def _by_kind(occurrence: _Occurrence, key: str) -> str:
 def _outer_names(occurrences: Sequence[_Occurrence], taken: Iterable[str], block: str) -> list[str]:
     names: list[str] = []
     for place, occurrence in enumerate(occurrences, 1):
-        wanted = identifier(occurrence.prefix) if occurrence.prefix.strip("_/.") else f"{block}_{place}"
+        numbered = f"{block}_{place}" if len(occurrences) > 1 else block
+        wanted = identifier(occurrence.prefix) if occurrence.prefix.strip("_/.") else numbered
         names.append(unique(wanted, {*taken, *names}))
     return names
 
 
-def _class_name(occurrences: Sequence[_Occurrence], taken: Iterable[str]) -> str:
+def _class_name(occurrences: Sequence[_Occurrence], taken: Iterable[str], kind: str) -> str:
     """The words that all names begin with, without numbers: "EncoderLayer" for "encoder_layer_0" and others."""
     words = [_words(occurrence.prefix) for occurrence in occurrences]
     common = words[0] if all(one == words[0] for one in words) else []
-    name = class_identifier("_".join(word for word in common if len(word) > 1) or "block")
+    name = class_identifier("_".join(word for word in common if len(word) > 1) or kind)
     return unique(name, taken, "")
 
 
@@ -220,7 +198,7 @@ def _body(
     )
     sizes = {}
     for symbol in sizes_used(program, segment):
-        number, place = size_from(program, segment, symbol) or (0, 0)
+        number, place = size_from(program, segment.given, symbol) or (0, 0)
         sizes[symbol] = segment.given[number], place
     inputs = {value.name for value in program.inputs}
     free = iter(("x", "y", "z"))
@@ -279,4 +257,4 @@ def _type_of(value: Any) -> str:
     return type(value).__name__
 
 
-__all__ = ["Block", "Structure", "structured"]
+__all__ = ["structured"]

@@ -97,7 +97,7 @@ def _in_place(template: str) -> str:
 
 def _belongs(step: Step, before: Step, uses: Mapping[str, int]) -> bool:
     plain = step.template.startswith(("F.", "torch.")) and step.template.count("{") == 1
-    alone = before.template == _CALL and uses[before.outputs[0]] == 1 and step.inputs == before.outputs
+    alone = before.template == _CALL and step.inputs == before.outputs and uses[before.outputs[0]] == 1
     return plain and alone and not step.module and not step.comment
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import takewhile
 from typing import Any
 
 from keras3conv.builder import handlers
@@ -50,7 +51,9 @@ class _Lowering:
         self.modules: dict[str, Module] = {}
         self.weights: dict[str, Weight] = {}
         self.problems: list[Problem] = []
-        self._permuted: dict[tuple[str, Order], Value] = {}
+        self._permuted: dict[tuple[str, Order, tuple[str, ...]], Value] = {}
+        self._calls: tuple[str, ...] = ()
+        self._made_in: dict[str, tuple[str, ...]] = {}
         self._shared: dict[tuple[str, int], str] = {}
         self._names: set[str] = set()
         self._inputs = tuple(self._input(tensor.name) for tensor in graph.inputs)
@@ -63,6 +66,7 @@ class _Lowering:
 
     def node(self, node: Node) -> None:
         """Writes one call, or notes why it cannot be written."""
+        self._calls = node.calls
         try:
             call = Call(node, mapped(node.arguments, self._argument), self)
             handler = HANDLERS.get(node.kind)
@@ -157,15 +161,23 @@ class _Lowering:
         return name
 
     def permuted(self, value: Value, order: Order) -> Value:
-        """The value with its axes in this order; written once for each value."""
+        """The value with its axes in this order; written once for each value, in the call that the value is made in."""
         moved = tuple(value.order.index(axis) for axis in order)
-        key = value.name, moved
+        calls = self._calls if value.name in self.weights else self._shared_calls(value)
+        key = value.name, moved, calls if value.name in self.weights else ()
         if key not in self._permuted:
             made = self.new(value.shape, order, value.dtype)
             axes = ", ".join(map(str, moved))
+            self._calls, here = calls, self._calls
             self.write(f"{{0}}.permute({axes})", [value], [made], module="", path="", comment="")
+            self._calls = here
             self._permuted[key] = made
         return replace(self._permuted[key], shape=value.shape, order=order)
+
+    def _shared_calls(self, value: Value) -> tuple[str, ...]:
+        """The calls that both a value and what is written now stand in."""
+        pairs = zip(self._made_in.get(value.name, ()), self._calls, strict=False)
+        return tuple(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
     def new(self, shape: Shape, order: Order, dtype: str) -> Value:
         """A value that no node of the graph returns."""
@@ -185,9 +197,11 @@ class _Lowering:
                 module=module,
                 path=path,
                 comment=comment,
+                calls=self._calls,
             )
         )
         for value in made:
+            self._made_in[value.name] = self._calls
             self._note(value)
 
     def only_a_kernel_sees(self, name: str) -> bool:
@@ -264,6 +278,7 @@ class _Lowering:
 
     def program(self) -> Program:
         """What was written, with the outputs in the order of axes that was asked for."""
+        self._calls = ()
 
         def returned(leaf: Any) -> Any:
             if not isinstance(leaf, Ref):

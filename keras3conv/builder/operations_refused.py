@@ -2,7 +2,8 @@
 
 from functools import partial
 
-from keras3conv.builder.call import Call, handles
+from keras3conv.builder.call import HANDLERS, Call, handles
+from keras3conv.builder.handlers import load
 
 _REASONS: dict[str, tuple[str, ...]] = {
     "complex numbers are not supported: Keras' layers have none": (
@@ -76,6 +77,15 @@ NO_CALLS: dict[str, str] = {
 """Functions of `keras.ops` that are no operation of a graph, by their names in it."""
 
 
+def refusal(kind: str) -> str:
+    """Why no layer or operation of this class is ever written, whatever it is given; empty if it may be."""
+    reason = REFUSED.get(kind) or REFUSED_LAYERS.get(kind)
+    if reason:
+        return f"{kind}: {reason}"
+    load()
+    return f"no handler is known for {kind}" if kind.startswith("keras.ops.") and kind not in HANDLERS else ""
+
+
 def _refused(call: Call, *, reason: str) -> None:
     raise call.refuse(reason)
 
@@ -84,4 +94,4 @@ for _kind, _reason in {**REFUSED, **REFUSED_LAYERS}.items():
     handles(_kind)(partial(_refused, reason=_reason))
 
 
-__all__ = ["NO_CALLS", "REFUSED", "REFUSED_LAYERS"]
+__all__ = ["NO_CALLS", "REFUSED", "REFUSED_LAYERS", "refusal"]

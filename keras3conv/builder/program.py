@@ -110,6 +110,7 @@ class Step:
         path: The path of the Keras layer or operation that it comes from.
         comment: Why it is there, where that needs to be said.
         overwrites: Whether the sum that it makes may stand where its first input stood, which nobody needs afterwards.
+        calls: The calls of layers that it stands in; see `graph.Node.calls`.
     """
 
     template: str
@@ -119,6 +120,7 @@ class Step:
     path: str = ""
     comment: str = ""
     overwrites: bool = False
+    calls: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,8 @@
 """What repeats itself in a program: statements that stand together, have one input and one output, and come again.
 
 Two places repeat each other if they call the same classes with the same expressions, wired in the same way. What their
-modules are made with may differ: that becomes an argument.
+modules are made with may differ: that becomes an argument. Or they share all of their modules: then it is one module
+that is called several times.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -54,31 +55,64 @@ def repeated(program: Program) -> tuple[Segment, ...]:
     for segment in _segments(program, tokens):
         groups.setdefault((segment.length, hashes.of(segment)), []).append(segment)
     best: tuple[float, tuple[Segment, ...]] = (0.0, ())
-    for found in sorted(groups.values(), key=_most, reverse=True):
-        if len(found) < 2 or _most(found) <= best[0]:
-            continue
-        for alike in _alike(program, tokens, found):
+    several = {key: found for key, found in groups.items() if len(found) > 1}
+    most = {key: _most(program, found) for key, found in several.items()}
+    for group in sorted(several, key=lambda one: most[one], reverse=True):
+        if most[group] <= best[0]:
+            break
+        for alike in _alike(program, tokens, several[group]):
             chosen = _apart(alike)
-            saved = (len(chosen) - 1) * (chosen[0].length - 1) - 6.0
+            shared = _is_shared(program, chosen[0])
+            if shared and not _has_every_use(program, chosen):
+                continue
+            saved = (len(chosen) - 1) * (chosen[0].length - 1) - _cost(shared=shared)
             bonus = _coherence(program, chosen) + _joins(program, chosen[0]) + 0.5 * _begins(program, chosen[0])
             if len(chosen) > 1 and saved * (1 + bonus) > best[0]:
                 best = saved * (1 + bonus), chosen
     return best[1]
 
 
-def _most(found: Sequence[Segment]) -> float:
+def _most(program: Program, found: Sequence[Segment]) -> float:
     """More than any repetition among these segments can save."""
-    return ((len(found) - 1) * (found[0].length - 1) - 6.0) * 3.5
+    again = any(_uses(program)[name] > 1 for name in program.modules)
+    shared = again and any(_is_shared(program, segment) for segment in found)
+    return ((len(found) - 1) * (found[0].length - 1) - _cost(shared=shared)) * 3.5
+
+
+def _cost(*, shared: bool) -> float:
+    """What a class costs the reader, in statements; of a module that is called again less, for it is one thing."""
+    return 1.0 if shared else 6.0
 
 
 def _alike(program: Program, tokens: Sequence[Token | None], found: Sequence[Segment]) -> Iterable[list[Segment]]:
     """The segments that are whole, grouped by what they are."""
     groups: dict[tuple[object, ...], list[Segment]] = {}
     for segment in found:
-        key = _key(program, tokens, segment) if _is_whole(program, segment.start, segment.stop) else None
+        whole, shared = _is_whole(program, segment.start, segment.stop), _is_shared(program, segment)
+        key = _key(program, tokens, segment) if whole or shared else None
         if key is not None:
-            groups.setdefault(key, []).append(segment)
+            groups.setdefault((*key, *(_owned(program, segment) if shared else ())), []).append(segment)
     return groups.values()
+
+
+def _owned(program: Program, segment: Segment) -> tuple[str, ...]:
+    """The modules and the weights that stand in a segment, as often as they do."""
+    steps = program.steps[segment.start : segment.stop]
+    names = (name for step in steps for name in (step.module, *step.inputs))
+    return tuple(name for name in names if name in program.modules or name in program.weights)
+
+
+def _is_shared(program: Program, segment: Segment) -> bool:
+    """Whether all that stands in a segment stands elsewhere, too, and two layers of Keras or more are in it."""
+    owned, uses = _owned(program, segment), _uses(program)
+    layers = {name for name in owned if name in program.weights or program.modules[name].keras}
+    return len(layers) >= 2 and all(uses[name] > owned.count(name) for name in owned)
+
+
+def _has_every_use(program: Program, segments: Sequence[Segment]) -> bool:
+    """Whether the modules and the weights of the segments are used nowhere else."""
+    owned, uses = _owned(program, segments[0]), _uses(program)
+    return all(uses[name] == owned.count(name) * len(segments) for name in owned)
 
 
 class _Hashes:
@@ -161,21 +195,25 @@ def _key(program: Program, tokens: Sequence[Token | None], segment: Segment) -> 
         wiring = tuple(names.get(name, "weight") for name in step.inputs)
         key.append((tokens[place], wiring, modules.setdefault(step.module, len(modules))))
         names |= dict.fromkeys(step.outputs, place - segment.start)
-    told = tuple(size_from(program, segment, symbol) for symbol in sizes_used(program, segment))
+    told = tuple(size_from(program, segment.given, symbol) for symbol in sizes_used(program, segment))
     orders = tuple(program.values[name].order for name in segment.given)
     return None if None in told else (*key, told, orders)
 
 
 def sizes_used(program: Program, segment: Segment) -> tuple[str, ...]:
     """The free sizes that stand in the expressions of a segment."""
-    steps = program.steps[segment.start : segment.stop]
+    return symbols_in(program, program.steps[segment.start : segment.stop])
+
+
+def symbols_in(program: Program, steps: Iterable[Step]) -> tuple[str, ...]:
+    """The free sizes that stand in the expressions of statements."""
     fields = {field for step in steps for _, field, _, _ in Formatter().parse(step.template) if field}
     return tuple(symbol for symbol in program.sizes if symbol in fields)
 
 
-def size_from(program: Program, segment: Segment, symbol: str) -> tuple[int, int] | None:
+def size_from(program: Program, given: Sequence[str], symbol: str) -> tuple[int, int] | None:
     """Which of the values that a segment is given tells a free size, and at which place."""
-    for number, name in enumerate(segment.given):
+    for number, name in enumerate(given):
         for place, size in enumerate(program.values[name].torch_shape):
             if str(size) == symbol:
                 return number, place

@@ -17,6 +17,7 @@ from keras3conv.builder.program import Program
 from keras3conv.builder.sequence import arranged
 from keras3conv.builder.tidying import tidied
 from keras3conv.builder.torch_source import write
+from keras3conv.builder.towers import with_towers
 from keras3conv.errors import Problem, UnsupportedLayerError, count, lay_out
 from keras3conv.graph import Graph, Node, Ref, Size, Tensor, mapped
 from keras3conv.rule import known_classes
@@ -51,8 +52,8 @@ def build(model: Any, channels: Channels, inputs: Any) -> Built:
     from keras3conv.frameworks import torch_code, torch_side
 
     graph, program = _read(model, channels, inputs)
+    structure = structured(with_towers(program))
     program = tidied(arranged(program))
-    structure = structured(program)
     source = write(structure.program, structure.blocks)
     module = torch_code.instance_of(source)
     plan = alignment_of(program, structure.paths, torch_side.view(module), graph.view)

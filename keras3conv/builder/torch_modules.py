@@ -22,7 +22,7 @@ _OURS = str(Path(__file__).parents[1])
 _PER_PROCESS = frozenset({"torch.nn.SyncBatchNorm", "torch.nn.EmbeddingBag", "torch.nn.RReLU"})
 """Layers that need more than one process, or another call, or that are random: never what a Keras layer becomes."""
 
-POINTWISE = frozenset(
+POINTWISE = frozenset({f"{OWN_LAYERS}.GaussianDropout", f"{OWN_LAYERS}.GaussianNoise"}) | frozenset(
     f"torch.nn.{name}"
     for name in (
         "AlphaDropout", "CELU", "Dropout", "ELU", "GELU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh",

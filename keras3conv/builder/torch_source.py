@@ -21,7 +21,7 @@ _ONE_FOR_ALL = frozenset({"kernel_size", "stride", "padding", "dilation", "outpu
 
 
 class Class(Protocol):
-    """A class that repeated statements became; see `blocks.Block`."""
+    """A class that repeated statements became; see `structure.Block`."""
 
     @property
     def name(self) -> str:
@@ -38,6 +38,10 @@ class Class(Protocol):
     @property
     def uses(self) -> tuple[str, ...]:
         """What the modules of this class are called."""
+
+    @property
+    def calls(self) -> int:
+        """How often each of them is called."""
 
 
 def write(program: Program, classes: Sequence[Class] = (), frozen: Frozen = NOTHING) -> str:
@@ -126,6 +130,10 @@ def _class(
 
 
 def _docstring_of_block(block: Class) -> Iterable[str]:
+    if block.calls > 1:
+        text = f"A part of the model that is called {block.calls} times, with the same weights."
+        yield from docstring(4, text)
+        return
     uses = list(block.uses)
     told = ", ".join(uses if len(uses) <= 4 else [*uses[:2], "...", uses[-1]])
     yield from docstring(4, f"A part of the model that stands in it {len(uses)} times: {told}.")

@@ -56,7 +56,9 @@ def variable_names(program: Program) -> Names:
         dying = [name for name in step.inputs if name in of and last_use.get(name) == place]
         available = [of[name] for name in dict.fromkeys(dying) if name not in arguments or of[name] in _SHORT]
         for output in step.outputs:
-            if available:
+            if output not in last_use:
+                of[output] = "_"
+            elif available:
                 of[output] = available.pop(0)
             else:
                 alive = {of[name] for name, when in last_use.items() if name in of and when >= place}

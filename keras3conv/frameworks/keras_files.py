@@ -13,6 +13,7 @@ from keras3conv import formats
 from keras3conv.errors import InputError, ModelError, Problem, lay_out
 from keras3conv.formats.atomic import digest, replacing
 from keras3conv.frameworks import keras_side
+from keras3conv.frameworks.keras_operations import kind_named
 from keras3conv.model import ModelView
 from keras3conv.report import WrittenFile
 from keras3conv.transforms import Shape
@@ -71,6 +72,13 @@ def unloadable(layers: Iterable[tuple[str, str]], path: Path) -> Iterator[Proble
             short = kind.rpartition(".")[2].rpartition(">")[2]
             register = f'keras.saving.get_custom_objects()["{short}"] = {short}  # your class; then convert again'
             yield Problem(keras=name, fact=fact, fixes=(register, own_code))
+
+
+def kind_in_models(kind: str) -> str:
+    """What a class in a file is called in a model: "keras.ops.fft" for an operation that the file says is a layer."""
+    name = kind.rpartition(".")[2]
+    is_layer = not kind.startswith("keras.layers.") or hasattr(keras.layers, name)
+    return kind if is_layer else kind_named(name) or kind
 
 
 def _is_known(kind: str) -> bool:

@@ -10,6 +10,7 @@ that differs is a `Size`. So no number is mistaken for a size because it happens
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any
 
 import keras
@@ -118,6 +119,8 @@ class _Tracer:
         self.parameters: dict[str, Parameter] = {}
         self.constants: dict[str, Array] = {}
         self.inside: list[str] = []
+        self.calls: list[str] = []
+        self._numbers = count()
         self.shapes_only = 0
         self._names: dict[int, str] = {}
         self._symbols: dict[str, keras.KerasTensor] = {}
@@ -180,6 +183,7 @@ class _Tracer:
         made = [self.named(tensor) for tensor in keras.tree.flatten(outputs) if tensor is not None]
         self.nodes.append(
             Node(
+                calls=tuple(self.calls[1:]),
                 kinds=kinds,
                 path=path.lstrip("/"),
                 arguments=arguments,
@@ -195,6 +199,7 @@ class _Tracer:
             return made
         symbol = keras.KerasTensor(tuple(made.shape), dtype=keras.backend.standardize_dtype(made.dtype))
         node = Node(
+            calls=tuple(self.calls[1:]),
             kinds=(f"keras.ops.{name}",),
             path="/".join((*self.inside[-1:], name)).lstrip("/"),
             arguments=mapped(dict(arguments), self.argument),
@@ -215,6 +220,7 @@ class _Tracer:
             return self._leaf(layer, original, args, kwargs)
         before = len(self.nodes)
         self.inside.append(path)
+        self.calls.append(f"{path}:{next(self._numbers)}")
         try:
             with _symbolic_variables(layer, self):
                 if isinstance(layer, keras.layers.Activation):
@@ -230,6 +236,7 @@ class _Tracer:
             return self._leaf(layer, original, args, kwargs)
         finally:
             self.inside.pop()
+            self.calls.pop()
 
     def _leaf(self, layer: keras.layers.Layer, original: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Notes a layer; an activation that it ends with is followed as if it were called after it."""
@@ -263,6 +270,7 @@ class _Tracer:
             self.shapes_only -= 1
         path = "/".join((*self.inside[-1:], name)).lstrip("/")
         node = Node(
+            calls=tuple(self.calls[1:]),
             kinds=(f"keras.activations.{name}",),
             path=path,
             arguments={"x": self.argument(given)},

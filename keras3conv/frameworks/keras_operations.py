@@ -20,13 +20,22 @@ _NAMESPACES = ("", "image.", "nn.", "numpy.", "linalg.")
 def kind_of_operation(operation: keras.Operation) -> str:
     """The public name of an operation's function: "keras.ops.add", "keras.ops.image.resize"."""
     cls = type(operation)
-    wanted = _RENAMED.get(cls.__name__, cls.__name__).replace("_", "").lower()
     if cls.__module__.startswith("keras.src.activations"):  # activations with more settings than the operation has
-        return f"keras.activations.{wanted}"
+        return f"keras.activations.{_without_underscores(cls.__name__)}"
+    return kind_named(cls.__name__) or f"{cls.__module__}.{cls.__qualname__}"
+
+
+def kind_named(class_name: str) -> str:
+    """The public name of the function of an operation's class, as files have it; empty if Keras has no such one."""
+    wanted = _without_underscores(class_name)
     for namespace in _NAMESPACES:
         if wanted in _functions(namespace):
             return f"keras.ops.{namespace}{_functions(namespace)[wanted]}"
-    return f"{cls.__module__}.{cls.__qualname__}"
+    return ""
+
+
+def _without_underscores(class_name: str) -> str:
+    return _RENAMED.get(class_name, class_name).replace("_", "").lower()
 
 
 @cache
@@ -53,4 +62,4 @@ def arguments_of(operation: keras.Operation, args: tuple[Any, ...], kwargs: Mapp
     return made | given
 
 
-__all__ = ["arguments_of", "kind_of_operation"]
+__all__ = ["arguments_of", "kind_named", "kind_of_operation"]

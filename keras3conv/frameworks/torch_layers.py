@@ -8,12 +8,14 @@ from keras3conv.frameworks.torch_layers_attention import AdditiveAttention, Atte
 from keras3conv.frameworks.torch_layers_convolution import UnevenConv2d
 from keras3conv.frameworks.torch_layers_normalization import Normalization
 from keras3conv.frameworks.torch_layers_recurrent import ConvLSTM, Recurrent
-from keras3conv.frameworks.torch_layers_regularization import SharedDropout
+from keras3conv.frameworks.torch_layers_regularization import GaussianDropout, GaussianNoise, SharedDropout
 
 __all__ = [
     "AdditiveAttention",
     "Attention",
     "ConvLSTM",
+    "GaussianDropout",
+    "GaussianNoise",
     "GroupedQueryAttention",
     "Normalization",
     "Recurrent",

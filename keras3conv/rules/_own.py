@@ -8,6 +8,8 @@ _MODULE = "keras3conv.frameworks.torch_layers"
 ATTENTION = f"{_MODULE}.Attention"
 ADDITIVE_ATTENTION = f"{_MODULE}.AdditiveAttention"
 GROUPED_QUERY_ATTENTION = f"{_MODULE}.GroupedQueryAttention"
+GAUSSIAN_DROPOUT = f"{_MODULE}.GaussianDropout"
+GAUSSIAN_NOISE = f"{_MODULE}.GaussianNoise"
 CONV_LSTM = f"{_MODULE}.ConvLSTM"
 NORMALIZATION = f"{_MODULE}.Normalization"
 RECURRENT = f"{_MODULE}.Recurrent"
@@ -44,6 +46,8 @@ __all__ = [
     "ADDITIVE_ATTENTION",
     "ATTENTION",
     "CONV_LSTM",
+    "GAUSSIAN_DROPOUT",
+    "GAUSSIAN_NOISE",
     "GROUPED_QUERY_ATTENTION",
     "NORMALIZATION",
     "RECURRENT",

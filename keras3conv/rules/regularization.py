@@ -5,6 +5,7 @@ from functools import partial
 from keras3conv.errors import RuleError
 from keras3conv.rule import Config, Example, LayerSpec, LayerSpecs, Rule, register
 from keras3conv.rules._keras import back, last, one, require_value
+from keras3conv.rules._own import GAUSSIAN_DROPOUT, GAUSSIAN_NOISE
 
 
 def _to_keras(config: Config, *, kind: str) -> LayerSpecs:
@@ -77,6 +78,35 @@ register(
         note="One decision for a channel. The random masks of the two frameworks differ; only inference is compared.",
     )
 )
+
+
+# Noise of a normal distribution: torch has no such layer, so the module is our own.
+def _noise_to_keras(config: Config, *, kind: str, setting: str) -> LayerSpecs:
+    return (LayerSpec(kind=kind, config={setting: config[setting]}),)
+
+
+def _noise_to_torch(layers: LayerSpecs, *, kind: str, setting: str) -> LayerSpecs:
+    return (LayerSpec(kind=kind, config={setting: float(last(layers).config[setting])}),)
+
+
+for _torch, _keras, _setting in (
+    (GAUSSIAN_NOISE, "keras.layers.GaussianNoise", "stddev"),
+    (GAUSSIAN_DROPOUT, "keras.layers.GaussianDropout", "rate"),
+):
+    register(
+        Rule(
+            torch=_torch,
+            keras=_keras,
+            fields=(_setting,),
+            to_keras=partial(_noise_to_keras, kind=_keras, setting=_setting),
+            to_torch=partial(_noise_to_torch, kind=_torch, setting=_setting),
+            examples=(
+                Example(config={_setting: 0.3}, inputs=((3, 5),)),
+                Example(config={_setting: 0.0}, inputs=((2, 3, 7),)),
+            ),
+            note="A module of our own. The random noise of the two frameworks differs; only inference is compared.",
+        )
+    )
 
 
 # What torch has no layer for. Outside of training these return what they are given.

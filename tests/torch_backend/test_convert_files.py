@@ -1,5 +1,6 @@
 """What can be converted from files, and what is refused before anything of a file is run."""
 
+import re
 from pathlib import Path
 
 import keras
@@ -25,6 +26,28 @@ def hostile() -> keras.Model:
     given = keras.Input((4,))
     x = layers.Lambda(lambda value: value * 2, name="twice")(layers.Dense(3, name="dense")(given))
     return keras.Model(given, layers.Lambda(lambda value: value + 1, name="more")(Own(name="own")(x)))
+
+
+class Squared(keras.Operation):
+    """An operation that nobody registered."""
+
+    def call(self, x: object) -> object:
+        return keras.ops.square(x)
+
+    def compute_output_spec(self, x: keras.KerasTensor) -> keras.KerasTensor:
+        return keras.KerasTensor(x.shape, x.dtype)
+
+
+def test_all_that_stands_in_the_way_of_a_file_is_named_at_once(tmp_path: Path) -> None:
+    given = keras.Input((4,))
+    x = layers.Lambda(lambda value: value * 2, name="twice")(given)
+    inner = keras.Sequential([Own(name="own"), layers.RandomContrast(0.1, name="contrast")], name="inner")
+    x = Squared(name="squared")(inner(layers.Reshape((2, 2, 1))(x)))
+    keras.Model(given, keras.ops.nanmax(x, axis=1)).save(tmp_path / "model.keras")
+    with pytest.raises(UnsupportedLayerError, match=r"5 problems in model\.keras") as raised:
+        k3c.convert(tmp_path / "model.keras")
+    for text in ("twice", "inner/own", "inner/contrast", "squared", "nanmax  .*keras.ops.nanmax: it is for data with"):
+        assert re.search(rf"^  {text}", str(raised.value), re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", ["model.keras", "model.h5"])
