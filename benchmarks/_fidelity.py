@@ -12,6 +12,7 @@ from keras3conv.alignment import tensors_by_path
 from keras3conv.errors import Problem
 from keras3conv.frameworks import keras_side
 from keras3conv.report import Report
+from keras3conv.rules.parameter import is_constant
 
 Values = np.ndarray[Any, Any]
 
@@ -212,11 +213,13 @@ def _variables(model: Any) -> dict[str, Values]:
 
 
 def _scramble(model: Any) -> None:
+    """Other values for every weight; what every model of its sizes computes (the frequencies of a rotation) stays."""
     generator = np.random.default_rng(7)
+    tensors = tensors_by_path(keras_side.view(model))
     values = {
         path: np.asarray(generator.uniform(0.5, 1.5, value.shape), value.dtype)
         for path, value in _variables(model).items()
-        if value.dtype.kind == "f"
+        if value.dtype.kind == "f" and not is_constant(tensors[path])
     }
     keras_side.write(model, values)
 
