@@ -12,6 +12,7 @@ from keras3conv.alignment import tensors_by_path
 from keras3conv.errors import Problem
 from keras3conv.frameworks import keras_side
 from keras3conv.report import Report
+from keras3conv.rules.parameter import is_constant
 
 Values = np.ndarray[Any, Any]
 
@@ -190,11 +191,18 @@ def _certificate(pair: Pair, model: Any, plan: k3c.Alignment) -> Report:
 
 
 def _largest(report: Report, section: str, title: str, column: str) -> float | None:
-    """The largest figure in a column of one of a certificate's tables; None where one is missing."""
-    tables = [table for table in report.section(section).tables if table.title == title]
-    values = [row[table.columns.index(column)] for table in tables for row in table.rows]
-    numbers = [float(str(value)) for value in values if value is not None]
-    return max(numbers) if numbers and len(numbers) == len(values) else None
+    """The largest figure in a column of one of a certificate's tables; None where one is missing that is a problem."""
+    found = report.section(section)
+    named = {problem.keras for problem in found.problems}
+    rows = [
+        dict(zip(table.columns, row, strict=True))
+        for table in found.tables
+        if table.title == title
+        for row in table.rows
+    ]
+    missing = [row for row in rows if row[column] is None and (row.get("keras") in named or "keras" not in row)]
+    numbers = [float(str(row[column])) for row in rows if row[column] is not None]
+    return max(numbers) if numbers and not missing else None
 
 
 def _decided(plan: k3c.Alignment) -> dict[str, int]:
@@ -212,11 +220,13 @@ def _variables(model: Any) -> dict[str, Values]:
 
 
 def _scramble(model: Any) -> None:
+    """Other values for every weight; what every model of its sizes computes (the frequencies of a rotation) stays."""
     generator = np.random.default_rng(7)
+    tensors = tensors_by_path(keras_side.view(model))
     values = {
         path: np.asarray(generator.uniform(0.5, 1.5, value.shape), value.dtype)
         for path, value in _variables(model).items()
-        if value.dtype.kind == "f"
+        if value.dtype.kind == "f" and not is_constant(tensors[path])
     }
     keras_side.write(model, values)
 

@@ -1,9 +1,11 @@
 """Transformers' models against keras-hub's backbones; keras-hub's own converter is the independent oracle."""
 
+import json
 import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,6 +36,19 @@ def _tokens(*, types: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
     return torch, keras
 
 
+def _two_texts() -> tuple[dict[str, Any], dict[str, Any]]:
+    """What an encoder is given, and what a decoder is."""
+    generator = np.random.default_rng(5)
+    source, target = (generator.integers(3, 40, (2, length)).astype(np.int64) for length in (9, 7))
+    source_mask, target_mask = np.ones_like(source), np.ones_like(target)
+    torch = {"input_ids": source, "attention_mask": source_mask}
+    keras = {"encoder_token_ids": source, "encoder_padding_mask": source_mask}
+    return (
+        {**torch, "decoder_input_ids": target, "decoder_attention_mask": target_mask},
+        {**keras, "decoder_token_ids": target, "decoder_padding_mask": target_mask},
+    )
+
+
 def _image(size: int) -> tuple[Any, Any]:
     image = np.random.default_rng(5).standard_normal((2, 3, size, size)).astype(np.float32)
     return {"pixel_values": image}, np.ascontiguousarray(np.moveaxis(image, 1, -1))
@@ -47,6 +62,7 @@ def _made(
     *,
     base: bool = True,
     without: Mapping[str, str] | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Pair:
     """Writes a small random model to a folder, and reads that with keras-hub.
 
@@ -57,6 +73,7 @@ def _made(
         model: Which of the family's models is written; some converters want the names that one with a head has.
         base: Whether the torch side is the model without its head.
         without: Torch layers that keras-hub has no place for, each with the reason.
+        settings: What keras-hub reads in a configuration under names that transformers no longer writes.
     """
     if find_spec("torchvision") is not None:
         declare_operators()  # transformers imports torchvision where it is installed
@@ -64,15 +81,27 @@ def _made(
     import transformers
 
     options = getattr(transformers, f"{family}Config")(**config)
-    module = with_few_digits(randomised(getattr(transformers, f"{family}{model}")(options)))
+    module = with_few_digits(randomised(getattr(transformers, f"{family.removesuffix('Text')}{model}")(options)))
+    if any(name.endswith("Experts") for name in map(_class_name, module.modules())):
+        module.set_experts_implementation("eager")  # the other ones have no kernel for float64
     with tempfile.TemporaryDirectory() as folder:
         module.save_pretrained(folder)
+        _add_settings(Path(folder) / "config.json", settings or {})
         backbone = keras_hub.models.Backbone.from_preset(folder, dtype="float32")
     given, keras_given = inputs()
     torch = module.base_model if base else module
     return Pair(
         torch=torch, keras=backbone, inputs=given, keras_inputs=keras_given, restores=True, without=without or {}
     )
+
+
+def _class_name(module: Any) -> str:
+    return type(module).__name__
+
+
+def _add_settings(file: Path, settings: Mapping[str, Any]) -> None:
+    known = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps({**known, **settings}), encoding="utf-8")
 
 
 def with_few_digits(module: Any) -> Any:
@@ -102,6 +131,29 @@ _GPT2 = {
     "n_positions": 19,
 }
 _TIED = {"tie_word_embeddings": True}
+_MOE = {**_DECODER, "num_experts_per_tok": 2, "moe_intermediate_size": 12}
+_BART = {
+    "vocab_size": 41,
+    "d_model": 16,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 28,
+    "decoder_ffn_dim": 28,
+    "max_position_embeddings": 19,
+}
+_T5 = {**_DECODER, "num_hidden_layers": 2, "head_dim": 6, "query_pre_attn_scalar": 6}
+_DINO = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": 12, "patch_size": 4}
+_SWIN = {
+    "embed_dim": 8,
+    "depths": [2, 2],
+    "num_heads": [2, 4],
+    "window_size": 2,
+    "image_size": 16,
+    "patch_size": 2,
+    "mlp_ratio": 2.0,
+}
 _typed = partial(_tokens, types=True)
 _small_image = partial(_image, 12)
 
@@ -131,6 +183,58 @@ _FAMILIES: Mapping[str, Callable[[], Pair]] = {
         "ForCausalLM",
         base=False,
     ),
+    "Gemma 3": partial(
+        _made,
+        "Gemma3Text",
+        {**_DECODER, "head_dim": 6, "query_pre_attn_scalar": 6, "sliding_window": 32, **_TIED},
+        _tokens,
+        "ForCausalLM",
+        base=False,
+    ),
+    "SmolLM3": partial(
+        _made, "SmolLM3", {**_DECODER, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}, _tokens, "ForCausalLM"
+    ),
+    "Mixtral": partial(
+        _made,
+        "Mixtral",
+        {**_DECODER, "num_experts_per_tok": 2, "num_local_experts": 3, "sliding_window": 32},
+        _tokens,
+        "ForCausalLM",
+        base=False,
+    ),
+    "Qwen2-MoE": partial(
+        _made,
+        "Qwen2Moe",
+        {**_MOE, "num_experts": 3, "shared_expert_intermediate_size": 20},
+        _tokens,
+        "ForCausalLM",
+        base=False,
+    ),
+    "Qwen3-MoE": partial(
+        _made,
+        "Qwen3Moe",
+        {**_MOE, "num_experts": 3, "head_dim": 6},
+        _tokens,
+        "ForCausalLM",
+        base=False,
+        settings={"num_experts": 3},
+    ),
+    "BART": partial(_made, "Bart", _BART, _two_texts, settings={"num_hidden_layers": 2}),
+    "T5Gemma": partial(
+        _made,
+        "T5Gemma",
+        {"encoder": _T5, "decoder": {**_T5, "cross_attention_hidden_size": 16}, "vocab_size": 41},
+        _two_texts,
+        "ForConditionalGeneration",
+    ),
+    "DINOv3": partial(
+        _made,
+        "DINOv3ViT",
+        {**_DINO, "intermediate_size": 28, "num_register_tokens": 2},
+        _small_image,
+        base=False,
+    ),
+    "Swin": partial(_made, "Swin", _SWIN, partial(_image, 16), "ForImageClassification"),
     "ViT": partial(_made, "ViT", {**_ViT, **_PATCHES}, _small_image, "ForImageClassification"),
     "DeiT": partial(_made, "DeiT", {**_ViT, **_PATCHES}, _small_image, "ForImageClassification"),
 }

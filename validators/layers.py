@@ -58,11 +58,20 @@ def in_keras_layout(subject: Subject, pair: Pair, torch_call: Call, keras_shape:
 def _meeting(subject: Subject, pair: Pair, torch_call: Call, keras_call: Call) -> Meeting:
     theirs = keras_call.outputs[0] if keras_call.before_activation is None else keras_call.before_activation
     theirs = _part(subject, pair, theirs)
-    ours = _nearest(in_keras_layout(subject, pair, torch_call, theirs.shape), theirs)
+    ours = _nearest(_as_split(in_keras_layout(subject, pair, torch_call, theirs.shape), theirs.shape), theirs)
     odd = ""
     if ours.shape != theirs.shape:
         odd = f"returns {torch_call.outputs[0].shape} in torch and {theirs.shape} in Keras"
     return Meeting(pair=pair, torch=ours, keras=theirs, torch_call=torch_call, keras_call=keras_call, odd=odd)
+
+
+def _as_split(ours: Array, shape: Shape) -> Array:
+    """A layer's output with the axes between the batch and the channels split or merged as the other side has them.
+
+    One side has the places of an image in a row, the other in rows and columns.
+    """
+    between = ours.ndim > 1 and len(shape) > 1 and (ours.shape[0], ours.shape[-1]) == (shape[0], shape[-1])
+    return ours.reshape(shape) if between and ours.size == np.prod(shape) else ours
 
 
 def _nearest(ours: Array, theirs: Array) -> Array:

@@ -7,32 +7,39 @@ back to the next choice. Where nothing agrees, the best choice stands, unconfirm
 returned, so that everything after it sees the right input.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from keras3conv.model import LayerView
+from keras3conv.model import LayerView, TensorRef
 from keras3conv.planner import names
 from keras3conv.planner.probe_choices import Choice, Trail
+from keras3conv.planner.probe_nearness import (
+    CLOSE_PRINT,
+    OTHER,
+    SAME,
+    SAME_PRINT,
+    alike_words,
+    differs,
+    is_outside,
+    level_of,
+    nearness,
+    resemblance,
+)
 from keras3conv.planner.probe_numbers import EXACT, Print, factor_between, print_of, relative_error
 from keras3conv.planner.probe_option import Option
 from keras3conv.planner.probe_options import Options
 from keras3conv.planner.probe_record import MANY, NEAR, TorchRun
 from keras3conv.planner.probe_stacks import Stack
 from keras3conv.planner.probe_weights import other_values
+from keras3conv.rules.parameter import is_constant
 from keras3conv.transforms import Array
 
 _MOST_GUESSES = 12
 """Of the options whose input does not agree, this many are tried."""
 
-_SAME, _CLOSE, _OTHER = 0, 1, 2
-"""How well the input of a layer agrees with what a layer of torch was given."""
-
 _TELLS = 0.03
 """An output that differs by less than this part of what it would by with other weights tells that these are right."""
-
-_SAME_PRINT, _CLOSE_PRINT = 1e-9, 1e-4
 
 _BACKWARDS = 1 << 40
 """A layer that runs before the last one that was found is farther away than any after it."""
@@ -96,7 +103,6 @@ class Search:
     trail: Trail = field(default_factory=Trail)
     ended: bool = False
     _cursor: int = -1
-    _last: str = ""
 
     @property
     def run(self) -> TorchRun:
@@ -138,7 +144,7 @@ class Search:
         if not ranked:
             if self.trail.is_made_again(keras.path):
                 self.trail.go_back(keras.path)
-            return run({}).returned
+            return run(self._values_of_each(keras, keras.tensors, given[0] if given else None)).returned
         if ranked[0][1].kind == "parameter":  # no layer of torch's returned what this one does
             outcome = run(ranked[0][1].values(self.run.weights))
             self._choose(keras.path, ranked[0][1], None, [option for _, option in ranked[1:]])
@@ -151,17 +157,42 @@ class Search:
         Raises:
             Backtrack: An earlier choice has to be made again.
         """
-        for tensor in keras.tensors:
-            if tensor.is_seed or tensor.path in self.choices or tensor.path not in own:
-                continue
-            found = self.options.parameters(keras, tensor, self.options.loose)
-            options = [option for option in found if self.trail.allows(tensor.path, option)]
-            if options:
-                options.sort(key=lambda option, path=tensor.path: -_alike(option.parts[0].path, path))  # type: ignore[misc]
-                write(options[0].values(self.run.weights))
-                self._choose(tensor.path, options[0], None, options[1:])
-            elif self.trail.is_made_again(tensor.path):
-                self.trail.go_back(tensor.path)
+        tensors = [tensor for tensor in keras.tensors if tensor.path in own]
+        write(self._values_of_each(keras, tensors, None))
+
+    def _values_of_each(self, keras: LayerView, tensors: Iterable[TensorRef], given: Print | None) -> dict[str, Array]:
+        """Chooses for every variable alone; what comes after them tells whether that is right.
+
+        What was chosen before is among the values: going back may have led past the place where they are written.
+        """
+        made: dict[str, Array] = {}
+        for tensor in tensors:
+            if not tensor.is_seed and not is_constant(tensor) and tensor.path not in self.choices:
+                if options := self._loose(keras, tensor, given):
+                    self._choose(tensor.path, options[0], None, options[1:])
+                elif self.trail.is_made_again(tensor.path):
+                    self.trail.go_back(tensor.path)
+            if chosen := self.choices.get(tensor.path):
+                made |= chosen.option.values(self.run.weights)
+        return made
+
+    def _loose(self, keras: LayerView, tensor: TensorRef, given: Print | None) -> list[Option]:
+        """What a variable may be that belongs to no layer of torch's, best first.
+
+        Where torch has some in a layer that was given the same, or around the last that was found, it is one of these.
+        """
+        found = list(self.options.parameters(keras, tensor, self.options.loose))
+        found += self.options.pieces(keras, tensor, alone=not found)
+        ranked = sorted(
+            (
+                (*nearness(self.run, self.trail, option, given), *resemblance(option.parts[0].path, tensor.path)),
+                place,
+                option,
+            )
+            for place, option in enumerate(found)
+        )
+        near = [entry for entry in ranked if entry[0][:2] == ranked[0][0][:2]]
+        return [option for *_, option in near if self.trail.allows(tensor.path, option)]
 
     def finish(self, outputs: Sequence[Array]) -> None:
         """Compares what the model returned with torch's outputs, or with what torch's layers were given.
@@ -186,11 +217,11 @@ class Search:
         """What a value depends on that torch had somewhere; None where it had none like it."""
         seen = print_of(array)
         for output in self.run.outputs.values():
-            if print_of(output).agrees(seen, _SAME_PRINT if self.run.limit == EXACT else self.run.limit):
+            if print_of(output).agrees(seen, SAME_PRINT if self.run.limit == EXACT else self.run.limit):
                 return self.run.depends
         for calls in self.run.calls.values():
             for call in calls[:MANY]:
-                if any(entry.agrees(seen, _SAME_PRINT) for entry in call.prints):
+                if any(entry.agrees(seen, SAME_PRINT) for entry in call.prints):
                     return call.depends
         return None
 
@@ -198,35 +229,41 @@ class Search:
         self, keras: LayerView, ranked: list[tuple[int, Option]], run: Run, given: tuple[Print, ...]
     ) -> Any:
         near: list[tuple[float, int, Option]] = []
+        unlike = True
         for place, (level, option) in enumerate(ranked):
-            if level == _OTHER and place >= _MOST_GUESSES:
+            if level == OTHER and place >= _MOST_GUESSES:
                 break
             outcome = run(option.values(self.run.weights))
             measured = self._measure(option, outcome)
             if measured.agrees:
-                alike = [other for at, other in ranked if at == level < _OTHER and _differs(other, option)]
+                alike = [other for at, other in ranked if at == level < OTHER and differs(other, option)]
                 self._accept(keras, option, measured, alike, given)
                 return outcome.returned
             if measured.error <= NEAR:
                 near.append((measured.error, level, option))
+            unlike = unlike and option.kind == "tensors" and not self._is_comparable(option, outcome)
+        if unlike and all(self._loose(keras, tensor, given[0]) for tensor in keras.tensors if not tensor.is_seed):
+            return run(self._values_of_each(keras, keras.tensors, given[0])).returned
         return self._near(keras, near, run, given) if near else self._stuck(keras, ranked, run)
 
     def _ranked(self, keras: LayerView, given: Print | None) -> list[tuple[int, Option]]:
         """The options that are left, with how well their input agrees, best first."""
-        found = [(self._level(option, given), option) for option in self._usable(keras, self.options.layers(keras))]
-        if not any(level == _SAME for level, _ in found):
-            found += [(_SAME, option) for option in self._usable(keras, self.options.parts(keras, given))]
-            found += [(_SAME, option) for option in self._usable(keras, self.options.joined(keras, given))]
-        if not any(level == _SAME for level, _ in found):
+        found = [
+            (level_of(self.run, option, given), option) for option in self._usable(keras, self.options.layers(keras))
+        ]
+        if not any(level == SAME for level, _ in found):
+            found += [(SAME, option) for option in self._usable(keras, self.options.parts(keras, given))]
+            found += [(SAME, option) for option in self._usable(keras, self.options.joined(keras, given))]
             found += [
-                (self._level(option, given), option) for option in self._usable(keras, self.options.tensors(keras))
+                (level_of(self.run, option, given), option)
+                for option in self._usable(keras, self.options.tensors(keras))
             ]
         if hint := self.hinted.get(keras.path):
             found = [entry for entry in found if entry[1].torch == hint]
-        wanted = [tensor for tensor in keras.tensors if not tensor.is_seed]
+        wanted = [tensor for tensor in keras.tensors if not tensor.is_seed and not is_constant(tensor)]
         if not found and len(wanted) == 1:
             options = self.options.parameters(keras, wanted[0], self.options.loose)
-            found = [(_OTHER, option) for option in self._usable(keras, options)]
+            found = [(OTHER, option) for option in self._usable(keras, options)]
         return sorted(found, key=lambda entry: self._rank(keras, *entry))
 
     def _usable(self, keras: LayerView, options: Iterable[Option]) -> Iterator[Option]:
@@ -238,17 +275,9 @@ class Search:
         calls = self.run.of(torch)
         distance = calls[0].place - self._cursor if calls else _BACKWARDS
         order = distance if distance > 0 else _BACKWARDS - distance
-        alike = sum(_alike(layer.path, keras.path) for layer in option.layers) / len(option.layers)
-        elsewhere = option.kind == "parameter" and not self._last.startswith(f"{torch}.")  # not around the last layer
-        return (level, len(meanings) > 1, elsewhere, -alike if level < _OTHER else 0, order, option.parts[0].start)
-
-    def _level(self, option: Option, given: Print | None) -> int:
-        prints = [entry for call in self.run.of(option.layers[0].path) for entry in call.prints]
-        if given is None:
-            return _OTHER
-        if any(entry.agrees(given, _SAME_PRINT) for entry in prints):
-            return _SAME
-        return _CLOSE if any(entry.agrees(given, _CLOSE_PRINT) for entry in prints) else _OTHER
+        alike = sum(alike_words(layer.path, keras.path) for layer in option.layers) / len(option.layers)
+        elsewhere = option.kind == "parameter" and is_outside(self.trail, option.owner)
+        return (level, len(meanings) > 1, elsewhere, -alike if level < OTHER else 0, order, option.parts[0].start)
 
     def _measure(self, option: Option, outcome: Outcome) -> _Measured:
         best = _Measured(float("inf"))
@@ -266,22 +295,27 @@ class Search:
                         return _Measured(0.0, expected, before, factor)
         return best
 
+    def _is_comparable(self, option: Option, outcome: Outcome) -> bool:
+        """Whether a layer returned as many values as torch's; one may return what the other still adds up."""
+        calls = self.run.of(option.layers[0].path)
+        sizes = {call.outputs[0].size for call in calls if call.outputs}
+        return outcome.array is not None and outcome.array.size in sizes
+
     def _accept(
         self, keras: LayerView, option: Option, measured: _Measured, others: Iterable[Option], given: tuple[Print, ...]
     ) -> Choice:
         made = self._choose(keras.path, option, measured.error, others)
         made.factor, made.limit = measured.factor, measured.limit
-        made.input_agrees = self._level(option, given[0] if given else None) == _SAME
+        made.input_agrees = level_of(self.run, option, given[0] if given else None) == SAME
         self.trail.passed(keras.path)
         for call in self.run.of(option.layers[0].path):
-            if given and any(entry.agrees(given[0], _CLOSE_PRINT) for entry in call.prints):
+            if given and any(entry.agrees(given[0], CLOSE_PRINT) for entry in call.prints):
                 self._settle(keras.path, call.depends)
         return made
 
     def _choose(self, path: str, option: Option, error: float | None, others: Iterable[Option]) -> Choice:
         if calls := self.run.of(option.layers[0].path):
             self._cursor = calls[0].place
-            self._last = option.layers[0].path
         return self.trail.choose(path, option, error, others)
 
     def _settle(self, path: str, depends: int) -> None:
@@ -329,6 +363,9 @@ class Search:
 
         Where other weights would be hardly farther away (most of the output is what was given), nothing is told.
         """
+        input_agrees = any(level == SAME for _, level, _ in near) and not self.trail.is_made_again(keras.path)
+        if not input_agrees and not self.trail.has_given_up(keras.path):
+            self.trail.go_back(keras.path)
         best = min(error for error, _, _ in near)
         alike = [(level, option) for error, level, option in near if error <= 10 * best]  # in the order of their rank
         chosen = alike[0][1]
@@ -337,7 +374,7 @@ class Search:
             return self._stuck(keras, alike, run)
         outcome = run(chosen.values(self.run.weights))
         measured = self._measure(chosen, outcome)
-        others = [other for _, other in alike if _differs(other, chosen)]
+        others = [other for _, other in alike if differs(other, chosen)]
         self._accept(keras, chosen, measured, others, given).forced = True
         assert measured.expected is not None
         return outcome.replace(measured.expected, measured.before)
@@ -347,7 +384,7 @@ class Search:
 
         Where the input is right, no earlier choice can be wrong.
         """
-        input_agrees = any(level == _SAME for level, _ in ranked) and not self.trail.is_made_again(keras.path)
+        input_agrees = any(level == SAME for level, _ in ranked) and not self.trail.is_made_again(keras.path)
         if not input_agrees and not self.trail.has_given_up(keras.path):
             self.trail.go_back(keras.path)
         option = ranked[0][1]
@@ -361,16 +398,3 @@ class Search:
         if measured.expected is None:
             return outcome.returned
         return outcome.replace(measured.expected, measured.before)
-
-
-def _alike(torch: str, keras: str) -> int:
-    """How many words two paths have in common, numbers aside."""
-    first, second = (Counter(word for word in names.words(path) if not word.isdigit()) for path in (torch, keras))
-    return (first & second).total()
-
-
-def _differs(first: Option, second: Option) -> bool:
-    """Whether two options are of other tensors; several that are joined, also in which order."""
-    if first.kind == "joined":
-        return first.parts != second.parts
-    return set(first.parts) != set(second.parts)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from typing import Literal
 
 import numpy as np
@@ -83,9 +84,21 @@ class Option:
         return (self.kind, self.parts, tuple(repr(mapping.transform) for mapping in self.mappings))
 
     @property
+    def is_piece(self) -> bool:
+        """Whether it is a piece of a torch tensor that belongs to no layer."""
+        return self.kind == "parameter" and self.mappings[0].torch[0] != self.parts[0].path
+
+    @property
     def torch(self) -> str:
         """The paths of the torch layers."""
         return " + ".join(layer.path for layer in self.layers)
+
+    @property
+    def owner(self) -> str:
+        """The torch layer, or what several have in common: the path of the list that they are in."""
+        paths = [layer.path.split(".") for layer in self.layers]
+        alike = takewhile(lambda words: len(set(words)) == 1, zip(*paths, strict=False))
+        return ".".join(words[0] for words in alike)
 
     def values(self, weights: Mapping[str, Array]) -> dict[str, Array]:
         """The values of the Keras layer's tensors, by their paths.

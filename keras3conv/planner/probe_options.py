@@ -11,6 +11,7 @@ from keras3conv.planner.mappings import mappings_of, with_paths
 from keras3conv.planner.probe_layouts import same_sizes, transforms_between
 from keras3conv.planner.probe_numbers import Print
 from keras3conv.planner.probe_option import Kind, Option, whole
+from keras3conv.planner.probe_pieces import has_as_many, piece_options, stack_options
 from keras3conv.planner.probe_record import TorchCall, TorchRun, size_of
 from keras3conv.planner.probe_rows import row_options
 from keras3conv.planner.probe_virtual import cut, cut_size, joined_options, part_options
@@ -177,6 +178,21 @@ class Options:
         for other in among:
             if size_of(other.shape) == size_of(tensor.shape):
                 yield from _tensor_options((owners[other.path],), [other], keras, [tensor], "parameter")
+
+    def pieces(self, keras: LayerView, tensor: TensorRef, *, alone: bool) -> Iterator[Option]:
+        """What a Keras variable may be that is a piece of a torch tensor, or several of them.
+
+        Args:
+            keras: The Keras layer.
+            tensor: Its variable.
+            alone: Whether no torch tensor has the variable's size.
+        """
+        owners = {entry.path: layer for layer in self.torch for entry in layer.tensors}
+        if alone or has_as_many(keras, tensor, 2):
+            for other in self.loose:
+                yield from piece_options(owners[other.path], other, keras, tensor)
+        if alone:
+            yield from stack_options(self.torch, keras, tensor)
 
 
 def _shapes(tensors: Iterable[TensorRef]) -> list[Shape]:

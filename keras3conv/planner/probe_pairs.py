@@ -29,8 +29,9 @@ def probed_pairs(search: Search) -> Iterator[Pair]:
     _open_together(search.choices)
     _forget_taken(search.choices)
     for choice in search.choices.values():
-        if choice.option.kind == "part":
-            parts.setdefault(choice.option.torch, []).append(choice)
+        if choice.option.kind == "part" or choice.option.is_piece:
+            name = choice.option.parts[0].path if choice.option.is_piece else choice.option.torch
+            parts.setdefault(name, []).append(choice)
         else:
             yield from _pairs_of(choice, search.run)
     for choices in parts.values():
@@ -201,6 +202,8 @@ def _candidates(choice: Choice) -> tuple[str, ...]:
 
 def _name(option: Option) -> str:
     part = option.parts[0]
+    if option.is_piece:
+        return option.mappings[0].torch[0]
     if option.kind == "part":
         return f"{option.torch}[{part.start}:{part.stop}]"
     return part.path if option.kind == "parameter" else option.torch

@@ -35,7 +35,10 @@ def probe_weights(layers: Iterable[LayerView], constants: Mapping[str, int]) -> 
             values = ties.get(tensor.storage) if tensor.storage else None
             if values is None:
                 constant = constants.get(tensor.path)
-                values = probe(tensor, pool) if constant is None else np.full(tensor.shape, float(constant))
+                stacked = tensor.role not in known and len(tensor.shape) == 3
+                values = probe(tensor, pool, stacked=stacked)
+                if constant is not None:
+                    values = np.full(tensor.shape, float(constant))
             made[tensor.path] = values
             ties[tensor.storage] = made[tensor.path]
     return made
@@ -72,16 +75,22 @@ class Pool:
         return made.reshape(shape)
 
 
-def probe(tensor: TensorRef, pool: Pool) -> Array:
+def probe(tensor: TensorRef, pool: Pool, *, stacked: bool = False) -> Array:
     """Values that hide nothing: no zero biases, no unit scales, no variances that swallow an epsilon.
 
     Matrices and kernels are scaled by their fan-in, so that a deep model neither fades out nor overflows.
+
+    Args:
+        tensor: The tensor.
+        pool: The random numbers.
+        stacked: Whether the tensor is as many matrices as its first axis is long, as those of experts are. As one
+            matrix it would have values so small that nothing after it shows which they are.
     """
     shape = tensor.shape
     if "var" in tensor.role:
         return pool.between(0.5, 1.5, shape)
     if len(shape) >= 2:
-        fan_in = max(1, int(np.prod(shape[1:])))
+        fan_in = max(1, *shape[1:]) if stacked else max(1, int(np.prod(shape[1:])))
         largest = float(np.sqrt(3 / fan_in))  # a variance of 1 / fan-in
         return pool.between(-largest, largest, shape)
     if tensor.role in ("weight", "scale", "gamma"):

@@ -123,7 +123,6 @@ _CONSTANTS: tuple[tuple[str, str, str], ...] = (
     ("position_ids", "iu", "the numbers from 0 on"),
     ("token_type_ids", "iu", "zeros"),
     ("inv_freq", "f", "the frequencies of the rotation; the size of a head tells"),
-    ("original_inv_freq", "f", "the frequencies of the rotation; the size of a head tells"),
     ("embed_scale", "f", "the factor of the rows; their size tells"),
     ("num_batches_tracked", "iu", "a counter that only momentum=None reads"),
 )
@@ -138,8 +137,13 @@ def constant_buffer(role: str, dtype: str) -> str:
     """
     kinds = {"float": "f", "bfloa": "f", "int": "i", "uint": "u", "bool": "b"}
     kind = next((letter for start, letter in kinds.items() if dtype.startswith(start)), "")
-    reasons = [reason for name, allowed, reason in _CONSTANTS if name == role and kind and kind in allowed]
+    reasons = [reason for name, allowed, reason in _CONSTANTS if _is_called(role, name) and kind and kind in allowed]
     return reasons[0] if reasons else ""
+
+
+def _is_called(role: str, name: str) -> bool:
+    """Whether a buffer has this name, or is one of several with it: "original_inv_freq", "sliding_inv_freq"."""
+    return role == name or (name == "inv_freq" and role.endswith(f"_{name}"))
 
 
 def is_constant(tensor: TensorRef) -> bool:

@@ -63,6 +63,30 @@ def test_check_names_the_first_place_where_they_differ_with_its_candidates(unlik
     )
 
 
+def views(torch: int, keras: int) -> tuple[ModelView, ModelView]:
+    """Models of so many equal layers, one after the other."""
+    ours = tuple(linear(f"layer.{place}", 4, 4, place) for place in range(torch))
+    theirs = tuple(dense(f"dense_{place}", 4, 4, place) for place in range(keras))
+    return ModelView(side="torch", name="Net", layers=ours), ModelView(side="keras", name="net", layers=theirs)
+
+
+def hinted(torch: int, keras: int) -> str:
+    hints = {f"layer.{place}": f"dense_{place}" for place in range(min(torch, keras))}
+    with pytest.raises(AlignmentError) as caught:
+        plan(*views(torch, keras), hints=hints).check()
+    return str(caught.value)
+
+
+def test_check_names_the_place_where_the_shallower_of_two_models_ends() -> None:
+    said = "the first place where they differ: after layer.1 <-> dense_1, "
+    assert f"{said}torch runs layer.2, and Keras has none left for it\n" in hinted(4, 2)
+    assert f"{said}Keras runs dense_2, and torch has none left for it\n" in hinted(2, 4)
+
+
+def test_a_single_layer_that_is_left_over_says_so_itself() -> None:
+    assert "first place" not in hinted(3, 2)
+
+
 def test_nothing_is_transferred_by_such_a_plan(unlike: Alignment) -> None:
     with pytest.raises(AlignmentError, match="4 problems"):
         stage(unlike, unlike.torch, unlike.keras)
