@@ -114,6 +114,13 @@ ENTRIES = tuple(
             ),
         ),
         (
+            # With odd sizes "same" pads as torch does; nothing is left.
+            "MobileNetV3Small",
+            partial(
+                _made, "mobilenet_v3_small", "MobileNetV3Small", 65, keras_options={"include_preprocessing": False}
+            ),
+        ),
+        (
             # Keras scales nothing in its normalisations: torch's weights must be ones, which they are at first.
             "InceptionV3",
             partial(

@@ -66,18 +66,41 @@ def _forget_taken(choices: Mapping[str, Choice]) -> None:
 
 def rest_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Iterator[Pair]:
     """Single tensors that are left over on both sides, of one size that no other has: what never ran."""
+    pairs = tuple(pairs)
     placed = {path for pair in pairs for mapping in pair.weights for path in (*mapping.torch, *mapping.keras)}
+    counterparts = _counterparts(torch, keras, pairs)
     ours = [tensor for tensor in _untied(torch, placed) if moves(tensor)]
     theirs = [tensor for tensor in keras.tensors() if tensor.path not in placed and not tensor.is_seed]
     for tensor in theirs:
         fitting = [other for other in ours if _sizes(other) == _sizes(tensor)]
         rivals = [other for other in theirs if _sizes(other) == _sizes(tensor)]
         ways = list(transforms_between(fitting[0].shape, tensor.shape)) if fitting else []
-        if len(fitting) == len(rivals) == len(ways) == 1:
+        if len(fitting) == len(rivals) == len(ways) == 1 and _may_belong(fitting[0], tensor, counterparts):
             mapping = WeightMapping(torch=(fitting[0].path,), keras=(tensor.path,), transform=ways[0])
             detail = "no other tensor that is left has this shape; it never ran"
             evidence = (Evidence(kind="shape", detail=detail),)
             yield Pair(torch=fitting[0].path, keras=tensor.path, rule=RULE, weights=(mapping,), evidence=evidence)
+
+
+def _counterparts(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> dict[str, set[str]]:
+    """The Keras layers that have tensors of a torch layer, by every tensor of it; and the other way round."""
+    siblings = {
+        tensor.path: layer.tensors for view in (torch, keras) for layer in view.layers for tensor in layer.tensors
+    }
+    found: dict[str, set[str]] = {}
+    for pair in pairs:
+        for mapping in pair.weights:
+            for ours, theirs in ((mapping.torch, mapping.keras), (mapping.keras, mapping.torch)):
+                others = {sibling.path for path in theirs for sibling in siblings.get(path, ())}
+                for sibling in (sibling for path in ours for sibling in siblings.get(path, ())):
+                    found.setdefault(sibling.path, set()).update(others)
+    return found
+
+
+def _may_belong(torch: TensorRef, keras: TensorRef, counterparts: Mapping[str, set[str]]) -> bool:
+    """Whether the layers of two tensors are not those of others: a bias belongs where the rest of its layer does."""
+    ours, theirs = counterparts.get(torch.path), counterparts.get(keras.path)
+    return (ours is None or keras.path in ours) and (theirs is None or torch.path in theirs)
 
 
 def _untied(view: ModelView, placed: set[str]) -> Iterator[TensorRef]:
