@@ -57,6 +57,7 @@ class _Lowering:
         self._made_in: dict[str, tuple[str, ...]] = {}
         self._shared: dict[tuple[str, int], str] = {}
         self._names: set[str] = set()
+        self._shapes = {name: tensor.shape for name, tensor in graph.tensors.items()}
         self._inputs = tuple(self._input(tensor.name) for tensor in graph.inputs)
         self._own_weights()
 
@@ -117,7 +118,9 @@ class _Lowering:
 
     def _padded(self, call: Call, layer: LayerView, given: Value) -> tuple[LayerView, Value]:
         """The layer without padding="same", and the padded value, where only the run tells how much is padded."""
-        padding = padding_at_run_time(layer, given)
+        calls = (node for node in self.graph.nodes if node.path == call.node.path and node.inputs)
+        shapes = {self._shapes.get(node.inputs[0]) for node in calls}
+        padding = padding_at_run_time(layer, given, differs=len(shapes) > 1)
         if padding is None:
             return layer, given
         given = call.order(given, padding.order)

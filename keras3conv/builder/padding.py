@@ -25,11 +25,16 @@ class Padding:
     order: Order
 
 
-def padding_at_run_time(layer: LayerView, given: Value) -> Padding | None:
+def padding_at_run_time(layer: LayerView, given: Value, *, differs: bool) -> Padding | None:
     """The statement that pads for a layer, and after which the layer pads nothing; None where none is needed.
 
     An average does not count what is padded, and a kernel with gaps and a stride at once is none of Keras': for these
     there is no such statement.
+
+    Args:
+        layer: The Keras layer.
+        given: What it is called with.
+        differs: Whether it is called with several sizes, so that no number is right for all of its calls.
     """
     config, rank = layer.config or {}, given.rank - 2
     family = layer.kind.removeprefix("keras.layers.").removesuffix(f"{rank}D")
@@ -37,7 +42,7 @@ def padding_at_run_time(layer: LayerView, given: Value) -> Padding | None:
         return None
     width, stride = _window(config, rank)
     order = identity(given.rank) if config.get("data_format") == "channels_first" else channels_first(given.rank)
-    free = any(not isinstance(given.shape[axis], int) for axis in order[2:])
+    free = differs or any(not isinstance(given.shape[axis], int) for axis in order[2:])
     if not free or {*stride} == {1} or {*tuple_of(config.get("dilation_rate", 1), rank)} != {1}:
         return None
     value = ', value=float("-inf")' if family in _POOLING else ""
