@@ -9,10 +9,11 @@ from keras3conv.builder import handlers
 from keras3conv.builder.call import HANDLERS, Call
 from keras3conv.builder.layouts import Channels, input_order, output_order
 from keras3conv.builder.names import identifier, unique
+from keras3conv.builder.padding import padding_at_run_time
 from keras3conv.builder.program import Module, Order, Program, Step, Value, Weight, identity
 from keras3conv.builder.torch_modules import Choice, choose, is_pointwise
 from keras3conv.errors import Problem, RuleError
-from keras3conv.graph import Graph, Node, Ref, Shape, mapped, refs
+from keras3conv.graph import Graph, Node, Ref, Shape, Size, mapped, refs
 from keras3conv.model import LayerView
 from keras3conv.planner.composites import units
 from keras3conv.rule import LayerSpec
@@ -56,6 +57,7 @@ class _Lowering:
         self._made_in: dict[str, tuple[str, ...]] = {}
         self._shared: dict[tuple[str, int], str] = {}
         self._names: set[str] = set()
+        self._shapes = {name: tensor.shape for name, tensor in graph.tensors.items()}
         self._inputs = tuple(self._input(tensor.name) for tensor in graph.inputs)
         self._own_weights()
 
@@ -101,6 +103,7 @@ class _Lowering:
         extra += [name for name, value in node.arguments.items() if name != "training" and value is True]
         if extra:
             raise RuleError(f"{node.kind} is given {', '.join(extra)}, for which there is no handler")
+        layer, given = self._padded(call, layer, given)
         choice = choose(layer, given)
         given = given if choice.order is None else call.order(given, choice.order)
         names = self._modules_of(layer, choice, given)
@@ -112,6 +115,19 @@ class _Lowering:
                 call.returns(template, [given], order, module=name, flattened=given.flattened if keeps else ())
             else:
                 given = call.step(template, [given], module=name)
+
+    def _padded(self, call: Call, layer: LayerView, given: Value) -> tuple[LayerView, Value]:
+        """The layer without padding="same", and the padded value, where only the run tells how much is padded."""
+        calls = (node for node in self.graph.nodes if node.path == call.node.path and node.inputs)
+        shapes = {self._shapes.get(node.inputs[0]) for node in calls}
+        padding = padding_at_run_time(layer, given, differs=len(shapes) > 1)
+        if padding is None:
+            return layer, given
+        given = call.order(given, padding.order)
+        free = Size(symbols=("unknown",))
+        shape = tuple(size if axis in padding.order[:2] else free for axis, size in enumerate(given.shape))
+        made = call.step(padding.template, [given], shape=shape)
+        return replace(layer, config={**(layer.config or {}), "padding": "valid"}), made
 
     def rule_module(self, call: Call, config: Mapping[str, Any], only: str) -> str:
         """The submodule that the rule library makes of a layer, with other settings in its configuration."""

@@ -23,8 +23,8 @@ from keras3conv.graph import Graph, Node, Ref, Size, Tensor, mapped
 from keras3conv.rule import known_classes
 from keras3conv.transforms import Array
 
-_SIZES = {"batch": 2, "length": 9, "depth": 24, "height": 72, "width": 80}
-"""What free sizes are in the proof."""
+_SIZES = {"batch": 2, "length": 9, "depth": 16, "height": 64, "width": 96}
+"""What free sizes are in the proof: images that can be halved again and again, as a U-Net must be able to."""
 
 SEED = 20240229
 

@@ -13,11 +13,14 @@ from keras3conv.builder.frozen import NOTHING, Frozen, frozen_lines, mode_lines
 from keras3conv.builder.program import Program, Step, Value, Weight
 from keras3conv.builder.variables import Names, variable_names
 from keras3conv.frameworks.torch_classes import REQUIRED, constructor, source_of
-from keras3conv.graph import Ref, Shape, refs
+from keras3conv.graph import Ref, Shape, Size, refs
 from keras3conv.rule import LayerSpec
 
 _ONE_FOR_ALL = frozenset({"kernel_size", "stride", "padding", "dilation", "output_padding", "output_size"})
 """What may be one number where it is the same along every axis."""
+
+OWN_FUNCTIONS = "keras3conv.frameworks.torch_functions"
+"""Where the functions of our own are; their text is copied into what is generated."""
 
 
 class Class(Protocol):
@@ -47,7 +50,8 @@ class Class(Protocol):
 def write(program: Program, classes: Sequence[Class] = (), frozen: Frozen = NOTHING) -> str:
     """The text of `model.py`: our own layers that it needs, the blocks, the model."""
     own = _own_layers(program, classes)
-    parts = [source_of(kind).strip() for kind in own if kind.startswith("keras3conv.")]
+    parts = [source_of(f"{OWN_FUNCTIONS}.{name}").strip() for name in _own_functions(program, classes)]
+    parts += [source_of(kind).strip() for kind in own if kind.startswith("keras3conv.")]
     texts = [_class(block.name, block.program, _docstring_of_block(block), block.arguments) for block in classes]
     parts += ["\n".join(text) for text in (*texts, _class("Model", program, _docstring(program), {}, frozen))]
     body = "\n\n\n".join(parts)
@@ -88,8 +92,8 @@ def construction(spec: LayerSpec) -> str:
 
 
 def described(shape: Shape) -> str:
-    """A shape for a reader: "(batch, 3, 32, 32)"."""
-    sizes = ", ".join(map(str, shape))
+    """A shape for a reader: "(batch, 3, 32, 32)"; "?" for a size that is no plain product of those of the inputs."""
+    sizes = ", ".join("?" if isinstance(size, Size) and "unknown" in size.symbols else str(size) for size in shape)
     return f"({sizes},)" if len(shape) == 1 else f"({sizes})"
 
 
@@ -98,6 +102,12 @@ def _own_layers(program: Program, classes: Sequence[Class]) -> list[str]:
     programs = [program, *(block.program for block in classes)]
     kinds = [module.spec.kind for one in programs for module in one.modules.values()]
     return [kind for kind in dict.fromkeys(kinds) if not kind.startswith(("torch.", "."))]
+
+
+def _own_functions(program: Program, classes: Sequence[Class]) -> list[str]:
+    """The functions of our own that stand in the statements of a program and its blocks."""
+    templates = [step.template for one in (program, *(block.program for block in classes)) for step in one.steps]
+    return ["pad_same"] if any(template.startswith("pad_same(") for template in templates) else []
 
 
 def _class(

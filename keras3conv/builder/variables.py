@@ -12,7 +12,7 @@ from keras3conv.builder.names import identifier, unique
 from keras3conv.builder.program import Program, Step
 from keras3conv.graph import refs
 
-_SHORT = ("x", "y", "z", "w")
+_SHORT = ("x", "y", "z", "w", "v", "u")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,14 +15,15 @@ from keras3conv.graph import Graph, Node, Size, Tensor, leaves, mapped
 _AXES = {2: ("batch", "length"), 3: ("batch", "length"), 4: ("batch", "height", "width")}
 _MANY_AXES = ("batch", "depth", "height", "width")
 
-# No number or product of the one set is a multiple of others plus little in both sets; texts are short because position
-# tables may be.
+# No number or product of the one set is a multiple of others plus little in both sets, nor is what is left of a number
+# that is halved a few times, or halved and doubled: 2 * (height // 2) is not height - 1. Texts are short because
+# position tables may be.
 _NUMBERS: Mapping[str, tuple[int, int]] = {
     "batch": (5, 7),
-    "length": (11, 23),
-    "depth": (59, 97),
-    "height": (211, 257),
-    "width": (227, 281),
+    "length": (10, 23),
+    "depth": (74, 85),
+    "height": (234, 271),
+    "width": (229, 276),
 }
 
 

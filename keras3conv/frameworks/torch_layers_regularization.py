@@ -63,5 +63,5 @@ class GaussianDropout(nn.Module):
         """Of the shape that was given."""
         if not self.training:
             return inputs
-        stddev = (self.rate / (1 - self.rate)) ** 0.5
+        stddev: float = (self.rate / (1 - self.rate)) ** 0.5
         return inputs * (1 + stddev * torch.randn_like(inputs))

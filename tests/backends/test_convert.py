@@ -1,6 +1,7 @@
 """Keras models become torch modules under every backend: read there, and proven there."""
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -45,3 +46,37 @@ def test_a_model_is_converted_and_proven(make: Callable[[], keras.Model]) -> Non
     assert conversion.report is not None
     conversion.report.raise_if_failed()
     assert not conversion.report.with_status("skipped")
+
+
+class Mixing(keras.layers.Layer):
+    """A layer with weights of its own, used in operations."""
+
+    def build(self, shape: Any) -> None:
+        self.kernel = self.add_weight(shape=(shape[-1], 5), name="kernel")
+
+    def call(self, x: Any) -> Any:
+        return keras.ops.tanh(keras.ops.matmul(x, self.kernel))
+
+
+class Subclassed(keras.Model):
+    """A loop over layers, two arguments, and a dict of outputs."""
+
+    def __init__(self) -> None:
+        super().__init__(name="subclassed")
+        self.mixing = Mixing(name="mixing")
+        self.parts = [layers.Dense(5, activation="relu", name=f"part_{place}") for place in range(2)]
+
+    def call(self, first: Any, second: Any) -> Any:
+        x = self.mixing(first)
+        for part in self.parts:
+            x = x + part(second)
+        return {"sum": x, "mean": keras.ops.mean(x, axis=-1)}
+
+
+def test_a_subclassed_model_is_converted_and_proven() -> None:
+    rows = np.random.default_rng(2).uniform(-1, 1, (2, 3, 4)).astype("float32")
+    model = Subclassed()
+    model(*rows)
+    conversion = k3c.convert(randomised(model), inputs=tuple(rows))
+    assert conversion.report is not None
+    conversion.report.raise_if_failed()

@@ -159,3 +159,20 @@ def test_a_sequence_of_any_length_may_go_through_a_tower() -> None:
     left, right = keras.Input((None, 4), name="left"), keras.Input((None, 4), name="right")
     conversion = proven(keras.Model([left, right], tower(left) + tower(right)))
     assert conversion.source.count("self.tower(") == 2
+
+
+def test_a_tower_may_be_called_with_images_of_several_sizes() -> None:
+    given = keras.Input((None, None, 3))
+    x = layers.Conv2D(4, 3, strides=2, padding="same", activation="relu", name="conv")(given)
+    x = layers.Conv2D(5, 3, strides=2, padding="same", name="next")(x)
+    tower = keras.Model(given, layers.GlobalAveragePooling2D()(x), name="tower")
+    small, large = keras.Input((9, 8, 3), name="small"), keras.Input((16, 18, 3), name="large")
+    conversion = proven(keras.Model([small, large], tower(small) - tower(large)))
+    assert conversion.source.count("self.tower(") == 2
+
+
+def test_a_layer_that_pads_differently_at_every_call_is_right_at_each() -> None:
+    conv = layers.Conv2D(4, 3, strides=2, padding="same", name="conv")
+    small, large = keras.Input((9, 8, 3), name="small"), keras.Input((16, 18, 3), name="large")
+    pooled = [layers.GlobalMaxPooling2D()(conv(one)) for one in (small, large)]
+    assert proven(keras.Model([small, large], layers.Add()(pooled))).source.count("pad_same(") == 3
