@@ -26,7 +26,10 @@ from typing import Any
 from benchmarks._conversion_speed import FAMILIES
 from benchmarks._conversion_step import step_difference
 
-SIZES = {"InceptionV3": 96, "InceptionResNetV2": 96, "Xception": 96, "NASNetLarge": 331, "NASNetMobile": 224}
+SIZES = {
+    "EfficientNetV2M": 128, "EfficientNetV2L": 128, "InceptionV3": 96, "InceptionResNetV2": 96, "NASNetLarge": 331,
+    "NASNetMobile": 224, "Xception": 96,
+}  # fmt: skip
 SIZE = 64
 """The height and width of the images in the proof; small, because the proof runs in float64 several times."""
 
