@@ -13,6 +13,7 @@ from keras3conv.builder.padding import padding_at_run_time
 from keras3conv.builder.program import Module, Order, Program, Step, Value, Weight, identity
 from keras3conv.builder.torch_modules import Choice, choose, is_pointwise
 from keras3conv.errors import Problem, RuleError
+from keras3conv.frameworks.torch_classes import constructor
 from keras3conv.graph import Graph, Node, Ref, Shape, Size, mapped, refs
 from keras3conv.model import LayerView
 from keras3conv.planner.composites import units
@@ -347,8 +348,9 @@ def _expression(spec: LayerSpec) -> str:
         return f"{{0}}.unflatten({config['dim']}, {tuple(config['unflattened_size'])})"
     if spec.kind.rpartition(".")[2][:1].isupper():
         return ""
-    more = "".join(f", {name}={value!r}" for name, value in config.items())
-    return f"{spec.kind}({{0}}{more})"
+    assumed = constructor(spec.kind)
+    more = "".join(f", {name}={value!r}" for name, value in config.items() if value != assumed.get(name))
+    return f"{spec.kind.replace('torch.nn.functional.', 'F.')}({{0}}{more})"
 
 
 def _short(kind: str) -> str:

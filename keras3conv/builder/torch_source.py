@@ -221,6 +221,8 @@ def simplified(name: str, value: Any, kind: str) -> Any:
     """One number for a tuple of equal ones, where a class of torch takes either; lists as tuples."""
     if kind.startswith("torch.") and name in _ONE_FOR_ALL and isinstance(value, tuple | list) and len(set(value)) == 1:
         return value[0]
+    if kind.startswith("torch.") and name == "normalized_shape" and isinstance(value, tuple | list) and len(value) == 1:
+        return value[0]
     return tuple(value) if isinstance(value, list) else value
 
 

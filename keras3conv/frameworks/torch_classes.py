@@ -11,11 +11,15 @@ from typing import Any
 def constructor(kind: str) -> Mapping[str, Any]:
     """The parameters of a class by name, each with its default; `inspect.Parameter.empty` where there is none.
 
+    Of a function as well; one that is written in C says nothing of its parameters, so none is known.
+
     Args:
-        kind: The qualified name of a class of torch, or of one of our own layers.
+        kind: The qualified name of a class or a function of torch, or of one of our own layers.
     """
     module, _, name = kind.rpartition(".")
     cls = getattr(import_module(module), name)
+    if inspect.isbuiltin(cls):
+        return {}
     found = {name: parameter.default for name, parameter in inspect.signature(cls).parameters.items()}
     if "args" not in found:
         return found
