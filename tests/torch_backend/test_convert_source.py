@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import pytest
 
 import keras3conv as k3c
@@ -75,3 +76,11 @@ def test_the_text_is_what_a_formatter_would_leave(make: object, tmp_path: Path) 
 
 def test_the_same_model_is_always_written_the_same() -> None:
     assert k3c.convert(residual(), validate=False).source == k3c.convert(residual(), validate=False).source
+
+
+def test_a_normalisation_is_written_as_a_person_would() -> None:
+    given = keras.Input((4, 6))
+    x = keras.layers.UnitNormalization()(keras.layers.LayerNormalization(name="norm")(given))
+    source = k3c.convert(keras.Model(given, x), validate=False).source
+    assert "self.norm = nn.LayerNorm(6, eps=0.001)" in source
+    assert "F.normalize(self.norm(x), dim=-1)" in source
