@@ -98,9 +98,12 @@ def _counterparts(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> 
 
 
 def _may_belong(torch: TensorRef, keras: TensorRef, counterparts: Mapping[str, set[str]]) -> bool:
-    """Whether the layers of two tensors are not those of others: a bias belongs where the rest of its layer does."""
+    """Whether both layers are each other's as far as they have a place: a bias belongs where the rest of its layer does.
+
+    A layer of which nothing has a place may be part of one that has: a head, of the table that it reverses.
+    """
     ours, theirs = counterparts.get(torch.path), counterparts.get(keras.path)
-    return (ours is None or keras.path in ours) and (theirs is None or torch.path in theirs)
+    return ours is None or theirs is None or (keras.path in ours and torch.path in theirs)
 
 
 def _untied(view: ModelView, placed: set[str]) -> Iterator[TensorRef]:

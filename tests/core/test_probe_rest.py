@@ -5,7 +5,7 @@ from keras3conv.model import LayerView, ModelView, Side, TensorRef
 from keras3conv.planner.bare import RULE
 from keras3conv.planner.probe_pairs import rest_pairs
 from keras3conv.rule import WeightMapping
-from keras3conv.transforms import Axes
+from keras3conv.transforms import Axes, Same
 
 
 def layer(path: str, bias: bool, between: str) -> LayerView:
@@ -40,3 +40,27 @@ def test_a_lone_bias_is_paired_where_the_weights_of_its_layer_are() -> None:
 
 def test_a_lone_bias_is_not_paired_across_layers_that_do_not_correspond() -> None:
     assert found("second", "first") == []
+
+
+def test_a_layer_without_a_place_may_be_part_of_one_that_has() -> None:
+    table, head = (
+        TensorRef(path="table.weight", role="weight", shape=(7, 3)),
+        TensorRef(path="head.weight", role="weight", shape=(7, 3)),
+    )
+    ours = ModelView(
+        side="torch",
+        name="net",
+        layers=(
+            LayerView(path="table", kinds=("Own",), tensors=(table,)),
+            LayerView(path="head", kinds=("Own",), tensors=(head,)),
+        ),
+    )
+    both = (
+        TensorRef(path="table/embeddings", role="embeddings", shape=(7, 3)),
+        TensorRef(path="table/reverse_embeddings", role="reverse_embeddings", shape=(3, 7)),
+    )
+    theirs = ModelView(side="keras", name="net", layers=(LayerView(path="table", kinds=("Own",), tensors=both),))
+    mapping = WeightMapping(torch=("table.weight",), keras=("table/embeddings",), transform=Same())
+    pair = Pair(torch="table", keras="table", rule=RULE, weights=(mapping,), evidence=())
+    rest = list(rest_pairs(ours, theirs, [pair]))
+    assert [(entry.torch, entry.keras) for entry in rest] == [("head.weight", "table/reverse_embeddings")]
