@@ -98,7 +98,7 @@ def _counterparts(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> 
 
 
 def _may_belong(torch: TensorRef, keras: TensorRef, counterparts: Mapping[str, set[str]]) -> bool:
-    """Whether both layers are each other's as far as they have a place: a bias belongs where the rest of its layer does.
+    """Whether both layers are each other's, as far as they have a place: a bias belongs where the rest of its layer is.
 
     A layer of which nothing has a place may be part of one that has: a head, of the table that it reverses.
     """
