@@ -27,7 +27,7 @@ from benchmarks._conversion_speed import FAMILIES
 from benchmarks._conversion_step import step_difference
 
 SIZES = {
-    "EfficientNetV2M": 128, "EfficientNetV2L": 128, "InceptionV3": 96, "InceptionResNetV2": 96, "NASNetLarge": 331,
+    "EfficientNetV2M": 128, "EfficientNetV2L": 96, "InceptionV3": 96, "InceptionResNetV2": 96, "NASNetLarge": 96,
     "NASNetMobile": 224, "Xception": 96,
 }  # fmt: skip
 SIZE = 64
