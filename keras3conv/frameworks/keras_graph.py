@@ -24,6 +24,7 @@ from keras3conv.frameworks.keras_endings import distributed, final_activation, n
 from keras3conv.frameworks.keras_operations import arguments_of, kind_of_operation
 from keras3conv.frameworks.keras_sizes import DEPENDS, Sizes, merged
 from keras3conv.frameworks.keras_tree import named_layers, variables_of
+from keras3conv.frameworks.keras_values import raised_by_keras
 from keras3conv.frameworks.keras_variables import symbolic_variables
 from keras3conv.graph import Graph, Node, Parameter, Ref, Tensor, mapped
 from keras3conv.model import ModelView
@@ -32,9 +33,6 @@ from keras3conv.transforms import Array
 
 IsLeaf = Callable[[keras.layers.Layer, tuple[str, ...]], bool]
 """Whether a layer, with its class names, is noted as one; else what it calls is noted."""
-
-_RAISED = (TypeError, ValueError, AttributeError, NotImplementedError, RuntimeError, IndexError, KeyError)
-"""What a `call` raises that cannot be run with symbolic tensors; each becomes a problem that is reported."""
 
 
 def graph_of(
@@ -88,7 +86,7 @@ def _trace(model: keras.layers.Layer, tracer: "_Tracer", given: Any, view: Model
         contexts.enter_context(symbolic_variables(tracer.variables, lambda: not tracer.shapes_only))
         try:
             outputs = tracer.call(model, given)
-        except _RAISED as error:
+        except raised_by_keras() as error:
             raise _cannot_call(model, error, tracer.problems) from error
     graph = Graph(
         name=model.name,
@@ -228,7 +226,7 @@ class _Tracer:
                 if isinstance(layer, keras.layers.TimeDistributed):
                     return distributed(layer, *args, **kwargs)
                 return layer.call(*args, **kwargs)
-        except _RAISED as error:
+        except raised_by_keras() as error:
             if len(self.inside) == 1:
                 raise
             del self.nodes[before:]

@@ -16,12 +16,10 @@ from keras3conv.formats.keras2_layers import REFUSED, changed_meaning, is_withou
 from keras3conv.formats.keras2_network import MODELS, Network, OldCall, Result, layers_in, name_of, network_of
 from keras3conv.formats.keras2_operations import CLASSES, Applied, applied
 from keras3conv.frameworks import keras_side
+from keras3conv.frameworks.keras_values import raised_by_keras
 from keras3conv.graph import mapped
 
 Config = Mapping[str, Any]
-
-_RAISED = (TypeError, ValueError, KeyError, AttributeError, NotImplementedError, RuntimeError, IndexError)
-"""What Keras raises for a setting or an input that a layer does not take; the error then names the layer."""
 
 _EVERY_LAYER = frozenset({"name", "dtype", "trainable"})
 """What a class takes that hands unknown settings on to `keras.layers.Layer`."""
@@ -153,7 +151,7 @@ def _called(
             made = _operated(applied(entry["class_name"], entry["config"], given, keywords))
         else:
             made = _layer_called(layers[call.layer], given, keywords)
-    except _RAISED as error:
+    except raised_by_keras() as error:
         where = f"{path}/{call.layer}".lstrip("/")
         problem = Problem(keras=where, fact=f"{type(error).__name__}: {keras_side.what_was_said(error)}")
         raise ModelError(lay_out("a layer cannot be called as the file says", [problem])) from error
@@ -221,7 +219,7 @@ def _layer(entry: Config, path: str) -> Any:
     }
     try:
         made = found(**given)
-    except _RAISED as error:
+    except raised_by_keras() as error:
         problem = Problem(keras=path, fact=f"{type(error).__name__}: {keras_side.what_was_said(error)}")
         raise ModelError(lay_out(f"Keras 3 cannot make a {class_name} as the file says", [problem])) from error
     if config.get("trainable") is False:
