@@ -202,7 +202,7 @@ def _tensor_ref(path: str, role: str, variable: keras.Variable, where: Mapping[i
         path=_join(path, role),
         role=role,
         shape=tuple(variable.shape),
-        dtype=str(keras.backend.standardize_dtype(variable.dtype)),
+        dtype=variable.dtype,
         trainable=bool(variable.trainable),
         storage=str(id(variable)),
         location=where.get(id(variable), ""),
@@ -215,10 +215,15 @@ def _join(path: str, role: str) -> str:
 
 def kinds_of(layer: keras.layers.Layer) -> tuple[str, ...]:
     """The class names of a layer, the most derived first; of an `Activation` first that of its function."""
-    kinds = [class_name(base) for base in type(layer).__mro__ if issubclass(base, keras.layers.Layer)]
+    cls: type = type(layer)
     if isinstance(layer, keras.layers.Activation):
-        name = getattr(layer.activation, "__name__", "")
-        kinds.insert(0, f"keras.activations.{name}")
+        return f"keras.activations.{getattr(layer.activation, '__name__', '')}", *_kinds(cls)
+    return _kinds(cls)
+
+
+@lru_cache(maxsize=1024)
+def _kinds(cls: type) -> tuple[str, ...]:
+    kinds = (class_name(base) for base in cls.__mro__ if issubclass(base, keras.layers.Layer))
     return tuple(kind for kind in kinds if kind != "keras.layers.Layer")
 
 

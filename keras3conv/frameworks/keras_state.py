@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from keras3conv.compare import same_bits
-from keras3conv.frameworks.keras_tree import named_layers, untracked
+from keras3conv.frameworks.keras_tree import layers_of, named_layers, untracked
 from keras3conv.frameworks.keras_values import to_numpy
 
 
@@ -18,26 +18,41 @@ def state_kept(model: keras.layers.Layer) -> Iterator[list[str]]:
     Yields:
         A list that afterwards holds the paths of the variables that were changed.
     """
-    before = [(path, variable, np.array(to_numpy(variable))) for path, variable in _states(model)]
+    before = [(variable, np.array(to_numpy(variable))) for variable in _states(model)]
     changed: list[str] = []
     try:
         yield changed
     finally:
-        for path, variable, old in before:
-            if not same_bits(to_numpy(variable), old):
+        others = [(variable, old) for variable, old in before if not same_bits(to_numpy(variable), old)]
+        if others:
+            names = _names(model)
+            for variable, old in others:
                 variable.assign(old)
-                changed.append(path)
+                changed.append(names[id(variable)])
 
 
-def _states(model: keras.layers.Layer) -> Iterator[tuple[str, keras.Variable]]:
+def _states(model: keras.layers.Layer) -> list[keras.Variable]:
     """The variables that no optimiser changes, once each."""
-    seen: set[int] = set()
+    trained: set[int] = set()
+    found: dict[int, keras.Variable] = {}
+    for layer in layers_of(model):
+        trained.update(map(id, layer._trainable_variables))
+        for _, variable in _own(layer):
+            found[id(variable)] = variable
+    return [variable for place, variable in found.items() if place not in trained]
+
+
+def _own(layer: keras.layers.Layer) -> list[tuple[str, keras.Variable]]:
+    """What a layer has and no optimiser changes, with its names in the layer."""
+    own = [(variable.name, variable) for variable in layer._non_trainable_variables]
+    own += [("seed_generator_state", generator.state) for generator in getattr(layer, "_seed_generators", ())]
+    return [*own, *untracked(layer)]
+
+
+def _names(model: keras.layers.Layer) -> dict[int, str]:
+    """The path of each of these variables, by its id."""
+    names: dict[int, str] = {}
     for path, layer in named_layers(model):
-        seen.update(map(id, layer._trainable_variables))
-        own = [(variable.name, variable) for variable in layer._non_trainable_variables]
-        own += [("seed_generator_state", generator.state) for generator in getattr(layer, "_seed_generators", ())]
-        own += untracked(layer)
-        for name, variable in own:
-            if id(variable) not in seen:
-                seen.add(id(variable))
-                yield f"{path}/{name}" if path else name, variable
+        for name, variable in _own(layer):
+            names.setdefault(id(variable), f"{path}/{name}" if path else name)
+    return names

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import keras
@@ -29,6 +30,17 @@ def named_layers(model: keras.layers.Layer) -> Iterator[tuple[str, keras.layers.
             yield from walk(f"{path}/{name}" if path else name, child)
 
     yield from walk("", model)
+
+
+def layers_of(model: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """The model and every layer in it, once each, without their names: in no order that means anything."""
+    found, open_ones = {id(model): model}, [model]
+    while open_ones:
+        for child in open_ones.pop()._flatten_layers(include_self=False, recursive=False):
+            if id(child) not in found:
+                found[id(child)] = child
+                open_ones.append(child)
+    return list(found.values())
 
 
 def attributes(model: keras.layers.Layer) -> dict[int, str]:
@@ -59,15 +71,31 @@ def variables_of(layer: keras.layers.Layer) -> Iterator[tuple[str, keras.Variabl
 _HOLDERS = (list, tuple, dict, keras.Variable)
 """What a variable may be in, and a variable."""
 
+_PLAIN: frozenset[type] = frozenset({int, float, bool, str, type(None)})
+"""What most attributes of a layer are, and what most lists in them are of: sizes, strides, names."""
+
 
 def untracked(layer: keras.layers.Layer) -> Iterator[tuple[str, keras.Variable]]:
     """The variables in a layer's attributes that Keras lists nowhere: the state of a recurrent layer, "states.0"."""
-    held = [(name, value) for name, value in vars(layer).items() if name[:1] != "_" and isinstance(value, _HOLDERS)]
+    # Every run asks this of every layer: what is told soonest comes first. Most attributes are private or plain.
+    if _is_stateless(type(layer)):
+        return
+    held = [(name, value) for name, value in vars(layer).items() if name[:1] != "_" and type(value) not in _PLAIN]
+    held = [(name, value) for name, value in held if isinstance(value, _HOLDERS) and not _is_plain(value)]
     found = [entry for name, value in held for entry in flatten(value, _is_variable, name)]
-    known = (
-        {id(variable) for variable in (*layer._trainable_variables, *layer._non_trainable_variables)} if found else ()
-    )
-    yield from (entry for entry in found if id(entry[1]) not in known)
+    if found:
+        known = {id(variable) for variable in (*layer._trainable_variables, *layer._non_trainable_variables)}
+        yield from (entry for entry in found if id(entry[1]) not in known)
+
+
+@lru_cache(maxsize=1024)
+def _is_stateless(cls: type) -> bool:
+    """Whether this is a class of Keras' own that keeps nothing between calls: it has nothing that could be reset."""
+    return cls.__module__.startswith("keras.src.layers.") and not hasattr(cls, "reset_state")
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, list | tuple) and _PLAIN.issuperset(map(type, value))
 
 
 def _is_variable(value: object) -> bool:

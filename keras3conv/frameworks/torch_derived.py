@@ -24,6 +24,7 @@ from keras3conv.frameworks.torch_standardized import (
     standard_kernel,
     write_kernel,
 )
+from keras3conv.frameworks.torch_walk import named_modules, named_tensors
 
 _POWER_ITERATIONS = 15
 """As many as torch makes when it begins to normalise a weight."""
@@ -62,9 +63,10 @@ class Derived:
 def derived_tensors(module: nn.Module) -> dict[str, Derived]:
     """The computed weights of a module, by path."""
     found = {}
-    for path, child in module.named_modules(remove_duplicate=False):
-        for derived in (*_parametrized(path, child), *_hooked(path, child), *_standardized(path, child)):
-            found[derived.path] = derived
+    for path, child in named_modules(module):
+        if child._forward_pre_hooks or is_parametrized(child) or is_standardized(child):
+            for derived in (*_parametrized(path, child), *_hooked(path, child), *_standardized(path, child)):
+                found[derived.path] = derived
     return found
 
 
@@ -89,21 +91,25 @@ def held(derived: Mapping[str, Derived], values: Mapping[str, torch.Tensor]) -> 
 def inner_modules(module: nn.Module) -> set[str]:
     """The paths of the modules that only hold what weights are computed of."""
     found = set()
-    for path, child in module.named_modules(remove_duplicate=False):
-        if parametrize.is_parametrized(child):
+    for path, child in named_modules(module):
+        if is_parametrized(child):
             start = _join(path, "parametrizations")
-            found |= {start} | {
-                _join(start, name) for name, _ in child.get_submodule("parametrizations").named_modules()
-            }
+            found |= {_join(start, name) for name, _ in named_modules(child.get_submodule("parametrizations"))}
     return found
+
+
+def is_parametrized(module: nn.Module) -> bool:
+    """Whether a module computes a weight by `torch.nn.utils.parametrize`."""
+    # torch's own answer is slow where it is no: it asks for an attribute that is not there.
+    return "parametrizations" in module._modules and parametrize.is_parametrized(module)
 
 
 def _parametrized(path: str, child: nn.Module) -> Iterator[Derived]:
     """Those of `torch.nn.utils.parametrize`: the tensors are in a module of their own."""
-    lists = child.get_submodule("parametrizations").named_children() if parametrize.is_parametrized(child) else ()
+    lists = child.get_submodule("parametrizations").named_children() if is_parametrized(child) else ()
     for name, steps in lists:
         assert isinstance(steps, parametrize.ParametrizationList)
-        held = {f"parametrizations.{name}.{part}": tensor for part, tensor in _tensors(steps)}
+        held = {f"parametrizations.{name}.{part}": tensor for part, tensor in named_tensors(steps)}
         yield Derived(
             path=_join(path, name),
             owner=path,
@@ -207,7 +213,7 @@ def _assignment(
     path: str, child: nn.Module, name: str, steps: parametrize.ParametrizationList
 ) -> Callable[[torch.Tensor], None]:
     """How a value is written: known kinds to the bit, others by their own inverse, if they have one that holds."""
-    step, own = steps[0] if len(steps) == 1 else None, dict(_tensors(steps))
+    step, own = steps[0] if len(steps) == 1 else None, dict(named_tensors(steps))
 
     def assign(value: torch.Tensor) -> None:
         if isinstance(step, parametrizations._WeightNorm):
@@ -326,11 +332,6 @@ def _evaluated(steps: parametrize.ParametrizationList) -> torch.Tensor:
     finally:
         for step, training in flags:
             step.training = training
-
-
-def _tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    yield from module.named_parameters(remove_duplicate=False)
-    yield from module.named_buffers(remove_duplicate=False)
 
 
 def _join(path: str, name: str) -> str:

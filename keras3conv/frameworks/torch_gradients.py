@@ -12,7 +12,7 @@ from keras3conv.frameworks.backward import Backward
 from keras3conv.frameworks.record import flatten
 from keras3conv.frameworks.torch_derived import derived_tensors, held
 from keras3conv.frameworks.torch_precision import Float64
-from keras3conv.frameworks.torch_substitutes import computed_weights, running_tensors
+from keras3conv.frameworks.torch_substitutes import computed_weights, running_tensors, substituted
 from keras3conv.transforms import Array
 
 
@@ -54,7 +54,8 @@ def backward(
         for mode in (*modes, held(derived, computed), Float64(module)):
             contexts.enter_context(mode)
         try:
-            outputs = torch.func.functional_call(module, values, args, kwargs, tie_weights=True, strict=False)
+            with substituted(module, values):
+                outputs = module(*args, **kwargs)
             flat = dict(flatten(outputs, lambda value: isinstance(value, torch.Tensor)))
             loss = sum((flat[name] * torch_side.to_torch(weight).to(device)).sum() for name, weight in weights.items())
             found: tuple[torch.Tensor | None, ...] = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)

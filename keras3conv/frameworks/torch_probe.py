@@ -15,8 +15,8 @@ from keras3conv.frameworks.record import Call, Recording, flatten, traced
 from keras3conv.frameworks.torch_derived import derived_tensors, held
 from keras3conv.frameworks.torch_precision import Float64
 from keras3conv.frameworks.torch_probe_functions import Follow, Narrowed
-from keras3conv.frameworks.torch_substitutes import computed_weights
-from keras3conv.frameworks.torch_tree import named_tensors
+from keras3conv.frameworks.torch_substitutes import computed_weights, substituted
+from keras3conv.frameworks.torch_walk import named_tensors
 from keras3conv.model import ModelView
 from keras3conv.planner.probe_numbers import EXACT, Print, has_nan, print_of
 from keras3conv.planner.probe_record import ROUNDED, TorchCall, TorchRun
@@ -46,7 +46,8 @@ def run(
     log = _Log.for_tensors(wanted, {**substitutes, **computed}, bits)
     with _left_as_it_was(module), held(derived, computed), _watched(module, log), log.follow, Float64(module):
         try:
-            outputs = torch.func.functional_call(module, substitutes, args, kwargs, tie_weights=True, strict=False)
+            with substituted(module, substitutes):
+                outputs = module(*args, **kwargs)
         except RAISED_BY_MODELS as error:
             raise torch_side._call_error(module, log.stack, args, kwargs, error) from error
     flat = dict(flatten(outputs, _is_tensor))

@@ -15,9 +15,10 @@ from keras3conv.frameworks.record import Call, Flattened, Recording, flatten
 from keras3conv.frameworks.torch_derived import Derived, derived_tensors, held
 from keras3conv.frameworks.torch_operations import FollowingFlattening
 from keras3conv.frameworks.torch_precision import Float64
-from keras3conv.frameworks.torch_substitutes import computed_weights, running_tensors
-from keras3conv.frameworks.torch_tree import layer_view, named_layers, named_tensors, require_values
+from keras3conv.frameworks.torch_substitutes import before_running, computed_weights, running_tensors, substituted
+from keras3conv.frameworks.torch_tree import layer_view, named_layers, require_values
 from keras3conv.frameworks.torch_values import to_numpy, to_torch
+from keras3conv.frameworks.torch_walk import named_modules, named_tensors
 from keras3conv.model import ModelView, Reader, TensorRef
 from keras3conv.transforms import Array
 from keras3conv.transforms_move import copy_into
@@ -59,7 +60,7 @@ def view(module: nn.Module, *, described: bool = True) -> ModelView:
 def stored(module: nn.Module) -> tuple[tuple[TensorRef, ...], Reader]:
     """What a file of the module's weights holds, and its reader: not computed weights, but what they are made of."""
     tensors = dict(named_tensors(module))
-    layers = (layer_view(path, layer, {}) for path, layer in module.named_modules(remove_duplicate=False))
+    layers = (layer_view(path, layer, {}) for path, layer in named_modules(module))
     return tuple(tensor for layer in layers for tensor in layer.tensors), lambda path: to_numpy(tensors[path])
 
 
@@ -147,7 +148,7 @@ def run(
     calls: list[Call] = []
     stack: list[str] = []
     follower = Follower(sees_everything=True)
-    before = {path: substitutes[path].clone() for path, _ in module.named_buffers() if path in substitutes}
+    before = before_running(module, substitutes, tensors or {}, float64=float64)
     with ExitStack() as contexts:
         contexts.enter_context(torch.no_grad())
         contexts.enter_context(evaluating(module))
@@ -158,7 +159,8 @@ def run(
             contexts.enter_context(Float64(module))
             contexts.enter_context(_floats_are(torch.float64))
         try:
-            outputs = torch.func.functional_call(module, substitutes, args, kwargs, tie_weights=True, strict=False)
+            with substituted(module, substitutes):
+                outputs = module(*args, **kwargs)
         except RAISED_BY_MODELS as error:
             raise _call_error(module, stack, args, kwargs, error) from error
     flat = dict(flatten(outputs, lambda value: isinstance(value, torch.Tensor)))
@@ -173,7 +175,7 @@ def run(
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
     """Puts a module, and all in it, into evaluation mode for a while; each flag is as before afterwards."""
-    flags = [(child, child.training) for child in module.modules()]
+    flags = [(child, child.training) for _, child in named_modules(module)]
     if any(training for _, training in flags):
         module.eval()
     try:

@@ -9,23 +9,23 @@ from torch import nn
 
 from keras3conv.errors import ModelError, Problem, lay_out
 from keras3conv.frameworks.record import plain
-from keras3conv.frameworks.torch_derived import Derived, inner_modules
+from keras3conv.frameworks.torch_derived import Derived, inner_modules, is_parametrized
+from keras3conv.frameworks.torch_walk import named_modules
 from keras3conv.model import LayerView, TensorRef
-
-
-def named_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Every parameter and buffer, under all of its names."""
-    yield from module.named_parameters(remove_duplicate=False)
-    yield from module.named_buffers(remove_duplicate=False)
 
 
 def named_layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Every module, also under a second name; the root only if it owns tensors."""
     inner = inner_modules(module)
-    for path, child in module.named_modules(remove_duplicate=False):
-        owns = any(tensor is not None for tensor in (*child._parameters.values(), *child._buffers.values()))
-        if path not in inner and (path or owns or hasattr(child, "parametrizations")):
+    for path, child in named_modules(module):
+        if path not in inner and (path or _owns(child)):
             yield path, child
+
+
+def _owns(module: nn.Module) -> bool:
+    if any(tensor is not None for tensor in (*module._parameters.values(), *module._buffers.values())):
+        return True
+    return is_parametrized(module)
 
 
 def require_values(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -47,13 +47,13 @@ def layer_view(path: str, layer: nn.Module, derived: Mapping[str, Derived], *, d
     own = [*layer._parameters.items(), *layer._buffers.items()]
     cls: type = type(layer)
     parts = {part for weight in derived.values() for part in weight.parts}
-    plain_ones = [(name, tensor) for name, tensor in own if tensor is not None and _join(path, name) not in parts]
-    computed = (_derived_ref(weight) for weight in derived.values() if weight.owner == path)
+    stored = [_tensor_ref(path, name, tensor) for name, tensor in own if tensor is not None]
+    computed = [_derived_ref(weight) for weight in derived.values() if weight.owner == path]
     return LayerView(
         path=path,
         kinds=_kinds(cls),
         config=_config(layer) if described else None,
-        tensors=(*computed, *(_tensor_ref(path, name, tensor) for name, tensor in plain_ones)),
+        tensors=(*computed, *(tensor for tensor in stored if tensor.path not in parts)),
         attribute=path.rpartition(".")[2],
     )
 
@@ -64,22 +64,26 @@ def _derived_ref(weight: Derived) -> TensorRef:
         path=weight.path,
         role=weight.name,
         shape=tuple(value.shape),
-        dtype=str(value.dtype).removeprefix("torch."),
+        dtype=_dtype(value.dtype),
         trainable=weight.trainable,
         is_computed=True,
     )
 
 
 def _tensor_ref(path: str, name: str, tensor: torch.Tensor) -> TensorRef:
-    place = f"{tensor.untyped_storage().data_ptr()}+{tensor.storage_offset()}{tuple(tensor.stride())}"
     return TensorRef(
         path=_join(path, name),
         role=name,
         shape=tuple(tensor.shape),
-        dtype=str(tensor.dtype).removeprefix("torch."),
+        dtype=_dtype(tensor.dtype),
         trainable=isinstance(tensor, nn.Parameter),
-        storage=place if tensor.numel() else "",
+        storage=f"{tensor.data_ptr()}{tensor.stride()}" if tensor.numel() else "",
     )
+
+
+@lru_cache(maxsize=64)
+def _dtype(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 @lru_cache(maxsize=1024)

@@ -66,3 +66,34 @@ def test_the_way_back_needs_equal_values_and_else_says_which_differ() -> None:
     model.get_layer("head").kernel.assign(np.asarray(model.get_layer("table").embeddings.numpy()).T)
     k3c.transfer(model, module, plan)
     assert np.array_equal(module.head.weight.detach(), np.asarray(model.get_layer("table").embeddings.numpy()))
+
+
+def _with_a_norm_of_two_names() -> nn.Module:
+    class TwoNames(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Linear(4, 4)
+            self.norm = nn.BatchNorm1d(4)
+            self.again = self.norm
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            result: torch.Tensor = self.again(torch.relu(self.norm(self.first(x))))
+            return result
+
+    return TwoNames()
+
+
+def test_a_module_with_two_names_keeps_its_own_tensors_through_every_proof() -> None:
+    module = _with_a_norm_of_two_names()
+    norm = keras.layers.BatchNormalization(epsilon=1e-5, momentum=0.9)
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, norm(keras.ops.relu(norm(keras.layers.Dense(4)(inputs)))))
+    own = {name: (tensor, tensor.clone()) for name, tensor in module.state_dict(keep_vars=True).items()}
+    batch = np.random.default_rng(0).standard_normal((3, 4), dtype=np.float32)
+    plan = k3c.align(module, model, inputs=batch)
+    k3c.transfer(module, model, plan)
+    report = k3c.validate(module, model, inputs=batch, alignment=plan)
+    assert report.ok, str(report)
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        assert tensor is own[name][0], name
+        assert torch.equal(tensor, own[name][1]), name
