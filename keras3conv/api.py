@@ -251,7 +251,7 @@ def view(model: Model) -> ModelView:
 
 
 def outline(model: Model) -> ModelView:
-    """A live model or a file as names, classes, shapes and dtypes: without what takes long to ask a live one for."""
+    """A live model or a file as its tensors: their names, shapes and dtypes, without what takes long to ask for."""
     side, form = side_and_form(model)
     if form == "file":
         return view(model)

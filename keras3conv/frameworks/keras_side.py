@@ -19,7 +19,7 @@ from keras3conv.errors import ModelError, Problem, lay_out
 from keras3conv.frameworks.follow import Follower
 from keras3conv.frameworks.keras_precision import float64_mode, precise
 from keras3conv.frameworks.keras_state import state_kept
-from keras3conv.frameworks.keras_tree import attributes, locations, named_layers, variables_of
+from keras3conv.frameworks.keras_tree import attributes, locations, named_layers, owns_variables, variables_of
 from keras3conv.frameworks.keras_values import backend, raised_by_keras, to_numpy, to_tensors
 from keras3conv.frameworks.record import Call, Flattened, Recording, flatten, plain
 from keras3conv.model import InputSpec, LayerView, ModelView, TensorRef
@@ -60,8 +60,9 @@ def view(model: keras.layers.Layer, *, described: bool = True) -> ModelView:
 
     Args:
         model: The model.
-        described: Whether its layers come with their configurations, and its variables with the places that a weight
-            file has for them. Keras takes longer to say these than to run a model on a small input.
+        described: Whether its layers come with their configurations, those without variables too, and its variables
+            with the places that a weight file has for them. Keras takes longer to say these than to run a model on a
+            small input.
 
     Raises:
         ModelError: A layer has no variables yet, because the model was never called.
@@ -77,6 +78,7 @@ def view(model: keras.layers.Layer, *, described: bool = True) -> ModelView:
             attribute=called.get(id(layer), ""),
         )
         for path, layer in named_layers(model)
+        if described or owns_variables(layer)
     )
     values: dict[str, keras.Variable] = {}
 

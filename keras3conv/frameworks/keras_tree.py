@@ -68,6 +68,12 @@ def variables_of(layer: keras.layers.Layer) -> Iterator[tuple[str, keras.Variabl
         yield "seed_generator_state" if index == 0 else f"seed_generator_state#{index + 1}", generator.state
 
 
+def owns_variables(layer: keras.layers.Layer) -> bool:
+    """Whether `variables_of` names any."""
+    generators = getattr(layer, "_seed_generators", ())
+    return bool(layer._trainable_variables or layer._non_trainable_variables or generators)
+
+
 _HOLDERS = (list, tuple, dict, keras.Variable)
 """What a variable may be in, and a variable."""
 

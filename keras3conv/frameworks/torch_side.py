@@ -16,7 +16,7 @@ from keras3conv.frameworks.torch_derived import Derived, derived_tensors, held
 from keras3conv.frameworks.torch_operations import FollowingFlattening
 from keras3conv.frameworks.torch_precision import Float64
 from keras3conv.frameworks.torch_substitutes import before_running, computed_weights, running_tensors, substituted
-from keras3conv.frameworks.torch_tree import layer_view, named_layers, require_values
+from keras3conv.frameworks.torch_tree import layer_view, named_layers, owns_tensors, require_values
 from keras3conv.frameworks.torch_values import to_numpy, to_torch
 from keras3conv.frameworks.torch_walk import named_modules, named_tensors
 from keras3conv.model import ModelView, Reader, TensorRef
@@ -37,7 +37,7 @@ def view(module: nn.Module, *, described: bool = True) -> ModelView:
 
     Args:
         module: The module.
-        described: Whether its layers come with their configurations.
+        described: Whether its layers come with their configurations, those without tensors too.
 
     Raises:
         ModelError: A tensor has no values (a lazy or a meta module), or is of a kind that has no dense values.
@@ -50,7 +50,9 @@ def view(module: nn.Module, *, described: bool = True) -> ModelView:
         side="torch",
         name=type(module).__name__,
         layers=tuple(
-            layer_view(path, layer, owners.get(path, {}), described=described) for path, layer in named_layers(module)
+            layer_view(path, layer, owners.get(path, {}), described=described)
+            for path, layer in named_layers(module)
+            if described or owns_tensors(layer)
         ),
         reader=lambda path: to_numpy(derived[path].compute() if path in derived else tensors[path]),
         facts={"format": "live torch module"},

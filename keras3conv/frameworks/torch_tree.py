@@ -18,11 +18,12 @@ def named_layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Every module, also under a second name; the root only if it owns tensors."""
     inner = inner_modules(module)
     for path, child in named_modules(module):
-        if path not in inner and (path or _owns(child)):
+        if path not in inner and (path or owns_tensors(child)):
             yield path, child
 
 
-def _owns(module: nn.Module) -> bool:
+def owns_tensors(module: nn.Module) -> bool:
+    """Whether a module has parameters or buffers of its own, computed weights too."""
     if any(tensor is not None for tensor in (*module._parameters.values(), *module._buffers.values())):
         return True
     return is_parametrized(module)

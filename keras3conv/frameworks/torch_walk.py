@@ -4,8 +4,6 @@ torch has walks of its own. Theirs hand every path up through a generator for ea
 what a model takes for a small input: what asks for several is felt.
 """
 
-from collections.abc import Iterator
-
 import torch
 from torch import nn
 
@@ -25,26 +23,24 @@ def _collect(found: list[tuple[str, nn.Module]], path: str, module: nn.Module) -
             _collect(found, start + name, child)
 
 
-def named_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+def named_tensors(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
     """Every parameter and buffer, under all of its names; the parameters first."""
     modules = named_modules(module)
-    yield from _members((path, child._parameters) for path, child in modules)
-    yield from _members((path, child._buffers) for path, child in modules)
+    return [*_members(modules, "_parameters"), *_members(modules, "_buffers")]
 
 
-def named_buffers(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+def named_buffers(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
     """Every buffer, under all of its names."""
-    yield from _members((path, child._buffers) for path, child in named_modules(module))
+    return _members(named_modules(module), "_buffers")
 
 
-def _members(
-    owned: Iterator[tuple[str, dict[str, nn.Parameter | None]]] | Iterator[tuple[str, dict[str, torch.Tensor | None]]],
-) -> Iterator[tuple[str, torch.Tensor]]:
-    for path, members in owned:
-        start = f"{path}." if path else ""
-        for name, tensor in members.items():
-            if tensor is not None:
-                yield start + name, tensor
+def _members(modules: list[tuple[str, nn.Module]], kind: str) -> list[tuple[str, torch.Tensor]]:
+    found = []
+    for path, child in modules:
+        if members := getattr(child, kind):
+            start = f"{path}." if path else ""
+            found += [(start + name, tensor) for name, tensor in members.items() if tensor is not None]
+    return found
 
 
 __all__ = ["named_buffers", "named_modules", "named_tensors"]
