@@ -29,8 +29,8 @@ class Subject:
 
     Attributes:
         plan: Which tensor belongs where.
-        outlines: The torch side and the Keras side: names, shapes and dtypes of tensors, which is what every certificate
-            needs.
+        outlines: The torch side and the Keras side: names, shapes and dtypes of their tensors, which is what every
+            certificate needs.
         views: Makes the two sides with all that can be told of them: configurations, and what a run tells. Keras is
             slow to tell them, so they are asked for once, and only by judges that read them.
         torch: The live torch module; None where the side is a file of weights.

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from keras3conv.frameworks.torch_derived import Derived
-from keras3conv.frameworks.torch_walk import named_buffers, named_modules, named_tensors
 from keras3conv.frameworks.torch_values import to_torch
+from keras3conv.frameworks.torch_walk import named_buffers, named_modules, named_tensors
 from keras3conv.transforms import Array
 
 

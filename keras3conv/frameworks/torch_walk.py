@@ -1,7 +1,7 @@
 """The modules and the tensors in a torch module, by path.
 
-torch has walks of its own. Theirs hand every path up through a generator for each level, and a walk takes a hundredth of
-what a model takes for a small input: what asks for several is felt.
+torch has walks of its own. Theirs hand every path up through a generator for each level, and a walk takes a hundredth
+of what a model takes for a small input: what asks for several is felt.
 """
 
 import torch
