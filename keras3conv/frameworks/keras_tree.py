@@ -84,7 +84,8 @@ _PLAIN: frozenset[type] = frozenset({int, float, bool, str, type(None)})
 def untracked(layer: keras.layers.Layer) -> Iterator[tuple[str, keras.Variable]]:
     """The variables in a layer's attributes that Keras lists nowhere: the state of a recurrent layer, "states.0"."""
     # Every run asks this of every layer: what is told soonest comes first. Most attributes are private or plain.
-    if _is_stateless(type(layer)):
+    cls: type = type(layer)
+    if _is_stateless(cls):
         return
     held = [(name, value) for name, value in vars(layer).items() if name[:1] != "_" and type(value) not in _PLAIN]
     held = [(name, value) for name, value in held if isinstance(value, _HOLDERS) and not _is_plain(value)]
