@@ -58,8 +58,7 @@ def check(subject: Subject) -> Section:
     problems += [Problem(keras=name, fact=f"the process died: {death.said}") for name, death in dead.items()]
     facts = dict.fromkeys(missing, "not installed") | {name: refusal.reason for name, refusal in refused.items()}
     if not done and not dead:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in facts.items())
-        return _skipped(reasons or "no backend was asked for")
+        return _skipped(_reasons(facts) or "no backend was asked for")
     return Section(
         name="backends",
         status="failed" if problems else "passed",
@@ -69,6 +68,12 @@ def check(subject: Subject) -> Section:
         tables=(_table(rows, bad),),
         problems=tuple(problems),
     )
+
+
+def _reasons(facts: Mapping[str, str]) -> str:
+    """Each reason once, after the backends that it is of."""
+    names = {reason: [name for name in facts if facts[name] == reason] for reason in facts.values()}
+    return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in names.items())
 
 
 def _skipped(reason: str) -> Section:

@@ -3,7 +3,7 @@
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +24,20 @@ _OPERATIONS = tuple(
 """Where the classes of Keras' own operations are, which stand between the layers of a functional model."""
 
 
-def load(path: Path) -> keras.Model:
+def load(path: Path, own: Mapping[str, Any] | None = None) -> keras.Model:
     """Loads a model with its architecture from a `.keras` file or a full-model `.h5`.
 
     Keras' safe mode stays on: code in the file is never run.
+
+    Args:
+        path: The file.
+        own: Classes and functions by name that Keras does not have and nobody registered.
 
     Raises:
         ModelError: Keras cannot make the model, for example for want of a custom class.
     """
     try:
-        return keras.saving.load_model(path, compile=False)
+        return keras.saving.load_model(path, custom_objects=own, compile=False)
     except (ValueError, TypeError, OSError, KeyError, AttributeError, NotImplementedError) as error:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         problem = Problem(

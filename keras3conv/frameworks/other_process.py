@@ -1,7 +1,8 @@
 """A Keras model, saved, and run in a fresh process under another backend.
 
-What goes there is a folder: `model.keras`, `inputs.npz` and `inputs.json`, which says how the arrays are put together.
-What comes back is `outputs.npz`, or `refused.json` with the reason. Arrays are read without pickles.
+What goes there is a folder: `model.keras`, `inputs.npz`, `inputs.json`, which says how the arrays are put together, and
+`own_code.json`, which says where the classes are that are not Keras' own. What comes back is `outputs.npz`, or
+`refused.json` with the reason. Arrays are read without pickles.
 """
 
 import json
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from keras3conv.errors import ModelError, Problem, lay_out
+from keras3conv.errors import RAISED_BY_MODELS, ModelError
 from keras3conv.frameworks.record import Recording
 from keras3conv.transforms import Array
 
@@ -44,16 +45,24 @@ def save(model: Any, inputs: Any, folder: Path) -> None:
     """Saves a model and what it is called with.
 
     Raises:
-        ModelError: Keras cannot save the model, or the inputs cannot be written down.
+        ModelError: Keras cannot save the model, the inputs cannot be written down, or no other process can import what
+            the model is made of. The message is one line: it is the reason why a proof is skipped.
     """
-    from keras3conv.frameworks import keras_files
+    from keras3conv.frameworks import keras_files, own_code
 
     try:
         keras_files.save(model, folder / "model.keras", overwrite=False)
     except (ValueError, TypeError, OSError, KeyError, AttributeError, NotImplementedError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        problem = Problem(keras=model.name, fact=f"{type(error).__name__}: {first}")
-        raise ModelError(lay_out("Keras cannot save the model", [problem])) from error
+        raise ModelError(f"Keras cannot save {model.name}: {type(error).__name__}: {first}") from error
+    found, hidden = own_code.places(model, folder / "model.keras")
+    if hidden:
+        first = next(iter(hidden))
+        raise ModelError(
+            f"{', '.join(hidden.values())}, where no other process can import it: put it into a module, "
+            f"my_layers.py, and import it from there: from my_layers import {first}"
+        )
+    (folder / "own_code.json").write_text(json.dumps(found))
     arrays: dict[str, Array] = {}
     tree = _tree(inputs, arrays)
     np.savez(folder / "inputs.npz", **arrays)  # type: ignore[arg-type]
@@ -83,14 +92,18 @@ def run_all(
 
 def main(folder: Path, backend: str) -> None:
     """What the other process does: loads the model, runs it once, writes what it returned."""
-    from keras3conv.frameworks import keras_files, keras_layers, keras_side  # noqa: F401 - the layers register themselves
+    from keras3conv.frameworks import keras_files, keras_layers, keras_side, own_code  # noqa: F401 - layers of our own
 
     if keras_side.backend() != backend:
         raise ModelError(f"Keras runs on {keras_side.backend()}, not on {backend}")
     try:
-        model = keras_files.load(folder / "model.keras")
-    except ModelError as error:
-        (folder / f"refused-{backend}.json").write_text(json.dumps(str(error)))
+        own = own_code.imported(json.loads((folder / "own_code.json").read_text()))
+        model = keras_files.load(folder / "model.keras", own)
+    except (ModelError, ImportError, *RAISED_BY_MODELS) as error:
+        is_ours = isinstance(error, ModelError)  # around what Keras said
+        cause = error.__cause__ if is_ours and isinstance(error.__cause__, Exception) else error
+        reason = f"{type(cause).__name__}: {keras_side.what_was_said(cause)}"
+        (folder / f"refused-{backend}.json").write_text(json.dumps(reason))
         return
     with np.load(folder / "inputs.npz", allow_pickle=False) as arrays:
         inputs = _inputs(json.loads((folder / "inputs.json").read_text()), arrays)

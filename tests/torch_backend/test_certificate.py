@@ -1,8 +1,6 @@
 """What a certificate is asked for, and what is wrong with what it is given: every judge is seen to fail."""
 
 import math
-import os
-import subprocess
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -16,8 +14,7 @@ from torch import nn
 
 import keras3conv as k3c
 from keras3conv.errors import InputError
-from keras3conv.frameworks import other_process, torch_gradients
-from keras3conv.frameworks.record import Recording
+from keras3conv.frameworks import torch_gradients
 from keras3conv.report import Report
 from keras3conv.transforms import Array
 from tests.models import ModuleType, randomize
@@ -237,76 +234,6 @@ def test_samples_that_are_answered_differently_fail_and_are_listed() -> None:
 def test_labels_that_do_not_fit_are_one_clear_error(labels: Array, message: str) -> None:
     with pytest.raises(InputError, match=message):
         k3c.validate(**moved(Classifier(), twin(), inputs=images()), labels=labels, proofs=["accuracy"])
-
-
-def test_the_saved_model_is_run_in_another_process() -> None:
-    report = k3c.validate(**moved(Classifier(), twin()), backends=["torch"], proofs=["backends"])
-    report.raise_if_failed()
-    assert report.section("backends").tables[0].rows[0][:2] == ("torch", "keras on torch")
-
-
-def test_a_model_that_no_other_process_can_load_is_skipped_with_the_reason() -> None:
-    class Own(keras.layers.Layer):
-        def call(self, x: Any) -> Any:
-            return x
-
-    section = k3c.validate(**moved(Classifier(), twin(last=Own())), backends="torch", proofs=["backends"]).section(
-        "backends"
-    )
-    assert section.status == "skipped"
-    assert "Keras cannot make a model of" in section.reason
-
-
-@pytest.mark.parametrize(
-    ("code", "said"),
-    [
-        ("import sys; print('planted'); sys.exit(3)", "exit status 3\n      planted"),
-        ("import os; os.abort()", "exit status -6"),
-        ("import time; print('slow', flush=True); time.sleep(60)", "it did not come back in time"),
-    ],
-    ids=["exit", "abort", "timeout"],
-)
-def test_a_process_that_dies_is_a_failure_with_its_last_lines(
-    code: str, said: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    start = subprocess.Popen
-
-    def planted(command: list[str], **options: Any) -> Any:
-        return start([command[0], "-c", code], **options)
-
-    monkeypatch.setattr(subprocess, "Popen", planted)
-    monkeypatch.setattr(other_process, "TIMEOUT", 5.0)
-    section = k3c.validate(**moved(Classifier(), twin()), backends="torch", proofs=["backends"]).section("backends")
-    assert section.status == "failed"
-    assert said in section.problems[0].fact
-
-
-def test_a_backend_that_computes_something_else_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    run_all = other_process.run_all
-
-    def planted(folder: Path, backends: Any) -> Any:
-        runs = run_all(folder, backends)
-        return {
-            name: Recording(outputs={output: array + 1e-3 for output, array in run.outputs.items()})
-            for name, run in runs.items()
-            if isinstance(run, Recording)
-        }
-
-    monkeypatch.setattr(other_process, "run_all", planted)
-    report = k3c.validate(**moved(Classifier(), twin()), backends="torch", proofs=["backends"])
-    assert failed(report) == ["backends"]
-
-
-def test_an_unknown_backend_is_refused() -> None:
-    with pytest.raises(InputError, match="'numpy' is no backend of Keras"):
-        k3c.validate(**moved(Classifier(), twin()), backends="numpy")
-
-
-def test_no_child_inherits_a_choice_of_backend(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KERAS_BACKEND", "jax")
-    report = k3c.validate(**moved(Classifier(), twin()), backends="torch", proofs=["backends"])
-    report.raise_if_failed()
-    assert os.environ["KERAS_BACKEND"] == "jax"
 
 
 @pytest.mark.parametrize("broken", [False, True])
