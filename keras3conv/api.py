@@ -281,7 +281,8 @@ def build(keras: Model, inputs: Any, keras_inputs: Any) -> None:
 
     if not keras_side.is_built(keras):
         arrays = {} if inputs is None else torch_side.input_arrays(inputs)
-        keras_side.run(keras, derive(arrays, ()) if keras_inputs is None else keras_inputs)
+        derived = derive(arrays, (), keras_side.arguments(keras)) if keras_inputs is None else keras_inputs
+        keras_side.run(keras, derived)
 
 
 def both_given(torch: ModelView, keras: ModelView, inputs: Any, keras_inputs: Any) -> Inputs:

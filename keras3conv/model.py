@@ -95,11 +95,19 @@ class LayerView:
 
 @dataclass(frozen=True, kw_only=True)
 class InputSpec:
-    """What a model is called with: the shape (None for free sizes, batch first) and the dtype of one input."""
+    """What a model is called with.
+
+    Attributes:
+        shape: The shape of one input, batch first, None for free sizes.
+        dtype: Its dtype.
+        name: Its name.
+        key: Its key where a live model takes a dict of inputs; empty elsewhere.
+    """
 
     shape: tuple[int | None, ...]
     dtype: str = "float32"
     name: str = ""
+    key: str = field(default="", compare=False)
 
 
 def _no_values(path: str, /) -> Array:
@@ -116,6 +124,8 @@ class ModelView:
         layers: Every layer that has a place in the model, in definition order.
         origin: The file it was read from; empty for a live model.
         input_specs: What it is called with; empty where unknown.
+        arguments: The names of what its call takes, where there are no such specifications: of a live Keras model
+            whose call is code; empty elsewhere.
         facts: Anything worth a line in a report: format, writer's version.
         reader: Reads one tensor by its path.
     """
@@ -126,6 +136,7 @@ class ModelView:
     reader: "Reader" = field(default=_no_values, repr=False, compare=False)
     origin: str = ""
     input_specs: tuple[InputSpec, ...] = ()
+    arguments: tuple[str, ...] = field(default=(), compare=False)
     facts: Mapping[str, str] = field(default_factory=dict)
 
     def outline(self) -> "ModelView":

@@ -82,11 +82,15 @@ def _labels(labels: Any) -> Array:
     return values
 
 
-def _backends(backends: str | Sequence[str] | None) -> tuple[str, ...]:
-    """The names of the backends that were asked for."""
+def _backends(backends: Any) -> tuple[str, ...]:
+    """The names of the backends that were asked for: the type is checked here, because `True` is a likely guess."""
     if backends is None:
         return ()
-    names = BACKENDS if backends == "all" else (backends,) if isinstance(backends, str) else tuple(backends)
+    if not isinstance(backends, Sequence):
+        what = f"backends is {backends!r}: it must be the names of backends of Keras"
+        raise InputError(f'{what}, or "all"\nFix:  backends="all"')
+    names: tuple[str, ...] = (backends,) if isinstance(backends, str) else tuple(backends)
+    names = BACKENDS if names == ("all",) else names
     if unknown := [name for name in names if name not in BACKENDS]:
         raise InputError(f'{unknown[0]!r} is no backend of Keras: there are {", ".join(BACKENDS)}, and "all"')
     return tuple(dict.fromkeys(names))

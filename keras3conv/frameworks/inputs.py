@@ -68,7 +68,7 @@ def both_inputs(
         raise InputError("keras_inputs is given without inputs: give what the torch module is called with, too")
     if keras_inputs is not None:
         return Inputs(torch=inputs, keras=keras_inputs, note="inputs given for both sides")
-    derived = derive(arrays or {}, keras.input_specs)
+    derived = derive(arrays or {}, keras.input_specs, keras.arguments)
     return Inputs(torch=inputs, keras=derived, note="inputs given; the Keras ones derived from them by layout")
 
 
@@ -166,12 +166,21 @@ def _torch_layout(array: Array, torch: ModelView) -> Array:
     return array
 
 
-def derive(arrays: Mapping[str, Array], specs: Sequence[InputSpec]) -> Any:
-    """The Keras inputs from torch's: by order, each in the layout that the specification asks for."""
-    values = list(arrays.values())
+def derive(arrays: Mapping[str, Array], specs: Sequence[InputSpec], arguments: Sequence[str] = ()) -> Any:
+    """The Keras inputs from torch's: by name where both sides have the same names, by order elsewhere.
+
+    Args:
+        arrays: What the torch module is called with: keywords by their names, positional arguments by their places.
+        specs: What the Keras model is called with, each in the layout that it asks for; empty where that is unknown.
+        arguments: What the call of a Keras model without a specification takes, by name.
+
+    Raises:
+        InputError: There are more or fewer of them than the Keras model takes, or they have other shapes.
+    """
     if not specs:
-        made = [channels_last(array) if array.ndim >= 4 else array for array in values]
-        return made[0] if len(made) == 1 else made
+        return _unspecified(arrays, arguments)
+    names = [spec.key or spec.name for spec in specs]
+    values = [arrays[name] for name in names] if set(names) == set(arrays) else list(arrays.values())
     if len(values) != len(specs):
         wanted = ", ".join(f"{spec.name} {spec.shape}" for spec in specs)
         raise InputError(
@@ -179,7 +188,32 @@ def derive(arrays: Mapping[str, Array], specs: Sequence[InputSpec]) -> Any:
             "give keras_inputs=... too"
         )
     made = [_fit(array, spec) for array, spec in zip(values, specs, strict=True)]
+    return _together(made, [spec.key for spec in specs])
+
+
+def _together(made: list[Array], keys: Sequence[str]) -> Any:
+    """One array alone, several as a dict where each has a key, as a list elsewhere."""
+    if all(keys):
+        return dict(zip(keys, made, strict=True))
     return made[0] if len(made) == 1 else made
+
+
+def _unspecified(arrays: Mapping[str, Array], arguments: Sequence[str]) -> Any:
+    """The inputs of a model that does not say what it is called with: by the arguments of its call.
+
+    By the names of its arguments where they are torch's, by their order where torch's have no names, and there are as
+    many; elsewhere it is given one argument, a dict by name, or a list where there are no names.
+    """
+    made = {name: channels_last(array) if array.ndim >= 4 else array for name, array in arrays.items()}
+    if len(made) == 1:
+        return next(iter(made.values()))
+    if made.keys() <= set(arguments):
+        last = max(arguments.index(name) for name in made)
+        return tuple(made.get(name) for name in arguments[: last + 1])
+    if all(name.isidentifier() for name in made):
+        return made
+    takes = sum(name != "mask" for name in arguments)  # Keras' own name for what it passes on
+    return tuple(made.values()) if takes >= len(made) else list(made.values())
 
 
 def _fit(array: Array, spec: InputSpec) -> Array:

@@ -17,17 +17,19 @@ from keras.src.ops.numpy import Reshape
 
 from keras3conv.errors import ModelError, Problem, lay_out
 from keras3conv.frameworks.follow import Follower
+from keras3conv.frameworks.keras_inputs import arguments, input_specs
 from keras3conv.frameworks.keras_precision import float64_mode, precise
 from keras3conv.frameworks.keras_state import state_kept
 from keras3conv.frameworks.keras_tree import attributes, locations, named_layers, owns_variables, variables_of
 from keras3conv.frameworks.keras_values import backend, raised_by_keras, to_numpy, to_tensors
 from keras3conv.frameworks.record import Call, Flattened, Recording, flatten, plain
-from keras3conv.model import InputSpec, LayerView, ModelView, TensorRef
+from keras3conv.model import LayerView, ModelView, TensorRef
 from keras3conv.transforms import Array
 from keras3conv.transforms_move import own_copy
 
 __all__ = [
     "activation_watched",
+    "arguments",
     "backend",
     "class_name",
     "config_of",
@@ -93,6 +95,7 @@ def view(model: keras.layers.Layer, *, described: bool = True) -> ModelView:
         layers=layers,
         reader=read,
         input_specs=input_specs(model),
+        arguments=arguments(model),
         facts={"format": f"live Keras model on the {backend()} backend"},
     )
 
@@ -111,14 +114,6 @@ def require_built(model: keras.layers.Layer) -> None:
         fact = f"{model.name} has no variables yet"
         problem = Problem(keras=model.name, fact=fact, fixes=("model(example_input)", "inputs=example_input"))
         raise ModelError(lay_out(f"{model.name} (keras) was never built", [problem]))
-
-
-def input_specs(model: keras.layers.Layer) -> tuple[InputSpec, ...]:
-    """What a functional or sequential model is called with; nothing for a subclassed one."""
-    tensors = keras.tree.flatten(getattr(model, "inputs", None) or [])
-    return tuple(
-        InputSpec(shape=tuple(tensor.shape), dtype=str(tensor.dtype), name=str(tensor.name)) for tensor in tensors
-    )
 
 
 def write(model: keras.layers.Layer, values: Mapping[str, Array]) -> None:

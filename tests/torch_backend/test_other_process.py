@@ -96,6 +96,8 @@ def test_a_backend_that_computes_something_else_is_caught(monkeypatch: pytest.Mo
 def test_an_unknown_backend_is_refused() -> None:
     with pytest.raises(InputError, match="'numpy' is no backend of Keras"):
         k3c.validate(**moved(Classifier(), twin()), backends="numpy")
+    with pytest.raises(InputError, match=r'backends is True: .*\nFix:  backends="all"'):
+        k3c.validate(**moved(Classifier(), twin()), backends=True)  # type: ignore[arg-type]
 
 
 def test_no_child_inherits_a_choice_of_backend(monkeypatch: pytest.MonkeyPatch) -> None:
