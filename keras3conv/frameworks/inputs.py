@@ -99,7 +99,8 @@ def first_samples(given: Inputs, specs: Sequence[InputSpec]) -> Inputs | None:
     if len(counts) != 1 or min(counts) <= SAMPLES or any(spec.shape and spec.shape[0] is not None for spec in specs):
         return None
     prints = [[print_of(_values(array[:SAMPLES])) for array in side] for side in arrays]
-    if len(prints[0]) != len(prints[1]) or not all(map(_alike, *prints)):
+    # In whatever order: the two sides may name their inputs, and then each has an order of its own.
+    if len(prints[0]) != len(prints[1]) or not all(any(_alike(ours, other) for other in prints[1]) for ours in prints[0]):
         return None
     samples = f" with the first of {min(counts)} samples"
     return Inputs(torch=_cut(given.torch), keras=_cut(given.keras), note=given.note, samples=samples)
