@@ -98,9 +98,9 @@ def first_samples(given: Inputs, specs: Sequence[InputSpec]) -> Inputs | None:
     counts = {array.shape[0] if array.shape else 0 for side in arrays for array in side}
     if len(counts) != 1 or min(counts) <= SAMPLES or any(spec.shape and spec.shape[0] is not None for spec in specs):
         return None
-    prints = [[print_of(_values(array[:SAMPLES])) for array in side] for side in arrays]
+    torch, keras = ([print_of(_values(array[:SAMPLES])) for array in side] for side in arrays)
     # In whatever order: the two sides may name their inputs, and then each has an order of its own.
-    if len(prints[0]) != len(prints[1]) or not all(any(_alike(ours, other) for other in prints[1]) for ours in prints[0]):
+    if len(torch) != len(keras) or not all(any(_alike(one, other) for other in keras) for one in torch):
         return None
     samples = f" with the first of {min(counts)} samples"
     return Inputs(torch=_cut(given.torch), keras=_cut(given.keras), note=given.note, samples=samples)
