@@ -193,12 +193,17 @@ class Judgement:
         return float("nan") if self.floor is None else self.factor * self.floor
 
     @property
+    def proves(self) -> bool:
+        """Whether there is something to judge: NaN and infinities prove nothing, not as a deviation, not as a floor."""
+        return isfinite(self.deviation) and isfinite(self.limit)
+
+    @property
     def passed(self) -> bool:
-        """Whether the deviation is noise. NaN and infinities prove nothing: not as a deviation, not as a floor."""
-        return isfinite(self.deviation) and isfinite(self.limit) and self.deviation <= self.limit
+        """Whether the deviation is noise."""
+        return self.proves and self.deviation <= self.limit
 
     def __str__(self) -> str:
-        if not (isfinite(self.deviation) and isfinite(self.limit)):
+        if not self.proves:
             return "values that are not finite: they prove nothing"
         if self.differing == 0:
             return "bit-identical"

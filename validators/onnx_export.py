@@ -3,6 +3,7 @@
 import contextlib
 import io
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from typing import Any
 
 from keras3conv.errors import Keras3ConvError, MissingExtra
 from keras3conv.frameworks.record import flatten
-from keras3conv.transforms import Array
+from keras3conv.validators.onnx_inputs import keras_signature
 
 FEATURE = "validate(onnx=True)"
 
@@ -21,6 +22,10 @@ _LOGGERS = ("torch.onnx", "tf2onnx", "tensorflow", "onnxscript", "onnx_ir", "jax
 
 _KERAS_EXPORTERS = {"tensorflow": "tf2onnx", "jax": "jax2onnx"}
 """What Keras exports with, by backend; on torch it is torch's own exporter."""
+
+
+_SCOPE = re.compile(r", scope: \S+(?: # \S+)?")
+"""What torch's exporter says of the place of a node, which is longer than all that it says of the node."""
 
 
 class ExportFailed(Keras3ConvError):
@@ -36,6 +41,8 @@ class Exported:
         exporter: The exporter that really ran, with its version.
         opset: The version of the default operator set that the file asks for.
         free_batch: Whether the file says that it takes any batch size.
+        sorted_keys: Whether outputs that the model returns in a dict stand in the order of their keys; elsewhere it is
+            the order in which the model put them there.
         note: What a reader should know: that another exporter was tried first, and what it said.
     """
 
@@ -43,6 +50,7 @@ class Exported:
     exporter: str
     opset: int
     free_batch: bool
+    sorted_keys: bool = False
     note: str = ""
 
     def __str__(self) -> str:
@@ -85,7 +93,7 @@ def export_torch(module: Any, inputs: Any, path: Path) -> Exported:
         assert program is not None
         program.save(str(path))
     exporter = f"torch {version('torch')} torch.onnx.export(dynamo=True)"
-    return _described(path, exporter)
+    return _described(path, exporter, "pytorch")
 
 
 def export_keras(model: Any, inputs: Any, path: Path) -> Exported:
@@ -115,12 +123,10 @@ def export_keras(model: Any, inputs: Any, path: Path) -> Exported:
         return _export_keras_on_torch(model, inputs, path, exporter)
     with _exporting(f"{exporter}, model.export"):
         model.export(str(path), format="onnx", verbose=False)
-    return _described(path, f"{exporter}: {package} {version(package)}")
+    return replace(_described(path, f"{exporter}: {package} {version(package)}", package), sorted_keys=True)
 
 
 def _export_keras_on_torch(model: Any, inputs: Any, path: Path, exporter: str) -> Exported:
-    import keras
-
     from keras3conv.frameworks import torch_side
 
     with torch_side.evaluating(model), _torch_exports() as attempts:
@@ -128,14 +134,12 @@ def _export_keras_on_torch(model: Any, inputs: Any, path: Path, exporter: str) -
             with _exporting(f"{exporter}, model.export"):
                 model.export(str(path), format="onnx", verbose=False)
         except ExportFailed:
-            fixed = keras.tree.map_structure(
-                lambda leaf: keras.InputSpec(shape=leaf.shape, dtype=str(leaf.dtype)), inputs
-            )
-            signature = [*fixed] if isinstance(inputs, tuple) else [fixed]
+            signature = keras_signature(model, inputs)
             with _exporting(f"{exporter}, model.export with an input_signature"):
                 model.export(str(path), format="onnx", verbose=False, input_signature=signature)
     told, note = _which_torch_exporter(attempts)
-    return replace(_described(path, f"{exporter}: torch {version('torch')} {told}"), note=note)
+    described = _described(path, f"{exporter}: torch {version('torch')} {told}", "pytorch")
+    return replace(described, note="; ".join(filter(None, (note, described.note))), sorted_keys=not attempts[-1].dynamo)
 
 
 @dataclass(kw_only=True)
@@ -148,10 +152,11 @@ class _Attempt:
 
 @contextlib.contextmanager
 def _torch_exports() -> Iterator[list[_Attempt]]:
-    """Notes every call of `torch.onnx.export` for a while."""
+    """Notes every call of `torch.onnx.export` for a while; whole graphs, which its C++ part prints, are kept back."""
     import torch
 
     original: Callable[..., Any] = torch.onnx.export
+    print_graph = torch._C._jit_onnx_log
     attempts: list[_Attempt] = []
 
     def noting(*args: Any, **kwargs: Any) -> Any:
@@ -163,11 +168,11 @@ def _torch_exports() -> Iterator[list[_Attempt]]:
             attempt.raised = f"raised {_first_line(error)}"
             raise
 
-    torch.onnx.export = noting
+    torch.onnx.export, torch._C._jit_onnx_log = noting, lambda *_: None
     try:
         yield attempts
     finally:
-        torch.onnx.export = original
+        torch.onnx.export, torch._C._jit_onnx_log = original, print_graph
 
 
 def _which_torch_exporter(attempts: list[_Attempt]) -> tuple[str, str]:
@@ -220,8 +225,14 @@ def _loggers_to(stream: io.StringIO) -> Iterator[None]:
             logger.propagate, logger.handlers = propagate, handlers
 
 
-def _described(path: Path, exporter: str) -> Exported:
-    """What the file itself says; raises `ExportFailed` where onnx's own checker refuses it."""
+def _described(path: Path, exporter: str, producer: str) -> Exported:
+    """What the file itself says; raises `ExportFailed` where onnx's own checker refuses it.
+
+    Args:
+        path: The file.
+        exporter: Who was asked to write it.
+        producer: The name that this exporter gives itself in a file; where the file has another one, it is said.
+    """
     import onnx
 
     with _exporting(f"onnx.checker, on what {exporter} wrote,"):
@@ -232,12 +243,20 @@ def _described(path: Path, exporter: str) -> Exported:
     batches = [entry.type.tensor_type.shape.dim[0] for entry in given if entry.type.tensor_type.shape.dim]
     opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
     free = bool(batches) and all(not batch.HasField("dim_value") for batch in batches)
-    return Exported(path=path, exporter=exporter, opset=opset, free_batch=free)
+    wrote = f"{model.producer_name} {model.producer_version}".strip() or "somebody without a name"
+    note = "" if model.producer_name == producer else f"the file says that {wrote} wrote it, and not {producer}"
+    return Exported(path=path, exporter=exporter, opset=opset, free_batch=free, note=note)
 
 
 def _of_two(arguments: Any) -> Any:
-    """The arguments with a batch of one doubled: a size of one is taken for a constant by torch's exporter."""
+    """The arguments with a batch of one doubled: a size of one is taken for a constant by torch's exporter.
+
+    The first tensor tells the size of the batch; beside a larger one a size of one is broadcast, and stays.
+    """
     import torch
+
+    if _batch_size(arguments) != 1:
+        return arguments
 
     def twice(value: Any) -> Any:
         return torch.cat([value, value]) if value.ndim and value.shape[0] == 1 else value
@@ -245,12 +264,18 @@ def _of_two(arguments: Any) -> Any:
     return _mapped(arguments, twice, lambda value: value)
 
 
+def _batch_size(arguments: Any) -> int | None:
+    import torch
+
+    tensors = [tensor for _, tensor in flatten(arguments, lambda value: isinstance(value, torch.Tensor))]
+    return tensors[0].shape[0] if tensors and tensors[0].ndim else None
+
+
 def _free_batches(arguments: Any) -> Any:
     """Which axes the exporter may leave free: the first of every tensor that shares the batch size."""
     import torch
 
-    tensors = [tensor for _, tensor in flatten(arguments, lambda value: isinstance(value, torch.Tensor))]
-    batch = tensors[0].shape[0] if tensors and tensors[0].ndim else None
+    batch = _batch_size(arguments)
 
     def axes(value: Any) -> Any:
         shares = batch is not None and value.ndim and value.shape[0] == batch
@@ -272,27 +297,9 @@ def _mapped(value: Any, of_tensor: Callable[[Any], Any], of_rest: Callable[[Any]
     return of_rest(value)
 
 
-def flat_torch(inputs: Any) -> list[Array]:
-    """The arrays that a torch module is called with, in the order in which its exporter names them."""
-    from keras3conv.frameworks import torch_side
-
-    return list(torch_side.input_arrays(inputs).values())
-
-
-def flat_keras(inputs: Any) -> list[Array]:
-    """The arrays that a Keras model is called with, in the order in which Keras exports them."""
-    import keras
-
-    from keras3conv.frameworks import keras_side
-
-    return [
-        leaf if hasattr(leaf, "dtype") and type(leaf).__module__ == "numpy" else keras_side.to_numpy(leaf)
-        for leaf in keras.tree.flatten(inputs)
-    ]
-
-
 def _first_line(error: BaseException) -> str:
     """The class of an exception, and the line of its message that says most."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     cause = next((line for line in lines if line.startswith("<class ")), lines[0] if lines else "")
+    cause = _SCOPE.sub("", cause)
     return f"{type(error).__name__}: {cause[:300]}" if cause else type(error).__name__

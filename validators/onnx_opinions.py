@@ -61,11 +61,11 @@ def verdicts(
     return found
 
 
-def groups(names: tuple[str, ...], found: list[Verdict]) -> list[tuple[str, ...]]:
+def groups(found: list[Verdict]) -> list[tuple[str, ...]]:
     """The opinions in groups, the largest first: in a group everybody agrees with everybody on every output."""
-    apart = {frozenset((verdict.first, verdict.second)) for verdict in found if not verdict.agrees}
+    apart = _apart(found)
     made: list[list[str]] = []
-    for name in names:
+    for name in _names(found):
         home = next((group for group in made if all(frozenset((name, other)) not in apart for other in group)), None)
         if home is None:
             made.append([name])
@@ -74,27 +74,53 @@ def groups(names: tuple[str, ...], found: list[Verdict]) -> list[tuple[str, ...]
     return sorted(map(tuple, made), key=len, reverse=True)
 
 
-def who_disagrees(made: list[tuple[str, ...]]) -> str:
+def who_disagrees(found: list[Verdict]) -> str:
     """One line: who disagrees with whom, the fewest first."""
-    if len(made) == 1:
+    made, apart = groups(found), _apart(found)
+    if not apart:
         return f"{_listed(made[0])} agree"
+    if not any(verdict.judgement and verdict.judgement.proves for verdict in found):
+        odd = {verdict.odd for verdict in found}
+        return "the outputs hold values that are not finite, which prove nothing" if odd == {""} else "; ".join(odd)
+    if not _are_clear(made, apart):
+        pairs = [f"{verdict.first} with {verdict.second}" for verdict in found if not verdict.agrees]
+        return f"at the limit of what is noise disagree {'; '.join(dict.fromkeys(pairs))}"
     *others, fewest = made
     verb = "disagrees" if len(fewest) == 1 else "disagree"
     return f"{_listed(fewest)} {verb} with {'; and with '.join(map(_listed, others))}"
 
 
-def where_to_look(made: list[tuple[str, ...]], exporters: Mapping[str, str]) -> str:
+def _names(found: list[Verdict]) -> list[str]:
+    """Whoever is judged, in the order torch, Keras, and their files."""
+    judged = {name for verdict in found for name in (verdict.first, verdict.second)}
+    known = (TORCH, KERAS, TORCH_ONNX, KERAS_ONNX)
+    return [*(name for name in known if name in judged), *sorted(judged - {*known})]
+
+
+def _apart(found: list[Verdict]) -> set[frozenset[str]]:
+    return {frozenset((verdict.first, verdict.second)) for verdict in found if not verdict.agrees}
+
+
+def _are_clear(made: list[tuple[str, ...]], apart: set[frozenset[str]]) -> bool:
+    """Whether everybody disagrees with everybody in another group: one agrees with two that are too far apart else."""
+    return all(
+        frozenset((first, second)) in apart for one, other in combinations(made, 2) for first in one for second in other
+    )
+
+
+def where_to_look(found: list[Verdict], exporters: Mapping[str, str]) -> str:
     """What a split of the opinions points at; empty where it points at nothing in particular.
 
     Args:
-        made: The groups.
+        found: The verdicts.
         exporters: Which exporter wrote the file, by opinion.
     """
-    if len(made) < 2:
+    made = groups(found)
+    if len(made) < 2 or not _are_clear(made, _apart(found)):
         return ""
     fewest, most = set(made[-1]), set(made[0])
     for sides in (fewest, most):
-        if sides in ({TORCH_ONNX}, {KERAS_ONNX}):
+        if sides in ({TORCH_ONNX}, {KERAS_ONNX}) and frozenset((TORCH, KERAS)) not in _apart(found):
             name = next(iter(sides))
             return f"the models agree, so look at the exporter ({exporters.get(name, name)}) or at onnxruntime"
     parts = {frozenset(group) for group in made}
@@ -102,9 +128,9 @@ def where_to_look(made: list[tuple[str, ...]], exporters: Mapping[str, str]) -> 
         return "each model agrees with its own export: the two models differ"
     if frozenset({TORCH, KERAS}) in parts:
         return "the two models agree: look at the exporters, or at onnxruntime"
-    if fewest == {KERAS}:
+    if fewest == {KERAS} and {TORCH, TORCH_ONNX, KERAS_ONNX} == most:
         return "Keras' own export computes what torch does: look at the Keras backend"
-    if fewest == {TORCH}:
+    if fewest == {TORCH} and {KERAS, TORCH_ONNX, KERAS_ONNX} == most:
         return "torch's own export computes what Keras does: look at how torch runs the module"
     return ""
 

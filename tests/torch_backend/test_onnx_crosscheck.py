@@ -28,9 +28,11 @@ def twin(last: str = "linear") -> keras.Model:
     return keras.Sequential([keras.Input((6,)), *layers])
 
 
-def checked(module: nn.Module, model: keras.Model, inputs: Any = None, **options: Any) -> Section:
+def checked(
+    module: nn.Module, model: keras.Model, inputs: Any = None, hints: dict[str, str] | None = None, **options: Any
+) -> Section:
     given = np.random.default_rng(3).standard_normal((2, 6)).astype("float32") if inputs is None else inputs
-    plan = k3c.align(module, model, inputs=given).check()
+    plan = k3c.align(module, model, inputs=given, hints=hints).check()
     k3c.transfer(module, model, plan)
     return k3c.validate(module, model, inputs=given, alignment=plan, onnx=True, **options).section("onnx")
 
@@ -209,6 +211,160 @@ def test_several_named_outputs_and_keyword_inputs_are_matched() -> None:
     section = checked(randomize(Two()), keras.Model([left, right], outputs), inputs)
     assert section.status == "passed", section
     assert len(section.tables[0].rows) == 12
+
+
+def dense_of(width: int, **named: str) -> keras.Model:
+    """Dense layers on one input, as a dict of outputs: their keys, and the names of the layers."""
+    given = keras.Input((width,))
+    return keras.Model(given, {key: keras.layers.Dense(4, name=name)(given) for key, name in named.items()})
+
+
+def test_outputs_are_matched_by_their_order_and_not_by_the_names_that_an_exporter_makes_up() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(6, 4), nn.Linear(6, 4)
+
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"linear_1": self.first(x), "linear": self.second(x)}
+
+    section = checked(randomize(Two()), dense_of(6, linear_1="first", linear="second"))
+    assert section.status == "passed", section
+
+
+def test_outputs_in_nested_dicts_and_lists_are_matched_on_both_of_the_exporters_of_torch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Nested(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts = nn.ModuleList([nn.Linear(6, 4) for _ in range(12)])
+
+        def forward(self, x: torch.Tensor) -> dict[str, Any]:
+            made = [part(x) for part in self.parts]
+            return {"z": made[:11], "a": {"y": made[11]}}
+
+    given = keras.Input((6,))
+    made = [keras.layers.Dense(4, name=f"part_{place}")(given) for place in range(12)]
+    model = keras.Model(given, {"z": made[:11], "a": {"y": made[11]}})
+    module = randomize(Nested())
+    hints = {f"parts.{place}": f"part_{place}" for place in range(12)}
+    assert checked(module, model, hints=hints, proofs=["onnx"]).status == "passed"
+    monkeypatch.setattr(torch.onnx, "export", refusing(False))
+    assert checked(module, model, hints=hints, proofs=["onnx"]).status == "passed"
+
+
+class Weighted(nn.Module):
+    """Two inputs of one shape and dtype that do not mean the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.dense = nn.Embedding(9, 6), nn.Linear(6, 4)
+
+    def forward(self, tokens: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = self.dense(self.table(tokens)) * weights[..., None]
+        return made
+
+
+@pytest.mark.parametrize("as_dict", [False, True])
+def test_inputs_of_one_shape_that_are_given_by_name_in_another_order_are_not_exchanged(as_dict: bool) -> None:
+    tokens, weights = keras.Input((3,), dtype="int32", name="tokens"), keras.Input((3,), dtype="int32", name="a_weight")
+    x = keras.layers.Dense(4)(keras.layers.Embedding(9, 6)(tokens))
+    x = x * keras.ops.cast(keras.ops.expand_dims(weights, -1), "float32")
+    model = keras.Model({"tokens": tokens, "a_weight": weights} if as_dict else [tokens, weights], x)
+    random = np.random.default_rng(1)
+    given = {name: random.integers(0, 9, (2, 3)) for name in ("weights", "tokens")}
+    names = {"a_weight": given["weights"].astype("int32"), "tokens": given["tokens"].astype("int32")}
+    module = randomize(Weighted())
+    plan = k3c.align(module, model, inputs=given, keras_inputs=names).check()
+    k3c.transfer(module, model, plan)
+    asked = {"inputs": given, "keras_inputs": names, "alignment": plan, "onnx": True, "proofs": ["onnx"]}
+    section = k3c.validate(module, model, **asked).section("onnx")  # type: ignore[arg-type]
+    assert section.status == "passed", section
+
+
+def test_a_file_that_returns_fewer_arrays_than_its_model_disagrees_with_everybody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(6, 4), nn.Linear(6, 4)
+
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"a": self.first(x), "b": self.second(x)}
+
+    export = onnx_export.export_keras
+
+    def cut(model: Any, inputs: Any, path: Path) -> onnx_export.Exported:
+        exported = export(model, inputs, path)
+        proto = onnx.load_model(path)
+        del proto.graph.output[1:]
+        onnx.save_model(proto, path)
+        return exported
+
+    monkeypatch.setattr(onnx_export, "export_keras", cut)
+    section = checked(randomize(Two()), dense_of(6, a="first", b="second"))
+    assert section.status == "failed"
+    assert section.summary == "ONNX of Keras disagrees with torch, Keras and ONNX of torch"
+    assert "the file returns 1 arrays (" in section.problems[0].fact
+
+
+def test_what_is_broadcast_over_the_batch_is_exported_as_it_is() -> None:
+    class Shifted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense = nn.Linear(6, 4)
+
+        def forward(self, x: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+            made: torch.Tensor = self.dense(x + shift)
+            return made
+
+    x, shift = keras.Input((6,)), keras.Input(batch_shape=(1, 6))
+    model = keras.Model([x, shift], keras.layers.Dense(4)(x + shift))
+    random = np.random.default_rng(0)
+    given = tuple(random.standard_normal((size, 6)).astype("float32") for size in (3, 1))
+    section = checked(randomize(Shifted()), model, given)
+    assert "opset" in section.facts["ONNX of torch"], section
+    assert section.status == "passed", section
+    assert section.facts["ONNX of torch, another batch"].startswith("not tried: ")
+
+
+def test_a_model_that_is_random_agrees_with_nothing() -> None:
+    class Noisy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense = nn.Linear(6, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            made: torch.Tensor = self.dense(x)
+            return made + torch.randn_like(made)
+
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4)])
+    section = checked(randomize(Noisy()), model, proofs=["onnx"])
+    assert section.status == "failed"
+    assert any("something random is on" in problem.fact for problem in section.problems)
+
+
+def test_an_exporter_that_let_another_one_write_the_file_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "made.onnx"
+    nodes = [onnx.helper.make_node("Identity", ["x"], ["y"])]
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 2]) for name in "xy"]
+    graph = onnx.helper.make_graph(nodes, "graph", ends[:1], ends[1:])
+    onnx.save_model(onnx.helper.make_model(graph, producer_name="other", producer_version="3"), path)
+    told = str(onnx_export._described(path, "Keras on jax: jax2onnx 1", "jax2onnx"))
+    assert told.endswith("any batch size; the file says that other 3 wrote it, and not jax2onnx")
+    assert onnx_export._described(path, "other 3", "other").note == ""
+
+
+def test_the_graph_that_a_failing_exporter_prints_is_kept_back(capfd: pytest.CaptureFixture[str]) -> None:
+    with onnx_export._torch_exports():
+        torch._C._jit_set_onnx_log_enabled(True)
+        try:
+            torch._C._jit_onnx_log("a graph of a thousand lines")
+        finally:
+            torch._C._jit_set_onnx_log_enabled(False)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_after_the_check_both_models_have_their_flags_as_before() -> None:
