@@ -9,6 +9,7 @@ from keras3conv.compare import Tolerance
 from keras3conv.errors import InputError, ModelError
 from keras3conv.frameworks.detect import side_and_form
 from keras3conv.frameworks.inputs import Inputs, both_inputs, derive
+from keras3conv.frameworks.random_state import random_state_kept
 from keras3conv.model import ModelView
 from keras3conv.planner import Hints
 from keras3conv.report import Report
@@ -23,6 +24,7 @@ Views = tuple[ModelView, ModelView]
 """The torch side and the Keras side."""
 
 
+@random_state_kept()
 def align(
     torch: Model,
     keras: Model,
@@ -72,9 +74,11 @@ def align(
     try:
         return api_plan.planned(torch, keras, views, inputs, keras_inputs, hints=hints, probe=probe)
     except ModelError as error:
-        raise ModelError(f"{error}\nFix:  k3c.align(..., probe=False)") from error
+        fix = "" if "\nFix:" in str(error) else "\nFix:  k3c.align(..., probe=False)"
+        raise ModelError(f"{error}{fix}") from error
 
 
+@random_state_kept()
 def transfer(
     source: Model,
     target: Model,
@@ -109,6 +113,7 @@ def transfer(
     return api_transfer.transfer(source, target, plan, out=_paths(out), overwrite=overwrite, cast=cast)
 
 
+@random_state_kept()
 def validate(  # noqa: PLR0913 - a certificate may be asked for much
     torch: Model,
     keras: Model,
@@ -166,6 +171,7 @@ def validate(  # noqa: PLR0913 - a certificate may be asked for much
     )
 
 
+@random_state_kept()
 def convert(
     model: Model,
     *,

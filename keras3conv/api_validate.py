@@ -104,7 +104,16 @@ def _sections(subject: Subject, asked: tuple[tuple[str, Judge], ...], progress: 
             sections.append(Section(name=name, status="skipped", claim="", summary="not judged", reason=reason))
         else:
             sections.append(check(subject))
+            _require_fitting(subject, sections)
     return sections
+
+
+def _require_fitting(subject: Subject, sections: list[Section]) -> None:
+    """Raises `InputError` for labels that fit no output: as soon as the plan is right, not after all the proofs."""
+    from keras3conv.validators import accuracy
+
+    if len(sections) == 1 and sections[0].status != "failed" and subject.options.wants("accuracy"):
+        accuracy.require_fitting(subject)
 
 
 def _alive(keras: Model) -> Model:
@@ -151,9 +160,12 @@ def _views(torch: Model, keras: Model, given: Inputs | None) -> Views:
 def _mode_notes(torch: Model) -> list[str]:
     from keras3conv.frameworks import torch_side
 
+    notes = []
     if torch_side.training_modules(torch):
-        return ["the torch module is in training mode; it was judged in evaluation mode, and is as it was"]
-    return []
+        notes.append("the torch module is in training mode; it was judged in evaluation mode, and is as it was")
+    if torch_side.is_compiled(torch):
+        notes.append("the torch module is compiled; it was judged as it was written, uncompiled")
+    return notes
 
 
 __all__ = ["judges", "validate"]

@@ -23,6 +23,9 @@ NOISE_FACTOR = 8.0
 A deviation below this multiple of the measured noise floor is noise."""
 
 
+NOT_FINITE = "values that are not finite: they prove nothing"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Diff:
     """What separates two arrays of one shape.
@@ -56,6 +59,11 @@ class Diff:
         if self.identical:
             return f"bit-identical ({self.count:,} elements)"
         share = 100 * self.differing / self.count
+        if not isfinite(self.max_abs):
+            return (
+                f"{self.differing:,} of {self.count:,} elements differ ({share:.3g} %), {self.nonfinite:,} are NaN or "
+                f"infinite, as at {self.worst}"
+            )
         return (
             f"{self.differing:,} of {self.count:,} elements differ ({share:.3g} %), at most {self.max_abs:.3g} "
             f"({self.max_rel:.2g} of the largest value) at {self.worst}"
@@ -204,7 +212,7 @@ class Judgement:
 
     def __str__(self) -> str:
         if not self.proves:
-            return "values that are not finite: they prove nothing"
+            return NOT_FINITE
         if self.differing == 0:
             return "bit-identical"
         noise = "" if self.floor is None else f", {self.ratio:.2g} x the noise floor of {self.floor:.2g}"

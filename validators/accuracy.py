@@ -45,7 +45,11 @@ def check(subject: Subject) -> Section:
         return Section(name="accuracy", status="skipped", claim=CLAIM, summary="not run", reason=subject.not_run)
     labels = subject.options.labels
     assert labels is not None, "this judge is asked only where there are labels"
-    scores = _scores(subject, labels)
+    pair = _scored(subject, labels)
+    if pair.odd:
+        reason = f"the outputs cannot be compared: {pair.odd}"
+        return Section(name="accuracy", status="skipped", claim=CLAIM, summary="not judged", reason=reason)
+    scores = _Scores(torch=pair.torch, keras=pair.keras, limit=_limit(subject, pair), name=pair.name)
     torch, keras = _ranked(scores.torch), _ranked(scores.keras)
     other = np.flatnonzero(torch[:, 0] != keras[:, 0])
     rows = np.arange(len(labels))
@@ -75,18 +79,24 @@ def check(subject: Subject) -> Section:
     )
 
 
-def _scores(subject: Subject, labels: Array) -> _Scores:
+def require_fitting(subject: Subject) -> None:
+    """Raises `InputError` where the labels fit no output, before anything that takes long is proven."""
+    if subject.options.labels is not None and not subject.not_run:
+        _scored(subject, subject.options.labels)
+
+
+def _scored(subject: Subject, labels: Array) -> OutputPair:
     """The output that has a score for every class; the first that fits the labels."""
-    shapes = []
-    for pair in output_pairs(subject.torch_run, subject.keras_run):
-        shapes.append(f"{pair.name} {pair.torch.shape}")
-        if not pair.odd and pair.torch.ndim == 2 and pair.torch.dtype.kind == "f" and len(pair.torch) == len(labels):
+    pairs = list(output_pairs(subject.torch_run, subject.keras_run))
+    for pair in pairs:
+        if pair.torch.ndim == 2 and pair.torch.dtype.kind == "f" and len(pair.torch) == len(labels):
             _refuse_labels(labels, pair.torch.shape[1], subject.options.class_names)
-            return _Scores(torch=pair.torch, keras=pair.keras, limit=_limit(subject, pair), name=pair.name)
-    raise InputError(
-        f"there are {len(labels)} labels, and no output of shape ({len(labels)}, classes): the outputs are "
-        f"{', '.join(shapes)}"
-    )
+            return pair
+    if paired := [pair for pair in pairs if pair.torch.size]:
+        shapes = ", ".join(f"{pair.torch_name} of shape {pair.torch.shape}" for pair in paired)
+        number = count(len(labels), "label")
+        raise InputError(f"labels: {number}, and no output of shape ({len(labels)}, classes): torch returns {shapes}")
+    return pairs[0]  # that the two sides return so many arrays is what is wrong, and it says so
 
 
 def _refuse_labels(labels: Array, classes: int, names: tuple[str, ...]) -> None:
@@ -94,7 +104,7 @@ def _refuse_labels(labels: Array, classes: int, names: tuple[str, ...]) -> None:
     if outside.size:
         raise InputError(f"{outside[0]} is among the labels, and the models have {classes} classes, from 0 on")
     if names and len(names) != classes:
-        raise InputError(f"there are {len(names)} class names, and the models have {classes} classes")
+        raise InputError(f"class_names: {count(len(names), 'name')}, and the models have {classes} classes")
 
 
 def _limit(subject: Subject, pair: OutputPair) -> float:

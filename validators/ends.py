@@ -1,10 +1,11 @@
 """The outputs of two whole models, paired and brought into one layout."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from keras3conv.errors import count
 from keras3conv.frameworks.layout import channels_last, output_like_keras
 from keras3conv.frameworks.record import Recording
 from keras3conv.transforms import Array
@@ -39,7 +40,7 @@ def output_pairs(torch: Recording, keras: Recording) -> Iterator[OutputPair]:
     """The outputs of both sides: by name where the names are the same, else by order."""
     first, second = torch.outputs, keras.outputs
     if len(first) != len(second) or not first:
-        odd = f"torch returns {len(first)} arrays ({_names(first)}), Keras {len(second)} ({_names(second)})"
+        odd = f"torch returns {_listed(first)}, Keras {_listed(second)}"
         nothing = np.zeros(0)
         yield OutputPair(
             name="outputs", torch_name="outputs", keras_name="outputs", torch=nothing, keras=nothing, layout="", odd=odd
@@ -76,5 +77,8 @@ def _distance(first: Array, second: Array) -> float:
     return float(np.max(distance, where=np.isfinite(distance), initial=0.0))
 
 
-def _names(outputs: object) -> str:
-    return ", ".join(name or "unnamed" for name in outputs) if isinstance(outputs, dict) else ""
+def _listed(outputs: Mapping[str, Array]) -> str:
+    """How many arrays a side returns, and their names; what is no array, and in no tuple, list or dict, is none."""
+    if not outputs:
+        return "no array"
+    return f"{count(len(outputs), 'array')} ({', '.join(name or 'unnamed' for name in outputs)})"

@@ -1,6 +1,6 @@
 """The two models compute the same function: both run in float64, under weights that hide nothing."""
 
-from keras3conv.compare import FLOAT64_LIMIT, Diff, compare
+from keras3conv.compare import FLOAT64_LIMIT, NOT_FINITE, Diff, compare
 from keras3conv.errors import Problem, count
 from keras3conv.report import Plot, Section, Series, Table
 from keras3conv.validators.diagnosis import explain_end, first_to_blame
@@ -58,6 +58,10 @@ def _agrees(diff: Diff | None) -> bool:
     return diff is not None and diff.max_rel <= FLOAT64_LIMIT and diff.nonfinite == 0
 
 
+def _said(diff: Diff) -> str:
+    return f"in {NOT_FINITE}" if diff.nonfinite else f"by {diff.max_rel:.2g} of the largest value"
+
+
 def _largest(diffs: list[Diff | None]) -> float:
     return max((diff.max_rel for diff in diffs if diff), default=0.0)
 
@@ -67,7 +71,7 @@ def _layer_problem(subject: Subject, met: list[Meeting], diffs: list[Diff | None
     meeting, diff = met[place], diffs[place]
     beside = "" if place == bad[0] else " and that no layer beside it completes"
     fact = f"the first layer that differs{beside}: "
-    fact += meeting.odd if diff is None else f"by {diff.max_rel:.2g} of the largest value"
+    fact += meeting.odd if diff is None else _said(diff)
     return Problem(
         torch=meeting.pair.torch,
         keras=meeting.pair.keras,
@@ -90,7 +94,7 @@ def _ends(subject: Subject, *, explained: bool) -> tuple[Table, float, list[Prob
         good = _agrees(diff)
         rows.append((pair.name, pair.layout, diff.max_rel if diff else None, "passed" if good else "failed"))
         if not good:
-            fact = pair.odd or f"differs by {diff.max_rel:.2g} of the largest value" if diff else pair.odd
+            fact = f"differs {_said(diff)}" if diff else pair.odd
             found = explain_end(subject, pair, subject.probe_weights) if explained and not pair.odd else None
             fact = f"{fact}\n      {found.cause}" if found else fact
             fixes = found.fixes if found else ()

@@ -12,7 +12,7 @@ import numpy as np
 
 from keras3conv._transfer import direction
 from keras3conv.alignment import Pair
-from keras3conv.compare import FLOAT64_LIMIT, compare
+from keras3conv.compare import FLOAT64_LIMIT, NOT_FINITE, compare
 from keras3conv.errors import ModelError, Problem, count
 from keras3conv.frameworks.backward import Backward
 from keras3conv.frameworks.inputs import SEED
@@ -259,13 +259,16 @@ def _finding(pair: Pair, path: str, what: str, arrays: tuple[Array, Array], whol
         same = actual.shape == expected.shape
         return _Finding(torch=pair.torch, keras=pair.keras, what=name, error=0.0 if same else np.inf, passed=same)
     diff = compare(actual, expected)
-    passed = diff.nonfinite == 0 and diff.max_abs <= FLOAT64_LIMIT * diff.scale + SMALLEST * whole
+    near = diff.max_abs == 0 or diff.max_abs <= FLOAT64_LIMIT * diff.scale + SMALLEST * whole
+    passed = diff.nonfinite == 0 and near
     error = diff.max_abs / (diff.scale + SMALLEST / FLOAT64_LIMIT * whole) if diff.max_abs else 0.0
+    error = np.inf if diff.nonfinite else error
     return _Finding(torch=pair.torch, keras=pair.keras, what=name, error=error, passed=passed)
 
 
 def _problem(finding: _Finding) -> Problem:
-    fact = f"the {finding.what} differs by {finding.error:.2g} of the largest"
+    by = f"by {finding.error:.2g} of the largest" if np.isfinite(finding.error) else f"in {NOT_FINITE}"
+    fact = f"the {finding.what} differs {by}"
     cause = finding.cause
     return Problem(
         torch=finding.torch,

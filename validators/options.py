@@ -59,8 +59,8 @@ def make_options(
     if tolerance is not None and not isinstance(tolerance, Tolerance):
         fix = "Fix:  tolerance=k3c.Tolerance(absolute=..., relative=...)"
         raise InputError(f"tolerance is {tolerance!r}: it must be given in full\n{fix}")
-    if class_names is not None and labels is None:
-        raise InputError("class_names is given without labels")
+    if class_names is not None:
+        _require_names(class_names, labels)
     return Options(
         proofs=(proofs,) if isinstance(proofs, str) else tuple(proofs or ()),
         tolerance=tolerance,
@@ -72,14 +72,39 @@ def make_options(
     )
 
 
+def _require_names(class_names: Sequence[Any], labels: Any) -> None:
+    if labels is None:
+        raise InputError("class_names is given without labels")
+    if isinstance(class_names, str):
+        raise InputError(f"class_names is {class_names!r}: it must be a list, with a name for every class")
+    if other := [name for name in class_names if not isinstance(name, str)]:
+        raise InputError(f"{other[0]!r} is among the class names, and is no text but {type(other[0]).__name__}")
+
+
 def _labels(labels: Any) -> Array:
-    values = np.asarray(labels.detach().cpu() if hasattr(labels, "detach") else labels)
+    wanted = "they must be integers of shape (samples,), the number of the right class for every sample"
+    try:
+        values = np.asarray(labels.detach().cpu() if hasattr(labels, "detach") else labels)
+    except ValueError as error:  # numpy makes no array of them
+        raise InputError(f"labels are rows of several lengths: {wanted}") from error
     if values.dtype.kind not in "iu" or values.ndim != 1:
+        fix = _label_fix(values)
         raise InputError(
-            f"labels are {values.dtype} of shape {values.shape}: they must be integers of shape (samples,), the number "
-            "of the right class for every sample"
+            f"labels are {values.dtype} of shape {values.shape}: {wanted}{fix and f'{chr(10)}Fix:  {fix}'}"
         )
     return values
+
+
+def _label_fix(labels: Array) -> str:
+    """The line that makes the numbers of the classes of labels that are something else; empty where none is known."""
+    if labels.ndim == 2 and labels.shape[1] > 1 and labels.dtype.kind in "iufb":
+        return "labels=labels.argmax(axis=1)"
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        return "labels=labels[:, 0]"
+    if labels.dtype.kind == "U" and labels.ndim == 1:
+        return "labels=[class_names.index(name) for name in labels]"
+    is_whole = labels.dtype.kind == "f" and labels.size and bool(np.all(labels == np.round(labels)))
+    return "labels=labels.astype(int)" if is_whole and labels.ndim == 1 else ""
 
 
 def _backends(backends: Any) -> tuple[str, ...]:

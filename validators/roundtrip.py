@@ -1,5 +1,7 @@
 """The weights are the same bits on both sides, there and back, or the declared loss and nothing more."""
 
+import numpy as np
+
 from keras3conv._transfer import direction
 from keras3conv.compare import compare, same_bits
 from keras3conv.errors import Problem, TransformError
@@ -15,12 +17,14 @@ def check(subject: Subject) -> Section:
     """Compares every tensor of the plan, both ways."""
     problems: list[Problem] = []
     lossy: list[tuple[str, str]] = []
+    broken: list[str] = []
     numbers = 0
     for pair in subject.plan.pairs:
         for mapping in pair.weights:
             torch = tuple(subject.torch_view.read(path) for path in mapping.torch)
             keras = tuple(subject.keras_view.read(path) for path in mapping.keras)
             numbers += sum(array.size for array in keras)
+            broken += [name for name, array in zip(mapping.torch, torch, strict=True) if not _is_finite(array)]
             if not mapping.transform.lossless:
                 lossy.append((", ".join(mapping.torch), ", ".join(mapping.keras)))
             try:
@@ -31,6 +35,8 @@ def check(subject: Subject) -> Section:
                 problems.append(Problem(torch=pair.torch, keras=pair.keras, fact=fact, fixes=_FIXES))
     total = sum(len(mapping.keras) for mapping in subject.plan.mappings)
     differing = len(problems)
+    facts = {"declared loss": f"{len(lossy)} mappings"} if lossy else {}
+    facts |= {"NaN or infinities": f"in {', '.join(broken)} (torch)"} if broken else {}
     losses = (("declared loss", tuple(lossy)), (_COMPUTED, _computed(subject)))
     tables = tuple(Table(title=title, columns=("torch", "keras"), rows=rows) for title, rows in losses if rows)
     return Section(
@@ -38,10 +44,14 @@ def check(subject: Subject) -> Section:
         status="failed" if problems else "passed",
         claim=CLAIM,
         summary=f"{differing} of {total} variables differ" if problems else f"{total} variables, {numbers:,} numbers",
-        facts={"declared loss": f"{len(lossy)} mappings"} if lossy else {},
+        facts=facts,
         tables=tables,
         problems=tuple(problems),
     )
+
+
+def _is_finite(array: Array) -> bool:
+    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
 
 
 _FIXES = ("k3c.transfer(torch, keras, plan)", "k3c.transfer(keras, torch, plan)")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras3conv.errors import InputError
+from keras3conv.errors import InputError, count
 from keras3conv.frameworks.layout import channels_first, channels_last, moved
 from keras3conv.frameworks.record import flatten
 from keras3conv.model import InputSpec, ModelView
@@ -67,16 +67,33 @@ def both_inputs(
     if inputs is None:
         raise InputError("keras_inputs is given without inputs: give what the torch module is called with, too")
     if keras_inputs is not None:
+        _refuse_positional(keras, keras_inputs)
         return Inputs(torch=inputs, keras=keras_inputs, note="inputs given for both sides")
     derived = derive(arrays or {}, keras.input_specs, keras.arguments)
     return Inputs(torch=inputs, keras=derived, note="inputs given; the Keras ones derived from them by layout")
 
 
+def _refuse_positional(keras: ModelView, keras_inputs: Any) -> None:
+    """A tuple is a call with several arguments, and a model that was drawn takes one, with all of its inputs."""
+    if isinstance(keras_inputs, tuple) and len(keras_inputs) > 1 and keras.input_specs:
+        raise InputError(
+            f"keras_inputs is a tuple, so {keras.title} would be called with {len(keras_inputs)} arguments, and it "
+            "takes one: a list or a dict of its inputs\nFix:  keras_inputs=[...]"
+        )
+
+
+def require_numbers(array: Array) -> None:
+    """Raises `InputError` for an array of text, of dates or of objects: no model takes it."""
+    if array.dtype.kind in "OSUMm":
+        raise InputError(f"an input is an array of {array.dtype}, of shape {array.shape}: a model takes numbers")
+
+
 def refuse_unprovable(given: Inputs) -> None:
-    """Raises `InputError` if an input is empty, or holds NaN: what is made of it proves nothing."""
+    """Raises `InputError` if an input is empty, holds NaN or no numbers: what is made of it proves nothing."""
     for side, inputs in (("torch", given.torch), ("Keras", given.keras)):
         for name, array in flatten(inputs, _is_array):
             values = _values(array)
+            require_numbers(values)
             what = f"input {name}" if name else "the input"
             if not values.size:
                 raise InputError(
@@ -185,8 +202,8 @@ def derive(arrays: Mapping[str, Array], specs: Sequence[InputSpec], arguments: S
     if len(values) != len(specs):
         wanted = ", ".join(f"{spec.name} {spec.shape}" for spec in specs)
         raise InputError(
-            f"the torch module is called with {len(values)} arrays, the Keras model takes {len(specs)} ({wanted}): "
-            "give keras_inputs=... too"
+            f"the torch module is called with {count(len(values), 'array')}, the Keras model takes {len(specs)} "
+            f"({wanted}): give keras_inputs=... too"
         )
     made = [_fit(array, spec) for array, spec in zip(values, specs, strict=True)]
     return _together(made, [spec.key for spec in specs])

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 
 import keras
 import numpy as np
+from keras.src.backend.common import global_state
+from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 
 from keras3conv.compare import same_bits
 from keras3conv.frameworks.keras_tree import layers_of, named_layers, untracked
@@ -29,6 +31,20 @@ def state_kept(model: keras.layers.Layer) -> Iterator[list[str]]:
             for variable, old in others:
                 variable.assign(old)
                 changed.append(names[id(variable)])
+
+
+@contextmanager
+def global_seed_kept() -> Iterator[None]:
+    """Puts back the generator that Keras draws seeds from where a layer has none of its own, or that there is none."""
+    generator = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
+    before = [] if generator is None else [(generator.state, np.array(to_numpy(generator.state)))]
+    try:
+        yield
+    finally:
+        for variable, old in before:
+            if not same_bits(to_numpy(variable), old):
+                variable.assign(old)
+        global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, generator)
 
 
 def _states(model: keras.layers.Layer) -> list[keras.Variable]:

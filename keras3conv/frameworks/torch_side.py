@@ -1,7 +1,7 @@
 """PyTorch: a module as a `ModelView`, its runs recorded, its tensors written. All that imports torch for models."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -11,8 +11,10 @@ from torch import nn
 
 from keras3conv.errors import RAISED_BY_MODELS, InputError, ModelError, Problem, lay_out
 from keras3conv.frameworks.follow import Follower
+from keras3conv.frameworks.inputs import require_numbers
 from keras3conv.frameworks.record import Call, Flattened, Recording, flatten
 from keras3conv.frameworks.torch_derived import Derived, derived_tensors, held
+from keras3conv.frameworks.torch_modes import evaluating, floats_are, inference, is_compiled, precise
 from keras3conv.frameworks.torch_operations import FollowingFlattening
 from keras3conv.frameworks.torch_precision import Float64
 from keras3conv.frameworks.torch_substitutes import before_running, computed_weights, running_tensors, substituted
@@ -159,7 +161,7 @@ def run(
             contexts.enter_context(_hooks(module, calls, stack, record or (lambda path: False), follower))
         if float64:
             contexts.enter_context(Float64(module))
-            contexts.enter_context(_floats_are(torch.float64))
+            contexts.enter_context(floats_are(torch.float64))
         try:
             with substituted(module, substitutes):
                 outputs = module(*args, **kwargs)
@@ -172,48 +174,6 @@ def run(
         changed=tuple(path for path, old in before.items() if not _same(old, substitutes[path])),
         flows=follower.flows() if watch else None,
     )
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Puts a module, and all in it, into evaluation mode for a while; each flag is as before afterwards."""
-    flags = [(child, child.training) for _, child in named_modules(module)]
-    if any(training for _, training in flags):
-        module.eval()
-    try:
-        yield
-    finally:
-        for child, training in flags:
-            if child.training != training:
-                child.training = training
-
-
-@contextmanager
-def _floats_are(dtype: torch.dtype | None) -> Iterator[None]:
-    """What a module makes of whole numbers while it runs is of this dtype, not of torch's own default."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype or before)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
-
-
-@contextmanager
-def precise() -> Iterator[None]:
-    """Switches TensorFloat-32 off for a while: alone it is a relative error of 3e-4."""
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32
-    matmul.allow_tf32 = cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        matmul.allow_tf32, cudnn.allow_tf32 = before
-
-
-def inference() -> AbstractContextManager[None]:
-    """Without gradients for a while."""
-    return torch.no_grad()
 
 
 def float64_parameter(parameter: torch.Tensor) -> nn.Parameter:
@@ -253,6 +213,7 @@ def arguments(inputs: object, device: torch.device, *, float64: bool) -> tuple[t
 
     def convert(value: object) -> object:
         if isinstance(value, np.ndarray):
+            require_numbers(value)
             value = to_torch(value)
         if isinstance(value, torch.Tensor):
             floating = value.is_floating_point()
@@ -339,7 +300,9 @@ def _call_error(
     given = [f"{name}: {tuple(tensor.shape)}" for name, tensor in flatten([*args], _is_tensor)]
     given += [f"{name}: {tuple(tensor.shape)}" for name, tensor in flatten(kwargs, _is_tensor)]
     where = stack[-1] if stack else ""
-    problem = Problem(torch=where or type(module).__name__, fact=f"{type(error).__name__}: {error}")
+    # Every run but that of the gradients is without them; a module that needs them in its forward has to say so.
+    fixes = ("with torch.enable_grad():  # in its forward",) if "does not require grad" in str(error) else ()
+    problem = Problem(torch=where or type(module).__name__, fact=f"{type(error).__name__}: {error}", fixes=fixes)
     return ModelError(
         lay_out(
             f"{type(module).__name__} (torch) raised when it was called with {', '.join(given) or 'nothing'}", [problem]
@@ -355,6 +318,7 @@ __all__ = [
     "frozen_parameters",
     "inference",
     "input_arrays",
+    "is_compiled",
     "is_module",
     "precise",
     "run",

@@ -31,7 +31,7 @@ def owns_tensors(module: nn.Module) -> bool:
 
 def require_values(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
     """Raises `ModelError` where a tensor has no values, or no dense ones."""
-    problems = []
+    problems = list(_packed(module))
     for path, tensor in tensors.items():
         if nn.parameter.is_lazy(tensor):
             problems.append(Problem(torch=path, fact="has no shape yet: call the module once before it is viewed"))
@@ -41,6 +41,20 @@ def require_values(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> No
             problems.append(Problem(torch=path, fact=f"is {tensor.layout}, {tensor.dtype}: only dense tensors move"))
     if problems:
         raise ModelError(lay_out(f"{type(module).__name__} (torch) cannot be read", problems))
+
+
+_QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")
+"""Where the modules are whose weights are no tensors, but packed for the kernels that use them."""
+
+
+def _packed(module: nn.Module) -> Iterator[Problem]:
+    """The quantised modules in a module; what is in one is not named, too."""
+    found: list[str] = []
+    for path, child in named_modules(module):
+        if type(child).__module__.startswith(_QUANTISED) and not path.startswith(tuple(f"{outer}." for outer in found)):
+            found.append(path)
+            fact = f"is a quantised {type(child).__name__}, its weights are packed: take the module before it was"
+            yield Problem(torch=path or type(child).__name__, fact=fact)
 
 
 def layer_view(path: str, layer: nn.Module, derived: Mapping[str, Derived], *, described: bool = True) -> LayerView:

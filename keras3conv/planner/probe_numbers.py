@@ -19,6 +19,10 @@ _BLOCK = 1 << 15
 """How many numbers are looked at together: three blocks of float64 fit into a common second-level cache."""
 
 
+_QUIET = np.errstate(invalid="ignore", over="ignore", divide="ignore")
+"""What is not finite is told by the result; numpy would warn of it, too."""
+
+
 @dataclass(frozen=True)
 class Print:
     """What an array has in every layout, and with any padding of zeros: the sums of the powers of its values."""
@@ -39,6 +43,7 @@ class Print:
         return any(np.isnan(value) for value in self.sums)
 
 
+@_QUIET
 def print_of(array: Array) -> Print:
     """The print of an array of any dtype."""
     first = second = third = fourth = 0.0
@@ -54,6 +59,7 @@ def print_of(array: Array) -> Print:
     return Print((float(first), float(second), float(third)), tuple(map(float, scales)))
 
 
+@_QUIET
 def relative_error(array: Array, expected: Array, factor: float = 1.0) -> float:
     """The largest difference, relative to the largest expected value; infinite where one is NaN.
 
@@ -86,6 +92,7 @@ def _farthest(array: Array, expected: Array, factor: float) -> tuple[float, floa
     return float(np.max(apart)), float(np.max(size))  # a NaN among them is their maximum
 
 
+@_QUIET
 def factor_between(array: Array, expected: Array, limit: float = EXACT) -> float | None:
     """The number that one array is times the other, if they are the same but for it; None if they are not."""
     if array.shape != expected.shape or not array.size or array.dtype.kind == "c" or expected.dtype.kind == "c":

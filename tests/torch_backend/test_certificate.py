@@ -225,7 +225,10 @@ def test_samples_that_are_answered_differently_fail_and_are_listed() -> None:
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (np.zeros(4, int), r"there are 4 labels, and no output of shape \(4, classes\): the outputs are 0 \(3, 7\)"),
+        (
+            np.zeros(4, int),
+            r"4 labels, and no output of shape \(4, classes\): torch returns output 0 of shape \(3, 7\)",
+        ),
         (np.array([0, 1, 7]), "7 is among the labels, and the models have 7 classes"),
         (np.zeros(3), "labels are float64 of shape"),
         (np.eye(3, dtype=int), r"labels are int64 of shape \(3, 3\)"),
