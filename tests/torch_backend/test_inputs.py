@@ -104,5 +104,5 @@ def test_the_arguments_of_a_call_are_its_inputs() -> None:
 
 
 def test_a_number_of_inputs_that_does_not_fit_is_one_clear_error() -> None:
-    with pytest.raises(InputError, match=r"called with 1 arrays, the Keras model takes 2 \(left .*give keras_inputs"):
+    with pytest.raises(InputError, match=r"called with 1 array, the Keras model takes 2 \(left .*give keras_inputs"):
         k3c.align(nn.Linear(3, 4), of_a_dict(), inputs=LEFT)
