@@ -38,6 +38,8 @@ class Subject:
         inputs: What both are called with; None where a side cannot be called.
         not_run: Why the models are not called; empty if they are.
         options: What the certificate is asked for.
+        probes: Values for the torch tensors in the plan, for the runs under probe weights; None for those of the
+            usual size.
     """
 
     plan: Alignment
@@ -48,6 +50,7 @@ class Subject:
     inputs: Inputs | None = None
     not_run: str = ""
     options: Options = field(default_factory=Options)
+    probes: Mapping[str, Array] | None = None
 
     @cached_property
     def _views(self) -> tuple[ModelView, ModelView]:
@@ -161,6 +164,8 @@ class Subject:
     @cached_property
     def probe_weights(self) -> Mapping[str, Array]:
         """Weights that hide nothing, for every torch tensor in the plan; one for all names of a tensor."""
+        if self.probes is not None:
+            return self.probes
         pool = Pool()
         planned = {path for mapping in self.plan.mappings for path in mapping.torch}
         floating = [tensor for tensor in self.torch_view.tensors() if tensor.dtype.startswith(("float", "bfloat"))]
@@ -170,10 +175,10 @@ class Subject:
             if tensor.path in planned:
                 name = tensor.storage or tensor.path
                 probes[tensor.path] = ties[name] if name in ties else ties.setdefault(name, probe(tensor, pool))
-        return probes | self._constants
+        return probes | self.constants
 
     @property
-    def _constants(self) -> dict[str, Array]:
+    def constants(self) -> dict[str, Array]:
         """What torch cannot be without and Keras does not have: ones or zeros, whatever is probed."""
         fixed = [mapping for mapping in self.plan.mappings if not mapping.keras]
         made = ((mapping.torch, direction(mapping, "torch")(())) for mapping in fixed)

@@ -91,8 +91,8 @@ def require_numbers(array: Array) -> None:
 def refuse_unprovable(given: Inputs) -> None:
     """Raises `InputError` if an input is empty, holds NaN or no numbers: what is made of it proves nothing."""
     for side, inputs in (("torch", given.torch), ("Keras", given.keras)):
-        for name, array in flatten(inputs, _is_array):
-            values = _values(array)
+        for name, array in flatten(inputs, is_array):
+            values = as_array(array)
             require_numbers(values)
             what = f"input {name}" if name else "the input"
             if not values.size:
@@ -104,45 +104,52 @@ def refuse_unprovable(given: Inputs) -> None:
                 raise InputError(f"{what} of the {side} side holds {number} NaN: nothing can be proven with it")
 
 
-def first_samples(given: Inputs, specs: Sequence[InputSpec]) -> Inputs | None:
+def first_samples(given: Inputs, specs: Sequence[InputSpec], number: int = SAMPLES) -> Inputs | None:
     """The first samples of the inputs of both sides; None where there are no more, or where a sample cannot be told.
 
     The first axis counts samples where it is of one length on both sides, where the Keras model leaves it free, and
     where the first samples of the two sides hold the same values.
+
+    Args:
+        given: The inputs of both sides.
+        specs: What the Keras model is called with.
+        number: How many samples are taken.
     """
-    sides = [list(flatten(side, _is_array)) for side in (given.torch, given.keras)]
-    arrays = [[value for _, value in side if _is_array(value)] for side in sides]
+    sides = [list(flatten(side, is_array)) for side in (given.torch, given.keras)]
+    arrays = [[value for _, value in side if is_array(value)] for side in sides]
     counts = {array.shape[0] if array.shape else 0 for side in arrays for array in side}
-    if len(counts) != 1 or min(counts) <= SAMPLES or any(spec.shape and spec.shape[0] is not None for spec in specs):
+    if len(counts) != 1 or min(counts) <= number or any(spec.shape and spec.shape[0] is not None for spec in specs):
         return None
-    torch, keras = ([print_of(_values(array[:SAMPLES])) for array in side] for side in arrays)
+    torch, keras = ([print_of(as_array(array[:number])) for array in side] for side in arrays)
     # In whatever order: the two sides may name their inputs, and then each has an order of its own.
     if len(torch) != len(keras) or not all(any(_alike(one, other) for other in keras) for one in torch):
         return None
-    samples = f" with the first of {min(counts)} samples"
-    return Inputs(torch=_cut(given.torch), keras=_cut(given.keras), note=given.note, samples=samples)
+    first = "first" if number == 1 else f"first {number}"
+    samples = f" with the {first} of {min(counts)} samples"
+    return Inputs(torch=_cut(given.torch, number), keras=_cut(given.keras, number), note=given.note, samples=samples)
 
 
 def _alike(one: Print, other: Print) -> bool:
     return one.agrees(other, _ROUNDING)
 
 
-def _is_array(value: object) -> bool:
+def is_array(value: object) -> bool:
+    """Whether this is an array or a tensor of any framework."""
     return hasattr(value, "shape") and hasattr(value, "dtype")
 
 
-def _cut(inputs: Any) -> Any:
+def _cut(inputs: Any, number: int) -> Any:
     """The first samples of nested inputs."""
-    if _is_array(inputs):
-        return inputs[:SAMPLES]
+    if is_array(inputs):
+        return inputs[:number]
     if isinstance(inputs, Mapping):
-        return {name: _cut(value) for name, value in inputs.items()}
+        return {name: _cut(value, number) for name, value in inputs.items()}
     if isinstance(inputs, tuple | list):
-        return type(inputs)(_cut(value) for value in inputs)
+        return type(inputs)(_cut(value, number) for value in inputs)
     return inputs
 
 
-def _values(array: Any) -> Array:
+def as_array(array: Any) -> Array:
     """An input of any framework as an array, in its own dtype."""
     if hasattr(array, "detach"):
         from keras3conv.frameworks.torch_values import to_numpy
