@@ -209,7 +209,9 @@ def convert(
     return api_convert.convert(model, weights=weights, channels=channels, inputs=inputs, validate=validate)
 
 
-def compare_onnx(first: str | Path, second: str | Path, inputs: Any = None) -> Report:
+def compare_onnx(
+    first: str | Path, second: str | Path, inputs: Any = None, *, tolerance: Tolerance | None = None
+) -> Report:
     """Runs two ONNX files, whoever made them, on the same inputs, and compares what they return.
 
     Both are looked at before anything runs them, more strictly than by onnx's own checker: what would read beside its
@@ -218,9 +220,12 @@ def compare_onnx(first: str | Path, second: str | Path, inputs: Any = None) -> R
 
     Args:
         first: An ONNX file; its own error against a float64 run is the noise that both are judged by.
-        second: Another one; where its inputs have their channels last instead of second, they are moved there.
+        second: Another one. Its inputs and outputs are matched with the first's by name where the names are the same,
+            by order elsewhere, or by shape where the order does not fit; images are moved into its layout.
         inputs: What the first is called with: an array, a tuple of arrays, or a dict by name. Without it random inputs
-            are made from what the file says of itself.
+            are made from what the files say of themselves.
+        tolerance: What the two may differ by, in the place of the noise floor that is measured: for a file in float16
+            beside one in float32. The report says that it was yours.
 
     Raises:
         FileError: A file is refused; the tensor or node is named.
@@ -229,7 +234,7 @@ def compare_onnx(first: str | Path, second: str | Path, inputs: Any = None) -> R
     """
     from keras3conv.validators import onnx_files
 
-    return onnx_files.compare_files(Path(first), Path(second), inputs)
+    return onnx_files.compare_files(Path(first), Path(second), inputs, tolerance=tolerance)
 
 
 def view(model: Model) -> ModelView:

@@ -24,6 +24,7 @@ from keras3conv.cli_options import (
     KerasWeights,
     LabelsFile,
     Onnx,
+    OnnxInputsFile,
     Overwrite,
     PlanFile,
     Proofs,
@@ -260,17 +261,18 @@ def compare_onnx(
     second: Annotated[Path, typer.Argument(metavar="SECOND.onnx", help="Another one, whoever made it.")],
     *,
     report: ReportFile = None,
-    inputs: InputsFile = None,
+    inputs: OnnxInputsFile = None,
+    tolerance: ToleranceText = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
     """Run two ONNX files and compare them. Both are checked before anything in them is run."""
     from keras3conv import api
-    from keras3conv.cli_files import check_report, read_inputs
+    from keras3conv.cli_files import check_report, read_inputs, read_tolerance
 
     if report:
         check_report(report)
-    judged = api.compare_onnx(first, second, read_inputs(inputs))
+    judged = api.compare_onnx(first, second, read_inputs(inputs), tolerance=read_tolerance(tolerance))
     return _hand_out(judged, report, as_json=as_json)
 
 

@@ -15,6 +15,9 @@ InputsFile = Annotated[
 KerasInputsFile = Annotated[
     Path | None, typer.Option(metavar="FILE.npz", help="What the Keras model is called with, if not derivable.")
 ]
+OnnxInputsFile = Annotated[
+    Path | None, typer.Option("--inputs", metavar="FILE.npz", help="What the first file is called with, by name.")
+]
 HintList = Annotated[
     list[str] | None,
     typer.Option("--hint", metavar="TORCH=KERAS", help="Layers that belong together; may be repeated."),

@@ -24,6 +24,7 @@ _IN_PYTHON_AND_HERE = (
     (re.compile(r"transfer\(\.\.\., cast=True\)"), "--cast"),
     (re.compile(r"overwrite=True"), "--overwrite"),
     (re.compile(r"keras_inputs=\.\.\."), "--keras-inputs FILE.npz"),
+    (re.compile(r"\binputs=\.\.\."), "--inputs FILE.npz"),
 )
 
 

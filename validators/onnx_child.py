@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> int:
         if mode == "own":
             from keras3conv.validators.onnx_session import run
 
-            found = run(Path(model), arrays)
+            found = run(Path(model), arrays, twice=True)
         else:
             from keras3conv.validators.onnx_wide import run_wide
 

@@ -3,24 +3,25 @@
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from keras3conv.compare import compare
-from keras3conv.errors import InputError, MissingExtra, ModelError, Problem
-from keras3conv.frameworks.inputs import BATCH, SEED, derive
-from keras3conv.frameworks.layout import output_like_keras
-from keras3conv.model import InputSpec
+from keras3conv.compare import Diff, Tolerance, compare, resolution
+from keras3conv.errors import MissingExtra, ModelError, Problem, count
+from keras3conv.frameworks.inputs import SEED
 from keras3conv.report import Report, Section, current_environment
 from keras3conv.transforms import Array
 from keras3conv.validators.onnx_crosscheck import table
 from keras3conv.validators.onnx_opinions import Verdict, verdicts
+from keras3conv.validators.onnx_pairing import Fed, feed, moved, pair_outputs, wanted
 from keras3conv.validators.onnx_preflight import check_file
+from keras3conv.validators.steadiness import SUSPICIOUS
 
 CLAIM = (
     "Run in onnxruntime on the same inputs, both files return the same values, up to the noise that the first makes "
@@ -28,6 +29,8 @@ CLAIM = (
 )
 
 FEATURE = "compare_onnx"
+
+_Make = Callable[..., Section]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,119 +46,121 @@ class Limits:
     memory: int = 16 << 30
 
 
-def compare_files(first: Path, second: Path, inputs: Any = None, limits: Limits | None = None) -> Report:
+def compare_files(
+    first: Path,
+    second: Path,
+    inputs: Any = None,
+    limits: Limits | None = None,
+    tolerance: Tolerance | None = None,
+) -> Report:
     """Compares two ONNX files; see `keras3conv.compare_onnx`."""
     for package in ("onnx", "onnxruntime"):
         if find_spec(package) is None:
             raise MissingExtra(FEATURE, package, "onnx")
-    models = {"first": check_file(first), "second": check_file(second)}
-    specs = {name: _specs(model) for name, model in models.items()}
-    given = _flat(inputs, specs["first"]) if inputs is not None else _made(first, specs["first"])
-    note = "inputs given" if inputs is not None else f"random inputs, seed {SEED}, made from the first file's inputs"
-    derived = derive({str(place): array for place, array in enumerate(given)}, specs["second"])
-    others = derived if isinstance(derived, list) else [derived]
-    section = _judged(first, second, given, others, limits or Limits())
-    facts = {name: _told(path, models[name]) for name, path in (("first", first), ("second", second))}
+    models = check_file(first), check_file(second)
+    fed = feed((first, second), wanted(first, models[0]), wanted(second, models[1]), inputs)
+    sizes = ", ".join(str(array.shape) for array in fed.first)
+    facts = {"first": _told(first, models[0]), "second": _told(second, models[1]), "inputs": fed.told}
+    facts |= {"tolerance": f"the caller's: {tolerance}"} if tolerance else {}
+    section = _judged(first, second, fed, limits or Limits(), tolerance)
     return Report(
         title=f"{first.name} (ONNX) <-> {second.name} (ONNX)",
-        sections=(Section(**{**vars(section), "facts": {**facts, **section.facts}}),),
+        sections=(replace(section, facts={**facts, **section.facts}),),
         environment=current_environment(),
-        notes=(note,),
+        notes=("inputs given" if inputs is not None else f"random inputs of shape {sizes}, seed {SEED}",),
     )
 
 
-def _judged(first: Path, second: Path, given: list[Array], others: list[Array], limits: Limits) -> Section:
-    def section(**changed: Any) -> Section:
-        return Section(
-            **{"name": "onnx files", "status": "skipped", "claim": CLAIM, "summary": "not judged", **changed}
-        )
-
+def _judged(first: Path, second: Path, fed: Fed, limits: Limits, tolerance: Tolerance | None) -> Section:
+    section = partial(Section, name="onnx files", claim=CLAIM)
     try:
-        ours, theirs = _run(first, given, "own", limits), _run(second, others, "own", limits)
+        ours, theirs = _run(first, fed.first, "own", limits), _run(second, fed.second, "own", limits)
     except ModelError as error:
-        return section(summary="not run", reason=str(error))
+        return section(status="skipped", summary="not run", reason=str(error))
     if len(ours) != len(theirs):
-        fact = (
-            f"the first returns {len(ours)} arrays ({', '.join(ours)}), the second {len(theirs)} ({', '.join(theirs)})"
-        )
+        counts = [f"{count(len(outputs), 'array')} ({', '.join(outputs)})" for outputs in (ours, theirs)]
+        fact = f"the first returns {counts[0]}, the second {counts[1]}"
         return section(status="failed", summary="they return other things", problems=(Problem(fact=fact),))
-    pairs = _paired(ours, theirs)
+    pairs, how = pair_outputs(ours, theirs)
+    told = [f"{name} <-> {other}{f' ({layout})' if layout else ''}" for name, other, layout in pairs]
+    section = partial(section, facts={"outputs": f"{', '.join(told)}, {how}"})
+    both = [_Both(name=name, layout=layout, first=ours[name], second=theirs[other]) for name, other, layout in pairs]
     try:
-        truths = _run(first, given, "float64", limits)
+        truths = _truths(first, fed, ours, limits)
     except ModelError as error:
-        diffs = [compare(_like(a, b), b) if _like(a, b).shape == b.shape else None for _, a, b in pairs]
-        if all(diff is not None and diff.identical and not diff.nonfinite for diff in diffs):
-            return section(status="passed", summary="bit-identical")
-        told = "; ".join(str(diff) if diff else "the shapes differ" for diff in diffs)
-        return section(reason=f"there is no noise floor to judge by: {error}", summary=f"they differ: {told}")
-    return _by_the_floor(section, pairs, truths)
+        return _without_floor(section, both, error) if tolerance is None else _by_numbers(section, both, {}, tolerance)
+    return _by_numbers(section, both, truths, tolerance)
 
 
-def _by_the_floor(section: Any, pairs: list[tuple[str, Array, Array]], truths: Mapping[str, Array]) -> Section:
+@dataclass(frozen=True, kw_only=True)
+class _Both:
+    """An output of both files: its name in the first, and what layout that one's values are brought into."""
+
+    name: str
+    layout: str
+    first: Array
+    second: Array
+
+    @property
+    def diff(self) -> Diff | None:
+        """How they differ; None where they have other shapes, or there is nothing to compare."""
+        here = moved(self.first, self.layout)
+        return compare(here, self.second) if here.shape == self.second.shape and here.size else None
+
+
+def _truths(path: Path, fed: Fed, ours: Mapping[str, Array], limits: Limits) -> Mapping[str, Array]:
+    """What a file computes in float64; raises `ModelError` where that is not its own computation, more exactly.
+
+    An operator that the evaluator computes in another way than onnxruntime would make the noise floor so high that
+    nothing was found against it.
+    """
+    truths = _run(path, fed.first, "float64", limits)
+    for name, source in ours.items():
+        truth = truths[name]
+        if source.shape != truth.shape:
+            raise ModelError(f"onnx's reference evaluator returns {name} {truth.shape}, and onnxruntime {source.shape}")
+        noise = compare(source, truth) if source.size else None
+        if noise and noise.max_abs > SUSPICIOUS * resolution(source) * noise.scale:
+            raise ModelError(
+                f"onnx's reference evaluator computes {name} of {path.name} otherwise than onnxruntime does, by "
+                f"{noise.max_rel:.2g} of the largest value, which is more than rounding"
+            )
+    return truths
+
+
+def _without_floor(section: _Make, both: list[_Both], error: ModelError) -> Section:
+    """Only equal bits pass where there is nothing to judge by."""
+    diffs = [pair.diff for pair in both]
+    if all(diff is not None and diff.identical and not diff.nonfinite for diff in diffs):
+        return section(status="passed", summary="bit-identical")
+    told = "; ".join(str(diff) if diff else "the shapes differ" for diff in diffs)
+    reason = f"there is no noise floor to judge by: {error}"
+    return section(status="skipped", reason=reason, summary=f"they differ: {told}")
+
+
+def _by_numbers(section: _Make, both: list[_Both], truths: Mapping[str, Array], tolerance: Tolerance | None) -> Section:
     judged: list[Verdict] = []
-    for name, ours, theirs in pairs:
-        here, truth = _like(ours, theirs), _like(truths[name], theirs)
-        judged += verdicts(name, {"first": here, "second": theirs}, here, truth)
+    for pair in both:
+        if not pair.first.size or not pair.second.size:
+            odd = f"{pair.first.shape} and {pair.second.shape}: there is nothing to compare"
+            judged.append(Verdict(output=pair.name, first="first", second="second", odd=odd))
+            continue
+        here = moved(pair.first, pair.layout)
+        truth = moved(truths[pair.name], pair.layout) if truths else None
+        judged += verdicts(pair.name, {"first": here, "second": pair.second}, here, truth, tolerance)
     apart = [verdict for verdict in judged if not verdict.agrees]
     worst = max(((verdict.judgement.ratio or 0.0) for verdict in judged if verdict.judgement), default=0.0)
-    agreed = f"{len(judged)} outputs agree: at most {worst:.2g} x the noise floor"
-    made: Section = section(
+    measured = f"at most {worst:.2g} x the noise floor" if truths else "within the tolerance given"
+    outputs = count(len(judged), "output")
+    differ = "differs" if len(apart) == 1 else "differ"
+    return section(
         status="failed" if apart else "passed",
-        summary=f"{len(apart)} of {len(judged)} outputs differ by more than noise" if apart else agreed,
+        summary=f"{len(apart)} of {outputs} {differ} by more than {'was allowed' if tolerance else 'noise'}"
+        if apart
+        else f"{outputs} {'agrees' if len(judged) == 1 else 'agree'}: {measured}",
         tables=(table(judged),),
         problems=tuple(Problem(fact=f"{verdict.output}: {verdict.odd or verdict.judgement}") for verdict in apart),
     )
-    return made
-
-
-def _paired(ours: Mapping[str, Array], theirs: Mapping[str, Array]) -> list[tuple[str, Array, Array]]:
-    """The outputs of both: by name where the names are the same, else by order."""
-    names = list(ours) if set(ours) == set(theirs) else list(theirs)
-    return [(name, ours[name], theirs[other]) for name, other in zip(ours, names, strict=True)]
-
-
-def _like(array: Array, other: Array) -> Array:
-    return output_like_keras(array, other.shape)[0]
-
-
-def _specs(model: Any) -> tuple[InputSpec, ...]:
-    import onnx
-
-    stored = {tensor.name for tensor in model.graph.initializer}
-    made = []
-    for entry in model.graph.input:
-        if entry.name not in stored:
-            kind = entry.type.tensor_type
-            shape = tuple(axis.dim_value if axis.HasField("dim_value") else None for axis in kind.shape.dim)
-            dtype = str(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
-            made.append(InputSpec(shape=shape, dtype=dtype, name=entry.name))
-    return tuple(made)
-
-
-def _flat(inputs: Any, specs: tuple[InputSpec, ...]) -> list[Array]:
-    """The inputs in the order of the first file: an array, a tuple of them, or a dict by name."""
-    if isinstance(inputs, Mapping):
-        names = [spec.name for spec in specs]
-        if set(inputs) != set(names):
-            raise InputError(f"the first file takes {', '.join(names)}; given are {', '.join(map(str, inputs))}")
-        return [np.asarray(inputs[name]) for name in names]
-    given = list(inputs) if isinstance(inputs, tuple | list) else [inputs]
-    if len(given) != len(specs):
-        raise InputError(f"the first file takes {len(specs)} inputs; given are {len(given)}")
-    return [np.asarray(array) for array in given]
-
-
-def _made(path: Path, specs: tuple[InputSpec, ...]) -> list[Array]:
-    generator = np.random.default_rng(SEED)
-    made = []
-    for spec in specs:
-        if None in spec.shape[1:] or not spec.dtype.startswith("float"):
-            raise InputError(
-                f"{path}: {spec.name} is {spec.dtype} {spec.shape}, which cannot be made up: give inputs=..."
-            )
-        shape = (spec.shape[0] or BATCH, *(int(size or 1) for size in spec.shape[1:])) if spec.shape else ()
-        made.append(np.asarray(generator.standard_normal(shape)).astype(spec.dtype))
-    return made
 
 
 def _run(path: Path, arrays: list[Array], mode: str, limits: Limits) -> dict[str, Array]:
@@ -171,8 +176,11 @@ def _run(path: Path, arrays: list[Array], mode: str, limits: Limits) -> dict[str
             raise ModelError(f"{path.name} ran for more than {limits.seconds:g} seconds") from None
         if done.returncode != 0:
             said = [line for line in done.stderr.strip().splitlines() if line.strip()]
-            how = "was refused" if done.returncode == 3 else f"ended with status {done.returncode}"
-            raise ModelError(f"{path.name} {how}: {said[-1][:300] if said else 'nothing was said'}")
+            last = said[-1][:400] if said else "nothing was said"
+            told = last if path.name in last else f"{path.name}: {last}"
+            raise ModelError(
+                told if done.returncode == 3 else f"{path.name} ended with status {done.returncode}: {last}"
+            )
         with np.load(outputs) as found:
             names, *values = (found[name] for name in found.files)
             return dict(zip(map(str, names), values, strict=True))

@@ -38,7 +38,7 @@ class Verdict:
 
 
 def verdicts(
-    output: str, opinions: Mapping[str, Array], source: Array, truth: Array, tolerance: Tolerance | None = None
+    output: str, opinions: Mapping[str, Array], source: Array, truth: Array | None, tolerance: Tolerance | None = None
 ) -> list[Verdict]:
     """Compares every pair of opinions on one output.
 
@@ -46,7 +46,8 @@ def verdicts(
         output: The name of the output.
         opinions: What each computed, in one layout.
         source: What torch computed in its own dtype.
-        truth: What torch computed in float64: the noise floor is the difference of the two.
+        truth: What torch computed in float64: the noise floor is the difference of the two. None where only the
+            tolerance counts.
         tolerance: What the caller allows, whatever the noise is.
     """
     found = []

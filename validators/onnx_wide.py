@@ -9,6 +9,8 @@ import numpy as np
 from keras3conv.errors import RAISED_BY_MODELS, ModelError
 from keras3conv.transforms import Array
 
+_NARROW_DTYPES = (np.dtype(np.float32), np.dtype(np.float16))
+
 
 def run_wide(path: Path, arrays: Sequence[Array]) -> dict[str, Array]:
     """Runs a file in float64; it must have been checked.
@@ -25,7 +27,7 @@ def run_wide(path: Path, arrays: Sequence[Array]) -> dict[str, Array]:
     stored = {tensor.name for tensor in model.graph.initializer}
     given = [name for name in names if name not in stored]
     feeds = {
-        name: array.astype(np.float64) if array.dtype == np.float32 else array
+        name: array.astype(np.float64) if array.dtype in _NARROW_DTYPES else array
         for name, array in zip(given, arrays, strict=True)
     }
     try:
@@ -34,22 +36,28 @@ def run_wide(path: Path, arrays: Sequence[Array]) -> dict[str, Array]:
     except RAISED_BY_MODELS as error:
         raise ModelError(f"onnx's reference evaluator: {type(error).__name__}: {str(error)[:200]}") from error
     found = dict(zip([entry.name for entry in model.graph.output], map(np.asarray, outputs), strict=True))
-    if narrow := [name for name, value in found.items() if value.dtype == np.float32]:
-        raise ModelError(f"onnx's reference evaluator computes {narrow[0]} in float32")
+    if narrow := [(name, value.dtype) for name, value in found.items() if value.dtype in _NARROW_DTYPES]:
+        raise ModelError(f"onnx's reference evaluator computes {narrow[0][0]} in {narrow[0][1]}")
     return found
 
 
 def _widen(model: Any) -> None:
-    """Makes every float32 of a model a float64: the types, the stored numbers, and what is cast to."""
+    """Makes every float32 and float16 of a model a float64: the types, the stored numbers, and what is cast to."""
     from onnx import TensorProto
 
     for entry in (*model.graph.input, *model.graph.output, *model.graph.value_info):
-        if entry.type.tensor_type.elem_type == TensorProto.FLOAT:
+        if entry.type.tensor_type.elem_type in _narrow():
             entry.type.tensor_type.elem_type = TensorProto.DOUBLE
     _widen_graph(model.graph)
     for function in model.functions:
         for node in function.node:
             _widen_node(node)
+
+
+def _narrow() -> tuple[int, ...]:
+    from onnx import TensorProto
+
+    return (TensorProto.FLOAT, TensorProto.FLOAT16)
 
 
 def _widen_graph(graph: Any) -> None:
@@ -65,7 +73,7 @@ def _widen_node(node: Any) -> None:
     for attribute in node.attribute:
         if attribute.HasField("t"):
             _widen_tensor(attribute.t)
-        if attribute.name in ("to", "dtype") and attribute.i == TensorProto.FLOAT:
+        if attribute.name in ("to", "dtype") and attribute.i in _narrow():
             attribute.i = TensorProto.DOUBLE
         for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
             _widen_graph(graph)
@@ -83,7 +91,7 @@ def _replace(node: Any, values: Array) -> None:
 
 
 def _widen_tensor(tensor: Any) -> None:
-    from onnx import TensorProto, numpy_helper
+    from onnx import numpy_helper
 
-    if tensor.data_type == TensorProto.FLOAT:
+    if tensor.data_type in _narrow():
         tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name))
