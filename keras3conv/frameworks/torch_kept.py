@@ -6,6 +6,7 @@ float64 would meet float32 in the user's next run.
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from operator import is_
 from typing import Any
 
 import torch
@@ -13,15 +14,15 @@ from torch import nn
 
 from keras3conv.frameworks.record import plain
 
-_REGISTERED = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
-"""Where a module has what belongs to it by name."""
+_OF_TORCH = frozenset(vars(nn.Module()))
+"""The attributes that every module has: flags, hooks, and what it registers by name."""
 
-_HOOKS = frozenset(name for name in vars(nn.Module()) if "hook" in name)
+_REGISTERED = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
 
 
 @contextmanager
 def attributes_kept(modules: Iterable[tuple[str, nn.Module]]) -> Iterator[list[str]]:
-    """Puts back what is done to the attributes of modules, and to the lists and dicts that these are.
+    """Puts back the flags of modules, and what is done to their attributes and to the lists and dicts that these are.
 
     Args:
         modules: All modules of a model, by path.
@@ -29,26 +30,45 @@ def attributes_kept(modules: Iterable[tuple[str, nn.Module]]) -> Iterator[list[s
     Yields:
         A list that afterwards holds the paths of the attributes that had another value: a state.
     """
-    before = [(path, child, dict(vars(child)), _contents(child)) for path, child in modules]
+    modules = list(modules)
+    flags = [(child, child.training) for _, child in modules]
+    before = [(path, child, dict(vars(child))) for path, child in modules if not _keeps_nothing(child)]
+    contents = {id(holder): holder.copy() for _, child, _ in before for holder in _holders(child) if holder}
     changed: list[str] = []
     try:
         yield changed
     finally:
-        for path, child, attributes, contents in before:
+        for child, training in flags:
+            if child.training != training:
+                child.training = training
+        for path, child, attributes in before:
             changed += [f"{path}.{name}" if path else name for name in _put_back(child, attributes)]
-            for holder, content in contents:
-                _fill(holder, content)
+            for holder in _holders(child):
+                _fill(holder, contents.get(id(holder), ()))
 
 
-def _contents(child: nn.Module) -> list[tuple[Any, Any]]:
-    """What a module registers, and the lists, dicts and sets among its attributes, each with a copy of it."""
-    held = [value for name, value in vars(child).items() if type(value) in (dict, list, set) and name not in _HOOKS]
-    return [(value, value.copy()) for value in held]
+def _keeps_nothing(child: nn.Module) -> bool:
+    """Whether this is one of torch's own, to which nobody has added: what it keeps it makes of its tensors anew."""
+    return type(child).__module__.startswith("torch.nn.modules.") and not (
+        child._forward_hooks or child._forward_pre_hooks
+    )
+
+
+def _holders(child: nn.Module) -> Iterator[Any]:
+    """What a module registers, and the lists, dicts and sets among its attributes."""
+    attributes = vars(child)
+    for name in _REGISTERED:
+        yield attributes[name]
+    for name in attributes.keys() - _OF_TORCH:
+        if type(attributes[name]) in (dict, list, set):
+            yield attributes[name]
 
 
 def _put_back(child: nn.Module, before: Mapping[str, Any]) -> list[str]:
     """Sets the attributes that were set meanwhile to what they were; returns those that had another value."""
     now, changed = vars(child), []
+    if len(now) == len(before) and all(map(is_, now.values(), before.values())):
+        return []
     for name in [name for name in now if name not in before]:
         del now[name]
     for name, old in before.items():
@@ -69,16 +89,17 @@ def _differ(old: object, new: object) -> bool:
 
 def _fill(holder: Any, content: Any) -> None:
     """Gives a list, a dict or a set its content back."""
+    if len(holder) == len(content) and all(map(is_, _members(holder), _members(content))):
+        return
+    holder.clear()
     if isinstance(holder, list):
-        if len(holder) != len(content) or any(one is not other for one, other in zip(holder, content, strict=True)):
-            holder[:] = content
-    elif isinstance(holder, set):
-        if holder != content:
-            holder.clear()
-            holder.update(content)
-    elif list(holder) != list(content) or any(holder[key] is not value for key, value in content.items()):
-        holder.clear()
+        holder.extend(content)
+    else:
         holder.update(content)
+
+
+def _members(holder: Any) -> Iterable[Any]:
+    return holder.values() if isinstance(holder, dict) else holder
 
 
 __all__ = ["attributes_kept"]
