@@ -48,10 +48,9 @@ def attributes_kept(modules: Iterable[tuple[str, nn.Module]]) -> Iterator[list[s
 
 
 def _keeps_nothing(child: nn.Module) -> bool:
-    """Whether this is one of torch's own, to which nobody has added: what it keeps it makes of its tensors anew."""
-    return type(child).__module__.startswith("torch.nn.modules.") and not (
-        child._forward_hooks or child._forward_pre_hooks
-    )
+    """Whether this is one of torch's own to which nobody has added, but not one that lists its weights once more."""
+    own = type(child).__module__.startswith("torch.nn.modules.") and not isinstance(child, nn.RNNBase)
+    return own and not child._forward_hooks and not child._forward_pre_hooks
 
 
 def _holders(child: nn.Module) -> Iterator[Any]:

@@ -103,6 +103,25 @@ def test_a_count_of_calls_begins_alike_in_every_run_and_is_called_a_state() -> N
     assert facts["state in torch"].startswith("calls (changed by a call")
 
 
+def test_recurrent_layers_list_their_own_weights_and_a_normalization_keeps_its_constants() -> None:
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = nn.LSTM(6, 4, batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            made: torch.Tensor = self.rnn((x - 0.5) / 2.0)[0]
+            return made
+
+    module = randomize(Last())
+    normal = layers.Normalization(mean=[0.5] * 6, variance=[4.0] * 6)
+    target = keras.Sequential([keras.Input((3, 6)), normal, layers.LSTM(4, return_sequences=True)])
+    before, listed = dict(vars(normal)), list(module.rnn._flat_weights)
+    everything(module, target, np.random.default_rng(0).standard_normal((2, 3, 6)).astype(np.float32))
+    assert all(one is other for one, other in zip(module.rnn._flat_weights, listed, strict=True))
+    assert [name for name, value in vars(normal).items() if before.get(name) is not value] == []
+
+
 class Rectifies(nn.Sequential):
     """Writes into what it is given."""
 
