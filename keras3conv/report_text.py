@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator, Mapping
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from keras3conv.errors import count, lay_out
@@ -44,8 +45,8 @@ def render(report: Report, console: "Console") -> None:
         _render_section(section, console)
     for heading, lines in (
         ("Files", [line for file in report.files for line in _file(file)]),
-        ("Notes", [visible(note) for note in report.notes]),
-        ("Environment", [_listing(report.environment)] if report.environment else []),
+        ("Notes", [line for note in report.notes for line in _wrapped(visible(note), console)]),
+        ("Environment", _wrapped(_listing(report.environment), console)),
     ):
         if lines:
             _print(console, f"\n{heading}", style="bold")
@@ -91,7 +92,7 @@ def _render_section(section: Section, console: "Console") -> None:
     mark = f"\n{GLYPHS[section.status]} {visible(section.name)}"
     _print(console, mark, style=f"bold {_STYLES[section.status]}")
     if section.claim:
-        _print(console, f"  {visible(section.claim)}")
+        _print(console, _indented("\n".join(_wrapped(visible(section.claim), console))))
     width = max((len(visible(name)) for name in section.facts), default=0)
     for name, fact in section.facts.items():
         _print(console, f"  {visible(name):<{width}}  {visible(fact)}")
@@ -135,6 +136,11 @@ def _file(file: WrittenFile) -> list[str]:
 
 def _listing(environment: Mapping[str, str]) -> str:
     return ", ".join(f"{visible(name)} {visible(value)}" for name, value in environment.items())
+
+
+def _wrapped(text: str, console: "Console") -> list[str]:
+    """Prose in lines that fit beside an indent of two; a word that is longer stays whole."""
+    return wrap(text, max(20, console.width - 2), break_long_words=False, break_on_hyphens=False)
 
 
 def _indented(text: str) -> str:

@@ -126,6 +126,8 @@ def _problem(subject: Subject, layers: list[_Layer], bad: list[int]) -> Problem:
     if first.cumulative and first.local and not first.cumulative.passed:
         alone = "alone, it agrees" if first.local.passed else f"alone, it differs by {first.local}"
         fact += f"\n      {alone}"
+    elif first.cumulative and first.local and not first.local.passed:
+        fact = f"in the whole model it agrees, alone it differs by {first.local}"
     return Problem(
         torch=first.meeting.pair.torch,
         keras=first.meeting.pair.keras,

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras3conv.errors import ModelError, Problem, lay_out
 from keras3conv.frameworks.backward import Backward
+from keras3conv.frameworks.keras_state import tensors_kept
 from keras3conv.frameworks.keras_tree import named_layers, variables_of
 from keras3conv.frameworks.keras_values import backend, raised_by_keras, to_numpy, to_tensors
 from keras3conv.frameworks.record import flatten
@@ -55,7 +56,7 @@ def backward(
 
     differentiate = {"torch": _with_torch, "jax": _with_jax, "tensorflow": _with_tensorflow}[backend()]
     try:
-        with _training(model, training):
+        with tensors_kept(model), _training(model, training):
             found, states = differentiate(loss, wanted, others)
     except raised_by_keras() as error:
         problem = Problem(keras=model.name, fact=f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")

@@ -23,6 +23,7 @@ from keras3conv.frameworks.keras_creation import noted
 from keras3conv.frameworks.keras_endings import distributed, final_activation, noted_config
 from keras3conv.frameworks.keras_operations import arguments_of, kind_of_operation
 from keras3conv.frameworks.keras_sizes import DEPENDS, Sizes, merged
+from keras3conv.frameworks.keras_state import tensors_kept
 from keras3conv.frameworks.keras_tree import named_layers, variables_of
 from keras3conv.frameworks.keras_values import raised_by_keras
 from keras3conv.frameworks.keras_variables import symbolic_variables
@@ -81,6 +82,7 @@ def _trace(model: keras.layers.Layer, tracer: "_Tracer", given: Any, view: Model
     inputs = [tensor for tensor in keras.tree.flatten(given) if tensor is not None]
     named = tuple(tracer.named(tensor) for tensor in inputs)
     with ExitStack() as contexts:
+        contexts.enter_context(tensors_kept(model))
         contexts.enter_context(_patched(tracer))
         contexts.enter_context(noted(tracer.created))
         contexts.enter_context(symbolic_variables(tracer.variables, lambda: not tracer.shapes_only))

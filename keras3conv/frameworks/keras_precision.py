@@ -51,7 +51,7 @@ def float64_mode(model: keras.layers.Layer) -> Iterator[None]:
 def _measured_in_full(layers: Iterable[keras.layers.Layer]) -> Iterator[None]:
     """What a Normalization has computed of its variables, or of its constants, is computed anew for a while."""
     found = [layer for layer in layers if isinstance(layer, keras.layers.Normalization) and layer.built]
-    before = [(layer, layer.mean, layer.variance) for layer in found]
+    before = [(vars(layer), dict(vars(layer))) for layer in found]
     try:
         for layer in found:
             if layer.input_mean is None:
@@ -60,8 +60,8 @@ def _measured_in_full(layers: Iterable[keras.layers.Layer]) -> Iterator[None]:
                 _rebuild_in_full(layer)
         yield
     finally:
-        for layer, mean, variance in before:
-            layer.mean, layer.variance = mean, variance
+        for attributes, old in before:
+            attributes.update(old)
 
 
 def _rebuild_in_full(layer: keras.layers.Normalization) -> None:

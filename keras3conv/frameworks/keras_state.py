@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import keras
 import numpy as np
@@ -9,7 +10,7 @@ from keras.src.backend.common import global_state
 from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 
 from keras3conv.compare import same_bits
-from keras3conv.frameworks.keras_tree import layers_of, named_layers, untracked
+from keras3conv.frameworks.keras_tree import PLAIN, layers_of, named_layers, untracked
 from keras3conv.frameworks.keras_values import to_numpy
 
 
@@ -23,7 +24,8 @@ def state_kept(model: keras.layers.Layer) -> Iterator[list[str]]:
     before = [(variable, np.array(to_numpy(variable))) for variable in _states(model)]
     changed: list[str] = []
     try:
-        yield changed
+        with tensors_kept(model):
+            yield changed
     finally:
         others = [(variable, old) for variable, old in before if not same_bits(to_numpy(variable), old)]
         if others:
@@ -31,6 +33,30 @@ def state_kept(model: keras.layers.Layer) -> Iterator[list[str]]:
             for variable, old in others:
                 variable.assign(old)
                 changed.append(names[id(variable)])
+
+
+@contextmanager
+def tensors_kept(model: keras.layers.Layer) -> Iterator[None]:
+    """Puts back the tensors that layers keep in attributes for their next call: those of this one have its dtype."""
+    layers = [layer for layer in layers_of(model) if not type(layer).__module__.startswith("keras.src.layers.")]
+    before = [(vars(layer), _tensors(layer)) for layer in layers]
+    try:
+        yield
+    finally:
+        for (attributes, old), layer in zip(before, layers, strict=True):
+            for name, value in _tensors(layer).items():
+                if old.get(name) is not value:
+                    attributes.pop(name)
+            attributes.update(old)
+
+
+def _tensors(layer: keras.layers.Layer) -> dict[str, Any]:
+    """The attributes that are tensors, of a layer that is somebody's own."""
+    return {name: value for name, value in vars(layer).items() if type(value) not in PLAIN and _is_tensor(value)}
+
+
+def _is_tensor(value: object) -> bool:
+    return isinstance(value, keras.KerasTensor) or bool(keras.ops.is_tensor(value))
 
 
 @contextmanager
@@ -44,7 +70,8 @@ def global_seed_kept() -> Iterator[None]:
         for variable, old in before:
             if not same_bits(to_numpy(variable), old):
                 variable.assign(old)
-        global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, generator)
+        if global_state.get_global_attribute(GLOBAL_SEED_GENERATOR) is not generator:
+            global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, generator)
 
 
 def _states(model: keras.layers.Layer) -> list[keras.Variable]:

@@ -77,7 +77,7 @@ def owns_variables(layer: keras.layers.Layer) -> bool:
 _HOLDERS = (list, tuple, dict, keras.Variable)
 """What a variable may be in, and a variable."""
 
-_PLAIN: frozenset[type] = frozenset({int, float, bool, str, type(None)})
+PLAIN: frozenset[type] = frozenset({int, float, bool, str, type(None)})
 """What most attributes of a layer are, and what most lists in them are of: sizes, strides, names."""
 
 
@@ -87,7 +87,7 @@ def untracked(layer: keras.layers.Layer) -> Iterator[tuple[str, keras.Variable]]
     cls: type = type(layer)
     if _is_stateless(cls):
         return
-    held = [(name, value) for name, value in vars(layer).items() if name[:1] != "_" and type(value) not in _PLAIN]
+    held = [(name, value) for name, value in vars(layer).items() if name[:1] != "_" and type(value) not in PLAIN]
     held = [(name, value) for name, value in held if isinstance(value, _HOLDERS) and not _is_plain(value)]
     found = [entry for name, value in held for entry in flatten(value, _is_variable, name)]
     if found:
@@ -102,7 +102,7 @@ def _is_stateless(cls: type) -> bool:
 
 
 def _is_plain(value: object) -> bool:
-    return isinstance(value, list | tuple) and _PLAIN.issuperset(map(type, value))
+    return isinstance(value, list | tuple) and PLAIN.issuperset(map(type, value))
 
 
 def _is_variable(value: object) -> bool:

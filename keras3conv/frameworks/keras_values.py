@@ -61,5 +61,6 @@ def to_tensors(inputs: Any) -> Any:
     if isinstance(inputs, tuple | list):
         return type(inputs)(to_tensors(value) for value in inputs)
     if isinstance(inputs, np.ndarray):
-        return keras.ops.convert_to_tensor(inputs, dtype=inputs.dtype.name)
+        # A copy: on torch a tensor would share the caller's memory, and a layer may write into what it is given.
+        return keras.ops.convert_to_tensor(inputs.copy(), dtype=inputs.dtype.name)
     return inputs

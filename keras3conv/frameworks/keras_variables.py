@@ -57,7 +57,9 @@ def symbolic_variables(known: Collection[int], is_active: Callable[[], bool]) ->
     patched: list[tuple[Any, str, Any]] = [
         (home, "any_symbolic_tensors", any_symbolic_tensors) for home in homes if hasattr(home, "any_symbolic_tensors")
     ]
-    patched += [(keras.Variable, name, getattr(keras.Variable, name)) for name in _OPERATORS]
+    operators = [(keras.Variable, name, getattr(keras.Variable, name)) for name in _OPERATORS]
+    inherited = [(home, name) for home, name, _ in operators if name not in vars(home)]
+    patched += operators
     try:
         for home, name, original in patched:
             setattr(home, name, any_symbolic if home is not keras.Variable else operated(name, original))
@@ -65,6 +67,8 @@ def symbolic_variables(known: Collection[int], is_active: Callable[[], bool]) ->
     finally:
         for home, name, original in patched:
             setattr(home, name, original)
+        for home, name in inherited:  # what the class has not itself, it has not afterwards either
+            delattr(home, name)
 
 
 __all__ = ["symbolic_variables"]

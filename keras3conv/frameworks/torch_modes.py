@@ -8,30 +8,29 @@ import torch
 from torch import nn
 
 from keras3conv.errors import ModelError, Problem, lay_out
+from keras3conv.frameworks.torch_kept import attributes_kept
 from keras3conv.frameworks.torch_walk import named_modules
 
 
 @contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Puts a module, and all in it, into evaluation mode for a while, uncompiled; each flag is as before afterwards.
+def evaluating(module: nn.Module) -> Iterator[list[str]]:
+    """Puts a module, and all in it, into evaluation mode for a while, uncompiled; all is as before afterwards.
 
     Compiled, a module would be compiled anew for every mode that it runs in here, which takes minutes.
+
+    Yields:
+        A list that afterwards holds the paths of the attributes that were changed meanwhile.
 
     Raises:
         ModelError: It cannot be watched while it runs.
     """
     modules = named_modules(module)
     _require_watchable(module, modules)
-    flags = [(child, child.training) for _, child in modules]
-    try:
-        if any(training for _, training in flags):
+    with attributes_kept(modules) as changed:
+        if any(child.training for _, child in modules):
             module.eval()
         with _uncompiled():
-            yield
-    finally:
-        for child, training in flags:
-            if child.training != training:
-                child.training = training
+            yield changed
 
 
 def is_compiled(module: nn.Module) -> bool:

@@ -155,7 +155,7 @@ def run(
     before = before_running(module, substitutes, tensors or {}, float64=float64)
     with ExitStack() as contexts:
         contexts.enter_context(torch.no_grad())
-        contexts.enter_context(evaluating(module))
+        attributes = contexts.enter_context(evaluating(module))
         contexts.enter_context(held(derived, computed_weights(derived, tensors or {}, float64=float64)))
         if watch:
             contexts.enter_context(_hooks(module, calls, stack, record or (lambda path: False), follower))
@@ -171,7 +171,7 @@ def run(
     return Recording(
         calls=tuple(sorted(calls, key=lambda call: call.place)),
         outputs={name: _copy(value) for name, value in flat.items()},
-        changed=tuple(path for path, old in before.items() if not _same(old, substitutes[path])),
+        changed=(*(path for path, old in before.items() if not _same(old, substitutes[path])), *attributes),
         flows=follower.flows() if watch else None,
     )
 
@@ -217,7 +217,8 @@ def arguments(inputs: object, device: torch.device, *, float64: bool) -> tuple[t
             value = to_torch(value)
         if isinstance(value, torch.Tensor):
             floating = value.is_floating_point()
-            return value.to(device=device, dtype=torch.float64 if float64 and floating else value.dtype)
+            # A copy: a module may write into what it is given, and the caller's goes into every run.
+            return value.to(device=device, dtype=torch.float64 if float64 and floating else value.dtype, copy=True)
         if isinstance(value, dict):
             return {name: convert(item) for name, item in value.items()}
         if isinstance(value, tuple | list):

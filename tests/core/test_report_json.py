@@ -1,5 +1,7 @@
 import json
 import math
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -164,3 +166,32 @@ def test_what_is_not_strict_json_is_refused(text: str) -> None:
 def test_json_that_is_no_object_is_refused() -> None:
     with pytest.raises(InputError, match="a report in format None cannot be read"):
         Report.from_json("[1]")
+
+
+def documented() -> dict[str, set[str]]:
+    """The keys of every object in the table of REPORT.md."""
+    found: dict[str, set[str]] = {}
+    current = ""
+    for line in (Path(__file__).parents[2] / "REPORT.md").read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 3 and "`" in cells[1]:
+            current = cells[0] or current
+            found.setdefault(current, set()).update(re.findall("`([a-z_0-9]+)`", cells[1]))
+    return found
+
+
+def test_the_description_of_the_format_names_the_keys_that_are_written() -> None:
+    table = Table(columns=("a",), rows=((1,),))
+    plot = Plot(title="p", labels=("a",), series=(Series(name="s", values=(1.0,)),), unit="u")
+    png = b"\x89PNG\r\n\x1a\n"
+    picture = Picture(png=png, caption="c", answers=(Answer(first="a", first_score=1.0, second="b", second_score=1.0),))
+    problem = Problem(fact="f")
+    parts: dict[str, Any] = {"tables": (table,), "plots": (plot,), "problems": (problem,), "pictures": (picture,)}
+    section = Section(name="n", status="failed", claim="c", summary="s", **parts)
+    file = WrittenFile(path="p", size=1, sha256="s", md5="m")
+    report = json.loads(Report(title="t", sections=(section,), files=(file,)).to_json())
+    (written,) = report["sections"]
+    names = {"table": "tables", "plot": "plots", "problem": "problems", "picture": "pictures"}
+    objects = {"report": report, "section": written, "file": report["files"][0]}
+    objects |= {name: written[key][0] for name, key in names.items()}
+    assert documented() == {name: set(content) for name, content in objects.items()}

@@ -221,6 +221,18 @@ def test_a_line_to_paste_is_not_broken() -> None:
     assert f"Fix:  {fix}" in str(Report(title="t", sections=(section,)))
 
 
+@pytest.mark.parametrize("width", [80, 110])
+def test_prose_is_broken_between_words_to_fit_the_terminal(width: int) -> None:
+    prose = " ".join(["every layer agrees"] * 20)
+    section = Section(name="s", status="passed", claim=prose, summary="fine")
+    stream = io.StringIO()
+    environment = {f"package{number}": "1.2.3" for number in range(20)}
+    report = Report(title="t", sections=(section,), notes=(prose,), environment=environment)
+    report.render(Console(file=stream, width=width, force_terminal=True, color_system=None))
+    assert max(map(len, stream.getvalue().splitlines())) <= width
+    assert " ".join(stream.getvalue().split()).count(prose) == 2
+
+
 @pytest.mark.parametrize("name", ["[red]x[/red]", ":smile:", "[/]", "\\[bold]"])
 def test_names_are_not_markup_in_text(name: str) -> None:
     section = Section(name=name, status="passed", claim=name, summary="", facts={name: name})

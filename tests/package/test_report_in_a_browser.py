@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from keras3conv.errors import Problem
 from keras3conv.report import Plot, Report, Section, Series, Table
 from tests.browser import NAMES, Browser, browsing, installed
 
@@ -91,6 +93,61 @@ def test_the_page_is_light_or_dark_as_the_reader_has_it(
     ground, ink = brightness(browser, "backgroundColor"), brightness(browser, "color")
     assert (ground < ink) is is_dark
     assert abs(ground - ink) > 0.5
+
+
+CONTRAST = """(() => {
+  const parts = colour => colour.match(/[\\d.]+/g).map(Number);
+  const light = colour => {
+    const [r, g, b] = colour.map(v => v / 255).map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const over = (ground, [r, g, b, a = 1]) => ground.map((v, i) => v * (1 - a) + [r, g, b][i] * a);
+  const lineage = node => node ? [...lineage(node.parentElement), node] : [];
+  const shown = node => node.getClientRects().length && !["SCRIPT", "STYLE"].includes(node.tagName);
+  const told = node => [...node.childNodes].some(child => child.nodeType === 3 && child.textContent.trim());
+  document.querySelectorAll("details").forEach(node => node.open = true);
+  return [...document.querySelectorAll("body *")].filter(node => told(node) && shown(node)).map(node => {
+    const style = getComputedStyle(node), line = lineage(node);
+    const ground = line.reduce((c, n) => over(c, parts(getComputedStyle(n).backgroundColor)), [255, 255, 255]);
+    const ink = parts(node instanceof SVGElement ? style.fill : style.color);
+    const seen = line.reduce((a, n) => a * getComputedStyle(n).opacity, ink[3] ?? 1);
+    const pair = [light(over(ground, [...ink.slice(0, 3), seen])), light(ground)].sort((a, b) => b - a);
+    return [(pair[0] + 0.05) / (pair[1] + 0.05), node.textContent.trim().slice(0, 40)];
+  });
+})()"""
+"""The contrast of every text on the page with what it stands on, as WCAG 2 defines it, and the text."""
+
+READABLE = 4.5
+"""What WCAG 2 asks of text of a common size, at level AA."""
+
+
+def hard_to_read(browser: Browser) -> list[str]:
+    found = browser.evaluate(CONTRAST)
+    assert found
+    return [text for contrast, text in found if contrast < READABLE]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_can_be_read_in_light_and_dark(browser: Browser, tmp_path: Path, scheme: str) -> None:
+    plot = Plot(title="p", labels=("a", "b"), series=(Series(name="s", values=(1e-7, 1e-3)),), unit="u", failed=(1,))
+    table = Table(title="t", columns=("a", "note"), rows=(("x", 1.0), ("y", 2.0)), failed=(1,))
+    problem = Problem(torch="a", keras="b", fact="differs", fixes=("a line to paste",))
+    parts: dict[str, Any] = {"claim": "c", "summary": "s", "facts": {"f": "g"}, "tables": (table,), "plots": (plot,)}
+    sections = (
+        Section(name="one", status="passed", **parts),
+        Section(name="two", status="failed", problems=(problem,), **parts),
+        Section(name="three", status="skipped", reason="r", **parts),
+        Section(name="four", status="info", **parts),
+    )
+    Report(title="all", sections=sections, notes=("n",), environment={"a": "b"}).save(tmp_path / "report.html")
+    browser.open(tmp_path / "report.html", scheme)
+    assert hard_to_read(browser) == []
+
+
+def test_a_text_that_is_hard_to_read_is_noticed(browser: Browser, tmp_path: Path) -> None:
+    (tmp_path / "bad.html").write_text('<p>black</p><p style="color: #999">grey</p><p style="opacity: 0.4">faint</p>')
+    browser.open(tmp_path / "bad.html")
+    assert hard_to_read(browser) == ["grey", "faint"]
 
 
 def test_the_page_asks_for_nothing_and_complains_of_nothing(browser: Browser, page: Path) -> None:
