@@ -58,6 +58,9 @@ def command(example: str) -> Callable[[Callable[_Parameters, int]], Callable[_Pa
                 if kwargs.get("debug"):
                     traceback.print_exc()
                 status = _complain(error)
+            except BaseException as error:  # of a model's own kind: Python's status, 1, says that a proof failed
+                traceback.print_exc()
+                raise typer.Exit(UNUSABLE) from error
             raise typer.Exit(status)
 
         summary = (function.__doc__ or "").strip()

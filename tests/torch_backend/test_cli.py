@@ -335,3 +335,17 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr("keras3conv.demo.story.tell", missing)
     assert_refused(run("demo"), 'this command needs sklearn: pip install "keras3conv[dev]"')
+
+
+def test_an_error_of_a_model_s_own_kind_is_shown_in_full_and_is_no_failed_proof(
+    keras_file: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "broken.py"
+    path.write_text(
+        "import torch\n\n\nclass Own(Exception):\n    pass\n\n\nclass Broken(torch.nn.Linear):\n"
+        "    def forward(self, x):\n        raise Own('of its own')\n\n\ndef make():\n    return Broken(3, 3)\n"
+    )
+    result = run("validate", f"{path}:make", keras_file)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.rstrip().endswith("Own: of its own")
