@@ -137,6 +137,12 @@ def test_the_silent_fallback_of_keras_is_noticed(monkeypatch: pytest.MonkeyPatch
     assert note == "the dynamo exporter, tried before, raised RuntimeError: planted"
 
 
+def test_of_an_exception_that_keras_wraps_the_cause_is_said_and_not_the_layer_alone() -> None:
+    wrapped = ValueError("Exception encountered when calling Inner.call().\n\n\x1b[1mthe cause\x1b[0m\n\nArguments: 3")
+    told = onnx_export._first_line(wrapped)
+    assert told == "ValueError: Exception encountered when calling Inner.call(). the cause"
+
+
 def test_a_keras_model_that_no_exporter_takes_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.onnx, "export", refusing(True, False))
     section = checked(net(), twin())
