@@ -24,6 +24,7 @@ _IN_PYTHON_AND_HERE = (
     (re.compile(r"transfer\(\.\.\., cast=True\)"), "--cast"),
     (re.compile(r"overwrite=True"), "--overwrite"),
     (re.compile(r"keras_inputs=\.\.\."), "--keras-inputs FILE.npz"),
+    (re.compile(r"k3c\.compare_onnx\(first, second\)"), "keras3conv compare-onnx FIRST.onnx SECOND.onnx"),
     (re.compile(r"\binputs=\.\.\."), "--inputs FILE.npz"),
 )
 

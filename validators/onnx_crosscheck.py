@@ -13,7 +13,15 @@ from keras3conv.report import Section, Table
 from keras3conv.validators import onnx_export, onnx_session
 from keras3conv.validators.onnx_export import Exported, ExportFailed
 from keras3conv.validators.onnx_inputs import keras_feeds, one_more, torch_feeds
-from keras3conv.validators.onnx_opinions import KERAS_ONNX, TORCH_ONNX, Verdict, where_to_look, who_disagrees
+from keras3conv.validators.onnx_opinions import (
+    KERAS,
+    KERAS_ONNX,
+    TORCH,
+    TORCH_ONNX,
+    Verdict,
+    where_to_look,
+    who_disagrees,
+)
 from keras3conv.validators.onnx_outputs import Opinion, judged
 from keras3conv.validators.steadiness import unsteady
 from keras3conv.validators.subject import Subject
@@ -98,7 +106,7 @@ def _larger(subject: Subject) -> tuple[Subject | None, int]:
 
 
 def _in_another_batch(larger: Subject | None, size: int, opinion: Opinion) -> _Batch:
-    """Runs a file that takes any batch size with one sample more, and compares it with torch and Keras."""
+    """Runs a file that takes any batch size with one sample more, and compares it with the model that it is of."""
     if opinion.exported is None or opinion.outputs is None:
         return _Batch(name=opinion.name, told="not tried: there is no file that runs")
     if not opinion.exported.free_batch:
@@ -112,8 +120,8 @@ def _in_another_batch(larger: Subject | None, size: int, opinion: Opinion) -> _B
         found = judged(larger, (again,))
     except ModelError as error:
         return _Batch(name=opinion.name, told=f"not judged: {str(error).splitlines()[0]}")
-    own = [verdict for verdict in found if opinion.name in (verdict.first, verdict.second)]
-    if apart := [verdict for verdict in own if not verdict.agrees]:
+    own = {opinion.name, TORCH if opinion.name == TORCH_ONNX else KERAS}
+    if apart := [verdict for verdict in found if {verdict.first, verdict.second} == own and not verdict.agrees]:
         return _Batch(name=opinion.name, told=f"differs in a batch of {size}: {apart[0]}", failed=True)
     return _Batch(name=opinion.name, told=f"agrees in a batch of {size} too")
 

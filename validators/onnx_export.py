@@ -28,6 +28,9 @@ _SCOPE = re.compile(r", scope: \S+(?: # \S+)?")
 """What torch's exporter says of the place of a node, which is longer than all that it says of the node."""
 
 
+_COLOUR = re.compile("\x1b\\[[0-9;]*m")
+
+
 class ExportFailed(Keras3ConvError):
     """An exporter raised, or is not there: there is no file to run."""
 
@@ -300,6 +303,8 @@ def _mapped(value: Any, of_tensor: Callable[[Any], Any], of_rest: Callable[[Any]
 def _first_line(error: BaseException) -> str:
     """The class of an exception, and the line of its message that says most."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    cause = next((line for line in lines if line.startswith("<class ")), lines[0] if lines else "")
+    wrapped = bool(lines) and lines[0].startswith("Exception encountered when calling ")  # which is Keras', of a layer
+    first = _COLOUR.sub("", " ".join(lines[: 1 + wrapped]))
+    cause = next((line for line in lines if line.startswith("<class ")), first)
     cause = _SCOPE.sub("", cause)
     return f"{type(error).__name__}: {cause[:300]}" if cause else type(error).__name__

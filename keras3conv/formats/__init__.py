@@ -183,6 +183,11 @@ def _by_suffix(path: str | os.PathLike[str]) -> str:
     for suffix, expected in SUFFIXES.items():
         if name.endswith(suffix):
             return expected
+    if name.endswith(".onnx"):
+        raise FileError(
+            f"{os.fspath(path)} is an ONNX file: it is compared with another one, and read as no checkpoint\n"
+            "Fix:  k3c.compare_onnx(first, second)"
+        )
     raise FileError(f"{os.fspath(path)}: the suffix is none of {', '.join(SUFFIXES)}")
 
 

@@ -217,7 +217,7 @@ def test_a_file_with_the_suffix_of_another_format_is_refused(checkpoint: Path, t
 
 
 def test_an_unknown_suffix_is_refused_with_the_known_ones(tmp_path: Path) -> None:
-    assert_refused(run("inspect", tmp_path / "model.onnx"), "model.onnx", ".safetensors, ")
+    assert_refused(run("inspect", tmp_path / "model.tflite"), "model.tflite", ".safetensors, ")
 
 
 def test_an_hdf5_file_without_keras_weights_is_refused(tmp_path: Path) -> None:
@@ -325,3 +325,10 @@ def test_fixes_are_written_in_the_words_of_the_command_line() -> None:
     assert as_options('Fix:  plan.pair("fc", "dense")') == 'Fix:  align --hint "fc=dense"'
     assert as_options('Fix:  plan.ignore("fc", "reason")') == 'Fix:  align --ignore "fc=reason"'
     assert as_options("Fix:  transfer(..., cast=True)") == "Fix:  --cast"
+    assert as_options("give keras_inputs=...") == "give --keras-inputs FILE.npz"
+    assert as_options("give inputs=..., or none") == "give --inputs FILE.npz, or none"
+
+
+def test_an_onnx_file_is_told_where_it_is_compared(tmp_path: Path, keras_weights: Path) -> None:
+    said = ("net.onnx is an ONNX file", "Fix:  keras3conv compare-onnx FIRST.onnx SECOND.onnx")
+    assert_refused(run("validate", tmp_path / "net.onnx", keras_weights), *said)

@@ -171,4 +171,4 @@ def test_the_side_is_in_the_suffix() -> None:
     assert [formats.side_of(f"a/b.{suffix}") for suffix in ("pt", "pth", "safetensors")] == ["torch"] * 3
     assert [formats.side_of(f"a/B.{suffix}") for suffix in ("h5", "weights.h5", "KERAS")] == ["keras"] * 3
     with pytest.raises(FileError, match="the suffix is none of"):
-        formats.side_of("x.onnx")
+        formats.side_of("x.tflite")

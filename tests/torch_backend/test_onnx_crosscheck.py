@@ -34,7 +34,8 @@ def checked(
     given = np.random.default_rng(3).standard_normal((2, 6)).astype("float32") if inputs is None else inputs
     plan = k3c.align(module, model, inputs=given, hints=hints).check()
     k3c.transfer(module, model, plan)
-    return k3c.validate(module, model, inputs=given, alignment=plan, onnx=True, **options).section("onnx")
+    asked = {"proofs": ["onnx"], **options}
+    return k3c.validate(module, model, inputs=given, alignment=plan, onnx=True, **asked).section("onnx")
 
 
 def tampered(export: Callable[..., onnx_export.Exported]) -> Callable[..., onnx_export.Exported]:
@@ -96,6 +97,8 @@ def test_two_models_that_differ_each_agree_with_their_own_file() -> None:
     section = checked(net(), twin(last="softmax"))
     assert section.status == "failed"
     assert section.summary == "Keras and ONNX of Keras disagree with torch and ONNX of torch"
+    assert section.facts["ONNX of Keras, another batch"] == "agrees in a batch of 3 too"
+    assert len(section.problems) == 1
     assert "each model agrees with its own export: the two models differ" in section.problems[0].fact
 
 
@@ -132,6 +135,12 @@ def test_the_silent_fallback_of_keras_is_noticed(monkeypatch: pytest.MonkeyPatch
     told, note = onnx_export._which_torch_exporter(attempts)
     assert told == "torch.onnx.export(dynamo=False), which is the TorchScript exporter"
     assert note == "the dynamo exporter, tried before, raised RuntimeError: planted"
+
+
+def test_of_an_exception_that_keras_wraps_the_cause_is_said_and_not_the_layer_alone() -> None:
+    wrapped = ValueError("Exception encountered when calling Inner.call().\n\n\x1b[1mthe cause\x1b[0m\n\nArguments: 3")
+    told = onnx_export._first_line(wrapped)
+    assert told == "ValueError: Exception encountered when calling Inner.call(). the cause"
 
 
 def test_a_keras_model_that_no_exporter_takes_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,6 +196,36 @@ def test_a_file_that_only_says_it_takes_any_batch_is_caught(monkeypatch: pytest.
     section = checked(net(), twin())
     assert section.status == "failed"
     assert section.problems[0].fact.startswith("ONNX of Keras takes any batch size, it says, but onnxruntime refuses")
+
+
+def test_a_file_that_computes_something_else_in_another_batch_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    export = onnx_export.export_torch
+
+    def by_size(module: Any, inputs: Any, path: Path) -> onnx_export.Exported:
+        exported = export(module, inputs, path)
+        proto = onnx.load_model(path)
+        name = proto.graph.output[0].name
+        next(node for node in proto.graph.node if name in node.output).output[:] = ["inner"]
+        for stored, value in (("first", np.array([0])), ("second", np.array([1])), ("two", np.float32(2.0))):
+            proto.graph.initializer.append(numpy_helper.from_array(np.asarray(value), stored))
+        make = onnx.helper.make_node
+        proto.graph.node.extend(
+            [
+                make("Shape", ["inner"], ["shape"]),
+                make("Slice", ["shape", "first", "second"], ["rows"]),
+                make("Cast", ["rows"], ["size"], to=onnx.TensorProto.FLOAT),
+                make("Div", ["size", "two"], ["factor"]),
+                make("Mul", ["inner", "factor"], [name]),
+            ]
+        )
+        onnx.save_model(proto, path)
+        return exported
+
+    monkeypatch.setattr(onnx_export, "export_torch", by_size)
+    section = checked(net(), twin())
+    assert section.status == "failed"
+    assert section.summary.startswith("torch, Keras, ONNX of torch and ONNX of Keras agree")
+    assert section.problems[0].fact.startswith("ONNX of torch differs in a batch of 3: torch and ONNX of torch: ")
 
 
 def test_a_batch_of_one_is_exported_for_any_batch_too() -> None:
@@ -249,9 +288,9 @@ def test_outputs_in_nested_dicts_and_lists_are_matched_on_both_of_the_exporters_
     model = keras.Model(given, {"z": made[:11], "a": {"y": made[11]}})
     module = randomize(Nested())
     hints = {f"parts.{place}": f"part_{place}" for place in range(12)}
-    assert checked(module, model, hints=hints, proofs=["onnx"]).status == "passed"
+    assert checked(module, model, hints=hints).status == "passed"
     monkeypatch.setattr(torch.onnx, "export", refusing(False))
-    assert checked(module, model, hints=hints, proofs=["onnx"]).status == "passed"
+    assert checked(module, model, hints=hints).status == "passed"
 
 
 class Weighted(nn.Module):
@@ -341,7 +380,7 @@ def test_a_model_that_is_random_agrees_with_nothing() -> None:
             return made + torch.randn_like(made)
 
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4)])
-    section = checked(randomize(Noisy()), model, proofs=["onnx"])
+    section = checked(randomize(Noisy()), model)
     assert section.status == "failed"
     assert any("something random is on" in problem.fact for problem in section.problems)
 
