@@ -8,7 +8,7 @@ from keras3conv.report import Plot, Section, Series, Table
 from keras3conv.validators.diagnosis import explain_end, first_to_blame
 from keras3conv.validators.ends import output_pairs
 from keras3conv.validators.layers import Meeting, meetings
-from keras3conv.validators.magnitudes import SMALL, at_size
+from keras3conv.validators.magnitudes import at_size, other_sizes
 from keras3conv.validators.neighbours import NOTE, made_up_for
 from keras3conv.validators.repeats import LARGEST, Repeats
 from keras3conv.validators.repeats import NOTE as ROUNDING
@@ -19,29 +19,36 @@ CLAIM = (
     f"to {FLOAT64_LIMIT:g} of the largest value."
 )
 
-SMALL_CLAIM = f" They do so again where all values are {SMALL:.0e}, beside which an epsilon is large."
+OTHER_CLAIM = " They do so again at values of another size: beside small ones an epsilon is large."
 
 
 def check(subject: Subject) -> Section:
-    """Compares every layer and every output of both models in float64, and again where all values are small.
+    """Compares every layer and every output of both models in float64, and again at other sizes of all values.
 
     What is caught: a relative change of 1e-6 in a number that a layer computes with, and in an epsilon that is added
     to a variance, if it is 1e-10 or more; of one of 1e-12, a change of 1e-3. What is not: a number that no value of
-    the two runs is compared with (the lower limit of a norm that no vector falls below), and an epsilon beside a
-    variance that no weight and no input makes small.
+    the runs is compared with (the lower limit of a norm that no vector falls below), and an epsilon beside a variance
+    that no weight and no input makes small.
     """
     if subject.not_run:
         return Section(name="float64", status="skipped", claim=CLAIM, summary="not run", reason=subject.not_run)
     found = _judge(subject, subject)
-    if found.status == "failed":
-        return found
-    small = at_size(subject, SMALL)
-    if small.subject is None:
-        return replace(found, summary=f"{found.summary}; not run at small values: {small.reason}")
-    again = _judge(small.subject, subject, f", at values of {SMALL:.0e}")
+    for size in other_sizes(subject) if found.status == "passed" else ():
+        found = _joined(found, subject, size)
+        if found.status == "failed":
+            break
+    return found
+
+
+def _joined(found: Section, subject: Subject, size: float) -> Section:
+    """What was found so far, and what a run at another size of values adds to it."""
+    resized = at_size(subject, size)
+    if resized.subject is None:
+        return replace(found, summary=f"{found.summary}; not run at values of {size:.1g}: {resized.reason}")
+    again = _judge(resized.subject, subject, f", at values of {size:.1g}")
     if again.status == "failed":
         return again
-    return replace(found, claim=CLAIM + SMALL_CLAIM, summary=f"{found.summary}; {again.summary}")
+    return replace(found, claim=CLAIM + OTHER_CLAIM, summary=f"{found.summary}; {again.summary}")
 
 
 def _judge(subject: Subject, given: Subject, where: str = "") -> Section:

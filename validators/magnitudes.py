@@ -12,7 +12,7 @@ import numpy as np
 
 from keras3conv.errors import ModelError
 from keras3conv.frameworks.inputs import Inputs, first_samples
-from keras3conv.frameworks.inputs_resized import resized
+from keras3conv.frameworks.inputs_resized import resized, sizes_of
 from keras3conv.model import TensorRef
 from keras3conv.transforms import Array
 from keras3conv.validators.subject import Subject
@@ -20,6 +20,12 @@ from keras3conv.validators.subject import Subject
 SMALL = 2.0**-18
 """The size of small values, about 4e-6: their variance of 1.5e-11 is near the smallest epsilons in use (1e-12), and a
 constant of 1 beside them, which a norm takes away again, leaves them eleven digits."""
+
+USUAL = 1.0
+"""The size of most values in a model that learned: beside pixels a softmax has one value alone, a sigmoid is flat."""
+
+_FAR = 8.0
+"""Inputs that are larger than usual values so many times, or smaller, are not all that a model is run on."""
 
 SAMPLES = 2
 """So many samples run at another size: a norm over the batch needs two."""
@@ -36,6 +42,12 @@ class Resized:
 
     subject: Subject | None = None
     reason: str = ""
+
+
+def other_sizes(subject: Subject) -> tuple[float, ...]:
+    """The sizes of values at which a pair is run beside that of its inputs: small ones always."""
+    far = any(not 1 / _FAR <= size / USUAL <= _FAR for size in sizes_of(subject.given))
+    return (USUAL, SMALL) if far else (SMALL,)
 
 
 def at_size(subject: Subject, size: float) -> Resized:

@@ -27,11 +27,13 @@ def resized(given: Inputs, size: float) -> Inputs:
         given: The inputs of both sides.
         size: The root of the mean square that each scaled array is to have.
     """
+    return _scaled(given, lambda array: 2.0 ** round(log2(size / _size_of(array))))
 
-    def factor(array: Array) -> float:
-        return 2.0 ** round(log2(size / float(np.sqrt(np.mean(np.square(array, dtype=np.float64))))))
 
-    return _scaled(given, factor)
+def sizes_of(given: Inputs) -> tuple[float, ...]:
+    """The sizes of the inputs that `resized` scales: the roots of their mean squares."""
+    first, second = _arrays(given)
+    return tuple(_size_of(array) for array in first if _is_free(array, second))
 
 
 def nudged(given: Inputs, factor: float) -> Inputs:
@@ -45,7 +47,7 @@ def nudged(given: Inputs, factor: float) -> Inputs:
 
 
 def _scaled(given: Inputs, factor: Callable[[Array], float]) -> Inputs:
-    first, second = ([as_array(value) for _, value in flatten(side, is_array)] for side in (given.torch, given.keras))
+    first, second = _arrays(given)
     ours = [factor(array) if _is_free(array, second) else 1.0 for array in first]
     theirs = [factor(array) if _is_free(array, first) else 1.0 for array in second]
     return Inputs(
@@ -54,6 +56,15 @@ def _scaled(given: Inputs, factor: Callable[[Array], float]) -> Inputs:
         note=given.note,
         samples=given.samples,
     )
+
+
+def _arrays(given: Inputs) -> tuple[list[Array], list[Array]]:
+    first, second = ([as_array(value) for _, value in flatten(side, is_array)] for side in (given.torch, given.keras))
+    return first, second
+
+
+def _size_of(array: Array) -> float:
+    return float(np.sqrt(np.mean(np.square(array, dtype=np.float64))))
 
 
 def _is_free(array: Array, others: list[Array]) -> bool:
