@@ -142,7 +142,7 @@ class _Guide:
 
     def note_nan(self, path: str, returned: object) -> None:
         """Notes that a layer without weights of its own, or the model, returned NaN."""
-        if self.nan.path or (self.nan.suspect and path) or not any(map(has_nan, _arrays(returned))):
+        if self.nan.path or (self.nan.suspect and path) or not any(map(has_nan, _arrays(returned).values())):
             return
         self.nan = _Nan("", path) if path else self.nan.reached(self.model.name)
 
@@ -188,7 +188,7 @@ class _Guide:
             value = keras.ops.convert_to_tensor(np.asarray(array, order="C"), dtype=array.dtype.name)
             return _with_first(returned, activation(value) if is_before and callable(activation) else value)
 
-        found = _arrays(returned)
+        found = tuple(_arrays(returned).values())
         self.returned = found[0] if found else None
         return Outcome(returned=returned, array=self.returned, before=before, replace=replace)
 
@@ -208,8 +208,8 @@ def _with_first(returned: Any, value: Any) -> Any:
     return value
 
 
-def _arrays(value: object) -> tuple[Array, ...]:
-    return tuple(to_numpy(tensor) for _, tensor in flatten(value, keras.ops.is_tensor))
+def _arrays(value: object) -> dict[str, Array]:
+    return {name: to_numpy(tensor) for name, tensor in flatten(value, keras.ops.is_tensor)}
 
 
 def _print(tensor: Any) -> Print:

@@ -8,6 +8,7 @@ from keras3conv.frameworks.inputs import Inputs, first_samples
 from keras3conv.frameworks.record import Recording, traced
 from keras3conv.model import ModelView
 from keras3conv.planner.composites import units
+from keras3conv.planner.numbered import Ranks
 from keras3conv.planner.probe import Search
 from keras3conv.planner.probe_constants import constants
 from keras3conv.planner.probe_options import Options
@@ -56,7 +57,8 @@ def _probe(torch: Any, keras: Any, views: tuple[ModelView, ModelView], given: In
     torch_units, keras_units = units(run.view, ties=True), units(keras_view)
     rows = row_pairs(Fits(torch_layers=torch_units, keras_layers=keras_units))
     stacks = stacks_of(rows, {layer.path: layer for layer in torch_units if run.of(layer.path)})
-    search = Search(Options(torch_units, run), hinted=hinted, stacks=stacks)
+    ranks = Ranks.of(layer.path for layer in torch_units), Ranks.of(layer.path for layer in keras_units)
+    search = Search(Options(torch_units, run), hinted=hinted, stacks=stacks, ranks=ranks)
     calls = keras_probe.run(keras, keras_units, given.keras, search)
     judged = [stack.judged() for stack in {id(stack): stack for stack in stacks.values()}.values()]
     return Probed(

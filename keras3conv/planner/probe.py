@@ -13,12 +13,13 @@ from typing import Any
 
 from keras3conv.model import LayerView, TensorRef
 from keras3conv.planner import names
+from keras3conv.planner.numbered import Ranks
 from keras3conv.planner.probe_choices import Choice, Trail
+from keras3conv.planner.probe_ends import exchanged, known
 from keras3conv.planner.probe_nearness import (
     CLOSE_PRINT,
     OTHER,
     SAME,
-    SAME_PRINT,
     alike_words,
     differs,
     is_outside,
@@ -26,10 +27,10 @@ from keras3conv.planner.probe_nearness import (
     nearness,
     resemblance,
 )
-from keras3conv.planner.probe_numbers import EXACT, Print, factor_between, print_of, relative_error
+from keras3conv.planner.probe_numbers import EXACT, Print, factor_between, relative_error
 from keras3conv.planner.probe_option import Option
 from keras3conv.planner.probe_options import Options
-from keras3conv.planner.probe_record import MANY, NEAR, TorchRun
+from keras3conv.planner.probe_record import NEAR, TorchRun
 from keras3conv.planner.probe_stacks import Stack
 from keras3conv.planner.probe_weights import other_values
 from keras3conv.rules.parameter import is_constant
@@ -94,13 +95,15 @@ class Search:
         hinted: The torch path that the user gave for a Keras path.
         stacks: The torch layers that Keras has as several in a row, by each of these.
         trail: What was chosen, in the order of the calls.
-        ended: Whether every output of the model is a value that torch had too.
+        ranks: Which of several alike the layers of torch and of Keras are, by the numbers in their names.
+        ended: Whether every output of the model is a value that torch had too, and under this name.
     """
 
     options: Options
     hinted: Mapping[str, str] = field(default_factory=dict)
     stacks: Mapping[str, Stack] = field(default_factory=dict)
     trail: Trail = field(default_factory=Trail)
+    ranks: tuple[Ranks, Ranks] = (Ranks(), Ranks())
     ended: bool = False
     _cursor: int = -1
 
@@ -194,14 +197,14 @@ class Search:
         near = [entry for entry in ranked if entry[0][:2] == ranked[0][0][:2]]
         return [option for *_, option in near if self.trail.allows(tensor.path, option)]
 
-    def finish(self, outputs: Sequence[Array]) -> None:
-        """Compares what the model returned with torch's outputs, or with what torch's layers were given.
+    def finish(self, outputs: Mapping[str, Array]) -> None:
+        """Compares what the model returned, by name, with torch's outputs, or with what torch's layers were given.
 
         Raises:
             Backtrack: An earlier choice has to be made again.
         """
-        found = [self._known(array) for array in outputs]
-        self.ended = None not in found
+        found = [known(self.run, array) for array in outputs.values()]
+        self.ended = None not in found and not exchanged(self.run, outputs)
         if self.ended:
             self.trail.passed(OUTPUTS)
             for depends in found:
@@ -209,21 +212,10 @@ class Search:
         elif not self.trail.has_given_up(OUTPUTS) and not self.forced:
             self.trail.go_back(OUTPUTS)
 
-    def confirm(self, outputs: Sequence[Array]) -> None:
+    def confirm(self, outputs: Mapping[str, Array]) -> None:
         """Says of a run in which nothing was forced whether its outputs are torch's."""
-        self.ended = all(self._known(array) is not None for array in outputs)
-
-    def _known(self, array: Array) -> int | None:
-        """What a value depends on that torch had somewhere; None where it had none like it."""
-        seen = print_of(array)
-        for output in self.run.outputs.values():
-            if print_of(output).agrees(seen, SAME_PRINT if self.run.limit == EXACT else self.run.limit):
-                return self.run.depends
-        for calls in self.run.calls.values():
-            for call in calls[:MANY]:
-                if any(entry.agrees(seen, SAME_PRINT) for entry in call.prints):
-                    return call.depends
-        return None
+        found = [known(self.run, array) for array in outputs.values()]
+        self.ended = None not in found and not exchanged(self.run, outputs)
 
     def _first_that_agrees(
         self, keras: LayerView, ranked: list[tuple[int, Option]], run: Run, given: tuple[Print, ...]
@@ -277,7 +269,9 @@ class Search:
         order = distance if distance > 0 else _BACKWARDS - distance
         alike = sum(alike_words(layer.path, keras.path) for layer in option.layers) / len(option.layers)
         elsewhere = option.kind == "parameter" and is_outside(self.trail, option.owner)
-        return (level, len(meanings) > 1, elsewhere, -alike if level < OTHER else 0, order, option.parts[0].start)
+        other = level < OTHER and self.ranks[0].apart(torch, self.ranks[1], keras.path)
+        alike = alike if level < OTHER else 0
+        return (level, len(meanings) > 1, elsewhere, -alike, other, order, option.parts[0].start)
 
     def _measure(self, option: Option, outcome: Outcome) -> _Measured:
         best = _Measured(float("inf"))
