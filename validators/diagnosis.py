@@ -41,8 +41,8 @@ def first_to_blame(
 
     It is the first, but for one that nothing explains: a layer beside it may complete it, as a cropping does a
     transposed convolution. Then the next ones are tried, a few of the same shape: where torch, changed in one cause
-    only, gives what Keras gave, what stands before is made up for. So is the shape of a layer that is explained, where
-    the next one has its shape again, and a cause of its own.
+    only, gives what Keras gave, what stands before is made up for. So is a layer that is explained, where the one
+    after it agrees, or has its shape again, and the next that differs has a cause of its own.
 
     Args:
         subject: The two models.
@@ -69,8 +69,13 @@ def _behind(
     found: Explanation,
     weights: Mapping[str, Array] | None,
 ) -> tuple[int, Explanation] | None:
-    """The layer after one of another shape, where its own cause explains it: then the shape was made up for between."""
-    if len(differing) < 2 or not met[differing[0]].odd or met[differing[1]].odd:
+    """The next layer that differs, where its own cause explains it, and what stands between makes up for this one.
+
+    That may be so where the next layer of all agrees, or has its shape again.
+    """
+    if len(differing) < 2 or met[differing[1]].odd:
+        return None
+    if not met[differing[0]].odd and differing[1] == differing[0] + 1:
         return None
     later = explain(subject, met[differing[1]], weights, briefly=True)
     explains = later is not None and later.is_found and found.cause not in later.cause
