@@ -40,10 +40,12 @@ def first_problem(
     k3c.transfer(module, model, plan)
     if tamper:
         tamper(model)
-    report = k3c.validate(module, model, inputs=inputs, alignment=plan, proofs=("float64", "activations", "outputs"))
-    problems = [problem for section in report.sections for problem in section.problems]
-    assert problems, "the planted mistake was not noticed"
-    return problems[0]
+    for proofs in (("float64",), ("activations", "outputs")):  # one search for a cause is enough
+        report = k3c.validate(module, model, inputs=inputs, alignment=plan, proofs=proofs)
+        problems = [problem for section in report.sections for problem in section.problems]
+        if problems:
+            return problems[0]
+    raise AssertionError("the planted mistake was not noticed")
 
 
 def images() -> torch.Tensor:

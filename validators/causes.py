@@ -1,6 +1,6 @@
 """What explains that two models part at one place: torch is run again with a suspect's change, or with two at once."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -70,8 +70,24 @@ class Scene:
     float64: bool
     flattened: Shape | None = None
 
+    def attempt(self, changes: "Mapping[Key, Change]", tensors: "Mapping[str, Array] | None" = None) -> Array | None:
+        """What torch has there with these changes, in the precision of the proof; None where they cannot be made."""
+        return self._replay(changes, tensors or {}, float64=self.float64)
 
-def first_cause(scene: Scene, case: "Case", until: float) -> Explanation | None:
+    def truth(self, changes: "Mapping[Key, Change]", tensors: "Mapping[str, Array]") -> Array | None:
+        """The same in float64."""
+        return self._replay(changes, tensors, float64=True)
+
+    def _replay(
+        self, changes: "Mapping[Key, Change]", tensors: "Mapping[str, Array]", *, float64: bool
+    ) -> Array | None:
+        try:
+            return self.look(self.stage.replay(self.target, changes=changes, tensors=tensors, float64=float64))
+        except ModelError:
+            return None
+
+
+def first_cause(scene: Scene, case: "Case", until: float, *, alone: bool = False) -> Explanation | None:
     """The best suspicion of the first suspect that has one that explains the difference; else two that do together.
 
     Where none does, the one that brings torch closest is taken for granted, and what is left after it is looked at in
@@ -81,9 +97,10 @@ def first_cause(scene: Scene, case: "Case", until: float) -> Explanation | None:
         scene: Where the two part.
         case: What the suspects are given.
         until: When no other suspect is tried, on the monotonic clock. What is left has as long again as there is.
+        alone: Whether only one cause is looked for.
     """
     found, partial = _tried(scene, case, until, None)
-    if partial is None or (found is not None and found.is_found):
+    if alone or partial is None or (found is not None and found.is_found):
         return found
     both, _ = _tried(scene, case, monotonic() + PATIENCE, partial)
     return both if both is not None and both.is_found else found
@@ -187,7 +204,7 @@ def _trial(scene: Scene, suspicion: "Suspicion", granted: _Trial | None) -> _Tri
         if both is None:
             return None
         suspicion, before = both, granted.left
-    predicted = _predict(scene, suspicion, float64=scene.float64)
+    predicted = scene.attempt(suspicion.changes, suspicion.tensors)
     if predicted is None or predicted.shape != scene.wanted.shape:
         return None
     left = distance(predicted, scene.wanted)
@@ -213,19 +230,8 @@ def _explains(scene: Scene, suspicion: "Suspicion", predicted: Array) -> bool:
     if scene.float64:
         diff = compare(scene.wanted, predicted)
         return diff.max_rel <= FLOAT64_LIMIT and diff.nonfinite == 0
-    truth = _predict(scene, suspicion, float64=True)
+    truth = scene.truth(suspicion.changes, suspicion.tensors)
     return truth is not None and judge(scene.wanted, predicted, truth).passed
-
-
-def _predict(scene: Scene, suspicion: "Suspicion", *, float64: bool) -> Array | None:
-    """What torch has at the target with this change; None where the change cannot be made there."""
-    try:
-        replayed = scene.stage.replay(
-            scene.target, changes=suspicion.changes, tensors=suspicion.tensors, float64=float64
-        )
-    except ModelError:
-        return None
-    return scene.look(replayed)
 
 
 def distance(first: Array, second: Array) -> float:

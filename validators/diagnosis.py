@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras3conv.errors import ModelError
-from keras3conv.frameworks.layout import like_keras, output_like_keras
+from keras3conv.frameworks.layout import channels_last, like_keras, output_like_keras
 from keras3conv.frameworks.record import Call
 from keras3conv.rule import find
 from keras3conv.transforms import Array
@@ -41,7 +41,8 @@ def first_to_blame(
 
     It is the first, but for one that nothing explains: a layer beside it may complete it, as a cropping does a
     transposed convolution. Then the next ones are tried, a few of the same shape: where torch, changed in one cause
-    only, gives what Keras gave, what stands before is made up for.
+    only, gives what Keras gave, what stands before is made up for. So is a layer that is explained, where the one
+    after it agrees, or has its shape again, and the next that differs has a cause of its own.
 
     Args:
         subject: The two models.
@@ -50,23 +51,47 @@ def first_to_blame(
         weights: The torch tensors of that run, by path; None for the model's own, in their own dtype.
     """
     tried: list[tuple[int, Explanation | None]] = []
-    for place in differing:
+    for number, place in enumerate(differing):
         found = explain(subject, met[place], weights)
         tried.append((place, found))
         if found is not None and found.is_found:
-            return place, found
+            later = _behind(subject, met, differing[number:], found, weights)
+            return (place, found) if later is None else later
         if not met[place].odd and (found is not None or len(tried) >= TRIED):
             break
     return tried[0]
 
 
-def explain(subject: Subject, meeting: Meeting, weights: Mapping[str, Array] | None) -> Explanation | None:
+def _behind(
+    subject: Subject,
+    met: Sequence[Meeting],
+    differing: Sequence[int],
+    found: Explanation,
+    weights: Mapping[str, Array] | None,
+) -> tuple[int, Explanation] | None:
+    """The next layer that differs, where its own cause explains it, and what stands between makes up for this one.
+
+    That may be so where the next layer of all agrees, or has its shape again.
+    """
+    if len(differing) < 2 or met[differing[1]].odd:
+        return None
+    if not met[differing[0]].odd and differing[1] == differing[0] + 1:
+        return None
+    later = explain(subject, met[differing[1]], weights, briefly=True)
+    explains = later is not None and later.is_found and found.cause not in later.cause
+    return (differing[1], later) if explains and later is not None else None
+
+
+def explain(
+    subject: Subject, meeting: Meeting, weights: Mapping[str, Array] | None, *, briefly: bool = False
+) -> Explanation | None:
     """Says why the first layer that differs does; None if no suspect explains it.
 
     Args:
         subject: The two models.
         meeting: The call of the layer pair.
         weights: The torch tensors of that run, by path; None for the model's own, in their own dtype.
+        briefly: Whether only what stands right before the layer is looked at, and for one cause.
     """
     torch_call, keras_call = meeting.torch_call, meeting.keras_call
     if torch_call is None or keras_call is None or not torch_call.inputs or not keras_call.inputs:
@@ -80,7 +105,7 @@ def explain(subject: Subject, meeting: Meeting, weights: Mapping[str, Array] | N
         return _split(_as_flattened(like_keras(array, rule, *configs), torch_call, keras_call), theirs)
 
     def given(replayed: "Replayed") -> Array:
-        return like_theirs(replayed.inputs[0])
+        return _with_channels_last(like_theirs(replayed.inputs[0]), theirs)
 
     def returned(replayed: "Replayed") -> Array:
         call = Call(path=pair.torch, place=0, inputs=replayed.inputs, outputs=replayed.outputs)
@@ -89,7 +114,7 @@ def explain(subject: Subject, meeting: Meeting, weights: Mapping[str, Array] | N
 
     assert meeting.torch is not None
     assert meeting.keras is not None
-    ours = like_theirs(torch_call.inputs[0])
+    ours = _with_channels_last(like_theirs(torch_call.inputs[0]), theirs)
     indices = ours.dtype.kind in "iu"  # a table that looks elsewhere is given other indices
     inside = (
         indices or ours.shape != theirs.shape or distance(ours, theirs) <= 1e-3 * distance(meeting.torch, meeting.keras)
@@ -104,7 +129,7 @@ def explain(subject: Subject, meeting: Meeting, weights: Mapping[str, Array] | N
         float64=weights is not None,
         flattened=torch_call.flattened,
     )
-    found = _search(subject, scene, pair.torch, pair.keras, inside=inside)
+    found = _search(subject, scene, pair.torch, pair.keras, inside=inside, briefly=briefly)
     if found is None and not inside:
         cause = (
             "its input differs already: the cause stands before it, in a layer without weights "
@@ -120,6 +145,12 @@ def _as_flattened(array: Array, torch_call: Call, keras_call: Call) -> Array:
     if not ours or not theirs or array.ndim != 2 or (ours[1:] + ours[:1]) != theirs:
         return array
     return np.moveaxis(array.reshape(-1, *ours), 1, -1).reshape(array.shape)
+
+
+def _with_channels_last(array: Array, like: Array) -> Array:
+    """An array with its channels moved, where only that makes it fit: some modules move them themselves."""
+    moved = channels_last(array) if array.ndim > 2 and array.shape != like.shape else array
+    return moved if moved.shape == like.shape else array
 
 
 def _split(array: Array, like: Array) -> Array:
@@ -169,7 +200,9 @@ def _target(subject: Subject, call: Call, *, deployed: bool) -> "Target":
     return Target(path=call.path, call=places.index(call.place))
 
 
-def _search(subject: Subject, scene: Scene, torch_path: str, keras_path: str, *, inside: bool) -> Explanation | None:
+def _search(
+    subject: Subject, scene: Scene, torch_path: str, keras_path: str, *, inside: bool, briefly: bool = False
+) -> Explanation | None:
     """Tries every suspect, first on what torch calls since the layers agreed last, then on everything before."""
     try:
         seen = scene.stage.replay(scene.target, float64=scene.float64, listing=True)
@@ -177,9 +210,10 @@ def _search(subject: Subject, scene: Scene, torch_path: str, keras_path: str, *,
         return None
     until = monotonic() + causes.PATIENCE
     for operations, feeding in _windows(subject, seen, inside=inside, at_end=not torch_path):
-        case = _case(subject, scene, torch_path, keras_path, inside, operations, feeding)
-        found = first_cause(scene, case, until)
-        if found is not None:
+        before = tuple(operation for operation in seen.operations if operation.place < seen.began)
+        case = _case(subject, scene, torch_path, keras_path, inside, before, operations, feeding)
+        found = first_cause(scene, case, until, alone=briefly)
+        if found is not None or briefly:
             return found
     return None
 
@@ -207,6 +241,7 @@ def _case(
     torch_path: str,
     keras_path: str,
     inside: bool,
+    before: "tuple[Operation, ...]",
     operations: "tuple[Operation, ...]",
     feeding: "tuple[Operation, ...]",
 ) -> "Case":
@@ -218,12 +253,16 @@ def _case(
         keras_path=keras_path,
         inside=inside,
         keras_config=(subject.keras_layers[keras_path].config or {}) if inside else {},
+        before=before,
         operations=operations,
         feeding=feeding,
         classes={layer.path: layer.kind for layer in subject.torch_view.layers},
         keras_configs=tuple(layer.config for layer in subject.keras_view.layers if layer.config),
         flattened=scene.flattened,
         ratio=_ratio(scene.wanted, scene.found),
+        found=scene.found,
+        wanted=scene.wanted,
+        attempt=scene.attempt,
         tensors={tensor.path: tensor.shape for tensor in subject.torch_view.tensors()},
         read=lambda path: given[path] if path in given else subject.torch_view.read(path),
     )

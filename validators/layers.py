@@ -52,13 +52,14 @@ def in_keras_layout(subject: Subject, pair: Pair, torch_call: Call, keras_shape:
     found = output_of(torch_call.outputs, find(pair.rule), torch_config, keras_config, keras_shape)
     # A class that is made from torch's own may move the channels before and after what that one does.
     fits = found.shape == keras_shape or channels_last(found).shape != keras_shape
-    return found if fits else channels_last(found)
+    return _for_every_sample(found if fits else channels_last(found), keras_shape)
 
 
 def _meeting(subject: Subject, pair: Pair, torch_call: Call, keras_call: Call) -> Meeting:
     theirs = keras_call.outputs[0] if keras_call.before_activation is None else keras_call.before_activation
     theirs = _part(subject, pair, theirs)
     ours = _nearest(_as_split(in_keras_layout(subject, pair, torch_call, theirs.shape), theirs.shape), theirs)
+    theirs = _for_every_sample(theirs, ours.shape)
     odd = ""
     if ours.shape != theirs.shape:
         odd = f"returns {torch_call.outputs[0].shape} in torch and {theirs.shape} in Keras"
@@ -72,6 +73,13 @@ def _as_split(ours: Array, shape: Shape) -> Array:
     """
     between = ours.ndim > 1 and len(shape) > 1 and (ours.shape[0], ours.shape[-1]) == (shape[0], shape[-1])
     return ours.reshape(shape) if between and ours.size == np.prod(shape) else ours
+
+
+def _for_every_sample(array: Array, shape: Shape) -> Array:
+    """What one side has once (a table of places), for every sample of the batch, where the other side has it so."""
+    rest = array.shape[1:] if array.shape[:1] == (1,) else array.shape
+    once = len(shape) > 1 and array.shape != shape and rest == shape[1:]
+    return np.broadcast_to(array, shape) if once else array
 
 
 def _nearest(ours: Array, theirs: Array) -> Array:

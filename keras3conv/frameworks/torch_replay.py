@@ -1,7 +1,8 @@
 """A torch module is run again with one thing changed: what would it have computed then?
 
 Every function of torch that a module calls is seen by a function mode, in an order that is the same in every run. So
-"the third convolution, padded otherwise" is a key to one of them, and a change of what is called there.
+"the third convolution, padded otherwise" is a key to one of them, and a change of what is called there. What the module
+that is looked at is given counts as one call more, of `given`: it can be changed where torch computes nothing before.
 """
 
 from collections import Counter
@@ -50,13 +51,21 @@ _PARAMETERS: Mapping[str, tuple[str, ...]] = {
     "normalize": ("input", "p", "dim", "eps"),
     "pad": ("input", "pad", "mode", "value"),
     "pixel_shuffle": ("input", "upscale_factor"),
+    "repeat_interleave": ("input", "repeats", "dim"),
     "rms_norm": ("input", "normalized_shape", "weight", "eps"),
+    "roll": ("input", "shifts", "dims"),
     "scaled_dot_product_attention": ("query", "key", "value", "attn_mask", "dropout_p", "is_causal"),
+    "chunk": ("input", "chunks", "dim"),
+    "split": ("input", "split_size_or_sections", "dim"),
+    "select": ("input", "dim", "index"),
     "where": ("condition", "input", "other"),
 }
 """What torch calls the positional arguments of its functions; of the rest the first is the input, the second `dim`."""
 
 _OTHER = ("input", "dim")
+
+GIVEN = "given"
+"""The name of the call by which the module that is looked at gets its first floating-point input."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +123,7 @@ class Operation:
         owner: The path of the innermost module that calls it.
         arguments: Its arguments by name; of a tensor the shape.
         result: The shape of what it returned; None if that was no floating-point tensor.
+        parts: How many tensors of one shape it returned, if it returned several; else 0.
     """
 
     key: Key
@@ -122,6 +132,7 @@ class Operation:
     owner: str
     arguments: Mapping[str, Any]
     result: Shape | None
+    parts: int = 0
 
     def get(self, name: str, default: Any = None) -> Any:
         """An argument, or the default where the call left it out."""
@@ -230,15 +241,24 @@ class _Run:
                 handle.remove()
 
     def _before(self, path: str) -> Callable[..., None]:
-        def hook(_: nn.Module, args: Any, kwargs: Any) -> None:
-            self.stack.append(path)
+        def hook(_: nn.Module, args: Any, kwargs: Any) -> Any:
+            given = None
             if path == self.target.path:
                 self.calls += 1
                 if self.calls == self.target.call + 1:
-                    self.replayed.inputs = _arrays((args, kwargs))
+                    given = self._given(args), kwargs
+                    self.replayed.inputs = _arrays(given)
                     self.replayed.began = self.place
+            self.stack.append(path)
+            return given
 
         return hook
+
+    def _given(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The arguments of the target, the first of which may be changed."""
+        if not args or not _is_float(args[0]):
+            return args
+        return (self._noted(TorchCall(_itself, args[:1], {}), ""), *args[1:])
 
     def _after(self, path: str) -> Callable[..., None]:
         def hook(_: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
@@ -252,10 +272,11 @@ class _Run:
 
     def call(self, call: TorchCall) -> Any:
         """Runs one function, or what stands in its place, and takes note of it."""
-        if not self.stack:
-            return call.run()
+        return self._noted(call, self.stack[-1]) if self.stack else call.run()
+
+    def _noted(self, call: TorchCall, owner: str) -> Any:
         place, self.place = self.place, self.place + 1
-        owner, name = self.stack[-1], call.name
+        name = call.name
         key = (owner, name, self.times[owner, name])
         self.times[owner, name] += 1
         result = self.changes[key](call) if key in self.changes else call.run()
@@ -268,9 +289,17 @@ class _Run:
                     owner=owner,
                     arguments=_shapes(call),
                     result=tuple(result.shape) if _is_float(result) else None,
+                    parts=_parts(result),
                 )
             )
         return result
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
+_itself.__name__ = GIVEN
 
 
 class _Watch(TorchFunctionMode):
@@ -298,6 +327,11 @@ def _shape_or_value(value: Any) -> Any:
 
 def _is_float(value: Any) -> bool:
     return isinstance(value, torch.Tensor) and value.is_floating_point()
+
+
+def _parts(result: Any) -> int:
+    several = isinstance(result, list | tuple) and all(map(_is_float, result))
+    return len(result) if several and len({part.shape for part in result}) == 1 else 0
 
 
 def _arrays(value: Any) -> tuple[Array, ...]:

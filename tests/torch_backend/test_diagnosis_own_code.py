@@ -53,7 +53,7 @@ def steps() -> torch.Tensor:
 @pytest.mark.parametrize(
     ("masked", "plant", "cause"),
     [
-        ("", {"roles": ("key", "query")}, "query and key are swapped"),
+        ("", {"roles": ("key", "query")}, "what query and key return is used the other way round in Keras"),
         ("fill", {"inverted": True}, "the mask is inverted: what is left out in torch is kept in Keras"),
         ("where", {"inverted": True}, "the mask is inverted: what is left out in torch is kept in Keras"),
     ],

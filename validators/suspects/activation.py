@@ -11,7 +11,7 @@ from keras3conv.validators.suspects.base import VIEWS, Case, Suspect, Suspicion,
 
 Function = Callable[[Any], Any]
 
-_FUNCTIONS: Mapping[str, tuple[str, Function]] = {
+FUNCTIONS: Mapping[str, tuple[str, Function]] = {
     "relu": ("torch.relu(x)", torch.relu),
     "relu6": ("F.relu6(x)", functional.relu6),
     "erf GELU": ("F.gelu(x)", functional.gelu),
@@ -21,6 +21,7 @@ _FUNCTIONS: Mapping[str, tuple[str, Function]] = {
     "sigmoid": ("torch.sigmoid(x)", torch.sigmoid),
     "tanh": ("torch.tanh(x)", torch.tanh),
     "softmax": ("x.softmax(-1)", lambda x: x.softmax(-1)),
+    "softmax over the channels": ("x.softmax(1)", lambda x: x.softmax(1)),
     "log_softmax": ("x.log_softmax(-1)", lambda x: x.log_softmax(-1)),
     "softplus": ("F.softplus(x)", lambda x: torch.logaddexp(x, torch.zeros_like(x))),
     "elu": ("F.elu(x)", functional.elu),
@@ -95,7 +96,7 @@ def _missing_in_keras(case: Case) -> Iterator[Suspicion]:
 
 def _another(case: Case) -> Iterator[Suspicion]:
     for operation in case.named(*_OPERATIONS):
-        for name, (code, function) in _FUNCTIONS.items():
+        for name, (code, function) in FUNCTIONS.items():
             yield Suspicion(
                 cause=f"torch applies {operation.name} {case.where}, Keras {name}",
                 fix=f"x = {code}  # {operation.owner or case.where}, for {operation.name}",
@@ -107,12 +108,39 @@ def _missing_in_torch(case: Case) -> Iterator[Suspicion]:
     for operation in reversed(case.feeding):
         if operation.result is None or operation.name in VIEWS:
             continue
-        for name, (code, function) in _FUNCTIONS.items():
+        for name, (code, function) in FUNCTIONS.items():
             yield Suspicion(
                 cause=f"torch lacks an activation {_after(case, operation)}: {name}",
                 fix=f"x = {code}  # {_after(case, operation)}",
                 changes={operation.key: doing(_then, function)},
             )
+
+
+def _before_an_addition(case: Case) -> Iterator[Suspicion]:
+    """An activation that torch applies to a sum, and Keras to what is summed."""
+    for operation in case.named(*_OPERATIONS):
+        sums = [other for other in case.operations if other.name == "add" and other.place < operation.place]
+        for first, second in ((True, False), (False, True), (True, True)) if sums else ():
+            kept: dict[str, Any] = {}
+            told = "both" if first and second else f"the {'first' if first else 'second'} summand"
+            yield Suspicion(
+                cause=f"torch applies {operation.name} {case.where} after an addition, Keras before it, to {told}",
+                fix=f"x = keras.layers.Activation(...)(keras.layers.Add()([first, second]))  # {case.where_keras}",
+                changes={
+                    sums[-1].key: doing(_keeping, kept),
+                    operation.key: doing(_sum_of_activated, kept, first, second),
+                },
+            )
+
+
+def _keeping(call: TorchCall, kept: dict[str, Any]) -> Any:
+    kept["first"], kept["second"] = call.get("input"), call.get("dim")
+    return call.run()
+
+
+def _sum_of_activated(call: TorchCall, kept: dict[str, Any], first: bool, second: bool) -> Any:
+    one, other = kept["first"], kept["second"]
+    return (call.run(input=one) if first else one) + (call.run(input=other) if second else other)
 
 
 def _after(case: Case, operation: Operation) -> str:
@@ -133,5 +161,6 @@ SUSPECTS = (
     Suspect("alpha of an ELU", _alpha),
     Suspect("activation missing in Keras", _missing_in_keras),
     Suspect("another activation", _another),
+    Suspect("activation before an addition", _before_an_addition),
     Suspect("activation missing in torch", _missing_in_torch),
 )

@@ -30,23 +30,10 @@ def _swapped(case: Case) -> Iterator[Suspicion]:
                 fix=fix,
                 changes={operation.key: doing(_packed_swap, first, second)},
             )
-    yield from _swapped_scores(case)
 
 
 def _exchanged(call: TorchCall, first: str, second: str) -> Any:
     return call.run(**{first: call.get(second), second: call.get(first)})
-
-
-def _swapped_scores(case: Case) -> Iterator[Suspicion]:
-    """Attention in code of the model's own: with query and key swapped, its scores are the other way round."""
-    for operation in case.named("softmax"):
-        scores = operation.get("input", ())
-        if len(scores) >= 3 and scores[-1] == scores[-2]:
-            yield Suspicion(
-                cause="query and key are swapped",
-                fix=_pair_again(case, "query with key"),
-                changes={operation.key: lambda call: call.run(input=call.get("input").transpose(-1, -2))},
-            )
 
 
 def _pair_again(case: Case, wrong: str) -> str:
@@ -116,6 +103,7 @@ def _scale(case: Case) -> Iterator[Suspicion]:
             ("1", 1.0),
             ("1 / sqrt(all heads' width)", (width * heads) ** -0.5),
             ("1 / width", 1 / width),
+            ("sqrt(width)", width**0.5),
         ):
             if scale != ours:
                 yield Suspicion(

@@ -24,11 +24,15 @@ class Case:
         inside: Whether the layer itself differs; else what stands before it does.
         keras_config: The configuration of the Keras layer, where the layer itself differs.
         operations: What torch calls there, in order: inside of the layer, or since the layers agreed last.
-        feeding: The same, and what gave the first of them its input.
+        before: Everything that torch calls before the layer.
+        feeding: The operations, and what gave the first of them its input.
         classes: The class of every torch module, by path.
         keras_configs: The configurations of all Keras layers.
         flattened: What was flattened into the layer's input in torch, without the batch axis; None if nothing was.
         ratio: How many times what torch has Keras has, at best; None where torch has zeros only, or the shapes differ.
+        found: What torch has there, in Keras' layout.
+        wanted: What Keras has there.
+        attempt: Runs torch with changes, and says what it has there then; None where that cannot be done.
         tensors: The shapes of torch's tensors, by path.
         read: Reads a torch tensor of this run.
     """
@@ -38,11 +42,15 @@ class Case:
     inside: bool
     keras_config: Mapping[str, Any]
     operations: tuple[Operation, ...]
+    before: tuple[Operation, ...]
     feeding: tuple[Operation, ...]
     classes: Mapping[str, str]
     keras_configs: tuple[Mapping[str, Any], ...]
     flattened: Shape | None
     ratio: float | None
+    found: Array
+    wanted: Array
+    attempt: Callable[[Mapping[Key, Change]], Array | None]
     tensors: Mapping[str, Shape]
     read: Callable[[str], Array]
 

@@ -98,6 +98,19 @@ def _missing(case: Case) -> Iterator[Suspicion]:
                 )
 
 
+def _groups(case: Case) -> Iterator[Suspicion]:
+    for operation in case.named("group_norm"):
+        channels, ours = operation.get("input")[1], operation.get("num_groups")
+        wanted = (channels if number == -1 else int(number) for number in case.in_keras("groups"))
+        for theirs in dict.fromkeys((*wanted, 1, channels)):
+            if theirs != ours and channels % theirs == 0:
+                yield Suspicion(
+                    cause=f"the number of groups is {ours} in torch and {theirs} in Keras",
+                    fix=f"nn.GroupNorm({theirs}, {channels}, eps={operation.get('eps', 1e-5):g})  # {operation.owner}",
+                    changes={operation.key: running(num_groups=theirs)},
+                )
+
+
 def _biased_variance(case: Case) -> Iterator[Suspicion]:
     for operation in case.named("var", "std"):
         if operation.get("correction", 1) and operation.get("unbiased", True):
@@ -137,5 +150,6 @@ SUSPECTS = (
     Suspect("gamma and beta swapped", _swapped_scale),
     Suspect("mean and variance swapped", _swapped_statistics),
     Suspect("gamma or beta missing", _missing),
+    Suspect("number of groups", _groups),
     Suspect("biased variance", _biased_variance),
 )

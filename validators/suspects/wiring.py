@@ -1,10 +1,14 @@
 """How layers are joined: a factor or a shortcut that one side has not, the weights of another layer."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import combinations
 from typing import Any
 
+import torch
+
 from keras3conv.frameworks.torch_replay import Operation, TorchCall
-from keras3conv.validators.suspects.base import Case, Suspect, Suspicion, doing
+from keras3conv.transforms import Shape
+from keras3conv.validators.suspects.base import VIEWS, Case, Suspect, Suspicion, doing
 
 
 def _factor(case: Case) -> Iterator[Suspicion]:
@@ -18,20 +22,6 @@ def _factor(case: Case) -> Iterator[Suspicion]:
                 fix=f"x = keras.ops.{_keras_name(operation)}(x, {number!r})  # {case.where_keras}",
                 changes={operation.key: lambda call: call.get("input")},
             )
-
-
-def _measured(case: Case) -> Iterator[Suspicion]:
-    """A number that Keras multiplies by, and torch does not (a scaled embedding): it is read off the values."""
-    sources = [operation for operation in case.feeding if operation.result is not None]
-    if case.ratio is None or not sources or abs(case.ratio - 1) < 1e-6:
-        return
-    ratio, square = case.ratio, case.ratio**2
-    told = f" = sqrt({round(square)})" if abs(square - round(square)) < 1e-5 * square else ""
-    yield Suspicion(
-        cause=f"Keras multiplies by {ratio:.6g}{told} {case.where_keras}, torch does not",
-        fix=f"x = x * {ratio!r}  # {case.where}",
-        changes={sources[-1].key: lambda call: call.run() * ratio},
-    )
 
 
 def _keras_name(operation: Operation) -> str:
@@ -56,12 +46,102 @@ def _only(call: TorchCall, name: str) -> Any:
     return call.get(name)
 
 
+def _gate(case: Case) -> Iterator[Suspicion]:
+    """Two tensors that torch multiplies: a gate, or the scale of a layer; Keras has one of them."""
+    for operation in case.named("mul"):
+        shapes = {name: operation.get(name) for name in ("input", "dim")}
+        if all(isinstance(shape, tuple) for shape in shapes.values()):
+            for name, other in (("input", "dim"), ("dim", "input")):
+                if shapes[name] == operation.result:
+                    factor = f"a tensor of {shapes[other]}"
+                    yield Suspicion(
+                        cause=f"torch multiplies by {factor} {_in(case, operation)}, Keras does not",
+                        fix=f"x = keras.ops.multiply(x, scale)  # {case.where_keras}, the scale of "
+                        f"{operation.owner or case.where}",
+                        changes={operation.key: doing(_only, name)},
+                    )
+
+
+def _in(case: Case, operation: Operation) -> str:
+    return f"in {operation.owner}" if operation.owner else case.where
+
+
+_COMBINING = {"add": torch.add, "mul": torch.mul, "sub": torch.sub, "maximum": torch.maximum}
+
+
+def _combined_otherwise(case: Case) -> Iterator[Suspicion]:
+    """Two tensors that torch adds and Keras multiplies, and the like."""
+    for operation in case.named(*_COMBINING):
+        if not all(isinstance(operation.get(name), tuple) for name in ("input", "dim")):
+            continue
+        for name, function in _COMBINING.items():
+            if name != operation.name:
+                yield Suspicion(
+                    cause=f"torch joins two tensors by {operation.name} {case.where}, Keras by {name}",
+                    fix=f"x = torch.{name}(first, second)  # {_in(case, operation)}",
+                    changes={operation.key: doing(_joined_by, function)},
+                )
+
+
+def _joined_by(call: TorchCall, function: Callable[..., Any]) -> Any:
+    return function(call.get("input"), call.get("dim"))
+
+
+def _left_out(case: Case) -> Iterator[Suspicion]:
+    """Anything that keeps the shape, and that Keras does not do."""
+    for operation in case.operations:
+        if operation.name not in _KEEPING and operation.result == operation.get("input") and operation.result:
+            yield Suspicion(
+                cause=f"torch calls {operation.name} {_in(case, operation)}, Keras does not",
+                fix=f"x = ...  # {case.where_keras}: what {operation.name} makes of x in {operation.owner or 'torch'}",
+                changes={operation.key: doing(_only, "input")},
+            )
+
+
+_KEEPING = VIEWS | {"add", "sub", "mul", "div", "given", "conv1d", "conv2d", "conv3d", "linear"}
+"""What moves values only, or is asked after by a suspect of its own."""
+
+
+_LAST = 6
+"""Of so many layers that torch called last, two may be in each other's place."""
+
+
+def _crossed(case: Case) -> Iterator[Suspicion]:
+    """What two layers of equal shapes return, each used where the other belongs: query for key, gate for up."""
+    if case.inside:
+        return
+    called = dict.fromkeys(operation.owner for operation in reversed(case.before) if operation.owner)
+    shapes = {owner: _roles(case, owner) for owner in called}
+    owners = [owner for owner, roles in shapes.items() if roles][:_LAST]
+    for first, second in combinations(owners, 2):
+        if shapes[first] == shapes[second]:
+            yield Suspicion(
+                cause=f"what {second} and {first} return is used the other way round in Keras",
+                fix=_exchanging(second, first) + f"  # {case.where_keras}",
+                tensors={
+                    f"{owner}.{role}": case.read(f"{other}.{role}")
+                    for owner, other in ((first, second), (second, first))
+                    for role in shapes[first]
+                },
+            )
+
+
+def _exchanging(first: str, second: str) -> str:
+    one, other = (path.rpartition(".")[2] for path in (first, second))
+    return f"{one}, {other} = {other}, {one}"
+
+
+def _roles(case: Case, owner: str) -> dict[str, Shape]:
+    """The shapes of what a module owns itself, by the last part of the name."""
+    own = {path: shape for path, shape in case.tensors.items() if path.rpartition(".")[0] == owner}
+    return {path.rpartition(".")[2]: shape for path, shape in own.items() if not path.endswith("num_batches_tracked")}
+
+
 def _other_layer(case: Case) -> Iterator[Suspicion]:
     """Two layers of equal shapes, each with the weights of the other."""
     if not case.inside:
         return
-    own = {path: shape for path, shape in case.tensors.items() if path.rpartition(".")[0] == case.torch_path}
-    roles = {path.rpartition(".")[2]: shape for path, shape in own.items() if not path.endswith("num_batches_tracked")}
+    roles = _roles(case, case.torch_path)
     owners = dict.fromkeys(path.rpartition(".")[0] for path in case.tensors)
     for owner in owners:
         theirs = {role: case.tensors.get(f"{owner}.{role}") for role in roles}
@@ -73,12 +153,14 @@ def _other_layer(case: Case) -> Iterator[Suspicion]:
             )
 
 
-FACTORS = (
-    Suspect("a factor or a summand", _factor),
-    Suspect("a factor that is measured", _measured),
-)
+FACTORS = (Suspect("a factor or a summand", _factor),)
 
 SUSPECTS = (
     Suspect("a shortcut", _shortcut),
+    Suspect("a gate or a scale", _gate),
+    Suspect("two layers in each other's place", _crossed),
+    Suspect("joined by another operation", _combined_otherwise),
     Suspect("weights of another layer", _other_layer),
 )
+
+LAST = (Suspect("left out in Keras", _left_out),)
