@@ -37,7 +37,7 @@ class OutputPair:
 
 
 def output_pairs(torch: Recording, keras: Recording) -> Iterator[OutputPair]:
-    """The outputs of both sides: by name where the names are the same, else by order."""
+    """The outputs of both sides: by name where the names are the same, else by order, or by shape where it must be."""
     first, second = torch.outputs, keras.outputs
     if len(first) != len(second) or not first:
         odd = f"torch returns {_listed(first)}, Keras {_listed(second)}"
@@ -46,8 +46,7 @@ def output_pairs(torch: Recording, keras: Recording) -> Iterator[OutputPair]:
             name="outputs", torch_name="outputs", keras_name="outputs", torch=nothing, keras=nothing, layout="", odd=odd
         )
         return
-    names = list(second) if set(first) == set(second) else list(first)
-    for place, (torch_name, keras_name) in enumerate(zip(names, second, strict=True)):
+    for place, (torch_name, keras_name) in enumerate(zip(_paired(first, second), second, strict=True)):
         theirs = second[keras_name]
         ours, layout = _like_keras(first[torch_name], theirs)
         odd = "" if ours.shape == theirs.shape else f"torch returns {ours.shape}, Keras {theirs.shape}"
@@ -61,6 +60,24 @@ def output_pairs(torch: Recording, keras: Recording) -> Iterator[OutputPair]:
             odd=odd,
             keys=(torch_name, keras_name),
         )
+
+
+def _paired(first: Mapping[str, Array], second: Mapping[str, Array]) -> list[str]:
+    """The names of torch's outputs in the order of Keras'.
+
+    Two models that call them differently, or not at all, may have them in another order too: a pooled output before a
+    sequence. Shapes tell these apart; among outputs of one shape the order stays.
+    """
+    if set(first) == set(second) and not all(name.partition(".")[0].isdigit() for name in first):
+        return list(second)
+    left, found = list(first), []
+    for theirs in second.values():
+        fitting = [name for name in left if output_like_keras(first[name], theirs.shape)[0].shape == theirs.shape]
+        if not fitting:
+            return list(first)
+        found.append(fitting[0])
+        left.remove(fitting[0])
+    return found
 
 
 def _like_keras(array: Array, keras: Array) -> tuple[Array, str]:

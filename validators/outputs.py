@@ -99,6 +99,8 @@ def _facts(subject: Subject) -> dict[str, str]:
     if (sample := _sample(subject)) is not None and sample.floors:
         facts["noise floor"] = f"measured on {sample.told}; on all of them where an output differs by more, {_WHOLE}"
     ours, theirs = list(subject.torch_run.outputs), list(subject.keras_run.outputs)
-    if len(ours) == len(theirs) > 1 and set(ours) != set(theirs):
-        facts["structure"] = f"torch returns {', '.join(ours)}, Keras {', '.join(theirs)}: paired in this order"
+    paired = [pair.keys[0] for pair in output_pairs(subject.torch_run, subject.keras_run)]
+    if len(ours) == len(theirs) > 1 and paired != theirs:
+        told = "in this order" if paired == ours else f"by shape, {', '.join(paired)} in Keras' order"
+        facts["structure"] = f"torch returns {', '.join(ours)}, Keras {', '.join(theirs)}: paired {told}"
     return facts

@@ -197,6 +197,20 @@ def test_outputs_of_another_structure_are_paired_in_order_and_the_report_says_so
     assert said == "torch returns 0, 1, Keras scores, squashed: paired in this order"
 
 
+def test_outputs_in_another_order_are_paired_by_their_shapes_and_the_report_says_so() -> None:
+    class Two(Classifier):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]
+            y = super().forward(x)
+            return y.sum(1), y
+
+    single = twin()
+    model = keras.Model(single.input, [single.output, keras.ops.sum(single.output, 1)])
+    report = k3c.validate(**moved(Two(), model))
+    report.raise_if_failed()
+    said = report.section("outputs").facts["structure"]
+    assert said == "torch returns 0, 1, Keras 0, 1: paired by shape, 1, 0 in Keras' order"
+
+
 def test_labels_give_top_one_top_five_and_pictures_with_both_answers(tmp_path: Path) -> None:
     names = [f"<{name}>" for name in "abcdefg"]
     pair = moved(Classifier(), twin(), inputs=images(20))
