@@ -33,10 +33,16 @@ def judged(scale: float, norm: nn.Module, layer: keras.layers.Layer) -> dict[str
     return {section.name: section for section in report.sections}
 
 
-@pytest.mark.parametrize(("scale", "epsilon"), [(1e2, 1.001e-5), (1e4, 1e-3), (1e9, 1e-3)])
-def test_an_epsilon_that_large_inputs_swallow_is_a_failure_all_the_same(scale: float, epsilon: float) -> None:
+@pytest.mark.parametrize(
+    ("scale", "epsilon", "float64"), [(1e2, 1.001e-5, "failed"), (1e4, 1e-3, "failed"), (1e9, 1e-3, "passed")]
+)
+def test_an_epsilon_that_large_inputs_swallow_is_a_failure_all_the_same(
+    scale: float, epsilon: float, float64: str
+) -> None:
     found = judged(scale, nn.LayerNorm(8), keras.layers.LayerNormalization(epsilon=epsilon, name="norm"))
-    assert found["float64"].status == "passed"  # which is why the fields are judged too
+    assert (
+        found["float64"].status == float64
+    )  # a factor in the code is beyond it, which is why the fields are judged too
     (problem,) = found["hyperparameters"].problems
     assert problem.fact.startswith(f"eps is 1e-05 in torch, epsilon is {epsilon:.12g} in Keras")
     assert problem.fact.endswith("(its effect is too small to be seen with these inputs, and is not with smaller ones)")
