@@ -120,9 +120,13 @@ def test_an_interrupt_ends_the_program_quietly(tmp_path: Path) -> None:
     path.write_text("import time\n\n\ndef make():\n    print('started', flush=True)\n    time.sleep(60)\n")
     command = [sys.executable, "-m", "keras3conv", "inspect", f"{path}:make"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    # A shell has what it starts in the background ignore interrupts, and whatever is started by that inherits it.
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        started = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, heard)
+    with started as process:
         assert process.stderr is not None
         assert process.stderr.readline() == "started\n"
         process.send_signal(signal.SIGINT)
