@@ -101,17 +101,33 @@ def test_a_mistake_in_a_vision_transformer_is_named(plant: dict[str, Any], layer
 
 
 @pytest.mark.parametrize(
-    ("plant", "layer", "cause"),
+    ("plant", "layer", "cause", "fix"),
     [
-        ({"offset": 1}, "table", "Keras looks 1 row further down in the table"),
-        ({"zero": True}, "gru", "row 0 of the table is 0 in Keras, as that of padding"),
-        ({"factor": 1}, "gru", "torch multiplies by 2.44949 before gru, Keras does not"),
+        (
+            {"offset": 1},
+            "table",
+            "Keras looks 1 row further down in the table",
+            "indices = indices + 1  # before table",
+        ),
+        (
+            {"zero": True},
+            "gru",
+            "row 0 of the table is 0 in Keras, as that of padding",
+            "nn.Embedding(..., padding_idx=0)  # table",
+        ),
+        (
+            {"factor": 1},
+            "gru",
+            "torch multiplies by 2.44949 before gru, Keras does not",
+            "x = keras.ops.multiply(x, 2.449489742783178)  # before gru",
+        ),
     ],
 )
-def test_a_mistake_in_a_network_of_words_is_named(plant: dict[str, Any], layer: str, cause: str) -> None:
+def test_a_mistake_in_a_network_of_words_is_named(plant: dict[str, Any], layer: str, cause: str, fix: str) -> None:
     problem = first_problem(Words(), words(**plant), sentences())
     assert problem.torch == layer
     assert cause in problem.fact
+    assert fix in problem.fixes[0]
 
 
 def gates(order: tuple[int, ...]) -> Callable[[Array], Array]:
@@ -123,50 +139,109 @@ def rows_as_torch_has_them(kernel: Array) -> Array:
 
 
 @pytest.mark.parametrize(
-    ("tamper", "layer", "cause"),
+    ("tamper", "layer", "cause", "fix"),
     [
-        (with_values(stem__kernel=lambda k: k[::-1, ::-1]), "stem", "the kernel is flipped along its spatial axes"),
-        (with_values(stem__kernel=lambda k: k.swapaxes(0, 1)), "stem", "spatial axes are transposed: height and width"),
-        (with_values(conv1__kernel=lambda k: k.swapaxes(2, 3)), "block.conv1", "the kernel's channels are transposed"),
-        (with_values(conv1__bias=np.zeros_like), "block.conv1", "Keras adds no bias, torch does"),
-        (with_values(last__kernel=lambda k: k.T), "last", "the kernel is transposed: torch has (out, in)"),
-        (with_values(head__kernel=rows_as_torch_has_them), "head", "the kernel's rows are in another order"),
-        (swapped((("norm1", "gamma"), ("norm1", "beta"))), "block.norm1", "gamma and beta are swapped"),
+        (
+            with_values(stem__kernel=lambda k: k[::-1, ::-1]),
+            "stem",
+            "the kernel is flipped along its spatial axes",
+            'plan.pair("stem", "stem")',
+        ),
+        (
+            with_values(stem__kernel=lambda k: k.swapaxes(0, 1)),
+            "stem",
+            "spatial axes are transposed: height and width",
+            'plan.pair("stem", "stem")',
+        ),
+        (
+            with_values(conv1__kernel=lambda k: k.swapaxes(2, 3)),
+            "block.conv1",
+            "the kernel's channels are transposed",
+            'plan.pair("block.conv1", "conv1")',
+        ),
+        (
+            with_values(conv1__bias=np.zeros_like),
+            "block.conv1",
+            "Keras adds no bias, torch does",
+            "bias=False  # block.conv1",
+        ),
+        (
+            with_values(last__kernel=lambda k: k.T),
+            "last",
+            "the kernel is transposed: torch has (out, in)",
+            'plan.pair("last", "last")',
+        ),
+        (
+            with_values(head__kernel=rows_as_torch_has_them),
+            "head",
+            "the kernel's rows are in another order",
+            "k3c.align(torch, keras, inputs=x)",
+        ),
+        (
+            swapped((("norm1", "gamma"), ("norm1", "beta"))),
+            "block.norm1",
+            "gamma and beta are swapped",
+            "k3c.align(torch, keras)  # what was written into block.norm1",
+        ),
         (
             swapped(*((("norm1", role), ("norm2", role)) for role in NORM)),
             "block.norm1",
             "Keras has the weights of block.norm2 here",
+            'plan.pair("block.norm2", "norm1")',
         ),
     ],
 )
-def test_a_mistake_in_the_weights_of_a_residual_network_is_named(tamper: Tamper, layer: str, cause: str) -> None:
+def test_a_mistake_in_the_weights_of_a_residual_network_is_named(
+    tamper: Tamper, layer: str, cause: str, fix: str
+) -> None:
     problem = first_problem(ResNet(), resnet(), images(), tamper)
     assert problem.torch == layer
     assert cause in problem.fact
+    assert fix in problem.fixes[0]
 
 
 @pytest.mark.parametrize(
-    ("tamper", "layer", "cause"),
+    ("tamper", "layer", "cause", "fix"),
     [
-        (with_values(blocks_0_out__kernel=lambda k: k.T), "blocks.0.out", "the kernel is transposed"),
-        (with_values(blocks_0_up__bias=np.zeros_like), "blocks.0.up", "Keras adds no bias, torch does"),
+        (
+            with_values(blocks_0_out__kernel=lambda k: k.T),
+            "blocks.0.out",
+            "the kernel is transposed",
+            'plan.pair("blocks.0.out", "blocks_0_out")',
+        ),
+        (
+            with_values(blocks_0_up__bias=np.zeros_like),
+            "blocks.0.up",
+            "Keras adds no bias, torch does",
+            "bias=False  # blocks.0.up",
+        ),
         (
             swapped((("blocks_0_norm1", "gamma"), ("blocks_0_norm1", "beta"))),
             "blocks.0.norm1",
             "gamma and beta are swapped",
+            "k3c.align(torch, keras)  # what was written into blocks.0.norm1",
         ),
         (
             swapped(*((("blocks_0_query", role), ("blocks_0_key", role)) for role in ("kernel", "bias"))),
             "blocks.0.query",
             "Keras has the weights of blocks.0.key here",
+            'plan.pair("blocks.0.key", "blocks_0_query")',
         ),
-        (with_values(patches__kernel=lambda k: k[::-1, ::-1]), "patches", "the kernel is flipped"),
+        (
+            with_values(patches__kernel=lambda k: k[::-1, ::-1]),
+            "patches",
+            "the kernel is flipped",
+            'plan.pair("patches", "patches")',
+        ),
     ],
 )
-def test_a_mistake_in_the_weights_of_a_vision_transformer_is_named(tamper: Tamper, layer: str, cause: str) -> None:
+def test_a_mistake_in_the_weights_of_a_vision_transformer_is_named(
+    tamper: Tamper, layer: str, cause: str, fix: str
+) -> None:
     problem = first_problem(ViT(), vit(), images(), tamper)
     assert problem.torch == layer
     assert cause in problem.fact
+    assert fix in problem.fixes[0]
 
 
 def in_cell(name: str, change: Callable[[Array], Array], *roles: str) -> Tamper:
@@ -194,27 +269,66 @@ def turned_back(model: keras.Model) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tamper", "layer", "cause"),
+    ("tamper", "layer", "cause", "fix"),
     [
-        (backwards, "gru", "Keras runs through time backwards, and its outputs stay so"),
+        (backwards, "gru", "Keras runs through time backwards, and its outputs stay so", "x = x.flip(1)  # before gru"),
         (
             in_cell("gru", gates((1, 0, 2)), *ALL),
             "gru",
             "where they are Keras has those of z, r, n",
+            'plan.pair("gru", "gru")  # the rule reorders the gates',
         ),
-        (in_cell("lstm", gates((0, 1, 3, 2)), *ALL), "lstm", "where they are Keras has those of i, f, o, g"),
-        (in_cell("gru", lambda b: b * [[1], [0]], "bias"), "gru", "bias_hh got lost"),
-        (in_cell("gru", lambda b: b * [[0], [1]], "bias"), "gru", "bias_ih got lost"),
-        (turned_back, "gru", "Keras runs through time backwards, and its outputs are turned back"),
-        (with_values(table__embeddings=lambda t: np.roll(t, -1, 0)), "table", "Keras looks 1 row further down"),
-        (with_values(table__embeddings=np.zeros_like), "table", "Keras adds nothing of the table table"),
-        (with_values(table__embeddings=lambda t: t[::-1]), "table", "the rows of the table stand in reverse in Keras"),
+        (
+            in_cell("lstm", gates((0, 1, 3, 2)), *ALL),
+            "lstm",
+            "where they are Keras has those of i, f, o, g",
+            'plan.pair("lstm", "lstm")  # the rule reorders the gates',
+        ),
+        (
+            in_cell("gru", lambda b: b * [[1], [0]], "bias"),
+            "gru",
+            "bias_hh got lost",
+            'plan.pair("gru", "gru")  # the rule takes both',
+        ),
+        (
+            in_cell("gru", lambda b: b * [[0], [1]], "bias"),
+            "gru",
+            "bias_ih got lost",
+            'plan.pair("gru", "gru")  # the rule takes both',
+        ),
+        (
+            turned_back,
+            "gru",
+            "Keras runs through time backwards, and its outputs are turned back",
+            "x = x.flip(1)  # before gru",
+        ),
+        (
+            with_values(table__embeddings=lambda t: np.roll(t, -1, 0)),
+            "table",
+            "Keras looks 1 row further down",
+            "indices = indices + 1  # before table",
+        ),
+        (
+            with_values(table__embeddings=np.zeros_like),
+            "table",
+            "Keras adds nothing of the table table",
+            'plan.ignore("table", "the Keras model has no such table")',
+        ),
+        (
+            with_values(table__embeddings=lambda t: t[::-1]),
+            "table",
+            "the rows of the table stand in reverse in Keras",
+            "weight.flip(0)  # table",
+        ),
     ],
 )
-def test_a_mistake_in_the_weights_of_a_network_of_words_is_named(tamper: Tamper, layer: str, cause: str) -> None:
+def test_a_mistake_in_the_weights_of_a_network_of_words_is_named(
+    tamper: Tamper, layer: str, cause: str, fix: str
+) -> None:
     problem = first_problem(Words(), words(), sentences(), tamper)
     assert problem.torch == layer
     assert cause in problem.fact
+    assert fix in problem.fixes[0]
 
 
 @pytest.mark.parametrize(
