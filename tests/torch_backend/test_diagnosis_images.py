@@ -21,6 +21,7 @@ def with_positive_means(module: Painter) -> None:
 def painted(tamper: Tamper | None = None, **plant: Any) -> tuple[str, str]:
     """Where the first problem of the planted network is, and what is said of it."""
     problem = first_problem(Painter(), painter(**plant), images(), tamper, with_positive_means)
+    assert problem.fixes, f"a cause comes with the line to paste: {problem.fact}"
     return problem.torch, problem.fact
 
 

@@ -85,6 +85,7 @@ def test_a_mistake_in_a_packed_attention_is_named(tamper: Tamper, cause: str) ->
     problem = first_problem(Attends(), twin(), steps(), tamper)
     assert problem.torch == "attention"
     assert cause in problem.fact
+    assert problem.fixes, "a cause comes with the line to paste"
 
 
 @pytest.mark.parametrize(
@@ -98,6 +99,7 @@ def test_a_mistake_in_the_mask_of_a_packed_attention_is_named(attended: Any, cau
     problem = first_problem(Attends(masked=True), twin(attended), steps())
     assert problem.torch == "attention"
     assert cause in problem.fact
+    assert problem.fixes, "a cause comes with the line to paste"
 
 
 class Queries(nn.Module):
@@ -136,3 +138,4 @@ def test_a_linear_layer_is_judged_against_one_with_an_axis_for_the_heads(
     problem = first_problem(Queries(), queries(), steps(), tamper)
     assert (problem.torch, problem.keras) == ("query", "query")
     assert cause in problem.fact
+    assert bool(problem.fixes) == bool(cause), "a cause comes with the line to paste"

@@ -34,3 +34,4 @@ def test_a_table_that_keras_does_without_is_named() -> None:
     problem = report.section("float64").problems[0]
     assert problem.torch == "norm"
     assert "Keras adds nothing of the table types" in problem.fact
+    assert problem.fixes == ('plan = plan.ignore("types", "the Keras model has no such table")',)
