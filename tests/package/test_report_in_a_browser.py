@@ -8,7 +8,7 @@ import pytest
 
 from keras3conv.errors import Problem
 from keras3conv.report import Plot, Report, Section, Series, Table
-from tests.browser import NAMES, Browser, browsing, installed
+from tests.support.browser import NAMES, Browser, browsing, installed
 
 LAYERS = 500
 
