@@ -200,8 +200,12 @@ def test_the_classes_of_a_pair_are_the_inverses_of_each_other() -> None:
 
 def test_a_class_without_an_inverse_explains_what_to_define() -> None:
     @dataclass(frozen=True)
-    class Unpaired(Same):
-        inverse = Transform.inverse
+    class Unpaired(OneArray):
+        def _shape(self, shape: Shape) -> Shape:
+            return shape
+
+        def _apply(self, array: Array, shape: Shape) -> Array:
+            return array
 
     with pytest.raises(TransformError, match="has no inverse: define `inverse`, or a class with inverse_of=Unpaired"):
         _ = Unpaired().inverse
