@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
-from keras3conv.transforms_base import Array, Shape
+from keras3conv.transforms import Array, Shape
 
 Side = Literal["torch", "keras"]
 

@@ -11,7 +11,7 @@ import keras3conv as k3c
 from keras3conv.builder.conversion import Conversion
 from keras3conv.frameworks.keras import model as keras_side
 from keras3conv.frameworks.torch import module as torch_side
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 Function = Callable[..., Any]
 

@@ -12,7 +12,7 @@ from keras3conv.alignment.plan import Alignment
 from keras3conv.frameworks.keras import model as keras_side
 from keras3conv.report.report import Report
 from keras3conv.rules.rule import Rule
-from keras3conv.transforms_base import Arrays
+from keras3conv.transforms import Arrays
 from tests.support.trials import Trial, call_layers, make_trial, mappings, owners, to_keras_layout
 
 

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from keras3conv.frameworks.keras import model as keras_side
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 from tests.support.planted.networks import Tamper
 
 

@@ -21,7 +21,7 @@ from keras3conv.frameworks.shared.recording import flatten
 from keras3conv.frameworks.torch import module as torch_side
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
 from keras3conv.rules.units import children_of, numbered, whole_of
-from keras3conv.transforms_base import Array, Shape
+from keras3conv.transforms import Array, Shape
 from tests.support import stand_ins
 
 stand_ins.install()

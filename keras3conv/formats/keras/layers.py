@@ -11,7 +11,7 @@ from keras3conv.formats.keras.names import attribute_of, class_of, is_trainable,
 from keras3conv.formats.safe import hdf5
 from keras3conv.formats.safe.source import Source
 from keras3conv.model.views import LayerView, TensorRef
-from keras3conv.transforms_base import Array, Shape
+from keras3conv.transforms import Array, Shape
 
 _KEEPS_FEATURES = frozenset(
     {"Activation", "ActivityRegularization", "AlphaDropout", "Dropout", "ELU", "GaussianDropout", "GaussianNoise",

@@ -10,7 +10,7 @@ from keras3conv.errors import IncompleteCheckpoint, MalformedCheckpoint
 from keras3conv.formats.keras.legacy_h5 import IGNORED, WEIGHTS
 from keras3conv.formats.safe import hdf5
 from keras3conv.formats.safe.source import Source, parse_json
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 
 @dataclass(frozen=True)

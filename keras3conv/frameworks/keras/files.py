@@ -17,7 +17,7 @@ from keras3conv.frameworks.keras.operations import kind_named
 from keras3conv.messages import lay_out
 from keras3conv.model.views import ModelView
 from keras3conv.report.values import WrittenFile
-from keras3conv.transforms_base import Shape
+from keras3conv.transforms import Shape
 
 _OPERATIONS = tuple(
     module for name, module in sorted(sys.modules.items()) if name.startswith("keras.src.ops.") and module is not None

@@ -14,7 +14,7 @@ import numpy as np
 from keras3conv.errors import ModelError, Problem
 from keras3conv.formats.keras2.file import Group, role_of
 from keras3conv.messages import lay_out
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 _ROLES = {"depthwise_kernel": "kernel"}
 """Variables of depthwise convolutions that have another name now."""

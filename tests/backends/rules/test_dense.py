@@ -16,9 +16,7 @@ from keras3conv.numerics.difference import compare
 from keras3conv.rules.constants import constant_buffer
 from keras3conv.rules.library import find
 from keras3conv.rules.rule import LayerSpec, LayerSpecs, Rule
-from keras3conv.transforms import from_json
-from keras3conv.transforms_axes import Axes
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array, Axes, from_json
 from tests.support.trials import enter_float64, make_torch, probe_values, resolve, spec_of_layer, torch_tensors
 
 LINEAR = "torch.nn.Linear <-> keras.layers.EinsumDense"

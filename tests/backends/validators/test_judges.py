@@ -10,7 +10,7 @@ from torch import nn
 
 import keras3conv as k3c
 from keras3conv.report.report import Report
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 from tests.support.models import randomize
 
 

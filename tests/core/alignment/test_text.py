@@ -5,7 +5,7 @@ from keras3conv.alignment.plan import Alignment
 from keras3conv.alignment.text import describe, describe_html, table
 from keras3conv.model.views import LayerView, ModelView, Side, TensorRef
 from keras3conv.rules.rule import WeightMapping
-from keras3conv.transforms_axes import Axes
+from keras3conv.transforms import Axes
 
 KERNEL = Axes("o i -> i o")
 

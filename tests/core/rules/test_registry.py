@@ -12,9 +12,7 @@ from keras3conv.model.views import LayerView
 from keras3conv.rules.library import find, known_classes, list_rules, lookup
 from keras3conv.rules.registry import ranked, register, registered
 from keras3conv.rules.rule import Config, Example, LayerSpec, Rule, WeightMapping
-from keras3conv.transforms_axes import Axes
-from keras3conv.transforms_base import Transform
-from keras3conv.transforms_chain import Same
+from keras3conv.transforms import Axes, Same, Transform
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from keras import layers
 
 from keras3conv import formats
 from keras3conv.model.views import ModelView, TensorRef
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 Values = dict[str, Array]
 

@@ -14,7 +14,7 @@ import keras3conv as k3c
 from keras3conv.errors import InputError
 from keras3conv.frameworks.keras.inputs import arguments
 from keras3conv.frameworks.shared.inputs import derive
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 LEFT, RIGHT = np.zeros((2, 3), "float32"), np.ones((2, 3), "float32")
 BY_NAME = {"right": RIGHT, "left": LEFT}

@@ -14,8 +14,7 @@ from keras3conv.numerics.difference import compare
 from keras3conv.rules.families.attention.multi_head import half_split_rows
 from keras3conv.rules.library import find, list_rules
 from keras3conv.rules.rule import Example, LayerSpec
-from keras3conv.transforms import from_json
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array, from_json
 from tests.support.laws import law_float64, law_transforms
 from tests.support.trials import Trial, config_of, keras_outputs, make_trial, spec_of_layer
 from tests.torch_backend.rules.mutants.test_common import layered

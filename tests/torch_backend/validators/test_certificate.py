@@ -16,7 +16,7 @@ import keras3conv as k3c
 from keras3conv.errors import InputError
 from keras3conv.frameworks.torch import gradients as torch_gradients
 from keras3conv.report.report import Report
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 from tests.support.models import ModuleType, randomize
 
 

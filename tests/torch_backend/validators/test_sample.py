@@ -12,7 +12,7 @@ from torch import nn
 import keras3conv as k3c
 from keras3conv.frameworks.shared.inputs import Inputs
 from keras3conv.report.values import Section
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 from keras3conv.validators.running.sample import a_few_samples
 from keras3conv.validators.running.subject import Subject
 from tests.support.models import randomize

@@ -6,9 +6,7 @@ from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import AlignmentError
 from keras3conv.model.views import LayerView, ModelView, TensorRef
 from keras3conv.planner.plan import plan
-from keras3conv.transforms_axes import Axes
-from keras3conv.transforms_base import Transform
-from keras3conv.transforms_rows import Skip
+from keras3conv.transforms import Axes, Skip, Transform
 
 
 def model(side: str, **tensors: tuple[int, ...]) -> ModelView:

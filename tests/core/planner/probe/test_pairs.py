@@ -5,8 +5,7 @@ from keras3conv.alignment.pair import Pair
 from keras3conv.model.views import LayerView, ModelView, Side, TensorRef
 from keras3conv.planner.probe.pairs import rest_pairs
 from keras3conv.rules.rule import WeightMapping
-from keras3conv.transforms_axes import Axes
-from keras3conv.transforms_chain import Same
+from keras3conv.transforms import Axes, Same
 
 
 def layer(path: str, bias: bool, between: str) -> LayerView:

@@ -10,7 +10,7 @@ import pytest
 import keras3conv as k3c
 from keras3conv.alignment.plan import Alignment
 from keras3conv.frameworks.keras import model as keras_side
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 from tests.support.hub import FAMILIES, load
 
 # What transformers and keras-hub warn of is not ours to mend.

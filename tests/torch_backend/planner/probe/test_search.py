@@ -12,7 +12,7 @@ import keras3conv as k3c
 from keras3conv.alignment.plan import Alignment
 from keras3conv.frameworks.keras import model as keras_side
 from keras3conv.frameworks.torch import module as torch_side
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 from tests.support.models import randomize
 
 RANDOM = np.random.default_rng(0)

@@ -8,10 +8,7 @@ import pytest
 
 from keras3conv.rules.library import find
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
-from keras3conv.transforms_axes import Axes
-from keras3conv.transforms_base import Transform
-from keras3conv.transforms_blocks import Take
-from keras3conv.transforms_chain import Chain
+from keras3conv.transforms import Axes, Chain, Take, Transform
 from tests.support.laws import (
     LAWS,
     Law,

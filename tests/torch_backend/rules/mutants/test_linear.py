@@ -7,10 +7,7 @@ from typing import Any
 import pytest
 
 from keras3conv.rules.rule import Config, Example, LayerSpecs, Rule, WeightMapping
-from keras3conv.transforms_axes import Axes
-from keras3conv.transforms_base import Transform
-from keras3conv.transforms_blocks import Take
-from keras3conv.transforms_chain import Chain, Same
+from keras3conv.transforms import Axes, Chain, Same, Take, Transform
 from tests.support.laws import (
     law_float64,
     law_gradients,

@@ -5,13 +5,7 @@ from dataclasses import replace
 import pytest
 
 from keras3conv.rules.rule import Config
-from keras3conv.transforms_axes import Axes
-from keras3conv.transforms_base import Transform
-from keras3conv.transforms_blocks import Take
-from keras3conv.transforms_chain import Chain, Same
-from keras3conv.transforms_rows import Skip
-from keras3conv.transforms_shift import Shift
-from keras3conv.transforms_zeros import Diagonal, Dilate
+from keras3conv.transforms import Axes, Chain, Diagonal, Dilate, Same, Shift, Skip, Take, Transform
 from tests.support.laws import law_float64, law_names, law_shapes, law_training, law_way_back
 from tests.torch_backend.rules.mutants.test_common import (
     Mutant,

@@ -8,10 +8,7 @@ import pytest
 
 from keras3conv.rules.library import find
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
-from keras3conv.transforms_axes import Axes
-from keras3conv.transforms_base import Array, Arrays, Shape, Transform
-from keras3conv.transforms_blocks import Stack, Take
-from keras3conv.transforms_chain import Chain, Each, Same
+from keras3conv.transforms import Array, Arrays, Axes, Chain, Each, Same, Shape, Stack, Take, Transform
 from tests.support.laws import LAWS, law_float64, law_gradients, law_names, law_shapes, law_way_back
 from tests.torch_backend.rules.mutants.test_common import (
     Mutant,

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import keras3conv as k3c
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 from tests.support.models import randomize
 from tests.support.planted.networks import (
     ResNet,

@@ -1,18 +1,20 @@
-"""Axes of one array that are renamed, merged and split: a pattern such as "o i h w -> h w i o"."""
+"""Transform that permutes, merges and splits the axes of an array by a pattern such as "o i h w -> h w i o"."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
+from operator import index
 from typing import Any
 
 from keras3conv.errors import TransformError
-from keras3conv.transforms_base import Arrays, Shape, Shapes, exactly
+from keras3conv.transforms.base import Arrays, Shape, Shapes, Transform
 
 _TOKEN = re.compile(r"\(|\)|[a-z][a-z0-9_]*|1|\S")
 
 Group = tuple[str, ...]
-"""One axis of an array: the names that are merged in it; no name for an axis of size one."""
+"""The names that are merged in one axis of an array; empty for an axis of size one."""
 
 
 def _parse_side(pattern: str, side: str) -> tuple[Group, ...]:
@@ -49,15 +51,15 @@ def _write_side(groups: tuple[Group, ...]) -> str:
 
 
 @dataclass(frozen=True, init=False, repr=False)
-class Axes:
-    """Renames, merges and splits the axes of one array, written as a pattern: `Axes("o i h w -> h w i o")`.
+class Axes(Transform):
+    """Permute, merge and split the axes of one array by a pattern: `Axes("o i h w -> h w i o")`.
 
     A name is an axis, a bracket merges axes (row-major), `1` is an axis of size one. The inverse is the same pattern
-    with its sides swapped; a pattern for which that does not work is a `TransformError` when it is made.
+    with its sides swapped. The constructor raises `TransformError` for a pattern that cannot be reversed.
 
     Args:
-        pattern: The two sides; both have the same names, each once.
-        sizes: Sizes of names, needed for all but one name of every bracket.
+        pattern: The two sides. Each name appears exactly once on each side.
+        sizes: The sizes of names; each bracket needs the sizes of all its names but one.
     """
 
     pattern: str
@@ -65,7 +67,7 @@ class Axes:
 
     def __init__(self, pattern: str, /, **sizes: int) -> None:
         left, right = _parse(pattern)
-        # One spelling for one pattern: the inverse of the inverse is equal, however the first was typed.
+        # Normalize the spelling, so that the inverse of the inverse is equal to the original.
         object.__setattr__(self, "pattern", f"{_write_side(left)} -> {_write_side(right)}")
         object.__setattr__(self, "sizes", tuple(sorted(sizes.items())))
         self._require_reversible(left, right)
@@ -95,19 +97,14 @@ class Axes:
     def _sides(self) -> tuple[tuple[Group, ...], tuple[Group, ...]]:
         return _parse(self.pattern)
 
-    @property
-    def lossless(self) -> bool:
-        """Always: axes are moved, values are not touched."""
-        return True
-
     @cached_property
     def inverse(self) -> "Axes":
-        """The same pattern, its sides swapped."""
+        """Return the same pattern with its sides swapped."""
         left, right = self._sides
         return Axes(f"{_write_side(right)} -> {_write_side(left)}", **dict(self.sizes))
 
     def _solve(self, shape: Shape) -> dict[str, int]:
-        """The size of every name, for an array of this shape."""
+        """Return the size of every name for an array of this shape."""
         left, _ = self._sides
         if len(shape) != len(left):
             raise TransformError(f"{self!r} takes {len(left)} axes, the array has {len(shape)}: {shape}")
@@ -120,18 +117,18 @@ class Axes:
             else:
                 rest = size - known
             if rest:
-                raise TransformError(f"{self!r} does not fit shape {shape}: '{' '.join(group) or '1'}' is {size}")
+                raise self._misfit(f"'{' '.join(group) or '1'}' has size {size}", shape)
         return sizes
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """The shape of the result; raises `TransformError` where the shape does not fit the pattern."""
-        (shape,) = exactly(1, shapes, self)
+        """Return the shape of the result."""
+        (shape,) = self._require_count(1, shapes)
         sizes = self._solve(shape)
         return (tuple(prod(sizes[name] for name in group) for group in self._sides[1]),)
 
     def __call__(self, arrays: Arrays) -> Arrays:
-        """Moves the axes: a view, except where axes that are not neighbours are merged."""
-        (array,) = exactly(1, arrays, self)
+        """Return the result: a view, unless it merges axes that are not adjacent in memory."""
+        (array,) = self._require_count(1, arrays)
         sizes = self._solve(array.shape)
         left, right = self._sides
         names = [name for group in left for name in group]
@@ -141,5 +138,9 @@ class Axes:
         return (moved.reshape([prod(sizes[name] for name in group) for group in right]),)
 
     def to_json(self) -> dict[str, Any]:
-        """`{"axes": pattern}`, and the sizes if there are any."""
+        """Return the pattern, and the sizes if there are any."""
         return {"axes": self.pattern, **({"sizes": dict(self.sizes)} if self.sizes else {})}
+
+    @classmethod
+    def _from_json(cls, data: Mapping[str, Any]) -> "Axes":
+        return cls(data["axes"], **{name: index(size) for name, size in data.get("sizes", {}).items()})
