@@ -17,7 +17,7 @@ from rapidfuzz import fuzz
 from keras3conv.alignment.pair import Pair
 from keras3conv.errors import Keras3ConvError
 from keras3conv.model.views import LayerView, ModelView, Side
-from keras3conv.rules.applying import keras_spec, torch_config
+from keras3conv.rules.applying import keras_specs, torch_config
 from keras3conv.rules.library import find
 from keras3conv.rules.rule import Config, LayerSpec, LayerSpecs, Rule
 from keras3conv.rules.units import numbered, units
@@ -179,9 +179,8 @@ def _fields(rule: Rule, specs: LayerSpecs) -> dict[str, Any]:
 
 def _returned(rule: Rule, keras: LayerView) -> tuple[dict[str, Any], str]:
     """The torch configuration that a rule makes of the Keras layer, and what it needs beside; empty where it cannot."""
-    specs = _specs(rule, keras)
     try:
-        made = rule.to_torch(specs)
+        made = rule.to_torch(keras_specs(rule, keras))
     except _REFUSALS:
         return {}, ""
     if rule.torch_count == 1:
@@ -200,24 +199,6 @@ def _beside(made: LayerSpecs, owner: LayerSpec) -> str:
 def _written(spec: LayerSpec) -> str:
     arguments = ", ".join(f"{name}={value!r}" for name, value in spec.config.items())
     return f"{spec.kind.replace('torch.nn.', 'nn.')}({arguments})"
-
-
-def _specs(rule: Rule, keras: LayerView) -> LayerSpecs:
-    spec = keras_spec(rule, keras)
-    if rule.keras_count == 1:
-        return (spec,)
-    parts = keras.config or {}
-    return tuple(
-        LayerSpec(
-            kind=rule.keras,
-            config=config,
-            shapes={
-                role.partition("/")[2]: shape for role, shape in spec.shapes.items() if role.startswith(f"{place}/")
-            },
-            inputs=spec.inputs,
-        )
-        for place, config in parts.items()
-    )
 
 
 def _flat(config: Config, number: int) -> dict[str, Any]:

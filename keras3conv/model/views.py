@@ -47,6 +47,34 @@ class TensorRef:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LayerRun:
+    """Facts about a layer that a call of its model shows, or a functional graph; None where a fact is unknown.
+
+    Attributes:
+        calls: The positions of the layer's calls among all calls of the model; () if it is never called.
+        inputs: The shapes of the inputs of its first call, batch axis included, None for free sizes.
+        flattened: The shape, without the batch axis, of the tensor that was flattened into its input; () if a tensor
+            of unknown shape was flattened. None also where nothing was flattened.
+        follows: The layers whose outputs its inputs are computed from without another layer in between, over all
+            calls.
+        passes: The layers, before it and inside it, whose outputs its own output is computed from.
+        beside: The layers with tensors that receive the very same input tensor, itself included.
+    """
+
+    calls: tuple[int, ...] | None = None
+    inputs: tuple[tuple[int | None, ...], ...] | None = None
+    flattened: Shape | None = None
+    follows: tuple[str, ...] | None = None
+    passes: tuple[str, ...] | None = None
+    beside: tuple[str, ...] | None = None
+
+    @property
+    def first_call(self) -> int:
+        """The position of the first call; 0 where it is unknown or the layer is never called."""
+        return self.calls[0] if self.calls else 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class LayerView:
     """A layer (a torch module, a Keras layer) with the tensors that are its own, not its children's.
 
@@ -56,31 +84,17 @@ class LayerView:
             empty where unknown.
         config: What its constructor was given: plain values by name; None where unknown.
         tensors: Its parameters and buffers, or variables, in the order of their creation.
-        calls: At which places it runs in one call of the model; None where unknown, () if it never runs.
-        inputs: Shapes of what its first call was given, batch axis included, None for unknown sizes; None where
-            unknown.
-        flattened: The shape, without the batch axis, of what was flattened into its input; empty where something was,
-            of unknown shape; None where nothing was, or where that is unknown because `calls` is.
-        follows: The layers whose outputs its inputs are made of, without another layer in between, over all of its
-            calls; None where unknown.
-        passes: The layers, before it and inside it, whose outputs its own output is made of; None where unknown.
-        beside: The layers with tensors that are given the very same value as it is, itself included; None where
-            unknown.
         attribute: What the layer that it is part of calls it ("forward_layer", "cell"), which is the same in every
             model, where names are not; empty where unknown.
+        run: What a call of the model shows about the layer.
     """
 
     path: str
     kinds: tuple[str, ...] = ()
     config: Mapping[str, Any] | None = None
     tensors: tuple[TensorRef, ...] = ()
-    calls: tuple[int, ...] | None = None
-    inputs: tuple[tuple[int | None, ...], ...] | None = None
-    flattened: Shape | None = None
-    follows: tuple[str, ...] | None = None
-    passes: tuple[str, ...] | None = None
-    beside: tuple[str, ...] | None = None
     attribute: str = ""
+    run: LayerRun = LayerRun()
 
     @property
     def kind(self) -> str:

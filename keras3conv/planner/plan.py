@@ -125,7 +125,7 @@ def _all_groups(fits: Fits) -> Iterator[Group]:
 
 def _ignored(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Iterable[Ignored]:
     """The tensors that rules declare to have no counterpart, and the states of random generators."""
-    yield from ignored_tensors(torch, {name: pair for pair in pairs for name in pair.torch.split(" + ")})
+    yield from ignored_tensors(torch, {name: pair for pair in pairs for name in pair.torch_layers})
     placed = {path for pair in pairs for mapping in pair.weights for path in mapping.keras}
     for layer in keras.layers:
         for tensor in layer.tensors:

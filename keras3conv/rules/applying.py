@@ -7,7 +7,7 @@ from typing import Any
 from keras3conv.errors import RuleError
 from keras3conv.model.views import LayerView
 from keras3conv.rules.library import lookup
-from keras3conv.rules.rule import Config, LayerSpec, Rule, WeightMapping
+from keras3conv.rules.rule import Config, LayerSpec, LayerSpecs, Rule, WeightMapping
 from keras3conv.transforms import Shape
 
 
@@ -60,25 +60,42 @@ def mappings_of(rule: Rule, torch: LayerView | None, keras: LayerView) -> tuple[
 
 def torch_config(rule: Rule, torch: LayerView | None, keras: LayerView) -> Config | None:
     """The torch layer's configuration, or where only the Keras layer is known, the one that it comes from."""
-    spec = keras_spec(rule, keras)
     # What a rule may need beyond the torch layer's own configuration: its counterpart, its input.
-    beyond: dict[str, Any] = {"keras": spec}
+    beyond: dict[str, Any] = {"keras": keras_spec(rule, keras)}
     if torch is not None:
-        beyond |= {"flattened": _flattened(torch, keras), "inputs": torch.inputs}
+        beyond |= {"flattened": _flattened(torch, keras), "inputs": torch.run.inputs}
     if torch is not None and torch.config is not None:
         return {**rule.config_of(torch), **beyond}
     try:
-        made = rule.to_torch((spec,))
-        owner = next((part for part in made if part.kind == rule.torch), made[-1])
-        return {**owner.config, **beyond}
+        made = rule.to_torch(keras_specs(rule, keras))
     except (RuleError, ValueError, LookupError, TypeError, StopIteration):
         return None  # not a layer of this rule
+    owners = [spec.config for spec in made if spec.kind == rule.torch]
+    if rule.torch_count != 1:
+        return {str(number): config for number, config in enumerate(owners)} | beyond
+    return {**(owners[0] if owners else made[-1].config), **beyond}
 
 
 def keras_spec(rule: Rule, keras: LayerView) -> LayerSpec:
     """A Keras layer as a rule reads it."""
-    shapes, inputs = keras_shapes(rule, keras), keras.inputs or ()
+    shapes, inputs = keras_shapes(rule, keras), keras.run.inputs or ()
     return LayerSpec(kind=keras.kind, config=keras.config or {}, shapes=shapes, inputs=inputs)
+
+
+def keras_specs(rule: Rule, keras: LayerView) -> LayerSpecs:
+    """A Keras layer as a rule reads it; several that stand together as one each."""
+    whole = keras_spec(rule, keras)
+    if rule.keras_count == 1:
+        return (whole,)
+    specs = []
+    for number, config in (keras.config or {}).items():
+        own = {
+            role.removeprefix(f"{number}/"): shape
+            for role, shape in whole.shapes.items()
+            if role.startswith(f"{number}/")
+        }
+        specs.append(LayerSpec(kind=rule.keras, config=config, shapes=own, inputs=whole.inputs))
+    return tuple(specs)
 
 
 def _flattened(torch: LayerView, keras: LayerView) -> Shape | None:
@@ -86,10 +103,10 @@ def _flattened(torch: LayerView, keras: LayerView) -> Shape | None:
 
     Where the Keras side could not be looked at, it flattens what torch does: else the models would not be the same.
     """
-    if torch.flattened and (keras.flattened is not None or keras.calls is None):
-        return torch.flattened
-    if torch.calls is None and keras.flattened:
-        return (keras.flattened[-1], *keras.flattened[:-1])
+    if torch.run.flattened and (keras.run.flattened is not None or keras.run.calls is None):
+        return torch.run.flattened
+    if torch.run.calls is None and keras.run.flattened:
+        return (keras.run.flattened[-1], *keras.run.flattened[:-1])
     return None
 
 

@@ -10,7 +10,7 @@ from keras3conv.formats.keras.architecture import Architecture, LayerConfig
 from keras3conv.formats.keras.names import attribute_of, class_of, is_trainable, qualified
 from keras3conv.formats.safe import hdf5
 from keras3conv.formats.safe.source import Source
-from keras3conv.model.views import LayerView, TensorRef
+from keras3conv.model.views import LayerRun, LayerView, TensorRef
 from keras3conv.transforms import Array, Shape
 
 _KEEPS_FEATURES = frozenset(
@@ -55,9 +55,7 @@ def layers_of(found: Sequence[Found], architecture: Architecture | None, tree: h
                 view,
                 kinds=(config.kind,) if config.kind else (),
                 config=dict(config.config),
-                calls=architecture.places.get(path),
-                inputs=config.inputs,
-                flattened=known.get(path),
+                run=LayerRun(calls=architecture.places.get(path), inputs=config.inputs, flattened=known.get(path)),
             )
         )
     return _named(_with_parts(described, list(by_path.values())))
@@ -122,7 +120,10 @@ def _with_parts(described: list[LayerView], parts: list[LayerView]) -> tuple[Lay
         owners.setdefault(next((prefix for prefix in prefixes if prefix in known), ""), []).append(part)
     result = []
     for layer in described:
-        result += [layer, *(replace(part, calls=layer.calls) for part in owners.pop(layer.path, []))]
+        result += [
+            layer,
+            *(replace(part, run=replace(part.run, calls=layer.run.calls)) for part in owners.pop(layer.path, [])),
+        ]
     return (*result, *(part for rest in owners.values() for part in rest))
 
 

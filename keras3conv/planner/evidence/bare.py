@@ -48,7 +48,7 @@ def _by_size(tensors: Iterable[TensorRef]) -> dict[Shape, list[TensorRef]]:
 
 def _first_calls(view: ModelView) -> dict[str, int]:
     """When the layer that owns a tensor first runs, where that is known."""
-    return {tensor.path: layer.calls[0] for layer in view.layers if layer.calls for tensor in layer.tensors}
+    return {tensor.path: layer.run.first_call for layer in view.layers if layer.run.calls for tensor in layer.tensors}
 
 
 def _matched(

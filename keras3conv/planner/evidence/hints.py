@@ -1,52 +1,68 @@
-"""Evidence that the user gives: names of layers that belong together."""
+"""Evidence from the user: the names of layers that correspond."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from keras3conv.alignment.binding import pair_by_hand
+from keras3conv.alignment.binding import check_names, pair_by_hand, paths_of
 from keras3conv.alignment.pair import Pair
 from keras3conv.errors import InputError
 from keras3conv.model.views import ModelView
 from keras3conv.planner.evidence.structure import Fits
 
 Hints = Mapping[str, str] | list[tuple[str, str]] | Callable[[str], str | None] | None
-"""A dict of layer paths, torch to Keras; a list of (regular expression, replacement), of which the first that matches
-a whole torch path is used; or a callable from a torch path to a Keras path or None."""
+"""A dict of layer paths, torch to Keras, in which several layers are joined by " + "; a list of (regular expression,
+replacement), of which the first that matches a whole torch path counts; or a callable from a torch path to a Keras path
+or None."""
 
 
 def hinted_pairs(torch: ModelView, keras: ModelView, fits: Fits, hints: Hints) -> list[Pair]:
-    """The pairs that the hints name.
+    """Return the pairs that the hints name.
 
     Raises:
-        AlignmentError: A hint names a layer that is not there, or two layers that no rule fits.
-        InputError: The hints are of another kind than `Hints` allows, or a regular expression is none.
+        AlignmentError: Hints name layers that neither side has, or layers that no rule pairs.
+        InputError: The hints are of another kind than `Hints` allows, or a regular expression does not compile.
     """
-    return [pair_by_hand(torch, keras, first, second, "hint") for first, second in _named(fits, hints)]
+    named = [(paths_of(torch_names), paths_of(keras_names)) for torch_names, keras_names in _named(fits, hints)]
+    check_names(torch, keras, named)
+    return [pair_by_hand(torch, keras, torch_paths, keras_paths, kind="hint") for torch_paths, keras_paths in named]
 
 
 def _named(fits: Fits, hints: Hints) -> Iterator[tuple[str, str]]:
-    paths = [layer.path for layer in fits.torch_layers]
+    """Yield the torch name and the Keras name in every hint."""
+    torch_paths = [layer.path for layer in fits.torch_layers]
     if hints is None:
         return
     if isinstance(hints, Mapping):
         yield from hints.items()
     elif isinstance(hints, list | tuple):
-        known = {layer.path for layer in fits.keras_layers}
-        patterns = [_compiled(pattern, replacement) for pattern, replacement in hints]
-        for path in paths:
-            renamed = next((match.expand(new) for old, new in patterns if (match := old.fullmatch(path))), None)
-            if renamed in known:
-                yield path, str(renamed)
+        keras_paths = {layer.path for layer in fits.keras_layers}
+        patterns = [(_compiled(pattern), replacement) for pattern, replacement in hints]
+        for path in torch_paths:
+            renamed = _renamed(path, patterns)
+            if renamed in keras_paths:
+                yield path, renamed
     elif callable(hints):
-        yield from ((path, name) for path in paths if (name := hints(path)) is not None)
+        for path in torch_paths:
+            name = hints(path)
+            if name is not None:
+                yield path, name
     else:
         raise InputError(
             f"hints is a {type(hints).__name__}: it must be a dict, a list of (regex, replacement), or a callable"
         )
 
 
-def _compiled(pattern: str, replacement: str) -> tuple[re.Pattern[str], str]:
+def _compiled(pattern: str) -> re.Pattern[str]:
     try:
-        return re.compile(pattern), replacement
+        return re.compile(pattern)
     except re.error as error:
-        raise InputError(f"hints: {pattern!r} is no regular expression: {error}") from None
+        raise InputError(f"hints: {pattern!r} is not a regular expression: {error}") from None
+
+
+def _renamed(path: str, patterns: Sequence[tuple[re.Pattern[str], str]]) -> str:
+    """Return the replacement by the first pattern that matches the whole path; empty if none does."""
+    for pattern, replacement in patterns:
+        match = pattern.fullmatch(path)
+        if match:
+            return match.expand(replacement)
+    return ""

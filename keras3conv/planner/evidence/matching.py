@@ -28,8 +28,8 @@ def anchors(pairs: Iterable[Pair]) -> dict[flow.Place, int]:
     """A number for the layers of every pair that was made before, which no group has."""
     found: dict[flow.Place, int] = {}
     for number, pair in enumerate(pairs, 1):
-        found |= {("torch", path): -number for path in pair.torch.split(" + ")}
-        found |= {("keras", path): -number for path in pair.keras.split(" + ")}
+        found |= {("torch", path): -number for path in pair.torch_layers}
+        found |= {("keras", path): -number for path in pair.keras_layers}
     return found
 
 
@@ -79,7 +79,7 @@ def _by_running(group: Group) -> Iterator[Group]:
     """Layers that run and layers that never do are not each other's counterpart, where that is known of both."""
 
     def runs(layer: LayerView) -> bool:
-        return layer.calls is None or len(layer.calls) > 0
+        return layer.run.calls is None or len(layer.run.calls) > 0
 
     yield from _split(group, lambda layer: "runs" if runs(layer) else "never runs")
 
@@ -202,9 +202,9 @@ def _pair(
 
 def known(layers: tuple[LayerView, ...]) -> bool:
     """Whether it is known when these layers run, and every one of them does."""
-    return all(layer.calls for layer in layers)
+    return all(layer.run.calls for layer in layers)
 
 
 def by_first_call(layers: tuple[LayerView, ...]) -> list[LayerView]:
     """The layers in the order in which they first run."""
-    return sorted(layers, key=lambda layer: layer.calls[0] if layer.calls else 0)
+    return sorted(layers, key=lambda layer: layer.run.first_call)

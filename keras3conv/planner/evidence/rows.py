@@ -35,8 +35,8 @@ def row_pairs(fits: Fits) -> list[Pair]:
 
 
 def _layers(pair: Pair) -> Iterator[tuple[str, str]]:
-    yield from (("torch", path) for path in pair.torch.split(" + "))
-    yield from (("keras", path) for path in pair.keras.split(" + "))
+    yield from (("torch", path) for path in pair.torch_layers)
+    yield from (("keras", path) for path in pair.keras_layers)
 
 
 def _fitting(rule: Rule, fits: Fits) -> Iterator[Pair]:
@@ -55,15 +55,11 @@ def _fitting(rule: Rule, fits: Fits) -> Iterator[Pair]:
 
 def _rows(layers: Sequence[LayerView], kind: str, number: int, side: Side) -> Iterator[LayerView]:
     """The layers of a class, or rows of as many as a rule takes, as one with numbered roles; none shares a part."""
-    ordered = [layer for layer in sorted(layers, key=_first_call) if kind in layer.kinds]
+    ordered = [layer for layer in sorted(layers, key=lambda layer: layer.run.first_call) if kind in layer.kinds]
     for length in (number,) if number else range(2, _LONGEST + 1):
         for start in range(len(ordered) - length + 1):
             row = ordered[start : start + length]
             yield row[0] if length == 1 else numbered(row, side)
-
-
-def _first_call(layer: LayerView) -> int:
-    return layer.calls[0] if layer.calls else 0
 
 
 def _is_whole(pair: Pair, torch: LayerView, keras: LayerView) -> bool:

@@ -99,7 +99,9 @@ class Options:
     def _whole(self, rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[Option]:
         """The pair, and where torch flattens before the layer, also the one for a Keras model that does not."""
         seen = []
-        for layer in (torch, replace(torch, flattened=None)) if torch.flattened else (torch,):
+        for layer in (
+            (torch, replace(torch, run=replace(torch.run, flattened=None))) if torch.run.flattened else (torch,)
+        ):
             mappings = self._mappings(rule, layer, keras)
             if mappings in seen or not mappings:
                 continue
@@ -123,7 +125,7 @@ class Options:
         return self._keras_keys[sort, in_keras]
 
     def _sort(self, side: Side, layer: LayerView) -> Hashable:
-        name = (side, layer.path, layer.flattened)
+        name = (side, layer.path, layer.run.flattened)
         if name not in self._sorts:
             self._sorts[name] = sort_of(layer)
         return self._sorts[name]

@@ -102,7 +102,7 @@ def _virtual(
         shape = (*first.shape[: parts[0].axis], extent, *first.shape[parts[0].axis + 1 :])
         tensors.append(replace(first, path=name, shape=shape))
     config = {name: sizes[1] if value == sizes[0] else value for name, value in (layers[0].config or {}).items()}
-    made = replace(layers[0], tensors=tuple(tensors), config=config, flattened=None)
+    made = replace(layers[0], tensors=tuple(tensors), config=config, run=replace(layers[0].run, flattened=None))
     mappings = make_pair(rule, made, keras, ()).weights
     if mappings and all(name in sources for mapping in mappings for name in mapping.torch):
         yield Option(kind=kind, layers=layers, keras=keras, rule=rule, mappings=mappings, sources=sources)

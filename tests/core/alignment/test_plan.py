@@ -44,7 +44,7 @@ def test_ignoring_an_unknown_name_is_an_error(complete: Alignment) -> None:
 
 
 def test_pairing_an_unknown_name_says_what_is_like_it(complete: Alignment) -> None:
-    with pytest.raises(AlignmentError, match="'stam' is not a layer with tensors; similar: stem"):
+    with pytest.raises(AlignmentError, match="stam  \\(torch\\)  is no layer and no tensor; the nearest names: stem, "):
         complete.pair("stam", "a")
 
 
@@ -61,18 +61,17 @@ def test_a_tensor_with_two_places_is_a_problem(complete: Alignment) -> None:
 def test_the_json_comes_back_as_the_same_plan(complete: Alignment) -> None:
     again = Alignment.from_json(complete.to_json())
     assert again == complete
-    assert again.torch_fingerprint == complete.torch_fingerprint
     assert again.unpair("stem").pair("stem", "a").check().pairs[-1].keras == "a"
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "it is no JSON"),
+        ("{", "it is not JSON"),
         ("[]", 'the JSON has no "keras3conv": "alignment"'),
         ('{"keras3conv": "alignment", "format": 99}', "a plan of format 99: this version reads format 1"),
         ('{"keras3conv": "alignment", "format": 1}', "not a plan: KeyError: 'pairs'"),
-        ("[" * 100_000, "it is no JSON"),
+        ("[" * 100_000, "it is not JSON"),
     ],
 )
 def test_a_text_that_is_no_plan_is_refused(text: str, message: str) -> None:
@@ -83,7 +82,7 @@ def test_a_text_that_is_no_plan_is_refused(text: str, message: str) -> None:
 def test_a_plan_whose_shapes_were_edited_is_refused(complete: Alignment) -> None:
     data = json.loads(complete.to_json())
     data["torch"]["layers"][0]["tensors"][0]["shape"] = [9, 9]
-    with pytest.raises(AlignmentError, match="do not have the fingerprint in it"):
+    with pytest.raises(AlignmentError, match="do not match its fingerprint"):
         Alignment.from_json(json.dumps(data))
 
 

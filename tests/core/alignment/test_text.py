@@ -47,7 +47,7 @@ def plan() -> Alignment:
 
 def test_a_plan_is_described_in_one_line_then_in_tables() -> None:
     assert describe(plan()) == (
-        "Net (torch) <-> net (keras): 4 pairs, 1 not confirmed, 3 tensors left out, 2 problems\n"
+        "Net (torch) <-> net (keras): 4 pairs, 1 not confirmed, 3 tensors ignored, 2 problems\n"
         "\n"
         "Pairs\n"
         "  torch             keras               layer  decided by            pairs  tensors\n"
@@ -55,12 +55,12 @@ def test_a_plan_is_described_in_one_line_then_in_tables() -> None:
         "  blocks.{0..2}.fc  block_{1..3}_dense  Dense  call order            3      3\n"
         "  q                 query               Dense  definition order (?)  1      1\n"
         "\n"
-        "Not confirmed: nothing was run, or what was run did not tell\n"
-        "  torch  keras  would fit as well\n"
-        "  -------------------------------\n"
+        "Not confirmed: no run decided these pairs\n"
+        "  torch  keras  other candidates\n"
+        "  ------------------------------\n"
         "  q      query  key, value\n"
         "\n"
-        "Left out\n"
+        "Ignored\n"
         "  tensor                 side   reason\n"
         "  --------------------------------------------\n"
         "  blocks.{0..2}.counter  torch  it only counts\n"
@@ -76,7 +76,7 @@ def test_a_complete_plan_says_that_nothing_is_open() -> None:
         pairs=(pair("fc", "dense", "name"),), ignored=(), torch=model("torch", "fc"), keras=model("keras", "dense")
     )
     assert describe(done) == (
-        "Net (torch) <-> net (keras): 1 pair, 0 not confirmed, 0 tensors left out, no problems\n"
+        "Net (torch) <-> net (keras): 1 pair, 0 not confirmed, 0 tensors ignored, no problems\n"
         "\n"
         "Pairs\n"
         "  torch  keras  layer  decided by  pairs  tensors\n"

@@ -305,7 +305,7 @@ def test_a_hint_decides(small_checkpoint: Path, keras_weights: Path) -> None:
 
 def test_a_hint_for_a_layer_that_is_not_there_is_refused(small_checkpoint: Path, keras_weights: Path) -> None:
     result = run("align", small_checkpoint, keras_weights, "--hint", "head=dense")
-    assert_refused(result, "'head' is not a layer with tensors; similar: ")
+    assert_refused(result, "head  (torch)  is no layer and no tensor; the nearest names: fc")
 
 
 def test_inputs_that_are_no_arrays_are_refused(small_checkpoint: Path, keras_weights: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from tests.support.hdf5_files import archive
 def test_the_archive_knows_what_its_weights_do_not(tmp_path: Path) -> None:
     view = formats.read(archive(tmp_path))
     head = view.layers[1]
-    assert (head.path, head.calls, head.config) == ("head", (1,), {"name": "head", "units": 3})
+    assert (head.path, head.run.calls, head.config) == ("head", (1,), {"name": "head", "units": 3})
     assert view.input_specs[0].shape == (None, 4)
     assert view.facts["written by Keras"] == "3.9.0"
     assert view.read("head/bias").tolist() == [0, 1, 2]

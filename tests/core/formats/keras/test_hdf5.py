@@ -260,7 +260,7 @@ def test_the_resnet_of_mlperf_tiny_is_read_whole(shared: Path) -> None:
     assert counts == {"Conv2D": 9, "BatchNormalization": 7, "Add": 3, "Flatten": 1, "Dense": 1}
     assert view.input_specs[0].shape == (None, 32, 32, 3)
     assert view.facts["written by Keras"] == "2.4.0"
-    assert [layer.path for layer in view.layers if layer.calls == (5,)] == ["batch_normalization_1"]
+    assert [layer.path for layer in view.layers if layer.run.calls == (5,)] == ["batch_normalization_1"]
     with h5py.File(shared / "mlperf_tiny_resnet8.h5") as file:
         for tensor in view.tensors():
             np.testing.assert_array_equal(view.read(tensor.path), file[tensor.location][()])

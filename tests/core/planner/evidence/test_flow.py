@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from keras3conv.frameworks.shared.flow import Follower
-from keras3conv.model.views import LayerView
+from keras3conv.model.views import LayerRun, LayerView
 from keras3conv.planner.evidence.flow import Place, positions
 
 
@@ -12,7 +12,7 @@ class Value:
 
 
 def layer(path: str, place: int, *follows: str, passes: tuple[str, ...] = ()) -> LayerView:
-    return LayerView(path=path, calls=(place,), follows=follows, passes=passes, beside=(path,))
+    return LayerView(path=path, run=LayerRun(calls=(place,), follows=follows, passes=passes, beside=(path,)))
 
 
 def groups(*paths: str) -> dict[Place, int]:
@@ -30,9 +30,8 @@ def test_equal_layers_of_a_chain_have_positions_of_their_own_and_both_sides_the_
 
 
 def test_layers_without_a_counterpart_are_passed_through() -> None:
-    inner = layer("x.y", 2, "a")
-    other = [layer("a", 0), layer("x", 1, "a", passes=("x.y",)), replace(inner, passes=("a",)), layer("b", 3, "x"),
-             layer("c", 4, "b")]  # fmt: skip
+    inner = layer("x.y", 2, "a", passes=("a",))
+    other = [layer("a", 0), layer("x", 1, "a", passes=("x.y",)), inner, layer("b", 3, "x"), layer("c", 4, "b")]
     found = positions(CHAIN, other, groups("a", "b", "c"))
     assert all(found["torch", path] == found["keras", path] for path in "abc")
 
@@ -51,7 +50,7 @@ def test_a_loop_of_shared_layers_has_an_end() -> None:
 
 
 def test_without_knowledge_of_one_side_there_are_no_positions() -> None:
-    unknown = [replace(entry, follows=None) for entry in CHAIN]
+    unknown = [replace(entry, run=replace(entry.run, follows=None)) for entry in CHAIN]
     assert positions(CHAIN, unknown, groups("a", "b", "c")) == {}
     assert positions(CHAIN, [], groups("a", "b", "c")) == {}
 
