@@ -31,7 +31,7 @@ def misfits(plan: Plan) -> Iterator[Problem]:
 def repeated(plan: Plan) -> Iterator[Problem]:
     """Yield a problem for each tensor that several mappings use."""
     for view in (plan.torch, plan.keras):
-        uses = Counter(path for mapping in plan.mappings for path in getattr(mapping, view.side))
+        uses = Counter(path for mapping in plan.mappings for path in mapping.names(view.side))
         for path, times in uses.items():
             if times > 1:
                 yield Problem.on(view.side, path, f"is mapped {times} times in the plan; a tensor has one mapping")
@@ -95,7 +95,7 @@ def _running(view: ModelView) -> list[LayerView]:
 
 def _placed(plan: Plan, view: ModelView) -> set[str]:
     """Return the paths of the tensors of a side that the plan maps or ignores."""
-    mapped = {path for mapping in plan.mappings for path in getattr(mapping, view.side)}
+    mapped = {path for mapping in plan.mappings for path in mapping.names(view.side)}
     return mapped | {entry.path for entry in plan.ignored if entry.side == view.side}
 
 
@@ -112,7 +112,7 @@ def _containers(view: ModelView) -> set[str]:
 
 def _free_layers(plan: Plan, view: ModelView) -> list[LayerView]:
     """Return the layers without a mapped tensor: an unpaired layer of the other side may belong to one of them."""
-    mapped = {path for mapping in plan.mappings for path in getattr(mapping, view.side)}
+    mapped = {path for mapping in plan.mappings for path in mapping.names(view.side)}
     return [layer for layer in view.layers if layer.tensors and not mapped & {tensor.path for tensor in layer.tensors}]
 
 

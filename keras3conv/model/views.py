@@ -1,7 +1,7 @@
-"""What a model is to us: named tensors, grouped by the layer that owns them.
+"""Describe a model as named tensors, grouped by the layer that owns them.
 
-A live module, a Keras model and a file of weights all look like this to the planner and to the transfer. What a side
-does not know (a checkpoint has no classes, a weight file no configuration) is empty, never guessed.
+The planner and the transfer see a live module, a Keras model and a weight file in this form. A fact that a side does
+not provide (a checkpoint has no classes, a weight file no configuration) is empty, never guessed.
 """
 
 import hashlib
@@ -17,18 +17,17 @@ Side = Literal["torch", "keras"]
 
 @dataclass(frozen=True, kw_only=True)
 class TensorRef:
-    """A tensor by name: enough to plan with, no data.
+    """A tensor by name, without its values.
 
     Attributes:
-        path: The name that is unique in the model: "layer1.0.conv1.weight", "stack1/conv/kernel".
-        role: What the layer calls it: "weight", "kernel".
+        path: Its unique name in the model: "layer1.0.conv1.weight", "stack1/conv/kernel".
+        role: Its name in the layer: "weight", "kernel".
         shape: Its shape.
         dtype: The name of its dtype, as numpy or ml_dtypes spell it: "float32", "bfloat16".
         trainable: Whether an optimiser would change it.
-        storage: Tensors with an equal, non-empty storage are one tensor under several names.
-        location: Where the weight file of this model keeps it, if that is not the path: the dataset
-            "layers/conv2d/vars/0" of a Keras 3 file; empty where unknown.
-        is_computed: Whether it is computed of other tensors, which a file holds in its place (weight norm).
+        storage: Identifies the memory of tied weights: tensors with an equal, non-empty storage are one tensor.
+        location: The name of its dataset in a Keras 3 weight file, "layers/conv2d/vars/0"; empty where unknown.
+        is_computed: Whether it is computed from other tensors, which a file holds in its place (weight norm).
     """
 
     path: str
@@ -42,7 +41,7 @@ class TensorRef:
 
     @property
     def is_seed(self) -> bool:
-        """Whether this is the state of a random generator: no weight, and in no weight file."""
+        """Whether this is the state of a random generator, which no weight file holds."""
         return self.role.rpartition("/")[2].startswith("seed_generator_state")
 
 
@@ -76,17 +75,17 @@ class LayerRun:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerView:
-    """A layer (a torch module, a Keras layer) with the tensors that are its own, not its children's.
+    """A layer (a torch module, a Keras layer) with its own tensors, without those of its children.
 
     Attributes:
-        path: The name of the layer in its model: "layer1.0.conv1", "stack1/conv"; empty for the model itself.
+        path: Its unique name in the model: "layer1.0.conv1", "stack1/conv"; empty for the model itself.
         kinds: Qualified class names, the most derived first ("timm.layers.BatchNormAct2d", "torch.nn.BatchNorm2d");
             empty where unknown.
-        config: What its constructor was given: plain values by name; None where unknown.
+        config: The arguments of its constructor, as plain values by name; None where unknown.
         tensors: Its parameters and buffers, or variables, in the order of their creation.
-        attribute: What the layer that it is part of calls it ("forward_layer", "cell"), which is the same in every
-            model, where names are not; empty where unknown.
-        run: What a call of the model shows about the layer.
+        attribute: The attribute of the parent layer that holds it ("forward_layer", "cell"): the same in every model,
+            unlike names; empty where unknown.
+        run: Facts that only a call of the model, or a functional graph, shows.
     """
 
     path: str
@@ -109,13 +108,13 @@ class LayerView:
 
 @dataclass(frozen=True, kw_only=True)
 class InputSpec:
-    """What a model is called with.
+    """One input of a model.
 
     Attributes:
-        shape: The shape of one input, batch first, None for free sizes.
+        shape: Its shape, batch first, None for free sizes.
         dtype: Its dtype.
         name: Its name.
-        key: Its key where a live model takes a dict of inputs; empty elsewhere.
+        key: Its key where a live model takes a dict of inputs; else empty.
     """
 
     shape: tuple[int | None, ...]
@@ -130,18 +129,17 @@ def _no_values(path: str, /) -> Array:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelView:
-    """A model as named tensors. Reading a tensor's values is left to `read`, one at a time.
+    """A model as named tensors. `read` returns the values of one tensor at a time.
 
     Attributes:
-        side: Which framework's names and layouts these are.
-        name: What messages call it: a class name, a file name.
-        layers: Every layer that has a place in the model, in definition order.
-        origin: The file it was read from; empty for a live model.
-        input_specs: What it is called with; empty where unknown.
-        arguments: The names of what its call takes, where there are no such specifications: of a live Keras model
-            whose call is code; empty elsewhere.
-        facts: Anything worth a line in a report: format, writer's version.
-        reader: Reads one tensor by its path.
+        side: The framework of the names and memory layouts.
+        name: The name for messages: a class name, a file name.
+        layers: Every layer of the model, in definition order.
+        origin: The file that it was read from; empty for a live model.
+        input_specs: The inputs of the model; empty where unknown.
+        arguments: The parameters of `call` of a subclassed live Keras model, which has no input specifications.
+        facts: Facts for a report: the format, the version of the writer.
+        reader: Reads the values of one tensor by its path.
     """
 
     side: Side
@@ -154,7 +152,7 @@ class ModelView:
     facts: Mapping[str, str] = field(default_factory=dict)
 
     def outline(self) -> "ModelView":
-        """The same names and shapes without access to values; ties are numbered instead of being addresses."""
+        """Return the same names and shapes without access to values; tied weights get numbers instead of addresses."""
         storages = [tensor.storage for tensor in self.tensors() if tensor.storage]
         shared = [storage for storage, times in Counter(storages).items() if times > 1]
         numbers = {storage: f"tie {number}" for number, storage in enumerate(shared, 1)}
@@ -166,12 +164,12 @@ class ModelView:
         return replace(self, layers=tuple(map(renamed, self.layers)), reader=_no_values)
 
     def tensors(self) -> Iterator[TensorRef]:
-        """Every tensor of every layer, in order."""
+        """Yield every tensor of every layer, in order."""
         for layer in self.layers:
             yield from layer.tensors
 
     def read(self, path: str) -> Array:
-        """The values of one tensor, as a numpy array in its own dtype."""
+        """Return the values of one tensor, as a numpy array in its own dtype."""
         return self.reader(path)
 
     @property
@@ -181,9 +179,9 @@ class ModelView:
 
     @property
     def fingerprint(self) -> str:
-        """A digest of names and shapes: a plan is for models with this fingerprint.
+        """The digest of names and shapes; a plan fits models with equal fingerprints.
 
-        The states of random generators do not count: a live model has them, a file of its weights does not.
+        The states of random generators do not count: a live model has them, a weight file does not.
         """
         lines = sorted(f"{tensor.path} {tensor.shape}" for tensor in self.tensors() if not tensor.is_seed)
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
@@ -193,4 +191,4 @@ class Reader(Protocol):
     """Reads the values of one tensor."""
 
     def __call__(self, path: str, /) -> Array:
-        """The values of the tensor with this path."""
+        """Return the values of the tensor with this path."""
