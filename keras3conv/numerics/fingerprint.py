@@ -1,8 +1,8 @@
-"""How the probe compares numbers: what an array has in every layout, and how far two arrays are apart.
+"""Compare arrays for the probe: by a digest that is the same in every memory layout, and by relative error.
 
-The arrays are what layers return, so they are large, and there are hundreds. Both are read in blocks that stay in the
-processor's cache, in the order of the memory; nothing of their size is made. No product is left to BLAS, whose threads
-would wait in the way of the framework's.
+The arrays are the outputs of hundreds of layers, so they are large. They are read in blocks that fit the cache, in
+memory order, without temporary arrays of their size. No product uses BLAS, whose threads would compete with those of
+the framework.
 """
 
 from collections.abc import Iterator
@@ -13,26 +13,26 @@ import numpy as np
 from keras3conv.transforms import Array, Shape
 
 EXACT = 1e-10
-"""Relative to the largest value: two sides that compute the same differ by no more in float64."""
+"""Relative to the largest value, two correct float64 runs differ by no more than this."""
 
 
 _BLOCK = 1 << 15
-"""How many numbers are looked at together: three blocks of float64 fit into a common second-level cache."""
+"""Numbers in a block: three float64 blocks fit an ordinary second-level cache."""
 
 
 _QUIET = np.errstate(invalid="ignore", over="ignore", divide="ignore")
-"""What is not finite is told by the result; numpy would warn of it, too."""
+"""Results show NaN and infinity, so the warnings of numpy are not needed."""
 
 
 @dataclass(frozen=True)
 class Print:
-    """What an array has in every layout, and with any padding of zeros: the sums of the powers of its values."""
+    """The sums of the powers of an array's values: the same in every memory layout and with any padding of zeros."""
 
     sums: tuple[float, ...]
     scales: tuple[float, ...]
 
     def agrees(self, other: "Print", limit: float) -> bool:
-        """Whether the sums are the same, relative to the sums of the magnitudes."""
+        """Return True if the sums are equal within `limit`, relative to the sums of the magnitudes."""
         return all(
             abs(first - second) <= limit * max(scale, 1e-300)
             for first, second, scale in zip(self.sums, other.sums, self.scales, strict=True)
@@ -46,7 +46,7 @@ class Print:
 
 @_QUIET
 def print_of(array: Array) -> Print:
-    """The print of an array of any dtype."""
+    """Return the print of an array of any dtype."""
     first = second = third = fourth = 0.0
     total = np.add.reduce
     memory = np.empty(min(_BLOCK, array.size))
@@ -62,12 +62,12 @@ def print_of(array: Array) -> Print:
 
 @_QUIET
 def relative_error(array: Array, expected: Array, factor: float = 1.0) -> float:
-    """The largest difference, relative to the largest expected value; infinite where one is NaN.
+    """Return the largest difference relative to the largest expected value; infinite where a value is NaN.
 
     Args:
-        array: What was found.
-        expected: What it is held against, of the same shape; of another, nothing is near.
-        factor: What the expected values are multiplied with.
+        array: The actual values.
+        expected: The expected values. Where their shape differs, the result is infinite.
+        factor: A factor for the expected values.
     """
     if array.shape != expected.shape or not array.size:
         return float("inf")
@@ -81,7 +81,7 @@ def relative_error(array: Array, expected: Array, factor: float = 1.0) -> float:
 
 
 def _farthest(array: Array, expected: Array, factor: float) -> tuple[float, float]:
-    """The largest difference and the largest expected value; not finite where a value is not."""
+    """Return the largest difference and the largest expected value; not finite where a value is not."""
     most, least = np.maximum.reduce, np.minimum.reduce
     apart, size = [], []
     memory = np.empty(min(_BLOCK, array.size))
@@ -90,12 +90,12 @@ def _farthest(array: Array, expected: Array, factor: float) -> tuple[float, floa
         difference = np.subtract(found, scaled, out=memory[: found.size])
         apart += [most(difference), -least(difference)]
         size += [most(scaled), -least(scaled)]
-    return float(np.max(apart)), float(np.max(size))  # a NaN among them is their maximum
+    return float(np.max(apart)), float(np.max(size))  # np.max returns NaN if there is one
 
 
 @_QUIET
 def factor_between(array: Array, expected: Array, limit: float = EXACT) -> float | None:
-    """The number that one array is times the other, if they are the same but for it; None if they are not."""
+    """Return the factor between two arrays that are equal up to a factor; None for others."""
     if array.shape != expected.shape or not array.size or array.dtype.kind == "c" or expected.dtype.kind == "c":
         return None
     length = product = 0.0
@@ -109,14 +109,14 @@ def factor_between(array: Array, expected: Array, limit: float = EXACT) -> float
 
 
 def has_nan(array: Array) -> bool:
-    """Whether a value of an array of any dtype is NaN."""
+    """Return True if a value of an array of any dtype is NaN."""
     if array.dtype.kind != "f" or not array.size:
         return False
-    return bool(np.isnan(np.min(array)))  # NaN wins every comparison that numpy makes
+    return bool(np.isnan(np.min(array)))  # np.min returns NaN if there is one
 
 
 def _blocks(*arrays: Array) -> Iterator[tuple[Array, ...]]:
-    """Arrays of one shape in float64, block by block, in the order in which they stand in memory."""
+    """Yield arrays of one shape in float64, block by block, in memory order."""
     if not arrays[0].size:
         return
     iterator = np.nditer(
@@ -133,5 +133,5 @@ def _blocks(*arrays: Array) -> Iterator[tuple[Array, ...]]:
 
 
 def size_of(shape: Shape) -> int:
-    """How many numbers an array of this shape has."""
+    """Return the number of elements of an array of this shape."""
     return int(np.prod(shape, dtype=np.int64))

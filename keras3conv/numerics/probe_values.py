@@ -12,10 +12,10 @@ _SEED = 20240229
 
 
 class Pool:
-    """Random numbers that are drawn once: a tensor is a stretch of them, from anywhere, and begins again at the end.
+    """Random numbers that are drawn once; a tensor takes a range of them from a random start, and wraps around.
 
-    Drawing takes several times as long as scaling, and models have millions of numbers. How many there are is a prime
-    number: no two rows of a tensor begin at the same one.
+    Drawing takes several times as long as scaling, and models have millions of parameters. The number of numbers is a
+    prime, so that no two rows of a tensor start at the same one.
     """
 
     _SIZE = 1_000_003
@@ -25,28 +25,28 @@ class Pool:
         self._numbers = self._generator.uniform(-1.0, 1.0, self._SIZE)
 
     def between(self, low: float, high: float, shape: Shape) -> Array:
-        """Numbers that are equally likely to be anywhere between two."""
+        """Return uniform random numbers between `low` and `high`."""
         made = np.empty(size_of(shape))
         start, filled = int(self._generator.integers(self._SIZE)), 0
         while filled < made.size:
-            stretch = self._numbers[start : start + made.size - filled]
-            np.multiply(stretch, (high - low) / 2, out=made[filled : filled + stretch.size])
-            start, filled = 0, filled + stretch.size
+            numbers = self._numbers[start : start + made.size - filled]
+            np.multiply(numbers, (high - low) / 2, out=made[filled : filled + numbers.size])
+            start, filled = 0, filled + numbers.size
         if low != -high:
             made += (low + high) / 2
         return made.reshape(shape)
 
 
 def probe(tensor: TensorRef, pool: Pool, *, stacked: bool = False) -> Array:
-    """Values that hide nothing: no zero biases, no unit scales, no variances that swallow an epsilon.
+    """Return non-degenerate random values: no zero biases, no unit scales, no variances that hide an epsilon.
 
-    Matrices and kernels are scaled by their fan-in, so that a deep model neither fades out nor overflows.
+    Matrices and kernels are scaled by their fan-in, so that activations neither vanish nor overflow in a deep model.
 
     Args:
         tensor: The tensor.
         pool: The random numbers.
-        stacked: Whether the tensor is as many matrices as its first axis is long, as those of experts are. As one
-            matrix it would have values so small that nothing after it shows which they are.
+        stacked: Whether the first axis stacks independent matrices, as in a mixture of experts. Scaled as one matrix,
+            its values would be too small to affect the output.
     """
     shape = tensor.shape
     if "var" in tensor.role:
@@ -61,6 +61,6 @@ def probe(tensor: TensorRef, pool: Pool, *, stacked: bool = False) -> Array:
 
 
 def other_values(values: Mapping[str, Array]) -> dict[str, Array]:
-    """Values of the same kind that are all wrong: in another order, and larger."""
+    """Return wrong values of the same kind: permuted, and larger."""
     generator = np.random.default_rng(_SEED)
     return {path: 1.5 * generator.permutation(array.ravel()).reshape(array.shape) for path, array in values.items()}
