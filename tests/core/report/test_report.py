@@ -41,7 +41,7 @@ def test_a_status_that_is_none_is_refused() -> None:
 
 
 def test_two_sections_of_one_name_are_refused() -> None:
-    with pytest.raises(InputError, match="two sections are called 'a'"):
+    with pytest.raises(InputError, match="two sections have the name 'a'"):
         Report(title="", sections=(section("a", "passed"), section("a", "info")))
 
 
@@ -98,7 +98,7 @@ def test_a_section_is_found_by_its_name() -> None:
 
 
 def test_an_unknown_section_is_refused_with_the_known_names() -> None:
-    with pytest.raises(KeyError, match="no section is called 'x'; there are: passed0, info1"):
+    with pytest.raises(KeyError, match="no section has the name 'x'; there are: passed0, info1"):
         report("passed", "info").section("x")
 
 
@@ -131,9 +131,9 @@ def test_a_row_fails_by_its_place_or_by_its_word() -> None:
 
 
 def test_a_failed_place_that_is_not_there_is_refused() -> None:
-    with pytest.raises(InputError, match="place 1 is marked as failed, but there are 1"):
+    with pytest.raises(InputError, match="index 1 is marked as failed, but the length is 1"):
         Table(columns=("layer",), rows=(("a",),), failed=(1,))
-    with pytest.raises(InputError, match="place -1 is marked as failed, but there are 1"):
+    with pytest.raises(InputError, match="index -1 is marked as failed, but the length is 1"):
         Plot(title="", labels=("a",), series=(), unit="", failed=(-1,))
 
 
