@@ -213,7 +213,7 @@ def test_a_truncated_file_is_refused(checkpoint: Path) -> None:
 
 def test_a_file_with_the_suffix_of_another_format_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     wrong = checkpoint.rename(tmp_path / "net.h5")
-    assert_refused(run("inspect", wrong), "holds safetensors, its suffix says HDF5")
+    assert_refused(run("inspect", wrong), "holds safetensors, but its suffix says HDF5")
 
 
 def test_an_unknown_suffix_is_refused_with_the_known_ones(tmp_path: Path) -> None:

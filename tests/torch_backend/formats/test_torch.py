@@ -118,7 +118,7 @@ def test_a_state_dict_is_found_in_what_is_around_it(tmp_path: Path, wrapper: str
     view = formats.read(saved(tmp_path / "x.pt", content))
     assert [tensor.path for tensor in view.tensors()] == ["weight", "bias"]
     assert view.facts["state dict"] == wrapper
-    assert view.facts["ignored, no tensors of the model"] == "optimizer, epoch"
+    assert view.facts["ignored, not tensors of the model"] == "optimizer, epoch"
 
 
 def test_of_several_state_dicts_the_user_chooses(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_of_several_state_dicts_the_user_chooses(tmp_path: Path) -> None:
 def test_what_is_no_tensor_is_reported(tmp_path: Path) -> None:
     content = OrderedDict(weight=torch.zeros(1), _extra_state=b"x", epoch=None, names=["a"])
     view = formats.read(saved(tmp_path / "x.pt", content))
-    assert view.facts["ignored, no tensors of the model"] == "_extra_state, epoch, names"
+    assert view.facts["ignored, not tensors of the model"] == "_extra_state, epoch, names"
 
 
 class Bomb:
@@ -252,17 +252,21 @@ def test_a_tensor_beyond_its_storage_is_malformed(tmp_path: Path) -> None:
         formats.read(saved(tmp_path / "x.pt", {"a": Beyond(torch.zeros(4))}))
 
 
-@pytest.mark.parametrize("name", ["archive/data.pkl", "../evil"])
-def test_members_that_do_not_belong_are_refused(tmp_path: Path, name: str) -> None:
+def test_two_members_with_the_same_name_are_refused(tmp_path: Path) -> None:
     path = saved(tmp_path / "x.pt", {"a": torch.zeros(2)})
-    prefix = zipfile.ZipFile(path).namelist()[0].partition("/")[0]
-    import warnings
-
-    with zipfile.ZipFile(path, "a") as target, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        target.writestr(name.replace("archive", prefix), b"x")
-    with pytest.raises((MalformedCheckpoint, UnsafeCheckpoint), match=r"two members|leaves the archive"):
+    with zipfile.ZipFile(path, "a") as target, pytest.warns(UserWarning, match="Duplicate name"):
+        target.writestr(target.namelist()[0].partition("/")[0] + "/data.pkl", b"x")
+    with pytest.raises(MalformedCheckpoint, match="two members"):
         formats.read(path)
+
+
+def test_a_member_outside_of_the_folder_of_the_archive_is_refused_by_torch(tmp_path: Path) -> None:
+    path = saved(tmp_path / "x.pt", {"a": torch.zeros(2)})
+    with zipfile.ZipFile(path, "a") as target:
+        target.writestr("../evil", b"x")
+    with pytest.raises(MalformedCheckpoint, match="file in archive is not in a subdirectory"):
+        formats.read(path)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_flipped_bit_is_found_when_the_tensor_is_read(tmp_path: Path) -> None:
@@ -272,7 +276,7 @@ def test_a_flipped_bit_is_found_when_the_tensor_is_read(tmp_path: Path) -> None:
     path.write_bytes(whole)
     view = formats.read(path)
     assert view.read("a").tolist() == [5, 5, 5]
-    with pytest.raises(MalformedCheckpoint, match="do not have their CRC"):
+    with pytest.raises(MalformedCheckpoint, match="the CRC of .* does not match"):
         view.read("b")
 
 

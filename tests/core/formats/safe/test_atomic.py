@@ -100,7 +100,7 @@ def test_a_disk_that_fails_to_synchronise_leaves_the_old_file(tmp_path: Path, mo
     path = tmp_path / "x.safetensors"
     path.write_bytes(b"old")
     monkeypatch.setattr(os, "fsync", broken)
-    with pytest.raises(FileError, match="is as it was"):
+    with pytest.raises(FileError, match="is unchanged"):
         formats.write(path, TENSORS, values, overwrite=True)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
@@ -110,7 +110,7 @@ def test_links_folders_and_missing_folders_are_no_destinations(tmp_path: Path) -
     (tmp_path / "folder.h5").mkdir()
     (tmp_path / "link.h5").symlink_to(tmp_path / "other.h5")
     for name, message in [
-        ("folder.h5", "no regular file"),
+        ("folder.h5", "not a regular file"),
         ("link.h5", "is a link"),
         ("none/x.h5", "there is no folder"),
     ]:
@@ -126,21 +126,21 @@ def test_an_array_that_is_not_what_was_announced_is_refused(tmp_path: Path) -> N
 
 
 def test_two_tensors_with_one_name_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match="two tensors are called 'dense/kernel'"):
+    with pytest.raises(FileError, match="two tensors have the name 'dense/kernel'"):
         formats.write(tmp_path / "x.safetensors", [TENSORS[0], TENSORS[0]], values)
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("x.txt", b"x", r"the suffix is none of .*\.safetensors"),
-        ("x.pt", b"\x89HDF\r\n\x1a\n" + bytes(100), "holds HDF5, its suffix says a torch checkpoint"),
-        ("x.h5", b"PK\3\4" + bytes(100), "holds a zip archive, its suffix says HDF5"),
+        ("x.txt", b"x", r"unknown suffix; the known ones are .*\.safetensors"),
+        ("x.pt", b"\x89HDF\r\n\x1a\n" + bytes(100), "holds HDF5, but its suffix says a torch checkpoint"),
+        ("x.h5", b"PK\3\4" + bytes(100), "holds a zip archive, but its suffix says HDF5"),
         ("x.h5", (20).to_bytes(8, "little") + b'{"a":1}', "holds safetensors"),
         ("x.safetensors", b"\x89HDF\r\n\x1a\n" + bytes(100), "holds HDF5"),
         ("x.keras", b"PK\3\4" + b"archive/data.pkl", "holds a torch checkpoint"),
         ("x.pt", b"PK\3\4" + b"config.json", "holds a Keras archive"),
-        ("x.pt", b"hello", "is no a torch checkpoint|nor any other"),
+        ("x.pt", b"hello", "is not a torch checkpoint, nor any other"),
         ("x.h5", b"#!/bin/sh".ljust(512, b"\0") + b"\x89HDF\r\n\x1a\n", "nor any other"),
     ],
 )
@@ -148,9 +148,8 @@ def test_content_of_another_kind_than_the_suffix_says_is_refused(
     tmp_path: Path, name: str, content: bytes, message: str
 ) -> None:
     (tmp_path / name).write_bytes(content)
-    for verb in (formats.identify, formats.read):
-        with pytest.raises(FileError, match=message):
-            verb(tmp_path / name)
+    with pytest.raises(FileError, match=message):
+        formats.read(tmp_path / name)
 
 
 @pytest.mark.parametrize("suffix", [*SUFFIXES, ".pt", ".keras", ".safetensors.index.json"])
@@ -163,12 +162,12 @@ def test_missing_empty_and_irregular_files_are_refused(tmp_path: Path, suffix: s
         formats.read(path)
     path.unlink()
     os.mkfifo(path)
-    with pytest.raises(FileError, match="no regular file"):
+    with pytest.raises(FileError, match="not a regular file"):
         formats.read(path)
 
 
 def test_the_side_is_in_the_suffix() -> None:
     assert [formats.side_of(f"a/b.{suffix}") for suffix in ("pt", "pth", "safetensors")] == ["torch"] * 3
     assert [formats.side_of(f"a/B.{suffix}") for suffix in ("h5", "weights.h5", "KERAS")] == ["keras"] * 3
-    with pytest.raises(FileError, match="the suffix is none of"):
+    with pytest.raises(FileError, match="unknown suffix"):
         formats.side_of("x.tflite")

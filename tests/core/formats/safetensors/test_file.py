@@ -200,7 +200,7 @@ def test_a_shard_that_is_a_link_out_of_the_folder_is_unsafe(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("weight_map", "message"),
     [
-        ({"a": "3.safetensors"}, "is not there"),
+        ({"a": "3.safetensors"}, "is missing"),
         ({"a": "2.safetensors"}, "its shards lack a"),
     ],
 )
