@@ -276,7 +276,7 @@ def test_a_flipped_bit_is_found_when_the_tensor_is_read(tmp_path: Path) -> None:
     path.write_bytes(whole)
     view = formats.read(path)
     assert view.read("a").tolist() == [5, 5, 5]
-    with pytest.raises(MalformedCheckpoint, match="the CRC of .* does not match"):
+    with pytest.raises(MalformedCheckpoint, match=r"the CRC of .* does not match"):
         view.read("b")
 
 

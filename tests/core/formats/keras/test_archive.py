@@ -32,7 +32,7 @@ def test_a_damaged_archive_is_noticed_by_its_crc(tmp_path: Path) -> None:
     place = whole.index(np.arange(12, dtype=np.float32).tobytes())
     whole[place] ^= 1
     path.write_bytes(whole)
-    with pytest.raises(MalformedCheckpoint, match="the CRC of .* does not match"):
+    with pytest.raises(MalformedCheckpoint, match=r"the CRC of .* does not match"):
         formats.read(path)
 
 
