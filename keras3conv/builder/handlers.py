@@ -1,4 +1,4 @@
-"""The files that register handlers."""
+"""The modules that register handlers."""
 
 from importlib import import_module
 
@@ -21,10 +21,10 @@ FILES = (
     "operations_refused",
     "operations_shape",
 )
-"""Every file of handlers beside this one; a new file is named here."""
+"""Every module with handlers; add new ones here."""
 
 
 def load() -> None:
-    """Imports the files of handlers, which register themselves; later calls find them done."""
+    """Import the modules with handlers, which register themselves; later calls do nothing."""
     for name in FILES:
         import_module(f"keras3conv.builder.{name}")

@@ -85,9 +85,9 @@ WHOLE = Given(IMAGE, "int32")
 REFUSALS: dict[str, tuple[Case, str]] = {
     "fft": (case(lambda x: ops.fft((x, x))[0], VECTOR), "complex numbers"),
     "argpartition": (case(lambda x: ops.argpartition(x, 1), VECTOR), "is not unique"),
-    "nanmax": (case(named("nanmax", axis=1), IMAGE), "data with gaps"),
+    "nanmax": (case(named("nanmax", axis=1), IMAGE), "missing values"),
     "sobel": (case(ops.image.sobel_edges, IMAGE), "belongs to the data"),
-    "loss": (case(named("psnr", max_val=1.0), IMAGE, IMAGE), "no part of the model"),
+    "loss": (case(named("psnr", max_val=1.0), IMAGE, IMAGE), "no part of the deployed model"),
     "wide symmetric": (
         case(named("pad", pad_width=((0, 0), (2, 0), (0, 0), (0, 0)), mode="symmetric"), IMAGE),
         "repeats the edge",
@@ -99,7 +99,7 @@ REFUSALS: dict[str, tuple[Case, str]] = {
     "count": (case(named("count_nonzero", axis=1), IMAGE), "in reverse order"),
     "weights": (
         case(lambda x, y: ops.average(x, axis=1, weights=y), IMAGE, IMAGE),
-        "summed differently",
+        "differ for weights",
     ),
     "free same": (
         case(lambda x, k: ops.conv(x, k[0], strides=2, padding="same"), SEQUENCE, (3, 4, 6)),
@@ -208,7 +208,7 @@ MISTAKES: dict[str, tuple[Case, str, str]] = {
     "a division by nothing": (CASES["divide_no_nan"][0], "== 0, 0,", "== 0, 1,"),
     "counted from one": (CASES["one_hot"][0], "== torch.arange(5", "== 1 + torch.arange(5"),
     "columns before rows": (CASES["reshape"][0], "reshape(", "transpose(2, 3).reshape("),
-    "an open end": (CASES["clip"][0], "clamp((-0.5), 0.7)", "clamp(min=(-0.5))"),
+    "an open end": (CASES["clip"][0], "clamp(-0.5, 0.7)", "clamp(min=(-0.5))"),
 }
 
 

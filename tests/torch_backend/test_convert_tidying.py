@@ -108,7 +108,7 @@ def test_a_separable_convolution_with_a_stride_pads_without_a_copy(channels: int
 
 
 def test_the_certificate_sees_zeros_that_were_left_out_wrongly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tidying, "_POSITIVE", ("{module}({0})",))
+    monkeypatch.setattr(tidying, "_is_not_negative", lambda expression: True)
     given = image()
     x = layers.Conv2D(3, 3)(given) - 9.0
     x = layers.BatchNormalization()(x)

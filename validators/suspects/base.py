@@ -112,13 +112,6 @@ def ints(value: Any, rank: int) -> tuple[int, ...]:
     return tuple(int(number) for number in value) * (rank if len(value) == 1 else 1)
 
 
-def same_padding(extent: int, size: int, stride: int, dilation: int) -> tuple[int, int]:
-    """What Keras' "same" puts before and after an axis: the odd one at the end."""
-    reach = dilation * (size - 1) + 1
-    total = max(0, (-(-extent // stride) - 1) * stride + reach - extent)
-    return total // 2, total - total // 2
-
-
 def flat(pads: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
     """Paddings (before, after) of every axis, as `torch.nn.functional.pad` takes them: the last axis first."""
     return tuple(side for before_after in reversed(pads) for side in before_after)

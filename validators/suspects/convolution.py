@@ -9,12 +9,11 @@ import torch
 from torch.nn import functional
 
 from keras3conv.frameworks.torch_replay import Operation, TorchCall
-from keras3conv.validators.suspects.base import Case, Suspect, Suspicion, doing, flat, ints, running, same_padding
+from keras3conv.rules._padding import Pads, same_padding
+from keras3conv.validators.suspects.base import Case, Suspect, Suspicion, doing, flat, ints, running
 
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 _TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
-
-Pads = tuple[tuple[int, int], ...]
 
 
 def _geometry(case: Case) -> Iterator[Suspicion]:
@@ -36,8 +35,9 @@ def _of_keras(case: Case, key: str, rank: int, ours: tuple[int, ...]) -> tuple[i
 def _own_pads(operation: Operation, size: tuple[int, ...], dilation: tuple[int, ...]) -> Pads:
     padding = operation.get("padding", 0)
     if isinstance(padding, str):
-        totals = [0 if padding == "valid" else d * (k - 1) for k, d in zip(size, dilation, strict=True)]
-        return tuple((total // 2, total - total // 2) for total in totals)
+        if padding == "valid":
+            return ((0, 0),) * len(size)
+        return tuple(same_padding(None, window, 1, gap) for window, gap in zip(size, dilation, strict=True))
     return tuple((side, side) for side in ints(padding, len(size)))
 
 

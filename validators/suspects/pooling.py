@@ -7,12 +7,11 @@ import torch
 from torch.nn import functional
 
 from keras3conv.frameworks.torch_replay import Operation, TorchCall
-from keras3conv.validators.suspects.base import Case, Suspect, Suspicion, doing, flat, ints, running, same_padding
+from keras3conv.rules._padding import Pads, same_padding
+from keras3conv.validators.suspects.base import Case, Suspect, Suspicion, doing, flat, ints, running
 
 _MAXIMA = ("max_pool1d", "max_pool2d", "max_pool3d")
 _MEANS = ("avg_pool1d", "avg_pool2d", "avg_pool3d")
-
-Pads = tuple[tuple[int, int], ...]
 
 
 def _border_of_maxima(case: Case) -> Iterator[Suspicion]:
@@ -124,7 +123,7 @@ def _same(operation: Operation) -> Pads:
     rank = _rank(operation)
     size, stride = (ints(value, rank) for value in _window(operation))
     extent = operation.get("input")[-rank:]
-    return tuple(same_padding(*axis, 1) for axis in zip(extent, size, stride, strict=True))
+    return tuple(same_padding(*axis) for axis in zip(extent, size, stride, strict=True))
 
 
 def _padded(call: TorchCall, pads: Pads, value: float) -> Any:
