@@ -12,11 +12,12 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from keras3conv.alignment import Alignment
-from keras3conv.builder.program import Program
+from keras3conv.alignment.plan import Alignment
+from keras3conv.builder.program.program import Program
 from keras3conv.errors import FileError
-from keras3conv.graph import Graph, refs
-from keras3conv.report import Report, WrittenFile
+from keras3conv.model.graph import Graph, refs
+from keras3conv.report.report import Report
+from keras3conv.report.values import WrittenFile
 from keras3conv.transforms import Array
 
 FORMAT = 1
@@ -64,8 +65,8 @@ class Conversion:
             FileError: The folder exists, or cannot be written; an existing folder is unchanged.
         """
         from keras3conv import formats
-        from keras3conv.formats.atomic import digest
-        from keras3conv.frameworks import torch_side
+        from keras3conv.formats.safe.atomic import digest
+        from keras3conv.frameworks.torch import module as torch_side
 
         path = Path(folder)
         view = torch_side.view(self.model)
@@ -81,9 +82,9 @@ class Conversion:
 
 
 def _metadata(conversion: Conversion, digests: dict[str, str]) -> dict[str, Any]:
-    from keras3conv.builder.torch_source import described
-    from keras3conv.builder.variables import variable_names
-    from keras3conv.report import current_environment
+    from keras3conv.builder.program.variables import variable_names
+    from keras3conv.builder.source.torch_source import described
+    from keras3conv.report.report import current_environment
 
     program, names = conversion.program, variable_names(conversion.program)
     parameters = dict(conversion.model.named_parameters())

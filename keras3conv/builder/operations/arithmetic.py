@@ -1,0 +1,210 @@
+"""Operations of two tensors, or of a tensor and a number, with broadcasting."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from keras3conv.builder.operations.call import Call, handles
+from keras3conv.builder.operations.expressions import as_float, converted, device_of, is_float, torch, torch_dtype
+from keras3conv.builder.program.operation import Dtype, Function, operator
+from keras3conv.builder.program.program import Order, Value
+from keras3conv.model.graph import Size
+
+_SIGNS = {
+    "add": "+",
+    "bitwise_and": "&",
+    "bitwise_left_shift": "<<",
+    "bitwise_or": "|",
+    "bitwise_right_shift": ">>",
+    "bitwise_xor": "^",
+    "divide": "/",
+    "equal": "==",
+    "floor_divide": "//",
+    "greater": ">",
+    "greater_equal": ">=",
+    "left_shift": "<<",
+    "less": "<",
+    "less_equal": "<=",
+    "mod": "%",
+    "multiply": "*",
+    "not_equal": "!=",
+    "power": "**",
+    "right_shift": ">>",
+    "subtract": "-",
+    "true_divide": "/",
+}
+"""The signs that Python has for an operation; either operand may be a number."""
+
+_FUNCTIONS = (
+    "fmax", "fmin", "fmod", "gcd", "lcm", "logical_and", "logical_or", "logical_xor", "maximum", "minimum",
+)  # fmt: skip
+"""Functions of two tensors with the same name in torch; a number becomes a tensor."""
+
+_OF_FLOATS = {
+    "arctan2": torch.atan2,
+    "heaviside": torch.heaviside,
+    "hypot": torch.hypot,
+    "logaddexp": torch.logaddexp,
+    "logaddexp2": torch.logaddexp2,
+    "nextafter": torch.nextafter,
+}
+"""Functions that torch has only for floating-point numbers."""
+
+_LIMITS = {"keras.ops.maximum": "min", "keras.ops.minimum": "max"}
+"""The limits of `clamp` that a function with one number is."""
+
+
+def _operand(call: Call, value: Any, like: Value) -> Any:
+    """Return an argument as an operand: a list of numbers becomes a tensor on the device of `like`."""
+    if not isinstance(value, tuple | list):
+        return value
+    shape, numbers = _listed(call, value)
+    whole = not any(isinstance(one, float) for one in numbers)
+    dtype = "bool" if all(isinstance(one, bool) for one in numbers) else "int32" if whole else "float32"
+    settings = {"dtype": Dtype(dtype)} if whole else {}
+    dtype = like.dtype if is_float(like) and not whole else dtype
+    if dtype == like.dtype:
+        made = like.method("new_tensor", _as_list(value))
+    else:
+        made = torch.tensor(_as_list(value), **settings, device=device_of(like))
+    return call.step(made, shape=shape, order=tuple(range(len(shape))), dtype=dtype)
+
+
+def _listed(call: Call, value: Any) -> tuple[tuple[int, ...], list[Any]]:
+    """Return the shape and the numbers of nested lists."""
+    if not isinstance(value, tuple | list):
+        if not isinstance(value, bool | int | float):
+            raise call.refuse("a list of anything but numbers is not supported")
+        return (), [value]
+    inner = [_listed(call, one) for one in value]
+    shape = inner[0][0] if inner else ()
+    return (len(value), *shape), [one for _, numbers in inner for one in numbers]
+
+
+def _as_list(value: Any) -> Any:
+    return list(map(_as_list, value)) if isinstance(value, tuple | list) else value
+
+
+def _operands(call: Call, *names: str) -> tuple[list[Any], Order]:
+    """Return arguments in one axis order, and that order; numbers and sizes stay as they are."""
+    like = call.tensor
+    values, order = call.aligned([_operand(call, call[name], like) for name in names])
+    return [_checked(call, value) for value in values], order
+
+
+def _checked(call: Call, value: Any) -> Any:
+    if isinstance(value, Size):
+        return call.size(value)
+    if not isinstance(value, Value | bool | int | float):
+        raise call.refuse(f"{type(value).__name__} is neither a number nor a tensor")
+    return value
+
+
+def _as_tensors(values: Sequence[Any]) -> list[Any]:
+    """Return the values with tensors for the numbers."""
+    return [value if isinstance(value, Value) else torch.tensor(value) for value in values]
+
+
+def _binary(call: Call, *, sign: str) -> None:
+    values, order = _operands(call, *_names(call))
+    if sign == "-":  # torch does not subtract booleans
+        values = [
+            converted(call, one, call.dtype) if isinstance(one, Value) and one.dtype == "bool" else one
+            for one in values
+        ]
+    call.returns(operator(sign, *values), order)
+
+
+def _binary_function(call: Call, *, function: Function) -> None:
+    """Write a function of two tensors; `maximum` and `minimum` with a number are a `clamp`."""
+    values, order = _operands(call, *_names(call))
+    numbers = [value for value in values if not isinstance(value, Value)]
+    limit = _LIMITS.get(call.node.kind)
+    if numbers and limit and isinstance(numbers[0], int | float):
+        given = next(value for value in values if isinstance(value, Value))
+        given = given if is_float(given) or isinstance(numbers[0], int) else as_float(call, given)
+        call.returns(given.method("clamp", **{limit: numbers[0]}), order)
+        return
+    call.returns(function(*_as_tensors(values)), order)
+
+
+def _function_of_floats(call: Call, *, function: Function) -> None:
+    values, order = _operands(call, *_names(call))
+    values = [as_float(call, value) if isinstance(value, Value) else value for value in values]
+    like = next(value for value in values if isinstance(value, Value))
+    values = [value if isinstance(value, Value) else call.step(torch.full_like(like, value)) for value in values]
+    call.returns(function(*values), order)
+
+
+def _names(call: Call) -> tuple[str, str]:
+    return ("x1", "x2") if "x1" in call.arguments else ("x", "y")
+
+
+for _kind, _sign in _SIGNS.items():
+    handles(f"keras.ops.{_kind}")(partial(_binary, sign=_sign))
+for _kind in _FUNCTIONS:
+    handles(f"keras.ops.{_kind}")(partial(_binary_function, function=getattr(torch, _kind)))
+for _kind, _function in _OF_FLOATS.items():
+    handles(f"keras.ops.{_kind}")(partial(_function_of_floats, function=_function))
+
+
+@handles("keras.ops.divide_no_nan")
+def _divide_no_nan(call: Call) -> None:
+    (dividend, divisor), order = _operands(call, "x1", "x2")
+    if not isinstance(divisor, Value):
+        raise call.refuse("a divisor that is a number is not supported")
+    call.returns(torch.where(operator("==", divisor, 0), 0, operator("/", dividend, divisor)), order)
+
+
+@handles("keras.ops.ldexp")
+def _ldexp(call: Call) -> None:
+    (given, exponent), order = _operands(call, "x1", "x2")
+    call.returns(operator("*", given, operator("**", 2.0, exponent)), order)
+
+
+@handles("keras.ops.isclose")
+def _isclose(call: Call) -> None:
+    values, order = _operands(call, "x1", "x2")
+    settings = {name: call[name] for name in ("rtol", "atol", "equal_nan")}
+    call.returns(torch.isclose(*_as_tensors(values), **settings), order)
+
+
+@handles("keras.ops.clip")
+def _clip(call: Call) -> None:
+    (given, lower, upper), order = _operands(call, "x", "x_min", "x_max")
+    if given.dtype == "bool":
+        given = converted(call, given, "int32")
+    if isinstance(lower, Value) == isinstance(upper, Value):
+        call.returns(given.method("clamp", lower, upper), order)
+        return
+    clipped = given
+    for function, name, limit in ((torch.maximum, "min", lower), (torch.minimum, "max", upper)):
+        if isinstance(limit, Value):
+            clipped = function(clipped, limit)
+        else:
+            clipped = clipped.method("clamp", **{name: limit})
+    call.returns(clipped, order)
+
+
+@handles("keras.ops.where")
+def _where(call: Call) -> None:
+    if call["x1"] is None or call["x2"] is None:
+        raise call.refuse("with a condition alone the size of the result depends on the values")
+    (condition, *values), order = _operands(call, "condition", "x1", "x2")
+    if not isinstance(condition, Value):
+        raise call.refuse("a condition that is not a tensor is not supported")
+    chosen = torch.where(condition if condition.dtype == "bool" else operator("!=", condition, 0), *values)
+    if not any(isinstance(value, Value) for value in values) and call.dtype != "float32":
+        chosen = chosen.method("to", torch_dtype(call, call.dtype))
+    call.returns(chosen, order)
+
+
+@handles("keras.ops.select")
+def _select(call: Call) -> None:
+    conditions, choices = list(call["condlist"]), list(call["choicelist"])
+    values, order = call.aligned([*conditions, *choices, call["default"]])
+    *values, chosen = [_checked(call, value) for value in values]
+    pairs = zip(values[: len(conditions)], values[len(conditions) :], strict=True)
+    for condition, choice in reversed(list(pairs)):
+        chosen = torch.where(condition, choice, chosen)
+    call.returns(chosen, order)

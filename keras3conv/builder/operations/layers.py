@@ -1,0 +1,239 @@
+"""Layers as functions of tensors: convolutions, pooling, normalization, attention."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from keras3conv.builder.operations.call import Call, handles
+from keras3conv.builder.operations.expressions import (
+    F,
+    axes_of,
+    converted,
+    dtype_of,
+    fixed,
+    number,
+    one_or_all,
+    torch,
+    tuple_of,
+)
+from keras3conv.builder.program.operation import Expression
+from keras3conv.builder.program.program import Order, Value, channels_first, identity
+from keras3conv.rules.helpers.padding import Pads, same_padding
+
+
+def images(call: Call, given: Value) -> Value:
+    """Return the value channels-first."""
+    first = call.get("data_format") == "channels_first"
+    return call.order(given, identity(given.rank) if first else channels_first(given.rank))
+
+
+def same_pads(call: Call, given: Value, kernel: Sequence[int], strides: Sequence[int], dilation: Sequence[int]) -> Pads:
+    """Return what padding="same" adds at the start and the end of every spatial axis of a channels-first value."""
+    axes = zip(given.target_shape[2:], kernel, strides, dilation, strict=True)
+    return tuple(
+        same_padding(None if stride == 1 else fixed(call, size, 'padding="same" with strides'), window, stride, gap)
+        for size, window, stride, gap in axes
+    )
+
+
+def padded(call: Call, given: Value, pads: Sequence[tuple[int, int]], value: float | None = None) -> Value:
+    """Return the value with its last axes padded."""
+    if not any(map(any, pads)):
+        return given
+    settings = {} if value is None else {"value": value}
+    return call.step(F.pad(given, torch_pads(pads), **settings))
+
+
+def torch_pads(pads: Sequence[tuple[int, int]]) -> tuple[int, ...]:
+    """Return pads as `F.pad` takes them: the last axis first."""
+    return tuple(end for pair in reversed(pads) for end in pair)
+
+
+def _settings(call: Call, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the strides and the dilation."""
+    places = rank - 2
+    return tuple_of(call["strides"], places), tuple_of(call.get("dilation_rate", 1), places)
+
+
+def _around(call: Call, given: Value, kernel: Sequence[int]) -> tuple[Value, Mapping[str, Any]]:
+    """Return the input of a convolution, and its argument `padding` if the padding is symmetric."""
+    strides, dilation = _settings(call, given.rank)
+    padding = str(call["padding"])
+    if padding == "valid":
+        return given, {}
+    if padding != "same":
+        raise call.refuse(f"padding={padding!r} is not supported")
+    pads = same_pads(call, given, kernel, strides, dilation)
+    if all(start == end for start, end in pads):
+        return given, {"padding": one_or_all([start for start, _ in pads])} if any(map(any, pads)) else {}
+    return padded(call, given, pads), {}
+
+
+def _options(call: Call, rank: int, groups: int) -> dict[str, Any]:
+    """Return the arguments of a convolution that differ from torch's defaults."""
+    strides, dilation = _settings(call, rank)
+    options: dict[str, Any] = {}
+    if {*strides} != {1}:
+        options["stride"] = one_or_all(strides)
+    if {*dilation} != {1}:
+        options["dilation"] = one_or_all(dilation)
+    if groups != 1:
+        options["groups"] = groups
+    return options
+
+
+def _kernel_sizes(call: Call, kernel: Value) -> tuple[int, ...]:
+    return tuple(fixed(call, size, "the size of the kernel") for size in kernel.shape)
+
+
+def _convolve(given: Value, kernel: Any, **settings: Any) -> Expression:
+    return getattr(F, f"conv{given.rank - 2}d")(given, kernel, **settings)
+
+
+@handles("keras.ops.conv")
+def _conv(call: Call) -> None:
+    given, kernel = images(call, call["inputs"]), call["kernel"]
+    *width, _, _ = _kernel_sizes(call, kernel)
+    kernel = call.order(kernel, (kernel.rank - 1, kernel.rank - 2, *range(kernel.rank - 2)))
+    given, padding = _around(call, given, width)
+    call.returns(_convolve(given, kernel, **padding, **_options(call, given.rank, 1)), given.order)
+
+
+@handles("keras.ops.depthwise_conv")
+def _depthwise_conv(call: Call) -> None:
+    given = images(call, call["inputs"])
+    call.returns(_depthwise(call, given, call["kernel"]), given.order)
+
+
+def _depthwise(call: Call, given: Value, kernel: Value) -> Expression:
+    *width, channels, multiplier = _kernel_sizes(call, kernel)
+    kernel = call.order(kernel, (kernel.rank - 2, kernel.rank - 1, *range(kernel.rank - 2)))
+    given, padding = _around(call, given, width)
+    reshaped = kernel.method("reshape", channels * multiplier, 1, *width)
+    return _convolve(given, reshaped, **padding, **_options(call, given.rank, channels))
+
+
+@handles("keras.ops.separable_conv")
+def _separable_conv(call: Call) -> None:
+    given, point = images(call, call["inputs"]), call["pointwise_kernel"]
+    depthwise = _depthwise(call, given, call["depthwise_kernel"])
+    middle = call.step(depthwise, shape=given.shape, order=given.order)
+    point = call.order(point, (point.rank - 1, point.rank - 2, *range(point.rank - 2)))
+    call.returns(_convolve(middle, point), given.order)
+
+
+@handles("keras.ops.max_pool")
+def _max_pool(call: Call) -> None:
+    given, size, strides = _pooled(call)
+    if call["padding"] == "same":
+        given = padded(call, given, same_pads(call, given, size, strides, (1,) * len(size)), float("-inf"))
+    call.returns(_pool("max_pool", given, size, strides), given.order)
+
+
+@handles("keras.ops.average_pool")
+def _average_pool(call: Call) -> None:
+    """JAX and TensorFlow do not count the padding: they divide by the number of real values in each window."""
+    given, size, strides = _pooled(call)
+    pads = same_pads(call, given, size, strides, (1,) * len(size)) if call["padding"] == "same" else ()
+    settings: dict[str, Any] = {}
+    if any(map(any, pads)):
+        if any(start != end for start, end in pads):
+            raise call.refuse('with asymmetric padding="same", Keras\' torch backend and the others differ')
+        settings = {"padding": one_or_all([start for start, _ in pads]), "count_include_pad": False}
+    call.returns(_pool("avg_pool", given, size, strides, **settings), given.order)
+
+
+def _pooled(call: Call) -> tuple[Value, tuple[int, ...], tuple[int, ...]]:
+    """Return the input, the window and the strides."""
+    given = images(call, call["inputs"])
+    size = tuple_of(call["pool_size"], given.rank - 2)
+    return given, size, size if call["strides"] is None else tuple_of(call["strides"], given.rank - 2)
+
+
+def _pool(name: str, given: Value, size: tuple[int, ...], strides: tuple[int, ...], **settings: Any) -> Expression:
+    if strides != size:
+        settings = {"stride": one_or_all(strides), **settings}
+    return getattr(F, f"{name}{given.rank - 2}d")(given, one_or_all(size), **settings)
+
+
+@handles("keras.ops.adaptive_average_pool", "keras.ops.adaptive_max_pool")
+def _adaptive_pool(call: Call) -> None:
+    if len(call.shape) != call["inputs"].rank:
+        raise call.refuse("channels-last, Keras declares another shape than it returns")
+    given = images(call, call["inputs"])
+    kind = "avg" if "average" in call.node.kind else "max"
+    size = one_or_all(tuple_of(call["output_size"], given.rank - 2))
+    call.returns(getattr(F, f"adaptive_{kind}_pool{given.rank - 2}d")(given, size), given.order)
+
+
+@handles("keras.ops.batch_normalization")
+def _batch_normalization(call: Call) -> None:
+    given, axis = call["x"], call["axis"]
+    if not isinstance(axis, int) or given.rank < 2 or any(call[name].rank != 1 for name in ("mean", "variance")):
+        raise call.refuse(f"axis={axis} is not supported: only one axis, with a mean and a variance for each index")
+    axis %= given.rank
+    if axis == 0:
+        raise call.refuse("axis=0 is not supported")
+    if given.position(axis) != 1 or given.position(0) != 0:
+        given = call.order(given, (0, axis, *(one for one in range(1, given.rank) if one != axis)))
+    settings = {**_optional(call, weight="scale", bias="offset"), "eps": call["epsilon"]}
+    call.returns(F.batch_norm(given, call["mean"], call["variance"], **settings), given.order)
+
+
+def _optional(call: Call, **names: str) -> dict[str, Value]:
+    """Return the tensors that were given for optional arguments, by their names in torch."""
+    return {torch_name: call[name] for torch_name, name in names.items() if call.get(name) is not None}
+
+
+@handles("keras.ops.layer_normalization", "keras.ops.rms_normalization")
+def _layer_normalization(call: Call) -> None:
+    given, rank = call["x"], call["x"].rank
+    axes = sorted(axes_of(call["axis"], rank))
+    is_layer_norm = call.node.kind.endswith("layer_normalization")
+    weights = _optional(call, weight="gamma", bias="beta") if is_layer_norm else _optional(call, weight="scale")
+    if call.get("rms_scaling"):
+        raise call.refuse("rms_scaling=True is not supported: Keras has removed it")
+    if axes != list(range(rank - len(axes), rank)):
+        raise call.refuse(f"axis={call['axis']} is not supported: only the last axes")
+    if any(weight.rank != len(axes) for weight in weights.values()):
+        raise call.refuse("weights must have the axes that are normalized")
+    given = call.order(given, (*(axis for axis in given.order if axis not in axes), *axes))
+    sizes = tuple(fixed(call, given.shape[axis], "the size of a normalized axis") for axis in axes)
+    epsilon = 1e-7 if call["epsilon"] is None else call["epsilon"]
+    function = F.layer_norm if is_layer_norm else F.rms_norm
+    call.returns(function(given, sizes, **weights, eps=epsilon), given.order)
+
+
+_HEADS_SECOND: Order = (0, 2, 1, 3)
+
+
+@handles("keras.ops.dot_product_attention")
+def _dot_product_attention(call: Call) -> None:
+    """Torch has the heads before the sequence, Keras after it; a mask of numbers is added in both."""
+    if call["attn_logits_soft_cap"] is not None:
+        raise call.refuse("attn_logits_soft_cap is not supported")
+    query, key, value = (call.order(call[name], _HEADS_SECOND) for name in ("query", "key", "value"))
+    options: dict[str, Any] = {}
+    if call["mask"] is not None or call["bias"] is not None:
+        options["attn_mask"] = _attention_mask(call, query)
+    elif call["is_causal"]:
+        options["is_causal"] = True
+    if call["scale"] is not None:
+        options["scale"] = number(call["scale"], "scale", call)
+    heads = [fixed(call, one.shape[2], "the number of heads") for one in (query, key)]
+    if heads[0] != heads[1]:
+        options["enable_gqa"] = True
+    call.returns(F.scaled_dot_product_attention(query, key, value, **options), _HEADS_SECOND)
+
+
+def _attention_mask(call: Call, query: Value) -> Expression:
+    """Return the mask for torch; Keras uses a very negative number for masked keys, so that no row is empty."""
+    mask, bias = call["mask"], call["bias"]
+    if mask is not None and bias is not None:
+        raise call.refuse("a mask and a bias at once are not supported")
+    if call["is_causal"]:
+        raise call.refuse("is_causal=True beside a mask or a bias differs between Keras' backends")
+    if mask is None:
+        return call.keras_order(bias)
+    mask = converted(call, call.keras_order(mask), "bool")
+    lowest = torch.finfo(dtype_of(query)).attribute("min")
+    return (~mask).method("to", dtype_of(query)) * (lowest / 2)

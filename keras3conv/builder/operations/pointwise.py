@@ -1,0 +1,224 @@
+"""Pointwise operations, which are independent of the axis order."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from keras3conv.builder.operations.call import Call, handles
+from keras3conv.builder.operations.expressions import F, as_float, converted, is_float, number, torch, torch_dtype
+from keras3conv.builder.program.operation import Operation, operator
+from keras3conv.builder.program.program import Value
+
+Unary = Callable[[Value], Operation]
+
+
+def softplus(x: Value) -> Operation:
+    """Return Keras' softplus: above its threshold torch returns x, at its default of 20 that is 2e-9 too little."""
+    return F.softplus(x, threshold=40)
+
+
+def squareplus(x: Value, b: float = 4) -> Operation:
+    """Return Keras' squareplus."""
+    return (x + torch.sqrt(x * x + b)) / 2
+
+
+UNARY: dict[str, Unary] = {
+    "absolute": torch.abs,
+    "abs": torch.abs,
+    "angle": torch.angle,
+    "arccos": torch.acos,
+    "arccosh": torch.acosh,
+    "arcsin": torch.asin,
+    "arcsinh": torch.asinh,
+    "arctan": torch.atan,
+    "arctanh": torch.atanh,
+    "bitwise_invert": lambda x: ~x,
+    "bitwise_not": lambda x: ~x,
+    "cbrt": lambda x: torch.sign(x) * torch.abs(x) ** operator("/", 1, 3),
+    "cos": torch.cos,
+    "cosh": torch.cosh,
+    "deg2rad": torch.deg2rad,
+    "erf": torch.erf,
+    "erfc": torch.erfc,
+    "erfinv": torch.erfinv,
+    "exp": torch.exp,
+    "exp2": torch.exp2,
+    "expm1": torch.expm1,
+    "hard_sigmoid": F.hardsigmoid,
+    "hard_silu": F.hardswish,
+    "hard_tanh": F.hardtanh,
+    "i0": torch.i0,
+    "isfinite": torch.isfinite,
+    "isinf": torch.isinf,
+    "isnan": torch.isnan,
+    "isneginf": torch.isneginf,
+    "isposinf": torch.isposinf,
+    "isreal": torch.isreal,
+    "log": torch.log,
+    "log10": torch.log10,
+    "log1p": torch.log1p,
+    "log2": torch.log2,
+    "log_sigmoid": F.logsigmoid,
+    "logical_not": torch.logical_not,
+    "negative": lambda x: -x,
+    "rad2deg": torch.rad2deg,
+    "reciprocal": lambda x: 1 / x,
+    "relu": F.relu,
+    "relu6": F.relu6,
+    "rsqrt": torch.rsqrt,
+    "selu": F.selu,
+    "sigmoid": torch.sigmoid,
+    "sign": torch.sign,
+    "signbit": torch.signbit,
+    "silu": F.silu,
+    "sin": torch.sin,
+    "sinc": torch.sinc,
+    "sinh": torch.sinh,
+    "softplus": softplus,
+    "softsign": F.softsign,
+    "sparse_plus": lambda x: torch.where(x < 1, (x + 1).method("clamp", min=0) ** 2 / 4, x),
+    "sparse_sigmoid": lambda x: ((x + 1) / 2).method("clamp", 0, 1),
+    "sqrt": torch.sqrt,
+    "square": lambda x: x * x,
+    "stop_gradient": lambda x: x.method("detach"),
+    "tan": torch.tan,
+    "tanh": torch.tanh,
+    "tanh_shrink": F.tanhshrink,
+}
+"""Functions of one tensor without settings, by their names in `keras.ops`."""
+
+_OF_FLOATS: dict[str, Unary] = {
+    "ceil": torch.ceil,
+    "fabs": torch.abs,
+    "floor": torch.floor,
+}
+"""Functions that return floating-point numbers for integers in Keras, and integers in torch."""
+
+_WITH_SETTINGS: dict[str, tuple[Callable[..., Operation], tuple[str, ...]]] = {
+    "celu": (F.celu, ("alpha",)),
+    "elu": (F.elu, ("alpha",)),
+    "hard_shrink": (F.hardshrink, ("threshold",)),
+    "leaky_relu": (F.leaky_relu, ("negative_slope",)),
+    "soft_shrink": (F.softshrink, ("threshold",)),
+    "squareplus": (squareplus, ("b",)),
+    "threshold": (F.threshold, ("threshold", "default_value")),
+}
+"""Functions of a tensor and of settings: torch takes these in the order in which Keras names them."""
+
+
+def unary(call: Call, *, function: Unary) -> None:
+    """Write a pointwise function of one tensor."""
+    _returns(call, function, call.tensor)
+
+
+def _returns(call: Call, function: Unary, given: Value) -> None:
+    call.returns(function(given), given.order, flattened=given.flattened)
+
+
+def _of_floats(call: Call, *, function: Unary) -> None:
+    _returns(call, function, as_float(call, call.tensor))
+
+
+def _with_settings(call: Call, *, function: Callable[..., Operation], names: tuple[str, ...]) -> None:
+    settings = [number(call[name], name, call) for name in names]
+    unary(call, function=lambda x: function(x, *settings))
+
+
+for _kind, _function in UNARY.items():
+    handles(f"keras.ops.{_kind}")(partial(unary, function=_function))
+for _kind, _function in _OF_FLOATS.items():
+    handles(f"keras.ops.{_kind}")(partial(_of_floats, function=_function))
+for _kind, (_setting_function, _names) in _WITH_SETTINGS.items():
+    handles(f"keras.ops.{_kind}")(partial(_with_settings, function=_setting_function, names=_names))
+
+
+@handles("keras.activations.relu")
+def _relu(call: Call) -> None:
+    """Values at or below the threshold become zero, or the slope times their distance from it; the rest is limited."""
+    slope, limit, threshold = (call.get(name) for name in ("negative_slope", "max_value", "threshold"))
+    if slope and limit is None and not threshold:
+        unary(call, function=lambda x: F.leaky_relu(x, slope))
+    elif slope:
+        above = threshold or 0
+        unary(call, function=lambda x: _positive_part(x, limit, above) - slope * F.relu(operator("-", above, x)))
+    else:
+        unary(call, function=lambda x: _positive_part(x, limit, threshold or 0))
+
+
+def _positive_part(x: Value, limit: Any, threshold: float) -> Operation:
+    if threshold:
+        above = torch.where(x > threshold, x, 0)
+        return above if limit is None else above.method("clamp", 0, limit)
+    if limit is None:
+        return F.relu(x)
+    return F.relu6(x) if limit == 6 else x.method("clamp", 0, limit)
+
+
+@handles("keras.ops.gelu")
+def _gelu(call: Call) -> None:
+    settings = {"approximate": "tanh"} if call["approximate"] else {}
+    unary(call, function=lambda x: F.gelu(x, **settings))
+
+
+@handles("keras.ops.round")
+def _round(call: Call) -> None:
+    given, decimals = call.tensor, call["decimals"]
+    if not is_float(given) and decimals >= 0:
+        call.passes(given)
+    else:
+        settings = {"decimals": decimals} if decimals else {}
+        unary(call, function=lambda x: torch.round(x, **settings))
+
+
+@handles("keras.ops.trunc")
+def _trunc(call: Call) -> None:
+    if is_float(call.tensor):
+        unary(call, function=torch.trunc)
+    else:
+        call.passes(call.tensor)
+
+
+@handles("keras.ops.nan_to_num")
+def _nan_to_num(call: Call) -> None:
+    names = ("nan", "posinf", "neginf")
+    if any(isinstance(call[name], Value) for name in names):
+        raise call.refuse("replacements that are tensors are not supported")
+    settings = {name: call[name] for name in names if call[name] is not None}
+    unary(call, function=lambda x: torch.nan_to_num(x, **settings))
+
+
+@handles("keras.ops.convert_to_tensor", "keras.ops.cast", "keras.ops.array")
+def _cast(call: Call) -> None:
+    given, dtype = call.tensor, call.get("dtype")
+    if dtype in (None, given.dtype):
+        call.passes(given)
+    else:
+        call.returns(given.method("to", torch_dtype(call, dtype)), given.order)
+
+
+@handles("keras.ops.copy", "keras.ops.real", "keras.ops.conj", "keras.ops.conjugate")
+def _same(call: Call) -> None:
+    """Keras has no complex inputs, and operations that return complex numbers are refused."""
+    call.passes(call.tensor)
+
+
+@handles("keras.ops.ones_like", "keras.ops.zeros_like", "keras.ops.empty_like")
+def _filled_like(call: Call) -> None:
+    function = torch.ones_like if call.node.kind.endswith("ones_like") else torch.zeros_like
+    given, dtype = call.tensor, call.get("dtype")
+    settings = {"dtype": torch_dtype(call, dtype)} if dtype not in (None, given.dtype) else {}
+    call.returns(function(given, **settings), given.order)
+
+
+@handles("keras.ops.full_like")
+def _full_like(call: Call) -> None:
+    given, value = call["x"], call["fill_value"]
+    if isinstance(value, Value):
+        value = converted(call, value, call.dtype)
+        if value.rank:
+            raise call.refuse("the fill value must be one number")
+        (value, like), order = call.aligned([value, given])
+        call.returns(value.method("expand_as", like), order)
+        return
+    settings = {"dtype": torch_dtype(call, call.dtype)} if call.dtype != given.dtype else {}
+    call.returns(torch.full_like(given, value, **settings), given.order)

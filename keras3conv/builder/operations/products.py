@@ -1,0 +1,161 @@
+"""Products of tensors: einsum, matrix products, tensor products, linear algebra."""
+
+from collections.abc import Sequence
+from string import ascii_letters
+
+from keras3conv.builder.operations.call import Call, handles
+from keras3conv.builder.operations.expressions import axes_of, converted, torch, without
+from keras3conv.builder.program.program import Order, Value, identity
+
+
+def _of_one_dtype(call: Call, values: Sequence[Value]) -> list[Value]:
+    """Return the values in one dtype: torch does not multiply matrices of different dtypes, Keras promotes them."""
+    if len({value.dtype for value in values}) == 1:
+        return list(values)
+    return [converted(call, value, call.dtype) for value in values]
+
+
+@handles("keras.ops.einsum")
+def _einsum(call: Call) -> None:
+    """No permutation is needed: the letters of each operand are in the order of its axes."""
+    if call.dtype == "bool" or "operands" not in call.arguments:
+        raise call.refuse("this form of einsum is not supported")
+    values = _of_one_dtype(call, call["operands"])
+    inputs, output = _letters(call, values)
+    moved = ["".join(letters[axis] for axis in value.order) for letters, value in zip(inputs, values, strict=True)]
+    call.returns(torch.einsum(f"{','.join(moved)}->{output}", *values))
+
+
+def _letters(call: Call, values: Sequence[Value]) -> tuple[list[str], str]:
+    """Return a letter for every axis of every operand and of the result: "..." and an implicit result are expanded."""
+    text = call["subscripts"].replace(" ", "")
+    left, arrow, right = text.partition("->")
+    terms = left.split(",")
+    if len(terms) != len(values):
+        raise call.refuse(f"{text!r} is not supported")
+    unused = [letter for letter in ascii_letters if letter not in text]
+    hidden = [
+        value.rank - len(term.replace("...", "")) if "..." in term else 0
+        for term, value in zip(terms, values, strict=True)
+    ]
+    extra = "".join(unused[: max(hidden)])
+    inputs = [term.replace("...", extra[len(extra) - count :]) for term, count in zip(terms, hidden, strict=True)]
+    if arrow:
+        return inputs, right.replace("...", extra)
+    once = sorted(letter for letter in {*"".join(inputs)} - {*extra} if "".join(inputs).count(letter) == 1)
+    return inputs, extra + "".join(once)
+
+
+@handles("keras.ops.matmul")
+def _matmul(call: Call) -> None:
+    first, second = (call.keras_order(value) for value in _of_one_dtype(call, [call["x1"], call["x2"]]))
+    call.returns(first @ second)
+
+
+@handles("keras.ops.dot")
+def _dot(call: Call) -> None:
+    first, second = call["x1"], call["x2"]
+    if not (isinstance(first, Value) and isinstance(second, Value)):
+        raise call.refuse("a number instead of a tensor is not supported")
+    if not first.rank or not second.rank:
+        call.returns(first * second, first.order or second.order)
+    elif second.rank > 2:
+        raise call.refuse("with more than two axes on the right, Keras' torch backend and the others differ")
+    else:
+        _summed(call, first, second, ((first.rank - 1,), (max(second.rank - 2, 0),)))
+
+
+@handles("keras.ops.tensordot")
+def _tensordot(call: Call) -> None:
+    first, second, axes = call["x1"], call["x2"], call["axes"]
+    if isinstance(axes, int):
+        pair = tuple(range(first.rank - axes, first.rank)), tuple(range(axes))
+    else:
+        pair = axes_of(axes[0], first.rank), axes_of(axes[1], second.rank)
+    _summed(call, first, second, pair)
+
+
+@handles("keras.ops.inner")
+def _inner(call: Call) -> None:
+    first, second = call["x1"], call["x2"]
+    _summed(call, first, second, ((first.rank - 1,), (second.rank - 1,)))
+
+
+def _summed(call: Call, first: Value, second: Value, axes: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
+    """Write the sum of products along pairs of axes; the axes of the first come before those of the second."""
+    first, second = _of_one_dtype(call, [first, second])
+    if first.rank == second.rank == 1:
+        call.returns(first @ second)
+        return
+    left = without(first.order, axes[0])
+    order: Order = (*left, *(axis + len(left) for axis in without(second.order, axes[1])))
+    dims = tuple([value.position(axis) for axis in summed] for value, summed in zip((first, second), axes, strict=True))
+    call.returns(torch.tensordot(first, second, dims=dims), order)
+
+
+@handles("keras.ops.vdot", "keras.ops.outer")
+def _flattened_product(call: Call) -> None:
+    values = _of_one_dtype(call, [call["x1"], call["x2"]])
+    function = torch.outer if call.node.kind.endswith("outer") else torch.dot
+    call.returns(function(*(value if value.rank == 1 else call.flat(value) for value in values)))
+
+
+@handles("keras.ops.kron")
+def _kron(call: Call) -> None:
+    call.returns(torch.kron(call.keras_order(call["x1"]), call.keras_order(call["x2"])))
+
+
+@handles("keras.ops.cross")
+def _cross(call: Call) -> None:
+    values, order = call.aligned([call["x1"], call["x2"]])
+    axis = call["axisa"]
+    if {call["axisb"], call["axisc"]} != {axis}:
+        raise call.refuse("different axes are not supported")
+    if axis == -1 and 3 in values[0].shape[:-1]:
+        raise call.refuse("Keras' torch backend uses the first axis of size three, the others use the last")
+    if any(value.shape[axis] != 3 for value in values):
+        raise call.refuse("vectors of two values are not supported")
+    call.returns(torch.linalg.cross(*values, dim=values[0].position(axis)), order)
+
+
+@handles("keras.ops.cdist")
+def _cdist(call: Call) -> None:
+    first, second = (call.keras_order(call[name]) for name in ("x", "y"))
+    call.returns(torch.cdist(first, second, compute_mode="donot_use_mm_for_euclid_dist"))
+
+
+_MATRICES = {
+    "cholesky_inverse": torch.cholesky_inverse,
+    "cholesky": torch.linalg.cholesky,
+    "det": torch.linalg.det,
+    "inv": torch.linalg.inv,
+    "logdet": torch.logdet,
+    "pinv": torch.linalg.pinv,
+}
+"""Functions of square matrices, which are the last two axes."""
+
+
+def _matrix(call: Call) -> None:
+    name = call.node.kind.rpartition(".")[2]
+    if call.get("rcond") is not None:
+        raise call.refuse("rcond is not supported")
+    settings = {"upper": bool(call.get("upper"))} if "cholesky" in name else {}
+    call.returns(_MATRICES[name](call.keras_order(call.tensor), **settings), identity(len(call.shape)))
+
+
+for _kind in _MATRICES:
+    handles(f"keras.ops.{_kind}")(_matrix)
+
+
+@handles("keras.ops.solve")
+def _solve(call: Call) -> None:
+    first, second = (call.keras_order(call[name]) for name in ("a", "b"))
+    call.returns(torch.linalg.solve(first, second))
+
+
+@handles("keras.ops.solve_triangular")
+def _solve_triangular(call: Call) -> None:
+    first, second = (call.keras_order(call[name]) for name in ("a", "b"))
+    if second.rank == first.rank - 1:
+        raise call.refuse("a right side that is a vector is not supported")
+    call.returns(torch.linalg.solve_triangular(first, second, upper=not call["lower"]))

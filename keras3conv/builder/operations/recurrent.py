@@ -1,0 +1,83 @@
+"""Recurrent layers: torch returns the whole sequence and the last states, Keras only what it is asked for."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from keras3conv.builder.operations.call import Call, handles
+from keras3conv.builder.operations.expressions import torch
+from keras3conv.builder.operations.indexing import ALL
+from keras3conv.builder.program.operation import Operation, Submodule
+from keras3conv.builder.program.program import Value
+from keras3conv.errors import RuleError
+
+
+@handles("keras.layers.LSTM", "keras.layers.GRU", "keras.layers.SimpleRNN")
+def _recurrent(call: Call) -> None:
+    try:
+        layer = call.rule_module("torch.nn.")
+    except RuleError:
+        call.by_rule()  # a layer of this project, which returns what Keras returns
+        return
+    given = _sequence(call, call.node.config)
+    called = _called(call, layer, given, directions=1)
+    if not call.get("return_state"):
+        call.returns(_steps(call, called[0]))
+        return
+    both = call.step(called, like=given)
+    states = [both[1][0][0], both[1][1][0]] if call.node.kind.endswith("LSTM") else [both[1][0]]
+    call.returns((_steps(call, both[0]), *states))
+
+
+def _steps(call: Call, sequence: Operation) -> Operation:
+    """Return the whole sequence, or its last time step, as the layer does."""
+    return sequence if call.get("return_sequences") else sequence[:, -1]
+
+
+@handles("keras.layers.Bidirectional")
+def _bidirectional(call: Call) -> None:
+    inner = call.get("layer")["config"]
+    given = _sequence(call, inner)
+    mode = call.get("merge_mode", "concat")
+    layer = call.rule_module("torch.nn.", merge_mode="concat")
+    called = _called(call, layer, given, directions=2)
+    if inner.get("return_state"):
+        raise call.refuse("return_state=True is not supported")
+    if mode == "concat" and inner.get("return_sequences"):
+        call.returns(called[0])
+        return
+    both = call.step(called[0], like=given)
+    units, steps = int(inner["units"]), (ALL, ALL) if inner.get("return_sequences") else (-1, 0)
+    forward, backward = both[:, steps[0], :units], both[:, steps[1], units:]
+    if mode == "concat":
+        comment = "The last time step of each direction: the backward one ends at the first."
+        call.returns(torch.cat([forward, backward], dim=-1), comment=comment)
+    elif mode is None:
+        call.returns((forward, backward))
+    else:
+        call.returns(_merged(mode, forward, backward))
+
+
+def _merged(mode: str, forward: Operation, backward: Operation) -> Operation:
+    if mode == "mul":
+        return forward * backward
+    return forward + backward if mode == "sum" else (forward + backward) / 2
+
+
+def _sequence(call: Call, config: Mapping[str, Any]) -> Value:
+    """Return the input sequence, batch first; refuse what torch cannot do."""
+    if call.get("mask") is not None:
+        raise call.refuse("a mask is not supported: the torch layer runs over every time step")
+    if config.get("stateful"):
+        raise call.refuse("stateful=True is not supported: the torch layer keeps no state between calls")
+    return call.keras_order(call["sequences"])
+
+
+def _called(call: Call, layer: Submodule, given: Value, directions: int) -> Operation:
+    """Return the call of the layer, with its initial states if there are any."""
+    states = [value for value in call.tensors if value.name != call["sequences"].name]
+    if not states:
+        return layer(given)
+    if directions > 1:
+        raise call.refuse("initial states in both directions are not supported")
+    initial = tuple(state[None] for state in states)
+    return layer(given, initial[0] if len(initial) == 1 else initial)

@@ -1,0 +1,316 @@
+"""Operations along axes: sums, extremes, norms, sorting, running sums. The axes are translated in the arguments."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from keras3conv.builder.operations.call import Call, handles
+from keras3conv.builder.operations.expressions import (
+    F,
+    as_float,
+    axes_of,
+    behind,
+    converted,
+    dims,
+    is_float,
+    torch,
+    without,
+)
+from keras3conv.builder.program.operation import Dtype, Operation
+from keras3conv.builder.program.program import Order, Value, identity
+
+_REDUCTIONS = {
+    "all": "all",
+    "amax": "amax",
+    "amin": "amin",
+    "any": "any",
+    "max": "amax",
+    "min": "amin",
+    "sum": "sum",
+}
+
+_OF_FLOATS = ("logsumexp", "mean", "std", "var")
+
+_EXTRA = {"std": {"correction": 0}, "var": {"correction": 0}}
+"""Keras divides by the number of values, torch by default by one less."""
+
+_INT32 = Dtype("int32")
+
+
+def _over(given: Value, axes: tuple[int, ...], keepdims: bool) -> dict[str, Any]:
+    """Return the arguments of a reduction: `dim=(1, 2), keepdim=True`."""
+    return {"dim": dims(given, axes), **({"keepdim": True} if keepdims else {})}
+
+
+def _order_after(given: Value, axes: tuple[int, ...], keepdims: bool) -> Order:
+    """Return the axis order of the result of a reduction."""
+    return given.order if keepdims else without(given.order, axes)
+
+
+def _reduced(call: Call, given: Value, method: str, **extra: Any) -> tuple[Operation, Order]:
+    """Return a reduction by a method of tensors, and the axis order of its result."""
+    axes, keepdims = _axes(call, given), bool(call.get("keepdims"))
+    return given.method(method, **_over(given, axes, keepdims), **extra), _order_after(given, axes, keepdims)
+
+
+def _axes(call: Call, given: Value) -> tuple[int, ...]:
+    if call.get("axis") in ((), []):
+        raise call.refuse("without an axis Keras' backends differ")
+    return axes_of(call.get("axis"), given.rank)
+
+
+def _reduction(call: Call, *, method: str) -> None:
+    given, initial = call.tensor, call.get("initial")
+    is_integer_sum = method == "sum" and not is_float(given) and call.dtype != "int64"
+    made, order = _reduced(call, given, method, **({"dtype": Dtype(call.dtype)} if is_integer_sum else {}))
+    if initial is not None:
+        made = made.method("clamp", **{"min" if method == "amax" else "max": initial})
+    call.returns(made, order)
+
+
+def _reduction_of_floats(call: Call, *, method: str) -> None:
+    call.returns(*_reduced(call, as_float(call, call.tensor), method, **_EXTRA.get(method, {})))
+
+
+for _kind, _method in _REDUCTIONS.items():
+    handles(f"keras.ops.{_kind}")(partial(_reduction, method=_method))
+for _kind in _OF_FLOATS:
+    handles(f"keras.ops.{_kind}")(partial(_reduction_of_floats, method=_kind))
+
+
+def _in_a_row(call: Call, given: Value, axes: tuple[int, ...]) -> Value:
+    """Return the value with some axes merged into one last axis."""
+    given = call.order(given, behind(given.order, axes))
+    if len(axes) == 1:
+        return given
+    kept = [axis for axis in range(given.rank) if axis not in axes]
+    order = (*without(given.order, axes), len(kept))
+    if not kept:
+        return call.step(given.method("flatten"), shape=(_elements(given, axes),), order=(0,))
+    shape = (*(given.shape[axis] for axis in kept), _elements(given, axes))
+    return call.step(given.method("flatten", len(kept)), shape=shape, order=order)
+
+
+def _elements(given: Value, axes: tuple[int, ...]) -> int:
+    """Return the product of the sizes of some axes; 0 if one is free, for a value that is only reduced afterwards."""
+    product = 1
+    for axis in axes:
+        size = given.shape[axis]
+        product *= size if isinstance(size, int) else 0
+    return product
+
+
+def _reduced_in_a_row(call: Call, given: Value, function: Callable[[Value], Operation]) -> None:
+    """Write a reduction that torch has for one axis only."""
+    axes, keepdims = _axes(call, given), bool(call.get("keepdims"))
+    made = function(_in_a_row(call, given, axes))
+    if not keepdims:
+        call.returns(made, without(given.order, axes))
+        return
+    kept = [axis for axis in given.order if axis not in axes]
+    call.returns(made[..., *(None,) * len(axes)], (*kept, *axes))
+
+
+@handles("keras.ops.prod")
+def _prod(call: Call) -> None:
+    given = call.tensor
+    settings = {} if is_float(given) or call.dtype == "int64" else {"dtype": Dtype(call.dtype)}
+    _reduced_in_a_row(call, given, lambda row: row.method("prod", -1, **settings))
+
+
+@handles("keras.ops.median")
+def _median(call: Call) -> None:
+    """Keras takes the mean of the two middle values, torch's own median the lower one."""
+    _reduced_in_a_row(call, as_float(call, call.tensor), lambda row: row.method("quantile", 0.5, dim=-1))
+
+
+@handles("keras.ops.quantile", "keras.ops.percentile")
+def _quantile(call: Call) -> None:
+    level, method = call["q"], call["method"]
+    if not isinstance(level, int | float):
+        raise call.refuse("more than one quantile at a time is not supported")
+    if method != "linear":
+        raise call.refuse(f"method={method!r} is not supported: in a model, Keras interpolates linearly all the same")
+    level = level / 100 if call.node.kind.endswith("percentile") else level
+    _reduced_in_a_row(call, as_float(call, call.tensor), lambda row: row.method("quantile", level, dim=-1))
+
+
+@handles("keras.ops.ptp")
+def _ptp(call: Call) -> None:
+    highest, order = _reduced(call, call.tensor, "amax")
+    lowest, _ = _reduced(call, call.tensor, "amin")
+    call.returns(highest - lowest, order)
+
+
+@handles("keras.ops.count_nonzero")
+def _count_nonzero(call: Call) -> None:
+    given = call.tensor
+    axes = _axes(call, given)
+    if given.rank - len(axes) > 1:
+        raise call.refuse("Keras' torch backend returns the remaining axes in reverse order, the others do not")
+    counted = given.method("count_nonzero", dim=dims(given, axes))
+    call.returns(counted.method("to", _INT32), without(given.order, axes))
+
+
+@handles("keras.ops.average")
+def _average(call: Call) -> None:
+    given, weights = as_float(call, call["x"]), call["weights"]
+    axes = _axes(call, given)
+    if weights is None:
+        call.returns(given.method("mean", dim=dims(given, axes)), without(given.order, axes))
+        return
+    if not isinstance(weights, Value) or axes != (given.rank - 1,):
+        raise call.refuse("Keras' backends differ for weights along other axes than the last")
+    left = without(weights.order, (weights.rank - 1,))
+    total = call.step(weights.method("sum", dim=weights.position(-1)), shape=weights.shape[:-1], order=left)
+    (given, weights), order = call.aligned([given, weights])
+    total = call.order(total, without(order, axes)) if total.rank > 1 else total
+    call.returns((given * weights).method("sum", dim=given.position(-1)) / total, without(order, axes))
+
+
+@handles("keras.ops.norm")
+def _norm(call: Call) -> None:
+    given, kind = as_float(call, call["x"]), call["ord"]
+    axes, keepdims = _axes(call, given), bool(call["keepdims"])
+    order = _order_after(given, axes, keepdims)
+    is_default = kind is None or (kind == 2 and len(axes) == 1) or (kind == "fro" and len(axes) == 2)
+    if is_default or len(axes) == 1:
+        level = [] if is_default else [kind]
+        call.returns(torch.linalg.vector_norm(given, *level, **_over(given, axes, keepdims)), order)
+        return
+    if len(axes) != 2:
+        raise call.refuse(f"ord={kind!r} needs one axis or two")
+    pair = given.position(axes[0]), given.position(axes[1])
+    settings = {"keepdim": True} if keepdims else {}
+    call.returns(torch.linalg.matrix_norm(given, kind, dim=pair, **settings), order)
+
+
+@handles("keras.ops.normalize")
+def _normalize(call: Call) -> None:
+    """Keras limits the inverse of the norm, torch the norm; the results are the same."""
+    given, level = call["x"], call["order"]
+    axes = _axes(call, given)
+    if level != 2 and len(axes) > 1:
+        raise call.refuse(f"order={level} over several axes is a matrix norm in Keras, and is not supported")
+    settings = {} if level == 2 else {"p": level}
+    epsilon = 1e-7 if call["epsilon"] is None else call["epsilon"]
+    call.returns(F.normalize(given, **settings, dim=dims(given, axes), eps=epsilon), given.order)
+
+
+@handles("keras.ops.softmax", "keras.ops.log_softmax", "keras.layers.Softmax")
+def _softmax(call: Call) -> None:
+    given, mask = call.tensor, call.get("mask")
+    axes = axes_of(call.get("axis", -1), given.rank)
+    is_log = call.node.kind.endswith("log_softmax")
+    if mask is not None:
+        _masked_softmax(call, given, mask, axes)
+    elif len(axes) == 1:
+        function = F.log_softmax if is_log else F.softmax
+        call.returns(function(given, dim=dims(given, axes)), given.order)
+    else:
+        logarithm = given - given.method("logsumexp", **_over(given, axes, keepdims=True))
+        call.returns(logarithm if is_log else torch.exp(logarithm), given.order)
+
+
+def _masked_softmax(call: Call, given: Value, mask: Value, axes: tuple[int, ...]) -> None:
+    """Masked values get zero, even in a row in which all are masked."""
+    if len(axes) > 1:
+        raise call.refuse("a mask with several axes is not supported")
+    mask = mask if mask.dtype == "bool" else call.step(mask > 0.5, dtype="bool")
+    (given, mask), order = call.aligned([given, mask])
+    seen = call.step(torch.where(mask, given, -1e9), like=given)
+    call.returns(torch.where(mask, F.softmax(seen, dim=dims(given, axes)), 0.0), order)
+
+
+@handles("keras.ops.sparsemax", "keras.activations.sparsemax")
+def _sparsemax(call: Call) -> None:
+    """Keras computes its threshold from the sum of the running sums; that of the paper is from the last of them."""
+    given = call.tensor
+    dim = dims(given, axes_of(call.get("axis", -1), given.rank))
+    ordered = call.step(given.method("sort", dim=dim, descending=True).attribute("values"))
+    sums = call.step(ordered.method("cumsum", dim=dim))
+    ranks = call.step(torch.ones_like(given).method("cumsum", dim=dim))
+    chosen = call.step(ordered * ranks > sums - 1, dtype="bool")
+    total = (sums * chosen).method("sum", dim=dim, keepdim=True)
+    limit = call.step((total - 1) / chosen.method("sum", dim=dim, keepdim=True))
+    call.returns(F.relu(given - limit), given.order)
+
+
+@handles("keras.ops.glu")
+def _glu(call: Call) -> None:
+    given = call.tensor
+    call.returns(F.glu(given, dim=given.position(call["axis"])), given.order)
+
+
+@handles("keras.ops.argmax", "keras.ops.argmin")
+def _argmax(call: Call) -> None:
+    given, name = call.tensor, call.node.kind.rpartition(".")[2]
+    given = converted(call, given, "uint8") if given.dtype == "bool" else given
+    if call["axis"] is None:
+        given = call.keras_order(given)
+        found = given.method(name, **({"keepdim": True} if call["keepdims"] else {}))
+        order = identity(given.rank if call["keepdims"] else 0)
+    else:
+        found, order = _reduced(call, given, name)
+    call.returns(found.method("to", _INT32), order)
+
+
+def _along(call: Call, *, method: str) -> None:
+    given = call.tensor
+    keeps_dtype = is_float(given) and call.dtype in (given.dtype, "float32")
+    settings = {} if keeps_dtype else {"dtype": Dtype(call.dtype)}
+    if call["axis"] is None:
+        call.returns(call.flat(given, call.shape).method(method, dim=0, **settings))
+    else:
+        call.returns(given.method(method, dim=given.position(call["axis"]), **settings), given.order)
+
+
+for _kind in ("cumsum", "cumprod"):
+    handles(f"keras.ops.{_kind}")(partial(_along, method=_kind))
+
+
+@handles("keras.ops.sort", "keras.ops.argsort")
+def _sort(call: Call) -> None:
+    given, axis, is_argsort = call.tensor, call["axis"], "arg" in call.node.kind
+    given = converted(call, given, "uint8") if given.dtype == "bool" and is_argsort else given
+    if axis is None:
+        given, axis = call.flat(given, call.shape), 0
+    position = given.position(axis)
+    if is_argsort:
+        call.returns(given.method("argsort", dim=position, stable=True).method("to", _INT32), given.order)
+    else:
+        call.returns(given.method("sort", dim=position).attribute("values"), given.order)
+
+
+@handles("keras.ops.top_k")
+def _top_k(call: Call) -> None:
+    given = call.tensor
+    settings = {} if call["sorted"] else {"sorted": False}
+    made = [(call.shape, given.order, given.dtype), (call.shape, given.order, "int64")]
+    values, indices = call.steps(given.method("topk", call["k"], dim=given.position(-1), **settings), made)
+    call.passes_all([values, converted(call, indices, "int32")])
+
+
+@handles("keras.ops.moments")
+def _moments(call: Call) -> None:
+    given, keepdims = as_float(call, call["x"]), bool(call["keepdims"])
+    if call["synchronized"]:
+        raise call.refuse("synchronized=True is not supported")
+    axes = axes_of(call["axes"], given.rank)
+    over, order = _over(given, axes, keepdims), _order_after(given, axes, keepdims)
+    mean = call.step(given.method("mean", **over), shape=call.shape, order=order)
+    variance = call.step(given.method("var", **over, correction=0), shape=call.shape, order=order)
+    call.passes_all([mean, variance])
+
+
+@handles("keras.ops.diff")
+def _diff(call: Call) -> None:
+    given = call["a"]
+    call.returns(given.method("diff", n=call["n"], dim=given.position(call["axis"])), given.order)
+
+
+@handles("keras.ops.nansum", "keras.ops.nanmean")
+def _without_gaps(call: Call) -> None:
+    if not is_float(call.tensor):
+        raise call.refuse("integers are not supported")
+    call.returns(*_reduced(call, call.tensor, call.node.kind.rpartition(".")[2]))

@@ -1,0 +1,269 @@
+"""Blocks: repeated parts of a program become a class that is instantiated several times."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from keras3conv.builder.passes.segments import Segment, prefix_of, repeated, size_from, sizes_used, with_modules
+from keras3conv.builder.program.names import class_identifier, identifier, unique
+from keras3conv.builder.program.operation import Submodule
+from keras3conv.builder.program.program import Module, Program, Step, Weight
+from keras3conv.builder.program.structure import Argument, Block, Structure, simplified
+from keras3conv.model.graph import Ref
+from keras3conv.rules.rule import LayerSpec
+
+_SHORT = {
+    "Conv": "conv", "Linear": "linear", "BatchNorm": "norm", "LayerNorm": "norm", "ZeroPad": "pad", "MaxPool": "pool",
+    "AvgPool": "pool", "Dropout": "dropout",
+}  # fmt: skip
+
+
+def structured(structure: Structure, taken: Iterable[str] = ()) -> Structure:
+    """Replace repeated parts by blocks, the best first, until no block would help a reader.
+
+    Args:
+        structure: A program, perhaps with classes already.
+        taken: Names that no new class may have.
+    """
+    while segments := repeated(structure.program):
+        structure = _with_block(structure, segments, taken)
+    return structure
+
+
+def _with_block(structure: Structure, segments: Sequence[Segment], taken_classes: Iterable[str]) -> Structure:
+    program = structure.program
+    occurrences = [_Occurrence(program, segment) for segment in segments]
+    inner = _inner_names(occurrences)
+    is_shared = all(occurrence.keys == occurrences[0].keys for occurrence in occurrences)
+    class_name = _class_name(occurrences, {*structure.class_names, *taken_classes}, "tower" if is_shared else "block")
+    taken = {*program.modules, *(weight.name for weight in program.weights.values())}
+    uses = _outer_names(occurrences[:1] if is_shared else occurrences, taken, identifier(class_name))
+    names = uses * len(occurrences) if is_shared else uses
+    arguments = _Arguments()
+    modules = _modules(occurrences, inner, arguments)
+    weights = _weights(occurrences, inner, arguments)
+    block = Block(
+        name=class_name,
+        program=_body(occurrences[0], inner, modules, weights),
+        arguments={name: _type(values) for name, values in arguments.named.items()},
+        uses=tuple(uses),
+        calls=len(names) // len(uses),
+    )
+    paths = dict(structure.paths)
+    for occurrence, outer in zip(occurrences, names, strict=True):
+        for key, name in zip(occurrence.keys, inner, strict=True):
+            paths[occurrence.flat_name(key)] = f"{outer}.{name}"
+    return Structure(
+        program=_replaced(program, occurrences, names, class_name, arguments),
+        blocks=(*structure.blocks, block),
+        paths=paths,
+    )
+
+
+@dataclass(frozen=True)
+class _Occurrence:
+    """One segment that becomes the use of a block."""
+
+    program: Program
+    segment: Segment
+
+    @cached_property
+    def steps(self) -> tuple[Step, ...]:
+        """The statements."""
+        return self.program.steps[self.segment.start : self.segment.stop]
+
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        """The modules and the weights that it uses, in order; those of every occurrence correspond by position."""
+        names: dict[str, None] = {}
+        for step in self.steps:
+            if step.module:
+                names.setdefault(step.module)
+            for name in step.inputs:
+                if name in self.program.weights:
+                    names.setdefault(name)
+        return tuple(names)
+
+    @cached_property
+    def prefix(self) -> str:
+        """The words that the names of its layers begin with."""
+        return prefix_of([step.path for step in self.steps if step.path])
+
+    def flat_name(self, key: str) -> str:
+        """Return the name of a module or a weight in the flat program."""
+        return self.program.weights[key].name if key in self.program.weights else key
+
+    def short_name(self, key: str) -> str:
+        """Return the name without the words that all names of the occurrence begin with."""
+        name, prefix = self.flat_name(key), identifier(self.prefix) if self.prefix else ""
+        rest = name.removeprefix(prefix).strip("_") if prefix else name
+        return identifier(rest) if rest else name
+
+
+def _inner_names(occurrences: Sequence[_Occurrence]) -> list[str]:
+    """Return the names of the modules and weights in the block: those of Keras if all occurrences agree on them."""
+    first = occurrences[0]
+    short = [[occurrence.short_name(key) for key in occurrence.keys] for occurrence in occurrences]
+    wanted = [
+        short[0][place] if len({names[place] for names in short}) == 1 else _name_by_kind(first, key)
+        for place, key in enumerate(first.keys)
+    ]
+    names: list[str] = []
+    for place, name in enumerate(wanted):
+        is_numbered = wanted.count(name) > 1
+        names.append(unique(f"{name}_{wanted[: place + 1].count(name)}" if is_numbered else name, names))
+    return names
+
+
+def _name_by_kind(occurrence: _Occurrence, key: str) -> str:
+    if key in occurrence.program.weights:
+        return "weight"
+    kind = occurrence.program.modules[key].spec.kind.rpartition(".")[2]
+    return next((short for start, short in _SHORT.items() if kind.startswith(start)), identifier(kind))
+
+
+def _outer_names(occurrences: Sequence[_Occurrence], taken: Iterable[str], block: str) -> list[str]:
+    """Return the names of the submodules that are instances of the block."""
+    names: list[str] = []
+    for number, occurrence in enumerate(occurrences, 1):
+        numbered = f"{block}_{number}" if len(occurrences) > 1 else block
+        wanted = identifier(occurrence.prefix) if occurrence.prefix.strip("_/.") else numbered
+        names.append(unique(wanted, {*taken, *names}))
+    return names
+
+
+def _class_name(occurrences: Sequence[_Occurrence], taken: Iterable[str], kind: str) -> str:
+    """Return the words that all names begin with, without numbers: "EncoderLayer" for "encoder_layer_0" and others."""
+    words = [_words(occurrence.prefix) for occurrence in occurrences]
+    common = words[0] if all(one == words[0] for one in words) else []
+    name = class_identifier("_".join(word for word in common if len(word) > 1) or kind)
+    return unique(name, taken, "")
+
+
+def _words(prefix: str) -> list[str]:
+    """Return the words of a name without the numbers at their ends."""
+    parts = (part.strip("0123456789") for part in prefix.replace("/", "_").split("_"))
+    return [part for part in parts if part.isalpha()]
+
+
+@dataclass
+class _Arguments:
+    """The constructor arguments of a block: one for all settings that have the same values in every occurrence.
+
+    Attributes:
+        named: The values of each argument, one for each occurrence.
+    """
+
+    named: dict[str, list[Any]] = field(default_factory=dict)
+
+    def of(self, values: list[Any], owner: str, name: str) -> Any:
+        """Return the value if all occurrences have the same, else the argument that stands for it."""
+        if all(value == values[0] and type(value) is type(values[0]) for value in values):
+            return values[0]
+        for known, others in self.named.items():
+            if others == values:
+                return Argument(known)
+        wanted = name if name not in self.named else f"{owner}_{name}"
+        made = unique(identifier(wanted), self.named)
+        self.named[made] = values
+        return Argument(made)
+
+
+def _modules(occurrences: Sequence[_Occurrence], inner: Sequence[str], arguments: _Arguments) -> dict[str, Module]:
+    first = occurrences[0]
+    found = {}
+    for place, key in enumerate(first.keys):
+        if key in first.program.weights:
+            continue
+        modules = [occurrence.program.modules[occurrence.keys[place]] for occurrence in occurrences]
+        configs, kind = [module.spec.config for module in modules], modules[0].spec.kind
+        config = {
+            name: arguments.of([simplified(name, one.get(name), kind) for one in configs], inner[place], name)
+            for name in dict.fromkeys(name for one in configs for name in one)
+        }
+        trainable = {module.trainable for module in modules}
+        spec = LayerSpec(kind=kind, config=config)
+        found[inner[place]] = Module(name=inner[place], spec=spec, trainable=trainable == {True})
+    return found
+
+
+def _weights(occurrences: Sequence[_Occurrence], inner: Sequence[str], arguments: _Arguments) -> dict[str, Weight]:
+    first = occurrences[0]
+    found = {}
+    for place, key in enumerate(first.keys):
+        if key in first.program.weights:
+            weights = [occurrence.program.weights[occurrence.keys[place]] for occurrence in occurrences]
+            sizes = zip(*(weight.shape for weight in weights), strict=True)
+            shape = tuple(arguments.of(list(size), inner[place], "features") for size in sizes)
+            found[key] = replace(weights[0], name=inner[place], shape=shape)
+    return found
+
+
+def _body(
+    first: _Occurrence, inner: Sequence[str], modules: Mapping[str, Module], weights: Mapping[str, Weight]
+) -> Program:
+    """Return the program of the class."""
+    program, segment = first.program, first.segment
+    names = dict(zip(first.keys, inner, strict=True))
+    steps = tuple(replace(step, expression=with_modules(step.expression, names.__getitem__)) for step in first.steps)
+    sizes = {}
+    for symbol in sizes_used(program, segment):
+        number, position = size_from(program, segment.given, symbol) or (0, 0)
+        sizes[symbol] = segment.given[number], position
+    inputs = {value.name for value in program.inputs}
+    free = iter(("x", "y", "z"))
+    input_names = {name: program.input_names.get(name, "") if name in inputs else next(free) for name in segment.given}
+    return Program(
+        name="",
+        inputs=tuple(program.values[name] for name in segment.given),
+        input_names=input_names,
+        steps=steps,
+        outputs=Ref(first.steps[-1].outputs[0]),
+        values=program.values,
+        modules=modules,
+        weights=weights,
+        sizes=sizes,
+    )
+
+
+def _replaced(
+    program: Program, occurrences: Sequence[_Occurrence], names: Sequence[str], block: str, arguments: _Arguments
+) -> Program:
+    """Return the program with one statement for each occurrence."""
+    steps: list[Step] = []
+    modules: dict[str, Module] = {}
+    starts = {occurrence.segment.start: number for number, occurrence in enumerate(occurrences)}
+    covered = {place for one in occurrences for place in range(one.segment.start, one.segment.stop)}
+    for place, step in enumerate(program.steps):
+        if place in starts:
+            number = starts[place]
+            occurrence, name = occurrences[number], names[number]
+            config = {argument: values[number] for argument, values in arguments.named.items()}
+            modules[name] = Module(name=name, spec=LayerSpec(kind=f".{block}", config=config))
+            called = Submodule(name)(*map(Ref, occurrence.segment.given))
+            steps.append(Step(expression=called, outputs=occurrence.steps[-1].outputs, path=occurrence.prefix))
+        elif place not in covered:
+            steps.append(step)
+            if step.module:
+                modules.setdefault(step.module, program.modules[step.module])
+    inside = {key for occurrence in occurrences for key in occurrence.keys}
+    weights = {key: weight for key, weight in program.weights.items() if key not in inside}
+    return replace(program, steps=tuple(steps), modules=modules, weights=weights)
+
+
+def _type(values: Sequence[Any]) -> str:
+    """Return the type annotation of an argument."""
+    return " | ".join(dict.fromkeys(_type_of(value) for value in values))
+
+
+def _type_of(value: Any) -> str:
+    if value is None:
+        return "None"
+    if isinstance(value, tuple):
+        inner = " | ".join(dict.fromkeys(map(_type_of, value)))
+        return f"tuple[{inner}, ...]"
+    return type(value).__name__
+
+
+__all__ = ["structured"]

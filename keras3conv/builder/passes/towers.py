@@ -1,0 +1,269 @@
+"""Towers: a part of a model that is called several times with the same weights becomes a class with one instance.
+
+The trace records which statements belong to one call (`Step.calls`), so a tower may have any number of inputs and
+outputs. The calls become one module if they have the same statements, connected in the same way, and nothing else uses
+their modules and weights. Otherwise they stay inlined, which is longer and computes the same.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import takewhile
+
+from keras3conv.builder.passes.blocks import structured
+from keras3conv.builder.passes.segments import shape_of, size_from, symbols_in, with_modules
+from keras3conv.builder.passes.sequence import arranged
+from keras3conv.builder.program.names import class_identifier, identifier, unique
+from keras3conv.builder.program.operation import Submodule
+from keras3conv.builder.program.program import Module, Program, Step
+from keras3conv.builder.program.structure import Block, Structure
+from keras3conv.model.graph import Ref, refs
+from keras3conv.rules.rule import LayerSpec
+
+FEWEST_STATEMENTS, FEWEST_LAYERS = 3, 2
+"""The smallest class that is easier to read than its inlined calls."""
+
+_DEFAULT_NAME = re.compile(r"(functional|sequential|model)(_\d+)?")
+"""The names that Keras gives to models without a name."""
+
+Role = tuple[int, int]
+"""A value in any call of a tower: the index of its statement in the call, and its index among the outputs."""
+
+Tidy = Callable[[Program], Program]
+"""A pass that simplifies the statements of a class; it depends on the target framework."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Call:
+    """One call of a tower.
+
+    Attributes:
+        places: The indices of its statements in the program.
+        steps: The statements.
+        given: The values from outside that they use, in order of use.
+    """
+
+    places: tuple[int, ...]
+    steps: tuple[Step, ...]
+    given: tuple[str, ...]
+
+    @property
+    def roles(self) -> dict[str, Role]:
+        """The role of each value that it computes."""
+        outputs = ((number, step.outputs) for number, step in enumerate(self.steps))
+        return {name: (number, place) for number, names in outputs for place, name in enumerate(names)}
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The submodules that it calls, in order."""
+        return tuple(dict.fromkeys(step.module for step in self.steps if step.module))
+
+    def weights(self, program: Program) -> tuple[str, ...]:
+        """Return the weights that it uses, in order."""
+        return tuple(dict.fromkeys(name for step in self.steps for name in step.inputs if name in program.weights))
+
+
+def with_towers(program: Program, tidied: Tidy) -> Structure:
+    """Return the program with a class for every layer or model that is called again, the innermost first."""
+    structure = Structure(program=program)
+    for path in _paths(program):
+        structure = _with_tower(structure, path, tidied)
+    return replace(structure, program=tidied(arranged(structure.program)))
+
+
+def _paths(program: Program) -> list[str]:
+    """Return the paths of the layers that are called more than once, the innermost first."""
+    depths: dict[str, int] = {}
+    calls: dict[str, set[str]] = {}
+    for step in program.steps:
+        for depth, call in enumerate(step.calls):
+            path = _path(call)
+            depths[path] = max(depth, depths.get(path, 0))
+            calls.setdefault(path, set()).add(call)
+    return sorted((path for path in calls if len(calls[path]) > 1), key=lambda path: -depths[path])
+
+
+def _path(call: str) -> str:
+    return call.rpartition(":")[0]
+
+
+def _with_tower(structure: Structure, path: str, tidied: Tidy) -> Structure:
+    """Return the structure with a class for this layer; unchanged if its calls differ."""
+    program = structure.program
+    calls = _calls(program, path)
+    if len(calls) < 2 or not _is_one_module(program, calls):
+        return structure
+    returned = _returned(program, calls)
+    name = _name(path)
+    taken = {*program.modules, *(weight.name for weight in program.weights.values())}
+    outer = unique(identifier(name), taken)
+    inner = _inner_names(program, calls[0], identifier(path))
+    class_name = unique(class_identifier(name.rpartition("/")[2]), structure.class_names, "")
+    body = tidied(arranged(_body(program, calls[0], path, returned, inner)))
+    parts = structured(Structure(program=body, blocks=structure.blocks), taken=(class_name,))
+    block = Block(name=class_name, program=parts.program, arguments={}, uses=(outer,), calls=len(calls))
+    paths = _moved(structure.paths, {key: parts.paths.get(name, name) for key, name in inner.items()}, parts, outer)
+    return Structure(
+        program=_replaced(program, calls, returned, path, block),
+        blocks=(*parts.blocks, block),
+        paths=paths,
+    )
+
+
+def _name(path: str) -> str:
+    """Return the path of a layer, with "tower" for a default name of Keras."""
+    start, slash, last = path.rpartition("/")
+    return f"{start}{slash}tower" if _DEFAULT_NAME.fullmatch(last) else path
+
+
+def _calls(program: Program, path: str) -> list[_Call]:
+    found: dict[str, list[int]] = {}
+    for place, step in enumerate(program.steps):
+        for call in step.calls:
+            if _path(call) == path:
+                found.setdefault(call, []).append(place)
+    return [_call(program, tuple(numbers)) for numbers in found.values()]
+
+
+def _call(program: Program, numbers: tuple[int, ...]) -> _Call:
+    steps = tuple(program.steps[place] for place in numbers)
+    made = {name for step in steps for name in step.outputs}
+    given = (name for step in steps for name in step.inputs if name not in made and name not in program.weights)
+    return _Call(places=numbers, steps=steps, given=tuple(dict.fromkeys(given)))
+
+
+def _is_one_module(program: Program, calls: Sequence[_Call]) -> bool:
+    """Return whether the calls can become calls of one module."""
+    first = calls[0]
+    weights = first.weights(program)
+    is_large = len(first.steps) >= FEWEST_STATEMENTS and len(first.modules) + len(weights) >= FEWEST_LAYERS
+    if not is_large or None in _sizes(program, first).values():
+        return False
+    if not first.given or any(_pattern(program, call) != _pattern(program, first) for call in calls):
+        return False
+    inside = {place for call in calls for place in call.places}
+    outside = [step for place, step in enumerate(program.steps) if place not in inside]
+    own = {*weights, *(name for call in calls for name in call.modules)}
+    used = {name for step in outside for name in (step.module, *step.inputs)}
+    used |= {ref.name for ref in refs(program.outputs)}
+    return not own & used and not any(_is_cut(program, call) for call in calls)
+
+
+def _is_cut(program: Program, call: _Call) -> bool:
+    """Return whether another statement between those of a call uses its results, so that it cannot come after all."""
+    between = {*range(call.places[0], call.places[-1])} - {*call.places}
+    return any(name in call.roles for place in between for name in program.steps[place].inputs)
+
+
+def _pattern(program: Program, call: _Call) -> object:
+    """Return a value that is equal for calls that can become calls of one module."""
+    wired: dict[str, object] = {**{name: number for number, name in enumerate(call.given)}, **call.roles}
+    statements = [
+        (shape_of(step), tuple(wired.get(name, name) for name in step.inputs), _identity(program, step.module))
+        for step in call.steps
+    ]
+    given = [(program.values[name].order, program.values[name].dtype) for name in call.given]
+    return statements, given, _sizes(program, call)
+
+
+def _identity(program: Program, name: str) -> object:
+    """Return the name of a module with weights; without weights, modules with equal arguments are equal."""
+    module = program.modules.get(name)
+    return name if module is None or module.source or module.spec.kind.startswith(".") else module.spec
+
+
+def _sizes(program: Program, call: _Call) -> dict[str, tuple[int, int] | None]:
+    """Return, for each free size, the index of an input and of its axis that have it; None if no input has it."""
+    return {symbol: size_from(program, call.given, symbol) for symbol in symbols_in(program, call.steps)}
+
+
+def _returned(program: Program, calls: Sequence[_Call]) -> tuple[Role, ...]:
+    """Return the roles of the values that are used after any of the calls."""
+    found: set[Role] = set()
+    for call in calls:
+        roles = call.roles
+        others = (step for place, step in enumerate(program.steps) if place not in call.places)
+        found |= {roles[name] for step in others for name in step.inputs if name in roles}
+        found |= {roles[ref.name] for ref in refs(program.outputs) if ref.name in roles}
+    return tuple(sorted(found))
+
+
+def _inner_names(program: Program, call: _Call, prefix: str) -> dict[str, str]:
+    """Return the names of the modules and weights in the class, by their names in the flat program."""
+    flat = [*call.modules, *(program.weights[key].name for key in call.weights(program))]
+    found: dict[str, str] = {}
+    for name in flat:
+        rest = name.removeprefix(f"{prefix}_")
+        found[name] = unique(identifier(rest), found.values())
+    return found
+
+
+def _body(program: Program, call: _Call, path: str, returned: Iterable[Role], inner: Mapping[str, str]) -> Program:
+    """Return the program of the class."""
+    outputs = tuple(Ref(call.steps[number].outputs[place]) for number, place in returned)
+    letters = ("x", "y", "z") if len(call.given) <= 3 else tuple(f"x{number + 1}" for number in range(len(call.given)))
+    return Program(
+        name="",
+        inputs=tuple(program.values[name] for name in call.given),
+        input_names=dict(zip(call.given, letters, strict=False)),
+        steps=tuple(
+            replace(
+                step,
+                expression=with_modules(step.expression, inner.__getitem__),
+                path=step.path.removeprefix(f"{path}/"),
+            )
+            for step in call.steps
+        ),
+        outputs=outputs[0] if len(outputs) == 1 else outputs,
+        values=program.values,
+        modules={inner[name]: replace(program.modules[name], name=inner[name]) for name in call.modules},
+        weights={
+            key: replace(weight, name=inner[weight.name])
+            for key, weight in program.weights.items()
+            if key in call.weights(program)
+        },
+        sizes={symbol: (call.given[axis[0]], axis[1]) for symbol, axis in _sizes(program, call).items() if axis},
+    )
+
+
+def _moved(paths: Mapping[str, str], inner: Mapping[str, str], parts: Structure, outer: str) -> dict[str, str]:
+    """Return the paths after some modules were moved into the module `outer`."""
+    moved = {}
+    for flat, path in paths.items():
+        start, dot, rest = path.partition(".")
+        moved[flat] = f"{outer}.{inner[start]}{dot}{rest}" if start in inner else path
+    return moved | {flat: f"{outer}.{name}" for flat, name in inner.items() if flat not in moved}
+
+
+def _replaced(program: Program, calls: Sequence[_Call], returned: Sequence[Role], path: str, block: Block) -> Program:
+    """Return the program with one statement for each call."""
+    outer = block.uses[0]
+    ends = {call.places[-1]: call for call in calls}
+    inside = {place for call in calls for place in call.places}
+    steps = []
+    for place, step in enumerate(program.steps):
+        if place in ends:
+            steps.append(_call_statement(ends[place], returned, outer, path))
+        elif place not in inside:
+            steps.append(step)
+    gone = {name for call in calls for name in call.modules}
+    used = {name for call in calls for step in call.steps for name in step.inputs}
+    modules = {name: module for name, module in program.modules.items() if name not in gone}
+    modules[outer] = Module(name=outer, spec=LayerSpec(kind=f".{block.name}", config={}))
+    weights = {key: weight for key, weight in program.weights.items() if key not in used}
+    order = dict.fromkeys(step.module for step in steps if step.module)
+    return replace(program, steps=tuple(steps), modules={name: modules[name] for name in order}, weights=weights)
+
+
+def _call_statement(call: _Call, returned: Sequence[Role], outer: str, path: str) -> Step:
+    """Return the one statement of a call, in the calls that contain all its statements."""
+    around = takewhile(lambda one: _path(one) != path, call.steps[-1].calls)
+    return Step(
+        expression=Submodule(outer)(*map(Ref, call.given)),
+        outputs=tuple(call.steps[number].outputs[place] for number, place in returned),
+        path=path,
+        calls=tuple(around),
+    )
+
+
+__all__ = ["with_towers"]

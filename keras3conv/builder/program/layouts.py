@@ -1,0 +1,50 @@
+"""The axis order in which a generated module takes its inputs and returns its outputs."""
+
+from typing import Literal
+
+from keras3conv.builder.program.program import Order, Value, channels_first, identity
+from keras3conv.model.graph import Graph, Tensor
+
+Channels = Literal["first", "last"]
+"""Whether a module takes and returns images channels-first, as PyTorch does, or channels-last, as Keras does."""
+
+_RESHAPING = ("Flatten", "Reshape", "Permute", "reshape", "transpose")
+
+
+def input_order(graph: Graph, tensor: Tensor) -> Order:
+    """Return the axis order in which a channels-first module takes an input.
+
+    Images (four axes or more) are channels-first. A sequence is channels-first only if the first layer with a data
+    format that it reaches is a convolution or a pooling. An input of Keras layers that are channels-first already keeps
+    its order.
+    """
+    rank = len(tensor.shape)
+    if rank < 3:
+        return identity(rank)
+    data_format = _first_data_format(graph, tensor)
+    if data_format == "channels_first" or (data_format == "" and rank == 3):
+        return identity(rank)
+    return channels_first(rank)
+
+
+def output_order(value: Value, channels: Channels) -> Order:
+    """Return the axis order in which a module returns a value: its own order if that is a common layout."""
+    is_common = value.order in (identity(value.rank), channels_first(value.rank))
+    return value.order if is_common and channels == "first" else identity(value.rank)
+
+
+def _first_data_format(graph: Graph, tensor: Tensor) -> str:
+    """Return the data format of the first layer that has one, among those that the input reaches with all its axes."""
+    reached = {tensor.name}
+    ranks = {name: len(found.shape) for name, found in graph.tensors.items()}
+    for node in graph.nodes:
+        given = [name for name in node.inputs if name in reached and ranks.get(name) == len(tensor.shape)]
+        if not given or node.kind.endswith(_RESHAPING):
+            continue
+        if node.config.get("data_format"):
+            return str(node.config["data_format"])
+        reached.update(output.name for output in node.outputs)
+    return ""
+
+
+__all__ = ["Channels", "input_order", "output_order"]

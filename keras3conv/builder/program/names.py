@@ -1,0 +1,56 @@
+"""Names in generated code: any text becomes a valid identifier."""
+
+import keyword
+import re
+from collections.abc import Iterable
+
+OWN_LAYERS = "keras3conv.frameworks.torch.layers"
+"""The package of this project's own torch layers; their source code is copied into generated modules."""
+
+OWN_FUNCTIONS = "keras3conv.frameworks.torch.functions"
+"""The module of this project's own torch functions; their source code is copied into generated modules."""
+
+_RESERVED = frozenset(
+    {
+        # Attributes of torch.nn.Module, and names that the generated code uses.
+        "add_module", "apply", "bfloat16", "buffers", "call_super_init", "children", "compile", "cpu", "cuda", "double",
+        "dump_patches", "eval", "extra_repr", "float", "forward", "get_buffer", "get_extra_state", "get_parameter",
+        "get_submodule", "half", "ipu", "load_state_dict", "math", "modules", "mtia", "named_buffers", "named_children",
+        "named_modules", "named_parameters", "nn", "parameters", "register_buffer", "register_module",
+        "register_parameter", "requires_grad_", "self", "set_extra_state", "set_submodule", "share_memory",
+        "state_dict", "super", "to", "to_empty", "torch", "train", "training", "type", "xpu", "zero_grad", "F",
+    }
+)  # fmt: skip
+
+
+def identifier(text: str) -> str:
+    """Return a lower-case identifier for any text.
+
+    "conv2_block1_1_conv" stays, "1_conv" becomes "conv_1", "a-b/c" becomes "a_b_c". Only ASCII letters, digits and
+    underscores are kept, so no text can become anything but a name.
+    """
+    words = re.findall(r"[a-z0-9]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", text).lower())
+    while words and words[0].isdigit() and any(not word.isdigit() for word in words):
+        words.append(words.pop(0))  # an identifier cannot begin with the number of a layer
+    name = "_".join(words)
+    if not name or name[0].isdigit():
+        name = f"layer_{name}" if name else "layer"
+    return f"{name}_" if keyword.iskeyword(name) or keyword.issoftkeyword(name) or name in _RESERVED else name
+
+
+def class_identifier(text: str) -> str:
+    """Return a class name: "ResnetBlock" for "resnet_block"."""
+    return "".join(word[:1].upper() + word[1:] for word in identifier(text).split("_"))
+
+
+def unique(name: str, taken: Iterable[str], between: str = "_") -> str:
+    """Return the name, or the name with the first number that makes it unique: "conv_2", "Block2"."""
+    used = set(taken)
+    candidate, number = name, 1
+    while candidate in used:
+        number += 1
+        candidate = f"{name}{between}{number}"
+    return candidate
+
+
+__all__ = ["OWN_FUNCTIONS", "OWN_LAYERS", "class_identifier", "identifier", "unique"]

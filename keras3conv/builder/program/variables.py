@@ -1,0 +1,80 @@
+"""The variable names of a `forward`.
+
+A value takes the name of a value that is not needed any more, so a chain of layers is `x = ...` from its beginning to
+its end. Only what is needed again later gets another name.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from keras3conv.builder.program.names import identifier, unique
+from keras3conv.builder.program.program import Program
+from keras3conv.model.graph import refs
+
+_SHORT = ("x", "y", "z", "w", "v", "u")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Names:
+    """The names in one `forward`.
+
+    Attributes:
+        of: The variable of each value, or the attribute ("self.scale") of a parameter or buffer of the module itself.
+        arguments: The names of the arguments, by their values.
+        sizes: The variables of the free sizes that are used.
+    """
+
+    of: Mapping[str, str]
+    arguments: Mapping[str, str]
+    sizes: Mapping[str, str]
+
+
+def variable_names(program: Program) -> Names:
+    """Return the names for a program."""
+    used = {symbol for step in program.steps for symbol in step.symbols}
+    sizes = {symbol: identifier(symbol) for symbol in program.sizes if symbol in used}
+    arguments = _arguments(program, {*sizes.values()})
+    last_use = _last_uses(program)
+    of = dict(arguments)
+    for place, step in enumerate(program.steps):
+        dying = [name for name in dict.fromkeys(step.inputs) if name in of and last_use.get(name) == place]
+        available = [name for name in dying if name not in arguments or of[name] in _SHORT]
+        for output in step.outputs:
+            if output not in last_use:
+                of[output] = "_"
+            elif available:
+                reused = _most_alike(program, available, output)
+                available.remove(reused)
+                of[output] = of[reused]
+            else:
+                alive = {of[name] for name, when in last_use.items() if name in of and when >= place}
+                alive |= {of[name] for name in step.outputs if name in of} | {*sizes.values()}
+                free = next((name for name in _SHORT if name not in alive), "")
+                of[output] = free or unique(identifier(step.path.rpartition("/")[2] or "value"), alive)
+    attributes = {key: f"self.{weight.name}" for key, weight in program.weights.items()}
+    return Names(of={**of, **attributes}, arguments=arguments, sizes=sizes)
+
+
+def _most_alike(program: Program, available: Sequence[str], output: str) -> str:
+    """Return the value whose variable an output takes: the first of the same dtype, so not that of a mask."""
+    dtype = program.values[output].dtype
+    return next((name for name in available if program.values[name].dtype == dtype), available[0])
+
+
+def _arguments(program: Program, taken: set[str]) -> dict[str, str]:
+    if len(program.inputs) == 1:
+        return {program.inputs[0].name: "x"}
+    found: dict[str, str] = {}
+    for value in program.inputs:
+        wanted = identifier(program.input_names.get(value.name, value.name))
+        found[value.name] = unique(wanted, {*found.values(), *taken})
+    return found
+
+
+def _last_uses(program: Program) -> dict[str, int]:
+    """Return the index of the last statement that uses each value; a value that is returned lives to the end."""
+    uses = {name: place for place, step in enumerate(program.steps) for name in step.inputs}
+    return uses | {ref.name: len(program.steps) for ref in refs(program.outputs)}
+
+
+__all__ = ["Names", "variable_names"]

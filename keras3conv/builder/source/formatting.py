@@ -1,0 +1,147 @@
+"""Formatting of source code: literals, comments, docstrings, and statements that are broken into lines that fit."""
+
+from collections.abc import Iterator
+from math import isfinite
+from textwrap import wrap
+from typing import Any
+
+from keras3conv.builder.program.structure import Argument
+from keras3conv.errors import RuleError
+
+WIDTH = 100
+
+_OPENING, _CLOSING = "([{", ")]}"
+
+
+def statement(indent: int, text: str) -> Iterator[str]:
+    """Yield the lines of a statement: one line if it fits, else broken inside its last pair of brackets.
+
+    The arguments of a call and the items of a list get one line each, with a trailing comma. Plain parentheses get no
+    comma, because it would make a tuple.
+    """
+    line = " " * indent + text
+    spans = [span for span in _spans(text) if _is_list(text, span[0])]
+    if len(line) <= WIDTH or not spans:
+        yield line
+        return
+    start, end = spans[0] if text.startswith("def ") else spans[-1]
+    inner, tail = text[start + 1 : end], text[end:]
+    yield " " * indent + text[: start + 1]
+    if len(inner) + indent + 4 <= WIDTH:
+        yield " " * (indent + 4) + inner
+    else:
+        for part in _parts(inner):
+            yield from statement(indent + 4, f"{part},")
+    yield " " * indent + tail
+
+
+def _is_list(text: str, start: int) -> bool:
+    """Return whether a bracket opens the arguments of a call or a list, rather than an index or a part of a formula."""
+    after_name = start > 0 and (text[start - 1].isalnum() or text[start - 1] in "_)]")
+    return after_name if text[start] == "(" else not after_name
+
+
+def comment_lines(indent: int, text: str) -> Iterator[str]:
+    """Yield the lines of a comment; none for an empty text."""
+    if text:
+        before = " " * indent + "# "
+        yield from wrap(text, WIDTH, initial_indent=before, subsequent_indent=before)
+
+
+def docstring(indent: int, text: str) -> Iterator[str]:
+    """Yield the lines of a docstring of one sentence."""
+    before = " " * indent
+    line = f'{before}"""{text}"""'
+    if len(line) <= WIDTH:
+        yield line
+        return
+    yield from wrap(f'"""{text}', WIDTH, initial_indent=before, subsequent_indent=before)
+    yield f'{before}"""'
+
+
+def _spans(text: str) -> list[tuple[int, int]]:
+    """Return the outermost pairs of brackets that are not empty, without those inside strings."""
+    found: list[tuple[int, int]] = []
+    stack: list[int] = []
+    quote = ""
+    for place, letter in enumerate(text):
+        if quote:
+            if letter == quote and text[place - 1] != "\\":
+                quote = ""
+        elif letter in "\"'":
+            quote = letter
+        elif letter in _OPENING:
+            stack.append(place)
+        elif letter in _CLOSING:
+            start = stack.pop()
+            if not stack and place > start + 1:
+                found.append((start, place))
+    return found
+
+
+def _parts(text: str) -> list[str]:
+    """Split a text at its commas, except those inside brackets and strings."""
+    parts, depth, quote, start = [], 0, "", 0
+    for place, letter in enumerate(text):
+        if quote:
+            if letter == quote and text[place - 1] != "\\":
+                quote = ""
+        elif letter in "\"'":
+            quote = letter
+        elif letter in _OPENING:
+            depth += 1
+        elif letter in _CLOSING:
+            depth -= 1
+        elif letter == "," and depth == 0:
+            parts.append(text[start:place].strip())
+            start = place + 1
+    rest = text[start:].strip()
+    return [*parts, rest] if rest else parts
+
+
+def literal(value: Any) -> str:
+    """Return the source code of a plain value.
+
+    Raises:
+        RuleError: The value is not plain: writing it into code could run something.
+    """
+    if isinstance(value, str):
+        return quoted(value)
+    if isinstance(value, float):
+        return _number(value)
+    if value is None or isinstance(value, bool | int):
+        return repr(value)
+    if isinstance(value, Argument):
+        return value.name
+    if isinstance(value, tuple | list):
+        return bracketed(value, [literal(item) for item in value])
+    raise RuleError(f"{type(value).__name__} is not a plain value, so it is never written into code")
+
+
+def _number(value: float) -> str:
+    """Return a floating-point number, in scientific notation where that is much shorter: -1e9."""
+    if not isfinite(value):
+        return f'float("{value}")'
+    text = repr(value)
+    mantissa, _, exponent = f"{value:.0e}".partition("e")
+    short = f"{mantissa}e{int(exponent)}"
+    return short if len(short) + 3 < len(text) and float(short) == value else text
+
+
+def bracketed(like: tuple[Any, ...] | list[Any], items: list[str]) -> str:
+    """Return the source code of a tuple or a list, depending on the type of `like`, from that of its items."""
+    inner = ", ".join(items)
+    if isinstance(like, list):
+        return f"[{inner}]"
+    return f"({inner},)" if len(items) == 1 else f"({inner})"
+
+
+def quoted(text: str) -> str:
+    """Return a string literal in double quotes, in ASCII with escapes."""
+    written = ascii(text)[1:-1]
+    if ascii(text)[0] == "'":
+        written = written.replace("\\'", "'").replace('"', '\\"')
+    return f'"{written}"'
+
+
+__all__ = ["WIDTH", "bracketed", "comment_lines", "docstring", "literal", "quoted", "statement"]

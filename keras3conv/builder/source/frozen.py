@@ -1,0 +1,152 @@
+"""Frozen parts: the source code freezes the parameters that no optimizer updates in the Keras model.
+
+A Keras layer with trainable=False has no trainable variables. One with scale=False has no scale, while that of torch is
+1 and must stay 1. A frozen BatchNormalization also runs in inference mode in training, so its counterpart stays in
+evaluation mode.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+from keras3conv.alignment.plan import Alignment
+from keras3conv.builder.program.program import Program
+from keras3conv.builder.source.formatting import docstring, literal, statement
+from keras3conv.model.views import ModelView
+
+_NORMS = "torch.nn.BatchNorm"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frozen:
+    """The frozen parts of a module, each by the shortest path that contains nothing else.
+
+    Attributes:
+        modules: The submodules with frozen parameters only; "" is the whole module.
+        parameters: The frozen parameters of submodules that have other parameters too.
+        scales: The classes of batch normalization of which every scale is frozen; the layers are not listed.
+        norms: The submodules in which every batch normalization stays in evaluation mode.
+    """
+
+    modules: tuple[str, ...] = ()
+    parameters: tuple[str, ...] = ()
+    scales: tuple[str, ...] = ()
+    norms: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.modules or self.parameters or self.scales or self.norms)
+
+
+NOTHING = Frozen()
+"""Nothing is frozen."""
+
+
+def frozen_parts(
+    program: Program, paths: Mapping[str, str], plan: Alignment, torch: ModelView, keras: ModelView
+) -> Frozen:
+    """Return the frozen parts, derived from the trainable variables of the Keras model.
+
+    Args:
+        program: The flat program of the module.
+        paths: The paths of the modules that are in blocks.
+        plan: The correspondence of the tensors.
+        torch: The module.
+        keras: The Keras model.
+    """
+    parameters = [tensor.path for tensor in torch.tensors() if tensor.trainable]
+    trained = {tensor.path for tensor in keras.tensors() if tensor.trainable}
+    held = {path for one in plan.mappings if not trained & {*one.keras} for path in one.torch}
+    kinds = {
+        paths.get(name, name): module.spec.kind
+        for name, module in program.modules.items()
+        if module.spec.kind.startswith(_NORMS)
+    }
+    scales = _scales(kinds, held & {*parameters}, parameters)
+    alone = {path for path in held if kinds.get(path.removesuffix(".weight")) in scales and path.endswith(".weight")}
+    alone = {path for path in alone if path.removesuffix("weight") + "bias" not in held}
+    chosen = shortest(held & {*parameters}, parameters)
+    chosen = tuple(path for path in chosen if path not in alone)
+    norms = {
+        paths.get(name, name): module.trainable
+        for name, module in program.modules.items()
+        if module.spec.kind.startswith(_NORMS)
+    }
+    return Frozen(
+        modules=tuple(path for path in chosen if path not in parameters),
+        parameters=tuple(path for path in chosen if path in parameters),
+        scales=scales if chosen != ("",) else (),
+        norms=shortest({path for path, trainable in norms.items() if not trainable}, tuple(norms)),
+    )
+
+
+def _scales(kinds: Mapping[str, str], held: Collection[str], parameters: Collection[str]) -> tuple[str, ...]:
+    """Return the classes with several layers, all of which have a frozen scale and a trainable shift.
+
+    One loop freezes them, instead of a list as long as the model.
+    """
+    found = []
+    for kind in dict.fromkeys(kinds.values()):
+        paths = [path for path, one in kinds.items() if one == kind]
+        alone = all(f"{path}.weight" in held and f"{path}.bias" in {*parameters} - {*held} for path in paths)
+        if alone and len(paths) > 1:
+            found.append(kind)
+    return tuple(found)
+
+
+def shortest(chosen: Collection[str], every: Collection[str]) -> tuple[str, ...]:
+    """Return the shortest paths that contain, with everything below them, exactly the chosen paths."""
+    if chosen and len(chosen) == len(every):
+        return ("",)
+    others = [path for path in every if path not in chosen]
+    blocked = {start for path in others for start in _starts(path)}
+    found = (next(start for start in _starts(path) if start not in blocked) for path in every if path in chosen)
+    return tuple(dict.fromkeys(found))
+
+
+def _starts(path: str) -> list[str]:
+    """Return the path and all paths above it, the shortest first."""
+    parts = path.split(".")
+    return [".".join(parts[:length]) for length in range(1, len(parts) + 1)]
+
+
+def frozen_lines(frozen: Frozen) -> Iterator[str]:
+    """Yield the end of the constructor, which freezes the parameters."""
+    for kind in frozen.scales:
+        yield "        # These layers have no scale in Keras: it is one, and stays one."
+        yield "        for part in self.modules():"
+        yield f"            if isinstance(part, {kind.replace('torch.nn.', 'nn.')}):"
+        yield "                part.weight.requires_grad_(False)"
+    if frozen.modules or frozen.parameters:
+        yield "        # Not trained in the Keras model, or missing there: a scale of one, a shift of zero."
+    if frozen.modules == ("",):
+        yield "        self.requires_grad_(False)"
+    elif frozen.modules:
+        yield from statement(8, f"frozen = {_names(frozen.modules)}")
+        yield "        for name in frozen:"
+        yield "            self.get_submodule(name).requires_grad_(False)"
+    if frozen.parameters:
+        yield from statement(8, f"frozen_parameters = {_names(frozen.parameters)}")
+        yield "        for name in frozen_parameters:"
+        yield "            self.get_parameter(name).requires_grad_(False)"
+
+
+def mode_lines(frozen: Frozen) -> Iterator[str]:
+    """Yield the method that keeps frozen batch normalizations in evaluation mode."""
+    if not frozen.norms:
+        return
+    yield ""
+    yield '    def train(self, mode: bool = True) -> "Model":'
+    yield from docstring(8, "Set the mode; a batch normalization that is frozen in Keras stays in evaluation mode.")
+    yield "        super().train(mode)"
+    yield from statement(8, f"frozen = {_names(frozen.norms)}")
+    yield "        for name in frozen:"
+    yield "            for part in self.get_submodule(name).modules():"
+    yield "                if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)):"
+    yield "                    part.eval()"
+    yield "        return self"
+
+
+def _names(paths: Collection[str]) -> str:
+    return f"[{', '.join(map(literal, paths))}]"
+
+
+__all__ = ["NOTHING", "Frozen", "frozen_lines", "frozen_parts", "mode_lines", "shortest"]

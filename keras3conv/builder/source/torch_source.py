@@ -1,0 +1,233 @@
+"""The source code of a torch module.
+
+Only identifiers and literals get into the text: `names` makes names of letters, digits and underscores, and `literal`
+writes values and accepts plain ones only.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from keras3conv.builder.passes.folding import folded
+from keras3conv.builder.program.names import OWN_FUNCTIONS, OWN_LAYERS
+from keras3conv.builder.program.operation import Operation, walk
+from keras3conv.builder.program.program import Program, Step, Value, Weight
+from keras3conv.builder.program.structure import Block, simplified
+from keras3conv.builder.program.variables import Names, variable_names
+from keras3conv.builder.source.formatting import bracketed, comment_lines, docstring, literal, quoted, statement
+from keras3conv.builder.source.frozen import NOTHING, Frozen, frozen_lines, mode_lines
+from keras3conv.builder.source.rendering import rendered
+from keras3conv.frameworks.torch import functions as torch_functions
+from keras3conv.frameworks.torch.constructors import REQUIRED, constructor, source_of
+from keras3conv.model.graph import Ref, Shape, Size, refs
+from keras3conv.rules.rule import LayerSpec
+
+
+@dataclass(frozen=True)
+class _TorchSpelling:
+    """The spelling of values, modules, functions and dtypes in a torch module; see `rendering.Spelling`."""
+
+    names: Names
+
+    def value(self, name: str) -> str:
+        """Return the variable of a value."""
+        return self.names.of[name]
+
+    def symbol(self, name: str) -> str:
+        """Return the variable of a free size."""
+        return self.names.sizes[name]
+
+    def module(self, name: str) -> str:
+        """Return the attribute of a submodule."""
+        return f"self.{name}"
+
+    def function(self, name: str) -> str:
+        """Return the name of a function after the imports of the file; a function of this project is in the file."""
+        if name.startswith(f"{OWN_FUNCTIONS}."):
+            return name.rpartition(".")[2]
+        return name.replace("torch.nn.functional.", "F.")
+
+    def dtype(self, name: str) -> str:
+        """Return a dtype."""
+        return f"torch.{name}"
+
+
+def write(program: Program, classes: Sequence[Block] = (), frozen: Frozen = NOTHING) -> str:
+    """Return the text of `model.py`: this project's layers and functions that it needs, the blocks, the model."""
+    own = _own_layers(program, classes)
+    parts = [source_of(name).strip() for name in _own_functions(program, classes)]
+    parts += [source_of(kind).strip() for kind in own if kind.startswith("keras3conv.")]
+    texts = [_class(block.name, block.program, _docstring_of_block(block), block.arguments) for block in classes]
+    parts += ["\n".join(text) for text in (*texts, _class("Model", program, _docstring(program), {}, frozen))]
+    body = "\n\n\n".join(parts)
+    imports = ["import torch"]
+    if "F." in body:
+        imports.append("import torch.nn.functional as F")
+    imports.append("from torch import nn")
+    imports += [_imported(kind) for kind in own if not kind.startswith("keras3conv.")]
+    return "\n".join([f'"""{_title(program)}"""', "", *imports, "", "", body, ""])
+
+
+def _imported(kind: str) -> str:
+    """Return the import of a class for which the user registered a rule."""
+    module, _, name = kind.rpartition(".")
+    return f"from {module} import {name}"
+
+
+def construction(spec: LayerSpec) -> str:
+    """Return the expression that makes a layer: "nn.Conv2d(3, 16, 3, padding=1)".
+
+    Arguments without a default are positional; the others are keywords, and left out where they equal the default.
+    """
+    if spec.kind.startswith("."):
+        return f"{spec.kind[1:]}({', '.join(f'{name}={literal(value)}' for name, value in spec.config.items())})"
+    parameters = constructor(spec.kind)
+    config = {name: simplified(name, value, spec.kind) for name, value in spec.config.items()}
+    is_pool = spec.kind.startswith("torch.") and parameters.get("stride", 1) is None  # the default is the window
+    given = []
+    for name, default in parameters.items():
+        if name not in config:
+            continue
+        value = config[name]
+        if default is REQUIRED:
+            given.append(literal(value))
+        elif value != default and not (is_pool and name == "stride" and value == config.get("kernel_size")):
+            given.append(f"{name}={literal(value)}")
+    return f"{_public(spec.kind)}({', '.join(given)})"
+
+
+def described(shape: Shape) -> str:
+    """Return a shape for a reader: "(batch, 3, 32, 32)", with "?" for a size that was not traced."""
+    sizes = ", ".join("?" if isinstance(size, Size) and "unknown" in size.symbols else str(size) for size in shape)
+    return f"({sizes},)" if len(shape) == 1 else f"({sizes})"
+
+
+def _own_layers(program: Program, classes: Sequence[Block]) -> list[str]:
+    """Return the classes in a program and its blocks that are not torch's."""
+    programs = [program, *(block.program for block in classes)]
+    kinds = [module.spec.kind for one in programs for module in one.modules.values()]
+    return [kind for kind in dict.fromkeys(kinds) if not kind.startswith(("torch.", "."))]
+
+
+def _own_functions(program: Program, classes: Sequence[Block]) -> list[str]:
+    """Return this project's functions that a program, its blocks or its layers call, by their qualified names."""
+    steps = [step for one in (program, *(block.program for block in classes)) for step in one.steps]
+    nodes = [node for step in steps for node in walk(step.expression) if isinstance(node, Operation)]
+    found = [node.name for node in nodes if node.name.startswith(f"{OWN_FUNCTIONS}.")]
+    layers = [source_of(kind) for kind in _own_layers(program, classes) if kind.startswith(OWN_LAYERS)]
+    found += [
+        f"{OWN_FUNCTIONS}.{name}" for name in torch_functions.__all__ if any(f"{name}(" in text for text in layers)
+    ]
+    return list(dict.fromkeys(found))
+
+
+def _class(
+    name: str, program: Program, docstring: Iterable[str], arguments: Mapping[str, str], frozen: Frozen = NOTHING
+) -> Iterable[str]:
+    program = folded(program)
+    names = variable_names(program)
+    yield f"class {name}(nn.Module):"
+    yield from docstring
+    yield ""
+    given = "".join(f", {argument}: {kind}" for argument, kind in arguments.items())
+    yield from statement(4, f"def __init__(self{given}) -> None:")
+    yield "        super().__init__()"
+    for weight in program.weights.values():
+        yield from _weight(weight)
+    for module in program.modules.values():
+        yield from statement(8, f"self.{module.name} = {construction(module.spec)}")
+    yield from frozen_lines(frozen)
+    yield from mode_lines(frozen)
+    yield ""
+    called = ", ".join(f"{names.arguments[value.name]}: torch.Tensor" for value in program.inputs)
+    yield from statement(4, f"def forward(self, {called}) -> {_returned_type(program.outputs)}:")
+    for symbol in names.sizes:
+        value, position = program.sizes[symbol]
+        yield f"        {names.sizes[symbol]} = {names.arguments[value]}.shape[{position}]"
+    for step in program.steps:
+        yield from comment_lines(8, step.comment)
+        yield from statement(8, _assignment(step, names))
+    yield from statement(8, f"return {_returned(program.outputs, names)}")
+
+
+def _docstring_of_block(block: Block) -> Iterable[str]:
+    if block.calls > 1:
+        text = f"A part of the model that is called {block.calls} times, with the same weights."
+        yield from docstring(4, text)
+        return
+    uses = list(block.uses)
+    listed = ", ".join(uses if len(uses) <= 4 else [*uses[:2], "...", uses[-1]])
+    yield from docstring(4, f"A part of the model that is used {len(uses)} times: {listed}.")
+
+
+def _docstring(program: Program) -> Iterable[str]:
+    names = variable_names(program)
+    yield f'    """{_title(program)}'
+    yield ""
+    yield "    Shapes:"
+    for value in program.inputs:
+        yield f"        {names.arguments[value.name]}: {described(value.target_shape)}, {value.dtype}"
+    for name, value in _named_outputs(program):
+        yield f"        {name}: {described(value.target_shape)}, {value.dtype}"
+    yield '    """'
+
+
+def _title(program: Program) -> str:
+    safe = "".join(
+        letter if (letter.isalnum() and letter.isascii()) or letter in "_-. " else "_" for letter in program.name
+    )
+    return f"The Keras model {safe}, as a PyTorch module."
+
+
+def _named_outputs(program: Program) -> list[tuple[str, Value]]:
+    found = [program.values[ref.name] for ref in refs(program.outputs)]
+    return [("returns" if len(found) == 1 else f"returns[{place}]", value) for place, value in enumerate(found)]
+
+
+def _weight(weight: Weight) -> Iterable[str]:
+    dtype = "" if weight.dtype == "float32" else f", dtype=torch.{weight.dtype}"
+    sizes = ", ".join(map(literal, weight.shape)) or "()"
+    made = f"torch.zeros({sizes}{dtype})"
+    if weight.trainable:
+        yield from statement(8, f"self.{weight.name} = nn.Parameter({made})")
+    else:
+        yield from statement(8, f'self.register_buffer("{weight.name}", {made})')
+
+
+def _assignment(step: Step, names: Names) -> str:
+    spelling = _TorchSpelling(names)
+    variables = [names.of[name] for name in step.outputs]
+    if step.overwrites and names.of[step.inputs[0]] == variables[0]:
+        return f"{variables[0]} += {names.of[step.inputs[1]]}"
+    return f"{', '.join(variables)} = {rendered(step.expression, spelling)}"
+
+
+def _returned(outputs: object, names: Names) -> str:
+    if isinstance(outputs, Ref):
+        return names.of[outputs.name]
+    if isinstance(outputs, Mapping):
+        return "{" + ", ".join(f"{quoted(str(name))}: {_returned(item, names)}" for name, item in outputs.items()) + "}"
+    assert isinstance(outputs, tuple | list)
+    return bracketed(outputs, [_returned(item, names) for item in outputs])
+
+
+def _returned_type(outputs: object) -> str:
+    if isinstance(outputs, Ref):
+        return "torch.Tensor"
+    if isinstance(outputs, Mapping):
+        return f"dict[str, {_joined(map(_returned_type, outputs.values()))}]"
+    assert isinstance(outputs, tuple | list)
+    if isinstance(outputs, list):
+        return f"list[{_joined(map(_returned_type, outputs))}]"
+    return f"tuple[{', '.join(map(_returned_type, outputs))}]"
+
+
+def _joined(types: Iterable[str]) -> str:
+    return " | ".join(dict.fromkeys(types))
+
+
+def _public(kind: str) -> str:
+    """Return the name of a class after the imports of the file."""
+    return kind.replace("torch.nn.", "nn.") if kind.startswith("torch.nn.") else kind.rpartition(".")[2]
+
+
+__all__ = ["construction", "described", "write"]

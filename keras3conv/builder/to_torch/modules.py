@@ -1,0 +1,143 @@
+"""The torch layers for a Keras layer, from the rule library."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from keras3conv.builder.operations.call import HANDLERS
+from keras3conv.builder.program.names import OWN_LAYERS
+from keras3conv.builder.program.program import Order, Value, channels_first, identity
+from keras3conv.errors import RuleError
+from keras3conv.model.graph import Node
+from keras3conv.model.views import LayerView
+from keras3conv.rules.library import list_rules, lookup
+from keras3conv.rules.rule import LayerSpec, LayerSpecs, Rule
+
+_USABLE = ("torch.", OWN_LAYERS)
+_PACKAGE = str(Path(__file__).parents[2])
+"""The folder in which this package registers its rules; the user registers the others."""
+
+_PER_PROCESS = frozenset({"torch.nn.SyncBatchNorm", "torch.nn.EmbeddingBag", "torch.nn.RReLU"})
+"""Layers that need several processes or another call, or that are random: no Keras layer is converted to them."""
+
+POINTWISE = frozenset({f"{OWN_LAYERS}.GaussianDropout", f"{OWN_LAYERS}.GaussianNoise"}) | frozenset(
+    f"torch.nn.{name}"
+    for name in (
+        "AlphaDropout", "CELU", "Dropout", "ELU", "GELU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh",
+        "Identity", "LeakyReLU", "LogSigmoid", "Mish", "ReLU", "ReLU6", "SELU", "Sigmoid", "SiLU", "Softplus",
+        "Softshrink", "Softsign", "Tanh", "Tanhshrink", "Threshold",
+    )
+)  # fmt: skip
+"""Pointwise modules, which are independent of the axis order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """The torch layers for one Keras layer.
+
+    Attributes:
+        specs: The layers, in the order in which they run.
+        rule: The rule that made them.
+        order: The axis order that they need; None if they are independent of it.
+    """
+
+    specs: LayerSpecs
+    rule: Rule
+    order: Order | None
+
+
+def choose(layer: LayerView, given: Value, only: str = "") -> Choice:
+    """Return the torch layers that compute what a Keras layer does.
+
+    If there are several, the first that accepts the axis order of the input wins: a Dense on a channels-first image
+    becomes a 1x1 convolution, and nothing is permuted.
+
+    Args:
+        layer: The Keras layer, with the tensors of its parts.
+        given: Its first input.
+        only: The prefix of the classes that may be chosen; empty for any.
+
+    Raises:
+        RuleError: No rule can convert it; the message has the reason of every rule that was tried.
+    """
+    reasons: list[str] = []
+    choices = [choice for choice in _choices(layer, given, reasons) if choice.rule.torch.startswith(only)]
+    if not choices:
+        raise RuleError("; ".join(dict.fromkeys(reasons)) or f"no rule knows {layer.kind or 'this class'}")
+    return next((choice for choice in choices if choice.order in (None, given.order)), choices[0])
+
+
+def _choices(layer: LayerView, given: Value, reasons: list[str]) -> Iterator[Choice]:
+    """Yield the choices of every rule that can convert the layer; add the reasons of the others to `reasons`."""
+    inputs = (tuple(size if isinstance(size, int) else None for size in given.shape),)
+    for rule in _candidates(layer.kinds, len(list_rules())):
+        if not _fits_rank(rule.torch, given.rank):
+            continue
+        shapes = {rule.aliases.get(tensor.role, tensor.role): tensor.shape for tensor in layer.tensors}
+        spec = LayerSpec(kind=layer.kind, config=layer.config or {}, shapes=shapes, inputs=inputs)
+        try:
+            specs = rule.to_torch((spec,))
+        except RuleError as error:
+            reasons.append(str(error))
+            continue
+        if unknown := _needs_a_size(specs):
+            reasons.append(f"{layer.kind.rpartition('.')[2]} {unknown}: give inputs=..., which fix the sizes")
+        else:
+            yield Choice(specs=specs, rule=rule, order=_needed_order(rule, specs, layer, given.rank))
+
+
+def _needs_a_size(specs: LayerSpecs) -> str:
+    """Return what a layer needs: with a stride, padding="same" depends on the input size; empty if nothing."""
+    strided = any(spec.config.get("padding") == "same" and _stride(spec) != {1} for spec in specs)
+    return 'with padding="same" and a stride needs the size of its input' if strided else ""
+
+
+def _stride(spec: LayerSpec) -> set[int]:
+    stride = spec.config.get("stride", 1)
+    return {stride} if isinstance(stride, int) else {*stride}
+
+
+@cache
+def _candidates(kinds: tuple[str, ...], known: int) -> tuple[Rule, ...]:
+    """Return the rules for a Keras layer that make one torch layer, or two that run one after the other.
+
+    Rules of the user may name any class. `known` is the number of registered rules: it invalidates the cache.
+    """
+    found = [rule for rule in (*lookup((), kinds), *lookup((), kinds, (2, 1))) if not rule.between]
+    usable = (rule for rule in found if rule.torch.startswith(_USABLE) or not rule.origin.startswith(_PACKAGE))
+    return tuple(rule for rule in usable if rule.torch not in _PER_PROCESS)
+
+
+def is_pointwise(node: Node) -> bool:
+    """Return whether a Keras layer without tensors is pointwise, such as a Dropout or a ReLU."""
+    if node.kind.startswith("keras.ops.") or node.kind in HANDLERS:
+        return False
+    found = _candidates(node.kinds, len(list_rules()))
+    return bool(found) and all(rule.torch in POINTWISE for rule in found)
+
+
+def _fits_rank(kind: str, rank: int) -> bool:
+    """Return whether a class accepts this many axes, from the "2d" at the end of its name."""
+    ranks = {"1d": (3, 2) if "BatchNorm" in kind else (3,), "2d": (4,), "3d": (5,)}
+    return rank in ranks.get(kind[-2:], (rank,))
+
+
+def _needed_order(rule: Rule, specs: LayerSpecs, layer: LayerView, rank: int) -> Order | None:
+    """Return the axis order that the layers need; None for pointwise layers."""
+    if all(spec.kind in POINTWISE for spec in specs):
+        return None
+    config = layer.config or {}
+    owner = next((spec for spec in specs if spec.kind == rule.torch), specs[-1])
+    layout = rule.layout_for(owner.config)
+    if layout == "time":
+        raise RuleError(f"{rule.torch} takes the time axis before the batch")
+    if layout == "same" or config.get("data_format") == "channels_first":
+        return identity(rank)
+    axis = config.get("axis", -1)
+    if isinstance(axis, int) and rank > 2:
+        return (0, axis % rank, *(other for other in range(1, rank) if other != axis % rank))
+    return channels_first(rank)
+
+
+__all__ = ["POINTWISE", "Choice", "choose", "is_pointwise"]

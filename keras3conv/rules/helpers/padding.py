@@ -1,0 +1,175 @@
+"""The padding of convolutions and pooling, and its translation between torch and Keras.
+
+Torch pads symmetrically, Keras' "same" pads more at the end. Where they differ, the padding becomes a separate layer.
+"""
+
+from keras3conv.errors import RuleError
+from keras3conv.rules.helpers.config import ints, last, pads, require_value
+from keras3conv.rules.rule import Config, LayerSpec, LayerSpecs
+from keras3conv.transforms import Shape
+
+Pads = tuple[tuple[int, int], ...]
+"""The padding at the start and the end of every spatial axis."""
+
+PAD, PAD_LAYER = "keras.ops.pad", "keras3conv.frameworks.keras.layers.Pad"
+
+_KERAS_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+_TORCH_LAYERS = {
+    "zeros": "ZeroPad",
+    "reflect": "ReflectionPad",
+    "replicate": "ReplicationPad",
+    "circular": "CircularPad",
+}
+
+
+def same_padding(size: int | None, window: int, stride: int = 1, dilation: int = 1) -> tuple[int, int]:
+    """Return what padding="same" adds at the start and the end of an axis; an odd padding has one more at the end.
+
+    The output then has ceil(size / stride) elements.
+
+    Args:
+        size: The input size along the axis. A stride of one does not need it, so it may be None.
+        window: The size of the kernel or of the pooling window.
+        stride: Its stride.
+        dilation: Its dilation.
+
+    Raises:
+        RuleError: The padding depends on the size, which is None.
+
+    Source: https://www.tensorflow.org/api_docs/python/tf/nn#notes_on_padding_2
+    """
+    reach = dilation * (window - 1)
+    if stride == 1:
+        total = reach
+    elif size is None:
+        raise RuleError(f'padding="same" with strides={stride} depends on the size of the input, which is not known')
+    else:
+        total = max((-(-size // stride) - 1) * stride + reach + 1 - size, 0)
+    return total // 2, total - total // 2
+
+
+def reach(kernel_size: Shape, dilation: Shape) -> Shape:
+    """Return the distance from the first to the last element of a kernel along each axis."""
+    return tuple(step * (size - 1) for size, step in zip(kernel_size, dilation, strict=True))
+
+
+def padding_layers(config: Config, rank: int) -> tuple[LayerSpecs, str]:
+    """Return the padding layers that Keras needs before the convolution, and the convolution's own padding.
+
+    Args:
+        config: The configuration of the torch convolution.
+        rank: The number of spatial axes.
+    """
+    axes = _torch_pads(config, rank)
+    if not any(map(any, axes)):
+        return (), "valid"
+    if config["padding_mode"] != "zeros":
+        return (_mirroring_layer(config["padding_mode"], axes, rank),), "valid"
+    if _is_same(config, rank):
+        return (), "same"
+    padding = axes[0] if rank == 1 else axes
+    return (LayerSpec(kind=f"keras.layers.ZeroPadding{rank}D", config={"padding": padding}),), "valid"
+
+
+def torch_padding(layers: LayerSpecs, kernel_size: Shape, rank: int) -> tuple[LayerSpecs, Config]:
+    """Return torch's own padding, and the layer before the convolution that it needs for asymmetric padding.
+
+    Args:
+        layers: The Keras convolution, after the layers that pad for it.
+        kernel_size: The size of its kernel.
+        rank: The number of spatial axes.
+
+    Raises:
+        RuleError: Torch has no such padding.
+    """
+    convolution, mode = last(layers), _padding_mode(layers)
+    axes = _keras_pads(layers, kernel_size, rank)
+    if isinstance(axes, str):
+        # Torch raises an exception for "same" with a stride, so no wrong module is built.
+        return (), {"padding": axes, "padding_mode": mode}
+    if all(start == end for start, end in axes):
+        return (), {"padding": tuple(start for start, _ in axes), "padding_mode": mode}
+    dilation = ints(convolution.config.get("dilation_rate", 1), rank)
+    strides = ints(convolution.config.get("strides", 1), rank)
+    if set(strides) == {1} and axes == _same_pads(kernel_size, dilation) and _may_be_same(layers):
+        return (), {"padding": "same", "padding_mode": mode}
+    numbers = tuple(number for axis in reversed(axes) for number in axis)
+    before = LayerSpec(kind=f"torch.nn.{_TORCH_LAYERS[mode]}{rank}d", config={"padding": numbers})
+    return (before,), {"padding": (0,) * rank, "padding_mode": "zeros"}
+
+
+def _torch_pads(config: Config, rank: int) -> Pads:
+    """Return what torch pads at the start and the end of every axis."""
+    if config["padding"] == "valid":
+        return ((0, 0),) * rank
+    if config["padding"] == "same":
+        return _same_pads(config["kernel_size"], ints(config["dilation"], rank))
+    return tuple((pad, pad) for pad in ints(config["padding"], rank))
+
+
+def _same_pads(kernel_size: Shape, dilation: Shape) -> Pads:
+    """Return the padding "same" for a stride of one."""
+    return tuple(same_padding(None, size, 1, step) for size, step in zip(kernel_size, dilation, strict=True))
+
+
+def _is_same(config: Config, rank: int) -> bool:
+    """Return whether torch's padding is what Keras calls "same"."""
+    if isinstance(config["padding"], str):
+        return bool(config["padding"] == "same")
+    totals = reach(config["kernel_size"], ints(config["dilation"], rank))
+    pads_alike = tuple(2 * pad for pad in ints(config["padding"], rank)) == totals
+    return set(ints(config["stride"], rank)) == {1} and pads_alike
+
+
+def _mirroring_layer(mode: str, axes: Pads, rank: int) -> LayerSpec:
+    """Return the layer that pads with values of the image; on torch, Keras' own function cannot reflect volumes."""
+    if mode == "reflect" and rank < 3:
+        return LayerSpec(kind=PAD, config={"pad_width": ((0, 0), *axes, (0, 0)), "mode": "reflect"})
+    return LayerSpec(kind=PAD_LAYER, config={"padding": axes, "mode": _KERAS_MODES[mode]})
+
+
+def _keras_pads(layers: LayerSpecs, kernel_size: Shape, rank: int) -> Pads | str:
+    """Return what Keras pads at the start and the end of every axis; "same" if it depends on an unknown input size."""
+    convolution = last(layers)
+    padding = convolution.config.get("padding", "valid")
+    if len(layers) > 1:
+        require_value(convolution.kind, "padding", padding, "valid")
+        return _pads_before(layers[0], rank)
+    if padding == "valid":
+        return ((0, 0),) * rank
+    strides = ints(convolution.config.get("strides", 1), rank)
+    dilation = ints(convolution.config.get("dilation_rate", 1), rank)
+    if padding == "causal":
+        return ((reach(kernel_size, dilation)[0], 0),)
+    if set(strides) == {1}:
+        return _same_pads(kernel_size, dilation)
+    first = 2 if convolution.config.get("data_format") == "channels_first" else 1
+    spatial = convolution.inputs[0][first : first + rank] if convolution.inputs else ()
+    if not spatial or None in spatial:
+        return "same"
+    return tuple(map(same_padding, spatial, kernel_size, strides, dilation))
+
+
+def _pads_before(before: LayerSpec, rank: int) -> Pads:
+    """Return what the layer before the convolution pads."""
+    if before.kind == PAD:
+        return pads(before.config["pad_width"], rank + 2)[1:-1]
+    return pads(before.config.get("padding", 1), rank)
+
+
+def _padding_mode(layers: LayerSpecs) -> str:
+    """Return torch's name for the values that the layer before the convolution pads with."""
+    if layers[0].kind not in (PAD, PAD_LAYER):
+        return "zeros"
+    modes = {keras: torch for torch, keras in _KERAS_MODES.items()}
+    mode = layers[0].config["mode"]
+    require_value(layers[0].kind, "mode", mode, *(["reflect"] if layers[0].kind == PAD else modes))
+    return modes[mode]
+
+
+def _may_be_same(layers: LayerSpecs) -> bool:
+    """Return whether the padding may become "same": a layer that pads with zeros stays a layer."""
+    return layers[0].kind in (PAD, PAD_LAYER) or last(layers).config.get("padding") == "same"
+
+
+__all__ = ["Pads", "padding_layers", "reach", "same_padding", "torch_padding"]
