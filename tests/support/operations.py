@@ -1,4 +1,4 @@
-"""One operation of Keras at a time: a small model, its conversion, and both run in float64 and in float32."""
+"""Test cases for single operations: a small model and its conversion, compared in float64 and in float32."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ from keras3conv.transforms import Array
 Function = Callable[..., Any]
 
 SIZES = (4, 9)
-"""What the batch and a free length are when both models run; the graph was traced with others."""
+"""The batch size and a free length when both models run; the graph was traced with other numbers."""
 
 IMAGE = (6, 5, 4)
-"""An image, whose channels stand second in torch."""
+"""An image, which is channels-first in torch."""
 
 VOLUME = (3, 6, 5, 4)
 SEQUENCE = (None, 4)
@@ -28,7 +28,7 @@ VECTOR = (4,)
 
 @dataclass(frozen=True)
 class Given:
-    """An input of a model: its shape without the batch, and from what its values are drawn."""
+    """An input of a model: its shape without the batch, and the range of its values."""
 
     shape: tuple[int | None, ...]
     dtype: str = "float32"
@@ -36,11 +36,11 @@ class Given:
     high: float = 2.0
 
     def symbol(self, name: str) -> keras.KerasTensor:
-        """The input of a functional model."""
+        """Return the input of a functional model."""
         return keras.Input(self.shape, dtype=self.dtype, name=name)
 
     def array(self, generator: np.random.Generator) -> Array:
-        """Values for it."""
+        """Return random values for it."""
         shape = tuple(SIZES[place] if size is None else size for place, size in enumerate((None, *self.shape)))
         if self.dtype == "bool":
             return generator.random(shape) < 0.5
@@ -57,7 +57,7 @@ class Around(keras.layers.Layer):
         self.function = function
 
     def call(self, inputs: list[Any]) -> Any:
-        """The function of the inputs."""
+        """Return the function of the inputs."""
         return self.function(*inputs)
 
 
@@ -67,9 +67,9 @@ class Case:
 
     Attributes:
         function: The operation, as a function of the inputs.
-        inputs: What it is given.
-        inside: Whether it runs in the call of a layer; else it is part of a functional model.
-        by_numpy: The same for arrays, where Keras' torch backend does not compute what Keras' other backends do.
+        inputs: Its inputs.
+        inside: Whether it runs in the call of a layer instead of a functional model.
+        by_numpy: The same for arrays, where Keras' torch backend and the other backends differ.
     """
 
     function: Function
@@ -78,14 +78,14 @@ class Case:
     by_numpy: Function | None = None
 
     def model(self) -> keras.Model:
-        """A functional model that is nothing but this."""
+        """Return a model that consists of this operation."""
         symbols = [given.symbol(name) for name, given in zip("xyzvw", self.inputs, strict=False)]
         if self.inside:
             return keras.Model(symbols, Around(self.function, name="around")(symbols))
         return keras.Model(symbols, self.function(*symbols))
 
     def arrays(self) -> list[Array]:
-        """Values for the inputs, the same every time."""
+        """Return values for the inputs, the same every time."""
         generator = np.random.default_rng(11)
         return [given.array(generator) for given in self.inputs]
 
@@ -93,7 +93,7 @@ class Case:
 def case(
     function: Function, *inputs: Given | tuple[int | None, ...], inside: bool = False, by_numpy: Function | None = None
 ) -> Case:
-    """A case; a shape alone is an input of floating-point numbers."""
+    """Return a case; a shape alone is an input of floating-point numbers."""
     given = tuple(given if isinstance(given, Given) else Given(given) for given in inputs)
     return Case(function, given, inside=inside, by_numpy=by_numpy)
 
@@ -107,10 +107,10 @@ class Pair:
     conversion: Conversion
 
     def differences(self, module: Any = None) -> list[str]:
-        """What differs between the two, in float64 and in float32.
+        """Return the differences between the two, in float64 and in float32.
 
         Args:
-            module: Another module than that of the conversion.
+            module: A module to use instead of that of the conversion.
         """
         module = module or self.conversion.model
         return [difference for wide in (True, False) for difference in self._compared(module, wide)]
@@ -155,7 +155,7 @@ class Pair:
 
 
 def named(name: str, **settings: Any) -> Function:
-    """An operation by its name in `keras.ops`, with some of its arguments."""
+    """Return an operation by its name in `keras.ops`, with some arguments fixed."""
     namespace, _, last = name.rpartition(".")
     home = getattr(keras.ops, namespace) if namespace else keras.ops
 
@@ -166,13 +166,13 @@ def named(name: str, **settings: Any) -> Function:
 
 
 def converted(one: Case) -> Pair:
-    """The model of a case and its conversion, without a certificate."""
+    """Return the model of a case and its conversion, without validation."""
     model = one.model()
     return Pair(one, model, k3c.convert(model, validate=False))
 
 
 def _worst(one: Array, other: Array) -> float:
-    """The largest difference, of the largest value; of whole numbers and flags how many differ."""
+    """Return the largest difference relative to the largest value; for integers and booleans the number of differences."""
     if one.dtype.kind != "f":
         return float(np.count_nonzero(one != other))
     finite = np.isfinite(one)

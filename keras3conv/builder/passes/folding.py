@@ -118,10 +118,10 @@ def _is_around(step: Step, before: Step, program: Program) -> bool:
 
 
 def _begins_with_a_function(expression: Any) -> bool:
-    """Return whether an expression is a function call, perhaps with methods of its result."""
+    """Return whether an expression is the call of a torch function, perhaps with methods of its result."""
     match expression:
-        case Operation("function"):
-            return True
+        case Operation("function", name):
+            return name.startswith("torch.")
         case Operation("method" | "attribute" | "operator", _, (Operation() as first, *_)):
             return _begins_with_a_function(first)
     return False

@@ -1,4 +1,4 @@
-"""For every operation of `keras.ops` that is written in torch the cases that it is tried with."""
+"""The test cases of every converted operation of `keras.ops`."""
 
 from tests.support.operation_cases import (
     arithmetic,

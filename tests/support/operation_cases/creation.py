@@ -1,4 +1,4 @@
-"""Cases of tensors that are made of sizes alone, of a free length, too."""
+"""Cases of tensors that are made from sizes alone, also from a free length."""
 
 from keras import ops
 
@@ -6,7 +6,7 @@ from tests.support.operations import SEQUENCE, VECTOR, Case, Function, case
 
 
 def _of_length(function: Function) -> Case:
-    """With a function of the input and of its free length."""
+    """Return a case with a function of the input and of its free length."""
     return case(lambda x: function(x, ops.shape(x)[1]), SEQUENCE, inside=True)
 
 

@@ -1,4 +1,4 @@
-"""Cases of what layers do, as functions of tensors."""
+"""Cases of layers as functions of tensors."""
 
 from typing import Any
 
