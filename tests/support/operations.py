@@ -172,7 +172,7 @@ def converted(one: Case) -> Pair:
 
 
 def _worst(one: Array, other: Array) -> float:
-    """Return the largest difference relative to the largest value; for integers and booleans the number of differences."""
+    """Return the largest difference relative to the largest value; for integers and booleans, count differences."""
     if one.dtype.kind != "f":
         return float(np.count_nonzero(one != other))
     finite = np.isfinite(one)
