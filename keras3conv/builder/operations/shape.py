@@ -28,7 +28,7 @@ def _flatten(call: Call) -> None:
     if sizes[0] == 1 or prod(sizes[1:]) == 1:
         call.returns(given.method("flatten", 1))
     elif given.order[1] == given.rank - 1 and call.only_dense_uses_it:
-        comment = "Keras flattens channels-last; the columns of the next Linear are permuted instead."
+        comment = "Keras flattens channels-last; the columns of the next Linear are reordered instead."
         call.returns(given.method("flatten", 1), comment=comment, flattened=sizes)
     else:
         call.returns(call.keras_order(given).method("flatten", 1))
