@@ -18,7 +18,7 @@ def arranged(program: Program) -> Program:
     while stack:
         place = stack[-1]
         step = program.steps[place]
-        missing = [maker[name] for name in step.inputs if name in maker and maker[name] not in done]
+        missing = [maker[name] for name in program.masks_last(step) if name in maker and maker[name] not in done]
         if place in done or not missing:
             stack.pop()
             if place not in done:

@@ -177,6 +177,11 @@ class Program:
     input_names: Mapping[str, str] = field(default_factory=dict)
     output_orders: tuple[Order, ...] = ()
 
+    def masks_last(self, step: Step) -> tuple[str, ...]:
+        """Return the inputs of a statement, boolean masks after the other ones; before them if the result is a mask."""
+        makes_mask = self.values[step.outputs[0]].dtype == "bool"
+        return tuple(sorted(step.inputs, key=lambda name: (self.values[name].dtype == "bool") != makes_mask))
+
     @cached_property
     def makers(self) -> Mapping[str, Step]:
         """The statement that computes each value; inputs and weights have none."""

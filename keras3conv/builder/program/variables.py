@@ -4,7 +4,7 @@ A value takes the name of a value that is not needed any more, so a chain of lay
 its end. Only what is needed again later gets another name.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from keras3conv.builder.program.names import identifier, unique
@@ -37,15 +37,14 @@ def variable_names(program: Program) -> Names:
     last_use = _last_uses(program)
     of = dict(arguments)
     for place, step in enumerate(program.steps):
-        dying = [name for name in dict.fromkeys(step.inputs) if name in of and last_use.get(name) == place]
+        inputs = dict.fromkeys(program.masks_last(step))
+        dying = [name for name in inputs if name in of and last_use.get(name) == place]
         available = [name for name in dying if name not in arguments or of[name] in _SHORT]
         for output in step.outputs:
             if output not in last_use:
                 of[output] = "_"
             elif available:
-                reused = _most_alike(program, available, output)
-                available.remove(reused)
-                of[output] = of[reused]
+                of[output] = of[available.pop(0)]
             else:
                 alive = {of[name] for name, when in last_use.items() if name in of and when >= place}
                 alive |= {of[name] for name in step.outputs if name in of} | {*sizes.values()}
@@ -53,12 +52,6 @@ def variable_names(program: Program) -> Names:
                 of[output] = free or unique(identifier(step.path.rpartition("/")[2] or "value"), alive)
     attributes = {key: f"self.{weight.name}" for key, weight in program.weights.items()}
     return Names(of={**of, **attributes}, arguments=arguments, sizes=sizes)
-
-
-def _most_alike(program: Program, available: Sequence[str], output: str) -> str:
-    """Return the value whose variable an output takes: the first of the same dtype, so not that of a mask."""
-    dtype = program.values[output].dtype
-    return next((name for name in available if program.values[name].dtype == dtype), available[0])
 
 
 def _arguments(program: Program, taken: set[str]) -> dict[str, str]:

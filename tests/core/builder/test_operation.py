@@ -62,7 +62,7 @@ def test_signatures_are_equal_for_other_values_and_differ_for_other_literals() -
 def test_a_step_knows_its_inputs_its_module_and_its_sizes() -> None:
     size = Size(symbols=("batch", "length"))
     step = Step(expression=Submodule("conv")(Ref("x")).method("reshape", size, -1), outputs=("y",))
-    assert (step.inputs, step.module, step.symbols) == (("x",), "conv", {"batch", "length"})
+    assert (step.inputs, step.module, step.symbols) == (("x",), "conv", frozenset({"batch", "length"}))
 
 
 def test_the_result_of_a_choice_takes_the_variable_of_a_choice_and_not_that_of_the_mask() -> None:
