@@ -20,7 +20,6 @@ from tests.support.trials import (
     enter_float64,
     keras_tensor,
     keras_tensors,
-    keras_variables,
     tensors_in,
     to_keras_layout,
     torch_tensors,
@@ -78,7 +77,7 @@ def keras_gradients(trial: Trial) -> tuple[list[Array], Tensors]:
 
 def _trained(trial: Trial) -> dict[str, keras.Variable]:
     """The variables that are trained, by role."""
-    return {role: variable for role, variable in keras_variables(trial).items() if variable.trainable}
+    return {role: variable for role, variable in trial.variables.items() if variable.trainable}
 
 
 def _infer(trial: Trial, inputs: list[Any]) -> Any:

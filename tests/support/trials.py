@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import keras
@@ -57,6 +58,16 @@ class Trial:
     inputs: tuple[Array, ...]
     input_shapes: tuple[tuple[Shape, ...], ...]
     returned: Shape = ()
+
+    @cached_property
+    def variables(self) -> dict[str, keras.Variable]:
+        """The variables of the layers that own tensors, by role: named once a trial, because viewing a layer is slow."""
+        return _variables_by_role(self)
+
+    @cached_property
+    def exact_outputs(self) -> list[Array]:
+        """The outputs of the torch layer in float64, in Keras' layout: several laws compare with them."""
+        return torch_outputs(self, float64=True)
 
 
 class Joined(torch.nn.Sequential):
@@ -230,10 +241,10 @@ def torch_tensors(module: torch.nn.Module) -> Tensors:
 
 def keras_tensors(trial: Trial) -> Tensors:
     """Copies of the variables of the layers that own tensors, by role; the states of seeds left out."""
-    return {role: np.array(keras_side.to_numpy(variable)) for role, variable in keras_variables(trial).items()}
+    return {role: np.array(keras_side.to_numpy(variable)) for role, variable in trial.variables.items()}
 
 
-def keras_variables(trial: Trial) -> dict[str, keras.Variable]:
+def _variables_by_role(trial: Trial) -> dict[str, keras.Variable]:
     """The variables of the layers that own tensors, by role, in the order in which Keras creates them."""
     many = trial.rule.keras_count != 1
     found = {}
@@ -276,7 +287,7 @@ def mappings(trial: Trial) -> tuple[WeightMapping, ...]:
 
 def transfer(trial: Trial) -> None:
     """Writes the torch tensors into the Keras layers, by the mappings. What is missing is left to the laws."""
-    tensors, variables = torch_tensors(trial.module), keras_variables(trial)
+    tensors, variables = torch_tensors(trial.module), trial.variables
     for mapping in mappings(trial):
         if not (tensors.keys() >= {*mapping.torch} and variables.keys() >= {*mapping.keras}):
             continue
