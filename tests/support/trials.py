@@ -2,7 +2,6 @@
 
 import copy
 import importlib
-import os
 import pkgutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -25,10 +24,6 @@ from keras3conv.transforms import Array, Shape
 from tests.support import stand_ins
 
 stand_ins.install()
-
-# JAX compiles each operation for each shape, and every trial has shapes of its own: optimised code would take twice the
-# time to make and be run once. XLA reads this when it is first used, which is after this module was imported.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
 
 Tensors = dict[str, Array]
 
