@@ -1,10 +1,11 @@
-"""Every transform with shapes that it takes, drawn by hypothesis."""
+"""Hypothesis strategies that draw a transform and argument shapes that fit it."""
 
 import numpy as np
 from hypothesis import strategies as st
 
 from keras3conv.transforms import (
     Axes,
+    Beside,
     Chain,
     Concat,
     Diagonal,
@@ -27,6 +28,7 @@ from keras3conv.transforms import (
 Case = tuple[Transform, Shapes]
 CLASSES = (
     Axes,
+    Beside,
     Chain,
     Concat,
     Diagonal,
@@ -56,7 +58,7 @@ def axis_of(shape: tuple[int, ...]) -> st.SearchStrategy[int]:
 
 @st.composite
 def grouped(draw: st.DrawFn, names: list[str]) -> list[list[str]]:
-    """The names in some order, cut into groups; an empty group is an axis of size one."""
+    """Draw a permutation of the names, cut into groups; an empty group is an axis of size one."""
     rest, groups = draw(st.permutations(names)), []
     while rest:
         size = draw(st.integers(1, min(3, len(rest))))
@@ -158,11 +160,17 @@ def each_cases(draw: st.DrawFn) -> Case:
 
 
 @st.composite
+def beside_cases(draw: st.DrawFn) -> Case:
+    pairs = draw(st.lists(single_cases, min_size=1, max_size=3))
+    return Beside(*(transform for transform, _ in pairs)), tuple(shape for _, (shape,) in pairs)
+
+
+@st.composite
 def chain_cases(draw: st.DrawFn) -> Case:
-    """A transform and its inverse, or a transform and then one of all that fits everything."""
+    """Draw a chain of a transform and its inverse, or of a transform and one that accepts any arrays."""
     transform, given_shapes = draw(plain_cases)
     second = draw(st.sampled_from([transform.inverse, Same(), Each(Same()), Chain()]))
     return Chain(transform, second), given_shapes
 
 
-cases: st.SearchStrategy[Case] = st.one_of(plain_cases, each_cases(), chain_cases())
+cases: st.SearchStrategy[Case] = st.one_of(plain_cases, each_cases(), beside_cases(), chain_cases())

@@ -10,7 +10,8 @@ from torch import nn
 
 import keras3conv as k3c
 from keras3conv.errors import ModelError
-from keras3conv.frameworks import keras_side, torch_side
+from keras3conv.frameworks.keras import model as keras_side
+from keras3conv.frameworks.torch import module as torch_side
 from keras3conv.transforms import Array
 from tests.support.models import randomize
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import keras3conv as k3c
-from keras3conv.report import Report
+from keras3conv.report.report import Report
 from keras3conv.transforms import Array
 from tests.support.models import randomize
 

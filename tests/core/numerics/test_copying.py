@@ -1,4 +1,4 @@
-"""Moving data: the bits of `np.ascontiguousarray`, in bounded memory, whatever the view."""
+"""Contiguous copies: the same bits as `np.ascontiguousarray` for every view, in bounded memory."""
 
 import json
 import tracemalloc
@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import bench_transforms
-from keras3conv import transforms_move
 from keras3conv.errors import TransformError
+from keras3conv.numerics import copying as transforms_move
+from keras3conv.numerics.copying import contiguous, copy_into, own_copy
 from keras3conv.transforms import Array
-from keras3conv.transforms_move import contiguous, copy_into, own_copy
 
 DTYPES = (
     *("bool", "int8", "uint16", "int32", "float16", "float32", ">f4", "float64", "complex64", "complex128", "S3", "U2"),
@@ -29,7 +29,7 @@ MIB = 1 << 20
 
 
 def random(shape: tuple[int, ...], dtype: Any = "float32") -> Array:
-    """Random bits: every NaN, every subnormal, and both zeros."""
+    """Return an array of random bits, which contain NaNs, subnormal numbers and both zeros."""
     kind = np.dtype(dtype)
     if kind.kind in "bSU":
         return np.arange(prod(shape)).reshape(shape).astype(kind)
@@ -39,7 +39,7 @@ def random(shape: tuple[int, ...], dtype: Any = "float32") -> Array:
 
 @st.composite
 def views(draw: st.DrawFn) -> Array:
-    """Axes in any order, with steps forwards and backwards, and some that repeat."""
+    """Draw a view with permuted axes, steps in both directions, and broadcast axes."""
     shape = tuple(draw(st.lists(st.integers(0, 9), max_size=5)))
     array = random(shape, draw(st.sampled_from(DTYPES)))
     steps = draw(st.lists(st.sampled_from([1, 1, 2, 3, -1, -2]), min_size=len(shape), max_size=len(shape)))
@@ -52,7 +52,7 @@ def views(draw: st.DrawFn) -> Array:
 
 @pytest.fixture
 def always_tiles(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Lets small arrays move as large ones do: in tiles, of a few elements. Counts the arrays that did."""
+    """Make small arrays be copied in tiles of a few elements; return a list with one entry per array copied so."""
     moved = []
     move = transforms_move._move
 
@@ -74,12 +74,12 @@ def assert_same(result: Array, expected: Array) -> None:
 
 
 @given(views())
-def test_it_has_the_bytes_of_any_view(array: Array) -> None:
+def test_contiguous_preserves_the_bytes_of_every_view(array: Array) -> None:
     assert_same(contiguous(array), array)
 
 
-def test_tiles_have_the_bytes_of_any_view(always_tiles: list[int]) -> None:
-    @settings(max_examples=400, derandomize=True)  # the same views every time, so that the count below is no chance
+def test_copying_in_tiles_preserves_the_bytes_of_every_view(always_tiles: list[int]) -> None:
+    @settings(max_examples=400, derandomize=True)  # the count below needs the same views in every run
     @given(views())
     def law(array: Array) -> None:
         assert_same(contiguous(array), array)
@@ -103,7 +103,7 @@ def test_tiles_have_the_bytes_of_any_view(always_tiles: list[int]) -> None:
         ((66000, 2), (1, 0)),
     ],
 )
-def test_a_large_transpose_has_the_bytes_of_the_view(
+def test_a_large_transpose_preserves_the_bytes_of_the_view(
     dtype: Any, shape: tuple[int, ...], order: tuple[int, ...]
 ) -> None:
     array = random(shape, dtype).transpose(order)
@@ -111,14 +111,14 @@ def test_a_large_transpose_has_the_bytes_of_the_view(
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float16", "int32", np.dtype(ml_dtypes.bfloat16), ">f4"], ids=str)
-def test_a_cast_is_the_cast_of_numpy(dtype: Any, always_tiles: list[int]) -> None:
+def test_a_cast_equals_the_cast_of_numpy(dtype: Any, always_tiles: list[int]) -> None:
     array = np.arange(-3000, 3000, dtype=np.float32).reshape(60, 100).T
     assert_same(contiguous(array, dtype=dtype), np.ascontiguousarray(array, dtype=dtype))
     assert_same(contiguous(array.T, dtype=dtype), np.ascontiguousarray(array.T, dtype=dtype))
     assert always_tiles
 
 
-def test_an_array_that_is_contiguous_already_is_not_copied() -> None:
+def test_a_contiguous_array_is_not_copied() -> None:
     array = random((300, 400))
     assert contiguous(array) is array
     assert contiguous(array, dtype="float32") is array
@@ -134,24 +134,24 @@ def test_a_copy_owns_its_data(make: Callable[[Array], Array]) -> None:
         assert not np.shares_memory(result, array)
 
 
-def test_an_array_without_axes_keeps_its_shape() -> None:
+def test_a_scalar_array_keeps_its_shape() -> None:
     assert contiguous(np.array(3.0)).shape == ()
     assert contiguous(np.array(3.0), dtype="float64").shape == ()
     assert own_copy(np.array(3.0)).shape == ()
 
 
-def test_the_kinds_of_array_that_numpy_unwraps_are_unwrapped() -> None:
+def test_a_subclass_of_ndarray_becomes_a_plain_ndarray() -> None:
     masked = np.ma.masked_array(random((300, 400)), mask=False)
     assert type(contiguous(masked)) is type(contiguous(masked.T)) is type(own_copy(masked.T)) is np.ndarray
 
 
-def test_python_objects_are_moved_as_objects(always_tiles: list[int]) -> None:
+def test_an_object_array_is_copied_without_tiles(always_tiles: list[int]) -> None:
     array = np.array([object() for _ in range(300)], dtype=object).reshape(20, 15).T
     assert (contiguous(array) == array).all()
     assert not always_tiles
 
 
-def test_memory_in_another_order_is_filled(always_tiles: list[int]) -> None:
+def test_copy_into_fills_a_transposed_target(always_tiles: list[int]) -> None:
     array = random((40, 50, 30))
     memory = np.zeros((64, 30, 50, 40), np.float32)
     copy_into(memory[7].transpose(2, 1, 0), array)
@@ -161,19 +161,21 @@ def test_memory_in_another_order_is_filled(always_tiles: list[int]) -> None:
     assert not memory[8:].any()
 
 
-def test_an_array_may_be_written_over_itself(always_tiles: list[int]) -> None:
+def test_copy_into_accepts_overlapping_memory(always_tiles: list[int]) -> None:
     array = random((60, 60)).copy()
     expected = array.T.copy()
     copy_into(array, array.T)
     assert_same(array, expected)
 
 
-def test_another_shape_is_refused_even_where_numpy_would_repeat_it() -> None:
+def test_copy_into_rejects_a_shape_that_numpy_would_broadcast() -> None:
     with pytest.raises(TransformError, match=r"shape \(3,\) does not fit memory of shape \(2, 3\)"):
         copy_into(np.empty((2, 3)), np.empty(3))
 
 
-def test_tiles_in_the_wrong_place_are_noticed(always_tiles: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_comparison_detects_tiles_in_the_wrong_order(
+    always_tiles: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     move = transforms_move._move
     monkeypatch.setattr(transforms_move, "_move", lambda axes, target, source: move(axes, target, source[::-1]))
     array = random((60, 100)).T
@@ -185,7 +187,9 @@ def test_tiles_in_the_wrong_place_are_noticed(always_tiles: list[int], monkeypat
 @pytest.mark.parametrize(
     ("shape", "order"), [((4096, 4096), (1, 0)), ((2048, 912, 3, 3), (2, 3, 1, 0)), ((2, 1 << 23), (1, 0))]
 )
-def test_little_memory_is_used_beside_the_result(shape: tuple[int, ...], order: tuple[int, ...]) -> None:
+def test_peak_memory_exceeds_the_result_by_less_than_two_mebibytes(
+    shape: tuple[int, ...], order: tuple[int, ...]
+) -> None:
     array = np.zeros(shape, np.float32).transpose(order)
     contiguous(array[:1])
     tracemalloc.start()
@@ -198,7 +202,7 @@ def test_little_memory_is_used_beside_the_result(shape: tuple[int, ...], order: 
     assert peak - result.nbytes < 2 * MIB
 
 
-def test_unfortunate_transposes_move_in_tiles_and_the_others_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_cache_unfriendly_transposes_are_copied_in_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     moved: list[tuple[int, ...]] = []
     monkeypatch.setattr(transforms_move, "_move", lambda axes, target, source: moved.append(source.shape))
     for shape in ((1024, 1024), (768, 3072), (500, 500), (100, 2000), (256, 128)):
@@ -209,7 +213,7 @@ def test_unfortunate_transposes_move_in_tiles_and_the_others_do_not(monkeypatch:
 
 
 @pytest.mark.parametrize(("wanted", "status"), [(1e-9, 0), (1e9, 1)])
-def test_the_benchmark_fails_if_a_target_is_missed(
+def test_the_benchmark_fails_if_it_misses_a_target(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wanted: float, status: int
 ) -> None:
     case = bench_transforms.Case((256, 256), (1, 0), wanted=wanted)

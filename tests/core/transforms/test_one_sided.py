@@ -1,4 +1,4 @@
-"""Transforms of what only one side has: zeros, ones, first rows, a distance from one."""
+"""Transforms of values that only one framework stores: zeros, constants, unused rows, and scales stored minus one."""
 
 import json
 
@@ -15,13 +15,13 @@ floats = arrays_of.arrays(np.float32, (5,), elements=st.floats(width=32, allow_n
 
 
 @given(floats, st.sampled_from([1, -1, 3, 1000]))
-def test_what_a_shift_rounded_once_is_not_rounded_again(values: np.ndarray, by: int) -> None:
+def test_shift_rounds_a_value_only_once(values: np.ndarray, by: int) -> None:
     (shifted,) = Shift(by)((values,))
     (again,) = Shift(by)(Shift(by).inverse((shifted,)))
     assert again.tobytes() == shifted.tobytes()
 
 
-def test_a_shift_says_that_it_is_lossy_and_is() -> None:
+def test_shift_is_lossy_in_both_directions() -> None:
     assert not Shift(1).lossless
     assert not Shift(1).inverse.lossless
     small = np.array([1e-9], np.float32)
@@ -29,7 +29,7 @@ def test_a_shift_says_that_it_is_lossy_and_is() -> None:
     assert back[0] == 0
 
 
-def test_short_numbers_are_shifted_in_float32() -> None:
+def test_shift_computes_16_bit_numbers_in_float32() -> None:
     ml_dtypes = pytest.importorskip("ml_dtypes")
     value = np.array([0.01], ml_dtypes.bfloat16)
     (shifted,) = Shift(1)((value,))
@@ -39,12 +39,12 @@ def test_short_numbers_are_shifted_in_float32() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["int32", "bool", "complex64"])
-def test_only_real_numbers_are_shifted(dtype: str) -> None:
-    with pytest.raises(TransformError, match=f"takes real numbers, not {dtype}"):
+def test_shift_rejects_dtypes_that_are_not_floating_point(dtype: str) -> None:
+    with pytest.raises(TransformError, match=f"takes floating-point numbers, not {dtype}"):
         Shift(1)((np.ones(2, dtype),))
 
 
-def test_a_skip_leaves_the_first_rows_out_and_brings_zeros_back() -> None:
+def test_skip_removes_the_first_rows_and_its_inverse_inserts_zeros() -> None:
     table = np.arange(1, 9).reshape(4, 2)
     (kept,) = Skip(0, 1)((table,))
     assert kept.tolist() == [[3, 4], [5, 6], [7, 8]]
@@ -54,13 +54,13 @@ def test_a_skip_leaves_the_first_rows_out_and_brings_zeros_back() -> None:
     assert back.tolist() == [[0, 0], [3, 4], [5, 6], [7, 8]]
 
 
-def test_a_diagonal_has_each_group_meet_itself_alone() -> None:
+def test_diagonal_places_each_group_in_its_own_block() -> None:
     kernel = np.arange(1, 9).reshape(4, 2)
     (whole,) = Diagonal(0, 1, 2)((kernel,))
     assert whole.tolist() == [[1, 2, 0, 0], [3, 4, 0, 0], [0, 0, 5, 6], [0, 0, 7, 8]]
 
 
-def test_a_dilated_kernel_has_zeros_between_its_places() -> None:
+def test_dilate_inserts_zeros_between_elements() -> None:
     (wide,) = Dilate(0, 3)((np.array([1, 2, 3]),))
     assert wide.tolist() == [1, 0, 0, 2, 0, 0, 3]
 
@@ -70,20 +70,20 @@ ZEROS: list[tuple[Transform, tuple[int, ...]]] = [(Blocks(0, 1, 2), (4, 6)), (Th
 
 @pytest.mark.parametrize(("transform", "shape"), ZEROS, ids=str)
 @pytest.mark.parametrize("value", [1.0, -0.0, np.nan])
-def test_what_training_put_in_the_place_of_a_zero_is_not_lost_silently(
+def test_removing_a_value_that_is_not_zero_is_an_error(
     transform: Transform, shape: tuple[int, ...], value: float
 ) -> None:
     (stored,) = transform.inverse((np.ones(transform.shapes((shape,))[0], np.float32),))
     assert transform.inverse(transform((stored,)))[0].tobytes() == stored.tobytes()
-    places = np.argwhere(stored == 0)
-    stored[tuple(places[0])] = value
+    zeros = np.argwhere(stored == 0)
+    stored[tuple(zeros[0])] = value
     with pytest.raises(TransformError, match="would lose 1 values that are not zero"):
         transform((stored,))
 
 
 @pytest.mark.parametrize("value", [0, 1])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
-def test_what_one_side_cannot_be_without_is_left_out_and_made_again(value: int, dtype: str) -> None:
+def test_drop_removes_a_constant_array_and_fill_makes_it_again(value: int, dtype: str) -> None:
     ml_dtypes = pytest.importorskip("ml_dtypes")
     kind = np.dtype(getattr(ml_dtypes, dtype, dtype))
     drop = Drop(value, (2, 3))
@@ -99,6 +99,6 @@ def test_what_one_side_cannot_be_without_is_left_out_and_made_again(value: int, 
         assert from_json(json.loads(json.dumps(transform.to_json()))) == transform
 
 
-def test_another_value_than_the_constant_is_not_lost_silently() -> None:
+def test_drop_rejects_an_array_with_another_value() -> None:
     with pytest.raises(TransformError, match="would lose 1 values that are not 1"):
         Drop(1, (3,))((np.array([1, 1, 2]),))

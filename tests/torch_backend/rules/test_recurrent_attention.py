@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from keras3conv.compare import compare
 from keras3conv.errors import RuleError
-from keras3conv.rule import Example, LayerSpec, find, rules
-from keras3conv.rules.attention import half_split_rows
+from keras3conv.numerics.difference import compare
+from keras3conv.rules.families.attention.multi_head import half_split_rows
+from keras3conv.rules.library import find, list_rules
+from keras3conv.rules.rule import Example, LayerSpec
 from keras3conv.transforms import Array, from_json
 from tests.support.laws import law_float64, law_transforms
 from tests.support.trials import Trial, config_of, keras_outputs, make_trial, spec_of_layer
@@ -132,7 +133,7 @@ def test_cells_of_a_file_without_configurations_are_told_by_their_shapes() -> No
 
 
 def test_layers_with_code_between_them_are_for_weights_and_make_no_model() -> None:
-    attentions = [rule for rule in rules() if rule.torch_count != 1 and "Attention" in rule.keras]
+    attentions = [rule for rule in list_rules() if rule.torch_count != 1 and "Attention" in rule.keras]
     assert len(attentions) == 5
     assert all(rule.between for rule in attentions)
 

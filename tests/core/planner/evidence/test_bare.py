@@ -2,10 +2,10 @@
 
 import pytest
 
-from keras3conv.alignment import Alignment
+from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import AlignmentError
-from keras3conv.model import LayerView, ModelView, TensorRef
-from keras3conv.planner import plan
+from keras3conv.model.views import LayerView, ModelView, TensorRef
+from keras3conv.planner.plan import plan
 from keras3conv.transforms import Axes, Skip, Transform
 
 

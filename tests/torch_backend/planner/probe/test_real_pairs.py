@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import keras3conv as k3c
-from keras3conv.alignment import Alignment
-from keras3conv.frameworks import keras_side
+from keras3conv.alignment.plan import Alignment
+from keras3conv.frameworks.keras import model as keras_side
 from keras3conv.transforms import Array
 from tests.support.hub import FAMILIES, load
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from keras3conv.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping, find
+from keras3conv.rules.library import find
+from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
 from keras3conv.transforms import Axes, Chain, Take, Transform
 from tests.support.laws import (
     LAWS,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from keras3conv.rule import Config, Example, LayerSpecs, Rule, WeightMapping
+from keras3conv.rules.rule import Config, Example, LayerSpecs, Rule, WeightMapping
 from keras3conv.transforms import Axes, Chain, Same, Take, Transform
 from tests.support.laws import (
     law_float64,

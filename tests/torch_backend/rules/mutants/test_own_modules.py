@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from keras3conv.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping, find
+from keras3conv.rules.library import find
+from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
 from keras3conv.transforms import Axes, Chain, Each, Same, Split, Take, Transform
 from tests.support.laws import law_float64, law_gradients, law_names, law_shapes, law_transforms, law_way_back
 from tests.torch_backend.rules.mutants.test_common import (
@@ -22,7 +23,7 @@ from tests.torch_backend.rules.mutants.test_common import (
 )
 from tests.torch_backend.rules.mutants.test_recurrent import before
 
-OWN = "keras3conv.frameworks.torch_layers"
+OWN = "keras3conv.frameworks.torch.layers"
 CONV_LSTM = f"{OWN}.ConvLSTM <-> keras.layers.ConvLSTM2D"
 STEPS = f"{OWN}.Recurrent <-> keras.layers.RNN"
 STEPS_GRU = f"{OWN}.Recurrent <-> keras.layers.GRU"

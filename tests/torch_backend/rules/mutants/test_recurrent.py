@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from keras3conv.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping, find
+from keras3conv.rules.library import find
+from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
 from keras3conv.transforms import Array, Arrays, Axes, Chain, Each, Same, Shape, Stack, Take, Transform
 from tests.support.laws import LAWS, law_float64, law_gradients, law_names, law_shapes, law_way_back
 from tests.torch_backend.rules.mutants.test_common import (
