@@ -41,6 +41,7 @@ def torch_training(trial: Trial) -> tuple[list[Array], Tensors]:
 def keras_training(trial: Trial) -> tuple[list[Array], Tensors]:
     """One call of the Keras layers in float64 and in training mode: the outputs, and the variables afterwards."""
     with ExitStack() as contexts:
+        contexts.enter_context(keras_side.precise())  # as in the laws: JAX compiles nothing twice
         enter_float64(contexts, trial.layers)
         given = tuple(keras_tensor(trial, array) for array in trial.inputs)
         value = call_layers(trial, given, lambda layer, args: layer(*args, training=True))

@@ -305,7 +305,8 @@ def _build(rule: Rule, layers: tuple[keras.layers.Layer, ...], arrays: list[Arra
     given = rule.keras_arguments(tuple(arrays))
     for layer in layers:
         yield tuple(array.shape for _, array in flatten(given, lambda value: isinstance(value, np.ndarray)))
-        outputs = tuple(keras_side.run(layer, given).outputs.values())
+        with keras_side.precise():  # as in the laws: JAX compiles nothing twice
+            outputs = tuple(keras_side.run(layer, given).outputs.values())
         given = given if rule.parallel else outputs
 
 
