@@ -60,15 +60,13 @@ class Browser:
         os.close(self._read)
         os.close(self._write)
 
-    def open(self, path: Path, scheme: str = "light") -> float:
-        """Opens a file, in light or dark; returns after how many seconds it was there."""
+    def open(self, path: Path, scheme: str = "light") -> None:
+        """Open a file, in light or dark, and wait until it is complete."""
         self._call("Network.emulateNetworkConditions", _OFFLINE)
         self._call("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
-        began = time.monotonic()
         self._call("Page.navigate", {"url": path.as_uri()})
         while self.evaluate("document.readyState") != "complete" or self.evaluate("location.href") == "about:blank":
-            assert time.monotonic() - began < 30, "the page was not there after 30 seconds"
-        return time.monotonic() - began
+            time.sleep(0.01)
 
     def evaluate(self, expression: str) -> Any:
         """The value of an expression in the page."""
