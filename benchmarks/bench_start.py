@@ -1,6 +1,6 @@
 """How long a start takes: importing the package beside importing numpy, and the help of the command line.
 
-    python -m benchmarks bench_start --check
+python -m benchmarks bench_start --check
 """
 
 import argparse

@@ -19,7 +19,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 for variable in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
     os.environ.setdefault(variable, "1")
 # JAX compiles every operation for every shape and runs it once: fast compilation matters more than fast code.
-_COMPILE_QUICKLY = ("backend_optimization_level=0", "llvm_disable_expensive_passes=true", "cpu_use_fusion_emitters=false")
+_COMPILE_QUICKLY = (
+    "backend_optimization_level=0",
+    "llvm_disable_expensive_passes=true",
+    "cpu_use_fusion_emitters=false",
+)
 os.environ.setdefault("XLA_FLAGS", " ".join(f"--xla_{flag}" for flag in _COMPILE_QUICKLY))
 
 ROOT = Path(__file__).resolve().parent.parent
