@@ -1,4 +1,4 @@
-"""A cause is named whatever backend Keras runs on: it is torch that is run again."""
+"""A cause is named on every backend of Keras, because the search repeats the run of torch only."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A network from an image to scores, of what the other planted networks lack, and its Keras twin."""
+"""An image network with the layers that the other planted networks lack, and its Keras twin."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch import nn
 
 
 class Deviation(nn.Module):
-    """A norm of somebody's own: by the standard deviation of the features, and an epsilon."""
+    """A hand-written normalisation by the standard deviation of the features and an epsilon."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -21,7 +21,7 @@ class Deviation(nn.Module):
 
 
 class Painter(nn.Module):
-    """Goes down by two poolings and up by a transposed convolution and a pixel shuffle, and gives four scores."""
+    """Downsample by two poolings, upsample by a transposed convolution and a pixel shuffle, return four scores."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ def painter(
     unbiased: bool = True,
     epsilon: float = 1e-5,
 ) -> keras.Model:
-    """The twin of `Painter`; every argument but its default is a mistake."""
+    """The twin of `Painter`; every value other than a default is a mistake."""
     inputs = keras.Input((16, 20, 3))
     x = layers.Conv2D(6, 3, name="stem")(_padded(inputs, (1, 1), (1, 1), mode=edge))
     x = _padded(x, (1, 0), (0, 1)) if corner == "torch" else _padded(x, (0, 1), (1, 0))
