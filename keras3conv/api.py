@@ -155,16 +155,16 @@ def validate(  # noqa: PLR0913 - a certificate may be asked for much
         ModelError: A model cannot be run.
     """
     from keras3conv import api_validate
-    from keras3conv.validators.options import make_options
+    from keras3conv.validators.options import Options
 
-    options = make_options(
-        proofs=proofs,
+    options = Options(
+        proofs=() if proofs is None else proofs,
         tolerance=tolerance,
         training=training,
         labels=labels,
-        class_names=class_names,
+        class_names=() if class_names is None else class_names,
         onnx=onnx,
-        backends=backends,
+        backends=() if backends is None else backends,
     )
     return api_validate.validate(
         torch, keras, inputs=inputs, keras_inputs=keras_inputs, plan=alignment, options=options

@@ -196,7 +196,7 @@ def test_labels_that_do_not_fit_are_refused_before_anything_else_is_proven(
     ("names", "message"),
     [
         ("abcd", "class_names is 'abcd': it must be a list"),
-        ([1, 2, 3, 4], "1 is among the class names, and is no text but int"),
+        ([1, 2, 3, 4], "class_names holds 1: every name must be a str, not a int"),
         (["a"], "class_names: 1 name, and the models have 4 classes"),
     ],
 )
