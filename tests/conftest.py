@@ -1,5 +1,6 @@
 """What every group of tests shares. A group (a folder) runs in a process of its own; `make test` runs them all."""
 
+import math
 import os
 from pathlib import Path
 
@@ -19,6 +20,12 @@ ROOT = Path(__file__).resolve().parent.parent
 settings.register_profile("quick", max_examples=40, deadline=None)
 settings.register_profile("thorough", max_examples=1000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+@pytest.fixture(autouse=True)
+def unlimited_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every search for a cause end, so that no test depends on the speed of the machine."""
+    monkeypatch.setattr("keras3conv.validators.causes.SEARCH_SECONDS", math.inf)
 
 
 @pytest.fixture(scope="session")

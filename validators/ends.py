@@ -1,4 +1,4 @@
-"""The outputs of two whole models, paired and brought into one layout."""
+"""Pair the outputs of the two whole models, and bring them into one memory layout."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,77 +16,90 @@ class OutputPair:
     """One output of both models, in Keras' layout.
 
     Attributes:
-        name: What it is called in tables.
-        torch_name: What torch calls it.
-        keras_name: What Keras calls it.
-        torch: The values of the torch side.
-        keras: The values of the Keras side.
-        layout: How the layout was brought together, in words.
-        odd: Why they cannot be compared; empty if they can.
-        keys: What the recordings of the two sides call it.
+        name: Name for tables.
+        torch_name: Name of the torch output, for messages.
+        keras_name: Name of the Keras output, for messages.
+        torch_output: Values of the torch side.
+        keras_output: Values of the Keras side.
+        layout: How torch's layout was converted, in words.
+        mismatch: Why the values cannot be compared; empty if they can.
+        keys: Keys of the output in the recordings of torch and Keras.
     """
 
     name: str
     torch_name: str
     keras_name: str
-    torch: Array
-    keras: Array
+    torch_output: Array
+    keras_output: Array
     layout: str
-    odd: str = ""
+    mismatch: str = ""
     keys: tuple[str, str] = ("", "")
 
 
 def output_pairs(torch: Recording, keras: Recording) -> Iterator[OutputPair]:
-    """The outputs of both sides: by name where the names are the same, else by order, or by shape where it must be."""
-    first, second = torch.outputs, keras.outputs
-    if len(first) != len(second) or not first:
-        odd = f"torch returns {_listed(first)}, Keras {_listed(second)}"
-        nothing = np.zeros(0)
+    """Yield the output pairs: matched by name where the names are equal, else by order, or by shape if needed."""
+    torch_outputs, keras_outputs = torch.outputs, keras.outputs
+    if len(torch_outputs) != len(keras_outputs) or not torch_outputs:
         yield OutputPair(
-            name="outputs", torch_name="outputs", keras_name="outputs", torch=nothing, keras=nothing, layout="", odd=odd
+            name="outputs",
+            torch_name="outputs",
+            keras_name="outputs",
+            torch_output=np.zeros(0),
+            keras_output=np.zeros(0),
+            layout="",
+            mismatch=f"torch returns {_listed(torch_outputs)}, Keras {_listed(keras_outputs)}",
         )
         return
-    for place, (torch_name, keras_name) in enumerate(zip(_paired(first, second), second, strict=True)):
-        theirs = second[keras_name]
-        ours, layout = _like_keras(first[torch_name], theirs)
-        odd = "" if ours.shape == theirs.shape else f"torch returns {ours.shape}, Keras {theirs.shape}"
+    matched = zip(_matched_names(torch_outputs, keras_outputs), keras_outputs, strict=True)
+    for index, (torch_key, keras_key) in enumerate(matched):
+        keras_output = keras_outputs[keras_key]
+        torch_output, layout = _like_keras(torch_outputs[torch_key], keras_output)
+        mismatch = ""
+        if torch_output.shape != keras_output.shape:
+            mismatch = f"torch returns {torch_output.shape}, Keras {keras_output.shape}"
         yield OutputPair(
-            name=torch_name or str(place),
-            torch_name=f"output {torch_name or place}",
-            keras_name=f"output {keras_name or place}",
-            torch=ours,
-            keras=theirs,
+            name=torch_key or str(index),
+            torch_name=f"output {torch_key or index}",
+            keras_name=f"output {keras_key or index}",
+            torch_output=torch_output,
+            keras_output=keras_output,
             layout=layout,
-            odd=odd,
-            keys=(torch_name, keras_name),
+            mismatch=mismatch,
+            keys=(torch_key, keras_key),
         )
 
 
-def _paired(first: Mapping[str, Array], second: Mapping[str, Array]) -> list[str]:
-    """The names of torch's outputs in the order of Keras'.
+def _matched_names(torch_outputs: Mapping[str, Array], keras_outputs: Mapping[str, Array]) -> list[str]:
+    """Return the names of torch's outputs in the order of Keras' outputs.
 
-    Two models that call them differently, or not at all, may have them in another order too: a pooled output before a
-    sequence. Shapes tell these apart; among outputs of one shape the order stays.
+    Models without equal output names may also order their outputs differently: a pooled output before a sequence.
+    Shapes decide then; outputs of one shape keep their order.
     """
-    if set(first) == set(second) and not all(name.partition(".")[0].isdigit() for name in first):
-        return list(second)
-    left, found = list(first), []
-    for theirs in second.values():
-        fitting = [name for name in left if output_like_keras(first[name], theirs.shape)[0].shape == theirs.shape]
+    are_named = not all(name.partition(".")[0].isdigit() for name in torch_outputs)
+    if are_named and set(torch_outputs) == set(keras_outputs):
+        return list(keras_outputs)
+    remaining, matched = list(torch_outputs), []
+    for keras_output in keras_outputs.values():
+        shape = keras_output.shape
+        fitting = [name for name in remaining if output_like_keras(torch_outputs[name], shape)[0].shape == shape]
         if not fitting:
-            return list(first)
-        found.append(fitting[0])
-        left.remove(fitting[0])
-    return found
+            return list(torch_outputs)
+        matched.append(fitting[0])
+        remaining.remove(fitting[0])
+    return matched
 
 
-def _like_keras(array: Array, keras: Array) -> tuple[Array, str]:
-    """A torch output in Keras' layout. Where an equal number of channels and places leaves two, the values decide."""
-    found, layout = output_like_keras(array, keras.shape)
-    if array.ndim > 2 and array.shape == keras.shape == channels_last(array).shape:
-        both = {"same layout": array, "channels moved last": channels_last(array)}
-        return min(((made, name) for name, made in both.items()), key=lambda entry: _distance(entry[0], keras))
-    return found, layout
+def _like_keras(torch_output: Array, keras_output: Array) -> tuple[Array, str]:
+    """Return a torch output in Keras' layout, and the conversion in words.
+
+    Where both layouts have the same shape (as many channels as rows), the one closer to the Keras output is taken.
+    """
+    moved = channels_last(torch_output) if torch_output.ndim > 2 else torch_output
+    if torch_output.ndim <= 2 or not torch_output.shape == keras_output.shape == moved.shape:
+        return output_like_keras(torch_output, keras_output.shape)
+    if _distance(moved, keras_output) < _distance(torch_output, keras_output):
+        return moved, "channels moved last"
+    return torch_output, "same layout"
 
 
 def _distance(first: Array, second: Array) -> float:
@@ -95,7 +108,7 @@ def _distance(first: Array, second: Array) -> float:
 
 
 def _listed(outputs: Mapping[str, Array]) -> str:
-    """How many arrays a side returns, and their names; what is no array, and in no tuple, list or dict, is none."""
+    """Return the number of arrays that a side returns, and their names."""
     if not outputs:
         return "no array"
     return f"{count(len(outputs), 'array')} ({', '.join(name or 'unnamed' for name in outputs)})"

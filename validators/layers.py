@@ -1,4 +1,4 @@
-"""The outputs of the layers of a pair, side by side, in one layout; and where two runs first part."""
+"""Pair the recorded calls of matching torch and Keras layers, and bring their outputs into one memory layout."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,85 +14,102 @@ from keras3conv.validators.subject import Subject
 
 
 @dataclass(frozen=True, kw_only=True)
-class Meeting:
-    """One call of a pair of layers: what each side computed, in Keras' layout.
+class CallPair:
+    """One call of a torch layer and the matching call of its Keras layer, with both outputs in Keras' layout.
 
     Attributes:
-        pair: The pair.
-        torch: What the torch layer returned.
-        keras: What the Keras layer returned, or what went into its own activation.
-        torch_call: The call on the torch side, in torch's layout.
-        keras_call: The call on the Keras side.
-        odd: Why there is nothing to compare, in words; empty if there is.
+        pair: The two layers, from the plan.
+        torch_output: Output of the torch layer.
+        keras_output: Output of the Keras layer, or the input of its built-in activation.
+        torch_call: The torch call, in torch's layout.
+        keras_call: The Keras call.
+        mismatch: Why the outputs cannot be compared; empty if they can.
     """
 
     pair: Pair
-    torch: Array | None = None
-    keras: Array | None = None
+    torch_output: Array | None = None
+    keras_output: Array | None = None
     torch_call: Call | None = None
     keras_call: Call | None = None
-    odd: str = ""
+    mismatch: str = ""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The paths of the torch layer and the Keras layer."""
+        return self.pair.torch, self.pair.keras
 
 
-def meetings(subject: Subject, torch: Recording, keras: Recording) -> Iterator[Meeting]:
-    """Every call of every pair of layers that runs, in the order in which torch calls them."""
-    for pair in subject.pairs_in_order:
-        first, second = torch.of(pair.torch), keras.of(pair.keras)
-        if len(first) != len(second):
-            odd = f"runs {len(first)} times in torch and {len(second)} times in Keras"
-            yield Meeting(pair=pair, odd=odd)
+def call_pairs(subject: Subject, torch: Recording, keras: Recording) -> Iterator[CallPair]:
+    """Yield a `CallPair` for every call of every paired layer that runs, in torch's call order."""
+    for pair in subject.pairs_in_call_order:
+        torch_calls, keras_calls = torch.of(pair.torch), keras.of(pair.keras)
+        if len(torch_calls) != len(keras_calls):
+            mismatch = f"runs {len(torch_calls)} times in torch and {len(keras_calls)} times in Keras"
+            yield CallPair(pair=pair, mismatch=mismatch)
             continue
-        for torch_call, keras_call in zip(first, second, strict=True):
-            yield _meeting(subject, pair, torch_call, keras_call)
+        for torch_call, keras_call in zip(torch_calls, keras_calls, strict=True):
+            yield _call_pair(subject, pair, torch_call, keras_call)
 
 
 def in_keras_layout(subject: Subject, pair: Pair, torch_call: Call, keras_shape: Shape) -> Array:
-    """What the torch layer of a pair returned, as the Keras layer returns it."""
+    """Return the output of a torch call in the layout of the paired Keras layer."""
     torch_config, keras_config = subject.torch_layers[pair.torch].config, subject.keras_layers[pair.keras].config
-    found = output_of(torch_call.outputs, find(pair.rule), torch_config, keras_config, keras_shape)
-    # A class that is made from torch's own may move the channels before and after what that one does.
-    fits = found.shape == keras_shape or channels_last(found).shape != keras_shape
-    return _for_every_sample(found if fits else channels_last(found), keras_shape)
+    output = output_of(torch_call.outputs, find(pair.rule), torch_config, keras_config, keras_shape)
+    # A subclass of a torch layer may move the channels itself, before and after it calls its base class.
+    if output.shape != keras_shape and channels_last(output).shape == keras_shape:
+        output = channels_last(output)
+    return _broadcast_over_batch(output, keras_shape)
 
 
-def _meeting(subject: Subject, pair: Pair, torch_call: Call, keras_call: Call) -> Meeting:
-    theirs = keras_call.outputs[0] if keras_call.before_activation is None else keras_call.before_activation
-    theirs = _part(subject, pair, theirs)
-    ours = _nearest(_as_split(in_keras_layout(subject, pair, torch_call, theirs.shape), theirs.shape), theirs)
-    theirs = _for_every_sample(theirs, ours.shape)
-    odd = ""
-    if ours.shape != theirs.shape:
-        odd = f"returns {torch_call.outputs[0].shape} in torch and {theirs.shape} in Keras"
-    return Meeting(pair=pair, torch=ours, keras=theirs, torch_call=torch_call, keras_call=keras_call, odd=odd)
+def _call_pair(subject: Subject, pair: Pair, torch_call: Call, keras_call: Call) -> CallPair:
+    keras_output = keras_call.outputs[0] if keras_call.before_activation is None else keras_call.before_activation
+    keras_output = _without_cropped_part(subject, pair, keras_output)
+    torch_output = in_keras_layout(subject, pair, torch_call, keras_output.shape)
+    torch_output = _with_inner_axes(torch_output, keras_output.shape)
+    torch_output = _in_closer_layout(torch_output, keras_output)
+    keras_output = _broadcast_over_batch(keras_output, torch_output.shape)
+    mismatch = ""
+    if torch_output.shape != keras_output.shape:
+        mismatch = f"returns {torch_call.outputs[0].shape} in torch and {keras_output.shape} in Keras"
+    return CallPair(
+        pair=pair,
+        torch_output=torch_output,
+        keras_output=keras_output,
+        torch_call=torch_call,
+        keras_call=keras_call,
+        mismatch=mismatch,
+    )
 
 
-def _as_split(ours: Array, shape: Shape) -> Array:
-    """A layer's output with the axes between the batch and the channels split or merged as the other side has them.
-
-    One side has the places of an image in a row, the other in rows and columns.
-    """
-    between = ours.ndim > 1 and len(shape) > 1 and (ours.shape[0], ours.shape[-1]) == (shape[0], shape[-1])
-    return ours.reshape(shape) if between and ours.size == np.prod(shape) else ours
-
-
-def _for_every_sample(array: Array, shape: Shape) -> Array:
-    """What one side has once (a table of places), for every sample of the batch, where the other side has it so."""
-    rest = array.shape[1:] if array.shape[:1] == (1,) else array.shape
-    once = len(shape) > 1 and array.shape != shape and rest == shape[1:]
-    return np.broadcast_to(array, shape) if once else array
+def _with_inner_axes(output: Array, shape: Shape) -> Array:
+    """Split or merge the axes between batch and channels to match a shape: image rows and columns, or one sequence."""
+    if output.ndim < 2 or len(shape) < 2 or output.size != np.prod(shape):
+        return output
+    same_ends = (output.shape[0], output.shape[-1]) == (shape[0], shape[-1])
+    return output.reshape(shape) if same_ends else output
 
 
-def _nearest(ours: Array, theirs: Array) -> Array:
-    """A layer's output, with the channels moved where that is nearer to the other side's and the sizes do not tell."""
-    other = channels_last(ours)
-    if ours.ndim < 3 or not ours.shape == other.shape == theirs.shape:
-        return ours
-    first, second = (float(np.nanmax(np.abs(array.astype(np.float64) - theirs))) for array in (ours, other))
-    return other if second < first else ours
+def _broadcast_over_batch(array: Array, shape: Shape) -> Array:
+    """Repeat an array that has no batch axis, or a batch of one, for every sample (a table of positions)."""
+    without_batch = array.shape[1:] if array.shape[:1] == (1,) else array.shape
+    if len(shape) > 1 and array.shape != shape and without_batch == shape[1:]:
+        return np.broadcast_to(array, shape)
+    return array
 
 
-def _part(subject: Subject, pair: Pair, keras_output: Array) -> Array:
-    """What the Keras layer of a pair returned, without what a layer after it cuts off."""
+def _in_closer_layout(torch_output: Array, keras_output: Array) -> Array:
+    """Move the channels last if that is closer to the Keras output; decides only where both layouts have one shape."""
+    moved = channels_last(torch_output)
+    if torch_output.ndim < 3 or not torch_output.shape == moved.shape == keras_output.shape:
+        return torch_output
+    unmoved_distance, moved_distance = (
+        float(np.nanmax(np.abs(array.astype(np.float64) - keras_output))) for array in (torch_output, moved)
+    )
+    return moved if moved_distance < unmoved_distance else torch_output
+
+
+def _without_cropped_part(subject: Subject, pair: Pair, keras_output: Array) -> Array:
+    """Return the Keras output without the border that a later layer crops, if the rule says that one does."""
     part = find(pair.rule).part
     if part is None:
         return keras_output

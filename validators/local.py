@@ -1,4 +1,4 @@
-"""Every Keras layer alone: fed with what torch recorded, so that what differs is its own doing."""
+"""Run every Keras layer on the inputs that torch recorded, so that a difference is the layer's own."""
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
@@ -17,66 +17,73 @@ if TYPE_CHECKING:
 
 
 def local_run(subject: Subject) -> Recording:
-    """What the Keras layers make, in their own dtype, of what torch recorded in its own."""
+    """Record the Keras layers on torch's inputs, in the models' own dtype and weights."""
     from keras3conv.frameworks import keras_local, keras_side
 
     with keras_side.precise():
-        return keras_local.run_fed(subject.keras, subject.given.keras, exchange(subject, subject.torch_run))
+        return keras_local.run_fed(subject.keras, subject.required_inputs.keras, exchange(subject, subject.torch_run))
 
 
 def local_probe(subject: Subject) -> Recording:
-    """The same in float64, under probe weights."""
+    """Record the Keras layers on torch's inputs, in float64 under probe weights."""
     from keras3conv.frameworks import keras_local, keras_side
 
     with keras_side.precise(), keras_side.float64_mode(subject.keras):
         keras_side.write(subject.keras, subject.keras_probe_weights)
-        return keras_local.run_fed(subject.keras, subject.given.keras, exchange(subject, subject.torch_probe))
+        return keras_local.run_fed(subject.keras, subject.required_inputs.keras, exchange(subject, subject.torch_probe))
 
 
 def exchange(subject: Subject, recorded: Recording) -> "Exchange":
-    """Feeds every paired layer with torch's input, and hands torch's output on to the layers after it.
+    """Return the callbacks that replace inputs and outputs of paired Keras layers by torch's recorded ones.
 
-    What is handed on reaches the layers whose inputs torch does not have: behind a padding that Keras has as a layer
-    of its own, behind an activation.
+    The replaced output reaches unpaired layers, whose inputs torch did not record: those after a padding or an
+    activation that is a layer of its own in Keras.
     """
     from keras3conv.frameworks.keras_local import Exchange
 
-    pairs: Mapping[str, Pair] = {pair.keras: pair for pair in subject.pairs_in_order}
+    pairs: Mapping[str, Pair] = {pair.keras: pair for pair in subject.pairs_in_call_order}
 
-    def call_of(path: str, number: int) -> Call | None:
+    def torch_call(path: str, number: int) -> Call | None:
         calls = recorded.of(pairs[path].torch)
         return calls[number] if number < len(calls) else None
 
-    def feed(path: str, number: int, given: Arrays) -> tuple[Array | None, ...]:
-        call = call_of(path, number)
-        return tuple(None if call is None else nearest_input(call, array) for array in given)
+    def feed(path: str, number: int, keras_inputs: Arrays) -> tuple[Array | None, ...]:
+        call = torch_call(path, number)
+        if call is None:
+            return (None,) * len(keras_inputs)
+        return tuple(nearest_input(call, array) for array in keras_inputs)
 
-    def hand(path: str, number: int, made: Array) -> Array | None:
-        call = call_of(path, number)
+    def hand(path: str, number: int, keras_output: Array) -> Array | None:
+        call = torch_call(path, number)
         if call is None:
             return None
-        wanted = in_keras_layout(subject, pairs[path], call, made.shape)
-        return wanted if wanted.shape == made.shape else None
+        output = in_keras_layout(subject, pairs[path], call, keras_output.shape)
+        return output if output.shape == keras_output.shape else None
 
     return Exchange(paths=frozenset(pairs), feed=feed, hand=hand)
 
 
-def nearest_input(call: Call, given: Array) -> Array | None:
-    """Of torch's inputs, in every layout that fits, the one that is nearest to what the Keras layer was given.
+def nearest_input(call: Call, keras_input: Array) -> Array | None:
+    """Return the torch input, in the layout, that is closest to a Keras input; None if none has its shape and dtype.
 
-    Several fit where an image is square, or where query, key and value have one shape. Whole numbers stay what they
-    are: no error travels with them, and a table of places may begin at another number on the other side.
+    Several fit where an image is square, or where query, key and value have one shape. Integers are not replaced: they
+    carry no rounding error, and indices may start at another number on the other side.
     """
-    if given.dtype.kind in "biu":
+    if keras_input.dtype.kind in "biu":
         return None
-    fitting = [array for array in _layouts(call) if array.shape == given.shape and array.dtype.kind == given.dtype.kind]
+    fitting = [
+        array
+        for array in _layouts(call)
+        if array.shape == keras_input.shape and array.dtype.kind == keras_input.dtype.kind
+    ]
     if len(fitting) < 2:
         return fitting[0] if fitting else None
-    distances = [float(np.nanmax(np.abs(array.astype(np.float64) - given), initial=0.0)) for array in fitting]
+    distances = [float(np.nanmax(np.abs(array.astype(np.float64) - keras_input), initial=0.0)) for array in fitting]
     return fitting[int(np.argmin(distances))]
 
 
 def _layouts(call: Call) -> Iterator[Array]:
+    """Yield every torch input as it is, with channels last, time-major, and flattened in Keras' order."""
     for array in call.inputs:
         yield array
         if array.ndim > 2:

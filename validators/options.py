@@ -42,9 +42,7 @@ class Options:
     onnx: bool = False
 
     def __post_init__(self) -> None:
-        if self.tolerance is not None and not isinstance(self.tolerance, Tolerance):
-            fix = "Fix:  tolerance=k3c.Tolerance(absolute=..., relative=...)"
-            raise InputError(f"tolerance is {self.tolerance!r}: it must be a k3c.Tolerance\n{fix}")
+        _require_tolerance(self.tolerance)
         normalised = {
             "proofs": (self.proofs,) if isinstance(self.proofs, str) else tuple(self.proofs),
             "backends": _backends(self.backends),
@@ -57,6 +55,12 @@ class Options:
     def wants(self, proof: str) -> bool:
         """Return whether a proof is requested."""
         return not self.proofs or proof in self.proofs
+
+
+def _require_tolerance(tolerance: Any) -> None:
+    if tolerance is not None and not isinstance(tolerance, Tolerance):
+        fix = "Fix:  tolerance=k3c.Tolerance(absolute=..., relative=...)"
+        raise InputError(f"tolerance is {tolerance!r}: it must be a k3c.Tolerance\n{fix}")
 
 
 def _class_names(class_names: Any, labels: Any) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
-"""Whether a difference repeats itself: that of two functions does where their arguments hardly change, rounding not.
+"""Tell rounding from mistakes: run both models again on inputs and weights that differ by a millionth.
 
-A difference in float64 is a mistake, or it is what is left of the digits where values of one size were taken from each
-other: behind a sigmoid, small values are differences beside 0.5. Nothing about one run tells which. So both models run
-again on inputs and under weights that differ by a millionth: a mistake differs by as little, rounding is drawn anew.
+A float64 difference is a mistake, or it is rounding that grew where nearly equal values were subtracted (behind a
+sigmoid, small values are differences from 0.5). One run cannot tell which. At slightly changed arguments a mistake
+gives almost the same difference again; rounding gives an unrelated one.
 """
 
 from collections.abc import Mapping
@@ -14,30 +14,45 @@ import numpy as np
 from keras3conv.frameworks.inputs_resized import nudged
 from keras3conv.transforms import Array
 from keras3conv.validators.ends import OutputPair, output_pairs
-from keras3conv.validators.layers import Meeting, meetings
+from keras3conv.validators.layers import CallPair, call_pairs
 from keras3conv.validators.subject import Subject
 
-NEAR = 2.0**-20
-"""How far the arguments are moved, relative to themselves: far more than rounding, far less than any use of them."""
+STEP = 2.0**-20
+"""Relative change of the arguments: far larger than rounding, far too small to change what a layer does."""
 
 _CHANGED = 0.5
-"""A difference that changed by more than so much of itself is not of the arguments: rounding changes by all of it."""
+"""Largest relative change of a mistake's difference under `STEP`; that of rounding changes entirely."""
 
 LARGEST = 1e-3
-"""Of the largest value: what differs by more is looked at as it is."""
+"""Largest relative difference that may be rounding."""
 
-NOTE = "rounding: the difference is another one at arguments that are almost the same"
+NOTE = "rounding: the difference is unrelated at inputs that differ by a millionth"
 
 
 @dataclass(frozen=True)
-class Repeats:
-    """A pair of models at the arguments of a run, and at others nearby.
+class NearbyRun:
+    """A second run of two models, on slightly changed inputs and probe weights.
 
     Attributes:
-        subject: The models, and their arguments.
+        subject: The models with their original inputs and probe weights.
     """
 
     subject: Subject
+
+    def call_repeats(self, index: int, call: CallPair) -> bool:
+        """Return whether the difference of a layer call is the same in the nearby run.
+
+        Args:
+            index: Position of the call among all calls.
+            call: The call in the original run.
+        """
+        if index >= len(self._calls) or self._calls[index].pair != call.pair:
+            return True
+        return _repeats(call, self._calls[index])
+
+    def output_repeats(self, index: int, pair: OutputPair) -> bool:
+        """Return whether the difference of a model output is the same in the nearby run."""
+        return index >= len(self._outputs) or _repeats(pair, self._outputs[index])
 
     @cached_property
     def _nearby(self) -> Subject:
@@ -45,52 +60,39 @@ class Repeats:
         return replace(
             self.subject,
             views=lambda: views,
-            inputs=nudged(self.subject.given, 1 + NEAR),
+            inputs=nudged(self.subject.required_inputs, 1 + STEP),
             options=replace(self.subject.options, proofs=("float64",)),
-            probes=_moved(self.subject.probe_weights, self.subject.constants),
+            probes=_nudged_weights(self.subject.probe_weights, self.subject.constants),
         )
 
     @cached_property
-    def _meetings(self) -> list[Meeting]:
-        return list(meetings(self._nearby, self._nearby.torch_probe, self._nearby.keras_probe))
+    def _calls(self) -> list[CallPair]:
+        return list(call_pairs(self._nearby, self._nearby.torch_probe, self._nearby.keras_probe))
 
     @cached_property
-    def _ends(self) -> list[OutputPair]:
+    def _outputs(self) -> list[OutputPair]:
         return list(output_pairs(self._nearby.torch_probe, self._nearby.keras_probe))
 
-    def call(self, place: int, meeting: Meeting) -> bool:
-        """Whether a call of a pair of layers differs nearby as it does here.
 
-        Args:
-            place: Which of the calls it is.
-            meeting: The call.
-        """
-        other = self._meetings[place] if place < len(self._meetings) else meeting
-        return other.pair != meeting.pair or _repeats(meeting, other)
-
-    def end(self, place: int, pair: OutputPair) -> bool:
-        """Whether an output of the models differs nearby as it does here."""
-        return place >= len(self._ends) or _repeats(pair, self._ends[place])
+def _nudged_weights(weights: Mapping[str, Array], constants: Mapping[str, Array]) -> dict[str, Array]:
+    """Change every weight but the constants; the change depends on the index alone, so tied weights stay equal."""
+    nudged_weights = {}
+    for path, array in weights.items():
+        factors = 1 + STEP * np.cos(np.arange(array.size)).reshape(array.shape)
+        nudged_weights[path] = array if path in constants else array * factors
+    return nudged_weights
 
 
-def _moved(weights: Mapping[str, Array], fixed: Mapping[str, Array]) -> dict[str, Array]:
-    """Weights nearby: those of one tensor with several names stay the same."""
-    return {
-        path: array if path in fixed else array * (1 + NEAR * np.cos(np.arange(array.size)).reshape(array.shape))
-        for path, array in weights.items()
-    }
-
-
-def _repeats(here: Meeting | OutputPair, there: Meeting | OutputPair) -> bool:
-    first, second = _difference(here), _difference(there)
+def _repeats(original: CallPair | OutputPair, nearby: CallPair | OutputPair) -> bool:
+    first, second = _difference(original), _difference(nearby)
     if first is None or second is None or first.shape != second.shape:
         return True
     return float(np.linalg.norm(second - first)) <= _CHANGED * float(np.linalg.norm(first))
 
 
-def _difference(met: Meeting | OutputPair) -> Array | None:
-    """How the two sides differ, as one row; None where they cannot be compared, or are not finite."""
-    if met.odd or met.torch is None or met.keras is None:
+def _difference(pair: CallPair | OutputPair) -> Array | None:
+    """Return the difference of both sides, flattened; None if they cannot be compared or a value is not finite."""
+    if pair.mismatch or pair.torch_output is None or pair.keras_output is None:
         return None
-    difference = np.subtract(met.keras, met.torch, dtype=np.float64).ravel()
+    difference = np.subtract(pair.keras_output, pair.torch_output, dtype=np.float64).ravel()
     return difference if np.isfinite(difference).all() else None

@@ -1,4 +1,4 @@
-"""Whether a model returns the same when it is called again: nothing random is on, and no state is carried on."""
+"""Check that a model is deterministic: calling it again returns the same values."""
 
 from collections.abc import Iterator
 
@@ -10,71 +10,73 @@ from keras3conv.validators.ends import output_pairs
 from keras3conv.validators.subject import Subject
 
 _RANDOM = (
-    "returns other values when it is called again: something random is on, although it is in inference mode, or it "
-    "remembers its calls outside of its buffers and variables"
+    "returns other values when it is called again, although it is in inference mode: it draws random numbers, or it "
+    "keeps state outside of its buffers and variables"
 )
 
+_DRAWS = "draws random numbers, although it is in inference mode"
+
 _ROUNDINGS = 4.0
+"""Units in the last place by which two calls may differ: parallel reductions may add in another order."""
 
 SUSPICIOUS = 1024.0
-"""Units in the last place of the largest value, from which on a noise floor is too high to be rounding alone."""
-
-
-def unsteady(subject: Subject) -> Iterator[Problem]:
-    """What makes the outputs a matter of chance.
-
-    The noise floor of a random model is as high as its randomness, so nothing would be found against it.
-    """
-    drawn = [path for path in subject.keras_run.changed if "seed_generator_state" in path]
-    for path in drawn:
-        layer = path.rpartition("/")[0]
-        yield Problem(keras=layer, fact="draws random numbers, although it is in inference mode", fixes=_FIXES_KERAS)
-    if not _same(subject.torch_run, subject.torch_again):
-        yield Problem(torch=subject.outlines[0].name, fact=_RANDOM, fixes=_FIXES_TORCH)
-    if not drawn and not _same(subject.keras_run, subject.keras_again):
-        yield Problem(keras=subject.outlines[1].name, fact=_RANDOM, fixes=_FIXES_KERAS)
-
+"""Noise floor, in units in the last place of the largest value, that rounding alone does not reach."""
 
 _FIXES_TORCH = ("F.dropout(x, p, training=self.training)",)
 _FIXES_KERAS = ("self.dropout(x, training=training)",)
 
 
-def states(subject: Subject) -> dict[str, str]:
-    """What a call changes, beside random states: it is put back, so every run of a certificate begins alike."""
-    found = {"state in torch": subject.torch_run.changed}
-    found["state in Keras"] = tuple(path for path in subject.keras_run.changed if "seed_generator_state" not in path)
+def nondeterminism(subject: Subject) -> Iterator[Problem]:
+    """Yield a problem for every side that is random.
+
+    The noise floor of a random model is as high as its randomness, so no difference would be found against it.
+    """
+    random_states = [path for path in subject.keras_run.changed if "seed_generator_state" in path]
+    for path in random_states:
+        yield Problem(keras=path.rpartition("/")[0], fact=_DRAWS, fixes=_FIXES_KERAS)
+    if not _same_outputs(subject.torch_run, subject.torch_rerun):
+        yield Problem(torch=subject.outlines[0].name, fact=_RANDOM, fixes=_FIXES_TORCH)
+    if not random_states and not _same_outputs(subject.keras_run, subject.keras_rerun):
+        yield Problem(keras=subject.outlines[1].name, fact=_RANDOM, fixes=_FIXES_KERAS)
+
+
+def state_facts(subject: Subject) -> dict[str, str]:
+    """Return report facts that name the state each side changes in a call; it is restored after every run."""
+    changed = {
+        "state in torch": subject.torch_run.changed,
+        "state in Keras": tuple(path for path in subject.keras_run.changed if "seed_generator_state" not in path),
+    }
     return {
-        name: f"{', '.join(paths)} (changed by a call; every run began with the value that it has)"
-        for name, paths in found.items()
+        name: f"{', '.join(paths)} (changed by a call, and restored before every run)"
+        for name, paths in changed.items()
         if paths
     }
 
 
-def is_suspicious(truth: Recording, run: Recording) -> bool:
-    """Whether the noise floor of an output is too high for rounding.
+def noise_is_suspicious(float64_run: Recording, run: Recording) -> bool:
+    """Return whether the noise floor of an output is too high to be rounding.
 
     Args:
-        truth: The torch module in float64.
-        run: The same in its own dtype, on the same inputs.
+        float64_run: The torch module in float64.
+        run: The torch module in its own dtype, on the same inputs.
     """
-    for pair in output_pairs(truth, run):
-        if pair.odd or not pair.keras.size or pair.keras.dtype.kind in "iub":
+    for pair in output_pairs(float64_run, run):
+        if pair.mismatch or not pair.keras_output.size or pair.keras_output.dtype.kind in "iub":
             continue
-        largest = float(abs(pair.torch).max())
-        noise = float(abs(pair.torch - pair.keras).max())
-        if not noise <= SUSPICIOUS * resolution(pair.keras) * largest:
+        largest = float(abs(pair.torch_output).max())
+        noise = float(abs(pair.torch_output - pair.keras_output).max())
+        if not noise <= SUSPICIOUS * resolution(pair.keras_output) * largest:  # NaN is suspicious too
             return True
     return False
 
 
-def _same(first: Recording, second: Recording) -> bool:
-    """Whether two runs gave the same, up to a rounding or two: shared work may add in another order."""
+def _same_outputs(first: Recording, second: Recording) -> bool:
     if first.outputs.keys() != second.outputs.keys():
         return False
-    return all(_is_rounding(first.outputs[name], second.outputs[name]) for name in first.outputs)
+    return all(_differ_by_rounding(first.outputs[name], second.outputs[name]) for name in first.outputs)
 
 
-def _is_rounding(first: Array, second: Array) -> bool:
+def _differ_by_rounding(first: Array, second: Array) -> bool:
     if first.shape != second.shape:
         return False
     return same_bits(first, second) or compare(second, first).max_ulp <= _ROUNDINGS
