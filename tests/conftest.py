@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.grouping import objection
+from tests.support.grouping import objection
 
 # Keras' own default is tensorflow; the groups that need another backend are started with this variable set.
 os.environ.setdefault("KERAS_BACKEND", "torch")
@@ -25,7 +25,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 @pytest.fixture(autouse=True)
 def unlimited_search(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every search for a cause end, so that no test depends on the speed of the machine."""
-    monkeypatch.setattr("keras3conv.validators.causes.SEARCH_SECONDS", math.inf)
+    monkeypatch.setattr("keras3conv.validators.diagnosis.causes.SEARCH_SECONDS", math.inf)
 
 
 @pytest.fixture(scope="session")

@@ -7,15 +7,15 @@ inputs that torch recorded, so that a layer is blamed for its own difference onl
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from keras3conv.compare import Judgement, judge
 from keras3conv.errors import Problem
-from keras3conv.report import Cell, Plot, Section, Series, Table
+from keras3conv.numerics.difference import Judgement, judge
+from keras3conv.report.values import Cell, Plot, Section, Series, Table
 from keras3conv.transforms import Array
-from keras3conv.validators.diagnosis import blame_layer
-from keras3conv.validators.layers import CallPair, call_pairs, in_keras_layout
-from keras3conv.validators.local import local_run
-from keras3conv.validators.neighbours import NOTE, compensated_pairs
-from keras3conv.validators.subject import Subject
+from keras3conv.validators.diagnosis.search import blame_layer
+from keras3conv.validators.running.local import local_run
+from keras3conv.validators.running.meetings import CallPair, call_pairs, in_keras_layout
+from keras3conv.validators.running.neighbours import NOTE, compensated_pairs
+from keras3conv.validators.running.subject import Subject
 
 CLAIM = (
     "With their own weights and dtype, every layer of both models returns the same values up to the noise that the "

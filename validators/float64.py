@@ -3,17 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from keras3conv.compare import FLOAT64_LIMIT, NOT_FINITE, Diff, compare
-from keras3conv.errors import Problem, count
-from keras3conv.report import Plot, Section, Series, Table
-from keras3conv.validators.diagnosis import blame_layer, explain_output
-from keras3conv.validators.ends import output_pairs
-from keras3conv.validators.layers import CallPair, call_pairs
-from keras3conv.validators.magnitudes import at_magnitude, other_magnitudes
-from keras3conv.validators.neighbours import NOTE, agrees, compensated_pairs
-from keras3conv.validators.repeats import LARGEST, NearbyRun
-from keras3conv.validators.repeats import NOTE as ROUNDING
-from keras3conv.validators.subject import Subject
+from keras3conv.errors import Problem
+from keras3conv.messages import count
+from keras3conv.numerics.difference import FLOAT64_LIMIT, NOT_FINITE, Diff, compare
+from keras3conv.report.values import Plot, Section, Series, Table
+from keras3conv.validators.diagnosis.search import blame_layer, explain_output
+from keras3conv.validators.running.ends import output_pairs
+from keras3conv.validators.running.magnitudes import at_magnitude, other_magnitudes
+from keras3conv.validators.running.meetings import CallPair, call_pairs
+from keras3conv.validators.running.neighbours import NOTE, agrees, compensated_pairs
+from keras3conv.validators.running.repeats import LARGEST, NearbyRun
+from keras3conv.validators.running.repeats import NOTE as ROUNDING
+from keras3conv.validators.running.subject import Subject
 
 CLAIM = (
     "Both models compute the same function: in float64, under probe weights, every layer and every output agree "

@@ -11,9 +11,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 import keras3conv as k3c
 from keras3conv.errors import InputError, ModelError
-from keras3conv.validators import onnx_files
-from keras3conv.validators.onnx_files import Limits, compare_files
-from tests.onnx_models import WEIGHT, external, model, saved
+from keras3conv.validators.onnx import compare_files as onnx_files
+from keras3conv.validators.onnx.compare_files import Limits, compare_files
+from tests.support.onnx_models import WEIGHT, external, model, saved
 
 
 def test_a_file_agrees_with_itself_and_with_an_equivalent_graph(tmp_path: Path) -> None:
@@ -253,7 +253,7 @@ def test_without_a_noise_floor_only_bit_identical_outputs_pass(tmp_path: Path, m
 def test_the_command_line_returns_the_exit_status_of_the_comparison(tmp_path: Path) -> None:
     from typer.testing import CliRunner
 
-    from keras3conv.cli import app
+    from keras3conv.cli.commands import app
 
     same, other = saved(tmp_path / "a.onnx"), saved(tmp_path / "b.onnx", model(WEIGHT + 1))
     runner = CliRunner()

@@ -1,0 +1,252 @@
+"""Search the cause of a difference: rerun torch with a hypothesis applied, and check that Keras' values come out."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from keras3conv.errors import ModelError
+from keras3conv.numerics.difference import FLOAT64_LIMIT, compare, judge
+from keras3conv.transforms import Array, Shape
+
+if TYPE_CHECKING:
+    from keras3conv.frameworks.torch.replay import Change, Key, Replayed, Stage, Target
+    from keras3conv.validators.diagnosis.suspects import Case, Hypothesis
+
+SEARCH_SECONDS = 30.0
+"""Time after which the search tries no further hypothesis: every one of them costs a run of the torch module."""
+
+CLOSER = 4.0
+"""An explanation brings torch at least so many times closer to Keras, even where the rest is within the noise."""
+
+MUCH_CLOSER = 10.0
+"""A hypothesis that brings torch so many times closer to Keras may be one of two causes."""
+
+_LINES_SHOWN = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """A cause in words, and the line to paste.
+
+    Attributes:
+        cause: What differs between the two sides, or why no cause was found.
+        fix: The line to paste; empty if there is none.
+        is_found: The cause explains the difference.
+    """
+
+    cause: str
+    fix: str
+    is_found: bool = True
+
+    @property
+    def fixes(self) -> tuple[str, ...]:
+        """The line to paste, as a tuple for `Problem.fixes`."""
+        return (self.fix,) if self.fix else ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Divergence:
+    """The point where two runs differ, and the means to recompute torch's value there.
+
+    Attributes:
+        stage: The torch module with its inputs and tensors.
+        target: The layer call that is replayed up to, or the end of the model.
+        torch_value: Torch's value, in Keras' layout.
+        keras_value: Keras' value.
+        extract: Picks torch's value from a replay.
+        float64: The runs are in float64.
+        flattened: Shape that torch flattened into the layer's input, without the batch axis; None if it did not.
+    """
+
+    stage: "Stage"
+    target: "Target"
+    torch_value: Array
+    keras_value: Array
+    extract: "Callable[[Replayed], Array]"
+    float64: bool
+    flattened: Shape | None = None
+
+    def rerun(self, changes: "Mapping[Key, Change]", tensors: "Mapping[str, Array] | None" = None) -> Array | None:
+        """Return torch's value with changed operations and tensors; None if torch does not run with them."""
+        return self._replay(changes, tensors or {}, float64=self.float64)
+
+    def rerun_in_float64(self, changes: "Mapping[Key, Change]", tensors: "Mapping[str, Array]") -> Array | None:
+        """Return the same value computed in float64."""
+        return self._replay(changes, tensors, float64=True)
+
+    def _replay(
+        self, changes: "Mapping[Key, Change]", tensors: "Mapping[str, Array]", *, float64: bool
+    ) -> Array | None:
+        try:
+            return self.extract(self.stage.replay(self.target, changes=changes, tensors=tensors, float64=float64))
+        except ModelError:
+            return None
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """The result of rerunning torch with a hypothesis.
+
+    Attributes:
+        hypothesis: The hypothesis, combined with an assumed one if there is one.
+        before: Distance between torch and Keras without the hypothesis.
+        after: Distance with the hypothesis.
+        explains: The remaining distance is rounding.
+    """
+
+    hypothesis: "Hypothesis"
+    before: float
+    after: float
+    explains: bool
+
+    @property
+    def is_closer(self) -> bool:
+        """Torch is closer to Keras by more than chance."""
+        return CLOSER * self.after <= self.before
+
+    @property
+    def is_much_closer(self) -> bool:
+        """The hypothesis may be one of two causes."""
+        return MUCH_CLOSER * self.after <= self.before
+
+
+def find_cause(divergence: Divergence, case: "Case", deadline: float, *, single: bool = False) -> Explanation | None:
+    """Return the best hypothesis of the first suspect that explains the difference, else two that do so together.
+
+    Two models may differ in more than one thing. If no hypothesis explains the difference, the one that brings torch
+    closest to Keras is assumed, and the remaining difference is searched in the same way.
+
+    Args:
+        divergence: The point where the models differ.
+        case: What the suspects know of it.
+        deadline: Time on the monotonic clock after which no further hypothesis is tried. The second search has
+            `SEARCH_SECONDS` of its own.
+        single: Search for a single cause only.
+    """
+    explanation, partial = _try_suspects(divergence, case, deadline, None)
+    if single or partial is None or (explanation is not None and explanation.is_found):
+        return explanation
+    both, _ = _try_suspects(divergence, case, monotonic() + SEARCH_SECONDS, partial)
+    return both if both is not None and both.is_found else explanation
+
+
+def _try_suspects(
+    divergence: Divergence, case: "Case", deadline: float, assumed: _Trial | None
+) -> tuple[Explanation | None, _Trial | None]:
+    """Return the explanation of the first suspect that has one, and else the trial that came much closest."""
+    from keras3conv.validators.diagnosis.suspects import SUSPECTS
+
+    partial: _Trial | None = None
+    for tried, suspect in enumerate(SUSPECTS):
+        closer = []
+        for trial in _trials(divergence, list(suspect.hypotheses(case)), assumed):
+            if trial.is_closer:
+                closer.append(trial)
+            if monotonic() > deadline:
+                return _stopped(tried, len(SUSPECTS)), partial
+        if not closer:
+            continue
+        best = min(closer, key=lambda trial: (not trial.explains, trial.after))
+        if best.explains:
+            return Explanation(cause=best.hypothesis.cause, fix=best.hypothesis.fix), None
+        if best.is_much_closer and (partial is None or best.after < partial.after):
+            partial = best
+    return None, partial
+
+
+def _trials(divergence: Divergence, hypotheses: "list[Hypothesis]", assumed: _Trial | None) -> Iterator[_Trial]:
+    """Try every hypothesis alone, then those of the same cause at once: all of them, and all that helped alone."""
+    by_cause: dict[str, list[Hypothesis]] = {}
+    helpful: dict[str, list[Hypothesis]] = {}
+    for hypothesis in hypotheses:
+        by_cause.setdefault(hypothesis.cause, []).append(hypothesis)
+        trial = _trial(divergence, hypothesis, assumed)
+        if trial is None:
+            continue
+        if trial.after < trial.before:
+            helpful.setdefault(hypothesis.cause, []).append(hypothesis)
+        yield trial
+    for cause, alike in by_cause.items():
+        helping = helpful.get(cause, [])
+        for group in (alike, helping if len(helping) < len(alike) else []):
+            merged = _merge_same_cause(group)
+            trial = None if merged is None else _trial(divergence, merged, assumed)
+            if trial is not None:
+                yield trial
+
+
+def _trial(divergence: Divergence, hypothesis: "Hypothesis", assumed: _Trial | None) -> _Trial | None:
+    """Rerun torch with a hypothesis, and with the assumed one if there is one; None if it cannot run."""
+    before = largest_difference(divergence.torch_value, divergence.keras_value)
+    if assumed is not None:
+        combined = _combine(assumed.hypothesis, hypothesis)
+        if combined is None:
+            return None
+        hypothesis, before = combined, assumed.after
+    predicted = divergence.rerun(hypothesis.changes, hypothesis.tensors)
+    if predicted is None or predicted.shape != divergence.keras_value.shape:
+        return None
+    after = largest_difference(predicted, divergence.keras_value)
+    explains = CLOSER * after <= before and _is_within_rounding(divergence, hypothesis, predicted)
+    return _Trial(hypothesis, before, after, explains)
+
+
+def _is_within_rounding(divergence: Divergence, hypothesis: "Hypothesis", predicted: Array) -> bool:
+    """Return whether the predicted value equals Keras' by the standard of the proof that failed."""
+    if divergence.float64:
+        diff = compare(divergence.keras_value, predicted)
+        return diff.max_rel <= FLOAT64_LIMIT and diff.nonfinite == 0
+    truth = divergence.rerun_in_float64(hypothesis.changes, hypothesis.tensors)
+    return truth is not None and judge(divergence.keras_value, predicted, truth).passed
+
+
+def _merge_same_cause(alike: "list[Hypothesis]") -> "Hypothesis | None":
+    """Merge hypotheses of one cause that each change another operation; None if there are fewer than two."""
+    from keras3conv.validators.diagnosis.suspects import Hypothesis
+
+    changes: dict[Key, Change] = {}
+    for hypothesis in alike:
+        changes |= hypothesis.changes
+    if len(alike) < 2 or len(changes) != len(alike):
+        return None
+    return Hypothesis(cause=alike[0].cause, fix=_first_lines(hypothesis.fix for hypothesis in alike), changes=changes)
+
+
+def _combine(first: "Hypothesis", second: "Hypothesis") -> "Hypothesis | None":
+    """Combine two hypotheses of different causes; None if both change the same operation or tensor."""
+    from keras3conv.validators.diagnosis.suspects import Hypothesis
+
+    if first.changes.keys() & second.changes.keys() or first.tensors.keys() & second.tensors.keys():
+        return None
+    return Hypothesis(
+        cause=f"{first.cause}; and {second.cause}",
+        fix=f"{first.fix}\n{second.fix}",
+        changes={**first.changes, **second.changes},
+        tensors={**first.tensors, **second.tensors},
+    )
+
+
+def _first_lines(fixes: Iterable[str]) -> str:
+    """Join the first lines to paste, and count the others."""
+    lines = list(dict.fromkeys(fixes))
+    shown = lines[:_LINES_SHOWN]
+    if len(lines) > _LINES_SHOWN:
+        shown.append(f"# and in {len(lines) - _LINES_SHOWN} more places")
+    return "\n".join(shown)
+
+
+def _stopped(tried: int, number: int) -> Explanation:
+    cause = f"the search for the cause stopped after {SEARCH_SECONDS:g} s, with {tried} of {number} suspects tried"
+    return Explanation(cause=cause, fix="", is_found=False)
+
+
+def largest_difference(first: Array, second: Array) -> float:
+    """Return the largest absolute difference; infinite if the shapes differ or a difference is not finite."""
+    if first.shape != second.shape:
+        return float("inf")
+    with np.errstate(invalid="ignore"):  # infinity minus infinity
+        largest = float(np.max(np.abs(first.astype(np.float64) - second.astype(np.float64)), initial=0.0))
+    return largest if np.isfinite(largest) else float("inf")

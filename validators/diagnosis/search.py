@@ -1,0 +1,296 @@
+"""Find out why two models differ: name the first layer that differs, and the cause.
+
+Where a layer is the first to differ, torch is rerun up to that layer with one change after another (another epsilon,
+another gate order, no activation). A change is called the cause only if torch then computes Keras' values up to
+rounding. Rounding is judged as in the proof that failed: by a fixed limit in float64, by the measured noise floor in
+the models' own dtype.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from keras3conv.errors import ModelError
+from keras3conv.frameworks.shared.layout import channels_last, like_keras, output_like_keras
+from keras3conv.frameworks.shared.recording import Call
+from keras3conv.rules.library import find
+from keras3conv.transforms import Array
+from keras3conv.validators.diagnosis import causes
+from keras3conv.validators.diagnosis.causes import Divergence, Explanation, find_cause, largest_difference
+from keras3conv.validators.running.ends import OutputPair
+from keras3conv.validators.running.meetings import CallPair, in_keras_layout
+from keras3conv.validators.running.subject import Subject
+
+if TYPE_CHECKING:
+    from keras3conv.frameworks.torch.replay import Operation, Replayed, Stage, Target
+    from keras3conv.validators.diagnosis.suspects import Case
+
+TRIED = 3
+"""Number of differing layers that are searched for a cause, if the first ones show none."""
+
+_SIMILAR = 0.1
+"""Largest difference of two arrays that hold similar values, relative to the largest value."""
+
+_SAME_INPUT = 1e-3
+"""Largest difference of two equal inputs, relative to the difference of the outputs."""
+
+
+def blame_layer(
+    subject: Subject, calls: Sequence[CallPair], differing: Sequence[int], weights: Mapping[str, Array] | None
+) -> tuple[int, Explanation | None]:
+    """Return the index of the layer call to blame for a difference, and its explanation; None if there is none.
+
+    The first call that differs is blamed, with two exceptions. If nothing explains it, a neighbouring layer may
+    compensate it (a cropping after a transposed convolution), so the next differing calls are searched; if one of them
+    has a single cause, that one is blamed. A call that is explained may be compensated as well: if the next call agrees
+    or has its shape again, and the next differing call has another cause of its own, that one is blamed.
+
+    Args:
+        subject: The two models.
+        calls: The calls of all layer pairs.
+        differing: Indices of the calls that differ.
+        weights: Torch's tensors in this run, by path; None for the module's own, in its own dtype.
+    """
+    first: tuple[int, Explanation | None] | None = None
+    for number, index in enumerate(differing):
+        explanation = explain_layer(subject, calls[index], weights)
+        first = first or (index, explanation)
+        if explanation is not None and explanation.is_found:
+            later = _later_cause(subject, calls, differing[number:], explanation, weights)
+            return later or (index, explanation)
+        if not calls[index].mismatch and (explanation is not None or number + 1 >= TRIED):
+            break
+    assert first is not None, "a layer is blamed only if one differs"
+    return first
+
+
+def _later_cause(
+    subject: Subject,
+    calls: Sequence[CallPair],
+    differing: Sequence[int],
+    explanation: Explanation,
+    weights: Mapping[str, Array] | None,
+) -> tuple[int, Explanation] | None:
+    """Return the next differing call if it has a cause of its own, so that the layers in between compensate the first.
+
+    That is possible only if the call right after the first one agrees, or has its shape again.
+    """
+    if len(differing) < 2 or calls[differing[1]].mismatch:
+        return None
+    first, second = differing[0], differing[1]
+    if second == first + 1 and not calls[first].mismatch:
+        return None
+    later = explain_layer(subject, calls[second], weights, briefly=True)
+    if later is None or not later.is_found or explanation.cause in later.cause:
+        return None
+    return second, later
+
+
+def explain_layer(
+    subject: Subject, call: CallPair, weights: Mapping[str, Array] | None, *, briefly: bool = False
+) -> Explanation | None:
+    """Return why a layer call differs; None if no suspect explains it.
+
+    Args:
+        subject: The two models.
+        call: The call of the layer pair.
+        weights: Torch's tensors in this run, by path; None for the module's own, in its own dtype.
+        briefly: Search only the operations since the last layer that agreed, and for a single cause.
+    """
+    torch_call, keras_call = call.torch_call, call.keras_call
+    if torch_call is None or keras_call is None or not torch_call.inputs or not keras_call.inputs:
+        return None
+    assert call.torch_output is not None
+    assert call.keras_output is not None
+    keras_shape = call.keras_output.shape
+    pair, rule = call.pair, find(call.pair.rule)
+    configs = subject.torch_layers[pair.torch].config or {}, subject.keras_layers[pair.keras].config or {}
+    keras_input = keras_call.inputs[0]
+
+    def input_like_keras(array: Array) -> Array:
+        array = _flattened_like_keras(like_keras(array, rule, *configs), torch_call, keras_call)
+        return _with_channels_last(_with_axes_of(array, keras_input), keras_input)
+
+    def replayed_input(replayed: "Replayed") -> Array:
+        return input_like_keras(replayed.inputs[0])
+
+    def replayed_output(replayed: "Replayed") -> Array:
+        replayed_call = Call(path=pair.torch, place=0, inputs=replayed.inputs, outputs=replayed.outputs)
+        return in_keras_layout(subject, pair, replayed_call, keras_shape)
+
+    torch_input = input_like_keras(torch_call.inputs[0])
+    output_difference = largest_difference(call.torch_output, call.keras_output)
+    in_layer = (
+        torch_input.dtype.kind in "iu"  # indices may start at another number, which is the layer's own difference
+        or torch_input.shape != keras_input.shape
+        or largest_difference(torch_input, keras_input) <= _SAME_INPUT * output_difference
+    )
+    divergence = Divergence(
+        stage=_stage(subject, weights),
+        target=_target(subject, torch_call, deployed=weights is None),
+        torch_value=call.torch_output if in_layer else torch_input,
+        keras_value=call.keras_output if in_layer else keras_input,
+        extract=replayed_output if in_layer else replayed_input,
+        float64=weights is not None,
+        flattened=torch_call.flattened,
+    )
+    explanation = _search(subject, divergence, pair.torch, pair.keras, in_layer=in_layer, briefly=briefly)
+    if explanation is None and not in_layer:
+        cause = (
+            "its input already differs: the cause is an earlier layer or operation without weights "
+            "(an activation, a pooling, a padding, an addition)"
+        )
+        fix = f"# compare the inputs of {pair.torch} and {pair.keras}"
+        return Explanation(cause=cause, fix=fix, is_found=False)
+    return explanation
+
+
+def explain_output(subject: Subject, pair: OutputPair, weights: Mapping[str, Array] | None) -> Explanation | None:
+    """Return why a model output differs although all layers agree; None if no suspect explains it.
+
+    Args:
+        subject: The two models.
+        pair: The output.
+        weights: Torch's tensors in this run, by path; None for the module's own, in its own dtype.
+    """
+    from keras3conv.frameworks.torch.replay import Target
+
+    run = subject.torch_run if weights is None else subject.torch_probe
+    index = list(run.outputs).index(pair.keys[0])
+    divergence = Divergence(
+        stage=_stage(subject, weights),
+        target=Target(),
+        torch_value=pair.torch_output,
+        keras_value=pair.keras_output,
+        extract=lambda replayed: output_like_keras(replayed.outputs[index], pair.keras_output.shape)[0],
+        float64=weights is not None,
+    )
+    return _search(subject, divergence, "", "", in_layer=False)
+
+
+def _flattened_like_keras(array: Array, torch_call: Call, keras_call: Call) -> Array:
+    """Reorder what torch flattened into the order in which Keras flattened it, if both are known."""
+    torch_shape, keras_shape = torch_call.flattened, keras_call.flattened
+    if not torch_shape or not keras_shape or array.ndim != 2 or (*torch_shape[1:], torch_shape[0]) != keras_shape:
+        return array
+    return np.moveaxis(array.reshape(-1, *torch_shape), 1, -1).reshape(array.shape)
+
+
+def _with_channels_last(array: Array, like: Array) -> Array:
+    """Move the channels last if only then the shapes are equal: some modules move the channels themselves."""
+    if array.ndim <= 2 or array.shape == like.shape:
+        return array
+    moved = channels_last(array)
+    return moved if moved.shape == like.shape else array
+
+
+def _with_axes_of(array: Array, like: Array) -> Array:
+    """Split or merge axes (heads, channels) like another array, if both then hold similar values."""
+    if array.shape == like.shape or array.size != like.size or array.dtype.kind not in "fiu":
+        return array
+    reshaped = array.reshape(like.shape)
+    is_similar = largest_difference(reshaped, like) <= _SIMILAR * float(np.max(np.abs(like), initial=0.0))
+    return reshaped if is_similar else array
+
+
+def _stage(subject: Subject, weights: Mapping[str, Array] | None) -> "Stage":
+    from keras3conv.frameworks.torch.replay import Stage
+
+    return Stage(module=subject.torch, inputs=subject.required_inputs.torch, tensors=weights)
+
+
+def _target(subject: Subject, call: Call, *, deployed: bool) -> "Target":
+    from keras3conv.frameworks.torch.replay import Target
+
+    run = subject.torch_run if deployed else subject.torch_probe
+    places = [other.place for other in run.of(call.path)]
+    return Target(path=call.path, call=places.index(call.place))
+
+
+def _search(
+    subject: Subject,
+    divergence: Divergence,
+    torch_path: str,
+    keras_path: str,
+    *,
+    in_layer: bool,
+    briefly: bool = False,
+) -> Explanation | None:
+    """Search the operations since the last layer that agreed, then all operations before the divergence."""
+    try:
+        replayed = divergence.stage.replay(divergence.target, float64=divergence.float64, listing=True)
+    except ModelError:
+        return None
+    deadline = monotonic() + causes.SEARCH_SECONDS
+    before = tuple(operation for operation in replayed.operations if operation.place < replayed.began)
+    for operations, upstream in _windows(subject, replayed, before, in_layer=in_layer, at_end=not torch_path):
+        case = _case(subject, divergence, torch_path, keras_path, in_layer, before, operations, upstream)
+        explanation = find_cause(divergence, case, deadline, single=briefly)
+        if explanation is not None or briefly:
+            return explanation
+    return None
+
+
+def _windows(
+    subject: Subject, replayed: "Replayed", before: "tuple[Operation, ...]", *, in_layer: bool, at_end: bool
+) -> "Iterator[tuple[tuple[Operation, ...], tuple[Operation, ...]]]":
+    """Yield groups of operations to search, each with the same group and the operation that feeds it.
+
+    If the layer itself differs, its own operations are the only group. Else the first group starts after the last
+    paired layer, which agrees, and the second one is everything before the layer; at the end of the model there is no
+    second one.
+    """
+    if in_layer:
+        yield tuple(operation for operation in replayed.operations if operation.place >= replayed.began), ()
+        return
+    ends = [replayed.ended[pair.torch] for pair in subject.plan.pairs if pair.torch in replayed.ended]
+    last_agreeing = max((place for place in ends if place <= replayed.began), default=0)
+    recent = tuple(operation for operation in before if operation.place >= last_agreeing)
+    earlier = [operation for operation in before if operation.place < last_agreeing and operation.result is not None]
+    yield recent, (*earlier[-1:], *recent)
+    if len(recent) < len(before) and not at_end:
+        yield before, before
+
+
+def _case(
+    subject: Subject,
+    divergence: Divergence,
+    torch_path: str,
+    keras_path: str,
+    in_layer: bool,
+    before: "tuple[Operation, ...]",
+    operations: "tuple[Operation, ...]",
+    upstream: "tuple[Operation, ...]",
+) -> "Case":
+    from keras3conv.validators.diagnosis.suspects import Case
+
+    weights = divergence.stage.tensors or {}
+    return Case(
+        torch_path=torch_path,
+        keras_path=keras_path,
+        in_layer=in_layer,
+        keras_config=(subject.keras_layers[keras_path].config or {}) if in_layer else {},
+        operations_before=before,
+        operations=operations,
+        upstream=upstream,
+        torch_classes={layer.path: layer.kind for layer in subject.torch_view.layers},
+        keras_configs=tuple(layer.config for layer in subject.keras_view.layers if layer.config),
+        flattened=divergence.flattened,
+        ratio=_ratio(divergence.torch_value, divergence.keras_value),
+        torch_value=divergence.torch_value,
+        keras_value=divergence.keras_value,
+        rerun=divergence.rerun,
+        tensor_shapes={tensor.path: tensor.shape for tensor in subject.torch_view.tensors()},
+        read=lambda path: weights[path] if path in weights else subject.torch_view.read(path),
+    )
+
+
+def _ratio(torch_value: Array, keras_value: Array) -> float | None:
+    """Return the factor that brings torch's value closest to Keras', by least squares; None if there is none."""
+    if torch_value.shape != keras_value.shape:
+        return None
+    torch_flat, keras_flat = torch_value.astype(np.float64).ravel(), keras_value.astype(np.float64).ravel()
+    square, product = float(torch_flat @ torch_flat), float(torch_flat @ keras_flat)
+    return product / square if 0 < square < float("inf") and np.isfinite(product) else None

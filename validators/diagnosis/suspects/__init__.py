@@ -1,0 +1,48 @@
+"""List the suspects: the kinds of mistakes that are known to make two models differ.
+
+A suspect only proposes hypotheses. `causes` tests them: it reruns torch with the change of a hypothesis, and accepts it
+if torch then computes Keras' values.
+"""
+
+from keras3conv.validators.diagnosis.suspects import (
+    activation,
+    attention,
+    axes,
+    convolution,
+    embedding,
+    linear,
+    measured,
+    normalization,
+    pooling,
+    recurrent,
+    recurrent_activation,
+    rotation,
+    scores,
+    shape,
+    wiring,
+)
+from keras3conv.validators.diagnosis.suspects.base import Case, Hypothesis, Suspect
+
+SUSPECTS: tuple[Suspect, ...] = (
+    *normalization.SUSPECTS,
+    *convolution.SUSPECTS,
+    *linear.SUSPECTS,
+    *embedding.SUSPECTS,
+    *recurrent.SUSPECTS,
+    *recurrent_activation.SUSPECTS,
+    *wiring.FACTORS,
+    *attention.SUSPECTS,
+    *scores.SUSPECTS,
+    *rotation.SUSPECTS,
+    *pooling.SUSPECTS,
+    *shape.SUSPECTS,
+    *measured.PIXELS,
+    *axes.SUSPECTS,
+    *wiring.SUSPECTS,
+    *activation.SUSPECTS,
+    *measured.BRANCHES,
+    *wiring.LAST,
+)
+"""All suspects, the most specific first: the first one that explains a difference is reported."""
+
+__all__ = ["SUSPECTS", "Case", "Hypothesis", "Suspect"]

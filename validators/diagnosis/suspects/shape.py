@@ -1,0 +1,203 @@
+"""Suspect shape operations: another order of values or parts, another axis, another position."""
+
+from collections.abc import Callable, Iterator
+from itertools import combinations, permutations
+from typing import Any
+
+import torch
+
+from keras3conv.frameworks.torch.replay import Operation, TorchCall
+from keras3conv.transforms import Shape
+from keras3conv.validators.diagnosis.suspects.base import Case, Hypothesis, Suspect, replaced_by, with_arguments
+
+FEW_PARTS = 4
+"""Largest number of parts of which every order is tried."""
+
+
+def _flatten(case: Case) -> Iterator[Hypothesis]:
+    for operation in case.operations_named("flatten", "reshape", "view"):
+        if len(operation.get("input", ())) > 2 and len(operation.result or ()) == 2:
+            yield Hypothesis(
+                cause="its input has the same values in another order: torch flattens (c, h, w), Keras (h, w, c)",
+                fix=f'plan = plan.unpair("{case.torch_path}")  # and align again with inputs, so that Flatten is seen',
+                changes={operation.key: _channels_last},
+            )
+
+
+def _channels_last(call: TorchCall) -> Any:
+    values = call.get("input")
+    return values.movedim(1, -1).reshape(call.run().shape)
+
+
+def _axis(case: Case) -> Iterator[Hypothesis]:
+    for operation in case.operations_named("softmax", "log_softmax", "normalize", "cumsum", "flip"):
+        rank = len(operation.get("input", ()))
+        torch_axis = operation.get("dim", 1 if operation.name == "normalize" else None)
+        if not isinstance(torch_axis, int):
+            continue
+        for axis in range(rank):
+            if axis != torch_axis % rank:
+                yield Hypothesis(
+                    cause=f"{operation.name} is over axis {torch_axis} in torch, and over torch's axis {axis} in Keras",
+                    fix=f"{operation.name}(..., dim={axis})  # {case.place(operation)}",
+                    changes={operation.key: with_arguments(dim=axis)},
+                )
+
+
+def _concatenation(case: Case) -> Iterator[Hypothesis]:
+    for operation in case.operations_named("cat", "stack", "concat"):
+        number = len(operation.get("tensors") or operation.get("input") or ())
+        for order in _orders(number):
+            yield Hypothesis(
+                cause=f"the tensors are concatenated in another order in Keras: {_torch_order(order)}",
+                fix=f"torch.cat([parts[index] for index in {order}])  # {case.place(operation)}",
+                changes={operation.key: replaced_by(_in_order, order)},
+            )
+
+
+def _split(case: Case) -> Iterator[Hypothesis]:
+    """Keras uses the parts of a split (a packed query, key and value) in another order."""
+    for operation in case.operations_named("split", "chunk", "unbind", "tensor_split"):
+        for order in _orders(operation.parts):
+            yield Hypothesis(
+                cause=f"the parts of a split are used in another order in Keras: {_torch_order(order)}",
+                fix=f"parts = [parts[index] for index in {order}]  # after {operation.name}, {case.place(operation)}",
+                changes={operation.key: replaced_by(_parts_in_order, order)},
+            )
+
+
+def _packed_by_head(case: Case) -> Iterator[Hypothesis]:
+    """Torch packs query, key and value of all heads one after the other, Keras head by head."""
+    for operation in case.operations_named("split", "chunk"):
+        shape: Shape = operation.get("input") or ()
+        if operation.parts < 2 or operation.get("dim", 0) not in (-1, len(shape) - 1):
+            continue
+        width = shape[-1] // operation.parts
+        for heads in (number for number in range(2, width + 1) if width % number == 0):
+            yield Hypothesis(
+                cause=f"torch splits all {heads} heads into {operation.parts} at once, Keras splits head by head",
+                fix=f"x = x.unflatten(-1, ({heads}, {operation.parts}, -1)).transpose(-2, -3).flatten(-3)  "
+                f"# before {operation.name} {case.place(operation)}",
+                changes={operation.key: replaced_by(_head_by_head, operation.parts, heads)},
+            )
+
+
+def _head_by_head(call: TorchCall, parts: int, heads: int) -> Any:
+    return call.run(input=call.get("input").unflatten(-1, (heads, parts, -1)).transpose(-2, -3).flatten(-3))
+
+
+def _orders(number: int) -> Iterator[list[int]]:
+    """Yield other orders of parts: all orders of a few; of more, the reverse, the rotations by one and all swaps."""
+    original = list(range(number))
+    if number <= FEW_PARTS:
+        orders = [list(order) for order in permutations(original)]
+    else:
+        orders = [original[::-1], [*original[1:], 0], [original[-1], *original[:-1]]]
+        orders += [_swapped(original, first, second) for first, second in combinations(original, 2)]
+    yield from (order for order in orders if order != original)
+
+
+def _swapped(original: list[int], first: int, second: int) -> list[int]:
+    order = list(original)
+    order[first], order[second] = second, first
+    return order
+
+
+def _torch_order(order: list[int]) -> str:
+    return f"torch's {', '.join(str(index + 1) for index in order)}"
+
+
+def _in_order(call: TorchCall, order: list[int]) -> Any:
+    name = "tensors" if call.name == "cat" else "input"
+    parts = call.get(name)
+    return call.run(**{name: [parts[index] for index in order]})
+
+
+def _parts_in_order(call: TorchCall, order: list[int]) -> Any:
+    parts = call.run()
+    return type(parts)(parts[index] for index in order)
+
+
+def _selection(case: Case) -> Iterator[Hypothesis]:
+    """Keras selects another position (first token, last step), or takes the mean."""
+    for operation in case.operations_named("__getitem__", "select"):
+        selected = _selected_position(operation)
+        if selected is None:
+            continue
+        axis, torch_position = selected
+        for words, position in (("the first", 0), ("the last", -1), ("the mean", None)):
+            if position != torch_position:
+                code = f"mean({axis})" if position is None else f"select({axis}, {position})"
+                yield Hypothesis(
+                    cause=f"torch selects position {torch_position} along axis {axis} {case.where}, Keras {words}",
+                    fix=f"x = x.{code}  # {case.place(operation)}",
+                    changes={operation.key: replaced_by(_select, axis, position)},
+                )
+
+
+def _selected_position(operation: Operation) -> tuple[int, int] | None:
+    """Return axis and index of an operation that selects a single position along one axis; None for any other."""
+    if operation.name == "select":
+        return operation.get("dim"), operation.get("index")
+    index = operation.get("dim")  # the second argument is named `dim`
+    index = index if isinstance(index, list) else [index]
+    axes = [axis for axis, entry in enumerate(index) if isinstance(entry, int) and not isinstance(entry, bool)]
+    others_are_whole = all(entry == slice(None) for axis, entry in enumerate(index) if axis not in axes)
+    return (axes[0], index[axes[0]]) if len(axes) == 1 and others_are_whole else None
+
+
+def _select(call: TorchCall, axis: int, position: int | None) -> Any:
+    values = call.get("input")
+    return values.mean(axis) if position is None else values.select(axis, position)
+
+
+def _pixel_shuffle(case: Case) -> Iterator[Hypothesis]:
+    for operation in case.operations_named("pixel_shuffle"):
+        yield Hypothesis(
+            cause="the channels of a pixel shuffle are in another order: torch has (c r r), Keras (r r c)",
+            fix=f"x = x.unflatten(1, (r * r, -1)).transpose(1, 2).flatten(1, 2)  # before {operation.owner}",
+            changes={operation.key: _blocks_first},
+        )
+
+
+def _blocks_first(call: TorchCall) -> Any:
+    factor = call.get("upscale_factor")
+    return call.run(input=call.get("input").unflatten(1, (factor * factor, -1)).transpose(1, 2).flatten(1, 2))
+
+
+def _swapped_arguments(case: Case) -> Iterator[Hypothesis]:
+    for operation in case.operations_named("sub", "div", "matmul", "bmm"):
+        first, second = operation.get("input"), operation.get("dim")
+        if isinstance(first, tuple) and isinstance(second, tuple) and first == second:
+            yield Hypothesis(
+                cause=f"the two arguments of {operation.name} are swapped",
+                fix=f"torch.{operation.name}(b, a)  # {case.place(operation)}",
+                changes={operation.key: lambda call: call.run(input=call.get("dim"), dim=call.get("input"))},
+            )
+
+
+def _other_reduction(case: Case) -> Iterator[Hypothesis]:
+    for reduction, other in (("mean", "sum"), ("sum", "mean"), ("amax", "mean"), ("mean", "amax")):
+        for operation in case.operations_named(reduction):
+            yield Hypothesis(
+                cause=f"torch takes the {reduction} over {operation.get('dim')}, Keras the {other}",
+                fix=f"x.{other}({operation.get('dim')})  # {case.place(operation)}",
+                changes={operation.key: replaced_by(_with_function, getattr(torch, other))},
+            )
+
+
+def _with_function(call: TorchCall, function: Callable[..., Any]) -> Any:
+    return TorchCall(function, call.args, call.kwargs).run()
+
+
+SUSPECTS = (
+    Suspect("order of flattened axes", _flatten),
+    Suspect("another axis", _axis),
+    Suspect("order of concatenated tensors", _concatenation),
+    Suspect("order of the parts of a split", _split),
+    Suspect("packed head by head", _packed_by_head),
+    Suspect("order of a pixel shuffle", _pixel_shuffle),
+    Suspect("another position", _selection),
+    Suspect("arguments swapped", _swapped_arguments),
+    Suspect("another reduction", _other_reduction),
+)

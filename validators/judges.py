@@ -1,0 +1,58 @@
+"""List the proofs of a certificate, in the order of its sections."""
+
+from collections.abc import Callable
+
+from keras3conv.errors import InputError
+from keras3conv.report.values import Section
+from keras3conv.validators.running.options import Options
+from keras3conv.validators.running.subject import Subject
+
+Judge = Callable[[Subject], Section]
+"""Makes the section of one proof."""
+
+_REQUESTED_BY = {"backends": 'backends="all"', "onnx": "onnx=True", "accuracy": "labels=..."}
+"""Arguments of `validate` that request the optional proofs, by name of the proof."""
+
+
+def judges(options: Options | None = None) -> tuple[tuple[str, Judge], ...]:
+    """Return the requested proofs by name, in the order of the certificate; without options the standard ones.
+
+    Raises:
+        InputError: The options name an unknown proof, or an optional one that they do not request.
+    """
+    from keras3conv.validators import (
+        accuracy,
+        activations,
+        backends,
+        float64,
+        gradients,
+        hyperparameters,
+        outputs,
+        roundtrip,
+        structure,
+    )
+
+    options = options or Options()
+    available: dict[str, Judge] = {
+        "structure": structure.check,
+        "roundtrip": roundtrip.check,
+        "hyperparameters": hyperparameters.check,
+        "float64": float64.check,
+        "activations": activations.check,
+        "outputs": outputs.check,
+        "gradients": gradients.check,
+    }
+    if options.backends:
+        available["backends"] = backends.check
+    if options.onnx:
+        from keras3conv.validators.onnx import crosscheck
+
+        available[crosscheck.NAME] = crosscheck.check
+    if options.labels is not None:
+        available["accuracy"] = accuracy.check
+    for name in options.proofs:
+        if name not in available:
+            fix = f"\nFix:  validate(..., {_REQUESTED_BY[name]})" if name in _REQUESTED_BY else ""
+            raise InputError(f"there is no proof {name!r} here; there are {', '.join(available)}{fix}")
+    # With a wrong plan no other proof means anything, so the structure is always proven.
+    return tuple((name, check) for name, check in available.items() if options.wants(name) or name == "structure")

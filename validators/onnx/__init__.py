@@ -1,0 +1,1 @@
+"""Compare models through ONNX and onnxruntime, and compare ONNX files of any origin."""

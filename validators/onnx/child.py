@@ -1,0 +1,55 @@
+"""Run an untrusted ONNX file in a subprocess.
+
+The command line is `python -m keras3conv.validators.onnx.child FILE INPUTS OUTPUTS MODE MEMORY`.
+
+The graph of such a file may run for ever or allocate all memory, so the subprocess has a memory limit, and the caller
+sets a time limit. MODE "native" runs the file as it is in onnxruntime; MODE "float64" runs it with all numbers in
+float64 in onnx's reference evaluator.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+REFUSED = 3
+"""Exit status if the file was refused."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run the file; return 0 if the outputs were written, `REFUSED` with the reason on stderr if it was refused."""
+    from keras3conv.errors import ModelError
+
+    model, inputs, outputs, mode, memory = arguments
+    _limit_memory(int(memory))
+    with np.load(inputs) as stored:
+        arrays = [stored[name] for name in stored.files]
+    try:
+        if mode == "native":
+            from keras3conv.validators.onnx.session import run
+
+            results = run(Path(model), arrays, twice=True)
+        else:
+            from keras3conv.validators.onnx.float64 import run_float64
+
+            results = run_float64(Path(model), arrays)
+    except (ModelError, MemoryError) as error:
+        sys.stderr.write(f"{str(error) or 'out of memory'}\n")
+        return REFUSED
+    np.savez(outputs, np.asarray(list(results)), *results.values())
+    return 0
+
+
+def _limit_memory(size: int) -> None:
+    """Limit the data segment of this process to a number of bytes."""
+    if sys.platform == "win32":  # Windows has no such limit; the time limit of the caller remains
+        return
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = size if hard == resource.RLIM_INFINITY else min(size, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,228 @@
+"""Compare two ONNX files of any origin: run both in onnxruntime on the same inputs, in subprocesses with limits."""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras3conv.errors import MissingExtra, ModelError, Problem
+from keras3conv.frameworks.shared.inputs import SEED
+from keras3conv.messages import count
+from keras3conv.numerics.difference import Diff, Tolerance, compare, resolution
+from keras3conv.report.report import Report, current_environment
+from keras3conv.report.values import Section
+from keras3conv.transforms import Array
+from keras3conv.validators.onnx.child import REFUSED
+from keras3conv.validators.onnx.crosscheck import table
+from keras3conv.validators.onnx.opinions import Verdict, compare_opinions
+from keras3conv.validators.onnx.pairing import Match, PairedInputs, input_specs, pair_inputs, pair_outputs, to_layout
+from keras3conv.validators.onnx.preflight import check_file
+from keras3conv.validators.running.steadiness import SUSPICIOUS
+
+CLAIM = (
+    "Run in onnxruntime on the same inputs, both files return the same values, up to the noise that the first file "
+    "makes against its own float64 run."
+)
+
+FEATURE = "compare_onnx"
+
+_MakeSection = Callable[..., Section]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Limits for running an untrusted file.
+
+    Attributes:
+        seconds: Duration of one run.
+        memory: Bytes of memory of its process.
+    """
+
+    seconds: float = 300.0
+    memory: int = 16 << 30
+
+
+def compare_files(
+    first: Path,
+    second: Path,
+    inputs: Any = None,
+    limits: Limits | None = None,
+    tolerance: Tolerance | None = None,
+) -> Report:
+    """Compare two ONNX files; see `keras3conv.compare_onnx`."""
+    for package in ("onnx", "onnxruntime"):
+        if find_spec(package) is None:
+            raise MissingExtra(FEATURE, package, "onnx")
+    models = check_file(first), check_file(second)
+    specs = input_specs(first, models[0]), input_specs(second, models[1])
+    paired = pair_inputs((first, second), *specs, inputs)
+    shapes = ", ".join(str(array.shape) for array in paired.first)
+    facts = {
+        "first": _description(first, models[0]),
+        "second": _description(second, models[1]),
+        "inputs": paired.description,
+    }
+    facts |= {"tolerance": f"the caller's: {tolerance}"} if tolerance else {}
+    section = _judge(first, second, paired, limits or Limits(), tolerance)
+    return Report(
+        title=f"{first.name} (ONNX) <-> {second.name} (ONNX)",
+        sections=(replace(section, facts={**facts, **section.facts}),),
+        environment=current_environment(),
+        notes=("inputs given" if inputs is not None else f"random inputs of shape {shapes}, seed {SEED}",),
+    )
+
+
+def _judge(first: Path, second: Path, inputs: PairedInputs, limits: Limits, tolerance: Tolerance | None) -> Section:
+    section = partial(Section, name="onnx files", claim=CLAIM)
+    try:
+        first_outputs = _run(first, inputs.first, "native", limits)
+        second_outputs = _run(second, inputs.second, "native", limits)
+    except ModelError as error:
+        return section(status="skipped", summary="not run", reason=str(error))
+    if len(first_outputs) != len(second_outputs):
+        counts = [
+            f"{count(len(outputs), 'array')} ({', '.join(outputs)})" for outputs in (first_outputs, second_outputs)
+        ]
+        problem = Problem(fact=f"the first returns {counts[0]}, the second {counts[1]}")
+        return section(status="failed", summary="the numbers of outputs differ", problems=(problem,))
+    matches, how = pair_outputs(first_outputs, second_outputs)
+    section = partial(section, facts={"outputs": f"{', '.join(map(str, matches))}, {how}"})
+    pairs = [
+        _Pair(match=match, first=first_outputs[match.first], second=second_outputs[match.second]) for match in matches
+    ]
+    try:
+        truths = _float64_outputs(first, inputs, first_outputs, limits)
+    except ModelError as error:
+        if tolerance is None:
+            return _judge_without_floor(section, pairs, error)
+        truths = {}
+    return _judge_values(section, pairs, truths, tolerance)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pair:
+    """The values of an output of both files.
+
+    Attributes:
+        match: The names of the output, and the layout that the first file's values are converted to.
+        first: Values of the first file.
+        second: Values of the second file.
+    """
+
+    match: Match
+    first: Array
+    second: Array
+
+    @property
+    def diff(self) -> Diff | None:
+        """The difference of the values; None if the shapes differ or there are no values."""
+        first = to_layout(self.first, self.match.layout)
+        return compare(first, self.second) if first.shape == self.second.shape and first.size else None
+
+
+def _float64_outputs(
+    path: Path, inputs: PairedInputs, outputs: Mapping[str, Array], limits: Limits
+) -> Mapping[str, Array]:
+    """Return the outputs of a file in float64; raise `ModelError` if they differ from its own by more than rounding.
+
+    An operator that the evaluator computes differently from onnxruntime would make the noise floor so high that no
+    difference would be found against it.
+    """
+    truths = _run(path, inputs.first, "float64", limits)
+    for name, source in outputs.items():
+        truth = truths[name]
+        if source.shape != truth.shape:
+            raise ModelError(f"onnx's reference evaluator returns {name} {truth.shape}, and onnxruntime {source.shape}")
+        noise = compare(source, truth) if source.size else None
+        if noise and noise.max_abs > SUSPICIOUS * resolution(source) * noise.scale:
+            raise ModelError(
+                f"onnx's reference evaluator and onnxruntime differ in {name} of {path.name} by {noise.max_rel:.2g} of "
+                "the largest value, which is more than rounding"
+            )
+    return truths
+
+
+def _judge_without_floor(section: _MakeSection, pairs: list[_Pair], error: ModelError) -> Section:
+    """Judge the outputs without a noise floor: only bit-identical ones pass."""
+    diffs = [pair.diff for pair in pairs]
+    if all(diff is not None and diff.identical and not diff.nonfinite for diff in diffs):
+        return section(status="passed", summary="bit-identical")
+    differences = "; ".join(str(diff) if diff else "the shapes differ" for diff in diffs)
+    return section(
+        status="skipped",
+        reason=f"there is no noise floor to judge by: {error}",
+        summary=f"the outputs differ: {differences}",
+    )
+
+
+def _judge_values(
+    section: _MakeSection, pairs: list[_Pair], truths: Mapping[str, Array], tolerance: Tolerance | None
+) -> Section:
+    verdicts: list[Verdict] = []
+    for pair in pairs:
+        name, layout = pair.match.first, pair.match.layout
+        if not pair.first.size or not pair.second.size:
+            mismatch = f"{pair.first.shape} and {pair.second.shape}: there is nothing to compare"
+            verdicts.append(Verdict(output=name, first="first", second="second", mismatch=mismatch))
+            continue
+        first = to_layout(pair.first, layout)
+        truth = to_layout(truths[name], layout) if truths else None
+        verdicts += compare_opinions(name, {"first": first, "second": pair.second}, first, truth, tolerance)
+    differing = [verdict for verdict in verdicts if not verdict.agrees]
+    outputs = count(len(verdicts), "output")
+    if differing:
+        verb = "differs" if len(differing) == 1 else "differ"
+        limit = "the tolerance" if tolerance else "noise"
+        summary = f"{len(differing)} of {outputs} {verb} by more than {limit}"
+    else:
+        worst = max(((verdict.judgement.ratio or 0.0) for verdict in verdicts if verdict.judgement), default=0.0)
+        verb = "agrees" if len(verdicts) == 1 else "agree"
+        measured = f"at most {worst:.2g} x the noise floor" if truths else "within the tolerance"
+        summary = f"{outputs} {verb}: {measured}"
+    return section(
+        status="failed" if differing else "passed",
+        summary=summary,
+        tables=(table(verdicts),),
+        problems=tuple(
+            Problem(fact=f"{verdict.output}: {verdict.mismatch or verdict.judgement}") for verdict in differing
+        ),
+    )
+
+
+def _run(path: Path, arrays: list[Array], mode: str, limits: Limits) -> dict[str, Array]:
+    """Run a file in a subprocess with limits, and return its outputs by name."""
+    with tempfile.TemporaryDirectory(prefix="keras3conv-onnx-") as folder:
+        inputs, outputs = Path(folder) / "inputs.npz", Path(folder) / "outputs.npz"
+        np.savez(inputs, *arrays)
+        command = [sys.executable, "-m", "keras3conv.validators.onnx.child", str(path.resolve())]
+        command += [str(inputs), str(outputs), mode, str(limits.memory)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=limits.seconds, check=False)
+        except subprocess.TimeoutExpired:
+            raise ModelError(f"{path.name} ran for more than {limits.seconds:g} seconds") from None
+        if done.returncode != 0:
+            raise ModelError(_failure(path, done.returncode, done.stderr))
+        with np.load(outputs) as stored:
+            names, *values = (stored[name] for name in stored.files)
+            return dict(zip(map(str, names), values, strict=True))
+
+
+def _failure(path: Path, status: int, stderr: str) -> str:
+    lines = [line for line in stderr.splitlines() if line.strip()]
+    last_line = lines[-1][:400] if lines else "without a message"
+    if status != REFUSED:
+        return f"{path.name} ended with status {status}: {last_line}"
+    return last_line if path.name in last_line else f"{path.name}: {last_line}"
+
+
+def _description(path: Path, model: Any) -> str:
+    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    producer = f"{model.producer_name} {model.producer_version}".strip() or "an unnamed producer"
+    return f"{path.name}, written by {producer}, opset {opset}"

@@ -1,0 +1,314 @@
+"""Export each side to ONNX with its own exporter, and record which exporter really ran."""
+
+import contextlib
+import io
+import logging
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from keras3conv.errors import Keras3ConvError, MissingExtra
+from keras3conv.frameworks.shared.recording import flatten
+from keras3conv.validators.onnx.inputs import keras_signature
+
+FEATURE = "validate(onnx=True)"
+
+_LOGGERS = ("torch.onnx", "tf2onnx", "tensorflow", "onnxscript", "onnx_ir", "jax2onnx", "absl")
+
+_KERAS_EXPORTERS = {"tensorflow": "tf2onnx", "jax": "jax2onnx"}
+"""The package that Keras exports with, by backend; on the torch backend it is torch's own exporter."""
+
+_SCOPE = re.compile(r", scope: \S+(?: # \S+)?")
+"""The scope of a node in messages of torch's exporter, which is longer than the message."""
+
+_COLOUR = re.compile("\x1b\\[[0-9;]*m")
+
+
+class ExportFailed(Keras3ConvError):
+    """An exporter raised, or is not installed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """An exported ONNX file.
+
+    Attributes:
+        path: The file.
+        exporter: The exporter that really ran, with its version.
+        opset: Version of the default operator set that the file imports.
+        free_batch: The file declares a free batch size.
+        sorted_keys: Outputs that the model returns in a dict are sorted by key in the file; else they are in the order
+            of the dict.
+        note: A remark for the report: an exporter that was tried before and its error.
+    """
+
+    path: Path
+    exporter: str
+    opset: int
+    free_batch: bool
+    sorted_keys: bool = False
+    note: str = ""
+
+    def __str__(self) -> str:
+        batch = "any batch size" if self.free_batch else "one batch size"
+        description = f"{self.exporter}, opset {self.opset}, {batch}"
+        return f"{description}; {self.note}" if self.note else description
+
+
+def require_packages(backend: str) -> None:
+    """Raise `MissingExtra` for the first required package that is not installed."""
+    packages = ["onnx", "onnxruntime", "onnxscript"]
+    if backend == "tensorflow":
+        packages.append("tf2onnx")
+    for package in packages:
+        if find_spec(package) is None:
+            raise MissingExtra(FEATURE, package, "onnx")
+
+
+def export_torch(module: Any, inputs: Any, path: Path) -> Exported:
+    """Export a torch module with `torch.onnx.export(dynamo=True)`, with a free batch size if the module allows it.
+
+    Args:
+        module: The module; its training flags are restored.
+        inputs: Its inputs, as in `validate`.
+        path: The file to write.
+
+    Raises:
+        ExportFailed: The exporter raised.
+    """
+    import torch
+
+    from keras3conv.frameworks.torch import module as torch_side
+
+    arguments, keywords = torch_side.call_arguments(module, inputs)
+    arguments, keywords = _with_batch_of_two(arguments), _with_batch_of_two(keywords)
+    shapes = _dynamic_shapes(keywords or arguments)
+    with torch_side.evaluating(module), torch_side.inference(), _exporting("torch.onnx.export(dynamo=True)"):
+        program = torch.onnx.export(
+            module, arguments, kwargs=keywords or None, dynamo=True, dynamic_shapes=shapes, verbose=False
+        )
+        assert program is not None
+        program.save(str(path))
+    exporter = f"torch {version('torch')} torch.onnx.export(dynamo=True)"
+    return _checked(path, exporter, "pytorch")
+
+
+def export_keras(model: Any, inputs: Any, path: Path) -> Exported:
+    """Export a Keras model with `model.export(format="onnx")`, which calls the exporter of its backend.
+
+    On the torch backend Keras chooses silently between two exporters; the result records which one ran. If the export
+    with a free batch size fails, the model is exported for the batch size of the inputs, and the result says so.
+
+    Args:
+        model: The model.
+        inputs: Its inputs, as in `validate`.
+        path: The file to write.
+
+    Raises:
+        ExportFailed: The exporter raised, or is not installed.
+    """
+    import keras
+
+    from keras3conv.frameworks.keras import model as keras_side
+
+    backend = keras_side.backend()
+    package = _KERAS_EXPORTERS.get(backend, "torch")
+    if find_spec(package) is None:
+        raise ExportFailed(f"Keras on {backend} exports with {package}, which is not installed: pip install {package}")
+    exporter = f"Keras {keras.__version__} on {backend}"
+    if backend == "torch":
+        return _export_keras_on_torch(model, inputs, path, exporter)
+    with _exporting(f"{exporter}, model.export"):
+        model.export(str(path), format="onnx", verbose=False)
+    return replace(_checked(path, f"{exporter}: {package} {version(package)}", package), sorted_keys=True)
+
+
+def _export_keras_on_torch(model: Any, inputs: Any, path: Path, exporter: str) -> Exported:
+    from keras3conv.frameworks.torch import module as torch_side
+
+    with torch_side.evaluating(model), _recorded_torch_exports() as attempts:
+        try:
+            with _exporting(f"{exporter}, model.export"):
+                model.export(str(path), format="onnx", verbose=False)
+        except ExportFailed:
+            signature = keras_signature(model, inputs)
+            with _exporting(f"{exporter}, model.export with an input_signature"):
+                model.export(str(path), format="onnx", verbose=False, input_signature=signature)
+    torch_exporter, note = _which_torch_exporter(attempts)
+    exported = _checked(path, f"{exporter}: torch {version('torch')} {torch_exporter}", "pytorch")
+    return replace(exported, note="; ".join(filter(None, (note, exported.note))), sorted_keys=not attempts[-1].dynamo)
+
+
+@dataclass(kw_only=True)
+class _Attempt:
+    """A call of `torch.onnx.export`.
+
+    Attributes:
+        dynamo: The call used the dynamo exporter, not the TorchScript exporter.
+        raised: The exception, in words; empty if there was none.
+    """
+
+    dynamo: bool
+    raised: str = ""
+
+
+@contextlib.contextmanager
+def _recorded_torch_exports() -> Iterator[list[_Attempt]]:
+    """Record the calls of `torch.onnx.export`, and suppress the graphs that its C++ part prints."""
+    import torch
+
+    original: Callable[..., Any] = torch.onnx.export
+    print_graph = torch._C._jit_onnx_log
+    attempts: list[_Attempt] = []
+
+    def recorded(*args: Any, **kwargs: Any) -> Any:
+        attempt = _Attempt(dynamo=bool(kwargs.get("dynamo", True)))
+        attempts.append(attempt)
+        try:
+            return original(*args, **kwargs)
+        except BaseException as error:
+            attempt.raised = f"raised {_first_line(error)}"
+            raise
+
+    torch.onnx.export, torch._C._jit_onnx_log = recorded, lambda *_: None
+    try:
+        yield attempts
+    finally:
+        torch.onnx.export, torch._C._jit_onnx_log = original, print_graph
+
+
+def _which_torch_exporter(attempts: list[_Attempt]) -> tuple[str, str]:
+    """Return the exporter that wrote the file, which is the last one tried, and a note on the others."""
+    *before, last = attempts
+    notes = [f"the {_kind(attempt)} exporter, tried before, {attempt.raised or 'could not save'}" for attempt in before]
+    if not last.dynamo and not notes:
+        notes = ["Keras uses it for free batch sizes"]
+    return f"torch.onnx.export(dynamo={last.dynamo}), which is the {_kind(last)} exporter", "; ".join(notes)
+
+
+def _kind(attempt: _Attempt) -> str:
+    return "dynamo" if attempt.dynamo else "TorchScript"
+
+
+@contextlib.contextmanager
+def _exporting(step: str) -> Iterator[None]:
+    """Suppress the output of an exporter; turn whatever it raises into `ExportFailed` with its last printed line."""
+    printed = io.StringIO()
+    with contextlib.ExitStack() as contexts:
+        contexts.enter_context(contextlib.redirect_stdout(printed))
+        contexts.enter_context(contextlib.redirect_stderr(printed))
+        contexts.enter_context(warnings.catch_warnings())
+        contexts.enter_context(_loggers_to(printed))
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        except (KeyboardInterrupt, SystemExit, MemoryError):
+            raise
+        except BaseException as error:  # exporters raise whatever the model's code or a compiler raised
+            lines = [line.strip() for line in printed.getvalue().splitlines() if line.strip()]
+            last_line = f" (last printed line: {lines[-1][:200]})" if lines else ""
+            raise ExportFailed(f"{step} raised {_first_line(error)}{last_line}") from error
+
+
+@contextlib.contextmanager
+def _loggers_to(stream: io.StringIO) -> Iterator[None]:
+    """Redirect the messages of the exporters' loggers into a stream."""
+    handler = logging.StreamHandler(stream)
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    before = [(logger, logger.propagate, logger.handlers[:]) for logger in loggers]
+    for logger in loggers:
+        logger.propagate, logger.handlers = False, [handler]
+    try:
+        yield
+    finally:
+        for logger, propagate, handlers in before:
+            logger.propagate, logger.handlers = propagate, handlers
+
+
+def _checked(path: Path, exporter: str, producer: str) -> Exported:
+    """Return what the file declares; raise `ExportFailed` if onnx's checker refuses it.
+
+    Args:
+        path: The file.
+        exporter: The exporter that was called.
+        producer: The producer name that this exporter writes; the note says if the file has another one.
+    """
+    import onnx
+
+    with _exporting(f"onnx.checker, on the file of {exporter},"):
+        onnx.checker.check_model(str(path), full_check=True)
+    model = onnx.load_model(str(path), load_external_data=False)
+    stored = {tensor.name for tensor in model.graph.initializer}
+    inputs = [entry for entry in model.graph.input if entry.name not in stored]
+    batches = [entry.type.tensor_type.shape.dim[0] for entry in inputs if entry.type.tensor_type.shape.dim]
+    opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
+    free = bool(batches) and all(not batch.HasField("dim_value") for batch in batches)
+    actual = f"{model.producer_name} {model.producer_version}".strip() or "empty"
+    note = "" if model.producer_name == producer else f"the producer in the file is {actual}, not {producer}"
+    return Exported(path=path, exporter=exporter, opset=opset, free_batch=free, note=note)
+
+
+def _with_batch_of_two(arguments: Any) -> Any:
+    """Double a batch of one: torch's exporter treats an axis of size one as constant.
+
+    The first tensor defines the batch size. In a larger batch, a tensor with a first axis of one is broadcast, and
+    stays as it is.
+    """
+    import torch
+
+    if _batch_size(arguments) != 1:
+        return arguments
+
+    def twice(value: Any) -> Any:
+        return torch.cat([value, value]) if value.ndim and value.shape[0] == 1 else value
+
+    return _mapped(arguments, twice, lambda value: value)
+
+
+def _batch_size(arguments: Any) -> int | None:
+    import torch
+
+    tensors = [tensor for _, tensor in flatten(arguments, lambda value: isinstance(value, torch.Tensor))]
+    return tensors[0].shape[0] if tensors and tensors[0].ndim else None
+
+
+def _dynamic_shapes(arguments: Any) -> Any:
+    """Return the axes that the exporter may leave free: the first of every tensor that has the batch size."""
+    import torch
+
+    batch = _batch_size(arguments)
+
+    def axes(value: Any) -> Any:
+        shares = batch is not None and value.ndim and value.shape[0] == batch
+        return {0: torch.export.Dim.AUTO} if shares else None
+
+    return _mapped(arguments, axes, lambda _: None)
+
+
+def _mapped(value: Any, of_tensor: Callable[[Any], Any], of_rest: Callable[[Any], Any]) -> Any:
+    """Map the leaves of nested tuples, lists and dicts."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return of_tensor(value)
+    if isinstance(value, dict):
+        return {name: _mapped(item, of_tensor, of_rest) for name, item in value.items()}
+    if isinstance(value, tuple | list):
+        return type(value)(_mapped(item, of_tensor, of_rest) for item in value)
+    return of_rest(value)
+
+
+def _first_line(error: BaseException) -> str:
+    """Return the class of an exception and the most specific line of its message."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # Keras wraps the exception of a layer; the line after names the cause.
+    is_wrapped = bool(lines) and lines[0].startswith("Exception encountered when calling ")
+    first = _COLOUR.sub("", " ".join(lines[:2] if is_wrapped else lines[:1]))
+    cause = next((line for line in lines if line.startswith("<class ")), first)
+    cause = _SCOPE.sub("", cause)
+    return f"{type(error).__name__}: {cause[:300]}" if cause else type(error).__name__

@@ -1,0 +1,119 @@
+"""Convert the inputs of a model into those of its ONNX file."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from keras3conv.errors import InputError
+from keras3conv.frameworks.shared.inputs import Inputs
+from keras3conv.transforms import Array
+
+
+def torch_feeds(inputs: Any) -> Mapping[str, Array]:
+    """Return torch's inputs as arrays: keyword arguments by name, positional ones by index."""
+    from keras3conv.frameworks.torch import module as torch_side
+
+    return torch_side.input_arrays(inputs)
+
+
+def keras_feeds(model: Any, inputs: Any) -> Mapping[str, Array]:
+    """Return Keras' inputs as arrays, by input name and in the order of the model's inputs.
+
+    A functional model with several inputs can be called with a list or with a dict; exporters only know the order of
+    the model.
+    """
+    import keras
+
+    from keras3conv.frameworks.keras import model as keras_side
+
+    specs = keras_side.input_specs(model)
+    keys = [spec.key or spec.name for spec in specs]
+    if isinstance(inputs, Mapping) and keys and set(keys) <= set(inputs):
+        leaves = [inputs[key] for key in keys]
+    else:
+        leaves = keras.tree.flatten(inputs)
+    arrays = [leaf if isinstance(leaf, np.ndarray) else keras_side.to_numpy(leaf) for leaf in leaves]
+    names = [spec.name for spec in specs]
+    if len(names) != len(arrays):
+        names = [str(index) for index in range(len(arrays))]
+    return dict(zip(names, arrays, strict=True))
+
+
+def keras_signature(model: Any, inputs: Any) -> list[Any]:
+    """Return the `input_signature` for `model.export` with the sizes of these inputs, in the model's own structure."""
+    import keras
+
+    feeds = keras_feeds(model, inputs)
+    specs = [keras.InputSpec(shape=array.shape, dtype=str(array.dtype), name=name) for name, array in feeds.items()]
+    structure = getattr(model, "_inputs_struct", None)
+    if structure is not None:
+        return [keras.tree.pack_sequence_as(structure, specs)]
+    signature = keras.tree.pack_sequence_as(inputs, specs)
+    return [*signature] if isinstance(inputs, tuple) else [signature]
+
+
+def with_one_more_sample(inputs: Inputs, arrays: Sequence[Array]) -> tuple[Inputs | None, int]:
+    """Append the first sample to the batch; the inputs are None if the arrays have no common first axis.
+
+    Args:
+        inputs: The inputs of both sides.
+        arrays: All arrays in them.
+
+    Returns:
+        The larger inputs, and their batch size.
+    """
+    sizes = {array.shape[:1] for array in arrays}
+    if len(sizes) != 1 or () in sizes:
+        return None, 0
+    larger = Inputs(torch=_with_first_twice(inputs.torch), keras=_with_first_twice(inputs.keras), note=inputs.note)
+    return larger, next(iter(sizes))[0] + 1
+
+
+def _with_first_twice(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _with_first_twice(item) for name, item in value.items()}
+    if isinstance(value, tuple | list):
+        return type(value)(_with_first_twice(item) for item in value)
+    if not hasattr(value, "shape"):
+        return value
+    array = _array(value)
+    return np.concatenate([array, array[:1]])
+
+
+def _array(value: Any) -> Array:
+    if isinstance(value, np.ndarray):
+        return value
+    from keras3conv.frameworks.keras import model as keras_side
+
+    if type(value).__module__.partition(".")[0] == "torch":
+        return torch_feeds(value)["0"]
+    return keras_side.to_numpy(value)
+
+
+def in_file_order(feeds: Mapping[str, Array] | Sequence[Array], names: Sequence[str], file: str) -> list[Array]:
+    """Return the arrays in the order of a file's inputs: by name if all its names are given, else by order.
+
+    Args:
+        feeds: Arrays by name, or in the file's order.
+        names: Names of the file's inputs.
+        file: Name of the file, for the message.
+
+    Raises:
+        InputError: The numbers of arrays and inputs differ, and the names do not match either.
+    """
+    if isinstance(feeds, Mapping) and set(names) <= set(feeds):
+        return [feeds[name] for name in names]
+    if len(names) != len(feeds):
+        raise InputError(
+            f"{file} takes {len(names)} inputs ({', '.join(names)}), and the model was called with {len(feeds)}"
+        )
+    return list(feeds.values()) if isinstance(feeds, Mapping) else list(feeds)
+
+
+def cast(array: Array, dtype: str, name: str) -> Array:
+    """Cast an array to the dtype of a file's input; raise `InputError` if that changes integers or booleans."""
+    converted = np.ascontiguousarray(array, dtype=dtype)
+    if converted.dtype.kind in "iub" and not np.array_equal(converted.astype(array.dtype), array):
+        raise InputError(f"{name} is {dtype}, which cannot hold the values of the {array.dtype} array")
+    return converted

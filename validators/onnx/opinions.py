@@ -1,0 +1,145 @@
+"""Compare the opinions of torch, Keras and their ONNX files on every output, and name the one that disagrees."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import combinations, product
+
+from keras3conv.numerics.difference import Judgement, Tolerance, judge
+from keras3conv.transforms import Array
+
+TORCH, KERAS, TORCH_ONNX, KERAS_ONNX = "torch", "Keras", "ONNX of torch", "ONNX of Keras"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """The comparison of two opinions on one output.
+
+    Attributes:
+        output: Name of the output.
+        first: Name of the first opinion.
+        second: Name of the second opinion.
+        judgement: Their difference against the noise floor; None if they cannot be compared.
+        mismatch: Why they cannot be compared; empty if they can.
+    """
+
+    output: str
+    first: str
+    second: str
+    judgement: Judgement | None = None
+    mismatch: str = ""
+
+    @property
+    def agrees(self) -> bool:
+        """The two opinions differ by no more than noise."""
+        return self.judgement is not None and self.judgement.passed
+
+    def __str__(self) -> str:
+        return f"{self.first} and {self.second}: {self.mismatch or self.judgement}"
+
+
+def compare_opinions(
+    output: str, opinions: Mapping[str, Array], source: Array, truth: Array | None, tolerance: Tolerance | None = None
+) -> list[Verdict]:
+    """Compare every pair of opinions on one output.
+
+    Args:
+        output: Name of the output.
+        opinions: The values by opinion, in one layout.
+        source: Torch's values in its own dtype.
+        truth: Torch's values in float64, whose difference from `source` is the noise floor; None if only the tolerance
+            counts.
+        tolerance: Difference that the caller allows, whatever the noise is.
+    """
+    verdicts = []
+    for first, second in combinations(opinions, 2):
+        first_values, second_values = opinions[first], opinions[second]
+        if first_values.shape != second_values.shape:
+            mismatch = f"{first_values.shape} is not {second_values.shape}"
+            verdicts.append(Verdict(output=output, first=first, second=second, mismatch=mismatch))
+            continue
+        floor = judge(source, source, truth).floor
+        judgement = replace(judge(second_values, first_values, None, tolerance), floor=floor)
+        verdicts.append(Verdict(output=output, first=first, second=second, judgement=judgement))
+    return verdicts
+
+
+def agreeing_groups(verdicts: list[Verdict]) -> list[tuple[str, ...]]:
+    """Group the opinions so that all within a group agree on every output; the largest group comes first."""
+    disagreeing = _disagreeing_pairs(verdicts)
+    groups: list[list[str]] = []
+    for name in _opinion_names(verdicts):
+        for group in groups:
+            if all(frozenset((name, other)) not in disagreeing for other in group):
+                group.append(name)
+                break
+        else:
+            groups.append([name])
+    return sorted(map(tuple, groups), key=len, reverse=True)
+
+
+def who_disagrees(verdicts: list[Verdict]) -> str:
+    """Return in one line which opinions disagree; the smallest group is the subject."""
+    groups, disagreeing = agreeing_groups(verdicts), _disagreeing_pairs(verdicts)
+    if not disagreeing:
+        return f"{_listed(groups[0])} agree"
+    if not any(verdict.judgement and verdict.judgement.proves for verdict in verdicts):
+        mismatches = {verdict.mismatch for verdict in verdicts}
+        if mismatches == {""}:
+            return "the outputs hold values that are not finite, which prove nothing"
+        return "; ".join(mismatches)
+    if not _are_separate(groups, disagreeing):
+        pairs = [f"{verdict.first} and {verdict.second}" for verdict in verdicts if not verdict.agrees]
+        return f"{'; '.join(dict.fromkeys(pairs))} disagree, close to the limit of noise"
+    *others, smallest = groups
+    verb = "disagrees" if len(smallest) == 1 else "disagree"
+    return f"{_listed(smallest)} {verb} with {'; and with '.join(map(_listed, others))}"
+
+
+def _opinion_names(verdicts: list[Verdict]) -> list[str]:
+    """Return the names of the opinions: torch, Keras, their ONNX files, then any others."""
+    names = {name for verdict in verdicts for name in (verdict.first, verdict.second)}
+    known = (TORCH, KERAS, TORCH_ONNX, KERAS_ONNX)
+    return [*(name for name in known if name in names), *sorted(names - {*known})]
+
+
+def _disagreeing_pairs(verdicts: list[Verdict]) -> set[frozenset[str]]:
+    return {frozenset((verdict.first, verdict.second)) for verdict in verdicts if not verdict.agrees}
+
+
+def _are_separate(groups: list[tuple[str, ...]], disagreeing: set[frozenset[str]]) -> bool:
+    """Return whether all opinions of different groups disagree; else one agrees with two that disagree."""
+    for one_group, other_group in combinations(groups, 2):
+        if any(frozenset(pair) not in disagreeing for pair in product(one_group, other_group)):
+            return False
+    return True
+
+
+def suspected_part(verdicts: list[Verdict], exporters: Mapping[str, str]) -> str:
+    """Return which part (exporter, backend, model) the disagreement points at, in words; empty if none in particular.
+
+    Args:
+        verdicts: The verdicts on all outputs.
+        exporters: The exporter of each ONNX file, by opinion.
+    """
+    groups, disagreeing = agreeing_groups(verdicts), _disagreeing_pairs(verdicts)
+    if len(groups) < 2 or not _are_separate(groups, disagreeing):
+        return ""
+    smallest, largest = set(groups[-1]), set(groups[0])
+    for group in (smallest, largest):
+        if group in ({TORCH_ONNX}, {KERAS_ONNX}) and frozenset((TORCH, KERAS)) not in disagreeing:
+            name = next(iter(group))
+            return f"the models agree, so look at the exporter ({exporters.get(name, name)}) or at onnxruntime"
+    as_sets = {frozenset(group) for group in groups}
+    if frozenset({TORCH, TORCH_ONNX}) in as_sets and frozenset({KERAS, KERAS_ONNX}) in as_sets:
+        return "each model agrees with its own export: the two models differ"
+    if frozenset({TORCH, KERAS}) in as_sets:
+        return "the two models agree: look at the exporters, or at onnxruntime"
+    if smallest == {KERAS} and largest == {TORCH, TORCH_ONNX, KERAS_ONNX}:
+        return "Keras' own export agrees with torch: look at the Keras backend"
+    if smallest == {TORCH} and largest == {KERAS, TORCH_ONNX, KERAS_ONNX}:
+        return "torch's own export agrees with Keras: look at how torch runs the module"
+    return ""
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

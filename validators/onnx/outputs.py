@@ -1,0 +1,105 @@
+"""Match the outputs of ONNX files with those of their models, and judge all of them in Keras' layout."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import product
+
+from keras3conv.frameworks.shared.recording import Recording
+from keras3conv.transforms import Array
+from keras3conv.validators.onnx.export import Exported
+from keras3conv.validators.onnx.opinions import KERAS, KERAS_ONNX, TORCH, TORCH_ONNX, Verdict, compare_opinions
+from keras3conv.validators.running.ends import OutputPair, output_pairs
+from keras3conv.validators.running.subject import Subject
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opinion:
+    """The outputs of the ONNX file of one side, or the reason why there are none.
+
+    Attributes:
+        name: `TORCH_ONNX` or `KERAS_ONNX`.
+        exported: The file; None if the export failed.
+        outputs: Outputs by name, in the file's order; None if it was not run.
+        failure: Why there is no file, or why it does not run.
+    """
+
+    name: str
+    exported: Exported | None = None
+    outputs: Mapping[str, Array] | None = None
+    failure: str = ""
+
+
+def judge_opinions(subject: Subject, opinions: Iterable[Opinion]) -> list[Verdict]:
+    """Compare all opinions on every output pairwise; a file with another number of outputs disagrees with all."""
+    torch, keras = subject.torch_run, subject.keras_run
+    pairs = list(output_pairs(torch, keras))
+    truths = {pair.name: pair.torch_output for pair in output_pairs(subject.torch_truth, keras)}
+    values: dict[str, dict[str, Array]] = {}
+    for pair in pairs:
+        if pair.torch_output.size:
+            values[pair.name] = {TORCH: pair.torch_output, KERAS: pair.keras_output}
+    verdicts: list[Verdict] = []
+    for opinion in opinions:
+        if opinion.outputs is None:
+            continue
+        is_torch = opinion.name == TORCH_ONNX
+        model_run = torch if is_torch else keras
+        file_run = _with_model_names(opinion, model_run)
+        if file_run is None:
+            verdicts += _wrong_number_of_outputs(opinion, model_run)
+            continue
+        for pair in output_pairs(file_run, keras) if is_torch else output_pairs(torch, file_run):
+            if pair.name in values:
+                values[pair.name][opinion.name] = pair.torch_output if is_torch else pair.keras_output
+    for pair in pairs:
+        verdicts += _judge_output(subject, pair, values.get(pair.name, {}), truths)
+    return verdicts
+
+
+def _judge_output(
+    subject: Subject, pair: OutputPair, values: Mapping[str, Array], truths: Mapping[str, Array]
+) -> list[Verdict]:
+    """Judge one output; if the shapes of torch and Keras differ, each side is compared with its own file only."""
+    tolerance = subject.options.tolerance
+    if not pair.mismatch:
+        return compare_opinions(pair.name, values, pair.torch_output, truths[pair.name], tolerance)
+    torch_values = {name: values[name] for name in (TORCH, TORCH_ONNX) if name in values}
+    keras_values = {name: values[name] for name in (KERAS, KERAS_ONNX) if name in values}
+    verdicts = [
+        Verdict(output=pair.name, first=first, second=second, mismatch=pair.mismatch)
+        for first, second in product(torch_values or [TORCH], keras_values or [KERAS])
+    ]
+    for side_values in (torch_values, keras_values):
+        if len(side_values) > 1:
+            verdicts += compare_opinions(pair.name, side_values, pair.torch_output, truths[pair.name], tolerance)
+    return verdicts
+
+
+def _wrong_number_of_outputs(opinion: Opinion, model_run: Recording) -> list[Verdict]:
+    assert opinion.outputs is not None
+    others = [TORCH, KERAS, *({TORCH_ONNX, KERAS_ONNX} - {opinion.name})]
+    names = ", ".join(opinion.outputs)
+    mismatch = f"the file returns {len(opinion.outputs)} arrays ({names}), the model {len(model_run.outputs)}"
+    return [Verdict(output="outputs", first=other, second=opinion.name, mismatch=mismatch) for other in others]
+
+
+def _with_model_names(opinion: Opinion, model_run: Recording) -> Recording | None:
+    """Return the outputs of a file by the model's output names; None if the numbers of outputs differ.
+
+    Outputs are matched by order. The names in the file are made up by the exporter, from a node or a counter, and may
+    equal the model's name of another output.
+    """
+    assert opinion.outputs is not None
+    assert opinion.exported is not None
+    if len(opinion.outputs) != len(model_run.outputs):
+        return None
+    names = list(model_run.outputs)
+    if opinion.exported.sorted_keys:
+        names.sort(key=_nested_key)
+    by_name = dict(zip(names, opinion.outputs.values(), strict=True))
+    return Recording(outputs={name: by_name[name] for name in model_run.outputs})
+
+
+def _nested_key(name: str) -> list[tuple[bool, int, str]]:
+    """Return a sort key for names like "logits.10.mask": list indices sort as numbers, dict keys as strings."""
+    return [(False, int(part), "") if part.isdigit() else (True, 0, part) for part in name.split(".")]

@@ -1,0 +1,260 @@
+"""Match the inputs and outputs of two ONNX files, and convert between their memory layouts."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras3conv.errors import InputError
+from keras3conv.frameworks.shared.inputs import BATCH, SEED
+from keras3conv.frameworks.shared.layout import channels_first, channels_last
+from keras3conv.transforms import Array
+
+Sizes = tuple[int | None, ...]
+"""A symbolic shape: None for a free axis."""
+
+SAME, LAST, FIRST = "", "channels moved last", "channels moved first"
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputSpec:
+    """An input that a file declares.
+
+    Attributes:
+        name: Name of the input.
+        shape: Symbolic shape; None if the file does not declare the number of axes.
+        dtype: Name of the dtype.
+    """
+
+    name: str
+    shape: Sizes | None
+    dtype: str
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.dtype} {self.shape or ''}".rstrip()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedInputs:
+    """The inputs of two files.
+
+    Attributes:
+        first: The arrays in the first file's order.
+        second: The same arrays in the second file's order and layouts.
+        description: The matched names, for the report.
+    """
+
+    first: list[Array]
+    second: list[Array]
+    description: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Match:
+    """A matched input or output of two files.
+
+    Attributes:
+        first: Its name in the first file.
+        second: Its name in the second file.
+        layout: Conversion of the first file's values into the second's layout, in words; empty if there is none.
+    """
+
+    first: str
+    second: str
+    layout: str
+
+    def __str__(self) -> str:
+        names = f"{self.first} <-> {self.second}"
+        return f"{names} ({self.layout})" if self.layout else names
+
+
+def input_specs(path: Path, model: Any) -> tuple[InputSpec, ...]:
+    """Return the inputs of a file; raise `InputError` for one that is not an array of numbers."""
+    import onnx
+
+    stored = {tensor.name for tensor in model.graph.initializer}
+    specs = []
+    for entry in model.graph.input:
+        if entry.name in stored:
+            continue
+        kind = entry.type.WhichOneof("value")
+        tensor = entry.type.tensor_type
+        if kind != "tensor_type" or tensor.elem_type in (onnx.TensorProto.UNDEFINED, onnx.TensorProto.STRING):
+            found = "strings" if kind == "tensor_type" else f"a {str(kind).removesuffix('_type')}"
+            raise InputError(f"{path}: the input {entry.name} takes {found}: only arrays of numbers can be compared")
+        dims = [axis.dim_value if axis.dim_value > 0 else None for axis in tensor.shape.dim]
+        shape = tuple(dims) if tensor.HasField("shape") else None
+        dtype = str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+        specs.append(InputSpec(name=entry.name, shape=shape, dtype=dtype))
+    return tuple(specs)
+
+
+def pair_inputs(
+    paths: tuple[Path, Path], first: Sequence[InputSpec], second: Sequence[InputSpec], inputs: Any
+) -> PairedInputs:
+    """Return the inputs of both files: those for the first are given or random, those for the second are derived.
+
+    Args:
+        paths: The two files.
+        first: Inputs that the first file declares.
+        second: Inputs that the second file declares.
+        inputs: Inputs for the first file; None for random ones.
+
+    Raises:
+        InputError: The files take different inputs, or random ones cannot be made.
+    """
+    if len(first) != len(second):
+        counts = [
+            f"{path.name} takes {len(specs)} ({', '.join(map(str, specs))})"
+            for path, specs in zip(paths, (first, second), strict=True)
+        ]
+        raise InputError(f"the files take different inputs: {' and '.join(counts)}")
+    indices, how = _match(
+        [spec.name for spec in first],
+        [spec.name for spec in second],
+        lambda index, other: _may_match(first[index], second[other]),
+    )
+    counterparts = [second[index] for index in indices]
+    arrays = _random(paths[0], first, counterparts) if inputs is None else _ordered(paths[0], first, inputs)
+    matches, mismatches = [], []
+    second_arrays: dict[int, Array] = {}
+    for index, spec, other, array in zip(indices, first, counterparts, arrays, strict=True):
+        layout = _best_layout(array.shape, other.shape)
+        if layout is None:
+            mismatches.append(f"{spec.name} of shape {array.shape} does not fit {other} of {paths[1].name}")
+            continue
+        matches.append(Match(first=spec.name, second=other.name, layout=layout))
+        second_arrays[index] = to_layout(array, layout)
+    if mismatches:
+        raise InputError(f"the files take different inputs, even with channels moved: {'; '.join(mismatches)}")
+    return PairedInputs(
+        first=arrays,
+        second=[second_arrays[index] for index in sorted(second_arrays)],
+        description=f"{', '.join(map(str, matches))}, {how}",
+    )
+
+
+def pair_outputs(first: Mapping[str, Array], second: Mapping[str, Array]) -> tuple[list[Match], str]:
+    """Return the matched outputs of two files, and how they were matched, in words.
+
+    Where a shape fits in several layouts, the one with the closest values is taken.
+    """
+    first_names, second_names = list(first), list(second)
+
+    def fits(index: int, other: int) -> bool:
+        return bool(_layouts(first[first_names[index]].shape, second[second_names[other]].shape))
+
+    indices, how = _match(first_names, second_names, fits)
+    matches = []
+    for name, index in zip(first_names, indices, strict=True):
+        array, other = first[name], second[second_names[index]]
+        best, smallest = SAME, float("inf")
+        for layout in _layouts(array.shape, other.shape):
+            distance = _distance(to_layout(array, layout), other)
+            if distance < smallest:
+                best, smallest = layout, distance
+        matches.append(Match(first=name, second=second_names[index], layout=best))
+    return matches, how
+
+
+def _match(first: Sequence[str], second: Sequence[str], fits: Callable[[int, int], bool]) -> tuple[list[int], str]:
+    """Return for every name of the first file the index of its counterpart, and how they were matched.
+
+    Equal names decide, then the order if all fit in it, then the shapes if they leave no choice, and else the order.
+    """
+    if set(first) == set(second):
+        return [list(second).index(name) for name in first], "by name"
+    in_order = list(range(len(first)))
+    if all(fits(index, index) for index in in_order):
+        return in_order, "by order"
+    choices = [[other for other in range(len(second)) if fits(index, other)] for index in in_order]
+    if all(len(choice) == 1 for choice in choices) and len({choice[0] for choice in choices}) == len(first):
+        return [choice[0] for choice in choices], "by shape"
+    return in_order, "by order"
+
+
+def to_layout(array: Array, layout: str) -> Array:
+    """Convert an array to another layout: `SAME`, `LAST` or `FIRST`."""
+    if layout == LAST:
+        array = channels_last(array)
+    elif layout == FIRST:
+        array = channels_first(array)
+    return np.ascontiguousarray(array)
+
+
+def _may_match(first: InputSpec, second: InputSpec) -> bool:
+    return first.dtype[:3] == second.dtype[:3] and _best_layout(first.shape, second.shape) is not None
+
+
+def _best_layout(first: Sizes | None, second: Sizes | None) -> str | None:
+    """Return the layout in which most sizes of two symbolic shapes are equal; None if none is possible."""
+    if first is None or second is None:
+        return SAME
+    scores = {layout: _equal_sizes(_shape_in_layout(first, layout), second) for layout in (SAME, LAST, FIRST)}
+    best = max(scores, key=lambda layout: scores[layout])
+    return best if scores[best] >= 0 else None
+
+
+def _layouts(first: Sizes, second: Sizes) -> list[str]:
+    """Return all layouts in which two shapes are equal; with two axes or fewer all layouts are the same."""
+    layouts = [layout for layout in (SAME, LAST, FIRST) if _shape_in_layout(first, layout) == second]
+    return layouts if len(first) > 2 else layouts[:1]
+
+
+def _equal_sizes(first: Sizes, second: Sizes) -> int:
+    """Return the number of axes with equal known sizes; -1 if two known sizes differ."""
+    if len(first) != len(second):
+        return -1
+    known = [(one, other) for one, other in zip(first, second, strict=True) if one is not None and other is not None]
+    return len(known) if all(one == other for one, other in known) else -1
+
+
+def _shape_in_layout(shape: Sizes, layout: str) -> Sizes:
+    if layout == SAME or len(shape) < 3:
+        return shape
+    return (shape[0], *shape[2:], shape[1]) if layout == LAST else (shape[0], shape[-1], *shape[1:-1])
+
+
+def _distance(first: Array, second: Array) -> float:
+    if first.shape != second.shape or not first.size:
+        return float("inf")
+    distance = np.abs(first.astype(np.float64) - second.astype(np.float64))
+    return float(np.max(distance, where=np.isfinite(distance), initial=0.0))
+
+
+def _ordered(path: Path, specs: Sequence[InputSpec], inputs: Any) -> list[Array]:
+    """Return the caller's inputs (an array, a tuple of arrays, or a dict by name) in the order of the file."""
+    names = [spec.name for spec in specs]
+    if isinstance(inputs, Mapping):
+        if set(inputs) != set(names):
+            raise InputError(f"{path.name} takes {', '.join(names)}; given are {', '.join(map(str, inputs))}")
+        return [np.asarray(inputs[name]) for name in names]
+    arrays = list(inputs) if isinstance(inputs, tuple | list) else [inputs]
+    if len(arrays) != len(specs):
+        raise InputError(f"{path.name} takes {len(specs)} inputs ({', '.join(names)}); given are {len(arrays)}")
+    return [np.asarray(array) for array in arrays]
+
+
+def _random(path: Path, first: Sequence[InputSpec], second: Sequence[InputSpec]) -> list[Array]:
+    """Return random inputs with the sizes that one of the two files declares."""
+    generator = np.random.default_rng(SEED)
+    arrays = []
+    for spec, other in zip(first, second, strict=True):
+        sizes = _known_sizes(spec, other)
+        if sizes is None or None in sizes[1:] or not spec.dtype.startswith("float"):
+            raise InputError(f"{path.name}: no random values can be made for the input {spec}: give inputs=...")
+        shape = [size or BATCH for size in sizes]
+        arrays.append(np.asarray(generator.standard_normal(shape)).astype(spec.dtype))
+    return arrays
+
+
+def _known_sizes(spec: InputSpec, other: InputSpec) -> Sizes | None:
+    """Return the symbolic shape of an input, with free axes filled from the other file."""
+    layout = _best_layout(spec.shape, other.shape)
+    if spec.shape is None or other.shape is None or layout is None:
+        return spec.shape
+    inverse = {SAME: SAME, LAST: FIRST, FIRST: LAST}[layout]
+    other_shape = _shape_in_layout(other.shape, inverse)
+    return tuple(size or other_size for size, other_size in zip(spec.shape, other_shape, strict=True))

@@ -1,0 +1,1 @@
+"""Run both models for the proofs, and pair the outputs of their layers."""

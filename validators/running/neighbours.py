@@ -1,0 +1,80 @@
+"""Recognise layer differences that a neighbouring layer compensates.
+
+Layers are compared by their outputs. Where one framework needs two layers for what is one layer in the other (a
+transposed convolution and a cropping, a layer and its activation), the outputs of the pair differ although the models
+compute the same function.
+"""
+
+from keras3conv.numerics.difference import FLOAT64_LIMIT, Diff, compare
+from keras3conv.validators.running.ends import OutputPair, output_pairs
+from keras3conv.validators.running.local import nearest_input
+from keras3conv.validators.running.meetings import CallPair, call_pairs
+from keras3conv.validators.running.subject import Subject
+
+_CLEAR = 1e-6
+"""Smallest relative difference of a compensated layer: its values are others, not the same with a small error."""
+
+NOTE = "compensated by a neighbouring layer: the layers after it agree"
+
+
+def compensated_pairs(subject: Subject) -> frozenset[tuple[str, str]]:
+    """Return the layer pairs whose float64 outputs differ although everything after them agrees.
+
+    The result is empty unless every output of the models is floating point and agrees. A pair that differs counts if
+    it is the last one, if the next pair agrees, or if the next pair has the same input on both sides.
+    """
+    if not outputs_agree(subject):
+        return frozenset()
+    calls = list(call_pairs(subject, subject.torch_probe, subject.keras_probe))
+    agree = [agrees_in_float64(call) for call in calls]
+    compensated = set()
+    for index, call in enumerate(calls):
+        if agree[index] or not _differs_clearly(call):
+            continue
+        is_last = index + 1 == len(calls)
+        if is_last or agree[index + 1] or _has_same_input(calls[index + 1]):
+            compensated.add(call.key)
+    return frozenset(compensated)
+
+
+def outputs_agree(subject: Subject) -> bool:
+    """Return whether all model outputs agree in float64; False if one is not floating point and may hide a change."""
+    return all(_output_agrees(pair) for pair in output_pairs(subject.torch_probe, subject.keras_probe))
+
+
+def agrees_in_float64(call: CallPair) -> bool:
+    """Return whether both layers returned the same values, up to float64 rounding."""
+    diff = _diff(call)
+    return diff is not None and agrees(diff)
+
+
+def agrees(diff: Diff) -> bool:
+    """Return whether a float64 difference is within rounding."""
+    return diff.max_rel <= FLOAT64_LIMIT and diff.nonfinite == 0
+
+
+def _diff(call: CallPair) -> Diff | None:
+    if call.mismatch or call.torch_output is None or call.keras_output is None:
+        return None
+    return compare(call.keras_output, call.torch_output)
+
+
+def _differs_clearly(call: CallPair) -> bool:
+    diff = _diff(call)
+    return diff is None or diff.max_rel > _CLEAR or diff.nonfinite > 0
+
+
+def _output_agrees(pair: OutputPair) -> bool:
+    if pair.mismatch or pair.keras_output.dtype.kind != "f":
+        return False
+    return agrees(compare(pair.keras_output, pair.torch_output))
+
+
+def _has_same_input(call: CallPair) -> bool:
+    if call.torch_call is None or call.keras_call is None or not call.keras_call.inputs:
+        return False
+    keras_input = call.keras_call.inputs[0]
+    torch_input = nearest_input(call.torch_call, keras_input)
+    if torch_input is None or keras_input.size == 0:
+        return False
+    return compare(keras_input, torch_input).max_rel <= FLOAT64_LIMIT

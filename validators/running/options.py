@@ -1,0 +1,115 @@
+"""The options of a certificate: checked and normalised once, where they are made."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from keras3conv.errors import InputError
+from keras3conv.numerics.difference import Tolerance
+from keras3conv.transforms import Array
+
+BACKENDS = ("torch", "jax", "tensorflow")
+"""The Keras backends on which a saved model can run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The options of a certificate; see `keras3conv.validate`.
+
+    A single name, a list or "all" is accepted, and stored as a tuple of names; labels are stored as an array.
+
+    Attributes:
+        proofs: Names of the requested proofs; empty for all.
+        tolerance: Difference that the caller allows, instead of the measured noise floor.
+        training: Fail on differences that only matter in training (a momentum, a dropout rate).
+        backends: Keras backends on which the saved model is run.
+        labels: Class index of every input sample, shape (samples,); None if there are no labels.
+        class_names: Class names, by class index.
+        onnx: Export both models to ONNX and compare them there.
+
+    Raises:
+        InputError: An option has the wrong type or an unknown value.
+    """
+
+    proofs: Sequence[str] = ()
+    tolerance: Tolerance | None = None
+    training: bool = False
+    backends: Sequence[str] = ()
+    labels: Any = None
+    class_names: Sequence[str] = ()
+    onnx: bool = False
+
+    def __post_init__(self) -> None:
+        _require_tolerance(self.tolerance)
+        normalised = {
+            "proofs": (self.proofs,) if isinstance(self.proofs, str) else tuple(self.proofs),
+            "backends": _backends(self.backends),
+            "class_names": _class_names(self.class_names, self.labels),
+            "labels": None if self.labels is None else _labels(self.labels),
+        }
+        for name, value in normalised.items():
+            object.__setattr__(self, name, value)
+
+    def wants(self, proof: str) -> bool:
+        """Return whether a proof is requested."""
+        return not self.proofs or proof in self.proofs
+
+
+def _require_tolerance(tolerance: Any) -> None:
+    if tolerance is not None and not isinstance(tolerance, Tolerance):
+        fix = "Fix:  tolerance=k3c.Tolerance(absolute=..., relative=...)"
+        raise InputError(f"tolerance is {tolerance!r}: it must be a k3c.Tolerance\n{fix}")
+
+
+def _class_names(class_names: Any, labels: Any) -> tuple[str, ...]:
+    if isinstance(class_names, str):
+        raise InputError(f"class_names is {class_names!r}: it must be a list, with a name for every class")
+    names = tuple(class_names)
+    if names and labels is None:
+        raise InputError("class_names is given without labels")
+    for name in names:
+        if not isinstance(name, str):
+            raise InputError(f"class_names holds {name!r}: every name must be a str, not a {type(name).__name__}")
+    return names
+
+
+def _labels(labels: Any) -> Array:
+    expected = "they must be integers of shape (samples,), the class index of every sample"
+    try:
+        values = np.asarray(labels.detach().cpu() if hasattr(labels, "detach") else labels)
+    except ValueError as error:  # numpy refuses ragged rows
+        raise InputError(f"labels are rows of several lengths: {expected}") from error
+    if values.dtype.kind not in "iu" or values.ndim != 1:
+        fix = _label_fix(values)
+        line = f"\nFix:  {fix}" if fix else ""
+        raise InputError(f"labels are {values.dtype} of shape {values.shape}: {expected}{line}")
+    return values
+
+
+def _label_fix(labels: Array) -> str:
+    """Return the line of code that turns labels of another form into class indices; empty if there is none."""
+    if labels.ndim == 2 and labels.shape[1] > 1 and labels.dtype.kind in "iufb":
+        return "labels=labels.argmax(axis=1)"
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        return "labels=labels[:, 0]"
+    if labels.ndim == 1 and labels.dtype.kind == "U":
+        return "labels=[class_names.index(name) for name in labels]"
+    if labels.ndim == 1 and labels.size and labels.dtype.kind == "f" and bool(np.all(labels == np.round(labels))):
+        return "labels=labels.astype(int)"
+    return ""
+
+
+def _backends(backends: Any) -> tuple[str, ...]:
+    if not isinstance(backends, Sequence):  # `backends=True` is a likely guess
+        raise InputError(
+            f'backends is {backends!r}: it must be names of Keras backends, or "all"\nFix:  backends="all"'
+        )
+    names = (backends,) if isinstance(backends, str) else tuple(backends)
+    if names == ("all",):
+        return BACKENDS
+    for name in names:
+        if name not in BACKENDS:
+            raise InputError(f'{name!r} is not a Keras backend: use {", ".join(BACKENDS)} or "all"')
+    return tuple(dict.fromkeys(names))

@@ -1,0 +1,108 @@
+"""Measure the noise floor on a few samples of a large batch, where only the outputs are validated.
+
+Float32 rounding in torch shows in a few samples as it does in the whole batch. The largest error of fewer samples is
+not larger, so the judgement is not milder; where it fails, the noise of the whole batch decides. This holds for outputs
+with one row per sample, computed from that sample alone; for any other output the whole batch decides.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from keras3conv.frameworks.shared.inputs import Inputs
+from keras3conv.frameworks.shared.recording import Recording, flatten
+from keras3conv.numerics.difference import judge, noise_floor
+from keras3conv.transforms import Array
+
+SHARE = 16
+"""One of so many samples is run in float64, and at least one."""
+
+SMALLEST_BATCH = 4
+"""Smallest batch that is sampled: in a smaller one, two runs of one sample cost as much as the float64 run saves."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """The torch module on the first samples of a batch.
+
+    Attributes:
+        run: The samples in the module's own dtype.
+        truth: The samples in float64.
+        whole: The whole batch in the module's own dtype.
+        description: Number of samples and size of the batch, in words.
+    """
+
+    run: Recording
+    truth: Recording
+    whole: Recording
+    description: str
+
+    @cached_property
+    def floors(self) -> dict[str, float]:
+        """The noise floor by output name, for outputs whose samples are independent."""
+        floors = {}
+        for name, output in self.run.outputs.items():
+            truth = self.truth.outputs[name]
+            if name in self.whole.outputs and _is_sample_of(output, self.whole.outputs[name], truth):
+                floors[name] = noise_floor(output, truth)
+        return floors
+
+
+def _is_sample_of(output: Array, whole: Array, truth: Array) -> bool:
+    """Return whether an output has one row per sample, with the same values as in the whole batch up to noise.
+
+    A mean over the batch has no rows, and less noise than a single sample. A normalisation over the batch returns other
+    values for the samples when they are run alone.
+    """
+    if not output.ndim or output.ndim != whole.ndim or output.shape[1:] != whole.shape[1:]:
+        return False
+    if len(output) >= len(whole) or output.size == 0:
+        return False
+    return judge(whole[: len(output)], output, truth).passed
+
+
+def sampled_inputs(inputs: Inputs) -> tuple[Any, str] | None:
+    """Return torch's inputs cut to their first samples, and a description; None if the batch cannot be sampled.
+
+    The first axis is the batch axis if every array of both sides has it and holds the same values along it: a time axis
+    that comes first in torch is the second axis in Keras.
+
+    Args:
+        inputs: The inputs of both sides.
+    """
+    from keras3conv.frameworks.torch import module as torch_side
+
+    torch_arrays = list(torch_side.input_arrays(inputs.torch).values())
+    keras_arrays = [_array(value) for _, value in flatten(inputs.keras, lambda item: hasattr(item, "shape"))]
+    sizes = {array.shape[:1] for array in (*torch_arrays, *keras_arrays)}
+    if len(sizes) != 1 or sizes == {()} or len(torch_arrays) != len(keras_arrays):
+        return None
+    ((size,),) = sizes
+    if size < SMALLEST_BATCH:
+        return None
+    number = max(1, size // SHARE)
+    for torch_array, keras_array in zip(torch_arrays, keras_arrays, strict=True):
+        if not _same_values(torch_array[:number], keras_array[:number]):
+            return None
+    return _cut(inputs.torch, number), f"{number} of {size} samples"
+
+
+def _array(value: Any) -> Array:
+    from keras3conv.frameworks.keras import model as keras_side
+
+    return np.asarray(value) if isinstance(value, np.ndarray | np.generic) else keras_side.to_numpy(value)
+
+
+def _same_values(first: Array, second: Array) -> bool:
+    """Return whether two arrays hold the same values in any order."""
+    return first.size == second.size and np.array_equal(np.sort(first, axis=None), np.sort(second, axis=None))
+
+
+def _cut(value: Any, number: int) -> Any:
+    if isinstance(value, dict):
+        return {name: _cut(item, number) for name, item in value.items()}
+    if isinstance(value, tuple | list):
+        return type(value)(_cut(item, number) for item in value)
+    return value[:number] if hasattr(value, "shape") else value

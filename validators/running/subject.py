@@ -1,0 +1,265 @@
+"""Hold the two models under validation, their plan, and their runs, each made once and shared by all proofs."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+
+from keras3conv.alignment.audit import FieldPair, audit
+from keras3conv.alignment.pair import Pair
+from keras3conv.alignment.plan import Alignment
+from keras3conv.alignment.staging import direction
+from keras3conv.errors import ModelError
+from keras3conv.frameworks.shared.inputs import Inputs
+from keras3conv.frameworks.shared.recording import Recording
+from keras3conv.model.views import LayerView, ModelView
+from keras3conv.numerics.probe_values import Pool, probe
+from keras3conv.rules.library import known_classes
+from keras3conv.transforms import Array
+from keras3conv.validators.running.options import Options
+from keras3conv.validators.running.sample import Sample, sampled_inputs
+
+__all__ = ["Subject", "probe"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """Two models, their plan and their inputs; every run is made when a proof first asks for it.
+
+    Attributes:
+        plan: The mapping of torch tensors to Keras variables.
+        outlines: Names, shapes and dtypes of the tensors of torch and of Keras: all that most proofs need.
+        views: Makes the full views of torch and of Keras, with layer configurations and call order. That is slow in
+            Keras, so it is called at most once, and only by proofs that need it.
+        torch: The live torch module; None if the side is a weight file.
+        keras: The live Keras model; None if the side is a weight file.
+        inputs: Inputs of both sides; None if a side cannot run.
+        skip_reason: Why the models are not run; empty if they are.
+        options: The options of the certificate.
+        probes: Probe weights by torch path; None for the standard ones.
+    """
+
+    plan: Alignment
+    outlines: tuple[ModelView, ModelView]
+    views: Callable[[], tuple[ModelView, ModelView]]
+    torch: Any = None
+    keras: Any = None
+    inputs: Inputs | None = None
+    skip_reason: str = ""
+    options: Options = field(default_factory=Options)
+    probes: Mapping[str, Array] | None = None
+
+    @cached_property
+    def _views(self) -> tuple[ModelView, ModelView]:
+        return self.views()
+
+    @property
+    def torch_view(self) -> ModelView:
+        """The torch side."""
+        return self._views[0]
+
+    @property
+    def keras_view(self) -> ModelView:
+        """The Keras side."""
+        return self._views[1]
+
+    def audit(self, pairs: Iterable[Pair]) -> Iterator[FieldPair]:
+        """Compare the hyper-parameters of layer pairs as their rules define."""
+        from keras3conv.frameworks.torch import module as torch_side
+
+        return audit(pairs, *self._views, frozen=torch_side.frozen_parameters(self.torch))
+
+    @cached_property
+    def torch_layers(self) -> Mapping[str, LayerView]:
+        """The torch layers by path."""
+        return {layer.path: layer for layer in self.torch_view.layers}
+
+    @cached_property
+    def keras_layers(self) -> Mapping[str, LayerView]:
+        """The Keras layers by path."""
+        return {layer.path: layer for layer in self.keras_view.layers}
+
+    @cached_property
+    def parameters(self) -> frozenset[str]:
+        """Paths of the torch tensors that an optimiser may change."""
+        return frozenset(tensor.path for tensor in self.torch_view.tensors() if tensor.trainable)
+
+    @cached_property
+    def pairs_in_call_order(self) -> tuple[Pair, ...]:
+        """The pairs of single layers that run, in torch's call order."""
+        run = self.torch_run if self.records_layers else self.torch_probe
+        places = {call.path: call.place for call in reversed(run.calls)}
+        pairs = [pair for pair in self.plan.pairs if pair.torch in places and " + " not in pair.keras]
+        return tuple(sorted(pairs, key=lambda pair: places[pair.torch]))
+
+    @cached_property
+    def torch_run(self) -> Recording:
+        """The torch module with its own weights and dtype."""
+        return self._run_torch()
+
+    @cached_property
+    def torch_truth(self) -> Recording:
+        """The torch module with its own weights in float64, which measures its float32 noise."""
+        return self._run_torch(float64=True)
+
+    @cached_property
+    def torch_sample(self) -> Sample | None:
+        """The torch module on a few samples, in its own dtype and in float64.
+
+        None if the batch is small, or the module takes no other batch size (a reshape to a constant size).
+        """
+        from keras3conv.frameworks.torch import module as torch_side
+
+        sampled = sampled_inputs(self.required_inputs)
+        if sampled is None:
+            return None
+        inputs, description = sampled
+        try:
+            with torch_side.precise():
+                run = torch_side.run(self.torch, inputs, watch=False)
+                truth = torch_side.run(self.torch, inputs, float64=True, watch=False)
+        except ModelError:  # the noise is measured on the whole batch instead
+            return None
+        return Sample(run=run, truth=truth, whole=self.torch_run, description=description)
+
+    @cached_property
+    def keras_run(self) -> Recording:
+        """The Keras model with its own weights and dtype, on its own backend."""
+        from keras3conv.frameworks.keras import model as keras_side
+
+        run = partial(keras_side.run, self.keras, self.required_inputs.keras, record=self._is_paired_in_keras)
+        with keras_side.precise():
+            return _run_and_name_failing_layer(run, watch=self.records_layers)
+
+    @cached_property
+    def torch_rerun(self) -> Recording:
+        """A second `torch_run`, without recorded layers: a deterministic module returns the same."""
+        from keras3conv.frameworks.torch import module as torch_side
+
+        with torch_side.precise():
+            return torch_side.run(self.torch, self.required_inputs.torch, watch=False)
+
+    @cached_property
+    def keras_rerun(self) -> Recording:
+        """A second `keras_run`, without recorded layers."""
+        from keras3conv.frameworks.keras import model as keras_side
+
+        with keras_side.precise():
+            return keras_side.run(self.keras, self.required_inputs.keras, watch=False)
+
+    @cached_property
+    def torch_probe(self) -> Recording:
+        """The torch module in float64 under probe weights."""
+        return self._run_torch(float64=True, tensors=self.probe_weights)
+
+    @cached_property
+    def keras_probe(self) -> Recording:
+        """The Keras model in float64 under the same probe weights, mapped by the plan."""
+        from keras3conv.frameworks.keras import model as keras_side
+
+        with keras_side.precise(), keras_side.float64_mode(self.keras):
+            keras_side.write(self.keras, self.keras_probe_weights)
+            return keras_side.run(self.keras, self.required_inputs.keras, record=self._is_recorded_in_keras_probe)
+
+    @cached_property
+    def probe_weights(self) -> Mapping[str, Array]:
+        """Random, non-degenerate weights for every floating-point torch tensor in the plan; tied names share one."""
+        if self.probes is not None:
+            return self.probes
+        pool = Pool()
+        planned = {path for mapping in self.plan.mappings for path in mapping.torch}
+        by_storage: dict[str, Array] = {}
+        weights: dict[str, Array] = {}
+        for tensor in self.torch_view.tensors():
+            if tensor.path not in planned or not tensor.dtype.startswith(("float", "bfloat")):
+                continue
+            storage = tensor.storage or tensor.path
+            if storage not in by_storage:
+                by_storage[storage] = probe(tensor, pool)
+            weights[tensor.path] = by_storage[storage]
+        return weights | self.constants
+
+    @property
+    def constants(self) -> dict[str, Array]:
+        """Torch tensors that Keras lacks (a scale of ones, a bias of zeros); probe weights leave them as they are."""
+        constants: dict[str, Array] = {}
+        for mapping in self.plan.mappings:
+            if not mapping.keras:
+                values = direction(mapping, "torch")(())
+                constants |= {path: np.array(value, float) for path, value in zip(mapping.torch, values, strict=True)}
+        return constants
+
+    @cached_property
+    def keras_probe_weights(self) -> Mapping[str, Array]:
+        """The probe weights by Keras path."""
+        moved: dict[str, Array] = {}
+        for mapping in self.plan.mappings:
+            if all(path in self.probe_weights for path in mapping.torch):
+                arrays = tuple(self.probe_weights[path] for path in mapping.torch)
+                moved |= dict(zip(mapping.keras, direction(mapping, "keras")(arrays), strict=True))
+        return moved
+
+    @property
+    def required_inputs(self) -> Inputs:
+        """The inputs of both sides, for proofs that run the models."""
+        assert self.inputs is not None, "proofs that run the models are skipped if there are no inputs"
+        return self.inputs
+
+    @property
+    def records_layers(self) -> bool:
+        """A requested proof compares the layers of the deployed models, so their runs record layers."""
+        return self.options.wants("activations")
+
+    def _run_torch(self, *, float64: bool = False, tensors: Mapping[str, Array] | None = None) -> Recording:
+        from keras3conv.frameworks.torch import module as torch_side
+
+        run = partial(
+            torch_side.run,
+            self.torch,
+            self.required_inputs.torch,
+            record=self._is_paired_in_torch if tensors is None else self._is_recorded_in_torch_probe,
+            float64=float64,
+            tensors=tensors,
+        )
+        with torch_side.precise():
+            return _run_and_name_failing_layer(run, watch=self.records_layers or tensors is not None)
+
+    def is_weightless(self, layer: LayerView) -> bool:
+        """Return whether a layer owns no tensor, and a rule can pair its class."""
+        known = known_classes()[0 if layer is self.torch_layers.get(layer.path) else 1]
+        return all(tensor.is_seed for tensor in layer.tensors) and bool(known.intersection(layer.kinds))
+
+    def _is_recorded_in_torch_probe(self, path: str) -> bool:
+        return self._is_paired_in_torch(path) or (
+            path in self.torch_layers and self.is_weightless(self.torch_layers[path])
+        )
+
+    def _is_recorded_in_keras_probe(self, path: str) -> bool:
+        return self._is_paired_in_keras(path) or (
+            path in self.keras_layers and self.is_weightless(self.keras_layers[path])
+        )
+
+    def _is_paired_in_torch(self, path: str) -> bool:
+        return path in self._paired["torch"]
+
+    def _is_paired_in_keras(self, path: str) -> bool:
+        return path in self._paired["keras"]
+
+    @cached_property
+    def _paired(self) -> Mapping[str, frozenset[str]]:
+        return {
+            "torch": frozenset(path for pair in self.plan.pairs for path in pair.torch.split(" + ")),
+            "keras": frozenset(path for pair in self.plan.pairs for path in pair.keras.split(" + ")),
+        }
+
+
+def _run_and_name_failing_layer(run: Callable[..., Recording], *, watch: bool) -> Recording:
+    """Run a model; if it raises without recording layers, rerun it with them, so that the error names the layer."""
+    try:
+        return run(watch=watch)
+    except ModelError:
+        if not watch:
+            run(watch=True)
+        raise

@@ -1,0 +1,116 @@
+"""Pair layers without weights (dropout, activations, pooling), which no plan lists.
+
+Two of them form a pair if a rule knows their classes and both have the same input, in float64 under probe weights.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from keras3conv.alignment.pair import Evidence, Pair
+from keras3conv.frameworks.shared.layout import output_of
+from keras3conv.frameworks.shared.recording import Call
+from keras3conv.model.views import LayerView, Side
+from keras3conv.numerics.difference import compare
+from keras3conv.rules.library import lookup
+from keras3conv.rules.rule import Rule
+from keras3conv.validators.running.local import nearest_input
+from keras3conv.validators.running.neighbours import agrees, outputs_agree
+from keras3conv.validators.running.subject import Subject
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightlessPair:
+    """A pair of layers without weights.
+
+    Attributes:
+        pair: The two layers.
+        same_output: Both returned the same values.
+    """
+
+    pair: Pair
+    same_output: bool
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The paths of the torch layer and the Keras layer."""
+        return self.pair.torch, self.pair.keras
+
+
+def weightless_pairs(subject: Subject) -> Iterator[WeightlessPair]:
+    """Yield the pairs of layers without weights, in torch's call order; a layer is in at most one pair.
+
+    Layers with equal outputs are paired first. Layers with different outputs are paired only if the models differ:
+    where the models agree, such a layer is part of another layer on the other side, as a padding is of a convolution.
+    """
+    torch_paths, keras_paths = _weightless_paths(subject, "torch"), _weightless_paths(subject, "keras")
+    matched = _match(subject, torch_paths, keras_paths, same_output=True)
+    if not outputs_agree(subject):
+        paired = {path for match in matched for path in match.key}
+        torch_rest = [path for path in torch_paths if path not in paired]
+        keras_rest = [path for path in keras_paths if path not in paired]
+        matched += _match(subject, torch_rest, keras_rest, same_output=False)
+    order = {path: index for index, path in enumerate(torch_paths)}
+    yield from sorted(matched, key=lambda match: order[match.pair.torch])
+
+
+def _match(
+    subject: Subject, torch_paths: list[str], keras_paths: list[str], *, same_output: bool
+) -> list[WeightlessPair]:
+    """Pair layers that have the same input, and whose outputs are equal or not as asked."""
+    unpaired = [path for path in keras_paths if subject.keras_probe.of(path)]
+    matched = []
+    for torch_path in torch_paths:
+        for keras_path in unpaired:
+            rule = _rule_if_same_input(subject, torch_path, keras_path)
+            if rule is not None and _has_same_output(subject, rule, torch_path, keras_path) is same_output:
+                unpaired.remove(keras_path)
+                evidence = (Evidence(kind="call order"),)
+                pair = Pair(torch=torch_path, keras=keras_path, rule=rule.name, weights=(), evidence=evidence)
+                matched.append(WeightlessPair(pair=pair, same_output=same_output))
+                break
+    return matched
+
+
+def _weightless_paths(subject: Subject, side: Side) -> list[str]:
+    """Return the recorded layers of a side that own no tensor, in call order."""
+    layers = subject.torch_layers if side == "torch" else subject.keras_layers
+    run = subject.torch_probe if side == "torch" else subject.keras_probe
+    weightless = {path for path, layer in layers.items() if subject.is_weightless(layer)}
+    return list(dict.fromkeys(call.path for call in run.calls if call.path in weightless))
+
+
+def _rule_if_same_input(subject: Subject, torch_path: str, keras_path: str) -> Rule | None:
+    """Return the rule for two layers if their first calls have the same input."""
+    calls = subject.torch_probe.of(torch_path)
+    if not calls or not calls[0].inputs:
+        return None
+    rule = _rule(subject.torch_layers[torch_path], subject.keras_layers[keras_path])
+    if rule is None or not _has_same_input(calls[0], subject.keras_probe.of(keras_path)[0]):
+        return None
+    return rule
+
+
+def _rule(torch_layer: LayerView, keras_layer: LayerView) -> Rule | None:
+    """Return the first rule for the two classes that applies to the torch configuration."""
+    rules = lookup(torch_layer.kinds, keras_layer.kinds)
+    return next((rule for rule in rules if rule.applies(rule.config_of(torch_layer))), None)
+
+
+def _has_same_input(torch_call: Call, keras_call: Call) -> bool:
+    if not keras_call.inputs or not keras_call.inputs[0].size:
+        return False
+    keras_input = keras_call.inputs[0]
+    torch_input = nearest_input(torch_call, keras_input)
+    return torch_input is not None and agrees(compare(keras_input, torch_input))
+
+
+def _has_same_output(subject: Subject, rule: Rule, torch_path: str, keras_path: str) -> bool:
+    torch_call, keras_call = subject.torch_probe.of(torch_path)[0], subject.keras_probe.of(keras_path)[0]
+    if not torch_call.outputs or not keras_call.outputs:
+        return False
+    keras_output = keras_call.outputs[0]
+    configs = subject.torch_layers[torch_path].config, subject.keras_layers[keras_path].config
+    torch_output = output_of(torch_call.outputs, rule, *configs, keras_output.shape)
+    if torch_output.shape != keras_output.shape or torch_output.size == 0:
+        return False
+    return agrees(compare(keras_output, torch_output))
