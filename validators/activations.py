@@ -12,8 +12,8 @@ from keras3conv.numerics.difference import Judgement, judge
 from keras3conv.report.values import Cell, Plot, Section, Series, Table
 from keras3conv.transforms import Array
 from keras3conv.validators.diagnosis.search import blame_layer
-from keras3conv.validators.running.local import local_run
-from keras3conv.validators.running.meetings import CallPair, call_pairs, in_keras_layout
+from keras3conv.validators.running.call_pairs import CallPair, call_pairs, in_keras_layout
+from keras3conv.validators.running.isolated import isolated_run
 from keras3conv.validators.running.neighbours import NOTE, compensated_pairs
 from keras3conv.validators.running.subject import Subject
 
@@ -85,7 +85,7 @@ def check(subject: Subject) -> Section:
 
 
 def _judged_calls(subject: Subject) -> list[_JudgedCall]:
-    isolated_calls = list(call_pairs(subject, subject.torch_run, local_run(subject)))
+    isolated_calls = list(call_pairs(subject, subject.torch_run, isolated_run(subject)))
     whole_calls = list(call_pairs(subject, subject.torch_run, subject.keras_run))
     calls = []
     for whole, isolated, truth in zip(whole_calls, isolated_calls, _truths(subject, whole_calls), strict=True):

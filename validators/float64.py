@@ -8,12 +8,12 @@ from keras3conv.messages import count
 from keras3conv.numerics.difference import FLOAT64_LIMIT, NOT_FINITE, Diff, compare
 from keras3conv.report.values import Plot, Section, Series, Table
 from keras3conv.validators.diagnosis.search import blame_layer, explain_output
-from keras3conv.validators.running.ends import output_pairs
+from keras3conv.validators.running.call_pairs import CallPair, call_pairs
 from keras3conv.validators.running.magnitudes import at_magnitude, other_magnitudes
-from keras3conv.validators.running.meetings import CallPair, call_pairs
+from keras3conv.validators.running.nearby import LARGEST, NearbyRun
+from keras3conv.validators.running.nearby import NOTE as ROUNDING
 from keras3conv.validators.running.neighbours import NOTE, agrees, compensated_pairs
-from keras3conv.validators.running.repeats import LARGEST, NearbyRun
-from keras3conv.validators.running.repeats import NOTE as ROUNDING
+from keras3conv.validators.running.output_pairs import output_pairs
 from keras3conv.validators.running.subject import Subject
 
 CLAIM = (

@@ -24,7 +24,7 @@ from keras3conv.transforms import Array, Arrays
 from keras3conv.validators.diagnosis.causes import Explanation
 from keras3conv.validators.diagnosis.momentum import explain_step
 from keras3conv.validators.running.batch_norms import BatchNorm, batch_norms, unbiased_step
-from keras3conv.validators.running.ends import output_pairs
+from keras3conv.validators.running.output_pairs import output_pairs
 from keras3conv.validators.running.subject import Subject
 
 CLAIM = (

@@ -6,9 +6,9 @@ from keras3conv.errors import Problem
 from keras3conv.numerics.difference import Judgement, judge
 from keras3conv.report.values import Section, Table
 from keras3conv.validators.diagnosis.search import explain_output
-from keras3conv.validators.running.ends import OutputPair, output_pairs
+from keras3conv.validators.running.determinism import noise_is_suspicious, nondeterminism, state_facts
+from keras3conv.validators.running.output_pairs import OutputPair, output_pairs
 from keras3conv.validators.running.sample import Sample
-from keras3conv.validators.running.steadiness import noise_is_suspicious, nondeterminism, state_facts
 from keras3conv.validators.running.subject import Subject
 
 CLAIM = (

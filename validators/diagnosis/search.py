@@ -19,8 +19,8 @@ from keras3conv.rules.library import find
 from keras3conv.transforms import Array
 from keras3conv.validators.diagnosis import causes
 from keras3conv.validators.diagnosis.causes import Divergence, Explanation, find_cause, largest_difference
-from keras3conv.validators.running.ends import OutputPair
-from keras3conv.validators.running.meetings import CallPair, in_keras_layout
+from keras3conv.validators.running.call_pairs import CallPair, in_keras_layout
+from keras3conv.validators.running.output_pairs import OutputPair
 from keras3conv.validators.running.subject import Subject
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from keras3conv.validators.onnx.crosscheck import table
 from keras3conv.validators.onnx.opinions import Verdict, compare_opinions
 from keras3conv.validators.onnx.pairing import Match, PairedInputs, input_specs, pair_inputs, pair_outputs, to_layout
 from keras3conv.validators.onnx.preflight import check_file
-from keras3conv.validators.running.steadiness import SUSPICIOUS
+from keras3conv.validators.running.determinism import SUSPICIOUS
 
 CLAIM = (
     "Run in onnxruntime on the same inputs, both files return the same values, up to the noise that the first file "

@@ -24,7 +24,7 @@ from keras3conv.validators.onnx.opinions import (
     who_disagrees,
 )
 from keras3conv.validators.onnx.outputs import Opinion, judge_opinions
-from keras3conv.validators.running.steadiness import nondeterminism
+from keras3conv.validators.running.determinism import nondeterminism
 from keras3conv.validators.running.subject import Subject
 
 NAME = "onnx"

@@ -8,7 +8,7 @@ from keras3conv.frameworks.shared.recording import Recording
 from keras3conv.transforms import Array
 from keras3conv.validators.onnx.export import Exported
 from keras3conv.validators.onnx.opinions import KERAS, KERAS_ONNX, TORCH, TORCH_ONNX, Verdict, compare_opinions
-from keras3conv.validators.running.ends import OutputPair, output_pairs
+from keras3conv.validators.running.output_pairs import OutputPair, output_pairs
 from keras3conv.validators.running.subject import Subject
 
 

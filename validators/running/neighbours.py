@@ -6,9 +6,9 @@ compute the same function.
 """
 
 from keras3conv.numerics.difference import FLOAT64_LIMIT, Diff, compare
-from keras3conv.validators.running.ends import OutputPair, output_pairs
-from keras3conv.validators.running.local import nearest_input
-from keras3conv.validators.running.meetings import CallPair, call_pairs
+from keras3conv.validators.running.call_pairs import CallPair, call_pairs
+from keras3conv.validators.running.isolated import nearest_input
+from keras3conv.validators.running.output_pairs import OutputPair, output_pairs
 from keras3conv.validators.running.subject import Subject
 
 _CLEAR = 1e-6

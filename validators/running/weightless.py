@@ -13,7 +13,7 @@ from keras3conv.model.views import LayerView, Side
 from keras3conv.numerics.difference import compare
 from keras3conv.rules.library import lookup
 from keras3conv.rules.rule import Rule
-from keras3conv.validators.running.local import nearest_input
+from keras3conv.validators.running.isolated import nearest_input
 from keras3conv.validators.running.neighbours import agrees, outputs_agree
 from keras3conv.validators.running.subject import Subject
 

@@ -9,14 +9,14 @@ from keras3conv.alignment.pair import Pair
 from keras3conv.frameworks.shared.layout import channels_last
 from keras3conv.frameworks.shared.recording import Call, Recording
 from keras3conv.transforms import Array, Arrays
-from keras3conv.validators.running.meetings import in_keras_layout
+from keras3conv.validators.running.call_pairs import in_keras_layout
 from keras3conv.validators.running.subject import Subject
 
 if TYPE_CHECKING:
     from keras3conv.frameworks.keras.local import Exchange
 
 
-def local_run(subject: Subject) -> Recording:
+def isolated_run(subject: Subject) -> Recording:
     """Record the Keras layers on torch's inputs, in the models' own dtype and weights."""
     from keras3conv.frameworks.keras import local as keras_local
     from keras3conv.frameworks.keras import model as keras_side
@@ -25,7 +25,7 @@ def local_run(subject: Subject) -> Recording:
         return keras_local.run_fed(subject.keras, subject.required_inputs.keras, exchange(subject, subject.torch_run))
 
 
-def local_probe(subject: Subject) -> Recording:
+def isolated_probe(subject: Subject) -> Recording:
     """Record the Keras layers on torch's inputs, in float64 under probe weights."""
     from keras3conv.frameworks.keras import local as keras_local
     from keras3conv.frameworks.keras import model as keras_side

@@ -6,7 +6,7 @@ from keras3conv.errors import Problem
 from keras3conv.frameworks.shared.recording import Recording
 from keras3conv.numerics.difference import compare, resolution, same_bits
 from keras3conv.transforms import Array
-from keras3conv.validators.running.ends import output_pairs
+from keras3conv.validators.running.output_pairs import output_pairs
 from keras3conv.validators.running.subject import Subject
 
 _RANDOM = (

@@ -13,8 +13,8 @@ import numpy as np
 
 from keras3conv.frameworks.shared.inputs_scaled import nudged
 from keras3conv.transforms import Array
-from keras3conv.validators.running.ends import OutputPair, output_pairs
-from keras3conv.validators.running.meetings import CallPair, call_pairs
+from keras3conv.validators.running.call_pairs import CallPair, call_pairs
+from keras3conv.validators.running.output_pairs import OutputPair, output_pairs
 from keras3conv.validators.running.subject import Subject
 
 STEP = 2.0**-20
