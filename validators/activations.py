@@ -11,6 +11,7 @@ from keras3conv.errors import Problem
 from keras3conv.numerics.difference import Judgement, judge
 from keras3conv.report.values import Cell, Plot, Section, Series, Table
 from keras3conv.transforms import Array
+from keras3conv.validators.diagnosis.causes import explained_problem
 from keras3conv.validators.diagnosis.search import blame_layer
 from keras3conv.validators.running.call_pairs import CallPair, call_pairs, in_keras_layout
 from keras3conv.validators.running.isolated import isolated_run
@@ -143,12 +144,7 @@ def _problem(subject: Subject, calls: list[_JudgedCall], failed: list[int]) -> P
         fact += (
             "\n      in isolation it agrees" if isolated.passed else f"\n      in isolation it differs by {isolated}"
         )
-    return Problem(
-        torch=first.call.pair.torch,
-        keras=first.call.pair.keras,
-        fact=f"{fact}\n      {explanation.cause}" if explanation else fact,
-        fixes=explanation.fixes if explanation else (),
-    )
+    return explained_problem(*first.call.key, fact, explanation)
 
 
 def _table(calls: list[_JudgedCall], failed: list[int]) -> Table:

@@ -7,6 +7,7 @@ from keras3conv.errors import Problem
 from keras3conv.messages import count
 from keras3conv.numerics.difference import FLOAT64_LIMIT, NOT_FINITE, Diff, compare
 from keras3conv.report.values import Plot, Section, Series, Table
+from keras3conv.validators.diagnosis.causes import explained_problem
 from keras3conv.validators.diagnosis.search import blame_layer, explain_output
 from keras3conv.validators.running.call_pairs import CallPair, call_pairs
 from keras3conv.validators.running.magnitudes import at_magnitude, other_magnitudes
@@ -154,12 +155,7 @@ def _layer_problem(subject: Subject, calls: Sequence[_JudgedCall], failed: Seque
     uncompensated = "" if index == failed[0] else " and is not compensated by a neighbouring layer"
     difference = judged.call.mismatch if judged.diff is None else f"{_in_words(judged.diff)}{magnitude}"
     fact = f"the first layer that differs{uncompensated}: {difference}"
-    return Problem(
-        torch=judged.call.pair.torch,
-        keras=judged.call.pair.keras,
-        fact=f"{fact}\n      {explanation.cause}" if explanation else fact,
-        fixes=explanation.fixes if explanation else (),
-    )
+    return explained_problem(*judged.call.key, fact, explanation)
 
 
 def _judge_outputs(
@@ -187,14 +183,7 @@ def _judge_outputs(
             continue
         fact = f"differs {_in_words(diff)}{magnitude}" if diff else pair.mismatch
         explanation = explain_output(subject, pair, subject.probe_weights) if search and diff else None
-        problems.append(
-            Problem(
-                torch=pair.torch_name,
-                keras=pair.keras_name,
-                fact=f"{fact}\n      {explanation.cause}" if explanation else fact,
-                fixes=explanation.fixes if explanation else (),
-            )
-        )
+        problems.append(explained_problem(pair.torch_name, pair.keras_name, fact, explanation))
     columns = ("output", "layout", "relative error", "status")
     return Table(title=f"outputs{magnitude}", columns=columns, rows=tuple(rows)), worst, problems
 

@@ -21,7 +21,7 @@ from keras3conv.numerics.difference import FLOAT64_LIMIT, NOT_FINITE, compare
 from keras3conv.report.values import Cell, Section, Table
 from keras3conv.rules.rule import WeightMapping
 from keras3conv.transforms import Array, Arrays
-from keras3conv.validators.diagnosis.causes import Explanation
+from keras3conv.validators.diagnosis.causes import Explanation, explained_problem
 from keras3conv.validators.diagnosis.momentum import explain_step
 from keras3conv.validators.running.batch_norms import BatchNorm, batch_norms, unbiased_step
 from keras3conv.validators.running.output_pairs import output_pairs
@@ -293,13 +293,7 @@ def _compare(pair: Pair, quantity: str, arrays: tuple[Array, Array], largest: fl
 def _problem(comparison: _Comparison) -> Problem:
     by = f"by {comparison.error:.2g} of the largest" if np.isfinite(comparison.error) else f"in {NOT_FINITE}"
     fact = f"the {comparison.quantity} differs {by}"
-    explanation = comparison.explanation
-    return Problem(
-        torch=comparison.torch,
-        keras=comparison.keras,
-        fact=f"{fact}\n      {explanation.cause}" if explanation else fact,
-        fixes=explanation.fixes if explanation else (),
-    )
+    return explained_problem(comparison.torch, comparison.keras, fact, comparison.explanation)
 
 
 def _table(comparisons: list[_Comparison], failed: list[int]) -> Table:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from keras3conv.errors import Problem
 from keras3conv.numerics.difference import Judgement, judge
 from keras3conv.report.values import Section, Table
+from keras3conv.validators.diagnosis.causes import explained_problem
 from keras3conv.validators.diagnosis.search import explain_output
 from keras3conv.validators.running.determinism import noise_is_suspicious, nondeterminism, state_facts
 from keras3conv.validators.running.output_pairs import OutputPair, output_pairs
@@ -56,13 +57,7 @@ def check(subject: Subject) -> Section:
 
 def _problem(subject: Subject, pair: OutputPair, judgement: Judgement) -> Problem:
     explanation = explain_output(subject, pair, None)
-    fact = f"differs by {judgement}"
-    return Problem(
-        torch=pair.torch_name,
-        keras=pair.keras_name,
-        fact=f"{fact}\n      {explanation.cause}" if explanation else fact,
-        fixes=explanation.fixes if explanation else (),
-    )
+    return explained_problem(pair.torch_name, pair.keras_name, f"differs by {judgement}", explanation)
 
 
 def _sample(subject: Subject) -> Sample | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keras3conv.errors import ModelError
+from keras3conv.errors import ModelError, Problem
 from keras3conv.numerics.difference import FLOAT64_LIMIT, compare, judge
 from keras3conv.transforms import Array, Shape
 
@@ -45,6 +45,13 @@ class Explanation:
     def fixes(self) -> tuple[str, ...]:
         """The line to paste, as a tuple for `Problem.fixes`."""
         return (self.fix,) if self.fix else ()
+
+
+def explained_problem(torch: str, keras: str, fact: str, explanation: Explanation | None) -> Problem:
+    """Return the problem of a torch layer and a Keras layer, with the cause and the line to paste if they are known."""
+    if explanation is None:
+        return Problem(torch=torch, keras=keras, fact=fact)
+    return Problem(torch=torch, keras=keras, fact=f"{fact}\n      {explanation.cause}", fixes=explanation.fixes)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -82,8 +82,8 @@ def input_specs(path: Path, model: Any) -> tuple[InputSpec, ...]:
         kind = entry.type.WhichOneof("value")
         tensor = entry.type.tensor_type
         if kind != "tensor_type" or tensor.elem_type in (onnx.TensorProto.UNDEFINED, onnx.TensorProto.STRING):
-            found = "strings" if kind == "tensor_type" else f"a {str(kind).removesuffix('_type')}"
-            raise InputError(f"{path}: the input {entry.name} takes {found}: only arrays of numbers can be compared")
+            content = "strings" if kind == "tensor_type" else f"a {str(kind).removesuffix('_type')}"
+            raise InputError(f"{path}: the input {entry.name} takes {content}: only arrays of numbers can be compared")
         dims = [axis.dim_value if axis.dim_value > 0 else None for axis in tensor.shape.dim]
         shape = tuple(dims) if tensor.HasField("shape") else None
         dtype = str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
