@@ -63,4 +63,4 @@ def test_frequencies_that_were_rounded_are_named_behind_a_table_that_is_scaled_b
     k3c.transfer(module, backbone, plan)
     report = k3c.validate(module, backbone, alignment=plan, proofs=("float64",), **both)
     fact = report.section("float64").problems[0].fact
-    assert "the frequencies of the rotation are of single precision in torch, and exact in Keras" in fact
+    assert "the frequencies of the rotary embedding are rounded to float32 in torch, and exact in Keras" in fact
