@@ -3,7 +3,8 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from difflib import SequenceMatcher
+from functools import cached_property, lru_cache
 from typing import Literal
 
 from keras3conv.alignment_difference import first_difference
@@ -109,16 +110,6 @@ class Alignment:
     keras: ModelView = field(repr=False)
     format: int = 1
     notes: tuple[str, ...] = ()
-
-    @property
-    def torch_fingerprint(self) -> str:
-        """The digest of the torch side's names and shapes that the plan is for."""
-        return self.torch.fingerprint
-
-    @property
-    def keras_fingerprint(self) -> str:
-        """The digest of the Keras side's names and shapes that the plan is for."""
-        return self.keras.fingerprint
 
     @property
     def mappings(self) -> tuple[WeightMapping, ...]:
@@ -352,11 +343,19 @@ def unknown_class(side: Side, layer: LayerView) -> str:
     known = known_classes()[0 if side == "torch" else 1]
     if not layer.kinds or known.intersection(layer.kinds):
         return ""
-    from rapidfuzz import process
+    return _nearest_class(layer.kind.rpartition(".")[2], known)
 
-    name = layer.kind.rpartition(".")[2]
-    best = process.extractOne(name, {kind: kind.rpartition(".")[2] for kind in known})
-    return str(best[2])
+
+@lru_cache(maxsize=1024)
+def _nearest_class(name: str, known: frozenset[str]) -> str:
+    """Return the known class whose last name resembles this one most; the first by name among equals."""
+    matcher = SequenceMatcher(b=name)
+
+    def resemblance(kind: str) -> float:
+        matcher.set_seq1(kind.rpartition(".")[2])
+        return matcher.ratio()
+
+    return max(sorted(known), key=resemblance)
 
 
 def _sizes(layer: LayerView) -> Counter[int]:

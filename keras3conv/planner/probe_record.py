@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from keras3conv.model import LayerView, ModelView
+from keras3conv.model import ModelView
 from keras3conv.planner.probe_numbers import EXACT, Print
 from keras3conv.transforms import Array, Shape
 
@@ -67,13 +67,6 @@ class TorchRun:
     def of(self, path: str) -> tuple[TorchCall, ...]:
         """The calls of a layer, the first few."""
         return self.calls.get(path, ())[:MANY]
-
-    def bits_of(self, layer: LayerView) -> int:
-        """The bits of all tensors of a layer."""
-        found = 0
-        for tensor in layer.tensors:
-            found |= self.bits.get(tensor.path, 0)
-        return found
 
 
 def size_of(shape: Shape) -> int:

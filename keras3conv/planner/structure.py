@@ -7,6 +7,7 @@ with the number of layers, not with its square.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from keras3conv.alignment import Evidence, EvidenceKind, Ignored, Pair, misfit, tensors_by_path
 from keras3conv.errors import AlignmentError, Problem, lay_out
@@ -197,8 +198,6 @@ def _layer(view: ModelView, path: str) -> LayerView:
     layers = {layer.path: layer for layer in units(view)}
     if path in layers:
         return layers[path]
-    from rapidfuzz import process
-
-    close = [name for name, _, _ in process.extract(path, list(layers), limit=3)]
+    close = get_close_matches(path, layers, n=3, cutoff=0.0)
     problem = Problem(fact=f"{path!r} is not a layer with tensors; similar: {', '.join(close)}")
     raise AlignmentError(lay_out(f"there is no such layer in {view.title}", [problem]))
