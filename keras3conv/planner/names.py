@@ -1,4 +1,4 @@
-"""Evidence of names: what they mean after the wrappers, the separators and the dialects are taken off.
+"""Read names as evidence: split paths into words, and normalise synonyms such as q_proj and query.
 
 Numbers in names are evidence of order, not of identity: one side counts its blocks from 0, the other from 1.
 """
@@ -18,14 +18,14 @@ _MEANINGS = {
     "down": ("down", "down_proj", "w2", "fc2", "lin2", "ffn_2", "mlp_dense_2"),
     "shortcut": ("downsample", "shortcut", "skip", "proj_shortcut", "residual"),
 }
-"""What the last words of a path mean, where two layers of equal shapes may have them in one block."""
+"""Synonyms for the function of a layer in its block, where several layers of a block have equal shapes."""
 
 _MEANING_OF = {word: meaning for meaning, words in _MEANINGS.items() for word in words}
 
 
 @lru_cache(maxsize=1 << 18)
 def words(path: str) -> tuple[str, ...]:
-    """A path as lower-case words and numbers, without wrappers: "module.layer1.0.convA" is layer, 1, 0, conv, a."""
+    """Return a path as lower-case words and numbers: "module.layer1.0.convA" gives layer, 1, 0, conv, a."""
     parts = re.split(r"[./]", path)
     while len(parts) > 1 and parts[0].lower() in _PREFIXES:
         parts = parts[1:]
@@ -36,7 +36,7 @@ def words(path: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=1 << 18)
 def meaning(path: str) -> str:
-    """What the last part of a path says about its place in a block: "query", "down"; empty if nothing."""
+    """Return the function that the end of a path names, such as "query" or "down"; empty if it names none."""
     parts = [part.lower() for part in re.split(r"[./#]", path) if part and not part.isdigit()]
     for part in reversed(parts[-2:]):
         if part in _MEANING_OF:

@@ -1,7 +1,7 @@
-"""Tensors of torch that a Keras layer does without: they have one value, or the two layers are no pair.
+"""Find the torch tensors that a Keras layer does not have, and the constant that they must hold.
 
-A normalisation without a scale is one whose scale is ones. The probe gives such tensors that value, so that the pair
-can be found; whether the model's own values are so too is checked when they are written.
+A normalisation without a scale equals one with a scale of ones. The probe gives such tensors their constant, so that it
+finds the pair; the transfer checks the real values.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,7 +13,7 @@ from keras3conv.transforms_constant import Drop
 
 
 def constants(torch: Iterable[LayerView], keras: Iterable[LayerView]) -> dict[str, int]:
-    """The value of every torch tensor that a Keras layer that fits has no place for, by path."""
+    """Return the constant of every torch tensor that a fitting Keras layer does not have, by path."""
     ours, theirs = tuple(torch), tuple(keras)
     found: dict[str, int] = {}
     for in_keras in (False, True):
@@ -31,7 +31,7 @@ _Named = tuple[LayerView, list[str]]
 def _fitting(
     torch: tuple[LayerView, ...], keras: tuple[LayerView, ...], *, in_keras: bool
 ) -> Iterator[tuple[_Named, _Named]]:
-    """Every torch layer with every kind of Keras layer that fits, and the names of the rules that say so."""
+    """Yield every torch layer with every kind of fitting Keras layer, and the names of the rules that pair them."""
     ours, theirs = torch_keys(torch, in_keras=in_keras), keras_keys(keras, in_keras=in_keras)
     fitting = by_key(torch, ours)
     seen = set()

@@ -1,4 +1,4 @@
-"""Weights that hide nothing: random, so that no two tensors are alike, and neither vanishing nor overflowing."""
+"""Make the random weights of the probe: no two tensors are alike, and no value vanishes or overflows."""
 
 from collections.abc import Iterable, Mapping
 
@@ -14,13 +14,13 @@ _SEED = 20240229
 
 
 def probe_weights(layers: Iterable[LayerView], constants: Mapping[str, int]) -> dict[str, Array]:
-    """Values for every weight of these torch layers, by path; one for all names of a tensor.
+    """Return random values for every weight of these torch layers, by path; all names of a tied tensor share one.
 
-    Buffers count where a rule says what they are (a moving average); any other is left as its module computed it.
+    A buffer gets values only where a rule names it, such as a moving average; any other keeps what its module computed.
 
     Args:
         layers: The layers.
-        constants: The value of tensors that the Keras side does without, by path.
+        constants: The constant of each tensor that the Keras side does not have, by path.
     """
     pool = Pool()
     units = tuple(layers)
@@ -30,7 +30,7 @@ def probe_weights(layers: Iterable[LayerView], constants: Mapping[str, int]) -> 
     for layer in units:
         known = {role for key in keys[layer.path] for role, _ in key[1]}
         for tensor in layer.tensors:
-            if not moves(tensor) or not (tensor.trainable or tensor.role in known):
+            if not is_weight(tensor) or not (tensor.trainable or tensor.role in known):
                 continue
             values = ties.get(tensor.storage) if tensor.storage else None
             if values is None:
@@ -44,16 +44,16 @@ def probe_weights(layers: Iterable[LayerView], constants: Mapping[str, int]) -> 
     return made
 
 
-def moves(tensor: TensorRef) -> bool:
-    """Whether a tensor is a weight: no counter, and no buffer that every model of its sizes computes."""
+def is_weight(tensor: TensorRef) -> bool:
+    """Return whether a tensor is a weight: no counter, and no constant that the sizes of the model determine."""
     return tensor.dtype.startswith(("float", "bfloat")) and not is_constant(tensor)
 
 
 class Pool:
-    """Random numbers that are drawn once: a tensor is a stretch of them, from anywhere, and begins again at the end.
+    """A pool of random numbers, drawn once: each tensor is a run of them from a random start, which wraps around.
 
-    Drawing takes several times as long as scaling, and models have millions of numbers. How many there are is a prime
-    number: no two rows of a tensor begin at the same one.
+    Drawing takes several times as long as scaling, and models have millions of weights. The size of the pool is prime,
+    so that no two rows of a tensor begin at the same number.
     """
 
     _SIZE = 1_000_003
@@ -63,7 +63,7 @@ class Pool:
         self._numbers = self._generator.uniform(-1.0, 1.0, self._SIZE)
 
     def between(self, low: float, high: float, shape: Shape) -> Array:
-        """Numbers that are equally likely to be anywhere between two."""
+        """Return an array of numbers from a uniform distribution."""
         made = np.empty(size_of(shape))
         start, filled = int(self._generator.integers(self._SIZE)), 0
         while filled < made.size:
@@ -76,22 +76,22 @@ class Pool:
 
 
 def probe(tensor: TensorRef, pool: Pool, *, stacked: bool = False) -> Array:
-    """Values that hide nothing: no zero biases, no unit scales, no variances that swallow an epsilon.
+    """Return values that expose mistakes: no zero biases, no unit scales, no variances that hide an epsilon.
 
-    Matrices and kernels are scaled by their fan-in, so that a deep model neither fades out nor overflows.
+    Matrices and kernels are scaled by their fan-in, so that the values of a deep model neither vanish nor overflow.
 
     Args:
         tensor: The tensor.
         pool: The random numbers.
-        stacked: Whether the tensor is as many matrices as its first axis is long, as those of experts are. As one
-            matrix it would have values so small that nothing after it shows which they are.
+        stacked: Whether the tensor stacks matrices along its first axis, as the weights of experts do. With the fan-in
+            of one large matrix its values would be too small for later layers to depend on them visibly.
     """
     shape = tensor.shape
     if "var" in tensor.role:
         return pool.between(0.5, 1.5, shape)
     if len(shape) >= 2:
         fan_in = max(1, *shape[1:]) if stacked else max(1, int(np.prod(shape[1:])))
-        largest = float(np.sqrt(3 / fan_in))  # a variance of 1 / fan-in
+        largest = float(np.sqrt(3 / fan_in))  # the variance is 1 / fan-in
         return pool.between(-largest, largest, shape)
     if tensor.role in ("weight", "scale", "gamma"):
         return pool.between(0.5, 1.5, shape)
@@ -99,6 +99,6 @@ def probe(tensor: TensorRef, pool: Pool, *, stacked: bool = False) -> Array:
 
 
 def other_values(values: Mapping[str, Array]) -> dict[str, Array]:
-    """Values of the same kind that are all wrong: in another order, and larger."""
+    """Return wrong values of the same kind: shuffled and larger."""
     generator = np.random.default_rng(_SEED)
     return {path: 1.5 * generator.permutation(array.ravel()).reshape(array.shape) for path, array in values.items()}

@@ -1,4 +1,4 @@
-"""What the probe hands to the planner."""
+"""The result that the probe hands to the planner."""
 
 from dataclasses import dataclass
 
@@ -7,14 +7,14 @@ from keras3conv.model import ModelView
 
 
 @dataclass(frozen=True, kw_only=True)
-class Probed:
-    """What the probe found.
+class ProbeResult:
+    """The result of the probe.
 
     Attributes:
-        torch: The torch side, with what the run told.
+        torch: The torch side, with the call order and the shapes of the run.
         keras: The Keras side, likewise.
         pairs: The pairs that it found.
-        notes: What the plan says of it.
+        notes: The notes for the plan.
     """
 
     torch: ModelView

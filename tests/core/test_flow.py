@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from keras3conv.frameworks.follow import Follower
 from keras3conv.model import LayerView
-from keras3conv.planner.flow import Place, positions
+from keras3conv.planner.flow import LayerKey, positions
 
 
 class Value:
@@ -15,7 +15,7 @@ def layer(path: str, place: int, *follows: str, passes: tuple[str, ...] = ()) ->
     return LayerView(path=path, calls=(place,), follows=follows, passes=passes, beside=(path,))
 
 
-def groups(*paths: str) -> dict[Place, int]:
+def groups(*paths: str) -> dict[LayerKey, int]:
     return {(side, path): 0 for side in ("torch", "keras") for path in paths}
 
 

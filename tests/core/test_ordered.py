@@ -110,10 +110,10 @@ def test_a_place_outside_of_the_list_and_an_unknown_name_are_errors_of_one_messa
     with pytest.raises(InputError) as caught:
         moved("abc", full_names={"a": -1, "b": 3, "c": "d"})
     assert str(caught.value) == (
-        "the order cannot be made\n"
-        "  a  (keras)  is to go to place -1; the places are 0 to 2\n"
-        "  b  (keras)  is to go to place 3; the places are 0 to 2\n"
-        "  c  (keras)  is to stand where 'd' does, and no layer is called that"
+        "the Keras layers cannot be reordered\n"
+        "  a  (keras)  is to move to position -1; the positions are 0 to 2\n"
+        "  b  (keras)  is to move to position 3; the positions are 0 to 2\n"
+        "  c  (keras)  is to move to the position of 'd', and no layer has that name"
     )
 
 
@@ -122,10 +122,10 @@ def test_a_function_that_loses_a_name_is_an_error() -> None:
         moved("abc", choose=lambda names: [names[0], names[0], "x"])
     assert str(caught.value) == (
         "specific_match_func must return every name once\n"
-        "  x  (keras)  is not a name that it was given\n"
+        "  x  (keras)  is not among the given names\n"
         "  b  (keras)  is missing\n"
         "  c  (keras)  is missing\n"
-        "  a  (keras)  is there more than once"
+        "  a  (keras)  occurs more than once"
     )
 
 
@@ -292,7 +292,7 @@ def test_lists_of_different_length_are_an_error_and_never_cut_short() -> None:
     with pytest.raises(AlignmentError) as caught:
         ordered(torch, keras_model(dense("z", 2, 3), dense("y", 3, 4)), Order()).check()
     assert str(caught.value) == (
-        "Net (torch) and net (keras) do not stand in one order\n"
+        "Net (torch) and net (keras) do not have the same order\n"
         "  the torch list has 3 entries, the Keras list 2; in torch's, c would be left over\n"
         'Fix:  skip_weights=["num_batches_tracked", ...] or unstack_weights=[...]     or     '
         "k3c.align_ordered(..., dry_run=True)  # prints both lists"
@@ -305,11 +305,11 @@ def test_everything_that_does_not_fit_is_told_at_once_with_both_places() -> None
     with pytest.raises(AlignmentError) as caught:
         ordered(torch, keras, Order()).check()
     assert str(caught.value) == (
-        "Net (torch) and net (keras) do not stand in one order\n"
+        "Net (torch) and net (keras) do not have the same order\n"
         "  b  <->  y\n"
-        '      place 1: b.weight (4, 3) becomes (3, 4) by "o i -> i o"; y/kernel is (4, 3)\n'
+        '      position 1: b.weight (4, 3) becomes (3, 4) by "o i -> i o"; y/kernel is (4, 3)\n'
         "  c  <->  x\n"
-        "      place 2: g0 (5,) do not make g0 (5,), g1 (5,)\n"
+        "      position 2: g0 (5,) do not make g0 (5,), g1 (5,)\n"
         "Fix:  k3c.align_ordered(..., dry_run=True)  # prints both lists"
     )
 
@@ -346,11 +346,11 @@ def test_a_dry_run_shows_both_lists_side_by_side_and_raises_nothing() -> None:
     lists = ordered(torch, keras_model(dense("z", 2, 3), dense("y", 4, 3)), Order())
     assert side_by_side(lists).splitlines()[:6] == [
         "Net (torch) <-> net (keras)",
-        "place  torch  tensors      keras  variables",
-        "-" * 59,
-        "0      a      (3, 2) (3,)  z      (2, 3) (3,)",
-        "1      b      (4, 3) (4,)  y      (4, 3) (3,)  does not fit",
-        "2      c      (5, 4) (5,)                      does not fit",
+        "position  torch  tensors      keras  variables",
+        "-" * 62,
+        "0         a      (3, 2) (3,)  z      (2, 3) (3,)",
+        "1         b      (4, 3) (4,)  y      (4, 3) (3,)  does not fit",
+        "2         c      (5, 4) (5,)                      does not fit",
     ]
     assert [pair.torch for pair in lists.plan.pairs] == ["a"]
     assert lists.plan.problems()
@@ -370,5 +370,5 @@ def test_two_classes_that_no_rule_knows_keep_their_arrays_as_they_are() -> None:
 def test_square_matrices_of_two_files_are_not_taken_as_they_are() -> None:
     torch = torch_model(LayerView(path="a", tensors=(TensorRef(path="a.u", role="u", shape=(3, 3)),)))
     keras = keras_model(LayerView(path="z", tensors=(TensorRef(path="z/v", role="v", shape=(3, 3)),)))
-    with pytest.raises(AlignmentError, match=r"place 0: u \(3, 3\) do not make v \(3, 3\) by any rule"):
+    with pytest.raises(AlignmentError, match=r"position 0: u \(3, 3\) do not make v \(3, 3\) by any rule"):
         ordered(torch, keras, Order()).check()

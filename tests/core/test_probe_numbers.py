@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from keras3conv.planner.probe_numbers import factor_between, has_nan, print_of, relative_error
+from keras3conv.planner.probe_numbers import factor_between, fingerprint_of, has_nan, relative_error
 from keras3conv.planner.probe_weights import Pool
 
 SHAPE = (2, 48, 40, 36)
@@ -53,22 +53,22 @@ def test_flags_whole_numbers_and_complex_ones_are_compared_too() -> None:
 
 def test_a_print_is_the_same_in_every_layout_and_with_a_padding_of_zeros() -> None:
     moved, padded = np.array(values().transpose(0, 2, 3, 1), order="C"), np.pad(values(), 1)
-    assert print_of(values()).agrees(print_of(moved), 1e-12)
-    assert print_of(values()).agrees(print_of(padded), 1e-12)
-    assert not print_of(values()).agrees(print_of(values(1)), 1e-4)
+    assert fingerprint_of(values()).agrees(fingerprint_of(moved), 1e-12)
+    assert fingerprint_of(values()).agrees(fingerprint_of(padded), 1e-12)
+    assert not fingerprint_of(values()).agrees(fingerprint_of(values(1)), 1e-4)
 
 
 def test_a_print_is_that_of_the_whole_array() -> None:
     array = values()
-    sums = print_of(array).sums
+    sums = fingerprint_of(array).sums
     assert sums == pytest.approx((array.sum(), (array**2).sum(), (array**3).sum()), rel=1e-9)
 
 
 def test_a_print_tells_that_a_number_is_nan() -> None:
     spoilt = values()
     spoilt[1, 2, 3, 4] = np.nan
-    assert print_of(spoilt).has_nan
-    assert not print_of(values()).has_nan
+    assert fingerprint_of(spoilt).has_nan
+    assert not fingerprint_of(values()).has_nan
 
 
 def test_the_factor_between_two_arrays_is_found_in_every_layout() -> None:

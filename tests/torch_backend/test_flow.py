@@ -105,7 +105,7 @@ def test_layers_at_one_place_are_reported_and_not_guessed() -> None:
         ("p", "call order", True, ("q",)),
         ("q", "call order", True, ("p",)),
     ]
-    assert pairs[0].evidence[-1].detail == "2 layers stand at one place of the flow of the data"
+    assert pairs[0].evidence[-1].detail == "2 layers have the same position in the call graph"
 
 
 def test_a_layer_that_runs_twice_and_one_that_runs_in_itself_do_not_end_the_planner() -> None:

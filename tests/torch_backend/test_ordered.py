@@ -121,7 +121,7 @@ def test_a_file_of_weights_is_aligned_in_the_same_way(tmp_path: Path) -> None:
 def test_a_wrong_table_is_noticed_by_the_shapes_or_by_the_proof() -> None:
     module, model = Tokens(), tokens()
     tables = TABLES | {"tail_align_dict": {"attn_gamma": -2, "mlp_gamma": -2}}
-    with pytest.raises(AlignmentError, match="do not stand in one order"):
+    with pytest.raises(AlignmentError, match="do not have the same order"):
         k3c.align_ordered(module, model, **tables)  # type: ignore[arg-type]
     plan = k3c.align_ordered(
         module,
@@ -141,7 +141,7 @@ def test_a_dry_run_prints_both_lists_and_changes_nothing(capsys: pytest.CaptureF
     before = [np.array(value) for value in model.get_weights()]
     k3c.align_ordered(module, model, dry_run=True)
     printed = capsys.readouterr().out
-    assert "place  torch" in printed
+    assert "position  torch" in printed
     assert "does not fit" in printed
     assert all(np.array_equal(old, new) for old, new in zip(before, model.get_weights(), strict=True))
 

@@ -65,8 +65,8 @@ def test_outputs_that_are_exchanged_are_no_agreement() -> None:
 def test_ranks_tell_only_where_both_sides_have_as_many() -> None:
     ours = Ranks.of(["heads.0", "heads.1", "blocks.0.fc1", "blocks.0.fc2", "alone"])
     theirs = Ranks.of(["head_1", "head_2", "head_10", "block_3/dense_7", "block_3/dense_8", "single"])
-    assert not ours.apart("heads.0", theirs, "head_10")
-    assert not ours.apart("blocks.0.fc1", theirs, "block_3/dense_7")
-    assert ours.apart("blocks.0.fc1", theirs, "block_3/dense_8")
-    assert not ours.apart("alone", theirs, "single")
-    assert not ours.apart("nowhere", theirs, "single")
+    assert not ours.differ("heads.0", theirs, "head_10")
+    assert not ours.differ("blocks.0.fc1", theirs, "block_3/dense_7")
+    assert ours.differ("blocks.0.fc1", theirs, "block_3/dense_8")
+    assert not ours.differ("alone", theirs, "single")
+    assert not ours.differ("nowhere", theirs, "single")

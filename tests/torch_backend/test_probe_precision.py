@@ -45,7 +45,7 @@ def test_a_function_without_a_float64_kernel_is_named_and_what_follows_is_judged
     first, second = (plan.of(name) for name in "ab")
     assert first is not None
     assert second is not None
-    assert first.evidence[-1].detail == "its output is torch's"
+    assert first.evidence[-1].detail == "its output equals torch's"
     assert "torch computed in float32" in second.evidence[-1].detail
 
 

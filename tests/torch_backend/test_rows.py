@@ -54,7 +54,7 @@ def test_a_recurrent_layer_of_two_is_two_layers(
 
 def test_a_layer_that_is_left_of_a_longer_row_is_a_problem() -> None:
     plan = k3c.align(Recurrent(nn.GRU, 1), recurrent(layers.GRU, 1, number=3))
-    assert found(plan)["rnn"] == ("r0 + r1", "probe")  # its output is torch's, whatever comes after it
+    assert found(plan)["rnn"] == ("r0 + r1", "probe")  # its output equals torch's, whatever follows
     assert all(problem.keras.startswith("r2") for problem in plan.problems())
     assert plan.problems()
 
@@ -65,7 +65,9 @@ def test_a_row_that_fits_and_computes_something_else_is_not_confirmed() -> None:
     pair = k3c.align(randomize(Recurrent(nn.GRU, 1)), model).of("rnn")
     assert pair is not None
     assert pair.unconfirmed
-    assert pair.evidence[-1].detail == "the only row that fits, but its last output is not torch's"
+    assert pair.evidence[-1].detail == (
+        "no other sequence of layers fits, but the output of the last layer differs from torch's"
+    )
 
 
 def test_of_two_rows_that_fit_none_is_guessed_without_a_run() -> None:
