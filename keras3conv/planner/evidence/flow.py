@@ -1,0 +1,134 @@
+"""Compare positions in the call graph: two layers correspond if they have the same predecessors and successors.
+
+A run tells from which layers' outputs each input was computed. So the branches of a network differ from each other, in
+whatever order either side runs them. Only layers with a counterpart of their shapes count; all between them (an
+activation, a container, a layer that one side does not have) are skipped.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from keras3conv.model.views import LayerView, Side
+
+LayerKey = tuple[Side, str]
+"""The side and the path of a layer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Position:
+    """The position of a layer in the call graph; equal numbers on both sides mean equal subgraphs.
+
+    Attributes:
+        before: The graph of all layers before it.
+        after: The graph of all layers after it.
+        near: The graph of the layers at most two steps away, which does not depend on distant differences.
+        beside: The groups of the layers with the very same input.
+    """
+
+    before: int
+    after: int
+    near: int
+    beside: tuple[int, ...] = ()
+
+
+def positions(
+    torch: Sequence[LayerView], keras: Sequence[LayerView], groups: Mapping[LayerKey, int]
+) -> Mapping[LayerKey, Position]:
+    """Return the positions of the layers that are in groups; none where the call graph of one side is unknown.
+
+    Args:
+        torch: Every layer of the torch side.
+        keras: Every layer of the Keras side.
+        groups: The number of the group of each layer that may have a counterpart.
+    """
+    numbers: dict[tuple[object, ...], int] = {}
+    found: dict[LayerKey, Position] = {}
+    sides: tuple[tuple[Side, Sequence[LayerView]], ...] = (("torch", torch), ("keras", keras))
+    for side, layers in sides:
+        running = sorted((layer for layer in layers if layer.calls), key=_first_call)
+        own = {layer.path: groups[side, layer.path] for layer in running if (side, layer.path) in groups}
+        if not own or any(layer.follows is None for layer in running if layer.path in own):
+            return {}
+        edges = _edges(running, own)
+        forward = _numbered("before", own, own, edges, numbers)
+        reverse = _reversed(edges)
+        backward = _numbered("after", reversed(own), own, reverse, numbers)
+        near = _surrounded(_surrounded(own, edges, reverse, numbers), edges, reverse, numbers)
+        for layer in running:
+            if (path := layer.path) in own:
+                beside = sorted(own[other] for other in layer.beside or () if other in own)
+                found[side, path] = Position(
+                    before=forward[path], after=backward[path], near=near[path], beside=tuple(beside)
+                )
+    return found
+
+
+def _first_call(layer: LayerView) -> int:
+    return layer.calls[0] if layer.calls else 0
+
+
+def _edges(running: Sequence[LayerView], own: Mapping[str, int]) -> dict[str, set[str]]:
+    """Return the grouped layers directly before each grouped layer; earlier calls only, so that there is no cycle."""
+    passes = {layer.path: layer.passes or () for layer in running}
+    made_of: dict[str, set[str]] = {path: {path} for path in own}
+    edges: dict[str, set[str]] = {}
+    for layer in running:
+        if layer.path in own:
+            sources = [_made_of(source, passes, made_of) for source in layer.follows or ()]
+            edges[layer.path] = set[str]().union(*sources) & edges.keys()
+    return edges
+
+
+def _made_of(path: str, passes: Mapping[str, tuple[str, ...]], made_of: dict[str, set[str]]) -> set[str]:
+    """Return the grouped layers from whose outputs a layer's output was computed; cached in `made_of`."""
+    waiting = [path]
+    begun = {path}
+    while waiting:
+        last = waiting[-1]
+        unknown = [source for source in passes.get(last, ()) if source not in made_of and source not in begun]
+        if last in made_of or not unknown:
+            known = [made_of.get(source, set()) for source in passes.get(last, ())]
+            made_of.setdefault(last, set().union(*known))
+            waiting.pop()
+        else:
+            begun.update(unknown)
+            waiting += unknown
+    return made_of[path]
+
+
+def _reversed(edges: Mapping[str, set[str]]) -> dict[str, set[str]]:
+    reverse: dict[str, set[str]] = {path: set() for path in edges}
+    for path, sources in edges.items():
+        for source in sources:
+            reverse[source].add(path)
+    return reverse
+
+
+def _numbered(
+    direction: str,
+    order: Iterable[str],
+    groups: Mapping[str, int],
+    edges: Mapping[str, set[str]],
+    numbers: dict[tuple[object, ...], int],
+) -> dict[str, int]:
+    """Return a number for every layer: equal for layers of one group with equal neighbours on this side."""
+    found: dict[str, int] = {}
+    for path in order:
+        neighbours = sorted(found[neighbour] for neighbour in edges[path] if neighbour in found)
+        key = (direction, groups[path], *neighbours)
+        found[path] = numbers.setdefault(key, len(numbers))
+    return found
+
+
+def _surrounded(
+    labels: Mapping[str, int],
+    edges: Mapping[str, set[str]],
+    reverse: Mapping[str, set[str]],
+    numbers: dict[tuple[object, ...], int],
+) -> dict[str, int]:
+    """Return a number for every layer: equal for layers with one label whose neighbours have equal labels."""
+    found = {}
+    for path, label in labels.items():
+        before, after = (tuple(sorted(labels[other] for other in side[path])) for side in (edges, reverse))
+        found[path] = numbers.setdefault(("near", label, before, after), len(numbers))
+    return found

@@ -1,0 +1,209 @@
+"""Choose pairs within a group of layers that all fit each other: by uniqueness, call graph, names and order."""
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from keras3conv.alignment.binding import make_pair
+from keras3conv.alignment.pair import Evidence, EvidenceKind, Pair
+from keras3conv.model.views import LayerView, Side
+from keras3conv.planner.evidence import flow, names
+from keras3conv.planner.evidence.structure import Group
+
+Positions = Mapping[flow.LayerKey, flow.Position]
+
+_SHOWN_CANDIDATES = 5
+
+
+def numbers(groups: Iterable[Group]) -> dict[flow.LayerKey, int]:
+    """Return the number of the group of every layer."""
+    found: dict[flow.LayerKey, int] = {}
+    for number, group in enumerate(groups):
+        found |= {("torch", layer.path): number for layer in group.torch_layers}
+        found |= {("keras", layer.path): number for layer in group.keras_layers}
+    return found
+
+
+def anchors(pairs: Iterable[Pair]) -> dict[flow.LayerKey, int]:
+    """Return a number for the layers of every earlier pair; it is negative, so that no group has it."""
+    found: dict[flow.LayerKey, int] = {}
+    for number, pair in enumerate(pairs, 1):
+        found |= {("torch", path): -number for path in pair.torch.split(" + ")}
+        found |= {("keras", path): -number for path in pair.keras.split(" + ")}
+    return found
+
+
+def match_groups(groups: Iterable[Group], positions: Positions) -> Iterator[Pair]:
+    """Yield the pairs of every group; layers that cannot be decided stay without a pair.
+
+    Args:
+        groups: Groups of layers that fit each other.
+        positions: The positions of the layers in the call graph; empty where the graph is unknown.
+    """
+    for group in groups:
+        yield from _match(group, positions)
+
+
+def _match(group: Group, positions: Positions) -> Iterator[Pair]:
+    if _is_one_pair(group):
+        yield from _single_pair(group, "shape", "no other layer has these shapes")
+        return
+    for part in _by_running(group):
+        for subgroup, same_position in _by_position(part, positions) if positions else ((part, False),):
+            if same_position and _is_one_pair(subgroup):
+                yield from _single_pair(subgroup, "data flow", "the only one with these layers before or after it")
+                continue
+            for synonyms in _by_meaning(subgroup):
+                if same_position and _is_one_pair(synonyms):
+                    yield from _single_pair(synonyms, "name", names.meaning(synonyms.torch_layers[0].path))
+                else:
+                    yield from _by_name_or_order(synonyms, _doubt(subgroup) if same_position else [])
+
+
+def _single_pair(group: Group, kind: EvidenceKind, detail: str) -> Iterator[Pair]:
+    """Yield the pair of a group with one layer on each side."""
+    (torch,), (keras,) = group.torch_layers, group.keras_layers
+    yield from _pair(group, torch, keras, [Evidence(kind=kind, detail=detail)])
+
+
+def _doubt(group: Group) -> list[Evidence]:
+    number = len(group.torch_layers)
+    return [Evidence(kind="interchangeable", detail=f"{number} layers have the same position in the call graph")]
+
+
+def _is_one_pair(group: Group) -> bool:
+    return len(group.torch_layers) == len(group.keras_layers) == 1
+
+
+def _by_running(group: Group) -> Iterator[Group]:
+    """Split a group into the layers that run and those that never do, where a run tells so on both sides."""
+
+    def runs(layer: LayerView) -> bool:
+        return layer.calls is None or len(layer.calls) > 0
+
+    yield from _split(group, lambda layer: "runs" if runs(layer) else "never runs")
+
+
+_LABELS: tuple[Callable[[flow.Position], Hashable], ...] = (
+    lambda position: position,
+    lambda position: (position.before, position.after),
+    lambda position: position.before,
+    lambda position: position.after,
+    lambda position: position.near,
+)
+"""The parts of a position to compare, the strictest first; the last cannot tell distant layers apart."""
+
+
+def _by_position(group: Group, positions: Positions) -> Iterator[tuple[Group, bool]]:
+    """Yield the layers with one position in the call graph, with True, and the remaining ones last, with False."""
+    rest = group
+    for label in _LABELS:
+        torch = _labelled_by_position(rest.torch_layers, "torch", positions, label)
+        keras = _labelled_by_position(rest.keras_layers, "keras", positions, label)
+        equal = [key for key in torch if key is not None and len(torch[key]) == len(keras.get(key, ()))]
+        for key in equal:
+            yield replace(group, torch_layers=torch[key], keras_layers=keras[key]), label is not _LABELS[-1]
+        done = {layer.path for key in equal for layer in torch[key]}, {x.path for key in equal for x in keras[key]}
+        rest = replace(
+            group,
+            torch_layers=tuple(layer for layer in rest.torch_layers if layer.path not in done[0]),
+            keras_layers=tuple(layer for layer in rest.keras_layers if layer.path not in done[1]),
+        )
+    if rest.torch_layers or rest.keras_layers:
+        yield rest, False
+
+
+def _labelled_by_position(
+    layers: Sequence[LayerView], side: Side, positions: Positions, label: Callable[[flow.Position], Hashable]
+) -> dict[Hashable, tuple[LayerView, ...]]:
+    """Return the layers by a label of their positions; the label is None for layers without a position."""
+    labelled: dict[Hashable, list[LayerView]] = {}
+    for layer in layers:
+        position = positions.get((side, layer.path))
+        labelled.setdefault(None if position is None else label(position), []).append(layer)
+    return {key: tuple(found) for key, found in labelled.items()}
+
+
+def _by_meaning(group: Group) -> Iterator[Group]:
+    """Split a group by the meaning of the names: query is paired with query."""
+    yield from _split(group, lambda layer: names.meaning(layer.path))
+
+
+def _split(group: Group, label: Callable[[LayerView], str]) -> Iterator[Group]:
+    """Split a group by a label, if both sides have every label equally often; otherwise keep it whole."""
+    torch, keras = _labelled(group.torch_layers, label), _labelled(group.keras_layers, label)
+    if {name: len(layers) for name, layers in torch.items()} != {name: len(layers) for name, layers in keras.items()}:
+        yield group
+        return
+    for name, layers in torch.items():
+        yield replace(group, torch_layers=tuple(layers), keras_layers=tuple(keras[name]))
+
+
+def _labelled(layers: Sequence[LayerView], label: Callable[[LayerView], str]) -> dict[str, list[LayerView]]:
+    labelled: dict[str, list[LayerView]] = {}
+    for layer in layers:
+        labelled.setdefault(label(layer), []).append(layer)
+    return labelled
+
+
+def _by_name_or_order(group: Group, doubts: Sequence[Evidence]) -> Iterator[Pair]:
+    torch, keras = group.torch_layers, group.keras_layers
+    both_run = _all_ran(torch) and _all_ran(keras)
+    if both_run and len(torch) == len(keras):
+        yield from _in_order(group, _by_first_call(torch), _by_first_call(keras), "call order", doubts)
+        return
+    named = list(_same_names(group))
+    yield from named
+    paired = {pair.torch for pair in named}, {pair.keras for pair in named}
+    rest_torch = tuple(layer for layer in torch if layer.path not in paired[0])
+    rest_keras = tuple(layer for layer in keras if layer.path not in paired[1])
+    if len(rest_torch) == len(rest_keras) and rest_torch:
+        first = _by_first_call(rest_torch) if _all_ran(rest_torch) else list(rest_torch)
+        second = _by_first_call(rest_keras) if _all_ran(rest_keras) else list(rest_keras)
+        kind: EvidenceKind = "shape" if len(rest_torch) == 1 else "definition order"
+        yield from _in_order(group, first, second, kind, doubts)
+
+
+def _same_names(group: Group) -> Iterator[Pair]:
+    """Yield the pairs of layers with the same words in their names, where no other layer of the group has these."""
+    torch = _labelled(group.torch_layers, lambda layer: " ".join(names.words(layer.path)))
+    keras = _labelled(group.keras_layers, lambda layer: " ".join(names.words(layer.path)))
+    for name, layers in torch.items():
+        if len(layers) == 1 and len(keras.get(name, ())) == 1:
+            yield from _pair(group, layers[0], keras[name][0], [Evidence(kind="name", detail=name)])
+
+
+def _in_order(
+    group: Group,
+    torch: Sequence[LayerView],
+    keras: Sequence[LayerView],
+    kind: EvidenceKind,
+    doubts: Sequence[Evidence],
+) -> Iterator[Pair]:
+    candidates = tuple(layer.path for layer in keras)
+    for position, (first, second) in enumerate(zip(torch, keras, strict=True), 1):
+        detail = f"{position} of {len(torch)} that fit" if len(torch) > 1 else "the only one left that fits"
+        others = [path for path in candidates[max(0, position - 3) : position + 3] if path != second.path]
+        evidence = [Evidence(kind=kind, detail=detail)]
+        if names.words(first.path) == names.words(second.path) and kind != "shape":
+            evidence.insert(0, Evidence(kind="name", detail=" ".join(names.words(first.path))))
+        evidence += doubts
+        yield from _pair(group, first, second, evidence, others[:_SHOWN_CANDIDATES])
+
+
+def _pair(
+    group: Group, torch: LayerView, keras: LayerView, evidence: Iterable[Evidence], candidates: Iterable[str] = ()
+) -> Iterator[Pair]:
+    """Yield the pair of two layers of a group; nothing where their configurations exclude each other."""
+    rule = group.rule_for(torch, keras)
+    if rule is not None:
+        yield make_pair(rule, torch, keras, evidence, candidates)
+
+
+def _all_ran(layers: tuple[LayerView, ...]) -> bool:
+    """Return whether all of these layers ran, as far as a run tells."""
+    return all(layer.calls for layer in layers)
+
+
+def _by_first_call(layers: tuple[LayerView, ...]) -> list[LayerView]:
+    """Return the layers in the order of their first calls."""
+    return sorted(layers, key=lambda layer: layer.calls[0] if layer.calls else 0)

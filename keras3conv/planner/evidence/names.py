@@ -1,0 +1,87 @@
+"""Read names as evidence: split paths into words, and normalise synonyms such as q_proj and query.
+
+Numbers in names are evidence of order, not of identity: one side counts its blocks from 0, the other from 1. So the
+rank of a number counts, among the paths that differ in that number alone.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+_PREFIXES = ("module", "model", "_orig_mod", "backbone", "base_model")
+
+_MEANINGS = {
+    "query": ("q", "query", "q_proj", "wq", "to_q", "query_proj", "query_dense", "q_lin"),
+    "key": ("k", "key", "k_proj", "wk", "to_k", "key_proj", "key_dense", "k_lin"),
+    "value": ("v", "value", "v_proj", "wv", "to_v", "value_proj", "value_dense", "v_lin"),
+    "attention output": ("o_proj", "out_proj", "wo", "to_out", "attention_output", "output_dense", "out_lin"),
+    "gate": ("gate", "gate_proj", "w1"),
+    "up": ("up", "up_proj", "w3", "fc1", "intermediate", "lin1", "ffn_1", "mlp_dense_1"),
+    "down": ("down", "down_proj", "w2", "fc2", "lin2", "ffn_2", "mlp_dense_2"),
+    "shortcut": ("downsample", "shortcut", "skip", "proj_shortcut", "residual"),
+}
+"""Synonyms for the function of a layer in its block, where several layers of a block have equal shapes."""
+
+_MEANING_OF = {word: meaning for meaning, words in _MEANINGS.items() for word in words}
+
+
+@lru_cache(maxsize=1 << 18)
+def words(path: str) -> tuple[str, ...]:
+    """Return a path as lower-case words and numbers: "module.layer1.0.convA" gives layer, 1, 0, conv, a."""
+    parts = re.split(r"[./]", path)
+    while len(parts) > 1 and parts[0].lower() in _PREFIXES:
+        parts = parts[1:]
+    path = ".".join(parts)
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Za-z])(?=\d)|(?<=\d)(?=[A-Za-z])", " ", path)
+    return tuple(word.lower() for word in re.split(r"[\s./_#-]+", spaced) if word)
+
+
+@lru_cache(maxsize=1 << 18)
+def meaning(path: str) -> str:
+    """Return the function that the end of a path names, such as "query" or "down"; empty if it names none."""
+    parts = [part.lower() for part in re.split(r"[./#]", path) if part and not part.isdigit()]
+    for part in reversed(parts[-2:]):
+        if part in _MEANING_OF:
+            return _MEANING_OF[part]
+        for length in (2, 1):
+            tail = "_".join([word for word in part.split("_") if word][-length:])
+            if tail in _MEANING_OF and tail != part:
+                return _MEANING_OF[tail]
+    return ""
+
+
+_NUMBER = re.compile(r"\d+")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The rank of every path among the paths that differ from it by numbers only.
+
+    Attributes:
+        ranks: For each path, the rank of each of its numbers.
+        sizes: For each path, how many different numbers occur in the position of each.
+    """
+
+    ranks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    sizes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, paths: Iterable[str]) -> "Ranks":
+        """Return the ranks of paths: "heads.0", "heads.1" and "heads.3" have the ranks 0, 1 and 2."""
+        families: dict[str, dict[str, tuple[int, ...]]] = {}
+        for path in paths:
+            family = families.setdefault(_NUMBER.sub("#", path), {})
+            family[path] = tuple(map(int, _NUMBER.findall(path)))
+        ranks, sizes = {}, {}
+        for family in families.values():
+            columns = [sorted(set(column)) for column in zip(*family.values(), strict=True)]
+            for path, numbers in family.items():
+                ranks[path] = tuple(map(list.index, columns, numbers))
+                sizes[path] = tuple(map(len, columns))
+        return cls(ranks, sizes)
+
+    def differ(self, path: str, others: "Ranks", other: str) -> bool:
+        """Return whether two paths have different ranks in families of the same size."""
+        sizes = self.sizes.get(path)
+        return bool(sizes) and sizes == others.sizes.get(other) and self.ranks[path] != others.ranks[other]

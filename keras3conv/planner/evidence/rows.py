@@ -1,0 +1,83 @@
+"""Pair one layer with several in sequence: a torch LSTM with two layers, two convolutions with a separable one.
+
+The rules tell which classes. A sequence is paired if it is the only one that fits, and fits nothing else. Its layers
+are taken in call order, or in definition order where no run is known.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from keras3conv.alignment.binding import make_pair
+from keras3conv.alignment.pair import Evidence, Pair, misfit
+from keras3conv.errors import RuleError
+from keras3conv.model.views import LayerView, Side
+from keras3conv.planner.evidence.structure import Unmatched
+from keras3conv.rules.applying import may_apply
+from keras3conv.rules.library import list_rules
+from keras3conv.rules.rule import Rule
+from keras3conv.rules.units import numbered
+
+_LONGEST = 8
+"""The longest sequence that is tried with a rule for any number of layers."""
+
+_EVIDENCE = (Evidence(kind="shape", detail="no other sequence of layers fits"),)
+
+
+def sequence_pairs(unmatched: Unmatched) -> list[Pair]:
+    """Return the pairs of one layer with several on the other side that fit nothing else."""
+    found: dict[tuple[str, str], Pair] = {}
+    for rule in list_rules():
+        if (rule.torch_count, rule.keras_count) != (1, 1) and not rule.parallel and not rule.between:
+            for pair in _fitting(rule, unmatched):
+                found.setdefault((pair.torch, pair.keras), pair)
+    uses = Counter(path for pair in found.values() for path in _layers(pair))
+    return [pair for pair in found.values() if all(uses[path] == 1 for path in _layers(pair))]
+
+
+def _layers(pair: Pair) -> Iterator[tuple[str, str]]:
+    yield from (("torch", path) for path in pair.torch.split(" + "))
+    yield from (("keras", path) for path in pair.keras.split(" + "))
+
+
+def _fitting(rule: Rule, unmatched: Unmatched) -> Iterator[Pair]:
+    keras_sequences = list(_sequences(unmatched.keras_layers, rule.keras, rule.keras_count, "keras"))
+    if not keras_sequences:
+        return
+    for torch in _sequences(unmatched.torch_layers, rule.torch, rule.torch_count, "torch"):
+        if not may_apply(rule, torch):
+            continue
+        for keras in keras_sequences:
+            try:
+                pair = make_pair(rule, torch, keras, _EVIDENCE)
+            except RuleError:  # the configurations or the number of layers contradict each other
+                continue
+            if _is_complete(pair, torch, keras):
+                yield pair
+
+
+def _sequences(layers: Sequence[LayerView], kind: str, number: int, side: Side) -> Iterator[LayerView]:
+    """Yield the sequences of as many layers of a class as a rule takes, each combined into one layer."""
+    ordered = [layer for layer in sorted(layers, key=_first_call) if kind in layer.kinds]
+    for length in (number,) if number else range(2, _LONGEST + 1):
+        for start in range(len(ordered) - length + 1):
+            sequence = ordered[start : start + length]
+            yield sequence[0] if length == 1 else numbered(sequence, side)
+
+
+def _first_call(layer: LayerView) -> int:
+    return layer.calls[0] if layer.calls else 0
+
+
+def _is_complete(pair: Pair, torch: LayerView, keras: LayerView) -> bool:
+    """Return whether the pair maps every tensor of both layers, and the shapes fit."""
+    torch_tensors = {tensor.path: tensor for tensor in torch.tensors}
+    keras_tensors = {tensor.path: tensor for tensor in keras.tensors}
+    mapped_torch = {path for mapping in pair.weights for path in mapping.torch}
+    mapped_keras = {path for mapping in pair.weights for path in mapping.keras}
+    wanted = {path for path, tensor in keras_tensors.items() if not tensor.is_seed}
+    if mapped_torch != torch_tensors.keys() or mapped_keras != wanted:
+        return False
+    return not any(misfit(mapping, torch_tensors, keras_tensors) for mapping in pair.weights)
+
+
+__all__ = ["sequence_pairs"]

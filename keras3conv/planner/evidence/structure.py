@@ -1,0 +1,146 @@
+"""Group the layers that fit: a rule knows both classes, and the shapes are equal after its transforms.
+
+The key of a layer is the rule's torch class with the shapes that its tensors have in torch. All layers with one key
+form a group, in which every torch layer fits every Keras layer. A dictionary finds the groups, so the time grows with
+the number of layers and not with its square.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from keras3conv.alignment.pair import Ignored, Pair
+from keras3conv.model.views import LayerView, ModelView, Side
+from keras3conv.planner.evidence.keys import Key, Keys, keras_keys, torch_keys
+from keras3conv.rules.applying import rules_for_torch
+from keras3conv.rules.constants import constant_buffer
+from keras3conv.rules.library import find
+from keras3conv.rules.rule import Rule
+from keras3conv.rules.units import separator, units, without_parts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unmatched:
+    """The layers of both sides without a pair."""
+
+    torch_layers: tuple[LayerView, ...]
+    keras_layers: tuple[LayerView, ...]
+
+    def without(self, pairs: Iterable[Pair]) -> "Unmatched":
+        """Return the layers that are in none of these pairs."""
+        made = tuple(pairs)
+        torch = {path for pair in made for path in pair.torch.split(" + ")}
+        keras = {path for pair in made for path in pair.keras.split(" + ")}
+        placed = {path for pair in made for mapping in pair.weights for path in (*mapping.torch, *mapping.keras)}
+        return Unmatched(
+            torch_layers=_untouched(_left(self.torch_layers, torch, "torch"), placed),
+            keras_layers=_untouched(_left(self.keras_layers, keras, "keras"), placed),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Layers of both sides, each of which fits all layers of the other side.
+
+    Attributes:
+        torch_layers: The torch layers.
+        keras_layers: The Keras layers; they may be of several classes (Dense and EinsumDense).
+        rules: The names of the rules that give each layer the group's key, by its side and path.
+    """
+
+    torch_layers: tuple[LayerView, ...]
+    keras_layers: tuple[LayerView, ...]
+    rules: Mapping[tuple[Side, str], Sequence[str]]
+
+    def rule_for(self, torch: LayerView, keras: LayerView) -> Rule | None:
+        """Return the first rule that fits both; None where their configurations exclude it."""
+        common = set(self.rules["torch", torch.path])
+        return next((find(name) for name in self.rules["keras", keras.path] if name in common), None)
+
+
+def fitting(unmatched: Unmatched) -> Iterator[Group]:
+    """Yield the groups of layers that fit, in the order of the torch layers.
+
+    A layer with several keys (a file does not tell the classes) joins the first group that both sides share.
+    """
+    yield from _groups(unmatched, torch_keys(unmatched.torch_layers), keras_keys(unmatched.keras_layers))
+
+
+def fitting_in_keras(unmatched: Unmatched) -> Iterator[Group]:
+    """Yield the groups of layers that fit by the shapes that torch layers have in Keras.
+
+    Some shapes follow from the torch configuration alone: a Keras layer does not tell that its kernel contains the
+    groups of a convolution, or the pixels of a patch.
+    """
+    torch = torch_keys(unmatched.torch_layers, in_keras=True)
+    yield from _groups(unmatched, torch, keras_keys(unmatched.keras_layers, in_keras=True))
+
+
+def _groups(unmatched: Unmatched, torch: Mapping[str, Keys], keras: Mapping[str, Keys]) -> Iterator[Group]:
+    shared = _all_keys(torch) & _all_keys(keras)
+    torch_layers = _outermost(unmatched.torch_layers, torch, shared, "torch")
+    keras_layers = _outermost(unmatched.keras_layers, keras, shared, "keras")
+    torch_groups = _grouped(torch_layers, torch, shared)
+    keras_groups = _grouped(keras_layers, keras, shared)
+    for key, layers in torch_groups.items():
+        if key in keras_groups:
+            named: dict[tuple[Side, str], Sequence[str]] = {}
+            named |= {("torch", layer.path): torch[layer.path][key] for layer in layers}
+            named |= {("keras", layer.path): keras[layer.path][key] for layer in keras_groups[key]}
+            yield Group(torch_layers=tuple(layers), keras_layers=tuple(keras_groups[key]), rules=named)
+
+
+def ignored_tensors(torch: ModelView, pairs: Mapping[str, Pair]) -> Iterator[Ignored]:
+    """Yield the torch tensors without a counterpart: those that their rule ignores, and constant buffers."""
+    placed = {path for pair in pairs.values() for mapping in pair.weights for path in mapping.torch}
+    reasons: dict[str, str] = {}
+    for layer in units(torch):
+        pair = pairs.get(layer.path)
+        declared = find(pair.rule).ignored if pair else _ignored_roles(layer)
+        for tensor in layer.tensors:
+            name = tensor.role.rpartition(".")[2]
+            constant = "" if tensor.trainable else constant_buffer(name, tensor.dtype)
+            reason = declared.get(tensor.role, "") or constant
+            if reason and tensor.path not in placed:
+                reasons.setdefault(tensor.path, reason)
+    for path, reason in reasons.items():
+        yield Ignored(side="torch", path=path, reason=reason)
+
+
+def _ignored_roles(layer: LayerView) -> dict[str, str]:
+    """Return the roles that the rules for a layer's class ignore, with reasons; for an unknown class, of all rules."""
+    return {role: reason for rule in rules_for_torch(layer) for role, reason in rule.ignored.items()}
+
+
+def _left(layers: tuple[LayerView, ...], paired: set[str], side: Side) -> tuple[LayerView, ...]:
+    """Return the layers that are not paired, that are inside no paired layer, and that contain none."""
+    between = separator(side)
+    outer = {path.rpartition(between)[0] for path in paired}
+    wholes = [layer for layer in layers if layer.path in paired]
+    free = without_parts(layers, wholes, side)
+    return tuple(layer for layer in free if layer.path not in paired and (not layer.path or layer.path not in outer))
+
+
+def _untouched(layers: tuple[LayerView, ...], placed: set[str]) -> tuple[LayerView, ...]:
+    """Return the layers of which no tensor is mapped."""
+    return tuple(layer for layer in layers if placed.isdisjoint(tensor.path for tensor in layer.tensors))
+
+
+def _outermost(
+    layers: tuple[LayerView, ...], keys: Mapping[str, Keys], shared: set[Key], side: Side
+) -> tuple[LayerView, ...]:
+    """Return the layers that fit one of the other side, without those inside another that does."""
+    fit = [layer for layer in layers if shared.intersection(keys[layer.path])]
+    return tuple(without_parts(fit, fit, side))
+
+
+def _all_keys(keys: Mapping[str, Keys]) -> set[Key]:
+    return {key for entry in keys.values() for key in entry}
+
+
+def _grouped(layers: Iterable[LayerView], keys: Mapping[str, Keys], shared: set[Key]) -> dict[Key, list[LayerView]]:
+    groups: dict[Key, list[LayerView]] = {}
+    for layer in layers:
+        key = next((key for key in keys[layer.path] if key in shared), None)
+        if key is not None:
+            groups.setdefault(key, []).append(layer)
+    return groups

@@ -1,0 +1,121 @@
+"""Reorder the names of Keras layers by tables of positions.
+
+A pass goes through the names in model order and gives each its position in a new list: the next free one, or the one
+from a table. The name of a layer in a table means the position of that layer when the pass began.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from keras3conv.errors import InputError, Problem
+from keras3conv.messages import lay_out
+
+Target = int | str
+"""The position to move a layer to: a negative number is an offset, another number counts from 0, and a name means the
+position of that layer."""
+
+TailTable = Mapping[str, Target | Mapping[str, Target]]
+"""Targets by the tail of a name; or a table for a stack, by the first word of the name, which then counts alone."""
+
+NameTable = Mapping[str, Target]
+"""Targets by the whole name."""
+
+Choice = Callable[[list[str]], Sequence[str]]
+"""A function that receives the names in their present order and returns all of them in the right one."""
+
+SEPARATOR = "_"
+
+
+def reordered(
+    names: Sequence[str],
+    tails: TailTable | Sequence[TailTable],
+    full_names: NameTable | Sequence[NameTable],
+    split_positions: int | Sequence[int],
+    choose: Choice | None,
+) -> tuple[str, ...]:
+    """Return the names in a new order.
+
+    Args:
+        names: The names in model order, each once.
+        tails: The targets of layers with these tails; a sequence has one table for each pass.
+        full_names: The targets of the layers with these names, which override the tails; likewise.
+        split_positions: The number of words, separated by "_", in the head of a name; the rest is its tail. Later
+            passes use the last number.
+        choose: Receives the names after all passes and returns them in their final order.
+
+    Raises:
+        InputError: A target is outside of the list, or names an unknown layer; the message lists all of a pass. Or
+            `choose` did not return every name once.
+    """
+    tail_tables = [tails] if isinstance(tails, Mapping) else list(tails)
+    name_tables = [full_names] if isinstance(full_names, Mapping) else list(full_names)
+    positions = [split_positions] if isinstance(split_positions, int) else list(split_positions)
+    if not positions or min(positions) < 0:
+        raise InputError(f"tail_split_position is {split_positions!r}: it must be a number of words, 0 or more")
+    ordered = tuple(names)
+    for number in range(max(len(tail_tables), len(name_tables), len(positions))):
+        tail_table = tail_tables[number] if number < len(tail_tables) else {}
+        name_table = name_tables[number] if number < len(name_tables) else {}
+        ordered = _one_pass(ordered, tail_table, name_table, positions[min(number, len(positions) - 1)])
+    return ordered if choose is None else _chosen(ordered, choose)
+
+
+def _one_pass(names: tuple[str, ...], tails: TailTable, full_names: NameTable, split: int) -> tuple[str, ...]:
+    before = {name: position for position, name in enumerate(names)}
+    placed: list[str] = []
+    later: list[tuple[int, str]] = []
+    problems: list[Problem] = []
+    for name in names:
+        entry = _entry(name, tails, full_names, split)
+        position = len(placed) if entry is None else _position(entry, before[name], before)
+        if isinstance(position, str):
+            problems.append(Problem(keras=name, fact=position))
+        elif position > len(placed):
+            later.append((position, name))
+        else:
+            placed.insert(position, name)
+            _add_due(placed, later)
+    if problems:
+        raise InputError(lay_out("the Keras layers cannot be reordered", problems))
+    return (*placed, *(name for _, name in sorted(later, key=lambda entry: entry[0])))
+
+
+def _add_due(placed: list[str], later: list[tuple[int, str]]) -> None:
+    """Append the layers that were moved to a later position, once the list has grown to it."""
+    while due := [entry for entry in later if entry[0] <= len(placed)]:
+        later.remove(due[0])
+        placed.append(due[0][1])
+
+
+def _entry(name: str, tails: TailTable, full_names: NameTable, split: int) -> Target | None:
+    """Return the target of a name; None if the tables have none. A name in a table of tails gets the head of this."""
+    if name in full_names:
+        return full_names[name]
+    words = name.split(SEPARATOR)
+    own = tails.get(words[0])
+    table = own if isinstance(own, Mapping) else tails
+    entry = table.get(SEPARATOR.join(words[split:]))
+    if isinstance(entry, Mapping):
+        return None
+    return SEPARATOR.join([*words[:split], entry]) if isinstance(entry, str) else entry
+
+
+def _position(target: Target, here: int, before: Mapping[str, int]) -> int | str:
+    """Return the position that a target means, or a message that says what is wrong with it."""
+    if isinstance(target, str):
+        return before.get(target, f"is to move to the position of {target!r}, and no layer has that name")
+    position = here + target if target < 0 else target
+    if not 0 <= position < len(before):
+        return f"is to move to position {position}; the positions are 0 to {len(before) - 1}"
+    return position
+
+
+def _chosen(names: tuple[str, ...], choose: Choice) -> tuple[str, ...]:
+    chosen = tuple(choose(list(names)))
+    problems = [Problem(keras=name, fact="is not among the given names") for name in dict.fromkeys(chosen)]
+    problems = [problem for problem in problems if problem.keras not in names]
+    problems += [Problem(keras=name, fact="is missing") for name in names if name not in chosen]
+    twice = (name for name in dict.fromkeys(chosen) if chosen.count(name) > 1)
+    problems += [Problem(keras=name, fact="occurs more than once") for name in twice]
+    if problems:
+        raise InputError(lay_out("specific_match_func must return every name once", problems))
+    return chosen

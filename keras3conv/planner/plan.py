@@ -1,0 +1,140 @@
+"""Plan which layer of one model corresponds to which of the other, from all kinds of evidence, the strongest first.
+
+Every pair names the evidence that decided it. Ambiguous pairs are reported with their candidates.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from keras3conv.alignment.pair import Ignored, Pair
+from keras3conv.alignment.plan import Alignment
+from keras3conv.model.views import LayerView, ModelView
+from keras3conv.planner.evidence.bare import bare_pairs
+from keras3conv.planner.evidence.flow import positions
+from keras3conv.planner.evidence.hints import Hints, hinted_pairs
+from keras3conv.planner.evidence.matching import anchors, match_groups, numbers
+from keras3conv.planner.evidence.one_sided import fitting_without_bias, with_zeros
+from keras3conv.planner.evidence.rows import sequence_pairs
+from keras3conv.planner.evidence.structure import Group, Unmatched, fitting, fitting_in_keras, ignored_tensors
+from keras3conv.planner.probe.pairs import ProbeResult, rest_pairs
+from keras3conv.rules.constants import constant_buffer, is_constant, passing_variable
+from keras3conv.rules.units import units
+
+__all__ = ["Hints", "hinted_paths", "plan"]
+
+
+def plan(
+    torch: ModelView,
+    keras: ModelView,
+    hints: Hints = None,
+    *,
+    probed: ProbeResult | None = None,
+    notes: tuple[str, ...] = (),
+) -> Alignment:
+    """Find which layer of one side corresponds to which of the other.
+
+    Args:
+        torch: The torch side; the `calls` of its layers are filled if it was run.
+        keras: The Keras side, likewise.
+        hints: Pairs that the user names: a dict of layer paths, a list of (regular expression, replacement), or a
+            callable from a torch path to a Keras path or None.
+        probed: The result of the probe, if both models were run.
+        notes: The plan's notes about how it was found.
+
+    Returns:
+        The plan, complete or not; its `check()` raises if it is not.
+
+    Raises:
+        AlignmentError: A hint names an unknown layer, or two layers that no rule fits.
+    """
+    unmatched = Unmatched(torch_layers=units(torch), keras_layers=units(keras))
+    pairs = hinted_pairs(torch, keras, unmatched, hints)
+    if probed is not None:
+        pairs += _without_overlap(probed.pairs, pairs)
+    pairs += sequence_pairs(unmatched.without(pairs))
+    unmatched = _without_ties(unmatched.without(pairs), torch, pairs)
+    found = positions(torch.layers, keras.layers, numbers(_all_groups(unmatched)) | anchors(pairs))
+    for find_groups in (fitting, fitting_in_keras, fitting_without_bias):
+        pairs += match_groups(find_groups(unmatched.without(pairs)), found)
+    if probed is None:
+        for find_groups in (fitting, fitting_in_keras):
+            pairs += match_groups(find_groups(_tied_layers(unmatched, torch, pairs)), found)
+    pairs = list(with_zeros(pairs, torch, keras))
+    if probed is not None:
+        pairs += rest_pairs(torch, keras, pairs)
+    pairs += bare_pairs(torch, keras, pairs)
+    index = {tensor.path: position for position, tensor in enumerate(torch.tensors())}
+    pairs.sort(key=lambda pair: min(index[path] for mapping in pair.weights for path in mapping.torch))
+    return Alignment(
+        pairs=tuple(pairs),
+        ignored=tuple(_ignored(torch, keras, pairs)),
+        torch=torch.outline(),
+        keras=keras.outline(),
+        notes=notes if probed is None else (*notes, *probed.notes),
+    )
+
+
+def hinted_paths(torch: ModelView, keras: ModelView, hints: Hints) -> dict[str, str]:
+    """Return the torch path that the hints give for each Keras path."""
+    unmatched = Unmatched(torch_layers=units(torch), keras_layers=units(keras))
+    return {pair.keras: pair.torch for pair in hinted_pairs(torch, keras, unmatched, hints)}
+
+
+def _without_ties(unmatched: Unmatched, torch: ModelView, pairs: Iterable[Pair]) -> Unmatched:
+    """Return the layers without the torch layers whose tensors are all tied to tensors of pairs."""
+    storages = _storages(torch, pairs)
+    free = tuple(layer for layer in unmatched.torch_layers if not _all_in(layer, storages))
+    return replace(unmatched, torch_layers=free)
+
+
+def _tied_layers(unmatched: Unmatched, torch: ModelView, pairs: Sequence[Pair]) -> Unmatched:
+    """Return the torch layers whose tensors are all tied to tensors of pairs, and the unmatched Keras layers."""
+    storages = _storages(torch, pairs)
+    tied = tuple(layer for layer in units(torch, ties=True) if _all_in(layer, storages))
+    return Unmatched(torch_layers=tied, keras_layers=unmatched.keras_layers).without(pairs)
+
+
+def _storages(torch: ModelView, pairs: Iterable[Pair]) -> set[str]:
+    """Return the storages of the torch tensors in pairs."""
+    placed = {path for pair in pairs for mapping in pair.weights for path in mapping.torch}
+    return {tensor.storage for tensor in torch.tensors() if tensor.storage and tensor.path in placed}
+
+
+def _all_in(layer: LayerView, storages: set[str]) -> bool:
+    return bool(layer.tensors) and all(tensor.storage in storages for tensor in layer.tensors)
+
+
+def _without_overlap(pairs: Iterable[Pair], others: Iterable[Pair]) -> list[Pair]:
+    """Return the pairs that share no tensor with the others."""
+    placed = _tensor_paths(others)
+    return [pair for pair in pairs if not placed & _tensor_paths([pair])]
+
+
+def _tensor_paths(pairs: Iterable[Pair]) -> set[str]:
+    return {path for pair in pairs for mapping in pair.weights for path in (*mapping.torch, *mapping.keras)}
+
+
+def _all_groups(unmatched: Unmatched) -> Iterator[Group]:
+    """Yield the groups of all kinds; each layer is in the first group that it fits."""
+    for find_groups in (fitting, fitting_in_keras, fitting_without_bias):
+        groups = list(find_groups(unmatched))
+        yield from groups
+        torch = {layer.path for group in groups for layer in group.torch_layers}
+        keras = {layer.path for group in groups for layer in group.keras_layers}
+        unmatched = Unmatched(
+            torch_layers=tuple(layer for layer in unmatched.torch_layers if layer.path not in torch),
+            keras_layers=tuple(layer for layer in unmatched.keras_layers if layer.path not in keras),
+        )
+
+
+def _ignored(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Iterable[Ignored]:
+    """Yield the tensors without a counterpart: those that rules ignore, constants, and states of random generators."""
+    yield from ignored_tensors(torch, {name: pair for pair in pairs for name in pair.torch.split(" + ")})
+    placed = {path for pair in pairs for mapping in pair.weights for path in mapping.keras}
+    for layer in keras.layers:
+        for tensor in layer.tensors:
+            reason = passing_variable(tensor.role, layer.kinds)
+            if tensor.is_seed or reason:
+                yield Ignored(side="keras", path=tensor.path, reason=reason or "the state of a random generator")
+            elif is_constant(tensor) and tensor.path not in placed:
+                yield Ignored(side="keras", path=tensor.path, reason=constant_buffer(tensor.role, tensor.dtype))

@@ -1,0 +1,131 @@
+"""Intercept torch functions: track the weights that each tensor depends on, and run in float32 where float64 fails."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from keras3conv.frameworks.shared.recording import Flattened
+from keras3conv.frameworks.torch.operations import MIXES_FEATURES
+
+_HALF = (torch.float16, torch.bfloat16)
+_WIDER: dict[Any, Any] = dict.fromkeys((torch.Tensor.half, torch.Tensor.bfloat16), torch.Tensor.double)
+
+
+@dataclass
+class Float32Functions:
+    """The functions that ran in float32, because torch has no float64 kernel for them.
+
+    Attributes:
+        bit: Marks, among the bits of a tensor's dependencies, that it depends on such a function.
+        used: The names of the functions, each with the path of the layer that called it; a dict as an ordered set.
+    """
+
+    bit: int
+    used: dict[tuple[str, str], None] = field(default_factory=dict)
+
+
+class DependencyTracker(TorchFunctionMode):
+    """Tracks the weights that each tensor was computed from, and replaces half precision by float64.
+
+    Args:
+        running_layer: Returns the path of the running layer.
+        float32: Collects the functions without a float64 kernel.
+    """
+
+    def __init__(self, running_layer: Callable[[], str], float32: Float32Functions) -> None:
+        super().__init__()
+        self.sources: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+        self.flattened = Flattened()
+        self.float32 = float32
+        self._running_layer = running_layer
+
+    def dependencies(self, values: Any) -> int:
+        """Return the bits of the weights that these tensors, or nested lists of tensors, were computed from."""
+        bits = 0
+        for value in values:
+            if isinstance(value, torch.Tensor):
+                bits |= self._bits_of(value)
+            elif isinstance(value, list | tuple):
+                bits |= self.dependencies(value)
+        return bits
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call the function, in float64 if possible, and record the dependencies of its result."""
+        kwargs = {name: _wide(value) for name, value in (kwargs or {}).items()}
+        result, float32_bit = self._call(_WIDER.get(func, func), tuple(map(_wide, args)), kwargs)
+        if isinstance(result, torch.Tensor | list | tuple):
+            self._note(result, self.dependencies(args) | self.dependencies(kwargs.values()) | float32_bit)
+            self._note_flattening(getattr(func, "__name__", ""), args, result)
+        elif getattr(func, "__name__", "") == "__setitem__":
+            self._note(args[0], self.dependencies(args))
+        return result
+
+    def _call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, int]:
+        """Return the result of a function, and the float32 bit if it ran in float32.
+
+        If the call fails, float32 constants that are no tensors of the module are cast to float64; only if that fails
+        too are the arguments cast to float32. An in-place function cannot run on a copy of its argument.
+        """
+        try:
+            return func(*args, **kwargs), 0
+        except (RuntimeError, NotImplementedError):
+            if _in_place(func, kwargs):
+                raise
+            wide = _converted((args, kwargs), torch.float32, torch.float64)
+            if wide is not None and (result := _retried(func, wide)) is not None:
+                return result, 0
+            narrow = _converted((args, kwargs), torch.float64, torch.float32)
+            result = None if narrow is None else _retried(func, narrow)
+            if result is None:
+                raise
+            self.float32.used[getattr(func, "__name__", "a function"), self._running_layer()] = None
+            return tree_map(_to(torch.float32, torch.float64), result), self.float32.bit
+
+    def _bits_of(self, tensor: torch.Tensor) -> int:
+        bits: int = self.sources.get(tensor, 0)  # type: ignore[no-untyped-call]
+        return bits
+
+    def _note_flattening(self, name: str, args: Any, result: Any) -> None:
+        tensors = isinstance(result, torch.Tensor) and args and isinstance(args[0], torch.Tensor)
+        if tensors and result.ndim == 2 and name not in MIXES_FEATURES:
+            self.flattened.note(args[0], result)
+
+    def _note(self, result: Any, bits: int) -> None:
+        for value in result if isinstance(result, list | tuple) else (result,):
+            if isinstance(value, torch.Tensor) and bits:
+                self.sources[value] = bits | self._bits_of(value)
+
+
+def _wide(value: Any) -> Any:
+    return torch.float64 if isinstance(value, torch.dtype) and value in _HALF else value
+
+
+def _in_place(func: Any, kwargs: dict[str, Any]) -> bool:
+    name = str(getattr(func, "__name__", ""))
+    if name.startswith("__"):
+        return name in ("__setitem__", "__set__") or (name.startswith("__i") and name != "__invert__")
+    return name.endswith("_") or "out" in kwargs
+
+
+def _converted(given: tuple[tuple[Any, ...], dict[str, Any]], of: torch.dtype, to: torch.dtype) -> Any:
+    """Return the arguments with the tensors of one dtype cast to another; None if there are none of it."""
+    made = tree_map(_to(of, to), given)
+    changed = any(new is not old for new, old in zip(tree_leaves(made), tree_leaves(given), strict=True))
+    return made if changed else None
+
+
+def _retried(func: Any, given: Any) -> Any:
+    """Return the result for converted arguments; None if the function raises for these as well."""
+    try:
+        return func(*given[0], **given[1])
+    except (RuntimeError, NotImplementedError):
+        return None
+
+
+def _to(given: torch.dtype, wanted: torch.dtype) -> Callable[[Any], Any]:
+    return lambda value: value.to(wanted) if isinstance(value, torch.Tensor) and value.dtype == given else value

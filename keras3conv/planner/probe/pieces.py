@@ -1,0 +1,107 @@
+"""Candidates for one Keras variable: a slice of a larger torch tensor, or several smaller ones stacked.
+
+Models store the weights of experts in many ways: one layer each, all in one tensor, or the gate and the up projection
+in one tensor too.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from keras3conv.model.views import LayerView, TensorRef
+from keras3conv.numerics.fingerprint import size_of
+from keras3conv.planner.evidence import names
+from keras3conv.planner.probe.layouts import transforms_between
+from keras3conv.planner.probe.option import Candidate, TensorSlice, whole_tensor
+from keras3conv.rules.rule import WeightMapping
+from keras3conv.transforms import Chain, Each, Same, Stack, Transform
+
+_MOST_SLICES = 64
+
+_Owned = tuple[LayerView, TensorRef]
+"""A torch tensor with the layer that owns it."""
+
+
+def slice_candidates(layer: LayerView, tensor: TensorRef, keras: LayerView, variable: TensorRef) -> Iterator[Candidate]:
+    """Yield the ways in which a Keras variable is one of the equal slices of a torch tensor, along any axis.
+
+    Args:
+        layer: The torch layer that owns the tensor.
+        tensor: The torch tensor.
+        keras: The Keras layer.
+        variable: Its variable.
+    """
+    count, rest = divmod(size_of(tensor.shape), size_of(variable.shape) or 1)
+    if rest or not 1 < count <= _MOST_SLICES:
+        return
+    for axis, size in enumerate(tensor.shape):
+        if size % count == 0:
+            one = replace(tensor, shape=(*tensor.shape[:axis], size // count, *tensor.shape[axis + 1 :]))
+            for transform in transforms_between(one.shape, variable.shape):
+                for start in range(0, size, size // count):
+                    yield _slice_candidate(layer, one, (axis, start), keras, variable, transform)
+
+
+def _slice_candidate(
+    layer: LayerView,
+    one: TensorRef,
+    place: tuple[int, int],
+    keras: LayerView,
+    variable: TensorRef,
+    transform: Transform,
+) -> Candidate:
+    axis, start = place
+    stop = start + one.shape[axis]
+    name = f"{one.path}[{', '.join([':'] * axis + [f'{start}:{stop}'])}]"
+    tensor_slice = TensorSlice(path=one.path, axis=axis, start=start, stop=stop, storage=one.storage)
+    mapping = WeightMapping(torch=(name,), keras=(variable.path,), transform=transform)
+    return Candidate(
+        kind="parameter",
+        layers=(layer,),
+        keras=keras,
+        rule=None,
+        mappings=(mapping,),
+        sources={name: (tensor_slice,)},
+    )
+
+
+def stack_candidates(layers: Iterable[LayerView], keras: LayerView, variable: TensorRef) -> Iterator[Candidate]:
+    """Yield the ways in which a Keras variable stacks the tensors of equal torch layers, by a number in their paths."""
+    for family in _families(layers, variable):
+        tensors = [tensor for _, tensor in family]
+        axis = variable.shape.index(len(family))
+        shape = (*variable.shape[:axis], *variable.shape[axis + 1 :])
+        for each in transforms_between(tensors[0].shape, shape):
+            stack = Stack(axis, len(family))
+            transform = stack if each == Same() else Chain(Each(each), stack)
+            paths = tuple(tensor.path for tensor in tensors)
+            yield Candidate(
+                kind="parameter",
+                layers=tuple(layer for layer, _ in family),
+                keras=keras,
+                rule=None,
+                mappings=(WeightMapping(torch=paths, keras=(variable.path,), transform=transform),),
+                sources={tensor.path: whole_tensor(tensor) for tensor in tensors},
+            )
+
+
+def _families(layers: Iterable[LayerView], variable: TensorRef) -> Iterator[list[_Owned]]:
+    """Yield as many tensors of one shape as an axis of the variable is long, whose paths differ in one number."""
+    found: dict[tuple[object, ...], dict[int, _Owned]] = {}
+    for layer in layers:
+        for tensor in layer.tensors:
+            words = names.words(tensor.path)
+            if size_of(tensor.shape) and size_of(variable.shape) % size_of(tensor.shape) == 0:
+                for position, word in enumerate(words):
+                    if word.isdigit():
+                        key = (position, words[:position], words[position + 1 :], tensor.shape)
+                        found.setdefault(key, {})[int(word)] = (layer, tensor)
+    for family in found.values():
+        total = sum(size_of(tensor.shape) for _, tensor in family.values())
+        if len(family) > 1 and len(family) in variable.shape and size_of(variable.shape) == total:
+            yield [family[number] for number in sorted(family)]
+
+
+def has_equal_variables(keras: LayerView, variable: TensorRef, count: int) -> bool:
+    """Return whether a Keras layer has so many variables of one size, which may be slices of one torch tensor."""
+    sizes = [size_of(tensor.shape) for tensor in keras.tensors if not tensor.is_seed]
+    return sizes.count(size_of(variable.shape)) >= count

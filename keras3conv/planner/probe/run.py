@@ -1,0 +1,111 @@
+"""Probe two live models: run PyTorch once, then Keras, and find, fill and compare every layer as it is called."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from keras3conv.errors import ModelError
+from keras3conv.frameworks.shared.inputs import Inputs, first_samples
+from keras3conv.frameworks.shared.recording import Recording, traced
+from keras3conv.messages import count
+from keras3conv.model.views import ModelView
+from keras3conv.planner.evidence.names import Ranks
+from keras3conv.planner.evidence.rows import sequence_pairs
+from keras3conv.planner.evidence.structure import Unmatched
+from keras3conv.planner.probe.candidates import CandidateFinder
+from keras3conv.planner.probe.constants import constants
+from keras3conv.planner.probe.outcome import Forced
+from keras3conv.planner.probe.pairs import ProbeResult, probed_pairs
+from keras3conv.planner.probe.record import ROUNDED, TorchRun
+from keras3conv.planner.probe.search import Search
+from keras3conv.planner.probe.stacks import stacks_of
+from keras3conv.planner.probe.weights import probe_weights
+from keras3conv.rules.units import units
+
+_SHOWN = 3
+
+
+def probe(
+    torch: Any, keras: Any, views: tuple[ModelView, ModelView], given: Inputs, hinted: dict[str, str]
+) -> ProbeResult:
+    """Find the pairs of two live models by running both under random weights. Both are unchanged afterwards.
+
+    One sample proves as much as many, so only the first is used where the inputs have several.
+
+    Args:
+        torch: The torch module.
+        keras: The Keras model.
+        views: The layers of both.
+        given: The inputs of both.
+        hinted: The torch path that the user gave for each Keras path.
+
+    Raises:
+        ModelError: A model raised, or returned NaN; the message names the layer.
+    """
+    if one_sample := first_samples(given, views[1].input_specs):
+        try:
+            return _probe(torch, keras, views, one_sample, hinted)
+        except ModelError:
+            pass  # the model may need exactly this number of samples, and an error must describe the inputs as given
+    return _probe(torch, keras, views, given, hinted)
+
+
+def _probe(
+    torch: Any, keras: Any, views: tuple[ModelView, ModelView], given: Inputs, hinted: dict[str, str]
+) -> ProbeResult:
+    from keras3conv.planner.probe import run_keras, run_torch
+
+    torch_view, keras_view = views
+    layers = units(torch_view, ties=True)
+    paths = {layer.path for layer in layers}
+    weights = probe_weights(layers, constants(layers, units(keras_view)))
+    run = run_torch.run(torch, torch_view, given.torch, weights, lambda path: path in paths)
+    torch_layers, keras_layers = units(run.view, ties=True), units(keras_view)
+    pairs = sequence_pairs(Unmatched(torch_layers=torch_layers, keras_layers=keras_layers))
+    stacks = stacks_of(pairs, {layer.path: layer for layer in torch_layers if run.calls_of(layer.path)})
+    ranks = Ranks.of(layer.path for layer in torch_layers), Ranks.of(layer.path for layer in keras_layers)
+    search = Search(CandidateFinder(torch_layers, run), hinted=hinted, stacks=stacks, ranks=ranks)
+    calls = run_keras.run(keras, keras_layers, given.keras, search)
+    stack_pairs = [stack.with_evidence() for stack in {id(stack): stack for stack in stacks.values()}.values()]
+    return ProbeResult(
+        torch=run.view,
+        keras=traced(keras_view, Recording(calls=tuple(calls))),
+        pairs=(*stack_pairs, *probed_pairs(search)),
+        notes=(*_float32_notes(run), *_difference_notes(search), _summary(search, given)),
+    )
+
+
+def _summary(search: Search, given: Inputs) -> str:
+    text = f"probed{given.samples}: both models ran in float64 under the same random weights"
+    first = next((f", first at {choice.path}" for choice in search.choices.values() if choice.replaces_output), "")
+    if search.outputs_agree:
+        return f"{text}, and their outputs agree" + (f"; layers differ{first}" if first else "")
+    return f"{text}; they differ{first}"
+
+
+def _difference_notes(search: Search) -> Iterator[str]:
+    """Yield a note about the layers with the same weights and a slightly different output."""
+    errors = {
+        choice.path: choice.outcome.comparison.error
+        for choice in search.choices.values()
+        if choice.replaces_output and choice.outcome.comparison and not isinstance(choice.outcome, Forced)
+    }
+    if errors:
+        shown = ", ".join(f"{path} by {error:.2g}" for path, error in list(errors.items())[:_SHOWN])
+        more = f" and {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""
+        yield (
+            f"{count(len(errors), 'layer')} with the same weights as torch computed something else, by up to 1 % of "
+            f"the largest value: {shown}{more}"
+        )
+
+
+def _float32_notes(run: TorchRun) -> Iterator[str]:
+    """Yield a note for each function that torch has in float32 only, with its layers and the consequence."""
+    by_function: dict[str, list[str]] = {}
+    for function, path in run.float32_functions:
+        by_function.setdefault(function, []).append(path or "the module itself")
+    for function, paths in by_function.items():
+        more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
+        yield (
+            f"torch has no float64 kernel for {function} (in {', '.join(paths[:_SHOWN])}{more}): it ran in float32, "
+            f"and values that depend on it are compared up to {ROUNDED:.0e} only"
+        )

@@ -1,0 +1,243 @@
+"""Run a Keras model under the probe: once, eagerly, in float64, while every layer is filled as it is called."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras3conv.errors import ModelError, Problem
+from keras3conv.frameworks.keras import model as keras_side
+from keras3conv.frameworks.keras.state import state_kept
+from keras3conv.frameworks.keras.tree import named_layers, variables_of
+from keras3conv.frameworks.keras.values import fill, raised_by_keras, to_numpy, to_tensors
+from keras3conv.frameworks.shared.recording import Call, flatten
+from keras3conv.messages import lay_out
+from keras3conv.model.views import LayerView
+from keras3conv.numerics.fingerprint import Fingerprint, fingerprint_of, has_nan
+from keras3conv.planner.probe.compare import LayerOutput
+from keras3conv.planner.probe.search import Search
+from keras3conv.planner.probe.trail import Backtrack
+from keras3conv.rules.units import separator
+from keras3conv.transforms import Array
+
+
+def run(model: keras.layers.Layer, units: tuple[LayerView, ...], inputs: object, search: Search) -> list[Call]:
+    """Run a model once, eagerly, in float64, and let the search fill every layer as it is called.
+
+    The model is unchanged afterwards, also after an exception.
+
+    Returns:
+        The calls of the layers, in call order.
+
+    Raises:
+        ModelError: The model raised, or returned NaN where torch did not; the message names the layer.
+    """
+    args = to_tensors(inputs if isinstance(inputs, tuple) else (inputs,))
+    with keras_side.precise(), state_kept(model), keras_side.float64_mode(model), keras_side._without_gradients():
+        interceptor = _Interceptor(model, units, search)
+        with interceptor.installed():
+            try:
+                model(*args, training=False)
+                if search.replaced_an_output:
+                    interceptor.paused = True
+                    search.compare_outputs(_arrays(model(*args, training=False)))
+            except raised_by_keras() as error:
+                raise keras_side._call_error(model, interceptor.stack, inputs, error) from error
+        if interceptor.nan.path:
+            problem = Problem(keras=interceptor.nan.path, fact="returned NaN for these inputs; torch's layers did not")
+            raise ModelError(lay_out(f"{model.name} (keras) cannot be compared", [problem]))
+        return interceptor.calls
+
+
+@dataclass(frozen=True)
+class _Nan:
+    """The origin of NaN.
+
+    Attributes:
+        path: The layer to blame: it received or returned NaN where torch had none.
+        suspect: A layer without weights that returned NaN. It is blamed only if a layer with weights receives the NaN:
+            a softmax of masked values alone returns NaN that no later layer uses.
+    """
+
+    path: str = ""
+    suspect: str = ""
+
+    def reached(self, path: str) -> "_Nan":
+        """Return the origin, once a layer received or returned NaN where torch had none."""
+        return self if self.path else _Nan(self.suspect or path, self.suspect)
+
+
+class _Interceptor:
+    """Replaces `Layer.__call__` during one run, and hands the layers of the model to the search."""
+
+    def __init__(self, model: keras.layers.Layer, units: tuple[LayerView, ...], search: Search) -> None:
+        named = list(named_layers(model))
+        self.model, self.search = model, search
+        self.paths = {id(layer): path for path, layer in named}
+        units = tuple(unit for unit in units if any(not tensor.is_seed for tensor in unit.tensors))
+        self.units = {unit.path: unit for unit in units}
+        self.variables = {
+            f"{path}/{role}" if path else role: variable
+            for path, layer in named
+            for role, variable in variables_of(layer)
+        }
+        between = separator("keras")
+        self.containers = {unit.path.rpartition(between)[0] for unit in units}
+        for path in list(self.containers):
+            while path := path.rpartition(between)[0]:
+                self.containers.add(path)
+        self.stack: list[str] = []
+        self.calls: list[Call] = []
+        self.paused = False
+        self.nan = _Nan()
+        self.last_output: Array | None = None
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Intercept every call of a layer."""
+        original = keras.layers.Layer.__call__
+
+        def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
+            return self.called(original, layer, args, kwargs)
+
+        keras.layers.Layer.__call__ = call
+        try:
+            yield
+        finally:
+            keras.layers.Layer.__call__ = original
+
+    def called(self, original: Any, layer: keras.layers.Layer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Handle one call of one layer; return its output, or the recorded torch output in its place."""
+        path = self.paths.get(id(layer))
+        if path is None or self.paused:
+            return original(layer, *args, **kwargs)
+        tensors = [tensor for _, tensor in flatten((args, kwargs), keras.ops.is_tensor)]
+        if not all(map(_has_values, tensors)):
+            return original(layer, *args, **kwargs)
+        self.stack.append(path)
+        shapes = tuple(tuple(tensor.shape) for tensor in tensors)
+        self.calls.append(Call(path=path, place=len(self.calls), shapes=shapes))
+        unit = self.units.get(path)
+        if unit is not None and (path not in self.containers or self.search.can_fill(unit)):
+            returned = self.fill(original, layer, unit, args, kwargs)
+        else:
+            returned = self.enter(original, layer, unit, args, kwargs)
+            self.note_nan(path, returned)
+        self.stack.pop()
+        return returned
+
+    def fill(
+        self, original: Any, layer: keras.layers.Layer, unit: LayerView, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Let the search fill a layer that is paired as a whole."""
+        was_known = unit.path in self.search.choices
+        first = [tensor for _, tensor in flatten((args, kwargs), keras.ops.is_tensor)][:1]
+        inputs = tuple(map(_fingerprint, first))
+        returned = self.search.fill(unit, inputs, lambda values: self.output(original, layer, args, kwargs, values))
+        if self.made_nan(unit.path, was_known) or any(entry.has_nan for entry in inputs):
+            self.nan = self.nan.reached(unit.path)
+        return returned
+
+    def made_nan(self, path: str, was_known: bool) -> bool:
+        """Return whether a layer that was just filled by a rule returned NaN, and not as torch did.
+
+        Values that no rule vouches for may well give NaN.
+        """
+        choice = self.search.choices.get(path)
+        if choice is None or choice.candidate.rule is None or self.last_output is None:
+            return False
+        comparison = choice.outcome.comparison
+        agrees = not was_known and comparison is not None and comparison.agrees
+        return not agrees and has_nan(self.last_output)
+
+    def note_nan(self, path: str, returned: object) -> None:
+        """Record that a layer without its own weights, or the model, returned NaN."""
+        if self.nan.path or (self.nan.suspect and path) or not any(map(has_nan, _arrays(returned).values())):
+            return
+        self.nan = _Nan("", path) if path else self.nan.reached(self.model.name)
+
+    def enter(
+        self, original: Any, layer: keras.layers.Layer, unit: LayerView | None, args: tuple[Any, ...], kwargs: Any
+    ) -> Any:
+        """Run a container of layers, and run it again whenever the search backtracks to a choice inside it."""
+        depth, before, nan = len(self.stack), len(self.calls), self.nan
+        trail = self.search.trail
+        call = trail.open_call()
+        while True:
+            try:
+                if unit is not None:
+                    own = {tensor.path for tensor in unit.tensors if "/" not in tensor.role}
+                    self.search.fill_own_variables(unit, own, self.write)
+                returned = original(layer, *args, **kwargs)
+                if layer is self.model:
+                    self.search.finish(_arrays(returned))
+            except Backtrack as back:
+                del self.stack[depth:], self.calls[before:]
+                trail.restart_call(call)
+                self.nan = nan
+                if back.call != call.number:
+                    raise
+            else:
+                trail.close_call(call)
+                return returned
+
+    def output(
+        self, original: Any, layer: keras.layers.Layer, args: tuple[Any, ...], kwargs: Any, values: Mapping[str, Array]
+    ) -> LayerOutput:
+        """Fill a layer, call it, and return its output."""
+        self.write(values)
+        self.paused = True
+        activation = layer.__dict__.get("activation")
+        try:
+            with keras_side.activation_watched(layer, True) as seen:
+                returned = original(layer, *args, **kwargs)
+        finally:
+            self.paused = False
+        before = seen[0] if len(seen) == 1 else None
+
+        def replace(array: Array, before_activation: bool) -> Any:
+            value = keras.ops.convert_to_tensor(np.asarray(array, order="C"), dtype=array.dtype.name)
+            apply = before_activation and callable(activation)
+            return _with_first(returned, activation(value) if apply else value)
+
+        found = tuple(_arrays(returned).values())
+        self.last_output = found[0] if found else None
+        return LayerOutput(returned=returned, array=self.last_output, before_activation=before, replace=replace)
+
+    def write(self, values: Mapping[str, Array]) -> None:
+        """Write values into variables, by path."""
+        for path, value in values.items():
+            fill(self.variables[path], value)
+
+
+def _with_first(returned: Any, value: Any) -> Any:
+    """Return the output of a layer with another first tensor."""
+    if isinstance(returned, tuple | list):
+        return type(returned)((_with_first(returned[0], value), *returned[1:]))
+    if isinstance(returned, dict):
+        first = next(iter(returned))
+        return {**returned, first: _with_first(returned[first], value)}
+    return value
+
+
+def _arrays(value: object) -> dict[str, Array]:
+    return {name: to_numpy(tensor) for name, tensor in flatten(value, keras.ops.is_tensor)}
+
+
+def _fingerprint(tensor: Any) -> Fingerprint:
+    return fingerprint_of(to_numpy(tensor))
+
+
+def _has_values(tensor: Any) -> bool:
+    """Return whether a tensor has values: it has none while a backend traces the body of a loop."""
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        return not isinstance(tensor, jax.core.Tracer)
+    if backend == "tensorflow":
+        return hasattr(tensor, "numpy")
+    return True

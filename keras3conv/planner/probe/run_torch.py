@@ -1,0 +1,201 @@
+"""Run a PyTorch module under the probe: once, in float64, with random weights, recording every layer."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from keras3conv.errors import RAISED_BY_MODELS, ModelError, Problem
+from keras3conv.frameworks.shared.recording import Call, Recording, flatten, traced
+from keras3conv.frameworks.torch import module as torch_side
+from keras3conv.frameworks.torch.derived import derived_tensors, held
+from keras3conv.frameworks.torch.precision import Float64
+from keras3conv.frameworks.torch.substitutes import computed_weights, substituted
+from keras3conv.frameworks.torch.walk import named_tensors
+from keras3conv.messages import lay_out
+from keras3conv.model.views import ModelView
+from keras3conv.numerics.fingerprint import EXACT, Fingerprint, fingerprint_of, has_nan
+from keras3conv.planner.probe.dependencies import DependencyTracker, Float32Functions
+from keras3conv.planner.probe.record import ROUNDED, TorchCall, TorchRun
+from keras3conv.transforms import Array
+
+
+def run(
+    module: nn.Module, view: ModelView, inputs: object, weights: Mapping[str, Array], records: Callable[[str], bool]
+) -> TorchRun:
+    """Run a module once, in float64, in evaluation mode and without gradients. The module is unchanged afterwards.
+
+    Args:
+        module: The module.
+        view: Its layers.
+        inputs: Its inputs; see `torch_side.run`.
+        weights: Values for its tensors, by path; the others are cast to float64.
+        records: Tells of a path whether to record the inputs and outputs of that layer.
+
+    Raises:
+        ModelError: The module raised, or returned a value that is not finite; the message names the layer.
+    """
+    device = next((tensor.device for _, tensor in named_tensors(module)), torch.device("cpu"))
+    args, kwargs = torch_side.arguments(inputs, device, float64=True)
+    substitutes, bits = _substitutes(module, weights)
+    derived = derived_tensors(module)
+    computed = computed_weights(derived, weights, float64=True)
+    log = _Log.for_tensors(records, {**substitutes, **computed}, bits)
+    with _restored(module), held(derived, computed), _recorded(module, log), log.tracker, Float64(module):
+        try:
+            with substituted(module, substitutes):
+                outputs = module(*args, **kwargs)
+        except RAISED_BY_MODELS as error:
+            raise torch_side._call_error(module, log.stack, args, kwargs, error) from error
+    flat = dict(flatten(outputs, _is_tensor))
+    _require_finite(module, log)
+    return TorchRun(
+        view=traced(view, Recording(calls=tuple(sorted(log.shapes, key=lambda call: call.place)))),
+        weights=weights,
+        calls=_by_path(log.calls),
+        outputs={name: torch_side.to_numpy(tensor) for name, tensor in flat.items()},
+        output_dependencies=log.tracker.dependencies(flat.values()),
+        tensor_bits=bits,
+        limit=log.limit(flat.values()),
+        float32_functions=tuple(log.tracker.float32.used),
+    )
+
+
+@dataclass
+class _Log:
+    """The record that the hooks write.
+
+    Attributes:
+        records: Tells of a path whether to record the inputs and outputs of that layer.
+        tracker: Tracks the tensors that each value was computed from.
+        stack: The paths of the running layers, outermost first.
+        calls: The recorded calls.
+        shapes: The input shapes of all calls.
+        nan_path: The first layer that returned NaN.
+    """
+
+    records: Callable[[str], bool]
+    tracker: DependencyTracker
+    stack: list[str]
+    calls: list[TorchCall] = field(default_factory=list)
+    shapes: list[Call] = field(default_factory=list)
+    nan_path: str = ""
+
+    @classmethod
+    def for_tensors(
+        cls, records: Callable[[str], bool], tensors: Mapping[str, torch.Tensor], bits: dict[str, int]
+    ) -> "_Log":
+        """Return an empty log, after giving every tensor without a bit a new one in `bits`."""
+        for path in tensors:
+            bits.setdefault(path, 2 * max(bits.values(), default=1))
+        stack: list[str] = []
+        float32 = Float32Functions(bit=2 * max(bits.values(), default=1))
+        tracker = DependencyTracker(lambda: stack[-1] if stack else "", float32)
+        for path, tensor in tensors.items():
+            tracker.sources[tensor] = bits[path]
+        return cls(records=records, tracker=tracker, stack=stack)
+
+    def limit(self, tensors: Iterable[torch.Tensor]) -> float:
+        """Return the largest relative error of equal values: larger if these depend on a float32 function."""
+        return ROUNDED if self.tracker.dependencies(tensors) & self.tracker.float32.bit else EXACT
+
+
+def _is_tensor(value: object) -> bool:
+    return isinstance(value, torch.Tensor)
+
+
+def _substitutes(module: nn.Module, weights: Mapping[str, Array]) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
+    """Return the float64 tensors to run with, by path, one for all names of a tied tensor, and the bit of each path."""
+    by_id: dict[int, torch.Tensor] = {}
+    bit_of: dict[int, int] = {}
+    substitutes, bits = {}, {}
+    for path, tensor in named_tensors(module):
+        if id(tensor) not in by_id:
+            given = torch_side.to_torch(np.asarray(weights[path], order="C")) if path in weights else tensor.detach()
+            dtype = torch.float64 if tensor.is_floating_point() else tensor.dtype
+            # A module writes into its buffers, so they are copied; it only reads its parameters.
+            own = not (path in weights and isinstance(tensor, nn.Parameter))
+            by_id[id(tensor)] = given.to(tensor.device, dtype, copy=own)
+            bit_of[id(tensor)] = 1 << len(bit_of)
+        substitutes[path], bits[path] = by_id[id(tensor)], bit_of[id(tensor)]
+    return substitutes, bits
+
+
+@contextmanager
+def _restored(module: nn.Module) -> Iterator[None]:
+    """Set evaluation mode, no gradients, float64 and no fused kernels that bypass modules; undo it all afterwards."""
+    random_state, dtype = torch.get_rng_state(), torch.get_default_dtype()
+    fast = torch.backends.mha.get_fastpath_enabled()
+    try:
+        torch.set_default_dtype(torch.float64)
+        torch.backends.mha.set_fastpath_enabled(False)
+        with torch_side.precise(), torch.no_grad(), torch_side.evaluating(module):
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
+        torch.backends.mha.set_fastpath_enabled(fast)
+        torch.set_rng_state(random_state)
+
+
+@contextmanager
+def _recorded(module: nn.Module, log: _Log) -> Iterator[None]:
+    """Hook every module, so that its calls are written to the log."""
+    handles = []
+    counter = iter(range(1 << 62))
+
+    def hook(path: str, child: nn.Module) -> None:
+        open_calls: list[tuple[TorchCall, Call]] = []
+
+        def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            log.stack.append(path)
+            tensors = [tensor for _, tensor in flatten((args, kwargs), _is_tensor)]
+            index = next(counter)
+            flattened = log.tracker.flattened.shape(tensors[0]) if tensors else None
+            shapes = tuple(tuple(tensor.shape) for tensor in tensors)
+            fingerprints = tuple(map(_fingerprint, tensors)) if log.records(path) else ()
+            dependencies = log.tracker.dependencies(tensors)
+            call = TorchCall(path=path, index=index, inputs=fingerprints, dependencies=dependencies)
+            open_calls.append((call, Call(path=path, place=index, shapes=shapes, flattened=flattened)))
+
+        def after(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: object) -> None:
+            log.stack.pop()
+            call, shapes = open_calls.pop()
+            log.shapes.append(shapes)
+            if log.records(path):
+                returned = [tensor for _, tensor in flatten(output, _is_tensor)]
+                arrays = tuple(np.array(torch_side.to_numpy(tensor)) for tensor in returned)
+                log.calls.append(replace(call, outputs=arrays, limit=log.limit(returned)))
+                if not log.nan_path and any(map(has_nan, arrays)):
+                    log.nan_path = path
+
+        handles.append(child.register_forward_pre_hook(before, with_kwargs=True))
+        handles.append(child.register_forward_hook(after, with_kwargs=True))
+
+    try:
+        for path, child in module.named_modules():
+            hook(path, child)
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _fingerprint(tensor: torch.Tensor) -> Fingerprint:
+    return fingerprint_of(torch_side.to_numpy(tensor))
+
+
+def _require_finite(module: nn.Module, log: _Log) -> None:
+    if log.nan_path:
+        problem = Problem(torch=log.nan_path, fact="returned NaN for these inputs, under weights that are all finite")
+        raise ModelError(lay_out(f"{type(module).__name__} (torch) cannot be compared", [problem]))
+
+
+def _by_path(calls: list[TorchCall]) -> dict[str, tuple[TorchCall, ...]]:
+    found: dict[str, list[TorchCall]] = {}
+    for call in sorted(calls, key=lambda call: call.index):
+        found.setdefault(call.path, []).append(call)
+    return {path: tuple(entries) for path, entries in found.items()}

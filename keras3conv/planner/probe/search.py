@@ -1,0 +1,358 @@
+"""The probe: finds the torch layer of each Keras layer by running both models under the same random weights.
+
+PyTorch has run once and was recorded (`TorchRun`). Then Keras runs, and the search fills each layer as it is called. At
+that moment the layer's input is already right, so its output must equal the recorded output of the torch layer that it
+corresponds to. Names and call order choose among candidates with the same input and shapes (query, key, value); the
+first later layer with a wrong input sends the search back to the next candidate. If no candidate reproduces the
+recorded output, the best one stays, unconfirmed, and the layer returns the recorded output, so that the layers after it
+see the right input.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from keras3conv.model.views import LayerView, TensorRef
+from keras3conv.numerics.fingerprint import Fingerprint
+from keras3conv.numerics.probe_values import other_values
+from keras3conv.planner.evidence import names
+from keras3conv.planner.evidence.names import Ranks
+from keras3conv.planner.probe.candidates import CandidateFinder
+from keras3conv.planner.probe.compare import Measurement, RunLayer, has_recorded_size, measure
+from keras3conv.planner.probe.nearness import (
+    CLOSE_LIMIT,
+    InputMatch,
+    count_shared_words,
+    distance,
+    find_recorded,
+    is_outside,
+    match_input,
+    name_distance,
+    outputs_are_swapped,
+    uses_other_tensors,
+)
+from keras3conv.planner.probe.option import Candidate
+from keras3conv.planner.probe.record import NEAR, TorchRun
+from keras3conv.planner.probe.stacks import Stack
+from keras3conv.planner.probe.trail import Choice, Trail
+from keras3conv.rules.constants import is_constant
+from keras3conv.transforms import Array
+
+_MOST_GUESSES = 12
+"""The number of candidates that are tried although their recorded input differs."""
+
+_SIGNIFICANT = 0.03
+"""The weights are the same if the error is below this part of the error with random other weights."""
+
+_BACKWARDS = 1 << 40
+"""The distance of a layer that ran before the last one found: farther than any layer after it."""
+
+_MOST_FORCED_ALTERNATIVES = 4
+
+OUTPUTS = "the outputs"
+"""Stands in the place of a layer's path where the outputs of the whole model are compared."""
+
+
+@dataclass(frozen=True)
+class _LayerCall:
+    """One call of a Keras layer that has no weights yet.
+
+    Attributes:
+        keras: The layer.
+        given: The fingerprint of its first input; None where it has none.
+        run: Fills and calls the layer.
+    """
+
+    keras: LayerView
+    given: Fingerprint | None
+    run: RunLayer
+
+    @property
+    def path(self) -> str:
+        """The path of the layer."""
+        return self.keras.path
+
+
+@dataclass(frozen=True)
+class _Ranked:
+    """A candidate with the match between the layer's input and its recorded input."""
+
+    match: InputMatch
+    candidate: Candidate
+
+
+@dataclass
+class Search:
+    """The search for the weights of every layer, during one run of the Keras model.
+
+    Attributes:
+        finder: Finds the candidates of a layer.
+        hinted: The torch path that the user gave for a Keras path.
+        stacks: The torch layers that Keras splits into several in sequence, by the path of each of these.
+        trail: The choices in call order.
+        ranks: The ranks of the numbers in the names, of torch and of Keras.
+        outputs_agree: Whether every output of the model equals a recorded torch value, under the same name.
+    """
+
+    finder: CandidateFinder
+    hinted: Mapping[str, str] = field(default_factory=dict)
+    stacks: Mapping[str, Stack] = field(default_factory=dict)
+    trail: Trail = field(default_factory=Trail)
+    ranks: tuple[Ranks, Ranks] = (Ranks(), Ranks())
+    outputs_agree: bool = False
+    _last_index: int = -1
+
+    @property
+    def run(self) -> TorchRun:
+        """The recorded torch run."""
+        return self.finder.run
+
+    @property
+    def choices(self) -> dict[str, Choice]:
+        """The choice for each Keras layer or variable, by its path."""
+        return self.trail.choices
+
+    @property
+    def replaced_an_output(self) -> bool:
+        """Whether a layer returned the recorded torch output in place of its own."""
+        return any(choice.replaces_output for choice in self.choices.values())
+
+    def can_fill(self, keras: LayerView) -> bool:
+        """Return whether a layer that contains layers corresponds to a torch layer as a whole."""
+        if keras.path in self.stacks:
+            return True
+        if keras.path in self.choices:
+            return self.choices[keras.path].candidate.kind == "layer"
+        return any(self.trail.allows(keras.path, candidate) for candidate in self.finder.by_rule(keras))
+
+    def fill(self, keras: LayerView, inputs: tuple[Fingerprint, ...], run: RunLayer) -> Any:
+        """Fill a layer as it is called, and return its output or the recorded one.
+
+        Args:
+            keras: The layer.
+            inputs: The fingerprints of its inputs.
+            run: Fills and calls the layer.
+
+        Raises:
+            Backtrack: An earlier choice has to be made again.
+        """
+        call_index = self.trail.note_call(keras.path)
+        if stack := self.stacks.get(keras.path):
+            output = run(stack.values(self.run, keras))
+            stack.compare(self.run, keras, output.array, call_index)
+            return output.returned
+        if choice := self.choices.get(keras.path):
+            return self._repeat(choice, run, call_index)
+        call = _LayerCall(keras, inputs[0] if inputs else None, run)
+        ranked = self._ranked(call)
+        if not ranked:
+            if self.trail.has_rejections(keras.path):
+                self.trail.backtrack(keras.path)
+            return self._fill_each_variable(call)
+        if ranked[0].candidate.kind == "parameter":  # no torch layer returns what this layer returns
+            best, *others = (entry.candidate for entry in ranked)
+            output = run(best.values(self.run.weights))
+            self._note_found(best)
+            self.trail.choose(keras.path, best, None, others)
+            return output.returned
+        return self._search(call, ranked)
+
+    def fill_own_variables(self, keras: LayerView, own: set[str], write: Callable[[dict[str, Array]], None]) -> None:
+        """Fill the variables that a container owns itself, such as a class token or a position table.
+
+        Raises:
+            Backtrack: An earlier choice has to be made again.
+        """
+        tensors = [tensor for tensor in keras.tensors if tensor.path in own]
+        write(self._values_of_each(keras, tensors, None))
+
+    def finish(self, outputs: Mapping[str, Array]) -> None:
+        """Compare the outputs of the model, by name, with the recorded ones or with the inputs of torch layers.
+
+        Raises:
+            Backtrack: An earlier choice has to be made again.
+        """
+        dependencies = self.compare_outputs(outputs)
+        if self.outputs_agree:
+            self.trail.note_agreement(OUTPUTS)
+            for bits in dependencies:
+                self.trail.confirm(OUTPUTS, bits or 0, self.run)
+        elif not self.trail.has_given_up(OUTPUTS) and not self.replaced_an_output:
+            self.trail.backtrack(OUTPUTS)
+
+    def compare_outputs(self, outputs: Mapping[str, Array]) -> list[int | None]:
+        """Set `outputs_agree`; return the tensors that each output depends on, as bits, None for an unknown value."""
+        found = [find_recorded(self.run, array) for array in outputs.values()]
+        self.outputs_agree = None not in found and not outputs_are_swapped(self.run, outputs)
+        return found
+
+    def _search(self, call: _LayerCall, ranked: list[_Ranked]) -> Any:
+        """Try the candidates in order; the first that reproduces the recorded output is taken."""
+        near: list[tuple[float, _Ranked]] = []
+        is_comparable = False
+        for position, entry in enumerate(ranked):
+            if entry.match == InputMatch.OTHER and position >= _MOST_GUESSES:
+                break
+            candidate = entry.candidate
+            output = call.run(candidate.values(self.run.weights))
+            measurement = measure(self.run, candidate, output)
+            if measurement.comparison.agrees:
+                equals = [other.candidate for other in ranked if other.match == entry.match != InputMatch.OTHER]
+                self._accept(call, candidate, measurement, equals)
+                return output.returned
+            if measurement.comparison.error <= NEAR:
+                near.append((measurement.comparison.error, entry))
+            is_comparable |= candidate.kind != "tensors" or has_recorded_size(self.run, candidate, output)
+        if not is_comparable and self._fits_each_variable(call):
+            return self._fill_each_variable(call)
+        return self._accept_near(call, near) if near else self._force(call, ranked)
+
+    def _accept(
+        self, call: _LayerCall, candidate: Candidate, measurement: Measurement, equals: Iterable[Candidate]
+    ) -> None:
+        """Record a candidate that reproduces the recorded output, and confirm the earlier choices that this proves."""
+        same_input = match_input(self.run, candidate, call.given) == InputMatch.SAME
+        comparison = replace(measurement.comparison, input_agrees=same_input)
+        self._note_found(candidate)
+        self.trail.choose(
+            call.path, candidate, comparison, (other for other in equals if uses_other_tensors(other, candidate))
+        )
+        self.trail.note_agreement(call.path)
+        for recorded in self.run.calls_of(candidate.layers[0].path):
+            if call.given and any(entry.agrees(call.given, CLOSE_LIMIT) for entry in recorded.inputs):
+                self.trail.confirm(call.path, recorded.dependencies, self.run)
+
+    def _accept_near(self, call: _LayerCall, near: list[tuple[float, _Ranked]]) -> Any:
+        """Take the same weights in layers that differ in a constant, and return the recorded output.
+
+        An error proves nothing where random weights give nearly the same one: the output is mostly the input.
+        """
+        self._backtrack_unless_input_agrees(call, [entry for _, entry in near])
+        smallest = min(error for error, _ in near)
+        similar = [entry for error, entry in near if error <= 10 * smallest]  # in the order of their rank
+        candidate = similar[0].candidate
+        random_output = call.run(other_values(candidate.values(self.run.weights)))
+        if smallest > _SIGNIFICANT * measure(self.run, candidate, random_output).comparison.error:
+            return self._force(call, similar)
+        output = call.run(candidate.values(self.run.weights))
+        measurement = measure(self.run, candidate, output)
+        self._accept(call, candidate, measurement, [entry.candidate for entry in similar])
+        return measurement.returned(output)
+
+    def _force(self, call: _LayerCall, ranked: list[_Ranked]) -> Any:
+        """Backtrack to an earlier choice, or take the best candidate unconfirmed and return the recorded output."""
+        self._backtrack_unless_input_agrees(call, ranked)
+        candidate = ranked[0].candidate
+        output = call.run(candidate.values(self.run.weights))
+        measurement = measure(self.run, candidate, output)
+        alternatives = [entry.candidate for entry in ranked[1 : 1 + _MOST_FORCED_ALTERNATIVES]]
+        hidden_tensors = 0
+        for recorded in self.run.calls_of(candidate.layers[0].path):
+            hidden_tensors |= recorded.dependencies
+        self._note_found(candidate)
+        self.trail.force(call.path, candidate, measurement.comparison, alternatives, hidden_tensors)
+        return measurement.returned(output)
+
+    def _backtrack_unless_input_agrees(self, call: _LayerCall, entries: Iterable[_Ranked]) -> None:
+        """Backtrack where an earlier choice may be wrong: if the input agrees with the recorded one, none is."""
+        input_agrees = any(entry.match == InputMatch.SAME for entry in entries)
+        if (not input_agrees or self.trail.has_rejections(call.path)) and not self.trail.has_given_up(call.path):
+            self.trail.backtrack(call.path)
+
+    def _repeat(self, choice: Choice, run: RunLayer, call_index: int) -> Any:
+        """Call a layer that was filled before, in this run or in one that was restarted."""
+        output = run({})
+        if choice.replaces_output:
+            for array, before_activation in output.arrays:
+                for recorded in choice.candidate.recorded_outputs(self.run, array.shape, call_index):
+                    return output.replace(recorded, before_activation)
+        return output.returned
+
+    def _note_found(self, candidate: Candidate) -> None:
+        if calls := self.run.calls_of(candidate.layers[0].path):
+            self._last_index = calls[0].index
+
+    def _ranked(self, call: _LayerCall) -> list[_Ranked]:
+        """Return the candidates that are left for a layer, best first."""
+        keras, given, finder = call.keras, call.given, self.finder
+        found = list(self._matched(call, finder.by_rule(keras)))
+        if not any(entry.match == InputMatch.SAME for entry in found):
+            for candidates in (finder.sliced_layers(keras, given), finder.joined_layers(keras, given)):
+                found += [_Ranked(InputMatch.SAME, candidate) for candidate in self._usable(keras, candidates)]
+            found += self._matched(call, finder.by_tensors(keras))
+        if hint := self.hinted.get(keras.path):
+            found = [entry for entry in found if entry.candidate.torch == hint]
+        wanted = [tensor for tensor in keras.tensors if not tensor.is_seed and not is_constant(tensor)]
+        if not found and len(wanted) == 1:
+            candidates = finder.single_tensors(keras, wanted[0], finder.bare_parameters)
+            found = [_Ranked(InputMatch.OTHER, candidate) for candidate in self._usable(keras, candidates)]
+        return sorted(found, key=lambda entry: self._rank(keras, entry))
+
+    def _matched(self, call: _LayerCall, candidates: Iterable[Candidate]) -> Iterator[_Ranked]:
+        for candidate in self._usable(call.keras, candidates):
+            yield _Ranked(match_input(self.run, candidate, call.given), candidate)
+
+    def _usable(self, keras: LayerView, candidates: Iterable[Candidate]) -> Iterator[Candidate]:
+        return (candidate for candidate in candidates if self.trail.allows(keras.path, candidate))
+
+    def _rank(self, keras: LayerView, entry: _Ranked) -> tuple[float, ...]:
+        """Return the sort key of a candidate: input match, meaning of the names, shared words, call order."""
+        candidate, same_input = entry.candidate, entry.match != InputMatch.OTHER
+        torch = candidate.layers[0].path
+        meanings = {names.meaning(torch), names.meaning(keras.path)} - {""}
+        calls = self.run.calls_of(torch)
+        steps = calls[0].index - self._last_index if calls else _BACKWARDS
+        order = steps if steps > 0 else _BACKWARDS - steps
+        words = sum(count_shared_words(layer.path, keras.path) for layer in candidate.layers) / len(candidate.layers)
+        elsewhere = candidate.kind == "parameter" and is_outside(self.trail, candidate.owner)
+        other_rank = same_input and self.ranks[0].differ(torch, self.ranks[1], keras.path)
+        shared = words if same_input else 0
+        return entry.match, len(meanings) > 1, elsewhere, -shared, other_rank, order, candidate.slices[0].start
+
+    def _fits_each_variable(self, call: _LayerCall) -> bool:
+        """Return whether every variable of a layer has candidates by itself."""
+        tensors = (tensor for tensor in call.keras.tensors if not tensor.is_seed)
+        return all(self._single_candidates(call.keras, tensor, call.given) for tensor in tensors)
+
+    def _fill_each_variable(self, call: _LayerCall) -> Any:
+        return call.run(self._values_of_each(call.keras, call.keras.tensors, call.given)).returned
+
+    def _values_of_each(
+        self, keras: LayerView, tensors: Iterable[TensorRef], given: Fingerprint | None
+    ) -> dict[str, Array]:
+        """Choose a candidate for each variable by itself; the layers after it prove the choice.
+
+        The values of earlier choices are included: backtracking may have led past the point where they are written.
+        """
+        values: dict[str, Array] = {}
+        for tensor in tensors:
+            if not tensor.is_seed and not is_constant(tensor) and tensor.path not in self.choices:
+                if candidates := self._single_candidates(keras, tensor, given):
+                    self._note_found(candidates[0])
+                    self.trail.choose(tensor.path, candidates[0], None, candidates[1:])
+                elif self.trail.has_rejections(tensor.path):
+                    self.trail.backtrack(tensor.path)
+            if choice := self.choices.get(tensor.path):
+                values |= choice.candidate.values(self.run.weights)
+        return values
+
+    def _single_candidates(self, keras: LayerView, tensor: TensorRef, given: Fingerprint | None) -> list[Candidate]:
+        """Return the torch parameters outside of known layers that may become a variable, best first.
+
+        Only the nearest count: those of a layer with the same input, or around the last layer that was found.
+        """
+        found = list(self.finder.single_tensors(keras, tensor, self.finder.bare_parameters))
+        found += self.finder.slices_and_stacks(keras, tensor, nothing_else=not found)
+        ranked = sorted(
+            (
+                (
+                    *distance(self.run, self.trail, candidate, given),
+                    *name_distance(candidate.slices[0].path, tensor.path),
+                ),
+                position,
+                candidate,
+            )
+            for position, candidate in enumerate(found)
+        )
+        nearest = [entry for entry in ranked if entry[0][:2] == ranked[0][0][:2]]
+        return [candidate for *_, candidate in nearest if self.trail.allows(tensor.path, candidate)]

@@ -1,0 +1,78 @@
+"""A torch layer that Keras splits into several in sequence: each is filled as it is called, the last is compared."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from keras3conv.alignment.pair import Evidence, Pair
+from keras3conv.model.views import LayerView
+from keras3conv.numerics.fingerprint import relative_error
+from keras3conv.planner.probe.option import Candidate, whole_tensor
+from keras3conv.planner.probe.record import NEAR, TorchRun
+from keras3conv.rules.library import find
+from keras3conv.transforms import Array
+
+
+@dataclass
+class Stack:
+    """One torch layer with the several Keras layers that it is paired with, during the run of the Keras model.
+
+    Attributes:
+        pair: The pair.
+        torch: The torch layer.
+        error: The relative error of the last Keras layer's output; infinite before it was called.
+        limit: The largest relative error of equal values.
+    """
+
+    pair: Pair
+    torch: LayerView
+    error: float = field(default=float("inf"))
+    limit: float = 0.0
+
+    def values(self, run: TorchRun, keras: LayerView) -> dict[str, Array]:
+        """Return the weights of one of the Keras layers."""
+        own = {tensor.path for tensor in keras.tensors}
+        values: dict[str, Array] = {}
+        for mapping in self.pair.weights:
+            given = tuple(run.weights[path] for path in mapping.torch)
+            values |= dict(zip(mapping.keras, mapping.transform(given), strict=True))
+        return {path: value for path, value in values.items() if path in own}
+
+    def compare(self, run: TorchRun, keras: LayerView, array: Array | None, call_index: int) -> None:
+        """Compare the output of the last Keras layer with the recorded one; do nothing for the others."""
+        if array is None or not self.pair.keras.endswith(f" + {keras.path}"):
+            return
+        sources = {tensor.path: whole_tensor(tensor) for tensor in self.torch.tensors}
+        candidate = Candidate(
+            kind="layer",
+            layers=(self.torch,),
+            keras=keras,
+            rule=find(self.pair.rule),
+            mappings=self.pair.weights,
+            sources=sources,
+        )
+        outputs = candidate.recorded_outputs(run, array.shape, call_index)
+        errors = [relative_error(array, recorded) for recorded in outputs]
+        self.error = min(errors, default=float("inf"))
+        self.limit = run.calls_of(self.torch.path)[call_index].limit if errors else 0.0
+
+    def with_evidence(self) -> Pair:
+        """Return the pair with the result of the comparison."""
+        if self.error <= self.limit:
+            evidence = Evidence(kind="probe", detail="the output of the last layer equals torch's")
+        elif self.error <= NEAR:
+            evidence = Evidence(
+                kind="probe",
+                detail=f"the output of the last layer differs from torch's by {self.error:.2g} of the largest value",
+            )
+        else:
+            evidence = Evidence(
+                kind="forced",
+                detail="no other sequence of layers fits, but the output of the last layer differs from torch's",
+            )
+        return replace(self.pair, evidence=(*self.pair.evidence, evidence))
+
+
+def stacks_of(pairs: list[Pair], layers: Mapping[str, LayerView]) -> dict[str, Stack]:
+    """Return the pairs of one torch layer with several Keras layers, by the path of each of these."""
+    stacks = [Stack(pair, layers[pair.torch]) for pair in pairs if pair.torch in layers and " + " in pair.keras]
+    return {path: stack for stack in stacks for path in stack.pair.keras.split(" + ")}

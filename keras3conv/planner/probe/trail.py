@@ -1,0 +1,213 @@
+"""The trail of the probe's choices: records them in call order and backtracks to the last one that is open."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from keras3conv.planner.probe.option import Candidate, TensorSlice
+from keras3conv.planner.probe.outcome import Ambiguous, Choice, Comparison, Forced, Outcome, judge
+from keras3conv.planner.probe.record import TorchRun
+
+MOST_TRIES = 30
+"""The number of times that the probe backtracks for one layer that does not agree, before it gives up."""
+
+
+class Backtrack(BaseException):  # no Exception: Keras catches those, and raises another in their place
+    """Unwinds the stack to the call of the container in which an earlier choice was made.
+
+    Args:
+        call: The call to repeat.
+    """
+
+    def __init__(self, call: int) -> None:
+        super().__init__()
+        self.call = call
+
+
+@dataclass(frozen=True)
+class OpenCall:
+    """One running call of a Keras layer that contains layers.
+
+    Attributes:
+        number: Identifies the call.
+        calls_before: The number of layer calls before it.
+    """
+
+    number: int
+    calls_before: int
+
+
+@dataclass
+class _Failure:
+    """A layer that does not agree: the choices open when that was seen, and the number of tries to change them."""
+
+    path: str
+    open_choices: dict[str, Choice]
+    tries: int = 0
+
+
+@dataclass
+class Trail:
+    """The choices of one run, in call order.
+
+    Attributes:
+        choices: The choice for each Keras layer or variable, by its path.
+    """
+
+    choices: dict[str, Choice] = field(default_factory=dict)
+    _open_calls: list[int] = field(default_factory=list)
+    _called: list[str] = field(default_factory=list)
+    _call_counts: Counter[str] = field(default_factory=Counter)
+    _last_number: int = 0
+    _rejected: dict[str, set[tuple[object, ...]]] = field(default_factory=dict)
+    _pinned: dict[str, Choice] = field(default_factory=dict)
+    _given_up: set[str] = field(default_factory=set)
+    _failure: _Failure | None = None
+    _taken: dict[str, list[TensorSlice]] = field(default_factory=dict)
+
+    def open_call(self) -> OpenCall:
+        """Record the start of a call of a layer that contains layers."""
+        self._last_number += 1
+        self._open_calls.append(self._last_number)
+        return OpenCall(self._last_number, len(self._called))
+
+    def close_call(self, call: OpenCall) -> None:
+        """Record the end of a call."""
+        del self._open_calls[self._open_calls.index(call.number) :]
+
+    def restart_call(self, call: OpenCall) -> None:
+        """Record that a call is repeated: it stays open, and the layer calls inside it are forgotten."""
+        del self._open_calls[self._open_calls.index(call.number) + 1 :]
+        self._call_counts.subtract(self._called[call.calls_before :])
+        del self._called[call.calls_before :]
+
+    def note_call(self, path: str) -> int:
+        """Record a call of a layer; return the number of its calls before this one."""
+        self._called.append(path)
+        self._call_counts[path] += 1
+        return self._call_counts[path] - 1
+
+    def allows(self, path: str, candidate: Candidate) -> bool:
+        """Return whether a candidate is neither rejected for this layer nor in use for another."""
+        if path in self._pinned:
+            return candidate.key == self._pinned[path].candidate.key
+        if candidate.key in self._rejected.get(path, ()):
+            return False
+        return not any(mine.overlaps(taken) for mine in candidate.slices for taken in self._taken.get(mine.path, ()))
+
+    def has_rejections(self, path: str) -> bool:
+        """Return whether a candidate of this layer was rejected, so that another has to be chosen."""
+        return path in self._rejected
+
+    def has_given_up(self, path: str) -> bool:
+        """Return whether the layer agrees with no combination of the open choices."""
+        return path in self._given_up
+
+    def choose(
+        self, path: str, candidate: Candidate, comparison: Comparison | None, alternatives: Iterable[Candidate]
+    ) -> None:
+        """Record a candidate that fits."""
+        self._record(path, candidate, judge(comparison, self._alternatives(path, alternatives)))
+
+    def force(
+        self,
+        path: str,
+        candidate: Candidate,
+        comparison: Comparison,
+        alternatives: Iterable[Candidate],
+        hidden_tensors: int,
+    ) -> None:
+        """Record the best of several candidates of which none reproduces the recorded output."""
+        others = self._alternatives(path, alternatives)
+        self._record(path, candidate, Forced(comparison=comparison, alternatives=others, hidden_tensors=hidden_tensors))
+
+    def _alternatives(self, path: str, alternatives: Iterable[Candidate]) -> tuple[Candidate, ...]:
+        """Return the alternatives; those of the first time where the choice is pinned."""
+        return self._pinned[path].alternatives if path in self._pinned else tuple(alternatives)
+
+    def _record(self, path: str, candidate: Candidate, outcome: Outcome) -> None:
+        self._release(path)
+        self.choices[path] = Choice(path=path, candidate=candidate, outcome=outcome, open_calls=tuple(self._open_calls))
+        for tensor_slice in candidate.slices:
+            self._taken.setdefault(tensor_slice.path, []).append(tensor_slice)
+
+    def _release(self, path: str) -> None:
+        for tensor_slice in self.choices[path].candidate.slices if path in self.choices else ():
+            self._taken[tensor_slice.path].remove(tensor_slice)
+
+    def confirm(self, path: str, dependencies: int, run: TorchRun) -> None:
+        """Confirm the ambiguous choices that a value proves.
+
+        Two layers with the same input are told apart by a value that depends on both. A value that depends on only one
+        of them would agree as well if the two were swapped together with everything after each. A layer that returns
+        the recorded output hides everything before it.
+
+        Args:
+            path: The layer whose input or output agrees with torch.
+            dependencies: The torch tensors that the value depends on, as bits.
+            run: The recorded torch run.
+        """
+        for choice in self.choices.values():
+            if isinstance(choice.outcome, Forced):
+                dependencies &= ~choice.outcome.hidden_tensors
+        for choice in list(self.choices.values()):
+            if isinstance(choice.outcome, Ambiguous) and self._is_proven(choice, dependencies, run):
+                self.choices[choice.path] = choice.confirm(path)
+
+    def _is_proven(self, choice: Choice, dependencies: int, run: TorchRun) -> bool:
+        own = choice.candidate.bits(run)
+        if not own & dependencies:
+            return False
+        if choice.candidate.kind == "slice":
+            return not any(self.allows(choice.path, other) for other in choice.alternatives)
+        if choice.candidate.kind in ("parameter", "joined"):
+            return True
+        return any(other.bits(run) & dependencies & ~own for other in choice.alternatives)
+
+    def note_agreement(self, path: str) -> None:
+        """End the search for the cause of a failure, if this layer is the one that failed."""
+        if self._failure and self._failure.path == path:
+            self._failure = None
+            self._rejected.clear()
+
+    def backtrack(self, path: str) -> None:
+        """Reject the last open choice and repeat the call in which it was made; return if no choice is open.
+
+        Raises:
+            Backtrack: The call of the container to repeat.
+        """
+        self._rejected.pop(path, None)
+        target = next((choice for choice in reversed(self.choices.values()) if self._is_open(choice)), None)
+        if self._failure is None:
+            if target is None:
+                return
+            open_choices = {choice.path: choice for choice in self.choices.values() if self._is_open(choice)}
+            self._failure = _Failure(path, open_choices)
+        self._failure.tries += 1
+        if target is None or self._failure.tries > MOST_TRIES:
+            raise Backtrack(self._forget_from(self._give_up(self._failure)))
+        later = list(self.choices)
+        for other in later[later.index(target.path) + 1 :]:
+            self._rejected.pop(other, None)
+        self._rejected.setdefault(target.path, set()).add(target.candidate.key)
+        raise Backtrack(self._forget_from(target))
+
+    def _is_open(self, choice: Choice) -> bool:
+        """Return whether another candidate may still take the place of the chosen one."""
+        return isinstance(choice.outcome, Ambiguous) and bool(choice.alternatives) and choice.path not in self._pinned
+
+    def _give_up(self, failure: _Failure) -> Choice:
+        """Restore the choices from before the failure for good; return the first one to make again."""
+        self._failure = None
+        self._rejected.clear()
+        self._pinned |= failure.open_choices
+        self._given_up.add(failure.path)
+        return next(choice for choice in self.choices.values() if choice.path in failure.open_choices)
+
+    def _forget_from(self, first: Choice) -> int:
+        """Forget a choice and all after it; return the innermost call that was open at the time and still is."""
+        paths = list(self.choices)
+        for path in paths[paths.index(first.path) :]:
+            self._release(path)
+            del self.choices[path]
+        return next(call for call in reversed(first.open_calls) if call in self._open_calls)

@@ -1,0 +1,99 @@
+"""Ask a rule for the weight mappings of two layers, with all that it must know about both."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from keras3conv.errors import RuleError
+from keras3conv.model.views import LayerView
+from keras3conv.rules.library import lookup
+from keras3conv.rules.rule import Config, LayerSpec, Rule, WeightMapping
+from keras3conv.transforms import Shape
+
+
+def rules_for_torch(layer: LayerView) -> Sequence[Rule]:
+    """Return the rules for the class of a torch layer; every rule where the class is unknown.
+
+    The rules of a parent class do not apply to a class with its own: a LayerNorm that adds one to its scale computes
+    something else than a LayerNorm.
+    """
+    found = tuple(lookup(layer.kinds, ()))
+    return tuple(rule for rule in found if rule.torch == found[0].torch) if layer.kinds else found
+
+
+def may_apply(rule: Rule, layer: LayerView) -> bool:
+    """Return whether a rule may apply to a layer; without a configuration (a file), every rule but a variant may."""
+    return not rule.variant if layer.config is None else rule.applies(rule.config_of(layer))
+
+
+def full_paths(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[WeightMapping]:
+    """Yield the mappings of a rule for two layers, with the paths of their tensors."""
+    yield from with_paths(mappings_of(rule, torch, keras) or (), rule, torch, keras)
+
+
+def with_paths(
+    mappings: Iterable[WeightMapping], rule: Rule, torch: LayerView, keras: LayerView
+) -> Iterator[WeightMapping]:
+    """Yield a rule's mappings with tensor paths in the place of roles."""
+    torch_paths = {tensor.role: tensor.path for tensor in torch.tensors}
+    keras_paths = {rule.aliases.get(tensor.role, tensor.role): tensor.path for tensor in keras.tensors}
+    for mapping in mappings:
+        torch_names = tuple(torch_paths.get(role, f"{torch.path}.{role}") for role in mapping.torch)
+        keras_names = tuple(keras_paths.get(role, f"{keras.path}/{role}") for role in mapping.keras)
+        yield replace(mapping, torch=torch_names, keras=keras_names)
+
+
+def mappings_of(rule: Rule, torch: LayerView | None, keras: LayerView) -> tuple[WeightMapping, ...] | None:
+    """Return the rule's mappings of which a tensor exists; None where the rule does not fit the Keras layer."""
+    shapes = keras_shapes(rule, keras)
+    config = torch_config(rule, torch, keras)
+    if config is None:
+        return None
+    present = set(shapes), set(torch.shapes) if torch else set()
+    return tuple(
+        mapping
+        for mapping in rule.weights(config)
+        if present[0].intersection(mapping.keras)
+        or present[1].intersection(mapping.torch)
+        or (torch is None and not mapping.keras)  # the torch layer has this tensor although Keras has none
+    )
+
+
+def torch_config(rule: Rule, torch: LayerView | None, keras: LayerView) -> Config | None:
+    """Return the torch layer's configuration, or if unknown, the one that the rule derives from the Keras layer."""
+    spec = keras_spec(rule, keras)
+    # A rule may also need the Keras counterpart and the input of the layer.
+    beyond: dict[str, Any] = {"keras": spec}
+    if torch is not None:
+        beyond |= {"flattened": _flattened(torch, keras), "inputs": torch.inputs}
+    if torch is not None and torch.config is not None:
+        return {**rule.config_of(torch), **beyond}
+    try:
+        made = rule.to_torch((spec,))
+        owner = next((part for part in made if part.kind == rule.torch), made[-1])
+        return {**owner.config, **beyond}
+    except (RuleError, ValueError, LookupError, TypeError, StopIteration):
+        return None  # the rule does not fit the Keras layer
+
+
+def keras_spec(rule: Rule, keras: LayerView) -> LayerSpec:
+    """Return a Keras layer in the form that rules read."""
+    shapes, inputs = keras_shapes(rule, keras), keras.inputs or ()
+    return LayerSpec(kind=keras.kind, config=keras.config or {}, shapes=shapes, inputs=inputs)
+
+
+def _flattened(torch: LayerView, keras: LayerView) -> Shape | None:
+    """Return the shape that both sides flatten before this layer, in torch's axis order; None if none or unknown.
+
+    Where the Keras side did not run, it is assumed to flatten the same as torch: otherwise the models would differ.
+    """
+    if torch.flattened and (keras.flattened is not None or keras.calls is None):
+        return torch.flattened
+    if torch.calls is None and keras.flattened:
+        return (keras.flattened[-1], *keras.flattened[:-1])
+    return None
+
+
+def keras_shapes(rule: Rule, layer: LayerView) -> dict[str, Shape]:
+    """Return the shapes of a Keras layer's tensors, by the roles that the rule uses."""
+    return {rule.aliases.get(tensor.role, tensor.role): tensor.shape for tensor in layer.tensors if not tensor.is_seed}

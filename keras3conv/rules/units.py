@@ -1,0 +1,93 @@
+"""Combine layers that consist of layers: an LSTM with its cell, an attention with its projections.
+
+If a rule knows the class of the container, the container is one layer. The roles of its tensors then start with the
+name of the inner layer, the same in every model: "out_proj.weight", "forward_layer/cell/kernel". The inner layers are
+paired by themselves if no rule knows the container, or if the other side has no such layer.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+
+from keras3conv.model.views import LayerView, ModelView, Side
+from keras3conv.rules.library import known_classes
+
+
+def separator(side: Side) -> str:
+    """Return the separator of the parts of a path."""
+    return "." if side == "torch" else "/"
+
+
+def units(view: ModelView, *, ties: bool = False) -> tuple[LayerView, ...]:
+    """Return the layers that can be paired: containers that a rule knows, and all layers with tensors.
+
+    An inner layer is listed beside its container.
+
+    Args:
+        view: The model.
+        ties: Whether to list every layer of a tied tensor, or only the first. All count where a run shows what each
+            computes.
+    """
+    known = known_classes()[0 if view.side == "torch" else 1]
+    children = children_of(view)
+    found = []
+    seen: set[str] = set()
+    for layer in view.layers:
+        fresh = [tensor for tensor in layer.tensors if ties or not tensor.storage or tensor.storage not in seen]
+        seen |= {tensor.storage for tensor in layer.tensors if tensor.storage}
+        whole = whole_of(layer, children, view.side) if known.intersection(layer.kinds) else layer
+        if fresh or (whole.tensors and not layer.tensors):
+            found.append(whole)
+    return tuple(found)
+
+
+def whole_of(layer: LayerView, children: Mapping[str, list[LayerView]], side: Side) -> LayerView:
+    """Return a container with the tensors of its inner layers, under roles that start with the inner layer's name."""
+    between = separator(side)
+    parts = tuple(
+        replace(tensor, role=f"{part.attribute or part.path.rpartition(between)[2]}{between}{tensor.role}")
+        for child in children.get(layer.path, ())
+        for part in [whole_of(child, children, side)]
+        for tensor in part.tensors
+    )
+    return replace(layer, tensors=(*layer.tensors, *parts))
+
+
+def without_parts(layers: Iterable[LayerView], wholes: Iterable[LayerView], side: Side) -> Iterator[LayerView]:
+    """Yield the layers that are inside none of these containers."""
+    between = separator(side)
+    inside = {whole.path for whole in wholes}
+    for layer in layers:
+        names = layer.path.split(between)
+        outer = {between.join(names[:length]) for length in range(1, len(names))}
+        if not outer & inside:
+            yield layer
+
+
+def children_of(view: ModelView) -> dict[str, list[LayerView]]:
+    """Return the layers directly inside each layer, by its path; a file may lack the levels between them."""
+    between = separator(view.side)
+    paths = {layer.path for layer in view.layers}
+    children: dict[str, list[LayerView]] = {}
+    for layer in view.layers:
+        owner = layer.path.rpartition(between)[0]
+        while owner and owner not in paths:  # a file does not list every container
+            owner = owner.rpartition(between)[0]
+        if layer.path and owner in paths:
+            children.setdefault(owner, []).append(layer)
+    return children
+
+
+def numbered(layers: Iterable[LayerView], side: Side) -> LayerView:
+    """Return several layers as one, to pair them together; the roles of its tensors start with their numbers."""
+    parts = list(layers)
+    between = separator(side)
+    tensors = tuple(
+        replace(tensor, role=f"{place}{between}{tensor.role}")
+        for place, part in enumerate(parts)
+        for tensor in part.tensors
+    )
+    configs = {str(place): part.config for place, part in enumerate(parts)}
+    known = all(config is not None for config in configs.values())
+    return replace(
+        parts[0], path=" + ".join(part.path for part in parts), tensors=tensors, config=configs if known else None
+    )

@@ -1,0 +1,92 @@
+"""Models that do not correspond: what the plan says, word for word."""
+
+import pytest
+
+from keras3conv.alignment.plan import Alignment
+from keras3conv.alignment.staging import stage
+from keras3conv.errors import AlignmentError
+from keras3conv.model.views import LayerView, ModelView, TensorRef
+from keras3conv.planner.plan import plan
+
+
+def linear(path: str, inputs: int, outputs: int, place: int) -> LayerView:
+    return LayerView(
+        path=path,
+        kinds=("torch.nn.Linear",),
+        config={"in_features": inputs, "out_features": outputs, "bias": True},
+        tensors=(
+            TensorRef(path=f"{path}.weight", role="weight", shape=(outputs, inputs)),
+            TensorRef(path=f"{path}.bias", role="bias", shape=(outputs,)),
+        ),
+        calls=(place,),
+    )
+
+
+def dense(path: str, inputs: int, outputs: int, place: int) -> LayerView:
+    return LayerView(
+        path=path,
+        kinds=("keras.layers.Dense",),
+        config={"units": outputs, "use_bias": True},
+        tensors=(
+            TensorRef(path=f"{path}/kernel", role="kernel", shape=(inputs, outputs)),
+            TensorRef(path=f"{path}/bias", role="bias", shape=(outputs,)),
+        ),
+        calls=(place,),
+    )
+
+
+@pytest.fixture
+def unlike() -> Alignment:
+    torch = [linear("stem", 3, 4, 0), linear("body", 4, 6, 1), linear("head", 6, 2, 2)]
+    keras = [dense("stem", 3, 4, 0), dense("middle", 4, 5, 1), dense("top", 5, 2, 2)]
+    return plan(
+        ModelView(side="torch", name="Net", layers=tuple(torch)),
+        ModelView(side="keras", name="net", layers=tuple(keras)),
+    )
+
+
+def test_the_plan_of_models_that_do_not_correspond_lists_what_did(unlike: Alignment) -> None:
+    assert [(pair.torch, pair.keras) for pair in unlike.pairs] == [("stem", "stem")]
+
+
+def test_check_names_the_first_place_where_they_differ_with_its_candidates(unlike: Alignment) -> None:
+    with pytest.raises(AlignmentError) as caught:
+        unlike.check()
+    assert str(caught.value) == (
+        "4 problems in the alignment of Net (torch) and net (keras); 1 pair matched\n"
+        "  the first place where they differ: after stem <-> stem, torch runs body and Keras middle\n"
+        "  body    (torch)  weight (6, 4), bias (6,) matched nothing\n"
+        "  head    (torch)  weight (2, 6), bias (2,) matched nothing\n"
+        "  middle  (keras)  kernel (4, 5), bias (5,) would keep its initial value\n"
+        "  top     (keras)  kernel (5, 2), bias (2,) would keep its initial value\n"
+        'Fix:  plan.ignore("body", "reason")     or     plan.ignore("head", "reason")'
+    )
+
+
+def views(torch: int, keras: int) -> tuple[ModelView, ModelView]:
+    """Models of so many equal layers, one after the other."""
+    ours = tuple(linear(f"layer.{place}", 4, 4, place) for place in range(torch))
+    theirs = tuple(dense(f"dense_{place}", 4, 4, place) for place in range(keras))
+    return ModelView(side="torch", name="Net", layers=ours), ModelView(side="keras", name="net", layers=theirs)
+
+
+def hinted(torch: int, keras: int) -> str:
+    hints = {f"layer.{place}": f"dense_{place}" for place in range(min(torch, keras))}
+    with pytest.raises(AlignmentError) as caught:
+        plan(*views(torch, keras), hints=hints).check()
+    return str(caught.value)
+
+
+def test_check_names_the_place_where_the_shallower_of_two_models_ends() -> None:
+    said = "the first place where they differ: after layer.1 <-> dense_1, "
+    assert f"{said}torch runs layer.2, and Keras has none left for it\n" in hinted(4, 2)
+    assert f"{said}Keras runs dense_2, and torch has none left for it\n" in hinted(2, 4)
+
+
+def test_a_single_layer_that_is_left_over_says_so_itself() -> None:
+    assert "first place" not in hinted(3, 2)
+
+
+def test_nothing_is_transferred_by_such_a_plan(unlike: Alignment) -> None:
+    with pytest.raises(AlignmentError, match="4 problems"):
+        stage(unlike, unlike.torch, unlike.keras)

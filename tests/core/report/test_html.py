@@ -1,0 +1,225 @@
+import builtins
+import html
+import re
+from collections.abc import Mapping, Sequence
+from html.parser import HTMLParser
+from types import ModuleType
+
+import pytest
+
+from keras3conv.errors import MissingExtra, Problem
+from keras3conv.report import html as report_html
+from keras3conv.report.report import Report
+from keras3conv.report.values import Plot, Section, Series, Table, WrittenFile
+
+VOID = {"meta", "br", "img", "link", "input", "hr"}
+LOADING = {"src", "srcset", "data", "poster", "action", "formaction", "background", "srcdoc", "manifest", "xlink:href"}
+
+
+class Page(HTMLParser):
+    """Reads a page strictly: every element is closed, in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.text: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] not in {"script", "style"}:
+            self.text.append(data)
+
+    def classes(self, tag: str, word: str) -> list[set[str]]:
+        found = [set(attributes.get("class", "").split()) for name, attributes in self.elements if name == tag]
+        return [classes for classes in found if word in classes]
+
+
+def report(name: str = "layer1.conv", layers: int = 3) -> Report:
+    labels = tuple(f"{name}{place}" for place in range(layers))
+    rows = tuple(
+        (label, "failed" if place == 1 else "passed", 1.23456e-7 * place) for place, label in enumerate(labels)
+    )
+    plot = Plot(
+        title=name,
+        labels=labels,
+        series=(
+            Series(name=name, values=tuple(1e-7 * place for place in range(layers))),
+            Series(name="noise floor", values=(2e-7,) * layers),
+        ),
+        unit=name,
+        failed=(1,),
+    )
+    return Report(
+        title=name,
+        sections=(
+            Section(
+                name=name,
+                status="failed",
+                claim=name,
+                summary=name,
+                facts={name: name},
+                tables=(Table(columns=(name, "status", "error"), rows=rows, title=name),),
+                plots=(plot,),
+                problems=(Problem(fact=name, torch=name, fixes=(name,)),),
+            ),
+            Section(name="lossless", status="passed", claim="c", summary="s"),
+            Section(name="onnx", status="skipped", claim="c", summary="s", reason=name),
+            Section(name="alignment", status="info", claim="", summary="s"),
+        ),
+        files=(WrittenFile(path=name, size=1, sha256=name, md5=name),),
+        environment={name: name},
+        notes=(name,),
+    )
+
+
+def loaded(elements: Sequence[tuple[str, Mapping[str, str]]], style: str) -> list[str]:
+    """What a browser would fetch for a page."""
+    found = [
+        f"{tag} {name}" for tag, attributes in elements for name in attributes if name in LOADING or name == "style"
+    ]
+    found += [f"{tag} href" for tag, attributes in elements if not attributes.get("href", "#").startswith("#")]
+    found += [tag for tag, _ in elements if tag in {"link", "iframe", "img", "object", "embed", "base", "use", "image"}]
+    return found + re.findall(r"url\(|@import|@font-face", style)
+
+
+def test_the_page_is_well_formed() -> None:
+    page = Page(report().to_html())
+    assert [tag for tag, _ in page.elements[:3]] == ["html", "head", "meta"]
+    assert "svg" in {tag for tag, _ in page.elements}
+
+
+def test_a_page_that_is_not_well_formed_is_noticed() -> None:
+    for broken in ("<p><b>x</p></b>", "<div>", "</p>"):
+        with pytest.raises(AssertionError):
+            Page(broken)
+
+
+def test_the_page_loads_nothing() -> None:
+    text = report().to_html()
+    assert loaded(Page(text).elements, text) == []
+    assert "http:" not in text
+    assert "https:" not in text
+
+
+def test_a_page_that_loads_something_is_noticed() -> None:
+    for planted in ('<img src="x">', '<a href="http://x">x</a>', '<link href="#">', '<p style="x">x</p>'):
+        assert loaded(Page(planted).elements, "")
+    assert loaded([], "a { background: url(x) }")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "<script>alert(1)</script>",
+        '"><img src=x onerror=alert(1)>',
+        "</style><script>alert(1)</script>",
+        "' onmouseover='alert(1)",
+        "{{ 7 * 7 }}{% raw %}",
+        "</title><b>",
+    ],
+)
+def test_a_name_stays_a_name(name: str) -> None:
+    plain, hostile = Page(report("plain").to_html()), Page(report(name).to_html())
+    assert [tag for tag, _ in hostile.elements] == [tag for tag, _ in plain.elements]
+    assert [sorted(attributes) for _, attributes in hostile.elements] == [
+        sorted(attributes) for _, attributes in plain.elements
+    ]
+    assert name in "".join(hostile.text)
+
+
+def test_nothing_but_the_page_s_own_script_may_run() -> None:
+    text = report().to_html()
+    policy = next(a["content"] for _, a in Page(text).elements if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'; ")
+    assert "unsafe" not in policy
+    for tag in ("script", "style"):
+        (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        assert report_html._digest(content) in policy
+
+
+def test_every_status_has_its_own_look() -> None:
+    page = Page(report().to_html())
+    cards = page.classes("a", "card")
+    assert [(classes - {"card"}).pop() for classes in cards] == ["failed", "passed", "skipped", "info"]
+    assert page.classes("div", "verdict") == [{"verdict", "failed"}]
+
+
+def test_a_skipped_section_never_has_the_look_of_a_passed_one() -> None:
+    skipped = Section(name="onnx", status="skipped", claim="c", summary="s", reason="no onnxruntime")
+    page = Page(Report(title="t", sections=(skipped,)).to_html())
+    assert [attributes for _, attributes in page.elements if "passed" in attributes.get("class", "").split()] == []
+    assert page.classes("div", "verdict") == [{"verdict", "skipped"}]
+    assert "Nothing proven" in "".join(page.text)
+    assert "no onnxruntime" in "".join(page.text)
+
+
+def test_failed_rows_and_failed_layers_are_marked() -> None:
+    page = Page(report().to_html())
+    assert len(page.classes("tr", "bad")) == 1
+    assert len(page.classes("path", "failed-at")) == 1
+    assert len(page.classes("circle", "bad")) == 1
+
+
+def test_all_digits_of_a_number_are_kept_for_who_asks() -> None:
+    page = Page(report().to_html())
+    assert [attributes["title"] for tag, attributes in page.elements if tag == "td" and "title" in attributes] == [
+        "1.23456e-07",
+        "2.46912e-07",
+    ]
+
+
+def test_five_hundred_layers_stay_under_two_megabytes() -> None:
+    text = report("encoder.layers.attention.self.query", layers=500).to_html()
+    assert len(text.encode()) < 2_000_000
+    assert text.count("<tr") == 501
+
+
+def test_an_empty_report_is_a_page_too() -> None:
+    assert "Nothing proven" in "".join(Page(Report(title="", sections=()).to_html()).text)
+
+
+def without_jinja2(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def guarded(name: str, *arguments: object) -> ModuleType:
+        if name.partition(".")[0] in {"jinja2", "markupsafe"}:
+            raise ImportError(name)
+        return real(name, *arguments)  # type: ignore[arg-type]
+
+    report_html._template.cache_clear()
+    monkeypatch.setattr(builtins, "__import__", guarded)
+
+
+def test_a_missing_jinja2_is_said_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_jinja2(monkeypatch)
+    with pytest.raises(MissingExtra, match=re.escape('an HTML report needs jinja2: pip install "keras3conv[report]"')):
+        report().to_html()
+
+
+def test_a_notebook_shows_the_page_in_a_frame_of_its_own() -> None:
+    (frame,) = Page(report("<b>")._repr_html_()).elements
+    assert frame[0] == "iframe"
+    assert frame[1]["sandbox"] == "allow-scripts"
+    assert frame[1]["srcdoc"] == report("<b>").to_html()
+
+
+def test_a_notebook_without_jinja2_shows_the_text_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_jinja2(monkeypatch)
+    shown = report("<b>")._repr_html_()
+    assert shown.startswith("<pre>&lt;b&gt;")
+    assert html.escape('pip install "keras3conv[report]"') in shown

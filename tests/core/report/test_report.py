@@ -1,0 +1,164 @@
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from keras3conv.errors import InputError, Problem, ProofError
+from keras3conv.report.report import Report, current_environment
+from keras3conv.report.values import Plot, Section, Series, Status, Table
+
+
+def section(name: str, status: Status) -> Section:
+    return Section(
+        name=name,
+        status=status,
+        claim="Both compute the same.",
+        summary=f"{name} is done",
+        reason="onnxruntime is not installed" if status == "skipped" else "",
+        problems=(Problem(fact=f"{name} differs", torch="fc", keras="head"),) if status == "failed" else (),
+    )
+
+
+def report(*statuses: Status) -> Report:
+    parts = tuple(section(f"{status}{place}", status) for place, status in enumerate(statuses))
+    return Report(title="Net (torch) and net (keras)", sections=parts)
+
+
+def test_a_skipped_section_needs_a_reason() -> None:
+    with pytest.raises(ValueError, match=r"section 'onnx' was skipped without a reason"):
+        Section(name="onnx", status="skipped", claim="", summary="")
+
+
+def test_a_failed_section_needs_a_problem() -> None:
+    with pytest.raises(ValueError, match=r"section 'float64' failed without a problem"):
+        Section(name="float64", status="failed", claim="", summary="")
+
+
+def test_a_status_that_is_none_is_refused() -> None:
+    with pytest.raises(InputError, match="the status is 'green', not passed or failed or skipped or info"):
+        Section(name="float64", status="green", claim="", summary="")  # type: ignore[arg-type]
+
+
+def test_two_sections_of_one_name_are_refused() -> None:
+    with pytest.raises(InputError, match="two sections are called 'a'"):
+        Report(title="", sections=(section("a", "passed"), section("a", "info")))
+
+
+@pytest.mark.parametrize(
+    ("statuses", "ok", "verdict", "tally"),
+    [
+        (("passed",), True, "Passed", "1 passed"),
+        (("passed", "skipped", "info"), True, "Passed", "1 passed, 1 skipped, 1 info"),
+        (("passed", "failed", "passed"), False, "Failed", "2 passed, 1 failed"),
+        (("skipped", "skipped"), False, "Nothing proven", "2 skipped"),
+        (("info",), False, "Nothing proven", "1 info"),
+        ((), False, "Nothing proven", "no sections"),
+    ],
+)
+def test_a_report_is_ok_if_something_passed_and_nothing_failed(
+    statuses: tuple[Status, ...], ok: bool, verdict: str, tally: str
+) -> None:
+    judged = report(*statuses)
+    assert (judged.ok, judged.verdict, judged.tally) == (ok, verdict, tally)
+
+
+def test_a_report_that_is_ok_raises_nothing() -> None:
+    report("passed", "skipped").raise_if_failed()
+
+
+def test_a_failed_report_raises_the_problems_of_every_failed_section() -> None:
+    problem = Problem(fact="would keep its initial value", keras="bn/mean", fixes=('plan.pair("bn.mean", "bn/mean")',))
+    lossless = Section(name="lossless", status="failed", claim="", summary="", problems=(problem,))
+    judged = Report(
+        title="Net and net", sections=(lossless, section("passing", "passed"), section("float64", "failed"))
+    )
+    with pytest.raises(ProofError) as caught:
+        judged.raise_if_failed()
+    assert str(caught.value) == (
+        "2 proofs failed in Net and net: lossless, float64\n"
+        "  bn/mean  (keras)  would keep its initial value\n"
+        "  fc  <->  head\n"
+        "      float64 differs\n"
+        'Fix:  plan.pair("bn.mean", "bn/mean")'
+    )
+
+
+def test_a_report_in_which_everything_was_skipped_raises_the_reasons() -> None:
+    with pytest.raises(ProofError) as caught:
+        report("skipped", "info").raise_if_failed()
+    assert str(caught.value) == (
+        "nothing is proven in Net (torch) and net (keras): no section passed\n"
+        "  skipped0 was skipped: onnxruntime is not installed"
+    )
+
+
+def test_a_section_is_found_by_its_name() -> None:
+    assert report("passed", "info").section("info1").status == "info"
+
+
+def test_an_unknown_section_is_refused_with_the_known_names() -> None:
+    with pytest.raises(KeyError, match="no section is called 'x'; there are: passed0, info1"):
+        report("passed", "info").section("x")
+
+
+def test_a_row_of_another_length_is_refused() -> None:
+    with pytest.raises(InputError, match="table 'layers': row 1 has 1 cells, not 2"):
+        Table(title="layers", columns=("a", "b"), rows=((1, 2), (3,)))
+
+
+def test_a_cell_that_is_no_plain_value_is_refused() -> None:
+    with pytest.raises(InputError, match="a tuple; a table holds"):
+        Table(columns=("shape",), rows=(((1, 2),),))  # type: ignore[arg-type]
+
+
+def test_the_scalars_of_numpy_become_plain_numbers() -> None:
+    table = Table(columns=("a", "b", "c"), rows=((np.float32(0.5), np.int64(3), np.float64("nan")),))  # type: ignore[arg-type]
+    assert [type(cell) for cell in table.rows[0]] == [float, int, float]
+    assert table.rows[0][:2] == (0.5, 3)
+
+
+def test_a_column_is_numeric_if_it_holds_numbers_and_gaps_only() -> None:
+    rows = ((1, None, "x", True, 1), (2.5, None, "y", False, "2"))
+    table = Table(columns=("number", "empty", "text", "truth", "mixed"), rows=rows)
+    assert [table.is_numeric(place) for place in range(5)] == [True, False, False, False, False]
+
+
+def test_a_row_fails_by_its_place_or_by_its_word() -> None:
+    table = Table(columns=("layer", "status"), rows=(("a", "passed"), ("b", "failed"), ("c", "")), failed=(2,))
+    assert [table.has_failed(place) for place in range(3)] == [False, True, True]
+    assert table.failures == 2
+
+
+def test_a_failed_place_that_is_not_there_is_refused() -> None:
+    with pytest.raises(InputError, match="place 1 is marked as failed, but there are 1"):
+        Table(columns=("layer",), rows=(("a",),), failed=(1,))
+    with pytest.raises(InputError, match="place -1 is marked as failed, but there are 1"):
+        Plot(title="", labels=("a",), series=(), unit="", failed=(-1,))
+
+
+def test_a_series_of_another_length_is_refused() -> None:
+    with pytest.raises(InputError, match="plot 'depth': series 's' has 1 values for 2 labels"):
+        Plot(title="depth", labels=("a", "b"), series=(Series(name="s", values=(1.0,)),), unit="")
+
+
+def test_a_negative_value_of_a_series_is_refused() -> None:
+    with pytest.raises(InputError, match="series 's' has a negative value"):
+        Series(name="s", values=(None, -1e-9))
+
+
+def test_the_environment_names_versions_and_imports_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "keras", raising=False)
+    before = set(sys.modules)
+    found = current_environment()
+    assert found["python"] == ".".join(str(part) for part in sys.version_info[:3])
+    assert found["numpy"] == np.__version__
+    assert int(found["processors"]) > 0
+    assert "KERAS_BACKEND" not in found
+    assert not {"torch", "keras", "jax", "tensorflow", "onnx", "onnxruntime"} & (set(sys.modules) - before)
+
+
+def test_the_environment_names_the_backend_once_keras_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = SimpleNamespace(backend=SimpleNamespace(backend=lambda: "jax"))
+    monkeypatch.setitem(sys.modules, "keras", fake)
+    assert current_environment()["KERAS_BACKEND"] == "jax"

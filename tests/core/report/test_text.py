@@ -1,0 +1,368 @@
+import io
+import math
+import re
+
+import pytest
+from markdown_it import MarkdownIt
+from rich.console import Console
+
+from keras3conv.errors import Problem
+from keras3conv.report.cells import show, visible
+from keras3conv.report.markdown import escape
+from keras3conv.report.plot import draw, sketch
+from keras3conv.report.report import Report
+from keras3conv.report.values import Cell, Plot, Section, Series, Table, WrittenFile
+
+
+def sample() -> Report:
+    rows = (("stem.conv", "stem/conv", "passed", 2.34567e-16, 432), ("layer1.bn", "layer1/bn", "failed", None, 16))
+    table = Table(title="Every layer", columns=("torch", "keras", "status", "error", "values"), rows=rows)
+    values = (2e-16, 0.0, None, math.nan, 4e-5)
+    plot = Plot(
+        title="Error along the depth",
+        labels=("a", "b", "c", "d", "e"),
+        series=(Series(name="float64", values=values), Series(name="noise floor", values=(1e-7,) * 5)),
+        unit="relative error",
+    )
+    problem = Problem(torch="layer1.bn", keras="layer1/bn", fact="epsilon is 0.001, not 1e-05", fixes=("fix(1)",))
+    sections = (
+        Section(name="lossless", status="passed", claim="Same bits.", summary="42 tensors", facts={"values": "1,024"}),
+        Section(
+            name="structural",
+            status="failed",
+            claim="Same function.",
+            summary="differs at layer1.bn",
+            tables=(table,),
+            plots=(plot,),
+            problems=(problem,),
+        ),
+        Section(name="onnx", status="skipped", claim="", summary="not run", reason="onnxruntime is not installed"),
+        Section(name="alignment", status="info", claim="", summary="21 pairs"),
+    )
+    file = WrittenFile(path="net.weights.h5", size=1234, sha256="ab" * 32, md5="cd")
+    return Report(
+        title="Net (torch) and net (keras)",
+        sections=sections,
+        files=(file,),
+        environment={"python": "3.11.7", "numpy": "2.4.0"},
+        notes=("Seed 0.",),
+    )
+
+
+TEXT = """\
+Net (torch) and net (keras)
+✗ Failed: 1 passed, 1 failed, 1 skipped, 1 info
+
+  ✓ passed   lossless    42 tensors
+  ✗ failed   structural  differs at layer1.bn
+  – skipped  onnx        not run: onnxruntime is not installed
+  · info     alignment   21 pairs
+
+✓ lossless
+  Same bits.
+  values  1,024
+
+✗ structural
+  Same function.
+  1 problem:
+    layer1.bn  <->  layer1/bn
+        epsilon is 0.001, not 1e-05
+  Fix:  fix(1)
+
+  Error along the depth (relative error, log scale from 2e-16 to 4e-05)
+    float64      ▁· ×█
+    noise floor  ▆▆▆▆▆
+    ·: zero, bit-identical (1 of 5 values); ×: not finite (1 value); 1 value not measured
+
+  Every layer
+  torch      keras      status     error  values
+  ──────────────────────────────────────────────
+  stem.conv  stem/conv  passed  2.35e-16     432
+  layer1.bn  layer1/bn  failed         -      16
+
+Files
+  net.weights.h5  1,234 bytes
+    sha256  abababababababababababababababababababababababababababababababab
+    md5     cd
+
+Notes
+  Seed 0.
+
+Environment
+  python 3.11.7, numpy 2.4.0"""
+
+MARKDOWN = """\
+# Net (torch) and net (keras)
+
+**✗ Failed**: 1 passed, 1 failed, 1 skipped, 1 info
+
+| status | section | outcome |
+| --- | --- | --- |
+| ✓ passed | lossless | 42 tensors |
+| ✗ failed | structural | differs at layer1.bn |
+| – skipped | onnx | not run: onnxruntime is not installed |
+| · info | alignment | 21 pairs |
+
+## ✓ lossless
+
+**passed**: 42 tensors
+
+*Claim*: Same bits.
+
+- *values*: 1,024
+
+## ✗ structural
+
+**failed**: differs at layer1.bn
+
+*Claim*: Same function.
+
+```text
+1 problem:
+  layer1.bn  <->  layer1/bn
+      epsilon is 0.001, not 1e-05
+Fix:  fix(1)
+```
+
+```text
+Error along the depth (relative error, log scale from 2e-16 to 4e-05)
+  float64      ▁· ×█
+  noise floor  ▆▆▆▆▆
+  ·: zero, bit-identical (1 of 5 values); ×: not finite (1 value); 1 value not measured
+```
+
+**Table**: Every layer
+
+| torch | keras | status | error | values |
+| --- | --- | --- | ---: | ---: |
+| stem.conv | stem/conv | passed | 2.35e-16 | 432 |
+| layer1.bn | layer1/bn | failed | - | 16 |
+
+## – onnx
+
+**skipped**: not run: onnxruntime is not installed
+
+## · alignment
+
+**info**: 21 pairs
+
+## Files
+
+| file | bytes | sha256 | md5 |
+| --- | ---: | --- | --- |
+| net.weights.h5 | 1,234 | `abababababababababababababababababababababababababababababababab` | `cd` |
+
+## Notes
+
+- Note: Seed 0.
+
+**Environment**: python 3.11.7, numpy 2.4.0
+"""
+
+
+def printed(report: Report, encoding: str = "utf-8", color_system: str | None = None) -> str:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    console = Console(file=stream, width=110, color_system=color_system, force_terminal=True)  # type: ignore[arg-type]
+    report.render(console)
+    stream.seek(0)
+    return stream.read()
+
+
+def one_table(table: Table) -> Report:
+    section = Section(name="layers", status="info", claim="", summary="", tables=(table,))
+    return Report(title="t", sections=(section,))
+
+
+def test_the_plain_text_of_a_report() -> None:
+    assert str(sample()) == TEXT
+
+
+def test_the_markdown_of_a_report() -> None:
+    assert sample().to_markdown() == MARKDOWN
+
+
+def test_the_plain_text_has_no_colours_wherever_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "40")
+    assert str(sample()) == TEXT
+
+
+def test_a_terminal_gets_colours() -> None:
+    assert "\x1b[1;31m✗ Failed" in printed(sample(), color_system="standard")
+
+
+def test_a_terminal_without_unicode_gets_ascii() -> None:
+    text = printed(sample(), encoding="ascii")
+    assert "x Failed" in text
+    assert "- skipped  onnx" in text
+    assert "float64      1. x8" in text
+
+
+def test_a_long_table_is_cut_but_what_failed_is_shown() -> None:
+    rows = tuple((f"layer{place}", "failed" if place == 44 else "passed") for place in range(60))
+    text = str(one_table(Table(columns=("layer", "status"), rows=rows, failed=(50,))))
+    assert "  ... 38 more rows" in text
+    assert re.findall(r"layer\d+", text) == [f"layer{place}" for place in [*range(20), 44, 50]]
+
+
+def test_one_row_too_many_is_said_in_the_singular() -> None:
+    assert "... 1 more row" in str(one_table(Table(columns=("layer",), rows=(("a",),) * 21))).splitlines()[-1]
+
+
+def test_a_long_name_in_a_table_is_folded_and_never_shortened() -> None:
+    name = "encoder." * 40
+    text = str(one_table(Table(columns=("layer", "error"), rows=((name, 1.5),))))
+    assert max(len(line) for line in text.splitlines()) <= 110
+    assert "".join(re.findall(r"[a-z.]{6,}", text.partition("─")[2])) == name
+
+
+def test_a_line_to_paste_is_not_broken() -> None:
+    fix = "plan.pair(" + "x" * 300 + ")"
+    section = Section(name="s", status="failed", claim="", summary="", problems=(Problem(fact="f", fixes=(fix,)),))
+    assert f"Fix:  {fix}" in str(Report(title="t", sections=(section,)))
+
+
+@pytest.mark.parametrize("width", [80, 110])
+def test_prose_is_broken_between_words_to_fit_the_terminal(width: int) -> None:
+    prose = " ".join(["every layer agrees"] * 20)
+    section = Section(name="s", status="passed", claim=prose, summary="fine")
+    stream = io.StringIO()
+    environment = {f"package{number}": "1.2.3" for number in range(20)}
+    report = Report(title="t", sections=(section,), notes=(prose,), environment=environment)
+    report.render(Console(file=stream, width=width, force_terminal=True, color_system=None))
+    assert max(map(len, stream.getvalue().splitlines())) <= width
+    assert " ".join(stream.getvalue().split()).count(prose) == 2
+
+
+@pytest.mark.parametrize("name", ["[red]x[/red]", ":smile:", "[/]", "\\[bold]"])
+def test_names_are_not_markup_in_text(name: str) -> None:
+    section = Section(name=name, status="passed", claim=name, summary="", facts={name: name})
+    assert str(Report(title=name, sections=(section,))).count(name) >= 4
+
+
+def test_escape_sequences_in_names_are_shown_and_not_sent() -> None:
+    name = "conv\x1b[2J\x07\u202e"
+    table = Table(columns=(name,), rows=((name,),))
+    section = Section(name=name, status="passed", claim=name, summary=name, tables=(table,))
+    report = Report(title=name, sections=(section,), notes=(name,))
+    for text in (str(report), report.to_markdown(), report.to_html()):
+        assert "\x1b" not in text
+        assert "\u202e" not in text
+        assert "x1b" in text
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [
+        (1.23456e-7, "1.23e-07"),
+        (0.0, "0"),
+        (math.nan, "nan"),
+        (math.inf, "inf"),
+        (1234567, "1,234,567"),
+        (True, "yes"),
+        (False, "no"),
+        (None, "-"),
+        ("a\nb", "a\\nb"),
+    ],
+)
+def test_a_cell_as_text(cell: Cell, text: str) -> None:
+    assert show(cell) == text
+
+
+def test_lone_surrogates_become_visible() -> None:
+    assert visible("a\ud800") == "a\\ud800"
+
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "[x](javascript:alert(1))",
+    "![x](http://example.org/x.png)",
+    "a | b",
+    "*a* _b_ __c__ `d` ~~e~~",
+    "&lt;b&gt;",
+    "\\",
+    "a\n\n# b",
+    "````",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_names_are_not_markup_in_markdown(name: str) -> None:
+    tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parseInline(f"Name: {escape(name)}")
+    children = tokens[0].children or []
+    assert {token.type for token in children} <= {"text", "text_special"}
+    assert "".join(token.content for token in children) == "Name: " + name.replace("\n", " ")
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_names_do_not_change_the_shape_of_the_markdown(name: str) -> None:
+    def shape(text: str) -> list[str]:
+        table = Table(columns=(text, "b"), rows=((text, 1),), title=text)
+        section = Section(
+            name=text, status="failed", claim=text, summary=text, tables=(table,), problems=(Problem(fact=text),)
+        )
+        report = Report(title=text, sections=(section,), notes=(text,), environment={text: text})
+        return [token.type for token in MarkdownIt("commonmark").enable("table").parse(report.to_markdown())]
+
+    assert shape(name) == shape("plain")
+
+
+def test_an_underscore_inside_a_word_stays_readable_in_markdown() -> None:
+    assert escape("layer1_0_conv") == "layer1_0_conv"
+    assert escape("__init__") == "\\_\\_init\\_\\_"
+
+
+def plot(*values: float | None, name: str = "float32") -> Plot:
+    labels = tuple(f"l{place}" for place in range(len(values)))
+    return Plot(title="t", labels=labels, series=(Series(name=name, values=values),), unit="u")
+
+
+def test_a_sketch_of_many_layers_keeps_the_worst_of_each_group() -> None:
+    values = [1e-9] * 500
+    values[300] = 1e-3
+    row = sketch(plot(*values))[1].split()[-1]
+    assert len(row) == 72
+    assert row.count("█") == 1
+
+
+def test_a_zero_is_drawn_at_the_bottom_edge_and_said() -> None:
+    drawing = draw(plot(1e-7, 0.0, 1e-6))
+    assert drawing.zero == drawing.bottom == drawing.lines[0].dots[1].y
+    assert drawing.remarks == ("bottom edge: zero, bit-identical (1 of 3 values)",)
+
+
+def test_what_is_not_finite_is_drawn_at_the_top_edge_as_a_fault() -> None:
+    drawing = draw(plot(1e-7, math.nan, math.inf))
+    assert [dot.failed for dot in drawing.lines[0].dots] == [False, True, True]
+    assert drawing.infinite == drawing.lines[0].dots[1].y < drawing.top
+    assert drawing.remarks == ("top edge: not finite (2 values)",)
+
+
+def test_a_line_is_broken_where_nothing_was_measured() -> None:
+    drawing = draw(plot(1e-7, 1e-7, None, 1e-7, 1e-7))
+    assert drawing.lines[0].path.count("M") == 2
+    assert len(drawing.lines[0].dots) == 4
+
+
+def test_larger_errors_stand_higher_and_decades_are_even() -> None:
+    low, middle, high = (dot.y for dot in draw(plot(1e-9, 1e-6, 1e-3)).lines[0].dots)
+    assert low > middle > high
+    assert low - middle == pytest.approx(middle - high)
+
+
+def test_the_noise_floor_is_an_area_without_dots() -> None:
+    drawing = draw(plot(1e-7, 2e-7, name="noise floor of torch"))
+    assert drawing.lines[0].style == "floor"
+    assert drawing.lines[0].area.endswith("Z")
+    assert drawing.lines[0].dots == ()
+
+
+@pytest.mark.parametrize("values", [(), (0.0,), (None,), (1.0,), (5e-324, 1.7e308), (1e-7,) * 2, (math.inf,)])
+def test_degenerate_plots_are_drawn_inside_their_frame(values: tuple[float | None, ...]) -> None:
+    drawing = draw(plot(*values))
+    for dot in drawing.lines[0].dots:
+        assert 0 <= dot.y <= drawing.bottom
+        assert drawing.left <= dot.x <= drawing.right
+    assert all(0 <= tick.place <= drawing.bottom for tick in drawing.rows)
+    assert sketch(plot(*values))

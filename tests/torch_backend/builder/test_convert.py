@@ -1,0 +1,191 @@
+"""Keras models become torch modules: what is written is built, filled, and proven to be the same."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import torch
+
+import keras3conv as k3c
+from keras3conv.errors import FileError, UnsupportedLayerError
+from keras3conv.frameworks.keras import model as keras_side
+from keras3conv.frameworks.torch.generated import instance_of
+
+layers = keras.layers
+
+
+def randomised(model: keras.Model) -> keras.Model:
+    """The model, with no weight at a value that hides a mistake."""
+    generator = np.random.default_rng(3)
+    shapes = {tensor.path: tensor.shape for tensor in keras_side.view(model).tensors() if not tensor.is_seed}
+    keras_side.write(
+        model, {path: generator.uniform(0.2, 0.9, shape).astype("float32") for path, shape in shapes.items()}
+    )
+    return model
+
+
+def residual() -> keras.Model:
+    given = keras.Input((9, 8, 3))
+    x = layers.Conv2D(6, 3, strides=2, padding="same", activation="relu", name="stem")(given)
+    x = layers.BatchNormalization(name="stem_bn")(x)
+    y = layers.Conv2D(6, 3, padding="same", name="inner")(x)
+    x = layers.Activation("relu")(layers.Add()([x, y]))
+    x = layers.Flatten()(x)
+    return keras.Model(given, layers.Dense(4, activation="softmax", name="head")(x), name="residual")
+
+
+def branches() -> keras.Model:
+    image, number = keras.Input((8, 8, 4), name="image"), keras.Input((3,), name="number")
+    left = layers.Conv2D(5, 1, name="left")(image)
+    right = layers.DepthwiseConv2D(3, padding="same", name="right")(image)
+    joined = layers.Concatenate()([left, right])
+    pooled = layers.GlobalAveragePooling2D()(joined)
+    gate = layers.Dense(9, activation="sigmoid", name="gate")(number)
+    return keras.Model([image, number], {"mixed": pooled * gate, "map": joined}, name="branches")
+
+
+def shared() -> keras.Model:
+    dense = layers.Dense(5, name="twice")
+    given = keras.Input((5,))
+    return keras.Model(given, dense(dense(given)) + 1.5, name="shared")
+
+
+def nested() -> keras.Model:
+    inner = keras.Sequential([layers.Dense(7, activation="tanh", name="a"), layers.Dense(5, name="b")], name="inner")
+    given = keras.Input((4,))
+    return keras.Model(given, layers.Dense(2, name="out")(inner(given)), name="nested")
+
+
+class Scaled(keras.layers.Layer):
+    """A layer of a class that no rule knows, made of a known one, a variable and operations."""
+
+    def build(self, shape: Any) -> None:
+        self.dense = layers.Dense(6, name="dense")
+        self.dense.build(shape)
+        self.scale = self.add_weight(shape=(6,), name="scale")
+
+    def call(self, inputs: Any) -> Any:
+        batch, height, width, channels = keras.ops.shape(inputs)
+        flat = keras.ops.reshape(inputs, (batch, height * width, channels))
+        return self.dense(flat) * self.scale
+
+
+def custom() -> keras.Model:
+    given = keras.Input((4, 5, 3))
+    x = layers.Conv2D(3, 3, padding="same")(given)
+    return keras.Model(given, Scaled(name="scaled")(x), name="custom")
+
+
+MODELS: tuple[Callable[[], keras.Model], ...] = (residual, branches, shared, nested, custom)
+
+
+@pytest.mark.parametrize("make", MODELS, ids=lambda make: make.__name__)
+@pytest.mark.parametrize("channels", ["first", "last"])
+def test_a_model_is_converted_and_proven(make: Callable[[], keras.Model], channels: Any) -> None:
+    conversion = k3c.convert(randomised(make()), channels=channels)
+    assert conversion.report is not None
+    conversion.report.raise_if_failed()
+
+
+def test_the_module_is_what_its_text_says() -> None:
+    conversion = k3c.convert(randomised(residual()), validate=False)
+    again = instance_of(conversion.source)
+    again.load_state_dict(conversion.model.state_dict())
+    given = torch.randn(2, 3, 9, 8)
+    assert torch.equal(again(given), conversion.model(given))
+
+
+def test_the_text_imports_torch_only_and_reads_like_a_module() -> None:
+    source = k3c.convert(residual(), validate=False).source
+    imports = [line for line in source.splitlines() if line.startswith(("import", "from"))]
+    assert imports == ["import torch", "import torch.nn.functional as F", "from torch import nn"]
+    assert "self.stem = nn.Conv2d(3, 6, 3, stride=2, padding=(1, 0))" in source or "nn.ZeroPad2d" in source
+    assert "permute" not in source
+
+
+def test_everything_that_has_no_counterpart_is_named_at_once() -> None:
+    given = keras.Input((8, 8, 3))
+    x = layers.RandomFlip(name="flip")(given)
+    x = layers.Conv2D(3, 3, name="fine")(x)
+    model = keras.Model(given, layers.Resizing(4, 4, name="resizing")(layers.RandomZoom(0.2, name="zoom")(x)))
+    with pytest.raises(UnsupportedLayerError) as caught:
+        k3c.convert(model)
+    assert all(name in str(caught.value) for name in ("flip", "zoom"))
+
+
+@pytest.mark.parametrize("name", ['x"); open("pwned", "w")  #', "a\nb = 1", "класс", "self", "1"])
+def test_the_name_of_a_layer_never_becomes_code(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = keras.Input((3,), name=f"{name} given")
+    model = keras.Model(given, layers.Dense(2, name=name)(given), name=name)
+    conversion = k3c.convert(model)
+    assert conversion.report is not None
+    assert conversion.report.ok
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_lost_activation_is_caught_by_the_certificate() -> None:
+    model = randomised(residual())
+    conversion = k3c.convert(model, validate=False)
+    wrong = instance_of(conversion.source.replace("F.relu(self.stem(x), inplace=True)", "self.stem(x)"))
+    wrong.load_state_dict(conversion.model.state_dict())
+    report = k3c.validate(wrong, model, inputs=conversion.inputs, alignment=conversion.alignment)
+    assert not report.ok
+
+
+def test_a_saved_folder_works_without_keras_and_without_keras3conv(tmp_path: Path) -> None:
+    model = randomised(residual())
+    conversion = k3c.convert(model)
+    conversion.save(tmp_path / "saved")
+    given = torch.randn(2, 3, 9, 8)
+    torch.save(given, tmp_path / "given.pt")
+    code = (
+        "import sys, torch; from safetensors.torch import load_file; from model import Model; m = Model().eval();"
+        "m.load_state_dict(load_file('weights.safetensors')); torch.save(m(torch.load('../given.pt')), '../made.pt');"
+        "assert not {'keras', 'keras3conv'} & {*sys.modules}"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path / "saved",
+        check=True,
+        env={"PYTHONPATH": ".", "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    assert torch.equal(torch.load(tmp_path / "made.pt"), conversion.model(given))
+    assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == [
+        "metadata.json",
+        "model.py",
+        "report.html",
+        "weights.safetensors",
+    ]
+
+
+def test_a_folder_that_exists_is_left_alone_unless_it_may_be_replaced(tmp_path: Path) -> None:
+    conversion = k3c.convert(shared(), validate=False)
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "kept.txt").write_text("kept")
+    with pytest.raises(FileError, match="exists"):
+        conversion.save(tmp_path / "old")
+    assert [path.name for path in (tmp_path / "old").iterdir()] == ["kept.txt"]
+    conversion.save(tmp_path / "old", overwrite=True)
+    assert not (tmp_path / "old" / "kept.txt").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_a_save_that_fails_leaves_nothing_and_the_old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    conversion = k3c.convert(shared(), validate=False)
+    conversion.save(tmp_path / "folder")
+    before = (tmp_path / "folder" / "model.py").read_bytes()
+
+    def broken(*args: Any, **kwargs: Any) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr("keras3conv.formats.write", broken)
+    with pytest.raises(OSError, match="full"):
+        conversion.save(tmp_path / "folder", overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    assert (tmp_path / "folder" / "model.py").read_bytes() == before

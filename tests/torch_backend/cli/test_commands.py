@@ -1,0 +1,351 @@
+"""The command line with live models: factories, weights, proofs."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from typer.testing import CliRunner, Result
+
+from keras3conv.cli.commands import app
+from keras3conv.cli.files import REPORT_SUFFIXES
+
+MODELS = """
+import keras
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, slope: float = 0.0) -> None:
+        super().__init__()
+        self.out = nn.Linear(7, 3)
+        self.hidden = nn.Linear(5, 7)
+        self.slope = slope
+
+    def forward(self, x):
+        return self.out(nn.functional.leaky_relu(self.hidden(x), self.slope))
+
+
+def make():
+    print("a note of the factory")
+    return Net()
+
+
+def wrong():
+    return Net(slope=0.01)
+
+
+def wide():
+    net = Net()
+    net.extra = nn.Linear(2, 2)
+    return net
+
+
+def make_keras():
+    image = keras.Input((5,))
+    hidden = keras.layers.Dense(7, activation="relu", name="first")(image)
+    return keras.Model(image, keras.layers.Dense(3, name="second")(hidden), name="net")
+
+
+def other_keras():
+    return keras.Sequential([keras.Input((5,)), keras.layers.Dense(2)])
+
+
+def raises():
+    size = 3
+    raise ValueError("no such size")
+
+
+def returns_a_dict():
+    return {"weight": 1}
+
+
+def stops():
+    raise SystemExit(0)
+
+
+def interrupted():
+    raise KeyboardInterrupt
+
+
+NUMBER = 3
+module = Net()
+"""
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def assert_refused(result: Result, *words: str, status: int = 2) -> None:
+    assert result.exit_code == status, result.output
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    for word in words:
+        assert word in result.stderr
+
+
+@pytest.fixture(autouse=True)
+def import_state() -> Iterator[None]:
+    """Factories change the search path and the loaded modules; a test must not leave them there."""
+    path, modules = [*sys.path], {*sys.modules}
+    yield
+    sys.path[:] = path
+    for name in {*sys.modules} - modules:
+        if name.startswith(("models", "_given")):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    path = tmp_path / "models.py"
+    path.write_text(MODELS)
+    return path
+
+
+@pytest.fixture
+def keras_file(models: Path, tmp_path: Path) -> Path:
+    """The Keras model of the file, with biases that are not zero."""
+    path = tmp_path / "net.keras"
+    image = keras.Input((5,))
+    hidden = keras.layers.Dense(7, activation="relu", name="first", bias_initializer="random_normal")(image)
+    keras.Model(image, keras.layers.Dense(3, name="second")(hidden), name="net").save(path)
+    return path
+
+
+@pytest.fixture
+def moved(models: Path, keras_file: Path, tmp_path: Path) -> Path:
+    """The weights of the Keras file as a torch checkpoint."""
+    path = tmp_path / "net.safetensors"
+    result = run("transfer", keras_file, f"{models}:make", "-o", path)
+    assert result.exit_code == 0, result.stderr
+    return path
+
+
+def test_a_model_is_aligned_transferred_and_proven(models: Path, keras_file: Path, moved: Path, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    result = run("validate", f"{models}:make", keras_file, "--torch-weights", moved, "--report", page)
+    assert result.exit_code == 0, result.output
+    assert "Passed: 7 passed" in result.stdout
+    assert page.read_text().startswith("<!")
+
+
+@pytest.mark.parametrize("suffix", REPORT_SUFFIXES)
+def test_two_files_are_judged_by_their_weights(suffix: str, keras_file: Path, moved: Path, tmp_path: Path) -> None:
+    weights, report = tmp_path / "net.weights.h5", tmp_path / f"report{suffix}"
+    keras.saving.load_model(keras_file).save_weights(weights)
+    result = run("validate", moved, weights, "--report", report)
+    assert result.exit_code == 0, result.output
+    assert "2 passed, 5 skipped" in result.stdout
+    assert "Certificate: net.safetensors (torch)" in report.read_text()
+
+
+def test_two_files_with_different_weights_fail(models: Path, keras_file: Path, moved: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "net.weights.h5"
+    model = keras.saving.load_model(keras_file)
+    model.get_layer("second").bias.assign([0.0, 0.5, 0.0])
+    model.save_weights(weights)
+    result = run("validate", moved, weights)
+    assert result.exit_code == 1
+    assert "second" in result.stdout
+
+
+def test_a_factory_of_keras_takes_the_weights_of_a_file(models: Path, keras_file: Path, moved: Path) -> None:
+    arguments = (f"{models}:make", f"{models}:make_keras", "--torch-weights", moved, "--keras-weights", keras_file)
+    assert run("validate", *arguments).exit_code == 0
+
+
+def test_a_model_that_differs_fails_with_the_cause(models: Path, keras_file: Path, moved: Path) -> None:
+    result = run("validate", f"{models}:wrong", keras_file, "--torch-weights", moved)
+    assert result.exit_code == 1
+    assert "Failed" in result.stdout
+    assert "differs" in result.stdout
+
+
+def test_other_weights_fail(models: Path, keras_file: Path) -> None:
+    assert run("validate", f"{models}:make", keras_file).exit_code == 1
+
+
+def test_a_torch_checkpoint_becomes_a_keras_file(models: Path, moved: Path, tmp_path: Path) -> None:
+    path = tmp_path / "back.keras"
+    result = run("transfer", moved, f"{models}:make_keras", "-o", path)
+    assert result.exit_code == 0, result.stderr
+    assert run("validate", f"{models}:make", path, "--torch-weights", moved).exit_code == 0
+
+
+def test_a_plan_is_saved_and_used(models: Path, keras_file: Path, moved: Path, tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    assert run("align", f"{models}:make", keras_file, "-o", path).exit_code == 0
+    arguments = (f"{models}:make", keras_file, "--torch-weights", moved, "--plan", path)
+    assert run("validate", *arguments).exit_code == 0
+
+
+def test_inputs_come_from_a_file(models: Path, keras_file: Path, moved: Path, tmp_path: Path) -> None:
+    path = tmp_path / "inputs.npz"
+    np.savez(path, x=np.ones((4, 5), np.float32))
+    arguments = (f"{models}:make", keras_file, "--torch-weights", moved, "--inputs", path)
+    result = run("validate", *arguments)
+    assert result.exit_code == 0, result.output
+    assert "inputs given" in result.stdout
+
+
+def test_stdout_holds_the_result_and_nothing_of_the_factory(models: Path, keras_file: Path) -> None:
+    result = run("align", f"{models}:make", keras_file, "--json")
+    assert json.loads(result.stdout)["keras3conv"] == "alignment"
+    assert "a note of the factory" in result.stderr
+
+
+def test_a_model_in_a_module_needs_no_factory(models: Path) -> None:
+    result = run("inspect", f"{models}:module")
+    assert result.exit_code == 0
+    assert "torch.nn.Linear  weight (3, 7), bias (3,)" in result.stdout
+
+
+def test_a_factory_in_a_package_is_found_in_the_current_folder(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = models.parent / "models_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    models.rename(package / "nets.py")
+    monkeypatch.chdir(package.parent)
+    assert run("inspect", "models_package.nets:make").exit_code == 0
+
+
+def test_a_file_called_like_a_framework_does_not_take_its_place(models: Path) -> None:
+    path = models.rename(models.parent / "keras.py")
+    before = sys.modules["keras"]
+    assert run("inspect", f"{path}:make").exit_code == 0
+    assert sys.modules["keras"] is before
+
+
+def test_a_factory_that_raises_is_one_message_with_the_line(models: Path) -> None:
+    line = MODELS.splitlines().index('    raise ValueError("no such size")') + 1
+    assert_refused(
+        run("inspect", f"{models}:raises"),
+        f"ModelError: {models}:raises raised ValueError: no such size",
+        f"models.py, line {line}, in raises",
+        'raise ValueError("no such size")',
+    )
+
+
+def test_a_file_that_cannot_be_imported_is_one_message(tmp_path: Path) -> None:
+    path = tmp_path / "models_broken.py"
+    path.write_text("import torch\n\ntorch.no_such_name\n")
+    assert_refused(run("inspect", f"{path}:make"), "when it was imported", "models_broken.py, line 3")
+    path.write_text("def make(:\n")
+    assert_refused(run("inspect", f"{path}:make"), "models_broken.py cannot be imported\n  line 1: SyntaxError")
+
+
+def test_a_factory_that_leaves_the_program_is_one_message(models: Path) -> None:
+    assert_refused(run("inspect", f"{models}:stops"), "stops raised SystemExit: 0")
+
+
+def test_a_factory_that_returns_something_else_is_refused(models: Path) -> None:
+    assert_refused(run("inspect", f"{models}:returns_a_dict"), "returned a dict: a factory returns a torch module or")
+
+
+def test_an_object_that_is_no_factory_is_refused(models: Path) -> None:
+    assert_refused(run("inspect", f"{models}:NUMBER"), "is a int: it must be a model, or a factory")
+
+
+def test_a_factory_with_arguments_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "models_sized.py"
+    path.write_text("def make(width, depth, height=3): ...\n")
+    assert_refused(run("inspect", f"{path}:make"), "models_sized.py:make needs width, depth: ")
+
+
+def test_a_name_that_is_not_there_is_refused_with_those_that_are(models: Path) -> None:
+    assert_refused(run("inspect", f"{models}:mak"), "models.py has no mak; it has: Net, make, wrong, wide, make_keras")
+
+
+def test_two_torch_modules_are_refused(models: Path) -> None:
+    assert_refused(run("align", f"{models}:make", f"{models}:wrong"), "both arguments are torch models")
+
+
+def test_weights_of_another_module_are_refused_with_every_name(models: Path, moved: Path, keras_file: Path) -> None:
+    result = run("validate", f"{models}:wide", keras_file, "--torch-weights", moved)
+    assert_refused(
+        result,
+        f"the weights in {moved} are not those of Net (torch)",
+        "extra.weight  (torch)  is in the module, and not in the file",
+    )
+
+
+def test_weights_that_the_module_lacks_are_refused(models: Path, keras_file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "more.safetensors"
+    save_file({"hidden.weight": torch.ones(7, 4), "more": torch.ones(2)}, path)
+    result = run("validate", f"{models}:make", keras_file, "--torch-weights", path)
+    assert_refused(
+        result,
+        "hidden.weight  (torch)  is float32 (7, 4) in the file, and float32 (7, 5) in the module",
+        "more           (torch)  is in the file, and not in the module",
+    )
+
+
+def test_weights_of_the_other_framework_are_refused(models: Path, keras_file: Path, moved: Path) -> None:
+    arguments = (f"{models}:make", f"{models}:make_keras")
+    assert_refused(run("align", *arguments, "--torch-weights", keras_file), "holds the weights of Keras, not of torch")
+    assert_refused(run("align", *arguments, "--keras-weights", moved), "holds the weights of torch, not of Keras")
+
+
+def test_weights_of_another_keras_model_are_refused(models: Path, keras_file: Path) -> None:
+    result = run("align", f"{models}:make", f"{models}:other_keras", "--keras-weights", keras_file)
+    assert_refused(
+        result, f"the weights in {keras_file} are not those of", "of shape (5, 7) in the file, 0 in the model"
+    )
+
+
+def test_weights_that_would_go_nowhere_are_refused(models: Path, keras_file: Path) -> None:
+    assert_refused(run("transfer", keras_file, f"{models}:make"), "would go nowhere\nFix:  -o FILE")
+
+
+def test_a_layer_that_would_keep_its_initial_value_stops_the_transfer(
+    models: Path, keras_file: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "wide.safetensors"
+    result = run("transfer", keras_file, f"{models}:wide", "-o", path)
+    assert_refused(result, "1 problem in the alignment of Net (torch)", "extra", status=1)
+    assert not path.exists()
+
+
+def test_an_interrupt_ends_quietly(models: Path) -> None:
+    result = run("inspect", f"{models}:interrupted")
+    assert (result.exit_code, result.stdout, result.stderr) == (130, "", "")
+
+
+def test_a_progress_bar_is_shown_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    from keras3conv.cli.output import progress_bar
+
+    with progress_bar("validate") as progress:
+        assert progress is None
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with progress_bar("validate") as progress:
+        assert progress is not None
+        progress("float64", 1, 5)
+
+
+def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch, models: Path) -> None:
+    def missing(path: Path) -> bool:
+        raise ModuleNotFoundError("No module named 'sklearn'", name="sklearn")
+
+    monkeypatch.setattr("keras3conv.demo.story.tell", missing)
+    assert_refused(run("demo"), 'this command needs sklearn: pip install "keras3conv[dev]"')
+
+
+def test_an_error_of_a_model_s_own_kind_is_shown_in_full_and_is_no_failed_proof(
+    keras_file: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "broken.py"
+    path.write_text(
+        "import torch\n\n\nclass Own(Exception):\n    pass\n\n\nclass Broken(torch.nn.Linear):\n"
+        "    def forward(self, x):\n        raise Own('of its own')\n\n\ndef make():\n    return Broken(3, 3)\n"
+    )
+    result = run("validate", f"{path}:make", keras_file)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.rstrip().endswith("Own: of its own")

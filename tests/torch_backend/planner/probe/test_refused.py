@@ -1,0 +1,81 @@
+"""Models that cannot be probed: whose inputs were given is told; for others the plan is made without, and says so."""
+
+import keras
+import numpy as np
+import pytest
+import torch
+from keras import layers
+from torch import nn
+
+import keras3conv as k3c
+from keras3conv.errors import InputError, ModelError
+from keras3conv.frameworks.shared.inputs import Inputs, refuse_unprovable
+
+
+class Two(nn.Module):
+    """Needs more than the Keras model is called with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 5), nn.Linear(5, 4)
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return self.second(self.first(x) + y)
+
+
+class Broken(layers.Layer):
+    """Fails in every call."""
+
+    def call(self, x: object) -> object:
+        raise ValueError("cannot be run eagerly")
+
+    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return shape
+
+
+def twin(broken: bool = False) -> keras.Model:
+    inputs = keras.Input((6,))
+    x = layers.Dense(5, name="a")(inputs)
+    return keras.Model(inputs, layers.Dense(4, name="b")(Broken(name="broken")(x) if broken else x))
+
+
+EXPECTED = {"first": "a", "second": "b"}
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_with_inputs_that_were_made_up_the_plan_is_made_without_a_run(broken: bool) -> None:
+    plan = k3c.align(Two(), twin(broken)).check()
+    assert {pair.torch: pair.keras for pair in plan.pairs} == EXPECTED
+    assert plan.notes[0].startswith("not probed: with random inputs of shape (2, 6)")
+    assert "missing 1 required positional argument" in plan.notes[0]
+    assert plan.notes[0] in str(plan)
+    assert any("broken (keras) ValueError: cannot be run eagerly" in note for note in plan.notes) == broken
+
+
+def test_a_model_that_raises_for_given_inputs_is_named_with_the_line_that_does_without() -> None:
+    given = (torch.rand(2, 6), torch.rand(2, 5))
+    with pytest.raises(ModelError, match=r"broken +\(keras\) +ValueError(.|\n)*Fix: +k3c.align\(..., probe=False\)"):
+        k3c.align(Two(), twin(True), inputs=given, keras_inputs=torch.rand(2, 6).numpy())
+    plan = k3c.align(Two(), twin(True), inputs=given, keras_inputs=torch.rand(2, 6).numpy(), probe=False).check()
+    assert {pair.torch: pair.keras for pair in plan.pairs} == EXPECTED
+    assert plan.notes[0] == "not probed: probe=False"
+    assert "cannot be run eagerly" in plan.notes[1]
+
+
+def test_a_probe_that_is_asked_for_never_falls_back() -> None:
+    with pytest.raises(ModelError, match="missing 1 required"):
+        k3c.align(Two(), twin(), probe=True)
+
+
+def test_inputs_that_hold_nan_are_refused() -> None:
+    with pytest.raises(InputError, match="holds 12 NaN"):
+        k3c.align(nn.Linear(6, 5), twin(), inputs=torch.full((2, 6), torch.nan))
+
+
+def test_a_nan_in_a_short_dtype_is_refused_too() -> None:
+    given = torch.full((2, 3), float("nan"), dtype=torch.bfloat16)
+    with pytest.raises(InputError, match="holds 6 NaN"):
+        refuse_unprovable(Inputs(torch=given, keras=np.zeros((2, 3)), note=""))
+    refuse_unprovable(
+        Inputs(torch=torch.ones((2, 3), dtype=torch.bfloat16), keras=torch.ones(1, dtype=torch.int64), note="")
+    )

@@ -1,0 +1,124 @@
+"""The data flow tells branches apart, in whatever order the two sides run or define them."""
+
+import keras
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name that everybody gives it
+from torch import nn
+
+import keras3conv as k3c
+from keras3conv.workflows.sides import views_for_plan
+
+SIZE = (1, 4, 6, 6)
+
+
+class Branches(nn.Module):
+    """Four branches of equal layers: one deep, two short, of which one after a pooling; and a shortcut."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.z = nn.Conv2d(4, 4, 3, padding=1)
+        self.y = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1))
+        self.x = nn.Conv2d(4, 4, 3, padding=1)
+        self.w = nn.Conv2d(12, 4, 1)
+
+    def forward(self, v: torch.Tensor) -> torch.Tensor:
+        pooled = self.z(F.max_pool2d(v, 3, 1, 1))
+        out = v.new_empty(v.shape[0], 12, *v.shape[2:])
+        out[:, :4] = self.x(v)
+        out[:, 4:8] = self.y(v)
+        out[:, 8:] = pooled
+        return F.relu_(self.w(out)) + v
+
+
+def branches() -> keras.Model:
+    """The same, the deep branch first and the pooled one in the middle."""
+    inputs = keras.Input((6, 6, 4))
+    conv = {name: keras.layers.Conv2D(4, 3, padding="same", name=name) for name in ("one", "two", "three", "four")}
+    deep = conv["two"](keras.layers.ReLU()(conv["one"](inputs)))
+    pooled = conv["three"](keras.layers.MaxPooling2D(3, 1, padding="same")(inputs))
+    joined = keras.layers.Concatenate(name="joined")([conv["four"](inputs), deep, pooled])
+    last = keras.layers.Conv2D(4, 1, activation="relu", name="last")(joined)
+    return keras.Model(inputs, keras.layers.Add()([last, inputs]))
+
+
+class Subclassed(keras.Model):
+    """The same once more, with operations that belong to no layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("four", "three", "two", "one"):
+            setattr(self, name, keras.layers.Conv2D(4, 3, padding="same", name=name))
+        self.last = keras.layers.Conv2D(4, 1, activation="relu", name="last")
+
+    def call(self, inputs: object) -> object:
+        deep = self.two(keras.ops.relu(self.one(inputs)))
+        pooled = self.three(keras.ops.max_pool(inputs, 3, 1, padding="same"))
+        return self.last(keras.ops.concatenate([self.four(inputs), deep, pooled], axis=-1)) + inputs
+
+
+RIGHT = {"x": "four", "y.0": "one", "y.2": "two", "z": "three", "w": "last"}
+
+
+@pytest.mark.parametrize("model", [branches, Subclassed])
+def test_branches_of_equal_layers_are_told_apart(model: type[keras.Model]) -> None:
+    ours, theirs, inputs = Branches(), model(), torch.rand(SIZE)
+    plan = k3c.align(ours, theirs, inputs=inputs).check()
+    assert {pair.torch: pair.keras for pair in plan.pairs} == RIGHT
+    assert {pair.decided_by for pair in plan.pairs} <= {"shape", "data flow", "probe"}
+    assert not any(pair.unconfirmed for pair in plan.pairs)
+    k3c.transfer(ours, theirs, plan)
+    k3c.validate(ours, theirs, inputs=inputs, alignment=plan).raise_if_failed()
+
+
+def test_what_a_layer_is_given_is_followed_through_all_that_has_no_weights() -> None:
+    torch_view, keras_view = views_for_plan(Branches(), branches(), torch.rand(SIZE), None)
+    torch_layers = {layer.path: layer for layer in torch_view.layers}
+    keras_layers = {layer.path: layer for layer in keras_view.layers}
+    assert torch_layers["w"].follows == ("x", "y", "z")
+    assert torch_layers["y"].passes == ("y.2",)
+    assert torch_layers["x"].beside == ("y.0", "x")
+    assert torch_layers["z"].beside == ("z",)
+    assert keras_layers["last"].follows == ("four", "three", "two")
+
+
+class Twins(nn.Module):
+    """Two layers that nothing but their names tells apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.a(x) * self.b(x)
+
+
+def test_layers_at_one_place_are_reported_and_not_guessed() -> None:
+    inputs = keras.Input((4,))
+    first, second = keras.layers.Dense(4, name="p")(inputs), keras.layers.Dense(4, name="q")(inputs)
+    model = keras.Model(inputs, keras.layers.Multiply()([first, second]))
+    views = views_for_plan(Twins(), model, None, None)
+    from keras3conv.planner.plan import plan
+
+    pairs = plan(*views).pairs
+    assert [(pair.keras, pair.decided_by, pair.unconfirmed, pair.candidates) for pair in pairs] == [
+        ("p", "call order", True, ("q",)),
+        ("q", "call order", True, ("p",)),
+    ]
+    assert pairs[0].evidence[-1].detail == "2 layers have the same position in the call graph"
+
+
+def test_a_layer_that_runs_twice_and_one_that_runs_in_itself_do_not_end_the_planner() -> None:
+    class Again(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.a(self.b(self.a(self.b(x))))
+
+    inputs = keras.Input((4,))
+    one, two = keras.layers.Dense(4, name="one"), keras.layers.Dense(4, name="two")
+    model = keras.Model(inputs, one(two(one(two(inputs)))))
+    plan = k3c.align(Again(), model).check()
+    assert {pair.torch: pair.keras for pair in plan.pairs} == {"a": "one", "b": "two"}
