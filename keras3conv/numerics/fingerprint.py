@@ -43,7 +43,7 @@ class Fingerprint:
 
     @property
     def has_nan(self) -> bool:
-        """Whether a value of the array is NaN."""
+        """True if a value of the array is NaN."""
         return any(np.isnan(value) for value in self.sums)
 
 

@@ -69,8 +69,8 @@ def torch_config(rule: Rule, torch: LayerView | None, keras: LayerView) -> Confi
     if torch is not None and torch.config is not None:
         return {**rule.config_of(torch), **beyond}
     try:
-        made = rule.to_torch((spec,))
-        owner = next((part for part in made if part.kind == rule.torch), made[-1])
+        specs = rule.to_torch((spec,))
+        owner = next((part for part in specs if part.kind == rule.torch), specs[-1])
         return {**owner.config, **beyond}
     except (RuleError, ValueError, LookupError, TypeError, StopIteration):
         return None  # the rule does not fit the Keras layer

@@ -82,11 +82,11 @@ def numbered(layers: Iterable[LayerView], side: Side) -> LayerView:
     parts = list(layers)
     between = separator(side)
     tensors = tuple(
-        replace(tensor, role=f"{place}{between}{tensor.role}")
-        for place, part in enumerate(parts)
+        replace(tensor, role=f"{number}{between}{tensor.role}")
+        for number, part in enumerate(parts)
         for tensor in part.tensors
     )
-    configs = {str(place): part.config for place, part in enumerate(parts)}
+    configs = {str(number): part.config for number, part in enumerate(parts)}
     known = all(config is not None for config in configs.values())
     return replace(
         parts[0], path=" + ".join(part.path for part in parts), tensors=tensors, config=configs if known else None

@@ -27,10 +27,10 @@ class Unmatched:
 
     def without(self, pairs: Iterable[Pair]) -> "Unmatched":
         """Return the layers that are in none of these pairs."""
-        made = tuple(pairs)
-        torch = {path for pair in made for path in pair.torch.split(" + ")}
-        keras = {path for pair in made for path in pair.keras.split(" + ")}
-        placed = {path for pair in made for mapping in pair.weights for path in (*mapping.torch, *mapping.keras)}
+        pairs = tuple(pairs)
+        torch = {path for pair in pairs for path in pair.torch.split(" + ")}
+        keras = {path for pair in pairs for path in pair.keras.split(" + ")}
+        placed = {path for pair in pairs for mapping in pair.weights for path in (*mapping.torch, *mapping.keras)}
         return Unmatched(
             torch_layers=_untouched(_left(self.torch_layers, torch, "torch"), placed),
             keras_layers=_untouched(_left(self.keras_layers, keras, "keras"), placed),

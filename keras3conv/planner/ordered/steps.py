@@ -54,13 +54,13 @@ def _recognised(function: Function, shapes: Sequence[Shape]) -> Iterator[tuple[i
     given = _numbered(shapes)
     results = function([array.copy() for array in given])
     used: set[int] = set()
-    for place, result in enumerate(results):
+    for index, result in enumerate(results):
         found = np.asarray(result)
         source = _source(found, given)
         transform = None if source is None or source in used else _moved(given[source], found)
         if source is None or transform is None:
             raise TransformError(
-                f"array {place} that the function returns, {found.shape}, is not one of {', '.join(map(str, shapes))} "
+                f"array {index} that the function returns, {found.shape}, is not one of {', '.join(map(str, shapes))} "
                 'with its axes moved: give a transform that can be reversed, keras3conv.transforms.Axes("a b -> b a")'
             )
         used.add(source)
@@ -82,7 +82,7 @@ def _numbered(shapes: Sequence[Shape]) -> list[Array]:
 def _source(found: Array, given: Sequence[Array]) -> int | None:
     """Return the index of the array with exactly these numbers; None if there is none."""
     values = np.sort(found, axis=None)
-    return next((place for place, array in enumerate(given) if np.array_equal(values, array.ravel())), None)
+    return next((index for index, array in enumerate(given) if np.array_equal(values, array.ravel())), None)
 
 
 def _moved(given: Array, found: Array) -> Transform | None:
@@ -118,10 +118,10 @@ def _axes(before: Shape, order: Sequence[int], after: Shape) -> Transform | None
         rest, room = rest // size, room // size
     letters = {part: _LETTERS[number] for number, part in enumerate(sorted(parts))}
     owners = [[letters[part] for part in parts if part[0] == axis] for axis in range(len(before))]
-    places = [[letters[part] for part in parts if part[2] == axis] for axis in range(len(after))]
+    targets_of = [[letters[part] for part in parts if part[2] == axis] for axis in range(len(after))]
     sizes = {letter: part[3] for part, letter in letters.items()}
-    needed = {letter: sizes[letter] for group in (*owners, *places) if len(group) > 1 for letter in group}
-    return Axes(f"{_side(owners)} -> {_side(places)}", **needed)
+    needed = {letter: sizes[letter] for group in (*owners, *targets_of) if len(group) > 1 for letter in group}
+    return Axes(f"{_side(owners)} -> {_side(targets_of)}", **needed)
 
 
 def _side(groups: Sequence[Sequence[str]]) -> str:

@@ -14,10 +14,10 @@ from keras3conv.transforms import Drop
 
 def constants(torch: Iterable[LayerView], keras: Iterable[LayerView]) -> dict[str, int]:
     """Return the constant of every torch tensor that a fitting Keras layer does not have, by path."""
-    ours, theirs = tuple(torch), tuple(keras)
+    torch_layers, keras_layers = tuple(torch), tuple(keras)
     found: dict[str, int] = {}
     for in_keras in (False, True):
-        for first, second in _fitting(ours, theirs, in_keras=in_keras):
+        for first, second in _fitting(torch_layers, keras_layers, in_keras=in_keras):
             rule = first_common(second[1], first[1])
             for mapping in make_pair(rule, first[0], second[0], ()).weights if rule is not None else ():
                 if isinstance(mapping.transform, Drop):
@@ -32,14 +32,14 @@ def _fitting(
     torch: tuple[LayerView, ...], keras: tuple[LayerView, ...], *, in_keras: bool
 ) -> Iterator[tuple[_Named, _Named]]:
     """Yield every torch layer with every kind of fitting Keras layer, and the names of the rules that pair them."""
-    ours, theirs = torch_keys(torch, in_keras=in_keras), keras_keys(keras, in_keras=in_keras)
-    fitting = by_key(torch, ours)
+    keys_of_torch, keys_of_keras = torch_keys(torch, in_keras=in_keras), keras_keys(keras, in_keras=in_keras)
+    fitting = by_key(torch, keys_of_torch)
     seen = set()
     for layer in keras:
         config = {name: value for name, value in (layer.config or {}).items() if name != "name"}
-        for key, names in theirs[layer.path].items():
+        for key, names in keys_of_keras[layer.path].items():
             if key not in fitting or (key, kind := repr(config)) in seen:
                 continue
             seen.add((key, kind))
             for other in fitting[key]:
-                yield (other, ours[other.path][key]), (layer, names)
+                yield (other, keys_of_torch[other.path][key]), (layer, names)

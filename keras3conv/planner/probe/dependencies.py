@@ -114,9 +114,9 @@ def _in_place(func: Any, kwargs: dict[str, Any]) -> bool:
 
 def _converted(given: tuple[tuple[Any, ...], dict[str, Any]], of: torch.dtype, to: torch.dtype) -> Any:
     """Return the arguments with the tensors of one dtype cast to another; None if there are none of it."""
-    made = tree_map(_to(of, to), given)
-    changed = any(new is not old for new, old in zip(tree_leaves(made), tree_leaves(given), strict=True))
-    return made if changed else None
+    converted = tree_map(_to(of, to), given)
+    changed = any(new is not old for new, old in zip(tree_leaves(converted), tree_leaves(given), strict=True))
+    return converted if changed else None
 
 
 def _retried(func: Any, given: Any) -> Any:

@@ -65,11 +65,11 @@ def _permuted(torch: Shape, keras: Shape) -> Iterator[Transform]:
     given, wanted = _without_ones(torch), _without_ones(keras)
     if given == wanted:
         yield reshaping(torch, keras)
-    orders = [order for order in permutations(range(len(given))) if tuple(given[place] for place in order) == wanted]
+    orders = [order for order in permutations(range(len(given))) if tuple(given[axis] for axis in order) == wanted]
     names = _LETTERS[: len(given)]
     for order in orders if len(given) <= 4 else ():
         if list(order) != sorted(order):
-            yield Axes(f"{_with_ones(names, torch)} -> {_with_ones([names[place] for place in order], keras)}")
+            yield Axes(f"{_with_ones(names, torch)} -> {_with_ones([names[axis] for axis in order], keras)}")
 
 
 def _with_ones(names: Sequence[str], shape: Shape) -> str:
@@ -92,10 +92,10 @@ def _merged(coarse: Shape, fine: Shape) -> Iterator[Axes]:
         return
     names = _LETTERS[: len(sizes)]
     for order in permutations(range(len(sizes))):
-        groups = _groups(coarse, [sizes[place] for place in order])
+        groups = _groups(coarse, [sizes[axis] for axis in order])
         if groups is None:
             continue
-        left, letters = [], iter([names[place] for place in order])
+        left, letters = [], iter([names[axis] for axis in order])
         known: dict[str, int] = {}
         for length in groups:
             members = [next(letters) for _ in range(length)]
@@ -106,16 +106,16 @@ def _merged(coarse: Shape, fine: Shape) -> Iterator[Axes]:
 
 def _groups(coarse: Shape, sizes: list[int]) -> list[int] | None:
     """Return how many of the sizes, in this order, each axis of the coarse shape merges; None where they do not fit."""
-    groups, place = [], 0
+    groups, used = [], 0
     for size in coarse:
         count, product = 0, 1
-        while product < size and place < len(sizes):
-            product *= sizes[place]
-            place, count = place + 1, count + 1
+        while product < size and used < len(sizes):
+            product *= sizes[used]
+            used, count = used + 1, count + 1
         if product != size:
             return None
         groups.append(count)
-    return groups if place == len(sizes) else None
+    return groups if used == len(sizes) else None
 
 
 def same_sizes(first: Sequence[Shape], second: Sequence[Shape]) -> bool:

@@ -19,7 +19,7 @@ CLOSE_LIMIT = 1e-4
 
 
 class InputMatch(IntEnum):
-    """How well the input of a Keras layer agrees with the recorded input of a torch layer; the least is the best."""
+    """The agreement of a Keras layer's input with the recorded input of a torch layer; the least is the best."""
 
     SAME = 0
     CLOSE = 1

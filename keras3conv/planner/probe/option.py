@@ -76,7 +76,7 @@ class Candidate:
 
     @property
     def is_parameter_slice(self) -> bool:
-        """Whether it is a slice of a torch parameter outside of any known layer."""
+        """True if it is a slice of a torch parameter outside of any known layer."""
         return self.kind == "parameter" and self.mappings[0].torch[0] != self.slices[0].path
 
     @property

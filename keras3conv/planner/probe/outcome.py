@@ -8,7 +8,7 @@ from keras3conv.planner.probe.option import Candidate
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """How the output of a Keras layer compares with the recorded torch output.
+    """The comparison of a Keras layer's output with the recorded torch output.
 
     Attributes:
         error: The largest difference, relative to the largest recorded value.
@@ -24,7 +24,7 @@ class Comparison:
 
     @property
     def agrees(self) -> bool:
-        """Whether the two outputs are equal up to rounding."""
+        """True if the two outputs are equal up to rounding."""
         return self.error <= self.limit
 
 
@@ -91,7 +91,7 @@ class Choice:
 
     @property
     def alternatives(self) -> tuple[Candidate, ...]:
-        """The candidates that might stand in its place."""
+        """The other candidates that may be the right one."""
         return () if isinstance(self.outcome, Confirmed) else self.outcome.alternatives
 
     @property
@@ -101,7 +101,7 @@ class Choice:
 
     @property
     def replaces_output(self) -> bool:
-        """Whether the layer returns the recorded torch output in place of its own."""
+        """True if the layer returns the recorded torch output instead of its own."""
         return self.outcome.comparison is not None and not self.outcome.comparison.agrees
 
     def confirm(self, later_layer: str) -> "Choice":

@@ -12,10 +12,9 @@ from keras3conv.model.views import LayerView, ModelView, TensorRef
 from keras3conv.numerics.fingerprint import EXACT
 from keras3conv.planner.probe.layouts import transforms_between
 from keras3conv.planner.probe.option import Candidate, TensorSlice
-from keras3conv.planner.probe.outcome import Ambiguous, Comparison, Confirmed, Forced
+from keras3conv.planner.probe.outcome import Ambiguous, Choice, Comparison, Confirmed, Forced
 from keras3conv.planner.probe.record import NEAR, TorchRun
 from keras3conv.planner.probe.search import Search
-from keras3conv.planner.probe.trail import Choice
 from keras3conv.planner.probe.weights import is_weight
 from keras3conv.rules.library import lookup
 from keras3conv.rules.rule import WeightMapping

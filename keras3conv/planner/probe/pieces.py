@@ -44,12 +44,12 @@ def slice_candidates(layer: LayerView, tensor: TensorRef, keras: LayerView, vari
 def _slice_candidate(
     layer: LayerView,
     one: TensorRef,
-    place: tuple[int, int],
+    axis_and_start: tuple[int, int],
     keras: LayerView,
     variable: TensorRef,
     transform: Transform,
 ) -> Candidate:
-    axis, start = place
+    axis, start = axis_and_start
     stop = start + one.shape[axis]
     name = f"{one.path}[{', '.join([':'] * axis + [f'{start}:{stop}'])}]"
     tensor_slice = TensorSlice(path=one.path, axis=axis, start=start, stop=stop, storage=one.storage)

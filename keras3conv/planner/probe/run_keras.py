@@ -110,7 +110,7 @@ class _Interceptor:
             keras.layers.Layer.__call__ = original
 
     def called(self, original: Any, layer: keras.layers.Layer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Handle one call of one layer; return its output, or the recorded torch output in its place."""
+        """Handle one call of one layer; return its output, or the recorded torch output instead."""
         path = self.paths.get(id(layer))
         if path is None or self.paused:
             return original(layer, *args, **kwargs)

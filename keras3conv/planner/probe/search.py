@@ -32,9 +32,10 @@ from keras3conv.planner.probe.nearness import (
     uses_other_tensors,
 )
 from keras3conv.planner.probe.option import Candidate
+from keras3conv.planner.probe.outcome import Choice
 from keras3conv.planner.probe.record import NEAR, TorchRun
 from keras3conv.planner.probe.stacks import Stack
-from keras3conv.planner.probe.trail import Choice, Trail
+from keras3conv.planner.probe.trail import Trail
 from keras3conv.rules.constants import is_constant
 from keras3conv.transforms import Array
 
@@ -50,7 +51,7 @@ _BACKWARDS = 1 << 40
 _MOST_FORCED_ALTERNATIVES = 4
 
 OUTPUTS = "the outputs"
-"""Stands in the place of a layer's path where the outputs of the whole model are compared."""
+"""Replaces the path of a layer where the outputs of the whole model are compared."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class Search:
 
     @property
     def replaced_an_output(self) -> bool:
-        """Whether a layer returned the recorded torch output in place of its own."""
+        """True if a layer returned the recorded torch output instead of its own."""
         return any(choice.replaces_output for choice in self.choices.values())
 
     def can_fill(self, keras: LayerView) -> bool:

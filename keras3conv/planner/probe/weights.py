@@ -23,7 +23,7 @@ def probe_weights(layers: Iterable[LayerView], constants: Mapping[str, int]) -> 
     pool = Pool()
     units = tuple(layers)
     keys = torch_keys(units)
-    made: dict[str, Array] = {}
+    weights: dict[str, Array] = {}
     ties: dict[str, Array] = {}
     for layer in units:
         known = {role for key in keys[layer.path] for role, _ in key[1]}
@@ -37,9 +37,9 @@ def probe_weights(layers: Iterable[LayerView], constants: Mapping[str, int]) -> 
                 values = probe(tensor, pool, stacked=stacked)
                 if constant is not None:
                     values = np.full(tensor.shape, float(constant))
-            made[tensor.path] = values
-            ties[tensor.storage] = made[tensor.path]
-    return made
+            weights[tensor.path] = values
+            ties[tensor.storage] = values
+    return weights
 
 
 def is_weight(tensor: TensorRef) -> bool:
