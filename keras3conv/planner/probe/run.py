@@ -15,6 +15,7 @@ from keras3conv.planner.probe.candidates import CandidateFinder
 from keras3conv.planner.probe.constants import constants
 from keras3conv.planner.probe.outcome import Forced
 from keras3conv.planner.probe.pairs import ProbeResult, probed_pairs
+from keras3conv.planner.probe.ranking import CandidateRanking
 from keras3conv.planner.probe.record import ROUNDED, TorchRun
 from keras3conv.planner.probe.search import Search
 from keras3conv.planner.probe.stacks import stacks_of
@@ -63,7 +64,8 @@ def _probe(
     pairs = sequence_pairs(Unmatched(torch_layers=torch_layers, keras_layers=keras_layers))
     stacks = stacks_of(pairs, {layer.path: layer for layer in torch_layers if run.calls_of(layer.path)})
     ranks = Ranks.of(layer.path for layer in torch_layers), Ranks.of(layer.path for layer in keras_layers)
-    search = Search(CandidateFinder(torch_layers, run), hinted=hinted, stacks=stacks, ranks=ranks)
+    ranking = CandidateRanking(CandidateFinder(torch_layers, run), hinted=hinted, ranks=ranks)
+    search = Search(ranking, stacks=stacks)
     calls = run_keras.run(keras, keras_layers, given.keras, search)
     stack_pairs = [stack.with_evidence() for stack in {id(stack): stack for stack in stacks.values()}.values()]
     return ProbeResult(

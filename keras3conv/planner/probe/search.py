@@ -1,4 +1,4 @@
-"""The probe: finds the torch layer of each Keras layer by running both models under the same random weights.
+"""Search the torch layer of each Keras layer: run both models under the same random weights and compare the outputs.
 
 PyTorch has run once and was recorded (`TorchRun`). Then Keras runs, and the search fills each layer as it is called. At
 that moment the layer's input is already right, so its output must equal the recorded output of the torch layer that it
@@ -8,31 +8,25 @@ recorded output, the best one stays, unconfirmed, and the layer returns the reco
 see the right input.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from keras3conv.model.views import LayerView, TensorRef
 from keras3conv.numerics.fingerprint import Fingerprint
 from keras3conv.numerics.probe_values import other_values
-from keras3conv.planner.evidence import names
-from keras3conv.planner.evidence.names import Ranks
-from keras3conv.planner.probe.candidates import CandidateFinder
 from keras3conv.planner.probe.compare import Measurement, RunLayer, has_recorded_size, measure
 from keras3conv.planner.probe.nearness import (
     CLOSE_LIMIT,
     InputMatch,
-    count_shared_words,
-    distance,
     find_recorded,
-    is_outside,
     match_input,
-    name_distance,
     outputs_are_swapped,
     uses_other_tensors,
 )
 from keras3conv.planner.probe.option import Candidate
 from keras3conv.planner.probe.outcome import Choice
+from keras3conv.planner.probe.ranking import CandidateRanking, RankedCandidate
 from keras3conv.planner.probe.record import NEAR, TorchRun
 from keras3conv.planner.probe.stacks import Stack
 from keras3conv.planner.probe.trail import Trail
@@ -44,9 +38,6 @@ _MOST_GUESSES = 12
 
 _SIGNIFICANT = 0.03
 """The weights are the same if the error is below this part of the error with random other weights."""
-
-_BACKWARDS = 1 << 40
-"""The distance of a layer that ran before the last one found: farther than any layer after it."""
 
 _MOST_FORCED_ALTERNATIVES = 4
 
@@ -74,39 +65,29 @@ class _LayerCall:
         return self.keras.path
 
 
-@dataclass(frozen=True)
-class _Ranked:
-    """A candidate with the match between the layer's input and its recorded input."""
-
-    match: InputMatch
-    candidate: Candidate
-
-
 @dataclass
 class Search:
     """The search for the weights of every layer, during one run of the Keras model.
 
     Attributes:
-        finder: Finds the candidates of a layer.
-        hinted: The torch path that the user gave for a Keras path.
+        ranking: Finds and ranks the candidates of a layer.
         stacks: The torch layers that Keras splits into several in sequence, by the path of each of these.
-        trail: The choices in call order.
-        ranks: The ranks of the numbers in the names, of torch and of Keras.
         outputs_agree: Whether every output of the model equals a recorded torch value, under the same name.
     """
 
-    finder: CandidateFinder
-    hinted: Mapping[str, str] = field(default_factory=dict)
+    ranking: CandidateRanking
     stacks: Mapping[str, Stack] = field(default_factory=dict)
-    trail: Trail = field(default_factory=Trail)
-    ranks: tuple[Ranks, Ranks] = (Ranks(), Ranks())
     outputs_agree: bool = False
-    _last_index: int = -1
 
     @property
     def run(self) -> TorchRun:
         """The recorded torch run."""
-        return self.finder.run
+        return self.ranking.finder.run
+
+    @property
+    def trail(self) -> Trail:
+        """The choices in call order."""
+        return self.ranking.trail
 
     @property
     def choices(self) -> dict[str, Choice]:
@@ -124,7 +105,7 @@ class Search:
             return True
         if keras.path in self.choices:
             return self.choices[keras.path].candidate.kind == "layer"
-        return any(self.trail.allows(keras.path, candidate) for candidate in self.finder.by_rule(keras))
+        return any(self.trail.allows(keras.path, candidate) for candidate in self.ranking.finder.by_rule(keras))
 
     def fill(self, keras: LayerView, inputs: tuple[Fingerprint, ...], run: RunLayer) -> Any:
         """Fill a layer as it is called, and return its output or the recorded one.
@@ -145,7 +126,7 @@ class Search:
         if choice := self.choices.get(keras.path):
             return self._repeat(choice, run, call_index)
         call = _LayerCall(keras, inputs[0] if inputs else None, run)
-        ranked = self._ranked(call)
+        ranked = self.ranking.rank(keras, call.given)
         if not ranked:
             if self.trail.has_rejections(keras.path):
                 self.trail.backtrack(keras.path)
@@ -153,7 +134,7 @@ class Search:
         if ranked[0].candidate.kind == "parameter":  # no torch layer returns what this layer returns
             best, *others = (entry.candidate for entry in ranked)
             output = run(best.values(self.run.weights))
-            self._note_found(best)
+            self.ranking.note_found(best)
             self.trail.choose(keras.path, best, None, others)
             return output.returned
         return self._search(call, ranked)
@@ -187,9 +168,9 @@ class Search:
         self.outputs_agree = None not in found and not outputs_are_swapped(self.run, outputs)
         return found
 
-    def _search(self, call: _LayerCall, ranked: list[_Ranked]) -> Any:
+    def _search(self, call: _LayerCall, ranked: list[RankedCandidate]) -> Any:
         """Try the candidates in order; the first that reproduces the recorded output is taken."""
-        near: list[tuple[float, _Ranked]] = []
+        near: list[tuple[float, RankedCandidate]] = []
         is_comparable = False
         for position, entry in enumerate(ranked):
             if entry.match == InputMatch.OTHER and position >= _MOST_GUESSES:
@@ -214,7 +195,7 @@ class Search:
         """Record a candidate that reproduces the recorded output, and confirm the earlier choices that this proves."""
         same_input = match_input(self.run, candidate, call.given) == InputMatch.SAME
         comparison = replace(measurement.comparison, input_agrees=same_input)
-        self._note_found(candidate)
+        self.ranking.note_found(candidate)
         self.trail.choose(
             call.path, candidate, comparison, (other for other in equals if uses_other_tensors(other, candidate))
         )
@@ -223,7 +204,7 @@ class Search:
             if call.given and any(entry.agrees(call.given, CLOSE_LIMIT) for entry in recorded.inputs):
                 self.trail.confirm(call.path, recorded.dependencies, self.run)
 
-    def _accept_near(self, call: _LayerCall, near: list[tuple[float, _Ranked]]) -> Any:
+    def _accept_near(self, call: _LayerCall, near: list[tuple[float, RankedCandidate]]) -> Any:
         """Take the same weights in layers that differ in a constant, and return the recorded output.
 
         An error proves nothing where random weights give nearly the same one: the output is mostly the input.
@@ -240,7 +221,7 @@ class Search:
         self._accept(call, candidate, measurement, [entry.candidate for entry in similar])
         return measurement.returned(output)
 
-    def _force(self, call: _LayerCall, ranked: list[_Ranked]) -> Any:
+    def _force(self, call: _LayerCall, ranked: list[RankedCandidate]) -> Any:
         """Backtrack to an earlier choice, or take the best candidate unconfirmed and return the recorded output."""
         self._backtrack_unless_input_agrees(call, ranked)
         candidate = ranked[0].candidate
@@ -250,11 +231,11 @@ class Search:
         hidden_tensors = 0
         for recorded in self.run.calls_of(candidate.layers[0].path):
             hidden_tensors |= recorded.dependencies
-        self._note_found(candidate)
+        self.ranking.note_found(candidate)
         self.trail.force(call.path, candidate, measurement.comparison, alternatives, hidden_tensors)
         return measurement.returned(output)
 
-    def _backtrack_unless_input_agrees(self, call: _LayerCall, entries: Iterable[_Ranked]) -> None:
+    def _backtrack_unless_input_agrees(self, call: _LayerCall, entries: Iterable[RankedCandidate]) -> None:
         """Backtrack where an earlier choice may be wrong: if the input agrees with the recorded one, none is."""
         input_agrees = any(entry.match == InputMatch.SAME for entry in entries)
         if (not input_agrees or self.trail.has_rejections(call.path)) and not self.trail.has_given_up(call.path):
@@ -269,51 +250,10 @@ class Search:
                     return output.replace(recorded, before_activation)
         return output.returned
 
-    def _note_found(self, candidate: Candidate) -> None:
-        if calls := self.run.calls_of(candidate.layers[0].path):
-            self._last_index = calls[0].index
-
-    def _ranked(self, call: _LayerCall) -> list[_Ranked]:
-        """Return the candidates that are left for a layer, best first."""
-        keras, given, finder = call.keras, call.given, self.finder
-        found = list(self._matched(call, finder.by_rule(keras)))
-        if not any(entry.match == InputMatch.SAME for entry in found):
-            for candidates in (finder.sliced_layers(keras, given), finder.joined_layers(keras, given)):
-                found += [_Ranked(InputMatch.SAME, candidate) for candidate in self._usable(keras, candidates)]
-            found += self._matched(call, finder.by_tensors(keras))
-        if hint := self.hinted.get(keras.path):
-            found = [entry for entry in found if entry.candidate.torch == hint]
-        wanted = [tensor for tensor in keras.tensors if not tensor.is_seed and not is_constant(tensor)]
-        if not found and len(wanted) == 1:
-            candidates = finder.single_tensors(keras, wanted[0], finder.bare_parameters)
-            found = [_Ranked(InputMatch.OTHER, candidate) for candidate in self._usable(keras, candidates)]
-        return sorted(found, key=lambda entry: self._rank(keras, entry))
-
-    def _matched(self, call: _LayerCall, candidates: Iterable[Candidate]) -> Iterator[_Ranked]:
-        for candidate in self._usable(call.keras, candidates):
-            yield _Ranked(match_input(self.run, candidate, call.given), candidate)
-
-    def _usable(self, keras: LayerView, candidates: Iterable[Candidate]) -> Iterator[Candidate]:
-        return (candidate for candidate in candidates if self.trail.allows(keras.path, candidate))
-
-    def _rank(self, keras: LayerView, entry: _Ranked) -> tuple[float, ...]:
-        """Return the sort key of a candidate: input match, meaning of the names, shared words, call order."""
-        candidate, same_input = entry.candidate, entry.match != InputMatch.OTHER
-        torch = candidate.layers[0].path
-        meanings = {names.meaning(torch), names.meaning(keras.path)} - {""}
-        calls = self.run.calls_of(torch)
-        steps = calls[0].index - self._last_index if calls else _BACKWARDS
-        order = steps if steps > 0 else _BACKWARDS - steps
-        words = sum(count_shared_words(layer.path, keras.path) for layer in candidate.layers) / len(candidate.layers)
-        elsewhere = candidate.kind == "parameter" and is_outside(self.trail, candidate.owner)
-        other_rank = same_input and self.ranks[0].differ(torch, self.ranks[1], keras.path)
-        shared = words if same_input else 0
-        return entry.match, len(meanings) > 1, elsewhere, -shared, other_rank, order, candidate.slices[0].start
-
     def _fits_each_variable(self, call: _LayerCall) -> bool:
         """Return whether every variable of a layer has candidates by itself."""
         tensors = (tensor for tensor in call.keras.tensors if not tensor.is_seed)
-        return all(self._single_candidates(call.keras, tensor, call.given) for tensor in tensors)
+        return all(self.ranking.rank_for_variable(call.keras, tensor, call.given) for tensor in tensors)
 
     def _fill_each_variable(self, call: _LayerCall) -> Any:
         return call.run(self._values_of_each(call.keras, call.keras.tensors, call.given)).returned
@@ -328,32 +268,11 @@ class Search:
         values: dict[str, Array] = {}
         for tensor in tensors:
             if not tensor.is_seed and not is_constant(tensor) and tensor.path not in self.choices:
-                if candidates := self._single_candidates(keras, tensor, given):
-                    self._note_found(candidates[0])
+                if candidates := self.ranking.rank_for_variable(keras, tensor, given):
+                    self.ranking.note_found(candidates[0])
                     self.trail.choose(tensor.path, candidates[0], None, candidates[1:])
                 elif self.trail.has_rejections(tensor.path):
                     self.trail.backtrack(tensor.path)
             if choice := self.choices.get(tensor.path):
                 values |= choice.candidate.values(self.run.weights)
         return values
-
-    def _single_candidates(self, keras: LayerView, tensor: TensorRef, given: Fingerprint | None) -> list[Candidate]:
-        """Return the torch parameters outside of known layers that may become a variable, best first.
-
-        Only the nearest count: those of a layer with the same input, or around the last layer that was found.
-        """
-        found = list(self.finder.single_tensors(keras, tensor, self.finder.bare_parameters))
-        found += self.finder.slices_and_stacks(keras, tensor, nothing_else=not found)
-        ranked = sorted(
-            (
-                (
-                    *distance(self.run, self.trail, candidate, given),
-                    *name_distance(candidate.slices[0].path, tensor.path),
-                ),
-                position,
-                candidate,
-            )
-            for position, candidate in enumerate(found)
-        )
-        nearest = [entry for entry in ranked if entry[0][:2] == ranked[0][0][:2]]
-        return [candidate for *_, candidate in nearest if self.trail.allows(tensor.path, candidate)]
