@@ -78,6 +78,3 @@ def _is_complete(pair: Pair, torch: LayerView, keras: LayerView) -> bool:
     if mapped_torch != torch_tensors.keys() or mapped_keras != wanted:
         return False
     return not any(misfit(mapping, torch_tensors, keras_tensors) for mapping in pair.weights)
-
-
-__all__ = ["sequence_pairs"]

@@ -121,6 +121,3 @@ def _groups(coarse: Shape, sizes: list[int]) -> list[int] | None:
 def same_sizes(first: Sequence[Shape], second: Sequence[Shape]) -> bool:
     """Return whether two lists of shapes have the same sizes, in any order."""
     return sorted(map(prod, first)) == sorted(map(prod, second))
-
-
-__all__ = ["arrays_like", "same_sizes", "transforms_between"]

@@ -80,7 +80,7 @@ class Choice:
     Attributes:
         path: The Keras layer or variable.
         candidate: The source of its weights.
-        outcome: What the comparison with torch told.
+        outcome: The result of the comparison with torch.
         open_calls: The calls of containers that were running at the time.
     """
 
