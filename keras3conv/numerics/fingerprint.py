@@ -1,8 +1,8 @@
-"""Compare arrays for the probe: by a digest that is the same in every memory layout, and by relative error.
+"""Compare arrays by a fingerprint that is the same in every memory layout, and by their largest difference.
 
-The arrays are the outputs of hundreds of layers, so they are large. They are read in blocks that fit the cache, in
-memory order, without temporary arrays of their size. No product uses BLAS, whose threads would compete with those of
-the framework.
+The outputs of layers are large, and there are hundreds. Both functions read them in memory order, in blocks that stay
+in the processor's cache, and allocate nothing of their size. They call no BLAS, whose threads would compete with the
+framework's.
 """
 
 from collections.abc import Iterator
@@ -13,26 +13,29 @@ import numpy as np
 from keras3conv.transforms import Array, Shape
 
 EXACT = 1e-10
-"""Relative to the largest value, two correct float64 runs differ by no more than this."""
-
+"""The largest error, relative to the largest value, of two sides that compute the same in float64."""
 
 _BLOCK = 1 << 15
-"""Numbers in a block: three float64 blocks fit an ordinary second-level cache."""
-
+"""The number of values in a block: three blocks of float64 fit into a common second-level cache."""
 
 _QUIET = np.errstate(invalid="ignore", over="ignore", divide="ignore")
-"""Results show NaN and infinity, so the warnings of numpy are not needed."""
+"""Silences numpy's warnings about values that are not finite: the results show them."""
 
 
 @dataclass(frozen=True)
-class Print:
-    """The sums of the powers of an array's values: the same in every memory layout and with any padding of zeros."""
+class Fingerprint:
+    """The sums of the powers of an array's values: equal in every memory layout, and with any padding of zeros.
+
+    Attributes:
+        sums: The sums of the first, second and third powers.
+        scales: The sizes that these sums may have, for a relative comparison.
+    """
 
     sums: tuple[float, ...]
     scales: tuple[float, ...]
 
-    def agrees(self, other: "Print", limit: float) -> bool:
-        """Return True if the sums are equal within `limit`, relative to the sums of the magnitudes."""
+    def agrees(self, other: "Fingerprint", limit: float) -> bool:
+        """Return whether the sums are equal, relative to their scales."""
         return all(
             abs(first - second) <= limit * max(scale, 1e-300)
             for first, second, scale in zip(self.sums, other.sums, self.scales, strict=True)
@@ -40,13 +43,13 @@ class Print:
 
     @property
     def has_nan(self) -> bool:
-        """Whether a value of the array is NaN."""
+        """True if a value of the array is NaN."""
         return any(np.isnan(value) for value in self.sums)
 
 
 @_QUIET
-def print_of(array: Array) -> Print:
-    """Return the print of an array of any dtype."""
+def fingerprint_of(array: Array) -> Fingerprint:
+    """Return the fingerprint of an array of any dtype."""
     first = second = third = fourth = 0.0
     total = np.add.reduce
     memory = np.empty(min(_BLOCK, array.size))
@@ -57,17 +60,17 @@ def print_of(array: Array) -> Print:
         third += np.einsum("i,i->", squares, block)
         fourth += np.einsum("i,i->", squares, squares)
     scales = np.sqrt(second * max(array.size, 1)), second, np.sqrt(second * fourth)
-    return Print((float(first), float(second), float(third)), tuple(map(float, scales)))
+    return Fingerprint((float(first), float(second), float(third)), tuple(map(float, scales)))
 
 
 @_QUIET
 def relative_error(array: Array, expected: Array, factor: float = 1.0) -> float:
-    """Return the largest difference relative to the largest expected value; infinite where a value is NaN.
+    """Return the largest difference, relative to the largest expected value; infinite where one is NaN.
 
     Args:
-        array: The actual values.
-        expected: The expected values. Where their shape differs, the result is infinite.
-        factor: A factor for the expected values.
+        array: The array to judge.
+        expected: The array to compare with. The error is infinite if it has another shape.
+        factor: The number to multiply the expected values by.
     """
     if array.shape != expected.shape or not array.size:
         return float("inf")
@@ -90,12 +93,12 @@ def _farthest(array: Array, expected: Array, factor: float) -> tuple[float, floa
         difference = np.subtract(found, scaled, out=memory[: found.size])
         apart += [most(difference), -least(difference)]
         size += [most(scaled), -least(scaled)]
-    return float(np.max(apart)), float(np.max(size))  # np.max returns NaN if there is one
+    return float(np.max(apart)), float(np.max(size))  # a NaN among them is their maximum
 
 
 @_QUIET
 def factor_between(array: Array, expected: Array, limit: float = EXACT) -> float | None:
-    """Return the factor between two arrays that are equal up to a factor; None for others."""
+    """Return the number that turns the expected array into the other by multiplication; None if there is none."""
     if array.shape != expected.shape or not array.size or array.dtype.kind == "c" or expected.dtype.kind == "c":
         return None
     length = product = 0.0
@@ -109,14 +112,14 @@ def factor_between(array: Array, expected: Array, limit: float = EXACT) -> float
 
 
 def has_nan(array: Array) -> bool:
-    """Return True if a value of an array of any dtype is NaN."""
+    """Return whether a value of an array of any dtype is NaN."""
     if array.dtype.kind != "f" or not array.size:
         return False
-    return bool(np.isnan(np.min(array)))  # np.min returns NaN if there is one
+    return bool(np.isnan(np.min(array)))  # numpy's minimum of NaN and anything is NaN
 
 
 def _blocks(*arrays: Array) -> Iterator[tuple[Array, ...]]:
-    """Yield arrays of one shape in float64, block by block, in memory order."""
+    """Yield the blocks of arrays of one shape, in float64 and in memory order."""
     if not arrays[0].size:
         return
     iterator = np.nditer(
@@ -133,5 +136,5 @@ def _blocks(*arrays: Array) -> Iterator[tuple[Array, ...]]:
 
 
 def size_of(shape: Shape) -> int:
-    """Return the number of elements of an array of this shape."""
+    """Return the number of values in an array of this shape."""
     return int(np.prod(shape, dtype=np.int64))

@@ -3,6 +3,7 @@
 import numpy as np
 from hypothesis import strategies as st
 
+from keras3conv import transforms
 from keras3conv.transforms import (
     Axes,
     Beside,
@@ -45,7 +46,8 @@ CLASSES = (
     Take,
     Unstack,
 )
-NAMESPACE = {cls.__name__: cls for cls in CLASSES}
+NAMESPACE = {name: getattr(transforms, name) for name in transforms.__all__}
+"""The names in the representation of a transform; a drawn one may contain the inverse of another."""
 
 sizes = st.integers(1, 4)
 shapes = st.lists(sizes, min_size=1, max_size=4).map(tuple)

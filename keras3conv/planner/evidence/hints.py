@@ -1,4 +1,4 @@
-"""Evidence from the user: the names of layers that correspond."""
+"""Read the hints of the user: pairs of layer names."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -7,7 +7,7 @@ from keras3conv.alignment.binding import check_names, pair_by_hand, paths_of
 from keras3conv.alignment.pair import Pair
 from keras3conv.errors import InputError
 from keras3conv.model.views import ModelView
-from keras3conv.planner.evidence.structure import Fits
+from keras3conv.planner.evidence.structure import Unmatched
 
 Hints = Mapping[str, str] | list[tuple[str, str]] | Callable[[str], str | None] | None
 """A dict of layer paths, torch to Keras, in which several layers are joined by " + "; a list of (regular expression,
@@ -15,27 +15,29 @@ replacement), of which the first that matches a whole torch path counts; or a ca
 or None."""
 
 
-def hinted_pairs(torch: ModelView, keras: ModelView, fits: Fits, hints: Hints) -> list[Pair]:
+def hinted_pairs(torch: ModelView, keras: ModelView, unmatched: Unmatched, hints: Hints) -> list[Pair]:
     """Return the pairs that the hints name.
 
     Raises:
-        AlignmentError: Hints name layers that neither side has, or layers that no rule pairs.
-        InputError: The hints are of another kind than `Hints` allows, or a regular expression does not compile.
+        AlignmentError: Hints name unknown layers, or layers that no rule pairs.
+        InputError: The hints have a type that `Hints` does not allow, or a regular expression is malformed.
     """
-    named = [(paths_of(torch_names), paths_of(keras_names)) for torch_names, keras_names in _named(fits, hints)]
+    named = [
+        (paths_of(torch_names), paths_of(keras_names)) for torch_names, keras_names in _named_pairs(unmatched, hints)
+    ]
     check_names(torch, keras, named)
     return [pair_by_hand(torch, keras, torch_paths, keras_paths, kind="hint") for torch_paths, keras_paths in named]
 
 
-def _named(fits: Fits, hints: Hints) -> Iterator[tuple[str, str]]:
-    """Yield the torch name and the Keras name in every hint."""
-    torch_paths = [layer.path for layer in fits.torch_layers]
+def _named_pairs(unmatched: Unmatched, hints: Hints) -> Iterator[tuple[str, str]]:
+    """Yield the torch path and the Keras path of each hint that applies."""
+    torch_paths = [layer.path for layer in unmatched.torch_layers]
     if hints is None:
         return
     if isinstance(hints, Mapping):
         yield from hints.items()
     elif isinstance(hints, list | tuple):
-        keras_paths = {layer.path for layer in fits.keras_layers}
+        keras_paths = {layer.path for layer in unmatched.keras_layers}
         patterns = [(_compiled(pattern), replacement) for pattern, replacement in hints]
         for path in torch_paths:
             renamed = _renamed(path, patterns)
