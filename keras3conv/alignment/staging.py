@@ -10,9 +10,9 @@ from keras3conv.alignment.pair import tensors_by_path
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import Problem, TransferError, TransformError
 from keras3conv.messages import count, lay_out
-from keras3conv.model.views import ModelView, Side, TensorRef
+from keras3conv.model.views import ModelView, TensorRef
 from keras3conv.rules.rule import WeightMapping
-from keras3conv.transforms import Array, Transform
+from keras3conv.transforms import Array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +95,9 @@ class Staging:
     def _apply(self, mapping: WeightMapping) -> dict[str, Array]:
         sources, targets = mapping.names(self.source.side), mapping.names(self.target.side)
         arrays = tuple(self.source.read(path) for path in sources)
+        transform = mapping.transform if self.target.side == "keras" else mapping.transform.inverse
         try:
-            results = direction(mapping, self.target.side)(arrays)
+            results = transform(arrays)
         except TransformError as error:
             where = (*targets, *sources)[0]
             raise self._refused([Problem.on(self.target.side, where, str(error))]) from error
@@ -119,11 +120,6 @@ class Staging:
     def _refused(self, problems: list[Problem]) -> TransferError:
         headline = f"nothing was transferred from {self.source.title} to {self.target.title}"
         return TransferError(lay_out(headline, problems))
-
-
-def direction(mapping: WeightMapping, to: Side) -> Transform:
-    """Return the transform of a mapping towards a side."""
-    return mapping.transform if to == "keras" else mapping.transform.inverse
 
 
 def stage(plan: Alignment, source: ModelView, target: ModelView, *, cast: bool = False) -> Staging:

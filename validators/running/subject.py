@@ -10,7 +10,6 @@ import numpy as np
 from keras3conv.alignment.audit import FieldPair, audit
 from keras3conv.alignment.pair import Pair
 from keras3conv.alignment.plan import Alignment
-from keras3conv.alignment.staging import direction
 from keras3conv.errors import ModelError
 from keras3conv.frameworks.shared.inputs import Inputs
 from keras3conv.frameworks.shared.recording import Recording
@@ -187,7 +186,7 @@ class Subject:
         constants: dict[str, Array] = {}
         for mapping in self.plan.mappings:
             if not mapping.keras:
-                values = direction(mapping, "torch")(())
+                values = mapping.transform.inverse(())
                 constants |= {path: np.array(value, float) for path, value in zip(mapping.torch, values, strict=True)}
         return constants
 
@@ -198,7 +197,7 @@ class Subject:
         for mapping in self.plan.mappings:
             if all(path in self.probe_weights for path in mapping.torch):
                 arrays = tuple(self.probe_weights[path] for path in mapping.torch)
-                moved |= dict(zip(mapping.keras, direction(mapping, "keras")(arrays), strict=True))
+                moved |= dict(zip(mapping.keras, mapping.transform(arrays), strict=True))
         return moved
 
     @property
