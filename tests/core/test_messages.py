@@ -1,4 +1,4 @@
-"""Repeated blocks as one line: a pattern stands for exactly the paths it came from."""
+"""Repeated blocks become one line, whose pattern stands for exactly the original paths."""
 
 import re
 from itertools import product
@@ -55,20 +55,20 @@ def test_rows_that_differ_in_anything_else_stay_apart() -> None:
     assert [line.paths[0] for line in collapse(rows, ["shape", "name", "name"])] == ["conv1", "conv{2..3}"]
 
 
-def test_a_number_that_counts_in_larger_steps_shows_its_step() -> None:
+def test_a_range_with_a_larger_step_shows_the_step() -> None:
     rows = [("0.conv", "conv2d_2"), ("1.conv", "conv2d_4"), ("2.conv", "conv2d_6")]
     assert [line.paths for line in collapse(rows)] == [("{0..2}.conv", "conv2d_{2..6..2}")]
 
 
-def test_two_rows_do_not_make_a_step() -> None:
+def test_two_rows_are_too_few_for_a_larger_step() -> None:
     assert len(collapse([("0.conv", "conv2d_2"), ("1.conv", "conv2d_7")])) == 2
 
 
-def test_a_number_that_is_repeated_in_a_path_is_no_product() -> None:
+def test_a_number_that_is_repeated_in_a_path_is_written_as_equal() -> None:
     assert collapsed(["block1/block1_conv", "block2/block2_conv"]) == ["block{1..2}/block{=}_conv"]
 
 
-def test_two_numbers_of_a_path_that_move_together_are_not_collapsed() -> None:
+def test_two_different_numbers_of_a_path_that_advance_together_are_not_collapsed() -> None:
     assert collapsed(["stage0.block3", "stage1.block4"]) == ["stage0.block3", "stage1.block4"]
 
 

@@ -9,7 +9,7 @@ from keras3conv.errors import BudgetExceeded, FileError, IncompleteCheckpoint, M
 from tests.support.hdf5_files import archive
 
 
-def test_the_archive_knows_what_its_weights_do_not(tmp_path: Path) -> None:
+def test_the_architecture_in_an_archive_gives_order_configuration_and_inputs(tmp_path: Path) -> None:
     view = formats.read(archive(tmp_path))
     head = view.layers[1]
     assert (head.path, head.run.calls, head.config) == ("head", (1,), {"name": "head", "units": 3})
@@ -26,7 +26,7 @@ def test_a_compressed_archive_is_read_from_memory(tmp_path: Path) -> None:
     assert formats.read(tmp_path / "y.keras").read("head/bias").tolist() == [0, 1, 2]
 
 
-def test_a_damaged_archive_is_noticed_by_its_crc(tmp_path: Path) -> None:
+def test_a_damaged_archive_is_detected_by_its_crc(tmp_path: Path) -> None:
     path = archive(tmp_path)
     whole = bytearray(path.read_bytes())
     place = whole.index(np.arange(12, dtype=np.float32).tobytes())
