@@ -1,4 +1,4 @@
-"""Conversion of Keras models on every backend: the model is traced and validated there."""
+"""Keras models are converted to torch modules and validated on every backend."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ layers = keras.layers
 
 
 def randomised(model: keras.Model) -> keras.Model:
-    """Return the model with random weights: zeros and ones would hide mistakes."""
+    """Fill the weights with random values that hide no mistake."""
     generator = np.random.default_rng(3)
     tensors = [tensor for tensor in keras_side.view(model).tensors() if not tensor.is_seed]
     keras_side.write(
@@ -49,7 +49,7 @@ def test_a_converted_model_passes_validation(make: Callable[[], keras.Model]) ->
 
 
 class Mixing(keras.layers.Layer):
-    """A layer that uses its own weights in operations."""
+    """A custom layer that owns weights and uses them in operations."""
 
     def build(self, shape: Any) -> None:
         self.kernel = self.add_weight(shape=(shape[-1], 5), name="kernel")

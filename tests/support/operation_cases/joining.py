@@ -1,4 +1,4 @@
-"""Cases of operations that join, split and select."""
+"""Cases of operations that concatenate, split and select."""
 
 from keras import layers, ops
 

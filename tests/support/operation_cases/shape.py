@@ -1,4 +1,4 @@
-"""Cases of operations that reshape, permute and repeat."""
+"""Cases of operations that reorder, split and merge axes."""
 
 import numpy as np
 from keras import ops
