@@ -138,6 +138,7 @@ def test_a_lost_activation_is_caught_by_the_certificate() -> None:
     assert not report.ok
 
 
+@pytest.mark.slow
 def test_a_saved_folder_works_without_keras_and_without_keras3conv(tmp_path: Path) -> None:
     model = randomised(residual())
     conversion = k3c.convert(model)

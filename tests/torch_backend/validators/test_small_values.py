@@ -91,6 +91,7 @@ def test_an_epsilon_that_is_slightly_off_is_found_beside_any_variance(epsilon: f
     assert "at values of " in section.summary
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NUMBERS if name != "epsilon"])
 @pytest.mark.parametrize("inputs", [pixels(2, 4, 6), pixels(2, 4, 6) / 100 - 1], ids=["pixels", "scaled"])
 def test_every_number_that_is_off_by_a_millionth_is_found(name: str, inputs: Array) -> None:

@@ -12,6 +12,8 @@ from torch import nn
 from keras3conv.validators.diagnosis import causes
 from tests.support.planted.networks import first_problem
 
+pytestmark = pytest.mark.slow
+
 
 class Scaled(nn.Module):
     """Divides by the root of the mean square, with an epsilon; code of the model's own."""
