@@ -52,6 +52,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: item.get_closest_marker("last") is not None)
 
 
+@pytest.fixture(autouse=True)
+def unlimited_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every search for a cause end, so that no test depends on the speed of the machine."""
+    monkeypatch.setattr("keras3conv.validators.diagnosis.causes.SEARCH_SECONDS", math.inf)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real models and images, which is not part of the repository."""

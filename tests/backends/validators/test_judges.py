@@ -71,7 +71,7 @@ def test_a_correct_pair_with_two_inputs_and_named_outputs_passes_every_judge() -
     assert report.tally == "7 passed"
     assert "one step in training mode" in report.section("gradients").summary
     assert "moving statistics not compared" not in report.section("gradients").facts
-    assert "see float64" in report.section("hyperparameters").summary, "the padding is a layer of its own in Keras"
+    assert "proven by float64" in report.section("hyperparameters").summary, "the padding is a separate layer in Keras"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Three small networks and their Keras twins, in which a test plants one mistake."""
+"""Three small torch networks, each with a Keras counterpart in which one mistake can be planted."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,28 +24,28 @@ def first_problem(
     tamper: Tamper | None = None,
     prepare: Callable[[Any], None] | None = None,
 ) -> Problem:
-    """Align, transfer, plant a mistake and validate; return the first problem of the report.
+    """Align, transfer, plant a mistake and validate; return the first problem that the runs of the models show.
 
     Args:
-        module: The torch module; it is filled with random values.
+        module: The torch module; its weights are randomised.
         model: The Keras model.
-        inputs: The inputs of the torch module.
+        inputs: Inputs of the torch module.
         tamper: Changes the Keras model after the transfer.
         prepare: Changes the torch module before the transfer.
     """
     randomize(module)
     if prepare:
         prepare(module)
-    plan = k3c.align(module, model, inputs=inputs, probe=False).check()  # by names: the models do not agree
+    plan = k3c.align(module, model, inputs=inputs, probe=False).check()  # by names: the models compute different values
     k3c.transfer(module, model, plan)
     if tamper:
         tamper(model)
-    for proofs in (("float64",), ("activations", "outputs")):  # one search for a cause is enough
+    for proofs in (("float64",), ("activations", "outputs")):  # float64 first, so that one search for a cause is enough
         report = k3c.validate(module, model, inputs=inputs, alignment=plan, proofs=proofs)
         problems = [problem for section in report.sections for problem in section.problems]
         if problems:
             return problems[0]
-    raise AssertionError("the planted mistake was not noticed")
+    raise AssertionError("the planted mistake was not found")
 
 
 def images() -> torch.Tensor:
@@ -69,7 +69,7 @@ class Residual(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A residual network for images of 16 x 20, with leaky activations."""
+    """A residual network for images of 16 x 20, with leaky ReLU so that negative values matter."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ class Border(layers.Layer):
 
 
 class AlwaysTraining(layers.BatchNormalization):
-    """Normalise by the statistics of the batch in inference, too."""
+    """Normalises with batch statistics in every mode."""
 
     def call(self, x: Any, training: bool | None = None, mask: Any = None) -> Any:
         return super().call(x, training=True)
@@ -133,7 +133,7 @@ def resnet(
     bias: bool = True,
     last: str = "linear",
 ) -> keras.Model:
-    """The twin of `ResNet`; every value other than a default is a mistake."""
+    """The Keras counterpart of `ResNet`; every argument other than its default plants a mistake."""
     inputs = keras.Input((16, 20, 3))
     x = layers.ZeroPadding2D(1)(inputs) if stem == "valid" else inputs
     x = layers.Conv2D(6, 3, strides=2, padding=stem, name="stem")(x)
@@ -212,7 +212,7 @@ def vit(
     training: bool = False,
     factor: float = 1.0,
 ) -> keras.Model:
-    """The twin of `ViT`; every value other than a default is a mistake."""
+    """The Keras counterpart of `ViT`; every argument other than its default plants a mistake."""
     inputs = keras.Input((16, 20, 3))
     x = layers.Reshape((20, 8))(layers.Conv2D(8, 4, strides=4, name="patches")(inputs)) * factor
     for place in range(2):
@@ -270,7 +270,7 @@ class Words(nn.Module):
 
 
 def words(*, offset: int = 0, factor: float = 6**0.5, zero: bool = False) -> keras.Model:
-    """The twin of `Words`; every value other than a default is a mistake."""
+    """The Keras counterpart of `Words`; every argument other than its default plants a mistake."""
     inputs = keras.Input((7,), dtype="int32")
     x = layers.Embedding(11, 6, name="table")(inputs + offset)
     x = x * ops.cast(ops.not_equal(inputs, 0), "float32")[..., None] if zero else x

@@ -96,7 +96,7 @@ def test_a_backend_that_computes_something_else_is_caught(monkeypatch: pytest.Mo
 
 
 def test_an_unknown_backend_is_refused() -> None:
-    with pytest.raises(InputError, match="'numpy' is no backend of Keras"):
+    with pytest.raises(InputError, match="'numpy' is not a Keras backend"):
         k3c.validate(**moved(Classifier(), twin()), backends="numpy")
     with pytest.raises(InputError, match=r'backends is True: .*\nFix:  backends="all"'):
         k3c.validate(**moved(Classifier(), twin()), backends=True)  # type: ignore[arg-type]
