@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that everybody gives it
 from keras import layers, ops
