@@ -115,7 +115,7 @@ def main(folder: Path, backend: str) -> None:
     except (ModelError, ImportError, *RAISED_BY_MODELS) as error:
         is_ours = isinstance(error, ModelError)  # around what Keras said
         cause = error.__cause__ if is_ours and isinstance(error.__cause__, Exception) else error
-        reason = f"{type(cause).__name__}: {keras_side.what_was_said(cause)}"
+        reason = f"{type(cause).__name__}: {keras_side.error_message(cause)}"
         (folder / f"refused-{backend}.json").write_text(json.dumps(reason))
         return
     with np.load(folder / "inputs.npz", allow_pickle=False) as arrays:

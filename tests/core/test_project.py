@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -38,6 +39,13 @@ LAYERS = (
 """The packages and modules at the top, from the ground up. Each imports only from those above it in this list."""
 
 FORBIDDEN = ("except Exception", "weights_only=False", "allow_pickle=True", "safe_mode=False")
+
+CONFINED = {
+    r"\bkeras\.src\b": "frameworks/keras/internals.py",
+    r"\b(?:Layer|Operation|Variable)\.\w+ = ": "frameworks/keras/observing.py",
+    r"\bregister_\w*hook\(": "frameworks/torch/observing.py",
+}
+"""Patterns of access to the internals of Keras and to hooks, each with the only file that may match it."""
 
 LONGEST_FILE = 400
 LONGEST_FUNCTION = 60
@@ -152,6 +160,16 @@ def forbidden(path: Path, text: str) -> list[str]:
     return [f"{path.name}: {word}" for word in FORBIDDEN if word in text]
 
 
+def outside_their_file(path: Path, text: str) -> list[str]:
+    """Return the confined patterns that a source matches although it is not their file."""
+    name = path.relative_to(PACKAGE).as_posix()
+    return [
+        f"{name}: {found[0]}"
+        for pattern, only in CONFINED.items()
+        if name != only and (found := re.search(pattern, text))
+    ]
+
+
 def assert_none(facts: Iterable[str]) -> None:
     """Fails with every fact on a line of its own."""
     found = sorted(facts)
@@ -231,6 +249,41 @@ def test_no_source_holds_a_forbidden_word() -> None:
 @pytest.mark.parametrize("word", FORBIDDEN)
 def test_a_forbidden_word_is_noticed(word: str) -> None:
     assert forbidden(PACKAGE / "model.py", f"value = 1  # {word}\n") == [f"model.py: {word}"]
+
+
+def test_internals_of_keras_and_hooks_are_used_in_one_file_each() -> None:
+    assert_none(fact for path in sources() for fact in outside_their_file(path, path.read_text()))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import keras.src.ops",
+        "from keras.src.backend import any_symbolic_tensors",
+        'if module.startswith("keras.src.layers."):',
+        "keras.layers.Layer.__call__ = intercept",
+        "keras.Operation.symbolic_call = intercept",
+        "keras.Variable.assign = lambda *_: None",
+        "handle = child.register_forward_hook(note)",
+        "handle = child.register_forward_pre_hook(note, with_kwargs=True)",
+        "tensor.register_hook(note)",
+    ],
+)
+def test_internals_of_keras_and_hooks_are_noticed_in_another_file(line: str) -> None:
+    assert len(outside_their_file(PACKAGE / "planner" / "probe" / "run_keras.py", line)) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "only"),
+    [
+        ("import keras.src.ops", "frameworks/keras/internals.py"),
+        ("keras.layers.Layer.__call__ = intercept", "frameworks/keras/observing.py"),
+        ("handle = child.register_forward_hook(note)", "frameworks/torch/observing.py"),
+    ],
+)
+def test_internals_of_keras_and_hooks_are_allowed_in_their_file(line: str, only: str) -> None:
+    assert (PACKAGE / only).is_file()
+    assert outside_their_file(PACKAGE / only, line) == []
 
 
 def test_the_validators_are_among_the_sources_that_are_checked() -> None:

@@ -1,4 +1,4 @@
-"""What a call of a Keras model leaves behind: the states of recurrent layers and of random generators."""
+"""Restore the state that a call of a Keras model changes: recurrent states, seeds, tensors kept in attributes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,20 +6,23 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras.src.backend.common import global_state
-from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 
-from keras3conv.frameworks.keras.tree import PLAIN, layers_of, named_layers, untracked
+from keras3conv.frameworks.keras.internals import (
+    global_seed_generator,
+    is_keras_layer_class,
+    set_global_seed_generator,
+)
+from keras3conv.frameworks.keras.tree import PLAIN, join, layers_of, named_layers, untracked_variables
 from keras3conv.frameworks.keras.values import to_numpy
 from keras3conv.numerics.difference import same_bits
 
 
 @contextmanager
 def state_kept(model: keras.layers.Layer) -> Iterator[list[str]]:
-    """Puts back, after a call, what it changed.
+    """Restore the state of a model when the block ends.
 
     Yields:
-        A list that afterwards holds the paths of the variables that were changed.
+        A list that then holds the paths of the variables that the block changed.
     """
     before = [(variable, np.array(to_numpy(variable))) for variable in _states(model)]
     changed: list[str] = []
@@ -37,8 +40,8 @@ def state_kept(model: keras.layers.Layer) -> Iterator[list[str]]:
 
 @contextmanager
 def tensors_kept(model: keras.layers.Layer) -> Iterator[None]:
-    """Puts back the tensors that layers keep in attributes for their next call: those of this one have its dtype."""
-    layers = [layer for layer in layers_of(model) if not type(layer).__module__.startswith("keras.src.layers.")]
+    """Restore the tensors that layers keep in attributes for their next call: a run may leave some in its own dtype."""
+    layers = [layer for layer in layers_of(model) if not is_keras_layer_class(type(layer))]
     before = [(vars(layer), _tensors(layer)) for layer in layers]
     try:
         yield
@@ -51,7 +54,7 @@ def tensors_kept(model: keras.layers.Layer) -> Iterator[None]:
 
 
 def _tensors(layer: keras.layers.Layer) -> dict[str, Any]:
-    """The attributes that are tensors, of a layer that is somebody's own."""
+    """Return the attributes of a custom layer that are tensors."""
     return {name: value for name, value in vars(layer).items() if type(value) not in PLAIN and _is_tensor(value)}
 
 
@@ -61,8 +64,8 @@ def _is_tensor(value: object) -> bool:
 
 @contextmanager
 def global_seed_kept() -> Iterator[None]:
-    """Puts back the generator that Keras draws seeds from where a layer has none of its own, or that there is none."""
-    generator = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
+    """Restore the generator from which Keras draws seeds for layers without a generator, or its absence."""
+    generator = global_seed_generator()
     before = [] if generator is None else [(generator.state, np.array(to_numpy(generator.state)))]
     try:
         yield
@@ -70,32 +73,32 @@ def global_seed_kept() -> Iterator[None]:
         for variable, old in before:
             if not same_bits(to_numpy(variable), old):
                 variable.assign(old)
-        if global_state.get_global_attribute(GLOBAL_SEED_GENERATOR) is not generator:
-            global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, generator)
+        if global_seed_generator() is not generator:
+            set_global_seed_generator(generator)
 
 
 def _states(model: keras.layers.Layer) -> list[keras.Variable]:
-    """The variables that no optimiser changes, once each."""
+    """Return the variables that no optimizer changes, each once."""
     trained: set[int] = set()
     found: dict[int, keras.Variable] = {}
     for layer in layers_of(model):
         trained.update(map(id, layer._trainable_variables))
-        for _, variable in _own(layer):
+        for _, variable in _state_variables(layer):
             found[id(variable)] = variable
-    return [variable for place, variable in found.items() if place not in trained]
+    return [variable for key, variable in found.items() if key not in trained]
 
 
-def _own(layer: keras.layers.Layer) -> list[tuple[str, keras.Variable]]:
-    """What a layer has and no optimiser changes, with its names in the layer."""
+def _state_variables(layer: keras.layers.Layer) -> list[tuple[str, keras.Variable]]:
+    """Return the variables of a layer that no optimizer changes, with their names in the layer."""
     own = [(variable.name, variable) for variable in layer._non_trainable_variables]
     own += [("seed_generator_state", generator.state) for generator in getattr(layer, "_seed_generators", ())]
-    return [*own, *untracked(layer)]
+    return [*own, *untracked_variables(layer)]
 
 
 def _names(model: keras.layers.Layer) -> dict[int, str]:
-    """The path of each of these variables, by its id."""
+    """Return the paths of the variables that no optimizer changes, by id."""
     names: dict[int, str] = {}
     for path, layer in named_layers(model):
-        for name, variable in _own(layer):
-            names.setdefault(id(variable), f"{path}/{name}" if path else name)
+        for name, variable in _state_variables(layer):
+            names.setdefault(id(variable), join(path, name))
     return names

@@ -41,17 +41,14 @@ class Inputs:
     samples: str = ""
 
 
-def both_inputs(
-    torch: ModelView, keras: ModelView, inputs: Any, keras_inputs: Any, arrays: Mapping[str, Array] | None
-) -> Inputs:
-    """The inputs of both sides.
+def both_inputs(torch: ModelView, keras: ModelView, inputs: Any, keras_inputs: Any) -> Inputs:
+    """Return the inputs of both sides.
 
     Args:
         torch: The torch side, for the layouts of its layers.
         keras: The Keras side, for its input specification.
         inputs: What the user gave for the torch side, or None.
         keras_inputs: What the user gave for the Keras side, or None.
-        arrays: The arrays in `inputs`, by name, where it was given.
 
     Raises:
         InputError: The inputs are not given and cannot be made, or the Keras ones cannot be derived.
@@ -70,8 +67,32 @@ def both_inputs(
     if keras_inputs is not None:
         _refuse_positional(keras, keras_inputs)
         return Inputs(torch=inputs, keras=keras_inputs, note="inputs given for both sides")
-    derived = derive(arrays or {}, keras.input_specs, keras.arguments)
+    derived = derive(input_arrays(inputs), keras.input_specs, keras.arguments)
     return Inputs(torch=inputs, keras=derived, note="inputs given; the Keras ones derived from them by layout")
+
+
+def input_arrays(inputs: object) -> dict[str, Array]:
+    """Return the inputs of a torch module as arrays by name: positional ones "0", "1", ..., keywords by name.
+
+    Raises:
+        InputError: It is no input of a module, or an array does not hold numbers.
+    """
+    if not (isinstance(inputs, dict | tuple) or is_array(inputs)):
+        raise InputError(no_input(inputs))
+    named = inputs if isinstance(inputs, dict) else list(inputs) if isinstance(inputs, tuple) else [inputs]
+    arrays = {}
+    for name, value in flatten(named, is_array):
+        arrays[name] = as_array(value)
+        require_numbers(arrays[name])
+    return arrays
+
+
+def no_input(inputs: object) -> str:
+    """Return the message for something that a torch module cannot be called with."""
+    return (
+        f"inputs is a {type(inputs).__name__}: it must be a tensor or an array, a tuple of positional arguments, "
+        "or a dict of keyword arguments"
+    )
 
 
 def _refuse_positional(keras: ModelView, keras_inputs: Any) -> None:
@@ -153,7 +174,7 @@ def _cut(inputs: Any, number: int) -> Any:
 def as_array(array: Any) -> Array:
     """An input of any framework as an array, in its own dtype."""
     if hasattr(array, "detach"):
-        from keras3conv.frameworks.torch.values import to_numpy
+        from keras3conv.frameworks.torch.tensors import to_numpy
 
         return to_numpy(array)
     return np.asarray(array)

@@ -1,11 +1,12 @@
 """What is recorded of a run of a model: which layers ran, in which order, what went in and what came out."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from math import prod
 from typing import Any
 
-from keras3conv.frameworks.shared.flow import Flow
+from keras3conv.frameworks.shared.flow import Flow, Follower
 from keras3conv.model.views import ModelView
 from keras3conv.transforms import Array, Shape
 
@@ -123,6 +124,50 @@ class Flattened:
     def shape(self, tensor: Any) -> Shape | None:
         """What was flattened into this tensor, without the batch axis; None if nothing was."""
         return self._shapes.get(id(tensor))
+
+
+class CallRecorder:
+    """Record the calls of the layers in one run: their order, shapes and data flow, and on request their arrays.
+
+    Args:
+        record: Selects by path the layers whose arrays are kept.
+        follower: Follows the data from layer to layer.
+        copy: Copies a tensor into an array; the tensor itself may be overwritten in place later.
+    """
+
+    def __init__(self, *, record: Callable[[str], bool], follower: Follower, copy: Callable[[Any], Array]) -> None:
+        self.record, self.follower = record, follower
+        self.flattened = Flattened()
+        self._copy = copy
+        self._calls: list[Call] = []
+        self._places = count()
+
+    def begin(self, path: str, tensors: Sequence[Any], *, is_operation: bool) -> Call:
+        """Return a new call of a layer, to be passed to `end` when the layer returns.
+
+        Args:
+            path: The layer.
+            tensors: The tensors that it is called with.
+            is_operation: Whether the layer owns no tensors, so that its outputs count as those of the layers before it.
+        """
+        self.follower.enter("" if is_operation else path, tensors)
+        return Call(
+            path=path,
+            place=next(self._places),
+            inputs=tuple(map(self._copy, tensors)) if self.record(path) else (),
+            shapes=tuple(tuple(tensor.shape) for tensor in tensors),
+            flattened=self.flattened.shape(tensors[0]) if tensors else None,
+        )
+
+    def end(self, call: Call, tensors: Sequence[Any], before_activation: Array | None = None) -> None:
+        """Complete a call with the tensors that the layer returned."""
+        self.follower.leave(tensors)
+        outputs = tuple(map(self._copy, tensors)) if self.record(call.path) else ()
+        self._calls.append(replace(call, outputs=outputs, before_activation=before_activation))
+
+    def calls(self) -> tuple[Call, ...]:
+        """Return the completed calls in the order in which they began."""
+        return tuple(sorted(self._calls, key=lambda call: call.place))
 
 
 def _shape(value: Any) -> Shape | None:

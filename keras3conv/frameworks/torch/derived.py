@@ -24,7 +24,7 @@ from keras3conv.frameworks.torch.standardized import (
     standard_kernel,
     write_kernel,
 )
-from keras3conv.frameworks.torch.walk import named_modules, named_tensors
+from keras3conv.frameworks.torch.tensors import named_modules, named_tensors
 from keras3conv.messages import lay_out
 
 _POWER_ITERATIONS = 15

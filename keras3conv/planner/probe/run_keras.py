@@ -1,7 +1,6 @@
 """Keras under the probe: one eager run in float64, in which every layer is filled as it is called."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from keras3conv.errors import ModelError, Problem
 from keras3conv.frameworks.keras import model as keras_side
+from keras3conv.frameworks.keras.observing import Original, activation_inputs, layer_calls
 from keras3conv.frameworks.keras.state import state_kept
 from keras3conv.frameworks.keras.tree import named_layers, variables_of
 from keras3conv.frameworks.keras.values import fill, raised_by_keras, to_numpy, to_tensors
@@ -35,16 +35,16 @@ def run(model: keras.layers.Layer, units: tuple[LayerView, ...], inputs: object,
         ModelError: The model raised, or returned NaN where torch did not; the message names the layer.
     """
     args = to_tensors(inputs if isinstance(inputs, tuple) else (inputs,))
-    with keras_side.precise(), state_kept(model), keras_side.float64_mode(model), keras_side._without_gradients():
+    with keras_side.precise(), state_kept(model), keras_side.float64_mode(model), keras_side.without_gradients():
         guide = _Guide(model, units, search)
-        with guide.intercepted():
+        with layer_calls(guide.called):
             try:
                 model(*args, training=False)
                 if search.forced:
                     guide.filling = True
                     search.confirm(_arrays(model(*args, training=False)))
             except raised_by_keras() as error:
-                raise keras_side._call_error(model, guide.stack, inputs, error) from error
+                raise keras_side.call_error(model, guide.stack, inputs, error) from error
         if guide.nan.path:
             problem = Problem(keras=guide.nan.path, fact="returned NaN for these inputs; torch's layers did not")
             raise ModelError(lay_out(f"{model.name} (keras) cannot be compared", [problem]))
@@ -67,7 +67,7 @@ class _Nan:
 
 
 class _Guide:
-    """Stands in the place of `Layer.__call__` for a while."""
+    """Handles every call of a layer during the run: fills the layer, calls it and records the call."""
 
     def __init__(self, model: keras.layers.Layer, units: tuple[LayerView, ...], search: Search) -> None:
         named = list(named_layers(model))
@@ -91,21 +91,9 @@ class _Guide:
         self.nan = _Nan()
         self.returned: Array | None = None
 
-    @contextmanager
-    def intercepted(self) -> Iterator[None]:
-        """Every call of a layer comes here."""
-        original = keras.layers.Layer.__call__
-
-        def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
-            return self.called(original, layer, args, kwargs)
-
-        keras.layers.Layer.__call__ = call
-        try:
-            yield
-        finally:
-            keras.layers.Layer.__call__ = original
-
-    def called(self, original: Any, layer: keras.layers.Layer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def called(
+        self, original: Original, layer: keras.layers.Layer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         """One call of one layer."""
         path = self.paths.get(id(layer))
         if path is None or self.filling:
@@ -179,7 +167,7 @@ class _Guide:
         self.filling = True
         activation = layer.__dict__.get("activation")
         try:
-            with keras_side.activation_watched(layer, True) as seen:
+            with activation_inputs(layer) as seen:
                 returned = original(layer, *args, **kwargs)
         finally:
             self.filling = False

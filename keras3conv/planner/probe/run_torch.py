@@ -1,8 +1,9 @@
 """PyTorch under the probe: one run in float64 with the probe's weights, of which everything is recorded."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ from keras3conv.errors import RAISED_BY_MODELS, ModelError, Problem
 from keras3conv.frameworks.shared.recording import Call, Recording, flatten, traced
 from keras3conv.frameworks.torch import module as torch_side
 from keras3conv.frameworks.torch.derived import derived_tensors, held
-from keras3conv.frameworks.torch.precision import Float64
+from keras3conv.frameworks.torch.modes import Float64
+from keras3conv.frameworks.torch.observing import Arguments, forward_calls, tensors_in
 from keras3conv.frameworks.torch.substitutes import computed_weights, substituted
-from keras3conv.frameworks.torch.walk import named_tensors
+from keras3conv.frameworks.torch.tensors import device_of, is_tensor, named_tensors
 from keras3conv.messages import lay_out
 from keras3conv.model.views import ModelView
 from keras3conv.numerics.fingerprint import EXACT, Print, has_nan, print_of
@@ -39,8 +41,7 @@ def run(
     Raises:
         ModelError: The module raised, or returned a value that is not finite; the message names the layer.
     """
-    device = next((tensor.device for _, tensor in named_tensors(module)), torch.device("cpu"))
-    args, kwargs = torch_side.arguments(inputs, device, float64=True)
+    args, kwargs = torch_side.arguments(inputs, device_of(module), float64=True)
     substitutes, bits = _substitutes(module, weights)
     derived = derived_tensors(module)
     computed = computed_weights(derived, weights, float64=True)
@@ -50,8 +51,8 @@ def run(
             with substituted(module, substitutes):
                 outputs = module(*args, **kwargs)
         except RAISED_BY_MODELS as error:
-            raise torch_side._call_error(module, log.stack, args, kwargs, error) from error
-    flat = dict(flatten(outputs, _is_tensor))
+            raise torch_side.call_error(module, log.stack, (args, kwargs), error) from error
+    flat = dict(flatten(outputs, is_tensor))
     _require_finite(module, log)
     return TorchRun(
         view=traced(view, Recording(calls=tuple(sorted(log.shapes, key=lambda call: call.place)))),
@@ -95,10 +96,6 @@ class _Log:
         return ROUNDED if self.follow.known(tensors) & self.follow.narrowed.bit else EXACT
 
 
-def _is_tensor(value: object) -> bool:
-    return isinstance(value, torch.Tensor)
-
-
 def _substitutes(module: nn.Module, weights: Mapping[str, Array]) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
     """Tensors to run with, one for all names of a tensor, and the bit of each name."""
     made: dict[int, torch.Tensor] = {}
@@ -132,45 +129,32 @@ def _left_as_it_was(module: nn.Module) -> Iterator[None]:
         torch.set_rng_state(random_state)
 
 
-@contextmanager
-def _watched(module: nn.Module, log: _Log) -> Iterator[None]:
-    handles = []
-    counter = iter(range(1 << 62))
+def _watched(module: nn.Module, log: _Log) -> AbstractContextManager[list[str]]:
+    """Record every call of every submodule in the log; see `forward_calls`."""
+    places = count()
+    open_calls: dict[str, list[tuple[TorchCall, Call]]] = {}
 
-    def watch(path: str, child: nn.Module) -> None:
-        open_calls: list[tuple[TorchCall, Call]] = []
+    def before(path: str, given: Arguments) -> None:
+        tensors = tensors_in(given)
+        place = next(places)
+        flat = log.follow.flattened.shape(tensors[0]) if tensors else None
+        shapes = tuple(tuple(tensor.shape) for tensor in tensors)
+        prints = tuple(map(_print, tensors)) if log.wanted(path) else ()
+        call = TorchCall(path=path, place=place, prints=prints, depends=log.follow.known(tensors))
+        entry = call, Call(path=path, place=place, shapes=shapes, flattened=flat)
+        open_calls.setdefault(path, []).append(entry)
 
-        def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            log.stack.append(path)
-            tensors = [tensor for _, tensor in flatten((args, kwargs), _is_tensor)]
-            place = next(counter)
-            flat = log.follow.flattened.shape(tensors[0]) if tensors else None
-            shapes = tuple(tuple(tensor.shape) for tensor in tensors)
-            prints = tuple(map(_print, tensors)) if log.wanted(path) else ()
-            call = TorchCall(path=path, place=place, prints=prints, depends=log.follow.known(tensors))
-            open_calls.append((call, Call(path=path, place=place, shapes=shapes, flattened=flat)))
+    def after(path: str, given: Arguments, output: Any) -> None:
+        call, shapes = open_calls[path].pop()
+        log.shapes.append(shapes)
+        if log.wanted(path):
+            tensors = tensors_in(output)
+            arrays = tuple(np.array(torch_side.to_numpy(tensor)) for tensor in tensors)
+            log.calls.append(replace(call, outputs=arrays, limit=log.limit(tensors)))
+            if not log.bad and any(map(has_nan, arrays)):
+                log.bad = path
 
-        def after(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: object) -> None:
-            log.stack.pop()
-            call, shapes = open_calls.pop()
-            log.shapes.append(shapes)
-            if log.wanted(path):
-                made = [tensor for _, tensor in flatten(output, _is_tensor)]
-                arrays = tuple(np.array(torch_side.to_numpy(tensor)) for tensor in made)
-                log.calls.append(replace(call, outputs=arrays, limit=log.limit(made)))
-                if not log.bad and any(map(has_nan, arrays)):
-                    log.bad = path
-
-        handles.append(child.register_forward_pre_hook(before, with_kwargs=True))
-        handles.append(child.register_forward_hook(after, with_kwargs=True))
-
-    try:
-        for path, child in module.named_modules():
-            watch(path, child)
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    return forward_calls(module, before=before, after=after, running=log.stack)
 
 
 def _print(tensor: torch.Tensor) -> Print:

@@ -214,14 +214,14 @@ def test_a_failed_transfer_leaves_every_tensor_that_it_is_computed_of_untouched(
     module = made(name)
     plan, before = k3c.align(module, twin(), inputs=IMAGES), state(module)
     expected = output(module)
-    put = torch_side.put
+    put = torch_side.copy_from_array
 
     def failing(target: torch.Tensor, value: np.ndarray) -> None:
         if target is module.head.bias:
             raise OSError("no more")
         put(target, value)
 
-    monkeypatch.setattr(torch_side, "put", failing)
+    monkeypatch.setattr(torch_side, "copy_from_array", failing)
     with pytest.raises(OSError, match="no more"):
         k3c.transfer(twin(), module, plan)
     assert same(state(module), before)

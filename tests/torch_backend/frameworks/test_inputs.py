@@ -12,7 +12,7 @@ from torch import nn
 
 import keras3conv as k3c
 from keras3conv.errors import InputError
-from keras3conv.frameworks.keras.inputs import arguments
+from keras3conv.frameworks.keras.view import call_arguments
 from keras3conv.frameworks.shared.inputs import derive
 from keras3conv.transforms import Array
 
@@ -99,8 +99,8 @@ def test_a_call_that_is_code_is_given_what_its_arguments_ask_for(
 
 
 def test_the_arguments_of_a_call_are_its_inputs() -> None:
-    assert arguments(OfArguments()) == ("left", "scale", "right")
-    assert arguments(of_a_dict()) == ()
+    assert call_arguments(OfArguments()) == ("left", "scale", "right")
+    assert call_arguments(of_a_dict()) == ()
 
 
 def test_a_number_of_inputs_that_does_not_fit_is_one_clear_error() -> None:

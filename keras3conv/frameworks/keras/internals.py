@@ -1,0 +1,98 @@
+"""Give access to the parts of Keras that it does not export: the only module that names `keras.src`.
+
+A new version of Keras may move or rename them; then this module changes and no other.
+"""
+
+import sys
+from types import ModuleType
+from typing import Any
+
+import keras
+import keras.src.layers.layer
+import keras.src.ops
+import keras.src.ops.operation
+from keras.src import backend
+from keras.src.api_export import get_name_from_symbol
+from keras.src.backend import any_symbolic_tensors, compute_output_spec
+from keras.src.backend.common import dtypes, global_state
+from keras.src.backend.common.masking import get_keras_mask, set_keras_mask
+from keras.src.layers.convolutional.base_conv import BaseConv
+from keras.src.layers.convolutional.base_conv_transpose import BaseConvTranspose
+from keras.src.layers.convolutional.base_depthwise_conv import BaseDepthwiseConv
+from keras.src.layers.convolutional.base_separable_conv import BaseSeparableConv
+from keras.src.ops.numpy import GetItem, Reshape
+from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
+from keras.src.saving import saving_lib
+
+NODE_MODULES: tuple[ModuleType, ...] = (keras.src.layers.layer, keras.src.ops.operation)
+"""The modules that record a symbolic call by creating a `Node`."""
+
+OPERATION_NAMESPACES: tuple[ModuleType, ...] = (keras.ops, keras.src.ops, keras.src.ops.numpy)
+"""The namespaces in which Keras itself looks up the functions of `keras.ops`."""
+
+CONVOLUTION_BASES: tuple[type, ...] = (BaseConv, BaseConvTranspose, BaseDepthwiseConv, BaseSeparableConv)
+"""The base classes of all convolution layers."""
+
+
+def operation_modules() -> list[ModuleType]:
+    """Return the loaded modules that define the classes of Keras' operations, sorted by name."""
+    return [
+        module
+        for name, module in sorted(sys.modules.items())
+        if name.startswith("keras.src.ops.") and module is not None
+    ]
+
+
+def is_keras_layer_class(cls: type) -> bool:
+    """Return whether Keras itself defines a layer class; the classes of users and other packages are not."""
+    return cls.__module__.startswith("keras.src.layers.")
+
+
+def is_keras_activation_class(cls: type) -> bool:
+    """Return whether a class is an operation that Keras defines for an activation with settings."""
+    return cls.__module__.startswith("keras.src.activations")
+
+
+def public_name(cls: type) -> str:
+    """Return the name under which Keras exports a class; for other classes the module and the qualified name."""
+    exported = str(get_name_from_symbol(cls))
+    if exported.startswith("keras.layers."):
+        return exported
+    module = cls.__module__
+    if is_keras_layer_class(cls):
+        module = "keras.layers"
+    elif module.startswith("keras.src.models."):
+        module = "keras"
+    return f"{module}.{cls.__qualname__}"
+
+
+def global_seed_generator() -> Any:
+    """Return the generator from which Keras draws seeds for layers without a generator; None if there is none."""
+    return global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
+
+
+def set_global_seed_generator(generator: Any) -> None:
+    """Set, or with None remove, the generator that `global_seed_generator` returns."""
+    global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, generator)
+
+
+__all__ = [
+    "CONVOLUTION_BASES",
+    "NODE_MODULES",
+    "OPERATION_NAMESPACES",
+    "GetItem",
+    "Reshape",
+    "any_symbolic_tensors",
+    "backend",
+    "compute_output_spec",
+    "dtypes",
+    "get_keras_mask",
+    "global_seed_generator",
+    "is_keras_activation_class",
+    "is_keras_layer_class",
+    "operation_modules",
+    "public_name",
+    "saving_lib",
+    "set_global_seed_generator",
+    "set_keras_mask",
+]
