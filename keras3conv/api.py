@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from keras3conv.alignment.plan import Alignment
+from keras3conv.frameworks.adapter import Model
 from keras3conv.frameworks.random_state import random_state_kept
 from keras3conv.numerics.difference import Tolerance
 from keras3conv.planner.evidence.hints import Hints
 from keras3conv.report.report import Report
-from keras3conv.workflows.sides import Model
 
 if TYPE_CHECKING:
     from keras3conv.builder.conversion import Conversion

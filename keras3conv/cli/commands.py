@@ -315,7 +315,7 @@ def _hand_out(judged: "Report", saved_as: Path | None, *, as_json: bool) -> int:
 def _both(torch: str, keras: str, torch_weights: Path | None, keras_weights: Path | None) -> "tuple[Adapter, Adapter]":
     """Return the torch side and the Keras side."""
     from keras3conv.cli.models import Weights, resolve
-    from keras3conv.workflows.sides import Sides
+    from keras3conv.frameworks.adapter import Sides
 
     weights = Weights(torch=torch_weights, keras=keras_weights)
     found = resolve(torch, weights), resolve(keras, weights)

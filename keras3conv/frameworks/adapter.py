@@ -13,10 +13,17 @@ from typing import Any, ClassVar, Protocol, Union
 
 from keras3conv import formats
 from keras3conv.errors import InputError
-from keras3conv.frameworks.shared.recording import Recording
+from keras3conv.frameworks.shared.inputs import Inputs, input_arrays
+from keras3conv.frameworks.shared.recording import Recording, traced
 from keras3conv.model.views import ModelView, Reader, Side, TensorRef
 from keras3conv.report.values import WrittenFile
 from keras3conv.transforms import Array
+
+Model = Any
+"""A torch module, a Keras model, or the path of a file."""
+
+Views = tuple[ModelView, ModelView]
+"""The views of the torch side and the Keras side."""
 
 
 class LiveModel(Protocol):
@@ -131,20 +138,86 @@ def resolve(model: Any, argument: str = "model") -> Adapter:
     if isinstance(model, str | Path):
         path = Path(model)
         return {"torch": TorchFile, "keras": KerasFile}[formats.side_of(path)](path)
+    keras, torch = sys.modules.get("keras"), sys.modules.get("torch")
     # On the torch backend a Keras layer is a torch module too, so Keras comes first.
-    if "keras" in sys.modules:
-        from keras3conv.frameworks.keras.model import KerasModel, is_model
+    if keras is not None and isinstance(model, keras.layers.Layer):
+        from keras3conv.frameworks.keras.model import KerasModel
 
-        if is_model(model):
-            return KerasModel(model)
-    if "torch" in sys.modules:
-        from keras3conv.frameworks.torch.module import TorchModule, is_module
+        return KerasModel(model)
+    if torch is not None and isinstance(model, torch.nn.Module):
+        from keras3conv.frameworks.torch.module import TorchModule
 
-        if is_module(model):
-            return TorchModule(model)
+        return TorchModule(model)
     raise InputError(
         f"{argument} is a {type(model).__name__}: it must be a torch module, a Keras model, or the path of a file"
     )
 
 
-__all__ = ["Adapter", "KerasFile", "LiveModel", "ModelFile", "TorchFile", "resolve"]
+def view(model: Model) -> ModelView:
+    """Views a live model or a file as named tensors.
+
+    Args:
+        model: A torch module, a Keras model, or the path of a file.
+
+    Raises:
+        InputError: It is neither.
+        FileError: The file cannot be read.
+    """
+    return resolve(model).view()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sides:
+    """The two sides of a workflow."""
+
+    torch: Adapter
+    keras: Adapter
+
+    @classmethod
+    def of(cls, torch: Model, keras: Model) -> "Sides":
+        """Return the sides of two arguments.
+
+        Raises:
+            InputError: They are not a torch side and a Keras side, in this order.
+        """
+        first, second = resolve(torch, "torch"), resolve(keras, "keras")
+        if (first.side, second.side) == ("keras", "torch"):
+            raise InputError("the arguments are the wrong way round: the torch side comes first, then the Keras side")
+        if first.side == second.side:
+            raise InputError(f"both arguments are {first.side} models: one of each framework is needed")
+        return cls(torch=first, keras=second)
+
+    def build(self, inputs: Any, keras_inputs: Any) -> None:
+        """Call a live Keras model that was never called, so that it has variables; do nothing without inputs."""
+        if isinstance(self.keras, ModelFile) or (inputs is None and keras_inputs is None):
+            return
+        self.keras.build({} if inputs is None else input_arrays(inputs), keras_inputs)
+
+    def views(self, *, described: bool = True) -> Views:
+        """Return the views of both sides."""
+        return self.torch.view(described=described), self.keras.view(described=described)
+
+    def files(self) -> list[Adapter]:
+        """Return the sides that are files."""
+        return [side for side in (self.torch, self.keras) if not side.is_live]
+
+    def can_run(self, keras_view: ModelView, inputs: Any) -> bool:
+        """Return whether a side is live, and inputs are given or can be made from the Keras side's specification."""
+        specs = keras_view.input_specs
+        can_make = bool(specs) and all(None not in spec.shape[1:] for spec in specs)
+        return len(self.files()) < 2 and (inputs is not None or can_make)
+
+    def traced_torch(self, view: ModelView, given: Inputs) -> ModelView:
+        """Return the view of the torch side with the call order of a run, if the side is live."""
+        return view if isinstance(self.torch, ModelFile) else traced(view, self.torch.run(given.torch))
+
+    def traced_keras(self, view: ModelView, given: Inputs) -> ModelView:
+        """Return the view of the Keras side with the call order of a run, if the side is live."""
+        return view if isinstance(self.keras, ModelFile) else traced(view, self.keras.run(given.keras))
+
+    def traced(self, views: Views, given: Inputs) -> Views:
+        """Return the views with the call order of a run of each live side."""
+        return self.traced_torch(views[0], given), self.traced_keras(views[1], given)
+
+
+__all__ = ["Adapter", "KerasFile", "LiveModel", "Model", "ModelFile", "Sides", "TorchFile", "Views", "resolve", "view"]

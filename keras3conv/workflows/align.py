@@ -4,11 +4,11 @@ from typing import Any
 
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import InputError, ModelError
+from keras3conv.frameworks.adapter import Model, Sides, Views
 from keras3conv.frameworks.shared.inputs import Inputs, both_inputs, refuse_unprovable
 from keras3conv.planner.evidence.hints import Hints
 from keras3conv.planner.plan import hinted_paths
 from keras3conv.planner.plan import plan as make_plan
-from keras3conv.workflows.sides import Model, Sides, Views
 
 
 def align(torch: Model, keras: Model, *, inputs: Any, keras_inputs: Any, hints: Hints, probe: bool | None) -> Alignment:

@@ -6,10 +6,10 @@ from types import MappingProxyType
 from typing import Any
 
 from keras3conv.alignment.plan import Alignment
+from keras3conv.frameworks.adapter import Model, Sides, Views
 from keras3conv.frameworks.shared.inputs import both_inputs
 from keras3conv.planner.ordered.lists import Order, ordered, side_by_side
 from keras3conv.planner.ordered.names import Choice, NameTable, TailTable
-from keras3conv.workflows.sides import Model, Sides, Views
 
 _NOTHING: Mapping[Any, Any] = MappingProxyType({})
 

@@ -10,13 +10,12 @@ from keras3conv import formats
 from keras3conv.alignment.plan import Alignment
 from keras3conv.alignment.staging import Staging, stage
 from keras3conv.errors import InputError, Problem, TransferError
-from keras3conv.frameworks.adapter import LiveModel, ModelFile, resolve
+from keras3conv.frameworks.adapter import LiveModel, Model, ModelFile, resolve
 from keras3conv.messages import lay_out
 from keras3conv.model.views import ModelView, Reader, TensorRef
 from keras3conv.report.report import Report, current_environment
 from keras3conv.report.values import Section, Table, WrittenFile
 from keras3conv.transforms import Array
-from keras3conv.workflows.sides import Model
 
 
 def transfer(

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from keras3conv.alignment.plan import Alignment
-from keras3conv.frameworks.adapter import KerasFile, ModelFile
+from keras3conv.frameworks.adapter import KerasFile, Model, ModelFile, Sides, Views
 from keras3conv.frameworks.shared.inputs import Inputs, both_inputs, refuse_unprovable
 from keras3conv.planner.plan import plan as make_plan
 from keras3conv.report.report import Report, current_environment
@@ -15,7 +15,6 @@ from keras3conv.validators.judges import Judge, judges
 from keras3conv.validators.running.options import Options
 from keras3conv.validators.running.subject import Subject
 from keras3conv.workflows.align import align_sides
-from keras3conv.workflows.sides import Model, Sides, Views
 
 Progress = Callable[[str, int, int], None]
 """Called before every proof with its name, the number of finished proofs, and the number of all proofs."""

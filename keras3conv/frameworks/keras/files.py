@@ -13,8 +13,8 @@ from keras3conv.errors import InputError, ModelError, Problem
 from keras3conv.formats.safe.atomic import digest, replacing
 from keras3conv.frameworks.keras.internals import operation_modules
 from keras3conv.frameworks.keras.operations import kind_named
+from keras3conv.frameworks.keras.tree import require_built, view
 from keras3conv.frameworks.keras.values import error_message
-from keras3conv.frameworks.keras.view import require_built, view
 from keras3conv.messages import lay_out
 from keras3conv.model.views import ModelView
 from keras3conv.report.values import WrittenFile

@@ -5,7 +5,6 @@ A new version of Keras may move or rename them; then this module changes and no 
 
 import sys
 from types import ModuleType
-from typing import Any
 
 import keras
 import keras.src.layers.layer
@@ -34,6 +33,13 @@ CONVOLUTION_BASES: tuple[type, ...] = (BaseConv, BaseConvTranspose, BaseDepthwis
 """The base classes of all convolution layers."""
 
 
+LAYER_MODULES = "keras.src.layers."
+"""The start of the module names of Keras' own layer classes, which those of users and other packages lack."""
+
+ACTIVATION_MODULES = "keras.src.activations"
+"""The start of the module names of the operations for activations that have more settings than the function."""
+
+
 def operation_modules() -> list[ModuleType]:
     """Return the loaded modules that define the classes of Keras' operations, sorted by name."""
     return [
@@ -43,41 +49,24 @@ def operation_modules() -> list[ModuleType]:
     ]
 
 
-def is_keras_layer_class(cls: type) -> bool:
-    """Return whether Keras itself defines a layer class; the classes of users and other packages are not."""
-    return cls.__module__.startswith("keras.src.layers.")
-
-
-def is_keras_activation_class(cls: type) -> bool:
-    """Return whether a class is an operation that Keras defines for an activation with settings."""
-    return cls.__module__.startswith("keras.src.activations")
-
-
 def public_name(cls: type) -> str:
     """Return the name under which Keras exports a class; for other classes the module and the qualified name."""
     exported = str(get_name_from_symbol(cls))
     if exported.startswith("keras.layers."):
         return exported
     module = cls.__module__
-    if is_keras_layer_class(cls):
+    if module.startswith(LAYER_MODULES):
         module = "keras.layers"
     elif module.startswith("keras.src.models."):
         module = "keras"
     return f"{module}.{cls.__qualname__}"
 
 
-def global_seed_generator() -> Any:
-    """Return the generator from which Keras draws seeds for layers without a generator; None if there is none."""
-    return global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
-
-
-def set_global_seed_generator(generator: Any) -> None:
-    """Set, or with None remove, the generator that `global_seed_generator` returns."""
-    global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, generator)
-
-
 __all__ = [
+    "ACTIVATION_MODULES",
     "CONVOLUTION_BASES",
+    "GLOBAL_SEED_GENERATOR",
+    "LAYER_MODULES",
     "NODE_MODULES",
     "OPERATION_NAMESPACES",
     "GetItem",
@@ -87,12 +76,9 @@ __all__ = [
     "compute_output_spec",
     "dtypes",
     "get_keras_mask",
-    "global_seed_generator",
-    "is_keras_activation_class",
-    "is_keras_layer_class",
+    "global_state",
     "operation_modules",
     "public_name",
     "saving_lib",
-    "set_global_seed_generator",
     "set_keras_mask",
 ]

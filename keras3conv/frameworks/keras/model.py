@@ -1,4 +1,4 @@
-"""Run and write a live Keras model, on whatever backend Keras uses; its view is in `view`.
+"""Run and write a live Keras model, on whatever backend Keras uses; `tree` has its view.
 
 Keras reads `KERAS_BACKEND` when it is first imported; nothing here sets it.
 """
@@ -13,22 +13,22 @@ import keras
 import numpy as np
 
 from keras3conv.errors import ModelError, Problem
+from keras3conv.frameworks.keras.inputs import call_arguments, input_specs
 from keras3conv.frameworks.keras.internals import Reshape
 from keras3conv.frameworks.keras.observing import Original, activation_inputs, layer_calls, operation_calls
-from keras3conv.frameworks.keras.precision import float64_mode, precise
+from keras3conv.frameworks.keras.precision import float64_mode, precise, without_gradients
 from keras3conv.frameworks.keras.state import state_kept
-from keras3conv.frameworks.keras.tree import named_layers, variables_by_path
-from keras3conv.frameworks.keras.values import backend, error_message, raised_by_keras, to_numpy, to_tensors
-from keras3conv.frameworks.keras.view import (
-    call_arguments,
+from keras3conv.frameworks.keras.tree import (
     class_name,
     config_of,
-    input_specs,
     is_built,
     kinds_of,
+    named_layers,
     require_built,
+    variables_by_path,
     view,
 )
+from keras3conv.frameworks.keras.values import backend, error_message, raised_by_keras, to_numpy, to_tensors
 from keras3conv.frameworks.shared.flow import Follower
 from keras3conv.frameworks.shared.inputs import derive
 from keras3conv.frameworks.shared.recording import CallRecorder, Recording, flatten
@@ -49,7 +49,6 @@ __all__ = [
     "float64_mode",
     "input_specs",
     "is_built",
-    "is_model",
     "kinds_of",
     "precise",
     "require_built",
@@ -60,11 +59,6 @@ __all__ = [
     "without_gradients",
     "write",
 ]
-
-
-def is_model(value: object) -> bool:
-    """Return whether a value is a Keras layer or model."""
-    return isinstance(value, keras.layers.Layer)
 
 
 def write(model: keras.layers.Layer, values: Mapping[str, Array]) -> None:
@@ -136,18 +130,6 @@ def run(
         changed=tuple(changed),
         flows=recorder.follower.flows() if watch else None,
     )
-
-
-@contextmanager
-def without_gradients() -> Iterator[None]:
-    """Disable the recording of gradients on a backend that records them by default."""
-    if backend() == "torch":
-        from keras3conv.frameworks.torch.modes import inference
-
-        with inference():
-            yield
-    else:
-        yield
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from keras3conv.frameworks.keras.internals import is_keras_activation_class
+from keras3conv.frameworks.keras.internals import ACTIVATION_MODULES
 
 _RENAMED = {
     "BatchNorm": "batch_normalization",
@@ -22,7 +22,7 @@ _NAMESPACES = ("", "image.", "nn.", "numpy.", "linalg.")
 def kind_of_operation(operation: keras.Operation) -> str:
     """Return the public name of an operation's function: "keras.ops.add", "keras.ops.image.resize"."""
     cls = type(operation)
-    if is_keras_activation_class(cls):
+    if cls.__module__.startswith(ACTIVATION_MODULES):
         return f"keras.activations.{_without_underscores(cls.__name__)}"
     return kind_named(cls.__name__) or f"{cls.__module__}.{cls.__qualname__}"
 

@@ -10,6 +10,7 @@ import numpy as np
 from keras3conv.frameworks.keras.float64 import float64_kernels
 from keras3conv.frameworks.keras.internals import dtypes
 from keras3conv.frameworks.keras.tree import named_layers, untracked_variables, variables_of
+from keras3conv.frameworks.keras.values import backend
 
 
 @contextmanager
@@ -78,13 +79,13 @@ def _rebuild(layer: keras.layers.Normalization) -> None:
 @contextmanager
 def precise() -> Iterator[None]:
     """Use the most precise matrix products of the backend while the block runs."""
-    backend = keras.backend.backend()
-    if backend == "jax":
+    name = backend()
+    if name == "jax":
         import jax
 
         with jax.default_matmul_precision("highest"):
             yield
-    elif backend == "tensorflow":
+    elif name == "tensorflow":
         import tensorflow as tf
 
         before = tf.config.experimental.tensor_float_32_execution_enabled()
@@ -101,6 +102,18 @@ def precise() -> Iterator[None]:
 
 
 @contextmanager
+def without_gradients() -> Iterator[None]:
+    """Disable the recording of gradients on a backend that records them by default."""
+    if backend() == "torch":
+        from keras3conv.frameworks.torch.modes import inference
+
+        with inference():
+            yield
+    else:
+        yield
+
+
+@contextmanager
 def _float64_allowed() -> Iterator[None]:
     """Stop Keras and JAX from converting float64 to float32 while the block runs.
 
@@ -114,7 +127,7 @@ def _float64_allowed() -> Iterator[None]:
     dtypes.PYTHON_DTYPES_MAP["float32"] = "float64"
     keras.config.set_floatx("float64")
     try:
-        if keras.backend.backend() == "jax":
+        if backend() == "jax":
             import jax
 
             with jax.enable_x64(True):
@@ -140,12 +153,12 @@ def _is_float(dtype: str) -> bool:
 
 def _cast(value: Any) -> Any:
     """Return a tensor in float64, of the type that the backend stores in a variable."""
-    backend = keras.backend.backend()
-    if backend == "torch":
+    name = backend()
+    if name == "torch":
         from keras3conv.frameworks.torch.tensors import float64_parameter
 
         return float64_parameter(value)
-    if backend == "tensorflow":
+    if name == "tensorflow":
         import tensorflow as tf
 
         return tf.Variable(tf.cast(value, "float64"), dtype="float64", trainable=value.trainable)

@@ -7,12 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras3conv.frameworks.keras.internals import (
-    global_seed_generator,
-    is_keras_layer_class,
-    set_global_seed_generator,
-)
-from keras3conv.frameworks.keras.tree import PLAIN, join, layers_of, named_layers, untracked_variables
+from keras3conv.frameworks.keras.internals import GLOBAL_SEED_GENERATOR, LAYER_MODULES, global_state
+from keras3conv.frameworks.keras.tree import PLAIN, layers_of, named_layers, untracked_variables
 from keras3conv.frameworks.keras.values import to_numpy
 from keras3conv.numerics.difference import same_bits
 
@@ -41,7 +37,7 @@ def state_kept(model: keras.layers.Layer) -> Iterator[list[str]]:
 @contextmanager
 def tensors_kept(model: keras.layers.Layer) -> Iterator[None]:
     """Restore the tensors that layers keep in attributes for their next call: a run may leave some in its own dtype."""
-    layers = [layer for layer in layers_of(model) if not is_keras_layer_class(type(layer))]
+    layers = [layer for layer in layers_of(model) if not type(layer).__module__.startswith(LAYER_MODULES)]
     before = [(vars(layer), _tensors(layer)) for layer in layers]
     try:
         yield
@@ -65,7 +61,7 @@ def _is_tensor(value: object) -> bool:
 @contextmanager
 def global_seed_kept() -> Iterator[None]:
     """Restore the generator from which Keras draws seeds for layers without a generator, or its absence."""
-    generator = global_seed_generator()
+    generator = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
     before = [] if generator is None else [(generator.state, np.array(to_numpy(generator.state)))]
     try:
         yield
@@ -73,8 +69,8 @@ def global_seed_kept() -> Iterator[None]:
         for variable, old in before:
             if not same_bits(to_numpy(variable), old):
                 variable.assign(old)
-        if global_seed_generator() is not generator:
-            set_global_seed_generator(generator)
+        if global_state.get_global_attribute(GLOBAL_SEED_GENERATOR) is not generator:
+            global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, generator)
 
 
 def _states(model: keras.layers.Layer) -> list[keras.Variable]:
@@ -100,5 +96,5 @@ def _names(model: keras.layers.Layer) -> dict[int, str]:
     names: dict[int, str] = {}
     for path, layer in named_layers(model):
         for name, variable in _state_variables(layer):
-            names.setdefault(id(variable), join(path, name))
+            names.setdefault(id(variable), f"{path}/{name}".lstrip("/"))
     return names

@@ -34,11 +34,6 @@ from keras3conv.report.values import WrittenFile
 from keras3conv.transforms import Array
 
 
-def is_module(value: object) -> bool:
-    """Return whether a value is a torch module."""
-    return isinstance(value, nn.Module)
-
-
 def write(module: nn.Module, values: Mapping[str, Array]) -> None:
     """Write values into the tensors of a module, all or none: after any exception the module is as it was.
 
@@ -298,7 +293,6 @@ __all__ = [
     "inference",
     "input_arrays",
     "is_compiled",
-    "is_module",
     "precise",
     "run",
     "to_numpy",

@@ -1,0 +1,38 @@
+"""Read the input specification of a Keras model, or the arguments of its call."""
+
+import inspect
+
+import keras
+
+from keras3conv.model.views import InputSpec
+
+
+def input_specs(model: keras.layers.Layer) -> tuple[InputSpec, ...]:
+    """Return the input specifications of a functional or sequential model; nothing for a subclassed model."""
+    tensors = keras.tree.flatten(getattr(model, "inputs", None) or [])
+    keys = _input_keys(model) or ("",) * len(tensors)
+    return tuple(
+        InputSpec(shape=tuple(tensor.shape), dtype=str(tensor.dtype), name=str(tensor.name), key=key)
+        for tensor, key in zip(tensors, keys, strict=True)
+    )
+
+
+def _input_keys(model: keras.layers.Layer) -> tuple[str, ...]:
+    """Return the keys of the inputs of a functional model that takes a plain dict, in the order of its inputs."""
+    structure = getattr(model, "_inputs_struct", None)
+    if not isinstance(structure, dict) or any(not isinstance(value, keras.KerasTensor) for value in structure.values()):
+        return ()
+    keys = {id(value): key for key, value in structure.items()}
+    return tuple(keys[id(tensor)] for tensor in model.inputs)
+
+
+def call_arguments(model: keras.layers.Layer) -> tuple[str, ...]:
+    """Return the names of the positional arguments of a subclassed model's `call`; empty for other models."""
+    if input_specs(model):
+        return ()
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    found = [name for name, parameter in inspect.signature(model.call).parameters.items() if parameter.kind in kinds]
+    return tuple(name for name in found if name != "training")
+
+
+__all__ = ["call_arguments", "input_specs"]
