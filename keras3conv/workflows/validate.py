@@ -80,7 +80,7 @@ def _subject(
         reason = f"the {files} side is a file of weights: there is nothing to run"
         views = sides.views()
         plan = plan or make_plan(*views)
-        return Subject(plan=plan, outlines=outlines, views=lambda: views, not_run=reason, options=options), ()
+        return Subject(plan=plan, outlines=outlines, views=lambda: views, skip_reason=reason, options=options), ()
     given = both_inputs(*outlines, inputs, keras_inputs)
     refuse_unprovable(given)
     subject = Subject(
