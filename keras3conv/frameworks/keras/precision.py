@@ -9,7 +9,8 @@ import numpy as np
 
 from keras3conv.frameworks.keras.float64 import float64_kernels
 from keras3conv.frameworks.keras.internals import dtypes
-from keras3conv.frameworks.keras.tree import named_layers, untracked_variables, variables_of
+from keras3conv.frameworks.keras.state import untracked_variables
+from keras3conv.frameworks.keras.tree import named_layers, variables_of
 from keras3conv.frameworks.keras.values import backend
 
 
@@ -105,9 +106,9 @@ def precise() -> Iterator[None]:
 def without_gradients() -> Iterator[None]:
     """Disable the recording of gradients on a backend that records them by default."""
     if backend() == "torch":
-        from keras3conv.frameworks.torch.modes import inference
+        import torch
 
-        with inference():
+        with torch.no_grad():
             yield
     else:
         yield
@@ -155,9 +156,10 @@ def _cast(value: Any) -> Any:
     """Return a tensor in float64, of the type that the backend stores in a variable."""
     name = backend()
     if name == "torch":
-        from keras3conv.frameworks.torch.tensors import float64_parameter
+        import torch
 
-        return float64_parameter(value)
+        float64 = value.detach().to(torch.float64, copy=True)
+        return torch.nn.Parameter(float64, requires_grad=value.requires_grad)
     if name == "tensorflow":
         import tensorflow as tf
 

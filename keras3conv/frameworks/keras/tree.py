@@ -8,10 +8,10 @@ import keras
 
 from keras3conv.errors import ModelError, Problem
 from keras3conv.frameworks.keras.inputs import call_arguments, input_specs
-from keras3conv.frameworks.keras.internals import LAYER_MODULES, public_name, saving_lib
+from keras3conv.frameworks.keras.internals import public_name, saving_lib
 from keras3conv.frameworks.keras.observing import replaced
 from keras3conv.frameworks.keras.values import backend, to_numpy
-from keras3conv.frameworks.shared.recording import flatten, plain
+from keras3conv.frameworks.shared.recording import plain
 from keras3conv.messages import lay_out
 from keras3conv.model.views import LayerView, ModelView, TensorRef
 from keras3conv.transforms import Array
@@ -35,17 +35,6 @@ def named_layers(model: keras.layers.Layer) -> Iterator[tuple[str, keras.layers.
             yield from walk(f"{path}/{name}" if path else name, child)
 
     yield from walk("", model)
-
-
-def layers_of(model: keras.layers.Layer) -> list[keras.layers.Layer]:
-    """Return the model and every layer in it once, in no particular order; cheaper than `named_layers`."""
-    found, pending = {id(model): model}, [model]
-    while pending:
-        for child in pending.pop()._flatten_layers(include_self=False, recursive=False):
-            if id(child) not in found:
-                found[id(child)] = child
-                pending.append(child)
-    return list(found.values())
 
 
 def variables_of(layer: keras.layers.Layer) -> Iterator[tuple[str, keras.Variable]]:
@@ -81,40 +70,6 @@ def owns_variables(layer: keras.layers.Layer) -> bool:
     """Return whether `variables_of` yields any variable."""
     generators = getattr(layer, "_seed_generators", ())
     return bool(layer._trainable_variables or layer._non_trainable_variables or generators)
-
-
-PLAIN: frozenset[type] = frozenset({int, float, bool, str, type(None)})
-"""The types of most attributes of a layer, and of most items of its lists: sizes, strides, names."""
-
-_MAY_HOLD_VARIABLES = (list, tuple, dict, keras.Variable)
-
-
-def untracked_variables(layer: keras.layers.Layer) -> Iterator[tuple[str, keras.Variable]]:
-    """Yield the variables in attributes of a layer that Keras does not track, such as recurrent states: "states.0"."""
-    # Every run asks this for every layer, so the cheap checks come first. Most attributes are private or plain.
-    cls: type = type(layer)
-    if _is_stateless(cls):
-        return
-    held = [(name, value) for name, value in vars(layer).items() if name[:1] != "_" and type(value) not in PLAIN]
-    held = [(name, value) for name, value in held if isinstance(value, _MAY_HOLD_VARIABLES) and not _is_plain(value)]
-    found = [entry for name, value in held for entry in flatten(value, _is_variable, name)]
-    if found:
-        tracked = {id(variable) for variable in (*layer._trainable_variables, *layer._non_trainable_variables)}
-        yield from (entry for entry in found if id(entry[1]) not in tracked)
-
-
-@lru_cache(maxsize=1024)
-def _is_stateless(cls: type) -> bool:
-    """Return whether a class is one of Keras' layers that keep no state between calls: they have no `reset_state`."""
-    return cls.__module__.startswith(LAYER_MODULES) and not hasattr(cls, "reset_state")
-
-
-def _is_plain(value: object) -> bool:
-    return isinstance(value, list | tuple) and PLAIN.issuperset(map(type, value))
-
-
-def _is_variable(value: Any) -> bool:
-    return isinstance(value, keras.Variable)
 
 
 def view(model: keras.layers.Layer, *, described: bool = True) -> ModelView:
@@ -285,16 +240,13 @@ def _file_locations(model: keras.layers.Layer) -> dict[int, str]:
 
 
 __all__ = [
-    "PLAIN",
     "class_name",
     "config_of",
     "is_built",
     "kinds_of",
-    "layers_of",
     "named_layers",
     "owns_variables",
     "require_built",
-    "untracked_variables",
     "variables_by_path",
     "variables_of",
     "view",

@@ -39,7 +39,7 @@ def backward(
         ModelError: The module raised, or torch cannot differentiate an output.
     """
     device = next(module.parameters(), torch.zeros(())).device
-    args, kwargs = torch_side.arguments(inputs, device, float64=True)
+    args, kwargs = torch_side.call_arguments(module, inputs, float64=True)
     substitutes = running_tensors(module, tensors, float64=True)
     derived = derived_tensors(module)
     computed = computed_weights(derived, tensors, float64=True)

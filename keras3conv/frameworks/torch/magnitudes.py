@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from keras3conv.frameworks.torch import module as torch_side
-from keras3conv.frameworks.torch.observing import Arguments, forward_calls, tensors_in
-from keras3conv.frameworks.torch.tensors import named_modules, named_tensors
+from keras3conv.frameworks.torch.observing import Arguments, forward_calls
+from keras3conv.frameworks.torch.tensors import named_modules, named_tensors, tensors_in
 from keras3conv.transforms import Array
 
 

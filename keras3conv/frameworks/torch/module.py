@@ -17,13 +17,14 @@ from keras3conv.frameworks.shared.inputs import input_arrays, no_input, require_
 from keras3conv.frameworks.shared.recording import Call, CallRecorder, Recording, flatten
 from keras3conv.frameworks.torch.derived import derived_tensors, held
 from keras3conv.frameworks.torch.modes import Float64, default_dtype, evaluating, inference, is_compiled, precise
-from keras3conv.frameworks.torch.observing import Arguments, OperationsFollowed, forward_calls, tensors_in
+from keras3conv.frameworks.torch.observing import Arguments, OperationsFollowed, forward_calls
 from keras3conv.frameworks.torch.substitutes import before_running, computed_weights, running_tensors, substituted
 from keras3conv.frameworks.torch.tensors import (
     copy_from_array,
     device_of,
     is_tensor,
     named_tensors,
+    tensors_in,
     to_numpy,
     to_torch,
 )
@@ -95,7 +96,7 @@ def run(
     Raises:
         ModelError: The module raised; the message names the layer.
     """
-    args, kwargs = arguments(inputs, device_of(module), float64=float64)
+    args, kwargs = call_arguments(module, inputs, float64=float64)
     substitutes, derived = running_tensors(module, tensors or {}, float64=float64), derived_tensors(module)
     recorder = CallRecorder(record=record or (lambda path: False), follower=Follower(sees_everything=True), copy=_copy)
     running: list[str] = []
@@ -138,11 +139,6 @@ def _recording(module: nn.Module, recorder: CallRecorder) -> AbstractContextMana
     return forward_calls(module, before=before, after=after)
 
 
-def call_arguments(module: nn.Module, inputs: object) -> Arguments:
-    """Return the positional and keyword arguments of a call, as tensors on the device of the module."""
-    return arguments(inputs, device_of(module), float64=False)
-
-
 def training_modules(module: nn.Module) -> tuple[str, ...]:
     """Return the paths of the modules in training mode."""
     return tuple(path for path, child in module.named_modules() if child.training)
@@ -153,12 +149,18 @@ def frozen_parameters(module: nn.Module) -> tuple[str, ...]:
     return tuple(path for path, tensor in module.named_parameters() if not tensor.requires_grad)
 
 
-def arguments(inputs: object, device: torch.device, *, float64: bool) -> Arguments:
-    """Return the positional and keyword arguments of a call, as tensors on a device.
+def call_arguments(module: nn.Module, inputs: object, *, float64: bool = False) -> Arguments:
+    """Return the positional and keyword arguments of a call, as tensors on the device of the module.
+
+    Args:
+        module: The module.
+        inputs: See `run`.
+        float64: Whether to cast floating-point tensors.
 
     Raises:
         InputError: The inputs are neither a tensor, nor an array, a tuple or a dict.
     """
+    device = device_of(module)
 
     def convert(value: object) -> object:
         if isinstance(value, np.ndarray):
@@ -285,7 +287,6 @@ class TorchModule:
 
 __all__ = [
     "TorchModule",
-    "arguments",
     "call_arguments",
     "call_error",
     "evaluating",

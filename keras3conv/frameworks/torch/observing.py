@@ -10,8 +10,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from keras3conv.frameworks.shared.flow import Follower
-from keras3conv.frameworks.shared.recording import Flattened, flatten
-from keras3conv.frameworks.torch.tensors import is_tensor
+from keras3conv.frameworks.shared.recording import Flattened
+from keras3conv.frameworks.torch.tensors import is_tensor, tensors_in
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 """The positional and the keyword arguments of a call."""
@@ -98,9 +98,4 @@ class OperationsFollowed(TorchFunctionMode):
             flattened.note(args[0], result)
 
 
-def tensors_in(value: object) -> list[torch.Tensor]:
-    """Return the tensors in nested tuples, lists and dicts."""
-    return [tensor for _, tensor in flatten(value, is_tensor)]
-
-
-__all__ = ["MIXES_FEATURES", "After", "Arguments", "Before", "OperationsFollowed", "forward_calls", "tensors_in"]
+__all__ = ["MIXES_FEATURES", "After", "Arguments", "Before", "OperationsFollowed", "forward_calls"]

@@ -18,7 +18,8 @@ from torch.overrides import TorchFunctionMode
 
 from keras3conv.errors import ModelError
 from keras3conv.frameworks.torch import module as torch_side
-from keras3conv.frameworks.torch.observing import Arguments, forward_calls, tensors_in
+from keras3conv.frameworks.torch.observing import Arguments, forward_calls
+from keras3conv.frameworks.torch.tensors import tensors_in
 from keras3conv.transforms import Array, Arrays, Shape
 
 _POOLING = ("input", "kernel_size", "stride", "padding")

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from keras3conv.frameworks.shared.recording import flatten
 from keras3conv.numerics.copying import copy_into
 from keras3conv.transforms import Array
 
@@ -57,6 +58,11 @@ def is_tensor(value: object) -> bool:
     return isinstance(value, torch.Tensor)
 
 
+def tensors_in(value: object) -> list[torch.Tensor]:
+    """Return the tensors in nested tuples, lists and dicts."""
+    return [tensor for _, tensor in flatten(value, is_tensor)]
+
+
 _EXTENSION_DTYPES = {
     torch.bfloat16: ("bfloat16", torch.int16),
     torch.float8_e4m3fn: ("float8_e4m3fn", torch.int8),
@@ -103,19 +109,14 @@ def copy_from_array(target: torch.Tensor, value: Array) -> None:
         target.copy_(to_torch(value))
 
 
-def float64_parameter(parameter: torch.Tensor) -> nn.Parameter:
-    """Return a new parameter with the values of another one in float64."""
-    return nn.Parameter(parameter.detach().to(torch.float64, copy=True), requires_grad=parameter.requires_grad)
-
-
 __all__ = [
     "copy_from_array",
     "device_of",
-    "float64_parameter",
     "is_tensor",
     "named_buffers",
     "named_modules",
     "named_tensors",
+    "tensors_in",
     "to_numpy",
     "to_torch",
 ]

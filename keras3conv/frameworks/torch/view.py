@@ -25,9 +25,9 @@ def view(module: nn.Module, *, described: bool = True) -> ModelView:
     Raises:
         ModelError: A tensor has no values (a lazy or a meta module), or no dense values.
     """
-    tensors = dict(named_tensors(module))
+    tensors, modules = dict(named_tensors(module)), named_modules(module)
+    derived, inner = derived_tensors(module), inner_modules(module)
     _require_values(module, tensors)
-    derived = derived_tensors(module)
     by_owner: dict[str, dict[str, Derived]] = {}
     for path, weight in derived.items():
         by_owner.setdefault(weight.owner, {})[path] = weight
@@ -36,8 +36,8 @@ def view(module: nn.Module, *, described: bool = True) -> ModelView:
         name=type(module).__name__,
         layers=tuple(
             _layer_view(path, layer, by_owner.get(path, {}), described=described)
-            for path, layer in _layers(module)
-            if described or _owns_tensors(layer)
+            for path, layer in modules
+            if path not in inner and (_owns_tensors(layer) or (described and path))
         ),
         reader=lambda path: to_numpy(derived[path].compute() if path in derived else tensors[path]),
         facts={"format": "live torch module"},
@@ -52,14 +52,6 @@ def stored_tensors(module: nn.Module) -> tuple[tuple[TensorRef, ...], Reader]:
     tensors = dict(named_tensors(module))
     layers = (_layer_view(path, layer, {}) for path, layer in named_modules(module))
     return tuple(tensor for layer in layers for tensor in layer.tensors), lambda path: to_numpy(tensors[path])
-
-
-def _layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Yield every module under all of its names; the root only if it owns tensors."""
-    inner = inner_modules(module)
-    for path, child in named_modules(module):
-        if path not in inner and (path or _owns_tensors(child)):
-            yield path, child
 
 
 def _owns_tensors(module: nn.Module) -> bool:

@@ -15,9 +15,9 @@ from keras3conv.frameworks.shared.recording import Call, Recording, flatten, tra
 from keras3conv.frameworks.torch import module as torch_side
 from keras3conv.frameworks.torch.derived import derived_tensors, held
 from keras3conv.frameworks.torch.modes import Float64
-from keras3conv.frameworks.torch.observing import Arguments, forward_calls, tensors_in
+from keras3conv.frameworks.torch.observing import Arguments, forward_calls
 from keras3conv.frameworks.torch.substitutes import computed_weights, substituted
-from keras3conv.frameworks.torch.tensors import device_of, is_tensor, named_tensors
+from keras3conv.frameworks.torch.tensors import is_tensor, named_tensors, tensors_in
 from keras3conv.messages import lay_out
 from keras3conv.model.views import ModelView
 from keras3conv.numerics.fingerprint import EXACT, Fingerprint, fingerprint_of, has_nan
@@ -41,7 +41,7 @@ def run(
     Raises:
         ModelError: The module raised, or returned a value that is not finite; the message names the layer.
     """
-    args, kwargs = torch_side.arguments(inputs, device_of(module), float64=True)
+    args, kwargs = torch_side.call_arguments(module, inputs, float64=True)
     substitutes, bits = _substitutes(module, weights)
     derived = derived_tensors(module)
     computed = computed_weights(derived, weights, float64=True)
