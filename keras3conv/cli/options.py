@@ -1,4 +1,4 @@
-"""The arguments and options that several commands take, each with the text of its help."""
+"""Define the arguments and options of several commands, with their help."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,7 +1,7 @@
-"""Modules that torch.nn does not have: what Keras computes in one layer, and torch in none.
+"""Define modules for Keras layers that have no counterpart in torch.nn.
 
-Each class stands alone: torch, as `import torch` and `from torch import nn`, is all that its text needs, so that a
-model that was written out can carry it. Its `kind` is the name by which the rules know it, there too.
+The source of each class needs only `import torch` and `from torch import nn`, so that a generated model can contain it.
+The rules identify the class by its `kind`, also in a generated model.
 """
 
 from keras3conv.frameworks.torch.layers.attention import AdditiveAttention, Attention, GroupedQueryAttention
