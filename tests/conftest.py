@@ -2,8 +2,6 @@
 
 import math
 import os
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -67,16 +65,3 @@ def shared() -> Path:
         if (candidate / "mlperf_tiny_resnet8.h5").is_file():
             return candidate
     pytest.skip(f"no shared data in {folder}: set KERAS3CONV_SHARED")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def unlimited_patience() -> Iterator[None]:
-    """Let the search for a cause run to its end: the speed of the machine must not decide a result."""
-    if "torch" not in sys.modules:
-        yield
-        return
-    from keras3conv.validators.diagnosis import causes
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(causes, "PATIENCE", math.inf)
-        yield

@@ -1,4 +1,4 @@
-"""The house rules: which way imports point, what an import costs, what is packed, how long code may be."""
+"""The rules of the project: directions of imports, their costs, confined internals, lengths of code."""
 
 import ast
 import os
@@ -36,7 +36,7 @@ LAYERS = (
     "cli",
     "__main__",
 )
-"""The packages and modules at the top, from the ground up. Each imports only from those above it in this list."""
+"""The top-level packages and modules, the lowest first; each imports only from those before it."""
 
 FORBIDDEN = ("except Exception", "weights_only=False", "allow_pickle=True", "safe_mode=False")
 
@@ -50,7 +50,7 @@ CONFINED = {
 LONGEST_FILE = 400
 LONGEST_FUNCTION = 60
 LONGEST_RULE = 12
-"""Lines of nine rules out of ten, from `Rule(` to its bracket."""
+"""The number of lines that nine of ten rules do not exceed, from `Rule(` to its closing bracket."""
 
 
 def sources() -> list[Path]:
@@ -128,14 +128,14 @@ def circular_imports(graph: Mapping[str, Iterable[str]]) -> list[str]:
 
 
 def functions(tree: ast.AST) -> Iterator[tuple[str, int]]:
-    """Every function with its length in lines."""
+    """Yield every function with its number of lines."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield node.name, (node.end_lineno or node.lineno) - node.lineno + 1
 
 
 def too_long(path: Path, text: str) -> list[str]:
-    """The file, and its functions, if they are over the limits."""
+    """Return the file and the functions in it that exceed the limits."""
     lines = text.count("\n")
     found = [f"{path.name}: {lines} lines"] if lines > LONGEST_FILE else []
     lengths = functions(ast.parse(text))
@@ -143,20 +143,20 @@ def too_long(path: Path, text: str) -> list[str]:
 
 
 def rule_lengths(tree: ast.AST) -> Iterator[int]:
-    """The lines of every `Rule(...)`."""
+    """Yield the number of lines of every `Rule(...)`."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Rule":
             yield (node.end_lineno or node.lineno) - node.lineno + 1
 
 
 def ninth_tenth(lengths: Iterable[int]) -> int:
-    """The length that nine out of ten do not exceed."""
+    """Return the length that nine of ten do not exceed."""
     ordered = sorted(lengths)
     return ordered[-(-len(ordered) * 9 // 10) - 1]
 
 
 def forbidden(path: Path, text: str) -> list[str]:
-    """The forbidden words that a file holds."""
+    """Return the forbidden words in a file."""
     return [f"{path.name}: {word}" for word in FORBIDDEN if word in text]
 
 
@@ -171,13 +171,13 @@ def outside_their_file(path: Path, text: str) -> list[str]:
 
 
 def assert_none(facts: Iterable[str]) -> None:
-    """Fails with every fact on a line of its own."""
+    """Assert that there are no facts; the message has one fact a line."""
     found = sorted(facts)
     assert not found, "\n".join(["", *found])
 
 
 def python(*arguments: str) -> str:
-    """What a fresh interpreter prints that sees this checkout."""
+    """Return the output of a new interpreter that imports this checkout."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     finished = subprocess.run(
         [sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False, timeout=300
