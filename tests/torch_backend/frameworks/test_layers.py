@@ -1,4 +1,4 @@
-"""Our own modules of torch: in models and files, copied into another, and what the laws cannot ask of them."""
+"""The torch modules of keras3conv in models, in files and in generated code."""
 
 import inspect
 from pathlib import Path
@@ -30,7 +30,7 @@ def copied() -> ModuleType:
 
 
 class Net(nn.Module):
-    """Images over time, then steps, then three kinds of attention."""
+    """Recurrence over images, recurrence over steps, and three kinds of attention."""
 
     def __init__(self, layers: ModuleType) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ def certified(module: nn.Module, model: keras.Model) -> str:
 
 
 @pytest.mark.parametrize("layers", [torch_layers, copied()], ids=["imported", "copied"])
-def test_our_modules_are_paired_with_the_layers_of_keras_and_proven(layers: ModuleType) -> None:
+def test_own_modules_are_paired_with_keras_layers_and_pass_validation(layers: ModuleType) -> None:
     module, model = randomize(Net(layers)), twin()
     plan = k3c.align(module, model, inputs=VIDEO, keras_inputs=VIDEO).check()
     assert {pair.torch: pair.keras for pair in plan.pairs} == {name: name for name in NAMES}
@@ -79,7 +79,7 @@ def test_our_modules_are_paired_with_the_layers_of_keras_and_proven(layers: Modu
     assert certified(module, model) == "7 passed"
 
 
-def test_our_modules_are_filled_from_a_file(tmp_path: Path) -> None:
+def test_own_modules_are_filled_from_a_file(tmp_path: Path) -> None:
     model, module = twin(), randomize(Net(torch_layers))
     model.save(tmp_path / "model.keras")
     plan = k3c.align(module, tmp_path / "model.keras", inputs=VIDEO, keras_inputs=VIDEO).check()
@@ -87,7 +87,7 @@ def test_our_modules_are_filled_from_a_file(tmp_path: Path) -> None:
     assert certified(module, model) == "7 passed"
 
 
-def test_a_bare_weight_file_tells_its_cells_and_projections_by_shapes_and_groups(tmp_path: Path) -> None:
+def test_cells_and_projections_in_a_file_of_weights_are_found_by_shapes_and_groups(tmp_path: Path) -> None:
     model, module = twin(), randomize(Net(torch_layers))
     path = tmp_path / "model.weights.h5"
     model.save_weights(path)
@@ -98,7 +98,7 @@ def test_a_bare_weight_file_tells_its_cells_and_projections_by_shapes_and_groups
 
 
 def own_layer(make: Any, *shape: int, times: int = 1, as_list: bool = False) -> tuple[keras.Model, Any]:
-    """A model of one layer, with weights that hide nothing, and an input for it."""
+    """Return a model of one layer with random weights, and an input."""
     random = np.random.default_rng(2)
     inputs = keras.Input(shape)
     model = keras.Model(inputs, make([inputs] * times) if as_list else make(*[inputs] * times))
@@ -126,7 +126,7 @@ CONVERTED: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", CONVERTED)
-def test_a_converted_model_carries_our_module_and_is_proven(name: str) -> None:
+def test_a_converted_model_contains_the_own_module_and_passes_validation(name: str) -> None:
     model, inputs = CONVERTED[name]()
     conversion = k3c.convert(model, inputs=inputs)
     assert f"class {name.partition(' ')[0]}(nn.Module):" in conversion.source

@@ -1,4 +1,4 @@
-"""Modules that torch.nn does not have: what Keras computes in one layer, and torch in none.
+"""Define modules for Keras layers that have no counterpart in torch.nn.
 
 The source code of a class needs only torch, imported as `import torch` and `from torch import nn`, and functions of
 `frameworks.torch.functions`: a generated module contains both. Its `kind` is the name by which the rules know it, in a
