@@ -138,6 +138,7 @@ class ModelView:
         origin: The file that it was read from; empty for a live model.
         input_specs: The inputs of the model; empty where unknown.
         arguments: The parameters of `call` of a subclassed live Keras model, which has no input specifications.
+        mask_values: The input values that layers of a live Keras model mask: 0 for tokens that are padding.
         facts: Facts for a report: the format, the version of the writer.
         reader: Reads the values of one tensor by its path.
     """
@@ -149,6 +150,7 @@ class ModelView:
     origin: str = ""
     input_specs: tuple[InputSpec, ...] = ()
     arguments: tuple[str, ...] = field(default=(), compare=False)
+    mask_values: tuple[float, ...] = field(default=(), compare=False)
     facts: Mapping[str, str] = field(default_factory=dict)
 
     def outline(self) -> "ModelView":

@@ -15,17 +15,19 @@ from typing import Any
 
 import keras
 
-from keras3conv.frameworks.keras.internals import backend
+from keras3conv.frameworks.keras.internals import backend, backend_namespaces
 from keras3conv.frameworks.keras.observing import Original, replaced
 
 
 def float64_kernels() -> AbstractContextManager[None]:
     """Replace the functions of the current backend while the block runs."""
     name = keras.backend.backend()
+    # Keras imports the functions of `core` into the namespaces of the backends too: `Rescaling` calls `cast` there.
+    owners = [(backend.nn, _NN), *((module, _CORE) for module in backend_namespaces())]
     return replaced(
         [
             (module, function, partial(replacement, getattr(module, function)))
-            for module, replacements in ((backend.nn, _NN), (backend.core, _CORE))
+            for module, replacements in owners
             for function, replacement in replacements.get(name, {}).items()
         ]
     )

@@ -49,6 +49,11 @@ def operation_modules() -> list[ModuleType]:
     ]
 
 
+def backend_namespaces() -> tuple[ModuleType, ...]:
+    """Return the modules in which Keras looks up the core functions of the current backend, such as `cast`."""
+    return backend.core, sys.modules[backend.core.__name__.rpartition(".")[0]], backend
+
+
 def public_name(cls: type) -> str:
     """Return the name under which Keras exports a class; for other classes the module and the qualified name."""
     exported = str(get_name_from_symbol(cls))
@@ -73,6 +78,7 @@ __all__ = [
     "Reshape",
     "any_symbolic_tensors",
     "backend",
+    "backend_namespaces",
     "compute_output_spec",
     "dtypes",
     "get_keras_mask",

@@ -114,8 +114,20 @@ def view(model: keras.layers.Layer, *, described: bool = True) -> ModelView:
         reader=read,
         input_specs=input_specs(model),
         arguments=call_arguments(model),
+        mask_values=_mask_values(model),
         facts={"format": f"live Keras model on the {backend()} backend"},
     )
+
+
+def _mask_values(model: keras.layers.Layer) -> tuple[float, ...]:
+    """Return the values that layers mask: 0 for an embedding with `mask_zero`, `mask_value` for a `Masking`."""
+    found = set()
+    for _, layer in named_layers(model):
+        if isinstance(layer, keras.layers.Masking):
+            found.add(float(layer.mask_value))
+        elif getattr(layer, "mask_zero", False):
+            found.add(0.0)
+    return tuple(sorted(found))
 
 
 def _tensor_ref(path: str, role: str, variable: keras.Variable, locations: Mapping[int, str]) -> TensorRef:
