@@ -99,14 +99,14 @@ def measure(batch: int) -> dict[str, float]:
 
     import keras3conv as k3c
     from keras3conv.frameworks.adapter import view
-    from keras3conv.frameworks.shared import inputs
+    from keras3conv.frameworks.shared import inputs, inputs_made
     from keras3conv.frameworks.torch import module as torch_side
     from keras3conv.planner.probe import run as probing
 
     module, model = torch_twin(), keras_twin()
     images = np.random.default_rng(0).standard_normal((batch, 3, SIZE, SIZE)).astype("float32")
     views = view(module), view(model)
-    given = inputs.both_inputs(*views, images, None)
+    given = inputs_made.both_inputs(*views, images, None)
     tensors = torch.from_numpy(images)
     with torch.no_grad():
         torch_seconds = seconds_of(lambda: module(tensors))

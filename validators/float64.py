@@ -2,27 +2,32 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 
 from keras3conv.errors import Problem
 from keras3conv.messages import count
 from keras3conv.numerics.difference import FLOAT64_LIMIT, NOT_FINITE, Diff, compare
 from keras3conv.report.values import Plot, Section, Series, Table
+from keras3conv.transforms import Array
 from keras3conv.validators.diagnosis.causes import explained_problem
 from keras3conv.validators.diagnosis.search import blame_layer, explain_output
 from keras3conv.validators.running.call_pairs import CallPair, call_pairs
-from keras3conv.validators.running.magnitudes import at_magnitude, other_magnitudes
 from keras3conv.validators.running.nearby import LARGEST, NearbyRun
 from keras3conv.validators.running.nearby import NOTE as ROUNDING
 from keras3conv.validators.running.neighbours import NOTE, agrees, compensated_pairs
 from keras3conv.validators.running.output_pairs import output_pairs
 from keras3conv.validators.running.subject import Subject
+from keras3conv.validators.running.variants import Variant, exercised, variants
 
 CLAIM = (
     "Both models compute the same function: in float64, under probe weights, every layer and every output agree "
     f"to {FLOAT64_LIMIT:g} of the largest value."
 )
 
-OTHER_CLAIM = " They also agree at other magnitudes of their values: next to small values an epsilon is large."
+OTHER_CLAIM = (
+    " They also agree at other magnitudes of their values: next to small values an epsilon is large, and large values "
+    "pass the bounds of activations and clips."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,59 +59,62 @@ def check(subject: Subject) -> Section:
     """
     if subject.skip_reason:
         return Section(name="float64", status="skipped", claim=CLAIM, summary="not run", reason=subject.skip_reason)
-    section = _judge(subject, subject)
-    for magnitude in other_magnitudes(subject) if section.status == "passed" else ():
-        section = _judge_at_magnitude(section, subject, magnitude)
+    section = _judge(subject, Variant(name="", subject=subject), subject)
+    seen: list[Variant] = []
+    for variant in variants(subject) if section.status == "passed" else ():
+        seen.append(variant)
+        section = _judge_variant(section, variant, subject)
         if section.status == "failed":
-            break
-    return section
+            return section
+    return replace(section, facts=exercised(subject, seen)) if seen else section
 
 
-def _judge_at_magnitude(section: Section, subject: Subject, magnitude: float) -> Section:
-    """Judge a run at another magnitude, and add its result to the section."""
-    rescaled = at_magnitude(subject, magnitude)
-    if rescaled.subject is None:
-        reason = f"not run at values of {magnitude:.1g}: {rescaled.reason}"
-        return replace(section, summary=f"{section.summary}; {reason}")
-    other = _judge(rescaled.subject, subject, f", at values of {magnitude:.1g}")
+def _judge_variant(section: Section, variant: Variant, original: Subject) -> Section:
+    """Judge one of the further runs, and add its result to the section."""
+    if variant.subject is None:
+        return replace(section, summary=f"{section.summary}; not run {variant.name}: {variant.reason}")
+    other = _judge(variant.subject, variant, original)
     if other.status == "failed":
         return other
     return replace(section, claim=CLAIM + OTHER_CLAIM, summary=f"{section.summary}; {other.summary}")
 
 
-def _judge(subject: Subject, original: Subject, magnitude: str = "") -> Section:
+def _judge(subject: Subject, variant: Variant, original: Subject) -> Section:
     """Judge one run of both models.
 
     Args:
         subject: The models in this run.
-        original: The models with their original inputs. They decide which layers are compensated by a neighbour: at
-            small values an activation hardly changes anything.
-        magnitude: The magnitude of the values as a suffix for texts; empty for that of the original inputs.
+        variant: What differs in this run from that of the original inputs.
+        original: The models with their original inputs.
     """
+    variation = f", {variant.name}" if variant.name else ""
     nearby = NearbyRun(subject)
-    calls = _judged_calls(subject, original, nearby)
+    calls = _judged_calls(subject, variant, original, nearby)
     failed = [index for index, judged in enumerate(calls) if judged.failed]
     # If no layer that can be compared differs, the cause of a different output is after the last layer.
     search_outputs = all(calls[index].call.mismatch for index in failed)
-    outputs, worst_output, problems = _judge_outputs(subject, nearby, magnitude, search=search_outputs)
+    outputs, worst_output, problems = _judge_outputs(subject, variant, nearby, search=search_outputs)
     summary = _failed_summary(calls, failed, len(problems)) if failed or problems else _summary(calls, worst_output)
     if failed:
-        problems = [_layer_problem(subject, calls, failed, magnitude), *problems]
+        problems = [_layer_problem(subject, calls, failed, variation), *problems]
     return Section(
         name="float64",
         status="failed" if problems else "passed",
         claim=CLAIM,
-        summary=f"{summary}{magnitude}",
-        tables=(outputs, _table(calls, failed, magnitude)),
-        plots=(_plot(calls, failed, magnitude),) if calls else (),
+        summary=f"{summary}{variation}",
+        tables=(outputs, _table(calls, failed, variation)),
+        plots=(_plot(calls, failed, variation),) if calls else (),
         problems=tuple(problems),
     )
 
 
-def _judged_calls(subject: Subject, original: Subject, nearby: NearbyRun) -> list[_JudgedCall]:
+def _judged_calls(subject: Subject, variant: Variant, original: Subject, nearby: NearbyRun) -> list[_JudgedCall]:
     calls = list(call_pairs(subject, subject.torch_probe, subject.keras_probe))
-    diffs = [None if call.mismatch else _diff(call) for call in calls]
-    compensated = frozenset() if all(map(_agrees, diffs)) else compensated_pairs(original)
+    diffs = [None if call.mismatch else _diff(call, variant) for call in calls]
+    compensated: frozenset[tuple[str, str]] = frozenset()
+    if not all(map(_agrees, diffs)):
+        # At small values an activation hardly changes anything: there a mistake may look compensated.
+        compensated = compensated_pairs(original) | (frozenset() if variant.is_small else compensated_pairs(subject))
     judged = []
     for index, (call, diff) in enumerate(zip(calls, diffs, strict=True)):
         note = ""
@@ -118,10 +126,16 @@ def _judged_calls(subject: Subject, original: Subject, nearby: NearbyRun) -> lis
     return judged
 
 
-def _diff(call: CallPair) -> Diff:
+def _diff(call: CallPair, variant: Variant) -> Diff:
     assert call.torch_output is not None
     assert call.keras_output is not None
-    return compare(call.keras_output, call.torch_output)
+    return _compare(call.keras_output, call.torch_output, variant)
+
+
+def _compare(actual: Array, expected: Array, variant: Variant) -> Diff:
+    """Return the difference; values that overflow on both sides alike do not count where that is expected."""
+    diff = compare(actual, expected)
+    return replace(diff, nonfinite=0) if variant.may_overflow and isfinite(diff.max_abs) else diff
 
 
 def _agrees(diff: Diff | None) -> bool:
@@ -149,31 +163,32 @@ def _failed_summary(calls: Sequence[_JudgedCall], failed: Sequence[int], failed_
     return f"{len(failed)} of {count(len(calls), 'layer call')} and {count(failed_outputs, 'output')} differ"
 
 
-def _layer_problem(subject: Subject, calls: Sequence[_JudgedCall], failed: Sequence[int], magnitude: str) -> Problem:
+def _layer_problem(subject: Subject, calls: Sequence[_JudgedCall], failed: Sequence[int], variation: str) -> Problem:
     index, explanation = blame_layer(subject, [judged.call for judged in calls], failed, subject.probe_weights)
     judged = calls[index]
     uncompensated = "" if index == failed[0] else " and is not compensated by a neighbouring layer"
-    difference = judged.call.mismatch if judged.diff is None else f"{_in_words(judged.diff)}{magnitude}"
+    difference = judged.call.mismatch if judged.diff is None else f"{_in_words(judged.diff)}{variation}"
     fact = f"the first layer that differs{uncompensated}: {difference}"
     return explained_problem(*judged.call.key, fact, explanation)
 
 
 def _judge_outputs(
-    subject: Subject, nearby: NearbyRun, magnitude: str, *, search: bool
+    subject: Subject, variant: Variant, nearby: NearbyRun, *, search: bool
 ) -> tuple[Table, float, list[Problem]]:
     """Return a table of the model outputs, the worst relative error, and the problems.
 
     Args:
         subject: The models in this run.
+        variant: What differs in this run from that of the original inputs.
         nearby: The same models with slightly changed arguments.
-        magnitude: The magnitude of the values, as a suffix for texts.
         search: Search the cause of a difference.
     """
     rows: list[tuple[str, str, float | None, str]] = []
     problems = []
     worst = 0.0
+    variation = f", {variant.name}" if variant.name else ""
     for index, pair in enumerate(output_pairs(subject.torch_probe, subject.keras_probe)):
-        diff = None if pair.mismatch else compare(pair.keras_output, pair.torch_output)
+        diff = None if pair.mismatch else _compare(pair.keras_output, pair.torch_output, variant)
         is_rounding = not _agrees(diff) and _may_be_rounding(diff) and not nearby.output_repeats(index, pair)
         passed = is_rounding or _agrees(diff)
         if not is_rounding:
@@ -181,18 +196,18 @@ def _judge_outputs(
         rows.append((pair.name, pair.layout, diff.max_rel if diff else None, "passed" if passed else "failed"))
         if passed:
             continue
-        fact = f"differs {_in_words(diff)}{magnitude}" if diff else pair.mismatch
+        fact = f"differs {_in_words(diff)}{variation}" if diff else pair.mismatch
         explanation = explain_output(subject, pair, subject.probe_weights) if search and diff else None
         problems.append(explained_problem(pair.torch_name, pair.keras_name, fact, explanation))
     columns = ("output", "layout", "relative error", "status")
-    return Table(title=f"outputs{magnitude}", columns=columns, rows=tuple(rows)), worst, problems
+    return Table(title=f"outputs{variation}", columns=columns, rows=tuple(rows)), worst, problems
 
 
 def _in_words(diff: Diff) -> str:
     return f"in {NOT_FINITE}" if diff.nonfinite else f"by {diff.max_rel:.2g} of the largest value"
 
 
-def _table(calls: Sequence[_JudgedCall], failed: Sequence[int], magnitude: str) -> Table:
+def _table(calls: Sequence[_JudgedCall], failed: Sequence[int], variation: str) -> Table:
     rows = tuple(
         (
             judged.call.pair.torch,
@@ -203,13 +218,13 @@ def _table(calls: Sequence[_JudgedCall], failed: Sequence[int], magnitude: str) 
         for judged in calls
     )
     columns = ("torch", "keras", "relative error", "note")
-    return Table(title=f"layers{magnitude}", columns=columns, rows=rows, failed=tuple(failed))
+    return Table(title=f"layers{variation}", columns=columns, rows=rows, failed=tuple(failed))
 
 
-def _plot(calls: Sequence[_JudgedCall], failed: Sequence[int], magnitude: str) -> Plot:
+def _plot(calls: Sequence[_JudgedCall], failed: Sequence[int], variation: str) -> Plot:
     errors = tuple(judged.diff.max_rel if judged.diff else None for judged in calls)
     return Plot(
-        title=f"relative error along the depth, float64, probe weights{magnitude}",
+        title=f"relative error along the depth, float64, probe weights{variation}",
         labels=tuple(judged.call.pair.torch for judged in calls),
         series=(Series(name="relative error", values=errors),),
         unit="relative error",

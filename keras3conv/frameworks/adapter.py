@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, Union
 
 from keras3conv import formats
-from keras3conv.errors import InputError
+from keras3conv.errors import InputError, ModelError
 from keras3conv.frameworks.shared.inputs import Inputs, input_arrays
+from keras3conv.frameworks.shared.inputs_made import both_inputs
 from keras3conv.frameworks.shared.recording import Recording, traced
 from keras3conv.model.views import ModelView, Reader, Side, TensorRef
 from keras3conv.report.values import WrittenFile
@@ -203,9 +204,36 @@ class Sides:
 
     def can_run(self, keras_view: ModelView, inputs: Any) -> bool:
         """Return whether a side is live, and inputs are given or can be made from the Keras side's specification."""
-        specs = keras_view.input_specs
-        can_make = bool(specs) and all(None not in spec.shape[1:] for spec in specs)
-        return len(self.files()) < 2 and (inputs is not None or can_make)
+        return len(self.files()) < 2 and (inputs is not None or bool(keras_view.input_specs))
+
+    def inputs(self, views: Views, inputs: Any, keras_inputs: Any) -> Inputs:
+        """Return the inputs of both sides, given or made; the live sides run to choose sizes that are free.
+
+        Raises:
+            InputError: They are not given and cannot be made, or the Keras ones cannot be derived.
+        """
+        return both_inputs(*views, inputs, keras_inputs, self._accept)
+
+    def possible_inputs(self, views: Views, inputs: Any, keras_inputs: Any) -> tuple[Inputs | None, str]:
+        """Return the inputs of both sides, or None and why none can be made; raise only for those that are given."""
+        if not self.can_run(views[1], inputs):
+            return None, ""
+        try:
+            return self.inputs(views, inputs, keras_inputs), ""
+        except InputError as error:
+            if inputs is not None or keras_inputs is not None:
+                raise
+            return None, str(error)
+
+    def _accept(self, given: Inputs) -> bool:
+        """Return whether the live sides run with some inputs."""
+        try:
+            for side, arguments in ((self.torch, given.torch), (self.keras, given.keras)):
+                if not isinstance(side, ModelFile):
+                    side.run(arguments)
+        except ModelError:
+            return False
+        return True
 
     def traced_torch(self, view: ModelView, given: Inputs) -> ModelView:
         """Return the view of the torch side with the call order of a run, if the side is live."""

@@ -5,7 +5,7 @@ from typing import Any
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import InputError, ModelError
 from keras3conv.frameworks.adapter import Model, Sides, Views
-from keras3conv.frameworks.shared.inputs import Inputs, both_inputs, refuse_unprovable
+from keras3conv.frameworks.shared.inputs import Inputs, refuse_unprovable
 from keras3conv.planner.evidence.hints import Hints
 from keras3conv.planner.plan import hinted_paths
 from keras3conv.planner.plan import plan as make_plan
@@ -31,10 +31,10 @@ def align_sides(
         ModelError: A model cannot be run with the inputs that were given. With inputs that were made up here the plan
             is made without a run, and says so.
     """
-    reason = _why_no_probe(sides, views, inputs)
+    given, refusal = sides.possible_inputs(views, inputs, keras_inputs)
+    reason = _why_no_probe(sides, views, inputs) or refusal
     if probe and reason:
         raise InputError(f"align(..., probe=True): {reason}")
-    given = both_inputs(*views, inputs, keras_inputs) if sides.can_run(views[1], inputs) else None
     if probe is False or reason or given is None:
         return _without_probe(sides, views, given, hints, reason or "probe=False")
     refuse_unprovable(given)

@@ -7,7 +7,6 @@ from typing import Any
 
 from keras3conv.alignment.plan import Alignment
 from keras3conv.frameworks.adapter import Model, Sides, Views
-from keras3conv.frameworks.shared.inputs import both_inputs
 from keras3conv.planner.ordered.lists import Order, ordered, side_by_side
 from keras3conv.planner.ordered.names import Choice, NameTable, TailTable
 
@@ -81,9 +80,8 @@ def views_by_call_order(torch: Model, keras: Model, inputs: Any, keras_inputs: A
     sides = Sides.of(torch, keras)
     sides.build(inputs, keras_inputs)
     views = sides.views()
-    if sides.can_run(views[1], inputs):
-        views = sides.traced(views, both_inputs(*views, inputs, keras_inputs))
-    return views
+    given, _ = sides.possible_inputs(views, inputs, keras_inputs)
+    return views if given is None else sides.traced(views, given)
 
 
 def _class_name(layer_class: type) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from keras3conv.alignment.plan import Alignment
 from keras3conv.frameworks.adapter import KerasFile, Model, ModelFile, Sides, Views
-from keras3conv.frameworks.shared.inputs import Inputs, both_inputs, refuse_unprovable
+from keras3conv.frameworks.shared.inputs import Inputs, refuse_unprovable
 from keras3conv.planner.plan import plan as make_plan
 from keras3conv.report.report import Report, current_environment
 from keras3conv.report.values import Section
@@ -81,7 +81,7 @@ def _subject(
         views = sides.views()
         plan = plan or make_plan(*views)
         return Subject(plan=plan, outlines=outlines, views=lambda: views, skip_reason=reason, options=options), ()
-    given = both_inputs(*outlines, inputs, keras_inputs)
+    given = sides.inputs(outlines, inputs, keras_inputs)
     refuse_unprovable(given)
     subject = Subject(
         plan=plan or align_sides(sides, sides.views(), inputs, keras_inputs),

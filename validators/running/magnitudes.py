@@ -1,18 +1,23 @@
-"""Run the two models at another magnitude of their values: next to a small variance, an epsilon is large.
+"""Run the two models at other magnitudes of their values: small, where an epsilon is large, and large, past all bounds.
 
 A wrong epsilon shows by its share of the variance that it is added to. With pixels from 0 to 255, or in activations
-that grew from layer to layer, that share is below float64 rounding. Two models that compute the same function agree at
-every magnitude, so they run again on inputs and weights that keep the values of every layer tiny.
+that grew from layer to layer, that share is below float64 rounding. A bound (the 6 of a ReLU6, the limits of a clip)
+shows only in values beyond it. Two models that compute the same function agree at every magnitude, so they run again on
+inputs and weights that keep the values of every layer tiny, and on others that make them large, with both signs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from math import ceil, log2
 
 import numpy as np
 
 from keras3conv.errors import ModelError
+from keras3conv.frameworks.shared.bounds import Bound
 from keras3conv.frameworks.shared.inputs import Inputs, first_samples
 from keras3conv.frameworks.shared.inputs_scaled import resized, sizes_of
+from keras3conv.frameworks.shared.inputs_varied import both_signs
+from keras3conv.frameworks.shared.recording import Recording
 from keras3conv.model.views import TensorRef
 from keras3conv.transforms import Array
 from keras3conv.validators.running.subject import Subject
@@ -23,6 +28,13 @@ next to a constant of 1, which a normalisation subtracts again, eleven digits of
 
 USUAL = 1.0
 """Root mean square of the activations of most trained models: at pixel values a softmax or a sigmoid saturates."""
+
+LARGE = (32.0, 8.0)
+"""Root mean square of large values: past the 6 of a ReLU6 and most other bounds. The second one is for models whose
+values overflow at the first."""
+
+_STRONGEST = 2.0**20
+"""The largest factor by which values grow beyond `LARGE` to pass a bound."""
 
 _FAR = 8.0
 """Inputs that are so many times larger or smaller than `USUAL` are run at the usual magnitude as well."""
@@ -38,10 +50,16 @@ class Rescaled:
     Attributes:
         subject: The models with rescaled inputs and probe weights; None if they do not run with them.
         reason: Why they do not run; empty if they do.
+        magnitude: The root mean square of the values.
+        bounds: The bounds in the operations of both models; only observed at large values.
+        is_finite: Whether all values of both models are finite; at large values some may overflow.
     """
 
     subject: Subject | None = None
     reason: str = ""
+    magnitude: float = 0.0
+    bounds: tuple[Bound, ...] = ()
+    is_finite: bool = True
 
 
 def other_magnitudes(subject: Subject) -> tuple[float, ...]:
@@ -58,25 +76,71 @@ def at_magnitude(subject: Subject, magnitude: float) -> Rescaled:
         magnitude: Target root mean square of the inputs and of the layer outputs.
     """
     reason = ""
-    for inputs in _candidate_inputs(subject, magnitude):
+    for inputs in _candidate_inputs(subject, lambda given: resized(given, magnitude)):
         try:
             rescaled = _with_rescaled_weights(subject, inputs, magnitude)
-            if _is_finite(rescaled):
+            if _is_finite(rescaled.torch_probe):
                 rescaled.keras_probe  # noqa: B018 - runs the Keras model, which may raise
-                return Rescaled(subject=rescaled)
+                return Rescaled(subject=rescaled, magnitude=magnitude)
             reason = "torch computes values that are not finite"
         except ModelError as error:
             reason = str(error)
-    return Rescaled(reason=reason)
+    return Rescaled(reason=reason, magnitude=magnitude)
 
 
-def _candidate_inputs(subject: Subject, magnitude: float) -> Iterator[Inputs]:
-    """Yield inputs to try, the cheapest first and the original ones last."""
+def at_large_magnitudes(subject: Subject) -> Iterator[Rescaled]:
+    """Run both models at large values, and at still larger ones if a bound is out of reach of the first.
+
+    Args:
+        subject: The models with the original inputs.
+    """
+    best = _first_finite(run for magnitude in LARGE for run in _large_runs(subject, magnitude))
+    yield best
+    factor = max((bound.missing_factor for bound in best.bounds), default=1.0)
+    if best.subject and best.is_finite and 1 < factor <= _STRONGEST:
+        still_larger = _first_finite(_large_runs(subject, best.magnitude * 2.0 ** ceil(log2(4 * factor))))
+        if still_larger.subject and still_larger.is_finite:
+            yield still_larger
+
+
+def _first_finite(runs: Iterable[Rescaled]) -> Rescaled:
+    """Return the first run with finite values only; else the first that did not raise; else the first."""
+    tried = []
+    for run in runs:
+        if run.subject and run.is_finite:
+            return run
+        tried.append(run)
+    return next((run for run in tried if run.subject), tried[0])
+
+
+def _large_runs(subject: Subject, magnitude: float) -> Iterator[Rescaled]:
+    """Run both models at a magnitude with one candidate of inputs after another."""
+    for inputs in _candidate_inputs(subject, lambda given: resized(both_signs(given), magnitude)):
+        yield _large_run(subject, inputs, magnitude)
+
+
+def _large_run(subject: Subject, inputs: Inputs, magnitude: float) -> Rescaled:
+    from keras3conv.frameworks.keras import bounds as keras_bounds
+    from keras3conv.frameworks.torch import bounds as torch_bounds
+
+    try:
+        rescaled = _with_rescaled_weights(subject, inputs, magnitude)
+        with torch_bounds.observed_bounds() as in_torch:
+            is_finite = _is_finite(rescaled.torch_probe)
+        with keras_bounds.observed_bounds() as in_keras:
+            is_finite = _is_finite(rescaled.keras_probe) and is_finite
+    except ModelError as error:
+        return Rescaled(reason=str(error), magnitude=magnitude)
+    return Rescaled(subject=rescaled, magnitude=magnitude, bounds=(*in_torch, *in_keras), is_finite=is_finite)
+
+
+def _candidate_inputs(subject: Subject, change: Callable[[Inputs], Inputs]) -> Iterator[Inputs]:
+    """Yield changed inputs to try, the cheapest first and the original ones last."""
     specs = subject.outlines[1].input_specs
     few = first_samples(subject.required_inputs, specs, SAMPLES)
     if few is not None:
-        yield resized(few, magnitude)
-    yield resized(subject.required_inputs, magnitude)
+        yield change(few)
+    yield change(subject.required_inputs)
     yield subject.required_inputs
 
 
@@ -110,7 +174,6 @@ def _rescaled(tensor: TensorRef, values: Array, magnitude: float) -> Array:
     return values * magnitude if is_added else values
 
 
-def _is_finite(subject: Subject) -> bool:
-    run = subject.torch_probe
+def _is_finite(run: Recording) -> bool:
     arrays = [*run.outputs.values(), *(array for call in run.calls for array in call.outputs)]
     return all(bool(np.isfinite(array).all()) for array in arrays if array.dtype.kind == "f")

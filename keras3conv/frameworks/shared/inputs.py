@@ -1,4 +1,4 @@
-"""Determine the inputs of both sides: given, derived by layout, or random ones for an input specification."""
+"""Determine the inputs of both sides from what the user gave: given for both, or derived by layout."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from keras3conv.errors import InputError
-from keras3conv.frameworks.shared.layout import channels_first, channels_last, moved
+from keras3conv.frameworks.shared.layout import channels_last, moved
 from keras3conv.frameworks.shared.recording import flatten
 from keras3conv.messages import count
 from keras3conv.model.views import InputSpec, ModelView
@@ -15,7 +15,6 @@ from keras3conv.numerics.fingerprint import Fingerprint, fingerprint_of
 from keras3conv.transforms import Array
 
 SEED = 20240229
-BATCH = 2
 
 SAMPLES = 1
 """The number of samples that a comparison of layers needs: it compares all elements of a layer's output."""
@@ -41,27 +40,17 @@ class Inputs:
     samples: str = ""
 
 
-def both_inputs(torch: ModelView, keras: ModelView, inputs: Any, keras_inputs: Any) -> Inputs:
-    """Return the inputs of both sides.
+def given_inputs(keras: ModelView, inputs: Any, keras_inputs: Any) -> Inputs:
+    """Return the inputs of both sides that a user gave.
 
     Args:
-        torch: The torch side, for the layouts of its layers.
         keras: The Keras side, for its input specification.
         inputs: What the user gave for the torch side, or None.
         keras_inputs: What the user gave for the Keras side, or None.
 
     Raises:
-        InputError: The inputs are not given and cannot be made, or the Keras ones cannot be derived.
+        InputError: Only the Keras inputs are given, or the Keras ones cannot be derived.
     """
-    if inputs is None and keras_inputs is None:
-        made = [_random(spec, keras) for spec in _specs_to_fill(keras)]
-        torch_made = [_torch_layout(array, torch) for array in made]
-        return Inputs(
-            torch=tuple(torch_made),
-            keras=made[0] if len(made) == 1 else made,
-            note=f"random inputs of shape {', '.join(str(array.shape) for array in torch_made)}, seed {SEED}, "
-            "made from the Keras model's input specification",
-        )
     if inputs is None:
         raise InputError("keras_inputs is given without inputs: give what the torch module is called with, too")
     if keras_inputs is not None:
@@ -178,39 +167,6 @@ def as_array(array: Any) -> Array:
 
         return to_numpy(array)
     return np.asarray(array)
-
-
-def _specs_to_fill(keras: ModelView) -> Sequence[InputSpec]:
-    if not keras.input_specs:
-        raise InputError(
-            f"{keras.title} does not say what it is called with: give inputs=..., what the torch module is called with"
-        )
-    for spec in keras.input_specs:
-        if None in spec.shape[1:]:
-            raise InputError(
-                f"{keras.title} takes an input of shape {spec.shape} with free sizes: give inputs=..., "
-                "what the torch module is called with"
-            )
-    return keras.input_specs
-
-
-def _random(spec: InputSpec, keras: ModelView) -> Array:
-    generator = np.random.default_rng(SEED)
-    shape = (BATCH, *(int(size or 1) for size in spec.shape[1:]))
-    if spec.dtype.startswith("float") or spec.dtype == "bfloat16":
-        return generator.standard_normal(shape).astype(np.float32)
-    if spec.dtype == "bool":
-        return np.ones(shape, dtype=bool)
-    rows = [tensor.shape[0] for layer in keras.layers for tensor in layer.tensors if tensor.role == "embeddings"]
-    return generator.integers(0, min(rows, default=2), shape).astype(spec.dtype)
-
-
-def _torch_layout(array: Array, torch: ModelView) -> Array:
-    """Return an array with its channels second, for images, and for sequences if torch has 1D convolutions."""
-    one_dimensional = any(kind.endswith(("Conv1d", "Pool1d")) for layer in torch.layers for kind in layer.kinds)
-    if array.ndim >= 4 or (array.ndim == 3 and one_dimensional):
-        return np.ascontiguousarray(channels_first(array))
-    return array
 
 
 def derive(arrays: Mapping[str, Array], specs: Sequence[InputSpec], arguments: Sequence[str] = ()) -> Any:

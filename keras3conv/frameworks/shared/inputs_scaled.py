@@ -4,7 +4,8 @@ Two models that compute the same function agree on all inputs. Inputs that are c
 scaled: integers, masks, time steps.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from math import log2
 from typing import Any
 
@@ -47,15 +48,20 @@ def nudged(given: Inputs, factor: float) -> Inputs:
 
 
 def _scaled(given: Inputs, factor: Callable[[Array], float]) -> Inputs:
+    return changed(given, lambda array: array * factor(array))
+
+
+def changed(given: Inputs, change: Callable[[Array], Array]) -> Inputs:
+    """Return the inputs with measurements changed, alike on both sides.
+
+    Args:
+        given: The inputs of both sides.
+        change: Returns the new values of an array, whatever the order of its elements.
+    """
     first, second = _arrays(given)
-    ours = [factor(array) if _is_free(array, second) else 1.0 for array in first]
-    theirs = [factor(array) if _is_free(array, first) else 1.0 for array in second]
-    return Inputs(
-        torch=_times(given.torch, iter(ours).__next__),
-        keras=_times(given.keras, iter(theirs).__next__),
-        note=given.note,
-        samples=given.samples,
-    )
+    ours = (change(array) if _is_free(array, second) else None for array in first)
+    theirs = (change(array) if _is_free(array, first) else None for array in second)
+    return with_arrays(given, ours, theirs)
 
 
 def _arrays(given: Inputs) -> tuple[list[Array], list[Array]]:
@@ -88,13 +94,18 @@ def is_code(values: Array) -> bool:
     return values.size == values.shape[0] and bool(np.all(values == np.round(values)))
 
 
-def _times(inputs: Any, factor: Callable[[], float]) -> Any:
-    """Return nested inputs with every array multiplied by the next factor, in the order of `flatten`."""
+def with_arrays(given: Inputs, torch: Iterable[Array | None], keras: Iterable[Array | None]) -> Inputs:
+    """Return the inputs with other arrays, in the order of `flatten`; None keeps an array."""
+    ours, theirs = iter(torch), iter(keras)
+    return replace(given, torch=_replaced(given.torch, ours), keras=_replaced(given.keras, theirs))
+
+
+def _replaced(inputs: Any, arrays: Iterator[Array | None]) -> Any:
     if is_array(inputs):
-        scale = factor()
-        return inputs if scale == 1.0 else inputs * scale
+        array = next(arrays)
+        return inputs if array is None else array
     if isinstance(inputs, Mapping):
-        return {name: _times(value, factor) for name, value in inputs.items()}
+        return {name: _replaced(value, arrays) for name, value in inputs.items()}
     if isinstance(inputs, tuple | list):
-        return type(inputs)(_times(value, factor) for value in inputs)
+        return type(inputs)(_replaced(value, arrays) for value in inputs)
     return inputs

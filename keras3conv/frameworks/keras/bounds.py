@@ -1,0 +1,52 @@
+"""Observe the bounds of Keras' backend functions, such as the limits of a clip, while a model runs."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from keras3conv.frameworks.keras.internals import backend
+from keras3conv.frameworks.keras.observing import Original, replaced
+from keras3conv.frameworks.keras.values import to_numpy
+from keras3conv.frameworks.shared.bounds import FUNCTIONS, Bound, BoundsObserver
+
+
+@contextmanager
+def observed_bounds() -> Iterator[list[Bound]]:
+    """Collect the bounds of all functions that run in the block."""
+    observer = BoundsObserver(extremes=_extremes, number=_number)
+
+    def call(original: Original, name: str, *args: Any, **kwargs: Any) -> Any:
+        observer.note(name, args, kwargs)
+        return original(*args, **kwargs)
+
+    found = [
+        (module, name, partial(call, getattr(module, name), name))
+        for module in (backend.nn, backend.numpy)
+        for name in sorted(FUNCTIONS)
+        if hasattr(module, name)
+    ]
+    with replaced(found):
+        yield observer.found
+
+
+def _extremes(value: Any) -> tuple[float, float] | None:
+    if not backend.is_tensor(value):
+        return None
+    array = to_numpy(value)
+    if array.dtype.kind != "f" or array.size <= 1:
+        return None
+    return float(array.min()), float(array.max())
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, int | float | np.number):
+        return float(value)
+    if backend.is_tensor(value) and value.ndim == 0:
+        return float(to_numpy(value))
+    return None
+
+
+__all__ = ["observed_bounds"]

@@ -1,0 +1,106 @@
+"""Find the bounds that operations have (the 6 of a ReLU6, the limits of a clip), and the values that pass them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+_IMPLICIT: Mapping[str, tuple[float, ...]] = {
+    "relu6": (0.0, 6.0),
+    "hard_tanh": (-1.0, 1.0),
+    **dict.fromkeys(("hardsigmoid", "hardswish", "hard_sigmoid", "hard_silu"), (-3.0, 3.0)),
+    **dict.fromkeys(("relu", "leaky_relu", "prelu", "elu", "selu", "celu", "abs", "absolute"), (0.0,)),
+}
+"""The bounds of functions that take no argument for them."""
+
+_ARGUMENTS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("clamp", "clip"), ("min", "max")),
+    "clamp_min": ("min",),
+    "clamp_max": ("max",),
+    "hardtanh": ("min_val", "max_val"),
+    "threshold": ("threshold",),
+    **dict.fromkeys(("minimum", "maximum", "gt", "lt", "ge", "le", "__gt__", "__lt__", "__ge__", "__le__"), ("other",)),
+    **dict.fromkeys(("greater", "greater_equal", "less", "less_equal"), ("other",)),
+}
+"""The arguments of functions that are bounds, in order after the input."""
+
+_ALIASES = {"min": "x_min", "max": "x_max", "other": "x2"}
+"""The names of these arguments in Keras."""
+
+_DEFAULTS = {"min_val": -1.0, "max_val": 1.0}
+
+FUNCTIONS = frozenset((*_IMPLICIT, *_ARGUMENTS))
+"""The names of functions that compute something else beyond a bound."""
+
+_FARTHEST = 1e6
+"""A bound beyond it (-1e9 for a masked score) is not meant to be reached."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bound:
+    """A bound in one call of a function.
+
+    Attributes:
+        function: The name of the function.
+        value: The bound.
+        low: The smallest value that the function was called with.
+        high: The largest value.
+    """
+
+    function: str
+    value: float
+    low: float
+    high: float
+
+    @property
+    def is_passed(self) -> bool:
+        """Whether there are values on both sides of the bound."""
+        return self.low < self.value < self.high
+
+    @property
+    def missing_factor(self) -> float:
+        """The factor that brings the largest value to the bound; 1 if none is needed, or none helps."""
+        reach = self.high if self.value > 0 else -self.low
+        return abs(self.value) / reach if not self.is_passed and 0 < reach < abs(self.value) else 1.0
+
+    def __str__(self) -> str:
+        return f"{self.value:g} of {self.function} (values from {self.low:.2g} to {self.high:.2g})"
+
+
+@dataclass(frozen=True)
+class BoundsObserver:
+    """Collects the bounds in calls of functions.
+
+    Attributes:
+        extremes: Returns the smallest and the largest value of a tensor of measurements; None for anything else.
+        number: Returns a number, or the value of a tensor with one number; None for anything else.
+        found: The bounds.
+    """
+
+    extremes: Callable[[Any], tuple[float, float] | None]
+    number: Callable[[Any], float | None]
+    found: list[Bound] = field(default_factory=list)
+
+    def note(self, function: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Note the bounds of a call before it runs: it may overwrite its input."""
+        if function not in FUNCTIONS or not args:
+            return
+        first, others = args[0], args[1:]
+        if others and self.extremes(first) is None:  # max(0, x)
+            first, others = others[0], (first, *others[1:])
+        values = self.extremes(first)
+        if values is None:
+            return
+        for bound in _IMPLICIT.get(function, ()) or self._stated(function, others, kwargs):
+            if abs(bound) <= _FARTHEST:
+                self.found.append(Bound(function=function, value=bound, low=values[0], high=values[1]))
+
+    def _stated(self, function: str, others: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[float]:
+        bounds = []
+        for place, name in enumerate(_ARGUMENTS[function]):
+            given = kwargs.get(name, kwargs.get(_ALIASES.get(name, name), _DEFAULTS.get(name)))
+            bound = self.number(others[place] if place < len(others) else given)
+            bounds += [] if bound is None else [bound]
+        return bounds
+
+
+__all__ = ["FUNCTIONS", "Bound", "BoundsObserver"]

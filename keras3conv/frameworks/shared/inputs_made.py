@@ -1,0 +1,125 @@
+"""Make random inputs for the input specification of a Keras model, in the layouts of both sides."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from keras3conv.errors import InputError
+from keras3conv.frameworks.shared.inputs import SEED, Inputs, given_inputs
+from keras3conv.frameworks.shared.layout import channels_first
+from keras3conv.model.views import InputSpec, ModelView
+from keras3conv.transforms import Array
+
+BATCH = 2
+
+MASKED_BATCH = 3
+"""The number of samples for a model with masks: one without padding, and two of different lengths."""
+
+FREE_SIZES = (32, 64, 128, 224, 16, 8, 4)
+"""The values for free sizes in the order of trial: a model halves an image several times, or has few positions."""
+
+Accepts = Callable[[Inputs], bool]
+"""Runs both models on inputs, and returns whether neither raised."""
+
+
+def both_inputs(
+    torch: ModelView, keras: ModelView, inputs: Any, keras_inputs: Any, accepts: Accepts | None = None
+) -> Inputs:
+    """Return the inputs of both sides: those that are given, else random ones.
+
+    Args:
+        torch: The torch side, for the layouts of its layers.
+        keras: The Keras side, for its input specification.
+        inputs: What the user gave for the torch side, or None.
+        keras_inputs: What the user gave for the Keras side, or None.
+        accepts: Tries inputs, to choose the free sizes of a specification; without it these must be given.
+
+    Raises:
+        InputError: The inputs are not given and cannot be made, or the Keras ones cannot be derived.
+    """
+    if inputs is not None or keras_inputs is not None:
+        return given_inputs(keras, inputs, keras_inputs)
+    specs = _specs_to_fill(keras)
+    free = [spec for spec in specs if None in spec.shape[1:]]
+    if not free:
+        return _made(torch, keras, 0)
+    for size in FREE_SIZES if accepts else ():
+        made = _made(torch, keras, size)
+        if accepts and accepts(made):
+            return made
+    tried = f", and the models accept none of {', '.join(map(str, FREE_SIZES))}" if accepts else ""
+    raise InputError(
+        f"{keras.title} takes an input of shape {free[0].shape} with free sizes{tried}: give inputs=..., "
+        "what the torch module is called with"
+    )
+
+
+def _specs_to_fill(keras: ModelView) -> Sequence[InputSpec]:
+    if not keras.input_specs:
+        raise InputError(
+            f"{keras.title} does not say what it is called with: give inputs=..., what the torch module is called with"
+        )
+    return keras.input_specs
+
+
+def _made(torch: ModelView, keras: ModelView, size: int) -> Inputs:
+    """Return random inputs; every free size of the specification gets one value."""
+    made = [_random(spec, keras, size) for spec in keras.input_specs]
+    torch_made = [_torch_layout(array, torch) for array in made]
+    return Inputs(
+        torch=tuple(torch_made),
+        keras=made[0] if len(made) == 1 else made,
+        note=f"random inputs of shape {', '.join(str(array.shape) for array in torch_made)}, seed {SEED}, "
+        "made from the Keras model's input specification",
+    )
+
+
+def _random(spec: InputSpec, keras: ModelView, size: int) -> Array:
+    generator = np.random.default_rng(SEED)
+    batch = spec.shape[0] or (MASKED_BATCH if keras.mask_values else BATCH)
+    shape = (batch, *(axis or size for axis in spec.shape[1:]))
+    if spec.dtype.startswith("float") or spec.dtype == "bfloat16":
+        array = generator.standard_normal(shape).astype(np.float32)
+        return padded(array, keras.mask_values) if array.ndim == 3 else array
+    if spec.dtype == "bool":
+        return np.ones(shape, dtype=bool)
+    rows = [tensor.shape[0] for layer in keras.layers for tensor in layer.tensors if tensor.role == "embeddings"]
+    codes = _codes(generator, min(rows, default=2), shape, keras.mask_values)
+    return padded(codes, keras.mask_values).astype(spec.dtype)
+
+
+def _codes(generator: np.random.Generator, rows: int, shape: tuple[int, ...], masked: Sequence[float]) -> Array:
+    """Return random row numbers of a table, with the first and the last; padding follows where zero is masked."""
+    lowest = 1 if 0.0 in masked and rows > 1 else 0
+    codes = generator.integers(lowest, rows, shape)
+    for sample, row in ((0, rows - 1), (-1, lowest)):
+        codes.reshape(len(codes), -1)[sample, 0] = row  # the first step of a sample is never padding
+    return codes
+
+
+def padded(array: Array, mask_values: Sequence[float]) -> Array:
+    """Return a batch of sequences with padding at the end of all samples but the first, to different lengths.
+
+    Args:
+        array: Tokens of shape (batch, steps), or steps of features; of one sample, this one is padded.
+        mask_values: The values that the model masks; without one nothing is padded.
+    """
+    is_tokens = array.dtype.kind in "iu"
+    if not mask_values or (is_tokens and 0.0 not in mask_values) or array.ndim < 2 or array.shape[1] < 2:
+        return array
+    value = 0 if is_tokens else next((value for value in mask_values if value), 0.0)
+    array, steps = array.copy(), array.shape[1]
+    whole = 1 if len(array) > 1 else 0
+    for row in range(whole, len(array)):
+        length = max(1, steps * (len(array) - row) // (len(array) + 1 - whole))
+        array[row, length:] = value
+    return array
+
+
+def _torch_layout(array: Array, torch: ModelView) -> Array:
+    """Return an array with its channels second, for images, and for sequences if torch has 1D convolutions."""
+    one_dimensional = any(kind.endswith(("Conv1d", "Pool1d")) for layer in torch.layers for kind in layer.kinds)
+    if array.ndim >= 4 or (array.ndim == 3 and one_dimensional):
+        return np.ascontiguousarray(channels_first(array))
+    return array

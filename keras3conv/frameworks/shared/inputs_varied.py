@@ -1,0 +1,141 @@
+"""Vary the inputs of both sides alike: both signs, padded steps, other sizes of free axes."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from keras3conv.frameworks.shared.inputs import Inputs, as_array, is_array
+from keras3conv.frameworks.shared.inputs_made import padded
+from keras3conv.frameworks.shared.inputs_scaled import changed, with_arrays
+from keras3conv.frameworks.shared.layout import channels_first
+from keras3conv.frameworks.shared.recording import flatten
+from keras3conv.model.views import InputSpec
+from keras3conv.transforms import Array
+
+LARGER = 32
+"""The steps that are added to a free size: a multiple of the strides of most models."""
+
+SMALLEST = 4
+"""The size that is not made smaller."""
+
+LARGEST = 256
+"""The largest size that is made larger still: the time of a run grows with its square."""
+
+
+def both_signs(given: Inputs) -> Inputs:
+    """Return the inputs with measurements of one sign shifted by their median, so that both signs occur."""
+
+    def shifted(array: Array) -> Array:
+        is_one_sided = array.min() >= 0 or array.max() <= 0
+        return array - np.sort(array, axis=None)[array.size // 2] if is_one_sided else array
+
+    return changed(given, shifted)
+
+
+def with_padding(given: Inputs, mask_values: Sequence[float]) -> Inputs | None:
+    """Return the inputs with padded steps at the end of samples; None if the models take anything besides a sequence.
+
+    A second input may be a mask that belongs to the first, so nothing is padded then.
+
+    Args:
+        given: The inputs of both sides.
+        mask_values: The values that the Keras model masks.
+    """
+    torch, keras = (list(flatten(side, is_array)) for side in (given.torch, given.keras))
+    if len(torch) != 1 or len(keras) != 1:
+        return None
+    first, second = as_array(torch[0][1]), as_array(keras[0][1])
+    if first.ndim > 3 or first.shape != second.shape or not np.array_equal(first, second):
+        return None
+    made = padded(second, mask_values)
+    if np.array_equal(made, second):
+        return None
+    return with_arrays(given, [made.astype(first.dtype)], [made])
+
+
+def has_padding(given: Inputs, mask_values: Sequence[float]) -> bool:
+    """Return whether a sample of a Keras input ends with a step that the model masks."""
+    for _, value in flatten(given.keras, is_array):
+        array = as_array(value)
+        if array.ndim < 2 or array.dtype.kind not in "iuf":
+            continue
+        last = array[:, -1].reshape(len(array), -1)
+        if any(bool(np.all(last == mask, axis=1).any()) for mask in mask_values):
+            return True
+    return False
+
+
+def other_sizes(given: Inputs, specs: Sequence[InputSpec]) -> list[tuple[str, Inputs]]:
+    """Return the inputs at other values of the sizes that a Keras model leaves free, with these sizes in words.
+
+    One is smaller, with even sizes in place of odd ones and unequal sizes of an image; one is larger.
+
+    Args:
+        given: The inputs of both sides.
+        specs: The input specification of the Keras model.
+    """
+    keras = [as_array(array) for _, array in flatten(given.keras, is_array)]
+    torch = [as_array(array) for _, array in flatten(given.torch, is_array)]
+    if len(keras) != len(specs) or len(torch) != len(keras):
+        return []
+    axes = [tuple(axis for axis, size in enumerate(spec.shape) if axis and size is None) for spec in specs]
+    found = {array.shape[axis] for array, free in zip(keras, axes, strict=True) for axis in free}
+    torch_axes = [_axes_in_torch(array, keras, axes) for array in torch]
+    if not found or any(free is None for free in torch_axes):
+        return []
+    varied = []
+    for is_possible, change in ((min(found) > SMALLEST, _smaller), (max(found) <= LARGEST, _larger)):
+        if is_possible:
+            sizes = {_in_words(array, free, change) for array, free in zip(keras, axes, strict=True) if free}
+            ours = [_resize(array, free or (), change) for array, free in zip(torch, torch_axes, strict=True)]
+            theirs = [_resize(array, free, change) for array, free in zip(keras, axes, strict=True)]
+            varied.append((", ".join(sorted(sizes)), with_arrays(given, ours, theirs)))
+    return varied
+
+
+def sizes_in_words(given: Inputs, specs: Sequence[InputSpec]) -> str:
+    """Return the sizes that the inputs have along the axes that a Keras model leaves free; empty without such axes."""
+    keras = [as_array(array) for _, array in flatten(given.keras, is_array)]
+    words = set()
+    for array, spec in zip(keras, specs, strict=False):
+        free = tuple(axis for axis, size in enumerate(spec.shape) if axis and size is None)
+        words |= {_in_words(array, free, lambda size, place: size)} if free else set()
+    return ", ".join(sorted(words))
+
+
+def _smaller(size: int, place: int) -> int:
+    return size - 1 - place
+
+
+def _larger(size: int, place: int) -> int:
+    return size + LARGER
+
+
+_Change = Callable[[int, int], int]
+"""Returns the new size of an axis from its size and the place of the axis among the free ones."""
+
+
+def _in_words(array: Array, axes: tuple[int, ...], change: _Change) -> str:
+    return "x".join(str(change(array.shape[axis], place)) for place, axis in enumerate(axes))
+
+
+def _axes_in_torch(array: Array, keras: Sequence[Array], axes: Sequence[tuple[int, ...]]) -> tuple[int, ...] | None:
+    """Return the free axes of a torch input; None if it is no Keras input in either layout."""
+    for other, free in zip(keras, axes, strict=True):
+        if array.shape == other.shape and np.array_equal(array, other):
+            return free
+        moved = channels_first(other)
+        if array.shape == moved.shape and np.array_equal(array, moved):
+            return tuple(1 if axis == other.ndim - 1 else axis + 1 for axis in free)
+    return None
+
+
+def _resize(array: Array, axes: tuple[int, ...], change: _Change) -> Array:
+    """Return an array cut or repeated along some axes."""
+    for place, axis in enumerate(axes):
+        size = array.shape[axis]
+        array = np.take(array, np.arange(change(size, place)) % size, axis)
+    return np.ascontiguousarray(array)
+
+
+__all__ = ["both_signs", "has_padding", "other_sizes", "sizes_in_words", "with_padding"]

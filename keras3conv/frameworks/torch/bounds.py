@@ -1,0 +1,45 @@
+"""Observe the bounds of torch functions, such as the limits of a clamp, while a module runs."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from keras3conv.frameworks.shared.bounds import Bound, BoundsObserver
+
+
+@contextmanager
+def observed_bounds() -> Iterator[list[Bound]]:
+    """Collect the bounds of all functions that run in the block."""
+    observer = BoundsObserver(extremes=_extremes, number=_number)
+    with _FunctionCalls(observer):
+        yield observer.found
+
+
+class _FunctionCalls(TorchFunctionMode):
+    def __init__(self, observer: BoundsObserver) -> None:
+        super().__init__()
+        self.observer = observer
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = str(getattr(func, "__name__", ""))
+        self.observer.note(name if name.endswith("__") else name.removesuffix("_"), args, kwargs or {})
+        return func(*args, **(kwargs or {}))
+
+
+def _extremes(value: Any) -> tuple[float, float] | None:
+    if not isinstance(value, torch.Tensor) or not value.is_floating_point() or value.numel() <= 1:
+        return None
+    low, high = torch.aminmax(value.detach())
+    return float(low), float(high)
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, torch.Tensor) and value.numel() == 1:
+        return float(value)
+    return float(value) if isinstance(value, int | float) else None
+
+
+__all__ = ["observed_bounds"]
