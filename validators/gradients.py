@@ -25,6 +25,7 @@ from keras3conv.validators.diagnosis.momentum import explain_step
 from keras3conv.validators.running.batch_norms import BatchNorm, batch_norms, unbiased_step
 from keras3conv.validators.running.output_pairs import output_pairs
 from keras3conv.validators.running.subject import Subject
+from keras3conv.validators.running.untrained_rows import untrained_rows, without_row
 
 CLAIM = (
     "Both models train alike: in float64, under probe weights, the gradients of one loss agree for every tensor to "
@@ -89,7 +90,7 @@ def check(subject: Subject) -> Section:
         status="failed" if failed else "passed",
         claim=CLAIM,
         summary=summary,
-        facts=_facts(norms, comparisons, strict=subject.options.training),
+        facts=_facts(norms, comparisons, strict=subject.options.training) | _untrained(subject),
         tables=(_table(comparisons, failed),),
         problems=tuple(_problem(comparisons[index]) for index in failed[:_PROBLEMS_SHOWN]),
     )
@@ -110,6 +111,13 @@ def _facts(norms: tuple[BatchNorm, ...], comparisons: list[_Comparison], *, stri
     if not comparisons:
         facts["nothing to compare"] = "no tensor of the plan has a gradient"
     return facts
+
+
+def _untrained(subject: Subject) -> dict[str, str]:
+    if subject.options.training:
+        return {}
+    rows = [f"row {row} of {path}" for path, row in untrained_rows(subject).items()]
+    return {"not compared, as torch does not train it (padding_idx)": ", ".join(rows)} if rows else {}
 
 
 def _loss_weights(subject: Subject) -> tuple[dict[str, Array], dict[str, Array]] | str:
@@ -139,9 +147,12 @@ def _compare_gradients(
     keras = _keras_backward(subject, loss_weights[1], trained, norms)
     largest = max((float(np.max(np.abs(array), initial=0.0)) for array in torch.gradients.values()), default=0.0)
     tied = _tied_gradients(subject, [mapping for _, mapping in trained], torch.gradients, keras.gradients)
+    untrained = {} if subject.options.training else untrained_rows(subject)
     for pair, mapping in trained:
         for path, torch_gradient, keras_gradient in _mapped_gradients(mapping, torch.gradients, keras.gradients):
             arrays = tied.get(path, keras_gradient), torch_gradient
+            if path in untrained and arrays[0].shape == arrays[1].shape:
+                arrays = without_row(arrays, untrained[path])
             yield _compare(pair, f"{quantity} of {path}", arrays, largest)
     for norm in norms:
         if norm.same_momentum or subject.options.training:

@@ -62,10 +62,9 @@ class Rescaled:
     is_finite: bool = True
 
 
-def other_magnitudes(subject: Subject) -> tuple[float, ...]:
-    """Return the magnitudes to run besides that of the inputs: small, and usual if the inputs are far from it."""
-    are_far = any(not 1 / _FAR <= size / USUAL <= _FAR for size in sizes_of(subject.required_inputs))
-    return (USUAL, SMALL) if are_far else (SMALL,)
+def is_far_from_usual(subject: Subject) -> bool:
+    """Return whether the inputs are so large or small that the models run at the usual magnitude as well."""
+    return any(not 1 / _FAR <= size / USUAL <= _FAR for size in sizes_of(subject.required_inputs))
 
 
 def at_magnitude(subject: Subject, magnitude: float) -> Rescaled:

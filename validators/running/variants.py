@@ -11,10 +11,11 @@ from keras3conv.messages import count
 from keras3conv.validators.running.magnitudes import (
     SAMPLES,
     SMALL,
+    USUAL,
     Rescaled,
     at_large_magnitudes,
     at_magnitude,
-    other_magnitudes,
+    is_far_from_usual,
 )
 from keras3conv.validators.running.subject import Subject
 
@@ -47,8 +48,8 @@ class Variant:
 
 def variants(subject: Subject) -> Iterator[Variant]:
     """Yield the further runs; each is made when it is asked for."""
-    for magnitude in other_magnitudes(subject):
-        yield _at(at_magnitude(subject, magnitude))
+    if is_far_from_usual(subject):
+        yield _at(at_magnitude(subject, USUAL))
     for run in at_large_magnitudes(subject):
         yield _at(run)
     for name, inputs in _other_inputs(subject):
@@ -57,8 +58,9 @@ def variants(subject: Subject) -> Iterator[Variant]:
 
 
 def _at(run: Rescaled) -> Variant:
+    size = f"{run.magnitude:.2g}" if run.magnitude >= 1 else f"{run.magnitude:.1g}"
     return Variant(
-        name=f"at values of {run.magnitude:.2g}" if run.magnitude >= 1 else f"at values of {run.magnitude:.1g}",
+        name=f"at values of {size}" + ("" if run.is_finite else ", some not finite on both sides alike"),
         subject=run.subject,
         reason=run.reason,
         is_small=run.magnitude == SMALL,

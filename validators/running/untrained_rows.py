@@ -1,0 +1,30 @@
+"""Find the rows of tables that torch does not train: those of `padding_idx`, which Keras does not have."""
+
+from keras3conv.transforms import Array
+from keras3conv.validators.running.subject import Subject
+
+
+def untrained_rows(subject: Subject) -> dict[str, int]:
+    """Return the row that torch does not train by path of the table, under all names of a tied table."""
+    rows: dict[str, int] = {}
+    for layer in subject.torch_view.layers:
+        row = (layer.config or {}).get("padding_idx")
+        if "torch.nn.Embedding" in layer.kinds and isinstance(row, int):
+            rows |= {tensor.path: row for tensor in layer.tensors if tensor.role == "weight"}
+    storages = {tensor.storage: rows[tensor.path] for tensor in subject.torch_view.tensors() if tensor.path in rows}
+    tied = {
+        tensor.path: storages[tensor.storage]
+        for tensor in subject.torch_view.tensors()
+        if tensor.storage and tensor.storage in storages
+    }
+    return rows | tied
+
+
+def without_row(gradients: tuple[Array, Array], row: int) -> tuple[Array, Array]:
+    """Return the gradients of a table on both sides with one row set to zero."""
+    first, second = (gradient.copy() for gradient in gradients)
+    first[row], second[row] = 0.0, 0.0
+    return first, second
+
+
+__all__ = ["untrained_rows", "without_row"]
