@@ -20,7 +20,7 @@ OnnxInputsFile = Annotated[
 ]
 HintList = Annotated[
     list[str] | None,
-    typer.Option("--hint", metavar="TORCH=KERAS", help="Layers that correspond, several joined by ' + '; may be repeated."),
+    typer.Option("--hint", metavar="TORCH=KERAS", help="Layers that correspond: a=b, or a + b=c. May be repeated."),
 ]
 PlanFile = Annotated[Path | None, typer.Option(metavar="PLAN.json", help="The plan that `align -o` wrote.")]
 Proofs = Annotated[
