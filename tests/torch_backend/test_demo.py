@@ -7,6 +7,8 @@ import pytest
 
 from keras3conv.demo import model, story, twin
 
+pytestmark = pytest.mark.slow
+
 README = Path(__file__).resolve().parents[2] / "README.md"
 
 
