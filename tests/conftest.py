@@ -2,6 +2,8 @@
 
 import math
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -50,12 +52,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: item.get_closest_marker("last") is not None)
 
 
-@pytest.fixture(autouse=True)
-def unlimited_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every search for a cause end, so that no test depends on the speed of the machine."""
-    monkeypatch.setattr("keras3conv.validators.diagnosis.causes.SEARCH_SECONDS", math.inf)
-
-
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real models and images, which is not part of the repository."""
@@ -65,3 +61,16 @@ def shared() -> Path:
         if (candidate / "mlperf_tiny_resnet8.h5").is_file():
             return candidate
     pytest.skip(f"no shared data in {folder}: set KERAS3CONV_SHARED")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unlimited_search() -> Iterator[None]:
+    """Let the search for a cause run to its end: the speed of the machine must not decide a result."""
+    if "torch" not in sys.modules:
+        yield
+        return
+    from keras3conv.validators.diagnosis import causes
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(causes, "SEARCH_SECONDS", math.inf)
+        yield

@@ -20,7 +20,7 @@ OnnxInputsFile = Annotated[
 ]
 HintList = Annotated[
     list[str] | None,
-    typer.Option("--hint", metavar="TORCH=KERAS", help="Layers that belong together; may be repeated."),
+    typer.Option("--hint", metavar="TORCH=KERAS", help="Layers that correspond, joined by ' + '; repeatable."),
 ]
 PlanFile = Annotated[Path | None, typer.Option(metavar="PLAN.json", help="The plan that `align -o` wrote.")]
 Proofs = Annotated[

@@ -7,7 +7,7 @@ from math import prod
 from typing import Any
 
 from keras3conv.frameworks.shared.flow import Flow, Follower
-from keras3conv.model.views import ModelView
+from keras3conv.model.views import LayerRun, ModelView
 from keras3conv.transforms import Array, Shape
 
 
@@ -93,12 +93,14 @@ def traced(view: ModelView, recording: Recording) -> ModelView:
         layers.append(
             replace(
                 layer,
-                calls=tuple(call.place for call in calls),
-                inputs=first.shapes if first else None,
-                flattened=first.flattened if first else None,
-                follows=tuple(sorted(flow.inputs)) if flow else None,
-                passes=tuple(sorted(flow.outputs)) if flow else None,
-                beside=tuple(alike.get(flow.given, ())) if flow else None,
+                run=LayerRun(
+                    calls=tuple(call.place for call in calls),
+                    inputs=first.shapes if first else None,
+                    flattened=first.flattened if first else None,
+                    follows=tuple(sorted(flow.inputs)) if flow else None,
+                    passes=tuple(sorted(flow.outputs)) if flow else None,
+                    beside=tuple(alike.get(flow.given, ())) if flow else None,
+                ),
             )
         )
     return replace(view, layers=tuple(layers))

@@ -15,12 +15,12 @@ from keras3conv.frameworks.keras.tree import named_layers, variables_of
 from keras3conv.frameworks.keras.values import fill, raised_by_keras, to_numpy, to_tensors
 from keras3conv.frameworks.shared.recording import Call, flatten
 from keras3conv.messages import lay_out
+from keras3conv.model.paths import separator
 from keras3conv.model.views import LayerView
 from keras3conv.numerics.fingerprint import Fingerprint, fingerprint_of, has_nan
 from keras3conv.planner.probe.compare import LayerOutput
 from keras3conv.planner.probe.search import Search
 from keras3conv.planner.probe.trail import Backtrack
-from keras3conv.rules.units import separator
 from keras3conv.transforms import Array
 
 

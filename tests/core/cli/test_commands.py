@@ -213,7 +213,7 @@ def test_a_truncated_file_is_refused(checkpoint: Path) -> None:
 
 def test_a_file_with_the_suffix_of_another_format_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     wrong = checkpoint.rename(tmp_path / "net.h5")
-    assert_refused(run("inspect", wrong), "holds safetensors, its suffix says HDF5")
+    assert_refused(run("inspect", wrong), "holds safetensors, but its suffix says HDF5")
 
 
 def test_an_unknown_suffix_is_refused_with_the_known_ones(tmp_path: Path) -> None:
@@ -305,7 +305,7 @@ def test_a_hint_decides(small_checkpoint: Path, keras_weights: Path) -> None:
 
 def test_a_hint_for_an_unknown_layer_is_refused(small_checkpoint: Path, keras_weights: Path) -> None:
     result = run("align", small_checkpoint, keras_weights, "--hint", "head=dense")
-    assert_refused(result, "'head' is not a layer with tensors; similar: ")
+    assert_refused(result, "head  (torch)  is no layer and no tensor; the nearest names: fc")
 
 
 def test_inputs_that_are_no_arrays_are_refused(small_checkpoint: Path, keras_weights: Path, tmp_path: Path) -> None:

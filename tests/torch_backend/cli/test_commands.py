@@ -136,6 +136,17 @@ def test_align_transfer_and_validate_pass(models: Path, keras_file: Path, moved:
     assert page.read_text().startswith("<!")
 
 
+def test_a_hint_joins_two_layers_as_the_plan_spells_them(tmp_path: Path) -> None:
+    checkpoint, file = tmp_path / "net.pt", tmp_path / "net.keras"
+    depthwise, pointwise = torch.nn.Conv2d(4, 4, 3, groups=4, bias=False), torch.nn.Conv2d(4, 6, 1)
+    torch.save(torch.nn.ModuleDict({"dw": depthwise, "pw": pointwise}).state_dict(), checkpoint)
+    keras.Sequential([keras.Input((5, 6, 4)), keras.layers.SeparableConv2D(6, 3, name="sep")]).save(file)
+    result = run("align", checkpoint, file, "--hint", "dw + pw=sep")
+    assert result.exit_code == 0, result.output
+    assert "dw + pw  sep    SeparableConv2D  hint" in result.stdout
+    assert_refused(run("align", checkpoint, file, "--hint", "dw + pq=sepp"), "names: pw, dw", "names: sep")
+
+
 @pytest.mark.parametrize("suffix", REPORT_SUFFIXES)
 def test_two_files_are_compared_by_their_weights(suffix: str, keras_file: Path, moved: Path, tmp_path: Path) -> None:
     weights, report = tmp_path / "net.weights.h5", tmp_path / f"report{suffix}"

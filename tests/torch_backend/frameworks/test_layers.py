@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 import keras3conv as k3c
+from keras3conv.frameworks.torch import functions as torch_functions
 from keras3conv.frameworks.torch import layers as torch_layers
 from tests.support.models import randomize
 
@@ -19,10 +20,12 @@ VIDEO = 8 * np.random.default_rng(0).standard_normal((2, 3, 6, 5, 2)).astype("fl
 
 
 def copied() -> ModuleType:
-    """Return the classes as a generated model has them: from their source text and torch."""
+    """Return the classes as a generated module contains them: their source code, that of our functions, and torch."""
     module = ModuleType("model")
-    text = [inspect.getsource(getattr(torch_layers, name)) for name in torch_layers.__all__]
-    exec("\n\n".join(["import torch\nfrom torch import nn", *text]), vars(module))  # noqa: S102 - our own text
+    text = [inspect.getsource(getattr(torch_functions, name)) for name in torch_functions.__all__]
+    text += [inspect.getsource(getattr(torch_layers, name)) for name in torch_layers.__all__]
+    imports = "import torch\nimport torch.nn.functional as F\nfrom torch import nn"
+    exec("\n\n".join([imports, *text]), vars(module))  # noqa: S102 - our own text
     return module
 
 

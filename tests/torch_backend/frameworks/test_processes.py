@@ -15,6 +15,8 @@ from keras3conv.frameworks.shared.recording import Recording
 from tests.support.own_layers import Halved, twice
 from tests.torch_backend.validators.test_certificate import Classifier, failed, twin, with_equal_weights
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_saved_model_runs_in_another_process() -> None:
     report = k3c.validate(**with_equal_weights(Classifier(), twin()), backends=["torch"], proofs=["backends"])

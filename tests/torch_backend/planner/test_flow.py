@@ -75,11 +75,11 @@ def test_the_call_graph_passes_through_operations_without_weights() -> None:
     torch_view, keras_view = views_by_call_order(Branches(), branches(), torch.rand(SIZE), None)
     torch_layers = {layer.path: layer for layer in torch_view.layers}
     keras_layers = {layer.path: layer for layer in keras_view.layers}
-    assert torch_layers["w"].follows == ("x", "y", "z")
-    assert torch_layers["y"].passes == ("y.2",)
-    assert torch_layers["x"].beside == ("y.0", "x")
-    assert torch_layers["z"].beside == ("z",)
-    assert keras_layers["last"].follows == ("four", "three", "two")
+    assert torch_layers["w"].run.follows == ("x", "y", "z")
+    assert torch_layers["y"].run.passes == ("y.2",)
+    assert torch_layers["x"].run.beside == ("y.0", "x")
+    assert torch_layers["z"].run.beside == ("z",)
+    assert keras_layers["last"].run.follows == ("four", "three", "two")
 
 
 class Twins(nn.Module):

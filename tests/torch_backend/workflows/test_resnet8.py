@@ -16,6 +16,8 @@ from keras3conv.alignment.plan import Alignment
 from keras3conv.numerics.difference import judge
 from tests.support.models import NaiveBlock, ResNet8
 
+pytestmark = pytest.mark.slow
+
 RIGHT = 742
 
 

@@ -1,7 +1,8 @@
 """Define modules for Keras layers that have no counterpart in torch.nn.
 
-The source of each class needs only `import torch` and `from torch import nn`, so that a generated model can contain it.
-The rules identify the class by its `kind`, also in a generated model.
+The source code of a class needs only torch, imported as `import torch` and `from torch import nn`, and functions of
+`frameworks.torch.functions`: a generated module contains both. Its `kind` is the name by which the rules know it, in a
+generated module, too.
 """
 
 from keras3conv.frameworks.torch.layers.attention import AdditiveAttention, Attention, GroupedQueryAttention
