@@ -154,7 +154,7 @@ def resolve(model: Any, argument: str = "model") -> Adapter:
 
 
 def view(model: Model) -> ModelView:
-    """Views a live model or a file as named tensors.
+    """View a live model or a file as named tensors.
 
     Args:
         model: A torch module, a Keras model, or the path of a file.
