@@ -2,6 +2,7 @@
 
 from keras3conv.errors import RuleError
 from keras3conv.rules.helpers.config import name_of
+from keras3conv.rules.operations import activations
 
 _MODULE = "keras3conv.frameworks.torch.layers"
 
@@ -15,13 +16,16 @@ NORMALIZATION = f"{_MODULE}.Normalization"
 RECURRENT = f"{_MODULE}.Recurrent"
 
 _FUNCTIONS = {
+    "linear": "linear",
     **{
-        name: name for name in ("elu", "gelu", "linear", "relu", "relu6", "selu", "sigmoid", "silu", "softsign", "tanh")
+        name: entry.name
+        for name, entry in activations().items()
+        if f"torch.nn.functional.{entry.name}" in entry.torch and entry.is_elementwise and not entry.note
+        if not entry.without_defaults(entry.to_torch({}, as_activation=True))
     },
-    "hard_sigmoid": "hardsigmoid",
     "keras3conv>hard_sigmoid_of_keras_2": "hard_sigmoid_of_keras_2",
 }
-"""Keras' names of the activations that both sides compute alike, with those in `torch.nn.functional`."""
+"""The names of activations in Keras and in `torch.nn.functional` that compute the same without arguments."""
 
 
 def function_of(kind: str, activation: object) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 from keras3conv.rules.helpers.config import back, last, one, require_value
+from keras3conv.rules.operations import activations
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule
 
@@ -177,34 +178,6 @@ register(
 )
 
 
-# Torch's name, Keras' name, and the settings for which they are the same function.
-_NAMED: tuple[tuple[str, str, Config], ...] = (
-    ("ReLU", "relu", {}),
-    ("ReLU6", "relu6", {}),
-    ("Sigmoid", "sigmoid", {}),
-    ("Tanh", "tanh", {}),
-    ("SiLU", "silu", {}),
-    ("Mish", "mish", {}),
-    ("Softsign", "softsign", {}),
-    ("GELU", "gelu", {"approximate": "none"}),
-    ("SELU", "selu", {}),
-    ("CELU", "celu", {"alpha": 1.0}),
-    ("Hardtanh", "hard_tanh", {"min_val": -1.0, "max_val": 1.0}),
-    ("Hardsigmoid", "hard_sigmoid", {}),
-    ("Hardswish", "hard_silu", {}),
-    ("LogSigmoid", "log_sigmoid", {}),
-    ("Tanhshrink", "tanh_shrink", {}),
-    ("Hardshrink", "hard_shrink", {"lambd": 0.5}),
-    ("Softshrink", "soft_shrink", {"lambd": 0.5}),
-    ("LogSoftmax", "log_softmax", {"dim": -1}),
-    ("Softmax", "softmax", {"dim": -1}),
-    ("GLU", "glu", {"dim": -1}),
-    ("ELU", "elu", {"alpha": 1.0}),
-    ("LeakyReLU", "leaky_relu", {"negative_slope": 0.2}),
-    ("Identity", "linear", {}),
-)
-
-
 def _has(config: Config, *, fixed: Config) -> bool:
     return all(config[name] == value for name, value in fixed.items())
 
@@ -213,33 +186,31 @@ def _fixed_back(layers: LayerSpecs, *, kind: str, fixed: Config) -> LayerSpecs:
     return (LayerSpec(kind=kind, config=dict(fixed)),)
 
 
-for _torch, _name, _fixed in _NAMED:
-    _kind = f"torch.nn.{_torch}"
-    register(
-        Rule(
-            torch=_kind,
-            keras=f"keras.activations.{_name}",
-            fields=tuple(_fixed),
-            applies=partial(_has, fixed=_fixed),
-            to_keras=_refusing(_kind, _fixed, partial(_activation, name=_name)),
-            to_torch=partial(_fixed_back, kind=_kind, fixed=_fixed),
-            examples=tuple(Example(config=_fixed, inputs=inputs) for inputs in _INPUTS),
-            train=True,
+for _name, _operation in activations().items():
+    if _operation.module:
+        _fixed = _operation.to_torch({}, as_activation=True)
+        register(
+            Rule(
+                torch=_operation.module,
+                keras=_operation.activation,
+                fields=tuple(_fixed),
+                applies=partial(_has, fixed=_fixed),
+                to_keras=_refusing(_operation.module, _fixed, partial(_activation, name=_name)),
+                to_torch=partial(_fixed_back, kind=_operation.module, fixed=_fixed),
+                examples=tuple(Example(config=_fixed, inputs=inputs) for inputs in _INPUTS),
+                train=True,
+                note=_operation.note,
+            )
         )
-    )
-
-_SOFTPLUS = {"beta": 1.0, "threshold": 20.0}
 
 register(
     Rule(
-        torch="torch.nn.Softplus",
-        keras="keras.activations.softplus",
-        fields=("beta", "threshold"),
-        applies=partial(_has, fixed=_SOFTPLUS),
-        to_keras=_refusing("torch.nn.Softplus", _SOFTPLUS, partial(_activation, name="softplus")),
-        to_torch=partial(_fixed_back, kind="torch.nn.Softplus", fixed=_SOFTPLUS),
+        torch="torch.nn.Identity",
+        keras="keras.activations.linear",
+        fields=(),
+        to_keras=lambda config: _activation(config, name="linear"),
+        to_torch=back("torch.nn.Identity"),
         examples=_EXAMPLES,
         train=True,
-        note="Above its threshold torch returns the input itself, which at 20 is 2e-9 less than softplus.",
     )
 )
