@@ -33,15 +33,20 @@ def register(rule: Rule) -> Rule:
 @cache
 def ranked(torch_kinds: tuple[str, ...], keras_kinds: tuple[str, ...], counts: tuple[int, int]) -> tuple[Rule, ...]:
     """The rules that `lookup` gives; asked for every layer of a model, so computed once for every class."""
-    entries = [
-        (_rank(rule.torch, torch_kinds), _rank(rule.keras, keras_kinds), rule)
+    found = [
+        rule
         for rule in registered.values()
         if _matches(rule.torch, torch_kinds) and _matches(rule.keras, keras_kinds)
         if rule.torch_count in (0, counts[0]) and rule.keras_count in (0, counts[1])
         if (rule.torch_count == rule.keras_count == 1) == (counts == (1, 1))
     ]
-    entries.sort(key=lambda entry: entry[:2])
-    return tuple(rule for _, _, rule in entries)
+    found.sort(key=lambda rule: (_rank(rule.torch, torch_kinds), _rank(rule.keras, keras_kinds), _is_second(rule)))
+    return tuple(found)
+
+
+def _is_second(rule: Rule) -> bool:
+    """Return whether other rules for the same layers come first: those of the frameworks' own classes do."""
+    return rule.fallback or rule.torch.startswith("keras3conv.") or rule.keras.startswith("keras3conv.")
 
 
 def _matches(name: str, kinds: tuple[str, ...]) -> bool:

@@ -125,6 +125,7 @@ class Rule:
         ignored: Torch tensors (by role) without a counterpart, each with the reason.
         examples: Torch layers that the laws are tried with; adversarial: all sizes differ, options on and off.
         train: Whether the two agree in training mode too.
+        fallback: Whether other rules for the same layers are preferred to this one.
         variant: What tells this rule from another for the same two classes, in words: "patches". It is used where the
             configuration of the torch layer is known and `applies` says so; a file does not tell it.
         note: What a user should know; a loss is declared here.
@@ -151,6 +152,7 @@ class Rule:
     aliases: Mapping[str, str] = field(default_factory=dict)
     ignored: Mapping[str, str] = field(default_factory=dict)
     train: bool = False
+    fallback: bool = False
     variant: str = ""
     note: str = ""
     origin: str = field(default="", compare=False)

@@ -68,7 +68,5 @@ WITHOUT_RULE: Mapping[str, str] = {
     "keras.layers.SpectralNormalization": _SPECTRAL,
     "torch.nn.utils.parametrizations.weight_norm": _COMPUTED,
     "torch.nn.utils.weight_norm": _COMPUTED,
-    **{f"timm.layers.std_conv.{name}": _COMPUTED for name in ("StdConv2d", "ScaledStdConv2d")},
-    "transformers.models.bit.modeling_bit.WeightStandardizedConv2d": _COMPUTED,
 }
 """What is supported without a rule of its own, and how."""

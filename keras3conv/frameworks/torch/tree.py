@@ -9,6 +9,7 @@ from torch import nn
 
 from keras3conv.errors import ModelError, Problem
 from keras3conv.frameworks.shared.recording import plain
+from keras3conv.frameworks.torch.centred import centred_norm
 from keras3conv.frameworks.torch.derived import Derived, inner_modules, is_parametrized
 from keras3conv.frameworks.torch.walk import named_modules
 from keras3conv.messages import lay_out
@@ -61,14 +62,16 @@ def _packed(module: nn.Module) -> Iterator[Problem]:
 def layer_view(path: str, layer: nn.Module, derived: Mapping[str, Derived], *, described: bool = True) -> LayerView:
     """One module with the tensors that are its own; a computed weight stands in the place of what it is computed of."""
     own = [*layer._parameters.items(), *layer._buffers.items()]
-    cls: type = type(layer)
+    config = _config(layer)
+    norm = centred_norm(layer, config)
+    kinds = _kinds(type(layer))
     parts = {part for weight in derived.values() for part in weight.parts}
     stored = [_tensor_ref(path, name, tensor) for name, tensor in own if tensor is not None]
     computed = [_derived_ref(weight) for weight in derived.values() if weight.owner == path]
     return LayerView(
         path=path,
-        kinds=_kinds(cls),
-        config=_config(layer) if described else None,
+        kinds=(kinds[0], norm.kind, *kinds[1:]) if norm and norm.kind not in kinds else kinds,
+        config=(config | dict(norm.config) if norm else config) if described else None,
         tensors=(*computed, *(tensor for tensor in stored if tensor.path not in parts)),
         attribute=path.rpartition(".")[2],
     )

@@ -1,4 +1,4 @@
-"""The table of operations: its names exist, its defaults are those of the frameworks, and both sides compute the same."""
+"""The table of operations: the names exist, the defaults are true, and both sides compute the same."""
 
 import inspect
 from collections.abc import Callable, Mapping

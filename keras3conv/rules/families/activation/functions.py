@@ -54,6 +54,7 @@ for _name, _values in _ARGUMENTS.items():
                 for values, shape in zip(_values, ((3, 6), (2, 3, 6, 5)), strict=True)
             ),
             train=True,
+            fallback=True,
         )
     )
 
@@ -166,6 +167,7 @@ for _torch, _names, _applies, _back, _configs in _RELUS:
             to_torch=_back,
             examples=_examples,
             train=True,
+            fallback=True,
         )
     )
 

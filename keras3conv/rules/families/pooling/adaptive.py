@@ -146,5 +146,6 @@ for _rank in (1, 2, 3):
             layout="channels",
             examples=_examples,
             train=True,
+            fallback=True,
         )
     )

@@ -125,6 +125,7 @@ for _keras, _config, _what in _LOST:
             fields=(),
             to_keras=one(f"keras.layers.{_keras}", **_config),
             to_torch=back("torch.nn.Identity"),
+            fallback=True,
             examples=(Example(config={}, inputs=((3, 5),)), Example(config={}, inputs=((2, 3, 7),))),
             note=f"Lossy: torch has no such layer, and in training {_what} is lost; outside of it nothing is.",
         )
