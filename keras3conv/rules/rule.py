@@ -14,6 +14,8 @@ from keras3conv.transforms import Array, Arrays, Shape, Transform
 
 Config = Mapping[str, Any]
 
+Fields = Mapping[str, str | tuple[str, ...]]
+"""Torch attributes, each with the Keras argument or arguments that say the same; empty where there is none."""
 
 Layout = Literal["same", "channels", "time"]
 """Where torch has an axis that Keras has elsewhere: nowhere, channels second instead of last, time before the batch."""
@@ -97,7 +99,8 @@ class Rule:
     Attributes:
         torch: The qualified name of the torch class: "torch.nn.Conv2d". Subclasses are found by their MRO.
         keras: The qualified name of the Keras class: "keras.layers.DepthwiseConv2D".
-        fields: The attributes of the torch module that make its configuration.
+        fields: The attributes of the torch module that make its configuration, each with the Keras argument that says
+            the same. A tuple of the attributes alone will do: then the audit finds the arguments by trial.
         weights: From the torch configuration to the mappings, in the order in which Keras creates its variables. A
             mapping whose tensors neither side has (no bias) is dropped.
         applies: Whether the rule is for this torch configuration; picks among several Keras targets.
@@ -134,7 +137,7 @@ class Rule:
 
     torch: str
     keras: str
-    fields: tuple[str, ...]
+    fields: Fields | tuple[str, ...]
     to_keras: Callable[[Config], LayerSpecs]
     to_torch: Callable[[LayerSpecs], LayerSpecs]
     examples: tuple[Example, ...]
@@ -166,6 +169,13 @@ class Rule:
     def layout_for(self, config: Config) -> Layout:
         """The layout for a torch configuration."""
         return self.layout(config) if callable(self.layout) else self.layout
+
+    @property
+    def correspondences(self) -> dict[str, tuple[str, ...]] | None:
+        """The Keras arguments for each torch attribute; None if the rule does not declare them."""
+        if not isinstance(self.fields, Mapping):
+            return None
+        return {torch: (keras,) if isinstance(keras, str) else keras for torch, keras in self.fields.items() if keras}
 
     def may_apply(self, layer: LayerView) -> bool:
         """Whether the rule is for this torch layer's configuration; a file does not tell, so then it may be."""

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any, TypedDict
 
 from keras3conv.errors import RuleError
-from keras3conv.rules.rule import Config, LayerSpec, LayerSpecs, WeightMapping
+from keras3conv.rules.rule import Config, Fields, LayerSpec, LayerSpecs, WeightMapping
 from keras3conv.transforms import Shape
 
 
@@ -47,6 +47,16 @@ def one(kind: str, **settings: Any) -> Callable[[Config], LayerSpecs]:
 def back(kind: str) -> Callable[[LayerSpecs], LayerSpecs]:
     """The way back to a layer without configuration."""
     return lambda layers: (LayerSpec(kind=kind),)
+
+
+def paired(*alone: str, **same: str | tuple[str, ...]) -> Fields:
+    """Return the fields of a rule: torch attributes, and the Keras arguments that say the same.
+
+    Args:
+        alone: Torch attributes that no single Keras argument follows.
+        same: Torch attributes, each with its Keras argument or arguments.
+    """
+    return {**dict.fromkeys(alone, ""), **same}
 
 
 class Functions(TypedDict):
@@ -99,6 +109,7 @@ __all__ = [
     "name_of",
     "one",
     "pads",
+    "paired",
     "require_value",
     "shape_of",
 ]

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from keras3conv.errors import RuleError
-from keras3conv.rules.helpers.config import last, require_value
+from keras3conv.rules.helpers.config import last, paired, require_value
 from keras3conv.rules.operation import Operation
 from keras3conv.rules.operations import for_keras
 from keras3conv.rules.registry import register
@@ -41,7 +41,7 @@ _ARGUMENTS: Mapping[str, tuple[tuple[Any, ...], ...]] = {
 
 for _name, _values in _ARGUMENTS.items():
     _operation = next(entry for entry in for_keras(f"keras.ops.{_name}") if entry.module)
-    _names = tuple(entry.torch for entry in _operation.parameters)
+    _names = {entry.torch: entry.keras for entry in _operation.parameters}
     register(
         Rule(
             torch=_operation.module,
@@ -75,7 +75,7 @@ register(
     Rule(
         torch="torch.nn.Softplus",
         keras=SOFTPLUS,
-        fields=("beta", "threshold"),
+        fields=paired(beta="beta", threshold="threshold"),
         to_keras=_softplus_to_keras,
         to_torch=_softplus_to_torch,
         examples=(
@@ -161,7 +161,7 @@ for _torch, _names, _applies, _back, _configs in _RELUS:
         Rule(
             torch=f"torch.nn.{_torch}",
             keras=RELU,
-            fields=tuple(name for name, _ in _names),
+            fields=dict(_names),
             applies=_applies,
             to_keras=partial(_relu_to_keras, kind=_torch, names=_names, applies=_applies),
             to_torch=_back,
@@ -186,7 +186,7 @@ register(
     Rule(
         torch="torch.nn.RReLU",
         keras="keras.ops.leaky_relu",
-        fields=("lower", "upper"),
+        fields=paired("upper", lower="negative_slope"),
         to_keras=_randomised_to_keras,
         to_torch=_randomised_to_torch,
         examples=(
@@ -201,7 +201,7 @@ register(
     Rule(
         torch="torch.exp",
         keras="keras.activations.exponential",
-        fields=(),
+        fields={},
         to_keras=lambda config: (LayerSpec(kind="keras.layers.Activation", config={"activation": "exponential"}),),
         to_torch=lambda layers: (LayerSpec(kind="torch.exp"),),
         examples=(Example(config={}, inputs=((3, 5),)), Example(config={}, inputs=((2, 3, 7),))),

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
-from keras3conv.rules.helpers.config import back, last, one, require_value
+from keras3conv.rules.helpers.config import back, last, one, paired, require_value
 from keras3conv.rules.operations import activations
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule
@@ -49,7 +49,7 @@ register(
     Rule(
         torch="torch.nn.ReLU",
         keras="keras.layers.ReLU",
-        fields=(),
+        fields={},
         to_keras=one("keras.layers.ReLU"),
         to_torch=_relu_to_torch,
         examples=_EXAMPLES,
@@ -61,7 +61,7 @@ register(
     Rule(
         torch="torch.nn.ReLU6",
         keras="keras.layers.ReLU",
-        fields=(),
+        fields={},
         to_keras=lambda config: (LayerSpec(kind="keras.layers.ReLU", config={"max_value": 6.0}),),
         to_torch=_relu6_to_torch,
         examples=_EXAMPLES,
@@ -84,7 +84,7 @@ register(
     Rule(
         torch="torch.nn.LeakyReLU",
         keras="keras.layers.LeakyReLU",
-        fields=("negative_slope",),
+        fields=paired(negative_slope="negative_slope"),
         to_keras=_leaky_relu_to_keras,
         to_torch=_leaky_relu_to_torch,
         examples=(Example(config={}, inputs=((3, 5),)), Example(config={"negative_slope": 0.2}, inputs=((2, 7),))),
@@ -101,7 +101,7 @@ register(
     Rule(
         torch="torch.nn.ELU",
         keras="keras.layers.ELU",
-        fields=("alpha",),
+        fields=paired(alpha="alpha"),
         to_keras=lambda config: (LayerSpec(kind="keras.layers.ELU", config={"alpha": config["alpha"]}),),
         to_torch=_elu_to_torch,
         examples=(Example(config={}, inputs=((3, 5),)), Example(config={"alpha": 0.7}, inputs=((2, 3, 7),))),
@@ -140,7 +140,7 @@ register(
     Rule(
         torch="torch.nn.Softmax",
         keras="keras.layers.Softmax",
-        fields=("dim",),
+        fields=paired(dim="axis"),
         to_keras=_softmax_to_keras,
         to_torch=_softmax_to_torch,
         examples=_SOFTMAX_TO_SOFTMAX_EXAMPLES,
@@ -153,7 +153,7 @@ register(
     Rule(
         torch="torch.nn.Softmin",
         keras="keras.layers.Softmax",
-        fields=("dim",),
+        fields=paired(dim="axis"),
         to_keras=_softmin_to_keras,
         to_torch=partial(_softmax_to_torch, negated=True),
         examples=(
@@ -168,7 +168,7 @@ register(
     Rule(
         torch="torch.nn.Softmax2d",
         keras="keras.layers.Softmax",
-        fields=(),
+        fields={},
         to_keras=lambda config: (LayerSpec(kind="keras.layers.Softmax", config={"axis": -1}),),
         to_torch=back("torch.nn.Softmax2d"),
         layout="channels",
@@ -193,7 +193,7 @@ for _name, _operation in activations().items():
             Rule(
                 torch=_operation.module,
                 keras=_operation.activation,
-                fields=tuple(_fixed),
+                fields=paired(*_fixed),
                 applies=partial(_has, fixed=_fixed),
                 to_keras=_refusing(_operation.module, _fixed, partial(_activation, name=_name)),
                 to_torch=partial(_fixed_back, kind=_operation.module, fixed=_fixed),
@@ -207,7 +207,7 @@ register(
     Rule(
         torch="torch.nn.Identity",
         keras="keras.activations.linear",
-        fields=(),
+        fields={},
         to_keras=lambda config: _activation(config, name="linear"),
         to_torch=back("torch.nn.Identity"),
         examples=_EXAMPLES,

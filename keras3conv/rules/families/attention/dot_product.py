@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from keras3conv.rules.helpers.config import last, require_value
+from keras3conv.rules.helpers.config import last, paired, require_value
 from keras3conv.rules.helpers.own_layers import ADDITIVE_ATTENTION, ATTENTION
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
@@ -43,7 +43,7 @@ register(
     Rule(
         torch=ATTENTION,
         keras="keras.layers.Attention",
-        fields=("use_scale", "score_mode", "dropout"),
+        fields=paired(use_scale="use_scale", score_mode="score_mode", dropout="dropout"),
         weights=_weights,
         to_keras=lambda config: (
             LayerSpec(
@@ -81,7 +81,7 @@ register(
     Rule(
         torch=ADDITIVE_ATTENTION,
         keras="keras.layers.AdditiveAttention",
-        fields=("features", "dropout"),
+        fields=paired(features="use_scale", dropout="dropout"),
         weights=lambda config: (WeightMapping(torch=("scale",), keras=("scale",), transform=Same()),),
         to_keras=_additive_to_keras,
         to_torch=_additive_to_torch,

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from keras3conv.errors import RuleError
-from keras3conv.rules.helpers.config import last, require_value, shape_of
+from keras3conv.rules.helpers.config import last, paired, require_value, shape_of
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Layout, Rule, WeightMapping
 from keras3conv.transforms import Array, Arrays, Axes, Chain, Each, Same, Shape, Split
@@ -115,21 +115,22 @@ _TORCH_TO_MULTI_HEAD_ATTENTION_EXAMPLES = (
         canonical=False,
     ),
 )
+_FIELDS = paired(
+    "bias_k",
+    "add_zero_attn",
+    "kdim",
+    "vdim",
+    "batch_first",
+    embed_dim=("output_shape", "key_dim"),
+    num_heads="num_heads",
+    dropout="dropout",
+    in_proj_bias="use_bias",
+)
 register(
     Rule(
         torch=_TORCH,
         keras="keras.layers.MultiHeadAttention",
-        fields=(
-            "embed_dim",
-            "num_heads",
-            "dropout",
-            "in_proj_bias",
-            "bias_k",
-            "add_zero_attn",
-            "kdim",
-            "vdim",
-            "batch_first",
-        ),
+        fields=_FIELDS,
         weights=_weights,
         to_keras=_to_keras,
         to_torch=_to_torch,

@@ -3,16 +3,25 @@
 from functools import partial
 from itertools import cycle
 
-from keras3conv.rules.helpers.config import bound, ints, last, shape_of
+from keras3conv.rules.helpers.config import bound, ints, last, paired, shape_of
 from keras3conv.rules.helpers.padding import padding_layers, torch_padding
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
 from keras3conv.transforms import Axes, Same
 
 _SPATIAL = {1: "w", 2: "h w", 3: "d h w"}
-_FIELDS = (
-    "in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "bias", "padding_mode",
-)  # fmt: skip
+_FIELDS = paired(
+    "in_channels",
+    "padding_mode",
+    out_channels="filters",
+    kernel_size="kernel_size",
+    stride="strides",
+    padding="padding",
+    dilation="dilation_rate",
+    groups="groups",
+    bias="use_bias",
+)
+_DEPTHWISE_FIELDS = {**_FIELDS, "out_channels": "depth_multiplier", "groups": ""}
 
 
 def _is_depthwise(config: Config) -> bool:
@@ -122,7 +131,7 @@ for _rank in (1, 2):
         Rule(
             torch=f"torch.nn.Conv{_rank}d",
             keras=f"keras.layers.DepthwiseConv{_rank}D",
-            fields=_FIELDS,
+            fields=_DEPTHWISE_FIELDS,
             applies=_is_depthwise,
             **bound(_depthwise_weights, _to_keras, partial(_to_torch, depthwise=True), rank=_rank),
             layout="channels",

@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any
 
-from keras3conv.rules.helpers.config import ints, last, require_value, shape_of
+from keras3conv.rules.helpers.config import ints, last, paired, require_value, shape_of
 from keras3conv.rules.helpers.own_layers import CONV_LSTM, activation_of, function_of
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
@@ -85,15 +85,28 @@ _NOTE = (
     "steps."
 )
 
+_FIELDS = paired(
+    "in_channels",
+    out_channels="filters",
+    kernel_size="kernel_size",
+    stride="strides",
+    padding="padding",
+    dilation="dilation_rate",
+    channels_last="data_format",
+    bias="use_bias",
+    activation="activation",
+    recurrent_activation="recurrent_activation",
+    return_sequences="return_sequences",
+    return_state="return_state",
+    go_backwards="go_backwards",
+)
+
 for _rank in (1, 2, 3):
     register(
         Rule(
             torch=CONV_LSTM,
             keras=f"keras.layers.ConvLSTM{_rank}D",
-            fields=(
-                "in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "channels_last", "bias",
-                "activation", "recurrent_activation", "return_sequences", "return_state", "go_backwards",
-            ),
+            fields=_FIELDS,
             applies=partial(_applies, rank=_rank),
             weights=_weights,
             to_keras=partial(_to_keras, kind=f"keras.layers.ConvLSTM{_rank}D"),
@@ -102,4 +115,4 @@ for _rank in (1, 2, 3):
             train=True,
             note=_NOTE,
         )
-    )  # fmt: skip
+    )

@@ -12,8 +12,16 @@ from keras3conv.transforms import Axes, Same
 _AXES = {1: "w", 2: "h w"}
 _ONES = {1: "1", 2: "1 1"}
 _FIELDS = (
-    "in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "bias", "padding_mode",
-)  # fmt: skip
+    "in_channels",
+    "out_channels",
+    "kernel_size",
+    "stride",
+    "padding",
+    "dilation",
+    "groups",
+    "bias",
+    "padding_mode",
+)
 
 
 def _is_separable(config: Config, *, rank: int) -> bool:

@@ -7,17 +7,25 @@ from functools import partial
 from itertools import cycle
 
 from keras3conv.errors import RuleError
-from keras3conv.rules.helpers.config import bound, ints, pads, require_value, shape_of
+from keras3conv.rules.helpers.config import bound, ints, pads, paired, require_value, shape_of
 from keras3conv.rules.helpers.padding import Pads, reach
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
 from keras3conv.transforms import Array, Axes, Chain, Diagonal, Dilate, Same, Shape, Transform
 
 _AXES = {1: "w", 2: "h w", 3: "d h w"}
-_FIELDS = (
-    "in_channels", "out_channels", "kernel_size", "stride", "padding", "output_padding", "dilation", "groups", "bias",
+_FIELDS = paired(
+    "in_channels",
+    "padding",
+    "groups",
     "padding_mode",
-)  # fmt: skip
+    out_channels="filters",
+    kernel_size="kernel_size",
+    stride="strides",
+    output_padding="output_padding",
+    dilation="dilation_rate",
+    bias="use_bias",
+)
 
 
 def _to_keras(config: Config, *, rank: int) -> LayerSpecs:

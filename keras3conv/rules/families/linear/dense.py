@@ -6,7 +6,7 @@ from math import prod
 from typing import TypedDict
 
 from keras3conv.errors import RuleError
-from keras3conv.rules.helpers.config import ints, last, require_value, shape_of
+from keras3conv.rules.helpers.config import ints, last, paired, require_value, shape_of
 from keras3conv.rules.helpers.counterpart import counterpart_shapes
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
@@ -15,7 +15,7 @@ from keras3conv.transforms import Axes, Chain, Each, Same, Split, Transform
 GPT2_CONV1D = "transformers.pytorch_utils.Conv1D"
 """A Linear whose weight is (in, out), as Keras has it: nothing is transposed."""
 
-_LINEAR_FIELDS = ("in_features", "out_features", "bias")
+_LINEAR_FIELDS = paired("in_features", out_features="units", bias="use_bias")
 
 
 def bias_mapping(transform: Transform) -> WeightMapping:
@@ -94,7 +94,7 @@ register(
     Rule(
         torch=GPT2_CONV1D,
         keras="keras.layers.Dense",
-        fields=("nf", "nx"),
+        fields=paired("nx", nf="units"),
         weights=lambda config: (kernel_mapping(Same()), bias_mapping(Same())),
         to_keras=lambda config: (_dense(config["nf"], True),),
         to_torch=partial(_dense_to_torch, make=gpt2_conv1d),
@@ -197,7 +197,7 @@ register(
         torch=GPT2_CONV1D,
         keras="keras.layers.Dense",
         **QUERY_KEY_VALUE,
-        fields=("nf", "nx"),
+        fields=paired("nx", nf="units"),
         weights=lambda config: packed_weights(1, _dense_sizes(config, config["nf"]), Same(), Same()),
         to_keras=lambda config: tuple(_dense(size, True) for size in _dense_sizes(config, config["nf"])),
         to_torch=partial(_packed_dense_to_torch, make=gpt2_conv1d),
@@ -209,7 +209,7 @@ register(
 # A convolution of one pixel is a matrix product with the channels.
 _SPATIAL = {1: "1", 2: "1 1", 3: "1 1 1"}
 _POINTWISE = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
-CONV_FIELDS = ("in_channels", "out_channels", "kernel_size", *_POINTWISE, "bias", "padding_mode")
+CONV_FIELDS = paired("in_channels", "kernel_size", *_POINTWISE, "padding_mode", out_channels="units", bias="use_bias")
 
 
 def _is_pointwise(config: Config, *, rank: int) -> bool:
@@ -288,7 +288,7 @@ for _rank in (1, 2, 3):
         Rule(
             torch="torch.nn.Linear",
             keras=f"keras.layers.Conv{_rank}D",
-            fields=_LINEAR_FIELDS,
+            fields={**_LINEAR_FIELDS, "out_features": "filters"},
             weights=partial(_pixel_weights, pattern=f"o i -> {_ones} i o"),
             to_keras=partial(_pixel_to_keras, rank=_rank),
             to_torch=partial(_pixel_to_torch, rank=_rank),

@@ -19,7 +19,7 @@ from keras3conv.rules.families.linear.dense import (
     packed_weights,
     thirds,
 )
-from keras3conv.rules.helpers.config import last, shape_of
+from keras3conv.rules.helpers.config import last, paired, shape_of
 from keras3conv.rules.helpers.counterpart import counterpart, counterpart_shapes
 from keras3conv.rules.helpers.einsum import (
     Product,
@@ -70,6 +70,9 @@ def _output(outputs: Arrays, torch_config: Config, keras_config: Config, keras_s
     return np.moveaxis(split, tuple(range(-len(places), 0)), places)
 
 
+_FIELDS = paired("in_features", out_features="output_shape", bias="bias_axes")
+_CONV1D_FIELDS = paired("nx", nf="output_shape")
+
 _LINEAR_TO_EINSUM_DENSE_EXAMPLES = (
     Example(config={"in_features": 5, "out_features": 7}, inputs=((2, 3, 5),)),
     Example(config={"in_features": 6, "out_features": 6, "bias": False}, inputs=((4, 6),)),
@@ -78,7 +81,7 @@ register(
     Rule(
         torch="torch.nn.Linear",
         keras="keras.layers.EinsumDense",
-        fields=("in_features", "out_features", "bias"),
+        fields=_FIELDS,
         weights=partial(_weights, outputs_first=True),
         to_keras=lambda config: (_einsum(config["out_features"], config["bias"]),),
         to_torch=partial(_to_torch, make=linear),
@@ -97,7 +100,7 @@ register(
     Rule(
         torch=GPT2_CONV1D,
         keras="keras.layers.EinsumDense",
-        fields=("nf", "nx"),
+        fields=_CONV1D_FIELDS,
         weights=partial(_weights, outputs_first=False),
         to_keras=lambda config: (_einsum(config["nf"], True),),
         to_torch=partial(_to_torch, make=gpt2_conv1d, views=True),
@@ -161,8 +164,8 @@ def _packed_to_torch(layers: LayerSpecs, *, make: Callable[[int, int, bool], Lay
 
 
 for _torch, _fields, _outputs, _make, _examples in (
-    ("torch.nn.Linear", ("in_features", "out_features", "bias"), "out_features", linear, LINEAR_PACKED),
-    (GPT2_CONV1D, ("nf", "nx"), "nf", gpt2_conv1d, CONV1D_PACKED),
+    ("torch.nn.Linear", _FIELDS, "out_features", linear, LINEAR_PACKED),
+    (GPT2_CONV1D, _CONV1D_FIELDS, "nf", gpt2_conv1d, CONV1D_PACKED),
 ):
     register(
         Rule(
@@ -230,7 +233,7 @@ register(
     Rule(
         torch="torch.nn.Bilinear",
         keras="keras.layers.EinsumDense",
-        fields=_BILINEAR_FIELDS,
+        fields=paired("in1_features", "in2_features", out_features="output_shape", bias="bias_axes"),
         weights=_bilinear_weights,
         to_keras=_bilinear_to_keras,
         to_torch=_bilinear_to_torch,

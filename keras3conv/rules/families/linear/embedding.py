@@ -3,12 +3,14 @@
 from functools import partial
 
 from keras3conv.errors import RuleError
-from keras3conv.rules.helpers.config import require_value, shape_of
+from keras3conv.rules.helpers.config import paired, require_value, shape_of
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
 from keras3conv.transforms import Same, Skip
 
-_TABLE_FIELDS = ("num_embeddings", "embedding_dim", "padding_idx", "max_norm", "scale_grad_by_freq")
+_TABLE_FIELDS = paired(
+    "padding_idx", "max_norm", "scale_grad_by_freq", num_embeddings="input_dim", embedding_dim="output_dim"
+)
 _WEIGHTS = (WeightMapping(torch=("weight",), keras=("embeddings",), transform=Same()),)
 _KINDS = ("keras.layers.Embedding", "keras.layers.ReversibleEmbedding")
 
@@ -157,7 +159,7 @@ register(
     Rule(
         torch="torch.nn.EmbeddingBag",
         keras="keras.layers.Embedding",
-        fields=(*_TABLE_FIELDS, "mode", "include_last_offset"),
+        fields={**_TABLE_FIELDS, "mode": "", "include_last_offset": ""},
         weights=_weights,
         to_keras=_bag_to_keras,
         to_torch=_bag_to_torch,

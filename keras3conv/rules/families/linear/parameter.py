@@ -3,7 +3,7 @@
 from functools import partial
 
 from keras3conv.errors import RuleError
-from keras3conv.rules.helpers.config import last, shape_of
+from keras3conv.rules.helpers.config import last, paired, shape_of
 from keras3conv.rules.helpers.counterpart import counterpart, input_rank
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
@@ -54,7 +54,7 @@ register(
     Rule(
         torch="torch.nn.PReLU",
         keras="keras.layers.PReLU",
-        fields=("num_parameters",),
+        fields=paired(num_parameters="shared_axes"),
         weights=_prelu_weights,
         to_keras=_prelu_to_keras,
         to_torch=_prelu_to_torch,
@@ -110,7 +110,7 @@ register(
     Rule(
         torch=TIMM_LAYER_SCALE,
         keras="keras.layers.EinsumDense",
-        fields=(),
+        fields={},
         weights=partial(_scale_weights, role="kernel"),
         to_keras=_scale_to_einsum,
         to_torch=partial(_scale_to_torch, role="kernel"),

@@ -3,12 +3,13 @@
 from functools import partial
 
 from keras3conv.errors import RuleError
-from keras3conv.rules.helpers.config import last, require_value, shape_of
+from keras3conv.rules.helpers.config import last, paired, require_value, shape_of
 from keras3conv.rules.helpers.counterpart import affine_weights
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
 from keras3conv.transforms import Same
 
+_FIELDS = paired("num_features", "track_running_stats", eps="epsilon", momentum="momentum", affine=("scale", "center"))
 _STATISTICS = ("running_mean", "moving_mean"), ("running_var", "moving_variance")
 _IGNORED = {"num_batches_tracked": "a counter that only momentum=None reads"}
 _NOTE = (
@@ -63,7 +64,7 @@ for _kind, _rank in (*((f"torch.nn.BatchNorm{_rank}d", _rank) for _rank in (1, 2
         Rule(
             torch=_kind,
             keras="keras.layers.BatchNormalization",
-            fields=("num_features", "eps", "momentum", "affine", "track_running_stats"),
+            fields=_FIELDS,
             weights=_weights,
             to_keras=_to_keras,
             to_torch=partial(_to_torch, kind=_kind),
@@ -97,7 +98,7 @@ register(
     Rule(
         torch="torchvision.ops.misc.FrozenBatchNorm2d",
         keras="keras.layers.BatchNormalization",
-        fields=("eps",),
+        fields=paired(eps="epsilon"),
         weights=_weights,
         to_keras=_frozen_to_keras,
         to_torch=_frozen_to_torch,

@@ -4,7 +4,7 @@ A torch layer of any class is recognized as one of these two by what it computes
 """
 
 from keras3conv.rules.families.normalization.layer import layer_norm_to_keras, layer_norm_to_torch
-from keras3conv.rules.helpers.config import last, require_value, shape_of
+from keras3conv.rules.helpers.config import last, paired, require_value, shape_of
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
 from keras3conv.transforms import Same, Shift
@@ -36,7 +36,7 @@ register(
     Rule(
         torch=f"{_CENTRED}.CentredRMSNorm",
         keras=_RMS_NORM,
-        fields=("eps",),
+        fields=paired(eps="epsilon"),
         weights=_weights,
         to_keras=_to_keras,
         to_torch=_to_torch,
@@ -72,7 +72,7 @@ register(
     Rule(
         torch=f"{_CENTRED}.CentredLayerNorm",
         keras="keras.layers.LayerNormalization",
-        fields=("normalized_shape", "eps", "bias"),
+        fields=paired("normalized_shape", eps="epsilon", bias="center"),
         weights=_layer_norm_weights,
         to_keras=_layer_norm_to_keras,
         to_torch=_layer_norm_to_torch,

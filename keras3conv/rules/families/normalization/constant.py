@@ -4,7 +4,7 @@ from math import sqrt
 from typing import Any
 
 from keras3conv.errors import RuleError
-from keras3conv.rules.helpers.config import last, require_value, shape_of
+from keras3conv.rules.helpers.config import last, paired, require_value, shape_of
 from keras3conv.rules.helpers.own_layers import NORMALIZATION
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
@@ -38,7 +38,7 @@ register(
     Rule(
         torch=_NORMALIZE,
         keras=_UNIT,
-        fields=("p", "dim", "eps"),
+        fields=paired("p", "eps", dim="axis"),
         to_keras=_unit_to_keras,
         to_torch=_unit_to_torch,
         examples=_NORMALIZE_TO_UNIT_EXAMPLES,
@@ -77,7 +77,7 @@ register(
     Rule(
         torch=_CONSTANTS,
         keras="keras.layers.Normalization",
-        fields=("mean", "std"),
+        fields=paired(mean="mean", std="variance"),
         to_keras=_constants_to_keras,
         to_torch=_constants_to_torch,
         layout="channels",
@@ -136,7 +136,7 @@ register(
     Rule(
         torch=NORMALIZATION,
         keras="keras.layers.Normalization",
-        fields=tuple(_MEASURED),
+        fields={**{name: name for name in _MEASURED}, "shape": ""},
         weights=_measured_weights,
         to_keras=_measured_to_keras,
         to_torch=_measured_to_torch,

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from keras3conv.rules.helpers.config import input_channels, last, require_value
+from keras3conv.rules.helpers.config import input_channels, last, paired, require_value
 from keras3conv.rules.helpers.counterpart import affine_weights
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
@@ -68,7 +68,7 @@ register(
     Rule(
         torch="torch.nn.GroupNorm",
         keras=_GROUP_NORM,
-        fields=("num_groups", "num_channels", "eps", "affine"),
+        fields=paired("num_channels", num_groups="groups", eps="epsilon", affine=("scale", "center")),
         weights=_weights,
         to_keras=_group_norm_to_keras,
         to_torch=_group_norm_to_torch,
@@ -87,7 +87,7 @@ for _rank in (1, 2, 3):
         Rule(
             torch=f"torch.nn.InstanceNorm{_rank}d",
             keras=_GROUP_NORM,
-            fields=("num_features", "eps", "affine", "track_running_stats"),
+            fields=paired("num_features", "track_running_stats", eps="epsilon", affine=("scale", "center")),
             weights=_weights,
             to_keras=_instance_norm_to_keras,
             to_torch=partial(_instance_norm_to_torch, kind=f"torch.nn.InstanceNorm{_rank}d"),

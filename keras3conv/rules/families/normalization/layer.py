@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any
 
 from keras3conv.errors import RuleError
-from keras3conv.rules.helpers.config import input_channels, last, require_value
+from keras3conv.rules.helpers.config import input_channels, last, paired, require_value
 from keras3conv.rules.helpers.counterpart import affine_weights
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Layout, Rule, WeightMapping
@@ -13,6 +13,7 @@ from keras3conv.transforms import Axes, Same, Shape, Transform
 _LAYER_NORM = "keras.layers.LayerNormalization"
 _RMS_NORM = "keras.layers.RMSNormalization"
 _RMS_FUNCTION = "keras.ops.rms_normalization"
+_FIELDS = paired(normalized_shape="axis", eps="epsilon", elementwise_affine="scale", bias="center")
 
 
 def _same_weights(config: Config) -> tuple[WeightMapping, ...]:
@@ -90,7 +91,7 @@ register(
     Rule(
         torch="torch.nn.LayerNorm",
         keras=_LAYER_NORM,
-        fields=("normalized_shape", "eps", "elementwise_affine", "bias"),
+        fields=_FIELDS,
         weights=_layer_norm_weights,
         to_keras=layer_norm_to_keras,
         to_torch=partial(layer_norm_to_torch, kind="torch.nn.LayerNorm"),
@@ -110,7 +111,7 @@ register(
     Rule(
         torch="torchvision.models.convnext.LayerNorm2d",
         keras=_LAYER_NORM,
-        fields=("normalized_shape", "eps", "elementwise_affine", "bias"),
+        fields={**_FIELDS, "normalized_shape": ""},
         weights=_same_weights,
         to_keras=layer_norm_to_keras,
         to_torch=partial(layer_norm_to_torch, kind="torchvision.models.convnext.LayerNorm2d"),
@@ -147,7 +148,7 @@ register(
     Rule(
         torch="timm.layers.norm.LayerNorm2d",
         keras=_LAYER_NORM,
-        fields=("num_channels", "eps", "affine", "elementwise_affine"),
+        fields=paired("num_channels", "affine", eps="epsilon", elementwise_affine=("scale", "center")),
         weights=_same_weights,
         to_keras=_timm_to_keras,
         to_torch=_timm_to_torch,
@@ -197,7 +198,7 @@ for _keras, _is_affine in ((_RMS_NORM, True), (_RMS_FUNCTION, False)):
         Rule(
             torch="torch.nn.RMSNorm",
             keras=_keras,
-            fields=("normalized_shape", "eps", "elementwise_affine"),
+            fields=paired("elementwise_affine", normalized_shape="axis", eps="epsilon"),
             applies=lambda config, affine=_is_affine: config["elementwise_affine"] is affine,  # type: ignore[misc]
             weights=_rms_norm_weights,
             to_keras=_rms_norm_to_keras,

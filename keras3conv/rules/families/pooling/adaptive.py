@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any
 
 from keras3conv.errors import RuleError
-from keras3conv.rules.helpers.config import ints, last, require_value
+from keras3conv.rules.helpers.config import ints, last, paired, require_value
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule
 
@@ -74,7 +74,7 @@ for _torch, _global, _adaptive in _PAIRS:
             Rule(
                 torch=_kind,
                 keras=f"keras.layers.{_global}{_rank}D",
-                fields=("output_size",),
+                fields=paired("output_size"),
                 applies=partial(_is_global, rank=_rank),
                 to_keras=partial(_global_to_keras, kind=f"keras.layers.{_global}{_rank}D", rank=_rank),
                 to_torch=partial(_global_to_torch, kind=_kind),
@@ -87,7 +87,7 @@ for _torch, _global, _adaptive in _PAIRS:
             Rule(
                 torch=_kind,
                 keras=f"keras.layers.{_adaptive}{_rank}D",
-                fields=("output_size", "return_indices") if "Max" in _torch else ("output_size",),
+                fields=paired(*["return_indices"] * ("Max" in _torch), output_size="output_size"),
                 to_keras=partial(_adaptive_to_keras, kind=f"keras.layers.{_adaptive}{_rank}D", rank=_rank),
                 to_torch=partial(_adaptive_to_torch, kind=_kind, rank=_rank),
                 layout="channels",
@@ -140,7 +140,7 @@ for _rank in (1, 2, 3):
         Rule(
             torch=f"torch.nn.LPPool{_rank}d",
             keras=f"keras.layers.AveragePooling{_rank}D",
-            fields=("norm_type", "kernel_size", "stride", "ceil_mode"),
+            fields=paired("norm_type", "ceil_mode", kernel_size="pool_size", stride="strides"),
             to_keras=partial(_power_to_keras, rank=_rank),
             to_torch=partial(_power_to_torch, rank=_rank),
             layout="channels",

@@ -8,13 +8,13 @@ from functools import partial
 from typing import Any
 
 from keras3conv.errors import RuleError
-from keras3conv.rules.helpers.config import ints, last, require_value
+from keras3conv.rules.helpers.config import ints, last, paired, require_value
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule
 
 RESAMPLE = "keras3conv.frameworks.keras.layers.Resample"
 
-_SIZE_FIELDS = ("size", "scale_factor", "mode", "align_corners", "recompute_scale_factor")
+_SIZE_FIELDS = {name: name for name in ("size", "scale_factor", "mode", "align_corners", "recompute_scale_factor")}
 
 
 def _scales(config: Config, rank: int) -> tuple[int, ...] | None:
@@ -58,7 +58,7 @@ for _rank in (2, 1, 3):
         Rule(
             torch="torch.nn.Upsample",
             keras=f"keras.layers.UpSampling{_rank}D",
-            fields=("scale_factor", "mode"),
+            fields=paired("mode", scale_factor="size"),
             applies=partial(_repeats, rank=_rank),
             to_keras=partial(_repeat_to_keras, rank=_rank),
             to_torch=partial(_repeat_to_torch, rank=_rank),
@@ -97,7 +97,7 @@ _OPTIONS: tuple[tuple[tuple[int, ...], dict[str, Any]], ...] = (
 _DEFAULTS: dict[str, Any] = {"size": None, "scale_factor": None, "mode": "nearest"}
 _DEFAULTS |= {"align_corners": None, "recompute_scale_factor": None}
 
-for _kind, _least in (("torch.nn.Upsample", 0), ("torch.nn.functional.interpolate", 3)):
+for _kind, _examples in (("torch.nn.Upsample", _OPTIONS), ("torch.nn.functional.interpolate", _OPTIONS[1::3])):
     register(
         Rule(
             torch=_kind,
@@ -106,9 +106,7 @@ for _kind, _least in (("torch.nn.Upsample", 0), ("torch.nn.functional.interpolat
             to_keras=_resample_to_keras,
             to_torch=partial(_resample_to_torch, kind=_kind),
             layout="channels",
-            examples=tuple(
-                Example(config=_DEFAULTS | options, inputs=(shape,)) for shape, options in _OPTIONS[:: 1 + _least]
-            ),
+            examples=tuple(Example(config=_DEFAULTS | options, inputs=(shape,)) for shape, options in _examples),
             train=True,
         )
     )
@@ -135,7 +133,7 @@ for _name, _field, _shapes in _SHUFFLES:
         Rule(
             torch=f"torch.nn.{_name}",
             keras=_layer,
-            fields=(_field,),
+            fields={_field: _field},
             to_keras=partial(_same_word, kind=_layer, name=_field),
             to_torch=partial(_same_word_back, kind=f"torch.nn.{_name}", name=_field),
             layout="channels",

@@ -12,7 +12,7 @@ from typing import Any
 from keras3conv.errors import RuleError
 from keras3conv.rules.helpers.config import ints, last, pads, require_value
 from keras3conv.rules.registry import register
-from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule
+from keras3conv.rules.rule import Config, Example, Fields, LayerSpec, LayerSpecs, Rule
 
 Pads = tuple[tuple[int, int], ...]
 
@@ -20,12 +20,19 @@ _LAYERS = {"Max": "MaxPooling", "Avg": "AveragePooling"}
 _WINDOWS = {
     name: f"keras3conv.frameworks.keras.layers.Window{kind}" for name, kind in (("Max", "Maximum"), ("Avg", "Average"))
 }
-_SHARED = ("kernel_size", "stride", "padding", "ceil_mode")
-_MAX_FIELDS = (*_SHARED, "dilation", "return_indices")
+_WINDOW = {"kernel_size": "pool_size", "stride": "strides"}
+_MAX_FIELDS = {**_WINDOW, "padding": "padding", "ceil_mode": "", "dilation": "", "return_indices": ""}
+_WINDOW_MAXIMUM_FIELDS = {**_MAX_FIELDS, "ceil_mode": "ceil_mode", "dilation": "dilation_rate"}
+_WINDOW_AVERAGE_FIELDS = {
+    **_WINDOW,
+    **{name: name for name in ("padding", "ceil_mode", "count_include_pad", "divisor_override")},
+}
+_AVERAGE_FIELDS = {**_WINDOW, "padding": "", "ceil_mode": "", "count_include_pad": "padding", "divisor_override": ""}
 
 
-def _average_fields(rank: int) -> tuple[str, ...]:
-    return (*_SHARED, "count_include_pad") if rank == 1 else (*_SHARED, "count_include_pad", "divisor_override")
+def _of_rank(fields: Fields, rank: int) -> Fields:
+    """Return the fields that an average over this many axes has: AvgPool1d has no divisor_override."""
+    return {name: keras for name, keras in fields.items() if rank > 1 or name != "divisor_override"}
 
 
 def _geometry(config: Config, rank: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
@@ -245,7 +252,7 @@ def _windows_to_torch(layers: LayerSpecs, *, rank: int, name: str) -> LayerSpecs
     if name == "Max":
         config |= {"dilation": ints(keras["dilation_rate"], rank), "return_indices": False}
     else:
-        config |= {field: keras[field] for field in _average_fields(rank)[4:]}
+        config |= {field: keras[field] for field in [*_of_rank(_AVERAGE_FIELDS, rank)][4:]}
     return (LayerSpec(kind=f"torch.nn.{name}Pool{rank}d", config=config),)
 
 
@@ -308,7 +315,7 @@ for _rank in (1, 2, 3):
         Rule(
             torch=f"torch.nn.AvgPool{_rank}d",
             keras=f"keras.layers.AveragePooling{_rank}D",
-            fields=_average_fields(_rank),
+            fields=_of_rank(_AVERAGE_FIELDS, _rank),
             applies=partial(_average_is_stock, rank=_rank),
             to_keras=partial(_average_to_keras, rank=_rank),
             to_torch=partial(_average_to_torch, rank=_rank),
@@ -319,8 +326,8 @@ for _rank in (1, 2, 3):
         )
     )
     for _name, _fields, _options in (
-        ("Max", _MAX_FIELDS, _MAX_WINDOWS),
-        ("Avg", _average_fields(_rank), _without_divisor(_AVERAGE_WINDOWS, _rank)),
+        ("Max", _WINDOW_MAXIMUM_FIELDS, _MAX_WINDOWS),
+        ("Avg", _of_rank(_WINDOW_AVERAGE_FIELDS, _rank), _without_divisor(_AVERAGE_WINDOWS, _rank)),
     ):
         register(
             Rule(

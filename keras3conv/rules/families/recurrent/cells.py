@@ -114,12 +114,14 @@ def _examples(kind: Kind) -> tuple[Example, ...]:
     )
 
 
+_FIELDS = {"input_size": "", "hidden_size": "units", "bias": "use_bias"}
+
 for _kind in KINDS:
     register(
         Rule(
             torch=f"torch.nn.{_kind.torch}Cell",
             keras=f"keras.layers.{_kind.keras}Cell",
-            fields=("input_size", "hidden_size", "bias", *(("nonlinearity",) if _kind.torch == "RNN" else ())),
+            fields=_FIELDS | ({"nonlinearity": "activation"} if _kind.torch == "RNN" else {}),
             **bound(_weights, _to_keras, _to_torch, kind=_kind),
             output=lambda outputs, torch, keras, shape: outputs[0],
             torch_arguments=_torch_call,

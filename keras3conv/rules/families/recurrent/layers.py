@@ -11,9 +11,9 @@ import numpy as np
 from keras3conv.errors import RuleError
 from keras3conv.rules.families.linear.dense import DENSE
 from keras3conv.rules.families.recurrent.cells import KINDS, SUMMED, Kind, cell_config, cell_weights, torch_config
-from keras3conv.rules.helpers.config import bound, last, require_value
+from keras3conv.rules.helpers.config import bound, last, paired, require_value
 from keras3conv.rules.registry import register
-from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Layout, Rule, WeightMapping
+from keras3conv.rules.rule import Config, Example, Fields, LayerSpec, LayerSpecs, Layout, Rule, WeightMapping
 from keras3conv.transforms import Array, Arrays, Axes, Same, Shape
 
 _BIDIRECTIONAL = "keras.layers.Bidirectional"
@@ -21,11 +21,13 @@ _DISTRIBUTED = "keras.layers.TimeDistributed"
 _DROPOUT = "keras.layers.Dropout"
 
 
-def _fields(kind: Kind, *, stacked: bool) -> tuple[str, ...]:
-    """One layer has no dropout: torch's is between layers."""
-    common = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional")
-    own = {"LSTM": ("proj_size",), "RNN": ("nonlinearity",)}.get(kind.torch, ())
-    return (*common, *(("dropout",) if stacked else ()), *own)
+def _fields(kind: Kind, *, stacked: bool, both: bool) -> Fields:
+    """Return the fields of a layer; one that is not stacked has no dropout, which torch applies between layers."""
+    own = {"LSTM": {"proj_size": ""}, "RNN": {"nonlinearity": "" if both else "activation"}}.get(kind.torch, {})
+    dropout = {"dropout": "rate"} if stacked else {}
+    # Keras has both directions as one layer inside another.
+    alike = {"hidden_size": "layer", "bias": ""} if both else {"hidden_size": "units", "bias": "use_bias"}
+    return paired("input_size", "num_layers", "batch_first", "bidirectional", **alike, **own, **dropout)
 
 
 def _applies(config: Config, *, stacked: bool, both: bool) -> bool:
@@ -150,7 +152,7 @@ for _kind in KINDS:
                 torch=f"torch.nn.{_kind.torch}",
                 keras=_BIDIRECTIONAL if _both else f"keras.layers.{_kind.keras}",
                 keras_count=0 if _stacked else 1,
-                fields=_fields(_kind, stacked=_stacked),
+                fields=_fields(_kind, stacked=_stacked, both=_both),
                 applies=partial(_applies, stacked=_stacked, both=_both),
                 **bound(partial(_weights, stacked=_stacked), _to_keras, _to_torch, kind=_kind),
                 layout=layout_of,
@@ -193,7 +195,7 @@ register(
     Rule(
         torch="torch.nn.Linear",
         keras=_DISTRIBUTED,
-        fields=("in_features", "out_features", "bias"),
+        fields=paired("in_features", "bias", out_features="layer"),
         weights=_distributed_weights,
         to_keras=_distributed_to_keras,
         to_torch=_distributed_to_torch,

@@ -5,7 +5,7 @@ from typing import Any
 from keras3conv.errors import RuleError
 from keras3conv.rules.families.recurrent.cells import KINDS, SUMMED, Kind, cell_config, cell_weights, torch_config
 from keras3conv.rules.families.recurrent.layers import layout_of, output_of
-from keras3conv.rules.helpers.config import bound, last, require_value, shape_of
+from keras3conv.rules.helpers.config import bound, last, paired, require_value, shape_of
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
 
@@ -118,7 +118,7 @@ _NOTE = (
     "returns first, or its last step. On the way back batch_first is set."
 )
 
-_FIELDS = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional", "dropout")
+_FIELDS = ("input_size", "hidden_size", "bias", "batch_first", "bidirectional", "dropout")
 _OWN_FIELDS = {"LSTM": ("proj_size",), "RNN": ("nonlinearity",)}
 
 for _kind in KINDS:
@@ -126,7 +126,7 @@ for _kind in KINDS:
         Rule(
             torch=f"torch.nn.{_kind.torch}",
             keras=RNN,
-            fields=(*_FIELDS, *_OWN_FIELDS.get(_kind.torch, ())),
+            fields=paired(*_FIELDS, *_OWN_FIELDS.get(_kind.torch, ()), num_layers="cell"),
             applies=lambda config: not config["bidirectional"],
             **bound(_weights, _to_keras, _to_torch, kind=_kind),
             layout=layout_of,

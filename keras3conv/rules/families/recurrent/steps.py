@@ -9,7 +9,7 @@ from typing import Any
 
 from keras3conv.errors import RuleError
 from keras3conv.rules.families.recurrent.stack import RNN, cells_of, prefixes, rnn_config, serialised
-from keras3conv.rules.helpers.config import last, require_value, shape_of
+from keras3conv.rules.helpers.config import last, paired, require_value, shape_of
 from keras3conv.rules.helpers.own_layers import RECURRENT, activation_of, function_of
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
@@ -20,6 +20,14 @@ Cell = tuple[str, int, str, str, bool]
 
 _LAYERS = {"LSTM": ("LSTM",), "GRU": ("GRU", "ResetFirstGRU"), "SimpleRNN": ("SimpleRNN",)}
 """The layers of Keras with a cell of their own, each with what the module calls its cell."""
+
+_CELL_FIELDS = {
+    "RNN": ("cell",),
+    "SimpleRNN": ("units", "activation", "use_bias"),
+    "LSTM": ("units", "activation", "recurrent_activation", "use_bias"),
+    "GRU": ("units", "activation", "recurrent_activation", "use_bias", "reset_after"),
+}
+"""The Keras arguments that a cell makes."""
 
 _FLAGS = ("return_sequences", "return_state", "go_backwards")
 
@@ -143,7 +151,7 @@ for _name in ("RNN", *_LAYERS):
         Rule(
             torch=RECURRENT,
             keras=f"keras.layers.{_name}",
-            fields=("input_size", "cells", *_FLAGS),
+            fields=paired("input_size", cells=_CELL_FIELDS[_name], **{name: name for name in _FLAGS}),
             applies=partial(_applies, kinds=_LAYERS.get(_name, ())),
             weights=_weights,
             to_keras=_to_rnn if _name == "RNN" else _to_layer,

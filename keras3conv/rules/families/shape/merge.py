@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Literal, TypedDict
 
 from keras3conv.errors import RuleError
-from keras3conv.rules.helpers.config import last, require_value
+from keras3conv.rules.helpers.config import last, paired, require_value
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule
 
@@ -67,7 +67,7 @@ for _torch, _keras, _reduction in _PAIRS:
         Rule(
             torch=_torch,
             keras=f"keras.layers.{_keras}",
-            fields=(),
+            fields={},
             applies=_is_of_two,
             to_keras=partial(_merge_to_keras, kind=f"keras.layers.{_keras}"),
             to_torch=partial(_merge_to_torch, kind=_torch, reduction=_reduction),
@@ -96,7 +96,7 @@ register(
     Rule(
         torch="torch.lerp",
         keras="keras.layers.Average",
-        fields=("weight",),
+        fields=paired("weight"),
         applies=lambda config: bool(config["weight"] == 0.5),
         to_keras=_average_to_keras,
         to_torch=_average_to_torch,
@@ -114,7 +114,7 @@ register(
     Rule(
         torch="torch.cat",
         keras="keras.layers.Concatenate",
-        fields=("dim",),
+        fields=paired(dim="axis"),
         to_keras=lambda config: (LayerSpec(kind="keras.layers.Concatenate", config={"axis": config["dim"]}),),
         to_torch=lambda layers: (LayerSpec(kind="torch.cat", config={"dim": last(layers).config.get("axis", -1)}),),
         torch_arguments=as_list,
@@ -133,7 +133,7 @@ register(
     Rule(
         torch="torch.stack",
         keras="keras.ops.stack",
-        fields=("dim",),
+        fields=paired(dim="axis"),
         to_keras=lambda config: (LayerSpec(kind="keras.ops.stack", config={"axis": config["dim"]}),),
         to_torch=lambda layers: (LayerSpec(kind="torch.stack", config={"dim": last(layers).config.get("axis", 0)}),),
         torch_arguments=as_list,
@@ -160,7 +160,7 @@ register(
     Rule(
         torch="torch.bmm",
         keras="keras.layers.Dot",
-        fields=(),
+        fields={},
         to_keras=lambda config: (LayerSpec(kind="keras.layers.Dot", config={"axes": (2, 1)}),),
         to_torch=_dot_to_torch,
         keras_arguments=as_list,
@@ -173,7 +173,7 @@ register(
     Rule(
         torch="torch.matmul",
         keras="keras.ops.matmul",
-        fields=(),
+        fields={},
         to_keras=lambda config: (LayerSpec(kind="keras.ops.matmul"),),
         to_torch=lambda layers: (LayerSpec(kind="torch.matmul"),),
         examples=(
@@ -241,7 +241,7 @@ for _torch, _number, _keras, _values in _WITH_NUMBER:
         Rule(
             torch=_torch,
             keras=f"keras.ops.{_keras}",
-            fields=(_number,),
+            fields={_number: "x2"},
             applies=partial(_is_number, name=_number),
             to_keras=partial(_number_to_keras, kind=f"keras.ops.{_keras}", name=_number),
             to_torch=partial(_function_back, kind=_torch, name=_number),
@@ -259,7 +259,7 @@ for _torch, _argument in (("torch.mul", "scale"), ("torch.add", "offset")):
         Rule(
             torch=_torch,
             keras="keras.layers.Rescaling",
-            fields=("other",),
+            fields={"other": _argument},
             applies=_is_with_a_number,
             to_keras=partial(_scale_to_keras, argument=_argument),
             to_torch=partial(_scale_to_torch, argument=_argument),

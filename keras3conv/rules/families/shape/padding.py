@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any
 
 from keras3conv.errors import RuleError
-from keras3conv.rules.helpers.config import ints, last, pads, require_value
+from keras3conv.rules.helpers.config import ints, last, pads, paired, require_value
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule
 
@@ -86,7 +86,7 @@ for _rank in (1, 2, 3):
         Rule(
             torch=f"torch.nn.ZeroPad{_rank}d",
             keras=f"keras.layers.ZeroPadding{_rank}D",
-            fields=("padding",),
+            fields=paired(padding="padding"),
             applies=partial(_pads_only, rank=_rank),
             to_keras=partial(_zero_pad_to_keras, rank=_rank),
             to_torch=partial(_to_torch, rank=_rank),
@@ -103,7 +103,7 @@ for _rank in (1, 2, 3):
         Rule(
             torch=f"torch.nn.ZeroPad{_rank}d",
             keras=f"keras.layers.Cropping{_rank}D",
-            fields=("padding",),
+            fields=paired(padding="cropping"),
             applies=partial(_crops, rank=_rank),
             to_keras=partial(_crop_to_keras, rank=_rank),
             to_torch=partial(_to_torch, rank=_rank),
@@ -161,7 +161,7 @@ for _rank in (1, 2, 3):
         Rule(
             torch=f"torch.nn.ConstantPad{_rank}d",
             keras=PAD,
-            fields=("padding", "value"),
+            fields=paired(padding="pad_width", value="constant_values"),
             to_keras=partial(_constant_to_keras, rank=_rank),
             to_torch=partial(_ops_pad_to_torch, rank=_rank, name="ConstantPad", mode="constant"),
             layout="channels",
@@ -176,7 +176,7 @@ for _rank in (1, 2):
         Rule(
             torch=f"torch.nn.ReflectionPad{_rank}d",
             keras=PAD,
-            fields=("padding",),
+            fields=paired(padding="pad_width"),
             to_keras=partial(_reflect_to_keras, rank=_rank),
             to_torch=partial(_ops_pad_to_torch, rank=_rank, name="ReflectionPad", mode="reflect"),
             layout="channels",
@@ -210,7 +210,7 @@ for _name, _mode, _rank in _MODES:
         Rule(
             torch=f"torch.nn.{_name}{_rank}d",
             keras=PAD_LAYER,
-            fields=("padding",),
+            fields=paired(padding="padding"),
             to_keras=partial(_pad_layer_to_keras, rank=_rank, name=_name, mode=_mode),
             to_torch=partial(_pad_layer_to_torch, rank=_rank, name=_name, mode=_mode),
             layout="channels",

@@ -3,7 +3,7 @@
 from functools import partial
 
 from keras3conv.errors import RuleError
-from keras3conv.rules.helpers.config import back, last, one, require_value
+from keras3conv.rules.helpers.config import back, last, one, paired, require_value
 from keras3conv.rules.helpers.own_layers import GAUSSIAN_DROPOUT, GAUSSIAN_NOISE
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule
@@ -37,7 +37,7 @@ for _torch, _keras, _axes in _NAMED:
         Rule(
             torch=f"torch.nn.{_torch}",
             keras=f"keras.layers.{_keras}",
-            fields=("p",),
+            fields=paired(p="rate"),
             to_keras=partial(_to_keras, kind=f"keras.layers.{_keras}"),
             to_torch=partial(_to_torch, kind=f"torch.nn.{_torch}"),
             layout="same" if _axes == 2 else "channels",
@@ -71,7 +71,7 @@ register(
     Rule(
         torch="torch.nn.FeatureAlphaDropout",
         keras="keras.layers.AlphaDropout",
-        fields=("p",),
+        fields=paired(p="rate"),
         to_keras=_channels_to_keras,
         to_torch=_channels_to_torch,
         layout="channels",
@@ -98,7 +98,7 @@ for _torch, _keras, _setting in (
         Rule(
             torch=_torch,
             keras=_keras,
-            fields=(_setting,),
+            fields={_setting: _setting},
             to_keras=partial(_noise_to_keras, kind=_keras, setting=_setting),
             to_torch=partial(_noise_to_torch, kind=_torch, setting=_setting),
             examples=(
@@ -122,7 +122,7 @@ for _keras, _config, _what in _LOST:
         Rule(
             torch="torch.nn.Identity",
             keras=f"keras.layers.{_keras}",
-            fields=(),
+            fields={},
             to_keras=one(f"keras.layers.{_keras}", **_config),
             to_torch=back("torch.nn.Identity"),
             fallback=True,

@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any
 
 from keras3conv.errors import RuleError
-from keras3conv.rules.helpers.config import back, last, one, require_value
+from keras3conv.rules.helpers.config import back, last, one, paired, require_value
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule
 
@@ -12,7 +12,7 @@ register(
     Rule(
         torch="torch.nn.Identity",
         keras="keras.layers.Identity",
-        fields=(),
+        fields={},
         to_keras=one("keras.layers.Identity"),
         to_torch=back("torch.nn.Identity"),
         examples=(Example(config={}, inputs=((3, 5),)),),
@@ -31,7 +31,7 @@ register(
     Rule(
         torch="torch.nn.Flatten",
         keras="keras.layers.Flatten",
-        fields=("start_dim", "end_dim"),
+        fields=paired("start_dim", "end_dim"),
         applies=lambda config: (config["start_dim"], config["end_dim"]) == (1, -1),
         to_keras=_flatten_to_keras,
         to_torch=lambda layers: (LayerSpec(kind="torch.nn.Flatten", config={"start_dim": 1, "end_dim": -1}),),
@@ -60,7 +60,7 @@ register(
     Rule(
         torch="torch.nn.Flatten",
         keras=FLATTEN_AXES,
-        fields=("start_dim", "end_dim"),
+        fields=paired(start_dim="start_axis", end_dim="end_axis"),
         to_keras=lambda config: (
             LayerSpec(kind=FLATTEN_AXES, config={"start_axis": config["start_dim"], "end_axis": config["end_dim"]}),
         ),
@@ -93,7 +93,7 @@ register(
     Rule(
         torch="torch.nn.Unflatten",
         keras="keras.layers.Reshape",
-        fields=("dim", "unflattened_size"),
+        fields=paired("dim", unflattened_size="target_shape"),
         applies=lambda config: config["dim"] == 1,
         to_keras=_reshape_to_keras,
         to_torch=_reshape_to_torch,
@@ -119,7 +119,7 @@ register(
     Rule(
         torch="torch.nn.Unflatten",
         keras=UNFLATTEN_AXIS,
-        fields=("dim", "unflattened_size"),
+        fields=paired(dim="axis", unflattened_size="shape"),
         to_keras=_unflatten_to_keras,
         to_torch=_unflatten_to_torch,
         examples=(
@@ -146,7 +146,7 @@ register(
     Rule(
         torch="torch.permute",
         keras="keras.layers.Permute",
-        fields=("dims",),
+        fields=paired(dims="dims"),
         applies=lambda config: config["dims"][0] == 0 <= min(config["dims"]),
         to_keras=_permute_to_keras,
         to_torch=lambda layers: (LayerSpec(kind="torch.permute", config={"dims": (0, *last(layers).config["dims"])}),),
@@ -184,7 +184,7 @@ for _torch, _keras, _names, _values in _FUNCTIONS:
         Rule(
             torch=f"torch.{_torch}",
             keras=f"keras.ops.{_keras}",
-            fields=tuple(name for name, _ in _names),
+            fields=dict(_names),
             to_keras=partial(_renamed, kind=f"keras.ops.{_keras}", names=_names),
             to_torch=partial(_named_back, kind=f"torch.{_torch}", names=_names),
             examples=tuple(
@@ -221,7 +221,7 @@ register(
     Rule(
         torch="torch.repeat_interleave",
         keras="keras.layers.RepeatVector",
-        fields=("repeats", "dim"),
+        fields=paired("dim", repeats="n"),
         applies=_repeats_a_vector,
         to_keras=_repeat_vector_to_keras,
         to_torch=_repeat_vector_to_torch,
