@@ -1,11 +1,9 @@
 """Say which Keras arguments follow which attribute of a torch layer: as its rule declares, or as a trial shows."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
+from difflib import SequenceMatcher
 from math import isclose
 from typing import Any
-
-from rapidfuzz import fuzz
 
 from keras3conv.errors import Keras3ConvError
 from keras3conv.rules.rule import Config, LayerSpecs, Rule
@@ -79,8 +77,14 @@ def _nearest_only(found: Correspondences) -> Correspondences:
     chosen: dict[str, str] = {}
     for field, names in found.items():
         for name in names:
-            chosen[name] = max(chosen.get(name, field), field, key=partial(fuzz.ratio, name))
+            before = chosen.get(name, field)
+            chosen[name] = field if _resemblance(name, field) > _resemblance(name, before) else before
     return {field: tuple(name for name in names if chosen[name] == field) for field, names in found.items()}
+
+
+def _resemblance(name: str, other: str) -> float:
+    """Return how much two names have in common, between 0 and 1."""
+    return SequenceMatcher(None, name, other).ratio()
 
 
 def _other_values(value: Any) -> Iterator[Any]:
