@@ -78,5 +78,5 @@ def unlimited_patience() -> Iterator[None]:
     from keras3conv.validators.diagnosis import causes
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(causes, "PATIENCE", math.inf)
+        patch.setattr(causes, "SEARCH_SECONDS", math.inf)
         yield

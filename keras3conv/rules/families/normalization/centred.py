@@ -32,6 +32,10 @@ def _to_torch(layers: LayerSpecs) -> LayerSpecs:
     return (LayerSpec(kind=f"{_CENTRED}.CentredRMSNorm", config=config),)
 
 
+_RMS_EXAMPLES = (
+    Example(config={"dim": 5, "eps": 2e-3}, inputs=((2, 3, 5),)),
+    Example(config={"dim": 6}, inputs=((3, 4, 7, 6),)),
+)
 register(
     Rule(
         torch=f"{_CENTRED}.CentredRMSNorm",
@@ -40,10 +44,7 @@ register(
         weights=_weights,
         to_keras=_to_keras,
         to_torch=_to_torch,
-        examples=(
-            Example(config={"dim": 5, "eps": 2e-3}, inputs=((2, 3, 5),)),
-            Example(config={"dim": 6}, inputs=((3, 4, 7, 6),)),
-        ),
+        examples=_RMS_EXAMPLES,
         train=True,
         note=_NOTE,
     )
@@ -68,6 +69,10 @@ def _layer_norm_to_torch(layers: LayerSpecs) -> LayerSpecs:
     return (LayerSpec(kind=spec.kind, config=config),)
 
 
+_LAYER_EXAMPLES = (
+    Example(config={"normalized_shape": (5,), "eps": 2e-3}, inputs=((2, 3, 5),)),
+    Example(config={"normalized_shape": (6,), "bias": False}, inputs=((4, 6),)),
+)
 register(
     Rule(
         torch=f"{_CENTRED}.CentredLayerNorm",
@@ -76,10 +81,7 @@ register(
         weights=_layer_norm_weights,
         to_keras=_layer_norm_to_keras,
         to_torch=_layer_norm_to_torch,
-        examples=(
-            Example(config={"normalized_shape": (5,), "eps": 2e-3}, inputs=((2, 3, 5),)),
-            Example(config={"normalized_shape": (6,), "bias": False}, inputs=((4, 6),)),
-        ),
+        examples=_LAYER_EXAMPLES,
         train=True,
         note=_NOTE,
     )
