@@ -1,4 +1,4 @@
-"""The registry of rules: checks a rule when it is registered, and ranks the rules for two layers."""
+"""Keep the registered rules: check each new one, and rank the rules for two layers."""
 
 import sys
 from dataclasses import replace
@@ -11,7 +11,7 @@ registered: dict[str, Rule] = {}
 
 
 def register(rule: Rule) -> Rule:
-    """Adds a rule to the library, and returns it.
+    """Add a rule to the library and return it.
 
     Raises:
         RuleError: The pair is registered already, the rule has no example, a tensor is named twice, or a transform
@@ -32,7 +32,7 @@ def register(rule: Rule) -> Rule:
 
 @cache
 def ranked(torch_kinds: tuple[str, ...], keras_kinds: tuple[str, ...], counts: tuple[int, int]) -> tuple[Rule, ...]:
-    """The rules that `lookup` gives; asked for every layer of a model, so computed once for every class."""
+    """Return the rules for `lookup`; cached because a model asks for each of its layers."""
     found = [
         rule
         for rule in registered.values()

@@ -1,4 +1,4 @@
-"""The modules of our own that say on the torch side what Keras computes in one layer."""
+"""Name the torch modules of keras3conv that compute what one Keras layer does, and their activations."""
 
 from keras3conv.errors import RuleError
 from keras3conv.rules.helpers.config import name_of
@@ -29,7 +29,7 @@ _FUNCTIONS = {
 
 
 def function_of(kind: str, activation: object) -> str:
-    """The name in `torch.nn.functional` of an activation inside a Keras layer; raises `RuleError` for another."""
+    """Return the name in `torch.nn.functional` of an activation of Keras; raises `RuleError` if it is unknown."""
     name = name_of(activation)
     if name not in _FUNCTIONS:
         known = ", ".join(_FUNCTIONS)
@@ -38,7 +38,7 @@ def function_of(kind: str, activation: object) -> str:
 
 
 def activation_of(kind: str, function: str) -> str:
-    """Keras' name of an activation; the inverse of `function_of`."""
+    """Return the Keras name of an activation; the inverse of `function_of`."""
     names = {function: name for name, function in _FUNCTIONS.items()}
     if function not in names:
         known = ", ".join(names)

@@ -1,4 +1,4 @@
-"""Activations with settings: what an activation of Keras has no argument for is a function of `keras.ops`."""
+"""Rules for activations with settings; they become functions of `keras.ops`, which have these arguments."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -27,7 +27,7 @@ def _to_torch(layers: LayerSpecs, *, operation: Operation) -> LayerSpecs:
     return (LayerSpec(kind=operation.module, config=operation.to_torch(arguments)),)
 
 
-# The arguments of the module, once for each of two inputs.
+# The arguments of the torch module, for each of two inputs.
 _ARGUMENTS: Mapping[str, tuple[tuple[Any, ...], ...]] = {
     "celu": ((1.7,), (0.4,)),
     "glu": ((1,), (-2,)),
@@ -87,9 +87,9 @@ register(
 )
 
 
-# What else a ReLU of Keras can say: max_value, negative_slope, threshold
+# Torch modules that are a Keras ReLU with max_value, negative_slope or threshold.
 def _relu_settings(layers: LayerSpecs, *allowed: str) -> dict[str, float]:
-    """The settings of a ReLU that are not what they are without being set; `RuleError` for others than these."""
+    """Return the settings of a ReLU; raise `RuleError` if one that is not allowed differs from its default."""
     defaults = {"max_value": None, "negative_slope": 0.0, "threshold": 0.0}
     given = {name: last(layers).config.get(name) or default for name, default in defaults.items()}
     if last(layers).config.get("max_value") == 0:
@@ -108,7 +108,7 @@ def _hardtanh_from_relu(layers: LayerSpecs) -> LayerSpecs:
 
 
 def _leaky_relu_from_relu(layers: LayerSpecs) -> LayerSpecs:
-    """A maximum is a layer after it."""
+    """Return a LeakyReLU, followed by a Hardtanh if there is a maximum."""
     settings = _relu_settings(layers, "max_value", "negative_slope")
     leaky = LayerSpec(kind="torch.nn.LeakyReLU", config={"negative_slope": settings["negative_slope"]})
     if "max_value" not in settings:
@@ -193,7 +193,7 @@ register(
             Example(config={}, inputs=((3, 5),), canonical=False),
             Example(config={"lower": 0.1, "upper": 0.6}, inputs=((2, 3, 7),), canonical=False),
         ),
-        note="Lossy: the mean of the slopes, which is what torch takes outside of training; their range is lost.",
+        note="Lossy: Keras has the mean of the slopes, which torch uses outside of training; their range is lost.",
     )
 )
 

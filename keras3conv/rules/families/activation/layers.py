@@ -1,4 +1,4 @@
-"""Activations: same maths, other defaults. Every default is written out, and what has no counterpart is refused."""
+"""Rules for activations. The defaults of the frameworks differ, so every default is written out."""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,7 +17,7 @@ def _activation(config: Config, *, name: str) -> LayerSpecs:
 
 
 def _refusing(kind: str, fixed: Config, then: Callable[[Config], LayerSpecs]) -> Callable[[Config], LayerSpecs]:
-    """`then`, for a configuration that has exactly these values; `RuleError` for any other."""
+    """Return a function that checks a configuration for these values and then calls `then`."""
 
     def to_keras(config: Config) -> LayerSpecs:
         for name, value in fixed.items():
@@ -27,7 +27,6 @@ def _refusing(kind: str, fixed: Config, then: Callable[[Config], LayerSpecs]) ->
     return to_keras
 
 
-# The layers come before the named activations: where both can say it, a layer of its own is what people write.
 def _relu_to_torch(layers: LayerSpecs) -> LayerSpecs:
     _require_plain_relu(layers, None)
     return (LayerSpec(kind="torch.nn.ReLU"),)
@@ -117,7 +116,7 @@ def _softmax_to_keras(config: Config) -> LayerSpecs:
 
 
 def _softmax_to_torch(layers: LayerSpecs, *, negated: bool = False) -> LayerSpecs:
-    """Of the values, or of their negatives: what the layer before says."""
+    """Return a Softmax; a Softmin if Keras negates the values in the layer before."""
     axis = last(layers).config.get("axis", -1)
     if not isinstance(axis, int):
         require_value("keras.layers.Softmax", "number of axes", len(axis), 1)
@@ -145,7 +144,7 @@ register(
         to_torch=_softmax_to_torch,
         examples=_SOFTMAX_TO_SOFTMAX_EXAMPLES,
         train=True,
-        note="The axis is counted in torch's layout; over the channels of an image it is Softmax2d that moves it.",
+        note="The axis is counted in torch's layout. For the channels of an image use Softmax2d, which moves the axis.",
     )
 )
 

@@ -1,4 +1,4 @@
-"""Attention without projections: a product of what is given, or a tangent of its sum."""
+"""Rules for attention without projections: dot-product attention and additive attention."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, 
 from keras3conv.transforms import Same
 
 _NOTE = (
-    "The torch module is one of our own. It is called with query, value and key, as Keras with a list of them. The "
+    "keras3conv brings the torch module. It is called with query, value and key, Keras with a list of them. The "
     "random masks of dropout differ."
 )
 
 
 def _keras_call(arrays: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Keras takes them as one list."""
+    """Return the arguments of the Keras layer: one list."""
     return ([*arrays],)
 
 

@@ -1,4 +1,4 @@
-"""Attention with projections of any width: several heads of queries may share one of keys and values."""
+"""Rules for attention with projections of any width, where query heads may share key and value heads."""
 
 import numpy as np
 
@@ -112,8 +112,8 @@ def _to_torch(layers: LayerSpecs) -> LayerSpecs:
 
 
 _NOTE = (
-    "The torch module is one of our own. Both sides are called with query, value, key, and in both masks True is what "
-    "is attended to. The random masks of dropout differ."
+    "keras3conv brings the torch module. Both sides are called with query, value, key, and in both masks True "
+    "means attended to. The random masks of dropout differ."
 )
 
 _GROUPED_EXAMPLES = (
@@ -134,7 +134,7 @@ _GROUPED_EXAMPLES = (
     ),
 )  # fmt: skip
 
-# Keras' fused attention takes values of another width only on some backends; with dropout it is not fused.
+# Only some backends have a fused attention for values of another width; with dropout Keras does not fuse.
 _MULTI_HEAD_EXAMPLES = (
     Example(
         config={

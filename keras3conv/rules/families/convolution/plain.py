@@ -1,4 +1,4 @@
-"""Convolutions: plain, grouped, depthwise."""
+"""Rules for convolutions: plain, grouped and depthwise."""
 
 from functools import partial
 from itertools import cycle
@@ -79,11 +79,11 @@ def _depthwise_weights(config: Config, *, rank: int) -> tuple[WeightMapping, ...
 
 
 _EVEN, _ODD = (8, 11, 9), (9, 8, 10)
-"""Spatial sizes that all differ; the first of the one is even, of the other odd."""
+"""Return spatial sizes that all differ, from an even and from an odd number on."""
 
 
 _FEW = 0, 2, 3, 5, 8, 11
-"""The examples for lines and volumes; the code for images, which have them all, is the same."""
+"""Return the examples; images have them all, sequences and volumes some, because the code is the same."""
 
 
 def _examples(rank: int) -> tuple[Example, ...]:
@@ -125,7 +125,7 @@ def _depthwise_examples(rank: int) -> tuple[Example, ...]:
     )
 
 
-# The depthwise layer stands first: it is what such a convolution becomes. A grouped one may be its counterpart too.
+# The depthwise layer comes first: such a convolution becomes one. A grouped one may be its counterpart too.
 for _rank in (1, 2):
     register(
         Rule(

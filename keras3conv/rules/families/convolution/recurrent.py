@@ -1,4 +1,4 @@
-"""LSTMs whose products are convolutions: a module of our own on the torch side, one for every number of axes."""
+"""Rules for convolutional LSTMs; on the torch side they are a module of keras3conv for any number of axes."""
 
 from functools import partial
 from typing import Any
@@ -10,7 +10,7 @@ from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, 
 from keras3conv.transforms import Axes, Same
 
 _SPACE = ("w", "h w", "d h w")
-"""The axes of space, by how many there are."""
+"""The letters of the spatial axes by their number."""
 
 
 def _weights(config: Config) -> tuple[WeightMapping, ...]:
@@ -65,7 +65,7 @@ def _applies(config: Config, *, rank: int) -> bool:
 
 
 def _examples(rank: int) -> tuple[Example, ...]:
-    """Even and odd kernels and sizes; a strided one, a dilated one; the channels behind and before the space."""
+    """Return examples with even and odd kernels and sizes, strides, dilations, and both positions of the channels."""
     kernel, strided, sizes = (3, 2, 2)[:rank], (2, 3, 1)[:rank], (5, 6, 4)[:rank]
     plain = {"in_channels": 3, "out_channels": 2, "kernel_size": kernel}
     options: tuple[dict[str, Any], ...] = (
@@ -81,7 +81,7 @@ def _examples(rank: int) -> tuple[Example, ...]:
 
 
 _NOTE = (
-    "The torch module is one of our own. Keras' own dropout acts in training only, and is lost; so are the masks of "
+    "keras3conv brings the torch module. Keras' own dropout acts in training only, and is lost; so are the masks of "
     "steps."
 )
 

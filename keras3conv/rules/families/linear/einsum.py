@@ -1,4 +1,4 @@
-"""EinsumDense: one matrix product that also splits and merges axes, as attention does with its heads."""
+"""Rules for EinsumDense: a matrix product that also splits and merges axes, as attention does with its heads."""
 
 from collections.abc import Callable
 from functools import partial
@@ -35,17 +35,17 @@ from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, 
 from keras3conv.transforms import Array, Arrays, Axes, Same, Shape
 
 _EQUATION = "...i,io->...o"
-_NOTE = "Torch has the inputs, and the outputs, of the equation merged into one axis each, which is the last."
+_NOTE = "Torch merges the input axes and the output axes of the equation into one last axis each."
 
 
 def _einsum(outputs: int, bias: bool) -> LayerSpec:
-    """The equation that says no more than torch does."""
+    """Return the plain EinsumDense of a torch layer."""
     config = {"equation": _EQUATION, "output_shape": (outputs,), "bias_axes": "o" if bias else None}
     return LayerSpec(kind="keras.layers.EinsumDense", config=config)
 
 
 def _weights(config: Config, *, outputs_first: bool) -> tuple[WeightMapping, ...]:
-    """The transforms of the Keras layer's own equation; of the plain one where there is no Keras layer yet."""
+    """Return the mappings for the Keras layer's own equation; for the plain one if there is no Keras layer yet."""
     keras = counterpart(config)
     if keras is None:
         plain = Axes("o i -> i o") if outputs_first else Same()
@@ -63,7 +63,7 @@ def _to_torch(layers: LayerSpecs, *, make: Callable[[int, int, bool], LayerSpec]
 
 
 def _output(outputs: Arrays, torch_config: Config, keras_config: Config, keras_shape: Shape) -> Array:
-    """The last axis of torch's output split into the axes of the equation, and these moved to their places."""
+    """Return torch's output with its last axis split into the axes of the equation, in Keras' order."""
     product = read_product(keras_config)
     places = product.places(product.outputs, product.made)
     split = outputs[0].reshape(*outputs[0].shape[:-1], *(keras_shape[place] for place in places))
@@ -112,9 +112,9 @@ register(
 )
 
 
-# Query, key and value in one product, against three layers.
+# Query, key and value packed in one torch layer, three layers in Keras.
 def _packed_parts(config: Config) -> tuple[LayerSpec, ...] | None:
-    """The three Keras layers, each with its own roles; None where they are not known."""
+    """Return the three Keras layers, each with its own roles; None if they are unknown."""
     keras, shapes = counterpart(config), counterpart_shapes(config, "kernel", 3)
     if keras is None or shapes is None:
         return None
@@ -149,7 +149,7 @@ def _bias_shapes(parts: LayerSpecs) -> list[Shape | None]:
 
 
 def _only(patterns: list[Axes]) -> Axes:
-    """The one pattern of query, key and value."""
+    """Return the pattern that query, key and value share."""
     first, *others = patterns
     if any(other != first for other in others):
         raise RuleError(f"query, key and value are split differently: {', '.join(map(repr, patterns))}")
@@ -183,7 +183,7 @@ for _torch, _fields, _outputs, _make, _examples in (
     )
 
 
-# A product with two inputs: Keras is given their outer product.
+# A product with two inputs: Keras takes their outer product.
 _BILINEAR = "...ij,ijo->...o"
 _BILINEAR_FIELDS = ("in1_features", "in2_features", "out_features", "bias")
 
@@ -240,6 +240,6 @@ register(
         keras_arguments=lambda given: (given[0][..., :, None] * given[1][..., None, :],),
         examples=_BILINEAR_TO_EINSUM_DENSE_EXAMPLES,
         train=True,
-        note="Keras is given the outer product of the two inputs.",
+        note="Keras takes the outer product of the two inputs.",
     )
 )

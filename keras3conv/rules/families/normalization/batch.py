@@ -1,4 +1,4 @@
-"""Normalisation by batch statistics. The epsilon is copied always: torch's default is 1e-5, Keras' is 1e-3."""
+"""Rules for batch normalisation. The epsilon is always written: torch's default is 1e-5, Keras' is 1e-3."""
 
 from functools import partial
 
@@ -14,7 +14,7 @@ _STATISTICS = ("running_mean", "moving_mean"), ("running_var", "moving_variance"
 _IGNORED = {"num_batches_tracked": "a counter that only momentum=None reads"}
 _NOTE = (
     "In training torch stores the unbiased variance of the batch, N/(N-1) times that of Keras. Where Keras has only a "
-    "scale, or only a center, the other is zeros, or ones, in torch."
+    "scale, or only a center, torch has zeros, or ones, for the other."
 )
 
 
@@ -44,7 +44,7 @@ def _to_torch(layers: LayerSpecs, *, kind: str) -> LayerSpecs:
     config = {
         "num_features": shape_of(keras, "moving_variance")[0],
         "eps": keras.config.get("epsilon", 1e-3),
-        # Rounded, because 1 - 0.9 is not 0.1; twelve digits are more than anybody writes.
+        # Rounded because 1 - 0.9 is not exactly 0.1.
         "momentum": round(1.0 - keras.config.get("momentum", 0.99), 12),
         "affine": bool(keras.config.get("scale", True) or keras.config.get("center", True)),
         "track_running_stats": True,
@@ -71,13 +71,13 @@ for _kind, _rank in (*((f"torch.nn.BatchNorm{_rank}d", _rank) for _rank in (1, 2
             layout="channels",
             ignored=_IGNORED,
             examples=_examples,
-            note=_NOTE + " Statistics are those of one process." * (_kind == _SYNC),
+            note=_NOTE + " The statistics are those of one process." * (_kind == _SYNC),
         )
     )
 
 
 def _frozen_to_keras(config: Config) -> LayerSpecs:
-    """A layer that is not trainable uses its moving statistics in training too."""
+    """Return a layer that is not trainable: it uses its moving statistics in training too."""
     return _batch_norm(epsilon=config["eps"], trainable=False)
 
 

@@ -11,7 +11,10 @@ from keras3conv.transforms import Same, Shift
 
 _RMS_NORM = "keras.layers.RMSNormalization"
 _CENTRED = "keras3conv.frameworks.torch.centred"
-_NOTE = "Lossy: the weight is stored as its distance from one, and the sum is rounded to float32, as torch rounds it."
+_NOTE = (
+    "Any torch class that computes this is recognized. Lossy: the weight is stored as its distance from one, and the "
+    "sum is rounded to float32, as torch rounds it."
+)
 
 
 def _weights(config: Config) -> tuple[WeightMapping, ...]:

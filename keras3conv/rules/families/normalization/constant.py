@@ -1,4 +1,4 @@
-"""Normalisation without weights that are trained: to unit length, by constants, by what was measured before."""
+"""Rules for normalisation without trained weights: to unit length, by constants, by measured statistics."""
 
 from math import sqrt
 from typing import Any
@@ -24,7 +24,7 @@ def _unit_to_keras(config: Config) -> LayerSpecs:
 def _unit_to_torch(layers: LayerSpecs) -> LayerSpecs:
     axis = last(layers).config.get("axis", -1)
     if not isinstance(axis, int) and len(axis) != 1:
-        raise RuleError(f"UnitNormalization with axis={axis}: torch takes the length along one axis")
+        raise RuleError(f"UnitNormalization with axis={axis}: torch normalises along one axis")
     dim = axis if isinstance(axis, int) else axis[0]
     return (LayerSpec(kind=_NORMALIZE, config={"p": 2.0, "dim": dim, "eps": _EPSILON}),)
 
@@ -83,12 +83,12 @@ register(
         layout="channels",
         examples=_CONSTANTS_TO_NORMALIZATION_EXAMPLES,
         train=True,
-        note="Keras has the square of each deviation, which it takes the root of again.",
+        note="Keras stores the variance and takes its root again.",
     )
 )
 
 
-# By what was measured before, or by constants of any shape.
+# Normalisation by measured statistics, or by constants of any shape.
 _ROLES = ("running_mean", "mean"), ("running_var", "variance"), ("count", "count")
 
 
@@ -117,7 +117,7 @@ def _measured_to_torch(layers: LayerSpecs) -> LayerSpecs:
 
 
 def _fixed(value: Any) -> Any:
-    """Lists become tuples, at every depth."""
+    """Return nested lists as nested tuples."""
     return tuple(map(_fixed, value)) if isinstance(value, list | tuple) else value
 
 

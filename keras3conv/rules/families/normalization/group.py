@@ -1,4 +1,4 @@
-"""Normalisation over groups of channels; with a channel in each group it is that of an instance."""
+"""Rules for group normalisation and for instance normalisation, which has one channel in each group."""
 
 from functools import partial
 
@@ -31,7 +31,7 @@ def _affine(config: Config) -> Config:
 
 
 def _read_group_norm(spec: LayerSpec) -> tuple[int, int, bool]:
-    """The groups, the channels, and whether there is a scale or a center; torch has both then."""
+    """Return the number of groups and of channels, and whether there is a scale or a center; torch has both or none."""
     affine = spec.config.get("scale", True) or spec.config.get("center", True)
     require_value(_GROUP_NORM, "axis", spec.config.get("axis", -1), -1, *_last_axes(spec))
     shape = spec.shapes.get("gamma", spec.shapes.get("beta"))
@@ -41,7 +41,7 @@ def _read_group_norm(spec: LayerSpec) -> tuple[int, int, bool]:
 
 
 def _last_axes(spec: LayerSpec) -> tuple[int, ...]:
-    """The last axis, counted from the front; where the number of axes is unknown, what is not torch's place for it."""
+    """Return the index of the last axis; if the number of axes is unknown, every index but that of torch's channels."""
     return (len(spec.inputs[0]) - 1,) if spec.inputs else (2, 3, 4)
 
 
@@ -55,7 +55,7 @@ def _instance_norm_to_torch(layers: LayerSpecs, *, kind: str) -> LayerSpecs:
     groups, channels, affine = _read_group_norm(last(layers))
     require_value(_GROUP_NORM, "groups", groups, channels)
     config = {"num_features": channels, "eps": last(layers).config.get("epsilon", 1e-3), "affine": affine}
-    # The momentum is that of statistics which are not tracked.
+    # Without tracked statistics the momentum does not matter.
     return (LayerSpec(kind=kind, config={**config, "track_running_stats": False}),)
 
 
@@ -94,6 +94,6 @@ for _rank in (1, 2, 3):
             layout="channels",
             examples=_examples,
             train=True,
-            note="Running statistics are refused: Keras normalises by the image always.",
+            note="Running statistics are refused: Keras always normalises by the statistics of the image.",
         )
     )

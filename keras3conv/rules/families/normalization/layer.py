@@ -1,4 +1,4 @@
-"""Normalisation over the last axes, or the channels of an image. The epsilon is copied always."""
+"""Rules for layer and RMS normalisation over the last axes or the channels. The epsilon is always written."""
 
 from functools import partial
 from typing import Any
@@ -20,7 +20,7 @@ def _same_weights(config: Config) -> tuple[WeightMapping, ...]:
     return tuple(affine_weights(config, Same()))
 
 
-# Over the last axes. Three axes are those of an image, whose channels move.
+# Three axes are those of an image, whose channels move.
 def _layout(config: Config) -> Layout:
     return "channels" if len(config.get("normalized_shape", ())) > 2 else "same"
 
@@ -42,7 +42,7 @@ def _layer_norm_weights(config: Config) -> tuple[WeightMapping, ...]:
 
 
 def layer_norm_to_keras(config: Config) -> LayerSpecs:
-    """The LayerNormalization of a torch LayerNorm."""
+    """Return the LayerNormalization of a torch LayerNorm."""
     keras = {
         "axis": _axes(config["normalized_shape"]),
         "epsilon": config["eps"],
@@ -53,12 +53,12 @@ def layer_norm_to_keras(config: Config) -> LayerSpecs:
 
 
 def _normalized_shape(spec: LayerSpec) -> Shape:
-    """The shape that torch normalises over, of the axes that Keras does; they must be the last."""
+    """Return the shape that torch normalises over; raises `RuleError` unless Keras normalises over the last axes."""
     given = spec.config.get("axis", -1)
     count = 1 if isinstance(given, int) else len(given)
     shape = spec.shapes.get("gamma", spec.shapes.get("scale", spec.shapes.get("beta")))
     axes = sorted([given] if isinstance(given, int) else given)
-    rank = len(spec.inputs[0]) if spec.inputs else axes[-1] + 1  # Keras 2 counted from the front: then it is the last
+    rank = len(spec.inputs[0]) if spec.inputs else axes[-1] + 1  # Keras 2 wrote the index of the last axis
     if axes not in (list(range(-count, 0)), list(range(rank - count, rank))):
         raise RuleError(f"{spec.kind.rpartition('.')[2]} with axis={given}: torch normalises over the last axes")
     sizes = shape or tuple(input_channels(spec, axis) for axis in range(-count, 0))
@@ -66,7 +66,7 @@ def _normalized_shape(spec: LayerSpec) -> Shape:
 
 
 def layer_norm_to_torch(layers: LayerSpecs, *, kind: str) -> LayerSpecs:
-    """The torch layer of this class of a LayerNormalization."""
+    """Return the torch layer of this class for a LayerNormalization."""
     spec = last(layers)
     scale, center = spec.config.get("scale", True), spec.config.get("center", True)
     require_value(spec.kind, "rms_scaling", spec.config.get("rms_scaling", False), False)
@@ -98,7 +98,7 @@ register(
         layout=_layout,
         examples=_LAYER_NORM_TO_LAYER_NORM_EXAMPLES,
         train=True,
-        note="Over three axes and more: those of an image, whose channels are the last in Keras.",
+        note="Three and more axes are those of an image, whose channels are the last axis in Keras.",
     )
 )
 
@@ -122,7 +122,7 @@ register(
 )
 
 
-# The constructor has other words than the module's attributes; here are both.
+# The constructor names its arguments otherwise than the attributes; both are fields.
 def _timm_to_keras(config: Config) -> LayerSpecs:
     affine = config.get("affine", config["elementwise_affine"])
     keras = {"axis": -1, "epsilon": config["eps"], "scale": affine, "center": affine}
@@ -159,9 +159,8 @@ register(
 )
 
 
-# By the root of the mean square.
 FLOAT32_EPSILON = 2.0**-23
-"""What torch adds where it is given no epsilon, in float32."""
+"""The epsilon of torch for float32 where none is given."""
 
 
 def _rms_norm_weights(config: Config) -> tuple[WeightMapping, ...]:
@@ -183,7 +182,7 @@ def _rms_norm_to_torch(layers: LayerSpecs, *, affine: bool) -> LayerSpecs:
     return (LayerSpec(kind="torch.nn.RMSNorm", config={**config, "elementwise_affine": affine}),)
 
 
-_RMS_NOTE = "Without an epsilon torch adds that of the dtype: 1.2e-7, which is that of float32, is written down."
+_RMS_NOTE = "Without an epsilon torch uses that of the dtype; Keras gets 1.2e-7, that of float32."
 
 for _keras, _is_affine in ((_RMS_NORM, True), (_RMS_FUNCTION, False)):
     _examples: tuple[Example, ...] = tuple(

@@ -1,4 +1,4 @@
-"""Pooling to a size, or to one value: what the window is follows from the input."""
+"""Rules for pooling to a given size or to one value, and for the average of powers."""
 
 from functools import partial
 from typing import Any
@@ -29,7 +29,7 @@ def _global_to_keras(config: Config, *, kind: str, rank: int) -> LayerSpecs:
 
 
 def _global_to_torch(layers: LayerSpecs, *, kind: str) -> LayerSpecs:
-    """Torch keeps the axes of size one; where Keras does not, they are flattened away."""
+    """Return the torch pooling, and a Flatten if Keras does not keep the axes of size one."""
     pool = LayerSpec(kind=kind, config={"output_size": 1})
     if last(layers).config.get("keepdims", False):
         return (pool,)
@@ -51,7 +51,7 @@ def _adaptive_to_torch(layers: LayerSpecs, *, kind: str, rank: int) -> LayerSpec
 
 
 def _adaptive_examples(rank: int) -> tuple[Example, ...]:
-    """One where sizes differ by axis; along one axis a second, because JAX compiles each of these for seconds."""
+    """Return one example, two for sequences: JAX takes seconds to compile each."""
     different = Example(config={"output_size": (4, 3, 2)[-rank:]}, inputs=((2, 6, *(3, 4, 5)[-rank:]),))
     alike = Example(config={"output_size": 3}, inputs=((2, 1, 4),), canonical=False)
     return (different, alike) if rank == 1 else (different,)
@@ -98,7 +98,7 @@ for _torch, _global, _adaptive in _PAIRS:
 
 
 def _power_to_keras(config: Config, *, rank: int) -> LayerSpecs:
-    """The sum of powers is their average times the size of the window."""
+    """Return the layers for a sum of powers: their average times the size of the window."""
     require_value(f"torch.nn.LPPool{rank}d", "ceil_mode", config["ceil_mode"], False)
     size, power = ints(config["kernel_size"], rank), float(config["norm_type"])
     number = 1
@@ -120,7 +120,7 @@ def _power_to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
     require_value(layers[1].kind, "padding", pool["padding"], "valid")
     size, strides = ints(pool["pool_size"], rank), ints(pool["strides"], rank)
     config = {"norm_type": power, "kernel_size": size, "stride": strides, "ceil_mode": False}
-    if rank == 1:  # torch multiplies by it, and takes no tuple of one
+    if rank == 1:  # torch multiplies by it, which a tuple cannot
         config |= {"kernel_size": size[0], "stride": strides[0]}
     return (LayerSpec(kind=f"torch.nn.LPPool{rank}d", config=config),)
 

@@ -1,7 +1,7 @@
-"""Resizing: repeated values where the scale is whole, and the matrices of torch's interpolation everywhere else.
+"""Rules for resizing: UpSampling for whole scales, a layer of keras3conv with torch's interpolation for others.
 
 Keras' own resizing is not used: its backends differ (another cubic kernel, float32 only), and none has
-`align_corners` or takes the scale that was given instead of the one that the rounded sizes say.
+`align_corners` or uses the given scale instead of the ratio of the rounded sizes.
 """
 
 from functools import partial
@@ -18,7 +18,7 @@ _SIZE_FIELDS = {name: name for name in ("size", "scale_factor", "mode", "align_c
 
 
 def _scales(config: Config, rank: int) -> tuple[int, ...] | None:
-    """Whole-number scales, one for each axis; None where there are none, or for another number of axes."""
+    """Return whole scales, one for each axis; None if a scale is not whole or for another number of axes."""
     scales = config["scale_factor"]
     given = scales if isinstance(scales, tuple | list) else (scales,)
     if any(scale is None or scale != int(scale) or scale < 1 for scale in given) or len(given) not in (1, rank):
@@ -39,7 +39,7 @@ def _repeat_to_keras(config: Config, *, rank: int) -> LayerSpecs:
 
 
 def _repeat_to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
-    """Bilinear interpolation by a whole scale is the same on both sides; the cubic kernels of the backends differ."""
+    """Return the Upsample of an UpSampling layer; bilinear interpolation is the same on both sides, cubic is not."""
     keras = last(layers).config
     mode = keras.get("interpolation", "nearest")
     require_value(f"keras.layers.UpSampling{rank}D", "interpolation", mode, "nearest", "bilinear")
@@ -48,7 +48,7 @@ def _repeat_to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
     return (LayerSpec(kind="torch.nn.Upsample", config=config),)
 
 
-# Two axes first: a single scale does not say for how many it is, and images are the most common.
+# Two axes come first: a single scale does not tell the number of axes, and images are the most common.
 for _rank in (2, 1, 3):
     _examples = (
         Example(config={"scale_factor": (2, 3, 4)[:_rank]}, inputs=((2, 3, 5, 4, 6)[: _rank + 2],)),
@@ -112,7 +112,7 @@ for _kind, _examples in (("torch.nn.Upsample", _OPTIONS), ("torch.nn.functional.
     )
 
 
-# `keras.ops.rearrange` would say these, but JAX cannot compile it.
+# `keras.ops.rearrange` would do, but JAX cannot compile it.
 def _same_word(config: Config, *, kind: str, name: str) -> LayerSpecs:
     return (LayerSpec(kind=kind, config={name: config[name]}),)
 

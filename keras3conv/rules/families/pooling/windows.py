@@ -35,7 +35,7 @@ def _of_rank(fields: Fields, rank: int) -> Fields:
 
 
 def _geometry(config: Config, rank: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """Kernel, stride and padding of every axis."""
+    """Return kernel, stride and padding for every axis."""
     kernel, padding = ints(config["kernel_size"], rank), ints(config["padding"], rank)
     return kernel, ints(config["stride"] or kernel, rank), padding
 
@@ -52,12 +52,12 @@ def _is_centred(kernel: tuple[int, ...], strides: tuple[int, ...], padding: tupl
 
 # Maximum
 def _overhang(config: Config, rank: int) -> tuple[int, ...]:
-    """How much padding at the end makes Keras round up: one less than the stride."""
+    """Return the padding at the end that makes Keras round up: one less than the stride."""
     return tuple(step - 1 if config["ceil_mode"] else 0 for step in _geometry(config, rank)[1])
 
 
 def _max_is_stock(config: Config, *, rank: int) -> bool:
-    """No dilation; and rounded up, each last window has something of the input, whatever its size."""
+    """Return whether MaxPooling computes this: no dilation, no indices, and no window in the padding alone."""
     inside = all(
         not more or more < size - pad
         for size, pad, more in zip(*_geometry(config, rank)[::2], _overhang(config, rank), strict=True)
@@ -81,7 +81,7 @@ def _max_to_keras(config: Config, *, rank: int) -> LayerSpecs:
 
 
 def _max_to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
-    """Padding that is no zero padding belongs to the maximum itself; what it cannot say comes before it."""
+    """Return the MaxPool; padding that it has no argument for becomes a layer before it."""
     pool = last(layers)
     kernel, strides = _sizes(pool, rank)
     config = {"kernel_size": kernel, "stride": strides, "padding": (0,) * rank, "ceil_mode": False}
@@ -99,7 +99,7 @@ def _max_to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
 
 
 def _infinite_pads(layers: LayerSpecs, kernel: tuple[int, ...], strides: tuple[int, ...], rank: int) -> Pads:
-    """What is added before a maximum and is never it."""
+    """Return the padding value that is never the maximum."""
     pool = last(layers)
     if len(layers) == 1:
         return _keras_pads(pool, kernel, strides)
@@ -110,7 +110,7 @@ def _infinite_pads(layers: LayerSpecs, kernel: tuple[int, ...], strides: tuple[i
 
 
 def _sizes(pool: LayerSpec, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The window and the stride of a Keras layer."""
+    """Return the window and the stride of a Keras layer."""
     size = ints(pool.config.get("pool_size", 2), rank)
     return size, ints(pool.config.get("strides") or size, rank)
 
@@ -150,7 +150,7 @@ def _torch_pad(name: str, axes: Pads, **config: Any) -> LayerSpec:
 
 # Average
 def _average_is_stock(config: Config, *, rank: int) -> bool:
-    """Zeros that are added count, or none are; rounding up would divide by less at the end."""
+    """Return whether AveragePooling computes this: padding counts or is absent, and sizes are not rounded up."""
     kernel, strides, padding = _geometry(config, rank)
     if config["ceil_mode"] and set(strides) != {1}:
         return False
@@ -219,7 +219,7 @@ def _product(sizes: tuple[int, ...]) -> int:
     return product
 
 
-# What only windows of slices say
+# Windows that only a layer of slices computes
 def _windows_to_keras(config: Config, *, rank: int, name: str) -> LayerSpecs:
     require_value(f"torch.nn.{name}Pool{rank}d", "return_indices", config.get("return_indices", False), False)
     kernel, strides, padding = _geometry(config, rank)
@@ -246,7 +246,7 @@ def _windows_to_torch(layers: LayerSpecs, *, rank: int, name: str) -> LayerSpecs
 
 
 def _examples(rank: int, options: tuple[dict[str, Any], ...]) -> tuple[Example, ...]:
-    """Even and odd sizes by turns; what has a value for each axis is cut to the rank."""
+    """Return examples with even and odd sizes in turn; options with a value for each axis are cut to the rank."""
     sizes = (3, 8, 11, 9), (5, 7, 8, 10)
     return tuple(
         Example(
@@ -282,7 +282,7 @@ _AVERAGE_WINDOWS: tuple[dict[str, Any], ...] = (
 
 
 def _without_divisor(options: tuple[dict[str, Any], ...], rank: int) -> tuple[dict[str, Any], ...]:
-    """Averages along one axis have no divisor of their own."""
+    """Return the options without divisor_override, which AvgPool1d does not have."""
     return tuple(entry for entry in options if rank > 1 or "divisor_override" not in entry)
 
 

@@ -1,4 +1,4 @@
-"""Padding and cropping. Torch begins with the last axis, Keras with the first; a negative padding crops."""
+"""Rules for padding and cropping. Torch counts from the last axis, Keras from the first; negative padding crops."""
 
 from functools import partial
 from typing import Any
@@ -15,13 +15,13 @@ PAD_LAYER = "keras3conv.frameworks.keras.layers.Pad"
 
 
 def axes_of(config: Config, rank: int) -> Pads:
-    """The start and the end of each spatial axis, in Keras' order."""
+    """Return the padding at the start and the end of each spatial axis, in Keras' order."""
     numbers = ints(config["padding"], 2 * rank)
     return tuple((numbers[2 * axis], numbers[2 * axis + 1]) for axis in reversed(range(rank)))
 
 
 def _numbers(axes: Pads) -> tuple[int, ...]:
-    """The way back: torch's numbers, the last axis first."""
+    """Return torch's padding, the last axis first; the inverse of `_axes`."""
     return tuple(int(number) for axis in reversed(axes) for number in axis)
 
 
@@ -34,7 +34,7 @@ def _pads_only(config: Config, *, rank: int) -> bool:
 
 
 def _layer(kind: str, axes: Pads) -> LayerSpecs:
-    """A padding or cropping layer; none where there is nothing to do."""
+    """Return a padding or cropping layer; none if all numbers are zero."""
     name, argument = f"keras.layers.{kind}{len(axes)}D", "cropping" if kind == "Cropping" else "padding"
     given = axes[0] if len(axes) == 1 else axes
     return (LayerSpec(kind=name, config={argument: given}),) if any(map(any, axes)) else ()
@@ -48,7 +48,7 @@ def _zero_pad_to_keras(config: Config, *, rank: int) -> LayerSpecs:
 
 
 def _crop_to_keras(config: Config, *, rank: int) -> LayerSpecs:
-    """What is cropped goes last, what is padded first; no side is both."""
+    """Return the padding layer and the cropping layer after it."""
     axes = axes_of(config, rank)
     if not _crops(config, rank=rank):
         raise RuleError(f"ZeroPad{rank}d with padding={config['padding']} pads: Cropping{rank}D cannot")
@@ -58,7 +58,7 @@ def _crop_to_keras(config: Config, *, rank: int) -> LayerSpecs:
 
 
 def _to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
-    """One padding for zero padding, for cropping, and for zero padding of other sides before it."""
+    """Return one torch padding for zero padding, cropping, or both on different sides."""
     total = [[0, 0] for _ in range(rank)]
     for layer in layers:
         sign, name = (-1, "cropping") if "Cropping" in layer.kind else (1, "padding")
@@ -115,7 +115,7 @@ for _rank in (1, 2, 3):
 
 
 def _widths(config: Config, rank: int) -> Pads:
-    """The widths for every axis of an image, batch and channels included."""
+    """Return the widths for all axes, batch and channels included."""
     return ((0, 0), *axes_of(config, rank), (0, 0))
 
 
@@ -148,7 +148,7 @@ def _ops_pad_to_torch(layers: LayerSpecs, *, rank: int, name: str, mode: str) ->
 
 
 def _pad_examples(rank: int, **options: Any) -> tuple[Example, ...]:
-    """Once every side another number, once all alike."""
+    """Return one example with a different number for every side, and one with equal numbers."""
     padding = (1, 2, 0, 3, 2, 1)[: 2 * rank]
     return (
         Example(config={"padding": padding, **options}, inputs=(_SIZES[0][: rank + 2],)),

@@ -1,4 +1,4 @@
-"""Layers that do something in training only."""
+"""Rules for layers that act in training only."""
 
 from functools import partial
 
@@ -19,7 +19,7 @@ def _to_torch(layers: LayerSpecs, *, kind: str) -> LayerSpecs:
     return (LayerSpec(kind=kind, config={"p": keras["rate"]}),)
 
 
-# Torch's name, Keras' name, and how many axes the input has at least.
+# The torch name, the Keras name, and the number of input axes.
 _NAMED = (
     ("Dropout", "Dropout", 2),
     ("Dropout1d", "SpatialDropout1D", 3),
@@ -47,7 +47,7 @@ for _torch, _keras, _axes in _NAMED:
     )
 
 
-# One decision for a whole channel; Keras says so by the shape of what decides.
+# Whole channels are dropped; in Keras the noise shape says so.
 def _channels_to_keras(config: Config) -> LayerSpecs:
     if "inputs" not in config:
         raise RuleError("FeatureAlphaDropout: the number of axes of its input is needed, and is not known")
@@ -76,12 +76,12 @@ register(
         to_torch=_channels_to_torch,
         layout="channels",
         examples=_FEATURE_ALPHA_DROPOUT_EXAMPLES,
-        note="One decision for a channel. The random masks of the two frameworks differ; only inference is compared.",
+        note="Drops whole channels. The random masks of the two frameworks differ; only inference is compared.",
     )
 )
 
 
-# Noise of a normal distribution: torch has no such layer, so the module is our own.
+# Torch has no layer of Gaussian noise, so keras3conv brings the module.
 def _noise_to_keras(config: Config, *, kind: str, setting: str) -> LayerSpecs:
     return (LayerSpec(kind=kind, config={setting: config[setting]}),)
 
@@ -105,12 +105,12 @@ for _torch, _keras, _setting in (
                 Example(config={_setting: 0.3}, inputs=((3, 5),)),
                 Example(config={_setting: 0.0}, inputs=((2, 3, 7),)),
             ),
-            note="A module of our own. The random noise of the two frameworks differs; only inference is compared.",
+            note="The random noise of the two frameworks differs; only inference is compared.",
         )
     )
 
 
-# What torch has no layer for. Outside of training these return what they are given.
+# Layers that torch lacks; outside of training they return their input.
 _LOST: tuple[tuple[str, Config, str], ...] = (
     ("GaussianNoise", {"stddev": 0.0}, "the noise that it adds"),
     ("GaussianDropout", {"rate": 0.0}, "the noise that it multiplies with"),

@@ -1,4 +1,4 @@
-"""Layers that move axes and values about. Axes are counted as torch has them: a rule's layout is "same"."""
+"""Rules for layers that reorder axes and values. Axes are counted in torch's layout."""
 
 from functools import partial
 from typing import Any
@@ -36,7 +36,7 @@ register(
         to_keras=_flatten_to_keras,
         to_torch=lambda layers: (LayerSpec(kind="torch.nn.Flatten", config={"start_dim": 1, "end_dim": -1}),),
         examples=(Example(config={}, inputs=((3, 5),)), Example(config={}, inputs=((2, 5, 7),))),
-        note="Torch flattens (c, h, w), Keras (h, w, c): the kernel of the next Dense is permuted by the traced shape.",
+        note="Torch flattens (c, h, w), Keras (h, w, c): the rows of the next Dense are permuted by the traced shape.",
         train=True,
     )
 )
@@ -77,7 +77,7 @@ def _reshape_to_keras(config: Config) -> LayerSpecs:
 
 
 def _reshape_to_torch(layers: LayerSpecs) -> LayerSpecs:
-    """What has more axes than a batch and its features is flattened before."""
+    """Return an Unflatten, and a Flatten before it if the input has more than two axes."""
     reshape = last(layers)
     config = {"dim": 1, "unflattened_size": tuple(reshape.config["target_shape"])}
     flat = reshape.inputs and len(reshape.inputs[0]) == 2
@@ -99,7 +99,7 @@ register(
         to_torch=_reshape_to_torch,
         examples=_UNFLATTEN_TO_RESHAPE_EXAMPLES,
         train=True,
-        note="Of a batch of features; with more axes after them Keras refuses the shape.",
+        note="For inputs (batch, features) only.",
     )
 )
 
@@ -166,7 +166,7 @@ def _named_back(layers: LayerSpecs, *, kind: str, names: tuple[tuple[str, str], 
     return (LayerSpec(kind=kind, config=config),)
 
 
-# Torch's function, Keras', the names of the arguments, and values for them, each with the shape of an input.
+# The torch function, the Keras function, the names of their arguments, and values with an input shape.
 _FUNCTIONS: tuple[tuple[str, str, tuple[tuple[str, str], ...], tuple[tuple[Any, ...], ...]], ...] = (
     ("permute", "transpose", (("dims", "axes"),), (((2, 0, 1), (2, 3, 5)), ((1, 0, 3, 2), (2, 3, 5, 4)))),
     ("transpose", "swapaxes", (("dim0", "axis1"), ("dim1", "axis2")), ((1, 2, (2, 3, 5)), (-1, 1, (2, 3, 5, 4)))),
@@ -201,7 +201,7 @@ def _repeats_a_vector(config: Config) -> bool:
 
 
 def _repeat_vector_to_keras(config: Config) -> LayerSpecs:
-    """Of an axis of one value: that axis is what RepeatVector makes."""
+    """Return a RepeatVector after the removal of the axis of size one, which it makes anew."""
     require_value("torch.repeat_interleave", "dim", config["dim"], 1)
     vector = LayerSpec(kind="keras.ops.squeeze", config={"axis": 1})
     return vector, LayerSpec(kind="keras.layers.RepeatVector", config={"n": config["repeats"]})
@@ -227,6 +227,6 @@ register(
         to_torch=_repeat_vector_to_torch,
         examples=_REPEAT_INTERLEAVE_TO_REPEAT_VECTOR_EXAMPLES,
         train=True,
-        note="Of an axis of one value.",
+        note="For an axis of size one.",
     )
 )
