@@ -59,6 +59,39 @@ def paired(*alone: str, **same: str | tuple[str, ...]) -> Fields:
     return {**dict.fromkeys(alone, ""), **same}
 
 
+class Renaming(TypedDict):
+    """The parts of a `Rule` by their attribute names."""
+
+    torch: str
+    keras: str
+    fields: Fields
+    to_keras: Callable[[Config], LayerSpecs]
+    to_torch: Callable[[LayerSpecs], LayerSpecs]
+
+
+def renaming(torch: str, keras: str, **names: str) -> Renaming:
+    """Return the parts of a rule for two layers with the same settings under different names.
+
+    Args:
+        torch: The torch class or function.
+        keras: The Keras class or function.
+        names: The Keras argument for each torch argument.
+    """
+
+    def to_keras(config: Config) -> LayerSpecs:
+        return (LayerSpec(kind=keras, config={there: config[here] for here, there in names.items()}),)
+
+    def to_torch(layers: LayerSpecs) -> LayerSpecs:
+        given = last(layers).config
+        if missing := sorted(set(names.values()) - given.keys()):
+            raise RuleError(f"{keras} without {', '.join(missing)}: its default is not known")
+        values = {here: given[there] for here, there in names.items()}
+        config = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        return (LayerSpec(kind=torch, config=config),)
+
+    return {"torch": torch, "keras": keras, "fields": names, "to_keras": to_keras, "to_torch": to_torch}
+
+
 class Functions(TypedDict):
     """The functions of a `Rule` by their attribute names."""
 
@@ -101,6 +134,7 @@ def require_value(kind: str, name: str, value: Any, *allowed: Any) -> None:
 
 __all__ = [
     "Functions",
+    "Renaming",
     "back",
     "bound",
     "input_channels",
@@ -110,6 +144,7 @@ __all__ = [
     "one",
     "pads",
     "paired",
+    "renaming",
     "require_value",
     "shape_of",
 ]

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from keras3conv.errors import RuleError
-from keras3conv.rules.helpers.config import last, paired, require_value
+from keras3conv.rules.helpers.config import last, paired, renaming, require_value
 from keras3conv.rules.operation import Operation
 from keras3conv.rules.operations import for_keras
 from keras3conv.rules.registry import register
@@ -62,22 +62,9 @@ for _name, _values in _ARGUMENTS.items():
 SOFTPLUS = "keras3conv.frameworks.keras.layers.Softplus"
 
 
-def _softplus_to_keras(config: Config) -> LayerSpecs:
-    return (LayerSpec(kind=SOFTPLUS, config={"beta": config["beta"], "threshold": config["threshold"]}),)
-
-
-def _softplus_to_torch(layers: LayerSpecs) -> LayerSpecs:
-    keras = last(layers).config
-    return (LayerSpec(kind="torch.nn.Softplus", config={"beta": keras["beta"], "threshold": keras["threshold"]}),)
-
-
 register(
     Rule(
-        torch="torch.nn.Softplus",
-        keras=SOFTPLUS,
-        fields=paired(beta="beta", threshold="threshold"),
-        to_keras=_softplus_to_keras,
-        to_torch=_softplus_to_torch,
+        **renaming("torch.nn.Softplus", SOFTPLUS, beta="beta", threshold="threshold"),
         examples=(
             Example(config={"beta": 2.0, "threshold": 5.0}, inputs=((3, 5),)),
             Example(config={"beta": 0.5, "threshold": 1.0}, inputs=((2, 3, 7),)),

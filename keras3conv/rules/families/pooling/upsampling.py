@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from keras3conv.errors import RuleError
-from keras3conv.rules.helpers.config import ints, last, paired, require_value
+from keras3conv.rules.helpers.config import ints, last, paired, renaming, require_value
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule
 
@@ -113,14 +113,6 @@ for _kind, _examples in (("torch.nn.Upsample", _OPTIONS), ("torch.nn.functional.
 
 
 # `keras.ops.rearrange` would do, but JAX cannot compile it.
-def _same_word(config: Config, *, kind: str, name: str) -> LayerSpecs:
-    return (LayerSpec(kind=kind, config={name: config[name]}),)
-
-
-def _same_word_back(layers: LayerSpecs, *, kind: str, name: str) -> LayerSpecs:
-    return (LayerSpec(kind=kind, config={name: last(layers).config[name]}),)
-
-
 _SHUFFLES = (
     ("PixelShuffle", "upscale_factor", ((2, 12, 4, 5), (3, 18, 5, 4))),
     ("PixelUnshuffle", "downscale_factor", ((2, 3, 4, 10), (4, 2, 9, 6))),
@@ -128,14 +120,9 @@ _SHUFFLES = (
 )
 
 for _name, _field, _shapes in _SHUFFLES:
-    _layer = f"keras3conv.frameworks.keras.layers.{_name}"
     register(
         Rule(
-            torch=f"torch.nn.{_name}",
-            keras=_layer,
-            fields={_field: _field},
-            to_keras=partial(_same_word, kind=_layer, name=_field),
-            to_torch=partial(_same_word_back, kind=f"torch.nn.{_name}", name=_field),
+            **renaming(f"torch.nn.{_name}", f"keras3conv.frameworks.keras.layers.{_name}", **{_field: _field}),
             layout="channels",
             examples=tuple(
                 Example(config={_field: factor}, inputs=(shape,)) for factor, shape in zip((2, 3), _shapes, strict=True)

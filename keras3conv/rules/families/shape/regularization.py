@@ -3,7 +3,7 @@
 from functools import partial
 
 from keras3conv.errors import RuleError
-from keras3conv.rules.helpers.config import back, last, one, paired, require_value
+from keras3conv.rules.helpers.config import back, last, one, paired, renaming, require_value
 from keras3conv.rules.helpers.own_layers import GAUSSIAN_DROPOUT, GAUSSIAN_NOISE
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule
@@ -82,25 +82,13 @@ register(
 
 
 # Torch has no layer of Gaussian noise, so keras3conv brings the module.
-def _noise_to_keras(config: Config, *, kind: str, setting: str) -> LayerSpecs:
-    return (LayerSpec(kind=kind, config={setting: config[setting]}),)
-
-
-def _noise_to_torch(layers: LayerSpecs, *, kind: str, setting: str) -> LayerSpecs:
-    return (LayerSpec(kind=kind, config={setting: float(last(layers).config[setting])}),)
-
-
 for _torch, _keras, _setting in (
     (GAUSSIAN_NOISE, "keras.layers.GaussianNoise", "stddev"),
     (GAUSSIAN_DROPOUT, "keras.layers.GaussianDropout", "rate"),
 ):
     register(
         Rule(
-            torch=_torch,
-            keras=_keras,
-            fields={_setting: _setting},
-            to_keras=partial(_noise_to_keras, kind=_keras, setting=_setting),
-            to_torch=partial(_noise_to_torch, kind=_torch, setting=_setting),
+            **renaming(_torch, _keras, **{_setting: _setting}),
             examples=(
                 Example(config={_setting: 0.3}, inputs=((3, 5),)),
                 Example(config={_setting: 0.0}, inputs=((2, 3, 7),)),
