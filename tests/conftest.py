@@ -52,12 +52,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: item.get_closest_marker("last") is not None)
 
 
-@pytest.fixture(autouse=True)
-def unlimited_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every search for a cause end, so that no test depends on the speed of the machine."""
-    monkeypatch.setattr("keras3conv.validators.diagnosis.causes.SEARCH_SECONDS", math.inf)
-
-
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real models and images, which is not part of the repository."""
@@ -70,7 +64,7 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def unlimited_patience() -> Iterator[None]:
+def unlimited_search() -> Iterator[None]:
     """Let the search for a cause run to its end: the speed of the machine must not decide a result."""
     if "torch" not in sys.modules:
         yield

@@ -1,9 +1,8 @@
-"""The audit of hyper-parameters: every field of every pair of layers, both sides, in the words of both.
+"""Audit the hyper-parameters of every pair of layers: compare each field in the terms of both frameworks.
 
-A rule says what a torch configuration is in Keras, and what a Keras configuration is in torch. So each field is asked
-twice: is the Keras layer what the rule makes of the torch layer, and is the torch layer what it makes of the Keras
-layer? Which field of the one is which of the other is asked of the rule too: one is changed, to see which others
-change.
+A rule translates a torch configuration to Keras and a Keras configuration to torch. The audit translates both ways and
+compares each field twice: the Keras layer with the translated torch layer, and the torch layer with the translated
+Keras layer. The rule declares which fields correspond.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -13,7 +12,7 @@ from typing import Any
 
 from keras3conv.alignment.pair import Pair
 from keras3conv.model.views import LayerView, ModelView, Side
-from keras3conv.rules.applying import keras_spec, torch_config
+from keras3conv.rules.applying import keras_specs, torch_config
 from keras3conv.rules.correspondence import REFUSALS, correspondences, expected_arguments, same_value
 from keras3conv.rules.library import find
 from keras3conv.rules.rule import Config, LayerSpec, LayerSpecs, Rule
@@ -22,20 +21,20 @@ from keras3conv.rules.units import numbered, units
 
 @dataclass(frozen=True, kw_only=True)
 class FieldPair:
-    """One hyper-parameter of a pair of layers, side by side.
+    """One hyper-parameter of a pair of layers, in both frameworks.
 
     Attributes:
         torch: The path of the torch layer.
         keras: The path of the Keras layer.
-        torch_field: What torch calls it; empty where torch has no word for it.
-        torch_value: What it is there.
-        keras_field: What Keras calls it; empty where Keras has no word for it.
-        keras_value: What it is there.
-        wanted: What it would have to be in Keras, as the rule says; None where the rule says nothing.
-        in_torch: What the Keras value would have to be in torch; None where the rule says nothing.
-        agrees: Whether the two are the same; None where that cannot be said.
-        note: Why it cannot be said.
-        beside: What else torch needs to be what Keras is, where one layer does not say it: "after nn.ZeroPad2d(...)".
+        torch_field: The name of the field in torch; empty where torch has no such field.
+        torch_value: Its value.
+        keras_field: The name of the field in Keras; empty where Keras has no such field.
+        keras_value: Its value.
+        wanted: The Keras value that corresponds to the torch value by the rule; None where the rule has none.
+        in_torch: The torch value that corresponds to the Keras value by the rule; None where the rule has none.
+        agrees: Whether both values mean the same; None where that cannot be decided.
+        note: The reason why it cannot be decided.
+        beside: The layers that torch needs in addition to match the Keras layer: "after nn.ZeroPad2d(...)".
     """
 
     torch: str
@@ -54,44 +53,47 @@ class FieldPair:
 def audit(
     pairs: Iterable[Pair], torch: ModelView, keras: ModelView, frozen: Collection[str] = ()
 ) -> Iterator[FieldPair]:
-    """Every field of every pair whose layers both tell their configuration.
+    """Yield every field of every pair whose layers both have a known configuration.
 
     Args:
         pairs: The pairs of a plan, and those of layers without weights.
         torch: The torch side, with the shapes of a run where there was one.
         keras: The Keras side, likewise.
-        frozen: The torch parameters that no optimiser is to change.
+        frozen: The torch parameters with `requires_grad=False`.
     """
-    torch_layers, keras_layers = (
-        {layer.path: layer for layer in (*view.layers, *units(view))} for view in (torch, keras)
-    )
+    torch_layers = {layer.path: layer for layer in (*torch.layers, *units(torch))}
+    keras_layers = {layer.path: layer for layer in (*keras.layers, *units(keras))}
     for pair in pairs:
-        first, second = _layer(torch_layers, pair.torch, "torch"), _layer(keras_layers, pair.keras, "keras")
+        first = _layer(torch_layers, pair.torch_layers, "torch")
+        second = _layer(keras_layers, pair.keras_layers, "keras")
         if first and second and first.config is not None and second.config is not None:
             yield from fields_of(find(pair.rule), first, second)
-            yield from _trained(pair, first, second, frozen)
+            yield from _trainable(pair, first, second, frozen)
 
 
-def _trained(pair: Pair, torch: LayerView, keras: LayerView, frozen: Collection[str]) -> Iterator[FieldPair]:
-    """Whether an optimiser changes the parameters of a pair."""
+def _layer(layers: Mapping[str, LayerView], paths: Iterable[str], side: Side) -> LayerView | None:
+    """Return the layer of a pair; several as one with numbered roles; None if the model has none of them."""
+    found = [layers[path] for path in paths if path in layers]
+    if len(found) > 1:
+        return numbered(found, side)
+    return found[0] if found else None
+
+
+def _trainable(pair: Pair, torch: LayerView, keras: LayerView, frozen: Collection[str]) -> Iterator[FieldPair]:
+    """Compare `requires_grad` of the torch parameters with `trainable` of the Keras layer."""
     parameters = [tensor.path for tensor in torch.tensors if tensor.trainable]
-    wanted = (keras.config or {}).get("trainable")
-    if parameters and wanted is not None:
-        ours = not set(parameters) <= set(frozen)
+    in_keras = (keras.config or {}).get("trainable")
+    if parameters and in_keras is not None:
+        in_torch = not set(parameters) <= set(frozen)
         yield FieldPair(
-            torch=pair.torch, keras=pair.keras, torch_field="requires_grad", torch_value=ours,
-            keras_field="trainable", keras_value=wanted, wanted=ours, in_torch=wanted, agrees=ours is wanted,
+            torch=pair.torch, keras=pair.keras, torch_field="requires_grad", torch_value=in_torch,
+            keras_field="trainable", keras_value=in_keras, wanted=in_torch, in_torch=in_keras,
+            agrees=in_torch is in_keras,
         )  # fmt: skip
 
 
-def _layer(layers: Mapping[str, LayerView], path: str, side: Side) -> LayerView | None:
-    """The layer of a pair; several, joined by " + ", as one with numbered roles."""
-    found = [layers[name] for name in path.split(" + ") if name in layers]
-    return found[0] if len(found) == 1 else numbered(found, side) if found else None
-
-
 def fields_of(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[FieldPair]:
-    """Yield every field of two layers that a rule knows."""
+    """Yield every field of two layers that a rule translates."""
     config = torch_config(rule, torch, keras)
     if config is None:
         return
@@ -99,85 +101,71 @@ def fields_of(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[FieldP
     try:
         expected = expected_arguments(rule, config)
     except REFUSALS as error:
-        yield pair(note=f"the rule cannot say it: {error}")
+        yield pair(note=f"the rule cannot translate it: {error}")
         return
-    own, (returned, beside) = rule.config_of(torch), _returned(rule, keras)
-    actual = _flat(keras.config or {}, rule.keras_count)
-    following = correspondences(rule, config, expected)
-    for field, value in _flat(own, rule.torch_count).items():
-        back = returned.get(field, _MISSING)
-        in_torch = None if back is _MISSING else back
-        comes_back = back is not _MISSING and same_value(value, back)
-        names = following.get(field, ())
+    actual = _numbered_fields(keras.config or {}, rule.keras_count)
+    returned, beside = _translated_back(rule, keras)
+    corresponding = correspondences(rule, config, expected)
+    seen: set[str] = set()
+    for field, value in _numbered_fields(rule.config_of(torch), rule.torch_count).items():
+        has_way_back = field in returned
+        agrees_back = has_way_back and same_value(value, returned[field])
+        back = returned.get(field)
+        names = corresponding.get(field, ())
+        seen.update(names)
         for name in names:
-            same = same_value(expected[name], actual.get(name)) or (comes_back and len(names) == 1)
+            agrees = same_value(expected[name], actual.get(name)) or (len(names) == 1 and agrees_back)
             yield pair(
                 torch_field=field, torch_value=value, keras_field=name, keras_value=actual.get(name),
-                wanted=expected[name], in_torch=in_torch, agrees=same, beside=beside,
+                wanted=expected[name], in_torch=back, agrees=agrees, beside=beside,
             )  # fmt: skip
-        if not names and back is not _MISSING:
-            yield pair(torch_field=field, torch_value=value, in_torch=in_torch, agrees=comes_back, beside=beside)
-    followed = {name for names in following.values() for name in names}
-    for name in expected.keys() - followed:
-        same = same_value(expected[name], actual.get(name))
-        yield pair(keras_field=name, keras_value=actual.get(name), wanted=expected[name], agrees=same)
+        if not names and has_way_back:
+            yield pair(torch_field=field, torch_value=value, in_torch=back, agrees=agrees_back, beside=beside)
+    for name in (name for name in expected if name not in seen):
+        found = actual.get(name)
+        yield pair(keras_field=name, keras_value=found, wanted=expected[name], agrees=same_value(expected[name], found))
     activation = actual.get("activation", "linear")
     if "activation" not in expected and activation not in ("linear", None):
-        note = "inside the Keras layer; torch has it after this one"
+        note = "inside the Keras layer; in torch it is a call after this layer"
         yield pair(keras_field="activation", keras_value=activation, note=note)
 
 
-_MISSING = object()
-
-
-def _returned(rule: Rule, keras: LayerView) -> tuple[dict[str, Any], str]:
-    """The torch configuration that a rule makes of the Keras layer, and what it needs beside; empty where it cannot."""
-    specs = _specs(rule, keras)
+def _translated_back(rule: Rule, keras: LayerView) -> tuple[dict[str, Any], str]:
+    """Return the torch fields for a Keras layer, and the layers that torch needs beside; empty if the rule refuses."""
     try:
-        made = rule.to_torch(specs)
+        specs = rule.to_torch(keras_specs(rule, keras))
     except REFUSALS:
         return {}, ""
-    if rule.torch_count == 1:
-        owner = next((spec for spec in made if spec.kind == rule.torch), made[-1])
-        return {name: value for name, value in owner.config.items() if name in rule.fields}, _beside(made, owner)
-    return {f"{place}.{name}": value for place, spec in enumerate(made) for name, value in spec.config.items()}, ""
+    if rule.torch_count != 1:
+        return _fields_of_each(specs), ""
+    owner = next((spec for spec in specs if spec.kind == rule.torch), specs[-1])
+    return {name: value for name, value in owner.config.items() if name in rule.fields}, _beside(specs, owner)
 
 
-def _beside(made: LayerSpecs, owner: LayerSpec) -> str:
-    """The other layers that a rule makes, as they would be written: "after nn.ZeroPad2d(padding=(0, 1, 0, 1))"."""
-    place = next(number for number, spec in enumerate(made) if spec is owner)
-    sides = ("after", made[:place]), ("before", made[place + 1 :])
-    return " and ".join(f"{word} {', '.join(map(_written, specs))}" for word, specs in sides if specs)
+def _fields_of_each(specs: LayerSpecs) -> dict[str, Any]:
+    return {f"{number}.{name}": value for number, spec in enumerate(specs) for name, value in spec.config.items()}
+
+
+def _numbered_fields(config: Config, number: int) -> dict[str, Any]:
+    """Return the fields of one layer; of several layers, with their numbers: "0.kernel_size"."""
+    if number == 1:
+        return dict(config)
+    return {f"{place}.{name}": value for place, part in config.items() for name, value in part.items()}
+
+
+def _beside(specs: LayerSpecs, owner: LayerSpec) -> str:
+    """Write the layers before and after the owner as code: "after nn.ZeroPad2d(padding=(0, 1, 0, 1))"."""
+    place = next(number for number, spec in enumerate(specs) if spec is owner)
+    texts = []
+    for word, others in (("after", specs[:place]), ("before", specs[place + 1 :])):
+        if others:
+            texts.append(f"{word} {', '.join(map(_written, others))}")
+    return " and ".join(texts)
 
 
 def _written(spec: LayerSpec) -> str:
     arguments = ", ".join(f"{name}={value!r}" for name, value in spec.config.items())
     return f"{spec.kind.replace('torch.nn.', 'nn.')}({arguments})"
-
-
-def _specs(rule: Rule, keras: LayerView) -> LayerSpecs:
-    spec = keras_spec(rule, keras)
-    if rule.keras_count == 1:
-        return (spec,)
-    parts = keras.config or {}
-    return tuple(
-        LayerSpec(
-            kind=rule.keras,
-            config=config,
-            shapes={
-                role.partition("/")[2]: shape for role, shape in spec.shapes.items() if role.startswith(f"{place}/")
-            },
-            inputs=spec.inputs,
-        )
-        for place, config in parts.items()
-    )
-
-
-def _flat(config: Config, number: int) -> dict[str, Any]:
-    """The fields of one layer; of several, with their numbers."""
-    if number == 1:
-        return dict(config)
-    return {f"{place}.{name}": value for place, part in config.items() for name, value in part.items()}
 
 
 __all__ = ["FieldPair", "audit", "fields_of"]

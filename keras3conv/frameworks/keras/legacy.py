@@ -154,7 +154,7 @@ def _called(
             made = _layer_called(layers[call.layer], given, keywords)
     except raised_by_keras() as error:
         where = f"{path}/{call.layer}".lstrip("/")
-        problem = Problem(keras=where, fact=f"{type(error).__name__}: {keras_side.what_was_said(error)}")
+        problem = Problem(keras=where, fact=f"{type(error).__name__}: {keras_side.error_message(error)}")
         raise ModelError(lay_out("a layer cannot be called as the file says", [problem])) from error
     return list(keras.tree.flatten(made))
 
@@ -221,7 +221,7 @@ def _layer(entry: Config, path: str) -> Any:
     try:
         made = found(**given)
     except raised_by_keras() as error:
-        problem = Problem(keras=path, fact=f"{type(error).__name__}: {keras_side.what_was_said(error)}")
+        problem = Problem(keras=path, fact=f"{type(error).__name__}: {keras_side.error_message(error)}")
         raise ModelError(lay_out(f"Keras 3 cannot make a {class_name} as the file says", [problem])) from error
     if config.get("trainable") is False:
         made.trainable = False

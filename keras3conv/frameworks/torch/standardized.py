@@ -68,7 +68,8 @@ def _kernel(module: nn.Module, parameters: Mapping[str, torch.Tensor]) -> torch.
         twin._parameters["bias"] = nn.Parameter(bias.to(weight), requires_grad=False)
     pads = (0,) * len(twin.kernel_size) if isinstance(twin.padding, str) else twin.padding
     sizes = [step * (size - 1) + 1 + pad for size, step, pad in zip(twin.kernel_size, twin.dilation, pads, strict=True)]
-    with torch.no_grad(), _KernelMode(weight.shape) as mode:
+    mode = _KernelMode(weight.shape)
+    with torch.no_grad(), mode:
         twin.forward(torch.zeros((1, twin.in_channels, *sizes)).to(weight))
     return mode.kernel
 
@@ -127,7 +128,8 @@ def convolving_with(module: nn.Module, value: torch.Tensor) -> Iterator[None]:
     forward = module.forward
 
     def with_kernel(*arguments: Any, **keywords: Any) -> Any:
-        with _KernelMode(value.shape, value) as mode:
+        mode = _KernelMode(value.shape, value)
+        with mode:
             result = forward(*arguments, **keywords)
         if mode.kernel is None:
             raise RuntimeError(f"{type(module).__name__} does not call a convolution of torch with its kernel")

@@ -1,4 +1,4 @@
-"""The code blocks of the README about conversion, run unchanged."""
+"""The code blocks of the page about conversion run unchanged."""
 
 import re
 import subprocess
@@ -12,7 +12,7 @@ from keras.src.legacy.saving import legacy_h5_format
 
 from tests.torch_backend.builder.test_convert import randomised
 from tests.torch_backend.cli.test_commands import run
-from tests.torch_backend.test_readme import README
+from tests.torch_backend.test_readme import DOCS
 from tests.torch_backend.test_readme import run as run_recipe
 
 layers = keras.layers
@@ -40,7 +40,7 @@ def make():
 
 def section(title: str, language: str) -> list[str]:
     """Return the fenced blocks of a language between a heading and the next one."""
-    text = README.read_text().partition(f"# {title}\n")[2].partition("\n#")[0]
+    text = (DOCS / "convert.md").read_text().partition(f"# {title}\n")[2].partition("\n#")[0]
     return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
 
 

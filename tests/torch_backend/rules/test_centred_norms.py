@@ -125,6 +125,7 @@ def norms_of_transformers() -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("transformers") is None, reason="transformers is not installed")
 def test_every_norm_of_transformers_whose_weight_begins_with_zeros_is_recognized() -> None:
     places = norms_of_transformers()

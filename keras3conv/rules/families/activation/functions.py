@@ -140,7 +140,7 @@ def _relu_to_keras(config: Config, *, kind: str, names: Names, applies: Any) -> 
     return (LayerSpec(kind=RELU, config={keras: config[torch] for torch, keras in names if keras}),)
 
 
-for _torch, _names, _applies, _back, _configs in _RELUS:
+for _torch, _pairs, _applies, _back, _configs in _RELUS:
     _examples = tuple(
         Example(config=config, inputs=(shape,)) for config, shape in zip(_configs, ((3, 5), (2, 3, 7)), strict=True)
     )
@@ -148,9 +148,9 @@ for _torch, _names, _applies, _back, _configs in _RELUS:
         Rule(
             torch=f"torch.nn.{_torch}",
             keras=RELU,
-            fields=dict(_names),
+            fields=dict(_pairs),
             applies=_applies,
-            to_keras=partial(_relu_to_keras, kind=_torch, names=_names, applies=_applies),
+            to_keras=partial(_relu_to_keras, kind=_torch, names=_pairs, applies=_applies),
             to_torch=_back,
             examples=_examples,
             train=True,

@@ -97,7 +97,7 @@ _OPTIONS: tuple[tuple[tuple[int, ...], dict[str, Any]], ...] = (
 _DEFAULTS: dict[str, Any] = {"size": None, "scale_factor": None, "mode": "nearest"}
 _DEFAULTS |= {"align_corners": None, "recompute_scale_factor": None}
 
-for _kind, _examples in (("torch.nn.Upsample", _OPTIONS), ("torch.nn.functional.interpolate", _OPTIONS[1::3])):
+for _kind, _chosen in (("torch.nn.Upsample", _OPTIONS), ("torch.nn.functional.interpolate", _OPTIONS[1::3])):
     register(
         Rule(
             torch=_kind,
@@ -106,7 +106,7 @@ for _kind, _examples in (("torch.nn.Upsample", _OPTIONS), ("torch.nn.functional.
             to_keras=_resample_to_keras,
             to_torch=partial(_resample_to_torch, kind=_kind),
             layout="channels",
-            examples=tuple(Example(config=_DEFAULTS | options, inputs=(shape,)) for shape, options in _examples),
+            examples=tuple(Example(config=_DEFAULTS | options, inputs=(shape,)) for shape, options in _chosen),
             train=True,
         )
     )
