@@ -71,10 +71,10 @@ def align_ordered(  # noqa: PLR0913 - these parameters are what its users know
         additional_transfer=named,
     )
     lists = ordered(*views_by_call_order(torch, keras, inputs, keras_inputs), order)
-    if dry_run:
-        sys.stdout.write(side_by_side(lists))
-        return lists.plan
-    return lists.check()
+    if not dry_run:
+        return lists.check()
+    sys.stdout.write(side_by_side(lists))
+    return lists.plan
 
 
 def views_by_call_order(torch: Model, keras: Model, inputs: Any, keras_inputs: Any) -> Views:
