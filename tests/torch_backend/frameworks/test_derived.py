@@ -16,6 +16,7 @@ from keras3conv.errors import MalformedCheckpoint, ModelError, TransferError
 from keras3conv.frameworks.adapter import view
 from keras3conv.frameworks.keras import model as keras_side
 from keras3conv.frameworks.torch import module as torch_side
+from keras3conv.frameworks.torch.tensors import copy_from_array
 
 Wrap = Callable[[nn.Module], nn.Module]
 
@@ -214,12 +215,11 @@ def test_a_failed_transfer_leaves_the_parts_of_computed_weights_unchanged(
     module = made(name)
     plan, before = k3c.align(module, twin(), inputs=IMAGES), state(module)
     expected = output(module)
-    put = torch_side.copy_from_array
 
     def failing(target: torch.Tensor, value: np.ndarray) -> None:
         if target is module.head.bias:
             raise OSError("no more")
-        put(target, value)
+        copy_from_array(target, value)
 
     monkeypatch.setattr(torch_side, "copy_from_array", failing)
     with pytest.raises(OSError, match="no more"):
