@@ -40,8 +40,7 @@ def align_ordered(  # noqa: PLR0913 - these parameters are what its users know
         torch: A torch module, or the path of a checkpoint.
         keras: A Keras model, or the path of a file.
         skip_weights: The last parts of the names of torch tensors to ignore.
-        unstack_weights: The last parts of the names of torch tensors that are entries without their layer, such as
-            class tokens and layer scales.
+        unstack_weights: Likewise, of tensors that are entries without their layer: class tokens, layer scales.
         tail_align_dict: Positions by tail, or such tables by the first word of the name; a list is applied in passes.
         full_name_align_dict: Positions by the full name of a layer; a list is applied in passes.
         tail_split_position: The number of words in the head of a name; a list has a number for each pass.
