@@ -40,7 +40,7 @@ def align_ordered(  # noqa: PLR0913 - these parameters are what its users know
         torch: A torch module, or the path of a checkpoint.
         keras: A Keras model, or the path of a file.
         skip_weights: The last parts of the names of torch tensors to ignore.
-        unstack_weights: Likewise, of tensors that are entries without their layer: class tokens, layer scales.
+        unstack_weights: The last parts of the names of torch tensors that stand alone: class tokens, layer scales.
         tail_align_dict: Positions by tail, or such tables by the first word of the name; a list is applied in passes.
         full_name_align_dict: Positions by the full name of a layer; a list is applied in passes.
         tail_split_position: The number of words in the head of a name; a list has a number for each pass.
@@ -70,10 +70,10 @@ def align_ordered(  # noqa: PLR0913 - these parameters are what its users know
         additional_transfer=named,
     )
     lists = ordered(*views_by_call_order(torch, keras, inputs, keras_inputs), order)
-    if dry_run:
-        sys.stdout.write(side_by_side(lists))
-        return lists.plan
-    return lists.check()
+    if not dry_run:
+        return lists.check()
+    sys.stdout.write(side_by_side(lists))
+    return lists.plan
 
 
 def views_by_call_order(torch: Model, keras: Model, inputs: Any, keras_inputs: Any) -> Views:
