@@ -4,11 +4,12 @@ TF-Keras 2.4 and later write `TFOpLambda` with the name of the function and its 
 `TensorFlowOpLayer` with a node of the graph: the operation's name, the constants by their places, and attributes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from keras3conv.errors import RuleError
+from keras3conv.rules.operations import OPERATIONS
 
 CLASSES = frozenset({"TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"})
 """The classes of Keras 2 that are functions of TensorFlow."""
@@ -34,53 +35,30 @@ def _operation(name: str, arguments: str, **fixed: Any) -> Operation:
     return Operation(name=name, arguments={first: second or first for first, _, second in pairs}, fixed=fixed)
 
 
-_BINARY = "x:x1 y:x2"
+def _in_the_table() -> Iterator[tuple[str, Operation]]:
+    """Yield the functions of TensorFlow that the table of operations names."""
+    for entry in OPERATIONS:
+        for written in entry.tensorflow:
+            name, *parameters = written.split()
+            arguments = dict(zip(parameters, entry.keras_parameters, strict=False))  # ELU has no alpha in TensorFlow
+            # GELU is exact in TensorFlow unless it is told otherwise.
+            fixed = {"approximate": False} if "approximate" in arguments else {}
+            yield name, Operation(name=entry.keras[0].removeprefix("keras.ops."), arguments=arguments, fixed=fixed)
+
+
 _REDUCTION = "input_tensor:x axis keepdims"
 
 _FUNCTIONS: Mapping[str, Operation] = {
+    **dict(_in_the_table()),
+    "math.divide_no_nan": _operation("divide_no_nan", "x:x1 y:x2"),
     **{
-        f"math.{name}": _operation(ours, _BINARY)
-        for name, ours in {
-            "add": "add", "subtract": "subtract", "multiply": "multiply", "divide": "divide", "truediv": "divide",
-            "pow": "power", "maximum": "maximum", "minimum": "minimum", "floordiv": "floor_divide", "mod": "mod",
-            "floormod": "mod", "greater": "greater", "greater_equal": "greater_equal", "less": "less",
-            "less_equal": "less_equal", "equal": "equal", "not_equal": "not_equal", "logical_and": "logical_and",
-            "logical_or": "logical_or", "divide_no_nan": "divide_no_nan",
-        }.items()
+        f"math.reduce_{name}": _operation(name, _REDUCTION)
+        for name in ("mean", "sum", "max", "min", "prod", "std", "any", "all")
     },
-    **{
-        f"__operators__.{name}": _operation(ours, _BINARY)
-        for name, ours in {"add": "add", "eq": "equal", "ne": "not_equal"}.items()
-    },
-    **{
-        f"math.{name}": _operation(ours, "x")
-        for name, ours in {
-            "abs": "abs", "negative": "negative", "exp": "exp", "log": "log", "log1p": "log1p", "expm1": "expm1",
-            "sqrt": "sqrt", "rsqrt": "rsqrt", "square": "square", "sigmoid": "sigmoid", "tanh": "tanh", "sin": "sin",
-            "cos": "cos", "floor": "floor", "ceil": "ceil", "sign": "sign", "erf": "erf",
-            "logical_not": "logical_not", "reciprocal": "reciprocal",
-        }.items()
-    },
-    **{f"math.reduce_{name}": _operation(name, _REDUCTION) for name in ("mean", "sum", "max", "min", "prod", "std")},
-    **{f"math.reduce_{name}": _operation(name, _REDUCTION) for name in ("any", "all")},
     "math.reduce_variance": _operation("var", _REDUCTION),
-    "math.softplus": _operation("softplus", "features:x"),
     "math.argmax": _operation("argmax", "input:x axis"),
     "math.argmin": _operation("argmin", "input:x axis"),
     "math.cumsum": _operation("cumsum", "x axis", axis=0),
-    "nn.relu": _operation("relu", "features:x"),
-    "nn.relu6": _operation("relu6", "features:x"),
-    "nn.elu": _operation("elu", "features:x"),
-    "nn.selu": _operation("selu", "features:x"),
-    "nn.silu": _operation("silu", "features:x"),
-    "nn.swish": _operation("silu", "features:x"),
-    "nn.softsign": _operation("softsign", "features:x"),
-    "nn.sigmoid": _operation("sigmoid", "x"),
-    "nn.tanh": _operation("tanh", "x"),
-    "nn.gelu": _operation("gelu", "features:x approximate", approximate=False),
-    "nn.leaky_relu": _operation("leaky_relu", "features:x alpha:negative_slope"),
-    "nn.softmax": _operation("softmax", "logits:x axis"),
-    "nn.log_softmax": _operation("log_softmax", "logits:x axis"),
     "concat": _operation("concatenate", "values:xs axis"),
     "stack": _operation("stack", "values:x axis"),
     "reshape": _operation("reshape", "tensor:x shape:newshape"),
