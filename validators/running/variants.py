@@ -6,7 +6,13 @@ from dataclasses import dataclass, replace
 from keras3conv.errors import ModelError
 from keras3conv.frameworks.shared.bounds import Bound
 from keras3conv.frameworks.shared.inputs import Inputs, first_samples
-from keras3conv.frameworks.shared.inputs_varied import has_padding, other_sizes, sizes_in_words, with_padding
+from keras3conv.frameworks.shared.inputs_varied import (
+    has_padding,
+    integers_in_words,
+    other_sizes,
+    sizes_in_words,
+    with_padding,
+)
 from keras3conv.messages import count
 from keras3conv.validators.running.magnitudes import (
     SAMPLES,
@@ -20,6 +26,9 @@ from keras3conv.validators.running.magnitudes import (
 from keras3conv.validators.running.subject import Subject
 
 PADDING = "with padding"
+
+_LENGTHS = 3
+"""The number of samples that run with padding, each of another length."""
 
 _SHOWN = 5
 """The number of bounds that are listed."""
@@ -72,11 +81,11 @@ def _at(run: Rescaled) -> Variant:
 def _other_inputs(subject: Subject) -> Iterator[tuple[str, Inputs]]:
     """Yield inputs with padding, if the Keras model masks it, and inputs at other sizes, if it leaves them free."""
     given, outline = subject.required_inputs, subject.outlines[1]
-    padded = with_padding(given, outline.mask_values)
+    specs = outline.input_specs
+    padded = with_padding(first_samples(given, specs, _LENGTHS) or given, outline.mask_values)
     if padded is not None:
         yield PADDING, padded
-    few = first_samples(given, outline.input_specs, SAMPLES) or given
-    for sizes, inputs in other_sizes(few, outline.input_specs):
+    for sizes, inputs in other_sizes(first_samples(given, specs, SAMPLES) or given, specs):
         yield f"at size {sizes}", inputs
 
 
@@ -109,7 +118,8 @@ def exercised(subject: Subject, seen: Sequence[Variant]) -> dict[str, str]:
     names = [variant.name for variant in seen if variant.subject]
     bounds = _over_all_runs([variant.bounds for variant in seen if variant.bounds])
     passed = sum(bound.is_passed for bound in bounds)
-    parts = ["the inputs" + (f" of size {sizes}" if sizes else ""), *names]
+    integers = integers_in_words(subject.required_inputs)
+    parts = ["the inputs" + (f" of size {sizes}" if sizes else ""), *([integers] if integers else []), *names]
     if bounds:
         parts.append(f"values on both sides of {passed} of {count(len(bounds), 'bound')}")
     if outline.mask_values:

@@ -19,6 +19,7 @@ from keras3conv.builder.source.torch_source import write
 from keras3conv.builder.to_torch.lowering import lower
 from keras3conv.builder.to_torch.pairing import alignment_of
 from keras3conv.errors import Problem, UnsupportedLayerError
+from keras3conv.frameworks.shared.inputs_made import random_codes
 from keras3conv.messages import count, lay_out
 from keras3conv.model.graph import Graph, Node, Ref, Size, Tensor, mapped
 from keras3conv.rules.library import known_classes
@@ -176,7 +177,7 @@ def _random(tensor: Tensor, generator: np.random.Generator, rows: int) -> Array:
     if tensor.dtype == "bool":
         return np.ones(shape, bool)
     if "int" in tensor.dtype:
-        return generator.integers(0, rows, shape).astype(tensor.dtype)
+        return random_codes(generator, rows, shape).astype(tensor.dtype)
     return generator.standard_normal(shape).astype("float32" if tensor.dtype == "bfloat16" else tensor.dtype)
 
 

@@ -85,13 +85,22 @@ def _random(spec: InputSpec, keras: ModelView, size: int) -> Array:
     if spec.dtype == "bool":
         return np.ones(shape, dtype=bool)
     rows = [tensor.shape[0] for layer in keras.layers for tensor in layer.tensors if tensor.role == "embeddings"]
-    codes = _codes(generator, min(rows, default=2), shape, keras.mask_values)
+    codes = random_codes(generator, min(rows, default=2), shape, keras.mask_values)
     return padded(codes, keras.mask_values).astype(spec.dtype)
 
 
-def _codes(generator: np.random.Generator, rows: int, shape: tuple[int, ...], masked: Sequence[float]) -> Array:
-    """Return random row numbers of a table, with the first and the last; padding follows where zero is masked."""
-    lowest = 1 if 0.0 in masked and rows > 1 else 0
+def random_codes(
+    generator: np.random.Generator, rows: int, shape: tuple[int, ...], mask_values: Sequence[float] = ()
+) -> Array:
+    """Return random row numbers of a table, among them the first and the last.
+
+    Args:
+        generator: The generator of random numbers.
+        rows: The number of rows.
+        shape: The shape, batch first.
+        mask_values: The values that the model masks; where zero is padding, it is no token.
+    """
+    lowest = 1 if 0.0 in mask_values and rows > 1 else 0
     codes = generator.integers(lowest, rows, shape)
     for sample, row in ((0, rows - 1), (-1, lowest)):
         codes.reshape(len(codes), -1)[sample, 0] = row  # the first step of a sample is never padding

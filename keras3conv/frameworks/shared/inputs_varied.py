@@ -93,6 +93,17 @@ def other_sizes(given: Inputs, specs: Sequence[InputSpec]) -> list[tuple[str, In
     return varied
 
 
+def integers_in_words(given: Inputs) -> str:
+    """Return the range of the integers in the Keras inputs; empty without any."""
+    arrays = [as_array(array) for _, array in flatten(given.keras, is_array)]
+    integers = [array for array in arrays if array.dtype.kind in "iu" and array.size]
+    if not integers:
+        return ""
+    return (
+        f"integers from {min(int(array.min()) for array in integers)} to {max(int(array.max()) for array in integers)}"
+    )
+
+
 def sizes_in_words(given: Inputs, specs: Sequence[InputSpec]) -> str:
     """Return the sizes that the inputs have along the axes that a Keras model leaves free; empty without such axes."""
     keras = [as_array(array) for _, array in flatten(given.keras, is_array)]
@@ -138,4 +149,4 @@ def _resize(array: Array, axes: tuple[int, ...], change: _Change) -> Array:
     return np.ascontiguousarray(array)
 
 
-__all__ = ["both_signs", "has_padding", "other_sizes", "sizes_in_words", "with_padding"]
+__all__ = ["both_signs", "has_padding", "integers_in_words", "other_sizes", "sizes_in_words", "with_padding"]

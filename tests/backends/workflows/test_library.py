@@ -132,6 +132,27 @@ def test_a_factor_of_one_in_a_million_is_caught_by_the_float64_proof() -> None:
     assert k3c.validate(module, scaled, alignment=plan).section("float64").status == "failed"
 
 
+class Rescaled(nn.Module):
+    """A rescaling whose factor float32 cannot represent, and a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(x * (1 / 100.0) - 0.3)
+
+
+def test_the_constants_of_a_rescaling_are_float64_in_a_float64_run() -> None:
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, keras.layers.Dense(3, name="head")(keras.layers.Rescaling(1 / 100.0, -0.3)(inputs)))
+    module = randomize(Rescaled())
+    plan = k3c.align(module, model, probe=False).check()
+    report = k3c.validate(module, model, alignment=plan, proofs=("float64", "gradients"))
+    report.raise_if_failed()
+    assert report.ok
+
+
 def test_a_later_change_of_the_source_leaves_the_target_unchanged() -> None:
     module, model = randomize(Net()), functional()
     k3c.transfer(module, model, k3c.align(module, model))
