@@ -16,7 +16,7 @@ from keras3conv.errors import ModelError
 from keras3conv.frameworks.shared.bounds import Bound
 from keras3conv.frameworks.shared.inputs import Inputs, first_samples
 from keras3conv.frameworks.shared.inputs_scaled import resized, sizes_of
-from keras3conv.frameworks.shared.inputs_varied import both_signs
+from keras3conv.frameworks.shared.inputs_varied import both_signs, with_more_samples
 from keras3conv.frameworks.shared.recording import Recording
 from keras3conv.model.views import TensorRef
 from keras3conv.transforms import Array
@@ -114,6 +114,9 @@ def _first_finite(runs: Iterable[Rescaled]) -> Rescaled:
 
 def _large_runs(subject: Subject, magnitude: float) -> Iterator[Rescaled]:
     """Run both models at a magnitude with one candidate of inputs after another."""
+    many = with_more_samples(both_signs(subject.required_inputs), subject.outlines[1].input_specs)
+    if many is not None:
+        yield _large_run(subject, resized(many, magnitude), magnitude)
     for inputs in _candidate_inputs(subject, lambda given: resized(both_signs(given), magnitude)):
         yield _large_run(subject, inputs, magnitude)
 

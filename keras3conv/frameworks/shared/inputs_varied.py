@@ -4,13 +4,19 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from keras3conv.frameworks.shared.inputs import Inputs, as_array, is_array
+from keras3conv.frameworks.shared.inputs import Inputs, as_array, first_samples, is_array
 from keras3conv.frameworks.shared.inputs_made import padded
 from keras3conv.frameworks.shared.inputs_scaled import changed, with_arrays
 from keras3conv.frameworks.shared.layout import channels_first
 from keras3conv.frameworks.shared.recording import flatten
 from keras3conv.model.views import InputSpec
 from keras3conv.transforms import Array
+
+STRENGTHS = 16
+"""The number of samples that small inputs are repeated to."""
+
+_SMALL_INPUTS = 2**14
+"""The number of elements up to which inputs are small."""
 
 LARGER = 32
 """The steps that are added to a free size: a multiple of the strides of most models."""
@@ -30,6 +36,29 @@ def both_signs(given: Inputs) -> Inputs:
         return array - np.sort(array, axis=None)[array.size // 2] if is_one_sided else array
 
     return changed(given, shifted)
+
+
+def with_more_samples(given: Inputs, specs: Sequence[InputSpec]) -> Inputs | None:
+    """Return small inputs repeated at several strengths, so that many values lie between two bounds.
+
+    None if there is no axis of samples, or the inputs are large: these have many values anyway.
+
+    Args:
+        given: The inputs of both sides.
+        specs: The input specification of the Keras model.
+    """
+    if first_samples(given, specs, 1) is None:
+        return None
+    torch, keras = ([as_array(value) for _, value in flatten(side, is_array)] for side in (given.torch, given.keras))
+    if sum(array[:1].size for array in keras) * STRENGTHS > _SMALL_INPUTS:
+        return None
+    ours, theirs = ([np.resize(array, (STRENGTHS, *array.shape[1:])) for array in side] for side in (torch, keras))
+
+    def weakened(array: Array) -> Array:
+        strengths = np.linspace(1, 1 / STRENGTHS, STRENGTHS, dtype=array.dtype)
+        return array * strengths.reshape(-1, *(1,) * (array.ndim - 1))
+
+    return changed(with_arrays(given, ours, theirs), weakened)
 
 
 def with_padding(given: Inputs, mask_values: Sequence[float]) -> Inputs | None:
@@ -149,4 +178,12 @@ def _resize(array: Array, axes: tuple[int, ...], change: _Change) -> Array:
     return np.ascontiguousarray(array)
 
 
-__all__ = ["both_signs", "has_padding", "integers_in_words", "other_sizes", "sizes_in_words", "with_padding"]
+__all__ = [
+    "both_signs",
+    "has_padding",
+    "integers_in_words",
+    "other_sizes",
+    "sizes_in_words",
+    "with_more_samples",
+    "with_padding",
+]

@@ -57,9 +57,20 @@ GIVEN = np.random.default_rng(0).standard_normal((4, 6)).astype("float32")
         (lambda x: x.clamp(-1e4, 1e4), lambda x: x),
         (F.hardsigmoid, lambda x: ops.maximum(x / 6.0 + 0.5, 0.0)),
         (lambda x: F.threshold(x, 20.0, 0.0), ops.relu),
+        (lambda x: F.threshold(x, 20.0, 0.0), lambda x: ops.where(x > 18.0, x, 0.0)),
         (lambda x: 1e3 * torch.tanh(x / 1e3), lambda x: x),
     ],
-    ids=["relu6", "ReLU(6)", "lower limit", "clip at 300", "clamp at 1e4", "hard sigmoid", "threshold", "soft cap"],
+    ids=[
+        "relu6",
+        "ReLU(6)",
+        "lower limit",
+        "clip at 300",
+        "clamp at 1e4",
+        "hard sigmoid",
+        "threshold",
+        "other threshold",
+        "soft cap",
+    ],
 )
 def test_a_bound_on_one_side_only_fails(
     torch_function: TorchFunction, keras_function: KerasFunction, inputs: Array | None

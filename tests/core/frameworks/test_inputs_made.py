@@ -1,0 +1,107 @@
+"""Made and varied inputs: ends of a table, padded steps, free sizes, both signs."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from keras3conv.errors import InputError
+from keras3conv.frameworks.shared.bounds import BoundsObserver
+from keras3conv.frameworks.shared.inputs import Inputs
+from keras3conv.frameworks.shared.inputs_made import both_inputs, padded
+from keras3conv.frameworks.shared.inputs_varied import both_signs, other_sizes, with_more_samples, with_padding
+from keras3conv.model.views import InputSpec, LayerView, ModelView, TensorRef
+from keras3conv.transforms import Array
+
+TABLE = LayerView(path="table", tensors=(TensorRef(path="table/embeddings", role="embeddings", shape=(11, 4)),))
+TORCH = ModelView(side="torch", name="torch", layers=())
+TOKENS = ModelView(
+    side="keras", name="keras", layers=(TABLE,), input_specs=(InputSpec(shape=(None, 9), dtype="int32"),)
+)
+FREE = InputSpec(shape=(None, None, None, 3))
+IMAGES = replace(TOKENS, layers=(), input_specs=(FREE,))
+
+
+def test_tokens_reach_both_ends_of_the_table() -> None:
+    tokens = both_inputs(TORCH, TOKENS, None, None).keras
+    assert (tokens.min(), tokens.max(), tokens.shape) == (0, 10, (2, 9))
+
+
+def test_masked_tokens_have_padding_of_several_lengths_and_one_sample_without() -> None:
+    tokens = both_inputs(TORCH, replace(TOKENS, mask_values=(0.0,)), None, None).keras
+    assert [int((row != 0).sum()) for row in tokens] == [9, 6, 3]
+    assert tokens.max() == 10
+
+
+def test_masked_features_are_padded_with_the_value_that_is_masked() -> None:
+    features = padded(np.ones((3, 6, 2)), (-1.0,))
+    assert [int((row == -1).all(-1).sum()) for row in features] == [0, 2, 4]
+    assert padded(np.ones((3, 6, 2)), ()).all()
+
+
+def test_the_first_size_that_the_models_accept_is_taken() -> None:
+    made = both_inputs(TORCH, IMAGES, None, None, lambda inputs: inputs.keras.shape[1] >= 64)
+    assert (made.keras.shape, made.torch[0].shape) == ((2, 64, 64, 3), (2, 3, 64, 64))
+    with pytest.raises(InputError, match="the models accept none of 32, 64"):
+        both_inputs(TORCH, IMAGES, None, None, lambda inputs: False)
+
+
+def test_other_sizes_change_both_layouts_alike() -> None:
+    images = np.random.default_rng(0).normal(size=(2, 8, 6, 3))
+    given = Inputs(torch=(np.moveaxis(images, -1, 1),), keras=images, note="")
+    varied = dict(other_sizes(given, [FREE]))
+    assert list(varied) == ["7x4", "40x38"]
+    for inputs in varied.values():
+        assert np.array_equal(np.moveaxis(inputs.torch[0], 1, -1), inputs.keras)
+    assert other_sizes(given, [InputSpec(shape=(None, 8, 6, 3))]) == []
+
+
+def inputs_of(array: Array) -> Inputs:
+    return Inputs(torch=array, keras=array.copy(), note="")
+
+
+def test_positive_inputs_get_both_signs() -> None:
+    both = both_signs(inputs_of(np.arange(12, dtype="float32").reshape(2, 6)))
+    assert both.keras.min() < 0 < both.keras.max()
+    assert np.array_equal(both.torch, both.keras)
+
+
+def test_small_inputs_are_repeated_at_several_strengths() -> None:
+    many = with_more_samples(inputs_of(np.arange(12, dtype="float32").reshape(2, 6)), [InputSpec(shape=(None, 6))])
+    assert many is not None
+    assert many.keras.shape == (16, 6)
+    assert len(np.unique(many.keras)) > 50
+    assert with_more_samples(inputs_of(np.ones((2, 5000), "float32")), [InputSpec(shape=(None, 5000))]) is None
+
+
+def test_nothing_is_padded_next_to_a_second_input() -> None:
+    tokens = np.arange(1, 13).reshape(2, 6)
+    assert with_padding(inputs_of(tokens), (0.0,)) is not None
+    assert with_padding(inputs_of(tokens), ()) is None
+    assert with_padding(Inputs(torch=(tokens, tokens), keras=[tokens, tokens], note=""), (0.0,)) is None
+
+
+def extremes(value: object) -> tuple[float, float] | None:
+    return (float(value.min()), float(value.max())) if isinstance(value, np.ndarray) else None
+
+
+def number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
+
+
+def test_bounds_are_found_in_all_spellings() -> None:
+    observer = BoundsObserver(extremes=extremes, number=number)
+    values = np.array([-5.0, 5.0])
+    observer.note("clamp", (values, -2.0), {"max": 7.0})
+    observer.note("maximum", (0.0, values), {})
+    observer.note("relu6", (values,), {})
+    observer.note("hardtanh", (values,), {})
+    observer.note("exp", (values,), {})
+    observer.note("clamp", (values,), {"min": -1e9})
+    assert [(bound.value, bound.is_passed) for bound in observer.found] == [
+        *((-2.0, True), (7.0, False)),
+        (0.0, True),
+        *((0.0, True), (6.0, False)),
+        *((-1.0, True), (1.0, True)),
+    ]
+    assert observer.found[1].missing_factor == pytest.approx(1.4)
