@@ -124,6 +124,8 @@ def _unplaced_layer(
     similar = [other.path for other in free if _sizes(other) == _sizes(layer)][:_SHOWN_TENSORS]
     fact = f"{tensors} would keep its initial value" if side == "keras" else f"{tensors} matched nothing"
     fixes = []
+    if {tensor.role for tensor in left} == {"moving_mean", "moving_variance"}:
+        fact += "; a torch layer without them normalises by the statistics of each batch, which no Keras layer does"
     if similar:
         fact += f"; same sizes: {', '.join(similar)}"
         torch, keras = (where, similar[0]) if side == "torch" else (similar[0], where)

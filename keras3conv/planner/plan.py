@@ -56,8 +56,10 @@ def plan(
     bare = tuple(layer for layer in bare_normalizations(torch) if all(pair.torch != layer.path for pair in pairs))
     unmatched = replace(unmatched, torch_layers=(*unmatched.torch_layers, *bare))
     found = positions(torch.layers, keras.layers, numbers(_all_groups(unmatched)) | anchors(pairs))
-    for find_groups in (fitting, fitting_in_keras, fitting_one_sided):
+    for find_groups in (fitting, fitting_in_keras):
         pairs += match_groups(find_groups(unmatched.without(pairs)), found)
+    while more := list(match_groups(fitting_one_sided(unmatched.without(pairs)), found)):
+        pairs += more
     if probed is None:
         for find_groups in (fitting, fitting_in_keras):
             pairs += match_groups(find_groups(_tied_layers(unmatched, torch, pairs)), found)

@@ -193,7 +193,8 @@ def shapes_in_torch(rule: Rule, layer: LayerView) -> dict[str, Shape] | None:
 def _one_sided_torch_keys(layer: LayerView, *, scales: bool) -> OneSidedKeys:
     keys: OneSidedKeys = {}
     for rule in rules_for_torch(layer):
-        if may_apply(rule, layer):
+        # A normalisation without tensors may have a rule for a function; it fits a layer with ones and zeros, too.
+        if may_apply(rule, layer) or not layer.tensors:
             kept = [tensor for tensor in layer.tensors if tensor.role not in rule.ignored and not is_constant(tensor)]
             shapes = {tensor.role: tensor.shape for tensor in kept}
             config = None if layer.config is None else rule.config_of(layer)

@@ -34,6 +34,7 @@ from keras3conv.planner.probe.rows import sequence_candidates
 from keras3conv.planner.probe.weights import is_weight
 from keras3conv.rules.applying import mappings_of, with_paths
 from keras3conv.rules.library import find
+from keras3conv.rules.neutral import may_be_same
 from keras3conv.rules.rule import Rule, WeightMapping
 from keras3conv.transforms import Shape, Skip
 
@@ -272,6 +273,8 @@ def _tensor_candidates(
 ) -> Iterator[Candidate]:
     """Yield every way to make the wanted tensors from torch tensors: every order, with every transform."""
     for order in permutations(own):
+        if not all(may_be_same(torch.role, to.role, torch.shape) for torch, to in zip(order, wanted, strict=True)):
+            continue
         ways = [
             list(transforms_between(torch.shape, tensor.shape)) for torch, tensor in zip(order, wanted, strict=True)
         ]
