@@ -63,7 +63,7 @@ def align(
 
 
 @random_state_kept()
-def transfer(
+def transfer(  # noqa: PLR0913 - one keyword for each thing that is allowed
     source: Model,
     target: Model,
     plan: Alignment,
@@ -71,6 +71,7 @@ def transfer(
     out: str | Path | Sequence[str | Path] = (),
     overwrite: bool = False,
     cast: bool = False,
+    accept_difference: bool = False,
 ) -> Report:
     """Moves the weights of one model into another, or into a file. All or nothing.
 
@@ -83,17 +84,20 @@ def transfer(
         out: Files to write as well: the target with its new weights.
         overwrite: Whether files that exist are replaced.
         cast: Whether values may lose precision where the target's dtype is narrower.
+        accept_difference: Whether the weights are moved although the plan knows that the outputs of the two models
+            differ with the same weights.
 
     Returns:
         What was moved; every written file with its size, sha256 and md5.
 
     Raises:
-        AlignmentError: The plan has problems.
+        AlignmentError: The plan has problems, or knows of a difference that is not accepted.
         TransferError: The plan is for other models, or a value does not fit.
         FileError: A file cannot be read, or exists already.
     """
     from keras3conv.workflows.transfer import transfer as run
 
+    plan = plan.accepting_difference() if accept_difference else plan
     return run(source, target, plan, out=_paths(out), overwrite=overwrite, cast=cast)
 
 

@@ -144,6 +144,9 @@ def transfer(  # noqa: PLR0913 - an argument for every option
     keras_weights: KerasWeights = None,
     overwrite: Overwrite = False,
     cast: Annotated[bool, typer.Option("--cast", help="Allow a loss of precision in narrower dtypes.")] = False,
+    accept_difference: Annotated[
+        bool, typer.Option("--accept-difference", help="Move the weights although the outputs are known to differ.")
+    ] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
@@ -160,6 +163,8 @@ def transfer(  # noqa: PLR0913 - an argument for every option
         raise InputError(f"{target} is a factory, so the weights would go nowhere\nFix:  -o FILE")
     with notes_to_stderr():
         found = saved or _align_ends(*ends)
+        if accept_difference:
+            found = found.accepting_difference()
         if not _is_complete(found):
             return FAILED
         report = api.transfer(ends[0].source, ends[1].source, found, out=out or (), overwrite=overwrite, cast=cast)

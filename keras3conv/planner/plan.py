@@ -74,6 +74,7 @@ def plan(
         torch=torch.outline(),
         keras=keras.outline(),
         notes=notes if probed is None else (*notes, *probed.notes),
+        difference="" if probed is None else probed.difference,
     )
 
 

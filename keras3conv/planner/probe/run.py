@@ -77,15 +77,36 @@ def _probe(
         keras=traced(keras_view, Recording(calls=tuple(calls))),
         pairs=(*stack_pairs, *probed_pairs(search)),
         notes=(*_float32_notes(run), *_difference_notes(search), _summary(search, given)),
+        difference=_output_difference(search),
     )
 
 
 def _summary(search: Search, given: Inputs) -> str:
     text = f"probed{given.samples}: both models ran in float64 under the same random weights"
     first = next((f", first at {choice.path}" for choice in search.choices.values() if choice.replaces_output), "")
-    if search.outputs_agree:
+    result = _output_result(search)
+    if result == "equal":
         return f"{text}, and their outputs agree" + (f"; layers differ{first}" if first else "")
-    return f"{text}; they differ{first}"
+    if result == "unknown":
+        return f"{text}; their outputs have no layout in common, and were not compared{first}"
+    return f"{text}; they differ{first}" if first else f"{text}; {_output_difference(search)}"
+
+
+def _output_result(search: Search) -> str:
+    """Return "equal", "different" or "unknown"; outputs whose values torch has nowhere are different."""
+    result = search.output_comparison.result
+    return "different" if result == "unknown" and not search.outputs_agree else result
+
+
+def _output_difference(search: Search) -> str:
+    """Return the difference between the outputs of the two models, in words; empty where none is known."""
+    if _output_result(search) != "different":
+        return ""
+    error = search.output_comparison.error
+    if search.output_comparison.result == "unknown":
+        return "their outputs differ: torch has the values of the Keras outputs nowhere"
+    order = "; they hold the same values in another order" if search.outputs_agree else ""
+    return f"their outputs differ by {error:.2g} of the largest value{order}"
 
 
 def _difference_notes(search: Search) -> Iterator[str]:
