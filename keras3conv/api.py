@@ -24,6 +24,7 @@ def align(
     keras_inputs: Any = None,
     hints: Hints = None,
     probe: bool | None = None,
+    entry: str = "",
 ) -> Alignment:
     """Finds which tensor of one model belongs where in the other.
 
@@ -32,7 +33,7 @@ def align(
     file, or there are no inputs, names, shapes and the order of the calls decide, and the plan says so.
 
     Args:
-        torch: A torch module, or the path of a checkpoint (.pt, .pth, .safetensors).
+        torch: A torch module, or the path of a checkpoint (.pt, .pth, .ckpt, .safetensors, a folder with one).
         keras: A Keras model, or the path of a file (.keras, .weights.h5, .h5 of Keras 2 or 3).
         inputs: What the torch module is called with: a tensor or array, a tuple of positional arguments, or a dict of
             keywords. Without it random inputs are made from the Keras side's input specification.
@@ -42,6 +43,7 @@ def align(
         probe: Whether the models are run to decide; None for whenever both are live and there are inputs. A model that
             raises then is an error where you gave the inputs; with inputs that were made up, the plan is made without
             a run, and says so. With False it is never an error.
+        entry: Which state dict of a torch checkpoint is meant, if it holds several: "state_dict_ema".
 
     Returns:
         A plan; print it, edit it, save it. `plan.check()` raises if a tensor has no place.
@@ -59,7 +61,7 @@ def align(
     """
     from keras3conv.workflows.align import align as run
 
-    return run(torch, keras, inputs=inputs, keras_inputs=keras_inputs, hints=hints, probe=probe)
+    return run(torch, keras, inputs=inputs, keras_inputs=keras_inputs, hints=hints, probe=probe, entry=entry)
 
 
 @random_state_kept()
@@ -72,6 +74,7 @@ def transfer(  # noqa: PLR0913 - one keyword for each thing that is allowed
     overwrite: bool = False,
     cast: bool = False,
     accept_difference: bool = False,
+    entry: str = "",
 ) -> Report:
     """Moves the weights of one model into another, or into a file. All or nothing.
 
@@ -86,6 +89,7 @@ def transfer(  # noqa: PLR0913 - one keyword for each thing that is allowed
         cast: Whether values may lose precision where the target's dtype is narrower.
         accept_difference: Whether the weights are moved although the plan knows that the outputs of the two models
             differ with the same weights.
+        entry: Which state dict of a torch checkpoint is read, if it holds several: "state_dict_ema".
 
     Returns:
         What was moved; every written file with its size, sha256 and md5.
@@ -98,7 +102,7 @@ def transfer(  # noqa: PLR0913 - one keyword for each thing that is allowed
     from keras3conv.workflows.transfer import transfer as run
 
     plan = plan.accepting_difference() if accept_difference else plan
-    return run(source, target, plan, out=_paths(out), overwrite=overwrite, cast=cast)
+    return run(source, target, plan, out=_paths(out), overwrite=overwrite, cast=cast, entry=entry)
 
 
 @random_state_kept()
@@ -116,6 +120,7 @@ def validate(  # noqa: PLR0913 - a certificate may be asked for much
     class_names: Sequence[str] | None = None,
     onnx: bool = False,
     backends: str | Sequence[str] | None = None,
+    entry: str = "",
 ) -> Report:
     """Proves that two models are the same, or says where and why they are not.
 
@@ -134,6 +139,7 @@ def validate(  # noqa: PLR0913 - a certificate may be asked for much
         class_names: The names of the classes, by their numbers.
         onnx: Whether both sides are also exported to ONNX and compared in onnxruntime.
         backends: Keras backends to run the saved model on as well, in a fresh process each: names, or "all".
+        entry: Which state dict of a torch checkpoint is meant, if it holds several: "state_dict_ema".
 
     Returns:
         A certificate: `report.ok`, `report.raise_if_failed()`, `print(report)`, `report.save("report.html")`.
@@ -154,7 +160,7 @@ def validate(  # noqa: PLR0913 - a certificate may be asked for much
         onnx=onnx,
         backends=() if backends is None else backends,
     )
-    return run(torch, keras, inputs=inputs, keras_inputs=keras_inputs, plan=alignment, options=options)
+    return run(torch, keras, inputs=inputs, keras_inputs=keras_inputs, plan=alignment, options=options, entry=entry)
 
 
 @random_state_kept()

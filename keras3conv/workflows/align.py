@@ -11,9 +11,11 @@ from keras3conv.planner.plan import hinted_paths
 from keras3conv.planner.plan import plan as make_plan
 
 
-def align(torch: Model, keras: Model, *, inputs: Any, keras_inputs: Any, hints: Hints, probe: bool | None) -> Alignment:
+def align(
+    torch: Model, keras: Model, *, inputs: Any, keras_inputs: Any, hints: Hints, probe: bool | None, entry: str
+) -> Alignment:
     """See `keras3conv.align`."""
-    sides = Sides.of(torch, keras)
+    sides = Sides.of(torch, keras, entry=entry)
     sides.build(inputs, keras_inputs)
     try:
         return align_sides(sides, sides.views(), inputs, keras_inputs, hints=hints, probe=probe)

@@ -32,10 +32,11 @@ def validate(
     plan: Alignment | None,
     options: Options,
     progress: Progress | None = None,
+    entry: str = "",
 ) -> Report:
     """See `keras3conv.validate`; `progress` is called before every proof."""
     asked = judges(options)
-    sides = Sides.of(torch, keras)
+    sides = Sides.of(torch, keras, entry=entry)
     if isinstance(sides.keras, KerasFile):
         sides = replace(sides, keras=sides.keras.loaded())
     subject, notes = _subject(sides, inputs, keras_inputs, plan, options)

@@ -25,9 +25,7 @@ def bare_normalizations(view: ModelView) -> tuple[LayerView, ...]:
     return tuple(
         layer
         for layer in view.layers
-        if not layer.tensors
-        and layer.config
-        and any("Norm" in rule.torch for rule in rules_for_torch(layer))
+        if not layer.tensors and layer.config and any("Norm" in rule.torch for rule in rules_for_torch(layer))
     )
 
 

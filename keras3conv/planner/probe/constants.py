@@ -40,9 +40,7 @@ def constants(torch: Iterable[LayerView], keras: Iterable[LayerView]) -> dict[st
 _Named = tuple[LayerView, list[str]]
 
 
-def _fitting_one_sided(
-    torch: tuple[LayerView, ...], keras: tuple[LayerView, ...]
-) -> Iterator[tuple[_Named, _Named]]:
+def _fitting_one_sided(torch: tuple[LayerView, ...], keras: tuple[LayerView, ...]) -> Iterator[tuple[_Named, _Named]]:
     """Yield every torch layer with every kind of Keras layer that fits but for a bias or a scale."""
     cores = one_sided_cores(torch, keras)
     torch_keys_by_path = one_sided_torch_keys(torch, scales=True)

@@ -27,6 +27,9 @@ class OutputComparison:
     error: float = 0.0
 
 
+NOT_COMPARED = OutputComparison("unknown")
+
+
 def compare_outputs(torch: Mapping[str, Array], keras: Mapping[str, Array], limit: float) -> OutputComparison:
     """Compare every Keras output with its torch output.
 
@@ -36,7 +39,7 @@ def compare_outputs(torch: Mapping[str, Array], keras: Mapping[str, Array], limi
         limit: The largest relative error of equal values.
     """
     if not torch or not keras:
-        return OutputComparison("unknown")
+        return NOT_COMPARED
     errors = [_error(array, others) for array, others in _paired(torch, keras)]
     known = [error for error in errors if error is not None]
     if known and max(known) > limit:
@@ -55,7 +58,7 @@ def _paired(torch: Mapping[str, Array], keras: Mapping[str, Array]) -> Iterator[
         yield from ((array, [torch[name]]) for name, array in keras.items())
         return
     for array in keras.values():
-        fitting = [other for other in torch.values() if any(layouts(other, array.shape))]
+        fitting = [other for other in torch.values() if next(layouts(other, array.shape), None) is not None]
         alike = [other for other in keras.values() if other.shape == array.shape]
         if len(fitting) == len(alike):
             place = next(index for index, other in enumerate(alike) if other is array)

@@ -84,7 +84,7 @@ def _probe(
 def _summary(search: Search, given: Inputs) -> str:
     text = f"probed{given.samples}: both models ran in float64 under the same random weights"
     first = next((f", first at {choice.path}" for choice in search.choices.values() if choice.replaces_output), "")
-    result = _output_result(search)
+    result = search.output_comparison.result
     if result == "equal":
         return f"{text}, and their outputs agree" + (f"; layers differ{first}" if first else "")
     if result == "unknown":
@@ -92,21 +92,12 @@ def _summary(search: Search, given: Inputs) -> str:
     return f"{text}; they differ{first}" if first else f"{text}; {_output_difference(search)}"
 
 
-def _output_result(search: Search) -> str:
-    """Return "equal", "different" or "unknown"; outputs whose values torch has nowhere are different."""
-    result = search.output_comparison.result
-    return "different" if result == "unknown" and not search.outputs_agree else result
-
-
 def _output_difference(search: Search) -> str:
     """Return the difference between the outputs of the two models, in words; empty where none is known."""
-    if _output_result(search) != "different":
+    if search.output_comparison.result != "different":
         return ""
-    error = search.output_comparison.error
-    if search.output_comparison.result == "unknown":
-        return "their outputs differ: torch has the values of the Keras outputs nowhere"
     order = "; they hold the same values in another order" if search.outputs_agree else ""
-    return f"their outputs differ by {error:.2g} of the largest value{order}"
+    return f"their outputs differ by {search.output_comparison.error:.2g} of the largest value{order}"
 
 
 def _difference_notes(search: Search) -> Iterator[str]:

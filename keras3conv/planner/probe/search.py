@@ -27,7 +27,7 @@ from keras3conv.planner.probe.nearness import (
 )
 from keras3conv.planner.probe.option import Candidate
 from keras3conv.planner.probe.outcome import Choice
-from keras3conv.planner.probe.outputs import OutputComparison, compare_outputs
+from keras3conv.planner.probe.outputs import NOT_COMPARED, OutputComparison, compare_outputs
 from keras3conv.planner.probe.ranking import CandidateRanking, RankedCandidate
 from keras3conv.planner.probe.record import NEAR, TorchRun
 from keras3conv.planner.probe.stacks import Stack
@@ -82,7 +82,7 @@ class Search:
     ranking: CandidateRanking
     stacks: Mapping[str, Stack] = field(default_factory=dict)
     outputs_agree: bool = False
-    output_comparison: OutputComparison = OutputComparison("unknown")
+    output_comparison: OutputComparison = NOT_COMPARED
 
     @property
     def run(self) -> TorchRun:

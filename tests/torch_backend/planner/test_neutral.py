@@ -49,7 +49,7 @@ def test_a_normalization_without_parameters_fills_ones_and_zeros(module: Any, ma
     assert difference(net, model, IMAGES, (0, 2, 3, 1)) < 1e-5
     k3c.transfer(model, net, plan)
     model.get_layer("n").beta.assign(np.full(8, 0.5))
-    with pytest.raises(TransferError, match="n/beta  \\(keras\\).*would lose 8 values that are not 0"):
+    with pytest.raises(TransferError, match=r"n/beta  \(keras\).*would lose 8 values that are not 0"):
         k3c.transfer(model, net, plan)
 
 
