@@ -65,7 +65,7 @@ def align(
 
 
 @random_state_kept()
-def transfer(  # noqa: PLR0913 - one keyword for each thing that is allowed
+def transfer(
     source: Model,
     target: Model,
     plan: Alignment,

@@ -67,9 +67,10 @@ _WRITERS = {
 
 
 def side_of(path: str | os.PathLike[str]) -> Side:
-    """Return the framework of a file: "torch" or "keras"; raise `FileError` if neither its suffix nor its content tells.
+    """Return the framework of a file: "torch" or "keras". A folder counts as the weight file in it.
 
-    A folder counts as the weight file in it.
+    Raises:
+        FileError: Neither the suffix nor the content of the file tells.
     """
     return "torch" if _expected(_file_of(path)).startswith(("torch", "safetensors")) else "keras"
 

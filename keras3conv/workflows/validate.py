@@ -8,7 +8,6 @@ from typing import Any
 from keras3conv.alignment.plan import Alignment
 from keras3conv.frameworks.adapter import KerasFile, Model, ModelFile, Sides, Views
 from keras3conv.frameworks.shared.inputs import Inputs, both_inputs, refuse_unprovable
-from keras3conv.planner.plan import plan as make_plan
 from keras3conv.report.report import Report, current_environment
 from keras3conv.report.values import Section
 from keras3conv.validators.judges import Judge, judges
@@ -80,7 +79,7 @@ def _subject(
         files = " and the ".join(side.side for side in sides.files())
         reason = f"the {files} side is a file of weights: there is nothing to run"
         views = sides.views()
-        plan = plan or make_plan(*views)
+        plan = plan or align_sides(sides, views, inputs, keras_inputs)
         return Subject(plan=plan, outlines=outlines, views=lambda: views, skip_reason=reason, options=options), ()
     given = both_inputs(*outlines, inputs, keras_inputs)
     refuse_unprovable(given)

@@ -87,7 +87,7 @@ def _summary(search: Search, given: Inputs) -> str:
     result = search.output_comparison.result
     if result == "equal":
         return f"{text}, and their outputs agree" + (f"; layers differ{first}" if first else "")
-    if result == "unknown":
+    if result == "unknown" and (search.outputs_agree or not first):
         return f"{text}; their outputs have no layout in common, and were not compared{first}"
     return f"{text}; they differ{first}" if first else f"{text}; {_output_difference(search)}"
 
