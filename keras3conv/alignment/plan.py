@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from keras3conv.alignment.adapted import adapted
 from keras3conv.alignment.binding import pair_by_hand
 from keras3conv.alignment.pair import Ignored, Pair
 from keras3conv.alignment.problems import first_difference, misfits, repeated, unplaced
@@ -47,7 +48,7 @@ class Alignment:
     @cached_property
     def problems_found(self) -> tuple[Problem, ...]:
         """The problems, computed once."""
-        return (*misfits(self), *repeated(self), *unplaced(self))
+        return (*adapted(self.keras), *misfits(self), *repeated(self), *unplaced(self))
 
     def problems(self) -> tuple[Problem, ...]:
         """Return everything that is wrong: unpaired tensors, tensors in two pairs, and shapes that do not fit."""

@@ -8,7 +8,7 @@ from keras3conv.frameworks.shared.inputs import Inputs, first_samples
 from keras3conv.frameworks.shared.recording import Recording, traced
 from keras3conv.messages import count
 from keras3conv.model.views import ModelView
-from keras3conv.planner.evidence.keys import one_sided_cores
+from keras3conv.planner.evidence.keys import layers_alone, one_sided_cores
 from keras3conv.planner.evidence.names import Ranks
 from keras3conv.planner.evidence.one_sided import bare_normalizations
 from keras3conv.planner.evidence.rows import sequence_pairs
@@ -66,9 +66,11 @@ def _probe(
     keras_layers = units(keras_view)
     pairs = sequence_pairs(Unmatched(torch_layers=torch_layers, keras_layers=keras_layers))
     stacks = stacks_of(pairs, {layer.path: layer for layer in torch_layers if run.calls_of(layer.path)})
+    alone = layers_alone(torch_layers, keras_layers)
     one_sided = frozenset(one_sided_cores(torch_layers, keras_layers))
     ranks = Ranks.of(layer.path for layer in torch_layers), Ranks.of(layer.path for layer in keras_layers)
-    ranking = CandidateRanking(CandidateFinder(torch_layers, run, one_sided), hinted=hinted, ranks=ranks)
+    finder = CandidateFinder(torch_layers, run, one_sided, alone)
+    ranking = CandidateRanking(finder, hinted=hinted, ranks=ranks)
     search = Search(ranking, stacks=stacks)
     calls = run_keras.run(keras, keras_layers, given.keras, search)
     stack_pairs = [stack.with_evidence() for stack in {id(stack): stack for stack in stacks.values()}.values()]
@@ -88,7 +90,8 @@ def _summary(search: Search, given: Inputs) -> str:
     if result == "equal":
         return f"{text}, and their outputs agree" + (f"; layers differ{first}" if first else "")
     if result == "unknown" and (search.outputs_agree or not first):
-        return f"{text}; their outputs have no layout in common, and were not compared{first}"
+        differing = f"; layers differ{first}" if first else ""
+        return f"{text}; their outputs have no layout in common, and were not compared{differing}"
     return f"{text}; they differ{first}" if first else f"{text}; {_output_difference(search)}"
 
 
