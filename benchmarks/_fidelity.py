@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 import keras3conv as k3c
-from keras3conv.alignment import tensors_by_path
+from keras3conv.alignment.pair import tensors_by_path
 from keras3conv.errors import Problem
-from keras3conv.frameworks import keras_side
-from keras3conv.report import Report
-from keras3conv.rules.parameter import is_constant
+from keras3conv.frameworks.keras import model as keras_side
+from keras3conv.report.report import Report
+from keras3conv.rules.constants import is_constant
 
 Values = np.ndarray[Any, Any]
 

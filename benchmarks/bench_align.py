@@ -15,8 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from keras3conv.model import LayerView, ModelView, TensorRef
-from keras3conv.planner import plan
+from keras3conv.model.views import LayerView, ModelView, TensorRef
+from keras3conv.planner.plan import plan
 
 SIZES = (1_000, 3_000, 10_000, 50_000)
 """Numbers of layers; each has two tensors on each side, so the last is 100,000 tensors a side."""

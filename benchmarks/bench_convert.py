@@ -134,7 +134,7 @@ def make(name: str, size: int, *, weights_of: bool = False) -> Any:
     import keras
     import numpy as np
 
-    from keras3conv.frameworks import keras_side
+    from keras3conv.frameworks.keras import model as keras_side
 
     model = getattr(keras.applications, name)(weights=None, input_shape=(size, size, 3))
     if weights_of:
@@ -174,7 +174,7 @@ def _agrees_compiled(result: Result, backend: str) -> bool:
     import torch
 
     import keras3conv as k3c
-    from keras3conv.compare import judge
+    from keras3conv.numerics.difference import judge
 
     conversion = k3c.convert(make(result.name, result.size, weights_of=True), validate=False)
     module, given = conversion.model, tuple(map(torch.from_numpy, conversion.inputs))

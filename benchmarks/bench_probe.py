@@ -98,8 +98,10 @@ def measure(batch: int) -> dict[str, float]:
     import torch
 
     import keras3conv as k3c
-    from keras3conv.api import both_given, view
-    from keras3conv.frameworks import inputs, probing, torch_side
+    from keras3conv.frameworks.shared import inputs
+    from keras3conv.frameworks.torch import module as torch_side
+    from keras3conv.planner.probe import run as probing
+    from keras3conv.workflows.sides import both_given, view
 
     module, model = torch_twin(), keras_twin()
     images = np.random.default_rng(0).standard_normal((batch, 3, SIZE, SIZE)).astype("float32")

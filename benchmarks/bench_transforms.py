@@ -1,4 +1,4 @@
-"""How fast transposed weights become contiguous: a plain copy, numpy, and `keras3conv.transforms_move.contiguous`.
+"""How fast transposed weights become contiguous: a plain copy, numpy, and `keras3conv.numerics.copying.contiguous`.
 
 Every way is timed in turn, round after round, and a ratio compares neighbours in time, so that what else the machine
 does meets all of them. Speeds are those of the median; an array is counted once (the bytes of the result).
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from keras3conv.transforms_move import contiguous
+from keras3conv.numerics.copying import contiguous
 
 FASTER = 3.0
 """What is asked of the shapes of transformers and convolutions, as a multiple of numpy's speed."""

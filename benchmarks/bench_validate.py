@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 import keras3conv as k3c
-from keras3conv.report import Plot, Report, Section, Series, Table
+from keras3conv.report.report import Report
+from keras3conv.report.values import Plot, Section, Series, Table
 
 STAGES = ((64, 3), (128, 4), (256, 6), (512, 3))
 """The width and the number of blocks of every stage of a ResNet-50."""

@@ -17,8 +17,8 @@ from dataclasses import replace
 import keras3conv as k3c
 from benchmarks._fidelity_own import ENTRIES
 from keras3conv.errors import Keras3ConvError
-from keras3conv.report import Report
-from keras3conv.rule import find, rules
+from keras3conv.report.report import Report
+from keras3conv.rules.library import find, list_rules
 from tests.pairs import make_pair
 
 OWN = {entry.name: entry.build for entry in ENTRIES}
@@ -27,7 +27,7 @@ OWN = {entry.name: entry.build for entry in ENTRIES}
 
 def cases(wanted: str) -> list[tuple[str, int]]:
     """The examples of all rules whose names contain a text."""
-    return [(rule.name, place) for rule in rules() if wanted in rule.name for place in range(len(rule.examples))]
+    return [(rule.name, place) for rule in list_rules() if wanted in rule.name for place in range(len(rule.examples))]
 
 
 def judge(name: str, place: int, *, align: bool = False) -> str:

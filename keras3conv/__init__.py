@@ -9,20 +9,23 @@
 The import costs next to nothing: what a function needs is imported when it is first used.
 """
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from keras3conv.alignment import Alignment, Evidence, Ignored, Pair
-    from keras3conv.api import align, compare_onnx, convert, transfer, validate, view
-    from keras3conv.api_ordered import align_ordered
+    from keras3conv.alignment.pair import Evidence, Ignored, Pair
+    from keras3conv.alignment.plan import Alignment
+    from keras3conv.api import align, compare_onnx, convert, transfer, validate
     from keras3conv.builder.conversion import Conversion
-    from keras3conv.compare import Diff, Tolerance, compare
     from keras3conv.errors import Keras3ConvError
-    from keras3conv.report import Report, Section
-    from keras3conv.rule import Example, LayerSpec, Rule, WeightMapping, register, rules
+    from keras3conv.numerics.difference import Diff, Tolerance, compare
+    from keras3conv.report.report import Report
+    from keras3conv.report.values import Section
+    from keras3conv.rules.library import list_rules
+    from keras3conv.rules.registry import register
+    from keras3conv.rules.rule import Example, LayerSpec, Rule, WeightMapping
+    from keras3conv.workflows.ordered import align_ordered
+    from keras3conv.workflows.sides import view
 
 __version__ = "0.1.0"
 
@@ -46,45 +49,49 @@ __all__ = [
     "compare",
     "compare_onnx",
     "convert",
+    "list_rules",
     "register",
-    "rules",
     "transfer",
     "validate",
     "view",
 ]
 
-_HOMES = {
-    "alignment": ("Alignment", "Evidence", "Ignored", "Pair"),
-    "api": ("align", "compare_onnx", "convert", "transfer", "validate", "view"),
-    "api_ordered": ("align_ordered",),
-    "builder.conversion": ("Conversion",),
-    "compare": ("Diff", "Tolerance", "compare"),
-    "errors": ("Keras3ConvError",),
-    "report": ("Report", "Section"),
-    "rule": ("Example", "LayerSpec", "Rule", "WeightMapping", "register", "rules"),
+_MODULE_OF = {
+    "Alignment": "alignment.plan",
+    "Conversion": "builder.conversion",
+    "Diff": "numerics.difference",
+    "Evidence": "alignment.pair",
+    "Example": "rules.rule",
+    "Ignored": "alignment.pair",
+    "Keras3ConvError": "errors",
+    "LayerSpec": "rules.rule",
+    "Pair": "alignment.pair",
+    "Report": "report.report",
+    "Rule": "rules.rule",
+    "Section": "report.values",
+    "Tolerance": "numerics.difference",
+    "WeightMapping": "rules.rule",
+    "align": "api",
+    "align_ordered": "workflows.ordered",
+    "compare": "numerics.difference",
+    "compare_onnx": "api",
+    "convert": "api",
+    "list_rules": "rules.library",
+    "register": "rules.registry",
+    "transfer": "api",
+    "validate": "api",
+    "view": "workflows.sides",
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+"""The module that defines each public name; it is imported when the name is first used."""
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'keras3conv' has no attribute {name!r}")
-    # From the module's namespace: a public function may have the name of a module (compare, rules).
-    value = vars(import_module(f"keras3conv.{_HOME_OF[name]}"))[name]
+    value = getattr(import_module(f"keras3conv.{_MODULE_OF[name]}"), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
-
-
-class _Package(ModuleType):
-    """Keeps the public functions that have the name of a module of the package, which Python binds on its import."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _HOME_OF and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
+    return sorted([*(name for name in globals() if name.startswith("__")), *__all__])

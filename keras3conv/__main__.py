@@ -1,6 +1,6 @@
 """`python -m keras3conv`: the command line."""
 
-from keras3conv.cli import main
+from keras3conv.cli.commands import main
 
 if __name__ == "__main__":
     main()

@@ -8,7 +8,6 @@ A message says what is wrong and where (in both models), then the facts, aligned
     Fix:  plan.pair("fc", "predictions")
 """
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 RAISED_BY_MODELS = (
@@ -123,42 +122,3 @@ class Problem:
         if bool(self.torch) == bool(self.keras):
             return ""
         return "(torch)" if self.torch else "(keras)"
-
-
-def lay_out(headline: str, problems: Sequence[Problem], *, limit: int = 20) -> str:
-    """Lays a message out: the headline, the facts in aligned columns, the line to paste last.
-
-    Args:
-        headline: What is wrong, and where in both models.
-        problems: The facts. Repeated blocks become one line, "layer{1..4}.conv"; only the first `limit` lines are
-            written out, the rest is counted.
-        limit: How many problems are written out.
-    """
-    from keras3conv.errors_collapse import collapse_problems  # it is about problems, so it imports this module
-
-    problems = collapse_problems(problems)
-    shown = problems[:limit]
-    width = max((len(problem.where) for problem in shown if problem.side), default=0)
-    lines = [headline]
-    for problem in shown:
-        if problem.side:
-            lines.append(f"  {problem.where:<{width}}  {problem.side}  {problem.fact}")
-        elif problem.where:
-            lines += [f"  {problem.where}", f"      {problem.fact}"]
-        else:
-            lines.append(f"  {problem.fact}")
-    if len(problems) > limit:
-        lines.append(f"  ... and {len(problems) - limit} more")
-    fixes = _distinct(fix for problem in problems for fix in problem.fixes)
-    if fixes:
-        lines.append("Fix:  " + "     or     ".join(fixes[:2]))
-    return "\n".join(lines)
-
-
-def count(number: int, noun: str, plural: str = "") -> str:
-    """`count(1, "pair") == "1 pair"`, `count(2, "pair") == "2 pairs"`."""
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
-
-
-def _distinct(values: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(values))

@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from keras3conv.model import ModelView
+from keras3conv.model.views import ModelView
 
 KERNEL = "layers/dense/vars/0"
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from keras3conv.transforms import Array
+from keras3conv.transforms_base import Array
 
 REASON = "models that other people wrote: transformers, keras-hub and sentencepiece are in the extra dev"
 

@@ -10,10 +10,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from keras3conv.compare import compare, judge
-from keras3conv.frameworks import keras_side, torch_side
-from keras3conv.rule import Config, LayerSpecs, Rule
-from keras3conv.transforms import Array, Shape, from_json
+from keras3conv.frameworks.keras import model as keras_side
+from keras3conv.frameworks.torch import module as torch_side
+from keras3conv.numerics.difference import compare, judge
+from keras3conv.rules.rule import Config, LayerSpecs, Rule
+from keras3conv.transforms import from_json
+from keras3conv.transforms_base import Array, Shape
 from tests.trials import (
     Trial,
     assembled,

@@ -9,8 +9,9 @@ import numpy as np
 
 import keras3conv as k3c
 from keras3conv.builder.conversion import Conversion
-from keras3conv.frameworks import keras_side, torch_side
-from keras3conv.transforms import Array
+from keras3conv.frameworks.keras import model as keras_side
+from keras3conv.frameworks.torch import module as torch_side
+from keras3conv.transforms_base import Array
 
 Function = Callable[..., Any]
 

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 import keras3conv as k3c
-from keras3conv.alignment import Alignment
-from keras3conv.frameworks import keras_side
-from keras3conv.report import Report
-from keras3conv.rule import Rule
-from keras3conv.transforms import Arrays
+from keras3conv.alignment.plan import Alignment
+from keras3conv.frameworks.keras import model as keras_side
+from keras3conv.report.report import Report
+from keras3conv.rules.rule import Rule
+from keras3conv.transforms_base import Arrays
 from tests.trials import Trial, call_layers, make_trial, mappings, owners, to_keras_layout
 
 

@@ -10,7 +10,7 @@ from types import ModuleType
 import torch
 
 from benchmarks._torchvision import declare_operators
-from keras3conv.rules.normalization_centred import CENTRED, CENTRED_LAYER_NORMS
+from keras3conv.rules.families.normalization.centred import CENTRED, CENTRED_LAYER_NORMS
 
 
 class Conv1D(torch.nn.Module):

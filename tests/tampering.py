@@ -5,8 +5,8 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
-from keras3conv.frameworks import keras_side
-from keras3conv.transforms import Array
+from keras3conv.frameworks.keras import model as keras_side
+from keras3conv.transforms_base import Array
 from tests.planted import Tamper
 
 

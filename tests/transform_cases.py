@@ -3,26 +3,14 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from keras3conv.transforms import (
-    Axes,
-    Chain,
-    Concat,
-    Diagonal,
-    Dilate,
-    Each,
-    Lead,
-    Same,
-    Shapes,
-    Shift,
-    Skip,
-    Split,
-    Spread,
-    Stack,
-    Sum,
-    Take,
-    Transform,
-    Unstack,
-)
+from keras3conv.transforms_axes import Axes
+from keras3conv.transforms_base import Shapes, Transform
+from keras3conv.transforms_blocks import Concat, Split, Stack, Take, Unstack
+from keras3conv.transforms_chain import Chain, Each, Same
+from keras3conv.transforms_rows import Lead, Skip
+from keras3conv.transforms_shift import Shift
+from keras3conv.transforms_sums import Spread, Sum
+from keras3conv.transforms_zeros import Diagonal, Dilate
 
 Case = tuple[Transform, Shapes]
 CLASSES = (

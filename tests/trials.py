@@ -14,13 +14,14 @@ import keras
 import numpy as np
 import torch
 
-from keras3conv.frameworks import keras_side, torch_side
-from keras3conv.frameworks.keras_tree import named_layers, variables_of
-from keras3conv.frameworks.layout import like_keras
-from keras3conv.frameworks.record import flatten
-from keras3conv.planner.composites import children_of, numbered, whole_of
-from keras3conv.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
-from keras3conv.transforms import Array, Shape
+from keras3conv.frameworks.keras import model as keras_side
+from keras3conv.frameworks.keras.tree import named_layers, variables_of
+from keras3conv.frameworks.shared.layout import like_keras
+from keras3conv.frameworks.shared.recording import flatten
+from keras3conv.frameworks.torch import module as torch_side
+from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
+from keras3conv.rules.units import children_of, numbered, whole_of
+from keras3conv.transforms_base import Array, Shape
 from tests import stand_ins
 
 stand_ins.install()

@@ -8,10 +8,11 @@ import keras
 import numpy as np
 import torch
 
-from keras3conv.frameworks import keras_side, torch_side
-from keras3conv.frameworks.record import flatten
-from keras3conv.frameworks.torch_precision import Float64
-from keras3conv.transforms import Array, Shape
+from keras3conv.frameworks.keras import model as keras_side
+from keras3conv.frameworks.shared.recording import flatten
+from keras3conv.frameworks.torch import module as torch_side
+from keras3conv.frameworks.torch.precision import Float64
+from keras3conv.transforms_base import Array, Shape
 from tests.trials import (
     Tensors,
     Trial,

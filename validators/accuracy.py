@@ -6,14 +6,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keras3conv.compare import judge
-from keras3conv.errors import InputError, Problem, count
-from keras3conv.frameworks.record import flatten
-from keras3conv.report import Answer, Cell, Picture, Section, Table
-from keras3conv.transforms import Array
-from keras3conv.validators.ends import OutputPair, output_pairs
-from keras3conv.validators.images import png_of
-from keras3conv.validators.subject import Subject
+from keras3conv.errors import InputError, Problem
+from keras3conv.frameworks.shared.recording import flatten
+from keras3conv.messages import count
+from keras3conv.numerics.difference import judge
+from keras3conv.report.pictures import Answer, Picture
+from keras3conv.report.values import Cell, Section, Table
+from keras3conv.transforms_base import Array
+from keras3conv.validators.running.ends import OutputPair, output_pairs
+from keras3conv.validators.running.png import png_of
+from keras3conv.validators.running.subject import Subject
 
 CLAIM = (
     "On labelled data both models give the same answer to every sample; where they do not, the two best classes of the "

@@ -7,15 +7,15 @@ torch recorded, so that a layer is only blamed for its own doing.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from keras3conv.compare import Judgement, judge
 from keras3conv.errors import Problem
-from keras3conv.report import Cell, Plot, Section, Series, Table
-from keras3conv.transforms import Array
-from keras3conv.validators.diagnosis import first_to_blame
-from keras3conv.validators.layers import Meeting, in_keras_layout, meetings
-from keras3conv.validators.local import local_run
-from keras3conv.validators.neighbours import NOTE, made_up_for
-from keras3conv.validators.subject import Subject
+from keras3conv.numerics.difference import Judgement, judge
+from keras3conv.report.values import Cell, Plot, Section, Series, Table
+from keras3conv.transforms_base import Array
+from keras3conv.validators.diagnosis.search import first_to_blame
+from keras3conv.validators.running.local import local_run
+from keras3conv.validators.running.meetings import Meeting, in_keras_layout, meetings
+from keras3conv.validators.running.neighbours import NOTE, made_up_for
+from keras3conv.validators.running.subject import Subject
 
 CLAIM = (
     "With their own weights and in their own dtype, every layer of both models gives the same values, up to the noise "

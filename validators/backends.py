@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from keras3conv.compare import Judgement, judge
 from keras3conv.errors import ModelError, Problem
-from keras3conv.frameworks import other_process
-from keras3conv.frameworks.record import Recording
-from keras3conv.report import Cell, Section, Table
-from keras3conv.transforms import Array
-from keras3conv.validators.ends import output_pairs
-from keras3conv.validators.subject import Subject
+from keras3conv.frameworks import processes as other_process
+from keras3conv.frameworks.shared.recording import Recording
+from keras3conv.numerics.difference import Judgement, judge
+from keras3conv.report.values import Cell, Section, Table
+from keras3conv.transforms_base import Array
+from keras3conv.validators.running.ends import output_pairs
+from keras3conv.validators.running.subject import Subject
 
 CLAIM = (
     "The Keras model, saved and loaded in a fresh process under each backend, returns what the torch module returns, "

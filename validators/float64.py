@@ -2,17 +2,18 @@
 
 from dataclasses import replace
 
-from keras3conv.compare import FLOAT64_LIMIT, NOT_FINITE, Diff, compare
-from keras3conv.errors import Problem, count
-from keras3conv.report import Plot, Section, Series, Table
-from keras3conv.validators.diagnosis import explain_end, first_to_blame
-from keras3conv.validators.ends import output_pairs
-from keras3conv.validators.layers import Meeting, meetings
-from keras3conv.validators.magnitudes import at_size, other_sizes
-from keras3conv.validators.neighbours import NOTE, made_up_for
-from keras3conv.validators.repeats import LARGEST, Repeats
-from keras3conv.validators.repeats import NOTE as ROUNDING
-from keras3conv.validators.subject import Subject
+from keras3conv.errors import Problem
+from keras3conv.messages import count
+from keras3conv.numerics.difference import FLOAT64_LIMIT, NOT_FINITE, Diff, compare
+from keras3conv.report.values import Plot, Section, Series, Table
+from keras3conv.validators.diagnosis.search import explain_end, first_to_blame
+from keras3conv.validators.running.ends import output_pairs
+from keras3conv.validators.running.magnitudes import at_size, other_sizes
+from keras3conv.validators.running.meetings import Meeting, meetings
+from keras3conv.validators.running.neighbours import NOTE, made_up_for
+from keras3conv.validators.running.repeats import LARGEST, Repeats
+from keras3conv.validators.running.repeats import NOTE as ROUNDING
+from keras3conv.validators.running.subject import Subject
 
 CLAIM = (
     "Both models compute the same function: in float64, under probe weights, every layer and every output agree "

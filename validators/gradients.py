@@ -10,21 +10,22 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from keras3conv._transfer import direction
-from keras3conv.alignment import Pair
-from keras3conv.compare import FLOAT64_LIMIT, NOT_FINITE, compare
-from keras3conv.errors import ModelError, Problem, count
-from keras3conv.frameworks.backward import Backward
-from keras3conv.frameworks.inputs import SEED
-from keras3conv.frameworks.layout import channels_first
-from keras3conv.report import Cell, Section, Table
-from keras3conv.rule import WeightMapping
-from keras3conv.transforms import Array, Arrays
-from keras3conv.validators.batch_norms import BatchNorm, batch_norms, unbiased_step
-from keras3conv.validators.causes import Explanation
-from keras3conv.validators.ends import OutputPair, output_pairs
-from keras3conv.validators.moving import explain_step
-from keras3conv.validators.subject import Subject
+from keras3conv.alignment.pair import Pair
+from keras3conv.alignment.staging import direction
+from keras3conv.errors import ModelError, Problem
+from keras3conv.frameworks.shared.inputs import SEED
+from keras3conv.frameworks.shared.layout import channels_first
+from keras3conv.frameworks.shared.recording import Backward
+from keras3conv.messages import count
+from keras3conv.numerics.difference import FLOAT64_LIMIT, NOT_FINITE, compare
+from keras3conv.report.values import Cell, Section, Table
+from keras3conv.rules.rule import WeightMapping
+from keras3conv.transforms_base import Array, Arrays
+from keras3conv.validators.diagnosis.causes import Explanation
+from keras3conv.validators.diagnosis.momentum import explain_step
+from keras3conv.validators.running.batch_norms import BatchNorm, batch_norms, unbiased_step
+from keras3conv.validators.running.ends import OutputPair, output_pairs
+from keras3conv.validators.running.subject import Subject
 
 CLAIM = (
     "Both models learn alike: in float64, under probe weights, the gradients of one loss agree for every tensor to "
@@ -149,7 +150,7 @@ def _torch_backward(
     learned: list[tuple[Pair, WeightMapping]],
     norms: tuple[BatchNorm, ...],
 ) -> Backward:
-    from keras3conv.frameworks import torch_gradients
+    from keras3conv.frameworks.torch import gradients as torch_gradients
 
     return torch_gradients.backward(
         subject.torch,
@@ -167,7 +168,8 @@ def _keras_backward(
     learned: list[tuple[Pair, WeightMapping]],
     norms: tuple[BatchNorm, ...],
 ) -> Backward:
-    from keras3conv.frameworks import keras_gradients, keras_side
+    from keras3conv.frameworks.keras import gradients as keras_gradients
+    from keras3conv.frameworks.keras import model as keras_side
 
     with keras_side.precise(), keras_side.float64_mode(subject.keras):
         keras_side.write(subject.keras, subject.keras_probe_weights)

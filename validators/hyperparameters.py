@@ -13,16 +13,17 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import Literal
 
-from keras3conv.audit import FieldPair
-from keras3conv.compare import FLOAT64_LIMIT, compare
-from keras3conv.errors import Problem, count
-from keras3conv.report import Cell, Section, Table
-from keras3conv.transforms import Arrays
-from keras3conv.validators.layers import meetings
-from keras3conv.validators.local import local_probe
-from keras3conv.validators.neighbours import agrees_in_float64, made_up_for
-from keras3conv.validators.subject import Subject
-from keras3conv.validators.weightless import weightless_pairs
+from keras3conv.alignment.audit import FieldPair
+from keras3conv.errors import Problem
+from keras3conv.messages import count
+from keras3conv.numerics.difference import FLOAT64_LIMIT, compare
+from keras3conv.report.values import Cell, Section, Table
+from keras3conv.transforms_base import Arrays
+from keras3conv.validators.running.local import local_probe
+from keras3conv.validators.running.meetings import meetings
+from keras3conv.validators.running.neighbours import agrees_in_float64, made_up_for
+from keras3conv.validators.running.subject import Subject
+from keras3conv.validators.running.weightless import weightless_pairs
 
 CLAIM = "Every hyper-parameter of every pair of layers is the same on both sides, in the words of each."
 
@@ -127,7 +128,7 @@ _SMALL = 2.0**-40
 
 def _change(subject: Subject, field: FieldPair, inputs: Arrays) -> float:
     """What the value of the Keras side changes in the output, of the largest value; infinite if it cannot run."""
-    from keras3conv.frameworks import torch_experiment
+    from keras3conv.frameworks.torch import replay as torch_experiment
 
     run = partial(torch_experiment.run_with, subject.torch, field.torch)
     before, after = (

@@ -2,14 +2,14 @@
 
 from dataclasses import replace
 
-from keras3conv.compare import Judgement, judge
 from keras3conv.errors import Problem
-from keras3conv.report import Section, Table
-from keras3conv.validators.diagnosis import explain_end
-from keras3conv.validators.ends import OutputPair, output_pairs
-from keras3conv.validators.sample import Sample
-from keras3conv.validators.steadiness import is_suspicious, states, unsteady
-from keras3conv.validators.subject import Subject
+from keras3conv.numerics.difference import Judgement, judge
+from keras3conv.report.values import Section, Table
+from keras3conv.validators.diagnosis.search import explain_end
+from keras3conv.validators.running.ends import OutputPair, output_pairs
+from keras3conv.validators.running.sample import Sample
+from keras3conv.validators.running.steadiness import is_suspicious, states, unsteady
+from keras3conv.validators.running.subject import Subject
 
 CLAIM = (
     "With their own weights and in their own dtype, both models return the same values, up to the noise that the "

@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from keras3conv._transfer import direction
-from keras3conv.compare import compare, same_bits
+from keras3conv.alignment.staging import direction
 from keras3conv.errors import Problem, TransformError
-from keras3conv.report import Section, Table
-from keras3conv.rule import WeightMapping
-from keras3conv.transforms import Array
-from keras3conv.validators.subject import Subject
+from keras3conv.numerics.difference import compare, same_bits
+from keras3conv.report.values import Section, Table
+from keras3conv.rules.rule import WeightMapping
+from keras3conv.transforms_base import Array
+from keras3conv.validators.running.subject import Subject
 
 CLAIM = "The weights of both models are the same bits after the transforms, there and back."
 

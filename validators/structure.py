@@ -2,11 +2,12 @@
 
 from collections import Counter
 
-from keras3conv._transfer import differences
-from keras3conv.alignment import tensors_by_path
-from keras3conv.errors import Problem, count
-from keras3conv.report import Section, Table
-from keras3conv.validators.subject import Subject
+from keras3conv.alignment.pair import tensors_by_path
+from keras3conv.alignment.staging import differences
+from keras3conv.errors import Problem
+from keras3conv.messages import count
+from keras3conv.report.values import Section, Table
+from keras3conv.validators.running.subject import Subject
 
 CLAIM = "Every tensor of both models has exactly one place, with the shape and the dtype that it needs."
 

@@ -5,11 +5,12 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from keras3conv.alignment import Alignment
-from keras3conv.builder.program import Program
-from keras3conv.graph import Graph
-from keras3conv.report import Report, WrittenFile
-from keras3conv.transforms import Array
+from keras3conv.alignment.plan import Alignment
+from keras3conv.builder.program.program import Program
+from keras3conv.model.graph import Graph
+from keras3conv.report.report import Report
+from keras3conv.report.values import WrittenFile
+from keras3conv.transforms_base import Array
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras3conv import formats
-from keras3conv.builder.torch_source import described
-from keras3conv.builder.variables import variable_names
+from keras3conv.builder.program.variables import variable_names
+from keras3conv.builder.source.torch_source import described
 from keras3conv.errors import FileError
-from keras3conv.graph import refs
-from keras3conv.report import WrittenFile, current_environment
+from keras3conv.model.graph import refs
+from keras3conv.report.report import current_environment
+from keras3conv.report.values import WrittenFile
 
 if TYPE_CHECKING:
     from keras3conv.builder.conversion import Conversion
@@ -30,8 +31,8 @@ def save(conversion: "Conversion", folder: Path, *, overwrite: bool) -> tuple[Wr
     Raises:
         FileError: The folder exists and may not be replaced, or cannot be written.
     """
-    from keras3conv.formats.atomic import digest
-    from keras3conv.frameworks import torch_side
+    from keras3conv.formats.safe.atomic import digest
+    from keras3conv.frameworks.torch import module as torch_side
 
     view = torch_side.view(conversion.model)
     with _replacing(folder, overwrite=overwrite) as inside:

@@ -10,22 +10,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from keras3conv.errors import FileError, MalformedCheckpoint
-from keras3conv.formats import (
-    hdf5,
-    keras_zip,
-    legacy_h5,
-    safetensors_file,
-    safetensors_index,
-    torch_derived,
-    torch_writer,
-    torch_zip,
-    weights_h5,
-)
-from keras3conv.formats.atomic import digest, replacing
-from keras3conv.formats.source import Source, dtype_named
-from keras3conv.model import ModelView, Reader, Side, TensorRef
-from keras3conv.report import WrittenFile
-from keras3conv.transforms import Array
+from keras3conv.formats.keras import archive as keras_zip
+from keras3conv.formats.keras import legacy_h5, weights_h5
+from keras3conv.formats.safe import hdf5
+from keras3conv.formats.safe.atomic import digest, replacing
+from keras3conv.formats.safe.source import Source, dtype_named
+from keras3conv.formats.safetensors import file as safetensors_file
+from keras3conv.formats.safetensors import index as safetensors_index
+from keras3conv.formats.torch import checkpoint as torch_zip
+from keras3conv.formats.torch import parts as torch_derived
+from keras3conv.formats.torch import writer as torch_writer
+from keras3conv.model.views import ModelView, Reader, Side, TensorRef
+from keras3conv.report.values import WrittenFile
+from keras3conv.transforms_base import Array
 
 __all__ = ["WrittenFile", "digest", "identify", "read", "replacing", "side_of", "write"]
 

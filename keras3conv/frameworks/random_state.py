@@ -18,11 +18,11 @@ def random_state_kept() -> Iterator[None]:
     with ExitStack() as contexts:
         contexts.enter_context(_python_kept())
         if "torch" in sys.modules:
-            from keras3conv.frameworks.torch_modes import generators_kept
+            from keras3conv.frameworks.torch.modes import generators_kept
 
             contexts.enter_context(generators_kept())
         if "keras" in sys.modules:
-            from keras3conv.frameworks.keras_state import global_seed_kept
+            from keras3conv.frameworks.keras.state import global_seed_kept
 
             contexts.enter_context(global_seed_kept())
         yield

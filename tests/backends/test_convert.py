@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import keras3conv as k3c
-from keras3conv.frameworks import keras_side
+from keras3conv.frameworks.keras import model as keras_side
 from tests.backends.test_validators import twin
 
 layers = keras.layers

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from keras.src import backend
 
-from keras3conv.compare import compare
-from keras3conv.frameworks import keras_float64, keras_side
-from keras3conv.transforms import Array
+from keras3conv.frameworks.keras import float64 as keras_float64
+from keras3conv.frameworks.keras import model as keras_side
+from keras3conv.numerics.difference import compare
+from keras3conv.transforms_base import Array
 
 NAMES = [
     *{

@@ -5,8 +5,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras3conv.frameworks import keras_side
-from keras3conv.frameworks.keras_tree import locations
+from keras3conv.frameworks.keras import model as keras_side
+from keras3conv.frameworks.keras.tree import locations
 
 
 class Resized(keras.layers.Layer):

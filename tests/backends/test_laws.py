@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from keras3conv.compare import compare
 from keras3conv.errors import RuleError
-from keras3conv.frameworks import keras_side, torch_side
-from keras3conv.rule import Config, find, rules
+from keras3conv.frameworks.keras import model as keras_side
+from keras3conv.frameworks.torch import module as torch_side
+from keras3conv.numerics.difference import compare
+from keras3conv.rules.library import find, list_rules
+from keras3conv.rules.rule import Config
 from tests.laws import LAWS, Law, law_float64, law_gradients, law_training
 from tests.trials import Trial, config_of, make_module, make_trial, resolve, spec_of_layer, to_keras_layout
 
-CASES = [(rule.name, place) for rule in rules() for place in range(len(rule.examples))]
+CASES = [(rule.name, place) for rule in list_rules() for place in range(len(rule.examples))]
 
 FLOAT64 = (law_float64, law_training, law_gradients)
 
@@ -58,7 +60,7 @@ def test_every_rule_obeys_every_law(name: str, place: int, law: Law, request: py
     law(trial_of(name, place))
 
 
-RULES = pytest.mark.parametrize("name", [rule.name for rule in rules()])
+RULES = pytest.mark.parametrize("name", [rule.name for rule in list_rules()])
 
 
 def configs_of(name: str) -> list[Config]:
@@ -131,7 +133,7 @@ REFUSED: list[tuple[str, torch.nn.Module]] = [
     ("keras.layers.MaxPooling2D", torch.nn.MaxPool2d(2, return_indices=True)),
     ("keras.layers.AveragePooling2D", torch.nn.AvgPool2d(2, ceil_mode=True)),
     ("keras.layers.AveragePooling2D", torch.nn.AvgPool2d(3, padding=1, count_include_pad=False)),
-    ("keras3conv.frameworks.keras_layers.WindowMaximum", torch.nn.MaxPool2d(2, return_indices=True)),
+    ("keras3conv.frameworks.keras.layers.WindowMaximum", torch.nn.MaxPool2d(2, return_indices=True)),
     ("keras.layers.GlobalAveragePooling2D", torch.nn.AdaptiveAvgPool2d(2)),
     ("keras.layers.BatchNormalization", torch.nn.BatchNorm2d(3, momentum=None)),
     ("keras.layers.BatchNormalization", torch.nn.BatchNorm2d(3, track_running_stats=False)),

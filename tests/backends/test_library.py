@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import keras3conv as k3c
-from keras3conv.frameworks import keras_side
+from keras3conv.frameworks.keras import model as keras_side
 from tests.models import randomize
 
 

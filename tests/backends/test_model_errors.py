@@ -9,7 +9,7 @@ import pytest
 from keras import layers, ops
 
 from keras3conv.errors import ModelError
-from keras3conv.frameworks import keras_side
+from keras3conv.frameworks.keras import model as keras_side
 
 
 def asserts(x: Any) -> Any:

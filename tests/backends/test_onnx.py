@@ -7,9 +7,9 @@ import pytest
 from torch import nn
 
 import keras3conv as k3c
-from keras3conv.frameworks import keras_side
-from keras3conv.report import Section
-from keras3conv.validators import onnx_export
+from keras3conv.frameworks.keras import model as keras_side
+from keras3conv.report.values import Section
+from keras3conv.validators.onnx import export as onnx_export
 from tests.models import randomize
 
 pytestmark = pytest.mark.slow

@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from keras3conv.compare import compare
 from keras3conv.errors import RuleError
-from keras3conv.frameworks import keras_side, torch_side
-from keras3conv.rule import LayerSpec, LayerSpecs, Rule, find
-from keras3conv.rules.parameter import constant_buffer
-from keras3conv.transforms import Array, Axes, from_json
+from keras3conv.frameworks.keras import model as keras_side
+from keras3conv.frameworks.torch import module as torch_side
+from keras3conv.numerics.difference import compare
+from keras3conv.rules.constants import constant_buffer
+from keras3conv.rules.library import find
+from keras3conv.rules.rule import LayerSpec, LayerSpecs, Rule
+from keras3conv.transforms import from_json
+from keras3conv.transforms_axes import Axes
+from keras3conv.transforms_base import Array
 from tests.trials import enter_float64, make_torch, probe_values, resolve, spec_of_layer, torch_tensors
 
 LINEAR = "torch.nn.Linear <-> keras.layers.EinsumDense"

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 import keras3conv as k3c
-from keras3conv.report import Report
-from keras3conv.transforms import Array
+from keras3conv.report.report import Report
+from keras3conv.transforms_base import Array
 from tests.models import randomize
 
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from keras3conv.alignment import Alignment
+from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import AlignmentError
-from keras3conv.planner import plan
+from keras3conv.planner.plan import plan
 from tests.core.test_planner import dense, keras_model, linear, torch_model
 
 

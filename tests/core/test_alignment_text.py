@@ -1,10 +1,11 @@
 """A plan as a reader sees it."""
 
-from keras3conv.alignment import Alignment, Evidence, EvidenceKind, Ignored, Pair
-from keras3conv.alignment_text import describe, describe_html, table
-from keras3conv.model import LayerView, ModelView, Side, TensorRef
-from keras3conv.rule import WeightMapping
-from keras3conv.transforms import Axes
+from keras3conv.alignment.pair import Evidence, EvidenceKind, Ignored, Pair
+from keras3conv.alignment.plan import Alignment
+from keras3conv.alignment.text import describe, describe_html, table
+from keras3conv.model.views import LayerView, ModelView, Side, TensorRef
+from keras3conv.rules.rule import WeightMapping
+from keras3conv.transforms_axes import Axes
 
 KERNEL = Axes("o i -> i o")
 

@@ -12,8 +12,8 @@ from safetensors.numpy import save_file
 from typer.testing import CliRunner, Result
 
 from keras3conv import __version__, formats
-from keras3conv.cli import app
-from keras3conv.cli_output import as_options
+from keras3conv.cli.commands import app
+from keras3conv.cli.output import as_options
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras3conv.compare import NOISE_FACTOR, Judgement, compare, judge, resolution, same_bits
 from keras3conv.errors import InputError
+from keras3conv.numerics.difference import NOISE_FACTOR, Judgement, compare, judge, resolution, same_bits
 
 NAN, INFINITY = float("nan"), float("inf")
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras3conv.errors import Problem
-from keras3conv.errors_collapse import collapse, collapse_paths, collapse_problems
+from keras3conv.messages import collapse, collapse_paths, collapse_problems
 
 _BRACES = re.compile(r"\{(=|[0-9]+\.\.[0-9]+(?:\.\.[0-9]+)?)\}")
 

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from keras3conv.frameworks.follow import Follower
-from keras3conv.model import LayerView
-from keras3conv.planner.flow import Place, positions
+from keras3conv.frameworks.shared.flow import Follower
+from keras3conv.model.views import LayerView
+from keras3conv.planner.evidence.flow import Place, positions
 
 
 class Value:

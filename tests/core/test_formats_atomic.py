@@ -6,8 +6,8 @@ import pytest
 
 from keras3conv import formats
 from keras3conv.errors import FileError, MalformedCheckpoint
-from keras3conv.model import TensorRef
-from keras3conv.transforms import Array
+from keras3conv.model.views import TensorRef
+from keras3conv.transforms_base import Array
 
 SUFFIXES = [".safetensors", ".weights.h5", ".h5"]
 TENSORS = [

@@ -10,13 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras3conv import formats
-from keras3conv.errors import (
-    FileError,
-    IncompleteCheckpoint,
-    MalformedCheckpoint,
-)
-from keras3conv.formats import keras_config, keras_names
-from keras3conv.model import TensorRef
+from keras3conv.errors import FileError, IncompleteCheckpoint, MalformedCheckpoint
+from keras3conv.formats.keras import architecture as keras_config
+from keras3conv.formats.keras import names as keras_names
+from keras3conv.model.views import TensorRef
 from tests.hdf5_files import KERNEL, archive, dense, legacy, paths, weights
 
 

@@ -7,13 +7,7 @@ import numpy as np
 import pytest
 
 from keras3conv import formats
-from keras3conv.errors import (
-    BudgetExceeded,
-    FileError,
-    MalformedCheckpoint,
-    NoData,
-    UnsafeCheckpoint,
-)
+from keras3conv.errors import BudgetExceeded, FileError, MalformedCheckpoint, NoData, UnsafeCheckpoint
 from tests.hdf5_files import KERNEL, archive, dense, paths, weights
 
 

@@ -5,13 +5,7 @@ import numpy as np
 import pytest
 
 from keras3conv import formats
-from keras3conv.errors import (
-    BudgetExceeded,
-    FileError,
-    IncompleteCheckpoint,
-    MalformedCheckpoint,
-    UnsafeCheckpoint,
-)
+from keras3conv.errors import BudgetExceeded, FileError, IncompleteCheckpoint, MalformedCheckpoint, UnsafeCheckpoint
 from tests.hdf5_files import archive
 
 
@@ -71,7 +65,7 @@ def test_two_members_with_one_name_are_malformed(tmp_path: Path) -> None:
 
 
 def test_an_inflating_member_is_refused_by_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("keras3conv.formats.keras_zip.MAX_INFLATED", 1 << 16)
+    monkeypatch.setattr("keras3conv.formats.keras.archive.MAX_INFLATED", 1 << 16)
     path = tmp_path / "x.keras"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
         target.writestr("config.json", b'{"class_name": "M", "config": {}}')

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from keras3conv import formats
 from keras3conv.errors import BudgetExceeded, FileError, IncompleteCheckpoint, MalformedCheckpoint, UnsafeCheckpoint
-from keras3conv.model import TensorRef
+from keras3conv.model.views import TensorRef
 
 DTYPES = ["bool", "uint8", "int64", "uint16", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "complex64"]
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from keras3conv.frameworks.inputs import Inputs
-from keras3conv.frameworks.inputs_resized import nudged, resized, sizes_of
-from keras3conv.transforms import Array
+from keras3conv.frameworks.shared.inputs import Inputs
+from keras3conv.frameworks.shared.inputs_scaled import nudged, resized, sizes_of
+from keras3conv.transforms_base import Array
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 5)).astype("float32")
 TIMES = np.array([[999.0], [1.0]], "float32")

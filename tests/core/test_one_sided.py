@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from keras3conv.errors import TransformError
-from keras3conv.model import LayerView, ModelView, TensorRef
-from keras3conv.planner import plan
-from keras3conv.planner.one_sided import with_zeros
+from keras3conv.model.views import LayerView, ModelView, TensorRef
+from keras3conv.planner.evidence.one_sided import with_zeros
+from keras3conv.planner.plan import plan
 from keras3conv.transforms_constant import Drop, Fill
 
 

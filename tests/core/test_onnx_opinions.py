@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from keras3conv.validators.onnx_opinions import (
+from keras3conv.validators.onnx.opinions import (
     KERAS,
     KERAS_ONNX,
     TORCH,

@@ -11,8 +11,8 @@ import pytest
 from onnx import helper
 
 from keras3conv.errors import BudgetExceeded, FileError, MalformedCheckpoint, UnsafeCheckpoint
-from keras3conv.validators import onnx_preflight
-from keras3conv.validators.onnx_preflight import check_file
+from keras3conv.validators.onnx import preflight as onnx_preflight
+from keras3conv.validators.onnx.preflight import check_file
 from tests.onnx_models import external, model, saved
 
 

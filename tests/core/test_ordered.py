@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from keras3conv.errors import AlignmentError, InputError, TransformError
-from keras3conv.model import LayerView, ModelView, TensorRef
-from keras3conv.planner.ordered import Order, ordered, side_by_side
-from keras3conv.planner.ordered_names import reordered
-from keras3conv.planner.ordered_transfer import Transfers, steps
-from keras3conv.transforms import Array, Axes, Same
+from keras3conv.model.views import LayerView, ModelView, TensorRef
+from keras3conv.planner.ordered.lists import Order, ordered, side_by_side
+from keras3conv.planner.ordered.names import reordered
+from keras3conv.planner.ordered.steps import Transfers, steps
+from keras3conv.transforms_axes import Axes
+from keras3conv.transforms_base import Array
+from keras3conv.transforms_chain import Same
 
 NAMES = ("stem_conv", "stack1_block1_conv", "stack1_block1_bn", "stack1_block1_gamma", "stack2_block1_gamma", "out")
 

@@ -2,11 +2,11 @@
 
 import pytest
 
-from keras3conv._transfer import stage
-from keras3conv.alignment import Alignment
+from keras3conv.alignment.plan import Alignment
+from keras3conv.alignment.staging import stage
 from keras3conv.errors import AlignmentError
-from keras3conv.model import LayerView, ModelView, TensorRef
-from keras3conv.planner import plan
+from keras3conv.model.views import LayerView, ModelView, TensorRef
+from keras3conv.planner.plan import plan
 
 
 def linear(path: str, inputs: int, outputs: int, place: int) -> LayerView:

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from keras3conv.errors import AlignmentError, InputError, UnsupportedLayerError
-from keras3conv.model import LayerView, ModelView, TensorRef
-from keras3conv.planner import names, plan
-from keras3conv.transforms import Axes
+from keras3conv.model.views import LayerView, ModelView, TensorRef
+from keras3conv.planner.evidence import names
+from keras3conv.planner.plan import plan
+from keras3conv.transforms_axes import Axes
 
 
 def linear(path: str, inputs: int, outputs: int, place: int | None = None, *, known: bool = True) -> LayerView:

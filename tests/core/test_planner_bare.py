@@ -2,11 +2,13 @@
 
 import pytest
 
-from keras3conv.alignment import Alignment
+from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import AlignmentError
-from keras3conv.model import LayerView, ModelView, TensorRef
-from keras3conv.planner import plan
-from keras3conv.transforms import Axes, Skip, Transform
+from keras3conv.model.views import LayerView, ModelView, TensorRef
+from keras3conv.planner.plan import plan
+from keras3conv.transforms_axes import Axes
+from keras3conv.transforms_base import Transform
+from keras3conv.transforms_rows import Skip
 
 
 def model(side: str, **tensors: tuple[int, ...]) -> ModelView:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from keras3conv.planner.probe_numbers import factor_between, has_nan, print_of, relative_error
-from keras3conv.planner.probe_weights import Pool
+from keras3conv.numerics.fingerprint import factor_between, has_nan, print_of, relative_error
+from keras3conv.numerics.probe_values import Pool
 
 SHAPE = (2, 48, 40, 36)
 """More numbers than three blocks have."""

@@ -1,11 +1,12 @@
 """A tensor that is left over belongs where the rest of its layer does."""
 
-from keras3conv.alignment import Pair
-from keras3conv.model import LayerView, ModelView, Side, TensorRef
-from keras3conv.planner.bare import RULE
-from keras3conv.planner.probe_pairs import rest_pairs
-from keras3conv.rule import WeightMapping
-from keras3conv.transforms import Axes, Same
+from keras3conv.alignment.binding import RULE
+from keras3conv.alignment.pair import Pair
+from keras3conv.model.views import LayerView, ModelView, Side, TensorRef
+from keras3conv.planner.probe.pairs import rest_pairs
+from keras3conv.rules.rule import WeightMapping
+from keras3conv.transforms_axes import Axes
+from keras3conv.transforms_chain import Same
 
 
 def layer(path: str, bias: bool, between: str) -> LayerView:

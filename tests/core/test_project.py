@@ -1,12 +1,11 @@
 """The house rules: which way imports point, what an import costs, what is packed, how long code may be."""
 
 import ast
-import importlib
 import os
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -15,19 +14,28 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "keras3conv"
 FRAMEWORKS = ("torch", "keras", "jax", "tensorflow")
 
-# Modules import from their own level and from the levels above them in this table, never from below. A module that
-# was split keeps its place: report_html stands where report does.
-LEVELS = (
-    ("errors", "transforms", "compare"),
-    ("model", "rule", "report", "graph"),
-    ("rules",),
-    ("alignment", "planner", "audit", "_transfer"),
-    ("formats", "frameworks"),
-    ("builder",),
-    ("validators",),
-    ("__init__", "__main__", "api", "cli", "demo"),
+LAYERS = (
+    "errors",
+    "messages",
+    "transforms",
+    "numerics",
+    "model",
+    "report",
+    "rules",
+    "alignment",
+    "formats",
+    "frameworks",
+    "planner",
+    "builder",
+    "validators",
+    "workflows",
+    "api",
+    "cli",
+    "demo",
+    "__main__",
+    "__init__",
 )
-LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
+"""The packages and modules at the top, from the ground up. Each imports only from those above it in this list."""
 
 FORBIDDEN = ("except Exception", "weights_only=False", "allow_pickle=True", "safe_mode=False")
 
@@ -38,50 +46,77 @@ LONGEST_RULE = 12
 
 
 def sources() -> list[Path]:
-    """The package's files. The symlinked validators are walked by their own name: a walk does not follow links."""
+    """Return the files of the package; `rglob` does not follow the link to the validators, so they are listed apart."""
     own = [path for path in PACKAGE.rglob("*.py") if "validators" not in path.relative_to(PACKAGE).parts]
     return sorted([*own, *(PACKAGE / "validators").rglob("*.py")])
 
 
-def entry(module: str) -> str:
-    """The name in the table for a module: `planner` for `planner.probe`, `report` for `report_html`."""
-    first = module.partition(".")[0]
-    return first if first in LEVEL else first.partition("_")[0]
+def module_name(path: Path) -> str:
+    """Return the name by which a file is imported, without `keras3conv.`; the package itself is `__init__`."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
 
 
-def module_level(tree: ast.AST) -> Iterator[ast.stmt]:
-    """The import statements that run when the module is imported: those outside of functions."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            yield node
-        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            yield from module_level(node)
+def imported_modules(text: str, known: Container[str]) -> Iterator[str]:
+    """Yield the modules of the package that a source imports, those imported inside functions included.
+
+    Imports for annotations only (`if TYPE_CHECKING`) count too: a type that a module names is a dependency.
+    """
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            if name.split(".")[0] == "keras3conv":
+                yield _module_of(name.partition(".")[2], known)
 
 
-def imported(statement: ast.stmt) -> Iterator[str]:
-    """The modules of the table that an import statement names."""
-    if isinstance(statement, ast.Import):
-        names = [alias.name for alias in statement.names]
-    elif isinstance(statement, ast.ImportFrom) and statement.module == "keras3conv":
-        names = [f"keras3conv.{alias.name}" for alias in statement.names]
-    elif isinstance(statement, ast.ImportFrom):
-        names = [statement.module or ""]
-    else:
-        names = []
-    for name in names:
-        package, _, rest = name.partition(".")
-        if package == "keras3conv":
-            yield entry(rest) if entry(rest) in LEVEL else "__init__"
+def _module_of(name: str, known: Container[str]) -> str:
+    """Return the module for an imported name: the name itself if it is a module, else the module that holds it."""
+    while name and name not in known:
+        name = name.rpartition(".")[0]
+    return name or "__init__"
 
 
-def arrows_up(path: Path, text: str) -> list[str]:
-    """What a file imports at module level from a level it must not know."""
-    name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
-    module = entry(name)
-    if module not in LEVEL:
-        return [f"{name} has no place in LEVELS"]
-    targets = [target for statement in module_level(ast.parse(text)) for target in imported(statement)]
-    return [f"{path.name}: {module} -> {target}" for target in targets if LEVEL[target] > LEVEL[module]]
+def import_graph() -> dict[str, set[str]]:
+    """Return the modules that each module of the package imports."""
+    texts = {module_name(path): path.read_text() for path in sources()}
+    return {name: set(imported_modules(text, texts)) for name, text in texts.items()}
+
+
+def against_the_layers(graph: Mapping[str, Iterable[str]]) -> list[str]:
+    """Return the imports that point from a layer to one that is built on it, and the modules without a layer."""
+    problems = []
+    for module, targets in graph.items():
+        layer = module.partition(".")[0]
+        if layer not in LAYERS:
+            problems.append(f"{module} stands in no layer")
+            continue
+        level = LAYERS.index(layer)
+        upper = [target for target in targets if LAYERS.index(target.partition(".")[0]) > level]
+        problems.extend(f"{module} imports {target}" for target in upper)
+    return problems
+
+
+def circular_imports(graph: Mapping[str, Iterable[str]]) -> list[str]:
+    """Return one circle of imports as text for each module that closes one."""
+    circles: list[str] = []
+    finished: set[str] = set()
+
+    def follow(module: str, path: tuple[str, ...]) -> None:
+        if module in path:
+            circles.append(" -> ".join((*path[path.index(module) :], module)))
+        elif module not in finished:
+            for target in sorted(graph.get(module, ())):
+                follow(target, (*path, module))
+            finished.add(module)
+
+    for module in graph:
+        follow(module, ())
+    return circles
 
 
 def functions(tree: ast.AST) -> Iterator[tuple[str, int]]:
@@ -133,32 +168,38 @@ def python(*arguments: str) -> str:
     return finished.stdout
 
 
-def test_imports_point_one_way() -> None:
-    assert_none(arrow for path in sources() for arrow in arrows_up(path, path.read_text()))
+def test_imports_point_from_upper_layers_to_lower_ones() -> None:
+    assert_none(against_the_layers(import_graph()))
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    assert_none(circular_imports(import_graph()))
 
 
 @pytest.mark.parametrize(
     "line",
     [
-        "from keras3conv.formats.legacy_h5 import read",
+        "from keras3conv.formats.keras.legacy_h5 import read",
         "import keras3conv.formats",
         "from keras3conv import formats",
-        "from keras3conv import align",
         "if True:\n    from keras3conv.formats import read",
         "class Lazy:\n    from keras3conv.formats import read",
+        "def load() -> None:\n    from keras3conv.formats import read",
+        "if TYPE_CHECKING:\n    from keras3conv.formats import read",
     ],
 )
-def test_an_import_that_points_up_is_noticed(line: str) -> None:
-    assert len(arrows_up(PACKAGE / "planner" / "names.py", line)) == 1
+def test_an_import_of_an_upper_layer_is_noticed(line: str) -> None:
+    known = ("formats", "formats.keras.legacy_h5")
+    assert len(against_the_layers({"rules.rule": set(imported_modules(line, known))})) == 1
 
 
-def test_an_import_inside_a_function_is_free_to_point_anywhere() -> None:
-    assert arrows_up(PACKAGE / "rule.py", "def load() -> None:\n    import keras3conv.rules\n") == []
+def test_a_module_without_a_layer_is_noticed() -> None:
+    assert against_the_layers({"helpers": set()}) == ["helpers stands in no layer"]
 
 
-def test_only_a_module_without_a_place_in_the_order_is_noticed() -> None:
-    assert arrows_up(PACKAGE / "report_html.py", "from keras3conv.rule import Rule") == []
-    assert arrows_up(PACKAGE / "helpers.py", "") == ["helpers has no place in LEVELS"]
+def test_a_circle_of_imports_is_noticed() -> None:
+    assert circular_imports({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == ["a -> b -> c -> a"]
+    assert circular_imports({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
 
 
 def test_files_and_functions_are_short() -> None:
@@ -220,10 +261,8 @@ def test_no_test_of_the_core_imported_a_framework() -> None:
     assert [name for name in FRAMEWORKS if name in sys.modules] == []
 
 
-def test_a_public_function_stays_one_where_a_module_has_its_name() -> None:
+def test_every_public_name_is_importable_from_the_module_that_is_listed_for_it() -> None:
     import keras3conv as k3c
 
-    for name in k3c.__all__:
-        if (PACKAGE / name).exists() or (PACKAGE / f"{name}.py").exists():
-            importlib.import_module(f"keras3conv.{name}")
-            assert callable(getattr(k3c, name)), name
+    assert k3c._MODULE_OF.keys() == set(k3c.__all__)
+    assert all(callable(getattr(k3c, name)) for name in k3c.__all__)

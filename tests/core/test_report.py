@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from keras3conv.errors import InputError, Problem, ProofError
-from keras3conv.report import Plot, Report, Section, Series, Status, Table, current_environment
+from keras3conv.report.report import Report, current_environment
+from keras3conv.report.values import Plot, Section, Series, Status, Table
 
 
 def section(name: str, status: Status) -> Section:

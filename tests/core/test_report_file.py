@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from keras3conv.errors import InputError
-from keras3conv.report import Report, Section
+from keras3conv.report.report import Report
+from keras3conv.report.values import Section
 
 REPORT = Report(title="Net", sections=(Section(name="lossless", status="passed", claim="c", summary="s"),))
 

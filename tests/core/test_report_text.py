@@ -7,10 +7,11 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 
 from keras3conv.errors import Problem
-from keras3conv.report import Cell, Plot, Report, Section, Series, Table, WrittenFile
-from keras3conv.report_cells import show, visible
-from keras3conv.report_markdown import escape
-from keras3conv.report_plot import draw, sketch
+from keras3conv.report.cells import show, visible
+from keras3conv.report.markdown import escape
+from keras3conv.report.plot import draw, sketch
+from keras3conv.report.report import Report
+from keras3conv.report.values import Cell, Plot, Section, Series, Table, WrittenFile
 
 
 def sample() -> Report:

@@ -1,37 +1,31 @@
 """What the library refuses when a rule is registered, how a rule is found, what every registered rule has."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from keras3conv import rule as rule_module
 from keras3conv.errors import RuleError
-from keras3conv.model import LayerView
-from keras3conv.rule import (
-    Config,
-    Example,
-    LayerSpec,
-    Rule,
-    WeightMapping,
-    find,
-    known_classes,
-    lookup,
-    register,
-    rules,
-)
-from keras3conv.transforms import Axes, Same, Transform
+from keras3conv.model.views import LayerView
+from keras3conv.rules.library import find, known_classes, list_rules, lookup
+from keras3conv.rules.registry import ranked, register, registered
+from keras3conv.rules.rule import Config, Example, LayerSpec, Rule, WeightMapping
+from keras3conv.transforms_axes import Axes
+from keras3conv.transforms_base import Transform
+from keras3conv.transforms_chain import Same
 
 
 @pytest.fixture(autouse=True)
-def registry(monkeypatch: pytest.MonkeyPatch) -> dict[str, Rule]:
-    """A copy of the library, so that nothing that is registered here stays."""
-    rules()
-    copied = dict(rule_module._rules)
-    monkeypatch.setattr(rule_module, "_rules", copied)
-    return copied
+def rules_by_name() -> Iterator[dict[str, Rule]]:
+    """Yield the registry; remove the rules that a test registers."""
+    list_rules()
+    before = dict(registered)
+    yield registered
+    registered.clear()
+    registered.update(before)
+    ranked.cache_clear()
 
 
 def a_rule(**changes: Any) -> Rule:
@@ -65,7 +59,7 @@ class OneWay(Same):
 
 def test_a_registered_rule_is_found_and_knows_where_it_was_made() -> None:
     registered = register(a_rule())
-    assert registered in rules()
+    assert registered in list_rules()
     assert find("lab.Torch <-> lab.Keras") is registered
     assert Path(registered.origin.rpartition(":")[0]).name == "test_rule.py"
 
@@ -104,11 +98,11 @@ def test_a_transform_that_does_not_lead_back_is_refused() -> None:
         register(a_rule(weights=constant(mapping(("weight",), ("kernel",), OneWay()))))
 
 
-def test_a_refused_rule_is_not_registered(registry: dict[str, Rule]) -> None:
-    before = dict(registry)
+def test_a_refused_rule_is_not_registered(rules_by_name: dict[str, Rule]) -> None:
+    before = dict(rules_by_name)
     with pytest.raises(RuleError):
         register(a_rule(weights=constant(mapping(("weight", "weight"), ("kernel",), Axes("o i -> i o")))))
-    assert registry == before
+    assert rules_by_name == before
 
 
 def test_an_unknown_name_is_an_error() -> None:
@@ -151,13 +145,13 @@ def test_the_configuration_of_a_layer_is_what_the_rule_reads() -> None:
 
 def broken(holds: Callable[[Rule], bool]) -> list[str]:
     """The registered rules for which something does not hold."""
-    return [rule.name for rule in rules() if not holds(rule)]
+    return [rule.name for rule in list_rules() if not holds(rule)]
 
 
 def test_every_rule_names_classes_of_the_two_frameworks() -> None:
-    torch = ("torch.", "torchvision.", "transformers.", "timm.", "keras3conv.frameworks.torch_")
+    torch = ("torch.", "torchvision.", "transformers.", "timm.", "keras3conv.frameworks.torch.")
     assert not broken(lambda rule: rule.torch.startswith(torch))
-    assert not broken(lambda rule: rule.keras.startswith(("keras.", "keras3conv.frameworks.keras_")))
+    assert not broken(lambda rule: rule.keras.startswith(("keras.", "keras3conv.frameworks.keras.")))
 
 
 def test_every_rule_reads_its_fields_once() -> None:

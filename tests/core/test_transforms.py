@@ -9,32 +9,16 @@ import pytest
 from hypothesis import assume, given
 
 from keras3conv.errors import TransformError
-from keras3conv.transforms import (
-    Arrays,
-    Axes,
-    Blocks,
-    Chain,
-    Concat,
-    Diagonal,
-    Dilate,
-    Drop,
-    Each,
-    Fill,
-    Lead,
-    Same,
-    Shapes,
-    Shift,
-    Skip,
-    Split,
-    Spread,
-    Stack,
-    Sum,
-    Take,
-    Thin,
-    Transform,
-    Unstack,
-    from_json,
-)
+from keras3conv.transforms import from_json
+from keras3conv.transforms_axes import Axes
+from keras3conv.transforms_base import Arrays, Shapes, Transform
+from keras3conv.transforms_blocks import Concat, Split, Stack, Take, Unstack
+from keras3conv.transforms_chain import Chain, Each, Same
+from keras3conv.transforms_constant import Drop, Fill
+from keras3conv.transforms_rows import Lead, Skip
+from keras3conv.transforms_shift import Shift
+from keras3conv.transforms_sums import Spread, Sum
+from keras3conv.transforms_zeros import Blocks, Diagonal, Dilate, Thin
 from tests.transform_cases import NAMESPACE, Case, cases, seeds
 
 

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import bench_transforms
-from keras3conv import transforms_move
 from keras3conv.errors import TransformError
-from keras3conv.transforms import Array
-from keras3conv.transforms_move import contiguous, copy_into, own_copy
+from keras3conv.numerics import copying as transforms_move
+from keras3conv.numerics.copying import contiguous, copy_into, own_copy
+from keras3conv.transforms_base import Array
 
 DTYPES = (
     *("bool", "int8", "uint16", "int32", "float16", "float32", ">f4", "float64", "complex64", "complex128", "S3", "U2"),

@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
 from keras3conv.errors import TransformError
-from keras3conv.transforms import Blocks, Diagonal, Dilate, Drop, Fill, Lead, Shift, Skip, Thin, Transform, from_json
+from keras3conv.transforms import from_json
+from keras3conv.transforms_base import Transform
+from keras3conv.transforms_constant import Drop, Fill
+from keras3conv.transforms_rows import Lead, Skip
+from keras3conv.transforms_shift import Shift
+from keras3conv.transforms_zeros import Blocks, Diagonal, Dilate, Thin
 
 floats = arrays_of.arrays(np.float32, (5,), elements=st.floats(width=32, allow_nan=False, allow_infinity=False))
 

@@ -11,8 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import keras3conv as k3c
 from keras3conv.errors import InputError, ModelError
-from keras3conv.validators import onnx_files
-from keras3conv.validators.onnx_files import Limits, compare_files
+from keras3conv.validators.onnx import compare_files as onnx_files
+from keras3conv.validators.onnx.compare_files import Limits, compare_files
 from tests.onnx_models import WEIGHT, external, model, saved
 
 
@@ -253,7 +253,7 @@ def test_without_a_noise_floor_nothing_is_green_but_what_is_bit_identical(
 def test_the_command_line_compares_two_files_and_its_status_says_how(tmp_path: Path) -> None:
     from typer.testing import CliRunner
 
-    from keras3conv.cli import app
+    from keras3conv.cli.commands import app
 
     same, other = saved(tmp_path / "a.onnx"), saved(tmp_path / "b.onnx", model(WEIGHT + 1))
     runner = CliRunner()

@@ -57,7 +57,7 @@ def test_the_command_line_answers_in_half_a_second() -> None:
 def in_a_process(*arguments: str | Path, then: str = "") -> subprocess.CompletedProcess[str]:
     """The command line in a fresh interpreter, which afterwards runs one more line."""
     code = (
-        "import sys\nfrom keras3conv.cli import main\n"
+        "import sys\nfrom keras3conv.cli.commands import main\n"
         f"sys.argv = {['keras3conv', *map(str, arguments)]!r}\n"
         f"try:\n    main()\nexcept SystemExit as stop:\n    status = stop.code\n{then}\nsys.exit(status)"
     )

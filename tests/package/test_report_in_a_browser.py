@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from keras3conv.errors import Problem
-from keras3conv.report import Plot, Report, Section, Series, Table
+from keras3conv.report.report import Report
+from keras3conv.report.values import Plot, Section, Series, Table
 from tests.browser import NAMES, Browser, browsing, installed
 
 LAYERS = 500

@@ -14,8 +14,8 @@ from torch import nn
 
 import keras3conv as k3c
 from keras3conv.errors import InputError, ModelError
-from keras3conv.report import Report
-from keras3conv.transforms import Array
+from keras3conv.report.report import Report
+from keras3conv.transforms_base import Array
 from tests.models import randomize
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import keras3conv as k3c
-from keras3conv.rules.normalization_centred import CENTRED, CENTRED_LAYER_NORMS
+from keras3conv.rules.families.normalization.centred import CENTRED, CENTRED_LAYER_NORMS
 from tests import stand_ins
 from tests.models import randomize
 

@@ -14,9 +14,9 @@ from torch import nn
 
 import keras3conv as k3c
 from keras3conv.errors import InputError
-from keras3conv.frameworks import torch_gradients
-from keras3conv.report import Report
-from keras3conv.transforms import Array
+from keras3conv.frameworks.torch import gradients as torch_gradients
+from keras3conv.report.report import Report
+from keras3conv.transforms_base import Array
 from tests.models import ModuleType, randomize
 
 

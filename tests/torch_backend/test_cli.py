@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner, Result
 
-from keras3conv.cli import app
-from keras3conv.cli_files import REPORT_SUFFIXES
+from keras3conv.cli.commands import app
+from keras3conv.cli.files import REPORT_SUFFIXES
 
 MODELS = """
 import keras
@@ -319,7 +319,7 @@ def test_an_interrupt_ends_quietly(models: Path) -> None:
 
 
 def test_a_progress_bar_is_shown_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    from keras3conv.cli_output import progress_bar
+    from keras3conv.cli.output import progress_bar
 
     with progress_bar("validate") as progress:
         assert progress is None

@@ -13,8 +13,8 @@ import torch
 
 import keras3conv as k3c
 from keras3conv.errors import FileError, UnsupportedLayerError
-from keras3conv.frameworks import keras_side
-from keras3conv.frameworks.torch_code import instance_of
+from keras3conv.frameworks.keras import model as keras_side
+from keras3conv.frameworks.torch.generated import instance_of
 
 layers = keras.layers
 

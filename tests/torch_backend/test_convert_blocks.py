@@ -6,7 +6,7 @@ import keras
 import pytest
 
 import keras3conv as k3c
-from keras3conv.builder.names import class_identifier, identifier, unique
+from keras3conv.builder.program.names import class_identifier, identifier, unique
 from tests.torch_backend.test_convert import randomised
 
 layers = keras.layers

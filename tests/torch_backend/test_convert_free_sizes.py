@@ -8,7 +8,7 @@ import torch
 import keras3conv as k3c
 from keras3conv.builder.conversion import Conversion
 from keras3conv.errors import UnsupportedLayerError
-from keras3conv.frameworks.torch_code import instance_of
+from keras3conv.frameworks.torch.generated import instance_of
 from tests.torch_backend.test_convert import randomised
 
 layers = keras.layers

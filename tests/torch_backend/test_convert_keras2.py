@@ -15,10 +15,10 @@ import torch
 
 import keras3conv as k3c
 from keras3conv.errors import MalformedCheckpoint, ModelError, UnsupportedLayerError
-from keras3conv.formats import keras2_file
-from keras3conv.formats.keras2_network import network_of
-from keras3conv.formats.keras2_operations import applied
-from keras3conv.frameworks import keras_legacy
+from keras3conv.formats.keras2 import file as keras2_file
+from keras3conv.formats.keras2.network import network_of
+from keras3conv.formats.keras2.operations import applied
+from keras3conv.frameworks.keras import legacy as keras_legacy
 from tests.torch_backend.test_cli import run
 
 FILES = Path(__file__).resolve().parents[1] / "keras2_files"

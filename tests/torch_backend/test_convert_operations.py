@@ -11,11 +11,11 @@ import keras
 import pytest
 from keras import ops
 
-from keras3conv.builder import handlers
-from keras3conv.builder.call import HANDLERS
-from keras3conv.builder.operations_refused import NO_CALLS, REFUSED
+from keras3conv.builder.operations import library as handlers
+from keras3conv.builder.operations.call import HANDLERS
+from keras3conv.builder.operations.refused import NO_CALLS, REFUSED
 from keras3conv.errors import UnsupportedLayerError
-from keras3conv.frameworks.torch_code import instance_of
+from keras3conv.frameworks.torch.generated import instance_of
 from tests.operation_cases import CASES
 from tests.operation_cases.images import LAYERS
 from tests.operation_cases.pointwise import RELU

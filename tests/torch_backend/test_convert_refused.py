@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import keras3conv as k3c
-from keras3conv import rule
 from keras3conv.errors import UnsupportedLayerError
+from keras3conv.rules import registry
 from tests.torch_backend.test_convert import randomised
 
 layers = keras.layers
@@ -111,14 +111,14 @@ def test_the_rule_in_the_message_works_as_it_stands(tmp_path: Path, monkeypatch:
     model = randomised(keras.Model(given, layers.Dense(3, name="dense")(Values(name="values")(given))))
     said = refused(model)
     pasted = said.partition("Fix:  ")[2]
-    before = dict(rule._rules)
+    before = dict(registry.registered)
     try:
         exec(pasted, {"k3c": k3c})  # noqa: S102 - our own message
         conversion = k3c.convert(model)
     finally:
-        rule._rules.clear()
-        rule._rules.update(before)
-        rule._ranked.cache_clear()
+        registry.registered.clear()
+        registry.registered.update(before)
+        registry.ranked.cache_clear()
     assert "from my_package import MyLayer" in conversion.source
     assert conversion.report is not None
     conversion.report.raise_if_failed()

@@ -9,10 +9,10 @@ import keras
 import pytest
 
 import keras3conv as k3c
-from keras3conv.builder.formatting import WIDTH, literal, statement
-from keras3conv.builder.torch_source import construction
+from keras3conv.builder.source.formatting import WIDTH, literal, statement
+from keras3conv.builder.source.torch_source import construction
 from keras3conv.errors import RuleError
-from keras3conv.rule import LayerSpec
+from keras3conv.rules.rule import LayerSpec
 from tests.torch_backend.test_convert import MODELS, residual
 
 

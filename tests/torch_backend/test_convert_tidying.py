@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import keras3conv as k3c
-from keras3conv.builder import tidying
-from keras3conv.frameworks.torch_code import instance_of
+from keras3conv.builder.passes import tidying
+from keras3conv.frameworks.torch.generated import instance_of
 from tests.torch_backend.test_convert import randomised
 
 layers = keras.layers

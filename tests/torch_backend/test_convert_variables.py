@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import keras3conv as k3c
-from keras3conv.builder.frozen import shortest
+from keras3conv.builder.source.frozen import shortest
 from keras3conv.errors import UnsupportedLayerError
-from keras3conv.frameworks import keras_influence
+from keras3conv.frameworks.keras import influence as keras_influence
 from tests.torch_backend.test_convert import randomised
 
 layers = keras.layers

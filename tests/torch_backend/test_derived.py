@@ -12,9 +12,10 @@ from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
 import keras3conv as k3c
-from keras3conv.api import view
 from keras3conv.errors import MalformedCheckpoint, ModelError, TransferError
-from keras3conv.frameworks import keras_side, torch_side
+from keras3conv.frameworks.keras import model as keras_side
+from keras3conv.frameworks.torch import module as torch_side
+from keras3conv.workflows.sides import view
 
 Wrap = Callable[[nn.Module], nn.Module]
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import keras3conv as k3c
-from keras3conv.transforms import Array
+from keras3conv.transforms_base import Array
 from tests.models import randomize
 from tests.planted import (
     ResNet,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from keras3conv.validators.suspects import SUSPECTS
+from keras3conv.validators.diagnosis.suspects import SUSPECTS
 
 TESTS = sorted(Path(__file__).parent.glob("test_diagnosis*.py"))
 

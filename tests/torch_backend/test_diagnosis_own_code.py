@@ -11,8 +11,8 @@ from keras import layers, ops
 from torch import nn
 
 from keras3conv.errors import Problem
-from keras3conv.validators import causes
-from keras3conv.validators.suspects import SUSPECTS
+from keras3conv.validators.diagnosis import causes
+from keras3conv.validators.diagnosis.suspects import SUSPECTS
 from tests.planted import ResNet, first_problem, images, resnet
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F  # noqa: N812 - the name that everybody gives it
 from keras import layers, ops
 from torch import nn
 
-from keras3conv.validators import causes
+from keras3conv.validators.diagnosis import causes
 from tests.planted import first_problem
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.false_alarms import cases, judge
-from keras3conv.rule import find
+from keras3conv.rules.library import find
 from tests.pairs import make_pair
 
 EVERY = 16

@@ -7,7 +7,7 @@ import torch.nn.functional as F  # noqa: N812 - the name that everybody gives it
 from torch import nn
 
 import keras3conv as k3c
-from keras3conv.api import views_for_plan
+from keras3conv.workflows.sides import views_for_plan
 
 SIZE = (1, 4, 6, 6)
 
@@ -98,7 +98,7 @@ def test_layers_at_one_place_are_reported_and_not_guessed() -> None:
     first, second = keras.layers.Dense(4, name="p")(inputs), keras.layers.Dense(4, name="q")(inputs)
     model = keras.Model(inputs, keras.layers.Multiply()([first, second]))
     views = views_for_plan(Twins(), model, None, None)
-    from keras3conv.planner import plan
+    from keras3conv.planner.plan import plan
 
     pairs = plan(*views).pairs
     assert [(pair.keras, pair.decided_by, pair.unconfirmed, pair.candidates) for pair in pairs] == [

@@ -9,8 +9,8 @@ import pytest
 from keras import layers
 
 from keras3conv import formats
-from keras3conv.model import ModelView, TensorRef
-from keras3conv.transforms import Array
+from keras3conv.model.views import ModelView, TensorRef
+from keras3conv.transforms_base import Array
 
 Values = dict[str, Array]
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from keras3conv import formats
 from keras3conv.errors import BudgetExceeded, FileError, MalformedCheckpoint, NoData, UnsafeCheckpoint
-from keras3conv.model import TensorRef
+from keras3conv.model.views import TensorRef
 
 DTYPES = [
     torch.float64,

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import keras3conv as k3c
-from keras3conv.report import Section
+from keras3conv.report.values import Section
 from tests.models import randomize
 
 

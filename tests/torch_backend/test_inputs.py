@@ -12,9 +12,9 @@ from torch import nn
 
 import keras3conv as k3c
 from keras3conv.errors import InputError
-from keras3conv.frameworks.inputs import derive
-from keras3conv.frameworks.keras_inputs import arguments
-from keras3conv.transforms import Array
+from keras3conv.frameworks.keras.inputs import arguments
+from keras3conv.frameworks.shared.inputs import derive
+from keras3conv.transforms_base import Array
 
 LEFT, RIGHT = np.zeros((2, 3), "float32"), np.ones((2, 3), "float32")
 BY_NAME = {"right": RIGHT, "left": LEFT}

@@ -11,7 +11,7 @@ from keras import layers
 from torch import nn
 
 import keras3conv as k3c
-from keras3conv.transforms import Array
+from keras3conv.transforms_base import Array
 from tests.models import randomize
 from tests.torch_backend.test_probe_afterwards import State
 

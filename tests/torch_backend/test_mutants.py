@@ -6,8 +6,12 @@ from typing import Any
 
 import pytest
 
-from keras3conv.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping, find
-from keras3conv.transforms import Axes, Chain, Take, Transform
+from keras3conv.rules.library import find
+from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
+from keras3conv.transforms_axes import Axes
+from keras3conv.transforms_base import Transform
+from keras3conv.transforms_blocks import Take
+from keras3conv.transforms_chain import Chain
 from tests.laws import (
     LAWS,
     Law,

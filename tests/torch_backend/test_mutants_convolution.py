@@ -8,9 +8,12 @@ import pytest
 import torch
 
 from keras3conv.errors import RuleError
-from keras3conv.rule import Config, LayerSpec, LayerSpecs, Rule, find
-from keras3conv.rules.normalization_layer import FLOAT32_EPSILON
-from keras3conv.transforms import Axes, Same, Transform
+from keras3conv.rules.families.normalization.layer import FLOAT32_EPSILON
+from keras3conv.rules.library import find
+from keras3conv.rules.rule import Config, LayerSpec, LayerSpecs, Rule
+from keras3conv.transforms_axes import Axes
+from keras3conv.transforms_base import Transform
+from keras3conv.transforms_chain import Same
 from tests.laws import (
     law_float32,
     law_float64,

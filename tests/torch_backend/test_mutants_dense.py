@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
-from keras3conv.rule import Config, Example, LayerSpecs, Rule, WeightMapping
-from keras3conv.transforms import Axes, Chain, Same, Take, Transform
+from keras3conv.rules.rule import Config, Example, LayerSpecs, Rule, WeightMapping
+from keras3conv.transforms_axes import Axes
+from keras3conv.transforms_base import Transform
+from keras3conv.transforms_blocks import Take
+from keras3conv.transforms_chain import Chain, Same
 from tests.laws import (
     law_float64,
     law_gradients,

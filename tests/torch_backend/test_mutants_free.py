@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from keras3conv.rule import LayerSpec, LayerSpecs, Rule
+from keras3conv.rules.rule import LayerSpec, LayerSpecs, Rule
 from tests.laws import law_applies, law_float64, law_gradients, law_training, law_way_back
 from tests.torch_backend.test_mutants import Mutant, assert_caught, assert_lawful, configured, layered
 
-LAYERS = "keras3conv.frameworks.keras_layers"
+LAYERS = "keras3conv.frameworks.keras.layers"
 
 
 def setting(**values: Any) -> Callable[[Rule], Rule]:

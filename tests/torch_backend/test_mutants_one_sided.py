@@ -4,8 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from keras3conv.rule import Config
-from keras3conv.transforms import Axes, Chain, Diagonal, Dilate, Same, Shift, Skip, Take, Transform
+from keras3conv.rules.rule import Config
+from keras3conv.transforms_axes import Axes
+from keras3conv.transforms_base import Transform
+from keras3conv.transforms_blocks import Take
+from keras3conv.transforms_chain import Chain, Same
+from keras3conv.transforms_rows import Skip
+from keras3conv.transforms_shift import Shift
+from keras3conv.transforms_zeros import Diagonal, Dilate
 from tests.laws import law_float64, law_names, law_shapes, law_training, law_way_back
 from tests.torch_backend.test_mutants import (
     Mutant,
@@ -19,7 +25,7 @@ from tests.torch_backend.test_mutants import (
 )
 
 FEATURE_DROPOUT = "torch.nn.FeatureAlphaDropout <-> keras.layers.AlphaDropout"
-NORMALIZATION = "keras3conv.frameworks.torch_layers.Normalization <-> keras.layers.Normalization"
+NORMALIZATION = "keras3conv.frameworks.torch.layers.Normalization <-> keras.layers.Normalization"
 PLACES = "torch.nn.Embedding <-> keras.layers.Embedding (places from padding_idx + 1 on)"
 PATCHES = "torch.nn.Conv2d <-> keras.layers.Dense (patches)"
 TRANSPOSED = "torch.nn.ConvTranspose2d <-> keras.layers.Conv2DTranspose"

@@ -6,8 +6,12 @@ from typing import Any
 
 import pytest
 
-from keras3conv.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping, find
-from keras3conv.transforms import Axes, Chain, Each, Same, Split, Take, Transform
+from keras3conv.rules.library import find
+from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
+from keras3conv.transforms_axes import Axes
+from keras3conv.transforms_base import Transform
+from keras3conv.transforms_blocks import Split, Take
+from keras3conv.transforms_chain import Chain, Each, Same
 from tests.laws import law_float64, law_gradients, law_names, law_shapes, law_transforms, law_way_back
 from tests.torch_backend.test_mutants import (
     Mutant,
@@ -22,7 +26,7 @@ from tests.torch_backend.test_mutants import (
 )
 from tests.torch_backend.test_mutants_recurrent import before
 
-OWN = "keras3conv.frameworks.torch_layers"
+OWN = "keras3conv.frameworks.torch.layers"
 CONV_LSTM = f"{OWN}.ConvLSTM <-> keras.layers.ConvLSTM2D"
 STEPS = f"{OWN}.Recurrent <-> keras.layers.RNN"
 STEPS_GRU = f"{OWN}.Recurrent <-> keras.layers.GRU"

@@ -6,8 +6,12 @@ from typing import Any
 
 import pytest
 
-from keras3conv.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping, find
-from keras3conv.transforms import Array, Arrays, Axes, Chain, Each, Same, Shape, Stack, Take, Transform
+from keras3conv.rules.library import find
+from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
+from keras3conv.transforms_axes import Axes
+from keras3conv.transforms_base import Array, Arrays, Shape, Transform
+from keras3conv.transforms_blocks import Stack, Take
+from keras3conv.transforms_chain import Chain, Each, Same
 from tests.laws import LAWS, law_float64, law_gradients, law_names, law_shapes, law_way_back
 from tests.torch_backend.test_mutants import (
     Mutant,

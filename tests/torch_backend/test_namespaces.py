@@ -8,7 +8,7 @@ import pytest
 import torch
 from keras.src.api_export import get_name_from_symbol
 
-from keras3conv.rule import known_classes
+from keras3conv.rules.library import known_classes
 from keras3conv.rules.unsupported import UNSUPPORTED, WITHOUT_RULE
 
 

@@ -10,8 +10,9 @@ from torch import nn
 
 import keras3conv as k3c
 from keras3conv.errors import TransferError
-from keras3conv.frameworks import keras_side, torch_layers
-from keras3conv.rules import _affine
+from keras3conv.frameworks.keras import model as keras_side
+from keras3conv.frameworks.torch import layers as torch_layers
+from keras3conv.rules.helpers import counterpart as _affine
 from tests.models import randomize
 
 

@@ -14,8 +14,8 @@ from torch import nn
 
 import keras3conv as k3c
 from keras3conv.errors import MissingExtra
-from keras3conv.report import Section
-from keras3conv.validators import onnx_export
+from keras3conv.report.values import Section
+from keras3conv.validators.onnx import export as onnx_export
 from tests.models import randomize
 
 

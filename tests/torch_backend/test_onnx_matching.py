@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import keras3conv as k3c
-from keras3conv.validators import onnx_export
+from keras3conv.validators.onnx import export as onnx_export
 from tests.models import randomize
 from tests.torch_backend.test_onnx_crosscheck import checked, refusing
 

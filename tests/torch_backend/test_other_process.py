@@ -10,8 +10,8 @@ import pytest
 
 import keras3conv as k3c
 from keras3conv.errors import InputError
-from keras3conv.frameworks import other_process
-from keras3conv.frameworks.record import Recording
+from keras3conv.frameworks import processes as other_process
+from keras3conv.frameworks.shared.recording import Recording
 from tests.own_layers import Halved, twice
 from tests.torch_backend.test_certificate import Classifier, failed, moved, twin
 

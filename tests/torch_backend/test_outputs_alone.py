@@ -10,8 +10,9 @@ from torch import nn
 
 import keras3conv as k3c
 from keras3conv.errors import InputError, ModelError
-from keras3conv.frameworks import keras_side, torch_side
-from keras3conv.transforms import Array
+from keras3conv.frameworks.keras import model as keras_side
+from keras3conv.frameworks.torch import module as torch_side
+from keras3conv.transforms_base import Array
 from tests.models import randomize
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 import keras3conv as k3c
-from keras3conv.compare import compare
-from keras3conv.frameworks import torch_side
+from keras3conv.frameworks.torch import module as torch_side
+from keras3conv.numerics.difference import compare
 from tests.models import randomize
 
 FLOAT32, FLOAT64 = 2.0**-23, 2.0**-52

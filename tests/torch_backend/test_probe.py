@@ -9,9 +9,10 @@ from keras import layers
 from torch import nn
 
 import keras3conv as k3c
-from keras3conv.alignment import Alignment
-from keras3conv.frameworks import keras_side, torch_side
-from keras3conv.transforms import Array
+from keras3conv.alignment.plan import Alignment
+from keras3conv.frameworks.keras import model as keras_side
+from keras3conv.frameworks.torch import module as torch_side
+from keras3conv.transforms_base import Array
 from tests.models import randomize
 
 RANDOM = np.random.default_rng(0)

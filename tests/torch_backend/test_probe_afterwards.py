@@ -10,9 +10,9 @@ from keras import layers
 from torch import nn
 
 import keras3conv as k3c
-from keras3conv.alignment import Alignment
+from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import AlignmentError, InputError, ModelError
-from keras3conv.frameworks import keras_side
+from keras3conv.frameworks.keras import model as keras_side
 from tests.models import randomize
 from tests.torch_backend.test_probe import Attend, Attention, Mess, array, decided, outputs_agree, pairs, tidy
 
@@ -177,7 +177,7 @@ def test_layers_that_stand_under_each_others_names_are_found_by_their_values(nam
 
 
 def test_an_order_is_given_up_where_it_explains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("keras3conv.planner.probe_choices.MOST_TRIES", 0)
+    monkeypatch.setattr("keras3conv.planner.probe.trail.MOST_TRIES", 0)
     module = randomize(Attention("vkq"))
     inputs = keras.Input((5, 8))
     model = keras.Model(inputs, Attend(name="attend")(inputs))

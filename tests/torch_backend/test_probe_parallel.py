@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import keras3conv as k3c
-from keras3conv.planner.numbered import Ranks
+from keras3conv.planner.evidence.names import Ranks
 
 NUMBER = 5
 

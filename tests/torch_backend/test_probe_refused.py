@@ -9,7 +9,7 @@ from torch import nn
 
 import keras3conv as k3c
 from keras3conv.errors import InputError, ModelError
-from keras3conv.frameworks.inputs import Inputs, refuse_unprovable
+from keras3conv.frameworks.shared.inputs import Inputs, refuse_unprovable
 
 
 class Two(nn.Module):

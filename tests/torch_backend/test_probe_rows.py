@@ -10,7 +10,7 @@ from keras import layers
 from torch import nn
 
 import keras3conv as k3c
-from keras3conv.rule import find
+from keras3conv.rules.library import find
 from tests.models import randomize
 from tests.pairs import make_pair
 
@@ -70,7 +70,7 @@ def test_where_an_activation_stands_between_them_they_are_no_row() -> None:
 
 @pytest.mark.parametrize("place", range(4))
 def test_an_integer_that_a_norm_counts_with_has_no_probe_weight_and_is_left_alone(place: int) -> None:
-    rule = find("keras3conv.frameworks.torch_layers.Normalization <-> keras.layers.Normalization")
+    rule = find("keras3conv.frameworks.torch.layers.Normalization <-> keras.layers.Normalization")
     pair = make_pair(rule, place)
     plan = k3c.align(pair.torch, pair.keras, inputs=pair.inputs, keras_inputs=pair.keras_inputs).check()
     assert [(found.torch, found.rule) for found in plan.pairs] == [("layer", rule.name)]

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 import keras3conv as k3c
-from keras3conv.frameworks.inputs import Inputs, first_samples
-from keras3conv.model import InputSpec
+from keras3conv.frameworks.shared.inputs import Inputs, first_samples
+from keras3conv.model.views import InputSpec
 
 FREE = InputSpec(shape=(None, 6))
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras3conv.api_validate import judges
-from keras3conv.cli_output import rules_markdown
-from keras3conv.rule import rules
-from keras3conv.validators.options import Options
+from keras3conv.cli.output import rules_markdown
+from keras3conv.rules.library import list_rules
+from keras3conv.validators.judges import judges
+from keras3conv.validators.running.options import Options
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 BEGIN, END = "<!-- rules: begin -->\n", "<!-- rules: end -->"
@@ -26,7 +26,7 @@ def blocks(language: str) -> list[str]:
 
 def with_current_rules(text: str) -> str:
     before, _, rest = text.partition(BEGIN)
-    return f"{before}{BEGIN}{rules_markdown(rules())}\n{END}{rest.partition(END)[2]}"
+    return f"{before}{BEGIN}{rules_markdown(list_rules())}\n{END}{rest.partition(END)[2]}"
 
 
 def run(recipe: str) -> None:

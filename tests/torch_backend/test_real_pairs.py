@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import keras3conv as k3c
-from keras3conv.alignment import Alignment
-from keras3conv.frameworks import keras_side
-from keras3conv.transforms import Array
+from keras3conv.alignment.plan import Alignment
+from keras3conv.frameworks.keras import model as keras_side
+from keras3conv.transforms_base import Array
 from tests.hub import FAMILIES, load
 
 # What transformers and keras-hub warn of is not ours to mend.

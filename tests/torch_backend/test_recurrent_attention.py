@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from keras3conv.compare import compare
 from keras3conv.errors import RuleError
-from keras3conv.rule import Example, LayerSpec, find, rules
-from keras3conv.rules.attention import half_split_rows
-from keras3conv.transforms import Array, from_json
+from keras3conv.numerics.difference import compare
+from keras3conv.rules.families.attention.multi_head import half_split_rows
+from keras3conv.rules.library import find, list_rules
+from keras3conv.rules.rule import Example, LayerSpec
+from keras3conv.transforms import from_json
+from keras3conv.transforms_base import Array
 from tests.laws import law_float64, law_transforms
 from tests.torch_backend.test_mutants import layered
 from tests.torch_backend.test_mutants_recurrent import ATTENTION, LSTM, LSTM_BOTH, only_the_last_step
@@ -132,7 +134,7 @@ def test_cells_of_a_file_without_configurations_are_told_by_their_shapes() -> No
 
 
 def test_layers_with_code_between_them_are_for_weights_and_make_no_model() -> None:
-    attentions = [rule for rule in rules() if rule.torch_count != 1 and "Attention" in rule.keras]
+    attentions = [rule for rule in list_rules() if rule.torch_count != 1 and "Attention" in rule.keras]
     assert len(attentions) == 5
     assert all(rule.between for rule in attentions)
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import keras3conv as k3c
-from keras3conv.alignment import Alignment
-from keras3conv.compare import judge
+from keras3conv.alignment.plan import Alignment
+from keras3conv.numerics.difference import judge
 from tests.models import NaiveBlock, ResNet8
 
 RIGHT = 742

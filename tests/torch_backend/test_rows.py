@@ -9,7 +9,7 @@ from keras import layers
 from torch import nn
 
 import keras3conv as k3c
-from keras3conv.alignment import Alignment
+from keras3conv.alignment.plan import Alignment
 from tests.models import randomize
 
 

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 import keras3conv as k3c
-from keras3conv.frameworks.inputs import Inputs
-from keras3conv.report import Section
-from keras3conv.transforms import Array
-from keras3conv.validators.sample import a_few_samples
-from keras3conv.validators.subject import Subject
+from keras3conv.frameworks.shared.inputs import Inputs
+from keras3conv.report.values import Section
+from keras3conv.transforms_base import Array
+from keras3conv.validators.running.sample import a_few_samples
+from keras3conv.validators.running.subject import Subject
 from tests.models import randomize
 
 

@@ -13,10 +13,10 @@ from keras import layers, ops
 from torch import nn
 
 import keras3conv as k3c
-from keras3conv.frameworks.torch_magnitudes import factors_for
-from keras3conv.report import Section
-from keras3conv.transforms import Array
-from keras3conv.validators.magnitudes import SMALL
+from keras3conv.frameworks.torch.magnitudes import factors_for
+from keras3conv.report.values import Section
+from keras3conv.transforms_base import Array
+from keras3conv.validators.running.magnitudes import SMALL
 from tests.models import ModuleType, randomize
 
 NUMBERS = {

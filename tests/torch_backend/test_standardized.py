@@ -11,7 +11,9 @@ from torch import nn
 
 import keras3conv as k3c
 from keras3conv.errors import ModelError
-from keras3conv.frameworks import torch_derived, torch_side, torch_standardized
+from keras3conv.frameworks.torch import derived as torch_derived
+from keras3conv.frameworks.torch import module as torch_side
+from keras3conv.frameworks.torch import standardized as torch_standardized
 from tests import stand_ins
 from tests.models import randomize
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import keras3conv as k3c
-from keras3conv.frameworks import torch_layers
+from keras3conv.frameworks.torch import layers as torch_layers
 from tests.models import randomize
 
 VIDEO = 8 * np.random.default_rng(0).standard_normal((2, 3, 6, 5, 2)).astype("float32")

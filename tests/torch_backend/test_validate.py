@@ -11,7 +11,7 @@ from torch import nn
 
 import keras3conv as k3c
 from keras3conv.errors import AlignmentError, InputError, ModelError, ProofError
-from keras3conv.report import Report
+from keras3conv.report.report import Report
 from tests.models import randomize
 
 

@@ -1,0 +1,106 @@
+"""A plan for a reader: as text, and as HTML for notebooks. Repeated blocks are one line; see `errors_collapse`."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from keras3conv.alignment.pair import Plan
+from keras3conv.errors import Problem
+from keras3conv.messages import collapse, collapse_problems, count, lay_out
+from keras3conv.report.cells import visible
+
+SHOWN_PROBLEMS = 20
+"""How many problems are written out; the rest is counted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """A table with its heading."""
+
+    heading: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def describe(plan: Plan) -> str:
+    """A plan as text: one line that sums it up, the pairs, what is not confirmed, what is left out, the problems."""
+    blocks = ["\n".join([summary(plan), *map(visible, plan.notes)])]
+    blocks += ["\n  ".join([part.heading, *table(part.columns, part.rows)]) for part in _parts(plan)]
+    if problems := _problems(plan):
+        headline = f"{count(len(plan.problems()), 'problem')}:"
+        blocks.append(visible(lay_out(headline, problems, limit=SHOWN_PROBLEMS), keep="\n"))
+    return "\n\n".join(blocks)
+
+
+def describe_html(plan: Plan) -> str:
+    """A plan as a piece of HTML without styles or scripts; every name in it is escaped."""
+    pieces = [f"<p><b>{escape(summary(plan))}</b></p>", *(f"<p>{escape(visible(note))}</p>" for note in plan.notes)]
+    for part in _parts(plan):
+        head = "".join(f"<th>{escape(column)}</th>" for column in part.columns)
+        rows = ("".join(f"<td>{escape(visible(cell))}</td>" for cell in row) for row in part.rows)
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        pieces.append(f"<p>{escape(part.heading)}</p><table><tr>{head}</tr>{body}</table>")
+    if problems := _problems(plan):
+        text = lay_out(f"{count(len(plan.problems()), 'problem')}:", problems, limit=SHOWN_PROBLEMS)
+        pieces.append(f"<pre>{escape(visible(text, keep=chr(10)))}</pre>")
+    return "<div>" + "\n".join(pieces) + "</div>"
+
+
+def summary(plan: Plan) -> str:
+    """The plan in one line: the two models, how much of them is placed, and how much is open."""
+    unconfirmed = sum(pair.unconfirmed for pair in plan.pairs)
+    counts = [
+        count(len(plan.pairs), "pair"),
+        f"{unconfirmed:,} not confirmed",
+        f"{count(len(plan.ignored), 'tensor')} left out",
+        count(len(plan.problems()), "problem") if plan.problems() else "no problems",
+    ]
+    return visible(f"{plan.torch.title} <-> {plan.keras.title}: {', '.join(counts)}")
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table in aligned columns: the names of the columns, a rule, the rows."""
+    shown = [tuple(columns), *(tuple(visible(cell) for cell in row) for row in rows)]
+    widths = [max(len(row[place]) for row in shown) for place in range(len(columns))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in shown]
+    return [lines[0], "-" * (sum(widths) + 2 * (len(widths) - 1)), *lines[1:]]
+
+
+def _parts(plan: Plan) -> Iterator[_Part]:
+    if plan.pairs:
+        columns = ("torch", "keras", "layer", "decided by", "pairs", "tensors")
+        yield _Part(heading="Pairs", columns=columns, rows=tuple(_pair_rows(plan)))
+    if unconfirmed := tuple(_unconfirmed_rows(plan)):
+        heading = "Not confirmed: nothing was run, or what was run did not tell"
+        yield _Part(heading=heading, columns=("torch", "keras", "would fit as well"), rows=unconfirmed)
+    if plan.ignored:
+        yield _Part(heading="Left out", columns=("tensor", "side", "reason"), rows=tuple(_ignored_rows(plan)))
+
+
+def _pair_rows(plan: Plan) -> Iterator[tuple[str, ...]]:
+    paths = [(pair.torch, pair.keras) for pair in plan.pairs]
+    keys = [(pair.rule, pair.decided_by, pair.unconfirmed, len(pair.weights)) for pair in plan.pairs]
+    for line in collapse(paths, keys):
+        pair = plan.pairs[line.places[0]]
+        layer = pair.rule.rpartition(".")[2]
+        decided = pair.decided_by or "nothing"
+        tensors = sum(len(plan.pairs[place].weights) for place in line.places)
+        yield *line.paths, layer, f"{decided} (?)" if pair.unconfirmed else decided, str(len(line.places)), str(tensors)
+
+
+def _unconfirmed_rows(plan: Plan) -> Iterator[tuple[str, ...]]:
+    pairs = [pair for pair in plan.pairs if pair.unconfirmed]
+    rows = [(pair.torch, pair.keras, ", ".join(pair.candidates)) for pair in pairs]
+    for line in collapse(rows):
+        yield *line.paths[:2], line.paths[2] or "unknown"
+
+
+def _ignored_rows(plan: Plan) -> Iterator[tuple[str, ...]]:
+    keys = [(entry.side, entry.reason) for entry in plan.ignored]
+    for line in collapse([(entry.path,) for entry in plan.ignored], keys):
+        entry = plan.ignored[line.places[0]]
+        yield line.paths[0], entry.side, entry.reason
+
+
+def _problems(plan: Plan) -> list[Problem]:
+    return collapse_problems(plan.problems())

@@ -1,0 +1,1 @@
+"""Handlers that translate Keras operations into torch, one file per family."""

@@ -1,0 +1,14 @@
+"""Imports every file of this package, whose handlers register themselves."""
+
+from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
+
+from keras3conv.builder import operations
+
+
+@cache
+def load() -> None:
+    """Import the files of handlers; later calls do nothing."""
+    for module in iter_modules(operations.__path__):
+        import_module(f"{operations.__name__}.{module.name}")

@@ -1,0 +1,84 @@
+"""Reshaping without moving what need not be moved."""
+
+from collections import Counter
+
+from keras3conv.builder.program.program import Order, Value, identity
+from keras3conv.model.graph import Shape, Size
+
+_Product = tuple[int, Counter[str]]
+"""A number of values: a factor, and the free sizes that it is multiplied with."""
+
+
+def kept_order(given: Value, made: Shape) -> Order | None:
+    """The order in which a reshaped value comes out if nothing is moved before; None if something has to be.
+
+    The axes fall into groups that are reshaped each by itself. Where the axes of a group stand together and in Keras'
+    order, the group may stand anywhere.
+
+    Args:
+        given: What is reshaped.
+        made: The new sizes in the axes of Keras.
+    """
+    if given.order == identity(given.rank):
+        return identity(len(made))
+    groups = _groups(given.shape, made)
+    if groups is None:
+        return None
+    order: list[int] = []
+    rest = [axis for axis in given.order if given.shape[axis] != 1]
+    while rest:
+        old, new = next(group for group in groups if rest[0] in group[0])
+        old = [axis for axis in old if given.shape[axis] != 1]
+        if rest[: len(old)] != old:
+            return None
+        order += new
+        rest = rest[len(old) :]
+    return _with_single(order, made)
+
+
+def _with_single(order: list[int], made: Shape) -> Order:
+    """The order with the axes of one place that no group has, each behind the axis that Keras has before it."""
+    for axis in range(len(made)):
+        if axis not in order:
+            order.insert(order.index(axis - 1) + 1 if axis else 0, axis)
+    return tuple(order)
+
+
+def _groups(given: Shape, made: Shape) -> list[tuple[list[int], list[int]]] | None:
+    """The smallest runs of axes with as many values before as after; axes of one place are left out."""
+    if any(isinstance(size, Size) and "unknown" in size.symbols for size in (*given, *made)):
+        return None
+    old = [axis for axis, size in enumerate(given) if size != 1]
+    new = [axis for axis, size in enumerate(made) if size != 1]
+    found: list[tuple[list[int], list[int]]] = []
+    while old and new:
+        group: tuple[list[int], list[int]] = [old.pop(0)], [new.pop(0)]
+        while (products := (_product(given, group[0]), _product(made, group[1])))[0] != products[1]:
+            if old and _divides(products[0], products[1]):
+                group[0].append(old.pop(0))
+            elif new:
+                group[1].append(new.pop(0))
+            else:
+                return None
+        found.append(group)
+    return None if old or new else found
+
+
+def _product(shape: Shape, axes: list[int]) -> _Product:
+    factor, symbols = 1, Counter[str]()
+    for axis in axes:
+        size = shape[axis]
+        if isinstance(size, Size):
+            if size.offset:
+                symbols[str(size) + " as a whole"] += 1
+                continue
+            symbols.update(size.symbols)
+        factor *= size.factor if isinstance(size, Size) else size
+    return factor, symbols
+
+
+def _divides(one: _Product, other: _Product) -> bool:
+    return one[0] != 0 and other[0] % one[0] == 0 and one[1] <= other[1]
+
+
+__all__ = ["kept_order"]

@@ -1,0 +1,1 @@
+"""Passes over a program: folding, tidying, blocks, towers."""

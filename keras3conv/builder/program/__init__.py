@@ -1,0 +1,1 @@
+"""The program: steps, names, layouts and variables of a converted model."""

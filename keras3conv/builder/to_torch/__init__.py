@@ -1,0 +1,1 @@
+"""Lowering of a Keras call graph to a torch program."""

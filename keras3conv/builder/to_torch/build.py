@@ -1,0 +1,186 @@
+"""From a Keras model to a torch module: read, written, built, and filled with the weights."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from keras3conv.alignment.plan import Alignment
+from keras3conv.builder.operations import library as handlers
+from keras3conv.builder.operations.call import HANDLERS
+from keras3conv.builder.passes.blocks import structured
+from keras3conv.builder.passes.sequence import arranged
+from keras3conv.builder.passes.tidying import tidied
+from keras3conv.builder.passes.towers import with_towers
+from keras3conv.builder.program.layouts import Channels
+from keras3conv.builder.program.program import Program
+from keras3conv.builder.source.frozen import frozen_parts
+from keras3conv.builder.source.torch_source import write
+from keras3conv.builder.to_torch.lowering import lower
+from keras3conv.builder.to_torch.pairing import alignment_of
+from keras3conv.errors import Problem, UnsupportedLayerError
+from keras3conv.messages import count, lay_out
+from keras3conv.model.graph import Graph, Node, Ref, Size, Tensor, mapped
+from keras3conv.rules.library import known_classes
+from keras3conv.transforms_base import Array
+
+_SIZES = {"batch": 2, "length": 9, "depth": 16, "height": 64, "width": 96}
+"""What free sizes are in the proof: images that can be halved again and again, as a U-Net must be able to."""
+
+SEED = 20240229
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """A module with the weights of a Keras model, before any proof."""
+
+    model: Any
+    source: str
+    alignment: Alignment
+    graph: Graph
+    program: Program
+
+
+def build(model: Any, channels: Channels, inputs: Any) -> Built:
+    """The torch module of a live Keras model.
+
+    Raises:
+        UnsupportedLayerError: Something in the model cannot be written in torch, or uses a variable in a way that
+            tracing does not see; all of it is named at once.
+        ModelError: The model cannot be called with symbolic tensors.
+    """
+    from keras3conv.alignment.staging import stage
+    from keras3conv.frameworks.torch import generated as torch_code
+    from keras3conv.frameworks.torch import module as torch_side
+
+    graph, program = _read(model, channels, inputs)
+    structure = structured(with_towers(program))
+    program = tidied(arranged(program))
+    source = write(structure.program, structure.blocks)
+    module = torch_code.instance_of(source)
+    plan = alignment_of(program, structure.paths, torch_side.view(module), graph.view)
+    _require_no_hidden_use(model, plan, graph, program)
+    if frozen := frozen_parts(program, structure.paths, plan, torch_side.view(module), graph.view):
+        source = write(structure.program, structure.blocks, frozen)
+        module = torch_code.instance_of(source)
+    staged = stage(plan, graph.view, torch_side.view(module), cast=False)
+    paths = structure.paths
+    constants = {
+        paths.get(weight.name, weight.name): weight.array
+        for weight in program.weights.values()
+        if weight.array is not None
+    }
+    torch_side.write(module, {**dict(staged.values()), **constants})
+    return Built(model=module, source=source, alignment=plan, graph=graph, program=program)
+
+
+def _read(model: Any, channels: Channels, inputs: Any) -> tuple[Graph, Program]:
+    """The graph of a model and its program. A layer that no rule can say is followed: what it calls is written."""
+    from keras3conv.frameworks.keras.tracing import endings as keras_endings
+    from keras3conv.frameworks.keras.tracing import graph as keras_graph
+
+    handlers.load()
+    known = keras_graph.leaf_by_name(dict.fromkeys([*known_classes()[1], *HANDLERS]))
+    refused: dict[str, Problem] = {}
+    tied: frozenset[str] = frozenset()
+    while True:
+        graph, traced = keras_graph.graph_of(model, known, inputs, tied | frozenset(refused))
+        if more := _tied(graph) - tied:
+            tied |= more
+            continue
+        program, lowered = lower(graph, channels, frozenset(problem.keras for problem in traced))
+        layers = {node.path for node in graph.nodes if _may_be_followed(node)}
+        fresh = {problem.keras: problem for problem in lowered if problem.keras in layers - refused.keys()}
+        if not fresh:
+            # Why no rule could say a layer is more to the point than why its call could not be followed.
+            problems = [refused.get(problem.keras, problem) for problem in (*traced, *lowered)]
+            require_none(graph.name, (*problems, *keras_endings.mixed(model), *_value_reads(model, graph, inputs)))
+            return graph, program
+        refused |= fresh
+
+
+def _tied(graph: Graph) -> frozenset[str]:
+    """The layers whose variables operations use besides: they are followed, so that both use one parameter."""
+    leaves = {node.path for node in graph.nodes if not node.kind.startswith("keras.ops.")}
+    paths = (parameter.path.split("/") for parameter in graph.parameters)
+    starts = {"/".join(parts[:length]) for parts in paths for length in range(1, len(parts))}
+    return frozenset(leaves & starts)
+
+
+def _may_be_followed(node: Node) -> bool:
+    """Whether it is a layer whose call is made of operations: that of a recurrent one is a loop of the backend."""
+    operation = node.kind.startswith(("keras.ops.", "keras.activations."))
+    return not operation and not {"keras.layers.RNN", "keras.layers.Bidirectional"} & {*node.kinds}
+
+
+def _require_no_hidden_use(model: Any, plan: Alignment, graph: Graph, program: Program) -> None:
+    """Raises if a variable that has no place in the module changes what the Keras model returns.
+
+    A `call` that reads the values of a variable makes constants of them: no trace sees the variable, and under the
+    weights that the module was made with both sides agree.
+    """
+    from keras3conv.frameworks.keras import influence as keras_influence
+
+    tensors = {tensor.path: tensor for tensor in graph.view.tensors()}
+    placed = {tensors[path].storage for mapping in plan.mappings for path in mapping.keras}
+    left = [tensors[ignored.path] for ignored in plan.ignored if ignored.side == "keras"]
+    hidden = [tensor.path for tensor in left if not tensor.is_seed and tensor.storage not in placed]
+    found = keras_influence.influential(model, proof_inputs(graph, program)[1], hidden)
+    require_none(graph.name, tuple(Problem(keras=path, fact=_HIDDEN) for path in found))
+
+
+def _value_reads(model: Any, graph: Graph, inputs: Any) -> tuple[Problem, ...]:
+    """The variables whose values got into a constant: that would not follow when the variable is trained."""
+    from keras3conv.frameworks.keras import influence as keras_influence
+    from keras3conv.frameworks.keras.tracing import graph as keras_graph
+
+    if not graph.constants:
+        return ()
+    known = keras_graph.leaf_by_name(dict.fromkeys([*known_classes()[1], *HANDLERS]))
+    paths = [tensor.path for tensor in graph.view.tensors() if not tensor.is_seed and tensor.dtype.startswith("float")]
+    leaves = {node.path for node in graph.nodes}
+
+    def constants() -> dict[str, Array]:
+        followed = frozenset(layer.path for layer in graph.view.layers if layer.path not in leaves)
+        return dict(keras_graph.graph_of(model, known, inputs, followed)[0].constants)
+
+    found = keras_influence.read_by_value(model, paths, constants)
+    return tuple(Problem(keras=path, fact=_HIDDEN) for path in found)
+
+
+_HIDDEN = (
+    "the outputs change with this variable, and no operation of Keras is given it: a call reads its values, which "
+    "would become a constant. Use it in keras.ops instead, as an attribute of the layer that is called"
+)
+
+
+def require_none(name: str, problems: tuple[Problem, ...]) -> None:
+    """Raises `UnsupportedLayerError` with every problem, if there is one."""
+    if problems:
+        headline = f"{count(len(problems), 'problem')} in {name} (keras): it cannot be converted to torch"
+        raise UnsupportedLayerError(lay_out(headline, problems, limit=50))
+
+
+def proof_inputs(graph: Graph, program: Program) -> tuple[tuple[Array, ...], Any]:
+    """What both models are called with for the proof: the torch arguments, and the same in Keras' structure."""
+    generator = np.random.default_rng(SEED)
+    rows = [t.shape[0] for layer in graph.view.layers for t in layer.tensors if t.role == "embeddings"]
+    arrays = {tensor.name: _random(tensor, generator, min(rows, default=2)) for tensor in graph.inputs}
+    keras = mapped(graph.input_structure, lambda leaf: arrays[leaf.name] if isinstance(leaf, Ref) else leaf)
+    torch = tuple(np.ascontiguousarray(arrays[value.name].transpose(value.order)) for value in program.inputs)
+    return torch, keras
+
+
+def _random(tensor: Tensor, generator: np.random.Generator, rows: int) -> Array:
+    shape = tuple(_number(size) for size in tensor.shape)
+    if tensor.dtype == "bool":
+        return np.ones(shape, bool)
+    if "int" in tensor.dtype:
+        return generator.integers(0, rows, shape).astype(tensor.dtype)
+    return generator.standard_normal(shape).astype("float32" if tensor.dtype == "bfloat16" else tensor.dtype)
+
+
+def _number(size: int | Size) -> int:
+    if isinstance(size, int):
+        return size
+    return size.factor * int(np.prod([_SIZES[symbol] for symbol in size.symbols])) + size.offset

@@ -1,0 +1,81 @@
+"""The alignment of a module with the Keras model that it was made from: known exactly, because we made it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from keras3conv.alignment.binding import RULE, make_pair
+from keras3conv.alignment.pair import Evidence, Ignored, Pair
+from keras3conv.alignment.plan import Alignment
+from keras3conv.builder.program.program import Module, Program
+from keras3conv.model.views import LayerView, ModelView
+from keras3conv.planner.evidence.structure import ignored_tensors
+from keras3conv.rules.library import find
+from keras3conv.rules.rule import WeightMapping
+from keras3conv.rules.units import numbered, units
+from keras3conv.transforms_chain import Same
+
+_EVIDENCE = Evidence(kind="construction", detail="the torch layer was made from the Keras layer")
+
+
+def alignment_of(program: Program, paths: Mapping[str, str], torch: ModelView, keras: ModelView) -> Alignment:
+    """The plan of a module that was made from a Keras model.
+
+    Args:
+        program: What the module was written from, without blocks.
+        paths: Where the modules and weights that went into blocks are.
+        torch: The module.
+        keras: The Keras model.
+    """
+    pairs = [*_layer_pairs(program, paths, torch, keras), *_weight_pairs(program, paths)]
+    by_path = {path: pair for pair in pairs for path in pair.torch.split(" + ")}
+    ignored = [*ignored_tensors(torch, by_path), *_constants(program, paths), *_unused(pairs, keras)]
+    return Alignment(pairs=tuple(pairs), ignored=tuple(ignored), torch=torch.outline(), keras=keras.outline())
+
+
+def _layer_pairs(program: Program, paths: Mapping[str, str], torch: ModelView, keras: ModelView) -> Iterator[Pair]:
+    torch_layers = {layer.path: layer for layer in units(torch)}
+    keras_layers = {layer.path: layer for layer in units(keras)}
+    for path, modules in _by_keras_layer(program).items():
+        parts = [torch_layers[paths.get(module.name, module.name)] for module in modules]
+        whole = parts[0] if len(parts) == 1 else numbered(parts, "torch")
+        rule = find(modules[0].rule)
+        yield make_pair(rule, *_flattening(whole, keras_layers[path], modules[0]), [_EVIDENCE])
+
+
+def _by_keras_layer(program: Program) -> dict[str, list[Module]]:
+    found: dict[str, list[Module]] = {}
+    for module in program.modules.values():
+        if module.keras:
+            found.setdefault(module.keras, []).append(module)
+    return found
+
+
+def _flattening(torch: LayerView, keras: LayerView, module: Module) -> tuple[LayerView, LayerView]:
+    """Both layers, with what was flattened into them in the order of each side."""
+    first = module.flattened or None
+    second = (*first[1:], first[0]) if first else None
+    return replace(torch, flattened=first, calls=(0,)), replace(keras, flattened=second, calls=(0,))
+
+
+def _weight_pairs(program: Program, paths: Mapping[str, str]) -> Iterator[Pair]:
+    for weight in program.weights.values():
+        if weight.keras:
+            path = paths.get(weight.name, weight.name)
+            mapping = WeightMapping(torch=(path,), keras=(weight.keras,), transform=Same())
+            yield Pair(torch=path, keras=weight.keras, rule=RULE, weights=(mapping,), evidence=(_EVIDENCE,))
+
+
+def _constants(program: Program, paths: Mapping[str, str]) -> Iterator[Ignored]:
+    for weight in program.weights.values():
+        if not weight.keras:
+            path = paths.get(weight.name, weight.name)
+            yield Ignored(side="torch", path=path, reason="a constant of the Keras model's own call")
+
+
+def _unused(pairs: list[Pair], keras: ModelView) -> Iterator[Ignored]:
+    placed = {path for pair in pairs for mapping in pair.weights for path in mapping.keras}
+    for tensor in keras.tensors():
+        if tensor.is_seed:
+            yield Ignored(side="keras", path=tensor.path, reason="the state of a random generator")
+        elif tensor.path not in placed:
+            yield Ignored(side="keras", path=tensor.path, reason="no output of the Keras model depends on it")

@@ -1,0 +1,88 @@
+"""What every command of the command line shares: the program they belong to, how they end, how an error is said."""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec
+
+import typer
+
+from keras3conv.errors import Keras3ConvError, MissingExtra, ProofError
+
+PASSED, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+PIPE_CLOSED = 141
+
+_EXTRAS = {
+    "torch": "torch",
+    "keras": "keras",
+    "jax": "jax",
+    "tensorflow": "tensorflow",
+    "jinja2": "report",
+    "sklearn": "dev",
+}
+"""The packages that a command may find missing, and the extra of ours that brings each."""
+
+_Parameters = ParamSpec("_Parameters")
+
+app = typer.Typer(
+    name="keras3conv",
+    help="Move a model between PyTorch and Keras 3, in either direction, and prove that nothing changed.\n\n"
+    "A model is a file, or package.module:factory, or path/to/file.py:factory. A factory is a callable without "
+    "required arguments that returns a torch module or a Keras model; --torch-weights and --keras-weights are loaded "
+    "into what it makes.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def command(example: str) -> Callable[[Callable[_Parameters, int]], Callable[_Parameters, None]]:
+    """Makes a function that returns an exit status a command, with an example in its help."""
+
+    def register(function: Callable[_Parameters, int]) -> Callable[_Parameters, None]:
+        @wraps(function)
+        def run(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> None:
+            try:
+                status = function(*args, **kwargs)
+                sys.stdout.flush()
+            except KeyboardInterrupt:
+                raise typer.Exit(INTERRUPTED) from None
+            except BrokenPipeError:  # the reader has what it wanted (`| head`); 1 would say that a proof failed
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                raise typer.Exit(PIPE_CLOSED) from None
+            except (Keras3ConvError, OSError, ModuleNotFoundError) as error:
+                if kwargs.get("debug"):
+                    traceback.print_exc()
+                status = _complain(error)
+            except BaseException as error:  # of a model's own kind: Python's status, 1, says that a proof failed
+                traceback.print_exc()
+                raise typer.Exit(UNUSABLE) from error
+            raise typer.Exit(status)
+
+        summary = (function.__doc__ or "").strip()
+        app.command(help=summary, epilog=f"\b\nExample:\n  {example}")(run)
+        return run
+
+    return register
+
+
+def _complain(error: Keras3ConvError | OSError | ModuleNotFoundError) -> int:
+    """Prints an error of ours, and says with which status it ends the command; anything unknown is raised again."""
+    from keras3conv.cli.output import as_options
+
+    if isinstance(error, ModuleNotFoundError) and not isinstance(error, Keras3ConvError):
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRAS:
+            raise error
+        error = MissingExtra("this command", package, _EXTRAS[package])
+    note(f"{type(error).__name__}: {as_options(str(error))}")
+    return FAILED if isinstance(error, ProofError) else UNUSABLE
+
+
+def note(text: str) -> None:
+    """Prints a line on stderr."""
+    print(text, file=sys.stderr)

@@ -1,0 +1,351 @@
+"""The command line: a thin layer over the public functions.
+
+What a command needs is imported when it runs, so `--help` costs next to nothing. Exit status: 0 passed, 1 a proof or
+an alignment failed, 2 arguments or files that cannot be used, 130 interrupted.
+"""
+
+import io
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from keras3conv.cli.app import FAILED, PASSED, app, command, note
+from keras3conv.cli.options import (
+    Backends,
+    ClassNamesFile,
+    Debug,
+    HintList,
+    InputsFile,
+    Json,
+    KerasInputsFile,
+    KerasSide,
+    KerasWeights,
+    LabelsFile,
+    Onnx,
+    OnnxInputsFile,
+    Overwrite,
+    PlanFile,
+    Proofs,
+    ReportFile,
+    ToleranceText,
+    TorchSide,
+    TorchWeights,
+    Training,
+)
+from keras3conv.errors import AlignmentError, InputError
+
+if TYPE_CHECKING:
+    from keras3conv.alignment.plan import Alignment
+    from keras3conv.cli.models import Given
+    from keras3conv.report.report import Report
+
+
+__all__ = ["align", "app", "compare_onnx", "convert", "demo", "inspect", "main", "rules", "transfer", "validate"]
+
+
+def main() -> None:
+    """Runs the command line, and exits with its status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name from a file may have letters that the terminal has not
+            stream.reconfigure(errors="backslashreplace")
+    app(prog_name="keras3conv")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from keras3conv import __version__
+
+        print(f"keras3conv {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """The options of the program itself; each is handled by its callback."""
+
+
+@command("keras3conv inspect model.safetensors")
+def inspect(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A file, or a factory.")],
+    torch_weights: TorchWeights = None,
+    keras_weights: KerasWeights = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="A line for every layer; repeated blocks do not share one.")
+    ] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """List the layers of a model. Their tensors are shown with their shapes; repeated blocks share a line."""
+    from keras3conv.cli.models import Weights, resolve
+    from keras3conv.cli.output import model_json, model_text
+    from keras3conv.workflows.sides import view
+
+    seen = view(resolve(model, Weights(torch=torch_weights, keras=keras_weights)).model)
+    print(model_json(seen) if as_json else model_text(seen, every=every))
+    return PASSED
+
+
+@command("keras3conv align net.py:make model.h5 -o plan.json")
+def align(  # noqa: PLR0913 - an argument for every option
+    torch: TorchSide,
+    keras: KerasSide,
+    *,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="PLAN.json", help="Where the plan is saved.")
+    ] = None,
+    torch_weights: TorchWeights = None,
+    keras_weights: KerasWeights = None,
+    inputs: InputsFile = None,
+    keras_inputs: KerasInputsFile = None,
+    hint: HintList = None,
+    ignore: Annotated[
+        list[str] | None, typer.Option(metavar="PATH=REASON", help="A layer or tensor that is left out.")
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Find which tensor belongs where. The exit status is 1 if one has no place."""
+    from keras3conv import api
+    from keras3conv.alignment.text import describe
+    from keras3conv.cli.files import read_hints, read_ignored, read_inputs, write_plan
+    from keras3conv.cli.models import notes_to_stderr
+    from keras3conv.cli.output import as_options
+
+    hints, ignored = read_hints(hint or ()), read_ignored(ignore or ())
+    given = read_inputs(inputs), read_inputs(keras_inputs)
+    torch_side, keras_side = _both(torch, keras, torch_weights, keras_weights)
+    with notes_to_stderr():
+        plan = api.align(torch_side.model, keras_side.model, inputs=given[0], keras_inputs=given[1], hints=hints)
+    for path, reason in ignored:
+        plan = plan.ignore(path, reason)
+    if out:
+        write_plan(plan, out, overwrite=overwrite)
+        note(f"saved {out}")
+    print(plan.to_json() if as_json else as_options(describe(plan)))
+    return FAILED if plan.problems() else PASSED
+
+
+@command("keras3conv transfer model.h5 net.py:make -o net.safetensors")
+def transfer(  # noqa: PLR0913 - an argument for every option
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Where the weights are: a file, or a factory.")],
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="Where they go: a file, or a factory and -o.")],
+    *,
+    plan: PlanFile = None,
+    out: Annotated[
+        list[Path] | None, typer.Option("-o", "--out", metavar="FILE", help="A file to write; may be repeated.")
+    ] = None,
+    torch_weights: TorchWeights = None,
+    keras_weights: KerasWeights = None,
+    overwrite: Overwrite = False,
+    cast: Annotated[bool, typer.Option("--cast", help="Allow a loss of precision in narrower dtypes.")] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Move weights to the other framework. The target is a file, or a model that is saved; all or nothing."""
+    from keras3conv import api
+    from keras3conv.cli.files import read_plan
+    from keras3conv.cli.models import Weights, notes_to_stderr, resolve
+    from keras3conv.cli.output import print_report
+
+    saved = read_plan(plan) if plan else None
+    weights = Weights(torch=torch_weights, keras=keras_weights)
+    ends = resolve(source, weights), resolve(target, weights)
+    if ends[1].live and not out:
+        raise InputError(f"{target} is a factory, so the weights would go nowhere\nFix:  -o FILE")
+    with notes_to_stderr():
+        found = saved or _align_ends(*ends)
+        if not _is_complete(found):
+            return FAILED
+        report = api.transfer(ends[0].model, ends[1].model, found, out=out or (), overwrite=overwrite, cast=cast)
+    print(report.to_json()) if as_json else print_report(report)
+    return PASSED
+
+
+@command("keras3conv validate net.py:make model.keras --torch-weights net.pt --report report.html")
+def validate(  # noqa: PLR0913 - an argument for every option
+    torch: TorchSide,
+    keras: KerasSide,
+    *,
+    report: ReportFile = None,
+    plan: PlanFile = None,
+    torch_weights: TorchWeights = None,
+    keras_weights: KerasWeights = None,
+    inputs: InputsFile = None,
+    keras_inputs: KerasInputsFile = None,
+    hint: HintList = None,
+    proof: Proofs = None,
+    tolerance: ToleranceText = None,
+    training: Training = False,
+    labels: LabelsFile = None,
+    class_names: ClassNamesFile = None,
+    backends: Backends = None,
+    onnx: Onnx = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Prove that two models are the same. If they are not, say where and why; the exit status is 1."""
+    from keras3conv import api
+    from keras3conv.cli import files as cli_files
+    from keras3conv.cli.models import notes_to_stderr
+    from keras3conv.cli.output import progress_bar
+    from keras3conv.validators.running.options import make_options
+    from keras3conv.workflows import validate as api_validate
+
+    if report:
+        cli_files.check_report(report)
+    saved, hints = cli_files.read_plan(plan) if plan else None, cli_files.read_hints(hint or ())
+    if saved and hints:
+        raise InputError("--plan and --hint are both given: a plan is complete, and takes no hints")
+    options = make_options(
+        proofs=proof,
+        tolerance=cli_files.read_tolerance(tolerance),
+        training=training,
+        labels=cli_files.read_labels(labels),
+        class_names=cli_files.read_class_names(class_names),
+        onnx=onnx,
+        backends=backends if backends in (None, "all") else backends.split(","),
+    )
+    given = {"inputs": cli_files.read_inputs(inputs), "keras_inputs": cli_files.read_inputs(keras_inputs)}
+    first, second = _both(torch, keras, torch_weights, keras_weights)
+    with notes_to_stderr(), progress_bar("validate") as progress:
+        if hints:
+            saved = api.align(first.model, second.model, hints=hints, **given)
+        judged = api_validate.validate(
+            first.model, second.model, **given, plan=saved, options=options, progress=progress
+        )
+    return _hand_out(judged, report, as_json=as_json)
+
+
+@command("keras3conv convert model.h5 -o folder/")
+def convert(
+    model: Annotated[str, typer.Argument(metavar="KERAS", help="A Keras file with its architecture, or a factory.")],
+    *,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FOLDER", help="Where model.py and the weights go.")],
+    channels: Annotated[
+        str, typer.Option(metavar="first|last", help="Where the module takes the channels of images.")
+    ] = "first",
+    inputs: Annotated[
+        Path | None, typer.Option(metavar="FILE.npz", help="What the Keras model is called with, if it does not say.")
+    ] = None,
+    keras_weights: KerasWeights = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Make a PyTorch module of a Keras model, and prove it. A failed proof is saved too; the exit status is 1."""
+    from keras3conv import api
+    from keras3conv.cli.files import read_inputs
+    from keras3conv.cli.models import Weights, notes_to_stderr, resolve
+    from keras3conv.cli.output import print_report
+
+    is_json = model.endswith(".json")
+    found = None if is_json else resolve(model, Weights(keras=keras_weights))
+    given, weights = (found.model, None) if found and found.live else (Path(model), keras_weights)
+    with notes_to_stderr():
+        made = api.convert(given, weights=weights, channels=channels, inputs=read_inputs(inputs))  # type: ignore[arg-type]
+        for file in made.save(out, overwrite=overwrite):
+            note(f"saved {file.path}")
+    assert made.report is not None
+    print(made.report.to_json()) if as_json else print_report(made.report)
+    return PASSED if made.report.ok else FAILED
+
+
+@command("keras3conv compare-onnx first.onnx second.onnx")
+def compare_onnx(
+    first: Annotated[Path, typer.Argument(metavar="FIRST.onnx", help="An ONNX file.")],
+    second: Annotated[Path, typer.Argument(metavar="SECOND.onnx", help="Another one, whoever made it.")],
+    *,
+    report: ReportFile = None,
+    inputs: OnnxInputsFile = None,
+    tolerance: ToleranceText = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Run two ONNX files and compare them. Both are checked before anything in them is run."""
+    from keras3conv import api
+    from keras3conv.cli.files import check_report, read_inputs, read_tolerance
+
+    if report:
+        check_report(report)
+    judged = api.compare_onnx(first, second, read_inputs(inputs), tolerance=read_tolerance(tolerance))
+    return _hand_out(judged, report, as_json=as_json)
+
+
+@command("keras3conv rules --markdown")
+def rules(
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """List the known layers. Torch stands beside Keras."""
+    from keras3conv.cli.output import rules_json, rules_markdown, rules_text
+    from keras3conv.rules.library import list_rules
+
+    write = rules_json if as_json else rules_markdown if markdown else rules_text
+    print(write(list_rules()))
+    return PASSED
+
+
+@command("keras3conv demo --out my-folder")
+def demo(
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where its files go.")] = Path("keras3conv-demo"),
+    debug: Debug = False,
+) -> int:
+    """Convert a model and prove it. A small model is trained in Keras first; within a minute."""
+    from keras3conv.demo.story import tell
+
+    return PASSED if tell(out) else FAILED
+
+
+def _hand_out(judged: "Report", saved_as: Path | None, *, as_json: bool) -> int:
+    """Saves and prints a report; returns the exit status that it means."""
+    from keras3conv.cli.output import print_report
+
+    if saved_as:
+        judged.save(saved_as)
+        note(f"saved {saved_as}")
+    print(judged.to_json()) if as_json else print_report(judged)
+    return PASSED if judged.ok else FAILED
+
+
+def _both(torch: str, keras: str, torch_weights: Path | None, keras_weights: Path | None) -> "tuple[Given, Given]":
+    """The torch side and the Keras side, in this order."""
+    from keras3conv.cli.models import Weights, resolve
+    from keras3conv.workflows.sides import check_sides
+
+    weights = Weights(torch=torch_weights, keras=keras_weights)
+    found = resolve(torch, weights), resolve(keras, weights)
+    check_sides(found[0].model, found[1].model)
+    return found
+
+
+def _align_ends(source: "Given", target: "Given") -> "Alignment":
+    """The plan for a transfer without one; both ends must be there to be aligned."""
+    from keras3conv import api
+
+    if source.side == target.side:
+        raise InputError(f"source and target are both {source.side}: a transfer goes from one framework to the other")
+    if not target.live and not target.model.exists():
+        fact = f"{target.model} does not exist, so there is nothing to align {source.model} with"
+        raise InputError(f"{fact}\nFix:  --plan PLAN.json     or     a factory and -o {target.model}")
+    torch, keras = (source, target) if source.side == "torch" else (target, source)
+    return api.align(torch.model, keras.model)
+
+
+def _is_complete(plan: "Alignment") -> bool:
+    """Whether every tensor has its place; says on stderr what has not."""
+    from keras3conv.cli.output import as_options
+
+    try:
+        plan.check()
+    except AlignmentError as error:
+        note(f"AlignmentError: {as_options(str(error))}")
+        return False
+    return True

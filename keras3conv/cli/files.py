@@ -1,0 +1,126 @@
+"""The files that options of the command line name: plans, inputs, hints."""
+
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras3conv.alignment.plan import Alignment
+from keras3conv.errors import AlignmentError, FileError, InputError
+from keras3conv.numerics.difference import Tolerance
+from keras3conv.transforms_base import Array
+
+REPORT_SUFFIXES = (".html", ".md", ".json", ".txt")
+"""The forms of a report. They are checked before minutes of judging, not after."""
+
+
+def check_report(path: Path) -> None:
+    """Raises `InputError` where a report could not be saved."""
+    if path.suffix.lower() not in REPORT_SUFFIXES:
+        raise InputError(f"--report {path}: a report is saved as {', '.join(REPORT_SUFFIXES)}")
+    if not path.parent.is_dir():
+        raise InputError(f"--report {path}: the folder {path.parent} does not exist")
+
+
+def read_plan(path: Path) -> Alignment:
+    """The plan in a file that `align -o` wrote; raises `FileError` where it is none."""
+    try:
+        return Alignment.from_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FileError(f"{path} cannot be read: {error.strerror}") from error
+    except (AlignmentError, UnicodeDecodeError) as error:
+        raise FileError(f"{path}: {error}\nFix:  keras3conv align TORCH KERAS -o {path}") from error
+
+
+def write_plan(plan: Alignment, path: Path, *, overwrite: bool) -> None:
+    """Writes a plan as JSON, in one step; raises `FileError` where the file exists or cannot be written."""
+    from keras3conv.formats.safe.atomic import replacing
+
+    try:
+        with replacing(path, overwrite=overwrite) as temporary:
+            temporary.write_text(plan.to_json() + "\n", encoding="utf-8")
+    except OSError as error:
+        raise FileError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def read_inputs(path: Path | None) -> Any:
+    """What a model is called with: one array; arrays by keyword; or positional ones, as `numpy.savez(file, a, b)`.
+
+    Raises:
+        InputError: The file is no .npz or .npy file, or holds objects instead of numbers.
+        FileError: The file cannot be read.
+    """
+    if path is None:
+        return None
+    try:
+        arrays = _arrays(path)
+    except OSError as error:
+        raise FileError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} holds no arrays: {error}\nFix:  numpy.savez(path, x)") from error
+    if len(arrays) == 1:
+        return next(iter(arrays.values()))
+    if all(name == f"arr_{place}" for place, name in enumerate(arrays)):
+        return tuple(arrays.values())
+    return dict(arrays)
+
+
+def read_tolerance(text: str | None) -> Tolerance | None:
+    """The two numbers of `--tolerance ABSOLUTE,RELATIVE`; raises `InputError` for anything else."""
+    if text is None:
+        return None
+    try:
+        absolute, relative = map(float, text.split(","))
+    except ValueError as error:
+        fact = f"--tolerance {text}: both numbers are needed, the absolute one and the relative one"
+        raise InputError(f"{fact}\nFix:  --tolerance 1e-5,1e-4") from error
+    return Tolerance(absolute=absolute, relative=relative)
+
+
+def read_labels(path: Path | None) -> Any:
+    """The labels in a file of numpy; raises as `read_inputs` does."""
+    labels = read_inputs(path)
+    if isinstance(labels, dict | tuple):
+        raise InputError(f"--labels {path}: it holds {len(labels)} arrays, not one")
+    return labels
+
+
+def read_class_names(path: Path | None) -> list[str] | None:
+    """The names of the classes, one a line; raises `FileError` where the file cannot be read."""
+    if path is None:
+        return None
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileError(f"{path} cannot be read: {error}") from error
+
+
+def read_hints(hints: Sequence[str]) -> dict[str, str] | None:
+    """The pairs in `torch=keras` hints; raises `InputError` for anything else."""
+    return dict(_assignments(hints, "--hint", "a hint names a torch layer and a Keras layer", "fc=dense")) or None
+
+
+def read_ignored(entries: Sequence[str]) -> list[tuple[str, str]]:
+    """The paths and reasons in `path=reason` options; raises `InputError` for anything else."""
+    return list(_assignments(entries, "--ignore", "what is left out needs a reason", "head=not trained"))
+
+
+def _assignments(entries: Sequence[str], option: str, meaning: str, example: str) -> Iterator[tuple[str, str]]:
+    for entry in entries:
+        name, _, value = entry.partition("=")
+        if not name or not value:
+            raise InputError(f'{option} {entry}: {meaning}\nFix:  {option} "{example}"')
+        yield name, value
+
+
+def _arrays(path: Path) -> Mapping[str, Array]:
+    loaded = np.load(path)  # never pickled objects: that is numpy's default, and it stays
+    if isinstance(loaded, np.ndarray):
+        return {path.stem: loaded}
+    with loaded:
+        arrays = {name: loaded[name] for name in loaded.files}
+    if not arrays:
+        raise ValueError("it is empty")
+    return arrays

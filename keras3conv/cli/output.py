@@ -1,0 +1,206 @@
+"""What the command line prints: models, rules and reports, as text, as Markdown and as JSON."""
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from keras3conv.cli.weights_only import is_weights_alone, likely, told, untold
+from keras3conv.messages import collapse, count
+from keras3conv.model.views import LayerView, ModelView, TensorRef
+from keras3conv.rules.unsupported import UNSUPPORTED, WITHOUT_RULE
+
+if TYPE_CHECKING:
+    from keras3conv.report.report import Report
+    from keras3conv.rules.rule import Rule
+
+_IN_PYTHON_AND_HERE = (
+    (re.compile(r'plan\.pair\("([^"]+)", "([^"]+)"\)'), r'align --hint "\1=\2"'),
+    (re.compile(r'plan\.ignore\("([^"]+)", "([^"]+)"\)'), r'align --ignore "\1=\2"'),
+    (re.compile(r"transfer\(\.\.\., cast=True\)"), "--cast"),
+    (re.compile(r"overwrite=True"), "--overwrite"),
+    (re.compile(r"keras_inputs=\.\.\."), "--keras-inputs FILE.npz"),
+    (re.compile(r"k3c\.compare_onnx\(first, second\)"), "keras3conv compare-onnx FIRST.onnx SECOND.onnx"),
+    (re.compile(r"\binputs=\.\.\."), "--inputs FILE.npz"),
+)
+
+
+def as_options(message: str) -> str:
+    """A message of the library in the words of the command line: options where it names arguments."""
+    for pattern, option in _IN_PYTHON_AND_HERE:
+        message = pattern.sub(option, message)
+    return message
+
+
+def print_report(report: "Report") -> None:
+    """Prints a report: in colour on a terminal, in a fixed width in a pipe."""
+    from rich.console import Console
+
+    console = Console()
+    if console.is_terminal or console.options.ascii_only:
+        report.render(console)
+    else:
+        print(report)
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Callable[[str, int, int], None] | None]:
+    """Yields what a step is reported to: a bar on stderr if that is a terminal, else None."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda name, done, total: bar.update(task, description=f"{title}: {name}", completed=done, total=total)
+
+
+def model_text(view: ModelView, *, every: bool) -> str:
+    """A model as text: what it is, a table of its layers, the totals.
+
+    Args:
+        view: The model.
+        every: Whether each layer has a line of its own, those without tensors too.
+    """
+    from keras3conv.alignment.text import table
+    from keras3conv.report.cells import visible
+
+    facts = {"side": view.side, **view.facts}
+    facts |= {f"input {spec.name}".rstrip(): f"{spec.shape} {spec.dtype}" for spec in view.input_specs}
+    width = max(map(len, facts))
+    lines = [visible(view.title), *(f"  {visible(name):<{width}}  {visible(fact)}" for name, fact in facts.items()), ""]
+    alone = is_weights_alone(view)
+    header = ("layer", "class", "tensors", *(("told by the shapes",) if alone else ()))
+    lines += table(header, list(_layer_rows(view, every=every, alone=alone)))
+    return "\n".join([*lines, "", totals(view), *(("", untold(view)) if alone else ())])
+
+
+def totals(view: ModelView) -> str:
+    """How much there is in a model: "2 layers with tensors, 4 tensors, 1,234 numbers, 4.8 KiB"."""
+    distinct = {tensor.storage or tensor.path: tensor for tensor in view.tensors()}.values()
+    size = sum(prod(tensor.shape) * _bytes_each(tensor.dtype) for tensor in distinct)
+    owners = sum(bool(layer.tensors) for layer in view.layers)
+    number = sum(prod(tensor.shape) for tensor in distinct)
+    return f"{count(owners, 'layer')} with tensors, {count(len(distinct), 'tensor')}, {number:,} numbers, {_size(size)}"
+
+
+def model_json(view: ModelView) -> str:
+    """A model as JSON: names, classes, shapes and dtypes, no values."""
+    data = {
+        "side": view.side,
+        "name": view.name,
+        "origin": view.origin,
+        "fingerprint": view.fingerprint,
+        "facts": dict(view.facts),
+        "inputs": [{"name": spec.name, "shape": list(spec.shape), "dtype": spec.dtype} for spec in view.input_specs],
+        "layers": [_layer_json(layer) for layer in view.layers],
+    }
+    return json.dumps(data, indent=1)
+
+
+def rules_text(rules: "Sequence[Rule]") -> str:
+    """The rules as a table, one rule a line; then what is supported without one, and the classes that are not."""
+    from keras3conv.alignment.text import table
+
+    rows = [(*rule.name.split(" <-> "), rule.note) for rule in rules]
+    otherwise, without = (
+        [f"{', '.join(names)}\n    {reason}" for reason, names in _by_reason(classes)]
+        for classes in (WITHOUT_RULE, UNSUPPORTED)
+    )
+    counted = f"{count(len(rows), 'rule')}; {count(len(UNSUPPORTED), 'class', 'classes')} without one:"
+    lines = [*table(("torch", "keras", "note"), rows), "", f"{_OTHERWISE}:", *otherwise, "", counted, *without]
+    return "\n".join(lines)
+
+
+_OTHERWISE = "Supported without a rule of its own, and how"
+_UNSUPPORTED = "Without a rule, and why"
+
+
+def rules_markdown(rules: "Sequence[Rule]") -> str:
+    """The rules as a Markdown table; classes that differ in a number, or in the Keras class only, share a line."""
+    from keras3conv.report.markdown import escape
+
+    names = [rule.name.split(" <-> ") for rule in rules]
+    rows = [(torch.replace("torch.", "", 1), keras.replace("keras.", "", 1)) for torch, keras in names]
+    grouped: dict[tuple[str, str], list[str]] = {}
+    for line in collapse(rows, [rule.note for rule in rules]):
+        grouped.setdefault((line.paths[0], rules[line.places[0]].note), []).append(f"`{line.paths[1]}`")
+    lines = ["| PyTorch | Keras 3 | note |", "| --- | --- | --- |"]
+    lines += [f"| `{torch}` | {', '.join(keras)} | {escape(note)} |" for (torch, note), keras in grouped.items()]
+    for title, classes in ((_OTHERWISE, WITHOUT_RULE), (_UNSUPPORTED, UNSUPPORTED)):
+        lines += ["", f"{title}:", "", "| classes | reason |", "| --- | --- |"]
+        grouped_classes = _by_reason(classes)
+        lines += [
+            f"| {', '.join(f'`{name}`' for name in names)} | {escape(reason)} |" for reason, names in grouped_classes
+        ]
+    return "\n".join(lines)
+
+
+def rules_json(rules: "Sequence[Rule]") -> str:
+    """The rules as JSON: the two classes, the note, whether they agree in training mode too; and what has no rule."""
+    supported = [
+        {"torch": rule.torch, "keras": rule.keras, "variant": rule.variant, "note": rule.note, "train": rule.train}
+        for rule in rules
+    ]
+    return json.dumps(
+        {"supported": supported, "otherwise": dict(WITHOUT_RULE), "unsupported": dict(UNSUPPORTED)}, indent=1
+    )
+
+
+def _by_reason(classes: Mapping[str, str]) -> Iterable[tuple[str, list[str]]]:
+    """The classes, short, by the reason."""
+    found: dict[str, list[str]] = {}
+    for name, reason in classes.items():
+        short = name.replace("torch.nn.", "nn.").replace("keras.layers.", "layers.")
+        found.setdefault(reason, []).append(short)
+    return found.items()
+
+
+def _layer_rows(view: ModelView, *, every: bool, alone: bool) -> Iterator[tuple[str, ...]]:
+    layers = [layer for layer in view.layers if every or layer.tensors]
+    keys = [(layer.kind, tuple(map(_tensor_text, layer.tensors))) for layer in layers]
+    groups = collapse([(layer.path,) for layer in layers], [*enumerate(keys)] if every else keys)
+    for line in groups:
+        kind, tensors = keys[line.places[0]]
+        times = f" (x {len(line.places)})" if len(line.places) > 1 else ""
+        shapes = (told(layers[line.places[0]]),) if alone else ()
+        kind = likely(layers[line.places[0]]) if alone else kind
+        yield f"{line.paths[0] or '(the model itself)'}{times}", kind or "-", ", ".join(tensors), *shapes
+
+
+def _tensor_text(tensor: TensorRef) -> str:
+    dtype = "" if tensor.dtype == "float32" else f" {tensor.dtype}"
+    return f"{tensor.role} {tensor.shape}{dtype}"
+
+
+def _layer_json(layer: LayerView) -> dict[str, Any]:
+    tensors = [
+        {
+            "path": tensor.path,
+            "role": tensor.role,
+            "shape": list(tensor.shape),
+            "dtype": tensor.dtype,
+            "trainable": tensor.trainable,
+        }
+        for tensor in layer.tensors
+    ]
+    return {"path": layer.path, "class": layer.kind, "tensors": tensors}
+
+
+def _bytes_each(dtype: str) -> int:
+    from keras3conv.formats.safe.source import dtype_named
+
+    return dtype_named(dtype).itemsize
+
+
+def _size(size: int) -> str:
+    """A number of bytes for a reader: "4.8 KiB"."""
+    if size < 1024:
+        return f"{size:,} bytes"
+    power = min((size.bit_length() - 1) // 10, 4)
+    return f"{size / 1024**power:,.1f} {('KiB', 'MiB', 'GiB', 'TiB')[power - 1]}"

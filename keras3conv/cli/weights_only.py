@@ -1,0 +1,86 @@
+"""What a file of weights alone tells of the layers that they belonged to, and what no such file tells."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from keras3conv.model.views import LayerView, ModelView
+
+_WEIGHTS_ALONE = ("Keras 3 weights", "Keras HDF5 weights")
+_GATES = {4: "LSTM", 3: "GRU", 1: "SimpleRNN"}
+
+
+def is_weights_alone(view: ModelView) -> bool:
+    """Whether a model is a file of Keras that has no architecture."""
+    return view.facts.get("format") in _WEIGHTS_ALONE and not any(layer.config for layer in view.layers)
+
+
+def likely(layer: LayerView) -> str:
+    """The class of a layer, or where its name tells none, the one that its variables suggest, with a question mark."""
+    if layer.kind:
+        return layer.kind
+    shapes = {tensor.role: tensor.shape for tensor in layer.tensors}
+    rank = len(shapes.get("kernel", ())) - 2
+    if "moving_mean" in shapes:
+        return "keras.layers.BatchNormalization ?"
+    if "gamma" in shapes or "beta" in shapes:
+        return "keras.layers.LayerNormalization ?"
+    if "embeddings" in shapes:
+        return "keras.layers.Embedding ?"
+    if "recurrent_kernel" in shapes:
+        gates = shapes["recurrent_kernel"][-1] // shapes["recurrent_kernel"][0]
+        return f"keras.layers.{_GATES.get(gates, 'RNN')} ?"
+    if "pointwise_kernel" in shapes or "depthwise_kernel" in shapes:
+        return f"keras.layers.{'Separable' if 'pointwise_kernel' in shapes else 'Depthwise'}Conv ?"
+    return {0: "keras.layers.Dense ?", 1: "keras.layers.Conv1D ?", 2: "keras.layers.Conv2D ?"}.get(rank, "")
+
+
+def told(layer: LayerView) -> str:
+    """What the shapes of a layer's variables say of it, with a question mark for what they do not.
+
+    Args:
+        layer: A layer of a file of weights, with the class that its name and its variables suggest.
+    """
+    shapes: Mapping[str, Any] = {tensor.role: tensor.shape for tensor in layer.tensors}
+    kind = likely(layer).rpartition(".")[2].removesuffix(" ?")
+    kernel = shapes.get("kernel", shapes.get("depthwise_kernel", ()))
+    if "Conv" in kind and "LSTM" not in kind and len(kernel) > 2:
+        return _convolution(kind, kernel, shapes)
+    if kind == "Dense" and len(kernel) == 2:
+        return f"{kernel[0]} -> {kernel[1]}, activation ?"
+    if kind == "Embedding" and "embeddings" in shapes:
+        words, width = shapes["embeddings"]
+        return f"{words} words of {width} numbers"
+    if kind.endswith("Normalization") and layer.tensors:
+        return f"{layer.tensors[0].shape[-1] if layer.tensors[0].shape else 1} features, epsilon ?"
+    if len(shapes.get("recurrent_kernel", ())) == 2:
+        return f"{kernel[0]} -> {shapes['recurrent_kernel'][0]} units, activations ?"
+    return ""
+
+
+def _convolution(kind: str, kernel: tuple[int, ...], shapes: Mapping[str, Any]) -> str:
+    window, (first, second) = " x ".join(map(str, kernel[:-2])), kernel[-2:]
+    if "Transpose" in kind:
+        channels = f"{second} -> {first} channels"
+    elif kind.startswith("Depthwise"):
+        channels = f"{first} -> {first * second} channels"
+    elif "pointwise_kernel" in shapes:
+        channels = f"{first} -> {shapes['pointwise_kernel'][-1]} channels"
+    else:
+        channels = f"{first} -> {second} channels"
+    return f"{channels}, window {window}, strides ?, padding ?, activation ?"
+
+
+def untold(view: ModelView) -> str:
+    """What no file of weights tells, and what can be done with one, for the end of a listing."""
+    order = "in the order of the model" if view.facts["format"] == "Keras HDF5 weights" else "in alphabetical order"
+    return f"""\
+The file holds weights and no architecture. The layers stand {order}; their classes are guessed
+from names and shapes. No such file tells the strides, the padding, the activations and the epsilons, which layers
+without weights there were (pooling, flattening, dropout), and how all of them were connected.
+
+With a torch module:      keras3conv transfer {view.origin} net.py:make -o net.safetensors
+With the code in Keras:   keras3conv convert net.py:make --keras-weights {view.origin} -o folder/
+With the architecture:    keras3conv convert model.json --keras-weights {view.origin} -o folder/"""
+
+
+__all__ = ["is_weights_alone", "likely", "told", "untold"]

@@ -1,0 +1,1 @@
+"""Weight and architecture files of Keras: `.keras`, `.weights.h5`, legacy `.h5`, `.json`."""

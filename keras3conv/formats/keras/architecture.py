@@ -1,0 +1,242 @@
+"""The architecture in a Keras file, read as plain JSON: nothing in it is ever made, imported or called.
+
+Both dialects are known: Keras 2 (`inbound_nodes` are lists of `[layer, node, tensor, arguments]`) and Keras 3
+(`inbound_nodes` hold arguments with `keras_history` in them).
+"""
+
+import heapq
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from keras3conv.errors import MalformedCheckpoint
+from keras3conv.formats.keras.names import qualified
+from keras3conv.model.views import InputSpec
+
+_MODELS = frozenset({"Functional", "Sequential", "Model"})
+_MAX_DEPTH = 64
+
+Config = Mapping[str, Any]
+Call = tuple[str, int]
+"""One call of a layer: the layer's name, and which of its calls."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerConfig:
+    """A layer of the architecture.
+
+    Attributes:
+        name: Its name in its model.
+        class_name: Its class, without the module: "Conv2D", "Package>Block" for registered classes.
+        kind: The qualified name of its class.
+        config: What its constructor was given.
+        children: Its own layers, if it is a model.
+        calls: The calls of the layer, each with the calls whose results it takes.
+        inputs: What the first call is given, as far as the file says.
+    """
+
+    name: str
+    class_name: str
+    kind: str
+    config: Config
+    children: tuple["LayerConfig", ...] = ()
+    calls: tuple[tuple[Call, ...], ...] = ()
+    inputs: tuple[tuple[int | None, ...], ...] | None = None
+
+    @property
+    def is_model(self) -> bool:
+        """Whether it is a model with layers of its own in the file."""
+        return self.class_name in _MODELS and isinstance(self.config.get("layers"), list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """A model as its file describes it.
+
+    Attributes:
+        root: The model itself; its children are the layers, in definition order.
+        places: For every layer (by its path) the places at which it runs in one call of the model.
+        input_specs: What the model is called with.
+    """
+
+    root: LayerConfig
+    places: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    input_specs: tuple[InputSpec, ...] = ()
+
+    def walk(self) -> Iterator[tuple[str, LayerConfig]]:
+        """Every layer with its path ("outer/inner"), a model before its layers."""
+        yield from _walk(self.root.children, "")
+
+
+def parse(config: Any, where: str) -> Architecture:
+    """Makes sense of a `model_config`; raises `MalformedCheckpoint` where there is none to be made."""
+    if not isinstance(config, dict) or not isinstance(config.get("config"), dict | list):
+        raise MalformedCheckpoint(f"{where}: the architecture is not that of a Keras model")
+    root = _layer(config, where, _MAX_DEPTH)
+    return Architecture(root=root, places=_places(root) if root.is_model else {}, input_specs=_input_specs(root))
+
+
+def inner_layer(layer: LayerConfig, attribute: str) -> LayerConfig | None:
+    """The layer that a wrapper (TimeDistributed, Bidirectional, RNN) keeps in an attribute; None where unknown."""
+    config = layer.config.get({"forward_layer": "layer"}.get(attribute, attribute))
+    if not isinstance(config, dict) or not isinstance(config.get("config"), dict):
+        return None
+    return _layer(config, layer.name, _MAX_DEPTH)
+
+
+def _layer(entry: Any, where: str, depth: int) -> LayerConfig:
+    if not isinstance(entry, dict) or not isinstance(entry.get("class_name"), str) or depth == 0:
+        raise MalformedCheckpoint(f"{where}: a layer of the architecture has no class, or is nested too deeply")
+    class_name, config = entry["class_name"], entry.get("config") or {}
+    if isinstance(config, list):  # a Sequential of Keras before 2.2.3 is a bare list of layers
+        config = {"layers": config}
+    if not isinstance(config, dict):
+        raise MalformedCheckpoint(f"{where}: the {class_name} in the architecture has no configuration")
+    name, module, nodes = config.get("name", entry.get("name")), entry.get("module"), entry.get("inbound_nodes")
+    children: tuple[LayerConfig, ...] = ()
+    if class_name in _MODELS and isinstance(config.get("layers"), list):
+        children = tuple(_layer(child, where, depth - 1) for child in config["layers"])
+    inbound = nodes if isinstance(nodes, list) else []
+    registered = entry.get("registered_name")
+    custom = registered if isinstance(registered, str) and ">" in registered and not module else class_name
+    return LayerConfig(
+        name=name if isinstance(name, str) else "",
+        class_name=class_name.rpartition(">")[2],
+        kind=qualified(custom, module if isinstance(module, str) else ""),
+        config=config,
+        children=children,
+        calls=tuple(_sources(node) for node in inbound),
+        inputs=_input_shapes(inbound[0]) if inbound else _built_shapes(entry),
+    )
+
+
+def _walk(layers: tuple[LayerConfig, ...], prefix: str) -> Iterator[tuple[str, LayerConfig]]:
+    for layer in layers:
+        path = f"{prefix}{layer.name}"
+        yield path, layer
+        yield from _walk(layer.children, f"{path}/")
+
+
+def _sources(node: Any) -> tuple[Call, ...]:
+    """The calls whose results a call takes, in either dialect."""
+    return tuple(dict.fromkeys(_histories(node)))
+
+
+def _histories(value: Any) -> Iterator[Call]:
+    """Keras 3 has them anywhere in the arguments; Keras 2 in lists that begin with a name and two numbers."""
+    if isinstance(value, dict):
+        history = value.get("keras_history")
+        if isinstance(history, list) and len(history) == 3 and isinstance(history[0], str):
+            yield history[0], history[1] if isinstance(history[1], int) else 0
+        else:
+            for item in value.values():
+                yield from _histories(item)
+    elif isinstance(value, list):
+        if len(value) in (3, 4) and isinstance(value[0], str) and type(value[1]) is int and type(value[2]) is int:
+            yield value[0], value[1]
+            value = value[3:]
+        for item in value:
+            yield from _histories(item)
+
+
+def _input_shapes(node: Any) -> tuple[tuple[int | None, ...], ...] | None:
+    """The shapes of the tensors that a call takes by position; only Keras 3 writes them."""
+    if not isinstance(node, dict):
+        return None
+    return tuple(_tensor_shapes(node.get("args"))) or None
+
+
+def _tensor_shapes(value: Any) -> Iterator[tuple[int | None, ...]]:
+    if isinstance(value, list):
+        for item in value:
+            yield from _tensor_shapes(item)
+    elif isinstance(value, dict) and value.get("class_name") == "__keras_tensor__":
+        shape = _shape(value.get("config", {}).get("shape") if isinstance(value.get("config"), dict) else None)
+        if shape is not None:
+            yield shape
+
+
+def _built_shapes(entry: Config) -> tuple[tuple[int | None, ...], ...] | None:
+    built = entry.get("build_config")
+    shape = _shape(built.get("input_shape")) if isinstance(built, dict) else None
+    return None if shape is None else (shape,)
+
+
+def _shape(value: Any) -> tuple[int | None, ...] | None:
+    if isinstance(value, list) and all(item is None or type(item) is int for item in value):
+        return tuple(value)
+    return None
+
+
+def _places(root: LayerConfig) -> dict[str, tuple[int, ...]]:
+    places: dict[str, list[int]] = {path: [] for path, _ in _walk(root.children, "")}
+    for place, path in enumerate(_run(root, "")):
+        places[path].append(place)
+    return {path: tuple(found) for path, found in places.items()}
+
+
+def _run(model: LayerConfig, prefix: str) -> Iterator[str]:
+    """The paths of the layers as one call of the model runs them; a model inside runs its own after itself."""
+    for layer in _ordered(model):
+        path = f"{prefix}{layer.name}"
+        yield path
+        if layer.is_model:
+            yield from _run(layer, f"{path}/")
+
+
+def _ordered(model: LayerConfig) -> Iterator[LayerConfig]:
+    """The calls of the layers, each after what it takes; among those that are ready, the first one defined runs."""
+    if model.class_name == "Sequential":
+        yield from model.children
+        return
+    calls = [(layer, number) for layer in model.children for number in range(max(1, len(layer.calls)))]
+    ranks = {(layer.name, number): rank for rank, (layer, number) in enumerate(calls)}
+    needs = [_needs(layer, number, ranks) for layer, number in calls]
+    takers: dict[int, list[int]] = {}
+    for rank, sources in enumerate(needs):
+        for source in sources:
+            takers.setdefault(source, []).append(rank)
+    ready = [rank for rank, sources in enumerate(needs) if not sources]
+    done = 0
+    while ready:
+        rank, done = heapq.heappop(ready), done + 1
+        yield calls[rank][0]
+        for taker in takers.get(rank, []):
+            needs[taker].discard(rank)
+            if not needs[taker]:
+                heapq.heappush(ready, taker)
+    if done < len(calls):
+        raise MalformedCheckpoint(f"the layers of {model.name} in the architecture wait for each other")
+
+
+def _needs(layer: LayerConfig, number: int, ranks: Mapping[Call, int]) -> set[int]:
+    """The ranks of the calls that a call takes from.
+
+    The calls of an inner model are counted from its own making on: a number that is too high means its last one.
+    """
+    found = set()
+    for name, source in layer.calls[number] if layer.calls else ():
+        numbers = range(source, -1, -1)
+        rank = next((ranks[name, known] for known in numbers if (name, known) in ranks), None)
+        if rank is not None:
+            found.add(rank)
+    return found
+
+
+def _input_specs(root: LayerConfig) -> tuple[InputSpec, ...]:
+    specs = []
+    for layer in root.children:
+        shape = _shape(layer.config.get("batch_shape", layer.config.get("batch_input_shape")))
+        first = layer.class_name == "InputLayer" or (root.class_name == "Sequential" and layer is root.children[0])
+        if first and shape is not None:
+            specs.append(InputSpec(shape=shape, dtype=_dtype(layer.config.get("dtype")), name=layer.name))
+    return tuple(specs) or _sequential_spec(root)
+
+
+def _sequential_spec(root: LayerConfig) -> tuple[InputSpec, ...]:
+    shape = _shape(root.config.get("build_input_shape"))
+    return () if shape is None else (InputSpec(shape=shape),)
+
+
+def _dtype(value: Any) -> str:
+    return value if isinstance(value, str) else "float32"

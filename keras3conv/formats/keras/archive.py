@@ -1,0 +1,135 @@
+"""The `.keras` archive: an architecture in JSON and the weights in the format of `weights_h5`.
+
+The architecture is read as JSON and never made, so no layer of it runs. Nothing is extracted to a path.
+"""
+
+import io
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, cast
+
+from keras3conv.errors import FileError, IncompleteCheckpoint
+from keras3conv.formats.keras import weights_h5
+from keras3conv.formats.keras.architecture import parse
+from keras3conv.formats.keras.layers import datasets_of, distinct, layers_of, read_tensor
+from keras3conv.formats.safe import hdf5
+from keras3conv.formats.safe.source import Source, parse_json
+from keras3conv.formats.safe.zip import MAX_INFLATED, Member, Window, read_member, scan, verify
+from keras3conv.model.views import ModelView, Reader, TensorRef
+from keras3conv.transforms_base import Array
+
+_WEIGHTS, _CONFIG, _METADATA = "model.weights.h5", "config.json", "metadata.json"
+_MAX_JSON = 64 << 20
+
+
+def read(source: Source) -> ModelView:
+    """Reads the architecture and the tree of weights; tensors are read when they are asked for."""
+    where = str(source.path)
+    members = scan(source)
+    weights = _member(source, members, _WEIGHTS)
+    architecture = parse(_json(source, members, _CONFIG), where)
+    if not weights.compressed:
+        verify(source, weights)
+    with _opened(source, weights) as file, hdf5.opened(file, f"{where}: {_WEIGHTS}") as opened:
+        tree = hdf5.survey(opened, where, weights.size, skip=weights_h5.IGNORED)
+        found = distinct(weights_h5.find(opened, tree, architecture, where), where)
+        facts = _facts(source, members) | weights_h5.ignored_facts(opened)
+    datasets = datasets_of(found)
+
+    def reader(path: str) -> Array:
+        with _opened(source, weights) as file:
+            return read_tensor(source, file, datasets, path)
+
+    return ModelView(
+        side="keras",
+        name=source.path.name,
+        layers=layers_of(found, architecture, tree),
+        reader=reader,
+        origin=where,
+        input_specs=architecture.input_specs,
+        facts=facts,
+    )
+
+
+def rewrite(path: Path, template: Source, places: Mapping[str, TensorRef], read: Reader) -> None:
+    """Writes the template anew with other weights; architecture, state of the optimiser and assets are copied."""
+    members = scan(template)
+    weights = _member(template, members, _WEIGHTS)
+    with tempfile.TemporaryFile(dir=path.parent) as scratch:
+        with _opened(template, weights) as file:
+            shutil.copyfileobj(file, scratch)
+        with hdf5.opened(scratch, str(template.path), "r+") as opened:
+            hdf5.overwrite_datasets(opened, places, read, str(template.path))
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+            for member in members.values():
+                _copy(archive, template, member, cast("IO[bytes]", scratch) if member is weights else None)
+
+
+def _copy(archive: zipfile.ZipFile, template: Source, member: Member, scratch: IO[bytes] | None) -> None:
+    info = zipfile.ZipInfo(member.name, (1980, 1, 1, 0, 0, 0))
+    info.external_attr = 0o600 << 16
+    if scratch is None:
+        archive.writestr(info, read_member(template, member, MAX_INFLATED))
+        return
+    info.file_size = scratch.seek(0, io.SEEK_END)
+    scratch.seek(0)
+    with archive.open(info, "w") as target:
+        shutil.copyfileobj(scratch, target)
+
+
+@contextmanager
+def _opened(source: Source, weights: Member) -> Iterator[Any]:
+    """The weights as a file: a window of the archive, or in memory where they are compressed."""
+    if weights.compressed:
+        yield io.BytesIO(read_member(source, weights, MAX_INFLATED))
+        return
+    with source.open() as file, Window(file, weights.start, weights.size) as window:
+        yield window
+
+
+def _member(source: Source, members: Mapping[str, Member], name: str) -> Member:
+    if name in members:
+        return members[name]
+    if any(other.endswith((".weights.json", ".weights.npz")) for other in members):
+        raise FileError(f"{source.path} has its weights in shards or in npz: save it with Keras' own defaults")
+    raise IncompleteCheckpoint(f"{source.path} has no {name}: it is no .keras archive, or not a whole one")
+
+
+def _json(source: Source, members: Mapping[str, Member], name: str) -> Any:
+    return parse_json(read_member(source, _member(source, members, name), _MAX_JSON), f"{source.path}: {name}")
+
+
+def _facts(source: Source, members: Mapping[str, Member]) -> dict[str, str]:
+    facts = {"format": "Keras archive"}
+    if _METADATA in members:
+        metadata = _json(source, members, _METADATA)
+        version = metadata.get("keras_version") if isinstance(metadata, dict) else None
+        facts |= {"written by Keras": version} if isinstance(version, str) else {}
+    assets = [name for name in members if name.startswith("assets/")]
+    return facts | ({"ignored assets": ", ".join(assets[:20])} if assets else {})
+
+
+def check_inventory(tensors: Sequence[TensorRef], view: ModelView) -> dict[str, TensorRef]:
+    """Where in the template each tensor goes, by the path of the dataset.
+
+    Raises:
+        FileError: The template lacks a tensor, has one that is not given, or has one in another shape.
+    """
+    held = {tensor.path: tensor for tensor in view.tensors()}
+    located = {tensor.location: tensor for tensor in held.values()}
+    places: dict[str, TensorRef] = {}
+    for tensor in tensors:
+        place = held.get(tensor.path) or located.get(tensor.location)
+        if place is None and tensor.is_seed:
+            continue
+        if place is None or place.shape != tensor.shape:
+            what = "no such tensor" if place is None else f"it in the shape {place.shape}"
+            raise FileError(f"{tensor.path} {tensor.shape}: the template {view.origin} has {what}")
+        places[place.location] = tensor
+    if left := [tensor.path for tensor in held.values() if tensor.location not in places]:
+        raise FileError(f"the template {view.origin} would keep its own {', '.join(left[:5])}")
+    return places

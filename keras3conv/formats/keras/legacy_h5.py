@@ -1,0 +1,174 @@
+"""The `.h5` of Keras 2, which Keras 3 still writes: a group for every layer, weights by name, in order.
+
+A full model has the architecture in the attribute `model_config` and the weights in the group `model_weights`; a file
+of weights alone has the layers at the root.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras3conv.errors import FileError, IncompleteCheckpoint, MalformedCheckpoint
+from keras3conv.formats.keras.architecture import Architecture, LayerConfig, parse
+from keras3conv.formats.keras.layers import Found, datasets_of, distinct, layers_of, read_tensor
+from keras3conv.formats.keras.names import class_of, creates, qualified
+from keras3conv.formats.safe import hdf5
+from keras3conv.formats.safe.source import Source, parse_json
+from keras3conv.model.views import ModelView, Reader, TensorRef
+
+if TYPE_CHECKING:
+    import h5py
+
+WEIGHTS = "model_weights"
+IGNORED = ("optimizer_weights",)
+"""Groups at the root that hold no weights of the model."""
+
+_TOP_LEVEL = "top_level_model_weights"
+_ATTRIBUTE_LIMIT = 64_000
+"""HDF5 keeps an attribute of at most 64 KiB; Keras cuts longer lists into numbered parts."""
+
+
+def read(source: Source) -> ModelView:
+    """Reads the structure; tensors are read when they are asked for."""
+    where = str(source.path)
+    with source.unchanged() as path, hdf5.opened(path, where) as file:
+        tree = hdf5.survey(file, where, source.size, skip=IGNORED)
+        text = hdf5.text_attribute(file, "model_config", where)
+        architecture = None if text is None else parse(parse_json(text, f"{where}: model_config"), where)
+        found = distinct(_find(file, tree, architecture, where), where)
+        facts = _facts(file, where)
+    datasets = datasets_of(found)
+
+    def reader(path: str) -> Any:
+        with source.unchanged() as name:
+            return read_tensor(source, name, datasets, path)
+
+    return ModelView(
+        side="keras",
+        name=source.path.name,
+        layers=layers_of(found, architecture, tree),
+        reader=reader,
+        origin=where,
+        input_specs=architecture.input_specs if architecture else (),
+        facts=facts,
+    )
+
+
+def write(path: Path, tensors: Sequence[TensorRef], read: Reader) -> None:
+    """Writes a file of weights that `keras.Model.load_weights` takes: by order, so `tensors` is in the model's order.
+
+    States of seed generators are left out: Keras does not save them either.
+    """
+    layers: dict[str, list[TensorRef]] = {}
+    for tensor in tensors:
+        if not tensor.is_seed:
+            name, slash, _ = tensor.path.partition("/")
+            hdf5.check_path(tensor.path)
+            layers.setdefault(name if slash else _TOP_LEVEL, []).append(tensor)
+    top = layers.pop(_TOP_LEVEL, [])
+    with hdf5.opened(path, str(path), "w") as file:
+        file.attrs["backend"], file.attrs["keras_version"] = "numpy", "3.0.0"
+        _write_names(file, "layer_names", list(layers))
+        for name, owned in (layers | {_TOP_LEVEL: top}).items():
+            group = file.create_group(name)
+            ordered = sorted(owned, key=lambda tensor: not tensor.trainable)
+            _write_names(group, "weight_names", [tensor.path for tensor in ordered])
+            for tensor in ordered:
+                hdf5.create_dataset(group, tensor.path, read(tensor.path))
+
+
+def _facts(file: "h5py.File", where: str) -> dict[str, str]:
+    facts = {"format": "Keras HDF5 model" if WEIGHTS in file else "Keras HDF5 weights"}
+    for name, meaning in (("keras_version", "written by Keras"), ("backend", "written on")):
+        for node in (file, file.get(WEIGHTS)):
+            if node is not None and (value := hdf5.text_attribute(node, name, where)):
+                facts[meaning] = value
+    if ignored := [name for name in IGNORED if name in file]:
+        facts["ignored"] = ", ".join(ignored)
+    return facts
+
+
+def _find(file: "h5py.File", tree: hdf5.Tree, architecture: Architecture | None, where: str) -> list[Found]:
+    base = WEIGHTS if WEIGHTS in tree.groups else ""
+    names = hdf5.list_attribute(file[base] if base else file, "layer_names", where)
+    if names is None:
+        raise MalformedCheckpoint(f"{where} is HDF5, but holds no weights of a Keras model")
+    if len(names) != len(set(names)):
+        raise MalformedCheckpoint(f"{where}: layer_names has a name twice")
+    described = dict(architecture.walk()) if architecture else {}
+    found: dict[str, list[tuple[str, hdf5.Dataset]]] = {}
+    top = [_TOP_LEVEL] if f"{base}/{_TOP_LEVEL}".lstrip("/") in tree.groups else []
+    for name in [*names, *top]:
+        group = f"{base}/{name}".lstrip("/")
+        if group not in tree.groups:
+            raise IncompleteCheckpoint(f"{where}: the layer {name!r} is named, and is not there")
+        for weight in hdf5.list_attribute(file[group], "weight_names", where) or []:
+            dataset = tree.datasets.get(f"{group}/{weight}")
+            if dataset is None:
+                raise IncompleteCheckpoint(f"{where}: {group}/{weight} is named, and is not there")
+            layer, role = _place(name, weight, described, architecture)
+            found.setdefault(layer, []).append((role, dataset))
+        if name != _TOP_LEVEL:
+            found.setdefault(name, [])
+    return [
+        Found(
+            path=path,
+            datasets=tuple(data for _, data in pairs),
+            roles=tuple(role for role, _ in pairs),
+            kind=_kind(path, [role for role, _ in pairs]),
+        )
+        for path, pairs in found.items()
+    ]
+
+
+def _kind(path: str, roles: Sequence[str]) -> str:
+    """The class that Keras names such a layer after by default, if it has such variables."""
+    name = class_of(path.rpartition("/")[2])
+    return qualified(name) if roles and creates(name, roles) else ""
+
+
+def _place(
+    name: str, weight: str, described: Mapping[str, LayerConfig], architecture: Architecture | None
+) -> tuple[str, str]:
+    """The path of the layer that owns a weight, and the role: "bidirectional/forward_lstm/lstm_cell" and "kernel".
+
+    The name of a weight repeats the name of the layer, and the names of the models around it before that.
+    """
+    pieces = weight.split("/")
+    role = pieces.pop().partition(":")[0]
+    if name == _TOP_LEVEL:
+        model = architecture.root.name if architecture else ""
+        return "/".join(pieces[1:] if pieces[:1] == [model] or not model else pieces), role
+    inside = pieces[pieces.index(name) + 1 :] if name in pieces else pieces
+    layer = described.get(name)
+    if layer is not None and layer.is_model:
+        return _inside_model(name, inside, described), role
+    wrapped = layer.config.get("layer") if layer is not None and layer.class_name == "TimeDistributed" else None
+    if isinstance(wrapped, dict) and not inside and isinstance(wrapped.get("config"), dict):
+        inside = [str(wrapped["config"].get("name", ""))]  # Keras 2 left the name of the wrapped layer out
+    return "/".join([name, *inside]), role
+
+
+def _inside_model(name: str, inside: list[str], described: Mapping[str, LayerConfig]) -> str:
+    """A functional model inside another is not in the names of its weights; its layers' names find the place."""
+    for length in range(len(inside)):
+        first, rest = inside[length], inside[length + 1 :]
+        ends = [path for path in described if path.startswith(f"{name}/") and path.endswith(f"/{first}")]
+        if len(ends) == 1 and not described[ends[0]].is_model:
+            return "/".join([ends[0], *rest])
+    return "/".join([name, *inside])
+
+
+def _write_names(node: Any, attribute: str, names: list[str]) -> None:
+    array = np.array([name.encode() for name in names], dtype=None if names else "S1")
+    if array.dtype.itemsize > _ATTRIBUTE_LIMIT:
+        raise FileError(f"a name of {array.dtype.itemsize:,} bytes does not fit into an HDF5 attribute")
+    parts = -(-array.nbytes // _ATTRIBUTE_LIMIT) or 1
+    if parts == 1:
+        node.attrs[attribute] = array
+        return
+    per_part = _ATTRIBUTE_LIMIT // array.dtype.itemsize
+    for number, start in enumerate(range(0, len(array), per_part)):
+        node.attrs[f"{attribute}{number}"] = array[start : start + per_part]

@@ -1,0 +1,221 @@
+"""The `.weights.h5` of Keras 3: a tree of attributes, with numbers for variables.
+
+A layer is a group with a group `vars` in it; what the layer is called stands in an attribute of `vars` in files of
+Keras 3.9 and later. A `.keras` archive holds such a file beside the architecture, which tells the rest.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keras3conv.errors import FileError, MalformedCheckpoint
+from keras3conv.formats.keras.architecture import Architecture, LayerConfig, inner_layer
+from keras3conv.formats.keras.layers import Found, datasets_of, distinct, layers_of, read_tensor
+from keras3conv.formats.keras.names import child_class, class_of, qualified, roles, snake_case
+from keras3conv.formats.safe import hdf5
+from keras3conv.formats.safe.source import Source
+from keras3conv.model.views import ModelView, Reader, TensorRef
+
+if TYPE_CHECKING:
+    import h5py
+
+IGNORED = ("optimizer",)
+"""Groups at the root that hold no weights of the model."""
+
+_LOCATION = re.compile(r"(?:[^/]+/)*vars/\d+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """A layer's group in the file.
+
+    Attributes:
+        group: Its path in the file; empty for the model.
+        name: What the layer is called; the name of the group where the file does not say.
+        datasets: Its variables, by number.
+        class_name: Its class, as far as it is known.
+        config: What the architecture says about it.
+    """
+
+    group: str
+    name: str
+    datasets: tuple[hdf5.Dataset, ...]
+    class_name: str = ""
+    config: LayerConfig | None = None
+
+
+def read(source: Source) -> ModelView:
+    """Reads the tree; tensors are read when they are asked for."""
+    with source.unchanged() as path, hdf5.opened(path, str(source.path)) as file:
+        tree = hdf5.survey(file, str(source.path), source.size, skip=IGNORED)
+        facts = {"format": "Keras 3 weights"} | ignored_facts(file)
+        found = distinct(find(file, tree, None, str(source.path)), str(source.path))
+    datasets = datasets_of(found)
+
+    def reader(path: str) -> Any:
+        with source.unchanged() as name:
+            return read_tensor(source, name, datasets, path)
+
+    return ModelView(
+        side="keras",
+        name=source.path.name,
+        layers=layers_of(found, None, tree),
+        reader=reader,
+        origin=str(source.path),
+        facts=facts,
+    )
+
+
+def ignored_facts(file: "h5py.File") -> dict[str, str]:
+    """What the file holds beside the weights of the model."""
+    present = [name for name in IGNORED if name in file]
+    return {"ignored": f"the state of the {present[0]}"} if present else {}
+
+
+def find(file: "h5py.File", tree: hdf5.Tree, architecture: Architecture | None, where: str) -> list[Found]:
+    """The layers in the file, named and classified as far as the file and the architecture tell."""
+    root = architecture.root if architecture else None
+    nodes: dict[str, Node] = {}
+    for group in sorted((path for path, names in tree.groups.items() if "vars" in names), key=_natural):
+        nodes[group] = _node(file, tree, group, nodes, root, where)
+    if architecture is None and not any(node.datasets for node in nodes.values()):
+        raise MalformedCheckpoint(f"{where} is HDF5, but holds no weights of a Keras model")
+    paths = _paths(nodes)
+    return [_found(node, paths[group]) for group, node in nodes.items() if group or node.datasets]
+
+
+def write(path: Path, tensors: Sequence[TensorRef], read: Reader) -> None:
+    """Writes a file that `keras.Model.load_weights` takes.
+
+    Every tensor needs a `location`, as in "layers/dense/vars/0".
+
+    States of seed generators without a location are left out: Keras does not save them either.
+    """
+    stored = [tensor for tensor in tensors if tensor.location or not tensor.is_seed]
+    for tensor in stored:
+        if not _LOCATION.fullmatch(tensor.location):
+            raise FileError(
+                f"{path}: {tensor.path} has no place in a .weights.h5 file (location {tensor.location!r})\n"
+                "Fix:  give the Keras model itself as the target: it knows the places"
+            )
+    with hdf5.opened(path, str(path), "w") as file:
+        for tensor in stored:
+            hdf5.check_path(tensor.location)
+            group, _, number = tensor.location.rpartition("/")
+            values = file.require_group(group)
+            owner = tensor.path.removesuffix(tensor.role).rstrip("/")
+            if owner and "name" not in values.attrs:
+                values.attrs["name"] = owner.rpartition("/")[2].partition("#")[0]
+            hdf5.create_dataset(values, number, read(tensor.path))
+
+
+def _node(
+    file: "h5py.File",
+    tree: hdf5.Tree,
+    group: str,
+    nodes: Mapping[str, Node],
+    root: LayerConfig | None,
+    where: str,
+) -> Node:
+    values = f"{group}/vars".lstrip("/")
+    if values not in tree.groups:
+        raise MalformedCheckpoint(f"{where}: {values!r} is not a group")
+    numbers = sorted(tree.groups[values], key=_natural)
+    if numbers != [str(number) for number in range(len(numbers))]:
+        raise MalformedCheckpoint(f"{where}: the variables of {group!r} are {', '.join(numbers)}, not 0, 1, ...")
+    missing = [number for number in numbers if f"{values}/{number}" not in tree.datasets]
+    if missing:
+        raise MalformedCheckpoint(f"{where}: {values}/{missing[0]} is not a dataset")
+    stored = hdf5.text_attribute(file[values], "name", where)
+    model = Node(group="", name="", datasets=(), config=root)
+    parent = nodes.get(_owner(group, nodes), model)
+    piece = group.rpartition("/")[2]
+    config = _config(group, parent, stored) if group else root
+    node = Node(
+        group=group,
+        name=stored or (config.name if config and config.name else piece),
+        datasets=tuple(tree.datasets[f"{values}/{number}"] for number in numbers),
+        config=config,
+    )
+    return replace(node, class_name=config.class_name if config else _class_name(node, parent, stored))
+
+
+def _owner(group: str, nodes: Mapping[str, Node]) -> str:
+    """The nearest group above that is a layer; the model's own where there is none."""
+    pieces = group.split("/")
+    for length in range(len(pieces) - 1, 0, -1):
+        if (above := "/".join(pieces[:length])) in nodes:
+            return above
+    return ""
+
+
+def _config(group: str, parent: Node, stored: str | None) -> LayerConfig | None:
+    """The layer of the architecture that a group belongs to: by its name, else by its class and number."""
+    if parent.config is None:
+        return None
+    inside = group.removeprefix(parent.group).strip("/")
+    if not parent.config.is_model:
+        return inner_layer(parent.config, inside)
+    if stored is not None:
+        return next((layer for layer in parent.config.children if layer.name == stored), None)
+    return _by_number(parent.config).get(inside.removeprefix("layers/"))
+
+
+def _by_number(model: LayerConfig) -> dict[str, LayerConfig]:
+    """The layers by the names that Keras gives to their groups: the class in snake case, numbered by appearance."""
+    counts: dict[str, int] = {}
+    layers: dict[str, LayerConfig] = {}
+    for layer in model.children:
+        if model.class_name == "Sequential" and layer.class_name == "InputLayer":
+            continue
+        snake = snake_case(layer.class_name)
+        counts[snake] = counts.get(snake, -1) + 1
+        layers[f"{snake}_{counts[snake]}" if counts[snake] else snake] = layer
+    return layers
+
+
+def _class_name(node: Node, parent: Node, stored: str | None) -> str:
+    """The class, from the name of the group: Keras calls it after the class in a list of layers only."""
+    if not node.group:
+        return ""
+    inside = node.group.removeprefix(parent.group).strip("/")
+    if "/" in inside:
+        return class_of(inside.rpartition("/")[2])
+    if parent.class_name == "Bidirectional" and stored:
+        return class_of(re.sub("^(forward|backward)_", "", stored))
+    return child_class(parent.class_name, inside) or _class_by_name(node, stored)
+
+
+def _class_by_name(node: Node, stored: str | None) -> str:
+    """The class that Keras names such a layer after by default, if the number of its variables agrees."""
+    name = class_of(stored or "")
+    known = roles(name, [dataset.shape for dataset in node.datasets])
+    return name if not any(role.isdecimal() for role in known) else ""
+
+
+def _paths(nodes: Mapping[str, Node]) -> dict[str, str]:
+    """The path of every layer in the model; layers that would share one are called by their groups instead."""
+    paths = {"": ""}
+    for group, node in nodes.items():
+        if group:
+            above = paths[_owner(group, nodes)]
+            paths[group] = f"{above}/{node.name}".lstrip("/")
+    taken = Counter(paths.values())
+    return {group: path if taken[path] == 1 else group for group, path in paths.items()}
+
+
+def _found(node: Node, path: str) -> Found:
+    shapes = [dataset.shape for dataset in node.datasets]
+    config = node.config.config if node.config else None
+    kind = node.config.kind if node.config else qualified(node.class_name)
+    known = node.class_name if kind.startswith("keras.") else ""
+    return Found(path=path, datasets=node.datasets, roles=roles(known, shapes, config), kind=kind)
+
+
+def _natural(path: str) -> tuple[Any, ...]:
+    """Sorts "layers/dense_2" before "layers/dense_10"; HDF5 sorts names as text."""
+    pieces: Iterator[str] = (piece for part in path.split("/") for piece in re.split(r"_?(\d+)$", part))
+    return tuple((0, int(piece), "") if piece.isdecimal() else (1, 0, piece) for piece in pieces)

@@ -1,0 +1,1 @@
+"""Architectures in files of Keras 2."""

@@ -1,0 +1,102 @@
+"""Writing a file so that its name never stands for half of it.
+
+The bytes go to a temporary file beside the destination; only when they are complete and on the disk does the file take
+its name. Whatever goes wrong before that, the old file is as it was.
+"""
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from keras3conv.errors import FileError
+from keras3conv.report.values import WrittenFile
+
+_BLOCK = 1 << 20
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
+    """Yields a new, empty file beside `path`, which takes the place of `path` if the block ends without an exception.
+
+    Args:
+        path: The destination. An existing file keeps its permissions.
+        overwrite: Whether an existing file may be replaced.
+
+    Raises:
+        FileError: The destination exists and may not be replaced, or is no regular file, or its folder is missing.
+    """
+    destination = Path(path)
+    mode = _mode_of(destination, overwrite=overwrite)
+    temporary = destination.with_name(f".{destination.name}.tmp-{os.getpid()}")
+    _create(temporary)
+    try:
+        yield temporary
+        temporary.chmod(mode)
+        _synchronise(temporary)
+        if not overwrite:
+            _refuse_existing(destination)
+        temporary.replace(destination)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _synchronise(destination.parent)
+
+
+def digest(path: str | os.PathLike[str]) -> WrittenFile:
+    """Reads a file once, for its size and its digests."""
+    sha256, md5, size = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
+    with Path(path).open("rb") as file:
+        while block := file.read(_BLOCK):
+            sha256.update(block)
+            md5.update(block)
+            size += len(block)
+    return WrittenFile(path=os.fspath(path), size=size, sha256=sha256.hexdigest(), md5=md5.hexdigest())
+
+
+def _mode_of(destination: Path, *, overwrite: bool) -> int:
+    if not destination.parent.is_dir():
+        raise FileError(f"{destination}: there is no folder {destination.parent}")
+    if destination.is_symlink():
+        raise FileError(f"{destination} is a link to {destination.readlink()}: name the file that it points to")
+    if not destination.exists():
+        return 0o666 & ~_umask()
+    if not destination.is_file():
+        raise FileError(f"{destination} exists and is no regular file")
+    if not overwrite:
+        _refuse_existing(destination)
+    return stat.S_IMODE(destination.stat().st_mode)
+
+
+def _refuse_existing(destination: Path) -> None:
+    if destination.exists():
+        raise FileError(f"{destination} exists\nFix:  overwrite=True")
+
+
+def _create(temporary: Path) -> None:
+    """Makes the temporary file anew; one that a killed process with our number left behind is removed first."""
+    temporary.unlink(missing_ok=True)
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    except OSError as error:
+        raise FileError(f"cannot write in {temporary.parent}: {error.strerror}") from error
+    os.close(descriptor)
+
+
+def _umask() -> int:
+    """The process's umask; it can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _synchronise(path: Path) -> None:
+    if path.is_dir() and os.name == "nt":  # a folder cannot be opened there
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

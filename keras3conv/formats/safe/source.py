@@ -1,0 +1,152 @@
+"""A file that is being read: the same file from the first look to the last byte, or an error."""
+
+import json
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from keras3conv.errors import BudgetExceeded, FileError, MalformedCheckpoint
+from keras3conv.transforms_base import Shape
+
+MAX_TENSORS = 200_000
+"""More tensors than any published model has; a file that declares more is refused before they are listed."""
+
+_MAX_AXES = 32
+_MAX_AXIS = 1 << 40
+_EXTENDED = frozenset({"bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu"})
+_NATIVE = frozenset(
+    {"bool", "complex64", "complex128", "float16", "float32", "float64"}
+    | {f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)}
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A regular file, and what tells whether it is still the same one.
+
+    Attributes:
+        path: Where it is.
+        size: Its size in bytes.
+        stamp: Inode and time of the last change.
+    """
+
+    path: Path
+    size: int
+    stamp: tuple[int, int, int]
+
+    @classmethod
+    def pin(cls, path: str | os.PathLike[str]) -> "Source":
+        """Looks at a file; raises `FileError` if it is missing, empty, or no regular file."""
+        try:
+            status = Path(path).stat()
+        except OSError as error:
+            raise FileError(f"{path} cannot be read: {error.strerror}") from error
+        except ValueError as error:
+            raise FileError(f"{os.fspath(path)!r} is no file name: {error}") from error
+        if not stat.S_ISREG(status.st_mode):
+            raise FileError(f"{path} is no regular file")
+        if status.st_size == 0:
+            raise MalformedCheckpoint(f"{path} is empty")
+        return cls(Path(path), status.st_size, _stamp(status))
+
+    @contextmanager
+    def open(self) -> Iterator[BinaryIO]:
+        """Opens the file, if it is still the one that was looked at; and looks again when the block is done."""
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        except OSError as error:
+            raise FileError(f"{self.path} cannot be read: {error.strerror}") from error
+        with os.fdopen(descriptor, "rb") as file:
+            self._compare(os.fstat(descriptor))
+            yield file
+            self._compare(os.fstat(descriptor))
+
+    @contextmanager
+    def unchanged(self) -> Iterator[Path]:
+        """Yields the path for a library that opens files itself; the file is looked at before and after."""
+        with self.open():
+            yield self.path
+
+    def read(self, file: BinaryIO, offset: int, size: int) -> bytearray:
+        """Exactly `size` bytes from `offset`; raises `MalformedCheckpoint` where the file ends before."""
+        if offset < 0 or size < 0 or offset + size > self.size:
+            raise MalformedCheckpoint(f"{self.path} ends at byte {self.size:,}, before {offset:,} + {size:,}")
+        buffer = bytearray(size)
+        file.seek(offset)
+        view, filled = memoryview(buffer), 0
+        while filled < size:
+            count = file.readinto(view[filled:])  # type: ignore[attr-defined]  # BinaryIO does not list it
+            if not count:
+                raise MalformedCheckpoint(f"{self.path} was cut short while it was read, at byte {offset + filled:,}")
+            filled += count
+        return buffer
+
+    def _compare(self, status: os.stat_result) -> None:
+        if status.st_size != self.size or _stamp(status) != self.stamp:
+            raise MalformedCheckpoint(f"{self.path} changed while it was in use: read it again")
+
+
+def parse_json(text: bytes | str, where: str) -> Any:
+    """Parses JSON strictly: no key twice, no NaN, no depth or digits beyond Python's limits.
+
+    Raises:
+        MalformedCheckpoint: It is not such JSON; the message begins with `where`.
+    """
+
+    def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = dict(pairs)
+        if len(result) != len(pairs):
+            twice = sorted({key for key, _ in pairs if [other for other, _ in pairs].count(key) > 1})
+            raise MalformedCheckpoint(f"{where}: the key {twice[0]!r} is there twice")
+        return result
+
+    def finite(digits: str) -> float:
+        if np.isinf(value := float(digits)):
+            raise MalformedCheckpoint(f"{where}: {digits} is no JSON number")
+        return value
+
+    def constant(name: str) -> float:
+        raise MalformedCheckpoint(f"{where}: {name} is no JSON number")
+
+    try:
+        return json.loads(text, object_pairs_hook=distinct, parse_constant=constant, parse_float=finite)
+    except RecursionError:
+        raise MalformedCheckpoint(f"{where}: the JSON is nested too deeply") from None
+    except ValueError as error:
+        raise MalformedCheckpoint(f"{where} is no JSON: {error}") from None
+
+
+def check_shape(shape: Shape, where: str) -> int:
+    """How many elements a declared shape has; raises `MalformedCheckpoint` where it is beyond all sense."""
+    if len(shape) > _MAX_AXES or any(not 0 <= size <= _MAX_AXIS for size in shape):
+        raise MalformedCheckpoint(f"{where}: no array has the shape {shape}")
+    return prod(shape)
+
+
+def check_count(count: int, where: str) -> None:
+    """Raises `BudgetExceeded` where a file declares more tensors than any model has."""
+    if count > MAX_TENSORS:
+        raise BudgetExceeded(f"{where} declares {count:,} tensors; more than {MAX_TENSORS:,} are refused")
+
+
+def dtype_named(name: str) -> np.dtype[Any]:
+    """The dtype that a `TensorRef` names, little-endian; raises `FileError` for one that files do not hold."""
+    if name in _NATIVE:
+        return np.dtype(name)
+    if name not in _EXTENDED:
+        raise FileError(f"dtype {name} cannot be stored in a file of weights")
+    import ml_dtypes  # numpy alone has no such dtype
+
+    extended: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
+    return extended
+
+
+def _stamp(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_ino, status.st_dev, status.st_mtime_ns

@@ -1,0 +1,1 @@
+"""Safetensors files and their sharded index."""

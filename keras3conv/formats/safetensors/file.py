@@ -1,0 +1,192 @@
+"""The safetensors format: read with a strict parser of our own, one tensor at a time, and written byte for byte.
+
+The parser is stricter than the library's: no key twice, no unknown field, no hole, no bytes left over. Nothing is
+mapped into memory, so a file that is cut short while it is open is an error and not the end of the process.
+"""
+
+import json
+import struct
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras3conv.errors import FileError, MalformedCheckpoint
+from keras3conv.formats.safe.source import Source, check_count, check_shape, dtype_named, parse_json
+from keras3conv.formats.torch.names import is_trainable, layers_of
+from keras3conv.model.views import ModelView, Reader, TensorRef
+from keras3conv.numerics.copying import contiguous
+from keras3conv.transforms_base import Array, Shape
+
+_MAX_HEADER = 100_000_000
+_NAMES = {
+    "BOOL": "bool",
+    "U8": "uint8",
+    "I8": "int8",
+    "U16": "uint16",
+    "I16": "int16",
+    "U32": "uint32",
+    "I32": "int32",
+    "U64": "uint64",
+    "I64": "int64",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E8M0": "float8_e8m0fnu",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F32": "float32",
+    "F64": "float64",
+    "C64": "complex64",
+}
+_CODES = {name: code for code, name in _NAMES.items()}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor of the header.
+
+    Attributes:
+        dtype: The name of its dtype, as numpy or ml_dtypes spell it.
+        shape: Its shape.
+        start: Its first byte, counted from the beginning of the file.
+        size: How many bytes it has.
+    """
+
+    dtype: str
+    shape: Shape
+    start: int
+    size: int
+
+
+def read(source: Source) -> ModelView:
+    """Reads the header; tensors are read when they are asked for."""
+    entries, metadata = parse(source)
+    tensors = [ref(name, entry) for name, entry in entries.items()]
+    facts = {"format": "safetensors", **{f"metadata: {key}": value for key, value in metadata.items()}}
+    return ModelView(
+        side="torch",
+        name=source.path.name,
+        layers=layers_of(tensors),
+        reader=lambda path: read_entry(source, path, entries),
+        origin=str(source.path),
+        facts=facts,
+    )
+
+
+def parse(source: Source) -> tuple[dict[str, Entry], dict[str, str]]:
+    """The tensors by name, in the order of the header, and the metadata.
+
+    Raises:
+        MalformedCheckpoint: The header does not describe the file exactly.
+        BudgetExceeded: There are more tensors than any model has.
+    """
+    with source.open() as file:
+        if source.size < 8:
+            raise MalformedCheckpoint(f"{source.path} has {source.size} bytes: no header fits")
+        (length,) = struct.unpack("<Q", source.read(file, 0, 8))
+        if not 2 <= length <= min(_MAX_HEADER, source.size - 8):
+            raise MalformedCheckpoint(f"{source.path}: a header of {length:,} bytes does not fit")
+        raw = bytes(source.read(file, 8, length))
+    check_count(raw.count(b'"data_offsets"'), str(source.path))
+    if raw[:1] != b"{":
+        raise MalformedCheckpoint(f"{source.path}: the header does not begin with {{")
+    header = parse_json(raw, f"{source.path}: the header")
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise MalformedCheckpoint(f"{source.path}: __metadata__ is no map of strings")
+    entries = {name: _entry(name, value, 8 + length, source) for name, value in header.items()}
+    _check_layout(entries, 8 + length, source)
+    _check_twins(entries, source)
+    return entries, metadata
+
+
+def ref(name: str, entry: Entry) -> TensorRef:
+    """The tensor as a model knows it."""
+    role = name.rpartition(".")[2]
+    return TensorRef(
+        path=name,
+        role=role,
+        shape=entry.shape,
+        dtype=entry.dtype,
+        trainable=is_trainable(role),
+        location=name,
+    )
+
+
+def read_entry(source: Source, name: str, entries: Mapping[str, Entry]) -> Array:
+    """The values of one tensor; raises `MalformedCheckpoint` if the file is not what it was."""
+    if name not in entries:
+        raise FileError(f"{source.path} has no tensor {name!r}")
+    entry = entries[name]
+    with source.open() as file:
+        buffer = source.read(file, entry.start, entry.size)
+    return np.frombuffer(buffer, dtype=dtype_named(entry.dtype)).reshape(entry.shape)
+
+
+def write(path: Path, tensors: Sequence[TensorRef], read: Reader) -> None:
+    """Writes a file; each tensor is asked for once, in order. A tensor with two names is stored under both."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for tensor in tensors:
+        if tensor.dtype not in _CODES:
+            raise FileError(f"{tensor.path}: safetensors has no dtype {tensor.dtype}")
+        start, end = end, end + check_shape(tensor.shape, tensor.path) * dtype_named(tensor.dtype).itemsize
+        header[tensor.path] = {
+            "dtype": _CODES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [start, end],
+        }
+    raw = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    raw += b" " * (-len(raw) % 8)
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(raw)) + raw)
+        for tensor in tensors:
+            file.write(contiguous(read(tensor.path)).reshape(-1).view(np.uint8).data)
+
+
+def _entry(name: str, value: Any, base: int, source: Source) -> Entry:
+    where = f"{source.path}: {name!r}"
+    if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
+        raise MalformedCheckpoint(f"{where} does not have exactly a dtype, a shape and data_offsets")
+    code, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
+    if not isinstance(code, str) or code not in _NAMES:
+        raise MalformedCheckpoint(f"{where} has the unknown dtype {code!r}; known are {', '.join(_NAMES)}")
+    if not _whole(shape) or not _whole(offsets) or len(offsets) != 2:
+        raise MalformedCheckpoint(f"{where}: shape {shape!r} or data_offsets {offsets!r} are no whole numbers")
+    # The item size is known without ml_dtypes, which only reading needs.
+    itemsize = 1 if code in {"BOOL", "F8_E4M3", "F8_E5M2", "F8_E8M0"} else int(code.lstrip("BCFIU")) // 8
+    size = check_shape(tuple(shape), where) * itemsize
+    if offsets[1] - offsets[0] != size:
+        raise MalformedCheckpoint(f"{where}: {code} {tuple(shape)} has {size:,} bytes, data_offsets are {offsets}")
+    return Entry(_NAMES[code], tuple(shape), base + offsets[0], size)
+
+
+def _whole(values: Any) -> bool:
+    return isinstance(values, list) and all(type(value) is int and value >= 0 for value in values)
+
+
+def _check_layout(entries: Mapping[str, Entry], base: int, source: Source) -> None:
+    """The tensors must tile the rest of the file: no overlap, no hole, nothing left over."""
+    end = base
+    for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].size)):
+        if entry.start != end:
+            word = "overlaps the tensor before it" if entry.start < end else "leaves a hole before it"
+            raise MalformedCheckpoint(f"{source.path}: {name!r} {word} (byte {entry.start:,}, expected {end:,})")
+        end += entry.size
+    if end != source.size:
+        raise MalformedCheckpoint(f"{source.path} has {source.size:,} bytes, its header describes {end:,}")
+
+
+def _check_twins(names: Mapping[str, Entry], source: Source) -> None:
+    for name, twin in _twins(names):
+        raise MalformedCheckpoint(f"{source.path}: {name!r} and {twin!r} are one name in Unicode's normal form")
+
+
+def _twins(names: Mapping[str, Entry]) -> Iterator[tuple[str, str]]:
+    seen: dict[str, str] = {}
+    for name in names:
+        if (twin := seen.setdefault(unicodedata.normalize("NFC", name), name)) != name:
+            yield twin, name

@@ -1,0 +1,94 @@
+"""A model in several safetensors files, with an index that says which tensor is in which."""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from keras3conv.errors import FileError, IncompleteCheckpoint, MalformedCheckpoint, UnsafeCheckpoint
+from keras3conv.formats.safe.source import Source, check_count, parse_json
+from keras3conv.formats.safetensors import file as safetensors_file
+from keras3conv.formats.safetensors.file import Entry
+from keras3conv.formats.torch.names import layers_of
+from keras3conv.model.views import ModelView
+from keras3conv.transforms_base import Array
+
+_MAX_INDEX = 256 << 20
+
+
+def read(source: Source) -> ModelView:
+    """Reads the index and the header of every shard; all must agree on what is where."""
+    weight_map, metadata = _index(source)
+    shards: dict[str, tuple[Source, Mapping[str, Entry]]] = {}
+    for name in dict.fromkeys(weight_map.values()):
+        shard = Source.pin(_shard_path(source, name))
+        shards[name] = shard, safetensors_file.parse(shard)[0]
+    _check(source, weight_map, shards)
+    tensors = [safetensors_file.ref(key, shards[name][1][key]) for key, name in weight_map.items()]
+
+    def reader(path: str) -> Array:
+        if path not in weight_map:
+            raise FileError(f"{source.path} has no tensor {path!r}")
+        shard, entries = shards[weight_map[path]]
+        return safetensors_file.read_entry(shard, path, entries)
+
+    return ModelView(
+        side="torch",
+        name=source.path.name,
+        layers=layers_of(tensors),
+        reader=reader,
+        origin=str(source.path),
+        facts={"format": f"safetensors in {len(shards)} shards"} | _size_fact(metadata, shards.values()),
+    )
+
+
+def _index(source: Source) -> tuple[dict[str, str], dict[str, Any]]:
+    if source.size > _MAX_INDEX:
+        raise MalformedCheckpoint(f"{source.path} has {source.size:,} bytes: no index is that long")
+    with source.open() as file:
+        content = parse_json(bytes(source.read(file, 0, source.size)), str(source.path))
+    weight_map = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise MalformedCheckpoint(f"{source.path} has no weight_map")
+    check_count(len(weight_map), str(source.path))
+    for key, name in weight_map.items():
+        if not isinstance(name, str) or not _is_plain(name):
+            raise UnsafeCheckpoint(
+                f"{source.path}: {key!r} is said to be in {name!r}, which is no file beside the index"
+            )
+    metadata = content.get("metadata")
+    return weight_map, metadata if isinstance(metadata, dict) else {}
+
+
+def _is_plain(name: str) -> bool:
+    return name.endswith(".safetensors") and not any(mark in name for mark in ("/", "\\", ":", "\0"))
+
+
+def _shard_path(source: Source, name: str) -> Path:
+    """The path of a shard. A link is followed only into the `blobs` of the cache that the index itself is in."""
+    path = source.path.parent / name
+    if not os.path.lexists(path):
+        raise IncompleteCheckpoint(f"{source.path}: the shard {name} is not there")
+    if path.is_symlink():
+        target = path.resolve()
+        if target.parent.name != "blobs" or target.parent.parent not in source.path.absolute().parents:
+            raise UnsafeCheckpoint(f"{path} is a link to {path.readlink()}")
+    return path
+
+
+def _check(
+    source: Source, weight_map: Mapping[str, str], shards: Mapping[str, tuple[Source, Mapping[str, Entry]]]
+) -> None:
+    missing = [f"{key} (in {name})" for key, name in weight_map.items() if key not in shards[name][1]]
+    if missing:
+        raise IncompleteCheckpoint(f"{source.path}: its shards lack {', '.join(missing[:10])}")
+    for name, (_, entries) in shards.items():
+        if extra := [key for key in entries if weight_map.get(key) != name]:
+            raise MalformedCheckpoint(f"{source.path}: {name} also holds {', '.join(extra[:10])}")
+
+
+def _size_fact(metadata: Mapping[str, Any], shards: Iterable[tuple[Source, Mapping[str, Entry]]]) -> dict[str, str]:
+    declared, actual = metadata.get("total_size"), sum(entry.size for _, es in shards for entry in es.values())
+    if declared in (None, actual):
+        return {}
+    return {"warning": f"the index declares {declared} bytes, the shards hold {actual}"}

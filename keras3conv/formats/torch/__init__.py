@@ -1,0 +1,1 @@
+"""Torch checkpoints: reading without running pickled code, and writing."""

@@ -1,0 +1,289 @@
+"""Checkpoints that `torch.save` wrote: read without running anything in them, and written deterministically.
+
+`torch.load(weights_only=True, map_location="meta")` reads the structure alone: no byte of a tensor. The bytes are then
+read from the archive, one tensor at a time, after the archive has been checked. A file in the format before torch 1.6
+is no archive; it is small by today's measure and is read whole.
+"""
+
+import pickle
+import re
+import struct
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras3conv.errors import BudgetExceeded, FileError, MalformedCheckpoint, MissingExtra, NoData, UnsafeCheckpoint
+from keras3conv.formats.safe.source import Source, check_count, dtype_named
+from keras3conv.formats.safe.zip import Member, scan, verify
+from keras3conv.formats.torch.names import is_trainable, layers_of
+from keras3conv.model.views import ModelView, TensorRef
+from keras3conv.transforms_base import Array, Shape
+
+if TYPE_CHECKING:
+    import torch
+
+EXPANSION_FLOOR = 64 << 20
+"""An expanded tensor (stride 0) may be larger than what is stored for it, up to this many bytes."""
+
+_OLDEST = (2, 10)
+"""Before, `weights_only=True` had holes that a checkpoint could run code through."""
+
+_LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""The pickled number that every checkpoint of the format before torch 1.6 begins with."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Where the values of one tensor are.
+
+    Attributes:
+        member: The member of the archive that holds the storage.
+        dtype: The name of the dtype.
+        shape: The shape.
+        strides: The strides, counted in elements.
+        offset: The first element, counted in elements of the storage.
+    """
+
+    member: Member
+    dtype: str
+    shape: Shape
+    strides: tuple[int, ...]
+    offset: int
+
+
+def read(source: Source, entry: str = "") -> ModelView:
+    """Reads the structure of a checkpoint; tensors are read when they are asked for.
+
+    Args:
+        source: The file.
+        entry: Which of several state dicts of the file is meant: "model", "ema".
+
+    Raises:
+        UnsafeCheckpoint: Reading it would run code: it holds a whole module, or worse.
+        MalformedCheckpoint: It is damaged.
+        FileError: It holds several state dicts and `entry` does not say which, or a tensor that no file should hold.
+    """
+    with source.open() as file:
+        start = file.read(len(_LEGACY_MAGIC))
+    zipped = start.startswith(b"PK\3\4")
+    if not zipped and start != _LEGACY_MAGIC:
+        raise UnsafeCheckpoint(f"{source.path} is a pickle that torch.save did not write{_remedy(source)}")
+    members = _scan(source) if zipped else {}
+    content = _load(source, "meta" if zipped else "cpu")
+    name, entries = _state_dict(content, entry, source)
+    tensors = {key: value for key, value in entries.items() if _is_tensor(value)}
+    check_count(len(tensors), str(source.path))
+    if zipped:
+        by_start = {member.start: member for member in members.values()}
+        stored = {key: _locate(source, key, value, by_start) for key, value in tensors.items()}
+        verified: set[int] = set()
+
+        def reader(path: str) -> Array:
+            return _read_stored(source, path, stored, verified)
+    else:
+
+        def reader(path: str) -> Array:
+            return _to_numpy(tensors[path])
+
+    return ModelView(
+        side="torch",
+        name=source.path.name,
+        layers=layers_of(_refs(source, tensors)),
+        reader=reader,
+        origin=str(source.path),
+        facts=_facts(zipped, name, content, entries),
+    )
+
+
+def _scan(source: Source) -> dict[str, Member]:
+    members = scan(source)
+    if packed := [member.name for member in members.values() if member.compressed]:
+        raise BudgetExceeded(f"{source.path}: {packed[0]!r} is compressed; torch.save never compresses")
+    names = [name.partition("/")[2] for name in members]
+    if "constants.pkl" in names:
+        raise UnsafeCheckpoint(f"{source.path} is a TorchScript archive, which is code{_remedy(source)}")
+    if names.count("data.pkl") != 1:
+        raise MalformedCheckpoint(f"{source.path} has {names.count('data.pkl')} members data.pkl, a checkpoint has one")
+    for member in members.values():
+        if member.name.endswith("/byteorder") and member.size < 64:
+            with source.open() as file:
+                if bytes(source.read(file, member.start, member.size)) != b"little":
+                    raise FileError(f"{source.path} was written big-endian: load and save it with torch first")
+        if "/data/" not in member.name:
+            verify(source, member)
+    return members
+
+
+def _load(source: Source, device: str) -> Any:
+    try:
+        import torch
+    except ImportError:
+        raise MissingExtra(f"reading {source.path.name}", "torch", "torch") from None
+    version = tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2])
+    if version < _OLDEST:
+        needed = ".".join(map(str, _OLDEST))
+        raise UnsafeCheckpoint(f"torch {torch.__version__} can be made to run code by a checkpoint: needs {needed}")
+    try:
+        with source.unchanged() as path, warnings.catch_warnings():
+            # Newer pickle protocols are read, or refused; the file's author is not there to hear the advice.
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")
+            return torch.load(path, weights_only=True, map_location=device)
+    except pickle.UnpicklingError as error:
+        raise _refusal(source, error) from error
+    except (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        raise MalformedCheckpoint(f"{source.path} cannot be read: {_first_line(error)}") from error
+    except (AssertionError, EOFError, OSError, OverflowError, MemoryError, struct.error) as error:
+        raise MalformedCheckpoint(f"{source.path} cannot be read: {_first_line(error)}") from error
+
+
+def _refusal(source: Source, error: pickle.UnpicklingError) -> FileError:
+    """What torch refused: an object of a class, which only code can make, or bytes that are no pickle at all."""
+    found = re.search(r"GLOBAL\s+([\w.]+)", str(error))
+    if found or "weights_only" in str(error).lower():
+        what = f": it holds {found[1]}" if found else ""
+        return UnsafeCheckpoint(f"reading {source.path} would run code{what}{_remedy(source)}")
+    return MalformedCheckpoint(f"{source.path} cannot be read: {_first_line(error)}")
+
+
+def _remedy(source: Source) -> str:
+    return f'\nFix:  torch.save(model.state_dict(), "{source.path.stem}_weights.pt")  where the model is at home'
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def _is_tensor(value: Any) -> bool:
+    import torch
+
+    return isinstance(value, torch.Tensor)
+
+
+def _is_state_dict(value: Any) -> bool:
+    return isinstance(value, Mapping) and any(isinstance(key, str) and _is_tensor(value[key]) for key in value)
+
+
+def _state_dict(content: Any, entry: str, source: Source) -> tuple[str, Mapping[str, Any]]:
+    """The name of the state dict in the file ("" for the file itself), and the state dict."""
+    if not isinstance(content, Mapping):
+        raise MalformedCheckpoint(f"{source.path} holds a {type(content).__name__}, not a state dict")
+    if not entry and _is_state_dict(content):
+        return "", content
+    candidates = [key for key, value in content.items() if isinstance(key, str) and _is_state_dict(value)]
+    chosen = [entry] if entry else candidates
+    if not candidates or chosen[0] not in candidates:
+        known = ", ".join(repr(key) for key in candidates) or "none"
+        raise FileError(f"{source.path}: there is no state dict {entry!r}; state dicts in it: {known}")
+    if len(chosen) > 1:
+        listed = "\n".join(f"  {key!r}  {len(content[key]):,} entries" for key in candidates)
+        raise FileError(
+            f"{source.path} holds {len(candidates)} state dicts; which one is the model?\n{listed}\n"
+            f'Fix:  entry="{candidates[0]}"     or     entry="{candidates[1]}"'
+        )
+    return chosen[0], content[chosen[0]]
+
+
+def _facts(zipped: bool, name: str, content: Mapping[Any, Any], entries: Mapping[Any, Any]) -> dict[str, str]:
+    facts = {"format": "torch checkpoint" if zipped else "torch checkpoint of the format before torch 1.6"}
+    if name:
+        facts["state dict"] = name
+    beside = [str(key) for key in content if key != name] if name else []
+    ignored = [str(key) for key, value in entries.items() if not _is_tensor(value) or not isinstance(key, str)]
+    if ignored or beside:
+        facts["ignored, no tensors of the model"] = ", ".join((ignored + beside)[:50])
+    return facts
+
+
+def _refs(source: Source, tensors: Mapping[str, "torch.Tensor"]) -> Iterator[TensorRef]:
+    views: dict[tuple[Any, ...], list[str]] = {}
+    for key, tensor in tensors.items():
+        _check_plain(source, key, tensor)
+        views.setdefault(_view(tensor), []).append(key)
+    for key, tensor in tensors.items():
+        role, names = str(key).rpartition(".")[2], views[_view(tensor)]
+        yield TensorRef(
+            path=key,
+            role=role,
+            shape=tuple(tensor.shape),
+            dtype=str(tensor.dtype).removeprefix("torch."),
+            trainable=is_trainable(role),
+            storage=names[0] if len(names) > 1 and tensor.numel() else "",
+            location=key,
+        )
+
+
+def _view(tensor: "torch.Tensor") -> tuple[Any, ...]:
+    """What two names must share to be one tensor: the storage and the place in it."""
+    storage = tensor.untyped_storage()
+    return (
+        # Without data there is no address to compare: the place in the archive says which storage it is.
+        getattr(storage, "_checkpoint_offset", storage.data_ptr() if tensor.device.type == "cpu" else id(tensor)),
+        tensor.storage_offset(),
+        tuple(tensor.shape),
+        tensor.stride(),
+        tensor.dtype,
+    )
+
+
+def _check_plain(source: Source, key: Any, tensor: "torch.Tensor") -> None:
+    import torch
+
+    where = f"{source.path}: {key!r}"
+    if not isinstance(key, str):
+        raise MalformedCheckpoint(f"{where} is no name for a tensor")
+    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_nested:
+        raise FileError(f"{where} is quantised, sparse or nested: only plain tensors are moved")
+    dtype_named(str(tensor.dtype).removeprefix("torch."))
+    size, held = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()
+    if size > max(held, EXPANSION_FLOOR):
+        raise BudgetExceeded(f"{where} expands {held:,} stored bytes to {size:,}")
+
+
+def _locate(source: Source, key: str, tensor: "torch.Tensor", members: Mapping[int, Member]) -> Stored:
+    _check_plain(source, key, tensor)
+    storage = tensor.untyped_storage()
+    start = getattr(storage, "_checkpoint_offset", None)
+    if start is None:
+        raise NoData(f"{source.path}: {key!r} was saved without its values (a tensor of the meta device)")
+    member = members.get(start)
+    if storage.nbytes() == 0:
+        member = Member("", 0, 0, 0, 0, compressed=False)
+    if member is None or member.size != storage.nbytes():
+        raise MalformedCheckpoint(
+            f"{source.path}: {key!r} has a storage of {storage.nbytes():,} bytes at byte {start:,}, where the archive "
+            "has no such member"
+        )
+    last = tensor.storage_offset() + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
+    if tensor.numel() and (last + 1) * tensor.element_size() > storage.nbytes():
+        raise MalformedCheckpoint(f"{source.path}: {key!r} reaches beyond its storage")
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    return Stored(member, dtype, tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset()))
+
+
+def _read_stored(source: Source, path: str, stored: Mapping[str, Stored], verified: set[int]) -> Array:
+    if path not in stored:
+        raise FileError(f"{source.path} has no tensor {path!r}")
+    place = stored[path]
+    if place.member.start not in verified:
+        verify(source, place.member)
+        verified.add(place.member.start)
+    dtype = dtype_named(place.dtype)
+    if 0 in place.shape:
+        return np.empty(place.shape, dtype)
+    reach = 1 + sum((size - 1) * stride for size, stride in zip(place.shape, place.strides, strict=True))
+    with source.open() as file:
+        buffer = source.read(file, place.member.start + place.offset * dtype.itemsize, reach * dtype.itemsize)
+    strides = tuple(stride * dtype.itemsize for stride in place.strides)
+    view = np.ndarray(place.shape, dtype, buffer, strides=strides)
+    return np.ascontiguousarray(view).reshape(place.shape)
+
+
+def _to_numpy(tensor: "torch.Tensor") -> Array:
+    import torch
+
+    dtype = dtype_named(str(tensor.dtype).removeprefix("torch."))
+    raw = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return raw.view(dtype).reshape(tuple(tensor.shape)).copy()

@@ -1,0 +1,130 @@
+"""Weights that a torch checkpoint holds in parts: weight norm and spectral norm, in both generations of their keys.
+
+As in a live module, such a weight is one tensor under the name that its layer has for it. The parts are recognised by
+their names and shapes together; what only looks like one is left as it is.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+
+from keras3conv.errors import MalformedCheckpoint
+from keras3conv.formats.torch.names import layers_of
+from keras3conv.model.views import ModelView, Reader, TensorRef
+from keras3conv.transforms_base import Array
+
+_WEIGHT_NORM = (("parametrizations.{}.original0", "parametrizations.{}.original1"), ("{}_g", "{}_v"))
+_SPECTRAL_NORM = (
+    ("parametrizations.{}.original", "parametrizations.{}.0._u", "parametrizations.{}.0._v"),
+    ("{}_orig", "{}_u", "{}_v"),
+)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A weight in parts.
+
+    Attributes:
+        path: The name of the weight.
+        names: The names of its parts: length and direction, or the weight before the division and the two vectors.
+        tensor: The part that has the weight's shape and dtype.
+    """
+
+    path: str
+    names: tuple[str, ...]
+    tensor: TensorRef
+
+
+def joined(view: ModelView) -> ModelView:
+    """The model of a checkpoint, with one tensor in the place of the parts of each weight."""
+    tensors = {tensor.path: tensor for tensor in view.tensors()}
+    found = {parts.path: parts for parts in _found(tensors)}
+    if not found:
+        return view
+    place_of = {name: parts for parts in found.values() for name in parts.names}
+    kept: dict[str, TensorRef] = {}
+    for path, tensor in tensors.items():
+        parts = place_of.get(path)
+        kept.setdefault(parts.path if parts else path, _weight(parts) if parts else tensor)
+    return replace(view, layers=layers_of(kept.values()), reader=_reader(view.reader, found))
+
+
+def _found(tensors: Mapping[str, TensorRef]) -> Iterator[Parts]:
+    for kinds, is_whole in ((_WEIGHT_NORM, _is_weight_norm), (_SPECTRAL_NORM, _is_spectral_norm)):
+        for patterns in kinds:
+            for path in tensors:
+                owner, name = _named(path, patterns[0])
+                names = tuple(f"{owner}{pattern.format(name)}" for pattern in patterns)
+                whole = bool(name) and f"{owner}{name}" not in tensors and all(part in tensors for part in names)
+                if whole and is_whole(*(tensors[part] for part in names)):
+                    tensor = tensors[names[1] if kinds is _WEIGHT_NORM else names[0]]
+                    yield Parts(f"{owner}{name}", names, tensor)
+
+
+def _named(path: str, pattern: str) -> tuple[str, str]:
+    """The owner, with its dot, and the name of the weight whose part this is; empty names if it is none."""
+    before, after = pattern.split("{}")
+    if not path.endswith(after):
+        return "", ""
+    inner = path.removesuffix(after)
+    owner, found, name = inner.rpartition(before) if before else ("", "", inner)
+    if before and (not found or (owner and not owner.endswith("."))):
+        return "", ""
+    if not before:
+        owner, dot, name = inner.rpartition(".")
+        owner += dot
+    return owner, ("" if "." in name else name)
+
+
+def _is_weight_norm(length: TensorRef, direction: TensorRef) -> bool:
+    """Whether the length has one number, or one for each place along one axis of the direction."""
+    if length.shape == ():
+        return len(direction.shape) > 0
+    sizes = [(size, whole) for size, whole in zip(length.shape, direction.shape, strict=False) if size != 1]
+    return len(length.shape) == len(direction.shape) and len(sizes) < 2 and all(size == whole for size, whole in sizes)
+
+
+def _is_spectral_norm(weight: TensorRef, u: TensorRef, v: TensorRef) -> bool:
+    return len(u.shape) == len(v.shape) == 1 and bool(_axes(weight.shape, u.shape[0], v.shape[0]))
+
+
+def _axes(shape: tuple[int, ...], rows: int, columns: int) -> list[int]:
+    """The axes that may be that of the outputs: of as many places as u has."""
+    return [axis for axis, size in enumerate(shape) if size == rows and rows * columns == prod(shape)]
+
+
+def _weight(parts: Parts) -> TensorRef:
+    name = parts.path.rpartition(".")[2]
+    return replace(parts.tensor, path=parts.path, role=name, trainable=True, storage="", location="", is_computed=True)
+
+
+def _reader(read: Reader, found: Mapping[str, Parts]) -> Reader:
+    def reader(path: str) -> Array:
+        if path not in found:
+            return read(path)
+        values = [read(name) for name in found[path].names]
+        wide = [value.astype(np.float64) for value in values]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            made = weight_norm(*wide) if len(wide) == 2 else spectral_norm(*wide)
+        if not np.isfinite(made).all():
+            raise MalformedCheckpoint(f"{path} cannot be computed of {', '.join(found[path].names)}: it is not finite")
+        return made.astype(values[len(values) == 2].dtype)
+
+    return reader
+
+
+def weight_norm(length: Array, direction: Array) -> Array:
+    """`g * v / |v|`, with a norm for each place along the axis along which there is a length for each."""
+    axes = tuple(axis for axis in range(direction.ndim) if length.ndim == 0 or length.shape[axis] == 1)
+    norm = np.sqrt(np.sum(direction**2, axis=axes, keepdims=length.ndim > 0))
+    return np.asarray(direction * (length / norm))
+
+
+def spectral_norm(weight: Array, u: Array, v: Array) -> Array:
+    """`W / (u @ W @ v)`. Of several axes that fit, that of the outputs is the one along which W makes u of v."""
+    axes = _axes(weight.shape, len(u), len(v))
+    products = [np.moveaxis(weight, axis, 0).reshape(len(u), -1) @ v for axis in axes]
+    likeness = [abs(u @ product) / (np.linalg.norm(product) or np.inf) for product in products]
+    return np.asarray(weight / (u @ products[int(np.argmax(likeness))]))

@@ -1,0 +1,1 @@
+"""Everything that imports Keras: views, runs, traces, gradients, files."""

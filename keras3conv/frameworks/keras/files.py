@@ -1,0 +1,146 @@
+"""Keras' own files: a model is loaded from one, and saved to one without ever leaving half of it."""
+
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras3conv import formats
+from keras3conv.errors import InputError, ModelError, Problem
+from keras3conv.formats.safe.atomic import digest, replacing
+from keras3conv.frameworks.keras import model as keras_side
+from keras3conv.frameworks.keras.operations import kind_named
+from keras3conv.messages import lay_out
+from keras3conv.model.views import ModelView
+from keras3conv.report.values import WrittenFile
+from keras3conv.transforms_base import Shape
+
+_OPERATIONS = tuple(
+    module for name, module in sorted(sys.modules.items()) if name.startswith("keras.src.ops.") and module is not None
+)
+"""Where the classes of Keras' own operations are, which stand between the layers of a functional model."""
+
+
+def load(path: Path, own: Mapping[str, Any] | None = None) -> keras.Model:
+    """Loads a model with its architecture from a `.keras` file or a full-model `.h5`.
+
+    Keras' safe mode stays on: code in the file is never run.
+
+    Args:
+        path: The file.
+        own: Classes and functions by name that Keras does not have and nobody registered.
+
+    Raises:
+        ModelError: Keras cannot make the model, for example for want of a custom class.
+    """
+    try:
+        return keras.saving.load_model(path, custom_objects=own, compile=False)
+    except (ValueError, TypeError, OSError, KeyError, AttributeError, NotImplementedError) as error:
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        problem = Problem(
+            keras=str(path), fact=first_line, fixes=(f'path/to/file.py:factory --keras-weights "{path}"',)
+        )
+        raise ModelError(lay_out(f"Keras cannot make a model of {path}", [problem])) from error
+
+
+def from_json(path: Path) -> keras.Model:
+    """Makes a model of the architecture that `model.to_json()` wrote; its weights are those of a new model.
+
+    Raises:
+        ModelError: It is no such text, or Keras cannot make the model.
+    """
+    try:
+        return keras.models.model_from_json(path.read_text(encoding="utf-8"))
+    except (ValueError, TypeError, OSError, KeyError, AttributeError, NotImplementedError) as error:
+        problem = Problem(keras=str(path), fact=keras_side.what_was_said(error))
+        raise ModelError(lay_out(f"Keras cannot make a model of {path}", [problem])) from error
+
+
+def unloadable(layers: Iterable[tuple[str, str]], path: Path) -> Iterator[Problem]:
+    """The layers that Keras would not make of a file: code that the file holds, and classes that nobody registered.
+
+    Args:
+        layers: The path and the class of every layer.
+        path: The file.
+    """
+    own_code = f'k3c.convert(make_model())  # in your own code: make_model().load_weights("{path}")'
+    for name, kind in layers:
+        if kind == "keras.layers.Lambda":
+            fact = "a Lambda layer is code, and no code is ever run from a file"
+            yield Problem(keras=name, fact=fact, fixes=(own_code,))
+        elif not _is_known(kind):
+            fact = f"{kind} is no class of Keras, and nobody registered it"
+            short = kind.rpartition(".")[2].rpartition(">")[2]
+            register = f'keras.saving.get_custom_objects()["{short}"] = {short}  # your class; then convert again'
+            yield Problem(keras=name, fact=fact, fixes=(register, own_code))
+
+
+def kind_in_models(kind: str) -> str:
+    """What a class in a file is called in a model: "keras.ops.fft" for an operation that the file says is a layer."""
+    name = kind.rpartition(".")[2]
+    is_layer = not kind.startswith("keras.layers.") or hasattr(keras.layers, name)
+    return kind if is_layer else kind_named(name) or kind
+
+
+def _is_known(kind: str) -> bool:
+    namespace, _, name = kind.rpartition(".")
+    if ">" not in kind and namespace.startswith("keras"):
+        homes = (keras.layers, keras, keras.models, *_OPERATIONS)
+        if any(hasattr(home, name) for home in homes):
+            return True
+    names = (kind, name, f"Custom>{name}")
+    return any(keras.saving.get_registered_object(one) is not None for one in names)
+
+
+def load_weights(model: keras.Model, path: Path) -> None:
+    """Loads the weights of a Keras file into a model that was built by code.
+
+    Raises:
+        ModelError: The file does not hold exactly the weights of this model, or Keras cannot load it.
+        InputError: The file is none of Keras' own.
+        FileError: The file cannot be read.
+    """
+    view = formats.read(path)
+    if view.side != "keras":
+        raise InputError(f"{path} holds the weights of torch, not of Keras")
+    keras_side.require_built(model)
+    ours, theirs = _shapes(keras_side.view(model)), _shapes(view)
+    headline = f"the weights in {path} are not those of {model.name} (keras)"
+    # Keras loads what it finds by its own names, and says nothing of what the file holds besides.
+    problems = [
+        Problem(fact=f"{number} of shape {shape} in the {there}, {other[shape]} in the {here}")
+        for there, shapes, here, other in (("model", ours, "file", theirs), ("file", theirs, "model", ours))
+        for shape, number in shapes.items()
+        if number > other[shape]
+    ]
+    if problems:
+        raise ModelError(lay_out(headline, problems))
+    try:
+        model.load_weights(path)
+    except (ValueError, TypeError, OSError, KeyError, AttributeError, NotImplementedError) as error:
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(lay_out(headline, [Problem(fact=first_line)])) from error
+
+
+def _shapes(view: ModelView) -> Counter[Shape]:
+    return Counter(tensor.shape for tensor in view.tensors() if not tensor.is_seed)
+
+
+def save(model: Any, path: Path, *, overwrite: bool) -> WrittenFile:
+    """Saves a model (`.keras`, `.h5`) or its weights (`.weights.h5`), under its name only when it is complete.
+
+    Raises:
+        FileError: The file exists, or its folder does not.
+    """
+    with replacing(path, overwrite=overwrite) as temporary, tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        whole = Path(folder) / path.name  # Keras goes by the suffix
+        if path.name.endswith(".weights.h5"):
+            model.save_weights(whole)
+        else:
+            model.save(whole)
+        whole.replace(temporary)
+    return digest(path)

@@ -1,0 +1,38 @@
+"""What a Keras model is called with, as far as it says so."""
+
+import inspect
+
+import keras
+
+from keras3conv.model.views import InputSpec
+
+
+def input_specs(model: keras.layers.Layer) -> tuple[InputSpec, ...]:
+    """What a functional or sequential model is called with; nothing for a subclassed one."""
+    tensors = keras.tree.flatten(getattr(model, "inputs", None) or [])
+    keys = _keys(model) or ("",) * len(tensors)
+    return tuple(
+        InputSpec(shape=tuple(tensor.shape), dtype=str(tensor.dtype), name=str(tensor.name), key=key)
+        for tensor, key in zip(tensors, keys, strict=True)
+    )
+
+
+def _keys(model: keras.layers.Layer) -> tuple[str, ...]:
+    """The keys of a functional model's inputs where they are a plain dict, in the order of its inputs."""
+    structure = getattr(model, "_inputs_struct", None)
+    if not isinstance(structure, dict) or any(not isinstance(value, keras.KerasTensor) for value in structure.values()):
+        return ()
+    keys = {id(value): key for key, value in structure.items()}
+    return tuple(keys[id(tensor)] for tensor in model.inputs)
+
+
+def arguments(model: keras.layers.Layer) -> tuple[str, ...]:
+    """The names of the positional arguments of a call that is code; empty where there are specifications."""
+    if input_specs(model):
+        return ()
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    found = [name for name, parameter in inspect.signature(model.call).parameters.items() if parameter.kind in kinds]
+    return tuple(name for name in found if name != "training")
+
+
+__all__ = ["arguments", "input_specs"]

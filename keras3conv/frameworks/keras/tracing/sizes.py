@@ -1,0 +1,178 @@
+"""The free sizes of a model's inputs: two sets of numbers that stand for them, and the way back to sizes."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import combinations
+from math import prod
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras3conv.errors import ModelError, Problem
+from keras3conv.messages import lay_out
+from keras3conv.model.graph import Graph, Node, Size, Tensor, leaves, mapped
+
+_AXES = {2: ("batch", "length"), 3: ("batch", "length"), 4: ("batch", "height", "width")}
+_MANY_AXES = ("batch", "depth", "height", "width")
+
+# No number or product of the one set is a multiple of others plus little in both sets, nor is what is left of a number
+# that is halved a few times, or halved and doubled: 2 * (height // 2) is not height - 1. Texts are short because
+# position tables may be.
+_NUMBERS: Mapping[str, tuple[int, int]] = {
+    "batch": (5, 7),
+    "length": (10, 23),
+    "depth": (74, 85),
+    "height": (234, 271),
+    "width": (229, 276),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Input:
+    """One input: its sizes, a free one by its name."""
+
+    shape: tuple[int | str, ...]
+    dtype: str
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """What a model is called with, and which of its sizes are free."""
+
+    nested: Any
+    inputs: tuple[_Input, ...]
+
+    @classmethod
+    def of(cls, model: keras.layers.Layer, inputs: Any) -> "Sizes":
+        """The sizes of a model's own specification, or of given inputs.
+
+        Raises:
+            ModelError: There is neither.
+        """
+        if inputs is not None:
+            nested = inputs
+        elif getattr(model, "_inputs_struct", None) is not None:
+            nested = model._inputs_struct
+        elif getattr(model, "_functional", None) is not None:
+            nested = model._functional._inputs_struct
+        else:
+            fact = "it does not say what it is called with"
+            problem = Problem(keras=model.name, fact=fact, fixes=("k3c.convert(model, inputs=example_input)",))
+            raise ModelError(lay_out(f"{model.name} (keras) cannot be traced", [problem]))
+        flat = [_input(tensor, place) for place, tensor in enumerate(keras.tree.flatten(nested))]
+        return cls(nested=nested, inputs=tuple(flat))
+
+    @property
+    def symbols(self) -> dict[str, tuple[int, int]]:
+        """For every free size the input, by its place, and the axis that tell it."""
+        found: dict[str, tuple[int, int]] = {}
+        for place, given in enumerate(self.inputs):
+            for axis, size in enumerate(given.shape):
+                if isinstance(size, str):
+                    found.setdefault(size, (place, axis))
+        return found
+
+    def structure(self, which: int) -> Any:
+        """The inputs as symbolic tensors, with the first or the second number for every free size."""
+        tensors = [
+            keras.KerasTensor(
+                [_NUMBERS[size][which] if isinstance(size, str) else size for size in given.shape],
+                dtype=given.dtype,
+                name=given.name,
+            )
+            for given in self.inputs
+        ]
+        return keras.tree.pack_sequence_as(self.nested, tensors)
+
+    def resolve(self, first: int, second: int) -> int | Size | None:
+        """The size that was one number in the first trace and another in the second; None if there is none."""
+        if first == second:
+            return first
+        found: list[Size] = []
+        for count in range(1, len(self.symbols) + 1):
+            for symbols in combinations(self.symbols, count):
+                one, two = (prod(_NUMBERS[symbol][which] for symbol in symbols) for which in (0, 1))
+                factor, rest = divmod(second - first, two - one)
+                offset = first - factor * one
+                if not rest and abs(offset) <= 8:
+                    found.append(Size(symbols=symbols, factor=factor, offset=offset))
+        return min(found, key=lambda size: abs(size.offset), default=None)
+
+
+def _input(tensor: Any, place: int) -> _Input:
+    shape = tuple(tensor.shape)
+    names = _AXES.get(len(shape), _MANY_AXES)
+    symbolic = isinstance(tensor, keras.KerasTensor)
+    free = [axis for axis, size in enumerate(shape) if (size is None if symbolic else axis == 0)]
+    sizes = tuple(names[min(axis, len(names) - 1)] if axis in free else int(size) for axis, size in enumerate(shape))
+    return _Input(
+        shape=sizes,
+        dtype=str(keras.backend.standardize_dtype(tensor.dtype)),
+        name=getattr(tensor, "name", None) or f"input_{place}",
+    )
+
+
+def merged(first: Graph, second: Graph, sizes: Sizes) -> tuple[Graph, tuple[Problem, ...]]:
+    """The graph of two traces: numbers that differ become sizes; what else differs is a problem.
+
+    Args:
+        first: The graph of the trace with the first numbers.
+        second: The same model's, with the second.
+        sizes: What the numbers stand for.
+    """
+    if [node.kinds for node in first.nodes] != [node.kinds for node in second.nodes]:
+        fact = "which layers and operations run depends on a free size of the inputs"
+        return first, (Problem(keras=first.name, fact=fact, fixes=_FIX),)
+    problems: list[Problem] = []
+    nodes = tuple(_node(one, two, sizes, problems) for one, two in zip(first.nodes, second.nodes, strict=True))
+    problems += _constants(first, second)
+    graph = replace(
+        first,
+        nodes=nodes,
+        inputs=tuple(_tensor(one, two, sizes) for one, two in zip(first.inputs, second.inputs, strict=True)),
+        sizes={symbol: (first.inputs[place].name, axis) for symbol, (place, axis) in sizes.symbols.items()},
+    )
+    return graph, tuple(problems)
+
+
+DEPENDS = "that depends on a free size of the inputs"
+
+_FIX = ("k3c.convert(model, inputs=example_input)",)
+
+
+def _node(one: Node, two: Node, sizes: Sizes, problems: list[Problem]) -> Node:
+    others = iter(list(leaves(two.arguments)))
+
+    def merge(value: Any) -> Any:
+        other = next(others)
+        if value == other and type(value) is type(other):
+            return value
+        size = sizes.resolve(value, other) if type(value) is type(other) is int else None
+        if size is None:
+            fact = f"{one.kind} is given {value} or {other}, depending on a free size of the inputs"
+            problems.append(Problem(keras=one.path, fact=fact, fixes=_FIX))
+        return value if size is None else size
+
+    outputs = tuple(_tensor(a, b, sizes) for a, b in zip(one.outputs, two.outputs, strict=True))
+    return replace(one, arguments=mapped(one.arguments, merge), outputs=outputs)
+
+
+def _tensor(one: Tensor, two: Tensor, sizes: Sizes) -> Tensor:
+    """A size that cannot be told is called unknown: it matters only where something asks for it."""
+    unknown = Size(symbols=("unknown",))
+    shape = (sizes.resolve(a, b) for a, b in zip(one.shape, two.shape, strict=True))  # type: ignore[arg-type]
+    return replace(one, shape=tuple(unknown if size is None else size for size in shape))
+
+
+def _constants(first: Graph, second: Graph) -> Iterator[Problem]:
+    for name, array in first.constants.items():
+        other = second.constants.get(name)
+        if other is None or other.shape != array.shape or not np.array_equal(other, array):
+            users = [node.path for node in first.nodes if name in node.inputs] or [first.name]
+            fact = f"it is given a constant of shape {array.shape} {DEPENDS}"
+            yield Problem(keras=users[0], fact=fact, fixes=_FIX)
+
+
+__all__ = ["DEPENDS", "Sizes", "merged"]

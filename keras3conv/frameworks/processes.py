@@ -1,0 +1,274 @@
+"""A Keras model, saved, and run in a fresh process under another backend.
+
+What goes there is a folder: `model.keras`, `inputs.npz`, `inputs.json`, which says how the arrays are put together, and
+`json`, which says where the classes are that are not Keras' own. What comes back is `outputs.npz`, or
+`refused.json` with the reason. Arrays are read without pickles.
+"""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras3conv.errors import RAISED_BY_MODELS, ModelError
+from keras3conv.frameworks.keras.tree import layers_of
+from keras3conv.frameworks.shared.recording import Recording
+from keras3conv.transforms_base import Array
+
+Place = tuple[str, str]
+"""A module, and the name of something in it."""
+
+
+__all__ = ["Place", "imported", "places"]
+
+
+TIMEOUT = 600.0
+"""Seconds after which a process is ended that has not come back."""
+
+
+_LAST_LINES = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """The model cannot be loaded there, and why; nothing is wrong with what it computes."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Death:
+    """The process did not come back, and the last it said."""
+
+    said: str
+
+
+def save(model: Any, inputs: Any, folder: Path) -> None:
+    """Saves a model and what it is called with.
+
+    Raises:
+        ModelError: Keras cannot save the model, the inputs cannot be written down, or no other process can import what
+            the model is made of. The message is one line: it is the reason why a proof is skipped.
+    """
+    from keras3conv.frameworks.keras import files as keras_files
+
+    try:
+        keras_files.save(model, folder / "model.keras", overwrite=False)
+    except (ValueError, TypeError, OSError, KeyError, AttributeError, NotImplementedError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"Keras cannot save {model.name}: {type(error).__name__}: {first}") from error
+    found, hidden = places(model, folder / "model.keras")
+    if hidden:
+        first = next(iter(hidden))
+        raise ModelError(
+            f"{', '.join(hidden.values())}, where no other process can import it: put it into a module, "
+            f"my_layers.py, and import it from there: from my_layers import {first}"
+        )
+    (folder / "own_code.json").write_text(json.dumps(found))
+    arrays: dict[str, Array] = {}
+    tree = _tree(inputs, arrays)
+    np.savez(folder / "inputs.npz", **arrays)  # type: ignore[arg-type]
+    (folder / "inputs.json").write_text(json.dumps(tree))
+
+
+def run_all(
+    folder: Path, backends: Sequence[str], timeout: float | None = None
+) -> Mapping[str, Recording | Refusal | Death]:
+    """Runs a saved model under every backend, in a process each, all at once.
+
+    Args:
+        folder: Where `save` saved it.
+        backends: The backends of Keras.
+        timeout: Seconds for all of them together; `TIMEOUT` without it.
+    """
+    started = {name: _start(folder, name) for name in backends}
+    deadline = time.monotonic() + (TIMEOUT if timeout is None else timeout)
+    try:
+        return {name: _result(folder, name, process, deadline) for name, process in started.items()}
+    finally:
+        for process in started.values():
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+def main(folder: Path, backend: str) -> None:
+    """What the other process does: loads the model, runs it once, writes what it returned."""
+    from keras3conv.frameworks.keras import files as keras_files
+    from keras3conv.frameworks.keras import model as keras_side
+
+    if keras_side.backend() != backend:
+        raise ModelError(f"Keras runs on {keras_side.backend()}, not on {backend}")
+    try:
+        own = imported(json.loads((folder / "own_code.json").read_text()))
+        model = keras_files.load(folder / "model.keras", own)
+    except (ModelError, ImportError, *RAISED_BY_MODELS) as error:
+        is_ours = isinstance(error, ModelError)  # around what Keras said
+        cause = error.__cause__ if is_ours and isinstance(error.__cause__, Exception) else error
+        reason = f"{type(cause).__name__}: {keras_side.what_was_said(cause)}"
+        (folder / f"refused-{backend}.json").write_text(json.dumps(reason))
+        return
+    with np.load(folder / "inputs.npz", allow_pickle=False) as arrays:
+        inputs = _inputs(json.loads((folder / "inputs.json").read_text()), arrays)
+    with keras_side.precise():
+        outputs = keras_side.run(model, inputs, watch=False).outputs
+    # numpy writes no bfloat16; float32 holds all of its values.
+    wide = {
+        f"output {name}": array if array.dtype.kind in "fiub" else array.astype(np.float32)
+        for name, array in outputs.items()
+    }
+    np.savez(folder / f"outputs-{backend}.npz", **wide)  # type: ignore[arg-type]
+
+
+def _start(folder: Path, backend: str) -> "subprocess.Popen[str]":
+    """A fresh interpreter that sees the same packages as this one."""
+    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    command = [sys.executable, "-m", "keras3conv.frameworks.processes", str(folder), backend]
+    log = (folder / f"log-{backend}.txt").open("w")
+    with log:
+        return subprocess.Popen(command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, text=True)
+
+
+def _result(
+    folder: Path, backend: str, process: "subprocess.Popen[str]", deadline: float
+) -> Recording | Refusal | Death:
+    try:
+        status = process.wait(timeout=max(0.1, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return Death(said="it did not come back in time\n" + _last_lines(folder, backend))
+    refused, made = folder / f"refused-{backend}.json", folder / f"outputs-{backend}.npz"
+    if status == 0 and refused.exists():
+        return Refusal(reason=str(json.loads(refused.read_text())))
+    if status != 0 or not made.exists():
+        return Death(said=f"exit status {status}\n" + _last_lines(folder, backend))
+    with np.load(made, allow_pickle=False) as arrays:
+        return Recording(outputs={name.removeprefix("output "): arrays[name] for name in arrays.files})
+
+
+def _last_lines(folder: Path, backend: str) -> str:
+    text = (folder / f"log-{backend}.txt").read_text(errors="replace")
+    return "\n".join(f"      {line}" for line in text.strip().splitlines()[-_LAST_LINES:])
+
+
+def _tree(value: Any, arrays: dict[str, Array]) -> Any:
+    """How arrays are put together, as JSON; the arrays themselves are gathered by name."""
+    if isinstance(value, dict):
+        return {"dict": {str(name): _tree(item, arrays) for name, item in value.items()}}
+    if isinstance(value, tuple | list):
+        return {"tuple" if isinstance(value, tuple) else "list": [_tree(item, arrays) for item in value]}
+    if value is None or isinstance(value, bool | int | float | str):
+        return {"value": value}
+    array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+    if array.dtype.kind not in "fiub":
+        raise ModelError(f"an input of dtype {array.dtype} cannot be given to another process")
+    name = f"array {len(arrays)}"
+    arrays[name] = array
+    return {"array": name}
+
+
+def _inputs(tree: Mapping[str, Any], arrays: Mapping[str, Array]) -> Any:
+    ((kind, value),) = tree.items()
+    if kind == "dict":
+        return {name: _inputs(item, arrays) for name, item in value.items()}
+    if kind in ("tuple", "list"):
+        made = [_inputs(item, arrays) for item in value]
+        return tuple(made) if kind == "tuple" else made
+    return value if kind == "value" else arrays[value]
+
+
+__all__ = ["Death", "Refusal", "main", "run_all", "save"]
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])
+
+
+def places(model: keras.layers.Layer, saved: Path) -> tuple[dict[str, Place], dict[str, str]]:
+    """Where another process finds what a file names and Keras does not have.
+
+    Args:
+        model: The model.
+        saved: The `.keras` file that was made of it.
+
+    Returns:
+        For each name in the file the place that it can be imported from; and what has none, with the reason.
+    """
+    alive = dict(_alive(model))
+    found: dict[str, Place] = {}
+    hidden: dict[str, str] = {}
+    for name in sorted(_names(saved) & alive.keys()):
+        module = alive[name].__module__
+        if "<locals>" in alive[name].__qualname__:
+            hidden[name] = f"{name} is defined inside of a function"
+        elif module == "__main__":
+            hidden[name] = f"{name} is defined in the program itself (__main__)"
+        elif getattr(sys.modules.get(module), name, None) is not alive[name]:
+            hidden[name] = f"{module} has no {name} at its top level"
+        else:
+            found[name] = module, name
+    return found, hidden
+
+
+def imported(found: Mapping[str, Iterable[str]]) -> dict[str, Any]:
+    """What stands in these places, by name, as Keras takes its custom objects.
+
+    Raises:
+        ImportError: A module, or the name in it, is not there.
+    """
+    objects = {}
+    for name, (module, attribute) in found.items():
+        try:
+            objects[name] = getattr(importlib.import_module(module), attribute)
+        except AttributeError as error:
+            raise ImportError(f"{module} has no {attribute}") from error
+    return objects
+
+
+def _alive(model: keras.layers.Layer) -> Iterator[tuple[str, Any]]:
+    """The classes of the layers, and the functions and objects with a configuration in their attributes, by name."""
+    for layer in layers_of(model):
+        for value in (layer, *vars(layer).values()):
+            part = value if _is_function(value) else type(value)
+            if (part is value or hasattr(value, "get_config")) and not _is_of_keras(part.__module__):
+                yield part.__name__, part
+
+
+def _is_function(value: object) -> bool:
+    return callable(value) and hasattr(value, "__qualname__") and not isinstance(value, type)
+
+
+def _is_of_keras(module: str | None) -> bool:
+    return module is None or module == "keras" or module.startswith(("keras.", "keras3conv."))
+
+
+def _names(saved: Path) -> set[str]:
+    """The names of the classes and functions in a file that are not Keras' own."""
+    with zipfile.ZipFile(saved) as archive:
+        return set(_names_in(json.loads(archive.read("config.json"))))
+
+
+def _names_in(config: object) -> Iterator[str]:
+    if isinstance(config, dict):
+        name, inner = config.get("class_name"), config.get("config")
+        if name == "function" and isinstance(inner, str):
+            yield inner
+        elif isinstance(name, str) and not str(config.get("module")).startswith("keras"):
+            yield name
+        for value in config.values():
+            yield from _names_in(value)
+    elif isinstance(config, list):
+        for value in config:
+            yield from _names_in(value)

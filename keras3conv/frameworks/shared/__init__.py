@@ -1,0 +1,1 @@
+"""Values that both frameworks' adapters use: inputs, recordings, data flow, memory layout."""

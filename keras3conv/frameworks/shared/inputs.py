@@ -1,0 +1,258 @@
+"""The inputs of both sides: given, derived by layout, or made from the model's own input specification."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from keras3conv.errors import InputError
+from keras3conv.frameworks.shared.layout import channels_first, channels_last, moved
+from keras3conv.frameworks.shared.recording import flatten
+from keras3conv.messages import count
+from keras3conv.model.views import InputSpec, ModelView
+from keras3conv.numerics.fingerprint import Print, print_of
+from keras3conv.transforms_base import Array
+
+SEED = 20240229
+BATCH = 2
+
+SAMPLES = 1
+"""So many of the samples that are given tell as much of a layer as all: every layer is held to all of its numbers."""
+
+_ROUNDING = 1e-4
+"""The inputs of the two sides may be of two dtypes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What the two sides are called with.
+
+    Attributes:
+        torch: A tensor or array, a tuple of positional arguments, or a dict of keywords.
+        keras: An array, a list, or a dict by name.
+        note: Where they come from, for the report.
+        samples: Which of the samples that were given these are; empty where they are all.
+    """
+
+    torch: Any
+    keras: Any
+    note: str
+    samples: str = ""
+
+
+def both_inputs(
+    torch: ModelView, keras: ModelView, inputs: Any, keras_inputs: Any, arrays: Mapping[str, Array] | None
+) -> Inputs:
+    """The inputs of both sides.
+
+    Args:
+        torch: The torch side, for the layouts of its layers.
+        keras: The Keras side, for its input specification.
+        inputs: What the user gave for the torch side, or None.
+        keras_inputs: What the user gave for the Keras side, or None.
+        arrays: The arrays in `inputs`, by name, where it was given.
+
+    Raises:
+        InputError: The inputs are not given and cannot be made, or the Keras ones cannot be derived.
+    """
+    if inputs is None and keras_inputs is None:
+        made = [_random(spec, keras) for spec in _specs_to_fill(keras)]
+        torch_made = [_torch_layout(array, torch) for array in made]
+        return Inputs(
+            torch=tuple(torch_made),
+            keras=made[0] if len(made) == 1 else made,
+            note=f"random inputs of shape {', '.join(str(array.shape) for array in torch_made)}, seed {SEED}, "
+            "made from the Keras model's input specification",
+        )
+    if inputs is None:
+        raise InputError("keras_inputs is given without inputs: give what the torch module is called with, too")
+    if keras_inputs is not None:
+        _refuse_positional(keras, keras_inputs)
+        return Inputs(torch=inputs, keras=keras_inputs, note="inputs given for both sides")
+    derived = derive(arrays or {}, keras.input_specs, keras.arguments)
+    return Inputs(torch=inputs, keras=derived, note="inputs given; the Keras ones derived from them by layout")
+
+
+def _refuse_positional(keras: ModelView, keras_inputs: Any) -> None:
+    """A tuple is a call with several arguments, and a model that was drawn takes one, with all of its inputs."""
+    if isinstance(keras_inputs, tuple) and len(keras_inputs) > 1 and keras.input_specs:
+        raise InputError(
+            f"keras_inputs is a tuple, so {keras.title} would be called with {len(keras_inputs)} arguments, and it "
+            "takes one: a list or a dict of its inputs\nFix:  keras_inputs=[...]"
+        )
+
+
+def require_numbers(array: Array) -> None:
+    """Raises `InputError` for an array of text, of dates or of objects: no model takes it."""
+    if array.dtype.kind in "OSUMm":
+        raise InputError(f"an input is an array of {array.dtype}, of shape {array.shape}: a model takes numbers")
+
+
+def refuse_unprovable(given: Inputs) -> None:
+    """Raises `InputError` if an input is empty, holds NaN or no numbers: what is made of it proves nothing."""
+    for side, inputs in (("torch", given.torch), ("Keras", given.keras)):
+        for name, array in flatten(inputs, is_array):
+            values = as_array(array)
+            require_numbers(values)
+            what = f"input {name}" if name else "the input"
+            if not values.size:
+                raise InputError(
+                    f"{what} of the {side} side has shape {values.shape}, no value: nothing can be proven with it"
+                )
+            # The short dtypes of ml_dtypes are void to numpy, and know what a NaN is.
+            if values.dtype.kind in "fV" and (number := int(np.isnan(values).sum())):
+                raise InputError(f"{what} of the {side} side holds {number} NaN: nothing can be proven with it")
+
+
+def first_samples(given: Inputs, specs: Sequence[InputSpec], number: int = SAMPLES) -> Inputs | None:
+    """The first samples of the inputs of both sides; None where there are no more, or where a sample cannot be told.
+
+    The first axis counts samples where it is of one length on both sides, where the Keras model leaves it free, and
+    where the first samples of the two sides hold the same values.
+
+    Args:
+        given: The inputs of both sides.
+        specs: What the Keras model is called with.
+        number: How many samples are taken.
+    """
+    sides = [list(flatten(side, is_array)) for side in (given.torch, given.keras)]
+    arrays = [[value for _, value in side if is_array(value)] for side in sides]
+    counts = {array.shape[0] if array.shape else 0 for side in arrays for array in side}
+    if len(counts) != 1 or min(counts) <= number or any(spec.shape and spec.shape[0] is not None for spec in specs):
+        return None
+    torch, keras = ([print_of(as_array(array[:number])) for array in side] for side in arrays)
+    # In whatever order: the two sides may name their inputs, and then each has an order of its own.
+    if len(torch) != len(keras) or not all(any(_alike(one, other) for other in keras) for one in torch):
+        return None
+    first = "first" if number == 1 else f"first {number}"
+    samples = f" with the {first} of {min(counts)} samples"
+    return Inputs(torch=_cut(given.torch, number), keras=_cut(given.keras, number), note=given.note, samples=samples)
+
+
+def _alike(one: Print, other: Print) -> bool:
+    return one.agrees(other, _ROUNDING)
+
+
+def is_array(value: object) -> bool:
+    """Whether this is an array or a tensor of any framework."""
+    return hasattr(value, "shape") and hasattr(value, "dtype")
+
+
+def _cut(inputs: Any, number: int) -> Any:
+    """The first samples of nested inputs."""
+    if is_array(inputs):
+        return inputs[:number]
+    if isinstance(inputs, Mapping):
+        return {name: _cut(value, number) for name, value in inputs.items()}
+    if isinstance(inputs, tuple | list):
+        return type(inputs)(_cut(value, number) for value in inputs)
+    return inputs
+
+
+def as_array(array: Any) -> Array:
+    """An input of any framework as an array, in its own dtype."""
+    if hasattr(array, "detach"):
+        from keras3conv.frameworks.torch.values import to_numpy
+
+        return to_numpy(array)
+    return np.asarray(array)
+
+
+def _specs_to_fill(keras: ModelView) -> Sequence[InputSpec]:
+    if not keras.input_specs:
+        raise InputError(
+            f"{keras.title} does not say what it is called with: give inputs=..., what the torch module is called with"
+        )
+    for spec in keras.input_specs:
+        if None in spec.shape[1:]:
+            raise InputError(
+                f"{keras.title} takes an input of shape {spec.shape} with free sizes: give inputs=..., "
+                "what the torch module is called with"
+            )
+    return keras.input_specs
+
+
+def _random(spec: InputSpec, keras: ModelView) -> Array:
+    generator = np.random.default_rng(SEED)
+    shape = (BATCH, *(int(size or 1) for size in spec.shape[1:]))
+    if spec.dtype.startswith("float") or spec.dtype == "bfloat16":
+        return generator.standard_normal(shape).astype(np.float32)
+    if spec.dtype == "bool":
+        return np.ones(shape, dtype=bool)
+    rows = [tensor.shape[0] for layer in keras.layers for tensor in layer.tensors if tensor.role == "embeddings"]
+    return generator.integers(0, min(rows, default=2), shape).astype(spec.dtype)
+
+
+def _torch_layout(array: Array, torch: ModelView) -> Array:
+    """Images get their channels second; sequences only where torch's layers are one-dimensional convolutions."""
+    one_dimensional = any(kind.endswith(("Conv1d", "Pool1d")) for layer in torch.layers for kind in layer.kinds)
+    if array.ndim >= 4 or (array.ndim == 3 and one_dimensional):
+        return np.ascontiguousarray(channels_first(array))
+    return array
+
+
+def derive(arrays: Mapping[str, Array], specs: Sequence[InputSpec], arguments: Sequence[str] = ()) -> Any:
+    """The Keras inputs from torch's: by name where both sides have the same names, by order elsewhere.
+
+    Args:
+        arrays: What the torch module is called with: keywords by their names, positional arguments by their places.
+        specs: What the Keras model is called with, each in the layout that it asks for; empty where that is unknown.
+        arguments: What the call of a Keras model without a specification takes, by name.
+
+    Raises:
+        InputError: There are more or fewer of them than the Keras model takes, or they have other shapes.
+    """
+    if not specs:
+        return _unspecified(arrays, arguments)
+    names = [spec.key or spec.name for spec in specs]
+    values = [arrays[name] for name in names] if set(names) == set(arrays) else list(arrays.values())
+    if len(values) != len(specs):
+        wanted = ", ".join(f"{spec.name} {spec.shape}" for spec in specs)
+        raise InputError(
+            f"the torch module is called with {count(len(values), 'array')}, the Keras model takes {len(specs)} "
+            f"({wanted}): give keras_inputs=... too"
+        )
+    made = [_fit(array, spec) for array, spec in zip(values, specs, strict=True)]
+    return _together(made, [spec.key for spec in specs])
+
+
+def _together(made: list[Array], keys: Sequence[str]) -> Any:
+    """One array alone, several as a dict where each has a key, as a list elsewhere."""
+    if all(keys):
+        return dict(zip(keys, made, strict=True))
+    return made[0] if len(made) == 1 else made
+
+
+def _unspecified(arrays: Mapping[str, Array], arguments: Sequence[str]) -> Any:
+    """The inputs of a model that does not say what it is called with: by the arguments of its call.
+
+    By the names of its arguments where they are torch's, by their order where torch's have no names, and there are as
+    many; elsewhere it is given one argument, a dict by name, or a list where there are no names.
+    """
+    made = {name: channels_last(array) if array.ndim >= 4 else array for name, array in arrays.items()}
+    if len(made) == 1:
+        return next(iter(made.values()))
+    if made.keys() <= set(arguments):
+        last = max(arguments.index(name) for name in made)
+        return tuple(made.get(name) for name in arguments[: last + 1])
+    if all(name.isidentifier() for name in made):
+        return made
+    takes = sum(name != "mask" for name in arguments)  # Keras' own name for what it passes on
+    return tuple(made.values()) if takes >= len(made) else list(made.values())
+
+
+def _fit(array: Array, spec: InputSpec) -> Array:
+    same, other = _matches(array.shape, spec.shape), _matches(moved(array.shape), spec.shape)
+    if other and array.ndim > 2 and (array.ndim >= 4 or not same):
+        return np.ascontiguousarray(channels_last(array))
+    if same:
+        return array
+    raise InputError(
+        f"an input of shape {array.shape} fits {spec.name or 'the Keras input'} {spec.shape} neither as it is nor "
+        "with its channels moved last: give keras_inputs=..."
+    )
+
+
+def _matches(shape: tuple[int, ...], spec: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(spec) and all(free in (None, size) for size, free in zip(shape, spec, strict=True))

@@ -1,0 +1,100 @@
+"""Inputs of another size: what two models are called with, scaled on both sides alike.
+
+Two models that are one function agree on all inputs. Those that are codes, and no measurements, stay as they are: whole
+numbers, masks, times.
+"""
+
+from collections.abc import Callable, Mapping
+from math import log2
+from typing import Any
+
+import numpy as np
+
+from keras3conv.frameworks.shared.inputs import Inputs, as_array, is_array
+from keras3conv.frameworks.shared.recording import flatten
+from keras3conv.transforms_base import Array
+
+_SCALED = ("float32", "float64")
+"""In a shorter dtype the two sides may round otherwise."""
+
+
+def resized(given: Inputs, size: float) -> Inputs:
+    """The inputs with those that are measurements scaled by powers of two, which is exact.
+
+    An input is scaled where both sides are given the same values in the same dtype, in whatever layout.
+
+    Args:
+        given: The inputs of both sides.
+        size: The root of the mean square that each scaled array is to have.
+    """
+    return _scaled(given, lambda array: 2.0 ** round(log2(size / _size_of(array))))
+
+
+def sizes_of(given: Inputs) -> tuple[float, ...]:
+    """The sizes of the inputs that `resized` scales: the roots of their mean squares."""
+    first, second = _arrays(given)
+    return tuple(_size_of(array) for array in first if _is_free(array, second))
+
+
+def nudged(given: Inputs, factor: float) -> Inputs:
+    """The inputs with those that are measurements times a factor.
+
+    Args:
+        given: The inputs of both sides.
+        factor: A number that is almost one.
+    """
+    return _scaled(given, lambda array: factor)
+
+
+def _scaled(given: Inputs, factor: Callable[[Array], float]) -> Inputs:
+    first, second = _arrays(given)
+    ours = [factor(array) if _is_free(array, second) else 1.0 for array in first]
+    theirs = [factor(array) if _is_free(array, first) else 1.0 for array in second]
+    return Inputs(
+        torch=_times(given.torch, iter(ours).__next__),
+        keras=_times(given.keras, iter(theirs).__next__),
+        note=given.note,
+        samples=given.samples,
+    )
+
+
+def _arrays(given: Inputs) -> tuple[list[Array], list[Array]]:
+    first, second = ([as_array(value) for _, value in flatten(side, is_array)] for side in (given.torch, given.keras))
+    return first, second
+
+
+def _size_of(array: Array) -> float:
+    return float(np.sqrt(np.mean(np.square(array, dtype=np.float64))))
+
+
+def _is_free(array: Array, others: list[Array]) -> bool:
+    """Whether an input may be scaled: it is a measurement, and the other side is given the same."""
+    if array.dtype.name not in _SCALED or not np.isfinite(array).all() or is_code(array):
+        return False
+    ordered = np.sort(array, axis=None)
+    return any(_same(ordered, other) for other in others)
+
+
+def _same(ordered: Array, other: Array) -> bool:
+    """Whether an array has these values, in whatever order."""
+    same_kind = ordered.dtype == other.dtype and ordered.size == other.size
+    return same_kind and np.array_equal(ordered, np.sort(other, axis=None))
+
+
+def is_code(values: Array) -> bool:
+    """Whether an input stands for something that is not measured: a mask of two values, a whole number a sample."""
+    if not np.any((values != values.max()) & (values != values.min())):
+        return True
+    return values.size == values.shape[0] and bool(np.all(values == np.round(values)))
+
+
+def _times(inputs: Any, factor: Callable[[], float]) -> Any:
+    """Nested inputs, every array times the next factor, in the order of `flatten`."""
+    if is_array(inputs):
+        scale = factor()
+        return inputs if scale == 1.0 else inputs * scale
+    if isinstance(inputs, Mapping):
+        return {name: _times(value, factor) for name, value in inputs.items()}
+    if isinstance(inputs, tuple | list):
+        return type(inputs)(_times(value, factor) for value in inputs)
+    return inputs

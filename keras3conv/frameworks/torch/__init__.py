@@ -1,0 +1,1 @@
+"""Everything that imports torch: views, runs, gradients, precision."""

@@ -1,0 +1,339 @@
+"""Weights that a torch module computes before it uses them: weight norm, spectral norm, standardised kernels.
+
+To us such a weight is one tensor of its layer, under the name that the layer has for it. What it is made of is out of
+sight: Keras has no place for it, and many sets of it make the same weight. Writing finds one that makes what was
+written, to the bit for weight norm and spectral norm.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations, parametrize
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
+
+from keras3conv.errors import ModelError, Problem
+from keras3conv.frameworks.torch.standardized import (
+    convolving_with,
+    is_standardized,
+    parts_of,
+    standard_kernel,
+    write_kernel,
+)
+from keras3conv.frameworks.torch.walk import named_modules, named_tensors
+from keras3conv.messages import lay_out
+
+_POWER_ITERATIONS = 15
+"""As many as torch makes when it begins to normalise a weight."""
+
+_CORRECTIONS = 32
+"""How often what was written is corrected by its last digit; two or three times are enough, mostly."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Derived:
+    """A weight that is computed.
+
+    Attributes:
+        path: Its name in the model: "conv.weight".
+        owner: The path of the module that has it.
+        name: What that module calls it.
+        parts: The names in the model of the tensors that it is computed of.
+        trainable: Whether one of them is trained.
+        compute: Computes it, as the module does in evaluation mode.
+        assign: Writes a value: the tensors that it is computed of.
+        held: Has the module use a value for a while, without computing it.
+        refresh: Computes it anew where the module keeps what it computed last.
+    """
+
+    path: str
+    owner: str
+    name: str
+    parts: tuple[str, ...]
+    trainable: bool
+    compute: Callable[[], torch.Tensor]
+    assign: Callable[[torch.Tensor], None]
+    held: Callable[[torch.Tensor], AbstractContextManager[None]]
+    refresh: Callable[[], None]
+
+
+def derived_tensors(module: nn.Module) -> dict[str, Derived]:
+    """The computed weights of a module, by path."""
+    found = {}
+    for path, child in named_modules(module):
+        if child._forward_pre_hooks or is_parametrized(child) or is_standardized(child):
+            for derived in (*_parametrized(path, child), *_hooked(path, child), *_standardized(path, child)):
+                found[derived.path] = derived
+    return found
+
+
+@contextmanager
+def held(derived: Mapping[str, Derived], values: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    """Has a module use values for weights that it computes, by path, for a while.
+
+    Args:
+        derived: All computed weights of the module.
+        values: Some of them, by path.
+    """
+    try:
+        with ExitStack() as contexts:
+            for path, value in values.items():
+                contexts.enter_context(derived[path].held(value))
+            yield
+    finally:
+        for weight in derived.values():
+            weight.refresh()
+
+
+def inner_modules(module: nn.Module) -> set[str]:
+    """The paths of the modules that only hold what weights are computed of."""
+    found = set()
+    for path, child in named_modules(module):
+        if is_parametrized(child):
+            start = _join(path, "parametrizations")
+            found |= {_join(start, name) for name, _ in named_modules(child.get_submodule("parametrizations"))}
+    return found
+
+
+def is_parametrized(module: nn.Module) -> bool:
+    """Whether a module computes a weight by `torch.nn.utils.parametrize`."""
+    # torch's own answer is slow where it is no: it asks for an attribute that is not there.
+    return "parametrizations" in module._modules and parametrize.is_parametrized(module)
+
+
+def _parametrized(path: str, child: nn.Module) -> Iterator[Derived]:
+    """Those of `torch.nn.utils.parametrize`: the tensors are in a module of their own."""
+    lists = child.get_submodule("parametrizations").named_children() if is_parametrized(child) else ()
+    for name, steps in lists:
+        assert isinstance(steps, parametrize.ParametrizationList)
+        held = {f"parametrizations.{name}.{part}": tensor for part, tensor in named_tensors(steps)}
+        yield Derived(
+            path=_join(path, name),
+            owner=path,
+            name=name,
+            parts=tuple(_join(path, part) for part in held),
+            trainable=any(isinstance(tensor, nn.Parameter) for tensor in held.values()),
+            compute=partial(_evaluated, steps),
+            assign=_assignment(path, child, name, steps),
+            held=partial(_returning, steps, "forward"),
+            refresh=_nothing,
+        )
+
+
+def _hooked(path: str, child: nn.Module) -> Iterator[Derived]:
+    """Those of the functions before them: the tensors are the module's own, and a hook computes the weight."""
+    for hook in child._forward_pre_hooks.values():
+        if not isinstance(hook, WeightNorm | SpectralNorm):
+            continue
+        roles = ("g", "v") if isinstance(hook, WeightNorm) else ("orig", "u", "v")
+        names = [f"{hook.name}_{role}" for role in roles]
+        yield Derived(
+            path=_join(path, hook.name),
+            owner=path,
+            name=hook.name,
+            parts=tuple(_join(path, name) for name in names),
+            trainable=True,
+            compute=_computation(hook, child),
+            assign=partial(_assign_hooked, hook, child, names),
+            held=partial(_returning, hook, "compute_weight"),
+            refresh=partial(_refresh, hook, child),
+        )
+
+
+def _standardized(path: str, child: nn.Module) -> Iterator[Derived]:
+    """That of a convolution which standardises it: the name is that of what it is made of."""
+    if is_standardized(child) and not parametrize.is_parametrized(child):
+        yield Derived(
+            path=_join(path, "weight"),
+            owner=path,
+            name="weight",
+            parts=tuple(_join(path, part) for part in parts_of(child)),
+            trainable=True,
+            compute=partial(standard_kernel, child),
+            assign=partial(_assign_standardized, path, child),
+            held=partial(convolving_with, child),
+            refresh=_nothing,
+        )
+
+
+def _assign_standardized(path: str, child: nn.Module, value: torch.Tensor) -> None:
+    write_kernel(child, value)
+    difference = (standard_kernel(child) - value).abs().max()
+    if not difference <= 16 * torch.finfo(value.dtype).eps * value.abs().max():
+        fact = f"{type(child).__name__} standardises its weight, and makes another of this one, by {difference:.2g}"
+        raise ModelError(
+            lay_out(
+                "a weight cannot be written",
+                [Problem(torch=_join(path, "weight"), fact=fact, fixes=("torch.nn.Conv2d(...)  # in its place",))],
+            )
+        )
+
+
+def _assign_hooked(hook: WeightNorm | SpectralNorm, child: nn.Module, names: list[str], value: torch.Tensor) -> None:
+    held = [getattr(child, name) for name in names]
+    if isinstance(hook, WeightNorm):
+        values = weight_norm_parts(value, hook.dim)
+    else:
+        values = spectral_norm_parts(value, hook.dim, held[1])
+    _fill(held, values)
+    _correct(held, value, _computation(hook, child))
+    _refresh(hook, child)
+
+
+def _refresh(hook: WeightNorm | SpectralNorm, child: nn.Module) -> None:
+    """The weight is an attribute of the module, which the hook sets before each call."""
+    with torch.no_grad():
+        setattr(child, hook.name, _computation(hook, child)())
+
+
+def _nothing() -> None:
+    """A weight that is computed whenever it is asked for needs no refreshing."""
+
+
+@contextmanager
+def _returning(holder: nn.Module | WeightNorm | SpectralNorm, method: str, value: torch.Tensor) -> Iterator[None]:
+    """A method returns a value for a while, whatever it is given."""
+    vars(holder)[method] = lambda *arguments, **keywords: value
+    try:
+        yield
+    finally:
+        del vars(holder)[method]
+
+
+def _computation(hook: WeightNorm | SpectralNorm, child: nn.Module) -> Callable[[], torch.Tensor]:
+    if isinstance(hook, SpectralNorm):
+        return lambda: hook.compute_weight(child, do_power_iteration=False)
+    return lambda: hook.compute_weight(child)
+
+
+def _assignment(
+    path: str, child: nn.Module, name: str, steps: parametrize.ParametrizationList
+) -> Callable[[torch.Tensor], None]:
+    """How a value is written: known kinds to the bit, others by their own inverse, if they have one that holds."""
+    step, own = steps[0] if len(steps) == 1 else None, dict(named_tensors(steps))
+
+    def assign(value: torch.Tensor) -> None:
+        if isinstance(step, parametrizations._WeightNorm):
+            held = [own[name] for name in ("original0", "original1")]
+            _fill(held, weight_norm_parts(value, step.dim))
+            _correct(held, value, lambda: _evaluated(steps))
+        elif isinstance(step, parametrizations._SpectralNorm) and value.ndim > 1:
+            held = [own[name] for name in ("original", "0._u", "0._v")]
+            _fill(held, spectral_norm_parts(value, step.dim, own["0._u"]))
+            _correct(held, value, lambda: _evaluated(steps))
+        else:
+            _assign_by_inverse(path, child, name, steps, value)
+
+    return assign
+
+
+def _assign_by_inverse(
+    path: str, child: nn.Module, name: str, steps: parametrize.ParametrizationList, value: torch.Tensor
+) -> None:
+    kinds = ", ".join(type(step).__name__ for step in steps)
+    try:
+        setattr(child, name, value)
+    except (RuntimeError, ValueError, NotImplementedError) as error:
+        raise _refused(path, name, f"{kinds} has no inverse: {error}") from error
+    difference = (_evaluated(steps) - value).abs().max()
+    if not difference <= 16 * torch.finfo(value.dtype).eps * value.abs().max():
+        raise _refused(path, name, f"{kinds} makes another weight of what was written, by {difference:.2g}")
+
+
+def _refused(path: str, name: str, fact: str) -> ModelError:
+    fixes = (f'torch.nn.utils.parametrize.remove_parametrizations(layer, "{name}")',)
+    return ModelError(lay_out("a weight cannot be written", [Problem(torch=_join(path, name), fact=fact, fixes=fixes)]))
+
+
+def weight_norm_parts(weight: torch.Tensor, dim: int | None) -> list[torch.Tensor]:
+    """The length and the direction of which weight norm makes a weight, g and v: `g * v / |v|`, with v the weight.
+
+    Args:
+        weight: The weight.
+        dim: The axis along which every place has a length of its own; None or -1 for one length.
+    """
+    length = torch.norm_except_dim(weight, 2, -1 if dim is None else dim)
+    # A direction of length zero is none: what is all zeros has length zero in any direction.
+    return [length, torch.where(length == 0, torch.ones_like(weight), weight)]
+
+
+def spectral_norm_parts(weight: torch.Tensor, dim: int, start: torch.Tensor) -> list[torch.Tensor]:
+    """The tensor and the two vectors of which spectral norm makes a weight: itself, divided by one.
+
+    Spectral norm divides by `u @ W @ v`. The vectors are those of the largest singular value, found by power
+    iteration, u divided by that value: a weight that has another norm than one stays as it is until it is trained.
+
+    Args:
+        weight: The weight.
+        dim: The axis of the outputs.
+        start: The u to begin with.
+
+    Raises:
+        ModelError: The weight is all zeros: no division makes it.
+    """
+    matrix = weight.movedim(dim, 0).flatten(1)
+    u = start.to(weight.dtype)
+    for _ in range(_POWER_ITERATIONS):
+        u = nn.functional.normalize(matrix @ (matrix.T @ u), dim=0)
+    v = nn.functional.normalize(matrix.T @ u, dim=0)
+    u = nn.functional.normalize(matrix @ v, dim=0)
+    norm = u @ (matrix @ v)
+    if not norm > 0:
+        raise ModelError("spectral norm cannot make a weight of zeros")
+    return [weight, u / norm, v]
+
+
+def _fill(held: list[torch.Tensor], values: list[torch.Tensor]) -> None:
+    with torch.no_grad():
+        for target, value in zip(held, values, strict=True):
+            target.copy_(value)
+
+
+def _correct(held: list[torch.Tensor], value: torch.Tensor, compute: Callable[[], torch.Tensor]) -> None:
+    """Corrects the scale of what was written until the same bits come out: lengths and divisions are rounded."""
+    adjust = _adjust_lengths if len(held) == 2 else _adjust_vector
+    with torch.no_grad():
+        for attempt in range(_CORRECTIONS):
+            made = compute()
+            if torch.equal(made, value):
+                return
+            adjust(held, made.abs(), value.abs(), attempt)
+
+
+def _adjust_lengths(held: list[torch.Tensor], made: torch.Tensor, value: torch.Tensor, attempt: int) -> None:
+    """Every length of weight norm becomes its neighbour, where what it makes is too large or too small."""
+    length = held[0]
+    axes = [axis for axis in range(value.ndim) if length.ndim == 0 or length.shape[axis] == 1]
+    excess = (made - value).sum(axes, keepdim=length.ndim > 0)
+    toward = torch.where(excess > 0, 0.0, torch.inf).to(length)
+    length.copy_(torch.where(excess == 0, length, torch.nextafter(length, toward)))
+
+
+def _adjust_vector(held: list[torch.Tensor], made: torch.Tensor, value: torch.Tensor, attempt: int) -> None:
+    """Numbers of u become their neighbours, fewer with every other attempt: the product moves less and less."""
+    u = held[1]
+    places = torch.arange(len(u), device=u.device).roll(attempt)[: max(1, len(u) >> attempt // 2)]
+    # What is made is divided by the product, in which u meets a vector that it is a multiple of.
+    is_too_large = bool((made - value).sum() > 0)
+    u[places] = torch.nextafter(u[places], u[places] * (2.0 if is_too_large else 0.0))
+
+
+def _evaluated(steps: parametrize.ParametrizationList) -> torch.Tensor:
+    """What the steps make in evaluation mode: in training, spectral norm changes its vectors with every look."""
+    flags = [(step, step.training) for step in steps.modules()]
+    steps.eval()
+    try:
+        with torch.no_grad():
+            made: torch.Tensor = steps()
+            return made
+    finally:
+        for step, training in flags:
+            step.training = training
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path and name else path or name

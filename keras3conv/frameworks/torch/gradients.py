@@ -1,0 +1,90 @@
+"""One backward pass of a torch module, in float64; nothing of the module is changed."""
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import nn
+
+from keras3conv.errors import RAISED_BY_MODELS, ModelError, Problem
+from keras3conv.frameworks.shared.recording import Backward, flatten
+from keras3conv.frameworks.torch import module as torch_side
+from keras3conv.frameworks.torch.derived import derived_tensors, held
+from keras3conv.frameworks.torch.precision import Float64
+from keras3conv.frameworks.torch.substitutes import computed_weights, running_tensors, substituted
+from keras3conv.messages import lay_out
+from keras3conv.transforms_base import Array
+
+
+def backward(
+    module: nn.Module,
+    inputs: object,
+    tensors: Mapping[str, Array],
+    weights: Mapping[str, Array],
+    *,
+    of: Collection[str],
+    training: Collection[str] = (),
+) -> Backward:
+    """The gradients of the sum of all outputs, each element of which counts as much as its weight says.
+
+    Args:
+        module: The module.
+        inputs: What it is called with; see `torch_side.run`.
+        tensors: Values to run with, by path.
+        weights: A weight for every element of the outputs that count, by the name of the output.
+        of: The paths of the tensors whose gradients are wanted.
+        training: The paths of the modules that are in training mode; all others are in evaluation mode.
+
+    Raises:
+        ModelError: The module raised, or an output does not depend on its weights in a way that torch can follow.
+    """
+    device = next(module.parameters(), torch.zeros(())).device
+    args, kwargs = torch_side.arguments(inputs, device, float64=True)
+    substitutes = running_tensors(module, tensors, float64=True)
+    derived = derived_tensors(module)
+    computed = computed_weights(derived, tensors, float64=True)
+    known = substitutes | computed
+    first_names = _first_names(module)
+    places = {path: first_names.get(path, path) for path in of}
+    wanted = {path: known[path].clone().requires_grad_() for path in dict.fromkeys(places.values()) if path in known}
+    values = {path: wanted.get(path, tensor) for path, tensor in substitutes.items()}
+    computed = {path: wanted.get(path, tensor) for path, tensor in computed.items()}
+    modes = (torch.enable_grad(), torch_side.precise(), torch_side.evaluating(module), _training(module, training))
+    with ExitStack() as contexts:
+        for mode in (*modes, held(derived, computed), Float64(module)):
+            contexts.enter_context(mode)
+        try:
+            with substituted(module, values):
+                outputs = module(*args, **kwargs)
+            flat = dict(flatten(outputs, lambda value: isinstance(value, torch.Tensor)))
+            loss = sum((flat[name] * torch_side.to_torch(weight).to(device)).sum() for name, weight in weights.items())
+            found: tuple[torch.Tensor | None, ...] = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)
+        except RAISED_BY_MODELS as error:
+            problem = Problem(torch=type(module).__name__, fact=f"{type(error).__name__}: {error}")
+            raise ModelError(lay_out("torch raised in a backward pass", [problem])) from error
+    gradients = {
+        path: torch.zeros_like(tensor) if gradient is None else gradient
+        for (path, tensor), gradient in zip(wanted.items(), found, strict=True)
+    }
+    others = {path: tensor for path, tensor in values.items() if path not in wanted}
+    return Backward(
+        gradients={path: torch_side.to_numpy(gradients[own]) for path, own in places.items() if own in gradients},
+        states={path: torch_side.to_numpy(tensor) for path, tensor in others.items()},
+    )
+
+
+def _first_names(module: nn.Module) -> dict[str, str]:
+    """Of every parameter, under all of its names, the one that torch runs it by: tied ones have several."""
+    first = {id(parameter): path for path, parameter in module.named_parameters()}
+    return {path: first[id(parameter)] for path, parameter in module.named_parameters(remove_duplicate=False)}
+
+
+@contextmanager
+def _training(module: nn.Module, paths: Collection[str]) -> Iterator[None]:
+    """Puts some modules into training mode; `evaluating`, which is around this, puts every flag back."""
+    for path in paths:
+        module.get_submodule(path).training = True
+    yield
+
+
+__all__ = ["backward"]

@@ -1,0 +1,223 @@
+"""Recurrence as Keras computes it, where torch.nn has no module for it. Torch is all that these classes need."""
+
+import torch
+from torch import nn
+
+
+class Recurrent(nn.Module):
+    """Recurrent cells on top of each other, run step by step: any sizes, kinds and activations, as `keras.layers.RNN`.
+
+    The gates stand in Keras' order: i, f, c, o in an LSTM, and z, r, h in a GRU.
+
+    Args:
+        input_size: How many features a step has.
+        cells: Each as (kind, units, activation, recurrent activation, bias). The kinds are "LSTM", "SimpleRNN", "GRU"
+            (the reset gate after the product) and "ResetFirstGRU" (before it). An activation is a name in
+            `torch.nn.functional`, or "linear".
+        return_sequences: Whether every step is returned, and not only the last.
+        return_state: Whether the states after the last step are returned too.
+        go_backwards: Whether the last step comes first.
+    """
+
+    kind = "keras3conv.frameworks.torch.layers.Recurrent"
+
+    def __init__(
+        self,
+        input_size: int,
+        cells: tuple[tuple[str, int, str, str, bool], ...],
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+    ) -> None:
+        super().__init__()
+        self.input_size = input_size
+        self.cells = cells
+        self.return_sequences = return_sequences
+        self.return_state = return_state
+        self.go_backwards = go_backwards
+        for place, (kind, units, _, _, bias) in enumerate(cells):
+            rows = units * {"SimpleRNN": 1, "LSTM": 4}.get(kind, 3)
+            weight_ih, weight_hh = torch.empty(rows, input_size), torch.empty(rows, units)
+            self.register_parameter(f"weight_ih_l{place}", nn.Parameter(nn.init.xavier_uniform_(weight_ih)))
+            self.register_parameter(f"weight_hh_l{place}", nn.Parameter(nn.init.orthogonal_(weight_hh)))
+            zeros = torch.zeros(2, rows) if kind == "GRU" else torch.zeros(rows)
+            self.register_parameter(f"bias_l{place}", nn.Parameter(zeros) if bias else None)
+            input_size = units
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor | list[torch.Tensor], ...]:
+        """Runs the cells over all steps.
+
+        Args:
+            inputs: Of shape (batch, steps, input_size).
+
+        Returns:
+            A tensor of shape (batch, units), or (batch, steps, units) in the order in which the steps were taken; with
+            `return_state`, that and the states of every cell, of shape (batch, units).
+        """
+        numbers = [2 if kind == "LSTM" else 1 for kind, *_ in self.cells]
+        states = [
+            [inputs.new_zeros(len(inputs), units)] * number
+            for number, (_, units, *_) in zip(numbers, self.cells, strict=True)
+        ]
+        outputs = []
+        for step in (inputs.flip(1) if self.go_backwards else inputs).unbind(1):
+            output = step
+            for place, state in enumerate(states):
+                states[place] = self.step(place, output, state)
+                output = states[place][0]
+            outputs.append(output)
+        result = torch.stack(outputs, 1) if self.return_sequences else outputs[-1]
+        if not self.return_state:
+            return result
+        if len(states) == 1:
+            return (result, *states[0])
+        return (result, *(state if len(state) > 1 else state[0] for state in states))
+
+    def step(self, place: int, inputs: torch.Tensor, states: list[torch.Tensor]) -> list[torch.Tensor]:
+        """One step of one cell: its new states, of which the first is its output."""
+        kind, _, activation, recurrent_activation, _ = self.cells[place]
+        weight_ih, weight_hh = getattr(self, f"weight_ih_l{place}"), getattr(self, f"weight_hh_l{place}")
+        bias, hidden = getattr(self, f"bias_l{place}"), states[0]
+        bias_ih, bias_hh = bias if kind == "GRU" and bias is not None else (bias, None)
+        given = nn.functional.linear(inputs, weight_ih, bias_ih)
+        if kind == "SimpleRNN":
+            return [self.activate(activation, given + hidden @ weight_hh.T)]
+        if kind == "LSTM":
+            i, f, c, o = (given + hidden @ weight_hh.T).chunk(4, -1)
+            carried = self.activate(recurrent_activation, f) * states[1]
+            cell = carried + self.activate(recurrent_activation, i) * self.activate(activation, c)
+            return [self.activate(recurrent_activation, o) * self.activate(activation, cell), cell]
+        units = hidden.shape[-1]
+        gates, candidate = given[..., : 2 * units], given[..., 2 * units :]
+        if kind == "GRU":
+            products = nn.functional.linear(hidden, weight_hh, bias_hh)
+            update, reset = self.activate(recurrent_activation, gates + products[..., : 2 * units]).chunk(2, -1)
+            new = self.activate(activation, candidate + reset * products[..., 2 * units :])
+        else:
+            products = hidden @ weight_hh[: 2 * units].T
+            update, reset = self.activate(recurrent_activation, gates + products).chunk(2, -1)
+            new = self.activate(activation, candidate + (reset * hidden) @ weight_hh[2 * units :].T)
+        return [update * hidden + (1 - update) * new]
+
+    @staticmethod
+    def activate(name: str, inputs: torch.Tensor) -> torch.Tensor:
+        """Applies an activation by its name."""
+        if name == "hard_sigmoid_of_keras_2":
+            return (0.2 * inputs + 0.5).clamp(0, 1)
+        result: torch.Tensor = inputs if name == "linear" else getattr(nn.functional, name)(inputs)
+        return result
+
+
+class ConvLSTM(nn.Module):
+    """An LSTM whose products are convolutions over one, two or three axes, as `keras.layers.ConvLSTM2D`.
+
+    The gates stand in Keras' order: i, f, c, o.
+
+    Args:
+        in_channels: How many channels a step has.
+        out_channels: How many channels the states have.
+        kernel_size: The size of the kernels along every axis of space; how many there are says over how many axes.
+        stride: How far it is to the next window of the input.
+        padding: "valid", or "same": zeros around the input, the odd one at the end.
+        dilation: How far it is to the next value of a window of the input.
+        channels_last: Whether the channels of inputs and outputs stand behind the axes of space.
+        bias: Whether the gates have a bias.
+        activation: A name in `torch.nn.functional`, or "linear".
+        recurrent_activation: That of the gates, likewise.
+        return_sequences: Whether every step is returned, and not only the last.
+        return_state: Whether the two states after the last step are returned too.
+        go_backwards: Whether the last step comes first.
+    """
+
+    kind = "keras3conv.frameworks.torch.layers.ConvLSTM"
+    bias: torch.Tensor | None
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: tuple[int, ...],
+        *,
+        stride: tuple[int, ...] | None = None,
+        padding: str = "valid",
+        dilation: tuple[int, ...] | None = None,
+        channels_last: bool = False,
+        bias: bool = True,
+        activation: str = "tanh",
+        recurrent_activation: str = "sigmoid",
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+    ) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.kernel_size = kernel_size
+        self.stride = (1,) * len(kernel_size) if stride is None else stride
+        self.padding = padding
+        self.dilation = (1,) * len(kernel_size) if dilation is None else dilation
+        self.channels_last = channels_last
+        self.activation = activation
+        self.recurrent_activation = recurrent_activation
+        self.return_sequences = return_sequences
+        self.return_state = return_state
+        self.go_backwards = go_backwards
+        weights = [torch.empty(4 * out_channels, channels, *kernel_size) for channels in (in_channels, out_channels)]
+        self.weight_ih, self.weight_hh = (nn.Parameter(nn.init.xavier_uniform_(weight)) for weight in weights)
+        self.register_parameter("bias", nn.Parameter(torch.zeros(4 * out_channels)) if bias else None)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        """Runs over all steps.
+
+        Args:
+            inputs: Of shape (batch, steps, in_channels, *space); with `channels_last`, the channels at the end.
+
+        Returns:
+            A tensor of shape (batch, out_channels, *space) or (batch, steps, out_channels, *space), in the order in
+            which the steps were taken; with `return_state`, that and the two states after the last step.
+        """
+        inputs = inputs.movedim(-1, 2) if self.channels_last else inputs
+        given = [
+            self.convolve(step, self.weight_ih, self.bias, self.stride, self.dilation, self.padding)
+            for step in (inputs.flip(1) if self.go_backwards else inputs).unbind(1)
+        ]
+        hidden = cell = torch.zeros_like(given[0][:, : self.out_channels])
+        ones = (1,) * len(self.kernel_size)
+        outputs = []
+        for gates in given:
+            i, f, c, o = (gates + self.convolve(hidden, self.weight_hh, None, ones, ones, "same")).chunk(4, 1)
+            carried = self.activate(self.recurrent_activation, f) * cell
+            cell = carried + self.activate(self.recurrent_activation, i) * self.activate(self.activation, c)
+            hidden = self.activate(self.recurrent_activation, o) * self.activate(self.activation, cell)
+            outputs.append(hidden)
+        results = [torch.stack(outputs, 1) if self.return_sequences else hidden, hidden, cell]
+        if self.channels_last:
+            results = [result.movedim(result.ndim - len(ones) - 1, -1) for result in results]
+        return tuple(results) if self.return_state else results[0]
+
+    @staticmethod
+    def convolve(
+        inputs: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        stride: tuple[int, ...],
+        dilation: tuple[int, ...],
+        padding: str,
+    ) -> torch.Tensor:
+        """Convolves (batch, channels, *space), with "same" padded so that ceil(size / stride) places are left."""
+        widths: list[int] = []
+        if padding == "same":
+            axes = zip(inputs.shape[2:], weight.shape[2:], stride, dilation, strict=True)
+            for size, kernel, step, apart in axes:
+                total = max((-(-size // step) - 1) * step + apart * (kernel - 1) + 1 - size, 0)
+                widths = [total // 2, total - total // 2, *widths]  # `pad` begins with the last axis
+        convolve = (nn.functional.conv1d, nn.functional.conv2d, nn.functional.conv3d)[len(stride) - 1]
+        return convolve(nn.functional.pad(inputs, widths), weight, bias, stride, 0, dilation)
+
+    @staticmethod
+    def activate(name: str, inputs: torch.Tensor) -> torch.Tensor:
+        """Applies an activation by its name."""
+        if name == "hard_sigmoid_of_keras_2":
+            return (0.2 * inputs + 0.5).clamp(0, 1)
+        result: torch.Tensor = inputs if name == "linear" else getattr(nn.functional, name)(inputs)
+        return result

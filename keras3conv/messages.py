@@ -1,0 +1,236 @@
+"""Repeated blocks as one line: `layer1.0.conv`, `layer1.1.conv`, ... become `layer1.{0..2}.conv`.
+
+A pattern stands for exactly the paths it came from, never for more. Where a row has several paths (a torch layer and
+its Keras layer) their numbers move together: `block.{0..2} <-> block_{1..3}` pairs 0 with 1 and 2 with 3. A range
+with another step than one is written `{1..7..3}`: 1, 4, 7. `{=}` repeats the number before it in the same path:
+`block{1..3}/block{=}_conv` are three paths, not nine.
+"""
+
+import re
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from keras3conv.errors import Problem
+
+# A number with leading zeros is text: its zeros would be lost. So is one that is too long to be a count.
+_NUMBER = re.compile(r"(?<![0-9])(0|[1-9][0-9]{0,8})(?![0-9])")
+
+
+_SAME = "{=}"
+
+
+_Cell = int | range | str
+"""A number; what it ranges over; or `_SAME` where it moves with the number before it in its path."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collapsed:
+    """One line for many rows.
+
+    Attributes:
+        paths: A pattern for every column.
+        places: The places of the rows that it stands for, in their order.
+    """
+
+    paths: tuple[str, ...]
+    places: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Block:
+    """Rows that are one line: for every number its cell, with the column that it stands in."""
+
+    cells: tuple[_Cell, ...]
+    columns: tuple[int, ...]
+    places: tuple[int, ...]
+
+
+def collapse(rows: Sequence[tuple[str, ...]], keys: Sequence[Hashable] | None = None) -> list[Collapsed]:
+    """Collapses rows of paths that differ only in numbers that count up.
+
+    Args:
+        rows: The paths, a tuple of columns for every row.
+        keys: What else a row says; only rows with equal keys are collapsed. None if there is nothing else.
+
+    Returns:
+        The lines, in the order of their first rows.
+
+    Example:
+        >>> [line.paths for line in collapse([("conv0", "conv_1"), ("conv1", "conv_2"), ("fc", "dense")])]
+        [('conv{0..1}', 'conv_{1..2}'), ('fc', 'dense')]
+    """
+    groups: dict[Hashable, list[_Block]] = {}
+    texts: dict[Hashable, tuple[tuple[str, ...], ...]] = {}
+    for place, row in enumerate(rows):
+        split = [_NUMBER.split(path) for path in row]
+        template = tuple(tuple(parts[::2]) for parts in split)
+        cells = tuple(int(number) for parts in split for number in parts[1::2])
+        columns = tuple(column for column, parts in enumerate(split) for _ in parts[1::2])
+        group = template, keys[place] if keys else None
+        groups.setdefault(group, []).append(_Block(cells=cells, columns=columns, places=(place,)))
+        texts[group] = template
+    lines = [
+        Collapsed(paths=_written(texts[group], block.cells), places=block.places)
+        for group, blocks in groups.items()
+        for block in _merged(blocks)
+    ]
+    return sorted(lines, key=lambda line: line.places)
+
+
+def collapse_paths(paths: Iterable[str]) -> list[str]:
+    """Collapses a list of paths.
+
+    Example:
+        >>> collapse_paths(["layer1.0", "layer1.1", "fc"])
+        ['layer1.{0..1}', 'fc']
+    """
+    return [line.paths[0] for line in collapse([(path,) for path in paths])]
+
+
+def collapse_problems(problems: Sequence["Problem"]) -> list["Problem"]:
+    """Collapses problems that say the same of layers that differ only in numbers; the fixes are those of the first."""
+    keys = [(problem.fact, bool(problem.torch), bool(problem.keras)) for problem in problems]
+    lines = collapse([(problem.torch, problem.keras) for problem in problems], keys)
+    return [replace(problems[line.places[0]], torch=line.paths[0], keras=line.paths[1]) for line in lines]
+
+
+def _merged(blocks: list[_Block]) -> list[_Block]:
+    """Merges along one number after the other, the innermost first."""
+    for position in reversed(range(len(blocks[0].cells))):
+        blocks = _merged_along(blocks, position)
+    return blocks
+
+
+def _merged_along(blocks: list[_Block], position: int) -> list[_Block]:
+    """Merges runs of blocks in which the number at this position counts up by one."""
+    if not any(block.cells[position] != blocks[0].cells[position] for block in blocks):
+        return blocks
+    merged: list[_Block] = []
+    for bucket in _buckets(blocks, position):
+        rest = bucket
+        while rest:
+            length = _run(rest, position)
+            merged.append(_joined(rest[:length]))
+            rest = rest[length:]
+    return sorted(merged, key=lambda block: block.places)
+
+
+def _buckets(blocks: list[_Block], position: int) -> Iterable[list[_Block]]:
+    """The blocks whose numbers before this position are equal, so that a run is not broken by what stands between."""
+    buckets: dict[tuple[_Cell, ...], list[_Block]] = {}
+    for block in blocks:
+        buckets.setdefault(block.cells[:position], []).append(block)
+    return buckets.values()
+
+
+def _run(blocks: list[_Block], position: int) -> int:
+    """How many blocks from the first on can be one: the same step from each to the next."""
+    step = _step(blocks[0], blocks[1], position) if len(blocks) > 1 else None
+    if step is None:
+        return 1
+    length = 2
+    while length < len(blocks) and _step(blocks[length - 1], blocks[length], position) == step:
+        length += 1
+    # Two numbers always have some distance; only a third one shows that it is a step.
+    return length if length > 2 or set(step) <= {0, 1} else 1
+
+
+def _step(before: _Block, after: _Block, position: int) -> tuple[int, ...] | None:
+    """What is added to every number from one block to the next; None if they cannot be one line."""
+    steps = []
+    for first, second in zip(before.cells, after.cells, strict=True):
+        if isinstance(first, int) and isinstance(second, int):
+            steps.append(second - first)
+        elif first == second:
+            steps.append(0)
+        else:
+            return None
+    counts_up = steps[position] == 1 and min(steps) >= 0
+    return tuple(steps) if counts_up and _is_exact(before, steps) else None
+
+
+def _is_exact(block: _Block, steps: Sequence[int]) -> bool:
+    """Whether a pattern can say it: the numbers of one path that move together are equal, with no range between."""
+    leader: dict[int, int] = {}
+    closed: set[int] = set()
+    for place, (cell, column) in enumerate(zip(block.cells, block.columns, strict=True)):
+        moves = steps[place] != 0
+        if moves and column in leader:
+            first = leader[column]
+            if column in closed or (cell, steps[place]) != (block.cells[first], steps[first]):
+                return False
+        elif moves:
+            leader[column] = place
+        elif column in leader and cell == _SAME:
+            return False  # it repeats a range that stands before the number that moves
+        elif column in leader and not isinstance(cell, int):
+            closed.add(column)
+    return True
+
+
+def _joined(blocks: list[_Block]) -> _Block:
+    """The line for blocks that `_run` found to be one."""
+    if len(blocks) == 1:
+        return blocks[0]
+    cells: list[_Cell] = []
+    moving: set[int] = set()
+    for first, second, column in zip(blocks[0].cells, blocks[1].cells, blocks[0].columns, strict=True):
+        if not isinstance(first, int) or not isinstance(second, int) or first == second:
+            cells.append(first)
+        elif column in moving:
+            cells.append(_SAME)
+        else:
+            moving.add(column)
+            cells.append(range(first, first + (second - first) * len(blocks), second - first))
+    places = tuple(sorted(place for block in blocks for place in block.places))
+    return _Block(cells=tuple(cells), columns=blocks[0].columns, places=places)
+
+
+def _written(template: tuple[tuple[str, ...], ...], cells: tuple[_Cell, ...]) -> tuple[str, ...]:
+    """The columns with their cells put back between the pieces of text."""
+    rest = iter(cells)
+    return tuple(texts[0] + "".join(_shown(next(rest)) + text for text in texts[1:]) for texts in template)
+
+
+def _shown(cell: _Cell) -> str:
+    if not isinstance(cell, range):
+        return str(cell)
+    step = f"..{cell.step}" if cell.step != 1 else ""
+    return f"{{{cell[0]}..{cell[-1]}{step}}}"
+
+
+def lay_out(headline: str, problems: Sequence[Problem], *, limit: int = 20) -> str:
+    """Lays a message out: the headline, the facts in aligned columns, the line to paste last.
+
+    Args:
+        headline: What is wrong, and where in both models.
+        problems: The facts. Repeated blocks become one line, "layer{1..4}.conv"; only the first `limit` lines are
+            written out, the rest is counted.
+        limit: How many problems are written out.
+    """
+    problems = collapse_problems(problems)
+    shown = problems[:limit]
+    width = max((len(problem.where) for problem in shown if problem.side), default=0)
+    lines = [headline]
+    for problem in shown:
+        if problem.side:
+            lines.append(f"  {problem.where:<{width}}  {problem.side}  {problem.fact}")
+        elif problem.where:
+            lines += [f"  {problem.where}", f"      {problem.fact}"]
+        else:
+            lines.append(f"  {problem.fact}")
+    if len(problems) > limit:
+        lines.append(f"  ... and {len(problems) - limit} more")
+    fixes = _distinct(fix for problem in problems for fix in problem.fixes)
+    if fixes:
+        lines.append("Fix:  " + "     or     ".join(fixes[:2]))
+    return "\n".join(lines)
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """`count(1, "pair") == "1 pair"`, `count(2, "pair") == "2 pairs"`."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def _distinct(values: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(values))

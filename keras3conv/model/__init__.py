@@ -1,0 +1,1 @@
+"""The neutral model: tensors, layers, views and the call graph."""

@@ -1,0 +1,1 @@
+"""Comparison of arrays, probe values, fingerprints and memory copies (numpy only)."""

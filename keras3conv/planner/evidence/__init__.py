@@ -1,0 +1,1 @@
+"""Evidence without a run: hints, names, shapes, data flow, order."""

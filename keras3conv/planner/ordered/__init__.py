@@ -1,0 +1,1 @@
+"""The ordered method: pair two lists of layers by position and offsets."""

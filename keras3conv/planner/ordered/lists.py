@@ -1,0 +1,333 @@
+"""The ordered method: two lists, and what stands at one place belongs together.
+
+One list has torch's tensors by layer, the other Keras' layers. The authors of converted Keras model zoos write their
+scripts this way: tables of places bring the lists into one order, and what no table names stays where it is. Nothing is
+looked for and nothing is guessed, so a pair that only its place speaks for is not confirmed until `validate` proves it.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import zip_longest
+
+from keras3conv.alignment.binding import RULE, make_pair, reshaping
+from keras3conv.alignment.pair import Evidence, Ignored, Pair, misfit, tensors_by_path
+from keras3conv.alignment.plan import Alignment
+from keras3conv.alignment.text import table
+from keras3conv.errors import AlignmentError, Problem, RuleError, TransformError
+from keras3conv.messages import count, lay_out
+from keras3conv.model.views import LayerView, ModelView, Side, TensorRef
+from keras3conv.planner.evidence.keys import shapes_in_torch
+from keras3conv.planner.evidence.structure import ignored_tensors
+from keras3conv.planner.ordered.names import Choice, NameTable, TailTable, reordered
+from keras3conv.planner.ordered.steps import Transfers, steps, transfers_for
+from keras3conv.rules.constants import constant_buffer
+from keras3conv.rules.library import known_classes, lookup
+from keras3conv.rules.rule import Rule, WeightMapping
+from keras3conv.rules.units import units, without_parts
+from keras3conv.transforms_base import Transform
+from keras3conv.transforms_chain import Chain, Same
+
+COUNTER = "num_batches_tracked"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """How the two lists are made, and brought into one order; see `keras3conv.align_ordered`."""
+
+    skip_weights: Collection[str] = (COUNTER,)
+    unstack_weights: Collection[str] = ()
+    tail_align_dict: TailTable | Sequence[TailTable] = field(default_factory=dict)
+    full_name_align_dict: NameTable | Sequence[NameTable] = field(default_factory=dict)
+    tail_split_position: int | Sequence[int] = 2
+    specific_match_func: Choice | None = None
+    additional_transfer: Transfers = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A line of one of the two lists.
+
+    Attributes:
+        name: What the tables call it.
+        layer: The layer, with the tensors that count.
+        alone: Whether it is a single tensor that was taken out of its layer.
+    """
+
+    name: str
+    layer: LayerView
+    alone: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lists:
+    """Both lists, in their final order, and the plan that they make.
+
+    Attributes:
+        torch: The torch side.
+        keras: The Keras side.
+        plan: The pairs of what stands at one place and fits.
+        problems: What does not, with both places.
+    """
+
+    torch: tuple[Entry, ...]
+    keras: tuple[Entry, ...]
+    plan: Alignment
+    problems: tuple[Problem, ...]
+
+    def check(self) -> Alignment:
+        """The plan, if both lists are of one length and everything fits; raises `AlignmentError` else, once."""
+        if self.problems:
+            where = f"{self.plan.torch.title} and {self.plan.keras.title}"
+            raise AlignmentError(lay_out(f"{where} do not stand in one order", self.problems))
+        return self.plan
+
+
+def ordered(torch: ModelView, keras: ModelView, order: Order) -> Lists:
+    """Makes both lists and pairs what stands at one place.
+
+    Args:
+        torch: The torch side.
+        keras: The Keras side.
+        order: The tables.
+
+    Raises:
+        InputError: A table does not fit the names of the Keras layers.
+    """
+    ours, theirs = _torch_entries(torch, order), _keras_entries(keras)
+    by_name = {entry.name: entry for entry in theirs}
+    names = reordered(
+        [*by_name],
+        order.tail_align_dict,
+        order.full_name_align_dict,
+        order.tail_split_position,
+        order.specific_match_func,
+    )
+    theirs = [by_name[name] for name in names]
+    pairs: list[Pair] = []
+    problems: list[Problem] = []
+    for place, (first, second) in enumerate(zip(ours, theirs, strict=False)):  # unequal lengths are a problem, below
+        try:
+            evidence = Evidence(kind="position", detail=f"place {place} of both lists")
+            pairs += _checked(list(_pairs(first, second, order.additional_transfer, evidence)), torch, keras)
+        except (TransformError, AlignmentError, RuleError) as error:
+            shown = f"place {place}: {error}"
+            problems.append(Problem(torch=first.name or torch.name, keras=second.name, fact=shown, fixes=_FIXES))
+    if len(ours) != len(theirs):
+        problems.insert(0, _unequal(ours, theirs))
+    ignored = (*_skipped(torch, order), *ignored_tensors(torch, {pair.torch: pair for pair in pairs}), *_seeds(keras))
+    distinct = {(entry.side, entry.path): entry for entry in reversed(ignored)}
+    plan = Alignment(
+        pairs=tuple(pairs), ignored=tuple(reversed(distinct.values())), torch=torch.outline(), keras=keras.outline()
+    )
+    return Lists(torch=tuple(ours), keras=tuple(theirs), plan=plan, problems=tuple(problems))
+
+
+_FIXES = ("k3c.align_ordered(..., dry_run=True)  # prints both lists",)
+
+
+def _unequal(ours: Sequence[Entry], theirs: Sequence[Entry]) -> Problem:
+    """Lists of different length are never cut to the shorter one."""
+    longer, side = (ours, "torch") if len(ours) > len(theirs) else (theirs, "Keras")
+    beyond = [entry.name for entry in longer[min(len(ours), len(theirs)) :]]
+    shown = ", ".join(beyond[:4]) + (f" and {len(beyond) - 4} more" if len(beyond) > 4 else "")
+    fact = (
+        f"the torch list has {count(len(ours), 'entry', 'entries')}, the Keras list {len(theirs)}; "
+        f"in {side}'s, {shown} would be left over"
+    )
+    return Problem(fact=fact, fixes=('skip_weights=["num_batches_tracked", ...] or unstack_weights=[...]', *_FIXES))
+
+
+def _torch_entries(torch: ModelView, order: Order) -> list[Entry]:
+    """A line for every layer, and for every tensor that is to stand alone, in the order of the state dict."""
+    entries: list[Entry] = []
+    for layer in _outermost(torch):
+        rest: list[TensorRef] = []
+        place = len(entries)
+        for tensor in layer.tensors:
+            name = tensor.path.rpartition(".")[2]
+            if name in order.skip_weights:
+                continue
+            if name in order.unstack_weights:
+                alone = LayerView(path=tensor.path, tensors=(tensor,))
+                entries.append(Entry(name=tensor.path, layer=alone, alone=True))
+            else:
+                place = place if rest else len(entries)
+                rest.append(tensor)
+        if rest:
+            entries.insert(place, Entry(name=layer.path, layer=replace(layer, tensors=tuple(rest))))
+    return entries
+
+
+def _keras_entries(keras: ModelView) -> list[Entry]:
+    """A line for every layer with variables; called by its own name where that is the only one in the model."""
+    entries = []
+    layers = [layer for layer in _outermost(keras) if any(not tensor.is_seed for tensor in layer.tensors)]
+    last = [layer.path.rpartition("/")[2] for layer in layers]
+    for layer, name in zip(layers, last, strict=True):
+        tensors = tuple(tensor for tensor in layer.tensors if not tensor.is_seed)
+        unique = last.count(name) == 1 and name
+        entries.append(Entry(name=name if unique else layer.path, layer=replace(layer, tensors=tensors)))
+    return entries
+
+
+def _outermost(view: ModelView) -> list[LayerView]:
+    """The layers that own tensors; one that is made of layers, and that a rule knows, stands for its parts."""
+    layers = units(view)
+    own = {layer.path: len(layer.tensors) for layer in view.layers}
+    wholes = [layer for layer in layers if len(layer.tensors) > own[layer.path]]
+    return list(without_parts(layers, wholes, view.side))
+
+
+def _pairs(torch: Entry, keras: Entry, transfers: Transfers, evidence: Evidence) -> Iterator[Pair]:
+    """The pairs of two entries: by a rule, or tensor by tensor; raises where they do not fit."""
+    torch = replace(torch, layer=_without_strange_config(torch.layer))
+    functions = transfers_for(keras.layer, keras.name, transfers)
+    rule = None if torch.alone else _rule(torch.layer, keras.layer, shapes_may_differ=bool(functions))
+    pair = None if rule is None else make_pair(rule, torch.layer, keras.layer, [evidence])
+    if pair is not None and not functions:
+        yield pair
+        return
+    if not functions and not torch.alone:
+        _require_unknown(torch.layer, keras.layer)
+    made = [(tensor, _first_step(tensor, pair)) for tensor in torch.layer.tensors]
+    for function in functions:
+        shapes = [transform.shapes((tensor.shape,))[0] for tensor, transform in made]
+        found = steps(function, shapes)
+        made = [(made[source][0], _chain(made[source][1], step)) for source, step in found]
+    yield from _one_by_one(made, torch, keras, pair, evidence)
+
+
+def _rule(torch: LayerView, keras: LayerView, *, shapes_may_differ: bool) -> Rule | None:
+    """The first rule that places every tensor of both; where a function follows, the first for the classes."""
+    tensors = {tensor.path: tensor for tensor in (*torch.tensors, *keras.tensors)}
+    for rule in _candidates(torch, keras):
+        mappings = make_pair(rule, torch, keras, ()).weights
+        placed = {path for mapping in mappings for path in (*mapping.torch, *mapping.keras)}
+        needed = {tensor.path for tensor in torch.tensors if tensor.role not in rule.ignored}
+        needed |= {tensor.path for tensor in keras.tensors}
+        if shapes_may_differ and keras.kinds and placed <= tensors.keys():
+            return rule
+        if placed == needed and not any(misfit(mapping, tensors, tensors) for mapping in mappings):
+            return rule
+    return None
+
+
+def _require_unknown(torch: LayerView, keras: LayerView) -> None:
+    """Raises for layers that rules know, and that none fits: equal shapes alone would hide a transposed kernel."""
+    rules = _candidates(torch, keras)
+    lines = all(len(_sizes(tensor.shape)) < 2 for tensor in torch.tensors)
+    from_files = not torch.kinds and not keras.kinds
+    if lines if from_files else not rules:
+        return
+    tensors = {tensor.path: tensor for tensor in (*torch.tensors, *keras.tensors)}
+    mappings = [mapping for rule in rules for mapping in make_pair(rule, torch, keras, ()).weights]
+    known = [mapping for mapping in mappings if tensors.keys() >= {*mapping.torch, *mapping.keras}]
+    facts = [fact for mapping in known if (fact := misfit(mapping, tensors, tensors))]
+    if torch.kinds and keras.kinds and facts:
+        raise AlignmentError(facts[0])
+    raise AlignmentError(f"{_shapes(torch.tensors)} do not make {_shapes(keras.tensors)} by any rule")
+
+
+def _candidates(torch: LayerView, keras: LayerView) -> list[Rule]:
+    """The rules for both classes; where only one is known, those for that one; none where both are classes unknown."""
+    if torch.kinds and keras.kinds and not (_known(torch, "torch") or _known(keras, "keras")):
+        return []
+    kinds = torch.kinds if _known(torch, "torch") else (), keras.kinds if _known(keras, "keras") else ()
+    rules = [rule for rule in lookup(*kinds) if rule.may_apply(torch)]
+    return rules if all(kinds) else [rule for rule in rules if shapes_in_torch(rule, keras) is not None]
+
+
+def _known(layer: LayerView, side: Side) -> bool:
+    return bool(known_classes()[0 if side == "torch" else 1].intersection(layer.kinds))
+
+
+def _without_strange_config(layer: LayerView) -> LayerView:
+    """What a class that no rule knows keeps as its configuration says nothing to a rule."""
+    return layer if _known(layer, "torch") else replace(layer, config=None)
+
+
+def _first_step(tensor: TensorRef, pair: Pair | None) -> Transform:
+    """What the rule does to a tensor; nothing where there is none, or where it puts several together."""
+    mappings = pair.weights if pair else ()
+    found = next((mapping for mapping in mappings if mapping.torch == (tensor.path,) and len(mapping.keras) == 1), None)
+    return found.transform if found else Same()
+
+
+def _chain(first: Transform, second: Transform) -> Transform:
+    if isinstance(first, Same):
+        return second
+    return first if isinstance(second, Same) else Chain(first, second)
+
+
+def _one_by_one(
+    made: Sequence[tuple[TensorRef, Transform]], torch: Entry, keras: Entry, pair: Pair | None, evidence: Evidence
+) -> Iterator[Pair]:
+    variables = keras.layer.tensors
+    if len(made) != len(variables):
+        raise AlignmentError(f"{_shapes(torch.layer.tensors)} do not make {_shapes(variables)}")
+    weights = []
+    for (tensor, transform), variable in zip(made, variables, strict=True):
+        (shape,) = transform.shapes((tensor.shape,))
+        if _sizes(shape) != _sizes(variable.shape):
+            becomes = "" if shape == tensor.shape else f" becomes {shape}, and"
+            raise AlignmentError(f"{tensor.path} {tensor.shape}{becomes} does not fit {variable.path} {variable.shape}")
+        whole = _chain(transform, reshaping(shape, variable.shape))
+        weights.append(WeightMapping(torch=(tensor.path,), keras=(variable.path,), transform=whole))
+    if pair is not None:
+        yield replace(pair, weights=tuple(weights))
+        return
+    for mapping in weights:
+        yield Pair(torch=mapping.torch[0], keras=mapping.keras[0], rule=RULE, weights=(mapping,), evidence=(evidence,))
+
+
+def _checked(pairs: list[Pair], torch: ModelView, keras: ModelView) -> list[Pair]:
+    """The pairs; raises `AlignmentError` where a mapping's shapes do not fit."""
+    known = tensors_by_path(torch), tensors_by_path(keras)
+    facts = [fact for pair in pairs for mapping in pair.weights if (fact := misfit(mapping, *known))]
+    if facts:
+        raise AlignmentError(facts[0])
+    return pairs
+
+
+def _skipped(torch: ModelView, order: Order) -> Iterator[Ignored]:
+    for tensor in torch.tensors():
+        name = tensor.path.rpartition(".")[2]
+        if name in order.skip_weights:
+            constant = "" if tensor.trainable else constant_buffer(name, tensor.dtype)
+            yield Ignored(side="torch", path=tensor.path, reason=constant or f"{name} is in skip_weights")
+
+
+def _seeds(keras: ModelView) -> Iterator[Ignored]:
+    for tensor in keras.tensors():
+        if tensor.is_seed:
+            yield Ignored(side="keras", path=tensor.path, reason="the state of a random generator")
+
+
+def _sizes(shape: Iterable[int]) -> tuple[int, ...]:
+    return tuple(size for size in shape if size != 1)
+
+
+def _shapes(tensors: Iterable[TensorRef]) -> str:
+    return ", ".join(f"{tensor.role} {tensor.shape}" for tensor in tensors)
+
+
+def side_by_side(lists: Lists) -> str:
+    """Both lists, line by line, with a mark where what stands at one place does not fit, and the problems below."""
+    odd = {(problem.torch, problem.keras) for problem in lists.problems}
+    rows = []
+    for place, (ours, theirs) in enumerate(zip_longest(lists.torch, lists.keras)):
+        first, second = _described(ours, lists.plan.torch.name), _described(theirs, lists.plan.keras.name)
+        fits = ours is not None and theirs is not None and (first[0], second[0]) not in odd
+        rows.append((str(place), *first, *second, "" if fits else "does not fit"))
+    title = f"{lists.plan.torch.title} <-> {lists.plan.keras.title}"
+    lines = [title, *table(("place", "torch", "tensors", "keras", "variables", ""), rows)]
+    if lists.problems:
+        lines += ["", lay_out(f"{count(len(lists.problems), 'problem')}:", lists.problems)]
+    return "\n".join([*lines, ""])
+
+
+def _described(entry: Entry | None, root: str) -> tuple[str, str]:
+    """The name of an entry and its shapes; the root module of a model is called by the model's name."""
+    if entry is None:
+        return "", ""
+    return entry.name or root, " ".join(str(tensor.shape) for tensor in entry.layer.tensors)

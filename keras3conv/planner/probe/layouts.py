@@ -1,0 +1,129 @@
+"""Arrays and tensors in other layouts: what one side has, in the shape that the other side has.
+
+A rule says how its two layers correspond. Where no rule knows a class, every way in which one shape can become the
+other is a candidate, and the values decide.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import permutations
+from math import prod
+
+import numpy as np
+
+from keras3conv.alignment.binding import reshaping
+from keras3conv.transforms_axes import Axes
+from keras3conv.transforms_base import Array, Shape, Transform
+from keras3conv.transforms_chain import Same
+
+_LETTERS = "abcdefghijklmnop"
+
+
+def arrays_like(array: Array, shape: Shape) -> Iterator[Array]:
+    """The array in every layout that has this shape: as it is, channels moved, time first, axes split or merged."""
+    for candidate in _moved(array):
+        if candidate.shape == shape:
+            yield candidate
+        elif candidate.size == prod(shape):
+            yield candidate.reshape(shape)
+        elif _repeats(candidate.shape, shape):
+            yield np.broadcast_to(candidate, shape)
+        elif candidate.shape[1:] == shape:
+            yield candidate[0]  # one row of a batch in which all are the same
+
+
+def _repeats(shape: Shape, wanted: Shape) -> bool:
+    """Whether an array of one shape, repeated along axes of size one, or for a batch, has the other."""
+    if len(shape) == len(wanted) - 1:
+        return shape == wanted[1:]
+    return len(shape) == len(wanted) and all(size in (1, to) for size, to in zip(shape, wanted, strict=True))
+
+
+def _moved(array: Array) -> Iterator[Array]:
+    yield array
+    if array.ndim > 2:
+        yield np.moveaxis(array, 1, -1)
+        yield np.moveaxis(array, -1, 1)
+        yield np.swapaxes(array, 0, 1)
+    if array.ndim == 4:
+        yield np.swapaxes(array, 1, 2)
+
+
+def transforms_between(torch: Shape, keras: Shape) -> Iterator[Transform]:
+    """Every way in which a tensor of one shape becomes one of the other: axes permuted, split and merged.
+
+    The first is the most usual one: a matrix is transposed, anything else stays as it is.
+    """
+    given, wanted = _without_ones(torch), _without_ones(keras)
+    if sorted(given) == sorted(wanted):
+        yield from _permuted(torch, keras)
+    elif prod(given) == prod(wanted) and len(given) != len(wanted):
+        yield from _regrouped(torch, keras)
+
+
+def _without_ones(shape: Shape) -> Shape:
+    return tuple(size for size in shape if size != 1)
+
+
+def _permuted(torch: Shape, keras: Shape) -> Iterator[Transform]:
+    given, wanted = _without_ones(torch), _without_ones(keras)
+    if given == wanted:
+        yield reshaping(torch, keras)
+    orders = [order for order in permutations(range(len(given))) if tuple(given[place] for place in order) == wanted]
+    names = _LETTERS[: len(given)]
+    for order in orders if len(given) <= 4 else ():
+        if list(order) != sorted(order):
+            yield Axes(f"{_with_ones(names, torch)} -> {_with_ones([names[place] for place in order], keras)}")
+
+
+def _with_ones(names: Sequence[str], shape: Shape) -> str:
+    left = iter(names)
+    return " ".join("1" if size == 1 else next(left) for size in shape)
+
+
+def _regrouped(torch: Shape, keras: Shape) -> Iterator[Transform]:
+    """The side with fewer axes has some of the other's merged, in any order of them."""
+    if len(_without_ones(torch)) < len(_without_ones(keras)):
+        yield from _merged(torch, keras)
+    else:
+        yield from (transform.inverse for transform in _merged(keras, torch))
+
+
+def _merged(coarse: Shape, fine: Shape) -> Iterator[Axes]:
+    """From the coarse shape to the fine one."""
+    sizes = _without_ones(fine)
+    if len(sizes) > 4:
+        return
+    names = _LETTERS[: len(sizes)]
+    for order in permutations(range(len(sizes))):
+        groups = _groups(coarse, [sizes[place] for place in order])
+        if groups is None:
+            continue
+        left, letters = [], iter([names[place] for place in order])
+        known: dict[str, int] = {}
+        for length in groups:
+            members = [next(letters) for _ in range(length)]
+            known |= {name: sizes[names.index(name)] for name in members[1:]}
+            left.append("1" if not members else members[0] if length == 1 else f"({' '.join(members)})")
+        yield Axes(f"{' '.join(left)} -> {_with_ones(names, fine)}", **known)
+
+
+def _groups(coarse: Shape, sizes: list[int]) -> list[int] | None:
+    """How many of the sizes, in their order, make each axis of the coarse shape; None where they do not."""
+    groups, place = [], 0
+    for size in coarse:
+        count, product = 0, 1
+        while product < size and place < len(sizes):
+            product *= sizes[place]
+            place, count = place + 1, count + 1
+        if product != size:
+            return None
+        groups.append(count)
+    return groups if place == len(sizes) else None
+
+
+def same_sizes(first: Sequence[Shape], second: Sequence[Shape]) -> bool:
+    """Whether two lists of tensors have equally many numbers each, in any order."""
+    return sorted(map(prod, first)) == sorted(map(prod, second))
+
+
+__all__ = ["Same", "arrays_like", "same_sizes", "transforms_between"]

@@ -1,0 +1,1 @@
+"""Reports as data, and their text, Markdown, HTML and JSON forms."""

@@ -1,0 +1,73 @@
+"""A report as one page: styles, plots and the few lines that sort tables are in it, and nothing is loaded.
+
+Every value goes through the template's escaping. As a second lock the page's own security policy names the digests of
+its style and its script, so that no other script runs, and nothing is fetched, wherever the page is opened.
+"""
+
+import hashlib
+from base64 import b64encode
+from functools import cache
+from importlib.resources import files
+from math import isfinite
+from typing import TYPE_CHECKING
+
+from keras3conv.errors import MissingExtra
+from keras3conv.messages import count
+from keras3conv.report.cells import show, visible
+from keras3conv.report.plot import draw
+from keras3conv.report.values import GLYPHS, Document
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+
+def write(report: Document) -> str:
+    """The page of a report.
+
+    Raises:
+        MissingExtra: jinja2 is not installed.
+    """
+    template = _template()  # first: what is missing should be said before anything else is done
+    from markupsafe import Markup
+
+    style, script = _resource("report.css"), _resource("report.js")
+    only = ("default-src 'none'", "img-src data:", f"style-src '{_digest(style)}'", f"script-src '{_digest(script)}'")
+    # Markup for files of this package only: what is data is escaped.
+    return template.render(
+        report=report,
+        policy="; ".join((*only, "base-uri 'none'")),
+        style=Markup(style),
+        script=Markup(script),
+    )
+
+
+@cache
+def _template() -> "Template":
+    try:
+        from jinja2 import Environment, StrictUndefined
+    except ImportError as error:
+        raise MissingExtra("an HTML report", "jinja2", "report") from error
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_finalize
+    )
+    environment.filters |= {"show": show, "draw": draw, "full": _full, "count": count}
+    environment.globals["glyphs"] = GLYPHS
+    return environment.from_string(_resource("report.html.j2"))
+
+
+def _finalize(value: object) -> object:
+    """Makes visible what cannot be seen; the style and the script, which are `Markup`, stay as they are."""
+    return visible(value, keep="\n") if type(value) is str else value
+
+
+def _full(cell: object) -> str:
+    """All digits of a float, for the reader who points at it; nothing for what is shown in full."""
+    return repr(cell) if isinstance(cell, float) and isfinite(cell) and cell != float(show(cell)) else ""
+
+
+def _resource(name: str) -> str:
+    return files("keras3conv.report").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _digest(text: str) -> str:
+    return "sha256-" + b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,0 +1,241 @@
+"""A report as JSON, and back: strict JSON in ASCII, versioned, read without evaluating anything.
+
+REPORT.md describes the format.
+
+JSON has no word for what is not finite, and a string would be taken for text: such a number is written as an object,
+`{"float": "NaN"}`, `{"float": "Infinity"}` or `{"float": "-Infinity"}`. Everything else is written as it is. A key that
+the format does not know, a missing one or a value of another type is refused with its place.
+"""
+
+import base64
+import binascii
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn, cast
+
+from keras3conv.errors import InputError, Problem
+from keras3conv.report.pictures import Answer, Picture
+from keras3conv.report.values import FORMAT, Cell, Document, Plot, Section, Series, Status, Table, WrittenFile
+
+_KNOWN = (1, FORMAT)
+"""The formats that are read. The first one had no pictures."""
+
+_NONFINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+def encode(report: Document) -> str:
+    """The report as strict JSON."""
+    content = {
+        "format": report.format,
+        "title": report.title,
+        "sections": [_section(section) for section in report.sections],
+        "files": [dict(vars(file)) for file in report.files],
+        "environment": dict(report.environment),
+        "notes": list(report.notes),
+    }
+    return json.dumps(content, indent=1, allow_nan=False)
+
+
+def decode(text: str) -> dict[str, Any]:
+    """Reads what `encode` wrote.
+
+    Raises:
+        InputError: The text is not JSON, is in another format, or has something in a place where it does not belong.
+    """
+    try:
+        content = json.loads(text, object_pairs_hook=_without_repeats, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"the report is not JSON: {error}") from error
+    if not isinstance(content, dict) or content.get("format") not in _KNOWN or isinstance(content["format"], bool):
+        number = content.get("format") if isinstance(content, dict) else None
+        raise InputError(f"a report in format {number!r} cannot be read; known: {', '.join(map(str, _KNOWN))}")
+    keys = _Node(content, "report").keys("format", "title", "sections", "files", "environment", "notes")
+    return {
+        "title": keys["title"].text(),
+        "sections": tuple(_read_section(node, content["format"]) for node in keys["sections"].items()),
+        "files": tuple(_read_file(node) for node in keys["files"].items()),
+        "environment": keys["environment"].texts_by_name(),
+        "notes": keys["notes"].texts(),
+        "format": FORMAT,
+    }
+
+
+def _section(section: Section) -> dict[str, Any]:
+    return {
+        **vars(section),
+        "facts": dict(section.facts),
+        "tables": [{**vars(table), "rows": [[_scalar(cell) for cell in row] for row in table.rows]}
+                   for table in section.tables],
+        "plots": [{**vars(plot), "series": [_series(series) for series in plot.series]} for plot in section.plots],
+        "problems": [dict(vars(problem)) for problem in section.problems],
+        "pictures": [_picture(picture) for picture in section.pictures],
+    }  # fmt: skip
+
+
+def _picture(picture: Picture) -> dict[str, Any]:
+    answers = [{name: _scalar(value) for name, value in vars(answer).items()} for answer in picture.answers]
+    return {"png": picture.base64, "caption": picture.caption, "answers": answers}
+
+
+def _series(series: Series) -> dict[str, Any]:
+    return {"name": series.name, "values": [_scalar(value) for value in series.values]}
+
+
+def _scalar(cell: Cell) -> Cell | dict[str, str]:
+    if not isinstance(cell, float) or math.isfinite(cell):
+        return cell
+    if math.isnan(cell):
+        return {"float": "NaN"}
+    return {"float": "Infinity" if cell > 0 else "-Infinity"}
+
+
+def _read_section(node: "_Node", number: int) -> Section:
+    names = ("name", "status", "claim", "summary", "reason", "facts", "tables", "plots", "problems")
+    keys = node.keys(*names, *(("pictures",) if number > 1 else ()))
+    return Section(
+        name=keys["name"].text(),
+        status=cast(Status, keys["status"].text()),
+        claim=keys["claim"].text(),
+        summary=keys["summary"].text(),
+        reason=keys["reason"].text(),
+        facts=keys["facts"].texts_by_name(),
+        tables=tuple(_read_table(part) for part in keys["tables"].items()),
+        plots=tuple(_read_plot(part) for part in keys["plots"].items()),
+        problems=tuple(_read_problem(part) for part in keys["problems"].items()),
+        pictures=tuple(_read_picture(part) for part in keys["pictures"].items()) if "pictures" in keys else (),
+    )
+
+
+def _read_table(node: "_Node") -> Table:
+    keys = node.keys("columns", "rows", "title", "failed")
+    rows = tuple(tuple(cell.cell() for cell in row.items()) for row in keys["rows"].items())
+    return Table(
+        columns=keys["columns"].texts(), rows=rows, title=keys["title"].text(), failed=keys["failed"].integers()
+    )
+
+
+def _read_plot(node: "_Node") -> Plot:
+    keys = node.keys("title", "labels", "series", "unit", "failed")
+    return Plot(
+        title=keys["title"].text(),
+        labels=keys["labels"].texts(),
+        series=tuple(_read_series(part) for part in keys["series"].items()),
+        unit=keys["unit"].text(),
+        failed=keys["failed"].integers(),
+    )
+
+
+def _read_series(node: "_Node") -> Series:
+    keys = node.keys("name", "values")
+    return Series(name=keys["name"].text(), values=tuple(value.number() for value in keys["values"].items()))
+
+
+def _read_problem(node: "_Node") -> Problem:
+    keys = node.keys("fact", "torch", "keras", "fixes")
+    return Problem(
+        fact=keys["fact"].text(), torch=keys["torch"].text(), keras=keys["keras"].text(), fixes=keys["fixes"].texts()
+    )
+
+
+def _read_picture(node: "_Node") -> Picture:
+    keys = node.keys("png", "caption", "answers")
+    answers = tuple(_read_answer(part) for part in keys["answers"].items())
+    return Picture(png=keys["png"].octets(), caption=keys["caption"].text(), answers=answers)
+
+
+def _read_answer(node: "_Node") -> Answer:
+    keys = node.keys("first", "first_score", "second", "second_score")
+    return Answer(
+        first=keys["first"].text(),
+        first_score=keys["first_score"].real(),
+        second=keys["second"].text(),
+        second_score=keys["second_score"].real(),
+    )
+
+
+def _read_file(node: "_Node") -> WrittenFile:
+    keys = node.keys("path", "size", "sha256", "md5")
+    return WrittenFile(
+        path=keys["path"].text(), size=keys["size"].integer(), sha256=keys["sha256"].text(), md5=keys["md5"].text()
+    )
+
+
+@dataclass(frozen=True)
+class _Node:
+    """A value of the JSON text with its place, so that a refusal can name it."""
+
+    value: object
+    where: str
+
+    def keys(self, *names: str) -> dict[str, "_Node"]:
+        known = self._mapping()
+        if missing := [name for name in names if name not in known]:
+            raise InputError(f"{self.where} has no {missing[0]!r}")
+        if unknown := [name for name in known if name not in names]:
+            raise InputError(f"{self.where} has {unknown[0]!r}, which format {FORMAT} does not know")
+        return {name: _Node(known[name], f"{self.where}.{name}") for name in names}
+
+    def items(self) -> list["_Node"]:
+        if not isinstance(self.value, list):
+            self._refuse("a list")
+        return [_Node(item, f"{self.where}[{place}]") for place, item in enumerate(self.value)]
+
+    def text(self) -> str:
+        return self.value if isinstance(self.value, str) else self._refuse("a string")
+
+    def octets(self) -> bytes:
+        try:
+            return base64.b64decode(self.text(), validate=True)
+        except binascii.Error:
+            self._refuse("bytes in base64")
+
+    def integer(self) -> int:
+        if isinstance(self.value, int) and not isinstance(self.value, bool):
+            return self.value
+        return self._refuse("an integer")
+
+    def cell(self) -> Cell:
+        if self.value is None or isinstance(self.value, str | int | float):
+            return self.value
+        return self._nonfinite()
+
+    def number(self) -> float | None:
+        if self.value is None or (isinstance(self.value, int | float) and not isinstance(self.value, bool)):
+            return self.value
+        return self._nonfinite()
+
+    def real(self) -> float:
+        number = self.number()
+        return self._refuse("a number") if number is None else float(number)
+
+    def texts(self) -> tuple[str, ...]:
+        return tuple(item.text() for item in self.items())
+
+    def integers(self) -> tuple[int, ...]:
+        return tuple(item.integer() for item in self.items())
+
+    def texts_by_name(self) -> dict[str, str]:
+        return {name: _Node(value, f"{self.where}.{name}").text() for name, value in self._mapping().items()}
+
+    def _nonfinite(self) -> float:
+        word = self.keys("float")["float"].text() if isinstance(self.value, dict) else ""
+        return _NONFINITE[word] if word in _NONFINITE else self._refuse("a value")
+
+    def _mapping(self) -> Mapping[str, object]:
+        return self.value if isinstance(self.value, dict) else self._refuse("an object")
+
+    def _refuse(self, expected: str) -> NoReturn:
+        raise InputError(f"{self.where} is {str(self.value)[:40]!r}, not {expected}")
+
+
+def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return content
+
+
+def _refuse_constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} is not a JSON value")

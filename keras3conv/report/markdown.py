@@ -1,0 +1,81 @@
+"""A report as Markdown, with GitHub's tables. Names are data: nothing in them is taken for markup."""
+
+import re
+from collections.abc import Iterable, Iterator
+
+from keras3conv.report.cells import show, visible
+from keras3conv.report.plot import sketch
+from keras3conv.report.text import answer_rows, problems_of
+from keras3conv.report.values import GLYPHS, Document, Section, Table
+
+_MARKUP = re.compile(r"[\\`*\[\]|~]|(?<![^\W_])_|_(?![^\W_])")
+_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+
+
+def write(report: Document) -> str:
+    """The report as Markdown: the verdict, the certificate as a table, then every section in full."""
+    status = report.status
+    blocks = [f"# {escape(report.title)}", f"**{GLYPHS[status]} {report.verdict}**: {report.tally}"]
+    certificate = [[_mark(part), escape(part.name), escape(part.outcome)] for part in report.sections]
+    if certificate:
+        blocks.append(_grid(["status", "section", "outcome"], [False] * 3, certificate))
+    for section in report.sections:
+        blocks += _section(section)
+    if report.files:
+        rows = [[escape(file.path), f"{file.size:,}", f"`{file.sha256}`", f"`{file.md5}`"] for file in report.files]
+        blocks += ["## Files", _grid(["file", "bytes", "sha256", "md5"], [False, True, False, False], rows)]
+    if report.notes:
+        blocks += ["## Notes", "\n".join(f"- Note: {escape(note)}" for note in report.notes)]
+    if report.environment:
+        listing = ", ".join(f"{escape(name)} {escape(value)}" for name, value in report.environment.items())
+        blocks.append(f"**Environment**: {listing}")
+    return "\n\n".join(blocks) + "\n"
+
+
+def escape(text: str) -> str:
+    """Text in which Markdown finds no markup and no HTML; underscores inside a word have no meaning and stay."""
+    bare = "".join(_ENTITIES.get(letter, letter) for letter in visible(text.replace("\n", " ")))
+    return _MARKUP.sub(lambda match: "\\" + match.group(), bare)
+
+
+def _section(section: Section) -> Iterator[str]:
+    yield f"## {GLYPHS[section.status]} {escape(section.name)}"
+    yield f"**{section.status}**: {escape(section.outcome)}"
+    if section.claim:
+        yield f"*Claim*: {escape(section.claim)}"
+    if section.facts:
+        yield "\n".join(f"- *{escape(name)}*: {escape(fact)}" for name, fact in section.facts.items())
+    if section.problems:
+        yield _fenced(problems_of(section))
+    for plot in section.plots:
+        yield _fenced("\n".join(sketch(plot)))
+    for table in section.tables:
+        if table.title:
+            yield f"**Table**: {escape(table.title)}"
+        yield _table(table)
+    if section.pictures:
+        columns = ["sample", "rank", "torch", "score", "keras", "score"]
+        rows = [[escape(show(cell)) for cell in row] for row in answer_rows(section)]
+        yield _grid(columns, [False, True, False, True, False, True], rows)
+
+
+def _table(table: Table) -> str:
+    numeric = [table.is_numeric(place) for place in range(len(table.columns))]
+    rows = ([escape(show(cell)) for cell in row] for row in table.rows)
+    return _grid([escape(name) for name in table.columns], numeric, rows)
+
+
+def _grid(columns: list[str], numeric: list[bool], rows: Iterable[list[str]]) -> str:
+    rule = ["---:" if right else "---" for right in numeric]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [columns, rule, *rows])
+
+
+def _fenced(text: str) -> str:
+    """A block that no run of backticks in the text can close."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}text\n{text}\n{fence}"
+
+
+def _mark(section: Section) -> str:
+    return f"{GLYPHS[section.status]} {section.status}"

@@ -1,0 +1,258 @@
+"""The geometry of a plot, for the HTML page, and its sketch in one line of blocks, for text.
+
+The x axis is the depth of the model, the y axis is a log scale in decades. Two strips stand outside the scale, each
+only if it is needed: zero (bit-identical) along the bottom edge, and what is not finite along the top edge.
+"""
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+from keras3conv.messages import count
+from keras3conv.report.cells import visible
+from keras3conv.report.values import Plot, Series
+
+WIDTH = 960.0
+"""The width of a drawing, in its own units."""
+
+_LEFT, _RIGHT, _TOP, _SCALE, _STRIP = 64.0, 14.0, 14.0, 220.0, 24.0
+_NAMED_LABELS = 20  # more labels than this are numbered: their names would overlap
+_NAME_LENGTH = 20
+_MOST_TICKS = 7
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_BLOCKS = "▁▂▃▄▅▆▇█"
+_SKETCH_WIDTH = 72
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tick:
+    """A place on an axis with its text."""
+
+    place: float
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dot:
+    """A measured value: where it is drawn, and what is told about it."""
+
+    x: float
+    y: float
+    text: str
+    edge: bool
+    failed: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A series: the paths between its values, the area under it if it is the floor, and its dots."""
+
+    name: str
+    style: str
+    path: str
+    area: str
+    dots: tuple[Dot, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """All that a template needs to draw a plot, in units of an SVG view box."""
+
+    width: float
+    height: float
+    left: float
+    right: float
+    top: float
+    bottom: float
+    rows: tuple[Tick, ...]
+    columns: tuple[Tick, ...]
+    named: bool
+    zero: float | None
+    infinite: float | None
+    failed: tuple[float, ...]
+    lines: tuple[Line, ...]
+    remarks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """Where a value stands: decades between `low` and `high`, and the two strips."""
+
+    low: int
+    high: int
+    top: float
+    has_zero: bool
+    labels: int
+
+    @property
+    def bottom(self) -> float:
+        return self.top + _SCALE
+
+    @property
+    def edge(self) -> float:
+        """The bottom edge of the drawing, where zero is."""
+        return self.bottom + (_STRIP if self.has_zero else 0.0)
+
+    def x(self, place: int) -> float:
+        inner = WIDTH - _LEFT - _RIGHT - 20
+        share = place / (self.labels - 1) if self.labels > 1 else 0.5
+        return round(_LEFT + 10 + inner * share, 1)
+
+    def y(self, value: float) -> float:
+        if not math.isfinite(value):
+            return _TOP
+        if value == 0:
+            return self.edge
+        return self.height(math.log10(value))
+
+    def height(self, power: float) -> float:
+        """Where a power of ten stands; the power is taken, since the topmost one may be no float."""
+        return round(self.bottom - _SCALE * (power - self.low) / (self.high - self.low), 1)
+
+
+def draw(plot: Plot) -> Drawing:
+    """Places everything that a plot shows."""
+    values = _values(plot)
+    low, high = _decades(values)
+    infinite = any(not math.isfinite(value) for value in values)
+    scale = _Scale(low, high, _TOP + (_STRIP if infinite else 0.0), 0.0 in values, len(plot.labels))
+    named = len(plot.labels) <= _NAMED_LABELS
+    step = max(1, math.ceil((high - low) / _MOST_TICKS))
+    measured = iter(range(len(plot.series)))
+    return Drawing(
+        width=WIDTH,
+        height=scale.edge + (104 if named else 42),
+        left=_LEFT,
+        right=WIDTH - _RIGHT,
+        top=scale.top,
+        bottom=scale.edge,
+        rows=tuple(Tick(place=scale.height(power), text=_power(power)) for power in range(high, low - 1, -step)),
+        columns=_columns(plot, scale, named),
+        named=named,
+        zero=scale.edge if scale.has_zero else None,
+        infinite=_TOP if infinite else None,
+        failed=tuple(scale.x(place) for place in plot.failed),
+        lines=tuple(
+            _line(plot, series, scale, "floor" if series.is_floor else f"line{next(measured) % 5}")
+            for series in plot.series
+        ),
+        remarks=_remarks(plot),
+    )
+
+
+def sketch(plot: Plot) -> list[str]:
+    """The plot as lines of text: a heading, a row of blocks for every series, and what the signs mean."""
+    positive = [value for value in _values(plot) if 0 < value < math.inf]
+    scale = f"log scale from {min(positive):.2g} to {max(positive):.2g}" if positive else "log scale"
+    width = max((len(visible(series.name)) for series in plot.series), default=0)
+    rows = [f"  {visible(series.name):<{width}}  {_blocks(series, positive)}".rstrip() for series in plot.series]
+    lines = [f"{visible(plot.title)} ({visible(plot.unit)}, {scale})", *rows]
+    if remarks := _remarks(plot, zero="·", infinite="×"):
+        lines.append("  " + "; ".join(remarks))
+    return lines
+
+
+def _values(plot: Plot) -> list[float]:
+    return [value for series in plot.series for value in series.values if value is not None]
+
+
+def _decades(values: list[float]) -> tuple[int, int]:
+    positive = [value for value in values if 0 < value < math.inf]
+    if not positive:
+        return -8, 0
+    low, high = math.floor(math.log10(min(positive))), math.ceil(math.log10(max(positive)))
+    return (low, high) if high - low > 1 else (low - 1, low + 1)
+
+
+def _power(power: int) -> str:
+    return "1" if power == 0 else "10" + str(power).translate(_SUPERSCRIPTS)
+
+
+def _columns(plot: Plot, scale: _Scale, named: bool) -> tuple[Tick, ...]:
+    number = len(plot.labels)
+    if named:
+        return tuple(Tick(place=scale.x(place), text=_short(name)) for place, name in enumerate(plot.labels))
+    sizes = (factor * 10**power for power in range(12) for factor in (1, 2, 5))
+    step = next(size for size in sizes if number <= 12 * size)
+    places = [0, *range(step - 1, number, step)]
+    return tuple(Tick(place=scale.x(place), text=str(place + 1)) for place in dict.fromkeys(places))
+
+
+def _short(name: str) -> str:
+    """The end of a long name: that is where it differs from its neighbours'."""
+    return name if len(name) <= _NAME_LENGTH else "…" + name[1 - _NAME_LENGTH :]
+
+
+def _line(plot: Plot, series: Series, scale: _Scale, style: str) -> Line:
+    runs = _runs(series, scale)
+    return Line(
+        name=series.name,
+        style=style,
+        path=" ".join("M" + " L".join(f"{x:g} {y:g}" for x, y in run) for run in runs),
+        area=" ".join(_area(run, scale.bottom) for run in runs) if series.is_floor else "",
+        dots=() if series.is_floor else _dots(plot, series, scale),
+    )
+
+
+def _runs(series: Series, scale: _Scale) -> list[list[tuple[float, float]]]:
+    """The unbroken stretches of values that are on the scale; one value alone becomes a dash."""
+    runs: list[list[tuple[float, float]]] = [[]]
+    for place, value in enumerate(series.values):
+        if value is not None and 0 < value < math.inf:
+            runs[-1].append((scale.x(place), scale.y(value)))
+        elif runs[-1]:
+            runs.append([])
+    return [run if len(run) > 1 else [(run[0][0] - 3, run[0][1]), (run[0][0] + 3, run[0][1])] for run in runs if run]
+
+
+def _area(run: list[tuple[float, float]], bottom: float) -> str:
+    points = [(run[0][0], bottom), *run, (run[-1][0], bottom)]
+    return "M" + " L".join(f"{x:g} {y:g}" for x, y in points) + " Z"
+
+
+def _dots(plot: Plot, series: Series, scale: _Scale) -> tuple[Dot, ...]:
+    failed = set(plot.failed)
+    return tuple(
+        Dot(
+            x=scale.x(place),
+            y=scale.y(value),
+            text=f"{label}: {'0, bit-identical' if value == 0 else format(value, '.3g')}",
+            edge=value == 0 or not math.isfinite(value),
+            failed=place in failed or not math.isfinite(value),
+        )
+        for place, (label, value) in enumerate(zip(plot.labels, series.values, strict=True))
+        if value is not None
+    )
+
+
+def _remarks(plot: Plot, zero: str = "bottom edge", infinite: str = "top edge") -> tuple[str, ...]:
+    values = [value for series in plot.series if not series.is_floor for value in series.values]
+    remarks = []
+    if zeros := values.count(0.0):
+        remarks.append(f"{zero}: zero, bit-identical ({zeros:,} of {count(len(values), 'value')})")
+    if odd := sum(value is not None and not math.isfinite(value) for value in values):
+        remarks.append(f"{infinite}: not finite ({count(odd, 'value')})")
+    if gaps := values.count(None):
+        remarks.append(f"{count(gaps, 'value')} not measured")
+    return tuple(remarks)
+
+
+def _blocks(series: Series, positive: list[float]) -> str:
+    number = len(series.values)
+    cuts = [round(place * number / _SKETCH_WIDTH) for place in range(_SKETCH_WIDTH + 1)]
+    buckets = list(pairwise(cuts)) if number > _SKETCH_WIDTH else [(place, place + 1) for place in range(number)]
+    return "".join(_block(series.values[start:stop], positive) for start, stop in buckets)
+
+
+def _block(values: tuple[float | None, ...], positive: list[float]) -> str:
+    """The worst of some values, as one sign."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return " "
+    if any(not math.isfinite(value) for value in known):
+        return "×"
+    if max(known) == 0:
+        return "·"
+    low, high = math.log(min(positive)), math.log(max(positive))
+    share = (math.log(max(known)) - low) / (high - low) if high > low else 0.0
+    return _BLOCKS[round(share * (len(_BLOCKS) - 1))]

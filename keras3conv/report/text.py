@@ -1,0 +1,161 @@
+"""A report as text: plain, or in colour on a terminal."""
+
+import io
+from collections.abc import Iterator, Mapping
+from textwrap import wrap
+from typing import TYPE_CHECKING
+
+from keras3conv.messages import count, lay_out
+from keras3conv.report.cells import show, visible
+from keras3conv.report.plot import sketch
+from keras3conv.report.values import GLYPHS, Cell, Document, Section, Table, WrittenFile
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table as Grid
+    from rich.text import Text
+
+WIDTH = 110
+"""The width of the plain text."""
+
+ROWS = 20
+"""Longer tables are cut to this many rows and all those that failed."""
+
+_ASCII = str.maketrans("✓✗–·×▁▂▃▄▅▆▇█", "+x-.x12345678")
+_STYLES: Mapping[str, str] = {"passed": "green", "failed": "bold red", "skipped": "yellow", "info": "blue"}
+
+
+def write(report: Document) -> str:
+    """The report as plain text: no colours, `WIDTH` columns."""
+    from rich.console import Console
+
+    stream = io.StringIO()
+    render(report, Console(file=stream, width=WIDTH, color_system=None, force_terminal=False, force_jupyter=False))
+    return "\n".join(line.rstrip() for line in stream.getvalue().rstrip().split("\n"))
+
+
+def render(report: Document, console: "Console") -> None:
+    """Prints a report: the verdict, a line for every section, then the details."""
+    status = report.status
+    _print(console, visible(report.title), style="bold")
+    _print(console, f"{GLYPHS[status]} {report.verdict}: {report.tally}", style=_STYLES[status])
+    console.print()
+    console.print(_certificate(report, console))
+    for section in report.sections:
+        _render_section(section, console)
+    for heading, lines in (
+        ("Files", [line for file in report.files for line in _file(file)]),
+        ("Notes", [line for note in report.notes for line in _wrapped(visible(note), console)]),
+        ("Environment", _wrapped(_listing(report.environment), console)),
+    ):
+        if lines:
+            _print(console, f"\n{heading}", style="bold")
+            _print(console, "\n".join(f"  {line}" for line in lines))
+
+
+def kept_rows(table: Table, limit: int = ROWS) -> list[int]:
+    """The places of the rows that are shown: the first ones, and all that failed."""
+    return [place for place in range(len(table.rows)) if place < limit or table.has_failed(place)]
+
+
+def problems_of(section: Section) -> str:
+    """The problems of a section, laid out as an error message is."""
+    problems = section.problems
+    return visible(lay_out(f"{count(len(problems), 'problem')}:", problems, limit=len(problems)), keep="\n")
+
+
+def answer_rows(section: Section) -> Iterator[tuple[Cell, ...]]:
+    """The answers to the samples that are shown: the sample, the rank, and both sides with their scores."""
+    for picture in section.pictures:
+        for rank, answer in enumerate(picture.answers, 1):
+            yield picture.caption, rank, answer.first, answer.first_score, answer.second, answer.second_score
+
+
+def _certificate(report: Document, console: "Console") -> "Grid":
+    from rich.table import Table as Grid
+
+    grid = Grid.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_column(overflow="fold")
+    for section in report.sections:
+        mark = f"  {GLYPHS[section.status]} {section.status}"
+        cells = (visible(section.name), visible(section.outcome))
+        grid.add_row(_text(mark, console, _STYLES[section.status]), *(_text(cell, console) for cell in cells))
+    return grid
+
+
+def _render_section(section: Section, console: "Console") -> None:
+    """What the certificate's line does not say: nothing, if there is no more."""
+    if not (section.claim or section.facts or section.problems or section.plots or section.tables or section.pictures):
+        return
+    mark = f"\n{GLYPHS[section.status]} {visible(section.name)}"
+    _print(console, mark, style=f"bold {_STYLES[section.status]}")
+    if section.claim:
+        _print(console, _indented("\n".join(_wrapped(visible(section.claim), console))))
+    width = max((len(visible(name)) for name in section.facts), default=0)
+    for name, fact in section.facts.items():
+        _print(console, f"  {visible(name):<{width}}  {visible(fact)}")
+    if section.problems:
+        _print(console, _indented(problems_of(section)), style="red")
+    for plot in section.plots:
+        _print(console, "\n" + _indented("\n".join(sketch(plot))))
+    for table in section.tables:
+        _render_table(table, console)
+    if section.pictures:
+        columns = ("sample", "rank", "torch", "torch's score", "keras", "keras' score")
+        _render_table(Table(title="answers", columns=columns, rows=tuple(answer_rows(section))), console)
+
+
+def _render_table(table: Table, console: "Console") -> None:
+    from rich import box
+    from rich.padding import Padding
+    from rich.table import Table as Grid
+
+    if table.title:
+        _print(console, f"\n  {visible(table.title)}", style="italic")
+    grid = Grid(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for place, name in enumerate(table.columns):
+        numeric = table.is_numeric(place)
+        grid.add_column(
+            _text(visible(name), console), justify="right" if numeric else "left", overflow="fold", no_wrap=numeric
+        )
+    kept = kept_rows(table)
+    for place in kept:
+        style = "red" if table.has_failed(place) else ""
+        grid.add_row(*(_text(show(cell), console) for cell in table.rows[place]), style=style)
+    console.print(Padding(grid, (0, 0, 0, 2), expand=False))
+    if rest := len(table.rows) - len(kept):
+        _print(console, f"  ... {count(rest, 'more row')}", style="dim")
+
+
+def _file(file: WrittenFile) -> list[str]:
+    heading = f"{visible(file.path)}  {count(file.size, 'byte')}"
+    return [heading, f"  sha256  {file.sha256}", f"  md5     {file.md5}"]
+
+
+def _listing(environment: Mapping[str, str]) -> str:
+    return ", ".join(f"{visible(name)} {visible(value)}" for name, value in environment.items())
+
+
+def _wrapped(text: str, console: "Console") -> list[str]:
+    """Prose in lines that fit beside an indent of two; a word that is longer stays whole."""
+    return wrap(text, max(20, console.width - 2), break_long_words=False, break_on_hyphens=False)
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.split("\n"))
+
+
+def _print(console: "Console", text: str, style: str = "") -> None:
+    """Prints without wrapping: a line to paste stays one line."""
+    console.print(_text(text, console, style), soft_wrap=True)
+
+
+def _text(text: str, console: "Console", style: str = "") -> "Text":
+    """Text that the console can show, and in which nothing is markup: names may have brackets."""
+    from rich.text import Text
+
+    if console.options.ascii_only:
+        text = text.translate(_ASCII).encode("ascii", "backslashreplace").decode()
+    return Text(text, style=style)

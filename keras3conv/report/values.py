@@ -1,0 +1,214 @@
+"""The parts of a report: sections with a status, tables, series, plots and written files."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, get_args
+
+from keras3conv.errors import InputError, Problem
+from keras3conv.report import cells as report_cells
+from keras3conv.report.pictures import Picture
+
+Status = Literal["passed", "failed", "skipped", "info"]
+
+
+STATUSES: tuple[Status, ...] = get_args(Status)
+"""Every status, in the order in which a tally names them."""
+
+
+GLYPHS: Mapping[str, str] = {"passed": "✓", "failed": "✗", "skipped": "–", "info": "·"}
+"""The sign of every status."""
+
+
+NOISE_FLOOR = "noise floor"
+"""A series whose name begins so is drawn as the floor under the others: dashed, with its area filled."""
+
+
+FORMAT = 2
+"""The number of the JSON format that `Report.to_json` writes."""
+
+
+Cell = report_cells.Cell
+"""What a table holds: text, a number, yes or no, or nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Rows under named columns.
+
+    A row has failed if `failed` names it, or if one of its cells is the word "failed"; such rows are never cut.
+    Numbers of numpy become plain ones.
+
+    Attributes:
+        columns: The names of the columns.
+        rows: The rows, each with a cell for every column.
+        title: What the table shows.
+        failed: The places of the rows that failed.
+
+    Raises:
+        InputError: A row of another length, a cell that is no `Cell`, or a failed row that is not there.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    title: str = ""
+    failed: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        for place, row in enumerate(self.rows):
+            if len(row) != len(self.columns):
+                raise InputError(f"table {self.title!r}: row {place} has {len(row)} cells, not {len(self.columns)}")
+        _refuse_places(f"table {self.title!r}", self.failed, len(self.rows))
+        object.__setattr__(self, "rows", tuple(tuple(report_cells.plain(cell) for cell in row) for row in self.rows))
+
+    def has_failed(self, place: int) -> bool:
+        """Whether the row at this place failed."""
+        return place in self.failed or "failed" in self.rows[place]
+
+    @property
+    def failures(self) -> int:
+        """How many rows failed."""
+        return sum(self.has_failed(place) for place in range(len(self.rows)))
+
+    def is_numeric(self, column: int) -> bool:
+        """Whether a column holds numbers, and nothing else but None."""
+        cells = [row[column] for row in self.rows if row[column] is not None]
+        return bool(cells) and all(isinstance(cell, int | float) and not isinstance(cell, bool) for cell in cells)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """One line of a plot: a value for every label, None where nothing was measured.
+
+    Raises:
+        InputError: A value is negative: it has no place on a log scale.
+    """
+
+    name: str
+    values: tuple[float | None, ...]
+
+    def __post_init__(self) -> None:
+        values = tuple(None if value is None else float(value) for value in self.values)
+        if any(value is not None and value < 0 for value in values):
+            raise InputError(f"series {self.name!r} has a negative value, which has no place on a log scale")
+        object.__setattr__(self, "values", values)
+
+    @property
+    def is_floor(self) -> bool:
+        """Whether this is the noise floor, by its name."""
+        return self.name.startswith(NOISE_FLOOR)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plot:
+    """Errors along the depth of a model, on a log scale.
+
+    A zero is bit-identical: it is drawn at the bottom edge. What is not finite is drawn at the top edge.
+
+    Attributes:
+        title: What the plot shows.
+        labels: The layers, in the order of their depth.
+        series: The lines, each with a value for every label.
+        unit: What the values are: "relative error".
+        failed: The places of the labels at which something failed.
+
+    Raises:
+        InputError: A series of another length, or a failed label that is not there.
+    """
+
+    title: str
+    labels: tuple[str, ...]
+    series: tuple[Series, ...]
+    unit: str
+    failed: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        for series in self.series:
+            if len(series.values) != len(self.labels):
+                have = f"{len(series.values)} values for {len(self.labels)} labels"
+                raise InputError(f"plot {self.title!r}: series {series.name!r} has {have}")
+        _refuse_places(f"plot {self.title!r}", self.failed, len(self.labels))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """What one judge found.
+
+    Attributes:
+        name: What it is called; unique in its report.
+        status: "passed", "failed", "skipped", or "info" for what is no proof.
+        claim: What is proven, in one sentence.
+        summary: The outcome, in one line.
+        reason: Why it was skipped.
+        facts: Anything worth a line, by name.
+        tables: The tables.
+        plots: The plots.
+        problems: What went wrong.
+        pictures: Samples with the answers of both sides.
+
+    Raises:
+        InputError: A skipped section without a reason, a failed one without a problem, or a status that is none.
+    """
+
+    name: str
+    status: Status
+    claim: str
+    summary: str
+    reason: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    tables: tuple[Table, ...] = ()
+    plots: tuple[Plot, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.status not in STATUSES:
+            raise InputError(f"section {self.name!r}: the status is {self.status!r}, not {' or '.join(STATUSES)}")
+        if self.status == "skipped" and not self.reason:
+            raise InputError(f"section {self.name!r} was skipped without a reason")
+        if self.status == "failed" and not self.problems:
+            raise InputError(f"section {self.name!r} failed without a problem")
+
+    @property
+    def outcome(self) -> str:
+        """The summary, and the reason if there is one."""
+        return ": ".join(part for part in (self.summary, self.reason) if part)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrittenFile:
+    """A file that was written: where, how many bytes, and the digests of its content."""
+
+    path: str
+    size: int
+    sha256: str
+    md5: str
+
+
+def _refuse_places(owner: str, places: tuple[int, ...], length: int) -> None:
+    if beyond := [place for place in places if not 0 <= place < length]:
+        raise InputError(f"{owner}: place {beyond[0]} is marked as failed, but there are {length}")
+
+
+class Document(Protocol):
+    """The fields of a report that its writers read; see `Report`."""
+
+    @property
+    def title(self) -> str: ...  # noqa: D102 - see `Report`
+    @property
+    def sections(self) -> tuple[Section, ...]: ...  # noqa: D102
+    @property
+    def files(self) -> tuple[WrittenFile, ...]: ...  # noqa: D102
+    @property
+    def environment(self) -> Mapping[str, str]: ...  # noqa: D102
+    @property
+    def notes(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def format(self) -> int: ...  # noqa: D102
+    @property
+    def ok(self) -> bool: ...  # noqa: D102
+    @property
+    def verdict(self) -> str: ...  # noqa: D102
+    @property
+    def status(self) -> Status: ...  # noqa: D102
+    @property
+    def tally(self) -> str: ...  # noqa: D102

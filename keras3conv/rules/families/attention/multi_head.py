@@ -1,0 +1,167 @@
+"""Attention: one packed projection in torch, four layers in Keras, with the heads as an axis of their own."""
+
+from typing import Any
+
+import numpy as np
+
+from keras3conv.errors import RuleError
+from keras3conv.rules.helpers.config import last, require_value, shape_of
+from keras3conv.rules.registry import register
+from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Layout, Rule, WeightMapping
+from keras3conv.transforms_axes import Axes
+from keras3conv.transforms_base import Array, Arrays, Shape
+from keras3conv.transforms_blocks import Split
+from keras3conv.transforms_chain import Chain, Each, Same
+
+_TORCH = "torch.nn.MultiheadAttention"
+_PARTS = ("query", "key", "value")
+_KERNELS = tuple(f"{part}_dense/kernel" for part in _PARTS)
+_BIASES = tuple(f"{part}_dense/bias" for part in _PARTS)
+
+
+def _to_keras(config: Config) -> LayerSpecs:
+    if config["bias_k"]:
+        raise RuleError("MultiheadAttention with add_bias_kv=True: Keras appends no learnt key and value to a sequence")
+    if config["add_zero_attn"]:
+        raise RuleError("MultiheadAttention with add_zero_attn=True: Keras appends no zeros to a sequence")
+    keras = {
+        "num_heads": config["num_heads"],
+        "key_dim": config["embed_dim"] // config["num_heads"],
+        "output_shape": config["embed_dim"],
+        "dropout": config["dropout"],
+        "use_bias": config["in_proj_bias"],
+    }
+    return (LayerSpec(kind="keras.layers.MultiHeadAttention", config=keras),)
+
+
+def _to_torch(layers: LayerSpecs) -> LayerSpecs:
+    spec = last(layers)
+    _refuse_what_torch_cannot_say(spec)
+    embed, heads, _ = shape_of(spec, _KERNELS[0])
+    config = {
+        "embed_dim": embed,
+        "num_heads": heads,
+        "dropout": spec.config.get("dropout", 0.0),
+        "bias": spec.config.get("use_bias", True),
+        "add_zero_attn": False,
+        "kdim": shape_of(spec, _KERNELS[1])[0],
+        "vdim": shape_of(spec, _KERNELS[2])[0],
+        "batch_first": True,
+    }
+    return (LayerSpec(kind=_TORCH, config=config),)
+
+
+def _refuse_what_torch_cannot_say(spec: LayerSpec) -> None:
+    """Torch has one width for the queries, for all heads together, and for the output."""
+    embed, heads, size = shape_of(spec, _KERNELS[0])
+    _, _, value_size = shape_of(spec, _KERNELS[2])
+    *_, output = shape_of(spec, "output_dense/kernel")
+    if not embed == heads * size == heads * value_size == output:
+        raise RuleError(
+            f"MultiHeadAttention of {heads} heads of {size} (values of {value_size}), from {embed} to {output} "
+            "features: in torch the heads together are as wide as the input and the output"
+        )
+    for name, usual in (("use_gate", False), ("sliding_window", None)):
+        require_value(spec.kind, name, spec.config.get(name, usual), usual)
+    axes = spec.config.get("attention_axes")
+    require_value(spec.kind, "attention_axes", axes if axes is None else tuple(np.ravel(axes)), None, (1,))
+
+
+def _weights(config: Config) -> tuple[WeightMapping, ...]:
+    embed, heads = config["embed_dim"], config["num_heads"]
+    kernel, thirds = Axes("(h d) e -> e h d", h=heads), Split(0, (embed,) * 3)
+    packed: tuple[WeightMapping, ...] = (
+        WeightMapping(torch=("in_proj_weight",), keras=_KERNELS, transform=Chain(thirds, Each(kernel))),
+    )
+    if not config["kdim"] == config["vdim"] == embed:
+        packed = tuple(
+            WeightMapping(torch=(f"{part[0]}_proj_weight",), keras=(role,), transform=kernel)
+            for part, role in zip(_PARTS, _KERNELS, strict=True)
+        )
+    biases = Chain(thirds, Each(Axes("(h d) -> h d", h=heads)))
+    output = Axes("o (h d) -> h d o", h=heads)
+    return (
+        *packed,
+        WeightMapping(torch=("in_proj_bias",), keras=_BIASES, transform=biases),
+        WeightMapping(torch=("out_proj.weight",), keras=("output_dense/kernel",), transform=output),
+        WeightMapping(torch=("out_proj.bias",), keras=("output_dense/bias",), transform=Same()),
+    )
+
+
+def _layout(config: Config) -> Layout:
+    return "same" if config.get("batch_first") else "time"
+
+
+def _output(outputs: Arrays, torch: Config, keras: Config, shape: Shape) -> Array:
+    """What was attended to, without the weights of the attention."""
+    return outputs[0] if _layout(torch) == "same" else np.swapaxes(outputs[0], 0, 1)
+
+
+def _keras_call(arrays: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Keras takes the value before the key."""
+    query, key, value = arrays
+    return query, value, key
+
+
+_TORCH_TO_MULTI_HEAD_ATTENTION_EXAMPLES = (
+    Example(
+        config={"embed_dim": 8, "num_heads": 2, "kdim": 8, "vdim": 8, "batch_first": True},
+        inputs=((2, 4, 8), (2, 5, 8), (2, 5, 8)),
+    ),
+    Example(
+        config={"embed_dim": 12, "num_heads": 3, "kdim": 5, "vdim": 7, "dropout": 0.25, "batch_first": True},
+        inputs=((2, 4, 12), (2, 3, 5), (2, 3, 7)),
+    ),
+    Example(
+        config={"embed_dim": 8, "num_heads": 2, "kdim": 8, "vdim": 8, "bias": False},
+        inputs=((4, 3, 8), (5, 3, 8), (5, 3, 8)),
+        canonical=False,
+    ),
+)
+register(
+    Rule(
+        torch=_TORCH,
+        keras="keras.layers.MultiHeadAttention",
+        fields=(
+            "embed_dim",
+            "num_heads",
+            "dropout",
+            "in_proj_bias",
+            "bias_k",
+            "add_zero_attn",
+            "kdim",
+            "vdim",
+            "batch_first",
+        ),
+        weights=_weights,
+        to_keras=_to_keras,
+        to_torch=_to_torch,
+        layout=_layout,
+        output=_output,
+        keras_arguments=_keras_call,
+        examples=_TORCH_TO_MULTI_HEAD_ATTENTION_EXAMPLES,
+        note=(
+            "Keras is called with query, value, key; torch with query, key, value. In a boolean mask torch's True "
+            "is what is masked, Keras' True what is attended to; torch adds a mask of numbers to the scores, which "
+            "Keras has not. On the way back batch_first is set. The random masks of dropout differ."
+        ),
+    )
+)
+
+
+def half_split_rows(heads: int, pattern: str = "r i -> r i") -> Chain:
+    """From the rotary embedding of neighbouring pairs to that of two halves, for the rows of a query or a key.
+
+    In a head, the pairs (0, 1), (2, 3), ... that are rotated together become (0, d/2), (1, d/2 + 1), ... The inverse
+    leads from halves to pairs. A value is not rotated, so its rows stay.
+
+    Args:
+        heads: How many heads the rows are of; for keys that several heads share, how many of those there are.
+        pattern: What else is done to the rows "r": "r i -> i r" for a kernel of Keras, "r -> r" for a bias.
+    """
+    axes = pattern.partition("->")[0].split()
+    before, after = (" ".join(rows if axis == "r" else axis for axis in axes) for rows in ("(n p t)", "(n t p)"))
+    return Chain(Axes(f"{before} -> {after}", n=heads, t=2), Axes(pattern))
+
+
+__all__ = ["half_split_rows"]

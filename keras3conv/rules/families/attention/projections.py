@@ -1,0 +1,178 @@
+"""The projections of an attention as layers of their own, against an attention of Keras as a whole.
+
+Most models of torch are written so: four Linear (query, key, value, output), or two, the first of which is query, key
+and value in one; what stands between them is code. How many heads there are only the Keras layer says.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from math import prod
+from typing import Any
+
+from keras3conv.errors import RuleError
+from keras3conv.rules.families.attention.grouped_query import GROUPED, MULTI_HEAD
+from keras3conv.rules.families.linear.dense import GPT2_CONV1D, gpt2_conv1d, linear
+from keras3conv.rules.helpers.config import last, require_value, shape_of
+from keras3conv.rules.helpers.counterpart import counterpart
+from keras3conv.rules.registry import register
+from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
+from keras3conv.transforms_axes import Axes
+from keras3conv.transforms_base import Shape, Transform
+from keras3conv.transforms_blocks import Split
+from keras3conv.transforms_chain import Chain, Each, Same
+
+Make = Callable[[int, int, bool], LayerSpec]
+
+_LINEAR = "torch.nn.Linear"
+_PARTS = ("query", "key", "value")
+_KERNELS = tuple(f"{part}_dense/kernel" for part in _PARTS)
+_BIASES = tuple(f"{part}_dense/bias" for part in _PARTS)
+
+
+def _attention(config: Config) -> LayerSpec:
+    """The Keras layer that stands against the projections; `RuleError` where it is not known."""
+    keras = counterpart(config)
+    if keras is None:
+        raise RuleError("projections do not say how many heads there are: name the attention that stands against them")
+    return keras
+
+
+def _shapes(keras: LayerSpec) -> tuple[Shape, Shape, Shape, Shape]:
+    """The kernels of query, key, value (features, heads, size) and output (heads, size, features)."""
+    query, key, value = (shape_of(keras, role) for role in _KERNELS)
+    return query, key, value, shape_of(keras, "output_dense/kernel")
+
+
+def _mapping(torch: str, keras: tuple[str, ...], transform: Transform) -> WeightMapping:
+    return WeightMapping(torch=(torch,), keras=keras, transform=transform)
+
+
+def _separate_weights(config: Config) -> tuple[WeightMapping, ...]:
+    *projections, (_, size, _) = _shapes(_attention(config))
+    mappings = []
+    for place, shape in enumerate(projections):
+        kernel, bias = Axes("(h d) e -> e h d", d=shape[2]), Axes("(h d) -> h d", d=shape[2])
+        mappings.append(_mapping(f"{place}.weight", (_KERNELS[place],), kernel))
+        mappings.append(_mapping(f"{place}.bias", (_BIASES[place],), bias))
+    output = _mapping("3.weight", ("output_dense/kernel",), Axes("o (h d) -> h d o", d=size))
+    return (*mappings, output, _mapping("3.bias", ("output_dense/bias",), Same()))
+
+
+def _packed_weights(config: Config, *, outputs_first: bool) -> tuple[WeightMapping, ...]:
+    query, key, value, _ = _shapes(_attention(config))
+    size = query[2]
+    if value[2] != size:
+        raise RuleError(f"heads of {size} and values of {value[2]}: in one product they are of one size")
+    sizes = tuple(heads * size for _, heads, _ in (query, key, value))
+    kernel, output = Axes("(h d) e -> e h d", d=size), Axes("o (h d) -> h d o", d=size)
+    if not outputs_first:
+        kernel, output = Axes("e (h d) -> e h d", d=size), Axes("(h d) o -> h d o", d=size)
+    cut = Split(0 if outputs_first else 1, sizes)
+    return (
+        _mapping("0.weight", _KERNELS, Chain(cut, Each(kernel))),
+        _mapping("0.bias", _BIASES, Chain(Split(0, sizes), Each(Axes("(h d) -> h d", d=size)))),
+        _mapping("1.weight", ("output_dense/kernel",), output),
+        _mapping("1.bias", ("output_dense/bias",), Same()),
+    )
+
+
+def _to_keras(config: Config, *, count: int) -> LayerSpecs:
+    keras = _attention(config)
+    query, key, value, output = _shapes(keras)
+    biases = {config[str(place)].get("bias", True) for place in range(count)}
+    if len(biases) > 1:
+        raise RuleError("some projections have a bias and others none: Keras has one setting for all")
+    made: dict[str, Any] = {"num_heads": query[1], "key_dim": query[2], "value_dim": value[2]}
+    made["output_shape"] = output[2]
+    if keras.kind == GROUPED:
+        made = {"num_query_heads": query[1], "num_key_value_heads": key[1], "head_dim": query[2]}
+    return (LayerSpec(kind=keras.kind, config={**made, "use_bias": biases.pop()}),)
+
+
+def _to_torch(layers: LayerSpecs, *, count: int, make: Make) -> LayerSpecs:
+    spec = last(layers)
+    require_value(spec.kind, "use_gate", spec.config.get("use_gate", False), False)
+    *inputs, output = _shapes(spec)
+    bias = spec.config.get("use_bias", True)
+    sizes = [(shape[0], prod(shape[1:])) for shape in inputs]
+    if count == 2:
+        if len({given for given, _ in sizes}) > 1:
+            raise RuleError(f"products of (inputs, outputs) {sizes} are not query, key and value in one")
+        sizes = [(sizes[0][0], sum(made for _, made in sizes))]
+    return tuple(make(*size, bias) for size in (*sizes, (prod(output[:-1]), output[-1])))
+
+
+def _keras_layer(kind: str, *shapes: Shape) -> LayerSpec:
+    """An attention by the shapes of its kernels; what an example stands against."""
+    return LayerSpec(kind=kind, shapes=dict(zip((*_KERNELS, "output_dense/kernel"), shapes, strict=True)))
+
+
+def _example(make: Make, keras: LayerSpec, *, count: int, bias: bool = True) -> Example:
+    """The projections of an attention, given a query, a value and a key; all three in one for two projections."""
+    query, key, value, _ = _shapes(keras)
+    with_bias = LayerSpec(kind=keras.kind, config={"use_bias": bias}, shapes=keras.shapes)
+    specs = _to_torch((with_bias,), count=count, make=make)
+    return Example(
+        config={str(place): spec.config for place, spec in enumerate(specs)},
+        inputs=((2, 4, query[0]), (2, 3, value[0]), (2, 3, key[0]))[: 1 if count == 2 else 3],
+        keras=keras,
+    )
+
+
+def _twice(arrays: tuple[Any, ...]) -> tuple[Any, ...]:
+    """An attention to itself: what is asked is what is attended to."""
+    return arrays[0], arrays[0]
+
+
+_SEPARATE = {
+    MULTI_HEAD: (
+        _keras_layer(MULTI_HEAD, (6, 2, 3), (5, 2, 3), (7, 2, 3), (2, 3, 8)),
+        _keras_layer(MULTI_HEAD, (4, 3, 2), (4, 3, 2), (4, 3, 2), (3, 2, 4)),
+    ),
+    GROUPED: (
+        _keras_layer(GROUPED, (6, 4, 3), (5, 2, 3), (7, 2, 3), (4, 3, 6)),
+        _keras_layer(GROUPED, (8, 4, 2), (8, 1, 2), (8, 1, 2), (4, 2, 8)),
+    ),
+}
+_PACKED = {
+    MULTI_HEAD: _SEPARATE[MULTI_HEAD][1:] * 2,
+    GROUPED: (
+        _keras_layer(GROUPED, (6, 4, 3), (6, 2, 3), (6, 2, 3), (4, 3, 6)),
+        _keras_layer(GROUPED, (8, 4, 2), (8, 1, 2), (8, 1, 2), (4, 2, 8)),
+    ),
+}
+
+_NOTE = (
+    "To be named: the layers of torch, joined by ' + ', against the one of Keras, which says how many heads there are. "
+    "What torch has as code between them (masks, rotary embeddings) is not looked at."
+)
+
+
+def _register(torch: str, keras: str, count: int, make: Make, fields: tuple[str, ...]) -> None:
+    outputs_first = torch == _LINEAR
+    examples = (_SEPARATE if count == 4 else _PACKED)[keras]
+    biases = (True, False) if outputs_first else (True, True)
+    register(
+        Rule(
+            torch=torch,
+            keras=keras,
+            torch_count=count,
+            between="the scores, their softmax, and the sum of the values",
+            fields=fields,
+            weights=_separate_weights if count == 4 else partial(_packed_weights, outputs_first=outputs_first),
+            to_keras=partial(_to_keras, count=count),
+            to_torch=partial(_to_torch, count=count, make=make),
+            keras_arguments=tuple if count == 4 else _twice,
+            examples=tuple(
+                _example(make, layer, count=count, bias=bias) for layer, bias in zip(examples, biases, strict=True)
+            ),
+            train=True,
+            note=_NOTE,
+        )
+    )
+
+
+for _keras in (MULTI_HEAD, GROUPED):
+    for _count in (4, 2):
+        _register(_LINEAR, _keras, _count, linear, ("in_features", "out_features", "bias"))
+_register(GPT2_CONV1D, MULTI_HEAD, 2, gpt2_conv1d, ("nf", "nx"))

@@ -1,0 +1,106 @@
+"""LSTMs whose products are convolutions: a module of our own on the torch side, one for every number of axes."""
+
+from functools import partial
+from typing import Any
+
+from keras3conv.rules.helpers.config import ints, last, require_value, shape_of
+from keras3conv.rules.helpers.own_layers import CONV_LSTM, activation_of, function_of
+from keras3conv.rules.registry import register
+from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
+from keras3conv.transforms_axes import Axes
+from keras3conv.transforms_chain import Same
+
+_SPACE = ("w", "h w", "d h w")
+"""The axes of space, by how many there are."""
+
+
+def _weights(config: Config) -> tuple[WeightMapping, ...]:
+    space = _SPACE[len(config["kernel_size"]) - 1]
+    kernel = Axes(f"o i {space} -> {space} i o")
+    return (
+        WeightMapping(torch=("weight_ih",), keras=("cell/kernel",), transform=kernel),
+        WeightMapping(torch=("weight_hh",), keras=("cell/recurrent_kernel",), transform=kernel),
+        WeightMapping(torch=("bias",), keras=("cell/bias",), transform=Same()),
+    )
+
+
+def _to_keras(config: Config, *, kind: str) -> LayerSpecs:
+    keras = {
+        "filters": config["out_channels"],
+        "kernel_size": config["kernel_size"],
+        "strides": config["stride"],
+        "padding": config["padding"],
+        "dilation_rate": config["dilation"],
+        "data_format": "channels_last" if config["channels_last"] else "channels_first",
+        "use_bias": config["bias"],
+        **{name: activation_of(CONV_LSTM, config[name]) for name in ("activation", "recurrent_activation")},
+        **{name: config[name] for name in ("return_sequences", "return_state", "go_backwards")},
+    }
+    return (LayerSpec(kind=kind, config=keras),)
+
+
+def _to_torch(layers: LayerSpecs) -> LayerSpecs:
+    spec = last(layers)
+    keras = spec.config
+    *kernel_size, channels, gates = shape_of(spec, "cell/kernel")
+    rank = len(kernel_size)
+    require_value(spec.kind, "stateful", keras.get("stateful", False), False)
+    usual = {"activation": "tanh", "recurrent_activation": "sigmoid"}
+    config: dict[str, Any] = {
+        "in_channels": channels,
+        "out_channels": gates // 4,
+        "kernel_size": tuple(kernel_size),
+        "stride": ints(keras.get("strides", 1), rank),
+        "padding": keras.get("padding", "valid"),
+        "dilation": ints(keras.get("dilation_rate", 1), rank),
+        "channels_last": keras.get("data_format") != "channels_first",
+        "bias": keras.get("use_bias", True),
+        **{name: function_of(spec.kind, keras.get(name, default)) for name, default in usual.items()},
+        **{name: keras.get(name, False) for name in ("return_sequences", "return_state", "go_backwards")},
+    }
+    return (LayerSpec(kind=CONV_LSTM, config=config),)
+
+
+def _applies(config: Config, *, rank: int) -> bool:
+    return len(config["kernel_size"]) == rank
+
+
+def _examples(rank: int) -> tuple[Example, ...]:
+    """Even and odd kernels and sizes; a strided one, a dilated one; the channels behind and before the space."""
+    kernel, strided, sizes = (3, 2, 2)[:rank], (2, 3, 1)[:rank], (5, 6, 4)[:rank]
+    plain = {"in_channels": 3, "out_channels": 2, "kernel_size": kernel}
+    options: tuple[dict[str, Any], ...] = (
+        {"return_sequences": True, "channels_last": True, "padding": "same"},
+        {"bias": False, "stride": strided, "padding": "same", "channels_last": True, "activation": "softsign"},
+        {"dilation": (2, 1, 2)[:rank], "channels_last": True, "return_state": True, "go_backwards": True},
+        {"recurrent_activation": "elu", "stride": strided},
+    )
+    return tuple(
+        Example(config=plain | option, inputs=((2, 3, *sizes, 3) if "channels_last" in option else (2, 3, 3, *sizes),))
+        for option in options
+    )
+
+
+_NOTE = (
+    "The torch module is one of our own. Keras' own dropout acts in training only, and is lost; so are the masks of "
+    "steps."
+)
+
+for _rank in (1, 2, 3):
+    register(
+        Rule(
+            torch=CONV_LSTM,
+            keras=f"keras.layers.ConvLSTM{_rank}D",
+            fields=(
+                "in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "channels_last", "bias",
+                "activation", "recurrent_activation", "return_sequences", "return_state", "go_backwards",
+            ),
+            applies=partial(_applies, rank=_rank),
+            weights=_weights,
+            to_keras=partial(_to_keras, kind=f"keras.layers.ConvLSTM{_rank}D"),
+            to_torch=_to_torch,
+            examples=_examples(_rank),
+            train=True,
+            note=_NOTE,
+        )
+    )  # fmt: skip

@@ -1,0 +1,203 @@
+"""Transposed convolutions.
+
+Torch's padding is a crop of the output. Keras' "valid" is the whole output, so what torch crops is a layer after it.
+"""
+
+from functools import partial
+from itertools import cycle
+
+from keras3conv.errors import RuleError
+from keras3conv.rules.helpers.config import bound, ints, pads, require_value, shape_of
+from keras3conv.rules.helpers.padding import Pads, reach
+from keras3conv.rules.registry import register
+from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
+from keras3conv.transforms_axes import Axes
+from keras3conv.transforms_base import Array, Shape, Transform
+from keras3conv.transforms_chain import Chain, Same
+from keras3conv.transforms_zeros import Diagonal, Dilate
+
+_AXES = {1: "w", 2: "h w", 3: "d h w"}
+_FIELDS = (
+    "in_channels", "out_channels", "kernel_size", "stride", "padding", "output_padding", "dilation", "groups", "bias",
+    "padding_mode",
+)  # fmt: skip
+
+
+def _to_keras(config: Config, *, rank: int) -> LayerSpecs:
+    strides, dilation = ints(config["stride"], rank), ints(config["dilation"], rank)
+    size = ints(config["kernel_size"], rank)
+    if _is_widened(config, rank):
+        size, dilation = tuple(total + 1 for total in reach(size, dilation)), (1,) * rank
+    added, crops = _added_and_cropped(config, strides, rank)
+    keras = {
+        "filters": config["out_channels"],
+        "kernel_size": size,
+        "strides": strides,
+        "padding": "valid",
+        "output_padding": added,
+        "dilation_rate": dilation,
+        "use_bias": config["bias"],
+    }
+    convolution = LayerSpec(kind=f"keras.layers.Conv{rank}DTranspose", config=keras)
+    if not any(map(any, crops)):
+        return (convolution,)
+    cropping = crops[0] if rank == 1 else crops
+    return convolution, LayerSpec(kind=f"keras.layers.Cropping{rank}D", config={"cropping": cropping})
+
+
+def _is_widened(config: Config, rank: int) -> bool:
+    """Whether the dilation goes into the kernel, as zeros: Keras takes a stride or a dilation, not both."""
+    return max(ints(config["stride"], rank)) > 1 and max(ints(config["dilation"], rank)) > 1
+
+
+def _added_and_cropped(config: Config, strides: Shape, rank: int) -> tuple[Shape, Pads]:
+    """What Keras adds at the end of the whole output, and what is cropped of its start and end.
+
+    Keras adds less than a stride; what torch adds beyond (with a dilation) must be a smaller crop of the end.
+    """
+    wanted, padding = ints(config["output_padding"], rank), ints(config["padding"], rank)
+    added = tuple(min(extra, stride - 1) for extra, stride in zip(wanted, strides, strict=True))
+    crops = tuple((pad, pad - extra + got) for pad, extra, got in zip(padding, wanted, added, strict=True))
+    if min(end for _, end in crops) < 0:
+        raise RuleError(f"ConvTranspose{rank}d with output_padding={wanted} and stride={strides}: Keras adds less")
+    return added, crops
+
+
+def _to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
+    convolution = layers[0]
+    *kernel_size, outputs, inputs = shape_of(convolution, "kernel")
+    strides = ints(convolution.config.get("strides", 1), rank)
+    dilation = ints(convolution.config.get("dilation_rate", 1), rank)
+    crops = _keras_crops(layers, reach(tuple(kernel_size), dilation), rank)
+    added = tuple(max(start - end, 0) for start, end in crops)
+    limits = tuple(map(max, strides, dilation))
+    if any(extra >= limit for extra, limit in zip(added, limits, strict=True)):
+        raise RuleError(f"Conv{rank}DTranspose adds {added} at the end: torch adds less than a stride or a dilation")
+    config = {
+        "in_channels": inputs,
+        "out_channels": outputs,
+        "kernel_size": tuple(kernel_size),
+        "stride": strides,
+        "padding": tuple(start for start, _ in crops),
+        "output_padding": added,
+        "dilation": dilation,
+        "groups": 1,
+        "bias": convolution.config.get("use_bias", True),
+        "padding_mode": "zeros",
+    }
+    return (LayerSpec(kind=f"torch.nn.ConvTranspose{rank}d", config=config), *_cut(crops, rank))
+
+
+def _cut(crops: Pads, rank: int) -> LayerSpecs:
+    """What is cropped of the end beyond what is cropped of the start: a padding of less than nothing."""
+    if all(end <= start for start, end in crops):
+        return ()
+    numbers = tuple(number for start, end in reversed(crops) for number in (0, min(start - end, 0)))
+    return (LayerSpec(kind=f"torch.nn.ZeroPad{rank}d", config={"padding": numbers}),)
+
+
+def _keras_crops(layers: LayerSpecs, totals: Shape, rank: int) -> Pads:
+    """What Keras crops of the start and the end of the whole output; less than nothing where it adds."""
+    convolution = layers[0]
+    strides = ints(convolution.config.get("strides", 1), rank)
+    added = convolution.config.get("output_padding")
+    extras = (None,) * rank if added is None else ints(added, rank)
+    padding = convolution.config.get("padding", "valid")
+    require_value(convolution.kind, "padding", padding, "valid", "same")
+    crop = _valid_crop if padding == "valid" else _same_crop
+    crops = tuple(map(crop, (total + 1 for total in totals), strides, extras))
+    if len(layers) == 1:
+        return crops
+    after = pads(layers[1].config["cropping"], rank)
+    return tuple((start + more[0], end + more[1]) for (start, end), more in zip(crops, after, strict=True))
+
+
+def _valid_crop(size: int, stride: int, extra: int | None) -> tuple[int, int]:
+    """Nothing is cropped; a stride larger than the kernel adds what makes the output whole strides."""
+    return 0, -(max(stride - size, 0) if extra is None else extra)
+
+
+def _same_crop(size: int, stride: int, extra: int | None) -> tuple[int, int]:
+    """An output of whole strides, or of what was asked for; of an odd crop the larger half is at the end."""
+    kept = stride + size - 2 if extra is None else size + size % 2 - 2 + extra
+    start = min(kept - kept // 2, size - 1)
+    return size - 1 - start, size - 1 - (kept - start)
+
+
+def _cropped(array: Array, torch: Config, keras: Config, *, rank: int) -> Array:
+    """The whole output without what torch's padding crops; "same" has cropped it already."""
+    if keras.get("padding", "valid") != "valid" or keras.get("data_format") == "channels_first":
+        return array
+    crops = _added_and_cropped(torch, ints(torch["stride"], rank), rank)[1]
+    inner = (slice(start, size - end) for (start, end), size in zip(crops, array.shape[1:-1], strict=True))
+    return array[(slice(None), *inner)]
+
+
+def _weights(config: Config, *, rank: int) -> tuple[WeightMapping, ...]:
+    axes, groups = _AXES[rank], config["groups"]
+    links: list[Transform] = [Diagonal(0, 1, groups)] if groups > 1 else []
+    if _is_widened(config, rank):
+        steps = enumerate(ints(config["dilation"], rank), 2)
+        links += [Dilate(axis, step) for axis, step in steps if step > 1]
+    moved = Axes(f"i o {axes} -> {axes} o i")
+    kernel = Chain(*links, moved) if links else moved
+    return (
+        WeightMapping(torch=("weight",), keras=("kernel",), transform=kernel),
+        WeightMapping(torch=("bias",), keras=("bias",), transform=Same()),
+    )
+
+
+_EVEN, _ODD = (4, 5, 3), (5, 4, 6)
+"""Spatial sizes; the first of the one is even, of the other odd."""
+
+
+def _examples(rank: int) -> tuple[Example, ...]:
+    base = {
+        "in_channels": 3,
+        "out_channels": 7,
+        "kernel_size": (3, 4, 2)[:rank],
+        "stride": 1,
+        "dilation": 1,
+        "groups": 1,
+    }
+    configs: tuple[dict[str, object], ...] = (
+        {},
+        {"stride": (2, 3, 2)[:rank], "padding": (1, 2, 0)[:rank], "output_padding": (1, 2, 0)[:rank]},
+        {"stride": 2, "padding": (0, 1, 1)[:rank], "output_padding": (1, 0, 1)[:rank], "bias": False},
+        {"kernel_size": (2, 2, 3)[:rank], "stride": (3, 2, 2)[:rank]},
+        {"dilation": (2, 1, 3)[:rank], "padding": (1, 2, 1)[:rank], "output_padding": (1, 0, 1)[:rank]},
+    )
+    # What Keras has no word for is in the kernel, and comes back as a kernel that is larger.
+    wide = {"in_channels": 6, "out_channels": 4, "groups": 2, "stride": (2, 3, 2)[:rank]}
+    widened: tuple[dict[str, object], ...] = (
+        wide | {"padding": (1, 2, 0)[:rank], "output_padding": (1, 2, 0)[:rank]},
+        wide | {"dilation": (3, 1, 2)[:rank], "padding": (2, 0, 1)[:rank], "output_padding": (1, 2, 1)[:rank]},
+    )
+    return tuple(
+        Example(config=base | options, inputs=((2, 3, *sizes[:rank]),))
+        for sizes, options in zip(cycle((_EVEN, _ODD)), configs, strict=False)
+    ) + tuple(
+        Example(config=base | options, inputs=((2, 6, *sizes[:rank]),), canonical=False)
+        for sizes, options in zip(cycle((_EVEN, _ODD)), widened, strict=False)
+    )
+
+
+_NOTE = (
+    "Groups, and a dilation with a stride, are zeros in the kernel, which Keras has no word for. Training them away in "
+    "Keras leaves no way back, and is refused then."
+)
+
+for _rank in (1, 2, 3):
+    register(
+        Rule(
+            torch=f"torch.nn.ConvTranspose{_rank}d",
+            keras=f"keras.layers.Conv{_rank}DTranspose",
+            fields=_FIELDS,
+            **bound(_weights, _to_keras, _to_torch, rank=_rank),
+            layout="channels",
+            part=partial(_cropped, rank=_rank),
+            examples=_examples(_rank),
+            train=True,
+            note=_NOTE,
+        )
+    )

@@ -1,0 +1,1 @@
+"""Rules for layers that are one matrix product, embeddings and bare parameters."""

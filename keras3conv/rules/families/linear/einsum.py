@@ -1,0 +1,244 @@
+"""EinsumDense: one matrix product that also splits and merges axes, as attention does with its heads."""
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from keras3conv.errors import RuleError
+from keras3conv.rules.families.linear.dense import (
+    CONV1D_PACKED,
+    GPT2_CONV1D,
+    LINEAR_PACKED,
+    QUERY_KEY_VALUE,
+    bias_mapping,
+    gpt2_conv1d,
+    kernel_mapping,
+    linear,
+    packed,
+    packed_weights,
+    thirds,
+)
+from keras3conv.rules.helpers.config import last, shape_of
+from keras3conv.rules.helpers.counterpart import counterpart, counterpart_shapes
+from keras3conv.rules.helpers.einsum import (
+    Product,
+    around,
+    bias_pattern,
+    kernel_pattern,
+    read_product,
+    sizes_of_product,
+    with_usual_letters,
+)
+from keras3conv.rules.registry import register
+from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
+from keras3conv.transforms_axes import Axes
+from keras3conv.transforms_base import Array, Arrays, Shape
+from keras3conv.transforms_chain import Same
+
+_EQUATION = "...i,io->...o"
+_NOTE = "Torch has the inputs, and the outputs, of the equation merged into one axis each, which is the last."
+
+
+def _einsum(outputs: int, bias: bool) -> LayerSpec:
+    """The equation that says no more than torch does."""
+    config = {"equation": _EQUATION, "output_shape": (outputs,), "bias_axes": "o" if bias else None}
+    return LayerSpec(kind="keras.layers.EinsumDense", config=config)
+
+
+def _weights(config: Config, *, outputs_first: bool) -> tuple[WeightMapping, ...]:
+    """The transforms of the Keras layer's own equation; of the plain one where there is no Keras layer yet."""
+    keras = counterpart(config)
+    if keras is None:
+        plain = Axes("o i -> i o") if outputs_first else Same()
+        return kernel_mapping(plain), bias_mapping(Same())
+    product, shape = read_product(keras.config), shape_of(keras, "kernel")
+    bias = bias_pattern(product, shape, keras.shapes.get("bias"))
+    return kernel_mapping(kernel_pattern(product, shape, outputs_first=outputs_first)), bias_mapping(bias)
+
+
+def _to_torch(layers: LayerSpecs, *, make: Callable[[int, int, bool], LayerSpec], views: bool = False) -> LayerSpecs:
+    einsum = last(layers)
+    product, shape = read_product(einsum.config), shape_of(einsum, "kernel")
+    owner = make(*sizes_of_product(product, shape), product.bias is not None)
+    return around(product, shape, owner, views=views)
+
+
+def _output(outputs: Arrays, torch_config: Config, keras_config: Config, keras_shape: Shape) -> Array:
+    """The last axis of torch's output split into the axes of the equation, and these moved to their places."""
+    product = read_product(keras_config)
+    places = product.places(product.outputs, product.made)
+    split = outputs[0].reshape(*outputs[0].shape[:-1], *(keras_shape[place] for place in places))
+    return np.moveaxis(split, tuple(range(-len(places), 0)), places)
+
+
+_LINEAR_TO_EINSUM_DENSE_EXAMPLES = (
+    Example(config={"in_features": 5, "out_features": 7}, inputs=((2, 3, 5),)),
+    Example(config={"in_features": 6, "out_features": 6, "bias": False}, inputs=((4, 6),)),
+)
+register(
+    Rule(
+        torch="torch.nn.Linear",
+        keras="keras.layers.EinsumDense",
+        fields=("in_features", "out_features", "bias"),
+        weights=partial(_weights, outputs_first=True),
+        to_keras=lambda config: (_einsum(config["out_features"], config["bias"]),),
+        to_torch=partial(_to_torch, make=linear),
+        output=_output,
+        examples=_LINEAR_TO_EINSUM_DENSE_EXAMPLES,
+        train=True,
+        note=_NOTE,
+    )
+)
+
+_GPT2_CONV1D_TO_EINSUM_DENSE_EXAMPLES = (
+    Example(config={"nf": 7, "nx": 5}, inputs=((2, 3, 5),)),
+    Example(config={"nf": 6, "nx": 6}, inputs=((4, 6),)),
+)
+register(
+    Rule(
+        torch=GPT2_CONV1D,
+        keras="keras.layers.EinsumDense",
+        fields=("nf", "nx"),
+        weights=partial(_weights, outputs_first=False),
+        to_keras=lambda config: (_einsum(config["nf"], True),),
+        to_torch=partial(_to_torch, make=gpt2_conv1d, views=True),
+        output=_output,
+        examples=_GPT2_CONV1D_TO_EINSUM_DENSE_EXAMPLES,
+        train=True,
+        note=_NOTE,
+    )
+)
+
+
+# Query, key and value in one product, against three layers.
+def _packed_parts(config: Config) -> tuple[LayerSpec, ...] | None:
+    """The three Keras layers, each with its own roles; None where they are not known."""
+    keras, shapes = counterpart(config), counterpart_shapes(config, "kernel", 3)
+    if keras is None or shapes is None:
+        return None
+    parts = []
+    for place, shape in enumerate(shapes):
+        own = {"kernel": shape}
+        if (role := f"{place}/bias") in keras.shapes:
+            own["bias"] = keras.shapes[role]
+        parts.append(LayerSpec(kind=keras.kind, config=keras.config[str(place)], shapes=own))
+    return tuple(parts)
+
+
+def _packed_weights(config: Config, *, outputs: str, outputs_first: bool) -> tuple[WeightMapping, ...]:
+    axis = 0 if outputs_first else 1
+    parts = _packed_parts(config)
+    if parts is None:
+        plain = Axes("o i -> i o") if outputs_first else Same()
+        return packed_weights(axis, thirds(config[outputs]), plain, Same())
+    products = [with_usual_letters(read_product(part.config)) for part in parts]
+    shapes = [shape_of(part, "kernel") for part in parts]
+    sizes = tuple(sizes_of_product(*pair)[1] for pair in zip(products, shapes, strict=True))
+    return packed_weights(
+        axis,
+        sizes,
+        _only([kernel_pattern(*pair, outputs_first=outputs_first) for pair in zip(products, shapes, strict=True)]),
+        _only([bias_pattern(*triple) for triple in zip(products, shapes, _bias_shapes(parts), strict=True)]),
+    )
+
+
+def _bias_shapes(parts: LayerSpecs) -> list[Shape | None]:
+    return [part.shapes.get("bias") for part in parts]
+
+
+def _only(patterns: list[Axes]) -> Axes:
+    """The one pattern of query, key and value."""
+    first, *others = patterns
+    if any(other != first for other in others):
+        raise RuleError(f"query, key and value are split differently: {', '.join(map(repr, patterns))}")
+    return first
+
+
+def _packed_to_torch(layers: LayerSpecs, *, make: Callable[[int, int, bool], LayerSpec]) -> LayerSpecs:
+    products = [read_product(layer.config) for layer in layers]
+    shapes = [shape_of(layer, "kernel") for layer in layers]
+    sizes = [sizes_of_product(*pair) for pair in zip(products, shapes, strict=True)]
+    return (packed(sizes, [product.bias is not None for product in products], make),)
+
+
+for _torch, _fields, _outputs, _make, _examples in (
+    ("torch.nn.Linear", ("in_features", "out_features", "bias"), "out_features", linear, LINEAR_PACKED),
+    (GPT2_CONV1D, ("nf", "nx"), "nf", gpt2_conv1d, CONV1D_PACKED),
+):
+    register(
+        Rule(
+            torch=_torch,
+            keras="keras.layers.EinsumDense",
+            **QUERY_KEY_VALUE,
+            fields=_fields,
+            weights=partial(_packed_weights, outputs=_outputs, outputs_first=_torch == "torch.nn.Linear"),
+            to_keras=lambda config, outputs=_outputs: tuple(  # type: ignore[misc]
+                _einsum(size, config.get("bias", True)) for size in thirds(config[outputs])
+            ),
+            to_torch=partial(_packed_to_torch, make=_make),
+            examples=_examples,
+        )
+    )
+
+
+# A product with two inputs: Keras is given their outer product.
+_BILINEAR = "...ij,ijo->...o"
+_BILINEAR_FIELDS = ("in1_features", "in2_features", "out_features", "bias")
+
+
+def _bilinear_to_keras(config: Config) -> LayerSpecs:
+    keras = {
+        "equation": _BILINEAR,
+        "output_shape": (config["out_features"],),
+        "bias_axes": "o" if config["bias"] else None,
+    }
+    return (LayerSpec(kind="keras.layers.EinsumDense", config=keras),)
+
+
+def _bilinear_product(einsum: LayerSpec) -> Product:
+    product = read_product(einsum.config)
+    if len(product.inputs) != 2 or len(product.outputs) != 1 or not product.given.endswith(product.inputs):
+        raise RuleError(f"EinsumDense({einsum.config['equation']!r}) is no product with two inputs")
+    return product
+
+
+def _bilinear_to_torch(layers: LayerSpecs) -> LayerSpecs:
+    product, shape = _bilinear_product(last(layers)), shape_of(last(layers), "kernel")
+    sizes = dict(zip(product.kernel, shape, strict=True))
+    numbers = (sizes[axis] for axis in product.inputs + product.outputs)
+    config = dict(zip(_BILINEAR_FIELDS, (*numbers, product.bias is not None), strict=True))
+    return (LayerSpec(kind="torch.nn.Bilinear", config=config),)
+
+
+def _bilinear_weights(config: Config) -> tuple[WeightMapping, ...]:
+    keras = counterpart(config)
+    if keras is None:
+        return kernel_mapping(Axes("o i j -> i j o")), bias_mapping(Same())
+    product = _bilinear_product(keras)
+    names = dict(zip(product.inputs + product.outputs, "ijo", strict=True))
+    kernel = " ".join(names[axis] for axis in product.kernel)
+    return kernel_mapping(Axes(f"o i j -> {kernel}")), bias_mapping(Same())
+
+
+_BILINEAR_TO_EINSUM_DENSE_EXAMPLES = (
+    Example(config={"in1_features": 5, "in2_features": 3, "out_features": 7}, inputs=((2, 4, 5), (2, 4, 3))),
+    Example(
+        config={"in1_features": 4, "in2_features": 4, "out_features": 4, "bias": False},
+        inputs=((3, 4), (3, 4)),
+    ),
+)
+register(
+    Rule(
+        torch="torch.nn.Bilinear",
+        keras="keras.layers.EinsumDense",
+        fields=_BILINEAR_FIELDS,
+        weights=_bilinear_weights,
+        to_keras=_bilinear_to_keras,
+        to_torch=_bilinear_to_torch,
+        keras_arguments=lambda given: (given[0][..., :, None] * given[1][..., None, :],),
+        examples=_BILINEAR_TO_EINSUM_DENSE_EXAMPLES,
+        train=True,
+        note="Keras is given the outer product of the two inputs.",
+    )
+)

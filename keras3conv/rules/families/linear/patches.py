@@ -1,0 +1,84 @@
+"""Patches of an image, each a row of one matrix product: a convolution whose windows touch and do not overlap."""
+
+from keras3conv.errors import RuleError
+from keras3conv.rules.families.linear.dense import CONV_FIELDS, bias_mapping, kernel_mapping
+from keras3conv.rules.helpers.config import ints, last, require_value, shape_of
+from keras3conv.rules.registry import register
+from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
+from keras3conv.transforms_axes import Axes
+from keras3conv.transforms_chain import Same
+
+_PATCHES = "keras.ops.image.extract_patches"
+
+
+def _takes_patches(config: Config) -> bool:
+    """Whether the windows touch, do not overlap, and have more than one pixel."""
+    size = ints(config["kernel_size"], 2)
+    plain = ints(config["dilation"], 2) == (1, 1) and config["groups"] == 1
+    unpadded = config["padding"] == "valid" or (config["padding"] != "same" and ints(config["padding"], 2) == (0, 0))
+    return plain and unpadded and size == ints(config["stride"], 2) and max(size) > 1
+
+
+def _to_keras(config: Config) -> LayerSpecs:
+    if not _takes_patches(config):
+        raise RuleError("Conv2d whose windows overlap, leave gaps or are padded is no Dense over patches")
+    patches = {"size": ints(config["kernel_size"], 2), "data_format": "channels_last"}
+    dense = {"units": config["out_channels"], "use_bias": config["bias"]}
+    return LayerSpec(kind=_PATCHES, config=patches), LayerSpec(kind="keras.layers.Dense", config=dense)
+
+
+def _to_torch(layers: LayerSpecs) -> LayerSpecs:
+    dense = last(layers)
+    if layers[0].kind != _PATCHES:
+        raise RuleError(f"Dense without {_PATCHES} before it: the size of its patches is not known")
+    given = layers[0].config
+    size = ints(given["size"], 2)
+    require_value(_PATCHES, "strides", given.get("strides") or size, size, *size[:1])
+    require_value(_PATCHES, "padding", given.get("padding", "valid"), "valid")
+    require_value(_PATCHES, "data_format", given.get("data_format"), None, "channels_last")
+    inputs, outputs = shape_of(dense, "kernel")
+    config = {
+        "in_channels": inputs // (size[0] * size[1]),
+        "out_channels": outputs,
+        "kernel_size": size,
+        "stride": size,
+        "padding": (0, 0),
+        "dilation": (1, 1),
+        "groups": 1,
+        "bias": bool(dense.config.get("use_bias", True)),
+        "padding_mode": "zeros",
+    }
+    return (LayerSpec(kind="torch.nn.Conv2d", config=config),)
+
+
+def _weights(config: Config) -> tuple[WeightMapping, ...]:
+    height, width = ints(config["kernel_size"], 2)
+    return kernel_mapping(Axes("o i h w -> (h w i) o", h=height, w=width)), bias_mapping(Same())
+
+
+_EXAMPLES = (
+    Example(
+        config={"in_channels": 3, "out_channels": 7, "kernel_size": (4, 2), "stride": (4, 2)}, inputs=((2, 3, 8, 10),)
+    ),
+    # The last row and column of pixels belong to no patch.
+    Example(
+        config={"in_channels": 2, "out_channels": 12, "kernel_size": (2, 3), "stride": (2, 3), "bias": False},
+        inputs=((3, 2, 5, 7),),
+    ),
+)
+register(
+    Rule(
+        torch="torch.nn.Conv2d",
+        keras="keras.layers.Dense",
+        variant="patches",
+        fields=CONV_FIELDS,
+        applies=_takes_patches,
+        weights=_weights,
+        to_keras=_to_keras,
+        to_torch=_to_torch,
+        layout="channels",
+        examples=_EXAMPLES,
+        train=True,
+        note="The rows of the kernel are (height, width, channel), as extract_patches and a reshape order them.",
+    )
+)

@@ -1,0 +1,212 @@
+"""Normalisation over the last axes, or the channels of an image. The epsilon is copied always."""
+
+from functools import partial
+from typing import Any
+
+from keras3conv.errors import RuleError
+from keras3conv.rules.helpers.config import input_channels, last, require_value
+from keras3conv.rules.helpers.counterpart import affine_weights
+from keras3conv.rules.registry import register
+from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Layout, Rule, WeightMapping
+from keras3conv.transforms_axes import Axes
+from keras3conv.transforms_base import Shape, Transform
+from keras3conv.transforms_chain import Same
+
+_LAYER_NORM = "keras.layers.LayerNormalization"
+_RMS_NORM = "keras.layers.RMSNormalization"
+_RMS_FUNCTION = "keras.ops.rms_normalization"
+
+
+def _same_weights(config: Config) -> tuple[WeightMapping, ...]:
+    return tuple(affine_weights(config, Same()))
+
+
+# Over the last axes. Three axes are those of an image, whose channels move.
+def _layout(config: Config) -> Layout:
+    return "channels" if len(config.get("normalized_shape", ())) > 2 else "same"
+
+
+def _axes(shape: Shape) -> int | list[int]:
+    return -1 if len(shape) == 1 else list(range(-len(shape), 0))
+
+
+def _image_transform(config: Config) -> Transform:
+    shape = config["normalized_shape"]
+    if _layout(config) == "same":
+        return Same()
+    spatial = " ".join("dhwxyz"[place] for place in range(len(shape) - 1))
+    return Axes(f"c {spatial} -> {spatial} c")
+
+
+def _layer_norm_weights(config: Config) -> tuple[WeightMapping, ...]:
+    return tuple(affine_weights(config, _image_transform(config)))
+
+
+def layer_norm_to_keras(config: Config) -> LayerSpecs:
+    """The LayerNormalization of a torch LayerNorm."""
+    keras = {
+        "axis": _axes(config["normalized_shape"]),
+        "epsilon": config["eps"],
+        "scale": config["elementwise_affine"],
+        "center": bool(config["elementwise_affine"] and config["bias"]),
+    }
+    return (LayerSpec(kind=_LAYER_NORM, config=keras),)
+
+
+def _normalized_shape(spec: LayerSpec) -> Shape:
+    """The shape that torch normalises over, of the axes that Keras does; they must be the last."""
+    given = spec.config.get("axis", -1)
+    count = 1 if isinstance(given, int) else len(given)
+    shape = spec.shapes.get("gamma", spec.shapes.get("scale", spec.shapes.get("beta")))
+    axes = sorted([given] if isinstance(given, int) else given)
+    rank = len(spec.inputs[0]) if spec.inputs else axes[-1] + 1  # Keras 2 counted from the front: then it is the last
+    if axes not in (list(range(-count, 0)), list(range(rank - count, rank))):
+        raise RuleError(f"{spec.kind.rpartition('.')[2]} with axis={given}: torch normalises over the last axes")
+    sizes = shape or tuple(input_channels(spec, axis) for axis in range(-count, 0))
+    return (sizes[-1], *sizes[:-1]) if count > 2 else sizes
+
+
+def layer_norm_to_torch(layers: LayerSpecs, *, kind: str) -> LayerSpecs:
+    """The torch layer of this class of a LayerNormalization."""
+    spec = last(layers)
+    scale, center = spec.config.get("scale", True), spec.config.get("center", True)
+    require_value(spec.kind, "rms_scaling", spec.config.get("rms_scaling", False), False)
+    config = {
+        "normalized_shape": _normalized_shape(spec),
+        "eps": spec.config.get("epsilon", 1e-3),
+        "elementwise_affine": scale or center,
+        "bias": center,
+    }
+    return (LayerSpec(kind=kind, config=config),)
+
+
+_LAYER_NORM_TO_LAYER_NORM_EXAMPLES = (
+    Example(config={"normalized_shape": (5,), "eps": 2e-3}, inputs=((2, 3, 5),)),
+    Example(config={"normalized_shape": (7,), "bias": False}, inputs=((4, 7),)),
+    Example(config={"normalized_shape": (5,), "elementwise_affine": False, "bias": False}, inputs=((2, 3, 4, 5),)),
+    Example(config={"normalized_shape": (4, 5)}, inputs=((2, 3, 4, 5),)),
+    Example(config={"normalized_shape": (3, 4, 5)}, inputs=((2, 3, 4, 5),)),
+    Example(config={"normalized_shape": (3, 5, 2, 7), "eps": 2e-4}, inputs=((4, 3, 5, 2, 7),)),
+)
+register(
+    Rule(
+        torch="torch.nn.LayerNorm",
+        keras=_LAYER_NORM,
+        fields=("normalized_shape", "eps", "elementwise_affine", "bias"),
+        weights=_layer_norm_weights,
+        to_keras=layer_norm_to_keras,
+        to_torch=partial(layer_norm_to_torch, kind="torch.nn.LayerNorm"),
+        layout=_layout,
+        examples=_LAYER_NORM_TO_LAYER_NORM_EXAMPLES,
+        train=True,
+        note="Over three axes and more: those of an image, whose channels are the last in Keras.",
+    )
+)
+
+_LAYER_NORM2D_TO_LAYER_NORM_EXAMPLES = (
+    Example(config={"normalized_shape": (5,), "eps": 2e-3}, inputs=((2, 5, 3, 4),)),
+    Example(config={"normalized_shape": (3,), "bias": False}, inputs=((4, 3, 7, 2),)),
+    Example(config={"normalized_shape": (3,), "elementwise_affine": False, "bias": False}, inputs=((4, 3, 7, 2),)),
+)
+register(
+    Rule(
+        torch="torchvision.models.convnext.LayerNorm2d",
+        keras=_LAYER_NORM,
+        fields=("normalized_shape", "eps", "elementwise_affine", "bias"),
+        weights=_same_weights,
+        to_keras=layer_norm_to_keras,
+        to_torch=partial(layer_norm_to_torch, kind="torchvision.models.convnext.LayerNorm2d"),
+        layout="channels",
+        examples=_LAYER_NORM2D_TO_LAYER_NORM_EXAMPLES,
+        train=True,
+    )
+)
+
+
+# The constructor has other words than the module's attributes; here are both.
+def _timm_to_keras(config: Config) -> LayerSpecs:
+    affine = config.get("affine", config["elementwise_affine"])
+    keras = {"axis": -1, "epsilon": config["eps"], "scale": affine, "center": affine}
+    return (LayerSpec(kind=_LAYER_NORM, config=keras),)
+
+
+def _timm_to_torch(layers: LayerSpecs) -> LayerSpecs:
+    (spec,) = layer_norm_to_torch(layers, kind="timm.layers.norm.LayerNorm2d")
+    require_value(_LAYER_NORM, "center", spec.config["bias"], spec.config["elementwise_affine"])
+    config = {
+        "num_channels": spec.config["normalized_shape"][0],
+        "eps": spec.config["eps"],
+        "affine": spec.config["elementwise_affine"],
+    }
+    return (LayerSpec(kind=spec.kind, config=config),)
+
+
+_TIMM_LAYER_NORM2D_TO_LAYER_NORM_EXAMPLES = (
+    Example(config={"num_channels": 5, "eps": 2e-3}, inputs=((2, 5, 3, 4),), canonical=False),
+    Example(config={"num_channels": 3, "affine": False}, inputs=((4, 3, 7, 2),), canonical=False),
+)
+register(
+    Rule(
+        torch="timm.layers.norm.LayerNorm2d",
+        keras=_LAYER_NORM,
+        fields=("num_channels", "eps", "affine", "elementwise_affine"),
+        weights=_same_weights,
+        to_keras=_timm_to_keras,
+        to_torch=_timm_to_torch,
+        layout="channels",
+        examples=_TIMM_LAYER_NORM2D_TO_LAYER_NORM_EXAMPLES,
+        train=True,
+    )
+)
+
+
+# By the root of the mean square.
+FLOAT32_EPSILON = 2.0**-23
+"""What torch adds where it is given no epsilon, in float32."""
+
+
+def _rms_norm_weights(config: Config) -> tuple[WeightMapping, ...]:
+    return (WeightMapping(torch=("weight",), keras=("scale",), transform=_image_transform(config)),)
+
+
+def _rms_norm_to_keras(config: Config) -> LayerSpecs:
+    keras: dict[str, Any] = {
+        "axis": _axes(config["normalized_shape"]),
+        "epsilon": FLOAT32_EPSILON if config["eps"] is None else config["eps"],
+    }
+    return (LayerSpec(kind=_RMS_NORM if config["elementwise_affine"] else _RMS_FUNCTION, config=keras),)
+
+
+def _rms_norm_to_torch(layers: LayerSpecs, *, affine: bool) -> LayerSpecs:
+    spec = last(layers)
+    default = 1e-6 if affine else 1e-7
+    config = {"normalized_shape": _normalized_shape(spec), "eps": spec.config.get("epsilon") or default}
+    return (LayerSpec(kind="torch.nn.RMSNorm", config={**config, "elementwise_affine": affine}),)
+
+
+_RMS_NOTE = "Without an epsilon torch adds that of the dtype: 1.2e-7, which is that of float32, is written down."
+
+for _keras, _is_affine in ((_RMS_NORM, True), (_RMS_FUNCTION, False)):
+    _examples: tuple[Example, ...] = tuple(
+        Example(config={"normalized_shape": shape, "eps": eps, "elementwise_affine": _is_affine}, inputs=(inputs,))
+        for shape, eps, inputs in (
+            ((5,), 2e-3, (2, 3, 5)),
+            ((4, 7), 1e-6, (2, 3, 4, 7)),
+            ((3, 4, 5), 2e-4, (2, 3, 4, 5)),
+        )
+    )
+    register(
+        Rule(
+            torch="torch.nn.RMSNorm",
+            keras=_keras,
+            fields=("normalized_shape", "eps", "elementwise_affine"),
+            applies=lambda config, affine=_is_affine: config["elementwise_affine"] is affine,  # type: ignore[misc]
+            weights=_rms_norm_weights,
+            to_keras=_rms_norm_to_keras,
+            to_torch=partial(_rms_norm_to_torch, affine=_is_affine),
+            layout=_layout,
+            examples=_examples,
+            train=True,
+            note=_RMS_NOTE,
+        )
+    )

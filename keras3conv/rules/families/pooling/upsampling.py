@@ -1,0 +1,147 @@
+"""Resizing: repeated values where the scale is whole, and the matrices of torch's interpolation everywhere else.
+
+Keras' own resizing is not used: its backends differ (another cubic kernel, float32 only), and none has
+`align_corners` or takes the scale that was given instead of the one that the rounded sizes say.
+"""
+
+from functools import partial
+from typing import Any
+
+from keras3conv.errors import RuleError
+from keras3conv.rules.helpers.config import ints, last, require_value
+from keras3conv.rules.registry import register
+from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule
+
+RESAMPLE = "keras3conv.frameworks.keras.layers.Resample"
+
+_SIZE_FIELDS = ("size", "scale_factor", "mode", "align_corners", "recompute_scale_factor")
+
+
+def _scales(config: Config, rank: int) -> tuple[int, ...] | None:
+    """Whole-number scales, one for each axis; None where there are none, or for another number of axes."""
+    scales = config["scale_factor"]
+    given = scales if isinstance(scales, tuple | list) else (scales,)
+    if any(scale is None or scale != int(scale) or scale < 1 for scale in given) or len(given) not in (1, rank):
+        return None
+    return ints(given, rank)
+
+
+def _repeats(config: Config, *, rank: int) -> bool:
+    return config["mode"] == "nearest" and _scales(config, rank) is not None
+
+
+def _repeat_to_keras(config: Config, *, rank: int) -> LayerSpecs:
+    require_value("torch.nn.Upsample", "mode", config["mode"], "nearest")
+    scales = _scales(config, rank)
+    if scales is None:
+        raise RuleError(f"Upsample to a size, or by {config['scale_factor']}, is no whole-number scale of {rank} axes")
+    return (LayerSpec(kind=f"keras.layers.UpSampling{rank}D", config={"size": scales[0] if rank == 1 else scales}),)
+
+
+def _repeat_to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
+    """Bilinear interpolation by a whole scale is the same on both sides; the cubic kernels of the backends differ."""
+    keras = last(layers).config
+    mode = keras.get("interpolation", "nearest")
+    require_value(f"keras.layers.UpSampling{rank}D", "interpolation", mode, "nearest", "bilinear")
+    config: dict[str, Any] = {"scale_factor": tuple(float(scale) for scale in ints(keras.get("size", 2), rank))}
+    config |= {"mode": mode} if mode == "nearest" else {"mode": mode, "align_corners": False}
+    return (LayerSpec(kind="torch.nn.Upsample", config=config),)
+
+
+# Two axes first: a single scale does not say for how many it is, and images are the most common.
+for _rank in (2, 1, 3):
+    _examples = (
+        Example(config={"scale_factor": (2, 3, 4)[:_rank]}, inputs=((2, 3, 5, 4, 6)[: _rank + 2],)),
+        Example(config={"scale_factor": 3}, inputs=((3, 2, 4, 5, 3)[: _rank + 2],), canonical=False),
+    )
+    register(
+        Rule(
+            torch="torch.nn.Upsample",
+            keras=f"keras.layers.UpSampling{_rank}D",
+            fields=("scale_factor", "mode"),
+            applies=partial(_repeats, rank=_rank),
+            to_keras=partial(_repeat_to_keras, rank=_rank),
+            to_torch=partial(_repeat_to_torch, rank=_rank),
+            layout="channels",
+            examples=_examples,
+            train=True,
+        )
+    )
+
+
+def _resample_to_keras(config: Config) -> LayerSpecs:
+    return (LayerSpec(kind=RESAMPLE, config={name: config.get(name) for name in _SIZE_FIELDS}),)
+
+
+def _resample_to_torch(layers: LayerSpecs, *, kind: str) -> LayerSpecs:
+    keras = last(layers).config
+    config = {name: tuple(value) if isinstance(value := keras.get(name), list) else value for name in _SIZE_FIELDS}
+    return (LayerSpec(kind=kind, config=config),)
+
+
+_OPTIONS: tuple[tuple[tuple[int, ...], dict[str, Any]], ...] = (
+    ((2, 3, 5, 4), {"scale_factor": 1.7}),
+    ((3, 2, 7, 6), {"size": (5, 11)}),
+    ((2, 3, 4, 9), {"size": (9, 4), "mode": "nearest-exact"}),
+    ((2, 3, 7), {"size": 10, "mode": "linear", "align_corners": False}),
+    ((2, 3, 6), {"scale_factor": 2.3, "mode": "linear", "align_corners": True}),
+    ((2, 3, 5, 4), {"scale_factor": (1.5, 2.7), "mode": "bilinear", "align_corners": False}),
+    ((2, 3, 6, 7), {"size": (4, 9), "mode": "bilinear", "align_corners": True}),
+    ((2, 3, 5, 4), {"scale_factor": 2.3, "mode": "bilinear", "recompute_scale_factor": True, "align_corners": False}),
+    ((2, 3, 5, 4), {"scale_factor": (2.5, 1.5), "mode": "bicubic", "align_corners": False}),
+    ((2, 3, 4, 7), {"size": (8, 5), "mode": "bicubic", "align_corners": True}),
+    ((2, 3, 4, 5, 2), {"scale_factor": (1.5, 2.0, 2.6), "mode": "trilinear", "align_corners": False}),
+    ((2, 3, 3, 4, 6), {"size": (5, 7, 4), "mode": "trilinear", "align_corners": True}),
+)
+
+_DEFAULTS: dict[str, Any] = {"size": None, "scale_factor": None, "mode": "nearest"}
+_DEFAULTS |= {"align_corners": None, "recompute_scale_factor": None}
+
+for _kind, _least in (("torch.nn.Upsample", 0), ("torch.nn.functional.interpolate", 3)):
+    register(
+        Rule(
+            torch=_kind,
+            keras=RESAMPLE,
+            fields=_SIZE_FIELDS,
+            to_keras=_resample_to_keras,
+            to_torch=partial(_resample_to_torch, kind=_kind),
+            layout="channels",
+            examples=tuple(
+                Example(config=_DEFAULTS | options, inputs=(shape,)) for shape, options in _OPTIONS[:: 1 + _least]
+            ),
+            train=True,
+        )
+    )
+
+
+# `keras.ops.rearrange` would say these, but JAX cannot compile it.
+def _same_word(config: Config, *, kind: str, name: str) -> LayerSpecs:
+    return (LayerSpec(kind=kind, config={name: config[name]}),)
+
+
+def _same_word_back(layers: LayerSpecs, *, kind: str, name: str) -> LayerSpecs:
+    return (LayerSpec(kind=kind, config={name: last(layers).config[name]}),)
+
+
+_SHUFFLES = (
+    ("PixelShuffle", "upscale_factor", ((2, 12, 4, 5), (3, 18, 5, 4))),
+    ("PixelUnshuffle", "downscale_factor", ((2, 3, 4, 10), (4, 2, 9, 6))),
+    ("ChannelShuffle", "groups", ((2, 6, 4, 5), (3, 12, 7, 2))),
+)
+
+for _name, _field, _shapes in _SHUFFLES:
+    _layer = f"keras3conv.frameworks.keras.layers.{_name}"
+    register(
+        Rule(
+            torch=f"torch.nn.{_name}",
+            keras=_layer,
+            fields=(_field,),
+            to_keras=partial(_same_word, kind=_layer, name=_field),
+            to_torch=partial(_same_word_back, kind=f"torch.nn.{_name}", name=_field),
+            layout="channels",
+            examples=tuple(
+                Example(config={_field: factor}, inputs=(shape,)) for factor, shape in zip((2, 3), _shapes, strict=True)
+            ),
+            train=True,
+        )
+    )

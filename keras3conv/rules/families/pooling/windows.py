@@ -1,0 +1,336 @@
+"""Pooling.
+
+Torch pads both ends alike: a maximum with -inf, an average with zeros that may count. Keras' "same" pads more at the
+end, and its backends differ in what a strided average of it is: it is not made here, and is read as what JAX and
+TensorFlow compute. Where stock layers cannot say it (dilated windows, averages over what is there) a layer of slices
+does.
+"""
+
+from functools import partial
+from typing import Any
+
+from keras3conv.errors import RuleError
+from keras3conv.rules.helpers.config import ints, last, pads, require_value
+from keras3conv.rules.registry import register
+from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule
+
+Pads = tuple[tuple[int, int], ...]
+
+_LAYERS = {"Max": "MaxPooling", "Avg": "AveragePooling"}
+_WINDOWS = {
+    name: f"keras3conv.frameworks.keras.layers.Window{kind}" for name, kind in (("Max", "Maximum"), ("Avg", "Average"))
+}
+_SHARED = ("kernel_size", "stride", "padding", "ceil_mode")
+_MAX_FIELDS = (*_SHARED, "dilation", "return_indices")
+
+
+def _average_fields(rank: int) -> tuple[str, ...]:
+    return (*_SHARED, "count_include_pad") if rank == 1 else (*_SHARED, "count_include_pad", "divisor_override")
+
+
+def _geometry(config: Config, rank: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Kernel, stride and padding of every axis."""
+    kernel, padding = ints(config["kernel_size"], rank), ints(config["padding"], rank)
+    return kernel, ints(config["stride"] or kernel, rank), padding
+
+
+def _pool(name: str, rank: int, size: Any, strides: Any, padding: str = "valid") -> LayerSpec:
+    config = {"pool_size": size, "strides": strides, "padding": padding}
+    return LayerSpec(kind=f"keras.layers.{_LAYERS[name]}{rank}D", config=config)
+
+
+def _is_centred(kernel: tuple[int, ...], strides: tuple[int, ...], padding: tuple[int, ...]) -> bool:
+    """Whether the padding is what Keras calls "same", on every backend."""
+    return set(strides) == {1} and all(2 * pad + 1 == size for size, pad in zip(kernel, padding, strict=True))
+
+
+# Maximum
+def _overhang(config: Config, rank: int) -> tuple[int, ...]:
+    """How much padding at the end makes Keras round up: one less than the stride."""
+    return tuple(step - 1 if config["ceil_mode"] else 0 for step in _geometry(config, rank)[1])
+
+
+def _max_is_stock(config: Config, *, rank: int) -> bool:
+    """No dilation; and rounded up, each last window has something of the input, whatever its size."""
+    inside = all(
+        not more or more < size - pad
+        for size, pad, more in zip(*_geometry(config, rank)[::2], _overhang(config, rank), strict=True)
+    )
+    return set(ints(config["dilation"], rank)) == {1} and not config["return_indices"] and inside
+
+
+def _max_to_keras(config: Config, *, rank: int) -> LayerSpecs:
+    if not _max_is_stock(config, rank=rank):
+        raise RuleError(
+            f"MaxPool{rank}d that is dilated, gives indices or begins windows in the padding is no MaxPooling"
+        )
+    kernel, strides, padding = _geometry(config, rank)
+    axes = tuple((pad, pad + more) for pad, more in zip(padding, _overhang(config, rank), strict=True))
+    if not any(map(any, axes)):
+        return (_pool("Max", rank, kernel, strides),)
+    if _is_centred(kernel, strides, padding):
+        return (_pool("Max", rank, kernel, strides, "same"),)
+    widths = {"pad_width": ((0, 0), *axes, (0, 0)), "mode": "constant", "constant_values": float("-inf")}
+    return LayerSpec(kind="keras.ops.pad", config=widths), _pool("Max", rank, kernel, strides)
+
+
+def _max_to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
+    """Padding that is no zero padding belongs to the maximum itself; what it cannot say comes before it."""
+    pool = last(layers)
+    kernel, strides = _sizes(pool, rank)
+    config = {"kernel_size": kernel, "stride": strides, "padding": (0,) * rank, "ceil_mode": False}
+    config |= {"dilation": (1,) * rank, "return_indices": False}
+    before: LayerSpecs = ()
+    if len(layers) > 1 and "ZeroPadding" in layers[0].kind:
+        require_value(pool.kind, "padding", pool.config.get("padding", "valid"), "valid")
+        before = (_torch_pad("ZeroPad", pads(layers[0].config.get("padding", 1), rank)),)
+    else:
+        axes = _infinite_pads(layers, kernel, strides, rank)
+        said = _said_by_torch(axes, kernel, strides)
+        config |= said or {}
+        before = () if said else (_torch_pad("ConstantPad", axes, value=float("-inf")),)
+    return (*before, LayerSpec(kind=f"torch.nn.MaxPool{rank}d", config=config))
+
+
+def _infinite_pads(layers: LayerSpecs, kernel: tuple[int, ...], strides: tuple[int, ...], rank: int) -> Pads:
+    """What is added before a maximum and is never it."""
+    pool = last(layers)
+    if len(layers) == 1:
+        return _keras_pads(pool, kernel, strides)
+    require_value(pool.kind, "padding", pool.config.get("padding", "valid"), "valid")
+    config = layers[0].config
+    require_value("keras.ops.pad", "constant_values", config.get("constant_values"), float("-inf"))
+    return pads(config["pad_width"], rank + 2)[1:-1]
+
+
+def _sizes(pool: LayerSpec, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The window and the stride of a Keras layer."""
+    size = ints(pool.config.get("pool_size", 2), rank)
+    return size, ints(pool.config.get("strides") or size, rank)
+
+
+def _keras_pads(pool: LayerSpec, kernel: tuple[int, ...], strides: tuple[int, ...]) -> Pads:
+    """What a Keras layer pads itself; with a stride that depends on the size of its input."""
+    if pool.config.get("padding", "valid") == "valid":
+        return ((0, 0),) * len(kernel)
+    first = 2 if pool.config.get("data_format") == "channels_first" else 1
+    sizes = pool.inputs[0][first : first + len(kernel)] if pool.inputs else (None,) * len(kernel)
+    return tuple(_same_pads(pool, *axis) for axis in zip(sizes, kernel, strides, strict=True))
+
+
+def _same_pads(pool: LayerSpec, size: int | None, window: int, stride: int) -> tuple[int, int]:
+    if stride == 1:
+        total = window - 1
+    elif size is None:
+        kind = pool.kind.rpartition(".")[2]
+        raise RuleError(
+            f'{kind} with padding="same" and strides={stride} pads by the size of its input: it is not known'
+        )
+    else:
+        total = max((-(-size // stride) - 1) * stride + window - size, 0)
+    return total // 2, total - total // 2
+
+
+def _said_by_torch(axes: Pads, kernel: tuple[int, ...], strides: tuple[int, ...]) -> Config | None:
+    """Torch's own words for a padding; None where there are none.
+
+    Rounding up adds what is missing at the end. It does so for every axis: where nothing is missing, it must not.
+    """
+    if any(2 * start > size for (start, _), size in zip(axes, kernel, strict=True)):
+        return None
+    padding = tuple(start for start, _ in axes)
+    extra = tuple(end - start for start, end in axes)
+    if not any(extra):
+        return {"padding": padding}
+    if extra == tuple(stride - 1 for stride in strides):
+        return {"padding": padding, "ceil_mode": True}
+    return None
+
+
+def _torch_pad(name: str, axes: Pads, **config: Any) -> LayerSpec:
+    numbers = tuple(number for axis in reversed(axes) for number in axis)
+    return LayerSpec(kind=f"torch.nn.{name}{len(axes)}d", config={"padding": numbers, **config})
+
+
+# Average
+def _average_is_stock(config: Config, *, rank: int) -> bool:
+    """Zeros that are added count, or none are; rounding up would divide by less at the end."""
+    kernel, strides, padding = _geometry(config, rank)
+    if config["ceil_mode"] and set(strides) != {1}:
+        return False
+    if any(padding) and not config["count_include_pad"]:
+        return _is_centred(kernel, strides, padding) and config.get("divisor_override") is None
+    return True
+
+
+def _average_to_keras(config: Config, *, rank: int) -> LayerSpecs:
+    if not _average_is_stock(config, rank=rank):
+        raise RuleError(f"AvgPool{rank}d with count_include_pad=False or ceil_mode=True is no AveragePooling{rank}D")
+    kernel, strides, padding = _geometry(config, rank)
+    if any(padding) and not config["count_include_pad"]:
+        return (_pool("Avg", rank, kernel, strides, "same"),)
+    axes = tuple((pad, pad) for pad in padding)
+    zeros = LayerSpec(kind=f"keras.layers.ZeroPadding{rank}D", config={"padding": axes[0] if rank == 1 else axes})
+    before = (zeros,) if any(padding) else ()
+    divisor = config.get("divisor_override")
+    after = (LayerSpec(kind="keras.ops.multiply", config={"x2": _product(kernel) / divisor}),) if divisor else ()
+    return (*before, _pool("Avg", rank, kernel, strides), *after)
+
+
+def _average_to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
+    place = next(place for place, layer in enumerate(layers) if "AveragePooling" in layer.kind)
+    pool = layers[place]
+    kernel, strides = _sizes(pool, rank)
+    config = {"kernel_size": kernel, "stride": strides, "padding": (0,) * rank, "ceil_mode": False}
+    config |= {"count_include_pad": True} if rank == 1 else {"count_include_pad": True, "divisor_override": None}
+    before: LayerSpecs = ()
+    if place:
+        require_value(pool.kind, "padding", pool.config.get("padding", "valid"), "valid")
+        require_value(pool.kind, "before", layers[0].kind, f"keras.layers.ZeroPadding{rank}D")
+        axes = pads(layers[0].config.get("padding", 1), rank)
+        even = all(start == end and 2 * start <= size for (start, end), size in zip(axes, kernel, strict=True))
+        config |= {"padding": tuple(start for start, _ in axes)} if even else {}
+        before = () if even else (_torch_pad("ZeroPad", axes),)
+    elif pool.config.get("padding", "valid") == "same":
+        config |= _averaged_inside(pool, kernel, strides)
+    if layers[place + 1 :]:
+        config["divisor_override"] = _divisor(last(layers), kernel)
+    return (*before, LayerSpec(kind=f"torch.nn.AvgPool{rank}d", config=config))
+
+
+def _averaged_inside(pool: LayerSpec, kernel: tuple[int, ...], strides: tuple[int, ...]) -> Config:
+    """Keras' "same": what it adds does not count. With a stride, rounding up adds what torch lacks at the end."""
+    axes = _keras_pads(pool, kernel, strides)
+    extra = [end - start for start, end in axes]
+    if any(more and stride == 1 for more, stride in zip(extra, strides, strict=True)):
+        kind = pool.kind.rpartition(".")[2]
+        raise RuleError(f'{kind} with padding="same" and pool_size={kernel} pads one end only, which torch cannot')
+    return {"padding": tuple(start for start, _ in axes), "count_include_pad": False, "ceil_mode": any(extra)}
+
+
+def _divisor(scaling: LayerSpec, kernel: tuple[int, ...]) -> int:
+    require_value(scaling.kind, "layer after an average", scaling.kind, "keras.ops.multiply")
+    divisor = round(float(_product(kernel) / scaling.config["x2"]))
+    if scaling.config["x2"] != _product(kernel) / divisor:
+        raise RuleError(f"an average of {kernel}, multiplied by {scaling.config['x2']}, has no whole divisor")
+    return divisor
+
+
+def _product(sizes: tuple[int, ...]) -> int:
+    product = 1
+    for size in sizes:
+        product *= size
+    return product
+
+
+# What only windows of slices say
+def _windows_to_keras(config: Config, *, rank: int, name: str) -> LayerSpecs:
+    require_value(f"torch.nn.{name}Pool{rank}d", "return_indices", config.get("return_indices", False), False)
+    kernel, strides, padding = _geometry(config, rank)
+    keras = {"pool_size": kernel, "strides": strides, "padding": padding, "ceil_mode": config["ceil_mode"]}
+    if name == "Max":
+        keras["dilation_rate"] = ints(config["dilation"], rank)
+    else:
+        keras |= {"count_include_pad": config["count_include_pad"], "divisor_override": config.get("divisor_override")}
+    return (LayerSpec(kind=_WINDOWS[name], config=keras),)
+
+
+def _windows_to_torch(layers: LayerSpecs, *, rank: int, name: str) -> LayerSpecs:
+    keras = last(layers).config
+    kernel = ints(keras["pool_size"], len(keras["pool_size"]))
+    if len(kernel) != rank:
+        raise RuleError(f"windows of {len(kernel)} axes are no {name}Pool{rank}d")
+    config = {"kernel_size": kernel, "ceil_mode": keras["ceil_mode"]}
+    config |= {"stride": ints(keras["strides"], rank), "padding": ints(keras["padding"], rank)}
+    if name == "Max":
+        config |= {"dilation": ints(keras["dilation_rate"], rank), "return_indices": False}
+    else:
+        config |= {field: keras[field] for field in _average_fields(rank)[4:]}
+    return (LayerSpec(kind=f"torch.nn.{name}Pool{rank}d", config=config),)
+
+
+def _examples(rank: int, options: tuple[dict[str, Any], ...]) -> tuple[Example, ...]:
+    """Even and odd sizes by turns; what has a value for each axis is cut to the rank."""
+    sizes = (3, 8, 11, 9), (5, 7, 8, 10)
+    return tuple(
+        Example(
+            config={name: value[:rank] if isinstance(value, tuple) else value for name, value in config.items()},
+            inputs=((2, *sizes[place % 2][: rank + 1]),),
+        )
+        for place, config in enumerate(options)
+    )
+
+
+_PLAIN: tuple[dict[str, Any], ...] = (
+    {"kernel_size": (3, 2, 2), "stride": (2, 3, 1), "padding": (0, 0, 0)},
+    {"kernel_size": (3, 5, 3), "stride": (1, 1, 1), "padding": (1, 2, 1)},
+    {"kernel_size": (3, 4, 5), "stride": (2, 3, 1), "padding": (1, 1, 2)},
+)
+_ONES = {"dilation": (1, 1, 1)}
+_MAX_STOCK = (
+    _PLAIN[0] | _ONES,
+    {"kernel_size": (2, 3, 2), "stride": (2, 3, 1), "padding": (1, 1, 1)} | _ONES,
+    _PLAIN[1] | _ONES,
+    {"kernel_size": (3, 4, 2), "stride": (2, 3, 2), "padding": (1, 0, 0), "ceil_mode": True} | _ONES,
+)
+_MAX_WINDOWS = (
+    {"kernel_size": (3, 2, 2), "stride": (2, 1, 3), "padding": (1, 0, 1), "dilation": (2, 3, 1)},
+    {"kernel_size": (2, 3, 2), "stride": (2, 4, 3), "padding": (1, 1, 1), "ceil_mode": True} | _ONES,
+)
+_AVERAGE_STOCK = (*_PLAIN, _PLAIN[1] | {"count_include_pad": False}, _PLAIN[2] | {"divisor_override": 7})
+_AVERAGE_WINDOWS: tuple[dict[str, Any], ...] = (
+    _PLAIN[2] | {"count_include_pad": False},
+    {"kernel_size": (3, 2, 2), "stride": (2, 3, 2), "padding": (1, 1, 0), "ceil_mode": True},
+    _PLAIN[2] | {"ceil_mode": True, "count_include_pad": False, "divisor_override": 3},
+)
+
+
+def _without_divisor(options: tuple[dict[str, Any], ...], rank: int) -> tuple[dict[str, Any], ...]:
+    """Averages along one axis have no divisor of their own."""
+    return tuple(entry for entry in options if rank > 1 or "divisor_override" not in entry)
+
+
+for _rank in (1, 2, 3):
+    register(
+        Rule(
+            torch=f"torch.nn.MaxPool{_rank}d",
+            keras=f"keras.layers.MaxPooling{_rank}D",
+            fields=_MAX_FIELDS,
+            applies=partial(_max_is_stock, rank=_rank),
+            to_keras=partial(_max_to_keras, rank=_rank),
+            to_torch=partial(_max_to_torch, rank=_rank),
+            layout="channels",
+            examples=_examples(_rank, _MAX_STOCK),
+            train=True,
+        )
+    )
+    register(
+        Rule(
+            torch=f"torch.nn.AvgPool{_rank}d",
+            keras=f"keras.layers.AveragePooling{_rank}D",
+            fields=_average_fields(_rank),
+            applies=partial(_average_is_stock, rank=_rank),
+            to_keras=partial(_average_to_keras, rank=_rank),
+            to_torch=partial(_average_to_torch, rank=_rank),
+            layout="channels",
+            examples=_examples(_rank, _without_divisor(_AVERAGE_STOCK, _rank)),
+            train=True,
+            note='A strided average with padding="same" is read as JAX and TensorFlow compute it.',
+        )
+    )
+    for _name, _fields, _options in (
+        ("Max", _MAX_FIELDS, _MAX_WINDOWS),
+        ("Avg", _average_fields(_rank), _without_divisor(_AVERAGE_WINDOWS, _rank)),
+    ):
+        register(
+            Rule(
+                torch=f"torch.nn.{_name}Pool{_rank}d",
+                keras=_WINDOWS[_name],
+                fields=_fields,
+                to_keras=partial(_windows_to_keras, rank=_rank, name=_name),
+                to_torch=partial(_windows_to_torch, rank=_rank, name=_name),
+                layout="channels",
+                examples=_examples(_rank, _options),
+                train=True,
+            )
+        )

@@ -1,0 +1,208 @@
+"""Recurrent layers: one or several on top of each other, in one direction or both.
+
+Torch has one module for all of them. Keras has one layer each, two of them in a `Bidirectional`.
+"""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from keras3conv.errors import RuleError
+from keras3conv.rules.families.linear.dense import DENSE
+from keras3conv.rules.families.recurrent.cells import KINDS, SUMMED, Kind, cell_config, cell_weights, torch_config
+from keras3conv.rules.helpers.config import bound, last, require_value
+from keras3conv.rules.registry import register
+from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Layout, Rule, WeightMapping
+from keras3conv.transforms_axes import Axes
+from keras3conv.transforms_base import Array, Arrays, Shape
+from keras3conv.transforms_chain import Same
+
+_BIDIRECTIONAL = "keras.layers.Bidirectional"
+_DISTRIBUTED = "keras.layers.TimeDistributed"
+_DROPOUT = "keras.layers.Dropout"
+
+
+def _fields(kind: Kind, *, stacked: bool) -> tuple[str, ...]:
+    """One layer has no dropout: torch's is between layers."""
+    common = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional")
+    own = {"LSTM": ("proj_size",), "RNN": ("nonlinearity",)}.get(kind.torch, ())
+    return (*common, *(("dropout",) if stacked else ()), *own)
+
+
+def _applies(config: Config, *, stacked: bool, both: bool) -> bool:
+    return (config["num_layers"] > 1, config["bidirectional"]) == (stacked, both)
+
+
+def _serialised(kind: Kind, config: Config) -> dict[str, Any]:
+    """A layer inside another, as Keras writes it down."""
+    return {"module": "keras.layers", "class_name": kind.keras, "config": config, "registered_name": None}
+
+
+def _to_keras(config: Config, *, kind: Kind) -> LayerSpecs:
+    if config.get("proj_size", 0):
+        raise RuleError(f"LSTM with proj_size={config['proj_size']}: Keras has no projection of the hidden state")
+    keras = {**cell_config(kind, config), "return_sequences": True}
+    layer = LayerSpec(kind=f"keras.layers.{kind.keras}", config=keras)
+    if config["bidirectional"]:
+        layer = LayerSpec(kind=_BIDIRECTIONAL, config={"layer": _serialised(kind, keras), "merge_mode": "concat"})
+    rate = config.get("dropout", 0.0)
+    between = (LayerSpec(kind=_DROPOUT, config={"rate": rate}),) if rate else ()
+    return (layer, *(*between, layer) * (config["num_layers"] - 1))
+
+
+def _weights(config: Config, *, kind: Kind, stacked: bool) -> tuple[WeightMapping, ...]:
+    directions: tuple[tuple[str, str], ...] = (("", "cell/"),)
+    if config["bidirectional"]:
+        directions = (("", "forward_layer/cell/"), ("_reverse", "backward_layer/cell/"))
+    return tuple(
+        mapping
+        for place in range(config["num_layers"])
+        for suffix, part in directions
+        for mapping in cell_weights(kind, f"_l{place}{suffix}", f"{place}/{part}" if stacked else part)
+    )
+
+
+def _inner(spec: LayerSpec, kind: Kind) -> LayerSpec:
+    """The layer that is run in both directions, under the shapes of the whole; `RuleError` for what torch lacks."""
+    require_value(spec.kind, "merge_mode", spec.config.get("merge_mode", "concat"), "concat")
+    layers = [spec.config[name] for name in ("layer", "backward_layer") if spec.config.get(name)]
+    if not layers:
+        raise RuleError(f"{spec.kind}: the layer in it is needed, and is not known")
+    for layer in layers:
+        require_value(spec.kind, "layer", layer["class_name"], kind.keras)
+    configs = [{**layer["config"], "go_backwards": False, "name": ""} for layer in layers]
+    backward = LayerSpec(kind=f"keras.layers.{kind.keras}", config=configs[-1], shapes=spec.shapes)
+    forward = LayerSpec(kind=f"keras.layers.{kind.keras}", config=configs[0], shapes=spec.shapes)
+    if torch_config(kind, backward, "backward_layer/cell/") != torch_config(kind, forward, "forward_layer/cell/"):
+        raise RuleError("Bidirectional of two layers that differ: torch has one configuration for both directions")
+    return forward
+
+
+def _layer_to_torch(spec: LayerSpec, kind: Kind) -> dict[str, Any]:
+    """What one of the layers is in torch."""
+    if spec.kind == _BIDIRECTIONAL:
+        return {**torch_config(kind, _inner(spec, kind), "forward_layer/cell/"), "bidirectional": True}
+    require_value(f"torch.nn.{kind.torch}", "layer", spec.kind, f"keras.layers.{kind.keras}")
+    return {**torch_config(kind, spec, "cell/"), "bidirectional": False}
+
+
+def _to_torch(layers: LayerSpecs, *, kind: Kind) -> LayerSpecs:
+    """Layers on top of each other are one of torch's if only the first takes another size."""
+    configs = [_layer_to_torch(spec, kind) for spec in layers if spec.kind != _DROPOUT]
+    first, *others = configs
+    width = first["hidden_size"] * (2 if first["bidirectional"] else 1)
+    for place, other in enumerate(others, 1):
+        if other != {**first, "input_size": width}:
+            raise RuleError(f"layer {place} differs from the first in more than its input: torch has one size for all")
+    rates = {spec.config["rate"] for spec in layers if spec.kind == _DROPOUT} or {0.0}
+    if len(rates) > 1 or len(layers) not in (len(configs), 2 * len(configs) - 1):
+        raise RuleError(f"dropout of {sorted(rates)} between some of {len(configs)} layers: torch has one rate for all")
+    config = {**first, "num_layers": len(configs), "batch_first": True, "dropout": rates.pop()}
+    config |= {"proj_size": 0} if kind.torch == "LSTM" else {}
+    return (LayerSpec(kind=f"torch.nn.{kind.torch}", config=config),)
+
+
+def layout_of(config: Config) -> Layout:
+    """Torch has the time first, unless it is told otherwise."""
+    return "same" if config.get("batch_first") else "time"
+
+
+def output_of(outputs: Arrays, torch: Config, keras: Config, shape: Shape) -> Array:
+    """The whole sequence, or where Keras returns only the last step, that: each direction's own last."""
+    sequence = outputs[0] if layout_of(torch) == "same" else np.swapaxes(outputs[0], 0, 1)
+    if len(shape) == sequence.ndim:
+        return sequence
+    if not torch.get("bidirectional"):
+        return sequence[:, -1]
+    units = sequence.shape[-1] // 2
+    return np.concatenate([sequence[:, -1, :units], sequence[:, 0, units:]], -1)
+
+
+def _examples(kind: Kind, *, stacked: bool, both: bool) -> tuple[Example, ...]:
+    configs: list[dict[str, Any]] = [
+        {"input_size": 3, "hidden_size": 5, "batch_first": True},
+        {"input_size": 6, "hidden_size": 4, "batch_first": False, "bias": False},
+    ]
+    if kind.torch == "RNN":
+        configs[1]["nonlinearity"] = "relu"
+    extras: list[dict[str, Any]] = [{"num_layers": 1}] * 2
+    if stacked:
+        extras = [{"num_layers": 2, "dropout": 0.25}, {"num_layers": 2}]
+    configs = [config | extra for config, extra in zip(configs, extras, strict=True)]
+    return tuple(
+        Example(
+            config=config | {"bidirectional": both},
+            inputs=((2, 4, config["input_size"]) if config["batch_first"] else (4, 2, config["input_size"]),),
+            canonical=config["batch_first"],
+        )
+        for config in configs
+    )
+
+
+_NOTE = (
+    "Keras has the batch first and returns what torch returns first, or its last step. On the way back batch_first is "
+    "set. Keras' own dropout acts in training only, and is lost."
+)
+
+for _kind in KINDS:
+    for _stacked, _both in ((False, False), (False, True), (True, False), (True, True)):
+        register(
+            Rule(
+                torch=f"torch.nn.{_kind.torch}",
+                keras=_BIDIRECTIONAL if _both else f"keras.layers.{_kind.keras}",
+                keras_count=0 if _stacked else 1,
+                fields=_fields(_kind, stacked=_stacked),
+                applies=partial(_applies, stacked=_stacked, both=_both),
+                **bound(partial(_weights, stacked=_stacked), _to_keras, _to_torch, kind=_kind),
+                layout=layout_of,
+                output=output_of,
+                examples=_examples(_kind, stacked=_stacked, both=_both),
+                train=not _stacked,
+                note=("" if _kind.torch == "GRU" else SUMMED) + _NOTE,
+            )
+        )
+
+
+# A layer that every step goes through by itself. Torch's Linear takes any number of axes before the last.
+def _distributed_to_keras(config: Config) -> LayerSpecs:
+    (dense,) = DENSE.to_keras(config)
+    inner = {"module": "keras.layers", "class_name": "Dense", "config": dict(dense.config), "registered_name": None}
+    return (LayerSpec(kind=_DISTRIBUTED, config={"layer": inner}),)
+
+
+def _distributed_to_torch(layers: LayerSpecs) -> LayerSpecs:
+    spec = last(layers)
+    inner = spec.config.get("layer") or {}
+    require_value(spec.kind, "layer", inner.get("class_name"), "Dense")
+    shapes = {role.removeprefix("layer/"): shape for role, shape in spec.shapes.items()}
+    dense = LayerSpec(kind="keras.layers.Dense", config=inner["config"], shapes=shapes, inputs=spec.inputs)
+    return DENSE.to_torch((dense,))
+
+
+def _distributed_weights(config: Config) -> tuple[WeightMapping, ...]:
+    return (
+        WeightMapping(torch=("weight",), keras=("layer/kernel",), transform=Axes("o i -> i o")),
+        WeightMapping(torch=("bias",), keras=("layer/bias",), transform=Same()),
+    )
+
+
+_LINEAR_TO_DISTRIBUTED_EXAMPLES = (
+    Example(config={"in_features": 5, "out_features": 7}, inputs=((2, 3, 5),)),
+    Example(config={"in_features": 6, "out_features": 6, "bias": False}, inputs=((3, 2, 6),)),
+)
+register(
+    Rule(
+        torch="torch.nn.Linear",
+        keras=_DISTRIBUTED,
+        fields=("in_features", "out_features", "bias"),
+        weights=_distributed_weights,
+        to_keras=_distributed_to_keras,
+        to_torch=_distributed_to_torch,
+        examples=_LINEAR_TO_DISTRIBUTED_EXAMPLES,
+        train=True,
+        note="Only for a Dense that is distributed over time.",
+    )
+)
+
+__all__ = ["layout_of", "output_of"]

@@ -1,0 +1,140 @@
+"""`keras.layers.RNN`: a layer for any cell, and with `StackedRNNCells` for several on top of each other."""
+
+from typing import Any
+
+from keras3conv.errors import RuleError
+from keras3conv.rules.families.recurrent.cells import KINDS, SUMMED, Kind, cell_config, cell_weights, torch_config
+from keras3conv.rules.families.recurrent.layers import layout_of, output_of
+from keras3conv.rules.helpers.config import bound, last, require_value, shape_of
+from keras3conv.rules.registry import register
+from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
+
+RNN = "keras.layers.RNN"
+_STACK = "StackedRNNCells"
+
+
+def cells_of(spec: LayerSpec) -> tuple[tuple[str, Config], ...]:
+    """The cells of an RNN, each as the prefix of its roles and what Keras writes down; `RuleError` for none.
+
+    A file of weights writes nothing down; then the shapes tell their kinds.
+    """
+    cell = spec.config.get("cell")
+    if not cell and spec.config:
+        raise RuleError(f"{spec.kind}: the cell in it is needed, and is not known")
+    if not cell:
+        return tuple((prefix, _cell_by_shapes(spec, prefix)) for prefix in _prefixes_in(spec))
+    if cell["class_name"] != _STACK:
+        return (("cell/", cell),)
+    return tuple((f"cell/cells.{place}/", inner) for place, inner in enumerate(cell["config"]["cells"]))
+
+
+def _prefixes_in(spec: LayerSpec) -> tuple[str, ...]:
+    found = sum(role.endswith("/recurrent_kernel") for role in spec.shapes)
+    if not found:
+        raise RuleError(f"{spec.kind}: the cell in it is needed, and is not known")
+    return prefixes(1 if "cell/recurrent_kernel" in spec.shapes else found)
+
+
+def _cell_by_shapes(spec: LayerSpec, prefix: str) -> dict[str, Any]:
+    """The cell with these variables; its recurrent kernel is (units, gates of units each)."""
+    units, *space, gates = shape_of(spec, f"{prefix}recurrent_kernel")
+    names = {units: "SimpleRNNCell", 3 * units: "GRUCell", 4 * units: "LSTMCell"}
+    if space or gates not in names:
+        raise RuleError(f"{spec.kind}: {gates} gates of {units} units are of no cell that is known")
+    bias = spec.shapes.get(f"{prefix}bias")
+    reset = {"reset_after": bias is None or len(bias) == 2} if names[gates] == "GRUCell" else {}
+    return serialised(names[gates], {"units": units, "use_bias": bias is not None, **reset})
+
+
+def rnn_config(cells: list[dict[str, Any]]) -> dict[str, Any]:
+    """The configuration of an RNN with these cells, given by their class names and configurations."""
+    if len(cells) == 1:
+        return {"cell": cells[0]}
+    return {"cell": serialised(_STACK, {"cells": cells})}
+
+
+def serialised(name: str, config: Config) -> dict[str, Any]:
+    """A layer inside another, as Keras writes it down."""
+    return {"module": "keras.layers", "class_name": name, "config": dict(config), "registered_name": None}
+
+
+def prefixes(number: int) -> tuple[str, ...]:
+    """What the roles of each cell begin with."""
+    return ("cell/",) if number == 1 else tuple(f"cell/cells.{place}/" for place in range(number))
+
+
+def _to_keras(config: Config, *, kind: Kind) -> LayerSpecs:
+    for name in ("proj_size", "dropout"):
+        if config.get(name, 0):
+            raise RuleError(f"{kind.torch} with {name}={config[name]}: cells of Keras on top of each other have none")
+    cell = serialised(f"{kind.keras}Cell", cell_config(kind, config))
+    keras = {**rnn_config([cell] * config["num_layers"]), "return_sequences": True}
+    return (LayerSpec(kind=RNN, config=keras),)
+
+
+def _to_torch(layers: LayerSpecs, *, kind: Kind) -> LayerSpecs:
+    spec = last(layers)
+    for name in ("go_backwards", "stateful"):
+        require_value(spec.kind, name, spec.config.get(name, False), False)
+    configs = []
+    for prefix, cell in cells_of(spec):
+        require_value(spec.kind, "cell", cell["class_name"], f"{kind.keras}Cell")
+        inner = LayerSpec(kind=f"keras.layers.{cell['class_name']}", config=cell["config"], shapes=spec.shapes)
+        configs.append(torch_config(kind, inner, prefix))
+    first, *others = configs
+    for place, other in enumerate(others, 1):
+        if other != {**first, "input_size": first["hidden_size"]}:
+            raise RuleError(f"cell {place} differs from the first in more than its input: torch has one size for all")
+    config = {**first, "num_layers": len(configs), "batch_first": True, "bidirectional": False, "dropout": 0.0}
+    config |= {"proj_size": 0} if kind.torch == "LSTM" else {}
+    return (LayerSpec(kind=f"torch.nn.{kind.torch}", config=config),)
+
+
+def _weights(config: Config, *, kind: Kind) -> tuple[WeightMapping, ...]:
+    number = config["num_layers"]
+    return tuple(
+        mapping for place, prefix in enumerate(prefixes(number)) for mapping in cell_weights(kind, f"_l{place}", prefix)
+    )
+
+
+def _examples(kind: Kind) -> tuple[Example, ...]:
+    relu = {"nonlinearity": "relu"} if kind.torch == "RNN" else {}
+    return (
+        Example(
+            config={"input_size": 3, "hidden_size": 5, "num_layers": 1, "batch_first": True, **relu},
+            inputs=((2, 4, 3),),
+        ),
+        Example(config={"input_size": 3, "hidden_size": 5, "num_layers": 2, "batch_first": True}, inputs=((2, 4, 3),)),
+        Example(
+            config={"input_size": 6, "hidden_size": 4, "num_layers": 3, "bias": False},
+            inputs=((4, 2, 6),),
+            canonical=False,
+        ),
+    )
+
+
+_NOTE = (
+    "Cells of one kind and size, without dropout between them. Keras has the batch first and returns what torch "
+    "returns first, or its last step. On the way back batch_first is set."
+)
+
+_FIELDS = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional", "dropout")
+_OWN_FIELDS = {"LSTM": ("proj_size",), "RNN": ("nonlinearity",)}
+
+for _kind in KINDS:
+    register(
+        Rule(
+            torch=f"torch.nn.{_kind.torch}",
+            keras=RNN,
+            fields=(*_FIELDS, *_OWN_FIELDS.get(_kind.torch, ())),
+            applies=lambda config: not config["bidirectional"],
+            **bound(_weights, _to_keras, _to_torch, kind=_kind),
+            layout=layout_of,
+            output=output_of,
+            examples=_examples(_kind),
+            train=True,
+            note=("" if _kind.torch == "GRU" else SUMMED) + _NOTE,
+        )
+    )
+
+__all__ = ["RNN", "cells_of", "prefixes", "rnn_config", "serialised"]

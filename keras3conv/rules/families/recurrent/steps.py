@@ -1,0 +1,156 @@
+"""Recurrent layers that torch.nn cannot say: other activations, cells of different sizes or kinds, steps backwards.
+
+On the torch side they are a module of our own, which runs the cells step by step.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from keras3conv.errors import RuleError
+from keras3conv.rules.families.recurrent.stack import RNN, cells_of, prefixes, rnn_config, serialised
+from keras3conv.rules.helpers.config import last, require_value, shape_of
+from keras3conv.rules.helpers.own_layers import RECURRENT, activation_of, function_of
+from keras3conv.rules.registry import register
+from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
+from keras3conv.transforms_axes import Axes
+from keras3conv.transforms_chain import Same
+
+Cell = tuple[str, int, str, str, bool]
+"""The kind, the units, the activation, that of the gates, and whether there is a bias, as the module takes them."""
+
+_LAYERS = {"LSTM": ("LSTM",), "GRU": ("GRU", "ResetFirstGRU"), "SimpleRNN": ("SimpleRNN",)}
+"""The layers of Keras with a cell of their own, each with what the module calls its cell."""
+
+_FLAGS = ("return_sequences", "return_state", "go_backwards")
+
+
+def _weights(config: Config) -> tuple[WeightMapping, ...]:
+    """The roles of an RNN with one cell are those of a layer with a cell of its own."""
+    matrix = Axes("g i -> i g")
+    return tuple(
+        WeightMapping(torch=(f"{torch}_l{place}",), keras=(f"{prefix}{keras}",), transform=transform)
+        for place, prefix in enumerate(prefixes(len(config["cells"])))
+        for torch, keras, transform in (
+            ("weight_ih", "kernel", matrix),
+            ("weight_hh", "recurrent_kernel", matrix),
+            ("bias", "bias", Same()),
+        )
+    )
+
+
+def _cell_to_keras(cell: Cell) -> tuple[str, dict[str, Any]]:
+    """Keras' name of the layer that has this cell, and the cell's configuration."""
+    kind, units, activation, recurrent_activation, bias = cell
+    name = next((name for name, kinds in _LAYERS.items() if kind in kinds), "")
+    if not name:
+        raise RuleError(f"Recurrent with a cell of kind {kind!r}: known are LSTM, GRU, ResetFirstGRU and SimpleRNN")
+    config: dict[str, Any] = {"units": units, "activation": activation_of(RECURRENT, activation), "use_bias": bias}
+    if name != "SimpleRNN":
+        config["recurrent_activation"] = activation_of(RECURRENT, recurrent_activation)
+    if name == "GRU":
+        config["reset_after"] = kind == "GRU"
+    return name, config
+
+
+def _cell_to_torch(name: str, config: Config, units: int) -> Cell:
+    if name not in _LAYERS:
+        raise RuleError(f"RNN with a {name}Cell: known are those of LSTM, GRU and SimpleRNN")
+    kind = "ResetFirstGRU" if name == "GRU" and not config.get("reset_after", True) else name
+    gates = "sigmoid" if name == "SimpleRNN" else config.get("recurrent_activation", "sigmoid")
+    names = [function_of(f"keras.layers.{name}", value) for value in (config.get("activation", "tanh"), gates)]
+    return kind, units, names[0], names[1], config.get("use_bias", True)
+
+
+def _to_rnn(config: Config) -> LayerSpecs:
+    cells = [serialised(f"{name}Cell", inner) for name, inner in map(_cell_to_keras, config["cells"])]
+    return (LayerSpec(kind=RNN, config={**rnn_config(cells), **{name: config[name] for name in _FLAGS}}),)
+
+
+def _to_layer(config: Config) -> LayerSpecs:
+    name, inner = _cell_to_keras(config["cells"][0])
+    return (LayerSpec(kind=f"keras.layers.{name}", config={**inner, **{name: config[name] for name in _FLAGS}}),)
+
+
+def _named_cells(spec: LayerSpec) -> Iterator[tuple[str, str, Config]]:
+    """Every cell as the prefix of its roles, the name of the layer that has it, and its configuration."""
+    if spec.kind == RNN:
+        for prefix, cell in cells_of(spec):
+            yield prefix, cell["class_name"].removesuffix("Cell"), cell["config"]
+    else:
+        yield "cell/", spec.kind.rpartition(".")[2], spec.config
+
+
+def _to_torch(layers: LayerSpecs) -> LayerSpecs:
+    spec = last(layers)
+    require_value(spec.kind, "stateful", spec.config.get("stateful", False), False)
+    cells = tuple(
+        _cell_to_torch(name, config, shape_of(spec, f"{prefix}recurrent_kernel")[0])
+        for prefix, name, config in _named_cells(spec)
+    )
+    first = next(_named_cells(spec))[0]
+    flags = {name: spec.config.get(name, False) for name in _FLAGS}
+    config = {"input_size": shape_of(spec, f"{first}kernel")[0], "cells": cells, **flags}
+    return (LayerSpec(kind=RECURRENT, config=config),)
+
+
+def _applies(config: Config, *, kinds: tuple[str, ...]) -> bool:
+    """An RNN takes any cells, the others one of their own."""
+    return not kinds or (len(config["cells"]) == 1 and config["cells"][0][0] in kinds)
+
+
+def _examples(*stacks: tuple[Cell, ...]) -> tuple[Example, ...]:
+    """Every flag on and off; the first stack returns its last step only."""
+    flags: tuple[dict[str, bool], ...] = (
+        {},
+        {"return_sequences": True, "return_state": True, "go_backwards": True},
+        {"return_state": True},
+    )
+    return tuple(
+        Example(config={"input_size": 3, "cells": stack, **flag}, inputs=((2, 4, 3),))
+        for stack, flag in zip(stacks, flags, strict=False)
+    )
+
+
+_EXAMPLES: dict[str, tuple[Example, ...]] = {
+    "LSTM": _examples((("LSTM", 5, "relu", "sigmoid", True),), (("LSTM", 4, "softsign", "elu", False),)),
+    "GRU": _examples(
+        (("ResetFirstGRU", 5, "tanh", "sigmoid", True),),
+        (("GRU", 4, "elu", "sigmoid", True),),
+        (("ResetFirstGRU", 4, "softsign", "linear", False),),
+    ),
+    "SimpleRNN": _examples(
+        (("SimpleRNN", 5, "sigmoid", "sigmoid", True),),
+        (("SimpleRNN", 4, "elu", "sigmoid", False),),
+    ),
+    "RNN": _examples(
+        (("LSTM", 5, "tanh", "sigmoid", True), ("LSTM", 4, "tanh", "sigmoid", True)),
+        (
+            ("GRU", 4, "tanh", "sigmoid", True),
+            ("SimpleRNN", 5, "tanh", "sigmoid", False),
+            ("LSTM", 2, "relu", "elu", True),
+        ),
+        (("ResetFirstGRU", 5, "relu", "sigmoid", True),),
+    ),
+}  # fmt: skip
+
+_NOTE = (
+    "The torch module is one of our own, for what torch.nn cannot say. Keras' own dropout acts in training only, and "
+    "is lost; so are the masks of steps."
+)
+
+for _name in ("RNN", *_LAYERS):
+    register(
+        Rule(
+            torch=RECURRENT,
+            keras=f"keras.layers.{_name}",
+            fields=("input_size", "cells", *_FLAGS),
+            applies=partial(_applies, kinds=_LAYERS.get(_name, ())),
+            weights=_weights,
+            to_keras=_to_rnn if _name == "RNN" else _to_layer,
+            to_torch=_to_torch,
+            examples=_EXAMPLES[_name],
+            train=True,
+            note=_NOTE,
+        )
+    )

@@ -1,0 +1,1 @@
+"""Rules for reshaping, padding, merging and regularization."""

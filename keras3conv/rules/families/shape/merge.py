@@ -1,0 +1,270 @@
+"""Layers of several inputs, and arithmetic with a number.
+
+A merge of Keras takes a list of any number of tensors, torch's functions two: more are stacked and reduced.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal, TypedDict
+
+from keras3conv.errors import RuleError
+from keras3conv.rules.helpers.config import last, require_value
+from keras3conv.rules.registry import register
+from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule
+
+_BROADCAST = "Inputs of as many axes each: with fewer, torch adds axes in front and Keras after the batch."
+
+
+def as_list(arrays: tuple[Any, ...]) -> tuple[Any, ...]:
+    """All arrays as one argument."""
+    return (list(arrays),)
+
+
+class _OfAList(TypedDict):
+    layout: Literal["channels"]
+    keras_arguments: Callable[[tuple[Any, ...]], tuple[Any, ...]]
+    train: bool
+    note: str
+
+
+_OF_A_LIST: _OfAList = {"layout": "channels", "keras_arguments": as_list, "train": True, "note": _BROADCAST}
+"""What the rules for layers of Keras that take a list have in common."""
+
+
+def _is_of_two(config: Config) -> bool:
+    return "other" not in config and config.get("alpha", 1) == 1
+
+
+def _merge_to_keras(config: Config, *, kind: str) -> LayerSpecs:
+    if not _is_of_two(config):
+        raise RuleError(f"{dict(config)} is not said by {kind.rpartition('.')[2]}, which takes tensors alone")
+    return (LayerSpec(kind=kind),)
+
+
+def _merge_to_torch(layers: LayerSpecs, *, kind: str, reduction: str) -> LayerSpecs:
+    """The function for two tensors; for more, or an unknown number, they are stacked and reduced."""
+    if len(last(layers).inputs) == 2:
+        return (LayerSpec(kind=kind),)
+    if not reduction:
+        raise RuleError(f"{last(layers).kind.rpartition('.')[2]} takes two inputs; how many there are is not known")
+    return LayerSpec(kind="torch.stack", config={"dim": 0}), LayerSpec(kind=reduction, config={"dim": 0})
+
+
+_PAIRS = (
+    ("torch.add", "Add", "torch.sum"),
+    ("torch.sub", "Subtract", ""),
+    ("torch.mul", "Multiply", "torch.prod"),
+    ("torch.maximum", "Maximum", "torch.amax"),
+    ("torch.minimum", "Minimum", "torch.amin"),
+)
+
+for _torch, _keras, _reduction in _PAIRS:
+    _examples: tuple[Example, ...] = (
+        Example(config={}, inputs=((2, 3, 5, 4), (2, 3, 5, 4))),
+        Example(config={}, inputs=((2, 5, 3), (2, 5, 1))),
+    )
+    register(
+        Rule(
+            torch=_torch,
+            keras=f"keras.layers.{_keras}",
+            fields=(),
+            applies=_is_of_two,
+            to_keras=partial(_merge_to_keras, kind=f"keras.layers.{_keras}"),
+            to_torch=partial(_merge_to_torch, kind=_torch, reduction=_reduction),
+            **_OF_A_LIST,
+            examples=_examples,
+        )
+    )
+
+
+def _average_to_keras(config: Config) -> LayerSpecs:
+    require_value("torch.lerp", "weight", config["weight"], 0.5)
+    return (LayerSpec(kind="keras.layers.Average"),)
+
+
+def _average_to_torch(layers: LayerSpecs) -> LayerSpecs:
+    if len(last(layers).inputs) == 2:
+        return (LayerSpec(kind="torch.lerp", config={"weight": 0.5}),)
+    return LayerSpec(kind="torch.stack", config={"dim": 0}), LayerSpec(kind="torch.mean", config={"dim": 0})
+
+
+_LERP_TO_AVERAGE_EXAMPLES = (
+    Example(config={"weight": 0.5}, inputs=((2, 3, 5, 4), (2, 3, 5, 4))),
+    Example(config={"weight": 0.5}, inputs=((2, 5, 3), (2, 5, 1))),
+)
+register(
+    Rule(
+        torch="torch.lerp",
+        keras="keras.layers.Average",
+        fields=("weight",),
+        applies=lambda config: bool(config["weight"] == 0.5),
+        to_keras=_average_to_keras,
+        to_torch=_average_to_torch,
+        **_OF_A_LIST,
+        examples=_LERP_TO_AVERAGE_EXAMPLES,
+    )
+)
+
+_CAT_TO_CONCATENATE_EXAMPLES = (
+    Example(config={"dim": 1}, inputs=((2, 3, 5, 4), (2, 1, 5, 4), (2, 6, 5, 4))),
+    Example(config={"dim": -1}, inputs=((2, 3, 5), (2, 3, 4))),
+    Example(config={"dim": 2}, inputs=((2, 3, 5, 4), (2, 3, 1, 4))),
+)
+register(
+    Rule(
+        torch="torch.cat",
+        keras="keras.layers.Concatenate",
+        fields=("dim",),
+        to_keras=lambda config: (LayerSpec(kind="keras.layers.Concatenate", config={"axis": config["dim"]}),),
+        to_torch=lambda layers: (LayerSpec(kind="torch.cat", config={"dim": last(layers).config.get("axis", -1)}),),
+        torch_arguments=as_list,
+        keras_arguments=as_list,
+        examples=_CAT_TO_CONCATENATE_EXAMPLES,
+        train=True,
+        note="The axis is counted in torch's layout.",
+    )
+)
+
+_STACK_TO_STACK_EXAMPLES = (
+    Example(config={"dim": 1}, inputs=((2, 3), (2, 3), (2, 3))),
+    Example(config={"dim": -1}, inputs=((2, 3, 5), (2, 3, 5))),
+)
+register(
+    Rule(
+        torch="torch.stack",
+        keras="keras.ops.stack",
+        fields=("dim",),
+        to_keras=lambda config: (LayerSpec(kind="keras.ops.stack", config={"axis": config["dim"]}),),
+        to_torch=lambda layers: (LayerSpec(kind="torch.stack", config={"dim": last(layers).config.get("axis", 0)}),),
+        torch_arguments=as_list,
+        keras_arguments=as_list,
+        examples=_STACK_TO_STACK_EXAMPLES,
+        train=True,
+    )
+)
+
+
+def _dot_to_torch(layers: LayerSpecs) -> LayerSpecs:
+    keras = last(layers).config
+    require_value("keras.layers.Dot", "normalize", keras.get("normalize", False), False)
+    axes = keras["axes"]
+    require_value("keras.layers.Dot", "axes", tuple(axes) if isinstance(axes, list | tuple) else axes, (2, 1))
+    return (LayerSpec(kind="torch.bmm"),)
+
+
+_BMM_TO_DOT_EXAMPLES = (
+    Example(config={}, inputs=((2, 3, 5), (2, 5, 4))),
+    Example(config={}, inputs=((3, 4, 2), (3, 2, 7))),
+)
+register(
+    Rule(
+        torch="torch.bmm",
+        keras="keras.layers.Dot",
+        fields=(),
+        to_keras=lambda config: (LayerSpec(kind="keras.layers.Dot", config={"axes": (2, 1)}),),
+        to_torch=_dot_to_torch,
+        keras_arguments=as_list,
+        examples=_BMM_TO_DOT_EXAMPLES,
+        train=True,
+    )
+)
+
+register(
+    Rule(
+        torch="torch.matmul",
+        keras="keras.ops.matmul",
+        fields=(),
+        to_keras=lambda config: (LayerSpec(kind="keras.ops.matmul"),),
+        to_torch=lambda layers: (LayerSpec(kind="torch.matmul"),),
+        examples=(
+            Example(config={}, inputs=((2, 3, 4, 5), (2, 3, 5, 7))),
+            Example(config={}, inputs=((2, 3, 5), (5, 4))),
+        ),
+        train=True,
+    )
+)
+
+
+# Arithmetic with a number
+def _is_with_a_number(config: Config) -> bool:
+    return isinstance(config.get("other"), int | float)
+
+
+def _scale_to_keras(config: Config, *, argument: str) -> LayerSpecs:
+    if not _is_with_a_number(config):
+        raise RuleError(f"{dict(config)} is not said by Rescaling, which takes one number")
+    keras = {"scale": 1.0, "offset": 0.0} | {argument: config["other"]}
+    return (LayerSpec(kind="keras.layers.Rescaling", config=keras),)
+
+
+def _scale_to_torch(layers: LayerSpecs, *, argument: str) -> LayerSpecs:
+    """A product, and a sum after it where there is an offset; of a mere offset the sum alone."""
+    keras = last(layers).config
+    numbers = {"scale": keras["scale"], "offset": keras.get("offset", 0.0)}
+    if not all(isinstance(number, int | float) for number in numbers.values()):
+        raise RuleError(f"Rescaling with {numbers}: a number for each channel is no number")
+    product = LayerSpec(kind="torch.mul", config={"other": numbers["scale"]})
+    total = LayerSpec(kind="torch.add", config={"other": numbers["offset"]})
+    if argument == "offset" and numbers["scale"] == 1:
+        return (total,)
+    return (product, total) if numbers["offset"] else (product,)
+
+
+# Torch's function, what it calls the number, Keras' function, and two numbers.
+_WITH_NUMBER = (
+    ("torch.mul", "other", "multiply", (-0.7, 1 / 255)),
+    ("torch.add", "other", "add", (-0.7, 3)),
+    ("torch.sub", "other", "subtract", (0.485, -2)),
+    ("torch.div", "other", "divide", (0.229, -3.0)),
+    ("torch.pow", "exponent", "power", (2, 3.0)),
+)
+
+
+def _is_number(config: Config, *, name: str) -> bool:
+    return isinstance(config.get(name), int | float)
+
+
+def _number_to_keras(config: Config, *, kind: str, name: str) -> LayerSpecs:
+    return (LayerSpec(kind=kind, config={"x2": config[name]}),)
+
+
+def _function_back(layers: LayerSpecs, *, kind: str, name: str) -> LayerSpecs:
+    return (LayerSpec(kind=kind, config={name: last(layers).config["x2"]}),)
+
+
+for _torch, _number, _keras, _values in _WITH_NUMBER:
+    _examples = tuple(
+        Example(config={_number: value}, inputs=(shape,))
+        for value, shape in zip(_values, ((3, 5), (2, 3, 5, 4)), strict=True)
+    )
+    register(
+        Rule(
+            torch=_torch,
+            keras=f"keras.ops.{_keras}",
+            fields=(_number,),
+            applies=partial(_is_number, name=_number),
+            to_keras=partial(_number_to_keras, kind=f"keras.ops.{_keras}", name=_number),
+            to_torch=partial(_function_back, kind=_torch, name=_number),
+            examples=_examples,
+            train=True,
+        )
+    )
+
+for _torch, _argument in (("torch.mul", "scale"), ("torch.add", "offset")):
+    _examples = (
+        Example(config={"other": -0.75}, inputs=((3, 5),)),
+        Example(config={"other": 3}, inputs=((2, 3, 5, 4),)),
+    )
+    register(
+        Rule(
+            torch=_torch,
+            keras="keras.layers.Rescaling",
+            fields=("other",),
+            applies=_is_with_a_number,
+            to_keras=partial(_scale_to_keras, argument=_argument),
+            to_torch=partial(_scale_to_torch, argument=_argument),
+            examples=_examples,
+            train=True,
+            note="On TensorFlow the layer keeps its numbers in float32.",
+        )
+    )

@@ -1,0 +1,1 @@
+"""Functions that rules share: configurations, padding, einsum, counterpart shapes."""

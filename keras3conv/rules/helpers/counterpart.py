@@ -1,0 +1,62 @@
+"""What a rule may know beyond the torch configuration, where it is known: the Keras layer, and a run's inputs.
+
+Some layers say less on the torch side than on the Keras side: a Linear does not say into how many heads its outputs are
+cut, a PReLU not how many axes its input has. Whoever has the Keras layer adds it to the configuration, as a `LayerSpec`
+under "keras"; whoever has run the torch layer adds the shapes of its inputs, under "inputs".
+"""
+
+from collections.abc import Iterator
+
+from keras3conv.errors import RuleError
+from keras3conv.rules.rule import Config, LayerSpec, WeightMapping
+from keras3conv.transforms_base import Shape, Transform
+from keras3conv.transforms_constant import Drop
+
+_ROLES = ("weight", "gamma", 1), ("bias", "beta", 0)
+
+
+__all__ = ["affine_weights"]
+
+
+def counterpart(config: Config) -> LayerSpec | None:
+    """The Keras layer that stands against the torch layer; None where there is none yet."""
+    found = config.get("keras")
+    return found if isinstance(found, LayerSpec) else None
+
+
+def input_rank(config: Config) -> int | None:
+    """How many axes the input of the torch layer has, batch axis included; None where unknown."""
+    inputs: tuple[Shape, ...] = config.get("inputs") or ()
+    return len(inputs[0]) if inputs else None
+
+
+def counterpart_shapes(config: Config, role: str, count: int) -> tuple[Shape, ...] | None:
+    """The shapes of the tensors with this role of several Keras layers; None where they are not known."""
+    keras = counterpart(config)
+    if keras is None:
+        return None
+    missing = [place for place in range(count) if f"{place}/{role}" not in keras.shapes]
+    if missing:
+        raise RuleError(f"{keras.kind}: the shape of {missing[0]}/{role} is needed, and is not known")
+    return tuple(keras.shapes[f"{place}/{role}"] for place in range(count))
+
+
+__all__ = ["counterpart", "counterpart_shapes", "input_rank"]
+
+
+def affine_weights(config: Config, transform: Transform) -> Iterator[WeightMapping]:
+    """The mappings of a weight and a bias; where Keras has only one of the two, the other is ones, or zeros, in torch.
+
+    Args:
+        config: The configuration of the torch layer; its `bias` may say that it has none.
+        transform: What becomes of the two tensors.
+    """
+    keras = counterpart(config)
+    shapes = {role: keras.shapes[role] for _, role, _ in _ROLES if keras and role in keras.shapes}
+    for torch, role, value in _ROLES:
+        if not shapes or role in shapes:
+            yield WeightMapping(torch=(torch,), keras=(role,), transform=transform)
+        elif torch != "bias" or config.get("bias", True):
+            (other,) = shapes.values()
+            (shape,) = transform.inverse.shapes((other,))
+            yield WeightMapping(torch=(torch,), keras=(), transform=Drop(value, shape))

@@ -1,0 +1,53 @@
+"""Look up rules by name or by the classes of two layers; loads every file of `rules/families` on first use."""
+
+from collections.abc import Iterator
+from functools import cache
+from importlib import import_module
+from pkgutil import walk_packages
+
+from keras3conv.errors import RuleError
+from keras3conv.rules import families
+from keras3conv.rules.registry import ranked, registered
+from keras3conv.rules.rule import Rule
+
+
+def list_rules() -> tuple[Rule, ...]:
+    """Return every registered rule, in the order of the files of `rules/families`."""
+    _load()
+    return tuple(registered.values())
+
+
+def find(name: str) -> Rule:
+    """The rule with this name; raises `RuleError` if there is none."""
+    _load()
+    if name not in registered:
+        raise RuleError(f"no rule is called {name!r}")
+    return registered[name]
+
+
+def lookup(
+    torch_kinds: tuple[str, ...], keras_kinds: tuple[str, ...], counts: tuple[int, int] = (1, 1)
+) -> Iterator[Rule]:
+    """The rules for two layers, the most derived classes first; an empty tuple of kinds matches every class.
+
+    `applies` is not asked: it needs a configuration, which a file does not have.
+
+    Args:
+        torch_kinds: The class names of the torch layer.
+        keras_kinds: The class names of the Keras layer.
+        counts: How many layers stand together on each side.
+    """
+    _load()
+    return iter(ranked(torch_kinds, keras_kinds, counts))
+
+
+def known_classes() -> tuple[frozenset[str], frozenset[str]]:
+    """The torch classes and the Keras classes that some rule names."""
+    return frozenset(rule.torch for rule in list_rules()), frozenset(rule.keras for rule in list_rules())
+
+
+@cache
+def _load() -> None:
+    """Import every file of `rules/families`; each registers its rules."""
+    for module in walk_packages(families.__path__, f"{families.__name__}."):
+        import_module(module.name)

@@ -1,0 +1,64 @@
+"""The registry of rules: checks a rule when it is registered, and ranks the rules for two layers."""
+
+import sys
+from dataclasses import replace
+from functools import cache
+
+from keras3conv.errors import RuleError
+from keras3conv.rules.rule import Example, Rule
+
+registered: dict[str, Rule] = {}
+
+
+def register(rule: Rule) -> Rule:
+    """Adds a rule to the library, and returns it.
+
+    Raises:
+        RuleError: The pair is registered already, the rule has no example, a tensor is named twice, or a transform
+            cannot be reversed. Both places are named.
+    """
+    caller = sys._getframe(1)  # not inspect.stack(), which reads the source of every frame
+    origin = f"{caller.f_code.co_filename}:{caller.f_lineno}"
+    if known := registered.get(rule.name):
+        raise RuleError(f"{rule.name} is registered twice\n  here:   {origin}\n  before: {known.origin}")
+    if not rule.examples:
+        raise RuleError(f"{rule.name} has no example: no law can be tried\n  here:   {origin}")
+    for example in rule.examples:
+        _check(rule, example, origin)
+    known_rule = registered[rule.name] = replace(rule, origin=origin)
+    ranked.cache_clear()
+    return known_rule
+
+
+@cache
+def ranked(torch_kinds: tuple[str, ...], keras_kinds: tuple[str, ...], counts: tuple[int, int]) -> tuple[Rule, ...]:
+    """The rules that `lookup` gives; asked for every layer of a model, so computed once for every class."""
+    entries = [
+        (_rank(rule.torch, torch_kinds), _rank(rule.keras, keras_kinds), rule)
+        for rule in registered.values()
+        if _matches(rule.torch, torch_kinds) and _matches(rule.keras, keras_kinds)
+        if rule.torch_count in (0, counts[0]) and rule.keras_count in (0, counts[1])
+        if (rule.torch_count == rule.keras_count == 1) == (counts == (1, 1))
+    ]
+    entries.sort(key=lambda entry: entry[:2])
+    return tuple(rule for _, _, rule in entries)
+
+
+def _matches(name: str, kinds: tuple[str, ...]) -> bool:
+    return not kinds or name in kinds
+
+
+def _rank(name: str, kinds: tuple[str, ...]) -> int:
+    return kinds.index(name) if name in kinds else 0
+
+
+def _check(rule: Rule, example: Example, origin: str) -> None:
+    mappings = rule.weights({**example.config, **example.beyond})
+    for side in ("torch", "keras"):
+        names = [name for mapping in mappings for name in getattr(mapping, side)]
+        for name in names:
+            if names.count(name) > 1:
+                raise RuleError(f"{rule.name} names the {side} tensor {name!r} twice\n  here:   {origin}")
+    for mapping in mappings:
+        if mapping.transform.inverse.inverse != mapping.transform:
+            raise RuleError(f"{rule.name}: {mapping.transform!r} cannot be reversed\n  here:   {origin}")

@@ -1,0 +1,1 @@
+"""The public functions step by step: align, transfer, validate, convert."""

@@ -1,0 +1,124 @@
+"""`convert`: the other model is built, filled, and proven to be the same."""
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from keras3conv.builder.conversion import Conversion
+from keras3conv.builder.program.layouts import Channels
+from keras3conv.builder.to_torch.build import build, proof_inputs, require_none
+from keras3conv.errors import InputError, Problem
+from keras3conv.frameworks.sides import side_and_form
+
+
+def convert(
+    model: Any, *, weights: str | PathLike[str] | None, channels: Channels, inputs: Any, validate: bool
+) -> Conversion:
+    """See `keras3conv.convert`."""
+    if channels not in ("first", "last"):
+        raise InputError(f'channels is {channels!r}: it must be "first" or "last"')
+    model = _alive(model, None if weights is None else Path(weights))
+    built = build(model, channels, inputs)
+    given, keras_given = proof_inputs(built.graph, built.program)
+    report = None
+    if validate:
+        from keras3conv.validators.running.options import Options
+        from keras3conv.workflows import validate as api_validate
+
+        report = api_validate.validate(
+            built.model, model, inputs=given, keras_inputs=keras_given, plan=built.alignment, options=Options()
+        )
+    return Conversion(
+        model=built.model,
+        source=built.source,
+        alignment=built.alignment,
+        report=report,
+        graph=built.graph,
+        program=built.program,
+        inputs=given,
+    )
+
+
+def _alive(model: Any, weights: Path | None) -> Any:
+    """The live model; of a file, after it was seen that Keras can make one of it without running its code."""
+    if isinstance(model, str | PathLike) and str(model).endswith(".json"):
+        return _from_json(Path(model), weights)
+    side, form = side_and_form(model)
+    if side != "keras":
+        raise InputError("convert makes torch modules of Keras models: the argument is of the torch side")
+    if form == "file":
+        model = _loaded(Path(model))
+    if weights is not None:
+        from keras3conv.frameworks.keras import files as keras_files
+
+        keras_files.load_weights(model, weights)
+    return model
+
+
+def _loaded(path: Path) -> Any:
+    from keras3conv import formats
+
+    layers = formats.read(path).layers
+    if not any(layer.config for layer in layers):
+        raise InputError(
+            f"{path} holds weights and no architecture, so there is nothing to write a module from\n"
+            f'Fix:  k3c.transfer("{path}", module, plan)     or     k3c.convert(model, weights="{path}")'
+        )
+    from keras3conv.formats.keras2 import file as keras2_file
+    from keras3conv.frameworks.keras import files as keras_files
+
+    if path.suffix != ".keras":
+        version, config = keras2_file.architecture(path)
+        if keras2_file.is_of_keras_2(version, config):
+            return _of_keras_2(config, version, path, path)
+    _require_writable([(layer.path, layer.kind) for layer in layers], path)
+    return keras_files.load(path)
+
+
+def _require_writable(layers: Sequence[tuple[str, str]], path: Path) -> None:
+    """Raises if Keras would not make the layers of a file; what has no counterpart in torch is named with them.
+
+    Of a file that Keras does make, the model itself is asked: it knows the settings of its layers, too.
+    """
+    from keras3conv.builder.operations.refused import refusal
+    from keras3conv.frameworks.keras import files as keras_files
+
+    problems = {problem.keras: problem for problem in keras_files.unloadable(layers, path)}
+    if problems:
+        kinds = ((name, keras_files.kind_in_models(kind)) for name, kind in layers if name not in problems)
+        refused = ((name, refusal(kind)) for name, kind in kinds)
+        problems |= {name: Problem(keras=name, fact=fact) for name, fact in refused if fact}
+    require_none(path.name, tuple(problems[name] for name, _ in layers if name in problems))
+
+
+def _of_keras_2(config: Any, version: str, path: Path, weights: Path) -> Any:
+    """The model of an architecture that Keras 2 wrote, with the weights of a file of its time."""
+    from keras3conv.formats.keras2 import file as keras2_file
+    from keras3conv.frameworks.keras import legacy as keras_legacy
+    from keras3conv.frameworks.keras import legacy_weights as keras_legacy_weights
+
+    own_code = f'k3c.convert(make_model())  # in your own code: make_model().load_weights("{weights}")'
+    require_none(path.name, tuple(keras_legacy.problems_in(config, version, own_code)))
+    model = keras_legacy.model_of(config)
+    keras_legacy_weights.load(model, keras2_file.groups(weights), weights)
+    return model
+
+
+def _from_json(path: Path, weights: Path | None) -> Any:
+    from keras3conv.formats.keras import json as keras_json
+    from keras3conv.formats.keras2 import file as keras2_file
+    from keras3conv.frameworks.keras import files as keras_files
+
+    if weights is None:
+        fix = f'Fix:  k3c.convert("{path}", weights="model.weights.h5")'
+        raise InputError(f"{path} holds an architecture without weights\n{fix}")
+    walked = [(name, layer.kind) for name, layer in keras_json.read(path).walk()]
+    config = keras_json.parsed(path)
+    version = str(config.get("keras_version", ""))
+    if keras2_file.is_of_keras_2(version, config) and keras2_file.is_legacy(weights):
+        return _of_keras_2(config, version, path, weights)
+    _require_writable(walked, path)
+    model = keras_files.from_json(path)
+    keras_files.load_weights(model, weights)
+    return model

@@ -1,0 +1,1 @@
+"""The independent parity check by ONNX and onnxruntime."""

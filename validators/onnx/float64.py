@@ -1,0 +1,97 @@
+"""An ONNX file with every number in float64, in onnx's own reference evaluator: the measure of its float32 noise."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras3conv.errors import RAISED_BY_MODELS, ModelError
+from keras3conv.transforms_base import Array
+
+_NARROW_DTYPES = (np.dtype(np.float32), np.dtype(np.float16))
+
+
+def run_wide(path: Path, arrays: Sequence[Array]) -> dict[str, Array]:
+    """Runs a file in float64; it must have been checked.
+
+    Raises:
+        ModelError: The evaluator has no such operator, or it raised.
+    """
+    import onnx
+    from onnx.reference import ReferenceEvaluator
+
+    model = onnx.load_model(str(path))
+    _widen(model)
+    names = [entry.name for entry in model.graph.input]
+    stored = {tensor.name for tensor in model.graph.initializer}
+    given = [name for name in names if name not in stored]
+    feeds = {
+        name: array.astype(np.float64) if array.dtype in _NARROW_DTYPES else array
+        for name, array in zip(given, arrays, strict=True)
+    }
+    try:
+        outputs = ReferenceEvaluator(model).run(None, feeds)
+    # The evaluator is code of numpy's, one class for every operator: it raises what numpy raises.
+    except RAISED_BY_MODELS as error:
+        raise ModelError(f"onnx's reference evaluator: {type(error).__name__}: {str(error)[:200]}") from error
+    found = dict(zip([entry.name for entry in model.graph.output], map(np.asarray, outputs), strict=True))
+    if narrow := [(name, value.dtype) for name, value in found.items() if value.dtype in _NARROW_DTYPES]:
+        raise ModelError(f"onnx's reference evaluator computes {narrow[0][0]} in {narrow[0][1]}")
+    return found
+
+
+def _widen(model: Any) -> None:
+    """Makes every float32 and float16 of a model a float64: the types, the stored numbers, and what is cast to."""
+    from onnx import TensorProto
+
+    for entry in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        if entry.type.tensor_type.elem_type in _narrow():
+            entry.type.tensor_type.elem_type = TensorProto.DOUBLE
+    _widen_graph(model.graph)
+    for function in model.functions:
+        for node in function.node:
+            _widen_node(node)
+
+
+def _narrow() -> tuple[int, ...]:
+    from onnx import TensorProto
+
+    return (TensorProto.FLOAT, TensorProto.FLOAT16)
+
+
+def _widen_graph(graph: Any) -> None:
+    for tensor in graph.initializer:
+        _widen_tensor(tensor)
+    for node in graph.node:
+        _widen_node(node)
+
+
+def _widen_node(node: Any) -> None:
+    from onnx import TensorProto
+
+    for attribute in node.attribute:
+        if attribute.HasField("t"):
+            _widen_tensor(attribute.t)
+        if attribute.name in ("to", "dtype") and attribute.i in _narrow():
+            attribute.i = TensorProto.DOUBLE
+        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+            _widen_graph(graph)
+        if node.op_type == "Constant" and attribute.name in ("value_float", "value_floats"):
+            values = list(attribute.floats) if attribute.name == "value_floats" else attribute.f
+            _replace(node, np.asarray(values, np.float64))
+            return
+
+
+def _replace(node: Any, values: Array) -> None:
+    from onnx import helper, numpy_helper
+
+    del node.attribute[:]
+    node.attribute.append(helper.make_attribute("value", numpy_helper.from_array(np.asarray(values))))
+
+
+def _widen_tensor(tensor: Any) -> None:
+    from onnx import numpy_helper
+
+    if tensor.data_type in _narrow():
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name))

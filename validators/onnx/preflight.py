@@ -1,0 +1,139 @@
+"""A look at an ONNX file that somebody else made, before onnxruntime sees it: stricter than onnx's own checker."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from keras3conv.errors import BudgetExceeded, MalformedCheckpoint, MissingExtra
+from keras3conv.formats.safe.source import Source
+from keras3conv.validators.onnx.tensors import check_tensors
+
+OLDEST_OPSET = 7
+"""What onnxruntime says that it runs, from this version of the default operator set on."""
+
+OLDEST_IR = 3
+
+_MAX_SIZE = 1 << 31
+"""Protobuf reads no message of 2 GiB or more; a larger model keeps its weights in a file beside it."""
+
+_DEFAULT = ("", "ai.onnx")
+_KNOWN = frozenset({*_DEFAULT, "ai.onnx.ml", "com.microsoft"})
+
+
+def check_file(path: Path) -> Any:
+    """Reads an ONNX file without what stands beside it, and refuses it unless everything in it can be.
+
+    Returns:
+        The parsed file, an `onnx.ModelProto`.
+
+    Raises:
+        MissingExtra: onnx is not installed.
+        FileError: The file, or one beside it, cannot be read.
+        MalformedCheckpoint: It is no ONNX file, or not a consistent one. The tensor or node is named.
+        UnsafeCheckpoint: It would read what is not its own.
+        BudgetExceeded: It declares more than is sensible.
+    """
+    try:
+        import onnx
+    except ImportError:
+        raise MissingExtra("compare_onnx", "onnx", "onnx") from None
+    source = Source.pin(path)
+    if source.size >= _MAX_SIZE:
+        raise BudgetExceeded(f"{path} has 2 GiB or more: save its weights beside it, save_as_external_data=True")
+    with source.open() as file:
+        content = bytes(source.read(file, 0, source.size))
+    model = _parsed(path, content)
+    _check_versions(path, model)
+    check_tensors(path, model)
+    _check_functions(path, model)
+    _check_graph(path, model.graph, frozenset())
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, RuntimeError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise MalformedCheckpoint(f"{path}: onnx's checker refuses it: {lines[0][:400]}") from error
+    return model
+
+
+def _parsed(path: Path, content: bytes) -> Any:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(content)
+    except DecodeError as error:
+        raise MalformedCheckpoint(f"{path} is no ONNX file: {error}") from error
+    if not model.HasField("graph") or not model.graph.node:
+        raise MalformedCheckpoint(f"{path} is no ONNX file: there is no graph in it")
+    return model
+
+
+def _check_versions(path: Path, model: Any) -> None:
+    import onnx
+
+    if not OLDEST_IR <= model.ir_version <= onnx.IR_VERSION:
+        known = f"{OLDEST_IR} to {onnx.IR_VERSION}"
+        raise MalformedCheckpoint(f"{path} has the format version {model.ir_version}; known are {known}")
+    domains = [entry.domain if entry.domain != "ai.onnx" else "" for entry in model.opset_import]
+    _refuse_twice(domains, f"{path} imports two versions of the operator set")
+    newest = onnx.defs.onnx_opset_version()
+    opsets = [entry.version for entry in model.opset_import if entry.domain in _DEFAULT]
+    if not opsets or not OLDEST_OPSET <= opsets[0] <= newest:
+        found = f"the operator set {opsets[0]}" if opsets else "no operator set"
+        raise MalformedCheckpoint(f"{path} asks for {found}; known are {OLDEST_OPSET} to {newest}")
+    own = {function.domain for function in model.functions}
+    for node in [*model.graph.node, *(node for function in model.functions for node in function.node)]:
+        if node.domain not in _KNOWN | own:
+            raise MalformedCheckpoint(
+                f"{path}: node {node.name or node.op_type} is of the unknown domain {node.domain}"
+            )
+
+
+def _check_functions(path: Path, model: Any) -> None:
+    """Functions are there once, and none calls itself, whatever the way round."""
+    names = [(function.domain, function.name) for function in model.functions]
+    _refuse_twice([f"{domain}.{name}" for domain, name in names], f"{path} defines the function")
+    calls = {
+        (function.domain, function.name): {(node.domain, node.op_type) for node in function.node} & set(names)
+        for function in model.functions
+    }
+    while calls:
+        leaves = {name for name, called in calls.items() if not called & calls.keys()}
+        if not leaves:
+            raise MalformedCheckpoint(f"{path}: function {min(calls)[1]} calls itself, directly or through others")
+        calls = {name: called for name, called in calls.items() if name not in leaves}
+
+
+def _check_graph(path: Path, graph: Any, outside: frozenset[str]) -> None:
+    """Every value has one source, and stands before what uses it; so no node can be its own."""
+    stored = [tensor.name for tensor in graph.initializer] + [entry.values.name for entry in graph.sparse_initializer]
+    _refuse_twice(stored, f"{path} has the initializer")
+    inputs = [entry.name for entry in graph.input]
+    _refuse_twice(inputs, f"{path} has the input")
+    known = {*outside, *inputs, *stored}
+    made = {*inputs, *stored}
+    for node in graph.node:
+        told = f"{path}: node {node.name or node.op_type}"
+        for name in node.input:
+            if name and name not in known:
+                raise MalformedCheckpoint(f"{told} uses {name}, which nothing before it makes")
+        for attribute in node.attribute:
+            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                _check_graph(path, inner, frozenset(known))
+        for name in filter(None, node.output):
+            if name in made or name in outside:
+                raise MalformedCheckpoint(f"{told} makes {name}, which is there already")
+            made.add(name)
+            known.add(name)
+    for entry in graph.output:
+        if entry.name not in known:
+            raise MalformedCheckpoint(f"{path} returns {entry.name}, which nothing makes")
+
+
+def _refuse_twice(names: Iterable[str], told: str) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise MalformedCheckpoint(f"{told} {name or 'of the default domain'} twice")
+        seen.add(name)

@@ -1,0 +1,189 @@
+"""The tensors of an ONNX file that somebody else made: every one is looked at before anything reads or runs it.
+
+The checker of onnx looks at what is stored in the file, and onnxruntime at little more; what stands beside the file,
+and how far a declared offset reaches, is left to whoever opens it. So it is looked at here, and more strictly.
+"""
+
+import stat
+from collections.abc import Iterator
+from itertools import pairwise
+from math import prod
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from keras3conv.errors import BudgetExceeded, FileError, MalformedCheckpoint, UnsafeCheckpoint
+from keras3conv.formats.safe.source import check_count, check_shape
+
+_KEYS = frozenset({"location", "offset", "length", "checksum"})
+
+MAX_BYTES = 1 << 36
+"""64 GiB: more than any model that runs on a machine where it can be compared."""
+
+_BITS = {
+    **dict.fromkeys(("FLOAT", "INT32", "UINT32"), 32),
+    **dict.fromkeys(("DOUBLE", "INT64", "UINT64", "COMPLEX64"), 64),
+    **dict.fromkeys(("FLOAT16", "BFLOAT16", "INT16", "UINT16"), 16),
+    **dict.fromkeys(("INT8", "UINT8", "BOOL"), 8),
+    **dict.fromkeys(("FLOAT8E4M3FN", "FLOAT8E4M3FNUZ", "FLOAT8E5M2", "FLOAT8E5M2FNUZ", "FLOAT8E8M0"), 8),
+    **dict.fromkeys(("INT4", "UINT4", "FLOAT4E2M1"), 4),
+    **dict.fromkeys(("INT2", "UINT2"), 2),
+    "COMPLEX128": 128,
+}
+
+_FIELDS = {
+    "FLOAT": ("float_data", 1),
+    "COMPLEX64": ("float_data", 2),
+    "DOUBLE": ("double_data", 1),
+    "COMPLEX128": ("double_data", 2),
+    "INT64": ("int64_data", 1),
+    "UINT32": ("uint64_data", 1),
+    "UINT64": ("uint64_data", 1),
+    "STRING": ("string_data", 1),
+}
+"""Where values stand that are not raw bytes, and how many make one; other types stand in `int32_data`."""
+
+
+def check_tensors(path: Path, model: Any) -> None:
+    """Looks at every tensor of a model: its shape, its bytes, and the file beside it that holds them.
+
+    Args:
+        path: The file that the model was read from.
+        model: The parsed file (an `onnx.ModelProto`), without what stands beside it.
+
+    Raises:
+        MalformedCheckpoint: A shape or a number of bytes cannot be.
+        UnsafeCheckpoint: A tensor's bytes are said to be outside of the folder, behind a link, or in no regular file.
+        BudgetExceeded: More is declared than is sensible to read.
+    """
+    total, ranges = 0, []
+    for number, (where, tensor, external_allowed) in enumerate(_tensors(model), 1):
+        check_count(number, str(path))
+        told = f"{path}: {where} {tensor.name or '(without a name)'}"
+        size = _size(told, tensor)
+        total += size
+        if total > MAX_BYTES:
+            raise BudgetExceeded(f"{told}: the tensors declare more than {MAX_BYTES >> 30} GiB")
+        if tensor.data_location == tensor.EXTERNAL:
+            if not external_allowed:
+                raise UnsafeCheckpoint(f"{told} keeps its bytes in another file: only initializers may")
+            ranges.append((*_external(path, told, tensor, size), told))
+        else:
+            _stored(told, tensor, size)
+    _refuse_overlaps(ranges)
+
+
+def _tensors(model: Any) -> Iterator[tuple[str, Any, bool]]:
+    """Every tensor of a model, where it stands, and whether its bytes may stand in another file."""
+    yield from _of_graph(model.graph, "initializer")
+    for function in model.functions:
+        for node in function.node:
+            yield from _of_node(node, f"in function {function.name}, node")
+
+
+def _of_graph(graph: Any, word: str) -> Iterator[tuple[str, Any, bool]]:
+    for tensor in graph.initializer:
+        yield word, tensor, True
+    for sparse in graph.sparse_initializer:
+        yield "sparse initializer", sparse.values, False
+        yield "sparse initializer", sparse.indices, False
+    for node in graph.node:
+        yield from _of_node(node, "node")
+
+
+def _of_node(node: Any, word: str) -> Iterator[tuple[str, Any, bool]]:
+    where = f"{word} {node.name or node.op_type}, tensor"
+    for attribute in node.attribute:
+        for tensor in (*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors):
+            yield where, tensor, False
+        sparses = [attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []
+        for sparse in (*sparses, *attribute.sparse_tensors):
+            yield where, sparse.values, False
+            yield where, sparse.indices, False
+        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+            yield from _of_graph(graph, f"initializer of a graph in {node.name or node.op_type},")
+
+
+def _size(told: str, tensor: Any) -> int:
+    """How many bytes a tensor must have; 0 for strings, whose length is their own affair."""
+    names = {number: name for name, number in tensor.DataType.items()}
+    kind = names.get(tensor.data_type, "")
+    elements = check_shape(tuple(tensor.dims), told)
+    if kind == "STRING":
+        return 0
+    if kind not in _BITS:
+        raise MalformedCheckpoint(f"{told} has the type {kind or tensor.data_type}, which holds no numbers")
+    return -(-elements * _BITS[kind] // 8)
+
+
+def _stored(told: str, tensor: Any, size: int) -> None:
+    """The bytes in the file itself: in one place, and as many as the shape needs."""
+    kind = next(name for name, number in tensor.DataType.items() if number == tensor.data_type)
+    fields = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data")
+    filled = [name for name in fields if len(getattr(tensor, name))]
+    field, width = _FIELDS.get(kind, ("int32_data", 1))
+    if tensor.HasField("raw_data"):
+        if filled or kind == "STRING":
+            raise MalformedCheckpoint(f"{told} has its values twice, or strings as raw bytes")
+        if len(tensor.raw_data) != size:
+            raise MalformedCheckpoint(f"{told} has {len(tensor.raw_data):,} bytes; its shape needs {size:,}")
+        return
+    if [name for name in filled if name != field]:
+        raise MalformedCheckpoint(f"{told} is {kind}, and has its values in {filled[0]}")
+    elements = prod(tensor.dims)
+    needed = -(-elements * _BITS[kind] // 8) if kind != "STRING" and _BITS[kind] < 8 else elements * width
+    if len(getattr(tensor, field)) != needed:
+        raise MalformedCheckpoint(f"{told} has {len(getattr(tensor, field)):,} values; its shape needs {needed:,}")
+
+
+def _external(path: Path, told: str, tensor: Any, size: int) -> tuple[str, int, int]:
+    """The bytes in a file beside the model: a regular file in its folder, that is long enough."""
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    if len(entries) != len(tensor.external_data) or not entries.keys() <= _KEYS:
+        raise MalformedCheckpoint(f"{told} says where its bytes are with {sorted(entries)}; known are {sorted(_KEYS)}")
+    if tensor.HasField("raw_data") and tensor.raw_data:
+        raise MalformedCheckpoint(f"{told} has bytes here and in another file")
+    file = _beside(path, told, entries.get("location", ""))
+    offset, length = (
+        _number(told, key, entries.get(key), default) for key, default in (("offset", 0), ("length", size))
+    )
+    if length != size:
+        raise MalformedCheckpoint(f"{told} has {length:,} bytes in {file.name}; its shape needs {size:,}")
+    if offset + length > file.stat().st_size:
+        raise MalformedCheckpoint(f"{told} reaches to byte {offset + length:,} of {file.name}, which is shorter")
+    return str(file), offset, offset + length
+
+
+def _number(told: str, key: str, text: str | None, default: int) -> int:
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise MalformedCheckpoint(f"{told} has the {key} {text[:40]!r}, which is no number of bytes")
+    return int(text)
+
+
+def _beside(path: Path, told: str, location: str) -> Path:
+    """The file that a location names; raises `UnsafeCheckpoint` unless it is a plain one in the model's folder."""
+    parts = PurePosixPath(location).parts
+    strange = not parts or location.startswith("/") or any(letter in location for letter in "\\:\0")
+    if strange or ".." in parts:
+        raise UnsafeCheckpoint(f"{told} has its bytes in {location!r}, which is no name in the folder of the model")
+    file = path.parent.joinpath(*parts)
+    for step in (*[parent for parent in file.parents if path.parent in parent.parents], file):
+        if step.is_symlink():
+            raise UnsafeCheckpoint(f"{told} has its bytes in {location}, which is, or is behind, a link")
+    try:
+        status = file.lstat()
+    except OSError as error:
+        raise FileError(f"{told} has its bytes in {location}, which cannot be read: {error.strerror}") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise UnsafeCheckpoint(f"{told} has its bytes in {location}, which is no regular file")
+    if status.st_nlink > 1:
+        raise UnsafeCheckpoint(f"{told} has its bytes in {location}, which is a file that has other names too")
+    return file
+
+
+def _refuse_overlaps(ranges: list[tuple[str, int, int, str]]) -> None:
+    ordered = sorted(entry for entry in ranges if entry[1] < entry[2])
+    for (file, _, end, one), (other_file, start, _, other) in pairwise(ordered):
+        if file == other_file and start < end:
+            raise MalformedCheckpoint(f"{other} shares bytes of {Path(file).name} with {one.rpartition(' ')[2]}")

@@ -1,0 +1,1 @@
+"""Run both sides for the judges: samples, meetings of layers, repeats, states."""

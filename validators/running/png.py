@@ -1,0 +1,47 @@
+"""An image as a small PNG file, for a report that has everything in it."""
+
+import struct
+import zlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras3conv.transforms_base import Array
+
+_LARGEST = 96
+"""Pixels of the longer side: a report with a dozen images stays small."""
+
+
+def png_of(image: Array) -> bytes:
+    """A thumbnail of an image, its values stretched from black to white.
+
+    Args:
+        image: Shape (height, width, 1) or (height, width, 3), of any real dtype and range.
+    """
+    pixels = _stretched(_smaller(image.astype(np.float64)))
+    height, width, channels = pixels.shape
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+    header = struct.pack(">IIBBBBB", width, height, 8, 0 if channels == 1 else 2, 0, 0, 0)
+    chunks = (_chunk(b"IHDR", header), _chunk(b"IDAT", zlib.compress(rows, 9)), _chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def _smaller(image: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Means of square cells, as many as are needed; the rest at the edges is cut."""
+    step = -(-max(image.shape[:2]) // _LARGEST)
+    height, width = (max(1, size // step) for size in image.shape[:2])
+    cells = image[: height * step, : width * step]
+    if cells.shape[:2] != (height * step, width * step):
+        return image[::step, ::step]
+    return np.asarray(cells.reshape(height, step, width, step, -1).mean(axis=(1, 3)))
+
+
+def _stretched(image: NDArray[np.float64]) -> NDArray[np.uint8]:
+    finite = image[np.isfinite(image)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    scaled = (np.nan_to_num(image, posinf=high, neginf=low) - low) / ((high - low) or 1.0)
+    return np.ascontiguousarray(np.round(255 * np.clip(scaled, 0.0, 1.0)), np.uint8)
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
