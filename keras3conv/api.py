@@ -10,7 +10,7 @@ from keras3conv.frameworks.random_state import random_state_kept
 from keras3conv.numerics.difference import Tolerance
 from keras3conv.planner.evidence.hints import Hints
 from keras3conv.report.report import Report
-from keras3conv.workflows.sides import Model, build, check_sides, view
+from keras3conv.workflows.sides import Model, build, check_sides, opened_or_file, view
 
 if TYPE_CHECKING:
     from keras3conv.builder.conversion import Conversion
@@ -27,6 +27,8 @@ def align(
     probe: bool | None = None,
 ) -> Alignment:
     """Finds which tensor of one model belongs where in the other.
+
+    A file with an architecture that Keras 2 saved is made a live model first, with the meaning that it had there.
 
     Two live models decide it themselves: both are run once in float64 under the same random weights, and a layer is
     paired with the one that computes the same of the same input. Afterwards both are as they were. Where a side is a
@@ -59,12 +61,13 @@ def align(
         >>> plan.check()
     """
     check_sides(torch, keras)
+    keras, notes = opened_or_file(keras)
     build(keras, inputs, keras_inputs)
     views = view(torch), view(keras)
     from keras3conv.workflows import align as api_plan
 
     try:
-        return api_plan.planned(torch, keras, views, inputs, keras_inputs, hints=hints, probe=probe)
+        return api_plan.planned(torch, keras, views, inputs, keras_inputs, hints=hints, probe=probe, notes=notes)
     except ModelError as error:
         fix = "" if "\nFix:" in str(error) else "\nFix:  k3c.align(..., probe=False)"
         raise ModelError(f"{error}{fix}") from error

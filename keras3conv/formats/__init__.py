@@ -203,6 +203,8 @@ def _identify(expected: str, source: Source) -> str:
         content = "safetensors"
     else:
         raise MalformedCheckpoint(f"{source.path} is no {_CONTENTS[expected]}, nor any other file of weights")
+    if expected == "keras" and content == "HDF5":  # what TensorFlow up to 2.11 wrote under this suffix
+        return _flavour(source)
     if content != _CONTENTS[expected]:
         raise MalformedCheckpoint(f"{source.path} holds {content}, its suffix says {_CONTENTS[expected]}")
     return _flavour(source) if content == "HDF5" else expected

@@ -22,6 +22,7 @@ def planned(
     *,
     hints: Hints = None,
     probe: bool | None = None,
+    notes: tuple[str, ...] = (),
 ) -> Alignment:
     """The plan for two sides that were viewed already; see `api.align`.
 
@@ -34,7 +35,7 @@ def planned(
         raise InputError(f"align(..., probe=True): {reason}")
     given = both_given(*views, inputs, keras_inputs) if can_run(torch, keras, views[1], inputs) else None
     if probe is False or reason or given is None:
-        return _without_probe(torch, keras, views, given, hints, reason or "probe=False")
+        return _without_probe(torch, keras, views, given, hints, reason or "probe=False", notes)
     refuse_unprovable(given)
     from keras3conv.planner.probe import run as probing
 
@@ -43,15 +44,15 @@ def planned(
     except ModelError as error:
         if probe or inputs is not None:
             raise
-        return _without_probe(torch, keras, views, given, hints, f"with {given.note}, {_in_one_line(error)}")
-    return make_plan(found.torch, found.keras, hints, probed=found, notes=(given.note,))
+        return _without_probe(torch, keras, views, given, hints, f"with {given.note}, {_in_one_line(error)}", notes)
+    return make_plan(found.torch, found.keras, hints, probed=found, notes=(given.note, *notes))
 
 
 def _without_probe(
-    torch: Model, keras: Model, views: Views, given: Inputs | None, hints: Hints, reason: str
+    torch: Model, keras: Model, views: Views, given: Inputs | None, hints: Hints, reason: str, origin: tuple[str, ...]
 ) -> Alignment:
     """The plan by names, shapes and the order of the calls, as far as a run or a graph tells it."""
-    notes = [f"not probed: {reason}"]
+    notes = [f"not probed: {reason}", *origin]
     if given is not None:
         views, unknown = _traced_where_possible(torch, keras, views, given)
         notes += [note for note in unknown if note not in notes[0]]

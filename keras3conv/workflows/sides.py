@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from keras3conv.errors import InputError
+from keras3conv.errors import InputError, ModelError, Problem
 from keras3conv.frameworks.shared.inputs import Inputs, both_inputs, derive
 from keras3conv.frameworks.sides import side_and_form
+from keras3conv.messages import lay_out
 from keras3conv.model.views import ModelView
 
 Model = Any
@@ -38,6 +39,57 @@ def view(model: Model) -> ModelView:
     from keras3conv.frameworks.keras import model as keras_side
 
     return keras_side.view(model)
+
+
+def opened(keras: Model) -> Model:
+    """Return the live model of a file that Keras 2 saved; any other model or file as it is.
+
+    Keras 3 gives some settings in such a file another meaning, so the file is never left to it: every workflow that
+    takes a Keras file opens it here first.
+
+    Raises:
+        ModelError: Keras 3 cannot compute what is in the file; all of it is named at once.
+        FileError: The file cannot be read.
+    """
+    model, problems = _opened(keras)
+    if problems:
+        raise ModelError(lay_out(f"{keras} cannot be read as a model of Keras 3", list(problems)))
+    return model
+
+
+def opened_or_file(keras: Model) -> tuple[Model, tuple[str, ...]]:
+    """Return the same, and what a plan notes of it; a file whose model Keras 3 cannot compute stays a file.
+
+    Its names and shapes are enough for a plan.
+    """
+    model, problems = _opened(keras)
+    if problems:
+        named = ", ".join(problem.keras for problem in problems)
+        return keras, (f"only the names and shapes in {keras} count: Keras 3 cannot compute {named}",)
+    return model, origin_notes(model)
+
+
+def origin_notes(keras: Model) -> tuple[str, ...]:
+    """Return what a plan or a report says of the file that a live Keras model was read from."""
+    if side_and_form(keras)[1] == "file":
+        return ()
+    from keras3conv.frameworks.keras.origin import notes_of
+
+    return notes_of(keras)
+
+
+def _opened(keras: Model) -> tuple[Model, tuple[Problem, ...]]:
+    if side_and_form(keras)[1] == "live" or not Path(keras).exists():
+        return keras, ()
+    from keras3conv.formats.keras2.file import saved_model
+
+    saved = saved_model(Path(keras))
+    if saved is None:
+        return keras, ()
+    from keras3conv.frameworks.keras.keras2.reading import problems_of, read_model
+
+    problems = problems_of(saved)
+    return (keras, problems) if problems else (read_model(saved), ())
 
 
 def outline(model: Model) -> ModelView:

@@ -17,7 +17,7 @@ from keras3conv.model.views import ModelView, Reader, TensorRef
 from keras3conv.report.report import Report, current_environment
 from keras3conv.report.values import Section, Table, WrittenFile
 from keras3conv.transforms_base import Array
-from keras3conv.workflows.sides import Model, view
+from keras3conv.workflows.sides import Model, opened_or_file, view
 
 
 def transfer(
@@ -27,12 +27,15 @@ def transfer(
     (from_side, _), (to_side, to_form) = side_and_form(source, "source"), side_and_form(target, "target")
     if from_side == to_side:
         raise InputError(f"source and target are both {from_side}: a transfer goes from one framework to the other")
+    notes: tuple[str, ...] = ()
+    if from_side == "keras":
+        source, notes = opened_or_file(source)
     source_view = view(source)
     if to_form == "file":
         staging, files = _into_files(source_view, Path(target), plan, out, overwrite=overwrite, cast=cast)
     else:
         staging, files = _into_live(source_view, target, plan, out, overwrite=overwrite, cast=cast)
-    return _report(staging, files)
+    return _report(staging, files, notes)
 
 
 def _into_live(
@@ -159,7 +162,7 @@ def _reader(staging: Staging, *, complete: bool) -> Reader:
     return read
 
 
-def _report(staging: Staging, files: tuple[WrittenFile, ...]) -> Report:
+def _report(staging: Staging, files: tuple[WrittenFile, ...], origin: tuple[str, ...]) -> Report:
     plan, target = staging.plan, staging.target
     lossy = [mapping for mapping in plan.mappings if not mapping.transform.lossless]
     numbers = sum(int(np.prod(tensor.shape)) for tensor in target.tensors() if staging.has(tensor))
@@ -175,4 +178,6 @@ def _report(staging: Staging, files: tuple[WrittenFile, ...]) -> Report:
     )
     notes = (f"not confirmed by a run: {', '.join(unconfirmed)}; validate(...) proves it",) if unconfirmed else ()
     title = f"Transfer: {staging.source.title} -> {target.title}"
-    return Report(title=title, sections=(section,), files=files, environment=current_environment(), notes=notes)
+    return Report(
+        title=title, sections=(section,), files=files, environment=current_environment(), notes=(*origin, *notes)
+    )

@@ -15,7 +15,18 @@ from keras3conv.validators.judges import Judge, judges
 from keras3conv.validators.running.options import Options
 from keras3conv.validators.running.subject import Subject
 from keras3conv.workflows import align as api_plan
-from keras3conv.workflows.sides import Model, Views, both_given, build, check_sides, outline, traced_views, view
+from keras3conv.workflows.sides import (
+    Model,
+    Views,
+    both_given,
+    build,
+    check_sides,
+    opened,
+    origin_notes,
+    outline,
+    traced_views,
+    view,
+)
 
 Progress = Callable[[str, int, int], None]
 """Told before every judge: its name, how many are done, how many there are."""
@@ -70,6 +81,7 @@ def _require_fitting(subject: Subject, sections: list[Section]) -> None:
 
 def _alive(keras: Model) -> Model:
     """A Keras file with an architecture is made a model of; anything else is left as it is."""
+    keras = opened(keras)
     if side_and_form(keras)[1] == "live" or not any(layer.config for layer in view(keras).layers):
         return keras
     from keras3conv.frameworks.keras import files as keras_files
@@ -100,7 +112,7 @@ def _subject(
         inputs=given,
         options=options,
     )
-    return subject, [given.note, *_mode_notes(torch)]
+    return subject, [given.note, *origin_notes(keras), *_mode_notes(torch)]
 
 
 def _views(torch: Model, keras: Model, given: Inputs | None) -> Views:

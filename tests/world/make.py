@@ -23,18 +23,16 @@ NATIVE = hasattr(keras.Model, "export")
 
 def fill(model: Any, random: Any) -> None:
     """Set every weight to random values that no layer can hide: no zeros, no ones, no negative variances."""
-    values = []
-    for variable, array in zip(model.weights, model.get_weights()):
+    for variable in model.weights:
         kind = variable.name.rpartition("/")[2]
         if kind.startswith(("count", "mean", "variance", "StateVar")) or "normalization/" in variable.name[:14]:
-            values.append(array)
             continue
+        array = keras.backend.get_value(variable)
         low, high = (0.5, 1.5) if "variance" in kind or "gamma" in kind else (-0.7, 0.7)
-        values.append(np.asarray(random.uniform(low, high, array.shape), array.dtype))
-    model.set_weights(values)
+        keras.backend.set_value(variable, np.asarray(random.uniform(low, high, array.shape), array.dtype))
 
 
-def inputs_of(name: str, model: Any, random: Any) -> list[Any]:
+def inputs_of(name: str, model: Any, random: Any) -> Any:
     """Return a random batch of two for every input: words for integers, numbers beyond -2.5 and 2.5 for floats."""
     if name in SHAPES:
         return [2 * random.randn(2, *SHAPES[name]).astype("float32")]
@@ -51,7 +49,7 @@ def inputs_of(name: str, model: Any, random: Any) -> list[Any]:
     return arrays
 
 
-def outputs_of(model: Any, inputs: list[Any]) -> dict[str, Any]:
+def outputs_of(model: Any, inputs: Any) -> Any:
     """Return what the model returns, flat, in the order in which Keras 2 flattens it."""
     if STANDALONE:
         found = model.predict(inputs if len(inputs) > 1 else inputs[0])
@@ -83,6 +81,7 @@ def main() -> None:
             continue
         random = np.random.RandomState(len(name))
         keras.backend.clear_session()
+        print(name, flush=True)
         model = network.make()
         if name in REFERENCES:
             judged = REFERENCES[name]()
@@ -92,7 +91,7 @@ def main() -> None:
             judged = model
             fill(model, random)
         inputs = inputs_of(name, judged, random)
-        arrays = {f"input_{place}": array for place, array in enumerate(inputs)}
+        arrays: Any = {f"input_{place}": array for place, array in enumerate(inputs)}
         np.savez_compressed(str(FOLDER / name) + ".npz", **arrays, **outputs_of(judged, inputs))
         forms = network.forms if not STANDALONE else [form for form in network.forms if form != ".keras"]
         for form in forms:

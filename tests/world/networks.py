@@ -4,7 +4,6 @@ A network is a function that returns a model. `network(...)` says which versions
 forms it is saved.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,17 +21,18 @@ class Network(NamedTuple):
         forms: The suffixes of its files; ".weights.h5" is a Keras 2 file of weights beside a ".json".
     """
 
-    make: Callable[[], Any]
-    forms: tuple[str, ...]
+    make: Any
+    forms: Any
 
 
-NETWORKS: dict[str, Network] = {}
+NETWORKS: Any = {}
+"""The networks by name."""
 
 
-def network(since: tuple[int, int] = (2, 2), until: tuple[int, int] = (2, 15), forms: str = ".h5") -> Any:
+def network(since: Any = (2, 2), until: Any = (2, 15), forms: str = ".h5") -> Any:
     """Register a network for the versions of Keras from `since` to `until`."""
 
-    def register(make: Callable[[], Any]) -> Callable[[], Any]:
+    def register(make: Any) -> Any:
         if since <= VERSION <= until:
             NETWORKS[make.__name__] = Network(make, tuple(forms.split()))
         return make
@@ -369,7 +369,7 @@ def masked() -> Any:
     return Model(given, layers.Dense(2)(layers.LSTM(3, recurrent_activation="sigmoid")(x)))
 
 
-@network((2, 3))
+@network((2, 4) if VERSION[1] == 3 else (2, 2))  # Keras 2.3 looks for its cuDNN layers in TensorFlow 1
 def cudnn() -> Any:
     home = layers if STANDALONE else tf.compat.v1.keras.layers
     given = Input((5, 3))
@@ -383,10 +383,10 @@ def _without_cudnn() -> Any:
     return Model(given, layers.GRU(3, reset_after=True, recurrent_activation="sigmoid", name="gated")(x))
 
 
-SHAPES: dict[str, tuple[int, ...]] = {"dense_first": (5,), "convolution_first": (5, 5, 2), "normalization_first": (4,)}
+SHAPES: Any = {"dense_first": (5,), "convolution_first": (5, 5, 2), "normalization_first": (4,)}
 """The shapes of what models are called with that do not say it themselves."""
 
-REFERENCES: dict[str, Callable[[], Any]] = {
+REFERENCES: Any = {
     "cudnn": _without_cudnn,
     "mixed_precision": lambda: mixed_precision("float32"),
 }

@@ -85,7 +85,7 @@ def reductions() -> Any:
     return Model(given, outputs)
 
 
-@network(SINCE, forms=".h5 .keras")
+@network(SINCE)
 def slices() -> Any:
     given = Input((4, 5, 6))
     x = layers.Dense(6)(given)

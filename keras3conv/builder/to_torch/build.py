@@ -108,9 +108,12 @@ def _tied(graph: Graph) -> frozenset[str]:
 
 
 def _may_be_followed(node: Node) -> bool:
-    """Whether it is a layer whose call is made of operations: that of a recurrent one is a loop of the backend."""
+    """Whether it is a layer whose call is made of operations: that of a recurrent one is a loop of the backend.
+
+    A Bidirectional calls two recurrent layers and joins what they return, so it may be followed into them.
+    """
     operation = node.kind.startswith(("keras.ops.", "keras.activations."))
-    return not operation and not {"keras.layers.RNN", "keras.layers.Bidirectional"} & {*node.kinds}
+    return not operation and "keras.layers.RNN" not in node.kinds
 
 
 def _require_no_hidden_use(model: Any, plan: Alignment, graph: Graph, program: Program) -> None:

@@ -18,6 +18,7 @@ from keras3conv.formats.keras.names import child_class, class_of, qualified, rol
 from keras3conv.formats.safe import hdf5
 from keras3conv.formats.safe.source import Source
 from keras3conv.model.views import ModelView, Reader, TensorRef
+from keras3conv.transforms_base import Array
 
 if TYPE_CHECKING:
     import h5py
@@ -67,6 +68,18 @@ def read(source: Source) -> ModelView:
         origin=str(source.path),
         facts=facts,
     )
+
+
+def datasets(path: Path) -> dict[str, Array]:
+    """Return the weights in a file by their places in it: "layers/conv2d/vars/0".
+
+    Raises:
+        FileError: The file cannot be read.
+    """
+    source = Source.pin(path)
+    with source.unchanged() as name, hdf5.opened(name, str(path)) as file:
+        tree = hdf5.survey(file, str(path), source.size, skip=IGNORED)
+        return {place: hdf5.read_dataset(file, dataset) for place, dataset in tree.datasets.items()}
 
 
 def ignored_facts(file: "h5py.File") -> dict[str, str]:

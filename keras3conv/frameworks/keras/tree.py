@@ -8,13 +8,15 @@ from typing import Any
 import keras
 from keras.src.saving import saving_lib
 
+from keras3conv.frameworks.keras.origin import original_name
 from keras3conv.frameworks.shared.recording import flatten
 
 
 def named_layers(model: keras.layers.Layer) -> Iterator[tuple[str, keras.layers.Layer]]:
     """The model and every layer in it, once each, with the names on the way to it joined by "/".
 
-    Two layers of one parent with the same name are told apart by their place: "conv", "conv#2".
+    Two layers of one parent with the same name are told apart by their place: "conv", "conv#2". A layer that was read
+    from an old file has the name that it has there.
     """
     seen: set[int] = set()
 
@@ -25,8 +27,9 @@ def named_layers(model: keras.layers.Layer) -> Iterator[tuple[str, keras.layers.
         for child in layer._flatten_layers(include_self=False, recursive=False):
             if id(child) in seen:
                 continue
-            names[child.name] = names.get(child.name, 0) + 1
-            name = child.name if names[child.name] == 1 else f"{child.name}#{names[child.name]}"
+            called = original_name(child)
+            names[called] = names.get(called, 0) + 1
+            name = called if names[called] == 1 else f"{called}#{names[called]}"
             yield from walk(f"{path}/{name}" if path else name, child)
 
     yield from walk("", model)

@@ -31,10 +31,15 @@ def mixed(model: keras.layers.Layer) -> Iterator[Problem]:
 
 
 def distributed(layer: keras.layers.TimeDistributed, inputs: Any, training: Any = None, mask: Any = None) -> Any:
-    """Every step goes through the layer by itself: they are as many rows. Keras' own call loops over them."""
-    if mask is not None or isinstance(layer.layer, keras.layers.BatchNormalization):
-        raise NotImplementedError("each step has a mask, or statistics in training, of its own")
-    if isinstance(layer.layer, keras.Model):
+    """Every step goes through the layer by itself: they are as many rows. Keras' own call loops over them.
+
+    In training a batch normalization has statistics of each step, so it is called for every step, as a model is.
+    """
+    if mask is not None:
+        raise NotImplementedError("each step has a mask of its own")
+    if isinstance(layer.layer, keras.layers.BatchNormalization) and inputs.shape[1] is None:
+        raise NotImplementedError("each step has statistics in training, and the number of steps is free")
+    if isinstance(layer.layer, keras.Model | keras.layers.BatchNormalization):
         return layer.call(inputs)
     rows = keras.ops.reshape(inputs, (-1, *inputs.shape[2:]))
     made = layer.layer(rows)
