@@ -216,7 +216,7 @@ def resnet8_file() -> Path:
 def resnet8() -> Pair:
     """A trained model from a file of Keras 2, and a module for it."""
     from keras3conv.frameworks.keras import files as keras_files
-    from tests.models import ResNet8
+    from tests.support.models import ResNet8
 
     return Pair(torch=randomised(ResNet8()), keras=keras_files.load(resnet8_file()))
 

@@ -19,7 +19,7 @@ from benchmarks._fidelity_own import ENTRIES
 from keras3conv.errors import Keras3ConvError
 from keras3conv.report.report import Report
 from keras3conv.rules.library import find, list_rules
-from tests.pairs import make_pair
+from tests.support.pairs import make_pair
 
 OWN = {entry.name: entry.build for entry in ENTRIES}
 """Networks with branches, shared layers, several inputs and outputs: paired by the probe in either mode."""

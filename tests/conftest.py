@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.grouping import objection
+from tests.support.grouping import objection
 
 # Keras' own default is tensorflow; the groups that need another backend are started with this variable set.
 os.environ.setdefault("KERAS_BACKEND", "torch")

@@ -12,7 +12,7 @@ from keras3conv.messages import count
 from keras3conv.numerics.difference import judge
 from keras3conv.report.pictures import Answer, Picture
 from keras3conv.report.values import Cell, Section, Table
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 from keras3conv.validators.running.ends import OutputPair, output_pairs
 from keras3conv.validators.running.png import png_of
 from keras3conv.validators.running.subject import Subject

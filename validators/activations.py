@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from keras3conv.errors import Problem
 from keras3conv.numerics.difference import Judgement, judge
 from keras3conv.report.values import Cell, Plot, Section, Series, Table
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 from keras3conv.validators.diagnosis.search import first_to_blame
 from keras3conv.validators.running.local import local_run
 from keras3conv.validators.running.meetings import Meeting, in_keras_layout, meetings

@@ -15,7 +15,7 @@ from keras3conv.frameworks import processes as other_process
 from keras3conv.frameworks.shared.recording import Recording
 from keras3conv.numerics.difference import Judgement, judge
 from keras3conv.report.values import Cell, Section, Table
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 from keras3conv.validators.running.ends import output_pairs
 from keras3conv.validators.running.subject import Subject
 

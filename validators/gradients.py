@@ -20,7 +20,7 @@ from keras3conv.messages import count
 from keras3conv.numerics.difference import FLOAT64_LIMIT, NOT_FINITE, compare
 from keras3conv.report.values import Cell, Section, Table
 from keras3conv.rules.rule import WeightMapping
-from keras3conv.transforms_base import Array, Arrays
+from keras3conv.transforms import Array, Arrays
 from keras3conv.validators.diagnosis.causes import Explanation
 from keras3conv.validators.diagnosis.momentum import explain_step
 from keras3conv.validators.running.batch_norms import BatchNorm, batch_norms, unbiased_step

@@ -18,7 +18,7 @@ from keras3conv.errors import Problem
 from keras3conv.messages import count
 from keras3conv.numerics.difference import FLOAT64_LIMIT, compare
 from keras3conv.report.values import Cell, Section, Table
-from keras3conv.transforms_base import Arrays
+from keras3conv.transforms import Arrays
 from keras3conv.validators.running.local import local_probe
 from keras3conv.validators.running.meetings import meetings
 from keras3conv.validators.running.neighbours import agrees_in_float64, made_up_for

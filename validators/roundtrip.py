@@ -7,7 +7,7 @@ from keras3conv.errors import Problem, TransformError
 from keras3conv.numerics.difference import compare, same_bits
 from keras3conv.report.values import Section, Table
 from keras3conv.rules.rule import WeightMapping
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 from keras3conv.validators.running.subject import Subject
 
 CLAIM = "The weights of both models are the same bits after the transforms, there and back."

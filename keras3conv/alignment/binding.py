@@ -11,9 +11,7 @@ from keras3conv.rules.applying import full_paths, may_apply, torch_config
 from keras3conv.rules.library import lookup
 from keras3conv.rules.rule import Rule, WeightMapping
 from keras3conv.rules.units import numbered, units
-from keras3conv.transforms_axes import Axes
-from keras3conv.transforms_base import Shape, Transform
-from keras3conv.transforms_chain import Same
+from keras3conv.transforms import Axes, Same, Shape, Transform
 
 RULE = "torch.nn.Parameter <-> keras.Variable"
 """The name that stands in a plan where other pairs have the name of their rule."""

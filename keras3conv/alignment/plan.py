@@ -9,7 +9,7 @@ from keras3conv.errors import AlignmentError, Problem, UnsupportedLayerError
 from keras3conv.messages import count, lay_out
 from keras3conv.model.views import ModelView, Side
 from keras3conv.rules.rule import WeightMapping
-from keras3conv.transforms_base import Transform
+from keras3conv.transforms import Transform
 
 
 @dataclass(frozen=True, kw_only=True)

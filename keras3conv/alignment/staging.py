@@ -15,7 +15,7 @@ from keras3conv.errors import Problem, TransferError, TransformError
 from keras3conv.messages import count, lay_out
 from keras3conv.model.views import ModelView, Side, TensorRef
 from keras3conv.rules.rule import WeightMapping
-from keras3conv.transforms_base import Array, Transform
+from keras3conv.transforms import Array, Transform
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from keras3conv.builder.program.program import Program
 from keras3conv.model.graph import Graph
 from keras3conv.report.report import Report
 from keras3conv.report.values import WrittenFile
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 
 @dataclass(frozen=True, kw_only=True)

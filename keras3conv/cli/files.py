@@ -10,7 +10,7 @@ import numpy as np
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import AlignmentError, FileError, InputError
 from keras3conv.numerics.difference import Tolerance
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 REPORT_SUFFIXES = (".html", ".md", ".json", ".txt")
 """The forms of a report. They are checked before minutes of judging, not after."""

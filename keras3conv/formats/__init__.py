@@ -22,7 +22,7 @@ from keras3conv.formats.torch import parts as torch_derived
 from keras3conv.formats.torch import writer as torch_writer
 from keras3conv.model.views import ModelView, Reader, Side, TensorRef
 from keras3conv.report.values import WrittenFile
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 __all__ = ["WrittenFile", "digest", "identify", "read", "replacing", "side_of", "write"]
 

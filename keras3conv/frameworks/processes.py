@@ -23,7 +23,7 @@ import numpy as np
 from keras3conv.errors import RAISED_BY_MODELS, ModelError
 from keras3conv.frameworks.keras.tree import layers_of
 from keras3conv.frameworks.shared.recording import Recording
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 Place = tuple[str, str]
 """A module, and the name of something in it."""

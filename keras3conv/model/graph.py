@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from keras3conv.model.views import ModelView
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 
 @dataclass(frozen=True, kw_only=True)

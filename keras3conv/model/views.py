@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
-from keras3conv.transforms_base import Array, Shape
+from keras3conv.transforms import Array, Shape
 
 Side = Literal["torch", "keras"]
 
@@ -68,6 +68,8 @@ class LayerView:
             unknown.
         attribute: What the layer that it is part of calls it ("forward_layer", "cell"), which is the same in every
             model, where names are not; empty where unknown.
+        is_ordered: Whether its place among the layers of equal shapes means their order in the model; a file of
+            weights may have frozen layers behind the others.
     """
 
     path: str
@@ -81,6 +83,7 @@ class LayerView:
     passes: tuple[str, ...] | None = None
     beside: tuple[str, ...] | None = None
     attribute: str = ""
+    is_ordered: bool = True
 
     @property
     def kind(self) -> str:

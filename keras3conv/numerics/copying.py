@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras3conv.errors import TransformError
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 _SMALL = 1 << 16
 """Arrays of fewer elements are left to numpy: they fit the cache, and preparing tiles takes time too."""

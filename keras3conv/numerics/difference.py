@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras3conv.errors import InputError
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 FLOAT64_LIMIT = 1e-10
 """Two float64 runs of one function agree to rounding; a deep model amplifies rounding to about 1e-12, and the smallest

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras3conv.transforms_base import Array, Shape
+from keras3conv.transforms import Array, Shape
 
 EXACT = 1e-10
 """Relative to the largest value: two sides that compute the same differ by no more in float64."""

@@ -6,7 +6,7 @@ import numpy as np
 
 from keras3conv.model.views import TensorRef
 from keras3conv.numerics.fingerprint import size_of
-from keras3conv.transforms_base import Array, Shape
+from keras3conv.transforms import Array, Shape
 
 _SEED = 20240229
 

@@ -8,7 +8,7 @@ from keras3conv.errors import RuleError
 from keras3conv.model.views import LayerView
 from keras3conv.rules.library import lookup
 from keras3conv.rules.rule import Config, LayerSpec, Rule, WeightMapping
-from keras3conv.transforms_base import Shape
+from keras3conv.transforms import Shape
 
 
 def rules_for_torch(layer: LayerView) -> Sequence[Rule]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from keras3conv.model.views import LayerView
-from keras3conv.transforms_base import Array, Arrays, Shape, Transform
+from keras3conv.transforms import Array, Arrays, Shape, Transform
 
 Config = Mapping[str, Any]
 

@@ -16,7 +16,7 @@ from keras3conv.messages import lay_out
 from keras3conv.model.views import ModelView, Reader, TensorRef
 from keras3conv.report.report import Report, current_environment
 from keras3conv.report.values import Section, Table, WrittenFile
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 from keras3conv.workflows.sides import Model, opened_or_file, view
 
 

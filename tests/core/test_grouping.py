@@ -1,6 +1,6 @@
 import pytest
 
-from tests.grouping import objection
+from tests.support.grouping import objection
 
 
 @pytest.mark.parametrize(

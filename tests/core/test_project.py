@@ -18,8 +18,8 @@ LAYERS = (
     "errors",
     "messages",
     "transforms",
-    "numerics",
     "model",
+    "numerics",
     "report",
     "rules",
     "alignment",
@@ -30,10 +30,10 @@ LAYERS = (
     "validators",
     "workflows",
     "api",
-    "cli",
-    "demo",
-    "__main__",
     "__init__",
+    "demo",
+    "cli",
+    "__main__",
 )
 """The packages and modules at the top, from the ground up. Each imports only from those above it in this list."""
 

@@ -13,7 +13,7 @@ import keras3conv as k3c
 from keras3conv.errors import InputError, ModelError
 from keras3conv.validators.onnx import compare_files as onnx_files
 from keras3conv.validators.onnx.compare_files import Limits, compare_files
-from tests.onnx_models import WEIGHT, external, model, saved
+from tests.support.onnx_models import WEIGHT, external, model, saved
 
 
 def test_a_file_agrees_with_itself_and_with_another_order_of_the_same_sums(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from keras3conv.errors import Problem
 from keras3conv.report.report import Report
 from keras3conv.report.values import Plot, Section, Series, Table
-from tests.browser import NAMES, Browser, browsing, installed
+from tests.support.browser import NAMES, Browser, browsing, installed
 
 LAYERS = 500
 

@@ -7,7 +7,7 @@ forms it is saved.
 from typing import Any, NamedTuple
 
 import numpy as np
-from keras_of_its_time import STANDALONE, VERSION, keras, tf
+from keras_of_its_time import VERSION, keras, tf
 
 layers, Model, Input, Sequential = keras.layers, keras.models.Model, keras.layers.Input, keras.models.Sequential
 preprocessing = getattr(getattr(layers, "experimental", None), "preprocessing", layers)
@@ -90,7 +90,7 @@ def convolutions() -> Any:
     return Model(given, layers.Conv2D(2, 2, dilation_rate=2, use_bias=False)(x))
 
 
-@network((2, 4))
+@network((2, 9))
 def grouped_convolutions() -> Any:
     x = given = Input((9, 4))
     x = layers.Conv1D(8, 3, groups=2)(x)
@@ -277,7 +277,7 @@ def attention() -> Any:
     query, value = Input((4, 6)), Input((5, 6))
     x = layers.Attention(use_scale=True)([query, value])
     x = layers.AdditiveAttention()([x, value])
-    return Model([query, value], layers.MultiHeadAttention(2, 3, value_dim=2)(x, value))
+    return Model([query, value], layers.MultiHeadAttention(2, 3)(x, value))
 
 
 @network((2, 9), forms=".keras .h5")
@@ -369,9 +369,9 @@ def masked() -> Any:
     return Model(given, layers.Dense(2)(layers.LSTM(3, recurrent_activation="sigmoid")(x)))
 
 
-@network((2, 4) if VERSION[1] == 3 else (2, 2))  # Keras 2.3 looks for its cuDNN layers in TensorFlow 1
+@network((2, 4))
 def cudnn() -> Any:
-    home = layers if STANDALONE else tf.compat.v1.keras.layers
+    home = tf.compat.v1.keras.layers
     given = Input((5, 3))
     x = home.CuDNNLSTM(4, return_sequences=True, name="long")(given)
     return Model(given, home.CuDNNGRU(3, name="gated")(x))

@@ -9,7 +9,7 @@ import numpy as np
 
 from keras3conv.errors import ModelError
 from keras3conv.numerics.difference import FLOAT64_LIMIT, compare, judge
-from keras3conv.transforms_base import Array, Shape
+from keras3conv.transforms import Array, Shape
 
 if TYPE_CHECKING:
     from keras3conv.frameworks.torch.replay import Change, Key, Replayed, Stage, Target

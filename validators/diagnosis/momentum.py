@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from keras3conv.numerics.difference import FLOAT64_LIMIT, compare
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 from keras3conv.validators.diagnosis.causes import Explanation
 
 _DEFAULT = 0.99

@@ -16,7 +16,7 @@ from keras3conv.errors import ModelError
 from keras3conv.frameworks.shared.layout import channels_last, like_keras, output_like_keras
 from keras3conv.frameworks.shared.recording import Call
 from keras3conv.rules.library import find
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 from keras3conv.validators.diagnosis import causes
 from keras3conv.validators.diagnosis.causes import Explanation, Scene, distance, first_cause
 from keras3conv.validators.running.ends import OutputPair

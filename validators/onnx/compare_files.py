@@ -18,7 +18,7 @@ from keras3conv.messages import count
 from keras3conv.numerics.difference import Diff, Tolerance, compare, resolution
 from keras3conv.report.report import Report, current_environment
 from keras3conv.report.values import Section
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 from keras3conv.validators.onnx.crosscheck import table
 from keras3conv.validators.onnx.opinions import Verdict, verdicts
 from keras3conv.validators.onnx.pairing import Fed, feed, moved, pair_outputs, wanted

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from keras3conv.errors import RAISED_BY_MODELS, ModelError
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 _NARROW_DTYPES = (np.dtype(np.float32), np.dtype(np.float16))
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from keras3conv.errors import InputError
 from keras3conv.frameworks.shared.inputs import Inputs
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 
 def torch_feeds(inputs: Any) -> Mapping[str, Array]:

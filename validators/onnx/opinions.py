@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from keras3conv.numerics.difference import Judgement, Tolerance, judge
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 TORCH, KERAS, TORCH_ONNX, KERAS_ONNX = "torch", "Keras", "ONNX of torch", "ONNX of Keras"
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from keras3conv.frameworks.shared.recording import Recording
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 from keras3conv.validators.onnx.export import Exported
 from keras3conv.validators.onnx.opinions import KERAS, KERAS_ONNX, TORCH, TORCH_ONNX, Verdict, verdicts
 from keras3conv.validators.running.ends import OutputPair, output_pairs

@@ -10,7 +10,7 @@ import numpy as np
 from keras3conv.errors import InputError
 from keras3conv.frameworks.shared.inputs import BATCH, SEED
 from keras3conv.frameworks.shared.layout import channels_first, channels_last
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 Sizes = tuple[int | None, ...]
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras3conv.errors import InputError, ModelError
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 from keras3conv.validators.onnx.inputs import fitted, ordered
 
 _QUIET = 4

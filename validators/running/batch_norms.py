@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import isclose, prod
 
 from keras3conv.alignment.pair import Pair
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 from keras3conv.validators.running.subject import Subject
 
 _TORCH = frozenset({*(f"torch.nn.BatchNorm{rank}d" for rank in (1, 2, 3)), "torch.nn.SyncBatchNorm"})

@@ -8,7 +8,7 @@ import numpy as np
 from keras3conv.frameworks.shared.layout import channels_last, output_like_keras
 from keras3conv.frameworks.shared.recording import Recording
 from keras3conv.messages import count
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 
 @dataclass(frozen=True, kw_only=True)

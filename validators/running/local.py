@@ -8,7 +8,7 @@ import numpy as np
 from keras3conv.alignment.pair import Pair
 from keras3conv.frameworks.shared.layout import channels_last
 from keras3conv.frameworks.shared.recording import Call, Recording
-from keras3conv.transforms_base import Array, Arrays
+from keras3conv.transforms import Array, Arrays
 from keras3conv.validators.running.meetings import in_keras_layout
 from keras3conv.validators.running.subject import Subject
 

@@ -14,7 +14,7 @@ from keras3conv.errors import ModelError
 from keras3conv.frameworks.shared.inputs import Inputs, first_samples
 from keras3conv.frameworks.shared.inputs_scaled import resized, sizes_of
 from keras3conv.model.views import TensorRef
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 from keras3conv.validators.running.subject import Subject
 
 SMALL = 2.0**-18

@@ -9,7 +9,7 @@ from keras3conv.alignment.pair import Pair
 from keras3conv.frameworks.shared.layout import channels_last, output_of
 from keras3conv.frameworks.shared.recording import Call, Recording
 from keras3conv.rules.library import find
-from keras3conv.transforms_base import Array, Shape
+from keras3conv.transforms import Array, Shape
 from keras3conv.validators.running.subject import Subject
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from keras3conv.errors import InputError
 from keras3conv.numerics.difference import Tolerance
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 BACKENDS = ("torch", "jax", "tensorflow")
 """The backends of Keras that a saved model can be run on."""

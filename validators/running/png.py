@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 _LARGEST = 96
 """Pixels of the longer side: a report with a dozen images stays small."""

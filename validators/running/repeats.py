@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from keras3conv.frameworks.shared.inputs_scaled import nudged
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 from keras3conv.validators.running.ends import OutputPair, output_pairs
 from keras3conv.validators.running.meetings import Meeting, meetings
 from keras3conv.validators.running.subject import Subject

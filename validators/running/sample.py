@@ -14,7 +14,7 @@ import numpy as np
 from keras3conv.frameworks.shared.inputs import Inputs
 from keras3conv.frameworks.shared.recording import Recording, flatten
 from keras3conv.numerics.difference import judge, noise_floor
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 SHARE = 16
 """One of so many samples is run in float64, and at least one."""

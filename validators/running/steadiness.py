@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from keras3conv.errors import Problem
 from keras3conv.frameworks.shared.recording import Recording
 from keras3conv.numerics.difference import compare, resolution, same_bits
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 from keras3conv.validators.running.ends import output_pairs
 from keras3conv.validators.running.subject import Subject
 

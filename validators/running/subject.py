@@ -17,7 +17,7 @@ from keras3conv.frameworks.shared.recording import Recording
 from keras3conv.model.views import LayerView, ModelView
 from keras3conv.numerics.probe_values import Pool, probe
 from keras3conv.rules.library import known_classes
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 from keras3conv.validators.running.options import Options
 from keras3conv.validators.running.sample import Sample, a_few_samples
 

@@ -13,7 +13,7 @@ from keras3conv.model.views import LayerView
 from keras3conv.numerics.difference import FLOAT64_LIMIT, compare
 from keras3conv.rules.library import lookup
 from keras3conv.rules.rule import Rule
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 from keras3conv.validators.running.local import nearest_input
 from keras3conv.validators.running.neighbours import ends_agree
 from keras3conv.validators.running.subject import Subject

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from keras3conv.builder.program.program import Order, Value, identity
 from keras3conv.errors import RuleError
 from keras3conv.model.graph import Node, Shape, Size
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 Handler = Callable[["Call"], None]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from keras3conv.model.graph import Shape
 from keras3conv.rules.rule import LayerSpec
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 Order = tuple[int, ...]
 """Which axis of Keras stands at each place in torch: (0, 3, 1, 2) for an image with its channels second."""

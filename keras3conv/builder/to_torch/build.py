@@ -22,7 +22,7 @@ from keras3conv.errors import Problem, UnsupportedLayerError
 from keras3conv.messages import count, lay_out
 from keras3conv.model.graph import Graph, Node, Ref, Size, Tensor, mapped
 from keras3conv.rules.library import known_classes
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 _SIZES = {"batch": 2, "length": 9, "depth": 16, "height": 64, "width": 96}
 """What free sizes are in the proof: images that can be halved again and again, as a U-Net must be able to."""

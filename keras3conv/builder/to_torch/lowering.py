@@ -18,7 +18,7 @@ from keras3conv.model.graph import Graph, Node, Ref, Shape, Size, mapped, refs
 from keras3conv.model.views import LayerView
 from keras3conv.rules.rule import LayerSpec
 from keras3conv.rules.units import units
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 
 def lower(

@@ -12,7 +12,7 @@ from keras3conv.planner.evidence.structure import ignored_tensors
 from keras3conv.rules.library import find
 from keras3conv.rules.rule import WeightMapping
 from keras3conv.rules.units import numbered, units
-from keras3conv.transforms_chain import Same
+from keras3conv.transforms import Same
 
 _EVIDENCE = Evidence(kind="construction", detail="the torch layer was made from the Keras layer")
 

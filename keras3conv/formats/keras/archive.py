@@ -20,7 +20,7 @@ from keras3conv.formats.safe import hdf5
 from keras3conv.formats.safe.source import Source, parse_json
 from keras3conv.formats.safe.zip import MAX_INFLATED, Member, Window, read_member, scan, verify
 from keras3conv.model.views import ModelView, Reader, TensorRef
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 _WEIGHTS, _CONFIG, _METADATA = "model.weights.h5", "config.json", "metadata.json"
 _MAX_JSON = 64 << 20

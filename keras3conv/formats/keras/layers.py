@@ -11,7 +11,7 @@ from keras3conv.formats.keras.names import attribute_of, class_of, is_trainable,
 from keras3conv.formats.safe import hdf5
 from keras3conv.formats.safe.source import Source
 from keras3conv.model.views import LayerView, TensorRef
-from keras3conv.transforms_base import Array, Shape
+from keras3conv.transforms import Array, Shape
 
 _KEEPS_FEATURES = frozenset(
     {"Activation", "ActivityRegularization", "AlphaDropout", "Dropout", "ELU", "GaussianDropout", "GaussianNoise",
@@ -32,12 +32,14 @@ class Found:
         datasets: Its datasets, in the order of their creation.
         roles: What they are called.
         kind: Its qualified class; empty if unknown.
+        is_ordered: Whether the order of the layers that it may be taken for is known.
     """
 
     path: str
     datasets: tuple[hdf5.Dataset, ...] = ()
     roles: tuple[str, ...] = ()
     kind: str = ""
+    is_ordered: bool = True
 
 
 def layers_of(found: Sequence[Found], architecture: Architecture | None, tree: hdf5.Tree) -> tuple[LayerView, ...]:
@@ -109,7 +111,8 @@ def _view(layer: Found, shared: Mapping[str, str]) -> LayerView:
         )
         for role, dataset in zip(layer.roles, layer.datasets, strict=True)
     )
-    return LayerView(path=layer.path, kinds=(layer.kind,) if layer.kind else (), tensors=tensors)
+    kinds = (layer.kind,) if layer.kind else ()
+    return LayerView(path=layer.path, kinds=kinds, tensors=tensors, is_ordered=layer.is_ordered)
 
 
 def _with_parts(described: list[LayerView], parts: list[LayerView]) -> tuple[LayerView, ...]:

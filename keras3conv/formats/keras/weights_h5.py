@@ -18,7 +18,7 @@ from keras3conv.formats.keras.names import child_class, class_of, qualified, rol
 from keras3conv.formats.safe import hdf5
 from keras3conv.formats.safe.source import Source
 from keras3conv.model.views import ModelView, Reader, TensorRef
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 if TYPE_CHECKING:
     import h5py

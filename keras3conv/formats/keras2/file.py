@@ -12,7 +12,7 @@ from keras3conv.formats.keras.legacy_h5 import IGNORED, WEIGHTS
 from keras3conv.formats.safe import hdf5
 from keras3conv.formats.keras2.values import plain_values
 from keras3conv.formats.safe.source import Source, parse_json
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import Any
 
 from keras3conv.formats.keras2.layers import is_training_only, renamed
 from keras3conv.formats.keras2.network import MODELS, layers_in, name_of
-from keras3conv.transforms_base import Shape
+from keras3conv.transforms import Shape
 
 _RANKS = {
     **{f"{kind}{rank}D": rank + 2 for kind in ("Conv", "SeparableConv", "DepthwiseConv", "ConvLSTM") for rank in (1, 2, 3)},

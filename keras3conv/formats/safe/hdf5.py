@@ -17,7 +17,7 @@ from keras3conv.errors import BudgetExceeded, FileError, MalformedCheckpoint, No
 from keras3conv.formats.safe.source import MAX_TENSORS, check_shape, dtype_named
 from keras3conv.model.views import Reader, TensorRef
 from keras3conv.numerics.copying import contiguous
-from keras3conv.transforms_base import Array, Shape
+from keras3conv.transforms import Array, Shape
 
 if TYPE_CHECKING:
     import h5py

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from keras3conv.errors import BudgetExceeded, FileError, MalformedCheckpoint
-from keras3conv.transforms_base import Shape
+from keras3conv.transforms import Shape
 
 MAX_TENSORS = 200_000
 """More tensors than any published model has; a file that declares more is refused before they are listed."""

@@ -19,7 +19,7 @@ from keras3conv.formats.safe.source import Source, check_count, check_shape, dty
 from keras3conv.formats.torch.names import is_trainable, layers_of
 from keras3conv.model.views import ModelView, Reader, TensorRef
 from keras3conv.numerics.copying import contiguous
-from keras3conv.transforms_base import Array, Shape
+from keras3conv.transforms import Array, Shape
 
 _MAX_HEADER = 100_000_000
 _NAMES = {

@@ -11,7 +11,7 @@ from keras3conv.formats.safetensors import file as safetensors_file
 from keras3conv.formats.safetensors.file import Entry
 from keras3conv.formats.torch.names import layers_of
 from keras3conv.model.views import ModelView
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 _MAX_INDEX = 256 << 20
 

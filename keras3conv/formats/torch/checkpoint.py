@@ -20,7 +20,7 @@ from keras3conv.formats.safe.source import Source, check_count, dtype_named
 from keras3conv.formats.safe.zip import Member, scan, verify
 from keras3conv.formats.torch.names import is_trainable, layers_of
 from keras3conv.model.views import ModelView, TensorRef
-from keras3conv.transforms_base import Array, Shape
+from keras3conv.transforms import Array, Shape
 
 if TYPE_CHECKING:
     import torch

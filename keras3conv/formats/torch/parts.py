@@ -13,7 +13,7 @@ import numpy as np
 from keras3conv.errors import MalformedCheckpoint
 from keras3conv.formats.torch.names import layers_of
 from keras3conv.model.views import ModelView, Reader, TensorRef
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 _WEIGHT_NORM = (("parametrizations.{}.original0", "parametrizations.{}.original1"), ("{}_g", "{}_v"))
 _SPECTRAL_NORM = (

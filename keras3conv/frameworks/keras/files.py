@@ -11,13 +11,15 @@ import keras
 
 from keras3conv import formats
 from keras3conv.errors import InputError, ModelError, Problem
+from keras3conv.formats.keras2.file import groups, is_legacy
 from keras3conv.formats.safe.atomic import digest, replacing
 from keras3conv.frameworks.keras import model as keras_side
+from keras3conv.frameworks.keras.keras2.loading import load_by_names
 from keras3conv.frameworks.keras.operations import kind_named
 from keras3conv.messages import lay_out
 from keras3conv.model.views import ModelView
 from keras3conv.report.values import WrittenFile
-from keras3conv.transforms_base import Shape
+from keras3conv.transforms import Shape
 
 _OPERATIONS = tuple(
     module for name, module in sorted(sys.modules.items()) if name.startswith("keras.src.ops.") and module is not None
@@ -119,6 +121,9 @@ def load_weights(model: keras.Model, path: Path) -> None:
     ]
     if problems:
         raise ModelError(lay_out(headline, problems))
+    if is_legacy(path):
+        load_by_names(model, groups(path), path)
+        return
     try:
         model.load_weights(path)
     except (ValueError, TypeError, OSError, KeyError, AttributeError, NotImplementedError) as error:

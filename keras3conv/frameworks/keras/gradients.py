@@ -15,7 +15,7 @@ from keras3conv.frameworks.keras.values import backend, raised_by_keras, to_nump
 from keras3conv.frameworks.shared.recording import Backward, flatten
 from keras3conv.frameworks.torch import module as torch_side
 from keras3conv.messages import lay_out
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 Variables = dict[str, keras.Variable]
 

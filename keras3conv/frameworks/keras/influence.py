@@ -9,7 +9,7 @@ from keras3conv.errors import ModelError
 from keras3conv.frameworks.keras import model as keras_side
 from keras3conv.frameworks.keras.precision import float64_mode
 from keras3conv.numerics.probe_values import Pool, probe
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 _SEED = 20240229
 

@@ -12,7 +12,7 @@ from keras.src.backend.common.masking import get_keras_mask, set_keras_mask
 from keras3conv.frameworks.keras import model as keras_side
 from keras3conv.frameworks.keras.tree import named_layers
 from keras3conv.frameworks.shared.recording import Call, Recording, flatten
-from keras3conv.transforms_base import Array, Arrays
+from keras3conv.transforms import Array, Arrays
 
 Feed = Callable[[str, int, Arrays], tuple[Array | None, ...]]
 """What a layer is called with instead: from its path, the number of its call and the arrays that it was given. None

@@ -26,7 +26,7 @@ from keras3conv.frameworks.shared.recording import Call, Flattened, Recording, f
 from keras3conv.messages import lay_out
 from keras3conv.model.views import LayerView, ModelView, TensorRef
 from keras3conv.numerics.copying import own_copy
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 __all__ = [
     "activation_watched",

@@ -7,7 +7,7 @@ import numpy as np
 
 from keras3conv.errors import RAISED_BY_MODELS
 from keras3conv.numerics.copying import contiguous
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 
 def backend() -> str:

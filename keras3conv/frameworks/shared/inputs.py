@@ -12,7 +12,7 @@ from keras3conv.frameworks.shared.recording import flatten
 from keras3conv.messages import count
 from keras3conv.model.views import InputSpec, ModelView
 from keras3conv.numerics.fingerprint import Print, print_of
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 SEED = 20240229
 BATCH = 2

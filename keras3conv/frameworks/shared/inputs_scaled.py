@@ -12,7 +12,7 @@ import numpy as np
 
 from keras3conv.frameworks.shared.inputs import Inputs, as_array, is_array
 from keras3conv.frameworks.shared.recording import flatten
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 _SCALED = ("float32", "float64")
 """In a shorter dtype the two sides may round otherwise."""

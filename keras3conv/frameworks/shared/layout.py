@@ -3,7 +3,7 @@
 import numpy as np
 
 from keras3conv.rules.rule import Config, Rule
-from keras3conv.transforms_base import Array, Arrays, Shape
+from keras3conv.transforms import Array, Arrays, Shape
 
 
 def channels_last(array: Array) -> Array:

@@ -7,7 +7,7 @@ from typing import Any
 
 from keras3conv.frameworks.shared.flow import Flow
 from keras3conv.model.views import ModelView
-from keras3conv.transforms_base import Array, Shape
+from keras3conv.transforms import Array, Shape
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from keras3conv.frameworks.torch.derived import derived_tensors, held
 from keras3conv.frameworks.torch.precision import Float64
 from keras3conv.frameworks.torch.substitutes import computed_weights, running_tensors, substituted
 from keras3conv.messages import lay_out
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 
 def backward(

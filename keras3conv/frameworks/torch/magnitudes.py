@@ -15,7 +15,7 @@ from torch import nn
 from keras3conv.frameworks.shared.recording import flatten
 from keras3conv.frameworks.torch import module as torch_side
 from keras3conv.frameworks.torch.walk import named_modules, named_tensors
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 
 def factors_for(

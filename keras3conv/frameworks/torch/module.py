@@ -24,7 +24,7 @@ from keras3conv.frameworks.torch.walk import named_modules, named_tensors
 from keras3conv.messages import lay_out
 from keras3conv.model.views import ModelView, Reader, TensorRef
 from keras3conv.numerics.copying import copy_into
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 _LARGE = 1 << 15
 """Elements from which on torch copies with more than one thread."""

@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from keras3conv.errors import ModelError
 from keras3conv.frameworks.shared.recording import flatten
 from keras3conv.frameworks.torch import module as torch_side
-from keras3conv.transforms_base import Array, Arrays, Shape
+from keras3conv.transforms import Array, Arrays, Shape
 
 __all__ = ["run_with"]
 

@@ -11,7 +11,7 @@ from torch import nn
 from keras3conv.frameworks.torch.derived import Derived
 from keras3conv.frameworks.torch.values import to_torch
 from keras3conv.frameworks.torch.walk import named_buffers, named_modules, named_tensors
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 
 def running_tensors(module: nn.Module, values: Mapping[str, Array], *, float64: bool) -> dict[str, torch.Tensor]:

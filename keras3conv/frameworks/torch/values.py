@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 _EXTENSION_DTYPES = {
     torch.bfloat16: ("bfloat16", torch.int16),

@@ -12,7 +12,7 @@ from keras3conv.planner.evidence import names
 from keras3conv.rules.families.linear.parameter import TIMM_LAYER_SCALE
 from keras3conv.rules.library import known_classes
 from keras3conv.rules.rule import WeightMapping
-from keras3conv.transforms_base import Shape
+from keras3conv.transforms import Shape
 
 
 def bare_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Iterator[Pair]:

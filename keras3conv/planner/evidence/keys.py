@@ -11,7 +11,7 @@ from keras3conv.rules.applying import keras_shapes, mappings_of, may_apply, rule
 from keras3conv.rules.constants import is_constant
 from keras3conv.rules.library import find, lookup
 from keras3conv.rules.rule import Rule
-from keras3conv.transforms_base import Shape
+from keras3conv.transforms import Shape
 
 Key = tuple[str, frozenset[tuple[str, Shape]]]
 """A torch class, with the roles and shapes of its tensors: what a layer of either side is on the torch side."""

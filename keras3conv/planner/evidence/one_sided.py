@@ -11,7 +11,7 @@ from keras3conv.alignment.pair import Pair
 from keras3conv.model.views import LayerView, ModelView, TensorRef
 from keras3conv.planner.evidence.structure import Fits, Group, fitting
 from keras3conv.rules.rule import WeightMapping
-from keras3conv.transforms_constant import Drop, Fill
+from keras3conv.transforms import Drop, Fill
 
 ROLE = "bias"
 

@@ -24,8 +24,7 @@ from keras3conv.rules.constants import constant_buffer
 from keras3conv.rules.library import known_classes, lookup
 from keras3conv.rules.rule import Rule, WeightMapping
 from keras3conv.rules.units import units, without_parts
-from keras3conv.transforms_base import Transform
-from keras3conv.transforms_chain import Chain, Same
+from keras3conv.transforms import Chain, Same, Transform
 
 COUNTER = "num_batches_tracked"
 

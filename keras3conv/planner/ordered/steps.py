@@ -12,9 +12,7 @@ import numpy as np
 
 from keras3conv.errors import TransformError
 from keras3conv.model.views import LayerView
-from keras3conv.transforms_axes import Axes
-from keras3conv.transforms_base import Array, Shape, Transform
-from keras3conv.transforms_chain import Same
+from keras3conv.transforms import Array, Axes, Same, Shape, Transform
 
 Function = Callable[[list[Array]], Sequence[Array]]
 """From the arrays of a layer, after the transforms of its rule, to the arrays that its Keras layer is given."""

@@ -18,8 +18,7 @@ from keras3conv.planner.probe.weights import moves
 from keras3conv.rules.applying import mappings_of, with_paths
 from keras3conv.rules.library import find
 from keras3conv.rules.rule import Rule, WeightMapping
-from keras3conv.transforms_base import Shape
-from keras3conv.transforms_rows import Skip
+from keras3conv.transforms import Shape, Skip
 
 _MOST_WAYS = 24
 """Of one torch layer without a rule, or of several joined, this many ways are tried."""

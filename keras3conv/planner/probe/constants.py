@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from keras3conv.alignment.binding import make_pair
 from keras3conv.model.views import LayerView
 from keras3conv.planner.evidence.keys import by_key, first_common, keras_keys, torch_keys
-from keras3conv.transforms_constant import Drop
+from keras3conv.transforms import Drop
 
 
 def constants(torch: Iterable[LayerView], keras: Iterable[LayerView]) -> dict[str, int]:

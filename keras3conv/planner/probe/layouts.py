@@ -11,9 +11,7 @@ from math import prod
 import numpy as np
 
 from keras3conv.alignment.binding import reshaping
-from keras3conv.transforms_axes import Axes
-from keras3conv.transforms_base import Array, Shape, Transform
-from keras3conv.transforms_chain import Same
+from keras3conv.transforms import Array, Axes, Same, Shape, Transform
 
 _LETTERS = "abcdefghijklmnop"
 

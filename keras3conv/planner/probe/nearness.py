@@ -8,7 +8,7 @@ from keras3conv.planner.evidence import names
 from keras3conv.planner.probe.option import Option
 from keras3conv.planner.probe.record import MANY, TorchRun
 from keras3conv.planner.probe.trail import Trail
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 __all__ = ["exchanged", "known"]
 

@@ -14,7 +14,7 @@ from keras3conv.planner.probe.layouts import arrays_like
 from keras3conv.planner.probe.record import TorchRun
 from keras3conv.rules.rule import Rule, WeightMapping
 from keras3conv.rules.units import numbered
-from keras3conv.transforms_base import Array, Shape
+from keras3conv.transforms import Array, Shape
 
 Kind = Literal["layer", "part", "joined", "tensors", "parameter"]
 

@@ -19,10 +19,7 @@ from keras3conv.planner.probe.weights import moves
 from keras3conv.rules.library import lookup
 from keras3conv.rules.rule import WeightMapping
 from keras3conv.rules.units import numbered
-from keras3conv.transforms_base import Array, Transform
-from keras3conv.transforms_blocks import Concat, Split
-from keras3conv.transforms_chain import Chain, Each
-from keras3conv.transforms_each import Beside
+from keras3conv.transforms import Array, Beside, Chain, Concat, Each, Split, Transform
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from keras3conv.alignment.binding import make_pair
 from keras3conv.model.views import LayerView, TensorRef
 from keras3conv.planner.probe.option import Kind, Option, Part
 from keras3conv.rules.rule import Rule
-from keras3conv.transforms_base import Shape
+from keras3conv.transforms import Shape
 
 _MOST_JOINED = 4
 _MOST_PARTS = 8

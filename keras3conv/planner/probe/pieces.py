@@ -12,9 +12,7 @@ from keras3conv.planner.evidence import names
 from keras3conv.planner.probe.layouts import transforms_between
 from keras3conv.planner.probe.option import Option, Part, whole
 from keras3conv.rules.rule import WeightMapping
-from keras3conv.transforms_base import Transform
-from keras3conv.transforms_blocks import Stack
-from keras3conv.transforms_chain import Chain, Each, Same
+from keras3conv.transforms import Chain, Each, Same, Stack, Transform
 
 _MOST_PIECES = 64
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from keras3conv.model.views import LayerView, ModelView
 from keras3conv.numerics.fingerprint import EXACT, Print
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 ROUNDED = 1e-5
 """The same where torch has a function in float32 only."""

@@ -20,7 +20,7 @@ from keras3conv.numerics.fingerprint import Print, has_nan, print_of
 from keras3conv.planner.probe.search import Outcome, Search
 from keras3conv.planner.probe.trail import Backtrack
 from keras3conv.rules.units import separator
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 
 def run(model: keras.layers.Layer, units: tuple[LayerView, ...], inputs: object, search: Search) -> list[Call]:

@@ -21,7 +21,7 @@ from keras3conv.model.views import ModelView
 from keras3conv.numerics.fingerprint import EXACT, Print, has_nan, print_of
 from keras3conv.planner.probe.dependencies import Follow, Narrowed
 from keras3conv.planner.probe.record import ROUNDED, TorchCall, TorchRun
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 
 def run(

@@ -35,7 +35,7 @@ from keras3conv.planner.probe.record import NEAR, TorchRun
 from keras3conv.planner.probe.stacks import Stack
 from keras3conv.planner.probe.trail import Choice, Trail
 from keras3conv.rules.constants import is_constant
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 _MOST_GUESSES = 12
 """Of the options whose input does not agree, this many are tried."""

@@ -9,7 +9,7 @@ from keras3conv.numerics.fingerprint import relative_error
 from keras3conv.planner.probe.option import Option, whole
 from keras3conv.planner.probe.record import NEAR, TorchRun
 from keras3conv.rules.library import find
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 
 @dataclass

@@ -8,7 +8,7 @@ from keras3conv.model.views import LayerView, TensorRef
 from keras3conv.numerics.probe_values import Pool, probe
 from keras3conv.planner.evidence.keys import torch_keys
 from keras3conv.rules.constants import is_constant
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 
 def probe_weights(layers: Iterable[LayerView], constants: Mapping[str, int]) -> dict[str, Array]:

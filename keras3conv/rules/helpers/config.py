@@ -6,7 +6,7 @@ from typing import Any, TypedDict
 
 from keras3conv.errors import RuleError
 from keras3conv.rules.rule import Config, LayerSpec, LayerSpecs, WeightMapping
-from keras3conv.transforms_base import Shape
+from keras3conv.transforms import Shape
 
 
 def ints(value: Any, rank: int) -> tuple[int, ...]:

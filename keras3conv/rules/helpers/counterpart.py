@@ -9,8 +9,7 @@ from collections.abc import Iterator
 
 from keras3conv.errors import RuleError
 from keras3conv.rules.rule import Config, LayerSpec, WeightMapping
-from keras3conv.transforms_base import Shape, Transform
-from keras3conv.transforms_constant import Drop
+from keras3conv.transforms import Drop, Shape, Transform
 
 _ROLES = ("weight", "gamma", 1), ("bias", "beta", 0)
 

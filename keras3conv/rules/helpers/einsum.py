@@ -11,8 +11,7 @@ from math import prod
 
 from keras3conv.errors import RuleError
 from keras3conv.rules.rule import Config, LayerSpec, LayerSpecs
-from keras3conv.transforms_axes import Axes
-from keras3conv.transforms_base import Shape
+from keras3conv.transforms import Axes, Shape
 
 _EQUATION = re.compile(r"(\.\.\.)?([a-zA-Z]+)(\.\.\.)?,([a-zA-Z]+)->(\.\.\.)?([a-zA-Z]+)(\.\.\.)?")
 

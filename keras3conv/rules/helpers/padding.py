@@ -5,7 +5,7 @@ Torch pads symmetrically, Keras' "same" pads more at the end: where the two diff
 
 from keras3conv.rules.helpers.config import ints, last, pads, require_value
 from keras3conv.rules.rule import Config, LayerSpec, LayerSpecs
-from keras3conv.transforms_base import Shape
+from keras3conv.transforms import Shape
 
 Pads = tuple[tuple[int, int], ...]
 """The start and the end of every spatial axis."""

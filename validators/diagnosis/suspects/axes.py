@@ -6,7 +6,7 @@ from math import prod
 from typing import Any
 
 from keras3conv.frameworks.torch.replay import Operation, TorchCall
-from keras3conv.transforms_base import Shape
+from keras3conv.transforms import Shape
 from keras3conv.validators.diagnosis.suspects.base import Case, Suspect, Suspicion, doing, running
 
 _RESHAPING = ("reshape", "view", "unflatten", "flatten")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from keras3conv.frameworks.torch.replay import Change, Key, Operation
-from keras3conv.transforms_base import Array, Shape
+from keras3conv.transforms import Array, Shape
 
 VIEWS = frozenset(
     {"view", "reshape", "transpose", "permute", "contiguous", "flatten", "unflatten", "squeeze", "unsqueeze", "detach"}

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from keras3conv.frameworks.torch.replay import TorchCall
-from keras3conv.transforms_base import Shape
+from keras3conv.transforms import Shape
 from keras3conv.validators.diagnosis.suspects.base import Case, Suspect, Suspicion, doing, running
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from keras3conv.frameworks.torch.replay import Operation, TorchCall
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 from keras3conv.validators.diagnosis.suspects.base import VIEWS, Case, Suspect, Suspicion, doing
 
 ENOUGH = 8

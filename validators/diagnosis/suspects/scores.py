@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from keras3conv.frameworks.torch.replay import Change, Key, Operation, TorchCall
-from keras3conv.transforms_base import Shape
+from keras3conv.transforms import Shape
 from keras3conv.validators.diagnosis.suspects.base import Case, Suspect, Suspicion, doing
 
 Scoring = Callable[[Any, Any], Any]

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from keras3conv.frameworks.torch.replay import Operation, TorchCall
-from keras3conv.transforms_base import Shape
+from keras3conv.transforms import Shape
 from keras3conv.validators.diagnosis.suspects.base import VIEWS, Case, Suspect, Suspicion, doing
 
 

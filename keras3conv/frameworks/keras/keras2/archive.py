@@ -18,7 +18,7 @@ from keras3conv.frameworks.keras.keras2.classes import Config, layers_setting
 from keras3conv.frameworks.keras.keras2.weights import assign
 from keras3conv.frameworks.keras.origin import original_name
 from keras3conv.frameworks.keras.tree import locations
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 
 def load(model: keras.Model, entry: Config, arrays: Mapping[str, Array], path: Path) -> None:

@@ -33,7 +33,7 @@ from keras3conv.frameworks.keras.keras2.operations import FUNCTIONS, array_like
 from keras3conv.frameworks.keras.origin import set_original_name
 from keras3conv.frameworks.keras.values import raised_by_keras
 from keras3conv.model.graph import mapped
-from keras3conv.transforms_base import Shape
+from keras3conv.transforms import Shape
 
 WeightShapes = Callable[[str], Mapping[str, Shape]]
 """Returns the shapes of the weights in the file of a layer, by their roles, for the name of the layer."""

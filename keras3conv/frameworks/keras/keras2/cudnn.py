@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keras3conv.transforms_base import Array, Shape
+from keras3conv.transforms import Array, Shape
 
 
 def is_of_cudnn(weights: Sequence[Array], shapes: Sequence[Shape]) -> bool:

@@ -17,7 +17,7 @@ from keras3conv.frameworks.keras.keras2 import archive, weights
 from keras3conv.frameworks.keras.keras2.building import build
 from keras3conv.frameworks.keras.keras2.problems import problems_in
 from keras3conv.frameworks.keras.origin import Origin, set_origin
-from keras3conv.transforms_base import Array, Shape
+from keras3conv.transforms import Array, Shape
 
 
 def problems_of(saved: Saved, weights_file: Path | None = None) -> tuple[Problem, ...]:

@@ -17,7 +17,7 @@ from keras3conv.formats.keras2.file import Group, role_of
 from keras3conv.frameworks.keras.keras2.cudnn import from_cudnn, is_of_cudnn
 from keras3conv.frameworks.keras.model import settle
 from keras3conv.frameworks.keras.origin import original_name
-from keras3conv.transforms_base import Array, Shape
+from keras3conv.transforms import Array, Shape
 
 _ROLES = {"depthwise_kernel": "kernel"}
 """Variables of depthwise convolutions that have another name now."""

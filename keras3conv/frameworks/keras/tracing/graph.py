@@ -31,7 +31,7 @@ from keras3conv.messages import lay_out
 from keras3conv.model.graph import Graph, Node, Parameter, Ref, Tensor, mapped
 from keras3conv.model.views import ModelView
 from keras3conv.rules.rule import stub
-from keras3conv.transforms_base import Array
+from keras3conv.transforms import Array
 
 IsLeaf = Callable[[keras.layers.Layer, tuple[str, ...]], bool]
 """Whether a layer, with its class names, is noted as one; else what it calls is noted."""

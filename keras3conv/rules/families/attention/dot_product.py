@@ -6,7 +6,7 @@ from keras3conv.rules.helpers.config import last, require_value
 from keras3conv.rules.helpers.own_layers import ADDITIVE_ATTENTION, ATTENTION
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
-from keras3conv.transforms_chain import Same
+from keras3conv.transforms import Same
 
 _NOTE = (
     "The torch module is one of our own. It is called with query, value and key, as Keras with a list of them. The "

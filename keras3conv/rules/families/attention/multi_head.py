@@ -8,10 +8,7 @@ from keras3conv.errors import RuleError
 from keras3conv.rules.helpers.config import last, require_value, shape_of
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Layout, Rule, WeightMapping
-from keras3conv.transforms_axes import Axes
-from keras3conv.transforms_base import Array, Arrays, Shape
-from keras3conv.transforms_blocks import Split
-from keras3conv.transforms_chain import Chain, Each, Same
+from keras3conv.transforms import Array, Arrays, Axes, Chain, Each, Same, Shape, Split
 
 _TORCH = "torch.nn.MultiheadAttention"
 _PARTS = ("query", "key", "value")

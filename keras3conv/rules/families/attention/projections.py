@@ -16,10 +16,7 @@ from keras3conv.rules.helpers.config import last, require_value, shape_of
 from keras3conv.rules.helpers.counterpart import counterpart
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
-from keras3conv.transforms_axes import Axes
-from keras3conv.transforms_base import Shape, Transform
-from keras3conv.transforms_blocks import Split
-from keras3conv.transforms_chain import Chain, Each, Same
+from keras3conv.transforms import Axes, Chain, Each, Same, Shape, Split, Transform
 
 Make = Callable[[int, int, bool], LayerSpec]
 

@@ -7,8 +7,7 @@ from keras3conv.rules.helpers.config import ints, last, require_value, shape_of
 from keras3conv.rules.helpers.own_layers import CONV_LSTM, activation_of, function_of
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
-from keras3conv.transforms_axes import Axes
-from keras3conv.transforms_chain import Same
+from keras3conv.transforms import Axes, Same
 
 _SPACE = ("w", "h w", "d h w")
 """The axes of space, by how many there are."""

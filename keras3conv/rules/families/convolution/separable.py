@@ -7,8 +7,7 @@ from keras3conv.rules.helpers.config import bound, ints, last, require_value, sh
 from keras3conv.rules.helpers.padding import padding_layers, torch_padding
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
-from keras3conv.transforms_axes import Axes
-from keras3conv.transforms_chain import Same
+from keras3conv.transforms import Axes, Same
 
 _AXES = {1: "w", 2: "h w"}
 _ONES = {1: "1", 2: "1 1"}

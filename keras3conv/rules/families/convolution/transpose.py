@@ -11,10 +11,7 @@ from keras3conv.rules.helpers.config import bound, ints, pads, require_value, sh
 from keras3conv.rules.helpers.padding import Pads, reach
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
-from keras3conv.transforms_axes import Axes
-from keras3conv.transforms_base import Array, Shape, Transform
-from keras3conv.transforms_chain import Chain, Same
-from keras3conv.transforms_zeros import Diagonal, Dilate
+from keras3conv.transforms import Array, Axes, Chain, Diagonal, Dilate, Same, Shape, Transform
 
 _AXES = {1: "w", 2: "h w", 3: "d h w"}
 _FIELDS = (

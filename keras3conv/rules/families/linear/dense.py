@@ -10,10 +10,7 @@ from keras3conv.rules.helpers.config import ints, last, require_value, shape_of
 from keras3conv.rules.helpers.counterpart import counterpart_shapes
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
-from keras3conv.transforms_axes import Axes
-from keras3conv.transforms_base import Transform
-from keras3conv.transforms_blocks import Split
-from keras3conv.transforms_chain import Chain, Each, Same
+from keras3conv.transforms import Axes, Chain, Each, Same, Split, Transform
 
 GPT2_CONV1D = "transformers.pytorch_utils.Conv1D"
 """A Linear whose weight is (in, out), as Keras has it: nothing is transposed."""

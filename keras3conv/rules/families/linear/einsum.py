@@ -32,9 +32,7 @@ from keras3conv.rules.helpers.einsum import (
 )
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
-from keras3conv.transforms_axes import Axes
-from keras3conv.transforms_base import Array, Arrays, Shape
-from keras3conv.transforms_chain import Same
+from keras3conv.transforms import Array, Arrays, Axes, Same, Shape
 
 _EQUATION = "...i,io->...o"
 _NOTE = "Torch has the inputs, and the outputs, of the equation merged into one axis each, which is the last."

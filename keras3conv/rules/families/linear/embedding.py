@@ -6,8 +6,7 @@ from keras3conv.errors import RuleError
 from keras3conv.rules.helpers.config import require_value, shape_of
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
-from keras3conv.transforms_chain import Same
-from keras3conv.transforms_rows import Skip
+from keras3conv.transforms import Same, Skip
 
 _TABLE_FIELDS = ("num_embeddings", "embedding_dim", "padding_idx", "max_norm", "scale_grad_by_freq")
 _WEIGHTS = (WeightMapping(torch=("weight",), keras=("embeddings",), transform=Same()),)

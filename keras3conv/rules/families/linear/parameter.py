@@ -7,8 +7,7 @@ from keras3conv.rules.helpers.config import last, shape_of
 from keras3conv.rules.helpers.counterpart import counterpart, input_rank
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
-from keras3conv.transforms_axes import Axes
-from keras3conv.transforms_chain import Same
+from keras3conv.transforms import Axes, Same
 
 
 # One slope for each channel, or one for all.

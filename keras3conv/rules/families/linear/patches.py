@@ -5,8 +5,7 @@ from keras3conv.rules.families.linear.dense import CONV_FIELDS, bias_mapping, ke
 from keras3conv.rules.helpers.config import ints, last, require_value, shape_of
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
-from keras3conv.transforms_axes import Axes
-from keras3conv.transforms_chain import Same
+from keras3conv.transforms import Axes, Same
 
 _PATCHES = "keras.ops.image.extract_patches"
 

@@ -7,7 +7,7 @@ from keras3conv.rules.helpers.config import last, require_value, shape_of
 from keras3conv.rules.helpers.counterpart import affine_weights
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
-from keras3conv.transforms_chain import Same
+from keras3conv.transforms import Same
 
 _STATISTICS = ("running_mean", "moving_mean"), ("running_var", "moving_variance")
 _IGNORED = {"num_batches_tracked": "a counter that only momentum=None reads"}

@@ -6,8 +6,7 @@ from keras3conv.rules.families.normalization.layer import layer_norm_to_keras, l
 from keras3conv.rules.helpers.config import last, require_value, shape_of
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
-from keras3conv.transforms_chain import Same
-from keras3conv.transforms_shift import Shift
+from keras3conv.transforms import Same, Shift
 
 _RMS_NORM = "keras.layers.RMSNormalization"
 _NOTE = "Lossy: the weight is stored as its distance from one, and the sum is rounded to float32, as torch rounds it."

@@ -8,7 +8,7 @@ from keras3conv.rules.helpers.config import last, require_value, shape_of
 from keras3conv.rules.helpers.own_layers import NORMALIZATION
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
-from keras3conv.transforms_chain import Same
+from keras3conv.transforms import Same
 
 _UNIT = "keras.layers.UnitNormalization"
 _NORMALIZE = "torch.nn.functional.normalize"

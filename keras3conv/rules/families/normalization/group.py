@@ -6,7 +6,7 @@ from keras3conv.rules.helpers.config import input_channels, last, require_value
 from keras3conv.rules.helpers.counterpart import affine_weights
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
-from keras3conv.transforms_chain import Same
+from keras3conv.transforms import Same
 
 _GROUP_NORM = "keras.layers.GroupNormalization"
 

@@ -8,9 +8,7 @@ from keras3conv.rules.helpers.config import input_channels, last, require_value
 from keras3conv.rules.helpers.counterpart import affine_weights
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Layout, Rule, WeightMapping
-from keras3conv.transforms_axes import Axes
-from keras3conv.transforms_base import Shape, Transform
-from keras3conv.transforms_chain import Same
+from keras3conv.transforms import Axes, Same, Shape, Transform
 
 _LAYER_NORM = "keras.layers.LayerNormalization"
 _RMS_NORM = "keras.layers.RMSNormalization"

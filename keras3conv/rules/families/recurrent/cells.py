@@ -10,11 +10,7 @@ from typing import Any
 from keras3conv.rules.helpers.config import bound, last, name_of, require_value, shape_of
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
-from keras3conv.transforms_axes import Axes
-from keras3conv.transforms_base import Transform
-from keras3conv.transforms_blocks import Stack, Take
-from keras3conv.transforms_chain import Chain, Each
-from keras3conv.transforms_sums import Sum
+from keras3conv.transforms import Axes, Chain, Each, Stack, Sum, Take, Transform
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,9 +14,7 @@ from keras3conv.rules.families.recurrent.cells import KINDS, SUMMED, Kind, cell_
 from keras3conv.rules.helpers.config import bound, last, require_value
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Layout, Rule, WeightMapping
-from keras3conv.transforms_axes import Axes
-from keras3conv.transforms_base import Array, Arrays, Shape
-from keras3conv.transforms_chain import Same
+from keras3conv.transforms import Array, Arrays, Axes, Same, Shape
 
 _BIDIRECTIONAL = "keras.layers.Bidirectional"
 _DISTRIBUTED = "keras.layers.TimeDistributed"

@@ -13,8 +13,7 @@ from keras3conv.rules.helpers.config import last, require_value, shape_of
 from keras3conv.rules.helpers.own_layers import RECURRENT, activation_of, function_of
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
-from keras3conv.transforms_axes import Axes
-from keras3conv.transforms_chain import Same
+from keras3conv.transforms import Axes, Same
 
 Cell = tuple[str, int, str, str, bool]
 """The kind, the units, the activation, that of the gates, and whether there is a bias, as the module takes them."""

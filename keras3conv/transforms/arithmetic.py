@@ -1,0 +1,93 @@
+"""Transforms that compute: they add arrays to each other, or a number to an array."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras3conv.errors import TransformError
+from keras3conv.transforms.base import Array, Arrays, OneArray, Shape, Shapes, Transform
+
+
+@dataclass(frozen=True)
+class _Summands(Transform):
+    count: int
+
+    def __post_init__(self) -> None:
+        self._require_an_array(self.count)
+
+
+class Sum(_Summands):
+    """Add several arrays of one shape: the two biases of an LSTM.
+
+    Lossy: the inverse returns the sum as the first array and zeros as the others. Adding them gives the same bits.
+
+    Args:
+        count: The number of arrays.
+    """
+
+    lossless = False
+
+    def shapes(self, shapes: Shapes) -> Shapes:
+        """Return the shape that all arrays have."""
+        self._require_count(self.count, shapes)
+        self._require_equal(shapes)
+        return shapes[:1]
+
+    def __call__(self, arrays: Arrays) -> Arrays:
+        """Return the sum, computed in the dtype of the arrays."""
+        self._check(arrays)
+        total = arrays[0]
+        for array in arrays[1:]:
+            total = total + array
+        return (total,)
+
+
+class Spread(_Summands, inverse_of=Sum):
+    """Return an array and zeros, whose sum is the array; the inverse of `Sum`."""
+
+    def shapes(self, shapes: Shapes) -> Shapes:
+        """Return the shape once for each array."""
+        return self._require_count(1, shapes) * self.count
+
+    def __call__(self, arrays: Arrays) -> Arrays:
+        """Return the array and negative zeros: adding a positive zero would change the sign of `-0.0`."""
+        (array,) = self._require_count(1, arrays)
+        return (array, *(np.negative(np.zeros_like(array)) for _ in range(self.count - 1)))
+
+
+@dataclass(frozen=True)
+class Shift(OneArray):
+    """Add a whole number to every value: `Shift(1)` turns a stored `scale - 1` into the scale of a normalization.
+
+    Lossy in both directions, because the sum is rounded. A value is rounded only once: `f(f.inverse(y)) == y`, bit for
+    bit, for every `y` that `f` has made.
+
+    Values with fewer than 32 bits become float32, because the layers that store such weights also add in float32.
+    In bfloat16, 1.01 would lose all but one digit after the point.
+
+    Args:
+        by: The number to add.
+    """
+
+    by: int
+
+    lossless = False
+
+    def __post_init__(self) -> None:
+        if not self.by:
+            raise TransformError(f"{self!r} changes nothing: leave it out")
+
+    @property
+    def inverse(self) -> "Shift":
+        """Return the transform that subtracts the number."""
+        return Shift(-self.by)
+
+    def _shape(self, shape: Shape) -> Shape:
+        return shape
+
+    def _apply(self, array: Array, shape: Shape) -> Array:
+        if array.dtype.kind in "biuc":
+            raise TransformError(f"{self!r} takes floating-point numbers, not {array.dtype.name}")
+        is_wide = array.dtype.kind == "f" and array.dtype.itemsize >= 4
+        values = array if is_wide else array.astype(np.float32)
+        return values + values.dtype.type(self.by)

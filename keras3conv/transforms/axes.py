@@ -1,0 +1,146 @@
+"""Transform that permutes, merges and splits the axes of an array by a pattern such as "o i h w -> h w i o"."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from operator import index
+from typing import Any
+
+from keras3conv.errors import TransformError
+from keras3conv.transforms.base import Arrays, Shape, Shapes, Transform
+
+_TOKEN = re.compile(r"\(|\)|[a-z][a-z0-9_]*|1|\S")
+
+Group = tuple[str, ...]
+"""The names that are merged in one axis of an array; empty for an axis of size one."""
+
+
+def _parse_side(pattern: str, side: str) -> tuple[Group, ...]:
+    groups: list[Group] = []
+    open_group: list[str] | None = None
+    for token in _TOKEN.findall(side):
+        if token == "(" and open_group is None:
+            open_group = []
+        elif token == ")" and open_group is not None:
+            groups.append(tuple(open_group))
+            open_group = None
+        elif "a" <= token[0] <= "z" and open_group is not None:
+            open_group.append(token)
+        elif "a" <= token[0] <= "z":
+            groups.append((token,))
+        elif token == "1" and open_group is None:
+            groups.append(())
+        else:
+            raise TransformError(f"{pattern!r}: unexpected {token!r}")
+    if open_group is not None:
+        raise TransformError(f"{pattern!r}: a bracket is not closed")
+    return tuple(groups)
+
+
+def _parse(pattern: str) -> tuple[tuple[Group, ...], tuple[Group, ...]]:
+    left, arrow, right = pattern.partition("->")
+    if not arrow:
+        raise TransformError(f"{pattern!r}: there is no '->'")
+    return _parse_side(pattern, left), _parse_side(pattern, right)
+
+
+def _write_side(groups: tuple[Group, ...]) -> str:
+    return " ".join("1" if not group else group[0] if len(group) == 1 else f"({' '.join(group)})" for group in groups)
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class Axes(Transform):
+    """Permute, merge and split the axes of one array by a pattern: `Axes("o i h w -> h w i o")`.
+
+    A name is an axis, a bracket merges axes (row-major), `1` is an axis of size one. The inverse is the same pattern
+    with its sides swapped. The constructor raises `TransformError` for a pattern that cannot be reversed.
+
+    Args:
+        pattern: The two sides. Each name appears exactly once on each side.
+        sizes: The sizes of names; each bracket needs the sizes of all its names but one.
+    """
+
+    pattern: str
+    sizes: tuple[tuple[str, int], ...]
+
+    def __init__(self, pattern: str, /, **sizes: int) -> None:
+        left, right = _parse(pattern)
+        # Normalize the spelling, so that the inverse of the inverse is equal to the original.
+        object.__setattr__(self, "pattern", f"{_write_side(left)} -> {_write_side(right)}")
+        object.__setattr__(self, "sizes", tuple(sorted(sizes.items())))
+        self._require_reversible(left, right)
+
+    def _require_reversible(self, left: tuple[Group, ...], right: tuple[Group, ...]) -> None:
+        sizes = dict(self.sizes)
+        names = [[name for group in side for name in group] for side in (left, right)]
+        for side in names:
+            if len(side) != len(set(side)):
+                raise TransformError(f"{self!r}: a name appears twice on one side")
+        if set(names[0]) != set(names[1]):
+            missing = ", ".join(sorted(set(names[0]) ^ set(names[1])))
+            raise TransformError(f"{self!r} cannot be reversed: {missing} is on one side only")
+        if unknown := sizes.keys() - set(names[0]):
+            raise TransformError(f"{self!r}: a size is given for {', '.join(sorted(unknown))}, which is not in it")
+        if empty := [name for name, size in sizes.items() if size < 1]:
+            raise TransformError(f"{self!r} cannot be reversed: {', '.join(empty)} has no elements")
+        for group in left + right:
+            if len(unsized := [name for name in group if name not in sizes]) > 1:
+                raise TransformError(f"{self!r} cannot be reversed: give the size of {' or '.join(unsized)}")
+
+    def __repr__(self) -> str:
+        sizes = "".join(f", {name}={size}" for name, size in self.sizes)
+        return f'Axes("{self.pattern}"{sizes})'
+
+    @cached_property
+    def _sides(self) -> tuple[tuple[Group, ...], tuple[Group, ...]]:
+        return _parse(self.pattern)
+
+    @cached_property
+    def inverse(self) -> "Axes":
+        """Return the same pattern with its sides swapped."""
+        left, right = self._sides
+        return Axes(f"{_write_side(right)} -> {_write_side(left)}", **dict(self.sizes))
+
+    def _solve(self, shape: Shape) -> dict[str, int]:
+        """Return the size of every name for an array of this shape."""
+        left, _ = self._sides
+        if len(shape) != len(left):
+            raise TransformError(f"{self!r} takes {len(left)} axes, the array has {len(shape)}: {shape}")
+        sizes = dict(self.sizes)
+        for group, size in zip(left, shape, strict=True):
+            known = prod(sizes[name] for name in group if name in sizes)
+            unsized = [name for name in group if name not in sizes]
+            if unsized:
+                sizes[unsized[0]], rest = divmod(size, known) if known else (0, size)
+            else:
+                rest = size - known
+            if rest:
+                raise self._misfit(f"'{' '.join(group) or '1'}' has size {size}", shape)
+        return sizes
+
+    def shapes(self, shapes: Shapes) -> Shapes:
+        """Return the shape of the result."""
+        (shape,) = self._require_count(1, shapes)
+        sizes = self._solve(shape)
+        return (tuple(prod(sizes[name] for name in group) for group in self._sides[1]),)
+
+    def __call__(self, arrays: Arrays) -> Arrays:
+        """Return the result: a view, unless it merges axes that are not adjacent in memory."""
+        (array,) = self._require_count(1, arrays)
+        sizes = self._solve(array.shape)
+        left, right = self._sides
+        names = [name for group in left for name in group]
+        order = [names.index(name) for group in right for name in group]
+        split = array.reshape([sizes[name] for name in names])
+        moved = split.transpose(order)
+        return (moved.reshape([prod(sizes[name] for name in group) for group in right]),)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the pattern, and the sizes if there are any."""
+        return {"axes": self.pattern, **({"sizes": dict(self.sizes)} if self.sizes else {})}
+
+    @classmethod
+    def _from_json(cls, data: Mapping[str, Any]) -> "Axes":
+        return cls(data["axes"], **{name: index(size) for name, size in data.get("sizes", {}).items()})

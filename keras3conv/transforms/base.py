@@ -1,0 +1,200 @@
+"""Base class of every transform: it derives the JSON form and the inverse from the dataclass fields."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from inspect import isabstract
+from operator import index
+from typing import Any, ClassVar, TypeVar, get_type_hints
+
+from numpy.typing import NDArray
+
+from keras3conv.errors import TransformError
+from keras3conv.messages import count
+
+Array = NDArray[Any]
+Arrays = tuple[Array, ...]
+Shape = tuple[int, ...]
+Shapes = tuple[Shape, ...]
+
+T = TypeVar("T")
+
+_CLASSES: dict[str, type["Transform"]] = {}
+"""Every transform class by the key of its JSON form: its name in lower case."""
+
+
+@dataclass(frozen=True)
+class Transform(ABC):
+    """A reversible map from a tuple of arrays to a tuple of arrays.
+
+    A new transform is a frozen dataclass that defines `shapes` and `__call__`. The rest is derived:
+
+    - The JSON form has one key per field. The main field stands under the class name: `Take(axis=0, order=(1, 0))` is
+      `{"take": [1, 0], "axis": 0}`. The last field is the main field unless the class variable `main_field` names it.
+    - The inverse is the other class of a pair with the same fields: `class Concat(Transform, inverse_of=Split)`.
+      Classes that are not in a pair define `inverse`.
+    - A transform is lossless unless its class sets `lossless = False`.
+    """
+
+    main_field: ClassVar[str] = ""
+    _inverse_class: ClassVar[Callable[..., "Transform"] | None] = None
+
+    def __init_subclass__(cls, *, inverse_of: type["Transform"] | None = None) -> None:
+        super().__init_subclass__()
+        other = _CLASSES.setdefault(cls._key(), cls)
+        if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise TransformError(f"two transforms have the name {cls.__name__}: JSON could not tell them apart")
+        _CLASSES[cls._key()] = cls
+        if inverse_of is not None:
+            cls._inverse_class, inverse_of._inverse_class = inverse_of, cls
+
+    @property
+    def lossless(self) -> bool:
+        """Return True if `f.inverse(f(x)) == x`, bit for bit."""
+        return True
+
+    @property
+    def inverse(self) -> "Transform":
+        """Return the transform of the other direction."""
+        if self._inverse_class is None:
+            name = type(self).__name__
+            raise TransformError(f"{self!r} has no inverse: define `inverse`, or a class with inverse_of={name}")
+        return self._inverse_class(**{field.name: getattr(self, field.name) for field in fields(self)})
+
+    @abstractmethod
+    def shapes(self, shapes: Shapes) -> Shapes:
+        """Return the shapes of the results from the shapes of the arguments, without data.
+
+        Raises:
+            TransformError: The shapes do not fit the transform.
+        """
+
+    @abstractmethod
+    def __call__(self, arrays: Arrays) -> Arrays:
+        """Return the transformed arrays; raise `TransformError` if they do not fit."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON object from which `from_json` makes an equal transform."""
+        values = {field.name: _to_json(getattr(self, field.name)) for field in fields(self)}
+        main_value = values.pop(self._main_field(), True)
+        return {self._key(): main_value, **values}
+
+    @classmethod
+    def _from_json(cls, data: Mapping[str, Any]) -> "Transform":
+        main_field = cls._main_field()
+        make: Callable[..., Transform] = cls
+        return make(
+            **{name: read(data[cls._key() if name == main_field else name]) for name, read in _readers(cls).items()}
+        )
+
+    def _require_count(self, wanted: int, values: tuple[T, ...]) -> tuple[T, ...]:
+        """Return the values if their number is right."""
+        if len(values) != wanted:
+            raise TransformError(f"{self!r} takes {count(wanted, 'array')}, not {len(values)}")
+        return values
+
+    def _require_equal(self, shapes: Shapes) -> None:
+        if len(set(shapes)) != 1:
+            raise self._misfit("they differ", *shapes)
+
+    def _require_an_array(self, arrays: int) -> None:
+        """Refuse a transform of no arrays, because its inverse could not know their shape."""
+        if arrays < 1:
+            raise TransformError(f"{self!r} cannot be reversed: it needs at least one array")
+
+    def _check(self, arrays: Arrays) -> None:
+        """Raise `TransformError` if the arrays do not fit."""
+        self.shapes(tuple(array.shape for array in arrays))
+
+    def _axis(self, shape: Shape, axis: int, *, multiple_of: int = 1) -> int:
+        """Return the axis counted from the front."""
+        if not -len(shape) <= axis < len(shape):
+            raise self._misfit(f"there is no axis {axis}", shape)
+        if shape[axis] % multiple_of:
+            raise self._misfit(f"axis {axis} is not a multiple of {multiple_of}", shape)
+        return axis % len(shape)
+
+    def _misfit(self, reason: str, *shapes: Shape) -> TransformError:
+        noun = "shape" if len(shapes) == 1 else "shapes"
+        return TransformError(f"{self!r} does not fit {noun} {', '.join(map(str, shapes))}: {reason}")
+
+    @classmethod
+    def _key(cls) -> str:
+        return cls.__name__.lower()
+
+    @classmethod
+    def _main_field(cls) -> str:
+        return cls.main_field or next((field.name for field in reversed(fields(cls))), "")
+
+
+class OneArray(Transform):
+    """A transform from one array to one array: subclasses define `_shape` and `_apply`."""
+
+    def shapes(self, shapes: Shapes) -> Shapes:
+        """Return the shape of the result."""
+        (shape,) = self._require_count(1, shapes)
+        return (self._shape(shape),)
+
+    def __call__(self, arrays: Arrays) -> Arrays:
+        """Return the transformed array."""
+        (array,) = self._require_count(1, arrays)
+        return (self._apply(array, self._shape(array.shape)),)
+
+    @abstractmethod
+    def _shape(self, shape: Shape) -> Shape:
+        """Return the shape of the result; raise `TransformError` if the shape does not fit."""
+
+    @abstractmethod
+    def _apply(self, array: Array, shape: Shape) -> Array:
+        """Return the result, which has the given shape."""
+
+
+def from_json(data: Any) -> Transform:
+    """Make the transform that `to_json` wrote.
+
+    Raises:
+        TransformError: The data is not the JSON form of a transform.
+    """
+    keys = [key for key in _CLASSES if isinstance(data, Mapping) and key in data]
+    if len(keys) != 1:
+        known = ", ".join(key for key, cls in _CLASSES.items() if not isabstract(cls))
+        raise TransformError(f"not a transform: {data!r}; known: {known}")
+    try:
+        return _CLASSES[keys[0]]._from_json(data)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise TransformError(f"not a transform: {data!r} ({error})") from None
+
+
+_READERS: dict[Any, Callable[[Any], Any]] = {
+    int: index,
+    tuple[int, ...]: lambda values: tuple(map(index, values)),
+    Transform: from_json,
+}
+"""Readers of the JSON value of a field, by the type of the field. `index` refuses floats and strings."""
+
+
+@cache
+def _readers(cls: type[Transform]) -> dict[str, Callable[[Any], Any]]:
+    hints = get_type_hints(cls)
+    if unknown := [field.name for field in fields(cls) if hints[field.name] not in _READERS]:
+        raise TypeError(f"{cls.__name__}.{unknown[0]} has a type without a JSON form: {hints[unknown[0]]}")
+    return {field.name: _READERS[hints[field.name]] for field in fields(cls)}
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_to_json(item) for item in value]
+    return value.to_json() if isinstance(value, Transform) else value
+
+
+def resized(shape: Shape, axis: int, *sizes: int) -> Shape:
+    """Return the shape with other sizes in place of one axis, which is counted from the front."""
+    return (*shape[:axis], *sizes, *shape[axis + 1 :])
+
+
+def sliced(array: Array, axis: int, part: slice) -> Array:
+    """Return a view of a part of the array along one axis."""
+    index = [slice(None)] * array.ndim
+    index[axis] = part
+    return array[tuple(index)]

@@ -1,0 +1,133 @@
+"""Transforms that combine other transforms, and the identity."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from keras3conv.errors import TransformError
+from keras3conv.transforms.base import Arrays, Shapes, T, Transform, from_json
+
+
+@dataclass(frozen=True)
+class Same(Transform):
+    """Return every array unchanged."""
+
+    @property
+    def inverse(self) -> "Same":
+        """Return the transform itself."""
+        return self
+
+    def shapes(self, shapes: Shapes) -> Shapes:
+        """Return the given shapes."""
+        return shapes
+
+    def __call__(self, arrays: Arrays) -> Arrays:
+        """Return the given arrays."""
+        return arrays
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class _Several(Transform):
+    transforms: tuple[Transform, ...]
+
+    def __init__(self, *transforms: Transform) -> None:
+        object.__setattr__(self, "transforms", transforms)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(map(repr, self.transforms))})"
+
+    @property
+    def lossless(self) -> bool:
+        """Return True if every transform is lossless."""
+        return all(transform.lossless for transform in self.transforms)
+
+    @classmethod
+    def _from_json(cls, data: Mapping[str, Any]) -> Self:
+        return cls(*map(from_json, data[cls._key()]))
+
+
+class Chain(_Several):
+    """Apply transforms one after the other.
+
+    Args:
+        *transforms: The transforms; the first one is applied first.
+    """
+
+    @property
+    def inverse(self) -> "Chain":
+        """Return the chain of the inverses in reverse order."""
+        return Chain(*(transform.inverse for transform in reversed(self.transforms)))
+
+    def shapes(self, shapes: Shapes) -> Shapes:
+        """Return the shapes after the last transform."""
+        for transform in self.transforms:
+            shapes = transform.shapes(shapes)
+        return shapes
+
+    def __call__(self, arrays: Arrays) -> Arrays:
+        """Return the arrays after the last transform."""
+        for transform in self.transforms:
+            arrays = transform(arrays)
+        return arrays
+
+
+class Beside(_Several):
+    """Apply a different transform to each array: a query of twelve heads and a key of four.
+
+    Args:
+        *transforms: One transform per array; each makes one array from one array.
+    """
+
+    @property
+    def inverse(self) -> "Beside":
+        """Return the inverses in the same order."""
+        return Beside(*(transform.inverse for transform in self.transforms))
+
+    def shapes(self, shapes: Shapes) -> Shapes:
+        """Return the transformed shapes in the same order."""
+        self._require_count(len(self.transforms), shapes)
+        pairs = zip(self.transforms, shapes, strict=True)
+        return tuple(_only(transform.shapes((shape,)), transform) for transform, shape in pairs)
+
+    def __call__(self, arrays: Arrays) -> Arrays:
+        """Return the transformed arrays in the same order."""
+        self._require_count(len(self.transforms), arrays)
+        pairs = zip(self.transforms, arrays, strict=True)
+        return tuple(_only(transform((array,)), transform) for transform, array in pairs)
+
+
+@dataclass(frozen=True)
+class Each(Transform):
+    """Apply the same transform to each array: three projections that are all transposed.
+
+    Args:
+        transform: A transform that makes one array from one array.
+    """
+
+    transform: Transform
+
+    @property
+    def lossless(self) -> bool:
+        """Return True if the transform is lossless."""
+        return self.transform.lossless
+
+    @property
+    def inverse(self) -> "Each":
+        """Return the inverse of the transform, applied to each array."""
+        return Each(self.transform.inverse)
+
+    def shapes(self, shapes: Shapes) -> Shapes:
+        """Return the transformed shapes in the same order."""
+        return tuple(_only(self.transform.shapes((shape,)), self.transform) for shape in shapes)
+
+    def __call__(self, arrays: Arrays) -> Arrays:
+        """Return the transformed arrays in the same order."""
+        return tuple(_only(self.transform((array,)), self.transform) for array in arrays)
+
+
+def _only(results: tuple[T, ...], transform: Transform) -> T:
+    if len(results) != 1:
+        raise TransformError(
+            f"{transform!r} makes {len(results)} arrays from one array: `Each` and `Beside` need exactly one"
+        )
+    return results[0]

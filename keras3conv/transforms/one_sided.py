@@ -1,0 +1,98 @@
+"""Transforms of values that only one framework stores: constant tensors, and unused rows of a table."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras3conv.errors import TransformError
+from keras3conv.transforms.base import Array, Arrays, OneArray, Shape, Shapes, Transform, resized, sliced
+
+
+@dataclass(frozen=True)
+class _Constant(Transform):
+    value: int
+    shape: Shape
+
+    main_field = "value"
+
+
+class Drop(_Constant):
+    """Remove an array that holds one value everywhere; refuse any other array.
+
+    The inverse restores the values and the shape. The dtype is chosen by the code that writes the array.
+
+    Args:
+        value: The value: 1 for a scale, 0 for an offset.
+        shape: The shape of the array.
+    """
+
+    def shapes(self, shapes: Shapes) -> Shapes:
+        """Return no shape."""
+        if self._require_count(1, shapes) != (self.shape,):
+            raise self._misfit("the array to remove has another shape", *shapes)
+        return ()
+
+    def __call__(self, arrays: Arrays) -> Arrays:
+        """Return no array; raise `TransformError` if the array has other values."""
+        self._check(arrays)
+        if others := int(np.count_nonzero(arrays[0] != self.value)):
+            raise TransformError(f"{self!r} would lose {others} values that are not {self.value}")
+        return ()
+
+
+class Fill(_Constant, inverse_of=Drop):
+    """Make an array that holds one value everywhere; the inverse of `Drop`."""
+
+    def shapes(self, shapes: Shapes) -> Shapes:
+        """Return the shape of the array."""
+        self._require_count(0, shapes)
+        return (self.shape,)
+
+    def __call__(self, arrays: Arrays) -> Arrays:
+        """Return the array as int8, which can be cast safely to every dtype that it may be written in."""
+        self._require_count(0, arrays)
+        return (np.full(self.shape, self.value, np.int8),)
+
+
+@dataclass(frozen=True)
+class _FirstRows(OneArray):
+    axis: int
+    count: int
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise TransformError(f"{self!r} changes nothing: leave it out")
+
+
+class Skip(_FirstRows):
+    """Remove the first elements along an axis, such as rows of an embedding table that are never looked up.
+
+    Lossy: the inverse puts zeros in their place.
+
+    Args:
+        axis: The axis.
+        count: The number of elements to remove.
+    """
+
+    lossless = False
+
+    def _shape(self, shape: Shape) -> Shape:
+        axis = self._axis(shape, self.axis)
+        if shape[axis] <= self.count:
+            raise self._misfit(f"nothing is left of axis {self.axis}", shape)
+        return resized(shape, axis, shape[axis] - self.count)
+
+    def _apply(self, array: Array, shape: Shape) -> Array:
+        return sliced(array, self.axis, slice(self.count, None))
+
+
+class Lead(_FirstRows, inverse_of=Skip):
+    """Insert zeros before the first element along an axis; the inverse of `Skip`."""
+
+    def _shape(self, shape: Shape) -> Shape:
+        axis = self._axis(shape, self.axis)
+        return resized(shape, axis, shape[axis] + self.count)
+
+    def _apply(self, array: Array, shape: Shape) -> Array:
+        zeros = np.zeros(resized(shape, self.axis % len(shape), self.count), array.dtype)
+        return np.concatenate([zeros, array], self.axis)

@@ -1,0 +1,92 @@
+"""Nothing of a float64 run stays: what is put in the place of a backend's own functions is taken away again."""
+
+from contextlib import AbstractContextManager
+
+import keras
+import numpy as np
+import pytest
+from keras.src import backend
+
+from keras3conv.frameworks.keras import float64 as keras_float64
+from keras3conv.frameworks.keras import model as keras_side
+from keras3conv.numerics.difference import compare
+from keras3conv.transforms import Array
+
+NAMES = [
+    *{
+        name: 0
+        for stand_ins in (keras_float64._NN, keras_float64._CORE)
+        for name in stand_ins.get(backend.backend(), {})
+    }
+]
+
+
+def own() -> list[object]:
+    return [getattr(module, name) for module in (backend.nn, backend.core) for name in dir(module)]
+
+
+def test_the_backends_own_functions_are_back_afterwards_also_after_an_error() -> None:
+    before = own()
+    with keras_float64.in_full():
+        assert (own() != before) == (keras_side.backend() != "torch")
+    assert own() == before
+    with pytest.raises(ValueError, match="planted"), keras_float64.in_full():
+        raise ValueError("planted")
+    assert own() == before
+
+
+def float64() -> AbstractContextManager[None]:
+    """The mode, for no model in particular."""
+    layer = keras.layers.Dense(1)
+    layer.build((1, 1))
+    return keras_side.float64_mode(layer)
+
+
+def attend(**options: object) -> Array:
+    """Attention of six heads to three."""
+    random = np.random.default_rng(0)
+    arrays = [random.normal(size=(2, *shape, 3)) for shape in ((4, 6), (5, 3), (5, 3))]
+    tensors = [keras.ops.convert_to_tensor(array, dtype="float32") for array in arrays]
+    plain = keras.ops.dot_product_attention(*tensors, **options)
+    with float64():
+        tensors = [
+            keras.ops.convert_to_tensor(np.float32(array).astype("float64"), dtype="float64") for array in arrays
+        ]
+        found = np.array(keras_side.to_numpy(keras.ops.dot_product_attention(*tensors, **options)))
+    assert found.dtype == "float64"
+    assert compare(np.array(keras_side.to_numpy(plain)), found).max_rel < 1e-5
+    return found
+
+
+def test_attention_is_the_same_with_a_mask_a_bias_and_a_causal_order() -> None:
+    random = np.random.default_rng(1)
+    mask = random.random((2, 1, 4, 5)) > 0.4
+    mask[..., 0] = True
+    outputs = [
+        attend(),
+        attend(mask=keras.ops.convert_to_tensor(mask)),
+        attend(is_causal=True),
+        attend(bias=keras.ops.convert_to_tensor(random.normal(size=(2, 6, 4, 5)).astype("float32"))),
+        attend(scale=0.7, mask=keras.ops.convert_to_tensor(mask), is_causal=True),
+    ]
+    for place, first in enumerate(outputs):
+        assert all(compare(first, other).max_rel > 1e-3 for other in outputs[place + 1 :])
+
+
+@pytest.mark.parametrize("pool", [keras.ops.max_pool, keras.ops.average_pool], ids=["max", "average"])
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_pooling_over_three_axes_is_that_of_float32(pool: object, padding: str, data_format: str) -> None:
+    array = np.random.default_rng(2).normal(size=(2, 5, 6, 7, 3)).astype("float32")
+    array = array if data_format == "channels_last" else np.ascontiguousarray(np.moveaxis(array, -1, 1))
+
+    def pooled(dtype: str) -> Array:
+        tensor = keras.ops.convert_to_tensor(array.astype(dtype), dtype=dtype)
+        assert callable(pool)
+        return np.array(keras_side.to_numpy(pool(tensor, (2, 3, 2), (2, 1, 3), padding, data_format)))
+
+    narrow = pooled("float32")
+    with float64():
+        found = pooled("float64")
+    assert found.dtype == "float64"
+    assert compare(narrow, found).max_rel < 1e-6

@@ -1,0 +1,94 @@
+"""Plans: edits return new plans, everything wrong is said at once, JSON comes back as it was."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from keras3conv.alignment.plan import Alignment
+from keras3conv.errors import AlignmentError
+from keras3conv.planner.plan import plan
+from tests.core.planner.test_plan import dense, keras_model, linear, torch_model
+
+
+@pytest.fixture
+def complete() -> Alignment:
+    torch = torch_model(linear("stem", 3, 4, 0), linear("body", 4, 4, 1), linear("head", 4, 4, 2))
+    keras = keras_model(dense("a", 3, 4, 0), dense("b", 4, 4, 1), dense("c", 4, 4, 2))
+    return plan(torch, keras).check()
+
+
+def test_an_edit_returns_a_new_plan_and_leaves_the_old_one(complete: Alignment) -> None:
+    swapped = complete.pair("body", "c").pair("head", "b")
+    assert {pair.torch: pair.keras for pair in swapped.check().pairs} == {"stem": "a", "body": "c", "head": "b"}
+    assert {pair.torch: pair.keras for pair in complete.pairs} == {"stem": "a", "body": "b", "head": "c"}
+    assert swapped.of("body").decided_by == "by hand"  # type: ignore[union-attr]
+
+
+def test_a_pair_that_is_dissolved_leaves_both_sides_without_a_place(complete: Alignment) -> None:
+    problems = complete.unpair("stem").problems()
+    assert [(problem.torch, problem.keras) for problem in problems] == [("stem", ""), ("", "a")]
+    assert "would keep its initial value" in problems[1].fact
+    assert problems[0].fixes[0] == 'plan.pair("stem", "a")'
+
+
+def test_what_is_ignored_is_no_problem_and_says_why(complete: Alignment) -> None:
+    edited = complete.unpair("stem").ignore("stem", "not wanted").ignore("a/kernel", "kept").ignore("a/bias", "kept")
+    assert edited.check().ignored[0].reason == "not wanted"
+    assert [entry.path for entry in edited.ignored] == ["stem.weight", "stem.bias", "a/kernel", "a/bias"]
+
+
+def test_ignoring_an_unknown_name_is_an_error(complete: Alignment) -> None:
+    with pytest.raises(AlignmentError, match="is not a layer or a tensor of either side"):
+        complete.ignore("steam", "typo")
+
+
+def test_pairing_an_unknown_name_says_what_is_like_it(complete: Alignment) -> None:
+    with pytest.raises(AlignmentError, match="'stam' is not a layer with tensors; similar: stem"):
+        complete.pair("stam", "a")
+
+
+def test_a_tensor_with_two_places_is_a_problem(complete: Alignment) -> None:
+    doubled = replace(complete, pairs=(*complete.pairs, complete.pairs[0]))
+    assert {problem.torch or problem.keras for problem in doubled.problems()} == {
+        "stem.weight",
+        "stem.bias",
+        "a/kernel",
+        "a/bias",
+    }
+
+
+def test_the_json_comes_back_as_the_same_plan(complete: Alignment) -> None:
+    again = Alignment.from_json(complete.to_json())
+    assert again == complete
+    assert again.torch_fingerprint == complete.torch_fingerprint
+    assert again.unpair("stem").pair("stem", "a").check().pairs[-1].keras == "a"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "it is no JSON"),
+        ("[]", 'the JSON has no "keras3conv": "alignment"'),
+        ('{"keras3conv": "alignment", "format": 99}', "a plan of format 99: this version reads format 1"),
+        ('{"keras3conv": "alignment", "format": 1}', "not a plan: KeyError: 'pairs'"),
+        ("[" * 100_000, "it is no JSON"),
+    ],
+)
+def test_a_text_that_is_no_plan_is_refused(text: str, message: str) -> None:
+    with pytest.raises(AlignmentError, match=message.replace("(", r"\(")):
+        Alignment.from_json(text)
+
+
+def test_a_plan_whose_shapes_were_edited_is_refused(complete: Alignment) -> None:
+    data = json.loads(complete.to_json())
+    data["torch"]["layers"][0]["tensors"][0]["shape"] = [9, 9]
+    with pytest.raises(AlignmentError, match="do not have the fingerprint in it"):
+        Alignment.from_json(json.dumps(data))
+
+
+def test_an_unknown_transform_in_a_plan_is_refused(complete: Alignment) -> None:
+    data = json.loads(complete.to_json())
+    data["pairs"][0]["weights"][0]["transform"] = {"run": "rm -rf /"}
+    with pytest.raises(AlignmentError, match="not a transform"):
+        Alignment.from_json(json.dumps(data))

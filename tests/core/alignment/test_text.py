@@ -1,0 +1,110 @@
+"""A plan as a reader sees it."""
+
+from keras3conv.alignment.pair import Evidence, EvidenceKind, Ignored, Pair
+from keras3conv.alignment.plan import Alignment
+from keras3conv.alignment.text import describe, describe_html, table
+from keras3conv.model.views import LayerView, ModelView, Side, TensorRef
+from keras3conv.rules.rule import WeightMapping
+from keras3conv.transforms import Axes
+
+KERNEL = Axes("o i -> i o")
+
+
+def layer(side: Side, path: str) -> LayerView:
+    role, mark = ("weight", ".") if side == "torch" else ("kernel", "/")
+    return LayerView(path=path, tensors=(TensorRef(path=f"{path}{mark}{role}", role=role, shape=(2, 2)),))
+
+
+def model(side: Side, *paths: str) -> ModelView:
+    name = "Net" if side == "torch" else "net"
+    return ModelView(side=side, name=name, layers=tuple(layer(side, path) for path in paths))
+
+
+def pair(torch: str, keras: str, kind: EvidenceKind = "call order", *candidates: str) -> Pair:
+    return Pair(
+        torch=torch,
+        keras=keras,
+        rule="torch.nn.Linear <-> keras.layers.Dense",
+        weights=(WeightMapping(torch=(f"{torch}.weight",), keras=(f"{keras}/kernel",), transform=KERNEL),),
+        evidence=(Evidence(kind=kind),),
+        candidates=candidates,
+    )
+
+
+def plan() -> Alignment:
+    return Alignment(
+        pairs=(
+            *(pair(f"blocks.{place}.fc", f"block_{place + 1}_dense") for place in range(3)),
+            pair("q", "query", "definition order", "key", "value"),
+        ),
+        ignored=tuple(
+            Ignored(side="torch", path=f"blocks.{place}.counter", reason="it only counts") for place in range(3)
+        ),
+        torch=model("torch", *(f"blocks.{place}.fc" for place in range(3)), "q", *(f"heads.{n}" for n in range(2))),
+        keras=model("keras", *(f"block_{place + 1}_dense" for place in range(3)), "query"),
+    )
+
+
+def test_a_plan_is_described_in_one_line_then_in_tables() -> None:
+    assert describe(plan()) == (
+        "Net (torch) <-> net (keras): 4 pairs, 1 not confirmed, 3 tensors left out, 2 problems\n"
+        "\n"
+        "Pairs\n"
+        "  torch             keras               layer  decided by            pairs  tensors\n"
+        "  ---------------------------------------------------------------------------------\n"
+        "  blocks.{0..2}.fc  block_{1..3}_dense  Dense  call order            3      3\n"
+        "  q                 query               Dense  definition order (?)  1      1\n"
+        "\n"
+        "Not confirmed: nothing was run, or what was run did not tell\n"
+        "  torch  keras  would fit as well\n"
+        "  -------------------------------\n"
+        "  q      query  key, value\n"
+        "\n"
+        "Left out\n"
+        "  tensor                 side   reason\n"
+        "  --------------------------------------------\n"
+        "  blocks.{0..2}.counter  torch  it only counts\n"
+        "\n"
+        "2 problems:\n"
+        "  heads.{0..1}  (torch)  weight (2, 2) matched nothing\n"
+        'Fix:  plan.ignore("heads.0", "reason")'
+    )
+
+
+def test_a_complete_plan_says_that_nothing_is_open() -> None:
+    done = Alignment(
+        pairs=(pair("fc", "dense", "name"),), ignored=(), torch=model("torch", "fc"), keras=model("keras", "dense")
+    )
+    assert describe(done) == (
+        "Net (torch) <-> net (keras): 1 pair, 0 not confirmed, 0 tensors left out, no problems\n"
+        "\n"
+        "Pairs\n"
+        "  torch  keras  layer  decided by  pairs  tensors\n"
+        "  -----------------------------------------------\n"
+        "  fc     dense  Dense  name        1      1"
+    )
+
+
+def test_str_of_a_plan_is_its_description() -> None:
+    assert str(plan()) == describe(plan())
+
+
+def test_names_are_no_markup_in_html() -> None:
+    done = Alignment(
+        pairs=(pair("<b>fc", "dense&", "name"),),
+        ignored=(),
+        torch=model("torch", "<b>fc"),
+        keras=model("keras", "dense&"),
+    )
+    html = describe_html(done)
+    assert "<td>&lt;b&gt;fc</td><td>dense&amp;</td>" in html
+    assert "<b>fc" not in html
+
+
+def test_html_holds_the_problems_too() -> None:
+    assert "heads.{0..1}  (torch)  weight (2, 2) matched nothing" in describe_html(plan())
+    assert plan()._repr_html_() == describe_html(plan())
+
+
+def test_what_cannot_be_seen_in_a_name_is_escaped() -> None:
+    assert table(("name",), [("a\x1b[31m",)])[2] == "a\\x1b[31m"

@@ -1,0 +1,334 @@
+"""The command line, as far as it needs no framework: files, plans, rules, and what it refuses."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+from typer.testing import CliRunner, Result
+
+from keras3conv import __version__, formats
+from keras3conv.cli.commands import app
+from keras3conv.cli.output import as_options
+
+ROOT = Path(__file__).resolve().parents[3]
+
+HEAVY = ("torch", "keras", "jax", "tensorflow")
+
+
+def run(*arguments: str | Path) -> Result:
+    """What the command line answers, in this process."""
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(autouse=True)
+def import_state() -> Iterator[None]:
+    """Factories add their folder to the search path; a test must not leave it there."""
+    path = [*sys.path]
+    yield
+    sys.path[:] = path
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """Two blocks and a head, as torch names and shapes them."""
+    path = tmp_path / "net.safetensors"
+    generator = np.random.default_rng(0)
+    tensors = {
+        "fc.weight": (2, 5),
+        "fc.bias": (2,),
+        **{f"blocks.{place}.weight": (7 + place, 6 + place) for place in range(2)},
+        **{f"twins.{place}.weight": (3, 3) for place in range(4)},
+    }
+    save_file({name: generator.standard_normal(shape, dtype=np.float32) for name, shape in tensors.items()}, path)
+    return path
+
+
+@pytest.fixture
+def small_checkpoint(tmp_path: Path) -> Path:
+    path = tmp_path / "small.safetensors"
+    save_file({"fc.weight": np.ones((2, 5), np.float32), "fc.bias": np.zeros(2, np.float32)}, path)
+    return path
+
+
+@pytest.fixture
+def keras_weights(tmp_path: Path) -> Path:
+    """The weights of one Dense layer, as Keras 2 saved them."""
+    path = tmp_path / "model.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = np.array([b"dense"])
+        layer = file.create_group("dense")
+        layer.attrs["weight_names"] = np.array([b"dense/kernel:0", b"dense/bias:0"])
+        layer["dense/kernel:0"] = np.arange(10, dtype=np.float32).reshape(5, 2)
+        layer["dense/bias:0"] = np.ones(2, np.float32)
+    return path
+
+
+@pytest.fixture
+def plan(small_checkpoint: Path, keras_weights: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "plan.json"
+    assert run("align", small_checkpoint, keras_weights, "-o", path).exit_code == 0
+    return path
+
+
+def assert_refused(result: Result, *words: str, status: int = 2) -> None:
+    """The status, a message on stderr that holds the words, nothing on stdout, no traceback."""
+    assert result.exit_code == status, result.output
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    for word in words:
+        assert word in result.stderr
+
+
+# What it costs
+
+
+# Help
+
+
+def test_every_command_has_an_example_in_its_help() -> None:
+    for command in ("inspect", "align", "transfer", "validate", "rules", "demo"):
+        help_text = run(command, "--help").stdout
+        assert f"  Example:\n    keras3conv {command}" in help_text
+
+
+def test_the_version_is_the_packages() -> None:
+    assert run("--version").stdout == f"keras3conv {__version__}\n"
+
+
+def test_an_unknown_option_is_refused() -> None:
+    assert run("rules", "--colour").exit_code == 2
+
+
+# inspect
+
+
+def test_inspect_lists_layers_and_collapses_repeated_ones(checkpoint: Path) -> None:
+    assert run("inspect", checkpoint).stdout == (
+        "net.safetensors (torch)\n"
+        "  side    torch\n"
+        "  format  safetensors\n"
+        "\n"
+        "layer               class  tensors\n"
+        "---------------------------------------------------\n"
+        "blocks.0            -      weight (7, 6)\n"
+        "blocks.1            -      weight (8, 7)\n"
+        "fc                  -      bias (2,), weight (2, 5)\n"
+        "twins.{0..3} (x 4)  -      weight (3, 3)\n"
+        "\n"
+        "7 layers with tensors, 8 tensors, 146 numbers, 584 bytes\n"
+    )
+
+
+def test_inspect_lists_every_layer_when_asked(checkpoint: Path) -> None:
+    assert run("inspect", checkpoint, "--all").stdout.count("twins.") == 4
+
+
+def test_inspect_as_json_holds_every_tensor(checkpoint: Path) -> None:
+    data = json.loads(run("inspect", checkpoint, "--json").stdout)
+    assert data["side"] == "torch"
+    assert sum(len(layer["tensors"]) for layer in data["layers"]) == 8
+
+
+# rules
+
+
+def test_rules_as_json_are_those_of_the_text() -> None:
+    data = json.loads(run("rules", "--json").stdout)
+    text = run("rules").stdout
+    assert all(entry["torch"] in text and entry["keras"] in text for entry in data["supported"])
+    assert f"{len(data['supported'])} rules; {len(data['unsupported'])} classes without one" in text
+    assert all(reason in text for reason in data["unsupported"].values())
+
+
+def test_rules_as_markdown_share_a_line_over_dimensions() -> None:
+    assert "| `nn.BatchNorm{1..3}d` | `layers.BatchNormalization`" in run("rules", "--markdown").stdout
+
+
+# align and transfer, from file to file
+
+
+def test_align_prints_the_plan_and_saves_it(small_checkpoint: Path, keras_weights: Path, tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    result = run("align", small_checkpoint, keras_weights, "-o", path)
+    assert result.exit_code == 0
+    assert result.stdout.startswith("small.safetensors (torch) <-> model.h5 (keras): 1 pair, ")
+    assert result.stderr == f"saved {path}\n"
+    assert json.loads(path.read_text())["keras3conv"] == "alignment"
+
+
+def test_align_as_json_is_the_plan(small_checkpoint: Path, keras_weights: Path, plan: Path) -> None:
+    assert run("align", small_checkpoint, keras_weights, "--json").stdout == plan.read_text()
+
+
+def test_align_fails_where_a_tensor_has_no_place(checkpoint: Path, keras_weights: Path) -> None:
+    result = run("align", checkpoint, keras_weights)
+    assert result.exit_code == 1
+    assert "twins.{0..3}  (torch)  weight (3, 3) matched nothing" in result.stdout
+
+
+def test_what_is_left_out_on_purpose_is_no_problem(checkpoint: Path, keras_weights: Path) -> None:
+    options = ["--ignore=blocks=not needed", "--ignore=twins=not needed"]
+    result = run("align", checkpoint, keras_weights, *options)
+    assert result.exit_code == 0, result.output
+    assert "not needed" in result.stdout
+    assert "no problems" in result.stdout
+
+
+def test_leaving_out_needs_a_reason_and_a_name_that_is_there(checkpoint: Path, keras_weights: Path) -> None:
+    assert_refused(run("align", checkpoint, keras_weights, "--ignore", "twins"), "what is left out needs a reason")
+    assert_refused(run("align", checkpoint, keras_weights, "--ignore", "no=reason"), "is not a layer or a tensor")
+
+
+def test_transfer_writes_a_new_file_by_a_plan(small_checkpoint: Path, plan: Path, tmp_path: Path) -> None:
+    target = tmp_path / "new.h5"
+    result = run("transfer", small_checkpoint, target, "--plan", plan)
+    assert result.exit_code == 0, result.stderr
+    np.testing.assert_array_equal(formats.read(target).read("dense/kernel"), np.ones((5, 2), np.float32))
+    assert "Transfer: small.safetensors (torch) -> model.h5 (keras)" in result.stdout
+
+
+def test_transfer_as_json_names_the_file_and_its_digest(small_checkpoint: Path, plan: Path, tmp_path: Path) -> None:
+    result = run("transfer", small_checkpoint, tmp_path / "new.h5", "--plan", plan, "--json")
+    (file,) = json.loads(result.stdout)["files"]
+    assert file["path"] == str(tmp_path / "new.h5")
+    assert len(file["sha256"]) == 64
+
+
+# What is refused
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    assert_refused(run("inspect", tmp_path / "none.safetensors"), "FileError: ", "none.safetensors cannot be read")
+
+
+def test_a_truncated_file_is_refused(checkpoint: Path) -> None:
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-20])
+    assert_refused(run("inspect", checkpoint), "MalformedCheckpoint: ", "net.safetensors")
+
+
+def test_a_file_with_the_suffix_of_another_format_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    wrong = checkpoint.rename(tmp_path / "net.h5")
+    assert_refused(run("inspect", wrong), "holds safetensors, its suffix says HDF5")
+
+
+def test_an_unknown_suffix_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+    assert_refused(run("inspect", tmp_path / "model.tflite"), "model.tflite", ".safetensors, ")
+
+
+def test_an_hdf5_file_without_keras_weights_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "data.h5"
+    with h5py.File(path, "w") as file:
+        file["images"] = np.zeros((2, 3))
+    assert_refused(run("inspect", path), "data.h5")
+
+
+def test_code_without_a_factory_is_refused_with_the_form_to_write(tmp_path: Path) -> None:
+    assert_refused(run("inspect", tmp_path / "net.py"), "name the factory too", "net.py:factory")
+
+
+def test_a_missing_code_file_is_refused(tmp_path: Path) -> None:
+    assert_refused(run("inspect", f"{tmp_path / 'net.py'}:make"), "net.py does not exist")
+
+
+def test_a_missing_module_is_refused() -> None:
+    assert_refused(run("inspect", "no_such_module.nets:make"), "there is no module no_such_module")
+
+
+def test_two_files_of_one_framework_are_refused(small_checkpoint: Path, keras_weights: Path) -> None:
+    assert_refused(run("align", small_checkpoint, small_checkpoint), "both arguments are torch models")
+    assert_refused(run("validate", keras_weights, keras_weights), "both arguments are keras models")
+    assert_refused(run("transfer", keras_weights, keras_weights), "source and target are both keras")
+
+
+def test_sides_in_the_wrong_order_are_refused(small_checkpoint: Path, keras_weights: Path) -> None:
+    assert_refused(run("align", keras_weights, small_checkpoint), "the wrong way round")
+
+
+def test_a_plan_that_is_none_is_refused(small_checkpoint: Path, keras_weights: Path, tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    path.write_text('{"pairs": []}')
+    result = run("transfer", keras_weights, small_checkpoint, "--plan", path, "--overwrite")
+    assert_refused(result, f"FileError: {path}: not a plan", f"Fix:  keras3conv align TORCH KERAS -o {path}")
+
+
+def test_a_plan_that_is_no_text_is_refused(small_checkpoint: Path, keras_weights: Path, tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    path.write_bytes(b"\xff\xfe\x00")
+    assert_refused(run("validate", small_checkpoint, keras_weights, "--plan", path), f"FileError: {path}: ")
+
+
+def test_a_plan_for_another_model_is_refused(checkpoint: Path, keras_weights: Path, plan: Path) -> None:
+    result = run("transfer", keras_weights, checkpoint, "--plan", plan, "--overwrite")
+    assert_refused(result, "the plan is for small.safetensors (torch), and net.safetensors (torch) is another model")
+
+
+def test_an_existing_file_is_kept_without_the_option(small_checkpoint: Path, keras_weights: Path) -> None:
+    before = small_checkpoint.read_bytes()
+    assert_refused(run("transfer", keras_weights, small_checkpoint), "exists\nFix:  --overwrite")
+    assert small_checkpoint.read_bytes() == before
+    assert run("transfer", keras_weights, small_checkpoint, "--overwrite").exit_code == 0
+    assert small_checkpoint.read_bytes() != before
+
+
+def test_an_existing_plan_is_kept_without_the_option(small_checkpoint: Path, keras_weights: Path, plan: Path) -> None:
+    assert_refused(run("align", small_checkpoint, keras_weights, "-o", plan), "exists", "--overwrite")
+
+
+def test_a_target_that_is_not_there_needs_a_plan(small_checkpoint: Path, tmp_path: Path) -> None:
+    result = run("transfer", small_checkpoint, tmp_path / "new.h5")
+    assert_refused(result, "new.h5 does not exist", "Fix:  --plan PLAN.json")
+
+
+def test_nothing_is_written_where_a_tensor_has_no_place(checkpoint: Path, keras_weights: Path) -> None:
+    before = keras_weights.read_bytes()
+    result = run("transfer", checkpoint, keras_weights, "--overwrite")
+    assert_refused(result, "AlignmentError: ", "net.safetensors (torch) and model.h5 (keras)", status=1)
+    assert keras_weights.read_bytes() == before
+
+
+@pytest.mark.parametrize("hint", ["fc", "=dense", "fc="])
+def test_a_hint_without_two_names_is_refused(hint: str, small_checkpoint: Path, keras_weights: Path) -> None:
+    result = run("align", small_checkpoint, keras_weights, "--hint", hint)
+    assert_refused(result, "a hint names a torch layer and a Keras layer", 'Fix:  --hint "fc=dense"')
+
+
+def test_a_hint_decides(small_checkpoint: Path, keras_weights: Path) -> None:
+    result = run("align", small_checkpoint, keras_weights, "--hint", "fc=dense")
+    assert result.exit_code == 0, result.stderr
+    assert " hint " in result.stdout
+
+
+def test_a_hint_for_a_layer_that_is_not_there_is_refused(small_checkpoint: Path, keras_weights: Path) -> None:
+    result = run("align", small_checkpoint, keras_weights, "--hint", "head=dense")
+    assert_refused(result, "'head' is not a layer with tensors; similar: ")
+
+
+def test_inputs_that_are_no_arrays_are_refused(small_checkpoint: Path, keras_weights: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    path.write_bytes(b"no arrays")
+    assert_refused(run("validate", small_checkpoint, keras_weights, "--inputs", path), "x.npz holds no arrays")
+    missing = tmp_path / "none.npz"
+    assert_refused(run("validate", small_checkpoint, keras_weights, "--inputs", missing), "none.npz cannot be read")
+
+
+def test_a_report_of_unknown_form_is_refused(small_checkpoint: Path, keras_weights: Path, tmp_path: Path) -> None:
+    result = run("validate", small_checkpoint, keras_weights, "--report", tmp_path / "report.pdf")
+    assert_refused(result, "a report is saved as .html, .md, .json, .txt")
+
+
+def test_fixes_are_written_in_the_words_of_the_command_line() -> None:
+    assert as_options('Fix:  plan.pair("fc", "dense")') == 'Fix:  align --hint "fc=dense"'
+    assert as_options('Fix:  plan.ignore("fc", "reason")') == 'Fix:  align --ignore "fc=reason"'
+    assert as_options("Fix:  transfer(..., cast=True)") == "Fix:  --cast"
+    assert as_options("give keras_inputs=...") == "give --keras-inputs FILE.npz"
+    assert as_options("give inputs=..., or none") == "give --inputs FILE.npz, or none"
+
+
+def test_an_onnx_file_is_told_where_it_is_compared(tmp_path: Path, keras_weights: Path) -> None:
+    said = ("net.onnx is an ONNX file", "Fix:  keras3conv compare-onnx FIRST.onnx SECOND.onnx")
+    assert_refused(run("validate", tmp_path / "net.onnx", keras_weights), *said)

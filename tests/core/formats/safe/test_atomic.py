@@ -1,0 +1,174 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras3conv import formats
+from keras3conv.errors import FileError, MalformedCheckpoint
+from keras3conv.model.views import TensorRef
+from keras3conv.transforms import Array
+
+SUFFIXES = [".safetensors", ".weights.h5", ".h5"]
+TENSORS = [
+    TensorRef(path=f"{name}/kernel", role="kernel", shape=(2, 3), location=f"layers/{name}/vars/0")
+    for name in ("dense", "dense_1", "dense_2")
+]
+
+
+def values(path: str) -> Array:
+    return np.full((2, 3), len(path), np.float32)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, OSError, KeyboardInterrupt, ValueError, TypeError])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("failing", range(3))
+def test_a_failed_write_leaves_the_old_file_untouched(
+    tmp_path: Path, suffix: str, failing: int, error: type[BaseException]
+) -> None:
+    path = tmp_path / f"x{suffix}"
+    formats.write(path, TENSORS, values)
+    before = path.read_bytes()
+
+    def fails(name: str) -> Array:
+        if name == TENSORS[failing].path:
+            raise error("planted")
+        return values(name)
+
+    with pytest.raises((error, FileError), match="planted"):
+        formats.write(path, TENSORS, fails, overwrite=True)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_the_same_tensors_give_the_same_bytes(tmp_path: Path, suffix: str) -> None:
+    first = formats.write(tmp_path / f"a{suffix}", TENSORS, values)
+    second = formats.write(tmp_path / f"b{suffix}", TENSORS, values)
+    assert first.sha256 == second.sha256
+    assert (first.size, first.md5) == (second.size, second.md5)
+    assert first.size == (tmp_path / f"a{suffix}").stat().st_size
+
+
+def test_an_existing_file_is_not_replaced_unasked(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(b"old")
+    with pytest.raises(FileError, match="overwrite=True"):
+        formats.write(path, TENSORS, values)
+    assert path.read_bytes() == b"old"
+    formats.write(path, TENSORS, values, overwrite=True)
+    assert path.read_bytes() != b"old"
+
+
+def test_a_new_file_has_the_usual_mode_and_an_old_one_keeps_its_own(tmp_path: Path) -> None:
+    new, old = tmp_path / "new.h5", tmp_path / "old.h5"
+    old.write_bytes(b"old")
+    old.chmod(0o640)
+    mask = os.umask(0o027)
+    try:
+        formats.write(new, TENSORS, values)
+        formats.write(old, TENSORS, values, overwrite=True)
+    finally:
+        os.umask(mask)
+    assert [path.stat().st_mode & 0o777 for path in (new, old)] == [0o640, 0o640]
+
+
+def test_the_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def noted_fsync(descriptor: int) -> None:
+        calls.append("fsync")
+        fsync(descriptor)
+
+    def noted_replace(self: Path, target: Path) -> Path:
+        calls.append("rename")
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(Path, "replace", noted_replace)
+    with formats.replacing(tmp_path / "x") as temporary:
+        temporary.write_bytes(b"new")
+        calls.append("written")
+    assert calls == ["written", "fsync", "rename", "fsync"]
+
+
+def test_a_disk_that_fails_to_synchronise_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(descriptor: int) -> None:
+        raise OSError(5, "planted")
+
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(b"old")
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(FileError, match="is as it was"):
+        formats.write(path, TENSORS, values, overwrite=True)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_links_folders_and_missing_folders_are_no_destinations(tmp_path: Path) -> None:
+    (tmp_path / "folder.h5").mkdir()
+    (tmp_path / "link.h5").symlink_to(tmp_path / "other.h5")
+    for name, message in [
+        ("folder.h5", "no regular file"),
+        ("link.h5", "is a link"),
+        ("none/x.h5", "there is no folder"),
+    ]:
+        with pytest.raises(FileError, match=message):
+            formats.write(tmp_path / name, TENSORS, values, overwrite=True)
+
+
+def test_an_array_that_is_not_what_was_announced_is_refused(tmp_path: Path) -> None:
+    for wrong in (np.zeros((3, 2), np.float32), np.zeros((2, 3), np.float64)):
+        with pytest.raises(FileError, match=r"dense/kernel is declared float32 \(2, 3\)"):
+            formats.write(tmp_path / "x.safetensors", TENSORS, lambda _, wrong=wrong: wrong)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_tensors_with_one_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="two tensors are called 'dense/kernel'"):
+        formats.write(tmp_path / "x.safetensors", [TENSORS[0], TENSORS[0]], values)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("x.txt", b"x", r"the suffix is none of .*\.safetensors"),
+        ("x.pt", b"\x89HDF\r\n\x1a\n" + bytes(100), "holds HDF5, its suffix says a torch checkpoint"),
+        ("x.h5", b"PK\3\4" + bytes(100), "holds a zip archive, its suffix says HDF5"),
+        ("x.h5", (20).to_bytes(8, "little") + b'{"a":1}', "holds safetensors"),
+        ("x.safetensors", b"\x89HDF\r\n\x1a\n" + bytes(100), "holds HDF5"),
+        ("x.keras", b"PK\3\4" + b"archive/data.pkl", "holds a torch checkpoint"),
+        ("x.pt", b"PK\3\4" + b"config.json", "holds a Keras archive"),
+        ("x.pt", b"hello", "is no a torch checkpoint|nor any other"),
+        ("x.h5", b"#!/bin/sh".ljust(512, b"\0") + b"\x89HDF\r\n\x1a\n", "nor any other"),
+    ],
+)
+def test_content_of_another_kind_than_the_suffix_says_is_refused(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    for verb in (formats.identify, formats.read):
+        with pytest.raises(FileError, match=message):
+            verb(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", [*SUFFIXES, ".pt", ".keras", ".safetensors.index.json"])
+def test_missing_empty_and_irregular_files_are_refused(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"x{suffix}"
+    with pytest.raises(FileError, match="cannot be read: No such file"):
+        formats.read(path)
+    path.touch()
+    with pytest.raises(MalformedCheckpoint, match="is empty"):
+        formats.read(path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(FileError, match="no regular file"):
+        formats.read(path)
+
+
+def test_the_side_is_in_the_suffix() -> None:
+    assert [formats.side_of(f"a/b.{suffix}") for suffix in ("pt", "pth", "safetensors")] == ["torch"] * 3
+    assert [formats.side_of(f"a/B.{suffix}") for suffix in ("h5", "weights.h5", "KERAS")] == ["keras"] * 3
+    with pytest.raises(FileError, match="the suffix is none of"):
+        formats.side_of("x.tflite")

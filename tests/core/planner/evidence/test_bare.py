@@ -1,0 +1,82 @@
+"""Single tensors that are paired by hand, with whatever becomes of them."""
+
+import pytest
+
+from keras3conv.alignment.plan import Alignment
+from keras3conv.errors import AlignmentError
+from keras3conv.model.views import LayerView, ModelView, TensorRef
+from keras3conv.planner.plan import plan
+from keras3conv.transforms import Axes, Skip, Transform
+
+
+def model(side: str, **tensors: tuple[int, ...]) -> ModelView:
+    between = "." if side == "torch" else "/"
+    owners: dict[str, list[TensorRef]] = {}
+    for name, shape in tensors.items():
+        owner, _, role = name.rpartition("__")
+        path = f"{owner}{between}{role}" if owner else role
+        owners.setdefault(owner, []).append(TensorRef(path=path, role=role, shape=shape))
+    layers = tuple(LayerView(path=path, kinds=("Own",), tensors=tuple(own)) for path, own in owners.items())
+    return ModelView(side=side, name="Net", layers=layers)  # type: ignore[arg-type]
+
+
+def between(torch: tuple[int, ...], keras: tuple[int, ...]) -> Alignment:
+    """A plan for a table that the planner does not pair by itself."""
+    return plan(model("torch", pos_embed=torch), model("keras", pos__table=keras))
+
+
+CASES: list[tuple[tuple[int, ...], tuple[int, ...], str | Transform, Transform]] = [
+    ((1, 5, 6), (5, 6), "1 n d -> n d", Axes("1 n d -> n d")),
+    ((6, 5), (5, 6), "d n -> n d", Axes("d n -> n d")),
+    ((8, 3, 2, 4), (24, 8), "o i h w -> (h w i) o", Axes("o i h w -> (h w i) o", h=2, w=4, i=3)),
+    ((8, 12), (2, 6, 8), "d (h w) -> h w d", Axes("d (h w) -> h w d", h=2, w=6)),
+    ((7, 6), (5, 6), Skip(0, 2), Skip(0, 2)),
+]
+
+
+@pytest.mark.parametrize(("torch", "keras", "transform", "expected"), CASES, ids=[str(case[2]) for case in CASES])
+def test_a_tensor_is_paired_with_the_transform_that_is_given(
+    torch: tuple[int, ...], keras: tuple[int, ...], transform: str | Transform, expected: Transform
+) -> None:
+    made = between(torch, keras).pair("pos_embed", "pos/table", transform=transform).check()
+    (mapping,) = made.mappings
+    assert (mapping.torch, mapping.keras, mapping.transform) == (("pos_embed",), ("pos/table",), expected)
+    assert made.pairs[0].decided_by == "by hand"
+    assert Alignment.from_json(made.to_json()) == made
+
+
+def test_a_layer_with_one_tensor_stands_for_it() -> None:
+    made = between((6, 5), (5, 6)).pair("pos_embed", "pos", transform="d n -> n d")
+    assert made.mappings[0].keras == ("pos/table",)
+
+
+def test_two_tensors_that_differ_in_axes_of_size_one_need_no_transform() -> None:
+    torch, keras = model("torch", a=(1, 5, 6), b=(5, 1, 6)), model("keras", one__x=(5, 6), two__x=(5, 6))
+    made = plan(torch, keras).pair("a", "two/x").pair("b", "one/x").check()
+    assert {pair.torch: pair.keras for pair in made.pairs} == {"a": "two/x", "b": "one/x"}
+
+
+MISTAKES: list[tuple[str, str, str | Transform | None, str]] = [
+    ("pos_embed", "pos/table", None, r"\(6, 5\) and \(5, 6\) differ in more than axes of size one"),
+    ("pos_embed", "pos/table", "n d -> n d", r"becomes \(6, 5\) by \"n d -> n d\"; pos/table is \(5, 6\)"),
+    ("pos_embed", "pos/table", "1 n d -> n d", "takes 3 axes, the array has 2"),
+    ("pos_embed", "pos/table", "n d -> n", "d is on one side only"),
+    ("pos_embed", "pos/other", "n d -> d n", "pos/other .* is no tensor and no layer"),
+    ("pos", "pos/table", "n d -> d n", "pos .* is no tensor and no layer"),
+]
+
+
+@pytest.mark.parametrize(("torch", "keras", "transform", "message"), MISTAKES, ids=[case[3] for case in MISTAKES])
+def test_what_does_not_fit_is_refused_and_the_plan_is_as_it_was(
+    torch: str, keras: str, transform: str | Transform | None, message: str
+) -> None:
+    found = between((6, 5), (5, 6))
+    with pytest.raises(AlignmentError, match=message):
+        found.pair(torch, keras, transform=transform)
+    assert found.pairs == ()
+
+
+def test_a_layer_of_several_tensors_is_none_to_transform() -> None:
+    found = plan(model("torch", a__x=(2, 3), a__y=(4,)), model("keras", b__x=(3, 2), b__y=(5,)))
+    with pytest.raises(AlignmentError, match=r"has 2 tensors: a\.x, a\.y"):
+        found.pair("a", "b/x", transform="i o -> o i")

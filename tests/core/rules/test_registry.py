@@ -1,0 +1,180 @@
+"""What the library refuses when a rule is registered, how a rule is found, what every registered rule has."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keras3conv.errors import RuleError
+from keras3conv.model.views import LayerView
+from keras3conv.rules.library import find, known_classes, list_rules, lookup
+from keras3conv.rules.registry import ranked, register, registered
+from keras3conv.rules.rule import Config, Example, LayerSpec, Rule, WeightMapping
+from keras3conv.transforms import Axes, Same, Transform
+
+
+@pytest.fixture(autouse=True)
+def rules_by_name() -> Iterator[dict[str, Rule]]:
+    """Yield the registry; remove the rules that a test registers."""
+    list_rules()
+    before = dict(registered)
+    yield registered
+    registered.clear()
+    registered.update(before)
+    ranked.cache_clear()
+
+
+def a_rule(**changes: Any) -> Rule:
+    plain = Rule(
+        torch="lab.Torch",
+        keras="lab.Keras",
+        fields=("size",),
+        to_keras=lambda config: (LayerSpec(kind="lab.Keras"),),
+        to_torch=lambda layers: (LayerSpec(kind="lab.Torch"),),
+        examples=(Example(config={"size": 3}, inputs=((2, 3),)),),
+    )
+    return replace(plain, **changes)
+
+
+def mapping(torch: tuple[str, ...], keras: tuple[str, ...], transform: Transform | None = None) -> WeightMapping:
+    return WeightMapping(torch=torch, keras=keras, transform=transform or Same())
+
+
+def constant(*mappings: WeightMapping) -> Callable[[Config], tuple[WeightMapping, ...]]:
+    return lambda config: mappings
+
+
+@dataclass(frozen=True)
+class OneWay(Same):
+    """Claims an inverse that does not lead back."""
+
+    @property
+    def inverse(self) -> Same:
+        return Same()
+
+
+def test_a_registered_rule_is_found_and_knows_where_it_was_made() -> None:
+    registered = register(a_rule())
+    assert registered in list_rules()
+    assert find("lab.Torch <-> lab.Keras") is registered
+    assert Path(registered.origin.rpartition(":")[0]).name == "test_registry.py"
+
+
+def test_a_rule_without_example_is_refused() -> None:
+    with pytest.raises(RuleError, match=r"lab.Torch <-> lab.Keras has no example: no law can be tried"):
+        register(a_rule(examples=()))
+
+
+def test_a_second_rule_for_the_same_pair_is_refused_and_both_places_are_named() -> None:
+    first = register(a_rule())
+    with pytest.raises(RuleError, match="is registered twice") as caught:
+        register(a_rule())
+    lines = str(caught.value).splitlines()
+    assert lines[2] == f"  before: {first.origin}"
+    assert lines[1].startswith("  here:   ")
+    assert lines[1].rpartition(":")[2] != first.origin.rpartition(":")[2]
+    assert lines[1].removeprefix("  here:   ").rpartition(":")[0] == first.origin.rpartition(":")[0]
+
+
+@pytest.mark.parametrize(
+    ("side", "mappings"),
+    [
+        ("torch", (mapping(("weight",), ("kernel",)), mapping(("weight",), ("gamma",)))),
+        ("keras", (mapping(("weight",), ("kernel",)), mapping(("bias",), ("kernel",)))),
+        ("torch", (mapping(("weight", "weight"), ("kernel", "bias")),)),
+    ],
+)
+def test_a_tensor_that_is_named_twice_is_refused(side: str, mappings: tuple[WeightMapping, ...]) -> None:
+    with pytest.raises(RuleError, match=f"names the {side} tensor '.*' twice"):
+        register(a_rule(weights=constant(*mappings)))
+
+
+def test_a_transform_that_does_not_lead_back_is_refused() -> None:
+    with pytest.raises(RuleError, match=r"OneWay\(\) cannot be reversed"):
+        register(a_rule(weights=constant(mapping(("weight",), ("kernel",), OneWay()))))
+
+
+def test_a_refused_rule_is_not_registered(rules_by_name: dict[str, Rule]) -> None:
+    before = dict(rules_by_name)
+    with pytest.raises(RuleError):
+        register(a_rule(weights=constant(mapping(("weight", "weight"), ("kernel",), Axes("o i -> i o")))))
+    assert rules_by_name == before
+
+
+def test_an_unknown_name_is_an_error() -> None:
+    with pytest.raises(RuleError, match=r"no rule is called 'lab\.None'"):
+        find("lab.None")
+
+
+def test_a_subclass_is_found_by_the_classes_it_derives_from() -> None:
+    found = register(a_rule())
+    kinds = ("timm.Special", "lab.Torch", "torch.nn.Sequential"), ("hub.Special", "lab.Keras")
+    assert list(lookup(*kinds)) == [found]
+
+
+def test_the_rule_of_the_most_derived_class_comes_first() -> None:
+    base = register(a_rule())
+    derived = register(a_rule(torch="lab.Derived"))
+    assert list(lookup(("lab.Derived", "lab.Torch"), ("lab.Keras",))) == [derived, base]
+    assert list(lookup(("lab.Torch",), ("lab.Keras",))) == [base]
+
+
+def test_unknown_classes_match_every_rule_of_the_other_side() -> None:
+    first, second = register(a_rule()), register(a_rule(torch="lab.Other"))
+    assert list(lookup((), ("lab.Keras",))) == [first, second]
+    assert list(lookup(("lab.Other",), ())) == [second]
+    assert list(lookup(("lab.Nothing",), ())) == []
+
+
+def test_known_classes_are_those_that_some_rule_names() -> None:
+    register(a_rule())
+    torch, keras = known_classes()
+    assert {"lab.Torch", "torch.nn.Linear"} <= torch
+    assert {"lab.Keras", "keras.layers.Dense"} <= keras
+
+
+def test_the_configuration_of_a_layer_is_what_the_rule_reads() -> None:
+    layer = LayerView(path="", config={"size": 3, "training": False})
+    assert a_rule().config_of(layer) == {"size": 3}
+    assert a_rule().config_of(LayerView(path="")) == {}
+
+
+def broken(holds: Callable[[Rule], bool]) -> list[str]:
+    """The registered rules for which something does not hold."""
+    return [rule.name for rule in list_rules() if not holds(rule)]
+
+
+def test_every_rule_names_classes_of_the_two_frameworks() -> None:
+    torch = ("torch.", "torchvision.", "transformers.", "timm.", "keras3conv.frameworks.torch.")
+    assert not broken(lambda rule: rule.torch.startswith(torch))
+    assert not broken(lambda rule: rule.keras.startswith(("keras.", "keras3conv.frameworks.keras.")))
+
+
+def test_every_rule_reads_its_fields_once() -> None:
+    assert not broken(lambda rule: len(set(rule.fields)) == len(rule.fields))
+
+
+def test_every_reason_and_note_is_a_sentence_or_nothing() -> None:
+    assert not broken(lambda rule: all(reason.strip() for reason in rule.ignored.values()))
+    assert not broken(lambda rule: not rule.note or rule.note.endswith("."))
+
+
+def test_a_rule_that_does_not_hold_in_training_says_why() -> None:
+    assert not broken(lambda rule: rule.train or bool(rule.note))
+
+
+def test_a_loss_is_declared_in_the_note() -> None:
+    def lossless(rule: Rule) -> bool:
+        return all(entry.transform.lossless for example in rule.examples for entry in rule.weights(example.config))
+
+    assert not broken(lambda rule: bool(rule.note) or lossless(rule))
+
+
+def test_every_example_has_inputs_with_a_batch() -> None:
+    def batched(rule: Rule) -> bool:
+        shapes = [shape for example in rule.examples for shape in example.inputs]
+        return bool(shapes) and all(len(shape) >= 2 and shape[0] > 1 for shape in shapes)
+
+    assert not broken(batched)

@@ -1,0 +1,85 @@
+"""Cases of operations on images."""
+
+import numpy as np
+from keras import layers, ops
+
+from tests.support.operations import IMAGE, SEQUENCE, VECTOR, Case, case, named
+
+_PADS = (
+    (((0, 0), (1, 2), (0, 3), (0, 0)), "constant"),
+    (((1, 0), (0, 0), (0, 0), (1, 2)), "constant"),
+    (((0, 0), (1, 2), (0, 3), (0, 0)), "reflect"),
+    (((0, 0), (1, 1), (0, 1), (0, 0)), "symmetric"),
+    (((0, 0), (2, 1), (0, 0), (1, 2)), "reflect"),
+    (((0, 0), (1, 1), (2, 2), (1, 1)), "reflect"),
+)
+_CHANNELS = ((0, 0), (0, 0), (0, 0), (1, 2))
+
+CASES: dict[str, list[Case]] = {
+    "pad": [
+        *(case(named("pad", pad_width=width, mode=mode), IMAGE) for width, mode in _PADS),
+        case(lambda x: ops.pad(x, _CHANNELS, "reflect"), IMAGE, by_numpy=lambda x: np.pad(x, _CHANNELS, "reflect")),
+        case(named("pad", pad_width=((0, 0), (1, 0), (0, 0)), constant_values=-1.5), SEQUENCE),
+        case(named("pad", pad_width=((0, 0), (0, 0), (1, 2)), mode="reflect"), SEQUENCE),
+        case(named("pad", pad_width=((0, 0), (3, 0), (0, 0)), mode="reflect"), SEQUENCE),
+        case(named("pad", pad_width=((0, 0), (1, 2)), mode="reflect"), VECTOR),
+        case(named("pad", pad_width=((0, 0), (0, 0))), VECTOR),
+    ],
+    "image.resize": [
+        *(
+            case(named("image.resize", size=size, interpolation=mode), IMAGE)
+            for size in ((3, 2), (12, 10), (7, 11), (1, 1))
+            for mode in ("bilinear", "nearest")
+        ),
+        case(named("image.resize", size=(4, 8), crop_to_aspect_ratio=True), IMAGE),
+        case(named("image.resize", size=(4, 8), pad_to_aspect_ratio=True, fill_value=0.5), IMAGE),
+        case(named("image.resize", size=(4, 8), data_format="channels_first"), IMAGE),
+    ],
+    "image.extract_patches": [
+        *(
+            case(named("image.extract_patches", **settings), IMAGE)
+            for settings in (
+                {"size": 2},
+                {"size": (2, 3), "strides": 1},
+                {"size": 3, "strides": 2, "padding": "same"},
+                {"size": 2, "strides": 1, "dilation_rate": 2},
+            )
+        ),
+        case(named("image.extract_patches", size=2), (6, 5, 1)),
+    ],
+    "image.pad_images": [
+        case(lambda x: ops.image.pad_images(x, 1, 2, 3, 4), IMAGE),
+        case(
+            named("image.pad_images", top_padding=1, left_padding=2, target_height=10, target_width=9),
+            IMAGE,
+        ),
+    ],
+    "image.crop_images": [
+        case(lambda x: ops.image.crop_images(x, 1, 2, 1, 0), IMAGE),
+        case(
+            named("image.crop_images", bottom_cropping=1, right_cropping=2, target_height=3, target_width=2),
+            IMAGE,
+        ),
+    ],
+    "image.rgb_to_grayscale": [
+        case(named("image.rgb_to_grayscale"), (6, 5, 3)),
+        case(named("image.rgb_to_grayscale", data_format="channels_first"), (3, 6, 5)),
+    ],
+    "depth_to_space": [
+        case(named("depth_to_space", block_size=2), (3, 5, 8)),
+        case(named("depth_to_space", block_size=2, data_format="channels_first"), (8, 3, 5)),
+    ],
+    "space_to_depth": [
+        case(named("space_to_depth", block_size=2), (6, 4, 3)),
+        case(named("space_to_depth", block_size=2, data_format="channels_first"), (3, 6, 4)),
+    ],
+    "unfold": [case(named("unfold", kernel_size=2, stride=2, padding=1), (3, 6, 4))],
+    "fold": [case(named("fold", output_size=(6, 4), kernel_size=2, stride=2), (12, 6))],
+}
+
+LAYERS = {
+    "Resizing": case(layers.Resizing(4, 8), IMAGE),
+    "Resizing cut": case(layers.Resizing(4, 8, crop_to_aspect_ratio=True), IMAGE),
+    "CenterCrop": case(layers.CenterCrop(3, 2), IMAGE),
+}
+"""Layers that are nothing but such an operation."""

@@ -1,0 +1,38 @@
+"""What is done to the weights of a Keras model, to see it noticed."""
+
+from collections.abc import Callable
+
+import keras
+import numpy as np
+
+from keras3conv.frameworks.keras import model as keras_side
+from keras3conv.transforms import Array
+from tests.support.planted.networks import Tamper
+
+
+def with_values(**changes: Callable[[Array], Array]) -> Tamper:
+    """Changes the variables of layers: `stem__kernel=function` that of the kernel of `stem`."""
+
+    def tamper(model: keras.Model) -> None:
+        for where, change in changes.items():
+            name, role = where.split("__")
+            (variable,) = [entry for entry in model.get_layer(name).weights if entry.name == role]
+            variable.assign(np.ascontiguousarray(change(np.array(keras_side.to_numpy(variable.value)))))
+
+    return tamper
+
+
+def swapped(*pairs: tuple[tuple[str, str], tuple[str, str]]) -> Tamper:
+    """Swaps the values of variables."""
+
+    def tamper(model: keras.Model) -> None:
+        for one, other in pairs:
+            first, second = (
+                next(entry for entry in model.get_layer(name).weights if entry.name == role)
+                for name, role in (one, other)
+            )
+            values = [np.array(keras_side.to_numpy(entry.value)) for entry in (first, second)]
+            first.assign(values[1])
+            second.assign(values[0])
+
+    return tamper

@@ -1,0 +1,401 @@
+"""Trials of rules: both sides built from an example and filled with the same probe weights, and their runs."""
+
+import copy
+import importlib
+import os
+import pkgutil
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+import keras
+import numpy as np
+import torch
+
+from keras3conv.frameworks.keras import model as keras_side
+from keras3conv.frameworks.keras.tree import named_layers, variables_of
+from keras3conv.frameworks.shared.layout import like_keras
+from keras3conv.frameworks.shared.recording import flatten
+from keras3conv.frameworks.torch import module as torch_side
+from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
+from keras3conv.rules.units import children_of, numbered, whole_of
+from keras3conv.transforms import Array, Shape
+from tests.support import stand_ins
+
+stand_ins.install()
+
+# JAX compiles each operation for each shape, and every trial has shapes of its own: optimised code would take twice the
+# time to make and be run once. XLA reads this when it is first used, which is after this module was imported.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+
+Tensors = dict[str, Array]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """A rule, an example, and what the rule made of it.
+
+    Attributes:
+        rule: The rule.
+        example: The example.
+        module: The torch layer, with probe weights.
+        config: Its configuration, as a rule reads it.
+        specs: What the rule's `to_keras` makes of the configuration.
+        layers: The built Keras layers, filled with the same weights.
+        inputs: The input arrays in torch's layout.
+        input_shapes: The shapes of what each Keras layer is given.
+        returned: The shape that the Keras layers return, where the rule says what of torch's outputs that is.
+    """
+
+    rule: Rule
+    example: Example
+    module: torch.nn.Module
+    config: Config
+    specs: LayerSpecs
+    layers: tuple[keras.layers.Layer, ...]
+    inputs: tuple[Array, ...]
+    input_shapes: tuple[tuple[Shape, ...], ...]
+    returned: Shape = ()
+
+
+class Joined(torch.nn.Sequential):
+    """Layers that are given the same input, and whose outputs are joined along the last axis."""
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        return torch.cat([part(*inputs) for part in self], -1)
+
+
+class Attending(torch.nn.Sequential):
+    """The projections of an attention, four or two of them, with what a model has as code between them."""
+
+    def __init__(self, keras: LayerSpec, *parts: torch.nn.Module) -> None:
+        super().__init__(*parts)
+        names = ("query", "key", "value")
+        self.heads = [(heads, size) for _, heads, size in (keras.shapes[f"{name}_dense/kernel"] for name in names)]
+
+    def forward(self, query: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
+        *projections, output = self
+        if others:
+            value, key = others
+            made = [layer(given) for layer, given in zip(projections, (query, key, value), strict=True)]
+        else:
+            made = list(projections[0](query).split([heads * size for heads, size in self.heads], -1))
+        split = [tensor.unflatten(-1, axes).transpose(1, 2) for tensor, axes in zip(made, self.heads, strict=True)]
+        repeats = self.heads[0][0] // self.heads[1][0]
+        queries, keys, values = split[0], *(tensor.repeat_interleave(repeats, 1) for tensor in split[1:])
+        weights = (queries @ keys.transpose(-2, -1) / self.heads[0][1] ** 0.5).softmax(-1)
+        result: torch.Tensor = output((weights @ values).transpose(1, 2).flatten(2))
+        return result
+
+
+class TorchFunction(torch.nn.Module):
+    """A function of torch as a layer."""
+
+    def __init__(self, function: Callable[..., torch.Tensor], config: Config) -> None:
+        super().__init__()
+        self.function, self.arguments = function, dict(config)
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        return self.function(*inputs, **self.arguments)
+
+
+class KerasFunction(keras.layers.Layer):
+    """A function of Keras as a layer."""
+
+    def __init__(self, function: Callable[..., Any], config: Config) -> None:
+        super().__init__()
+        self.function, self.arguments = function, dict(config)
+
+    def call(self, *inputs: Any) -> Any:
+        return self.function(*inputs, **self.arguments)
+
+    def get_config(self) -> dict[str, Any]:
+        return self.arguments
+
+
+def resolve(name: str) -> Any:
+    """What a qualified name stands for: "torch.nn.Linear"."""
+    if name.startswith("torch."):
+        return pkgutil.resolve_name(name)  # a class's method too: "torch.Tensor.contiguous"
+    module, _, attribute = name.rpartition(".")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def make_torch(spec: LayerSpec) -> torch.nn.Module:
+    """What a spec of the torch side stands for; a function becomes a layer."""
+    found = resolve(spec.kind)
+    module: torch.nn.Module = found(**spec.config) if isinstance(found, type) else TorchFunction(found, spec.config)
+    return module
+
+
+def make_layer(spec: LayerSpec) -> keras.layers.Layer:
+    """What a spec of the Keras side stands for; a function becomes a layer."""
+    found: Any = resolve(spec.kind)
+    if not isinstance(found, type):
+        return KerasFunction(found, spec.config)
+    # Keras writes a layer inside a configuration as a dict, which only `from_config` reads.
+    nested = any(isinstance(value, dict) and "class_name" in value for value in spec.config.values())
+    make: Any = found
+    return make.from_config(copy.deepcopy(dict(spec.config))) if nested else make(**spec.config)  # it empties them
+
+
+def make_trial(rule: Rule, example: Example) -> Trial:
+    """Builds both sides and transfers the weights by the rule."""
+    module = make_module(rule, example)
+    config = config_of(rule, module)
+    inputs = make_inputs(example)
+    specs = rule.to_keras(with_inputs(config, example))
+    layers = tuple(make_layer(spec) for spec in specs)
+    shapes = tuple(_build(rule, layers, [to_keras_layout(rule, config, array) for array in inputs]))
+    trial = Trial(
+        rule=rule,
+        example=example,
+        module=module,
+        config=config,
+        specs=specs,
+        layers=layers,
+        inputs=inputs,
+        input_shapes=shapes,
+    )
+    transfer(trial)
+    return replace(trial, returned=keras_outputs(trial, float64=False)[0].shape) if rule.output else trial
+
+
+def make_module(rule: Rule, example: Example) -> torch.nn.Module:
+    """The torch layer of an example, in evaluation mode, every tensor filled with probe values.
+
+    Several layers are a sequence, or stand side by side, where the rule says that they are parallel.
+    """
+    if rule.torch_count == 1:
+        module = make_torch(LayerSpec(kind=rule.torch, config=example.config))
+    else:
+        specs = tuple(LayerSpec(kind=rule.torch, config=part) for part in example.config.values())
+        module = assembled(rule, specs, example)
+    module.eval()
+    names = {name: tensor for name, tensor in torch_tensors(module).items() if tensor.dtype.kind == "f"}
+    torch_side.write(module, {name: probe_values(name, tensor.shape) for name, tensor in names.items()})
+    return module
+
+
+def assembled(rule: Rule, specs: LayerSpecs, example: Example) -> torch.nn.Module:
+    """The torch layers of some specs as one module, as the rule, or what it stands against, puts them together."""
+    if rule.torch_count == 1:
+        return make_torch(specs[0])
+    parts = [make_torch(spec) for spec in specs]
+    if example.keras is not None:
+        return Attending(example.keras, *parts)
+    return Joined(*parts) if rule.parallel else torch.nn.Sequential(*parts)
+
+
+def probe_values(name: str, shape: Shape) -> Array:
+    """Values that hide nothing: no zeros, no ones, both signs; positive for what is a variance.
+
+    They are short in binary, so that the sum of two (the biases of an LSTM) is exact in float32 too.
+    """
+    random = np.random.default_rng(zlib.crc32(name.encode()))
+    sizes = np.round(random.uniform(0.2, 0.9, shape) * 2**16) / 2**16
+    signs = 1 if name.endswith("var") else random.choice([-1, 1], shape)
+    return np.asarray(signs * sizes, "float32")
+
+
+def make_inputs(example: Example) -> tuple[Array, ...]:
+    """Inputs that reach every branch of an activation, or indices, all values of which occur."""
+    random = np.random.default_rng(7)
+    if example.integers:
+        return tuple(random.integers(0, example.integers, shape).astype("int32") for shape in example.inputs)
+    return tuple(random.uniform(-8, 8, shape).astype("float32") for shape in example.inputs)
+
+
+def config_of(rule: Rule, module: torch.nn.Module) -> Config:
+    """The fields of the rule, read off the module as they are in a model; of a function its keyword arguments."""
+    if isinstance(module, TorchFunction):
+        return {name: module.arguments[name] for name in rule.fields if name in module.arguments}
+    if rule.torch_count == 1:
+        return rule.config_of(torch_side.view(torch.nn.Sequential(module)).layers[0])
+    parts = [torch_side.view(torch.nn.Sequential(part)).layers[0] for part in module.children()]
+    return rule.config_of(numbered(parts, "torch"))
+
+
+def with_inputs(config: Config, example: Example) -> Config:
+    """A configuration with what stands beside it in a model: the shapes of the inputs, the Keras layer."""
+    return {**config, **example.beyond}
+
+
+def torch_tensors(module: torch.nn.Module) -> Tensors:
+    """Copies of the parameters and buffers, by name."""
+    named = [*module.named_parameters(), *module.named_buffers()]
+    return {name: np.array(torch_side.to_numpy(tensor)) for name, tensor in named}
+
+
+def keras_tensors(trial: Trial) -> Tensors:
+    """Copies of the variables of the layers that own tensors, by role; the states of seeds left out."""
+    return {role: np.array(keras_side.to_numpy(variable)) for role, variable in keras_variables(trial).items()}
+
+
+def keras_variables(trial: Trial) -> dict[str, keras.Variable]:
+    """The variables of the layers that own tensors, by role, in the order in which Keras creates them."""
+    many = trial.rule.keras_count != 1
+    found = {}
+    for place, layer in enumerate(owners(trial)):
+        named = roles(layer)
+        for variable in layer.weights:
+            if id(variable) in named:
+                role = trial.rule.aliases.get(named[id(variable)], named[id(variable)])
+                found[f"{place}/{role}" if many else role] = variable
+    return found
+
+
+def owners(trial: Trial) -> tuple[keras.layers.Layer, ...]:
+    """The Keras layers that own tensors; the last, where none does."""
+    return tuple(layer for layer in trial.layers if layer.weights) or trial.layers[-1:]
+
+
+def roles(layer: keras.layers.Layer) -> dict[int, str]:
+    """The role of every variable of a layer and of its parts, by the variable's id; without the states of seeds."""
+    view = keras_side.view(layer)
+    whole = whole_of(view.layers[0], children_of(view), "keras")
+    role_of = {tensor.path: tensor.role for tensor in whole.tensors if not tensor.is_seed}
+    paths = {
+        id(variable): f"{path}/{role}" if path else role
+        for path, part in named_layers(layer)
+        for role, variable in variables_of(part)
+    }
+    return {key: role_of[path] for key, path in paths.items() if path in role_of}
+
+
+def mappings(trial: Trial) -> tuple[WeightMapping, ...]:
+    """The rule's mappings, without those whose tensors neither side has."""
+    present = {*torch_tensors(trial.module)}, {*keras_tensors(trial)}
+    return tuple(
+        mapping
+        for mapping in trial.rule.weights(with_inputs(trial.config, trial.example))
+        if present[0].intersection(mapping.torch) or present[1].intersection(mapping.keras)
+    )
+
+
+def transfer(trial: Trial) -> None:
+    """Writes the torch tensors into the Keras layers, by the mappings. What is missing is left to the laws."""
+    tensors, variables = torch_tensors(trial.module), keras_variables(trial)
+    for mapping in mappings(trial):
+        if not (tensors.keys() >= {*mapping.torch} and variables.keys() >= {*mapping.keras}):
+            continue
+        results = mapping.transform(tuple(tensors[name] for name in mapping.torch))
+        for name, value in zip(mapping.keras, results, strict=True):
+            if value.shape == tuple(variables[name].shape):
+                variables[name].assign(np.array(value))
+    for layer in trial.layers:
+        keras_side.settle(layer)
+
+
+def to_keras_layout(rule: Rule, config: Config, array: Array) -> Array:
+    """An array in torch's layout, as Keras has it."""
+    return like_keras(array, rule, config, None)
+
+
+def _build(rule: Rule, layers: tuple[keras.layers.Layer, ...], arrays: list[Array]) -> Iterator[tuple[Shape, ...]]:
+    """Calls every layer once; gives the shapes of what each is given."""
+    given = rule.keras_arguments(tuple(arrays))
+    for layer in layers:
+        yield tuple(array.shape for _, array in flatten(given, lambda value: isinstance(value, np.ndarray)))
+        outputs = tuple(keras_side.run(layer, given).outputs.values())
+        given = given if rule.parallel else outputs
+
+
+def call_layers(
+    trial: Trial, inputs: tuple[Any, ...], call: Callable[[keras.layers.Layer, tuple[Any, ...]], Any]
+) -> Any:
+    """The Keras layers, one after the other, or side by side on the same input."""
+    given = trial.rule.keras_arguments(inputs)
+    if trial.rule.parallel and trial.rule.keras_count != 1:
+        found = [call(layer, given) for layer in trial.layers]
+        return keras.ops.concatenate([keras.ops.reshape(part, (*inputs[0].shape[:-1], -1)) for part in found], -1)
+    value: Any = given
+    for layer in trial.layers:
+        value = call(layer, value if isinstance(value, tuple) else (value,))
+    return value
+
+
+def torch_outputs(trial: Trial, *, float64: bool) -> list[Array]:
+    """What the torch layer computes, as the Keras layers return it."""
+    outputs = torch_side.run(trial.module, trial.rule.torch_arguments(trial.inputs), float64=float64).outputs
+    return as_keras_returns(trial, tuple(outputs.values()))
+
+
+def as_keras_returns(trial: Trial, outputs: tuple[Array, ...]) -> list[Array]:
+    """What torch returned, as the Keras layers return it."""
+    if trial.rule.output is None:
+        return [to_keras_layout(trial.rule, trial.config, array) for array in outputs]
+    config = keras_side.view(trial.layers[-1]).layers[0].config or {}
+    return [trial.rule.output(outputs, trial.config, config, trial.returned)]
+
+
+def keras_outputs(trial: Trial, *, float64: bool) -> list[Array]:
+    """What the Keras layers compute; where the rule says what of torch's outputs counts, the first array."""
+    arrays = tuple(to_keras_layout(trial.rule, trial.config, array) for array in trial.inputs)
+    with ExitStack() as contexts:
+        contexts.enter_context(keras_side.precise())
+        if float64:
+            enter_float64(contexts, trial.layers)
+            arrays = tuple(wide(array) for array in arrays)
+        found = call_layers(trial, arrays, lambda layer, given: _arrays(keras_side.run(layer, given).outputs))
+        outputs = [np.array(_numpy(value)) for value in (found if isinstance(found, tuple) else (found,))]
+        return outputs[:1] if trial.rule.output is not None else outputs
+
+
+def _arrays(outputs: Mapping[str, Array]) -> tuple[Array, ...] | Array:
+    found = tuple(outputs.values())
+    return found[0] if len(found) == 1 else found
+
+
+def _numpy(value: Any) -> Array:
+    return value if isinstance(value, np.ndarray) else keras_side.to_numpy(value)
+
+
+def specs_of_rule(trial: Trial) -> LayerSpecs:
+    """The rule's own Keras layers, with the shapes that they really have."""
+    return tuple(
+        replace(spec, shapes=_shapes(layer), inputs=inputs)
+        for spec, layer, inputs in zip(trial.specs, trial.layers, trial.input_shapes, strict=True)
+    )
+
+
+def specs_of_layers(trial: Trial) -> LayerSpecs:
+    """The built Keras layers as they describe themselves."""
+    return tuple(
+        spec_of_layer(layer, inputs, spec.kind if isinstance(layer, KerasFunction) else "")
+        for layer, spec, inputs in zip(trial.layers, trial.specs, trial.input_shapes, strict=True)
+    )
+
+
+def spec_of_layer(layer: keras.layers.Layer, inputs: tuple[Shape, ...], kind: str = "") -> LayerSpec:
+    """A built Keras layer as it describes itself."""
+    view = keras_side.view(layer).layers[0]
+    config = layer.get_config() if isinstance(layer, KerasFunction) else view.config
+    return LayerSpec(kind=kind or view.kind, config=config or {}, shapes=_shapes(layer), inputs=inputs)
+
+
+def _shapes(layer: keras.layers.Layer) -> Mapping[str, Shape]:
+    named = roles(layer)
+    return {named[id(variable)]: tuple(variable.shape) for variable in layer.weights if id(variable) in named}
+
+
+def enter_float64(contexts: ExitStack, layers: tuple[keras.layers.Layer, ...]) -> None:
+    """Puts every layer into float64 until the contexts end."""
+    for layer in layers:
+        contexts.enter_context(keras_side.float64_mode(layer))
+
+
+def wide(array: Array) -> Array:
+    """A real array in float64; any other as it is."""
+    return array.astype("float64") if array.dtype.kind == "f" else array
+
+
+def keras_tensor(trial: Trial, array: Array) -> Any:
+    made = np.array(wide(to_keras_layout(trial.rule, trial.config, array)), order="C")
+    return keras.ops.convert_to_tensor(made, dtype=made.dtype.name)
+
+
+def tensors_in(value: Any) -> list[torch.Tensor]:
+    return [tensor for _, tensor in flatten(value, lambda item: isinstance(item, torch.Tensor))]

@@ -1,0 +1,86 @@
+"""Models of images of any size: what depends on the size is computed when it is known."""
+
+import keras
+import numpy as np
+import pytest
+import torch
+
+import keras3conv as k3c
+from keras3conv.builder.conversion import Conversion
+from keras3conv.errors import UnsupportedLayerError
+from keras3conv.frameworks.torch.generated import instance_of
+from tests.torch_backend.builder.test_convert import randomised
+
+layers = keras.layers
+
+
+def strided() -> keras.Model:
+    given = keras.Input((None, None, 3))
+    x = layers.Conv2D(4, (3, 4), strides=(2, 3), padding="same", activation="relu", name="stem")(given)
+    x = layers.MaxPooling2D(3, 2, padding="same", name="pool")(layers.ZeroPadding2D(1)(x) - 3.0)
+    x = layers.DepthwiseConv2D(5, strides=2, padding="same", name="depthwise")(x)
+    return keras.Model(given, layers.SeparableConv2D(5, 3, strides=2, padding="same", name="separable")(x))
+
+
+def u_net() -> keras.Model:
+    x = given = keras.Input((None, None, 3))
+    skips = []
+    for features in (4, 5, 6):
+        x = layers.Conv2D(features, 3, padding="same", activation="relu")(x)
+        skips.append(x)
+        x = layers.MaxPooling2D(2, padding="same")(x)
+    for features, skip in zip((6, 5, 4), skips[::-1], strict=True):
+        x = layers.Conv2DTranspose(features, 2, strides=2, padding="same")(x)
+        x = layers.Conv2D(features, 3, padding="same", activation="relu")(layers.Concatenate()([x, skip]))
+    return keras.Model(given, layers.Conv2D(2, 1, activation="sigmoid")(x), name="u_net")
+
+
+def require_the_same(conversion: Conversion, model: keras.Model, height: int, width: int) -> None:
+    image = np.random.default_rng(1).uniform(-1, 1, (2, height, width, 3)).astype("float32")
+    given = np.ascontiguousarray(image.transpose(0, 3, 1, 2))
+    plan = conversion.alignment
+    k3c.validate(conversion.model, model, inputs=given, keras_inputs=image, alignment=plan).raise_if_failed()
+
+
+@pytest.mark.parametrize(("height", "width"), [(37, 50), (40, 61)])
+def test_strided_same_padding_is_that_of_keras_for_every_size(height: int, width: int) -> None:
+    model = randomised(strided())
+    conversion = k3c.convert(model, validate=False)
+    assert 'pad_same(x, (3, 3), (2, 2), value=float("-inf"))' in conversion.source
+    require_the_same(conversion, model, height, width)
+
+
+def test_a_u_net_of_any_size_is_proven_and_exported() -> None:
+    model = randomised(u_net())
+    conversion = k3c.convert(model)
+    assert conversion.report is not None
+    conversion.report.raise_if_failed()
+    require_the_same(conversion, model, 32, 56)
+    exported = torch.export.export(conversion.model, (torch.rand(1, 3, 48, 40),)).module()
+    given = torch.rand(1, 3, 48, 40)
+    assert torch.equal(exported(given), conversion.model(given))
+
+
+def test_a_padding_at_the_wrong_end_is_noticed() -> None:
+    model = randomised(strided())
+    conversion = k3c.convert(model, validate=False)
+    wrong = instance_of(
+        conversion.source.replace("[total // 2, total - total // 2,", "[total - total // 2, total // 2,")
+    )
+    wrong.load_state_dict(conversion.model.state_dict())
+    given = torch.rand(1, 3, 37, 50)
+    with torch.no_grad():
+        assert not torch.allclose(wrong.eval()(given), conversion.model(given), rtol=1e-2)
+
+
+def test_shapes_that_are_no_plain_product_are_no_names() -> None:
+    source = k3c.convert(u_net(), validate=False).source
+    assert "x: (batch, 3, height, width), float32" in source
+    assert "returns: (batch, 2, ?, ?), float32" in source
+
+
+def test_what_a_size_decides_for_good_is_refused_with_the_line_to_paste() -> None:
+    given = keras.Input((None, None, 3))
+    x = layers.AveragePooling2D(3, 2, padding="same", name="average")(given)
+    with pytest.raises(UnsupportedLayerError, match=r"average/average_pool .*give inputs=\.\.\., which fix the sizes"):
+        k3c.convert(keras.Model(given, x))

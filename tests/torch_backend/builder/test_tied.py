@@ -1,0 +1,153 @@
+"""A variable that is used in two ways is one parameter in torch, and no argument of a layer gets lost."""
+
+from typing import Any
+
+import keras
+import pytest
+import torch
+
+import keras3conv as k3c
+from keras3conv.errors import UnsupportedLayerError
+from tests.torch_backend.builder.test_convert import randomised
+
+layers = keras.layers
+
+
+class Borrowing(keras.layers.Layer):
+    """A layer that uses the variables of another one."""
+
+    def __init__(self, owner: Any, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.owner = owner
+
+
+class Direct(Borrowing):
+    def call(self, inputs: Any) -> Any:
+        return keras.ops.matmul(inputs, self.owner.kernel)
+
+
+class Transposed(Borrowing):
+    """An operation that is given nothing but a variable."""
+
+    def call(self, inputs: Any) -> Any:
+        return keras.ops.matmul(inputs, keras.ops.transpose(self.owner.kernel))
+
+
+class Operators(Borrowing):
+    """Python's operators on a variable alone."""
+
+    def call(self, inputs: Any) -> Any:
+        return inputs * (2 * self.owner.bias + 1)[None, :]
+
+
+class Hidden(Borrowing):
+    """The same where no attribute tells it."""
+
+    def __init__(self, owner: Any, **settings: Any) -> None:
+        layers.Layer.__init__(self, **settings)
+        self.function = lambda inputs: keras.ops.matmul(inputs, keras.ops.transpose(owner.kernel))
+
+    def call(self, inputs: Any) -> Any:
+        return self.function(inputs)
+
+
+class ByValue(Borrowing):
+    """What no trace can follow."""
+
+    def call(self, inputs: Any) -> Any:
+        return keras.ops.multiply(inputs, keras.ops.convert_to_numpy(self.owner.bias))
+
+
+def borrowed(kind: Any) -> keras.Model:
+    given = keras.Input((4,))
+    owner = layers.Dense(4, name="owner")
+    return randomised(keras.Model(given, kind(owner, name="own")(owner(given)), name="borrowing"))
+
+
+def converted(model: keras.Model) -> Any:
+    conversion = k3c.convert(model)
+    assert conversion.report is not None
+    conversion.report.raise_if_failed()
+    return conversion
+
+
+@pytest.mark.parametrize("kind", [Direct, Transposed, Operators, Hidden])
+def test_a_variable_with_two_uses_is_one_parameter_that_both_follow(kind: Any) -> None:
+    conversion = converted(borrowed(kind))
+    assert {path for path, _ in conversion.model.named_parameters()} == {"owner_kernel", "owner_bias"}
+    assert not [*conversion.model.buffers()]
+
+
+def test_a_variable_with_a_place_that_is_also_read_by_value_is_refused_without_a_proof_too() -> None:
+    model = borrowed(ByValue)
+    before = [value.copy() for value in model.get_weights()]
+    with pytest.raises(UnsupportedLayerError, match=r"owner/bias .* would become a constant"):
+        k3c.convert(model, validate=False)
+    assert all((value == old).all() for value, old in zip(model.get_weights(), before, strict=True))
+
+
+def test_a_table_of_words_that_is_the_head_too_stays_one_parameter() -> None:
+    given = keras.Input((5,), dtype="int32")
+    table = layers.ReversibleEmbedding(9, 4, name="table")
+    model = keras.Model(given, table(layers.Dense(4, name="dense")(table(given)), reverse=True))
+    conversion = converted(randomised(model))
+    assert {path for path, _ in conversion.model.named_parameters()} == {
+        "table_embeddings",
+        "dense.weight",
+        "dense.bias",
+    }
+
+
+def test_the_activation_of_a_layer_that_is_distributed_over_time_is_kept() -> None:
+    given = keras.Input((5, 8))
+    conversion = converted(keras.Model(given, layers.TimeDistributed(layers.Dense(3, activation="relu"))(given)))
+    assert "F.relu" in conversion.source
+
+
+def test_a_convolution_that_is_distributed_over_time_takes_the_steps_as_rows() -> None:
+    given = keras.Input((None, 8, 7, 2))
+    model = keras.Model(given, layers.TimeDistributed(layers.Conv2D(3, 3, activation="relu"))(given))
+    conversion = converted(randomised(model))
+    assert "nn.Conv2d(2, 3, 3)" in conversion.source
+
+
+def test_statistics_of_every_step_of_its_own_are_refused() -> None:
+    given = keras.Input((5, 8))
+    with pytest.raises(UnsupportedLayerError, match="BatchNormalization"):
+        k3c.convert(keras.Model(given, layers.TimeDistributed(layers.BatchNormalization())(given)))
+
+
+def doubled(inputs: Any) -> Any:
+    return keras.ops.sigmoid(2 * inputs)
+
+
+@pytest.mark.parametrize("kind", [layers.LSTM, layers.GRU])
+def test_a_function_of_the_users_own_inside_a_recurrent_layer_is_refused_and_not_taken_for_the_default(
+    kind: Any,
+) -> None:
+    given = keras.Input((5, 3))
+    with pytest.raises(UnsupportedLayerError, match="doubled"):
+        k3c.convert(keras.Model(given, kind(2, recurrent_activation=doubled)(given)))
+
+
+def test_an_initial_state_is_never_lost() -> None:
+    given, state = keras.Input((5, 3)), keras.Input((4,))
+    model = keras.Model([given, state], layers.GRU(4, reset_after=False, name="gru")(given, initial_state=[state]))
+    with pytest.raises(UnsupportedLayerError, match="is given initial_state"):
+        k3c.convert(model)
+
+
+def test_the_numbers_of_a_rescaling_keep_every_digit() -> None:
+    given = keras.Input((4, 4, 3))
+    conversion = converted(keras.Model(given, layers.Rescaling([1 / 3, 0.1, 0.7], offset=[-1.1, 0.2, 0.3])(given)))
+    assert [value.dtype for value in conversion.model.buffers()] == [torch.float64, torch.float64]
+    assert conversion.model.rescaling_scale.flatten()[0].item() == 1 / 3
+
+
+def test_a_model_without_weights_has_no_gradients_and_the_report_says_why() -> None:
+    given = keras.Input((4, 4, 3))
+    conversion = k3c.convert(keras.Model(given, layers.MaxPooling2D()(given)))
+    assert conversion.report is not None
+    section = next(section for section in conversion.report.sections if section.name == "gradients")
+    assert section.status == "skipped"
+    assert section.reason == "neither model has a weight that is trained, so there is no gradient to compare"

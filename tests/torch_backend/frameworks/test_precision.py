@@ -1,0 +1,84 @@
+"""A float64 run computes what the model computes, with fewer roundings, and with none of its constants changed."""
+
+import keras
+import ml_dtypes
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import keras3conv as k3c
+from keras3conv.frameworks.torch import module as torch_side
+from keras3conv.numerics.difference import compare
+from tests.support.models import randomize
+
+FLOAT32, FLOAT64 = 2.0**-23, 2.0**-52
+SMALL = np.random.default_rng(0).uniform(1e-4, 4e-4, (3, 5)).astype("float32")
+"""So small that the epsilon decides."""
+
+
+class ByFunction(nn.Module):
+    """A norm of the function, given no epsilon by place and by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(5))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.rms_norm(x, (5,), self.weight, None) + torch.rms_norm(x, (5,), eps=None)
+
+
+@pytest.mark.parametrize("module", [nn.RMSNorm(5), nn.Sequential(nn.RMSNorm(5)), ByFunction()], ids=["1", "in", "by"])
+def test_a_norm_without_an_epsilon_keeps_that_of_its_own_dtype(module: nn.Module) -> None:
+    found = torch_side.run(module, SMALL, float64=True).outputs[""]
+    assert compare(found, torch_side.run(module, SMALL).outputs[""]).max_rel < 1e-6
+    wide = module.double()
+    assert not compare(torch_side.run(wide, SMALL, float64=True).outputs[""], found).max_rel < 0.5
+
+
+@pytest.mark.parametrize(("epsilon", "status"), [(FLOAT32, "passed"), (FLOAT64, "failed")])
+def test_the_epsilon_that_is_written_down_is_proven(epsilon: float, status: str) -> None:
+    module = randomize(nn.Sequential(nn.RMSNorm(5), nn.Linear(5, 4)))
+    inputs = keras.Input((5,))
+    layers = [keras.layers.RMSNormalization(epsilon=epsilon), keras.layers.Dense(4)]
+    model = keras.Model(inputs, layers[1](layers[0](inputs)))
+    k3c.transfer(module, model, k3c.align(module, model))
+    assert k3c.validate(module, model, inputs=SMALL).section("float64").status == status
+
+
+def test_gradients_are_those_of_the_epsilon_that_is_written_down() -> None:
+    module = randomize(nn.Sequential(nn.RMSNorm(5), nn.Linear(5, 4)))
+    layers = [keras.Input((5,)), keras.layers.RMSNormalization(epsilon=FLOAT32), keras.layers.Dense(4)]
+    model = keras.Sequential(layers)
+    k3c.transfer(module, model, k3c.align(module, model))
+    assert k3c.validate(module, model, inputs=SMALL).tally == "7 passed"
+
+
+class Scaled(nn.Module):
+    """A trained number, which has no axes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(3.0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        assert self.scale.shape == ()
+        return x * self.scale
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_number_without_axes_stays_one(dtype: str) -> None:
+    value = np.asarray(2.0).astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+    assert torch_side.to_torch(value).shape == ()
+    outputs = torch_side.run(Scaled(), SMALL, tensors={"scale": value}, float64=True).outputs
+    assert np.array_equal(outputs[""], 2 * SMALL.astype("float64"))
+
+
+def test_an_epsilon_that_was_given_stays() -> None:
+    module = nn.RMSNorm(5, eps=1e-3)
+    assert (
+        compare(
+            torch_side.run(module, SMALL, float64=True).outputs[""], module(torch.tensor(SMALL)).detach().numpy()
+        ).max_rel
+        < 1e-6
+    )

@@ -1,0 +1,107 @@
+"""The saved Keras model in processes of its own: what goes there, what comes back, what is said where nothing does."""
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import keras
+import pytest
+
+import keras3conv as k3c
+from keras3conv.errors import InputError
+from keras3conv.frameworks import processes as other_process
+from keras3conv.frameworks.shared.recording import Recording
+from tests.support.own_layers import Halved, twice
+from tests.torch_backend.validators.test_certificate import Classifier, failed, moved, twin
+
+
+def test_the_saved_model_is_run_in_another_process() -> None:
+    report = k3c.validate(**moved(Classifier(), twin()), backends=["torch"], proofs=["backends"])
+    report.raise_if_failed()
+    assert report.section("backends").tables[0].rows[0][:2] == ("torch", "keras on torch")
+
+
+def test_a_class_that_no_other_process_can_import_skips_the_proof_with_the_line_to_paste() -> None:
+    class Own(keras.layers.Layer):
+        def call(self, x: Any) -> Any:
+            return x
+
+    report = k3c.validate(**moved(Classifier(), twin(last=Own())), backends=["torch", "jax"], proofs=["backends"])
+    section = report.section("backends")
+    assert section.status == "skipped"
+    assert section.reason == (
+        "Own is defined inside of a function, where no other process can import it: put it into a module, "
+        "my_layers.py, and import it from there: from my_layers import Own"
+    )
+
+
+def test_classes_and_functions_of_other_modules_go_to_the_other_process_by_name() -> None:
+    own = keras.Sequential([Halved(), keras.layers.Activation(twice), keras.layers.Activation("linear")])
+    report = k3c.validate(**moved(Classifier(), twin(last=own)), backends="torch", proofs=["backends"])
+    report.raise_if_failed()
+    assert report.section("backends").status == "passed"
+
+
+def test_what_cannot_be_loaded_is_said_once_for_all_backends() -> None:
+    model = twin(last=keras.layers.Lambda(lambda x: x))
+    section = k3c.validate(**moved(Classifier(), model), backends=["torch", "jax"], proofs=["backends"]).section(
+        "backends"
+    )
+    assert section.status == "skipped"
+    assert section.reason.startswith("torch, jax: ValueError: ")
+    assert "\n" not in section.reason
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import sys; print('planted'); sys.exit(3)", "exit status 3\n      planted"),
+        ("import os; os.abort()", "exit status -6"),
+        ("import time; print('slow', flush=True); time.sleep(60)", "it did not come back in time"),
+    ],
+    ids=["exit", "abort", "timeout"],
+)
+def test_a_process_that_dies_is_a_failure_with_its_last_lines(
+    code: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = subprocess.Popen
+
+    def planted(command: list[str], **options: Any) -> Any:
+        return start([command[0], "-c", code], **options)
+
+    monkeypatch.setattr(subprocess, "Popen", planted)
+    monkeypatch.setattr(other_process, "TIMEOUT", 5.0)
+    section = k3c.validate(**moved(Classifier(), twin()), backends="torch", proofs=["backends"]).section("backends")
+    assert section.status == "failed"
+    assert said in section.problems[0].fact
+
+
+def test_a_backend_that_computes_something_else_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    run_all = other_process.run_all
+
+    def planted(folder: Path, backends: Any) -> Any:
+        runs = run_all(folder, backends)
+        return {
+            name: Recording(outputs={output: array + 1e-3 for output, array in run.outputs.items()})
+            for name, run in runs.items()
+            if isinstance(run, Recording)
+        }
+
+    monkeypatch.setattr(other_process, "run_all", planted)
+    report = k3c.validate(**moved(Classifier(), twin()), backends="torch", proofs=["backends"])
+    assert failed(report) == ["backends"]
+
+
+def test_an_unknown_backend_is_refused() -> None:
+    with pytest.raises(InputError, match="'numpy' is no backend of Keras"):
+        k3c.validate(**moved(Classifier(), twin()), backends="numpy")
+    with pytest.raises(InputError, match=r'backends is True: .*\nFix:  backends="all"'):
+        k3c.validate(**moved(Classifier(), twin()), backends=True)  # type: ignore[arg-type]
+
+
+def test_no_child_inherits_a_choice_of_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    report = k3c.validate(**moved(Classifier(), twin()), backends="torch", proofs=["backends"])
+    report.raise_if_failed()
+    assert os.environ["KERAS_BACKEND"] == "jax"

@@ -1,0 +1,182 @@
+"""Experts in every way in which they are kept: one layer each, in one tensor, the gate and the way up in one tensor."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import torch
+from keras import layers, ops
+from torch import nn
+
+import keras3conv as k3c
+from tests.support.models import randomize
+
+EXPERTS, WIDTH, HIDDEN, BLOCKS = 3, 6, 5, 2
+
+
+class Routed(nn.Module):
+    """A block whose experts are added up with the weights that the router gives them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(WIDTH, eps=1e-3)
+        self.router = nn.Linear(WIDTH, EXPERTS, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.norm(x)
+        weights = self.router(y).softmax(-1)
+        return x + torch.stack([weights[..., n, None] * self.expert(y, n) for n in range(EXPERTS)]).sum(0)
+
+    def expert(self, x: torch.Tensor, number: int) -> torch.Tensor:
+        raise NotImplementedError
+
+
+class Packed(Routed):
+    """The gate and the way up of all experts in one tensor, the ways down in another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.both = nn.Parameter(torch.zeros(EXPERTS, 2 * HIDDEN, WIDTH))
+        self.down = nn.Parameter(torch.zeros(EXPERTS, WIDTH, HIDDEN))
+
+    def expert(self, x: torch.Tensor, number: int) -> torch.Tensor:
+        gate, up = nn.functional.linear(x, self.both[number]).chunk(2, -1)
+        return nn.functional.linear(nn.functional.silu(gate) * up, self.down[number])
+
+
+class Stacked(Routed):
+    """Each of the three matrices of all experts in a tensor of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.up = (nn.Parameter(torch.zeros(EXPERTS, HIDDEN, WIDTH)) for _ in range(2))
+        self.down = nn.Parameter(torch.zeros(EXPERTS, WIDTH, HIDDEN))
+
+    def expert(self, x: torch.Tensor, number: int) -> torch.Tensor:
+        hidden = nn.functional.silu(x @ self.gate[number].T) * (x @ self.up[number].T)
+        return hidden @ self.down[number].T
+
+
+class Listed(Routed):
+    """Three layers for each expert."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.experts = nn.ModuleList(
+            nn.ModuleDict(
+                {
+                    "w1": nn.Linear(WIDTH, HIDDEN, bias=False),
+                    "w2": nn.Linear(HIDDEN, WIDTH, bias=False),
+                    "w3": nn.Linear(WIDTH, HIDDEN, bias=False),
+                }
+            )
+            for _ in range(EXPERTS)
+        )
+
+    def expert(self, x: torch.Tensor, number: int) -> torch.Tensor:
+        layer = self.experts[number]
+        return layer["w2"](nn.functional.silu(layer["w1"](x)) * layer["w3"](x))  # type: ignore[index]
+
+
+class Bank(layers.Layer):
+    """All experts at once; what it returns is added up outside."""
+
+    def build(self, _: object) -> None:
+        self.gate = self.add_weight(shape=(EXPERTS, WIDTH, HIDDEN), name="gate")
+        self.rise = self.add_weight(shape=(EXPERTS, WIDTH, HIDDEN), name="rise")
+        self.fall = self.add_weight(shape=(EXPERTS, HIDDEN, WIDTH), name="fall")
+
+    def call(self, x: Any) -> Any:
+        hidden = ops.silu(ops.einsum("bth,ehm->ebtm", x, self.gate)) * ops.einsum("bth,ehm->ebtm", x, self.rise)
+        return ops.einsum("ebtm,emh->ebth", hidden, self.fall)
+
+
+class Expert(layers.Layer):
+    """One expert."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.rise = (layers.Dense(HIDDEN, use_bias=False, name=name) for name in ("gate", "up"))
+        self.fall = layers.Dense(WIDTH, use_bias=False, name="down")
+
+    def call(self, x: Any) -> Any:
+        return self.fall(ops.silu(self.gate(x)) * self.rise(x))
+
+
+class Each(layers.Layer):
+    """The experts one by one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.experts = [Expert() for _ in range(EXPERTS)]
+
+    def call(self, x: Any) -> Any:
+        return ops.stack([expert(x) for expert in self.experts])
+
+
+def keras_model(experts: Callable[[], layers.Layer]) -> keras.Model:
+    x = inputs = keras.Input((4, WIDTH))
+    for _ in range(BLOCKS):
+        y = layers.LayerNormalization(epsilon=1e-3)(x)
+        weights = layers.Permute((2, 1))(layers.Dense(EXPERTS, use_bias=False, activation="softmax")(y))
+        x = layers.Add()([x, ops.einsum("ebth,bet->bth", experts()(y), weights)])
+    return keras.Model(inputs, x)
+
+
+def torch_model(block: type[Routed]) -> nn.Module:
+    return randomize(nn.Sequential(*(block() for _ in range(BLOCKS))))
+
+
+@pytest.mark.parametrize(
+    ("block", "experts"), [(Packed, Bank), (Stacked, Bank), (Listed, Bank), (Stacked, Each), (Listed, Each)]
+)
+def test_experts_are_found_and_proven_in_whatever_way_each_side_keeps_them(
+    block: type[Routed], experts: Callable[[], layers.Layer]
+) -> None:
+    module, model = torch_model(block), keras_model(experts)
+    plan = k3c.align(module, model).check()
+    assert {pair.decided_by for pair in plan.pairs} == {"probe"}
+    k3c.transfer(module, model, plan)
+    assert k3c.validate(module, model, alignment=plan, proofs=("structure", "roundtrip", "float64")).ok
+
+
+def test_the_weights_come_back_bit_for_bit() -> None:
+    module, model = torch_model(Packed), keras_model(Bank)
+    plan = k3c.align(module, model)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    k3c.transfer(module, model, plan)
+    randomize(module, seed=9)
+    k3c.transfer(model, module, plan)
+    assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
+
+
+def test_two_pieces_that_were_exchanged_fail_the_certificate() -> None:
+    module, model = torch_model(Packed), keras_model(Bank)
+    plan = k3c.align(module, model)
+    place = next(place for place, pair in enumerate(plan.pairs) if pair.torch == "0.both")
+    (mapping,) = plan.pairs[place].weights
+    wrong = replace(plan.pairs[place], weights=(replace(mapping, keras=mapping.keras[::-1]),))
+    plan = replace(plan, pairs=(*plan.pairs[:place], wrong, *plan.pairs[place + 1 :]))
+    k3c.transfer(module, model, plan)
+    assert not k3c.validate(module, model, alignment=plan, proofs=("float64",)).ok
+
+
+class Gated(layers.Layer):
+    """A bank without the way up: one of two pieces."""
+
+    def build(self, _: object) -> None:
+        self.gate = self.add_weight(shape=(EXPERTS, WIDTH, HIDDEN), name="gate")
+        self.fall = self.add_weight(shape=(EXPERTS, HIDDEN, WIDTH), name="fall")
+
+    def call(self, x: Any) -> Any:
+        return ops.einsum("ebtm,emh->ebth", ops.silu(ops.einsum("bth,ehm->ebtm", x, self.gate)), self.fall)
+
+
+def test_a_piece_whose_other_half_has_no_place_is_not_paired() -> None:
+    plan = k3c.align(torch_model(Packed), keras_model(Gated))
+    assert not any("both" in pair.torch for pair in plan.pairs)
+    assert any("0" in (problem.torch or "") for problem in plan.problems())
+    assert np.all([not np.isnan(value).any() for value in keras_model(Gated).get_weights()])

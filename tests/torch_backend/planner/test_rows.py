@@ -1,0 +1,99 @@
+"""One layer against several: found by the rules' counts, with the probe and without."""
+
+from collections.abc import Callable
+
+import keras
+import pytest
+import torch
+from keras import layers
+from torch import nn
+
+import keras3conv as k3c
+from keras3conv.alignment.plan import Alignment
+from tests.support.models import randomize
+
+
+class Recurrent(nn.Module):
+    def __init__(self, kind: Callable[..., nn.Module], directions: int) -> None:
+        super().__init__()
+        self.rnn = kind(4, 5, num_layers=2, batch_first=True, bidirectional=directions == 2)
+        self.fc = nn.Linear(5 * directions, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.rnn(x)[0])
+
+
+def recurrent(kind: Callable[..., layers.Layer], directions: int, number: int = 2) -> keras.Model:
+    inputs = x = keras.Input((7, 4))
+    for place in range(number):
+        layer = kind(5, return_sequences=True, name=f"r{place}")
+        x = layers.Bidirectional(layer, name=f"b{place}")(x) if directions == 2 else layer(x)
+    return keras.Model(inputs, layers.Dense(2, name="d")(x))
+
+
+def found(plan: Alignment) -> dict[str, tuple[str, str]]:
+    return {pair.torch: (pair.keras, pair.decided_by) for pair in plan.pairs}
+
+
+@pytest.mark.parametrize("probe", [None, False])
+@pytest.mark.parametrize(
+    ("kind", "other", "directions"),
+    [(nn.LSTM, layers.LSTM, 1), (nn.GRU, layers.GRU, 1), (nn.RNN, layers.SimpleRNN, 1), (nn.LSTM, layers.LSTM, 2)],
+)
+def test_a_recurrent_layer_of_two_is_two_layers(
+    kind: Callable[..., nn.Module], other: Callable[..., layers.Layer], directions: int, probe: bool | None
+) -> None:
+    module, model = randomize(Recurrent(kind, directions)), recurrent(other, directions)
+    plan = k3c.align(module, model, probe=probe).check()
+    names = "r0 + r1" if directions == 1 else "b0 + b1"
+    decided = "shape" if probe is False else "probe"
+    assert found(plan) == {"rnn": (names, decided), "fc": ("d", decided)}
+    k3c.transfer(module, model, plan, cast=True)
+    k3c.validate(module, model, alignment=plan, proofs=["float64"]).raise_if_failed()
+
+
+def test_a_layer_that_is_left_of_a_longer_row_is_a_problem() -> None:
+    plan = k3c.align(Recurrent(nn.GRU, 1), recurrent(layers.GRU, 1, number=3))
+    assert found(plan)["rnn"] == ("r0 + r1", "probe")  # its output is torch's, whatever comes after it
+    assert all(problem.keras.startswith("r2") for problem in plan.problems())
+    assert plan.problems()
+
+
+def test_a_row_that_fits_and_computes_something_else_is_not_confirmed() -> None:
+    model = recurrent(layers.GRU, 1)
+    model.get_layer("r1").cell.activation = keras.activations.relu
+    pair = k3c.align(randomize(Recurrent(nn.GRU, 1)), model).of("rnn")
+    assert pair is not None
+    assert pair.unconfirmed
+    assert pair.evidence[-1].detail == "the only row that fits, but its last output is not torch's"
+
+
+def test_of_two_rows_that_fit_none_is_guessed_without_a_run() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = Recurrent(nn.GRU, 1).rnn, Recurrent(nn.GRU, 1).rnn
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.one(x)[0] + self.two(x)[0]
+
+    inputs = keras.Input((7, 4))
+    both = [
+        layers.GRU(5, return_sequences=True, name=f"{row}1")(
+            layers.GRU(5, return_sequences=True, name=f"{row}0")(inputs)
+        )
+        for row in "ab"
+    ]
+    plan = k3c.align(Two(), keras.Model(inputs, layers.add(both)), probe=False)
+    assert not {"one", "two"} & set(found(plan))
+    assert plan.problems()
+
+
+@pytest.mark.parametrize("probe", [None, False])
+def test_two_convolutions_are_one_separable_one(probe: bool | None) -> None:
+    convolutions = (nn.Conv2d(3, 6, 3, groups=3, padding=1, bias=False), nn.Conv2d(6, 4, 1), nn.Conv2d(4, 2, 3))
+    inputs = keras.Input((8, 8, 3))
+    x = layers.SeparableConv2D(4, 3, depth_multiplier=2, padding="same", name="s")(inputs)
+    model = keras.Model(inputs, layers.Conv2D(2, 3, name="c")(x))
+    plan = k3c.align(randomize(nn.Sequential(*convolutions)), model, probe=probe).check()
+    assert {torch: keras for torch, (keras, _) in found(plan).items()} == {"0 + 1": "s", "2": "c"}

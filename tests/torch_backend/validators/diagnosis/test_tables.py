@@ -1,0 +1,37 @@
+"""A table that only one side has is named."""
+
+import keras
+import torch
+from keras import layers
+from torch import nn
+
+import keras3conv as k3c
+from tests.support.models import randomize
+
+
+class Typed(nn.Module):
+    """Adds the row of the first type to every token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens, self.types = nn.Embedding(9, 6), nn.Embedding(2, 6)
+        self.norm, self.head = nn.LayerNorm(6, eps=1e-3), nn.Linear(6, 4)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.head(self.norm(self.tokens(tokens) + self.types(torch.zeros_like(tokens))))
+
+
+def test_a_table_that_keras_does_without_is_named() -> None:
+    inputs = keras.Input((5,), dtype="int32")
+    x = layers.LayerNormalization(epsilon=1e-3, name="norm")(layers.Embedding(9, 6, name="tokens")(inputs))
+    model = keras.Model(inputs, layers.Dense(4, name="head")(x))
+    module = Typed()
+    randomize(module)
+    given = torch.randint(0, 9, (2, 5), generator=torch.Generator().manual_seed(0))
+    plan = k3c.align(module, model, inputs=given).ignore("types", "Keras has none", side="torch").check()
+    k3c.transfer(module, model, plan)
+    report = k3c.validate(module, model, inputs=given, alignment=plan, proofs=("float64",))
+    problem = report.section("float64").problems[0]
+    assert problem.torch == "norm"
+    assert "Keras adds nothing of the table types" in problem.fact
+    assert problem.fixes == ('plan = plan.ignore("types", "the Keras model has no such table")',)

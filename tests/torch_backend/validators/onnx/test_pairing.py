@@ -1,0 +1,151 @@
+"""What goes into an ONNX file is matched by name, and what comes out by order, whatever an exporter calls it."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+import keras3conv as k3c
+from keras3conv.validators.onnx import export as onnx_export
+from tests.support.models import randomize
+from tests.torch_backend.validators.onnx.test_crosscheck import checked, refusing
+
+
+def test_several_named_outputs_and_keyword_inputs_are_matched() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(6, 4), nn.Linear(5, 4)
+
+        def forward(self, left: torch.Tensor, right: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"z": self.first(left), "a": self.second(right)}
+
+    left, right = keras.Input((6,), name="left"), keras.Input((5,), name="right")
+    outputs = {"z": keras.layers.Dense(4)(left), "a": keras.layers.Dense(4)(right)}
+    random = np.random.default_rng(0)
+    inputs = {name: random.standard_normal((2, size)).astype("float32") for name, size in (("left", 6), ("right", 5))}
+    section = checked(randomize(Two()), keras.Model([left, right], outputs), inputs)
+    assert section.status == "passed", section
+    assert len(section.tables[0].rows) == 12
+
+
+def dense_of(width: int, **named: str) -> keras.Model:
+    """Dense layers on one input, as a dict of outputs: their keys, and the names of the layers."""
+    given = keras.Input((width,))
+    return keras.Model(given, {key: keras.layers.Dense(4, name=name)(given) for key, name in named.items()})
+
+
+def test_outputs_are_matched_by_their_order_and_not_by_the_names_that_an_exporter_makes_up() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(6, 4), nn.Linear(6, 4)
+
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"linear_1": self.first(x), "linear": self.second(x)}
+
+    section = checked(randomize(Two()), dense_of(6, linear_1="first", linear="second"))
+    assert section.status == "passed", section
+
+
+def test_outputs_in_nested_dicts_and_lists_are_matched_on_both_of_the_exporters_of_torch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Nested(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts = nn.ModuleList([nn.Linear(6, 4) for _ in range(12)])
+
+        def forward(self, x: torch.Tensor) -> dict[str, Any]:
+            made = [part(x) for part in self.parts]
+            return {"z": made[:11], "a": {"y": made[11]}}
+
+    given = keras.Input((6,))
+    made = [keras.layers.Dense(4, name=f"part_{place}")(given) for place in range(12)]
+    model = keras.Model(given, {"z": made[:11], "a": {"y": made[11]}})
+    module = randomize(Nested())
+    hints = {f"parts.{place}": f"part_{place}" for place in range(12)}
+    assert checked(module, model, hints=hints).status == "passed"
+    monkeypatch.setattr(torch.onnx, "export", refusing(False))
+    assert checked(module, model, hints=hints).status == "passed"
+
+
+class Weighted(nn.Module):
+    """Two inputs of one shape and dtype that do not mean the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.dense = nn.Embedding(9, 6), nn.Linear(6, 4)
+
+    def forward(self, tokens: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = self.dense(self.table(tokens)) * weights[..., None]
+        return made
+
+
+@pytest.mark.parametrize("as_dict", [False, True])
+def test_inputs_of_one_shape_that_are_given_by_name_in_another_order_are_not_exchanged(as_dict: bool) -> None:
+    tokens, weights = keras.Input((3,), dtype="int32", name="tokens"), keras.Input((3,), dtype="int32", name="a_weight")
+    x = keras.layers.Dense(4)(keras.layers.Embedding(9, 6)(tokens))
+    x = x * keras.ops.cast(keras.ops.expand_dims(weights, -1), "float32")
+    model = keras.Model({"tokens": tokens, "a_weight": weights} if as_dict else [tokens, weights], x)
+    random = np.random.default_rng(1)
+    given = {name: random.integers(0, 9, (2, 3)) for name in ("weights", "tokens")}
+    names = {"a_weight": given["weights"].astype("int32"), "tokens": given["tokens"].astype("int32")}
+    module = randomize(Weighted())
+    plan = k3c.align(module, model, inputs=given, keras_inputs=names).check()
+    k3c.transfer(module, model, plan)
+    asked = {"inputs": given, "keras_inputs": names, "alignment": plan, "onnx": True, "proofs": ["onnx"]}
+    section = k3c.validate(module, model, **asked).section("onnx")  # type: ignore[arg-type]
+    assert section.status == "passed", section
+
+
+def test_a_file_that_returns_fewer_arrays_than_its_model_disagrees_with_everybody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(6, 4), nn.Linear(6, 4)
+
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"a": self.first(x), "b": self.second(x)}
+
+    export = onnx_export.export_keras
+
+    def cut(model: Any, inputs: Any, path: Path) -> onnx_export.Exported:
+        exported = export(model, inputs, path)
+        proto = onnx.load_model(path)
+        del proto.graph.output[1:]
+        onnx.save_model(proto, path)
+        return exported
+
+    monkeypatch.setattr(onnx_export, "export_keras", cut)
+    section = checked(randomize(Two()), dense_of(6, a="first", b="second"))
+    assert section.status == "failed"
+    assert section.summary == "ONNX of Keras disagrees with torch, Keras and ONNX of torch"
+    assert "the file returns 1 arrays (" in section.problems[0].fact
+
+
+def test_what_is_broadcast_over_the_batch_is_exported_as_it_is() -> None:
+    class Shifted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense = nn.Linear(6, 4)
+
+        def forward(self, x: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+            made: torch.Tensor = self.dense(x + shift)
+            return made
+
+    x, shift = keras.Input((6,)), keras.Input(batch_shape=(1, 6))
+    model = keras.Model([x, shift], keras.layers.Dense(4)(x + shift))
+    random = np.random.default_rng(0)
+    given = tuple(random.standard_normal((size, 6)).astype("float32") for size in (3, 1))
+    section = checked(randomize(Shifted()), model, given)
+    assert "opset" in section.facts["ONNX of torch"], section
+    assert section.status == "passed", section
+    assert section.facts["ONNX of torch, another batch"].startswith("not tried: ")

@@ -1,0 +1,316 @@
+"""What a certificate is asked for, and what is wrong with what it is given: every judge is seen to fail."""
+
+import math
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name that everybody gives it
+from torch import nn
+
+import keras3conv as k3c
+from keras3conv.errors import InputError
+from keras3conv.frameworks.torch import gradients as torch_gradients
+from keras3conv.report.report import Report
+from keras3conv.transforms import Array
+from tests.support.models import ModuleType, randomize
+
+
+class Classifier(nn.Module):
+    """A convolution, a norm, a dropout, seven classes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 3, padding=1)
+        self.norm = nn.BatchNorm2d(6, eps=1e-3)
+        self.dropout = nn.Dropout(0.25)
+        self.fc = nn.Linear(6, 7)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.dropout(F.relu(self.norm(self.conv(x))).mean((2, 3))))
+
+
+def twin(*, rate: float = 0.25, padding: str = "same", last: keras.layers.Layer | None = None) -> keras.Model:
+    inputs = keras.Input((8, 9, 3))
+    x = keras.layers.Conv2D(6, 3, padding=padding, name="conv")(inputs)
+    x = keras.layers.ReLU()(keras.layers.BatchNormalization(epsilon=1e-3, momentum=0.9, name="norm")(x))
+    x = keras.layers.Dropout(rate, name="dropout")(keras.layers.GlobalAveragePooling2D()(x))
+    x = keras.layers.Dense(7, name="fc")(x)
+    return keras.Model(inputs, x if last is None else last(x), name="twin")
+
+
+def images(number: int = 3) -> Array:
+    return np.random.default_rng(0).standard_normal((number, 3, 8, 9)).astype("float32")
+
+
+def moved(module: ModuleType, model: keras.Model, **given: Any) -> dict[str, Any]:
+    """A pair with the same weights, as the arguments of `validate`."""
+    randomize(module)
+    plan = k3c.align(module, model, **given).check()
+    k3c.transfer(module, model, plan)
+    return {"torch": module, "keras": model, "alignment": plan, **given}
+
+
+def failed(report: Report) -> list[str]:
+    return [section.name for section in report.with_status("failed")]
+
+
+def test_some_proofs_can_be_asked_for_and_the_plan_is_judged_always() -> None:
+    report = k3c.validate(**moved(Classifier(), twin()), proofs=["outputs"])
+    assert [section.name for section in report.sections] == ["structure", "outputs"]
+
+
+def test_a_proof_that_there_is_not_is_refused_with_those_that_there_are() -> None:
+    with pytest.raises(InputError, match="there is no proof 'speed' here; there are structure, roundtrip"):
+        k3c.validate(**moved(Classifier(), twin()), proofs=["speed"])
+
+
+def test_a_tolerance_decides_and_the_report_says_whose_it_was() -> None:
+    pair = moved(Classifier(), twin())
+    with torch.no_grad():
+        pair["torch"].fc.bias += 1e-3
+    assert failed(k3c.validate(**pair, proofs=["outputs"])) == ["outputs"]
+    report = k3c.validate(**pair, proofs=["outputs"], tolerance=k3c.Tolerance(absolute=0.01, relative=0.0))
+    report.raise_if_failed()
+    assert report.section("outputs").facts["tolerance"] == "the caller's: 0.01 absolute and 0 of the largest value"
+    tight = k3c.validate(**pair, proofs=["outputs"], tolerance=k3c.Tolerance(absolute=1e-4, relative=0.0))
+    assert failed(tight) == ["outputs"]
+
+
+@pytest.mark.parametrize("wrong", [{"absolute": -1.0, "relative": 0.0}, {"absolute": 0.0, "relative": math.inf}])
+def test_a_tolerance_that_is_none_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(InputError, match="it must be a finite number, and not negative"):
+        k3c.Tolerance(**wrong)
+
+
+def test_a_bare_number_is_no_tolerance() -> None:
+    with pytest.raises(InputError, match=r"tolerance=k3c\.Tolerance"):
+        k3c.validate(**moved(Classifier(), twin()), tolerance=1e-3)  # type: ignore[arg-type]
+
+
+def test_a_rate_of_dropout_is_listed_and_fails_only_where_training_is_asked_for() -> None:
+    pair = moved(Classifier(), twin(rate=0.5))
+    report = k3c.validate(**pair)
+    report.raise_if_failed()
+    listed = report.section("hyperparameters").facts["differs in training only"]
+    assert listed.startswith("p: 0.25 in torch, 0.5 in Keras (1 layer)")
+    assert failed(k3c.validate(**pair, training=True)) == ["hyperparameters"]
+
+
+def test_a_frozen_layer_on_one_side_only_counts_in_training() -> None:
+    pair = moved(Classifier(), twin())
+    pair["torch"].fc.requires_grad_(False)
+    problems = k3c.validate(**pair, training=True).section("hyperparameters").problems
+    fact = "requires_grad is False in torch, trainable is True in Keras; it would have to be False"
+    assert [problem.fact for problem in problems] == [f"{fact} (no output of inference depends on it)"]
+
+
+def test_a_padding_that_nothing_makes_up_for_fails_the_hyperparameters() -> None:
+    report = k3c.validate(**moved(Classifier(), twin(padding="valid")), proofs=["hyperparameters"])
+    (problem,) = report.section("hyperparameters").problems
+    assert (problem.torch, problem.keras) == ("conv", "conv")
+    assert problem.fact.startswith("padding is (1, 1) in torch, padding is valid in Keras; it would have to be same")
+
+
+def test_a_layer_that_is_right_is_not_blamed_for_what_came_before_it() -> None:
+    pair = moved(Classifier(), twin())
+    with torch.no_grad():
+        pair["torch"].conv.bias[0] += 0.1
+    table = k3c.validate(**pair).section("activations").tables[0]
+    whole, alone = table.columns.index("largest difference"), table.columns.index("alone")
+    found = {row[0]: (float(row[whole] or 0), float(row[alone] or 0)) for row in table.rows}
+    assert found["norm"][0] > 1e-3, "in the whole model it differs"
+    assert found["norm"][1] < 1e-5, "alone it does not"
+    assert found["conv"][1] > 0.01
+
+
+def test_a_gradient_that_does_not_flow_is_caught() -> None:
+    class Stops(keras.layers.Layer):
+        def call(self, x: Any) -> Any:
+            return 0.5 * x + 0.5 * keras.ops.stop_gradient(x)
+
+    assert failed(k3c.validate(**moved(Classifier(), twin(last=Stops())))) == ["gradients"]
+
+
+def test_inputs_with_nan_are_refused() -> None:
+    inputs = images()
+    inputs[0, 0, 0, 0] = math.nan
+    with pytest.raises(InputError, match="the input of the torch side holds 1 NaN"):
+        k3c.validate(**moved(Classifier(), twin()), inputs=inputs)
+
+
+def test_a_dropout_that_was_left_on_is_named_on_either_side() -> None:
+    class Random(Classifier):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return F.dropout(super().forward(x), 0.5)
+
+    class Draws(keras.layers.Layer):
+        def __init__(self) -> None:
+            super().__init__(name="draws")
+            self.seeds = keras.random.SeedGenerator(3)
+
+        def call(self, x: Any) -> Any:
+            return keras.random.dropout(x, 0.5, seed=self.seeds)
+
+    facts = [p.fact for p in k3c.validate(**moved(Random(), twin()), proofs=["outputs"]).section("outputs").problems]
+    assert "something random is on" in facts[0]
+    (first, *_) = (
+        k3c.validate(**moved(Classifier(), twin(last=Draws())), proofs=["outputs"]).section("outputs").problems
+    )
+    assert (first.keras, first.fact) == ("draws", "draws random numbers, although it is in inference mode")
+
+
+def test_a_state_is_named_and_every_run_begins_alike() -> None:
+    class Counts(Classifier):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.get_buffer("seen").add_(1)
+            return super().forward(x)
+
+    module, model = randomize(Counts()), twin()
+    plan = k3c.align(module, model).ignore("seen", "a counter")
+    k3c.transfer(module, model, plan)
+    report = k3c.validate(module, model, alignment=plan)
+    report.raise_if_failed()
+    assert report.section("outputs").facts["state in torch"].startswith("seen (changed by a call")
+    assert int(module.state_dict()["seen"]) == 0
+
+
+def test_outputs_of_another_structure_are_paired_in_order_and_the_report_says_so() -> None:
+    class Two(Classifier):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]
+            y = super().forward(x)
+            return y, torch.tanh(y)
+
+    single = twin()
+    model = keras.Model(single.input, {"scores": single.output, "squashed": keras.ops.tanh(single.output)})
+    report = k3c.validate(**moved(Two(), model))
+    report.raise_if_failed()
+    said = report.section("outputs").facts["structure"]
+    assert said == "torch returns 0, 1, Keras scores, squashed: paired in this order"
+
+
+def test_outputs_in_another_order_are_paired_by_their_shapes_and_the_report_says_so() -> None:
+    class Two(Classifier):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]
+            y = super().forward(x)
+            return y.sum(1), y
+
+    single = twin()
+    model = keras.Model(single.input, [single.output, keras.ops.sum(single.output, 1)])
+    report = k3c.validate(**moved(Two(), model))
+    report.raise_if_failed()
+    said = report.section("outputs").facts["structure"]
+    assert said == "torch returns 0, 1, Keras 0, 1: paired by shape, 1, 0 in Keras' order"
+
+
+def test_labels_give_top_one_top_five_and_pictures_with_both_answers(tmp_path: Path) -> None:
+    names = [f"<{name}>" for name in "abcdefg"]
+    pair = moved(Classifier(), twin(), inputs=images(20))
+    report = k3c.validate(**pair, labels=np.arange(20) % 7, class_names=names, proofs=["accuracy"])
+    section = report.section("accuracy")
+    assert "100.00% of 20 samples answered alike" in section.summary
+    assert [row[0] for row in section.tables[0].rows] == ["torch", "keras"]
+    assert len(section.pictures) == 12
+    assert section.pictures[0].caption == "sample 0: <a>"
+    page = report.to_html()
+    assert page.count("data:image/png;base64,") == 12
+    assert "&lt;a&gt;" in page
+    assert len(page) < 120_000
+    assert Report.from_json(report.to_json()) == report
+
+
+def test_samples_that_are_answered_differently_fail_and_are_listed() -> None:
+    pair = moved(Classifier(), twin(), inputs=images(20))
+    with torch.no_grad():
+        pair["torch"].fc.bias[2] += 100.0
+    section = k3c.validate(**pair, labels=np.zeros(20, int), proofs=["accuracy"]).section("accuracy")
+    assert section.status == "failed"
+    assert section.problems[0].fact.startswith("20 of 20 samples get another answer: 0, 1, 2")
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (
+            np.zeros(4, int),
+            r"4 labels, and no output of shape \(4, classes\): torch returns output 0 of shape \(3, 7\)",
+        ),
+        (np.array([0, 1, 7]), "7 is among the labels, and the models have 7 classes"),
+        (np.zeros(3), "labels are float64 of shape"),
+        (np.eye(3, dtype=int), r"labels are int64 of shape \(3, 3\)"),
+    ],
+)
+def test_labels_that_do_not_fit_are_one_clear_error(labels: Array, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        k3c.validate(**moved(Classifier(), twin(), inputs=images()), labels=labels, proofs=["accuracy"])
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_the_precision_of_products_is_as_it_was_afterwards(broken: bool) -> None:
+    class Fails(Classifier):
+        judged = False
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            assert not (self.judged and torch.backends.cuda.matmul.allow_tf32)
+            if self.judged and broken and x.dtype == torch.float64:
+                raise RuntimeError("planted")
+            return super().forward(x)
+
+    pair = moved(Fails(), twin())
+    pair["torch"].judged = True
+    torch.backends.cuda.matmul.allow_tf32 = True
+    expected = pytest.raises(k3c.Keras3ConvError, match="planted") if broken else nullcontext()
+    try:
+        with expected:
+            k3c.validate(**pair, proofs=["float64", "activations", "outputs", "gradients"])
+        assert torch.backends.cuda.matmul.allow_tf32
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def test_planted_mistakes_of_one_in_a_million_are_caught_by_float64() -> None:
+    class Scaled(keras.layers.Layer):
+        def call(self, x: Any) -> Any:
+            return x * (1.0 + 1e-6)
+
+    assert "float64" in failed(k3c.validate(**moved(Classifier(), twin(last=Scaled()))))
+    module = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4, eps=1e-5))
+    layers = [keras.layers.Dense(4), keras.layers.BatchNormalization(epsilon=1.001e-5)]
+    report = k3c.validate(**moved(module, keras.Sequential([keras.Input((5,)), *layers])))
+    assert "float64" in failed(report)
+    assert "epsilon is 1e-05 in torch and 1.001e-05 in Keras" in report.section("float64").problems[0].fact
+
+
+def test_a_padding_that_torch_cannot_say_alone_comes_with_the_layer_that_it_needs() -> None:
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, strides=2, padding="same")])
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1))
+    k3c.transfer(model, module, k3c.align(module, model))
+    section = next(section for section in k3c.validate(module, model).sections if section.name == "hyperparameters")
+    assert section.status == "failed"
+    problem = section.problems[0]
+    assert problem.fixes == ("padding=(0, 0)  # 0, after nn.ZeroPad2d(padding=(0, 1, 0, 1))",)
+
+
+def test_the_gradient_of_a_tied_weight_is_found_under_each_of_its_names() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+            self.second.weight = self.first.weight
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.second(torch.tanh(self.first(x)))
+
+    module, inputs = Tied(), torch.ones(2, 4)
+    tensors = {path: np.array(parameter.detach()) for path, parameter in module.named_parameters()}
+    found = torch_gradients.backward(module, inputs, tensors, {"": np.ones((2, 4))}, of=["second.weight"])
+    module(inputs).sum().backward()
+    np.testing.assert_allclose(found.gradients["second.weight"], np.array(module.first.weight.grad), rtol=1e-5)

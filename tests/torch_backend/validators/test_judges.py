@@ -1,0 +1,300 @@
+"""Every judge has been seen to fail: the mistake is planted, and must be caught by the judge that is there for it."""
+
+import math
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import keras3conv as k3c
+from keras3conv.errors import AlignmentError, InputError, ModelError, ProofError
+from keras3conv.report.report import Report
+from tests.support.models import randomize
+
+
+class Net(nn.Module):
+    """Two convolutions, a norm, a classifier after a flatten; stride 2 with an even size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(6 * 4 * 5, 7)
+        self.conv = nn.Conv2d(3, 6, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(6, eps=1e-3)
+        self.down = nn.Conv2d(6, 6, (2, 2), stride=2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.down(torch.relu(self.norm(self.conv(x)))).flatten(1))
+
+
+def keras_twin(
+    *,
+    epsilon: float = 1e-3,
+    activation: str = "relu",
+    last: str = "linear",
+    padding: str = "valid",
+    flatten_first: bool = False,
+) -> keras.Model:
+    inputs = keras.Input((8, 10, 3))
+    x = keras.layers.Conv2D(6, 3, padding="same", use_bias=False, name="c1")(inputs)
+    x = keras.layers.BatchNormalization(epsilon=epsilon, name="bn")(x)
+    x = keras.layers.Activation(activation, name="act")(x)
+    x = keras.layers.Conv2D(6, 2, strides=2, padding=padding, name="c2")(x)
+    x = keras.layers.Permute((3, 1, 2))(x) if flatten_first else x
+    x = keras.layers.Flatten(name="flat")(x)
+    return keras.Model(inputs, keras.layers.Dense(7, activation=last, name="out")(x), name="twin")
+
+
+def proven(module: nn.Module, model: keras.Model) -> Report:
+    """Aligns, transfers, validates, with no inputs given."""
+    randomize(module)
+    plan = k3c.align(module, model).check()
+    k3c.transfer(module, model, plan)
+    return k3c.validate(module, model, alignment=plan)
+
+
+def failed(report: Report) -> list[str]:
+    return [section.name for section in report.with_status("failed")]
+
+
+def test_a_correct_pair_passes_every_judge_and_says_that_inputs_were_made() -> None:
+    report = proven(Net(), keras_twin())
+    report.raise_if_failed()
+    assert report.tally == "7 passed"
+    assert "random inputs of shape (2, 3, 8, 10)" in report.notes[0]
+
+
+def test_models_with_different_weights_fail_the_roundtrip() -> None:
+    module, model = randomize(Net()), keras_twin()
+    report = k3c.validate(module, model)
+    assert failed(report) == ["roundtrip", "activations", "outputs"]
+    assert report.section("float64").status == "passed", "the function is the same, only the weights are not"
+
+
+def test_one_bit_in_one_weight_fails_the_roundtrip() -> None:
+    module, model = randomize(Net()), keras_twin()
+    plan = k3c.align(module, model)
+    k3c.transfer(module, model, plan)
+    with torch.no_grad():
+        module.fc.bias.view(torch.int32)[3].bitwise_xor_(1)
+    section = k3c.validate(module, model, alignment=plan).section("roundtrip")
+    assert section.status == "failed"
+    assert "1 of 7 elements differ" in section.problems[0].fact
+
+
+@pytest.mark.parametrize("epsilon", [1e-5, 1.001e-3, 1.0001e-3])
+def test_an_epsilon_is_caught_by_the_float64_proof_and_named(epsilon: float) -> None:
+    report = proven(Net(), keras_twin(epsilon=epsilon))
+    problem = report.section("float64").problems[0]
+    assert (problem.torch, problem.keras) == ("norm", "bn")
+    assert f"epsilon is 0.001 in torch and {epsilon:g} in Keras" in problem.fact
+    assert problem.fixes == (f"nn.BatchNorm2d(6, eps={epsilon:g})",)
+
+
+def test_a_tiny_epsilon_mistake_hides_in_float32_which_is_why_there_is_float64() -> None:
+    report = proven(Net(), keras_twin(epsilon=1.001e-3))
+    assert failed(report) == ["hyperparameters", "float64", "gradients"]
+
+
+def test_a_padding_at_stride_two_is_caught_and_the_line_to_paste_is_given() -> None:
+    class Padded(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.down = nn.Conv2d(6, 6, 3, stride=2, padding=1)
+
+    model = keras_twin()
+    inputs = model.input
+    x = model.get_layer("act").output
+    x = keras.layers.Conv2D(6, 3, strides=2, padding="same", name="c2same")(x)
+    model = keras.Model(inputs, keras.layers.Dense(7, name="out2")(keras.layers.Flatten()(x)))
+    problem = proven(Padded(), model).section("float64").problems[0]
+    assert problem.torch == "down"
+    assert problem.fixes[0] == "x = F.pad(x, (0, 1, 0, 1))  # before down, with padding=0"
+
+
+@pytest.mark.parametrize(
+    ("activation", "named"),
+    [
+        ("linear", "Keras lacks an activation before c2: relu"),
+        ("relu6", "torch applies relu before down, Keras relu6"),
+    ],
+)
+def test_another_activation_is_found_before_the_layer_that_is_fed_with_it(activation: str, named: str) -> None:
+    class Hot(Net):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x * 8)
+
+    problem = proven(Hot() if activation == "relu6" else Net(), _scaled(activation)).section("float64").problems[0]
+    assert problem.torch == "down"
+    assert named in problem.fact
+
+
+def _scaled(activation: str) -> keras.Model:
+    model = keras_twin(activation=activation)
+    if activation != "relu6":
+        return model
+    inputs = keras.Input((8, 10, 3))
+    return keras.Model(inputs, model(inputs * 8.0))
+
+
+def test_a_softmax_that_only_one_side_has_is_named() -> None:
+    report = proven(Net(), keras_twin(last="softmax"))
+    assert failed(report) == ["float64", "outputs", "gradients"]
+    problem = report.section("outputs").problems[0]
+    assert "torch lacks an activation at the end: softmax" in problem.fact
+
+
+def test_a_flatten_of_another_order_is_settled_in_the_kernel() -> None:
+    report = proven(Net(), keras_twin())
+    report.raise_if_failed()
+    assert "o (c s) -> (s c) o" in str(k3c.align(Net(), keras_twin()).of("fc"))
+
+
+def test_a_flatten_that_is_an_operation_is_seen_too() -> None:
+    inputs = keras.Input((4, 5, 6))
+    model = keras.Model(inputs, keras.layers.Dense(7)(keras.ops.reshape(inputs, (-1, 120))))
+    module = nn.Sequential(nn.Flatten(), nn.Linear(120, 7))
+    proven(module, model).raise_if_failed()
+
+
+def test_swapped_layers_of_equal_shape_are_caught() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.b(torch.tanh(self.a(x)))
+
+    model = keras.Sequential(
+        [keras.Input((4,)), keras.layers.Dense(4, "tanh", name="p"), keras.layers.Dense(4, name="q")]
+    )
+    module = randomize(Twice())
+    swapped = k3c.align(module, model).pair("a", "q").pair("b", "p")
+    k3c.transfer(module, model, swapped)
+    report = k3c.validate(module, model, alignment=swapped)
+    assert failed(report) == ["float64", "activations", "outputs", "gradients"]
+
+
+def test_a_plan_with_problems_fails_and_nothing_else_is_claimed() -> None:
+    module, model = Net(), keras_twin()
+    report = k3c.validate(module, model, alignment=k3c.align(module, model).unpair("fc"))
+    assert [section.status for section in report.sections] == ["failed"] + ["skipped"] * 6
+    with pytest.raises(ProofError, match="1 proof failed"):
+        report.raise_if_failed()
+
+
+def test_nan_in_both_outputs_is_no_proof() -> None:
+    module, model = randomize(Net()), keras_twin()
+    plan = k3c.align(module, model)
+    with torch.no_grad():
+        module.fc.bias[0] = math.nan
+    k3c.transfer(module, model, plan)
+    report = k3c.validate(module, model, alignment=plan)
+    assert {"activations", "outputs"} <= set(failed(report))
+
+
+def test_after_validate_both_models_are_as_they_were() -> None:
+    module, model = randomize(Net()), keras_twin()
+    plan = k3c.align(module, model)
+    k3c.transfer(module, model, plan)
+    module.train()
+    module.conv.eval()
+    flags = {name: child.training for name, child in module.named_modules()}
+    state = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    variables = [np.array(variable.value.detach()) for variable in model.variables]
+    k3c.validate(module, model, alignment=plan)
+    assert {name: child.training for name, child in module.named_modules()} == flags
+    assert all(torch.equal(tensor, state[name]) for name, tensor in module.state_dict().items())
+    now = [variable.value.detach().numpy() for variable in model.variables]
+    assert all(
+        np.array_equal(first, second) and first.dtype == second.dtype
+        for first, second in zip(variables, now, strict=True)
+    )
+    assert {variable.dtype for variable in model.variables} == {"float32"}
+    assert not any(child._forward_hooks or child._forward_pre_hooks for child in module.modules())
+
+
+def test_models_are_as_they_were_after_an_exception_too() -> None:
+    module, model = randomize(Net()), keras_twin()
+    plan = k3c.align(module, model)
+
+    class Broken(keras.layers.Layer):
+        def call(self, x: object) -> object:
+            raise ValueError("planted")
+
+    broken = keras.Model(model.input, model.output)
+    broken.layers[3].call = Broken().call
+    before = [np.array(variable.value.detach()) for variable in model.variables]
+    with pytest.raises(ModelError, match="planted"):
+        k3c.validate(module, broken, alignment=plan)
+    assert keras.config.floatx() == "float32"
+    assert {variable.dtype for variable in model.variables} == {"float32"}
+    now = [variable.value.detach().numpy() for variable in model.variables]
+    assert all(np.array_equal(first, second) for first, second in zip(before, now, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: k3c.validate(keras_twin(), Net()), "the wrong way round"),
+        (lambda: k3c.validate(Net(), Net()), "both arguments are torch models"),
+        (lambda: k3c.align(3, keras_twin()), "torch is a int: it must be a torch module"),
+        (lambda: k3c.validate(Net(), keras_twin(), inputs=[1, 2]), "inputs is a list"),
+        (lambda: k3c.validate(Net(), keras_twin(), inputs=np.zeros((2, 4, 8, 10), "float32")), "fits"),
+        (lambda: k3c.align(Net(), keras_twin(), keras_inputs=np.zeros((1, 8, 10, 3))), "without inputs"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_one_clear_error(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        call()
+
+
+class Subclassed(keras.Model):
+    """A model that has no variables before it is called."""
+
+    def __init__(self) -> None:
+        super().__init__(name="subclassed")
+        self.dense = keras.layers.Dense(3, name="dense")
+
+    def call(self, x: object) -> object:
+        return self.dense(x)
+
+
+# Keras announces that it builds such a model by calling it.
+@pytest.mark.filterwarnings("ignore:`build\\(\\)` was called on layer")
+def test_a_model_that_was_never_called_is_called_with_the_inputs() -> None:
+    module, model, inputs = nn.Linear(4, 3), Subclassed(), np.ones((2, 4), np.float32)
+    plan = k3c.align(module, model, inputs=inputs).check()
+    k3c.transfer(module, model, plan)
+    k3c.validate(module, model, inputs=inputs).raise_if_failed()
+
+
+def test_a_model_that_was_never_called_says_what_to_do() -> None:
+    with pytest.raises(ModelError, match="subclassed has no variables yet") as caught:
+        k3c.align(nn.Linear(4, 3), Subclassed())
+    assert str(caught.value).endswith("Fix:  model(example_input)     or     inputs=example_input")
+
+
+def test_a_parameter_beside_layers_is_not_called_an_unknown_layer() -> None:
+    class Holder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Parameter(torch.ones(3, 3))
+            self.dense = nn.Linear(4, 5)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.dense(x)
+
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(5)])
+    with pytest.raises(AlignmentError, match=r"table  \(torch\)  table \(3, 3\) matched nothing\n") as caught:
+        k3c.align(Holder(), model).check()
+    assert "no rule knows" not in str(caught.value)
+
+
+def test_a_torch_module_that_raises_names_its_layer_and_the_shapes() -> None:
+    with pytest.raises(ModelError, match=r"Net \(torch\) raised when it was called with 0: \(2, 3, 12, 10\)") as caught:
+        k3c.align(Net(), keras_twin(), inputs=np.zeros((2, 3, 12, 10), "float32"), keras_inputs=np.zeros((2, 8, 10, 3)))
+    assert "fc  (torch)  RuntimeError" in str(caught.value)

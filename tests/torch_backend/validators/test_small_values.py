@@ -1,0 +1,253 @@
+"""The float64 proof at small values: an epsilon in code of the model's own shows there, whatever its inputs are."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name that everybody gives it
+from keras import layers, ops
+from torch import nn
+
+import keras3conv as k3c
+from keras3conv.frameworks.torch.magnitudes import factors_for
+from keras3conv.report.values import Section
+from keras3conv.transforms import Array
+from keras3conv.validators.running.magnitudes import SMALL
+from tests.support.models import ModuleType, randomize
+
+NUMBERS = {
+    "epsilon": 1e-5,
+    "slope": 0.2,
+    "alpha": 0.9,
+    "beta": 1.1,
+    "residual": 0.7,
+    "added": 0.25,
+    "scale": 0.35,
+    "logits": 1.3,
+}
+"""The continuous hyperparameters of the stream below."""
+
+
+def pixels(*shape: int) -> Array:
+    return np.random.default_rng(0).integers(0, 256, shape).astype("float32")
+
+
+class Stream(nn.Module):
+    """A stream that grows from layer to layer, and a norm at its end; all numbers stand in its own code."""
+
+    def __init__(self, numbers: dict[str, float]) -> None:
+        super().__init__()
+        self.numbers = numbers
+        self.first, self.second, self.query, self.key, self.head = (nn.Linear(6, 6) for _ in range(5))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        n = self.numbers
+        x = x + n["residual"] * F.elu(self.first(x) + n["added"], n["alpha"])
+        x = x + n["residual"] * F.leaky_relu(self.second(x), n["slope"])
+        weights = (self.query(x) @ self.key(x).transpose(-1, -2) * n["scale"]).softmax(-1)
+        x = x + F.softplus(weights @ x, n["beta"])
+        x = x - x.mean(-1, keepdim=True)
+        x = x / torch.sqrt((x**2).mean(-1, keepdim=True) + n["epsilon"])
+        return self.head(x) * n["logits"]
+
+
+def stream(n: dict[str, float]) -> keras.Model:
+    inputs = keras.Input((4, 6))
+    x = inputs + n["residual"] * ops.elu(layers.Dense(6, name="first")(inputs) + n["added"], n["alpha"])
+    x = x + n["residual"] * ops.leaky_relu(layers.Dense(6, name="second")(x), n["slope"])
+    query, key = layers.Dense(6, name="query")(x), layers.Dense(6, name="key")(x)
+    weights = ops.softmax(ops.matmul(query, ops.transpose(key, (0, 2, 1))) * n["scale"])
+    x = x + ops.softplus(ops.matmul(weights, x) * n["beta"]) / n["beta"]
+    x = x - ops.mean(x, -1, keepdims=True)
+    x = x / ops.sqrt(ops.mean(x**2, -1, keepdims=True) + n["epsilon"])
+    return keras.Model(inputs, layers.Dense(6, name="head")(x) * n["logits"])
+
+
+def proof(module: ModuleType, model: keras.Model, inputs: Any) -> Section:
+    """The float64 proof of a pair that is aligned by names."""
+    plan = k3c.align(randomize(module), model, inputs=inputs, probe=False).check()
+    return k3c.validate(module, model, inputs=inputs, alignment=plan, proofs=("float64",)).section("float64")
+
+
+def test_the_same_function_agrees_at_small_values_too() -> None:
+    section = proof(Stream(NUMBERS), stream(NUMBERS), pixels(2, 4, 6))
+    assert section.status == "passed", section.problems
+    assert section.summary.endswith("at values of 4e-06")
+    assert "again at values of another size" in section.claim
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "factor"),
+    [(1e-3, 1 + 1e-6), (1e-5, 1.001), (1e-5, 1 + 1e-6), (1e-6, 1 + 1e-6), (1e-8, 1 + 1e-6), (1e-12, 1.001)],
+)
+def test_an_epsilon_that_is_slightly_off_is_found_beside_any_variance(epsilon: float, factor: float) -> None:
+    ours, theirs = NUMBERS | {"epsilon": epsilon * factor}, NUMBERS | {"epsilon": epsilon}
+    section = proof(Stream(ours), stream(theirs), pixels(2, 4, 6))
+    assert section.status == "failed"
+    assert "at values of " in section.summary
+
+
+@pytest.mark.parametrize("name", [name for name in NUMBERS if name != "epsilon"])
+@pytest.mark.parametrize("inputs", [pixels(2, 4, 6), pixels(2, 4, 6) / 100 - 1], ids=["pixels", "scaled"])
+def test_every_number_that_is_off_by_a_millionth_is_found(name: str, inputs: Array) -> None:
+    ours = NUMBERS | {name: NUMBERS[name] * (1 + 1e-6)}
+    assert proof(Stream(ours), stream(NUMBERS), inputs).status == "failed"
+
+
+class Normalized(nn.Module):
+    """Pixels, normalised first of all, by hand."""
+
+    def __init__(self, epsilon: float) -> None:
+        super().__init__()
+        self.epsilon = epsilon
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(x / torch.sqrt((x**2).mean(-1, keepdim=True) + self.epsilon))
+
+
+def normalized(epsilon: float) -> keras.Model:
+    inputs = keras.Input((6,))
+    return keras.Model(
+        inputs, layers.Dense(3, name="head")(inputs / ops.sqrt(ops.mean(inputs**2, -1, keepdims=True) + epsilon))
+    )
+
+
+def test_an_epsilon_that_shows_at_small_values_alone_is_named() -> None:
+    section = proof(Normalized(1e-11), normalized(1e-12), pixels(2, 6))
+    assert "at values of 4e-06" in section.problems[0].fact
+    assert "epsilon is 1e-11 in torch and 1e-12 in Keras" in section.problems[0].fact
+
+
+class Tokens(nn.Module):
+    """Embedded tokens, made large, in a norm of the model's own."""
+
+    def __init__(self, epsilon: float) -> None:
+        super().__init__()
+        self.epsilon = epsilon
+        self.table, self.head = nn.Embedding(20, 6), nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.table(x) * 1000
+        return self.head(x * torch.rsqrt((x**2).mean(-1, keepdim=True) + self.epsilon))
+
+
+def test_an_epsilon_behind_tokens_is_found() -> None:
+    tokens = np.random.default_rng(0).integers(0, 20, (2, 5))
+
+    def model(epsilon: float) -> keras.Model:
+        inputs = keras.Input((5,), dtype="int64")
+        x = layers.Embedding(20, 6, name="table")(inputs) * 1000
+        x = x * ops.rsqrt(ops.mean(x**2, -1, keepdims=True) + epsilon)
+        return keras.Model(inputs, layers.Dense(3, name="head")(x))
+
+    assert proof(Tokens(1e-5), model(1e-5), tokens).status == "passed"
+    assert proof(Tokens(1.001e-5), model(1e-5), tokens).status == "failed"
+
+
+class Squashed(nn.Module):
+    """Small differences beside a large constant, which the norm behind them takes away."""
+
+    def __init__(self, scale: float = 1.0, offset: float = 1.0) -> None:
+        super().__init__()
+        self.scale, self.offset = scale, offset
+        self.conv, self.after = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)
+        self.norm = nn.InstanceNorm2d(8, eps=1e-12, affine=True)
+        self.head = nn.Conv2d(8, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.sigmoid(self.conv(x) * self.scale) + self.offset
+        return self.head(self.norm(self.after(x)))
+
+
+def squashed(offset: float = 1.0) -> keras.Model:
+    inputs = keras.Input((9, 9, 3))
+    x = ops.sigmoid(layers.Conv2D(8, 3, name="conv")(inputs)) + offset
+    x = layers.GroupNormalization(-1, epsilon=1e-12, name="norm")(layers.Conv2D(8, 3, name="after")(x))
+    return keras.Model(inputs, layers.Conv2D(2, 1, name="head")(x))
+
+
+@pytest.mark.parametrize("offset", [1.0, 1e3])
+def test_digits_that_are_lost_beside_a_constant_are_no_mistake(offset: float) -> None:
+    section = proof(Squashed(offset=offset), squashed(offset), np.float32(pixels(2, 3, 9, 9) / 100 - 1))
+    assert section.status == "passed", section.problems
+    assert "differ by rounding alone" in section.summary
+
+
+def test_a_mistake_is_told_from_digits_that_are_lost() -> None:
+    images = np.float32(pixels(2, 3, 9, 9) / 100 - 1)
+    assert proof(Squashed(scale=1 + 1e-6, offset=1e3), squashed(1e3), images).status == "failed"
+
+
+class Picky(nn.Module):
+    """Refuses to work with small values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.head = nn.Linear(6, 6), nn.Linear(6, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.fc(x)
+        if float(x.abs().max()) < 1e-3:
+            raise ValueError("nothing to see")
+        return self.head(x)
+
+
+def test_a_model_that_does_not_run_at_small_values_is_not_said_to_have() -> None:
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, layers.Dense(2, name="head")(layers.Dense(6, name="fc")(inputs)))
+    section = proof(Picky(), model, pixels(2, 6))
+    assert section.status == "passed"
+    assert "not run at values of 4e-06: " in section.summary
+    assert "nothing to see" in section.summary
+    assert "not run at values of 1: " not in section.summary
+
+
+def sizes_of(module: nn.Module, inputs: torch.Tensor) -> dict[str, float]:
+    """The root of the mean square of what every layer returns."""
+    found: dict[str, float] = {}
+
+    def note(path: str) -> Callable[..., None]:
+        return lambda _module, _inputs, output: found.update({path: float(output.square().mean().sqrt())})
+
+    handles = [child.register_forward_hook(note(path)) for path, child in module.named_children()]
+    with torch.no_grad():
+        module(inputs)
+    for handle in handles:
+        handle.remove()
+    return found
+
+
+def test_every_layer_is_given_the_size_that_is_asked_for() -> None:
+    module = nn.Sequential(nn.Linear(6, 8, bias=False), nn.LayerNorm(8), nn.Linear(8, 8), nn.Linear(8, 3)).double()
+    state = {name: tensor.numpy().copy() for name, tensor in module.state_dict().items()}
+    tensors = {name: array * SMALL if array.ndim == 1 else array for name, array in state.items()}
+    inputs = torch.from_numpy(pixels(5, 6)).double()
+    factors = factors_for(module, inputs, tensors, SMALL, fixed=())
+    assert set(factors) == {"0.weight", "1.weight", "2.weight", "3.weight"}
+    assert all(math.log2(factor).is_integer() for factor in factors.values())
+    assert all(np.array_equal(tensor.numpy(), state[name]) for name, tensor in module.state_dict().items())
+    made = {name: torch.from_numpy(array * factors.get(name, 1.0)) for name, array in tensors.items()}
+    module.load_state_dict(made)
+    assert all(SMALL / 2 <= size <= 2 * SMALL for size in sizes_of(module, inputs).values())
+
+
+def test_a_weight_that_is_not_free_and_a_second_use_of_one_are_left_alone() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second, self.fixed = (nn.Linear(6, 6, bias=False) for _ in range(3))
+            self.second.weight = self.first.weight
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.fixed(self.second(self.first(x)))
+
+    module = Tied()
+    tensors = {name: tensor.numpy() for name, tensor in module.state_dict().items()}
+    factors = factors_for(module, torch.ones(2, 6), tensors, SMALL, fixed=("fixed.weight",))
+    assert set(factors) == {"first.weight", "second.weight"}
+    assert factors["first.weight"] == factors["second.weight"]
