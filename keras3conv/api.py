@@ -123,6 +123,7 @@ def validate(  # noqa: PLR0913 - a certificate may be asked for much
     class_names: Sequence[str] | None = None,
     onnx: bool = False,
     backends: str | Sequence[str] | None = None,
+    expected: Any = None,
 ) -> Report:
     """Proves that two models are the same, or says where and why they are not.
 
@@ -141,6 +142,8 @@ def validate(  # noqa: PLR0913 - a certificate may be asked for much
         class_names: The names of the classes, by their numbers.
         onnx: Whether both sides are also exported to ONNX and compared in onnxruntime.
         backends: Keras backends to run the saved model on as well, in a fresh process each: names, or "all".
+        expected: Golden outputs for these inputs, which both models are held to: the path of a .npz or .npy file, or
+            arrays, in the layout of Keras and in the order of the model's outputs or by their names.
 
     Returns:
         A certificate: `report.ok`, `report.raise_if_failed()`, `print(report)`, `report.save("report.html")`.
@@ -160,6 +163,7 @@ def validate(  # noqa: PLR0913 - a certificate may be asked for much
         class_names=class_names,
         onnx=onnx,
         backends=backends,
+        expected=expected,
     )
     return api_validate.validate(
         torch, keras, inputs=inputs, keras_inputs=keras_inputs, plan=alignment, options=options

@@ -10,7 +10,7 @@ from keras3conv.validators.running.subject import Subject
 Judge = Callable[[Subject], Section]
 
 
-_ASKED_FOR_BY = {"backends": 'backends="all"', "onnx": "onnx=True", "accuracy": "labels=..."}
+_ASKED_FOR_BY = {"backends": 'backends="all"', "onnx": "onnx=True", "accuracy": "labels=...", "expected": 'expected="outputs.npz"'}
 """The proofs that a name alone does not ask for."""
 
 
@@ -24,6 +24,7 @@ def judges(options: Options | None = None) -> tuple[tuple[str, Judge], ...]:
         accuracy,
         activations,
         backends,
+        expected,
         float64,
         gradients,
         hyperparameters,
@@ -42,6 +43,7 @@ def judges(options: Options | None = None) -> tuple[tuple[str, Judge], ...]:
         ("outputs", outputs.check),
         ("gradients", gradients.check),
     )
+    found += ((expected.NAME, expected.check),) if options.expected else ()
     found += (("backends", backends.check),) if options.backends else ()
     found += (_fourth_opinion(),) if options.onnx else ()
     found += (("accuracy", accuracy.check),) if options.labels is not None else ()

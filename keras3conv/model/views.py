@@ -105,12 +105,14 @@ class InputSpec:
         dtype: Its dtype.
         name: Its name.
         key: Its key where a live model takes a dict of inputs; empty elsewhere.
+        padding: The value that a layer of the model masks as padding; None where no layer masks.
     """
 
     shape: tuple[int | None, ...]
     dtype: str = "float32"
     name: str = ""
     key: str = field(default="", compare=False)
+    padding: float | None = field(default=None, compare=False)
 
 
 def _no_values(path: str, /) -> Array:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from keras3conv.alignment.plan import Alignment
+from keras3conv.errors import InputError
 from keras3conv.frameworks.shared.inputs import Inputs, refuse_unprovable
 from keras3conv.frameworks.sides import side_and_form
 from keras3conv.planner.plan import plan as make_plan
@@ -48,6 +49,9 @@ def validate(
     """See `keras3conv.validate`; `progress` hears of every judge before it is asked."""
     asked = judges(options)
     check_sides(torch, keras)
+    if options.expected and inputs is None:
+        fix = 'Fix:  validate(torch, keras, inputs=inputs, expected="outputs.npz")'
+        raise InputError(f"golden outputs are given without the inputs that they are for\n{fix}")
     subject, notes = _subject(torch, _alive(keras), inputs, keras_inputs, plan, options)
     return Report(
         title=f"Certificate: {' <-> '.join(view.title for view in subject.outlines)}",

@@ -347,7 +347,7 @@ def augmentation_in_a_sequential() -> Any:
     return Sequential([head, layers.Conv2D(3, 3), layers.GlobalAveragePooling2D()])
 
 
-@network((2, 4), forms=".h5 .keras")
+@network((2, 9), forms=".h5 .keras")
 def mixed_precision(policy: str = "mixed_float16") -> Any:
     given = Input((5,))
     x = layers.Dense(4, activation="relu", dtype=policy)(given)

@@ -1,7 +1,10 @@
 """What a certificate is asked for."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +29,7 @@ class Options:
         labels: The right class of every sample of the inputs, shape (samples,).
         class_names: The names of the classes, by their numbers.
         onnx: Whether both sides are exported to ONNX and compared there.
+        expected: The golden outputs for the inputs, by name, in the layout of Keras; empty where none are given.
     """
 
     proofs: tuple[str, ...] = ()
@@ -35,6 +39,7 @@ class Options:
     labels: Array | None = None
     class_names: tuple[str, ...] = ()
     onnx: bool = False
+    expected: Mapping[str, Array] = field(default_factory=dict)
 
     def wants(self, proof: str) -> bool:
         """Whether a proof is wanted."""
@@ -50,6 +55,7 @@ def make_options(
     class_names: Sequence[str] | None,
     onnx: bool,
     backends: str | Sequence[str] | None,
+    expected: Any = None,
 ) -> Options:
     """The options of a certificate, checked; see `keras3conv.validate`.
 
@@ -69,7 +75,43 @@ def make_options(
         class_names=tuple(class_names or ()),
         onnx=onnx,
         backends=_backends(backends),
+        expected={} if expected is None else golden_outputs(expected),
     )
+
+
+def golden_outputs(expected: Any) -> dict[str, Array]:
+    """Return golden outputs by name: from a file of numpy, or from arrays in a dict, in a list, or alone.
+
+    Raises:
+        InputError: They are no numbers, or the file cannot be read.
+    """
+    if isinstance(expected, str | PathLike):
+        expected = _in_file(Path(expected))
+    if not isinstance(expected, Mapping):
+        arrays = expected if isinstance(expected, list | tuple) else [expected]
+        expected = {str(place): array for place, array in enumerate(arrays)}
+    found = {str(name): _numbers(name, array) for name, array in expected.items()}
+    if not found:
+        raise InputError("expected holds no output\nFix:  expected=model.predict(inputs)")
+    return found
+
+
+def _in_file(path: Path) -> Any:
+    try:
+        loaded = np.load(path)  # never pickled objects: that is numpy's default, and it stays
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} holds no arrays: {error}\nFix:  numpy.savez(path, outputs)") from error
+    if isinstance(loaded, np.ndarray):
+        return loaded
+    with loaded:
+        return {name: loaded[name] for name in loaded.files}
+
+
+def _numbers(name: str, values: Any) -> Array:
+    array = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"the golden output {name} is an array of {array.dtype}: a model returns numbers")
+    return array
 
 
 def _require_names(class_names: Sequence[Any], labels: Any) -> None:

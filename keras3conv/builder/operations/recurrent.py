@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras3conv.builder.operations.call import Call, handles
+from keras3conv.builder.program.names import OWN_LAYERS
 from keras3conv.builder.program.program import Value
 from keras3conv.errors import RuleError
 
@@ -12,6 +13,9 @@ _MERGES = {"sum": "{0} + {1}", "mul": "{0} * {1}", "ave": "({0} + {1}) / 2"}
 
 @handles("keras.layers.LSTM", "keras.layers.GRU", "keras.layers.SimpleRNN")
 def _recurrent(call: Call) -> None:
+    if call.get("mask") is not None:
+        masked(call)
+        return
     try:
         name = call.rule_module("torch.nn.")
     except RuleError:
@@ -51,6 +55,16 @@ def _bidirectional(call: Call) -> None:
         call.returns(", ".join(parts), [both])
     else:
         call.returns(_MERGES[mode].format(*parts), [both])
+
+
+def masked(call: Call) -> None:
+    """Write a recurrent layer with a mask: a module of our own leaves out the steps that torch's would run over."""
+    if call.get("initial_state") is not None:
+        raise call.refuse("an initial state beside a mask is not supported")
+    if call.get("stateful"):
+        raise call.refuse("stateful=True is not supported: torch's layer keeps nothing between calls")
+    given = [call.keras_order(call["sequences"]), call.keras_order(call["mask"])]
+    call.returns("{module}({0}, {1})", given, module=call.rule_module(f"{OWN_LAYERS}.Recurrent"))
 
 
 def _sequence(call: Call, config: Mapping[str, Any]) -> Value:
