@@ -10,7 +10,12 @@ from keras3conv.validators.running.subject import Subject
 Judge = Callable[[Subject], Section]
 
 
-_ASKED_FOR_BY = {"backends": 'backends="all"', "onnx": "onnx=True", "accuracy": "labels=...", "expected": 'expected="outputs.npz"'}
+_ASKED_FOR_BY = {
+    "backends": 'backends="all"',
+    "onnx": "onnx=True",
+    "accuracy": "labels=...",
+    "expected": 'expected="outputs.npz"',
+}
 """The proofs that a name alone does not ask for."""
 
 

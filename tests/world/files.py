@@ -13,6 +13,7 @@ REFUSED = {
     "refused": ("LocallyConnected2D", "no code is ever run from a file"),
     "images_refused": ("tf.image.adjust_saturation", "method='bicubic'"),
     "einsum": ("tf.einsum",),
+    "pooling_uneven": ("uneven", "the average over a window that hangs over one end"),
 }
 """Networks that are refused, and what the message names."""
 

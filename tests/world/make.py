@@ -5,7 +5,6 @@ named after what writes it: `keras-2.3.1`, `tensorflow-2.15.1`. Every network ge
 what Keras returned for them (`input_0`, `output_0`, ...).
 """
 
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import operations  # noqa: F401 - registers its networks
+import recurrent  # noqa: F401 - the same
 from keras_of_its_time import STANDALONE, keras, tf
 from networks import NETWORKS, REFERENCES, SHAPES
 
@@ -56,7 +56,9 @@ def outputs_of(model: Any, inputs: Any) -> Any:
         return {f"output_{place}": one for place, one in enumerate(found if isinstance(found, list) else [found])}
     keys = getattr(model, "input_names", None)
     nested = getattr(model, "_nested_inputs", None)
-    given: Any = dict(zip(keys, inputs)) if isinstance(nested, dict) else inputs if len(inputs) > 1 else inputs[0]
+    given: Any = inputs if len(inputs) > 1 else inputs[0]
+    if isinstance(nested, dict):
+        given = {key: inputs[place] for place, key in enumerate(keys)}
     found = model.predict(given, verbose=0)
     return {f"output_{place}": np.asarray(one) for place, one in enumerate(tf.nest.flatten(found))}
 
@@ -81,7 +83,6 @@ def main() -> None:
             continue
         random = np.random.RandomState(len(name))
         keras.backend.clear_session()
-        print(name, flush=True)
         model = network.make()
         if name in REFERENCES:
             judged = REFERENCES[name]()
@@ -101,7 +102,7 @@ def main() -> None:
 def _copy_weights(source: Any, target: Any) -> None:
     """Load the weights of one model into another, as Keras converts them between its kinds of layers."""
     with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "weights.h5")
+        path = str(Path(folder) / "weights.h5")
         source.save_weights(path)
         target.load_weights(path)
 

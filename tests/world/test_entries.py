@@ -22,6 +22,9 @@ FILES = [
 ]
 """One file of every network, and every archive: the older versions wrote the same forms."""
 
+SPLIT = frozenset({"bidirectional"})
+"""Networks with a layer that is two layers in the module: a probe does not confirm its halves."""
+
 
 @contextmanager
 def emptied(module: Any) -> Iterator[None]:
@@ -36,12 +39,19 @@ def emptied(module: Any) -> Iterator[None]:
         module.load_state_dict(own)
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning")
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.id)
 def test_align_transfer_and_validate_read_the_file_as_convert_does(file: OldFile) -> None:
     made = converted(file)
     with emptied(made.module):
         plan = k3c.align(made.module, file.path)
+        for tensor in plan.torch.tensors():
+            if tensor.path.startswith("constant_"):
+                plan = plan.ignore(tensor.path, "a constant that convert wrote")
         plan.check()
+        if file.name in SPLIT:
+            assert any(pair.unconfirmed for pair in plan.pairs)
+            plan = made.conversion.alignment
         moved = k3c.transfer(file.path, made.module, plan)
         assert_golden(made.returned(made.module), file)
         report = k3c.validate(
@@ -55,7 +65,7 @@ def test_align_transfer_and_validate_read_the_file_as_convert_does(file: OldFile
     report.raise_if_failed()
     version = ".".join(file.version.split(".")[:2])
     assert [section.name for section in report.sections] == ["structure", "outputs", "expected"]
-    for said in (plan.notes, moved.notes, report.notes):
+    for said in (moved.notes, report.notes) if file.name in SPLIT else (plan.notes, moved.notes, report.notes):
         assert any(f"was saved by Keras {version}" in note for note in said)
     assert f"that of Keras {version}" in report.sections[-1].facts["meaning"]
 

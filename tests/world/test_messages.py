@@ -86,7 +86,10 @@ def test_renaming_is_reversible_and_leaves_allowed_names() -> None:
         ({"class_name": "__tuple__", "items": [1, [2]]}, [1, [2]]),
         ({"class_name": "TensorShape", "items": [None, 3]}, [None, 3]),
         ({"module": "builtins", "class_name": "function", "config": "relu6", "registered_name": "function"}, "relu6"),
-        ({"class_name": "Dense", "config": {"alpha": {"type": "x", "value": 1}}}, {"class_name": "Dense", "config": {"alpha": 1}}),
+        (
+            {"class_name": "Dense", "config": {"alpha": {"type": "x", "value": 1}}},
+            {"class_name": "Dense", "config": {"alpha": 1}},
+        ),
     ],
 )
 def test_wrapped_values_are_plain(wrapped: Any, plain: Any) -> None:
@@ -124,8 +127,11 @@ def test_a_file_with_code_in_it_is_refused_by_validate_and_the_fix_converts_your
     with pytest.raises(ModelError, match="no code is ever run from a file") as caught:
         k3c.validate(module, NEWEST / "refused.h5")
     (fix, *_) = fixes_in(caught)
-    names: dict[str, Any] = {"k3c": k3c, "make_model": lambda: keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])}
-    exec(fix, names)
+    names: dict[str, Any] = {
+        "k3c": k3c,
+        "make_model": lambda: keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]),
+    }
+    exec(fix, names)  # noqa: S102 - our own message
     assert fix.startswith("k3c.convert(make_model())")
 
 
@@ -149,16 +155,21 @@ def test_the_fix_for_a_class_that_nobody_registered_registers_it(tmp_path: Path)
         k3c.convert(path)
     fix = next(line for line in fixes_in(caught) if "get_custom_objects" in line)
     try:
-        exec(fix, {"keras": keras, "Own": Own})
+        exec(fix, {"keras": keras, "Own": Own})  # noqa: S102 - our own message
         made = k3c.convert(path, validate=False)
     finally:
         keras.saving.get_custom_objects().pop("Own", None)
-    assert_golden(converted(OldFile(NEWEST / "dense_first.h5")).returned(made.model), OldFile(NEWEST / "dense_first.h5"))
+    assert_golden(
+        converted(OldFile(NEWEST / "dense_first.h5")).returned(made.model), OldFile(NEWEST / "dense_first.h5")
+    )
 
 
 def tower(names: tuple[str, ...] = ("first", "second", "third")) -> Any:
     """The network `frozen_inside`, made by code, with names of your own."""
-    layers = [keras.layers.Dense(5, activation=act, name=name) for act, name in zip(("tanh", "tanh", None), names, strict=True)]
+    layers = [
+        keras.layers.Dense(5, activation=act, name=name)
+        for act, name in zip(("tanh", "tanh", None), names, strict=True)
+    ]
     inner = keras.Sequential([keras.Input((5,)), *layers, keras.layers.BatchNormalization(name="last")], name="tower")
     given = keras.Input((5,))
     return keras.Model(given, keras.layers.Dense(2, name="head")(inner(given)))
@@ -178,7 +189,8 @@ def test_an_order_that_names_do_not_prove_is_refused_and_the_fix_names_the_layer
     with pytest.raises(ModelError, match="do not tell the order: first, third, second") as caught:
         keras_files.load_weights(model, weights)
     (fix,) = fixes_in(caught)
-    exec(fix.replace("['first', 'third', 'second'", "['first', 'second', 'third'"), {"model": model})
+    fix = fix.replace("['first', 'third', 'second'", "['first', 'second', 'third'")
+    exec(fix, {"model": model})  # noqa: S102 - our own message
     keras_files.load_weights(model, weights)
     file = OldFile(NEWEST / "frozen_inside_weights.json")
     assert_golden([np.asarray(model.predict(file.arrays("input")[0], verbose=0))], file)
@@ -223,8 +235,9 @@ def test_golden_outputs_need_the_inputs_that_they_are_for() -> None:
     (fix,) = fixes_in(caught)
     inputs = torch.from_numpy(made.file.arrays("input")[0])
     fix = fix.replace('"outputs.npz"', "outputs").replace("validate(torch, keras", "k3c.validate(torch, keras")
-    report = eval(fix, {"k3c": k3c, "torch": made.module, "keras": path, "inputs": inputs, "outputs": outputs})
-    report.raise_if_failed()
+    names: dict[str, Any] = {"k3c": k3c, "torch": made.module, "keras": path, "inputs": inputs, "outputs": outputs}
+    exec(f"report = {fix}", names)  # noqa: S102 - our own message
+    names["report"].raise_if_failed()
 
 
 @pytest.mark.parametrize(
@@ -251,6 +264,20 @@ def test_expected_is_numbers() -> None:
         k3c.validate(nn.Linear(2, 2), NEWEST / "dense_first.h5", inputs=np.zeros((1, 2), "float32"), expected=["text"])
     with pytest.raises(InputError, match="holds no output"):
         k3c.validate(nn.Linear(2, 2), NEWEST / "dense_first.h5", inputs=np.zeros((1, 2), "float32"), expected={})
+
+
+def test_the_fix_for_a_file_without_arrays_writes_golden_outputs(tmp_path: Path) -> None:
+    made = converted(OldFile(NEWEST / "dense_first.h5"))
+    path = tmp_path / "outputs.npz"
+    path.write_text("no arrays")
+    inputs = torch.from_numpy(made.file.arrays("input")[0])
+    given: dict[str, Any] = {"inputs": inputs, "expected": path, "proofs": ["expected"]}
+    with pytest.raises(InputError, match="holds no arrays") as caught:
+        k3c.validate(made.module, made.file.path, **given)
+    (fix,) = fixes_in(caught)
+    names = {"numpy": np, "path": path, "outputs": made.file.arrays("output")[0]}
+    exec(fix, names)  # noqa: S102 - our own message
+    k3c.validate(made.module, made.file.path, **given).raise_if_failed()
 
 
 def test_the_proof_is_not_there_without_golden_outputs() -> None:

@@ -9,8 +9,8 @@ from typing import Any
 from keras3conv.errors import IncompleteCheckpoint, MalformedCheckpoint
 from keras3conv.formats.keras import archive, json
 from keras3conv.formats.keras.legacy_h5 import IGNORED, WEIGHTS
-from keras3conv.formats.safe import hdf5
 from keras3conv.formats.keras2.values import plain_values
+from keras3conv.formats.safe import hdf5
 from keras3conv.formats.safe.source import Source, parse_json
 from keras3conv.transforms import Array
 

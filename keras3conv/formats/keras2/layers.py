@@ -134,9 +134,8 @@ def settings(class_name: str, config: Config) -> dict[str, Any]:
     for name, value in config.items():
         if name.endswith(_TRAINING) or name == "activity_regularizer":
             continue
-        if name.endswith("activation") and isinstance(value, str):
-            value = _ACTIVATIONS.get(value, value)
-        found[_NAMES.get(f"{class_name}.{name}", name)] = value
+        is_activation = name.endswith("activation") and isinstance(value, str)
+        found[_NAMES.get(f"{class_name}.{name}", name)] = _ACTIVATIONS.get(value, value) if is_activation else value
     if "dtype" in found:
         policy = policy_of(found["dtype"])
         found["dtype"] = "float32" if policy in HALF_PRECISION else policy

@@ -93,7 +93,6 @@ class Network:
             waiting = [call for call in waiting if (call.layer, call.number) not in done]
         return tuple(ordered)
 
-
     def _needed(self) -> set[tuple[str, int]]:
         """The calls that the outputs depend on; a loss that a model adds to itself depends on others."""
         calls = {(call.layer, call.number): call for call in self.calls}

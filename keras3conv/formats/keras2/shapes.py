@@ -8,7 +8,11 @@ from keras3conv.formats.keras2.network import MODELS, layers_in, name_of
 from keras3conv.transforms import Shape
 
 _RANKS = {
-    **{f"{kind}{rank}D": rank + 2 for kind in ("Conv", "SeparableConv", "DepthwiseConv", "ConvLSTM") for rank in (1, 2, 3)},
+    **{
+        f"{kind}{rank}D": rank + 2
+        for kind in ("Conv", "SeparableConv", "DepthwiseConv", "ConvLSTM")
+        for rank in (1, 2, 3)
+    },
     **{f"Conv{rank}DTranspose": rank + 2 for rank in (1, 2, 3)},
     **dict.fromkeys(("LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional"), 3),
     **dict.fromkeys(("Dense", "BatchNormalization", "LayerNormalization", "Normalization"), 2),

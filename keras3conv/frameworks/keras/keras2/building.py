@@ -12,9 +12,14 @@ from typing import Any
 import keras
 
 from keras3conv.errors import ModelError, Problem
-from keras3conv.messages import lay_out
-from keras3conv.formats.keras2.layers import cudnn_settings, is_training_only, policy_of, renamed, settings
-from keras3conv.formats.keras2.layers import HALF_PRECISION
+from keras3conv.formats.keras2.layers import (
+    HALF_PRECISION,
+    cudnn_settings,
+    is_training_only,
+    policy_of,
+    renamed,
+    settings,
+)
 from keras3conv.formats.keras2.names import allowed_names
 from keras3conv.formats.keras2.network import MODELS, Network, OldCall, Result, layers_in, name_of, network_of
 from keras3conv.formats.keras2.operations import CLASSES, OWN, Applied, applied
@@ -29,9 +34,10 @@ from keras3conv.frameworks.keras.keras2.classes import (
     is_of_keras,
     layers_setting,
 )
-from keras3conv.frameworks.keras.keras2.operations import FUNCTIONS, array_like
+from keras3conv.frameworks.keras.keras2.operations import FUNCTIONS, array_like, get_item
 from keras3conv.frameworks.keras.origin import set_original_name
 from keras3conv.frameworks.keras.values import raised_by_keras
+from keras3conv.messages import lay_out
 from keras3conv.model.graph import mapped
 from keras3conv.transforms import Shape
 
@@ -294,7 +300,7 @@ def _layer_called(layer: Any, given: Any, keywords: Mapping[str, Any]) -> Any:
 def _operated(call: Applied) -> Any:
     arguments = dict(call.arguments)
     if call.name == "get_item":
-        return arguments["x"][arguments["key"]]
+        return get_item(**arguments)
     tensor = next((value for value in arguments.values() if isinstance(value, keras.KerasTensor)), None)
     arguments = {
         name: array_like(value, tensor) if name in ("x1", "x2") else _axes(name, value)

@@ -110,6 +110,23 @@ def average_pool(inputs: Any, ksize: Any, strides: Any, padding: str) -> Any:
     return ops.average_pool(inputs, _window(ksize), _window(strides), padding.lower(), data_format="channels_last")
 
 
+def get_item(x: Any, key: tuple[Any, ...]) -> Any:
+    """x[key] as TensorFlow computes it: `::-1` turns an axis around, which not every backend of Keras can."""
+    axes = sum(part is not None and part is not Ellipsis for part in key)
+    place, positive = 0, list(key)
+    for number, part in enumerate(key):
+        if part is Ellipsis:
+            place += len(x.shape) - axes
+        elif part is not None:
+            if isinstance(part, slice) and isinstance(part.step, int) and part.step < 0:
+                if (part.start, part.stop) != (None, None):
+                    raise ValueError(f"[{part.start}:{part.stop}:{part.step}] goes backwards from a bound")
+                x = ops.flip(x, axis=place)
+                positive[number] = slice(None, None, None if part.step == -1 else -part.step)
+            place += 1
+    return x[tuple(positive)]
+
+
 def _window(size: Any) -> Any:
     """The sizes of the image axes: TensorFlow takes one number, two, or four with those of batch and channels."""
     sizes = list(size) if isinstance(size, list | tuple) else [size]

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from keras3conv.errors import Problem
+from keras3conv.errors import ModelError, Problem
 from keras3conv.formats.keras import archive as archive_file
 from keras3conv.formats.keras import weights_h5
 from keras3conv.formats.keras2 import file as keras2_file
@@ -15,8 +15,9 @@ from keras3conv.formats.keras2.file import Group, Saved, role_of
 from keras3conv.formats.keras2.network import name_of
 from keras3conv.frameworks.keras.keras2 import archive, weights
 from keras3conv.frameworks.keras.keras2.building import build
-from keras3conv.frameworks.keras.keras2.problems import problems_in
+from keras3conv.frameworks.keras.keras2.problems import computed_otherwise, problems_in
 from keras3conv.frameworks.keras.origin import Origin, set_origin
+from keras3conv.messages import lay_out
 from keras3conv.transforms import Array, Shape
 
 
@@ -40,11 +41,14 @@ def read_model(saved: Saved, weights_file: Path | None = None) -> keras.Model:
         weights_file: The file with the weights, where it is another one: HDF5 of Keras 2.
 
     Raises:
-        ModelError: A layer cannot be made or called as the file says, or has no weights in the file.
+        ModelError: A layer cannot be made or called as the file says, or has no weights in the file; or the backend
+            of Keras computes it otherwise.
         FileError: The file cannot be read.
     """
     stored = _Stored(saved, weights_file)
     built = build(saved.config, stored.shapes)
+    if problems := tuple(computed_otherwise(built.model)):
+        raise ModelError(lay_out(f"{saved.path} cannot be computed as {saved.writer} does", list(problems)))
     stored.load_into(built.model, built.dropped)
     notes, renamed = built.notes, built.renamed
     origin = Origin(writer=saved.writer, file=saved.path.name, notes=notes, renamed=renamed)

@@ -12,11 +12,11 @@ import keras
 import numpy as np
 
 from keras3conv.errors import ModelError, Problem
-from keras3conv.messages import lay_out
 from keras3conv.formats.keras2.file import Group, role_of
 from keras3conv.frameworks.keras.keras2.cudnn import from_cudnn, is_of_cudnn
 from keras3conv.frameworks.keras.model import settle
 from keras3conv.frameworks.keras.origin import original_name
+from keras3conv.messages import lay_out
 from keras3conv.transforms import Array, Shape
 
 _ROLES = {"depthwise_kernel": "kernel"}

@@ -39,7 +39,9 @@ def distributed(layer: keras.layers.TimeDistributed, inputs: Any, training: Any 
         raise NotImplementedError("each step has a mask of its own")
     if isinstance(layer.layer, keras.layers.BatchNormalization) and inputs.shape[1] is None:
         raise NotImplementedError("each step has statistics in training, and the number of steps is free")
-    if isinstance(layer.layer, keras.Model | keras.layers.BatchNormalization):
+    if isinstance(layer.layer, keras.layers.BatchNormalization):
+        return keras.ops.stack([layer.layer(inputs[:, step]) for step in range(inputs.shape[1])], axis=1)
+    if isinstance(layer.layer, keras.Model):
         return layer.call(inputs)
     rows = keras.ops.reshape(inputs, (-1, *inputs.shape[2:]))
     made = layer.layer(rows)
