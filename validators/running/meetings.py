@@ -38,12 +38,20 @@ def meetings(subject: Subject, torch: Recording, keras: Recording) -> Iterator[M
     """Every call of every pair of layers that runs, in the order in which torch calls them."""
     for pair in subject.pairs_in_order:
         first, second = torch.of(pair.torch), keras.of(pair.keras)
+        if not second and _is_distributed(subject, pair.keras):
+            continue
         if len(first) != len(second):
             odd = f"runs {len(first)} times in torch and {len(second)} times in Keras"
             yield Meeting(pair=pair, odd=odd)
             continue
         for torch_call, keras_call in zip(first, second, strict=True):
             yield _meeting(subject, pair, torch_call, keras_call)
+
+
+def _is_distributed(subject: Subject, path: str) -> bool:
+    """Whether a Keras layer is in a TimeDistributed, which calls it so that nobody sees it: its own output tells."""
+    whole = subject.keras_layers.get(path.rpartition("/")[0])
+    return whole is not None and whole.kind == "keras.layers.TimeDistributed"
 
 
 def in_keras_layout(subject: Subject, pair: Pair, torch_call: Call, keras_shape: Shape) -> Array:

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 from keras3conv.errors import Problem
-from keras3conv.formats.keras.names import snake_case
+from keras3conv.formats.keras.names import DOUBLED, snake_case
 from keras3conv.formats.keras2.layers import is_training_only
 from keras3conv.formats.keras2.network import MODELS, layers_in, name_of
 from keras3conv.frameworks.keras.keras2.classes import Config, layers_setting
@@ -38,23 +38,35 @@ def load(model: keras.Model, entry: Config, arrays: Mapping[str, Array], path: P
     assign(model, staged, problems, path)
 
 
-def groups_of(entry: Config, prefix: str) -> Iterator[tuple[Config, str]]:
-    """Return the layers of a model with their groups: the class in snake case, numbered by appearance."""
+def groups_of(entry: Config, prefix: str, arrays: Mapping[str, Array]) -> Iterator[tuple[Config, str]]:
+    """Return the layers of a model with their groups: the class in snake case, numbered by appearance.
+
+    Keras 2.13 lists a layer with weights twice, so its class counts on by two.
+
+    Args:
+        entry: The model.
+        prefix: The group of the model.
+        arrays: The values by their places in the archive.
+    """
+    is_doubled = any(place.startswith(f"{prefix}{DOUBLED}/") for place in arrays)
+    home = f"{prefix}{DOUBLED if is_doubled else 'layers'}"
     counts: dict[str, int] = {}
     for layer in layers_in(layers_setting(entry["config"])):
         if entry["class_name"] == "Sequential" and layer["class_name"] == "InputLayer":
             continue
         name = snake_case(layer["class_name"].rpartition(">")[2])
-        counts[name] = counts.get(name, -1) + 1
-        number = f"_{counts[name]}" if counts[name] else ""
-        yield layer, f"{prefix}layers/{name}{number}/"
+        number = counts.get(name, 0)
+        group = f"{home}/{name}_{number}/" if number else f"{home}/{name}/"
+        has_weights = is_doubled and any(place.startswith(group) for place in arrays)
+        counts[name] = number + (2 if has_weights else 1)
+        yield layer, group
 
 
 def _in_model(
     model: Any, entry: Config, prefix: str, arrays: Mapping[str, Array], problems: list[Problem]
 ) -> Iterator[tuple[keras.Variable, Array]]:
     layers = {original_name(layer): layer for layer in model.layers}
-    for inner, group in groups_of(entry, prefix):
+    for inner, group in groups_of(entry, prefix, arrays):
         layer = layers.get(name_of(inner))
         if layer is not None and not is_training_only(inner):
             yield from _in_layer(layer, inner, group, arrays, problems)

@@ -80,7 +80,7 @@ class _Stored:
                 for name, array in reversed(group.weights)
                 if group.name == layer or f"/{layer}/" in f"/{name}"
             }
-        for entry, group in archive.groups_of(self._saved.config, ""):
+        for entry, group in archive.groups_of(self._saved.config, "", self._arrays):
             if name_of(entry) == layer:
                 found = [self._arrays[name].shape for name in sorted(self._arrays) if name.startswith(group)]
                 return {"kernel" if len(found[0]) > 1 else "mean": found[0]} if found else {}

@@ -4,6 +4,7 @@ A layer's group in the file has the names of its variables in the order in which
 first. A group of a model has them for all its layers; there the names of the layers say which is whose.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ from keras3conv.transforms import Array, Shape
 
 _ROLES = {"depthwise_kernel": "kernel"}
 """Variables of depthwise convolutions that have another name now."""
+
+_NUMBERED = re.compile(r"_\d+$")
+"""What TensorFlow 1 made of names that were there twice: those of cells on top of each other."""
 
 Variables = Sequence[keras.Variable]
 Weights = Sequence[tuple[str, Array]]
@@ -77,7 +81,8 @@ def staged_layer(layer: Any, weights: Weights, path: str, problems: list[Problem
         return
     for variable, (name, array) in zip(variables, weights, strict=True):
         role = role_of(name)
-        if (of_keras and variable.name not in (role, _ROLES.get(role))) or tuple(variable.shape) != array.shape:
+        roles = (role, _ROLES.get(role), _NUMBERED.sub("", role))
+        if (of_keras and variable.name not in roles) or tuple(variable.shape) != array.shape:
             fact = f"{role} {array.shape} in the file is {variable.name} {tuple(variable.shape)} in Keras 3"
             problems.append(Problem(keras=path, fact=fact))
         else:
