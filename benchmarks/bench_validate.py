@@ -150,10 +150,10 @@ def page_size(layers: int) -> int:
         return Series(name=name, values=tuple(random.uniform(1e-9, 1e-6, layers)))
 
     rows = tuple((name, name.replace(".", "/"), *random.uniform(0, 1e-6, 4), "") for name in names)
-    columns = ("torch", "keras", "largest difference", "alone", "noise floor", "ratio", "note")
-    lines = ("whole", "alone", "noise floor")
+    columns = ("torch", "keras", "largest difference", "in isolation", "noise floor", "ratio", "note")
+    lines = ("whole model", "in isolation", "noise floor")
     plot = Plot(title="depth", labels=names, series=tuple(map(series, lines)), unit="absolute difference")
-    fields = tuple((name, field, "1", name, field, "1", "1", "same") for name in names for field in "abcdefgh")
+    fields = tuple((name, field, "1", name, field, "1", "1", "equal") for name in names for field in "abcdefgh")
     sections = (
         Section(name="activations", status="passed", claim="c", summary="s", plots=(plot, plot),
                 tables=(Table(columns=columns, rows=rows),)),

@@ -152,17 +152,17 @@ def validate(  # noqa: PLR0913 - a certificate may be asked for much
         InputError: The arguments are not a torch side and a Keras side, the inputs or the labels do not fit.
         ModelError: A model cannot be run.
     """
-    from keras3conv.validators.running.options import make_options
+    from keras3conv.validators.running.options import Options
     from keras3conv.workflows import validate as api_validate
 
-    options = make_options(
-        proofs=proofs,
+    options = Options(
+        proofs=() if proofs is None else proofs,
         tolerance=tolerance,
         training=training,
         labels=labels,
-        class_names=class_names,
+        class_names=() if class_names is None else class_names,
         onnx=onnx,
-        backends=backends,
+        backends=() if backends is None else backends,
         expected=expected,
     )
     return api_validate.validate(

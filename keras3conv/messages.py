@@ -77,16 +77,6 @@ def collapse(rows: Sequence[tuple[str, ...]], keys: Sequence[Hashable] | None = 
     return sorted(lines, key=lambda line: line.places)
 
 
-def collapse_paths(paths: Iterable[str]) -> list[str]:
-    """Collapses a list of paths.
-
-    Example:
-        >>> collapse_paths(["layer1.0", "layer1.1", "fc"])
-        ['layer1.{0..1}', 'fc']
-    """
-    return [line.paths[0] for line in collapse([(path,) for path in paths])]
-
-
 def collapse_problems(problems: Sequence["Problem"]) -> list["Problem"]:
     """Collapses problems that say the same of layers that differ only in numbers; the fixes are those of the first."""
     keys = [(problem.fact, bool(problem.torch), bool(problem.keras)) for problem in problems]

@@ -1,10 +1,13 @@
-"""What every group of tests shares. A group (a folder) runs in a process of its own; `make test` runs them all."""
+"""Fixtures and collection rules of every group of tests. Each group (a folder) runs in a process of its own."""
 
+import math
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.support.grouping import objection
 
@@ -12,13 +15,41 @@ from tests.support.grouping import objection
 os.environ.setdefault("KERAS_BACKEND", "torch")
 # The start-up banner of tensorflow would be captured into the first test that imports it.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# The tensors of the tests are tiny: threads that wait for each other would take most of the processor time.
+for variable in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+    os.environ.setdefault(variable, "1")
+# JAX compiles every operation for every shape and runs it once: fast compilation matters more than fast code.
+_COMPILE_QUICKLY = (
+    "backend_optimization_level=0",
+    "llvm_disable_expensive_passes=true",
+    "cpu_use_fusion_emitters=false",
+)
+os.environ.setdefault("XLA_FLAGS", " ".join(f"--xla_{flag}" for flag in _COMPILE_QUICKLY))
 
 ROOT = Path(__file__).resolve().parent.parent
 
 # Forty examples a law keep the core quick enough to run after every edit; HYPOTHESIS_PROFILE=thorough tries a thousand.
-settings.register_profile("quick", max_examples=40, deadline=None)
-settings.register_profile("thorough", max_examples=1000, deadline=None)
+# No deadline and no check for slow data: the speed of the machine must not decide a result.
+_QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("quick", _QUICK)
+settings.register_profile("thorough", _QUICK, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option with which `make test-full` runs every test."""
+    parser.addoption("--full", action="store_true", help="run also the tests that are marked as full")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Refuse groups that exclude each other, leave out tests marked `full`, and put tests marked `last` at the end."""
+    groups = {item.path.relative_to(ROOT / "tests").parts[0] for item in items}
+    if reason := objection(groups, os.environ["KERAS_BACKEND"]):
+        raise pytest.UsageError(reason)
+    if not config.getoption("--full"):
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("full")])
+        items[:] = [item for item in items if not item.get_closest_marker("full")]
+    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
 
 
 @pytest.fixture(scope="session")
@@ -32,9 +63,14 @@ def shared() -> Path:
     pytest.skip(f"no shared data in {folder}: set KERAS3CONV_SHARED")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keeps the core alone in its process, the torch tests on their backend, and tests marked `last` at the end."""
-    groups = {item.path.relative_to(ROOT / "tests").parts[0] for item in items}
-    if reason := objection(groups, os.environ["KERAS_BACKEND"]):
-        raise pytest.UsageError(reason)
-    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
+@pytest.fixture(scope="session", autouse=True)
+def unlimited_search() -> Iterator[None]:
+    """Let the search for a cause run to its end: the speed of the machine must not decide a result."""
+    if "torch" not in sys.modules:
+        yield
+        return
+    from keras3conv.validators.diagnosis import causes
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(causes, "SEARCH_SECONDS", math.inf)
+        yield

@@ -1,5 +1,5 @@
-"""The independent judges of a conversion; each file is one `check(subject) -> Section`.
+"""The independent proofs of a certificate; each file has one `check(subject) -> Section`.
 
-They know paths from an alignment, and what the two models computed; of rules they ask only where the channel axis is,
-so a wrong transform cannot excuse itself.
+A proof reads paths from the plan and the values that the two models computed. It asks a rule only for the position of
+the channel axis, so a wrong weight transform cannot excuse itself.
 """

@@ -1,5 +1,6 @@
-"""Labelled data: how often each model is right, and whether they answer alike."""
+"""Compare the predictions of both models on labelled data: accuracy, and agreement of every prediction."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,143 +14,151 @@ from keras3conv.numerics.difference import judge
 from keras3conv.report.pictures import Answer, Picture
 from keras3conv.report.values import Cell, Section, Table
 from keras3conv.transforms import Array
-from keras3conv.validators.running.ends import OutputPair, output_pairs
+from keras3conv.validators.running.output_pairs import OutputPair, output_pairs
 from keras3conv.validators.running.png import png_of
 from keras3conv.validators.running.subject import Subject
 
 CLAIM = (
-    "On labelled data both models give the same answer to every sample; where they do not, the two best classes of the "
-    "torch module are nearer to each other than its own noise."
+    "On labelled data both models predict the same class for every sample, except where the torch module's scores of "
+    "the two predicted classes are closer than its own noise."
 )
 
 _BEST = 5
 _PICTURES = 12
-"""How many samples are shown: those that are answered differently first."""
+"""Number of samples shown, those with different predictions first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Scores:
-    """The scores of all classes for every sample, shape (samples, classes), on both sides, and torch's noise."""
+    """The class scores of both models.
 
+    Attributes:
+        name: Name of the output.
+        torch: Torch's scores, shape (samples, classes).
+        keras: Keras' scores, shape (samples, classes).
+        limit: Largest difference of two scores that is within torch's noise.
+    """
+
+    name: str
     torch: Array
     keras: Array
     limit: float
-    name: str
 
 
 def check(subject: Subject) -> Section:
-    """Compares top-1, top-5 and every single answer.
+    """Compare top-1 and top-5 accuracy and every prediction.
 
     Raises:
-        InputError: The labels do not fit the inputs, or the outputs.
+        InputError: The labels do not fit the inputs or the outputs.
     """
-    if subject.not_run:
-        return Section(name="accuracy", status="skipped", claim=CLAIM, summary="not run", reason=subject.not_run)
+    if subject.skip_reason:
+        return Section(name="accuracy", status="skipped", claim=CLAIM, summary="not run", reason=subject.skip_reason)
     labels = subject.options.labels
-    assert labels is not None, "this judge is asked only where there are labels"
+    assert labels is not None, "this proof runs only if there are labels"
     pair = _scored(subject, labels)
-    if pair.odd:
-        reason = f"the outputs cannot be compared: {pair.odd}"
+    if pair.mismatch:
+        reason = f"the outputs cannot be compared: {pair.mismatch}"
         return Section(name="accuracy", status="skipped", claim=CLAIM, summary="not judged", reason=reason)
-    scores = _Scores(torch=pair.torch, keras=pair.keras, limit=_limit(subject, pair), name=pair.name)
-    torch, keras = _ranked(scores.torch), _ranked(scores.keras)
-    other = np.flatnonzero(torch[:, 0] != keras[:, 0])
+    scores = _Scores(name=pair.name, torch=pair.torch_output, keras=pair.keras_output, limit=_limit(subject, pair))
+    torch, keras = _best_classes(scores.torch), _best_classes(scores.keras)
+    different = np.flatnonzero(torch[:, 0] != keras[:, 0])
     rows = np.arange(len(labels))
     margin = np.abs(scores.torch[rows, torch[:, 0]] - scores.torch[rows, keras[:, 0]])
-    bad = [int(place) for place in other if not margin[place] <= scores.limit]
-    agreement = 1.0 - len(other) / len(labels)
-    right = {
-        side: (_share(ranks, labels, 1), _share(ranks, labels, _BEST))
-        for side, ranks in (("torch", torch), ("keras", keras))
+    failed = [int(sample) for sample in different if not margin[sample] <= scores.limit]
+    agreement = 1.0 - len(different) / len(labels)
+    accuracy = {
+        "torch": (_accuracy(torch, labels, 1), _accuracy(torch, labels, _BEST)),
+        "keras": (_accuracy(keras, labels, 1), _accuracy(keras, labels, _BEST)),
     }
     summary = (
-        f"top-1 {right['torch'][0]:.2%} in torch and {right['keras'][0]:.2%} in Keras, "
-        f"{agreement:.2%} of {count(len(labels), 'sample')} answered alike"
+        f"top-1 {accuracy['torch'][0]:.2%} in torch and {accuracy['keras'][0]:.2%} in Keras, "
+        f"same prediction for {agreement:.2%} of {count(len(labels), 'sample')}"
     )
     facts = {"output": scores.name}
-    if len(other) > len(bad):
-        facts["too close to call"] = f"{count(len(other) - len(bad), 'sample')}, whose two best classes differ by noise"
+    if len(different) > len(failed):
+        ties = count(len(different) - len(failed), "sample")
+        facts["different predictions within noise"] = f"{ties}, whose two best classes have the same score up to noise"
     return Section(
         name="accuracy",
-        status="failed" if bad else "passed",
+        status="failed" if failed else "passed",
         claim=CLAIM,
         summary=summary,
         facts=facts,
-        tables=(_table(right, agreement), *_differing(subject, labels, torch, keras, bad)),
-        problems=(_problem(labels, bad),) if bad else (),
-        pictures=_pictures(subject, scores, labels, (torch, keras), bad),
+        tables=(_accuracy_table(accuracy, agreement), *_difference_tables(subject, labels, torch, keras, failed)),
+        problems=(_problem(labels, failed),) if failed else (),
+        pictures=_pictures(subject, scores, labels, (torch, keras), failed),
     )
 
 
 def require_fitting(subject: Subject) -> None:
-    """Raises `InputError` where the labels fit no output, before anything that takes long is proven."""
-    if subject.options.labels is not None and not subject.not_run:
+    """Raise `InputError` if the labels fit no output; called before the proofs that take long."""
+    if subject.options.labels is not None and not subject.skip_reason:
         _scored(subject, subject.options.labels)
 
 
 def _scored(subject: Subject, labels: Array) -> OutputPair:
-    """The output that has a score for every class; the first that fits the labels."""
+    """Return the first output that has one row of class scores per label."""
     pairs = list(output_pairs(subject.torch_run, subject.keras_run))
     for pair in pairs:
-        if pair.torch.ndim == 2 and pair.torch.dtype.kind == "f" and len(pair.torch) == len(labels):
-            _refuse_labels(labels, pair.torch.shape[1], subject.options.class_names)
+        output = pair.torch_output
+        if output.ndim == 2 and output.dtype.kind == "f" and len(output) == len(labels):
+            _refuse_labels(labels, output.shape[1], subject.options.class_names)
             return pair
-    if paired := [pair for pair in pairs if pair.torch.size]:
-        shapes = ", ".join(f"{pair.torch_name} of shape {pair.torch.shape}" for pair in paired)
+    if paired := [pair for pair in pairs if pair.torch_output.size]:
+        shapes = ", ".join(f"{pair.torch_name} of shape {pair.torch_output.shape}" for pair in paired)
         number = count(len(labels), "label")
         raise InputError(f"labels: {number}, and no output of shape ({len(labels)}, classes): torch returns {shapes}")
-    return pairs[0]  # that the two sides return so many arrays is what is wrong, and it says so
+    return pairs[0]  # the models return different numbers of arrays, which its mismatch says
 
 
-def _refuse_labels(labels: Array, classes: int, names: tuple[str, ...]) -> None:
+def _refuse_labels(labels: Array, classes: int, names: Sequence[str]) -> None:
     outside = labels[(labels < 0) | (labels >= classes)]
     if outside.size:
-        raise InputError(f"{outside[0]} is among the labels, and the models have {classes} classes, from 0 on")
+        raise InputError(f"labels: {outside[0]} is no class index of models with {classes} classes, 0 to {classes - 1}")
     if names and len(names) != classes:
         raise InputError(f"class_names: {count(len(names), 'name')}, and the models have {classes} classes")
 
 
 def _limit(subject: Subject, pair: OutputPair) -> float:
-    truth = {other.name: other.torch for other in output_pairs(subject.torch_truth, subject.keras_run)}
-    return 2 * judge(pair.keras, pair.torch, truth[pair.name], subject.options.tolerance).limit
+    truths = {other.name: other.torch_output for other in output_pairs(subject.torch_truth, subject.keras_run)}
+    return 2 * judge(pair.keras_output, pair.torch_output, truths[pair.name], subject.options.tolerance).limit
 
 
-def _ranked(scores: Array) -> NDArray[np.int64]:
-    """The best classes of every sample, the best first; of equal ones the first first."""
+def _best_classes(scores: Array) -> NDArray[np.int64]:
+    """Return the `_BEST` classes of every sample by descending score; equal scores keep the class order."""
     order: NDArray[np.int64] = np.argsort(-scores.astype(np.float64), axis=1, kind="stable")[:, :_BEST]
     return order
 
 
-def _share(ranks: NDArray[np.int64], labels: Array, best: int) -> float:
+def _accuracy(ranks: NDArray[np.int64], labels: Array, best: int) -> float:
     return float((ranks[:, :best] == labels[:, None]).any(axis=1).mean())
 
 
-def _table(right: dict[str, tuple[float, float]], agreement: float) -> Table:
+def _accuracy_table(accuracy: dict[str, tuple[float, float]], agreement: float) -> Table:
     rows: tuple[tuple[Cell, ...], ...] = tuple(
-        (side, f"{top:.2%}", f"{five:.2%}") for side, (top, five) in right.items()
+        (side, f"{top_1:.2%}", f"{top_best:.2%}") for side, (top_1, top_best) in accuracy.items()
     )
-    title = f"how often the label is the answer; {agreement:.2%} of the answers are alike"
+    title = f"accuracy; {agreement:.2%} of the predictions are equal"
     return Table(title=title, columns=("side", "top-1", f"top-{_BEST}"), rows=rows)
 
 
-def _differing(
-    subject: Subject, labels: Array, torch: NDArray[np.int64], keras: NDArray[np.int64], bad: list[int]
+def _difference_tables(
+    subject: Subject, labels: Array, torch: NDArray[np.int64], keras: NDArray[np.int64], failed: list[int]
 ) -> tuple[Table, ...]:
-    rows: tuple[tuple[Cell, ...], ...] = tuple(
-        (place, *(_named(subject, int(number)) for number in (labels[place], torch[place, 0], keras[place, 0])))
-        for place in bad
-    )
+    if not failed:
+        return ()
+    rows: list[tuple[Cell, ...]] = []
+    for sample in failed:
+        classes = labels[sample], torch[sample, 0], keras[sample, 0]
+        rows.append((sample, *(_class_name(subject, int(number)) for number in classes)))
     columns = ("sample", "label", "torch", "keras")
-    return (
-        (Table(title="answered differently", columns=columns, rows=rows, failed=tuple(range(len(rows)))),)
-        if rows
-        else ()
-    )
+    table = Table(title="different predictions", columns=columns, rows=tuple(rows), failed=tuple(range(len(rows))))
+    return (table,)
 
 
-def _problem(labels: Array, bad: list[int]) -> Problem:
-    listed = ", ".join(map(str, bad[:10])) + (", ..." if len(bad) > 10 else "")
-    return Problem(fact=f"{len(bad)} of {count(len(labels), 'sample')} get another answer: {listed}")
+def _problem(labels: Array, failed: list[int]) -> Problem:
+    listed = ", ".join(map(str, failed[:10])) + (", ..." if len(failed) > 10 else "")
+    return Problem(fact=f"{len(failed)} of {count(len(labels), 'sample')} get different predictions: {listed}")
 
 
 def _pictures(
@@ -157,32 +166,32 @@ def _pictures(
     scores: _Scores,
     labels: Array,
     ranks: tuple[NDArray[np.int64], NDArray[np.int64]],
-    bad: list[int],
+    failed: list[int],
 ) -> tuple[Picture, ...]:
-    """The samples as images, where they are images, with the best answers of both sides."""
+    """Return thumbnails of image samples with the best classes of both models; none if the samples are no images."""
     images = _images(subject, len(labels))
     if images is None:
         return ()
-    chosen = (bad + [place for place in range(len(labels)) if place not in set(bad)])[:_PICTURES]
-    return tuple(
-        Picture(
-            png=png_of(images[place]),
-            caption=f"sample {place}: {_named(subject, int(labels[place]))}",
-            answers=tuple(
-                Answer(
-                    first=_named(subject, int(one)), first_score=float(scores.torch[place, one]),
-                    second=_named(subject, int(two)), second_score=float(scores.keras[place, two]),
-                )
-                for one, two in zip(ranks[0][place], ranks[1][place], strict=True)
-            ),
+    others = [sample for sample in range(len(labels)) if sample not in set(failed)]
+    pictures = []
+    for sample in [*failed, *others][:_PICTURES]:
+        answers = tuple(
+            Answer(
+                first=_class_name(subject, int(torch_class)),
+                first_score=float(scores.torch[sample, torch_class]),
+                second=_class_name(subject, int(keras_class)),
+                second_score=float(scores.keras[sample, keras_class]),
+            )
+            for torch_class, keras_class in zip(ranks[0][sample], ranks[1][sample], strict=True)
         )
-        for place in chosen
-    )  # fmt: skip
+        caption = f"sample {sample}: {_class_name(subject, int(labels[sample]))}"
+        pictures.append(Picture(png=png_of(images[sample]), caption=caption, answers=answers))
+    return tuple(pictures)
 
 
 def _images(subject: Subject, samples: int) -> Array | None:
-    """The input that is images, channels last; None where there is none."""
-    leaves: list[tuple[str, Any]] = list(flatten(subject.given.keras, lambda value: hasattr(value, "shape")))
+    """Return the first input that holds images, with channels last; None if there is none."""
+    leaves: list[tuple[str, Any]] = list(flatten(subject.required_inputs.keras, lambda value: hasattr(value, "shape")))
     for _, value in leaves:
         array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
         if array.ndim == 4 and len(array) == samples:
@@ -193,6 +202,6 @@ def _images(subject: Subject, samples: int) -> Array | None:
     return None
 
 
-def _named(subject: Subject, number: int) -> str:
+def _class_name(subject: Subject, number: int) -> str:
     names = subject.options.class_names
     return names[number] if names else f"class {number}"

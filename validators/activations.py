@@ -1,7 +1,7 @@
-"""As the models are deployed: every layer's output, against the noise floor that the source makes itself.
+"""Compare every layer output of the deployed models, against the noise floor of the torch module.
 
-Twice: *cumulative*, each Keras layer fed with what Keras computed before it, as it will run; and *local*, fed with what
-torch recorded, so that a layer is only blamed for its own doing.
+Every Keras layer is compared twice: in the whole model, on the inputs that Keras computed, and in isolation, on the
+inputs that torch recorded, so that a layer is blamed for its own difference only.
 """
 
 from collections.abc import Iterator
@@ -11,170 +11,179 @@ from keras3conv.errors import Problem
 from keras3conv.numerics.difference import Judgement, judge
 from keras3conv.report.values import Cell, Plot, Section, Series, Table
 from keras3conv.transforms import Array
-from keras3conv.validators.diagnosis.search import first_to_blame
-from keras3conv.validators.running.local import local_run
-from keras3conv.validators.running.meetings import Meeting, in_keras_layout, meetings
-from keras3conv.validators.running.neighbours import NOTE, made_up_for
+from keras3conv.validators.diagnosis.causes import explained_problem
+from keras3conv.validators.diagnosis.search import blame_layer
+from keras3conv.validators.running.call_pairs import CallPair, call_pairs, in_keras_layout
+from keras3conv.validators.running.isolated import isolated_run
+from keras3conv.validators.running.neighbours import NOTE, compensated_pairs
 from keras3conv.validators.running.subject import Subject
 
 CLAIM = (
-    "With their own weights and in their own dtype, every layer of both models gives the same values, up to the noise "
-    "that the torch module itself makes against its own float64 run: in the whole model, and each alone, fed with what "
-    "torch recorded."
+    "With their own weights and dtype, every layer of both models returns the same values up to the noise that the "
+    "torch module makes against its own float64 run: in the whole model, and in isolation on torch's recorded inputs."
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Layer:
-    """One call of a pair of layers, judged.
+class _JudgedCall:
+    """A layer call with its judgements.
 
     Attributes:
-        meeting: The call in the whole model.
-        cumulative: The judgement of it; None where there is nothing to compare.
-        local: The judgement of the layer alone; None likewise.
-        is_completed: Whether a layer beside it makes up for a difference.
+        call: The call in the whole models.
+        whole: Its judgement; None if there is nothing to compare.
+        isolated: Judgement of the layer in isolation; None if there is nothing to compare.
+        is_compensated: A neighbouring layer compensates the difference.
     """
 
-    meeting: Meeting
-    cumulative: Judgement | None
-    local: Judgement | None
-    is_completed: bool = False
+    call: CallPair
+    whole: Judgement | None
+    isolated: Judgement | None
+    is_compensated: bool = False
 
     @property
-    def key(self) -> tuple[str, str]:
-        return self.meeting.pair.torch, self.meeting.pair.keras
+    def agrees(self) -> bool:
+        return self.whole is not None and self.whole.passed and (self.isolated is None or self.isolated.passed)
 
     @property
-    def passed(self) -> bool:
-        return self.cumulative is not None and self.cumulative.passed and (self.local is None or self.local.passed)
+    def failed(self) -> bool:
+        return not self.agrees and not self.is_compensated
 
     @property
     def note(self) -> str:
-        if self.is_completed:
+        if self.is_compensated:
             return NOTE
-        if self.meeting.odd:
-            return self.meeting.odd
-        identical = [
-            name
-            for name, judged in (("whole", self.cumulative), ("alone", self.local))
-            if judged and judged.differing == 0
-        ]
-        return "bit-identical" if len(identical) == 2 else f"bit-identical ({identical[0]})" if identical else ""
+        if self.call.mismatch:
+            return self.call.mismatch
+        whole_identical = self.whole is not None and self.whole.differing == 0
+        isolated_identical = self.isolated is not None and self.isolated.differing == 0
+        if whole_identical and isolated_identical:
+            return "bit-identical"
+        if whole_identical:
+            return "bit-identical (whole model)"
+        return "bit-identical (in isolation)" if isolated_identical else ""
 
 
 def check(subject: Subject) -> Section:
-    """Compares every layer's output, in the whole model and alone."""
-    if subject.not_run:
-        return Section(name="activations", status="skipped", claim=CLAIM, summary="not run", reason=subject.not_run)
-    layers = list(_layers(subject))
-    differing = [place for place, layer in enumerate(layers) if not layer.passed]
-    completed = made_up_for(subject) if differing else frozenset()
-    bad = [place for place in differing if layers[place].key not in completed]
-    layers = [replace(layer, is_completed=layer.key in completed) for layer in layers]
-    identical = sum(layer.note == "bit-identical" for layer in layers)
-    judged = [layer for layer in layers if not layer.is_completed]
-    worst = max((layer.cumulative.ratio or 0.0 for layer in judged if layer.cumulative), default=0.0)
-    alone = max((layer.local.ratio or 0.0 for layer in judged if layer.local), default=0.0)
-    summary = (
-        f"{len(layers)} layer calls, {identical} bit-identical, at most {worst:.2g} x the noise floor, "
-        f"each alone at most {alone:.2g} x"
-    )
+    """Compare all layer outputs, in the whole model and in isolation."""
+    if subject.skip_reason:
+        return Section(name="activations", status="skipped", claim=CLAIM, summary="not run", reason=subject.skip_reason)
+    calls = _judged_calls(subject)
+    failed = [index for index, judged in enumerate(calls) if judged.failed]
+    summary = _summary(calls)
+    if failed:
+        summary = f"{len(failed)} of {len(calls)} layer calls differ by more than noise"
     tolerance = subject.options.tolerance
     return Section(
         name="activations",
-        status="failed" if bad else "passed",
+        status="failed" if failed else "passed",
         claim=CLAIM,
-        summary=f"{len(bad)} of {len(layers)} layer calls differ by more than noise" if bad else summary,
+        summary=summary,
         facts={"tolerance": f"the caller's: {tolerance}"} if tolerance else {},
-        tables=(_table(layers, bad),),
-        plots=tuple(_plots(layers, bad)) if layers else (),
-        problems=(_problem(subject, layers, bad),) if bad else (),
+        tables=(_table(calls, failed),),
+        plots=tuple(_plots(calls, failed)) if calls else (),
+        problems=(_problem(subject, calls, failed),) if failed else (),
     )
 
 
-def _layers(subject: Subject) -> Iterator[_Layer]:
-    alone = list(meetings(subject, subject.torch_run, local_run(subject)))
-    whole = list(meetings(subject, subject.torch_run, subject.keras_run))
-    for meeting, local, truth in zip(whole, alone, _truths(subject, whole), strict=True):
-        yield _Layer(meeting=meeting, cumulative=_judge(subject, meeting, truth), local=_judge(subject, local, truth))
+def _judged_calls(subject: Subject) -> list[_JudgedCall]:
+    isolated_calls = list(call_pairs(subject, subject.torch_run, isolated_run(subject)))
+    whole_calls = list(call_pairs(subject, subject.torch_run, subject.keras_run))
+    calls = []
+    for whole, isolated, truth in zip(whole_calls, isolated_calls, _truths(subject, whole_calls), strict=True):
+        judgements = _judge(subject, whole, truth), _judge(subject, isolated, truth)
+        calls.append(_JudgedCall(call=whole, whole=judgements[0], isolated=judgements[1]))
+    if all(judged.agrees for judged in calls):
+        return calls
+    compensated = compensated_pairs(subject)
+    return [replace(judged, is_compensated=judged.call.key in compensated) for judged in calls]
 
 
-def _truths(subject: Subject, met: list[Meeting]) -> list[Array | None]:
-    """The float64 outputs of the torch module for the same calls, in Keras' layout."""
+def _truths(subject: Subject, calls: list[CallPair]) -> list[Array | None]:
+    """Return torch's float64 output of every call, in Keras' layout; None if there is none."""
     used: dict[str, int] = {}
     truths: list[Array | None] = []
-    for meeting in met:
-        place = used.get(meeting.pair.torch, 0)
-        used[meeting.pair.torch] = place + 1
-        calls = subject.torch_truth.of(meeting.pair.torch)
-        known = meeting.keras is not None and place < len(calls)
-        shape = () if meeting.keras is None else meeting.keras.shape
-        truths.append(in_keras_layout(subject, meeting.pair, calls[place], shape) if known else None)
+    for call in calls:
+        number = used.get(call.pair.torch, 0)
+        used[call.pair.torch] = number + 1
+        float64_calls = subject.torch_truth.of(call.pair.torch)
+        if call.keras_output is None or number >= len(float64_calls):
+            truths.append(None)
+        else:
+            truths.append(in_keras_layout(subject, call.pair, float64_calls[number], call.keras_output.shape))
     return truths
 
 
-def _judge(subject: Subject, meeting: Meeting, truth: Array | None) -> Judgement | None:
-    if meeting.odd or truth is None or meeting.torch is None or meeting.keras is None:
+def _judge(subject: Subject, call: CallPair, truth: Array | None) -> Judgement | None:
+    if call.mismatch or truth is None or call.torch_output is None or call.keras_output is None:
         return None
-    return judge(meeting.keras, meeting.torch, truth, subject.options.tolerance)
+    return judge(call.keras_output, call.torch_output, truth, subject.options.tolerance)
 
 
-def _problem(subject: Subject, layers: list[_Layer], bad: list[int]) -> Problem:
-    place, found = first_to_blame(subject, [layer.meeting for layer in layers], bad, None)
-    first = layers[place]
-    fact = f"the first layer that differs: {first.meeting.odd or first.cumulative}"
-    if first.cumulative and first.local and not first.cumulative.passed:
-        alone = "alone, it agrees" if first.local.passed else f"alone, it differs by {first.local}"
-        fact += f"\n      {alone}"
-    elif first.cumulative and first.local and not first.local.passed:
-        fact = f"in the whole model it agrees, alone it differs by {first.local}"
-    return Problem(
-        torch=first.meeting.pair.torch,
-        keras=first.meeting.pair.keras,
-        fact=f"{fact}\n      {found.cause}" if found else fact,
-        fixes=found.fixes if found else (),
+def _summary(calls: list[_JudgedCall]) -> str:
+    identical = sum(judged.note == "bit-identical" for judged in calls)
+    whole = [judged.whole for judged in calls if judged.whole and not judged.is_compensated]
+    isolated = [judged.isolated for judged in calls if judged.isolated and not judged.is_compensated]
+    return (
+        f"{len(calls)} layer calls, {identical} bit-identical, at most {_worst_ratio(whole):.2g} x the noise floor, "
+        f"in isolation at most {_worst_ratio(isolated):.2g} x"
     )
 
 
-def _table(layers: list[_Layer], bad: list[int]) -> Table:
+def _worst_ratio(judgements: list[Judgement]) -> float:
+    return max((judgement.ratio or 0.0 for judgement in judgements), default=0.0)
+
+
+def _problem(subject: Subject, calls: list[_JudgedCall], failed: list[int]) -> Problem:
+    index, explanation = blame_layer(subject, [judged.call for judged in calls], failed, None)
+    first = calls[index]
+    whole, isolated = first.whole, first.isolated
+    fact = f"the first layer that differs: {first.call.mismatch or whole}"
+    if whole and isolated and whole.passed:
+        fact = f"in the whole model it agrees, in isolation it differs by {isolated}"
+    elif whole and isolated:
+        fact += (
+            "\n      in isolation it agrees" if isolated.passed else f"\n      in isolation it differs by {isolated}"
+        )
+    return explained_problem(*first.call.key, fact, explanation)
+
+
+def _table(calls: list[_JudgedCall], failed: list[int]) -> Table:
     rows: tuple[tuple[Cell, ...], ...] = tuple(
         (
-            layer.meeting.pair.torch,
-            layer.meeting.pair.keras,
-            layer.cumulative.deviation if layer.cumulative else None,
-            layer.local.deviation if layer.local else None,
-            layer.cumulative.floor if layer.cumulative else None,
-            layer.cumulative.ratio if layer.cumulative else None,
-            layer.note,
+            judged.call.pair.torch,
+            judged.call.pair.keras,
+            judged.whole.deviation if judged.whole else None,
+            judged.isolated.deviation if judged.isolated else None,
+            judged.whole.floor if judged.whole else None,
+            judged.whole.ratio if judged.whole else None,
+            judged.note,
         )
-        for layer in layers
+        for judged in calls
     )
-    columns = ("torch", "keras", "largest difference", "alone", "noise floor", "ratio", "note")
-    return Table(title="layers", columns=columns, rows=rows, failed=tuple(bad))
+    columns = ("torch", "keras", "largest difference", "in isolation", "noise floor", "ratio", "note")
+    return Table(title="layers", columns=columns, rows=rows, failed=tuple(failed))
 
 
-def _plots(layers: list[_Layer], bad: list[int]) -> Iterator[Plot]:
-    labels = tuple(layer.meeting.pair.torch for layer in layers)
-    floor = Series(
-        name="noise floor", values=tuple(layer.cumulative.floor if layer.cumulative else None for layer in layers)
-    )
-    cumulative = tuple(layer.cumulative.deviation if layer.cumulative else None for layer in layers)
-    local = tuple(layer.local.deviation if layer.local else None for layer in layers)
+def _plots(calls: list[_JudgedCall], failed: list[int]) -> Iterator[Plot]:
+    labels = tuple(judged.call.pair.torch for judged in calls)
+    floor = tuple(judged.whole.floor if judged.whole else None for judged in calls)
+    whole = tuple(judged.whole.deviation if judged.whole else None for judged in calls)
+    isolated = tuple(judged.isolated.deviation if judged.isolated else None for judged in calls)
     yield Plot(
         title="largest difference along the depth",
         labels=labels,
-        series=(Series(name="difference", values=cumulative), floor),
+        series=(Series(name="difference", values=whole), Series(name="noise floor", values=floor)),
         unit="absolute difference",
-        failed=tuple(bad),
+        failed=tuple(failed),
     )
     yield Plot(
-        title="in the whole model against alone",
+        title="in the whole model and in isolation",
         labels=labels,
         series=(
-            Series(name="whole (cumulative)", values=cumulative),
-            Series(name="alone (local)", values=local),
-            floor,
+            Series(name="whole model", values=whole),
+            Series(name="in isolation", values=isolated),
+            Series(name="noise floor", values=floor),
         ),
         unit="absolute difference",
-        failed=tuple(bad),
+        failed=tuple(failed),
     )

@@ -1,12 +1,12 @@
-"""The saved Keras model, run in a fresh process under every backend that was asked for.
+"""Run the saved Keras model under every requested backend, each in a fresh process.
 
-Nothing goes from one process to another but a `.keras` file and arrays in `.npz` files, which are read without pickles.
+The processes exchange only a `.keras` file and arrays in `.npz` files, which are read without pickle.
 """
 
 import importlib.util
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -16,18 +16,18 @@ from keras3conv.frameworks.shared.recording import Recording
 from keras3conv.numerics.difference import Judgement, judge
 from keras3conv.report.values import Cell, Section, Table
 from keras3conv.transforms import Array
-from keras3conv.validators.running.ends import output_pairs
+from keras3conv.validators.running.output_pairs import output_pairs
 from keras3conv.validators.running.subject import Subject
 
 CLAIM = (
-    "The Keras model, saved and loaded in a fresh process under each backend, returns what the torch module returns, "
-    "and what the other backends return, up to the noise that torch itself makes against its own float64 run."
+    "The Keras model, saved and loaded in a fresh process under each backend, returns the same values as the torch "
+    "module and as the other backends, up to the noise that torch makes against its own float64 run."
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Row:
-    """Two runs, or one that could not be made."""
+    """The comparison of one output of two runs; without a judgement the note says why."""
 
     first: str
     second: str
@@ -35,99 +35,104 @@ class _Row:
     judgement: Judgement | None
     note: str = ""
 
+    @property
+    def failed(self) -> bool:
+        return bool(self.note) or self.judgement is None or not self.judgement.passed
+
 
 def check(subject: Subject) -> Section:
-    """Runs the saved model under every backend, and compares each run with the source and with the others."""
-    if subject.not_run:
-        return _skipped(subject.not_run)
-    asked = subject.options.backends
-    missing = [name for name in asked if importlib.util.find_spec(name) is None]
-    installed = [name for name in asked if name not in missing]
+    """Run the saved model under every requested backend; compare each run with torch and with the other backends."""
+    if subject.skip_reason:
+        return _skipped(subject.skip_reason)
+    requested = subject.options.backends
+    missing = [name for name in requested if importlib.util.find_spec(name) is None]
+    installed = [name for name in requested if name not in missing]
     with tempfile.TemporaryDirectory() as folder:
         try:
-            other_process.save(subject.keras, subject.given.keras, Path(folder))
+            other_process.save(subject.keras, subject.required_inputs.keras, Path(folder))
         except ModelError as error:
             return _skipped(str(error))
         runs = other_process.run_all(Path(folder), installed)
-    done = {f"keras on {name}": run for name, run in runs.items() if isinstance(run, Recording)}
+    finished = {f"keras on {name}": run for name, run in runs.items() if isinstance(run, Recording)}
     refused = {name: run for name, run in runs.items() if isinstance(run, other_process.Refusal)}
     dead = {name: run for name, run in runs.items() if isinstance(run, other_process.Death)}
-    rows = list(_rows(subject, done))
-    bad = [place for place, row in enumerate(rows) if row.note or row.judgement is None or not row.judgement.passed]
-    problems = [_problem(rows[place]) for place in bad]
+    rows = list(_rows(subject, finished))
+    failed = [index for index, row in enumerate(rows) if row.failed]
+    problems = [_problem(rows[index]) for index in failed]
     problems += [Problem(keras=name, fact=f"the process died: {death.said}") for name, death in dead.items()]
-    facts = dict.fromkeys(missing, "not installed") | {name: refusal.reason for name, refusal in refused.items()}
-    if not done and not dead:
-        return _skipped(_reasons(facts) or "no backend was asked for")
+    reasons = dict.fromkeys(missing, "not installed") | {name: refusal.reason for name, refusal in refused.items()}
+    if not finished and not dead:
+        return _skipped(_joined_reasons(reasons) or "no backend was requested")
     return Section(
         name="backends",
         status="failed" if problems else "passed",
         claim=CLAIM,
-        summary=f"{len(problems)} runs or comparisons failed" if problems else _summary(rows, done),
-        facts={f"not run: {name}": reason for name, reason in facts.items()},
-        tables=(_table(rows, bad),),
+        summary=f"{len(problems)} runs or comparisons failed" if problems else _summary(rows, finished),
+        facts={f"not run: {name}": reason for name, reason in reasons.items()},
+        tables=(_table(rows, failed),),
         problems=tuple(problems),
     )
 
 
-def _reasons(facts: Mapping[str, str]) -> str:
-    """Each reason once, after the backends that it is of."""
-    names = {reason: [name for name in facts if facts[name] == reason] for reason in facts.values()}
-    return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in names.items())
+def _joined_reasons(reasons: Mapping[str, str]) -> str:
+    """Join the reasons in one line; backends with the same reason share it."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        by_reason.setdefault(reason, []).append(name)
+    return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in by_reason.items())
 
 
 def _skipped(reason: str) -> Section:
     return Section(name="backends", status="skipped", claim=CLAIM, summary="not run", reason=reason)
 
 
-def _summary(rows: list[_Row], done: Mapping[str, Recording]) -> str:
+def _summary(rows: list[_Row], finished: Mapping[str, Recording]) -> str:
     worst = max((row.judgement.ratio or 0.0 for row in rows if row.judgement), default=0.0)
-    return f"{', '.join(name.removeprefix('keras on ') for name in done)}: at most {worst:.2g} x the noise floor"
+    return f"{', '.join(name.removeprefix('keras on ') for name in finished)}: at most {worst:.2g} x the noise floor"
 
 
-def _rows(subject: Subject, done: Mapping[str, Recording]) -> Iterator[_Row]:
-    """Torch against every backend, then the backends against each other."""
-    here = Recording(outputs=subject.torch_run.outputs)
-    for name, run in done.items():
-        for pair in output_pairs(here, run):
-            judgement = None if pair.odd else _judge(subject, pair.keras, pair.torch, pair.name, run)
-            yield _Row(first="torch", second=name, output=pair.name, judgement=judgement, note=pair.odd)
-    for (first, one), (second, other) in combinations(done.items(), 2):
-        for name in one.outputs.keys() & other.outputs.keys():
-            yield _between(subject, (first, one), (second, other), name)
+def _rows(subject: Subject, finished: Mapping[str, Recording]) -> Iterator[_Row]:
+    """Compare torch with every backend, then the backends pairwise."""
+    torch_run = Recording(outputs=subject.torch_run.outputs)
+    for name, run in finished.items():
+        for pair in output_pairs(torch_run, run):
+            judgement = None
+            if not pair.mismatch:
+                judgement = _judge(subject, pair.keras_output, pair.torch_output, pair.name, run)
+            yield _Row(first="torch", second=name, output=pair.name, judgement=judgement, note=pair.mismatch)
+    for first, second in combinations(finished.items(), 2):
+        for name in first[1].outputs.keys() & second[1].outputs.keys():
+            yield _compare_backends(subject, first, second, name)
 
 
-def _between(subject: Subject, first: tuple[str, Recording], second: tuple[str, Recording], output: str) -> _Row:
-    """One output of two backends; the noise is the source's."""
-    ours, theirs = first[1].outputs[output], second[1].outputs[output]
+def _compare_backends(
+    subject: Subject, first: tuple[str, Recording], second: tuple[str, Recording], output: str
+) -> _Row:
+    """Compare one output of two backends, by the noise floor of torch."""
+    first_output, second_output = first[1].outputs[output], second[1].outputs[output]
     names = {"first": first[0], "second": second[0], "output": output or "0"}
-    if ours.shape != theirs.shape:
-        return _Row(**names, judgement=None, note=f"returns {ours.shape} and {theirs.shape}")
+    if first_output.shape != second_output.shape:
+        return _Row(**names, judgement=None, note=f"returns {first_output.shape} and {second_output.shape}")
     pairs = list(output_pairs(subject.torch_run, first[1]))
-    pair = next((pair for pair in pairs if pair.keys[1] == output and not pair.odd), None)
+    pair = next((pair for pair in pairs if pair.keys[1] == output and not pair.mismatch), None)
     if pair is None:
-        return _Row(**names, judgement=None, note="the source has no such output")
-    floor = _judge(subject, pair.torch, pair.torch, pair.name, first[1]).floor
-    judged = judge(theirs, ours, None, subject.options.tolerance)
-    return _Row(
-        **names,
-        judgement=Judgement(
-            deviation=judged.deviation, floor=floor, differing=judged.differing, allowed=judged.allowed
-        ),
-    )
+        return _Row(**names, judgement=None, note="torch has no such output")
+    floor = _judge(subject, pair.torch_output, pair.torch_output, pair.name, first[1]).floor
+    judgement = judge(second_output, first_output, None, subject.options.tolerance)
+    return _Row(**names, judgement=replace(judgement, floor=floor))
 
 
 def _judge(subject: Subject, actual: Array, source: Array, name: str, run: Recording) -> Judgement:
-    """Judges an output of a backend; the truth is brought into the layout of that backend's outputs."""
-    truth = {pair.name: pair.torch for pair in output_pairs(subject.torch_truth, run)}
-    return judge(actual, source, truth.get(name), subject.options.tolerance)
+    """Judge an output of a backend, with torch's float64 output in the layout of that backend."""
+    truths = {pair.name: pair.torch_output for pair in output_pairs(subject.torch_truth, run)}
+    return judge(actual, source, truths.get(name), subject.options.tolerance)
 
 
 def _problem(row: _Row) -> Problem:
     return Problem(fact=f"{row.first} and {row.second}, output {row.output}: {row.note or row.judgement}")
 
 
-def _table(rows: list[_Row], bad: list[int]) -> Table:
+def _table(rows: list[_Row], failed: list[int]) -> Table:
     cells: tuple[tuple[Cell, ...], ...] = tuple(
         (
             row.first,
@@ -140,5 +145,5 @@ def _table(rows: list[_Row], bad: list[int]) -> Table:
         )
         for row in rows
     )
-    columns = ("one", "other", "output", "largest difference", "noise floor", "ratio", "note")
-    return Table(title="who agrees with whom", columns=columns, rows=cells, failed=tuple(bad))
+    columns = ("first", "second", "output", "largest difference", "noise floor", "ratio", "note")
+    return Table(title="pairwise comparison", columns=columns, rows=cells, failed=tuple(failed))

@@ -1,18 +1,20 @@
-"""The two models compute the same function: both run in float64, under weights that hide nothing."""
+"""Prove that both models compute the same function: run them in float64 under probe weights, which hide no mistake."""
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from keras3conv.errors import Problem
 from keras3conv.messages import count
 from keras3conv.numerics.difference import FLOAT64_LIMIT, NOT_FINITE, Diff, compare
 from keras3conv.report.values import Plot, Section, Series, Table
-from keras3conv.validators.diagnosis.search import explain_end, first_to_blame
-from keras3conv.validators.running.ends import output_pairs
-from keras3conv.validators.running.magnitudes import at_size, other_sizes
-from keras3conv.validators.running.meetings import Meeting, meetings
-from keras3conv.validators.running.neighbours import NOTE, made_up_for
-from keras3conv.validators.running.repeats import LARGEST, Repeats
-from keras3conv.validators.running.repeats import NOTE as ROUNDING
+from keras3conv.validators.diagnosis.causes import explained_problem
+from keras3conv.validators.diagnosis.search import blame_layer, explain_output
+from keras3conv.validators.running.call_pairs import CallPair, call_pairs
+from keras3conv.validators.running.magnitudes import at_magnitude, other_magnitudes
+from keras3conv.validators.running.nearby import LARGEST, NearbyRun
+from keras3conv.validators.running.nearby import NOTE as ROUNDING
+from keras3conv.validators.running.neighbours import NOTE, agrees, compensated_pairs
+from keras3conv.validators.running.output_pairs import output_pairs
 from keras3conv.validators.running.subject import Subject
 
 CLAIM = (
@@ -20,162 +22,196 @@ CLAIM = (
     f"to {FLOAT64_LIMIT:g} of the largest value."
 )
 
-OTHER_CLAIM = " They do so again at values of another size: beside small ones an epsilon is large."
+OTHER_CLAIM = " They also agree at other magnitudes of their values: next to small values an epsilon is large."
+
+
+@dataclass(frozen=True, kw_only=True)
+class _JudgedCall:
+    """A layer call with its difference.
+
+    Attributes:
+        call: The call on both sides.
+        diff: The difference of the outputs; None if they cannot be compared.
+        note: Why the call is not judged; empty if it is.
+    """
+
+    call: CallPair
+    diff: Diff | None
+    note: str = ""
+
+    @property
+    def failed(self) -> bool:
+        return not self.note and not _agrees(self.diff)
 
 
 def check(subject: Subject) -> Section:
-    """Compares every layer and every output of both models in float64, and again at other sizes of all values.
+    """Compare all layers and outputs of both models in float64, also at other magnitudes of their values.
 
-    What is caught: a relative change of 1e-6 in a number that a layer computes with, and in an epsilon that is added
-    to a variance, if it is 1e-10 or more; of one of 1e-12, a change of 1e-3. What is not: a number that no value of
-    the runs is compared with (the lower limit of a norm that no vector falls below), and an epsilon beside a variance
-    that no weight and no input makes small.
+    The proof finds a relative change of 1e-6 in a number that a layer computes with, and in an epsilon of 1e-10 or more
+    that is added to a variance; of an epsilon of 1e-12 it finds a change of 1e-3. It does not find a change in a number
+    that no value of the runs reaches (the lower limit of a norm that no vector falls below), or in an epsilon next to a
+    variance that no weight and no input makes small.
     """
-    if subject.not_run:
-        return Section(name="float64", status="skipped", claim=CLAIM, summary="not run", reason=subject.not_run)
-    found = _judge(subject, subject)
-    for size in other_sizes(subject) if found.status == "passed" else ():
-        found = _joined(found, subject, size)
-        if found.status == "failed":
+    if subject.skip_reason:
+        return Section(name="float64", status="skipped", claim=CLAIM, summary="not run", reason=subject.skip_reason)
+    section = _judge(subject, subject)
+    for magnitude in other_magnitudes(subject) if section.status == "passed" else ():
+        section = _judge_at_magnitude(section, subject, magnitude)
+        if section.status == "failed":
             break
-    return found
+    return section
 
 
-def _joined(found: Section, subject: Subject, size: float) -> Section:
-    """What was found so far, and what a run at another size of values adds to it."""
-    resized = at_size(subject, size)
-    if resized.subject is None:
-        return replace(found, summary=f"{found.summary}; not run at values of {size:.1g}: {resized.reason}")
-    again = _judge(resized.subject, subject, f", at values of {size:.1g}")
-    if again.status == "failed":
-        return again
-    return replace(found, claim=CLAIM + OTHER_CLAIM, summary=f"{found.summary}; {again.summary}")
+def _judge_at_magnitude(section: Section, subject: Subject, magnitude: float) -> Section:
+    """Judge a run at another magnitude, and add its result to the section."""
+    rescaled = at_magnitude(subject, magnitude)
+    if rescaled.subject is None:
+        reason = f"not run at values of {magnitude:.1g}: {rescaled.reason}"
+        return replace(section, summary=f"{section.summary}; {reason}")
+    other = _judge(rescaled.subject, subject, f", at values of {magnitude:.1g}")
+    if other.status == "failed":
+        return other
+    return replace(section, claim=CLAIM + OTHER_CLAIM, summary=f"{section.summary}; {other.summary}")
 
 
-def _judge(subject: Subject, given: Subject, where: str = "") -> Section:
-    """Compares one run of both models.
-
-    What completes a layer is told from the inputs that were `given`: small values hide what an activation does.
+def _judge(subject: Subject, original: Subject, magnitude: str = "") -> Section:
+    """Judge one run of both models.
 
     Args:
-        subject: The models in that run.
-        given: The models in the run on the inputs that were given.
-        where: At which size of values, if not at that of the inputs.
+        subject: The models in this run.
+        original: The models with their original inputs. They decide which layers are compensated by a neighbour: at
+            small values an activation hardly changes anything.
+        magnitude: The magnitude of the values as a suffix for texts; empty for that of the original inputs.
     """
-    met = list(meetings(subject, subject.torch_probe, subject.keras_probe))
-    diffs = [None if meeting.odd else _compare(meeting) for meeting in met]
-    differing = [place for place, diff in enumerate(diffs) if not _agrees(diff)]
-    completed = made_up_for(given) if differing else frozenset()
-    repeats = Repeats(subject)
-    rounding = frozenset(
-        place for place in differing if _may_be_rounding(diffs[place]) and not repeats.call(place, met[place])
-    )
-    bad = [place for place in differing if _key(met[place]) not in completed and place not in rounding]
-    ends, worst, end_problems = _ends(subject, repeats, where, explained=all(met[place].odd for place in bad))
-    problems = [_layer_problem(subject, met, diffs, bad, where)] if bad else []
-    problems += end_problems
-    plot = Plot(
-        title=f"relative error along the depth, float64, probe weights{where}",
-        labels=tuple(meeting.pair.torch for meeting in met),
-        series=(Series(name="relative error", values=tuple(diff.max_rel if diff else None for diff in diffs)),),
-        unit="relative error",
-        failed=tuple(bad),
-    )
-    notes = [_note(place, meeting, completed, rounding) for place, meeting in enumerate(met)]
-    judged = [diff for note, diff in zip(notes, diffs, strict=True) if note not in (NOTE, ROUNDING)]
-    summary = f"outputs agree to {worst:.2g}, {count(len(judged), 'layer call')} to {_largest(judged):.2g}"
-    summary += f", {notes.count(NOTE)} are completed by a layer beside them" if completed else ""
-    summary += f", {notes.count(ROUNDING)} differ by rounding alone" if rounding else ""
-    if problems:
-        summary = f"{len(bad)} of {len(met)} layer calls and {len(end_problems)} outputs differ"
+    nearby = NearbyRun(subject)
+    calls = _judged_calls(subject, original, nearby)
+    failed = [index for index, judged in enumerate(calls) if judged.failed]
+    # If no layer that can be compared differs, the cause of a different output is after the last layer.
+    search_outputs = all(calls[index].call.mismatch for index in failed)
+    outputs, worst_output, problems = _judge_outputs(subject, nearby, magnitude, search=search_outputs)
+    summary = _failed_summary(calls, failed, len(problems)) if failed or problems else _summary(calls, worst_output)
+    if failed:
+        problems = [_layer_problem(subject, calls, failed, magnitude), *problems]
     return Section(
         name="float64",
         status="failed" if problems else "passed",
         claim=CLAIM,
-        summary=f"{summary}{where}",
-        tables=(ends, _table(met, diffs, notes, bad, where)),
-        plots=(plot,) if met else (),
+        summary=f"{summary}{magnitude}",
+        tables=(outputs, _table(calls, failed, magnitude)),
+        plots=(_plot(calls, failed, magnitude),) if calls else (),
         problems=tuple(problems),
     )
 
 
-def _compare(meeting: Meeting) -> Diff:
-    assert meeting.torch is not None
-    assert meeting.keras is not None
-    return compare(meeting.keras, meeting.torch)
+def _judged_calls(subject: Subject, original: Subject, nearby: NearbyRun) -> list[_JudgedCall]:
+    calls = list(call_pairs(subject, subject.torch_probe, subject.keras_probe))
+    diffs = [None if call.mismatch else _diff(call) for call in calls]
+    compensated = frozenset() if all(map(_agrees, diffs)) else compensated_pairs(original)
+    judged = []
+    for index, (call, diff) in enumerate(zip(calls, diffs, strict=True)):
+        note = ""
+        if call.key in compensated:
+            note = NOTE
+        elif not _agrees(diff) and _may_be_rounding(diff) and not nearby.call_repeats(index, call):
+            note = ROUNDING
+        judged.append(_JudgedCall(call=call, diff=diff, note=note))
+    return judged
+
+
+def _diff(call: CallPair) -> Diff:
+    assert call.torch_output is not None
+    assert call.keras_output is not None
+    return compare(call.keras_output, call.torch_output)
+
+
+def _agrees(diff: Diff | None) -> bool:
+    return diff is not None and agrees(diff)
 
 
 def _may_be_rounding(diff: Diff | None) -> bool:
     return diff is not None and diff.max_rel <= LARGEST and diff.nonfinite == 0
 
 
-def _note(place: int, meeting: Meeting, completed: frozenset[tuple[str, str]], rounding: frozenset[int]) -> str:
-    if _key(meeting) in completed:
-        return NOTE
-    return ROUNDING if place in rounding else meeting.odd
+def _summary(calls: Sequence[_JudgedCall], worst_output: float) -> str:
+    judged = [call for call in calls if not call.note]
+    worst_layer = max((call.diff.max_rel for call in judged if call.diff), default=0.0)
+    parts = [f"outputs agree to {worst_output:.2g}", f"{count(len(judged), 'layer call')} to {worst_layer:.2g}"]
+    compensated = sum(call.note == NOTE for call in calls)
+    rounding = sum(call.note == ROUNDING for call in calls)
+    if compensated:
+        parts.append(f"{count(compensated, 'layer call')} compensated by a neighbouring layer")
+    if rounding:
+        parts.append(f"{count(rounding, 'layer call')} with rounding differences only")
+    return ", ".join(parts)
 
 
-def _agrees(diff: Diff | None) -> bool:
-    return diff is not None and diff.max_rel <= FLOAT64_LIMIT and diff.nonfinite == 0
+def _failed_summary(calls: Sequence[_JudgedCall], failed: Sequence[int], failed_outputs: int) -> str:
+    return f"{len(failed)} of {count(len(calls), 'layer call')} and {count(failed_outputs, 'output')} differ"
 
 
-def _said(diff: Diff) -> str:
-    return f"in {NOT_FINITE}" if diff.nonfinite else f"by {diff.max_rel:.2g} of the largest value"
+def _layer_problem(subject: Subject, calls: Sequence[_JudgedCall], failed: Sequence[int], magnitude: str) -> Problem:
+    index, explanation = blame_layer(subject, [judged.call for judged in calls], failed, subject.probe_weights)
+    judged = calls[index]
+    uncompensated = "" if index == failed[0] else " and is not compensated by a neighbouring layer"
+    difference = judged.call.mismatch if judged.diff is None else f"{_in_words(judged.diff)}{magnitude}"
+    fact = f"the first layer that differs{uncompensated}: {difference}"
+    return explained_problem(*judged.call.key, fact, explanation)
 
 
-def _largest(diffs: list[Diff | None]) -> float:
-    return max((diff.max_rel for diff in diffs if diff), default=0.0)
+def _judge_outputs(
+    subject: Subject, nearby: NearbyRun, magnitude: str, *, search: bool
+) -> tuple[Table, float, list[Problem]]:
+    """Return a table of the model outputs, the worst relative error, and the problems.
 
-
-def _layer_problem(
-    subject: Subject, met: list[Meeting], diffs: list[Diff | None], bad: list[int], where: str
-) -> Problem:
-    place, found = first_to_blame(subject, met, bad, subject.probe_weights)
-    meeting, diff = met[place], diffs[place]
-    beside = "" if place == bad[0] else " and that no layer beside it completes"
-    fact = f"the first layer that differs{beside}: "
-    fact += meeting.odd if diff is None else f"{_said(diff)}{where}"
-    return Problem(
-        torch=meeting.pair.torch,
-        keras=meeting.pair.keras,
-        fact=f"{fact}\n      {found.cause}" if found else fact,
-        fixes=found.fixes if found else (),
-    )
-
-
-def _ends(subject: Subject, repeats: Repeats, where: str, *, explained: bool) -> tuple[Table, float, list[Problem]]:
-    """The outputs of the whole models: a table, the worst relative error, and what is wrong.
-
-    Where a layer differs already, that is the cause; where none does (`explained`), the cause stands after the last.
+    Args:
+        subject: The models in this run.
+        nearby: The same models with slightly changed arguments.
+        magnitude: The magnitude of the values, as a suffix for texts.
+        search: Search the cause of a difference.
     """
     rows: list[tuple[str, str, float | None, str]] = []
     problems = []
     worst = 0.0
-    for place, pair in enumerate(output_pairs(subject.torch_probe, subject.keras_probe)):
-        diff = None if pair.odd else compare(pair.keras, pair.torch)
-        rounding = not _agrees(diff) and _may_be_rounding(diff) and not repeats.end(place, pair)
-        good = rounding or _agrees(diff)
-        worst = worst if rounding else max(worst, diff.max_rel if diff else float("inf"))
-        rows.append((pair.name, pair.layout, diff.max_rel if diff else None, "passed" if good else "failed"))
-        if not good:
-            fact = f"differs {_said(diff)}{where}" if diff else pair.odd
-            found = explain_end(subject, pair, subject.probe_weights) if explained and not pair.odd else None
-            fact = f"{fact}\n      {found.cause}" if found else fact
-            fixes = found.fixes if found else ()
-            problems.append(Problem(torch=pair.torch_name, keras=pair.keras_name, fact=fact, fixes=fixes))
+    for index, pair in enumerate(output_pairs(subject.torch_probe, subject.keras_probe)):
+        diff = None if pair.mismatch else compare(pair.keras_output, pair.torch_output)
+        is_rounding = not _agrees(diff) and _may_be_rounding(diff) and not nearby.output_repeats(index, pair)
+        passed = is_rounding or _agrees(diff)
+        if not is_rounding:
+            worst = max(worst, diff.max_rel if diff else float("inf"))
+        rows.append((pair.name, pair.layout, diff.max_rel if diff else None, "passed" if passed else "failed"))
+        if passed:
+            continue
+        fact = f"differs {_in_words(diff)}{magnitude}" if diff else pair.mismatch
+        explanation = explain_output(subject, pair, subject.probe_weights) if search and diff else None
+        problems.append(explained_problem(pair.torch_name, pair.keras_name, fact, explanation))
     columns = ("output", "layout", "relative error", "status")
-    return Table(title=f"outputs{where}", columns=columns, rows=tuple(rows)), worst, problems
+    return Table(title=f"outputs{magnitude}", columns=columns, rows=tuple(rows)), worst, problems
 
 
-def _key(meeting: Meeting) -> tuple[str, str]:
-    return meeting.pair.torch, meeting.pair.keras
+def _in_words(diff: Diff) -> str:
+    return f"in {NOT_FINITE}" if diff.nonfinite else f"by {diff.max_rel:.2g} of the largest value"
 
 
-def _table(met: list[Meeting], diffs: list[Diff | None], notes: list[str], bad: list[int], where: str) -> Table:
+def _table(calls: Sequence[_JudgedCall], failed: Sequence[int], magnitude: str) -> Table:
     rows = tuple(
-        (meeting.pair.torch, meeting.pair.keras, diff.max_rel if diff else None, note)
-        for meeting, diff, note in zip(met, diffs, notes, strict=True)
+        (
+            judged.call.pair.torch,
+            judged.call.pair.keras,
+            judged.diff.max_rel if judged.diff else None,
+            judged.note or judged.call.mismatch,
+        )
+        for judged in calls
     )
-    return Table(
-        title=f"layers{where}", columns=("torch", "keras", "relative error", "note"), rows=rows, failed=tuple(bad)
+    columns = ("torch", "keras", "relative error", "note")
+    return Table(title=f"layers{magnitude}", columns=columns, rows=rows, failed=tuple(failed))
+
+
+def _plot(calls: Sequence[_JudgedCall], failed: Sequence[int], magnitude: str) -> Plot:
+    errors = tuple(judged.diff.max_rel if judged.diff else None for judged in calls)
+    return Plot(
+        title=f"relative error along the depth, float64, probe weights{magnitude}",
+        labels=tuple(judged.call.pair.torch for judged in calls),
+        series=(Series(name="relative error", values=errors),),
+        unit="relative error",
+        failed=tuple(failed),
     )

@@ -1,8 +1,8 @@
-"""The two models learn alike: one backward pass on each side, in float64, and one step in training mode.
+"""Prove that both models train alike: compare one backward pass in float64, and one step in training mode.
 
-The loss is the sum of all outputs, each element with a weight of its own; its gradients are mapped through the plan. A
-step of stochastic gradient descent changes every tensor by its gradient times the learning rate, so the changes are
-compared, not the tensors, in which they would be hard to see.
+The loss is a weighted sum of all output elements; its gradients are mapped by the plan. A step of stochastic gradient
+descent changes every tensor by its gradient times the learning rate, so the gradients are compared and not the updated
+tensors, in which a small difference would be lost.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,64 +21,78 @@ from keras3conv.numerics.difference import FLOAT64_LIMIT, NOT_FINITE, compare
 from keras3conv.report.values import Cell, Section, Table
 from keras3conv.rules.rule import WeightMapping
 from keras3conv.transforms import Array, Arrays
-from keras3conv.validators.diagnosis.causes import Explanation
+from keras3conv.validators.diagnosis.causes import Explanation, explained_problem
 from keras3conv.validators.diagnosis.momentum import explain_step
 from keras3conv.validators.running.batch_norms import BatchNorm, batch_norms, unbiased_step
-from keras3conv.validators.running.ends import OutputPair, output_pairs
+from keras3conv.validators.running.output_pairs import output_pairs
 from keras3conv.validators.running.subject import Subject
 
 CLAIM = (
-    "Both models learn alike: in float64, under probe weights, the gradients of one loss agree for every tensor to "
-    f"{FLOAT64_LIMIT:g} of its largest gradient; so do, where there are batch statistics, the changes of one step of "
-    "gradient descent in training mode, and the moving statistics after it."
+    "Both models train alike: in float64, under probe weights, the gradients of one loss agree for every tensor to "
+    f"{FLOAT64_LIMIT:g} of its largest gradient. With batch normalisation, so do the gradients of one step in training "
+    "mode, and the moving statistics after it."
 )
 
 SMALLEST = 1e-14
-"""What rounding leaves of a gradient that is zero, as a share of the largest gradient of all: where terms cancel (the
-bias of a key in an attention, a bias before a batch normalisation) nothing else is left of it."""
+"""Rounding error of a gradient that is zero because terms cancel (the key bias of an attention, a bias before a batch
+normalisation), relative to the largest gradient of all tensors."""
+
+
+_PROBLEMS_SHOWN = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Finding:
-    """How far a tensor's gradient, or its value after the step, is from the other side's."""
+class _Comparison:
+    """The difference of one gradient, or of one moving statistic after the step.
+
+    Attributes:
+        torch: Path of the torch layer.
+        keras: Path of the Keras layer.
+        quantity: The quantity compared and its tensor, in words.
+        error: Relative difference.
+        passed: The difference is rounding.
+        explanation: The cause of the difference, if it is known.
+    """
 
     torch: str
     keras: str
-    what: str
+    quantity: str
     error: float
     passed: bool
-    cause: Explanation | None = None
+    explanation: Explanation | None = None
 
 
 def check(subject: Subject) -> Section:
-    """Compares the gradients of every tensor of the plan, then those of one step in training mode."""
-    if subject.not_run:
-        return _skipped(subject.not_run)
-    weights = _weights(subject)
-    if isinstance(weights, str):
-        return _skipped(weights)
-    if not any(_is_learned(subject, mapping) for mapping in subject.plan.mappings):
-        return _skipped("neither model has a weight that is trained, so there is no gradient to compare")
+    """Compare the gradients of every tensor in the plan, then those of one step in training mode."""
+    if subject.skip_reason:
+        return _skipped(subject.skip_reason)
+    loss_weights = _loss_weights(subject)
+    if isinstance(loss_weights, str):
+        return _skipped(loss_weights)
+    if not any(_is_trained(subject, mapping) for mapping in subject.plan.mappings):
+        return _skipped("neither model has a trainable weight, so there is no gradient to compare")
     try:
-        findings = list(_gradients(subject, weights, ()))
+        inference = list(_compare_gradients(subject, loss_weights, ()))
         norms = tuple(batch_norms(subject))
-        step = list(_gradients(subject, weights, norms)) if norms else []
+        training = list(_compare_gradients(subject, loss_weights, norms)) if norms else []
     except ModelError as error:
         return _skipped(str(error))
-    bad = [place for place, finding in enumerate([*findings, *step]) if not finding.passed]
-    everything = [*findings, *step]
-    worst = max((finding.error for finding in findings), default=0.0)
-    summary = f"{count(len(findings), 'gradient')} agree to {worst:.2g}"
-    if step:
-        summary += f", one step in training mode to {max(finding.error for finding in step):.2g}"
+    comparisons = [*inference, *training]
+    failed = [index for index, comparison in enumerate(comparisons) if not comparison.passed]
+    worst = max((comparison.error for comparison in inference), default=0.0)
+    summary = f"{count(len(inference), 'gradient')} agree to {worst:.2g}"
+    if training:
+        summary += f", one step in training mode to {max(comparison.error for comparison in training):.2g}"
+    if failed:
+        summary = f"{len(failed)} of {len(comparisons)} differ"
     return Section(
         name="gradients",
-        status="failed" if bad else "passed",
+        status="failed" if failed else "passed",
         claim=CLAIM,
-        summary=f"{len(bad)} of {len(everything)} differ" if bad else summary,
-        facts=_facts(norms, everything, strict=subject.options.training),
-        tables=(_table(everything, bad),),
-        problems=tuple(_problem(everything[place]) for place in bad[:20]),
+        summary=summary,
+        facts=_facts(norms, comparisons, strict=subject.options.training),
+        tables=(_table(comparisons, failed),),
+        problems=tuple(_problem(comparisons[index]) for index in failed[:_PROBLEMS_SHOWN]),
     )
 
 
@@ -86,86 +100,83 @@ def _skipped(reason: str) -> Section:
     return Section(name="gradients", status="skipped", claim=CLAIM, summary="not run", reason=reason)
 
 
-def _facts(norms: tuple[BatchNorm, ...], findings: list[_Finding], *, strict: bool) -> dict[str, str]:
+def _facts(norms: tuple[BatchNorm, ...], comparisons: list[_Comparison], *, strict: bool) -> dict[str, str]:
     facts = {}
     if norms:
         facts["in training mode"] = count(len(norms), "batch normalisation")
-        facts["declared"] = "torch stores the unbiased variance of a batch, N/(N-1) times that of Keras"
-    other = [norm.pair.torch for norm in norms if not norm.same_momentum]
-    if other and not strict:
-        facts["moving statistics not compared"] = f"the momentum differs: {', '.join(other)}"
-    if not findings:
+        facts["known difference"] = "torch stores the unbiased variance of a batch, N/(N-1) times that of Keras"
+    other_momentum = [norm.pair.torch for norm in norms if not norm.same_momentum]
+    if other_momentum and not strict:
+        facts["moving statistics not compared"] = f"the momentum differs: {', '.join(other_momentum)}"
+    if not comparisons:
         facts["nothing to compare"] = "no tensor of the plan has a gradient"
     return facts
 
 
-def _weights(subject: Subject) -> tuple[dict[str, Array], dict[str, Array]] | str:
-    """What every element of the outputs weighs in the loss, on both sides; or why there is no loss."""
+def _loss_weights(subject: Subject) -> tuple[dict[str, Array], dict[str, Array]] | str:
+    """Return the loss weights of every output element for torch and for Keras; or why there is no loss."""
     generator = np.random.default_rng(SEED)
     torch: dict[str, Array] = {}
     keras: dict[str, Array] = {}
     for pair in output_pairs(subject.torch_probe, subject.keras_probe):
-        if pair.odd:
-            return f"the outputs cannot be compared: {pair.odd}"
-        if pair.keras.dtype.kind == "f":
-            weight = generator.uniform(0.5, 1.5, pair.keras.shape)
+        if pair.mismatch:
+            return f"the outputs cannot be compared: {pair.mismatch}"
+        if pair.keras_output.dtype.kind == "f":
+            weight = generator.uniform(0.5, 1.5, pair.keras_output.shape)
             keras[pair.keys[1]] = weight
-            torch[pair.keys[0]] = _like_torch(weight, pair)
-    return (torch, keras) if keras else "no output is a real number, so nothing has a gradient"
+            moved = channels_first(weight) if pair.layout == "channels moved last" else weight
+            torch[pair.keys[0]] = np.ascontiguousarray(moved)
+    return (torch, keras) if keras else "no output is floating point, so nothing has a gradient"
 
 
-def _like_torch(weight: Array, pair: OutputPair) -> Array:
-    moved = channels_first(weight) if pair.layout == "channels moved last" else weight
-    return np.ascontiguousarray(moved)
-
-
-def _gradients(
-    subject: Subject, weights: tuple[dict[str, Array], dict[str, Array]], norms: tuple[BatchNorm, ...]
-) -> Iterator[_Finding]:
-    """What the two backward passes found; with batch normalisations in training mode, if any are given."""
+def _compare_gradients(
+    subject: Subject, loss_weights: tuple[dict[str, Array], dict[str, Array]], norms: tuple[BatchNorm, ...]
+) -> Iterator[_Comparison]:
+    """Run a backward pass on both sides, with the given batch normalisations in training mode, and compare them."""
+    quantity = "gradient in training mode" if norms else "gradient"
     mappings = [(pair, mapping) for pair in subject.plan.pairs for mapping in pair.weights]
-    learned = [entry for entry in mappings if _is_learned(subject, entry[1])]
-    torch = _torch_backward(subject, weights[0], learned, norms)
-    keras = _keras_backward(subject, weights[1], learned, norms)
-    whole = max((float(np.max(np.abs(array), initial=0.0)) for array in torch.gradients.values()), default=0.0)
-    tied = _over_ties(subject, [mapping for _, mapping in learned], torch.gradients, keras.gradients)
-    for pair, mapping in learned:
-        for path, there, here in _of_mapping(mapping, torch.gradients, keras.gradients):
-            what = "change in one step" if norms else "gradient"
-            yield _finding(pair, path, what, (tied.get(path, here), there), whole)
+    trained = [entry for entry in mappings if _is_trained(subject, entry[1])]
+    torch = _torch_backward(subject, loss_weights[0], trained, norms)
+    keras = _keras_backward(subject, loss_weights[1], trained, norms)
+    largest = max((float(np.max(np.abs(array), initial=0.0)) for array in torch.gradients.values()), default=0.0)
+    tied = _tied_gradients(subject, [mapping for _, mapping in trained], torch.gradients, keras.gradients)
+    for pair, mapping in trained:
+        for path, torch_gradient, keras_gradient in _mapped_gradients(mapping, torch.gradients, keras.gradients):
+            arrays = tied.get(path, keras_gradient), torch_gradient
+            yield _compare(pair, f"{quantity} of {path}", arrays, largest)
     for norm in norms:
         if norm.same_momentum or subject.options.training:
-            yield from _statistics(subject, norm, torch, keras)
+            yield from _compare_statistics(subject, norm, torch, keras)
 
 
-def _is_learned(subject: Subject, mapping: WeightMapping) -> bool:
-    """Whether both sides train it; what Keras does without has no gradient there."""
-    trained = all(path in subject.probe_weights and path in subject.parameters for path in mapping.torch)
-    return trained and bool(mapping.keras)
+def _is_trained(subject: Subject, mapping: WeightMapping) -> bool:
+    """Return whether both sides have and train the weights of a mapping."""
+    is_trained = all(path in subject.probe_weights and path in subject.parameters for path in mapping.torch)
+    return is_trained and bool(mapping.keras)
 
 
 def _torch_backward(
     subject: Subject,
-    weights: Mapping[str, Array],
-    learned: list[tuple[Pair, WeightMapping]],
+    loss_weights: Mapping[str, Array],
+    trained: list[tuple[Pair, WeightMapping]],
     norms: tuple[BatchNorm, ...],
 ) -> Backward:
     from keras3conv.frameworks.torch import gradients as torch_gradients
 
     return torch_gradients.backward(
         subject.torch,
-        subject.given.torch,
+        subject.required_inputs.torch,
         subject.probe_weights,
-        weights,
-        of=[path for _, mapping in learned for path in mapping.torch],
+        loss_weights,
+        of=[path for _, mapping in trained for path in mapping.torch],
         training=[norm.pair.torch for norm in norms],
     )
 
 
 def _keras_backward(
     subject: Subject,
-    weights: Mapping[str, Array],
-    learned: list[tuple[Pair, WeightMapping]],
+    loss_weights: Mapping[str, Array],
+    trained: list[tuple[Pair, WeightMapping]],
     norms: tuple[BatchNorm, ...],
 ) -> Backward:
     from keras3conv.frameworks.keras import gradients as keras_gradients
@@ -175,111 +186,119 @@ def _keras_backward(
         keras_side.write(subject.keras, subject.keras_probe_weights)
         return keras_gradients.backward(
             subject.keras,
-            subject.given.keras,
-            weights,
-            of=[path for _, mapping in learned for path in mapping.keras],
+            subject.required_inputs.keras,
+            loss_weights,
+            of=[path for _, mapping in trained for path in mapping.keras],
             training=[norm.pair.keras for norm in norms],
         )
 
 
-def _over_ties(
+def _tied_gradients(
     subject: Subject, mappings: list[WeightMapping], torch: Mapping[str, Array], keras: Mapping[str, Array]
 ) -> dict[str, Array]:
-    """Keras' gradients of what is one tensor in torch and several variables in Keras: their sum, by each of its names.
+    """Return Keras' gradients of tensors that are tied in torch and separate variables in Keras, by torch path.
 
-    The derivative by a tensor that is used twice is the sum of those by its two uses.
+    The gradient of a tied tensor is the sum of the gradients of its uses.
     """
     storages = {tensor.path: tensor.storage for tensor in subject.torch_view.tensors() if tensor.storage}
-    parts: dict[str, dict[str, Array]] = {}
+    by_storage: dict[str, dict[str, Array]] = {}
     for mapping in mappings:
         if storages.keys() & set(mapping.torch):
-            for path, _, here in _of_mapping(mapping, torch, keras):
+            for path, _, keras_gradient in _mapped_gradients(mapping, torch, keras):
                 if path in storages:
-                    parts.setdefault(storages[path], {})[path] = here
-    return {path: np.sum(list(found.values()), axis=0) for found in parts.values() if len(found) > 1 for path in found}
+                    by_storage.setdefault(storages[path], {})[path] = keras_gradient
+    tied: dict[str, Array] = {}
+    for gradients in by_storage.values():
+        if len(gradients) > 1:
+            tied |= dict.fromkeys(gradients, np.sum(list(gradients.values()), axis=0))
+    return tied
 
 
-def _of_mapping(
+def _mapped_gradients(
     mapping: WeightMapping, torch: Mapping[str, Array], keras: Mapping[str, Array]
 ) -> Iterator[tuple[str, Array, Array]]:
-    """The gradients of a mapping's tensors on both sides: the paths, torch's, and Keras' as torch has them.
+    """Yield paths, torch's gradient, and Keras' gradient in torch's layout.
 
-    A transform that only moves values moves their gradients alike. Any other is judged by the change of the loss along
-    one direction, which a transform cannot change.
+    A transform that only permutes elements permutes their gradients in the same way. For any other transform the two
+    sides are compared by the directional derivative of the loss along a random direction, which a transform preserves.
     """
-    here, there = tuple(torch[path] for path in mapping.torch), tuple(keras[path] for path in mapping.keras)
-    if _only_moves(mapping, here):
-        back = direction(mapping, "torch")(there)
-        yield from zip(mapping.torch, here, back, strict=True)
+    torch_gradients = tuple(torch[path] for path in mapping.torch)
+    keras_gradients = tuple(keras[path] for path in mapping.keras)
+    if _is_permutation(mapping, torch_gradients):
+        in_torch_layout = direction(mapping, "torch")(keras_gradients)
+        yield from zip(mapping.torch, torch_gradients, in_torch_layout, strict=True)
         return
     generator = np.random.default_rng(SEED)
-    steps = tuple(generator.uniform(-1.0, 1.0, array.shape) for array in here)
-    move = direction(mapping, "keras")
-    origin = move(tuple(np.zeros(array.shape) for array in here))
-    moved = tuple(new - old for new, old in zip(move(steps), origin, strict=True))
-    yield ", ".join(mapping.torch), _along(here, steps), _along(there, moved)
+    transform = direction(mapping, "keras")
+    torch_steps = tuple(generator.uniform(-1.0, 1.0, array.shape) for array in torch_gradients)
+    origin = transform(tuple(np.zeros(array.shape) for array in torch_gradients))
+    keras_steps = tuple(new - old for new, old in zip(transform(torch_steps), origin, strict=True))
+    torch_derivative = _directional_derivative(torch_gradients, torch_steps)
+    yield ", ".join(mapping.torch), torch_derivative, _directional_derivative(keras_gradients, keras_steps)
 
 
-def _only_moves(mapping: WeightMapping, like: Arrays) -> bool:
-    """Whether a transform gives back every number that it was given, once, in another place."""
-    numbers, start = [], 1
+def _is_permutation(mapping: WeightMapping, like: Arrays) -> bool:
+    """Return whether the transform only permutes elements: numbers the elements, and checks that none is lost."""
+    numbered, start = [], 1
     for array in like:
-        numbers.append(np.arange(start, start + array.size, dtype=np.float64).reshape(array.shape))
+        numbered.append(np.arange(start, start + array.size, dtype=np.float64).reshape(array.shape))
         start += array.size
-    moved = direction(mapping, "keras")(tuple(numbers))
-    return np.array_equal(np.sort(np.concatenate([array.ravel() for array in moved])), np.arange(1.0, start))
+    transformed = direction(mapping, "keras")(tuple(numbered))
+    elements = np.sort(np.concatenate([array.ravel() for array in transformed]))
+    return np.array_equal(elements, np.arange(1.0, start))
 
 
-def _along(gradients: Arrays, steps: Arrays) -> Array:
+def _directional_derivative(gradients: Arrays, steps: Arrays) -> Array:
     return np.array([sum(float(np.sum(gradient * step)) for gradient, step in zip(gradients, steps, strict=True))])
 
 
-def _statistics(subject: Subject, norm: BatchNorm, torch: Backward, keras: Backward) -> Iterator[_Finding]:
-    """The moving statistics after the step; torch's variance without its factor N/(N-1)."""
+def _compare_statistics(subject: Subject, norm: BatchNorm, torch: Backward, keras: Backward) -> Iterator[_Comparison]:
+    """Compare the moving statistics after the step; torch's variance is divided by its factor N/(N-1)."""
     for mapping in norm.pair.weights:
         if any(path in subject.parameters or path not in torch.states for path in mapping.torch):
             continue
-        found = tuple(torch.states[path] for path in mapping.torch)
+        after = tuple(torch.states[path] for path in mapping.torch)
         before = tuple(subject.probe_weights[path] for path in mapping.torch)
         if mapping.torch and mapping.torch[0].endswith("running_var"):
-            found = tuple(unbiased_step(new, old, norm) for new, old in zip(found, before, strict=True))
-        wanted = direction(mapping, "keras")(found)
-        started = direction(mapping, "keras")(before)
-        for path, here, old in zip(mapping.keras, wanted, started, strict=True):
-            found_here = _finding(norm.pair, path, "moving statistics after one step", (keras.states[path], here), 0.0)
-            if found_here.passed or here.shape != keras.states[path].shape:
-                yield found_here
-            else:
-                cause = explain_step(old, here, keras.states[path], norm.momentum, norm.number)
-                yield replace(found_here, cause=cause)
+            after = tuple(unbiased_step(new, old, norm) for new, old in zip(after, before, strict=True))
+        transform = direction(mapping, "keras")
+        for path, expected, old in zip(mapping.keras, transform(after), transform(before), strict=True):
+            actual = keras.states[path]
+            quantity = f"moving statistics after one step of {path}"
+            comparison = _compare(norm.pair, quantity, (actual, expected), 0.0)
+            if not comparison.passed and actual.shape == expected.shape:
+                explanation = explain_step(old, expected, actual, norm.momentum, norm.number)
+                comparison = replace(comparison, explanation=explanation)
+            yield comparison
 
 
-def _finding(pair: Pair, path: str, what: str, arrays: tuple[Array, Array], whole: float) -> _Finding:
+def _compare(pair: Pair, quantity: str, arrays: tuple[Array, Array], largest: float) -> _Comparison:
+    """Compare two arrays, (actual, expected); `largest` is the largest gradient of all tensors."""
     actual, expected = arrays
-    name = f"{what} of {path}"
-    if actual.shape != expected.shape or not actual.size:
-        same = actual.shape == expected.shape
-        return _Finding(torch=pair.torch, keras=pair.keras, what=name, error=0.0 if same else np.inf, passed=same)
+    comparison = _Comparison(torch=pair.torch, keras=pair.keras, quantity=quantity, error=np.inf, passed=False)
+    if actual.shape != expected.shape:
+        return comparison
+    if not actual.size:
+        return replace(comparison, error=0.0, passed=True)
     diff = compare(actual, expected)
-    near = diff.max_abs == 0 or diff.max_abs <= FLOAT64_LIMIT * diff.scale + SMALLEST * whole
-    passed = diff.nonfinite == 0 and near
-    error = diff.max_abs / (diff.scale + SMALLEST / FLOAT64_LIMIT * whole) if diff.max_abs else 0.0
-    error = np.inf if diff.nonfinite else error
-    return _Finding(torch=pair.torch, keras=pair.keras, what=name, error=error, passed=passed)
+    if diff.nonfinite:
+        return comparison
+    if diff.max_abs == 0:
+        return replace(comparison, error=0.0, passed=True)
+    passed = diff.max_abs <= FLOAT64_LIMIT * diff.scale + SMALLEST * largest
+    error = diff.max_abs / (diff.scale + SMALLEST / FLOAT64_LIMIT * largest)
+    return replace(comparison, error=error, passed=passed)
 
 
-def _problem(finding: _Finding) -> Problem:
-    by = f"by {finding.error:.2g} of the largest" if np.isfinite(finding.error) else f"in {NOT_FINITE}"
-    fact = f"the {finding.what} differs {by}"
-    cause = finding.cause
-    return Problem(
-        torch=finding.torch,
-        keras=finding.keras,
-        fact=f"{fact}\n      {cause.cause}" if cause else fact,
-        fixes=cause.fixes if cause else (),
+def _problem(comparison: _Comparison) -> Problem:
+    by = f"by {comparison.error:.2g} of the largest" if np.isfinite(comparison.error) else f"in {NOT_FINITE}"
+    fact = f"the {comparison.quantity} differs {by}"
+    return explained_problem(comparison.torch, comparison.keras, fact, comparison.explanation)
+
+
+def _table(comparisons: list[_Comparison], failed: list[int]) -> Table:
+    rows: tuple[tuple[Cell, ...], ...] = tuple(
+        (comparison.torch, comparison.keras, comparison.quantity, comparison.error) for comparison in comparisons
     )
-
-
-def _table(findings: list[_Finding], bad: list[int]) -> Table:
-    rows: tuple[tuple[Cell, ...], ...] = tuple((one.torch, one.keras, one.what, one.error) for one in findings)
-    return Table(title="gradients", columns=("torch", "keras", "what", "relative error"), rows=rows, failed=tuple(bad))
+    columns = ("torch", "keras", "quantity", "relative error")
+    return Table(title="gradients", columns=columns, rows=rows, failed=tuple(failed))

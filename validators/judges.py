@@ -1,4 +1,4 @@
-"""The list of judges: the proofs that a certificate can ask for, in order."""
+"""List the proofs of a certificate, in the order of its sections."""
 
 from collections.abc import Callable
 
@@ -8,22 +8,22 @@ from keras3conv.validators.running.options import Options
 from keras3conv.validators.running.subject import Subject
 
 Judge = Callable[[Subject], Section]
+"""Makes the section of one proof."""
 
-
-_ASKED_FOR_BY = {
+_REQUESTED_BY = {
     "backends": 'backends="all"',
     "onnx": "onnx=True",
     "accuracy": "labels=...",
     "expected": 'expected="outputs.npz"',
 }
-"""The proofs that a name alone does not ask for."""
+"""Arguments of `validate` that request the optional proofs, by name of the proof."""
 
 
 def judges(options: Options | None = None) -> tuple[tuple[str, Judge], ...]:
-    """The judges, in the order in which a certificate lists them; without options those that are always asked.
+    """Return the requested proofs by name, in the order of the certificate; without options the standard ones.
 
     Raises:
-        InputError: The options name a proof that there is not.
+        InputError: The options name an unknown proof, or an optional one that they do not request.
     """
     from keras3conv.validators import (
         accuracy,
@@ -39,28 +39,28 @@ def judges(options: Options | None = None) -> tuple[tuple[str, Judge], ...]:
     )
 
     options = options or Options()
-    found: tuple[tuple[str, Judge], ...] = (
-        ("structure", structure.check),
-        ("roundtrip", roundtrip.check),
-        ("hyperparameters", hyperparameters.check),
-        ("float64", float64.check),
-        ("activations", activations.check),
-        ("outputs", outputs.check),
-        ("gradients", gradients.check),
-    )
-    found += ((expected.NAME, expected.check),) if options.expected else ()
-    found += (("backends", backends.check),) if options.backends else ()
-    found += (_fourth_opinion(),) if options.onnx else ()
-    found += (("accuracy", accuracy.check),) if options.labels is not None else ()
-    known = [name for name, _ in found]
-    if unknown := [name for name in options.proofs if name not in known]:
-        asked = f"\nFix:  validate(..., {_ASKED_FOR_BY[unknown[0]]})" if unknown[0] in _ASKED_FOR_BY else ""
-        raise InputError(f"there is no proof {unknown[0]!r} here; there are {', '.join(known)}{asked}")
-    # Without a plan that is right nothing else is worth running, so its judge is asked always.
-    return tuple((name, check) for name, check in found if options.wants(name) or name == "structure")
+    available: dict[str, Judge] = {
+        "structure": structure.check,
+        "roundtrip": roundtrip.check,
+        "hyperparameters": hyperparameters.check,
+        "float64": float64.check,
+        "activations": activations.check,
+        "outputs": outputs.check,
+        "gradients": gradients.check,
+    }
+    if options.expected:
+        available[expected.NAME] = expected.check
+    if options.backends:
+        available["backends"] = backends.check
+    if options.onnx:
+        from keras3conv.validators.onnx import crosscheck
 
-
-def _fourth_opinion() -> tuple[str, Judge]:
-    from keras3conv.validators.onnx import crosscheck as onnx_crosscheck
-
-    return onnx_crosscheck.NAME, onnx_crosscheck.check
+        available[crosscheck.NAME] = crosscheck.check
+    if options.labels is not None:
+        available["accuracy"] = accuracy.check
+    for name in options.proofs:
+        if name not in available:
+            fix = f"\nFix:  validate(..., {_REQUESTED_BY[name]})" if name in _REQUESTED_BY else ""
+            raise InputError(f"there is no proof {name!r} here; there are {', '.join(available)}{fix}")
+    # With a wrong plan no other proof means anything, so the structure is always proven.
+    return tuple((name, check) for name, check in available.items() if options.wants(name) or name == "structure")

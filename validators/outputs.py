@@ -1,106 +1,109 @@
-"""As the models are deployed: what they return, against the noise floor that the source makes itself."""
+"""Compare the outputs of the deployed models, against the noise floor of the torch module."""
 
 from dataclasses import replace
 
 from keras3conv.errors import Problem
 from keras3conv.numerics.difference import Judgement, judge
 from keras3conv.report.values import Section, Table
-from keras3conv.validators.diagnosis.search import explain_end
-from keras3conv.validators.running.ends import OutputPair, output_pairs
+from keras3conv.validators.diagnosis.causes import explained_problem
+from keras3conv.validators.diagnosis.search import explain_output
+from keras3conv.validators.running.determinism import noise_is_suspicious, nondeterminism, state_facts
+from keras3conv.validators.running.output_pairs import OutputPair, output_pairs
 from keras3conv.validators.running.sample import Sample
-from keras3conv.validators.running.steadiness import is_suspicious, states, unsteady
 from keras3conv.validators.running.subject import Subject
 
 CLAIM = (
-    "With their own weights and in their own dtype, both models return the same values, up to the noise that the "
-    "torch module itself makes against its own float64 run."
+    "With their own weights and dtype, both models return the same values up to the noise that the torch module makes "
+    "against its own float64 run."
 )
 
 
 def check(subject: Subject) -> Section:
-    """Compares the outputs of the whole models."""
-    if subject.not_run:
-        return Section(name="outputs", status="skipped", claim=CLAIM, summary="not run", reason=subject.not_run)
+    """Compare the outputs of the whole models, and check that neither model is random."""
+    if subject.skip_reason:
+        return Section(name="outputs", status="skipped", claim=CLAIM, summary="not run", reason=subject.skip_reason)
     rows: list[tuple[str, str, float | None, float | None, float | None, str]] = []
-    problems, said = [], []
+    problems, judgements = [], []
     for pair in output_pairs(subject.torch_run, subject.keras_run):
-        if pair.odd:
-            problems.append(Problem(torch=pair.torch_name, keras=pair.keras_name, fact=pair.odd))
+        if pair.mismatch:
+            problems.append(Problem(torch=pair.torch_name, keras=pair.keras_name, fact=pair.mismatch))
             rows.append((pair.name, pair.layout, None, None, None, "failed"))
             continue
-        judgement = _judged(subject, pair)
+        judgement = _judge(subject, pair)
         status = "passed" if judgement.passed else "failed"
         rows.append((pair.name, pair.layout, judgement.deviation, judgement.floor, judgement.ratio, status))
-        said.append(str(judgement))
+        judgements.append(judgement)
         if not judgement.passed:
-            found = explain_end(subject, pair, None)
-            fact = f"differs by {judgement}" + (f"\n      {found.cause}" if found else "")
-            fixes = found.fixes if found else ()
-            problems.append(Problem(torch=pair.torch_name, keras=pair.keras_name, fact=fact, fixes=fixes))
-    wrong = len(problems)
-    if subject.watches_layers or problems or _is_suspicious(subject):
-        problems = [*unsteady(subject), *problems]
+            problems.append(_problem(subject, pair, judgement))
+    differing = len(problems)
+    if subject.records_layers or problems or _noise_is_suspicious(subject):
+        problems = [*nondeterminism(subject), *problems]
+    summary = "; ".join(map(str, judgements))
+    if differing:
+        summary = f"{differing} of {len(rows)} outputs differ by more than noise"
+    elif problems:
+        summary = "the outputs are random"
     columns = ("output", "layout", "largest difference", "noise floor", "ratio", "status")
     return Section(
         name="outputs",
         status="failed" if problems else "passed",
         claim=CLAIM,
-        summary=_summary(wrong, len(rows)) if problems else "; ".join(said),
+        summary=summary,
         facts=_facts(subject),
         tables=(Table(title="outputs", columns=columns, rows=tuple(rows)),),
         problems=tuple(problems),
     )
 
 
-_WHOLE = "or is not made of each sample alone"
+def _problem(subject: Subject, pair: OutputPair, judgement: Judgement) -> Problem:
+    explanation = explain_output(subject, pair, None)
+    return explained_problem(pair.torch_name, pair.keras_name, f"differs by {judgement}", explanation)
 
 
 def _sample(subject: Subject) -> Sample | None:
-    """What the noise is measured on where nothing else needs the float64 run of the whole batch."""
-    if subject.watches_layers or subject.options.tolerance is not None:
+    """Return the samples that measure the noise; None if another proof runs the whole batch in float64 anyway."""
+    if subject.records_layers or subject.options.tolerance is not None:
         return None
     return subject.torch_sample
 
 
-def _judged(subject: Subject, pair: OutputPair) -> Judgement:
-    """Judges an output; where a few samples make less noise than it differs by, the whole batch decides."""
+def _judge(subject: Subject, pair: OutputPair) -> Judgement:
+    """Judge an output by the noise of a few samples, and by that of the whole batch if it fails."""
     tolerance = subject.options.tolerance
     sample = _sample(subject)
     if sample is not None and pair.keys[0] in sample.floors:
-        found = replace(judge(pair.keras, pair.torch, None), floor=sample.floors[pair.keys[0]])
-        if found.passed:
-            return found
-    # With a tolerance given the noise is only measured where another proof needs it anyway.
-    measured = tolerance is None or subject.watches_layers
-    run = output_pairs(subject.torch_truth, subject.keras_run) if measured else ()
-    truth = {other.name: other.torch for other in run}
-    return judge(pair.keras, pair.torch, truth.get(pair.name), tolerance)
+        judgement = replace(judge(pair.keras_output, pair.torch_output, None), floor=sample.floors[pair.keys[0]])
+        if judgement.passed:
+            return judgement
+    truths = {}
+    if tolerance is None or subject.records_layers:  # with a tolerance the noise is shown only if it costs nothing
+        truths = {other.name: other.torch_output for other in output_pairs(subject.torch_truth, subject.keras_run)}
+    return judge(pair.keras_output, pair.torch_output, truths.get(pair.name), tolerance)
 
 
-def _is_suspicious(subject: Subject) -> bool:
+def _noise_is_suspicious(subject: Subject) -> bool:
     if subject.options.tolerance is not None:
         return False
     sample = _sample(subject)
     if sample is not None:
-        return is_suspicious(sample.truth, sample.run)
-    return is_suspicious(subject.torch_truth, subject.torch_run)
-
-
-def _summary(wrong: int, number: int) -> str:
-    if not wrong:
-        return "the outputs are a matter of chance"
-    return f"{wrong} of {number} outputs differ by more than noise"
+        return noise_is_suspicious(sample.truth, sample.run)
+    return noise_is_suspicious(subject.torch_truth, subject.torch_run)
 
 
 def _facts(subject: Subject) -> dict[str, str]:
-    facts = states(subject)
+    facts = state_facts(subject)
     if tolerance := subject.options.tolerance:
         facts["tolerance"] = f"the caller's: {tolerance}"
-    if (sample := _sample(subject)) is not None and sample.floors:
-        facts["noise floor"] = f"measured on {sample.told}; on all of them where an output differs by more, {_WHOLE}"
-    ours, theirs = list(subject.torch_run.outputs), list(subject.keras_run.outputs)
-    paired = [pair.keys[0] for pair in output_pairs(subject.torch_run, subject.keras_run)]
-    if len(ours) == len(theirs) > 1 and paired != theirs:
-        told = "in this order" if paired == ours else f"by shape, {', '.join(paired)} in Keras' order"
-        facts["structure"] = f"torch returns {', '.join(ours)}, Keras {', '.join(theirs)}: paired {told}"
+    sample = _sample(subject)
+    if sample is not None and sample.floors:
+        facts["noise floor"] = (
+            f"measured on {sample.description}; on the whole batch for outputs that exceed it or mix samples"
+        )
+    torch_names, keras_names = list(subject.torch_run.outputs), list(subject.keras_run.outputs)
+    paired_names = [pair.keys[0] for pair in output_pairs(subject.torch_run, subject.keras_run)]
+    if len(torch_names) == len(keras_names) > 1 and paired_names != keras_names:
+        how = f"by shape, {', '.join(paired_names)} in Keras' order"
+        if paired_names == torch_names:
+            how = "in this order"
+        facts["structure"] = f"torch returns {', '.join(torch_names)}, Keras {', '.join(keras_names)}: paired {how}"
     return facts

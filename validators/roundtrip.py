@@ -1,4 +1,4 @@
-"""The weights are the same bits on both sides, there and back, or the declared loss and nothing more."""
+"""Prove that both models hold the same weights, bit for bit, except for losses that a transform declares."""
 
 import numpy as np
 
@@ -10,40 +10,40 @@ from keras3conv.rules.rule import WeightMapping
 from keras3conv.transforms import Array
 from keras3conv.validators.running.subject import Subject
 
-CLAIM = "The weights of both models are the same bits after the transforms, there and back."
+CLAIM = "After the transforms the weights of both models are bit-identical, in both directions."
 
 
 def check(subject: Subject) -> Section:
-    """Compares every tensor of the plan, both ways."""
+    """Compare every tensor of the plan, in both directions."""
     problems: list[Problem] = []
     lossy: list[tuple[str, str]] = []
-    broken: list[str] = []
-    numbers = 0
+    nonfinite: list[str] = []
+    elements = 0
     for pair in subject.plan.pairs:
         for mapping in pair.weights:
             torch = tuple(subject.torch_view.read(path) for path in mapping.torch)
             keras = tuple(subject.keras_view.read(path) for path in mapping.keras)
-            numbers += sum(array.size for array in keras)
-            broken += [name for name, array in zip(mapping.torch, torch, strict=True) if not _is_finite(array)]
+            elements += sum(array.size for array in keras)
+            nonfinite += [name for name, array in zip(mapping.torch, torch, strict=True) if not _is_finite(array)]
             if not mapping.transform.lossless:
                 lossy.append((", ".join(mapping.torch), ", ".join(mapping.keras)))
             try:
                 fact = _difference(mapping, torch, keras)
-            except TransformError as error:  # values that the other side has no place for
+            except TransformError as error:  # a value that the other side cannot hold
                 fact = str(error)
             if fact:
                 problems.append(Problem(torch=pair.torch, keras=pair.keras, fact=fact, fixes=_FIXES))
     total = sum(len(mapping.keras) for mapping in subject.plan.mappings)
     differing = len(problems)
     facts = {"declared loss": f"{len(lossy)} mappings"} if lossy else {}
-    facts |= {"NaN or infinities": f"in {', '.join(broken)} (torch)"} if broken else {}
-    losses = (("declared loss", tuple(lossy)), (_COMPUTED, _computed(subject)))
-    tables = tuple(Table(title=title, columns=("torch", "keras"), rows=rows) for title, rows in losses if rows)
+    facts |= {"NaN or infinities": f"in {', '.join(nonfinite)} (torch)"} if nonfinite else {}
+    losses = {"declared loss": tuple(lossy), _COMPUTED: _computed_weights(subject)}
+    tables = tuple(Table(title=title, columns=("torch", "keras"), rows=rows) for title, rows in losses.items() if rows)
     return Section(
         name="roundtrip",
         status="failed" if problems else "passed",
         claim=CLAIM,
-        summary=f"{differing} of {total} variables differ" if problems else f"{total} variables, {numbers:,} numbers",
+        summary=f"{differing} of {total} variables differ" if problems else f"{total} variables, {elements:,} elements",
         facts=facts,
         tables=tables,
         problems=tuple(problems),
@@ -57,11 +57,11 @@ def _is_finite(array: Array) -> bool:
 _FIXES = ("k3c.transfer(torch, keras, plan)", "k3c.transfer(keras, torch, plan)")
 
 
-_COMPUTED = "declared loss: computed in torch; what it is computed of has no place in Keras"
+_COMPUTED = "declared loss: torch computes the weight from other tensors, which Keras does not have"
 
 
-def _computed(subject: Subject) -> tuple[tuple[str, str], ...]:
-    """The mappings of weights that torch computes of other tensors (weight norm, a standardised kernel)."""
+def _computed_weights(subject: Subject) -> tuple[tuple[str, str], ...]:
+    """Return the mappings of weights that torch computes from other tensors (weight norm, a standardised kernel)."""
     names = {tensor.path for tensor in subject.torch_view.tensors() if tensor.is_computed}
     return tuple(
         (", ".join(mapping.torch), ", ".join(mapping.keras))
@@ -71,17 +71,21 @@ def _computed(subject: Subject) -> tuple[tuple[str, str], ...]:
 
 
 def _difference(mapping: WeightMapping, torch: tuple[Array, ...], keras: tuple[Array, ...]) -> str:
-    """What is wrong with one mapping, in words; empty if nothing is."""
-    moved = direction(mapping, "keras")(torch)
-    for path, array, there in zip(mapping.keras, moved, keras, strict=True):
-        if not same_bits(array.astype(there.dtype), there):
-            return f"{path}: {compare(array, there)}"
-    back = direction(mapping, "torch")(keras)
-    again = direction(mapping, "keras")(back)
-    if not all(same_bits(first.astype(second.dtype), second) for first, second in zip(again, keras, strict=True)):
-        return f"{', '.join(mapping.keras)}: does not come back with the same bits"
+    """Return how the weights of a mapping differ, in words; empty if they do not."""
+    from_torch = direction(mapping, "keras")(torch)
+    for path, expected, actual in zip(mapping.keras, from_torch, keras, strict=True):
+        if not _same_bits(expected, actual):
+            return f"{path}: {compare(expected, actual)}"
+    from_keras = direction(mapping, "torch")(keras)
+    round_trip = direction(mapping, "keras")(from_keras)
+    if not all(_same_bits(expected, actual) for expected, actual in zip(round_trip, keras, strict=True)):
+        return f"{', '.join(mapping.keras)}: is not bit-identical after a round trip"
     if mapping.transform.lossless:
-        for path, array, there in zip(mapping.torch, back, torch, strict=True):
-            if not same_bits(array.astype(there.dtype), there):
-                return f"{path}: does not come back with the same bits"
+        for path, expected, actual in zip(mapping.torch, from_keras, torch, strict=True):
+            if not _same_bits(expected, actual):
+                return f"{path}: is not bit-identical after a round trip"
     return ""
+
+
+def _same_bits(transformed: Array, stored: Array) -> bool:
+    return same_bits(transformed.astype(stored.dtype), stored)

@@ -1,4 +1,4 @@
-"""Every tensor of both sides has one place, or a reason why it has none."""
+"""Prove that the plan maps every tensor of both models exactly once, or says why it does not."""
 
 from collections import Counter
 
@@ -9,16 +9,21 @@ from keras3conv.messages import count
 from keras3conv.report.values import Section, Table
 from keras3conv.validators.running.subject import Subject
 
-CLAIM = "Every tensor of both models has exactly one place, with the shape and the dtype that it needs."
+CLAIM = "The plan maps every tensor of both models exactly once, to tensors of fitting shape and dtype."
 
 
 def check(subject: Subject) -> Section:
-    """Judges the plan itself."""
+    """Check the plan against both models."""
     plan = subject.plan
-    others = _of_other_models(subject)
-    problems = (*others, *plan.problems())
-    placed = sum(len(mapping.torch) for mapping in plan.mappings), sum(len(mapping.keras) for mapping in plan.mappings)
-    summary = f"{placed[0]} torch tensors <-> {placed[1]} Keras variables in {len(plan.pairs)} pairs"
+    model_differences = _model_differences(subject)
+    problems = (*model_differences, *plan.problems())
+    torch_tensors = sum(len(mapping.torch) for mapping in plan.mappings)
+    keras_variables = sum(len(mapping.keras) for mapping in plan.mappings)
+    summary = f"{torch_tensors} torch tensors <-> {keras_variables} Keras variables in {len(plan.pairs)} pairs"
+    if model_differences:
+        summary = f"the plan is for other models ({count(len(model_differences), 'difference')})"
+    elif problems:
+        summary = count(len(problems), "problem")
     decided = Counter(pair.decided_by for pair in plan.pairs)
     facts = {"decided by": ", ".join(f"{kind} {number}" for kind, number in decided.items())}
     if unconfirmed := [pair.torch for pair in plan.pairs if pair.unconfirmed]:
@@ -30,27 +35,21 @@ def check(subject: Subject) -> Section:
         name="structure",
         status="failed" if problems else "passed",
         claim=CLAIM,
-        summary=_failed(len(others), len(problems)) if problems else summary,
+        summary=summary,
         facts=facts,
         tables=tables,
         problems=problems,
     )
 
 
-def _of_other_models(subject: Subject) -> tuple[Problem, ...]:
-    """What tells that the plan was made for other models than these."""
-    sides = zip((subject.plan.torch, subject.plan.keras), subject.outlines, strict=True)
-    return tuple(problem for planned, found in sides for problem in differences(planned, found))
-
-
-def _failed(others: int, problems: int) -> str:
-    if others:
-        return f"the plan is for other models ({count(others, 'difference')})"
-    return f"{problems} of the tensors have no place"
+def _model_differences(subject: Subject) -> tuple[Problem, ...]:
+    """Return where the models differ from those that the plan was made for."""
+    torch, keras = subject.outlines
+    return (*differences(subject.plan.torch, torch), *differences(subject.plan.keras, keras))
 
 
 def _dtypes(subject: Subject) -> str:
-    """The dtypes that change on the way, if any do."""
+    """Return the dtypes that differ between the two sides, each with its number of mappings."""
     torch, keras = map(tensors_by_path, subject.outlines)
     changes = Counter(
         (torch[mapping.torch[0]].dtype, keras[mapping.keras[0]].dtype)
@@ -70,4 +69,4 @@ def _pairs(subject: Subject) -> Table:
 
 def _ignored(subject: Subject) -> Table:
     rows = tuple((entry.path, entry.side, entry.reason) for entry in subject.plan.ignored)
-    return Table(title="left out on purpose", columns=("tensor", "side", "reason"), rows=rows)
+    return Table(title="ignored tensors", columns=("tensor", "side", "reason"), rows=rows)

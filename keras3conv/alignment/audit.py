@@ -8,11 +8,10 @@ change.
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from functools import lru_cache, partial
 from math import isclose
 from typing import Any
-
-from rapidfuzz import fuzz
 
 from keras3conv.alignment.pair import Pair
 from keras3conv.errors import Keras3ConvError
@@ -252,8 +251,13 @@ def _nearest_only(links: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, 
     chosen: dict[str, str] = {}
     for field, names in links.items():
         for name in names:
-            chosen[name] = max(chosen.get(name, field), field, key=partial(fuzz.ratio, name))
+            chosen[name] = max(chosen.get(name, field), field, key=partial(_resemblance, name))
     return {field: tuple(name for name in names if chosen[name] == field) for field, names in links.items()}
+
+
+def _resemblance(name: str, other: str) -> float:
+    """Return how much two names have in common, between 0 and 1."""
+    return SequenceMatcher(None, name, other).ratio()
 
 
 def _others(value: Any) -> Iterator[Any]:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 
 from keras3conv.alignment.pair import Evidence, EvidenceKind, Pair, misfit, tensors_by_path
 from keras3conv.errors import AlignmentError, Problem, TransformError
@@ -14,32 +15,31 @@ from keras3conv.rules.units import numbered, units
 from keras3conv.transforms import Axes, Same, Shape, Transform
 
 RULE = "torch.nn.Parameter <-> keras.Variable"
-"""The name that stands in a plan where other pairs have the name of their rule."""
-
+"""The name in the place of a rule, for pairs of single tensors."""
 
 _LETTERS = "abcdefghijklmnop"
 
 
 def unseen_flatten(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[Evidence]:
-    """A doubt: one side flattens before this layer, and nobody saw what the other does; the rows may be permuted."""
+    """Yield the doubt about a flatten on one side if the other side did not run: the rows may be permuted."""
     torch_unseen = torch.calls is None and keras.flattened is not None
     keras_unseen = keras.calls is None and torch.flattened is not None
     if not (torch_unseen or keras_unseen):
         return
     config = torch_config(rule, torch, keras) or {}
     permuted = rule.weights(config) != rule.weights({**config, "flattened": None})
-    order = "its rows are permuted" if permuted else "its rows are taken as they are"
+    order = "its rows are permuted" if permuted else "its rows keep their order"
     if torch_unseen:
         yield Evidence(kind="unseen flatten", detail=f"Keras flattens before it, torch was not run: {order}")
     elif permuted:
-        detail = f"torch flattens {torch.flattened} before it, Keras could not be looked at: {order}"
+        detail = f"torch flattens {torch.flattened} before it, Keras was not run: {order}"
         yield Evidence(kind="unseen flatten", detail=detail)
 
 
 def make_pair(
     rule: Rule, torch: LayerView, keras: LayerView, evidence: Iterable[Evidence], candidates: Iterable[str] = ()
 ) -> Pair:
-    """The pair of two layers, by a rule that fits them, with the mappings' full tensor paths."""
+    """Return the pair of two layers by a rule that fits them."""
     weights = tuple(full_paths(rule, torch, keras))
     return Pair(
         torch=torch.path,
@@ -54,7 +54,7 @@ def make_pair(
 def pair_by_hand(
     torch: ModelView, keras: ModelView, torch_path: str, keras_path: str, kind: EvidenceKind = "by hand"
 ) -> Pair:
-    """The pair of two layers that somebody named; several of one side are joined by " + ".
+    """Return the pair of two layers that the user named; several layers of one side are joined by " + ".
 
     Raises:
         AlignmentError: A name is unknown, no rule knows the classes, or the shapes do not fit.
@@ -79,7 +79,7 @@ def pair_by_hand(
 
 
 def _named(view: ModelView, paths: list[str]) -> LayerView:
-    """The layer with this path; several as one with numbered roles."""
+    """Return the layer with this path; several combined into one with numbered roles."""
     found = [_layer(view, path) for path in paths]
     return found[0] if len(found) == 1 else numbered(found, view.side)
 
@@ -88,15 +88,13 @@ def _layer(view: ModelView, path: str) -> LayerView:
     layers = {layer.path: layer for layer in units(view)}
     if path in layers:
         return layers[path]
-    from rapidfuzz import process
-
-    close = [name for name, _, _ in process.extract(path, list(layers), limit=3)]
+    close = get_close_matches(path, layers, n=3, cutoff=0.0)
     problem = Problem(fact=f"{path!r} is not a layer with tensors; similar: {', '.join(close)}")
     raise AlignmentError(lay_out(f"there is no such layer in {view.title}", [problem]))
 
 
 def are_tensors(torch: ModelView, keras: ModelView, torch_path: str, keras_path: str) -> bool:
-    """Whether both paths are those of tensors, and not of layers."""
+    """Return whether both paths name tensors and not layers."""
     views = (torch, torch_path), (keras, keras_path)
     return all(
         path in tensors_by_path(view) and all(layer.path != path for layer in view.layers) for view, path in views
@@ -106,18 +104,18 @@ def are_tensors(torch: ModelView, keras: ModelView, torch_path: str, keras_path:
 def pair_of_tensors(
     torch: ModelView, keras: ModelView, torch_path: str, keras_path: str, transform: str | Transform | None
 ) -> Pair:
-    """The pair of two tensors that somebody named; a layer with one tensor stands for it.
+    """Return the pair of two tensors that the user named; the path of a layer with one tensor names that tensor.
 
     Args:
         torch: The torch side.
         keras: The Keras side.
         torch_path: The path of the torch tensor, or of its layer.
         keras_path: The path of the Keras tensor, or of its layer.
-        transform: What becomes of the tensor. In a pattern, sizes that the two shapes tell are left out. None where
-            the two differ in axes of size one at most.
+        transform: The transform, or its pattern without the sizes that the two shapes tell. None if the shapes differ
+            in axes of size one at most.
 
     Raises:
-        AlignmentError: A name is unknown, or the transform does not fit the shapes.
+        AlignmentError: A path is unknown, or the transform does not fit the shapes.
     """
     first, second = _tensor(torch, torch_path), _tensor(keras, keras_path)
     try:
@@ -140,10 +138,10 @@ def pair_of_tensors(
 
 
 def axes_between(pattern: str, torch: Shape, keras: Shape) -> Axes:
-    """The transform of a pattern between two shapes; the sizes of merged names are read off the other shape.
+    """Return the transform of a pattern between two shapes; the sizes of merged axes are read from the other shape.
 
     Raises:
-        TransformError: It cannot be reversed, or a size cannot be told.
+        TransformError: The pattern cannot be reversed, or a size is unknown.
     """
     sizes: dict[str, int] = {}
     merged: set[str] = set()
@@ -157,7 +155,7 @@ def axes_between(pattern: str, torch: Shape, keras: Shape) -> Axes:
 
 
 def _tensor(view: ModelView, path: str) -> TensorRef:
-    """The tensor with this path, or that of the layer with this path; raises `AlignmentError` where there is none."""
+    """Return the tensor with this path, or the only tensor of the layer; raise `AlignmentError` where there is none."""
     tensors = tensors_by_path(view)
     own = [tensor for layer in view.layers if layer.path == path for tensor in layer.tensors]
     if path in tensors or len(own) == 1:
@@ -167,7 +165,7 @@ def _tensor(view: ModelView, path: str) -> TensorRef:
 
 
 def reshaping(torch: Shape, keras: Shape) -> Transform:
-    """The transform between two shapes that differ in axes of size one only; raises `TransformError` for others."""
+    """Return the transform between two shapes that differ in axes of size one; raise `TransformError` for others."""
     if torch == keras:
         return Same()
     if [size for size in torch if size != 1] != [size for size in keras if size != 1]:

@@ -33,16 +33,6 @@ class Alignment:
     notes: tuple[str, ...] = ()
 
     @property
-    def torch_fingerprint(self) -> str:
-        """The digest of the torch side's names and shapes that the plan is for."""
-        return self.torch.fingerprint
-
-    @property
-    def keras_fingerprint(self) -> str:
-        """The digest of the Keras side's names and shapes that the plan is for."""
-        return self.keras.fingerprint
-
-    @property
     def mappings(self) -> tuple[WeightMapping, ...]:
         """Every mapping of every pair."""
         return tuple(mapping for pair in self.pairs for mapping in pair.weights)

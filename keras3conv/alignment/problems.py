@@ -2,6 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from difflib import SequenceMatcher
+from functools import lru_cache
 
 from keras3conv.alignment.pair import Plan, misfit, tensors_by_path
 from keras3conv.errors import Problem
@@ -119,11 +121,19 @@ def unknown_class(side: Side, layer: LayerView) -> str:
     known = known_classes()[0 if side == "torch" else 1]
     if not layer.kinds or known.intersection(layer.kinds):
         return ""
-    from rapidfuzz import process
+    return _nearest_class(layer.kind.rpartition(".")[2], known)
 
-    name = layer.kind.rpartition(".")[2]
-    best = process.extractOne(name, {kind: kind.rpartition(".")[2] for kind in known})
-    return str(best[2])
+
+@lru_cache(maxsize=1024)
+def _nearest_class(name: str, known: frozenset[str]) -> str:
+    """Return the known class whose own name resembles this one most; the first in the alphabet among equals."""
+    matcher = SequenceMatcher(b=name)
+
+    def resemblance(kind: str) -> float:
+        matcher.set_seq1(kind.rpartition(".")[2])
+        return matcher.ratio()
+
+    return max(sorted(known), key=resemblance)
 
 
 def _sizes(layer: LayerView) -> Counter[int]:

@@ -1,1 +1,1 @@
-"""Architecture conversion: one file per direction, and the writers of source code."""
+"""Conversion of architectures: a graph becomes a program, passes simplify it, a writer makes source code of it."""

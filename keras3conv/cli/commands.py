@@ -197,7 +197,7 @@ def validate(  # noqa: PLR0913 - an argument for every option
     from keras3conv.cli import files as cli_files
     from keras3conv.cli.models import notes_to_stderr
     from keras3conv.cli.output import progress_bar
-    from keras3conv.validators.running.options import make_options
+    from keras3conv.validators.running.options import Options
     from keras3conv.workflows import validate as api_validate
 
     if report:
@@ -205,14 +205,14 @@ def validate(  # noqa: PLR0913 - an argument for every option
     saved, hints = cli_files.read_plan(plan) if plan else None, cli_files.read_hints(hint or ())
     if saved and hints:
         raise InputError("--plan and --hint are both given: a plan is complete, and takes no hints")
-    options = make_options(
-        proofs=proof,
+    options = Options(
+        proofs=proof or (),
         tolerance=cli_files.read_tolerance(tolerance),
         training=training,
         labels=cli_files.read_labels(labels),
-        class_names=cli_files.read_class_names(class_names),
+        class_names=cli_files.read_class_names(class_names) or (),
         onnx=onnx,
-        backends=backends if backends in (None, "all") else backends.split(","),
+        backends=backends.split(",") if backends else (),
         expected=expected,
     )
     given = {"inputs": cli_files.read_inputs(inputs), "keras_inputs": cli_files.read_inputs(keras_inputs)}

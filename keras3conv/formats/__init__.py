@@ -24,7 +24,7 @@ from keras3conv.model.views import ModelView, Reader, Side, TensorRef
 from keras3conv.report.values import WrittenFile
 from keras3conv.transforms import Array
 
-__all__ = ["WrittenFile", "digest", "identify", "read", "replacing", "side_of", "write"]
+__all__ = ["WrittenFile", "digest", "read", "replacing", "side_of", "write"]
 
 SUFFIXES = {
     ".safetensors.index.json": "safetensors index",
@@ -65,16 +65,6 @@ _WRITERS = {
 def side_of(path: str | os.PathLike[str]) -> Side:
     """Whose format a file name says: "torch" or "keras"; raises `FileError` for an unknown suffix."""
     return "torch" if _by_suffix(path).startswith(("torch", "safetensors")) else "keras"
-
-
-def identify(path: str | os.PathLike[str]) -> str:
-    """The name of a file's format, by its content.
-
-    Raises:
-        MalformedCheckpoint: The content is of another kind than the suffix says, or of none that is known.
-        FileError: The file is missing or no regular file, or its suffix is unknown.
-    """
-    return _identify(_by_suffix(path), Source.pin(path))
 
 
 def read(path: str | os.PathLike[str], *, entry: str = "") -> ModelView:

@@ -1,8 +1,8 @@
-"""How the probe compares numbers: what an array has in every layout, and how far two arrays are apart.
+"""Compare arrays by a fingerprint that is the same in every memory layout, and by their largest difference.
 
-The arrays are what layers return, so they are large, and there are hundreds. Both are read in blocks that stay in the
-processor's cache, in the order of the memory; nothing of their size is made. No product is left to BLAS, whose threads
-would wait in the way of the framework's.
+The outputs of layers are large, and there are hundreds. Both functions read them in memory order, in blocks that stay
+in the processor's cache, and allocate nothing of their size. They call no BLAS, whose threads would compete with the
+framework's.
 """
 
 from collections.abc import Iterator
@@ -13,26 +13,29 @@ import numpy as np
 from keras3conv.transforms import Array, Shape
 
 EXACT = 1e-10
-"""Relative to the largest value: two sides that compute the same differ by no more in float64."""
-
+"""The largest error, relative to the largest value, of two sides that compute the same in float64."""
 
 _BLOCK = 1 << 15
-"""How many numbers are looked at together: three blocks of float64 fit into a common second-level cache."""
-
+"""The number of values in a block: three blocks of float64 fit into a common second-level cache."""
 
 _QUIET = np.errstate(invalid="ignore", over="ignore", divide="ignore")
-"""What is not finite is told by the result; numpy would warn of it, too."""
+"""Silences numpy's warnings about values that are not finite: the results show them."""
 
 
 @dataclass(frozen=True)
-class Print:
-    """What an array has in every layout, and with any padding of zeros: the sums of the powers of its values."""
+class Fingerprint:
+    """The sums of the powers of an array's values: equal in every memory layout, and with any padding of zeros.
+
+    Attributes:
+        sums: The sums of the first, second and third powers.
+        scales: The sizes that these sums may have, for a relative comparison.
+    """
 
     sums: tuple[float, ...]
     scales: tuple[float, ...]
 
-    def agrees(self, other: "Print", limit: float) -> bool:
-        """Whether the sums are the same, relative to the sums of the magnitudes."""
+    def agrees(self, other: "Fingerprint", limit: float) -> bool:
+        """Return whether the sums are equal, relative to their scales."""
         return all(
             abs(first - second) <= limit * max(scale, 1e-300)
             for first, second, scale in zip(self.sums, other.sums, self.scales, strict=True)
@@ -40,13 +43,13 @@ class Print:
 
     @property
     def has_nan(self) -> bool:
-        """Whether a value of the array is NaN."""
+        """True if a value of the array is NaN."""
         return any(np.isnan(value) for value in self.sums)
 
 
 @_QUIET
-def print_of(array: Array) -> Print:
-    """The print of an array of any dtype."""
+def fingerprint_of(array: Array) -> Fingerprint:
+    """Return the fingerprint of an array of any dtype."""
     first = second = third = fourth = 0.0
     total = np.add.reduce
     memory = np.empty(min(_BLOCK, array.size))
@@ -57,17 +60,17 @@ def print_of(array: Array) -> Print:
         third += np.einsum("i,i->", squares, block)
         fourth += np.einsum("i,i->", squares, squares)
     scales = np.sqrt(second * max(array.size, 1)), second, np.sqrt(second * fourth)
-    return Print((float(first), float(second), float(third)), tuple(map(float, scales)))
+    return Fingerprint((float(first), float(second), float(third)), tuple(map(float, scales)))
 
 
 @_QUIET
 def relative_error(array: Array, expected: Array, factor: float = 1.0) -> float:
-    """The largest difference, relative to the largest expected value; infinite where one is NaN.
+    """Return the largest difference, relative to the largest expected value; infinite where one is NaN.
 
     Args:
-        array: What was found.
-        expected: What it is held against, of the same shape; of another, nothing is near.
-        factor: What the expected values are multiplied with.
+        array: The array to judge.
+        expected: The array to compare with. The error is infinite if it has another shape.
+        factor: The number to multiply the expected values by.
     """
     if array.shape != expected.shape or not array.size:
         return float("inf")
@@ -81,7 +84,7 @@ def relative_error(array: Array, expected: Array, factor: float = 1.0) -> float:
 
 
 def _farthest(array: Array, expected: Array, factor: float) -> tuple[float, float]:
-    """The largest difference and the largest expected value; not finite where a value is not."""
+    """Return the largest difference and the largest expected value; not finite where a value is not."""
     most, least = np.maximum.reduce, np.minimum.reduce
     apart, size = [], []
     memory = np.empty(min(_BLOCK, array.size))
@@ -95,7 +98,7 @@ def _farthest(array: Array, expected: Array, factor: float) -> tuple[float, floa
 
 @_QUIET
 def factor_between(array: Array, expected: Array, limit: float = EXACT) -> float | None:
-    """The number that one array is times the other, if they are the same but for it; None if they are not."""
+    """Return the number that turns the expected array into the other by multiplication; None if there is none."""
     if array.shape != expected.shape or not array.size or array.dtype.kind == "c" or expected.dtype.kind == "c":
         return None
     length = product = 0.0
@@ -109,14 +112,14 @@ def factor_between(array: Array, expected: Array, limit: float = EXACT) -> float
 
 
 def has_nan(array: Array) -> bool:
-    """Whether a value of an array of any dtype is NaN."""
+    """Return whether a value of an array of any dtype is NaN."""
     if array.dtype.kind != "f" or not array.size:
         return False
-    return bool(np.isnan(np.min(array)))  # NaN wins every comparison that numpy makes
+    return bool(np.isnan(np.min(array)))  # numpy's minimum of NaN and anything is NaN
 
 
 def _blocks(*arrays: Array) -> Iterator[tuple[Array, ...]]:
-    """Arrays of one shape in float64, block by block, in the order in which they stand in memory."""
+    """Yield the blocks of arrays of one shape, in float64 and in memory order."""
     if not arrays[0].size:
         return
     iterator = np.nditer(
@@ -133,5 +136,5 @@ def _blocks(*arrays: Array) -> Iterator[tuple[Array, ...]]:
 
 
 def size_of(shape: Shape) -> int:
-    """How many numbers an array of this shape has."""
+    """Return the number of values in an array of this shape."""
     return int(np.prod(shape, dtype=np.int64))

@@ -1,4 +1,4 @@
-"""Random weights for a probe: non-degenerate values from one seeded pool."""
+"""Draw the random weights of the probe: no two tensors are alike, and no value vanishes or overflows."""
 
 from collections.abc import Mapping
 
@@ -12,10 +12,10 @@ _SEED = 20240229
 
 
 class Pool:
-    """Random numbers that are drawn once: a tensor is a stretch of them, from anywhere, and begins again at the end.
+    """A pool of random numbers, drawn once: each tensor is a run of them from a random start, which wraps around.
 
-    Drawing takes several times as long as scaling, and models have millions of numbers. How many there are is a prime
-    number: no two rows of a tensor begin at the same one.
+    Drawing takes several times as long as scaling, and models have millions of weights. The size of the pool is prime,
+    so that no two rows of a tensor begin at the same number.
     """
 
     _SIZE = 1_000_003
@@ -25,7 +25,7 @@ class Pool:
         self._numbers = self._generator.uniform(-1.0, 1.0, self._SIZE)
 
     def between(self, low: float, high: float, shape: Shape) -> Array:
-        """Numbers that are equally likely to be anywhere between two."""
+        """Return an array of numbers from a uniform distribution."""
         made = np.empty(size_of(shape))
         start, filled = int(self._generator.integers(self._SIZE)), 0
         while filled < made.size:
@@ -38,22 +38,22 @@ class Pool:
 
 
 def probe(tensor: TensorRef, pool: Pool, *, stacked: bool = False) -> Array:
-    """Values that hide nothing: no zero biases, no unit scales, no variances that swallow an epsilon.
+    """Return values that expose mistakes: no zero biases, no unit scales, no variances that hide an epsilon.
 
-    Matrices and kernels are scaled by their fan-in, so that a deep model neither fades out nor overflows.
+    Matrices and kernels are scaled by their fan-in, so that the values of a deep model neither vanish nor overflow.
 
     Args:
         tensor: The tensor.
         pool: The random numbers.
-        stacked: Whether the tensor is as many matrices as its first axis is long, as those of experts are. As one
-            matrix it would have values so small that nothing after it shows which they are.
+        stacked: Whether the tensor stacks matrices along its first axis, as the weights of experts do. With the fan-in
+            of one large matrix its values would be too small for later layers to depend on them visibly.
     """
     shape = tensor.shape
     if "var" in tensor.role:
         return pool.between(0.5, 1.5, shape)
     if len(shape) >= 2:
         fan_in = max(1, *shape[1:]) if stacked else max(1, int(np.prod(shape[1:])))
-        largest = float(np.sqrt(3 / fan_in))  # a variance of 1 / fan-in
+        largest = float(np.sqrt(3 / fan_in))  # the variance is 1 / fan-in
         return pool.between(-largest, largest, shape)
     if tensor.role in ("weight", "scale", "gamma"):
         return pool.between(0.5, 1.5, shape)
@@ -61,6 +61,6 @@ def probe(tensor: TensorRef, pool: Pool, *, stacked: bool = False) -> Array:
 
 
 def other_values(values: Mapping[str, Array]) -> dict[str, Array]:
-    """Values of the same kind that are all wrong: in another order, and larger."""
+    """Return wrong values of the same kind: shuffled and larger."""
     generator = np.random.default_rng(_SEED)
     return {path: 1.5 * generator.permutation(array.ravel()).reshape(array.shape) for path, array in values.items()}

@@ -1,6 +1,6 @@
-"""The planner: two views become a plan. One file for each kind of evidence, the weakest used last.
+"""Plan which layer of one model corresponds to which of the other, from all kinds of evidence, the strongest first.
 
-Every pair says which evidence decided it. What stays ambiguous is reported with its candidates.
+Every pair names the evidence that decided it. Ambiguous pairs are reported with their candidates.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,9 +14,9 @@ from keras3conv.planner.evidence.flow import positions
 from keras3conv.planner.evidence.hints import Hints, hinted_pairs
 from keras3conv.planner.evidence.matching import anchors, match_groups, numbers
 from keras3conv.planner.evidence.one_sided import fitting_without_bias, with_zeros
-from keras3conv.planner.evidence.rows import row_pairs
-from keras3conv.planner.evidence.structure import Fits, Group, fitting, fitting_in_keras, ignored_tensors
-from keras3conv.planner.probe.pairs import Probed, rest_pairs
+from keras3conv.planner.evidence.rows import sequence_pairs
+from keras3conv.planner.evidence.structure import Group, Unmatched, fitting, fitting_in_keras, ignored_tensors
+from keras3conv.planner.probe.pairs import ProbeResult, rest_pairs
 from keras3conv.rules.constants import constant_buffer, is_constant, passing_variable
 from keras3conv.rules.units import units
 
@@ -28,43 +28,43 @@ def plan(
     keras: ModelView,
     hints: Hints = None,
     *,
-    probed: Probed | None = None,
+    probed: ProbeResult | None = None,
     notes: tuple[str, ...] = (),
 ) -> Alignment:
-    """Finds which layer of one side belongs to which of the other.
+    """Find which layer of one side corresponds to which of the other.
 
     Args:
-        torch: The torch side; `calls` of its layers are filled where it could be run.
+        torch: The torch side; the `calls` of its layers are filled if it was run.
         keras: The Keras side, likewise.
-        hints: What the user knows: a dict of layer paths, a list of (regular expression, replacement), or a callable
-            from a torch path to a Keras path or None.
-        probed: What the probe found, where both models could be run.
-        notes: What the plan says of how it was found.
+        hints: Pairs that the user names: a dict of layer paths, a list of (regular expression, replacement), or a
+            callable from a torch path to a Keras path or None.
+        probed: The result of the probe, if both models were run.
+        notes: The plan's notes about how it was found.
 
     Returns:
-        A plan, complete or not: `check()` tells, and raises.
+        The plan, complete or not; its `check()` raises if it is not.
 
     Raises:
-        AlignmentError: A hint names a layer that is not there, or two layers that no rule fits.
+        AlignmentError: A hint names an unknown layer, or two layers that no rule fits.
     """
-    fits = Fits(torch_layers=units(torch), keras_layers=units(keras))
-    pairs = hinted_pairs(torch, keras, fits, hints)
+    unmatched = Unmatched(torch_layers=units(torch), keras_layers=units(keras))
+    pairs = hinted_pairs(torch, keras, unmatched, hints)
     if probed is not None:
-        pairs += _not_in(pairs, probed.pairs)
-    pairs += row_pairs(fits.without(pairs))
-    fits = _without_ties(fits.without(pairs), torch, pairs)
-    places = positions(torch.layers, keras.layers, numbers(_all_groups(fits)) | anchors(pairs))
+        pairs += _without_overlap(probed.pairs, pairs)
+    pairs += sequence_pairs(unmatched.without(pairs))
+    unmatched = _without_ties(unmatched.without(pairs), torch, pairs)
+    found = positions(torch.layers, keras.layers, numbers(_all_groups(unmatched)) | anchors(pairs))
     for find_groups in (fitting, fitting_in_keras, fitting_without_bias):
-        pairs += match_groups(find_groups(fits.without(pairs)), places)
+        pairs += match_groups(find_groups(unmatched.without(pairs)), found)
     if probed is None:
         for find_groups in (fitting, fitting_in_keras):
-            pairs += match_groups(find_groups(_other_names(fits, torch, pairs)), places)
+            pairs += match_groups(find_groups(_tied_layers(unmatched, torch, pairs)), found)
     pairs = list(with_zeros(pairs, torch, keras))
     if probed is not None:
         pairs += rest_pairs(torch, keras, pairs)
     pairs += bare_pairs(torch, keras, pairs)
-    place = {tensor.path: index for index, tensor in enumerate(torch.tensors())}
-    pairs.sort(key=lambda pair: min(place[path] for mapping in pair.weights for path in mapping.torch))
+    index = {tensor.path: position for position, tensor in enumerate(torch.tensors())}
+    pairs.sort(key=lambda pair: min(index[path] for mapping in pair.weights for path in mapping.torch))
     return Alignment(
         pairs=tuple(pairs),
         ignored=tuple(_ignored(torch, keras, pairs)),
@@ -75,56 +75,60 @@ def plan(
 
 
 def hinted_paths(torch: ModelView, keras: ModelView, hints: Hints) -> dict[str, str]:
-    """The torch path that the hints give for each Keras path."""
-    fits = Fits(torch_layers=units(torch), keras_layers=units(keras))
-    return {pair.keras: pair.torch for pair in hinted_pairs(torch, keras, fits, hints)}
+    """Return the torch path that the hints give for each Keras path."""
+    unmatched = Unmatched(torch_layers=units(torch), keras_layers=units(keras))
+    return {pair.keras: pair.torch for pair in hinted_pairs(torch, keras, unmatched, hints)}
 
 
-def _without_ties(fits: Fits, torch: ModelView, pairs: Iterable[Pair]) -> Fits:
-    """Without the torch layers that own nothing but other names of what has a place."""
+def _without_ties(unmatched: Unmatched, torch: ModelView, pairs: Iterable[Pair]) -> Unmatched:
+    """Return the layers without the torch layers whose tensors are all tied to tensors of pairs."""
+    storages = _storages(torch, pairs)
+    free = tuple(layer for layer in unmatched.torch_layers if not _all_in(layer, storages))
+    return replace(unmatched, torch_layers=free)
+
+
+def _tied_layers(unmatched: Unmatched, torch: ModelView, pairs: Sequence[Pair]) -> Unmatched:
+    """Return the torch layers whose tensors are all tied to tensors of pairs, and the unmatched Keras layers."""
+    storages = _storages(torch, pairs)
+    tied = tuple(layer for layer in units(torch, ties=True) if _all_in(layer, storages))
+    return Unmatched(torch_layers=tied, keras_layers=unmatched.keras_layers).without(pairs)
+
+
+def _storages(torch: ModelView, pairs: Iterable[Pair]) -> set[str]:
+    """Return the storages of the torch tensors in pairs."""
     placed = {path for pair in pairs for mapping in pair.weights for path in mapping.torch}
-    storages = {tensor.storage for tensor in torch.tensors() if tensor.storage and tensor.path in placed}
-    free = tuple(layer for layer in fits.torch_layers if not _all_in(layer, storages))
-    return replace(fits, torch_layers=free)
-
-
-def _other_names(fits: Fits, torch: ModelView, pairs: Sequence[Pair]) -> Fits:
-    """The layers of torch that use again what has a place, and the Keras layers that are left for them."""
-    placed = {path for pair in pairs for mapping in pair.weights for path in mapping.torch}
-    storages = {tensor.storage for tensor in torch.tensors() if tensor.storage and tensor.path in placed}
-    again = tuple(layer for layer in units(torch, ties=True) if _all_in(layer, storages))
-    return Fits(torch_layers=again, keras_layers=fits.keras_layers).without(pairs)
+    return {tensor.storage for tensor in torch.tensors() if tensor.storage and tensor.path in placed}
 
 
 def _all_in(layer: LayerView, storages: set[str]) -> bool:
     return bool(layer.tensors) and all(tensor.storage in storages for tensor in layer.tensors)
 
 
-def _not_in(pairs: Iterable[Pair], others: Iterable[Pair]) -> list[Pair]:
-    """The pairs of which no tensor is in one of the first."""
-    placed = {path for pair in pairs for mapping in pair.weights for path in (*mapping.torch, *mapping.keras)}
-    return [
-        pair
-        for pair in others
-        if not placed & {path for mapping in pair.weights for path in (*mapping.torch, *mapping.keras)}
-    ]
+def _without_overlap(pairs: Iterable[Pair], others: Iterable[Pair]) -> list[Pair]:
+    """Return the pairs that share no tensor with the others."""
+    placed = _tensor_paths(others)
+    return [pair for pair in pairs if not placed & _tensor_paths([pair])]
 
 
-def _all_groups(fits: Fits) -> Iterator[Group]:
-    """Every layer in the first group that it fits."""
+def _tensor_paths(pairs: Iterable[Pair]) -> set[str]:
+    return {path for pair in pairs for mapping in pair.weights for path in (*mapping.torch, *mapping.keras)}
+
+
+def _all_groups(unmatched: Unmatched) -> Iterator[Group]:
+    """Yield the groups of all kinds; each layer is in the first group that it fits."""
     for find_groups in (fitting, fitting_in_keras, fitting_without_bias):
-        groups = list(find_groups(fits))
+        groups = list(find_groups(unmatched))
         yield from groups
         torch = {layer.path for group in groups for layer in group.torch_layers}
         keras = {layer.path for group in groups for layer in group.keras_layers}
-        fits = Fits(
-            torch_layers=tuple(layer for layer in fits.torch_layers if layer.path not in torch),
-            keras_layers=tuple(layer for layer in fits.keras_layers if layer.path not in keras),
+        unmatched = Unmatched(
+            torch_layers=tuple(layer for layer in unmatched.torch_layers if layer.path not in torch),
+            keras_layers=tuple(layer for layer in unmatched.keras_layers if layer.path not in keras),
         )
 
 
 def _ignored(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Iterable[Ignored]:
-    """The tensors that rules declare to have no counterpart, and the states of random generators."""
+    """Yield the tensors without a counterpart: those that rules ignore, constants, and states of random generators."""
     yield from ignored_tensors(torch, {name: pair for pair in pairs for name in pair.torch.split(" + ")})
     placed = {path for pair in pairs for mapping in pair.weights for path in mapping.keras}
     for layer in keras.layers:

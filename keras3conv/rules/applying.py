@@ -1,4 +1,4 @@
-"""Which tensors of two layers a rule pairs, and what it must know about both for that."""
+"""Ask a rule for the weight mappings of two layers, with all that it must know about both."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -12,28 +12,29 @@ from keras3conv.transforms import Shape
 
 
 def rules_for_torch(layer: LayerView) -> Sequence[Rule]:
-    """The rules for the class of a torch layer; every rule where it is not known.
+    """Return the rules for the class of a torch layer; every rule where the class is unknown.
 
-    A class that has rules of its own is not what its parent is: a LayerNorm that adds one to its scale is no LayerNorm.
+    The rules of a parent class do not apply to a class with its own: a LayerNorm that adds one to its scale computes
+    something else than a LayerNorm.
     """
     found = tuple(lookup(layer.kinds, ()))
     return tuple(rule for rule in found if rule.torch == found[0].torch) if layer.kinds else found
 
 
 def may_apply(rule: Rule, layer: LayerView) -> bool:
-    """Whether a rule is for this layer's configuration; a file does not tell, so then it may be, but for a variant."""
+    """Return whether a rule may apply to a layer; without a configuration (a file), every rule but a variant may."""
     return not rule.variant if layer.config is None else rule.applies(rule.config_of(layer))
 
 
 def full_paths(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[WeightMapping]:
-    """The mappings of a rule for two layers, with the paths of their tensors."""
+    """Yield the mappings of a rule for two layers, with the paths of their tensors."""
     yield from with_paths(mappings_of(rule, torch, keras) or (), rule, torch, keras)
 
 
 def with_paths(
     mappings: Iterable[WeightMapping], rule: Rule, torch: LayerView, keras: LayerView
 ) -> Iterator[WeightMapping]:
-    """A rule's mappings of two layers, by role, with the paths of their tensors."""
+    """Yield a rule's mappings with tensor paths in the place of roles."""
     torch_paths = {tensor.role: tensor.path for tensor in torch.tensors}
     keras_paths = {rule.aliases.get(tensor.role, tensor.role): tensor.path for tensor in keras.tensors}
     for mapping in mappings:
@@ -43,7 +44,7 @@ def with_paths(
 
 
 def mappings_of(rule: Rule, torch: LayerView | None, keras: LayerView) -> tuple[WeightMapping, ...] | None:
-    """The rule's mappings of which a tensor exists; None where the Keras layer cannot be one of the rule's."""
+    """Return the rule's mappings of which a tensor exists; None where the rule does not fit the Keras layer."""
     shapes = keras_shapes(rule, keras)
     config = torch_config(rule, torch, keras)
     if config is None:
@@ -54,37 +55,37 @@ def mappings_of(rule: Rule, torch: LayerView | None, keras: LayerView) -> tuple[
         for mapping in rule.weights(config)
         if present[0].intersection(mapping.keras)
         or present[1].intersection(mapping.torch)
-        or (torch is None and not mapping.keras)  # what Keras does without stands in the torch layer all the same
+        or (torch is None and not mapping.keras)  # the torch layer has this tensor although Keras has none
     )
 
 
 def torch_config(rule: Rule, torch: LayerView | None, keras: LayerView) -> Config | None:
-    """The torch layer's configuration, or where only the Keras layer is known, the one that it comes from."""
+    """Return the torch layer's configuration, or if unknown, the one that the rule derives from the Keras layer."""
     spec = keras_spec(rule, keras)
-    # What a rule may need beyond the torch layer's own configuration: its counterpart, its input.
+    # A rule may also need the Keras counterpart and the input of the layer.
     beyond: dict[str, Any] = {"keras": spec}
     if torch is not None:
         beyond |= {"flattened": _flattened(torch, keras), "inputs": torch.inputs}
     if torch is not None and torch.config is not None:
         return {**rule.config_of(torch), **beyond}
     try:
-        made = rule.to_torch((spec,))
-        owner = next((part for part in made if part.kind == rule.torch), made[-1])
+        specs = rule.to_torch((spec,))
+        owner = next((part for part in specs if part.kind == rule.torch), specs[-1])
         return {**owner.config, **beyond}
     except (RuleError, ValueError, LookupError, TypeError, StopIteration):
-        return None  # not a layer of this rule
+        return None  # the rule does not fit the Keras layer
 
 
 def keras_spec(rule: Rule, keras: LayerView) -> LayerSpec:
-    """A Keras layer as a rule reads it."""
+    """Return a Keras layer in the form that rules read."""
     shapes, inputs = keras_shapes(rule, keras), keras.inputs or ()
     return LayerSpec(kind=keras.kind, config=keras.config or {}, shapes=shapes, inputs=inputs)
 
 
 def _flattened(torch: LayerView, keras: LayerView) -> Shape | None:
-    """The shape in torch's order of what both sides flatten before this layer; None if they do not, or it is unknown.
+    """Return the shape that both sides flatten before this layer, in torch's axis order; None if none or unknown.
 
-    Where the Keras side could not be looked at, it flattens what torch does: else the models would not be the same.
+    Where the Keras side did not run, it is assumed to flatten the same as torch: otherwise the models would differ.
     """
     if torch.flattened and (keras.flattened is not None or keras.calls is None):
         return torch.flattened
@@ -94,5 +95,5 @@ def _flattened(torch: LayerView, keras: LayerView) -> Shape | None:
 
 
 def keras_shapes(rule: Rule, layer: LayerView) -> dict[str, Shape]:
-    """The shapes of the tensors of a Keras layer, by the names that the rule has for them."""
+    """Return the shapes of a Keras layer's tensors, by the roles that the rule uses."""
     return {rule.aliases.get(tensor.role, tensor.role): tensor.shape for tensor in layer.tensors if not tensor.is_seed}

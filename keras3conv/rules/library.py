@@ -46,8 +46,15 @@ def known_classes() -> tuple[frozenset[str], frozenset[str]]:
     return frozenset(rule.torch for rule in list_rules()), frozenset(rule.keras for rule in list_rules())
 
 
+_DIRECT = ("activation.layers", "attention.multi_head", "pooling.windows")
+"""The files with the direct counterparts, which come before more general layers that compute the same: for a ReLU of
+Keras `torch.nn.ReLU` comes before `torch.nn.LeakyReLU` with a slope of zero.
+"""
+
+
 @cache
 def _load() -> None:
     """Import every file of `rules/families`; each registers its rules."""
-    for module in walk_packages(families.__path__, f"{families.__name__}."):
-        import_module(module.name)
+    names = [module.name for module in walk_packages(families.__path__, f"{families.__name__}.")]
+    for name in sorted(names, key=lambda name: not name.endswith(_DIRECT)):
+        import_module(name)

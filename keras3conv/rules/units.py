@@ -1,8 +1,8 @@
-"""Layers that are made of layers: an LSTM of its cell, an attention of its projections.
+"""Combine layers that consist of layers: an LSTM with its cell, an attention with its projections.
 
-Where a rule knows the class of the whole, the whole is one layer, with the tensors of its parts under roles that are
-the same in every model: "out_proj.weight", "forward_layer/cell/kernel". Where none does, or where the other side has
-no such layer, its parts stand for themselves.
+If a rule knows the class of the container, the container is one layer. The roles of its tensors then start with the
+name of the inner layer, the same in every model: "out_proj.weight", "forward_layer/cell/kernel". The inner layers are
+paired by themselves if no rule knows the container, or if the other side has no such layer.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,18 +13,19 @@ from keras3conv.rules.library import known_classes
 
 
 def separator(side: Side) -> str:
-    """What stands between the parts of a path."""
+    """Return the separator of the parts of a path."""
     return "." if side == "torch" else "/"
 
 
 def units(view: ModelView, *, ties: bool = False) -> tuple[LayerView, ...]:
-    """The layers that can be paired: wholes that some rule knows, with all their tensors, and layers with tensors.
+    """Return the layers that can be paired: containers that a rule knows, and all layers with tensors.
 
-    A part stands there beside its whole. A layer that owns only other names of tensors seen before stands there once.
+    An inner layer is listed beside its container.
 
     Args:
         view: The model.
-        ties: Whether every layer of a tied tensor stands there: where it is known what each computes.
+        ties: Whether to list every layer of a tied tensor, or only the first. All count where a run shows what each
+            computes.
     """
     known = known_classes()[0 if view.side == "torch" else 1]
     children = children_of(view)
@@ -40,7 +41,7 @@ def units(view: ModelView, *, ties: bool = False) -> tuple[LayerView, ...]:
 
 
 def whole_of(layer: LayerView, children: Mapping[str, list[LayerView]], side: Side) -> LayerView:
-    """A layer with the tensors of all its parts, under roles that say which part they are of."""
+    """Return a container with the tensors of its inner layers, under roles that start with the inner layer's name."""
     between = separator(side)
     parts = tuple(
         replace(tensor, role=f"{part.attribute or part.path.rpartition(between)[2]}{between}{tensor.role}")
@@ -52,7 +53,7 @@ def whole_of(layer: LayerView, children: Mapping[str, list[LayerView]], side: Si
 
 
 def without_parts(layers: Iterable[LayerView], wholes: Iterable[LayerView], side: Side) -> Iterator[LayerView]:
-    """The layers that are not inside one of these wholes."""
+    """Yield the layers that are inside none of these containers."""
     between = separator(side)
     inside = {whole.path for whole in wholes}
     for layer in layers:
@@ -63,13 +64,13 @@ def without_parts(layers: Iterable[LayerView], wholes: Iterable[LayerView], side
 
 
 def children_of(view: ModelView) -> dict[str, list[LayerView]]:
-    """The layers directly inside each layer, by its path; in a file, the nearest layer that it has."""
+    """Return the layers directly inside each layer, by its path; a file may lack the levels between them."""
     between = separator(view.side)
     paths = {layer.path for layer in view.layers}
     children: dict[str, list[LayerView]] = {}
     for layer in view.layers:
         owner = layer.path.rpartition(between)[0]
-        while owner and owner not in paths:  # a file does not have every layer on the way
+        while owner and owner not in paths:  # a file does not list every container
             owner = owner.rpartition(between)[0]
         if layer.path and owner in paths:
             children.setdefault(owner, []).append(layer)
@@ -77,15 +78,15 @@ def children_of(view: ModelView) -> dict[str, list[LayerView]]:
 
 
 def numbered(layers: Iterable[LayerView], side: Side) -> LayerView:
-    """Several layers that stand together against others, as one; its roles begin with their numbers."""
+    """Return several layers as one, to pair them together; the roles of its tensors start with their numbers."""
     parts = list(layers)
     between = separator(side)
     tensors = tuple(
-        replace(tensor, role=f"{place}{between}{tensor.role}")
-        for place, part in enumerate(parts)
+        replace(tensor, role=f"{number}{between}{tensor.role}")
+        for number, part in enumerate(parts)
         for tensor in part.tensors
     )
-    configs = {str(place): part.config for place, part in enumerate(parts)}
+    configs = {str(number): part.config for number, part in enumerate(parts)}
     known = all(config is not None for config in configs.values())
     return replace(
         parts[0], path=" + ".join(part.path for part in parts), tensors=tensors, config=configs if known else None

@@ -103,7 +103,7 @@ def _subject(
         reason = f"the {' and the '.join(files)} side is a file of weights: there is nothing to run"
         views = view(torch), view(keras)
         plan = plan or make_plan(*views)
-        return Subject(plan=plan, outlines=outlines, views=lambda: views, not_run=reason, options=options), []
+        return Subject(plan=plan, outlines=outlines, views=lambda: views, skip_reason=reason, options=options), []
     given = both_given(*outlines, inputs, keras_inputs)
     refuse_unprovable(given)
     plan = plan or api_plan.planned(torch, keras, (view(torch), view(keras)), inputs, keras_inputs)

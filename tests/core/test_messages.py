@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras3conv.errors import Problem
-from keras3conv.messages import collapse, collapse_paths, collapse_problems
+from keras3conv.messages import collapse, collapse_problems
 
 _BRACES = re.compile(r"\{(=|[0-9]+\.\.[0-9]+(?:\.\.[0-9]+)?)\}")
 
@@ -29,6 +29,11 @@ def expanded(pattern: str) -> list[str]:
 def _numbers(text: str) -> tuple[int, ...]:
     start, stop, *step = (int(number) for number in text.split(".."))
     return tuple(range(start, stop + 1, *step))
+
+
+def collapse_paths(paths: list[str]) -> list[str]:
+    """Return the paths of one side, collapsed."""
+    return [line.paths[0] for line in collapse([(path,) for path in paths])]
 
 
 def test_blocks_become_one_line_on_both_sides() -> None:

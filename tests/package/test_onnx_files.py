@@ -1,4 +1,4 @@
-"""ONNX files that somebody else made are run in a process of their own, and compared."""
+"""Two untrusted ONNX files are run in subprocesses and compared."""
 
 import re
 from pathlib import Path
@@ -16,7 +16,7 @@ from keras3conv.validators.onnx.compare_files import Limits, compare_files
 from tests.support.onnx_models import WEIGHT, external, model, saved
 
 
-def test_a_file_agrees_with_itself_and_with_another_order_of_the_same_sums(tmp_path: Path) -> None:
+def test_a_file_agrees_with_itself_and_with_an_equivalent_graph(tmp_path: Path) -> None:
     halves = model(
         WEIGHT,
         helper.make_node("Transpose", ["weight"], ["turned"]),
@@ -27,10 +27,10 @@ def test_a_file_agrees_with_itself_and_with_another_order_of_the_same_sums(tmp_p
     report = k3c.compare_onnx(first, second)
     report.raise_if_failed()
     assert report.sections[0].summary.startswith("1 output agrees: at most ")
-    assert report.sections[0].facts["first"] == "first.onnx, of an unnamed producer, opset 20"
+    assert report.sections[0].facts["first"] == "first.onnx, written by an unnamed producer, opset 20"
 
 
-def test_another_weight_is_noticed_and_judged_by_the_noise_that_was_measured(tmp_path: Path) -> None:
+def test_another_weight_fails_by_the_measured_noise(tmp_path: Path) -> None:
     wrong = WEIGHT.copy()
     wrong[0, 0] += 1e-5
     report = k3c.compare_onnx(saved(tmp_path / "a.onnx"), saved(tmp_path / "b.onnx", model(wrong)))
@@ -39,7 +39,7 @@ def test_another_weight_is_noticed_and_judged_by_the_noise_that_was_measured(tmp
 
 
 def graph(nodes: list[Any], inputs: dict[str, Any], outputs: list[str], **stored: Any) -> onnx.ModelProto:
-    """A model of float32 inputs, by name and shape; a shape that is a pair has another dtype."""
+    """A model with inputs by name and shape, in float32; a pair of dtype and shape has another dtype."""
     given = []
     for name, shape in inputs.items():
         dtype, sizes = shape if isinstance(shape, tuple) else (TensorProto.FLOAT, shape)
@@ -53,7 +53,7 @@ def graph(nodes: list[Any], inputs: dict[str, Any], outputs: list[str], **stored
 
 
 def convolution(*, last: bool, sizes: list[Any], weight: np.ndarray[Any, Any]) -> onnx.ModelProto:
-    """A convolution of images with their channels last or second, in and out."""
+    """A convolution of images with channels last or first."""
     nodes = [helper.make_node("Conv", ["t" if last else "x", "weight"], ["c" if last else "y"], pads=[1] * 4)]
     if last:
         nodes.insert(0, helper.make_node("Transpose", ["x"], ["t"], perm=[0, 3, 1, 2]))
@@ -65,11 +65,11 @@ KERNEL = np.random.default_rng(4).standard_normal((3, 3, 3, 3)).astype(np.float3
 
 
 @pytest.mark.parametrize("sizes", [[2, 3, 5, 7], ["n", 3, "h", "w"], ["n", 3, 3, 3]])
-def test_images_are_moved_into_the_layout_of_the_second_file_whichever_it_is(tmp_path: Path, sizes: list[Any]) -> None:
+def test_images_are_converted_into_the_layout_of_the_second_file(tmp_path: Path, sizes: list[Any]) -> None:
     first = saved(tmp_path / "first.onnx", convolution(last=False, sizes=sizes, weight=KERNEL))
     moved = [2, 5, 7, 3] if "h" in sizes else [sizes[0], *sizes[2:], sizes[1]]
     last = saved(tmp_path / "last.onnx", convolution(last=True, sizes=moved, weight=KERNEL))
-    if sizes[1:] == [3, 3, 3]:  # nothing tells the layouts apart: what is told by nothing is not moved
+    if sizes[1:] == [3, 3, 3]:  # the layouts have equal shapes: the array is not converted
         assert not k3c.compare_onnx(first, last).ok
         return
     k3c.compare_onnx(first, last).raise_if_failed()
@@ -81,7 +81,7 @@ def test_images_are_moved_into_the_layout_of_the_second_file_whichever_it_is(tmp
 
 
 def weighted(inputs: list[str], outputs: list[str], *, turned: bool = False) -> onnx.ModelProto:
-    """Rows of a table times a weight each, and their sum; inputs and outputs stand the other way round if turned."""
+    """Weighted rows of a table, and their sum; inputs and outputs are in reverse order if turned."""
     nodes = [
         helper.make_node("Gather", ["table", inputs[0]], ["rows"]),
         helper.make_node("Cast", [inputs[1]], ["weights"], to=TensorProto.FLOAT),
@@ -107,7 +107,7 @@ def test_inputs_in_another_order_are_matched_by_name_and_outputs_of_other_names_
     assert facts["outputs"] == "each <-> a, sum <-> b, by shape"
 
 
-def test_a_batch_that_one_file_leaves_free_is_the_size_that_the_other_asks_for(tmp_path: Path) -> None:
+def test_a_free_batch_size_is_taken_from_the_other_file(tmp_path: Path) -> None:
     one = model()
     one.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
     first, second = saved(tmp_path / "free.onnx"), saved(tmp_path / "one.onnx", one)
@@ -116,7 +116,7 @@ def test_a_batch_that_one_file_leaves_free_is_the_size_that_the_other_asks_for(t
     assert report.notes[0].startswith("random inputs of shape (1, 6)")
 
 
-def test_what_is_random_agrees_with_nothing_itself_included(tmp_path: Path) -> None:
+def test_a_random_file_is_skipped(tmp_path: Path) -> None:
     noisy = model(
         WEIGHT,
         helper.make_node("RandomNormalLike", ["x"], ["noise"]),
@@ -125,10 +125,10 @@ def test_what_is_random_agrees_with_nothing_itself_included(tmp_path: Path) -> N
     path = saved(tmp_path / "noisy.onnx", noisy)
     section = k3c.compare_onnx(path, path).sections[0]
     assert section.status == "skipped"
-    assert section.reason == "noisy.onnx returns another y when it is run again: something in it is random"
+    assert section.reason == "noisy.onnx is random: y changes when the file is run again"
 
 
-def test_a_float16_file_is_judged_by_its_own_noise_and_the_other_way_round_by_a_tolerance(tmp_path: Path) -> None:
+def test_a_float16_file_passes_by_its_own_noise_or_by_a_tolerance(tmp_path: Path) -> None:
     half = model(WEIGHT.astype(np.float16))
     for entry in (*half.graph.input, *half.graph.output):
         entry.type.tensor_type.elem_type = TensorProto.FLOAT16
@@ -140,7 +140,7 @@ def test_a_float16_file_is_judged_by_its_own_noise_and_the_other_way_round_by_a_
     assert report.sections[0].facts["tolerance"] == "the caller's: 0 absolute and 0.01 of the largest value"
 
 
-def test_a_float64_run_that_computes_something_else_is_no_measure_of_noise(
+def test_a_float64_run_with_other_values_is_not_used_as_noise_floor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = onnx_files._run
@@ -153,12 +153,14 @@ def test_a_float64_run_that_computes_something_else_is_no_measure_of_noise(
     first, second = saved(tmp_path / "a.onnx"), saved(tmp_path / "b.onnx", model(WEIGHT * np.float32(1.001)))
     section = compare_files(first, second).sections[0]
     assert section.status == "skipped"
-    assert "computes y of a.onnx otherwise than onnxruntime does, by 0.0099 of the largest value" in section.reason
+    assert "onnxruntime differ in y of a.onnx by 0.0099 of the largest value" in section.reason
 
 
-def test_inputs_and_outputs_that_are_no_arrays_of_numbers_are_said(tmp_path: Path) -> None:
+def test_inputs_and_outputs_that_are_not_arrays_of_numbers_are_refused(tmp_path: Path) -> None:
     one = graph([helper.make_node("Identity", ["x"], ["y"])], {"x": (TensorProto.STRING, [2])}, ["y"])
-    with pytest.raises(InputError, match=r"text.onnx: the input x takes strings: only arrays of numbers can be fed"):
+    with pytest.raises(
+        InputError, match=r"text.onnx: the input x takes strings: only arrays of numbers can be compared"
+    ):
         k3c.compare_onnx(saved(tmp_path / "text.onnx", one), saved(tmp_path / "plain.onnx"))
     rows = model(WEIGHT, helper.make_node("SplitToSequence", ["x"], ["y"], axis=0))
     rows.graph.output[0].CopyFrom(helper.make_tensor_sequence_value_info("y", TensorProto.FLOAT, None))
@@ -168,7 +170,7 @@ def test_inputs_and_outputs_that_are_no_arrays_of_numbers_are_said(tmp_path: Pat
     assert section.reason == "rows.onnx: y is a seq(tensor(float)); only arrays of numbers can be compared"
 
 
-def test_files_that_take_other_things_are_told_apart_before_they_are_run(tmp_path: Path) -> None:
+def test_files_with_different_inputs_are_refused(tmp_path: Path) -> None:
     plain = saved(tmp_path / "plain.onnx")
     two = saved(tmp_path / "two.onnx", weighted(["tokens", "weights_of"], ["each", "sum"]))
     with pytest.raises(InputError, match=r"plain.onnx takes 1 \(x float32 .*\) and two.onnx takes 2 \(tokens int64 "):
@@ -178,7 +180,7 @@ def test_files_that_take_other_things_are_told_apart_before_they_are_run(tmp_pat
         k3c.compare_onnx(plain, image)
 
 
-def test_inputs_that_cannot_be_made_up_are_asked_for(tmp_path: Path) -> None:
+def test_inputs_are_required_if_random_ones_cannot_be_made(tmp_path: Path) -> None:
     proto = model()
     proto.graph.input[0].type.tensor_type.shape.dim[1].Clear()
     path = saved(tmp_path / "free.onnx", proto)
@@ -190,12 +192,12 @@ def test_inputs_that_cannot_be_made_up_are_asked_for(tmp_path: Path) -> None:
         k3c.compare_onnx(path, path, {"z": np.ones((1, 6), np.float32)})
 
 
-def test_weights_beside_the_file_are_read(tmp_path: Path) -> None:
+def test_external_weights_are_read(tmp_path: Path) -> None:
     path = saved(tmp_path / "model.onnx", external(tmp_path))
     k3c.compare_onnx(path, saved(tmp_path / "inside.onnx")).raise_if_failed()
 
 
-def test_what_never_ends_is_stopped_and_proves_nothing(tmp_path: Path) -> None:
+def test_a_file_that_never_ends_is_stopped_and_skipped(tmp_path: Path) -> None:
     body = helper.make_graph(
         [helper.make_node("Identity", ["on"], ["again"]), helper.make_node("Tanh", ["value"], ["next"])],
         "body",
@@ -218,7 +220,7 @@ def test_what_never_ends_is_stopped_and_proves_nothing(tmp_path: Path) -> None:
     assert report.sections[0].reason == "endless.onnx ran for more than 3 seconds"
 
 
-def test_what_takes_all_memory_is_stopped_and_proves_nothing(tmp_path: Path) -> None:
+def test_a_file_that_needs_too_much_memory_is_stopped_and_skipped(tmp_path: Path) -> None:
     proto = model(
         WEIGHT,
         helper.make_node("ConstantOfShape", ["shape"], ["zeros"]),
@@ -232,9 +234,7 @@ def test_what_takes_all_memory_is_stopped_and_proves_nothing(tmp_path: Path) -> 
     assert "huge.onnx" in report.sections[0].reason
 
 
-def test_without_a_noise_floor_nothing_is_green_but_what_is_bit_identical(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_noise_floor_only_bit_identical_outputs_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = onnx_files._run
 
     def narrow(path: Path, arrays: Any, mode: str, limits: Limits) -> Any:
@@ -250,7 +250,7 @@ def test_without_a_noise_floor_nothing_is_green_but_what_is_bit_identical(
     assert section.reason == "there is no noise floor to judge by: planted"
 
 
-def test_the_command_line_compares_two_files_and_its_status_says_how(tmp_path: Path) -> None:
+def test_the_command_line_returns_the_exit_status_of_the_comparison(tmp_path: Path) -> None:
     from typer.testing import CliRunner
 
     from keras3conv.cli.commands import app

@@ -1,8 +1,11 @@
-"""Which tests may share a process: Keras has one backend a process, and the core proves that it needs none."""
+"""Decide which groups of tests may share a process.
+
+Keras has one backend per process, and the core proves that it needs no framework.
+"""
 
 
 def objection(groups: set[str], backend: str) -> str:
-    """Why these folders of tests cannot run together on this backend; empty if they can."""
+    """Return the reason why these folders of tests cannot run together on this backend; empty if they can."""
     if "core" in groups and len(groups) > 1:
         return "tests/core proves that it needs no framework: run it alone, or run `make test`"
     for group in sorted(groups):

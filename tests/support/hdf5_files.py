@@ -1,4 +1,4 @@
-"""Small files of Keras weights, as both generations of Keras write them."""
+"""Small weight files in the formats of Keras 2 and Keras 3."""
 
 import io
 import json
@@ -15,7 +15,7 @@ KERNEL = "layers/dense/vars/0"
 
 
 def dense(file: h5py.File, without: str = "") -> None:
-    """The weights of a Dense layer, as Keras 3 writes them."""
+    """Write the weights of a Dense layer as Keras 3 does."""
     group = file.create_group("layers/dense/vars")
     group.attrs["name"] = "head"
     if without != KERNEL:

@@ -1,4 +1,4 @@
-"""Small models of transformers with random weights, and what keras-hub makes of the folder that they are saved in."""
+"""Small models of transformers with random weights, and the keras-hub models that are loaded from their folders."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from torch import nn
 
 from keras3conv.transforms import Array
 
-REASON = "models that other people wrote: transformers, keras-hub and sentencepiece are in the extra dev"
+REASON = "models of other packages: transformers, keras-hub and sentencepiece are in the extra dev"
 
 _LENGTH = 7
 _TOKENS = np.random.default_rng(0).integers(5, 60, (2, _LENGTH))
@@ -48,15 +48,15 @@ VISION = {
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """One architecture.
+    """A model architecture.
 
     Attributes:
-        config: The name of the class of its configuration.
-        model: The name of the class of the model that is saved.
-        settings: The configuration.
-        inputs: What the torch module is called with.
-        differs: Whether keras-hub computes something else: another epsilon, another GELU, or
-            frequencies of a rotation that were not rounded to float32.
+        config: The name of its configuration class.
+        model: The name of its model class.
+        settings: The arguments of the configuration.
+        inputs: The inputs of the torch module.
+        differs: Whether keras-hub computes different values: another epsilon, another GELU, or frequencies of a rotary
+            embedding that were not rounded to float32.
         left: The torch tensors that keras-hub leaves out.
     """
 
@@ -109,7 +109,7 @@ FAMILIES = {
 
 
 def load(name: str, folder: Path) -> tuple[nn.Module, keras.Model, dict[str, Array], Any]:
-    """The torch module, the backbone that keras-hub's own converter filled, and the inputs of both."""
+    """Return the torch module, the backbone that keras-hub's own converter filled, and the inputs of both."""
     _import_torchvision()
     transformers = pytest.importorskip("transformers", reason=REASON)
     keras_hub = pytest.importorskip("keras_hub", reason=REASON)
@@ -130,9 +130,9 @@ def load(name: str, folder: Path) -> tuple[nn.Module, keras.Model, dict[str, Arr
     return module, backbone, dict(family.inputs), keras_given
 
 
-@cache  # the declarations last as long as the object that made them
+@cache  # the declarations last as long as the library object
 def _import_torchvision() -> Any:
-    """Transformers imports torchvision where it is installed; one that was built for another torch lacks operators."""
+    """Import torchvision for transformers, with declarations of the operators that a build for another torch lacks."""
     if _loads():
         return None
     library = vars(torch.library)["Library"]("torchvision", "DEF")
@@ -147,6 +147,6 @@ def _loads() -> bool:
         import_module("torchvision")
     except RuntimeError:  # "operator torchvision::nms does not exist"
         return False
-    except ModuleNotFoundError:  # then transformers does without it
+    except ModuleNotFoundError:  # transformers works without it
         return True
     return True

@@ -1,6 +1,6 @@
-"""The laws that every rule obeys: plain functions that take a trial and raise `AssertionError`.
+"""The laws that every rule must obey: functions that take a trial and raise `AssertionError`.
 
-A trial is one rule with one of its examples: the torch layer, and the Keras layers that the rule makes of it, filled
+A trial is a rule with one of its examples: the torch layer and the Keras layers that the rule creates from it, filled
 with the same probe weights.
 """
 
@@ -33,19 +33,19 @@ from tests.support.trials import (
 )
 
 FLOAT64_AGREEMENT = 1e-12
-"""One layer in float64: a few roundings of 1e-16 each, and nothing else."""
+"""The largest relative difference of one layer in float64: a few roundings of 1e-16 each."""
 
 FLOAT64_GRADIENTS = 1e-11
-"""Gradients sum over more terms than outputs, some of which cancel."""
+"""The same for gradients, which sum over more terms than outputs, some of which cancel."""
 
 FLOAT64_ZERO = 1e-14
-"""What is left by rounding of a gradient that is zero, on both sides, as a part of the layer's largest gradient."""
+"""A gradient below this part of the largest gradient of the layer counts as zero: only rounding is left of it."""
 
 Law = Callable[[Trial], None]
 
 
 def law_transforms(trial: Trial) -> None:
-    """Law 1: the transforms lead back, bit for bit, and can be written down."""
+    """Law 1: every transform is reversible bit for bit and survives the return trip through JSON."""
     tensors = torch_tensors(trial.module)
     for transform, names in [(mapping.transform, mapping.torch) for mapping in mappings(trial)]:
         arrays = tuple(tensors[name] for name in names)
@@ -58,7 +58,7 @@ def law_transforms(trial: Trial) -> None:
 
 
 def law_shapes(trial: Trial) -> None:
-    """Law 2: the transforms make the shapes that the Keras layer has."""
+    """Law 2: the transforms produce the shapes of the variables of the Keras layer."""
     tensors, known = torch_tensors(trial.module), keras_tensors(trial)
     for mapping in mappings(trial):
         made = mapping.transform.shapes(tuple(tensors[name].shape for name in mapping.torch))
@@ -67,30 +67,30 @@ def law_shapes(trial: Trial) -> None:
 
 
 def law_names(trial: Trial) -> None:
-    """Law 3: every tensor of both sides is named once, in the order in which Keras creates its variables."""
+    """Law 3: the rule names every tensor of both sides once, in the order in which Keras creates its variables."""
     named = mappings(trial)
     torch_names = sorted(name for mapping in named for name in mapping.torch)
     wanted = sorted(torch_tensors(trial.module).keys() - trial.rule.ignored.keys())
     assert torch_names == wanted, f"torch: the rule names {torch_names}, the layer has {wanted}"
     keras_names = [name for mapping in named for name in mapping.keras]
     variables = [*keras_tensors(trial)]
-    told = f"keras: the rule names {keras_names}, the layer has {variables}"
-    assert sorted(keras_names, key=_owner) == sorted(variables, key=_owner), told  # both sorts keep a layer's own order
+    message = f"keras: the rule names {keras_names}, the layer has {variables}"
+    assert sorted(keras_names, key=_owner) == sorted(variables, key=_owner), (
+        message
+    )  # both sorts keep a layer's own order
     owning = [layer.name for layer in trial.layers if layer.weights]
     assert trial.rule.keras_count != 1 or len(owning) < 2, f"{owning} own tensors; the rule is about one layer"
 
 
 def law_float64(trial: Trial) -> None:
-    """Law 4: in float64 both sides compute the same, to rounding."""
-    expected = torch_outputs(trial, float64=True)
-    actual = keras_outputs(trial, float64=True)
-    _require_agreement(actual, expected, FLOAT64_AGREEMENT, "output")
+    """Law 4: in float64 both sides compute the same values up to rounding."""
+    _require_agreement(keras_outputs(trial, float64=True), trial.exact_outputs, FLOAT64_AGREEMENT, "output")
 
 
 def law_float32(trial: Trial) -> None:
-    """Law 4, deployed: in float32 both sides differ by no more than torch's own rounding."""
-    source, truth = torch_outputs(trial, float64=False), torch_outputs(trial, float64=True)
-    for actual, here, exact in zip(keras_outputs(trial, float64=False), source, truth, strict=True):
+    """Law 4 in float32: both sides differ by no more than the rounding of torch itself."""
+    source = torch_outputs(trial, float64=False)
+    for actual, here, exact in zip(keras_outputs(trial, float64=False), source, trial.exact_outputs, strict=True):
         assert actual.shape == here.shape, f"shape {actual.shape} is not {here.shape}"
         assert actual.dtype == here.dtype
         judgement = judge(actual, here, exact)
@@ -98,7 +98,7 @@ def law_float32(trial: Trial) -> None:
 
 
 def law_training(trial: Trial) -> None:
-    """Law 4 in training mode: outputs, and every tensor afterwards, agree. Only for rules that claim it."""
+    """Law 4 in training mode: the outputs and the updated tensors agree, for rules that claim it."""
     if not trial.rule.train:
         return
     expected, after_torch = torch_training(trial)
@@ -111,7 +111,7 @@ def law_training(trial: Trial) -> None:
 
 
 def law_moving_statistics(trial: Trial) -> None:
-    """Law 4 for batch statistics: in training both sides move alike, up to torch's N/(N-1) for the variance."""
+    """Law 4 for batch statistics: the moving statistics agree up to the factor N/(N-1) of torch's variance."""
     before = torch_tensors(trial.module)
     if "running_var" not in before or "momentum" not in trial.config:  # none, or frozen
         return
@@ -126,8 +126,8 @@ def law_moving_statistics(trial: Trial) -> None:
 
 
 def law_gradients(trial: Trial) -> None:
-    """Law 5: the gradients with respect to the inputs and to every trained tensor agree."""
-    if not all(np.issubdtype(array.dtype, np.floating) for array in torch_outputs(trial, float64=True)):
+    """Law 5: the gradients with respect to the inputs and to every trainable tensor agree."""
+    if not all(np.issubdtype(array.dtype, np.floating) for array in trial.exact_outputs):
         return
     inputs_torch, torch_found = torch_gradients(trial)
     inputs_keras, keras_found = keras_gradients(trial)
@@ -136,9 +136,9 @@ def law_gradients(trial: Trial) -> None:
     for mapping in mappings(trial):
         # A lossless transform only moves values, so it moves their gradients as well; a sum does not.
         if mapping.transform.lossless and torch_found.keys() >= {*mapping.torch}:
-            # As torch has them: in a packed tensor the part of a key's bias is zero, and only rounding is left of it.
+            # Compared in torch's layout: in a packed tensor the part of the key's bias is zero up to rounding.
             wanted = [torch_found[name] for name in mapping.torch]
-            # Where only Keras stores something, zeros between groups, only Keras has a gradient.
+            # Where only Keras stores values (zeros between groups), only Keras has a gradient.
             stored = mapping.transform(tuple(np.ones_like(array) for array in wanted))
             given = zip(mapping.keras, stored, strict=True)
             found = mapping.transform.inverse(tuple(np.where(own, keras_found[name], 0) for name, own in given))
@@ -148,7 +148,7 @@ def law_gradients(trial: Trial) -> None:
 
 
 def law_way_back(trial: Trial) -> None:
-    """Law 6: what the rule made, and what the built Keras layers say of themselves, leads back to the torch layer."""
+    """Law 6: the specs of the rule and the configurations of the built Keras layers lead back to the torch layer."""
     for specs in (specs_of_rule(trial), specs_of_layers(trial)):
         back = trial.rule.to_torch(specs)
         if trial.rule.torch_count == 1:
@@ -163,7 +163,7 @@ def law_way_back(trial: Trial) -> None:
 
 
 def law_applies(trial: Trial) -> None:
-    """Law 6, and the rule is for its own examples, and makes its own Keras class."""
+    """Law 7: the rule applies to its own examples and creates the Keras class that it names."""
     assert trial.rule.applies(trial.config)
     kinds = {kind for layer in trial.layers for kind in keras_side.view(layer).layers[0].kinds}
     kinds |= {spec.kind for spec in trial.specs}
@@ -185,9 +185,9 @@ LAWS: tuple[Law, ...] = (
 
 
 def config_of_specs(rule: Rule, specs: LayerSpecs) -> Config:
-    """The fields of the torch layers that a rule made; of several, by their numbers.
+    """Return the fields of the torch layers that a rule created, by their numbers where there are several layers.
 
-    A field that is no argument of the constructor (`in_proj_bias`, for `bias`) is read off the layer itself.
+    A field that is no argument of the constructor (`in_proj_bias`, for `bias`) is read from the layer itself.
     """
     configs = [{name: spec.config.get(name, "nothing") for name in rule.fields} for spec in specs]
     for config, spec in zip(configs, specs, strict=True):
@@ -206,14 +206,14 @@ def _require_same_function(trial: Trial, specs: LayerSpecs) -> None:
     config, inputs = config_of(trial.rule, again), trial.inputs
     torch_side.write(again, _brought_back(trial, with_inputs(config, trial.example), torch_tensors(again)))
     if {trial.rule.layout_for(config), trial.rule.layout_for(trial.config)} == {"same", "time"}:
-        # Keras cannot tell which of torch's two layouts it came from: the layer made again may be of the other.
+        # Keras cannot tell which of torch's two layouts it came from: the recreated layer may have the other one.
         inputs = tuple(np.swapaxes(array, 0, 1) for array in inputs)
     actual = torch_outputs(replace(trial, module=again, config=config, inputs=inputs), float64=True)
-    _require_agreement(actual, torch_outputs(trial, float64=True), FLOAT64_AGREEMENT, "output of the layer made again")
+    _require_agreement(actual, trial.exact_outputs, FLOAT64_AGREEMENT, "output of the recreated layer")
 
 
 def _brought_back(trial: Trial, config: Config, tensors: Mapping[str, Array]) -> dict[str, Array]:
-    """What the Keras layers hold, as the tensors of a torch layer of this configuration."""
+    """Return the values of the Keras layers as the tensors of a torch layer of this configuration."""
     stored = keras_tensors(trial)
     found: dict[str, Array] = {}
     for mapping in trial.rule.weights(config):
@@ -232,7 +232,7 @@ def _require_agreement(actual: list[Array], expected: list[Array], limit: float,
 
 
 def _owner(name: str) -> str:
-    """The part that a tensor is of, by its role: "0" for "0/kernel", nothing for a tensor of the layer itself."""
+    """Return the part of a layer that owns a tensor: "0" for "0/kernel", empty for a tensor of the layer itself."""
     return name.rpartition("/")[0]
 
 

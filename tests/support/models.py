@@ -11,7 +11,7 @@ ModuleType = TypeVar("ModuleType", bound=nn.Module)
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions and a shortcut; the parts are defined in another order than they run."""
+    """Two convolutions and a shortcut; the parts are defined in another order than they are called."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class ResidualBlock(nn.Module):
         self.stride = stride
 
     def padded(self, x: torch.Tensor) -> torch.Tensor:
-        """Keras' "same" at stride 2 puts the odd row at the end."""
+        """Pad as Keras' padding="same" does at stride 2: the odd row is at the end."""
         return F.pad(x, (0, 1, 0, 1)) if self.stride > 1 else x
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -34,7 +34,7 @@ class ResidualBlock(nn.Module):
 
 
 class NaiveBlock(ResidualBlock):
-    """What everybody writes first: a symmetric padding of one."""
+    """The same block with a symmetric padding of one, which is a common mistake."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__(inputs, outputs, stride)
@@ -60,7 +60,7 @@ class ResNet8(nn.Module):
 
 
 def randomize(module: ModuleType, seed: int = 0) -> ModuleType:
-    """Fills every floating-point tensor with values that hide nothing; variances are positive."""
+    """Fill every floating-point tensor with random values far from zero; variances are positive."""
     random = np.random.default_rng(seed)
     with torch.no_grad():
         for name, tensor in [*module.named_parameters(), *module.named_buffers()]:

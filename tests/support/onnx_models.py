@@ -1,4 +1,4 @@
-"""Small ONNX files, sound unless they are made otherwise."""
+"""Small ONNX models and files, valid unless an argument makes them invalid."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ WEIGHT = np.random.default_rng(0).standard_normal((6, 4)).astype(np.float32)
 
 
 def model(weight: np.ndarray[Any, Any] = WEIGHT, *nodes: Any, **options: Any) -> onnx.ModelProto:
-    """A matrix product and a tanh; `nodes` in their place, where given."""
+    """Return a model of a matrix product and a tanh, or of the given nodes instead."""
     made = nodes or (
         helper.make_node("MatMul", ["x", "weight"], ["product"], name="product"),
         helper.make_node("Tanh", ["product"], ["y"], name="tanh"),
@@ -33,7 +33,7 @@ def saved(path: Path, proto: onnx.ModelProto | None = None) -> Path:
 
 
 def external(folder: Path, location: str = "weights.bin", **entries: str) -> onnx.ModelProto:
-    """A model whose weight is in another file, as `entries` say."""
+    """Return a model whose weight is in another file; `entries` overrides the reference to it."""
     proto = model()
     tensor = proto.graph.initializer[0]
     data = tensor.raw_data

@@ -1,4 +1,4 @@
-"""One operation of Keras at a time: a small model, its conversion, and both run in float64 and in float32."""
+"""Convert a small model of a single Keras operation and compare both sides in float64 and float32."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ from keras3conv.transforms import Array
 Function = Callable[..., Any]
 
 SIZES = (4, 9)
-"""What the batch and a free length are when both models run; the graph was traced with others."""
+"""The sizes of the batch and of a free axis when both models run; the graph was traced with other sizes."""
 
 IMAGE = (6, 5, 4)
-"""An image, whose channels stand second in torch."""
+"""The shape of an image, whose channels are the second axis in torch."""
 
 VOLUME = (3, 6, 5, 4)
 SEQUENCE = (None, 4)
@@ -28,7 +28,7 @@ VECTOR = (4,)
 
 @dataclass(frozen=True)
 class Given:
-    """An input of a model: its shape without the batch, and from what its values are drawn."""
+    """An input of a model: its shape without the batch, its dtype and the range of its values."""
 
     shape: tuple[int | None, ...]
     dtype: str = "float32"
@@ -36,11 +36,11 @@ class Given:
     high: float = 2.0
 
     def symbol(self, name: str) -> keras.KerasTensor:
-        """The input of a functional model."""
+        """Return the symbolic input of a functional model."""
         return keras.Input(self.shape, dtype=self.dtype, name=name)
 
     def array(self, generator: np.random.Generator) -> Array:
-        """Values for it."""
+        """Return random values for it."""
         shape = tuple(SIZES[place] if size is None else size for place, size in enumerate((None, *self.shape)))
         if self.dtype == "bool":
             return generator.random(shape) < 0.5
@@ -50,26 +50,26 @@ class Given:
 
 
 class Around(keras.layers.Layer):
-    """A layer whose call is a function of its inputs."""
+    """A layer whose call applies a function to its inputs."""
 
     def __init__(self, function: Function, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.function = function
 
     def call(self, inputs: list[Any]) -> Any:
-        """The function of the inputs."""
+        """Apply the function to the inputs."""
         return self.function(*inputs)
 
 
 @dataclass(frozen=True)
 class Case:
-    """An operation on some inputs.
+    """An operation with its inputs.
 
     Attributes:
         function: The operation, as a function of the inputs.
-        inputs: What it is given.
-        inside: Whether it runs in the call of a layer; else it is part of a functional model.
-        by_numpy: The same for arrays, where Keras' torch backend does not compute what Keras' other backends do.
+        inputs: Its inputs.
+        inside: Whether it runs in the call of a layer instead of being part of a functional model.
+        by_numpy: The same operation in numpy, where Keras' torch backend differs from the other backends.
     """
 
     function: Function
@@ -78,14 +78,14 @@ class Case:
     by_numpy: Function | None = None
 
     def model(self) -> keras.Model:
-        """A functional model that is nothing but this."""
+        """Return a functional model that consists of this operation."""
         symbols = [given.symbol(name) for name, given in zip("xyzvw", self.inputs, strict=False)]
         if self.inside:
             return keras.Model(symbols, Around(self.function, name="around")(symbols))
         return keras.Model(symbols, self.function(*symbols))
 
     def arrays(self) -> list[Array]:
-        """Values for the inputs, the same every time."""
+        """Return values for the inputs, the same ones every time."""
         generator = np.random.default_rng(11)
         return [given.array(generator) for given in self.inputs]
 
@@ -93,24 +93,24 @@ class Case:
 def case(
     function: Function, *inputs: Given | tuple[int | None, ...], inside: bool = False, by_numpy: Function | None = None
 ) -> Case:
-    """A case; a shape alone is an input of floating-point numbers."""
+    """Return a case; a plain shape is an input of floating-point numbers."""
     given = tuple(given if isinstance(given, Given) else Given(given) for given in inputs)
     return Case(function, given, inside=inside, by_numpy=by_numpy)
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A model and its conversion."""
+    """A model of one operation and its conversion."""
 
     one: Case
     model: keras.Model
     conversion: Conversion
 
     def differences(self, module: Any = None) -> list[str]:
-        """What differs between the two, in float64 and in float32.
+        """Return the differences between the two in float64 and in float32.
 
         Args:
-            module: Another module than that of the conversion.
+            module: A module to compare instead of the converted one.
         """
         module = module or self.conversion.model
         return [difference for wide in (True, False) for difference in self._compared(module, wide)]
@@ -155,7 +155,7 @@ class Pair:
 
 
 def named(name: str, **settings: Any) -> Function:
-    """An operation by its name in `keras.ops`, with some of its arguments."""
+    """Return the operation with this name in `keras.ops`, with some of its arguments set."""
     namespace, _, last = name.rpartition(".")
     home = getattr(keras.ops, namespace) if namespace else keras.ops
 
@@ -166,13 +166,13 @@ def named(name: str, **settings: Any) -> Function:
 
 
 def converted(one: Case) -> Pair:
-    """The model of a case and its conversion, without a certificate."""
+    """Convert the model of a case, without a certificate."""
     model = one.model()
     return Pair(one, model, k3c.convert(model, validate=False))
 
 
 def _worst(one: Array, other: Array) -> float:
-    """The largest difference, of the largest value; of whole numbers and flags how many differ."""
+    """Return the largest difference relative to the largest value; for integers and booleans how many differ."""
     if one.dtype.kind != "f":
         return float(np.count_nonzero(one != other))
     finite = np.isfinite(one)

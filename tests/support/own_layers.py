@@ -1,4 +1,4 @@
-"""What a user's own module may hold: a layer and a function that Keras does not have and nobody registered."""
+"""A layer and a function as a user's own module holds them: not part of Keras and not registered there."""
 
 from typing import Any
 
@@ -6,15 +6,15 @@ import keras
 
 
 class Halved(keras.layers.Layer):
-    """Half of what it is given."""
+    """Multiply the input by one half."""
 
     def call(self, x: Any) -> Any:
-        """Halves, whatever the shape of x."""
+        """Return half of x."""
         return 0.5 * x
 
 
 def twice(x: Any) -> Any:
-    """An activation."""
+    """Return twice x: an activation function."""
     return 2.0 * x
 
 

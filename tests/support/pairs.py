@@ -1,4 +1,4 @@
-"""Every example of a rule as a pair of models, correct by construction: what a certificate must find nothing in."""
+"""Build a pair of models from an example of a rule; the pair is correct, so a certificate must find no fault."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ from tests.support.trials import Trial, call_layers, make_trial, mappings, owner
 
 
 class TorchModel(torch.nn.Module):
-    """The torch layer of a trial, which returns what the Keras layers return."""
+    """The torch layer of a trial, with the outputs that the Keras layers return."""
 
     def __init__(self, trial: Trial) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class TorchModel(torch.nn.Module):
         outputs = self.layer(*trial.rule.torch_arguments(inputs))
         if trial.rule.output is None:
             return outputs
-        # The rule chooses among the values: it is asked where each of them goes.
+        # The rule selects among the values: apply it to their positions to learn which ones.
         flat = tuple(outputs) if isinstance(outputs, tuple | list) else (outputs,)
         places = np.arange(flat[0].numel()).reshape(flat[0].shape)
         others = tuple(np.zeros(tuple(other.shape), int) for other in flat[1:] if isinstance(other, torch.Tensor))
@@ -39,7 +39,7 @@ class TorchModel(torch.nn.Module):
 
 
 class KerasModel(keras.Model):
-    """The Keras layers of a trial."""
+    """The Keras layers of a trial as a model."""
 
     def __init__(self, trial: Trial) -> None:
         super().__init__(name="made")
@@ -55,7 +55,7 @@ class KerasModel(keras.Model):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelPair:
-    """Two models that are the same, with the same weights, what each is called with, and the plan."""
+    """Two equal models with the same weights, the inputs of each, and the plan."""
 
     torch: TorchModel
     keras: KerasModel
@@ -64,19 +64,19 @@ class ModelPair:
     plan: Alignment
 
     def certificate(self, **options: Any) -> Report:
-        """What `validate` says."""
+        """Return the report of `validate`."""
         given = {"inputs": self.inputs, "keras_inputs": self.keras_inputs}
         return k3c.validate(self.torch, self.keras, alignment=self.plan, **given, **options)
 
 
 def make_pair(rule: Rule, place: int) -> ModelPair:
-    """The pair of one example of a rule."""
+    """Build the pair of models for one example of a rule."""
     trial = make_trial(rule, rule.examples[place])
     torch_model, keras_model = TorchModel(trial).eval(), KerasModel(trial)
     arrays = [to_keras_layout(rule, trial.config, array) for array in trial.inputs]
     given = arrays[0] if len(arrays) == 1 else arrays
     keras_side.run(keras_model, given, watch=False)
-    # Without the probe, and by this rule: what is on trial here is the certificate, not the planner.
+    # Without the probe, and by this rule: the certificate is under test here, not the planner.
     plan = k3c.align(torch_model, keras_model, inputs=trial.inputs, keras_inputs=given, probe=False)
     if mappings(trial) and rule.name not in {pair.rule for pair in plan.pairs}:
         parts = [f"layer.{place}" for place, _ in enumerate(trial.module.children())]

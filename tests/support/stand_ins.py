@@ -1,6 +1,6 @@
-"""Classes of packages that the tests can do without: the same names, the same attributes, the same function.
+"""Replacements for classes of packages that may not be installed: same names, same attributes, same function.
 
-Where a package is installed its own classes are tried.
+Where a package is installed, the tests use its own classes.
 """
 
 import sys
@@ -14,7 +14,7 @@ from keras3conv.rules.families.normalization.centred import CENTRED, CENTRED_LAY
 
 
 class Conv1D(torch.nn.Module):
-    """The product of GPT-2: a Linear whose weight is (in, out)."""
+    """The Conv1D of GPT-2: a Linear whose weight has the shape (in, out)."""
 
     def __init__(self, nf: int, nx: int) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class Conv1D(torch.nn.Module):
 
 
 class LayerScale(torch.nn.Module):
-    """The layer scale of timm: a factor for each channel, the last axis."""
+    """The layer scale of timm: a factor for each channel on the last axis."""
 
     def __init__(self, dim: int, init_values: float = 1e-5, inplace: bool = False) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class LayerScale(torch.nn.Module):
 
 
 class FrozenBatchNorm2d(torch.nn.Module):
-    """Torchvision's batch normalisation whose tensors are all buffers."""
+    """The batch normalisation of torchvision whose tensors are all buffers."""
 
     def __init__(self, num_features: int, eps: float = 1e-5) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class FrozenBatchNorm2d(torch.nn.Module):
 
 
 class Normalize(torch.nn.Module):
-    """Torchvision's normalisation of images by constants."""
+    """The normalisation of images by constants of torchvision."""
 
     def __init__(self, mean: list[float], std: list[float], inplace: bool = False) -> None:
         super().__init__()
@@ -67,21 +67,21 @@ class Normalize(torch.nn.Module):
 
 
 class LayerNorm2d(torch.nn.LayerNorm):
-    """Torchvision's normalisation of the channels of an image."""
+    """The layer normalisation over the channels of an image of torchvision."""
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         return super().forward(inputs.movedim(1, -1)).movedim(-1, 1)
 
 
 class TimmLayerNorm2d(LayerNorm2d):
-    """Timm's, with a constructor of its own."""
+    """The same of timm, with other constructor arguments."""
 
     def __init__(self, num_channels: int, eps: float = 1e-6, affine: bool = True) -> None:
         super().__init__(num_channels, eps=eps, elementwise_affine=affine)
 
 
 class StdConv2d(torch.nn.Conv2d):
-    """Timm's convolution that standardises its kernel."""
+    """The convolution of timm that standardises its kernel."""
 
     def __init__(
         self, in_channel: int, out_channels: int, kernel_size: int, stride: int = 1, eps: float = 1e-6
@@ -96,7 +96,7 @@ class StdConv2d(torch.nn.Conv2d):
 
 
 class ScaledStdConv2d(torch.nn.Conv2d):
-    """Timm's, which also scales each output by a gain."""
+    """The convolution of timm that standardises its kernel and scales each output channel by a gain."""
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int, gamma: float = 1.7, eps: float = 1e-6
@@ -115,7 +115,7 @@ class ScaledStdConv2d(torch.nn.Conv2d):
 
 
 def centred_norm(name: str) -> type:
-    """Transformers' normalisation whose weight is its distance from one; each family of models has a copy of it."""
+    """Return a copy of the RMS normalisation of transformers whose scale is one plus its weight."""
 
     class Norm(torch.nn.Module):
         def __init__(self, dim: int, eps: float = 1e-6) -> None:
@@ -124,7 +124,7 @@ def centred_norm(name: str) -> type:
             self.weight = torch.nn.Parameter(torch.zeros(dim))
 
         def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-            wide = inputs.float()  # whatever the dtype of the model
+            wide = inputs.float()  # independent of the dtype of the model
             scaled = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
             return (scaled * (1.0 + self.weight.float())).type_as(inputs)
 
@@ -133,7 +133,7 @@ def centred_norm(name: str) -> type:
 
 
 def centred_layer_norm(name: str) -> type:
-    """Transformers' LayerNorm whose weight is its distance from one."""
+    """Return a copy of the LayerNorm of transformers whose scale is one plus its weight."""
 
     class Norm(torch.nn.LayerNorm):
         def forward(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -165,9 +165,9 @@ STAND_INS: tuple[tuple[str, type], ...] = (
 
 
 def install() -> None:
-    """Puts every class where its package would have it, unless the package is installed."""
+    """Register every class under the module name of its package, unless the package is installed."""
     if find_spec("torchvision") is not None:
-        declare_operators()  # transformers too imports it
+        declare_operators()  # transformers imports it, too
     for package, cls in STAND_INS:
         if find_spec(package.partition(".")[0]) is None:
             cls.__module__ = package

@@ -1,4 +1,4 @@
-"""What is done to the weights of a Keras model, to see it noticed."""
+"""Change the weights of a Keras model, so that a test can see the change noticed."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from tests.support.planted.networks import Tamper
 
 
 def with_values(**changes: Callable[[Array], Array]) -> Tamper:
-    """Changes the variables of layers: `stem__kernel=function` that of the kernel of `stem`."""
+    """Return a function that changes variables of a model: `stem__kernel=f` applies `f` to the kernel of `stem`."""
 
     def tamper(model: keras.Model) -> None:
         for where, change in changes.items():
@@ -23,7 +23,7 @@ def with_values(**changes: Callable[[Array], Array]) -> Tamper:
 
 
 def swapped(*pairs: tuple[tuple[str, str], tuple[str, str]]) -> Tamper:
-    """Swaps the values of variables."""
+    """Return a function that swaps the values of pairs of variables."""
 
     def tamper(model: keras.Model) -> None:
         for one, other in pairs:

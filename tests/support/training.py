@@ -1,4 +1,4 @@
-"""Trials in training: one call in training mode, and gradients, on both sides in float64."""
+"""Run both sides of a trial in training mode, and compute their gradients, in float64."""
 
 import copy
 from contextlib import ExitStack
@@ -21,7 +21,6 @@ from tests.support.trials import (
     enter_float64,
     keras_tensor,
     keras_tensors,
-    keras_variables,
     tensors_in,
     to_keras_layout,
     torch_tensors,
@@ -30,7 +29,7 @@ from tests.support.trials import (
 
 
 def torch_training(trial: Trial) -> tuple[list[Array], Tensors]:
-    """One call of the torch layer in float64 and in training mode: the outputs, and the tensors afterwards."""
+    """Call the torch layer once in float64 and in training mode; return the outputs and the updated tensors."""
     module = copy.deepcopy(trial.module).double().train()
     given = tuple(torch_side.to_torch(wide(array)) for array in trial.inputs)
     with Float64(trial.module):
@@ -40,8 +39,9 @@ def torch_training(trial: Trial) -> tuple[list[Array], Tensors]:
 
 
 def keras_training(trial: Trial) -> tuple[list[Array], Tensors]:
-    """One call of the Keras layers in float64 and in training mode: the outputs, and the variables afterwards."""
+    """Call the Keras layers once in float64 and in training mode; return the outputs and the updated variables."""
     with ExitStack() as contexts:
+        contexts.enter_context(keras_side.precise())  # as in the laws, so JAX compiles nothing twice
         enter_float64(contexts, trial.layers)
         given = tuple(keras_tensor(trial, array) for array in trial.inputs)
         value = call_layers(trial, given, lambda layer, args: layer(*args, training=True))
@@ -50,7 +50,7 @@ def keras_training(trial: Trial) -> tuple[list[Array], Tensors]:
 
 
 def torch_gradients(trial: Trial) -> tuple[list[Array], Tensors]:
-    """The gradients of a weighted sum of the output, in float64: of the inputs (in Keras' layout), of the tensors."""
+    """Return the float64 gradients of a weighted sum of the output: of the inputs (Keras' layout) and the tensors."""
     module = copy.deepcopy(trial.module).double()
     inputs = tuple(torch_side.to_torch(wide(array)) for array in trial.inputs)
     for tensor in inputs:
@@ -66,7 +66,7 @@ def torch_gradients(trial: Trial) -> tuple[list[Array], Tensors]:
 
 
 def keras_gradients(trial: Trial) -> tuple[list[Array], Tensors]:
-    """The same gradients on the Keras side, by the backend's own differentiation."""
+    """Return the same gradients on the Keras side, by the automatic differentiation of the backend."""
     arguments = trial.rule.torch_arguments(trial.inputs)
     outputs = [*torch_side.run(trial.module, arguments, float64=True).outputs.values()]
     cotangent = as_keras_returns(trial, (_cotangent(outputs[0].shape), *outputs[1:]))[0]
@@ -78,8 +78,8 @@ def keras_gradients(trial: Trial) -> tuple[list[Array], Tensors]:
 
 
 def _trained(trial: Trial) -> dict[str, keras.Variable]:
-    """The variables that are trained, by role."""
-    return {role: variable for role, variable in keras_variables(trial).items() if variable.trainable}
+    """Return the trainable variables by role."""
+    return {role: variable for role, variable in trial.variables.items() if variable.trainable}
 
 
 def _infer(trial: Trial, inputs: list[Any]) -> Any:
@@ -131,7 +131,7 @@ def _first(value: Any) -> Any:
 
 
 def _gradient(tensor: torch.Tensor) -> Array:
-    """A gradient; zero where the output does not depend on the tensor."""
+    """Return the gradient of a tensor; zero where the output does not depend on it."""
     gradient = torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
     return np.array(torch_side.to_numpy(gradient))
 

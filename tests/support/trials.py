@@ -1,13 +1,13 @@
-"""Trials of rules: both sides built from an example and filled with the same probe weights, and their runs."""
+"""Build both sides of a rule from an example, fill them with the same probe weights, and run them."""
 
 import copy
 import importlib
-import os
 import pkgutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import keras
@@ -26,27 +26,23 @@ from tests.support import stand_ins
 
 stand_ins.install()
 
-# JAX compiles each operation for each shape, and every trial has shapes of its own: optimised code would take twice the
-# time to make and be run once. XLA reads this when it is first used, which is after this module was imported.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
-
 Tensors = dict[str, Array]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """A rule, an example, and what the rule made of it.
+    """A rule, one of its examples, and both sides built from it.
 
     Attributes:
         rule: The rule.
         example: The example.
         module: The torch layer, with probe weights.
-        config: Its configuration, as a rule reads it.
-        specs: What the rule's `to_keras` makes of the configuration.
+        config: The fields of the torch layer that the rule reads.
+        specs: The Keras layers that the rule's `to_keras` returns for the configuration.
         layers: The built Keras layers, filled with the same weights.
         inputs: The input arrays in torch's layout.
-        input_shapes: The shapes of what each Keras layer is given.
-        returned: The shape that the Keras layers return, where the rule says what of torch's outputs that is.
+        input_shapes: The shapes of the inputs of each Keras layer.
+        returned: The shape of the Keras output, where the rule selects among the outputs of torch.
     """
 
     rule: Rule
@@ -59,16 +55,26 @@ class Trial:
     input_shapes: tuple[tuple[Shape, ...], ...]
     returned: Shape = ()
 
+    @cached_property
+    def variables(self) -> dict[str, keras.Variable]:
+        """The variables of the layers that own tensors, by role; kept, because viewing a layer is slow."""
+        return _variables_by_role(self)
+
+    @cached_property
+    def exact_outputs(self) -> list[Array]:
+        """The outputs of the torch layer in float64, in Keras' layout; kept, because several laws use them."""
+        return torch_outputs(self, float64=True)
+
 
 class Joined(torch.nn.Sequential):
-    """Layers that are given the same input, and whose outputs are joined along the last axis."""
+    """Layers that take the same input and whose outputs are concatenated along the last axis."""
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
         return torch.cat([part(*inputs) for part in self], -1)
 
 
 class Attending(torch.nn.Sequential):
-    """The projections of an attention, four or two of them, with what a model has as code between them."""
+    """The projections of an attention layer, four or two of them, with the attention itself as code between them."""
 
     def __init__(self, keras: LayerSpec, *parts: torch.nn.Module) -> None:
         super().__init__(*parts)
@@ -91,7 +97,7 @@ class Attending(torch.nn.Sequential):
 
 
 class TorchFunction(torch.nn.Module):
-    """A function of torch as a layer."""
+    """A torch function as a layer."""
 
     def __init__(self, function: Callable[..., torch.Tensor], config: Config) -> None:
         super().__init__()
@@ -102,7 +108,7 @@ class TorchFunction(torch.nn.Module):
 
 
 class KerasFunction(keras.layers.Layer):
-    """A function of Keras as a layer."""
+    """A Keras function as a layer."""
 
     def __init__(self, function: Callable[..., Any], config: Config) -> None:
         super().__init__()
@@ -116,7 +122,7 @@ class KerasFunction(keras.layers.Layer):
 
 
 def resolve(name: str) -> Any:
-    """What a qualified name stands for: "torch.nn.Linear"."""
+    """Return the object with a qualified name, such as "torch.nn.Linear"."""
     if name.startswith("torch."):
         return pkgutil.resolve_name(name)  # a class's method too: "torch.Tensor.contiguous"
     module, _, attribute = name.rpartition(".")
@@ -124,25 +130,27 @@ def resolve(name: str) -> Any:
 
 
 def make_torch(spec: LayerSpec) -> torch.nn.Module:
-    """What a spec of the torch side stands for; a function becomes a layer."""
+    """Create the torch layer of a spec; a function becomes a layer."""
     found = resolve(spec.kind)
     module: torch.nn.Module = found(**spec.config) if isinstance(found, type) else TorchFunction(found, spec.config)
     return module
 
 
 def make_layer(spec: LayerSpec) -> keras.layers.Layer:
-    """What a spec of the Keras side stands for; a function becomes a layer."""
+    """Create the Keras layer of a spec; a function becomes a layer."""
     found: Any = resolve(spec.kind)
     if not isinstance(found, type):
         return KerasFunction(found, spec.config)
     # Keras writes a layer inside a configuration as a dict, which only `from_config` reads.
     nested = any(isinstance(value, dict) and "class_name" in value for value in spec.config.values())
     make: Any = found
-    return make.from_config(copy.deepcopy(dict(spec.config))) if nested else make(**spec.config)  # it empties them
+    return (
+        make.from_config(copy.deepcopy(dict(spec.config))) if nested else make(**spec.config)
+    )  # it empties its argument
 
 
 def make_trial(rule: Rule, example: Example) -> Trial:
-    """Builds both sides and transfers the weights by the rule."""
+    """Build both sides and transfer the weights by the rule."""
     module = make_module(rule, example)
     config = config_of(rule, module)
     inputs = make_inputs(example)
@@ -164,9 +172,9 @@ def make_trial(rule: Rule, example: Example) -> Trial:
 
 
 def make_module(rule: Rule, example: Example) -> torch.nn.Module:
-    """The torch layer of an example, in evaluation mode, every tensor filled with probe values.
+    """Create the torch layer of an example, in evaluation mode, with probe values in every tensor.
 
-    Several layers are a sequence, or stand side by side, where the rule says that they are parallel.
+    Several layers form a sequence, or run in parallel where the rule says so.
     """
     if rule.torch_count == 1:
         module = make_torch(LayerSpec(kind=rule.torch, config=example.config))
@@ -180,7 +188,7 @@ def make_module(rule: Rule, example: Example) -> torch.nn.Module:
 
 
 def assembled(rule: Rule, specs: LayerSpecs, example: Example) -> torch.nn.Module:
-    """The torch layers of some specs as one module, as the rule, or what it stands against, puts them together."""
+    """Combine the torch layers of some specs into one module: in parallel, in sequence, or as an attention."""
     if rule.torch_count == 1:
         return make_torch(specs[0])
     parts = [make_torch(spec) for spec in specs]
@@ -190,9 +198,9 @@ def assembled(rule: Rule, specs: LayerSpecs, example: Example) -> torch.nn.Modul
 
 
 def probe_values(name: str, shape: Shape) -> Array:
-    """Values that hide nothing: no zeros, no ones, both signs; positive for what is a variance.
+    """Return values without zeros and ones and with both signs; positive values for a variance.
 
-    They are short in binary, so that the sum of two (the biases of an LSTM) is exact in float32 too.
+    They have few binary digits, so the sum of two (the biases of an LSTM) is exact in float32 too.
     """
     random = np.random.default_rng(zlib.crc32(name.encode()))
     sizes = np.round(random.uniform(0.2, 0.9, shape) * 2**16) / 2**16
@@ -201,7 +209,7 @@ def probe_values(name: str, shape: Shape) -> Array:
 
 
 def make_inputs(example: Example) -> tuple[Array, ...]:
-    """Inputs that reach every branch of an activation, or indices, all values of which occur."""
+    """Return inputs that reach every branch of an activation, or indices that cover the whole range."""
     random = np.random.default_rng(7)
     if example.integers:
         return tuple(random.integers(0, example.integers, shape).astype("int32") for shape in example.inputs)
@@ -209,7 +217,7 @@ def make_inputs(example: Example) -> tuple[Array, ...]:
 
 
 def config_of(rule: Rule, module: torch.nn.Module) -> Config:
-    """The fields of the rule, read off the module as they are in a model; of a function its keyword arguments."""
+    """Return the fields of the rule, read from the module; for a function its keyword arguments."""
     if isinstance(module, TorchFunction):
         return {name: module.arguments[name] for name in rule.fields if name in module.arguments}
     if rule.torch_count == 1:
@@ -219,23 +227,23 @@ def config_of(rule: Rule, module: torch.nn.Module) -> Config:
 
 
 def with_inputs(config: Config, example: Example) -> Config:
-    """A configuration with what stands beside it in a model: the shapes of the inputs, the Keras layer."""
+    """Return a configuration with what a model adds to it: the shapes of the inputs, the Keras layer."""
     return {**config, **example.beyond}
 
 
 def torch_tensors(module: torch.nn.Module) -> Tensors:
-    """Copies of the parameters and buffers, by name."""
+    """Return copies of the parameters and buffers, by name."""
     named = [*module.named_parameters(), *module.named_buffers()]
     return {name: np.array(torch_side.to_numpy(tensor)) for name, tensor in named}
 
 
 def keras_tensors(trial: Trial) -> Tensors:
-    """Copies of the variables of the layers that own tensors, by role; the states of seeds left out."""
-    return {role: np.array(keras_side.to_numpy(variable)) for role, variable in keras_variables(trial).items()}
+    """Return copies of the variables of the layers that own tensors, by role, without the states of seeds."""
+    return {role: np.array(keras_side.to_numpy(variable)) for role, variable in trial.variables.items()}
 
 
-def keras_variables(trial: Trial) -> dict[str, keras.Variable]:
-    """The variables of the layers that own tensors, by role, in the order in which Keras creates them."""
+def _variables_by_role(trial: Trial) -> dict[str, keras.Variable]:
+    """Return the variables of the layers that own tensors, by role, in the order in which Keras creates them."""
     many = trial.rule.keras_count != 1
     found = {}
     for place, layer in enumerate(owners(trial)):
@@ -248,12 +256,12 @@ def keras_variables(trial: Trial) -> dict[str, keras.Variable]:
 
 
 def owners(trial: Trial) -> tuple[keras.layers.Layer, ...]:
-    """The Keras layers that own tensors; the last, where none does."""
+    """Return the Keras layers that own tensors; the last layer where none does."""
     return tuple(layer for layer in trial.layers if layer.weights) or trial.layers[-1:]
 
 
 def roles(layer: keras.layers.Layer) -> dict[int, str]:
-    """The role of every variable of a layer and of its parts, by the variable's id; without the states of seeds."""
+    """Return the role of every variable of a layer and its parts by the variable's id, without the states of seeds."""
     view = keras_side.view(layer)
     whole = whole_of(view.layers[0], children_of(view), "keras")
     role_of = {tensor.path: tensor.role for tensor in whole.tensors if not tensor.is_seed}
@@ -266,7 +274,7 @@ def roles(layer: keras.layers.Layer) -> dict[int, str]:
 
 
 def mappings(trial: Trial) -> tuple[WeightMapping, ...]:
-    """The rule's mappings, without those whose tensors neither side has."""
+    """Return the mappings of the rule, without those whose tensors exist on neither side."""
     present = {*torch_tensors(trial.module)}, {*keras_tensors(trial)}
     return tuple(
         mapping
@@ -276,8 +284,8 @@ def mappings(trial: Trial) -> tuple[WeightMapping, ...]:
 
 
 def transfer(trial: Trial) -> None:
-    """Writes the torch tensors into the Keras layers, by the mappings. What is missing is left to the laws."""
-    tensors, variables = torch_tensors(trial.module), keras_variables(trial)
+    """Write the torch tensors into the Keras layers by the mappings; the laws find what is missing."""
+    tensors, variables = torch_tensors(trial.module), trial.variables
     for mapping in mappings(trial):
         if not (tensors.keys() >= {*mapping.torch} and variables.keys() >= {*mapping.keras}):
             continue
@@ -290,23 +298,24 @@ def transfer(trial: Trial) -> None:
 
 
 def to_keras_layout(rule: Rule, config: Config, array: Array) -> Array:
-    """An array in torch's layout, as Keras has it."""
+    """Return an array of torch's layout in Keras' layout."""
     return like_keras(array, rule, config, None)
 
 
 def _build(rule: Rule, layers: tuple[keras.layers.Layer, ...], arrays: list[Array]) -> Iterator[tuple[Shape, ...]]:
-    """Calls every layer once; gives the shapes of what each is given."""
+    """Call every layer once, which builds it, and yield the shapes of its inputs."""
     given = rule.keras_arguments(tuple(arrays))
     for layer in layers:
         yield tuple(array.shape for _, array in flatten(given, lambda value: isinstance(value, np.ndarray)))
-        outputs = tuple(keras_side.run(layer, given).outputs.values())
+        with keras_side.precise():  # as in the laws, so JAX compiles nothing twice
+            outputs = tuple(keras_side.run(layer, given).outputs.values())
         given = given if rule.parallel else outputs
 
 
 def call_layers(
     trial: Trial, inputs: tuple[Any, ...], call: Callable[[keras.layers.Layer, tuple[Any, ...]], Any]
 ) -> Any:
-    """The Keras layers, one after the other, or side by side on the same input."""
+    """Call the Keras layers in sequence, or in parallel on the same input."""
     given = trial.rule.keras_arguments(inputs)
     if trial.rule.parallel and trial.rule.keras_count != 1:
         found = [call(layer, given) for layer in trial.layers]
@@ -318,13 +327,13 @@ def call_layers(
 
 
 def torch_outputs(trial: Trial, *, float64: bool) -> list[Array]:
-    """What the torch layer computes, as the Keras layers return it."""
+    """Run the torch layer; return its outputs in the form that the Keras layers return."""
     outputs = torch_side.run(trial.module, trial.rule.torch_arguments(trial.inputs), float64=float64).outputs
     return as_keras_returns(trial, tuple(outputs.values()))
 
 
 def as_keras_returns(trial: Trial, outputs: tuple[Array, ...]) -> list[Array]:
-    """What torch returned, as the Keras layers return it."""
+    """Return the outputs of torch in the form that the Keras layers return."""
     if trial.rule.output is None:
         return [to_keras_layout(trial.rule, trial.config, array) for array in outputs]
     config = keras_side.view(trial.layers[-1]).layers[0].config or {}
@@ -332,7 +341,7 @@ def as_keras_returns(trial: Trial, outputs: tuple[Array, ...]) -> list[Array]:
 
 
 def keras_outputs(trial: Trial, *, float64: bool) -> list[Array]:
-    """What the Keras layers compute; where the rule says what of torch's outputs counts, the first array."""
+    """Run the Keras layers; return their outputs, the first one where the rule selects among the outputs of torch."""
     arrays = tuple(to_keras_layout(trial.rule, trial.config, array) for array in trial.inputs)
     with ExitStack() as contexts:
         contexts.enter_context(keras_side.precise())
@@ -354,7 +363,7 @@ def _numpy(value: Any) -> Array:
 
 
 def specs_of_rule(trial: Trial) -> LayerSpecs:
-    """The rule's own Keras layers, with the shapes that they really have."""
+    """Return the specs of the rule with the real shapes of the built Keras layers."""
     return tuple(
         replace(spec, shapes=_shapes(layer), inputs=inputs)
         for spec, layer, inputs in zip(trial.specs, trial.layers, trial.input_shapes, strict=True)
@@ -362,7 +371,7 @@ def specs_of_rule(trial: Trial) -> LayerSpecs:
 
 
 def specs_of_layers(trial: Trial) -> LayerSpecs:
-    """The built Keras layers as they describe themselves."""
+    """Return specs made from the configurations of the built Keras layers."""
     return tuple(
         spec_of_layer(layer, inputs, spec.kind if isinstance(layer, KerasFunction) else "")
         for layer, spec, inputs in zip(trial.layers, trial.specs, trial.input_shapes, strict=True)
@@ -370,7 +379,7 @@ def specs_of_layers(trial: Trial) -> LayerSpecs:
 
 
 def spec_of_layer(layer: keras.layers.Layer, inputs: tuple[Shape, ...], kind: str = "") -> LayerSpec:
-    """A built Keras layer as it describes itself."""
+    """Return a spec made from the configuration of a built Keras layer."""
     view = keras_side.view(layer).layers[0]
     config = layer.get_config() if isinstance(layer, KerasFunction) else view.config
     return LayerSpec(kind=kind or view.kind, config=config or {}, shapes=_shapes(layer), inputs=inputs)
@@ -382,13 +391,13 @@ def _shapes(layer: keras.layers.Layer) -> Mapping[str, Shape]:
 
 
 def enter_float64(contexts: ExitStack, layers: tuple[keras.layers.Layer, ...]) -> None:
-    """Puts every layer into float64 until the contexts end."""
+    """Put every layer into float64 until the contexts end."""
     for layer in layers:
         contexts.enter_context(keras_side.float64_mode(layer))
 
 
 def wide(array: Array) -> Array:
-    """A real array in float64; any other as it is."""
+    """Return a floating-point array in float64, and any other array unchanged."""
     return array.astype("float64") if array.dtype.kind == "f" else array
 
 

@@ -1,10 +1,9 @@
-"""The README does what it says: its recipes run, its tables are current.
+"""The README and the documentation pages: their code runs, their tables are current, their links exist.
 
-`python tests/torch_backend/test_readme.py` writes the table of rules into it anew.
+`python tests/torch_backend/test_readme.py` writes the table of rules into docs/layers.md.
 """
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +14,16 @@ from keras3conv.rules.library import list_rules
 from keras3conv.validators.judges import judges
 from keras3conv.validators.running.options import Options
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+ROOT = Path(__file__).resolve().parents[2]
+README, DOCS = ROOT / "README.md", ROOT / "docs"
+LAYERS, CERTIFICATE = DOCS / "layers.md", DOCS / "certificate.md"
+PAGES = [README, *sorted(DOCS.glob("*.md")), ROOT / "CONTRIBUTING.md"]
 BEGIN, END = "<!-- rules: begin -->\n", "<!-- rules: end -->"
 
 
-def blocks(language: str) -> list[str]:
-    """The fenced blocks of a language, in order."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", README.read_text(), flags=re.DOTALL | re.MULTILINE)
+def blocks(language: str, page: Path = README) -> list[str]:
+    """Return the fenced code blocks of a language in a page, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), flags=re.DOTALL | re.MULTILINE)
 
 
 def with_current_rules(text: str) -> str:
@@ -33,32 +35,32 @@ def run(recipe: str) -> None:
     exec(compile(recipe, "README.md", "exec"), {"__name__": "recipe"})  # noqa: S102 - the repository's own text
 
 
-@pytest.fixture
-def in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
-    """Runs the recipes in a folder of their own."""
+def broken_links(page: Path, text: str) -> list[str]:
+    """Return the relative links of a page that lead to no file."""
+    links = re.findall(r"\]\(([^)#]+)", text)
+    return [link for link in links if "://" not in link and not (page.parent / link).exists()]
+
+
+def test_the_three_recipes_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
+    recipes = blocks("python")
+    assert len(recipes) == 3
+    for recipe in recipes:
+        run(recipe)
+    written = {path.name for path in tmp_path.iterdir()}
+    assert written == {"old.h5", "net", "trained.pt", "trained.keras", "report.html"}
+    assert (tmp_path / "net" / "weights.safetensors").exists()
+    assert blocks("text")[0] in capsys.readouterr().out
 
-    def recipes() -> list[str]:
-        found = blocks("python")
-        for recipe in found:
-            run(recipe)
-        return found
 
-    return recipes
-
-
-def test_the_recipes_run(in_order: Callable[[], list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert len(in_order()) == 4
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "old.h5",
-        "new.pt",
-        "trained.pt",
-        "trained.keras",
-        "report.html",
-    }
-    printed = capsys.readouterr().out
-    diagnosis = blocks("text")[0]
-    assert diagnosis in printed
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+def test_the_python_blocks_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for block in blocks("python", page):
+        run(block)
+    assert page.name != "ordered.md" or len(blocks("python", page)) == 1
 
 
 def test_a_recipe_that_fails_is_noticed() -> None:
@@ -75,23 +77,33 @@ def test_the_certificate_in_it_has_the_sections_of_a_certificate() -> None:
 def test_every_proof_is_explained() -> None:
     everything = Options(backends=("torch",), labels=np.zeros(1, np.int64))
     for name, _ in judges(everything):
-        assert f"\n| {name} | " in README.read_text()
+        assert f"\n| {name} | " in CERTIFICATE.read_text()
 
 
 def test_the_table_of_rules_is_current() -> None:
-    text = README.read_text()
-    assert with_current_rules(text) == text, f"run: python {Path(__file__).relative_to(README.parent)}"
+    text = LAYERS.read_text()
+    assert with_current_rules(text) == text, f"run: python {Path(__file__).relative_to(ROOT)}"
 
 
 def test_an_outdated_table_of_rules_is_noticed() -> None:
-    text = README.read_text().replace("| `nn.Linear` | `layers.Dense` |", "| `nn.Linear` | `layers.Other` |")
+    text = LAYERS.read_text().replace("| `nn.Linear` | `layers.Dense` |", "| `nn.Linear` | `layers.Other` |")
     assert with_current_rules(text) != text
 
 
-def test_it_stays_short() -> None:
-    outside = README.read_text().partition(BEGIN)[0].count("\n")
-    assert outside < 340
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_to_a_file(page: Path) -> None:
+    assert broken_links(page, page.read_text()) == []
+
+
+def test_a_broken_link_is_noticed() -> None:
+    assert broken_links(README, "[a](docs/layers.md#x) [b](docs/nothing.md) [c](https://keras.io)") == [
+        "docs/nothing.md"
+    ]
+
+
+def test_the_readme_stays_short() -> None:
+    assert README.read_text().count("\n") <= 200
 
 
 if __name__ == "__main__":
-    README.write_text(with_current_rules(README.read_text()))
+    LAYERS.write_text(with_current_rules(LAYERS.read_text()))

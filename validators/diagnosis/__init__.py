@@ -1,1 +1,1 @@
-"""Name the cause of a difference, with the line to paste."""
+"""Find the first layer that differs and the cause, with the line to paste."""

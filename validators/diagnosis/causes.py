@@ -1,4 +1,4 @@
-"""What explains that two models part at one place: torch is run again with a suspect's change, or with two at once."""
+"""Search the cause of a difference: rerun torch with a hypothesis applied, and check that Keras' values come out."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -7,25 +7,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keras3conv.errors import ModelError
+from keras3conv.errors import ModelError, Problem
 from keras3conv.numerics.difference import FLOAT64_LIMIT, compare, judge
 from keras3conv.transforms import Array, Shape
 
 if TYPE_CHECKING:
     from keras3conv.frameworks.torch.replay import Change, Key, Replayed, Stage, Target
-    from keras3conv.validators.diagnosis.suspects.base import Case, Suspicion
+    from keras3conv.validators.diagnosis.suspects import Case, Hypothesis
 
-PATIENCE = 30.0
-"""Seconds after which no other suspect is tried: a model that runs for long has many places to look at."""
+SEARCH_SECONDS = 30.0
+"""Time after which the search tries no further hypothesis: every one of them costs a run of the torch module."""
 
 CLOSER = 4.0
-"""A change that does not bring torch at least so many times closer to Keras explains nothing, even within the noise."""
+"""An explanation brings torch at least so many times closer to Keras, even where the rest is within the noise."""
 
 MUCH_CLOSER = 10.0
-"""A change that brings torch so many times closer to Keras is half of an explanation."""
+"""A hypothesis that brings torch so many times closer to Keras may be one of two causes."""
 
-
-_SHOWN = 3
+_LINES_SHOWN = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +32,9 @@ class Explanation:
     """A cause in words, and the line to paste.
 
     Attributes:
-        cause: What the two sides do not share, or why it was not found.
-        fix: The line to paste; empty where there is none.
-        is_found: Whether a suspect explains the difference.
+        cause: What differs between the two sides, or why no cause was found.
+        fix: The line to paste; empty if there is none.
+        is_found: The cause explains the difference.
     """
 
     cause: str
@@ -44,180 +43,192 @@ class Explanation:
 
     @property
     def fixes(self) -> tuple[str, ...]:
-        """The line to paste, where there is one."""
+        """The line to paste, as a tuple for `Problem.fixes`."""
         return (self.fix,) if self.fix else ()
 
 
+def explained_problem(torch: str, keras: str, fact: str, explanation: Explanation | None) -> Problem:
+    """Return the problem of a torch layer and a Keras layer, with the cause and the line to paste if they are known."""
+    if explanation is None:
+        return Problem(torch=torch, keras=keras, fact=fact)
+    return Problem(torch=torch, keras=keras, fact=f"{fact}\n      {explanation.cause}", fixes=explanation.fixes)
+
+
 @dataclass(frozen=True, kw_only=True)
-class Scene:
-    """Where two runs part, and how to see what torch would compute there.
+class Divergence:
+    """The point where two runs differ, and the means to recompute torch's value there.
 
     Attributes:
-        stage: The torch module, with what it is called with, and its tensors.
-        target: The call of the layer, or the end of the model.
-        wanted: What Keras has there.
-        found: What torch has there, in Keras' layout.
-        look: Picks that out of a replay.
-        float64: Whether the proof that failed ran in float64.
-        flattened: What torch flattened into the layer's input.
+        stage: The torch module with its inputs and tensors.
+        target: The layer call that is replayed up to, or the end of the model.
+        torch_value: Torch's value, in Keras' layout.
+        keras_value: Keras' value.
+        extract: Picks torch's value from a replay.
+        float64: The runs are in float64.
+        flattened: Shape that torch flattened into the layer's input, without the batch axis; None if it did not.
     """
 
     stage: "Stage"
     target: "Target"
-    wanted: Array
-    found: Array
-    look: "Callable[[Replayed], Array]"
+    torch_value: Array
+    keras_value: Array
+    extract: "Callable[[Replayed], Array]"
     float64: bool
     flattened: Shape | None = None
 
-    def attempt(self, changes: "Mapping[Key, Change]", tensors: "Mapping[str, Array] | None" = None) -> Array | None:
-        """What torch has there with these changes, in the precision of the proof; None where they cannot be made."""
+    def rerun(self, changes: "Mapping[Key, Change]", tensors: "Mapping[str, Array] | None" = None) -> Array | None:
+        """Return torch's value with changed operations and tensors; None if torch does not run with them."""
         return self._replay(changes, tensors or {}, float64=self.float64)
 
-    def truth(self, changes: "Mapping[Key, Change]", tensors: "Mapping[str, Array]") -> Array | None:
-        """The same in float64."""
+    def rerun_in_float64(self, changes: "Mapping[Key, Change]", tensors: "Mapping[str, Array]") -> Array | None:
+        """Return the same value computed in float64."""
         return self._replay(changes, tensors, float64=True)
 
     def _replay(
         self, changes: "Mapping[Key, Change]", tensors: "Mapping[str, Array]", *, float64: bool
     ) -> Array | None:
         try:
-            return self.look(self.stage.replay(self.target, changes=changes, tensors=tensors, float64=float64))
+            return self.extract(self.stage.replay(self.target, changes=changes, tensors=tensors, float64=float64))
         except ModelError:
             return None
 
 
-def first_cause(scene: Scene, case: "Case", until: float, *, alone: bool = False) -> Explanation | None:
-    """The best suspicion of the first suspect that has one that explains the difference; else two that do together.
-
-    Where none does, the one that brings torch closest is taken for granted, and what is left after it is looked at in
-    the same way: two models may differ in more than one thing.
-
-    Args:
-        scene: Where the two part.
-        case: What the suspects are given.
-        until: When no other suspect is tried, on the monotonic clock. What is left has as long again as there is.
-        alone: Whether only one cause is looked for.
-    """
-    found, partial = _tried(scene, case, until, None)
-    if alone or partial is None or (found is not None and found.is_found):
-        return found
-    both, _ = _tried(scene, case, monotonic() + PATIENCE, partial)
-    return both if both is not None and both.is_found else found
-
-
-def _tried(
-    scene: Scene, case: "Case", until: float, granted: "_Trial | None"
-) -> "tuple[Explanation | None, _Trial | None]":
-    """Tries every suspect: what explains the difference, and else what brings torch much closer than all others."""
-    from keras3conv.validators.diagnosis.suspects import SUSPECTS
-
-    partial: _Trial | None = None
-    for tried, suspect in enumerate(SUSPECTS):
-        close = []
-        for trial in _trials(scene, list(suspect.suspicions(case)), granted):
-            if trial.is_closer:
-                close.append(trial)
-            if monotonic() > until:
-                return _stopped(tried, len(SUSPECTS)), partial
-        close.sort(key=lambda trial: (not trial.explains, trial.left))
-        if close and close[0].explains:
-            best = close[0].suspicion
-            return Explanation(cause=best.cause, fix=best.fix), None
-        if (
-            close
-            and MUCH_CLOSER * close[0].left <= close[0].before
-            and (partial is None or close[0].left < partial.left)
-        ):
-            partial = close[0]
-    return None, partial
-
-
-def _trials(scene: Scene, suspicions: "list[Suspicion]", granted: "_Trial | None") -> "Iterator[_Trial]":
-    """Every suspicion by itself; then those of one cause at once, all, and all that bring torch any closer."""
-    by_cause: dict[str, list[tuple[Suspicion, bool]]] = {}
-    for suspicion in suspicions:
-        trial = _trial(scene, suspicion, granted)
-        by_cause.setdefault(suspicion.cause, []).append((suspicion, trial is not None and trial.left < trial.before))
-        if trial is not None:
-            yield trial
-    for alike in by_cause.values():
-        helping = [suspicion for suspicion, helps in alike if helps]
-        for several in ([suspicion for suspicion, _ in alike], helping if len(helping) < len(alike) else []):
-            joined = _at_once(several)
-            trial = _trial(scene, joined, granted) if joined is not None else None
-            if trial is not None:
-                yield trial
-
-
-def _at_once(alike: "list[Suspicion]") -> "Suspicion | None":
-    """One cause in several places; None where these are no several places."""
-    from keras3conv.validators.diagnosis.suspects.base import Suspicion
-
-    changes: dict[Key, Change] = {}
-    for suspicion in alike:
-        changes |= suspicion.changes
-    if len(alike) < 2 or len(changes) != len(alike):
-        return None
-    return Suspicion(cause=alike[0].cause, fix=_lines(suspicion.fix for suspicion in alike), changes=changes)
-
-
-def _lines(fixes: Iterable[str]) -> str:
-    """What to paste, a line for each of the first few places."""
-    lines = list(dict.fromkeys(fixes))
-    more = [f"# and in {len(lines) - _SHOWN} more places"] if len(lines) > _SHOWN else []
-    return "\n".join([*lines[:_SHOWN], *more])
-
-
-def _stopped(tried: int, number: int) -> Explanation:
-    cause = f"the search for the cause stopped after {PATIENCE:g} s: {tried} of {number} usual suspects had been tried"
-    return Explanation(cause=cause, fix="", is_found=False)
-
-
 @dataclass(frozen=True)
 class _Trial:
-    """What a suspicion comes to.
+    """The result of rerunning torch with a hypothesis.
 
     Attributes:
-        suspicion: The suspicion, with what was taken for granted.
-        before: How far from Keras torch was without it.
-        left: How far it still is.
-        explains: Whether no more is left than rounding.
+        hypothesis: The hypothesis, combined with an assumed one if there is one.
+        before: Distance between torch and Keras without the hypothesis.
+        after: Distance with the hypothesis.
+        explains: The remaining distance is rounding.
     """
 
-    suspicion: "Suspicion"
+    hypothesis: "Hypothesis"
     before: float
-    left: float
+    after: float
     explains: bool
 
     @property
     def is_closer(self) -> bool:
-        """Whether it brings torch closer to Keras by more than chance would."""
-        return CLOSER * self.left <= self.before
+        """Torch is closer to Keras by more than chance."""
+        return CLOSER * self.after <= self.before
+
+    @property
+    def is_much_closer(self) -> bool:
+        """The hypothesis may be one of two causes."""
+        return MUCH_CLOSER * self.after <= self.before
 
 
-def _trial(scene: Scene, suspicion: "Suspicion", granted: _Trial | None) -> _Trial | None:
-    """Runs torch with a suspicion's change, beside what is taken for granted; None where that cannot be done."""
-    before = distance(scene.found, scene.wanted)
-    if granted is not None:
-        both = _together(granted.suspicion, suspicion)
-        if both is None:
+def find_cause(divergence: Divergence, case: "Case", deadline: float, *, single: bool = False) -> Explanation | None:
+    """Return the best hypothesis of the first suspect that explains the difference, else two that do so together.
+
+    Two models may differ in more than one thing. If no hypothesis explains the difference, the one that brings torch
+    closest to Keras is assumed, and the remaining difference is searched in the same way.
+
+    Args:
+        divergence: The point where the models differ.
+        case: What the suspects know of it.
+        deadline: Time on the monotonic clock after which no further hypothesis is tried. The second search has
+            `SEARCH_SECONDS` of its own.
+        single: Search for a single cause only.
+    """
+    explanation, partial = _try_suspects(divergence, case, deadline, None)
+    if single or partial is None or (explanation is not None and explanation.is_found):
+        return explanation
+    both, _ = _try_suspects(divergence, case, monotonic() + SEARCH_SECONDS, partial)
+    return both if both is not None and both.is_found else explanation
+
+
+def _try_suspects(
+    divergence: Divergence, case: "Case", deadline: float, assumed: _Trial | None
+) -> tuple[Explanation | None, _Trial | None]:
+    """Return the explanation of the first suspect that has one, and else the trial that came much closest."""
+    from keras3conv.validators.diagnosis.suspects import SUSPECTS
+
+    partial: _Trial | None = None
+    for tried, suspect in enumerate(SUSPECTS):
+        closer = []
+        for trial in _trials(divergence, list(suspect.hypotheses(case)), assumed):
+            if trial.is_closer:
+                closer.append(trial)
+            if monotonic() > deadline:
+                return _stopped(tried, len(SUSPECTS)), partial
+        if not closer:
+            continue
+        best = min(closer, key=lambda trial: (not trial.explains, trial.after))
+        if best.explains:
+            return Explanation(cause=best.hypothesis.cause, fix=best.hypothesis.fix), None
+        if best.is_much_closer and (partial is None or best.after < partial.after):
+            partial = best
+    return None, partial
+
+
+def _trials(divergence: Divergence, hypotheses: "list[Hypothesis]", assumed: _Trial | None) -> Iterator[_Trial]:
+    """Try every hypothesis alone, then those of the same cause at once: all of them, and all that helped alone."""
+    by_cause: dict[str, list[Hypothesis]] = {}
+    helpful: dict[str, list[Hypothesis]] = {}
+    for hypothesis in hypotheses:
+        by_cause.setdefault(hypothesis.cause, []).append(hypothesis)
+        trial = _trial(divergence, hypothesis, assumed)
+        if trial is None:
+            continue
+        if trial.after < trial.before:
+            helpful.setdefault(hypothesis.cause, []).append(hypothesis)
+        yield trial
+    for cause, alike in by_cause.items():
+        helping = helpful.get(cause, [])
+        for group in (alike, helping if len(helping) < len(alike) else []):
+            merged = _merge_same_cause(group)
+            trial = None if merged is None else _trial(divergence, merged, assumed)
+            if trial is not None:
+                yield trial
+
+
+def _trial(divergence: Divergence, hypothesis: "Hypothesis", assumed: _Trial | None) -> _Trial | None:
+    """Rerun torch with a hypothesis, and with the assumed one if there is one; None if it cannot run."""
+    before = largest_difference(divergence.torch_value, divergence.keras_value)
+    if assumed is not None:
+        combined = _combine(assumed.hypothesis, hypothesis)
+        if combined is None:
             return None
-        suspicion, before = both, granted.left
-    predicted = scene.attempt(suspicion.changes, suspicion.tensors)
-    if predicted is None or predicted.shape != scene.wanted.shape:
+        hypothesis, before = combined, assumed.after
+    predicted = divergence.rerun(hypothesis.changes, hypothesis.tensors)
+    if predicted is None or predicted.shape != divergence.keras_value.shape:
         return None
-    left = distance(predicted, scene.wanted)
-    return _Trial(suspicion, before, left, CLOSER * left <= before and _explains(scene, suspicion, predicted))
+    after = largest_difference(predicted, divergence.keras_value)
+    explains = CLOSER * after <= before and _is_within_rounding(divergence, hypothesis, predicted)
+    return _Trial(hypothesis, before, after, explains)
 
 
-def _together(first: "Suspicion", second: "Suspicion") -> "Suspicion | None":
-    """Both changes at once; None where one would undo the other."""
-    from keras3conv.validators.diagnosis.suspects.base import Suspicion
+def _is_within_rounding(divergence: Divergence, hypothesis: "Hypothesis", predicted: Array) -> bool:
+    """Return whether the predicted value equals Keras' by the standard of the proof that failed."""
+    if divergence.float64:
+        diff = compare(divergence.keras_value, predicted)
+        return diff.max_rel <= FLOAT64_LIMIT and diff.nonfinite == 0
+    truth = divergence.rerun_in_float64(hypothesis.changes, hypothesis.tensors)
+    return truth is not None and judge(divergence.keras_value, predicted, truth).passed
+
+
+def _merge_same_cause(alike: "list[Hypothesis]") -> "Hypothesis | None":
+    """Merge hypotheses of one cause that each change another operation; None if there are fewer than two."""
+    from keras3conv.validators.diagnosis.suspects import Hypothesis
+
+    changes: dict[Key, Change] = {}
+    for hypothesis in alike:
+        changes |= hypothesis.changes
+    if len(alike) < 2 or len(changes) != len(alike):
+        return None
+    return Hypothesis(cause=alike[0].cause, fix=_first_lines(hypothesis.fix for hypothesis in alike), changes=changes)
+
+
+def _combine(first: "Hypothesis", second: "Hypothesis") -> "Hypothesis | None":
+    """Combine two hypotheses of different causes; None if both change the same operation or tensor."""
+    from keras3conv.validators.diagnosis.suspects import Hypothesis
 
     if first.changes.keys() & second.changes.keys() or first.tensors.keys() & second.tensors.keys():
         return None
-    return Suspicion(
+    return Hypothesis(
         cause=f"{first.cause}; and {second.cause}",
         fix=f"{first.fix}\n{second.fix}",
         changes={**first.changes, **second.changes},
@@ -225,19 +236,24 @@ def _together(first: "Suspicion", second: "Suspicion") -> "Suspicion | None":
     )
 
 
-def _explains(scene: Scene, suspicion: "Suspicion", predicted: Array) -> bool:
-    """Whether what torch computes with this change is what Keras does, to rounding."""
-    if scene.float64:
-        diff = compare(scene.wanted, predicted)
-        return diff.max_rel <= FLOAT64_LIMIT and diff.nonfinite == 0
-    truth = scene.truth(suspicion.changes, suspicion.tensors)
-    return truth is not None and judge(scene.wanted, predicted, truth).passed
+def _first_lines(fixes: Iterable[str]) -> str:
+    """Join the first lines to paste, and count the others."""
+    lines = list(dict.fromkeys(fixes))
+    shown = lines[:_LINES_SHOWN]
+    if len(lines) > _LINES_SHOWN:
+        shown.append(f"# and in {len(lines) - _LINES_SHOWN} more places")
+    return "\n".join(shown)
 
 
-def distance(first: Array, second: Array) -> float:
-    """The largest absolute difference; infinite where the shapes differ or a value is not finite."""
+def _stopped(tried: int, number: int) -> Explanation:
+    cause = f"the search for the cause stopped after {SEARCH_SECONDS:g} s, with {tried} of {number} suspects tried"
+    return Explanation(cause=cause, fix="", is_found=False)
+
+
+def largest_difference(first: Array, second: Array) -> float:
+    """Return the largest absolute difference; infinite if the shapes differ or a difference is not finite."""
     if first.shape != second.shape:
         return float("inf")
-    with np.errstate(invalid="ignore"):  # an infinity less another one
+    with np.errstate(invalid="ignore"):  # infinity minus infinity
         largest = float(np.max(np.abs(first.astype(np.float64) - second.astype(np.float64)), initial=0.0))
     return largest if np.isfinite(largest) else float("inf")

@@ -1,4 +1,4 @@
-"""Why moving statistics part after one step of training: the usual suspects are tried, in numpy, on the statistics."""
+"""Explain why the moving statistics of a batch normalisation differ after one training step."""
 
 from collections.abc import Iterator
 
@@ -6,36 +6,36 @@ from keras3conv.numerics.difference import FLOAT64_LIMIT, compare
 from keras3conv.transforms import Array
 from keras3conv.validators.diagnosis.causes import Explanation
 
-_DEFAULT = 0.99
-"""The momentum of Keras' BatchNormalization where none is given."""
+_KERAS_DEFAULT = 0.99
+"""Default momentum of `keras.layers.BatchNormalization`."""
 
 
 def explain_step(old: Array, torch: Array, keras: Array, momentum: float, number: int) -> Explanation | None:
-    """Says why a moving statistic differs after one step; None if no suspect explains it, to rounding.
+    """Return the hypothesis that predicts Keras' statistic up to rounding; None if there is none.
 
     Args:
         old: The statistic before the step.
-        torch: What torch has after it, of a variance with the biased one of the batch, as Keras takes it.
-        keras: What Keras has after it.
-        momentum: Torch's momentum: how much of the new statistic it takes.
-        number: How many values of each channel the batch has.
+        torch: Torch's statistic after the step; a variance is the one with the biased variance of the batch.
+        keras: Keras' statistic after the step.
+        momentum: Torch's momentum: the share of the new statistic that it takes.
+        number: Number of values of each channel in the batch.
     """
     batch = (torch - (1.0 - momentum) * old) / momentum
-    for explanation, predicted in _suspicions(old, batch, momentum, number):
+    for explanation, predicted in _hypotheses(old, batch, momentum, number):
         diff = compare(keras, predicted)
         if diff.max_rel <= FLOAT64_LIMIT and diff.nonfinite == 0:
             return explanation
     return None
 
 
-def _suspicions(old: Array, batch: Array, momentum: float, number: int) -> Iterator[tuple[Explanation, Array]]:
+def _hypotheses(old: Array, batch: Array, momentum: float, number: int) -> Iterator[tuple[Explanation, Array]]:
+    """Yield explanations, each with the statistic that Keras would have."""
     fix = f"momentum={1.0 - momentum:g}  # of the BatchNormalization"
-    kept = dict.fromkeys((momentum, _DEFAULT, 0.9, 0.1))
-    for share in kept:
-        cause = f"torch takes {momentum:g} of the new statistics, Keras keeps {share:g} of the old ones"
-        if share == momentum:
-            cause += ": momentum is the complement, and was copied"
-        yield Explanation(cause=cause, fix=fix), share * old + (1.0 - share) * batch
+    for kept in dict.fromkeys((momentum, _KERAS_DEFAULT, 0.9, 0.1)):
+        cause = f"torch takes {momentum:g} of the new statistics, Keras keeps {kept:g} of the old ones"
+        if kept == momentum:
+            cause += ": the momentum was copied, but Keras' momentum is 1 minus torch's"
+        yield Explanation(cause=cause, fix=fix), kept * old + (1.0 - kept) * batch
     unbiased = (1.0 - momentum) * old + momentum * batch * number / (number - 1)
     cause = "Keras takes the unbiased variance of the batch, N/(N-1) times the biased one"
     yield Explanation(cause=cause, fix="ops.moments(x, axes)  # the biased variance"), unbiased

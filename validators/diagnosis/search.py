@@ -1,9 +1,9 @@
-"""Why two models part: the usual suspects are tried, and the one that explains the difference is named.
+"""Find out why two models differ: name the first layer that differs, and the cause.
 
-Where a layer is the first to differ, torch is run again with a suspect's change (another epsilon, another order of the
-gates, no activation), as far as that layer. If it then gives what Keras gave, to rounding, the suspect is the cause;
-nothing less is called one. What is "to rounding" is the same as for the proof that failed: in float64 a fixed limit, in
-the models' own dtype the measured noise floor.
+Where a layer is the first to differ, torch is rerun up to that layer with one change after another (another epsilon,
+another gate order, no activation). A change is called the cause only if torch then computes Keras' values up to
+rounding. Rounding is judged as in the proof that failed: by a fixed limit in float64, by the measured noise floor in
+the models' own dtype.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,178 +18,187 @@ from keras3conv.frameworks.shared.recording import Call
 from keras3conv.rules.library import find
 from keras3conv.transforms import Array
 from keras3conv.validators.diagnosis import causes
-from keras3conv.validators.diagnosis.causes import Explanation, Scene, distance, first_cause
-from keras3conv.validators.running.ends import OutputPair
-from keras3conv.validators.running.meetings import Meeting, in_keras_layout
+from keras3conv.validators.diagnosis.causes import Divergence, Explanation, find_cause, largest_difference
+from keras3conv.validators.running.call_pairs import CallPair, in_keras_layout
+from keras3conv.validators.running.output_pairs import OutputPair
 from keras3conv.validators.running.subject import Subject
 
 if TYPE_CHECKING:
     from keras3conv.frameworks.torch.replay import Operation, Replayed, Stage, Target
-    from keras3conv.validators.diagnosis.suspects.base import Case
+    from keras3conv.validators.diagnosis.suspects import Case
 
 TRIED = 3
-"""So many layers of the same shape that differ are looked at for a cause, if the first shows none."""
+"""Number of differing layers that are searched for a cause, if the first ones show none."""
 
-_MUCH = 0.1
-"""Two arrays hold much the same if they differ by no more, relative to the largest value."""
+_SIMILAR = 0.1
+"""Largest difference of two arrays that hold similar values, relative to the largest value."""
+
+_SAME_INPUT = 1e-3
+"""Largest difference of two equal inputs, relative to the difference of the outputs."""
 
 
-def first_to_blame(
-    subject: Subject, met: Sequence[Meeting], differing: Sequence[int], weights: Mapping[str, Array] | None
+def blame_layer(
+    subject: Subject, calls: Sequence[CallPair], differing: Sequence[int], weights: Mapping[str, Array] | None
 ) -> tuple[int, Explanation | None]:
-    """Which of the calls that differ is the first to blame, and why it differs; None if no suspect explains it.
+    """Return the index of the layer call to blame for a difference, and its explanation; None if there is none.
 
-    It is the first, but for one that nothing explains: a layer beside it may complete it, as a cropping does a
-    transposed convolution. Then the next ones are tried, a few of the same shape: where torch, changed in one cause
-    only, gives what Keras gave, what stands before is made up for. So is a layer that is explained, where the one
-    after it agrees, or has its shape again, and the next that differs has a cause of its own.
+    The first call that differs is blamed, with two exceptions. If nothing explains it, a neighbouring layer may
+    compensate it (a cropping after a transposed convolution), so the next differing calls are searched; if one of them
+    has a single cause, that one is blamed. A call that is explained may be compensated as well: if the next call agrees
+    or has its shape again, and the next differing call has another cause of its own, that one is blamed.
 
     Args:
         subject: The two models.
-        met: The calls of all layer pairs.
-        differing: The places of those that differ.
-        weights: The torch tensors of that run, by path; None for the model's own, in their own dtype.
+        calls: The calls of all layer pairs.
+        differing: Indices of the calls that differ.
+        weights: Torch's tensors in this run, by path; None for the module's own, in its own dtype.
     """
-    tried: list[tuple[int, Explanation | None]] = []
-    for number, place in enumerate(differing):
-        found = explain(subject, met[place], weights)
-        tried.append((place, found))
-        if found is not None and found.is_found:
-            later = _behind(subject, met, differing[number:], found, weights)
-            return (place, found) if later is None else later
-        if not met[place].odd and (found is not None or len(tried) >= TRIED):
+    first: tuple[int, Explanation | None] | None = None
+    for number, index in enumerate(differing):
+        explanation = explain_layer(subject, calls[index], weights)
+        first = first or (index, explanation)
+        if explanation is not None and explanation.is_found:
+            later = _later_cause(subject, calls, differing[number:], explanation, weights)
+            return later or (index, explanation)
+        if not calls[index].mismatch and (explanation is not None or number + 1 >= TRIED):
             break
-    return tried[0]
+    assert first is not None, "a layer is blamed only if one differs"
+    return first
 
 
-def _behind(
+def _later_cause(
     subject: Subject,
-    met: Sequence[Meeting],
+    calls: Sequence[CallPair],
     differing: Sequence[int],
-    found: Explanation,
+    explanation: Explanation,
     weights: Mapping[str, Array] | None,
 ) -> tuple[int, Explanation] | None:
-    """The next layer that differs, where its own cause explains it, and what stands between makes up for this one.
+    """Return the next differing call if it has a cause of its own, so that the layers in between compensate the first.
 
-    That may be so where the next layer of all agrees, or has its shape again.
+    That is possible only if the call right after the first one agrees, or has its shape again.
     """
-    if len(differing) < 2 or met[differing[1]].odd:
+    if len(differing) < 2 or calls[differing[1]].mismatch:
         return None
-    if not met[differing[0]].odd and differing[1] == differing[0] + 1:
+    first, second = differing[0], differing[1]
+    if second == first + 1 and not calls[first].mismatch:
         return None
-    later = explain(subject, met[differing[1]], weights, briefly=True)
-    explains = later is not None and later.is_found and found.cause not in later.cause
-    return (differing[1], later) if explains and later is not None else None
+    later = explain_layer(subject, calls[second], weights, briefly=True)
+    if later is None or not later.is_found or explanation.cause in later.cause:
+        return None
+    return second, later
 
 
-def explain(
-    subject: Subject, meeting: Meeting, weights: Mapping[str, Array] | None, *, briefly: bool = False
+def explain_layer(
+    subject: Subject, call: CallPair, weights: Mapping[str, Array] | None, *, briefly: bool = False
 ) -> Explanation | None:
-    """Says why the first layer that differs does; None if no suspect explains it.
+    """Return why a layer call differs; None if no suspect explains it.
 
     Args:
         subject: The two models.
-        meeting: The call of the layer pair.
-        weights: The torch tensors of that run, by path; None for the model's own, in their own dtype.
-        briefly: Whether only what stands right before the layer is looked at, and for one cause.
+        call: The call of the layer pair.
+        weights: Torch's tensors in this run, by path; None for the module's own, in its own dtype.
+        briefly: Search only the operations since the last layer that agreed, and for a single cause.
     """
-    torch_call, keras_call = meeting.torch_call, meeting.keras_call
+    torch_call, keras_call = call.torch_call, call.keras_call
     if torch_call is None or keras_call is None or not torch_call.inputs or not keras_call.inputs:
         return None
-    rule, pair = find(meeting.pair.rule), meeting.pair
+    assert call.torch_output is not None
+    assert call.keras_output is not None
+    keras_shape = call.keras_output.shape
+    pair, rule = call.pair, find(call.pair.rule)
     configs = subject.torch_layers[pair.torch].config or {}, subject.keras_layers[pair.keras].config or {}
+    keras_input = keras_call.inputs[0]
 
-    theirs = keras_call.inputs[0]
+    def input_like_keras(array: Array) -> Array:
+        array = _flattened_like_keras(like_keras(array, rule, *configs), torch_call, keras_call)
+        return _with_channels_last(_with_axes_of(array, keras_input), keras_input)
 
-    def like_theirs(array: Array) -> Array:
-        return _split(_as_flattened(like_keras(array, rule, *configs), torch_call, keras_call), theirs)
+    def replayed_input(replayed: "Replayed") -> Array:
+        return input_like_keras(replayed.inputs[0])
 
-    def given(replayed: "Replayed") -> Array:
-        return _with_channels_last(like_theirs(replayed.inputs[0]), theirs)
+    def replayed_output(replayed: "Replayed") -> Array:
+        replayed_call = Call(path=pair.torch, place=0, inputs=replayed.inputs, outputs=replayed.outputs)
+        return in_keras_layout(subject, pair, replayed_call, keras_shape)
 
-    def returned(replayed: "Replayed") -> Array:
-        call = Call(path=pair.torch, place=0, inputs=replayed.inputs, outputs=replayed.outputs)
-        assert meeting.keras is not None
-        return in_keras_layout(subject, pair, call, meeting.keras.shape)
-
-    assert meeting.torch is not None
-    assert meeting.keras is not None
-    ours = _with_channels_last(like_theirs(torch_call.inputs[0]), theirs)
-    indices = ours.dtype.kind in "iu"  # a table that looks elsewhere is given other indices
-    inside = (
-        indices or ours.shape != theirs.shape or distance(ours, theirs) <= 1e-3 * distance(meeting.torch, meeting.keras)
+    torch_input = input_like_keras(torch_call.inputs[0])
+    output_difference = largest_difference(call.torch_output, call.keras_output)
+    in_layer = (
+        torch_input.dtype.kind in "iu"  # indices may start at another number, which is the layer's own difference
+        or torch_input.shape != keras_input.shape
+        or largest_difference(torch_input, keras_input) <= _SAME_INPUT * output_difference
     )
-    target = _target(subject, torch_call, deployed=weights is None)
-    scene = Scene(
+    divergence = Divergence(
         stage=_stage(subject, weights),
-        target=target,
-        wanted=meeting.keras if inside else theirs,
-        found=meeting.torch if inside else ours,
-        look=returned if inside else given,
+        target=_target(subject, torch_call, deployed=weights is None),
+        torch_value=call.torch_output if in_layer else torch_input,
+        keras_value=call.keras_output if in_layer else keras_input,
+        extract=replayed_output if in_layer else replayed_input,
         float64=weights is not None,
         flattened=torch_call.flattened,
     )
-    found = _search(subject, scene, pair.torch, pair.keras, inside=inside, briefly=briefly)
-    if found is None and not inside:
+    explanation = _search(subject, divergence, pair.torch, pair.keras, in_layer=in_layer, briefly=briefly)
+    if explanation is None and not in_layer:
         cause = (
-            "its input differs already: the cause stands before it, in a layer without weights "
+            "its input already differs: the cause is an earlier layer or operation without weights "
             "(an activation, a pooling, a padding, an addition)"
         )
-        return Explanation(cause=cause, fix=f"# compare what {pair.torch} and {pair.keras} are given", is_found=False)
-    return found
+        fix = f"# compare the inputs of {pair.torch} and {pair.keras}"
+        return Explanation(cause=cause, fix=fix, is_found=False)
+    return explanation
 
 
-def _as_flattened(array: Array, torch_call: Call, keras_call: Call) -> Array:
-    """What torch flattened, in the order in which Keras flattened it, where both are known."""
-    ours, theirs = torch_call.flattened, keras_call.flattened
-    if not ours or not theirs or array.ndim != 2 or (ours[1:] + ours[:1]) != theirs:
-        return array
-    return np.moveaxis(array.reshape(-1, *ours), 1, -1).reshape(array.shape)
-
-
-def _with_channels_last(array: Array, like: Array) -> Array:
-    """An array with its channels moved, where only that makes it fit: some modules move them themselves."""
-    moved = channels_last(array) if array.ndim > 2 and array.shape != like.shape else array
-    return moved if moved.shape == like.shape else array
-
-
-def _split(array: Array, like: Array) -> Array:
-    """An array with axes split or merged as another has them, if it then holds much the same: heads, or channels."""
-    if array.shape == like.shape or array.size != like.size or array.dtype.kind not in "fiu":
-        return array
-    made = array.reshape(like.shape)
-    return made if distance(made, like) <= _MUCH * float(np.max(np.abs(like), initial=0.0)) else array
-
-
-def explain_end(subject: Subject, pair: OutputPair, weights: Mapping[str, Array] | None) -> Explanation | None:
-    """Says why an output of the models differs although every layer before it agrees; None if no suspect explains it.
+def explain_output(subject: Subject, pair: OutputPair, weights: Mapping[str, Array] | None) -> Explanation | None:
+    """Return why a model output differs although all layers agree; None if no suspect explains it.
 
     Args:
         subject: The two models.
         pair: The output.
-        weights: The torch tensors of that run, by path; None for the model's own, in their own dtype.
+        weights: Torch's tensors in this run, by path; None for the module's own, in its own dtype.
     """
     from keras3conv.frameworks.torch.replay import Target
 
-    recording = subject.torch_run if weights is None else subject.torch_probe
-    places = {f"output {name or place}": place for place, name in enumerate(recording.outputs)}
-    place = places[pair.torch_name]
-    scene = Scene(
+    run = subject.torch_run if weights is None else subject.torch_probe
+    index = list(run.outputs).index(pair.keys[0])
+    divergence = Divergence(
         stage=_stage(subject, weights),
         target=Target(),
-        wanted=pair.keras,
-        found=pair.torch,
-        look=lambda replayed: output_like_keras(replayed.outputs[place], pair.keras.shape)[0],
+        torch_value=pair.torch_output,
+        keras_value=pair.keras_output,
+        extract=lambda replayed: output_like_keras(replayed.outputs[index], pair.keras_output.shape)[0],
         float64=weights is not None,
     )
-    return _search(subject, scene, "", "", inside=False)
+    return _search(subject, divergence, "", "", in_layer=False)
+
+
+def _flattened_like_keras(array: Array, torch_call: Call, keras_call: Call) -> Array:
+    """Reorder what torch flattened into the order in which Keras flattened it, if both are known."""
+    torch_shape, keras_shape = torch_call.flattened, keras_call.flattened
+    if not torch_shape or not keras_shape or array.ndim != 2 or (*torch_shape[1:], torch_shape[0]) != keras_shape:
+        return array
+    return np.moveaxis(array.reshape(-1, *torch_shape), 1, -1).reshape(array.shape)
+
+
+def _with_channels_last(array: Array, like: Array) -> Array:
+    """Move the channels last if only then the shapes are equal: some modules move the channels themselves."""
+    if array.ndim <= 2 or array.shape == like.shape:
+        return array
+    moved = channels_last(array)
+    return moved if moved.shape == like.shape else array
+
+
+def _with_axes_of(array: Array, like: Array) -> Array:
+    """Split or merge axes (heads, channels) like another array, if both then hold similar values."""
+    if array.shape == like.shape or array.size != like.size or array.dtype.kind not in "fiu":
+        return array
+    reshaped = array.reshape(like.shape)
+    is_similar = largest_difference(reshaped, like) <= _SIMILAR * float(np.max(np.abs(like), initial=0.0))
+    return reshaped if is_similar else array
 
 
 def _stage(subject: Subject, weights: Mapping[str, Array] | None) -> "Stage":
     from keras3conv.frameworks.torch.replay import Stage
 
-    assert subject.inputs is not None
-    return Stage(module=subject.torch, inputs=subject.inputs.torch, tensors=weights)
+    return Stage(module=subject.torch, inputs=subject.required_inputs.torch, tensors=weights)
 
 
 def _target(subject: Subject, call: Call, *, deployed: bool) -> "Target":
@@ -201,77 +210,87 @@ def _target(subject: Subject, call: Call, *, deployed: bool) -> "Target":
 
 
 def _search(
-    subject: Subject, scene: Scene, torch_path: str, keras_path: str, *, inside: bool, briefly: bool = False
+    subject: Subject,
+    divergence: Divergence,
+    torch_path: str,
+    keras_path: str,
+    *,
+    in_layer: bool,
+    briefly: bool = False,
 ) -> Explanation | None:
-    """Tries every suspect, first on what torch calls since the layers agreed last, then on everything before."""
+    """Search the operations since the last layer that agreed, then all operations before the divergence."""
     try:
-        seen = scene.stage.replay(scene.target, float64=scene.float64, listing=True)
+        replayed = divergence.stage.replay(divergence.target, float64=divergence.float64, listing=True)
     except ModelError:
         return None
-    until = monotonic() + causes.PATIENCE
-    for operations, feeding in _windows(subject, seen, inside=inside, at_end=not torch_path):
-        before = tuple(operation for operation in seen.operations if operation.place < seen.began)
-        case = _case(subject, scene, torch_path, keras_path, inside, before, operations, feeding)
-        found = first_cause(scene, case, until, alone=briefly)
-        if found is not None or briefly:
-            return found
+    deadline = monotonic() + causes.SEARCH_SECONDS
+    before = tuple(operation for operation in replayed.operations if operation.place < replayed.began)
+    for operations, upstream in _windows(subject, replayed, before, in_layer=in_layer, at_end=not torch_path):
+        case = _case(subject, divergence, torch_path, keras_path, in_layer, before, operations, upstream)
+        explanation = find_cause(divergence, case, deadline, single=briefly)
+        if explanation is not None or briefly:
+            return explanation
     return None
 
 
 def _windows(
-    subject: Subject, seen: "Replayed", *, inside: bool, at_end: bool
+    subject: Subject, replayed: "Replayed", before: "tuple[Operation, ...]", *, in_layer: bool, at_end: bool
 ) -> "Iterator[tuple[tuple[Operation, ...], tuple[Operation, ...]]]":
-    if inside:
-        own = tuple(operation for operation in seen.operations if operation.place >= seen.began)
-        yield own, ()
+    """Yield groups of operations to search, each with the same group and the operation that feeds it.
+
+    If the layer itself differs, its own operations are the only group. Else the first group starts after the last
+    paired layer, which agrees, and the second one is everything before the layer; at the end of the model there is no
+    second one.
+    """
+    if in_layer:
+        yield tuple(operation for operation in replayed.operations if operation.place >= replayed.began), ()
         return
-    paired = [seen.ended[path] for path in (pair.torch for pair in subject.plan.pairs) if path in seen.ended]
-    before = tuple(operation for operation in seen.operations if operation.place < seen.began)
-    agreed = max((place for place in paired if place <= seen.began), default=0)
-    window = tuple(operation for operation in before if operation.place >= agreed)
-    values = [operation for operation in before if operation.place < agreed and operation.result is not None]
-    yield window, (*values[-1:], *window)
-    if len(window) < len(before) and not at_end:  # the end of a model is what stands after its last layer
+    ends = [replayed.ended[pair.torch] for pair in subject.plan.pairs if pair.torch in replayed.ended]
+    last_agreeing = max((place for place in ends if place <= replayed.began), default=0)
+    recent = tuple(operation for operation in before if operation.place >= last_agreeing)
+    earlier = [operation for operation in before if operation.place < last_agreeing and operation.result is not None]
+    yield recent, (*earlier[-1:], *recent)
+    if len(recent) < len(before) and not at_end:
         yield before, before
 
 
 def _case(
     subject: Subject,
-    scene: Scene,
+    divergence: Divergence,
     torch_path: str,
     keras_path: str,
-    inside: bool,
+    in_layer: bool,
     before: "tuple[Operation, ...]",
     operations: "tuple[Operation, ...]",
-    feeding: "tuple[Operation, ...]",
+    upstream: "tuple[Operation, ...]",
 ) -> "Case":
-    from keras3conv.validators.diagnosis.suspects.base import Case
+    from keras3conv.validators.diagnosis.suspects import Case
 
-    given = scene.stage.tensors or {}
+    weights = divergence.stage.tensors or {}
     return Case(
         torch_path=torch_path,
         keras_path=keras_path,
-        inside=inside,
-        keras_config=(subject.keras_layers[keras_path].config or {}) if inside else {},
-        before=before,
+        in_layer=in_layer,
+        keras_config=(subject.keras_layers[keras_path].config or {}) if in_layer else {},
+        operations_before=before,
         operations=operations,
-        feeding=feeding,
-        classes={layer.path: layer.kind for layer in subject.torch_view.layers},
+        upstream=upstream,
+        torch_classes={layer.path: layer.kind for layer in subject.torch_view.layers},
         keras_configs=tuple(layer.config for layer in subject.keras_view.layers if layer.config),
-        flattened=scene.flattened,
-        ratio=_ratio(scene.wanted, scene.found),
-        found=scene.found,
-        wanted=scene.wanted,
-        attempt=scene.attempt,
-        tensors={tensor.path: tensor.shape for tensor in subject.torch_view.tensors()},
-        read=lambda path: given[path] if path in given else subject.torch_view.read(path),
+        flattened=divergence.flattened,
+        ratio=_ratio(divergence.torch_value, divergence.keras_value),
+        torch_value=divergence.torch_value,
+        keras_value=divergence.keras_value,
+        rerun=divergence.rerun,
+        tensor_shapes={tensor.path: tensor.shape for tensor in subject.torch_view.tensors()},
+        read=lambda path: weights[path] if path in weights else subject.torch_view.read(path),
     )
 
 
-def _ratio(wanted: Array, found: Array) -> float | None:
-    """The factor that brings one array closest to the other."""
-    if wanted.shape != found.shape:
+def _ratio(torch_value: Array, keras_value: Array) -> float | None:
+    """Return the factor that brings torch's value closest to Keras', by least squares; None if there is none."""
+    if torch_value.shape != keras_value.shape:
         return None
-    ours, theirs = found.astype(np.float64).ravel(), wanted.astype(np.float64).ravel()
-    square, product = float(ours @ ours), float(ours @ theirs)
+    torch_flat, keras_flat = torch_value.astype(np.float64).ravel(), keras_value.astype(np.float64).ravel()
+    square, product = float(torch_flat @ torch_flat), float(torch_flat @ keras_flat)
     return product / square if 0 < square < float("inf") and np.isfinite(product) else None

@@ -1,1 +1,1 @@
-"""The independent parity check by ONNX and onnxruntime."""
+"""Compare models through ONNX and onnxruntime, and compare ONNX files of any origin."""

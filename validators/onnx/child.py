@@ -1,8 +1,10 @@
-"""Runs an ONNX file in a process of its own: `python -m keras3conv.validators.onnx.child FILE INPUTS OUTPUTS MODE`.
+"""Run an untrusted ONNX file in a subprocess.
 
-What a file of somebody else computes may never end, or take all memory there is; so its process has a limit of both.
-MODE is "own" for the file as it is, in onnxruntime; "float64" for the file with every number in float64, in onnx's
-reference evaluator.
+The command line is `python -m keras3conv.validators.onnx.child FILE INPUTS OUTPUTS MODE MEMORY`.
+
+The graph of such a file may run for ever or allocate all memory, so the subprocess has a memory limit, and the caller
+sets a time limit. MODE "native" runs the file as it is in onnxruntime; MODE "float64" runs it with all numbers in
+float64 in onnx's reference evaluator.
 """
 
 import sys
@@ -10,40 +12,43 @@ from pathlib import Path
 
 import numpy as np
 
+REFUSED = 3
+"""Exit status if the file was refused."""
+
 
 def main(arguments: list[str]) -> int:
-    """Runs the file; 0 if the outputs were written, 3 with a line on stderr if the file was refused."""
+    """Run the file; return 0 if the outputs were written, `REFUSED` with the reason on stderr if it was refused."""
     from keras3conv.errors import ModelError
 
     model, inputs, outputs, mode, memory = arguments
-    _limit(int(memory))
-    with np.load(inputs) as given:
-        arrays = [given[name] for name in given.files]
+    _limit_memory(int(memory))
+    with np.load(inputs) as stored:
+        arrays = [stored[name] for name in stored.files]
     try:
-        if mode == "own":
+        if mode == "native":
             from keras3conv.validators.onnx.session import run
 
-            found = run(Path(model), arrays, twice=True)
+            results = run(Path(model), arrays, twice=True)
         else:
-            from keras3conv.validators.onnx.float64 import run_wide
+            from keras3conv.validators.onnx.float64 import run_float64
 
-            found = run_wide(Path(model), arrays)
+            results = run_float64(Path(model), arrays)
     except (ModelError, MemoryError) as error:
         sys.stderr.write(f"{str(error) or 'out of memory'}\n")
-        return 3
-    np.savez(outputs, np.asarray(list(found)), *found.values())
+        return REFUSED
+    np.savez(outputs, np.asarray(list(results)), *results.values())
     return 0
 
 
-def _limit(memory: int) -> None:
-    """Allows so many bytes more than what the process has now."""
-    if sys.platform == "win32":  # which has no such limit; that of the time holds
+def _limit_memory(size: int) -> None:
+    """Limit the data segment of this process to a number of bytes."""
+    if sys.platform == "win32":  # Windows has no such limit; the time limit of the caller remains
         return
     import resource
 
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    wanted = memory if hard == resource.RLIM_INFINITY else min(memory, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
+    limit = size if hard == resource.RLIM_INFINITY else min(size, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
 
 if __name__ == "__main__":

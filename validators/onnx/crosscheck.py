@@ -1,4 +1,4 @@
-"""The fourth opinion: each side is exported to ONNX by its own exporter, run in onnxruntime, and all are compared."""
+"""Cross-check with ONNX: export each side with its own exporter, run the files in onnxruntime, compare all four."""
 
 import tempfile
 from collections.abc import Callable
@@ -9,22 +9,22 @@ from pathlib import Path
 from keras3conv.errors import ModelError, Problem
 from keras3conv.frameworks.shared.inputs import Inputs
 from keras3conv.numerics.difference import Tolerance
-from keras3conv.report.values import Section, Table
+from keras3conv.report.values import Section, Status, Table
 from keras3conv.validators.onnx import export as onnx_export
 from keras3conv.validators.onnx import session as onnx_session
 from keras3conv.validators.onnx.export import Exported, ExportFailed
-from keras3conv.validators.onnx.inputs import keras_feeds, one_more, torch_feeds
+from keras3conv.validators.onnx.inputs import keras_feeds, torch_feeds, with_one_more_sample
 from keras3conv.validators.onnx.opinions import (
     KERAS,
     KERAS_ONNX,
     TORCH,
     TORCH_ONNX,
     Verdict,
-    where_to_look,
+    suspected_part,
     who_disagrees,
 )
-from keras3conv.validators.onnx.outputs import Opinion, judged
-from keras3conv.validators.running.steadiness import unsteady
+from keras3conv.validators.onnx.outputs import Opinion, judge_opinions
+from keras3conv.validators.running.determinism import nondeterminism
 from keras3conv.validators.running.subject import Subject
 
 NAME = "onnx"
@@ -36,38 +36,38 @@ CLAIM = (
 
 
 def check(subject: Subject) -> Section:
-    """Compares torch, Keras, the ONNX file of torch and the ONNX file of Keras, each with each.
+    """Compare the outputs of torch, Keras, the ONNX file of torch and the ONNX file of Keras pairwise.
 
-    A side that cannot be exported makes the section skipped, with the reason: it is never passed then.
+    If a side cannot be exported and the others agree, the section is skipped with the reason, never passed.
 
     Raises:
-        MissingExtra: onnx, onnxruntime or what an exporter needs is not installed.
+        MissingExtra: onnx, onnxruntime or a package that an exporter needs is not installed.
     """
-    if subject.not_run:
-        return Section(name=NAME, status="skipped", claim=CLAIM, summary="not run", reason=subject.not_run)
+    if subject.skip_reason:
+        return Section(name=NAME, status="skipped", claim=CLAIM, summary="not run", reason=subject.skip_reason)
     from keras3conv.frameworks.keras import model as keras_side
 
     onnx_export.require_packages(keras_side.backend())
     with tempfile.TemporaryDirectory(prefix="keras3conv-onnx-") as folder:
-        opinions = _opinions(subject, Path(folder))
-        found = judged(subject, opinions)
-        larger, size = _larger(subject)
-        batches = tuple(_in_another_batch(larger, size, opinion) for opinion in opinions)
-    return _section(opinions, found, batches, (*unsteady(subject),), subject.options.tolerance)
+        opinions = _export_and_run(subject, Path(folder))
+        verdicts = judge_opinions(subject, opinions)
+        larger, size = _with_larger_batch(subject)
+        batches = tuple(_check_batch_size(larger, size, opinion) for opinion in opinions)
+    return _section(opinions, verdicts, batches, (*nondeterminism(subject),), subject.options.tolerance)
 
 
-def _opinions(subject: Subject, folder: Path) -> tuple[Opinion, Opinion]:
-    inputs = subject.inputs
-    assert inputs is not None, "a subject that is run has inputs"
+def _export_and_run(subject: Subject, folder: Path) -> tuple[Opinion, Opinion]:
+    """Return the opinions of the ONNX files of torch and of Keras."""
+    inputs = subject.required_inputs
 
-    def of_torch() -> Exported:
+    def export_torch() -> Exported:
         return onnx_export.export_torch(subject.torch, inputs.torch, folder / "torch.onnx")
 
-    def of_keras() -> Exported:
+    def export_keras() -> Exported:
         return onnx_export.export_keras(subject.keras, inputs.keras, folder / "keras.onnx")
 
-    exported = _export(TORCH_ONNX, of_torch), _export(KERAS_ONNX, of_keras)
-    return _run(subject, exported[0], inputs), _run(subject, exported[1], inputs)
+    torch_opinion, keras_opinion = _export(TORCH_ONNX, export_torch), _export(KERAS_ONNX, export_keras)
+    return _run(subject, torch_opinion, inputs), _run(subject, keras_opinion, inputs)
 
 
 def _export(name: str, export: Callable[[], Exported]) -> Opinion:
@@ -78,11 +78,11 @@ def _export(name: str, export: Callable[[], Exported]) -> Opinion:
 
 
 def _run(subject: Subject, opinion: Opinion, inputs: Inputs) -> Opinion:
-    """What the file of one side returns for these inputs."""
+    """Run the file of an opinion; return the opinion with its outputs, or with the reason why it does not run."""
     if opinion.exported is None:
         return opinion
-    of_torch = opinion.name == TORCH_ONNX
-    feeds = torch_feeds(inputs.torch) if of_torch else keras_feeds(subject.keras, inputs.keras)
+    is_torch = opinion.name == TORCH_ONNX
+    feeds = torch_feeds(inputs.torch) if is_torch else keras_feeds(subject.keras, inputs.keras)
     try:
         return replace(opinion, outputs=onnx_session.run(opinion.exported.path, feeds))
     except ModelError as error:
@@ -90,47 +90,54 @@ def _run(subject: Subject, opinion: Opinion, inputs: Inputs) -> Opinion:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Batch:
-    """How a file did with another batch size: a line for the report, and whether it disagrees."""
+class _BatchCheck:
+    """The result of running a file with another batch size.
+
+    Attributes:
+        name: The opinion whose file it is.
+        result: The result in words.
+        failed: The file does not run, or its outputs differ.
+    """
 
     name: str
-    told: str
+    result: str
     failed: bool = False
 
 
-def _larger(subject: Subject) -> tuple[Subject | None, int]:
-    """The models with one sample more, and how many that are; None where the inputs share no batch axis."""
-    inputs = subject.given
+def _with_larger_batch(subject: Subject) -> tuple[Subject | None, int]:
+    """Return the models with one more sample, and the batch size; None if the inputs share no batch axis."""
+    inputs = subject.required_inputs
     arrays = [*torch_feeds(inputs.torch).values(), *keras_feeds(subject.keras, inputs.keras).values()]
-    larger, size = one_more(inputs, arrays)
+    larger, size = with_one_more_sample(inputs, arrays)
     return (replace(subject, inputs=larger) if larger else None), size
 
 
-def _in_another_batch(larger: Subject | None, size: int, opinion: Opinion) -> _Batch:
-    """Runs a file that takes any batch size with one sample more, and compares it with the model that it is of."""
+def _check_batch_size(larger: Subject | None, size: int, opinion: Opinion) -> _BatchCheck:
+    """Run a file that declares a free batch size with one more sample, and compare it with its own model."""
     if opinion.exported is None or opinion.outputs is None:
-        return _Batch(name=opinion.name, told="not tried: there is no file that runs")
+        return _BatchCheck(name=opinion.name, result="not tried: there is no file that runs")
     if not opinion.exported.free_batch:
-        return _Batch(name=opinion.name, told="not tried: the file was exported for one batch size")
+        return _BatchCheck(name=opinion.name, result="not tried: the file was exported for one batch size")
     if larger is None:
-        return _Batch(name=opinion.name, told="not tried: the inputs share no batch axis")
-    again = _run(larger, opinion, larger.given)
+        return _BatchCheck(name=opinion.name, result="not tried: the inputs share no batch axis")
+    again = _run(larger, opinion, larger.required_inputs)
     if again.outputs is None:
-        return _Batch(name=opinion.name, told=f"takes any batch size, it says, but {again.failure}", failed=True)
+        return _BatchCheck(name=opinion.name, result=f"declares a free batch size, but {again.failure}", failed=True)
     try:
-        found = judged(larger, (again,))
+        verdicts = judge_opinions(larger, (again,))
     except ModelError as error:
-        return _Batch(name=opinion.name, told=f"not judged: {str(error).splitlines()[0]}")
-    own = {opinion.name, TORCH if opinion.name == TORCH_ONNX else KERAS}
-    if apart := [verdict for verdict in found if {verdict.first, verdict.second} == own and not verdict.agrees]:
-        return _Batch(name=opinion.name, told=f"differs in a batch of {size}: {apart[0]}", failed=True)
-    return _Batch(name=opinion.name, told=f"agrees in a batch of {size} too")
+        return _BatchCheck(name=opinion.name, result=f"not judged: {str(error).splitlines()[0]}")
+    file_and_model = {opinion.name, TORCH if opinion.name == TORCH_ONNX else KERAS}
+    for verdict in verdicts:
+        if {verdict.first, verdict.second} == file_and_model and not verdict.agrees:
+            return _BatchCheck(name=opinion.name, result=f"differs in a batch of {size}: {verdict}", failed=True)
+    return _BatchCheck(name=opinion.name, result=f"agrees in a batch of {size} too")
 
 
 def _section(
     opinions: tuple[Opinion, Opinion],
-    found: list[Verdict],
-    batches: tuple[_Batch, ...],
+    verdicts: list[Verdict],
+    batches: tuple[_BatchCheck, ...],
     random: tuple[Problem, ...],
     tolerance: Tolerance | None,
 ) -> Section:
@@ -139,32 +146,33 @@ def _section(
     facts = {opinion.name: missing.get(opinion.name) or exporters[opinion.name] for opinion in opinions}
     facts["onnxruntime"] = f"{version('onnxruntime')}, CPU"
     facts |= {"tolerance": f"the caller's: {tolerance}"} if tolerance else {}
-    facts |= {f"{batch.name}, another batch": batch.told for batch in batches}
-    apart = [verdict for verdict in found if not verdict.agrees]
-    line = who_disagrees(found)
-    problems = [_problem(line, where_to_look(found, exporters), apart)] if apart else []
-    problems += [Problem(fact=f"{batch.name} {batch.told}") for batch in batches if batch.failed]
+    facts |= {f"{batch.name}, another batch": batch.result for batch in batches}
+    disagreeing = [verdict for verdict in verdicts if not verdict.agrees]
+    line = who_disagrees(verdicts)
+    problems = [_problem(line, suspected_part(verdicts, exporters), disagreeing)] if disagreeing else []
+    problems += [Problem(fact=f"{batch.name} {batch.result}") for batch in batches if batch.failed]
     problems += random
-    worst = max((verdict.judgement.ratio or 0.0 for verdict in found if verdict.judgement), default=0.0)
+    worst = max((verdict.judgement.ratio or 0.0 for verdict in verdicts if verdict.judgement), default=0.0)
+    status: Status = "skipped" if missing else "passed"
     return Section(
         name=NAME,
-        status="failed" if problems else "skipped" if missing else "passed",
+        status="failed" if problems else status,
         claim=CLAIM,
         summary=line if problems else f"{line}: at most {worst:.2g} x the noise floor",
-        reason="; ".join(f"there is no {name}: {why}" for name, why in missing.items()),
+        reason="; ".join(f"there is no {name}: {reason}" for name, reason in missing.items()),
         facts=facts,
-        tables=(table(found),),
+        tables=(table(verdicts),),
         problems=tuple(problems),
     )
 
 
-def _problem(line: str, look: str, apart: list[Verdict]) -> Problem:
-    told = [line, *([look] if look else []), *map(str, apart[:3])]
-    return Problem(torch="outputs", keras="outputs", fact="\n      ".join(told))
+def _problem(line: str, suspected: str, disagreeing: list[Verdict]) -> Problem:
+    lines = [line, suspected, *map(str, disagreeing[:3])]
+    return Problem(torch="outputs", keras="outputs", fact="\n      ".join(filter(None, lines)))
 
 
-def table(found: list[Verdict]) -> Table:
-    """Every pair of opinions on every output, with what was measured."""
+def table(verdicts: list[Verdict]) -> Table:
+    """Return a table of all verdicts, with the measured differences."""
     rows = tuple(
         (
             verdict.output,
@@ -173,10 +181,10 @@ def table(found: list[Verdict]) -> Table:
             verdict.judgement.deviation if verdict.judgement else None,
             verdict.judgement.floor if verdict.judgement else None,
             verdict.judgement.ratio if verdict.judgement else None,
-            verdict.odd or ("agree" if verdict.agrees else "differ"),
+            verdict.mismatch or ("agree" if verdict.agrees else "differ"),
         )
-        for verdict in found
+        for verdict in verdicts
     )
-    columns = ("output", "one", "other", "largest difference", "noise floor", "ratio", "verdict")
-    failed = tuple(place for place, verdict in enumerate(found) if not verdict.agrees)
-    return Table(title="the opinions, pairwise", columns=columns, rows=rows, failed=failed)
+    columns = ("output", "first", "second", "largest difference", "noise floor", "ratio", "verdict")
+    failed = tuple(index for index, verdict in enumerate(verdicts) if not verdict.agrees)
+    return Table(title="pairwise comparison", columns=columns, rows=rows, failed=failed)

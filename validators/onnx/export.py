@@ -1,4 +1,4 @@
-"""Each side is written as an ONNX file by its own exporter, and it is said which exporter that really was."""
+"""Export each side to ONNX with its own exporter, and record which exporter really ran."""
 
 import contextlib
 import io
@@ -21,32 +21,30 @@ FEATURE = "validate(onnx=True)"
 _LOGGERS = ("torch.onnx", "tf2onnx", "tensorflow", "onnxscript", "onnx_ir", "jax2onnx", "absl")
 
 _KERAS_EXPORTERS = {"tensorflow": "tf2onnx", "jax": "jax2onnx"}
-"""What Keras exports with, by backend; on torch it is torch's own exporter."""
-
+"""The package that Keras exports with, by backend; on the torch backend it is torch's own exporter."""
 
 _SCOPE = re.compile(r", scope: \S+(?: # \S+)?")
-"""What torch's exporter says of the place of a node, which is longer than all that it says of the node."""
-
+"""The scope of a node in messages of torch's exporter, which is longer than the message."""
 
 _COLOUR = re.compile("\x1b\\[[0-9;]*m")
 
 
 class ExportFailed(Keras3ConvError):
-    """An exporter raised, or is not there: there is no file to run."""
+    """An exporter raised, or is not installed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """An ONNX file, and how it came to be.
+    """An exported ONNX file.
 
     Attributes:
         path: The file.
         exporter: The exporter that really ran, with its version.
-        opset: The version of the default operator set that the file asks for.
-        free_batch: Whether the file says that it takes any batch size.
-        sorted_keys: Whether outputs that the model returns in a dict stand in the order of their keys; elsewhere it is
-            the order in which the model put them there.
-        note: What a reader should know: that another exporter was tried first, and what it said.
+        opset: Version of the default operator set that the file imports.
+        free_batch: The file declares a free batch size.
+        sorted_keys: Outputs that the model returns in a dict are sorted by key in the file; else they are in the order
+            of the dict.
+        note: A remark for the report: an exporter that was tried before and its error.
     """
 
     path: Path
@@ -58,25 +56,26 @@ class Exported:
 
     def __str__(self) -> str:
         batch = "any batch size" if self.free_batch else "one batch size"
-        told = f"{self.exporter}, opset {self.opset}, {batch}"
-        return f"{told}; {self.note}" if self.note else told
+        description = f"{self.exporter}, opset {self.opset}, {batch}"
+        return f"{description}; {self.note}" if self.note else description
 
 
 def require_packages(backend: str) -> None:
-    """Raises `MissingExtra` for the first package that is needed and is not installed."""
-    needed = ["onnx", "onnxruntime", "onnxscript"]
-    needed += ["tf2onnx"] if backend == "tensorflow" else []
-    for package in needed:
+    """Raise `MissingExtra` for the first required package that is not installed."""
+    packages = ["onnx", "onnxruntime", "onnxscript"]
+    if backend == "tensorflow":
+        packages.append("tf2onnx")
+    for package in packages:
         if find_spec(package) is None:
             raise MissingExtra(FEATURE, package, "onnx")
 
 
 def export_torch(module: Any, inputs: Any, path: Path) -> Exported:
-    """Exports a torch module with `torch.onnx.export(dynamo=True)`, for any batch size where the module allows it.
+    """Export a torch module with `torch.onnx.export(dynamo=True)`, with a free batch size if the module allows it.
 
     Args:
-        module: The module; its training flags are as before afterwards.
-        inputs: What it is called with, as in `validate`.
+        module: The module; its training flags are restored.
+        inputs: Its inputs, as in `validate`.
         path: The file to write.
 
     Raises:
@@ -87,8 +86,8 @@ def export_torch(module: Any, inputs: Any, path: Path) -> Exported:
     from keras3conv.frameworks.torch import module as torch_side
 
     arguments, keywords = torch_side.call_arguments(module, inputs)
-    arguments, keywords = _of_two(arguments), _of_two(keywords)
-    shapes = _free_batches(keywords or arguments)
+    arguments, keywords = _with_batch_of_two(arguments), _with_batch_of_two(keywords)
+    shapes = _dynamic_shapes(keywords or arguments)
     with torch_side.evaluating(module), torch_side.inference(), _exporting("torch.onnx.export(dynamo=True)"):
         program = torch.onnx.export(
             module, arguments, kwargs=keywords or None, dynamo=True, dynamic_shapes=shapes, verbose=False
@@ -96,18 +95,18 @@ def export_torch(module: Any, inputs: Any, path: Path) -> Exported:
         assert program is not None
         program.save(str(path))
     exporter = f"torch {version('torch')} torch.onnx.export(dynamo=True)"
-    return _described(path, exporter, "pytorch")
+    return _checked(path, exporter, "pytorch")
 
 
 def export_keras(model: Any, inputs: Any, path: Path) -> Exported:
-    """Exports a Keras model with `model.export(format="onnx")`, which asks the exporter of its backend.
+    """Export a Keras model with `model.export(format="onnx")`, which calls the exporter of its backend.
 
-    On the torch backend Keras chooses between two exporters without a word; here it is noticed which. Where the one
-    for any batch size fails, the model is exported for the one batch size of the inputs, and that is said.
+    On the torch backend Keras chooses silently between two exporters; the result records which one ran. If the export
+    with a free batch size fails, the model is exported for the batch size of the inputs, and the result says so.
 
     Args:
         model: The model.
-        inputs: What it is called with, as in `validate`.
+        inputs: Its inputs, as in `validate`.
         path: The file to write.
 
     Raises:
@@ -126,13 +125,13 @@ def export_keras(model: Any, inputs: Any, path: Path) -> Exported:
         return _export_keras_on_torch(model, inputs, path, exporter)
     with _exporting(f"{exporter}, model.export"):
         model.export(str(path), format="onnx", verbose=False)
-    return replace(_described(path, f"{exporter}: {package} {version(package)}", package), sorted_keys=True)
+    return replace(_checked(path, f"{exporter}: {package} {version(package)}", package), sorted_keys=True)
 
 
 def _export_keras_on_torch(model: Any, inputs: Any, path: Path, exporter: str) -> Exported:
     from keras3conv.frameworks.torch import module as torch_side
 
-    with torch_side.evaluating(model), _torch_exports() as attempts:
+    with torch_side.evaluating(model), _recorded_torch_exports() as attempts:
         try:
             with _exporting(f"{exporter}, model.export"):
                 model.export(str(path), format="onnx", verbose=False)
@@ -140,29 +139,34 @@ def _export_keras_on_torch(model: Any, inputs: Any, path: Path, exporter: str) -
             signature = keras_signature(model, inputs)
             with _exporting(f"{exporter}, model.export with an input_signature"):
                 model.export(str(path), format="onnx", verbose=False, input_signature=signature)
-    told, note = _which_torch_exporter(attempts)
-    described = _described(path, f"{exporter}: torch {version('torch')} {told}", "pytorch")
-    return replace(described, note="; ".join(filter(None, (note, described.note))), sorted_keys=not attempts[-1].dynamo)
+    torch_exporter, note = _which_torch_exporter(attempts)
+    exported = _checked(path, f"{exporter}: torch {version('torch')} {torch_exporter}", "pytorch")
+    return replace(exported, note="; ".join(filter(None, (note, exported.note))), sorted_keys=not attempts[-1].dynamo)
 
 
 @dataclass(kw_only=True)
 class _Attempt:
-    """A call of `torch.onnx.export`: with which exporter, and what it raised."""
+    """A call of `torch.onnx.export`.
+
+    Attributes:
+        dynamo: The call used the dynamo exporter, not the TorchScript exporter.
+        raised: The exception, in words; empty if there was none.
+    """
 
     dynamo: bool
     raised: str = ""
 
 
 @contextlib.contextmanager
-def _torch_exports() -> Iterator[list[_Attempt]]:
-    """Notes every call of `torch.onnx.export` for a while; whole graphs, which its C++ part prints, are kept back."""
+def _recorded_torch_exports() -> Iterator[list[_Attempt]]:
+    """Record the calls of `torch.onnx.export`, and suppress the graphs that its C++ part prints."""
     import torch
 
     original: Callable[..., Any] = torch.onnx.export
     print_graph = torch._C._jit_onnx_log
     attempts: list[_Attempt] = []
 
-    def noting(*args: Any, **kwargs: Any) -> Any:
+    def recorded(*args: Any, **kwargs: Any) -> Any:
         attempt = _Attempt(dynamo=bool(kwargs.get("dynamo", True)))
         attempts.append(attempt)
         try:
@@ -171,7 +175,7 @@ def _torch_exports() -> Iterator[list[_Attempt]]:
             attempt.raised = f"raised {_first_line(error)}"
             raise
 
-    torch.onnx.export, torch._C._jit_onnx_log = noting, lambda *_: None
+    torch.onnx.export, torch._C._jit_onnx_log = recorded, lambda *_: None
     try:
         yield attempts
     finally:
@@ -179,14 +183,12 @@ def _torch_exports() -> Iterator[list[_Attempt]]:
 
 
 def _which_torch_exporter(attempts: list[_Attempt]) -> tuple[str, str]:
-    """The exporter that wrote the file, which is the last one tried, and what became of those before."""
+    """Return the exporter that wrote the file, which is the last one tried, and a note on the others."""
     *before, last = attempts
-    failed = [
-        f"the {_kind(attempt)} exporter, tried before, {attempt.raised or 'could not save'}" for attempt in before
-    ]
-    if not last.dynamo:
-        failed = failed or ["Keras takes it for free batch sizes"]
-    return f"torch.onnx.export(dynamo={last.dynamo}), which is the {_kind(last)} exporter", "; ".join(failed)
+    notes = [f"the {_kind(attempt)} exporter, tried before, {attempt.raised or 'could not save'}" for attempt in before]
+    if not last.dynamo and not notes:
+        notes = ["Keras uses it for free batch sizes"]
+    return f"torch.onnx.export(dynamo={last.dynamo}), which is the {_kind(last)} exporter", "; ".join(notes)
 
 
 def _kind(attempt: _Attempt) -> str:
@@ -194,8 +196,8 @@ def _kind(attempt: _Attempt) -> str:
 
 
 @contextlib.contextmanager
-def _exporting(what: str) -> Iterator[None]:
-    """Keeps an exporter quiet for a while; whatever it raises becomes one error, with what it had printed."""
+def _exporting(step: str) -> Iterator[None]:
+    """Suppress the output of an exporter; turn whatever it raises into `ExportFailed` with its last printed line."""
     printed = io.StringIO()
     with contextlib.ExitStack() as contexts:
         contexts.enter_context(contextlib.redirect_stdout(printed))
@@ -207,19 +209,19 @@ def _exporting(what: str) -> Iterator[None]:
             yield
         except (KeyboardInterrupt, SystemExit, MemoryError):
             raise
-        except BaseException as error:  # exporters raise whatever the code of the model, or a compiler, raised
-            said = [line.strip() for line in printed.getvalue().splitlines() if line.strip()]
-            after = f" (it had printed: {said[-1][:200]})" if said else ""
-            raise ExportFailed(f"{what} raised {_first_line(error)}{after}") from error
+        except BaseException as error:  # exporters raise whatever the model's code or a compiler raised
+            lines = [line.strip() for line in printed.getvalue().splitlines() if line.strip()]
+            last_line = f" (last printed line: {lines[-1][:200]})" if lines else ""
+            raise ExportFailed(f"{step} raised {_first_line(error)}{last_line}") from error
 
 
 @contextlib.contextmanager
 def _loggers_to(stream: io.StringIO) -> Iterator[None]:
-    """The messages of the exporters' loggers go into a stream for a while, and nowhere else."""
+    """Redirect the messages of the exporters' loggers into a stream."""
     handler = logging.StreamHandler(stream)
-    found = [logging.getLogger(name) for name in _LOGGERS]
-    before = [(logger, logger.propagate, logger.handlers[:]) for logger in found]
-    for logger in found:
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    before = [(logger, logger.propagate, logger.handlers[:]) for logger in loggers]
+    for logger in loggers:
         logger.propagate, logger.handlers = False, [handler]
     try:
         yield
@@ -228,33 +230,34 @@ def _loggers_to(stream: io.StringIO) -> Iterator[None]:
             logger.propagate, logger.handlers = propagate, handlers
 
 
-def _described(path: Path, exporter: str, producer: str) -> Exported:
-    """What the file itself says; raises `ExportFailed` where onnx's own checker refuses it.
+def _checked(path: Path, exporter: str, producer: str) -> Exported:
+    """Return what the file declares; raise `ExportFailed` if onnx's checker refuses it.
 
     Args:
         path: The file.
-        exporter: Who was asked to write it.
-        producer: The name that this exporter gives itself in a file; where the file has another one, it is said.
+        exporter: The exporter that was called.
+        producer: The producer name that this exporter writes; the note says if the file has another one.
     """
     import onnx
 
-    with _exporting(f"onnx.checker, on what {exporter} wrote,"):
+    with _exporting(f"onnx.checker, on the file of {exporter},"):
         onnx.checker.check_model(str(path), full_check=True)
     model = onnx.load_model(str(path), load_external_data=False)
     stored = {tensor.name for tensor in model.graph.initializer}
-    given = [entry for entry in model.graph.input if entry.name not in stored]
-    batches = [entry.type.tensor_type.shape.dim[0] for entry in given if entry.type.tensor_type.shape.dim]
+    inputs = [entry for entry in model.graph.input if entry.name not in stored]
+    batches = [entry.type.tensor_type.shape.dim[0] for entry in inputs if entry.type.tensor_type.shape.dim]
     opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
     free = bool(batches) and all(not batch.HasField("dim_value") for batch in batches)
-    wrote = f"{model.producer_name} {model.producer_version}".strip() or "somebody without a name"
-    note = "" if model.producer_name == producer else f"the file says that {wrote} wrote it, and not {producer}"
+    actual = f"{model.producer_name} {model.producer_version}".strip() or "empty"
+    note = "" if model.producer_name == producer else f"the producer in the file is {actual}, not {producer}"
     return Exported(path=path, exporter=exporter, opset=opset, free_batch=free, note=note)
 
 
-def _of_two(arguments: Any) -> Any:
-    """The arguments with a batch of one doubled: a size of one is taken for a constant by torch's exporter.
+def _with_batch_of_two(arguments: Any) -> Any:
+    """Double a batch of one: torch's exporter treats an axis of size one as constant.
 
-    The first tensor tells the size of the batch; beside a larger one a size of one is broadcast, and stays.
+    The first tensor defines the batch size. In a larger batch, a tensor with a first axis of one is broadcast, and
+    stays as it is.
     """
     import torch
 
@@ -274,8 +277,8 @@ def _batch_size(arguments: Any) -> int | None:
     return tensors[0].shape[0] if tensors and tensors[0].ndim else None
 
 
-def _free_batches(arguments: Any) -> Any:
-    """Which axes the exporter may leave free: the first of every tensor that shares the batch size."""
+def _dynamic_shapes(arguments: Any) -> Any:
+    """Return the axes that the exporter may leave free: the first of every tensor that has the batch size."""
     import torch
 
     batch = _batch_size(arguments)
@@ -288,7 +291,7 @@ def _free_batches(arguments: Any) -> Any:
 
 
 def _mapped(value: Any, of_tensor: Callable[[Any], Any], of_rest: Callable[[Any], Any]) -> Any:
-    """The same nested tuples, lists and dicts, with every leaf replaced."""
+    """Map the leaves of nested tuples, lists and dicts."""
     import torch
 
     if isinstance(value, torch.Tensor):
@@ -301,10 +304,11 @@ def _mapped(value: Any, of_tensor: Callable[[Any], Any], of_rest: Callable[[Any]
 
 
 def _first_line(error: BaseException) -> str:
-    """The class of an exception, and the line of its message that says most."""
+    """Return the class of an exception and the most specific line of its message."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    wrapped = bool(lines) and lines[0].startswith("Exception encountered when calling ")  # which is Keras', of a layer
-    first = _COLOUR.sub("", " ".join(lines[: 1 + wrapped]))
+    # Keras wraps the exception of a layer; the line after names the cause.
+    is_wrapped = bool(lines) and lines[0].startswith("Exception encountered when calling ")
+    first = _COLOUR.sub("", " ".join(lines[:2] if is_wrapped else lines[:1]))
     cause = next((line for line in lines if line.startswith("<class ")), first)
     cause = _SCOPE.sub("", cause)
     return f"{type(error).__name__}: {cause[:300]}" if cause else type(error).__name__

@@ -1,4 +1,4 @@
-"""An ONNX file with every number in float64, in onnx's own reference evaluator: the measure of its float32 noise."""
+"""Run an ONNX file in float64, in onnx's reference evaluator, to measure its float32 noise."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,37 +12,36 @@ from keras3conv.transforms import Array
 _NARROW_DTYPES = (np.dtype(np.float32), np.dtype(np.float16))
 
 
-def run_wide(path: Path, arrays: Sequence[Array]) -> dict[str, Array]:
-    """Runs a file in float64; it must have been checked.
+def run_float64(path: Path, arrays: Sequence[Array]) -> dict[str, Array]:
+    """Run a checked file in float64, and return its outputs by name.
 
     Raises:
-        ModelError: The evaluator has no such operator, or it raised.
+        ModelError: The evaluator lacks an operator, or raised.
     """
     import onnx
     from onnx.reference import ReferenceEvaluator
 
     model = onnx.load_model(str(path))
     _widen(model)
-    names = [entry.name for entry in model.graph.input]
     stored = {tensor.name for tensor in model.graph.initializer}
-    given = [name for name in names if name not in stored]
-    feeds = {
-        name: array.astype(np.float64) if array.dtype in _NARROW_DTYPES else array
-        for name, array in zip(given, arrays, strict=True)
-    }
+    names = [entry.name for entry in model.graph.input if entry.name not in stored]
+    feeds = {}
+    for name, array in zip(names, arrays, strict=True):
+        feeds[name] = array.astype(np.float64) if array.dtype in _NARROW_DTYPES else array
     try:
-        outputs = ReferenceEvaluator(model).run(None, feeds)
-    # The evaluator is code of numpy's, one class for every operator: it raises what numpy raises.
+        values = ReferenceEvaluator(model).run(None, feeds)
+    # The evaluator implements every operator in numpy, so it raises what numpy raises.
     except RAISED_BY_MODELS as error:
         raise ModelError(f"onnx's reference evaluator: {type(error).__name__}: {str(error)[:200]}") from error
-    found = dict(zip([entry.name for entry in model.graph.output], map(np.asarray, outputs), strict=True))
-    if narrow := [(name, value.dtype) for name, value in found.items() if value.dtype in _NARROW_DTYPES]:
-        raise ModelError(f"onnx's reference evaluator computes {narrow[0][0]} in {narrow[0][1]}")
-    return found
+    outputs = dict(zip([entry.name for entry in model.graph.output], map(np.asarray, values), strict=True))
+    for name, value in outputs.items():
+        if value.dtype in _NARROW_DTYPES:
+            raise ModelError(f"onnx's reference evaluator computes {name} in {value.dtype}")
+    return outputs
 
 
 def _widen(model: Any) -> None:
-    """Makes every float32 and float16 of a model a float64: the types, the stored numbers, and what is cast to."""
+    """Change float32 and float16 to float64 in a model: declared types, stored tensors and the targets of casts."""
     from onnx import TensorProto
 
     for entry in (*model.graph.input, *model.graph.output, *model.graph.value_info):
@@ -79,11 +78,11 @@ def _widen_node(node: Any) -> None:
             _widen_graph(graph)
         if node.op_type == "Constant" and attribute.name in ("value_float", "value_floats"):
             values = list(attribute.floats) if attribute.name == "value_floats" else attribute.f
-            _replace(node, np.asarray(values, np.float64))
+            _set_constant(node, np.asarray(values, np.float64))
             return
 
 
-def _replace(node: Any, values: Array) -> None:
+def _set_constant(node: Any, values: Array) -> None:
     from onnx import helper, numpy_helper
 
     del node.attribute[:]

@@ -1,8 +1,8 @@
-"""Several opinions on one output, compared pairwise: who agrees with whom, and who stands alone."""
+"""Compare the opinions of torch, Keras and their ONNX files on every output, and name the one that disagrees."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, product
 
 from keras3conv.numerics.difference import Judgement, Tolerance, judge
 from keras3conv.transforms import Array
@@ -12,127 +12,132 @@ TORCH, KERAS, TORCH_ONNX, KERAS_ONNX = "torch", "Keras", "ONNX of torch", "ONNX 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """How two opinions on one output compare.
+    """The comparison of two opinions on one output.
 
     Attributes:
-        output: The name of the output.
-        first: Whose opinion it is.
-        second: Whose the other is.
-        judgement: Their difference against the noise floor; None where the shapes differ.
-        odd: Why there is nothing to judge.
+        output: Name of the output.
+        first: Name of the first opinion.
+        second: Name of the second opinion.
+        judgement: Their difference against the noise floor; None if they cannot be compared.
+        mismatch: Why they cannot be compared; empty if they can.
     """
 
     output: str
     first: str
     second: str
     judgement: Judgement | None = None
-    odd: str = ""
+    mismatch: str = ""
 
     @property
     def agrees(self) -> bool:
-        """Whether the two differ by no more than noise."""
+        """The two opinions differ by no more than noise."""
         return self.judgement is not None and self.judgement.passed
 
     def __str__(self) -> str:
-        return f"{self.first} and {self.second}: {self.odd or self.judgement}"
+        return f"{self.first} and {self.second}: {self.mismatch or self.judgement}"
 
 
-def verdicts(
+def compare_opinions(
     output: str, opinions: Mapping[str, Array], source: Array, truth: Array | None, tolerance: Tolerance | None = None
 ) -> list[Verdict]:
-    """Compares every pair of opinions on one output.
+    """Compare every pair of opinions on one output.
 
     Args:
-        output: The name of the output.
-        opinions: What each computed, in one layout.
-        source: What torch computed in its own dtype.
-        truth: What torch computed in float64: the noise floor is the difference of the two. None where only the
-            tolerance counts.
-        tolerance: What the caller allows, whatever the noise is.
+        output: Name of the output.
+        opinions: The values by opinion, in one layout.
+        source: Torch's values in its own dtype.
+        truth: Torch's values in float64, whose difference from `source` is the noise floor; None if only the tolerance
+            counts.
+        tolerance: Difference that the caller allows, whatever the noise is.
     """
-    found = []
+    verdicts = []
     for first, second in combinations(opinions, 2):
-        one, other = opinions[first], opinions[second]
-        if one.shape != other.shape:
-            found.append(Verdict(output=output, first=first, second=second, odd=f"{one.shape} is not {other.shape}"))
+        first_values, second_values = opinions[first], opinions[second]
+        if first_values.shape != second_values.shape:
+            mismatch = f"{first_values.shape} is not {second_values.shape}"
+            verdicts.append(Verdict(output=output, first=first, second=second, mismatch=mismatch))
             continue
         floor = judge(source, source, truth).floor
-        judgement = replace(judge(other, one, None, tolerance), floor=floor)
-        found.append(Verdict(output=output, first=first, second=second, judgement=judgement))
-    return found
+        judgement = replace(judge(second_values, first_values, None, tolerance), floor=floor)
+        verdicts.append(Verdict(output=output, first=first, second=second, judgement=judgement))
+    return verdicts
 
 
-def groups(found: list[Verdict]) -> list[tuple[str, ...]]:
-    """The opinions in groups, the largest first: in a group everybody agrees with everybody on every output."""
-    apart = _apart(found)
-    made: list[list[str]] = []
-    for name in _names(found):
-        home = next((group for group in made if all(frozenset((name, other)) not in apart for other in group)), None)
-        if home is None:
-            made.append([name])
+def agreeing_groups(verdicts: list[Verdict]) -> list[tuple[str, ...]]:
+    """Group the opinions so that all within a group agree on every output; the largest group comes first."""
+    disagreeing = _disagreeing_pairs(verdicts)
+    groups: list[list[str]] = []
+    for name in _opinion_names(verdicts):
+        for group in groups:
+            if all(frozenset((name, other)) not in disagreeing for other in group):
+                group.append(name)
+                break
         else:
-            home.append(name)
-    return sorted(map(tuple, made), key=len, reverse=True)
+            groups.append([name])
+    return sorted(map(tuple, groups), key=len, reverse=True)
 
 
-def who_disagrees(found: list[Verdict]) -> str:
-    """One line: who disagrees with whom, the fewest first."""
-    made, apart = groups(found), _apart(found)
-    if not apart:
-        return f"{_listed(made[0])} agree"
-    if not any(verdict.judgement and verdict.judgement.proves for verdict in found):
-        odd = {verdict.odd for verdict in found}
-        return "the outputs hold values that are not finite, which prove nothing" if odd == {""} else "; ".join(odd)
-    if not _are_clear(made, apart):
-        pairs = [f"{verdict.first} with {verdict.second}" for verdict in found if not verdict.agrees]
-        return f"at the limit of what is noise disagree {'; '.join(dict.fromkeys(pairs))}"
-    *others, fewest = made
-    verb = "disagrees" if len(fewest) == 1 else "disagree"
-    return f"{_listed(fewest)} {verb} with {'; and with '.join(map(_listed, others))}"
+def who_disagrees(verdicts: list[Verdict]) -> str:
+    """Return in one line which opinions disagree; the smallest group is the subject."""
+    groups, disagreeing = agreeing_groups(verdicts), _disagreeing_pairs(verdicts)
+    if not disagreeing:
+        return f"{_listed(groups[0])} agree"
+    if not any(verdict.judgement and verdict.judgement.proves for verdict in verdicts):
+        mismatches = {verdict.mismatch for verdict in verdicts}
+        if mismatches == {""}:
+            return "the outputs hold values that are not finite, which prove nothing"
+        return "; ".join(mismatches)
+    if not _are_separate(groups, disagreeing):
+        pairs = [f"{verdict.first} and {verdict.second}" for verdict in verdicts if not verdict.agrees]
+        return f"{'; '.join(dict.fromkeys(pairs))} disagree, close to the limit of noise"
+    *others, smallest = groups
+    verb = "disagrees" if len(smallest) == 1 else "disagree"
+    return f"{_listed(smallest)} {verb} with {'; and with '.join(map(_listed, others))}"
 
 
-def _names(found: list[Verdict]) -> list[str]:
-    """Whoever is judged, in the order torch, Keras, and their files."""
-    judged = {name for verdict in found for name in (verdict.first, verdict.second)}
+def _opinion_names(verdicts: list[Verdict]) -> list[str]:
+    """Return the names of the opinions: torch, Keras, their ONNX files, then any others."""
+    names = {name for verdict in verdicts for name in (verdict.first, verdict.second)}
     known = (TORCH, KERAS, TORCH_ONNX, KERAS_ONNX)
-    return [*(name for name in known if name in judged), *sorted(judged - {*known})]
+    return [*(name for name in known if name in names), *sorted(names - {*known})]
 
 
-def _apart(found: list[Verdict]) -> set[frozenset[str]]:
-    return {frozenset((verdict.first, verdict.second)) for verdict in found if not verdict.agrees}
+def _disagreeing_pairs(verdicts: list[Verdict]) -> set[frozenset[str]]:
+    return {frozenset((verdict.first, verdict.second)) for verdict in verdicts if not verdict.agrees}
 
 
-def _are_clear(made: list[tuple[str, ...]], apart: set[frozenset[str]]) -> bool:
-    """Whether everybody disagrees with everybody in another group: one agrees with two that are too far apart else."""
-    return all(
-        frozenset((first, second)) in apart for one, other in combinations(made, 2) for first in one for second in other
-    )
+def _are_separate(groups: list[tuple[str, ...]], disagreeing: set[frozenset[str]]) -> bool:
+    """Return whether all opinions of different groups disagree; else one agrees with two that disagree."""
+    for one_group, other_group in combinations(groups, 2):
+        if any(frozenset(pair) not in disagreeing for pair in product(one_group, other_group)):
+            return False
+    return True
 
 
-def where_to_look(found: list[Verdict], exporters: Mapping[str, str]) -> str:
-    """What a split of the opinions points at; empty where it points at nothing in particular.
+def suspected_part(verdicts: list[Verdict], exporters: Mapping[str, str]) -> str:
+    """Return which part (exporter, backend, model) the disagreement points at, in words; empty if none in particular.
 
     Args:
-        found: The verdicts.
-        exporters: Which exporter wrote the file, by opinion.
+        verdicts: The verdicts on all outputs.
+        exporters: The exporter of each ONNX file, by opinion.
     """
-    made = groups(found)
-    if len(made) < 2 or not _are_clear(made, _apart(found)):
+    groups, disagreeing = agreeing_groups(verdicts), _disagreeing_pairs(verdicts)
+    if len(groups) < 2 or not _are_separate(groups, disagreeing):
         return ""
-    fewest, most = set(made[-1]), set(made[0])
-    for sides in (fewest, most):
-        if sides in ({TORCH_ONNX}, {KERAS_ONNX}) and frozenset((TORCH, KERAS)) not in _apart(found):
-            name = next(iter(sides))
+    smallest, largest = set(groups[-1]), set(groups[0])
+    for group in (smallest, largest):
+        if group in ({TORCH_ONNX}, {KERAS_ONNX}) and frozenset((TORCH, KERAS)) not in disagreeing:
+            name = next(iter(group))
             return f"the models agree, so look at the exporter ({exporters.get(name, name)}) or at onnxruntime"
-    parts = {frozenset(group) for group in made}
-    if frozenset({TORCH, TORCH_ONNX}) in parts and frozenset({KERAS, KERAS_ONNX}) in parts:
+    as_sets = {frozenset(group) for group in groups}
+    if frozenset({TORCH, TORCH_ONNX}) in as_sets and frozenset({KERAS, KERAS_ONNX}) in as_sets:
         return "each model agrees with its own export: the two models differ"
-    if frozenset({TORCH, KERAS}) in parts:
+    if frozenset({TORCH, KERAS}) in as_sets:
         return "the two models agree: look at the exporters, or at onnxruntime"
-    if fewest == {KERAS} and {TORCH, TORCH_ONNX, KERAS_ONNX} == most:
-        return "Keras' own export computes what torch does: look at the Keras backend"
-    if fewest == {TORCH} and {KERAS, TORCH_ONNX, KERAS_ONNX} == most:
-        return "torch's own export computes what Keras does: look at how torch runs the module"
+    if smallest == {KERAS} and largest == {TORCH, TORCH_ONNX, KERAS_ONNX}:
+        return "Keras' own export agrees with torch: look at the Keras backend"
+    if smallest == {TORCH} and largest == {KERAS, TORCH_ONNX, KERAS_ONNX}:
+        return "torch's own export agrees with Keras: look at how torch runs the module"
     return ""
 
 

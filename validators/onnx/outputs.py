@@ -1,25 +1,26 @@
-"""What the ONNX file of a side returned, matched with what the frameworks returned, and judged in Keras' layout."""
+"""Match the outputs of ONNX files with those of their models, and judge all of them in Keras' layout."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import product
 
 from keras3conv.frameworks.shared.recording import Recording
 from keras3conv.transforms import Array
 from keras3conv.validators.onnx.export import Exported
-from keras3conv.validators.onnx.opinions import KERAS, KERAS_ONNX, TORCH, TORCH_ONNX, Verdict, verdicts
-from keras3conv.validators.running.ends import OutputPair, output_pairs
+from keras3conv.validators.onnx.opinions import KERAS, KERAS_ONNX, TORCH, TORCH_ONNX, Verdict, compare_opinions
+from keras3conv.validators.running.output_pairs import OutputPair, output_pairs
 from keras3conv.validators.running.subject import Subject
 
 
 @dataclass(frozen=True, kw_only=True)
 class Opinion:
-    """What the ONNX file of one side returned, or why it returned nothing.
+    """The outputs of the ONNX file of one side, or the reason why there are none.
 
     Attributes:
-        name: Whose file it is: `TORCH_ONNX` or `KERAS_ONNX`.
-        exported: The file.
-        outputs: What it returned, in its order; None where it was not run.
-        failure: Why there is no file, or why it was not run.
+        name: `TORCH_ONNX` or `KERAS_ONNX`.
+        exported: The file; None if the export failed.
+        outputs: Outputs by name, in the file's order; None if it was not run.
+        failure: Why there is no file, or why it does not run.
     """
 
     name: str
@@ -28,76 +29,77 @@ class Opinion:
     failure: str = ""
 
 
-def judged(subject: Subject, opinions: Iterable[Opinion]) -> list[Verdict]:
-    """Every pair of opinions on every output; a file that returns more or fewer arrays disagrees with everybody."""
+def judge_opinions(subject: Subject, opinions: Iterable[Opinion]) -> list[Verdict]:
+    """Compare all opinions on every output pairwise; a file with another number of outputs disagrees with all."""
     torch, keras = subject.torch_run, subject.keras_run
     pairs = list(output_pairs(torch, keras))
-    truths = {pair.name: pair.torch for pair in output_pairs(subject.torch_truth, keras)}
-    heard: dict[str, dict[str, Array]] = {
-        pair.name: {TORCH: pair.torch, KERAS: pair.keras} for pair in pairs if pair.torch.size
-    }
-    found: list[Verdict] = []
+    truths = {pair.name: pair.torch_output for pair in output_pairs(subject.torch_truth, keras)}
+    values: dict[str, dict[str, Array]] = {}
+    for pair in pairs:
+        if pair.torch_output.size:
+            values[pair.name] = {TORCH: pair.torch_output, KERAS: pair.keras_output}
+    verdicts: list[Verdict] = []
     for opinion in opinions:
-        run = torch if opinion.name == TORCH_ONNX else keras
-        named = _named(opinion, run)
-        if opinion.outputs is not None and named is None:
-            found += _of_another_number(opinion, run)
-        elif named is not None:
-            _hear(heard, opinion.name, output_pairs(named, keras) if run is torch else output_pairs(torch, named))
+        if opinion.outputs is None:
+            continue
+        is_torch = opinion.name == TORCH_ONNX
+        model_run = torch if is_torch else keras
+        file_run = _with_model_names(opinion, model_run)
+        if file_run is None:
+            verdicts += _wrong_number_of_outputs(opinion, model_run)
+            continue
+        for pair in output_pairs(file_run, keras) if is_torch else output_pairs(torch, file_run):
+            if pair.name in values:
+                values[pair.name][opinion.name] = pair.torch_output if is_torch else pair.keras_output
     for pair in pairs:
-        found += _of_output(subject, pair, heard.get(pair.name, {}), truths)
-    return found
+        verdicts += _judge_output(subject, pair, values.get(pair.name, {}), truths)
+    return verdicts
 
 
-def _hear(heard: dict[str, dict[str, Array]], name: str, pairs: Iterable[OutputPair]) -> None:
-    for pair in pairs:
-        if pair.name in heard:
-            heard[pair.name][name] = pair.torch if name == TORCH_ONNX else pair.keras
-
-
-def _of_output(
-    subject: Subject, pair: OutputPair, heard: Mapping[str, Array], truths: Mapping[str, Array]
+def _judge_output(
+    subject: Subject, pair: OutputPair, values: Mapping[str, Array], truths: Mapping[str, Array]
 ) -> list[Verdict]:
-    """The verdicts on one output; where torch and Keras return other shapes, each is compared with its own file."""
+    """Judge one output; if the shapes of torch and Keras differ, each side is compared with its own file only."""
     tolerance = subject.options.tolerance
-    if not pair.odd:
-        return verdicts(pair.name, heard, pair.torch, truths[pair.name], tolerance)
-    sides = [[name for name in side if name in heard] for side in ((TORCH, TORCH_ONNX), (KERAS, KERAS_ONNX))]
-    found = [
-        Verdict(output=pair.name, first=first, second=second, odd=pair.odd)
-        for first in sides[0] or [TORCH]
-        for second in sides[1] or [KERAS]
+    if not pair.mismatch:
+        return compare_opinions(pair.name, values, pair.torch_output, truths[pair.name], tolerance)
+    torch_values = {name: values[name] for name in (TORCH, TORCH_ONNX) if name in values}
+    keras_values = {name: values[name] for name in (KERAS, KERAS_ONNX) if name in values}
+    verdicts = [
+        Verdict(output=pair.name, first=first, second=second, mismatch=pair.mismatch)
+        for first, second in product(torch_values or [TORCH], keras_values or [KERAS])
     ]
-    for side in sides:
-        given = {name: heard[name] for name in side}
-        found += verdicts(pair.name, given, pair.torch, truths[pair.name], tolerance) if len(given) > 1 else []
-    return found
+    for side_values in (torch_values, keras_values):
+        if len(side_values) > 1:
+            verdicts += compare_opinions(pair.name, side_values, pair.torch_output, truths[pair.name], tolerance)
+    return verdicts
 
 
-def _of_another_number(opinion: Opinion, run: Recording) -> list[Verdict]:
+def _wrong_number_of_outputs(opinion: Opinion, model_run: Recording) -> list[Verdict]:
     assert opinion.outputs is not None
     others = [TORCH, KERAS, *({TORCH_ONNX, KERAS_ONNX} - {opinion.name})]
-    odd = f"the file returns {len(opinion.outputs)} arrays ({', '.join(opinion.outputs)}), the model {len(run.outputs)}"
-    return [Verdict(output="outputs", first=other, second=opinion.name, odd=odd) for other in others]
+    names = ", ".join(opinion.outputs)
+    mismatch = f"the file returns {len(opinion.outputs)} arrays ({names}), the model {len(model_run.outputs)}"
+    return [Verdict(output="outputs", first=other, second=opinion.name, mismatch=mismatch) for other in others]
 
 
-def _named(opinion: Opinion, run: Recording) -> Recording | None:
-    """The outputs of a file under the names that the framework gives them; None where they are more or fewer.
+def _with_model_names(opinion: Opinion, model_run: Recording) -> Recording | None:
+    """Return the outputs of a file by the model's output names; None if the numbers of outputs differ.
 
-    They are matched by their order. The names in a file are an exporter's: a node's, or a running number, and may be
-    the name that the model gives another output.
+    Outputs are matched by order. The names in the file are made up by the exporter, from a node or a counter, and may
+    equal the model's name of another output.
     """
-    if opinion.outputs is None or len(opinion.outputs) != len(run.outputs):
-        return None
+    assert opinion.outputs is not None
     assert opinion.exported is not None
-    names = sorted(run.outputs, key=_by_keys) if opinion.exported.sorted_keys else list(run.outputs)
+    if len(opinion.outputs) != len(model_run.outputs):
+        return None
+    names = list(model_run.outputs)
+    if opinion.exported.sorted_keys:
+        names.sort(key=_nested_key)
     by_name = dict(zip(names, opinion.outputs.values(), strict=True))
-    return replace(Recording(), outputs={name: by_name[name] for name in run.outputs})
+    return Recording(outputs={name: by_name[name] for name in model_run.outputs})
 
 
-def _by_keys(name: str) -> list[tuple[bool, int, str]]:
-    """The place of "logits.10.mask" among its kind: lists by their indexes, dicts by their keys."""
-    return [
-        (not part.isdigit(), int(part) if part.isdigit() else 0, "" if part.isdigit() else part)
-        for part in name.split(".")
-    ]
+def _nested_key(name: str) -> list[tuple[bool, int, str]]:
+    """Return a sort key for names like "logits.10.mask": list indices sort as numbers, dict keys as strings."""
+    return [(False, int(part), "") if part.isdigit() else (True, 0, part) for part in name.split(".")]

@@ -1,4 +1,4 @@
-"""Two ONNX files of strangers: which input of one is which of the other, in which layout, and the same for outputs."""
+"""Match the inputs and outputs of two ONNX files, and convert between their memory layouts."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,18 +13,19 @@ from keras3conv.frameworks.shared.layout import channels_first, channels_last
 from keras3conv.transforms import Array
 
 Sizes = tuple[int | None, ...]
+"""A symbolic shape: None for a free axis."""
 
 SAME, LAST, FIRST = "", "channels moved last", "channels moved first"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """What a file says of one of its inputs.
+class InputSpec:
+    """An input that a file declares.
 
     Attributes:
-        name: Its name.
-        shape: Its sizes, None for free ones; None where not even the number of axes is said.
-        dtype: Its dtype.
+        name: Name of the input.
+        shape: Symbolic shape; None if the file does not declare the number of axes.
+        dtype: Name of the dtype.
     """
 
     name: str
@@ -36,181 +37,224 @@ class Wanted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fed:
-    """What the two files are run on.
+class PairedInputs:
+    """The inputs of two files.
 
     Attributes:
-        first: The arrays, in the first file's order.
-        second: The same, in the second file's order, in its layouts.
-        told: Which input is which, for the report.
+        first: The arrays in the first file's order.
+        second: The same arrays in the second file's order and layouts.
+        description: The matched names, for the report.
     """
 
     first: list[Array]
     second: list[Array]
-    told: str
+    description: str
 
 
-def wanted(path: Path, model: Any) -> tuple[Wanted, ...]:
-    """The inputs of a file; raises `InputError` for one that is no array of numbers."""
+@dataclass(frozen=True, kw_only=True)
+class Match:
+    """A matched input or output of two files.
+
+    Attributes:
+        first: Its name in the first file.
+        second: Its name in the second file.
+        layout: Conversion of the first file's values into the second's layout, in words; empty if there is none.
+    """
+
+    first: str
+    second: str
+    layout: str
+
+    def __str__(self) -> str:
+        names = f"{self.first} <-> {self.second}"
+        return f"{names} ({self.layout})" if self.layout else names
+
+
+def input_specs(path: Path, model: Any) -> tuple[InputSpec, ...]:
+    """Return the inputs of a file; raise `InputError` for one that is not an array of numbers."""
     import onnx
 
     stored = {tensor.name for tensor in model.graph.initializer}
-    made = []
+    specs = []
     for entry in model.graph.input:
         if entry.name in stored:
             continue
         kind = entry.type.WhichOneof("value")
         tensor = entry.type.tensor_type
         if kind != "tensor_type" or tensor.elem_type in (onnx.TensorProto.UNDEFINED, onnx.TensorProto.STRING):
-            what = "strings" if kind == "tensor_type" else f"a {str(kind).removesuffix('_type')}"
-            raise InputError(f"{path}: the input {entry.name} takes {what}: only arrays of numbers can be fed")
+            content = "strings" if kind == "tensor_type" else f"a {str(kind).removesuffix('_type')}"
+            raise InputError(f"{path}: the input {entry.name} takes {content}: only arrays of numbers can be compared")
         dims = [axis.dim_value if axis.dim_value > 0 else None for axis in tensor.shape.dim]
         shape = tuple(dims) if tensor.HasField("shape") else None
         dtype = str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
-        made.append(Wanted(name=entry.name, shape=shape, dtype=dtype))
-    return tuple(made)
+        specs.append(InputSpec(name=entry.name, shape=shape, dtype=dtype))
+    return tuple(specs)
 
 
-def feed(paths: tuple[Path, Path], ours: Sequence[Wanted], theirs: Sequence[Wanted], inputs: Any) -> Fed:
-    """The inputs of both files: given for the first, or made up of what both say; the second's derived by layout.
+def pair_inputs(
+    paths: tuple[Path, Path], first: Sequence[InputSpec], second: Sequence[InputSpec], inputs: Any
+) -> PairedInputs:
+    """Return the inputs of both files: those for the first are given or random, those for the second are derived.
+
+    Args:
+        paths: The two files.
+        first: Inputs that the first file declares.
+        second: Inputs that the second file declares.
+        inputs: Inputs for the first file; None for random ones.
 
     Raises:
-        InputError: They cannot be made up, or the files do not take the same.
+        InputError: The files take different inputs, or random ones cannot be made.
     """
-    if len(ours) != len(theirs):
-        told = " and ".join(
+    if len(first) != len(second):
+        counts = [
             f"{path.name} takes {len(specs)} ({', '.join(map(str, specs))})"
-            for path, specs in zip(paths, (ours, theirs), strict=True)
-        )
-        raise InputError(f"the files take different inputs: {told}")
-    places, how = matched(
-        [spec.name for spec in ours], [spec.name for spec in theirs], lambda a, b: _alike(ours[a], theirs[b])
+            for path, specs in zip(paths, (first, second), strict=True)
+        ]
+        raise InputError(f"the files take different inputs: {' and '.join(counts)}")
+    indices, how = _match(
+        [spec.name for spec in first],
+        [spec.name for spec in second],
+        lambda index, other: _may_match(first[index], second[other]),
     )
-    others = [theirs[place] for place in places]
-    given = _made(paths, ours, others) if inputs is None else _given(paths[0], ours, inputs)
-    layouts = [_layout(array.shape, other.shape) for array, other in zip(given, others, strict=True)]
-    if bad := [
-        f"{spec.name} of shape {array.shape} does not fit {other} of {paths[1].name}, nor with its channels moved"
-        for spec, array, other, layout in zip(ours, given, others, layouts, strict=True)
-        if layout is None
-    ]:
-        raise InputError(f"the files do not take the same: {'; '.join(bad)}")
-    second: dict[int, Array] = {
-        place: moved(array, layout or SAME) for place, array, layout in zip(places, given, layouts, strict=True)
-    }
-    pairs = [
-        f"{spec.name} <-> {other.name}{f' ({layout})' if layout else ''}"
-        for spec, other, layout in zip(ours, others, layouts, strict=True)
-    ]
-    return Fed(first=given, second=[second[place] for place in sorted(second)], told=f"{', '.join(pairs)}, {how}")
+    counterparts = [second[index] for index in indices]
+    arrays = _random(paths[0], first, counterparts) if inputs is None else _ordered(paths[0], first, inputs)
+    matches, mismatches = [], []
+    second_arrays: dict[int, Array] = {}
+    for index, spec, other, array in zip(indices, first, counterparts, arrays, strict=True):
+        layout = _best_layout(array.shape, other.shape)
+        if layout is None:
+            mismatches.append(f"{spec.name} of shape {array.shape} does not fit {other} of {paths[1].name}")
+            continue
+        matches.append(Match(first=spec.name, second=other.name, layout=layout))
+        second_arrays[index] = to_layout(array, layout)
+    if mismatches:
+        raise InputError(f"the files take different inputs, even with channels moved: {'; '.join(mismatches)}")
+    return PairedInputs(
+        first=arrays,
+        second=[second_arrays[index] for index in sorted(second_arrays)],
+        description=f"{', '.join(map(str, matches))}, {how}",
+    )
 
 
-def pair_outputs(ours: Mapping[str, Array], theirs: Mapping[str, Array]) -> tuple[list[tuple[str, str, str]], str]:
-    """Which output is which, with the layout that the first's is brought into; and how that was told, in words."""
-    first, second = list(ours), list(theirs)
-    places, how = matched(first, second, lambda a, b: bool(_layouts(ours[first[a]].shape, theirs[second[b]].shape)))
-    pairs = []
-    for name, place in zip(first, places, strict=True):
-        other = second[place]
-        layouts = _layouts(ours[name].shape, theirs[other].shape) or [SAME]
-        nearest = min(layouts, key=lambda layout: _distance(moved(ours[name], layout), theirs[other]))
-        pairs.append((name, other, nearest if len(layouts) > 1 else layouts[0]))
-    return pairs, how
+def pair_outputs(first: Mapping[str, Array], second: Mapping[str, Array]) -> tuple[list[Match], str]:
+    """Return the matched outputs of two files, and how they were matched, in words.
 
-
-def matched(ours: Sequence[str], theirs: Sequence[str], fits: Callable[[int, int], bool]) -> tuple[list[int], str]:
-    """For each of ours the place of its counterpart, and how it was told.
-
-    By name where the names are the same; else by order where every one fits there; else by what fits, where that
-    leaves no choice; else by order, for want of anything better.
+    Where a shape fits in several layouts, the one with the closest values is taken.
     """
-    if set(ours) == set(theirs):
-        return [list(theirs).index(name) for name in ours], "by name"
-    in_order = list(range(len(ours)))
-    if all(fits(place, place) for place in in_order):
+    first_names, second_names = list(first), list(second)
+
+    def fits(index: int, other: int) -> bool:
+        return bool(_layouts(first[first_names[index]].shape, second[second_names[other]].shape))
+
+    indices, how = _match(first_names, second_names, fits)
+    matches = []
+    for name, index in zip(first_names, indices, strict=True):
+        array, other = first[name], second[second_names[index]]
+        best, smallest = SAME, float("inf")
+        for layout in _layouts(array.shape, other.shape):
+            distance = _distance(to_layout(array, layout), other)
+            if distance < smallest:
+                best, smallest = layout, distance
+        matches.append(Match(first=name, second=second_names[index], layout=best))
+    return matches, how
+
+
+def _match(first: Sequence[str], second: Sequence[str], fits: Callable[[int, int], bool]) -> tuple[list[int], str]:
+    """Return for every name of the first file the index of its counterpart, and how they were matched.
+
+    Equal names decide, then the order if all fit in it, then the shapes if they leave no choice, and else the order.
+    """
+    if set(first) == set(second):
+        return [list(second).index(name) for name in first], "by name"
+    in_order = list(range(len(first)))
+    if all(fits(index, index) for index in in_order):
         return in_order, "by order"
-    choices = [[other for other in range(len(theirs)) if fits(place, other)] for place in in_order]
-    if all(len(choice) == 1 for choice in choices) and len({choice[0] for choice in choices}) == len(ours):
+    choices = [[other for other in range(len(second)) if fits(index, other)] for index in in_order]
+    if all(len(choice) == 1 for choice in choices) and len({choice[0] for choice in choices}) == len(first):
         return [choice[0] for choice in choices], "by shape"
     return in_order, "by order"
 
 
-def moved(array: Array, layout: str) -> Array:
-    """An array in another layout."""
-    made = channels_last(array) if layout == LAST else channels_first(array) if layout == FIRST else array
-    return np.ascontiguousarray(made)
+def to_layout(array: Array, layout: str) -> Array:
+    """Convert an array to another layout: `SAME`, `LAST` or `FIRST`."""
+    if layout == LAST:
+        array = channels_last(array)
+    elif layout == FIRST:
+        array = channels_first(array)
+    return np.ascontiguousarray(array)
 
 
-def _alike(one: Wanted, other: Wanted) -> bool:
-    return one.dtype[:3] == other.dtype[:3] and _layout(one.shape, other.shape) is not None
+def _may_match(first: InputSpec, second: InputSpec) -> bool:
+    return first.dtype[:3] == second.dtype[:3] and _best_layout(first.shape, second.shape) is not None
 
 
-def _layout(shape: Sizes | None, other: Sizes | None) -> str | None:
-    """How an array of one shape becomes one of another; None where it cannot. As it is, unless a move fits better."""
-    if shape is None or other is None:
+def _best_layout(first: Sizes | None, second: Sizes | None) -> str | None:
+    """Return the layout in which most sizes of two symbolic shapes are equal; None if none is possible."""
+    if first is None or second is None:
         return SAME
-    fitting = {layout: _score(_move(shape, layout), other) for layout in (SAME, LAST, FIRST)}
-    best = max(fitting, key=lambda layout: fitting[layout])
-    return best if fitting[best] >= 0 else None
+    scores = {layout: _equal_sizes(_shape_in_layout(first, layout), second) for layout in (SAME, LAST, FIRST)}
+    best = max(scores, key=lambda layout: scores[layout])
+    return best if scores[best] >= 0 else None
 
 
-def _layouts(shape: Sizes, other: Sizes) -> list[str]:
-    """Every layout in which two whole shapes are the same; a move that changes nothing is none."""
-    found = [layout for layout in (SAME, LAST, FIRST) if _move(shape, layout) == other]
-    return found if len(shape) > 2 else found[:1]
+def _layouts(first: Sizes, second: Sizes) -> list[str]:
+    """Return all layouts in which two shapes are equal; with two axes or fewer all layouts are the same."""
+    layouts = [layout for layout in (SAME, LAST, FIRST) if _shape_in_layout(first, layout) == second]
+    return layouts if len(first) > 2 else layouts[:1]
 
 
-def _score(shape: Sizes, other: Sizes) -> int:
-    """How many sizes are said by both, and the same; -1 where they contradict."""
-    if len(shape) != len(other):
+def _equal_sizes(first: Sizes, second: Sizes) -> int:
+    """Return the number of axes with equal known sizes; -1 if two known sizes differ."""
+    if len(first) != len(second):
         return -1
-    both = [(one, two) for one, two in zip(shape, other, strict=True) if one is not None and two is not None]
-    return len(both) if all(one == two for one, two in both) else -1
+    known = [(one, other) for one, other in zip(first, second, strict=True) if one is not None and other is not None]
+    return len(known) if all(one == other for one, other in known) else -1
 
 
-def _move(shape: Sizes, layout: str) -> Sizes:
+def _shape_in_layout(shape: Sizes, layout: str) -> Sizes:
     if layout == SAME or len(shape) < 3:
         return shape
     return (shape[0], *shape[2:], shape[1]) if layout == LAST else (shape[0], shape[-1], *shape[1:-1])
 
 
-def _distance(one: Array, other: Array) -> float:
-    if one.shape != other.shape or not one.size:
+def _distance(first: Array, second: Array) -> float:
+    if first.shape != second.shape or not first.size:
         return float("inf")
-    distance = np.abs(one.astype(np.float64) - other.astype(np.float64))
+    distance = np.abs(first.astype(np.float64) - second.astype(np.float64))
     return float(np.max(distance, where=np.isfinite(distance), initial=0.0))
 
 
-def _given(path: Path, specs: Sequence[Wanted], inputs: Any) -> list[Array]:
-    """The inputs in the order of the first file: an array, a tuple of them, or a dict by name."""
+def _ordered(path: Path, specs: Sequence[InputSpec], inputs: Any) -> list[Array]:
+    """Return the caller's inputs (an array, a tuple of arrays, or a dict by name) in the order of the file."""
     names = [spec.name for spec in specs]
     if isinstance(inputs, Mapping):
         if set(inputs) != set(names):
             raise InputError(f"{path.name} takes {', '.join(names)}; given are {', '.join(map(str, inputs))}")
         return [np.asarray(inputs[name]) for name in names]
-    given = list(inputs) if isinstance(inputs, tuple | list) else [inputs]
-    if len(given) != len(specs):
-        raise InputError(f"{path.name} takes {len(specs)} inputs ({', '.join(names)}); given are {len(given)}")
-    return [np.asarray(array) for array in given]
+    arrays = list(inputs) if isinstance(inputs, tuple | list) else [inputs]
+    if len(arrays) != len(specs):
+        raise InputError(f"{path.name} takes {len(specs)} inputs ({', '.join(names)}); given are {len(arrays)}")
+    return [np.asarray(array) for array in arrays]
 
 
-def _made(paths: tuple[Path, Path], ours: Sequence[Wanted], theirs: Sequence[Wanted]) -> list[Array]:
-    """Random inputs of the sizes that the two files say, either of them."""
+def _random(path: Path, first: Sequence[InputSpec], second: Sequence[InputSpec]) -> list[Array]:
+    """Return random inputs with the sizes that one of the two files declares."""
     generator = np.random.default_rng(SEED)
-    made = []
-    for spec, other in zip(ours, theirs, strict=True):
-        sizes = _sizes(spec, other)
+    arrays = []
+    for spec, other in zip(first, second, strict=True):
+        sizes = _known_sizes(spec, other)
         if sizes is None or None in sizes[1:] or not spec.dtype.startswith("float"):
-            raise InputError(f"{paths[0].name}: the input {spec} cannot be made up: give inputs=...")
+            raise InputError(f"{path.name}: no random values can be made for the input {spec}: give inputs=...")
         shape = [size or BATCH for size in sizes]
-        made.append(np.asarray(generator.standard_normal(shape)).astype(spec.dtype))
-    return made
+        arrays.append(np.asarray(generator.standard_normal(shape)).astype(spec.dtype))
+    return arrays
 
 
-def _sizes(spec: Wanted, other: Wanted) -> Sizes | None:
-    """The sizes that one file says of an input, and where it leaves one free, what the other says of it."""
-    layout = _layout(spec.shape, other.shape)
+def _known_sizes(spec: InputSpec, other: InputSpec) -> Sizes | None:
+    """Return the symbolic shape of an input, with free axes filled from the other file."""
+    layout = _best_layout(spec.shape, other.shape)
     if spec.shape is None or other.shape is None or layout is None:
         return spec.shape
-    back = {SAME: SAME, LAST: FIRST, FIRST: LAST}[layout]
-    return tuple(one or two for one, two in zip(spec.shape, _move(other.shape, back), strict=True))
+    inverse = {SAME: SAME, LAST: FIRST, FIRST: LAST}[layout]
+    other_shape = _shape_in_layout(other.shape, inverse)
+    return tuple(size or other_size for size, other_size in zip(spec.shape, other_shape, strict=True))

@@ -1,4 +1,4 @@
-"""A look at an ONNX file that somebody else made, before onnxruntime sees it: stricter than onnx's own checker."""
+"""Check an untrusted ONNX file before onnxruntime loads it, more strictly than onnx's own checker."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,29 +9,29 @@ from keras3conv.formats.safe.source import Source
 from keras3conv.validators.onnx.tensors import check_tensors
 
 OLDEST_OPSET = 7
-"""What onnxruntime says that it runs, from this version of the default operator set on."""
+"""Oldest version of the default operator set that onnxruntime supports."""
 
 OLDEST_IR = 3
 
 _MAX_SIZE = 1 << 31
-"""Protobuf reads no message of 2 GiB or more; a larger model keeps its weights in a file beside it."""
+"""Size limit of a protobuf message; a larger model keeps its weights in an external data file."""
 
 _DEFAULT = ("", "ai.onnx")
 _KNOWN = frozenset({*_DEFAULT, "ai.onnx.ml", "com.microsoft"})
 
 
 def check_file(path: Path) -> Any:
-    """Reads an ONNX file without what stands beside it, and refuses it unless everything in it can be.
+    """Parse an ONNX file without its external data, and refuse it if it is inconsistent or unsafe.
 
     Returns:
         The parsed file, an `onnx.ModelProto`.
 
     Raises:
         MissingExtra: onnx is not installed.
-        FileError: The file, or one beside it, cannot be read.
-        MalformedCheckpoint: It is no ONNX file, or not a consistent one. The tensor or node is named.
-        UnsafeCheckpoint: It would read what is not its own.
-        BudgetExceeded: It declares more than is sensible.
+        FileError: The file or an external data file cannot be read.
+        MalformedCheckpoint: The file is no ONNX file, or is inconsistent; the message names the tensor or node.
+        UnsafeCheckpoint: The file would read data outside of its folder.
+        BudgetExceeded: The file declares unreasonably many or large tensors.
     """
     try:
         import onnx
@@ -39,7 +39,7 @@ def check_file(path: Path) -> Any:
         raise MissingExtra("compare_onnx", "onnx", "onnx") from None
     source = Source.pin(path)
     if source.size >= _MAX_SIZE:
-        raise BudgetExceeded(f"{path} has 2 GiB or more: save its weights beside it, save_as_external_data=True")
+        raise BudgetExceeded(f"{path} has 2 GiB or more: save its weights with save_as_external_data=True")
     with source.open() as file:
         content = bytes(source.read(file, 0, source.size))
     model = _parsed(path, content)
@@ -65,7 +65,7 @@ def _parsed(path: Path, content: bytes) -> Any:
     except DecodeError as error:
         raise MalformedCheckpoint(f"{path} is no ONNX file: {error}") from error
     if not model.HasField("graph") or not model.graph.node:
-        raise MalformedCheckpoint(f"{path} is no ONNX file: there is no graph in it")
+        raise MalformedCheckpoint(f"{path} is no ONNX file: it has no graph")
     return model
 
 
@@ -74,26 +74,24 @@ def _check_versions(path: Path, model: Any) -> None:
 
     if not OLDEST_IR <= model.ir_version <= onnx.IR_VERSION:
         known = f"{OLDEST_IR} to {onnx.IR_VERSION}"
-        raise MalformedCheckpoint(f"{path} has the format version {model.ir_version}; known are {known}")
+        raise MalformedCheckpoint(f"{path} has the format version {model.ir_version}; supported are {known}")
     domains = [entry.domain if entry.domain != "ai.onnx" else "" for entry in model.opset_import]
-    _refuse_twice(domains, f"{path} imports two versions of the operator set")
+    _refuse_duplicates(domains, f"{path} imports the operator set")
     newest = onnx.defs.onnx_opset_version()
     opsets = [entry.version for entry in model.opset_import if entry.domain in _DEFAULT]
     if not opsets or not OLDEST_OPSET <= opsets[0] <= newest:
         found = f"the operator set {opsets[0]}" if opsets else "no operator set"
-        raise MalformedCheckpoint(f"{path} asks for {found}; known are {OLDEST_OPSET} to {newest}")
+        raise MalformedCheckpoint(f"{path} imports {found}; supported are {OLDEST_OPSET} to {newest}")
     own = {function.domain for function in model.functions}
     for node in [*model.graph.node, *(node for function in model.functions for node in function.node)]:
         if node.domain not in _KNOWN | own:
-            raise MalformedCheckpoint(
-                f"{path}: node {node.name or node.op_type} is of the unknown domain {node.domain}"
-            )
+            raise MalformedCheckpoint(f"{path}: node {node.name or node.op_type} has the unknown domain {node.domain}")
 
 
 def _check_functions(path: Path, model: Any) -> None:
-    """Functions are there once, and none calls itself, whatever the way round."""
+    """Refuse functions that are defined twice, or that call themselves directly or through others."""
     names = [(function.domain, function.name) for function in model.functions]
-    _refuse_twice([f"{domain}.{name}" for domain, name in names], f"{path} defines the function")
+    _refuse_duplicates([f"{domain}.{name}" for domain, name in names], f"{path} defines the function")
     calls = {
         (function.domain, function.name): {(node.domain, node.op_type) for node in function.node} & set(names)
         for function in model.functions
@@ -106,34 +104,34 @@ def _check_functions(path: Path, model: Any) -> None:
 
 
 def _check_graph(path: Path, graph: Any, outside: frozenset[str]) -> None:
-    """Every value has one source, and stands before what uses it; so no node can be its own."""
+    """Refuse values that are used before they are produced, or produced twice; so the graph has no cycle."""
     stored = [tensor.name for tensor in graph.initializer] + [entry.values.name for entry in graph.sparse_initializer]
-    _refuse_twice(stored, f"{path} has the initializer")
+    _refuse_duplicates(stored, f"{path} has the initializer")
     inputs = [entry.name for entry in graph.input]
-    _refuse_twice(inputs, f"{path} has the input")
+    _refuse_duplicates(inputs, f"{path} has the input")
     known = {*outside, *inputs, *stored}
-    made = {*inputs, *stored}
+    produced = {*inputs, *stored}
     for node in graph.node:
-        told = f"{path}: node {node.name or node.op_type}"
+        label = f"{path}: node {node.name or node.op_type}"
         for name in node.input:
             if name and name not in known:
-                raise MalformedCheckpoint(f"{told} uses {name}, which nothing before it makes")
+                raise MalformedCheckpoint(f"{label} uses {name}, which no node before it produces")
         for attribute in node.attribute:
             for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
                 _check_graph(path, inner, frozenset(known))
         for name in filter(None, node.output):
-            if name in made or name in outside:
-                raise MalformedCheckpoint(f"{told} makes {name}, which is there already")
-            made.add(name)
+            if name in produced or name in outside:
+                raise MalformedCheckpoint(f"{label} produces {name}, which exists already")
+            produced.add(name)
             known.add(name)
     for entry in graph.output:
         if entry.name not in known:
-            raise MalformedCheckpoint(f"{path} returns {entry.name}, which nothing makes")
+            raise MalformedCheckpoint(f"{path} returns {entry.name}, which no node produces")
 
 
-def _refuse_twice(names: Iterable[str], told: str) -> None:
+def _refuse_duplicates(names: Iterable[str], label: str) -> None:
     seen: set[str] = set()
     for name in names:
         if name in seen:
-            raise MalformedCheckpoint(f"{told} {name or 'of the default domain'} twice")
+            raise MalformedCheckpoint(f"{label} {name or 'of the default domain'} twice")
         seen.add(name)

@@ -1,4 +1,4 @@
-"""An ONNX file is run in onnxruntime, on the CPU."""
+"""Run an ONNX file in onnxruntime, on the CPU."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,27 +10,26 @@ import numpy as np
 
 from keras3conv.errors import InputError, ModelError
 from keras3conv.transforms import Array
-from keras3conv.validators.onnx.inputs import fitted, ordered
+from keras3conv.validators.onnx.inputs import cast, in_file_order
 
 _QUIET = 4
-"""Of onnxruntime's levels of severity, the one at which only what is fatal is printed."""
+"""Log level of onnxruntime that only prints fatal errors."""
 
 
 def run(path: Path, feeds: Mapping[str, Array] | Sequence[Array], *, twice: bool = False) -> dict[str, Array]:
-    """Runs a file.
+    """Run a checked file.
 
     Args:
-        path: The file; it must have been checked.
-        feeds: An array for every input, by the file's names or in the file's order; each is cast to the type that the
-            file asks for.
-        twice: Whether it is run once more, to see that it returns the same: what is random agrees with nothing.
+        path: The file.
+        feeds: An array for every input, by name or in the file's order; it is cast to the dtype of the input.
+        twice: Run the file again, and refuse it if its outputs are random.
 
     Returns:
         The outputs by name, in the file's order.
 
     Raises:
-        ModelError: onnxruntime refuses the file, or the inputs; the message holds what it said. Or the file returns
-            something else when it is run again, or what is no array.
+        ModelError: onnxruntime refuses the file or the inputs, the file is random, or it does not return arrays of
+            numbers.
     """
     import onnxruntime
 
@@ -38,20 +37,20 @@ def run(path: Path, feeds: Mapping[str, Array] | Sequence[Array], *, twice: bool
     options.log_severity_level = _QUIET
     with _refusals(path):
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        _refuse_what_is_no_tensor(path, (*session.get_inputs(), *session.get_outputs()))
-        given = _given(path, session.get_inputs(), feeds)
+        _require_tensors(path, (*session.get_inputs(), *session.get_outputs()))
+        arrays = _input_arrays(path, session.get_inputs(), feeds)
         names = [output.name for output in session.get_outputs()]
-        outputs = session.run(names, given)
-        again = session.run(names, given) if twice else outputs
-    for name, first, second in zip(names, outputs, again, strict=True):
+        outputs = session.run(names, arrays)
+        second_outputs = session.run(names, arrays) if twice else outputs
+    for name, first, second in zip(names, outputs, second_outputs, strict=True):
         if not np.array_equal(first, second, equal_nan=np.asarray(first).dtype.kind == "f"):
-            raise ModelError(f"{path.name} returns another {name} when it is run again: something in it is random")
+            raise ModelError(f"{path.name} is random: {name} changes when the file is run again")
     return dict(zip(names, map(np.asarray, outputs), strict=True))
 
 
 @contextmanager
 def _refusals(path: Path) -> Iterator[None]:
-    """Makes whatever onnxruntime raises one error of ours; its exceptions have no base of their own."""
+    """Turn the exceptions of onnxruntime, which have no common base class, into `ModelError`."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     try:
@@ -69,40 +68,40 @@ def _refusals(path: Path) -> Iterator[None]:
         state.RuntimeException,
         ValueError,
     ) as error:
-        raise ModelError(f"onnxruntime refuses {path.name}: {_gist(str(error))}") from error
+        raise ModelError(f"onnxruntime refuses {path.name}: {_without_source_location(str(error))}") from error
 
 
 _PROLOGUE = re.compile(
     r"^\[ONNXRuntimeError\] : \d+ : (\w+) : (?:Load model from .*? failed:)?(?:/\S+ .*?\) (?=[A-Z]))?"
 )
-"""What onnxruntime says before it comes to the point: a number, a path, and a place in its own code."""
+"""The start of onnxruntime's messages: an error number, a path, and a location in its own source code."""
 
 
-def _gist(said: str) -> str:
-    """What onnxruntime said, without its own source lines: "FAIL: Unsupported model IR version: 14"."""
-    lines = said.strip().splitlines() or ["nothing was said"]
+def _without_source_location(message: str) -> str:
+    """Return the first line without onnxruntime's source location: "FAIL: Unsupported model IR version: 14"."""
+    lines = message.strip().splitlines() or ["without a message"]
     return _PROLOGUE.sub(r"\1: ", lines[0])[:400]
 
 
-def _refuse_what_is_no_tensor(path: Path, entries: Sequence[Any]) -> None:
+def _require_tensors(path: Path, entries: Sequence[Any]) -> None:
     for entry in entries:
         if not entry.type.startswith("tensor(") or entry.type == "tensor(string)":
             raise ModelError(f"{path.name}: {entry.name} is a {entry.type}; only arrays of numbers can be compared")
 
 
-def _given(path: Path, wanted: Sequence[Any], feeds: Mapping[str, Array] | Sequence[Array]) -> dict[str, Array]:
-    names = [entry.name for entry in wanted]
+def _input_arrays(path: Path, inputs: Sequence[Any], feeds: Mapping[str, Array] | Sequence[Array]) -> dict[str, Array]:
+    names = [entry.name for entry in inputs]
     try:
-        arrays = ordered(feeds, names, path.name)
+        arrays = in_file_order(feeds, names, path.name)
         return {
-            entry.name: fitted(array, _dtype(entry.type), f"{path.name}: {entry.name}")
-            for entry, array in zip(wanted, arrays, strict=True)
+            entry.name: cast(array, _dtype(entry.type), f"{path.name}: {entry.name}")
+            for entry, array in zip(inputs, arrays, strict=True)
         }
     except InputError as error:
         raise ModelError(str(error)) from error
 
 
 def _dtype(name: str) -> str:
-    """The dtype of a type that onnxruntime writes "tensor(float)"."""
+    """Return the numpy dtype of an onnxruntime type: "float32" for "tensor(float)"."""
     inner = name.removeprefix("tensor(").removesuffix(")")
     return {"float": "float32", "double": "float64"}.get(inner, inner)

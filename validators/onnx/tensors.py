@@ -1,7 +1,7 @@
-"""The tensors of an ONNX file that somebody else made: every one is looked at before anything reads or runs it.
+"""Check the tensors of an untrusted ONNX file before anything reads or runs them.
 
-The checker of onnx looks at what is stored in the file, and onnxruntime at little more; what stands beside the file,
-and how far a declared offset reaches, is left to whoever opens it. So it is looked at here, and more strictly.
+onnx's checker and onnxruntime hardly check external data: which file it is read from, and whether the declared offsets
+are within that file. So this module checks them.
 """
 
 import stat
@@ -17,7 +17,7 @@ from keras3conv.formats.safe.source import check_count, check_shape
 _KEYS = frozenset({"location", "offset", "length", "checksum"})
 
 MAX_BYTES = 1 << 36
-"""64 GiB: more than any model that runs on a machine where it can be compared."""
+"""64 GiB: more than any model that two files can be compared of on one machine."""
 
 _BITS = {
     **dict.fromkeys(("FLOAT", "INT32", "UINT32"), 32),
@@ -40,57 +40,57 @@ _FIELDS = {
     "UINT64": ("uint64_data", 1),
     "STRING": ("string_data", 1),
 }
-"""Where values stand that are not raw bytes, and how many make one; other types stand in `int32_data`."""
+"""The field of values that are not raw bytes, and the entries per value; other types use `int32_data`."""
 
 
 def check_tensors(path: Path, model: Any) -> None:
-    """Looks at every tensor of a model: its shape, its bytes, and the file beside it that holds them.
+    """Check shape, size and external data of every tensor of a model.
 
     Args:
         path: The file that the model was read from.
-        model: The parsed file (an `onnx.ModelProto`), without what stands beside it.
+        model: The parsed file (an `onnx.ModelProto`), without its external data.
 
     Raises:
-        MalformedCheckpoint: A shape or a number of bytes cannot be.
-        UnsafeCheckpoint: A tensor's bytes are said to be outside of the folder, behind a link, or in no regular file.
-        BudgetExceeded: More is declared than is sensible to read.
+        MalformedCheckpoint: A shape or a number of bytes is impossible.
+        UnsafeCheckpoint: External data is outside of the folder, behind a link, or not in a regular file.
+        BudgetExceeded: The tensors declare more bytes than `MAX_BYTES`.
     """
     total, ranges = 0, []
     for number, (where, tensor, external_allowed) in enumerate(_tensors(model), 1):
         check_count(number, str(path))
-        told = f"{path}: {where} {tensor.name or '(without a name)'}"
-        size = _size(told, tensor)
+        label = f"{path}: {where} {tensor.name or '(without a name)'}"
+        size = _size(label, tensor)
         total += size
         if total > MAX_BYTES:
-            raise BudgetExceeded(f"{told}: the tensors declare more than {MAX_BYTES >> 30} GiB")
+            raise BudgetExceeded(f"{label}: the tensors declare more than {MAX_BYTES >> 30} GiB")
         if tensor.data_location == tensor.EXTERNAL:
             if not external_allowed:
-                raise UnsafeCheckpoint(f"{told} keeps its bytes in another file: only initializers may")
-            ranges.append((*_external(path, told, tensor, size), told))
+                raise UnsafeCheckpoint(f"{label} has external data: only initializers may")
+            ranges.append((*_external(path, label, tensor, size), label))
         else:
-            _stored(told, tensor, size)
+            _check_stored(label, tensor, size)
     _refuse_overlaps(ranges)
 
 
 def _tensors(model: Any) -> Iterator[tuple[str, Any, bool]]:
-    """Every tensor of a model, where it stands, and whether its bytes may stand in another file."""
-    yield from _of_graph(model.graph, "initializer")
+    """Yield every tensor of a model with its location in words, and whether it may have external data."""
+    yield from _graph_tensors(model.graph, "initializer")
     for function in model.functions:
         for node in function.node:
-            yield from _of_node(node, f"in function {function.name}, node")
+            yield from _node_tensors(node, f"in function {function.name}, node")
 
 
-def _of_graph(graph: Any, word: str) -> Iterator[tuple[str, Any, bool]]:
+def _graph_tensors(graph: Any, word: str) -> Iterator[tuple[str, Any, bool]]:
     for tensor in graph.initializer:
         yield word, tensor, True
     for sparse in graph.sparse_initializer:
         yield "sparse initializer", sparse.values, False
         yield "sparse initializer", sparse.indices, False
     for node in graph.node:
-        yield from _of_node(node, "node")
+        yield from _node_tensors(node, "node")
 
 
-def _of_node(node: Any, word: str) -> Iterator[tuple[str, Any, bool]]:
+def _node_tensors(node: Any, word: str) -> Iterator[tuple[str, Any, bool]]:
     where = f"{word} {node.name or node.op_type}, tensor"
     for attribute in node.attribute:
         for tensor in (*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors):
@@ -100,85 +100,84 @@ def _of_node(node: Any, word: str) -> Iterator[tuple[str, Any, bool]]:
             yield where, sparse.values, False
             yield where, sparse.indices, False
         for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-            yield from _of_graph(graph, f"initializer of a graph in {node.name or node.op_type},")
+            yield from _graph_tensors(graph, f"initializer of a graph in {node.name or node.op_type},")
 
 
-def _size(told: str, tensor: Any) -> int:
-    """How many bytes a tensor must have; 0 for strings, whose length is their own affair."""
+def _size(label: str, tensor: Any) -> int:
+    """Return the number of bytes that a tensor must have; 0 for strings, whose length is free."""
     names = {number: name for name, number in tensor.DataType.items()}
     kind = names.get(tensor.data_type, "")
-    elements = check_shape(tuple(tensor.dims), told)
+    elements = check_shape(tuple(tensor.dims), label)
     if kind == "STRING":
         return 0
     if kind not in _BITS:
-        raise MalformedCheckpoint(f"{told} has the type {kind or tensor.data_type}, which holds no numbers")
+        raise MalformedCheckpoint(f"{label} has the unsupported type {kind or tensor.data_type}")
     return -(-elements * _BITS[kind] // 8)
 
 
-def _stored(told: str, tensor: Any, size: int) -> None:
-    """The bytes in the file itself: in one place, and as many as the shape needs."""
+def _check_stored(label: str, tensor: Any, size: int) -> None:
+    """Refuse values in the file that are in several fields, or not as many as the shape needs."""
     kind = next(name for name, number in tensor.DataType.items() if number == tensor.data_type)
     fields = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data")
     filled = [name for name in fields if len(getattr(tensor, name))]
     field, width = _FIELDS.get(kind, ("int32_data", 1))
     if tensor.HasField("raw_data"):
         if filled or kind == "STRING":
-            raise MalformedCheckpoint(f"{told} has its values twice, or strings as raw bytes")
+            raise MalformedCheckpoint(f"{label} has its values twice, or strings as raw bytes")
         if len(tensor.raw_data) != size:
-            raise MalformedCheckpoint(f"{told} has {len(tensor.raw_data):,} bytes; its shape needs {size:,}")
+            raise MalformedCheckpoint(f"{label} has {len(tensor.raw_data):,} bytes; its shape needs {size:,}")
         return
     if [name for name in filled if name != field]:
-        raise MalformedCheckpoint(f"{told} is {kind}, and has its values in {filled[0]}")
+        raise MalformedCheckpoint(f"{label} is {kind}, and has its values in {filled[0]}")
     elements = prod(tensor.dims)
     needed = -(-elements * _BITS[kind] // 8) if kind != "STRING" and _BITS[kind] < 8 else elements * width
     if len(getattr(tensor, field)) != needed:
-        raise MalformedCheckpoint(f"{told} has {len(getattr(tensor, field)):,} values; its shape needs {needed:,}")
+        raise MalformedCheckpoint(f"{label} has {len(getattr(tensor, field)):,} values; its shape needs {needed:,}")
 
 
-def _external(path: Path, told: str, tensor: Any, size: int) -> tuple[str, int, int]:
-    """The bytes in a file beside the model: a regular file in its folder, that is long enough."""
+def _external(path: Path, label: str, tensor: Any, size: int) -> tuple[str, int, int]:
+    """Return file, start and end of a tensor's external data; refuse data outside of a regular file in the folder."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
     if len(entries) != len(tensor.external_data) or not entries.keys() <= _KEYS:
-        raise MalformedCheckpoint(f"{told} says where its bytes are with {sorted(entries)}; known are {sorted(_KEYS)}")
+        raise MalformedCheckpoint(f"{label} has the external data keys {sorted(entries)}; known are {sorted(_KEYS)}")
     if tensor.HasField("raw_data") and tensor.raw_data:
-        raise MalformedCheckpoint(f"{told} has bytes here and in another file")
-    file = _beside(path, told, entries.get("location", ""))
-    offset, length = (
-        _number(told, key, entries.get(key), default) for key, default in (("offset", 0), ("length", size))
-    )
+        raise MalformedCheckpoint(f"{label} has values in the file and external data")
+    file = _external_file(path, label, entries.get("location", ""))
+    offset = _number(label, "offset", entries.get("offset"), 0)
+    length = _number(label, "length", entries.get("length"), size)
     if length != size:
-        raise MalformedCheckpoint(f"{told} has {length:,} bytes in {file.name}; its shape needs {size:,}")
+        raise MalformedCheckpoint(f"{label} has {length:,} bytes in {file.name}; its shape needs {size:,}")
     if offset + length > file.stat().st_size:
-        raise MalformedCheckpoint(f"{told} reaches to byte {offset + length:,} of {file.name}, which is shorter")
+        raise MalformedCheckpoint(f"{label} reaches to byte {offset + length:,} of {file.name}, which is shorter")
     return str(file), offset, offset + length
 
 
-def _number(told: str, key: str, text: str | None, default: int) -> int:
+def _number(label: str, key: str, text: str | None, default: int) -> int:
     if text is None:
         return default
     if not (text.isascii() and text.isdigit() and len(text) < 20):
-        raise MalformedCheckpoint(f"{told} has the {key} {text[:40]!r}, which is no number of bytes")
+        raise MalformedCheckpoint(f"{label} has the {key} {text[:40]!r}, which is not a number of bytes")
     return int(text)
 
 
-def _beside(path: Path, told: str, location: str) -> Path:
-    """The file that a location names; raises `UnsafeCheckpoint` unless it is a plain one in the model's folder."""
+def _external_file(path: Path, label: str, location: str) -> Path:
+    """Return the file of a location; raise `UnsafeCheckpoint` unless it is a regular file in the model's folder."""
     parts = PurePosixPath(location).parts
-    strange = not parts or location.startswith("/") or any(letter in location for letter in "\\:\0")
-    if strange or ".." in parts:
-        raise UnsafeCheckpoint(f"{told} has its bytes in {location!r}, which is no name in the folder of the model")
+    is_unusual = not parts or location.startswith("/") or any(letter in location for letter in "\\:\0")
+    if is_unusual or ".." in parts:
+        raise UnsafeCheckpoint(f"{label} has its bytes in {location!r}, which is not a file in the model's folder")
     file = path.parent.joinpath(*parts)
     for step in (*[parent for parent in file.parents if path.parent in parent.parents], file):
         if step.is_symlink():
-            raise UnsafeCheckpoint(f"{told} has its bytes in {location}, which is, or is behind, a link")
+            raise UnsafeCheckpoint(f"{label} has its bytes in {location}, which is a link, or in a linked folder")
     try:
         status = file.lstat()
     except OSError as error:
-        raise FileError(f"{told} has its bytes in {location}, which cannot be read: {error.strerror}") from error
+        raise FileError(f"{label} has its bytes in {location}, which cannot be read: {error.strerror}") from error
     if not stat.S_ISREG(status.st_mode):
-        raise UnsafeCheckpoint(f"{told} has its bytes in {location}, which is no regular file")
+        raise UnsafeCheckpoint(f"{label} has its bytes in {location}, which is not a regular file")
     if status.st_nlink > 1:
-        raise UnsafeCheckpoint(f"{told} has its bytes in {location}, which is a file that has other names too")
+        raise UnsafeCheckpoint(f"{label} has its bytes in {location}, which has other hard links")
     return file
 
 

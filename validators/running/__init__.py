@@ -1,1 +1,1 @@
-"""Run both sides for the judges: samples, meetings of layers, repeats, states."""
+"""Run both models for the proofs, and pair the outputs of their layers."""

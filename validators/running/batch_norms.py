@@ -1,4 +1,4 @@
-"""The batch normalisations of a plan, which are all that differs between training and inference without chance."""
+"""Find the batch normalisations of a plan: the only layers whose training mode differs without randomness."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ _TORCH = frozenset({*(f"torch.nn.BatchNorm{rank}d" for rank in (1, 2, 3)), "torc
 _KERAS = "keras.layers.BatchNormalization"
 
 _FEWEST = 3
-"""Values of a channel from which on a batch has statistics worth the name: two are always plus and minus one."""
+"""Fewest values of a channel whose statistics mean anything: two normalised values are always plus and minus one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,10 +20,10 @@ class BatchNorm:
     """A pair of batch normalisations that can be put into training mode.
 
     Attributes:
-        pair: The pair.
-        number: How many values of each channel the batch has: torch's N.
-        momentum: How much of the new statistics torch takes.
-        same_momentum: Whether Keras takes as much.
+        pair: The two layers.
+        number: Number of values of each channel in the batch (torch's N).
+        momentum: Share of the new statistics that torch takes.
+        same_momentum: Keras takes the same share.
     """
 
     pair: Pair
@@ -33,24 +33,30 @@ class BatchNorm:
 
 
 def batch_norms(subject: Subject) -> Iterator[BatchNorm]:
-    """The pairs that both sides train on the statistics of the batch, and that are called once."""
-    for pair in subject.pairs_in_order:
-        torch, keras = subject.torch_layers[pair.torch], subject.keras_layers[pair.keras]
-        ours, theirs = torch.config or {}, keras.config or {}
+    """Yield the pairs that use batch statistics in training on both sides and are called once."""
+    for pair in subject.pairs_in_call_order:
+        torch_layer, keras_layer = subject.torch_layers[pair.torch], subject.keras_layers[pair.keras]
+        torch_config, keras_config = torch_layer.config or {}, keras_layer.config or {}
         calls = subject.torch_probe.of(pair.torch)
-        if not (_TORCH.intersection(torch.kinds) and _KERAS in keras.kinds and len(calls) == 1):
+        if not _TORCH.intersection(torch_layer.kinds) or _KERAS not in keras_layer.kinds or len(calls) != 1:
             continue
-        momentum, shape = ours.get("momentum"), calls[0].shapes[0]
+        momentum, shape = torch_config.get("momentum"), calls[0].shapes[0]
         number = prod(shape) // shape[1]
-        trained = theirs.get("trainable", True) and ours.get("track_running_stats", True)
-        if momentum is None or not trained or number < _FEWEST:
+        is_trained = keras_config.get("trainable", True) and torch_config.get("track_running_stats", True)
+        if momentum is None or not is_trained or number < _FEWEST:
             continue
-        same = isclose(1.0 - momentum, theirs.get("momentum", 0.99), rel_tol=1e-9)
+        same = isclose(1.0 - momentum, keras_config.get("momentum", 0.99), rel_tol=1e-9)
         yield BatchNorm(pair=pair, number=number, momentum=momentum, same_momentum=same)
 
 
 def unbiased_step(new: Array, old: Array, norm: BatchNorm) -> Array:
-    """The running variance after a step, had torch taken the biased variance of the batch, as Keras does."""
+    """Return the running variance that torch would have with the biased variance of the batch, which Keras takes.
+
+    Args:
+        new: Torch's running variance after the step.
+        old: The running variance before the step.
+        norm: The layer.
+    """
     kept = (1.0 - norm.momentum) * old
     biased: Array = kept + (new - kept) * (norm.number - 1) / norm.number
     return biased

@@ -1,8 +1,8 @@
-"""The pair at another size of its values: where variances are small, an epsilon beside them is large.
+"""Run the two models at another magnitude of their values: next to a small variance, an epsilon is large.
 
-A mistake in an epsilon shows by its share of the variance that it is added to. Beside pixels from 0 to 255, or in a
-stream that grew from layer to layer, that share is below what float64 resolves. Two models that are one function agree
-at any size, so they run once more, on inputs and under weights that keep the values of every layer tiny.
+A wrong epsilon shows by its share of the variance that it is added to. With pixels from 0 to 255, or in activations
+that grew from layer to layer, that share is below float64 rounding. Two models that compute the same function agree at
+every magnitude, so they run again on inputs and weights that keep the values of every layer tiny.
 """
 
 from collections.abc import Iterator
@@ -18,96 +18,96 @@ from keras3conv.transforms import Array
 from keras3conv.validators.running.subject import Subject
 
 SMALL = 2.0**-18
-"""The size of small values, about 4e-6: their variance of 1.5e-11 is near the smallest epsilons in use (1e-12), and a
-constant of 1 beside them, which a norm takes away again, leaves them eleven digits."""
+"""Root mean square of small values, about 4e-6. Their variance of 1.5e-11 is near the smallest epsilon in use (1e-12);
+next to a constant of 1, which a normalisation subtracts again, eleven digits of them are left."""
 
 USUAL = 1.0
-"""The size of most values in a model that learned: beside pixels a softmax has one value alone, a sigmoid is flat."""
+"""Root mean square of the activations of most trained models: at pixel values a softmax or a sigmoid saturates."""
 
 _FAR = 8.0
-"""Inputs that are larger than usual values so many times, or smaller, are not all that a model is run on."""
+"""Inputs that are so many times larger or smaller than `USUAL` are run at the usual magnitude as well."""
 
 SAMPLES = 2
-"""So many samples run at another size: a norm over the batch needs two."""
+"""Number of samples that run at another magnitude: a normalisation over the batch needs two."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Resized:
-    """A pair that is run at another size of its values.
+class Rescaled:
+    """Two models prepared for another magnitude of their values.
 
     Attributes:
-        subject: The pair, with the inputs and the probe weights of that size; None where it cannot be run so.
-        reason: Why it cannot.
+        subject: The models with rescaled inputs and probe weights; None if they do not run with them.
+        reason: Why they do not run; empty if they do.
     """
 
     subject: Subject | None = None
     reason: str = ""
 
 
-def other_sizes(subject: Subject) -> tuple[float, ...]:
-    """The sizes of values at which a pair is run beside that of its inputs: small ones always."""
-    far = any(not 1 / _FAR <= size / USUAL <= _FAR for size in sizes_of(subject.given))
-    return (USUAL, SMALL) if far else (SMALL,)
+def other_magnitudes(subject: Subject) -> tuple[float, ...]:
+    """Return the magnitudes to run besides that of the inputs: small, and usual if the inputs are far from it."""
+    are_far = any(not 1 / _FAR <= size / USUAL <= _FAR for size in sizes_of(subject.required_inputs))
+    return (USUAL, SMALL) if are_far else (SMALL,)
 
 
-def at_size(subject: Subject, size: float) -> Resized:
-    """The pair with values of a size: both models ran, and what torch computed is finite.
+def at_magnitude(subject: Subject, magnitude: float) -> Rescaled:
+    """Run both models at a magnitude, with the first of several rescaled inputs for which torch's values are finite.
 
     Args:
-        subject: The pair on the inputs that were given.
-        size: The root of the mean square that inputs and the outputs of layers are to have.
+        subject: The models with the original inputs.
+        magnitude: Target root mean square of the inputs and of the layer outputs.
     """
     reason = ""
-    for inputs in _inputs(subject, size):
+    for inputs in _candidate_inputs(subject, magnitude):
         try:
-            made = _with_weights(subject, inputs, size)
-            if _is_finite(made):
-                made.keras_probe  # noqa: B018 - it runs
-                return Resized(subject=made)
-            reason = "what torch computes is not finite"
+            rescaled = _with_rescaled_weights(subject, inputs, magnitude)
+            if _is_finite(rescaled):
+                rescaled.keras_probe  # noqa: B018 - runs the Keras model, which may raise
+                return Rescaled(subject=rescaled)
+            reason = "torch computes values that are not finite"
         except ModelError as error:
             reason = str(error)
-    return Resized(reason=reason)
+    return Rescaled(reason=reason)
 
 
-def _inputs(subject: Subject, size: float) -> Iterator[Inputs]:
-    """What both models are called with: first what costs least, last what they were given."""
+def _candidate_inputs(subject: Subject, magnitude: float) -> Iterator[Inputs]:
+    """Yield inputs to try, the cheapest first and the original ones last."""
     specs = subject.outlines[1].input_specs
-    few = first_samples(subject.given, specs, SAMPLES)
+    few = first_samples(subject.required_inputs, specs, SAMPLES)
     if few is not None:
-        yield resized(few, size)
-    yield resized(subject.given, size)
-    yield subject.given
+        yield resized(few, magnitude)
+    yield resized(subject.required_inputs, magnitude)
+    yield subject.required_inputs
 
 
-def _with_weights(subject: Subject, inputs: Inputs, size: float) -> Subject:
+def _with_rescaled_weights(subject: Subject, inputs: Inputs, magnitude: float) -> Subject:
     from keras3conv.frameworks.torch import magnitudes as torch_magnitudes
     from keras3conv.frameworks.torch import module as torch_side
 
     tensors = {tensor.path: tensor for tensor in subject.torch_view.tensors()}
-    fixed = subject.constants
-    start = {
-        path: array if path in fixed else _start(tensors[path], array, size)
-        for path, array in subject.probe_weights.items()
-    }
+    constants = subject.constants
+    weights = {}
+    for path, values in subject.probe_weights.items():
+        weights[path] = values if path in constants else _rescaled(tensors[path], values, magnitude)
     with torch_side.precise():
-        factors = torch_magnitudes.factors_for(subject.torch, inputs.torch, start, size, fixed=fixed)
+        factors = torch_magnitudes.factors_for(subject.torch, inputs.torch, weights, magnitude, fixed=constants)
+    weights = {path: values * factors.get(path, 1.0) for path, values in weights.items()}
     views = subject.torch_view, subject.keras_view
     return replace(
         subject,
         views=lambda: views,
         inputs=inputs,
         options=replace(subject.options, proofs=("float64",)),
-        probes={path: array * factors[path] if path in factors else array for path, array in start.items()},
+        probes=weights,
     )
 
 
-def _start(tensor: TensorRef, values: Array, size: float) -> Array:
-    """Probe weights of another size: what is added to values, and what norms know of them. Products keep theirs."""
+def _rescaled(tensor: TensorRef, values: Array, magnitude: float) -> Array:
+    """Rescale biases, added tables and normalisation statistics; factors of a product keep their magnitude."""
     if "var" in tensor.role:
-        return values * size**2
+        return values * magnitude**2
     is_added = len(tensor.shape) < 2 or (len(tensor.shape) > 2 and tensor.shape[0] == 1)
-    return values * size if is_added else values
+    return values * magnitude if is_added else values
 
 
 def _is_finite(subject: Subject) -> bool:

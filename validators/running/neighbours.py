@@ -1,73 +1,80 @@
-"""What the layers beside a pair make up for: a cropping after a transposed convolution, an activation inside of one.
+"""Recognise layer differences that a neighbouring layer compensates.
 
-A pair is compared by what its two layers return. Where one side says in two layers what the other says in one, these
-differ, and yet the models compute the same.
+Layers are compared by their outputs. Where one framework needs two layers for what is one layer in the other (a
+transposed convolution and a cropping, a layer and its activation), the outputs of the pair differ although the models
+compute the same function.
 """
 
-from keras3conv.numerics.difference import FLOAT64_LIMIT, compare
-from keras3conv.validators.running.ends import OutputPair, output_pairs
-from keras3conv.validators.running.local import nearest_input
-from keras3conv.validators.running.meetings import Meeting, meetings
+from keras3conv.numerics.difference import FLOAT64_LIMIT, Diff, compare
+from keras3conv.validators.running.call_pairs import CallPair, call_pairs
+from keras3conv.validators.running.isolated import nearest_input
+from keras3conv.validators.running.output_pairs import OutputPair, output_pairs
 from keras3conv.validators.running.subject import Subject
 
 _CLEAR = 1e-6
-"""Of the largest value: a layer that another one completes returns something else, not the same with a small error."""
+"""Smallest relative difference of a compensated layer: its values are others, not the same with a small error."""
 
-NOTE = "completed by a layer beside it: what comes after agrees"
+NOTE = "compensated by a neighbouring layer: the layers after it agree"
 
 
-def made_up_for(subject: Subject) -> frozenset[tuple[str, str]]:
-    """The pairs whose outputs differ in float64 while nothing after them does.
+def compensated_pairs(subject: Subject) -> frozenset[tuple[str, str]]:
+    """Return the layer pairs whose float64 outputs differ although everything after them agrees.
 
-    Nothing is made up for unless every output of the two models agrees, and is a real number, which would show a
-    difference. Then it is a pair that differs, if the next one agrees, or is given the same.
+    The result is empty unless every output of the models is floating point and agrees. A pair that differs counts if
+    it is the last one, if the next pair agrees, or if the next pair has the same input on both sides.
     """
-    if not ends_agree(subject):
+    if not outputs_agree(subject):
         return frozenset()
-    met = list(meetings(subject, subject.torch_probe, subject.keras_probe))
-    agree = [agrees_in_float64(meeting) for meeting in met]
-    found = set()
-    for place, meeting in enumerate(met):
-        is_last = place + 1 == len(met)
-        if (
-            not agree[place]
-            and _is_clear(meeting)
-            and (is_last or agree[place + 1] or _is_given_the_same(met[place + 1]))
-        ):
-            found.add((meeting.pair.torch, meeting.pair.keras))
-    return frozenset(found)
+    calls = list(call_pairs(subject, subject.torch_probe, subject.keras_probe))
+    agree = [agrees_in_float64(call) for call in calls]
+    compensated = set()
+    for index, call in enumerate(calls):
+        if agree[index] or not _differs_clearly(call):
+            continue
+        is_last = index + 1 == len(calls)
+        if is_last or agree[index + 1] or _has_same_input(calls[index + 1]):
+            compensated.add(call.key)
+    return frozenset(compensated)
 
 
-def ends_agree(subject: Subject) -> bool:
-    """Whether every output of the two models agrees in float64, and is a real number, which would show a difference."""
-    return all(map(_end_agrees, output_pairs(subject.torch_probe, subject.keras_probe)))
+def outputs_agree(subject: Subject) -> bool:
+    """Return whether all model outputs agree in float64; False if one is not floating point and may hide a change."""
+    return all(_output_agrees(pair) for pair in output_pairs(subject.torch_probe, subject.keras_probe))
 
 
-def agrees_in_float64(meeting: Meeting) -> bool:
-    """Whether a pair returned the same, to rounding."""
-    if meeting.odd or meeting.torch is None or meeting.keras is None:
-        return False
-    diff = compare(meeting.keras, meeting.torch)
+def agrees_in_float64(call: CallPair) -> bool:
+    """Return whether both layers returned the same values, up to float64 rounding."""
+    diff = _diff(call)
+    return diff is not None and agrees(diff)
+
+
+def agrees(diff: Diff) -> bool:
+    """Return whether a float64 difference is within rounding."""
     return diff.max_rel <= FLOAT64_LIMIT and diff.nonfinite == 0
 
 
-def _is_clear(meeting: Meeting) -> bool:
-    if meeting.odd or meeting.torch is None or meeting.keras is None:
-        return True
-    diff = compare(meeting.keras, meeting.torch)
-    return diff.max_rel > _CLEAR or diff.nonfinite > 0
+def _diff(call: CallPair) -> Diff | None:
+    if call.mismatch or call.torch_output is None or call.keras_output is None:
+        return None
+    return compare(call.keras_output, call.torch_output)
 
 
-def _end_agrees(pair: OutputPair) -> bool:
-    if pair.odd or pair.keras.dtype.kind != "f":
+def _differs_clearly(call: CallPair) -> bool:
+    diff = _diff(call)
+    return diff is None or diff.max_rel > _CLEAR or diff.nonfinite > 0
+
+
+def _output_agrees(pair: OutputPair) -> bool:
+    if pair.mismatch or pair.keras_output.dtype.kind != "f":
         return False
-    diff = compare(pair.keras, pair.torch)
-    return diff.max_rel <= FLOAT64_LIMIT and diff.nonfinite == 0
+    return agrees(compare(pair.keras_output, pair.torch_output))
 
 
-def _is_given_the_same(meeting: Meeting) -> bool:
-    if meeting.torch_call is None or meeting.keras_call is None or not meeting.keras_call.inputs:
+def _has_same_input(call: CallPair) -> bool:
+    if call.torch_call is None or call.keras_call is None or not call.keras_call.inputs:
         return False
-    given = meeting.keras_call.inputs[0]
-    nearest = nearest_input(meeting.torch_call, given)
-    return nearest is not None and given.size > 0 and compare(given, nearest).max_rel <= FLOAT64_LIMIT
+    keras_input = call.keras_call.inputs[0]
+    torch_input = nearest_input(call.torch_call, keras_input)
+    if torch_input is None or keras_input.size == 0:
+        return False
+    return compare(keras_input, torch_input).max_rel <= FLOAT64_LIMIT

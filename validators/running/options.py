@@ -1,8 +1,8 @@
-"""What a certificate is asked for."""
+"""The options of a certificate: checked and normalised once, where they are made."""
 
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -14,69 +14,53 @@ from keras3conv.numerics.difference import Tolerance
 from keras3conv.transforms import Array
 
 BACKENDS = ("torch", "jax", "tensorflow")
-"""The backends of Keras that a saved model can be run on."""
+"""The Keras backends on which a saved model can run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What a certificate is asked for beyond the two models.
+    """The options of a certificate; see `keras3conv.validate`.
+
+    A single name, a list or "all" is accepted, and stored as a tuple of names; labels are stored as an array.
 
     Attributes:
-        proofs: The names of the proofs that are wanted; empty for all.
-        tolerance: What the caller allows in the place of the measured noise floor.
-        training: Whether what counts in training only counts as well: a momentum, a rate of dropout.
-        backends: The backends of Keras that the saved model is run on.
-        labels: The right class of every sample of the inputs, shape (samples,).
-        class_names: The names of the classes, by their numbers.
-        onnx: Whether both sides are exported to ONNX and compared there.
-        expected: The golden outputs for the inputs, by name, in the layout of Keras; empty where none are given.
-    """
-
-    proofs: tuple[str, ...] = ()
-    tolerance: Tolerance | None = None
-    training: bool = False
-    backends: tuple[str, ...] = ()
-    labels: Array | None = None
-    class_names: tuple[str, ...] = ()
-    onnx: bool = False
-    expected: Mapping[str, Array] = field(default_factory=dict)
-
-    def wants(self, proof: str) -> bool:
-        """Whether a proof is wanted."""
-        return not self.proofs or proof in self.proofs
-
-
-def make_options(
-    *,
-    proofs: Sequence[str] | None,
-    tolerance: Any,
-    training: bool,
-    labels: Any,
-    class_names: Sequence[str] | None,
-    onnx: bool,
-    backends: str | Sequence[str] | None,
-    expected: Any = None,
-) -> Options:
-    """The options of a certificate, checked; see `keras3conv.validate`.
+        proofs: Names of the requested proofs; empty for all.
+        tolerance: Difference that the caller allows, instead of the measured noise floor.
+        training: Fail on differences that only matter in training (a momentum, a dropout rate).
+        backends: Keras backends on which the saved model is run.
+        labels: Class index of every input sample, shape (samples,); None if there are no labels.
+        class_names: Class names, by class index.
+        onnx: Export both models to ONNX and compare them there.
+        expected: Golden outputs for the inputs, in the layout of Keras: a file or arrays, stored as a dict by name.
 
     Raises:
-        InputError: One of them is not what it must be.
+        InputError: An option has the wrong type or an unknown value.
     """
-    if tolerance is not None and not isinstance(tolerance, Tolerance):
-        fix = "Fix:  tolerance=k3c.Tolerance(absolute=..., relative=...)"
-        raise InputError(f"tolerance is {tolerance!r}: it must be given in full\n{fix}")
-    if class_names is not None:
-        _require_names(class_names, labels)
-    return Options(
-        proofs=(proofs,) if isinstance(proofs, str) else tuple(proofs or ()),
-        tolerance=tolerance,
-        training=training,
-        labels=None if labels is None else _labels(labels),
-        class_names=tuple(class_names or ()),
-        onnx=onnx,
-        backends=_backends(backends),
-        expected={} if expected is None else golden_outputs(expected),
-    )
+
+    proofs: Sequence[str] = ()
+    tolerance: Tolerance | None = None
+    training: bool = False
+    backends: Sequence[str] = ()
+    labels: Any = None
+    class_names: Sequence[str] = ()
+    onnx: bool = False
+    expected: Any = None
+
+    def __post_init__(self) -> None:
+        _require_tolerance(self.tolerance)
+        normalised = {
+            "proofs": (self.proofs,) if isinstance(self.proofs, str) else tuple(self.proofs),
+            "backends": _backends(self.backends),
+            "class_names": _class_names(self.class_names, self.labels),
+            "labels": None if self.labels is None else _labels(self.labels),
+            "expected": {} if self.expected is None else golden_outputs(self.expected),
+        }
+        for name, value in normalised.items():
+            object.__setattr__(self, name, value)
+
+    def wants(self, proof: str) -> bool:
+        """Return whether a proof is requested."""
+        return not self.proofs or proof in self.proofs
 
 
 def golden_outputs(expected: Any) -> dict[str, Array]:
@@ -114,50 +98,59 @@ def _numbers(name: str, values: Any) -> Array:
     return array
 
 
-def _require_names(class_names: Sequence[Any], labels: Any) -> None:
-    if labels is None:
-        raise InputError("class_names is given without labels")
+def _require_tolerance(tolerance: Any) -> None:
+    if tolerance is not None and not isinstance(tolerance, Tolerance):
+        fix = "Fix:  tolerance=k3c.Tolerance(absolute=..., relative=...)"
+        raise InputError(f"tolerance is {tolerance!r}: it must be a k3c.Tolerance\n{fix}")
+
+
+def _class_names(class_names: Any, labels: Any) -> tuple[str, ...]:
     if isinstance(class_names, str):
         raise InputError(f"class_names is {class_names!r}: it must be a list, with a name for every class")
-    if other := [name for name in class_names if not isinstance(name, str)]:
-        raise InputError(f"{other[0]!r} is among the class names, and is no text but {type(other[0]).__name__}")
+    names = tuple(class_names)
+    if names and labels is None:
+        raise InputError("class_names is given without labels")
+    for name in names:
+        if not isinstance(name, str):
+            raise InputError(f"class_names holds {name!r}: every name must be a str, not a {type(name).__name__}")
+    return names
 
 
 def _labels(labels: Any) -> Array:
-    wanted = "they must be integers of shape (samples,), the number of the right class for every sample"
+    expected = "they must be integers of shape (samples,), the class index of every sample"
     try:
         values = np.asarray(labels.detach().cpu() if hasattr(labels, "detach") else labels)
-    except ValueError as error:  # numpy makes no array of them
-        raise InputError(f"labels are rows of several lengths: {wanted}") from error
+    except ValueError as error:  # numpy refuses ragged rows
+        raise InputError(f"labels are rows of several lengths: {expected}") from error
     if values.dtype.kind not in "iu" or values.ndim != 1:
         fix = _label_fix(values)
-        raise InputError(
-            f"labels are {values.dtype} of shape {values.shape}: {wanted}{fix and f'{chr(10)}Fix:  {fix}'}"
-        )
+        line = f"\nFix:  {fix}" if fix else ""
+        raise InputError(f"labels are {values.dtype} of shape {values.shape}: {expected}{line}")
     return values
 
 
 def _label_fix(labels: Array) -> str:
-    """The line that makes the numbers of the classes of labels that are something else; empty where none is known."""
+    """Return the line of code that turns labels of another form into class indices; empty if there is none."""
     if labels.ndim == 2 and labels.shape[1] > 1 and labels.dtype.kind in "iufb":
         return "labels=labels.argmax(axis=1)"
     if labels.ndim == 2 and labels.shape[1] == 1:
         return "labels=labels[:, 0]"
-    if labels.dtype.kind == "U" and labels.ndim == 1:
+    if labels.ndim == 1 and labels.dtype.kind == "U":
         return "labels=[class_names.index(name) for name in labels]"
-    is_whole = labels.dtype.kind == "f" and labels.size and bool(np.all(labels == np.round(labels)))
-    return "labels=labels.astype(int)" if is_whole and labels.ndim == 1 else ""
+    if labels.ndim == 1 and labels.size and labels.dtype.kind == "f" and bool(np.all(labels == np.round(labels))):
+        return "labels=labels.astype(int)"
+    return ""
 
 
 def _backends(backends: Any) -> tuple[str, ...]:
-    """The names of the backends that were asked for: the type is checked here, because `True` is a likely guess."""
-    if backends is None:
-        return ()
-    if not isinstance(backends, Sequence):
-        what = f"backends is {backends!r}: it must be the names of backends of Keras"
-        raise InputError(f'{what}, or "all"\nFix:  backends="all"')
-    names: tuple[str, ...] = (backends,) if isinstance(backends, str) else tuple(backends)
-    names = BACKENDS if names == ("all",) else names
-    if unknown := [name for name in names if name not in BACKENDS]:
-        raise InputError(f'{unknown[0]!r} is no backend of Keras: there are {", ".join(BACKENDS)}, and "all"')
+    if not isinstance(backends, Sequence):  # `backends=True` is a likely guess
+        raise InputError(
+            f'backends is {backends!r}: it must be names of Keras backends, or "all"\nFix:  backends="all"'
+        )
+    names = (backends,) if isinstance(backends, str) else tuple(backends)
+    if names == ("all",):
+        return BACKENDS
+    for name in names:
+        if name not in BACKENDS:
+            raise InputError(f'{name!r} is not a Keras backend: use {", ".join(BACKENDS)} or "all"')
     return tuple(dict.fromkeys(names))

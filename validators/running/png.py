@@ -1,4 +1,4 @@
-"""An image as a small PNG file, for a report that has everything in it."""
+"""Encode images as small PNG files, for reports that embed them."""
 
 import struct
 import zlib
@@ -9,16 +9,16 @@ from numpy.typing import NDArray
 from keras3conv.transforms import Array
 
 _LARGEST = 96
-"""Pixels of the longer side: a report with a dozen images stays small."""
+"""Longest side of a thumbnail in pixels, so that a report with a dozen images stays small."""
 
 
 def png_of(image: Array) -> bytes:
-    """A thumbnail of an image, its values stretched from black to white.
+    """Return a PNG thumbnail of an image; its smallest value becomes black, its largest white.
 
     Args:
-        image: Shape (height, width, 1) or (height, width, 3), of any real dtype and range.
+        image: Shape (height, width, 1) or (height, width, 3), any real dtype and range.
     """
-    pixels = _stretched(_smaller(image.astype(np.float64)))
+    pixels = _to_bytes(_shrunk(image.astype(np.float64)))
     height, width, channels = pixels.shape
     rows = b"".join(b"\0" + row.tobytes() for row in pixels)
     header = struct.pack(">IIBBBBB", width, height, 8, 0 if channels == 1 else 2, 0, 0, 0)
@@ -26,8 +26,8 @@ def png_of(image: Array) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
-def _smaller(image: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Means of square cells, as many as are needed; the rest at the edges is cut."""
+def _shrunk(image: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Shrink an image to at most `_LARGEST` pixels a side by averaging square cells; a remainder at the edge is cut."""
     step = -(-max(image.shape[:2]) // _LARGEST)
     height, width = (max(1, size // step) for size in image.shape[:2])
     cells = image[: height * step, : width * step]
@@ -36,7 +36,8 @@ def _smaller(image: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(cells.reshape(height, step, width, step, -1).mean(axis=(1, 3)))
 
 
-def _stretched(image: NDArray[np.float64]) -> NDArray[np.uint8]:
+def _to_bytes(image: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Scale the finite values to 0...255."""
     finite = image[np.isfinite(image)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
     scaled = (np.nan_to_num(image, posinf=high, neginf=low) - low) / ((high - low) or 1.0)

@@ -1,8 +1,8 @@
-"""A few samples of a large batch, on which the noise is measured where nothing but the outputs is asked for.
+"""Measure the noise floor on a few samples of a large batch, where only the outputs are validated.
 
-What torch loses in float32 shows in a few samples as it does in the whole batch. The largest of fewer errors is no
-larger, so a verdict by it is no milder; and where it would be "differs", the noise of the whole batch decides. That
-holds for an output that has a value for every sample, made of that sample alone: of any other the whole batch decides.
+Float32 rounding in torch shows in a few samples as it does in the whole batch. The largest error of fewer samples is
+not larger, so the judgement is not milder; where it fails, the noise of the whole batch decides. This holds for outputs
+with one row per sample, computed from that sample alone; for any other output the whole batch decides.
 """
 
 from dataclasses import dataclass
@@ -19,67 +19,73 @@ from keras3conv.transforms import Array
 SHARE = 16
 """One of so many samples is run in float64, and at least one."""
 
-WORTH = 4
-"""Of fewer samples all are run in float64: one alone, in both dtypes, would cost as much."""
+SMALLEST_BATCH = 4
+"""Smallest batch that is sampled: in a smaller one, two runs of one sample cost as much as the float64 run saves."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """The torch module on a few samples, the first ones of a batch.
+    """The torch module on the first samples of a batch.
 
     Attributes:
-        run: In its own dtype.
-        truth: In float64.
-        whole: The whole batch, in its own dtype.
-        told: How many samples of how many these are.
+        run: The samples in the module's own dtype.
+        truth: The samples in float64.
+        whole: The whole batch in the module's own dtype.
+        description: Number of samples and size of the batch, in words.
     """
 
     run: Recording
     truth: Recording
     whole: Recording
-    told: str
+    description: str
 
     @cached_property
     def floors(self) -> dict[str, float]:
-        """The noise floor of every output that the samples tell something of, by its name."""
-        return {
-            name: noise_floor(array, self.truth.outputs[name])
-            for name, array in self.run.outputs.items()
-            if name in self.whole.outputs and _is_part_of(array, self.whole.outputs[name], self.truth.outputs[name])
-        }
+        """The noise floor by output name, for outputs whose samples are independent."""
+        floors = {}
+        for name, output in self.run.outputs.items():
+            truth = self.truth.outputs[name]
+            if name in self.whole.outputs and _is_sample_of(output, self.whole.outputs[name], truth):
+                floors[name] = noise_floor(output, truth)
+        return floors
 
 
-def _is_part_of(few: Array, whole: Array, truth: Array) -> bool:
-    """Whether an output has a row for every sample, and the samples alone give theirs, to the noise.
+def _is_sample_of(output: Array, whole: Array, truth: Array) -> bool:
+    """Return whether an output has one row per sample, with the same values as in the whole batch up to noise.
 
-    A mean over the batch has no rows, and less noise than one sample has. A norm that measures the batch gives the
-    samples other values when they are alone.
+    A mean over the batch has no rows, and less noise than a single sample. A normalisation over the batch returns other
+    values for the samples when they are run alone.
     """
-    if not few.ndim or few.ndim != whole.ndim or few.shape[1:] != whole.shape[1:] or len(few) >= len(whole):
+    if not output.ndim or output.ndim != whole.ndim or output.shape[1:] != whole.shape[1:]:
         return False
-    return few.size > 0 and judge(whole[: len(few)], few, truth).passed
+    if len(output) >= len(whole) or output.size == 0:
+        return False
+    return judge(whole[: len(output)], output, truth).passed
 
 
-def a_few_samples(inputs: Inputs) -> tuple[Any, str] | None:
-    """What torch is called with, cut to the first samples, and how many of how many these are; None for a few.
+def sampled_inputs(inputs: Inputs) -> tuple[Any, str] | None:
+    """Return torch's inputs cut to their first samples, and a description; None if the batch cannot be sampled.
 
-    The first axis is that of the samples if every array of both sides has it, and has the same values in it there: an
-    axis of time, which torch may have first, is the second one in Keras.
+    The first axis is the batch axis if every array of both sides has it and holds the same values along it: a time axis
+    that comes first in torch is the second axis in Keras.
 
     Args:
-        inputs: What both sides are called with.
+        inputs: The inputs of both sides.
     """
     from keras3conv.frameworks.torch import module as torch_side
 
-    ours = list(torch_side.input_arrays(inputs.torch).values())
-    theirs = [_array(value) for _, value in flatten(inputs.keras, lambda item: hasattr(item, "shape"))]
-    sizes = {array.shape[:1] for array in (*ours, *theirs)}
-    if len(sizes) != 1 or sizes == {()} or len(ours) != len(theirs):
+    torch_arrays = list(torch_side.input_arrays(inputs.torch).values())
+    keras_arrays = [_array(value) for _, value in flatten(inputs.keras, lambda item: hasattr(item, "shape"))]
+    sizes = {array.shape[:1] for array in (*torch_arrays, *keras_arrays)}
+    if len(sizes) != 1 or sizes == {()} or len(torch_arrays) != len(keras_arrays):
         return None
     ((size,),) = sizes
-    number = max(1, size // SHARE)
-    if size < WORTH or not all(_are_the_same(a[:number], b[:number]) for a, b in zip(ours, theirs, strict=True)):
+    if size < SMALLEST_BATCH:
         return None
+    number = max(1, size // SHARE)
+    for torch_array, keras_array in zip(torch_arrays, keras_arrays, strict=True):
+        if not _same_values(torch_array[:number], keras_array[:number]):
+            return None
     return _cut(inputs.torch, number), f"{number} of {size} samples"
 
 
@@ -89,8 +95,8 @@ def _array(value: Any) -> Array:
     return np.asarray(value) if isinstance(value, np.ndarray | np.generic) else keras_side.to_numpy(value)
 
 
-def _are_the_same(first: Array, second: Array) -> bool:
-    """Whether two arrays have the same values, in whatever order."""
+def _same_values(first: Array, second: Array) -> bool:
+    """Return whether two arrays hold the same values in any order."""
     return first.size == second.size and np.array_equal(np.sort(first, axis=None), np.sort(second, axis=None))
 
 

@@ -1,4 +1,4 @@
-"""What is judged: two models with a plan, and their runs, each made once and shared by the judges."""
+"""Hold the two models under validation, their plan, and their runs, each made once and shared by all proofs."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,28 +19,26 @@ from keras3conv.numerics.probe_values import Pool, probe
 from keras3conv.rules.library import known_classes
 from keras3conv.transforms import Array
 from keras3conv.validators.running.options import Options
-from keras3conv.validators.running.sample import Sample, a_few_samples
+from keras3conv.validators.running.sample import Sample, sampled_inputs
 
 __all__ = ["Subject", "probe"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """Two models and what connects them.
+    """Two models, their plan and their inputs; every run is made when a proof first asks for it.
 
     Attributes:
-        plan: Which tensor belongs where.
-        outlines: The torch side and the Keras side: names, shapes and dtypes of their tensors, which is what every
-            certificate needs.
-        views: Makes the two sides with all that can be told of them: configurations, and what a run tells. Keras is
-            slow to tell them, so they are asked for once, and only by judges that read them.
-        torch: The live torch module; None where the side is a file of weights.
-        keras: The live Keras model; None where the side is a file of weights.
-        inputs: What both are called with; None where a side cannot be called.
-        not_run: Why the models are not called; empty if they are.
-        options: What the certificate is asked for.
-        probes: Values for the torch tensors in the plan, for the runs under probe weights; None for those of the
-            usual size.
+        plan: The mapping of torch tensors to Keras variables.
+        outlines: Names, shapes and dtypes of the tensors of torch and of Keras: all that most proofs need.
+        views: Makes the full views of torch and of Keras, with layer configurations and call order. That is slow in
+            Keras, so it is called at most once, and only by proofs that need it.
+        torch: The live torch module; None if the side is a weight file.
+        keras: The live Keras model; None if the side is a weight file.
+        inputs: Inputs of both sides; None if a side cannot run.
+        skip_reason: Why the models are not run; empty if they are.
+        options: The options of the certificate.
+        probes: Probe weights by torch path; None for the standard ones.
     """
 
     plan: Alignment
@@ -49,7 +47,7 @@ class Subject:
     torch: Any = None
     keras: Any = None
     inputs: Inputs | None = None
-    not_run: str = ""
+    skip_reason: str = ""
     options: Options = field(default_factory=Options)
     probes: Mapping[str, Array] | None = None
 
@@ -68,7 +66,7 @@ class Subject:
         return self._views[1]
 
     def audit(self, pairs: Iterable[Pair]) -> Iterator[FieldPair]:
-        """What the rules say of the hyper-parameters of some pairs."""
+        """Compare the hyper-parameters of layer pairs as their rules define."""
         from keras3conv.frameworks.torch import module as torch_side
 
         return audit(pairs, *self._views, frozen=torch_side.frozen_parameters(self.torch))
@@ -85,111 +83,117 @@ class Subject:
 
     @cached_property
     def parameters(self) -> frozenset[str]:
-        """The torch tensors that an optimiser may change."""
+        """Paths of the torch tensors that an optimiser may change."""
         return frozenset(tensor.path for tensor in self.torch_view.tensors() if tensor.trainable)
 
     @cached_property
-    def pairs_in_order(self) -> tuple[Pair, ...]:
-        """The pairs of single layers that run, in the order in which torch calls them."""
-        run = self.torch_run if self.watches_layers else self.torch_probe
+    def pairs_in_call_order(self) -> tuple[Pair, ...]:
+        """The pairs of single layers that run, in torch's call order."""
+        run = self.torch_run if self.records_layers else self.torch_probe
         places = {call.path: call.place for call in reversed(run.calls)}
         pairs = [pair for pair in self.plan.pairs if pair.torch in places and " + " not in pair.keras]
         return tuple(sorted(pairs, key=lambda pair: places[pair.torch]))
 
     @cached_property
     def torch_run(self) -> Recording:
-        """The torch module as it is, in its own dtype."""
+        """The torch module with its own weights and dtype."""
         return self._run_torch()
 
     @cached_property
     def torch_truth(self) -> Recording:
-        """The torch module with its own weights in float64: the measure of its float32 noise."""
+        """The torch module with its own weights in float64, which measures its float32 noise."""
         return self._run_torch(float64=True)
 
     @cached_property
     def torch_sample(self) -> Sample | None:
         """The torch module on a few samples, in its own dtype and in float64.
 
-        None where the batch is small, or the module takes no other batch than the whole (a reshape to its size).
+        None if the batch is small, or the module takes no other batch size (a reshape to a constant size).
         """
         from keras3conv.frameworks.torch import module as torch_side
 
-        if (few := a_few_samples(self.given)) is None:
+        sampled = sampled_inputs(self.required_inputs)
+        if sampled is None:
             return None
+        inputs, description = sampled
         try:
             with torch_side.precise():
-                run, truth = (torch_side.run(self.torch, few[0], float64=wide, watch=False) for wide in (False, True))
-        except ModelError:  # the whole batch is measured in its place
+                run = torch_side.run(self.torch, inputs, watch=False)
+                truth = torch_side.run(self.torch, inputs, float64=True, watch=False)
+        except ModelError:  # the noise is measured on the whole batch instead
             return None
-        return Sample(run=run, truth=truth, whole=self.torch_run, told=few[1])
+        return Sample(run=run, truth=truth, whole=self.torch_run, description=description)
 
     @cached_property
     def keras_run(self) -> Recording:
-        """The Keras model as it is, in its own dtype, on its own backend."""
+        """The Keras model with its own weights and dtype, on its own backend."""
         from keras3conv.frameworks.keras import model as keras_side
 
-        run = partial(keras_side.run, self.keras, self.given.keras, record=self._records_keras)
+        run = partial(keras_side.run, self.keras, self.required_inputs.keras, record=self._is_paired_in_keras)
         with keras_side.precise():
-            return _naming_the_layer(run, watch=self.watches_layers)
+            return _run_and_name_failing_layer(run, watch=self.records_layers)
 
     @cached_property
-    def torch_again(self) -> Recording:
-        """The torch module as it is, once more, unwatched: a model in which nothing is random gives the same."""
+    def torch_rerun(self) -> Recording:
+        """A second `torch_run`, without recorded layers: a deterministic module returns the same."""
         from keras3conv.frameworks.torch import module as torch_side
 
         with torch_side.precise():
-            return torch_side.run(self.torch, self.given.torch, watch=False)
+            return torch_side.run(self.torch, self.required_inputs.torch, watch=False)
 
     @cached_property
-    def keras_again(self) -> Recording:
-        """The Keras model as it is, once more, unwatched."""
+    def keras_rerun(self) -> Recording:
+        """A second `keras_run`, without recorded layers."""
         from keras3conv.frameworks.keras import model as keras_side
 
         with keras_side.precise():
-            return keras_side.run(self.keras, self.given.keras, watch=False)
+            return keras_side.run(self.keras, self.required_inputs.keras, watch=False)
 
     @cached_property
     def torch_probe(self) -> Recording:
-        """The torch module in float64 with probe weights."""
+        """The torch module in float64 under probe weights."""
         return self._run_torch(float64=True, tensors=self.probe_weights)
 
     @cached_property
     def keras_probe(self) -> Recording:
-        """The Keras model in float64 with the same probe weights, moved by the plan."""
+        """The Keras model in float64 under the same probe weights, mapped by the plan."""
         from keras3conv.frameworks.keras import model as keras_side
 
         with keras_side.precise(), keras_side.float64_mode(self.keras):
             keras_side.write(self.keras, self.keras_probe_weights)
-            return keras_side.run(self.keras, self.given.keras, record=self._records_keras_probe)
+            return keras_side.run(self.keras, self.required_inputs.keras, record=self._is_recorded_in_keras_probe)
 
     @cached_property
     def probe_weights(self) -> Mapping[str, Array]:
-        """Weights that hide nothing, for every torch tensor in the plan; one for all names of a tensor."""
+        """Random, non-degenerate weights for every floating-point torch tensor in the plan; tied names share one."""
         if self.probes is not None:
             return self.probes
         pool = Pool()
         planned = {path for mapping in self.plan.mappings for path in mapping.torch}
-        floating = [tensor for tensor in self.torch_view.tensors() if tensor.dtype.startswith(("float", "bfloat"))]
-        ties: dict[str, Array] = {}
-        probes: dict[str, Array] = {}
-        for tensor in floating:
-            if tensor.path in planned:
-                name = tensor.storage or tensor.path
-                probes[tensor.path] = ties[name] if name in ties else ties.setdefault(name, probe(tensor, pool))
-        return probes | self.constants
+        by_storage: dict[str, Array] = {}
+        weights: dict[str, Array] = {}
+        for tensor in self.torch_view.tensors():
+            if tensor.path not in planned or not tensor.dtype.startswith(("float", "bfloat")):
+                continue
+            storage = tensor.storage or tensor.path
+            if storage not in by_storage:
+                by_storage[storage] = probe(tensor, pool)
+            weights[tensor.path] = by_storage[storage]
+        return weights | self.constants
 
     @property
     def constants(self) -> dict[str, Array]:
-        """What torch cannot be without and Keras does not have: ones or zeros, whatever is probed."""
-        fixed = [mapping for mapping in self.plan.mappings if not mapping.keras]
-        made = ((mapping.torch, direction(mapping, "torch")(())) for mapping in fixed)
-        return {
-            path: np.array(value, float) for paths, values in made for path, value in zip(paths, values, strict=True)
-        }
+        """Torch tensors that Keras lacks (a scale of ones, a bias of zeros); probe weights leave them as they are."""
+        constants: dict[str, Array] = {}
+        for mapping in self.plan.mappings:
+            if not mapping.keras:
+                values = direction(mapping, "torch")(())
+                constants |= {path: np.array(value, float) for path, value in zip(mapping.torch, values, strict=True)}
+        return constants
 
     @cached_property
     def keras_probe_weights(self) -> Mapping[str, Array]:
-        """The probe weights on the Keras side."""
+        """The probe weights by Keras path."""
         moved: dict[str, Array] = {}
         for mapping in self.plan.mappings:
             if all(path in self.probe_weights for path in mapping.torch):
@@ -198,14 +202,14 @@ class Subject:
         return moved
 
     @property
-    def given(self) -> Inputs:
-        """What the models are called with."""
-        assert self.inputs is not None, "judges that run models are skipped where there are no inputs"
+    def required_inputs(self) -> Inputs:
+        """The inputs of both sides, for proofs that run the models."""
+        assert self.inputs is not None, "proofs that run the models are skipped if there are no inputs"
         return self.inputs
 
     @property
-    def watches_layers(self) -> bool:
-        """Whether a proof is wanted that looks at the layers of the models as they are deployed."""
+    def records_layers(self) -> bool:
+        """A requested proof compares the layers of the deployed models, so their runs record layers."""
         return self.options.wants("activations")
 
     def _run_torch(self, *, float64: bool = False, tensors: Mapping[str, Array] | None = None) -> Recording:
@@ -214,29 +218,33 @@ class Subject:
         run = partial(
             torch_side.run,
             self.torch,
-            self.given.torch,
-            record=self._records_torch if tensors is None else self._records_torch_probe,
+            self.required_inputs.torch,
+            record=self._is_paired_in_torch if tensors is None else self._is_recorded_in_torch_probe,
             float64=float64,
             tensors=tensors,
         )
         with torch_side.precise():
-            return _naming_the_layer(run, watch=self.watches_layers or tensors is not None)
+            return _run_and_name_failing_layer(run, watch=self.records_layers or tensors is not None)
 
     def is_weightless(self, layer: LayerView) -> bool:
-        """Whether a layer is one that a rule may pair, although it owns no tensor."""
+        """Return whether a layer owns no tensor, and a rule can pair its class."""
         known = known_classes()[0 if layer is self.torch_layers.get(layer.path) else 1]
-        return not any(not tensor.is_seed for tensor in layer.tensors) and bool(known.intersection(layer.kinds))
+        return all(tensor.is_seed for tensor in layer.tensors) and bool(known.intersection(layer.kinds))
 
-    def _records_torch_probe(self, path: str) -> bool:
-        return self._records_torch(path) or (path in self.torch_layers and self.is_weightless(self.torch_layers[path]))
+    def _is_recorded_in_torch_probe(self, path: str) -> bool:
+        return self._is_paired_in_torch(path) or (
+            path in self.torch_layers and self.is_weightless(self.torch_layers[path])
+        )
 
-    def _records_keras_probe(self, path: str) -> bool:
-        return self._records_keras(path) or (path in self.keras_layers and self.is_weightless(self.keras_layers[path]))
+    def _is_recorded_in_keras_probe(self, path: str) -> bool:
+        return self._is_paired_in_keras(path) or (
+            path in self.keras_layers and self.is_weightless(self.keras_layers[path])
+        )
 
-    def _records_torch(self, path: str) -> bool:
+    def _is_paired_in_torch(self, path: str) -> bool:
         return path in self._paired["torch"]
 
-    def _records_keras(self, path: str) -> bool:
+    def _is_paired_in_keras(self, path: str) -> bool:
         return path in self._paired["keras"]
 
     @cached_property
@@ -247,8 +255,8 @@ class Subject:
         }
 
 
-def _naming_the_layer(run: Callable[..., Recording], *, watch: bool) -> Recording:
-    """Runs a model; where it raises and was not watched, it is run once more, to see which layer that is."""
+def _run_and_name_failing_layer(run: Callable[..., Recording], *, watch: bool) -> Recording:
+    """Run a model; if it raises without recording layers, rerun it with them, so that the error names the layer."""
     try:
         return run(watch=watch)
     except ModelError:

@@ -1,6 +1,6 @@
-"""Layers without weights that belong together: a dropout, a slope, a pooling. No plan has them, so the runs decide.
+"""Pair layers without weights (dropout, activations, pooling), which no plan lists.
 
-Two of them are a pair if a rule knows their classes and both were given the same, in float64, under probe weights.
+Two of them form a pair if a rule knows their classes and both have the same input, in float64 under probe weights.
 """
 
 from collections.abc import Iterator
@@ -9,102 +9,108 @@ from dataclasses import dataclass
 from keras3conv.alignment.pair import Evidence, Pair
 from keras3conv.frameworks.shared.layout import output_of
 from keras3conv.frameworks.shared.recording import Call
-from keras3conv.model.views import LayerView
-from keras3conv.numerics.difference import FLOAT64_LIMIT, compare
+from keras3conv.model.views import LayerView, Side
+from keras3conv.numerics.difference import compare
 from keras3conv.rules.library import lookup
 from keras3conv.rules.rule import Rule
-from keras3conv.transforms import Array
-from keras3conv.validators.running.local import nearest_input
-from keras3conv.validators.running.neighbours import ends_agree
+from keras3conv.validators.running.isolated import nearest_input
+from keras3conv.validators.running.neighbours import agrees, outputs_agree
 from keras3conv.validators.running.subject import Subject
 
 
 @dataclass(frozen=True, kw_only=True)
-class Weightless:
+class WeightlessPair:
     """A pair of layers without weights.
 
     Attributes:
-        pair: The pair.
-        same_output: Whether both returned the same.
+        pair: The two layers.
+        same_output: Both returned the same values.
     """
 
     pair: Pair
     same_output: bool
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """The paths of the torch layer and the Keras layer."""
+        return self.pair.torch, self.pair.keras
 
-def weightless_pairs(subject: Subject) -> Iterator[Weightless]:
-    """The pairs of layers without weights, in the order in which torch calls them; each layer is in one at most.
 
-    What returned the same is a pair before what did not. That is one only where the models differ: where they agree,
-    such a layer has its counterpart inside another, as a padding in a convolution.
+def weightless_pairs(subject: Subject) -> Iterator[WeightlessPair]:
+    """Yield the pairs of layers without weights, in torch's call order; a layer is in at most one pair.
+
+    Layers with equal outputs are paired first. Layers with different outputs are paired only if the models differ:
+    where the models agree, such a layer is part of another layer on the other side, as a padding is of a convolution.
     """
-    alike = _matched(subject, _paths(subject, "torch"), _paths(subject, "keras"), same_output=True)
-    found = alike
-    if not ends_agree(subject):
-        left = (
-            [path for path in _paths(subject, side) if path not in {getattr(one.pair, side) for one in alike}]
-            for side in ("torch", "keras")
-        )
-        found = [*alike, *_matched(subject, *left, same_output=False)]
-    places = {path: place for place, path in enumerate(_paths(subject, "torch"))}
-    yield from sorted(found, key=lambda one: places[one.pair.torch])
+    torch_paths, keras_paths = _weightless_paths(subject, "torch"), _weightless_paths(subject, "keras")
+    matched = _match(subject, torch_paths, keras_paths, same_output=True)
+    if not outputs_agree(subject):
+        paired = {path for match in matched for path in match.key}
+        torch_rest = [path for path in torch_paths if path not in paired]
+        keras_rest = [path for path in keras_paths if path not in paired]
+        matched += _match(subject, torch_rest, keras_rest, same_output=False)
+    order = {path: index for index, path in enumerate(torch_paths)}
+    yield from sorted(matched, key=lambda match: order[match.pair.torch])
 
 
-def _matched(subject: Subject, torch: list[str], keras: list[str], *, same_output: bool) -> list[Weightless]:
-    """The pairs among layers that were given the same, and that returned the same, or did not."""
-    free = [path for path in keras if subject.keras_probe.of(path)]
-    found = []
-    for path in torch:
-        for other in free:
-            rule = _rule_if_given_the_same(subject, path, other)
-            if rule is not None and _returned_the_same(subject, rule, path, other) is same_output:
-                free.remove(other)
+def _match(
+    subject: Subject, torch_paths: list[str], keras_paths: list[str], *, same_output: bool
+) -> list[WeightlessPair]:
+    """Pair layers that have the same input, and whose outputs are equal or not as asked."""
+    unpaired = [path for path in keras_paths if subject.keras_probe.of(path)]
+    matched = []
+    for torch_path in torch_paths:
+        for keras_path in unpaired:
+            rule = _rule_if_same_input(subject, torch_path, keras_path)
+            if rule is not None and _has_same_output(subject, rule, torch_path, keras_path) is same_output:
+                unpaired.remove(keras_path)
                 evidence = (Evidence(kind="call order"),)
-                pair = Pair(torch=path, keras=other, rule=rule.name, weights=(), evidence=evidence)
-                found.append(Weightless(pair=pair, same_output=same_output))
+                pair = Pair(torch=torch_path, keras=keras_path, rule=rule.name, weights=(), evidence=evidence)
+                matched.append(WeightlessPair(pair=pair, same_output=same_output))
                 break
-    return found
+    return matched
 
 
-def _rule_if_given_the_same(subject: Subject, torch: str, keras: str) -> Rule | None:
-    calls = subject.torch_probe.of(torch)
-    if not calls or not calls[0].inputs:
-        return None
-    rule = _rule(subject.torch_layers[torch], subject.keras_layers[keras])
-    return rule if rule and _is_given_the_same(calls[0], subject.keras_probe.of(keras)[0]) else None
-
-
-def _paths(subject: Subject, side: str) -> list[str]:
-    """The layers of a side that own nothing and that are recorded, in the order of their first calls."""
+def _weightless_paths(subject: Subject, side: Side) -> list[str]:
+    """Return the recorded layers of a side that own no tensor, in call order."""
     layers = subject.torch_layers if side == "torch" else subject.keras_layers
     run = subject.torch_probe if side == "torch" else subject.keras_probe
-    own = {path for path, layer in layers.items() if subject.is_weightless(layer)}
-    return list(dict.fromkeys(call.path for call in run.calls if call.path in own))
+    weightless = {path for path, layer in layers.items() if subject.is_weightless(layer)}
+    return list(dict.fromkeys(call.path for call in run.calls if call.path in weightless))
 
 
-def _rule(torch: LayerView, keras: LayerView) -> Rule | None:
-    """The rule for the classes of two layers; that of the configuration, where several have one."""
-    return next((rule for rule in lookup(torch.kinds, keras.kinds) if rule.applies(rule.config_of(torch))), None)
+def _rule_if_same_input(subject: Subject, torch_path: str, keras_path: str) -> Rule | None:
+    """Return the rule for two layers if their first calls have the same input."""
+    calls = subject.torch_probe.of(torch_path)
+    if not calls or not calls[0].inputs:
+        return None
+    rule = _rule(subject.torch_layers[torch_path], subject.keras_layers[keras_path])
+    if rule is None or not _has_same_input(calls[0], subject.keras_probe.of(keras_path)[0]):
+        return None
+    return rule
 
 
-def _is_given_the_same(torch: Call, keras: Call) -> bool:
-    given = keras.inputs[0] if keras.inputs else None
-    if given is None or not given.size:
+def _rule(torch_layer: LayerView, keras_layer: LayerView) -> Rule | None:
+    """Return the first rule for the two classes that applies to the torch configuration."""
+    rules = lookup(torch_layer.kinds, keras_layer.kinds)
+    return next((rule for rule in rules if rule.applies(rule.config_of(torch_layer))), None)
+
+
+def _has_same_input(torch_call: Call, keras_call: Call) -> bool:
+    if not keras_call.inputs or not keras_call.inputs[0].size:
         return False
-    nearest = nearest_input(torch, given)
-    return nearest is not None and _agree(given, nearest)
+    keras_input = keras_call.inputs[0]
+    torch_input = nearest_input(torch_call, keras_input)
+    return torch_input is not None and agrees(compare(keras_input, torch_input))
 
 
-def _returned_the_same(subject: Subject, rule: Rule, torch: str, keras: str) -> bool:
-    first, second = subject.torch_probe.of(torch)[0], subject.keras_probe.of(keras)[0]
-    if not first.outputs or not second.outputs:
+def _has_same_output(subject: Subject, rule: Rule, torch_path: str, keras_path: str) -> bool:
+    torch_call, keras_call = subject.torch_probe.of(torch_path)[0], subject.keras_probe.of(keras_path)[0]
+    if not torch_call.outputs or not keras_call.outputs:
         return False
-    theirs = second.outputs[0]
-    configs = subject.torch_layers[torch].config, subject.keras_layers[keras].config
-    ours = output_of(first.outputs, rule, *configs, theirs.shape)
-    return ours.shape == theirs.shape and ours.size > 0 and _agree(theirs, ours)
-
-
-def _agree(actual: Array, expected: Array) -> bool:
-    diff = compare(actual, expected)
-    return diff.max_rel <= FLOAT64_LIMIT and diff.nonfinite == 0
+    keras_output = keras_call.outputs[0]
+    configs = subject.torch_layers[torch_path].config, subject.keras_layers[keras_path].config
+    torch_output = output_of(torch_call.outputs, rule, *configs, keras_output.shape)
+    if torch_output.shape != keras_output.shape or torch_output.size == 0:
+        return False
+    return agrees(compare(keras_output, torch_output))

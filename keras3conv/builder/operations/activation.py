@@ -1,42 +1,43 @@
-"""The activations of Keras, with the settings that Keras assumes: a slope of 0.2, an exact GELU."""
+"""The activations of Keras, with Keras' default settings: a slope of 0.2, an exact GELU."""
 
 from functools import partial
 
 from keras3conv.builder.operations.call import Call, handles
-from keras3conv.builder.operations.pointwise import SOFTPLUS, UNARY, unary
+from keras3conv.builder.operations.expressions import F, torch
+from keras3conv.builder.operations.pointwise import UNARY, Unary, softplus, squareplus, unary
+from keras3conv.builder.program.operation import Function
 
-_ACTIVATIONS = {
-    "celu": "F.celu({0})",
-    "elu": "F.elu({0})",
-    "exponential": "torch.exp({0})",
-    "gelu": "F.gelu({0})",
-    "hard_shrink": "F.hardshrink({0})",
-    "hard_sigmoid": "F.hardsigmoid({0})",
-    "hard_silu": "F.hardswish({0})",
-    "hard_tanh": "F.hardtanh({0})",
-    "leaky_relu": "F.leaky_relu({0}, 0.2)",
-    "log_sigmoid": "F.logsigmoid({0})",
-    "mish": "F.mish({0})",
-    "relu": "F.relu({0})",
-    "relu6": "F.relu6({0})",
-    "selu": "F.selu({0})",
-    "sigmoid": "torch.sigmoid({0})",
-    "silu": "F.silu({0})",
-    "soft_shrink": "F.softshrink({0})",
-    "softplus": SOFTPLUS,
-    "softsign": "F.softsign({0})",
+_ACTIVATIONS: dict[str, Unary] = {
+    "celu": F.celu,
+    "elu": F.elu,
+    "exponential": torch.exp,
+    "gelu": F.gelu,
+    "hard_shrink": F.hardshrink,
+    "hard_sigmoid": F.hardsigmoid,
+    "hard_silu": F.hardswish,
+    "hard_tanh": F.hardtanh,
+    "leaky_relu": lambda x: F.leaky_relu(x, 0.2),
+    "log_sigmoid": F.logsigmoid,
+    "mish": F.mish,
+    "relu6": F.relu6,
+    "selu": F.selu,
+    "sigmoid": torch.sigmoid,
+    "silu": F.silu,
+    "soft_shrink": F.softshrink,
+    "softplus": softplus,
+    "softsign": F.softsign,
     "sparse_plus": UNARY["sparse_plus"],
     "sparse_sigmoid": UNARY["sparse_sigmoid"],
-    "squareplus": "({0} + torch.sqrt({0} * {0} + 4)) / 2",
-    "tanh": "torch.tanh({0})",
-    "tanh_shrink": "F.tanhshrink({0})",
-    "threshold": "F.threshold({0}, 0.0, 0.0)",
+    "squareplus": squareplus,
+    "tanh": torch.tanh,
+    "tanh_shrink": F.tanhshrink,
+    "threshold": lambda x: F.threshold(x, 0.0, 0.0),
 }
 
 
-def _along_the_last_axis(call: Call, *, function: str) -> None:
+def _along_the_last_axis(call: Call, *, function: Function) -> None:
     given = call.tensor
-    call.returns(f"{function}({{0}}, dim={given.place(-1)})", [given], given.order)
+    call.returns(function(given, dim=given.position(-1)), given.order)
 
 
 @handles("keras.activations.linear")
@@ -44,8 +45,7 @@ def _linear(call: Call) -> None:
     call.passes(call.tensor)
 
 
-for _name, _template in _ACTIVATIONS.items():
-    if _name != "relu":  # the class of this name has settings
-        handles(f"keras.activations.{_name}")(partial(unary, template=_template))
-for _name, _function in {"softmax": "F.softmax", "log_softmax": "F.log_softmax", "glu": "F.glu"}.items():
-    handles(f"keras.activations.{_name}")(partial(_along_the_last_axis, function=_function))
+for _name, _function in _ACTIVATIONS.items():
+    handles(f"keras.activations.{_name}")(partial(unary, function=_function))
+for _name in ("softmax", "log_softmax", "glu"):
+    handles(f"keras.activations.{_name}")(partial(_along_the_last_axis, function=getattr(F, _name)))

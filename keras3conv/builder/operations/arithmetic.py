@@ -1,238 +1,210 @@
-"""Operations of two tensors, or of a tensor and a number, that are broadcast together."""
+"""Operations of two tensors, or of a tensor and a number, with broadcasting."""
 
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from keras3conv.builder.operations.call import Call, handles
-from keras3conv.builder.operations.expressions import as_float, converted, is_float, number
+from keras3conv.builder.operations.expressions import as_float, converted, device_of, is_float, torch, torch_dtype
+from keras3conv.builder.program.operation import Dtype, Function, operator
 from keras3conv.builder.program.program import Order, Value
 from keras3conv.model.graph import Size
 
 _SIGNS = {
-    "add": "{0} + {1}",
-    "bitwise_and": "{0} & {1}",
-    "bitwise_left_shift": "{0} << {1}",
-    "bitwise_or": "{0} | {1}",
-    "bitwise_right_shift": "{0} >> {1}",
-    "bitwise_xor": "{0} ^ {1}",
-    "divide": "{0} / {1}",
-    "equal": "{0} == {1}",
-    "floor_divide": "{0} // {1}",
-    "greater": "{0} > {1}",
-    "greater_equal": "{0} >= {1}",
-    "left_shift": "{0} << {1}",
-    "less": "{0} < {1}",
-    "less_equal": "{0} <= {1}",
-    "mod": "{0} % {1}",
-    "multiply": "{0} * {1}",
-    "not_equal": "{0} != {1}",
-    "power": "{0} ** {1}",
-    "right_shift": "{0} >> {1}",
-    "subtract": "{0} - {1}",
-    "true_divide": "{0} / {1}",
+    "add": "+",
+    "bitwise_and": "&",
+    "bitwise_left_shift": "<<",
+    "bitwise_or": "|",
+    "bitwise_right_shift": ">>",
+    "bitwise_xor": "^",
+    "divide": "/",
+    "equal": "==",
+    "floor_divide": "//",
+    "greater": ">",
+    "greater_equal": ">=",
+    "left_shift": "<<",
+    "less": "<",
+    "less_equal": "<=",
+    "mod": "%",
+    "multiply": "*",
+    "not_equal": "!=",
+    "power": "**",
+    "right_shift": ">>",
+    "subtract": "-",
+    "true_divide": "/",
 }
-"""What Python has a sign for: a number may stand on either side."""
+"""The signs that Python has for an operation; either operand may be a number."""
 
-_FUNCTIONS = {
-    "fmax": "torch.fmax({0}, {1})",
-    "fmin": "torch.fmin({0}, {1})",
-    "fmod": "torch.fmod({0}, {1})",
-    "gcd": "torch.gcd({0}, {1})",
-    "lcm": "torch.lcm({0}, {1})",
-    "logical_and": "torch.logical_and({0}, {1})",
-    "logical_or": "torch.logical_or({0}, {1})",
-    "logical_xor": "torch.logical_xor({0}, {1})",
-    "maximum": "torch.maximum({0}, {1})",
-    "minimum": "torch.minimum({0}, {1})",
-}
-"""Functions of two tensors; a number becomes one."""
+_FUNCTIONS = (
+    "fmax", "fmin", "fmod", "gcd", "lcm", "logical_and", "logical_or", "logical_xor", "maximum", "minimum",
+)  # fmt: skip
+"""Functions of two tensors with the same name in torch; a number becomes a tensor."""
 
 _OF_FLOATS = {
-    "arctan2": "torch.atan2({0}, {1})",
-    "heaviside": "torch.heaviside({0}, {1})",
-    "hypot": "torch.hypot({0}, {1})",
-    "logaddexp": "torch.logaddexp({0}, {1})",
-    "logaddexp2": "torch.logaddexp2({0}, {1})",
-    "nextafter": "torch.nextafter({0}, {1})",
+    "arctan2": torch.atan2,
+    "heaviside": torch.heaviside,
+    "hypot": torch.hypot,
+    "logaddexp": torch.logaddexp,
+    "logaddexp2": torch.logaddexp2,
+    "nextafter": torch.nextafter,
 }
-"""Functions that torch has for floating-point numbers only."""
+"""Functions that torch has only for floating-point numbers."""
 
-_CLAMPED = {"keras.ops.maximum": "{0}.clamp(min=LIMIT)", "keras.ops.minimum": "{0}.clamp(max=LIMIT)"}
+_LIMITS = {"keras.ops.maximum": "min", "keras.ops.minimum": "max"}
+"""The limits of `clamp` that a function with one number is."""
 
 
-def operand(call: Call, value: Any, like: Value) -> Any:
-    """What stands in arithmetic for an argument: a list of numbers becomes a tensor beside `like`."""
+def _operand(call: Call, value: Any, like: Value) -> Any:
+    """Return an argument as an operand: a list of numbers becomes a tensor on the device of `like`."""
     if not isinstance(value, tuple | list):
         return value
     shape, numbers = _listed(call, value)
     whole = not any(isinstance(one, float) for one in numbers)
     dtype = "bool" if all(isinstance(one, bool) for one in numbers) else "int32" if whole else "float32"
-    shown = f"dtype=torch.{dtype}, " if whole else ""
+    settings = {"dtype": Dtype(dtype)} if whole else {}
     dtype = like.dtype if is_float(like) and not whole else dtype
-    template = f"torch.tensor({_shown(value)}, {shown}device={{0}}.device)"
     if dtype == like.dtype:
-        template = f"{{0}}.new_tensor({_shown(value)})"
-    return call.step(template, [like], shape=shape, order=tuple(range(len(shape))), dtype=dtype)
+        made = like.method("new_tensor", _as_list(value))
+    else:
+        made = torch.tensor(_as_list(value), **settings, device=device_of(like))
+    return call.step(made, shape=shape, order=tuple(range(len(shape))), dtype=dtype)
 
 
 def _listed(call: Call, value: Any) -> tuple[tuple[int, ...], list[Any]]:
+    """Return the shape and the numbers of nested lists."""
     if not isinstance(value, tuple | list):
         if not isinstance(value, bool | int | float):
-            raise call.refuse("a list with anything but numbers is not supported")
+            raise call.refuse("a list of anything but numbers is not supported")
         return (), [value]
     inner = [_listed(call, one) for one in value]
     shape = inner[0][0] if inner else ()
     return (len(value), *shape), [one for _, numbers in inner for one in numbers]
 
 
-def _shown(value: Any) -> str:
-    return f"[{', '.join(map(_shown, value))}]" if isinstance(value, tuple | list) else number(value)
+def _as_list(value: Any) -> Any:
+    return list(map(_as_list, value)) if isinstance(value, tuple | list) else value
 
 
-def operands(call: Call, *names: str) -> tuple[list[Any], Order]:
-    """Arguments in one order of axes; numbers and sizes stay as they are."""
+def _operands(call: Call, *names: str) -> tuple[list[Any], Order]:
+    """Return arguments in one axis order, and that order; numbers and sizes stay as they are."""
     like = call.tensor
-    return call.aligned([operand(call, call[name], like) for name in names])
+    values, order = call.aligned([_operand(call, call[name], like) for name in names])
+    return [_checked(call, value) for value in values], order
 
 
-def written(call: Call, template: str, values: Sequence[Any], *, tensors_only: bool = False) -> tuple[str, list[Value]]:
-    """The template with the numbers among the values written out, and the tensors that it still has places for."""
-    tensors = [value for value in values if isinstance(value, Value)]
-    count, texts = 0, []
-    for value in values:
-        if isinstance(value, Value):
-            texts.append(f"{{{count}}}")
-            count += 1
-        elif isinstance(value, Size):
-            texts.append(f"({call.size(value)})")
-        elif isinstance(value, bool | int | float):
-            texts.append(number(value))
-        else:
-            raise call.refuse(f"{type(value).__name__} is no number and no tensor")
-        if tensors_only and not isinstance(value, Value):
-            texts[-1] = f"torch.tensor({texts[-1]})"
-    return template.format(*texts), tensors
+def _checked(call: Call, value: Any) -> Any:
+    if isinstance(value, Size):
+        return call.size(value)
+    if not isinstance(value, Value | bool | int | float):
+        raise call.refuse(f"{type(value).__name__} is neither a number nor a tensor")
+    return value
 
 
-def binary(call: Call, *, template: str) -> None:
-    """Two values, one of which may be a number, broadcast together."""
-    values, order = operands(call, *_names(call))
-    if call.node.kind.endswith("subtract"):  # torch subtracts no flags
-        made = call.node.outputs[0].dtype
+def _as_tensors(values: Sequence[Any]) -> list[Any]:
+    """Return the values with tensors for the numbers."""
+    return [value if isinstance(value, Value) else torch.tensor(value) for value in values]
+
+
+def _binary(call: Call, *, sign: str) -> None:
+    values, order = _operands(call, *_names(call))
+    if sign == "-":  # torch does not subtract booleans
         values = [
-            converted(call, one, made) if isinstance(one, Value) and one.dtype == "bool" else one for one in values
+            converted(call, one, call.dtype) if isinstance(one, Value) and one.dtype == "bool" else one
+            for one in values
         ]
-    text, tensors = written(call, template, values)
-    call.returns(text, tensors, order)
+    call.returns(operator(sign, *values), order)
 
 
-def function(call: Call, *, template: str) -> None:
-    """A function of two tensors; a limit that is a number is written as one."""
-    values, order = operands(call, *_names(call))
+def _binary_function(call: Call, *, function: Function) -> None:
+    """Write a function of two tensors; `maximum` and `minimum` with a number are a `clamp`."""
+    values, order = _operands(call, *_names(call))
     numbers = [value for value in values if not isinstance(value, Value)]
-    clamped = _CLAMPED.get(call.node.kind)
-    if numbers and clamped and isinstance(numbers[0], int | float):
+    limit = _LIMITS.get(call.node.kind)
+    if numbers and limit and isinstance(numbers[0], int | float):
         given = next(value for value in values if isinstance(value, Value))
         given = given if is_float(given) or isinstance(numbers[0], int) else as_float(call, given)
-        call.returns(clamped.replace("LIMIT", number(numbers[0])), [given], order)
+        call.returns(given.method("clamp", **{limit: numbers[0]}), order)
         return
-    text, tensors = written(call, template, values, tensors_only=True)
-    call.returns(text, tensors, order)
+    call.returns(function(*_as_tensors(values)), order)
 
 
-def _function_of_floats(call: Call, *, template: str) -> None:
-    values, order = operands(call, *_names(call))
+def _function_of_floats(call: Call, *, function: Function) -> None:
+    values, order = _operands(call, *_names(call))
     values = [as_float(call, value) if isinstance(value, Value) else value for value in values]
-    like = next(place for place, value in enumerate(values) if isinstance(value, Value))
-    values = [
-        value if isinstance(value, Value) else call.step(f"torch.full_like({{0}}, {number(value)})", [values[like]])
-        for value in values
-    ]
-    call.returns(template, values, order)
+    like = next(value for value in values if isinstance(value, Value))
+    values = [value if isinstance(value, Value) else call.step(torch.full_like(like, value)) for value in values]
+    call.returns(function(*values), order)
 
 
 def _names(call: Call) -> tuple[str, str]:
     return ("x1", "x2") if "x1" in call.arguments else ("x", "y")
 
 
-for _kind, _template in _SIGNS.items():
-    handles(f"keras.ops.{_kind}")(partial(binary, template=_template))
-for _kind, _template in _FUNCTIONS.items():
-    handles(f"keras.ops.{_kind}")(partial(function, template=_template))
-for _kind, _template in _OF_FLOATS.items():
-    handles(f"keras.ops.{_kind}")(partial(_function_of_floats, template=_template))
+for _kind, _sign in _SIGNS.items():
+    handles(f"keras.ops.{_kind}")(partial(_binary, sign=_sign))
+for _kind in _FUNCTIONS:
+    handles(f"keras.ops.{_kind}")(partial(_binary_function, function=getattr(torch, _kind)))
+for _kind, _function in _OF_FLOATS.items():
+    handles(f"keras.ops.{_kind}")(partial(_function_of_floats, function=_function))
 
 
 @handles("keras.ops.divide_no_nan")
 def _divide_no_nan(call: Call) -> None:
-    values, order = operands(call, "x1", "x2")
-    if not isinstance(values[1], Value):
+    (dividend, divisor), order = _operands(call, "x1", "x2")
+    if not isinstance(divisor, Value):
         raise call.refuse("a divisor that is a number is not supported")
-    text, tensors = written(call, "{0}", values[:1])
-    place = len(tensors)
-    template = f"torch.where({{{place}}} == 0, 0, {text} / {{{place}}})"
-    call.returns(template, [*tensors, values[1]], order)
+    call.returns(torch.where(operator("==", divisor, 0), 0, operator("/", dividend, divisor)), order)
 
 
 @handles("keras.ops.ldexp")
 def _ldexp(call: Call) -> None:
-    values, order = operands(call, "x1", "x2")
-    text, tensors = written(call, "{0} * 2.0 ** {1}", values)
-    call.returns(text, tensors, order)
+    (given, exponent), order = _operands(call, "x1", "x2")
+    call.returns(operator("*", given, operator("**", 2.0, exponent)), order)
 
 
 @handles("keras.ops.isclose")
 def _isclose(call: Call) -> None:
-    values, order = operands(call, "x1", "x2")
-    text, tensors = written(call, "{0}, {1}", values, tensors_only=True)
-    settings = f"rtol={call['rtol']!r}, atol={call['atol']!r}, equal_nan={call['equal_nan']!r}"
-    call.returns(f"torch.isclose({text}, {settings})", tensors, order)
+    values, order = _operands(call, "x1", "x2")
+    settings = {name: call[name] for name in ("rtol", "atol", "equal_nan")}
+    call.returns(torch.isclose(*_as_tensors(values), **settings), order)
 
 
 @handles("keras.ops.clip")
 def _clip(call: Call) -> None:
-    values, order = operands(call, "x", "x_min", "x_max")
-    if values[0].dtype == "bool":
-        values[0] = converted(call, values[0], "int32")
-    limits = values[1:]
-    if all(not isinstance(limit, Value) for limit in limits) or all(isinstance(limit, Value) for limit in limits):
-        text, tensors = written(call, "{0}.clamp({1}, {2})", values)
-        call.returns(text, tensors, order)
+    (given, lower, upper), order = _operands(call, "x", "x_min", "x_max")
+    if given.dtype == "bool":
+        given = converted(call, given, "int32")
+    if isinstance(lower, Value) == isinstance(upper, Value):
+        call.returns(given.method("clamp", lower, upper), order)
         return
-    text, tensors = written(call, "{0}", values[:1])
-    for name, limit in zip(("maximum", "minimum"), limits, strict=True):
+    clipped = given
+    for function, name, limit in ((torch.maximum, "min", lower), (torch.minimum, "max", upper)):
         if isinstance(limit, Value):
-            text = f"torch.{name}({text}, {{{len(tensors)}}})"
-            tensors.append(limit)
+            clipped = function(clipped, limit)
         else:
-            text = f"{text}.clamp({'min' if name == 'maximum' else 'max'}={number(limit)})"
-    call.returns(text, tensors, order)
+            clipped = clipped.method("clamp", **{name: limit})
+    call.returns(clipped, order)
 
 
 @handles("keras.ops.where")
 def _where(call: Call) -> None:
     if call["x1"] is None or call["x2"] is None:
-        raise call.refuse("with a condition alone the size of what it returns depends on the values")
-    values, order = operands(call, "condition", "x1", "x2")
-    condition = values[0]
+        raise call.refuse("with a condition alone the size of the result depends on the values")
+    (condition, *values), order = _operands(call, "condition", "x1", "x2")
     if not isinstance(condition, Value):
-        raise call.refuse("a condition that is no tensor is not supported")
-    made = call.node.outputs[0].dtype
-    text, tensors = written(call, "{0}, {1}", values[1:])
-    chosen = f"torch.where({{{len(tensors)}}}{'' if condition.dtype == 'bool' else ' != 0'}, {text})"
-    if not tensors and made != "float32":
-        chosen = f"{chosen}.to(torch.{made})"
-    call.returns(chosen, [*tensors, condition], order)
+        raise call.refuse("a condition that is not a tensor is not supported")
+    chosen = torch.where(condition if condition.dtype == "bool" else operator("!=", condition, 0), *values)
+    if not any(isinstance(value, Value) for value in values) and call.dtype != "float32":
+        chosen = chosen.method("to", torch_dtype(call, call.dtype))
+    call.returns(chosen, order)
 
 
 @handles("keras.ops.select")
 def _select(call: Call) -> None:
     conditions, choices = list(call["condlist"]), list(call["choicelist"])
     values, order = call.aligned([*conditions, *choices, call["default"]])
-    text, tensors = written(call, ", ".join(f"{{{place}}}" for place in range(len(values))), values)
-    texts = text.split(", ")
-    nested = texts[-1]
-    for place in reversed(range(len(conditions))):
-        nested = f"torch.where({texts[place]}, {texts[len(conditions) + place]}, {nested})"
-    call.returns(nested, tensors, order)
+    *values, chosen = [_checked(call, value) for value in values]
+    pairs = zip(values[: len(conditions)], values[len(conditions) :], strict=True)
+    for condition, choice in reversed(list(pairs)):
+        chosen = torch.where(condition, choice, chosen)
+    call.returns(chosen, order)

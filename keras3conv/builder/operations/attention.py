@@ -1,4 +1,4 @@
-"""Attention that our own modules say in one layer, and stacks of cells: how they are called."""
+"""Attention layers and stacks of recurrent cells, which are modules of this project: how these are called."""
 
 from keras3conv.builder.operations.call import Call, handles
 from keras3conv.builder.operations.recurrent import masked
@@ -8,17 +8,16 @@ from keras3conv.builder.program.program import Value
 
 @handles("keras.layers.Attention", "keras.layers.AdditiveAttention", "keras.layers.GroupQueryAttention")
 def _attention(call: Call) -> None:
-    """Query, value and perhaps key: one list on the Keras side, arguments on the other."""
+    """Keras takes query, value and perhaps key as one list, the torch module as arguments."""
     for name in ("mask", "query_mask", "value_mask", "key_mask", "attention_mask"):
         given = call.get(name)
         if any(part is not None for part in (given if isinstance(given, list | tuple) else (given,))):
-            raise call.refuse(f"{name} is not supported: say it with operations before the layer")
+            raise call.refuse(f"{name} is not supported: apply it with operations before the layer")
     if call.get("return_attention_scores"):
-        raise call.refuse("return_attention_scores=True is not supported: torch's module returns no scores")
+        raise call.refuse("return_attention_scores=True is not supported: the torch module returns no scores")
     given = [call.keras_order(value) for value in call.tensors]
-    causal = ", is_causal=True" if call.get("use_causal_mask") else ""
-    template = ", ".join(f"{{{place}}}" for place in range(len(given)))
-    call.returns(f"{{module}}({template}{causal})", given, module=call.rule_module(OWN_LAYERS))
+    settings = {"is_causal": True} if call.get("use_causal_mask") else {}
+    call.returns(call.rule_module(OWN_LAYERS)(*given, **settings))
 
 
 @handles("keras.layers.RNN")
@@ -27,8 +26,8 @@ def _cells(call: Call) -> None:
         masked(call)
         return
     if call.get("initial_state") is not None:
-        raise call.refuse("an initial state is not supported: torch's module begins with zeros")
+        raise call.refuse("an initial state is not supported: the torch module begins with zeros")
     if call.get("return_state"):
         raise call.refuse("return_state=True is not supported")
     given: Value = call.keras_order(call["sequences"])
-    call.returns("{module}({0})", [given], module=call.rule_module(OWN_LAYERS))
+    call.returns(call.rule_module(OWN_LAYERS)(given))

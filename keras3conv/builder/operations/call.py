@@ -1,21 +1,21 @@
-"""What writes one call of Keras in torch: a handler, given a `Call`.
+"""The interface of handlers: a handler gets a `Call` of a Keras layer or operation and writes it in torch.
 
-A handler says which torch expression computes what the call returns, and in which order its axes stand:
+A handler says which expression computes the result of the call, and in which order its axes are:
 
     @handles("keras.ops.concatenate")
     def _concatenate(call: Call) -> None:
         tensors, order = call.aligned(call["xs"])
-        call.returns(f"torch.cat([{places(tensors)}], dim={tensors[0].place(call['axis'])})", tensors, order)
+        call.returns(torch.cat(tensors, dim=tensors[0].position(call["axis"])), order)
 
-Tensors keep the order of axes that they have as long as the mathematics lets them: an axis is moved in the arguments
-(`Value.place`), not in the data. Where an operation needs the axes as Keras has them, `call.keras_order` writes the
-permutation, once for each value.
+Tensors keep their axis order as long as possible: the arguments are translated (`Value.position`), and the data is not
+moved. Where an operation needs the axis order of Keras, `call.keras_order` adds a permutation, once for each value.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
+from keras3conv.builder.program.operation import Submodule, walk
 from keras3conv.builder.program.program import Order, Value, identity
 from keras3conv.errors import RuleError
 from keras3conv.model.graph import Node, Shape, Size
@@ -23,46 +23,43 @@ from keras3conv.transforms import Array
 
 Handler = Callable[["Call"], None]
 
-
 HANDLERS: dict[str, Handler] = {}
 """The handlers by the kind of the call: "keras.ops.add", "keras.layers.Concatenate"."""
 
 
-class Desk(Protocol):
-    """Where a call is written to."""
+class ProgramBuilder(Protocol):
+    """The program under construction, as a call sees it."""
 
     @property
     def anchor(self) -> Value:
-        """The model's first input."""
+        """The first input of the model."""
 
     def permuted(self, value: Value, order: Order) -> Value:
-        """The value with its axes in this order."""
+        """Return the value in another axis order."""
 
-    def write(
-        self, template: str, inputs: Sequence[Value], made: Sequence[Value], *, module: str, path: str, comment: str
-    ) -> None:
-        """Adds a statement."""
+    def write(self, expression: Any, made: Sequence[Value], *, path: str, comment: str) -> None:
+        """Add a statement."""
 
     def new(self, shape: Shape, order: Order, dtype: str) -> Value:
-        """A value that no node of the graph returns: a step on the way."""
+        """Return a new value that no node of the graph returns: an intermediate result."""
 
-    def module(self, kind: str, config: Mapping[str, Any], path: str) -> str:
-        """A submodule without tensors of Keras; the name that it got."""
+    def module(self, kind: str, config: Mapping[str, Any], path: str) -> Submodule:
+        """Add a submodule without Keras tensors."""
 
     def variable(self, path: str) -> Value:
-        """A variable of Keras as a parameter or a buffer of the module's own."""
+        """Return a Keras variable as a parameter or a buffer of the module itself."""
 
     def constant(self, array: Array, path: str) -> Value:
-        """An array as a buffer of the module."""
+        """Return an array as a buffer of the module."""
 
     def by_rule(self, call: "Call") -> None:
-        """Writes a layer as the rule library says."""
+        """Write a layer with the rule library."""
 
-    def rule_module(self, call: "Call", config: Mapping[str, Any], only: str) -> str:
-        """The submodule that the rule library makes of a layer, with other settings in its configuration."""
+    def rule_module(self, call: "Call", config: Mapping[str, Any], only: str) -> Submodule:
+        """Return the submodule that the rule library makes of a layer with a changed configuration."""
 
-    def only_a_kernel_sees(self, name: str) -> bool:
-        """Whether a tensor of the graph goes into Dense layers only, over what treats every value alike."""
+    def only_dense_uses(self, name: str) -> bool:
+        """Return whether a tensor of the graph goes into Dense layers only, perhaps through pointwise operations."""
 
 
 class Call:
@@ -70,20 +67,21 @@ class Call:
 
     Attributes:
         node: The call in the graph.
-        arguments: What it is given, by the names of the parameters; tensors are `Value`s.
+        arguments: Its arguments by the names of the parameters; tensors are `Value`s.
+        returned: The values that it returns, by the names of the tensors of the graph.
     """
 
-    def __init__(self, node: Node, arguments: Mapping[str, Any], desk: Desk) -> None:
-        self.node, self.arguments, self._desk = node, arguments, desk
+    def __init__(self, node: Node, arguments: Mapping[str, Any], builder: ProgramBuilder) -> None:
+        self.node, self.arguments, self._builder = node, arguments, builder
         self.returned: dict[str, Value] = {}
 
     def __getitem__(self, name: str) -> Any:
         if name not in self.arguments:
-            raise self.refuse(f"it is not given {name}")
+            raise self.refuse(f"the argument {name} is missing")
         return self.arguments[name]
 
     def get(self, name: str, default: Any = None) -> Any:
-        """An argument of the call, or else of the layer's constructor."""
+        """Return an argument of the call, or else of the layer's constructor."""
         return self.arguments.get(name, self.node.config.get(name, default))
 
     @property
@@ -94,43 +92,40 @@ class Call:
     @property
     def tensors(self) -> list[Value]:
         """Every tensor among the arguments, in order."""
-        found: list[Value] = []
-
-        def walk(value: Any) -> None:
-            if isinstance(value, Value):
-                found.append(value)
-            elif isinstance(value, Mapping):
-                for item in value.values():
-                    walk(item)
-            elif isinstance(value, tuple | list):
-                for item in value:
-                    walk(item)
-
-        walk(self.arguments)
-        return found
+        return [leaf for leaf in walk(self.arguments) if isinstance(leaf, Value)]
 
     @property
     def anchor(self) -> Value:
-        """The model's first input, which tells the device to what is made of sizes alone."""
-        return self._desk.anchor
+        """The first input of the model: it has the device for tensors that are made from sizes alone."""
+        return self._builder.anchor
 
     @property
-    def only_a_kernel_sees_it(self) -> bool:
-        """Whether what the call returns goes into Dense layers only, over what treats every value alike."""
-        return self._desk.only_a_kernel_sees(self.node.outputs[0].name)
+    def dtype(self) -> str:
+        """The dtype of what the call returns first."""
+        return self.node.outputs[0].dtype
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of what the call returns first."""
+        return self.node.outputs[0].shape
+
+    @property
+    def only_dense_uses_it(self) -> bool:
+        """Whether the result goes into Dense layers only, perhaps through pointwise operations."""
+        return self._builder.only_dense_uses(self.node.outputs[0].name)
 
     def order(self, value: Value, order: Order) -> Value:
-        """The value with its axes in this order; the permutation is written where it is needed."""
-        return value if value.order == order else self._desk.permuted(value, order)
+        """Return the value in this axis order, with a permutation if it needs one."""
+        return value if value.order == order else self._builder.permuted(value, order)
 
     def keras_order(self, value: Value) -> Value:
-        """The value with its axes as Keras has them."""
+        """Return the value in the axis order of Keras."""
         return self.order(value, identity(value.rank))
 
     def aligned(self, values: Sequence[Any]) -> tuple[list[Any], Order]:
-        """The values in one order of axes, so that torch broadcasts them as Keras does, and the order of the result.
+        """Return the values in one axis order, so that torch broadcasts them as Keras does, and that order.
 
-        Numbers stay as they are. Values of fewer axes get axes of size one where Keras has axes in front of theirs.
+        Numbers stay as they are. Values with fewer axes get axes of size one for the leading axes that Keras would add.
         """
         tensors = [value for value in values if isinstance(value, Value)]
         rank = max(value.rank for value in tensors)
@@ -141,68 +136,66 @@ class Call:
     def _aligned(self, value: Value, target: Order) -> Value:
         missing = len(target) - value.rank
         value = self.order(value, tuple(axis - missing for axis in target if axis >= missing))
-        marks = ["None" if axis < missing else ":" for axis in target]
-        first = marks.index(":") if ":" in marks else len(marks)  # torch adds axes in front by itself
-        if "None" not in marks[first:]:
+        index = [None if axis < missing else slice(None) for axis in target]
+        while index and index[0] is None:  # torch adds leading axes itself
+            index.pop(0)
+        if None not in index:
             return value
-        kept = target[first:]
+        kept = target[len(target) - len(index) :]
         shape = tuple(1 if axis < missing else value.shape[axis - missing] for axis in sorted(kept))
         order = tuple(sorted(kept).index(axis) for axis in kept)
-        return self.step(f"{{0}}[{', '.join(marks[first:])}]", [value], shape=shape, order=order)
+        return self.step(value[tuple(index)], shape=shape, order=order)
 
     def step(
         self,
-        template: str,
-        inputs: Sequence[Value],
+        expression: Any,
         *,
+        like: Value | None = None,
         shape: Shape | None = None,
         order: Order | None = None,
         dtype: str | None = None,
-        module: str = "",
-        comment: str = "",
     ) -> Value:
-        """Writes a statement on the way; what it makes is like the first input where nothing else is said."""
-        like = inputs[0]
-        made = self._desk.new(
-            like.shape if shape is None else shape, like.order if order is None else order, dtype or like.dtype
-        )
-        self._desk.write(template, inputs, [made], module=module, path=self.node.path, comment=comment)
-        return made
-
-    def steps(
-        self, template: str, inputs: Sequence[Value], made: Sequence[tuple[Shape, Order, str]], *, module: str = ""
-    ) -> list[Value]:
-        """Writes a statement on the way that makes several values.
+        """Add a statement for an intermediate result.
 
         Args:
-            template: The expression, of a tuple.
-            inputs: The values that it uses.
-            made: The shape, the order and the dtype of each.
-            module: The submodule that stands for "{module}".
+            expression: The operation.
+            like: The value whose shape, order and dtype the result has, unless they are given; the first in the
+                expression by default.
+            shape: The shape of the result in the axes of Keras.
+            order: Its axis order.
+            dtype: Its dtype.
         """
-        values = [self._desk.new(shape, order, dtype) for shape, order, dtype in made]
-        self._desk.write(template, inputs, values, module=module, path=self.node.path, comment="")
+        like = like or next(leaf for leaf in walk(expression) if isinstance(leaf, Value))
+        made = self._builder.new(
+            like.shape if shape is None else shape, like.order if order is None else order, dtype or like.dtype
+        )
+        self._builder.write(expression, [made], path=self.node.path, comment="")
+        return made
+
+    def steps(self, expression: Any, made: Sequence[tuple[Shape, Order, str]]) -> list[Value]:
+        """Add a statement for several intermediate results, each with its shape, axis order and dtype."""
+        values = [self._builder.new(shape, order, dtype) for shape, order, dtype in made]
+        self._builder.write(expression, values, path=self.node.path, comment="")
         return values
+
+    def flat(self, value: Value, shape: Shape = (0,)) -> Value:
+        """Add a statement that flattens a value, in the order of Keras, to one axis."""
+        return self.step(self.keras_order(value).method("flatten"), shape=shape, order=(0,))
 
     def returns(
         self,
-        template: str,
-        inputs: Sequence[Value],
+        expression: Any,
         order: Order | Sequence[Order] | None = None,
         *,
-        module: str = "",
         comment: str = "",
         flattened: tuple[int, ...] = (),
     ) -> None:
-        """Writes the statement that makes what the call returns.
+        """Add the statement that computes what the call returns.
 
         Args:
-            template: The expression; "{0}" is the first of the inputs.
-            inputs: The values that it uses.
-            order: In which order the axes of what it makes stand: as in Keras, if nothing is said. For several results
-                one for each.
-            module: The submodule that stands for "{module}" in the template.
-            comment: Why the statement is what it is, where that is not plain.
+            expression: The operation, or a tuple of them for several results.
+            order: The axis order of the result, by default that of Keras; for several results, one for each.
+            comment: A comment for the reader of the source code.
             flattened: See `Value.flattened`.
         """
         outputs = self.node.outputs
@@ -217,75 +210,74 @@ class Call:
             )
             for tensor, one in zip(outputs, orders, strict=True)
         ]
-        self._desk.write(template, inputs, made, module=module, path=self.node.path, comment=comment)
+        self._builder.write(expression, made, path=self.node.path, comment=comment)
         self.returned = {value.name: value for value in made}
 
     def passes(self, value: Value, order: Order | None = None) -> None:
-        """Says that the call returns what it is given; only that the axes may have other names.
+        """Return a value as it is; only its axes may have other names.
 
         Args:
-            value: What it is given.
-            order: The order of the axes of what it returns, where these are not those of what it is given.
+            value: The value.
+            order: The axis order of the result, if it is not that of the value.
         """
         tensor = self.node.outputs[0]
         same = replace(value, shape=tensor.shape, order=value.order if order is None else order)
         self.returned = {tensor.name: same}
 
     def passes_all(self, values: Sequence[Value]) -> None:
-        """Says that the call returns these values, which steps on the way made or which it was given."""
+        """Return several values as they are, one for each result."""
         pairs = zip(self.node.outputs, values, strict=True)
         self.returned = {tensor.name: replace(value, shape=tensor.shape) for tensor, value in pairs}
 
-    def module(self, kind: str, **config: Any) -> str:
-        """Makes a submodule without weights, "torch.nn.Softmax"; its name, for `returns(..., module=name)`."""
-        return self._desk.module(kind, config, self.node.path)
+    def module(self, kind: str, **config: Any) -> Submodule:
+        """Add a submodule without Keras tensors, such as "torch.nn.Softmax"."""
+        return self._builder.module(kind, config, self.node.path)
 
     def variable(self, role: str) -> Value:
-        """A variable of the layer, by its role, as a parameter or a buffer of the module's own."""
-        return self._desk.variable(f"{self.node.path}/{role}")
+        """Return a variable of the layer, by its role, as a parameter or a buffer of the module itself."""
+        return self._builder.variable(f"{self.node.path}/{role}")
 
     def constant(self, array: Array, name: str) -> Value:
-        """An array as a buffer of the module."""
-        return self._desk.constant(array, f"{self.node.path}/{name}")
+        """Return an array as a buffer of the module."""
+        return self._builder.constant(array, f"{self.node.path}/{name}")
 
     def by_rule(self) -> None:
-        """Writes the layer as the rule library says: for what a handler leaves to it."""
-        self._desk.by_rule(self)
+        """Write the layer with the rule library, for the cases that a handler does not treat itself."""
+        self._builder.by_rule(self)
 
-    def rule_module(self, only: str, **config: Any) -> str:
-        """The one submodule that the rule library makes of the layer, for a handler that writes how it is called.
+    def rule_module(self, only: str, **config: Any) -> Submodule:
+        """Return the one submodule that the rule library makes of the layer, for a handler that calls it itself.
 
         Args:
-            only: How the torch classes begin that the handler knows to call: "torch.nn.".
-            config: Settings that the handler takes care of, as the rule is to see them.
+            only: The prefix of the torch classes that the handler can call: "torch.nn.".
+            config: Changes to the layer's configuration, for settings that the handler treats itself.
 
         Raises:
-            RuleError: No such class can say it.
+            RuleError: No such class computes what the layer does.
         """
-        return self._desk.rule_module(self, config, only)
+        return self._builder.rule_module(self, config, only)
 
-    def size(self, value: int | Size) -> str:
-        """A size as it stands in an expression: a number, or what is made of a free size."""
-        if isinstance(value, int):
-            return str(value)
-        if "unknown" in value.symbols:
-            raise RuleError(f"{self.node.kind} needs a size that depends on the inputs in a way that cannot be told")
-        product = " * ".join(
-            (*((str(value.factor),) if value.factor != 1 else ()), *(f"{{{s}}}" for s in value.symbols))
-        )
-        return f"{product} {'+' if value.offset > 0 else '-'} {abs(value.offset)}" if value.offset else product
+    def size(self, value: int | Size) -> int | Size:
+        """Return a size as an argument.
 
-    def sizes(self, values: Sequence[int | Size]) -> str:
-        """Several sizes, as they stand in an expression: "{batch}, 16, 8"."""
-        return ", ".join(map(self.size, values))
+        Raises:
+            RuleError: It depends on the inputs in a way that was not traced.
+        """
+        if isinstance(value, Size) and "unknown" in value.symbols:
+            raise RuleError(f"{self.node.kind} needs a size that depends on the inputs in a way that cannot be traced")
+        return value
+
+    def sizes(self, values: Sequence[int | Size]) -> tuple[int | Size, ...]:
+        """Return several sizes as arguments."""
+        return tuple(map(self.size, values))
 
     def refuse(self, reason: str) -> RuleError:
-        """The exception that says why this call cannot be written; raise it."""
+        """Return the exception that says why this call cannot be written; the handler raises it."""
         return RuleError(f"{self.node.kind}: {reason}")
 
 
 def handles(*kinds: str) -> Callable[[Handler], Handler]:
-    """Registers a handler for calls of these kinds."""
+    """Register a handler for calls of these kinds."""
 
     def add(handler: Handler) -> Handler:
         for kind in kinds:
@@ -295,3 +287,6 @@ def handles(*kinds: str) -> Callable[[Handler], Handler]:
         return handler
 
     return add
+
+
+__all__ = ["HANDLERS", "Call", "Handler", "ProgramBuilder", "handles"]

@@ -1,9 +1,11 @@
-"""Tensors that are made of nothing but sizes, on the device of the model's input."""
+"""Tensors that are made from sizes alone, on the device of the model's input."""
 
 from functools import partial
+from typing import Any
 
 from keras3conv.builder.operations.call import Call, handles
-from keras3conv.builder.operations.expressions import converted
+from keras3conv.builder.operations.expressions import converted, device_of, in_front, torch
+from keras3conv.builder.program.operation import Dtype
 from keras3conv.builder.program.program import Value
 from keras3conv.model.graph import Size
 
@@ -12,30 +14,30 @@ from keras3conv.model.graph import Size
 def _arange(call: Call) -> None:
     start, stop, step = (call.get(name) for name in ("start", "stop", "step"))
     if call.tensors:
-        raise call.refuse("ends that are tensors are not supported")
-    ends = [0, start] if stop is None else [start, stop]
-    written = [call.size(end) if isinstance(end, int | Size) else repr(float(end)) for end in ends]
-    written = written[1:] if written[0] == "0" and step in (None, 1) else written
-    more = [] if step in (None, 1) else [repr(step)]
-    _made(call, f"torch.arange({', '.join([*written, *more])}, ")
+        raise call.refuse("bounds that are tensors are not supported")
+    bounds = [0, start] if stop is None else [start, stop]
+    args = [call.size(bound) if isinstance(bound, int | Size) else float(bound) for bound in bounds]
+    has_step = step not in (None, 1)
+    if isinstance(args[0], int) and args[0] == 0 and not has_step:
+        args = args[1:]
+    call.returns(torch.arange(*args, *([step] if has_step else []), **_made(call)))
 
 
-def _filled(call: Call, *, function: str) -> None:
+def _filled(call: Call, *, name: str) -> None:
     if isinstance(call.get("fill_value"), Value):
         _repeated(call, call["fill_value"])
         return
     shape = call["shape"]
     sizes = call.sizes(shape if isinstance(shape, tuple | list) else (shape,))
-    value = f", {float(call['fill_value'])!r}" if function == "full" else ""
-    _made(call, f"torch.{function}(({sizes},){value}, " if sizes else f"torch.{function}((){value}, ")
+    value = [float(call["fill_value"])] if name == "full" else []
+    call.returns(getattr(torch, name)(sizes, *value, **_made(call)))
 
 
 def _repeated(call: Call, value: Value) -> None:
-    """A tensor along new axes in front of its own."""
-    made = call.node.outputs[0]
-    value, more = converted(call, value, made.dtype), len(made.shape) - value.rank
-    order = (*range(more), *(axis + more for axis in value.order))
-    call.returns(f"{{0}}.expand({call.sizes([made.shape[axis] for axis in order])})", [value], order)
+    """Repeat a tensor along new axes in front of its own."""
+    value = converted(call, value, call.dtype)
+    order = in_front(value.order, len(call.shape) - value.rank)
+    call.returns(value.method("expand", *call.sizes([call.shape[axis] for axis in order])), order)
 
 
 @handles("keras.ops.eye", "keras.ops.identity", "keras.ops.tri")
@@ -46,15 +48,15 @@ def _matrix(call: Call) -> None:
         raise call.refuse(f"k={shift} is not supported")
     sizes = call.sizes((rows, columns))
     if call.node.kind.endswith("tri"):
-        _made(call, f"torch.ones(({sizes}), ", f".tril({shift})" if shift else ".tril()")
+        call.returns(torch.ones(sizes, **_made(call)).method("tril", *([shift] if shift else [])))
     else:
-        _made(call, f"torch.eye({sizes}, ")
+        call.returns(torch.eye(*sizes, **_made(call)))
 
 
-def _made(call: Call, beginning: str, end: str = "") -> None:
-    dtype = call.node.outputs[0].dtype
-    call.returns(f"{beginning}dtype=torch.{dtype}, device={{0}}.device){end}", [call.anchor])
+def _made(call: Call) -> dict[str, Any]:
+    """Return the keyword arguments of a function that makes a tensor."""
+    return {"dtype": Dtype(call.dtype), "device": device_of(call.anchor)}
 
 
 for _name in ("full", "ones", "zeros"):
-    handles(f"keras.ops.{_name}")(partial(_filled, function=_name))
+    handles(f"keras.ops.{_name}")(partial(_filled, name=_name))

@@ -1,106 +1,134 @@
-"""Pieces of torch expressions: numbers, dtypes, axes, and the order in which axes stand after some are gone or new."""
+"""Helpers for handlers: torch's functions, dtypes and axes, and axis orders after axes were removed or added."""
 
 from collections.abc import Iterable, Sequence
-from math import isfinite
 from typing import Any
 
 from keras3conv.builder.operations.call import Call
+from keras3conv.builder.program.operation import Dtype, Expression, Function, Operation
 from keras3conv.builder.program.program import Order, Value
 from keras3conv.model.graph import Size
+
+torch = Function("torch")
+F = Function("torch.nn.functional")
+"""Torch's functions as names: `torch.cat([x, y], dim=1)` is an `Operation`, nothing is computed."""
 
 _TORCH_DTYPES = frozenset(
     {"bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64"}
 )
 
 
-def number(value: Any) -> str:
-    """A number as it stands inside an expression: a negative one in brackets, for -2 ** x is -(2 ** x)."""
-    if isinstance(value, float) and not isfinite(value):
-        return f'float("{value}")'
-    return f"({value!r})" if isinstance(value, int | float) and value < 0 else repr(value)
-
-
-def dtype_name(call: Call, dtype: str) -> str:
-    """What torch calls a dtype of Keras.
+def torch_dtype(call: Call, dtype: str) -> Dtype:
+    """Return a Keras dtype as an argument.
 
     Raises:
-        RuleError: It has none that it computes in.
+        RuleError: Torch does not compute in it.
     """
     if dtype not in _TORCH_DTYPES:
-        raise call.refuse(f"torch computes nothing in {dtype}")
-    return f"torch.{dtype}"
+        raise call.refuse(f"torch does not compute in {dtype}")
+    return Dtype(dtype)
+
+
+def dtype_of(value: Expression) -> Operation:
+    """Return the expression `x.dtype`."""
+    return value.attribute("dtype")
+
+
+def device_of(value: Expression) -> Operation:
+    """Return the expression `x.device`."""
+    return value.attribute("device")
 
 
 def is_float(value: Value) -> bool:
-    """Whether a value holds floating-point numbers."""
+    """Return whether a value is of a floating-point dtype."""
     return "float" in value.dtype
 
 
 def converted(call: Call, value: Value, dtype: str) -> Value:
-    """The value in another dtype; as it is where it has that already."""
+    """Return the value in another dtype."""
     if value.dtype == dtype:
         return value
-    return call.step(f"{{0}}.to({dtype_name(call, dtype)})", [value], dtype=dtype)
+    return call.step(value.method("to", torch_dtype(call, dtype)), dtype=dtype)
 
 
 def as_float(call: Call, value: Value) -> Value:
-    """The value as floating-point numbers, for functions that torch has for these only."""
+    """Return the value in a floating-point dtype, for functions that torch has only for these."""
     return value if is_float(value) else converted(call, value, "float32")
 
 
 def axes_of(axis: Any, rank: int) -> tuple[int, ...]:
-    """The axes that an argument names, counted from the front; all of them for None."""
+    """Return the axes of an `axis` argument, counted from the front; all axes for None."""
     if axis is None:
         return tuple(range(rank))
     listed = axis if isinstance(axis, tuple | list) else (axis,)
     return tuple(int(one) % rank for one in listed)
 
 
-def dims(value: Value, axes: Iterable[int]) -> str:
-    """Where axes of Keras stand in torch: "1", or "(1, 2)"."""
-    found = sorted(value.place(axis) for axis in axes)
-    return str(found[0]) if len(found) == 1 else f"({', '.join(map(str, found))})"
+def dims(value: Value, axes: Iterable[int]) -> int | tuple[int, ...]:
+    """Return the torch positions of Keras axes: a number for one axis, a sorted tuple for several."""
+    found = sorted(value.position(axis) for axis in axes)
+    return found[0] if len(found) == 1 else tuple(found)
 
 
 def without(order: Order, removed: Sequence[int]) -> Order:
-    """The order of the axes that stay when some are gone."""
+    """Return the axis order after some axes were removed."""
     kept = [axis for axis in order if axis not in removed]
     return tuple(sorted(kept).index(axis) for axis in kept)
 
 
 def with_new(order: Order, axis: int) -> tuple[Order, int]:
-    """The order with a new axis of Keras, and the place of torch where it is: behind the one that Keras has before it.
+    """Return the axis order with a new Keras axis, and its torch position: after the Keras axis before it.
 
     Args:
-        order: The order before.
+        order: The axis order before.
         axis: The number of the new axis, counted from the front.
     """
     moved = [old + (old >= axis) for old in order]
-    place = moved.index(axis - 1) + 1 if axis else 0
-    return (*moved[:place], axis, *moved[place:]), place
+    position = moved.index(axis - 1) + 1 if axis else 0
+    return (*moved[:position], axis, *moved[position:]), position
+
+
+def in_front(order: Order, count: int) -> Order:
+    """Return the axis order with new axes in front."""
+    return (*range(count), *(axis + count for axis in order))
 
 
 def behind(order: Order, axes: Sequence[int]) -> Order:
-    """The order with some axes at the end, as they are given."""
+    """Return the axis order with some axes moved to the end."""
     return (*(axis for axis in order if axis not in axes), *axes)
 
 
-def tuple_text(items: Sequence[str]) -> str:
-    """A tuple as Python writes it."""
-    return f"({items[0]},)" if len(items) == 1 else f"({', '.join(items)})"
+def along(position: int, index: Any) -> Any:
+    """Return the index that takes `index` along one torch axis and everything along the axes before it."""
+    return (*(slice(None),) * position, index) if position else index
 
 
-def fixed(call: Call, size: int | Size, what: str) -> int:
-    """A size that must be a number.
+def number(value: Any, name: str, call: Call) -> Any:
+    """Return a setting that must be a number.
+
+    Raises:
+        RuleError: It is something else, such as a tensor.
+    """
+    if not isinstance(value, int | float):
+        raise call.refuse(f"{name} must be a number")
+    return value
+
+
+def fixed(call: Call, size: int | Size, name: str) -> int:
+    """Return a size that must be a number.
 
     Raises:
         RuleError: It depends on the inputs.
     """
     if isinstance(size, int):
         return size
-    raise call.refuse(f"{what} depends on the inputs ({size}): give inputs=..., which fix the sizes")
+    raise call.refuse(f"{name} depends on the inputs ({size}): give inputs=..., which fix the sizes")
 
 
 def tuple_of(value: Any, rank: int) -> tuple[int, ...]:
-    """One number for each of several axes: 2 and (2, 2)."""
+    """Return one number for each of several axes, from a number or a sequence."""
     return (int(value),) * rank if isinstance(value, int) else tuple(int(one) for one in value)
+
+
+def one_or_all(values: Sequence[int]) -> int | tuple[int, ...]:
+    """Return one number if all are equal, else the tuple: torch accepts both."""
+    return values[0] if len({*values}) == 1 else tuple(values)

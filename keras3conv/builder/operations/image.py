@@ -1,11 +1,12 @@
-"""Operations on images: padding, cropping, resizing, patches; and the layers that are nothing else."""
+"""Operations on images: padding, cropping, resizing, patches, and the layers that do the same."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from keras3conv.builder.operations.call import Call, handles
-from keras3conv.builder.operations.expressions import behind, fixed, is_float, number, tuple_of
-from keras3conv.builder.operations.layers import images, padded, same_pads
+from keras3conv.builder.operations.expressions import F, along, behind, fixed, is_float, tuple_of
+from keras3conv.builder.operations.layers import images, padded, same_pads, torch_pads
+from keras3conv.builder.program.operation import Expression, chained
 from keras3conv.builder.program.program import Order, Value, channels_first, identity
 
 _MODES = {"reflect": "reflect", "symmetric": "replicate"}
@@ -21,7 +22,8 @@ def _pad(call: Call) -> None:
         value = call["constant_values"]
         if isinstance(value, Value):
             raise call.refuse("padding with a tensor is not supported")
-        call.returns(_pad_template(given, pads, f", value={number(value)}" if value else ""), [given], given.order)
+        settings = {"value": value} if value else {}
+        call.returns(F.pad(given, _padding(given, pads), **settings), given.order)
     elif mode in _MODES:
         _mirrored(call, given, pads, mode)
     else:
@@ -31,68 +33,68 @@ def _pad(call: Call) -> None:
 def _pad_pairs(call: Call, rank: int) -> Sequence[Any]:
     width = call["pad_width"]
     if isinstance(width, int) or (len(width) == 1 and rank > 1):
-        raise call.refuse("one width for all axes is read as that of the last axis alone by Keras' torch backend")
+        raise call.refuse("Keras' torch backend applies one width for all axes to the last axis only")
     pairs = [one if isinstance(one, tuple | list) else (one, one) for one in width]
     if any(not isinstance(number, int) for pair in pairs for number in pair):
         raise call.refuse("a width that depends on the inputs is not supported")
     return pairs
 
 
-def _pad_template(given: Value, pads: Sequence[tuple[int, int]], more: str, least: int = 0) -> str:
-    """The expression; torch takes the pads from the last axis on, and none for the axes in front of the first."""
+def _padding(given: Value, pads: Sequence[tuple[int, int]], least: int = 0) -> tuple[int, ...]:
+    """Return the pads for `F.pad`, which needs none for the leading axes without padding.
+
+    Args:
+        given: The value that is padded.
+        pads: The pads of each axis of Keras.
+        least: The smallest number of axes.
+    """
     in_order = [pads[axis] for axis in given.order]
     count = max(given.rank - next(place for place, pair in enumerate(in_order) if any(pair)), least)
-    numbers = ", ".join(f"{start}, {end}" for start, end in reversed(in_order[given.rank - count :]))
-    return f"F.pad({{0}}, ({numbers}){more})"
+    return torch_pads(in_order[given.rank - count :])
 
 
 def _mirrored(call: Call, given: Value, pads: Sequence[tuple[int, int]], mode: str) -> None:
     if mode == "symmetric" and max(map(max, pads)) > 1:
-        raise call.refuse(
-            "wider than one, Keras' torch backend repeats the edge where the others mirror what is inside"
-        )
+        raise call.refuse("for more than one pixel, Keras' torch backend repeats the edge and the others mirror it")
     padded_axes = [axis for axis in given.order if any(pads[axis])]
     if len(padded_axes) > min(given.rank - 1, 3):
-        raise call.refuse(f"mode={mode!r} along {len(padded_axes)} axes of {given.rank} is not supported by torch")
+        raise call.refuse(f"torch does not support mode={mode!r} along {len(padded_axes)} axes of {given.rank}")
     count = max(given.rank - 2, len(padded_axes))
     if any(axis in given.order[: given.rank - count] for axis in padded_axes):
         given = call.order(given, behind(given.order, padded_axes))
     if not is_float(given):
-        raise call.refuse("whole numbers are not supported: torch mirrors floating-point numbers only")
-    call.returns(_pad_template(given, pads, f', mode="{_MODES[mode]}"', count), [given], given.order)
+        raise call.refuse("integers are not supported: torch mirrors floating-point numbers only")
+    call.returns(F.pad(given, _padding(given, pads, count), mode=_MODES[mode]), given.order)
 
 
 @handles("keras.ops.image.pad_images")
 def _pad_images(call: Call) -> None:
     given = images(call, call["images"])
-    height, width = given.torch_shape[-2:]
-    pairs = [
-        _sides(call, size, call[f"{first}_padding"], call[f"{last}_padding"], call[f"target_{name}"], sign=1)
-        for size, first, last, name in ((height, "top", "bottom", "height"), (width, "left", "right", "width"))
-    ]
-    made = padded(call, given, pairs)
-    call.passes(made)
+    call.passes(padded(call, given, _changes(call, given, "padding", sign=1)))
 
 
 @handles("keras.ops.image.crop_images")
 def _crop_images(call: Call) -> None:
     given = images(call, call["images"])
-    height, width = given.torch_shape[-2:]
-    pairs = [
-        _sides(call, size, call[f"{first}_cropping"], call[f"{last}_cropping"], call[f"target_{name}"], sign=-1)
-        for size, first, last, name in ((height, "top", "bottom", "height"), (width, "left", "right", "width"))
+    pairs = _changes(call, given, "cropping", sign=-1)
+    kept = [slice(start or None, -end if end else None) for start, end in pairs]
+    call.returns(given[..., *kept], given.order)
+
+
+def _changes(call: Call, given: Value, name: str, sign: int) -> list[tuple[int, int]]:
+    """Return what is added to, or cut from, both ends of the height and of the width."""
+    height, width = given.target_shape[-2:]
+    axes = ((height, "top", "bottom", "height"), (width, "left", "right", "width"))
+    return [
+        _sides(call, size, call[f"{first}_{name}"], call[f"{last}_{name}"], call[f"target_{target}"], sign=sign)
+        for size, first, last, target in axes
     ]
-    call.returns(f"{{0}}[..., {', '.join(_kept(start, end) for start, end in pairs)}]", [given], given.order)
-
-
-def _kept(start: int, end: int) -> str:
-    return f"{start or ''}:{-end if end else ''}"
 
 
 def _sides(
     call: Call, size: Any, first: int | None, last: int | None, target: int | None, sign: int
 ) -> tuple[int, int]:
-    """What comes to, or goes from, both sides; one of them may follow from the size that is wanted."""
+    """Return both ends of one axis; one of them may follow from the target size."""
     if first is not None and last is not None:
         return first, last
     if target is None:
@@ -109,80 +111,79 @@ def _resize(call: Call) -> None:
     if call.get("antialias"):
         raise call.refuse("antialias=True is not supported: Keras' backends use different filters")
     if mode not in ("bilinear", "nearest"):
-        raise call.refuse(
-            f"interpolation={mode!r} is not supported: it differs between Keras' backends, or is not in all"
-        )
+        raise call.refuse(f"interpolation={mode!r} is not supported: it differs between Keras' backends")
     height, width = call.get("size") or (call.get("height"), call.get("width"))
     given = _to_aspect_ratio(call, given, height, width)
-    shown = '"bilinear", align_corners=False' if mode == "bilinear" else '"nearest-exact"'
-    call.returns(f"F.interpolate({{0}}, size=({height}, {width}), mode={shown})", [given], given.order)
+    settings = {"mode": "bilinear", "align_corners": False} if mode == "bilinear" else {"mode": "nearest-exact"}
+    call.returns(F.interpolate(given, size=(height, width), **settings), given.order)
 
 
 def _to_aspect_ratio(call: Call, given: Value, height: int, width: int) -> Value:
-    """The images cut or padded to the shape that is wanted, where that is asked for."""
+    """Return the images cropped or padded to the target's aspect ratio, if the call asks for it."""
     if not (call.get("crop_to_aspect_ratio") or call.get("pad_to_aspect_ratio")):
         return given
-    old_height, old_width = (fixed(call, size, "the size of the images") for size in given.torch_shape[2:])
+    old_height, old_width = (fixed(call, size, "the size of the images") for size in given.target_shape[2:])
     wanted = int(float(old_width * height) / width), int(float(old_height * width) / height)
+    pairs = zip((old_height, old_width), wanted, strict=True)
     if call.get("crop_to_aspect_ratio"):
-        pairs = [_centred(old, max(min(old, new), 1)) for old, new in zip((old_height, old_width), wanted, strict=True)]
-        index = ", ".join(f"{start}:{end}" for start, end in pairs)
-        return call.step(f"{{0}}[..., {index}]", [given])
-    ends = [int(float(max(old, new) - old) / 2) for old, new in zip((old_height, old_width), wanted, strict=True)]
-    return padded(call, given, [(end, end) for end in ends], number(call.get("fill_value")))
+        return call.step(given[..., *(_centred(old, max(min(old, new), 1)) for old, new in pairs)])
+    ends = [int(float(max(old, new) - old) / 2) for old, new in pairs]
+    return padded(call, given, [(end, end) for end in ends], call.get("fill_value"))
 
 
-def _centred(old: int, new: int) -> tuple[int, int]:
+def _centred(old: int, new: int) -> slice:
     start = int(float(old - new) / 2)
-    return start, start + new
+    return slice(start, start + new)
 
 
 @handles("keras.layers.CenterCrop")
 def _center_crop(call: Call) -> None:
     given, target = images(call, call.tensor), (call.get("height"), call.get("width"))
-    sizes = [fixed(call, size, "the size of the images") for size in given.torch_shape[-2:]]
+    sizes = [fixed(call, size, "the size of the images") for size in given.target_shape[-2:]]
     if any(size < wanted for size, wanted in zip(sizes, target, strict=True)):
-        raise call.refuse("images that are smaller than what is cut out are resized by Keras, which is not supported")
-    starts = [int((size - wanted) / 2) for size, wanted in zip(sizes, target, strict=True)]
-    index = ", ".join(f"{start}:{start + wanted}" for start, wanted in zip(starts, target, strict=True))
-    call.returns(f"{{0}}[..., {index}]", [given], given.order)
+        raise call.refuse("Keras resizes images that are smaller than the crop, which is not supported")
+    cropped = (_centred(size, wanted) for size, wanted in zip(sizes, target, strict=True))
+    call.returns(given[..., *cropped], given.order)
 
 
 @handles("keras.ops.image.extract_patches")
 def _extract_patches(call: Call) -> None:
-    """Torch has the channels of a patch before its places, Keras behind."""
+    """Torch has the channels of a patch before its pixels, Keras after them."""
     given = images(call, call["images"])
     if given.rank != 4 or not (isinstance(call["size"], int) or len(call["size"]) == 2):
         raise call.refuse("only patches of batches of images are supported")
     size, dilation = tuple_of(call["size"], 2), tuple_of(call["dilation_rate"], 2)
     strides = tuple_of(call["strides"] or size, 2)
-    channels = fixed(call, given.torch_shape[1], "the number of channels")
+    channels = fixed(call, given.target_shape[1], "the number of channels")
     if call["padding"] == "same":
         given = padded(call, given, same_pads(call, given, size, strides, dilation))
-    options = f", dilation={dilation}" if {*dilation} != {1} else ""
-    options += f", stride={strides}" if {*strides} != {1} else ""
-    places, shape = size[0] * size[1], call.node.outputs[0].shape
+    options = {"dilation": dilation} if {*dilation} != {1} else {}
+    options |= {"stride": strides} if {*strides} != {1} else {}
+    patches: Expression = F.unfold(given, size, **options)
+    if channels > 1:
+        patches = patches.method("unflatten", 1, (channels, size[0] * size[1])).method("transpose", 1, 2)
     order: Order = identity(4) if call.get("data_format") == "channels_first" else channels_first(4)
-    sizes = call.sizes([shape[axis] for axis in order])
-    moved = f".unflatten(1, ({channels}, {places})).transpose(1, 2)" if channels > 1 else ""
-    call.returns(f"F.unfold({{0}}, {size}{options}){moved}.reshape({sizes})", [given], order)
+    call.returns(patches.method("reshape", *call.sizes([call.shape[axis] for axis in order])), order)
 
 
 @handles("keras.ops.depth_to_space", "keras.ops.space_to_depth")
 def _depth_and_space(call: Call) -> None:
-    """Torch has the channels before the places of a block, Keras behind, unless its own channels are first."""
+    """Torch has the channels before the pixels of a block; so has Keras only channels-first."""
     given, block = images(call, call["x"]), int(call["block_size"])
-    channels = fixed(call, given.torch_shape[1], "the number of channels")
-    if call["data_format"] == "channels_first":
-        name = "shuffle" if call.node.kind.endswith("space") else "unshuffle"
-        call.returns(f"F.pixel_{name}({{0}}, {block})", [given], given.order)
-    elif call.node.kind.endswith("space"):
-        places = block * block
-        moved = f"{{0}}.unflatten(1, ({places}, {channels // places})).transpose(1, 2).flatten(1, 2)"
-        call.returns(f"F.pixel_shuffle({moved}, {block})", [given], given.order)
-    else:
-        moved = f".unflatten(1, ({channels}, {block * block})).transpose(1, 2).flatten(1, 2)"
-        call.returns(f"F.pixel_unshuffle({{0}}, {block}){moved}", [given], given.order)
+    channels, pixels = fixed(call, given.target_shape[1], "the number of channels"), block * block
+    to_space, is_first = call.node.kind.endswith("space"), call["data_format"] == "channels_first"
+    moved: Expression = given
+    if to_space and not is_first:
+        moved = _swapped(moved, pixels, channels // pixels)
+    moved = (F.pixel_shuffle if to_space else F.pixel_unshuffle)(moved, block)
+    if not to_space and not is_first:
+        moved = _swapped(moved, channels, pixels)
+    call.returns(moved, given.order)
+
+
+def _swapped(given: Expression, first: int, second: int) -> Expression:
+    """Return the channels, which are groups of groups, with the two levels of groups swapped."""
+    return given.method("unflatten", 1, (first, second)).method("transpose", 1, 2).method("flatten", 1, 2)
 
 
 @handles("keras.ops.image.rgb_to_grayscale")
@@ -192,23 +193,23 @@ def _rgb_to_grayscale(call: Call) -> None:
     if given.shape[axis] == 1:
         call.passes(given)
         return
-    front = ":, " * given.place(axis)
-    parts = (f"{factor} * {{0}}[{front}{at}:{at + 1}]" for at, factor in enumerate((0.2989, 0.587, 0.114)))
-    call.returns(" + ".join(parts), [given], given.order)
+    parts = (factor * given[along(given.position(axis), slice(at, at + 1))] for at, factor in enumerate(_GRAY))
+    call.returns(chained("+", parts), given.order)
+
+
+_GRAY = (0.2989, 0.587, 0.114)
 
 
 @handles("keras.ops.unfold")
 def _unfold(call: Call) -> None:
-    given = call.keras_order(call["x"])
-    call.returns(f"F.unfold({{0}}, {_window(call)})", [given])
+    call.returns(F.unfold(call.keras_order(call["x"]), *_window(call)))
 
 
 @handles("keras.ops.fold")
 def _fold(call: Call) -> None:
-    given, size = call.keras_order(call["x"]), tuple_of(call["output_size"], 2)
-    call.returns(f"F.fold({{0}}, {size}, {_window(call)})", [given])
+    size = tuple_of(call["output_size"], 2)
+    call.returns(F.fold(call.keras_order(call["x"]), size, *_window(call)))
 
 
-def _window(call: Call) -> str:
-    names = ("kernel_size", "dilation", "padding", "stride")
-    return ", ".join(str(tuple_of(call[name], 2)) for name in names)
+def _window(call: Call) -> list[tuple[int, ...]]:
+    return [tuple_of(call[name], 2) for name in ("kernel_size", "dilation", "padding", "stride")]

@@ -1,73 +1,92 @@
-"""Python's indices and slices, with the axes where torch has them."""
+"""Indices and slices: from the axis order of Keras to that of torch."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from keras3conv.builder.operations.call import Call
+from keras3conv.builder.program.operation import Expression
 from keras3conv.builder.program.program import Order, Value
 from keras3conv.model.graph import Size
 
-_ALL = slice(None, None, None)
+ALL = slice(None, None, None)
+"""The slice ":"."""
 
 
 def full_key(call: Call, key: Any, rank: int) -> list[Any]:
-    """What stands in brackets, with an entry for every axis: "..." becomes the slices that it stands for."""
+    """Return an index with an entry for every axis: "..." becomes the slices that it stands for."""
     entries = list(key) if isinstance(key, tuple) else [key]
     if any(isinstance(one, Value) and one.dtype == "bool" for one in entries):
-        raise call.refuse("the size of what a mask picks depends on the values")
-    taken = sum(one is not None and one is not Ellipsis for one in entries)
-    missing = [_ALL] * (rank - taken)
+        raise call.refuse("the size of what a boolean mask selects depends on the values")
+    indexed = sum(one is not None and one is not Ellipsis for one in entries)
+    missing = [ALL] * (rank - indexed)
     at = next((place for place, one in enumerate(entries) if one is Ellipsis), None)
     if at is None:
         return entries + missing
     return entries[:at] + missing + entries[at + 1 :]
 
 
-def sliced(call: Call, given: Value, key: list[Any]) -> tuple[str, Order]:
-    """The expression for plain indices and slices, and the order of the axes that it leaves.
+def sliced(call: Call, given: Value, key: Sequence[Any]) -> tuple[Expression, Order]:
+    """Return the expression for plain indices and slices, and the axis order of the result.
 
     Args:
         call: The call.
-        given: What is indexed.
+        given: The value that is indexed; it is returned itself where nothing is left out.
         key: An entry for every axis of Keras, and None for every new one.
     """
-    entries, new_before, numbers, new_behind = _entries(key)
-    flipped = [axis for axis, entry in entries.items() if isinstance(entry, slice) and _step(call, entry) < 0]
-    texts: list[str] = []
+    entries = _entries(key)
+    flipped = [axis for axis, entry in entries.of.items() if isinstance(entry, slice) and _step(call, entry) < 0]
+    index: list[Any] = []
     order: list[int] = []
     for axis in given.order:
-        texts += ["None"] * len(new_before[axis])
-        order += new_before[axis]
-        entry = entries[axis]
-        texts.append(_text(call, _mirrored(call, entry) if axis in flipped else entry))
-        if axis in numbers:
-            order.append(numbers[axis])
-    texts += ["None"] * len(new_behind)
-    order += new_behind
-    while texts and texts[-1] == ":":
-        texts.pop()
-    places = ", ".join(str(given.place(axis)) for axis in flipped)
-    flips = f".flip({places})" if flipped else ""
-    index = f"[{', '.join(texts)}]" if texts else ""
-    return f"{{0}}{flips}{index}", tuple(order)
+        index += [None] * len(entries.new_before[axis])
+        order += entries.new_before[axis]
+        entry = entries.of[axis]
+        index.append(_checked(call, _mirrored(call, entry) if axis in flipped else entry))
+        if axis in entries.number:
+            order.append(entries.number[axis])
+    index += [None] * len(entries.new_behind)
+    order += entries.new_behind
+    while index and _is_all(index[-1]):
+        index.pop()
+    expression: Expression = given
+    if flipped:
+        expression = expression.method("flip", *(given.position(axis) for axis in flipped))
+    if index:
+        expression = expression[tuple(index) if len(index) > 1 else index[0]]
+    return expression, tuple(order)
 
 
-def _entries(key: list[Any]) -> tuple[dict[int, Any], dict[int, list[int]], dict[int, int], list[int]]:
-    """The entry of each axis, the new axes before it, the number that it gets; and the new axes behind all."""
-    entries: dict[int, Any] = {}
-    before: dict[int, list[int]] = {}
-    numbers: dict[int, int] = {}
-    waiting: list[int] = []
+@dataclass(kw_only=True)
+class _Entries:
+    """An index by the axes of Keras.
+
+    Attributes:
+        of: The entry of each axis.
+        new_before: The numbers, in the result, of the new axes before each axis.
+        number: The number, in the result, of each axis that stays.
+        new_behind: The numbers of the new axes after the last one.
+    """
+
+    of: dict[int, Any] = field(default_factory=dict)
+    new_before: dict[int, list[int]] = field(default_factory=dict)
+    number: dict[int, int] = field(default_factory=dict)
+    new_behind: list[int] = field(default_factory=list)
+
+
+def _entries(key: Sequence[Any]) -> _Entries:
+    found = _Entries()
     made = 0
     for one in key:
-        axis = len(entries)
+        axis = len(found.of)
         if one is None:
-            waiting.append(made)
+            found.new_behind.append(made)
         else:
-            entries[axis], before[axis], waiting = one, waiting, []
+            found.of[axis], found.new_before[axis], found.new_behind = one, found.new_behind, []
             if isinstance(one, slice):
-                numbers[axis] = made
+                found.number[axis] = made
         made += one is None or isinstance(one, slice)
-    return entries, before, numbers, waiting
+    return found
 
 
 def _step(call: Call, entry: slice) -> int:
@@ -79,23 +98,27 @@ def _step(call: Call, entry: slice) -> int:
 
 
 def _mirrored(call: Call, entry: slice) -> slice:
-    """The slice of the flipped axis, whose place i was -i - 1 before; torch knows no step backwards."""
+    """Return the slice of the flipped axis, on which index i has become -i - 1; torch has no negative steps."""
     ends = (entry.start, entry.stop)
     if any(isinstance(end, Size) for end in ends):
-        raise call.refuse("a slice backwards from a size that is free is not supported")
+        raise call.refuse("a slice with a negative step and a bound that is a free size is not supported")
     start, stop = (None if end is None else -end - 1 for end in ends)
     return slice(start, stop, -_step(call, entry))
 
 
-def _text(call: Call, entry: Any) -> str:
+def _is_all(entry: Any) -> bool:
+    return isinstance(entry, slice) and entry.start is entry.stop is None and entry.step in (None, 1)
+
+
+def _checked(call: Call, entry: Any) -> Any:
+    """Return the entry if it consists of numbers and sizes."""
     if not isinstance(entry, slice):
         return _bound(call, entry)
-    start, stop = ("" if end is None else _bound(call, end) for end in (entry.start, entry.stop))
-    step = "" if entry.step in (None, 1) else f":{entry.step}"
-    return f"{start}:{stop}{step}"
+    start, stop = (None if end is None else _bound(call, end) for end in (entry.start, entry.stop))
+    return slice(start, stop, entry.step)
 
 
-def _bound(call: Call, value: Any) -> str:
+def _bound(call: Call, value: Any) -> int | Size:
     if isinstance(value, Value):
         raise call.refuse("an index that depends on the values is not supported beside slices")
     if isinstance(value, bool) or not isinstance(value, int | Size):
@@ -103,4 +126,4 @@ def _bound(call: Call, value: Any) -> str:
     return call.size(value)
 
 
-__all__ = ["full_key", "sliced"]
+__all__ = ["ALL", "full_key", "sliced"]

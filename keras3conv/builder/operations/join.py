@@ -1,25 +1,26 @@
-"""Operations that put tensors together and take them apart along an axis."""
+"""Operations that join and split tensors along an axis."""
 
 from collections.abc import Sequence
 
 from keras3conv.builder.operations.call import Call, handles
-from keras3conv.builder.operations.expressions import converted, with_new, without
-from keras3conv.builder.program.names import places
+from keras3conv.builder.operations.expressions import converted, torch, with_new, without
 from keras3conv.builder.program.program import Value
 
 _AXIS = {"dsplit": 2, "dstack": 2, "hsplit": 1, "hstack": 1, "vsplit": 0, "vstack": 0}
-"""The axis of the functions that are named after theirs."""
+"""The axis of the functions that are named after it."""
 
 
 def _of_one_dtype(call: Call, values: Sequence[Value]) -> list[Value]:
-    """Numbers of the dtype that Keras joins them in; torch finds that of floating-point numbers by itself."""
-    made = call.node.outputs[0].dtype
-    return [value if "float" in made or value.dtype == made else converted(call, value, made) for value in values]
+    """Return the values in the dtype in which Keras joins them; torch itself promotes floating-point dtypes."""
+    return [
+        value if "float" in call.dtype or value.dtype == call.dtype else converted(call, value, call.dtype)
+        for value in values
+    ]
 
 
 def _joined(call: Call, values: Sequence[Value], axis: int) -> None:
     aligned, order = call.aligned(_of_one_dtype(call, values))
-    call.returns(f"torch.cat([{places(aligned)}], dim={aligned[0].place(axis)})", aligned, order)
+    call.returns(torch.cat(aligned, dim=aligned[0].position(axis)), order)
 
 
 @handles("keras.ops.concatenate")
@@ -32,18 +33,14 @@ def _append(call: Call) -> None:
     if call["axis"] is not None:
         _joined(call, call.tensors, call["axis"])
         return
-    flat = [
-        call.step("{0}.flatten()", [call.keras_order(value)], shape=(0,), order=(0,))
-        for value in _of_one_dtype(call, call.tensors)
-    ]
-    call.returns("torch.cat([{0}, {1}])", flat)
+    call.returns(torch.cat([call.flat(value) for value in _of_one_dtype(call, call.tensors)]))
 
 
 @handles("keras.ops.stack")
 def _stack(call: Call) -> None:
     values, order = call.aligned(_of_one_dtype(call, call.tensors))
-    order, place = with_new(order, call["axis"] % (len(order) + 1))
-    call.returns(f"torch.stack([{places(values)}], dim={place})", values, order)
+    order, position = with_new(order, call["axis"] % (len(order) + 1))
+    call.returns(torch.stack(values, dim=position), order)
 
 
 @handles("keras.ops.hstack", "keras.ops.vstack", "keras.ops.dstack")
@@ -54,8 +51,8 @@ def _named_stack(call: Call) -> None:
     elif call.node.kind.endswith("hstack"):
         _joined(call, call.tensors, 0)
     else:
-        values = [call.keras_order(value) for value in call.tensors]
-        call.returns(f"torch.{call.node.kind.rpartition('.')[2]}([{places(values)}])", values)
+        function = torch.vstack if call.node.kind.endswith("vstack") else torch.dstack
+        call.returns(function([call.keras_order(value) for value in call.tensors]))
 
 
 def _named_axis(call: Call) -> int:
@@ -63,17 +60,18 @@ def _named_axis(call: Call) -> int:
 
 
 def _parted(call: Call, given: Value, axis: int) -> None:
-    parts, place = call["indices_or_sections"], given.place(axis)
+    parts, position = call["indices_or_sections"], given.position(axis)
     count = len(call.node.outputs)
     if count == 1:
         call.passes(given)
         return
     if isinstance(parts, int):
-        even = isinstance(given.shape[axis], int) and given.shape[axis] % parts  # type: ignore[operator]
-        shown = f"tensor_split({parts}" if even else f"chunk({parts}"
+        size = given.shape[axis]
+        is_uneven = isinstance(size, int) and size % parts != 0
+        split = given.method("tensor_split" if is_uneven else "chunk", parts, dim=position)
     else:
-        shown = f"tensor_split(({call.sizes(list(parts))}{',' * (len(list(parts)) == 1)})"
-    call.returns(f"{{0}}.{shown}, dim={place})", [given], [given.order] * count)
+        split = given.method("tensor_split", call.sizes(list(parts)), dim=position)
+    call.returns(split, [given.order] * count)
 
 
 @handles("keras.ops.split", "keras.ops.array_split")
@@ -90,22 +88,20 @@ def _named_split(call: Call) -> None:
 @handles("keras.ops.unstack")
 def _unstack(call: Call) -> None:
     given, axis = call.tensor, call["axis"] % call.tensor.rank
-    order = without(given.order, (axis,))
+    order, position = without(given.order, (axis,)), given.position(axis)
     if len(call.node.outputs) == 1:
-        call.returns(f"{{0}}.squeeze({given.place(axis)})", [given], order)
+        call.returns(given.method("squeeze", position), order)
     else:
-        call.returns(f"{{0}}.unbind({given.place(axis)})", [given], [order] * len(call.node.outputs))
+        call.returns(given.method("unbind", position), [order] * len(call.node.outputs))
 
 
 @handles("keras.ops.meshgrid")
 def _meshgrid(call: Call) -> None:
-    values, rank = call.tensors, len(call.node.outputs[0].shape)
+    values, rank = call.tensors, len(call.shape)
     if any(value.rank > 1 for value in values):
-        raise call.refuse("Keras' backends do not agree on what a grid of more than lines is")
+        raise call.refuse("Keras' backends differ for a grid of tensors with more than one axis")
     if len(values) == 1:
         call.passes(values[0])
         return
     order = tuple(range(rank))
-    call.returns(
-        f'torch.meshgrid({places(values)}, indexing="{call["indexing"]}")', values, [order] * len(call.node.outputs)
-    )
+    call.returns(torch.meshgrid(*values, indexing=call["indexing"]), [order] * len(call.node.outputs))

@@ -1,155 +1,163 @@
-"""Operations that treat every value alike, wherever its axes stand."""
+"""Pointwise operations, which are independent of the axis order."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from keras3conv.builder.operations.call import Call, handles
-from keras3conv.builder.operations.expressions import as_float, converted, dtype_name, is_float, number
+from keras3conv.builder.operations.expressions import F, as_float, converted, is_float, number, torch, torch_dtype
+from keras3conv.builder.program.operation import Operation, operator
 from keras3conv.builder.program.program import Value
 
-SOFTPLUS = "F.softplus({0}, threshold=40)"
-"""Above its threshold torch returns the input itself: at its own 20 that is 2e-9 less, at 40 nothing."""
+Unary = Callable[[Value], Operation]
 
-UNARY = {
-    "absolute": "torch.abs({0})",
-    "abs": "torch.abs({0})",
-    "angle": "torch.angle({0})",
-    "arccos": "torch.acos({0})",
-    "arccosh": "torch.acosh({0})",
-    "arcsin": "torch.asin({0})",
-    "arcsinh": "torch.asinh({0})",
-    "arctan": "torch.atan({0})",
-    "arctanh": "torch.atanh({0})",
-    "bitwise_invert": "~{0}",
-    "bitwise_not": "~{0}",
-    "cbrt": "torch.sign({0}) * torch.abs({0}) ** (1 / 3)",
-    "cos": "torch.cos({0})",
-    "cosh": "torch.cosh({0})",
-    "deg2rad": "torch.deg2rad({0})",
-    "erf": "torch.erf({0})",
-    "erfc": "torch.erfc({0})",
-    "erfinv": "torch.erfinv({0})",
-    "exp": "torch.exp({0})",
-    "exp2": "torch.exp2({0})",
-    "expm1": "torch.expm1({0})",
-    "hard_sigmoid": "F.hardsigmoid({0})",
-    "hard_silu": "F.hardswish({0})",
-    "hard_tanh": "F.hardtanh({0})",
-    "i0": "torch.i0({0})",
-    "isfinite": "torch.isfinite({0})",
-    "isinf": "torch.isinf({0})",
-    "isnan": "torch.isnan({0})",
-    "isneginf": "torch.isneginf({0})",
-    "isposinf": "torch.isposinf({0})",
-    "isreal": "torch.isreal({0})",
-    "log": "torch.log({0})",
-    "log10": "torch.log10({0})",
-    "log1p": "torch.log1p({0})",
-    "log2": "torch.log2({0})",
-    "log_sigmoid": "F.logsigmoid({0})",
-    "logical_not": "torch.logical_not({0})",
-    "negative": "-{0}",
-    "rad2deg": "torch.rad2deg({0})",
-    "reciprocal": "1 / {0}",
-    "relu": "F.relu({0})",
-    "relu6": "F.relu6({0})",
-    "rsqrt": "torch.rsqrt({0})",
-    "selu": "F.selu({0})",
-    "sigmoid": "torch.sigmoid({0})",
-    "sign": "torch.sign({0})",
-    "signbit": "torch.signbit({0})",
-    "silu": "F.silu({0})",
-    "sin": "torch.sin({0})",
-    "sinc": "torch.sinc({0})",
-    "sinh": "torch.sinh({0})",
-    "softplus": SOFTPLUS,
-    "softsign": "F.softsign({0})",
-    "sparse_plus": "torch.where({0} < 1, ({0} + 1).clamp(min=0) ** 2 / 4, {0})",
-    "sparse_sigmoid": "(({0} + 1) / 2).clamp(0, 1)",
-    "sqrt": "torch.sqrt({0})",
-    "square": "{0} * {0}",
-    "stop_gradient": "{0}.detach()",
-    "tan": "torch.tan({0})",
-    "tanh": "torch.tanh({0})",
-    "tanh_shrink": "F.tanhshrink({0})",
+
+def softplus(x: Value) -> Operation:
+    """Return Keras' softplus: above its threshold torch returns x, at its default of 20 that is 2e-9 too little."""
+    return F.softplus(x, threshold=40)
+
+
+def squareplus(x: Value, b: float = 4) -> Operation:
+    """Return Keras' squareplus."""
+    return (x + torch.sqrt(x * x + b)) / 2
+
+
+UNARY: dict[str, Unary] = {
+    "absolute": torch.abs,
+    "abs": torch.abs,
+    "angle": torch.angle,
+    "arccos": torch.acos,
+    "arccosh": torch.acosh,
+    "arcsin": torch.asin,
+    "arcsinh": torch.asinh,
+    "arctan": torch.atan,
+    "arctanh": torch.atanh,
+    "bitwise_invert": lambda x: ~x,
+    "bitwise_not": lambda x: ~x,
+    "cbrt": lambda x: torch.sign(x) * torch.abs(x) ** operator("/", 1, 3),
+    "cos": torch.cos,
+    "cosh": torch.cosh,
+    "deg2rad": torch.deg2rad,
+    "erf": torch.erf,
+    "erfc": torch.erfc,
+    "erfinv": torch.erfinv,
+    "exp": torch.exp,
+    "exp2": torch.exp2,
+    "expm1": torch.expm1,
+    "hard_sigmoid": F.hardsigmoid,
+    "hard_silu": F.hardswish,
+    "hard_tanh": F.hardtanh,
+    "i0": torch.i0,
+    "isfinite": torch.isfinite,
+    "isinf": torch.isinf,
+    "isnan": torch.isnan,
+    "isneginf": torch.isneginf,
+    "isposinf": torch.isposinf,
+    "isreal": torch.isreal,
+    "log": torch.log,
+    "log10": torch.log10,
+    "log1p": torch.log1p,
+    "log2": torch.log2,
+    "log_sigmoid": F.logsigmoid,
+    "logical_not": torch.logical_not,
+    "negative": lambda x: -x,
+    "rad2deg": torch.rad2deg,
+    "reciprocal": lambda x: 1 / x,
+    "relu": F.relu,
+    "relu6": F.relu6,
+    "rsqrt": torch.rsqrt,
+    "selu": F.selu,
+    "sigmoid": torch.sigmoid,
+    "sign": torch.sign,
+    "signbit": torch.signbit,
+    "silu": F.silu,
+    "sin": torch.sin,
+    "sinc": torch.sinc,
+    "sinh": torch.sinh,
+    "softplus": softplus,
+    "softsign": F.softsign,
+    "sparse_plus": lambda x: torch.where(x < 1, (x + 1).method("clamp", min=0) ** 2 / 4, x),
+    "sparse_sigmoid": lambda x: ((x + 1) / 2).method("clamp", 0, 1),
+    "sqrt": torch.sqrt,
+    "square": lambda x: x * x,
+    "stop_gradient": lambda x: x.method("detach"),
+    "tan": torch.tan,
+    "tanh": torch.tanh,
+    "tanh_shrink": F.tanhshrink,
 }
 """Functions of one tensor without settings, by their names in `keras.ops`."""
 
-_OF_FLOATS = {
-    "ceil": "torch.ceil({0})",
-    "fabs": "torch.abs({0})",
-    "floor": "torch.floor({0})",
+_OF_FLOATS: dict[str, Unary] = {
+    "ceil": torch.ceil,
+    "fabs": torch.abs,
+    "floor": torch.floor,
 }
-"""Functions that make floating-point numbers of whole ones in Keras, and leave them whole in torch."""
+"""Functions that return floating-point numbers for integers in Keras, and integers in torch."""
 
-_WITH_SETTINGS = {
-    "celu": ("F.celu({0}, ALPHA)", {"alpha": "ALPHA"}),
-    "elu": ("F.elu({0}, ALPHA)", {"alpha": "ALPHA"}),
-    "hard_shrink": ("F.hardshrink({0}, THRESHOLD)", {"threshold": "THRESHOLD"}),
-    "leaky_relu": ("F.leaky_relu({0}, SLOPE)", {"negative_slope": "SLOPE"}),
-    "soft_shrink": ("F.softshrink({0}, THRESHOLD)", {"threshold": "THRESHOLD"}),
-    "squareplus": ("({0} + torch.sqrt({0} * {0} + B)) / 2", {"b": "B"}),
-    "threshold": ("F.threshold({0}, THRESHOLD, OTHER)", {"threshold": "THRESHOLD", "default_value": "OTHER"}),
+_WITH_SETTINGS: dict[str, tuple[Callable[..., Operation], tuple[str, ...]]] = {
+    "celu": (F.celu, ("alpha",)),
+    "elu": (F.elu, ("alpha",)),
+    "hard_shrink": (F.hardshrink, ("threshold",)),
+    "leaky_relu": (F.leaky_relu, ("negative_slope",)),
+    "soft_shrink": (F.softshrink, ("threshold",)),
+    "squareplus": (squareplus, ("b",)),
+    "threshold": (F.threshold, ("threshold", "default_value")),
 }
+"""Functions of a tensor and of settings: torch takes these in the order in which Keras names them."""
 
 
-def unary(call: Call, *, template: str) -> None:
-    """One value in, one value out, the axes as they stand."""
-    _returns(call, template, call.tensor)
+def unary(call: Call, *, function: Unary) -> None:
+    """Write a pointwise function of one tensor."""
+    _returns(call, function, call.tensor)
 
 
-def _returns(call: Call, template: str, given: Value) -> None:
-    call.returns(template, [given], given.order, flattened=given.flattened)
+def _returns(call: Call, function: Unary, given: Value) -> None:
+    call.returns(function(given), given.order, flattened=given.flattened)
 
 
-def _of_floats(call: Call, *, template: str) -> None:
-    _returns(call, template, as_float(call, call.tensor))
+def _of_floats(call: Call, *, function: Unary) -> None:
+    _returns(call, function, as_float(call, call.tensor))
 
 
-def _with_settings(call: Call, *, template: str, settings: dict[str, str]) -> None:
-    for name, mark in settings.items():
-        value = call[name]
-        if not isinstance(value, int | float):
-            raise call.refuse(f"{name} must be a number")
-        template = template.replace(mark, number(value))
-    _returns(call, template, call.tensor)
+def _with_settings(call: Call, *, function: Callable[..., Operation], names: tuple[str, ...]) -> None:
+    settings = [number(call[name], name, call) for name in names]
+    unary(call, function=lambda x: function(x, *settings))
 
 
-for _kind, _template in UNARY.items():
-    handles(f"keras.ops.{_kind}")(partial(unary, template=_template))
-for _kind, _template in _OF_FLOATS.items():
-    handles(f"keras.ops.{_kind}")(partial(_of_floats, template=_template))
-for _kind, (_template, _settings) in _WITH_SETTINGS.items():
-    handles(f"keras.ops.{_kind}")(partial(_with_settings, template=_template, settings=_settings))
+for _kind, _function in UNARY.items():
+    handles(f"keras.ops.{_kind}")(partial(unary, function=_function))
+for _kind, _function in _OF_FLOATS.items():
+    handles(f"keras.ops.{_kind}")(partial(_of_floats, function=_function))
+for _kind, (_setting_function, _names) in _WITH_SETTINGS.items():
+    handles(f"keras.ops.{_kind}")(partial(_with_settings, function=_setting_function, names=_names))
 
 
 @handles("keras.activations.relu")
 def _relu(call: Call) -> None:
-    """What is at or below the threshold is nothing, or the slope times its distance from it; the rest is limited."""
+    """Values at or below the threshold become zero, or the slope times their distance from it; the rest is limited."""
     slope, limit, threshold = (call.get(name) for name in ("negative_slope", "max_value", "threshold"))
     if slope and limit is None and not threshold:
-        template = f"F.leaky_relu({{0}}, {number(slope)})"
+        unary(call, function=lambda x: F.leaky_relu(x, slope))
+    elif slope:
+        above = threshold or 0
+        unary(call, function=lambda x: _positive_part(x, limit, above) - slope * F.relu(operator("-", above, x)))
     else:
-        template = _positive_part(limit, threshold or 0)
-        if slope:
-            above = number(threshold) if threshold else "0"
-            template = f"{template} - {number(slope)} * F.relu({above} - {{0}})"
-    unary(call, template=template)
+        unary(call, function=lambda x: _positive_part(x, limit, threshold or 0))
 
 
-def _positive_part(limit: Any, threshold: float) -> str:
+def _positive_part(x: Value, limit: Any, threshold: float) -> Operation:
     if threshold:
-        inside = f"torch.where({{0}} > {number(threshold)}, {{0}}, 0)"
-        return inside if limit is None else f"{inside}.clamp(0, {limit!r})"
+        above = torch.where(x > threshold, x, 0)
+        return above if limit is None else above.method("clamp", 0, limit)
     if limit is None:
-        return "F.relu({0})"
-    return "F.relu6({0})" if limit == 6 else f"{{0}}.clamp(0, {limit!r})"
+        return F.relu(x)
+    return F.relu6(x) if limit == 6 else x.method("clamp", 0, limit)
 
 
 @handles("keras.ops.gelu")
 def _gelu(call: Call) -> None:
-    tanh = ', approximate="tanh"' if call["approximate"] else ""
-    unary(call, template=f"F.gelu({{0}}{tanh})")
+    settings = {"approximate": "tanh"} if call["approximate"] else {}
+    unary(call, function=lambda x: F.gelu(x, **settings))
 
 
 @handles("keras.ops.round")
@@ -158,13 +166,16 @@ def _round(call: Call) -> None:
     if not is_float(given) and decimals >= 0:
         call.passes(given)
     else:
-        _returns(call, f"torch.round({{0}}{f', decimals={decimals}' if decimals else ''})", given)
+        settings = {"decimals": decimals} if decimals else {}
+        unary(call, function=lambda x: torch.round(x, **settings))
 
 
 @handles("keras.ops.trunc")
 def _trunc(call: Call) -> None:
-    given = call.tensor
-    call.passes(given) if not is_float(given) else _returns(call, "torch.trunc({0})", given)
+    if is_float(call.tensor):
+        unary(call, function=torch.trunc)
+    else:
+        call.passes(call.tensor)
 
 
 @handles("keras.ops.nan_to_num")
@@ -172,8 +183,8 @@ def _nan_to_num(call: Call) -> None:
     names = ("nan", "posinf", "neginf")
     if any(isinstance(call[name], Value) for name in names):
         raise call.refuse("replacements that are tensors are not supported")
-    shown = ", ".join(f"{name}={number(call[name])}" for name in names if call[name] is not None)
-    unary(call, template=f"torch.nan_to_num({{0}}, {shown})")
+    settings = {name: call[name] for name in names if call[name] is not None}
+    unary(call, function=lambda x: torch.nan_to_num(x, **settings))
 
 
 @handles("keras.ops.convert_to_tensor", "keras.ops.cast", "keras.ops.array")
@@ -182,33 +193,32 @@ def _cast(call: Call) -> None:
     if dtype in (None, given.dtype):
         call.passes(given)
     else:
-        call.returns(f"{{0}}.to({dtype_name(call, dtype)})", [given], given.order)
+        call.returns(given.method("to", torch_dtype(call, dtype)), given.order)
 
 
 @handles("keras.ops.copy", "keras.ops.real", "keras.ops.conj", "keras.ops.conjugate")
 def _same(call: Call) -> None:
-    """Of real numbers: Keras has no complex input, and what makes complex numbers is refused."""
+    """Keras has no complex inputs, and operations that return complex numbers are refused."""
     call.passes(call.tensor)
 
 
 @handles("keras.ops.ones_like", "keras.ops.zeros_like", "keras.ops.empty_like")
 def _filled_like(call: Call) -> None:
-    name = "ones_like" if call.node.kind.endswith("ones_like") else "zeros_like"
+    function = torch.ones_like if call.node.kind.endswith("ones_like") else torch.zeros_like
     given, dtype = call.tensor, call.get("dtype")
-    shown = f", dtype={dtype_name(call, dtype)}" if dtype not in (None, given.dtype) else ""
-    call.returns(f"torch.{name}({{0}}{shown})", [given], given.order)
+    settings = {"dtype": torch_dtype(call, dtype)} if dtype not in (None, given.dtype) else {}
+    call.returns(function(given, **settings), given.order)
 
 
 @handles("keras.ops.full_like")
 def _full_like(call: Call) -> None:
     given, value = call["x"], call["fill_value"]
-    made = call.node.outputs[0].dtype
     if isinstance(value, Value):
-        value = converted(call, value, made)
+        value = converted(call, value, call.dtype)
         if value.rank:
-            raise call.refuse("what fills it must be one number")
+            raise call.refuse("the fill value must be one number")
         (value, like), order = call.aligned([value, given])
-        call.returns("{0}.expand_as({1})", [value, like], order)
+        call.returns(value.method("expand_as", like), order)
         return
-    shown = f", dtype={dtype_name(call, made)}" if made != given.dtype else ""
-    call.returns(f"torch.full_like({{0}}, {number(value)}{shown})", [given], given.order)
+    settings = {"dtype": torch_dtype(call, call.dtype)} if call.dtype != given.dtype else {}
+    call.returns(torch.full_like(given, value, **settings), given.order)

@@ -1,35 +1,33 @@
-"""Products of tensors: einsum, matrix products, tensor products."""
+"""Products of tensors: einsum, matrix products, tensor products, linear algebra."""
 
 from collections.abc import Sequence
 from string import ascii_letters
 
 from keras3conv.builder.operations.call import Call, handles
-from keras3conv.builder.operations.expressions import axes_of, converted, without
-from keras3conv.builder.program.names import places
+from keras3conv.builder.operations.expressions import axes_of, converted, torch, without
 from keras3conv.builder.program.program import Order, Value, identity
 
 
 def _of_one_dtype(call: Call, values: Sequence[Value]) -> list[Value]:
-    """Torch multiplies no matrices of different dtypes; Keras makes them what the result is."""
-    made = call.node.outputs[0].dtype
+    """Return the values in one dtype: torch does not multiply matrices of different dtypes, Keras promotes them."""
     if len({value.dtype for value in values}) == 1:
         return list(values)
-    return [converted(call, value, made) for value in values]
+    return [converted(call, value, call.dtype) for value in values]
 
 
 @handles("keras.ops.einsum")
 def _einsum(call: Call) -> None:
-    """Nothing is moved: the letters of each operand stand in the order of its axes."""
-    if call.node.outputs[0].dtype == "bool" or "operands" not in call.arguments:
+    """No permutation is needed: the letters of each operand are in the order of its axes."""
+    if call.dtype == "bool" or "operands" not in call.arguments:
         raise call.refuse("this form of einsum is not supported")
     values = _of_one_dtype(call, call["operands"])
     inputs, output = _letters(call, values)
     moved = ["".join(letters[axis] for axis in value.order) for letters, value in zip(inputs, values, strict=True)]
-    call.returns(f'torch.einsum("{",".join(moved)}->{output}", {places(values)})', values)
+    call.returns(torch.einsum(f"{','.join(moved)}->{output}", *values))
 
 
 def _letters(call: Call, values: Sequence[Value]) -> tuple[list[str], str]:
-    """A letter for every axis of every operand, and those of the result: "..." and what is left out written out."""
+    """Return a letter for every axis of every operand and of the result: "..." and an implicit result are expanded."""
     text = call["subscripts"].replace(" ", "")
     left, arrow, right = text.partition("->")
     terms = left.split(",")
@@ -51,16 +49,16 @@ def _letters(call: Call, values: Sequence[Value]) -> tuple[list[str], str]:
 @handles("keras.ops.matmul")
 def _matmul(call: Call) -> None:
     first, second = (call.keras_order(value) for value in _of_one_dtype(call, [call["x1"], call["x2"]]))
-    call.returns("{0} @ {1}", [first, second])
+    call.returns(first @ second)
 
 
 @handles("keras.ops.dot")
 def _dot(call: Call) -> None:
     first, second = call["x1"], call["x2"]
     if not (isinstance(first, Value) and isinstance(second, Value)):
-        raise call.refuse("a number in the place of a tensor is not supported")
+        raise call.refuse("a number instead of a tensor is not supported")
     if not first.rank or not second.rank:
-        call.returns("{0} * {1}", [first, second], first.order or second.order)
+        call.returns(first * second, first.order or second.order)
     elif second.rank > 2:
         raise call.refuse("with more than two axes on the right, Keras' torch backend and the others differ")
     else:
@@ -84,36 +82,27 @@ def _inner(call: Call) -> None:
 
 
 def _summed(call: Call, first: Value, second: Value, axes: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
-    """The sum of the products along pairs of axes; the axes that stay are those of the first, then of the second."""
+    """Write the sum of products along pairs of axes; the axes of the first come before those of the second."""
     first, second = _of_one_dtype(call, [first, second])
-    shown = ", ".join(
-        f"[{', '.join(str(value.place(axis)) for axis in some)}]"
-        for value, some in zip((first, second), axes, strict=True)
-    )
+    if first.rank == second.rank == 1:
+        call.returns(first @ second)
+        return
     left = without(first.order, axes[0])
     order: Order = (*left, *(axis + len(left) for axis in without(second.order, axes[1])))
-    if first.rank == second.rank == 1:
-        call.returns("{0} @ {1}", [first, second])
-        return
-    call.returns(f"torch.tensordot({{0}}, {{1}}, dims=({shown}))", [first, second], order)
-
-
-def _flat(call: Call, value: Value) -> Value:
-    if value.rank == 1:
-        return value
-    return call.step("{0}.flatten()", [call.keras_order(value)], shape=(0,), order=(0,))
+    dims = tuple([value.position(axis) for axis in summed] for value, summed in zip((first, second), axes, strict=True))
+    call.returns(torch.tensordot(first, second, dims=dims), order)
 
 
 @handles("keras.ops.vdot", "keras.ops.outer")
 def _flattened_product(call: Call) -> None:
-    values = [_flat(call, value) for value in _of_one_dtype(call, [call["x1"], call["x2"]])]
-    name = "torch.outer" if call.node.kind.endswith("outer") else "torch.dot"
-    call.returns(f"{name}({{0}}, {{1}})", values)
+    values = _of_one_dtype(call, [call["x1"], call["x2"]])
+    function = torch.outer if call.node.kind.endswith("outer") else torch.dot
+    call.returns(function(*(value if value.rank == 1 else call.flat(value) for value in values)))
 
 
 @handles("keras.ops.kron")
 def _kron(call: Call) -> None:
-    call.returns("torch.kron({0}, {1})", [call.keras_order(call["x1"]), call.keras_order(call["x2"])])
+    call.returns(torch.kron(call.keras_order(call["x1"]), call.keras_order(call["x2"])))
 
 
 @handles("keras.ops.cross")
@@ -123,26 +112,25 @@ def _cross(call: Call) -> None:
     if {call["axisb"], call["axisc"]} != {axis}:
         raise call.refuse("different axes are not supported")
     if axis == -1 and 3 in values[0].shape[:-1]:
-        raise call.refuse("Keras' torch backend takes the first axis of three values, the others the last")
+        raise call.refuse("Keras' torch backend uses the first axis of size three, the others use the last")
     if any(value.shape[axis] != 3 for value in values):
         raise call.refuse("vectors of two values are not supported")
-    call.returns(f"torch.linalg.cross({{0}}, {{1}}, dim={values[0].place(axis)})", values, order)
+    call.returns(torch.linalg.cross(*values, dim=values[0].position(axis)), order)
 
 
 @handles("keras.ops.cdist")
 def _cdist(call: Call) -> None:
     first, second = (call.keras_order(call[name]) for name in ("x", "y"))
-    mode = '"donot_use_mm_for_euclid_dist"'
-    call.returns(f"torch.cdist({{0}}, {{1}}, compute_mode={mode})", [first, second])
+    call.returns(torch.cdist(first, second, compute_mode="donot_use_mm_for_euclid_dist"))
 
 
 _MATRICES = {
-    "cholesky_inverse": "torch.cholesky_inverse({0}, upper=UPPER)",
-    "cholesky": "torch.linalg.cholesky({0}, upper=UPPER)",
-    "det": "torch.linalg.det({0})",
-    "inv": "torch.linalg.inv({0})",
-    "logdet": "torch.logdet({0})",
-    "pinv": "torch.linalg.pinv({0})",
+    "cholesky_inverse": torch.cholesky_inverse,
+    "cholesky": torch.linalg.cholesky,
+    "det": torch.linalg.det,
+    "inv": torch.linalg.inv,
+    "logdet": torch.logdet,
+    "pinv": torch.linalg.pinv,
 }
 """Functions of square matrices, which are the last two axes."""
 
@@ -151,9 +139,8 @@ def _matrix(call: Call) -> None:
     name = call.node.kind.rpartition(".")[2]
     if call.get("rcond") is not None:
         raise call.refuse("rcond is not supported")
-    template = _MATRICES[name].replace("UPPER", repr(bool(call.get("upper"))))
-    given = call.keras_order(call.tensor)
-    call.returns(template, [given], identity(len(call.node.outputs[0].shape)))
+    settings = {"upper": bool(call.get("upper"))} if "cholesky" in name else {}
+    call.returns(_MATRICES[name](call.keras_order(call.tensor), **settings), identity(len(call.shape)))
 
 
 for _kind in _MATRICES:
@@ -163,7 +150,7 @@ for _kind in _MATRICES:
 @handles("keras.ops.solve")
 def _solve(call: Call) -> None:
     first, second = (call.keras_order(call[name]) for name in ("a", "b"))
-    call.returns("torch.linalg.solve({0}, {1})", [first, second])
+    call.returns(torch.linalg.solve(first, second))
 
 
 @handles("keras.ops.solve_triangular")
@@ -171,4 +158,4 @@ def _solve_triangular(call: Call) -> None:
     first, second = (call.keras_order(call[name]) for name in ("a", "b"))
     if second.rank == first.rank - 1:
         raise call.refuse("a right side that is a vector is not supported")
-    call.returns(f"torch.linalg.solve_triangular({{0}}, {{1}}, upper={not call['lower']})", [first, second])
+    call.returns(torch.linalg.solve_triangular(first, second, upper=not call["lower"]))

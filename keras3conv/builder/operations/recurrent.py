@@ -1,14 +1,15 @@
-"""Recurrent layers: torch returns the whole sequence and the last states, Keras what it was asked for."""
+"""Recurrent layers: torch returns the whole sequence and the last states, Keras only what it is asked for."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from keras3conv.builder.operations.call import Call, handles
+from keras3conv.builder.operations.expressions import torch
+from keras3conv.builder.operations.indexing import ALL
 from keras3conv.builder.program.names import OWN_LAYERS
+from keras3conv.builder.program.operation import Operation, Submodule
 from keras3conv.builder.program.program import Value
 from keras3conv.errors import RuleError
-
-_MERGES = {"sum": "{0} + {1}", "mul": "{0} * {1}", "ave": "({0} + {1}) / 2"}
 
 
 @handles("keras.layers.LSTM", "keras.layers.GRU", "keras.layers.SimpleRNN")
@@ -17,19 +18,23 @@ def _recurrent(call: Call) -> None:
         masked(call)
         return
     try:
-        name = call.rule_module("torch.nn.")
+        layer = call.rule_module("torch.nn.")
     except RuleError:
-        call.by_rule()  # a layer of our own, which returns what Keras returns
+        call.by_rule()  # a layer of this project, which returns what Keras returns
         return
     given = _sequence(call, call.node.config)
-    steps = "" if call.get("return_sequences") else "[:, -1]"
-    template, inputs = _called(call, given, directions=1)
+    called = _called(call, layer, given, directions=1)
     if not call.get("return_state"):
-        call.returns(f"{template}[0]{steps}", inputs, module=name)
+        call.returns(_steps(call, called[0]))
         return
-    both = call.step(template, inputs, module=name)
-    states = ("[1][0][0]", "[1][1][0]") if call.node.kind.endswith("LSTM") else ("[1][0]",)
-    call.returns(", ".join(f"{{0}}{part}" for part in (f"[0]{steps}", *states)), [both])
+    both = call.step(called, like=given)
+    states = [both[1][0][0], both[1][1][0]] if call.node.kind.endswith("LSTM") else [both[1][0]]
+    call.returns((_steps(call, both[0]), *states))
+
+
+def _steps(call: Call, sequence: Operation) -> Operation:
+    """Return the whole sequence, or its last time step, as the layer does."""
+    return sequence if call.get("return_sequences") else sequence[:, -1]
 
 
 @handles("keras.layers.Bidirectional")
@@ -37,51 +42,56 @@ def _bidirectional(call: Call) -> None:
     inner = call.get("layer")["config"]
     given = _sequence(call, inner)
     mode = call.get("merge_mode", "concat")
-    name = call.rule_module("torch.nn.", merge_mode="concat")
-    template, inputs = _called(call, given, directions=2)
+    layer = call.rule_module("torch.nn.", merge_mode="concat")
+    called = _called(call, layer, given, directions=2)
     if inner.get("return_state"):
         raise call.refuse("return_state=True is not supported")
     if mode == "concat" and inner.get("return_sequences"):
-        call.returns(f"{template}[0]", inputs, module=name)
+        call.returns(called[0])
         return
-    both = call.step(f"{template}[0]", inputs, module=name)
-    units = int(inner["units"])
-    steps = (":", ":") if inner.get("return_sequences") else ("-1", "0")
-    parts = [f"{{0}}[:, {steps[0]}, :{units}]", f"{{0}}[:, {steps[1]}, {units}:]"]
+    both = call.step(called[0], like=given)
+    units, steps = int(inner["units"]), (ALL, ALL) if inner.get("return_sequences") else (-1, 0)
+    forward, backward = both[:, steps[0], :units], both[:, steps[1], units:]
     if mode == "concat":
-        comment = "The last step of each direction: the backward one ends at the first."
-        call.returns(f"torch.cat([{', '.join(parts)}], dim=-1)", [both], comment=comment)
+        comment = "The last time step of each direction: the backward one ends at the first."
+        call.returns(torch.cat([forward, backward], dim=-1), comment=comment)
     elif mode is None:
-        call.returns(", ".join(parts), [both])
+        call.returns((forward, backward))
     else:
-        call.returns(_MERGES[mode].format(*parts), [both])
+        call.returns(_merged(mode, forward, backward))
+
+
+def _merged(mode: str, forward: Operation, backward: Operation) -> Operation:
+    if mode == "mul":
+        return forward * backward
+    return forward + backward if mode == "sum" else (forward + backward) / 2
 
 
 def masked(call: Call) -> None:
-    """Write a recurrent layer with a mask: a module of our own leaves out the steps that torch's would run over."""
+    """Write a recurrent layer with a mask: a module of this project leaves out the steps that torch's runs over."""
     if call.get("initial_state") is not None:
         raise call.refuse("an initial state beside a mask is not supported")
     if call.get("stateful"):
-        raise call.refuse("stateful=True is not supported: torch's layer keeps nothing between calls")
-    given = [call.keras_order(call["sequences"]), call.keras_order(call["mask"])]
-    call.returns("{module}({0}, {1})", given, module=call.rule_module(f"{OWN_LAYERS}.Recurrent"))
+        raise call.refuse("stateful=True is not supported: the torch layer keeps no state between calls")
+    layer = call.rule_module(f"{OWN_LAYERS}.Recurrent")
+    call.returns(layer(call.keras_order(call["sequences"]), call.keras_order(call["mask"])))
 
 
 def _sequence(call: Call, config: Mapping[str, Any]) -> Value:
-    """What a recurrent layer runs along, batch first; what torch cannot do is refused."""
+    """Return the input sequence, batch first; refuse what torch cannot do."""
     if call.get("mask") is not None:
-        raise call.refuse("a mask is not supported: torch's layer runs over every step")
+        raise call.refuse("a mask is not supported: the torch layer runs over every time step")
     if config.get("stateful"):
-        raise call.refuse("stateful=True is not supported: torch's layer keeps nothing between calls")
+        raise call.refuse("stateful=True is not supported: the torch layer keeps no state between calls")
     return call.keras_order(call["sequences"])
 
 
-def _called(call: Call, given: Value, directions: int) -> tuple[str, list[Value]]:
-    """How the module is called, with the states that it begins with, if there are any."""
+def _called(call: Call, layer: Submodule, given: Value, directions: int) -> Operation:
+    """Return the call of the layer, with its initial states if there are any."""
     states = [value for value in call.tensors if value.name != call["sequences"].name]
     if not states:
-        return "{module}({0})", [given]
+        return layer(given)
     if directions > 1:
         raise call.refuse("initial states in both directions are not supported")
-    begun = ", ".join(f"{{{place}}}[None]" for place in range(1, len(states) + 1))
-    return f"{{module}}({{0}}, {begun if len(states) == 1 else f'({begun})'})", [given, *states]
+    initial = tuple(state[None] for state in states)
+    return layer(given, initial[0] if len(initial) == 1 else initial)

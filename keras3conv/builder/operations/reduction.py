@@ -1,18 +1,22 @@
-"""Operations along axes: sums, extremes, norms, sorting, running sums. The axes are moved in the arguments."""
+"""Operations along axes: sums, extremes, norms, sorting, running sums. The axes are translated in the arguments."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from keras3conv.builder.operations.call import Call, handles
 from keras3conv.builder.operations.expressions import (
+    F,
     as_float,
     axes_of,
     behind,
     converted,
     dims,
     is_float,
-    number,
+    torch,
     without,
 )
+from keras3conv.builder.program.operation import Dtype, Operation
 from keras3conv.builder.program.program import Order, Value, identity
 
 _REDUCTIONS = {
@@ -25,73 +29,70 @@ _REDUCTIONS = {
     "sum": "sum",
 }
 
-_OF_FLOATS = {"logsumexp": "logsumexp", "mean": "mean", "std": "std", "var": "var"}
+_OF_FLOATS = ("logsumexp", "mean", "std", "var")
 
-_EXTRA = {"std": "correction=0", "var": "correction=0"}
-"""Keras divides by the number of values, torch by one less unless it is told otherwise."""
+_EXTRA = {"std": {"correction": 0}, "var": {"correction": 0}}
+"""Keras divides by the number of values, torch by default by one less."""
 
-_ALONG = {"cumsum": "cumsum", "cumprod": "cumprod"}
-
-
-def arguments(given: Value, axes: tuple[int, ...], keepdims: bool, extra: str = "") -> str:
-    """The arguments of a reduction: "dim=(1, 2), keepdim=True"."""
-    shown = [f"dim={dims(given, axes)}"]
-    shown += ["keepdim=True"] if keepdims else []
-    return ", ".join([*shown, extra] if extra else shown)
+_INT32 = Dtype("int32")
 
 
-def order_after(given: Value, axes: tuple[int, ...], keepdims: bool) -> Order:
-    """The order of the axes that a reduction leaves."""
+def _over(given: Value, axes: tuple[int, ...], keepdims: bool) -> dict[str, Any]:
+    """Return the arguments of a reduction: `dim=(1, 2), keepdim=True`."""
+    return {"dim": dims(given, axes), **({"keepdim": True} if keepdims else {})}
+
+
+def _order_after(given: Value, axes: tuple[int, ...], keepdims: bool) -> Order:
+    """Return the axis order of the result of a reduction."""
     return given.order if keepdims else without(given.order, axes)
 
 
-def reduced(call: Call, given: Value, method: str, extra: str = "", after: str = "") -> None:
-    """Writes a reduction by a method of tensors."""
+def _reduced(call: Call, given: Value, method: str, **extra: Any) -> tuple[Operation, Order]:
+    """Return a reduction by a method of tensors, and the axis order of its result."""
     axes, keepdims = _axes(call, given), bool(call.get("keepdims"))
-    template = f"{{0}}.{method}({arguments(given, axes, keepdims, extra)}){after}"
-    call.returns(template, [given], order_after(given, axes, keepdims))
+    return given.method(method, **_over(given, axes, keepdims), **extra), _order_after(given, axes, keepdims)
 
 
 def _axes(call: Call, given: Value) -> tuple[int, ...]:
     if call.get("axis") in ((), []):
-        raise call.refuse("without an axis Keras' backends return different things")
+        raise call.refuse("without an axis Keras' backends differ")
     return axes_of(call.get("axis"), given.rank)
 
 
 def _reduction(call: Call, *, method: str) -> None:
-    given, made = call.tensor, call.node.outputs[0].dtype
-    initial = call.get("initial")
-    after = f".clamp({'min' if method == 'amax' else 'max'}={number(initial)})" if initial is not None else ""
-    whole = method == "sum" and not is_float(given) and made != "int64"
-    reduced(call, given, method, f"dtype=torch.{made}" if whole else "", after)
+    given, initial = call.tensor, call.get("initial")
+    is_integer_sum = method == "sum" and not is_float(given) and call.dtype != "int64"
+    made, order = _reduced(call, given, method, **({"dtype": Dtype(call.dtype)} if is_integer_sum else {}))
+    if initial is not None:
+        made = made.method("clamp", **{"min" if method == "amax" else "max": initial})
+    call.returns(made, order)
 
 
 def _reduction_of_floats(call: Call, *, method: str) -> None:
-    given = as_float(call, call.tensor)
-    reduced(call, given, method, _EXTRA.get(method, ""))
+    call.returns(*_reduced(call, as_float(call, call.tensor), method, **_EXTRA.get(method, {})))
 
 
 for _kind, _method in _REDUCTIONS.items():
     handles(f"keras.ops.{_kind}")(partial(_reduction, method=_method))
-for _kind, _method in _OF_FLOATS.items():
-    handles(f"keras.ops.{_kind}")(partial(_reduction_of_floats, method=_method))
+for _kind in _OF_FLOATS:
+    handles(f"keras.ops.{_kind}")(partial(_reduction_of_floats, method=_kind))
 
 
-def in_a_row(call: Call, given: Value, axes: tuple[int, ...]) -> Value:
-    """The value with some axes as one, at its end."""
+def _in_a_row(call: Call, given: Value, axes: tuple[int, ...]) -> Value:
+    """Return the value with some axes merged into one last axis."""
     given = call.order(given, behind(given.order, axes))
     if len(axes) == 1:
         return given
     kept = [axis for axis in range(given.rank) if axis not in axes]
     order = (*without(given.order, axes), len(kept))
     if not kept:
-        return call.step("{0}.flatten()", [given], shape=(call_size(given, axes),), order=(0,))
-    shape = (*(given.shape[axis] for axis in kept), call_size(given, axes))
-    return call.step(f"{{0}}.flatten({len(kept)})", [given], shape=shape, order=order)
+        return call.step(given.method("flatten"), shape=(_elements(given, axes),), order=(0,))
+    shape = (*(given.shape[axis] for axis in kept), _elements(given, axes))
+    return call.step(given.method("flatten", len(kept)), shape=shape, order=order)
 
 
-def call_size(given: Value, axes: tuple[int, ...]) -> int:
-    """How many values some axes have; 0 where that is free, for what is only reduced afterwards."""
+def _elements(given: Value, axes: tuple[int, ...]) -> int:
+    """Return the product of the sizes of some axes; 0 if one is free, for a value that is only reduced afterwards."""
     product = 1
     for axis in axes:
         size = given.shape[axis]
@@ -99,30 +100,28 @@ def call_size(given: Value, axes: tuple[int, ...]) -> int:
     return product
 
 
-def reduced_in_a_row(call: Call, given: Value, template: str) -> None:
-    """Writes a reduction that torch has for one axis only."""
+def _reduced_in_a_row(call: Call, given: Value, function: Callable[[Value], Operation]) -> None:
+    """Write a reduction that torch has for one axis only."""
     axes, keepdims = _axes(call, given), bool(call.get("keepdims"))
-    order = without(given.order, axes)
-    row = in_a_row(call, given, axes)
+    made = function(_in_a_row(call, given, axes))
     if not keepdims:
-        call.returns(template, [row], order)
+        call.returns(made, without(given.order, axes))
         return
-    index = ", ".join(("...", *("None",) * len(axes)))
     kept = [axis for axis in given.order if axis not in axes]
-    call.returns(f"{template}[{index}]", [row], (*kept, *axes))
+    call.returns(made[..., *(None,) * len(axes)], (*kept, *axes))
 
 
 @handles("keras.ops.prod")
 def _prod(call: Call) -> None:
-    given, made = call.tensor, call.node.outputs[0].dtype
-    shown = "" if is_float(given) or made == "int64" else f", dtype=torch.{made}"
-    reduced_in_a_row(call, given, f"{{0}}.prod(-1{shown})")
+    given = call.tensor
+    settings = {} if is_float(given) or call.dtype == "int64" else {"dtype": Dtype(call.dtype)}
+    _reduced_in_a_row(call, given, lambda row: row.method("prod", -1, **settings))
 
 
 @handles("keras.ops.median")
 def _median(call: Call) -> None:
-    """Keras takes the mean of the two values in the middle, torch's own median the lower one."""
-    reduced_in_a_row(call, as_float(call, call.tensor), "{0}.quantile(0.5, dim=-1)")
+    """Keras takes the mean of the two middle values, torch's own median the lower one."""
+    _reduced_in_a_row(call, as_float(call, call.tensor), lambda row: row.method("quantile", 0.5, dim=-1))
 
 
 @handles("keras.ops.quantile", "keras.ops.percentile")
@@ -131,17 +130,16 @@ def _quantile(call: Call) -> None:
     if not isinstance(level, int | float):
         raise call.refuse("more than one quantile at a time is not supported")
     if method != "linear":
-        raise call.refuse(f"method={method!r} is lost by Keras in a model, which interpolates linearly all the same")
+        raise call.refuse(f"method={method!r} is not supported: in a model, Keras interpolates linearly all the same")
     level = level / 100 if call.node.kind.endswith("percentile") else level
-    reduced_in_a_row(call, as_float(call, call.tensor), f"{{0}}.quantile({level!r}, dim=-1)")
+    _reduced_in_a_row(call, as_float(call, call.tensor), lambda row: row.method("quantile", level, dim=-1))
 
 
 @handles("keras.ops.ptp")
 def _ptp(call: Call) -> None:
-    given = call.tensor
-    axes, keepdims = _axes(call, given), bool(call["keepdims"])
-    shown = arguments(given, axes, keepdims)
-    call.returns(f"{{0}}.amax({shown}) - {{0}}.amin({shown})", [given], order_after(given, axes, keepdims))
+    highest, order = _reduced(call, call.tensor, "amax")
+    lowest, _ = _reduced(call, call.tensor, "amin")
+    call.returns(highest - lowest, order)
 
 
 @handles("keras.ops.count_nonzero")
@@ -149,8 +147,9 @@ def _count_nonzero(call: Call) -> None:
     given = call.tensor
     axes = _axes(call, given)
     if given.rank - len(axes) > 1:
-        raise call.refuse("on Keras' torch backend the axes that stay are in reverse order, on the others they are not")
-    call.returns(f"{{0}}.count_nonzero(dim={dims(given, axes)}).to(torch.int32)", [given], without(given.order, axes))
+        raise call.refuse("Keras' torch backend returns the remaining axes in reverse order, the others do not")
+    counted = given.method("count_nonzero", dim=dims(given, axes))
+    call.returns(counted.method("to", _INT32), without(given.order, axes))
 
 
 @handles("keras.ops.average")
@@ -158,89 +157,89 @@ def _average(call: Call) -> None:
     given, weights = as_float(call, call["x"]), call["weights"]
     axes = _axes(call, given)
     if weights is None:
-        call.returns(f"{{0}}.mean({arguments(given, axes, False)})", [given], without(given.order, axes))
+        call.returns(given.method("mean", dim=dims(given, axes)), without(given.order, axes))
         return
     if not isinstance(weights, Value) or axes != (given.rank - 1,):
-        raise call.refuse("weights for other axes than the last are summed differently by Keras' backends")
+        raise call.refuse("Keras' backends differ for weights along other axes than the last")
     left = without(weights.order, (weights.rank - 1,))
-    total = call.step(f"{{0}}.sum(dim={weights.place(-1)})", [weights], shape=weights.shape[:-1], order=left)
+    total = call.step(weights.method("sum", dim=weights.position(-1)), shape=weights.shape[:-1], order=left)
     (given, weights), order = call.aligned([given, weights])
     total = call.order(total, without(order, axes)) if total.rank > 1 else total
-    call.returns(f"({{0}} * {{1}}).sum(dim={given.place(-1)}) / {{2}}", [given, weights, total], without(order, axes))
+    call.returns((given * weights).method("sum", dim=given.position(-1)) / total, without(order, axes))
 
 
 @handles("keras.ops.norm")
 def _norm(call: Call) -> None:
     given, kind = as_float(call, call["x"]), call["ord"]
     axes, keepdims = _axes(call, given), bool(call["keepdims"])
-    order = order_after(given, axes, keepdims)
-    whole = kind is None or (kind == 2 and len(axes) == 1) or (kind == "fro" and len(axes) == 2)
-    if whole or len(axes) == 1:
-        level = "" if whole else f"{number(kind)}, "
-        call.returns(f"torch.linalg.vector_norm({{0}}, {level}{arguments(given, axes, keepdims)})", [given], order)
+    order = _order_after(given, axes, keepdims)
+    is_default = kind is None or (kind == 2 and len(axes) == 1) or (kind == "fro" and len(axes) == 2)
+    if is_default or len(axes) == 1:
+        level = [] if is_default else [kind]
+        call.returns(torch.linalg.vector_norm(given, *level, **_over(given, axes, keepdims)), order)
         return
     if len(axes) != 2:
         raise call.refuse(f"ord={kind!r} needs one axis or two")
-    pair = f"({given.place(axes[0])}, {given.place(axes[1])})"
-    level = f'"{kind}"' if isinstance(kind, str) else number(kind)
-    kept = ", keepdim=True" if keepdims else ""
-    call.returns(f"torch.linalg.matrix_norm({{0}}, {level}, dim={pair}{kept})", [given], order)
+    pair = given.position(axes[0]), given.position(axes[1])
+    settings = {"keepdim": True} if keepdims else {}
+    call.returns(torch.linalg.matrix_norm(given, kind, dim=pair, **settings), order)
 
 
 @handles("keras.ops.normalize")
 def _normalize(call: Call) -> None:
-    """Keras limits the inverse of the norm, not the norm; above the limit that is the same."""
+    """Keras limits the inverse of the norm, torch the norm; the results are the same."""
     given, level = call["x"], call["order"]
     axes = _axes(call, given)
-    epsilon = 1e-7 if call["epsilon"] is None else call["epsilon"]
     if level != 2 and len(axes) > 1:
-        raise call.refuse(f"order={level} over several axes is a norm of matrices in Keras, and is not supported")
-    shown = "" if level == 2 else f"p={number(level)}, "
-    call.returns(f"F.normalize({{0}}, {shown}dim={dims(given, axes)}, eps={epsilon!r})", [given], given.order)
+        raise call.refuse(f"order={level} over several axes is a matrix norm in Keras, and is not supported")
+    settings = {} if level == 2 else {"p": level}
+    epsilon = 1e-7 if call["epsilon"] is None else call["epsilon"]
+    call.returns(F.normalize(given, **settings, dim=dims(given, axes), eps=epsilon), given.order)
 
 
 @handles("keras.ops.softmax", "keras.ops.log_softmax", "keras.layers.Softmax")
 def _softmax(call: Call) -> None:
     given, mask = call.tensor, call.get("mask")
     axes = axes_of(call.get("axis", -1), given.rank)
-    log = call.node.kind.endswith("log_softmax")
+    is_log = call.node.kind.endswith("log_softmax")
     if mask is not None:
         _masked_softmax(call, given, mask, axes)
     elif len(axes) == 1:
-        call.returns(f"F.{'log_' * log}softmax({{0}}, dim={dims(given, axes)})", [given], given.order)
+        function = F.log_softmax if is_log else F.softmax
+        call.returns(function(given, dim=dims(given, axes)), given.order)
     else:
-        logarithm = f"{{0}} - {{0}}.logsumexp({arguments(given, axes, True)})"
-        call.returns(logarithm if log else f"torch.exp({logarithm})", [given], given.order)
+        logarithm = given - given.method("logsumexp", **_over(given, axes, keepdims=True))
+        call.returns(logarithm if is_log else torch.exp(logarithm), given.order)
 
 
 def _masked_softmax(call: Call, given: Value, mask: Value, axes: tuple[int, ...]) -> None:
-    """What is hidden is nothing, in a row in which all is hidden, too."""
+    """Masked values get zero, even in a row in which all are masked."""
     if len(axes) > 1:
         raise call.refuse("a mask with several axes is not supported")
-    mask = mask if mask.dtype == "bool" else call.step("{0} > 0.5", [mask], dtype="bool")
+    mask = mask if mask.dtype == "bool" else call.step(mask > 0.5, dtype="bool")
     (given, mask), order = call.aligned([given, mask])
-    seen = call.step("torch.where({1}, {0}, -1e9)", [given, mask])
-    call.returns(f"torch.where({{1}}, F.softmax({{0}}, dim={dims(given, axes)}), 0.0)", [seen, mask], order)
+    seen = call.step(torch.where(mask, given, -1e9), like=given)
+    call.returns(torch.where(mask, F.softmax(seen, dim=dims(given, axes)), 0.0), order)
 
 
 @handles("keras.ops.sparsemax", "keras.activations.sparsemax")
 def _sparsemax(call: Call) -> None:
-    """As Keras computes it: its limit is made of the sum of the running sums, that of the paper of the last of them."""
+    """Keras computes its threshold from the sum of the running sums; that of the paper is from the last of them."""
     given = call.tensor
-    place = dims(given, axes_of(call.get("axis", -1), given.rank))
-    ordered = call.step(f"{{0}}.sort(dim={place}, descending=True).values", [given])
-    sums = call.step(f"{{0}}.cumsum(dim={place})", [ordered])
-    ranks = call.step(f"torch.ones_like({{0}}).cumsum(dim={place})", [given])
-    chosen = call.step("{0} * {1} > {2} - 1", [ordered, ranks, sums], dtype="bool")
-    shown = f"sum(dim={place}, keepdim=True)"
-    limit = call.step(f"(({{0}} * {{1}}).{shown} - 1) / {{1}}.{shown}", [sums, chosen])
-    call.returns("F.relu({0} - {1})", [given, limit], given.order)
+    dim = dims(given, axes_of(call.get("axis", -1), given.rank))
+    ordered = call.step(given.method("sort", dim=dim, descending=True).attribute("values"))
+    sums = call.step(ordered.method("cumsum", dim=dim))
+    ranks = call.step(torch.ones_like(given).method("cumsum", dim=dim))
+    chosen = call.step(ordered * ranks > sums - 1, dtype="bool")
+    total = (sums * chosen).method("sum", dim=dim, keepdim=True)
+    limit = call.step((total - 1) / chosen.method("sum", dim=dim, keepdim=True))
+    call.returns(F.relu(given - limit), given.order)
 
 
 @handles("keras.ops.glu")
 def _glu(call: Call) -> None:
     given = call.tensor
-    call.returns(f"F.glu({{0}}, dim={given.place(call['axis'])})", [given], given.order)
+    call.returns(F.glu(given, dim=given.position(call["axis"])), given.order)
 
 
 @handles("keras.ops.argmax", "keras.ops.argmin")
@@ -249,54 +248,47 @@ def _argmax(call: Call) -> None:
     given = converted(call, given, "uint8") if given.dtype == "bool" else given
     if call["axis"] is None:
         given = call.keras_order(given)
+        found = given.method(name, **({"keepdim": True} if call["keepdims"] else {}))
         order = identity(given.rank if call["keepdims"] else 0)
-        kept = "keepdim=True" if call["keepdims"] else ""
-        call.returns(f"{{0}}.{name}({kept}).to(torch.int32)", [given], order)
-        return
-    reduced(call, given, name, after=".to(torch.int32)")
+    else:
+        found, order = _reduced(call, given, name)
+    call.returns(found.method("to", _INT32), order)
 
 
 def _along(call: Call, *, method: str) -> None:
-    given, made = call.tensor, call.node.outputs[0].dtype
-    shown = "" if made == given.dtype and is_float(given) else f", dtype=torch.{made}"
-    if is_float(given) and made == "float32":
-        shown = ""
+    given = call.tensor
+    keeps_dtype = is_float(given) and call.dtype in (given.dtype, "float32")
+    settings = {} if keeps_dtype else {"dtype": Dtype(call.dtype)}
     if call["axis"] is None:
-        flat = call.step("{0}.flatten()", [call.keras_order(given)], shape=call.node.outputs[0].shape, order=(0,))
-        call.returns(f"{{0}}.{method}(dim=0{shown})", [flat])
-        return
-    call.returns(f"{{0}}.{method}(dim={given.place(call['axis'])}{shown})", [given], given.order)
+        call.returns(call.flat(given, call.shape).method(method, dim=0, **settings))
+    else:
+        call.returns(given.method(method, dim=given.position(call["axis"]), **settings), given.order)
 
 
-for _kind, _method in _ALONG.items():
-    handles(f"keras.ops.{_kind}")(partial(_along, method=_method))
+for _kind in ("cumsum", "cumprod"):
+    handles(f"keras.ops.{_kind}")(partial(_along, method=_kind))
 
 
 @handles("keras.ops.sort", "keras.ops.argsort")
 def _sort(call: Call) -> None:
-    given, axis = call.tensor, call["axis"]
-    given = converted(call, given, "uint8") if given.dtype == "bool" and "arg" in call.node.kind else given
+    given, axis, is_argsort = call.tensor, call["axis"], "arg" in call.node.kind
+    given = converted(call, given, "uint8") if given.dtype == "bool" and is_argsort else given
     if axis is None:
-        given = call.step("{0}.flatten()", [call.keras_order(given)], shape=call.node.outputs[0].shape, order=(0,))
-        axis = 0
-    place = given.place(axis)
-    if "arg" in call.node.kind:
-        call.returns(f"{{0}}.argsort(dim={place}, stable=True).to(torch.int32)", [given], given.order)
+        given, axis = call.flat(given, call.shape), 0
+    position = given.position(axis)
+    if is_argsort:
+        call.returns(given.method("argsort", dim=position, stable=True).method("to", _INT32), given.order)
     else:
-        call.returns(f"{{0}}.sort(dim={place}).values", [given], given.order)
+        call.returns(given.method("sort", dim=position).attribute("values"), given.order)
 
 
 @handles("keras.ops.top_k")
 def _top_k(call: Call) -> None:
-    given, place = call.tensor, call.tensor.place(-1)
-    shape = call.node.outputs[0].shape
-    count = "" if call["sorted"] else ", sorted=False"
-    found = call.steps(
-        f"{{0}}.topk({call['k']}, dim={place}{count})",
-        [given],
-        [(shape, given.order, given.dtype), (shape, given.order, "int64")],
-    )
-    call.passes_all([found[0], converted(call, found[1], "int32")])
+    given = call.tensor
+    settings = {} if call["sorted"] else {"sorted": False}
+    made = [(call.shape, given.order, given.dtype), (call.shape, given.order, "int64")]
+    values, indices = call.steps(given.method("topk", call["k"], dim=given.position(-1), **settings), made)
+    call.passes_all([values, converted(call, indices, "int32")])
 
 
 @handles("keras.ops.moments")
@@ -305,24 +297,20 @@ def _moments(call: Call) -> None:
     if call["synchronized"]:
         raise call.refuse("synchronized=True is not supported")
     axes = axes_of(call["axes"], given.rank)
-    shown, order = arguments(given, axes, keepdims), order_after(given, axes, keepdims)
-    shape = call.node.outputs[0].shape
-    found = [
-        call.step(f"{{0}}.{method}({shown}{extra})", [given], shape=shape, order=order)
-        for method, extra in (("mean", ""), ("var", ", correction=0"))
-    ]
-    call.passes_all(found)
+    over, order = _over(given, axes, keepdims), _order_after(given, axes, keepdims)
+    mean = call.step(given.method("mean", **over), shape=call.shape, order=order)
+    variance = call.step(given.method("var", **over, correction=0), shape=call.shape, order=order)
+    call.passes_all([mean, variance])
 
 
 @handles("keras.ops.diff")
 def _diff(call: Call) -> None:
     given = call["a"]
-    call.returns(f"{{0}}.diff(n={call['n']}, dim={given.place(call['axis'])})", [given], given.order)
+    call.returns(given.method("diff", n=call["n"], dim=given.position(call["axis"])), given.order)
 
 
 @handles("keras.ops.nansum", "keras.ops.nanmean")
 def _without_gaps(call: Call) -> None:
-    given = call.tensor
-    if not is_float(given):
-        raise call.refuse("of whole numbers is not supported")
-    reduced(call, given, call.node.kind.rpartition(".")[2])
+    if not is_float(call.tensor):
+        raise call.refuse("integers are not supported")
+    call.returns(*_reduced(call, call.tensor, call.node.kind.rpartition(".")[2]))

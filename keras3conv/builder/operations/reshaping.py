@@ -1,4 +1,4 @@
-"""Reshaping without moving what need not be moved."""
+"""Axis orders of reshaped values: a reshape needs no permutation where it does not mix the axes."""
 
 from collections import Counter
 
@@ -6,18 +6,18 @@ from keras3conv.builder.program.program import Order, Value, identity
 from keras3conv.model.graph import Shape, Size
 
 _Product = tuple[int, Counter[str]]
-"""A number of values: a factor, and the free sizes that it is multiplied with."""
+"""A number of elements: a factor, and the free sizes that it is multiplied with."""
 
 
 def kept_order(given: Value, made: Shape) -> Order | None:
-    """The order in which a reshaped value comes out if nothing is moved before; None if something has to be.
+    """Return the axis order of a value that is reshaped without a permutation; None if it needs one.
 
-    The axes fall into groups that are reshaped each by itself. Where the axes of a group stand together and in Keras'
-    order, the group may stand anywhere.
+    The axes fall into groups that are reshaped independently. A group may be at any position, if its axes are adjacent
+    and in the order of Keras.
 
     Args:
-        given: What is reshaped.
-        made: The new sizes in the axes of Keras.
+        given: The value that is reshaped.
+        made: The new shape in the axes of Keras.
     """
     if given.order == identity(given.rank):
         return identity(len(made))
@@ -37,7 +37,7 @@ def kept_order(given: Value, made: Shape) -> Order | None:
 
 
 def _with_single(order: list[int], made: Shape) -> Order:
-    """The order with the axes of one place that no group has, each behind the axis that Keras has before it."""
+    """Return the order with the axes of size one that are in no group, each after the Keras axis before it."""
     for axis in range(len(made)):
         if axis not in order:
             order.insert(order.index(axis - 1) + 1 if axis else 0, axis)
@@ -45,7 +45,7 @@ def _with_single(order: list[int], made: Shape) -> Order:
 
 
 def _groups(given: Shape, made: Shape) -> list[tuple[list[int], list[int]]] | None:
-    """The smallest runs of axes with as many values before as after; axes of one place are left out."""
+    """Return the smallest runs of axes with as many elements before as after, without axes of size one."""
     if any(isinstance(size, Size) and "unknown" in size.symbols for size in (*given, *made)):
         return None
     old = [axis for axis, size in enumerate(given) if size != 1]
@@ -70,7 +70,7 @@ def _product(shape: Shape, axes: list[int]) -> _Product:
         size = shape[axis]
         if isinstance(size, Size):
             if size.offset:
-                symbols[str(size) + " as a whole"] += 1
+                symbols[f"({size})"] += 1  # a sum is no product of free sizes: it only equals itself
                 continue
             symbols.update(size.symbols)
         factor *= size.factor if isinstance(size, Size) else size

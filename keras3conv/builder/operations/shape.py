@@ -1,11 +1,14 @@
-"""Layers and operations that move axes and values about."""
+"""Layers and operations that reshape, permute and repeat."""
 
 from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 from keras3conv.builder.operations.call import Call, handles
-from keras3conv.builder.operations.expressions import axes_of, dims, with_new, without
+from keras3conv.builder.operations.expressions import axes_of, device_of, dims, in_front, torch, with_new, without
+from keras3conv.builder.operations.indexing import ALL
 from keras3conv.builder.operations.reshaping import kept_order
+from keras3conv.builder.program.operation import Expression
 from keras3conv.builder.program.program import Order, Value, channels_first, identity
 from keras3conv.model.graph import Shape, Size
 
@@ -18,24 +21,23 @@ def _flatten(call: Call) -> None:
     if given.rank == 2:
         call.passes(given)
         return
-    in_order = given.order == identity(given.rank)
-    channels, *rest = given.torch_shape[1:]
-    if not in_order and all(isinstance(size, int) for size in given.shape[1:]):
-        sizes = (channels, *rest)
-        if channels == 1 or prod(rest) == 1:  # type: ignore[arg-type]
-            call.returns("{0}.flatten(1)", [given])
-            return
-        if given.order[1] == given.rank - 1 and call.only_a_kernel_sees_it:
-            comment = "Keras flattens with the channels last; the columns of the next Linear are in this order instead."
-            call.returns("{0}.flatten(1)", [given], comment=comment, flattened=tuple(sizes))  # type: ignore[arg-type]
-            return
-    call.returns("{0}.flatten(1)", [call.keras_order(given)])
+    if given.order == identity(given.rank) or not all(isinstance(size, int) for size in given.shape[1:]):
+        call.returns(call.keras_order(given).method("flatten", 1))
+        return
+    sizes = tuple(size for size in given.target_shape[1:] if isinstance(size, int))
+    if sizes[0] == 1 or prod(sizes[1:]) == 1:
+        call.returns(given.method("flatten", 1))
+    elif given.order[1] == given.rank - 1 and call.only_dense_uses_it:
+        comment = "Keras flattens channels-last; the columns of the next Linear are reordered instead."
+        call.returns(given.method("flatten", 1), comment=comment, flattened=sizes)
+    else:
+        call.returns(call.keras_order(given).method("flatten", 1))
 
 
 @handles("keras.layers.Reshape", "keras.ops.reshape")
 def _reshape(call: Call) -> None:
-    """Axes are moved only where the reshape mixes them; an image of one pixel is made as torch has images."""
-    given, shape = call.tensor, call.node.outputs[0].shape
+    """Axes are permuted only where the reshape mixes them; a new image of one pixel is channels-first."""
+    given, shape = call.tensor, call.shape
     if _is_indexed(call, given, shape):
         return
     order = kept_order(given, shape)
@@ -43,34 +45,49 @@ def _reshape(call: Call) -> None:
         given, order = call.keras_order(given), identity(len(shape))
     if len(shape) > 3 and set(shape[1:-1]) == {1} and order == identity(len(shape)):
         order = channels_first(len(shape))
-    call.returns(f"{{0}}.reshape({reshaped_sizes(call, [shape[axis] for axis in order])})", [given], order)
+    call.returns(given.method("reshape", *_reshaped_sizes(call, [shape[axis] for axis in order])), order)
 
 
 def _is_indexed(call: Call, given: Value, shape: Shape) -> bool:
-    """Writes an index with None where the reshape does nothing but add axes of one place."""
-    places = [axis for axis in given.order if given.shape[axis] != 1]
+    """Write an index with None if the reshape only adds axes of size one; return whether it does."""
+    axes = [axis for axis in given.order if given.shape[axis] != 1]
     index = _only_new_axes(given, shape)
-    if places != sorted(places) or not index:
+    if axes != sorted(axes) or not index:
         return False
     order = channels_first(len(shape)) if len(shape) > 3 and shape[-1] != 1 else identity(len(shape))
-    kept = [axis for axis in order if index[axis] == ":"]
+    kept = [axis for axis in order if index[axis] is not None]
     if kept != sorted(kept):
         return False
-    call.returns(f"{{0}}[{', '.join(index[axis] for axis in order)}]", [call.keras_order(given)], order)
+    call.returns(call.keras_order(given)[tuple(index[axis] for axis in order)], order)
     return True
 
 
-def reshaped_sizes(call: Call, sizes: Sequence[int | Size]) -> str:
-    """Sizes for a reshape: one that cannot be told is -1."""
+def _only_new_axes(given: Value, shape: Shape) -> list[Any]:
+    """Return the index that makes a shape of the given one, if it only adds axes of size one; empty otherwise."""
+    left = list(given.shape)
+    index: list[Any] = []
+    for size in shape:
+        if left and size == left[0]:
+            index.append(ALL)
+            left.pop(0)
+        elif size == 1:
+            index.append(None)
+        else:
+            return []
+    return index if not left and None in index else []
+
+
+def _reshaped_sizes(call: Call, sizes: Sequence[int | Size]) -> tuple[int | Size, ...]:
+    """Return the sizes for a reshape: one that was not traced is -1."""
     unknown = [isinstance(size, Size) and "unknown" in size.symbols for size in sizes]
     if sum(unknown) != 1:
         return call.sizes(sizes)
-    return ", ".join("-1" if one else call.size(size) for one, size in zip(unknown, sizes, strict=True))
+    return tuple(-1 if one else call.size(size) for one, size in zip(unknown, sizes, strict=True))
 
 
 @handles("keras.ops.ravel")
 def _ravel(call: Call) -> None:
-    call.returns("{0}.flatten()", [call.keras_order(call.tensor)])
+    call.returns(call.keras_order(call.tensor).method("flatten"))
 
 
 @handles("keras.layers.Permute")
@@ -103,35 +120,21 @@ def _moveaxis(call: Call) -> None:
 
 
 def _transposed(call: Call, axes: tuple[int, ...]) -> None:
-    """Nothing is moved: the axes get other names, and what needs them elsewhere moves them."""
+    """Rename the axes without moving data: an operation that needs another order adds the permutation."""
     given = call.tensor
     axes = tuple(axis % given.rank for axis in axes)
     call.passes(given, tuple(axes.index(axis) for axis in given.order))
 
 
-def _only_new_axes(given: Value, shape: Shape) -> list[str]:
-    """What stands for each axis of a shape in an index, if it is the given one with axes of one place in between."""
-    left = list(given.shape)
-    marks = []
-    for size in shape:
-        if left and size == left[0]:
-            marks.append(":")
-            left.pop(0)
-        elif size == 1:
-            marks.append("None")
-        else:
-            return []
-    return marks if not left and "None" in marks else []
-
-
 @handles("keras.ops.expand_dims")
 def _expand_dims(call: Call) -> None:
-    given, rank = call.tensor, len(call.node.outputs[0].shape)
-    template, order = "{0}", given.order
+    given, rank = call.tensor, len(call.shape)
+    expanded: Expression = given
+    order = given.order
     for axis in sorted(axes_of(call["axis"], rank)):
-        order, place = with_new(order, axis)
-        template = f"{template}.unsqueeze({place})"
-    call.returns(template, [given], order)
+        order, position = with_new(order, axis)
+        expanded = expanded.method("unsqueeze", position)
+    call.returns(expanded, order)
 
 
 @handles("keras.ops.squeeze")
@@ -142,19 +145,14 @@ def _squeeze(call: Call) -> None:
     if not axes:
         call.passes(given)
         return
-    call.returns(f"{{0}}.squeeze({dims(given, axes)})", [given], without(given.order, axes))
-
-
-def _in_front(order: Order, count: int) -> Order:
-    """The order with new axes in front."""
-    return (*range(count), *(axis + count for axis in order))
+    call.returns(given.method("squeeze", dims(given, axes)), without(given.order, axes))
 
 
 @handles("keras.ops.broadcast_to")
 def _broadcast_to(call: Call) -> None:
-    given, shape = call.tensor, call.node.outputs[0].shape
-    order = _in_front(given.order, len(shape) - given.rank)
-    call.returns(f"{{0}}.expand({call.sizes([shape[axis] for axis in order])})", [given], order)
+    given = call.tensor
+    order = in_front(given.order, len(call.shape) - given.rank)
+    call.returns(given.method("expand", *call.sizes([call.shape[axis] for axis in order])), order)
 
 
 @handles("keras.ops.tile")
@@ -162,56 +160,51 @@ def _tile(call: Call) -> None:
     given, repeats = call.tensor, call["repeats"]
     repeats = [repeats] if isinstance(repeats, int) else list(repeats)
     repeats = [1] * (given.rank - len(repeats)) + repeats
-    order = _in_front(given.order, len(repeats) - given.rank)
-    call.returns(f"{{0}}.repeat({call.sizes([repeats[axis] for axis in order])})", [given], order)
+    order: Order = in_front(given.order, len(repeats) - given.rank)
+    call.returns(given.method("repeat", *call.sizes([repeats[axis] for axis in order])), order)
 
 
 @handles("keras.ops.repeat")
 def _repeat(call: Call) -> None:
     given, repeats, axis = call.tensor, call["repeats"], call["axis"]
     if axis is None:
-        given = call.step("{0}.flatten()", [call.keras_order(given)], shape=(0,), order=(0,))
-        axis = 0
-    place = given.place(axis)
+        given, axis = call.flat(given), 0
     if isinstance(repeats, int | Size):
-        count = call.size(repeats)
+        count: Any = call.size(repeats)
     elif isinstance(repeats, tuple | list) and all(isinstance(one, int) for one in repeats):
-        count = str(repeats[0])
-        if len(repeats) > 1:
-            count = f"torch.tensor([{', '.join(map(str, repeats))}], device={{0}}.device)"
+        count = repeats[0] if len(repeats) == 1 else torch.tensor(list(repeats), device=device_of(given))
     else:
-        raise call.refuse("how often each value is repeated must be known: the size of what is returned depends on it")
-    call.returns(f"{{0}}.repeat_interleave({count}, dim={place})", [given], given.order)
+        raise call.refuse("repeats that are a tensor are not supported: the size of the result depends on them")
+    call.returns(given.method("repeat_interleave", count, dim=given.position(axis)), given.order)
 
 
 @handles("keras.ops.flip")
 def _flip(call: Call) -> None:
     given = call.tensor
-    call.returns(f"{{0}}.flip({dims(given, axes_of(call['axis'], given.rank))})", [given], given.order)
+    call.returns(given.method("flip", dims(given, axes_of(call["axis"], given.rank))), given.order)
 
 
 @handles("keras.ops.fliplr", "keras.ops.flipud")
 def _flip_one(call: Call) -> None:
     given = call.tensor
-    call.returns(f"{{0}}.flip({given.place(1 if call.node.kind.endswith('lr') else 0)})", [given], given.order)
+    call.returns(given.method("flip", given.position(1 if call.node.kind.endswith("lr") else 0)), given.order)
 
 
 @handles("keras.ops.roll")
 def _roll(call: Call) -> None:
     given, shift, axis = call.tensor, call["shift"], call["axis"]
     if axis is None:
-        given = call.keras_order(given)
-        call.returns(f"{{0}}.roll({shift})", [given])
+        call.returns(call.keras_order(given).method("roll", shift))
         return
     axes = axes_of(axis, given.rank)
-    places = ", ".join(str(given.place(one)) for one in axes)
-    shifts = ", ".join(map(call.size, shift if isinstance(shift, tuple | list) else [shift] * len(axes)))
-    shown = f"{shifts}, {places}" if len(axes) == 1 else f"({shifts}), ({places})"
-    call.returns(f"{{0}}.roll({shown})", [given], given.order)
+    positions = tuple(given.position(one) for one in axes)
+    shifts = call.sizes(shift if isinstance(shift, tuple | list) else [shift] * len(axes))
+    rolled = given.method("roll", *shifts, *positions) if len(axes) == 1 else given.method("roll", shifts, positions)
+    call.returns(rolled, given.order)
 
 
 @handles("keras.ops.rot90")
 def _rot90(call: Call) -> None:
     given = call.tensor
-    pair = ", ".join(str(given.place(axis)) for axis in call["axes"])
-    call.returns(f"torch.rot90({{0}}, {call['k']}, ({pair}))", [given], given.order)
+    plane = tuple(given.position(axis) for axis in call["axes"])
+    call.returns(torch.rot90(given, call["k"], plane), given.order)

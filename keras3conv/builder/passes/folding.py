@@ -1,104 +1,130 @@
-"""Short statements become one, and what nobody needs any more is overwritten, because that is faster.
+"""In-place updates and merged statements of a torch program, because they are faster.
 
-The activation of what a layer returns stands around its call. A sum is made where one of its parts stood, if that part
-is what a layer has just made and the layer does not need it to learn.
+The activation of what a layer returns is applied around its call, in place. A sum is written in place of one of its
+summands, if that summand was just made by a layer that does not need its own output for the backward pass.
 """
 
-import re
-from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from keras3conv.builder.program.names import OWN_LAYERS
-from keras3conv.builder.program.program import Program, Step
-from keras3conv.model.graph import refs
+from keras3conv.builder.program.operation import Operation, references, transformed
+from keras3conv.builder.program.program import Module, Program, Step
+from keras3conv.model.graph import Ref
 
-_CALL, SUM = "{module}({0})", "{0} + {1}"
+_IN_PLACE = frozenset(f"torch.nn.functional.{name}" for name in ("relu", "relu6", "silu", "hardswish"))
+"""Functions with an argument `inplace`."""
 
-_IN_PLACE = frozenset({"F.relu({0})", "F.relu6({0})", "F.silu({0})", "F.hardswish({0})"})
-_NOT_KEPT = ("torch.nn.BatchNorm", "torch.nn.Conv", "torch.nn.Linear", f"{OWN_LAYERS}.UnevenConv")
-"""Layers that need what they were given to learn, and not what they returned: that may be overwritten."""
+_OUTPUT_NOT_SAVED = ("torch.nn.BatchNorm", "torch.nn.Conv", "torch.nn.Linear", f"{OWN_LAYERS}.UnevenConv")
+"""Layers whose backward pass needs their input and not their output, which may be overwritten."""
 
 _PASSED_ON = ("torch.nn.Dropout", f"{OWN_LAYERS}.SharedDropout")
-"""Layers that return what they were given, or in training something new that they do not keep."""
-
-_SCALED = re.compile(r"\{0\} [*+] [\d.]+")
-"""A tensor and a number: no gradient needs what comes of it."""
+"""Layers that return their input, or in training a new tensor that they do not save."""
 
 
 def overwriting(program: Program) -> Program:
-    """The program in which every sum that may stand where one of its parts stood says so; that part comes first."""
-    makers, uses = _makers(program), uses_of(program)
-    steps = tuple(_overwriting(step, program, makers, uses) for step in program.steps)
-    return replace(program, steps=steps)
+    """Return the program with every sum marked that may overwrite one of its summands, which then comes first."""
+    return replace(program, steps=tuple(_overwriting(step, program) for step in program.steps))
 
 
 def folded(program: Program) -> Program:
-    """The program in which `x = self.norm(x)` and `x = F.relu(x)` are `x = F.relu(self.norm(x), inplace=True)`."""
-    makers, uses = _makers(program), uses_of(program)
+    """Return the program with `x = F.relu(self.norm(x), inplace=True)` for `x = self.norm(x)` and `x = F.relu(x)`."""
     steps: list[Step] = []
     for step in program.steps:
-        if steps and _belongs(step, steps[-1], uses):
-            template = _around(step.template, program.modules[steps[-1].module].spec.kind)
-            steps[-1] = replace(steps[-1], template=template, outputs=step.outputs)
-        elif step.overwrites and step.inputs[0] not in makers:  # an argument of this class: another's to overwrite
+        if steps and _is_around(step, steps[-1], program):
+            called = steps[-1].expression
+            kind = program.modules[steps[-1].module].spec.kind
+            may_overwrite = _is_in_place_function(step.expression) and kind.startswith(_OUTPUT_NOT_SAVED)
+            around = _in_place(step.expression) if may_overwrite else step.expression
+            steps[-1] = replace(steps[-1], expression=_substituted(around, called), outputs=step.outputs)
+        elif step.overwrites and step.inputs[0] not in program.makers:  # an argument belongs to the caller
             steps.append(replace(step, overwrites=False))
-        elif step.template in _IN_PLACE and _is_free(step.inputs[0], program, makers, uses):
-            steps.append(replace(step, template=_in_place(step.template)))
+        elif _is_in_place_function(step.expression) and _is_free(step.inputs[0], program):
+            steps.append(replace(step, expression=_in_place(step.expression)))
         else:
             steps.append(step)
     return replace(program, steps=tuple(steps))
 
 
-def _makers(program: Program) -> Mapping[str, Step]:
-    return {output: step for step in program.steps for output in step.outputs}
+def called_module(step: Step, program: Program) -> Module | None:
+    """Return the submodule of a statement that is nothing but its call with one value; None otherwise."""
+    match step.expression:
+        case Operation("module", name, (Ref(),), kwargs) if not kwargs:
+            return program.modules[name]
+    return None
 
 
-def uses_of(program: Program) -> Mapping[str, int]:
-    """How often each value is used; that it is returned is a use."""
-    uses: dict[str, int] = {}
-    for name in [name for step in program.steps for name in step.inputs] + [ref.name for ref in refs(program.outputs)]:
-        uses[name] = uses.get(name, 0) + 1
-    return uses
+def is_sum(expression: Any) -> bool:
+    """Return whether an expression is the sum of two values."""
+    match expression:
+        case Operation("operator", "+", (Ref(), Ref())):
+            return True
+    return False
 
 
-def _overwriting(step: Step, program: Program, makers: Mapping[str, Step], uses: Mapping[str, int]) -> Step:
-    if step.template != SUM or step.module:
+def _overwriting(step: Step, program: Program) -> Step:
+    if not is_sum(step.expression):
         return step
     made = program.values[step.outputs[0]]
     for name, other in (step.inputs, step.inputs[::-1]):
         value = program.values[name]
-        alike = (value.torch_shape, value.dtype) == (made.torch_shape, made.dtype) and "float" in made.dtype
-        if alike and _is_free(name, program, makers, uses):
-            return replace(step, inputs=(name, other), overwrites=True)
+        is_alike = (value.target_shape, value.dtype) == (made.target_shape, made.dtype) and "float" in made.dtype
+        if is_alike and _is_free(name, program):
+            return replace(step, expression=replace(step.expression, args=(Ref(name), Ref(other))), overwrites=True)
     return step
 
 
-def _is_free(name: str, program: Program, makers: Mapping[str, Step], uses: Mapping[str, int]) -> bool:
-    """Whether a value is new, needed once, and not kept by what made it."""
-    maker = makers.get(name)
-    if maker is None or uses[name] != 1:
+def _is_free(name: str, program: Program) -> bool:
+    """Return whether a value may be overwritten: it is new, used once, and not saved by what made it."""
+    maker = program.makers.get(name)
+    if maker is None or program.uses[name] != 1:
         return False
-    if maker.template == _CALL:
-        kind = program.modules[maker.module].spec.kind
-        passed = kind.startswith(_PASSED_ON) and _is_free(maker.inputs[0], program, makers, uses)
-        return passed or kind.startswith(_NOT_KEPT)
-    return maker.template == SUM or _SCALED.fullmatch(maker.template) is not None
+    if module := called_module(maker, program):
+        passes_on = module.spec.kind.startswith(_PASSED_ON) and _is_free(maker.inputs[0], program)
+        return passes_on or module.spec.kind.startswith(_OUTPUT_NOT_SAVED)
+    return is_sum(maker.expression) or _is_scaled(maker.expression)
 
 
-def _around(template: str, kind: str) -> str:
-    """The expression around the call of a layer; in place where that is as good."""
-    written = template.replace("{0}", _CALL)
-    return _in_place(written) if template in _IN_PLACE and kind.startswith(_NOT_KEPT) else written
+def _is_scaled(expression: Any) -> bool:
+    """Return whether an expression is a value times or plus a number: no gradient needs the result."""
+    match expression:
+        case Operation("operator", "*" | "+", (Ref(), int() | float())):
+            return True
+    return False
 
 
-def _in_place(template: str) -> str:
-    return f"{template[:-1]}, inplace=True)"
+def _is_in_place_function(expression: Any) -> bool:
+    match expression:
+        case Operation("function", name, (Ref(),), kwargs) if not kwargs:
+            return name in _IN_PLACE
+    return False
 
 
-def _belongs(step: Step, before: Step, uses: Mapping[str, int]) -> bool:
-    plain = step.template.startswith(("F.", "torch.")) and step.template.count("{") == 1
-    alone = before.template == _CALL and step.inputs == before.outputs and uses[before.outputs[0]] == 1
-    return plain and alone and not step.module and not step.comment
+def _in_place(expression: Operation) -> Operation:
+    return replace(expression, kwargs={**expression.kwargs, "inplace": True})
 
 
-__all__ = ["SUM", "folded", "overwriting", "uses_of"]
+def _substituted(expression: Any, called: Operation) -> Any:
+    """Return the expression with a call in place of its one value."""
+    return transformed(expression, lambda node: called if isinstance(node, Ref) else node)
+
+
+def _is_around(step: Step, before: Step, program: Program) -> bool:
+    """Return whether a statement is a function of nothing but the output of the layer called directly before it."""
+    if step.module or step.comment or step.symbols or not _begins_with_a_function(step.expression):
+        return False
+    is_alone = references(step.expression) == before.outputs and program.uses[before.outputs[0]] == 1
+    return is_alone and called_module(before, program) is not None
+
+
+def _begins_with_a_function(expression: Any) -> bool:
+    """Return whether an expression is the call of a torch function, perhaps with methods of its result."""
+    match expression:
+        case Operation("function", name):
+            return name.startswith("torch.")
+        case Operation("method" | "attribute" | "operator", _, (Operation() as first, *_)):
+            return _begins_with_a_function(first)
+    return False
+
+
+__all__ = ["called_module", "folded", "is_sum", "overwriting"]

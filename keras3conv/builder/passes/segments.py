@@ -1,37 +1,40 @@
-"""What repeats itself in a program: statements that stand together, have one input and one output, and come again.
+"""Search for repeated parts of a program: adjacent statements with few inputs and one output that occur again.
 
-Two places repeat each other if they call the same classes with the same expressions, wired in the same way. What their
-modules are made with may differ: that becomes an argument. Or they share all of their modules: then it is one module
-that is called several times.
+Two segments are repetitions of each other if they have the same operations and classes, connected in the same way. The
+arguments of the constructors may differ: these become arguments of the block. Or two segments share all of their
+modules: then they are calls of one module.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from string import Formatter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from keras3conv.builder.program.program import Program, Step
+from keras3conv.builder.program.operation import signature, transformed
+from keras3conv.builder.program.program import Program, Step, is_module_call
 from keras3conv.model.graph import refs
 
 LONGEST = 120
-"""Statements in a block, at most; a longer one would not be read more easily than the whole."""
+"""The largest number of statements in a block; a longer block is no easier to read than the whole."""
 
 SHORTEST = 3
 
 MOST_INPUTS = 3
-"""What a block is given, at most: what flows through the model, and what all parts of it are given, as a mask."""
+"""The largest number of inputs of a block: the main tensor, and what all parts of a model get, such as a mask."""
 
-Token = tuple[str, str, int, int, bool]
-"""A class, an expression, the numbers of inputs and outputs, whether an input is overwritten."""
+Token = tuple[object, ...]
+"""A statement without its variables: two statements have equal tokens if they may repeat each other."""
+
+_MODULE = "module"
+"""The name that stands for that of a module in a token."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """Statements of a program that stand together.
+    """Adjacent statements of a program.
 
     Attributes:
-        start: The place of the first.
-        stop: The place after the last.
-        given: The values that they are given, in the order in which they use them.
+        start: The index of the first statement.
+        stop: The index after the last one.
+        given: The values from outside that they use, in order of use.
     """
 
     start: int
@@ -40,14 +43,14 @@ class Segment:
 
     @property
     def length(self) -> int:
-        """How many statements it has."""
+        """The number of statements."""
         return self.stop - self.start
 
 
 def repeated(program: Program) -> tuple[Segment, ...]:
-    """The repetition that saves the reader most; empty if none saves enough.
+    """Return the repetition that shortens the source code most; empty if none shortens it enough.
 
-    Runs of equal statements are found by a hash first; only those that come again are looked at closely.
+    Segments with equal tokens are found by a rolling hash; only those that occur again are compared exactly.
     """
     tokens = [_token(program, step) for step in program.steps]
     hashes = _Hashes(tokens)
@@ -56,67 +59,88 @@ def repeated(program: Program) -> tuple[Segment, ...]:
         groups.setdefault((segment.length, hashes.of(segment)), []).append(segment)
     best: tuple[float, tuple[Segment, ...]] = (0.0, ())
     several = {key: found for key, found in groups.items() if len(found) > 1}
-    most = {key: _most(program, found) for key, found in several.items()}
-    for group in sorted(several, key=lambda one: most[one], reverse=True):
-        if most[group] <= best[0]:
+    bounds = {key: _upper_bound(program, found) for key, found in several.items()}
+    for group in sorted(several, key=lambda one: bounds[one], reverse=True):
+        if bounds[group] <= best[0]:
             break
         for alike in _alike(program, tokens, several[group]):
             chosen = _apart(alike)
-            shared = _is_shared(program, chosen[0])
-            if shared and not _has_every_use(program, chosen):
-                continue
-            saved = (len(chosen) - 1) * (chosen[0].length - 1) - _cost(shared=shared)
-            bonus = _coherence(program, chosen) + _joins(program, chosen[0]) + 0.5 * _begins(program, chosen[0])
-            if len(chosen) > 1 and saved * (1 + bonus) > best[0]:
-                best = saved * (1 + bonus), chosen
+            score = _score(program, chosen)
+            if score > best[0]:
+                best = score, chosen
     return best[1]
 
 
-def _most(program: Program, found: Sequence[Segment]) -> float:
-    """More than any repetition among these segments can save."""
-    again = any(_uses(program)[name] > 1 for name in program.modules)
-    shared = again and any(_is_shared(program, segment) for segment in found)
-    return ((len(found) - 1) * (found[0].length - 1) - _cost(shared=shared)) * 3.5
+def _score(program: Program, chosen: Sequence[Segment]) -> float:
+    """Return the number of statements that a repetition saves, weighted by how much it looks like a block."""
+    is_shared = _is_shared(program, chosen[0])
+    if len(chosen) < 2 or (is_shared and not _has_every_use(program, chosen)):
+        return 0.0
+    saved = (len(chosen) - 1) * (chosen[0].length - 1) - _cost(is_shared=is_shared)
+    bonus = _coherence(program, chosen) + _joins(program, chosen[0]) + 0.5 * _begins(program, chosen[0])
+    return saved * (1 + bonus)
 
 
-def _cost(*, shared: bool) -> float:
-    """What a class costs the reader, in statements; of a module that is called again less, for it is one thing."""
-    return 1.0 if shared else 6.0
+def _upper_bound(program: Program, found: Sequence[Segment]) -> float:
+    """Return a score that no repetition among these segments can exceed."""
+    is_any_shared = any(count > 1 for count in program.module_uses.values())
+    is_any_shared = is_any_shared and any(_is_shared(program, segment) for segment in found)
+    return ((len(found) - 1) * (found[0].length - 1) - _cost(is_shared=is_any_shared)) * 3.5
+
+
+def _cost(*, is_shared: bool) -> float:
+    """Return what a class costs the reader, in statements; less for a module with several calls, which is one thing."""
+    return 1.0 if is_shared else 6.0
 
 
 def _alike(program: Program, tokens: Sequence[Token | None], found: Sequence[Segment]) -> Iterable[list[Segment]]:
-    """The segments that are whole, grouped by what they are."""
+    """Return the segments that can be a block, grouped by equality."""
     groups: dict[tuple[object, ...], list[Segment]] = {}
     for segment in found:
-        whole, shared = _is_whole(program, segment.start, segment.stop), _is_shared(program, segment)
-        key = _key(program, tokens, segment) if whole or shared else None
+        is_whole, is_shared = _is_whole(program, segment), _is_shared(program, segment)
+        key = _key(program, tokens, segment) if is_whole or is_shared else None
         if key is not None:
-            groups.setdefault((*key, *(_owned(program, segment) if shared else ())), []).append(segment)
+            groups.setdefault((*key, *(_owned(program, segment) if is_shared else ())), []).append(segment)
     return groups.values()
 
 
-def _owned(program: Program, segment: Segment) -> tuple[str, ...]:
-    """The modules and the weights that stand in a segment, as often as they do."""
-    steps = program.steps[segment.start : segment.stop]
-    names = (name for step in steps for name in (step.module, *step.inputs))
-    return tuple(name for name in names if name in program.modules or name in program.weights)
+def _owned(program: Program, segment: Segment) -> tuple[tuple[str, str], ...]:
+    """Return the modules and the weights that a segment uses, once for each use: ("module", name), ("weight", name)."""
+    found: list[tuple[str, str]] = []
+    for step in program.steps[segment.start : segment.stop]:
+        found += [("module", step.module)] if step.module else []
+        found += [("weight", name) for name in step.inputs if name in program.weights]
+    return tuple(found)
+
+
+def _uses(program: Program, owned: tuple[str, str]) -> int:
+    kind, name = owned
+    return program.module_uses[name] if kind == "module" else program.uses[name]
 
 
 def _is_shared(program: Program, segment: Segment) -> bool:
-    """Whether all that stands in a segment stands elsewhere, too, and two layers of Keras or more are in it."""
-    owned, uses = _owned(program, segment), _uses(program)
-    layers = {name for name in owned if name in program.weights or program.modules[name].keras}
-    return len(layers) >= 2 and all(uses[name] > owned.count(name) for name in owned)
+    """Return whether everything in a segment is also used elsewhere, and at least two Keras layers are in it."""
+    owned = _owned(program, segment)
+    layers = {one for one in owned if one[0] == "weight" or program.modules[one[1]].source}
+    return len(layers) >= 2 and all(_uses(program, one) > owned.count(one) for one in owned)
 
 
 def _has_every_use(program: Program, segments: Sequence[Segment]) -> bool:
-    """Whether the modules and the weights of the segments are used nowhere else."""
-    owned, uses = _owned(program, segments[0]), _uses(program)
-    return all(uses[name] == owned.count(name) * len(segments) for name in owned)
+    """Return whether the modules and the weights of the segments are used nowhere else."""
+    owned = _owned(program, segments[0])
+    return all(_uses(program, one) == owned.count(one) * len(segments) for one in owned)
+
+
+def _is_whole(program: Program, segment: Segment) -> bool:
+    """Return whether the modules and weights of a segment are used nowhere else, and are two or more."""
+    owned = _owned(program, segment)
+    modules, weights = [one for one in owned if one[0] == "module"], {one for one in owned if one[0] == "weight"}
+    is_alone = all(_uses(program, one) == owned.count(one) for one in owned)
+    return is_alone and len(modules) + len(weights) >= 2
 
 
 class _Hashes:
-    """The hash of any run of tokens, at once."""
+    """A rolling hash: the hash of any run of tokens in constant time."""
 
     _BASE, _MODULUS = 1_000_003, (1 << 61) - 1
 
@@ -129,19 +153,19 @@ class _Hashes:
             self._powers.append(self._powers[-1] * self._BASE % self._MODULUS)
 
     def of(self, segment: Segment) -> int:
-        """The hash of the tokens of a segment."""
+        """Return the hash of the tokens of a segment."""
         before = self._sums[segment.start] * self._powers[segment.length]
         return (self._sums[segment.stop] - before) % self._MODULUS
 
 
 def _segments(program: Program, tokens: Sequence[Token | None]) -> Iterator[Segment]:
-    """Every run of statements with few inputs, of which nothing but the last result is used after it."""
+    """Yield every run of statements with few inputs, of which only the last result is used after it."""
     maker = {output: place for place, step in enumerate(program.steps) for output in step.outputs}
     last_use = {name: place for place, step in enumerate(program.steps) for name in step.inputs}
     last_use |= {ref.name: len(program.steps) for ref in refs(program.outputs)}
     for start in range(len(program.steps)):
         given: dict[str, None] = {}
-        needed = -1  # until where anything but the last result is needed
+        needed = -1  # the last statement that uses anything but the last result
         for stop in range(start + 1, min(start + LONGEST, len(program.steps)) + 1):
             step = program.steps[stop - 1]
             given |= {name: None for name in step.inputs if maker.get(name, -1) < start and name not in program.weights}
@@ -153,40 +177,26 @@ def _segments(program: Program, tokens: Sequence[Token | None]) -> Iterator[Segm
             needed = max(needed, latest)
 
 
-def _is_whole(program: Program, start: int, stop: int) -> bool:
-    """Whether the modules and weights in it are used nowhere else, and it has two layers or more."""
-    steps = program.steps[start:stop]
-    modules = [step.module for step in steps if step.module]
-    own = {name for step in steps for name in step.inputs if name in program.weights}
-    uses = _uses(program)
-    alone = all(uses[name] == modules.count(name) for name in modules)
-    alone = alone and all(uses[name] == sum(step.inputs.count(name) for step in steps) for name in own)
-    return alone and len(modules) + len(own) >= 2
-
-
-def _uses(program: Program) -> Mapping[str, int]:
-    cached: dict[str, int] | None = program.__dict__.get("_uses")
-    if cached is None:
-        cached = {}
-        for step in program.steps:
-            for name in (step.module, *step.inputs):
-                cached[name] = cached.get(name, 0) + 1
-        for ref in refs(program.outputs):
-            cached[ref.name] = cached.get(ref.name, 0) + 1
-        object.__setattr__(program, "_uses", cached)
-    return cached
-
-
 def _token(program: Program, step: Step) -> Token | None:
-    """What a statement is, without its numbers: equal for statements that repeat each other; None for a block."""
+    """Return the token of a statement; None for the call of a block that was found before."""
     kind = program.modules[step.module].spec.kind if step.module else ""
-    if kind.startswith("."):  # a block that was found before
+    if kind.startswith("."):
         return None
-    return kind, step.template, len(step.inputs), len(step.outputs), step.overwrites
+    return kind, shape_of(step), len(step.outputs), step.overwrites
+
+
+def shape_of(step: Step) -> object:
+    """Return a hashable value that is equal for statements that differ only in their values and modules."""
+    return signature(with_modules(step.expression, lambda _: _MODULE))
+
+
+def with_modules(expression: object, rename: Callable[[str], str]) -> object:
+    """Return an expression with other names for the modules that it calls."""
+    return transformed(expression, lambda node: replace(node, name=rename(node.name)) if is_module_call(node) else node)
 
 
 def _key(program: Program, tokens: Sequence[Token | None], segment: Segment) -> tuple[object, ...] | None:
-    """The tokens with the wiring inside; None where a free size is used that the input does not tell."""
+    """Return the tokens and the connections of a segment; None if it uses a free size that its inputs do not have."""
     names: dict[str, int] = {name: -1 - place for place, name in enumerate(segment.given)}
     modules: dict[str, int] = {}
     key: list[object] = []
@@ -195,33 +205,33 @@ def _key(program: Program, tokens: Sequence[Token | None], segment: Segment) -> 
         wiring = tuple(names.get(name, "weight") for name in step.inputs)
         key.append((tokens[place], wiring, modules.setdefault(step.module, len(modules))))
         names |= dict.fromkeys(step.outputs, place - segment.start)
-    told = tuple(size_from(program, segment.given, symbol) for symbol in sizes_used(program, segment))
+    axes = tuple(size_from(program, segment.given, symbol) for symbol in sizes_used(program, segment))
     orders = tuple(program.values[name].order for name in segment.given)
-    return None if None in told else (*key, told, orders)
+    return None if None in axes else (*key, axes, orders)
 
 
 def sizes_used(program: Program, segment: Segment) -> tuple[str, ...]:
-    """The free sizes that stand in the expressions of a segment."""
+    """Return the free sizes that a segment uses."""
     return symbols_in(program, program.steps[segment.start : segment.stop])
 
 
 def symbols_in(program: Program, steps: Iterable[Step]) -> tuple[str, ...]:
-    """The free sizes that stand in the expressions of statements."""
-    fields = {field for step in steps for _, field, _, _ in Formatter().parse(step.template) if field}
-    return tuple(symbol for symbol in program.sizes if symbol in fields)
+    """Return the free sizes that statements use."""
+    used = {symbol for step in steps for symbol in step.symbols}
+    return tuple(symbol for symbol in program.sizes if symbol in used)
 
 
 def size_from(program: Program, given: Sequence[str], symbol: str) -> tuple[int, int] | None:
-    """Which of the values that a segment is given tells a free size, and at which place."""
+    """Return the index of an input, and the position of its axis, that have a free size; None if none has it."""
     for number, name in enumerate(given):
-        for place, size in enumerate(program.values[name].torch_shape):
+        for position, size in enumerate(program.values[name].target_shape):
             if str(size) == symbol:
-                return number, place
+                return number, position
     return None
 
 
 def _apart(segments: Sequence[Segment]) -> tuple[Segment, ...]:
-    """The segments from the first on that do not overlap."""
+    """Return the segments that do not overlap, preferring earlier ones."""
     chosen: list[Segment] = []
     for segment in sorted(segments, key=lambda one: one.start):
         if not chosen or segment.start >= chosen[-1].stop:
@@ -230,31 +240,43 @@ def _apart(segments: Sequence[Segment]) -> tuple[Segment, ...]:
 
 
 def _coherence(program: Program, segments: Sequence[Segment]) -> float:
-    """Which share of the segments has names that begin alike, as those of no other segment do."""
+    """Return the share of the segments whose layer names have a common prefix that no other segment has."""
     prefixes = [prefix_of([step.path for step in program.steps[s.start : s.stop] if step.path]) for s in segments]
     own = [prefix for prefix in prefixes if prefix and prefixes.count(prefix) == 1]
     return len(own) / len(segments)
 
 
 def _joins(program: Program, segment: Segment) -> bool:
-    """Whether branches meet in a segment: what a person calls a block goes around something and meets it again."""
+    """Return whether branches meet in a segment, as in a residual block."""
     steps = program.steps[segment.start : segment.stop]
     return any(len({*step.inputs} - {*program.weights}) > 1 for step in steps)
 
 
 def _begins(program: Program, segment: Segment) -> bool:
-    """Whether a segment begins with a layer: an activation belongs to what is before it."""
+    """Return whether a segment begins with a layer: an activation belongs to the statement before it."""
     return bool(program.steps[segment.start].module)
 
 
 def prefix_of(paths: Sequence[str]) -> str:
-    """The words that the names of layers begin with, if any: "conv2_block1_" of "conv2_block1_1_conv" and others."""
+    """Return the words that all layer names begin with: "conv2_block1_" for "conv2_block1_1_conv" and others."""
     if len(paths) < 2:
         return ""
     first, last = min(paths), max(paths)
     common = next((first[:end] for end in range(len(first), 0, -1) if last.startswith(first[:end])), "")
     ends = [place for place, letter in enumerate(common) if letter in "_/."]
-    whole = all(path == common or path[len(common) : len(common) + 1] in ("_", "/", ".") for path in paths)
-    if whole and common and common[-1] not in "_/.":
+    is_whole = all(path == common or path[len(common) : len(common) + 1] in ("_", "/", ".") for path in paths)
+    if is_whole and common and common[-1] not in "_/.":
         return common
     return common[: ends[-1] + 1] if ends else ""
+
+
+__all__ = [
+    "Segment",
+    "prefix_of",
+    "repeated",
+    "shape_of",
+    "size_from",
+    "sizes_used",
+    "symbols_in",
+    "with_modules",
+]

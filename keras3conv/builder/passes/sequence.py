@@ -1,6 +1,6 @@
-"""The order of statements: whatever leads to a value stands together, so that a branch can be read from its beginning.
+"""The order of the statements: branch after branch, so that each branch can be read from its beginning to its end.
 
-Keras runs the branches of a model side by side; a person writes one after the other.
+Keras traces the branches of a model side by side.
 """
 
 from dataclasses import replace
@@ -10,16 +10,15 @@ from keras3conv.model.graph import refs
 
 
 def arranged(program: Program) -> Program:
-    """The program with every statement as late as the one that first needs it, branch after branch."""
+    """Return the program with every statement directly before the branch that first needs it."""
     maker = {output: place for place, step in enumerate(program.steps) for output in step.outputs}
     done: set[int] = set()
     steps: list[Step] = []
-    wanted = [maker[ref.name] for ref in refs(program.outputs) if ref.name in maker]
-    stack = list(reversed(wanted))
+    stack = [maker[ref.name] for ref in refs(program.outputs) if ref.name in maker][::-1]
     while stack:
         place = stack[-1]
         step = program.steps[place]
-        missing = [maker[name] for name in step.inputs if name in maker and maker[name] not in done]
+        missing = [maker[name] for name in program.masks_last(step) if name in maker and maker[name] not in done]
         if place in done or not missing:
             stack.pop()
             if place not in done:

@@ -1,33 +1,36 @@
-"""What a person would write shorter, and torch computes faster: several statements that torch has one for.
+"""Shorter and faster statements: several torch statements become one that computes exactly the same.
 
-Every rewriting here is exact: a padding with zeros is the convolution's own, the parts of `relu6(x + 3) / 6` stand
-together, an axis that is reduced and comes back is kept. Only a value that nobody else needs is left out.
+Padding with zeros becomes the convolution's own padding, the parts of `relu6(x + 3) / 6` become one statement, and a
+reduction keeps an axis instead of removing and adding it. Only values that nothing else uses are removed.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from keras3conv.builder.passes.folding import overwriting, uses_of
+from keras3conv.builder.passes.folding import called_module, overwriting
 from keras3conv.builder.program.names import OWN_LAYERS
+from keras3conv.builder.program.operation import INDEX, Operation, operator
 from keras3conv.builder.program.program import Module, Program, Step
+from keras3conv.model.graph import Ref
 from keras3conv.rules.rule import LayerSpec
 
-_CALL = "{module}({0})"
+_RELU6 = "torch.nn.functional.relu6"
 
-_POSITIVE = ("F.relu({0})", "F.relu6({0})", "torch.sigmoid({0})", "F.hardsigmoid({0})")
-"""Functions that return nothing below zero: to a maximum of such values, zeros around them add nothing."""
+_NOT_NEGATIVE = frozenset(
+    {"torch.nn.functional.relu", _RELU6, "torch.sigmoid", "torch.nn.functional.hardsigmoid"}
+)  # fmt: skip
+"""Functions that return nothing below zero: zeros around such values do not change their maximum."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Pair:
-    """Two statements, the second of which is all that needs what the first makes.
+    """Two statements, of which only the second uses the result of the first.
 
     Attributes:
-        program: The program that they stand in.
-        first: The one.
-        second: The other; its first input is what the one makes.
+        program: The program that contains them.
+        first: The first statement.
+        second: The second; its first input is the output of the first.
     """
 
     program: Program
@@ -35,17 +38,21 @@ class _Pair:
     second: Step
 
     def module(self, step: Step) -> Module | None:
-        """The submodule that a statement calls, if that is all it does, and nothing else calls it."""
-        alone = step.template == _CALL and sum(one.module == step.module for one in self.program.steps) == 1
-        return self.program.modules[step.module] if alone else None
+        """Return the submodule of a statement that is nothing but its only call; None otherwise."""
+        module = called_module(step, self.program)
+        return module if module and self.program.module_uses[module.name] == 1 else None
+
+    def joined(self, expression: Operation) -> Step:
+        """Return the second statement with an expression of the inputs of the first."""
+        return replace(self.second, expression=expression)
 
 
 _Rewriting = Callable[[_Pair], tuple[Step, Mapping[str, Module]] | None]
-"""The one statement for two, with the submodules that are other ones; None where there is none."""
+"""Returns one statement for two, and the submodules that change; None if there is no such statement."""
 
 
 def tidied(program: Program) -> Program:
-    """The program with fewer statements that compute the same."""
+    """Return the program with fewer statements that compute the same."""
     for rewriting in (_padding, _hard_sigmoid, _kept_axes):
         program = _rewritten(program, rewriting)
     used = {step.module for step in program.steps}
@@ -54,14 +61,14 @@ def tidied(program: Program) -> Program:
 
 
 def _rewritten(program: Program, rewriting: _Rewriting) -> Program:
-    """The program after every pair of statements was looked at once, from the first on."""
+    """Apply a rewriting to every pair of statements once, from the first to the last."""
     steps = {step.outputs: step for step in program.steps}
     maker = {output: step.outputs for step in program.steps for output in step.outputs}
-    modules, uses = dict(program.modules), uses_of(program)
+    modules = dict(program.modules)
     for second in program.steps:
         name = second.inputs[0] if second.inputs else ""
         first = steps.get(maker.get(name, ()))
-        if first is None or uses[name] != 1 or len(first.outputs) != 1:
+        if first is None or program.uses[name] != 1 or len(first.outputs) != 1:
             continue
         if found := rewriting(_Pair(program=program, first=first, second=second)):
             steps[second.outputs] = found[0]
@@ -71,7 +78,7 @@ def _rewritten(program: Program, rewriting: _Rewriting) -> Program:
 
 
 def _padding(pair: _Pair) -> tuple[Step, Mapping[str, Module]] | None:
-    """Zeros around an image, and what is then slid over it."""
+    """Rewrite a padding with zeros and the layer after it as one layer with padding."""
     pad, layer = pair.module(pair.first), pair.module(pair.second)
     if pad is None or layer is None or not pad.spec.kind.startswith("torch.nn.ZeroPad"):
         return None
@@ -85,21 +92,22 @@ def _padding(pair: _Pair) -> tuple[Step, Mapping[str, Module]] | None:
         spec = _unevenly(layer, ends)
     if spec is None:
         return None
-    return replace(pair.second, inputs=pair.first.inputs), {layer.name: replace(layer, spec=spec)}
+    step = pair.joined(replace(pair.second.expression, args=pair.first.expression.args))
+    return step, {layer.name: replace(layer, spec=spec)}
 
 
 def _evenly(pair: _Pair, layer: Module, around: tuple[int, ...]) -> LayerSpec | None:
-    """A layer with padding of its own."""
+    """Return the layer with symmetric padding; None if its padding differs from zeros around its input."""
     config = {**layer.spec.config, "padding": around}
-    return replace(layer.spec, config=config) if _pads_itself(pair, layer, around) else None
+    return replace(layer.spec, config=config) if _pads_with_zeros(pair, layer, around) else None
 
 
 def _unevenly(layer: Module, ends: Sequence[tuple[int, int]]) -> LayerSpec | None:
-    """A depthwise convolution with more padding behind; with others, computing with zeros takes longer than a copy."""
+    """Return a depthwise convolution with more padding at the end; other convolutions would be slower than a copy."""
     config = layer.spec.config
-    depthwise = layer.spec.kind == "torch.nn.Conv2d" and config.get("groups", 1) == config["in_channels"] > 1
-    plain = config.get("padding_mode", "zeros") == "zeros" and {*_numbers(config.get("dilation", 1), 2)} == {1}
-    if not depthwise or not plain or any(start > end for start, end in ends):
+    is_depthwise = layer.spec.kind == "torch.nn.Conv2d" and config.get("groups", 1) == config["in_channels"] > 1
+    is_plain = config.get("padding_mode", "zeros") == "zeros" and {*_numbers(config.get("dilation", 1), 2)} == {1}
+    if not is_depthwise or not is_plain or any(start > end for start, end in ends):
         return None
     kept = {name: _one(config[name]) for name in _KEPT if name in config}
     padding = {"padding": _one(tuple(end for _, end in ends)), "less": tuple(end - start for start, end in ends)}
@@ -107,31 +115,40 @@ def _unevenly(layer: Module, ends: Sequence[tuple[int, int]]) -> LayerSpec | Non
 
 
 _KEPT = ("in_channels", "out_channels", "kernel_size", "stride", "groups", "bias")
-"""What an uneven convolution is made with beside its padding."""
+"""The arguments of an uneven convolution besides its padding."""
 
 
-def _pads_itself(pair: _Pair, layer: Module, around: tuple[int, ...]) -> bool:
-    """Whether a layer's own padding is the same as zeros around what it is given."""
+def _pads_with_zeros(pair: _Pair, layer: Module, around: tuple[int, ...]) -> bool:
+    """Return whether a layer's own padding has the same effect as zeros around its input."""
     kind, config = layer.spec.kind.removeprefix("torch.nn.")[:-2], layer.spec.config
     if kind == "Conv":
         return bool(config.get("padding_mode", "zeros") == "zeros")
     if kind not in ("MaxPool", "AvgPool") or config.get("ceil_mode"):
         return False
-    half = all(2 * pad <= size for pad, size in zip(around, _numbers(config["kernel_size"], len(around)), strict=True))
+    sizes = _numbers(config["kernel_size"], len(around))
+    if not all(2 * pad <= size for pad, size in zip(around, sizes, strict=True)):  # torch's limit
+        return False
     if kind == "AvgPool":
-        return half and bool(config.get("count_include_pad", True))
-    makers = [step for step in pair.program.steps if step.outputs == pair.first.inputs]
-    return half and bool(makers) and makers[0].template in _POSITIVE
+        return bool(config.get("count_include_pad", True))
+    maker = pair.program.makers.get(pair.first.inputs[0])
+    return maker is not None and _is_not_negative(maker.expression)
+
+
+def _is_not_negative(expression: Any) -> bool:
+    match expression:
+        case Operation("function", name, (Ref(),), kwargs) if not kwargs:
+            return name in _NOT_NEGATIVE
+    return False
 
 
 def _ends(padding: Any, rank: int) -> list[tuple[int, int]]:
-    """What is padded before and behind each axis; torch names the last axis first."""
+    """Return the padding at the start and the end of each axis; torch lists the last axis first."""
     numbers = _numbers(padding, 2 * rank)
     return [(numbers[place], numbers[place + 1]) for place in range(2 * rank - 2, -1, -2)]
 
 
 def _one(value: Any) -> Any:
-    """One number for equal ones."""
+    """Return one number for a tuple of equal numbers."""
     return value[0] if isinstance(value, tuple) and len({*value}) == 1 else value
 
 
@@ -139,43 +156,57 @@ def _numbers(value: Any, count: int) -> tuple[Any, ...]:
     return tuple(value) if isinstance(value, tuple | list) else (value,) * count
 
 
-_SIXTH = re.compile(r"\{0\} \* (0\.1666666\d*)|\{0\} / (6|6\.0)")
-
-
 def _hard_sigmoid(pair: _Pair) -> tuple[Step, Mapping[str, Module]] | None:
-    """`relu6(x + 3) / 6`; in two stages, for a pair is looked at: the first keeps what was added.
+    """Rewrite the parts of `relu6(x + 3) / 6` as one statement, in two stages because a rewriting sees two statements.
 
-    It is not made `F.hardsigmoid`, whose gradient is that of single precision in double precision, too.
+    It does not become `F.hardsigmoid`, whose gradient has single precision even in double precision.
     """
-    first, second = pair.first.template, pair.second.template
-    numbers = "float" in pair.program.values[pair.first.inputs[0]].dtype
-    if numbers and first in ("{0} + 3.0", "{0} + 3", "3.0 + {0}", "3 + {0}") and second == "F.relu6({0})":
-        return replace(pair.second, template=_SHIFTED, inputs=pair.first.inputs), {}
-    if first == _SHIFTED and _SIXTH.fullmatch(second):
-        return replace(pair.second, template=f"{_SHIFTED} / 6", inputs=pair.first.inputs), {}
+    given = pair.program.values[pair.first.inputs[0]]
+    match pair.first.expression, pair.second.expression:
+        case (
+            Operation("operator", "+", (Ref() as x, 3) | (3, Ref() as x)),
+            Operation("function", name, (Ref(),), kwargs),
+        ) if name == _RELU6 and not kwargs and "float" in given.dtype:
+            return pair.joined(Operation("function", _RELU6, (operator("+", x, 3),))), {}
+        case Operation() as shifted, Operation("operator", "*" | "/" as sign, (Ref(), float() | int() as factor)):
+            if _is_shifted_relu6(shifted) and _is_sixth(sign, factor):
+                return pair.joined(shifted / 6), {}
     return None
 
 
-_SHIFTED = "F.relu6({0} + 3)"
+def _is_shifted_relu6(expression: Operation) -> bool:
+    match expression:
+        case Operation("function", name, (Operation("operator", "+", (Ref(), 3)),), kwargs) if not kwargs:
+            return name == _RELU6
+    return False
 
 
-_REDUCED = re.compile(r"\{0\}\.(mean|sum|amax|amin)\(dim=(\d+|\([\d, ]+\))\)")
-_NEW_AXES = re.compile(r"\{0\}\[((?::|None)(?:, (?::|None))*)\]")
+def _is_sixth(sign: str, factor: float) -> bool:
+    """Return whether a value is divided by six, or multiplied with a sixth in single or double precision."""
+    return factor == 6 if sign == "/" else abs(factor - 1 / 6) < 1e-8
+
+
+_REDUCTIONS = frozenset({"mean", "sum", "amax", "amin"})
 
 
 def _kept_axes(pair: _Pair) -> tuple[Step, Mapping[str, Module]] | None:
-    """Axes that a reduction removes, and that are put back at once."""
-    reduced, indexed = _REDUCED.fullmatch(pair.first.template), _NEW_AXES.fullmatch(pair.second.template)
-    if reduced is None or indexed is None:
+    """Rewrite a reduction and an index that adds the same axes again as a reduction with `keepdim`."""
+    match pair.first.expression, pair.second.expression:
+        case (
+            Operation("method", name, (Ref() as x,), {"dim": dim, **others}) as reduced,
+            Operation("operator", sign, (Ref(), tuple() as key)),
+        ) if name in _REDUCTIONS and not others and sign == INDEX:
+            rank = pair.program.values[x.name].rank
+            if _new_axes(key) == set(_numbers(dim, 1)) and len(key) <= rank:
+                return pair.joined(replace(reduced, kwargs={"dim": dim, "keepdim": True})), {}
+    return None
+
+
+def _new_axes(key: tuple[Any, ...]) -> set[int] | None:
+    """Return the positions that an index adds; None if it also selects values."""
+    if any(one is not None and one != slice(None) for one in key):
         return None
-    gone = {int(number) for number in re.findall(r"\d+", reduced[2])}
-    marks = indexed[1].split(", ")
-    rank = pair.program.values[pair.first.inputs[0]].rank
-    new = {place for place, mark in enumerate(marks) if mark == "None"}
-    if gone != new or (len(marks) > rank):
-        return None
-    template = f"{{0}}.{reduced[1]}(dim={reduced[2]}, keepdim=True)"
-    return replace(pair.second, template=template, inputs=pair.first.inputs), {}
+    return {position for position, one in enumerate(key) if one is None}
 
 
 __all__ = ["tidied"]

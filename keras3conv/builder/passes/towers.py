@@ -1,33 +1,36 @@
-"""A part of a model that is called several times with the same weights becomes a class with one instance.
+"""Towers: a part of a model that is called several times with the same weights becomes a class with one instance.
 
-Which statements belong to one call is known from the trace: `Step.calls` says it, so a tower may have any number of
-inputs and outputs. The calls are one module's if they are the same statements, wired alike, and nothing else uses the
-modules and the weights in them; otherwise they stay written out, which is as right, and longer.
+The trace records which statements belong to one call (`Step.calls`), so a tower may have any number of inputs and
+outputs. The calls become one module if they have the same statements, connected in the same way, and nothing else uses
+their modules and weights. Otherwise they stay inlined, which is longer and computes the same.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
 from keras3conv.builder.passes.blocks import structured
-from keras3conv.builder.passes.segments import size_from, symbols_in
+from keras3conv.builder.passes.segments import shape_of, size_from, symbols_in, with_modules
 from keras3conv.builder.passes.sequence import arranged
-from keras3conv.builder.passes.tidying import tidied
-from keras3conv.builder.program.names import class_identifier, identifier, places, unique
+from keras3conv.builder.program.names import class_identifier, identifier, unique
+from keras3conv.builder.program.operation import Submodule
 from keras3conv.builder.program.program import Module, Program, Step
 from keras3conv.builder.program.structure import Block, Structure
 from keras3conv.model.graph import Ref, refs
 from keras3conv.rules.rule import LayerSpec
 
 FEWEST_STATEMENTS, FEWEST_LAYERS = 3, 2
-"""What a class needs, at least, to be read more easily than the calls written out."""
+"""The smallest class that is easier to read than its inlined calls."""
 
-_GIVEN_BY_KERAS = re.compile(r"(functional|sequential|model)(_\d+)?")
-"""Names that Keras gives to models that were given none."""
+_DEFAULT_NAME = re.compile(r"(functional|sequential|model)(_\d+)?")
+"""The names that Keras gives to models without a name."""
 
 Role = tuple[int, int]
-"""A value in any call: the number of the statement that makes it, and its place among what that makes."""
+"""A value in any call of a tower: the index of its statement in the call, and its index among the outputs."""
+
+Tidy = Callable[[Program], Program]
+"""A pass that simplifies the statements of a class; it depends on the target framework."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +38,9 @@ class _Call:
     """One call of a tower.
 
     Attributes:
-        places: Where its statements stand in the program.
+        places: The indices of its statements in the program.
         steps: The statements.
-        given: The values from elsewhere that they use, in the order in which they use them.
+        given: The values from outside that they use, in order of use.
     """
 
     places: tuple[int, ...]
@@ -46,26 +49,30 @@ class _Call:
 
     @property
     def roles(self) -> dict[str, Role]:
-        """What each value that it makes is in any call."""
+        """The role of each value that it computes."""
         outputs = ((number, step.outputs) for number, step in enumerate(self.steps))
         return {name: (number, place) for number, names in outputs for place, name in enumerate(names)}
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """The submodules in the order in which it calls them."""
+        """The submodules that it calls, in order."""
         return tuple(dict.fromkeys(step.module for step in self.steps if step.module))
 
+    def weights(self, program: Program) -> tuple[str, ...]:
+        """Return the weights that it uses, in order."""
+        return tuple(dict.fromkeys(name for step in self.steps for name in step.inputs if name in program.weights))
 
-def with_towers(program: Program) -> Structure:
-    """The program with a class for every layer or model in it that is called again; the innermost first."""
+
+def with_towers(program: Program, tidied: Tidy) -> Structure:
+    """Return the program with a class for every layer or model that is called again, the innermost first."""
     structure = Structure(program=program)
     for path in _paths(program):
-        structure = _with_tower(structure, path)
+        structure = _with_tower(structure, path, tidied)
     return replace(structure, program=tidied(arranged(structure.program)))
 
 
 def _paths(program: Program) -> list[str]:
-    """The paths of the layers that are called more than once, the innermost first."""
+    """Return the paths of the layers that are called more than once, the innermost first."""
     depths: dict[str, int] = {}
     calls: dict[str, set[str]] = {}
     for step in program.steps:
@@ -80,8 +87,8 @@ def _path(call: str) -> str:
     return call.rpartition(":")[0]
 
 
-def _with_tower(structure: Structure, path: str) -> Structure:
-    """The structure with a class for this layer; as it was, where its calls are not alike."""
+def _with_tower(structure: Structure, path: str, tidied: Tidy) -> Structure:
+    """Return the structure with a class for this layer; unchanged if its calls differ."""
     program = structure.program
     calls = _calls(program, path)
     if len(calls) < 2 or not _is_one_module(program, calls):
@@ -104,9 +111,9 @@ def _with_tower(structure: Structure, path: str) -> Structure:
 
 
 def _name(path: str) -> str:
-    """The path of a layer, with a better name than one that Keras gave."""
+    """Return the path of a layer, with "tower" for a default name of Keras."""
     start, slash, last = path.rpartition("/")
-    return f"{start}{slash}tower" if _GIVEN_BY_KERAS.fullmatch(last) else path
+    return f"{start}{slash}tower" if _DEFAULT_NAME.fullmatch(last) else path
 
 
 def _calls(program: Program, path: str) -> list[_Call]:
@@ -126,11 +133,11 @@ def _call(program: Program, numbers: tuple[int, ...]) -> _Call:
 
 
 def _is_one_module(program: Program, calls: Sequence[_Call]) -> bool:
-    """Whether one module, called again and again, can stand for the calls."""
+    """Return whether the calls can become calls of one module."""
     first = calls[0]
-    weights = {name for step in first.steps for name in step.inputs if name in program.weights}
-    large = len(first.steps) >= FEWEST_STATEMENTS and len(first.modules) + len(weights) >= FEWEST_LAYERS
-    if not large or None in _sizes(program, first).values():
+    weights = first.weights(program)
+    is_large = len(first.steps) >= FEWEST_STATEMENTS and len(first.modules) + len(weights) >= FEWEST_LAYERS
+    if not is_large or None in _sizes(program, first).values():
         return False
     if not first.given or any(_pattern(program, call) != _pattern(program, first) for call in calls):
         return False
@@ -143,16 +150,16 @@ def _is_one_module(program: Program, calls: Sequence[_Call]) -> bool:
 
 
 def _is_cut(program: Program, call: _Call) -> bool:
-    """Whether something between the statements of a call needs what it makes, so that it cannot stand before it."""
+    """Return whether another statement between those of a call uses its results, so that it cannot come after all."""
     between = {*range(call.places[0], call.places[-1])} - {*call.places}
     return any(name in call.roles for place in between for name in program.steps[place].inputs)
 
 
 def _pattern(program: Program, call: _Call) -> object:
-    """What a call does with what it is given: equal for calls of one module."""
+    """Return a value that is equal for calls that can become calls of one module."""
     wired: dict[str, object] = {**{name: number for number, name in enumerate(call.given)}, **call.roles}
     statements = [
-        (step.template, tuple(wired.get(name, name) for name in step.inputs), _identity(program, step.module))
+        (shape_of(step), tuple(wired.get(name, name) for name in step.inputs), _identity(program, step.module))
         for step in call.steps
     ]
     given = [(program.values[name].order, program.values[name].dtype) for name in call.given]
@@ -160,18 +167,18 @@ def _pattern(program: Program, call: _Call) -> object:
 
 
 def _identity(program: Program, name: str) -> object:
-    """A module by its name, if it has weights; without any, two that are made alike are as good as one."""
+    """Return the name of a module with weights; without weights, modules with equal arguments are equal."""
     module = program.modules.get(name)
-    return name if module is None or module.keras or module.spec.kind.startswith(".") else module.spec
+    return name if module is None or module.source or module.spec.kind.startswith(".") else module.spec
 
 
 def _sizes(program: Program, call: _Call) -> dict[str, tuple[int, int] | None]:
-    """Which of the given values tells each free size, and at which place; None where none does."""
+    """Return, for each free size, the index of an input and of its axis that have it; None if no input has it."""
     return {symbol: size_from(program, call.given, symbol) for symbol in symbols_in(program, call.steps)}
 
 
 def _returned(program: Program, calls: Sequence[_Call]) -> tuple[Role, ...]:
-    """What any of the calls makes that is used after it."""
+    """Return the roles of the values that are used after any of the calls."""
     found: set[Role] = set()
     for call in calls:
         roles = call.roles
@@ -182,9 +189,8 @@ def _returned(program: Program, calls: Sequence[_Call]) -> tuple[Role, ...]:
 
 
 def _inner_names(program: Program, call: _Call, prefix: str) -> dict[str, str]:
-    """What the modules and the weights of a call are called in its class, by their names in the flat program."""
-    weights = dict.fromkeys(name for step in call.steps for name in step.inputs if name in program.weights)
-    flat = [*call.modules, *(program.weights[key].name for key in weights)]
+    """Return the names of the modules and weights in the class, by their names in the flat program."""
+    flat = [*call.modules, *(program.weights[key].name for key in call.weights(program))]
     found: dict[str, str] = {}
     for name in flat:
         rest = name.removeprefix(f"{prefix}_")
@@ -193,30 +199,35 @@ def _inner_names(program: Program, call: _Call, prefix: str) -> dict[str, str]:
 
 
 def _body(program: Program, call: _Call, path: str, returned: Iterable[Role], inner: Mapping[str, str]) -> Program:
-    """The program of one call, in the names of its class."""
+    """Return the program of the class."""
     outputs = tuple(Ref(call.steps[number].outputs[place]) for number, place in returned)
     letters = ("x", "y", "z") if len(call.given) <= 3 else tuple(f"x{number + 1}" for number in range(len(call.given)))
-    weights = {name for step in call.steps for name in step.inputs if name in program.weights}
     return Program(
         name="",
         inputs=tuple(program.values[name] for name in call.given),
         input_names=dict(zip(call.given, letters, strict=False)),
         steps=tuple(
-            replace(step, module=inner.get(step.module, ""), path=step.path.removeprefix(f"{path}/"))
+            replace(
+                step,
+                expression=with_modules(step.expression, inner.__getitem__),
+                path=step.path.removeprefix(f"{path}/"),
+            )
             for step in call.steps
         ),
         outputs=outputs[0] if len(outputs) == 1 else outputs,
         values=program.values,
         modules={inner[name]: replace(program.modules[name], name=inner[name]) for name in call.modules},
         weights={
-            key: replace(weight, name=inner[weight.name]) for key, weight in program.weights.items() if key in weights
+            key: replace(weight, name=inner[weight.name])
+            for key, weight in program.weights.items()
+            if key in call.weights(program)
         },
-        sizes={symbol: (call.given[told[0]], told[1]) for symbol, told in _sizes(program, call).items() if told},
+        sizes={symbol: (call.given[axis[0]], axis[1]) for symbol, axis in _sizes(program, call).items() if axis},
     )
 
 
 def _moved(paths: Mapping[str, str], inner: Mapping[str, str], parts: Structure, outer: str) -> dict[str, str]:
-    """Where everything is after some modules went into the module `outer`."""
+    """Return the paths after some modules were moved into the module `outer`."""
     moved = {}
     for flat, path in paths.items():
         start, dot, rest = path.partition(".")
@@ -225,14 +236,14 @@ def _moved(paths: Mapping[str, str], inner: Mapping[str, str], parts: Structure,
 
 
 def _replaced(program: Program, calls: Sequence[_Call], returned: Sequence[Role], path: str, block: Block) -> Program:
-    """The program with one statement for each call."""
+    """Return the program with one statement for each call."""
     outer = block.uses[0]
     ends = {call.places[-1]: call for call in calls}
     inside = {place for call in calls for place in call.places}
     steps = []
     for place, step in enumerate(program.steps):
         if place in ends:
-            steps.append(_statement(ends[place], returned, outer, path))
+            steps.append(_call_statement(ends[place], returned, outer, path))
         elif place not in inside:
             steps.append(step)
     gone = {name for call in calls for name in call.modules}
@@ -244,14 +255,12 @@ def _replaced(program: Program, calls: Sequence[_Call], returned: Sequence[Role]
     return replace(program, steps=tuple(steps), modules={name: modules[name] for name in order}, weights=weights)
 
 
-def _statement(call: _Call, returned: Sequence[Role], outer: str, path: str) -> Step:
-    """The one statement of a call; it stands in the calls that all its statements stood in."""
+def _call_statement(call: _Call, returned: Sequence[Role], outer: str, path: str) -> Step:
+    """Return the one statement of a call, in the calls that contain all its statements."""
     around = takewhile(lambda one: _path(one) != path, call.steps[-1].calls)
     return Step(
-        template=f"{{module}}({places(call.given)})",
-        inputs=call.given,
+        expression=Submodule(outer)(*map(Ref, call.given)),
         outputs=tuple(call.steps[number].outputs[place] for number, place in returned),
-        module=outer,
         path=path,
         calls=tuple(around),
     )

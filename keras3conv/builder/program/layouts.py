@@ -1,4 +1,4 @@
-"""In which order a module takes and returns the axes of its inputs and outputs."""
+"""The axis order in which a generated module takes its inputs and returns its outputs."""
 
 from typing import Literal
 
@@ -6,34 +6,35 @@ from keras3conv.builder.program.program import Order, Value, channels_first, ide
 from keras3conv.model.graph import Graph, Tensor
 
 Channels = Literal["first", "last"]
-"""Where a module has the channels of images: second, as torch, or last, as Keras."""
+"""Whether a module takes and returns images channels-first, as PyTorch does, or channels-last, as Keras does."""
 
 _RESHAPING = ("Flatten", "Reshape", "Permute", "reshape", "transpose")
 
 
 def input_order(graph: Graph, tensor: Tensor) -> Order:
-    """The order in which a module with its channels second takes an input.
+    """Return the axis order in which a channels-first module takes an input.
 
-    An image (four axes or more) has its channels second. A sequence has them there only if a convolution or a pooling
-    along it is the first to ask. A Keras layer that has its channels second already is given them so.
+    Images (four axes or more) are channels-first. A sequence is channels-first only if the first layer with a data
+    format that it reaches is a convolution or a pooling. An input of Keras layers that are channels-first already keeps
+    its order.
     """
     rank = len(tensor.shape)
     if rank < 3:
         return identity(rank)
-    asked = _first_data_format(graph, tensor)
-    if asked == "channels_first" or (asked == "" and rank == 3):
+    data_format = _first_data_format(graph, tensor)
+    if data_format == "channels_first" or (data_format == "" and rank == 3):
         return identity(rank)
     return channels_first(rank)
 
 
 def output_order(value: Value, channels: Channels) -> Order:
-    """The order in which a module returns a value: as it is, if that is a layout that a user can name."""
-    as_it_is = value.order in (identity(value.rank), channels_first(value.rank))
-    return value.order if as_it_is and channels == "first" else identity(value.rank)
+    """Return the axis order in which a module returns a value: its own order if that is a common layout."""
+    is_common = value.order in (identity(value.rank), channels_first(value.rank))
+    return value.order if is_common and channels == "first" else identity(value.rank)
 
 
 def _first_data_format(graph: Graph, tensor: Tensor) -> str:
-    """The data format of the first layer that has one and that an input reaches with as many axes as it has."""
+    """Return the data format of the first layer that has one, among those that the input reaches with all its axes."""
     reached = {tensor.name}
     ranks = {name: len(found.shape) for name, found in graph.tensors.items()}
     for node in graph.nodes:

@@ -1,16 +1,18 @@
-"""Names in generated code: whatever a layer is called, what is written is an identifier and nothing else."""
+"""Names in generated code: any text becomes a valid identifier."""
 
 import keyword
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 OWN_LAYERS = "keras3conv.frameworks.torch.layers"
-"""Where the torch layers of our own are; their text is copied into what is generated."""
+"""The package of this project's own torch layers; their source code is copied into generated modules."""
 
+OWN_FUNCTIONS = "keras3conv.frameworks.torch.functions"
+"""The module of this project's own torch functions; their source code is copied into generated modules."""
 
 _RESERVED = frozenset(
     {
-        # What torch's modules have themselves, and what the generated code uses.
+        # Attributes of torch.nn.Module, and names that the generated code uses.
         "add_module", "apply", "bfloat16", "buffers", "call_super_init", "children", "compile", "cpu", "cuda", "double",
         "dump_patches", "eval", "extra_repr", "float", "forward", "get_buffer", "get_extra_state", "get_parameter",
         "get_submodule", "half", "ipu", "load_state_dict", "math", "modules", "mtia", "named_buffers", "named_children",
@@ -22,13 +24,14 @@ _RESERVED = frozenset(
 
 
 def identifier(text: str) -> str:
-    """A lower-case identifier made of any text: "conv2_block1_1_conv" stays, "1_conv" is "conv_1", "a-b/c" is "a_b_c".
+    """Return a lower-case identifier for any text.
 
-    Only letters, digits and underscores of ASCII are kept, so no text can become anything but a name.
+    "conv2_block1_1_conv" stays, "1_conv" becomes "conv_1", "a-b/c" becomes "a_b_c". Only ASCII letters, digits and
+    underscores are kept, so no text can become anything but a name.
     """
     words = re.findall(r"[a-z0-9]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", text).lower())
     while words and words[0].isdigit() and any(not word.isdigit() for word in words):
-        words.append(words.pop(0))  # the number of a layer stands at the end
+        words.append(words.pop(0))  # an identifier cannot begin with the number of a layer
     name = "_".join(words)
     if not name or name[0].isdigit():
         name = f"layer_{name}" if name else "layer"
@@ -36,12 +39,12 @@ def identifier(text: str) -> str:
 
 
 def class_identifier(text: str) -> str:
-    """A name for a class: "resnet_block" is "ResnetBlock"."""
+    """Return a class name: "ResnetBlock" for "resnet_block"."""
     return "".join(word[:1].upper() + word[1:] for word in identifier(text).split("_"))
 
 
 def unique(name: str, taken: Iterable[str], between: str = "_") -> str:
-    """The name, or the name with the first number that makes it new: "conv_2", "Block2"."""
+    """Return the name, or the name with the first number that makes it unique: "conv_2", "Block2"."""
     used = set(taken)
     candidate, number = name, 1
     while candidate in used:
@@ -50,9 +53,4 @@ def unique(name: str, taken: Iterable[str], between: str = "_") -> str:
     return candidate
 
 
-__all__ = ["class_identifier", "identifier", "unique"]
-
-
-def places(values: Sequence[object], start: int = 0) -> str:
-    """The placeholders of several inputs: "{0}, {1}"."""
-    return ", ".join(f"{{{place}}}" for place in range(start, start + len(values)))
+__all__ = ["OWN_FUNCTIONS", "OWN_LAYERS", "class_identifier", "identifier", "unique"]

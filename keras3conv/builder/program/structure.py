@@ -1,4 +1,4 @@
-"""A program with classes of its own: what repeated statements became."""
+"""A program with classes for its repeated parts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,28 +6,27 @@ from typing import Any
 
 from keras3conv.builder.program.program import Program
 
+_ONE_FOR_ALL = frozenset({"kernel_size", "stride", "padding", "dilation", "output_padding", "output_size"})
+"""Arguments that torch accepts as one number if they are the same along every axis."""
+
 
 @dataclass(frozen=True)
 class Argument:
-    """An argument of a block's constructor, where a value stands that differs from use to use."""
+    """An argument of a block's constructor: it stands for a value that differs between the uses of the block."""
 
     name: str
 
 
-_ONE_FOR_ALL = frozenset({"kernel_size", "stride", "padding", "dilation", "output_padding", "output_size"})
-"""What may be one number where it is the same along every axis."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """A class for statements that repeat each other.
+    """A class for statements that are repeated.
 
     Attributes:
         name: The name of the class.
-        program: Its statements, modules and weights, in which `Argument`s stand for what differs.
-        arguments: The names of the constructor's arguments, each with its type as it is written.
-        uses: What the modules are called that are of this class.
-        calls: How often each of them is called.
+        program: Its statements, modules and weights, with `Argument`s for the values that differ.
+        arguments: The arguments of the constructor, each with its type annotation.
+        uses: The names of the submodules that are instances of the class.
+        calls: The number of times that each of them is called.
     """
 
     name: str
@@ -39,12 +38,12 @@ class Block:
 
 @dataclass(frozen=True, kw_only=True)
 class Structure:
-    """A program with its blocks.
+    """A program and its blocks.
 
     Attributes:
-        program: The statements that are left, with a module for each use of a block.
-        blocks: The classes; each uses only what stands before it.
-        paths: Where a module or a weight of the flat program is now: "stage1.conv" for "stage1_conv".
+        program: The remaining statements, with one submodule for each use of a block.
+        blocks: The classes; each uses only those before it.
+        paths: The new paths of the modules and weights of the flat program: "stage1.conv" for "stage1_conv".
     """
 
     program: Program
@@ -53,17 +52,17 @@ class Structure:
 
     @property
     def class_names(self) -> set[str]:
-        """The names that no other class may have."""
+        """The names that are taken."""
         return {"Model", *(block.name for block in self.blocks)}
 
 
-__all__ = ["Block", "Structure"]
-
-
 def simplified(name: str, value: Any, kind: str) -> Any:
-    """One number for a tuple of equal ones, where a class of torch takes either; lists as tuples."""
+    """Return one number for a tuple of equal numbers where a torch class accepts either, and a tuple for a list."""
     if kind.startswith("torch.") and name in _ONE_FOR_ALL and isinstance(value, tuple | list) and len(set(value)) == 1:
         return value[0]
     if kind.startswith("torch.") and name == "normalized_shape" and isinstance(value, tuple | list) and len(value) == 1:
         return value[0]
     return tuple(value) if isinstance(value, list) else value
+
+
+__all__ = ["Argument", "Block", "Structure", "simplified"]

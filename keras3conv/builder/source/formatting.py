@@ -1,4 +1,4 @@
-"""Lines of code, broken as a formatter would break them."""
+"""Formatting of source code: literals, comments, docstrings, and statements that are broken into lines that fit."""
 
 from collections.abc import Iterator
 from math import isfinite
@@ -10,15 +10,14 @@ from keras3conv.errors import RuleError
 
 WIDTH = 100
 
-
 _OPENING, _CLOSING = "([{", ")]}"
 
 
 def statement(indent: int, text: str) -> Iterator[str]:
-    """The lines of a statement: one if it fits, else broken inside its last pair of brackets.
+    """Yield the lines of a statement: one line if it fits, else broken inside its last pair of brackets.
 
-    The arguments of a call and the entries of a list get a line each, with a comma behind; what only stands in brackets
-    gets none, because a comma would make a tuple of it.
+    The arguments of a call and the items of a list get one line each, with a trailing comma. Plain parentheses get no
+    comma, because it would make a tuple.
     """
     line = " " * indent + text
     spans = [span for span in _spans(text) if _is_list(text, span[0])]
@@ -37,20 +36,20 @@ def statement(indent: int, text: str) -> Iterator[str]:
 
 
 def _is_list(text: str, start: int) -> bool:
-    """Whether a bracket opens the arguments of a call or a list: neither an index, nor a part of a formula."""
+    """Return whether a bracket opens the arguments of a call or a list, rather than an index or a part of a formula."""
     after_name = start > 0 and (text[start - 1].isalnum() or text[start - 1] in "_)]")
     return after_name if text[start] == "(" else not after_name
 
 
 def comment_lines(indent: int, text: str) -> Iterator[str]:
-    """A comment, in lines that fit."""
+    """Yield the lines of a comment; none for an empty text."""
     if text:
         before = " " * indent + "# "
         yield from wrap(text, WIDTH, initial_indent=before, subsequent_indent=before)
 
 
 def docstring(indent: int, text: str) -> Iterator[str]:
-    """A docstring of one sentence, in lines that fit."""
+    """Yield the lines of a docstring of one sentence."""
     before = " " * indent
     line = f'{before}"""{text}"""'
     if len(line) <= WIDTH:
@@ -61,16 +60,16 @@ def docstring(indent: int, text: str) -> Iterator[str]:
 
 
 def _spans(text: str) -> list[tuple[int, int]]:
-    """The outermost pairs of brackets with something in them, strings left out."""
+    """Return the outermost pairs of brackets that are not empty, without those inside strings."""
     found: list[tuple[int, int]] = []
     stack: list[int] = []
-    quoted = ""
+    quote = ""
     for place, letter in enumerate(text):
-        if quoted:
-            if letter == quoted and text[place - 1] != "\\":
-                quoted = ""
+        if quote:
+            if letter == quote and text[place - 1] != "\\":
+                quote = ""
         elif letter in "\"'":
-            quoted = letter
+            quote = letter
         elif letter in _OPENING:
             stack.append(place)
         elif letter in _CLOSING:
@@ -81,14 +80,14 @@ def _spans(text: str) -> list[tuple[int, int]]:
 
 
 def _parts(text: str) -> list[str]:
-    """What commas separate, brackets and strings left whole."""
-    parts, depth, quoted, start = [], 0, "", 0
+    """Split a text at its commas, except those inside brackets and strings."""
+    parts, depth, quote, start = [], 0, "", 0
     for place, letter in enumerate(text):
-        if quoted:
-            if letter == quoted and text[place - 1] != "\\":
-                quoted = ""
+        if quote:
+            if letter == quote and text[place - 1] != "\\":
+                quote = ""
         elif letter in "\"'":
-            quoted = letter
+            quote = letter
         elif letter in _OPENING:
             depth += 1
         elif letter in _CLOSING:
@@ -101,31 +100,48 @@ def _parts(text: str) -> list[str]:
 
 
 def literal(value: Any) -> str:
-    """A plain value as Python writes it.
+    """Return the source code of a plain value.
 
     Raises:
-        RuleError: It is no plain value.
+        RuleError: The value is not plain: writing it into code could run something.
     """
-    if value is None or isinstance(value, bool | int | str):
-        return quoted(value) if isinstance(value, str) else repr(value)
+    if isinstance(value, str):
+        return quoted(value)
     if isinstance(value, float):
-        return repr(value) if isfinite(value) else f'float("{value}")'
+        return _number(value)
+    if value is None or isinstance(value, bool | int):
+        return repr(value)
     if isinstance(value, Argument):
         return value.name
     if isinstance(value, tuple | list):
-        inner = ", ".join(map(literal, value))
-        if isinstance(value, list):
-            return f"[{inner}]"
-        return f"({inner},)" if len(value) == 1 else f"({inner})"
-    raise RuleError(f"{type(value).__name__} is no plain value, and is never written into code")
+        return bracketed(value, [literal(item) for item in value])
+    raise RuleError(f"{type(value).__name__} is not a plain value, so it is never written into code")
+
+
+def _number(value: float) -> str:
+    """Return a floating-point number, in scientific notation where that is much shorter: -1e9."""
+    if not isfinite(value):
+        return f'float("{value}")'
+    text = repr(value)
+    mantissa, _, exponent = f"{value:.0e}".partition("e")
+    short = f"{mantissa}e{int(exponent)}"
+    return short if len(short) + 3 < len(text) and float(short) == value else text
+
+
+def bracketed(like: tuple[Any, ...] | list[Any], items: list[str]) -> str:
+    """Return the source code of a tuple or a list, depending on the type of `like`, from that of its items."""
+    inner = ", ".join(items)
+    if isinstance(like, list):
+        return f"[{inner}]"
+    return f"({inner},)" if len(items) == 1 else f"({inner})"
 
 
 def quoted(text: str) -> str:
-    """A literal in double quotes; everything but plain letters is escaped."""
+    """Return a string literal in double quotes, in ASCII with escapes."""
     written = ascii(text)[1:-1]
     if ascii(text)[0] == "'":
         written = written.replace("\\'", "'").replace('"', '\\"')
     return f'"{written}"'
 
 
-__all__ = ["Argument", "comment_lines", "docstring", "literal", "quoted", "statement"]
+__all__ = ["WIDTH", "bracketed", "comment_lines", "docstring", "literal", "quoted", "statement"]

@@ -1,8 +1,8 @@
-"""What no optimiser changes in a Keras model is frozen in the module that is made of it, where its text says so.
+"""Frozen parts: the source code freezes the parameters that no optimizer updates in the Keras model.
 
-A layer of Keras with trainable=False has no trainable variables, and one with scale=False has no scale at all, where
-torch has one that is 1 and must stay so. A BatchNormalization that is frozen does more: it runs
-in inference mode even in training, so its counterpart stays in evaluation mode.
+A Keras layer with trainable=False has no trainable variables. One with scale=False has no scale, while that of torch is
+1 and must stay 1. A frozen BatchNormalization also runs in inference mode in training, so its counterpart stays in
+evaluation mode.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -18,13 +18,13 @@ _NORMS = "torch.nn.BatchNorm"
 
 @dataclass(frozen=True, kw_only=True)
 class Frozen:
-    """The frozen parts of a module, each by the shortest path that holds nothing else.
+    """The frozen parts of a module, each by the shortest path that contains nothing else.
 
     Attributes:
-        modules: Submodules all of whose parameters are frozen; "" is the whole module.
-        parameters: Parameters that are frozen beside others that are not.
-        scales: The classes of batch normalisations all of whose scales are frozen: their names are not listed.
-        norms: Submodules all of whose batch normalisations stay in evaluation mode.
+        modules: The submodules with frozen parameters only; "" is the whole module.
+        parameters: The frozen parameters of submodules that have other parameters too.
+        scales: The classes of batch normalization of which every scale is frozen; the layers are not listed.
+        norms: The submodules in which every batch normalization stays in evaluation mode.
     """
 
     modules: tuple[str, ...] = ()
@@ -43,12 +43,12 @@ NOTHING = Frozen()
 def frozen_parts(
     program: Program, paths: Mapping[str, str], plan: Alignment, torch: ModelView, keras: ModelView
 ) -> Frozen:
-    """What is frozen, seen from the variables of the Keras model.
+    """Return the frozen parts, derived from the trainable variables of the Keras model.
 
     Args:
-        program: What the module was written from, without blocks.
-        paths: Where the modules that went into blocks are.
-        plan: Which tensor is which.
+        program: The flat program of the module.
+        paths: The paths of the modules that are in blocks.
+        plan: The correspondence of the tensors.
         torch: The module.
         keras: The Keras model.
     """
@@ -79,9 +79,9 @@ def frozen_parts(
 
 
 def _scales(kinds: Mapping[str, str], held: Collection[str], parameters: Collection[str]) -> tuple[str, ...]:
-    """The classes of which every layer, and there are several, has a scale that is frozen beside a shift that is not.
+    """Return the classes with several layers, all of which have a frozen scale and a trainable shift.
 
-    One loop says it then, where a list would be as long as the model.
+    One loop freezes them, instead of a list as long as the model.
     """
     found = []
     for kind in dict.fromkeys(kinds.values()):
@@ -93,7 +93,7 @@ def _scales(kinds: Mapping[str, str], held: Collection[str], parameters: Collect
 
 
 def shortest(chosen: Collection[str], every: Collection[str]) -> tuple[str, ...]:
-    """The shortest paths that, with everything below them, hold what was chosen and nothing else of all paths."""
+    """Return the shortest paths that contain, with everything below them, exactly the chosen paths."""
     if chosen and len(chosen) == len(every):
         return ("",)
     others = [path for path in every if path not in chosen]
@@ -103,20 +103,20 @@ def shortest(chosen: Collection[str], every: Collection[str]) -> tuple[str, ...]
 
 
 def _starts(path: str) -> list[str]:
-    """The path and every path that it is below, the shortest first."""
+    """Return the path and all paths above it, the shortest first."""
     parts = path.split(".")
     return [".".join(parts[:length]) for length in range(1, len(parts) + 1)]
 
 
 def frozen_lines(frozen: Frozen) -> Iterator[str]:
-    """The end of the constructor."""
+    """Yield the end of the constructor, which freezes the parameters."""
     for kind in frozen.scales:
-        yield "        # These layers of Keras have no scale: it is one, and stays one."
+        yield "        # These layers have no scale in Keras: it is one, and stays one."
         yield "        for part in self.modules():"
         yield f"            if isinstance(part, {kind.replace('torch.nn.', 'nn.')}):"
         yield "                part.weight.requires_grad_(False)"
     if frozen.modules or frozen.parameters:
-        yield "        # What the Keras model does not train, or does not have: a scale of one, a shift of zero."
+        yield "        # Not trained in the Keras model, or missing there: a scale of one, a shift of zero."
     if frozen.modules == ("",):
         yield "        self.requires_grad_(False)"
     elif frozen.modules:
@@ -130,12 +130,12 @@ def frozen_lines(frozen: Frozen) -> Iterator[str]:
 
 
 def mode_lines(frozen: Frozen) -> Iterator[str]:
-    """The method that keeps frozen batch normalisations in evaluation mode."""
+    """Yield the method that keeps frozen batch normalizations in evaluation mode."""
     if not frozen.norms:
         return
     yield ""
     yield '    def train(self, mode: bool = True) -> "Model":'
-    yield from docstring(8, "Sets the mode; a batch normalisation that is frozen in Keras stays as in evaluation.")
+    yield from docstring(8, "Set the mode; a batch normalization that is frozen in Keras stays in evaluation mode.")
     yield "        super().train(mode)"
     yield from statement(8, f"frozen = {_names(frozen.norms)}")
     yield "        for name in frozen:"

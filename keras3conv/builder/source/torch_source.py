@@ -1,54 +1,60 @@
-"""The text of a torch module: what is written is what is proven, and what a person reads.
+"""The source code of a torch module.
 
-Only identifiers and literals get into the text: names are made of letters, digits and underscores by `names`, values
-are written by `literal`, which knows plain values alone.
+Only identifiers and literals get into the text: `names` makes names of letters, digits and underscores, and `literal`
+writes values and accepts plain ones only.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from dataclasses import dataclass
 
 from keras3conv.builder.passes.folding import folded
+from keras3conv.builder.program.names import OWN_FUNCTIONS, OWN_LAYERS
+from keras3conv.builder.program.operation import Operation, walk
 from keras3conv.builder.program.program import Program, Step, Value, Weight
-from keras3conv.builder.program.structure import simplified
+from keras3conv.builder.program.structure import Block, simplified
 from keras3conv.builder.program.variables import Names, variable_names
-from keras3conv.builder.source.formatting import comment_lines, docstring, literal, quoted, statement
+from keras3conv.builder.source.formatting import bracketed, comment_lines, docstring, literal, quoted, statement
 from keras3conv.builder.source.frozen import NOTHING, Frozen, frozen_lines, mode_lines
+from keras3conv.builder.source.rendering import rendered
+from keras3conv.frameworks.torch import functions as torch_functions
 from keras3conv.frameworks.torch.constructors import REQUIRED, constructor, source_of
 from keras3conv.model.graph import Ref, Shape, Size, refs
 from keras3conv.rules.rule import LayerSpec
 
-OWN_FUNCTIONS = "keras3conv.frameworks.torch.functions"
-"""Where the functions of our own are; their text is copied into what is generated."""
+
+@dataclass(frozen=True)
+class _TorchSpelling:
+    """The spelling of values, modules, functions and dtypes in a torch module; see `rendering.Spelling`."""
+
+    names: Names
+
+    def value(self, name: str) -> str:
+        """Return the variable of a value."""
+        return self.names.of[name]
+
+    def symbol(self, name: str) -> str:
+        """Return the variable of a free size."""
+        return self.names.sizes[name]
+
+    def module(self, name: str) -> str:
+        """Return the attribute of a submodule."""
+        return f"self.{name}"
+
+    def function(self, name: str) -> str:
+        """Return the name of a function after the imports of the file; a function of this project is in the file."""
+        if name.startswith(f"{OWN_FUNCTIONS}."):
+            return name.rpartition(".")[2]
+        return name.replace("torch.nn.functional.", "F.")
+
+    def dtype(self, name: str) -> str:
+        """Return a dtype."""
+        return f"torch.{name}"
 
 
-class Class(Protocol):
-    """A class that repeated statements became; see `structure.Block`."""
-
-    @property
-    def name(self) -> str:
-        """The name of the class."""
-
-    @property
-    def program(self) -> Program:
-        """Its statements."""
-
-    @property
-    def arguments(self) -> Mapping[str, str]:
-        """The constructor's arguments, each with its type."""
-
-    @property
-    def uses(self) -> tuple[str, ...]:
-        """What the modules of this class are called."""
-
-    @property
-    def calls(self) -> int:
-        """How often each of them is called."""
-
-
-def write(program: Program, classes: Sequence[Class] = (), frozen: Frozen = NOTHING) -> str:
-    """The text of `model.py`: our own layers that it needs, the blocks, the model."""
+def write(program: Program, classes: Sequence[Block] = (), frozen: Frozen = NOTHING) -> str:
+    """Return the text of `model.py`: this project's layers and functions that it needs, the blocks, the model."""
     own = _own_layers(program, classes)
-    parts = [source_of(f"{OWN_FUNCTIONS}.{name}").strip() for name in _own_functions(program, classes)]
+    parts = [source_of(name).strip() for name in _own_functions(program, classes)]
     parts += [source_of(kind).strip() for kind in own if kind.startswith("keras3conv.")]
     texts = [_class(block.name, block.program, _docstring_of_block(block), block.arguments) for block in classes]
     parts += ["\n".join(text) for text in (*texts, _class("Model", program, _docstring(program), {}, frozen))]
@@ -62,21 +68,21 @@ def write(program: Program, classes: Sequence[Class] = (), frozen: Frozen = NOTH
 
 
 def _imported(kind: str) -> str:
-    """The line for a class of the user's, for which the user registered a rule."""
+    """Return the import of a class for which the user registered a rule."""
     module, _, name = kind.rpartition(".")
     return f"from {module} import {name}"
 
 
 def construction(spec: LayerSpec) -> str:
-    """The expression that makes a layer: "nn.Conv2d(3, 16, 3, padding=1)".
+    """Return the expression that makes a layer: "nn.Conv2d(3, 16, 3, padding=1)".
 
-    What has no default stands in front, by its place; the rest by name, and only where it is not what torch assumes.
+    Arguments without a default are positional; the others are keywords, and left out where they equal the default.
     """
     if spec.kind.startswith("."):
         return f"{spec.kind[1:]}({', '.join(f'{name}={literal(value)}' for name, value in spec.config.items())})"
     parameters = constructor(spec.kind)
     config = {name: simplified(name, value, spec.kind) for name, value in spec.config.items()}
-    pools = spec.kind.startswith("torch.") and parameters.get("stride", 1) is None  # as far as its window is wide
+    is_pool = spec.kind.startswith("torch.") and parameters.get("stride", 1) is None  # the default is the window
     given = []
     for name, default in parameters.items():
         if name not in config:
@@ -84,28 +90,34 @@ def construction(spec: LayerSpec) -> str:
         value = config[name]
         if default is REQUIRED:
             given.append(literal(value))
-        elif value != default and not (pools and name == "stride" and value == config.get("kernel_size")):
+        elif value != default and not (is_pool and name == "stride" and value == config.get("kernel_size")):
             given.append(f"{name}={literal(value)}")
     return f"{_public(spec.kind)}({', '.join(given)})"
 
 
 def described(shape: Shape) -> str:
-    """A shape for a reader: "(batch, 3, 32, 32)"; "?" for a size that is no plain product of those of the inputs."""
+    """Return a shape for a reader: "(batch, 3, 32, 32)", with "?" for a size that was not traced."""
     sizes = ", ".join("?" if isinstance(size, Size) and "unknown" in size.symbols else str(size) for size in shape)
     return f"({sizes},)" if len(shape) == 1 else f"({sizes})"
 
 
-def _own_layers(program: Program, classes: Sequence[Class]) -> list[str]:
-    """The kinds of our own layers in a program and its blocks."""
+def _own_layers(program: Program, classes: Sequence[Block]) -> list[str]:
+    """Return the classes in a program and its blocks that are not torch's."""
     programs = [program, *(block.program for block in classes)]
     kinds = [module.spec.kind for one in programs for module in one.modules.values()]
     return [kind for kind in dict.fromkeys(kinds) if not kind.startswith(("torch.", "."))]
 
 
-def _own_functions(program: Program, classes: Sequence[Class]) -> list[str]:
-    """The functions of our own that stand in the statements of a program and its blocks."""
-    templates = [step.template for one in (program, *(block.program for block in classes)) for step in one.steps]
-    return ["pad_same"] if any(template.startswith("pad_same(") for template in templates) else []
+def _own_functions(program: Program, classes: Sequence[Block]) -> list[str]:
+    """Return this project's functions that a program, its blocks or its layers call, by their qualified names."""
+    steps = [step for one in (program, *(block.program for block in classes)) for step in one.steps]
+    nodes = [node for step in steps for node in walk(step.expression) if isinstance(node, Operation)]
+    found = [node.name for node in nodes if node.name.startswith(f"{OWN_FUNCTIONS}.")]
+    layers = [source_of(kind) for kind in _own_layers(program, classes) if kind.startswith(OWN_LAYERS)]
+    found += [
+        f"{OWN_FUNCTIONS}.{name}" for name in torch_functions.__all__ if any(f"{name}(" in text for text in layers)
+    ]
+    return list(dict.fromkeys(found))
 
 
 def _class(
@@ -129,22 +141,22 @@ def _class(
     called = ", ".join(f"{names.arguments[value.name]}: torch.Tensor" for value in program.inputs)
     yield from statement(4, f"def forward(self, {called}) -> {_returned_type(program.outputs)}:")
     for symbol in names.sizes:
-        value, place = program.sizes[symbol]
-        yield f"        {names.sizes[symbol]} = {names.arguments[value]}.shape[{place}]"
+        value, position = program.sizes[symbol]
+        yield f"        {names.sizes[symbol]} = {names.arguments[value]}.shape[{position}]"
     for step in program.steps:
         yield from comment_lines(8, step.comment)
-        yield from statement(8, _assignment(step, program, names))
+        yield from statement(8, _assignment(step, names))
     yield from statement(8, f"return {_returned(program.outputs, names)}")
 
 
-def _docstring_of_block(block: Class) -> Iterable[str]:
+def _docstring_of_block(block: Block) -> Iterable[str]:
     if block.calls > 1:
         text = f"A part of the model that is called {block.calls} times, with the same weights."
         yield from docstring(4, text)
         return
     uses = list(block.uses)
-    told = ", ".join(uses if len(uses) <= 4 else [*uses[:2], "...", uses[-1]])
-    yield from docstring(4, f"A part of the model that stands in it {len(uses)} times: {told}.")
+    listed = ", ".join(uses if len(uses) <= 4 else [*uses[:2], "...", uses[-1]])
+    yield from docstring(4, f"A part of the model that is used {len(uses)} times: {listed}.")
 
 
 def _docstring(program: Program) -> Iterable[str]:
@@ -153,9 +165,9 @@ def _docstring(program: Program) -> Iterable[str]:
     yield ""
     yield "    Shapes:"
     for value in program.inputs:
-        yield f"        {names.arguments[value.name]}: {described(value.torch_shape)}, {value.dtype}"
+        yield f"        {names.arguments[value.name]}: {described(value.target_shape)}, {value.dtype}"
     for name, value in _named_outputs(program):
-        yield f"        {name}: {described(value.torch_shape)}, {value.dtype}"
+        yield f"        {name}: {described(value.target_shape)}, {value.dtype}"
     yield '    """'
 
 
@@ -181,23 +193,21 @@ def _weight(weight: Weight) -> Iterable[str]:
         yield from statement(8, f'self.register_buffer("{weight.name}", {made})')
 
 
-def _assignment(step: Step, program: Program, names: Names) -> str:
-    given = [names.used(step, place) for place in range(len(step.inputs))]
-    module = f"self.{step.module}" if step.module else ""
-    if step.overwrites and given[0] == names.of[step.outputs[0]]:
-        return f"{given[0]} += {given[1]}"
-    right = step.template.format(*given, module=module, **names.sizes)
-    return f"{', '.join(names.of[name] for name in step.outputs)} = {right}"
+def _assignment(step: Step, names: Names) -> str:
+    spelling = _TorchSpelling(names)
+    variables = [names.of[name] for name in step.outputs]
+    if step.overwrites and names.of[step.inputs[0]] == variables[0]:
+        return f"{variables[0]} += {names.of[step.inputs[1]]}"
+    return f"{', '.join(variables)} = {rendered(step.expression, spelling)}"
 
 
 def _returned(outputs: object, names: Names) -> str:
     if isinstance(outputs, Ref):
-        return names.last[outputs.name]
+        return names.of[outputs.name]
     if isinstance(outputs, Mapping):
         return "{" + ", ".join(f"{quoted(str(name))}: {_returned(item, names)}" for name, item in outputs.items()) + "}"
     assert isinstance(outputs, tuple | list)
-    inner = ", ".join(_returned(item, names) for item in outputs)
-    return f"[{inner}]" if isinstance(outputs, list) else f"({inner}{',' * (len(outputs) == 1)})"
+    return bracketed(outputs, [_returned(item, names) for item in outputs])
 
 
 def _returned_type(outputs: object) -> str:
@@ -216,8 +226,8 @@ def _joined(types: Iterable[str]) -> str:
 
 
 def _public(kind: str) -> str:
-    """The name of a class as the text imports it."""
+    """Return the name of a class after the imports of the file."""
     return kind.replace("torch.nn.", "nn.") if kind.startswith("torch.nn.") else kind.rpartition(".")[2]
 
 
-__all__ = ["construction", "described", "simplified", "write"]
+__all__ = ["construction", "described", "write"]

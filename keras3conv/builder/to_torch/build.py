@@ -1,4 +1,4 @@
-"""From a Keras model to a torch module: read, written, built, and filled with the weights."""
+"""Conversion of a Keras model: trace it, write the torch module, build it and copy the weights."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -26,14 +26,14 @@ from keras3conv.rules.library import known_classes
 from keras3conv.transforms import Array
 
 _SIZES = {"batch": 2, "length": 9, "depth": 16, "height": 64, "width": 96}
-"""What free sizes are in the proof: images that can be halved again and again, as a U-Net must be able to."""
+"""The values of free sizes in the validation: image sizes that a U-Net can halve several times."""
 
 SEED = 20240229
 
 
 @dataclass(frozen=True, kw_only=True)
 class Built:
-    """A module with the weights of a Keras model, before any proof."""
+    """A module with the weights of a Keras model, before the validation."""
 
     model: Any
     source: str
@@ -43,11 +43,11 @@ class Built:
 
 
 def build(model: Any, channels: Channels, inputs: Any) -> Built:
-    """The torch module of a live Keras model.
+    """Return the torch module for a live Keras model.
 
     Raises:
-        UnsupportedLayerError: Something in the model cannot be written in torch, or uses a variable in a way that
-            tracing does not see; all of it is named at once.
+        UnsupportedLayerError: Parts of the model cannot be written in torch, or use a variable in a way that tracing
+            does not see; the message has all of them.
         ModelError: The model cannot be called with symbolic tensors.
     """
     from keras3conv.alignment.staging import stage
@@ -55,7 +55,7 @@ def build(model: Any, channels: Channels, inputs: Any) -> Built:
     from keras3conv.frameworks.torch import module as torch_side
 
     graph, program = _read(model, channels, inputs)
-    structure = structured(with_towers(program))
+    structure = structured(with_towers(program, tidied))
     program = tidied(arranged(program))
     source = write(structure.program, structure.blocks)
     module = torch_code.instance_of(source)
@@ -76,7 +76,7 @@ def build(model: Any, channels: Channels, inputs: Any) -> Built:
 
 
 def _read(model: Any, channels: Channels, inputs: Any) -> tuple[Graph, Program]:
-    """The graph of a model and its program. A layer that no rule can say is followed: what it calls is written."""
+    """Return the graph of a model and its program. A layer without a rule is traced into the operations it calls."""
     from keras3conv.frameworks.keras.tracing import endings as keras_endings
     from keras3conv.frameworks.keras.tracing import graph as keras_graph
 
@@ -90,10 +90,10 @@ def _read(model: Any, channels: Channels, inputs: Any) -> tuple[Graph, Program]:
             tied |= more
             continue
         program, lowered = lower(graph, channels, frozenset(problem.keras for problem in traced))
-        layers = {node.path for node in graph.nodes if _may_be_followed(node)}
+        layers = {node.path for node in graph.nodes if _may_be_traced_into(node)}
         fresh = {problem.keras: problem for problem in lowered if problem.keras in layers - refused.keys()}
         if not fresh:
-            # Why no rule could say a layer is more to the point than why its call could not be followed.
+            # The reason why a layer has no rule helps more than the reason why it could not be traced into.
             problems = [refused.get(problem.keras, problem) for problem in (*traced, *lowered)]
             require_none(graph.name, (*problems, *keras_endings.mixed(model), *_value_reads(model, graph, inputs)))
             return graph, program
@@ -101,27 +101,27 @@ def _read(model: Any, channels: Channels, inputs: Any) -> tuple[Graph, Program]:
 
 
 def _tied(graph: Graph) -> frozenset[str]:
-    """The layers whose variables operations use besides: they are followed, so that both use one parameter."""
+    """Return the layers whose variables operations use too: they are traced into, so that both use one parameter."""
     leaves = {node.path for node in graph.nodes if not node.kind.startswith("keras.ops.")}
     paths = (parameter.path.split("/") for parameter in graph.parameters)
     starts = {"/".join(parts[:length]) for parts in paths for length in range(1, len(parts))}
     return frozenset(leaves & starts)
 
 
-def _may_be_followed(node: Node) -> bool:
-    """Whether it is a layer whose call is made of operations: that of a recurrent one is a loop of the backend.
+def _may_be_traced_into(node: Node) -> bool:
+    """Return whether a node is a layer that calls operations; a recurrent layer runs a loop of the backend instead.
 
-    A Bidirectional calls two recurrent layers and joins what they return, so it may be followed into them.
+    A Bidirectional calls two recurrent layers and joins what they return, so it may be traced into them.
     """
-    operation = node.kind.startswith(("keras.ops.", "keras.activations."))
-    return not operation and "keras.layers.RNN" not in node.kinds
+    is_operation = node.kind.startswith(("keras.ops.", "keras.activations."))
+    return not is_operation and "keras.layers.RNN" not in node.kinds
 
 
 def _require_no_hidden_use(model: Any, plan: Alignment, graph: Graph, program: Program) -> None:
-    """Raises if a variable that has no place in the module changes what the Keras model returns.
+    """Raise if a variable without a counterpart in the module influences the outputs of the Keras model.
 
-    A `call` that reads the values of a variable makes constants of them: no trace sees the variable, and under the
-    weights that the module was made with both sides agree.
+    A `call` that reads the values of a variable turns them into constants: the trace does not contain the variable, and
+    with the current weights both models return the same.
     """
     from keras3conv.frameworks.keras import influence as keras_influence
 
@@ -134,7 +134,7 @@ def _require_no_hidden_use(model: Any, plan: Alignment, graph: Graph, program: P
 
 
 def _value_reads(model: Any, graph: Graph, inputs: Any) -> tuple[Problem, ...]:
-    """The variables whose values got into a constant: that would not follow when the variable is trained."""
+    """Return the variables whose values became constants, which would not change when the variable is trained."""
     from keras3conv.frameworks.keras import influence as keras_influence
     from keras3conv.frameworks.keras.tracing import graph as keras_graph
 
@@ -153,20 +153,20 @@ def _value_reads(model: Any, graph: Graph, inputs: Any) -> tuple[Problem, ...]:
 
 
 _HIDDEN = (
-    "the outputs change with this variable, and no operation of Keras is given it: a call reads its values, which "
-    "would become a constant. Use it in keras.ops instead, as an attribute of the layer that is called"
+    "the outputs depend on this variable, but no Keras operation uses it: a call reads its values, which would become "
+    "a constant. Use it in keras.ops instead, as an attribute of the layer that is called"
 )
 
 
 def require_none(name: str, problems: tuple[Problem, ...]) -> None:
-    """Raises `UnsupportedLayerError` with every problem, if there is one."""
+    """Raise `UnsupportedLayerError` with every problem if there are any."""
     if problems:
         headline = f"{count(len(problems), 'problem')} in {name} (keras): it cannot be converted to torch"
         raise UnsupportedLayerError(lay_out(headline, problems, limit=50))
 
 
 def proof_inputs(graph: Graph, program: Program) -> tuple[tuple[Array, ...], Any]:
-    """What both models are called with for the proof: the torch arguments, and the same in Keras' structure."""
+    """Return random inputs for the validation: the torch arguments, and the same in the structure of Keras."""
     generator = np.random.default_rng(SEED)
     rows = [t.shape[0] for layer in graph.view.layers for t in layer.tensors if t.role == "embeddings"]
     arrays = {tensor.name: _random(tensor, generator, min(rows, default=2)) for tensor in graph.inputs}

@@ -1,20 +1,22 @@
-"""From the graph of a Keras model to a torch program, call by call, in the order in which they run."""
+"""Lowering: the graph of a Keras model becomes a torch program, call by call, in execution order."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import takewhile
 from typing import Any
 
 from keras3conv.builder.operations import library as handlers
 from keras3conv.builder.operations.call import HANDLERS, Call
+from keras3conv.builder.operations.expressions import F, torch
 from keras3conv.builder.program.layouts import Channels, input_order, output_order
 from keras3conv.builder.program.names import identifier, unique
+from keras3conv.builder.program.operation import Function, Operation, Submodule, transformed
 from keras3conv.builder.program.program import Module, Order, Program, Step, Value, Weight, identity
 from keras3conv.builder.to_torch.modules import Choice, choose, is_pointwise
 from keras3conv.builder.to_torch.padding import padding_at_run_time
 from keras3conv.errors import Problem, RuleError
 from keras3conv.frameworks.torch.constructors import constructor
-from keras3conv.model.graph import Graph, Node, Ref, Shape, Size, mapped, refs
+from keras3conv.model.graph import Graph, Node, Parameter, Ref, Shape, Size, mapped, refs
 from keras3conv.model.views import LayerView
 from keras3conv.rules.rule import LayerSpec
 from keras3conv.rules.units import units
@@ -24,12 +26,14 @@ from keras3conv.transforms import Array
 def lower(
     graph: Graph, channels: Channels = "first", unsupported: frozenset[str] = frozenset()
 ) -> tuple[Program, tuple[Problem, ...]]:
-    """The torch program of a graph, and every call that cannot be written; with problems it is of no use.
+    """Return the torch program of a graph, and a problem for every call that cannot be written.
+
+    If there are problems, the program is incomplete and must not be used.
 
     Args:
         graph: The graph of a Keras model.
-        unsupported: The paths of the layers that are known already to have no counterpart.
-        channels: Whether the module takes and returns images with their channels second or last.
+        channels: Whether the module takes and returns images channels-first or channels-last.
+        unsupported: The paths of the layers that are known to have no counterpart.
     """
     handlers.load()
     lowering = _Lowering(graph, channels)
@@ -42,7 +46,7 @@ def lower(
 
 
 class _Lowering:
-    """The program as far as it is written."""
+    """The program under construction."""
 
     def __init__(self, graph: Graph, channels: Channels) -> None:
         self.graph, self.channels = graph, channels
@@ -64,11 +68,11 @@ class _Lowering:
 
     @property
     def anchor(self) -> Value:
-        """The model's first input."""
+        """The first input of the model."""
         return self._inputs[0]
 
     def node(self, node: Node) -> None:
-        """Writes one call, or notes why it cannot be written."""
+        """Write one call, or record why it cannot be written."""
         self._calls = node.calls
         try:
             call = Call(node, mapped(node.arguments, self._argument), self)
@@ -84,41 +88,32 @@ class _Lowering:
         self.values.update(call.returned)
 
     def fail(self, node: Node) -> None:
-        """What cannot be written returns values all the same, so that everything after it is looked at too."""
+        """Create the results of a call that cannot be written, so that the calls after it are checked too."""
         for tensor in node.outputs:
             order = identity(len(tensor.shape))
             self._note(Value(name=tensor.name, shape=tensor.shape, order=order, dtype=tensor.dtype))
 
     def by_rule(self, call: Call) -> None:
-        """Writes a layer as the rule library says."""
+        """Write a layer with the rule library."""
         node = call.node
-        if (
-            node.path not in self.layers
-            or node.kind.startswith(("keras.ops.", "keras.activations."))
-            or not call.tensors
-        ):
+        is_operation = node.kind.startswith(("keras.ops.", "keras.activations."))
+        if node.path not in self.layers or is_operation or not call.tensors:
             raise RuleError(f"no handler is known for {node.kind}")
         given = call.tensor
         layer = replace(self.layers[node.path], config=node.config)
-        extra = [name for name, value in node.arguments.items() if name != "training" and any(refs(value))][1:]
-        extra += [name for name, value in node.arguments.items() if name != "training" and value is True]
-        if extra:
-            raise RuleError(f"{node.kind} is given {', '.join(extra)}, for which there is no handler")
+        _require_no_extra_arguments(node)
         layer, given = self._padded(call, layer, given)
         choice = choose(layer, given)
         given = given if choice.order is None else call.order(given, choice.order)
-        names = self._modules_of(layer, choice, given)
+        parts = self._parts(layer, choice, given)
         order = given.order if given.rank == len(node.outputs[0].shape) else None
-        keeps = choice.order is None
-        for place, (name, spec) in enumerate(zip(names, choice.specs, strict=True)):
-            template = "{module}({0})" if name else _expression(spec)
-            if place == len(names) - 1:
-                call.returns(template, [given], order, module=name, flattened=given.flattened if keeps else ())
-            else:
-                given = call.step(template, [given], module=name)
+        is_pointwise_layer = choice.order is None
+        for part in parts[:-1]:
+            given = call.step(part(given))
+        call.returns(parts[-1](given), order, flattened=given.flattened if is_pointwise_layer else ())
 
     def _padded(self, call: Call, layer: LayerView, given: Value) -> tuple[LayerView, Value]:
-        """The layer without padding="same", and the padded value, where only the run tells how much is padded."""
+        """Return the layer without padding="same" and the padded input, where the padding depends on the input size."""
         calls = (node for node in self.graph.nodes if node.path == call.node.path and node.inputs)
         shapes = {self._shapes.get(node.inputs[0]) for node in calls}
         padding = padding_at_run_time(layer, given, differs=len(shapes) > 1)
@@ -127,50 +122,50 @@ class _Lowering:
         given = call.order(given, padding.order)
         free = Size(symbols=("unknown",))
         shape = tuple(size if axis in padding.order[:2] else free for axis, size in enumerate(given.shape))
-        made = call.step(padding.template, [given], shape=shape)
+        made = call.step(padding.of(given), shape=shape)
         return replace(layer, config={**(layer.config or {}), "padding": "valid"}), made
 
-    def rule_module(self, call: Call, config: Mapping[str, Any], only: str) -> str:
-        """The submodule that the rule library makes of a layer, with other settings in its configuration."""
+    def rule_module(self, call: Call, config: Mapping[str, Any], only: str) -> Submodule:
+        """Return the submodule that the rule library makes of a layer with a changed configuration."""
         node = call.node
         layer = replace(self.layers[node.path], config={**node.config, **config})
         choice = choose(layer, call.tensor, only)
         if len(choice.specs) != 1:
             raise RuleError(f"{node.kind} becomes {len(choice.specs)} layers, and one is needed")
-        return self._modules_of(layer, choice, call.tensor)[0]
+        return Submodule(self._module(layer, choice.specs[0], 0, choice, call.tensor))
 
-    def _modules_of(self, layer: LayerView, choice: Choice, given: Value) -> list[str]:
-        """The names of the submodules; a layer that is called again is the same submodule."""
+    def _parts(self, layer: LayerView, choice: Choice, given: Value) -> list["_Part"]:
+        """Return the callables of a layer, in order: submodules, and functions where no submodule is needed."""
         return [
-            "" if _expression(spec) else self._module(layer, spec, place, choice, given)
+            _as_function(spec) or Submodule(self._module(layer, spec, place, choice, given))
             for place, spec in enumerate(choice.specs)
         ]
 
     def _module(self, layer: LayerView, spec: LayerSpec, place: int, choice: Choice, given: Value) -> str:
+        """Return the name of a submodule; a layer that is called again is the same submodule."""
         key = layer.path, place
         if key in self._shared:
             return self._shared[key]
-        owns = [number for number, one in enumerate(choice.specs) if one.kind == choice.rule.torch] or [
-            len(choice.specs) - 1
-        ]
-        holds = place in owns and any(not tensor.is_seed for tensor in layer.tensors)
-        name = self._new_name(layer.path if place == owns[-1] else f"{layer.path}_{_short(spec.kind)}")
+        owners = [number for number, one in enumerate(choice.specs) if one.kind == choice.rule.torch]
+        owners = owners or [len(choice.specs) - 1]
+        has_tensors = place in owners and any(not tensor.is_seed for tensor in layer.tensors)
+        name = self._new_name(layer.path if place == owners[-1] else f"{layer.path}_{_short(spec.kind)}")
         self._shared[key] = name
         self.modules[name] = Module(
             name=name,
             spec=spec,
-            keras=layer.path if holds else "",
-            rule=choice.rule.name if holds else "",
-            flattened=given.flattened if holds else (),
+            source=layer.path if has_tensors else "",
+            rule=choice.rule.name if has_tensors else "",
+            flattened=given.flattened if has_tensors else (),
             trainable=bool((layer.config or {}).get("trainable", True)),
         )
         return name
 
-    def module(self, kind: str, config: Mapping[str, Any], path: str) -> str:
-        """A submodule without tensors of Keras; the name that it got."""
+    def module(self, kind: str, config: Mapping[str, Any], path: str) -> Submodule:
+        """Add a submodule without Keras tensors."""
         name = self._new_name(path)
         self.modules[name] = Module(name=name, spec=LayerSpec(kind=kind, config=dict(config)))
-        return name
+        return Submodule(name)
 
     def _new_name(self, path: str) -> str:
         name = unique(identifier(path), self._names)
@@ -178,56 +173,45 @@ class _Lowering:
         return name
 
     def permuted(self, value: Value, order: Order) -> Value:
-        """The value with its axes in this order; written once for each value, in the call that the value is made in."""
+        """Return the value in another axis order; the permutation is written once, in the call that makes the value."""
         moved = tuple(value.order.index(axis) for axis in order)
         calls = self._calls if value.name in self.weights else self._shared_calls(value)
         key = value.name, moved, calls if value.name in self.weights else ()
         if key not in self._permuted:
             made = self.new(value.shape, order, value.dtype)
-            axes = ", ".join(map(str, moved))
             self._calls, here = calls, self._calls
-            self.write(f"{{0}}.permute({axes})", [value], [made], module="", path="", comment="")
+            self.write(value.method("permute", *moved), [made], path="", comment="")
             self._calls = here
             self._permuted[key] = made
         return replace(self._permuted[key], shape=value.shape, order=order)
 
     def _shared_calls(self, value: Value) -> tuple[str, ...]:
-        """The calls that both a value and what is written now stand in."""
+        """Return the calls that contain both the statement that made a value and the next statement."""
         pairs = zip(self._made_in.get(value.name, ()), self._calls, strict=False)
         return tuple(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
     def new(self, shape: Shape, order: Order, dtype: str) -> Value:
-        """A value that no node of the graph returns."""
+        """Return a new value that no node of the graph returns."""
         value = Value(name=f"t{len(self.made)}", shape=shape, order=order, dtype=dtype)
         self.made[value.name] = value
         return value
 
-    def write(
-        self, template: str, inputs: Sequence[Value], made: Sequence[Value], *, module: str, path: str, comment: str
-    ) -> None:
-        """Adds a statement."""
-        self.steps.append(
-            Step(
-                template=template,
-                inputs=tuple(value.name for value in inputs),
-                outputs=tuple(value.name for value in made),
-                module=module,
-                path=path,
-                comment=comment,
-                calls=self._calls,
-            )
-        )
+    def write(self, expression: Any, made: Sequence[Value], *, path: str, comment: str) -> None:
+        """Add a statement."""
+        named = transformed(expression, lambda node: Ref(node.name) if isinstance(node, Value) else node)
+        outputs = tuple(value.name for value in made)
+        self.steps.append(Step(expression=named, outputs=outputs, path=path, comment=comment, calls=self._calls))
         for value in made:
             self._made_in[value.name] = self._calls
             self._note(value)
 
-    def only_a_kernel_sees(self, name: str) -> bool:
-        """Whether a tensor of the graph goes into Dense layers only, over what treats every value alike."""
+    def only_dense_uses(self, name: str) -> bool:
+        """Return whether a tensor of the graph goes into Dense layers only, perhaps through pointwise operations."""
         if any(ref.name == name for ref in refs(self.graph.outputs)):
             return False
         users = [node for node in self.graph.nodes if name in node.inputs]
         return all(
-            "keras.layers.Dense" in node.kinds or (is_pointwise(node) and self.only_a_kernel_sees(node.outputs[0].name))
+            "keras.layers.Dense" in node.kinds or (is_pointwise(node) and self.only_dense_uses(node.outputs[0].name))
             for node in users
         )
 
@@ -237,39 +221,33 @@ class _Lowering:
 
     def _argument(self, leaf: Any) -> Any:
         if isinstance(leaf, Ref) and leaf.name not in self.values:
-            raise RuleError("a tensor that it was made with is none of the model's own: Keras loses it, too")
+            raise RuleError("it was made with a tensor that does not belong to the model: Keras loses it, too")
         return self.values[leaf.name] if isinstance(leaf, Ref) else leaf
 
     def _input(self, name: str) -> Value:
         tensor = self.graph.tensors[name]
-        order = input_order(self.graph, tensor)
-        rank = len(tensor.shape)
-        value = Value(
-            name=name,
-            shape=tensor.shape,
-            order=identity(rank) if self.channels == "last" else order,
-            dtype=tensor.dtype,
-        )
+        order = identity(len(tensor.shape)) if self.channels == "last" else input_order(self.graph, tensor)
+        value = Value(name=name, shape=tensor.shape, order=order, dtype=tensor.dtype)
         self._note(value)
         return value
 
     def variable(self, path: str) -> Value:
-        """A variable of Keras as a parameter or a buffer of the module's own."""
-        known = {weight.keras: key for key, weight in self.weights.items() if weight.keras}
-        if path not in known:
-            tensor = next(tensor for tensor in self.graph.view.tensors() if tensor.path == path)
-            weight = Weight(
-                name=self._new_name(path),
-                shape=tensor.shape,
-                keras=path,
-                dtype=tensor.dtype,
-                trainable=tensor.trainable,
-            )
-            return self._weight(f"w{len(self.weights)}", weight)
-        return self.values[known[path]]
+        """Return a Keras variable as a parameter or a buffer of the module itself."""
+        known = {weight.source: key for key, weight in self.weights.items() if weight.source}
+        if path in known:
+            return self.values[known[path]]
+        tensor = next(tensor for tensor in self.graph.view.tensors() if tensor.path == path)
+        weight = Weight(
+            name=self._new_name(path),
+            shape=tensor.shape,
+            source=path,
+            dtype=tensor.dtype,
+            trainable=tensor.trainable,
+        )
+        return self._weight(f"w{len(self.weights)}", weight)
 
     def constant(self, array: Array, path: str) -> Value:
-        """An array as a buffer of the module."""
+        """Return an array as a buffer of the module."""
         return self._weight(f"w{len(self.weights)}", _constant(self._new_name(path), array))
 
     def _weight(self, key: str, weight: Weight) -> Value:
@@ -280,21 +258,12 @@ class _Lowering:
 
     def _own_weights(self) -> None:
         for parameter in self.graph.parameters:
-            tensor = parameter.tensor
-            shape = tuple(size for size in tensor.shape if isinstance(size, int))
-            weight = Weight(
-                name=self._new_name(parameter.path),
-                shape=shape,
-                keras=parameter.path,
-                dtype=tensor.dtype,
-                trainable=parameter.trainable,
-            )
-            self._weight(tensor.name, weight)
+            self._weight(parameter.tensor.name, _parameter(self._new_name(parameter.path), parameter))
         for place, (key, array) in enumerate(self.graph.constants.items()):
             self._weight(key, _constant(self._new_name(f"constant_{place}"), array))
 
     def program(self) -> Program:
-        """What was written, with the outputs in the order of axes that was asked for."""
+        """Return the program, with its outputs in the requested axis order."""
         self._calls = ()
 
         def returned(leaf: Any) -> Any:
@@ -306,7 +275,7 @@ class _Lowering:
 
         outputs = mapped(self.graph.outputs, returned)
         orders = (output_order(self.values[ref.name], self.channels) for ref in refs(self.graph.outputs))
-        sizes = {symbol: (name, self.values[name].place(axis)) for symbol, (name, axis) in self.graph.sizes.items()}
+        sizes = {symbol: (name, self.values[name].position(axis)) for symbol, (name, axis) in self.graph.sizes.items()}
         return Program(
             name=self.graph.name,
             inputs=self._inputs,
@@ -321,40 +290,61 @@ class _Lowering:
         )
 
 
-_AS_FUNCTIONS = {
-    "torch.nn.Hardswish": "F.hardswish({0})",
-    "torch.nn.ReLU": "F.relu({0})",
-    "torch.nn.ReLU6": "F.relu6({0})",
-    "torch.nn.SiLU": "F.silu({0})",
-    "torch.nn.Sigmoid": "torch.sigmoid({0})",
-    "torch.nn.Tanh": "torch.tanh({0})",
-}
-"""Layers without tensors and settings: what Keras makes of a layer and of an activation's name is written alike."""
+def _require_no_extra_arguments(node: Node) -> None:
+    """Raise if a layer is called with more than one tensor, or with a flag: the rule library knows neither."""
+    arguments = {name: value for name, value in node.arguments.items() if name != "training"}
+    extra = [name for name, value in arguments.items() if any(refs(value))][1:]
+    extra += [name for name, value in arguments.items() if value is True]
+    if extra:
+        raise RuleError(f"{node.kind} is called with {', '.join(extra)}, for which there is no handler")
+
+
+def _parameter(name: str, parameter: Parameter) -> Weight:
+    return Weight(
+        name=name,
+        shape=tuple(size for size in parameter.tensor.shape if isinstance(size, int)),
+        source=parameter.path,
+        dtype=parameter.tensor.dtype,
+        trainable=parameter.trainable,
+    )
 
 
 def _constant(name: str, array: Array) -> Weight:
     return Weight(name=name, shape=array.shape, dtype=array.dtype.name, trainable=False, array=array)
 
 
-def _expression(spec: LayerSpec) -> str:
-    """The expression for what needs no submodule: a function of torch, a change of shape; empty for a layer."""
+_FUNCTIONS = {
+    "torch.nn.Hardswish": F.hardswish,
+    "torch.nn.ReLU": F.relu,
+    "torch.nn.ReLU6": F.relu6,
+    "torch.nn.SiLU": F.silu,
+    "torch.nn.Sigmoid": torch.sigmoid,
+    "torch.nn.Tanh": torch.tanh,
+}
+"""Layers without tensors and settings: an activation layer is written like the activation of another layer."""
+
+_Part = Callable[[Value], Operation]
+
+
+def _as_function(spec: LayerSpec) -> _Part | None:
+    """Return the function that computes a layer without a submodule; None if it needs one."""
     config = spec.config
-    if spec.kind in _AS_FUNCTIONS:
-        return _AS_FUNCTIONS[spec.kind]
+    if spec.kind in _FUNCTIONS:
+        return _FUNCTIONS[spec.kind]
     if spec.kind == "torch.nn.Flatten":
         start, end = config.get("start_dim", 1), config.get("end_dim", -1)
-        return f"{{0}}.flatten({start})" if end == -1 else f"{{0}}.flatten({start}, {end})"
+        return lambda given: given.method("flatten", *((start,) if end == -1 else (start, end)))
     if spec.kind == "torch.nn.Unflatten":
-        return f"{{0}}.unflatten({config['dim']}, {tuple(config['unflattened_size'])})"
+        return lambda given: given.method("unflatten", config["dim"], tuple(config["unflattened_size"]))
     if spec.kind.rpartition(".")[2][:1].isupper():
-        return ""
-    assumed = constructor(spec.kind)
-    more = "".join(f", {name}={value!r}" for name, value in config.items() if value != assumed.get(name))
-    return f"{spec.kind.replace('torch.nn.functional.', 'F.')}({{0}}{more})"
+        return None
+    defaults = constructor(spec.kind)
+    settings = {name: value for name, value in config.items() if value != defaults.get(name)}
+    return lambda given: Function(spec.kind)(given, **settings)
 
 
 def _short(kind: str) -> str:
-    """What a module beside the main one is called: the activation of a Dense, the padding of a convolution."""
+    """Return the suffix of the name of a secondary module: the activation of a Dense, the padding of a convolution."""
     name = kind.rpartition(".")[2]
     return "pad" if "Pad" in name else identifier(name)
 

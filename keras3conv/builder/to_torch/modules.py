@@ -1,4 +1,4 @@
-"""Which torch layers a Keras layer becomes: the rule library is asked."""
+"""The torch layers for a Keras layer, from the rule library."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,15 +15,11 @@ from keras3conv.rules.library import list_rules, lookup
 from keras3conv.rules.rule import LayerSpec, LayerSpecs, Rule
 
 _USABLE = ("torch.", OWN_LAYERS)
-
-
-_OURS = str(Path(__file__).parents[2])
-"""Where our own rules are registered; a rule from elsewhere is the user's."""
-
+_PACKAGE = str(Path(__file__).parents[2])
+"""The folder in which this package registers its rules; the user registers the others."""
 
 _PER_PROCESS = frozenset({"torch.nn.SyncBatchNorm", "torch.nn.EmbeddingBag", "torch.nn.RReLU"})
-"""Layers that need more than one process, or another call, or that are random: never what a Keras layer becomes."""
-
+"""Layers that need several processes or another call, or that are random: no Keras layer is converted to them."""
 
 POINTWISE = frozenset({f"{OWN_LAYERS}.GaussianDropout", f"{OWN_LAYERS}.GaussianNoise"}) | frozenset(
     f"torch.nn.{name}"
@@ -33,7 +29,7 @@ POINTWISE = frozenset({f"{OWN_LAYERS}.GaussianDropout", f"{OWN_LAYERS}.GaussianN
         "Softshrink", "Softsign", "Tanh", "Tanhshrink", "Threshold",
     )
 )  # fmt: skip
-"""Modules that treat every value alike, wherever its axes stand."""
+"""Pointwise modules, which are independent of the axis order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +37,9 @@ class Choice:
     """The torch layers for one Keras layer.
 
     Attributes:
-        specs: The layers, one after the other.
+        specs: The layers, in the order in which they run.
         rule: The rule that made them.
-        order: In which order they want the axes of their input; None if any will do.
+        order: The axis order that they need; None if they are independent of it.
     """
 
     specs: LayerSpecs
@@ -52,18 +48,18 @@ class Choice:
 
 
 def choose(layer: LayerView, given: Value, only: str = "") -> Choice:
-    """The torch layers that compute what a Keras layer does.
+    """Return the torch layers that compute what a Keras layer does.
 
-    Where several can, it is the first that takes the axes in the order that they have: a Dense on an image whose
-    channels are second is a convolution of one pixel, and nothing is permuted.
+    If there are several, the first that accepts the axis order of the input wins: a Dense on a channels-first image
+    becomes a 1x1 convolution, and nothing is permuted.
 
     Args:
         layer: The Keras layer, with the tensors of its parts.
-        given: The first thing that it is called with.
-        only: How the names of the classes begin that may be chosen; any, if it is empty.
+        given: Its first input.
+        only: The prefix of the classes that may be chosen; empty for any.
 
     Raises:
-        RuleError: No rule can say it; the message has the reason of every rule that was asked.
+        RuleError: No rule can convert it; the message has the reason of every rule that was tried.
     """
     reasons: list[str] = []
     choices = [choice for choice in _choices(layer, given, reasons) if choice.rule.torch.startswith(only)]
@@ -73,6 +69,7 @@ def choose(layer: LayerView, given: Value, only: str = "") -> Choice:
 
 
 def _choices(layer: LayerView, given: Value, reasons: list[str]) -> Iterator[Choice]:
+    """Yield the choices of every rule that can convert the layer; add the reasons of the others to `reasons`."""
     inputs = (tuple(size if isinstance(size, int) else None for size in given.shape),)
     for rule in _candidates(layer.kinds, len(list_rules())):
         if not _fits_rank(rule.torch, given.rank):
@@ -87,11 +84,11 @@ def _choices(layer: LayerView, given: Value, reasons: list[str]) -> Iterator[Cho
         if unknown := _needs_a_size(specs):
             reasons.append(f"{layer.kind.rpartition('.')[2]} {unknown}: give inputs=..., which fix the sizes")
         else:
-            yield Choice(specs=specs, rule=rule, order=_wanted(rule, specs, layer, given.rank))
+            yield Choice(specs=specs, rule=rule, order=_needed_order(rule, specs, layer, given.rank))
 
 
 def _needs_a_size(specs: LayerSpecs) -> str:
-    """What a layer lacks: with a stride, what "same" pads depends on the size of the input."""
+    """Return what a layer needs: with a stride, padding="same" depends on the input size; empty if nothing."""
     strided = any(spec.config.get("padding") == "same" and _stride(spec) != {1} for spec in specs)
     return 'with padding="same" and a stride needs the size of its input' if strided else ""
 
@@ -103,17 +100,17 @@ def _stride(spec: LayerSpec) -> set[int]:
 
 @cache
 def _candidates(kinds: tuple[str, ...], known: int) -> tuple[Rule, ...]:
-    """The rules for a Keras layer, one for one or two torch layers, whose torch layers can be written one by one.
+    """Return the rules for a Keras layer that make one torch layer, or two that run one after the other.
 
-    Those of the user are taken for whatever class they name. `known` is how many rules there are: more may come.
+    Rules of the user may name any class. `known` is the number of registered rules: it invalidates the cache.
     """
     found = [rule for rule in (*lookup((), kinds), *lookup((), kinds, (2, 1))) if not rule.between]
-    usable = (rule for rule in found if rule.torch.startswith(_USABLE) or not rule.origin.startswith(_OURS))
+    usable = (rule for rule in found if rule.torch.startswith(_USABLE) or not rule.origin.startswith(_PACKAGE))
     return tuple(rule for rule in usable if rule.torch not in _PER_PROCESS)
 
 
 def is_pointwise(node: Node) -> bool:
-    """Whether a layer of Keras without tensors treats every value alike: a Dropout, a ReLU."""
+    """Return whether a Keras layer without tensors is pointwise, such as a Dropout or a ReLU."""
     if node.kind.startswith("keras.ops.") or node.kind in HANDLERS:
         return False
     found = _candidates(node.kinds, len(list_rules()))
@@ -121,22 +118,26 @@ def is_pointwise(node: Node) -> bool:
 
 
 def _fits_rank(kind: str, rank: int) -> bool:
-    """Whether a class whose name ends in its number of places is for inputs of this many axes."""
+    """Return whether a class accepts this many axes, from the "2d" at the end of its name."""
     ranks = {"1d": (3, 2) if "BatchNorm" in kind else (3,), "2d": (4,), "3d": (5,)}
     return rank in ranks.get(kind[-2:], (rank,))
 
 
-def _wanted(rule: Rule, specs: LayerSpecs, layer: LayerView, rank: int) -> Order | None:
+def _needed_order(rule: Rule, specs: LayerSpecs, layer: LayerView, rank: int) -> Order | None:
+    """Return the axis order that the layers need; None for pointwise layers."""
     if all(spec.kind in POINTWISE for spec in specs):
         return None
     config = layer.config or {}
     owner = next((spec for spec in specs if spec.kind == rule.torch), specs[-1])
     layout = rule.layout_for(owner.config)
     if layout == "time":
-        raise RuleError(f"{rule.torch} takes the time before the batch")
+        raise RuleError(f"{rule.torch} takes the time axis before the batch")
     if layout == "same" or config.get("data_format") == "channels_first":
         return identity(rank)
     axis = config.get("axis", -1)
     if isinstance(axis, int) and rank > 2:
-        return (0, axis % rank, *(place for place in range(1, rank) if place != axis % rank))
+        return (0, axis % rank, *(other for other in range(1, rank) if other != axis % rank))
     return channels_first(rank)
+
+
+__all__ = ["POINTWISE", "Choice", "choose", "is_pointwise"]

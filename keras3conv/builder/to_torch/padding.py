@@ -1,10 +1,11 @@
-"""What padding="same" pads where a stride makes that depend on a size that is free: it is computed at run time."""
+"""Padding at run time: padding="same" with a stride and a free input size depends on the size of each input."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from keras3conv.builder.operations.expressions import tuple_of
+from keras3conv.builder.program.names import OWN_FUNCTIONS
+from keras3conv.builder.program.operation import Function, Operation
 from keras3conv.builder.program.program import Order, Value, channels_first, identity
 from keras3conv.model.views import LayerView
 
@@ -13,57 +14,62 @@ _POOLING = ("MaxPooling",)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Padding:
-    """A statement that pads.
+class RunTimePadding:
+    """A padding that is computed at run time.
 
     Attributes:
-        template: Its right side.
-        order: In which order it wants the axes: the channels second.
+        window: The size of the kernel or of the pooling window.
+        stride: Its stride.
+        value: The value that is padded with; None for zero.
+        order: The axis order that it needs: channels-first.
     """
 
-    template: str
+    window: tuple[int, ...]
+    stride: tuple[int, ...]
+    value: float | None
     order: Order
 
+    def of(self, given: Value) -> Operation:
+        """Return the operation that pads a value."""
+        settings = {} if self.value is None else {"value": self.value}
+        return Function(OWN_FUNCTIONS).pad_same(given, self.window, self.stride, **settings)
 
-def padding_at_run_time(layer: LayerView, given: Value, *, differs: bool) -> Padding | None:
-    """The statement that pads for a layer, and after which the layer pads nothing; None where none is needed.
 
-    An average does not count what is padded, and a kernel with gaps and a stride at once is none of Keras': for these
-    there is no such statement.
+def padding_at_run_time(layer: LayerView, given: Value, *, differs: bool) -> RunTimePadding | None:
+    """Return the padding that a layer needs at run time, after which the layer itself pads nothing; None if none.
+
+    An average pooling does not count the padding, and Keras does not support a dilation together with a stride: for
+    these there is no such padding.
 
     Args:
         layer: The Keras layer.
-        given: What it is called with.
-        differs: Whether it is called with several sizes, so that no number is right for all of its calls.
+        given: Its input.
+        differs: Whether it is called with several input sizes, so that no fixed padding is right for all of them.
     """
     config, rank = layer.config or {}, given.rank - 2
     family = layer.kind.removeprefix("keras.layers.").removesuffix(f"{rank}D")
     if config.get("padding") != "same" or family not in (*_CONVOLUTIONS, *_POOLING):
         return None
-    width, stride = _window(config, rank)
+    window, stride = _window(config, rank)
     order = identity(given.rank) if config.get("data_format") == "channels_first" else channels_first(given.rank)
-    free = differs or any(not isinstance(given.shape[axis], int) for axis in order[2:])
-    if not free or {*stride} == {1} or {*tuple_of(config.get("dilation_rate", 1), rank)} != {1}:
+    is_free = differs or any(not isinstance(given.shape[axis], int) for axis in order[2:])
+    if not is_free or {*stride} == {1} or {*tuple_of(config.get("dilation_rate", 1), rank)} != {1}:
         return None
-    value = ', value=float("-inf")' if family in _POOLING else ""
-    return Padding(template=f"pad_same({{0}}, {_shown(width)}, {_shown(stride)}{value})", order=order)
+    value = float("-inf") if family in _POOLING else None
+    return RunTimePadding(window=window, stride=stride, value=value, order=order)
 
 
 def _window(config: Any, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """How wide the windows are, and how far apart."""
-    width = _ints(config.get("kernel_size", config.get("pool_size")), rank)
+    """Return the size of the window and its stride."""
+    window = _ints(config.get("kernel_size", config.get("pool_size")), rank)
     stride = config.get("strides")
-    return width, width if stride is None else _ints(stride, rank)
+    return window, window if stride is None else _ints(stride, rank)
 
 
 def _ints(value: Any, rank: int) -> tuple[int, ...]:
-    """A number or a list; a list of one number counts for every axis."""
+    """Return a number for every axis, from a number or a list; a list of one number counts for every axis."""
     numbers = tuple_of(value, rank)
     return numbers * rank if len(numbers) == 1 < rank else numbers
 
 
-def _shown(values: Sequence[int]) -> str:
-    return f"({', '.join(map(str, values))}{',' * (len(values) == 1)})"
-
-
-__all__ = ["Padding", "padding_at_run_time"]
+__all__ = ["RunTimePadding", "padding_at_run_time"]

@@ -1,4 +1,4 @@
-"""The alignment of a module with the Keras model that it was made from: known exactly, because we made it."""
+"""The alignment of a generated module with its Keras model, which follows from how the module was made."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -18,11 +18,11 @@ _EVIDENCE = Evidence(kind="construction", detail="the torch layer was made from 
 
 
 def alignment_of(program: Program, paths: Mapping[str, str], torch: ModelView, keras: ModelView) -> Alignment:
-    """The plan of a module that was made from a Keras model.
+    """Return the plan for a generated module.
 
     Args:
-        program: What the module was written from, without blocks.
-        paths: Where the modules and weights that went into blocks are.
+        program: The flat program of the module.
+        paths: The paths of the modules and weights that are in blocks.
         torch: The module.
         keras: The Keras model.
     """
@@ -45,13 +45,13 @@ def _layer_pairs(program: Program, paths: Mapping[str, str], torch: ModelView, k
 def _by_keras_layer(program: Program) -> dict[str, list[Module]]:
     found: dict[str, list[Module]] = {}
     for module in program.modules.values():
-        if module.keras:
-            found.setdefault(module.keras, []).append(module)
+        if module.source:
+            found.setdefault(module.source, []).append(module)
     return found
 
 
 def _flattening(torch: LayerView, keras: LayerView, module: Module) -> tuple[LayerView, LayerView]:
-    """Both layers, with what was flattened into them in the order of each side."""
+    """Return both layers with the shape that their input was flattened from, in the order of each side."""
     first = module.flattened or None
     second = (*first[1:], first[0]) if first else None
     return replace(torch, flattened=first, calls=(0,)), replace(keras, flattened=second, calls=(0,))
@@ -59,17 +59,17 @@ def _flattening(torch: LayerView, keras: LayerView, module: Module) -> tuple[Lay
 
 def _weight_pairs(program: Program, paths: Mapping[str, str]) -> Iterator[Pair]:
     for weight in program.weights.values():
-        if weight.keras:
+        if weight.source:
             path = paths.get(weight.name, weight.name)
-            mapping = WeightMapping(torch=(path,), keras=(weight.keras,), transform=Same())
-            yield Pair(torch=path, keras=weight.keras, rule=RULE, weights=(mapping,), evidence=(_EVIDENCE,))
+            mapping = WeightMapping(torch=(path,), keras=(weight.source,), transform=Same())
+            yield Pair(torch=path, keras=weight.source, rule=RULE, weights=(mapping,), evidence=(_EVIDENCE,))
 
 
 def _constants(program: Program, paths: Mapping[str, str]) -> Iterator[Ignored]:
     for weight in program.weights.values():
-        if not weight.keras:
+        if not weight.source:
             path = paths.get(weight.name, weight.name)
-            yield Ignored(side="torch", path=path, reason="a constant of the Keras model's own call")
+            yield Ignored(side="torch", path=path, reason="a constant in a call of the Keras model")
 
 
 def _unused(pairs: list[Pair], keras: ModelView) -> Iterator[Ignored]:

@@ -11,7 +11,7 @@ from keras3conv.frameworks.shared.layout import channels_first, channels_last, m
 from keras3conv.frameworks.shared.recording import flatten
 from keras3conv.messages import count
 from keras3conv.model.views import InputSpec, ModelView
-from keras3conv.numerics.fingerprint import Print, print_of
+from keras3conv.numerics.fingerprint import Fingerprint, fingerprint_of
 from keras3conv.transforms import Array
 
 SEED = 20240229
@@ -121,7 +121,7 @@ def first_samples(given: Inputs, specs: Sequence[InputSpec], number: int = SAMPL
     counts = {array.shape[0] if array.shape else 0 for side in arrays for array in side}
     if len(counts) != 1 or min(counts) <= number or any(spec.shape and spec.shape[0] is not None for spec in specs):
         return None
-    torch, keras = ([print_of(as_array(array[:number])) for array in side] for side in arrays)
+    torch, keras = ([fingerprint_of(as_array(array[:number])) for array in side] for side in arrays)
     # In whatever order: the two sides may name their inputs, and then each has an order of its own.
     if len(torch) != len(keras) or not all(any(_alike(one, other) for other in keras) for one in torch):
         return None
@@ -130,7 +130,7 @@ def first_samples(given: Inputs, specs: Sequence[InputSpec], number: int = SAMPL
     return Inputs(torch=_cut(given.torch, number), keras=_cut(given.keras, number), note=given.note, samples=samples)
 
 
-def _alike(one: Print, other: Print) -> bool:
+def _alike(one: Fingerprint, other: Fingerprint) -> bool:
     return one.agrees(other, _ROUNDING)
 
 

@@ -1,6 +1,6 @@
-"""Parameters that belong to no layer that a rule knows: a class token, a position table, a layer scale.
+"""Pair the parameters outside of any layer that a rule knows: a class token, a position table, a layer scale.
 
-They are matched tensor by tensor: by their shapes, axes of size one aside, and where several have one shape, by names.
+They are paired tensor by tensor: by shape, ignoring axes of size one, and by name where several have one shape.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,30 +16,31 @@ from keras3conv.transforms import Shape
 
 
 def bare_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Iterator[Pair]:
-    """Pairs of single tensors, from what the other pairs left over.
+    """Yield the pairs of single tensors that are in no pair yet.
 
     Args:
-        torch: The torch side; only parameters of layers that no rule knows are bare.
-        keras: The Keras side; any variable that is left may be the counterpart (an Embedding of positions).
+        torch: The torch side, of which only the parameters of layers that no rule knows count.
+        keras: The Keras side, of which any variable counts: a position table may be an Embedding.
         pairs: The pairs that were found before.
     """
     placed = {path for pair in pairs for mapping in pair.weights for path in (*mapping.torch, *mapping.keras)}
     known = known_classes()[0] - {TIMM_LAYER_SCALE}
-    ours = [
+    torch_tensors = [
         tensor
         for layer in torch.layers
         if layer.kinds and not known.intersection(layer.kinds)
         for tensor in layer.tensors
         if tensor.path not in placed and tensor.trainable
     ]
-    theirs = [tensor for tensor in keras.tensors() if tensor.path not in placed and not tensor.is_seed]
-    places = _first_calls(torch), _first_calls(keras)
-    groups = _by_size(ours), _by_size(theirs)
-    for size, first in groups[0].items():
-        yield from _matched(first, groups[1].get(size, []), *places)
+    keras_tensors = [tensor for tensor in keras.tensors() if tensor.path not in placed and not tensor.is_seed]
+    calls = _first_calls(torch), _first_calls(keras)
+    keras_groups = _by_shape(keras_tensors)
+    for shape, group in _by_shape(torch_tensors).items():
+        yield from _matched(group, keras_groups.get(shape, []), *calls)
 
 
-def _by_size(tensors: Iterable[TensorRef]) -> dict[Shape, list[TensorRef]]:
+def _by_shape(tensors: Iterable[TensorRef]) -> dict[Shape, list[TensorRef]]:
+    """Return the tensors by their shape without axes of size one."""
     groups: dict[Shape, list[TensorRef]] = {}
     for tensor in tensors:
         groups.setdefault(tuple(size for size in tensor.shape if size != 1), []).append(tensor)
@@ -47,24 +48,25 @@ def _by_size(tensors: Iterable[TensorRef]) -> dict[Shape, list[TensorRef]]:
 
 
 def _first_calls(view: ModelView) -> dict[str, int]:
-    """When the layer that owns a tensor first runs, where that is known."""
+    """Return the position of the first call of each tensor's layer, where it is known."""
     return {tensor.path: layer.calls[0] for layer in view.layers if layer.calls for tensor in layer.tensors}
 
 
 def _matched(
-    ours: Sequence[TensorRef],
-    theirs: Sequence[TensorRef],
+    torch: Sequence[TensorRef],
+    keras: Sequence[TensorRef],
     torch_calls: Mapping[str, int],
     keras_calls: Mapping[str, int],
 ) -> Iterator[Pair]:
-    if len(ours) == len(theirs) == 1:
-        yield _pair(ours[0], theirs[0], Evidence(kind="shape", detail="no other tensor that is left has this shape"))
+    """Yield the pairs among tensors of one shape: the only one, then equal names, then call or definition order."""
+    if len(torch) == len(keras) == 1:
+        yield _pair(torch[0], keras[0], Evidence(kind="shape", detail="no other tensor that is left has this shape"))
         return
     named: dict[tuple[str, ...], list[TensorRef]] = {}
-    for tensor in theirs:
+    for tensor in keras:
         named.setdefault(names.words(tensor.path), []).append(tensor)
-    left = list(ours)
-    for tensor in ours:
+    left = list(torch)
+    for tensor in torch:
         found = named.get(names.words(tensor.path), [])
         if len(found) == 1:
             left.remove(tensor)
@@ -73,20 +75,20 @@ def _matched(
     rest = [tensor for tensors in named.values() for tensor in tensors]
     if len(rest) == len(left):
         kind: EvidenceKind = "definition order"
-        if _each_at_its_time(left, torch_calls) and _each_at_its_time(rest, keras_calls):
+        if _has_order(left, torch_calls) and _has_order(rest, keras_calls):
             kind = "call order"
             left.sort(key=lambda tensor: torch_calls[tensor.path])
             rest.sort(key=lambda tensor: keras_calls[tensor.path])
-        for place, (first, second) in enumerate(zip(left, rest, strict=True), 1):
+        for position, (first, second) in enumerate(zip(left, rest, strict=True), 1):
             others = tuple(other.path for other in rest if other is not second)[:5]
-            detail = f"{place} of {len(left)} of this shape"
+            detail = f"{position} of {len(left)} with this shape"
             yield _pair(first, second, Evidence(kind=kind, detail=detail), others)
 
 
-def _each_at_its_time(tensors: Iterable[TensorRef], calls: Mapping[str, int]) -> bool:
-    """Whether it is known when each of these tensors is first used, and no two are at once."""
-    times = [calls.get(tensor.path) for tensor in tensors]
-    return None not in times and len(set(times)) == len(times)
+def _has_order(tensors: Iterable[TensorRef], calls: Mapping[str, int]) -> bool:
+    """Return whether the first call of every tensor's layer is known, and no two are the same."""
+    first_calls = [calls.get(tensor.path) for tensor in tensors]
+    return None not in first_calls and len(set(first_calls)) == len(first_calls)
 
 
 def _pair(torch: TensorRef, keras: TensorRef, evidence: Evidence, candidates: tuple[str, ...] = ()) -> Pair:

@@ -1,9 +1,8 @@
-"""Evidence of the data: two layers correspond if what leads to them, and what follows from them, is the same.
+"""Compare positions in the call graph: two layers correspond if they have the same predecessors and successors.
 
-A run tells of which layers' outputs each input was made. Among layers of one group that makes the branches of a network
-different from each other, in whatever order either side runs them. Only layers that have a counterpart of their shapes
-count; whatever else stands between them (an activation, a container, a layer that one side does not have) is passed
-through.
+A run tells from which layers' outputs each input was computed. So the branches of a network differ from each other, in
+whatever order either side runs them. Only layers with a counterpart of their shapes count; all between them (an
+activation, a container, a layer that one side does not have) are skipped.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,19 +10,19 @@ from dataclasses import dataclass
 
 from keras3conv.model.views import LayerView, Side
 
-Place = tuple[Side, str]
-"""A layer: its side and its path."""
+LayerKey = tuple[Side, str]
+"""The side and the path of a layer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Position:
-    """Where a layer stands in the flow of the data; equal numbers on both sides mean the same.
+    """The position of a layer in the call graph; equal numbers on both sides mean equal subgraphs.
 
     Attributes:
-        before: Everything that leads to it.
-        after: Everything that follows from it.
-        near: What stands at most two layers from it, which a difference far away leaves as it is.
-        beside: The groups of the layers that are given the very same value.
+        before: The graph of all layers before it.
+        after: The graph of all layers after it.
+        near: The graph of the layers at most two steps away, which does not depend on distant differences.
+        beside: The groups of the layers with the very same input.
     """
 
     before: int
@@ -33,17 +32,17 @@ class Position:
 
 
 def positions(
-    torch: Sequence[LayerView], keras: Sequence[LayerView], groups: Mapping[Place, int]
-) -> Mapping[Place, Position]:
-    """The positions of the layers that are in groups; none where one side could not be followed.
+    torch: Sequence[LayerView], keras: Sequence[LayerView], groups: Mapping[LayerKey, int]
+) -> Mapping[LayerKey, Position]:
+    """Return the positions of the layers that are in groups; none where the call graph of one side is unknown.
 
     Args:
         torch: Every layer of the torch side.
         keras: Every layer of the Keras side.
-        groups: For the layers of both sides that may correspond: the number of their group.
+        groups: The number of the group of each layer that may have a counterpart.
     """
     numbers: dict[tuple[object, ...], int] = {}
-    found: dict[Place, Position] = {}
+    found: dict[LayerKey, Position] = {}
     sides: tuple[tuple[Side, Sequence[LayerView]], ...] = (("torch", torch), ("keras", keras))
     for side, layers in sides:
         running = sorted((layer for layer in layers if layer.calls), key=_first_call)
@@ -52,9 +51,9 @@ def positions(
             return {}
         edges = _edges(running, own)
         forward = _numbered("before", own, own, edges, numbers)
-        turned = _turned(edges)
-        backward = _numbered("after", reversed(own), own, turned, numbers)
-        near = _surrounded(_surrounded(own, edges, turned, numbers), edges, turned, numbers)
+        reverse = _reversed(edges)
+        backward = _numbered("after", reversed(own), own, reverse, numbers)
+        near = _surrounded(_surrounded(own, edges, reverse, numbers), edges, reverse, numbers)
         for layer in running:
             if (path := layer.path) in own:
                 beside = sorted(own[other] for other in layer.beside or () if other in own)
@@ -69,7 +68,7 @@ def _first_call(layer: LayerView) -> int:
 
 
 def _edges(running: Sequence[LayerView], own: Mapping[str, int]) -> dict[str, set[str]]:
-    """For every layer that counts, those before it that count; in the order of the run, so that none leads back."""
+    """Return the grouped layers directly before each grouped layer; earlier calls only, so that there is no cycle."""
     passes = {layer.path: layer.passes or () for layer in running}
     made_of: dict[str, set[str]] = {path: {path} for path in own}
     edges: dict[str, set[str]] = {}
@@ -81,7 +80,7 @@ def _edges(running: Sequence[LayerView], own: Mapping[str, int]) -> dict[str, se
 
 
 def _made_of(path: str, passes: Mapping[str, tuple[str, ...]], made_of: dict[str, set[str]]) -> set[str]:
-    """The layers that count of whose outputs the output of any layer is made; remembered in `made_of`."""
+    """Return the grouped layers from whose outputs a layer's output was computed; cached in `made_of`."""
     waiting = [path]
     begun = {path}
     while waiting:
@@ -97,12 +96,12 @@ def _made_of(path: str, passes: Mapping[str, tuple[str, ...]], made_of: dict[str
     return made_of[path]
 
 
-def _turned(edges: Mapping[str, set[str]]) -> dict[str, set[str]]:
-    turned: dict[str, set[str]] = {path: set() for path in edges}
+def _reversed(edges: Mapping[str, set[str]]) -> dict[str, set[str]]:
+    reverse: dict[str, set[str]] = {path: set() for path in edges}
     for path, sources in edges.items():
         for source in sources:
-            turned[source].add(path)
-    return turned
+            reverse[source].add(path)
+    return reverse
 
 
 def _numbered(
@@ -112,7 +111,7 @@ def _numbered(
     edges: Mapping[str, set[str]],
     numbers: dict[tuple[object, ...], int],
 ) -> dict[str, int]:
-    """A number for every layer: the same for layers of one group whose neighbours in this direction have the same."""
+    """Return a number for every layer: equal for layers of one group with equal neighbours on this side."""
     found: dict[str, int] = {}
     for path in order:
         neighbours = sorted(found[neighbour] for neighbour in edges[path] if neighbour in found)
@@ -124,12 +123,12 @@ def _numbered(
 def _surrounded(
     labels: Mapping[str, int],
     edges: Mapping[str, set[str]],
-    turned: Mapping[str, set[str]],
+    reverse: Mapping[str, set[str]],
     numbers: dict[tuple[object, ...], int],
 ) -> dict[str, int]:
-    """A number for every layer: the same for layers of one label whose neighbours have the same labels."""
+    """Return a number for every layer: equal for layers with one label whose neighbours have equal labels."""
     found = {}
     for path, label in labels.items():
-        before, after = (tuple(sorted(labels[other] for other in side[path])) for side in (edges, turned))
+        before, after = (tuple(sorted(labels[other] for other in side[path])) for side in (edges, reverse))
         found[path] = numbers.setdefault(("near", label, before, after), len(numbers))
     return found

@@ -1,4 +1,4 @@
-"""Chooses within groups of layers that all fit each other: by uniqueness, by names, by order."""
+"""Choose pairs within a group of layers that all fit each other: by uniqueness, call graph, names and order."""
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -9,66 +9,65 @@ from keras3conv.model.views import LayerView, Side
 from keras3conv.planner.evidence import flow, names
 from keras3conv.planner.evidence.structure import Group
 
-Places = Mapping[flow.Place, flow.Position]
-
+Positions = Mapping[flow.LayerKey, flow.Position]
 
 _SHOWN_CANDIDATES = 5
 
 
-def numbers(groups: Iterable[Group]) -> dict[flow.Place, int]:
-    """The number of the group of every layer."""
-    found: dict[flow.Place, int] = {}
+def numbers(groups: Iterable[Group]) -> dict[flow.LayerKey, int]:
+    """Return the number of the group of every layer."""
+    found: dict[flow.LayerKey, int] = {}
     for number, group in enumerate(groups):
         found |= {("torch", layer.path): number for layer in group.torch_layers}
         found |= {("keras", layer.path): number for layer in group.keras_layers}
     return found
 
 
-def anchors(pairs: Iterable[Pair]) -> dict[flow.Place, int]:
-    """A number for the layers of every pair that was made before, which no group has."""
-    found: dict[flow.Place, int] = {}
+def anchors(pairs: Iterable[Pair]) -> dict[flow.LayerKey, int]:
+    """Return a number for the layers of every earlier pair; it is negative, so that no group has it."""
+    found: dict[flow.LayerKey, int] = {}
     for number, pair in enumerate(pairs, 1):
         found |= {("torch", path): -number for path in pair.torch.split(" + ")}
         found |= {("keras", path): -number for path in pair.keras.split(" + ")}
     return found
 
 
-def match_groups(groups: Iterable[Group], places: Places) -> Iterator[Pair]:
-    """Pairs the layers of every group; what cannot be decided is left without a pair.
+def match_groups(groups: Iterable[Group], positions: Positions) -> Iterator[Pair]:
+    """Yield the pairs of every group; layers that cannot be decided stay without a pair.
 
     Args:
-        groups: Layers that fit each other.
-        places: Where the layers stand in the flow of the data; empty where that is not known.
+        groups: Groups of layers that fit each other.
+        positions: The positions of the layers in the call graph; empty where the graph is unknown.
     """
     for group in groups:
-        yield from _match(group, places)
+        yield from _match(group, positions)
 
 
-def _match(group: Group, places: Places) -> Iterator[Pair]:
+def _match(group: Group, positions: Positions) -> Iterator[Pair]:
     if _is_one_pair(group):
-        yield from _only(group, "shape", "no other layer has these shapes")
+        yield from _single_pair(group, "shape", "no other layer has these shapes")
         return
     for part in _by_running(group):
-        for alike, at_one_place in _by_flow(part, places) if places else ((part, False),):
-            if at_one_place and _is_one_pair(alike):
-                yield from _only(alike, "data flow", "the only one with these layers before or after it")
+        for subgroup, same_position in _by_position(part, positions) if positions else ((part, False),):
+            if same_position and _is_one_pair(subgroup):
+                yield from _single_pair(subgroup, "data flow", "the only one with these layers before or after it")
                 continue
-            for subgroup in _by_meaning(alike):
-                if at_one_place and _is_one_pair(subgroup):
-                    yield from _only(subgroup, "name", names.meaning(subgroup.torch_layers[0].path))
+            for synonyms in _by_meaning(subgroup):
+                if same_position and _is_one_pair(synonyms):
+                    yield from _single_pair(synonyms, "name", names.meaning(synonyms.torch_layers[0].path))
                 else:
-                    yield from _by_name_or_order(subgroup, _doubt(alike) if at_one_place else [])
+                    yield from _by_name_or_order(synonyms, _doubt(subgroup) if same_position else [])
 
 
-def _only(group: Group, kind: EvidenceKind, detail: str) -> Iterator[Pair]:
-    """The pair of a group that has no other."""
+def _single_pair(group: Group, kind: EvidenceKind, detail: str) -> Iterator[Pair]:
+    """Yield the pair of a group with one layer on each side."""
     (torch,), (keras,) = group.torch_layers, group.keras_layers
     yield from _pair(group, torch, keras, [Evidence(kind=kind, detail=detail)])
 
 
 def _doubt(group: Group) -> list[Evidence]:
     number = len(group.torch_layers)
-    return [Evidence(kind="interchangeable", detail=f"{number} layers stand at one place of the flow of the data")]
+    return [Evidence(kind="interchangeable", detail=f"{number} layers have the same position in the call graph")]
 
 
 def _is_one_pair(group: Group) -> bool:
@@ -76,7 +75,7 @@ def _is_one_pair(group: Group) -> bool:
 
 
 def _by_running(group: Group) -> Iterator[Group]:
-    """Layers that run and layers that never do are not each other's counterpart, where that is known of both."""
+    """Split a group into the layers that run and those that never do, where a run tells so on both sides."""
 
     def runs(layer: LayerView) -> bool:
         return layer.calls is None or len(layer.calls) > 0
@@ -84,25 +83,25 @@ def _by_running(group: Group) -> Iterator[Group]:
     yield from _split(group, lambda layer: "runs" if runs(layer) else "never runs")
 
 
-_PLACES: tuple[Callable[[flow.Position], Hashable], ...] = (
-    lambda place: place,
-    lambda place: (place.before, place.after),
-    lambda place: place.before,
-    lambda place: place.after,
-    lambda place: place.near,
+_LABELS: tuple[Callable[[flow.Position], Hashable], ...] = (
+    lambda position: position,
+    lambda position: (position.before, position.after),
+    lambda position: position.before,
+    lambda position: position.after,
+    lambda position: position.near,
 )
-"""What two layers may have in common, the most first; the last does not tell them from others far away."""
+"""The parts of a position to compare, the strictest first; the last cannot tell distant layers apart."""
 
 
-def _by_flow(group: Group, places: Places) -> Iterator[tuple[Group, bool]]:
-    """Splits off the layers at one place of the flow of the data, and says whether they are; the rest comes last."""
+def _by_position(group: Group, positions: Positions) -> Iterator[tuple[Group, bool]]:
+    """Yield the layers with one position in the call graph, with True, and the remaining ones last, with False."""
     rest = group
-    for label in _PLACES:
-        torch = _placed(rest.torch_layers, "torch", places, label)
-        keras = _placed(rest.keras_layers, "keras", places, label)
+    for label in _LABELS:
+        torch = _labelled_by_position(rest.torch_layers, "torch", positions, label)
+        keras = _labelled_by_position(rest.keras_layers, "keras", positions, label)
         equal = [key for key in torch if key is not None and len(torch[key]) == len(keras.get(key, ()))]
         for key in equal:
-            yield replace(group, torch_layers=torch[key], keras_layers=keras[key]), label is not _PLACES[-1]
+            yield replace(group, torch_layers=torch[key], keras_layers=keras[key]), label is not _LABELS[-1]
         done = {layer.path for key in equal for layer in torch[key]}, {x.path for key in equal for x in keras[key]}
         rest = replace(
             group,
@@ -113,24 +112,24 @@ def _by_flow(group: Group, places: Places) -> Iterator[tuple[Group, bool]]:
         yield rest, False
 
 
-def _placed(
-    layers: Sequence[LayerView], side: Side, places: Places, label: Callable[[flow.Position], Hashable]
+def _labelled_by_position(
+    layers: Sequence[LayerView], side: Side, positions: Positions, label: Callable[[flow.Position], Hashable]
 ) -> dict[Hashable, tuple[LayerView, ...]]:
-    """The layers of a side by a label of their place; None is the label of those that have none."""
-    placed: dict[Hashable, list[LayerView]] = {}
+    """Return the layers by a label of their positions; the label is None for layers without a position."""
+    labelled: dict[Hashable, list[LayerView]] = {}
     for layer in layers:
-        place = places.get((side, layer.path))
-        placed.setdefault(None if place is None else label(place), []).append(layer)
-    return {key: tuple(found) for key, found in placed.items()}
+        position = positions.get((side, layer.path))
+        labelled.setdefault(None if position is None else label(position), []).append(layer)
+    return {key: tuple(found) for key, found in labelled.items()}
 
 
 def _by_meaning(group: Group) -> Iterator[Group]:
-    """Query goes to query: names split a group where both sides use the same words equally often."""
+    """Split a group by the meaning of the names: query is paired with query."""
     yield from _split(group, lambda layer: names.meaning(layer.path))
 
 
 def _split(group: Group, label: Callable[[LayerView], str]) -> Iterator[Group]:
-    """Splits a group by a label, if both sides have every label equally often; else leaves it whole."""
+    """Split a group by a label, if both sides have every label equally often; otherwise keep it whole."""
     torch, keras = _labelled(group.torch_layers, label), _labelled(group.keras_layers, label)
     if {name: len(layers) for name, layers in torch.items()} != {name: len(layers) for name, layers in keras.items()}:
         yield group
@@ -148,9 +147,9 @@ def _labelled(layers: Sequence[LayerView], label: Callable[[LayerView], str]) ->
 
 def _by_name_or_order(group: Group, doubts: Sequence[Evidence]) -> Iterator[Pair]:
     torch, keras = group.torch_layers, group.keras_layers
-    both_run = known(torch) and known(keras)
+    both_run = _all_ran(torch) and _all_ran(keras)
     if both_run and len(torch) == len(keras):
-        yield from _in_order(group, by_first_call(torch), by_first_call(keras), "call order", doubts)
+        yield from _in_order(group, _by_first_call(torch), _by_first_call(keras), "call order", doubts)
         return
     named = list(_same_names(group))
     yield from named
@@ -161,14 +160,14 @@ def _by_name_or_order(group: Group, doubts: Sequence[Evidence]) -> Iterator[Pair
         yield from _same_last_names(replace(group, torch_layers=rest_torch, keras_layers=rest_keras))
         return
     if len(rest_torch) == len(rest_keras) and rest_torch:
-        first = by_first_call(rest_torch) if known(rest_torch) else list(rest_torch)
-        second = by_first_call(rest_keras) if known(rest_keras) else list(rest_keras)
+        first = _by_first_call(rest_torch) if _all_ran(rest_torch) else list(rest_torch)
+        second = _by_first_call(rest_keras) if _all_ran(rest_keras) else list(rest_keras)
         kind: EvidenceKind = "shape" if len(rest_torch) == 1 else "definition order"
         yield from _in_order(group, first, second, kind, doubts)
 
 
 def _same_names(group: Group) -> Iterator[Pair]:
-    """Pairs of layers whose names are the same words, and no other layer's of the group."""
+    """Yield the pairs of layers with the same words in their names, where no other layer of the group has these."""
     torch = _labelled(group.torch_layers, lambda layer: " ".join(names.words(layer.path)))
     keras = _labelled(group.keras_layers, lambda layer: " ".join(names.words(layer.path)))
     for name, layers in torch.items():
@@ -193,9 +192,9 @@ def _in_order(
     doubts: Sequence[Evidence],
 ) -> Iterator[Pair]:
     candidates = tuple(layer.path for layer in keras)
-    for place, (first, second) in enumerate(zip(torch, keras, strict=True), 1):
-        detail = f"{place} of {len(torch)} that fit" if len(torch) > 1 else "the only one left that fits"
-        others = [path for path in candidates[max(0, place - 3) : place + 3] if path != second.path]
+    for position, (first, second) in enumerate(zip(torch, keras, strict=True), 1):
+        detail = f"{position} of {len(torch)} that fit" if len(torch) > 1 else "the only one left that fits"
+        others = [path for path in candidates[max(0, position - 3) : position + 3] if path != second.path]
         evidence = [Evidence(kind=kind, detail=detail)]
         if names.words(first.path) == names.words(second.path) and kind != "shape":
             evidence.insert(0, Evidence(kind="name", detail=" ".join(names.words(first.path))))
@@ -206,17 +205,17 @@ def _in_order(
 def _pair(
     group: Group, torch: LayerView, keras: LayerView, evidence: Iterable[Evidence], candidates: Iterable[str] = ()
 ) -> Iterator[Pair]:
-    """The pair of two layers of a group; nothing where their configurations exclude each other."""
+    """Yield the pair of two layers of a group; nothing where their configurations exclude each other."""
     rule = group.rule_for(torch, keras)
     if rule is not None:
         yield make_pair(rule, torch, keras, evidence, candidates)
 
 
-def known(layers: tuple[LayerView, ...]) -> bool:
-    """Whether it is known when these layers run, and every one of them does."""
+def _all_ran(layers: tuple[LayerView, ...]) -> bool:
+    """Return whether all of these layers ran, as far as a run tells."""
     return all(layer.calls for layer in layers)
 
 
-def by_first_call(layers: tuple[LayerView, ...]) -> list[LayerView]:
-    """The layers in the order in which they first run."""
+def _by_first_call(layers: tuple[LayerView, ...]) -> list[LayerView]:
+    """Return the layers in the order of their first calls."""
     return sorted(layers, key=lambda layer: layer.calls[0] if layer.calls else 0)

@@ -1,6 +1,7 @@
-"""Evidence of names: what they mean after the wrappers, the separators and the dialects are taken off.
+"""Read names as evidence: split paths into words, and normalise synonyms such as q_proj and query.
 
-Numbers in names are evidence of order, not of identity: one side counts its blocks from 0, the other from 1.
+Numbers in names are evidence of order, not of identity: one side counts its blocks from 0, the other from 1. So the
+rank of a number counts, among the paths that differ in that number alone.
 """
 
 import re
@@ -8,47 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-_NUMBER = re.compile(r"\d+")
-
-
-@dataclass(frozen=True)
-class Ranks:
-    """The place of every path among those that differ from it by numbers only.
-
-    Attributes:
-        ranks: By path, the rank of each of its numbers.
-        sizes: By path, how many numbers there are in each of these places.
-    """
-
-    ranks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    sizes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, paths: Iterable[str]) -> "Ranks":
-        """The ranks of paths: "heads.0", "heads.1" and "heads.3" have the ranks 0, 1 and 2."""
-        families: dict[str, dict[str, tuple[int, ...]]] = {}
-        for path in paths:
-            family = families.setdefault(_NUMBER.sub("#", path), {})
-            family[path] = tuple(map(int, _NUMBER.findall(path)))
-        ranks, sizes = {}, {}
-        for family in families.values():
-            places = [sorted(set(column)) for column in zip(*family.values(), strict=True)]
-            for path, numbers in family.items():
-                ranks[path] = tuple(map(list.index, places, numbers))
-                sizes[path] = tuple(map(len, places))
-        return cls(ranks, sizes)
-
-    def apart(self, path: str, others: "Ranks", other: str) -> bool:
-        """Whether two paths are of the same number of alike, and not the same one of them."""
-        sizes = self.sizes.get(path)
-        return bool(sizes) and sizes == others.sizes.get(other) and self.ranks[path] != others.ranks[other]
-
-
-__all__ = ["Ranks"]
-
-
 _PREFIXES = ("module", "model", "_orig_mod", "backbone", "base_model")
-
 
 _MEANINGS = {
     "query": ("q", "query", "q_proj", "wq", "to_q", "query_proj", "query_dense", "q_lin"),
@@ -60,15 +21,14 @@ _MEANINGS = {
     "down": ("down", "down_proj", "w2", "fc2", "lin2", "ffn_2", "mlp_dense_2"),
     "shortcut": ("downsample", "shortcut", "skip", "proj_shortcut", "residual"),
 }
-"""What the last words of a path mean, where two layers of equal shapes may have them in one block."""
-
+"""Synonyms for the function of a layer in its block, where several layers of a block have equal shapes."""
 
 _MEANING_OF = {word: meaning for meaning, words in _MEANINGS.items() for word in words}
 
 
 @lru_cache(maxsize=1 << 18)
 def words(path: str) -> tuple[str, ...]:
-    """A path as lower-case words and numbers, without wrappers: "module.layer1.0.convA" is layer, 1, 0, conv, a."""
+    """Return a path as lower-case words and numbers: "module.layer1.0.convA" gives layer, 1, 0, conv, a."""
     parts = re.split(r"[./]", path)
     while len(parts) > 1 and parts[0].lower() in _PREFIXES:
         parts = parts[1:]
@@ -79,7 +39,7 @@ def words(path: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=1 << 18)
 def meaning(path: str) -> str:
-    """What the last part of a path says about its place in a block: "query", "down"; empty if nothing."""
+    """Return the function that the end of a path names, such as "query" or "down"; empty if it names none."""
     parts = [part.lower() for part in re.split(r"[./#]", path) if part and not part.isdigit()]
     for part in reversed(parts[-2:]):
         if part in _MEANING_OF:
@@ -89,3 +49,39 @@ def meaning(path: str) -> str:
             if tail in _MEANING_OF and tail != part:
                 return _MEANING_OF[tail]
     return ""
+
+
+_NUMBER = re.compile(r"\d+")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The rank of every path among the paths that differ from it by numbers only.
+
+    Attributes:
+        ranks: For each path, the rank of each of its numbers.
+        sizes: For each path, how many different numbers occur in the position of each.
+    """
+
+    ranks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    sizes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, paths: Iterable[str]) -> "Ranks":
+        """Return the ranks of paths: "heads.0", "heads.1" and "heads.3" have the ranks 0, 1 and 2."""
+        families: dict[str, dict[str, tuple[int, ...]]] = {}
+        for path in paths:
+            family = families.setdefault(_NUMBER.sub("#", path), {})
+            family[path] = tuple(map(int, _NUMBER.findall(path)))
+        ranks, sizes = {}, {}
+        for family in families.values():
+            columns = [sorted(set(column)) for column in zip(*family.values(), strict=True)]
+            for path, numbers in family.items():
+                ranks[path] = tuple(map(list.index, columns, numbers))
+                sizes[path] = tuple(map(len, columns))
+        return cls(ranks, sizes)
+
+    def differ(self, path: str, others: "Ranks", other: str) -> bool:
+        """Return whether two paths have different ranks in families of the same size."""
+        sizes = self.sizes.get(path)
+        return bool(sizes) and sizes == others.sizes.get(other) and self.ranks[path] != others.ranks[other]

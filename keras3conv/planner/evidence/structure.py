@@ -1,8 +1,8 @@
-"""Evidence of structure: a rule exists for the two classes, and the shapes fit after its transforms.
+"""Group the layers that fit: a rule knows both classes, and the shapes are equal after its transforms.
 
-Layers are sorted into groups by what they would be on the torch side: the rule's torch class with the shapes of its
-tensors. Within a group every torch layer fits every Keras layer. Groups are found by a dictionary, so the work grows
-with the number of layers, not with its square.
+The key of a layer is the rule's torch class with the shapes that its tensors have in torch. All layers with one key
+form a group, in which every torch layer fits every Keras layer. A dictionary finds the groups, so the time grows with
+the number of layers and not with its square.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,19 +19,19 @@ from keras3conv.rules.units import separator, units, without_parts
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fits:
-    """The layers that still look for their counterpart."""
+class Unmatched:
+    """The layers of both sides without a pair."""
 
     torch_layers: tuple[LayerView, ...]
     keras_layers: tuple[LayerView, ...]
 
-    def without(self, pairs: Iterable[Pair]) -> "Fits":
-        """The layers that are in none of these pairs."""
-        made = tuple(pairs)
-        torch = {path for pair in made for path in pair.torch.split(" + ")}
-        keras = {path for pair in made for path in pair.keras.split(" + ")}
-        placed = {path for pair in made for mapping in pair.weights for path in (*mapping.torch, *mapping.keras)}
-        return Fits(
+    def without(self, pairs: Iterable[Pair]) -> "Unmatched":
+        """Return the layers that are in none of these pairs."""
+        pairs = tuple(pairs)
+        torch = {path for pair in pairs for path in pair.torch.split(" + ")}
+        keras = {path for pair in pairs for path in pair.keras.split(" + ")}
+        placed = {path for pair in pairs for mapping in pair.weights for path in (*mapping.torch, *mapping.keras)}
+        return Unmatched(
             torch_layers=_untouched(_left(self.torch_layers, torch, "torch"), placed),
             keras_layers=_untouched(_left(self.keras_layers, keras, "keras"), placed),
         )
@@ -39,12 +39,12 @@ class Fits:
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Layers of both sides, each of which fits each of the other side.
+    """Layers of both sides, each of which fits all layers of the other side.
 
     Attributes:
         torch_layers: The torch layers.
         keras_layers: The Keras layers; they may be of several classes (Dense and EinsumDense).
-        rules: For every layer, by its side and path, the names of the rules that make it fit.
+        rules: The names of the rules that give each layer the group's key, by its side and path.
     """
 
     torch_layers: tuple[LayerView, ...]
@@ -52,32 +52,33 @@ class Group:
     rules: Mapping[tuple[Side, str], Sequence[str]]
 
     def rule_for(self, torch: LayerView, keras: LayerView) -> Rule | None:
-        """The first rule that makes both fit; None where one is excluded by its configuration."""
+        """Return the first rule that fits both; None where their configurations exclude it."""
         common = set(self.rules["torch", torch.path])
         return next((find(name) for name in self.rules["keras", keras.path] if name in common), None)
 
 
-def fitting(fits: Fits) -> Iterator[Group]:
-    """The groups of layers that fit, in the order of the torch layers.
+def fitting(unmatched: Unmatched) -> Iterator[Group]:
+    """Yield the groups of layers that fit, in the order of the torch layers.
 
-    A layer that fits several groups (a file does not tell its classes) goes to the first that both sides share.
+    A layer with several keys (a file does not tell the classes) joins the first group that both sides share.
     """
-    yield from _groups(fits, torch_keys(fits.torch_layers), keras_keys(fits.keras_layers))
+    yield from _groups(unmatched, torch_keys(unmatched.torch_layers), keras_keys(unmatched.keras_layers))
 
 
-def fitting_in_keras(fits: Fits) -> Iterator[Group]:
-    """The groups of layers that fit where it is the torch layer that tells: what each would be on the Keras side.
+def fitting_in_keras(unmatched: Unmatched) -> Iterator[Group]:
+    """Yield the groups of layers that fit by the shapes that torch layers have in Keras.
 
-    A Keras layer does not know that its kernel holds the groups of a convolution, or the pixels of a patch.
+    Some shapes follow from the torch configuration alone: a Keras layer does not tell that its kernel contains the
+    groups of a convolution, or the pixels of a patch.
     """
-    torch = torch_keys(fits.torch_layers, in_keras=True)
-    yield from _groups(fits, torch, keras_keys(fits.keras_layers, in_keras=True))
+    torch = torch_keys(unmatched.torch_layers, in_keras=True)
+    yield from _groups(unmatched, torch, keras_keys(unmatched.keras_layers, in_keras=True))
 
 
-def _groups(fits: Fits, torch: Mapping[str, Keys], keras: Mapping[str, Keys]) -> Iterator[Group]:
-    shared = _all(torch) & _all(keras)
-    torch_layers = _outermost(fits.torch_layers, torch, shared, "torch")
-    keras_layers = _outermost(fits.keras_layers, keras, shared, "keras")
+def _groups(unmatched: Unmatched, torch: Mapping[str, Keys], keras: Mapping[str, Keys]) -> Iterator[Group]:
+    shared = _all_keys(torch) & _all_keys(keras)
+    torch_layers = _outermost(unmatched.torch_layers, torch, shared, "torch")
+    keras_layers = _outermost(unmatched.keras_layers, keras, shared, "keras")
     torch_groups = _grouped(torch_layers, torch, shared)
     keras_groups = _grouped(keras_layers, keras, shared)
     for key, layers in torch_groups.items():
@@ -89,7 +90,7 @@ def _groups(fits: Fits, torch: Mapping[str, Keys], keras: Mapping[str, Keys]) ->
 
 
 def ignored_tensors(torch: ModelView, pairs: Mapping[str, Pair]) -> Iterator[Ignored]:
-    """The torch tensors that need no counterpart: by the rule of their pair, or as buffers that are constant."""
+    """Yield the torch tensors without a counterpart: those that their rule ignores, and constant buffers."""
     placed = {path for pair in pairs.values() for mapping in pair.weights for path in mapping.torch}
     reasons: dict[str, str] = {}
     for layer in units(torch):
@@ -106,12 +107,12 @@ def ignored_tensors(torch: ModelView, pairs: Mapping[str, Pair]) -> Iterator[Ign
 
 
 def _ignored_roles(layer: LayerView) -> dict[str, str]:
-    """What the rules for the layer's class ignore; for a layer of unknown class, what any rule does."""
+    """Return the roles that the rules for a layer's class ignore, with reasons; for an unknown class, of all rules."""
     return {role: reason for rule in rules_for_torch(layer) for role, reason in rule.ignored.items()}
 
 
 def _left(layers: tuple[LayerView, ...], paired: set[str], side: Side) -> tuple[LayerView, ...]:
-    """The layers that are not paired, nor part of one that is, nor have a part that is."""
+    """Return the layers that are not paired, that are inside no paired layer, and that contain none."""
     between = separator(side)
     outer = {path.rpartition(between)[0] for path in paired}
     wholes = [layer for layer in layers if layer.path in paired]
@@ -120,19 +121,19 @@ def _left(layers: tuple[LayerView, ...], paired: set[str], side: Side) -> tuple[
 
 
 def _untouched(layers: tuple[LayerView, ...], placed: set[str]) -> tuple[LayerView, ...]:
-    """The layers of which no tensor has a place."""
+    """Return the layers of which no tensor is mapped."""
     return tuple(layer for layer in layers if placed.isdisjoint(tensor.path for tensor in layer.tensors))
 
 
 def _outermost(
     layers: tuple[LayerView, ...], keys: Mapping[str, Keys], shared: set[Key], side: Side
 ) -> tuple[LayerView, ...]:
-    """The layers that fit one of the other side, without those that are part of another that does."""
+    """Return the layers that fit one of the other side, without those inside another that does."""
     fit = [layer for layer in layers if shared.intersection(keys[layer.path])]
     return tuple(without_parts(fit, fit, side))
 
 
-def _all(keys: Mapping[str, Keys]) -> set[Key]:
+def _all_keys(keys: Mapping[str, Keys]) -> set[Key]:
     return {key for entry in keys.values() for key in entry}
 
 

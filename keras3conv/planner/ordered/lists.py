@@ -1,8 +1,7 @@
-"""The ordered method: two lists, and what stands at one place belongs together.
+"""Pair layers by their positions in two lists, as the conversion scripts of Keras model zoos do.
 
-One list has torch's tensors by layer, the other Keras' layers. The authors of converted Keras model zoos write their
-scripts this way: tables of places bring the lists into one order, and what no table names stays where it is. Nothing is
-looked for and nothing is guessed, so a pair that only its place speaks for is not confirmed until `validate` proves it.
+One list has the torch layers, the other the Keras layers. Tables of positions bring both into one order; a layer that
+no table names keeps its position. Nothing is searched or guessed, so a pair is unconfirmed until `validate` proves it.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -31,7 +30,7 @@ COUNTER = "num_batches_tracked"
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """How the two lists are made, and brought into one order; see `keras3conv.align_ordered`."""
+    """The options that make the two lists and bring them into one order; see `keras3conv.align_ordered`."""
 
     skip_weights: Collection[str] = (COUNTER,)
     unstack_weights: Collection[str] = ()
@@ -44,11 +43,11 @@ class Order:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A line of one of the two lists.
+    """An entry of one of the two lists.
 
     Attributes:
-        name: What the tables call it.
-        layer: The layer, with the tensors that count.
+        name: Its name in the tables.
+        layer: The layer, with the tensors that are paired.
         alone: Whether it is a single tensor that was taken out of its layer.
     """
 
@@ -59,13 +58,13 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Lists:
-    """Both lists, in their final order, and the plan that they make.
+    """Both lists in their final order, and the plan that follows.
 
     Attributes:
-        torch: The torch side.
-        keras: The Keras side.
-        plan: The pairs of what stands at one place and fits.
-        problems: What does not, with both places.
+        torch: The torch list.
+        keras: The Keras list.
+        plan: The pairs of entries with the same position that fit.
+        problems: The entries that do not fit, with their positions.
     """
 
     torch: tuple[Entry, ...]
@@ -74,26 +73,26 @@ class Lists:
     problems: tuple[Problem, ...]
 
     def check(self) -> Alignment:
-        """The plan, if both lists are of one length and everything fits; raises `AlignmentError` else, once."""
+        """Return the plan if both lists have one length and everything fits; raise one `AlignmentError` otherwise."""
         if self.problems:
             where = f"{self.plan.torch.title} and {self.plan.keras.title}"
-            raise AlignmentError(lay_out(f"{where} do not stand in one order", self.problems))
+            raise AlignmentError(lay_out(f"{where} do not have the same order", self.problems))
         return self.plan
 
 
 def ordered(torch: ModelView, keras: ModelView, order: Order) -> Lists:
-    """Makes both lists and pairs what stands at one place.
+    """Make both lists and pair the entries with the same position.
 
     Args:
         torch: The torch side.
         keras: The Keras side.
-        order: The tables.
+        order: The options.
 
     Raises:
         InputError: A table does not fit the names of the Keras layers.
     """
-    ours, theirs = _torch_entries(torch, order), _keras_entries(keras)
-    by_name = {entry.name: entry for entry in theirs}
+    torch_list = _torch_entries(torch, order)
+    by_name = {entry.name: entry for entry in _keras_entries(keras)}
     names = reordered(
         [*by_name],
         order.tail_align_dict,
@@ -101,47 +100,47 @@ def ordered(torch: ModelView, keras: ModelView, order: Order) -> Lists:
         order.tail_split_position,
         order.specific_match_func,
     )
-    theirs = [by_name[name] for name in names]
+    keras_list = [by_name[name] for name in names]
     pairs: list[Pair] = []
     problems: list[Problem] = []
-    for place, (first, second) in enumerate(zip(ours, theirs, strict=False)):  # unequal lengths are a problem, below
+    for position, (first, second) in enumerate(zip(torch_list, keras_list, strict=False)):  # lengths: checked below
         try:
-            evidence = Evidence(kind="position", detail=f"place {place} of both lists")
+            evidence = Evidence(kind="position", detail=f"position {position} of both lists")
             pairs += _checked(list(_pairs(first, second, order.additional_transfer, evidence)), torch, keras)
         except (TransformError, AlignmentError, RuleError) as error:
-            shown = f"place {place}: {error}"
-            problems.append(Problem(torch=first.name or torch.name, keras=second.name, fact=shown, fixes=_FIXES))
-    if len(ours) != len(theirs):
-        problems.insert(0, _unequal(ours, theirs))
+            fact = f"position {position}: {error}"
+            problems.append(Problem(torch=first.name or torch.name, keras=second.name, fact=fact, fixes=_FIXES))
+    if len(torch_list) != len(keras_list):
+        problems.insert(0, _unequal_lengths(torch_list, keras_list))
     ignored = (*_skipped(torch, order), *ignored_tensors(torch, {pair.torch: pair for pair in pairs}), *_seeds(keras))
     distinct = {(entry.side, entry.path): entry for entry in reversed(ignored)}
     plan = Alignment(
         pairs=tuple(pairs), ignored=tuple(reversed(distinct.values())), torch=torch.outline(), keras=keras.outline()
     )
-    return Lists(torch=tuple(ours), keras=tuple(theirs), plan=plan, problems=tuple(problems))
+    return Lists(torch=tuple(torch_list), keras=tuple(keras_list), plan=plan, problems=tuple(problems))
 
 
 _FIXES = ("k3c.align_ordered(..., dry_run=True)  # prints both lists",)
 
 
-def _unequal(ours: Sequence[Entry], theirs: Sequence[Entry]) -> Problem:
-    """Lists of different length are never cut to the shorter one."""
-    longer, side = (ours, "torch") if len(ours) > len(theirs) else (theirs, "Keras")
-    beyond = [entry.name for entry in longer[min(len(ours), len(theirs)) :]]
-    shown = ", ".join(beyond[:4]) + (f" and {len(beyond) - 4} more" if len(beyond) > 4 else "")
+def _unequal_lengths(torch: Sequence[Entry], keras: Sequence[Entry]) -> Problem:
+    """Return the problem of two lists with different lengths, which are never cut to the shorter one."""
+    longer, side = (torch, "torch") if len(torch) > len(keras) else (keras, "Keras")
+    extra = [entry.name for entry in longer[min(len(torch), len(keras)) :]]
+    shown = ", ".join(extra[:4]) + (f" and {len(extra) - 4} more" if len(extra) > 4 else "")
     fact = (
-        f"the torch list has {count(len(ours), 'entry', 'entries')}, the Keras list {len(theirs)}; "
+        f"the torch list has {count(len(torch), 'entry', 'entries')}, the Keras list {len(keras)}; "
         f"in {side}'s, {shown} would be left over"
     )
     return Problem(fact=fact, fixes=('skip_weights=["num_batches_tracked", ...] or unstack_weights=[...]', *_FIXES))
 
 
 def _torch_entries(torch: ModelView, order: Order) -> list[Entry]:
-    """A line for every layer, and for every tensor that is to stand alone, in the order of the state dict."""
+    """Return an entry for every layer and for every tensor in `unstack_weights`, in the order of the state dict."""
     entries: list[Entry] = []
     for layer in _outermost(torch):
         rest: list[TensorRef] = []
-        place = len(entries)
+        position = len(entries)
         for tensor in layer.tensors:
             name = tensor.path.rpartition(".")[2]
             if name in order.skip_weights:
@@ -150,15 +149,15 @@ def _torch_entries(torch: ModelView, order: Order) -> list[Entry]:
                 alone = LayerView(path=tensor.path, tensors=(tensor,))
                 entries.append(Entry(name=tensor.path, layer=alone, alone=True))
             else:
-                place = place if rest else len(entries)
+                position = position if rest else len(entries)
                 rest.append(tensor)
         if rest:
-            entries.insert(place, Entry(name=layer.path, layer=replace(layer, tensors=tuple(rest))))
+            entries.insert(position, Entry(name=layer.path, layer=replace(layer, tensors=tuple(rest))))
     return entries
 
 
 def _keras_entries(keras: ModelView) -> list[Entry]:
-    """A line for every layer with variables; called by its own name where that is the only one in the model."""
+    """Return an entry for every layer with variables; its name is the layer's own if unique, and its path otherwise."""
     entries = []
     layers = [layer for layer in _outermost(keras) if any(not tensor.is_seed for tensor in layer.tensors)]
     last = [layer.path.rpartition("/")[2] for layer in layers]
@@ -170,7 +169,7 @@ def _keras_entries(keras: ModelView) -> list[Entry]:
 
 
 def _outermost(view: ModelView) -> list[LayerView]:
-    """The layers that own tensors; one that is made of layers, and that a rule knows, stands for its parts."""
+    """Return the layers with tensors; a container that a rule knows replaces its inner layers."""
     layers = units(view)
     own = {layer.path: len(layer.tensors) for layer in view.layers}
     wholes = [layer for layer in layers if len(layer.tensors) > own[layer.path]]
@@ -178,8 +177,8 @@ def _outermost(view: ModelView) -> list[LayerView]:
 
 
 def _pairs(torch: Entry, keras: Entry, transfers: Transfers, evidence: Evidence) -> Iterator[Pair]:
-    """The pairs of two entries: by a rule, or tensor by tensor; raises where they do not fit."""
-    torch = replace(torch, layer=_without_strange_config(torch.layer))
+    """Yield the pairs of two entries, by a rule or tensor by tensor; raise where they do not fit."""
+    torch = replace(torch, layer=_without_unknown_config(torch.layer))
     functions = transfers_for(keras.layer, keras.name, transfers)
     rule = None if torch.alone else _rule(torch.layer, keras.layer, shapes_may_differ=bool(functions))
     pair = None if rule is None else make_pair(rule, torch.layer, keras.layer, [evidence])
@@ -188,16 +187,16 @@ def _pairs(torch: Entry, keras: Entry, transfers: Transfers, evidence: Evidence)
         return
     if not functions and not torch.alone:
         _require_unknown(torch.layer, keras.layer)
-    made = [(tensor, _first_step(tensor, pair)) for tensor in torch.layer.tensors]
+    steps_so_far = [(tensor, _first_step(tensor, pair)) for tensor in torch.layer.tensors]
     for function in functions:
-        shapes = [transform.shapes((tensor.shape,))[0] for tensor, transform in made]
+        shapes = [transform.shapes((tensor.shape,))[0] for tensor, transform in steps_so_far]
         found = steps(function, shapes)
-        made = [(made[source][0], _chain(made[source][1], step)) for source, step in found]
-    yield from _one_by_one(made, torch, keras, pair, evidence)
+        steps_so_far = [(steps_so_far[source][0], _chain(steps_so_far[source][1], step)) for source, step in found]
+    yield from _one_by_one(steps_so_far, torch, keras, pair, evidence)
 
 
 def _rule(torch: LayerView, keras: LayerView, *, shapes_may_differ: bool) -> Rule | None:
-    """The first rule that places every tensor of both; where a function follows, the first for the classes."""
+    """Return the first rule that maps every tensor of both; where a function follows, the first for the classes."""
     tensors = {tensor.path: tensor for tensor in (*torch.tensors, *keras.tensors)}
     for rule in _candidates(torch, keras):
         mappings = make_pair(rule, torch, keras, ()).weights
@@ -212,11 +211,11 @@ def _rule(torch: LayerView, keras: LayerView, *, shapes_may_differ: bool) -> Rul
 
 
 def _require_unknown(torch: LayerView, keras: LayerView) -> None:
-    """Raises for layers that rules know, and that none fits: equal shapes alone would hide a transposed kernel."""
+    """Raise if rules know the layers but none fits: pairing by equal shapes would hide a transposed kernel."""
     rules = _candidates(torch, keras)
-    lines = all(len(_sizes(tensor.shape)) < 2 for tensor in torch.tensors)
+    only_vectors = all(len(_sizes(tensor.shape)) < 2 for tensor in torch.tensors)
     from_files = not torch.kinds and not keras.kinds
-    if lines if from_files else not rules:
+    if only_vectors if from_files else not rules:
         return
     tensors = {tensor.path: tensor for tensor in (*torch.tensors, *keras.tensors)}
     mappings = [mapping for rule in rules for mapping in make_pair(rule, torch, keras, ()).weights]
@@ -228,7 +227,7 @@ def _require_unknown(torch: LayerView, keras: LayerView) -> None:
 
 
 def _candidates(torch: LayerView, keras: LayerView) -> list[Rule]:
-    """The rules for both classes; where only one is known, those for that one; none where both are classes unknown."""
+    """Return the rules for both classes; for one if rules know only that one; none if they know neither."""
     if torch.kinds and keras.kinds and not (_known(torch, "torch") or _known(keras, "keras")):
         return []
     kinds = torch.kinds if _known(torch, "torch") else (), keras.kinds if _known(keras, "keras") else ()
@@ -240,13 +239,13 @@ def _known(layer: LayerView, side: Side) -> bool:
     return bool(known_classes()[0 if side == "torch" else 1].intersection(layer.kinds))
 
 
-def _without_strange_config(layer: LayerView) -> LayerView:
-    """What a class that no rule knows keeps as its configuration says nothing to a rule."""
+def _without_unknown_config(layer: LayerView) -> LayerView:
+    """Return a layer of an unknown class without its configuration, which no rule can read."""
     return layer if _known(layer, "torch") else replace(layer, config=None)
 
 
 def _first_step(tensor: TensorRef, pair: Pair | None) -> Transform:
-    """What the rule does to a tensor; nothing where there is none, or where it puts several together."""
+    """Return the rule's transform of a tensor; the identity without a rule, or if the rule combines several tensors."""
     mappings = pair.weights if pair else ()
     found = next((mapping for mapping in mappings if mapping.torch == (tensor.path,) and len(mapping.keras) == 1), None)
     return found.transform if found else Same()
@@ -259,13 +258,18 @@ def _chain(first: Transform, second: Transform) -> Transform:
 
 
 def _one_by_one(
-    made: Sequence[tuple[TensorRef, Transform]], torch: Entry, keras: Entry, pair: Pair | None, evidence: Evidence
+    transformed: Sequence[tuple[TensorRef, Transform]],
+    torch: Entry,
+    keras: Entry,
+    pair: Pair | None,
+    evidence: Evidence,
 ) -> Iterator[Pair]:
+    """Yield the pairs of the transformed torch tensors with the Keras variables, in their order."""
     variables = keras.layer.tensors
-    if len(made) != len(variables):
+    if len(transformed) != len(variables):
         raise AlignmentError(f"{_shapes(torch.layer.tensors)} do not make {_shapes(variables)}")
     weights = []
-    for (tensor, transform), variable in zip(made, variables, strict=True):
+    for (tensor, transform), variable in zip(transformed, variables, strict=True):
         (shape,) = transform.shapes((tensor.shape,))
         if _sizes(shape) != _sizes(variable.shape):
             becomes = "" if shape == tensor.shape else f" becomes {shape}, and"
@@ -280,7 +284,7 @@ def _one_by_one(
 
 
 def _checked(pairs: list[Pair], torch: ModelView, keras: ModelView) -> list[Pair]:
-    """The pairs; raises `AlignmentError` where a mapping's shapes do not fit."""
+    """Return the pairs; raise `AlignmentError` where the shapes of a mapping do not fit."""
     known = tensors_by_path(torch), tensors_by_path(keras)
     facts = [fact for pair in pairs for mapping in pair.weights if (fact := misfit(mapping, *known))]
     if facts:
@@ -311,22 +315,22 @@ def _shapes(tensors: Iterable[TensorRef]) -> str:
 
 
 def side_by_side(lists: Lists) -> str:
-    """Both lists, line by line, with a mark where what stands at one place does not fit, and the problems below."""
-    odd = {(problem.torch, problem.keras) for problem in lists.problems}
+    """Return both lists as text, line by line, with a mark at entries that do not fit, and the problems below."""
+    misfits = {(problem.torch, problem.keras) for problem in lists.problems}
     rows = []
-    for place, (ours, theirs) in enumerate(zip_longest(lists.torch, lists.keras)):
-        first, second = _described(ours, lists.plan.torch.name), _described(theirs, lists.plan.keras.name)
-        fits = ours is not None and theirs is not None and (first[0], second[0]) not in odd
-        rows.append((str(place), *first, *second, "" if fits else "does not fit"))
+    for position, (torch, keras) in enumerate(zip_longest(lists.torch, lists.keras)):
+        first, second = _described(torch, lists.plan.torch.name), _described(keras, lists.plan.keras.name)
+        fits = torch is not None and keras is not None and (first[0], second[0]) not in misfits
+        rows.append((str(position), *first, *second, "" if fits else "does not fit"))
     title = f"{lists.plan.torch.title} <-> {lists.plan.keras.title}"
-    lines = [title, *table(("place", "torch", "tensors", "keras", "variables", ""), rows)]
+    lines = [title, *table(("position", "torch", "tensors", "keras", "variables", ""), rows)]
     if lists.problems:
         lines += ["", lay_out(f"{count(len(lists.problems), 'problem')}:", lists.problems)]
     return "\n".join([*lines, ""])
 
 
 def _described(entry: Entry | None, root: str) -> tuple[str, str]:
-    """The name of an entry and its shapes; the root module of a model is called by the model's name."""
+    """Return the name of an entry and its shapes; the root module has the name of the model."""
     if entry is None:
         return "", ""
     return entry.name or root, " ".join(str(tensor.shape) for tensor in entry.layer.tensors)

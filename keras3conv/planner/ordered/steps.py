@@ -1,7 +1,7 @@
-"""What `additional_transfer` does to arrays, found out: a plan holds transforms that can be reversed, not functions.
+"""Turn the functions of `additional_transfer` into transforms, which a plan can store and reverse.
 
-A function is tried on arrays of numbers that occur once each. Where every array that it returns is one of those that it
-was given with its axes moved, merged, split, added or dropped, that is an `Axes`. Anything else is refused.
+A function is called with arrays in which every number is different. If each array that it returns is one of the inputs
+with its axes moved, merged, split, added or dropped, it is an `Axes` transform. Anything else is refused.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,10 +15,10 @@ from keras3conv.model.views import LayerView
 from keras3conv.transforms import Array, Axes, Same, Shape, Transform
 
 Function = Callable[[list[Array]], Sequence[Array]]
-"""From the arrays of a layer, after the transforms of its rule, to the arrays that its Keras layer is given."""
+"""Maps the arrays of a layer, after the transforms of its rule, to the values of the Keras variables."""
 
 Transfers = Mapping[str, Function | Transform | Sequence[Transform]]
-"""What is done by class (a qualified name) or by the end of a layer's name."""
+"""The functions or transforms by class (a qualified name) or by the end of a layer's name."""
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _MOST_AXES = 6
@@ -27,19 +27,19 @@ _MOST_AXES = 6
 def transfers_for(
     layer: LayerView, name: str, transfers: Transfers
 ) -> list[Function | Transform | Sequence[Transform]]:
-    """What is to be done to a Keras layer's arrays, in the order of the table."""
+    """Return the functions and transforms for a Keras layer, in the order of the table."""
     return [value for key, value in transfers.items() if key in layer.kinds or ("." not in key and name.endswith(key))]
 
 
 def steps(transfer: Function | Transform | Sequence[Transform], shapes: Sequence[Shape]) -> list[tuple[int, Transform]]:
-    """For every array that comes out: which of those that go in it is made of, and how.
+    """Return for every output array the index of its input array, and the transform between them.
 
     Args:
         transfer: A function of a list of arrays, a transform for the only array, or a transform for each.
-        shapes: The shapes of the arrays that go in.
+        shapes: The shapes of the input arrays.
 
     Raises:
-        TransformError: A function does something to the values, or leaves an array out; the message says to what.
+        TransformError: A function changes values or leaves an array out; the message names the array.
     """
     if isinstance(transfer, Sequence):
         if len(transfer) != len(shapes):
@@ -54,13 +54,13 @@ def _recognised(function: Function, shapes: Sequence[Shape]) -> Iterator[tuple[i
     given = _numbered(shapes)
     results = function([array.copy() for array in given])
     used: set[int] = set()
-    for place, result in enumerate(results):
+    for index, result in enumerate(results):
         found = np.asarray(result)
         source = _source(found, given)
         transform = None if source is None or source in used else _moved(given[source], found)
         if source is None or transform is None:
             raise TransformError(
-                f"array {place} that the function returns, {found.shape}, is not one of {', '.join(map(str, shapes))} "
+                f"array {index} that the function returns, {found.shape}, is not one of {', '.join(map(str, shapes))} "
                 'with its axes moved: give a transform that can be reversed, keras3conv.transforms.Axes("a b -> b a")'
             )
         used.add(source)
@@ -70,7 +70,7 @@ def _recognised(function: Function, shapes: Sequence[Shape]) -> Iterator[tuple[i
 
 
 def _numbered(shapes: Sequence[Shape]) -> list[Array]:
-    """Arrays of these shapes in which no number occurs twice."""
+    """Return arrays of these shapes in which no number occurs twice."""
     arrays, start = [], 0
     for shape in shapes:
         size = prod(shape)
@@ -80,13 +80,13 @@ def _numbered(shapes: Sequence[Shape]) -> list[Array]:
 
 
 def _source(found: Array, given: Sequence[Array]) -> int | None:
-    """Which of the given arrays has exactly these numbers."""
+    """Return the index of the array with exactly these numbers; None if there is none."""
     values = np.sort(found, axis=None)
-    return next((place for place, array in enumerate(given) if np.array_equal(values, array.ravel())), None)
+    return next((index for index, array in enumerate(given) if np.array_equal(values, array.ravel())), None)
 
 
 def _moved(given: Array, found: Array) -> Transform | None:
-    """The transform that moves the axes of one array so that it is the other; None if there is none."""
+    """Return the transform that turns one array into the other by moving axes; None if there is none."""
     if given.shape == found.shape and np.array_equal(given, found):
         return Same()
     axes = [axis for axis, size in enumerate(given.shape) if size != 1]
@@ -96,15 +96,15 @@ def _moved(given: Array, found: Array) -> Transform | None:
         return None
     for order in permutations(range(len(axes))):
         if np.array_equal(squeezed.transpose(order).ravel(), flat):
-            return _axes(given.shape, [axes[place] for place in order], found.shape)
+            return _axes(given.shape, [axes[index] for index in order], found.shape)
     return None
 
 
 def _axes(before: Shape, order: Sequence[int], after: Shape) -> Transform | None:
-    """The pattern that takes the axes of `before`, those of size one aside, in this order, and makes shape `after`."""
+    """Return the transform that permutes the axes of `before` (without size one) and reshapes to `after`."""
     sources = [(axis, before[axis]) for axis in order]
     targets = [(axis, size) for axis, size in enumerate(after) if size != 1]
-    parts: list[tuple[int, int, int, int]] = []  # source axis, number of the part in it, target axis, size
+    parts: list[tuple[int, int, int, int]] = []  # source axis, running number, target axis, size
     (source, rest), (target, room) = (0, 1), (0, 1)
     while sources or targets or rest > 1 or room > 1:
         if rest == 1:
@@ -116,12 +116,12 @@ def _axes(before: Shape, order: Sequence[int], after: Shape) -> Transform | None
             return None
         parts.append((source, len(parts), target, size))
         rest, room = rest // size, room // size
-    letters = {part: _LETTERS[place] for place, part in enumerate(sorted(parts))}
+    letters = {part: _LETTERS[number] for number, part in enumerate(sorted(parts))}
     owners = [[letters[part] for part in parts if part[0] == axis] for axis in range(len(before))]
-    places = [[letters[part] for part in parts if part[2] == axis] for axis in range(len(after))]
+    targets_of = [[letters[part] for part in parts if part[2] == axis] for axis in range(len(after))]
     sizes = {letter: part[3] for part, letter in letters.items()}
-    needed = {letter: sizes[letter] for group in (*owners, *places) if len(group) > 1 for letter in group}
-    return Axes(f"{_side(owners)} -> {_side(places)}", **needed)
+    needed = {letter: sizes[letter] for group in (*owners, *targets_of) if len(group) > 1 for letter in group}
+    return Axes(f"{_side(owners)} -> {_side(targets_of)}", **needed)
 
 
 def _side(groups: Sequence[Sequence[str]]) -> str:

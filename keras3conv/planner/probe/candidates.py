@@ -1,4 +1,4 @@
-"""What a Keras layer may be filled with: a torch layer, a part of one, several joined, or tensors without a rule."""
+"""Find the candidates of a Keras layer: whole torch layers, slices of one, several joined, or single tensors."""
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -6,41 +6,48 @@ from functools import cached_property
 from itertools import combinations, islice, permutations, product
 
 from keras3conv.model.views import LayerView, Side, TensorRef
-from keras3conv.numerics.fingerprint import Print, size_of
-from keras3conv.planner.evidence.keys import Key, Keys, by_key, first_common, keras_keys, sort_of, torch_keys
+from keras3conv.numerics.fingerprint import Fingerprint, size_of
+from keras3conv.planner.evidence.keys import Key, Keys, by_key, first_common, keras_keys, signature_of, torch_keys
 from keras3conv.planner.probe.layouts import same_sizes, transforms_between
-from keras3conv.planner.probe.option import Kind, Option, whole
-from keras3conv.planner.probe.parts import cut, cut_size, joined_options, part_options
-from keras3conv.planner.probe.pieces import has_as_many, piece_options, stack_options
-from keras3conv.planner.probe.record import TorchCall, TorchRun
-from keras3conv.planner.probe.rows import row_options
-from keras3conv.planner.probe.weights import moves
+from keras3conv.planner.probe.nearness import SAME_LIMIT
+from keras3conv.planner.probe.option import Candidate, Kind, whole_tensor
+from keras3conv.planner.probe.parts import (
+    JoinedLayer,
+    differing_axes,
+    joined_layer_candidates,
+    size_along,
+    sliced_layer_candidates,
+)
+from keras3conv.planner.probe.pieces import has_equal_variables, slice_candidates, stack_candidates
+from keras3conv.planner.probe.record import TorchRun
+from keras3conv.planner.probe.rows import sequence_candidates
+from keras3conv.planner.probe.weights import is_weight
 from keras3conv.rules.applying import mappings_of, with_paths
 from keras3conv.rules.library import find
 from keras3conv.rules.rule import Rule, WeightMapping
 from keras3conv.transforms import Shape, Skip
 
 _MOST_WAYS = 24
-"""Of one torch layer without a rule, or of several joined, this many ways are tried."""
+"""The number of ways that are tried to use one torch layer without a rule, or to join several."""
 
 _MOST_TENSORS = 4
 
 
 @dataclass
-class Options:
-    """Finds the options of Keras layers, from what the two models are made of and from what the torch run told.
+class CandidateFinder:
+    """Finds the candidates of Keras layers, from the structure of both models and the recorded torch run.
 
     Attributes:
         torch: The torch layers that can be paired.
-        run: The run of the torch module.
+        run: The recorded torch run.
     """
 
     torch: tuple[LayerView, ...]
     run: TorchRun
-    _found: dict[str, tuple[Option, ...]] = field(default_factory=dict)
-    _sorts: dict[tuple[Side, str, Shape | None], Hashable] = field(default_factory=dict)
+    _found: dict[str, tuple[Candidate, ...]] = field(default_factory=dict)
+    _signatures: dict[tuple[Side, str, Shape | None], Hashable] = field(default_factory=dict)
     _keras_keys: dict[tuple[Hashable, bool], Keys] = field(default_factory=dict)
-    _known: dict[tuple[Hashable, ...], tuple[WeightMapping, ...]] = field(default_factory=dict)
+    _known_mappings: dict[tuple[Hashable, ...], tuple[WeightMapping, ...]] = field(default_factory=dict)
 
     @cached_property
     def _keys(self) -> dict[str, Keys]:
@@ -60,31 +67,35 @@ class Options:
 
     @cached_property
     def _by_class(self) -> dict[tuple[str, frozenset[str]], list[tuple[Key, LayerView]]]:
-        """The layers by their rule's class and the roles of their tensors, whatever their sizes are."""
+        """The torch layers by their rule's class and the roles of their tensors, whatever the sizes."""
         found: dict[tuple[str, frozenset[str]], list[tuple[Key, LayerView]]] = {}
         for key, layers in self._by_key.items():
-            roles = frozenset(role for role, _ in key[1])
-            found.setdefault((key[0], roles), []).extend((key, layer) for layer in layers)
+            found.setdefault((key[0], _roles(key)), []).extend((key, layer) for layer in layers)
         return found
 
     @cached_property
-    def loose(self) -> tuple[TensorRef, ...]:
-        """Parameters of layers that are no leaf of a known class: class tokens, position tables, layer scales."""
+    def bare_parameters(self) -> tuple[TensorRef, ...]:
+        """The parameters of modules that no rule knows: class tokens, position tables, layer scales."""
         return tuple(
             tensor
             for layer in self.torch
             if not (self._keys[layer.path] or self._keys_in_keras[layer.path])
             for tensor in layer.tensors
-            if moves(tensor)
+            if is_weight(tensor)
         )
 
-    def layers(self, keras: LayerView) -> tuple[Option, ...]:
-        """The torch layers that a rule pairs with a Keras layer."""
+    @cached_property
+    def _owners(self) -> dict[str, LayerView]:
+        """The torch layer of each tensor, by the tensor's path."""
+        return {tensor.path: layer for layer in self.torch for tensor in layer.tensors}
+
+    def by_rule(self, keras: LayerView) -> tuple[Candidate, ...]:
+        """Return the torch layers that a rule pairs with a Keras layer."""
         if keras.path not in self._found:
-            self._found[keras.path] = tuple(self._layers(keras))
+            self._found[keras.path] = tuple(self._by_rule(keras))
         return self._found[keras.path]
 
-    def _layers(self, keras: LayerView) -> Iterator[Option]:
+    def _by_rule(self, keras: LayerView) -> Iterator[Candidate]:
         seen: set[str] = set()
         ways = ((self._keys, self._by_key, False), (self._keys_in_keras, self._by_key_in_keras, True))
         for known, fitting, in_keras in ways:
@@ -93,137 +104,140 @@ class Options:
                     rule = first_common(names, known[layer.path][key])
                     if rule is not None and layer.path in self.run.calls and layer.path not in seen:
                         seen.add(layer.path)
-                        yield from self._whole(rule, layer, keras)
-        yield from row_options(self.torch, self.run, keras)
+                        yield from self._whole_layer(rule, layer, keras)
+        yield from sequence_candidates(self.torch, self.run, keras)
 
-    def _whole(self, rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[Option]:
-        """The pair, and where torch flattens before the layer, also the one for a Keras model that does not."""
+    def _whole_layer(self, rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[Candidate]:
+        """Yield the pair; where torch flattens before the layer, also the pair with a Keras model that does not."""
         seen = []
         for layer in (torch, replace(torch, flattened=None)) if torch.flattened else (torch,):
             mappings = self._mappings(rule, layer, keras)
             if mappings in seen or not mappings:
                 continue
             seen.append(mappings)
-            sources = {tensor.path: whole(tensor) for tensor in torch.tensors}
+            sources = {tensor.path: whole_tensor(tensor) for tensor in torch.tensors}
             if all(name in sources for mapping in mappings for name in mapping.torch):
-                yield Option(kind="layer", layers=(torch,), keras=keras, rule=rule, mappings=mappings, sources=sources)
+                yield Candidate(
+                    kind="layer", layers=(torch,), keras=keras, rule=rule, mappings=mappings, sources=sources
+                )
 
     def _mappings(self, rule: Rule, torch: LayerView, keras: LayerView) -> tuple[WeightMapping, ...]:
-        """The mappings of two layers; a model has few kinds of layers many times, and a rule is asked once for each."""
-        key = (rule.name, self._sort("torch", torch), self._sort("keras", keras))
-        if key not in self._known:
-            self._known[key] = mappings_of(rule, torch, keras) or ()
-        return tuple(with_paths(self._known[key], rule, torch, keras))
+        """Return the mappings of two layers; the rule is asked once for all layers with the same signatures."""
+        key = (rule.name, self._signature("torch", torch), self._signature("keras", keras))
+        if key not in self._known_mappings:
+            self._known_mappings[key] = mappings_of(rule, torch, keras) or ()
+        return tuple(with_paths(self._known_mappings[key], rule, torch, keras))
 
     def _keys_of(self, keras: LayerView, *, in_keras: bool = False) -> Keys:
-        """What a Keras layer may be; every sort of layer is looked at once."""
-        sort = self._sort("keras", keras)
-        if (sort, in_keras) not in self._keras_keys:
-            self._keras_keys[sort, in_keras] = keras_keys((keras,), in_keras=in_keras)[keras.path]
-        return self._keras_keys[sort, in_keras]
+        """Return the keys of a Keras layer; they are computed once for all layers with the same signature."""
+        signature = self._signature("keras", keras)
+        if (signature, in_keras) not in self._keras_keys:
+            self._keras_keys[signature, in_keras] = keras_keys((keras,), in_keras=in_keras)[keras.path]
+        return self._keras_keys[signature, in_keras]
 
-    def _sort(self, side: Side, layer: LayerView) -> Hashable:
+    def _signature(self, side: Side, layer: LayerView) -> Hashable:
         name = (side, layer.path, layer.flattened)
-        if name not in self._sorts:
-            self._sorts[name] = sort_of(layer)
-        return self._sorts[name]
+        if name not in self._signatures:
+            self._signatures[name] = signature_of(layer)
+        return self._signatures[name]
 
-    def parts(self, keras: LayerView, given: Print | None) -> Iterator[Option]:
-        """Parts of larger torch layers that were given the same: one of a packed query, key and value."""
+    def sliced_layers(self, keras: LayerView, given: Fingerprint | None) -> Iterator[Candidate]:
+        """Yield the slices of larger torch layers with the same input, such as the query of a packed layer."""
         for key, names in self._keys_of(keras).items():
-            roles = frozenset(role for role, _ in key[1])
-            for other, layer in self._by_class.get((key[0], roles), ()):
-                sizes = cut(dict(other[1]), dict(key[1]))
-                rule = next((find(name) for name in names if name in self._keys[layer.path][other]), None)
-                if sizes is not None and rule is not None and _was_given(self.run.of(layer.path), given):
-                    yield from part_options(rule, layer, keras, *sizes)
+            for other, layer in self._by_class.get((key[0], _roles(key)), ()):
+                difference = differing_axes(dict(other[1]), dict(key[1]))
+                rule = first_common(names, self._keys[layer.path][other])
+                if difference is not None and rule is not None and self._had_input(layer, given):
+                    yield from sliced_layer_candidates(rule, layer, keras, difference)
 
-    def joined(self, keras: LayerView, given: Print | None) -> Iterator[Option]:
-        """Several smaller torch layers that were all given the same: what Keras has packed."""
+    def joined_layers(self, keras: LayerView, given: Fingerprint | None) -> Iterator[Candidate]:
+        """Yield the ways to join smaller torch layers with the same input into a layer that Keras has packed."""
         for key, names in self._keys_of(keras).items():
-            roles = frozenset(role for role, _ in key[1])
-            near: dict[str, list[tuple[LayerView, dict[str, int], int]]] = {}
-            for other, layer in self._by_class.get((key[0], roles), ()):
-                sizes = cut(dict(key[1]), dict(other[1]))
-                rule = next((name for name in names if name in self._keys[layer.path][other]), None)
-                if sizes is not None and rule is not None and _was_given(self.run.of(layer.path), given):
-                    near.setdefault(rule, []).append((layer, sizes[0], sizes[2]))
-            for rule, entries in near.items():
-                total = cut_size(dict(key[1]), entries[0][1])
-                yield from islice(joined_options(find(rule), entries, keras, total), _MOST_WAYS)
+            by_rule: dict[str, list[JoinedLayer]] = {}
+            for other, layer in self._by_class.get((key[0], _roles(key)), ()):
+                difference = differing_axes(dict(key[1]), dict(other[1]))
+                rule = first_common(names, self._keys[layer.path][other])
+                if difference is not None and rule is not None and self._had_input(layer, given):
+                    joined = JoinedLayer(layer, difference.axes, difference.smaller)
+                    by_rule.setdefault(rule.name, []).append(joined)
+            for name, layers in by_rule.items():
+                total = size_along(dict(key[1]), layers[0].axes)
+                yield from islice(joined_layer_candidates(find(name), layers, keras, total), _MOST_WAYS)
+
+    def _had_input(self, layer: LayerView, given: Fingerprint | None) -> bool:
+        calls = self.run.calls_of(layer.path)
+        return given is not None and any(entry.agrees(given, SAME_LIMIT) for call in calls for entry in call.inputs)
 
     @cached_property
-    def _undivided(self) -> tuple[LayerView, ...]:
-        """The layers that ran and have no layer with tensors in them: what those return is not theirs alone."""
+    def _leaves(self) -> tuple[LayerView, ...]:
+        """The layers that ran and contain no layer with tensors: what a container returns is not its own alone."""
         paths = [layer.path.split(".") for layer in self.torch if layer.tensors]
-        divided = {".".join(names[:length]) for names in paths for length in range(len(names))}
-        return tuple(layer for layer in self.torch if layer.path in self.run.calls and layer.path not in divided)
+        containers = {".".join(names[:length]) for names in paths for length in range(len(names))}
+        return tuple(layer for layer in self.torch if layer.path in self.run.calls and layer.path not in containers)
 
-    def tensors(self, keras: LayerView) -> Iterator[Option]:
-        """Torch layers with as many numbers, tensor by tensor, whatever their class."""
+    def by_tensors(self, keras: LayerView) -> Iterator[Candidate]:
+        """Yield the torch layers of any class with tensors of the same sizes, paired tensor by tensor."""
         wanted = [tensor for tensor in keras.tensors if not tensor.is_seed]
-        for layer in self._undivided:
-            mine = [tensor for tensor in layer.tensors if moves(tensor)]
-            if same_sizes(_shapes(mine), _shapes(wanted)):
-                yield from islice(_tensor_options((layer,), mine, keras, wanted, "tensors"), _MOST_WAYS)
-            elif len(mine) == len(wanted) == 1:
-                yield from _row_options(layer, mine[0], keras, wanted[0])
-            elif mine and len(mine) < len(wanted) <= _MOST_TENSORS:
-                for chosen in combinations(wanted, len(mine)):
-                    if same_sizes(_shapes(mine), _shapes(chosen)):
-                        yield from islice(_tensor_options((layer,), mine, keras, chosen, "tensors"), _MOST_WAYS)
+        for layer in self._leaves:
+            own = [tensor for tensor in layer.tensors if is_weight(tensor)]
+            if same_sizes(_shapes(own), _shapes(wanted)):
+                yield from islice(_tensor_candidates((layer,), own, keras, wanted, "tensors"), _MOST_WAYS)
+            elif len(own) == len(wanted) == 1:
+                yield from _last_rows(layer, own[0], keras, wanted[0])
+            elif own and len(own) < len(wanted) <= _MOST_TENSORS:
+                for chosen in combinations(wanted, len(own)):
+                    if same_sizes(_shapes(own), _shapes(chosen)):
+                        yield from islice(_tensor_candidates((layer,), own, keras, chosen, "tensors"), _MOST_WAYS)
 
-    def parameters(self, keras: LayerView, tensor: TensorRef, among: Iterable[TensorRef]) -> Iterator[Option]:
-        """Torch tensors with as many numbers as one Keras variable."""
-        owners = {entry.path: layer for layer in self.torch for entry in layer.tensors}
-        for other in among:
-            if size_of(other.shape) == size_of(tensor.shape):
-                yield from _tensor_options((owners[other.path],), [other], keras, [tensor], "parameter")
+    def single_tensors(self, keras: LayerView, variable: TensorRef, among: Iterable[TensorRef]) -> Iterator[Candidate]:
+        """Yield the torch tensors with as many values as a Keras variable."""
+        for tensor in among:
+            if size_of(tensor.shape) == size_of(variable.shape):
+                yield from _tensor_candidates((self._owners[tensor.path],), [tensor], keras, [variable], "parameter")
 
-    def pieces(self, keras: LayerView, tensor: TensorRef, *, alone: bool) -> Iterator[Option]:
-        """What a Keras variable may be that is a piece of a torch tensor, or several of them.
+    def slices_and_stacks(self, keras: LayerView, variable: TensorRef, *, nothing_else: bool) -> Iterator[Candidate]:
+        """Yield the slices of a larger torch tensor, and the stacks of smaller ones, that may become a Keras variable.
 
         Args:
             keras: The Keras layer.
-            tensor: Its variable.
-            alone: Whether no torch tensor has the variable's size.
+            variable: Its variable.
+            nothing_else: Whether no torch tensor has the variable's size.
         """
-        owners = {entry.path: layer for layer in self.torch for entry in layer.tensors}
-        if alone or has_as_many(keras, tensor, 2):
-            for other in self.loose:
-                yield from piece_options(owners[other.path], other, keras, tensor)
-        if alone:
-            yield from stack_options(self.torch, keras, tensor)
+        if nothing_else or has_equal_variables(keras, variable, 2):
+            for tensor in self.bare_parameters:
+                yield from slice_candidates(self._owners[tensor.path], tensor, keras, variable)
+        if nothing_else:
+            yield from stack_candidates(self.torch, keras, variable)
+
+
+def _roles(key: Key) -> frozenset[str]:
+    return frozenset(role for role, _ in key[1])
 
 
 def _shapes(tensors: Iterable[TensorRef]) -> list[Shape]:
     return [tensor.shape for tensor in tensors]
 
 
-def _was_given(calls: Iterable[TorchCall], given: Print | None) -> bool:
-    return given is not None and any(entry.agrees(given, 1e-9) for call in calls for entry in call.prints)
-
-
-def _row_options(layer: LayerView, mine: TensorRef, keras: LayerView, wanted: TensorRef) -> Iterator[Option]:
-    """The last rows of a table: a table of positions may begin with rows that nothing looks up."""
-    more = mine.shape[0] - wanted.shape[0] if mine.shape and wanted.shape else 0
-    if more > 0 and len(mine.shape) > 1 and mine.shape[1:] == wanted.shape[1:]:
-        mapping = WeightMapping(torch=(mine.path,), keras=(wanted.path,), transform=Skip(0, more))
-        yield Option(
+def _last_rows(layer: LayerView, table: TensorRef, keras: LayerView, variable: TensorRef) -> Iterator[Candidate]:
+    """Yield the last rows of a table: a position table may begin with rows that no position looks up."""
+    more = table.shape[0] - variable.shape[0] if table.shape and variable.shape else 0
+    if more > 0 and len(table.shape) > 1 and table.shape[1:] == variable.shape[1:]:
+        mapping = WeightMapping(torch=(table.path,), keras=(variable.path,), transform=Skip(0, more))
+        yield Candidate(
             kind="tensors",
             layers=(layer,),
             keras=keras,
             rule=None,
             mappings=(mapping,),
-            sources={mine.path: whole(mine)},
+            sources={table.path: whole_tensor(table)},
         )
 
 
-def _tensor_options(
-    layers: tuple[LayerView, ...], mine: Sequence[TensorRef], keras: LayerView, wanted: Sequence[TensorRef], kind: Kind
-) -> Iterator[Option]:
-    """Every way to make the wanted tensors of these."""
-    for order in permutations(mine):
+def _tensor_candidates(
+    layers: tuple[LayerView, ...], own: Sequence[TensorRef], keras: LayerView, wanted: Sequence[TensorRef], kind: Kind
+) -> Iterator[Candidate]:
+    """Yield every way to make the wanted tensors from torch tensors: every order, with every transform."""
+    for order in permutations(own):
         ways = [
             list(transforms_between(torch.shape, tensor.shape)) for torch, tensor in zip(order, wanted, strict=True)
         ]
@@ -232,5 +246,5 @@ def _tensor_options(
                 WeightMapping(torch=(torch.path,), keras=(tensor.path,), transform=transform)
                 for torch, tensor, transform in zip(order, wanted, transforms, strict=True)
             )
-            sources = {tensor.path: whole(tensor) for tensor in mine}
-            yield Option(kind=kind, layers=layers, keras=keras, rule=None, mappings=mappings, sources=sources)
+            sources = {tensor.path: whole_tensor(tensor) for tensor in own}
+            yield Candidate(kind=kind, layers=layers, keras=keras, rule=None, mappings=mappings, sources=sources)

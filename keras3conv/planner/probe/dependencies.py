@@ -1,4 +1,4 @@
-"""What the probe sees of torch's functions: what each tensor was computed from, and which had no float64 kernel."""
+"""Intercept torch functions: track the weights that each tensor depends on, and run in float32 where float64 fails."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,59 +17,59 @@ _WIDER: dict[Any, Any] = dict.fromkeys((torch.Tensor.half, torch.Tensor.bfloat16
 
 
 @dataclass
-class Narrowed:
-    """What was computed in float32, because torch has it in no other dtype.
+class Float32Functions:
+    """The functions that ran in float32, because torch has no float64 kernel for them.
 
     Attributes:
-        bit: Marks, among the bits of what a tensor was computed from, that float32 was on the way.
-        where: The functions by their names, each with the path of the layer that called it.
+        bit: Marks, among the bits of a tensor's dependencies, that it depends on such a function.
+        used: The names of the functions, each with the path of the layer that called it; a dict as an ordered set.
     """
 
     bit: int
-    where: dict[tuple[str, str], None] = field(default_factory=dict)
+    used: dict[tuple[str, str], None] = field(default_factory=dict)
 
 
-class Follow(TorchFunctionMode):
-    """Notes which tensors each tensor was computed from, and lets no function fall back to half precision.
+class DependencyTracker(TorchFunctionMode):
+    """Tracks the weights that each tensor was computed from, and replaces half precision by float64.
 
     Args:
-        owner: Says which layer is running.
-        narrowed: Takes note of the functions that have no kernel for float64.
+        running_layer: Returns the path of the running layer.
+        float32: Collects the functions without a float64 kernel.
     """
 
-    def __init__(self, owner: Callable[[], str], narrowed: Narrowed) -> None:
+    def __init__(self, running_layer: Callable[[], str], float32: Float32Functions) -> None:
         super().__init__()
         self.sources: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         self.flattened = Flattened()
-        self.narrowed = narrowed
-        self._owner = owner
+        self.float32 = float32
+        self._running_layer = running_layer
 
-    def known(self, values: Any) -> int:
-        """The bits of all that these tensors were computed from."""
-        found = 0
+    def dependencies(self, values: Any) -> int:
+        """Return the bits of the weights that these tensors, or nested lists of tensors, were computed from."""
+        bits = 0
         for value in values:
             if isinstance(value, torch.Tensor):
-                found |= self._bits_of(value)
+                bits |= self._bits_of(value)
             elif isinstance(value, list | tuple):
-                found |= self.known(value)
-        return found
+                bits |= self.dependencies(value)
+        return bits
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Calls the function, in float64 if it can be, and notes what its result was computed from."""
+        """Call the function, in float64 if possible, and record the dependencies of its result."""
         kwargs = {name: _wide(value) for name, value in (kwargs or {}).items()}
-        result, narrow = self._called(_WIDER.get(func, func), tuple(map(_wide, args)), kwargs)
+        result, float32_bit = self._call(_WIDER.get(func, func), tuple(map(_wide, args)), kwargs)
         if isinstance(result, torch.Tensor | list | tuple):
-            self._note(result, self.known(args) | self.known(kwargs.values()) | narrow)
+            self._note(result, self.dependencies(args) | self.dependencies(kwargs.values()) | float32_bit)
             self._note_flattening(getattr(func, "__name__", ""), args, result)
         elif getattr(func, "__name__", "") == "__setitem__":
-            self._note(args[0], self.known(args))
+            self._note(args[0], self.dependencies(args))
         return result
 
-    def _called(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, int]:
-        """What a function returns, and the bit that says whether it was computed in float32.
+    def _call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, int]:
+        """Return the result of a function, and the float32 bit if it ran in float32.
 
-        A constant of float32 that is no tensor of the module is widened; only what then has no kernel is narrowed.
-        What is changed in place cannot be computed on a copy.
+        If the call fails, float32 constants that are no tensors of the module are cast to float64; only if that fails
+        too are the arguments cast to float32. An in-place function cannot run on a copy of its argument.
         """
         try:
             return func(*args, **kwargs), 0
@@ -83,8 +83,8 @@ class Follow(TorchFunctionMode):
             result = None if narrow is None else _retried(func, narrow)
             if result is None:
                 raise
-            self.narrowed.where[getattr(func, "__name__", "a function"), self._owner()] = None
-            return tree_map(_to(torch.float32, torch.float64), result), self.narrowed.bit
+            self.float32.used[getattr(func, "__name__", "a function"), self._running_layer()] = None
+            return tree_map(_to(torch.float32, torch.float64), result), self.float32.bit
 
     def _bits_of(self, tensor: torch.Tensor) -> int:
         bits: int = self.sources.get(tensor, 0)  # type: ignore[no-untyped-call]
@@ -113,14 +113,14 @@ def _in_place(func: Any, kwargs: dict[str, Any]) -> bool:
 
 
 def _converted(given: tuple[tuple[Any, ...], dict[str, Any]], of: torch.dtype, to: torch.dtype) -> Any:
-    """The arguments with the tensors of one dtype in another; None if there are none of it."""
-    made = tree_map(_to(of, to), given)
-    changed = any(new is not old for new, old in zip(tree_leaves(made), tree_leaves(given), strict=True))
-    return made if changed else None
+    """Return the arguments with the tensors of one dtype cast to another; None if there are none of it."""
+    converted = tree_map(_to(of, to), given)
+    changed = any(new is not old for new, old in zip(tree_leaves(converted), tree_leaves(given), strict=True))
+    return converted if changed else None
 
 
 def _retried(func: Any, given: Any) -> Any:
-    """What a function returns for converted arguments; None if it raises for these as well."""
+    """Return the result for converted arguments; None if the function raises for these as well."""
     try:
         return func(*given[0], **given[1])
     except (RuntimeError, NotImplementedError):

@@ -1,7 +1,6 @@
-"""Arrays and tensors in other layouts: what one side has, in the shape that the other side has.
+"""Convert arrays and tensors between memory layouts where no rule tells how two shapes correspond.
 
-A rule says how its two layers correspond. Where no rule knows a class, every way in which one shape can become the
-other is a candidate, and the values decide.
+Every way to turn one shape into the other is a candidate, and the probe's values decide.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,13 +10,13 @@ from math import prod
 import numpy as np
 
 from keras3conv.alignment.binding import reshaping
-from keras3conv.transforms import Array, Axes, Same, Shape, Transform
+from keras3conv.transforms import Array, Axes, Shape, Transform
 
 _LETTERS = "abcdefghijklmnop"
 
 
 def arrays_like(array: Array, shape: Shape) -> Iterator[Array]:
-    """The array in every layout that has this shape: as it is, channels moved, time first, axes split or merged."""
+    """Yield the array in every layout with this shape: unchanged, channels moved, time first, axes split or merged."""
     for candidate in _moved(array):
         if candidate.shape == shape:
             yield candidate
@@ -26,11 +25,11 @@ def arrays_like(array: Array, shape: Shape) -> Iterator[Array]:
         elif _repeats(candidate.shape, shape):
             yield np.broadcast_to(candidate, shape)
         elif candidate.shape[1:] == shape:
-            yield candidate[0]  # one row of a batch in which all are the same
+            yield candidate[0]  # one sample of a batch in which all are equal
 
 
 def _repeats(shape: Shape, wanted: Shape) -> bool:
-    """Whether an array of one shape, repeated along axes of size one, or for a batch, has the other."""
+    """Return whether an array of one shape can be broadcast to the other, along axes of size one or for a batch."""
     if len(shape) == len(wanted) - 1:
         return shape == wanted[1:]
     return len(shape) == len(wanted) and all(size in (1, to) for size, to in zip(shape, wanted, strict=True))
@@ -47,9 +46,9 @@ def _moved(array: Array) -> Iterator[Array]:
 
 
 def transforms_between(torch: Shape, keras: Shape) -> Iterator[Transform]:
-    """Every way in which a tensor of one shape becomes one of the other: axes permuted, split and merged.
+    """Yield every transform from one shape to the other that permutes, splits and merges axes.
 
-    The first is the most usual one: a matrix is transposed, anything else stays as it is.
+    The first is the most common one: a matrix is transposed, anything else stays unchanged.
     """
     given, wanted = _without_ones(torch), _without_ones(keras)
     if sorted(given) == sorted(wanted):
@@ -66,11 +65,11 @@ def _permuted(torch: Shape, keras: Shape) -> Iterator[Transform]:
     given, wanted = _without_ones(torch), _without_ones(keras)
     if given == wanted:
         yield reshaping(torch, keras)
-    orders = [order for order in permutations(range(len(given))) if tuple(given[place] for place in order) == wanted]
+    orders = [order for order in permutations(range(len(given))) if tuple(given[axis] for axis in order) == wanted]
     names = _LETTERS[: len(given)]
     for order in orders if len(given) <= 4 else ():
         if list(order) != sorted(order):
-            yield Axes(f"{_with_ones(names, torch)} -> {_with_ones([names[place] for place in order], keras)}")
+            yield Axes(f"{_with_ones(names, torch)} -> {_with_ones([names[axis] for axis in order], keras)}")
 
 
 def _with_ones(names: Sequence[str], shape: Shape) -> str:
@@ -79,7 +78,7 @@ def _with_ones(names: Sequence[str], shape: Shape) -> str:
 
 
 def _regrouped(torch: Shape, keras: Shape) -> Iterator[Transform]:
-    """The side with fewer axes has some of the other's merged, in any order of them."""
+    """Yield the transforms that merge axes on the side with fewer of them, in any order."""
     if len(_without_ones(torch)) < len(_without_ones(keras)):
         yield from _merged(torch, keras)
     else:
@@ -87,16 +86,16 @@ def _regrouped(torch: Shape, keras: Shape) -> Iterator[Transform]:
 
 
 def _merged(coarse: Shape, fine: Shape) -> Iterator[Axes]:
-    """From the coarse shape to the fine one."""
+    """Yield the transforms from the shape with merged axes to the shape with split ones."""
     sizes = _without_ones(fine)
     if len(sizes) > 4:
         return
     names = _LETTERS[: len(sizes)]
     for order in permutations(range(len(sizes))):
-        groups = _groups(coarse, [sizes[place] for place in order])
+        groups = _groups(coarse, [sizes[axis] for axis in order])
         if groups is None:
             continue
-        left, letters = [], iter([names[place] for place in order])
+        left, letters = [], iter([names[axis] for axis in order])
         known: dict[str, int] = {}
         for length in groups:
             members = [next(letters) for _ in range(length)]
@@ -106,22 +105,19 @@ def _merged(coarse: Shape, fine: Shape) -> Iterator[Axes]:
 
 
 def _groups(coarse: Shape, sizes: list[int]) -> list[int] | None:
-    """How many of the sizes, in their order, make each axis of the coarse shape; None where they do not."""
-    groups, place = [], 0
+    """Return how many of the sizes, in this order, each axis of the coarse shape merges; None where they do not fit."""
+    groups, used = [], 0
     for size in coarse:
         count, product = 0, 1
-        while product < size and place < len(sizes):
-            product *= sizes[place]
-            place, count = place + 1, count + 1
+        while product < size and used < len(sizes):
+            product *= sizes[used]
+            used, count = used + 1, count + 1
         if product != size:
             return None
         groups.append(count)
-    return groups if place == len(sizes) else None
+    return groups if used == len(sizes) else None
 
 
 def same_sizes(first: Sequence[Shape], second: Sequence[Shape]) -> bool:
-    """Whether two lists of tensors have equally many numbers each, in any order."""
+    """Return whether two lists of shapes have the same sizes, in any order."""
     return sorted(map(prod, first)) == sorted(map(prod, second))
-
-
-__all__ = ["Same", "arrays_like", "same_sizes", "transforms_between"]

@@ -1,4 +1,4 @@
-"""One way to fill a Keras layer, and what torch returned for it."""
+"""A candidate: one way to fill a Keras layer from torch tensors, and the torch output recorded for it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from keras3conv.rules.rule import Rule, WeightMapping
 from keras3conv.rules.units import numbered
 from keras3conv.transforms import Array, Shape
 
-Kind = Literal["layer", "part", "joined", "tensors", "parameter"]
+Kind = Literal["layer", "slice", "joined", "tensors", "parameter"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
-    """A torch tensor, or `start:stop` along one of its axes; all names of a tied tensor have one storage."""
+class TensorSlice:
+    """The slice `start:stop` of a torch tensor along one axis; all names of a tied tensor have one storage."""
 
     path: str
     axis: int = 0
@@ -29,37 +29,31 @@ class Part:
     stop: int
     storage: str = ""
 
-    @property
-    def key(self) -> str:
-        """What two parts of one tensor have in common."""
-        return self.path
-
-    def of(self, array: Array) -> Array:
-        """This part of the tensor's values."""
+    def take(self, array: Array) -> Array:
+        """Return the slice of the tensor's values."""
         if array.ndim == 0:
             return array
         return array[(slice(None),) * self.axis + (slice(self.start, self.stop),)]
 
-    def overlaps(self, other: "Part") -> bool:
-        """Whether the two have values in common."""
-        return self.key == other.key and (
+    def overlaps(self, other: "TensorSlice") -> bool:
+        """Return whether two slices share values."""
+        return self.path == other.path and (
             self.axis != other.axis or (self.start < other.stop and other.start < self.stop)
         )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Option:
+class Candidate:
     """One way to fill a Keras layer.
 
     Attributes:
-        kind: What of torch it takes: a whole layer, a part of one, several joined, tensors that no rule knows, or
-            parameters that belong to no layer.
-        layers: The torch layers; of kind "layer", several are a row, each of which is given what the one before it
-            returned.
+        kind: The source: a whole layer; a slice of one (the query of a packed layer); several layers joined along an
+            axis; the tensors of a layer that no rule knows; or parameters outside of any known layer.
+        layers: The torch layers. Several of kind "layer" run in sequence, each on the output of the one before it.
         keras: The Keras layer.
-        rule: The rule; None where the values alone say how the tensors correspond.
-        mappings: Which tensor becomes which. The torch names are those of `sources`.
-        sources: What stands for each torch name: the parts that are joined along their axis.
+        rule: The rule; None where only the values tell how the tensors correspond.
+        mappings: The tensors of both sides, with the transforms. The torch names are those of `sources`.
+        sources: The slices that are joined to make the tensor of each torch name.
     """
 
     kind: Kind
@@ -67,26 +61,23 @@ class Option:
     keras: LayerView
     rule: Rule | None
     mappings: tuple[WeightMapping, ...]
-    sources: Mapping[str, tuple[Part, ...]]
+    sources: Mapping[str, tuple[TensorSlice, ...]]
 
     @cached_property
-    def parts(self) -> tuple[Part, ...]:
-        """Everything of torch that it takes."""
-        return tuple(part for name in dict.fromkeys(self._names()) for part in self.sources[name])
-
-    def _names(self) -> Iterator[str]:
-        for mapping in self.mappings:
-            yield from mapping.torch
+    def slices(self) -> tuple[TensorSlice, ...]:
+        """All slices of torch tensors that it uses."""
+        names = dict.fromkeys(name for mapping in self.mappings for name in mapping.torch)
+        return tuple(tensor_slice for name in names for tensor_slice in self.sources[name])
 
     @cached_property
-    def name(self) -> tuple[object, ...]:
-        """What tells it from the other options of its layer."""
-        return (self.kind, self.parts, tuple(repr(mapping.transform) for mapping in self.mappings))
+    def key(self) -> tuple[object, ...]:
+        """Identifies it among the candidates of its layer."""
+        return self.kind, self.slices, tuple(repr(mapping.transform) for mapping in self.mappings)
 
     @property
-    def is_piece(self) -> bool:
-        """Whether it is a piece of a torch tensor that belongs to no layer."""
-        return self.kind == "parameter" and self.mappings[0].torch[0] != self.parts[0].path
+    def is_parameter_slice(self) -> bool:
+        """True if it is a slice of a torch parameter outside of any known layer."""
+        return self.kind == "parameter" and self.mappings[0].torch[0] != self.slices[0].path
 
     @property
     def torch(self) -> str:
@@ -95,59 +86,63 @@ class Option:
 
     @property
     def owner(self) -> str:
-        """The torch layer, or what several have in common: the path of the list that they are in."""
+        """The path of the torch layer, or the common prefix of several: the path of the list that holds them."""
         paths = [layer.path.split(".") for layer in self.layers]
-        alike = takewhile(lambda words: len(set(words)) == 1, zip(*paths, strict=False))
-        return ".".join(words[0] for words in alike)
+        shared = takewhile(lambda words: len(set(words)) == 1, zip(*paths, strict=False))
+        return ".".join(words[0] for words in shared)
+
+    def bits(self, run: TorchRun) -> int:
+        """Return the bits of the torch tensors that it uses."""
+        return run.bits_of(tensor_slice.path for tensor_slice in self.slices)
 
     def values(self, weights: Mapping[str, Array]) -> dict[str, Array]:
-        """The values of the Keras layer's tensors, by their paths.
+        """Return the values of the Keras layer's tensors, by their paths.
 
-        What the probe has no value for (a counter, an integer) is left as it is on both sides.
+        Tensors without a probe value, such as counters and other integers, keep their values on both sides.
         """
-        made: dict[str, Array] = {}
+        values: dict[str, Array] = {}
         for mapping in self.mappings:
             if not mapping.keras:
-                continue  # a constant of torch, which is refused where it has other values: here all are random
+                continue  # a torch tensor that must hold a constant: the transfer checks its real values
             if any(part.path not in weights for name in mapping.torch for part in self.sources[name]):
                 continue
             given = tuple(_joined(self.sources[name], weights) for name in mapping.torch)
-            made |= dict(zip(mapping.keras, mapping.transform(given), strict=True))
-        if self.kind == "tensors":  # a bias that torch does without is zeros
-            made |= {
+            values |= dict(zip(mapping.keras, mapping.transform(given), strict=True))
+        if self.kind == "tensors":  # a bias that the torch layer does not have is zero
+            values |= {
                 tensor.path: np.zeros(tensor.shape)
                 for tensor in self.keras.tensors
-                if tensor.role == ROLE and tensor.path not in made
+                if tensor.role == ROLE and tensor.path not in values
             }
-        return made
+        return values
 
-    def expected(self, run: TorchRun, shape: Shape, place: int) -> Iterator[Array]:
-        """What torch returned in a call of these layers, in every layout that has the shape Keras returns."""
-        calls = [run.of(layer.path) for layer in self.layers]
-        if self.kind == "parameter" or any(place >= len(entries) for entries in calls):
+    def recorded_outputs(self, run: TorchRun, shape: Shape, call_index: int) -> Iterator[Array]:
+        """Yield the recorded output of one call, in every memory layout that has the shape of the Keras output."""
+        calls = [run.calls_of(layer.path) for layer in self.layers]
+        if self.kind == "parameter" or any(call_index >= len(entries) for entries in calls):
             return
-        outputs = tuple(entries[place].outputs for entries in calls)
+        outputs = tuple(entries[call_index].outputs for entries in calls)
         if not all(outputs):
             return
-        given = outputs[-1] if self.kind in ("layer", "tensors") else (self._cut(outputs),)
+        recorded = outputs[-1] if self.kind in ("layer", "tensors") else (self._slice_or_join(outputs),)
         if self.rule is not None:
             torch = self.layers[0] if self.kind != "layer" or len(self.layers) == 1 else numbered(self.layers, "torch")
-            yield from _by_rule(self.rule, given, torch, self.keras, shape)
-        yield from arrays_like(given[0], shape)
+            yield from _by_rule(self.rule, recorded, torch, self.keras, shape)
+        yield from arrays_like(recorded[0], shape)
 
-    def _cut(self, outputs: Sequence[tuple[Array, ...]]) -> Array:
-        """The outputs joined, or the part of the one that the weights are a part of."""
+    def _slice_or_join(self, outputs: Sequence[tuple[Array, ...]]) -> Array:
+        """Return the outputs of several layers joined, or the slice of one that the weights are a slice of."""
         channels = self.rule is not None and self.rule.layout_for(self.layers[0].config or {}) == "channels"
         axis = 1 if channels and outputs[0][0].ndim > 2 else -1
         if self.kind == "joined":
             return np.concatenate([arrays[0] for arrays in outputs], axis)
-        part = self.parts[0]
-        return np.take(outputs[0][0], range(part.start, part.stop), axis)
+        first = self.slices[0]
+        return np.take(outputs[0][0], range(first.start, first.stop), axis)
 
 
-def _joined(parts: Sequence[Part], weights: Mapping[str, Array]) -> Array:
-    arrays = [part.of(weights[part.path]) for part in parts]
-    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, parts[0].axis)
+def _joined(slices: Sequence[TensorSlice], weights: Mapping[str, Array]) -> Array:
+    arrays = [tensor_slice.take(weights[tensor_slice.path]) for tensor_slice in slices]
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, slices[0].axis)
 
 
 def _by_rule(
@@ -157,12 +152,12 @@ def _by_rule(
 
     try:
         array = output_of(outputs, rule, torch.config, keras.config, shape)
-    except (ValueError, IndexError):  # an output of another size than this Keras layer's
+    except (ValueError, IndexError):  # the size of the output is not that of this Keras layer
         return
     if array.shape == shape:
         yield array
 
 
-def whole(tensor: TensorRef) -> tuple[Part, ...]:
-    """All of a tensor."""
-    return (Part(path=tensor.path, stop=tensor.shape[0] if tensor.shape else 1, storage=tensor.storage),)
+def whole_tensor(tensor: TensorRef) -> tuple[TensorSlice, ...]:
+    """Return the one slice that covers a tensor."""
+    return (TensorSlice(path=tensor.path, stop=tensor.shape[0] if tensor.shape else 1, storage=tensor.storage),)

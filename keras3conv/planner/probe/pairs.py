@@ -1,4 +1,4 @@
-"""What the probe found, as pairs of a plan; each says how it was confirmed, or that it was not."""
+"""Turn the choices of the probe into the pairs of a plan, each with the evidence that confirms it or the doubt."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,26 +11,28 @@ from keras3conv.errors import RuleError
 from keras3conv.model.views import LayerView, ModelView, TensorRef
 from keras3conv.numerics.fingerprint import EXACT
 from keras3conv.planner.probe.layouts import transforms_between
-from keras3conv.planner.probe.option import Option, Part
+from keras3conv.planner.probe.option import Candidate, TensorSlice
+from keras3conv.planner.probe.outcome import Ambiguous, Choice, Comparison, Confirmed, Forced
 from keras3conv.planner.probe.record import NEAR, TorchRun
 from keras3conv.planner.probe.search import Search
-from keras3conv.planner.probe.trail import Choice
-from keras3conv.planner.probe.weights import moves
+from keras3conv.planner.probe.weights import is_weight
 from keras3conv.rules.library import lookup
 from keras3conv.rules.rule import WeightMapping
 from keras3conv.rules.units import numbered
 from keras3conv.transforms import Array, Beside, Chain, Concat, Each, Split, Transform
 
+_SHOWN = 5
+
 
 @dataclass(frozen=True, kw_only=True)
-class Probed:
-    """What the probe found.
+class ProbeResult:
+    """The result of the probe.
 
     Attributes:
-        torch: The torch side, with what the run told.
+        torch: The torch side, with the call order and the shapes of the run.
         keras: The Keras side, likewise.
         pairs: The pairs that it found.
-        notes: What the plan says of it.
+        notes: The notes for the plan.
     """
 
     torch: ModelView
@@ -39,62 +41,67 @@ class Probed:
     notes: tuple[str, ...]
 
 
-_SHOWN = 5
-
-
 def probed_pairs(search: Search) -> Iterator[Pair]:
-    """The pairs of everything that was chosen; the parts of one torch layer are one pair."""
-    parts: dict[str, list[Choice]] = {}
-    _open_together(search.choices)
-    _forget_taken(search.choices)
-    for choice in search.choices.values():
-        if choice.option.kind == "part" or choice.option.is_piece:
-            name = choice.option.parts[0].path if choice.option.is_piece else choice.option.torch
-            parts.setdefault(name, []).append(choice)
+    """Yield the pairs of all choices; the slices of one torch layer make one pair."""
+    slices: dict[str, list[Choice]] = {}
+    choices = _without_taken_alternatives(_with_mutual_alternatives(search.choices))
+    for choice in choices.values():
+        candidate = choice.candidate
+        if candidate.kind == "slice" or candidate.is_parameter_slice:
+            name = candidate.slices[0].path if candidate.is_parameter_slice else candidate.torch
+            slices.setdefault(name, []).append(choice)
         else:
             yield from _pairs_of(choice, search.run)
-    for choices in parts.values():
-        yield from _packed_pairs(sorted(choices, key=lambda choice: choice.option.parts[0].start), search.run)
+    for parts in slices.values():
+        yield from _packed_pairs(sorted(parts, key=lambda choice: choice.candidate.slices[0].start), search.run)
 
 
-def _open_together(choices: Mapping[str, Choice]) -> None:
-    """The last of several that nothing told apart had no other left; it is as open as they are."""
-    for choice in list(choices.values()):
-        if choice.settled_by or not choice.others or choice.option.kind == "parameter":
+def _with_mutual_alternatives(choices: Mapping[str, Choice]) -> dict[str, Choice]:
+    """Return the choices, where the last of several ambiguous ones is as ambiguous as the others.
+
+    It had no alternatives left when it was made, as the others had taken them.
+    """
+    found = dict(choices)
+    for path in choices:
+        choice = found[path]
+        if not isinstance(choice.outcome, Ambiguous) or choice.candidate.kind == "parameter":
             continue
-        for other in choices.values():
-            mine = [option for option in choice.others if set(option.parts) == set(other.option.parts)]
-            if mine and not other.settled_by and not other.others:
-                other.others = (choice.option,)
+        for other in list(found.values()):
+            shares = any(set(option.slices) == set(other.candidate.slices) for option in choice.alternatives)
+            if shares and not other.confirmed_by and not other.alternatives:
+                found[other.path] = other.with_alternatives((choice.candidate,))
+    return found
 
 
-def _forget_taken(choices: Mapping[str, Choice]) -> None:
-    """What another layer was filled with, and surely, is no candidate any more."""
-    taken: dict[str, list[Part]] = {}
+def _without_taken_alternatives(choices: Mapping[str, Choice]) -> dict[str, Choice]:
+    """Return the choices without the alternatives whose tensors are certainly another layer's."""
+    taken: dict[str, list[TensorSlice]] = {}
     for choice in choices.values():
-        if choice.settled_by or not choice.others:
-            for part in choice.option.parts:
-                taken.setdefault(part.key, []).append(part)
-    for choice in choices.values():
-        choice.others = tuple(
-            other
-            for other in choice.others
-            if not any(part.overlaps(used) for part in other.parts for used in taken.get(part.key, ()))
-        )
+        if not choice.alternatives:
+            for part in choice.candidate.slices:
+                taken.setdefault(part.path, []).append(part)
+
+    def is_free(candidate: Candidate) -> bool:
+        return not any(part.overlaps(used) for part in candidate.slices for used in taken.get(part.path, ()))
+
+    return {
+        path: choice.with_alternatives(tuple(filter(is_free, choice.alternatives))) if choice.alternatives else choice
+        for path, choice in choices.items()
+    }
 
 
 def rest_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Iterator[Pair]:
-    """Single tensors that are left over on both sides, of one size that no other has: what never ran."""
+    """Yield the pairs of single tensors that never ran: those left over on both sides, alone with their shape."""
     pairs = tuple(pairs)
     placed = {path for pair in pairs for mapping in pair.weights for path in (*mapping.torch, *mapping.keras)}
     counterparts = _counterparts(torch, keras, pairs)
-    ours = [tensor for tensor in _untied(torch, placed) if moves(tensor)]
-    theirs = [tensor for tensor in keras.tensors() if tensor.path not in placed and not tensor.is_seed]
-    for tensor in theirs:
-        fitting = [other for other in ours if _sizes(other) == _sizes(tensor)]
-        rivals = [other for other in theirs if _sizes(other) == _sizes(tensor)]
+    torch_tensors = [tensor for tensor in _untied(torch, placed) if is_weight(tensor)]
+    keras_tensors = [tensor for tensor in keras.tensors() if tensor.path not in placed and not tensor.is_seed]
+    for tensor in keras_tensors:
+        fitting = [other for other in torch_tensors if _sizes(other) == _sizes(tensor)]
+        rivals = [other for other in keras_tensors if _sizes(other) == _sizes(tensor)]
         ways = list(transforms_between(fitting[0].shape, tensor.shape)) if fitting else []
-        if len(fitting) == len(rivals) == len(ways) == 1 and _may_belong(fitting[0], tensor, counterparts):
+        if len(fitting) == len(rivals) == len(ways) == 1 and _may_correspond(fitting[0], tensor, counterparts):
             mapping = WeightMapping(torch=(fitting[0].path,), keras=(tensor.path,), transform=ways[0])
             detail = "no other tensor that is left has this shape; it never ran"
             evidence = (Evidence(kind="shape", detail=detail),)
@@ -102,30 +109,31 @@ def rest_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Ite
 
 
 def _counterparts(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> dict[str, set[str]]:
-    """The Keras layers that have tensors of a torch layer, by every tensor of it; and the other way round."""
+    """Return, for each tensor of a paired layer, all tensors of the layers that it is paired with on the other side."""
     siblings = {
         tensor.path: layer.tensors for view in (torch, keras) for layer in view.layers for tensor in layer.tensors
     }
     found: dict[str, set[str]] = {}
     for pair in pairs:
         for mapping in pair.weights:
-            for ours, theirs in ((mapping.torch, mapping.keras), (mapping.keras, mapping.torch)):
-                others = {sibling.path for path in theirs for sibling in siblings.get(path, ())}
-                for sibling in (sibling for path in ours for sibling in siblings.get(path, ())):
+            for these, those in ((mapping.torch, mapping.keras), (mapping.keras, mapping.torch)):
+                others = {sibling.path for path in those for sibling in siblings.get(path, ())}
+                for sibling in (sibling for path in these for sibling in siblings.get(path, ())):
                     found.setdefault(sibling.path, set()).update(others)
     return found
 
 
-def _may_belong(torch: TensorRef, keras: TensorRef, counterparts: Mapping[str, set[str]]) -> bool:
-    """Whether both layers are each other's, as far as they have a place: a bias belongs where the rest of its layer is.
+def _may_correspond(torch: TensorRef, keras: TensorRef, counterparts: Mapping[str, set[str]]) -> bool:
+    """Return whether the layers of two tensors are paired with each other, as far as they are paired at all.
 
-    A layer of which nothing has a place may be part of one that has: a head, of the table that it reverses.
+    A tensor of an unpaired layer may belong to a paired one: an output head, to the embedding that it reverses.
     """
-    ours, theirs = counterparts.get(torch.path), counterparts.get(keras.path)
-    return ours is None or theirs is None or (keras.path in ours and torch.path in theirs)
+    of_torch, of_keras = counterparts.get(torch.path), counterparts.get(keras.path)
+    return of_torch is None or of_keras is None or (keras.path in of_torch and torch.path in of_keras)
 
 
 def _untied(view: ModelView, placed: set[str]) -> Iterator[TensorRef]:
+    """Yield the tensors without a pair, one for all names of a tied tensor."""
     storages = {tensor.storage for tensor in view.tensors() if tensor.path in placed and tensor.storage}
     for tensor in view.tensors():
         if tensor.path not in placed and (not tensor.storage or tensor.storage not in storages):
@@ -138,67 +146,69 @@ def _sizes(tensor: TensorRef) -> tuple[int, ...]:
 
 
 def _pairs_of(choice: Choice, run: TorchRun) -> Iterator[Pair]:
-    option, evidence = choice.option, _evidence(choice, run)
-    candidates = _candidates(choice)
-    if option.kind == "layer" and option.rule is not None:
+    candidate, evidence = choice.candidate, _evidence(choice, run)
+    candidates = _candidate_names(choice)
+    if candidate.kind == "layer" and candidate.rule is not None:
         yield Pair(
-            torch=option.torch,
-            keras=option.keras.path,
-            rule=option.rule.name,
-            weights=option.mappings,
+            torch=candidate.torch,
+            keras=candidate.keras.path,
+            rule=candidate.rule.name,
+            weights=candidate.mappings,
             evidence=evidence,
             candidates=candidates,
         )
         return
-    for mapping in option.mappings:
-        made = _joining(mapping, option.sources) if option.kind == "joined" else mapping
+    for mapping in candidate.mappings:
+        complete = _with_concatenation(mapping, candidate.sources) if candidate.kind == "joined" else mapping
         yield Pair(
-            torch=" + ".join(made.torch),
-            keras=" + ".join(made.keras),
+            torch=" + ".join(complete.torch),
+            keras=" + ".join(complete.keras),
             rule=RULE,
-            weights=(made,),
+            weights=(complete,),
             evidence=evidence,
             candidates=candidates,
         )
 
 
-def _joining(mapping: WeightMapping, sources: Mapping[str, Sequence[Part]]) -> WeightMapping:
-    """The torch tensors are joined before the transform of the one that they are together."""
+def _with_concatenation(mapping: WeightMapping, sources: Mapping[str, Sequence[TensorSlice]]) -> WeightMapping:
+    """Return the mapping of a joined tensor, with the concatenation of the real torch tensors before its transform."""
     (name,) = mapping.torch
-    parts = sources[name]
-    join = Concat(parts[0].axis, tuple(part.stop for part in parts))
+    slices = sources[name]
+    concatenate = Concat(slices[0].axis, tuple(part.stop for part in slices))
     return WeightMapping(
-        torch=tuple(part.path for part in parts), keras=mapping.keras, transform=Chain(join, mapping.transform)
+        torch=tuple(part.path for part in slices), keras=mapping.keras, transform=Chain(concatenate, mapping.transform)
     )
 
 
 def _packed_pairs(choices: Sequence[Choice], run: TorchRun) -> Iterator[Pair]:
-    """The one pair of a torch layer with all Keras layers that have a part of it; nothing if a part is missing."""
-    layer = choices[0].option.layers[0]
-    whole = {tensor.path: tensor for tensor in layer.tensors}
-    first = choices[0].option.parts[0]
-    ends = [choice.option.parts[0].stop for choice in choices]
-    starts = [choice.option.parts[0].start for choice in choices]
-    if starts != [0, *ends[:-1]] or ends[-1] != whole[first.path].shape[first.axis]:
+    """Yield the pair of a torch layer with all Keras layers that have a slice of it; nothing if a slice is missing."""
+    layer = choices[0].candidate.layers[0]
+    tensors = {tensor.path: tensor for tensor in layer.tensors}
+    first = choices[0].candidate.slices[0]
+    stops = [choice.candidate.slices[0].stop for choice in choices]
+    starts = [choice.candidate.slices[0].start for choice in choices]
+    if starts != [0, *stops[:-1]] or stops[-1] != tensors[first.path].shape[first.axis]:
         return
     evidence = max((_evidence(choice, run) for choice in choices), key=lambda found: found[-1].kind != "probe")
-    candidates = tuple(dict.fromkeys(path for choice in choices for path in _candidates(choice)))[:_SHOWN]
+    candidates = tuple(dict.fromkeys(path for choice in choices for path in _candidate_names(choice)))[:_SHOWN]
     if pair := _by_rule(layer, choices, run, evidence, candidates):
         yield pair
         return
-    for place in range(len(choices[0].option.mappings)):
-        mappings = [choice.option.mappings[place] for choice in choices]
-        parts = [choice.option.sources[mapping.torch[0]][0] for choice, mapping in zip(choices, mappings, strict=True)]
-        cut = Split(parts[0].axis, tuple(part.stop - part.start for part in parts))
+    for position in range(len(choices[0].candidate.mappings)):
+        mappings = [choice.candidate.mappings[position] for choice in choices]
+        slices = [
+            choice.candidate.sources[mapping.torch[0]][0] for choice, mapping in zip(choices, mappings, strict=True)
+        ]
+        split = Split(slices[0].axis, tuple(part.stop - part.start for part in slices))
         keras = tuple(mapping.keras[0] for mapping in mappings)
-        made = WeightMapping(
-            torch=(parts[0].path,), keras=keras, transform=Chain(cut, _each([entry.transform for entry in mappings]))
+        combined = WeightMapping(
+            torch=(slices[0].path,), keras=keras, transform=Chain(split, _each([entry.transform for entry in mappings]))
         )
         yield Pair(
-            torch=parts[0].path,
+            torch=slices[0].path,
             keras=" + ".join(keras),
             rule=RULE,
-            weights=(made,),
+            weights=(combined,),
             evidence=evidence,
             candidates=candidates,
         )
@@ -211,24 +221,24 @@ def _by_rule(
     evidence: tuple[Evidence, ...],
     candidates: tuple[str, ...],
 ) -> Pair | None:
-    """The pair that a rule for one layer against several makes, if it is what was confirmed."""
-    together = numbered([choice.option.keras for choice in choices], "keras")
+    """Return the pair by a rule for one torch layer and several Keras layers, if it gives the values of the choices."""
+    combined = numbered([choice.candidate.keras for choice in choices], "keras")
     wanted: dict[str, Array] = {}
     for choice in choices:
-        wanted |= choice.option.values(run.weights)
-    for rule in lookup(layer.kinds, together.kinds, (1, len(choices))):
+        wanted |= choice.candidate.values(run.weights)
+    for rule in lookup(layer.kinds, combined.kinds, (1, len(choices))):
         if not rule.parallel or not rule.applies(rule.config_of(layer)):
             continue
         try:
-            pair = make_pair(rule, layer, together, evidence, candidates)
-        except RuleError:  # the rule is for parts that are all split in one way
+            pair = make_pair(rule, layer, combined, evidence, candidates)
+        except RuleError:  # the rule splits all tensors in one way, and these differ
             continue
-        made: dict[str, Array] = {}
+        values: dict[str, Array] = {}
         for mapping in pair.weights:
             given = tuple(run.weights[path] for path in mapping.torch)
             if mapping.transform.shapes(tuple(array.shape for array in given)):
-                made |= dict(zip(mapping.keras, mapping.transform(given), strict=True))
-        if made.keys() == wanted.keys() and all(np.array_equal(made[path], wanted[path]) for path in wanted):
+                values |= dict(zip(mapping.keras, mapping.transform(given), strict=True))
+        if values.keys() == wanted.keys() and all(np.array_equal(values[path], wanted[path]) for path in wanted):
             return pair
     return None
 
@@ -238,54 +248,60 @@ def _each(transforms: Sequence[Transform]) -> Transform:
     return Each(transforms[0]) if same else Beside(*transforms)
 
 
-def _candidates(choice: Choice) -> tuple[str, ...]:
-    if choice.settled_by:
-        return ()
-    names = dict.fromkeys(_name(other) for other in choice.others if _name(other) != _name(choice.option))
+def _candidate_names(choice: Choice) -> tuple[str, ...]:
+    own = _name(choice.candidate)
+    names = dict.fromkeys(_name(other) for other in choice.alternatives if _name(other) != own)
     return tuple(names)[:_SHOWN]
 
 
-def _name(option: Option) -> str:
-    part = option.parts[0]
-    if option.is_piece:
-        return option.mappings[0].torch[0]
-    if option.kind == "part":
-        return f"{option.torch}[{part.start}:{part.stop}]"
-    return part.path if option.kind == "parameter" else option.torch
+def _name(candidate: Candidate) -> str:
+    first = candidate.slices[0]
+    if candidate.is_parameter_slice:
+        return candidate.mappings[0].torch[0]
+    if candidate.kind == "slice":
+        return f"{candidate.torch}[{first.start}:{first.stop}]"
+    return first.path if candidate.kind == "parameter" else candidate.torch
 
 
 def _evidence(choice: Choice, run: TorchRun) -> tuple[Evidence, ...]:
-    if choice.option.kind == "parameter":
-        return (_of_parameter(choice, run),)
-    error = choice.error if choice.error is not None else float("inf")
-    if choice.doubtful or error > NEAR:
-        apart = f"differs by {error:.2g} of the largest value" if np.isfinite(error) else "has another shape"
-        apart += ", and would hardly differ more with other weights" if error <= NEAR else ""
-        return (Evidence(kind="forced", detail=f"chosen by names and order: its output {apart}"),)
-    if choice.others and not choice.settled_by:
+    outcome = choice.outcome
+    if choice.candidate.kind == "parameter" or outcome.comparison is None:
+        return (_evidence_of_parameter(choice, run),)
+    if isinstance(outcome, Forced):
+        return (Evidence(kind="forced", detail=_disagreement(outcome.comparison)),)
+    if isinstance(outcome, Ambiguous):
         return (
-            Evidence(kind="ambiguous", detail="others compute the same here, and nothing after it told them apart"),
+            Evidence(kind="ambiguous", detail="others have the same output here, and no later layer tells them apart"),
         )
-    return (Evidence(kind="probe", detail=_agreement(choice, error)),)
+    return (Evidence(kind="probe", detail=_agreement(outcome, outcome.comparison)),)
 
 
-def _agreement(choice: Choice, error: float) -> str:
-    said = "its output is torch's"
-    if choice.factor != 1.0:
-        said = f"its output is torch's times {choice.factor:.6g}"
-    elif EXACT < error <= choice.limit:
-        said = f"its output is torch's but for {error:.2g} of the largest value: torch computed in float32"
-    elif error > choice.limit:
-        said = f"the same weights, but its output differs by {error:.2g} of the largest value"
-        said += "" if choice.input_agrees else "; its input does already"
-    return f"{said}; told apart at {choice.settled_by}" if choice.settled_by and choice.others else said
+def _disagreement(comparison: Comparison) -> str:
+    detail = "chosen by names and order: its output "
+    if not np.isfinite(comparison.error):
+        return f"{detail}has another shape"
+    detail += f"differs by {comparison.error:.2g} of the largest value"
+    return f"{detail}, and would hardly differ more with other weights" if comparison.error <= NEAR else detail
 
 
-def _of_parameter(choice: Choice, run: TorchRun) -> Evidence:
-    if choice.settled_by:
-        return Evidence(kind="probe", detail=f"{choice.settled_by} depends on it, and agrees")
-    used = any(run.depends & run.bits.get(part.path, 0) for part in choice.option.parts)
-    why = "nothing that agrees depends on it" if used else "no output depends on it"
-    if choice.others:
-        return Evidence(kind="ambiguous", detail=f"others have its shape, and {why}")
-    return Evidence(kind="shape", detail=f"no other parameter has this shape; {why}")
+def _agreement(outcome: Confirmed, comparison: Comparison) -> str:
+    error = comparison.error
+    detail = "its output equals torch's"
+    if comparison.factor != 1.0:
+        detail = f"its output equals torch's times {comparison.factor:.6g}"
+    elif not comparison.agrees:
+        detail = f"the same weights, but its output differs by {error:.2g} of the largest value"
+        detail += "" if comparison.input_agrees else "; its input differs already"
+    elif error > EXACT:
+        detail = f"its output equals torch's up to {error:.2g} of the largest value: torch computed in float32"
+    return f"{detail}; told from others at {outcome.confirmed_by}" if outcome.confirmed_by else detail
+
+
+def _evidence_of_parameter(choice: Choice, run: TorchRun) -> Evidence:
+    if choice.confirmed_by:
+        return Evidence(kind="probe", detail=f"{choice.confirmed_by} depends on it, and agrees")
+    used = run.output_dependencies & choice.candidate.bits(run)
+    reason = "nothing that agrees depends on it" if used else "no output depends on it"
+    if choice.alternatives:
+        return Evidence(kind="ambiguous", detail=f"others have its shape, and {reason}")
+    return Evidence(kind="shape", detail=f"no other parameter has this shape; {reason}")

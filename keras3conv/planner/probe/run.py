@@ -1,4 +1,4 @@
-"""The probe of two live models: PyTorch runs once, then Keras, and every layer is found, filled and verified."""
+"""Probe two live models: run PyTorch once, then Keras, and find, fill and compare every layer as it is called."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,11 +9,13 @@ from keras3conv.frameworks.shared.recording import Recording, traced
 from keras3conv.messages import count
 from keras3conv.model.views import ModelView
 from keras3conv.planner.evidence.names import Ranks
-from keras3conv.planner.evidence.rows import row_pairs
-from keras3conv.planner.evidence.structure import Fits
-from keras3conv.planner.probe.candidates import Options
+from keras3conv.planner.evidence.rows import sequence_pairs
+from keras3conv.planner.evidence.structure import Unmatched
+from keras3conv.planner.probe.candidates import CandidateFinder
 from keras3conv.planner.probe.constants import constants
-from keras3conv.planner.probe.pairs import Probed, probed_pairs
+from keras3conv.planner.probe.outcome import Forced
+from keras3conv.planner.probe.pairs import ProbeResult, probed_pairs
+from keras3conv.planner.probe.ranking import CandidateRanking
 from keras3conv.planner.probe.record import ROUNDED, TorchRun
 from keras3conv.planner.probe.search import Search
 from keras3conv.planner.probe.stacks import stacks_of
@@ -23,81 +25,89 @@ from keras3conv.rules.units import units
 _SHOWN = 3
 
 
-def probe(torch: Any, keras: Any, views: tuple[ModelView, ModelView], given: Inputs, hinted: dict[str, str]) -> Probed:
-    """Finds the pairs of two live models by running both under random weights. Both are as before afterwards.
+def probe(
+    torch: Any, keras: Any, views: tuple[ModelView, ModelView], given: Inputs, hinted: dict[str, str]
+) -> ProbeResult:
+    """Find the pairs of two live models by running both under random weights. Both are unchanged afterwards.
 
-    One sample tells as much as many: where there are more, the first is taken.
+    One sample proves as much as many, so only the first is used where the inputs have several.
 
     Args:
         torch: The torch module.
         keras: The Keras model.
-        views: Their names and shapes.
-        given: What they are called with.
-        hinted: The torch paths that the user gave for Keras paths.
+        views: The layers of both.
+        given: The inputs of both.
+        hinted: The torch path that the user gave for each Keras path.
 
     Raises:
         ModelError: A model raised, or returned NaN; the message names the layer.
     """
-    if few := first_samples(given, views[1].input_specs):
+    if one_sample := first_samples(given, views[1].input_specs):
         try:
-            return _probe(torch, keras, views, few, hinted)
+            return _probe(torch, keras, views, one_sample, hinted)
         except ModelError:
-            pass  # a model may ask for just as many as there are, and what is wrong is to be said of all of them
+            pass  # the model may need exactly this number of samples, and an error must describe the inputs as given
     return _probe(torch, keras, views, given, hinted)
 
 
-def _probe(torch: Any, keras: Any, views: tuple[ModelView, ModelView], given: Inputs, hinted: dict[str, str]) -> Probed:
-    from keras3conv.planner.probe import run_keras as keras_probe
-    from keras3conv.planner.probe import run_torch as torch_probe
+def _probe(
+    torch: Any, keras: Any, views: tuple[ModelView, ModelView], given: Inputs, hinted: dict[str, str]
+) -> ProbeResult:
+    from keras3conv.planner.probe import run_keras, run_torch
 
     torch_view, keras_view = views
     layers = units(torch_view, ties=True)
     paths = {layer.path for layer in layers}
     weights = probe_weights(layers, constants(layers, units(keras_view)))
-    run = torch_probe.run(torch, torch_view, given.torch, weights, lambda path: path in paths)
-    torch_units, keras_units = units(run.view, ties=True), units(keras_view)
-    rows = row_pairs(Fits(torch_layers=torch_units, keras_layers=keras_units))
-    stacks = stacks_of(rows, {layer.path: layer for layer in torch_units if run.of(layer.path)})
-    ranks = Ranks.of(layer.path for layer in torch_units), Ranks.of(layer.path for layer in keras_units)
-    search = Search(Options(torch_units, run), hinted=hinted, stacks=stacks, ranks=ranks)
-    calls = keras_probe.run(keras, keras_units, given.keras, search)
-    judged = [stack.judged() for stack in {id(stack): stack for stack in stacks.values()}.values()]
-    return Probed(
+    run = run_torch.run(torch, torch_view, given.torch, weights, lambda path: path in paths)
+    torch_layers, keras_layers = units(run.view, ties=True), units(keras_view)
+    pairs = sequence_pairs(Unmatched(torch_layers=torch_layers, keras_layers=keras_layers))
+    stacks = stacks_of(pairs, {layer.path: layer for layer in torch_layers if run.calls_of(layer.path)})
+    ranks = Ranks.of(layer.path for layer in torch_layers), Ranks.of(layer.path for layer in keras_layers)
+    ranking = CandidateRanking(CandidateFinder(torch_layers, run), hinted=hinted, ranks=ranks)
+    search = Search(ranking, stacks=stacks)
+    calls = run_keras.run(keras, keras_layers, given.keras, search)
+    stack_pairs = [stack.with_evidence() for stack in {id(stack): stack for stack in stacks.values()}.values()]
+    return ProbeResult(
         torch=run.view,
         keras=traced(keras_view, Recording(calls=tuple(calls))),
-        pairs=(*judged, *probed_pairs(search)),
-        notes=(*_narrowed(run), *_differing(search), _note(search, given)),
+        pairs=(*stack_pairs, *probed_pairs(search)),
+        notes=(*_float32_notes(run), *_difference_notes(search), _summary(search, given)),
     )
 
 
-def _note(search: Search, given: Inputs) -> str:
-    said = f"probed{given.samples}: both models ran in float64 under the same random weights"
-    first = next((f", first at {choice.path}" for choice in search.choices.values() if choice.forced), "")
-    if search.ended:
-        return f"{said}, and their outputs agree" + (f"; layers differ{first}" if first else "")
-    return f"{said}; they differ{first}"
+def _summary(search: Search, given: Inputs) -> str:
+    text = f"probed{given.samples}: both models ran in float64 under the same random weights"
+    first = next((f", first at {choice.path}" for choice in search.choices.values() if choice.replaces_output), "")
+    if search.outputs_agree:
+        return f"{text}, and their outputs agree" + (f"; layers differ{first}" if first else "")
+    return f"{text}; they differ{first}"
 
 
-def _differing(search: Search) -> Iterator[str]:
-    """The layers that have the same weights, and do not compute the same."""
-    found = [choice for choice in search.choices.values() if choice.forced and not choice.doubtful]
-    if found:
-        shown = ", ".join(f"{choice.path} by {choice.error or 0:.2g}" for choice in found[:_SHOWN])
-        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+def _difference_notes(search: Search) -> Iterator[str]:
+    """Yield a note about the layers with the same weights and a slightly different output."""
+    errors = {
+        choice.path: choice.outcome.comparison.error
+        for choice in search.choices.values()
+        if choice.replaces_output and choice.outcome.comparison and not isinstance(choice.outcome, Forced)
+    }
+    if errors:
+        shown = ", ".join(f"{path} by {error:.2g}" for path, error in list(errors.items())[:_SHOWN])
+        more = f" and {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""
         yield (
-            f"{count(len(found), 'layer')} with the weights of torch's computed something else, by up to 1 % of the "
-            f"largest value: {shown}{more}"
+            f"{count(len(errors), 'layer')} with the same weights as torch computed something else, by up to 1 % of "
+            f"the largest value: {shown}{more}"
         )
 
 
-def _narrowed(run: TorchRun) -> Iterator[str]:
-    """What torch has in float32 only, by function and layer, and what follows of it."""
+def _float32_notes(run: TorchRun) -> Iterator[str]:
+    """Yield a note for each function that torch has in float32 only, with its layers and the consequence."""
     by_function: dict[str, list[str]] = {}
-    for function, path in run.narrowed:
+    for function, path in run.float32_functions:
         by_function.setdefault(function, []).append(path or "the module itself")
     for function, paths in by_function.items():
         more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
         yield (
             f"torch has no float64 kernel for {function} (in {', '.join(paths[:_SHOWN])}{more}): it ran in float32, "
-            f"and what depends on it is compared up to {ROUNDED:.0e} only"
+            f"and values that depend on it are compared up to {ROUNDED:.0e} only"
         )

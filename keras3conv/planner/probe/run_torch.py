@@ -1,4 +1,4 @@
-"""PyTorch under the probe: one run in float64 with the probe's weights, of which everything is recorded."""
+"""Run a PyTorch module under the probe: once, in float64, with random weights, recording every layer."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,23 +18,23 @@ from keras3conv.frameworks.torch.substitutes import computed_weights, substitute
 from keras3conv.frameworks.torch.walk import named_tensors
 from keras3conv.messages import lay_out
 from keras3conv.model.views import ModelView
-from keras3conv.numerics.fingerprint import EXACT, Print, has_nan, print_of
-from keras3conv.planner.probe.dependencies import Follow, Narrowed
+from keras3conv.numerics.fingerprint import EXACT, Fingerprint, fingerprint_of, has_nan
+from keras3conv.planner.probe.dependencies import DependencyTracker, Float32Functions
 from keras3conv.planner.probe.record import ROUNDED, TorchCall, TorchRun
 from keras3conv.transforms import Array
 
 
 def run(
-    module: nn.Module, view: ModelView, inputs: object, weights: Mapping[str, Array], wanted: Callable[[str], bool]
+    module: nn.Module, view: ModelView, inputs: object, weights: Mapping[str, Array], records: Callable[[str], bool]
 ) -> TorchRun:
-    """Runs a module once, in float64, in evaluation mode and without gradients. The module is as before afterwards.
+    """Run a module once, in float64, in evaluation mode and without gradients. The module is unchanged afterwards.
 
     Args:
         module: The module.
-        view: Its names.
-        inputs: What it is called with; see `torch_side.run`.
+        view: Its layers.
+        inputs: Its inputs; see `torch_side.run`.
         weights: Values for its tensors, by path; the others are cast to float64.
-        wanted: Of which layers what they return is kept.
+        records: Tells of a path whether to record the inputs and outputs of that layer.
 
     Raises:
         ModelError: The module raised, or returned a value that is not finite; the message names the layer.
@@ -44,8 +44,8 @@ def run(
     substitutes, bits = _substitutes(module, weights)
     derived = derived_tensors(module)
     computed = computed_weights(derived, weights, float64=True)
-    log = _Log.for_tensors(wanted, {**substitutes, **computed}, bits)
-    with _left_as_it_was(module), held(derived, computed), _watched(module, log), log.follow, Float64(module):
+    log = _Log.for_tensors(records, {**substitutes, **computed}, bits)
+    with _restored(module), held(derived, computed), _recorded(module, log), log.tracker, Float64(module):
         try:
             with substituted(module, substitutes):
                 outputs = module(*args, **kwargs)
@@ -58,41 +58,50 @@ def run(
         weights=weights,
         calls=_by_path(log.calls),
         outputs={name: torch_side.to_numpy(tensor) for name, tensor in flat.items()},
-        depends=log.follow.known(flat.values()),
-        bits=bits,
+        output_dependencies=log.tracker.dependencies(flat.values()),
+        tensor_bits=bits,
         limit=log.limit(flat.values()),
-        narrowed=tuple(log.follow.narrowed.where),
+        float32_functions=tuple(log.tracker.float32.used),
     )
 
 
 @dataclass
 class _Log:
-    """What the hooks write down."""
+    """The record that the hooks write.
 
-    wanted: Callable[[str], bool]
-    follow: Follow
+    Attributes:
+        records: Tells of a path whether to record the inputs and outputs of that layer.
+        tracker: Tracks the tensors that each value was computed from.
+        stack: The paths of the running layers, outermost first.
+        calls: The recorded calls.
+        shapes: The input shapes of all calls.
+        nan_path: The first layer that returned NaN.
+    """
+
+    records: Callable[[str], bool]
+    tracker: DependencyTracker
     stack: list[str]
     calls: list[TorchCall] = field(default_factory=list)
     shapes: list[Call] = field(default_factory=list)
-    bad: str = ""
+    nan_path: str = ""
 
     @classmethod
     def for_tensors(
-        cls, wanted: Callable[[str], bool], tensors: Mapping[str, torch.Tensor], bits: dict[str, int]
+        cls, records: Callable[[str], bool], tensors: Mapping[str, torch.Tensor], bits: dict[str, int]
     ) -> "_Log":
-        """An empty log; `bits` gets a bit for every tensor that has none yet."""
+        """Return an empty log, after giving every tensor without a bit a new one in `bits`."""
         for path in tensors:
             bits.setdefault(path, 2 * max(bits.values(), default=1))
         stack: list[str] = []
-        narrowed = Narrowed(bit=2 * max(bits.values(), default=1))
-        follow = Follow(lambda: stack[-1] if stack else "", narrowed)
+        float32 = Float32Functions(bit=2 * max(bits.values(), default=1))
+        tracker = DependencyTracker(lambda: stack[-1] if stack else "", float32)
         for path, tensor in tensors.items():
-            follow.sources[tensor] = bits[path]
-        return cls(wanted=wanted, follow=follow, stack=stack)
+            tracker.sources[tensor] = bits[path]
+        return cls(records=records, tracker=tracker, stack=stack)
 
     def limit(self, tensors: Iterable[torch.Tensor]) -> float:
-        """How far another side's values may be from these: more, where float32 was on the way."""
-        return ROUNDED if self.follow.known(tensors) & self.follow.narrowed.bit else EXACT
+        """Return the largest relative error of equal values: larger if these depend on a float32 function."""
+        return ROUNDED if self.tracker.dependencies(tensors) & self.tracker.float32.bit else EXACT
 
 
 def _is_tensor(value: object) -> bool:
@@ -100,25 +109,25 @@ def _is_tensor(value: object) -> bool:
 
 
 def _substitutes(module: nn.Module, weights: Mapping[str, Array]) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
-    """Tensors to run with, one for all names of a tensor, and the bit of each name."""
-    made: dict[int, torch.Tensor] = {}
-    places: dict[int, int] = {}
+    """Return the float64 tensors to run with, by path, one for all names of a tied tensor, and the bit of each path."""
+    by_id: dict[int, torch.Tensor] = {}
+    bit_of: dict[int, int] = {}
     substitutes, bits = {}, {}
     for path, tensor in named_tensors(module):
-        if id(tensor) not in made:
+        if id(tensor) not in by_id:
             given = torch_side.to_torch(np.asarray(weights[path], order="C")) if path in weights else tensor.detach()
             dtype = torch.float64 if tensor.is_floating_point() else tensor.dtype
-            # A module writes into its buffers; weights it only reads, so those of the probe need no copy.
+            # A module writes into its buffers, so they are copied; it only reads its parameters.
             own = not (path in weights and isinstance(tensor, nn.Parameter))
-            made[id(tensor)] = given.to(tensor.device, dtype, copy=own)
-            places[id(tensor)] = 1 << len(places)
-        substitutes[path], bits[path] = made[id(tensor)], places[id(tensor)]
+            by_id[id(tensor)] = given.to(tensor.device, dtype, copy=own)
+            bit_of[id(tensor)] = 1 << len(bit_of)
+        substitutes[path], bits[path] = by_id[id(tensor)], bit_of[id(tensor)]
     return substitutes, bits
 
 
 @contextmanager
-def _left_as_it_was(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode, no gradients, float64 as the default, no fused paths around modules; all undone afterwards."""
+def _restored(module: nn.Module) -> Iterator[None]:
+    """Set evaluation mode, no gradients, float64 and no fused kernels that bypass modules; undo it all afterwards."""
     random_state, dtype = torch.get_rng_state(), torch.get_default_dtype()
     fast = torch.backends.mha.get_fastpath_enabled()
     try:
@@ -133,58 +142,60 @@ def _left_as_it_was(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _watched(module: nn.Module, log: _Log) -> Iterator[None]:
+def _recorded(module: nn.Module, log: _Log) -> Iterator[None]:
+    """Hook every module, so that its calls are written to the log."""
     handles = []
     counter = iter(range(1 << 62))
 
-    def watch(path: str, child: nn.Module) -> None:
+    def hook(path: str, child: nn.Module) -> None:
         open_calls: list[tuple[TorchCall, Call]] = []
 
         def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             log.stack.append(path)
             tensors = [tensor for _, tensor in flatten((args, kwargs), _is_tensor)]
-            place = next(counter)
-            flat = log.follow.flattened.shape(tensors[0]) if tensors else None
+            index = next(counter)
+            flattened = log.tracker.flattened.shape(tensors[0]) if tensors else None
             shapes = tuple(tuple(tensor.shape) for tensor in tensors)
-            prints = tuple(map(_print, tensors)) if log.wanted(path) else ()
-            call = TorchCall(path=path, place=place, prints=prints, depends=log.follow.known(tensors))
-            open_calls.append((call, Call(path=path, place=place, shapes=shapes, flattened=flat)))
+            fingerprints = tuple(map(_fingerprint, tensors)) if log.records(path) else ()
+            dependencies = log.tracker.dependencies(tensors)
+            call = TorchCall(path=path, index=index, inputs=fingerprints, dependencies=dependencies)
+            open_calls.append((call, Call(path=path, place=index, shapes=shapes, flattened=flattened)))
 
         def after(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: object) -> None:
             log.stack.pop()
             call, shapes = open_calls.pop()
             log.shapes.append(shapes)
-            if log.wanted(path):
-                made = [tensor for _, tensor in flatten(output, _is_tensor)]
-                arrays = tuple(np.array(torch_side.to_numpy(tensor)) for tensor in made)
-                log.calls.append(replace(call, outputs=arrays, limit=log.limit(made)))
-                if not log.bad and any(map(has_nan, arrays)):
-                    log.bad = path
+            if log.records(path):
+                returned = [tensor for _, tensor in flatten(output, _is_tensor)]
+                arrays = tuple(np.array(torch_side.to_numpy(tensor)) for tensor in returned)
+                log.calls.append(replace(call, outputs=arrays, limit=log.limit(returned)))
+                if not log.nan_path and any(map(has_nan, arrays)):
+                    log.nan_path = path
 
         handles.append(child.register_forward_pre_hook(before, with_kwargs=True))
         handles.append(child.register_forward_hook(after, with_kwargs=True))
 
     try:
         for path, child in module.named_modules():
-            watch(path, child)
+            hook(path, child)
         yield
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _print(tensor: torch.Tensor) -> Print:
-    return print_of(torch_side.to_numpy(tensor))
+def _fingerprint(tensor: torch.Tensor) -> Fingerprint:
+    return fingerprint_of(torch_side.to_numpy(tensor))
 
 
 def _require_finite(module: nn.Module, log: _Log) -> None:
-    if log.bad:
-        problem = Problem(torch=log.bad, fact="returned NaN for these inputs, under weights that are all finite")
+    if log.nan_path:
+        problem = Problem(torch=log.nan_path, fact="returned NaN for these inputs, under weights that are all finite")
         raise ModelError(lay_out(f"{type(module).__name__} (torch) cannot be compared", [problem]))
 
 
 def _by_path(calls: list[TorchCall]) -> dict[str, tuple[TorchCall, ...]]:
     found: dict[str, list[TorchCall]] = {}
-    for call in sorted(calls, key=lambda call: call.place):
+    for call in sorted(calls, key=lambda call: call.index):
         found.setdefault(call.path, []).append(call)
     return {path: tuple(entries) for path, entries in found.items()}

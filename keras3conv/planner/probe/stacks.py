@@ -1,4 +1,4 @@
-"""One torch layer that Keras has as several in a row: each is filled as it is called, the last is held to torch."""
+"""A torch layer that Keras splits into several in sequence: each is filled as it is called, the last is compared."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from keras3conv.alignment.pair import Evidence, Pair
 from keras3conv.model.views import LayerView
 from keras3conv.numerics.fingerprint import relative_error
-from keras3conv.planner.probe.option import Option, whole
+from keras3conv.planner.probe.option import Candidate, whole_tensor
 from keras3conv.planner.probe.record import NEAR, TorchRun
 from keras3conv.rules.library import find
 from keras3conv.transforms import Array
@@ -14,13 +14,13 @@ from keras3conv.transforms import Array
 
 @dataclass
 class Stack:
-    """One pair of a torch layer with several Keras layers, while Keras runs.
+    """One torch layer with the several Keras layers that it is paired with, during the run of the Keras model.
 
     Attributes:
         pair: The pair.
         torch: The torch layer.
-        error: How far the last layer's output was from torch's; infinite before it was called.
-        limit: How far the same values may be.
+        error: The relative error of the last Keras layer's output; infinite before it was called.
+        limit: The largest relative error of equal values.
     """
 
     pair: Pair
@@ -29,20 +29,20 @@ class Stack:
     limit: float = 0.0
 
     def values(self, run: TorchRun, keras: LayerView) -> dict[str, Array]:
-        """What one of the Keras layers is filled with."""
+        """Return the weights of one of the Keras layers."""
         own = {tensor.path for tensor in keras.tensors}
-        made: dict[str, Array] = {}
+        values: dict[str, Array] = {}
         for mapping in self.pair.weights:
             given = tuple(run.weights[path] for path in mapping.torch)
-            made |= dict(zip(mapping.keras, mapping.transform(given), strict=True))
-        return {path: value for path, value in made.items() if path in own}
+            values |= dict(zip(mapping.keras, mapping.transform(given), strict=True))
+        return {path: value for path, value in values.items() if path in own}
 
-    def compare(self, run: TorchRun, keras: LayerView, array: Array | None, place: int) -> None:
-        """Holds what the last Keras layer returned against what torch did."""
+    def compare(self, run: TorchRun, keras: LayerView, array: Array | None, call_index: int) -> None:
+        """Compare the output of the last Keras layer with the recorded one; do nothing for the others."""
         if array is None or not self.pair.keras.endswith(f" + {keras.path}"):
             return
-        sources = {tensor.path: whole(tensor) for tensor in self.torch.tensors}
-        option = Option(
+        sources = {tensor.path: whole_tensor(tensor) for tensor in self.torch.tensors}
+        candidate = Candidate(
             kind="layer",
             layers=(self.torch,),
             keras=keras,
@@ -50,24 +50,29 @@ class Stack:
             mappings=self.pair.weights,
             sources=sources,
         )
-        errors = [relative_error(array, expected) for expected in option.expected(run, array.shape, place)]
+        outputs = candidate.recorded_outputs(run, array.shape, call_index)
+        errors = [relative_error(array, recorded) for recorded in outputs]
         self.error = min(errors, default=float("inf"))
-        self.limit = run.of(self.torch.path)[place].limit if errors else 0.0
+        self.limit = run.calls_of(self.torch.path)[call_index].limit if errors else 0.0
 
-    def judged(self) -> Pair:
-        """The pair, with what the run told of it."""
+    def with_evidence(self) -> Pair:
+        """Return the pair with the result of the comparison."""
         if self.error <= self.limit:
-            evidence = Evidence(kind="probe", detail="the output of the last layer is torch's")
+            evidence = Evidence(kind="probe", detail="the output of the last layer equals torch's")
         elif self.error <= NEAR:
             evidence = Evidence(
-                kind="probe", detail=f"the last layer's output differs by {self.error:.2g} of the largest"
+                kind="probe",
+                detail=f"the output of the last layer differs from torch's by {self.error:.2g} of the largest value",
             )
         else:
-            evidence = Evidence(kind="forced", detail="the only row that fits, but its last output is not torch's")
+            evidence = Evidence(
+                kind="forced",
+                detail="no other sequence of layers fits, but the output of the last layer differs from torch's",
+            )
         return replace(self.pair, evidence=(*self.pair.evidence, evidence))
 
 
 def stacks_of(pairs: list[Pair], layers: Mapping[str, LayerView]) -> dict[str, Stack]:
-    """The pairs of one torch layer with several Keras layers, by each of these."""
-    made = [Stack(pair, layers[pair.torch]) for pair in pairs if pair.torch in layers and " + " in pair.keras]
-    return {path: stack for stack in made for path in stack.pair.keras.split(" + ")}
+    """Return the pairs of one torch layer with several Keras layers, by the path of each of these."""
+    stacks = [Stack(pair, layers[pair.torch]) for pair in pairs if pair.torch in layers and " + " in pair.keras]
+    return {path: stack for stack in stacks for path in stack.pair.keras.split(" + ")}

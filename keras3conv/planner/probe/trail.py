@@ -1,188 +1,213 @@
-"""The choices of the probe, and the way back: which were made in which call, which are open, which were wrong."""
+"""The trail of the probe's choices: records them in call order and backtracks to the last one that is open."""
 
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from keras3conv.numerics.fingerprint import EXACT
-from keras3conv.planner.probe.option import Option, Part
+from keras3conv.planner.probe.option import Candidate, TensorSlice
+from keras3conv.planner.probe.outcome import Ambiguous, Choice, Comparison, Forced, Outcome, judge
+from keras3conv.planner.probe.record import TorchRun
 
 MOST_TRIES = 30
-"""How often the probe goes back for one layer that does not agree, before it is left unconfirmed."""
-
-Name = tuple[object, ...]
-"""What tells one option of a layer from the others."""
+"""The number of times that the probe backtracks for one layer that does not agree, before it gives up."""
 
 
 class Backtrack(BaseException):  # no Exception: Keras catches those, and raises another in their place
-    """Leads back to the call in which an earlier choice was made.
+    """Unwinds the stack to the call of the container in which an earlier choice was made.
 
     Args:
-        frame: The call that is run again.
+        call: The call to repeat.
     """
 
-    def __init__(self, frame: int) -> None:
+    def __init__(self, call: int) -> None:
         super().__init__()
-        self.frame = frame
+        self.call = call
 
 
-@dataclass(kw_only=True)
-class Choice:
-    """What a layer, or a variable of its own, was filled with.
+@dataclass(frozen=True)
+class OpenCall:
+    """One running call of a Keras layer that contains layers.
 
     Attributes:
-        path: The Keras layer or variable.
-        option: What it was filled with.
-        error: How far its output was from torch's; None where that cannot be said of it alone.
-        frames: The calls that were open.
-        others: What would do as well, as far as this layer alone can tell.
-        closed: Whether it is not made again.
-        forced: Whether it returned what torch returned, because its own output differed.
-        doubtful: Whether no output told that it is right.
-        settled_by: The layer whose input told this choice from the others.
-        factor: What torch's output is to be multiplied with.
-        input_agrees: Whether its input is what torch's layer was given.
-        limit: How far the same values may be from torch's.
-        hides: What torch's layer depends on, where nothing after this one can tell whether it is right, as bits.
+        number: Identifies the call.
+        calls_before: The number of layer calls before it.
     """
 
-    path: str
-    option: Option
-    error: float | None
-    frames: tuple[int, ...]
-    others: tuple[Option, ...] = ()
-    closed: bool = False
-    forced: bool = False
-    doubtful: bool = False
-    settled_by: str = ""
-    factor: float = 1.0
-    input_agrees: bool = True
-    limit: float = EXACT
-    hides: int = 0
+    number: int
+    calls_before: int
 
 
 @dataclass
-class _Failing:
-    """A layer that did not agree: what was open before the search for it, and how often that was changed."""
+class _Failure:
+    """A layer that does not agree: the choices open when that was seen, and the number of tries to change them."""
 
     path: str
-    before: dict[str, Choice]
+    open_choices: dict[str, Choice]
     tries: int = 0
 
 
 @dataclass
 class Trail:
-    """The choices in their order, the calls that are open, and what was found to be wrong.
+    """The choices of one run, in call order.
 
     Attributes:
-        choices: What was chosen, by the path of the Keras layer or variable.
+        choices: The choice for each Keras layer or variable, by its path.
     """
 
     choices: dict[str, Choice] = field(default_factory=dict)
-    _stack: list[int] = field(default_factory=list)
-    _log: list[str] = field(default_factory=list)
-    _counts: Counter[str] = field(default_factory=Counter)
-    _frames: int = 0
-    _rejected: dict[str, set[Name]] = field(default_factory=dict)
+    _open_calls: list[int] = field(default_factory=list)
+    _called: list[str] = field(default_factory=list)
+    _call_counts: Counter[str] = field(default_factory=Counter)
+    _last_number: int = 0
+    _rejected: dict[str, set[tuple[object, ...]]] = field(default_factory=dict)
     _pinned: dict[str, Choice] = field(default_factory=dict)
     _given_up: set[str] = field(default_factory=set)
-    _failing: _Failing | None = None
-    _taken: dict[str, list[Part]] = field(default_factory=dict)
+    _failure: _Failure | None = None
+    _taken: dict[str, list[TensorSlice]] = field(default_factory=dict)
 
-    def open_frame(self) -> tuple[int, int]:
-        """Notes that a layer is called that has layers in it; the call, and how many calls there were before it."""
-        self._frames += 1
-        self._stack.append(self._frames)
-        return self._frames, len(self._log)
+    def open_call(self) -> OpenCall:
+        """Record the start of a call of a layer that contains layers."""
+        self._last_number += 1
+        self._open_calls.append(self._last_number)
+        return OpenCall(self._last_number, len(self._called))
 
-    def close_frame(self, frame: tuple[int, int]) -> None:
-        """Notes that the call is over."""
-        del self._stack[self._stack.index(frame[0]) :]
+    def close_call(self, call: OpenCall) -> None:
+        """Record the end of a call."""
+        del self._open_calls[self._open_calls.index(call.number) :]
 
-    def restart_frame(self, frame: tuple[int, int]) -> None:
-        """Notes that the call is run again: it stays open, for the choices that stand, and nothing happened in it."""
-        del self._stack[self._stack.index(frame[0]) + 1 :]
-        self._counts.subtract(self._log[frame[1] :])
-        del self._log[frame[1] :]
+    def restart_call(self, call: OpenCall) -> None:
+        """Record that a call is repeated: it stays open, and the layer calls inside it are forgotten."""
+        del self._open_calls[self._open_calls.index(call.number) + 1 :]
+        self._call_counts.subtract(self._called[call.calls_before :])
+        del self._called[call.calls_before :]
 
     def note_call(self, path: str) -> int:
-        """Notes a call of a layer, and says how many there were before."""
-        self._log.append(path)
-        self._counts[path] += 1
-        return self._counts[path] - 1
+        """Record a call of a layer; return the number of its calls before this one."""
+        self._called.append(path)
+        self._call_counts[path] += 1
+        return self._call_counts[path] - 1
 
-    def allows(self, path: str, option: Option) -> bool:
-        """Whether an option was neither found to be wrong nor taken by another layer."""
+    def allows(self, path: str, candidate: Candidate) -> bool:
+        """Return whether a candidate is neither rejected for this layer nor in use for another."""
         if path in self._pinned:
-            return option.name == self._pinned[path].option.name
-        if option.name in self._rejected.get(path, ()):
+            return candidate.key == self._pinned[path].candidate.key
+        if candidate.key in self._rejected.get(path, ()):
             return False
-        return not any(part.overlaps(other) for part in option.parts for other in self._taken.get(part.key, ()))
+        return not any(mine.overlaps(taken) for mine in candidate.slices for taken in self._taken.get(mine.path, ()))
 
-    def is_made_again(self, path: str) -> bool:
-        """Whether an option of this layer was found to be wrong, so that it is chosen once more."""
+    def has_rejections(self, path: str) -> bool:
+        """Return whether a candidate of this layer was rejected, so that another has to be chosen."""
         return path in self._rejected
 
     def has_given_up(self, path: str) -> bool:
-        """Whether every open choice was tried for this layer, and it agreed with none."""
+        """Return whether the layer agrees with no combination of the open choices."""
         return path in self._given_up
 
-    def choose(self, path: str, option: Option, error: float | None, others: Iterable[Option]) -> Choice:
-        """Writes a choice down; it is open while something else would do as well."""
-        pinned = self._pinned.get(path)
-        rest = pinned.others if pinned else tuple(others)
-        closed = pinned is not None or not rest
-        made = Choice(path=path, option=option, error=error, frames=tuple(self._stack), others=rest, closed=closed)
+    def choose(
+        self, path: str, candidate: Candidate, comparison: Comparison | None, alternatives: Iterable[Candidate]
+    ) -> None:
+        """Record a candidate that fits."""
+        self._record(path, candidate, judge(comparison, self._alternatives(path, alternatives)))
+
+    def force(
+        self,
+        path: str,
+        candidate: Candidate,
+        comparison: Comparison,
+        alternatives: Iterable[Candidate],
+        hidden_tensors: int,
+    ) -> None:
+        """Record the best of several candidates of which none reproduces the recorded output."""
+        others = self._alternatives(path, alternatives)
+        self._record(path, candidate, Forced(comparison=comparison, alternatives=others, hidden_tensors=hidden_tensors))
+
+    def _alternatives(self, path: str, alternatives: Iterable[Candidate]) -> tuple[Candidate, ...]:
+        """Return the alternatives; those of the first time where the choice is pinned."""
+        return self._pinned[path].alternatives if path in self._pinned else tuple(alternatives)
+
+    def _record(self, path: str, candidate: Candidate, outcome: Outcome) -> None:
         self._release(path)
-        self.choices[path] = made
-        for part in option.parts:
-            self._taken.setdefault(part.key, []).append(part)
-        return made
+        self.choices[path] = Choice(path=path, candidate=candidate, outcome=outcome, open_calls=tuple(self._open_calls))
+        for tensor_slice in candidate.slices:
+            self._taken.setdefault(tensor_slice.path, []).append(tensor_slice)
 
     def _release(self, path: str) -> None:
-        for part in self.choices[path].option.parts if path in self.choices else ():
-            self._taken[part.key].remove(part)
+        for tensor_slice in self.choices[path].candidate.slices if path in self.choices else ():
+            self._taken[tensor_slice.path].remove(tensor_slice)
 
-    def passed(self, path: str) -> None:
-        """A layer agrees: if it was the one that was searched for, the search is over."""
-        if self._failing and self._failing.path == path:
-            self._failing = None
+    def confirm(self, path: str, dependencies: int, run: TorchRun) -> None:
+        """Confirm the ambiguous choices that a value proves.
+
+        Two layers with the same input are told apart by a value that depends on both. A value that depends on only one
+        of them would agree as well if the two were swapped together with everything after each. A layer that returns
+        the recorded output hides everything before it.
+
+        Args:
+            path: The layer whose input or output agrees with torch.
+            dependencies: The torch tensors that the value depends on, as bits.
+            run: The recorded torch run.
+        """
+        for choice in self.choices.values():
+            if isinstance(choice.outcome, Forced):
+                dependencies &= ~choice.outcome.hidden_tensors
+        for choice in list(self.choices.values()):
+            if isinstance(choice.outcome, Ambiguous) and self._is_proven(choice, dependencies, run):
+                self.choices[choice.path] = choice.confirm(path)
+
+    def _is_proven(self, choice: Choice, dependencies: int, run: TorchRun) -> bool:
+        own = choice.candidate.bits(run)
+        if not own & dependencies:
+            return False
+        if choice.candidate.kind == "slice":
+            return not any(self.allows(choice.path, other) for other in choice.alternatives)
+        if choice.candidate.kind in ("parameter", "joined"):
+            return True
+        return any(other.bits(run) & dependencies & ~own for other in choice.alternatives)
+
+    def note_agreement(self, path: str) -> None:
+        """End the search for the cause of a failure, if this layer is the one that failed."""
+        if self._failure and self._failure.path == path:
+            self._failure = None
             self._rejected.clear()
 
-    def go_back(self, path: str) -> None:
-        """Goes back to the last choice that is open; returns if there is none to be made again.
+    def backtrack(self, path: str) -> None:
+        """Reject the last open choice and repeat the call in which it was made; return if no choice is open.
 
         Raises:
-            Backtrack: To the call in which that choice is made again.
+            Backtrack: The call of the container to repeat.
         """
         self._rejected.pop(path, None)
-        target = next((choice for choice in reversed(self.choices.values()) if not choice.closed), None)
-        if self._failing is None:
+        target = next((choice for choice in reversed(self.choices.values()) if self._is_open(choice)), None)
+        if self._failure is None:
             if target is None:
                 return
-            before = {choice.path: choice for choice in self.choices.values() if not choice.closed}
-            self._failing = _Failing(path, before)
-        self._failing.tries += 1
-        if target is None or self._failing.tries > MOST_TRIES:
-            raise Backtrack(self._undo(self._give_up(self._failing)))
+            open_choices = {choice.path: choice for choice in self.choices.values() if self._is_open(choice)}
+            self._failure = _Failure(path, open_choices)
+        self._failure.tries += 1
+        if target is None or self._failure.tries > MOST_TRIES:
+            raise Backtrack(self._forget_from(self._give_up(self._failure)))
         later = list(self.choices)
         for other in later[later.index(target.path) + 1 :]:
             self._rejected.pop(other, None)
-        self._rejected.setdefault(target.path, set()).add(target.option.name)
-        raise Backtrack(self._undo(target))
+        self._rejected.setdefault(target.path, set()).add(target.candidate.key)
+        raise Backtrack(self._forget_from(target))
 
-    def _give_up(self, failing: _Failing) -> Choice:
-        """Nothing helped: all is as it was before the search, and stays so. The first choice that is made again."""
-        self._failing = None
+    def _is_open(self, choice: Choice) -> bool:
+        """Return whether another candidate may still take the place of the chosen one."""
+        return isinstance(choice.outcome, Ambiguous) and bool(choice.alternatives) and choice.path not in self._pinned
+
+    def _give_up(self, failure: _Failure) -> Choice:
+        """Restore the choices from before the failure for good; return the first one to make again."""
+        self._failure = None
         self._rejected.clear()
-        self._pinned |= failing.before
-        self._given_up.add(failing.path)
-        return next(choice for choice in self.choices.values() if choice.path in failing.before)
+        self._pinned |= failure.open_choices
+        self._given_up.add(failure.path)
+        return next(choice for choice in self.choices.values() if choice.path in failure.open_choices)
 
-    def _undo(self, target: Choice) -> int:
-        """Forgets a choice and all after it; the innermost call that was open then and still is."""
+    def _forget_from(self, first: Choice) -> int:
+        """Forget a choice and all after it; return the innermost call that was open at the time and still is."""
         paths = list(self.choices)
-        for path in paths[paths.index(target.path) :]:
+        for path in paths[paths.index(first.path) :]:
             self._release(path)
             del self.choices[path]
-        return next(frame for frame in reversed(target.frames) if frame in self._stack)
+        return next(call for call in reversed(first.open_calls) if call in self._open_calls)

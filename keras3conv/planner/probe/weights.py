@@ -1,4 +1,4 @@
-"""Weights that hide nothing: random, so that no two tensors are alike, and neither vanishing nor overflowing."""
+"""Assign random probe values to the weights of the torch layers."""
 
 from collections.abc import Iterable, Mapping
 
@@ -12,23 +12,23 @@ from keras3conv.transforms import Array
 
 
 def probe_weights(layers: Iterable[LayerView], constants: Mapping[str, int]) -> dict[str, Array]:
-    """Values for every weight of these torch layers, by path; one for all names of a tensor.
+    """Return random values for every weight of these torch layers, by path; all names of a tied tensor share one.
 
-    Buffers count where a rule says what they are (a moving average); any other is left as its module computed it.
+    A buffer gets values only where a rule names it, such as a moving average; any other keeps what its module computed.
 
     Args:
         layers: The layers.
-        constants: The value of tensors that the Keras side does without, by path.
+        constants: The constant of each tensor that the Keras side does not have, by path.
     """
     pool = Pool()
     units = tuple(layers)
     keys = torch_keys(units)
-    made: dict[str, Array] = {}
+    weights: dict[str, Array] = {}
     ties: dict[str, Array] = {}
     for layer in units:
         known = {role for key in keys[layer.path] for role, _ in key[1]}
         for tensor in layer.tensors:
-            if not moves(tensor) or not (tensor.trainable or tensor.role in known):
+            if not is_weight(tensor) or not (tensor.trainable or tensor.role in known):
                 continue
             values = ties.get(tensor.storage) if tensor.storage else None
             if values is None:
@@ -37,11 +37,11 @@ def probe_weights(layers: Iterable[LayerView], constants: Mapping[str, int]) -> 
                 values = probe(tensor, pool, stacked=stacked)
                 if constant is not None:
                     values = np.full(tensor.shape, float(constant))
-            made[tensor.path] = values
-            ties[tensor.storage] = made[tensor.path]
-    return made
+            weights[tensor.path] = values
+            ties[tensor.storage] = values
+    return weights
 
 
-def moves(tensor: TensorRef) -> bool:
-    """Whether a tensor is a weight: no counter, and no buffer that every model of its sizes computes."""
+def is_weight(tensor: TensorRef) -> bool:
+    """Return whether a tensor is a weight: no counter, and no constant that the sizes of the model determine."""
     return tensor.dtype.startswith(("float", "bfloat")) and not is_constant(tensor)

@@ -1,4 +1,4 @@
-"""Keras models become torch modules under every backend: read there, and proven there."""
+"""Keras models are converted to torch modules and validated on every backend."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ layers = keras.layers
 
 
 def randomised(model: keras.Model) -> keras.Model:
-    """The model, with no weight at a value that hides a mistake."""
+    """Fill the weights with random values that hide no mistake."""
     generator = np.random.default_rng(3)
     tensors = [tensor for tensor in keras_side.view(model).tensors() if not tensor.is_seed]
     keras_side.write(
@@ -41,7 +41,7 @@ def text() -> keras.Model:
 
 
 @pytest.mark.parametrize("make", [images, text, twin], ids=lambda make: make.__name__)
-def test_a_model_is_converted_and_proven(make: Callable[[], keras.Model]) -> None:
+def test_a_converted_model_passes_validation(make: Callable[[], keras.Model]) -> None:
     conversion = k3c.convert(randomised(make()))
     assert conversion.report is not None
     conversion.report.raise_if_failed()
@@ -49,7 +49,7 @@ def test_a_model_is_converted_and_proven(make: Callable[[], keras.Model]) -> Non
 
 
 class Mixing(keras.layers.Layer):
-    """A layer with weights of its own, used in operations."""
+    """A custom layer that owns weights and uses them in operations."""
 
     def build(self, shape: Any) -> None:
         self.kernel = self.add_weight(shape=(shape[-1], 5), name="kernel")
@@ -73,7 +73,7 @@ class Subclassed(keras.Model):
         return {"sum": x, "mean": keras.ops.mean(x, axis=-1)}
 
 
-def test_a_subclassed_model_is_converted_and_proven() -> None:
+def test_a_converted_subclassed_model_passes_validation() -> None:
     rows = np.random.default_rng(2).uniform(-1, 1, (2, 3, 4)).astype("float32")
     model = Subclassed()
     model(*rows)

@@ -1,4 +1,4 @@
-"""Nothing of a float64 run stays: what is put in the place of a backend's own functions is taken away again."""
+"""A float64 run restores the functions of the backend that it replaces, and computes what float32 does."""
 
 from contextlib import AbstractContextManager
 
@@ -25,7 +25,7 @@ def own() -> list[object]:
     return [getattr(module, name) for module in (backend.nn, backend.core) for name in dir(module)]
 
 
-def test_the_backends_own_functions_are_back_afterwards_also_after_an_error() -> None:
+def test_the_functions_of_the_backend_are_restored_also_after_an_error() -> None:
     before = own()
     with keras_float64.in_full():
         assert (own() != before) == (keras_side.backend() != "torch")
@@ -36,14 +36,14 @@ def test_the_backends_own_functions_are_back_afterwards_also_after_an_error() ->
 
 
 def float64() -> AbstractContextManager[None]:
-    """The mode, for no model in particular."""
+    """Enter float64 mode without a model."""
     layer = keras.layers.Dense(1)
     layer.build((1, 1))
     return keras_side.float64_mode(layer)
 
 
 def attend(**options: object) -> Array:
-    """Attention of six heads to three."""
+    """Attention with six query heads and three key heads."""
     random = np.random.default_rng(0)
     arrays = [random.normal(size=(2, *shape, 3)) for shape in ((4, 6), (5, 3), (5, 3))]
     tensors = [keras.ops.convert_to_tensor(array, dtype="float32") for array in arrays]

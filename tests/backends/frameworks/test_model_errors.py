@@ -1,4 +1,4 @@
-"""Whatever a model's own code raises is one error of ours that names the layer, on every backend."""
+"""An exception in the code of a model becomes a `ModelError` that names the layer, on every backend."""
 
 from collections.abc import Callable
 from typing import Any
@@ -30,7 +30,7 @@ def reshapes(x: Any) -> Any:
 
 
 class Raising(layers.Layer):
-    """Calls a function; nothing is traced before."""
+    """A layer that calls a function without tracing it."""
 
     def __init__(self, function: Callable[[Any], Any]) -> None:
         super().__init__(name="culprit")
@@ -41,7 +41,7 @@ class Raising(layers.Layer):
 
 
 class Net(keras.Model):
-    """A layer, and one that raises."""
+    """A model of a layer and a layer that raises."""
 
     def __init__(self, function: Callable[[Any], Any]) -> None:
         super().__init__()
@@ -52,6 +52,6 @@ class Net(keras.Model):
 
 
 @pytest.mark.parametrize("function", [asserts, looks_up, divides, reshapes])
-def test_what_the_code_of_a_model_raises_names_the_layer(function: Callable[[Any], Any]) -> None:
+def test_an_exception_in_the_code_of_a_model_names_the_layer(function: Callable[[Any], Any]) -> None:
     with pytest.raises(ModelError, match="culprit"):
         keras_side.run(Net(function), np.ones((2, 6), "float32"))

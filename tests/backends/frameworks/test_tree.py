@@ -1,4 +1,4 @@
-"""To view a Keras model changes nothing in it, on every backend."""
+"""Viewing a Keras model leaves it unchanged, on every backend."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from keras3conv.frameworks.keras.tree import locations
 
 
 class Resized(keras.layers.Layer):
-    """Keeps two tables, and brings the one that is saved up to date when it is saved."""
+    """A layer with two tables that updates the saved one while it is saved."""
 
     def build(self, shape: object) -> None:
         self.saved = self.add_weight(shape=(4,), name="saved")
@@ -25,7 +25,7 @@ class Resized(keras.layers.Layer):
         super().save_own_variables(store)
 
 
-def test_a_layer_that_assigns_when_it_is_saved_is_viewed_as_it_is() -> None:
+def test_a_layer_that_assigns_while_it_is_saved_is_viewed_unchanged() -> None:
     model = keras.Sequential([keras.Input((4,)), Resized(name="table")])
     assign = keras.Variable.assign
     before = [np.array(keras_side.to_numpy(variable)) for variable in model.variables]

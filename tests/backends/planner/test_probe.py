@@ -1,4 +1,4 @@
-"""The probe on every backend: the values decide, and nothing is left behind."""
+"""The probe on every backend: values decide which tensors correspond, and both models stay unchanged."""
 
 import keras
 import numpy as np
@@ -19,7 +19,7 @@ RANDOM = np.random.default_rng(0)
 
 
 class Picture(nn.Module):
-    """Convolutions of one shape, defined in the reverse of the order in which they run, and a permuted flatten."""
+    """Convolutions of one shape, defined in reverse call order, and a permuted flatten."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ def picture() -> keras.Model:
 
 
 class Attention(nn.Module):
-    """Value, key and query in an order that tells nothing, a class token and a table of positions."""
+    """Value, key and query in an uninformative order, a class token and a position embedding."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ PAIRS = {
 
 
 def coarse(module: nn.Module) -> nn.Module:
-    """The same with values of few digits, so that the two biases of an LSTM have a sum without a rounding."""
+    """Fill with values of few binary digits, so that the sum of the two biases of an LSTM is exact."""
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.copy_(parameter.half())
@@ -129,7 +129,7 @@ def values(model: keras.Model) -> list[Array]:
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_the_values_decide_and_nothing_is_left_behind(name: str) -> None:
+def test_values_decide_which_tensors_correspond_and_both_models_stay_unchanged(name: str) -> None:
     make, twin, shape, expected = PAIRS[name]
     module, model = coarse(randomize(make())), twin()
     given = RANDOM.standard_normal(shape).astype("float32")
@@ -147,7 +147,7 @@ def test_the_values_decide_and_nothing_is_left_behind(name: str) -> None:
     assert np.allclose(ours, theirs, rtol=1e-10, atol=1e-12)
 
 
-def test_a_difference_is_named_and_stops_nothing() -> None:
+def test_a_difference_is_named_and_does_not_stop_the_probe() -> None:
     module, model = randomize(Picture()), picture()
     model.get_layer("four").epsilon = 2e-3
     plan = k3c.align(module, model)
@@ -158,7 +158,7 @@ def test_a_difference_is_named_and_stops_nothing() -> None:
     assert plan.notes[-1].endswith("they differ, first at four")
 
 
-def test_a_layer_that_raises_is_named_and_everything_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_layer_that_raises_is_named_and_both_models_are_restored(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> object:
         raise ValueError("planted")
 
@@ -173,7 +173,7 @@ def test_a_layer_that_raises_is_named_and_everything_is_put_back(monkeypatch: py
     assert keras.backend.standardize_dtype("float32") == "float32"
 
 
-def test_an_interrupt_puts_everything_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_models_are_restored_after_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object, **__: object) -> object:
         raise KeyboardInterrupt
 
@@ -194,7 +194,7 @@ def test_an_interrupt_puts_everything_back(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 class Root(layers.Layer):
-    """Not a number for what is negative."""
+    """Return NaN for negative values."""
 
     def call(self, x: object) -> object:
         return keras.ops.sqrt(x)

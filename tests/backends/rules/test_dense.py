@@ -1,4 +1,4 @@
-"""What the laws' examples cannot say of matrix products and tables: it is the Keras layer that says it."""
+"""Rules of matrix products and embeddings, where the configuration of the Keras layer decides."""
 
 from contextlib import ExitStack
 from dataclasses import replace
@@ -47,7 +47,7 @@ EQUATIONS: list[tuple[str, tuple[int | None, ...], str | None, tuple[int, ...]]]
 
 
 def built(equation: str, shape: tuple[int | None, ...], bias: str | None, given: tuple[int, ...]) -> Any:
-    """An EinsumDense with probe values."""
+    """Return an EinsumDense with probe values."""
     layer = keras.layers.EinsumDense(equation, output_shape=shape, bias_axes=bias)
     layer.build(given)
     for variable in layer.weights:
@@ -56,7 +56,7 @@ def built(equation: str, shape: tuple[int | None, ...], bias: str | None, given:
 
 
 def run64(layer: Any, array: Array) -> Array:
-    """What a Keras layer computes in float64."""
+    """Run a Keras layer in float64."""
     with ExitStack() as contexts:
         contexts.enter_context(keras_side.precise())
         enter_float64(contexts, (layer,))
@@ -64,7 +64,7 @@ def run64(layer: Any, array: Array) -> Array:
 
 
 def torch_side_of(rule: Rule, layer: Any, given: tuple[int, ...]) -> tuple[torch.nn.Sequential, LayerSpecs]:
-    """The torch layers of a Keras layer, filled by the way back of the rule."""
+    """Create the torch layers of a Keras layer and fill them by the inverse transforms of the rule."""
     spec = spec_of_layer(layer, (given,))
     specs = rule.to_torch((spec,))
     module = torch.nn.Sequential(*map(make_torch, specs))
@@ -152,7 +152,7 @@ PACKED = [
 
 
 def joined(specs: LayerSpecs) -> LayerSpec:
-    """Several layers as one, with numbered roles, as a plan has them."""
+    """Combine several layers into one with numbered roles, as a plan does."""
     return LayerSpec(
         kind=specs[0].kind,
         config={str(place): spec.config for place, spec in enumerate(specs)},

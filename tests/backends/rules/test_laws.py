@@ -1,4 +1,8 @@
-"""Every law, for every registered rule and every example, on the backend of this process."""
+"""Every law, for every registered rule and every example, on the backend of this process.
+
+JAX compiles every operation of every example. By default it gets the first example of each rule and every example for
+which a limit is listed; the others, which torch and TensorFlow always run, are marked `full` there.
+"""
 
 import inspect
 from functools import cache
@@ -18,14 +22,12 @@ from keras3conv.rules.rule import Config
 from tests.support.laws import LAWS, Law, law_float64, law_gradients, law_training
 from tests.support.trials import Trial, config_of, make_module, make_trial, resolve, spec_of_layer, to_keras_layout
 
-CASES = [(rule.name, place) for rule in list_rules() for place in range(len(rule.examples))]
-
 FLOAT64 = (law_float64, law_training, law_gradients)
 
 HARD_SIGMOID = "is right: torch's own gradient has its 1/6 in float32"
 CELU = "is right: torch's own gradient has its 1/alpha in float32"
 
-# What a backend cannot do in float64, whichever rule asks; float32 is judged all the same.
+# The limits of the backends in float64, by Keras class or by example of a class; float32 is always judged.
 LIMITS: dict[tuple[str, str], tuple[tuple[Law, ...], str]] = {
     ("tensorflow", "keras.activations.hard_sigmoid"): ((law_gradients,), HARD_SIGMOID),
     ("jax", "keras.activations.hard_sigmoid"): ((law_gradients,), HARD_SIGMOID),
@@ -38,9 +40,26 @@ LIMITS: dict[tuple[str, str], tuple[tuple[Law, ...], str]] = {
 
 
 def limits_of(kind: str, place: int) -> tuple[tuple[Law, ...], str]:
-    """What this backend cannot do for a Keras class, or for one example: "keras.layers.Conv2DTranspose 4"."""
+    """Return the laws that the backend breaks for a Keras class or one example of it, with the reason."""
     found = [LIMITS.get((keras_side.backend(), key)) for key in (kind, f"{kind} {place}")]
     return next((limit for limit in found if limit), ((), ""))
+
+
+def is_left_to_full(kind: str, place: int) -> bool:
+    """Return whether only `make test-full` tries this example on the backend of this process."""
+    return keras_side.backend() == "jax" and place > 0 and not limits_of(kind, place)[0]
+
+
+CASES = [
+    pytest.param(
+        rule.name,
+        place,
+        marks=[pytest.mark.full] if is_left_to_full(rule.keras, place) else [],
+        id=f"{rule.name} {place}",
+    )
+    for rule in list_rules()
+    for place in range(len(rule.examples))
+]
 
 
 @cache
@@ -49,11 +68,11 @@ def trial_of(name: str, place: int) -> Trial:
     return make_trial(rule, rule.examples[place])
 
 
-# Torch announces that it pads a copy where an even kernel needs more on one side; that is what is on trial.
+# Torch warns that it pads a copy where an even kernel needs uneven padding, which is under test here.
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
-@pytest.mark.parametrize(("name", "place"), CASES, ids=[f"{name} {place}" for name, place in CASES])
-def test_every_rule_obeys_every_law(name: str, place: int, law: Law, request: pytest.FixtureRequest) -> None:
+@pytest.mark.parametrize(("name", "place"), CASES)
+def test_every_example_obeys_every_law(name: str, place: int, law: Law, request: pytest.FixtureRequest) -> None:
     laws, reason = limits_of(find(name).keras, place)
     if law in laws:  # strict: the day it passes, the line above goes
         request.applymarker(pytest.mark.xfail(reason=f"{keras_side.backend()} {reason}", strict=True))
@@ -64,21 +83,21 @@ RULES = pytest.mark.parametrize("name", [rule.name for rule in list_rules()])
 
 
 def configs_of(name: str) -> list[Config]:
-    """The configurations of a rule's examples."""
+    """Return the configurations of the examples of a rule."""
     rule = find(name)
     return [config_of(rule, make_module(rule, example)) for example in rule.examples]
 
 
 def defaults_of(name: str) -> dict[str, Any]:
-    """The values that torch's constructor has for the fields of a rule."""
+    """Return the default values of torch's constructor for the fields of a rule."""
     rule = find(name)
     kind = resolve(rule.torch)
-    parameters = {} if inspect.isbuiltin(kind) else inspect.signature(kind).parameters  # these tell no signature
+    parameters = {} if inspect.isbuiltin(kind) else inspect.signature(kind).parameters  # these have no signature
     return {field: parameters[field].default for field in rule.fields if field in parameters}
 
 
 def is_refused(name: str, config: Config) -> bool:
-    """Whether a rule says that it cannot say this."""
+    """Return whether a rule refuses a configuration."""
     rule = find(name)
     try:
         return not rule.applies(config) or not rule.to_keras(config)
@@ -87,17 +106,17 @@ def is_refused(name: str, config: Config) -> bool:
 
 
 @RULES
-def test_a_flag_is_on_in_one_example_and_off_in_another_or_is_refused(name: str) -> None:
+def test_a_flag_is_on_in_one_example_and_off_in_another_or_refused(name: str) -> None:
     configs = configs_of(name)
     for field, default in defaults_of(name).items():
-        if isinstance(default, bool) and field in configs[0]:  # else it is the constructor's word only
+        if isinstance(default, bool) and field in configs[0]:  # other flags are no attributes of the layer
             seen = {config[field] for config in configs}
             others = [{**config, field: value} for value in {True, False} - seen for config in configs]
             assert not others or any(is_refused(name, other) for other in others), f"{field} is only {seen}"
 
 
 @RULES
-def test_a_number_is_not_always_torchs_default_or_others_are_refused(name: str) -> None:
+def test_a_number_differs_from_the_default_of_torch_in_some_example_or_is_refused(name: str) -> None:
     configs = configs_of(name)
     for field, default in defaults_of(name).items():
         if isinstance(default, float):
@@ -107,7 +126,7 @@ def test_a_number_is_not_always_torchs_default_or_others_are_refused(name: str) 
 
 
 @RULES
-def test_images_are_even_and_odd_and_no_two_axes_are_alike(name: str) -> None:
+def test_images_have_even_and_odd_sizes_and_no_two_equal_axes(name: str) -> None:
     rule = find(name)
     shapes = [shape for example in rule.examples for shape in example.inputs if len(shape) > 2]
     if rule.layout == "channels":
@@ -152,13 +171,13 @@ REFUSED: list[tuple[str, torch.nn.Module]] = [
 
 
 @pytest.mark.parametrize(("kind", "module"), REFUSED, ids=[str(module) for _, module in REFUSED])
-def test_what_keras_cannot_say_is_refused(kind: str, module: torch.nn.Module) -> None:
+def test_a_layer_without_a_keras_counterpart_is_refused(kind: str, module: torch.nn.Module) -> None:
     rule = find(f"torch.nn.{type(module).__name__} <-> {kind}")
     with pytest.raises(RuleError, match=type(module).__name__.removesuffix("2d") + "|adaptive"):
         rule.to_keras(config_of(rule, module))
 
 
-# Keras layers that torch can only say with a layer before, or after: nothing is dropped on the way.
+# Keras layers whose torch counterpart needs an additional layer before or after it.
 FROM_KERAS: list[tuple[str, list[keras.layers.Layer], tuple[int, ...]]] = [
     ("torch.nn.Conv1d", [keras.layers.Conv1D(3, 4, padding="causal", dilation_rate=2)], (2, 9, 4)),
     ("torch.nn.Conv2d", [keras.layers.Conv2D(3, 3, strides=2, padding="same")], (2, 8, 11, 4)),
@@ -195,7 +214,7 @@ FROM_KERAS: list[tuple[str, list[keras.layers.Layer], tuple[int, ...]]] = [
 
 
 @pytest.mark.parametrize(("kind", "layers", "shape"), FROM_KERAS, ids=range(len(FROM_KERAS)))
-def test_a_layer_of_keras_becomes_layers_of_torch_that_compute_the_same(
+def test_a_keras_layer_becomes_torch_layers_that_compute_the_same(
     kind: str, layers: list[keras.layers.Layer], shape: tuple[int, ...]
 ) -> None:
     rule = find(f"{kind} <-> keras.layers.{type(layers[-1]).__name__}")
@@ -240,7 +259,7 @@ REFUSED_BY_TORCH: list[tuple[str, keras.layers.Layer]] = [
 
 
 @pytest.mark.parametrize(("kind", "layer"), REFUSED_BY_TORCH, ids=range(len(REFUSED_BY_TORCH)))
-def test_what_torch_cannot_say_is_refused(kind: str, layer: keras.layers.Layer) -> None:
+def test_a_layer_without_a_torch_counterpart_is_refused(kind: str, layer: keras.layers.Layer) -> None:
     rule = find(f"{kind} <-> keras.layers.{type(layer).__name__}")
     layer(np.ones((1, 4, 4, 2), "float32"))
     with pytest.raises(RuleError, match=type(layer).__name__):

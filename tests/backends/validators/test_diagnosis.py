@@ -1,4 +1,4 @@
-"""A cause is named whatever backend Keras runs on: it is torch that is run again."""
+"""The diagnosis names a cause on every Keras backend, because it reruns torch."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
     ("plant", "cause"),
     [
         ({"epsilon": 1e-3}, "epsilon is 1e-06 in torch and 0.001 in Keras"),
-        ({"gelu": "tanh"}, "GELU is the erf one in torch and the tanh one in Keras"),
+        ({"gelu": "tanh"}, "GELU is the erf variant in torch and the tanh variant in Keras"),
         ({"mask": "inverted"}, "the mask is inverted"),
     ],
 )
@@ -22,4 +22,5 @@ def test_a_mistake_in_a_vision_transformer_is_named(plant: dict[str, Any], cause
 
 
 def test_a_mistake_in_a_table_is_named() -> None:
-    assert "Keras looks 1 row further down" in first_problem(Words(), words(offset=1), sentences()).fact
+    problem = first_problem(Words(), words(offset=1), sentences())
+    assert "Keras' indices into the embedding table are 1 higher" in problem.fact

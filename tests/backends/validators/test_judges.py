@@ -1,4 +1,4 @@
-"""Every judge under every backend of Keras: a correct pair passes, and each planted mistake is caught by its judge."""
+"""Every judge on every backend of Keras: a correct pair passes, and each planted mistake fails its judge."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ from tests.support.models import randomize
 
 
 class TwoHeads(nn.Module):
-    """Two inputs, two outputs by name, a residual connection, a padding that Keras has as a layer of its own."""
+    """Two inputs, two named outputs, a residual connection, a padding that is a separate layer in Keras."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ def inputs() -> tuple[Array, Array]:
 
 
 def judged(model: keras.Model, **options: object) -> Report:
-    """The certificate after a transfer."""
+    """Transfer the weights and return the report of the validation."""
     module = randomize(TwoHeads())
     plan = k3c.align(module, model, inputs=inputs()).check()
     k3c.transfer(module, model, plan)
@@ -71,7 +71,7 @@ def test_a_correct_pair_with_two_inputs_and_named_outputs_passes_every_judge() -
     assert report.tally == "7 passed"
     assert "one step in training mode" in report.section("gradients").summary
     assert "moving statistics not compared" not in report.section("gradients").facts
-    assert "see float64" in report.section("hyperparameters").summary, "the padding is a layer of its own in Keras"
+    assert "proven by float64" in report.section("hyperparameters").summary, "the padding is a separate layer in Keras"
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_a_planted_mistake_is_caught(model: Callable[[], keras.Model], caught_by
     assert failed(judged(model())) == caught_by
 
 
-def test_a_momentum_is_listed_and_with_training_it_is_a_failure_that_the_step_shows_too() -> None:
+def test_another_momentum_is_a_warning_and_with_training_a_failure() -> None:
     report = judged(twin(momentum=0.1))
     report.raise_if_failed()
     assert "momentum: 0.1 in torch, 0.1 in Keras" in report.section("hyperparameters").facts["differs in training only"]
@@ -95,7 +95,7 @@ def test_a_momentum_is_listed_and_with_training_it_is_a_failure_that_the_step_sh
     assert strict.section("hyperparameters").problems[0].fixes[0] == "momentum=0.9  # norm"
 
 
-def test_after_all_of_it_the_model_is_as_it_was() -> None:
+def test_validation_leaves_the_model_unchanged() -> None:
     module, model = randomize(TwoHeads()), twin()
     plan = k3c.align(module, model, inputs=inputs()).check()
     k3c.transfer(module, model, plan)
@@ -110,7 +110,7 @@ def test_after_all_of_it_the_model_is_as_it_was() -> None:
 
 
 class Recurrent(nn.Module):
-    """An LSTM that returns what it makes of every step."""
+    """An LSTM that returns its output at every step."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -121,7 +121,7 @@ class Recurrent(nn.Module):
         return found
 
 
-def test_the_state_of_a_recurrent_layer_is_named_and_put_back() -> None:
+def test_the_state_of_a_recurrent_layer_is_named_and_restored() -> None:
     steps = keras.Input(batch_shape=(2, 5, 4))
     layer = keras.layers.LSTM(3, return_sequences=True, stateful=True, name="lstm")
     module, model = randomize(Recurrent()), keras.Model(steps, layer(steps))

@@ -1,4 +1,4 @@
-"""The cross-check through ONNX, under whatever backend this process runs."""
+"""The cross-check through ONNX on the backend of this process."""
 
 from importlib.util import find_spec
 
@@ -18,7 +18,7 @@ EXPORTERS = {"torch": "TorchScript exporter", "tensorflow": "tf2onnx", "jax": "j
 
 
 def checked(activation: str) -> Section:
-    """The section on ONNX for a small pair; the Keras side has an activation that torch has only as a ReLU."""
+    """Return the ONNX section of the report for a small pair whose Keras side has the given activation."""
     module = nn.Sequential(
         nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6, eps=1e-3), nn.ReLU(), nn.Flatten(), nn.Linear(120, 4)
     )
@@ -38,7 +38,7 @@ def checked(activation: str) -> Section:
     return k3c.validate(module, model, alignment=plan, onnx=True).section("onnx")
 
 
-def test_the_exporter_that_really_ran_is_named_and_its_file_agrees() -> None:
+def test_the_exporter_that_ran_is_named_and_its_file_agrees() -> None:
     exporter = EXPORTERS[keras_side.backend()]
     if keras_side.backend() != "torch" and find_spec(exporter) is None:
         pytest.skip(f"{exporter} is not installed")
@@ -51,7 +51,9 @@ def test_the_exporter_that_really_ran_is_named_and_its_file_agrees() -> None:
     assert section.facts["ONNX of Keras, another batch"] == "agrees in a batch of 3 too"
 
 
-def test_without_its_exporter_a_section_is_skipped_with_the_line_to_paste(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_exporter_the_section_is_skipped_with_the_command_to_install_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(onnx_export, "_KERAS_EXPORTERS", {keras_side.backend(): "no_such_exporter"})
     section = checked("relu")
     assert section.status == "skipped"
@@ -60,7 +62,7 @@ def test_without_its_exporter_a_section_is_skipped_with_the_line_to_paste(monkey
     assert section.reason.endswith("which is not installed: pip install no_such_exporter")
 
 
-def test_two_models_that_differ_are_told_from_a_bad_export() -> None:
+def test_a_difference_between_the_models_is_distinguished_from_a_bad_export() -> None:
     section = checked("softplus")
     assert section.status == "failed"
     fact = section.problems[0].fact

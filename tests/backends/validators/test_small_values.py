@@ -1,4 +1,4 @@
-"""The float64 proof at small values, under every backend of Keras: an epsilon beside pixels, in code of one's own."""
+"""The float64 proof on every backend repeats the comparison at small values, where an epsilon matters."""
 
 import keras
 import numpy as np
@@ -12,7 +12,7 @@ from tests.support.models import randomize
 
 
 class Normalized(nn.Module):
-    """Pixels, normalised by hand, and a norm that rules know."""
+    """Hand-written normalisation of pixels, and a norm that has a rule."""
 
     def __init__(self, epsilon: float) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ def twin() -> keras.Model:
 
 
 @pytest.mark.parametrize(("epsilon", "status"), [(1e-5, "passed"), (1.00001e-5, "failed")])
-def test_an_epsilon_beside_pixels_is_compared_at_small_values(epsilon: float, status: str) -> None:
+def test_an_epsilon_that_pixels_hide_is_compared_at_small_values(epsilon: float, status: str) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 7, 8)).astype("float32")
     module, model = randomize(Normalized(epsilon)), twin()
     plan = k3c.align(module, model, inputs=pixels, probe=False).check()

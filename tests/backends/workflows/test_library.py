@@ -1,4 +1,4 @@
-"""The public functions under every backend of Keras: align, transfer both ways, validate, files."""
+"""The public functions on every backend of Keras: align, transfer in both directions, validate, write files."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests.support.models import randomize
 
 
 class Net(nn.Module):
-    """Convolution, norm, depthwise convolution, pooling, two dense layers of one shape, one used twice."""
+    """Convolution, batch norm, depthwise convolution, pooling, two dense layers of one shape, one called twice."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ def nested() -> keras.Model:
 
 
 class Subclassed(keras.Model):
-    """The same by subclassing."""
+    """The same network as a subclassed model."""
 
     def __init__(self) -> None:
         super().__init__(name="subclassed")
@@ -88,7 +88,7 @@ MODELS = pytest.mark.parametrize("make", [functional, nested, subclassed], ids=l
 
 
 @MODELS
-def test_a_model_crosses_and_is_proven(make: Callable[[], keras.Model]) -> None:
+def test_a_transferred_model_passes_validation(make: Callable[[], keras.Model]) -> None:
     module, model = randomize(Net()), make()
     plan = k3c.align(module, model, inputs=IMAGES).check()
     assert {pair.torch: pair.keras.rpartition("/")[2] for pair in plan.pairs} == {
@@ -106,7 +106,7 @@ def test_a_model_crosses_and_is_proven(make: Callable[[], keras.Model]) -> None:
 
 
 @MODELS
-def test_there_and_back_are_the_same_bits(make: Callable[[], keras.Model]) -> None:
+def test_a_round_trip_returns_the_same_bits(make: Callable[[], keras.Model]) -> None:
     module, other, model = randomize(Net()), randomize(Net(), seed=1), make()
     plan = k3c.align(module, model, inputs=IMAGES)
     k3c.transfer(module, model, plan)
@@ -132,7 +132,7 @@ def test_a_factor_of_one_in_a_million_is_caught_by_the_float64_proof() -> None:
     assert k3c.validate(module, scaled, alignment=plan).section("float64").status == "failed"
 
 
-def test_changing_the_source_afterwards_changes_nothing_in_the_target() -> None:
+def test_a_later_change_of_the_source_leaves_the_target_unchanged() -> None:
     module, model = randomize(Net()), functional()
     k3c.transfer(module, model, k3c.align(module, model))
     before = [np.array(keras_side.to_numpy(variable)) for variable in model.variables]

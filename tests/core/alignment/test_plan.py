@@ -61,7 +61,6 @@ def test_a_tensor_with_two_places_is_a_problem(complete: Alignment) -> None:
 def test_the_json_comes_back_as_the_same_plan(complete: Alignment) -> None:
     again = Alignment.from_json(complete.to_json())
     assert again == complete
-    assert again.torch_fingerprint == complete.torch_fingerprint
     assert again.unpair("stem").pair("stem", "a").check().pairs[-1].keras == "a"
 
 

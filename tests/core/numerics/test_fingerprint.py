@@ -1,9 +1,9 @@
-"""How the probe compares numbers: in blocks, in any layout, and without losing a NaN."""
+"""Arrays are compared in blocks, in any memory layout, and no NaN is lost."""
 
 import numpy as np
 import pytest
 
-from keras3conv.numerics.fingerprint import factor_between, has_nan, print_of, relative_error
+from keras3conv.numerics.fingerprint import factor_between, fingerprint_of, has_nan, relative_error
 from keras3conv.numerics.probe_values import Pool
 
 SHAPE = (2, 48, 40, 36)
@@ -25,7 +25,7 @@ def test_the_error_is_that_of_the_whole_arrays_in_every_layout(layout: tuple[int
 
 @pytest.mark.parametrize("place", [(0, 0, 0, 0), (1, 47, 39, 35), (1, 0, 20, 3)])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_one_bad_number_anywhere_is_infinitely_far(place: tuple[int, ...], bad: float) -> None:
+def test_one_value_that_is_not_finite_makes_the_error_infinite(place: tuple[int, ...], bad: float) -> None:
     spoilt = values()
     spoilt[place] = bad
     assert relative_error(spoilt, values()) == np.inf
@@ -33,42 +33,42 @@ def test_one_bad_number_anywhere_is_infinitely_far(place: tuple[int, ...], bad: 
     assert has_nan(spoilt) == np.isnan(bad)
 
 
-def test_one_number_that_differs_is_found_wherever_it_is() -> None:
+def test_one_different_value_is_found_anywhere() -> None:
     other = values()
     other[1, 47, 39, 35] += 1e-6
     assert relative_error(other, values()) == pytest.approx(1e-6 / np.max(np.abs(values())), rel=1e-6)
 
 
-def test_arrays_of_two_shapes_or_of_nothing_are_infinitely_far() -> None:
+def test_the_error_of_different_shapes_and_of_empty_arrays_is_infinite() -> None:
     assert relative_error(np.ones((2, 3)), np.ones((3, 2))) == np.inf
     assert relative_error(np.ones((0, 3)), np.ones((0, 3))) == np.inf
     assert not has_nan(np.ones((0, 3)))
 
 
-def test_flags_whole_numbers_and_complex_ones_are_compared_too() -> None:
+def test_booleans_integers_and_complex_numbers_are_compared() -> None:
     assert relative_error(np.array([True, False]), np.array([True, False])) == 0.0
     assert relative_error(np.array([3, 4]), np.array([3, 5])) == pytest.approx(0.2)
     assert relative_error(np.array([1 + 2j]), np.array([1 + 1j])) == pytest.approx(1 / np.sqrt(2))
 
 
-def test_a_print_is_the_same_in_every_layout_and_with_a_padding_of_zeros() -> None:
+def test_a_fingerprint_is_equal_in_every_layout_and_with_zero_padding() -> None:
     moved, padded = np.array(values().transpose(0, 2, 3, 1), order="C"), np.pad(values(), 1)
-    assert print_of(values()).agrees(print_of(moved), 1e-12)
-    assert print_of(values()).agrees(print_of(padded), 1e-12)
-    assert not print_of(values()).agrees(print_of(values(1)), 1e-4)
+    assert fingerprint_of(values()).agrees(fingerprint_of(moved), 1e-12)
+    assert fingerprint_of(values()).agrees(fingerprint_of(padded), 1e-12)
+    assert not fingerprint_of(values()).agrees(fingerprint_of(values(1)), 1e-4)
 
 
-def test_a_print_is_that_of_the_whole_array() -> None:
+def test_a_fingerprint_covers_the_whole_array() -> None:
     array = values()
-    sums = print_of(array).sums
+    sums = fingerprint_of(array).sums
     assert sums == pytest.approx((array.sum(), (array**2).sum(), (array**3).sum()), rel=1e-9)
 
 
-def test_a_print_tells_that_a_number_is_nan() -> None:
+def test_a_fingerprint_tells_that_a_value_is_nan() -> None:
     spoilt = values()
     spoilt[1, 2, 3, 4] = np.nan
-    assert print_of(spoilt).has_nan
-    assert not print_of(values()).has_nan
+    assert fingerprint_of(spoilt).has_nan
+    assert not fingerprint_of(values()).has_nan
 
 
 def test_the_factor_between_two_arrays_is_found_in_every_layout() -> None:
@@ -78,7 +78,7 @@ def test_the_factor_between_two_arrays_is_found_in_every_layout() -> None:
     assert factor_between(np.zeros(SHAPE), values()) is None
 
 
-def test_no_two_tensors_of_a_pool_are_alike_and_no_two_rows_of_one() -> None:
+def test_no_two_tensors_of_a_pool_and_no_two_rows_are_equal() -> None:
     pool = Pool()
     first, second = pool.between(-1.0, 1.0, (2000, 1024)), pool.between(-1.0, 1.0, (2000, 1024))
     assert not np.any(first == second, axis=1).all()

@@ -1,4 +1,4 @@
-"""Models that do not correspond: what the plan says, word for word."""
+"""The messages of a plan for models that do not correspond."""
 
 import pytest
 
@@ -45,11 +45,11 @@ def unlike() -> Alignment:
     )
 
 
-def test_the_plan_of_models_that_do_not_correspond_lists_what_did(unlike: Alignment) -> None:
+def test_the_plan_of_different_models_has_the_layers_that_match(unlike: Alignment) -> None:
     assert [(pair.torch, pair.keras) for pair in unlike.pairs] == [("stem", "stem")]
 
 
-def test_check_names_the_first_place_where_they_differ_with_its_candidates(unlike: Alignment) -> None:
+def test_check_names_the_first_layers_that_differ(unlike: Alignment) -> None:
     with pytest.raises(AlignmentError) as caught:
         unlike.check()
     assert str(caught.value) == (
@@ -77,13 +77,13 @@ def hinted(torch: int, keras: int) -> str:
     return str(caught.value)
 
 
-def test_check_names_the_place_where_the_shallower_of_two_models_ends() -> None:
+def test_check_names_the_layer_after_the_end_of_the_shallower_model() -> None:
     said = "the first place where they differ: after layer.1 <-> dense_1, "
     assert f"{said}torch runs layer.2, and Keras has none left for it\n" in hinted(4, 2)
     assert f"{said}Keras runs dense_2, and torch has none left for it\n" in hinted(2, 4)
 
 
-def test_a_single_layer_that_is_left_over_says_so_itself() -> None:
+def test_a_single_layer_that_is_left_over_needs_no_such_line() -> None:
     assert "first place" not in hinted(3, 2)
 
 

@@ -20,7 +20,7 @@ def moved(names: Sequence[str], **tables: object) -> tuple[str, ...]:
     return reordered(names, **options)  # type: ignore[arg-type]
 
 
-def test_what_no_table_names_stays_where_it_is() -> None:
+def test_a_name_in_no_table_keeps_its_position() -> None:
     assert moved(NAMES) == NAMES
 
 
@@ -55,18 +55,18 @@ def test_a_tail_moves_every_layer_with_it() -> None:
     assert moved(names, tails={"gamma": -1}) == ("s1_b1_gamma", "s1_b1_conv", "s2_b1_gamma", "s2_b1_conv")
 
 
-def test_the_table_of_a_stack_counts_alone_for_that_stack() -> None:
+def test_the_table_of_a_stack_replaces_the_general_one() -> None:
     names = ("s1_b1_a", "s1_b1_b", "s2_b1_a", "s2_b1_b", "s2_b1_c")
     tails = {"b": -1, "s2": {"c": -1}}
     assert moved(names, tails=tails) == ("s1_b1_b", "s1_b1_a", "s2_b1_a", "s2_b1_c", "s2_b1_b")
 
 
-def test_a_stack_without_a_table_of_its_own_is_not_moved_by_that_of_another() -> None:
+def test_the_table_of_one_stack_does_not_move_another() -> None:
     names = ("s1_b1_a", "s1_b1_b", "s2_b1_a", "s2_b1_b")
     assert moved(names, tails={"s2": {"b": -1}}) == ("s1_b1_a", "s1_b1_b", "s2_b1_b", "s2_b1_a")
 
 
-def test_a_name_in_a_table_of_tails_is_that_layer_of_the_same_block() -> None:
+def test_a_name_in_a_table_of_tails_means_the_layer_of_the_same_block() -> None:
     names = ("b1_deep", "b1_c1_conv", "b1_c1_bn", "b1_short_conv", "b1_short_bn", "b2_c1_conv", "b2_short_conv")
     tails = {"short_conv": "c1_conv", "short_bn": "c1_bn"}
     assert moved(names, tails=tails, split_positions=1) == (
@@ -74,12 +74,12 @@ def test_a_name_in_a_table_of_tails_is_that_layer_of_the_same_block() -> None:
     )  # fmt: skip
 
 
-def test_the_whole_name_goes_before_the_tail() -> None:
+def test_the_table_of_whole_names_overrides_that_of_tails() -> None:
     names = ("s_b_a", "s_b_b", "s_b_c")
     assert moved(names, tails={"c": -1}, full_names={"s_b_c": -2}) == ("s_b_c", "s_b_a", "s_b_b")
 
 
-def test_several_passes_each_see_the_order_of_the_one_before() -> None:
+def test_each_pass_starts_from_the_order_of_the_one_before() -> None:
     names = ("a_x", "a_y_z", "b_x", "b_y_z")
     passes = {"tails": [{"y_z": -1}, {"z": 0}], "split_positions": [1, 2]}
     assert moved(names, **passes) == ("b_y_z", "a_y_z", "a_x", "b_x")
@@ -106,14 +106,14 @@ def test_nothing_is_mutated_so_a_second_call_gives_the_same() -> None:
     assert (names, table) == (["a", "b", "c"], {"c": -2, "a": 2})
 
 
-def test_a_place_outside_of_the_list_and_an_unknown_name_are_errors_of_one_message() -> None:
+def test_all_wrong_targets_of_a_pass_are_in_one_message() -> None:
     with pytest.raises(InputError) as caught:
         moved("abc", full_names={"a": -1, "b": 3, "c": "d"})
     assert str(caught.value) == (
-        "the order cannot be made\n"
-        "  a  (keras)  is to go to place -1; the places are 0 to 2\n"
-        "  b  (keras)  is to go to place 3; the places are 0 to 2\n"
-        "  c  (keras)  is to stand where 'd' does, and no layer is called that"
+        "the Keras layers cannot be reordered\n"
+        "  a  (keras)  is to move to position -1; the positions are 0 to 2\n"
+        "  b  (keras)  is to move to position 3; the positions are 0 to 2\n"
+        "  c  (keras)  is to move to the position of 'd', and no layer has that name"
     )
 
 
@@ -122,14 +122,14 @@ def test_a_function_that_loses_a_name_is_an_error() -> None:
         moved("abc", choose=lambda names: [names[0], names[0], "x"])
     assert str(caught.value) == (
         "specific_match_func must return every name once\n"
-        "  x  (keras)  is not a name that it was given\n"
+        "  x  (keras)  is not among the given names\n"
         "  b  (keras)  is missing\n"
         "  c  (keras)  is missing\n"
-        "  a  (keras)  is there more than once"
+        "  a  (keras)  occurs more than once"
     )
 
 
-def test_the_function_has_the_last_word() -> None:
+def test_the_function_receives_the_order_of_all_passes() -> None:
     assert moved("abc", full_names={"c": 0}, choose=lambda names: names[::-1]) == ("b", "a", "c")
 
 
@@ -181,7 +181,7 @@ def test_a_function_that_cannot_be_reversed_is_refused(function: object, fact: s
     assert fact in str(caught.value)
 
 
-def test_transforms_are_taken_as_they_are() -> None:
+def test_transforms_are_used_unchanged() -> None:
     assert steps(Axes("a b -> b a"), [(2, 3)]) == [(0, Axes("a b -> b a"))]
     with pytest.raises(TransformError, match="there are 1 transforms for 2 arrays"):
         steps([Same()], [(2,), (3,)])
@@ -238,7 +238,7 @@ def found(torch: ModelView, keras: ModelView, **order: object) -> dict[str, str]
     return {mapping.torch[0]: mapping.keras[0] for mapping in plan.mappings}
 
 
-def test_layers_at_one_place_belong_together_and_are_not_confirmed() -> None:
+def test_layers_with_the_same_position_are_paired_and_unconfirmed() -> None:
     lists = ordered(
         torch_model(linear("a", 2, 2), linear("b", 2, 2)), keras_model(dense("z", 2, 2), dense("y", 2, 2)), Order()
     )
@@ -248,7 +248,7 @@ def test_layers_at_one_place_belong_together_and_are_not_confirmed() -> None:
     ]
 
 
-def test_the_model_itself_may_be_the_layer_and_names_may_have_one_letter() -> None:
+def test_the_root_module_and_names_of_one_letter_are_paired() -> None:
     assert found(torch_model(linear("", 2, 3)), keras_model(dense("d", 2, 3))) == {
         "weight": "d/kernel",
         "bias": "d/bias",
@@ -263,7 +263,7 @@ def test_the_model_itself_may_be_the_layer_and_names_may_have_one_letter() -> No
     }
 
 
-def test_a_tensor_taken_out_of_its_layer_stands_alone_and_the_rest_stays_together() -> None:
+def test_an_unstacked_tensor_is_an_entry_by_itself() -> None:
     block = LayerView(
         path="attn",
         kinds=("torch.nn.Linear",),
@@ -281,7 +281,7 @@ def test_a_tensor_taken_out_of_its_layer_stands_alone_and_the_rest_stays_togethe
     }
 
 
-def test_what_is_skipped_is_left_out_with_the_reason() -> None:
+def test_a_skipped_tensor_is_ignored_with_a_reason() -> None:
     torch = torch_model(linear("a", 2, 3), own("index", (7,)))
     plan = ordered(torch, keras_model(dense("z", 2, 3)), Order(skip_weights=["g0"])).check()
     assert [(entry.path, entry.reason) for entry in plan.ignored] == [("index.g0", "g0 is in skip_weights")]
@@ -292,29 +292,29 @@ def test_lists_of_different_length_are_an_error_and_never_cut_short() -> None:
     with pytest.raises(AlignmentError) as caught:
         ordered(torch, keras_model(dense("z", 2, 3), dense("y", 3, 4)), Order()).check()
     assert str(caught.value) == (
-        "Net (torch) and net (keras) do not stand in one order\n"
+        "Net (torch) and net (keras) do not have the same order\n"
         "  the torch list has 3 entries, the Keras list 2; in torch's, c would be left over\n"
         'Fix:  skip_weights=["num_batches_tracked", ...] or unstack_weights=[...]     or     '
         "k3c.align_ordered(..., dry_run=True)  # prints both lists"
     )
 
 
-def test_everything_that_does_not_fit_is_told_at_once_with_both_places() -> None:
+def test_all_misfits_are_in_one_message_with_their_positions() -> None:
     torch = torch_model(linear("a", 2, 3), linear("b", 3, 4), own("c", (5,)))
     keras = keras_model(dense("z", 2, 3), dense("y", 4, 3), own("x", (5,), (5,), kind="keras.Two"))
     with pytest.raises(AlignmentError) as caught:
         ordered(torch, keras, Order()).check()
     assert str(caught.value) == (
-        "Net (torch) and net (keras) do not stand in one order\n"
+        "Net (torch) and net (keras) do not have the same order\n"
         "  b  <->  y\n"
-        '      place 1: b.weight (4, 3) becomes (3, 4) by "o i -> i o"; y/kernel is (4, 3)\n'
+        '      position 1: b.weight (4, 3) becomes (3, 4) by "o i -> i o"; y/kernel is (4, 3)\n'
         "  c  <->  x\n"
-        "      place 2: g0 (5,) do not make g0 (5,), g1 (5,)\n"
+        "      position 2: g0 (5,) do not make g0 (5,), g1 (5,)\n"
         "Fix:  k3c.align_ordered(..., dry_run=True)  # prints both lists"
     )
 
 
-def test_a_transfer_is_added_by_class_and_by_the_end_of_a_name() -> None:
+def test_an_additional_transfer_is_found_by_class_or_by_the_end_of_a_name() -> None:
     torch = torch_model(own("t", (2, 3)), own("u", (3, 4)))
     keras = keras_model(own("p_table", (3, 2), kind="keras.Table"), own("q_pos", (4, 3), kind="keras.Other"))
     transfers: Transfers = {"keras.Table": lambda w: [w[0].T], "_pos": Axes("a b -> b a")}
@@ -322,7 +322,7 @@ def test_a_transfer_is_added_by_class_and_by_the_end_of_a_name() -> None:
     assert [repr(mapping.transform) for mapping in plan.mappings] == ['Axes("a b -> b a")'] * 2
 
 
-def test_a_transfer_comes_after_the_rule() -> None:
+def test_an_additional_transfer_follows_the_rules_transform() -> None:
     turned: list[tuple[int, ...]] = []
 
     def turn(arrays: list[Array]) -> list[Array]:
@@ -346,11 +346,11 @@ def test_a_dry_run_shows_both_lists_side_by_side_and_raises_nothing() -> None:
     lists = ordered(torch, keras_model(dense("z", 2, 3), dense("y", 4, 3)), Order())
     assert side_by_side(lists).splitlines()[:6] == [
         "Net (torch) <-> net (keras)",
-        "place  torch  tensors      keras  variables",
-        "-" * 59,
-        "0      a      (3, 2) (3,)  z      (2, 3) (3,)",
-        "1      b      (4, 3) (4,)  y      (4, 3) (3,)  does not fit",
-        "2      c      (5, 4) (5,)                      does not fit",
+        "position  torch  tensors      keras  variables",
+        "-" * 62,
+        "0         a      (3, 2) (3,)  z      (2, 3) (3,)",
+        "1         b      (4, 3) (4,)  y      (4, 3) (3,)  does not fit",
+        "2         c      (5, 4) (5,)                      does not fit",
     ]
     assert [pair.torch for pair in lists.plan.pairs] == ["a"]
     assert lists.plan.problems()
@@ -367,8 +367,8 @@ def test_two_classes_that_no_rule_knows_keep_their_arrays_as_they_are() -> None:
     assert [mapping.transform for mapping in plan.check().mappings] == [Same(), Same()]
 
 
-def test_square_matrices_of_two_files_are_not_taken_as_they_are() -> None:
+def test_square_matrices_of_two_files_are_not_paired_untransposed() -> None:
     torch = torch_model(LayerView(path="a", tensors=(TensorRef(path="a.u", role="u", shape=(3, 3)),)))
     keras = keras_model(LayerView(path="z", tensors=(TensorRef(path="z/v", role="v", shape=(3, 3)),)))
-    with pytest.raises(AlignmentError, match=r"place 0: u \(3, 3\) do not make v \(3, 3\) by any rule"):
+    with pytest.raises(AlignmentError, match=r"position 0: u \(3, 3\) do not make v \(3, 3\) by any rule"):
         ordered(torch, keras, Order()).check()

@@ -49,7 +49,7 @@ def found(torch: ModelView, keras: ModelView, hints: object = None) -> dict[str,
     return {pair.torch: (pair.keras, pair.decided_by) for pair in plan(torch, keras, hints).pairs}  # type: ignore[arg-type]
 
 
-def test_a_shape_that_occurs_once_decides() -> None:
+def test_layers_with_a_unique_shape_are_paired() -> None:
     assert found(torch_model(linear("a", 3, 5)), keras_model(dense("z", 3, 5))) == {"a": ("z", "shape")}
 
 
@@ -63,7 +63,7 @@ def test_call_order_decides_among_equal_shapes_whatever_the_definition_order() -
     }
 
 
-def test_query_goes_to_query_although_the_sides_call_them_in_another_order() -> None:
+def test_query_is_paired_with_query_whatever_the_call_order() -> None:
     torch = torch_model(linear("attn.q_proj", 4, 4, 1), linear("attn.k_proj", 4, 4, 2), linear("attn.v_proj", 4, 4, 3))
     keras = keras_model(
         dense("attention/query", 4, 4, 1), dense("attention/value", 4, 4, 2), dense("attention/key", 4, 4, 3)
@@ -94,7 +94,7 @@ def test_files_without_classes_are_aligned_by_roles_and_shapes() -> None:
     assert found(torch, keras) == {"fc": ("head", "shape")}
 
 
-def test_what_has_no_counterpart_is_reported_with_candidates_and_never_guessed() -> None:
+def test_a_layer_without_a_counterpart_is_reported_and_never_guessed() -> None:
     torch = torch_model(linear("a", 3, 5, 0), linear("b", 5, 3, 1))
     keras = keras_model(dense("z", 3, 5, 0))
     made = plan(torch, keras)
@@ -107,13 +107,13 @@ def test_what_has_no_counterpart_is_reported_with_candidates_and_never_guessed()
     assert str(caught.value).endswith('Fix:  plan.ignore("b", "reason")')
 
 
-def test_layers_of_unequal_number_are_left_alone() -> None:
+def test_two_layers_that_fit_one_are_not_paired() -> None:
     torch = torch_model(linear("a", 4, 4, 0), linear("b", 4, 4, 1))
     keras = keras_model(dense("z", 4, 4, 0))
     assert found(torch, keras) == {}
 
 
-def test_a_layer_that_never_runs_is_not_taken_for_one_that_does() -> None:
+def test_a_layer_that_never_runs_is_not_paired_with_one_that_does() -> None:
     unused = linear("unused", 4, 4)
     torch = torch_model(
         LayerView(path="unused", kinds=unused.kinds, config=unused.config, tensors=unused.tensors, calls=()),
@@ -132,7 +132,7 @@ def test_a_layer_that_never_runs_is_not_taken_for_one_that_does() -> None:
     [{"a": "q"}, [(r"a", r"q")], lambda path: "q" if path == "a" else None],
     ids=["dict", "regex", "callable"],
 )
-def test_hints_go_before_all_other_evidence(hints: object) -> None:
+def test_hints_override_all_other_evidence(hints: object) -> None:
     torch = torch_model(linear("a", 4, 4, 0), linear("b", 4, 4, 1))
     keras = keras_model(dense("p", 4, 4, 0), dense("q", 4, 4, 1))
     assert found(torch, keras, hints) == {"a": ("q", "hint"), "b": ("p", "shape")}
@@ -155,7 +155,7 @@ def test_hints_of_another_kind_are_refused() -> None:
         plan(torch_model(linear("a", 3, 5)), keras_model(dense("z", 3, 5)), 3)  # type: ignore[arg-type]
 
 
-def test_a_tied_tensor_is_placed_once() -> None:
+def test_a_tied_tensor_is_paired_once() -> None:
     first, second = linear("embed", 3, 5), linear("head", 3, 5)
     tied = tuple(
         LayerView(
@@ -181,7 +181,7 @@ def test_a_tied_tensor_is_placed_once() -> None:
         ("stack2_block1_0_conv/kernel", ("stack", "2", "block", "1", "0", "conv", "kernel")),
     ],
 )
-def test_names_become_words(path: str, expected: tuple[str, ...]) -> None:
+def test_paths_are_split_into_words(path: str, expected: tuple[str, ...]) -> None:
     assert names.words(path) == expected
 
 
@@ -195,7 +195,7 @@ def test_names_become_words(path: str, expected: tuple[str, ...]) -> None:
         ("conv1", ""),
     ],
 )
-def test_names_say_what_a_layer_is_for(path: str, expected: str) -> None:
+def test_names_tell_the_function_of_a_layer(path: str, expected: str) -> None:
     assert names.meaning(path) == expected
 
 
@@ -221,7 +221,7 @@ PLAIN = Axes("o i -> i o")
         ((24, 1, 1), True, None, False, PLAIN, False),  # nothing to permute
     ],
 )
-def test_a_flatten_permutes_the_kernel_and_what_was_not_seen_is_a_doubt(
+def test_a_flatten_permutes_the_kernel_and_is_a_doubt_if_one_side_did_not_run(
     torch_shape: tuple[int, ...] | None,
     torch_seen: bool,
     keras_shape: tuple[int, ...] | None,
@@ -249,7 +249,7 @@ def variable(path: str, shape: tuple[int, ...]) -> LayerView:
     )
 
 
-def test_a_bare_parameter_is_matched_by_its_shape_axes_of_size_one_aside() -> None:
+def test_a_bare_parameter_is_paired_by_its_shape_ignoring_axes_of_size_one() -> None:
     torch = torch_model(parameter("encoder.cls", (1, 1, 8)), parameter("pos", (1, 5, 8)))
     keras = keras_model(variable("token/cls_token", (8,)), variable("position/embeddings", (5, 8)))
     made = plan(torch, keras).check()
@@ -259,7 +259,7 @@ def test_a_bare_parameter_is_matched_by_its_shape_axes_of_size_one_aside() -> No
     }
 
 
-def test_bare_parameters_of_one_shape_are_matched_by_name_and_else_unconfirmed() -> None:
+def test_bare_parameters_of_one_shape_are_paired_by_name_or_are_unconfirmed() -> None:
     torch = torch_model(parameter("gamma_a", (8,)), parameter("gamma_b", (8,)), parameter("other", (8,)))
     keras = keras_model(variable("x/first", (8,)), variable("gamma/b", (8,)), variable("x/second", (8,)))
     made = plan(torch, keras)
@@ -283,7 +283,7 @@ def test_a_layer_that_no_rule_knows_is_named_with_the_nearest_and_a_stub_to_fill
     assert 'k3c.register(k3c.Rule(torch="my.Linaer", ...))' in str(caught.value)
 
 
-def test_a_problem_of_every_block_is_one_line() -> None:
+def test_the_same_problem_in_every_block_is_one_line() -> None:
     torch = torch_model(*(linear(f"blocks.{place}.fc", 3, 5) for place in range(40)))
     with pytest.raises(AlignmentError) as caught:
         plan(torch, keras_model(dense("z", 9, 9))).check()

@@ -178,3 +178,15 @@ def test_every_example_has_inputs_with_a_batch() -> None:
         return bool(shapes) and all(len(shape) >= 2 and shape[0] > 1 for shape in shapes)
 
     assert not broken(batched)
+
+
+@pytest.mark.parametrize(
+    ("keras", "torch"),
+    [
+        ("keras.layers.ReLU", "torch.nn.ReLU"),
+        ("keras.layers.MultiHeadAttention", "torch.nn.MultiheadAttention"),
+        ("keras.layers.AveragePooling2D", "torch.nn.AvgPool2d"),
+    ],
+)
+def test_the_direct_counterpart_comes_before_more_general_layers(keras: str, torch: str) -> None:
+    assert next(lookup((), (keras,))).torch == torch

@@ -1,4 +1,4 @@
-"""For every operation of `keras.ops` that is written in torch the cases that it is tried with."""
+"""The test cases of every operation of `keras.ops` that has a translation to torch."""
 
 from tests.support.operation_cases import (
     arithmetic,
@@ -24,4 +24,4 @@ CASES: dict[str, list[Case]] = {
     **layers.CASES,
     **images.CASES,
 }
-"""The cases by the operation's name in `keras.ops`."""
+"""The cases by the name of the operation in `keras.ops`."""

@@ -1,4 +1,4 @@
-"""Cases of operations that broadcast: numbers on either side, fewer axes, axes of one place, whole numbers."""
+"""Cases of operations that broadcast: scalars on either side, fewer axes, axes of size one, integers."""
 
 from keras import ops
 

@@ -1,4 +1,4 @@
-"""Cases of tensors that are made of sizes alone, of a free length, too."""
+"""Cases of operations that create tensors from sizes, including the size of a free axis."""
 
 from keras import ops
 
@@ -6,7 +6,7 @@ from tests.support.operations import SEQUENCE, VECTOR, Case, Function, case
 
 
 def _of_length(function: Function) -> Case:
-    """With a function of the input and of its free length."""
+    """Return a case of a function of the input and the size of its free axis."""
     return case(lambda x: function(x, ops.shape(x)[1]), SEQUENCE, inside=True)
 
 

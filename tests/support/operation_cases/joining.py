@@ -1,4 +1,4 @@
-"""Cases of operations that join, part and pick."""
+"""Cases of operations that concatenate, split and select."""
 
 from keras import layers, ops
 

@@ -1,4 +1,4 @@
-"""Cases of what layers do, as functions of tensors."""
+"""Cases of the functional form of layers: convolutions, poolings, normalisations, attention."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Cases of functions of one tensor, wherever its axes stand."""
+"""Cases of elementwise functions of one tensor."""
 
 import numpy as np
 from keras import activations, ops
@@ -19,7 +19,7 @@ _BETWEEN = {
     "rsqrt": (0.1, 3.0),
     "sqrt": (0.1, 3.0),
 }
-"""From where to where a function is defined, or far enough from where it is not."""
+"""The range of values on which a function is defined, at a distance from its singularities."""
 
 _PLAIN = (
     "abs", "absolute", "angle", "arccos", "arccosh", "arcsin", "arcsinh", "arctan",
@@ -91,4 +91,4 @@ RELU = [
         {"max_value": 6},
     )
 ]
-"""The activation of this name has settings that the operation has not."""
+"""Layers of ReLU, with settings that the operation of this name lacks."""

@@ -1,4 +1,4 @@
-"""Cases of products and of functions of matrices."""
+"""Cases of matrix products and functions of matrices."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ _PAIR = (Given((3, 4), "int32"), Given((4, 2), "int32"))
 
 
 def _positive(x: Any) -> Any:
-    """Symmetric matrices with an inverse."""
+    """Return invertible symmetric matrices."""
     return x @ ops.swapaxes(x, -1, -2) + ops.eye(4) * 4
 
 

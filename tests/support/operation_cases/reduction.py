@@ -1,4 +1,4 @@
-"""Cases of operations along axes: in front, at the end, several, all; kept or not; of free length."""
+"""Cases of reductions: over the first axis, the last, several, all; with and without keepdims; over a free axis."""
 
 from typing import Any
 
@@ -113,4 +113,4 @@ SOFTMAX_LAYERS = [
     case(lambda x, y: layers.Softmax()(x, mask=y), IMAGE, Given((6, 5, 4), "bool")),
     case(lambda x, y: layers.Softmax()(x, mask=ops.cast(y, "float32")), IMAGE, Given((6, 5, 1), "bool")),
 ]
-"""The layer of this name, with masks that leave some rows empty."""
+"""The Softmax layer, with masks that leave some rows empty."""

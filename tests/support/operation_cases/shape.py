@@ -1,4 +1,4 @@
-"""Cases of operations that give axes other names, places and sizes."""
+"""Cases of operations that reorder, split and merge axes."""
 
 import numpy as np
 from keras import ops

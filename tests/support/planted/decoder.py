@@ -1,4 +1,4 @@
-"""Networks of words whose attention is written out, with the Keras twins in which one mistake can be planted."""
+"""Networks with attention in own code, and Keras counterparts in which one mistake can be planted."""
 
 from typing import Any
 
@@ -13,13 +13,13 @@ STEPS = 7
 
 
 def places(width: int, base: float) -> tuple[np.ndarray, np.ndarray]:
-    """The cosines and the sines of a rotation by places: one for each place and each pair of features."""
+    """The cosines and sines of a rotary embedding, for every position and pair of features."""
     angles = np.arange(STEPS)[:, None] * base ** (-np.arange(width // 2) * 2 / width)
     return np.cos(angles), np.sin(angles)
 
 
 class RootMeanSquare(nn.Module):
-    """A norm of the model's own code."""
+    """RMS normalisation in own code."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class RootMeanSquare(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Rotated places, heads of key and value that two heads of the query share, and a gated perceptron."""
+    """Rotary embeddings, grouped-query attention and a gated MLP."""
 
     def __init__(self, causal: bool = True) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class Decoder(nn.Module):
 
 
 class KerasRootMeanSquare(layers.Layer):
-    """The twin of `RootMeanSquare`."""
+    """The Keras counterpart of `RootMeanSquare`."""
 
     def build(self, shape: Any) -> None:
         self.weight = self.add_weight(shape=(shape[-1],), initializer="ones", name="weight")
@@ -76,7 +76,7 @@ class KerasRootMeanSquare(layers.Layer):
 
 
 class Rotated(layers.Layer):
-    """The twin of `Decoder.rotated`."""
+    """The Keras counterpart of `Decoder.rotated`."""
 
     def __init__(self, base: float, how: str) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ def decoder(
     gated: str = "gate",
     place: int | str = 0,
 ) -> keras.Model:
-    """The twin of `Decoder`; every argument but its default is a mistake."""
+    """The Keras counterpart of `Decoder`; every argument other than its default plants a mistake."""
     inputs = keras.Input((STEPS,), dtype="int32")
     x = layers.Embedding(11, 8, name="table")(inputs)
     x = x * factor if factor != 1 else x
@@ -163,7 +163,7 @@ def _gated(gate: Any, up: Any, how: str) -> Any:
 
 
 class Packed(nn.Module):
-    """Attention whose query, key and value are one tensor, with heads cut out of each."""
+    """Attention with a packed projection of query, key and value."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -176,7 +176,7 @@ class Packed(nn.Module):
 
 
 def packed(*, order: str = "qkv", by_head: bool = False, width_first: bool = False) -> keras.Model:
-    """The twin of `Packed`; every argument but its default is a mistake."""
+    """The Keras counterpart of `Packed`; every argument other than its default plants a mistake."""
     inputs = keras.Input((STEPS, 8))
     x = ops.reshape(layers.Dense(24, name="packed")(inputs), (-1, STEPS, *((2, 3) if by_head else (3, 2)), 4))
     parts = {role: x[:, :, :, place] if by_head else x[:, :, place] for place, role in enumerate(order)}

@@ -1,4 +1,4 @@
-"""A network of images with a gate, a shift, a normed branch and prepared pixels, and its Keras twin."""
+"""An image network with preprocessing, a gate, a roll and branches, and its Keras counterpart."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from torch import nn
 
 
 class Mixer(nn.Module):
-    """Every kind of branch that image networks have, once."""
+    """One branch of every kind that image networks have."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ def mixer(
     activated: str = "sum",
     order: tuple[int, ...] = (0, 1, 2),
 ) -> keras.Model:
-    """The twin of `Mixer`; every argument but its default is a mistake."""
+    """The Keras counterpart of `Mixer`; every argument other than its default plants a mistake."""
     inputs = keras.Input((16, 20, 3))
     x = layers.Conv2D(6, 3, padding="same", name="stem")(prepared(inputs))
     x = layers.GroupNormalization(groups, epsilon=1e-5, name="norm")(x)
@@ -61,7 +61,7 @@ def mixer(
 
 
 def of_imagenet(x: Any) -> Any:
-    """Another preparation: by the means and the deviations of three channels."""
+    """Preprocess by mean and standard deviation per channel."""
     return (x / 255 - ops.convert_to_tensor([0.5, 0.4, 0.3], x.dtype)) / ops.convert_to_tensor(
         [0.2, 0.25, 0.4], x.dtype
     )

@@ -1,4 +1,4 @@
-"""Small networks of three kinds, each with its Keras twin, in which one mistake can be planted."""
+"""Three small torch networks, each with a Keras counterpart in which one mistake can be planted."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,28 +24,28 @@ def first_problem(
     tamper: Tamper | None = None,
     prepare: Callable[[Any], None] | None = None,
 ) -> Problem:
-    """Aligns, transfers, plants, validates: the first thing that the models' runs disagree in.
+    """Align, transfer, plant a mistake and validate; return the first problem that the runs of the models show.
 
     Args:
-        module: The torch module; it is filled with random values.
+        module: The torch module; its weights are randomised.
         model: The Keras model.
-        inputs: What the torch module is called with.
-        tamper: What is done to the Keras model after the transfer.
-        prepare: What is done to the torch module before it.
+        inputs: Inputs of the torch module.
+        tamper: Changes the Keras model after the transfer.
+        prepare: Changes the torch module before the transfer.
     """
     randomize(module)
     if prepare:
         prepare(module)
-    plan = k3c.align(module, model, inputs=inputs, probe=False).check()  # by names: the models do not agree
+    plan = k3c.align(module, model, inputs=inputs, probe=False).check()  # by names: the models compute different values
     k3c.transfer(module, model, plan)
     if tamper:
         tamper(model)
-    for proofs in (("float64",), ("activations", "outputs")):  # one search for a cause is enough
+    for proofs in (("float64",), ("activations", "outputs")):  # float64 first, so that one search for a cause is enough
         report = k3c.validate(module, model, inputs=inputs, alignment=plan, proofs=proofs)
         problems = [problem for section in report.sections for problem in section.problems]
         if problems:
             return problems[0]
-    raise AssertionError("the planted mistake was not noticed")
+    raise AssertionError("the planted mistake was not found")
 
 
 def images() -> torch.Tensor:
@@ -53,7 +53,7 @@ def images() -> torch.Tensor:
 
 
 class Residual(nn.Module):
-    """Two convolutions and a shortcut that is pooled."""
+    """Two convolutions and a pooled shortcut."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class Residual(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A residual network for images of 16 x 20, which keeps negative values alive."""
+    """A residual network for images of 16 x 20, with leaky ReLU so that negative values matter."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ def _torch_resize(x: Any, mode: str, aligned: bool) -> Any:
 
 
 class Border(layers.Layer):
-    """Pads height and width by one."""
+    """Pad height and width by one."""
 
     def __init__(self, value: float) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ class Border(layers.Layer):
 
 
 class AlwaysTraining(layers.BatchNormalization):
-    """Normalises by the batch, whatever it is told."""
+    """Normalises with batch statistics in every mode."""
 
     def call(self, x: Any, training: bool | None = None, mask: Any = None) -> Any:
         return super().call(x, training=True)
@@ -133,7 +133,7 @@ def resnet(
     bias: bool = True,
     last: str = "linear",
 ) -> keras.Model:
-    """The twin of `ResNet`; every argument but its default is a mistake."""
+    """The Keras counterpart of `ResNet`; every argument other than its default plants a mistake."""
     inputs = keras.Input((16, 20, 3))
     x = layers.ZeroPadding2D(1)(inputs) if stem == "valid" else inputs
     x = layers.Conv2D(6, 3, strides=2, padding=stem, name="stem")(x)
@@ -159,7 +159,7 @@ def resnet(
 
 
 class Block(nn.Module):
-    """Attention and a perceptron, each after a norm."""
+    """Attention and an MLP, each after a normalisation."""
 
     def __init__(self, width: int, heads: int, causal: bool) -> None:
         super().__init__()
@@ -212,7 +212,7 @@ def vit(
     training: bool = False,
     factor: float = 1.0,
 ) -> keras.Model:
-    """The twin of `ViT`; every argument but its default is a mistake."""
+    """The Keras counterpart of `ViT`; every argument other than its default plants a mistake."""
     inputs = keras.Input((16, 20, 3))
     x = layers.Reshape((20, 8))(layers.Conv2D(8, 4, strides=4, name="patches")(inputs)) * factor
     for place in range(2):
@@ -254,7 +254,7 @@ def _masked(scores: Any, mask: str, causal: bool) -> Any:
 
 
 class Words(nn.Module):
-    """A table of words, two recurrent layers and a classifier."""
+    """An embedding, two recurrent layers and a classifier."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -270,7 +270,7 @@ class Words(nn.Module):
 
 
 def words(*, offset: int = 0, factor: float = 6**0.5, zero: bool = False) -> keras.Model:
-    """The twin of `Words`; every argument but its default is a mistake."""
+    """The Keras counterpart of `Words`; every argument other than its default plants a mistake."""
     inputs = keras.Input((7,), dtype="int32")
     x = layers.Embedding(11, 6, name="table")(inputs + offset)
     x = x * ops.cast(ops.not_equal(inputs, 0), "float32")[..., None] if zero else x

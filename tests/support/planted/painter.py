@@ -1,4 +1,4 @@
-"""A network from an image to scores, of what the other planted networks lack, and its Keras twin."""
+"""An image network of the operations that the other planted networks lack, and its Keras counterpart."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch import nn
 
 
 class Deviation(nn.Module):
-    """A norm of somebody's own: by the standard deviation of the features, and an epsilon."""
+    """Normalisation in own code: by the standard deviation of the features, and an epsilon."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -21,7 +21,7 @@ class Deviation(nn.Module):
 
 
 class Painter(nn.Module):
-    """Goes down by two poolings and up by a transposed convolution and a pixel shuffle, and gives four scores."""
+    """Two poolings, a transposed convolution and a pixel shuffle; returns four scores."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Painter(nn.Module):
 
 
 class KerasDeviation(layers.Layer):
-    """The twin of `Deviation`."""
+    """The Keras counterpart of `Deviation`."""
 
     def __init__(self, unbiased: bool, epsilon: float, **options: Any) -> None:
         super().__init__(**options)
@@ -79,7 +79,7 @@ def painter(
     unbiased: bool = True,
     epsilon: float = 1e-5,
 ) -> keras.Model:
-    """The twin of `Painter`; every argument but its default is a mistake."""
+    """The Keras counterpart of `Painter`; every argument other than its default plants a mistake."""
     inputs = keras.Input((16, 20, 3))
     x = layers.Conv2D(6, 3, name="stem")(_padded(inputs, (1, 1), (1, 1), mode=edge))
     x = _padded(x, (1, 0), (0, 1)) if corner == "torch" else _padded(x, (0, 1), (1, 0))

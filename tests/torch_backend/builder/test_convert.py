@@ -1,5 +1,6 @@
-"""Keras models become torch modules: what is written is built, filled, and proven to be the same."""
+"""Conversion of Keras models to torch modules: source code, validation and saved folders."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,7 +21,7 @@ layers = keras.layers
 
 
 def randomised(model: keras.Model) -> keras.Model:
-    """The model, with no weight at a value that hides a mistake."""
+    """Return the model with random weights: zeros and ones would hide mistakes."""
     generator = np.random.default_rng(3)
     shapes = {tensor.path: tensor.shape for tensor in keras_side.view(model).tensors() if not tensor.is_seed}
     keras_side.write(
@@ -62,7 +63,7 @@ def nested() -> keras.Model:
 
 
 class Scaled(keras.layers.Layer):
-    """A layer of a class that no rule knows, made of a known one, a variable and operations."""
+    """A layer without a rule that calls a layer with a rule, a variable and operations."""
 
     def build(self, shape: Any) -> None:
         self.dense = layers.Dense(6, name="dense")
@@ -86,13 +87,13 @@ MODELS: tuple[Callable[[], keras.Model], ...] = (residual, branches, shared, nes
 
 @pytest.mark.parametrize("make", MODELS, ids=lambda make: make.__name__)
 @pytest.mark.parametrize("channels", ["first", "last"])
-def test_a_model_is_converted_and_proven(make: Callable[[], keras.Model], channels: Any) -> None:
+def test_a_converted_model_passes_validation(make: Callable[[], keras.Model], channels: Any) -> None:
     conversion = k3c.convert(randomised(make()), channels=channels)
     assert conversion.report is not None
     conversion.report.raise_if_failed()
 
 
-def test_the_module_is_what_its_text_says() -> None:
+def test_the_source_code_makes_the_same_module() -> None:
     conversion = k3c.convert(randomised(residual()), validate=False)
     again = instance_of(conversion.source)
     again.load_state_dict(conversion.model.state_dict())
@@ -100,7 +101,7 @@ def test_the_module_is_what_its_text_says() -> None:
     assert torch.equal(again(given), conversion.model(given))
 
 
-def test_the_text_imports_torch_only_and_reads_like_a_module() -> None:
+def test_the_source_code_imports_only_torch() -> None:
     source = k3c.convert(residual(), validate=False).source
     imports = [line for line in source.splitlines() if line.startswith(("import", "from"))]
     assert imports == ["import torch", "import torch.nn.functional as F", "from torch import nn"]
@@ -108,7 +109,7 @@ def test_the_text_imports_torch_only_and_reads_like_a_module() -> None:
     assert "permute" not in source
 
 
-def test_everything_that_has_no_counterpart_is_named_at_once() -> None:
+def test_all_layers_without_a_counterpart_are_in_one_message() -> None:
     given = keras.Input((8, 8, 3))
     x = layers.RandomFlip(name="flip")(given)
     x = layers.Conv2D(3, 3, name="fine")(x)
@@ -129,7 +130,7 @@ def test_the_name_of_a_layer_never_becomes_code(name: str, tmp_path: Path, monke
     assert not [*tmp_path.iterdir()]
 
 
-def test_a_lost_activation_is_caught_by_the_certificate() -> None:
+def test_validation_fails_without_an_activation() -> None:
     model = randomised(residual())
     conversion = k3c.convert(model, validate=False)
     wrong = instance_of(conversion.source.replace("F.relu(self.stem(x), inplace=True)", "self.stem(x)"))
@@ -164,7 +165,16 @@ def test_a_saved_folder_works_without_keras_and_without_keras3conv(tmp_path: Pat
     ]
 
 
-def test_a_folder_that_exists_is_left_alone_unless_it_may_be_replaced(tmp_path: Path) -> None:
+def test_the_metadata_has_the_keras_axes_of_outputs_that_were_only_transposed(tmp_path: Path) -> None:
+    given = keras.Input((9, 8, 3))
+    x = layers.Conv2D(5, 3)(given)
+    k3c.convert(keras.Model(given, [x, keras.ops.transpose(x, (0, 3, 1, 2))]), validate=False).save(tmp_path / "saved")
+    metadata = json.loads((tmp_path / "saved" / "metadata.json").read_text())
+    assert [output["shape"] for output in metadata["outputs"]] == ["(batch, 5, 7, 6)"] * 2
+    assert [output["keras_axes"] for output in metadata["outputs"]] == [[0, 3, 1, 2], [0, 1, 2, 3]]
+
+
+def test_an_existing_folder_is_replaced_only_with_overwrite(tmp_path: Path) -> None:
     conversion = k3c.convert(shared(), validate=False)
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "kept.txt").write_text("kept")
@@ -176,7 +186,9 @@ def test_a_folder_that_exists_is_left_alone_unless_it_may_be_replaced(tmp_path: 
     assert [path.name for path in tmp_path.iterdir()] == ["old"]
 
 
-def test_a_save_that_fails_leaves_nothing_and_the_old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_save_leaves_the_old_folder_and_no_temporary_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     conversion = k3c.convert(shared(), validate=False)
     conversion.save(tmp_path / "folder")
     before = (tmp_path / "folder" / "model.py").read_bytes()

@@ -1,4 +1,4 @@
-"""What can be converted from files, and what is refused before anything of a file is run."""
+"""Conversion of files, and the files that are refused before any code of them runs."""
 
 import re
 from pathlib import Path
@@ -16,7 +16,7 @@ layers = keras.layers
 
 
 class Own(keras.layers.Layer):
-    """A layer that nobody registered."""
+    """A layer that is not registered with Keras."""
 
     def call(self, inputs: object) -> object:
         return keras.ops.relu(inputs)
@@ -29,7 +29,7 @@ def hostile() -> keras.Model:
 
 
 class Squared(keras.Operation):
-    """An operation that nobody registered."""
+    """An operation that is not registered with Keras."""
 
     def call(self, x: object) -> object:
         return keras.ops.square(x)
@@ -38,7 +38,7 @@ class Squared(keras.Operation):
         return keras.KerasTensor(x.shape, x.dtype)
 
 
-def test_all_that_stands_in_the_way_of_a_file_is_named_at_once(tmp_path: Path) -> None:
+def test_all_problems_of_a_file_are_in_one_message(tmp_path: Path) -> None:
     given = keras.Input((4,))
     x = layers.Lambda(lambda value: value * 2, name="twice")(given)
     inner = keras.Sequential([Own(name="own"), layers.RandomContrast(0.1, name="contrast")], name="inner")
@@ -78,26 +78,26 @@ def test_an_architecture_and_its_weights_are_converted(tmp_path: Path) -> None:
     assert torch.equal(conversion.model(given), k3c.convert(model, validate=False).model(given))
 
 
-def test_an_architecture_without_weights_says_what_is_missing(tmp_path: Path) -> None:
+def test_an_architecture_without_weights_is_refused_with_the_argument_to_pass(tmp_path: Path) -> None:
     (tmp_path / "model.json").write_text(residual().to_json())
     with pytest.raises(InputError, match=r'weights="model\.weights\.h5"'):
         k3c.convert(tmp_path / "model.json")
 
 
-def test_weights_without_an_architecture_say_what_can_be_done_with_them(tmp_path: Path) -> None:
+def test_weights_without_an_architecture_are_refused_with_what_can_be_done(tmp_path: Path) -> None:
     residual().save_weights(tmp_path / "model.weights.h5")
     with pytest.raises(InputError, match=r"holds weights and no architecture"):
         k3c.convert(tmp_path / "model.weights.h5")
 
 
 @pytest.mark.parametrize("text", ["{}", "[1]", "nothing", '{"class_name": "Functional", "config": 3}'])
-def test_a_json_that_is_no_architecture_is_refused(text: str, tmp_path: Path) -> None:
+def test_a_json_file_without_an_architecture_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "model.json").write_text(text)
     with pytest.raises(MalformedCheckpoint):
         k3c.convert(tmp_path / "model.json", weights=tmp_path / "model.weights.h5")
 
 
-def test_code_in_a_file_is_never_run_and_all_of_it_is_named_at_once(tmp_path: Path) -> None:
+def test_code_in_a_file_is_refused_in_one_message_and_never_run(tmp_path: Path) -> None:
     hostile().save(tmp_path / "model.keras")
     (tmp_path / "model.json").write_text(hostile().to_json())
     for path, weights in ((tmp_path / "model.keras", None), (tmp_path / "model.json", tmp_path / "model.weights.h5")):
@@ -110,7 +110,7 @@ def test_code_in_a_file_is_never_run_and_all_of_it_is_named_at_once(tmp_path: Pa
         assert "load_weights" in said
 
 
-def test_the_functions_of_a_live_model_are_followed() -> None:
+def test_the_functions_of_a_live_model_are_traced() -> None:
     conversion = k3c.convert(hostile())
     assert conversion.report is not None
     conversion.report.raise_if_failed()
@@ -126,7 +126,7 @@ def test_the_command_writes_the_folder_and_prints_the_certificate(tmp_path: Path
     assert "exists" in again.output
 
 
-def test_a_model_without_any_weight_is_converted_from_its_file(tmp_path: Path) -> None:
+def test_a_file_of_a_model_without_weights_is_converted(tmp_path: Path) -> None:
     given = keras.Input((8, 6, 3))
     keras.Model(given, layers.MaxPooling2D()(layers.ReLU()(given))).save(tmp_path / "model.keras")
     conversion = k3c.convert(tmp_path / "model.keras")
@@ -136,7 +136,7 @@ def test_a_model_without_any_weight_is_converted_from_its_file(tmp_path: Path) -
     assert torch.equal(conversion.model(images), torch.nn.functional.max_pool2d(images.relu(), 2))
 
 
-def test_layers_that_prepare_data_are_refused_with_the_reason_all_at_once() -> None:
+def test_layers_that_prepare_data_are_refused_in_one_message() -> None:
     given = keras.Input((4,), dtype="int32")
     x = layers.CategoryEncoding(5, output_mode="multi_hot", name="encoding")(given)
     words = layers.Embedding(9, 4, mask_zero=True, name="words")(given)
@@ -144,5 +144,5 @@ def test_layers_that_prepare_data_are_refused_with_the_reason_all_at_once() -> N
     with pytest.raises(UnsupportedLayerError, match="2 problems") as caught:
         k3c.convert(model)
     said = str(caught.value)
-    assert "run it before the model, on the data" in said
-    assert "a mask is not supported: torch's layer runs over every step" in said
+    assert "run it on the data, before the model" in said
+    assert "a mask is not supported: the torch layer runs over every time step" in said

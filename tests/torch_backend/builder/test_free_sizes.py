@@ -1,4 +1,6 @@
-"""Models of images of any size: what depends on the size is computed when it is known."""
+"""Converted models with free input sizes: padding that depends on the size is computed at run time."""
+
+from itertools import product
 
 import keras
 import numpy as np
@@ -8,7 +10,9 @@ import torch
 import keras3conv as k3c
 from keras3conv.builder.conversion import Conversion
 from keras3conv.errors import UnsupportedLayerError
+from keras3conv.frameworks.torch.functions import pad_same
 from keras3conv.frameworks.torch.generated import instance_of
+from keras3conv.rules.helpers.padding import same_padding
 from tests.torch_backend.builder.test_convert import randomised
 
 layers = keras.layers
@@ -43,14 +47,22 @@ def require_the_same(conversion: Conversion, model: keras.Model, height: int, wi
 
 
 @pytest.mark.parametrize(("height", "width"), [(37, 50), (40, 61)])
-def test_strided_same_padding_is_that_of_keras_for_every_size(height: int, width: int) -> None:
+def test_strided_same_padding_equals_that_of_keras_for_every_input_size(height: int, width: int) -> None:
     model = randomised(strided())
     conversion = k3c.convert(model, validate=False)
     assert 'pad_same(x, (3, 3), (2, 2), value=float("-inf"))' in conversion.source
     require_the_same(conversion, model, height, width)
 
 
-def test_a_u_net_of_any_size_is_proven_and_exported() -> None:
+@pytest.mark.parametrize(("window", "stride", "dilation"), [*product((1, 2, 3, 5), (1, 2, 3), (1, 2))])
+def test_the_padding_at_run_time_is_that_of_a_known_size(window: int, stride: int, dilation: int) -> None:
+    for size in range(1, 12):
+        given = torch.arange(1.0, size + 1)[None, None]
+        padded = pad_same(given, (window,), (stride,), (dilation,))
+        assert torch.equal(padded, torch.nn.functional.pad(given, same_padding(size, window, stride, dilation)))
+
+
+def test_a_u_net_with_free_sizes_passes_validation_and_can_be_exported() -> None:
     model = randomised(u_net())
     conversion = k3c.convert(model)
     assert conversion.report is not None
@@ -61,7 +73,7 @@ def test_a_u_net_of_any_size_is_proven_and_exported() -> None:
     assert torch.equal(exported(given), conversion.model(given))
 
 
-def test_a_padding_at_the_wrong_end_is_noticed() -> None:
+def test_padding_at_the_wrong_end_changes_the_output() -> None:
     model = randomised(strided())
     conversion = k3c.convert(model, validate=False)
     wrong = instance_of(
@@ -73,13 +85,13 @@ def test_a_padding_at_the_wrong_end_is_noticed() -> None:
         assert not torch.allclose(wrong.eval()(given), conversion.model(given), rtol=1e-2)
 
 
-def test_shapes_that_are_no_plain_product_are_no_names() -> None:
+def test_a_size_that_is_not_a_product_of_input_sizes_is_a_question_mark() -> None:
     source = k3c.convert(u_net(), validate=False).source
     assert "x: (batch, 3, height, width), float32" in source
     assert "returns: (batch, 2, ?, ?), float32" in source
 
 
-def test_what_a_size_decides_for_good_is_refused_with_the_line_to_paste() -> None:
+def test_an_operation_that_needs_a_fixed_size_is_refused_with_the_argument_to_pass() -> None:
     given = keras.Input((None, None, 3))
     x = layers.AveragePooling2D(3, 2, padding="same", name="average")(given)
     with pytest.raises(UnsupportedLayerError, match=r"average/average_pool .*give inputs=\.\.\., which fix the sizes"):

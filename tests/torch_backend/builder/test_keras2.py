@@ -1,4 +1,4 @@
-"""What Keras 2 wrote is converted without TensorFlow, and returns what it returned then.
+"""Conversion of files that Keras 2 wrote, without TensorFlow, compared with outputs that were stored by Keras 2.
 
 The files were written by Keras 2.3.1 and by TensorFlow 2.1, 2.4 and 2.15: see `tests/keras2_files/make.py`.
 """
@@ -38,7 +38,7 @@ def arrays(path: Path, kind: str) -> list[Any]:
 
 
 def returned(conversion: Any, path: Path) -> list[Any]:
-    """What the module returns for the inputs of the file, in the axes of Keras."""
+    """Return the outputs of the module for the stored inputs, in the axis order of Keras."""
     given = [
         torch.from_numpy(np.ascontiguousarray(array.transpose(value.order)))
         for array, value in zip(arrays(path, "input"), conversion.program.inputs, strict=True)
@@ -51,7 +51,7 @@ def returned(conversion: Any, path: Path) -> list[Any]:
 
 
 @pytest.mark.parametrize("path", READ, ids=named)
-def test_a_file_of_keras_2_is_converted_and_returns_what_it_returned_then(path: Path) -> None:
+def test_a_converted_keras_2_file_returns_the_outputs_stored_by_keras_2(path: Path) -> None:
     conversion = k3c.convert(path, validate=path.parent.name == "tensorflow-2.15.1")
     if conversion.report is not None:
         conversion.report.raise_if_failed()
@@ -59,7 +59,7 @@ def test_a_file_of_keras_2_is_converted_and_returns_what_it_returned_then(path: 
         np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-6)
 
 
-def test_there_are_files_of_four_versions() -> None:
+def test_the_files_are_from_four_versions() -> None:
     assert len({path.parent for path in READ}) == 4
     assert len(READ) >= 24
 
@@ -77,7 +77,7 @@ def test_an_architecture_of_keras_2_with_its_weights_is_converted(tmp_path: Path
 
 
 @pytest.mark.parametrize("path", REFUSED, ids=named)
-def test_what_cannot_be_read_is_named_all_at_once_before_anything_is_made(path: Path, tmp_path: Path) -> None:
+def test_all_unsupported_layers_of_a_keras_2_file_are_in_one_message(path: Path, tmp_path: Path) -> None:
     with pytest.raises(UnsupportedLayerError) as caught:
         k3c.convert(path)
     said = str(caught.value)
@@ -97,7 +97,7 @@ def sequential(*layers: dict[str, Any]) -> dict[str, Any]:
     return {"class_name": "Sequential", "config": {"name": "model", "layers": [first, *layers]}}
 
 
-def test_a_setting_that_changes_what_a_layer_computes_is_refused_and_one_that_does_not_is_left_out() -> None:
+def test_an_unknown_setting_is_refused_if_it_changes_the_result_and_ignored_if_not() -> None:
     renorm = {"class_name": "BatchNormalizationV1", "config": {"name": "norm", "axis": [3], "virtual_batch_size": 8}}
     plain = {"class_name": "BatchNormalizationV2", "config": {"name": "plain", "axis": [3], "renorm": False}}
     own = {"class_name": "Dense", "config": {"name": "dense", "units": 2, "activation": "mine"}}
@@ -107,13 +107,13 @@ def test_a_setting_that_changes_what_a_layer_computes_is_refused_and_one_that_do
     assert "'mine'" in problems[1].fact
 
 
-def test_an_interpolation_that_was_another_one_is_refused() -> None:
+def test_an_interpolation_with_another_meaning_in_keras_2_is_refused() -> None:
     layer = {"class_name": "UpSampling2D", "config": {"name": "up", "interpolation": "bilinear"}}
     assert list(problems_in(sequential(layer), "2.3.1", ""))
     assert not list(problems_in(sequential(layer), "2.3.0-tf", ""))
 
 
-def test_policies_and_classes_of_old_have_their_names_of_today() -> None:
+def test_old_policies_and_class_names_are_translated() -> None:
     policy = {"class_name": "Policy", "config": {"name": "float32"}}
     layer = {"class_name": "BatchNormalizationV1", "config": {"name": "norm", "axis": [3], "dtype": policy}}
     model = build(sequential(layer), lambda name: {}).model
@@ -121,7 +121,7 @@ def test_policies_and_classes_of_old_have_their_names_of_today() -> None:
     assert model.layers[-1].axis == 3
 
 
-def test_a_layer_with_other_variables_than_the_architecture_says_is_refused(tmp_path: Path) -> None:
+def test_a_layer_whose_variables_do_not_fit_the_architecture_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "broken.h5"
     path.write_bytes((FILES / "tensorflow-2.4.4" / "nested.h5").read_bytes())
     with h5py.File(path, "r+") as file:
@@ -133,7 +133,7 @@ def test_a_layer_with_other_variables_than_the_architecture_says_is_refused(tmp_
         k3c.convert(path)
 
 
-def test_layers_that_wait_for_each_other_are_an_error_and_no_endless_loop() -> None:
+def test_a_cycle_of_layers_is_an_error() -> None:
     entries = [
         {"class_name": "Dense", "name": name, "config": {"name": name}, "inbound_nodes": [[[other, 0, 0, {}]]]}
         for name, other in (("a", "b"), ("b", "a"))
@@ -143,7 +143,7 @@ def test_layers_that_wait_for_each_other_are_an_error_and_no_endless_loop() -> N
         network.in_order()
 
 
-def test_a_constant_may_stand_first_in_a_function_of_tensorflow() -> None:
+def test_a_tensorflow_function_may_have_a_constant_as_its_first_argument() -> None:
     entry: dict[str, Any] = {
         "class_name": "TFOpLambda",
         "name": "tf",
@@ -159,7 +159,7 @@ def test_a_constant_may_stand_first_in_a_function_of_tensorflow() -> None:
     assert found.arguments["x2"].layer == "x"
 
 
-def test_the_hard_sigmoid_of_keras_2_is_not_that_of_keras_3() -> None:
+def test_the_hard_sigmoid_of_keras_2_differs_from_that_of_keras_3() -> None:
     given = np.linspace(-4, 4, 9, dtype="float32")
     ours = keras.ops.convert_to_numpy(hard_sigmoid_of_keras_2(given))
     np.testing.assert_allclose(ours, np.clip(0.2 * given + 0.5, 0, 1), rtol=1e-6)

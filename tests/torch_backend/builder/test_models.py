@@ -1,4 +1,4 @@
-"""Models that other people wrote become torch modules: a ResNet8 of Keras 2, and backbones of keras-hub."""
+"""Conversion of models by other authors: a ResNet8 of Keras 2, and backbones of keras-hub."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +33,7 @@ def vit() -> keras.Model:
 
 
 @pytest.mark.parametrize("make", [bert, gpt2, vit], ids=lambda make: make.__name__)
-def test_a_backbone_is_converted_and_proven_and_its_layers_are_one_class(make: Callable[[], keras.Model]) -> None:
+def test_a_backbone_passes_validation_and_its_layers_are_one_class(make: Callable[[], keras.Model]) -> None:
     conversion = k3c.convert(make())
     assert conversion.report is not None
     conversion.report.raise_if_failed()
@@ -65,14 +65,14 @@ def gemma() -> keras.Model:
 
 
 @pytest.mark.parametrize("make", [llama, gemma], ids=lambda make: make.__name__)
-def test_a_decoder_with_rotated_positions_passes_every_proof(make: Callable[[], keras.Model]) -> None:
+def test_a_decoder_with_rotary_embeddings_passes_validation(make: Callable[[], keras.Model]) -> None:
     conversion = k3c.convert(make())
     assert conversion.report is not None
     conversion.report.raise_if_failed()
     assert not conversion.report.with_status("skipped")
 
 
-def test_a_text_may_have_any_length() -> None:
+def test_a_converted_language_model_takes_sequences_of_any_length() -> None:
     model = gpt2()
     conversion = k3c.convert(model, validate=False)
     for length in (2, 7, 32):
@@ -84,7 +84,7 @@ def test_a_text_may_have_any_length() -> None:
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_the_mlperf_resnet8_reads_like_hand_written_and_is_right_as_often(shared: Path) -> None:
+def test_the_mlperf_resnet8_has_short_source_code_and_the_same_accuracy(shared: Path) -> None:
     conversion = k3c.convert(shared / "mlperf_tiny_resnet8.h5")
     assert conversion.report is not None
     conversion.report.raise_if_failed()

@@ -1,4 +1,4 @@
-"""Layers that are random in training keep what they do there when they are converted."""
+"""Converted layers with random behaviour in training, such as dropout and noise."""
 
 import keras
 import pytest
@@ -21,7 +21,7 @@ layers = keras.layers
     ],
     ids=lambda layer: type(layer).__name__,
 )
-def test_a_random_layer_passes_every_proof_that_training_is_asked_of_too(layer: keras.layers.Layer) -> None:
+def test_a_converted_random_layer_passes_validation_in_inference_and_in_training(layer: keras.layers.Layer) -> None:
     given = keras.Input((6, 7, 3))
     x = layers.Flatten()(layer(layers.Conv2D(4, 3)(given)))
     model = randomised(keras.Model(given, layers.Dense(2)(x)))
@@ -39,7 +39,9 @@ def test_a_random_layer_passes_every_proof_that_training_is_asked_of_too(layer: 
     [(layers.GaussianNoise(0.5), 3.0, 0.5), (layers.GaussianDropout(0.2), 3.0, 3 * (0.2 / 0.8) ** 0.5)],
     ids=lambda value: type(value).__name__,
 )
-def test_the_noise_of_training_is_that_of_keras(layer: keras.layers.Layer, mean: float, deviation: float) -> None:
+def test_the_noise_in_training_has_the_mean_and_deviation_of_keras(
+    layer: keras.layers.Layer, mean: float, deviation: float
+) -> None:
     given = keras.Input((5,))
     module = k3c.convert(keras.Model(given, layer(given)), validate=False).model
     torch.manual_seed(0)

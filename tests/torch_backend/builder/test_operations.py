@@ -1,6 +1,6 @@
-"""Every operation of `keras.ops` in a model becomes torch that computes the same, or is refused with a reason.
+"""Every operation of `keras.ops` is converted to torch with the same results, or refused with a reason.
 
-`python tests/torch_backend/builder/test_operations.py` writes the table of operations anew.
+`python tests/torch_backend/builder/test_operations.py` writes the table of operations.
 """
 
 from collections.abc import Callable, Iterator
@@ -36,12 +36,12 @@ def each(cases: dict[str, list[Case]]) -> list[Any]:
 
 @pytest.mark.filterwarnings("ignore:NotImplemented should not be used:DeprecationWarning")  # Keras' own tensordot
 @pytest.mark.parametrize("one", each(CASES))
-def test_an_operation_computes_in_torch_what_it_computes_in_keras(one: Case) -> None:
+def test_an_operation_returns_the_same_in_torch_and_in_keras(one: Case) -> None:
     assert converted(one).differences() == []
 
 
 @pytest.mark.parametrize("one", [*RELU, *SOFTMAX_LAYERS, *LAYERS.values()])
-def test_a_layer_without_a_module_computes_the_same(one: Case) -> None:
+def test_a_layer_without_a_torch_module_returns_the_same(one: Case) -> None:
     assert converted(one).differences() == []
 
 
@@ -53,31 +53,31 @@ def public_names() -> Iterator[str]:
 
 
 def unexplained(names: set[str]) -> set[str]:
-    """The functions that have no handler and no reason."""
+    """Return the functions that have neither a handler nor a reason."""
     return {name for name in names if f"{PREFIX}{name}" not in HANDLERS and name not in NO_CALLS}
 
 
-def test_every_function_of_keras_ops_is_written_or_has_a_reason() -> None:
+def test_every_function_of_keras_ops_has_a_handler_or_a_reason() -> None:
     assert unexplained({*public_names()}) == set()
 
 
-def test_a_function_that_a_new_keras_brings_is_noticed() -> None:
+def test_a_new_function_without_a_handler_is_found() -> None:
     assert unexplained({"add", "add_in_a_new_way"}) == {"add_in_a_new_way"}
 
 
-def test_no_reason_outlives_its_function() -> None:
+def test_every_reason_is_about_an_existing_function() -> None:
     reasons = {*NO_CALLS, *(name.removeprefix(PREFIX) for name in REFUSED)}
     assert reasons - {*public_names()} == set()
 
 
-def test_every_operation_that_is_written_has_cases() -> None:
+def test_every_operation_with_a_handler_has_test_cases() -> None:
     written = {kind.removeprefix(PREFIX) for kind in HANDLERS if kind.startswith(PREFIX) and kind not in REFUSED}
     assert written - {*CASES} - {*_WITHOUT_CASES} == set()
     assert {*CASES} - written == set()
 
 
 _WITHOUT_CASES: dict[str, str] = {}
-"""Operations that are written and that no case reaches, with the reason."""
+"""Operations with a handler but without a test case, each with the reason."""
 
 
 WHOLE = Given(IMAGE, "int32")
@@ -85,9 +85,9 @@ WHOLE = Given(IMAGE, "int32")
 REFUSALS: dict[str, tuple[Case, str]] = {
     "fft": (case(lambda x: ops.fft((x, x))[0], VECTOR), "complex numbers"),
     "argpartition": (case(lambda x: ops.argpartition(x, 1), VECTOR), "is not unique"),
-    "nanmax": (case(named("nanmax", axis=1), IMAGE), "data with gaps"),
+    "nanmax": (case(named("nanmax", axis=1), IMAGE), "missing values"),
     "sobel": (case(ops.image.sobel_edges, IMAGE), "belongs to the data"),
-    "loss": (case(named("psnr", max_val=1.0), IMAGE, IMAGE), "no part of the model"),
+    "loss": (case(named("psnr", max_val=1.0), IMAGE, IMAGE), "no part of the deployed model"),
     "wide symmetric": (
         case(named("pad", pad_width=((0, 0), (2, 0), (0, 0), (0, 0)), mode="symmetric"), IMAGE),
         "repeats the edge",
@@ -99,7 +99,7 @@ REFUSALS: dict[str, tuple[Case, str]] = {
     "count": (case(named("count_nonzero", axis=1), IMAGE), "in reverse order"),
     "weights": (
         case(lambda x, y: ops.average(x, axis=1, weights=y), IMAGE, IMAGE),
-        "summed differently",
+        "differ for weights",
     ),
     "free same": (
         case(lambda x, k: ops.conv(x, k[0], strides=2, padding="same"), SEQUENCE, (3, 4, 6)),
@@ -110,14 +110,14 @@ REFUSALS: dict[str, tuple[Case, str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-def test_what_cannot_be_written_is_refused_with_its_reason(name: str) -> None:
+def test_an_unsupported_call_is_refused_with_its_reason(name: str) -> None:
     one, reason = REFUSALS[name]
     with pytest.raises(UnsupportedLayerError, match="cannot be converted to torch") as caught:
         converted(one)
     assert reason in str(caught.value)
 
 
-def test_every_call_that_is_refused_is_named_at_once() -> None:
+def test_all_refused_calls_are_in_one_message() -> None:
     one = case(lambda x: ops.nanmax(ops.argpartition(x, 1), axis=1), VECTOR)
     with pytest.raises(UnsupportedLayerError) as caught:
         converted(one)
@@ -150,20 +150,20 @@ NOTHING_MOVES: dict[str, Chain] = {
 
 
 @pytest.mark.parametrize("name", NOTHING_MOVES)
-def test_no_axis_is_moved_where_the_mathematics_does_not_need_it(name: str) -> None:
+def test_operations_that_work_in_any_axis_order_need_no_permutation(name: str) -> None:
     one = converted(case(NOTHING_MOVES[name], IMAGE))
     assert one.differences() == []
     assert "permute" not in one.conversion.source
 
 
 @pytest.mark.parametrize("name", ["squeeze and excite", "normalised", "there and back", "new axes"])
-def test_no_axis_is_moved_between_operations_and_a_convolution(name: str) -> None:
+def test_there_is_no_permutation_between_operations_and_a_convolution(name: str) -> None:
     one = converted(case(lambda x: keras.layers.Conv2D(4, 3)(NOTHING_MOVES[name](x)), IMAGE))
     assert one.differences() == []
     assert "permute" not in one.conversion.source
 
 
-def test_an_axis_that_has_to_be_moved_is_moved_once() -> None:
+def test_a_necessary_permutation_is_written_once() -> None:
     one = converted(case(lambda x: ops.matmul(x, ops.reshape(x, (-1, 6, 4, 5))), IMAGE))
     assert one.differences() == []
     assert one.conversion.source.count("permute") == 1
@@ -208,12 +208,12 @@ MISTAKES: dict[str, tuple[Case, str, str]] = {
     "a division by nothing": (CASES["divide_no_nan"][0], "== 0, 0,", "== 0, 1,"),
     "counted from one": (CASES["one_hot"][0], "== torch.arange(5", "== 1 + torch.arange(5"),
     "columns before rows": (CASES["reshape"][0], "reshape(", "transpose(2, 3).reshape("),
-    "an open end": (CASES["clip"][0], "clamp((-0.5), 0.7)", "clamp(min=(-0.5))"),
+    "an open end": (CASES["clip"][0], "clamp(-0.5, 0.7)", "clamp(min=(-0.5))"),
 }
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_planted_mistake_is_noticed(name: str) -> None:
+def test_a_planted_mistake_changes_the_result(name: str) -> None:
     one, right, wrong = MISTAKES[name]
     pair = converted(one)
     source = pair.conversion.source
@@ -222,14 +222,14 @@ def test_a_planted_mistake_is_noticed(name: str) -> None:
 
 
 def example(name: str) -> str:
-    """What the first case of an operation becomes."""
+    """Return the source code for the first test case of an operation."""
     source = converted(CASES[name][0]).conversion.source
     body = source.rpartition(" -> ")[2].partition("\n")[2].splitlines()[:-1]
     return "; ".join(line.strip() for line in body).replace("( ", "(").replace("|", "\\|")
 
 
 def table() -> str:
-    """The table of operations as Markdown."""
+    """Return the table of operations as Markdown."""
     rows = ["| operation | in torch |", "| --- | --- |"]
     names = sorted({*public_names()})
     for name in names:
@@ -241,13 +241,13 @@ def table() -> str:
 
 _HEAD = """# The operations of `keras.ops` in a converted model
 
-Written by `python tests/torch_backend/builder/test_operations.py`. What stands in the second column is what the first
-test case of the operation becomes: mostly of an image, whose channels Keras has last and torch second.
+Written by `python tests/torch_backend/builder/test_operations.py`. The second column has the code for the first test
+case of the operation, mostly with an image, which is channels-last in Keras and channels-first in torch.
 """
 
 
 @pytest.mark.filterwarnings("ignore:NotImplemented should not be used:DeprecationWarning")  # Keras' own tensordot
-def test_the_table_of_operations_is_current() -> None:
+def test_the_table_of_operations_is_up_to_date() -> None:
     assert TABLE.read_text() == table(), f"run: python {Path(__file__).relative_to(TABLE.parents[1])}"
 
 

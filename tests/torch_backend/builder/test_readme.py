@@ -1,4 +1,4 @@
-"""What the README says of conversions is run as it stands there, and so is its page for a file without code."""
+"""The code blocks of the page about conversion run unchanged."""
 
 import re
 import subprocess
@@ -12,7 +12,7 @@ from keras.src.legacy.saving import legacy_h5_format
 
 from tests.torch_backend.builder.test_convert import randomised
 from tests.torch_backend.cli.test_commands import run
-from tests.torch_backend.test_readme import README
+from tests.torch_backend.test_readme import DOCS
 from tests.torch_backend.test_readme import run as run_recipe
 
 layers = keras.layers
@@ -39,8 +39,8 @@ def make():
 
 
 def section(title: str, language: str) -> list[str]:
-    """The fenced blocks of a language below a heading, as far as the next one."""
-    text = README.read_text().partition(f"# {title}\n")[2].partition("\n#")[0]
+    """Return the fenced blocks of a language between a heading and the next one."""
+    text = (DOCS / "convert.md").read_text().partition(f"# {title}\n")[2].partition("\n#")[0]
     return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
 
 
@@ -58,7 +58,7 @@ def net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> keras.Model:
     return model
 
 
-def test_the_blocks_on_conversion_run(net: keras.Model, tmp_path: Path) -> None:
+def test_the_code_blocks_about_conversion_run(net: keras.Model, tmp_path: Path) -> None:
     first, second = section("From Keras to PyTorch", "py")
     run_recipe(f"import keras3conv as k3c\n{first}")
     used = f"{second}\nimport torch\nprint(model(torch.zeros(1, 3, 8, 8)).tolist())"
@@ -69,7 +69,7 @@ def test_the_blocks_on_conversion_run(net: keras.Model, tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "resnet8").iterdir()} >= {"model.py", "report.html", "metadata.json"}
 
 
-def test_the_page_for_a_file_without_code_runs(net: keras.Model, tmp_path: Path) -> None:
+def test_the_commands_for_a_file_without_code_run(net: keras.Model, tmp_path: Path) -> None:
     (block,) = section("I have an .h5 and no code", "sh")
     commands = [line.partition("  #")[0].split() for line in block.splitlines()]
     assert len(commands) == 3
@@ -84,7 +84,7 @@ def test_the_page_for_a_file_without_code_runs(net: keras.Model, tmp_path: Path)
 
 
 @pytest.mark.parametrize("generation", [2, 3])
-def test_inspect_says_what_a_file_of_weights_tells_and_what_it_cannot_tell(
+def test_inspect_lists_the_settings_that_a_weights_file_has_and_those_it_lacks(
     generation: int, net: keras.Model, tmp_path: Path
 ) -> None:
     path = tmp_path / "model.weights.h5"
@@ -102,7 +102,7 @@ def test_inspect_says_what_a_file_of_weights_tells_and_what_it_cannot_tell(
         assert untold in said
 
 
-def test_inspect_does_not_say_so_of_a_file_with_its_architecture(net: keras.Model, tmp_path: Path) -> None:
+def test_inspect_reports_no_missing_settings_for_a_file_with_an_architecture(net: keras.Model, tmp_path: Path) -> None:
     said = run("inspect", str(tmp_path / "model.keras")).output
     assert "no architecture" not in said
     assert "strides ?" not in said

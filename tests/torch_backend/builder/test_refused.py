@@ -1,4 +1,4 @@
-"""Everything that stands in the way of a conversion is in one message, and what the message says to paste works."""
+"""All problems of a conversion are in one message, and the code that it suggests works."""
 
 import re
 from pathlib import Path
@@ -31,7 +31,7 @@ class MyLayer(nn.Module):
 
 
 class Values(keras.layers.Layer):
-    """A call that cannot be followed: it looks at the values while it is traced."""
+    """A call that cannot be traced because it reads values."""
 
     def build(self, shape: Any) -> None:
         self.table = self.add_weight(shape=(shape[-1],), name="table")
@@ -43,7 +43,7 @@ class Values(keras.layers.Layer):
 
 
 class ByValue(keras.layers.Layer):
-    """A call that makes a constant of a variable."""
+    """A call that turns a variable into a constant."""
 
     def build(self, shape: Any) -> None:
         hidden = self.add_weight(shape=(shape[-1],), name="hidden")
@@ -68,14 +68,14 @@ def refused(model: Any) -> str:
     return str(caught.value)
 
 
-def test_a_layer_an_operation_a_size_and_a_lost_variable_are_named_in_one_message() -> None:
+def test_a_layer_an_operation_a_size_and_a_hidden_variable_are_in_one_message() -> None:
     said = refused(everything())
     assert said.startswith("4 problems in everything (keras)")
     for part in ("values ", "nanmax", "strided", "give inputs=", "reads/hidden"):
         assert part in said
 
 
-def test_of_a_file_the_lambda_is_in_the_same_message(tmp_path: Path) -> None:
+def test_a_lambda_layer_of_a_file_is_in_the_same_message(tmp_path: Path) -> None:
     everything().save(tmp_path / "model.keras")
     said = refused(tmp_path / "model.keras")
     assert said.startswith("4 problems in model.keras")
@@ -83,7 +83,7 @@ def test_of_a_file_the_lambda_is_in_the_same_message(tmp_path: Path) -> None:
         assert part in said
 
 
-def test_the_line_for_a_class_that_nobody_registered_works(tmp_path: Path) -> None:
+def test_the_suggested_line_registers_an_unknown_class(tmp_path: Path) -> None:
     class Gain(keras.layers.Layer):
         def build(self, shape: Any) -> None:
             self.gain = self.add_weight(shape=(shape[-1],), name="gain")
@@ -104,7 +104,7 @@ def test_the_line_for_a_class_that_nobody_registered_works(tmp_path: Path) -> No
     conversion.report.raise_if_failed()
 
 
-def test_the_rule_in_the_message_works_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_suggested_rule_works_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_package.py").write_text(MY_LAYER)
     monkeypatch.syspath_prepend(str(tmp_path))
     given = keras.Input((4,))
@@ -126,7 +126,7 @@ def test_the_rule_in_the_message_works_as_it_stands(tmp_path: Path, monkeypatch:
     assert torch.equal(conversion.model.values.table, torch.as_tensor(keras.ops.convert_to_numpy(table)))
 
 
-def test_operations_between_the_layers_of_a_file_are_no_unknown_classes(tmp_path: Path) -> None:
+def test_operations_between_the_layers_of_a_file_are_known_classes(tmp_path: Path) -> None:
     given = keras.Input((6, 4))
     x = keras.ops.matmul(layers.Dense(4)(given), keras.ops.transpose(given, (0, 2, 1)))
     model = randomised(keras.Model(given, keras.ops.max(keras.ops.softmax(x)[:, 1:] / 2.0, axis=1)))
@@ -136,7 +136,7 @@ def test_operations_between_the_layers_of_a_file_are_no_unknown_classes(tmp_path
     conversion.report.raise_if_failed()
 
 
-def test_mixed_precision_is_refused_layer_by_layer_with_the_way_around_it() -> None:
+def test_every_layer_with_mixed_precision_is_refused_with_a_fix() -> None:
     given = keras.Input((4,))
     x = layers.Dense(4, dtype="mixed_float16", name="half")(given)
     said = refused(keras.Model(given, layers.Dense(2, dtype="float32", name="whole")(x), name="both"))

@@ -1,4 +1,4 @@
-"""The text that is written: only identifiers and literals, formatted as a formatter would."""
+"""The source code of generated modules: literals, constructor calls and formatting."""
 
 import ast
 import subprocess
@@ -31,18 +31,18 @@ from tests.torch_backend.builder.test_convert import MODELS, residual
         (None, "None"),
     ],
 )
-def test_plain_values_are_written_so_that_python_reads_them_back(value: object, written: str) -> None:
+def test_python_reads_a_literal_back_as_the_same_value(value: object, written: str) -> None:
     assert literal(value) == written
     assert value == float("inf") or ast.literal_eval(written) == value
 
 
 @pytest.mark.parametrize("value", [object(), print, {1: 2}, b"x", 1j])
-def test_what_is_no_plain_value_is_never_written(value: object) -> None:
-    with pytest.raises(RuleError, match="no plain value"):
+def test_a_value_that_is_not_plain_is_refused(value: object) -> None:
+    with pytest.raises(RuleError, match="not a plain value"):
         literal(value)
 
 
-def test_a_constructor_is_given_what_torch_does_not_assume() -> None:
+def test_a_constructor_call_omits_default_arguments() -> None:
     config = {"in_channels": 3, "out_channels": 8, "kernel_size": (3, 3), "stride": (1, 1), "padding": (1, 1)}
     spec = LayerSpec(kind="torch.nn.Conv2d", config={**config, "groups": 1, "bias": True, "padding_mode": "zeros"})
     assert construction(spec) == "nn.Conv2d(3, 8, 3, padding=1)"
@@ -58,7 +58,7 @@ def test_a_constructor_is_given_what_torch_does_not_assume() -> None:
         "self.a_name_that_is_long = AClassWithALongName(first_argument=11111, second_argument=22222, third=33333)",
     ],
 )
-def test_a_long_statement_is_broken_and_means_the_same(text: str) -> None:
+def test_a_long_statement_is_broken_into_lines_with_the_same_meaning(text: str) -> None:
     lines = list(statement(0, text))
     assert ast.dump(ast.parse("\n".join(lines))) == ast.dump(ast.parse(text))
     assert max(map(len, lines)) <= WIDTH
@@ -66,7 +66,7 @@ def test_a_long_statement_is_broken_and_means_the_same(text: str) -> None:
 
 
 @pytest.mark.parametrize("make", MODELS, ids=lambda make: make.__name__)
-def test_the_text_is_what_a_formatter_would_leave(make: object, tmp_path: Path) -> None:
+def test_a_formatter_does_not_change_the_source_code(make: object, tmp_path: Path) -> None:
     assert callable(make)
     (tmp_path / "model.py").write_text(k3c.convert(make(), validate=False).source)
     command = [sys.executable, "-m", "ruff", "format", "--isolated", "--line-length", str(WIDTH), "--diff", "model.py"]
@@ -74,11 +74,11 @@ def test_the_text_is_what_a_formatter_would_leave(make: object, tmp_path: Path) 
     assert finished.returncode == 0, finished.stdout
 
 
-def test_the_same_model_is_always_written_the_same() -> None:
+def test_the_source_code_is_deterministic() -> None:
     assert k3c.convert(residual(), validate=False).source == k3c.convert(residual(), validate=False).source
 
 
-def test_a_normalisation_is_written_as_a_person_would() -> None:
+def test_a_normalization_of_the_last_axis_is_one_call() -> None:
     given = keras.Input((4, 6))
     x = keras.layers.UnitNormalization()(keras.layers.LayerNormalization(name="norm")(given))
     source = k3c.convert(keras.Model(given, x), validate=False).source

@@ -1,4 +1,4 @@
-"""Subclassed models, whose `call` is Python: with inputs to call them with, they are converted like any other."""
+"""Conversion of subclassed models, which need example inputs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -40,7 +40,7 @@ class Outputs(keras.Model):
 
 
 class Keywords(keras.Model):
-    """Inputs that are given by their names."""
+    """Inputs as keyword arguments."""
 
     def __init__(self) -> None:
         super().__init__(name="keywords")
@@ -63,7 +63,7 @@ class Named(keras.Model):
 
 
 class Mixing(keras.layers.Layer):
-    """A layer with weights of its own, used in operations."""
+    """A layer that uses its own weights in operations."""
 
     def build(self, shape: Any) -> None:
         self.kernel = self.add_weight(shape=(shape[-1], 6), name="kernel")
@@ -75,7 +75,7 @@ class Mixing(keras.layers.Layer):
 
 
 class Nested(keras.Model):
-    """A layer that holds a layer that holds weights."""
+    """A model with a layer that has weights."""
 
     def __init__(self) -> None:
         super().__init__(name="nested")
@@ -96,7 +96,7 @@ class Nested(keras.Model):
     ],
     ids=["a_loop", "outputs_in_a_dict", "two_arguments", "inputs_in_a_dict", "nested"],
 )
-def test_a_subclassed_model_is_converted_and_proven(make: Callable[[], keras.Model], inputs: Any) -> None:
+def test_a_converted_subclassed_model_passes_validation(make: Callable[[], keras.Model], inputs: Any) -> None:
     model = make()
     model(*inputs) if isinstance(inputs, tuple) else model(inputs)
     conversion = k3c.convert(randomised(model), inputs=inputs)

@@ -1,4 +1,4 @@
-"""A variable that is used in two ways is one parameter in torch, and no argument of a layer gets lost."""
+"""Variables that several layers use become one parameter, and no argument of a layer is lost."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ layers = keras.layers
 
 
 class Borrowing(keras.layers.Layer):
-    """A layer that uses the variables of another one."""
+    """A layer that uses the variables of another layer."""
 
     def __init__(self, owner: Any, **settings: Any) -> None:
         super().__init__(**settings)
@@ -27,21 +27,21 @@ class Direct(Borrowing):
 
 
 class Transposed(Borrowing):
-    """An operation that is given nothing but a variable."""
+    """An operation whose only argument is a variable."""
 
     def call(self, inputs: Any) -> Any:
         return keras.ops.matmul(inputs, keras.ops.transpose(self.owner.kernel))
 
 
 class Operators(Borrowing):
-    """Python's operators on a variable alone."""
+    """Python operators whose only operand is a variable."""
 
     def call(self, inputs: Any) -> Any:
         return inputs * (2 * self.owner.bias + 1)[None, :]
 
 
 class Hidden(Borrowing):
-    """The same where no attribute tells it."""
+    """The same in a function, so that no attribute refers to the other layer."""
 
     def __init__(self, owner: Any, **settings: Any) -> None:
         layers.Layer.__init__(self, **settings)
@@ -52,7 +52,7 @@ class Hidden(Borrowing):
 
 
 class ByValue(Borrowing):
-    """What no trace can follow."""
+    """A call that reads the values of a variable, which cannot be traced."""
 
     def call(self, inputs: Any) -> Any:
         return keras.ops.multiply(inputs, keras.ops.convert_to_numpy(self.owner.bias))
@@ -72,13 +72,13 @@ def converted(model: keras.Model) -> Any:
 
 
 @pytest.mark.parametrize("kind", [Direct, Transposed, Operators, Hidden])
-def test_a_variable_with_two_uses_is_one_parameter_that_both_follow(kind: Any) -> None:
+def test_a_variable_that_two_layers_use_is_one_parameter(kind: Any) -> None:
     conversion = converted(borrowed(kind))
     assert {path for path, _ in conversion.model.named_parameters()} == {"owner_kernel", "owner_bias"}
     assert not [*conversion.model.buffers()]
 
 
-def test_a_variable_with_a_place_that_is_also_read_by_value_is_refused_without_a_proof_too() -> None:
+def test_a_variable_with_a_counterpart_is_refused_if_a_call_also_reads_its_values() -> None:
     model = borrowed(ByValue)
     before = [value.copy() for value in model.get_weights()]
     with pytest.raises(UnsupportedLayerError, match=r"owner/bias .* would become a constant"):
@@ -86,7 +86,7 @@ def test_a_variable_with_a_place_that_is_also_read_by_value_is_refused_without_a
     assert all((value == old).all() for value, old in zip(model.get_weights(), before, strict=True))
 
 
-def test_a_table_of_words_that_is_the_head_too_stays_one_parameter() -> None:
+def test_tied_embeddings_stay_one_parameter() -> None:
     given = keras.Input((5,), dtype="int32")
     table = layers.ReversibleEmbedding(9, 4, name="table")
     model = keras.Model(given, table(layers.Dense(4, name="dense")(table(given)), reverse=True))
@@ -98,20 +98,20 @@ def test_a_table_of_words_that_is_the_head_too_stays_one_parameter() -> None:
     }
 
 
-def test_the_activation_of_a_layer_that_is_distributed_over_time_is_kept() -> None:
+def test_time_distributed_keeps_the_activation_of_its_layer() -> None:
     given = keras.Input((5, 8))
     conversion = converted(keras.Model(given, layers.TimeDistributed(layers.Dense(3, activation="relu"))(given)))
     assert "F.relu" in conversion.source
 
 
-def test_a_convolution_that_is_distributed_over_time_takes_the_steps_as_rows() -> None:
+def test_a_time_distributed_convolution_takes_the_time_steps_as_batch() -> None:
     given = keras.Input((None, 8, 7, 2))
     model = keras.Model(given, layers.TimeDistributed(layers.Conv2D(3, 3, activation="relu"))(given))
     conversion = converted(randomised(model))
     assert "nn.Conv2d(2, 3, 3)" in conversion.source
 
 
-def test_statistics_of_every_step_of_its_own_are_refused() -> None:
+def test_a_time_distributed_batch_normalization_is_refused() -> None:
     given = keras.Input((5, 8))
     with pytest.raises(UnsupportedLayerError, match="BatchNormalization"):
         k3c.convert(keras.Model(given, layers.TimeDistributed(layers.BatchNormalization())(given)))
@@ -122,7 +122,7 @@ def doubled(inputs: Any) -> Any:
 
 
 @pytest.mark.parametrize("kind", [layers.LSTM, layers.GRU])
-def test_a_function_of_the_users_own_inside_a_recurrent_layer_is_refused_and_not_taken_for_the_default(
+def test_a_user_function_in_a_recurrent_layer_is_refused_and_not_replaced_by_the_default(
     kind: Any,
 ) -> None:
     given = keras.Input((5, 3))
@@ -130,21 +130,21 @@ def test_a_function_of_the_users_own_inside_a_recurrent_layer_is_refused_and_not
         k3c.convert(keras.Model(given, kind(2, recurrent_activation=doubled)(given)))
 
 
-def test_an_initial_state_is_never_lost() -> None:
+def test_an_initial_state_without_a_handler_is_refused() -> None:
     given, state = keras.Input((5, 3)), keras.Input((4,))
     model = keras.Model([given, state], layers.GRU(4, reset_after=False, name="gru")(given, initial_state=[state]))
-    with pytest.raises(UnsupportedLayerError, match="is given initial_state"):
+    with pytest.raises(UnsupportedLayerError, match="is called with initial_state"):
         k3c.convert(model)
 
 
-def test_the_numbers_of_a_rescaling_keep_every_digit() -> None:
+def test_the_constants_of_a_rescaling_keep_double_precision() -> None:
     given = keras.Input((4, 4, 3))
     conversion = converted(keras.Model(given, layers.Rescaling([1 / 3, 0.1, 0.7], offset=[-1.1, 0.2, 0.3])(given)))
     assert [value.dtype for value in conversion.model.buffers()] == [torch.float64, torch.float64]
     assert conversion.model.rescaling_scale.flatten()[0].item() == 1 / 3
 
 
-def test_a_model_without_weights_has_no_gradients_and_the_report_says_why() -> None:
+def test_the_report_says_that_a_model_without_weights_has_no_gradients() -> None:
     given = keras.Input((4, 4, 3))
     conversion = k3c.convert(keras.Model(given, layers.MaxPooling2D()(given)))
     assert conversion.report is not None

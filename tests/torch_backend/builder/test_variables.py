@@ -1,4 +1,4 @@
-"""No variable of a Keras model is lost in a conversion, and none becomes trainable that was not."""
+"""The variables of a converted model: none is lost, and frozen ones stay frozen."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ layers = keras.layers
 
 
 class ByValue(keras.layers.Layer):
-    """A layer whose call reads the values of a variable where no tracer looks for it."""
+    """A layer whose call reads the values of a variable, hidden from the trace."""
 
     def build(self, shape: Any) -> None:
         hidden = self.add_weight(shape=(shape[-1],), name="hidden")
@@ -31,7 +31,7 @@ class ByValue(keras.layers.Layer):
 
 
 class Closed(ByValue):
-    """The same behind a scale of zero, that hides it from any run with the model's own weights."""
+    """The same, multiplied with a scale of zero: with the model's own weights the outputs do not depend on it."""
 
     def build(self, shape: Any) -> None:
         super().build(shape)
@@ -43,7 +43,7 @@ class Closed(ByValue):
 
 @pytest.mark.parametrize("kind", [ByValue, Closed])
 @pytest.mark.parametrize("validate", [True, False])
-def test_a_variable_that_is_read_by_value_is_refused_and_not_made_a_constant(kind: Any, validate: bool) -> None:
+def test_a_variable_whose_values_a_call_reads_is_refused(kind: Any, validate: bool) -> None:
     given = keras.Input((4,))
     model = keras.Model(given, kind(name="own")(layers.Dense(3, name="dense")(given)), name="reader")
     before = [np.array(value) for value in model.get_weights()]
@@ -55,7 +55,7 @@ def test_a_variable_that_is_read_by_value_is_refused_and_not_made_a_constant(kin
         np.testing.assert_array_equal(value, old)
 
 
-def test_without_the_check_the_weight_would_be_lost_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_check_the_variable_would_become_a_constant(monkeypatch: pytest.MonkeyPatch) -> None:
     for check in ("influential", "read_by_value"):
         monkeypatch.setattr(keras_influence, check, lambda *given: ())
     given = keras.Input((4,))
@@ -66,7 +66,7 @@ def test_without_the_check_the_weight_would_be_lost_unseen(monkeypatch: pytest.M
     assert not [*conversion.model.parameters()]
 
 
-def test_a_variable_that_nothing_depends_on_is_left_out_and_the_plan_says_so() -> None:
+def test_an_unused_variable_is_ignored_in_the_plan() -> None:
     class Spare(keras.layers.Layer):
         def build(self, shape: Any) -> None:
             self.spare = self.add_weight(shape=(2,), name="spare")
@@ -99,7 +99,7 @@ def trainable_numbers(model: keras.Model) -> int:
     return sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
 
 
-def test_what_is_frozen_in_keras_is_frozen_in_torch_and_the_text_says_so(tmp_path: Path) -> None:
+def test_parameters_that_are_frozen_in_keras_are_frozen_in_torch(tmp_path: Path) -> None:
     model = randomised(partly_frozen())
     conversion = k3c.convert(model)
     assert conversion.report is not None
@@ -113,7 +113,7 @@ def test_what_is_frozen_in_keras_is_frozen_in_torch_and_the_text_says_so(tmp_pat
     assert metadata["frozen"] == [path for path, one in parameters.items() if not one.requires_grad]
 
 
-def test_a_frozen_batch_normalisation_keeps_its_statistics_in_training_as_in_keras() -> None:
+def test_a_frozen_batch_normalization_keeps_its_statistics_in_training_like_in_keras() -> None:
     model = randomised(partly_frozen())
     module = k3c.convert(model, validate=False).model.train()
     images = np.random.default_rng(0).standard_normal((4, 8, 8, 3)).astype("float32")
@@ -127,7 +127,7 @@ def test_a_frozen_batch_normalisation_keeps_its_statistics_in_training_as_in_ker
     assert len(moved) == 3
 
 
-def test_a_model_that_is_frozen_as_a_whole_says_it_in_one_line() -> None:
+def test_an_entirely_frozen_model_is_frozen_in_one_line() -> None:
     model = partly_frozen()
     model.trainable = False
     conversion = k3c.convert(model, validate=False)
@@ -136,7 +136,7 @@ def test_a_model_that_is_frozen_as_a_whole_says_it_in_one_line() -> None:
     assert not any(part.training for part in conversion.model.train().modules() if "BatchNorm" in type(part).__name__)
 
 
-def test_the_shortest_paths_hold_nothing_that_was_not_chosen() -> None:
+def test_the_shortest_paths_contain_exactly_the_chosen_ones() -> None:
     every = ["a.x.weight", "a.x.bias", "a.y.weight", "b.weight", "b.bias", "c"]
     assert shortest({"a.x.weight", "a.x.bias", "a.y.weight"}, every) == ("a",)
     assert shortest({"a.x.weight", "a.x.bias", "b.bias", "c"}, every) == ("a.x", "b.bias", "c")
@@ -144,7 +144,7 @@ def test_the_shortest_paths_hold_nothing_that_was_not_chosen() -> None:
     assert shortest({*every}, every) == ("",)
 
 
-def test_a_scale_that_keras_does_not_have_is_not_trained_in_torch() -> None:
+def test_a_scale_that_keras_does_not_have_is_frozen_in_torch() -> None:
     given = keras.Input((8, 8, 3))
     x = layers.BatchNormalization(scale=False, name="norm")(layers.Conv2D(4, 3, name="conv")(given))
     model = randomised(keras.Model(given, x))
@@ -155,7 +155,7 @@ def test_a_scale_that_keras_does_not_have_is_not_trained_in_torch() -> None:
     assert sum(one.numel() for one in conversion.model.parameters() if one.requires_grad) == trainable_numbers(model)
 
 
-def test_many_normalisations_without_a_scale_are_said_in_one_loop() -> None:
+def test_the_scales_of_many_normalizations_are_frozen_in_one_loop() -> None:
     given = x = keras.Input((8, 8, 3))
     for place in range(5):
         x = layers.Conv2D(4, 1 + 2 * place, padding="same", name=f"stage{place}_conv")(x)
@@ -172,7 +172,7 @@ def test_many_normalisations_without_a_scale_are_said_in_one_loop() -> None:
     assert sum(one.numel() for one in parameters.values() if one.requires_grad) == trainable_numbers(model)
 
 
-def test_one_scale_that_is_trained_keeps_the_names_in_the_text() -> None:
+def test_frozen_scales_are_listed_if_another_scale_is_trained() -> None:
     given = x = keras.Input((8, 8, 3))
     for place in range(3):
         x = layers.BatchNormalization(scale=place == 1, name=f"norm{place}")(x)

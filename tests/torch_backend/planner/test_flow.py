@@ -1,4 +1,4 @@
-"""The data flow tells branches apart, in whatever order the two sides run or define them."""
+"""The call graph tells branches apart, whatever the call order and the definition order."""
 
 import keras
 import pytest
@@ -71,7 +71,7 @@ def test_branches_of_equal_layers_are_told_apart(model: type[keras.Model]) -> No
     k3c.validate(ours, theirs, inputs=inputs, alignment=plan).raise_if_failed()
 
 
-def test_what_a_layer_is_given_is_followed_through_all_that_has_no_weights() -> None:
+def test_the_call_graph_passes_through_operations_without_weights() -> None:
     torch_view, keras_view = views_for_plan(Branches(), branches(), torch.rand(SIZE), None)
     torch_layers = {layer.path: layer for layer in torch_view.layers}
     keras_layers = {layer.path: layer for layer in keras_view.layers}
@@ -93,7 +93,7 @@ class Twins(nn.Module):
         return self.a(x) * self.b(x)
 
 
-def test_layers_at_one_place_are_reported_and_not_guessed() -> None:
+def test_layers_with_the_same_position_in_the_call_graph_are_unconfirmed() -> None:
     inputs = keras.Input((4,))
     first, second = keras.layers.Dense(4, name="p")(inputs), keras.layers.Dense(4, name="q")(inputs)
     model = keras.Model(inputs, keras.layers.Multiply()([first, second]))
@@ -105,10 +105,10 @@ def test_layers_at_one_place_are_reported_and_not_guessed() -> None:
         ("p", "call order", True, ("q",)),
         ("q", "call order", True, ("p",)),
     ]
-    assert pairs[0].evidence[-1].detail == "2 layers stand at one place of the flow of the data"
+    assert pairs[0].evidence[-1].detail == "2 layers have the same position in the call graph"
 
 
-def test_a_layer_that_runs_twice_and_one_that_runs_in_itself_do_not_end_the_planner() -> None:
+def test_layers_that_run_twice_are_paired_by_call_order() -> None:
     class Again(nn.Module):
         def __init__(self) -> None:
             super().__init__()

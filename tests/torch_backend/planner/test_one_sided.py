@@ -1,4 +1,4 @@
-"""What only one side has, in whole models: zeros between groups, patches, rows that nobody looks up, missing scales."""
+"""Whole models in which only one side has some values: zeros between groups, unused rows, missing scales."""
 
 from typing import Any
 
@@ -43,7 +43,7 @@ IMAGES = np.random.default_rng(0).standard_normal((2, 3, 8, 10)).astype(np.float
 PLACES = np.array([[0, 1, 2], [3, 4, 11]])
 
 
-def test_the_torch_layer_tells_what_the_keras_layer_cannot() -> None:
+def test_layers_are_paired_by_facts_that_only_the_torch_layer_knows() -> None:
     module, model = randomize(Picture()), picture()
     plan = k3c.align(module, model, inputs=(IMAGES, PLACES)).check()
     assert {pair.torch: pair.keras for pair in plan.pairs} == {
@@ -58,7 +58,7 @@ def test_the_torch_layer_tells_what_the_keras_layer_cannot() -> None:
     assert certificate.tally == "7 passed"
 
 
-def test_the_way_back_loses_what_was_declared_and_nothing_more() -> None:
+def test_the_transfer_back_loses_the_declared_rows_and_nothing_more() -> None:
     module, model, other = randomize(Picture()), picture(), randomize(Picture(), seed=1)
     plan = k3c.align(module, model, inputs=(IMAGES, PLACES))
     k3c.transfer(module, model, plan)
@@ -71,7 +71,7 @@ def test_the_way_back_loses_what_was_declared_and_nothing_more() -> None:
             assert torch.equal(other.get_parameter(name), parameter), name
 
 
-def test_zeros_that_were_trained_away_are_refused_and_the_target_is_as_it_was() -> None:
+def test_values_in_the_place_of_zeros_are_refused_and_the_target_is_unchanged() -> None:
     module, model = randomize(Picture()), picture()
     plan = k3c.align(module, model, inputs=(IMAGES, PLACES))
     k3c.transfer(module, model, plan)
@@ -84,7 +84,7 @@ def test_zeros_that_were_trained_away_are_refused_and_the_target_is_as_it_was() 
 
 
 @pytest.mark.parametrize(("padding", "rows"), [(0, 13), (1, 12), (3, 10)])
-def test_rows_are_left_out_up_to_the_padding_row_wherever_it_is(padding: int, rows: int) -> None:
+def test_the_rows_up_to_the_padding_row_are_left_out(padding: int, rows: int) -> None:
     table = randomize(nn.Embedding(14, 6, padding_idx=padding))
     inputs = keras.Input((3,), dtype="int64")
     model = keras.Model(inputs, keras.layers.Embedding(rows, 6, name="rows")(inputs))
@@ -94,7 +94,7 @@ def test_rows_are_left_out_up_to_the_padding_row_wherever_it_is(padding: int, ro
     assert np.array_equal(stored, table.weight.detach().numpy()[padding + 1 :])
 
 
-def test_a_table_without_a_padding_row_is_never_cut() -> None:
+def test_an_embedding_without_a_padding_row_is_never_cut() -> None:
     inputs = keras.Input((3,), dtype="int64")
     model = keras.Model(inputs, keras.layers.Embedding(12, 6)(inputs))
     assert k3c.align(nn.Sequential(nn.Embedding(14, 6)), model).problems()
@@ -114,7 +114,7 @@ HALF: list[tuple[nn.Module, Any, tuple[int, ...], str]] = [
 
 
 @pytest.mark.parametrize(("norm", "make", "shape", "role"), HALF, ids=[f"{case[0]} {case[3]}" for case in HALF])
-def test_a_norm_with_only_a_scale_or_a_center_is_one_with_ones_or_zeros(
+def test_a_norm_without_a_scale_or_a_center_is_paired_with_ones_or_zeros(
     norm: nn.Module, make: Any, shape: tuple[int, ...], role: str
 ) -> None:
     module, model = randomize(nn.Sequential(norm)), sequential(make(), shape=shape)
@@ -134,7 +134,7 @@ def test_a_norm_with_only_a_scale_or_a_center_is_one_with_ones_or_zeros(
 
 
 @pytest.mark.parametrize(("norm", "make", "shape", "role"), HALF, ids=[f"{case[0]} {case[3]}" for case in HALF])
-def test_zeros_for_ones_and_ones_for_zeros_are_caught(
+def test_swapping_ones_and_zeros_fails_the_certificate(
     norm: nn.Module, make: Any, shape: tuple[int, ...], role: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_affine, "_ROLES", (("weight", "gamma", 0), ("bias", "beta", 1)))
@@ -157,7 +157,7 @@ def measured(**settings: Any) -> keras.Model:
 
 @pytest.mark.parametrize("axis", [(-1,), (1, 2)])
 @pytest.mark.parametrize("invert", [False, True])
-def test_what_a_normalization_has_measured_crosses_and_is_computed_with(axis: tuple[int, ...], invert: bool) -> None:
+def test_the_statistics_of_a_normalization_layer_are_transferred(axis: tuple[int, ...], invert: bool) -> None:
     source, target = measured(axis=axis, invert=invert), measured(axis=axis, invert=invert)
     target.get_layer("normal").adapt(np.ones((2, 5, 4), "float32"))
     module = nn.Sequential(torch_layers.Normalization((4,) if axis == (-1,) else (5, 4), axis, invert=invert))

@@ -1,4 +1,4 @@
-"""The ordered method on live models, as a script of a model zoo would use it, proven by the forward pass."""
+"""The ordered method on live models, used as in a conversion script and proven by the forward pass."""
 
 from pathlib import Path
 
@@ -85,7 +85,7 @@ TABLES = {
 }
 
 
-def test_a_script_with_tables_becomes_a_plan_and_the_models_are_the_same() -> None:
+def test_the_tables_of_a_conversion_script_become_a_proven_plan() -> None:
     module, model = Tokens(), tokens()
     plan = k3c.align_ordered(module, model, **TABLES).check()  # type: ignore[arg-type]
     k3c.transfer(module, model, plan)
@@ -100,7 +100,7 @@ def test_a_second_call_gives_the_same_plan_and_the_plan_goes_through_json() -> N
     assert k3c.Alignment.from_json(first.to_json()).to_json() == first.to_json()
 
 
-def test_the_plan_goes_the_other_way_too() -> None:
+def test_the_plan_transfers_from_keras_to_torch_too() -> None:
     module, model = Tokens(), tokens()
     before = {name: value.clone() for name, value in module.state_dict().items()}
     plan = k3c.align_ordered(module, model, **TABLES)  # type: ignore[arg-type]
@@ -110,7 +110,7 @@ def test_the_plan_goes_the_other_way_too() -> None:
     assert all(torch.equal(value, before[name]) for name, value in other.state_dict().items())
 
 
-def test_a_file_of_weights_is_aligned_in_the_same_way(tmp_path: Path) -> None:
+def test_a_weight_file_is_aligned_with_the_same_tables(tmp_path: Path) -> None:
     module, model = Tokens(), tokens()
     torch.save(module.state_dict(), tmp_path / "tokens.pt")
     plan = k3c.align_ordered(tmp_path / "tokens.pt", model, **TABLES).check()  # type: ignore[arg-type]
@@ -118,10 +118,10 @@ def test_a_file_of_weights_is_aligned_in_the_same_way(tmp_path: Path) -> None:
     k3c.validate(module, model, inputs=torch.rand(2, 5, 3), alignment=plan).raise_if_failed()
 
 
-def test_a_wrong_table_is_noticed_by_the_shapes_or_by_the_proof() -> None:
+def test_a_wrong_table_fails_by_its_shapes_or_by_the_proof() -> None:
     module, model = Tokens(), tokens()
     tables = TABLES | {"tail_align_dict": {"attn_gamma": -2, "mlp_gamma": -2}}
-    with pytest.raises(AlignmentError, match="do not stand in one order"):
+    with pytest.raises(AlignmentError, match="do not have the same order"):
         k3c.align_ordered(module, model, **tables)  # type: ignore[arg-type]
     plan = k3c.align_ordered(
         module,
@@ -141,12 +141,12 @@ def test_a_dry_run_prints_both_lists_and_changes_nothing(capsys: pytest.CaptureF
     before = [np.array(value) for value in model.get_weights()]
     k3c.align_ordered(module, model, dry_run=True)
     printed = capsys.readouterr().out
-    assert "place  torch" in printed
+    assert "position  torch" in printed
     assert "does not fit" in printed
     assert all(np.array_equal(old, new) for old, new in zip(before, model.get_weights(), strict=True))
 
 
-def test_a_flatten_is_seen_so_the_kernel_after_it_is_permuted() -> None:
+def test_the_kernel_after_a_flatten_is_permuted() -> None:
     module = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(2 * 3 * 4, 5))
     model = keras.Sequential(
         [keras.Input((5, 6, 3)), keras.layers.Conv2D(2, 3), keras.layers.Flatten(), keras.layers.Dense(5)]

@@ -1,4 +1,4 @@
-"""One layer against several: found by the rules' counts, with the probe and without."""
+"""One layer is paired with several in sequence, with the probe and without."""
 
 from collections.abc import Callable
 
@@ -40,7 +40,7 @@ def found(plan: Alignment) -> dict[str, tuple[str, str]]:
     ("kind", "other", "directions"),
     [(nn.LSTM, layers.LSTM, 1), (nn.GRU, layers.GRU, 1), (nn.RNN, layers.SimpleRNN, 1), (nn.LSTM, layers.LSTM, 2)],
 )
-def test_a_recurrent_layer_of_two_is_two_layers(
+def test_a_recurrent_torch_layer_with_two_layers_is_paired_with_two_keras_layers(
     kind: Callable[..., nn.Module], other: Callable[..., layers.Layer], directions: int, probe: bool | None
 ) -> None:
     module, model = randomize(Recurrent(kind, directions)), recurrent(other, directions)
@@ -52,23 +52,25 @@ def test_a_recurrent_layer_of_two_is_two_layers(
     k3c.validate(module, model, alignment=plan, proofs=["float64"]).raise_if_failed()
 
 
-def test_a_layer_that_is_left_of_a_longer_row_is_a_problem() -> None:
+def test_a_third_layer_after_a_pair_of_two_is_a_problem() -> None:
     plan = k3c.align(Recurrent(nn.GRU, 1), recurrent(layers.GRU, 1, number=3))
-    assert found(plan)["rnn"] == ("r0 + r1", "probe")  # its output is torch's, whatever comes after it
+    assert found(plan)["rnn"] == ("r0 + r1", "probe")  # its output equals torch's, whatever follows
     assert all(problem.keras.startswith("r2") for problem in plan.problems())
     assert plan.problems()
 
 
-def test_a_row_that_fits_and_computes_something_else_is_not_confirmed() -> None:
+def test_a_sequence_that_fits_and_computes_something_else_is_unconfirmed() -> None:
     model = recurrent(layers.GRU, 1)
     model.get_layer("r1").cell.activation = keras.activations.relu
     pair = k3c.align(randomize(Recurrent(nn.GRU, 1)), model).of("rnn")
     assert pair is not None
     assert pair.unconfirmed
-    assert pair.evidence[-1].detail == "the only row that fits, but its last output is not torch's"
+    assert pair.evidence[-1].detail == (
+        "no other sequence of layers fits, but the output of the last layer differs from torch's"
+    )
 
 
-def test_of_two_rows_that_fit_none_is_guessed_without_a_run() -> None:
+def test_two_sequences_that_fit_are_not_paired_without_a_run() -> None:
     class Two(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -90,7 +92,7 @@ def test_of_two_rows_that_fit_none_is_guessed_without_a_run() -> None:
 
 
 @pytest.mark.parametrize("probe", [None, False])
-def test_two_convolutions_are_one_separable_one(probe: bool | None) -> None:
+def test_two_convolutions_are_paired_with_a_separable_one(probe: bool | None) -> None:
     convolutions = (nn.Conv2d(3, 6, 3, groups=3, padding=1, bias=False), nn.Conv2d(6, 4, 1), nn.Conv2d(4, 2, 3))
     inputs = keras.Input((8, 8, 3))
     x = layers.SeparableConv2D(4, 3, depth_multiplier=2, padding="same", name="s")(inputs)

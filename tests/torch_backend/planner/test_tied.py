@@ -1,4 +1,4 @@
-"""What is one tensor in torch and two variables in Keras: a table that is the last layer's kernel too."""
+"""One tied torch tensor is two variables in Keras: an embedding that is the last layer's kernel too."""
 
 import keras
 import numpy as np
@@ -37,7 +37,7 @@ def words() -> torch.Tensor:
 
 
 @pytest.mark.parametrize("probe", [True, False])
-def test_both_variables_are_found_and_filled(probe: bool) -> None:
+def test_both_variables_of_a_tied_tensor_are_paired_and_filled(probe: bool) -> None:
     module, model = Tied(), untied()
     plan = k3c.align(module, model, inputs=words(), probe=probe)
     assert {(pair.torch, pair.keras) for pair in plan.pairs} == {(name, name) for name in ("table", "middle", "head")}
@@ -47,7 +47,7 @@ def test_both_variables_are_found_and_filled(probe: bool) -> None:
     assert np.array_equal(kernel, table.T)
 
 
-def test_the_certificate_is_passed_and_gradients_are_those_of_both_uses() -> None:
+def test_the_certificate_of_tied_weights_passes_with_the_gradients_of_both_uses() -> None:
     module, model = Tied(), untied()
     plan = k3c.align(module, model, inputs=words())
     k3c.transfer(module, model, plan)
@@ -56,7 +56,7 @@ def test_the_certificate_is_passed_and_gradients_are_those_of_both_uses() -> Non
     assert not report.with_status("skipped")
 
 
-def test_the_way_back_needs_equal_values_and_else_says_which_differ() -> None:
+def test_the_transfer_back_refuses_different_values_of_a_tied_tensor() -> None:
     module, model = Tied(), untied()
     plan = k3c.align(module, model, inputs=words())
     before = module.table.weight.detach().clone()
@@ -83,7 +83,7 @@ def _with_a_norm_of_two_names() -> nn.Module:
     return TwoNames()
 
 
-def test_a_module_with_two_names_keeps_its_own_tensors_through_every_proof() -> None:
+def test_a_module_with_two_names_keeps_its_tensors_through_every_proof() -> None:
     module = _with_a_norm_of_two_names()
     norm = keras.layers.BatchNormalization(epsilon=1e-5, momentum=0.9)
     inputs = keras.Input((4,))

@@ -174,8 +174,8 @@ LABELS: dict[str, tuple[Any, str]] = {
     "text": (["cat", "dog", "cat", "dog"], r"<U3 of shape \(4,\)(.|\n)*Fix:  labels=\[class_names.index\(name\)"),
     "ragged": ([[0], [1, 2]], "labels are rows of several lengths: they must be integers"),
     "too few": (np.zeros(3, int), r"3 labels, and no output of shape \(3, classes\): torch returns output 0 of"),
-    "out of range": (np.array([0, 1, 4, 2]), "4 is among the labels, and the models have 4 classes"),
-    "negative": (np.array([0, 1, -1, 2]), "-1 is among the labels, and the models have 4 classes"),
+    "out of range": (np.array([0, 1, 4, 2]), "labels: 4 is no class index of models with 4 classes"),
+    "negative": (np.array([0, 1, -1, 2]), "labels: -1 is no class index of models with 4 classes"),
 }
 
 
@@ -196,7 +196,7 @@ def test_labels_that_do_not_fit_are_refused_before_anything_else_is_proven(
     ("names", "message"),
     [
         ("abcd", "class_names is 'abcd': it must be a list"),
-        ([1, 2, 3, 4], "1 is among the class names, and is no text but int"),
+        ([1, 2, 3, 4], "class_names holds 1: every name must be a str, not a int"),
         (["a"], "class_names: 1 name, and the models have 4 classes"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What a certificate is asked for, and what is wrong with what it is given: every judge is seen to fail."""
+"""The options of a certificate work, wrong options are refused, and every proof fails on a planted mistake."""
 
 import math
 from contextlib import nullcontext
@@ -47,30 +47,30 @@ def images(number: int = 3) -> Array:
     return np.random.default_rng(0).standard_normal((number, 3, 8, 9)).astype("float32")
 
 
-def moved(module: ModuleType, model: keras.Model, **given: Any) -> dict[str, Any]:
-    """A pair with the same weights, as the arguments of `validate`."""
+def with_equal_weights(module: ModuleType, model: keras.Model, **inputs: Any) -> dict[str, Any]:
+    """Transfer the weights; return the pair as arguments of `validate`."""
     randomize(module)
-    plan = k3c.align(module, model, **given).check()
+    plan = k3c.align(module, model, **inputs).check()
     k3c.transfer(module, model, plan)
-    return {"torch": module, "keras": model, "alignment": plan, **given}
+    return {"torch": module, "keras": model, "alignment": plan, **inputs}
 
 
 def failed(report: Report) -> list[str]:
     return [section.name for section in report.with_status("failed")]
 
 
-def test_some_proofs_can_be_asked_for_and_the_plan_is_judged_always() -> None:
-    report = k3c.validate(**moved(Classifier(), twin()), proofs=["outputs"])
+def test_requested_proofs_run_and_structure_always_runs() -> None:
+    report = k3c.validate(**with_equal_weights(Classifier(), twin()), proofs=["outputs"])
     assert [section.name for section in report.sections] == ["structure", "outputs"]
 
 
-def test_a_proof_that_there_is_not_is_refused_with_those_that_there_are() -> None:
+def test_an_unknown_proof_is_refused_with_the_known_names() -> None:
     with pytest.raises(InputError, match="there is no proof 'speed' here; there are structure, roundtrip"):
-        k3c.validate(**moved(Classifier(), twin()), proofs=["speed"])
+        k3c.validate(**with_equal_weights(Classifier(), twin()), proofs=["speed"])
 
 
-def test_a_tolerance_decides_and_the_report_says_whose_it_was() -> None:
-    pair = moved(Classifier(), twin())
+def test_a_tolerance_replaces_the_noise_floor_and_is_in_the_report() -> None:
+    pair = with_equal_weights(Classifier(), twin())
     with torch.no_grad():
         pair["torch"].fc.bias += 1e-3
     assert failed(k3c.validate(**pair, proofs=["outputs"])) == ["outputs"]
@@ -82,18 +82,18 @@ def test_a_tolerance_decides_and_the_report_says_whose_it_was() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"absolute": -1.0, "relative": 0.0}, {"absolute": 0.0, "relative": math.inf}])
-def test_a_tolerance_that_is_none_is_refused(wrong: dict[str, float]) -> None:
+def test_a_negative_or_infinite_tolerance_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(InputError, match="it must be a finite number, and not negative"):
         k3c.Tolerance(**wrong)
 
 
-def test_a_bare_number_is_no_tolerance() -> None:
+def test_a_number_as_tolerance_is_refused() -> None:
     with pytest.raises(InputError, match=r"tolerance=k3c\.Tolerance"):
-        k3c.validate(**moved(Classifier(), twin()), tolerance=1e-3)  # type: ignore[arg-type]
+        k3c.validate(**with_equal_weights(Classifier(), twin()), tolerance=1e-3)  # type: ignore[arg-type]
 
 
-def test_a_rate_of_dropout_is_listed_and_fails_only_where_training_is_asked_for() -> None:
-    pair = moved(Classifier(), twin(rate=0.5))
+def test_another_dropout_rate_is_listed_and_fails_only_with_training() -> None:
+    pair = with_equal_weights(Classifier(), twin(rate=0.5))
     report = k3c.validate(**pair)
     report.raise_if_failed()
     listed = report.section("hyperparameters").facts["differs in training only"]
@@ -101,49 +101,49 @@ def test_a_rate_of_dropout_is_listed_and_fails_only_where_training_is_asked_for(
     assert failed(k3c.validate(**pair, training=True)) == ["hyperparameters"]
 
 
-def test_a_frozen_layer_on_one_side_only_counts_in_training() -> None:
-    pair = moved(Classifier(), twin())
+def test_a_layer_frozen_on_one_side_fails_with_training() -> None:
+    pair = with_equal_weights(Classifier(), twin())
     pair["torch"].fc.requires_grad_(False)
     problems = k3c.validate(**pair, training=True).section("hyperparameters").problems
-    fact = "requires_grad is False in torch, trainable is True in Keras; it would have to be False"
-    assert [problem.fact for problem in problems] == [f"{fact} (no output of inference depends on it)"]
+    fact = "requires_grad is False in torch, trainable is True in Keras; it must be False"
+    assert [problem.fact for problem in problems] == [f"{fact} (no output depends on it in inference)"]
 
 
-def test_a_padding_that_nothing_makes_up_for_fails_the_hyperparameters() -> None:
-    report = k3c.validate(**moved(Classifier(), twin(padding="valid")), proofs=["hyperparameters"])
+def test_an_uncompensated_padding_fails_the_hyperparameters() -> None:
+    report = k3c.validate(**with_equal_weights(Classifier(), twin(padding="valid")), proofs=["hyperparameters"])
     (problem,) = report.section("hyperparameters").problems
     assert (problem.torch, problem.keras) == ("conv", "conv")
-    assert problem.fact.startswith("padding is (1, 1) in torch, padding is valid in Keras; it would have to be same")
+    assert problem.fact.startswith("padding is (1, 1) in torch, padding is valid in Keras; it must be same")
 
 
-def test_a_layer_that_is_right_is_not_blamed_for_what_came_before_it() -> None:
-    pair = moved(Classifier(), twin())
+def test_a_correct_layer_agrees_in_isolation_after_a_wrong_one() -> None:
+    pair = with_equal_weights(Classifier(), twin())
     with torch.no_grad():
         pair["torch"].conv.bias[0] += 0.1
     table = k3c.validate(**pair).section("activations").tables[0]
-    whole, alone = table.columns.index("largest difference"), table.columns.index("alone")
-    found = {row[0]: (float(row[whole] or 0), float(row[alone] or 0)) for row in table.rows}
-    assert found["norm"][0] > 1e-3, "in the whole model it differs"
-    assert found["norm"][1] < 1e-5, "alone it does not"
-    assert found["conv"][1] > 0.01
+    whole, isolated = table.columns.index("largest difference"), table.columns.index("in isolation")
+    differences = {row[0]: (float(row[whole] or 0), float(row[isolated] or 0)) for row in table.rows}
+    assert differences["norm"][0] > 1e-3, "in the whole model it differs"
+    assert differences["norm"][1] < 1e-5, "in isolation it agrees"
+    assert differences["conv"][1] > 0.01
 
 
-def test_a_gradient_that_does_not_flow_is_caught() -> None:
+def test_a_stopped_gradient_fails_the_gradients() -> None:
     class Stops(keras.layers.Layer):
         def call(self, x: Any) -> Any:
             return 0.5 * x + 0.5 * keras.ops.stop_gradient(x)
 
-    assert failed(k3c.validate(**moved(Classifier(), twin(last=Stops())))) == ["gradients"]
+    assert failed(k3c.validate(**with_equal_weights(Classifier(), twin(last=Stops())))) == ["gradients"]
 
 
 def test_inputs_with_nan_are_refused() -> None:
     inputs = images()
     inputs[0, 0, 0, 0] = math.nan
     with pytest.raises(InputError, match="the input of the torch side holds 1 NaN"):
-        k3c.validate(**moved(Classifier(), twin()), inputs=inputs)
+        k3c.validate(**with_equal_weights(Classifier(), twin()), inputs=inputs)
 
 
-def test_a_dropout_that_was_left_on_is_named_on_either_side() -> None:
+def test_an_active_dropout_is_named_on_either_side() -> None:
     class Random(Classifier):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return F.dropout(super().forward(x), 0.5)
@@ -156,15 +156,20 @@ def test_a_dropout_that_was_left_on_is_named_on_either_side() -> None:
         def call(self, x: Any) -> Any:
             return keras.random.dropout(x, 0.5, seed=self.seeds)
 
-    facts = [p.fact for p in k3c.validate(**moved(Random(), twin()), proofs=["outputs"]).section("outputs").problems]
-    assert "something random is on" in facts[0]
+    facts = [
+        p.fact
+        for p in k3c.validate(**with_equal_weights(Random(), twin()), proofs=["outputs"]).section("outputs").problems
+    ]
+    assert "it draws random numbers" in facts[0]
     (first, *_) = (
-        k3c.validate(**moved(Classifier(), twin(last=Draws())), proofs=["outputs"]).section("outputs").problems
+        k3c.validate(**with_equal_weights(Classifier(), twin(last=Draws())), proofs=["outputs"])
+        .section("outputs")
+        .problems
     )
     assert (first.keras, first.fact) == ("draws", "draws random numbers, although it is in inference mode")
 
 
-def test_a_state_is_named_and_every_run_begins_alike() -> None:
+def test_a_changing_buffer_is_named_and_restored() -> None:
     class Counts(Classifier):
         def __init__(self) -> None:
             super().__init__()
@@ -183,7 +188,7 @@ def test_a_state_is_named_and_every_run_begins_alike() -> None:
     assert int(module.state_dict()["seen"]) == 0
 
 
-def test_outputs_of_another_structure_are_paired_in_order_and_the_report_says_so() -> None:
+def test_outputs_of_another_structure_are_paired_in_order_and_reported() -> None:
     class Two(Classifier):
         def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]
             y = super().forward(x)
@@ -191,13 +196,13 @@ def test_outputs_of_another_structure_are_paired_in_order_and_the_report_says_so
 
     single = twin()
     model = keras.Model(single.input, {"scores": single.output, "squashed": keras.ops.tanh(single.output)})
-    report = k3c.validate(**moved(Two(), model))
+    report = k3c.validate(**with_equal_weights(Two(), model))
     report.raise_if_failed()
     said = report.section("outputs").facts["structure"]
     assert said == "torch returns 0, 1, Keras scores, squashed: paired in this order"
 
 
-def test_outputs_in_another_order_are_paired_by_their_shapes_and_the_report_says_so() -> None:
+def test_outputs_in_another_order_are_paired_by_shape_and_reported() -> None:
     class Two(Classifier):
         def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]
             y = super().forward(x)
@@ -205,18 +210,18 @@ def test_outputs_in_another_order_are_paired_by_their_shapes_and_the_report_says
 
     single = twin()
     model = keras.Model(single.input, [single.output, keras.ops.sum(single.output, 1)])
-    report = k3c.validate(**moved(Two(), model))
+    report = k3c.validate(**with_equal_weights(Two(), model))
     report.raise_if_failed()
     said = report.section("outputs").facts["structure"]
     assert said == "torch returns 0, 1, Keras 0, 1: paired by shape, 1, 0 in Keras' order"
 
 
-def test_labels_give_top_one_top_five_and_pictures_with_both_answers(tmp_path: Path) -> None:
+def test_labels_add_accuracy_and_pictures_with_both_predictions(tmp_path: Path) -> None:
     names = [f"<{name}>" for name in "abcdefg"]
-    pair = moved(Classifier(), twin(), inputs=images(20))
+    pair = with_equal_weights(Classifier(), twin(), inputs=images(20))
     report = k3c.validate(**pair, labels=np.arange(20) % 7, class_names=names, proofs=["accuracy"])
     section = report.section("accuracy")
-    assert "100.00% of 20 samples answered alike" in section.summary
+    assert "same prediction for 100.00% of 20 samples" in section.summary
     assert [row[0] for row in section.tables[0].rows] == ["torch", "keras"]
     assert len(section.pictures) == 12
     assert section.pictures[0].caption == "sample 0: <a>"
@@ -227,13 +232,13 @@ def test_labels_give_top_one_top_five_and_pictures_with_both_answers(tmp_path: P
     assert Report.from_json(report.to_json()) == report
 
 
-def test_samples_that_are_answered_differently_fail_and_are_listed() -> None:
-    pair = moved(Classifier(), twin(), inputs=images(20))
+def test_samples_with_different_predictions_fail_and_are_listed() -> None:
+    pair = with_equal_weights(Classifier(), twin(), inputs=images(20))
     with torch.no_grad():
         pair["torch"].fc.bias[2] += 100.0
     section = k3c.validate(**pair, labels=np.zeros(20, int), proofs=["accuracy"]).section("accuracy")
     assert section.status == "failed"
-    assert section.problems[0].fact.startswith("20 of 20 samples get another answer: 0, 1, 2")
+    assert section.problems[0].fact.startswith("20 of 20 samples get different predictions: 0, 1, 2")
 
 
 @pytest.mark.parametrize(
@@ -243,18 +248,18 @@ def test_samples_that_are_answered_differently_fail_and_are_listed() -> None:
             np.zeros(4, int),
             r"4 labels, and no output of shape \(4, classes\): torch returns output 0 of shape \(3, 7\)",
         ),
-        (np.array([0, 1, 7]), "7 is among the labels, and the models have 7 classes"),
+        (np.array([0, 1, 7]), "labels: 7 is no class index of models with 7 classes"),
         (np.zeros(3), "labels are float64 of shape"),
         (np.eye(3, dtype=int), r"labels are int64 of shape \(3, 3\)"),
     ],
 )
-def test_labels_that_do_not_fit_are_one_clear_error(labels: Array, message: str) -> None:
+def test_wrong_labels_raise_input_error(labels: Array, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        k3c.validate(**moved(Classifier(), twin(), inputs=images()), labels=labels, proofs=["accuracy"])
+        k3c.validate(**with_equal_weights(Classifier(), twin(), inputs=images()), labels=labels, proofs=["accuracy"])
 
 
 @pytest.mark.parametrize("broken", [False, True])
-def test_the_precision_of_products_is_as_it_was_afterwards(broken: bool) -> None:
+def test_the_matmul_precision_is_restored(broken: bool) -> None:
     class Fails(Classifier):
         judged = False
 
@@ -264,7 +269,7 @@ def test_the_precision_of_products_is_as_it_was_afterwards(broken: bool) -> None
                 raise RuntimeError("planted")
             return super().forward(x)
 
-    pair = moved(Fails(), twin())
+    pair = with_equal_weights(Fails(), twin())
     pair["torch"].judged = True
     torch.backends.cuda.matmul.allow_tf32 = True
     expected = pytest.raises(k3c.Keras3ConvError, match="planted") if broken else nullcontext()
@@ -276,20 +281,20 @@ def test_the_precision_of_products_is_as_it_was_afterwards(broken: bool) -> None
         torch.backends.cuda.matmul.allow_tf32 = False
 
 
-def test_planted_mistakes_of_one_in_a_million_are_caught_by_float64() -> None:
+def test_relative_differences_of_one_in_a_million_fail_float64() -> None:
     class Scaled(keras.layers.Layer):
         def call(self, x: Any) -> Any:
             return x * (1.0 + 1e-6)
 
-    assert "float64" in failed(k3c.validate(**moved(Classifier(), twin(last=Scaled()))))
+    assert "float64" in failed(k3c.validate(**with_equal_weights(Classifier(), twin(last=Scaled()))))
     module = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4, eps=1e-5))
     layers = [keras.layers.Dense(4), keras.layers.BatchNormalization(epsilon=1.001e-5)]
-    report = k3c.validate(**moved(module, keras.Sequential([keras.Input((5,)), *layers])))
+    report = k3c.validate(**with_equal_weights(module, keras.Sequential([keras.Input((5,)), *layers])))
     assert "float64" in failed(report)
     assert "epsilon is 1e-05 in torch and 1.001e-05 in Keras" in report.section("float64").problems[0].fact
 
 
-def test_a_padding_that_torch_cannot_say_alone_comes_with_the_layer_that_it_needs() -> None:
+def test_an_asymmetric_padding_is_fixed_with_an_additional_padding_layer() -> None:
     model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, strides=2, padding="same")])
     module = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1))
     k3c.transfer(model, module, k3c.align(module, model))
@@ -299,7 +304,7 @@ def test_a_padding_that_torch_cannot_say_alone_comes_with_the_layer_that_it_need
     assert problem.fixes == ("padding=(0, 0)  # 0, after nn.ZeroPad2d(padding=(0, 1, 0, 1))",)
 
 
-def test_the_gradient_of_a_tied_weight_is_found_under_each_of_its_names() -> None:
+def test_a_tied_weight_has_its_gradient_under_each_name() -> None:
     class Tied(nn.Module):
         def __init__(self) -> None:
             super().__init__()

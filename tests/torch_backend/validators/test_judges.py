@@ -1,4 +1,4 @@
-"""Every judge has been seen to fail: the mistake is planted, and must be caught by the judge that is there for it."""
+"""Every proof fails on a planted mistake of its kind, and passes without it."""
 
 import math
 from collections.abc import Callable
@@ -47,8 +47,8 @@ def keras_twin(
     return keras.Model(inputs, keras.layers.Dense(7, activation=last, name="out")(x), name="twin")
 
 
-def proven(module: nn.Module, model: keras.Model) -> Report:
-    """Aligns, transfers, validates, with no inputs given."""
+def validated(module: nn.Module, model: keras.Model) -> Report:
+    """Align, transfer and validate with random inputs."""
     randomize(module)
     plan = k3c.align(module, model).check()
     k3c.transfer(module, model, plan)
@@ -59,8 +59,8 @@ def failed(report: Report) -> list[str]:
     return [section.name for section in report.with_status("failed")]
 
 
-def test_a_correct_pair_passes_every_judge_and_says_that_inputs_were_made() -> None:
-    report = proven(Net(), keras_twin())
+def test_a_correct_pair_passes_every_proof_and_the_report_notes_random_inputs() -> None:
+    report = validated(Net(), keras_twin())
     report.raise_if_failed()
     assert report.tally == "7 passed"
     assert "random inputs of shape (2, 3, 8, 10)" in report.notes[0]
@@ -85,20 +85,20 @@ def test_one_bit_in_one_weight_fails_the_roundtrip() -> None:
 
 
 @pytest.mark.parametrize("epsilon", [1e-5, 1.001e-3, 1.0001e-3])
-def test_an_epsilon_is_caught_by_the_float64_proof_and_named(epsilon: float) -> None:
-    report = proven(Net(), keras_twin(epsilon=epsilon))
+def test_another_epsilon_fails_float64_and_is_named_as_the_cause(epsilon: float) -> None:
+    report = validated(Net(), keras_twin(epsilon=epsilon))
     problem = report.section("float64").problems[0]
     assert (problem.torch, problem.keras) == ("norm", "bn")
     assert f"epsilon is 0.001 in torch and {epsilon:g} in Keras" in problem.fact
     assert problem.fixes == (f"nn.BatchNorm2d(6, eps={epsilon:g})",)
 
 
-def test_a_tiny_epsilon_mistake_hides_in_float32_which_is_why_there_is_float64() -> None:
-    report = proven(Net(), keras_twin(epsilon=1.001e-3))
+def test_a_tiny_epsilon_difference_is_visible_in_float64_and_not_in_float32() -> None:
+    report = validated(Net(), keras_twin(epsilon=1.001e-3))
     assert failed(report) == ["hyperparameters", "float64", "gradients"]
 
 
-def test_a_padding_at_stride_two_is_caught_and_the_line_to_paste_is_given() -> None:
+def test_another_padding_at_stride_two_is_named_with_the_line_to_paste() -> None:
     class Padded(Net):
         def __init__(self) -> None:
             super().__init__()
@@ -109,7 +109,7 @@ def test_a_padding_at_stride_two_is_caught_and_the_line_to_paste_is_given() -> N
     x = model.get_layer("act").output
     x = keras.layers.Conv2D(6, 3, strides=2, padding="same", name="c2same")(x)
     model = keras.Model(inputs, keras.layers.Dense(7, name="out2")(keras.layers.Flatten()(x)))
-    problem = proven(Padded(), model).section("float64").problems[0]
+    problem = validated(Padded(), model).section("float64").problems[0]
     assert problem.torch == "down"
     assert problem.fixes[0] == "x = F.pad(x, (0, 1, 0, 1))  # before down, with padding=0"
 
@@ -121,12 +121,12 @@ def test_a_padding_at_stride_two_is_caught_and_the_line_to_paste_is_given() -> N
         ("relu6", "torch applies relu before down, Keras relu6"),
     ],
 )
-def test_another_activation_is_found_before_the_layer_that_is_fed_with_it(activation: str, named: str) -> None:
+def test_another_activation_is_named_at_the_layer_whose_input_it_changes(activation: str, named: str) -> None:
     class Hot(Net):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return super().forward(x * 8)
 
-    problem = proven(Hot() if activation == "relu6" else Net(), _scaled(activation)).section("float64").problems[0]
+    problem = validated(Hot() if activation == "relu6" else Net(), _scaled(activation)).section("float64").problems[0]
     assert problem.torch == "down"
     assert named in problem.fact
 
@@ -139,27 +139,27 @@ def _scaled(activation: str) -> keras.Model:
     return keras.Model(inputs, model(inputs * 8.0))
 
 
-def test_a_softmax_that_only_one_side_has_is_named() -> None:
-    report = proven(Net(), keras_twin(last="softmax"))
+def test_a_softmax_on_one_side_only_is_named_as_the_cause() -> None:
+    report = validated(Net(), keras_twin(last="softmax"))
     assert failed(report) == ["float64", "outputs", "gradients"]
     problem = report.section("outputs").problems[0]
     assert "torch lacks an activation at the end: softmax" in problem.fact
 
 
-def test_a_flatten_of_another_order_is_settled_in_the_kernel() -> None:
-    report = proven(Net(), keras_twin())
+def test_a_kernel_after_a_flatten_is_reordered() -> None:
+    report = validated(Net(), keras_twin())
     report.raise_if_failed()
     assert "o (c s) -> (s c) o" in str(k3c.align(Net(), keras_twin()).of("fc"))
 
 
-def test_a_flatten_that_is_an_operation_is_seen_too() -> None:
+def test_a_flatten_by_ops_reshape_is_recognised() -> None:
     inputs = keras.Input((4, 5, 6))
     model = keras.Model(inputs, keras.layers.Dense(7)(keras.ops.reshape(inputs, (-1, 120))))
     module = nn.Sequential(nn.Flatten(), nn.Linear(120, 7))
-    proven(module, model).raise_if_failed()
+    validated(module, model).raise_if_failed()
 
 
-def test_swapped_layers_of_equal_shape_are_caught() -> None:
+def test_swapped_layers_of_equal_shape_fail_the_proofs() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -178,7 +178,7 @@ def test_swapped_layers_of_equal_shape_are_caught() -> None:
     assert failed(report) == ["float64", "activations", "outputs", "gradients"]
 
 
-def test_a_plan_with_problems_fails_and_nothing_else_is_claimed() -> None:
+def test_an_incomplete_plan_fails_structure_and_skips_all_other_proofs() -> None:
     module, model = Net(), keras_twin()
     report = k3c.validate(module, model, alignment=k3c.align(module, model).unpair("fc"))
     assert [section.status for section in report.sections] == ["failed"] + ["skipped"] * 6
@@ -186,7 +186,7 @@ def test_a_plan_with_problems_fails_and_nothing_else_is_claimed() -> None:
         report.raise_if_failed()
 
 
-def test_nan_in_both_outputs_is_no_proof() -> None:
+def test_nan_in_both_outputs_fails() -> None:
     module, model = randomize(Net()), keras_twin()
     plan = k3c.align(module, model)
     with torch.no_grad():
@@ -196,7 +196,7 @@ def test_nan_in_both_outputs_is_no_proof() -> None:
     assert {"activations", "outputs"} <= set(failed(report))
 
 
-def test_after_validate_both_models_are_as_they_were() -> None:
+def test_validate_leaves_both_models_unchanged() -> None:
     module, model = randomize(Net()), keras_twin()
     plan = k3c.align(module, model)
     k3c.transfer(module, model, plan)
@@ -217,7 +217,7 @@ def test_after_validate_both_models_are_as_they_were() -> None:
     assert not any(child._forward_hooks or child._forward_pre_hooks for child in module.modules())
 
 
-def test_models_are_as_they_were_after_an_exception_too() -> None:
+def test_an_exception_leaves_both_models_unchanged() -> None:
     module, model = randomize(Net()), keras_twin()
     plan = k3c.align(module, model)
 
@@ -247,13 +247,13 @@ def test_models_are_as_they_were_after_an_exception_too() -> None:
         (lambda: k3c.align(Net(), keras_twin(), keras_inputs=np.zeros((1, 8, 10, 3))), "without inputs"),
     ],
 )
-def test_arguments_that_do_not_fit_are_one_clear_error(call: Callable[[], object], message: str) -> None:
+def test_wrong_arguments_raise_input_error(call: Callable[[], object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         call()
 
 
 class Subclassed(keras.Model):
-    """A model that has no variables before it is called."""
+    """A model without variables until it is called."""
 
     def __init__(self) -> None:
         super().__init__(name="subclassed")
@@ -263,22 +263,22 @@ class Subclassed(keras.Model):
         return self.dense(x)
 
 
-# Keras announces that it builds such a model by calling it.
+# Keras warns when it builds such a model by calling it.
 @pytest.mark.filterwarnings("ignore:`build\\(\\)` was called on layer")
-def test_a_model_that_was_never_called_is_called_with_the_inputs() -> None:
+def test_an_unbuilt_model_is_built_by_calling_it_with_the_inputs() -> None:
     module, model, inputs = nn.Linear(4, 3), Subclassed(), np.ones((2, 4), np.float32)
     plan = k3c.align(module, model, inputs=inputs).check()
     k3c.transfer(module, model, plan)
     k3c.validate(module, model, inputs=inputs).raise_if_failed()
 
 
-def test_a_model_that_was_never_called_says_what_to_do() -> None:
+def test_an_unbuilt_model_without_inputs_raises_with_a_fix() -> None:
     with pytest.raises(ModelError, match="subclassed has no variables yet") as caught:
         k3c.align(nn.Linear(4, 3), Subclassed())
     assert str(caught.value).endswith("Fix:  model(example_input)     or     inputs=example_input")
 
 
-def test_a_parameter_beside_layers_is_not_called_an_unknown_layer() -> None:
+def test_an_unmatched_bare_parameter_is_not_reported_as_an_unknown_layer() -> None:
     class Holder(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -294,7 +294,7 @@ def test_a_parameter_beside_layers_is_not_called_an_unknown_layer() -> None:
     assert "no rule knows" not in str(caught.value)
 
 
-def test_a_torch_module_that_raises_names_its_layer_and_the_shapes() -> None:
+def test_an_exception_in_the_torch_module_names_the_layer_and_the_shapes() -> None:
     with pytest.raises(ModelError, match=r"Net \(torch\) raised when it was called with 0: \(2, 3, 12, 10\)") as caught:
         k3c.align(Net(), keras_twin(), inputs=np.zeros((2, 3, 12, 10), "float32"), keras_inputs=np.zeros((2, 8, 10, 3)))
     assert "fc  (torch)  RuntimeError" in str(caught.value)

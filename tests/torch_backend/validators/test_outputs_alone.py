@@ -1,4 +1,4 @@
-"""A certificate of the outputs alone asks for nothing else, and says as much where something is wrong."""
+"""A certificate with the outputs only costs one run of each model, and explains differences as a whole one does."""
 
 from typing import Any
 
@@ -38,15 +38,15 @@ def images(*shape: int) -> Array:
     return np.random.default_rng(0).standard_normal(shape).astype("float32")
 
 
-def moved() -> tuple[nn.Module, keras.Model, k3c.Alignment]:
+def with_equal_weights() -> tuple[nn.Module, keras.Model, k3c.Alignment]:
     module, model = randomize(Net()), twin()
     plan = k3c.align(module, model).check()
     k3c.transfer(module, model, plan)
     return module, model, plan
 
 
-def test_nothing_that_no_judge_reads_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    module, model, plan = moved()
+def test_layers_are_not_inspected_if_no_proof_needs_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, model, plan = with_equal_weights()
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("this is not needed to compare outputs")
@@ -63,8 +63,8 @@ def test_nothing_that_no_judge_reads_is_asked_for(monkeypatch: pytest.MonkeyPatc
         k3c.validate(module, model, inputs=images(2, 3, 6, 7), alignment=plan, proofs=["activations"])
 
 
-def test_each_model_is_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    module, model, plan = moved()
+def test_each_model_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, model, plan = with_equal_weights()
     ran: list[str] = []
     module.register_forward_hook(lambda *_: ran.append("torch"))
     called = keras.Model.__call__
@@ -85,8 +85,8 @@ def test_each_model_is_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sorted(ran) == ["keras", "torch"]
 
 
-def test_a_difference_is_explained_as_in_a_whole_certificate() -> None:
-    module, model, plan = moved()
+def test_a_difference_is_explained() -> None:
+    module, model, plan = with_equal_weights()
     ended = keras.Model(model.input, keras.ops.softmax(model.output), name="twin")
     report = k3c.validate(module, ended, inputs=images(2, 3, 6, 7), alignment=plan, proofs=["outputs"])
     (problem,) = report.section("outputs").problems
@@ -94,8 +94,8 @@ def test_a_difference_is_explained_as_in_a_whole_certificate() -> None:
 
 
 @pytest.mark.parametrize("proofs", [None, ["outputs"]], ids=["all", "outputs"])
-def test_a_plan_for_other_models_is_a_failure_that_says_what_they_lack(proofs: list[str] | None) -> None:
-    module, model, _ = moved()
+def test_a_plan_for_other_models_fails_and_lists_the_differences(proofs: list[str] | None) -> None:
+    module, model, _ = with_equal_weights()
     inputs = keras.Input((4,))
     other = keras.Model(inputs, keras.layers.Dense(3, name="fc")(inputs), name="other")
     plan = k3c.align(nn.Sequential(nn.Linear(4, 3)), other)
@@ -108,20 +108,20 @@ def test_a_plan_for_other_models_is_a_failure_that_says_what_they_lack(proofs: l
     assert {other.status for other in others} == {"skipped"}
 
 
-def test_a_model_that_raises_names_its_layer_although_no_layer_is_watched() -> None:
-    module, model, plan = moved()
+def test_an_exception_names_the_layer_although_layers_are_not_recorded() -> None:
+    module, model, plan = with_equal_weights()
     with pytest.raises(ModelError, match=r"  conv  \(torch\)  RuntimeError"):
         k3c.validate(module, model, inputs=images(2, 3, 6, 7).astype("float64"), alignment=plan, proofs=["outputs"])
 
 
 def test_inputs_without_a_sample_are_refused() -> None:
-    module, model, plan = moved()
+    module, model, plan = with_equal_weights()
     with pytest.raises(InputError, match=r"the input of the torch side has shape \(0, 3, 6, 7\), no value"):
         k3c.validate(module, model, inputs=images(0, 3, 6, 7), alignment=plan)
 
 
-def test_infinite_inputs_prove_nothing_and_break_nothing() -> None:
-    module, model, plan = moved()
+def test_infinite_inputs_fail() -> None:
+    module, model, plan = with_equal_weights()
     inputs = images(2, 3, 6, 7)
     inputs[0, 0, 0, 0] = np.inf
     report = k3c.validate(module, model, inputs=inputs, alignment=plan)
@@ -131,8 +131,8 @@ def test_infinite_inputs_prove_nothing_and_break_nothing() -> None:
 @pytest.mark.parametrize(
     ("proof", "line"), [("backends", 'backends="all"'), ("accuracy", "labels=..."), ("onnx", "onnx=True")]
 )
-def test_a_proof_that_a_name_does_not_ask_for_comes_with_the_line_that_does(proof: str, line: str) -> None:
-    module, model, plan = moved()
+def test_a_proof_that_needs_an_argument_is_refused_with_that_argument(proof: str, line: str) -> None:
+    module, model, plan = with_equal_weights()
     with pytest.raises(InputError) as caught:
         k3c.validate(module, model, alignment=plan, proofs=[proof])
     assert str(caught.value).endswith(f"\nFix:  validate(..., {line})")

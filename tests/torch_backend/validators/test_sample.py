@@ -1,4 +1,4 @@
-"""The noise of a large batch is measured on a few of its samples, and on all of them where that would not do."""
+"""The noise floor of a large batch is measured on a few samples, and on the whole batch if they do not represent it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ import keras3conv as k3c
 from keras3conv.frameworks.shared.inputs import Inputs
 from keras3conv.report.values import Section
 from keras3conv.transforms import Array
-from keras3conv.validators.running.sample import a_few_samples
+from keras3conv.validators.running.sample import sampled_inputs
 from keras3conv.validators.running.subject import Subject
 from tests.support.models import randomize
 
@@ -23,7 +23,7 @@ def normal(*shape: int) -> Array:
 
 
 def outputs_of(module: nn.Module, inputs: Array, between: Callable[[Any], Any] = lambda x: x) -> Section:
-    """The section on outputs alone of a module with one linear layer, against a Dense and what stands after it."""
+    """The outputs section of a module with one linear layer, and of a Dense layer followed by `between`."""
     given = keras.Input((6,))
     model = keras.Model(given, between(keras.layers.Dense(5, name="dense")(given)))
     plan = k3c.align(module, model, probe=False).check()
@@ -31,7 +31,7 @@ def outputs_of(module: nn.Module, inputs: Array, between: Callable[[Any], Any] =
     return k3c.validate(module, model, inputs=inputs, alignment=plan, proofs=["outputs"]).section("outputs")
 
 
-def test_the_noise_of_a_large_batch_is_measured_on_a_sixteenth_and_the_report_says_so(
+def test_the_noise_of_a_large_batch_is_measured_on_a_sixteenth_and_reported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def refuse(subject: Subject) -> None:
@@ -45,7 +45,7 @@ def test_the_noise_of_a_large_batch_is_measured_on_a_sixteenth_and_the_report_sa
         outputs_of(randomize(nn.Sequential(nn.Linear(6, 5))), normal(3, 6))
 
 
-def test_what_differs_in_one_sample_that_was_not_measured_is_found_and_judged_by_the_whole_batch() -> None:
+def test_a_difference_outside_of_the_sample_is_judged_by_the_whole_batch() -> None:
     inputs = normal(40, 6)
     inputs[30] *= 1e3
     section = outputs_of(randomize(nn.Sequential(nn.Linear(6, 5))), inputs, lambda x: keras.ops.clip(x, -100, 100))
@@ -53,7 +53,7 @@ def test_what_differs_in_one_sample_that_was_not_measured_is_found_and_judged_by
     assert "x the noise floor" in section.problems[0].fact
 
 
-def test_noise_that_only_some_samples_make_is_no_difference() -> None:
+def test_larger_noise_outside_of_the_sample_passes() -> None:
     inputs = normal(64, 6)
     inputs[40:] *= 1e4
     section = outputs_of(
@@ -62,18 +62,18 @@ def test_noise_that_only_some_samples_make_is_no_difference() -> None:
     assert section.status == "passed"
 
 
-def test_a_random_model_is_noticed_in_a_few_samples() -> None:
+def test_a_random_model_fails_with_a_sample() -> None:
     class Random(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return nn.functional.dropout(x, 0.5, training=True)
 
     section = outputs_of(randomize(nn.Sequential(nn.Linear(6, 5), Random())), normal(64, 6))
     assert section.status == "failed"
-    assert any("something random is on" in problem.fact for problem in section.problems)
+    assert any("it draws random numbers" in problem.fact for problem in section.problems)
 
 
 class Mixed(nn.Module):
-    """A linear layer, and what mixes the samples of its batch."""
+    """A linear layer, and an operation that mixes the samples of the batch."""
 
     def __init__(self, mix: Callable[[torch.Tensor], torch.Tensor]) -> None:
         super().__init__()
@@ -93,14 +93,14 @@ class Mixed(nn.Module):
     ],
     ids=["a mean over the samples", "a norm that measures them", "a common scale", "a fixed batch"],
 )
-def test_where_samples_alone_are_something_else_the_whole_batch_is_measured(mix: Callable[[Any], Any]) -> None:
+def test_a_model_that_mixes_samples_is_measured_on_the_whole_batch(mix: Callable[[Any], Any]) -> None:
     section = outputs_of(randomize(Mixed(mix)), normal(64, 6), keras.layers.Lambda(mix, output_shape=(5,)))
     assert section.status == "passed"
     assert "noise floor" not in section.facts
 
 
 @pytest.mark.parametrize(
-    ("torch_inputs", "keras_inputs", "told"),
+    ("torch_inputs", "keras_inputs", "description"),
     [
         (normal(32, 4), normal(32, 4), "2 of 32 samples"),
         (np.moveaxis(normal(16, 5, 4, 3), -1, 1), normal(16, 5, 4, 3), "1 of 16 samples"),
@@ -114,8 +114,8 @@ def test_where_samples_alone_are_something_else_the_whole_batch_is_measured(mix:
     ],
     ids=["rows", "images", "several", "eight", "few", "time first", "time first, shorter", "other sizes", "a number"],
 )
-def test_the_first_axis_is_that_of_the_samples_only_where_both_sides_say_so(
-    torch_inputs: Any, keras_inputs: Any, told: str | None
+def test_the_first_axis_is_the_batch_axis_only_if_both_sides_agree(
+    torch_inputs: Any, keras_inputs: Any, description: str | None
 ) -> None:
-    found = a_few_samples(Inputs(torch=torch_inputs, keras=keras_inputs, note=""))
-    assert (found[1] if found else None) == told
+    sampled = sampled_inputs(Inputs(torch=torch_inputs, keras=keras_inputs, note=""))
+    assert (sampled[1] if sampled else None) == description

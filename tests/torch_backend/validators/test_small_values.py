@@ -73,18 +73,18 @@ def proof(module: ModuleType, model: keras.Model, inputs: Any) -> Section:
     return k3c.validate(module, model, inputs=inputs, alignment=plan, proofs=("float64",)).section("float64")
 
 
-def test_the_same_function_agrees_at_small_values_too() -> None:
+def test_equal_models_agree_at_small_values() -> None:
     section = proof(Stream(NUMBERS), stream(NUMBERS), pixels(2, 4, 6))
     assert section.status == "passed", section.problems
     assert section.summary.endswith("at values of 4e-06")
-    assert "again at values of another size" in section.claim
+    assert "at other magnitudes of their values" in section.claim
 
 
 @pytest.mark.parametrize(
     ("epsilon", "factor"),
     [(1e-3, 1 + 1e-6), (1e-5, 1.001), (1e-5, 1 + 1e-6), (1e-6, 1 + 1e-6), (1e-8, 1 + 1e-6), (1e-12, 1.001)],
 )
-def test_an_epsilon_that_is_slightly_off_is_found_beside_any_variance(epsilon: float, factor: float) -> None:
+def test_a_slightly_different_epsilon_fails_at_any_variance(epsilon: float, factor: float) -> None:
     ours, theirs = NUMBERS | {"epsilon": epsilon * factor}, NUMBERS | {"epsilon": epsilon}
     section = proof(Stream(ours), stream(theirs), pixels(2, 4, 6))
     assert section.status == "failed"
@@ -93,13 +93,13 @@ def test_an_epsilon_that_is_slightly_off_is_found_beside_any_variance(epsilon: f
 
 @pytest.mark.parametrize("name", [name for name in NUMBERS if name != "epsilon"])
 @pytest.mark.parametrize("inputs", [pixels(2, 4, 6), pixels(2, 4, 6) / 100 - 1], ids=["pixels", "scaled"])
-def test_every_number_that_is_off_by_a_millionth_is_found(name: str, inputs: Array) -> None:
+def test_a_relative_difference_of_a_millionth_in_any_number_fails(name: str, inputs: Array) -> None:
     ours = NUMBERS | {name: NUMBERS[name] * (1 + 1e-6)}
     assert proof(Stream(ours), stream(NUMBERS), inputs).status == "failed"
 
 
 class Normalized(nn.Module):
-    """Pixels, normalised first of all, by hand."""
+    """Pixels, normalised in own code."""
 
     def __init__(self, epsilon: float) -> None:
         super().__init__()
@@ -117,14 +117,14 @@ def normalized(epsilon: float) -> keras.Model:
     )
 
 
-def test_an_epsilon_that_shows_at_small_values_alone_is_named() -> None:
+def test_an_epsilon_that_is_only_visible_at_small_values_is_named() -> None:
     section = proof(Normalized(1e-11), normalized(1e-12), pixels(2, 6))
     assert "at values of 4e-06" in section.problems[0].fact
     assert "epsilon is 1e-11 in torch and 1e-12 in Keras" in section.problems[0].fact
 
 
 class Tokens(nn.Module):
-    """Embedded tokens, made large, in a norm of the model's own."""
+    """Large embedded tokens, normalised in own code."""
 
     def __init__(self, epsilon: float) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ class Tokens(nn.Module):
         return self.head(x * torch.rsqrt((x**2).mean(-1, keepdim=True) + self.epsilon))
 
 
-def test_an_epsilon_behind_tokens_is_found() -> None:
+def test_an_epsilon_after_an_embedding_fails() -> None:
     tokens = np.random.default_rng(0).integers(0, 20, (2, 5))
 
     def model(epsilon: float) -> keras.Model:
@@ -150,7 +150,7 @@ def test_an_epsilon_behind_tokens_is_found() -> None:
 
 
 class Squashed(nn.Module):
-    """Small differences beside a large constant, which the norm behind them takes away."""
+    """Small differences next to a large constant, which a normalisation subtracts."""
 
     def __init__(self, scale: float = 1.0, offset: float = 1.0) -> None:
         super().__init__()
@@ -172,19 +172,19 @@ def squashed(offset: float = 1.0) -> keras.Model:
 
 
 @pytest.mark.parametrize("offset", [1.0, 1e3])
-def test_digits_that_are_lost_beside_a_constant_are_no_mistake(offset: float) -> None:
+def test_rounding_next_to_a_large_constant_passes(offset: float) -> None:
     section = proof(Squashed(offset=offset), squashed(offset), np.float32(pixels(2, 3, 9, 9) / 100 - 1))
     assert section.status == "passed", section.problems
-    assert "differ by rounding alone" in section.summary
+    assert "with rounding differences only" in section.summary
 
 
-def test_a_mistake_is_told_from_digits_that_are_lost() -> None:
+def test_a_mistake_next_to_a_large_constant_fails() -> None:
     images = np.float32(pixels(2, 3, 9, 9) / 100 - 1)
     assert proof(Squashed(scale=1 + 1e-6, offset=1e3), squashed(1e3), images).status == "failed"
 
 
 class Picky(nn.Module):
-    """Refuses to work with small values."""
+    """Raises if its values are small."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -197,7 +197,7 @@ class Picky(nn.Module):
         return self.head(x)
 
 
-def test_a_model_that_does_not_run_at_small_values_is_not_said_to_have() -> None:
+def test_a_model_that_raises_at_small_values_is_reported_as_not_run_there() -> None:
     inputs = keras.Input((6,))
     model = keras.Model(inputs, layers.Dense(2, name="head")(layers.Dense(6, name="fc")(inputs)))
     section = proof(Picky(), model, pixels(2, 6))
@@ -208,7 +208,7 @@ def test_a_model_that_does_not_run_at_small_values_is_not_said_to_have() -> None
 
 
 def sizes_of(module: nn.Module, inputs: torch.Tensor) -> dict[str, float]:
-    """The root of the mean square of what every layer returns."""
+    """Return the root mean square of every layer's output."""
     found: dict[str, float] = {}
 
     def note(path: str) -> Callable[..., None]:
@@ -222,7 +222,8 @@ def sizes_of(module: nn.Module, inputs: torch.Tensor) -> dict[str, float]:
     return found
 
 
-def test_every_layer_is_given_the_size_that_is_asked_for() -> None:
+def test_every_layer_is_scaled_to_the_requested_magnitude() -> None:
+    torch.manual_seed(0)  # some weights cannot be scaled: a bias may cancel them
     module = nn.Sequential(nn.Linear(6, 8, bias=False), nn.LayerNorm(8), nn.Linear(8, 8), nn.Linear(8, 3)).double()
     state = {name: tensor.numpy().copy() for name, tensor in module.state_dict().items()}
     tensors = {name: array * SMALL if array.ndim == 1 else array for name, array in state.items()}
@@ -236,7 +237,7 @@ def test_every_layer_is_given_the_size_that_is_asked_for() -> None:
     assert all(SMALL / 2 <= size <= 2 * SMALL for size in sizes_of(module, inputs).values())
 
 
-def test_a_weight_that_is_not_free_and_a_second_use_of_one_are_left_alone() -> None:
+def test_a_fixed_weight_is_not_scaled_and_a_tied_weight_is_scaled_once() -> None:
     class Tied(nn.Module):
         def __init__(self) -> None:
             super().__init__()

@@ -1,7 +1,7 @@
-"""The usual suspects: each is one entry, and says what torch would compute if the Keras side's mistake were its own.
+"""List the suspects: the kinds of mistakes that are known to make two models differ.
 
-A suspect only proposes. Whether it is the cause is tried in `diagnosis`: torch is run again with the change, and has to
-give what Keras gave.
+A suspect only proposes hypotheses. `causes` tests them: it reruns torch with the change of a hypothesis, and accepts it
+if torch then computes Keras' values.
 """
 
 from keras3conv.validators.diagnosis.suspects import (
@@ -21,7 +21,7 @@ from keras3conv.validators.diagnosis.suspects import (
     shape,
     wiring,
 )
-from keras3conv.validators.diagnosis.suspects.base import Case, Suspect, Suspicion
+from keras3conv.validators.diagnosis.suspects.base import Case, Hypothesis, Suspect
 
 SUSPECTS: tuple[Suspect, ...] = (
     *normalization.SUSPECTS,
@@ -43,6 +43,6 @@ SUSPECTS: tuple[Suspect, ...] = (
     *measured.BRANCHES,
     *wiring.LAST,
 )
-"""Every suspect, the most particular first: the first one that explains a difference is named."""
+"""All suspects, the most specific first: the first one that explains a difference is reported."""
 
-__all__ = ["SUSPECTS", "Case", "Suspect", "Suspicion"]
+__all__ = ["SUSPECTS", "Case", "Hypothesis", "Suspect"]

@@ -1,4 +1,4 @@
-"""Activations: another variant, another slope, one too many or one too few."""
+"""Suspect activations: another variant or slope, or an activation that only one side has."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from keras3conv.frameworks.torch.replay import Operation, TorchCall
-from keras3conv.validators.diagnosis.suspects.base import VIEWS, Case, Suspect, Suspicion, doing, running
+from keras3conv.validators.diagnosis.suspects.base import VIEWS, Case, Hypothesis, Suspect, replaced_by, with_arguments
 
 Function = Callable[[Any], Any]
 
@@ -38,7 +38,7 @@ FUNCTIONS: Mapping[str, tuple[str, Function]] = {
     "leaky_relu with slope 0.2": ("F.leaky_relu(x, 0.2)", lambda x: functional.leaky_relu(x, 0.2)),
     "leaky_relu with slope 0.3": ("F.leaky_relu(x, 0.3)", lambda x: functional.leaky_relu(x, 0.3)),
 }
-"""What an activation is in torch, by the name that a reader knows it by."""
+"""Activations by their usual names: the torch code, and the function."""
 
 _OPERATIONS = frozenset(
     {"relu", "relu6", "gelu", "silu", "sigmoid", "tanh", "softmax", "log_softmax", "softplus", "elu", "selu", "mish"}
@@ -48,110 +48,110 @@ _OPERATIONS = frozenset(
 _KERAS_NAMES = {"hardsigmoid": "hard_sigmoid", "hardswish": "hard_silu", "hardtanh": "hard_tanh"}
 
 
-def _gelu(case: Case) -> Iterator[Suspicion]:
+def _gelu(case: Case) -> Iterator[Hypothesis]:
     names = {"none": "erf", "tanh": "tanh"}
-    for operation in case.named("gelu"):
-        ours = operation.get("approximate", "none")
-        other = "none" if ours == "tanh" else "tanh"
-        yield Suspicion(
-            cause=f"GELU is the {names[ours]} one in torch and the {names[other]} one in Keras",
-            fix=f'nn.GELU(approximate="{other}")  # {operation.owner or case.where}',
-            changes={operation.key: running(approximate=other)},
+    for operation in case.operations_named("gelu"):
+        approximate = operation.get("approximate", "none")
+        other = "none" if approximate == "tanh" else "tanh"
+        yield Hypothesis(
+            cause=f"GELU is the {names[approximate]} variant in torch and the {names[other]} variant in Keras",
+            fix=f'nn.GELU(approximate="{other}")  # {case.place(operation)}',
+            changes={operation.key: with_arguments(approximate=other)},
         )
 
 
-def _slope(case: Case) -> Iterator[Suspicion]:
-    for operation in case.named("leaky_relu"):
-        ours = operation.get("negative_slope", 0.01)
-        for theirs in dict.fromkeys((*case.in_keras("negative_slope"), 0.01, 0.2, 0.3, 0.1)):
-            if theirs != ours:
-                yield Suspicion(
-                    cause=f"negative_slope is {ours:g} in torch and {theirs:g} in Keras",
-                    fix=f"nn.LeakyReLU({theirs:g})  # {operation.owner or case.where}",
-                    changes={operation.key: running(negative_slope=theirs)},
+def _slope(case: Case) -> Iterator[Hypothesis]:
+    for operation in case.operations_named("leaky_relu"):
+        torch_slope = operation.get("negative_slope", 0.01)
+        for keras_slope in dict.fromkeys((*case.keras_numbers("negative_slope"), 0.01, 0.2, 0.3, 0.1)):
+            if keras_slope != torch_slope:
+                yield Hypothesis(
+                    cause=f"negative_slope is {torch_slope:g} in torch and {keras_slope:g} in Keras",
+                    fix=f"nn.LeakyReLU({keras_slope:g})  # {case.place(operation)}",
+                    changes={operation.key: with_arguments(negative_slope=keras_slope)},
                 )
 
 
-def _alpha(case: Case) -> Iterator[Suspicion]:
-    for operation in case.named("elu"):
-        ours = operation.get("alpha", 1.0)
-        for theirs in dict.fromkeys((*case.in_keras("alpha"), 1.0, 0.1, 0.2)):
-            if theirs != ours:
-                yield Suspicion(
-                    cause=f"alpha is {ours:g} in torch and {theirs:g} in Keras",
-                    fix=f"nn.ELU({theirs:g})  # {operation.owner or case.where}",
-                    changes={operation.key: running(alpha=theirs)},
+def _alpha(case: Case) -> Iterator[Hypothesis]:
+    for operation in case.operations_named("elu"):
+        torch_alpha = operation.get("alpha", 1.0)
+        for keras_alpha in dict.fromkeys((*case.keras_numbers("alpha"), 1.0, 0.1, 0.2)):
+            if keras_alpha != torch_alpha:
+                yield Hypothesis(
+                    cause=f"alpha is {torch_alpha:g} in torch and {keras_alpha:g} in Keras",
+                    fix=f"nn.ELU({keras_alpha:g})  # {case.place(operation)}",
+                    changes={operation.key: with_arguments(alpha=keras_alpha)},
                 )
 
 
-def _missing_in_keras(case: Case) -> Iterator[Suspicion]:
-    for operation in case.named(*_OPERATIONS):
+def _missing_in_keras(case: Case) -> Iterator[Hypothesis]:
+    for operation in case.operations_named(*_OPERATIONS):
         name = _KERAS_NAMES.get(operation.name, operation.name)
-        yield Suspicion(
+        yield Hypothesis(
             cause=f"Keras lacks an activation {case.where_keras}: {name}",
             fix=f"x = keras.activations.{name}(x)  # {case.where_keras}",
             changes={operation.key: lambda call: call.get("input")},
         )
 
 
-def _another(case: Case) -> Iterator[Suspicion]:
-    for operation in case.named(*_OPERATIONS):
+def _other_activation(case: Case) -> Iterator[Hypothesis]:
+    for operation in case.operations_named(*_OPERATIONS):
         for name, (code, function) in FUNCTIONS.items():
-            yield Suspicion(
+            yield Hypothesis(
                 cause=f"torch applies {operation.name} {case.where}, Keras {name}",
-                fix=f"x = {code}  # {operation.owner or case.where}, for {operation.name}",
-                changes={operation.key: doing(_instead, function)},
+                fix=f"x = {code}  # {case.place(operation)}, for {operation.name}",
+                changes={operation.key: replaced_by(_apply_instead, function)},
             )
 
 
-def _missing_in_torch(case: Case) -> Iterator[Suspicion]:
-    for operation in reversed(case.feeding):
+def _missing_in_torch(case: Case) -> Iterator[Hypothesis]:
+    for operation in reversed(case.upstream):
         if operation.result is None or operation.name in VIEWS:
             continue
         for name, (code, function) in FUNCTIONS.items():
-            yield Suspicion(
+            yield Hypothesis(
                 cause=f"torch lacks an activation {_after(case, operation)}: {name}",
                 fix=f"x = {code}  # {_after(case, operation)}",
-                changes={operation.key: doing(_then, function)},
+                changes={operation.key: replaced_by(_apply_after, function)},
             )
 
 
-def _before_an_addition(case: Case) -> Iterator[Suspicion]:
-    """An activation that torch applies to a sum, and Keras to what is summed."""
-    for operation in case.named(*_OPERATIONS):
+def _before_an_addition(case: Case) -> Iterator[Hypothesis]:
+    """Torch applies an activation to a sum, Keras to the summands."""
+    for operation in case.operations_named(*_OPERATIONS):
         sums = [other for other in case.operations if other.name == "add" and other.place < operation.place]
         for first, second in ((True, False), (False, True), (True, True)) if sums else ():
-            kept: dict[str, Any] = {}
-            told = "both" if first and second else f"the {'first' if first else 'second'} summand"
-            yield Suspicion(
-                cause=f"torch applies {operation.name} {case.where} after an addition, Keras before it, to {told}",
+            summands: dict[str, Any] = {}
+            activated = "both" if first and second else f"the {'first' if first else 'second'} summand"
+            yield Hypothesis(
+                cause=f"torch applies {operation.name} {case.where} after an addition, Keras before it, to {activated}",
                 fix=f"x = keras.layers.Activation(...)(keras.layers.Add()([first, second]))  # {case.where_keras}",
                 changes={
-                    sums[-1].key: doing(_keeping, kept),
-                    operation.key: doing(_sum_of_activated, kept, first, second),
+                    sums[-1].key: replaced_by(_remember_summands, summands),
+                    operation.key: replaced_by(_sum_of_activated, summands, first, second),
                 },
             )
 
 
-def _keeping(call: TorchCall, kept: dict[str, Any]) -> Any:
-    kept["first"], kept["second"] = call.get("input"), call.get("dim")
+def _remember_summands(call: TorchCall, summands: dict[str, Any]) -> Any:
+    summands["first"], summands["second"] = call.get("input"), call.get("dim")  # the second argument is named `dim`
     return call.run()
 
 
-def _sum_of_activated(call: TorchCall, kept: dict[str, Any], first: bool, second: bool) -> Any:
-    one, other = kept["first"], kept["second"]
-    return (call.run(input=one) if first else one) + (call.run(input=other) if second else other)
+def _sum_of_activated(call: TorchCall, summands: dict[str, Any], first: bool, second: bool) -> Any:
+    left, right = summands["first"], summands["second"]
+    return (call.run(input=left) if first else left) + (call.run(input=right) if second else right)
 
 
 def _after(case: Case, operation: Operation) -> str:
-    return case.where if operation is case.feeding[-1] or not operation.owner else f"after {operation.owner}"
+    return case.where if operation is case.upstream[-1] or not operation.owner else f"after {operation.owner}"
 
 
-def _instead(call: TorchCall, function: Function) -> Any:
+def _apply_instead(call: TorchCall, function: Function) -> Any:
     return function(call.get("input"))
 
 
-def _then(call: TorchCall, function: Function) -> Any:
+def _apply_after(call: TorchCall, function: Function) -> Any:
     return function(call.run())
 
 
@@ -160,7 +160,7 @@ SUSPECTS = (
     Suspect("negative slope", _slope),
     Suspect("alpha of an ELU", _alpha),
     Suspect("activation missing in Keras", _missing_in_keras),
-    Suspect("another activation", _another),
+    Suspect("another activation", _other_activation),
     Suspect("activation before an addition", _before_an_addition),
     Suspect("activation missing in torch", _missing_in_torch),
 )

@@ -1,4 +1,4 @@
-"""Axes that are split, merged or moved in another order: heads and widths, a packed query, key and value, groups."""
+"""Suspect axes that are split, merged or permuted in another order: heads, packed projections, groups."""
 
 from collections.abc import Iterator
 from itertools import permutations
@@ -7,171 +7,161 @@ from typing import Any
 
 from keras3conv.frameworks.torch.replay import Operation, TorchCall
 from keras3conv.transforms import Shape
-from keras3conv.validators.diagnosis.suspects.base import Case, Suspect, Suspicion, doing, running
+from keras3conv.validators.diagnosis.suspects.attention import HEADS_SPLIT_OTHERWISE
+from keras3conv.validators.diagnosis.suspects.base import Case, Hypothesis, Suspect, replaced_by, with_arguments
 
 _RESHAPING = ("reshape", "view", "unflatten", "flatten")
-_MOVING = ("transpose", "permute", "swapaxes", "movedim")
-_MOST = 3
-"""An axis that is split into more parts than this is not looked at: too many orders would fit by chance."""
+_PERMUTING = ("transpose", "permute", "swapaxes", "movedim")
+_MOST_PARTS = 3
+"""Most parts of a split axis that is searched: with more, too many orders would fit by chance."""
 
 
-def _parts(whole: Shape, split: Shape) -> tuple[int, int, int] | None:
-    """Which axis of the first shape is which axes of the second: its place, and theirs; None if it is not one."""
+def _split_axes(whole: Shape, split: Shape) -> tuple[int, int] | None:
+    """Return the range of axes in the second shape that one axis of the first is split into; None if none is."""
     extra = len(split) - len(whole)
-    for place, size in enumerate(whole):
-        parts = split[place : place + extra + 1]
-        if extra > 0 and prod(parts) == size and (*whole[:place], *parts, *whole[place + 1 :]) == tuple(split):
-            return place, place, place + extra + 1
+    for axis, size in enumerate(whole):
+        parts = split[axis : axis + extra + 1]
+        if extra > 0 and prod(parts) == size and (*whole[:axis], *parts, *whole[axis + 1 :]) == tuple(split):
+            return axis, axis + extra + 1
     return None
 
 
-def _split(case: Case) -> Iterator[Suspicion]:
+def _split(case: Case) -> Iterator[Hypothesis]:
     for operation in _reshapings(case):
-        found = _parts(operation.get("input"), operation.result or ())
-        if found is None or found[2] - found[1] > _MOST:
+        shape = operation.result or ()
+        axes = _split_axes(operation.get("input"), shape)
+        if axes is None or axes[1] - axes[0] > _MOST_PARTS:
             continue
-        place, end = found[1], found[2]
-        for order in _orders(end - place, (operation.result or ())[place:end]):
-            yield Suspicion(
-                cause=f"an axis is split in another order: torch has the parts {_told(operation.result, place, end)}, "
-                f"Keras has torch's parts {_numbers(order)} from the outside in",
-                fix=_line("x = x.reshape(", operation.result, place, order, ")"),
-                changes={operation.key: doing(_split_otherwise, place, order)},
+        start, end = axes
+        for order in _other_orders(shape[start:end]):
+            yield Hypothesis(
+                cause=f"an axis is split in another order: torch has the parts {tuple(shape[start:end])}, "
+                f"Keras the same parts in the order {_one_based(order)}",
+                fix=_split_line(shape, start, order),
+                changes={operation.key: replaced_by(_split_in_order, start, order)},
             )
 
 
-def _merged(case: Case) -> Iterator[Suspicion]:
+def _merged(case: Case) -> Iterator[Hypothesis]:
     for operation in _reshapings(case):
         shape = operation.get("input")
-        found = _parts(operation.result or (), shape)
-        if found is None or found[2] - found[1] > _MOST:
+        axes = _split_axes(operation.result or (), shape)
+        if axes is None or axes[1] - axes[0] > _MOST_PARTS:
             continue
-        place, end = found[1], found[2]
-        for order in _orders(end - place, shape[place:end]):
-            yield Suspicion(
-                cause=f"axes are merged in another order: torch merges {_told(shape, place, end)}, Keras has torch's "
-                f"parts {_numbers(order)} from the outside in",
-                fix=f"x = x.permute({', '.join(map(str, _whole_order(len(shape), place, order)))})  "
-                f"# before {operation.name} {operation.owner or case.where}",
-                changes={operation.key: doing(_merged_otherwise, place, order)},
+        start, end = axes
+        for order in _other_orders(shape[start:end]):
+            permutation = ", ".join(map(str, _permutation(len(shape), start, order)))
+            yield Hypothesis(
+                cause=f"axes are merged in another order: torch merges {tuple(shape[start:end])}, "
+                f"Keras the same axes in the order {_one_based(order)}",
+                fix=f"x = x.permute({permutation})  # before {operation.name} {case.place(operation)}",
+                changes={operation.key: replaced_by(_merge_in_order, start, order)},
             )
 
 
-def _split_and_merged(case: Case) -> Iterator[Suspicion]:
-    """Heads: cut out of the features in another order, and put together in that order again."""
+def _split_and_merged(case: Case) -> Iterator[Hypothesis]:
+    """The heads are split in another order, and merged in that order again."""
     split, merged = [*_split(case)], [*_merged(case)]
     if split and merged:
-        changes = {key: change for suspicion in (*split, *merged) for key, change in suspicion.changes.items()}
-        if len(changes) == len(split) + len(merged):  # where there is one other order for each
-            yield Suspicion(
-                cause="the heads are cut otherwise: torch has (heads, width) along the features, Keras (width, heads)",
+        changes = {key: change for hypothesis in (*split, *merged) for key, change in hypothesis.changes.items()}
+        if len(changes) == len(split) + len(merged):  # each of them has a single other order
+            yield Hypothesis(
+                cause=HEADS_SPLIT_OTHERWISE,
                 fix=f"x = x.unflatten(-1, (-1, heads)).transpose(-1, -2)  # {case.where}",
                 changes=changes,
             )
 
 
 def _reshapings(case: Case) -> Iterator[Operation]:
-    for operation in case.named(*_RESHAPING):
+    for operation in case.operations_named(*_RESHAPING):
         if isinstance(operation.get("input"), tuple) and operation.result is not None:
             yield operation
 
 
-def _orders(number: int, sizes: Shape) -> Iterator[tuple[int, ...]]:
-    """The other orders of so many axes; where all but one have size 1 there is none."""
+def _other_orders(sizes: Shape) -> Iterator[tuple[int, ...]]:
+    """Yield the other orders of axes; none if at most one axis is longer than 1."""
     if sum(size > 1 for size in sizes) > 1:
-        yield from (order for order in permutations(range(number)) if list(order) != sorted(order))
+        yield from (order for order in permutations(range(len(sizes))) if list(order) != sorted(order))
 
 
-def _whole_order(rank: int, place: int, order: tuple[int, ...]) -> list[int]:
-    return [*range(place), *(place + axis for axis in order), *range(place + len(order), rank)]
+def _permutation(rank: int, start: int, order: tuple[int, ...]) -> list[int]:
+    """Return the permutation of all axes that reorders those from `start` on."""
+    return [*range(start), *(start + axis for axis in order), *range(start + len(order), rank)]
 
 
-def _split_otherwise(call: TorchCall, place: int, order: tuple[int, ...]) -> Any:
+def _split_in_order(call: TorchCall, start: int, order: tuple[int, ...]) -> Any:
     shape = tuple(call.run().shape)
-    whole = _whole_order(len(shape), place, order)
-    return call.get("input").reshape([shape[axis] for axis in whole]).permute(_inverse(whole))
+    permutation = _permutation(len(shape), start, order)
+    return call.get("input").reshape([shape[axis] for axis in permutation]).permute(_inverse(permutation))
 
 
-def _merged_otherwise(call: TorchCall, place: int, order: tuple[int, ...]) -> Any:
+def _merge_in_order(call: TorchCall, start: int, order: tuple[int, ...]) -> Any:
     values = call.get("input")
-    return values.permute(_whole_order(values.ndim, place, order)).reshape(call.run().shape)
+    return values.permute(_permutation(values.ndim, start, order)).reshape(call.run().shape)
 
 
-def _inverse(order: list[int]) -> list[int]:
-    return sorted(range(len(order)), key=order.__getitem__)
+def _inverse(permutation: list[int]) -> list[int]:
+    return sorted(range(len(permutation)), key=permutation.__getitem__)
 
 
-def _reshaped_for_moved(case: Case) -> Iterator[Suspicion]:
-    """The shape is right, the order of the values is not: a reshape where axes should have been exchanged."""
-    for operation in case.named(*_MOVING):
+def _reshaped_instead_of_permuted(case: Case) -> Iterator[Hypothesis]:
+    """Keras reshapes where torch permutes axes: the shape is right, the order of the values is not."""
+    for operation in case.operations_named(*_PERMUTING):
         shape = operation.get("input")
         if isinstance(shape, tuple) and operation.result is not None and operation.result != ():
-            yield Suspicion(
-                cause=f"torch exchanges axes by {operation.name}, from {shape} to {operation.result} "
-                f"{_in(case, operation)}; Keras only reshapes",
-                fix=f"x = keras.ops.transpose(x, ...)  # {case.where_keras}, in the place of a reshape",
+            yield Hypothesis(
+                cause=f"torch permutes axes with {operation.name}, from {shape} to {operation.result} "
+                f"{case.place_in_words(operation)}; Keras only reshapes",
+                fix=f"x = keras.ops.transpose(x, ...)  # {case.where_keras}, instead of a reshape",
                 changes={operation.key: lambda call: call.get("input").reshape(call.run().shape)},
             )
 
 
-def _in(case: Case, operation: Operation) -> str:
-    return f"in {operation.owner}" if operation.owner else case.where
-
-
-def _tiled(case: Case) -> Iterator[Suspicion]:
-    """Heads of key and value that are shared: each several times in a row, or all of them several times."""
-    for operation in case.named("repeat_interleave"):
-        yield Suspicion(
-            cause="torch repeats every head in a row, Keras repeats all of them in turn",
-            fix=f"x = keras.ops.repeat(x, repeats, axis)  # {case.where_keras}, in the place of a tile",
-            changes={operation.key: _in_turn},
+def _tiled(case: Case) -> Iterator[Hypothesis]:
+    """Shared key and value heads: torch repeats each of them in a row, Keras all of them in turn."""
+    for operation in case.operations_named("repeat_interleave"):
+        yield Hypothesis(
+            cause="torch repeats each head in a row (repeat), Keras repeats all heads in turn (tile)",
+            fix=f"x = keras.ops.repeat(x, repeats, axis)  # {case.where_keras}, instead of a tile",
+            changes={operation.key: _tile},
         )
 
 
-def _in_turn(call: TorchCall) -> Any:
-    values, times, axis = call.get("input"), call.get("repeats"), call.get("dim")
-    counts = [1] * values.ndim
-    counts[axis] = times
-    return values.repeat(counts)
+def _tile(call: TorchCall) -> Any:
+    values = call.get("input")
+    repeats = [1] * values.ndim
+    repeats[call.get("dim")] = call.get("repeats")
+    return values.repeat(repeats)
 
 
-def _told(shape: Shape | None, place: int, end: int) -> str:
-    return str(tuple((shape or ())[place:end]))
-
-
-def _numbers(order: tuple[int, ...]) -> str:
+def _one_based(order: tuple[int, ...]) -> str:
     return ", ".join(str(axis + 1) for axis in order)
 
 
-def _line(begin: str, shape: Shape | None, place: int, order: tuple[int, ...], end: str) -> str:
-    whole = _whole_order(len(shape or ()), place, order)
-    sizes = [(shape or ())[axis] for axis in whole]
+def _split_line(shape: Shape, start: int, order: tuple[int, ...]) -> str:
+    permutation = _permutation(len(shape), start, order)
+    sizes = [shape[axis] for axis in permutation]
     sizes[0] = -1
-    return f"{begin}{', '.join(map(str, sizes))}{end}.permute({', '.join(map(str, _inverse(whole)))})"
+    return f"x = x.reshape({', '.join(map(str, sizes))}).permute({', '.join(map(str, _inverse(permutation)))})"
 
 
-def _rolled(case: Case) -> Iterator[Suspicion]:
-    """A cyclic shift: the other way, or by another number along one of its axes."""
-    operations = list(case.named("roll"))
-    for operation in operations:
+def _rolled(case: Case) -> Iterator[Hypothesis]:
+    """A cyclic shift in the opposite direction."""
+    for operation in case.operations_named("roll"):
         shifts = operation.get("shifts")
-        turned = -shifts if isinstance(shifts, int) else [-shift for shift in shifts]
-        yield Suspicion(
-            cause=f"torch rolls by {_plain(shifts)}, Keras by {_plain(turned)}",
-            fix=f"x = torch.roll(x, {_plain(turned)}, ...)  # {_in(case, operation)}",
-            changes={operation.key: running(shifts=turned)},
+        opposite = -shifts if isinstance(shifts, int) else tuple(-shift for shift in shifts)
+        yield Hypothesis(
+            cause=f"torch rolls by {shifts if isinstance(shifts, int) else tuple(shifts)}, Keras by {opposite}",
+            fix=f"x = torch.roll(x, {opposite}, ...)  # {case.place_in_words(operation)}",
+            changes={operation.key: with_arguments(shifts=opposite)},
         )
-
-
-def _plain(shifts: Any) -> Any:
-    return shifts if isinstance(shifts, int) else tuple(shifts)
 
 
 SUSPECTS = (
     Suspect("an axis split in another order", _split),
     Suspect("axes merged in another order", _merged),
-    Suspect("heads cut and joined otherwise", _split_and_merged),
-    Suspect("shared heads in turn", _tiled),
-    Suspect("a reshape for a transposition", _reshaped_for_moved),
-    Suspect("a roll the other way", _rolled),
+    Suspect("heads split and merged in another order", _split_and_merged),
+    Suspect("shared heads tiled", _tiled),
+    Suspect("reshape instead of a permutation", _reshaped_instead_of_permuted),
+    Suspect("roll in the opposite direction", _rolled),
 )

@@ -1,4 +1,4 @@
-"""What a suspect is given, and what it says."""
+"""Define what a suspect is: it reads a `Case` and proposes hypotheses, each with the change that would prove it."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,79 +11,93 @@ VIEWS = frozenset(
     {"view", "reshape", "transpose", "permute", "contiguous", "flatten", "unflatten", "squeeze", "unsqueeze", "detach"}
     | {"__get__", "to", "double", "float", "clone", "movedim", "swapaxes", "expand", "type_as"}
 )
-"""Functions that only move values: what may stand after one of them may as well stand before it."""
+"""Operations that only move or cast values: an elementwise change after one of them is the same as before it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """The place where two models part.
+    """The point where two models differ, and what is known of it.
 
     Attributes:
-        torch_path: The torch layer that differs, or is given something else; empty for the end of the model.
+        torch_path: The torch layer that differs, or whose input does; empty at the end of the model.
         keras_path: The Keras layer.
-        inside: Whether the layer itself differs; else what stands before it does.
-        keras_config: The configuration of the Keras layer, where the layer itself differs.
-        operations: What torch calls there, in order: inside of the layer, or since the layers agreed last.
-        before: Everything that torch calls before the layer.
-        feeding: The operations, and what gave the first of them its input.
-        classes: The class of every torch module, by path.
-        keras_configs: The configurations of all Keras layers.
-        flattened: What was flattened into the layer's input in torch, without the batch axis; None if nothing was.
-        ratio: How many times what torch has Keras has, at best; None where torch has zeros only, or the shapes differ.
-        found: What torch has there, in Keras' layout.
-        wanted: What Keras has there.
-        attempt: Runs torch with changes, and says what it has there then; None where that cannot be done.
-        tensors: The shapes of torch's tensors, by path.
+        in_layer: The layer itself differs; else its input does.
+        keras_config: Configuration of the Keras layer, if the layer itself differs.
+        operations: The torch operations to search, in call order: those of the layer, or those since the last layer
+            that agreed.
+        operations_before: All torch operations before the layer.
+        upstream: The operations to search, and the one whose result is their input.
+        torch_classes: Class of every torch module, by path.
+        keras_configs: Configurations of all Keras layers.
+        flattened: Shape that torch flattened into the layer's input, without the batch axis; None if it did not.
+        ratio: Factor that brings torch's value closest to Keras'; None if torch's is zero or the shapes differ.
+        torch_value: Torch's value at this point, in Keras' layout.
+        keras_value: Keras' value at this point.
+        rerun: Returns torch's value with changed operations; None if torch does not run with them.
+        tensor_shapes: Shapes of torch's tensors, by path.
         read: Reads a torch tensor of this run.
     """
 
     torch_path: str
     keras_path: str
-    inside: bool
+    in_layer: bool
     keras_config: Mapping[str, Any]
     operations: tuple[Operation, ...]
-    before: tuple[Operation, ...]
-    feeding: tuple[Operation, ...]
-    classes: Mapping[str, str]
+    operations_before: tuple[Operation, ...]
+    upstream: tuple[Operation, ...]
+    torch_classes: Mapping[str, str]
     keras_configs: tuple[Mapping[str, Any], ...]
     flattened: Shape | None
     ratio: float | None
-    found: Array
-    wanted: Array
-    attempt: Callable[[Mapping[Key, Change]], Array | None]
-    tensors: Mapping[str, Shape]
+    torch_value: Array
+    keras_value: Array
+    rerun: Callable[[Mapping[Key, Change]], Array | None]
+    tensor_shapes: Mapping[str, Shape]
     read: Callable[[str], Array]
 
     @property
     def where(self) -> str:
-        """Where in the torch module, in words."""
-        return f"{'in' if self.inside else 'before'} {self.torch_path}" if self.torch_path else "at the end"
+        """The point in the torch module, in words."""
+        return self._in_words(self.torch_path)
 
     @property
     def where_keras(self) -> str:
-        """Where in the Keras model, in words."""
-        return f"{'in' if self.inside else 'before'} {self.keras_path}" if self.keras_path else "at the end"
+        """The point in the Keras model, in words."""
+        return self._in_words(self.keras_path)
 
-    def named(self, *names: str) -> Iterator[Operation]:
-        """The operations with these names."""
+    def _in_words(self, path: str) -> str:
+        if not path:
+            return "at the end"
+        return f"in {path}" if self.in_layer else f"before {path}"
+
+    def place(self, operation: Operation) -> str:
+        """Return the module that calls an operation, or else the point of this case in words."""
+        return operation.owner or self.where
+
+    def place_in_words(self, operation: Operation) -> str:
+        """Return the same for the middle of a sentence: "in block.0" or "before head"."""
+        return f"in {operation.owner}" if operation.owner else self.where
+
+    def operations_named(self, *names: str) -> Iterator[Operation]:
+        """Yield the operations to search that have one of these names."""
         return (operation for operation in self.operations if operation.name in names)
 
-    def in_keras(self, key: str) -> tuple[float, ...]:
-        """The numbers that this argument of Keras' layers has: of the layer itself, or anywhere in the model."""
-        configs = (self.keras_config,) if self.inside and key in self.keras_config else self.keras_configs
-        found = [config[key] for config in configs if key in config]
-        return tuple(dict.fromkeys(float(value) for value in found if isinstance(value, int | float)))
+    def keras_numbers(self, key: str) -> tuple[float, ...]:
+        """Return the numbers that a config key has in the Keras layer, or else in any Keras layer of the model."""
+        configs = (self.keras_config,) if self.in_layer and key in self.keras_config else self.keras_configs
+        values = [config[key] for config in configs if key in config]
+        return tuple(dict.fromkeys(float(value) for value in values if isinstance(value, int | float)))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Suspicion:
-    """A cause in words, the line to paste, and what torch would have to compute otherwise.
+class Hypothesis:
+    """A possible cause, and the change to torch that reproduces Keras' values if it is the true one.
 
     Attributes:
-        cause: What the two sides do not share.
+        cause: What differs between the two sides, in words.
         fix: The line to paste.
-        changes: What is computed in the place of an operation, by the operation's key.
-        tensors: Values that stand in the place of torch's tensors, by path.
+        changes: Replacements of torch operations, by operation key.
+        tensors: Replacements of torch tensors, by path.
     """
 
     cause: str
@@ -94,41 +108,34 @@ class Suspicion:
 
 @dataclass(frozen=True)
 class Suspect:
-    """One usual suspect.
+    """A kind of mistake.
 
     Attributes:
-        name: What it is called.
-        suspicions: From a case to what may be the matter there.
+        name: A short description, unique among the suspects.
+        hypotheses: Proposes the hypotheses that fit a case.
     """
 
     name: str
-    suspicions: Callable[[Case], Iterator[Suspicion]]
+    hypotheses: Callable[[Case], Iterator[Hypothesis]]
 
 
 def ints(value: Any, rank: int) -> tuple[int, ...]:
-    """A number for every axis, whether one was given or several."""
+    """Return one integer per axis from a single integer or a sequence."""
     if isinstance(value, int):
         return (value,) * rank
     return tuple(int(number) for number in value) * (rank if len(value) == 1 else 1)
 
 
-def same_padding(extent: int, size: int, stride: int, dilation: int) -> tuple[int, int]:
-    """What Keras' "same" puts before and after an axis: the odd one at the end."""
-    reach = dilation * (size - 1) + 1
-    total = max(0, (-(-extent // stride) - 1) * stride + reach - extent)
-    return total // 2, total - total // 2
-
-
 def flat(pads: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
-    """Paddings (before, after) of every axis, as `torch.nn.functional.pad` takes them: the last axis first."""
+    """Return paddings (before, after) per axis in the order of `torch.nn.functional.pad`: the last axis first."""
     return tuple(side for before_after in reversed(pads) for side in before_after)
 
 
-def running(**changed: Any) -> Change:
-    """The same function, with some arguments changed."""
+def with_arguments(**changed: Any) -> Change:
+    """Replace an operation by itself with changed arguments."""
     return lambda call: call.run(**changed)
 
 
-def doing(function: Callable[..., Any], *arguments: Any) -> Change:
-    """Another function, which is given the call and these arguments."""
+def replaced_by(function: Callable[..., Any], *arguments: Any) -> Change:
+    """Replace an operation by a function of the call and of further arguments."""
     return lambda call: function(call, *arguments)

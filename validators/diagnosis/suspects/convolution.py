@@ -1,4 +1,4 @@
-"""Convolutions: a border, a stride or a dilation that the two sides do not share; a kernel that is turned."""
+"""Suspect convolutions: another padding, stride or dilation; a flipped or transposed kernel."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -9,61 +9,61 @@ import torch
 from torch.nn import functional
 
 from keras3conv.frameworks.torch.replay import Operation, TorchCall
+from keras3conv.rules.helpers.padding import Pads, same_padding
 from keras3conv.validators.diagnosis.suspects.base import (
     Case,
+    Hypothesis,
     Suspect,
-    Suspicion,
-    doing,
     flat,
     ints,
-    running,
-    same_padding,
+    replaced_by,
+    with_arguments,
 )
 
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 _TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 
-Pads = tuple[tuple[int, int], ...]
 
-
-def _geometry(case: Case) -> Iterator[Suspicion]:
-    for operation in case.named(*_CONVOLUTIONS):
+def _geometry(case: Case) -> Iterator[Hypothesis]:
+    for operation in case.operations_named(*_CONVOLUTIONS):
         rank, size = len(operation.get("weight")) - 2, operation.get("weight")[2:]
-        ours = ints(operation.get("stride", 1), rank), ints(operation.get("dilation", 1), rank)
-        strides = dict.fromkeys((ours[0], _of_keras(case, "strides", rank, ours[0])))
-        dilations = dict.fromkeys((ours[1], _of_keras(case, "dilation_rate", rank, ours[1])))
+        torch_stride, torch_dilation = (ints(operation.get(name, 1), rank) for name in ("stride", "dilation"))
+        torch_geometry = torch_stride, torch_dilation, _torch_pads(operation, size, torch_dilation)
+        strides = dict.fromkeys((torch_stride, _keras_ints(case, "strides", torch_stride)))
+        dilations = dict.fromkeys((torch_dilation, _keras_ints(case, "dilation_rate", torch_dilation)))
         for stride, dilation in product(strides, dilations):
             for pads in _paddings(operation, size, stride, dilation):
-                if (stride, dilation, pads) != (*ours, _own_pads(operation, size, ours[1])):
-                    yield _otherwise(case, operation, pads, stride, dilation)
+                if (stride, dilation, pads) != torch_geometry:
+                    yield _other_geometry(case, operation, pads, stride, dilation)
 
 
-def _of_keras(case: Case, key: str, rank: int, ours: tuple[int, ...]) -> tuple[int, ...]:
-    return ints(case.keras_config[key], rank) if case.inside and key in case.keras_config else ours
+def _keras_ints(case: Case, key: str, default: tuple[int, ...]) -> tuple[int, ...]:
+    return ints(case.keras_config[key], len(default)) if case.in_layer and key in case.keras_config else default
 
 
-def _own_pads(operation: Operation, size: tuple[int, ...], dilation: tuple[int, ...]) -> Pads:
+def _torch_pads(operation: Operation, size: tuple[int, ...], dilation: tuple[int, ...]) -> Pads:
     padding = operation.get("padding", 0)
     if isinstance(padding, str):
-        totals = [0 if padding == "valid" else d * (k - 1) for k, d in zip(size, dilation, strict=True)]
-        return tuple((total // 2, total - total // 2) for total in totals)
+        if padding == "valid":
+            return ((0, 0),) * len(size)
+        return tuple(same_padding(None, window, 1, gap) for window, gap in zip(size, dilation, strict=True))
     return tuple((side, side) for side in ints(padding, len(size)))
 
 
 def _paddings(
     operation: Operation, size: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
 ) -> list[Pads]:
-    """Torch's own, Keras' "same", the same with the odd one in front, and none."""
+    """Return torch's padding, Keras' "same", "same" with before and after swapped, and no padding."""
     extent = operation.get("input")[2:]
     same = tuple(same_padding(*axis) for axis in zip(extent, size, stride, dilation, strict=True))
     none = ((0, 0),) * len(size)
-    turned = tuple((after, before) for before, after in same)
-    return list(dict.fromkeys((_own_pads(operation, size, dilation), same, turned, none)))
+    swapped = tuple((after, before) for before, after in same)
+    return list(dict.fromkeys((_torch_pads(operation, size, dilation), same, swapped, none)))
 
 
-def _otherwise(
+def _other_geometry(
     case: Case, operation: Operation, pads: Pads, stride: tuple[int, ...], dilation: tuple[int, ...]
-) -> Suspicion:
+) -> Hypothesis:
     rank = len(pads)
 
     def run(call: TorchCall) -> Any:
@@ -80,14 +80,14 @@ def _otherwise(
     else:
         cause = (
             f"Keras pads {', '.join(map(str, pads))} (before, after) along the axes, torch "
-            f'{operation.get("padding", 0)} on both sides: "same" at stride {stride} puts the odd one at the end'
+            f'{operation.get("padding", 0)} on both sides: at stride {stride} "same" pads more at the end'
         )
         fix = f"x = F.pad(x, {flat(pads)})  # before {operation.owner}, with padding=0"
-    return Suspicion(cause=cause, fix=fix, changes={operation.key: run})
+    return Hypothesis(cause=cause, fix=fix, changes={operation.key: run})
 
 
-def _kernel(case: Case) -> Iterator[Suspicion]:
-    for operation in case.named(*_CONVOLUTIONS, *_TRANSPOSED):
+def _kernel(case: Case) -> Iterator[Hypothesis]:
+    for operation in case.operations_named(*_CONVOLUTIONS, *_TRANSPOSED):
         shape = operation.get("weight")
         axes = list(range(2, len(shape)))
         yield _turned(case, operation, "the kernel is flipped along its spatial axes", partial(torch.flip, dims=axes))
@@ -95,73 +95,72 @@ def _kernel(case: Case) -> Iterator[Suspicion]:
             cause = "the kernel's spatial axes are transposed: height and width"
             yield _turned(case, operation, cause, lambda w: w.transpose(2, 3))
         if shape[0] == shape[1]:
-            cause = "the kernel's channels are transposed: what goes in and what comes out"
+            cause = "the kernel's channels are transposed: input and output channels"
             yield _turned(case, operation, cause, lambda w: w.transpose(0, 1))
         inputs = operation.get("input")[1]
         if operation.get("groups", 1) == inputs > 1 and shape[0] > inputs:
-            cause = (
-                "the kernels of a depthwise convolution are in another order: channel by channel or multiplier by it"
-            )
-            yield _turned(case, operation, cause, partial(_multiplier_first, number=inputs))
+            cause = "the kernels of a depthwise convolution are in another order: by multiplier, not by channel"
+            yield _turned(case, operation, cause, partial(_regrouped, number=inputs))
         elif operation.get("groups", 1) > 1:
             groups = operation.get("groups")
             cause = "the groups of the kernel are in another order"
-            yield _turned(case, operation, cause, partial(_multiplier_first, number=groups))
+            yield _turned(case, operation, cause, partial(_regrouped, number=groups))
 
 
-def _multiplier_first(weight: Any, number: int) -> Any:
+def _regrouped(weight: Any, number: int) -> Any:
     return weight.unflatten(0, (-1, number)).transpose(0, 1).flatten(0, 1)
 
 
-def _turned(case: Case, operation: Operation, cause: str, turn: Callable[[Any], Any]) -> Suspicion:
-    return Suspicion(
+def _turned(case: Case, operation: Operation, cause: str, turn: Callable[[Any], Any]) -> Hypothesis:
+    return Hypothesis(
         cause=cause,
         fix=f'plan = plan.pair("{case.torch_path}", "{case.keras_path}")',
         changes={operation.key: lambda call: call.run(weight=turn(call.get("weight")))},
     )
 
 
-def _crop(case: Case) -> Iterator[Suspicion]:
-    """A transposed convolution, of which the two sides keep another part."""
-    for operation in case.named(*_TRANSPOSED):
+def _crop(case: Case) -> Iterator[Hypothesis]:
+    """The two sides crop the result of a transposed convolution differently."""
+    for operation in case.operations_named(*_TRANSPOSED):
         rank = len(operation.get("weight")) - 2
-        ours = ints(operation.get("padding", 0), rank)
+        torch_padding = ints(operation.get("padding", 0), rank)
         for start in range(max(operation.get("weight")[2:])):
-            if any(start != own for own in ours):
-                yield Suspicion(
-                    cause=f"Keras crops {start} at the start of every axis of the transposed convolution, torch {ours}",
+            if any(start != padding for padding in torch_padding):
+                yield Hypothesis(
+                    cause=f"Keras crops {start} at the start of every axis of the transposed convolution, torch "
+                    f"{torch_padding}",
                     fix=f"padding=0  # {operation.owner}, then x[..., {start}:{start} + size]",
-                    changes={operation.key: doing(_cropped, start)},
+                    changes={operation.key: replaced_by(_cropped, start)},
                 )
 
 
 def _cropped(call: TorchCall, start: int) -> Any:
-    wanted = call.run().shape[2:]
-    whole = call.run(padding=0)
-    for axis, size in enumerate(wanted, 2):
-        missing = max(0, start + size - whole.shape[axis])
-        pads = [0] * (2 * (whole.ndim - axis) - 1) + [missing]
-        whole = functional.pad(whole, pads).narrow(axis, start, size)
-    return whole
+    sizes = call.run().shape[2:]
+    output = call.run(padding=0)
+    for axis, size in enumerate(sizes, 2):
+        missing = max(0, start + size - output.shape[axis])
+        pads = [0] * (2 * (output.ndim - axis) - 1) + [missing]
+        output = functional.pad(output, pads).narrow(axis, start, size)
+    return output
 
 
-def _border(case: Case) -> Iterator[Suspicion]:
-    """A padding of its own: of another kind, or with the odd one on the other side."""
-    for operation in case.named("pad"):
+def _border(case: Case) -> Iterator[Hypothesis]:
+    """A separate padding: another mode, or before and after swapped."""
+    for operation in case.operations_named("pad"):
         mode, pads = operation.get("mode", "constant"), list(operation.get("pad", ()))
-        turned = [pads[place ^ 1] for place in range(len(pads))]
-        if turned != pads:
-            yield Suspicion(
-                cause=f"torch pads {tuple(pads)} (before and after, the last axis first), Keras {tuple(turned)}",
-                fix=f"x = F.pad(x, {tuple(turned)})  # {operation.owner or case.where}",
-                changes={operation.key: running(pad=turned)},
+        swapped = [pads[index ^ 1] for index in range(len(pads))]
+        if swapped != pads:
+            yield Hypothesis(
+                cause=f"torch pads {tuple(pads)} (before and after, the last axis first), Keras {tuple(swapped)}",
+                fix=f"x = F.pad(x, {tuple(swapped)})  # {case.place(operation)}",
+                changes={operation.key: with_arguments(pad=swapped)},
             )
         for other in ("constant", "reflect", "replicate", "circular"):
             if other != mode:
-                yield Suspicion(
+                yield Hypothesis(
                     cause=f"torch pads the border with mode {mode}, Keras with {other}",
                     fix=f'padding_mode="{"zeros" if other == "constant" else other}"  # {operation.owner}',
-                    changes={operation.key: running(mode=other, value=None)},
+                    changes={operation.key: with_arguments(mode=other, value=None)},
                 )
 
 
@@ -169,5 +168,5 @@ SUSPECTS = (
     Suspect("padding, stride or dilation", _geometry),
     Suspect("kernel flipped, transposed or in another order", _kernel),
     Suspect("crop of a transposed convolution", _crop),
-    Suspect("another border", _border),
+    Suspect("another padding mode", _border),
 )

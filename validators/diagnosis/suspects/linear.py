@@ -1,33 +1,33 @@
-"""Matrix products: a square matrix that was not transposed, a bias that got lost."""
+"""Suspect matrix products: an untransposed square matrix, rows after a Flatten, a missing bias."""
 
 from collections.abc import Iterator
 from typing import Any
 
 from keras3conv.frameworks.torch.replay import TorchCall
 from keras3conv.transforms import Shape
-from keras3conv.validators.diagnosis.suspects.base import Case, Suspect, Suspicion, doing, running
+from keras3conv.validators.diagnosis.suspects.base import Case, Hypothesis, Suspect, replaced_by, with_arguments
 
 
-def _transposed(case: Case) -> Iterator[Suspicion]:
-    for operation in case.named("linear"):
+def _transposed(case: Case) -> Iterator[Hypothesis]:
+    for operation in case.operations_named("linear"):
         shape = operation.get("weight", ())
         if len(shape) == 2 and shape[0] == shape[1]:
-            yield Suspicion(
+            yield Hypothesis(
                 cause="the kernel is transposed: torch has (out, in), Keras (in, out)",
                 fix=f'plan = plan.pair("{case.torch_path}", "{case.keras_path}")',
                 changes={operation.key: lambda call: call.run(weight=call.get("weight").T)},
             )
 
 
-def _flattened(case: Case) -> Iterator[Suspicion]:
-    """The rows of a kernel after a Flatten, which follow torch's order although Keras flattens in another."""
+def _flattened(case: Case) -> Iterator[Hypothesis]:
+    """The kernel rows after a Flatten are in torch's order, although Keras flattens in another."""
     shape = case.flattened
-    for operation in case.named("linear"):
+    for operation in case.operations_named("linear"):
         if shape is not None and len(shape) > 1 and len(operation.get("input")) == 2:
-            yield Suspicion(
+            yield Hypothesis(
                 cause="the kernel's rows are in another order: torch flattens (c, h, w), Keras (h, w, c)",
                 fix="plan = k3c.align(torch, keras, inputs=x)  # with inputs, so that the Flatten is seen",
-                changes={operation.key: doing(_input_channels_last, shape)},
+                changes={operation.key: replaced_by(_input_channels_last, shape)},
             )
 
 
@@ -35,19 +35,19 @@ def _input_channels_last(call: TorchCall, shape: Shape) -> Any:
     return call.run(input=call.get("input").unflatten(1, shape).movedim(1, -1).flatten(1))
 
 
-def _no_bias(case: Case) -> Iterator[Suspicion]:
+def _no_bias(case: Case) -> Iterator[Hypothesis]:
     names = ("linear", *(f"conv{kind}{rank}d" for kind in ("", "_transpose") for rank in (1, 2, 3)))
-    for operation in case.named(*names):
+    for operation in case.operations_named(*names):
         if operation.get("bias") is not None:
-            yield Suspicion(
+            yield Hypothesis(
                 cause="Keras adds no bias, torch does",
                 fix=f"bias=False  # {operation.owner}, or use_bias=True in {case.keras_path}",
-                changes={operation.key: running(bias=None)},
+                changes={operation.key: with_arguments(bias=None)},
             )
 
 
 SUSPECTS = (
     Suspect("kernel transposed", _transposed),
-    Suspect("rows of a kernel after a Flatten", _flattened),
-    Suspect("bias lost", _no_bias),
+    Suspect("kernel rows after a Flatten", _flattened),
+    Suspect("bias missing", _no_bias),
 )

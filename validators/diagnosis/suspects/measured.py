@@ -1,4 +1,4 @@
-"""What is read off the values: a factor in a branch, a scaling of the pixels, channels in another order."""
+"""Suspect what can be fitted from the values: a factor, a pixel preprocessing, reversed channels."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,119 +8,124 @@ import torch
 
 from keras3conv.frameworks.torch.replay import Operation, TorchCall
 from keras3conv.transforms import Array
-from keras3conv.validators.diagnosis.suspects.base import VIEWS, Case, Suspect, Suspicion, doing
+from keras3conv.validators.diagnosis.suspects.base import VIEWS, Case, Hypothesis, Suspect, replaced_by
 
-ENOUGH = 8
-"""A channel with fewer values than this fits many scalings by chance."""
+FEWEST_VALUES = 8
+"""Fewest values per channel for a fit: with fewer, many scalings fit by chance."""
 
 CLOSE = 1e-4
-"""What is measured has to explain all but so much of the difference to be worth a trial."""
+"""Largest share of the difference that a fit may leave to be worth a trial."""
 
 STEPS = 12
-"""So many steps a search for a factor takes at most."""
+"""Largest number of steps in the search for a factor."""
 
-_NEAR = 1e-4
-"""So far apart, relatively, are the two factors that a slope is taken from."""
+_SLOPE_STEP = 1e-4
+"""Relative step of the finite difference that estimates the slope."""
 
 _DIGITS = 12
-"""So many digits of a measured number are no noise."""
+"""Significant digits of a fitted number."""
 
 _ROOT = 1e-6
-"""A factor that is searched for, and so near to the root of a whole number, is that root."""
+"""A searched factor that is so close to the root of an integer is replaced by that root."""
 
 _SAME = 1e-9
-"""Measured numbers that differ by no more, relatively, are one number."""
+"""Largest relative difference of two fitted numbers that are equal."""
+
+_CHANGED = 1e-6
+"""Smallest difference of a factor from 1."""
 
 
-def _factor(case: Case) -> Iterator[Suspicion]:
-    """A number that Keras multiplies by, and torch does not (a scaled embedding)."""
-    sources = [operation for operation in case.feeding if operation.result is not None]
-    if case.ratio is None or not sources or abs(case.ratio - 1) < 1e-6:
+def _factor(case: Case) -> Iterator[Hypothesis]:
+    """Keras multiplies by a number and torch does not (a scaled embedding)."""
+    sources = [operation for operation in case.upstream if operation.result is not None]
+    if case.ratio is None or not sources or abs(case.ratio - 1) < _CHANGED:
         return
     ratio = case.ratio
-    yield Suspicion(
-        cause=f"Keras multiplies by {_told(ratio)} {case.where_keras}, torch does not",
+    yield Hypothesis(
+        cause=f"Keras multiplies by {_number(ratio)} {case.where_keras}, torch does not",
         fix=f"x = x * {ratio!r}  # {case.where}",
         changes={sources[-1].key: lambda call: call.run() * ratio},
     )
 
 
-def _told(number: float) -> str:
-    """A number, with the root or the fraction that it is."""
+def _number(number: float) -> str:
+    """Format a number as an integer, a square root or a fraction where it is one."""
     if abs(number - round(number)) <= _SAME * abs(number):
         return str(round(number))
-    square, inverse = number**2, 2 / number
+    square = number**2
     if abs(square - round(square)) < 1e-5 * square:
         return f"{number:.6g} = sqrt({round(square)})"
-    return (
-        f"{number:.6g} = 1 / {inverse / 2:g}"
-        if number < 0.1 and abs(inverse - round(inverse)) < 1e-5
-        else f"{number:.6g}"
-    )
+    halves = 2 / number
+    if number < 0.1 and abs(halves - round(halves)) < 1e-5:  # 1 / 127.5 too
+        return f"{number:.6g} = 1 / {halves / 2:g}"
+    return f"{number:.6g}"
 
 
-def _branch(case: Case) -> Iterator[Suspicion]:
-    """A factor on what is added to something else: it is measured by running torch with twice as much of it."""
-    for operation in case.feeding[:-1]:
+def _branch(case: Case) -> Iterator[Hypothesis]:
+    """Keras multiplies a branch by a factor, which is fitted by running torch with the branch doubled."""
+    for operation in case.upstream[:-1]:
         if operation.result is None or operation.name in VIEWS:
             continue
-        factor = _measured(case, operation)
-        if factor is None or abs(factor - 1) < 1e-6:
+        factor = _fitted_factor(case, operation)
+        if factor is None or abs(factor - 1) < _CHANGED:
             continue
-        what = f"what {operation.owner or 'torch'} computes by {operation.name}"
-        cause = f"Keras multiplies {what} by {_told(factor)}, torch does not"
+        result = f"the result of {operation.name} in {operation.owner or 'torch'}"
+        cause = f"Keras multiplies {result} by {_number(factor)}, torch does not"
         if abs(factor) < _SAME:
-            factor, cause = 0.0, f"Keras leaves out {what}"
+            factor, cause = 0.0, f"Keras omits {result}"
         fix = f"x = x * {factor!r}  # after {operation.name} in {operation.owner}"
-        yield Suspicion(cause=cause, fix=fix, changes={operation.key: doing(_times, factor)})
+        yield Hypothesis(cause=cause, fix=fix, changes={operation.key: replaced_by(_times, factor)})
 
 
-def _measured(case: Case, operation: Operation) -> float | None:
-    """The factor on an operation's result that brings torch to Keras; None if no factor does."""
-    doubled = case.attempt({operation.key: doing(_times, 2.0)})
-    if doubled is None or doubled.shape != case.wanted.shape:
+def _fitted_factor(case: Case, operation: Operation) -> float | None:
+    """Return the factor on an operation's result that turns torch's value into Keras'; None if there is none."""
+    doubled = case.rerun({operation.key: replaced_by(_times, 2.0)})
+    if doubled is None or doubled.shape != case.keras_value.shape:
         return None
-    share = (doubled.astype(np.float64) - case.found).ravel()
-    missing = (case.wanted.astype(np.float64) - case.found).ravel()
+    share = (doubled.astype(np.float64) - case.torch_value).ravel()
+    missing = (case.keras_value.astype(np.float64) - case.torch_value).ravel()
     square = float(share @ share)
     if not np.isfinite(square) or square == 0:
         return None
-    more = float(share @ missing) / square
-    left = np.max(np.abs(missing - more * share), initial=0.0)
-    wrong = np.max(np.abs(missing), initial=0.0)
-    if left <= CLOSE * wrong:
-        return 1 + more
-    return _searched(case, operation) if left <= wrong / 2 else None  # an activation is between
+    extra = float(share @ missing) / square
+    residual = np.max(np.abs(missing - extra * share), initial=0.0)
+    difference = np.max(np.abs(missing), initial=0.0)
+    if residual <= CLOSE * difference:
+        return 1 + extra
+    # An activation in between makes the dependence on the factor nonlinear.
+    return _searched_factor(case, operation) if residual <= difference / 2 else None
 
 
-def _table(case: Case) -> Iterator[Suspicion]:
-    """A factor on a table behind which a norm stands: of scale it leaves little, so it is searched for in steps."""
-    for operation in case.before:
+def _table(case: Case) -> Iterator[Hypothesis]:
+    """Keras multiplies an embedding table by a factor; a normalisation after it makes the effect nonlinear."""
+    for operation in case.operations_before:
         if operation.name == "embedding":
-            factor = _searched(case, operation)
-            if factor is not None and abs(factor - 1) > 1e-6:
-                yield Suspicion(
-                    cause=f"Keras multiplies the rows of the table {operation.owner} by {_told(factor)}, torch does "
-                    "not",
+            factor = _searched_factor(case, operation)
+            if factor is not None and abs(factor - 1) > _CHANGED:
+                yield Hypothesis(
+                    cause=f"Keras multiplies the embedding table {operation.owner} by {_number(factor)}, torch "
+                    "does not",
                     fix=f"x = x * {factor!r}  # after {operation.owner}",
-                    changes={operation.key: doing(_times, factor)},
+                    changes={operation.key: replaced_by(_times, factor)},
                 )
 
 
-def _searched(case: Case, operation: Operation) -> float | None:
-    """The factor by the method of Gauss and Newton, the slope from two runs; None where it leads nowhere."""
+def _searched_factor(case: Case, operation: Operation) -> float | None:
+    """Return the factor by the Gauss-Newton method, with the slope from two runs; None if torch cannot run with it."""
 
-    def at(factor: float) -> Array | None:
-        made = case.attempt({operation.key: doing(_times, factor)})
-        fits = made is not None and made.shape == case.wanted.shape
-        return made.astype(np.float64) if fits and made is not None else None
-
-    factor, wanted = 1.0, case.wanted.astype(np.float64)
-    for _ in range(STEPS):
-        here, beside = at(factor), at(factor * (1 + _NEAR))
-        if here is None or beside is None:
+    def value_at(factor: float) -> Array | None:
+        value = case.rerun({operation.key: replaced_by(_times, factor)})
+        if value is None or value.shape != case.keras_value.shape:
             return None
-        slope, missing = (beside - here).ravel() / (factor * _NEAR), (wanted - here).ravel()
+        return value.astype(np.float64)
+
+    factor, keras_value = 1.0, case.keras_value.astype(np.float64)
+    for _ in range(STEPS):
+        value, value_nearby = value_at(factor), value_at(factor * (1 + _SLOPE_STEP))
+        if value is None or value_nearby is None:
+            return None
+        slope = (value_nearby - value).ravel() / (factor * _SLOPE_STEP)
+        missing = (keras_value - value).ravel()
         square = float(slope @ slope)
         if not np.isfinite(square) or square == 0:
             return None
@@ -136,64 +141,71 @@ def _times(call: TorchCall, factor: float) -> Any:
     return call.run() * factor
 
 
-def _pixels(case: Case) -> Iterator[Suspicion]:
-    """Channels that are scaled and shifted, or reversed, as in the preprocessing of images."""
-    sources = [operation for operation in case.feeding if operation.result is not None]
-    if len(case.operations) < len(case.before):  # images are prepared before every other layer
+def _pixels(case: Case) -> Iterator[Hypothesis]:
+    """Keras scales, shifts or reverses the channels, as image preprocessing does."""
+    sources = [operation for operation in case.upstream if operation.result is not None]
+    if len(case.operations) < len(case.operations_before):  # images are preprocessed before the first layer
         return
-    if not sources or case.found.shape != case.wanted.shape or case.found.ndim < 2:
+    if not sources or case.torch_value.shape != case.keras_value.shape or case.torch_value.ndim < 2:
         return
     for reverse in (False, True):
-        ours = case.found[..., ::-1] if reverse else case.found
-        fitted = _fitted(ours, case.wanted)
+        torch_value = case.torch_value[..., ::-1] if reverse else case.torch_value
+        fitted = _fitted_scaling(torch_value, case.keras_value)
         if fitted is None:
             continue
         scale, shift = fitted
         for axis in dict.fromkeys((1, -1)):
-            yield Suspicion(
+            yield Hypothesis(
                 cause=_scaling(case, reverse, scale, shift),
-                fix=_line(case, reverse, scale, shift, axis),
-                changes={sources[-1].key: doing(_scaled, reverse, scale, shift, axis)},
+                fix=_pixel_line(case, reverse, scale, shift, axis),
+                changes={sources[-1].key: replaced_by(_scaled, reverse, scale, shift, axis)},
             )
 
 
-def _fitted(ours: Array, theirs: Array) -> tuple[Array, Array] | None:
-    """The scale and the shift of every channel that make one array the other; None where none do, or too many would."""
-    channels = ours.shape[-1]
-    first, second = (array.astype(np.float64).reshape(-1, channels) for array in (ours, theirs))
-    if len(first) < ENOUGH or not (np.all(np.isfinite(first)) and np.all(np.isfinite(second))):
+def _fitted_scaling(torch_value: Array, keras_value: Array) -> tuple[Array, Array] | None:
+    """Return scale and shift per channel that turn torch's value into Keras'; None if none fit, or too few values."""
+    channels = torch_value.shape[-1]
+    torch_rows, keras_rows = (array.astype(np.float64).reshape(-1, channels) for array in (torch_value, keras_value))
+    are_finite = np.all(np.isfinite(torch_rows)) and np.all(np.isfinite(keras_rows))
+    if len(torch_rows) < FEWEST_VALUES or not are_finite:
         return None
-    means = first.mean(0), second.mean(0)
-    centred, other = first - means[0], second - means[1]
+    torch_mean, keras_mean = torch_rows.mean(0), keras_rows.mean(0)
+    centred = torch_rows - torch_mean
     square = (centred**2).sum(0)
     if np.any(square == 0):
         return None
-    scale = (centred * other).sum(0) / square
-    shift = means[1] - scale * means[0]
-    left = np.max(np.abs(first * scale + shift - second))
-    return (_rounded(scale), _rounded(shift)) if left <= CLOSE * np.max(np.abs(first - second)) else None
+    scale = (centred * (keras_rows - keras_mean)).sum(0) / square
+    shift = keras_mean - scale * torch_mean
+    residual = np.max(np.abs(torch_rows * scale + shift - keras_rows))
+    if residual > CLOSE * np.max(np.abs(torch_rows - keras_rows)):
+        return None
+    return _rounded(scale), _rounded(shift)
 
 
 def _rounded(values: Array) -> Array:
-    """Measured numbers without the noise of measuring."""
+    """Round fitted numbers to `_DIGITS` digits."""
     return np.array([0.0 if abs(value) < _SAME else float(f"{value:.{_DIGITS}g}") for value in values])
 
 
 def _scaling(case: Case, reverse: bool, scale: Array, shift: Array) -> str:
-    parts = ["takes the channels in reverse, BGR for RGB"] if reverse else []
-    parts += [f"multiplies by {_numbers(scale)}"] if np.any(scale != 1) else []
-    parts += [f"adds {_numbers(shift)}"] if np.any(shift != 0) else []
+    parts = []
+    if reverse:
+        parts.append("reverses the channels (BGR instead of RGB)")
+    if np.any(scale != 1):
+        parts.append(f"multiplies by {_per_channel(scale)}")
+    if np.any(shift != 0):
+        parts.append(f"adds {_per_channel(shift)}")
     return f"Keras {' and '.join(parts)} {case.where_keras}, torch does not"
 
 
-def _numbers(values: Array) -> str:
+def _per_channel(values: Array) -> str:
     if np.ptp(values) <= _SAME * np.max(np.abs(values)):
-        return _told(float(values[0]))
+        return _number(float(values[0]))
     shown = ", ".join(f"{value:.6g}" for value in values[:4])
-    return f"({shown}{', ...' if len(values) > 4 else ''}), a number for each channel"
+    return f"({shown}{', ...' if len(values) > 4 else ''}) per channel"
 
 
-def _line(case: Case, reverse: bool, scale: Array, shift: Array, axis: int) -> str:
+def _pixel_line(case: Case, reverse: bool, scale: Array, shift: Array, axis: int) -> str:
     flipped = f".flip({axis})" if reverse else ""
     return f"x = x{flipped}{_term('*', scale, case, axis)}{_term('+', shift, case, axis)}  # {case.where}"
 
@@ -203,7 +215,7 @@ def _term(sign: str, values: Array, case: Case, axis: int) -> str:
         return ""
     if np.ptp(values) <= _SAME * np.max(np.abs(values)):
         return f" {sign} {float(values[0])!r}"
-    view = f".view(-1{', 1' * (case.found.ndim - 2)})" if axis == 1 and case.found.ndim > 2 else ""
+    view = f".view(-1{', 1' * (case.torch_value.ndim - 2)})" if axis == 1 and case.torch_value.ndim > 2 else ""
     return f" {sign} torch.tensor({values.tolist()}){view}"
 
 
@@ -218,11 +230,11 @@ def _scaled(call: TorchCall, reverse: bool, scale: Array, shift: Array, axis: in
 
 
 PIXELS = (
-    Suspect("a factor that is measured", _factor),
-    Suspect("scaling of the pixels", _pixels),
+    Suspect("a factor in Keras", _factor),
+    Suspect("pixel preprocessing", _pixels),
 )
 
 BRANCHES = (
-    Suspect("a factor in a branch", _branch),
-    Suspect("a factor on a table", _table),
+    Suspect("a factor on a branch", _branch),
+    Suspect("a factor on an embedding table", _table),
 )

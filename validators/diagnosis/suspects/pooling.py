@@ -1,107 +1,113 @@
-"""Pooling and resizing: what the border counts for, and where the samples lie."""
+"""Suspect pooling and resizing: the padding value, the border in a mean, the sampling positions."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch.nn import functional
 
 from keras3conv.frameworks.torch.replay import Operation, TorchCall
+from keras3conv.rules.helpers.padding import Pads, same_padding
 from keras3conv.validators.diagnosis.suspects.base import (
     Case,
+    Hypothesis,
     Suspect,
-    Suspicion,
-    doing,
     flat,
     ints,
-    running,
-    same_padding,
+    replaced_by,
+    with_arguments,
 )
 
-_MAXIMA = ("max_pool1d", "max_pool2d", "max_pool3d")
-_MEANS = ("avg_pool1d", "avg_pool2d", "avg_pool3d")
-
-Pads = tuple[tuple[int, int], ...]
+_MAX_POOLING = ("max_pool1d", "max_pool2d", "max_pool3d")
+_AVERAGE_POOLING = ("avg_pool1d", "avg_pool2d", "avg_pool3d")
 
 
-def _border_of_maxima(case: Case) -> Iterator[Suspicion]:
-    for operation in case.named(*_MAXIMA):
-        own = tuple((side, side) for side in ints(operation.get("padding", 0), _rank(operation)))
+def _max_pooling_padding(case: Case) -> Iterator[Hypothesis]:
+    for operation in case.operations_named(*_MAX_POOLING):
+        torch_pads = tuple((side, side) for side in ints(operation.get("padding", 0), _rank(operation)))
         same = _same(operation)
-        for pads in dict.fromkeys((own, same)):
+        for pads in dict.fromkeys((torch_pads, same)):
             if any(map(any, pads)):
-                yield Suspicion(
-                    cause=f"Keras pads with 0 before a max pooling, torch with the smallest number: {_told(pads)}",
-                    fix=f"x = F.pad(x, {flat(pads)})  # before {operation.owner or case.where}, with padding=0",
-                    changes={operation.key: doing(_padded, pads, 0.0)},
+                yield Hypothesis(
+                    cause=f"Keras pads a max pooling with 0, torch with -inf: {_listed(pads)}",
+                    fix=f"x = F.pad(x, {flat(pads)})  # before {case.place(operation)}, with padding=0",
+                    changes={operation.key: replaced_by(_padded, pads, 0.0)},
                 )
-        if same != own:
-            yield Suspicion(
-                cause=f'Keras pads a max pooling {_told(same)}: "same" puts the odd one at the end; torch {_told(own)}',
+        if same != torch_pads:
+            keras_words, torch_words = _listed(same), _listed(torch_pads)
+            yield Hypothesis(
+                cause=f'Keras pads a max pooling by {keras_words}, "same" pads more at the end; torch {torch_words}',
                 fix=f'x = F.pad(x, {flat(same)}, value=-float("inf"))  # before {operation.owner}, with padding=0',
-                changes={operation.key: doing(_padded, same, -float("inf"))},
+                changes={operation.key: replaced_by(_padded, same, -float("inf"))},
             )
 
 
-def _border_of_means(case: Case) -> Iterator[Suspicion]:
-    for operation in case.named(*_MEANS):
+def _average_pooling_padding(case: Case) -> Iterator[Hypothesis]:
+    for operation in case.operations_named(*_AVERAGE_POOLING):
         counts = operation.get("count_include_pad", True)
-        yield Suspicion(
-            cause=f"the border counts in torch's average pooling: {counts}; in Keras' {not counts}",
-            fix=f"count_include_pad={not counts}  # {operation.owner or case.where}",
-            changes={operation.key: running(count_include_pad=not counts)},
+        yield Hypothesis(
+            cause=f"average pooling counts the padding in torch: {counts}; in Keras: {not counts}",
+            fix=f"count_include_pad={not counts}  # {case.place(operation)}",
+            changes={operation.key: with_arguments(count_include_pad=not counts)},
         )
         same = _same(operation)
-        yield Suspicion(
-            cause=f'Keras pads an average pooling {_told(same)}, as "same" does, and leaves the border out',
-            fix=f"AvgPool(padding=0, ceil_mode=True)  # {operation.owner or case.where}",
-            changes={operation.key: doing(_mean_without_border, same)},
+        yield Hypothesis(
+            cause=f'Keras pads an average pooling by {_listed(same)}, as "same" does, and does not count the padding',
+            fix=f"AvgPool(padding=0, ceil_mode=True)  # {case.place(operation)}",
+            changes={operation.key: replaced_by(_mean_without_border, same)},
         )
 
 
-def _ceil_mode(case: Case) -> Iterator[Suspicion]:
-    for operation in case.named(*_MAXIMA, *_MEANS):
-        ours = operation.get("ceil_mode", False)
-        yield Suspicion(
-            cause=f"ceil_mode is {ours} in torch, and Keras' windows are those of {not ours}",
-            fix=f"ceil_mode={not ours}  # {operation.owner or case.where}",
-            changes={operation.key: running(ceil_mode=not ours)},
+def _ceil_mode(case: Case) -> Iterator[Hypothesis]:
+    for operation in case.operations_named(*_MAX_POOLING, *_AVERAGE_POOLING):
+        ceil_mode = operation.get("ceil_mode", False)
+        yield Hypothesis(
+            cause=f"ceil_mode is {ceil_mode} in torch, Keras pools as with ceil_mode={not ceil_mode}",
+            fix=f"ceil_mode={not ceil_mode}  # {case.place(operation)}",
+            changes={operation.key: with_arguments(ceil_mode=not ceil_mode)},
         )
 
 
-def _other_kind(case: Case) -> Iterator[Suspicion]:
-    for operation in case.named(*_MAXIMA, *_MEANS, "adaptive_avg_pool2d", "adaptive_max_pool2d"):
-        ours, other = ("max", "avg") if "max" in operation.name else ("avg", "max")
-        function = getattr(functional, operation.name.replace(ours, other))
-        shared = () if "adaptive" in operation.name else ("stride", "padding", "ceil_mode")
-        size = "output_size" if "adaptive" in operation.name else "kernel_size"
-
-        def run(call: TorchCall, function: Any = function, shared: Any = shared, size: str = size) -> Any:
-            given = {name: call.get(name) for name in shared if call.get(name) is not None}
-            window = call.args[1] if len(call.args) > 1 else call.kwargs[size]
-            return function(call.get("input"), window, **given)
-
-        yield Suspicion(
-            cause=f"torch pools by {'the maximum' if ours == 'max' else 'the mean'}, Keras by the other",
-            fix=f"F.{operation.name.replace(ours, other)}  # {operation.owner or case.where}",
-            changes={operation.key: run},
+def _other_kind(case: Case) -> Iterator[Hypothesis]:
+    for operation in case.operations_named(
+        *_MAX_POOLING, *_AVERAGE_POOLING, "adaptive_avg_pool2d", "adaptive_max_pool2d"
+    ):
+        is_maximum = "max" in operation.name
+        other = operation.name.replace("max", "avg") if is_maximum else operation.name.replace("avg", "max")
+        cause = "torch pools by the mean, Keras by the maximum"
+        if is_maximum:
+            cause = "torch pools by the maximum, Keras by the mean"
+        yield Hypothesis(
+            cause=cause,
+            fix=f"F.{other}  # {case.place(operation)}",
+            changes={operation.key: replaced_by(_pooled_by, getattr(functional, other))},
         )
 
 
-def _resize(case: Case) -> Iterator[Suspicion]:
-    for operation in case.named("interpolate"):
+def _pooled_by(call: TorchCall, function: Callable[..., Any]) -> Any:
+    shared: tuple[str, ...] = ("stride", "padding", "ceil_mode")
+    size = "kernel_size"
+    if "adaptive" in call.name:
+        shared, size = (), "output_size"
+    arguments = {name: call.get(name) for name in shared if call.get(name) is not None}
+    window = call.args[1] if len(call.args) > 1 else call.kwargs[size]
+    return function(call.get("input"), window, **arguments)
+
+
+def _resize(case: Case) -> Iterator[Hypothesis]:
+    for operation in case.operations_named("interpolate"):
         mode, aligned = operation.get("mode", "nearest"), bool(operation.get("align_corners"))
         smooth = mode in ("linear", "bilinear", "bicubic", "trilinear")
         rank = len(operation.get("input")) - 2
         others = {1: ("linear",), 2: ("bilinear", "bicubic"), 3: ("trilinear",)}.get(rank, ())
-        wanted = [(mode, not aligned)] if smooth else []
-        wanted += [(other, False) for other in ("nearest", "nearest-exact", *others) if other != mode]
-        wanted += [(other, True) for other in others if other != mode]
-        for other, corners in wanted:
-            yield Suspicion(
+        candidates = [(mode, not aligned)] if smooth else []
+        candidates += [(other, False) for other in ("nearest", "nearest-exact", *others) if other != mode]
+        candidates += [(other, True) for other in others if other != mode]
+        for other, corners in candidates:
+            yield Hypothesis(
                 cause=f"torch resizes with {_mode(mode, aligned)}, Keras with {_mode(other, corners)}",
-                fix=f"F.interpolate(x, ..., {_arguments(other, corners)})  # {operation.owner or case.where}",
-                changes={operation.key: doing(_resized, other, corners)},
+                fix=f"F.interpolate(x, ..., {_arguments(other, corners)})  # {case.place(operation)}",
+                changes={operation.key: replaced_by(_resized, other, corners)},
             )
 
 
@@ -133,7 +139,7 @@ def _same(operation: Operation) -> Pads:
     rank = _rank(operation)
     size, stride = (ints(value, rank) for value in _window(operation))
     extent = operation.get("input")[-rank:]
-    return tuple(same_padding(*axis, 1) for axis in zip(extent, size, stride, strict=True))
+    return tuple(same_padding(*axis) for axis in zip(extent, size, stride, strict=True))
 
 
 def _padded(call: TorchCall, pads: Pads, value: float) -> Any:
@@ -147,14 +153,14 @@ def _mean_without_border(call: TorchCall, pads: Pads) -> Any:
     return sums / counts
 
 
-def _told(pads: Pads) -> str:
+def _listed(pads: Pads) -> str:
     return ", ".join(map(str, pads))
 
 
 SUSPECTS = (
-    Suspect("border of a max pooling", _border_of_maxima),
-    Suspect("border of an average pooling", _border_of_means),
+    Suspect("padding of a max pooling", _max_pooling_padding),
+    Suspect("padding of an average pooling", _average_pooling_padding),
     Suspect("ceil mode", _ceil_mode),
-    Suspect("maximum for mean", _other_kind),
+    Suspect("maximum instead of mean", _other_kind),
     Suspect("resizing", _resize),
 )

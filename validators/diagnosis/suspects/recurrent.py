@@ -1,4 +1,4 @@
-"""Recurrent layers: gates in another order, a bias that got lost, time that runs the other way."""
+"""Suspect recurrent layers: gates in another order, a missing bias, a reversed sequence, swapped states."""
 
 from collections.abc import Callable, Iterator
 from itertools import permutations
@@ -7,74 +7,74 @@ from typing import Any
 import torch
 
 from keras3conv.frameworks.torch.replay import TorchCall
-from keras3conv.validators.diagnosis.suspects.base import Case, Suspect, Suspicion, doing
+from keras3conv.validators.diagnosis.suspects.base import Case, Hypothesis, Suspect, replaced_by
 
 _GATES = {"lstm": ("i", "f", "g", "o"), "gru": ("r", "z", "n")}
+_RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 
 
-def _gate_order(case: Case) -> Iterator[Suspicion]:
-    for operation in case.named(*_GATES):
+def _gate_order(case: Case) -> Iterator[Hypothesis]:
+    for operation in case.operations_named(*_GATES):
         gates = _GATES[operation.name]
         for order in permutations(range(len(gates))):
             if list(order) != sorted(order):
-                theirs = ", ".join(gates[place] for place in order)
-                yield Suspicion(
-                    cause=f"the gates are in another order: torch has {', '.join(gates)}, and where they are "
-                    f"Keras has those of {theirs}",
+                keras_gates = ", ".join(gates[index] for index in order)
+                yield Hypothesis(
+                    cause=f"the gates are in another order: {', '.join(gates)} in torch, {keras_gates} in Keras",
                     fix=f'plan = plan.pair("{case.torch_path}", "{case.keras_path}")  # the rule reorders the gates',
-                    changes={operation.key: doing(_with_gates, order)},
+                    changes={operation.key: replaced_by(_with_gates, order)},
                 )
 
 
 def _with_gates(call: TorchCall, order: tuple[int, ...]) -> Any:
-    moved = [torch.cat([tensor.chunk(len(order))[place] for place in order]) for tensor in call.get("params")]
-    return call.run(params=moved)
+    reordered = [torch.cat([tensor.chunk(len(order))[index] for index in order]) for tensor in call.get("params")]
+    return call.run(params=reordered)
 
 
-def _bias(case: Case) -> Iterator[Suspicion]:
-    for operation in case.named("lstm", "gru", "rnn_tanh", "rnn_relu"):
+def _bias(case: Case) -> Iterator[Hypothesis]:
+    for operation in case.operations_named(*_RECURRENT):
         if operation.get("has_biases"):
-            for role, place in (("bias_hh", 3), ("bias_ih", 2)):
-                yield Suspicion(
-                    cause=f"{role} got lost: Keras has torch's other bias only, and not both",
+            for missing, kept, position in (("bias_hh", "bias_ih", 3), ("bias_ih", "bias_hh", 2)):
+                yield Hypothesis(
+                    cause=f"{missing} is missing: Keras has only torch's {kept}",
                     fix=f'plan = plan.pair("{case.torch_path}", "{case.keras_path}")  # the rule takes both',
-                    changes={operation.key: doing(_without_bias, place)},
+                    changes={operation.key: replaced_by(_without_bias, position)},
                 )
 
 
-def _without_bias(call: TorchCall, place: int) -> Any:
-    params = [
-        torch.zeros_like(tensor) if number % 4 == place else tensor for number, tensor in enumerate(call.get("params"))
-    ]
+def _without_bias(call: TorchCall, position: int) -> Any:
+    params = list(call.get("params"))
+    for index in range(position, len(params), 4):  # every layer and direction has four tensors
+        params[index] = torch.zeros_like(params[index])
     return call.run(params=params)
 
 
-def _direction(case: Case) -> Iterator[Suspicion]:
-    for operation in case.named("lstm", "gru", "rnn_tanh", "rnn_relu"):
+def _direction(case: Case) -> Iterator[Hypothesis]:
+    for operation in case.operations_named(*_RECURRENT):
         axis = 1 if operation.get("batch_first") else 0
-        for told, back in (("and its outputs stay so", False), ("and its outputs are turned back", True)):
-            yield Suspicion(
-                cause=f"Keras runs through time backwards, {told}",
+        for order, is_restored in (("reversed", False), ("in the original order", True)):
+            yield Hypothesis(
+                cause=f"Keras processes the sequence backwards, and returns the outputs {order}",
                 fix=f"x = x.flip({axis})  # before {operation.owner}",
-                changes={operation.key: doing(_backwards, axis, back)},
+                changes={operation.key: replaced_by(_backwards, axis, is_restored)},
             )
 
 
-def _backwards(call: TorchCall, axis: int, back: bool) -> Any:
+def _backwards(call: TorchCall, axis: int, is_restored: bool) -> Any:
     outputs, *states = call.run(input=call.get("input").flip(axis))
-    return (outputs.flip(axis) if back else outputs, *states)
+    return (outputs.flip(axis) if is_restored else outputs, *states)
 
 
-def _cell_state(case: Case) -> Iterator[Suspicion]:
-    for operation in case.named("lstm"):
-        yield Suspicion(
-            cause="torch goes on with the hidden state of an LSTM, Keras with the cell state",
+def _cell_state(case: Case) -> Iterator[Hypothesis]:
+    for operation in case.operations_named("lstm"):
+        yield Hypothesis(
+            cause="torch uses the hidden state of the LSTM, Keras the cell state",
             fix=f"_, hidden, cell = lstm(x)  # {case.where_keras}: take hidden",
-            changes={operation.key: _states_exchanged},
+            changes={operation.key: _swap_states},
         )
 
 
-def _states_exchanged(call: TorchCall) -> Any:
+def _swap_states(call: TorchCall) -> Any:
     outputs, hidden, cell = call.run()
     if not call.get("bidirectional"):  # the last output is the hidden state as well
         axis = 1 if call.get("batch_first") else 0
@@ -83,84 +83,83 @@ def _states_exchanged(call: TorchCall) -> Any:
     return outputs, cell, hidden
 
 
-def _end_of_backward(case: Case) -> Iterator[Suspicion]:
-    """What a backward direction ends with, which is its output at the first step, and not at the last one."""
-    for operation in case.named("lstm", "gru", "rnn_tanh", "rnn_relu"):
+def _backward_output(case: Case) -> Iterator[Hypothesis]:
+    """A backward direction ends at the first time step, and starts at the last one."""
+    for operation in case.operations_named(*_RECURRENT):
         if operation.get("bidirectional"):
             axis = 1 if operation.get("batch_first") else 0
-            for told, last in (
-                ("where it ends, at the first step", False),
-                ("at the last step, where it starts", True),
+            for keras_step, torch_step, last in (
+                ("first time step, where it ends", "last", False),
+                ("last time step, where it starts", "first", True),
             ):
-                yield Suspicion(
-                    cause=f"Keras takes the output of the backward direction {told}; torch does the other",
+                yield Hypothesis(
+                    cause=f"Keras takes the backward output at the {keras_step}; torch at the {torch_step}",
                     fix=f"# {case.where_keras}: return_sequences={not last} in the Bidirectional",
-                    changes={operation.key: doing(_ends, axis, last)},
+                    changes={operation.key: replaced_by(_backward_output_at, axis, last)},
                 )
 
 
-def _ends(call: TorchCall, axis: int, last: bool) -> Any:
+def _backward_output_at(call: TorchCall, axis: int, last: bool) -> Any:
     outputs, hidden, *cell = call.run()
     forward, backward = outputs.chunk(2, -1)
     size = outputs.shape[axis]
     if last:
         return outputs, torch.cat([hidden[:-1], backward.select(axis, size - 1)[None]]), *cell
-    final = [backward.narrow(axis, 0, size - 1), backward.narrow(axis, 0, 1)]
-    return torch.cat([forward, torch.cat(final, axis)], -1), hidden, *cell
+    with_end_last = torch.cat([backward.narrow(axis, 0, size - 1), backward.narrow(axis, 0, 1)], axis)
+    return torch.cat([forward, with_end_last], -1), hidden, *cell
 
 
-def _weights(case: Case) -> Iterator[Suspicion]:
+def _weights(case: Case) -> Iterator[Hypothesis]:
     again = f'plan = plan.pair("{case.torch_path}", "{case.keras_path}")  # the rule '
-    for operation in case.named("lstm", "gru", "rnn_tanh", "rnn_relu"):
-        yield Suspicion(
+    for operation in case.operations_named(*_RECURRENT):
+        yield Hypothesis(
             cause="the recurrent kernel is transposed, gate by gate",
             fix=f"{again}transposes it",
-            changes={operation.key: doing(_with_params, _transposed)},
+            changes={operation.key: replaced_by(_with_params, _transpose_recurrent)},
         )
         if operation.get("bidirectional"):
-            yield Suspicion(
-                cause="the two directions have each other's weights",
+            yield Hypothesis(
+                cause="the weights of the two directions are swapped",
                 fix=f"{again}knows which is which",
-                changes={operation.key: doing(_with_params, _directions)},
+                changes={operation.key: replaced_by(_with_params, _swap_directions)},
             )
         if operation.name == "lstm" and operation.get("has_biases"):
-            yield Suspicion(
+            yield Hypothesis(
                 cause="the bias of the forget gate is 1 higher in Keras: unit_forget_bias was added to trained weights",
                 fix=f"{again}takes the bias as it is",
-                changes={operation.key: doing(_with_params, _forgetting)},
+                changes={operation.key: replaced_by(_with_params, _add_forget_bias)},
             )
 
 
 def _with_params(call: TorchCall, change: Callable[[list[Any], int], list[Any]]) -> Any:
+    """Run the call with changed parameters; the change also gets the number of tensors per layer and direction."""
     return call.run(params=change(list(call.get("params")), 4 if call.get("has_biases") else 2))
 
 
-def _transposed(params: list[Any], each: int) -> list[Any]:
+def _transpose_recurrent(params: list[Any], group_size: int) -> list[Any]:
     width = params[1].shape[1]
-    return [
-        torch.cat([gate.T for gate in tensor.split(width)]) if number % each == 1 else tensor
-        for number, tensor in enumerate(params)
-    ]
+    for index in range(1, len(params), group_size):
+        params[index] = torch.cat([gate.T for gate in params[index].split(width)])
+    return params
 
 
-def _directions(params: list[Any], each: int) -> list[Any]:
-    groups = [params[start : start + each] for start in range(0, len(params), each)]
-    return [tensor for place in range(len(groups)) for tensor in groups[place ^ 1]]
+def _swap_directions(params: list[Any], group_size: int) -> list[Any]:
+    groups = [params[start : start + group_size] for start in range(0, len(params), group_size)]
+    return [tensor for index in range(len(groups)) for tensor in groups[index ^ 1]]
 
 
-def _forgetting(params: list[Any], each: int) -> list[Any]:
-    def more(bias: Any) -> Any:
-        gates = list(bias.chunk(4))
-        return torch.cat([gates[0], gates[1] + 1, *gates[2:]])
-
-    return [more(tensor) if number % each == 2 else tensor for number, tensor in enumerate(params)]
+def _add_forget_bias(params: list[Any], group_size: int) -> list[Any]:
+    for index in range(2, len(params), group_size):
+        enter, forget, *others = params[index].chunk(4)
+        params[index] = torch.cat([enter, forget + 1, *others])
+    return params
 
 
 SUSPECTS = (
     Suspect("gates in another order", _gate_order),
-    Suspect("bias of a recurrent layer lost", _bias),
-    Suspect("time backwards", _direction),
+    Suspect("bias of a recurrent layer missing", _bias),
+    Suspect("reversed sequence", _direction),
     Suspect("weights of a recurrent layer", _weights),
-    Suspect("cell state for hidden state", _cell_state),
-    Suspect("end of a backward direction", _end_of_backward),
+    Suspect("cell state instead of hidden state", _cell_state),
+    Suspect("output of a backward direction", _backward_output),
 )

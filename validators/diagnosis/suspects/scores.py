@@ -1,4 +1,4 @@
-"""Attention that a model writes out itself: what is done to the scores before their softmax."""
+"""Suspect the scores of attention in the model's own code: mask, bias, causality, padding, scale."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -6,11 +6,10 @@ from typing import Any
 import torch
 
 from keras3conv.frameworks.torch.replay import Change, Key, Operation, TorchCall
-from keras3conv.transforms import Shape
-from keras3conv.validators.diagnosis.suspects.base import Case, Suspect, Suspicion, doing
+from keras3conv.validators.diagnosis.suspects.base import Case, Hypothesis, Suspect, replaced_by
 
 Scoring = Callable[[Any, Any], Any]
-"""From the scores, and what torch adds to them, to what goes into the softmax."""
+"""Maps the scores and torch's additive mask to the input of the softmax."""
 
 _SCALED = "scaled_dot_product_attention"
 _ADDED = ("add", "sub")
@@ -18,71 +17,71 @@ _FILLED = ("masked_fill", "where")
 
 
 def _softmaxes(case: Case) -> Iterator[Operation]:
-    """The calls of softmax over scores: one number for every two places, in the last two axes."""
-    return (operation for operation in case.named("softmax") if len(operation.get("input") or ()) >= 3)
+    """Yield the softmax calls on attention scores, which have a query axis and a key axis."""
+    return (operation for operation in case.operations_named("softmax") if len(operation.get("input") or ()) >= 3)
 
 
 def _is_square(shape: Any) -> bool:
     return isinstance(shape, tuple) and len(shape) > 1 and shape[-1] == shape[-2]
 
 
-def _mask(case: Case) -> Iterator[Suspicion]:
-    """What is added to the scores, or filled into them, says where is attended to."""
+def _mask(case: Case) -> Iterator[Hypothesis]:
+    """Keras treats the mask that torch adds to the scores, or fills into them, in another way."""
     for softmax in _softmaxes(case):
         before = [operation for operation in case.operations if operation.place < softmax.place]
-        masks = [operation for operation in before if _masks(operation, softmax.get("input"))]
+        masks = [operation for operation in before if _may_mask(operation)]
         if masks:
-            yield from _of_mask(case, masks[-1])
-    for operation in case.named(_SCALED):
+            yield from _other_masks(case, masks[-1])
+    for operation in case.operations_named(_SCALED):
         if operation.get("attn_mask") is not None or operation.get("is_causal"):
-            yield from _of_mask(case, operation)
+            yield from _other_masks(case, operation)
 
 
-def _masks(operation: Operation, scores: Shape) -> bool:
+def _may_mask(operation: Operation) -> bool:
     if operation.name in _FILLED:
         return operation.result is not None
     shapes = operation.get("input"), operation.get("dim")
     return operation.name in _ADDED and all(isinstance(shape, tuple) for shape in shapes)
 
 
-def _of_mask(case: Case, operation: Operation) -> Iterator[Suspicion]:
-    where = operation.owner or case.where
-    is_whole = operation.name == _SCALED
-    for cause, fix, change in _OTHERWISE:
-        place = where if fix.startswith("mask") else case.where_keras
-        change_here = doing(_attention, change) if is_whole else doing(_at_the_mask, change)
-        yield Suspicion(cause=cause, fix=f"{fix}  # {place}", changes={operation.key: change_here})
+def _other_masks(case: Case, operation: Operation) -> Iterator[Hypothesis]:
+    replacement = _attention if operation.name == _SCALED else _masked_scores
+    for cause, fix, scoring in _OTHER_SCORINGS:
+        place = case.place(operation) if fix.startswith("mask") else case.where_keras
+        change = replaced_by(replacement, scoring)
+        yield Hypothesis(cause=cause, fix=f"{fix}  # {place}", changes={operation.key: change})
 
 
-def _at_the_mask(call: TorchCall, change: Scoring) -> Any:
-    return change(*_parts(call))
+def _masked_scores(call: TorchCall, scoring: Scoring) -> Any:
+    return scoring(*_scores_and_mask(call))
 
 
-def _parts(call: TorchCall) -> tuple[Any, Any]:
-    """The scores, and what is to be added to them."""
+def _scores_and_mask(call: TorchCall) -> tuple[Any, Any]:
+    """Return the scores and the additive mask of a masking operation."""
     if call.name == "masked_fill":
         scores = call.get("input")
         return scores, torch.zeros_like(scores).masked_fill(call.get("mask"), _least(scores))
     if call.name == "where":
         condition, first, second = (call.get(name) for name in ("condition", "input", "other"))
-        is_first = getattr(first, "ndim", 0) > getattr(second, "ndim", 0)
-        scores, kept = (first, condition) if is_first else (second, ~condition)
-        return scores, torch.where(kept, 0.0, _least(scores)).to(scores.dtype)
-    first, second = call.get("input"), call.get("dim")
+        scores, attended = (second, ~condition)
+        if getattr(first, "ndim", 0) > getattr(second, "ndim", 0):
+            scores, attended = first, condition
+        return scores, torch.where(attended, 0.0, _least(scores)).to(scores.dtype)
+    first, second = call.get("input"), call.get("dim")  # the second argument is named `dim`
     scores, added = (first, second) if first.numel() >= second.numel() else (second, first)
     return scores, -added if call.name == "sub" else added
 
 
-def _attention(call: TorchCall, change: Scoring) -> Any:
-    """The same as `scaled_dot_product_attention`, with the scores within reach."""
+def _attention(call: TorchCall, scoring: Scoring) -> Any:
+    """Compute `scaled_dot_product_attention` in single operations, with another scoring."""
     query, key, value = (call.get(name) for name in ("query", "key", "value"))
     scale = call.kwargs.get("scale") or query.shape[-1] ** -0.5
     scores = query @ key.transpose(-1, -2) * scale
-    return change(scores, _added(call, scores)).softmax(-1) @ value
+    return scoring(scores, _additive_mask(call, scores)).softmax(-1) @ value
 
 
-def _added(call: TorchCall, scores: Any) -> Any:
-    """What a call of attention adds to the scores: its mask as numbers."""
+def _additive_mask(call: TorchCall, scores: Any) -> Any:
+    """Return the mask of an attention call as numbers to add to the scores."""
     mask = call.get("attn_mask")
     if call.get("is_causal"):
         mask = torch.ones_like(scores, dtype=torch.bool).tril()
@@ -92,92 +91,93 @@ def _added(call: TorchCall, scores: Any) -> Any:
 
 
 def _least(scores: Any) -> float:
+    """Return a score that no attention is left of after the softmax, far enough from the dtype's limit to be added."""
     return float(torch.finfo(scores.dtype).min) / 4
 
 
-def _attended(added: Any) -> Any:
-    return added > -1.0
+def _is_attended(mask: Any) -> Any:
+    return mask > -1.0
 
 
-def _without(scores: Any, added: Any) -> Any:
+def _unmasked(scores: Any, mask: Any) -> Any:
     return scores
 
 
-def _inverted(scores: Any, added: Any) -> Any:
-    return torch.where(_attended(added), _least(scores), scores)
+def _inverted(scores: Any, mask: Any) -> Any:
+    return torch.where(_is_attended(mask), _least(scores), scores)
 
 
-def _as_number(scores: Any, added: Any) -> Any:
-    return scores + _attended(added).to(scores.dtype)
+def _as_number(scores: Any, mask: Any) -> Any:
+    return scores + _is_attended(mask).to(scores.dtype)
 
 
-def _as_factor(scores: Any, added: Any) -> Any:
-    return scores * _attended(added).to(scores.dtype)
+def _as_factor(scores: Any, mask: Any) -> Any:
+    return scores * _is_attended(mask).to(scores.dtype)
 
 
-def _transposed(scores: Any, added: Any) -> Any:
-    return scores + added.transpose(-1, -2)
+def _transposed(scores: Any, mask: Any) -> Any:
+    return scores + mask.transpose(-1, -2)
 
 
 _MASKED = "scores = keras.ops.where(mask, scores, -1e30)"
 
-_OTHERWISE = (
-    ("Keras does without what torch adds to the scores: a mask, or a bias of the places", _MASKED, _without),
-    ("the mask is inverted: what is left out in torch is attended to in Keras", "mask = ~mask", _inverted),
-    ("Keras adds the mask as it is, 1 for what is attended to", _MASKED, _as_number),
+_OTHER_SCORINGS = (
+    ("Keras does not add torch's mask or position bias to the attention scores", _MASKED, _unmasked),
+    ("the mask is inverted: Keras attends to the positions that torch masks", "mask = ~mask", _inverted),
+    ("Keras adds the mask itself to the scores: 1 where it attends", _MASKED, _as_number),
     ("Keras multiplies the scores by the mask", _MASKED, _as_factor),
     (
-        "the last two axes of what is added to the scores are transposed in Keras",
+        "the last two axes of the mask or bias that is added to the scores are transposed in Keras",
         "x = keras.ops.swapaxes(x, -1, -2)",
         _transposed,
     ),
 )
-"""What else can be done with the scores, and with what torch adds to them."""
+"""Mistakes in the use of a mask: the cause, the line to paste, and the scoring that Keras would have."""
 
 
-def _causal(case: Case) -> Iterator[Suspicion]:
+def _causal(case: Case) -> Iterator[Hypothesis]:
     for softmax in _softmaxes(case):
         if _is_square(softmax.get("input")):
-            yield Suspicion(
-                cause="attention is causal in Keras, and not in torch",
+            yield Hypothesis(
+                cause="attention is causal in Keras, but not in torch",
                 fix=f"scores = scores.masked_fill(~torch.ones_like(scores, dtype=torch.bool).tril(), -torch.inf)  "
-                f"# before the softmax {softmax.owner or case.where}",
-                changes={softmax.key: _causally},
+                f"# before the softmax {case.place(softmax)}",
+                changes={softmax.key: _with_causal_mask},
             )
 
 
-def _causally(call: TorchCall) -> Any:
+def _with_causal_mask(call: TorchCall) -> Any:
     scores = call.get("input")
     later = torch.ones_like(scores, dtype=torch.bool).triu(1)
     return call.run(input=scores.masked_fill(later, _least(scores)))
 
 
-def _padding(case: Case) -> Iterator[Suspicion]:
-    """Keras leaves out what is padding; torch was not told."""
-    tables = [operation for operation in case.before if operation.name == "embedding"]
+def _padding(case: Case) -> Iterator[Hypothesis]:
+    """Keras masks padding, torch has no such mask."""
+    tables = [operation for operation in case.operations_before if operation.name == "embedding"]
     names = ("softmax", _SCALED)
     calls = [operation for operation in case.operations if operation.name in names]
     if not tables or not calls:
         return
     for row in dict.fromkeys((0, 1, tables[0].get("padding_idx"))):
-        kept: dict[str, Any] = {}
-        changes: dict[Key, Change] = {tables[0].key: doing(_keeping_indices, kept)}
-        changes |= {operation.key: doing(_without_padding, kept, row) for operation in calls}
+        remembered: dict[str, Any] = {}
+        changes: dict[Key, Change] = {tables[0].key: replaced_by(_remember_indices, remembered)}
+        changes |= {operation.key: replaced_by(_with_padding_mask, remembered, row) for operation in calls}
         if row is not None:
-            yield Suspicion(
-                cause=f"Keras attends to nothing where the index is {row}, as padding; torch is given no such mask",
+            yield Hypothesis(
+                cause=f"Keras masks positions with index {row} as padding, torch does not",
                 fix=f"attention_mask = indices != {row}  # {case.where}",
                 changes=changes,
             )
 
 
-def _keeping_indices(call: TorchCall, kept: dict[str, Any]) -> Any:
-    kept["indices"] = call.get("input")
+def _remember_indices(call: TorchCall, remembered: dict[str, Any]) -> Any:
+    remembered["indices"] = call.get("input")
     return call.run()
 
 
-def _without_padding(call: TorchCall, kept: dict[str, Any], row: int) -> Any:
-    attended = kept["indices"] != row
+def _with_padding_mask(call: TorchCall, remembered: dict[str, Any], row: int) -> Any:
+    attended = remembered["indices"] != row
     if call.name == "softmax":
         scores = call.get("input")
         shape = [len(attended), *[1] * (scores.ndim - 2), attended.shape[-1]]
@@ -185,7 +185,7 @@ def _without_padding(call: TorchCall, kept: dict[str, Any], row: int) -> Any:
     return call.run(attn_mask=attended[:, None, None, :])
 
 
-def _scale(case: Case) -> Iterator[Suspicion]:
+def _scale(case: Case) -> Iterator[Hypothesis]:
     for softmax in _softmaxes(case):
         products = [
             operation
@@ -196,7 +196,7 @@ def _scale(case: Case) -> Iterator[Suspicion]:
         if not isinstance(query, tuple) or len(query) < 2:
             continue
         width, heads = query[-1], query[1] if len(query) == 4 else 1
-        for told, factor in (
+        for formula, factor in (
             ("1 / sqrt(width of a head)", width**-0.5),
             ("sqrt(width of a head)", width**0.5),
             ("1 / sqrt(heads)", heads**-0.5),
@@ -205,10 +205,10 @@ def _scale(case: Case) -> Iterator[Suspicion]:
             ("1 / width of a head", 1 / width),
         ):
             if factor != 1:
-                yield Suspicion(
-                    cause=f"the scores are {told} = {factor:.6g} times as large in Keras as in torch",
+                yield Hypothesis(
+                    cause=f"the scores are {formula} = {factor:.6g} times as large in Keras as in torch",
                     fix=f"scores = scores * {factor!r}  # in torch, after {products[-1].name} {case.where}",
-                    changes={products[-1].key: doing(_times, factor)},
+                    changes={products[-1].key: replaced_by(_times, factor)},
                 )
 
 
@@ -216,7 +216,7 @@ def _times(call: TorchCall, factor: float) -> Any:
     return call.run() * factor
 
 
-def _roles(case: Case) -> Iterator[Suspicion]:
+def _roles(case: Case) -> Iterator[Hypothesis]:
     for softmax in _softmaxes(case):
         products = [
             operation
@@ -224,7 +224,7 @@ def _roles(case: Case) -> Iterator[Suspicion]:
             if operation.name in ("matmul", "bmm") and operation.place < softmax.place and _is_square(operation.result)
         ]
         if products:
-            yield Suspicion(
+            yield Hypothesis(
                 cause="query and key are swapped",
                 fix=f"query, key = key, query  # {case.where_keras}",
                 changes={products[-1].key: lambda call: call.run().transpose(-1, -2)},
@@ -232,9 +232,9 @@ def _roles(case: Case) -> Iterator[Suspicion]:
 
 
 SUSPECTS = (
-    Suspect("roles in written-out attention", _roles),
-    Suspect("mask of written-out attention", _mask),
-    Suspect("causal in Keras alone", _causal),
-    Suspect("padding that Keras leaves out", _padding),
-    Suspect("scale of written-out scores", _scale),
+    Suspect("query and key swapped in own code", _roles),
+    Suspect("mask in own code", _mask),
+    Suspect("causal in Keras only", _causal),
+    Suspect("padding mask in Keras only", _padding),
+    Suspect("scale of scores in own code", _scale),
 )

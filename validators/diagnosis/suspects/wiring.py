@@ -1,4 +1,4 @@
-"""How layers are joined: a factor or a shortcut that one side has not, the weights of another layer."""
+"""Suspect how layers are connected: a missing factor, shortcut or gate, swapped layers, other weights."""
 
 from collections.abc import Callable, Iterator
 from itertools import combinations
@@ -6,39 +6,39 @@ from typing import Any
 
 import torch
 
-from keras3conv.frameworks.torch.replay import Operation, TorchCall
+from keras3conv.frameworks.torch.replay import TorchCall
 from keras3conv.transforms import Shape
-from keras3conv.validators.diagnosis.suspects.base import VIEWS, Case, Suspect, Suspicion, doing
+from keras3conv.validators.diagnosis.suspects.base import VIEWS, Case, Hypothesis, Suspect, replaced_by
 
 
-def _factor(case: Case) -> Iterator[Suspicion]:
-    """A number that torch multiplies by, or adds, and Keras does not; in `mul` and `add` it is the second argument."""
-    words = {"mul": "multiplies by", "div": "divides by", "add": "adds", "sub": "subtracts"}
-    for operation in case.named(*words):
-        number = operation.get("dim")
+def _factor(case: Case) -> Iterator[Hypothesis]:
+    """Torch multiplies by a number, or adds one, and Keras does not."""
+    names = {
+        "mul": ("multiplies by", "multiply"),
+        "div": ("divides by", "divide"),
+        "add": ("adds", "add"),
+        "sub": ("subtracts", "subtract"),
+    }
+    for operation in case.operations_named(*names):
+        number = operation.get("dim")  # the second argument is named `dim`
         if isinstance(number, int | float) and not isinstance(number, bool):
-            yield Suspicion(
-                cause=f"torch {words[operation.name]} {number:.6g} {case.where}, Keras does not",
-                fix=f"x = keras.ops.{_keras_name(operation)}(x, {number!r})  # {case.where_keras}",
+            verb, keras_name = names[operation.name]
+            yield Hypothesis(
+                cause=f"torch {verb} {number:.6g} {case.where}, Keras does not",
+                fix=f"x = keras.ops.{keras_name}(x, {number!r})  # {case.where_keras}",
                 changes={operation.key: lambda call: call.get("input")},
             )
 
 
-def _keras_name(operation: Operation) -> str:
-    return {"mul": "multiply", "div": "divide", "add": "add", "sub": "subtract"}[operation.name]
-
-
-def _shortcut(case: Case) -> Iterator[Suspicion]:
-    for operation in case.named("add"):
+def _shortcut(case: Case) -> Iterator[Hypothesis]:
+    for operation in case.operations_named("add"):
         if isinstance(operation.get("input"), tuple) and isinstance(operation.get("dim"), tuple):
-            for name in ("input", "dim"):
+            for name, kept, missing in (("input", "first", "second"), ("dim", "second", "first")):
                 if operation.get(name) == operation.result:
-                    yield Suspicion(
-                        cause=f"torch adds two tensors {case.where}, Keras has only the "
-                        f"{'first' if name == 'input' else 'second'} of them",
-                        fix=f"x = keras.layers.Add()([x, {'second' if name == 'input' else 'first'}])  "
-                        f"# {case.where_keras}",
-                        changes={operation.key: doing(_only, name)},
+                    yield Hypothesis(
+                        cause=f"torch adds two tensors {case.where}, Keras has only the {kept} of them",
+                        fix=f"x = keras.layers.Add()([x, {missing}])  # {case.where_keras}",
+                        changes={operation.key: replaced_by(_only, name)},
                     )
 
 
@@ -46,121 +46,121 @@ def _only(call: TorchCall, name: str) -> Any:
     return call.get(name)
 
 
-def _gate(case: Case) -> Iterator[Suspicion]:
-    """Two tensors that torch multiplies: a gate, or the scale of a layer; Keras has one of them."""
-    for operation in case.named("mul"):
+def _gate(case: Case) -> Iterator[Hypothesis]:
+    """Torch multiplies two tensors (a gate, a layer scale), Keras has only one of them."""
+    for operation in case.operations_named("mul"):
         shapes = {name: operation.get(name) for name in ("input", "dim")}
         if all(isinstance(shape, tuple) for shape in shapes.values()):
             for name, other in (("input", "dim"), ("dim", "input")):
                 if shapes[name] == operation.result:
-                    factor = f"a tensor of {shapes[other]}"
-                    yield Suspicion(
-                        cause=f"torch multiplies by {factor} {_in(case, operation)}, Keras does not",
+                    factor = f"a tensor of shape {shapes[other]}"
+                    yield Hypothesis(
+                        cause=f"torch multiplies by {factor} {case.place_in_words(operation)}, Keras does not",
                         fix=f"x = keras.ops.multiply(x, scale)  # {case.where_keras}, the scale of "
-                        f"{operation.owner or case.where}",
-                        changes={operation.key: doing(_only, name)},
+                        f"{case.place(operation)}",
+                        changes={operation.key: replaced_by(_only, name)},
                     )
-
-
-def _in(case: Case, operation: Operation) -> str:
-    return f"in {operation.owner}" if operation.owner else case.where
 
 
 _COMBINING = {"add": torch.add, "mul": torch.mul, "sub": torch.sub, "maximum": torch.maximum}
 
 
-def _combined_otherwise(case: Case) -> Iterator[Suspicion]:
-    """Two tensors that torch adds and Keras multiplies, and the like."""
-    for operation in case.named(*_COMBINING):
+def _other_combination(case: Case) -> Iterator[Hypothesis]:
+    """Keras combines two tensors by another operation (adds instead of multiplying)."""
+    for operation in case.operations_named(*_COMBINING):
         if not all(isinstance(operation.get(name), tuple) for name in ("input", "dim")):
             continue
         for name, function in _COMBINING.items():
             if name != operation.name:
-                yield Suspicion(
-                    cause=f"torch joins two tensors by {operation.name} {case.where}, Keras by {name}",
-                    fix=f"x = torch.{name}(first, second)  # {_in(case, operation)}",
-                    changes={operation.key: doing(_joined_by, function)},
+                yield Hypothesis(
+                    cause=f"torch combines two tensors by {operation.name} {case.where}, Keras by {name}",
+                    fix=f"x = torch.{name}(first, second)  # {case.place_in_words(operation)}",
+                    changes={operation.key: replaced_by(_combined_by, function)},
                 )
 
 
-def _joined_by(call: TorchCall, function: Callable[..., Any]) -> Any:
+def _combined_by(call: TorchCall, function: Callable[..., Any]) -> Any:
     return function(call.get("input"), call.get("dim"))
 
 
-def _left_out(case: Case) -> Iterator[Suspicion]:
-    """Anything that keeps the shape, and that Keras does not do."""
+def _missing_operation(case: Case) -> Iterator[Hypothesis]:
+    """Keras lacks an operation that keeps the shape."""
     for operation in case.operations:
-        if operation.name not in _KEEPING and operation.result == operation.get("input") and operation.result:
-            yield Suspicion(
-                cause=f"torch calls {operation.name} {_in(case, operation)}, Keras does not",
-                fix=f"x = ...  # {case.where_keras}: what {operation.name} makes of x in {operation.owner or 'torch'}",
-                changes={operation.key: doing(_only, "input")},
+        if (
+            operation.name not in _SEARCHED_ELSEWHERE
+            and operation.result == operation.get("input")
+            and operation.result
+        ):
+            yield Hypothesis(
+                cause=f"torch calls {operation.name} {case.place_in_words(operation)}, Keras does not",
+                fix=f"x = ...  # {case.where_keras}: the result of {operation.name} in {operation.owner or 'torch'}",
+                changes={operation.key: replaced_by(_only, "input")},
             )
 
 
-_KEEPING = VIEWS | {"add", "sub", "mul", "div", "given", "conv1d", "conv2d", "conv3d", "linear"}
-"""What moves values only, or is asked after by a suspect of its own."""
-
+_SEARCHED_ELSEWHERE = VIEWS | {"add", "sub", "mul", "div", "given", "conv1d", "conv2d", "conv3d", "linear"}
+"""Operations that only move values, or that have a suspect of their own."""
 
 _LAST = 6
-"""Of so many layers that torch called last, two may be in each other's place."""
+"""Number of layers called last, two of which may be swapped."""
 
 
-def _crossed(case: Case) -> Iterator[Suspicion]:
-    """What two layers of equal shapes return, each used where the other belongs: query for key, gate for up."""
-    if case.inside:
+def _swapped_layers(case: Case) -> Iterator[Hypothesis]:
+    """Keras uses the results of two layers of equal shapes in each other's place: query and key, gate and up."""
+    if case.in_layer:
         return
-    called = dict.fromkeys(operation.owner for operation in reversed(case.before) if operation.owner)
-    shapes = {owner: _roles(case, owner) for owner in called}
-    owners = [owner for owner, roles in shapes.items() if roles][:_LAST]
+    called = dict.fromkeys(operation.owner for operation in reversed(case.operations_before) if operation.owner)
+    shapes = {owner: _own_shapes(case, owner) for owner in called}
+    owners = [owner for owner in called if shapes[owner]][:_LAST]
     for first, second in combinations(owners, 2):
-        if shapes[first] == shapes[second]:
-            yield Suspicion(
-                cause=f"what {second} and {first} return is used the other way round in Keras",
-                fix=_exchanging(second, first) + f"  # {case.where_keras}",
-                tensors={
-                    f"{owner}.{role}": case.read(f"{other}.{role}")
-                    for owner, other in ((first, second), (second, first))
-                    for role in shapes[first]
-                },
-            )
+        if shapes[first] != shapes[second]:
+            continue
+        tensors = {}
+        for name in shapes[first]:  # swapped weights swap the results
+            tensors[f"{first}.{name}"] = case.read(f"{second}.{name}")
+            tensors[f"{second}.{name}"] = case.read(f"{first}.{name}")
+        first_name, second_name = first.rpartition(".")[2], second.rpartition(".")[2]
+        yield Hypothesis(
+            cause=f"the results of {second} and {first} are swapped in Keras",
+            fix=f"{second_name}, {first_name} = {first_name}, {second_name}  # {case.where_keras}",
+            tensors=tensors,
+        )
 
 
-def _exchanging(first: str, second: str) -> str:
-    one, other = (path.rpartition(".")[2] for path in (first, second))
-    return f"{one}, {other} = {other}, {one}"
+def _own_shapes(case: Case, owner: str) -> dict[str, Shape]:
+    """Return the shapes of a module's own tensors, by name."""
+    shapes = {}
+    for path, shape in case.tensor_shapes.items():
+        module, _, name = path.rpartition(".")
+        if module == owner and name != "num_batches_tracked":
+            shapes[name] = shape
+    return shapes
 
 
-def _roles(case: Case, owner: str) -> dict[str, Shape]:
-    """The shapes of what a module owns itself, by the last part of the name."""
-    own = {path: shape for path, shape in case.tensors.items() if path.rpartition(".")[0] == owner}
-    return {path.rpartition(".")[2]: shape for path, shape in own.items() if not path.endswith("num_batches_tracked")}
-
-
-def _other_layer(case: Case) -> Iterator[Suspicion]:
-    """Two layers of equal shapes, each with the weights of the other."""
-    if not case.inside:
+def _other_layer(case: Case) -> Iterator[Hypothesis]:
+    """Keras has the weights of another layer with equal shapes."""
+    if not case.in_layer:
         return
-    roles = _roles(case, case.torch_path)
-    owners = dict.fromkeys(path.rpartition(".")[0] for path in case.tensors)
+    roles = _own_shapes(case, case.torch_path)
+    owners = dict.fromkeys(path.rpartition(".")[0] for path in case.tensor_shapes)
     for owner in owners:
-        theirs = {role: case.tensors.get(f"{owner}.{role}") for role in roles}
-        if owner != case.torch_path and roles and theirs == roles:
-            yield Suspicion(
+        shapes = {role: case.tensor_shapes.get(f"{owner}.{role}") for role in roles}
+        if owner != case.torch_path and roles and shapes == roles:
+            yield Hypothesis(
                 cause=f"Keras has the weights of {owner} here: layers of equal shapes are swapped",
                 fix=f'plan = plan.pair("{owner}", "{case.keras_path}")',
                 tensors={f"{case.torch_path}.{role}": case.read(f"{owner}.{role}") for role in roles},
             )
 
 
-FACTORS = (Suspect("a factor or a summand", _factor),)
+FACTORS = (Suspect("a factor or summand in torch", _factor),)
 
 SUSPECTS = (
     Suspect("a shortcut", _shortcut),
-    Suspect("a gate or a scale", _gate),
-    Suspect("two layers in each other's place", _crossed),
-    Suspect("joined by another operation", _combined_otherwise),
+    Suspect("a gate or a layer scale", _gate),
+    Suspect("results of two layers swapped", _swapped_layers),
+    Suspect("combined by another operation", _other_combination),
     Suspect("weights of another layer", _other_layer),
 )
 
-LAST = (Suspect("left out in Keras", _left_out),)
+LAST = (Suspect("operation missing in Keras", _missing_operation),)

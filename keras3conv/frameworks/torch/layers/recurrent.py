@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from keras3conv.frameworks.torch.functions import pad_same
+
 
 class Recurrent(nn.Module):
     """Recurrent cells on top of each other, run step by step: any sizes, kinds and activations, as `keras.layers.RNN`.
@@ -212,15 +214,11 @@ class ConvLSTM(nn.Module):
         dilation: tuple[int, ...],
         padding: str,
     ) -> torch.Tensor:
-        """Convolves (batch, channels, *space), with "same" padded so that ceil(size / stride) places are left."""
-        widths: list[int] = []
+        """Convolve (batch, channels, *space); padding="same" leaves ceil(size / stride) elements along each axis."""
         if padding == "same":
-            axes = zip(inputs.shape[2:], weight.shape[2:], stride, dilation, strict=True)
-            for size, kernel, step, apart in axes:
-                total = max((-(-size // step) - 1) * step + apart * (kernel - 1) + 1 - size, 0)
-                widths = [total // 2, total - total // 2, *widths]  # `pad` begins with the last axis
+            inputs = pad_same(inputs, weight.shape[2:], stride, dilation)
         convolve = (nn.functional.conv1d, nn.functional.conv2d, nn.functional.conv3d)[len(stride) - 1]
-        return convolve(nn.functional.pad(inputs, widths), weight, bias, stride, 0, dilation)
+        return convolve(inputs, weight, bias, stride, 0, dilation)
 
     @staticmethod
     def activate(name: str, inputs: torch.Tensor) -> torch.Tensor:

@@ -11,10 +11,9 @@ from typing import Any
 
 from keras3conv.errors import RuleError
 from keras3conv.rules.helpers.config import ints, last, pads, require_value
+from keras3conv.rules.helpers.padding import Pads, same_padding
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule
-
-Pads = tuple[tuple[int, int], ...]
 
 _LAYERS = {"Max": "MaxPooling", "Avg": "AveragePooling"}
 _WINDOWS = {
@@ -115,20 +114,10 @@ def _keras_pads(pool: LayerSpec, kernel: tuple[int, ...], strides: tuple[int, ..
         return ((0, 0),) * len(kernel)
     first = 2 if pool.config.get("data_format") == "channels_first" else 1
     sizes = pool.inputs[0][first : first + len(kernel)] if pool.inputs else (None,) * len(kernel)
-    return tuple(_same_pads(pool, *axis) for axis in zip(sizes, kernel, strides, strict=True))
-
-
-def _same_pads(pool: LayerSpec, size: int | None, window: int, stride: int) -> tuple[int, int]:
-    if stride == 1:
-        total = window - 1
-    elif size is None:
-        kind = pool.kind.rpartition(".")[2]
-        raise RuleError(
-            f'{kind} with padding="same" and strides={stride} pads by the size of its input: it is not known'
-        )
-    else:
-        total = max((-(-size // stride) - 1) * stride + window - size, 0)
-    return total // 2, total - total // 2
+    try:
+        return tuple(same_padding(*axis) for axis in zip(sizes, kernel, strides, strict=True))
+    except RuleError as error:
+        raise RuleError(f"{pool.kind.rpartition('.')[2]}: {error}") from None
 
 
 def _said_by_torch(axes: Pads, kernel: tuple[int, ...], strides: tuple[int, ...]) -> Config | None:

@@ -148,9 +148,8 @@ def test_content_of_another_kind_than_the_suffix_says_is_refused(
     tmp_path: Path, name: str, content: bytes, message: str
 ) -> None:
     (tmp_path / name).write_bytes(content)
-    for verb in (formats.identify, formats.read):
-        with pytest.raises(FileError, match=message):
-            verb(tmp_path / name)
+    with pytest.raises(FileError, match=message):
+        formats.read(tmp_path / name)
 
 
 @pytest.mark.parametrize("suffix", [*SUFFIXES, ".pt", ".keras", ".safetensors.index.json"])

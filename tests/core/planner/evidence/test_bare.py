@@ -1,4 +1,4 @@
-"""Single tensors that are paired by hand, with whatever becomes of them."""
+"""Single tensors are paired by hand, with any transform."""
 
 import pytest
 
@@ -45,7 +45,7 @@ def test_a_tensor_is_paired_with_the_transform_that_is_given(
     assert Alignment.from_json(made.to_json()) == made
 
 
-def test_a_layer_with_one_tensor_stands_for_it() -> None:
+def test_the_path_of_a_layer_with_one_tensor_names_that_tensor() -> None:
     made = between((6, 5), (5, 6)).pair("pos_embed", "pos", transform="d n -> n d")
     assert made.mappings[0].keras == ("pos/table",)
 
@@ -67,7 +67,7 @@ MISTAKES: list[tuple[str, str, str | Transform | None, str]] = [
 
 
 @pytest.mark.parametrize(("torch", "keras", "transform", "message"), MISTAKES, ids=[case[3] for case in MISTAKES])
-def test_what_does_not_fit_is_refused_and_the_plan_is_as_it_was(
+def test_a_wrong_transform_or_path_is_refused_and_the_plan_is_unchanged(
     torch: str, keras: str, transform: str | Transform | None, message: str
 ) -> None:
     found = between((6, 5), (5, 6))
@@ -76,7 +76,7 @@ def test_what_does_not_fit_is_refused_and_the_plan_is_as_it_was(
     assert found.pairs == ()
 
 
-def test_a_layer_of_several_tensors_is_none_to_transform() -> None:
+def test_the_path_of_a_layer_with_several_tensors_is_refused() -> None:
     found = plan(model("torch", a__x=(2, 3), a__y=(4,)), model("keras", b__x=(3, 2), b__y=(5,)))
     with pytest.raises(AlignmentError, match=r"has 2 tensors: a\.x, a\.y"):
         found.pair("a", "b/x", transform="i o -> o i")

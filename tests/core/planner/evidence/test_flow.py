@@ -1,10 +1,10 @@
-"""Positions in the flow of the data, on views made by hand."""
+"""Positions in the call graph, on views made by hand."""
 
 from dataclasses import replace
 
 from keras3conv.frameworks.shared.flow import Follower
 from keras3conv.model.views import LayerView
-from keras3conv.planner.evidence.flow import Place, positions
+from keras3conv.planner.evidence.flow import LayerKey, positions
 
 
 class Value:
@@ -15,21 +15,21 @@ def layer(path: str, place: int, *follows: str, passes: tuple[str, ...] = ()) ->
     return LayerView(path=path, calls=(place,), follows=follows, passes=passes, beside=(path,))
 
 
-def groups(*paths: str) -> dict[Place, int]:
+def groups(*paths: str) -> dict[LayerKey, int]:
     return {(side, path): 0 for side in ("torch", "keras") for path in paths}
 
 
 CHAIN = [layer("a", 0), layer("b", 1, "a"), layer("c", 2, "b")]
 
 
-def test_equal_layers_of_a_chain_have_positions_of_their_own_and_both_sides_the_same() -> None:
+def test_equal_layers_of_a_chain_have_different_positions_equal_on_both_sides() -> None:
     other = [layer("b", 5, "a"), layer("c", 7, "b"), layer("a", 3)]
     found = positions(CHAIN, other, groups("a", "b", "c"))
     assert len({found["torch", path] for path in "abc"}) == 3
     assert all(found["torch", path] == found["keras", path] for path in "abc")
 
 
-def test_layers_without_a_counterpart_are_passed_through() -> None:
+def test_layers_without_a_counterpart_are_skipped() -> None:
     inner = layer("x.y", 2, "a")
     other = [layer("a", 0), layer("x", 1, "a", passes=("x.y",)), replace(inner, passes=("a",)), layer("b", 3, "x"),
              layer("c", 4, "b")]  # fmt: skip
@@ -37,20 +37,20 @@ def test_layers_without_a_counterpart_are_passed_through() -> None:
     assert all(found["torch", path] == found["keras", path] for path in "abc")
 
 
-def test_a_difference_upstream_leaves_what_follows_comparable() -> None:
+def test_a_difference_upstream_leaves_later_positions_comparable() -> None:
     other = [layer("a", 0), layer("b", 1), layer("c", 2, "b")]
     found = positions(CHAIN, other, groups("a", "b", "c"))
     assert found["torch", "c"].after == found["keras", "c"].after
     assert found["torch", "c"].before != found["keras", "c"].before
 
 
-def test_a_loop_of_shared_layers_has_an_end() -> None:
+def test_a_cycle_of_shared_layers_ends() -> None:
     loop = [layer("a", 0, "b", passes=("s",)), layer("b", 1, "a"), layer("s", 2, "s", passes=("s", "t")),
             layer("t", 3, "s", passes=("s",))]  # fmt: skip
     assert len(positions(loop, loop, groups("a", "b"))) == 4
 
 
-def test_without_knowledge_of_one_side_there_are_no_positions() -> None:
+def test_there_are_no_positions_if_the_graph_of_one_side_is_unknown() -> None:
     unknown = [replace(entry, follows=None) for entry in CHAIN]
     assert positions(CHAIN, unknown, groups("a", "b", "c")) == {}
     assert positions(CHAIN, [], groups("a", "b", "c")) == {}
@@ -62,7 +62,7 @@ def test_a_long_chain_needs_no_recursion() -> None:
     assert len(positions(long, long, groups("l0", "l4999"))) == 4
 
 
-def test_a_layer_with_layers_inside_it_that_were_not_seen_to_end_makes_the_flow_unknown() -> None:
+def test_an_unseen_operation_inside_a_container_makes_the_call_graph_unknown() -> None:
     given, between, made = Value(), Value(), Value()
     follower = Follower(sees_everything=False)
     follower.enter("outer", [given])
@@ -72,7 +72,7 @@ def test_a_layer_with_layers_inside_it_that_were_not_seen_to_end_makes_the_flow_
     assert follower.flows() is None
 
 
-def test_a_layer_that_returns_what_one_inside_it_made_is_followed_although_operations_are_not_seen() -> None:
+def test_a_container_that_returns_the_output_of_its_last_layer_is_followed() -> None:
     given, made, last = Value(), Value(), Value()
     follower = Follower(sees_everything=False)
     follower.enter("outer", [given])
@@ -87,7 +87,7 @@ def test_a_layer_that_returns_what_one_inside_it_made_is_followed_although_opera
     assert flows["outer"].outputs == {"outer/inner"}
 
 
-def test_an_object_that_is_gone_is_not_taken_for_a_new_one() -> None:
+def test_a_freed_object_is_not_mistaken_for_a_new_one() -> None:
     follower = Follower(sees_everything=True)
     for place in range(50):
         follower.enter(f"l{place}", [Value()])

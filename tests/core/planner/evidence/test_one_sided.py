@@ -34,7 +34,7 @@ def models(torch: LayerView, keras: LayerView) -> tuple[ModelView, ModelView]:
     return ModelView(side="torch", name="Net", layers=(torch,)), ModelView(side="keras", name="net", layers=(keras,))
 
 
-def test_where_only_keras_has_a_bias_it_is_zeros_and_any_other_is_refused_on_the_way_back() -> None:
+def test_a_bias_that_only_keras_has_is_zeros_and_other_values_are_refused() -> None:
     made = plan(*models(linear("a", bias=False), dense("z", bias=True))).check()
     _, bias = made.mappings
     assert (bias.torch, bias.keras, bias.transform) == ((), ("z/bias",), Fill(0, (4,)))
@@ -42,24 +42,24 @@ def test_where_only_keras_has_a_bias_it_is_zeros_and_any_other_is_refused_on_the
         bias.transform.inverse((np.ones(4),))
 
 
-def test_where_only_torch_has_a_bias_it_must_be_zero() -> None:
+def test_a_bias_that_only_torch_has_must_be_zero() -> None:
     made = plan(*models(linear("a", bias=True), dense("z", bias=False))).check()
     _, bias = made.mappings
     assert (bias.torch, bias.keras, bias.transform) == (("a.bias",), (), Drop(0, (4,)))
 
 
-def test_the_plan_goes_through_json() -> None:
+def test_the_plan_of_a_one_sided_bias_survives_json() -> None:
     made = plan(*models(linear("a", bias=False), dense("z", bias=True)))
     assert type(made).from_json(made.to_json()).mappings == made.mappings
 
 
-def test_a_layer_with_a_bias_is_preferred_to_one_without() -> None:
+def test_a_layer_with_a_bias_is_paired_with_one_that_has_a_bias() -> None:
     torch = ModelView(side="torch", name="Net", layers=(linear("a", bias=True), linear("b", bias=False)))
     keras = ModelView(side="keras", name="net", layers=(dense("y", bias=False), dense("z", bias=True)))
     assert {pair.torch: pair.keras for pair in plan(torch, keras).check().pairs} == {"a": "z", "b": "y"}
 
 
-def test_files_that_do_not_tell_their_classes_are_paired_likewise() -> None:
+def test_files_without_classes_are_paired_without_the_bias_too() -> None:
     torch, keras = linear("a", bias=False), dense("z", bias=True)
     unknown = (replace(layer, kinds=(), config=None) for layer in (torch, keras))
     assert [pair.torch for pair in plan(*models(*unknown)).check().pairs] == ["a"]

@@ -1,4 +1,4 @@
-"""A tensor that is left over belongs where the rest of its layer does."""
+"""A tensor that is left over is paired only within paired layers."""
 
 from keras3conv.alignment.binding import RULE
 from keras3conv.alignment.pair import Pair
@@ -42,7 +42,7 @@ def test_a_lone_bias_is_not_paired_across_layers_that_do_not_correspond() -> Non
     assert found("second", "first") == []
 
 
-def test_a_layer_without_a_place_may_be_part_of_one_that_has() -> None:
+def test_a_tensor_of_an_unpaired_layer_may_belong_to_a_paired_one() -> None:
     table, head = (
         TensorRef(path="table.weight", role="weight", shape=(7, 3)),
         TensorRef(path="head.weight", role="weight", shape=(7, 3)),

@@ -1,4 +1,4 @@
-"""ONNX files that somebody else made are refused, with a reason, before anything runs them."""
+"""Untrusted ONNX files that are malformed or unsafe are refused with a reason before they run."""
 
 import os
 import re
@@ -22,7 +22,9 @@ from tests.support.onnx_models import external, model, saved
 )
 def test_weights_outside_of_the_folder_are_refused(tmp_path: Path, location: str) -> None:
     path = saved(tmp_path / "model.onnx", external(tmp_path, location))
-    with pytest.raises(UnsafeCheckpoint, match=r"initializer weight has its bytes in .* no name in the folder"):
+    with pytest.raises(
+        UnsafeCheckpoint, match=r"initializer weight has its bytes in .* not a file in the model's folder"
+    ):
         check_file(path)
 
 
@@ -47,13 +49,13 @@ def a_pipe(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("prepare", "location", "reason"),
     [
-        (linked, "there", "which is, or is behind, a link"),
-        (behind_a_link, "inner/there", "which is, or is behind, a link"),
-        (with_two_names, "there", "a file that has other names too"),
-        (a_pipe, "there", "no regular file"),
+        (linked, "there", "which is a link, or in a linked folder"),
+        (behind_a_link, "inner/there", "which is a link, or in a linked folder"),
+        (with_two_names, "there", "which has other hard links"),
+        (a_pipe, "there", "not a regular file"),
     ],
 )
-def test_weights_in_what_is_no_plain_file_are_refused(
+def test_weights_outside_of_a_regular_file_are_refused(
     tmp_path: Path, prepare: Callable[[Path], None], location: str, reason: str
 ) -> None:
     path = saved(tmp_path / "model.onnx", external(tmp_path, location))
@@ -75,13 +77,13 @@ def test_weights_in_what_is_no_plain_file_are_refused(
         {"__class__": "x"},
     ],
 )
-def test_weights_that_are_not_where_they_are_said_to_be_are_refused(tmp_path: Path, entries: dict[str, str]) -> None:
+def test_a_wrong_offset_or_length_is_refused(tmp_path: Path, entries: dict[str, str]) -> None:
     path = saved(tmp_path / "model.onnx", external(tmp_path, **entries))
     with pytest.raises(MalformedCheckpoint, match="initializer weight"):
         check_file(path)
 
 
-def test_weights_that_are_missing_are_said_with_the_tensor(tmp_path: Path) -> None:
+def test_a_missing_external_file_is_refused_with_the_tensor_name(tmp_path: Path) -> None:
     path = saved(tmp_path / "model.onnx", external(tmp_path, "gone.bin"))
     with pytest.raises(FileError, match=r"initializer weight has its bytes in gone.bin, which cannot be read"):
         check_file(path)
@@ -124,12 +126,12 @@ def in_an_inner_graph(proto: onnx.ModelProto, tensor: onnx.TensorProto) -> None:
 @pytest.mark.parametrize(
     "place", [in_an_attribute, in_a_sparse_initializer, in_a_sparse_attribute, in_a_function, in_an_inner_graph]
 )
-def test_bytes_in_another_file_are_refused_wherever_else_a_tensor_stands(
+def test_external_data_of_other_tensors_than_initializers_is_refused(
     tmp_path: Path, place: Callable[[onnx.ModelProto, onnx.TensorProto], None]
 ) -> None:
     proto = model()
     place(proto, external(tmp_path).graph.initializer[0])
-    with pytest.raises(UnsafeCheckpoint, match="keeps its bytes in another file: only initializers may"):
+    with pytest.raises(UnsafeCheckpoint, match="has external data: only initializers may"):
         check_file(saved(tmp_path / "model.onnx", proto))
 
 
@@ -155,32 +157,35 @@ def calling(*pairs: tuple[str, str]) -> onnx.ModelProto:
 @pytest.mark.parametrize(
     ("proto", "reason"),
     [
-        (model(opset=999), "asks for the operator set 999; known are 7 to"),
-        (model(opset=1), "asks for the operator set 1; known are 7 to"),
+        (model(opset=999), "imports the operator set 999; supported are 7 to"),
+        (model(opset=1), "imports the operator set 1; supported are 7 to"),
         (edit(lambda m: setattr(m, "ir_version", 99)), "has the format version 99"),
-        (edit(lambda m: m.opset_import.add(domain="ai.onnx", version=20)), "imports two versions"),
-        (edit(lambda m: m.ClearField("opset_import")), "asks for no operator set"),
+        (
+            edit(lambda m: m.opset_import.add(domain="ai.onnx", version=20)),
+            "imports the operator set of the default domain twice",
+        ),
+        (edit(lambda m: m.ClearField("opset_import")), "imports no operator set"),
         (edit(lambda m: m.graph.initializer.add().CopyFrom(first(m))), "has the initializer weight twice"),
         (edit(lambda m: setattr(first(m), "raw_data", b"12")), "initializer weight has 2 bytes; its shape needs 96"),
         (edit(lambda m: first(m).dims.append(-1)), "no array has the shape"),
         (edit(lambda m: first(m).dims.extend([2**33, 2**33])), "initializer weight"),
         (edit(lambda m: first(m).float_data.append(1.0)), "has its values twice"),
-        (edit(lambda m: setattr(first(m), "data_type", 99)), "initializer weight has the type 99"),
+        (edit(lambda m: setattr(first(m), "data_type", 99)), "initializer weight has the unsupported type 99"),
         (edit(lambda m: m.graph.node[1].input.__setitem__(0, "nobody")), "node tanh uses nobody"),
         (
             edit(lambda m: m.graph.node[0].input.__setitem__(0, "y")),
-            "node product uses y, which nothing before",
+            "node product uses y, which no node before",
         ),
-        (edit(lambda m: m.graph.node[1].output.__setitem__(0, "product")), "makes product, which is there already"),
-        (edit(lambda m: setattr(m.graph.output[0], "name", "z")), "returns z, which nothing makes"),
-        (edit(lambda m: setattr(m.graph.node[0], "domain", "evil")), "node product is of the unknown domain evil"),
+        (edit(lambda m: m.graph.node[1].output.__setitem__(0, "product")), "produces product, which exists already"),
+        (edit(lambda m: setattr(m.graph.output[0], "name", "z")), "returns z, which no node produces"),
+        (edit(lambda m: setattr(m.graph.node[0], "domain", "evil")), "node product has the unknown domain evil"),
         (edit(lambda m: setattr(m.graph.node[1], "op_type", "Nothing")), "onnx's checker refuses it"),
         (calling(("f", "g"), ("g", "f")), "function f calls itself"),
         (calling(("f", "f")), "function f calls itself"),
         (calling(("f", "Tanh"), ("f", "Tanh")), "defines the function own.f twice"),
     ],
 )
-def test_a_file_that_contradicts_itself_is_refused(tmp_path: Path, proto: onnx.ModelProto, reason: str) -> None:
+def test_an_inconsistent_file_is_refused(tmp_path: Path, proto: onnx.ModelProto, reason: str) -> None:
     path = saved(tmp_path / "bad.onnx", proto)
     with pytest.raises((MalformedCheckpoint, BudgetExceeded), match=re.escape(reason)) as caught:
         check_file(path)
@@ -188,22 +193,22 @@ def test_a_file_that_contradicts_itself_is_refused(tmp_path: Path, proto: onnx.M
 
 
 @pytest.mark.parametrize("content", [b"\xff" * 200, b"PK\x03\x04" + bytes(100), b"\x08\x0a", b"#!/bin/sh\nexit 1\n"])
-def test_what_is_no_onnx_file_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_of_another_format_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "other.onnx"
     path.write_bytes(content)
     with pytest.raises(MalformedCheckpoint, match=r"other.onnx is no ONNX file"):
         check_file(path)
 
 
-def test_a_file_too_large_for_its_format_is_told_what_to_do(tmp_path: Path) -> None:
+def test_a_file_too_large_for_protobuf_is_refused_with_a_fix(tmp_path: Path) -> None:
     path = tmp_path / "large.onnx"
     with path.open("wb") as file:
         file.truncate(2 << 30)
-    with pytest.raises(BudgetExceeded, match="save its weights beside it, save_as_external_data=True"):
+    with pytest.raises(BudgetExceeded, match="save its weights with save_as_external_data=True"):
         check_file(path)
 
 
-def test_graphs_in_graphs_without_end_are_refused(tmp_path: Path) -> None:
+def test_deeply_nested_graphs_are_refused(tmp_path: Path) -> None:
     graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "leaf", [], [])
     content = graph.SerializeToString()
     proto = model()
@@ -215,7 +220,7 @@ def test_graphs_in_graphs_without_end_are_refused(tmp_path: Path) -> None:
         check_file(saved(tmp_path / "deep.onnx", proto))
 
 
-def test_every_cut_of_a_file_is_a_typed_error(tmp_path: Path) -> None:
+def test_every_truncation_of_a_file_raises_file_error(tmp_path: Path) -> None:
     whole = model().SerializeToString()
     path = tmp_path / "cut.onnx"
     for length in range(1, len(whole), 7):

@@ -1,4 +1,4 @@
-"""Repeated parts of a model become a class that is used several times."""
+"""Repeated parts of a model become a class with several instances."""
 
 import re
 
@@ -13,7 +13,7 @@ layers = keras.layers
 
 
 def block(x: keras.KerasTensor, filters: int, name: str, stride: int = 1) -> keras.KerasTensor:
-    """A residual block, as Keras' own models name it."""
+    """Return the output of a residual block with the layer names of Keras' own models."""
     shortcut = layers.Conv2D(filters, 1, strides=stride, name=f"{name}_0_conv")(x)
     x = layers.Conv2D(filters, 1, strides=stride, name=f"{name}_1_conv")(x)
     x = layers.BatchNormalization(name=f"{name}_1_bn")(x)
@@ -33,7 +33,7 @@ def residual_network(*, odd: bool = False) -> keras.Model:
     return keras.Model(given, layers.GlobalAveragePooling2D()(x), name="network")
 
 
-def test_repeated_blocks_become_one_class_with_what_differs_as_arguments() -> None:
+def test_repeated_blocks_become_one_class_with_arguments_for_their_differences() -> None:
     conversion = k3c.convert(randomised(residual_network()))
     assert conversion.report is not None
     conversion.report.raise_if_failed()
@@ -42,19 +42,19 @@ def test_repeated_blocks_become_one_class_with_what_differs_as_arguments() -> No
     assert type(conversion.model.stage1_block1) is type(conversion.model.stage2_block1)
 
 
-def test_modules_of_a_block_have_the_names_that_keras_has_without_that_of_the_block() -> None:
+def test_modules_of_a_block_have_the_names_of_keras_without_the_prefix_of_the_block() -> None:
     model = k3c.convert(residual_network(), validate=False).model
     assert [name for name, _ in model.stage1_block1.named_children()] == ["conv_0", "conv_1", "bn_1", "conv_2"]
 
 
-def test_what_stands_between_blocks_stays_where_it_is() -> None:
+def test_a_layer_between_blocks_stays_outside_of_them() -> None:
     conversion = k3c.convert(randomised(residual_network(odd=True)))
     assert conversion.report is not None
     conversion.report.raise_if_failed()
     assert re.search(r"x = self\.dropout\w*\(x\)", conversion.source)
 
 
-def test_a_layer_that_is_used_in_two_places_is_in_no_block() -> None:
+def test_a_layer_that_several_parts_share_is_in_no_block() -> None:
     given = keras.Input((6,))
     shared = layers.Dense(6, name="shared")
     x = given
@@ -84,12 +84,12 @@ def test_any_text_becomes_an_identifier(text: str, name: str) -> None:
     assert identifier(text) == name
 
 
-def test_names_of_classes_and_second_names() -> None:
+def test_class_names_and_numbered_names() -> None:
     assert class_identifier("encoder_layer") == "EncoderLayer"
     assert unique("x", {"x", "x_2"}) == "x_3"
 
 
-def test_two_kinds_of_blocks_without_names_in_common_are_two_classes() -> None:
+def test_two_kinds_of_blocks_are_two_classes() -> None:
     x = given = keras.Input((8, 8, 3))
     for _ in range(4):
         x = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(3, 3, padding="same")(x)))

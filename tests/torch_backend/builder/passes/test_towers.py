@@ -1,4 +1,4 @@
-"""A part of a model that is called again with the same weights becomes a class with one instance."""
+"""A part of a model that is called several times with the same weights becomes a class with one instance."""
 
 import re
 from typing import Any
@@ -35,7 +35,7 @@ def siamese(tower: keras.Model, calls: int = 2) -> keras.Model:
 
 
 @pytest.mark.parametrize("calls", [2, 3])
-def test_a_model_that_is_called_again_is_one_class_with_one_instance(calls: int) -> None:
+def test_a_model_with_several_calls_is_one_class_with_one_instance(calls: int) -> None:
     conversion = proven(siamese(image_tower(), calls))
     assert conversion.source.count("self.tower = Tower()") == 1
     assert conversion.source.count("self.tower(") == calls
@@ -43,7 +43,7 @@ def test_a_model_that_is_called_again_is_one_class_with_one_instance(calls: int)
     assert [name for name, _ in conversion.model.named_children()] == ["tower", "head"]
 
 
-def test_the_plan_of_a_tower_has_its_paths() -> None:
+def test_the_plan_has_the_paths_inside_the_tower() -> None:
     plan = k3c.convert(siamese(image_tower()), validate=False).alignment
     assert {pair.keras: pair.torch for pair in plan.pairs} == {
         "tower/conv": "tower.conv",
@@ -53,11 +53,11 @@ def test_the_plan_of_a_tower_has_its_paths() -> None:
     }
 
 
-def test_a_tower_without_a_name_of_its_own_is_called_tower() -> None:
+def test_a_model_with_a_default_name_is_called_tower() -> None:
     assert "self.tower = Tower()" in proven(siamese(image_tower(None))).source
 
 
-def test_a_layer_of_a_class_of_the_users_is_a_tower_under_its_name() -> None:
+def test_a_layer_of_a_user_class_is_a_tower_with_its_name() -> None:
     class Encoder(keras.layers.Layer):
         def build(self, shape: Any) -> None:
             self.first, self.second = layers.Dense(6, name="first"), layers.Dense(5, name="second")
@@ -87,7 +87,7 @@ def test_a_tower_may_have_two_inputs_and_two_outputs() -> None:
     assert "x, y = self.vae(given0, given1)" in conversion.source
 
 
-def test_a_tower_of_which_one_call_gives_less_is_one_class_all_the_same() -> None:
+def test_a_tower_is_one_class_even_if_one_call_has_an_unused_output() -> None:
     given = keras.Input((4,), name="given")
     x = layers.Dense(5, activation="tanh", name="body")(given)
     outputs = [layers.Dense(3, name="used")(x), layers.Dense(3, name="left_out")(x)]
@@ -98,7 +98,7 @@ def test_a_tower_of_which_one_call_gives_less_is_one_class_all_the_same() -> Non
     assert conversion.source.count("self.tower(") == 2
 
 
-def test_a_tower_may_stand_in_a_tower() -> None:
+def test_a_tower_may_contain_a_tower() -> None:
     given = keras.Input((4,))
     word = keras.Sequential([layers.Dense(5, activation="tanh", name="up"), layers.Dense(4, name="down")], name="word")
     sentence = keras.Model(given, layers.Dense(3, name="out")(word(word(given)) + given), name="sentence")
@@ -108,7 +108,7 @@ def test_a_tower_may_stand_in_a_tower() -> None:
     assert conversion.source.index("class Word(") < conversion.source.index("class Sentence(")
 
 
-def test_blocks_in_a_tower_are_classes_of_their_own() -> None:
+def test_blocks_in_a_tower_are_separate_classes() -> None:
     x = given = keras.Input((8, 8, 4))
     for place in range(4):
         y = layers.Conv2D(4, 3, padding="same", activation="relu", name=f"block{place}_conv")(x)
@@ -120,7 +120,7 @@ def test_blocks_in_a_tower_are_classes_of_their_own() -> None:
     assert "tower.block3.conv" in dict(conversion.model.named_modules())
 
 
-def test_an_encoder_that_larger_parts_share_is_called_in_each() -> None:
+def test_an_encoder_that_larger_parts_share_is_called_in_each_of_them() -> None:
     encoder = keras.Sequential(
         [layers.Dense(5, activation="relu", name="up"), layers.Dense(4, name="down")], name="encoder"
     )
@@ -132,7 +132,7 @@ def test_an_encoder_that_larger_parts_share_is_called_in_each() -> None:
     assert conversion.source.count("self.encoder(") == 3
 
 
-def test_layers_that_are_called_again_without_a_model_around_them_are_a_tower() -> None:
+def test_layers_that_are_called_again_together_are_a_tower() -> None:
     shared = [layers.Dense(6, activation="tanh"), layers.LayerNormalization(), layers.Dense(5, activation="relu")]
     given = [keras.Input((4,), name=name) for name in ("left", "right", "other")]
     outputs = [shared[2](shared[1](shared[0](one))) for one in given]
@@ -141,7 +141,7 @@ def test_layers_that_are_called_again_without_a_model_around_them_are_a_tower() 
     assert conversion.source.count("self.tower(") == 3
 
 
-def test_a_layer_of_a_tower_that_stands_elsewhere_too_is_outside_of_the_class() -> None:
+def test_a_layer_that_is_also_used_outside_of_the_tower_is_not_in_its_class() -> None:
     tower = image_tower()
     given = keras.Input((9, 8, 3))
     alone = layers.GlobalMaxPooling2D()(tower.get_layer("conv")(given))
@@ -151,7 +151,7 @@ def test_a_layer_of_a_tower_that_stands_elsewhere_too_is_outside_of_the_class() 
     assert len(re.findall(rf"self\.{paths['conv']}\(", conversion.source)) == 3
 
 
-def test_a_sequence_of_any_length_may_go_through_a_tower() -> None:
+def test_a_tower_may_take_sequences_of_any_length() -> None:
     given = keras.Input((None, 4))
     x = layers.Conv1D(6, 3, padding="same", activation="relu", name="conv")(given)
     x = layers.Reshape((-1, 2, 3))(x)
@@ -161,7 +161,7 @@ def test_a_sequence_of_any_length_may_go_through_a_tower() -> None:
     assert conversion.source.count("self.tower(") == 2
 
 
-def test_a_tower_may_be_called_with_images_of_several_sizes() -> None:
+def test_a_tower_may_take_images_of_several_sizes() -> None:
     given = keras.Input((None, None, 3))
     x = layers.Conv2D(4, 3, strides=2, padding="same", activation="relu", name="conv")(given)
     x = layers.Conv2D(5, 3, strides=2, padding="same", name="next")(x)
@@ -171,7 +171,7 @@ def test_a_tower_may_be_called_with_images_of_several_sizes() -> None:
     assert conversion.source.count("self.tower(") == 2
 
 
-def test_a_layer_that_pads_differently_at_every_call_is_right_at_each() -> None:
+def test_a_layer_whose_padding_depends_on_the_input_is_right_for_each_call() -> None:
     conv = layers.Conv2D(4, 3, strides=2, padding="same", name="conv")
     small, large = keras.Input((9, 8, 3), name="small"), keras.Input((16, 18, 3), name="large")
     pooled = [layers.GlobalMaxPooling2D()(conv(one)) for one in (small, large)]

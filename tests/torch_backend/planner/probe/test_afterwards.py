@@ -1,4 +1,4 @@
-"""What the probe leaves behind: both models as they were; and what it says where it finds nothing."""
+"""The probe leaves both models unchanged, and says so if it finds nothing."""
 
 from collections.abc import Callable
 
@@ -63,7 +63,7 @@ def sketch() -> tuple[nn.Sequential, keras.Model]:
     return module, keras.Sequential(drawing)
 
 
-def test_both_models_are_as_they_were_afterwards() -> None:
+def test_both_models_are_unchanged_afterwards() -> None:
     module, model = sketch()
     before = State(module, model)
     k3c.align(module, model, probe=True).check()
@@ -72,7 +72,7 @@ def test_both_models_are_as_they_were_afterwards() -> None:
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, MemoryError])
 @pytest.mark.parametrize("side", ["torch", "keras"])
-def test_both_models_are_as_they_were_after_an_exception(
+def test_both_models_are_unchanged_after_an_exception(
     error: type[BaseException], side: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module, model = sketch()
@@ -90,7 +90,7 @@ def test_both_models_are_as_they_were_after_an_exception(
     assert before.same()
 
 
-def test_a_model_in_float64_is_not_written_to() -> None:
+def test_a_float64_model_is_unchanged_afterwards() -> None:
     module, model = sketch()
     wide = keras.Sequential([keras.Input((6,), dtype="float64")])
     for layer in model.layers:
@@ -101,7 +101,7 @@ def test_a_model_in_float64_is_not_written_to() -> None:
     assert before.same()
 
 
-def test_models_that_do_not_correspond_are_told_where_they_part() -> None:
+def test_the_first_layers_of_different_models_are_paired_and_the_rest_is_a_problem() -> None:
     module = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 4))
     model = keras.Sequential([keras.Input((6,)), layers.Dense(5, name="a"), layers.Dense(7, name="b")])
     plan = k3c.align(module, model)
@@ -126,27 +126,27 @@ def test_inputs_of_a_wrong_shape_name_the_layer() -> None:
         k3c.align(nn.Sequential(nn.Linear(6, 6)), tidy(), inputs=array(2, 7), keras_inputs=array(2, 6))
 
 
-def test_a_probe_that_is_asked_for_and_cannot_be_is_refused() -> None:
+def test_probe_true_is_refused_if_the_models_cannot_run() -> None:
     model = keras.Sequential([layers.Dense(4)])
     model.build((None, None, 6))
     with pytest.raises(InputError, match="probe=True"):
         k3c.align(nn.Linear(6, 4), model, probe=True)
 
 
-def test_without_a_probe_the_plan_says_so() -> None:
+def test_a_plan_without_a_probe_says_so() -> None:
     plan = k3c.align(Mess(), tidy(), probe=False)
     assert plan.notes == ("not probed: probe=False",)
     assert "probe" not in decided(plan).values()
 
 
-def test_a_plan_keeps_its_notes_as_json() -> None:
+def test_the_notes_of_a_plan_survive_json() -> None:
     plan = k3c.align(Mess(), tidy())
     again = Alignment.from_json(plan.to_json())
     assert again.notes == plan.notes
     assert plan.notes[-1] in str(again)
 
 
-def test_a_hint_is_followed_against_the_order() -> None:
+def test_a_hint_overrides_the_probe() -> None:
     plan = k3c.align(Mess(), tidy(), hints={"q": "one"})
     pair = plan.of("one")
     assert pair is not None
@@ -166,7 +166,7 @@ def exchanged(module: nn.Module, first: str, second: str) -> None:
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_layers_that_stand_under_each_others_names_are_found_by_their_values(name: str) -> None:
+def test_swapped_layers_are_paired_by_their_values_and_not_by_their_names(name: str) -> None:
     module = randomize(Attention("qkv"))
     inputs = keras.Input((5, 8))
     model = keras.Model(inputs, Attend(name="attend")(inputs))
@@ -185,7 +185,7 @@ def test_layers_that_stand_under_each_others_names_are_found_by_their_values(nam
     assert pairs(k3c.align(module, model)) == pairs(right)
 
 
-def test_an_order_is_given_up_where_it_explains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_search_gives_up_after_the_last_try_and_leaves_pairs_unconfirmed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("keras3conv.planner.probe.trail.MOST_TRIES", 0)
     module = randomize(Attention("vkq"))
     inputs = keras.Input((5, 8))

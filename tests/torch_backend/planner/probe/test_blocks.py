@@ -1,4 +1,4 @@
-"""The probe on blocks as convolutional networks have them: a scale of the block's own, a normalisation without one."""
+"""The probe on convolutional blocks: a layer scale that the block owns, a normalisation without a scale."""
 
 import keras
 import numpy as np
@@ -80,7 +80,7 @@ def normalised(*, affine: bool) -> tuple[nn.Sequential, keras.Model]:
     return module, keras.Model(inputs, x)
 
 
-def test_a_normalisation_without_a_scale_is_the_one_whose_scale_is_ones() -> None:
+def test_a_normalisation_without_a_scale_is_paired_with_one_that_has_a_scale() -> None:
     module, model = normalised(affine=False)
     plan = k3c.align(module, model)
     assert [(pair.torch, pair.decided_by) for pair in plan.pairs] == [
@@ -90,7 +90,7 @@ def test_a_normalisation_without_a_scale_is_the_one_whose_scale_is_ones() -> Non
     assert k3c.validate(module, model, alignment=plan, proofs=("roundtrip", "float64")).ok
 
 
-def test_a_bias_that_only_one_side_has_comes_back_as_the_zeros_that_were_written() -> None:
+def test_a_bias_that_only_keras_has_is_written_as_zeros_and_read_back() -> None:
     module, _ = normalised(affine=True)
     x = inputs = keras.Input((9, 9, CHANNELS))
     for _ in range(3):
@@ -102,7 +102,7 @@ def test_a_bias_that_only_one_side_has_comes_back_as_the_zeros_that_were_written
     assert k3c.validate(module, model, alignment=plan, proofs=("roundtrip", "float64")).ok
 
 
-def test_a_scale_that_is_not_ones_is_paired_and_refused_when_it_is_written() -> None:
+def test_a_scale_that_keras_does_not_have_is_refused_by_the_transfer_if_it_is_not_ones() -> None:
     module, model = normalised(affine=False)
     with torch.no_grad():
         module.get_parameter("4.weight").copy_(torch.rand(CHANNELS))

@@ -1,11 +1,11 @@
-"""The probe on models that do not compute the same: it looks for a way back, finds none, and says where they part."""
+"""The probe on models that compute something else: no backtracking helps, and the plan names the first difference."""
 
 import keras3conv as k3c
 from tests.support.models import randomize
 from tests.support.planted.networks import ViT, images, vit
 
 
-def test_where_two_models_attend_to_other_places_no_way_back_helps_and_every_layer_is_still_paired() -> None:
+def test_with_an_inverted_attention_mask_every_layer_is_still_paired() -> None:
     module = ViT()
     randomize(module)
     plan = k3c.align(module, vit(mask="inverted"), inputs=images())

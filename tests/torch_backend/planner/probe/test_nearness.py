@@ -1,4 +1,4 @@
-"""Layers that have the same weights and differ a little: paired, with the difference in the plan; never by chance."""
+"""Layers with the same weights and a slightly different output are paired, and the plan notes the difference."""
 
 import keras
 import pytest
@@ -43,7 +43,7 @@ def pair(share: float, constant: float, transposed: bool = False) -> tuple[nn.Mo
 
 
 @pytest.mark.parametrize("transposed", [False, True])
-def test_a_layer_that_passes_its_input_on_is_found_where_it_computes_the_same(transposed: bool) -> None:
+def test_a_residual_layer_is_paired_if_it_computes_the_same(transposed: bool) -> None:
     module, model = pair(1e-3, 0.0, transposed)
     plan = k3c.align(module, model).check()
     found = plan.of("skip/mix")
@@ -54,7 +54,7 @@ def test_a_layer_that_passes_its_input_on_is_found_where_it_computes_the_same(tr
 
 
 @pytest.mark.parametrize("transposed", [False, True])
-def test_what_other_weights_would_do_as_well_is_not_taken_for_near(transposed: bool) -> None:
+def test_a_small_error_proves_nothing_if_random_weights_give_nearly_the_same(transposed: bool) -> None:
     plan = k3c.align(*pair(1e-3, 3e-3, transposed)).check()
     found = plan.of("skip/mix")
     assert found is not None
@@ -66,7 +66,7 @@ def test_what_other_weights_would_do_as_well_is_not_taken_for_near(transposed: b
     }
 
 
-def test_a_layer_without_its_counterpart_is_not_paired_surely_with_another_that_is_near() -> None:
+def test_a_layer_without_a_counterpart_is_never_confirmed_by_a_small_error() -> None:
     module = randomize(nn.Sequential(Skip(1e-3, 0.0), nn.Linear(6, 4)))
     other = randomize(nn.Sequential(Skip(1e-3, 0.0), Skip(1e-3, 0.0), nn.Linear(6, 4)))
     inputs = keras.Input((6,))
@@ -77,11 +77,10 @@ def test_a_layer_without_its_counterpart_is_not_paired_surely_with_another_that_
         assert found is None or found.unconfirmed
 
 
-def test_a_difference_stands_in_the_plan_with_its_size() -> None:
+def test_the_plan_notes_the_size_of_a_difference() -> None:
     module = randomize(nn.Sequential(nn.Linear(6, 6), nn.LayerNorm(6, eps=1e-3)))
     inputs = keras.Input((6,))
     model = keras.Model(inputs, layers.LayerNormalization(epsilon=2e-3, name="n")(layers.Dense(6)(inputs)))
     shown = str(k3c.align(module, model).check())
-    assert (
-        "1 layer with the weights of torch's computed something else, by up to 1 % of the largest value: n by " in shown
-    )
+    note = "1 layer with the same weights as torch computed something else, by up to 1 % of the largest value: n by "
+    assert note in shown

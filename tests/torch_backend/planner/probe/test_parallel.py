@@ -1,4 +1,4 @@
-"""Layers of equal shapes side by side, given the same: which is which is told by the outputs, and by the numbers."""
+"""Parallel layers with equal shapes and the same input are paired by the outputs and by the numbers in their names."""
 
 import keras
 import numpy as np
@@ -38,15 +38,15 @@ def found(model: keras.Model) -> dict[str, str]:
     return {pair.torch: pair.keras for pair in plan.pairs}
 
 
-def test_layers_side_by_side_are_paired_by_their_numbers_in_whatever_order_they_run() -> None:
+def test_parallel_layers_are_paired_by_the_numbers_in_their_names_whatever_the_call_order() -> None:
     assert found(twin(0)) == {f"heads.{place}": f"head_{place}" for place in range(NUMBER)}
 
 
-def test_numbers_that_begin_elsewhere_mean_the_same_layers() -> None:
+def test_parallel_layers_are_paired_if_one_side_counts_from_one() -> None:
     assert found(twin(1)) == {f"heads.{place}": f"head_{place + 1}" for place in range(NUMBER)}
 
 
-def test_outputs_that_are_exchanged_are_no_agreement() -> None:
+def test_swapped_outputs_send_the_search_back() -> None:
     class Two(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -62,11 +62,11 @@ def test_outputs_that_are_exchanged_are_no_agreement() -> None:
     assert {pair.torch: pair.keras for pair in plan.pairs} == {"second": "first", "first": "second"}
 
 
-def test_ranks_tell_only_where_both_sides_have_as_many() -> None:
+def test_ranks_are_compared_only_between_families_of_the_same_size() -> None:
     ours = Ranks.of(["heads.0", "heads.1", "blocks.0.fc1", "blocks.0.fc2", "alone"])
     theirs = Ranks.of(["head_1", "head_2", "head_10", "block_3/dense_7", "block_3/dense_8", "single"])
-    assert not ours.apart("heads.0", theirs, "head_10")
-    assert not ours.apart("blocks.0.fc1", theirs, "block_3/dense_7")
-    assert ours.apart("blocks.0.fc1", theirs, "block_3/dense_8")
-    assert not ours.apart("alone", theirs, "single")
-    assert not ours.apart("nowhere", theirs, "single")
+    assert not ours.differ("heads.0", theirs, "head_10")
+    assert not ours.differ("blocks.0.fc1", theirs, "block_3/dense_7")
+    assert ours.differ("blocks.0.fc1", theirs, "block_3/dense_8")
+    assert not ours.differ("alone", theirs, "single")
+    assert not ours.differ("nowhere", theirs, "single")

@@ -1,4 +1,4 @@
-"""Experts in every way in which they are kept: one layer each, in one tensor, the gate and the way up in one tensor."""
+"""Experts in every storage: one layer each, all in one tensor, or gate and up projection in one tensor."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -133,7 +133,7 @@ def torch_model(block: type[Routed]) -> nn.Module:
 @pytest.mark.parametrize(
     ("block", "experts"), [(Packed, Bank), (Stacked, Bank), (Listed, Bank), (Stacked, Each), (Listed, Each)]
 )
-def test_experts_are_found_and_proven_in_whatever_way_each_side_keeps_them(
+def test_experts_are_paired_and_proven_however_each_side_stores_them(
     block: type[Routed], experts: Callable[[], layers.Layer]
 ) -> None:
     module, model = torch_model(block), keras_model(experts)
@@ -143,7 +143,7 @@ def test_experts_are_found_and_proven_in_whatever_way_each_side_keeps_them(
     assert k3c.validate(module, model, alignment=plan, proofs=("structure", "roundtrip", "float64")).ok
 
 
-def test_the_weights_come_back_bit_for_bit() -> None:
+def test_the_weights_of_experts_return_bit_for_bit() -> None:
     module, model = torch_model(Packed), keras_model(Bank)
     plan = k3c.align(module, model)
     before = {name: value.clone() for name, value in module.state_dict().items()}
@@ -153,7 +153,7 @@ def test_the_weights_come_back_bit_for_bit() -> None:
     assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
 
 
-def test_two_pieces_that_were_exchanged_fail_the_certificate() -> None:
+def test_two_swapped_slices_fail_the_certificate() -> None:
     module, model = torch_model(Packed), keras_model(Bank)
     plan = k3c.align(module, model)
     place = next(place for place, pair in enumerate(plan.pairs) if pair.torch == "0.both")
@@ -175,7 +175,7 @@ class Gated(layers.Layer):
         return ops.einsum("ebtm,emh->ebth", ops.silu(ops.einsum("bth,ehm->ebtm", x, self.gate)), self.fall)
 
 
-def test_a_piece_whose_other_half_has_no_place_is_not_paired() -> None:
+def test_a_slice_is_not_paired_without_the_other_slices_of_its_tensor() -> None:
     plan = k3c.align(torch_model(Packed), keras_model(Gated))
     assert not any("both" in pair.torch for pair in plan.pairs)
     assert any("0" in (problem.torch or "") for problem in plan.problems())

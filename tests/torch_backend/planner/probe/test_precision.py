@@ -1,4 +1,4 @@
-"""The probe where torch has no float64 kernel, and where a module computes its weights."""
+"""The probe with functions without a float64 kernel, and with parametrised weights."""
 
 import keras
 import pytest
@@ -33,7 +33,7 @@ def dense(activation: str = "tanh") -> keras.Model:
     return keras.Model(inputs, layers.Dense(6, name="b")(x))
 
 
-def test_a_function_without_a_float64_kernel_is_named_and_what_follows_is_judged_by_float32() -> None:
+def test_a_function_without_a_float64_kernel_is_named_and_later_values_are_compared_in_float32() -> None:
     module = randomize(nn.Sequential(nn.Linear(6, 6), Single(), nn.Linear(6, 6)))
     plan = k3c.align(module, dense()).check()
     assert {pair.torch: (pair.keras, pair.decided_by) for pair in plan.pairs} == {
@@ -45,17 +45,17 @@ def test_a_function_without_a_float64_kernel_is_named_and_what_follows_is_judged
     first, second = (plan.of(name) for name in "ab")
     assert first is not None
     assert second is not None
-    assert first.evidence[-1].detail == "its output is torch's"
+    assert first.evidence[-1].detail == "its output equals torch's"
     assert "torch computed in float32" in second.evidence[-1].detail
 
 
-def test_a_difference_is_not_taken_for_the_rounding_of_float32() -> None:
+def test_a_real_difference_is_not_mistaken_for_float32_rounding() -> None:
     module = randomize(nn.Sequential(nn.Linear(6, 6), Single(), nn.Linear(6, 6)))
     plan = k3c.align(module, dense("softsign"))
     assert any("they differ" in note for note in plan.notes)
 
 
-def test_without_such_a_function_nothing_is_noted() -> None:
+def test_a_module_with_float64_kernels_gets_no_note_about_float32() -> None:
     module = randomize(nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6)))
     assert not any("kernel" in note for note in k3c.align(module, dense()).notes)
 
@@ -69,7 +69,7 @@ def single_(x: torch.Tensor) -> torch.Tensor:
     return x.tanh_()
 
 
-def test_what_is_changed_in_place_is_never_computed_on_a_copy() -> None:
+def test_an_in_place_function_without_a_float64_kernel_never_runs_on_a_copy() -> None:
     class InPlace(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             x = x.clone()
@@ -92,14 +92,14 @@ class Constant(nn.Module):
         return torch.tanh(2 * (x @ self.mix[0]))
 
 
-def test_a_constant_of_float32_is_widened_and_narrows_nothing() -> None:
+def test_a_float32_constant_is_cast_to_float64() -> None:
     module = randomize(nn.Sequential(nn.Linear(6, 6), Constant(), nn.Linear(6, 6)))
     plan = k3c.align(module, dense()).check()
     assert "and their outputs agree" in plan.notes[-1]
 
 
 @pytest.mark.parametrize("normed", [parametrizations.weight_norm, parametrizations.spectral_norm])
-def test_a_weight_that_a_module_computes_is_probed_as_one_tensor(normed: object) -> None:
+def test_a_parametrised_weight_is_probed_as_one_tensor(normed: object) -> None:
     assert callable(normed)
     module = randomize(nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6)))
     for layer in (module[0], module[2]):
@@ -114,7 +114,7 @@ def test_a_weight_that_a_module_computes_is_probed_as_one_tensor(normed: object)
     assert all(torch.equal(value, module.state_dict()[name]) for name, value in before.items())
 
 
-def test_the_epsilon_of_an_rms_norm_is_that_of_its_own_dtype() -> None:
+def test_an_rms_norm_without_an_epsilon_uses_that_of_its_own_dtype() -> None:
     module = randomize(nn.Sequential(nn.Linear(6, 6), nn.RMSNorm(6), nn.Linear(6, 6)))
     inputs = keras.Input((6,))
     x = layers.RMSNormalization(epsilon=torch.finfo(torch.float32).eps, name="n")(layers.Dense(6, name="a")(inputs))

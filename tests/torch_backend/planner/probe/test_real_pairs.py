@@ -1,4 +1,4 @@
-"""The probe on models that other people wrote: keras-hub's own converters say where every tensor belongs."""
+"""The probe on models that other people wrote; keras-hub's own converters give the right pairs."""
 
 import warnings
 from pathlib import Path
@@ -54,13 +54,11 @@ def names_its_differences(plan: Alignment) -> bool:
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma"])
-def test_frequencies_that_were_rounded_are_named_behind_a_table_that_is_scaled_beside_it(
-    name: str, tmp_path: Path
-) -> None:
+def test_rounded_rotary_frequencies_are_named_after_a_scaled_embedding(name: str, tmp_path: Path) -> None:
     module, backbone, inputs, keras_inputs = load(name, tmp_path)
     both = {"inputs": inputs, "keras_inputs": keras_inputs}
     plan = k3c.align(module, backbone, **both)
     k3c.transfer(module, backbone, plan)
     report = k3c.validate(module, backbone, alignment=plan, proofs=("float64",), **both)
     fact = report.section("float64").problems[0].fact
-    assert "the frequencies of the rotation are of single precision in torch, and exact in Keras" in fact
+    assert "the frequencies of the rotary embedding are rounded to float32 in torch, and exact in Keras" in fact

@@ -1,4 +1,4 @@
-"""Models that cannot be probed: whose inputs were given is told; for others the plan is made without, and says so."""
+"""Models that cannot run: an error with the user's inputs, a plan without a run with random ones."""
 
 import keras
 import numpy as np
@@ -43,7 +43,7 @@ EXPECTED = {"first": "a", "second": "b"}
 
 
 @pytest.mark.parametrize("broken", [False, True])
-def test_with_inputs_that_were_made_up_the_plan_is_made_without_a_run(broken: bool) -> None:
+def test_a_model_that_raises_for_random_inputs_is_planned_without_a_run(broken: bool) -> None:
     plan = k3c.align(Two(), twin(broken)).check()
     assert {pair.torch: pair.keras for pair in plan.pairs} == EXPECTED
     assert plan.notes[0].startswith("not probed: with random inputs of shape (2, 6)")
@@ -52,7 +52,7 @@ def test_with_inputs_that_were_made_up_the_plan_is_made_without_a_run(broken: bo
     assert any("broken (keras) ValueError: cannot be run eagerly" in note for note in plan.notes) == broken
 
 
-def test_a_model_that_raises_for_given_inputs_is_named_with_the_line_that_does_without() -> None:
+def test_a_model_that_raises_for_the_users_inputs_is_named_with_the_line_that_avoids_the_probe() -> None:
     given = (torch.rand(2, 6), torch.rand(2, 5))
     with pytest.raises(ModelError, match=r"broken +\(keras\) +ValueError(.|\n)*Fix: +k3c.align\(..., probe=False\)"):
         k3c.align(Two(), twin(True), inputs=given, keras_inputs=torch.rand(2, 6).numpy())
@@ -62,17 +62,17 @@ def test_a_model_that_raises_for_given_inputs_is_named_with_the_line_that_does_w
     assert "cannot be run eagerly" in plan.notes[1]
 
 
-def test_a_probe_that_is_asked_for_never_falls_back() -> None:
+def test_probe_true_never_falls_back_to_a_plan_without_a_run() -> None:
     with pytest.raises(ModelError, match="missing 1 required"):
         k3c.align(Two(), twin(), probe=True)
 
 
-def test_inputs_that_hold_nan_are_refused() -> None:
+def test_inputs_with_nan_are_refused() -> None:
     with pytest.raises(InputError, match="holds 12 NaN"):
         k3c.align(nn.Linear(6, 5), twin(), inputs=torch.full((2, 6), torch.nan))
 
 
-def test_a_nan_in_a_short_dtype_is_refused_too() -> None:
+def test_bfloat16_inputs_with_nan_are_refused() -> None:
     given = torch.full((2, 3), float("nan"), dtype=torch.bfloat16)
     with pytest.raises(InputError, match="holds 6 NaN"):
         refuse_unprovable(Inputs(torch=given, keras=np.zeros((2, 3)), note=""))

@@ -1,4 +1,4 @@
-"""The probe pairs torch layers that run one after the other with the one Keras layer that is both."""
+"""The probe pairs torch layers that run in sequence with one Keras layer that computes both."""
 
 from collections.abc import Callable
 
@@ -21,7 +21,7 @@ SEPARABLE = "2 x torch.nn.Conv{0}d <-> keras.layers.SeparableConv{0}D"
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 @pytest.mark.parametrize("rank", [1, 2])
 @pytest.mark.parametrize("place", range(4))
-def test_a_depthwise_and_a_pointwise_convolution_are_one_separable_one(rank: int, place: int) -> None:
+def test_a_depthwise_and_a_pointwise_convolution_are_paired_with_a_separable_one(rank: int, place: int) -> None:
     pair = make_pair(find(SEPARABLE.format(rank)), place)
     plan = k3c.align(pair.torch, pair.keras, inputs=pair.inputs, keras_inputs=pair.keras_inputs).check()
     (found,) = plan.pairs
@@ -55,7 +55,7 @@ def images() -> np.ndarray:
     return np.random.default_rng(0).standard_normal((2, 4, 5, 6)).astype("float32")
 
 
-def test_rows_of_equal_layers_are_told_apart_by_what_they_are_given() -> None:
+def test_inputs_tell_sequences_of_equal_layers_apart() -> None:
     module, model = randomize(Separated(lambda x: x)), separable()
     plan = k3c.align(module, model, inputs=images()).check()
     assert {pair.keras: pair.torch for pair in plan.pairs} == {"one": "a.0 + a.1", "two": "b.0 + b.1"}
@@ -63,13 +63,13 @@ def test_rows_of_equal_layers_are_told_apart_by_what_they_are_given() -> None:
     k3c.validate(module, model, inputs=images(), alignment=plan).raise_if_failed()
 
 
-def test_where_an_activation_stands_between_them_they_are_no_row() -> None:
+def test_layers_with_an_activation_between_them_are_no_sequence() -> None:
     plan = k3c.align(randomize(Separated(torch.tanh)), separable(), inputs=images())
     assert not any(" + " in pair.torch for pair in plan.pairs)
 
 
 @pytest.mark.parametrize("place", range(4))
-def test_an_integer_that_a_norm_counts_with_has_no_probe_weight_and_is_left_alone(place: int) -> None:
+def test_an_integer_counter_of_a_norm_gets_no_probe_value(place: int) -> None:
     rule = find("keras3conv.frameworks.torch.layers.Normalization <-> keras.layers.Normalization")
     pair = make_pair(rule, place)
     plan = k3c.align(pair.torch, pair.keras, inputs=pair.inputs, keras_inputs=pair.keras_inputs).check()

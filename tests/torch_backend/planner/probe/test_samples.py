@@ -1,4 +1,4 @@
-"""The probe needs one sample only, takes no more where it can tell what a sample is, and says so."""
+"""The probe uses only the first sample where the inputs have a batch axis, and says so."""
 
 from typing import Any, ClassVar
 
@@ -42,25 +42,25 @@ class Seen(nn.Module):
         return torch.relu(self.fc(x))
 
 
-def test_of_many_samples_the_first_is_taken_and_the_plan_says_so() -> None:
+def test_only_the_first_of_many_samples_is_used_and_the_plan_says_so() -> None:
     module = Seen()
     assert "with the first of 64 samples" in notes(module, twin(), np.ones((64, 6), "float32"))
     assert max(module.counts) == 1
 
 
-def test_a_module_that_asks_for_just_so_many_samples_gets_them() -> None:
+def test_a_module_that_needs_a_fixed_number_of_samples_gets_all() -> None:
     module = Seen(only=8)
     assert "samples" not in notes(module, twin(), np.ones((8, 6), "float32"))
     assert module.counts[-1] == 8
 
 
-def test_a_model_of_a_fixed_batch_size_is_given_all() -> None:
+def test_a_keras_model_with_a_fixed_batch_size_gets_all_samples() -> None:
     module = Seen()
     assert "samples" not in notes(module, twin(batch=8), np.ones((8, 6), "float32"))
     assert set(module.counts) == {8}
 
 
-def test_a_first_axis_that_counts_steps_on_one_side_is_not_cut() -> None:
+def test_a_first_axis_with_time_steps_is_not_cut() -> None:
     steps_first = np.random.default_rng(0).standard_normal((7, 7, 6))
     samples_first = np.swapaxes(steps_first, 0, 1)
     spec = InputSpec(shape=(None, 7, 6))
@@ -71,7 +71,7 @@ def test_a_first_axis_that_counts_steps_on_one_side_is_not_cut() -> None:
     assert few.torch.shape == few.keras.shape == (1, 7, 6)
 
 
-def test_nested_inputs_are_cut_everywhere_and_other_values_stay() -> None:
+def test_nested_inputs_are_all_cut_and_other_values_are_kept() -> None:
     tokens, mask = torch.arange(20).reshape(4, 5), torch.ones((4, 5), dtype=torch.bool)
     given = Inputs(torch={"ids": tokens, "mask": mask, "scale": 2.0}, keras=[tokens.numpy(), mask.numpy()], note="")
     few = first_samples(given, [])
@@ -80,7 +80,7 @@ def test_nested_inputs_are_cut_everywhere_and_other_values_stay() -> None:
     assert [array.shape for array in few.keras] == [(1, 5), (1, 5)]
 
 
-def test_what_has_no_samples_or_too_few_is_left_alone() -> None:
+def test_inputs_without_several_samples_are_not_cut() -> None:
     def cut(torch_side: object, keras_side: object) -> Inputs | None:
         return first_samples(Inputs(torch=torch_side, keras=keras_side, note=""), [FREE])
 

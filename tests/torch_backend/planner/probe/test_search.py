@@ -1,4 +1,4 @@
-"""The probe on models of our own: what names and order cannot tell, the values do."""
+"""The probe on small models: values decide where names and order cannot."""
 
 import keras
 import numpy as np
@@ -64,7 +64,7 @@ def tidy() -> keras.Model:
     return keras.Model(inputs, layers.Dense(6, name="five")(x))
 
 
-def test_equal_layers_with_meaningless_names_are_told_apart_by_what_they_compute() -> None:
+def test_outputs_tell_equal_layers_with_meaningless_names_apart() -> None:
     module, model = randomize(Mess()), tidy()
     plan = k3c.align(module, model)
     assert pairs(plan) == {"q": "one", "c": "two", "zz": "three", "b7": "four", "a1": "five"}
@@ -73,7 +73,7 @@ def test_equal_layers_with_meaningless_names_are_told_apart_by_what_they_compute
     assert outputs_agree(module, model, array(3, 6))
 
 
-def test_a_module_that_never_runs_is_reported_and_not_lost() -> None:
+def test_a_module_that_never_runs_is_reported_as_a_problem() -> None:
     problems = k3c.align(Mess(), tidy()).problems()
     assert [problem.torch for problem in problems] == ["unused"]
 
@@ -108,7 +108,7 @@ class Attend(layers.Layer):
 
 
 @pytest.mark.parametrize("order", ["qkv", "qvk", "kqv", "kvq", "vqk", "vkq"])
-def test_what_shares_input_and_shape_is_found_by_what_comes_after(order: str) -> None:
+def test_later_layers_tell_layers_with_the_same_input_and_shapes_apart(order: str) -> None:
     module = randomize(Attention(order))
     inputs = keras.Input((5, 8))
     model = keras.Model(inputs, Attend(name="attend")(inputs))
@@ -127,7 +127,7 @@ class Packed(nn.Module):
         return self.out(F.scaled_dot_product_attention(query, key, value))
 
 
-def test_a_packed_layer_is_found_in_three() -> None:
+def test_one_packed_torch_layer_is_paired_with_three_keras_layers() -> None:
     module = randomize(Packed())
     inputs = keras.Input((5, 8))
     model = keras.Model(inputs, Attend(name="attend")(inputs))
@@ -149,7 +149,7 @@ class AttendPacked(layers.Layer):
 
 
 @pytest.mark.parametrize("order", ["qkv", "vkq"])
-def test_three_layers_are_found_in_a_packed_one(order: str) -> None:
+def test_three_torch_layers_are_paired_with_one_packed_keras_layer(order: str) -> None:
     module = randomize(Attention(order))
     inputs = keras.Input((5, 8))
     model = keras.Model(inputs, AttendPacked(name="attend")(inputs))
@@ -198,7 +198,7 @@ class PatchLayer(layers.Layer):
         return (keras.ops.concatenate([start, x], 1) + self.table) * self.gamma
 
 
-def test_parameters_that_belong_to_no_layer_are_confirmed_by_the_next_layer() -> None:
+def test_the_next_layer_confirms_parameters_outside_of_any_layer() -> None:
     module = randomize(Patches())
     inputs = keras.Input((16, 16, 3))
     x = PatchLayer(name="patches")(inputs)
@@ -269,7 +269,7 @@ class Shared(nn.Module):
         return self.last(x)
 
 
-def test_a_layer_that_runs_often_is_one_layer_on_both_sides() -> None:
+def test_a_layer_that_runs_several_times_is_paired_once() -> None:
     module = randomize(Shared())
     inputs, often = keras.Input((6,)), layers.Dense(6, "tanh", name="again")
     x = layers.Dense(6, name="start")(inputs)
@@ -313,7 +313,7 @@ def convolutional() -> nn.Sequential:
     )
 
 
-def test_rows_are_permuted_where_both_sides_flatten() -> None:
+def test_the_rows_of_a_kernel_are_permuted_if_both_sides_flatten_before_it() -> None:
     module = randomize(convolutional())
     inputs = keras.Input((4, 5, 3))
     x = layers.BatchNormalization(name="norm")(layers.Conv2D(4, 3, padding="same", name="conv")(inputs))
@@ -325,7 +325,9 @@ def test_rows_are_permuted_where_both_sides_flatten() -> None:
 
 
 @pytest.mark.parametrize(("epsilon", "kind"), [(1e-3, "probe"), (2e-3, "probe"), (0.5, "forced")])
-def test_a_difference_of_architecture_is_named_and_stops_nothing(epsilon: float, kind: str) -> None:
+def test_a_layer_with_another_epsilon_is_named_and_the_layers_after_it_are_still_confirmed(
+    epsilon: float, kind: str
+) -> None:
     module = randomize(Mess())
     model = tidy()
     model.get_layer("two").epsilon = epsilon
@@ -339,7 +341,7 @@ def test_a_difference_of_architecture_is_named_and_stops_nothing(epsilon: float,
     assert ("they differ, first at two" in plan.notes[-1]) == (epsilon != 1e-3)
 
 
-def test_an_activation_that_is_missing_is_named_where_it_is_seen() -> None:
+def test_a_missing_activation_is_named_at_the_layers_after_it() -> None:
     module, inputs = randomize(Mess()), keras.Input((6,))
     x = layers.LayerNormalization(name="two")(layers.Dense(6, name="one")(inputs))
     y = layers.Dense(6, name="three")(x)

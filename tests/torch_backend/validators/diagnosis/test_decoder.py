@@ -1,4 +1,4 @@
-"""Mistakes in attention that is written out, in rotations, shared heads and gates: planted, and named."""
+"""The diagnosis names planted mistakes in own attention code, rotary embeddings, shared heads and gates."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,42 +23,62 @@ def steps() -> torch.Tensor:
         (
             {"factor": 8**0.5},
             "query",
-            "Keras multiplies the rows of the table table by 2.82843 = sqrt(8)",
+            "Keras multiplies the embedding table table by 2.82843 = sqrt(8)",
             "# after table",
         ),
-        ({"factor": 0.75}, "query", "Keras multiplies the rows of the table table by 0.75", "x = x * 0.75"),
+        ({"factor": 0.75}, "query", "Keras multiplies the embedding table table by 0.75", "x = x * 0.75"),
         (
             {"base": 500000.0},
             "out",
-            "the base of the rotation is 10000 in torch and 500000 in Keras",
+            "the base of the rotary embedding is 10000 in torch and 500000 in Keras",
             "rope_theta=500000",
         ),
         (
             {"rotation": "none"},
             "out",
-            "torch rotates query and key by their places before out, Keras does",
+            "torch applies a rotary embedding to query and key before out, Keras does",
             "rotary(query)",
         ),
-        ({"rotation": "backwards"}, "out", "Keras rotates query and key the other way", "sin = -sin  # before out"),
+        (
+            {"rotation": "backwards"},
+            "out",
+            "Keras rotates query and key in the opposite direction",
+            "sin = -sin  # before out",
+        ),
         (
             {"rotation": "neighbours"},
             "out",
-            "torch rotates halves together, Keras neighbours",
+            "torch rotates pairs of halves, Keras pairs of neighbours",
             "x = x.unflatten(-1, (-1, 2)).transpose(-1, -2).flatten(-2)",
         ),
-        ({"shared": "in turn"}, "out", "torch repeats every head in a row, Keras repeats all of them in", "ops.repeat"),
+        (
+            {"shared": "in turn"},
+            "out",
+            "torch repeats each head in a row (repeat), Keras repeats all heads",
+            "ops.repeat",
+        ),
         (
             {"mask": "none"},
             "out",
-            "Keras does without what torch adds to the scores",
+            "Keras does not add torch's mask or position bias to the attention scores",
             "scores = keras.ops.where(mask, ",
         ),
-        ({"mask": "number"}, "out", "Keras adds the mask as it is, 1 for what is attended to", "scores = keras.ops.wh"),
-        ({"mask": "inverted"}, "out", "the mask is inverted: what is left out in torch is attended", "mask = ~mask"),
+        (
+            {"mask": "number"},
+            "out",
+            "Keras adds the mask itself to the scores: 1 where it attends",
+            "scores = keras.ops.wh",
+        ),
+        (
+            {"mask": "inverted"},
+            "out",
+            "the mask is inverted: Keras attends to the positions that torch",
+            "mask = ~mask",
+        ),
         (
             {"mask": "transposed"},
             "out",
-            "the last two axes of what is added to the scores are trans",
+            "the last two axes of the mask or bias that is added to the scores are trans",
             "x = keras.ops.swapaxes",
         ),
         ({"scale": 1.0}, "out", "torch multiplies by 0.5 before out, Keras does not", "x = keras.ops.multiply(x, 0.5)"),
@@ -78,18 +98,28 @@ def steps() -> torch.Tensor:
         (
             {"joined": "only reshaped"},
             "out",
-            "torch exchanges axes by transpose, from (3, 4, 7, 4) to",
+            "torch permutes axes with transpose, from (3, 4, 7, 4) to",
             "keras.ops.transpose(",
         ),
-        ({"gated": "exchanged"}, "down", "what gate and up return is used the other way round", "gate, up = up, gate"),
+        ({"gated": "exchanged"}, "down", "the results of gate and up are swapped", "gate, up = up, gate"),
         (
             {"gated": "added"},
             "down",
-            "torch joins two tensors by mul before down, Keras by add",
+            "torch combines two tensors by mul before down, Keras by add",
             "x = torch.add(first, s",
         ),
-        ({"place": -1}, "pool", "torch takes place 0 along axis 1 before pool, Keras the last", "x = x.select(1, -1)"),
-        ({"place": "mean"}, "pool", "torch takes place 0 along axis 1 before pool, Keras the mean", "x = x.mean(1)"),
+        (
+            {"place": -1},
+            "pool",
+            "torch selects position 0 along axis 1 before pool, Keras the last",
+            "x = x.select(1, -1)",
+        ),
+        (
+            {"place": "mean"},
+            "pool",
+            "torch selects position 0 along axis 1 before pool, Keras the mean",
+            "x = x.mean(1)",
+        ),
     ],
 )
 def test_a_mistake_in_a_decoder_is_named(plant: dict[str, Any], layer: str, cause: str, fix: str) -> None:
@@ -101,11 +131,11 @@ def test_a_mistake_in_a_decoder_is_named(plant: dict[str, Any], layer: str, caus
 @pytest.mark.parametrize(
     ("mask", "cause", "fix"),
     [
-        ("causal", "attention is causal in Keras, and not in torch", "scores = scores.masked_fill("),
-        ("padding", "Keras attends to nothing where the index is 0, as padding", "attention_mask = indices != 0"),
+        ("causal", "attention is causal in Keras, but not in torch", "scores = scores.masked_fill("),
+        ("padding", "Keras masks positions with index 0 as padding", "attention_mask = indices != 0"),
     ],
 )
-def test_a_mask_that_only_keras_has_is_named(mask: str, cause: str, fix: str) -> None:
+def test_a_mask_in_keras_only_is_named(mask: str, cause: str, fix: str) -> None:
     problem = first_problem(Decoder(causal=False), decoder(mask=mask), sentences())
     assert (problem.torch, cause in problem.fact) == ("out", True), problem
     assert fix in problem.fixes[0]
@@ -116,19 +146,19 @@ def test_a_mask_that_only_keras_has_is_named(mask: str, cause: str, fix: str) ->
     [
         (
             {"width_first": True},
-            "the heads are cut otherwise: torch has (heads, width) along the features, Keras (width, heads)",
+            "the heads are split in another order: torch has (heads, width) along the features, Keras (width, heads)",
             "x = x.unflatten(-1, (-1, heads)).transpose(-1, -2)",
         ),
         ({"order": "kqv"}, "query and key are swapped", "query, key = key, query  # before out"),
-        ({"order": "vqk"}, "the parts of a split are taken in another order in Keras: torch's 2, 3, 1", "[1, 2, 0]"),
+        ({"order": "vqk"}, "the parts of a split are used in another order in Keras: torch's 2, 3, 1", "[1, 2, 0]"),
         (
             {"by_head": True},
-            "torch splits in 3 for all 2 heads at once, Keras head by head",
+            "torch splits all 2 heads into 3 at once, Keras splits head by head",
             "x.unflatten(-1, (2, 3, -1))",
         ),
     ],
 )
-def test_a_mistake_in_what_is_packed_is_named(plant: dict[str, Any], cause: str, fix: str) -> None:
+def test_a_mistake_in_a_packed_projection_is_named(plant: dict[str, Any], cause: str, fix: str) -> None:
     problem = first_problem(Packed(), packed(**plant), steps())
     assert (problem.torch, cause in problem.fact) == ("out", True), problem
     assert fix in problem.fixes[0]
@@ -142,7 +172,7 @@ def test_a_mistake_in_what_is_packed_is_named(plant: dict[str, Any], cause: str,
         (Packed, packed, steps),
     ],
 )
-def test_the_networks_agree_where_nothing_is_planted(
+def test_the_networks_agree_without_a_mistake(
     module: Callable[[], nn.Module], model: Callable[[], Any], inputs: Callable[[], torch.Tensor]
 ) -> None:
     source, target = randomize(module()), model()

@@ -1,4 +1,4 @@
-"""Mistakes in pixels, gates, shifts and branches: planted, and named; and what was made up for is not blamed."""
+"""The diagnosis names planted mistakes in preprocessing, gates, rolls and branches, and no compensated layer."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from tests.support.planted.networks import images as noise
 
 
 def images() -> torch.Tensor:
-    """Images with values as those of pixels."""
+    """Images with pixel values."""
     return noise() * 255
 
 
@@ -39,20 +39,20 @@ def images() -> torch.Tensor:
         (
             {"prepared": of_imagenet},
             "stem",
-            "Keras multiplies by (5, 4, 2.5), a number for each channel and adds (-2.5, -1.6, -0.75)",
+            "Keras multiplies by (5, 4, 2.5) per channel and adds (-2.5, -1.6, -0.75)",
             "x = x * torch.tensor([",
         ),
-        ({"prepared": reversed_channels}, "stem", "Keras takes the channels in reverse, BGR for RGB", "x = x.flip(1)"),
+        ({"prepared": reversed_channels}, "stem", "Keras reverses the channels (BGR instead of RGB)", "x = x.flip(1)"),
         ({"groups": 2}, "norm", "the number of groups is 3 in torch and 2 in Keras", "nn.GroupNorm(2, 6, eps=1e-05)"),
         (
             {"gated": False},
             "mix",
-            "torch multiplies by a tensor of (3, 6, 1, 1) before mix, Keras",
+            "torch multiplies by a tensor of shape (3, 6, 1, 1) before mix, Keras",
             "keras.ops.multiply(",
         ),
         ({"shift": 2}, "mix", "torch rolls by (-2, -2), Keras by (2, 2)", "x = torch.roll(x, (2, 2), ...)"),
-        ({"shift": 0}, "mix", "torch calls roll before mix, Keras does not", "what roll makes of x"),
-        ({"share": 0.8}, "last", "Keras multiplies what branch computes by conv2d by 0.8", "x = x * 0.8"),
+        ({"shift": 0}, "mix", "torch calls roll before mix, Keras does not", "the result of roll"),
+        ({"share": 0.8}, "last", "Keras multiplies the result of conv2d in branch by 0.8", "x = x * 0.8"),
         (
             {"activated": "first"},
             "last",
@@ -62,7 +62,7 @@ def images() -> torch.Tensor:
         (
             {"order": (1, 0, 2)},
             "join",
-            "what is concatenated stands in another order in Keras: torch's 2, 1, 3",
+            "the tensors are concatenated in another order in Keras: torch's 2, 1, 3",
             "[1, 0, 2]",
         ),
     ],
@@ -73,7 +73,7 @@ def test_a_mistake_in_a_mixer_is_named(plant: dict[str, Any], layer: str, cause:
     assert fix in problem.fixes[0]
 
 
-def test_the_mixer_agrees_where_nothing_is_planted() -> None:
+def test_the_mixer_agrees_without_a_mistake() -> None:
     source, target = randomize(Mixer()), mixer()
     plan = k3c.align(source, target, inputs=images(), probe=False).check()
     k3c.transfer(source, target, plan)
@@ -81,7 +81,7 @@ def test_the_mixer_agrees_where_nothing_is_planted() -> None:
 
 
 class Cropped(nn.Module):
-    """An even kernel padded on both sides, and the step that is too many cut off."""
+    """An even kernel with padding on both sides; the last, superfluous step is cropped."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class Cropped(nn.Module):
         return self.head(F.gelu(self.conv(x.transpose(1, 2))[:, :, :-1]).transpose(1, 2))
 
 
-def test_a_shape_that_a_crop_makes_up_for_is_not_blamed_for_what_comes_after_it() -> None:
+def test_a_layer_that_a_cropping_compensates_is_not_blamed_for_a_later_mistake() -> None:
     inputs = keras.Input((7, 8))
     x = layers.Conv1D(8, 4, name="conv")(ops.pad(inputs, ((0, 0), (2, 1), (0, 0))))
     model = keras.Model(inputs, layers.Dense(5, name="head")(x))
@@ -101,7 +101,7 @@ def test_a_shape_that_a_crop_makes_up_for_is_not_blamed_for_what_comes_after_it(
 
 
 class Placed(nn.Module):
-    """A table of places that is looked up once for all samples."""
+    """A position table that is looked up once for all samples."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ class Placed(nn.Module):
         return self.head(torch.relu(self.table(tokens) + self.places(torch.arange(7))))
 
 
-def test_a_table_that_is_looked_up_once_is_not_blamed_for_what_comes_after_it() -> None:
+def test_a_table_without_batch_axis_is_not_blamed_for_a_later_mistake() -> None:
     inputs = keras.Input((7,), dtype="int32")
     everywhere = ops.zeros_like(inputs) + ops.arange(7, dtype="int32")
     x = layers.Embedding(11, 6, name="table")(inputs) + layers.Embedding(7, 6, name="places")(everywhere)

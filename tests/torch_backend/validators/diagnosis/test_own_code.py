@@ -1,4 +1,4 @@
-"""Mistakes beside attention that a model writes out itself, norms in training, what is flattened; and no patience."""
+"""The diagnosis names planted mistakes in own attention code, batch statistics and flattening; it has a time limit."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from tests.support.planted.networks import ResNet, first_problem, images, resnet
 
 
 class WrittenOut(nn.Module):
-    """Attention of one head, as people write it out; the last two steps are masked."""
+    """Attention with one head in single operations; the last two steps are masked."""
 
     def __init__(self, masked: str) -> None:
         super().__init__()
@@ -53,33 +53,33 @@ def steps() -> torch.Tensor:
 @pytest.mark.parametrize(
     ("masked", "plant", "cause"),
     [
-        ("", {"roles": ("key", "query")}, "what query and key return is used the other way round in Keras"),
-        ("fill", {"inverted": True}, "the mask is inverted: what is left out in torch is kept in Keras"),
-        ("where", {"inverted": True}, "the mask is inverted: what is left out in torch is kept in Keras"),
+        ("", {"roles": ("key", "query")}, "the results of query and key are swapped in Keras"),
+        ("fill", {"inverted": True}, "the mask is inverted: Keras attends to the positions that torch masks"),
+        ("where", {"inverted": True}, "the mask is inverted: Keras attends to the positions that torch masks"),
     ],
 )
-def test_a_mistake_in_attention_that_is_written_out_is_named(masked: str, plant: dict[str, Any], cause: str) -> None:
+def test_a_mistake_in_own_attention_code_is_named(masked: str, plant: dict[str, Any], cause: str) -> None:
     problem = first_problem(WrittenOut(masked), written_out(masked, **plant), steps())
     assert (problem.torch, cause in problem.fact) == ("out", True), problem.fact
 
 
 class ByTheBatch(nn.BatchNorm2d):
-    """Normalises by the batch whatever the mode is, and forgets it."""
+    """Normalises with batch statistics in every mode."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, True, 0.0, self.eps)
 
 
-def test_a_norm_of_torch_that_goes_on_training_is_named() -> None:
+def test_a_torch_normalisation_with_batch_statistics_is_named() -> None:
     module = ResNet()
     module.norm = ByTheBatch(6)
     problem = first_problem(module, resnet(), images())
     assert problem.torch == "norm"
-    assert "torch normalises by the statistics of the batch, as in training, Keras by the moving ones" in problem.fact
+    assert "torch normalises with batch statistics, as in training, Keras with moving statistics" in problem.fact
 
 
 class Features(nn.Module):
-    """Maps, returned as one row of numbers for each image."""
+    """Feature maps, flattened."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class Features(nn.Module):
         return self.conv(x).flatten(1)
 
 
-def test_an_output_that_was_flattened_in_another_order_is_named() -> None:
+def test_an_output_flattened_in_another_order_is_named() -> None:
     inputs = keras.Input((16, 20, 3))
     model = keras.Model(inputs, layers.Flatten()(layers.Conv2D(6, 3, name="conv")(inputs)))
     problem = first_problem(Features(), model, images())
@@ -98,7 +98,7 @@ def test_an_output_that_was_flattened_in_another_order_is_named() -> None:
 
 
 class Rotated(nn.Module):
-    """Steps, each scaled by the cosines and sines of its angles."""
+    """Scales every step by the cosines and sines of its angles."""
 
     inv_freq: torch.Tensor
 
@@ -112,7 +112,7 @@ class Rotated(nn.Module):
         return self.head(x * torch.cat([angles.cos(), angles.sin()], -1))
 
 
-def test_frequencies_that_were_rounded_in_torch_alone_are_named() -> None:
+def test_frequencies_rounded_in_torch_only_are_named() -> None:
     class Scaled(layers.Layer):
         def call(self, x: Any) -> Any:
             angles = np.arange(6)[:, None] / 10000.0 ** (np.arange(4) / 4)
@@ -120,18 +120,22 @@ def test_frequencies_that_were_rounded_in_torch_alone_are_named() -> None:
 
     inputs = keras.Input((6, 8))
     problem = first_problem(
-        Rotated(), keras.Model(inputs, layers.Dense(5, name="head")(Scaled()(inputs))), steps(), None, keep
+        Rotated(),
+        keras.Model(inputs, layers.Dense(5, name="head")(Scaled()(inputs))),
+        steps(),
+        None,
+        with_own_frequencies,
     )
-    assert "the frequencies of the rotation are of single precision in torch, and exact in Keras" in problem.fact
+    assert "the frequencies of the rotary embedding are rounded to float32 in torch, and exact in Keras" in problem.fact
 
 
-def keep(module: nn.Module) -> None:
-    """The frequencies as they are made: the weights of planted networks are random."""
+def with_own_frequencies(module: nn.Module) -> None:
+    """Restore the frequencies, which `first_problem` randomises."""
     assert isinstance(module, Rotated)
     module.inv_freq.copy_(Rotated().inv_freq)
 
 
-def unexplained() -> Problem:
+def unknown_mistake() -> Problem:
     def tamper(model: keras.Model) -> None:
         kernel = model.get_layer("stem").kernel
         kernel.assign(kernel.value.detach() + 0.01 * torch.randn(kernel.shape))
@@ -139,10 +143,10 @@ def unexplained() -> Problem:
     return first_problem(ResNet(), resnet(), images(), tamper)
 
 
-def test_a_search_that_runs_out_of_time_says_how_far_it_came(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "stopped" not in unexplained().fact
-    monkeypatch.setattr(causes, "PATIENCE", -1.0)
-    problem = unexplained()
-    assert "the search for the cause stopped after -1 s: " in problem.fact
-    assert f" of {len(SUSPECTS)} usual suspects had been tried" in problem.fact
+def test_a_search_that_runs_out_of_time_says_how_many_suspects_it_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "stopped" not in unknown_mistake().fact
+    monkeypatch.setattr(causes, "SEARCH_SECONDS", -1.0)
+    problem = unknown_mistake()
+    assert "the search for the cause stopped after -1 s, with " in problem.fact
+    assert f" of {len(SUSPECTS)} suspects tried" in problem.fact
     assert problem.fixes == ()

@@ -1,4 +1,4 @@
-"""Mistakes in a packed attention, whose query, key and value are one tensor in torch and three in Keras."""
+"""The diagnosis names planted mistakes in a packed attention: one tensor in torch, three variables in Keras."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,7 @@ from tests.support.planted.networks import Tamper, first_problem
 
 
 class Attends(nn.Module):
-    """Attention to every step, or to none of the last two."""
+    """Attention, optionally with the last two steps masked."""
 
     def __init__(self, masked: bool = False) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ def changed(role: str, name: str, change: Callable[[Any], Any]) -> Tamper:
 
 
 def width_first(model: keras.Model) -> None:
-    """The heads cut as (width, heads): what torch has at h * 4 + d is read at d * 2 + h."""
+    """Split the heads as (width, heads): element h * 4 + d of torch becomes d * 2 + h."""
     for role in ("query", "key", "value"):
         changed(role, "kernel", lambda kernel: kernel.reshape(8, 4, 2).swapaxes(1, 2))(model)
         changed(role, "bias", lambda bias: bias.reshape(4, 2).T)(model)
@@ -77,7 +77,7 @@ def without_biases(model: keras.Model) -> None:
     [
         (exchanged("query", "key"), "query and key are swapped"),
         (exchanged("key", "value"), "key and value are swapped"),
-        (width_first, "the heads are cut otherwise: torch has (heads, width) along the features"),
+        (width_first, "the heads are split in another order: torch has (heads, width) along the features"),
         (without_biases, "Keras adds no bias to query, key and value, torch does"),
     ],
 )
@@ -91,8 +91,8 @@ def test_a_mistake_in_a_packed_attention_is_named(tamper: Tamper, cause: str) ->
 @pytest.mark.parametrize(
     ("attended", "cause"),
     [
-        (np.arange(6) > 3, "the mask is inverted: True masks in torch, and does the opposite in Keras"),
-        (None, "Keras attends without the mask"),
+        (np.arange(6) > 3, "the mask is inverted: True means mask out in torch, and the opposite in Keras"),
+        (None, "Keras ignores the attention mask"),
     ],
 )
 def test_a_mistake_in_the_mask_of_a_packed_attention_is_named(attended: Any, cause: str) -> None:
@@ -103,7 +103,7 @@ def test_a_mistake_in_the_mask_of_a_packed_attention_is_named(attended: Any, cau
 
 
 class Queries(nn.Module):
-    """A linear layer, whose Keras twin has an axis for the heads."""
+    """A linear layer whose Keras counterpart has a heads axis."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ def queries() -> keras.Model:
         ("kernel", lambda kernel: kernel[:, ::-1], ""),
     ],
 )
-def test_a_linear_layer_is_judged_against_one_with_an_axis_for_the_heads(
+def test_a_linear_layer_is_compared_with_an_einsum_dense_that_has_a_heads_axis(
     name: str, change: Callable[[Any], Any], cause: str
 ) -> None:
     def tamper(model: keras.Model) -> None:

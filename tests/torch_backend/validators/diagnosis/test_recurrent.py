@@ -1,4 +1,4 @@
-"""Mistakes in what a recurrent layer has inside, and in what is taken of what it returns: planted, and named."""
+"""The diagnosis names planted mistakes in the activations, weights and outputs of recurrent layers."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ KERAS_2 = "Keras hard_sigmoid of Keras 2, clip(0.2 x + 0.5) and tanh"
 
 
 class Recurrent(nn.Module):
-    """A recurrent layer between two linear ones; of its outputs the last, of both directions the last states."""
+    """A recurrent layer between two linear ones; the head takes its last output, or its last states."""
 
     def __init__(self, kind: str, both: bool = False, ends: str = "") -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Recurrent(nn.Module):
 
 
 def recurrent(kind: str, *, both: bool = False, taken: str = "last", **options: Any) -> keras.Model:
-    """The twin of `Recurrent`; it takes the last output, the last state or the cell state."""
+    """The Keras counterpart of `Recurrent`; the head takes the last output, the last state or the cell state."""
     inputs = keras.Input((STEPS, 8))
     x = layers.Dense(6, name="first")(inputs)
     named = {} if both else {"name": "rnn"}
@@ -72,7 +72,7 @@ def of_keras_2(x: Any) -> Any:
         ),
     ],
 )
-def test_an_activation_inside_of_a_recurrent_layer_is_named(
+def test_another_activation_inside_a_recurrent_layer_is_named(
     torch_kind: str, keras_kind: str, options: dict[str, Any], cause: str, fix: str
 ) -> None:
     problem = first_problem(Recurrent(torch_kind), recurrent(keras_kind, **options), steps())
@@ -86,24 +86,24 @@ def test_an_activation_inside_of_a_recurrent_layer_is_named(
         (
             {},
             {"taken": "cell"},
-            "torch goes on with the hidden state of an LSTM, Keras with the cell state",
+            "torch uses the hidden state of the LSTM, Keras the cell state",
             "hidden, cell",
         ),
         (
             {"both": True, "ends": "states"},
             {"both": True},
-            "Keras takes the output of the backward direction at the last step, where it starts",
+            "Keras takes the backward output at the last time step, where it starts",
             "return_sequences=False in the Bidirectional",
         ),
         (
             {"both": True},
             {"both": True, "taken": "state"},
-            "Keras takes the output of the backward direction where it ends, at the first step",
+            "Keras takes the backward output at the first time step, where it ends",
             "return_sequences=True in the Bidirectional",
         ),
     ],
 )
-def test_what_is_taken_of_a_recurrent_layer_is_named(
+def test_another_output_or_state_of_a_recurrent_layer_is_named(
     module: dict[str, Any], plant: dict[str, Any], cause: str, fix: str
 ) -> None:
     problem = first_problem(Recurrent("LSTM", **module), recurrent("LSTM", **plant), steps())
@@ -117,7 +117,7 @@ def transposed(model: keras.Model) -> None:
     kernel.assign(np.concatenate([gate.T for gate in gates], -1))
 
 
-def forgetting_less(model: keras.Model) -> None:
+def with_higher_forget_bias(model: keras.Model) -> None:
     *_, bias = model.get_layer("rnn").weights
     bias.assign(np.array(bias.value.detach()) + np.repeat([0, 1, 0, 0], 5))
 
@@ -133,8 +133,8 @@ def exchanged(model: keras.Model) -> None:
     ("both", "tamper", "cause"),
     [
         (False, transposed, "the recurrent kernel is transposed, gate by gate"),
-        (False, forgetting_less, "the bias of the forget gate is 1 higher in Keras"),
-        (True, exchanged, "the two directions have each other's weights"),
+        (False, with_higher_forget_bias, "the bias of the forget gate is 1 higher in Keras"),
+        (True, exchanged, "the weights of the two directions are swapped"),
     ],
 )
 def test_a_mistake_in_the_weights_of_a_recurrent_layer_is_named(both: bool, tamper: Tamper, cause: str) -> None:

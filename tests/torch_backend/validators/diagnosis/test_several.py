@@ -1,20 +1,18 @@
-"""Two models that differ in more than one thing: both are named, or none is."""
+"""The diagnosis names two causes at once, or none."""
 
 from typing import Any
 
 import keras
-import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that everybody gives it
 from keras import layers, ops
 from torch import nn
 
-from keras3conv.validators.diagnosis import causes
 from tests.support.planted.networks import first_problem
 
 
 class Scaled(nn.Module):
-    """Divides by the root of the mean square, with an epsilon; code of the model's own."""
+    """RMS normalisation in own code."""
 
     def __init__(self, epsilon: float) -> None:
         super().__init__()
@@ -25,7 +23,7 @@ class Scaled(nn.Module):
 
 
 class Gated(nn.Module):
-    """Two branches that are normalised alike, their product, and heads."""
+    """The product of two normalised branches, and a head."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,7 +36,7 @@ class Gated(nn.Module):
 
 
 def gated(*, epsilon: float, approximate: bool, offset: float = 0.0) -> keras.Model:
-    """The twin, with another epsilon in both branches, but not in the last norm, and another GELU."""
+    """The Keras counterpart, with another epsilon in both branches and another GELU."""
 
     def scaled(x: Any, epsilon: float) -> Any:
         return x * ops.rsqrt(ops.mean(ops.square(x), axis=-1, keepdims=True) + epsilon)
@@ -50,26 +48,25 @@ def gated(*, epsilon: float, approximate: bool, offset: float = 0.0) -> keras.Mo
     return keras.Model(inputs, layers.Dense(4, name="out")(x))
 
 
-def given() -> torch.Tensor:
+def random_rows() -> torch.Tensor:
     return torch.randn(5, 8, generator=torch.Generator().manual_seed(0))
 
 
-def test_one_cause_in_some_of_its_places_is_named_with_each() -> None:
-    problem = first_problem(Gated(), gated(epsilon=1e-5, approximate=False), given())
+def test_one_cause_at_several_operations_is_named_with_each() -> None:
+    problem = first_problem(Gated(), gated(epsilon=1e-5, approximate=False), random_rows())
     assert "epsilon is 1e-06 in torch and 1e-05 in Keras" in problem.fact
     assert problem.fixes == ("eps = 1e-05  # norm\neps = 1e-05  # other",)
 
 
 def test_two_causes_at_once_are_both_named() -> None:
-    problem = first_problem(Gated(), gated(epsilon=1e-7, approximate=True), given())
+    problem = first_problem(Gated(), gated(epsilon=1e-7, approximate=True), random_rows())
     first, second = problem.fact.rpartition("\n")[2].split("; and ")
     assert "GELU" in first
     assert second == "epsilon is 1e-06 in torch and 1e-07 in Keras"
     assert "# norm\neps = 1e-07  # other" in problem.fixes[0]
 
 
-def test_half_an_explanation_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(causes, "PATIENCE", 4.0)
-    problem = first_problem(Gated(), gated(epsilon=1e-6, approximate=True, offset=1e-7), given())
+def test_a_cause_that_explains_half_of_the_difference_is_not_named() -> None:
+    problem = first_problem(Gated(), gated(epsilon=1e-6, approximate=True, offset=1e-7), random_rows())
     assert "GELU" not in problem.fact
     assert problem.fixes == () or "gelu" not in " ".join(problem.fixes)

@@ -1,7 +1,7 @@
-"""Every usual suspect is planted in a real network, and has to be named; nothing is named that explains nothing.
+"""The diagnosis names a mistake that is planted in a small network, and no cause for an unknown mistake.
 
-The mistakes in what a model computes are found by the proof in float64; those in the weights, which the plan would not
-have made, by the comparison of the models as they are.
+A mistake in the architecture is found by the float64 proof; a mistake in the weights, which the plan does not make, by
+the comparison of the deployed models.
 """
 
 from collections.abc import Callable
@@ -32,21 +32,21 @@ from tests.support.tampering import swapped, with_values
 
 ALL = ("kernel", "recurrent_kernel", "bias")
 NORM = ("gamma", "beta", "moving_mean", "moving_variance")
-INVERTED = "the mask is inverted: True attends in torch, and does the opposite in Keras"
+INVERTED = "the mask is inverted: True means attend in torch, and the opposite in Keras"
 
 
 @pytest.mark.parametrize(
     ("plant", "layer", "cause", "fix"),
     [
         ({"epsilon": 1e-3}, "norm", "epsilon is 1e-05 in torch and 0.001 in Keras", "nn.BatchNorm2d(6, eps=0.001)"),
-        ({"training": True}, "norm", "Keras normalises by the statistics of the batch", "training=False"),
+        ({"training": True}, "norm", "Keras normalises with batch statistics", "training=False"),
         ({"stem": "same"}, "stem", "Keras pads (0, 1), (0, 1) (before, after)", "x = F.pad(x, (0, 1, 0, 1))"),
         ({"dilation": 2}, "block.conv1", "dilation is [1, 1] in torch and (2, 2) in Keras", "dilation=(2, 2)"),
         ({"slope": 0.3}, "block.conv1", "negative_slope is 0.2 in torch and 0.3 in Keras", "nn.LeakyReLU(0.3)  # act"),
         ({"activation": ""}, "block.conv1", "Keras lacks an activation before conv1: leaky_relu", "# before conv1"),
         ({"activation": "relu"}, "block.conv1", "torch applies leaky_relu before block.conv1, Keras relu", "# act"),
-        ({"border": 0.0}, "block.conv1", "Keras pads with 0 before a max pooling", "# before pool, with padding=0"),
-        ({"means": "inside"}, "wide", "the border counts in torch's average pooling: True", "count_include_pad=False"),
+        ({"border": 0.0}, "block.conv1", "Keras pads a max pooling with 0", "# before pool, with padding=0"),
+        ({"means": "inside"}, "wide", "average pooling counts the padding in torch: True", "count_include_pad=False"),
         ({"shortcut": False}, "wide", "torch adds two tensors before wide, Keras has only the first", "layers.Add()"),
         ({"resize": "bilinear aligned"}, "head", "Keras with bilinear, align_corners=True", "align_corners=True"),
         ({"resize": "nearest"}, "head", "Keras with nearest, rounded down", 'mode="nearest")'),
@@ -75,15 +75,30 @@ def test_a_mistake_in_a_residual_network_is_named(plant: dict[str, Any], layer: 
             "epsilon is 1e-06 in torch and 0.001 in Keras",
             "nn.LayerNorm(8, eps=0.001)",
         ),
-        ({"gelu": "tanh"}, "blocks.0.down", "GELU is the erf one in torch and the tanh one in Keras", "blocks.0.act"),
+        (
+            {"gelu": "tanh"},
+            "blocks.0.down",
+            "GELU is the erf variant in torch and the tanh variant in Keras",
+            "blocks.0.act",
+        ),
         ({"gelu": "linear"}, "blocks.0.down", "Keras lacks an activation before blocks_0_down: gelu", "blocks_0_down"),
         ({"swapped": ("query", "key")}, "blocks.0.out", "query and key are swapped", "query with key"),
         ({"swapped": ("value", "key")}, "blocks.0.out", "key and value are swapped", "key with value"),
-        ({"causal": True}, "blocks.0.out", "attention is not causal in torch, and is in Keras", "is_causal=True"),
+        (
+            {"causal": True},
+            "blocks.0.out",
+            "attention is not causal in torch, but is causal in Keras",
+            "is_causal=True",
+        ),
         ({"mask": "inverted"}, "blocks.1.out", INVERTED, "attn_mask = ~attn_mask  # blocks.1"),
-        ({"mask": "none"}, "blocks.1.out", "Keras attends without the mask", "attention_mask=attn_mask"),
+        ({"mask": "none"}, "blocks.1.out", "Keras ignores the attention mask", "attention_mask=attn_mask"),
         ({"scale": 1.0}, "blocks.0.out", "the scores are multiplied by 0.5 in torch and by 1 in Keras", "scale=1.0"),
-        ({"heads": "width first"}, "blocks.0.out", "the heads are cut otherwise", "unflatten(-1, (-1, heads))"),
+        (
+            {"heads": "width first"},
+            "blocks.0.out",
+            "the heads are split in another order",
+            "unflatten(-1, (-1, heads))",
+        ),
         ({"pooled": "sum"}, "head", "torch takes the mean over 1, Keras the sum", "x.sum(1)  # before head"),
         (
             {"factor": 8**0.5},
@@ -106,13 +121,13 @@ def test_a_mistake_in_a_vision_transformer_is_named(plant: dict[str, Any], layer
         (
             {"offset": 1},
             "table",
-            "Keras looks 1 row further down in the table",
+            "Keras' indices into the embedding table are 1 higher",
             "indices = indices + 1  # before table",
         ),
         (
             {"zero": True},
             "gru",
-            "row 0 of the table is 0 in Keras, as that of padding",
+            "row 0 of the embedding table is zero in Keras, as a padding row",
             "nn.Embedding(..., padding_idx=0)  # table",
         ),
         (
@@ -123,7 +138,7 @@ def test_a_mistake_in_a_vision_transformer_is_named(plant: dict[str, Any], layer
         ),
     ],
 )
-def test_a_mistake_in_a_network_of_words_is_named(plant: dict[str, Any], layer: str, cause: str, fix: str) -> None:
+def test_a_mistake_in_a_recurrent_network_is_named(plant: dict[str, Any], layer: str, cause: str, fix: str) -> None:
     problem = first_problem(Words(), words(**plant), sentences())
     assert problem.torch == layer
     assert cause in problem.fact
@@ -134,7 +149,7 @@ def gates(order: tuple[int, ...]) -> Callable[[Array], Array]:
     return lambda array: np.concatenate([np.split(array, len(order), -1)[place] for place in order], -1)
 
 
-def rows_as_torch_has_them(kernel: Array) -> Array:
+def rows_in_torch_order(kernel: Array) -> Array:
     return kernel.reshape(7, 9, 6, -1).transpose(2, 0, 1, 3).reshape(kernel.shape)
 
 
@@ -172,7 +187,7 @@ def rows_as_torch_has_them(kernel: Array) -> Array:
             'plan.pair("last", "last")',
         ),
         (
-            with_values(head__kernel=rows_as_torch_has_them),
+            with_values(head__kernel=rows_in_torch_order),
             "head",
             "the kernel's rows are in another order",
             "k3c.align(torch, keras, inputs=x)",
@@ -181,7 +196,7 @@ def rows_as_torch_has_them(kernel: Array) -> Array:
             swapped((("norm1", "gamma"), ("norm1", "beta"))),
             "block.norm1",
             "gamma and beta are swapped",
-            "k3c.align(torch, keras)  # what was written into block.norm1",
+            "k3c.align(torch, keras)  # the plan before pairs weight with beta in block.norm1",
         ),
         (
             swapped(*((("norm1", role), ("norm2", role)) for role in NORM)),
@@ -219,7 +234,7 @@ def test_a_mistake_in_the_weights_of_a_residual_network_is_named(
             swapped((("blocks_0_norm1", "gamma"), ("blocks_0_norm1", "beta"))),
             "blocks.0.norm1",
             "gamma and beta are swapped",
-            "k3c.align(torch, keras)  # what was written into blocks.0.norm1",
+            "k3c.align(torch, keras)  # the plan before pairs weight with beta in blocks.0.norm1",
         ),
         (
             swapped(*((("blocks_0_query", role), ("blocks_0_key", role)) for role in ("kernel", "bias"))),
@@ -257,72 +272,77 @@ def backwards(model: keras.Model) -> None:
     model.get_layer("gru").go_backwards = True
 
 
-class TurnedBack(keras.layers.GRU):
-    """Runs backwards, and turns what it returns."""
+class BackwardsInOrder(keras.layers.GRU):
+    """Processes the sequence backwards, and returns the outputs in the original order."""
 
     def call(self, x: Any, **options: Any) -> Any:
         return keras.ops.flip(super().call(keras.ops.flip(x, 1), **options), 1)
 
 
-def turned_back(model: keras.Model) -> None:
-    model.get_layer("gru").__class__ = TurnedBack
+def backwards_in_order(model: keras.Model) -> None:
+    model.get_layer("gru").__class__ = BackwardsInOrder
 
 
 @pytest.mark.parametrize(
     ("tamper", "layer", "cause", "fix"),
     [
-        (backwards, "gru", "Keras runs through time backwards, and its outputs stay so", "x = x.flip(1)  # before gru"),
+        (
+            backwards,
+            "gru",
+            "Keras processes the sequence backwards, and returns the outputs reversed",
+            "x = x.flip(1)  # before gru",
+        ),
         (
             in_cell("gru", gates((1, 0, 2)), *ALL),
             "gru",
-            "where they are Keras has those of z, r, n",
+            "z, r, n in Keras",
             'plan.pair("gru", "gru")  # the rule reorders the gates',
         ),
         (
             in_cell("lstm", gates((0, 1, 3, 2)), *ALL),
             "lstm",
-            "where they are Keras has those of i, f, o, g",
+            "i, f, o, g in Keras",
             'plan.pair("lstm", "lstm")  # the rule reorders the gates',
         ),
         (
             in_cell("gru", lambda b: b * [[1], [0]], "bias"),
             "gru",
-            "bias_hh got lost",
+            "bias_hh is missing: Keras has only torch's bias_ih",
             'plan.pair("gru", "gru")  # the rule takes both',
         ),
         (
             in_cell("gru", lambda b: b * [[0], [1]], "bias"),
             "gru",
-            "bias_ih got lost",
+            "bias_ih is missing: Keras has only torch's bias_hh",
             'plan.pair("gru", "gru")  # the rule takes both',
         ),
         (
-            turned_back,
+            backwards_in_order,
             "gru",
-            "Keras runs through time backwards, and its outputs are turned back",
+            "Keras processes the sequence backwards, and returns the outputs in the original order",
             "x = x.flip(1)  # before gru",
         ),
         (
             with_values(table__embeddings=lambda t: np.roll(t, -1, 0)),
             "table",
-            "Keras looks 1 row further down",
+            "Keras' indices into the embedding table are 1 higher",
             "indices = indices + 1  # before table",
         ),
         (
             with_values(table__embeddings=np.zeros_like),
             "table",
-            "Keras adds nothing of the table table",
+            "Keras does not add the embedding table table",
             'plan.ignore("table", "the Keras model has no such table")',
         ),
         (
             with_values(table__embeddings=lambda t: t[::-1]),
             "table",
-            "the rows of the table stand in reverse in Keras",
+            "the rows of the embedding table are reversed in Keras",
             "weight.flip(0)  # table",
         ),
     ],
 )
-def test_a_mistake_in_the_weights_of_a_network_of_words_is_named(
+def test_a_mistake_in_the_weights_of_a_recurrent_network_is_named(
     tamper: Tamper, layer: str, cause: str, fix: str
 ) -> None:
     problem = first_problem(Words(), words(), sentences(), tamper)
@@ -335,7 +355,7 @@ def test_a_mistake_in_the_weights_of_a_network_of_words_is_named(
     ("module", "model", "inputs"),
     [(ResNet, resnet, images), (ViT, vit, images), (Words, words, sentences)],
 )
-def test_the_networks_agree_where_nothing_is_planted(
+def test_the_networks_agree_without_a_mistake(
     module: Callable[[], nn.Module], model: Callable[[], keras.Model], inputs: Callable[[], torch.Tensor]
 ) -> None:
     source, target = randomize(module()), model()
@@ -356,13 +376,13 @@ def noisy(array: Array) -> Array:
         (with_values(last__bias=noisy), "last"),
     ],
 )
-def test_what_no_suspect_explains_is_given_no_cause(tamper: Tamper, layer: str) -> None:
+def test_an_unknown_mistake_has_no_cause(tamper: Tamper, layer: str) -> None:
     problem = first_problem(ResNet(), resnet(), images(), tamper)
     assert problem.torch == layer
     assert problem.fixes == ()
 
 
-def test_a_suspect_that_explains_only_a_part_is_not_named() -> None:
+def test_a_cause_that_explains_only_a_part_is_not_named() -> None:
     def both(model: keras.Model) -> None:
         swapped((("norm1", "gamma"), ("norm1", "beta")))(model)
         with_values(norm1__beta=lambda beta: beta + 0.001)(model)
@@ -372,8 +392,8 @@ def test_a_suspect_that_explains_only_a_part_is_not_named() -> None:
     assert problem.fixes == ()
 
 
-def in_training(momentum: float) -> k3c.Section:
-    """What the gradients judge says of a network whose first norm has this momentum in Keras."""
+def gradients_in_training(momentum: float) -> k3c.Section:
+    """The gradients section of a network whose first normalisation has this momentum in Keras."""
     module, model = randomize(ResNet()), resnet(momentum=momentum)
     plan = k3c.align(module, model, inputs=images(), probe=False).check()
     report = k3c.validate(module, model, inputs=images(), alignment=plan, proofs=("gradients",), training=True)
@@ -383,17 +403,17 @@ def in_training(momentum: float) -> k3c.Section:
 @pytest.mark.parametrize(
     ("momentum", "cause"),
     [
-        (0.1, "torch takes 0.1 of the new statistics, Keras keeps 0.1 of the old ones: momentum is the complement"),
+        (0.1, "torch takes 0.1 of the new statistics, Keras keeps 0.1 of the old ones: the momentum was copied"),
         (0.99, "torch takes 0.1 of the new statistics, Keras keeps 0.99 of the old ones"),
     ],
 )
-def test_a_momentum_that_was_copied_or_forgotten_is_named(momentum: float, cause: str) -> None:
-    problem = in_training(momentum).problems[0]
+def test_a_copied_or_default_momentum_is_named(momentum: float, cause: str) -> None:
+    problem = gradients_in_training(momentum).problems[0]
     assert problem.torch == "norm"
     assert cause in problem.fact
     assert problem.fixes == ("momentum=0.9  # of the BatchNormalization",)
 
 
-def test_a_momentum_that_nobody_would_guess_is_given_no_cause() -> None:
-    assert in_training(0.7).problems[0].fixes == ()
-    assert in_training(0.9).status == "passed"
+def test_an_unusual_momentum_has_no_cause() -> None:
+    assert gradients_in_training(0.7).problems[0].fixes == ()
+    assert gradients_in_training(0.9).status == "passed"

@@ -1,4 +1,4 @@
-"""A table that only one side has is named."""
+"""The diagnosis names an embedding table that only torch has."""
 
 import keras
 import torch
@@ -21,7 +21,7 @@ class Typed(nn.Module):
         return self.head(self.norm(self.tokens(tokens) + self.types(torch.zeros_like(tokens))))
 
 
-def test_a_table_that_keras_does_without_is_named() -> None:
+def test_a_table_missing_in_keras_is_named() -> None:
     inputs = keras.Input((5,), dtype="int32")
     x = layers.LayerNormalization(epsilon=1e-3, name="norm")(layers.Embedding(9, 6, name="tokens")(inputs))
     model = keras.Model(inputs, layers.Dense(4, name="head")(x))
@@ -33,5 +33,5 @@ def test_a_table_that_keras_does_without_is_named() -> None:
     report = k3c.validate(module, model, inputs=given, alignment=plan, proofs=("float64",))
     problem = report.section("float64").problems[0]
     assert problem.torch == "norm"
-    assert "Keras adds nothing of the table types" in problem.fact
+    assert "Keras does not add the embedding table types" in problem.fact
     assert problem.fixes == ('plan = plan.ignore("types", "the Keras model has no such table")',)

@@ -1,4 +1,4 @@
-"""The cross-check has been seen to fail: in each of its four opinions a mistake is planted, and named."""
+"""The ONNX cross-check names which of its four opinions is wrong, and reports which exporters ran."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -39,7 +39,7 @@ def checked(
 
 
 def tampered(export: Callable[..., onnx_export.Exported]) -> Callable[..., onnx_export.Exported]:
-    """The exporter, with one weight of its file changed by a hundredth."""
+    """Wrap an exporter so that one weight in its file is changed by 0.01."""
 
     def wrong(*arguments: Any) -> onnx_export.Exported:
         exported = export(*arguments)
@@ -54,7 +54,7 @@ def tampered(export: Callable[..., onnx_export.Exported]) -> Callable[..., onnx_
     return wrong
 
 
-def test_four_opinions_that_agree_pass_and_the_exporters_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_four_equal_opinions_pass_and_the_exporters_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     section = checked(net(), twin())
     assert section.status == "passed"
     assert section.summary.startswith("torch, Keras, ONNX of torch and ONNX of Keras agree: at most ")
@@ -64,7 +64,7 @@ def test_four_opinions_that_agree_pass_and_the_exporters_are_named(capsys: pytes
         "agrees in a batch of 3 too"
     ] * 2
     assert len(section.tables[0].rows) == 6
-    assert capsys.readouterr() == ("", ""), "what exporters print is kept back"
+    assert capsys.readouterr() == ("", ""), "the output of exporters is suppressed"
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_four_opinions_that_agree_pass_and_the_exporters_are_named(capsys: pytes
         ("export_torch", "ONNX of torch disagrees with torch, Keras and ONNX of Keras"),
     ],
 )
-def test_a_wrong_file_of_one_side_stands_alone(monkeypatch: pytest.MonkeyPatch, exporter: str, line: str) -> None:
+def test_a_wrong_file_disagrees_with_all_others(monkeypatch: pytest.MonkeyPatch, exporter: str, line: str) -> None:
     monkeypatch.setattr(onnx_export, exporter, tampered(getattr(onnx_export, exporter)))
     section = checked(net(), twin())
     assert (section.status, section.summary) == ("failed", line)
@@ -82,7 +82,7 @@ def test_a_wrong_file_of_one_side_stands_alone(monkeypatch: pytest.MonkeyPatch, 
 
 
 @pytest.mark.parametrize(("absolute", "status"), [(1.0, "passed"), (1e-12, "failed")])
-def test_a_tolerance_stands_in_the_place_of_the_noise_floor_and_the_report_says_whose_it_is(
+def test_a_tolerance_replaces_the_noise_floor_and_is_in_the_report(
     monkeypatch: pytest.MonkeyPatch, absolute: float, status: str
 ) -> None:
     monkeypatch.setattr(onnx_export, "export_keras", tampered(onnx_export.export_keras))
@@ -93,7 +93,7 @@ def test_a_tolerance_stands_in_the_place_of_the_noise_floor_and_the_report_says_
     assert "tolerance" not in checked(net(), twin()).facts
 
 
-def test_two_models_that_differ_each_agree_with_their_own_file() -> None:
+def test_two_different_models_agree_with_their_own_files() -> None:
     section = checked(net(), twin(last="softmax"))
     assert section.status == "failed"
     assert section.summary == "Keras and ONNX of Keras disagree with torch and ONNX of torch"
@@ -103,7 +103,7 @@ def test_two_models_that_differ_each_agree_with_their_own_file() -> None:
 
 
 def refusing(*exporters: bool) -> Callable[..., Any]:
-    """`torch.onnx.export`, which refuses Keras models with the dynamo exporter (True), TorchScript (False), or both."""
+    """`torch.onnx.export` that raises for Keras models with the dynamo (True) or TorchScript (False) exporter."""
     original = torch.onnx.export
 
     def planted(*args: Any, **kwargs: Any) -> Any:
@@ -114,7 +114,7 @@ def refusing(*exporters: bool) -> Callable[..., Any]:
     return planted
 
 
-def test_where_keras_fails_for_any_batch_size_it_is_asked_for_one_and_that_is_said(
+def test_a_failed_keras_export_is_repeated_for_a_fixed_batch_size_and_reported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch.onnx, "export", refusing(False))
@@ -126,9 +126,9 @@ def test_where_keras_fails_for_any_batch_size_it_is_asked_for_one_and_that_is_sa
     assert section.facts["ONNX of Keras, another batch"] == "not tried: the file was exported for one batch size"
 
 
-def test_the_silent_fallback_of_keras_is_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_silent_exporter_fallback_of_keras_is_recorded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(torch.onnx, "export", refusing(True))
-    with onnx_export._torch_exports() as attempts, onnx_export._exporting("planted"):
+    with onnx_export._recorded_torch_exports() as attempts, onnx_export._exporting("planted"):
         twin().export(
             tmp_path / "fixed.onnx", "onnx", verbose=False, input_signature=[keras.InputSpec("float32", (2, 6))]
         )
@@ -137,13 +137,13 @@ def test_the_silent_fallback_of_keras_is_noticed(monkeypatch: pytest.MonkeyPatch
     assert note == "the dynamo exporter, tried before, raised RuntimeError: planted"
 
 
-def test_of_an_exception_that_keras_wraps_the_cause_is_said_and_not_the_layer_alone() -> None:
+def test_the_message_of_a_wrapped_keras_exception_includes_its_cause() -> None:
     wrapped = ValueError("Exception encountered when calling Inner.call().\n\n\x1b[1mthe cause\x1b[0m\n\nArguments: 3")
     told = onnx_export._first_line(wrapped)
     assert told == "ValueError: Exception encountered when calling Inner.call(). the cause"
 
 
-def test_a_keras_model_that_no_exporter_takes_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_keras_model_that_no_exporter_supports_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.onnx, "export", refusing(True, False))
     section = checked(net(), twin())
     assert section.status == "skipped"
@@ -151,7 +151,7 @@ def test_a_keras_model_that_no_exporter_takes_is_skipped(monkeypatch: pytest.Mon
     assert section.reason.endswith("model.export with an input_signature raised RuntimeError: planted")
 
 
-def test_an_export_that_fails_is_skipped_with_its_reason_and_never_green() -> None:
+def test_a_failed_export_is_skipped_with_its_reason() -> None:
     class Decides(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -164,10 +164,10 @@ def test_an_export_that_fails_is_skipped_with_its_reason_and_never_green() -> No
     section = checked(randomize(Decides()), keras.Sequential([keras.Input((6,)), keras.layers.Dense(4)]))
     assert section.status == "skipped"
     assert section.reason.startswith("there is no ONNX of torch: torch.onnx.export(dynamo=True) raised ")
-    assert len(section.tables[0].rows) == 3, "the other three are compared all the same"
+    assert len(section.tables[0].rows) == 3, "the other three are compared"
 
 
-def test_a_side_without_a_file_does_not_hide_that_the_others_disagree(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_export_does_not_hide_that_the_others_disagree(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuses(*_: object) -> onnx_export.Exported:
         raise onnx_export.ExportFailed("planted")
 
@@ -177,7 +177,7 @@ def test_a_side_without_a_file_does_not_hide_that_the_others_disagree(monkeypatc
     assert section.summary == "Keras disagrees with torch and ONNX of torch"
 
 
-def test_a_file_that_only_says_it_takes_any_batch_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_falsely_declared_free_batch_size_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     export = onnx_export.export_keras
 
     def fixed(model: Any, inputs: Any, path: Path) -> onnx_export.Exported:
@@ -195,10 +195,10 @@ def test_a_file_that_only_says_it_takes_any_batch_is_caught(monkeypatch: pytest.
     monkeypatch.setattr(onnx_export, "export_keras", fixed)
     section = checked(net(), twin())
     assert section.status == "failed"
-    assert section.problems[0].fact.startswith("ONNX of Keras takes any batch size, it says, but onnxruntime refuses")
+    assert section.problems[0].fact.startswith("ONNX of Keras declares a free batch size, but onnxruntime refuses")
 
 
-def test_a_file_that_computes_something_else_in_another_batch_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_values_in_another_batch_size_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     export = onnx_export.export_torch
 
     def by_size(module: Any, inputs: Any, path: Path) -> onnx_export.Exported:
@@ -228,13 +228,13 @@ def test_a_file_that_computes_something_else_in_another_batch_is_caught(monkeypa
     assert section.problems[0].fact.startswith("ONNX of torch differs in a batch of 3: torch and ONNX of torch: ")
 
 
-def test_a_batch_of_one_is_exported_for_any_batch_too() -> None:
+def test_a_batch_of_one_is_exported_with_a_free_batch_size() -> None:
     section = checked(net(), twin(), np.ones((1, 6), "float32"))
     assert section.status == "passed"
     assert section.facts["ONNX of torch, another batch"] == "agrees in a batch of 2 too"
 
 
-def test_a_model_that_is_random_agrees_with_nothing() -> None:
+def test_a_random_model_fails() -> None:
     class Noisy(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -247,22 +247,22 @@ def test_a_model_that_is_random_agrees_with_nothing() -> None:
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4)])
     section = checked(randomize(Noisy()), model)
     assert section.status == "failed"
-    assert any("something random is on" in problem.fact for problem in section.problems)
+    assert any("it draws random numbers" in problem.fact for problem in section.problems)
 
 
-def test_an_exporter_that_let_another_one_write_the_file_is_noticed(tmp_path: Path) -> None:
+def test_another_producer_in_the_file_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "made.onnx"
     nodes = [onnx.helper.make_node("Identity", ["x"], ["y"])]
     ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 2]) for name in "xy"]
     graph = onnx.helper.make_graph(nodes, "graph", ends[:1], ends[1:])
     onnx.save_model(onnx.helper.make_model(graph, producer_name="other", producer_version="3"), path)
-    told = str(onnx_export._described(path, "Keras on jax: jax2onnx 1", "jax2onnx"))
-    assert told.endswith("any batch size; the file says that other 3 wrote it, and not jax2onnx")
-    assert onnx_export._described(path, "other 3", "other").note == ""
+    told = str(onnx_export._checked(path, "Keras on jax: jax2onnx 1", "jax2onnx"))
+    assert told.endswith("any batch size; the producer in the file is other 3, not jax2onnx")
+    assert onnx_export._checked(path, "other 3", "other").note == ""
 
 
-def test_the_graph_that_a_failing_exporter_prints_is_kept_back(capfd: pytest.CaptureFixture[str]) -> None:
-    with onnx_export._torch_exports():
+def test_the_graph_that_a_failing_exporter_prints_is_suppressed(capfd: pytest.CaptureFixture[str]) -> None:
+    with onnx_export._recorded_torch_exports():
         torch._C._jit_set_onnx_log_enabled(True)
         try:
             torch._C._jit_onnx_log("a graph of a thousand lines")
@@ -271,7 +271,7 @@ def test_the_graph_that_a_failing_exporter_prints_is_kept_back(capfd: pytest.Cap
     assert capfd.readouterr() == ("", "")
 
 
-def test_after_the_check_both_models_have_their_flags_as_before() -> None:
+def test_the_training_flags_of_both_models_are_restored() -> None:
     module, model = net(), twin()
     module.train()
     flags = [child.training for child in (*module.modules(), *model.modules())]
@@ -280,14 +280,14 @@ def test_after_the_check_both_models_have_their_flags_as_before() -> None:
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime", "onnxscript"])
-def test_a_missing_package_is_one_line_to_paste(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+def test_a_missing_package_raises_with_the_install_command(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     monkeypatch.setattr(onnx_export, "find_spec", lambda name: None if name == package else object())
     with pytest.raises(MissingExtra) as caught:
         checked(net(), twin())
     assert str(caught.value) == f'validate(onnx=True) needs {package}: pip install "keras3conv[onnx]"'
 
 
-def test_files_of_weights_are_not_run(tmp_path: Path) -> None:
+def test_weight_files_are_skipped(tmp_path: Path) -> None:
     module = net()
     torch.save(module.state_dict(), tmp_path / "net.pt")
     section = k3c.validate(tmp_path / "net.pt", twin(), onnx=True).section("onnx")

@@ -1,4 +1,4 @@
-"""What goes into an ONNX file is matched by name, and what comes out by order, whatever an exporter calls it."""
+"""The inputs of exported ONNX files are matched by name, and their outputs by order."""
 
 from pathlib import Path
 from typing import Any
@@ -34,13 +34,13 @@ def test_several_named_outputs_and_keyword_inputs_are_matched() -> None:
     assert len(section.tables[0].rows) == 12
 
 
-def dense_of(width: int, **named: str) -> keras.Model:
-    """Dense layers on one input, as a dict of outputs: their keys, and the names of the layers."""
+def dense_model(width: int, **named: str) -> keras.Model:
+    """A model with a dict of outputs; `named` maps output keys to the names of the Dense layers."""
     given = keras.Input((width,))
     return keras.Model(given, {key: keras.layers.Dense(4, name=name)(given) for key, name in named.items()})
 
 
-def test_outputs_are_matched_by_their_order_and_not_by_the_names_that_an_exporter_makes_up() -> None:
+def test_outputs_are_matched_by_order_and_not_by_the_names_of_the_exporter() -> None:
     class Two(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -49,11 +49,11 @@ def test_outputs_are_matched_by_their_order_and_not_by_the_names_that_an_exporte
         def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
             return {"linear_1": self.first(x), "linear": self.second(x)}
 
-    section = checked(randomize(Two()), dense_of(6, linear_1="first", linear="second"))
+    section = checked(randomize(Two()), dense_model(6, linear_1="first", linear="second"))
     assert section.status == "passed", section
 
 
-def test_outputs_in_nested_dicts_and_lists_are_matched_on_both_of_the_exporters_of_torch(
+def test_outputs_in_nested_dicts_and_lists_are_matched_with_both_torch_exporters(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Nested(nn.Module):
@@ -76,7 +76,7 @@ def test_outputs_in_nested_dicts_and_lists_are_matched_on_both_of_the_exporters_
 
 
 class Weighted(nn.Module):
-    """Two inputs of one shape and dtype that do not mean the same."""
+    """Two inputs of equal shape and dtype with different meanings."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class Weighted(nn.Module):
 
 
 @pytest.mark.parametrize("as_dict", [False, True])
-def test_inputs_of_one_shape_that_are_given_by_name_in_another_order_are_not_exchanged(as_dict: bool) -> None:
+def test_inputs_of_equal_shape_in_another_order_are_matched_by_name(as_dict: bool) -> None:
     tokens, weights = keras.Input((3,), dtype="int32", name="tokens"), keras.Input((3,), dtype="int32", name="a_weight")
     x = keras.layers.Dense(4)(keras.layers.Embedding(9, 6)(tokens))
     x = x * keras.ops.cast(keras.ops.expand_dims(weights, -1), "float32")
@@ -104,7 +104,7 @@ def test_inputs_of_one_shape_that_are_given_by_name_in_another_order_are_not_exc
     assert section.status == "passed", section
 
 
-def test_a_file_that_returns_fewer_arrays_than_its_model_disagrees_with_everybody(
+def test_a_file_with_fewer_outputs_than_its_model_disagrees_with_all_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Two(nn.Module):
@@ -125,13 +125,13 @@ def test_a_file_that_returns_fewer_arrays_than_its_model_disagrees_with_everybod
         return exported
 
     monkeypatch.setattr(onnx_export, "export_keras", cut)
-    section = checked(randomize(Two()), dense_of(6, a="first", b="second"))
+    section = checked(randomize(Two()), dense_model(6, a="first", b="second"))
     assert section.status == "failed"
     assert section.summary == "ONNX of Keras disagrees with torch, Keras and ONNX of torch"
     assert "the file returns 1 arrays (" in section.problems[0].fact
 
 
-def test_what_is_broadcast_over_the_batch_is_exported_as_it_is() -> None:
+def test_an_input_that_is_broadcast_over_the_batch_is_exported() -> None:
     class Shifted(nn.Module):
         def __init__(self) -> None:
             super().__init__()

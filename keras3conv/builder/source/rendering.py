@@ -1,0 +1,130 @@
+"""Source code of expressions: the only place where an `Operation` becomes text.
+
+A writer for one framework says how the leaves are spelled there; operators, calls, indices and parentheses are the same
+in every framework.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from keras3conv.builder.program.operation import INDEX, Dtype, Operation
+from keras3conv.builder.source.formatting import bracketed, literal, quoted
+from keras3conv.model.graph import Ref, Size
+
+_ATOM, _POSTFIX, _UNARY = 12, 11, 9
+
+_PRECEDENCE = {
+    **dict.fromkeys(("<", ">", "<=", ">=", "==", "!="), 1),
+    "|": 2,
+    "^": 3,
+    "&": 4,
+    **dict.fromkeys(("<<", ">>"), 5),
+    **dict.fromkeys(("+", "-"), 6),
+    **dict.fromkeys(("*", "/", "//", "%", "@"), 7),
+    "**": 10,
+}
+"""How strongly each sign with two operands binds."""
+
+_NEGATIVE = 0
+"""A negative number is put in parentheses beside every sign, because `-2 ** x` is `-(2 ** x)`."""
+
+
+class Spelling(Protocol):
+    """The spelling of the leaves of an expression in one framework and in one `forward`."""
+
+    def value(self, name: str) -> str:
+        """Return the variable of a value."""
+
+    def symbol(self, name: str) -> str:
+        """Return the variable of a free size."""
+
+    def module(self, name: str) -> str:
+        """Return the attribute of a submodule: "self.conv1"."""
+
+    def function(self, name: str) -> str:
+        """Return the name by which the source code knows a function: "F.relu"."""
+
+    def dtype(self, name: str) -> str:
+        """Return the source code of a dtype: "torch.float32"."""
+
+
+def rendered(expression: Any, spelling: Spelling) -> str:
+    """Return the source code of an expression; that of several outputs is a tuple without parentheses."""
+    if isinstance(expression, tuple):
+        return ", ".join(rendered(item, spelling) for item in expression)
+    return _node(expression, spelling)[0]
+
+
+def _node(node: Any, spelling: Spelling) -> tuple[str, int]:
+    """Return the source code of a node and how strongly its outermost sign binds."""
+    if isinstance(node, Operation):
+        return _operation(node, spelling)
+    if isinstance(node, Ref):
+        return spelling.value(node.name), _ATOM
+    if isinstance(node, Dtype):
+        return spelling.dtype(node.name), _ATOM
+    if isinstance(node, Size):
+        return _size(node, spelling)
+    if isinstance(node, tuple | list):
+        return bracketed(node, [_node(item, spelling)[0] for item in node]), _ATOM
+    if isinstance(node, Mapping):
+        items = (f"{quoted(str(name))}: {_node(item, spelling)[0]}" for name, item in node.items())
+        return f"{{{', '.join(items)}}}", _ATOM
+    return literal(node), _NEGATIVE if isinstance(node, int | float) and node < 0 else _ATOM
+
+
+def _operation(node: Operation, spelling: Spelling) -> tuple[str, int]:
+    if node.kind == "operator":
+        return _operator(node, spelling)
+    if node.kind == "attribute":
+        return f"{_operand(node.args[0], _POSTFIX, spelling)}.{node.name}", _POSTFIX
+    if node.kind == "method":
+        called, args = f"{_operand(node.args[0], _POSTFIX, spelling)}.{node.name}", node.args[1:]
+    else:
+        called = spelling.module(node.name) if node.kind == "module" else spelling.function(node.name)
+        args = node.args
+    given = [_node(item, spelling)[0] for item in args]
+    given += [f"{name}={_node(item, spelling)[0]}" for name, item in node.kwargs.items()]
+    return f"{called}({', '.join(given)})", _POSTFIX
+
+
+def _operator(node: Operation, spelling: Spelling) -> tuple[str, int]:
+    first, *others = node.args
+    if node.name == INDEX:
+        return f"{_operand(first, _POSTFIX, spelling)}[{_index(others[0], spelling)}]", _POSTFIX
+    if not others:
+        return f"{node.name}{_operand(first, _UNARY, spelling)}", _UNARY
+    binds = _PRECEDENCE[node.name]
+    joins_left = node.name != "**" and binds > 1  # a ** b ** c and a < b < c are not (a ** b) ** c and (a < b) < c
+    left = _operand(first, binds if joins_left else binds + 1, spelling)
+    return f"{left} {node.name} {_operand(others[0], binds + 1, spelling)}", binds
+
+
+def _operand(node: Any, least: int, spelling: Spelling) -> str:
+    """Return the source code of an operand, in parentheses if its outermost sign binds less strongly than it must."""
+    text, binds = _node(node, spelling)
+    return text if binds >= least else f"({text})"
+
+
+def _index(key: Any, spelling: Spelling) -> str:
+    if isinstance(key, tuple):
+        return ", ".join(_index(item, spelling) for item in key)
+    if key is Ellipsis:
+        return "..."
+    if isinstance(key, slice):
+        bounds = ["" if end is None else _node(end, spelling)[0] for end in (key.start, key.stop)]
+        step = "" if key.step in (None, 1) else f":{_node(key.step, spelling)[0]}"
+        return f"{bounds[0]}:{bounds[1]}{step}"
+    return _node(key, spelling)[0]
+
+
+def _size(size: Size, spelling: Spelling) -> tuple[str, int]:
+    factors = [str(size.factor)] if size.factor != 1 else []
+    factors += [spelling.symbol(symbol) for symbol in size.symbols]
+    product, binds = " * ".join(factors), _ATOM if len(factors) == 1 else _PRECEDENCE["*"]
+    if not size.offset:
+        return product, binds
+    return f"{product} {'+' if size.offset > 0 else '-'} {abs(size.offset)}", _PRECEDENCE["+"]
+
+
+__all__ = ["Spelling", "rendered"]

@@ -1,0 +1,122 @@
+"""The outcome of matching one Keras layer in the probe: confirmed, ambiguous or forced."""
+
+from dataclasses import dataclass, replace
+
+from keras3conv.numerics.fingerprint import EXACT
+from keras3conv.planner.probe.option import Candidate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """The comparison of a Keras layer's output with the recorded torch output.
+
+    Attributes:
+        error: The largest difference, relative to the largest recorded value.
+        limit: The largest error that counts as agreement.
+        factor: The number by which the recorded output was multiplied to agree.
+        input_agrees: Whether the input of the Keras layer equals the recorded input of the torch layer.
+    """
+
+    error: float
+    limit: float = EXACT
+    factor: float = 1.0
+    input_agrees: bool = True
+
+    @property
+    def agrees(self) -> bool:
+        """True if the two outputs are equal up to rounding."""
+        return self.error <= self.limit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confirmed:
+    """The candidate is proven.
+
+    Attributes:
+        comparison: The layer's own output against torch's; None for a single variable, which has no output.
+        confirmed_by: The later layer that ruled the alternatives out; empty where there were none.
+    """
+
+    comparison: Comparison | None
+    confirmed_by: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ambiguous:
+    """The candidate fits, but only a later layer can prove it.
+
+    Attributes:
+        comparison: The layer's own output against torch's; None for a single variable, which has no output.
+        alternatives: The other candidates that fit as well.
+    """
+
+    comparison: Comparison | None
+    alternatives: tuple[Candidate, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forced:
+    """No candidate reproduces the recorded output: the best one stays, and the layer returns the recorded output.
+
+    Attributes:
+        comparison: The layer's own output against torch's.
+        alternatives: The candidates that ranked next.
+        hidden_tensors: The torch tensors that the layer's input depends on, as bits. The recorded output replaces
+            their effect, so that later layers prove nothing about them.
+    """
+
+    comparison: Comparison
+    alternatives: tuple[Candidate, ...] = ()
+    hidden_tensors: int = 0
+
+
+Outcome = Confirmed | Ambiguous | Forced
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """The candidate chosen for a Keras layer or for a single variable.
+
+    Attributes:
+        path: The Keras layer or variable.
+        candidate: The source of its weights.
+        outcome: The result of the comparison with torch.
+        open_calls: The calls of containers that were running at the time.
+    """
+
+    path: str
+    candidate: Candidate
+    outcome: Outcome
+    open_calls: tuple[int, ...] = ()
+
+    @property
+    def alternatives(self) -> tuple[Candidate, ...]:
+        """The other candidates that may be the right one."""
+        return () if isinstance(self.outcome, Confirmed) else self.outcome.alternatives
+
+    @property
+    def confirmed_by(self) -> str:
+        """The later layer that proved the choice; empty if none did, or if none was needed."""
+        return self.outcome.confirmed_by if isinstance(self.outcome, Confirmed) else ""
+
+    @property
+    def replaces_output(self) -> bool:
+        """True if the layer returns the recorded torch output instead of its own."""
+        return self.outcome.comparison is not None and not self.outcome.comparison.agrees
+
+    def confirm(self, later_layer: str) -> "Choice":
+        """Return the choice as proven by a later layer."""
+        return replace(self, outcome=Confirmed(comparison=self.outcome.comparison, confirmed_by=later_layer))
+
+    def with_alternatives(self, alternatives: tuple[Candidate, ...]) -> "Choice":
+        """Return the choice with other alternatives; without any, its own output is the proof."""
+        if isinstance(self.outcome, Forced):
+            return replace(self, outcome=replace(self.outcome, alternatives=alternatives))
+        return replace(self, outcome=judge(self.outcome.comparison, alternatives))
+
+
+def judge(comparison: Comparison | None, alternatives: tuple[Candidate, ...]) -> Confirmed | Ambiguous:
+    """Return the outcome of a candidate that fits: confirmed if it is the only one and its output was compared."""
+    if comparison is None or alternatives:
+        return Ambiguous(comparison=comparison, alternatives=alternatives)
+    return Confirmed(comparison=comparison)

@@ -1,0 +1,120 @@
+"""Rank the candidates of a Keras layer: input match, hints, meaning of the names, shared words, then call order."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from keras3conv.model.views import LayerView, TensorRef
+from keras3conv.numerics.fingerprint import Fingerprint
+from keras3conv.planner.evidence import names
+from keras3conv.planner.evidence.names import Ranks
+from keras3conv.planner.probe.candidates import CandidateFinder
+from keras3conv.planner.probe.nearness import (
+    InputMatch,
+    count_shared_words,
+    distance,
+    is_outside,
+    match_input,
+    name_distance,
+)
+from keras3conv.planner.probe.option import Candidate
+from keras3conv.planner.probe.trail import Trail
+from keras3conv.rules.constants import is_constant
+
+_BACKWARDS = 1 << 40
+"""The distance of a layer that ran before the last one found: farther than any layer after it."""
+
+
+@dataclass(frozen=True)
+class RankedCandidate:
+    """A candidate with the match between the layer's input and its recorded input."""
+
+    match: InputMatch
+    candidate: Candidate
+
+
+@dataclass
+class CandidateRanking:
+    """Ranks candidates by the recorded torch run and by the choices made so far.
+
+    Attributes:
+        finder: Finds the candidates of a layer.
+        hinted: The torch path that the user gave for a Keras path.
+        ranks: The ranks of the numbers in the names, of torch and of Keras.
+        trail: The choices in call order.
+    """
+
+    finder: CandidateFinder
+    hinted: Mapping[str, str] = field(default_factory=dict)
+    ranks: tuple[Ranks, Ranks] = (Ranks(), Ranks())
+    trail: Trail = field(default_factory=Trail)
+    _last_index: int = -1
+
+    def note_found(self, candidate: Candidate) -> None:
+        """Record where torch ran the layer that was found last: its successors are nearest."""
+        if calls := self.finder.run.calls_of(candidate.layers[0].path):
+            self._last_index = calls[0].index
+
+    def rank(self, keras: LayerView, given: Fingerprint | None) -> list[RankedCandidate]:
+        """Return the candidates that are left for a layer, best first.
+
+        Args:
+            keras: The layer.
+            given: The fingerprint of its first input; None where it has none.
+        """
+        finder = self.finder
+        found = list(self._with_match(keras, given, finder.by_rule(keras)))
+        if not any(entry.match == InputMatch.SAME for entry in found):
+            for candidates in (finder.sliced_layers(keras, given), finder.joined_layers(keras, given)):
+                found += [RankedCandidate(InputMatch.SAME, candidate) for candidate in self._usable(keras, candidates)]
+            found += self._with_match(keras, given, finder.by_tensors(keras))
+        if hint := self.hinted.get(keras.path):
+            found = [entry for entry in found if entry.candidate.torch == hint]
+        wanted = [tensor for tensor in keras.tensors if not tensor.is_seed and not is_constant(tensor)]
+        if not found and len(wanted) == 1:
+            candidates = finder.single_tensors(keras, wanted[0], finder.bare_parameters)
+            found = [RankedCandidate(InputMatch.OTHER, candidate) for candidate in self._usable(keras, candidates)]
+        return sorted(found, key=lambda entry: self._sort_key(keras, entry))
+
+    def _with_match(
+        self, keras: LayerView, given: Fingerprint | None, candidates: Iterable[Candidate]
+    ) -> Iterator[RankedCandidate]:
+        for candidate in self._usable(keras, candidates):
+            yield RankedCandidate(match_input(self.finder.run, candidate, given), candidate)
+
+    def _usable(self, keras: LayerView, candidates: Iterable[Candidate]) -> Iterator[Candidate]:
+        return (candidate for candidate in candidates if self.trail.allows(keras.path, candidate))
+
+    def _sort_key(self, keras: LayerView, entry: RankedCandidate) -> tuple[float, ...]:
+        """Return the sort key of a candidate: input match, meaning of the names, shared words, call order."""
+        candidate, similar_input = entry.candidate, entry.match != InputMatch.OTHER
+        torch = candidate.layers[0].path
+        meanings = {names.meaning(torch), names.meaning(keras.path)} - {""}
+        calls = self.finder.run.calls_of(torch)
+        steps = calls[0].index - self._last_index if calls else _BACKWARDS
+        order = steps if steps > 0 else _BACKWARDS - steps
+        words = sum(count_shared_words(layer.path, keras.path) for layer in candidate.layers) / len(candidate.layers)
+        elsewhere = candidate.kind == "parameter" and is_outside(self.trail, candidate.owner)
+        other_rank = similar_input and self.ranks[0].differ(torch, self.ranks[1], keras.path)
+        shared = words if similar_input else 0
+        return entry.match, len(meanings) > 1, elsewhere, -shared, other_rank, order, candidate.slices[0].start
+
+    def rank_for_variable(self, keras: LayerView, tensor: TensorRef, given: Fingerprint | None) -> list[Candidate]:
+        """Return the torch parameters outside of known layers that may become a variable, best first.
+
+        Only the nearest count: those of a layer with the same input, or around the last layer that was found.
+        """
+        found = list(self.finder.single_tensors(keras, tensor, self.finder.bare_parameters))
+        found += self.finder.slices_and_stacks(keras, tensor, nothing_else=not found)
+        ranked = sorted(
+            (
+                (
+                    *distance(self.finder.run, self.trail, candidate, given),
+                    *name_distance(candidate.slices[0].path, tensor.path),
+                ),
+                position,
+                candidate,
+            )
+            for position, candidate in enumerate(found)
+        )
+        nearest = [entry for entry in ranked if entry[0][:2] == ranked[0][0][:2]]
+        return [candidate for *_, candidate in nearest if self.trail.allows(tensor.path, candidate)]

@@ -1,0 +1,125 @@
+"""Pair the recorded calls of matching torch and Keras layers, and bring their outputs into one memory layout."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras3conv.alignment.pair import Pair
+from keras3conv.frameworks.shared.layout import channels_last, output_of
+from keras3conv.frameworks.shared.recording import Call, Recording
+from keras3conv.rules.library import find
+from keras3conv.transforms import Array, Shape
+from keras3conv.validators.running.subject import Subject
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallPair:
+    """One call of a torch layer and the matching call of its Keras layer, with both outputs in Keras' layout.
+
+    Attributes:
+        pair: The two layers, from the plan.
+        torch_output: Output of the torch layer.
+        keras_output: Output of the Keras layer, or the input of its built-in activation.
+        torch_call: The torch call, in torch's layout.
+        keras_call: The Keras call.
+        mismatch: Why the outputs cannot be compared; empty if they can.
+    """
+
+    pair: Pair
+    torch_output: Array | None = None
+    keras_output: Array | None = None
+    torch_call: Call | None = None
+    keras_call: Call | None = None
+    mismatch: str = ""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The paths of the torch layer and the Keras layer."""
+        return self.pair.torch, self.pair.keras
+
+
+def call_pairs(subject: Subject, torch: Recording, keras: Recording) -> Iterator[CallPair]:
+    """Yield a `CallPair` for every call of every paired layer that runs, in torch's call order."""
+    for pair in subject.pairs_in_call_order:
+        torch_calls, keras_calls = torch.of(pair.torch), keras.of(pair.keras)
+        if not keras_calls and _is_in_time_distributed(subject, pair.keras):
+            continue
+        if len(torch_calls) != len(keras_calls):
+            mismatch = f"runs {len(torch_calls)} times in torch and {len(keras_calls)} times in Keras"
+            yield CallPair(pair=pair, mismatch=mismatch)
+            continue
+        for torch_call, keras_call in zip(torch_calls, keras_calls, strict=True):
+            yield _call_pair(subject, pair, torch_call, keras_call)
+
+
+def _is_in_time_distributed(subject: Subject, path: str) -> bool:
+    """Return whether a Keras layer is in a TimeDistributed, which calls it without a hook: its own output is judged."""
+    whole = subject.keras_layers.get(path.rpartition("/")[0])
+    return whole is not None and whole.kind == "keras.layers.TimeDistributed"
+
+
+def in_keras_layout(subject: Subject, pair: Pair, torch_call: Call, keras_shape: Shape) -> Array:
+    """Return the output of a torch call in the layout of the paired Keras layer."""
+    torch_config, keras_config = subject.torch_layers[pair.torch].config, subject.keras_layers[pair.keras].config
+    output = output_of(torch_call.outputs, find(pair.rule), torch_config, keras_config, keras_shape)
+    # A subclass of a torch layer may move the channels itself, before and after it calls its base class.
+    if output.shape != keras_shape and channels_last(output).shape == keras_shape:
+        output = channels_last(output)
+    return _broadcast_over_batch(output, keras_shape)
+
+
+def _call_pair(subject: Subject, pair: Pair, torch_call: Call, keras_call: Call) -> CallPair:
+    keras_output = keras_call.outputs[0] if keras_call.before_activation is None else keras_call.before_activation
+    keras_output = _without_cropped_part(subject, pair, keras_output)
+    torch_output = in_keras_layout(subject, pair, torch_call, keras_output.shape)
+    torch_output = _with_inner_axes(torch_output, keras_output.shape)
+    torch_output = _in_closer_layout(torch_output, keras_output)
+    keras_output = _broadcast_over_batch(keras_output, torch_output.shape)
+    mismatch = ""
+    if torch_output.shape != keras_output.shape:
+        mismatch = f"returns {torch_call.outputs[0].shape} in torch and {keras_output.shape} in Keras"
+    return CallPair(
+        pair=pair,
+        torch_output=torch_output,
+        keras_output=keras_output,
+        torch_call=torch_call,
+        keras_call=keras_call,
+        mismatch=mismatch,
+    )
+
+
+def _with_inner_axes(output: Array, shape: Shape) -> Array:
+    """Split or merge the axes between batch and channels to match a shape: image rows and columns, or one sequence."""
+    if output.ndim < 2 or len(shape) < 2 or output.size != np.prod(shape):
+        return output
+    same_ends = (output.shape[0], output.shape[-1]) == (shape[0], shape[-1])
+    return output.reshape(shape) if same_ends else output
+
+
+def _broadcast_over_batch(array: Array, shape: Shape) -> Array:
+    """Repeat an array that has no batch axis, or a batch of one, for every sample (a table of positions)."""
+    without_batch = array.shape[1:] if array.shape[:1] == (1,) else array.shape
+    if len(shape) > 1 and array.shape != shape and without_batch == shape[1:]:
+        return np.broadcast_to(array, shape)
+    return array
+
+
+def _in_closer_layout(torch_output: Array, keras_output: Array) -> Array:
+    """Move the channels last if that is closer to the Keras output; decides only where both layouts have one shape."""
+    moved = channels_last(torch_output)
+    if torch_output.ndim < 3 or not torch_output.shape == moved.shape == keras_output.shape:
+        return torch_output
+    unmoved_distance, moved_distance = (
+        float(np.nanmax(np.abs(array.astype(np.float64) - keras_output))) for array in (torch_output, moved)
+    )
+    return moved if moved_distance < unmoved_distance else torch_output
+
+
+def _without_cropped_part(subject: Subject, pair: Pair, keras_output: Array) -> Array:
+    """Return the Keras output without the border that a later layer crops, if the rule says that one does."""
+    part = find(pair.rule).part
+    if part is None:
+        return keras_output
+    torch_config, keras_config = subject.torch_layers[pair.torch].config, subject.keras_layers[pair.keras].config
+    return part(keras_output, torch_config or {}, keras_config or {})

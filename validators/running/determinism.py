@@ -1,0 +1,82 @@
+"""Check that a model is deterministic: calling it again returns the same values."""
+
+from collections.abc import Iterator
+
+from keras3conv.errors import Problem
+from keras3conv.frameworks.shared.recording import Recording
+from keras3conv.numerics.difference import compare, resolution, same_bits
+from keras3conv.transforms import Array
+from keras3conv.validators.running.output_pairs import output_pairs
+from keras3conv.validators.running.subject import Subject
+
+_RANDOM = (
+    "returns other values when it is called again, although it is in inference mode: it draws random numbers, or it "
+    "keeps state outside of its buffers and variables"
+)
+
+_DRAWS = "draws random numbers, although it is in inference mode"
+
+_ROUNDINGS = 4.0
+"""Units in the last place by which two calls may differ: parallel reductions may add in another order."""
+
+SUSPICIOUS = 1024.0
+"""Noise floor, in units in the last place of the largest value, that rounding alone does not reach."""
+
+_FIXES_TORCH = ("F.dropout(x, p, training=self.training)",)
+_FIXES_KERAS = ("self.dropout(x, training=training)",)
+
+
+def nondeterminism(subject: Subject) -> Iterator[Problem]:
+    """Yield a problem for every side that is random.
+
+    The noise floor of a random model is as high as its randomness, so no difference would be found against it.
+    """
+    random_states = [path for path in subject.keras_run.changed if "seed_generator_state" in path]
+    for path in random_states:
+        yield Problem(keras=path.rpartition("/")[0], fact=_DRAWS, fixes=_FIXES_KERAS)
+    if not _same_outputs(subject.torch_run, subject.torch_rerun):
+        yield Problem(torch=subject.outlines[0].name, fact=_RANDOM, fixes=_FIXES_TORCH)
+    if not random_states and not _same_outputs(subject.keras_run, subject.keras_rerun):
+        yield Problem(keras=subject.outlines[1].name, fact=_RANDOM, fixes=_FIXES_KERAS)
+
+
+def state_facts(subject: Subject) -> dict[str, str]:
+    """Return report facts that name the state each side changes in a call; it is restored after every run."""
+    changed = {
+        "state in torch": subject.torch_run.changed,
+        "state in Keras": tuple(path for path in subject.keras_run.changed if "seed_generator_state" not in path),
+    }
+    return {
+        name: f"{', '.join(paths)} (changed by a call, and restored before every run)"
+        for name, paths in changed.items()
+        if paths
+    }
+
+
+def noise_is_suspicious(float64_run: Recording, run: Recording) -> bool:
+    """Return whether the noise floor of an output is too high to be rounding.
+
+    Args:
+        float64_run: The torch module in float64.
+        run: The torch module in its own dtype, on the same inputs.
+    """
+    for pair in output_pairs(float64_run, run):
+        if pair.mismatch or not pair.keras_output.size or pair.keras_output.dtype.kind in "iub":
+            continue
+        largest = float(abs(pair.torch_output).max())
+        noise = float(abs(pair.torch_output - pair.keras_output).max())
+        if not noise <= SUSPICIOUS * resolution(pair.keras_output) * largest:  # NaN is suspicious too
+            return True
+    return False
+
+
+def _same_outputs(first: Recording, second: Recording) -> bool:
+    if first.outputs.keys() != second.outputs.keys():
+        return False
+    return all(_differ_by_rounding(first.outputs[name], second.outputs[name]) for name in first.outputs)
+
+
+def _differ_by_rounding(first: Array, second: Array) -> bool:
+    if first.shape != second.shape:
+        return False
+    return same_bits(first, second) or compare(second, first).max_ulp <= _ROUNDINGS

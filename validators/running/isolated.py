@@ -1,0 +1,96 @@
+"""Run every Keras layer on the inputs that torch recorded, so that a difference is the layer's own."""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from keras3conv.alignment.pair import Pair
+from keras3conv.frameworks.shared.layout import channels_last
+from keras3conv.frameworks.shared.recording import Call, Recording
+from keras3conv.transforms import Array, Arrays
+from keras3conv.validators.running.call_pairs import in_keras_layout
+from keras3conv.validators.running.subject import Subject
+
+if TYPE_CHECKING:
+    from keras3conv.frameworks.keras.local import Exchange
+
+
+def isolated_run(subject: Subject) -> Recording:
+    """Record the Keras layers on torch's inputs, in the models' own dtype and weights."""
+    from keras3conv.frameworks.keras import local as keras_local
+    from keras3conv.frameworks.keras import model as keras_side
+
+    with keras_side.precise():
+        return keras_local.run_fed(subject.keras, subject.required_inputs.keras, exchange(subject, subject.torch_run))
+
+
+def isolated_probe(subject: Subject) -> Recording:
+    """Record the Keras layers on torch's inputs, in float64 under probe weights."""
+    from keras3conv.frameworks.keras import local as keras_local
+    from keras3conv.frameworks.keras import model as keras_side
+
+    with keras_side.precise(), keras_side.float64_mode(subject.keras):
+        keras_side.write(subject.keras, subject.keras_probe_weights)
+        return keras_local.run_fed(subject.keras, subject.required_inputs.keras, exchange(subject, subject.torch_probe))
+
+
+def exchange(subject: Subject, recorded: Recording) -> "Exchange":
+    """Return the callbacks that replace inputs and outputs of paired Keras layers by torch's recorded ones.
+
+    The replaced output reaches unpaired layers, whose inputs torch did not record: those after a padding or an
+    activation that is a layer of its own in Keras.
+    """
+    from keras3conv.frameworks.keras.local import Exchange
+
+    pairs: Mapping[str, Pair] = {pair.keras: pair for pair in subject.pairs_in_call_order}
+
+    def torch_call(path: str, number: int) -> Call | None:
+        calls = recorded.of(pairs[path].torch)
+        return calls[number] if number < len(calls) else None
+
+    def feed(path: str, number: int, keras_inputs: Arrays) -> tuple[Array | None, ...]:
+        call = torch_call(path, number)
+        if call is None:
+            return (None,) * len(keras_inputs)
+        return tuple(nearest_input(call, array) for array in keras_inputs)
+
+    def hand(path: str, number: int, keras_output: Array) -> Array | None:
+        call = torch_call(path, number)
+        if call is None:
+            return None
+        output = in_keras_layout(subject, pairs[path], call, keras_output.shape)
+        return output if output.shape == keras_output.shape else None
+
+    return Exchange(paths=frozenset(pairs), feed=feed, hand=hand)
+
+
+def nearest_input(call: Call, keras_input: Array) -> Array | None:
+    """Return the torch input, in the layout, that is closest to a Keras input; None if none has its shape and dtype.
+
+    Several fit where an image is square, or where query, key and value have one shape. Integers are not replaced: they
+    carry no rounding error, and indices may start at another number on the other side.
+    """
+    if keras_input.dtype.kind in "biu":
+        return None
+    fitting = [
+        array
+        for array in _layouts(call)
+        if array.shape == keras_input.shape and array.dtype.kind == keras_input.dtype.kind
+    ]
+    if len(fitting) < 2:
+        return fitting[0] if fitting else None
+    distances = [float(np.nanmax(np.abs(array.astype(np.float64) - keras_input), initial=0.0)) for array in fitting]
+    return fitting[int(np.argmin(distances))]
+
+
+def _layouts(call: Call) -> Iterator[Array]:
+    """Yield every torch input as it is, with channels last, time-major, and flattened in Keras' order."""
+    for array in call.inputs:
+        yield array
+        if array.ndim > 2:
+            yield channels_last(array)
+            yield np.swapaxes(array, 0, 1)
+        elif call.flattened and array.ndim == 2:
+            image = channels_last(array.reshape(len(array), *call.flattened))
+            yield image.reshape(array.shape)

@@ -1,0 +1,98 @@
+"""Tell rounding from mistakes: run both models again on inputs and weights that differ by a millionth.
+
+A float64 difference is a mistake, or it is rounding that grew where nearly equal values were subtracted (behind a
+sigmoid, small values are differences from 0.5). One run cannot tell which. At slightly changed arguments a mistake
+gives almost the same difference again; rounding gives an unrelated one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from keras3conv.frameworks.shared.inputs_scaled import nudged
+from keras3conv.transforms import Array
+from keras3conv.validators.running.call_pairs import CallPair, call_pairs
+from keras3conv.validators.running.output_pairs import OutputPair, output_pairs
+from keras3conv.validators.running.subject import Subject
+
+STEP = 2.0**-20
+"""Relative change of the arguments: far larger than rounding, far too small to change what a layer does."""
+
+_CHANGED = 0.5
+"""Largest relative change of a mistake's difference under `STEP`; that of rounding changes entirely."""
+
+LARGEST = 1e-3
+"""Largest relative difference that may be rounding."""
+
+NOTE = "rounding: the difference is unrelated at inputs that differ by a millionth"
+
+
+@dataclass(frozen=True)
+class NearbyRun:
+    """A second run of two models, on slightly changed inputs and probe weights.
+
+    Attributes:
+        subject: The models with their original inputs and probe weights.
+    """
+
+    subject: Subject
+
+    def call_repeats(self, index: int, call: CallPair) -> bool:
+        """Return whether the difference of a layer call is the same in the nearby run.
+
+        Args:
+            index: Position of the call among all calls.
+            call: The call in the original run.
+        """
+        if index >= len(self._calls) or self._calls[index].pair != call.pair:
+            return True
+        return _repeats(call, self._calls[index])
+
+    def output_repeats(self, index: int, pair: OutputPair) -> bool:
+        """Return whether the difference of a model output is the same in the nearby run."""
+        return index >= len(self._outputs) or _repeats(pair, self._outputs[index])
+
+    @cached_property
+    def _nearby(self) -> Subject:
+        views = self.subject.torch_view, self.subject.keras_view
+        return replace(
+            self.subject,
+            views=lambda: views,
+            inputs=nudged(self.subject.required_inputs, 1 + STEP),
+            options=replace(self.subject.options, proofs=("float64",)),
+            probes=_nudged_weights(self.subject.probe_weights, self.subject.constants),
+        )
+
+    @cached_property
+    def _calls(self) -> list[CallPair]:
+        return list(call_pairs(self._nearby, self._nearby.torch_probe, self._nearby.keras_probe))
+
+    @cached_property
+    def _outputs(self) -> list[OutputPair]:
+        return list(output_pairs(self._nearby.torch_probe, self._nearby.keras_probe))
+
+
+def _nudged_weights(weights: Mapping[str, Array], constants: Mapping[str, Array]) -> dict[str, Array]:
+    """Change every weight but the constants; the change depends on the index alone, so tied weights stay equal."""
+    nudged_weights = {}
+    for path, array in weights.items():
+        factors = 1 + STEP * np.cos(np.arange(array.size)).reshape(array.shape)
+        nudged_weights[path] = array if path in constants else array * factors
+    return nudged_weights
+
+
+def _repeats(original: CallPair | OutputPair, nearby: CallPair | OutputPair) -> bool:
+    first, second = _difference(original), _difference(nearby)
+    if first is None or second is None or first.shape != second.shape:
+        return True
+    return float(np.linalg.norm(second - first)) <= _CHANGED * float(np.linalg.norm(first))
+
+
+def _difference(pair: CallPair | OutputPair) -> Array | None:
+    """Return the difference of both sides, flattened; None if they cannot be compared or a value is not finite."""
+    if pair.mismatch or pair.torch_output is None or pair.keras_output is None:
+        return None
+    difference = np.subtract(pair.keras_output, pair.torch_output, dtype=np.float64).ravel()
+    return difference if np.isfinite(difference).all() else None
