@@ -46,6 +46,8 @@ def inputs_of(name: str, model: Any, random: Any) -> Any:
             arrays.append(array)
         else:
             arrays.append(2 * random.randn(*shape).astype("float32"))
+            if name == "masked_steps":
+                arrays[-1][0, shape[1] // 2 :] = -1
     return arrays
 
 

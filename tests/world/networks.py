@@ -129,7 +129,7 @@ def pooling() -> Any:
 @network()
 def pooling_uneven() -> Any:
     given = Input((9, 8, 3))
-    return Model(given, layers.AveragePooling2D(2, strides=1, padding="same", name="uneven")(given))
+    return Model(given, layers.AveragePooling2D(4, strides=1, padding="same", name="uneven")(given))
 
 
 @network()

@@ -77,3 +77,26 @@ def time_distributed_words() -> Any:
     given = Input((3, 5), dtype="int32")
     x = layers.TimeDistributed(layers.LSTM(4))(layers.TimeDistributed(layers.Embedding(10, 3))(given))
     return Model(given, layers.Bidirectional(layers.LSTM(2))(x))
+
+
+@network((2, 15))
+def masked_steps() -> Any:
+    given = Input((6, 3))
+    x = layers.GRU(4, return_sequences=True)(layers.Masking(-1.0)(given))
+    x = layers.Bidirectional(layers.LSTM(3, return_sequences=True))(layers.Dropout(0.1)(x))
+    return Model(given, layers.SimpleRNN(2, go_backwards=True)(x))
+
+
+@network((2, 15))
+def masked_mean() -> Any:
+    given = Input((6,), dtype="int32")
+    x = layers.Embedding(10, 4, mask_zero=True)(given)
+    x = layers.Conv1D(3, 1)(layers.LSTM(4, return_sequences=True)(x))
+    return Model(given, layers.GlobalAveragePooling1D()(layers.Embedding(10, 4, mask_zero=True)(given)) + x[:, 0, :1])
+
+
+@network((2, 15))
+def masked_state() -> Any:
+    given = Input((6,), dtype="int32")
+    x, h, c = layers.LSTM(4, return_sequences=True, return_state=True)(layers.Embedding(10, 4, mask_zero=True)(given))
+    return Model(given, [layers.TimeDistributed(layers.Dense(2))(x), layers.Concatenate()([h, c])])

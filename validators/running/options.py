@@ -53,7 +53,7 @@ class Options:
             "backends": _backends(self.backends),
             "class_names": _class_names(self.class_names, self.labels),
             "labels": None if self.labels is None else _labels(self.labels),
-            "expected": {} if self.expected is None else golden_outputs(self.expected),
+            "expected": None if self.expected is None else golden_outputs(self.expected),
         }
         for name, value in normalised.items():
             object.__setattr__(self, name, value)

@@ -54,7 +54,8 @@ def problems_in(entry: Config, version: str, own_code: str) -> Iterator[Problem]
 def computed_otherwise(model: keras.Model) -> Iterator[Problem]:
     """What in a model that was made the backend of Keras computes otherwise than TensorFlow does.
 
-    Keras' torch backend pads both ends of an average pooling alike, and counts the padding where that is uneven.
+    Keras' torch backend repeats the last value where a window of an average pooling hangs over one end further than
+    over the other: only a window of two values has the same average then.
     """
     if keras.backend.backend() != "torch":
         return
@@ -71,9 +72,9 @@ def _hangs_over(layer: Any) -> bool:
         shape = node.input_tensors[0].shape
         sizes = shape[1:-1] if layer.data_format == "channels_last" else shape[2:]
         for size, window, stride in zip(sizes, layer.pool_size, layer.strides, strict=True):
-            if size is None and (stride > 1 or window % 2 == 0):
+            if window > 2 and size is None and (stride > 1 or window % 2 == 0):
                 return True
-            if size is not None and max((-(-size // stride) - 1) * stride + window - size, 0) % 2:
+            if window > 2 and size is not None and max((-(-size // stride) - 1) * stride + window - size, 0) % 2:
                 return True
     return False
 

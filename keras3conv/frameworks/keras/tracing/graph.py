@@ -217,6 +217,8 @@ class _Tracer:
     def follow(self, layer: keras.layers.Layer, original: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Notes a layer, or runs it and notes what it calls."""
         path = self.paths.get(id(layer), layer.name)
+        if isinstance(layer, keras.layers.TimeDistributed) and not layer.layer._call_has_mask_arg:
+            kwargs = {name: value for name, value in kwargs.items() if name != "mask"}  # Keras gives it to no step
         if path not in self.followed and self.is_leaf(layer, keras_side.kinds_of(layer)):
             return self._leaf(layer, original, args, kwargs)
         before = len(self.nodes)
