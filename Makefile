@@ -19,11 +19,11 @@ STAMP := .venv/.installed
 PYTEST := TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest -q $(PYTEST_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-core test-package test-torch test-backends test-backends-torch test-backends-jax \
-	test-backends-tensorflow lint format types bench clean
+.PHONY: help demo test test-full test-fast test-core test-package test-torch test-torch-models test-torch-validators \
+	test-backends test-backends-torch test-backends-jax test-backends-tensorflow lint format types bench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "keras3conv needs Python 3.11 or later")'
@@ -37,35 +37,47 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## convert a model and prove that nothing changed
 	KERAS_BACKEND=torch $(BIN)/keras3conv demo
 
-# Keras has one backend a process, so every group of tests has a process of its own, and two run at a time, the longest
-# first; what a group prints appears when it is done. --keep-going: one failure hides no other.
-test: $(STAMP) ## every test, under every backend
-	@$(MAKE) --no-print-directory --keep-going --jobs 2 --output-sync=target \
-		test-backends-jax test-torch test-backends-tensorflow test-backends-torch test-package test-core
+# Keras has one backend per process, so every group of tests has a process of its own. Two processes run at a time, the
+# longest first, so that two cores are busy until the end; the output of a group appears when the group has ended.
+# --keep-going: one failure hides no other.
+TOGETHER := @$(MAKE) --no-print-directory --keep-going --jobs 2 --output-sync=target
 
-test-fast: $(STAMP) ## the core and the torch backend
-	@$(MAKE) --no-print-directory --keep-going test-core test-torch
+test: $(STAMP) ## every group of tests, on every backend
+	$(TOGETHER) test-torch-models test-backends-jax test-torch-validators test-backends-tensorflow \
+		test-backends-torch test-package test-core
 
-test-core: $(STAMP) ## what needs no framework
+test-full: ## the same without leaving out any test
+	@$(MAKE) --no-print-directory test PYTEST_ARGS="--full $(PYTEST_ARGS)"
+
+test-fast: $(STAMP) ## the core and the torch backend, without slow tests
+	$(TOGETHER) test-torch-models test-torch-validators test-core PYTEST_ARGS="-m 'not slow' $(PYTEST_ARGS)"
+
+test-core: $(STAMP) ## the tests that need no framework
 	$(PYTEST) tests/core
 
-test-package: $(STAMP) ## what is handed out
+test-package: $(STAMP) ## the tests of the distributions and of the program
 	$(PYTEST) tests/package
 
-test-torch: $(STAMP) ## what needs torch, Keras on the torch backend
+test-torch: $(STAMP) ## the tests on torch, with Keras on the torch backend
 	KERAS_BACKEND=torch $(PYTEST) tests/torch_backend
 
-test-backends: test-backends-torch test-backends-jax test-backends-tensorflow
+# The same in two processes.
+test-torch-models: $(STAMP)
+	KERAS_BACKEND=torch $(PYTEST) tests/torch_backend --ignore=tests/torch_backend/validators
 
-# tests/backends runs under each backend; a folder of one backend's own runs with it, where there is one.
+test-torch-validators: $(STAMP)
+	KERAS_BACKEND=torch $(PYTEST) tests/torch_backend/validators
+
+test-backends: test-backends-torch test-backends-jax test-backends-tensorflow ## the tests that run on every backend
+
 test-backends-torch: $(STAMP)
 	KERAS_BACKEND=torch $(PYTEST) tests/backends
 
 test-backends-jax: $(STAMP)
-	KERAS_BACKEND=jax $(PYTEST) tests/backends $(wildcard tests/jax_backend)
+	KERAS_BACKEND=jax $(PYTEST) tests/backends
 
 test-backends-tensorflow: $(STAMP)
-	KERAS_BACKEND=tensorflow $(PYTEST) tests/backends $(wildcard tests/tensorflow_backend)
+	KERAS_BACKEND=tensorflow $(PYTEST) tests/backends
 
 lint: $(STAMP) ## check the format and the style
 	$(BIN)/ruff format --check .

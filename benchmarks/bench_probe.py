@@ -98,15 +98,15 @@ def measure(batch: int) -> dict[str, float]:
     import torch
 
     import keras3conv as k3c
+    from keras3conv.frameworks.adapter import view
     from keras3conv.frameworks.shared import inputs
     from keras3conv.frameworks.torch import module as torch_side
     from keras3conv.planner.probe import run as probing
-    from keras3conv.workflows.sides import both_given, view
 
     module, model = torch_twin(), keras_twin()
     images = np.random.default_rng(0).standard_normal((batch, 3, SIZE, SIZE)).astype("float32")
     views = view(module), view(model)
-    given = both_given(*views, images, None)
+    given = inputs.both_inputs(*views, images, None)
     tensors = torch.from_numpy(images)
     with torch.no_grad():
         torch_seconds = seconds_of(lambda: module(tensors))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from keras3conv.api import align, compare_onnx, convert, transfer, validate
     from keras3conv.builder.conversion import Conversion
     from keras3conv.errors import Keras3ConvError
+    from keras3conv.frameworks.adapter import view
     from keras3conv.numerics.difference import Diff, Tolerance, compare
     from keras3conv.report.report import Report
     from keras3conv.report.values import Section
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from keras3conv.rules.registry import register
     from keras3conv.rules.rule import Example, LayerSpec, Rule, WeightMapping
     from keras3conv.workflows.ordered import align_ordered
-    from keras3conv.workflows.sides import view
 
 __version__ = "0.1.0"
 
@@ -80,7 +80,7 @@ _MODULE_OF = {
     "register": "rules.registry",
     "transfer": "api",
     "validate": "api",
-    "view": "workflows.sides",
+    "view": "frameworks.adapter",
 }
 """The module that defines each public name; it is imported when the name is first used."""
 

@@ -1,16 +1,15 @@
-"""The public functions: each side is a live model or the path of a file."""
+"""The public functions; each side is a live model or the path of a file."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from keras3conv.alignment.plan import Alignment
-from keras3conv.errors import ModelError
+from keras3conv.frameworks.adapter import Model
 from keras3conv.frameworks.random_state import random_state_kept
 from keras3conv.numerics.difference import Tolerance
 from keras3conv.planner.evidence.hints import Hints
 from keras3conv.report.report import Report
-from keras3conv.workflows.sides import Model, build, check_sides, opened_or_file, view
 
 if TYPE_CHECKING:
     from keras3conv.builder.conversion import Conversion
@@ -60,17 +59,9 @@ def align(
         >>> plan = k3c.align(module, "model.h5")
         >>> plan.check()
     """
-    check_sides(torch, keras)
-    keras, notes = opened_or_file(keras)
-    build(keras, inputs, keras_inputs)
-    views = view(torch), view(keras)
-    from keras3conv.workflows import align as api_plan
+    from keras3conv.workflows.align import align as run
 
-    try:
-        return api_plan.planned(torch, keras, views, inputs, keras_inputs, hints=hints, probe=probe, notes=notes)
-    except ModelError as error:
-        fix = "" if "\nFix:" in str(error) else "\nFix:  k3c.align(..., probe=False)"
-        raise ModelError(f"{error}{fix}") from error
+    return run(torch, keras, inputs=inputs, keras_inputs=keras_inputs, hints=hints, probe=probe)
 
 
 @random_state_kept()
@@ -103,9 +94,9 @@ def transfer(
         TransferError: The plan is for other models, or a value does not fit.
         FileError: A file cannot be read, or exists already.
     """
-    from keras3conv.workflows import transfer as api_transfer
+    from keras3conv.workflows.transfer import transfer as run
 
-    return api_transfer.transfer(source, target, plan, out=_paths(out), overwrite=overwrite, cast=cast)
+    return run(source, target, plan, out=_paths(out), overwrite=overwrite, cast=cast)
 
 
 @random_state_kept()
@@ -153,7 +144,7 @@ def validate(  # noqa: PLR0913 - a certificate may be asked for much
         ModelError: A model cannot be run.
     """
     from keras3conv.validators.running.options import Options
-    from keras3conv.workflows import validate as api_validate
+    from keras3conv.workflows.validate import validate as run
 
     options = Options(
         proofs=() if proofs is None else proofs,
@@ -165,9 +156,7 @@ def validate(  # noqa: PLR0913 - a certificate may be asked for much
         backends=() if backends is None else backends,
         expected=expected,
     )
-    return api_validate.validate(
-        torch, keras, inputs=inputs, keras_inputs=keras_inputs, plan=alignment, options=options
-    )
+    return run(torch, keras, inputs=inputs, keras_inputs=keras_inputs, plan=alignment, options=options)
 
 
 @random_state_kept()
@@ -203,9 +192,9 @@ def convert(
         >>> conversion = k3c.convert("model.keras")
         >>> conversion.report.raise_if_failed()
     """
-    from keras3conv.workflows import convert as api_convert
+    from keras3conv.workflows.convert import convert as run
 
-    return api_convert.convert(model, weights=weights, channels=channels, inputs=inputs, validate=validate)
+    return run(model, weights=weights, channels=channels, inputs=inputs, validate=validate)
 
 
 def compare_onnx(

@@ -1,6 +1,6 @@
-"""The exception family, and the one function that lays a message out.
+"""Define the exceptions, and the facts that their messages are made of.
 
-A message says what is wrong and where (in both models), then the facts, aligned, then the line to paste:
+A message names what is wrong and where, then lists the facts in aligned columns, then the call to paste:
 
     AlignmentError: 2 problems in the alignment of Net (torch) and resnet8 (keras)
       fc       (torch)  matched nothing; same shapes: predictions, aux_predictions
@@ -19,14 +19,14 @@ RAISED_BY_MODELS = (
     TypeError,
     ValueError,
 )
-"""What the code of a model raises for inputs that it cannot take: it is said of the layer, as a `ModelError`.
+"""Exceptions that the code of a model raises for inputs that it does not accept; they become a `ModelError`.
 
-Running out of memory, a file that cannot be read, and an interrupt are not the model's.
+Running out of memory, a file that cannot be read, and an interrupt are not the model's fault.
 """
 
 
 class Keras3ConvError(Exception):
-    """Every error that keras3conv raises on purpose."""
+    """The base class of all errors that keras3conv raises on purpose."""
 
 
 class TransformError(Keras3ConvError, ValueError):
@@ -34,27 +34,27 @@ class TransformError(Keras3ConvError, ValueError):
 
 
 class RuleError(Keras3ConvError, ValueError):
-    """A rule that is refused when it is registered."""
+    """A rule that `register` refuses, or a configuration that a rule refuses."""
 
 
 class AlignmentError(Keras3ConvError):
-    """A plan that does not place every tensor of both models."""
+    """A plan that does not pair or ignore every tensor of both models, or an edit that does not fit them."""
 
 
 class UnsupportedLayerError(AlignmentError):
-    """Among the layers without a place are some that no rule knows; all of a model's at once."""
+    """A plan with unpaired layers of classes that no rule knows."""
 
 
 class TransferError(Keras3ConvError):
-    """A transfer that was refused; the target is as it was."""
+    """A transfer that was refused; the target is unchanged."""
 
 
 class ModelError(Keras3ConvError):
-    """A model that could not be made, called or read."""
+    """A model that could not be built, called or read."""
 
 
 class InputError(Keras3ConvError, ValueError):
-    """Inputs, or arguments, that do not fit the models they are for."""
+    """Inputs or arguments that do not fit the models."""
 
 
 class ProofError(Keras3ConvError):
@@ -62,40 +62,40 @@ class ProofError(Keras3ConvError):
 
 
 class FileError(Keras3ConvError):
-    """A file that was refused. Its message names the file and, where there is one, the tensor."""
+    """A file that was refused. The message names the file and, where one is concerned, the tensor."""
 
 
 class MalformedCheckpoint(FileError):
-    """The bytes are not what the format, or the file's own header, promises."""
+    """The bytes contradict the format, or the header of the file."""
 
 
 class UnsafeCheckpoint(FileError):
-    """Reading the file as asked would run code, leave the file, or follow a link."""
+    """Reading the file would run code, read outside of the file, or follow a link."""
 
 
 class BudgetExceeded(FileError):
-    """The file declares more data than it stores, or than is sensible to read."""
+    """The file declares more data than it stores, or more than the limit."""
 
 
 class NoData(FileError):
-    """A tensor is declared, but its values were never written."""
+    """A tensor is declared, but the file has no values for it."""
 
 
 class IncompleteCheckpoint(FileError):
-    """A tensor or a shard that the file promises is missing."""
+    """A tensor or a shard that the file declares is missing."""
 
 
 class MissingExtra(Keras3ConvError, ImportError):
-    """A package that an optional feature needs is not installed."""
+    """A package for an optional feature is not installed."""
 
     def __init__(self, feature: str, package: str, extra: str) -> None:
-        """Names the feature, the missing package and the command that installs it."""
+        """Name the feature, the missing package and the command that installs it."""
         super().__init__(f'{feature} needs {package}: pip install "keras3conv[{extra}]"')
 
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """One fact that stands in the way: where on each side, what, and the calls that would settle it."""
+    """One thing that is wrong: the fact, the paths on each side, and the calls that fix it."""
 
     fact: str
     torch: str = ""
@@ -104,21 +104,21 @@ class Problem:
 
     @classmethod
     def on(cls, side: str, path: str, fact: str, fixes: tuple[str, ...] = ()) -> "Problem":
-        """A problem of one side, "torch" or "keras"."""
+        """Return a problem of one side, "torch" or "keras"."""
         if side == "torch":
             return cls(torch=path, fact=fact, fixes=fixes)
         return cls(keras=path, fact=fact, fixes=fixes)
 
     @property
     def where(self) -> str:
-        """Where it is, in the order torch, keras."""
+        """The paths, in the order torch, Keras."""
         if self.torch and self.keras:
             return f"{self.torch}  <->  {self.keras}"
         return self.torch or self.keras
 
     @property
     def side(self) -> str:
-        """The side in brackets when only one is concerned, else nothing."""
+        """The side in brackets if only one is concerned; else empty."""
         if bool(self.torch) == bool(self.keras):
             return ""
         return "(torch)" if self.torch else "(keras)"

@@ -1,8 +1,8 @@
-"""Repeated blocks as one line: `layer1.0.conv`, `layer1.1.conv`, ... become `layer1.{0..2}.conv`.
+"""Lay out error messages, and collapse repeated blocks to one line: `layer1.0`, `layer1.1` to `layer1.{0..1}`.
 
-A pattern stands for exactly the paths it came from, never for more. Where a row has several paths (a torch layer and
-its Keras layer) their numbers move together: `block.{0..2} <-> block_{1..3}` pairs 0 with 1 and 2 with 3. A range
-with another step than one is written `{1..7..3}`: 1, 4, 7. `{=}` repeats the number before it in the same path:
+A pattern stands for exactly the paths that it was made from. In a row of several paths (a torch layer and its Keras
+layer) all numbers advance together: `block.{0..2} <-> block_{1..3}` pairs 0 with 1 and 2 with 3. A range with a step
+other than one is written `{1..7..3}`: 1, 4, 7. `{=}` repeats the number before it in the same path:
 `block{1..3}/block{=}_conv` are three paths, not nine.
 """
 
@@ -12,24 +12,23 @@ from dataclasses import dataclass, replace
 
 from keras3conv.errors import Problem
 
-# A number with leading zeros is text: its zeros would be lost. So is one that is too long to be a count.
+# Numbers with leading zeros are text, or the zeros would be lost. So are numbers too long to be an index.
 _NUMBER = re.compile(r"(?<![0-9])(0|[1-9][0-9]{0,8})(?![0-9])")
 
 
 _SAME = "{=}"
 
-
 _Cell = int | range | str
-"""A number; what it ranges over; or `_SAME` where it moves with the number before it in its path."""
+"""A number, a range of numbers, or `_SAME` where the number equals the one before it in its path."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Collapsed:
-    """One line for many rows.
+    """One line that stands for several rows.
 
     Attributes:
         paths: A pattern for every column.
-        places: The places of the rows that it stands for, in their order.
+        places: The indices of the rows that it stands for, in order.
     """
 
     paths: tuple[str, ...]
@@ -38,7 +37,7 @@ class Collapsed:
 
 @dataclass(frozen=True, kw_only=True)
 class _Block:
-    """Rows that are one line: for every number its cell, with the column that it stands in."""
+    """Rows that form one line: a cell for each number of a row, and the column of that number."""
 
     cells: tuple[_Cell, ...]
     columns: tuple[int, ...]
@@ -46,11 +45,11 @@ class _Block:
 
 
 def collapse(rows: Sequence[tuple[str, ...]], keys: Sequence[Hashable] | None = None) -> list[Collapsed]:
-    """Collapses rows of paths that differ only in numbers that count up.
+    """Collapse rows of paths that differ only in consecutive numbers.
 
     Args:
         rows: The paths, a tuple of columns for every row.
-        keys: What else a row says; only rows with equal keys are collapsed. None if there is nothing else.
+        keys: A key for each row; only rows with equal keys are collapsed. None for no further condition.
 
     Returns:
         The lines, in the order of their first rows.
@@ -77,23 +76,23 @@ def collapse(rows: Sequence[tuple[str, ...]], keys: Sequence[Hashable] | None = 
     return sorted(lines, key=lambda line: line.places)
 
 
-def collapse_problems(problems: Sequence["Problem"]) -> list["Problem"]:
-    """Collapses problems that say the same of layers that differ only in numbers; the fixes are those of the first."""
+def collapse_problems(problems: Sequence[Problem]) -> list[Problem]:
+    """Collapse problems with the same fact about layers that differ only in numbers; keep the fixes of the first."""
     keys = [(problem.fact, bool(problem.torch), bool(problem.keras)) for problem in problems]
     lines = collapse([(problem.torch, problem.keras) for problem in problems], keys)
     return [replace(problems[line.places[0]], torch=line.paths[0], keras=line.paths[1]) for line in lines]
 
 
 def _merged(blocks: list[_Block]) -> list[_Block]:
-    """Merges along one number after the other, the innermost first."""
+    """Merge along one number after the other, the innermost first."""
     for position in reversed(range(len(blocks[0].cells))):
         blocks = _merged_along(blocks, position)
     return blocks
 
 
 def _merged_along(blocks: list[_Block], position: int) -> list[_Block]:
-    """Merges runs of blocks in which the number at this position counts up by one."""
-    if not any(block.cells[position] != blocks[0].cells[position] for block in blocks):
+    """Merge runs of blocks in which the number at this position increases by one."""
+    if all(block.cells[position] == blocks[0].cells[position] for block in blocks):
         return blocks
     merged: list[_Block] = []
     for bucket in _buckets(blocks, position):
@@ -106,7 +105,7 @@ def _merged_along(blocks: list[_Block], position: int) -> list[_Block]:
 
 
 def _buckets(blocks: list[_Block], position: int) -> Iterable[list[_Block]]:
-    """The blocks whose numbers before this position are equal, so that a run is not broken by what stands between."""
+    """Group the blocks by their numbers before this position, so that no other block interrupts a run."""
     buckets: dict[tuple[_Cell, ...], list[_Block]] = {}
     for block in blocks:
         buckets.setdefault(block.cells[:position], []).append(block)
@@ -114,19 +113,19 @@ def _buckets(blocks: list[_Block], position: int) -> Iterable[list[_Block]]:
 
 
 def _run(blocks: list[_Block], position: int) -> int:
-    """How many blocks from the first on can be one: the same step from each to the next."""
+    """Count the blocks at the start that form one line: those with the same step from each to the next."""
     step = _step(blocks[0], blocks[1], position) if len(blocks) > 1 else None
     if step is None:
         return 1
     length = 2
     while length < len(blocks) and _step(blocks[length - 1], blocks[length], position) == step:
         length += 1
-    # Two numbers always have some distance; only a third one shows that it is a step.
+    # Two numbers always have some distance; only a third one confirms a step other than one.
     return length if length > 2 or set(step) <= {0, 1} else 1
 
 
 def _step(before: _Block, after: _Block, position: int) -> tuple[int, ...] | None:
-    """What is added to every number from one block to the next; None if they cannot be one line."""
+    """Return the increase of every number from one block to the next; None if they cannot be one line."""
     steps = []
     for first, second in zip(before.cells, after.cells, strict=True):
         if isinstance(first, int) and isinstance(second, int):
@@ -140,7 +139,10 @@ def _step(before: _Block, after: _Block, position: int) -> tuple[int, ...] | Non
 
 
 def _is_exact(block: _Block, steps: Sequence[int]) -> bool:
-    """Whether a pattern can say it: the numbers of one path that move together are equal, with no range between."""
+    """Return True if a pattern can express the steps: numbers that advance together in one path must be equal.
+
+    No range may stand between them, since `{=}` repeats the number before it.
+    """
     leader: dict[int, int] = {}
     closed: set[int] = set()
     for place, (cell, column) in enumerate(zip(block.cells, block.columns, strict=True)):
@@ -152,14 +154,14 @@ def _is_exact(block: _Block, steps: Sequence[int]) -> bool:
         elif moves:
             leader[column] = place
         elif column in leader and cell == _SAME:
-            return False  # it repeats a range that stands before the number that moves
+            return False  # it repeats a range that comes before the number that advances
         elif column in leader and not isinstance(cell, int):
             closed.add(column)
     return True
 
 
 def _joined(blocks: list[_Block]) -> _Block:
-    """The line for blocks that `_run` found to be one."""
+    """Return the line for blocks that `_run` found."""
     if len(blocks) == 1:
         return blocks[0]
     cells: list[_Cell] = []
@@ -177,9 +179,12 @@ def _joined(blocks: list[_Block]) -> _Block:
 
 
 def _written(template: tuple[tuple[str, ...], ...], cells: tuple[_Cell, ...]) -> tuple[str, ...]:
-    """The columns with their cells put back between the pieces of text."""
-    rest = iter(cells)
-    return tuple(texts[0] + "".join(_shown(next(rest)) + text for text in texts[1:]) for texts in template)
+    """Return the columns, with the cells put back between the pieces of text."""
+    remaining = iter(cells)
+    columns = []
+    for first, *others in template:
+        columns.append(first + "".join(_shown(next(remaining)) + text for text in others))
+    return tuple(columns)
 
 
 def _shown(cell: _Cell) -> str:
@@ -190,13 +195,12 @@ def _shown(cell: _Cell) -> str:
 
 
 def lay_out(headline: str, problems: Sequence[Problem], *, limit: int = 20) -> str:
-    """Lays a message out: the headline, the facts in aligned columns, the line to paste last.
+    """Return a message: the headline, the facts in aligned columns, and the call that fixes them.
 
     Args:
-        headline: What is wrong, and where in both models.
-        problems: The facts. Repeated blocks become one line, "layer{1..4}.conv"; only the first `limit` lines are
-            written out, the rest is counted.
-        limit: How many problems are written out.
+        headline: What is wrong, and in which models.
+        problems: The facts. Repeated blocks become one line: "layer{1..4}.conv".
+        limit: The number of lines to show; the rest is counted.
     """
     problems = collapse_problems(problems)
     shown = problems[:limit]
@@ -211,7 +215,7 @@ def lay_out(headline: str, problems: Sequence[Problem], *, limit: int = 20) -> s
             lines.append(f"  {problem.fact}")
     if len(problems) > limit:
         lines.append(f"  ... and {len(problems) - limit} more")
-    fixes = _distinct(fix for problem in problems for fix in problem.fixes)
+    fixes = list(dict.fromkeys(fix for problem in problems for fix in problem.fixes))
     if fixes:
         lines.append("Fix:  " + "     or     ".join(fixes[:2]))
     return "\n".join(lines)
@@ -220,7 +224,3 @@ def lay_out(headline: str, problems: Sequence[Problem], *, limit: int = 20) -> s
 def count(number: int, noun: str, plural: str = "") -> str:
     """`count(1, "pair") == "1 pair"`, `count(2, "pair") == "2 pairs"`."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
-
-
-def _distinct(values: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(values))

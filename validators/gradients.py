@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from keras3conv.alignment.pair import Pair
-from keras3conv.alignment.staging import direction
 from keras3conv.errors import ModelError, Problem
 from keras3conv.frameworks.shared.inputs import SEED
 from keras3conv.frameworks.shared.layout import channels_first
@@ -225,11 +224,11 @@ def _mapped_gradients(
     torch_gradients = tuple(torch[path] for path in mapping.torch)
     keras_gradients = tuple(keras[path] for path in mapping.keras)
     if _is_permutation(mapping, torch_gradients):
-        in_torch_layout = direction(mapping, "torch")(keras_gradients)
+        in_torch_layout = mapping.transform.inverse(keras_gradients)
         yield from zip(mapping.torch, torch_gradients, in_torch_layout, strict=True)
         return
     generator = np.random.default_rng(SEED)
-    transform = direction(mapping, "keras")
+    transform = mapping.transform
     torch_steps = tuple(generator.uniform(-1.0, 1.0, array.shape) for array in torch_gradients)
     origin = transform(tuple(np.zeros(array.shape) for array in torch_gradients))
     keras_steps = tuple(new - old for new, old in zip(transform(torch_steps), origin, strict=True))
@@ -243,7 +242,7 @@ def _is_permutation(mapping: WeightMapping, like: Arrays) -> bool:
     for array in like:
         numbered.append(np.arange(start, start + array.size, dtype=np.float64).reshape(array.shape))
         start += array.size
-    transformed = direction(mapping, "keras")(tuple(numbered))
+    transformed = mapping.transform(tuple(numbered))
     elements = np.sort(np.concatenate([array.ravel() for array in transformed]))
     return np.array_equal(elements, np.arange(1.0, start))
 
@@ -261,7 +260,7 @@ def _compare_statistics(subject: Subject, norm: BatchNorm, torch: Backward, kera
         before = tuple(subject.probe_weights[path] for path in mapping.torch)
         if mapping.torch and mapping.torch[0].endswith("running_var"):
             after = tuple(unbiased_step(new, old, norm) for new, old in zip(after, before, strict=True))
-        transform = direction(mapping, "keras")
+        transform = mapping.transform
         for path, expected, old in zip(mapping.keras, transform(after), transform(before), strict=True):
             actual = keras.states[path]
             quantity = f"moving statistics after one step of {path}"

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from keras3conv.alignment.staging import direction
 from keras3conv.errors import Problem, TransformError
 from keras3conv.numerics.difference import compare, same_bits
 from keras3conv.report.values import Section, Table
@@ -72,12 +71,12 @@ def _computed_weights(subject: Subject) -> tuple[tuple[str, str], ...]:
 
 def _difference(mapping: WeightMapping, torch: tuple[Array, ...], keras: tuple[Array, ...]) -> str:
     """Return how the weights of a mapping differ, in words; empty if they do not."""
-    from_torch = direction(mapping, "keras")(torch)
+    from_torch = mapping.transform(torch)
     for path, expected, actual in zip(mapping.keras, from_torch, keras, strict=True):
         if not _same_bits(expected, actual):
             return f"{path}: {compare(expected, actual)}"
-    from_keras = direction(mapping, "torch")(keras)
-    round_trip = direction(mapping, "keras")(from_keras)
+    from_keras = mapping.transform.inverse(keras)
+    round_trip = mapping.transform(from_keras)
     if not all(_same_bits(expected, actual) for expected, actual in zip(round_trip, keras, strict=True)):
         return f"{', '.join(mapping.keras)}: is not bit-identical after a round trip"
     if mapping.transform.lossless:

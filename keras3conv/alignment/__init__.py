@@ -1,1 +1,1 @@
-"""The plan: which tensor of one model belongs where in the other, and the transfer of weights by it."""
+"""The plan: which tensor of one model belongs to which of the other, and how it is transferred."""

@@ -1,9 +1,9 @@
-"""The audit of hyper-parameters: every field of every pair of layers, both sides, in the words of both.
+"""Audit the hyper-parameters of every pair of layers: compare each field in the terms of both frameworks.
 
-A rule says what a torch configuration is in Keras, and what a Keras configuration is in torch. So each field is asked
-twice: is the Keras layer what the rule makes of the torch layer, and is the torch layer what it makes of the Keras
-layer? Which field of the one is which of the other is asked of the rule too: one is changed, to see which others
-change.
+A rule translates a torch configuration to Keras and a Keras configuration to torch. The audit translates both ways and
+compares each field twice: the Keras layer with the translated torch layer, and the torch layer with the translated
+Keras layer. It finds which fields correspond by perturbation: it changes one torch field and looks which Keras fields
+of the translation change with it.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -16,31 +16,31 @@ from typing import Any
 from keras3conv.alignment.pair import Pair
 from keras3conv.errors import Keras3ConvError
 from keras3conv.model.views import LayerView, ModelView, Side
-from keras3conv.rules.applying import keras_spec, torch_config
+from keras3conv.rules.applying import keras_specs, torch_config
 from keras3conv.rules.library import find
 from keras3conv.rules.rule import Config, LayerSpec, LayerSpecs, Rule
 from keras3conv.rules.units import numbered, units
 
 _REFUSALS = (Keras3ConvError, LookupError, TypeError, ValueError)
-"""What a rule raises where it cannot say a configuration: its own error, or that of a value it never meant."""
+"""Raised by a rule that cannot translate a configuration, on purpose or because of an unexpected value."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FieldPair:
-    """One hyper-parameter of a pair of layers, side by side.
+    """One hyper-parameter of a pair of layers, in both frameworks.
 
     Attributes:
         torch: The path of the torch layer.
         keras: The path of the Keras layer.
-        torch_field: What torch calls it; empty where torch has no word for it.
-        torch_value: What it is there.
-        keras_field: What Keras calls it; empty where Keras has no word for it.
-        keras_value: What it is there.
-        wanted: What it would have to be in Keras, as the rule says; None where the rule says nothing.
-        in_torch: What the Keras value would have to be in torch; None where the rule says nothing.
-        agrees: Whether the two are the same; None where that cannot be said.
-        note: Why it cannot be said.
-        beside: What else torch needs to be what Keras is, where one layer does not say it: "after nn.ZeroPad2d(...)".
+        torch_field: The name of the field in torch; empty where torch has no such field.
+        torch_value: Its value.
+        keras_field: The name of the field in Keras; empty where Keras has no such field.
+        keras_value: Its value.
+        wanted: The Keras value that corresponds to the torch value by the rule; None where the rule has none.
+        in_torch: The torch value that corresponds to the Keras value by the rule; None where the rule has none.
+        agrees: Whether both values mean the same; None where that cannot be decided.
+        note: The reason why it cannot be decided.
+        beside: The layers that torch needs in addition to match the Keras layer: "after nn.ZeroPad2d(...)".
     """
 
     torch: str
@@ -59,90 +59,85 @@ class FieldPair:
 def audit(
     pairs: Iterable[Pair], torch: ModelView, keras: ModelView, frozen: Collection[str] = ()
 ) -> Iterator[FieldPair]:
-    """Every field of every pair whose layers both tell their configuration.
+    """Yield every field of every pair whose layers both have a known configuration.
 
     Args:
         pairs: The pairs of a plan, and those of layers without weights.
         torch: The torch side, with the shapes of a run where there was one.
         keras: The Keras side, likewise.
-        frozen: The torch parameters that no optimiser is to change.
+        frozen: The torch parameters with `requires_grad=False`.
     """
-    torch_layers, keras_layers = (
-        {layer.path: layer for layer in (*view.layers, *units(view))} for view in (torch, keras)
-    )
+    torch_layers = {layer.path: layer for layer in (*torch.layers, *units(torch))}
+    keras_layers = {layer.path: layer for layer in (*keras.layers, *units(keras))}
     for pair in pairs:
-        first, second = _layer(torch_layers, pair.torch, "torch"), _layer(keras_layers, pair.keras, "keras")
+        first = _layer(torch_layers, pair.torch_layers, "torch")
+        second = _layer(keras_layers, pair.keras_layers, "keras")
         if first and second and first.config is not None and second.config is not None:
             yield from fields_of(find(pair.rule), first, second)
-            yield from _trained(pair, first, second, frozen)
+            yield from _trainable(pair, first, second, frozen)
 
 
-def _trained(pair: Pair, torch: LayerView, keras: LayerView, frozen: Collection[str]) -> Iterator[FieldPair]:
-    """Whether an optimiser changes the parameters of a pair."""
+def _layer(layers: Mapping[str, LayerView], paths: Iterable[str], side: Side) -> LayerView | None:
+    """Return the layer of a pair; several as one with numbered roles; None if the model has none of them."""
+    found = [layers[path] for path in paths if path in layers]
+    if len(found) > 1:
+        return numbered(found, side)
+    return found[0] if found else None
+
+
+def _trainable(pair: Pair, torch: LayerView, keras: LayerView, frozen: Collection[str]) -> Iterator[FieldPair]:
+    """Compare `requires_grad` of the torch parameters with `trainable` of the Keras layer."""
     parameters = [tensor.path for tensor in torch.tensors if tensor.trainable]
-    wanted = (keras.config or {}).get("trainable")
-    if parameters and wanted is not None:
-        ours = not set(parameters) <= set(frozen)
+    in_keras = (keras.config or {}).get("trainable")
+    if parameters and in_keras is not None:
+        in_torch = not set(parameters) <= set(frozen)
         yield FieldPair(
-            torch=pair.torch, keras=pair.keras, torch_field="requires_grad", torch_value=ours,
-            keras_field="trainable", keras_value=wanted, wanted=ours, in_torch=wanted, agrees=ours is wanted,
+            torch=pair.torch, keras=pair.keras, torch_field="requires_grad", torch_value=in_torch,
+            keras_field="trainable", keras_value=in_keras, wanted=in_torch, in_torch=in_keras,
+            agrees=in_torch is in_keras,
         )  # fmt: skip
-
-
-def _layer(layers: Mapping[str, LayerView], path: str, side: Side) -> LayerView | None:
-    """The layer of a pair; several, joined by " + ", as one with numbered roles."""
-    found = [layers[name] for name in path.split(" + ") if name in layers]
-    return found[0] if len(found) == 1 else numbered(found, side) if found else None
 
 
 def fields_of(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[FieldPair]:
-    """Every field of two layers that a rule knows."""
+    """Yield every field of two layers that a rule translates."""
     config = torch_config(rule, torch, keras)
     if config is None:
         return
-    made, refusal = _expected(rule, config)
-    if made is None:
-        yield FieldPair(torch=torch.path, keras=keras.path, note=f"the rule cannot say it: {refusal}")
+    expected, refusal = _translated(rule, config)
+    if expected is None:
+        yield FieldPair(torch=torch.path, keras=keras.path, note=f"the rule cannot translate it: {refusal}")
         return
-    own, (returned, beside) = rule.config_of(torch), _returned(rule, keras)
-    actual = _flat(keras.config or {}, rule.keras_count)
-    links = _links(_Asked(rule, _frozen(config), config))
-    linked: set[str] = set()
-    for field, value in _flat(own, rule.torch_count).items():
-        back = returned.get(field, _MISSING)
-        names = [name for name in links.get(field, ()) if name in made]
-        linked |= {*names}
+    actual = _numbered_fields(keras.config or {}, rule.keras_count)
+    returned, beside = _translated_back(rule, keras)
+    pair = partial(FieldPair, torch=torch.path, keras=keras.path)
+    corresponding = _corresponding(_Question(rule, repr(sorted(config.items(), key=lambda entry: entry[0])), config))
+    seen: set[str] = set()
+    for field, value in _numbered_fields(rule.config_of(torch), rule.torch_count).items():
+        has_way_back = field in returned
+        agrees_back = has_way_back and _same(value, returned[field])
+        back = returned.get(field)
+        names = [name for name in corresponding.get(field, ()) if name in expected]
+        seen.update(names)
         for name in names:
-            found = actual.get(name)
-            alone = len(names) == 1
-            same = _same(made[name], found) or (alone and back is not _MISSING and _same(value, back))
-            yield FieldPair(
-                torch=torch.path, keras=keras.path, torch_field=field, torch_value=value,
-                keras_field=name, keras_value=found, wanted=made[name],
-                in_torch=None if back is _MISSING else back, agrees=same, beside=beside,
+            agrees = _same(expected[name], actual.get(name)) or (len(names) == 1 and agrees_back)
+            yield pair(
+                torch_field=field, torch_value=value, keras_field=name, keras_value=actual.get(name),
+                wanted=expected[name], in_torch=back, agrees=agrees, beside=beside,
             )  # fmt: skip
-        if not names and back is not _MISSING:
-            yield FieldPair(
-                torch=torch.path, keras=keras.path, torch_field=field, torch_value=value, in_torch=back,
-                agrees=_same(value, back), beside=beside,
-            )  # fmt: skip
-    for name in made.keys() - linked:
-        yield FieldPair(
-            torch=torch.path, keras=keras.path, keras_field=name, keras_value=actual.get(name), wanted=made[name],
-            agrees=_same(made[name], actual.get(name)),
-        )  # fmt: skip
+        if not names and has_way_back:
+            yield pair(torch_field=field, torch_value=value, in_torch=back, agrees=agrees_back, beside=beside)
+    for name in (name for name in expected if name not in seen):
+        found = actual.get(name)
+        yield pair(keras_field=name, keras_value=found, wanted=expected[name], agrees=_same(expected[name], found))
     activation = actual.get("activation", "linear")
-    if "activation" not in made and activation not in ("linear", None):
-        note = "inside the Keras layer; torch has it after this one"
-        yield FieldPair(torch=torch.path, keras=keras.path, keras_field="activation", keras_value=activation, note=note)
-
-
-_MISSING = object()
+    if "activation" not in expected and activation not in ("linear", None):
+        note = "inside the Keras layer; in torch it is a call after this layer"
+        yield pair(keras_field="activation", keras_value=activation, note=note)
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """A configuration that a rule is asked about; equal ones are asked once."""
+class _Question:
+    """A rule with a configuration, as a key of a cache: equal if the rule's name and the configuration's text are."""
 
     rule: Rule
     key: str
@@ -152,48 +147,52 @@ class _Asked:
         return hash((self.rule.name, self.key))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Asked) and (self.rule.name, self.key) == (other.rule.name, other.key)
+        return isinstance(other, _Question) and (self.rule.name, self.key) == (other.rule.name, other.key)
 
 
-def _frozen(config: Config) -> str:
-    return repr(sorted(config.items(), key=lambda entry: entry[0]))
-
-
-def _expected(rule: Rule, config: Config) -> tuple[dict[str, Any] | None, str]:
-    """The fields of the Keras layers that a rule makes of a torch configuration, and why it makes none."""
+def _translated(rule: Rule, config: Config) -> tuple[dict[str, Any] | None, str]:
+    """Return the Keras fields for a torch configuration; None where the rule refuses it, with the reason."""
     try:
         specs = rule.to_keras(config)
     except _REFUSALS as error:
         return None, str(error)
-    return _fields(rule, specs), ""
-
-
-def _fields(rule: Rule, specs: LayerSpecs) -> dict[str, Any]:
-    """Of several layers those that own tensors, numbered; of paddings before one only the one."""
-    if rule.keras_count == 1:
+    if rule.keras_count == 1:  # other layers, such as a padding before it, own no fields of the pair
         owner = next((spec for spec in reversed(specs) if spec.kind == rule.keras), specs[-1])
-        return dict(owner.config)
-    return {f"{place}.{name}": value for place, spec in enumerate(specs) for name, value in spec.config.items()}
+        return dict(owner.config), ""
+    return _fields_of_each(specs), ""
 
 
-def _returned(rule: Rule, keras: LayerView) -> tuple[dict[str, Any], str]:
-    """The torch configuration that a rule makes of the Keras layer, and what it needs beside; empty where it cannot."""
-    specs = _specs(rule, keras)
+def _translated_back(rule: Rule, keras: LayerView) -> tuple[dict[str, Any], str]:
+    """Return the torch fields for a Keras layer, and the layers that torch needs beside; empty if the rule refuses."""
     try:
-        made = rule.to_torch(specs)
+        specs = rule.to_torch(keras_specs(rule, keras))
     except _REFUSALS:
         return {}, ""
-    if rule.torch_count == 1:
-        owner = next((spec for spec in made if spec.kind == rule.torch), made[-1])
-        return {name: value for name, value in owner.config.items() if name in rule.fields}, _beside(made, owner)
-    return {f"{place}.{name}": value for place, spec in enumerate(made) for name, value in spec.config.items()}, ""
+    if rule.torch_count != 1:
+        return _fields_of_each(specs), ""
+    owner = next((spec for spec in specs if spec.kind == rule.torch), specs[-1])
+    return {name: value for name, value in owner.config.items() if name in rule.fields}, _beside(specs, owner)
 
 
-def _beside(made: LayerSpecs, owner: LayerSpec) -> str:
-    """The other layers that a rule makes, as they would be written: "after nn.ZeroPad2d(padding=(0, 1, 0, 1))"."""
-    place = next(number for number, spec in enumerate(made) if spec is owner)
-    sides = ("after", made[:place]), ("before", made[place + 1 :])
-    return " and ".join(f"{word} {', '.join(map(_written, specs))}" for word, specs in sides if specs)
+def _fields_of_each(specs: LayerSpecs) -> dict[str, Any]:
+    return {f"{number}.{name}": value for number, spec in enumerate(specs) for name, value in spec.config.items()}
+
+
+def _numbered_fields(config: Config, number: int) -> dict[str, Any]:
+    """Return the fields of one layer; of several layers, with their numbers: "0.kernel_size"."""
+    if number == 1:
+        return dict(config)
+    return {f"{place}.{name}": value for place, part in config.items() for name, value in part.items()}
+
+
+def _beside(specs: LayerSpecs, owner: LayerSpec) -> str:
+    """Write the layers before and after the owner as code: "after nn.ZeroPad2d(padding=(0, 1, 0, 1))"."""
+    place = next(number for number, spec in enumerate(specs) if spec is owner)
+    texts = []
+    for word, others in (("after", specs[:place]), ("before", specs[place + 1 :])):
+        if others:
+            texts.append(f"{word} {', '.join(map(_written, others))}")
+    return " and ".join(texts)
 
 
 def _written(spec: LayerSpec) -> str:
@@ -201,58 +200,34 @@ def _written(spec: LayerSpec) -> str:
     return f"{spec.kind.replace('torch.nn.', 'nn.')}({arguments})"
 
 
-def _specs(rule: Rule, keras: LayerView) -> LayerSpecs:
-    spec = keras_spec(rule, keras)
-    if rule.keras_count == 1:
-        return (spec,)
-    parts = keras.config or {}
-    return tuple(
-        LayerSpec(
-            kind=rule.keras,
-            config=config,
-            shapes={
-                role.partition("/")[2]: shape for role, shape in spec.shapes.items() if role.startswith(f"{place}/")
-            },
-            inputs=spec.inputs,
-        )
-        for place, config in parts.items()
-    )
-
-
-def _flat(config: Config, number: int) -> dict[str, Any]:
-    """The fields of one layer; of several, with their numbers."""
-    if number == 1:
-        return dict(config)
-    return {f"{place}.{name}": value for place, part in config.items() for name, value in part.items()}
-
-
 @lru_cache(maxsize=4096)
-def _links(asked: _Asked) -> Mapping[str, tuple[str, ...]]:
-    """Which Keras fields follow each torch field: the field is changed, to see what the rule makes of it then."""
-    before, _ = _expected(asked.rule, asked.config)
-    if before is None or asked.rule.torch_count != 1:
+def _corresponding(question: _Question) -> Mapping[str, tuple[str, ...]]:
+    """Return the Keras fields that correspond to each torch field: change one, and see which follow."""
+    rule, config = question.rule, question.config
+    before, _ = _translated(rule, config)
+    if before is None or rule.torch_count != 1:
         return {}
-    links: dict[str, tuple[str, ...]] = {}
-    for field in asked.rule.fields:
-        if field not in asked.config:
+    followers: dict[str, tuple[str, ...]] = {}
+    for field in rule.fields:
+        if field not in config:
             continue
-        found: dict[str, None] = {}
-        for other in _others(asked.config[field]):
-            after, _ = _expected(asked.rule, {**asked.config, field: other})
-            for name in before:
-                if after is not None and name in after and not _same(before[name], after[name]):
-                    found[name] = None
-        links[field] = tuple(found)
-    return _nearest_only(links)
+        changed: dict[str, None] = {}
+        for other in _others(config[field]):
+            after, _ = _translated(rule, {**config, field: other})
+            if after is not None:
+                names = [name for name in before if name in after and not _same(before[name], after[name])]
+                changed |= dict.fromkeys(names)
+        followers[field] = tuple(changed)
+    return _one_torch_field_each(followers)
 
 
-def _nearest_only(links: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-    """Every Keras field beside one torch field: of those that it follows, the one with the most similar name."""
+def _one_torch_field_each(followers: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """Keep each Keras field at one torch field only: at the one with the most similar name."""
     chosen: dict[str, str] = {}
-    for field, names in links.items():
+    for field, names in followers.items():
         for name in names:
             chosen[name] = max(chosen.get(name, field), field, key=partial(_resemblance, name))
-    return {field: tuple(name for name in names if chosen[name] == field) for field, names in links.items()}
+    return {field: tuple(name for name in names if chosen[name] == field) for field, names in followers.items()}
 
 
 def _resemblance(name: str, other: str) -> float:
@@ -261,7 +236,7 @@ def _resemblance(name: str, other: str) -> float:
 
 
 def _others(value: Any) -> Iterator[Any]:
-    """Values that are not this one, of the same kind."""
+    """Yield other values of the same type."""
     if isinstance(value, bool):
         yield not value
     elif isinstance(value, int):
@@ -274,7 +249,7 @@ def _others(value: Any) -> Iterator[Any]:
 
 
 def _same(first: Any, second: Any) -> bool:
-    """Whether two values say the same: numbers up to rounding, one number for an equal one on every axis."""
+    """Return True if two values mean the same: numbers up to rounding; one number stands for the same on every axis."""
     if isinstance(first, tuple | list) or isinstance(second, tuple | list):
         return _same_sequences(first, second)
     if isinstance(first, bool) or isinstance(second, bool):
@@ -287,12 +262,9 @@ def _same(first: Any, second: Any) -> bool:
 
 
 def _same_sequences(first: Any, second: Any) -> bool:
-    items = [value if isinstance(value, tuple | list) else None for value in (first, second)]
-    length = max(len(value) for value in items if value is not None)
-    spread = [
-        [value] * length if part is None else list(part) for value, part in zip((first, second), items, strict=True)
-    ]
-    return len(spread[0]) == len(spread[1]) and all(map(_same, *spread))
+    length = max(len(value) for value in (first, second) if isinstance(value, tuple | list))
+    items = [value if isinstance(value, tuple | list) else [value] * length for value in (first, second)]
+    return len(items[0]) == len(items[1]) and all(map(_same, *items))
 
 
 __all__ = ["FieldPair", "audit", "fields_of"]

@@ -1,12 +1,13 @@
-"""Bind two layers or two tensors into a pair: by a rule, by hand, or as bare tensors."""
+"""Bind layers or tensors into a pair: by a rule, by hand, or as bare tensors."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 
 from keras3conv.alignment.pair import Evidence, EvidenceKind, Pair, misfit, tensors_by_path
 from keras3conv.errors import AlignmentError, Problem, TransformError
 from keras3conv.messages import lay_out
+from keras3conv.model.paths import join_layers, separator, split_layers
 from keras3conv.model.views import LayerView, ModelView, TensorRef
 from keras3conv.rules.applying import full_paths, may_apply, torch_config
 from keras3conv.rules.library import lookup
@@ -15,15 +16,34 @@ from keras3conv.rules.units import numbered, units
 from keras3conv.transforms import Axes, Same, Shape, Transform
 
 RULE = "torch.nn.Parameter <-> keras.Variable"
-"""The name in the place of a rule, for pairs of single tensors."""
+"""The rule name in pairs of single tensors, which no rule made."""
 
-_LETTERS = "abcdefghijklmnop"
+Names = str | Sequence[str]
+"""One path, several in a list, or several joined by " + "."""
+
+_AXIS_NAMES = "abcdefghijklmnop"
+
+_SHOWN_NAMES = 3
 
 
-def unseen_flatten(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[Evidence]:
-    """Yield the doubt about a flatten on one side if the other side did not run: the rows may be permuted."""
-    torch_unseen = torch.calls is None and keras.flattened is not None
-    keras_unseen = keras.calls is None and torch.flattened is not None
+def make_pair(
+    rule: Rule, torch: LayerView, keras: LayerView, evidence: Iterable[Evidence], candidates: Iterable[str] = ()
+) -> Pair:
+    """Return the pair of two layers by a rule that fits them."""
+    return Pair(
+        torch=torch.path,
+        keras=keras.path,
+        rule=rule.name,
+        weights=tuple(full_paths(rule, torch, keras)),
+        evidence=(*evidence, *_unseen_flatten(rule, torch, keras)),
+        candidates=tuple(candidates),
+    )
+
+
+def _unseen_flatten(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[Evidence]:
+    """Yield a doubt where one side flattens before the layer and the other was not run: rows may be permuted."""
+    torch_unseen = torch.run.calls is None and keras.run.flattened is not None
+    keras_unseen = keras.run.calls is None and torch.run.flattened is not None
     if not (torch_unseen or keras_unseen):
         return
     config = torch_config(rule, torch, keras) or {}
@@ -32,116 +52,180 @@ def unseen_flatten(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[E
     if torch_unseen:
         yield Evidence(kind="unseen flatten", detail=f"Keras flattens before it, torch was not run: {order}")
     elif permuted:
-        detail = f"torch flattens {torch.flattened} before it, Keras was not run: {order}"
+        detail = f"torch flattens {torch.run.flattened} before it, Keras was not run: {order}"
         yield Evidence(kind="unseen flatten", detail=detail)
 
 
-def make_pair(
-    rule: Rule, torch: LayerView, keras: LayerView, evidence: Iterable[Evidence], candidates: Iterable[str] = ()
-) -> Pair:
-    """Return the pair of two layers by a rule that fits them."""
-    weights = tuple(full_paths(rule, torch, keras))
-    return Pair(
-        torch=torch.path,
-        keras=keras.path,
-        rule=rule.name,
-        weights=weights,
-        evidence=(*evidence, *unseen_flatten(rule, torch, keras)),
-        candidates=tuple(candidates),
-    )
+def paths_of(names: Names) -> tuple[str, ...]:
+    """Return the paths in `names`, in their order."""
+    return split_layers(names) if isinstance(names, str) else tuple(names)
 
 
 def pair_by_hand(
-    torch: ModelView, keras: ModelView, torch_path: str, keras_path: str, kind: EvidenceKind = "by hand"
+    torch: ModelView,
+    keras: ModelView,
+    torch_names: Names,
+    keras_names: Names,
+    *,
+    transform: str | Transform | None = None,
+    kind: EvidenceKind = "by hand",
 ) -> Pair:
-    """Return the pair of two layers that the user named; several layers of one side are joined by " + ".
+    """Return the pair of layers, or of tensors, that somebody named.
 
-    Raises:
-        AlignmentError: A name is unknown, no rule knows the classes, or the shapes do not fit.
-    """
-    names = torch_path.split(" + "), keras_path.split(" + ")
-    counts = len(names[0]), len(names[1])
-    first, second = _named(torch, names[0]), _named(keras, names[1])
-    known = tensors_by_path(torch), tensors_by_path(keras)
-    facts = []
-    for rule in lookup(first.kinds, second.kinds, counts):
-        if not may_apply(rule, first):
-            continue
-        pair = make_pair(rule, first, second, [Evidence(kind=kind)])
-        misfits = [fact for mapping in pair.weights if (fact := misfit(mapping, *known))]
-        if not misfits and pair.weights:
-            return pair
-        facts += misfits
-    if not facts:
-        facts = [f"no rule pairs {first.kind or 'an unknown class'} with {second.kind or 'an unknown class'}"]
-    problems = [Problem(torch=torch_path, keras=keras_path, fact=fact) for fact in dict.fromkeys(facts)]
-    raise AlignmentError(lay_out(f"cannot pair a layer of {torch.title} with one of {keras.title}", problems))
-
-
-def _named(view: ModelView, paths: list[str]) -> LayerView:
-    """Return the layer with this path; several combined into one with numbered roles."""
-    found = [_layer(view, path) for path in paths]
-    return found[0] if len(found) == 1 else numbered(found, view.side)
-
-
-def _layer(view: ModelView, path: str) -> LayerView:
-    layers = {layer.path: layer for layer in units(view)}
-    if path in layers:
-        return layers[path]
-    close = get_close_matches(path, layers, n=3, cutoff=0.0)
-    problem = Problem(fact=f"{path!r} is not a layer with tensors; similar: {', '.join(close)}")
-    raise AlignmentError(lay_out(f"there is no such layer in {view.title}", [problem]))
-
-
-def are_tensors(torch: ModelView, keras: ModelView, torch_path: str, keras_path: str) -> bool:
-    """Return whether both paths name tensors and not layers."""
-    views = (torch, torch_path), (keras, keras_path)
-    return all(
-        path in tensors_by_path(view) and all(layer.path != path for layer in view.layers) for view, path in views
-    )
-
-
-def pair_of_tensors(
-    torch: ModelView, keras: ModelView, torch_path: str, keras_path: str, transform: str | Transform | None
-) -> Pair:
-    """Return the pair of two tensors that the user named; the path of a layer with one tensor names that tensor.
+    Layers are paired by the rule for their classes. Where a transform is given, or a name is that of a tensor, the
+    tensors themselves are paired; a layer with a single tensor then stands for its tensor.
 
     Args:
         torch: The torch side.
         keras: The Keras side.
-        torch_path: The path of the torch tensor, or of its layer.
-        keras_path: The path of the Keras tensor, or of its layer.
-        transform: The transform, or its pattern without the sizes that the two shapes tell. None if the shapes differ
-            in axes of size one at most.
+        torch_names: The torch layers or tensors.
+        keras_names: The Keras layers or tensors.
+        transform: The transform from the torch tensors to the Keras tensors. In a pattern, sizes that follow from the
+            two shapes are left out. None for layers, and for two tensors that differ in axes of size one at most.
+        kind: The kind of evidence that the pair carries.
 
     Raises:
-        AlignmentError: A path is unknown, or the transform does not fit the shapes.
+        AlignmentError: A name is unknown, no rule knows the classes, or the shapes do not fit.
     """
-    first, second = _tensor(torch, torch_path), _tensor(keras, keras_path)
+    torch_paths, keras_paths = paths_of(torch_names), paths_of(keras_names)
+    check_names(torch, keras, [(torch_paths, keras_paths)])
+    torch_layers, keras_layers = _layers_by_path(torch), _layers_by_path(keras)
+    are_layers = torch_layers.keys() >= set(torch_paths) and keras_layers.keys() >= set(keras_paths)
+    evidence = Evidence(kind=kind)
+    if transform is not None or not are_layers:
+        return _pair_of_tensors(torch, keras, torch_paths, keras_paths, transform, evidence)
+    named = [torch_layers[path] for path in torch_paths], [keras_layers[path] for path in keras_paths]
+    torch_layer, keras_layer = _as_one_layer(named[0], torch), _as_one_layer(named[1], keras)
+    counts = len(torch_paths), len(keras_paths)
+    tensors = tensors_by_path(torch), tensors_by_path(keras)
+    facts: list[str] = []
+    fixes: tuple[str, ...] = ()
+    for rule in lookup(torch_layer.kinds, keras_layer.kinds, counts):
+        if not may_apply(rule, torch_layer):
+            continue
+        pair = make_pair(rule, torch_layer, keras_layer, [evidence])
+        misfits = [fact for mapping in pair.weights if (fact := misfit(mapping, *tensors))]
+        if pair.weights and not misfits:
+            return pair
+        facts += misfits
+    if not facts:
+        kinds = torch_layer.kind or "an unknown class", keras_layer.kind or "an unknown class"
+        facts = [f"no rule pairs {_several(counts[0], kinds[0])} with {_several(counts[1], kinds[1])}"]
+        if all(len(layer.tensors) == 1 for layer in (*named[0], *named[1])):
+            fixes = (_call_with_transform(torch_paths, keras_paths),)
+    where = join_layers(torch_paths), join_layers(keras_paths)
+    problems = [Problem(torch=where[0], keras=where[1], fact=fact, fixes=fixes) for fact in dict.fromkeys(facts)]
+    raise AlignmentError(lay_out(f"cannot pair a layer of {torch.title} with one of {keras.title}", problems))
+
+
+def _several(number: int, kind: str) -> str:
+    return kind if number == 1 else f"{number} x {kind}"
+
+
+def check_names(torch: ModelView, keras: ModelView, named: Iterable[tuple[Sequence[str], Sequence[str]]]) -> None:
+    """Raise one `AlignmentError` for all names that neither a layer nor a tensor has, each with the nearest names.
+
+    Args:
+        torch: The torch side.
+        keras: The Keras side.
+        named: The paths on the torch side and on the Keras side, a tuple for every pair.
+    """
+    known = {view.side: (*_layers_by_path(view), *tensors_by_path(view)) for view in (torch, keras)}
+    problems = []
+    for torch_paths, keras_paths in named:
+        for view, paths in ((torch, torch_paths), (keras, keras_paths)):
+            if not paths:
+                problems.append(Problem(fact=f"no layer of {view.title} is named"))
+            for path in dict.fromkeys(paths):
+                if path not in known[view.side]:
+                    problems.append(Problem.on(view.side, path, _unknown(view, path, known[view.side])))
+                elif paths.count(path) > 1:
+                    problems.append(Problem.on(view.side, path, "is named twice in one pair"))
+    if problems:
+        raise AlignmentError(lay_out(f"cannot pair layers of {torch.title} with layers of {keras.title}", problems))
+
+
+def _unknown(view: ModelView, path: str, names: Sequence[str]) -> str:
+    if any(layer.path == path for layer in view.layers):
+        return "is a layer without tensors of its own"
+    nearest = get_close_matches(path, names, n=2 * _SHOWN_NAMES, cutoff=0.0)
+    # A layer stands for its tensors, which have nearly the same names.
+    inside = tuple(f"{name}{separator(view.side)}" for name in nearest)
+    distinct = [name for name in nearest if not name.startswith(inside)]
+    return f"is no layer and no tensor; the nearest names: {', '.join(distinct[:_SHOWN_NAMES])}"
+
+
+def _layers_by_path(view: ModelView) -> dict[str, LayerView]:
+    return {layer.path: layer for layer in units(view, ties=True) if layer.path}
+
+
+def _as_one_layer(layers: Sequence[LayerView], view: ModelView) -> LayerView:
+    return layers[0] if len(layers) == 1 else numbered(layers, view.side)
+
+
+def _pair_of_tensors(
+    torch: ModelView,
+    keras: ModelView,
+    torch_paths: Sequence[str],
+    keras_paths: Sequence[str],
+    transform: str | Transform | None,
+    evidence: Evidence,
+) -> Pair:
+    headline = f"cannot pair a tensor of {torch.title} with one of {keras.title}"
+    problems = [
+        problem for view, paths in ((torch, torch_paths), (keras, keras_paths)) for problem in _ambiguous(view, paths)
+    ]
+    if problems:
+        raise AlignmentError(lay_out(headline, problems))
+    torch_tensors = {tensor.path: tensor for path in torch_paths for tensor in _tensors_named(torch, path)}
+    keras_tensors = {tensor.path: tensor for path in keras_paths for tensor in _tensors_named(keras, path)}
+    torch_name, keras_name = join_layers(torch_tensors), join_layers(keras_tensors)
     try:
-        if transform is None:
-            transform = reshaping(first.shape, second.shape)
-        elif isinstance(transform, str):
-            transform = axes_between(transform, first.shape, second.shape)
-        mapping = WeightMapping(torch=(first.path,), keras=(second.path,), transform=transform)
-        fact = misfit(mapping, {first.path: first}, {second.path: second})
+        chosen = _transform_between(tuple(torch_tensors.values()), tuple(keras_tensors.values()), transform)
+        mapping = WeightMapping(torch=tuple(torch_tensors), keras=tuple(keras_tensors), transform=chosen)
+        fact = misfit(mapping, torch_tensors, keras_tensors)
+        if fact:
+            raise TransformError(fact)
     except TransformError as error:
-        fact = str(error)
-        mapping = None
-    if mapping is None or fact:
-        fixes = (f'plan.pair("{first.path}", "{second.path}", transform="...")',)
-        problem = Problem(torch=first.path, keras=second.path, fact=fact, fixes=fixes)
-        raise AlignmentError(lay_out(f"cannot pair a tensor of {torch.title} with one of {keras.title}", [problem]))
-    return Pair(
-        torch=first.path, keras=second.path, rule=RULE, weights=(mapping,), evidence=(Evidence(kind="by hand"),)
-    )
+        fixes = (_call_with_transform(tuple(torch_tensors), tuple(keras_tensors)),)
+        problem = Problem(torch=torch_name, keras=keras_name, fact=str(error), fixes=fixes)
+        raise AlignmentError(lay_out(headline, [problem])) from None
+    return Pair(torch=torch_name, keras=keras_name, rule=RULE, weights=(mapping,), evidence=(evidence,))
 
 
-def axes_between(pattern: str, torch: Shape, keras: Shape) -> Axes:
-    """Return the transform of a pattern between two shapes; the sizes of merged axes are read from the other shape.
+def _ambiguous(view: ModelView, paths: Iterable[str]) -> Iterator[Problem]:
+    """Yield a problem for each path of a layer that has several tensors: it does not stand for one of them."""
+    for path in paths:
+        tensors = _tensors_named(view, path)
+        if len(tensors) > 1:
+            fact = f"has {len(tensors)} tensors: {', '.join(tensor.path for tensor in tensors)}"
+            yield Problem.on(view.side, path, fact)
+
+
+def _tensors_named(view: ModelView, path: str) -> tuple[TensorRef, ...]:
+    """Return the tensor with this path, or the tensors of the layer with this path."""
+    tensors = tensors_by_path(view)
+    return (tensors[path],) if path in tensors else _layers_by_path(view)[path].tensors
+
+
+def _transform_between(
+    torch: Sequence[TensorRef], keras: Sequence[TensorRef], transform: str | Transform | None
+) -> Transform:
+    """Return the given transform, or derive it from its pattern or from the shapes; raise `TransformError`."""
+    if isinstance(transform, Transform):
+        return transform
+    if len(torch) != 1 or len(keras) != 1:
+        raise TransformError(f"{len(torch)} and {len(keras)} tensors need a transform, such as Concat(0, (8, 8, 8))")
+    if transform is None:
+        return reshaping(torch[0].shape, keras[0].shape)
+    return _axes_between(transform, torch[0].shape, keras[0].shape)
+
+
+def _axes_between(pattern: str, torch: Shape, keras: Shape) -> Axes:
+    """Return the transform of a pattern between two shapes; read the sizes of merged axes off the other shape.
 
     Raises:
-        TransformError: The pattern cannot be reversed, or a size is unknown.
+        TransformError: The pattern cannot be reversed, or the shapes do not determine a size.
     """
     sizes: dict[str, int] = {}
     merged: set[str] = set()
@@ -149,28 +233,34 @@ def axes_between(pattern: str, torch: Shape, keras: Shape) -> Axes:
         tokens = re.findall(r"\([^)]*\)|\S+", side)
         merged |= {name for token in tokens if token.startswith("(") for name in token.strip("()").split()}
         if len(tokens) == len(shape):
-            pairs = zip(tokens, shape, strict=True)
-            sizes |= {token: size for token, size in pairs if token.isidentifier()}
+            sizes |= {token: size for token, size in zip(tokens, shape, strict=True) if token.isidentifier()}
     return Axes(pattern, **{name: size for name, size in sizes.items() if name in merged})
 
 
-def _tensor(view: ModelView, path: str) -> TensorRef:
-    """Return the tensor with this path, or the only tensor of the layer; raise `AlignmentError` where there is none."""
-    tensors = tensors_by_path(view)
-    own = [tensor for layer in view.layers if layer.path == path for tensor in layer.tensors]
-    if path in tensors or len(own) == 1:
-        return tensors.get(path) or own[0]
-    what = f"has {len(own)} tensors: {', '.join(tensor.path for tensor in own)}" if own else "is no tensor and no layer"
-    raise AlignmentError(lay_out(f"there is no such tensor in {view.title}", [Problem.on(view.side, path, what)]))
-
-
 def reshaping(torch: Shape, keras: Shape) -> Transform:
-    """Return the transform between two shapes that differ in axes of size one; raise `TransformError` for others."""
+    """Return the transform between two shapes that differ in axes of size one only.
+
+    Raises:
+        TransformError: The shapes differ in other axes.
+    """
     if torch == keras:
         return Same()
     if [size for size in torch if size != 1] != [size for size in keras if size != 1]:
         raise TransformError(f"{torch} and {keras} differ in more than axes of size one")
-    left, right = iter(_LETTERS), iter(_LETTERS)
-    before = " ".join("1" if size == 1 else next(left) for size in torch)
-    after = " ".join("1" if size == 1 else next(right) for size in keras)
-    return Axes(f"{before} -> {after}")
+    return Axes(f"{_axes(torch)} -> {_axes(keras)}")
+
+
+def _axes(shape: Shape) -> str:
+    """Name the axes of a shape in order; axes of size one are written 1."""
+    names = iter(_AXIS_NAMES)
+    return " ".join("1" if size == 1 else next(names) for size in shape)
+
+
+def _call_with_transform(torch_paths: Sequence[str], keras_paths: Sequence[str]) -> str:
+    return f"plan.pair({_written(torch_paths)}, {_written(keras_paths)}, transform=...)"
+
+
+def _written(paths: Sequence[str]) -> str:
+    """Write paths as an argument in Python: `"fc"` or `["q", "k"]`."""
+    quoted = [f'"{path}"' for path in paths]
+    return quoted[0] if len(quoted) == 1 else f"[{', '.join(quoted)}]"

@@ -1,4 +1,4 @@
-"""A plan as JSON: exact names, shapes and transforms, versioned; nothing in it is imported or evaluated."""
+"""Write plans as JSON and read them: exact names, shapes and transforms. Reading imports and evaluates nothing."""
 
 import json
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from typing import Any
 
 from keras3conv.alignment.pair import Evidence, Ignored, Pair, Plan
 from keras3conv.errors import AlignmentError, TransformError
-from keras3conv.model.views import InputSpec, LayerView, ModelView, TensorRef
+from keras3conv.model.views import InputSpec, LayerRun, LayerView, ModelView, TensorRef
 from keras3conv.rules.rule import WeightMapping
 from keras3conv.transforms import from_json
 
@@ -14,7 +14,7 @@ VERSION = 1
 
 
 def dump(plan: Plan) -> str:
-    """Writes a plan as JSON."""
+    """Return a plan as JSON."""
     data = {
         "keras3conv": "alignment",
         "format": plan.format,
@@ -28,11 +28,11 @@ def dump(plan: Plan) -> str:
 
 
 def load(text: str) -> dict[str, Any]:
-    """Read the fields of a plan; raise `AlignmentError` for a text that is no plan, or an unknown version."""
+    """Return the fields of a plan; raise `AlignmentError` for a text that is not a plan, or of an unknown version."""
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise AlignmentError(f"not a plan: it is no JSON ({error})") from None
+        raise AlignmentError(f"not a plan: it is not JSON ({error})") from None
     if not isinstance(data, Mapping) or data.get("keras3conv") != "alignment":
         raise AlignmentError('not a plan: the JSON has no "keras3conv": "alignment"')
     if data.get("format") != VERSION:
@@ -64,8 +64,6 @@ def _dump_pair(pair: Pair) -> dict[str, Any]:
 
 
 def _load_pair(data: Mapping[str, Any]) -> Pair:
-    from keras3conv.alignment.pair import Pair
-
     return Pair(
         torch=str(data["torch"]),
         keras=str(data["keras"]),
@@ -105,7 +103,7 @@ def _load_view(data: Mapping[str, Any], side: Any) -> ModelView:
         layers=tuple(map(_load_layer, data["layers"])),
     )
     if view.fingerprint != data["fingerprint"]:
-        raise AlignmentError(f"not a plan: the names and shapes of {view.title} do not have the fingerprint in it")
+        raise AlignmentError(f"not a plan: the names and shapes of {view.title} do not match its fingerprint")
     return view
 
 
@@ -114,9 +112,9 @@ def _dump_layer(layer: LayerView) -> dict[str, Any]:
         "path": layer.path,
         "kinds": list(layer.kinds),
         "config": None if layer.config is None else dict(layer.config),
-        "calls": None if layer.calls is None else list(layer.calls),
+        "calls": None if layer.run.calls is None else list(layer.run.calls),
         "attribute": layer.attribute,
-        "flattened": None if layer.flattened is None else list(layer.flattened),
+        "flattened": None if layer.run.flattened is None else list(layer.run.flattened),
         "tensors": [
             {
                 "path": tensor.path,
@@ -139,8 +137,10 @@ def _load_layer(data: Mapping[str, Any]) -> LayerView:
         kinds=tuple(map(str, data["kinds"])),
         config=data["config"],
         attribute=str(data["attribute"]),
-        calls=None if data["calls"] is None else tuple(map(int, data["calls"])),
-        flattened=None if data["flattened"] is None else tuple(map(int, data["flattened"])),
+        run=LayerRun(
+            calls=None if data["calls"] is None else tuple(map(int, data["calls"])),
+            flattened=None if data["flattened"] is None else tuple(map(int, data["flattened"])),
+        ),
         tensors=tuple(
             TensorRef(
                 path=str(tensor["path"]),
@@ -150,7 +150,7 @@ def _load_layer(data: Mapping[str, Any]) -> LayerView:
                 trainable=bool(tensor["trainable"]),
                 storage=str(tensor["storage"]),
                 location=str(tensor["location"]),
-                is_computed=bool(tensor.get("computed", False)),  # older plans do not say it
+                is_computed=bool(tensor.get("computed", False)),  # older plans have no such field
             )
             for tensor in data["tensors"]
         ),

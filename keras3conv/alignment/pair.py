@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, Protocol
 
 from keras3conv.errors import Problem, TransformError
+from keras3conv.model.paths import split_layers
 from keras3conv.model.views import ModelView, Side, TensorRef
 from keras3conv.rules.rule import WeightMapping
 
@@ -25,18 +27,16 @@ EvidenceKind = Literal[
     "forced",
 ]
 
-
 DOUBTS: frozenset[EvidenceKind] = frozenset({"unseen flatten", "interchangeable"})
-"""What speaks against a pair, whatever decided it."""
-
+"""Kinds that speak against a pair, whatever decided it."""
 
 UNCONFIRMED: frozenset[EvidenceKind] = DOUBTS | {"definition order", "position", "ambiguous", "forced"}
-"""Evidence that may be wrong without anybody noticing: other layers would fit as well, or none was seen to."""
+"""Kinds that can be wrong unnoticed: other layers fit as well, or no run has shown that this one does."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What decided a pair.
+    """One reason for a pair.
 
     Attributes:
         kind: The kind of evidence.
@@ -49,15 +49,15 @@ class Evidence:
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """Two layers that correspond, and how their tensors do.
+    """A torch layer and a Keras layer that correspond, and the mappings between their tensors.
 
     Attributes:
-        torch: The path of the torch layer; several, joined by " + ", where one layer stands against many.
-        keras: The path of the Keras layer; likewise.
+        torch: The path of the torch layer. Where several layers correspond to one, their paths joined by " + ".
+        keras: The path of the Keras layer, or of several, likewise.
         rule: The name of the rule that the mappings come from.
         weights: The mappings, with full tensor paths.
-        evidence: What decided the pair, strongest last.
-        candidates: Other layers, of the side that was chosen from, that would fit as well.
+        evidence: The reasons for the pair; the last decided it.
+        candidates: Other layers of the same side that fit as well.
     """
 
     torch: str
@@ -67,15 +67,25 @@ class Pair:
     evidence: tuple[Evidence, ...] = ()
     candidates: tuple[str, ...] = ()
 
+    @cached_property
+    def torch_layers(self) -> tuple[str, ...]:
+        """The path of every torch layer of the pair."""
+        return split_layers(self.torch)
+
+    @cached_property
+    def keras_layers(self) -> tuple[str, ...]:
+        """The path of every Keras layer of the pair."""
+        return split_layers(self.keras)
+
     @property
     def decided_by(self) -> str:
-        """The kind of the evidence that decided."""
+        """The kind of the evidence that decided; empty where there is none."""
         kinds = [evidence.kind for evidence in self.evidence if evidence.kind not in DOUBTS]
         return kinds[-1] if kinds else ""
 
     @property
     def unconfirmed(self) -> bool:
-        """Whether only weak evidence speaks for the pair, or for the order of its rows."""
+        """Whether the pair, or the order of its rows, rests on weak evidence only."""
         return not self.evidence or any(evidence.kind in UNCONFIRMED for evidence in self.evidence)
 
 
@@ -89,7 +99,7 @@ class Ignored:
 
 
 class Plan(Protocol):
-    """The fields of a plan that its checks, its text and its JSON form read."""
+    """The fields of a plan that its checks, its text and its JSON form read; see `Alignment`."""
 
     @property
     def pairs(self) -> tuple[Pair, ...]: ...  # noqa: D102 - see `Alignment`
@@ -109,24 +119,24 @@ class Plan(Protocol):
 
 
 def tensors_by_path(view: ModelView) -> dict[str, TensorRef]:
-    """The tensors of a model by their paths."""
+    """Return the tensors of a model by their paths."""
     return {tensor.path: tensor for tensor in view.tensors()}
 
 
 def misfit(mapping: WeightMapping, torch: Mapping[str, TensorRef], keras: Mapping[str, TensorRef]) -> str:
-    """Why the shapes of a mapping do not fit, in words; empty if they do."""
+    """Say why the shapes of a mapping do not fit; return an empty text if they do."""
     given = tuple(torch[path].shape for path in mapping.torch)
     wanted = tuple(keras[path].shape for path in mapping.keras)
+    torch_names, keras_names = ", ".join(mapping.torch), ", ".join(mapping.keras)
     try:
         made = mapping.transform.shapes(given)
     except TransformError as error:
-        return f"{', '.join(mapping.torch)}: {error}"
+        return f"{torch_names}: {error}"
     if made == wanted:
         return ""
-    names = ", ".join(mapping.torch), ", ".join(mapping.keras)
     pattern = getattr(mapping.transform, "pattern", "")
     by = f' by "{pattern}"' if pattern else ""
-    return f"{names[0]} {_shapes(given)} becomes {_shapes(made)}{by}; {names[1]} is {_shapes(wanted)}"
+    return f"{torch_names} {_shapes(given)} becomes {_shapes(made)}{by}; {keras_names} is {_shapes(wanted)}"
 
 
 def _shapes(shapes: tuple[tuple[int, ...], ...]) -> str:

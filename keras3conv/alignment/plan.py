@@ -1,8 +1,10 @@
-"""The plan: which tensor belongs where. A value that can be read, edited, saved as JSON and reviewed."""
+"""The plan: which tensor belongs where. A value to read, edit, save as JSON and review."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from keras3conv.alignment.binding import pair_by_hand
 from keras3conv.alignment.pair import Ignored, Pair
 from keras3conv.alignment.problems import first_difference, misfits, repeated, unplaced
 from keras3conv.errors import AlignmentError, Problem, UnsupportedLayerError
@@ -22,7 +24,7 @@ class Alignment:
         torch: Names and shapes of the torch side.
         keras: Names and shapes of the Keras side.
         format: The version of the JSON form.
-        notes: What was done to find the pairs, and what could not be done.
+        notes: How the pairs were found, and what could not be done.
     """
 
     pairs: tuple[Pair, ...]
@@ -43,100 +45,103 @@ class Alignment:
         return (*misfits(self), *repeated(self), *unplaced(self))
 
     def problems(self) -> tuple[Problem, ...]:
-        """Everything that is wrong: tensors without a place, with two places, or of a shape that does not fit."""
+        """Return everything that is wrong: unpaired tensors, tensors in two pairs, and shapes that do not fit."""
         return self.problems_found
 
     def check(self) -> "Alignment":
-        """Returns the plan if every tensor of both sides has its place.
+        """Return the plan if every tensor of both sides is paired or ignored.
 
         Raises:
-            AlignmentError: Once, with everything that is wrong, and the calls that would settle it.
-            UnsupportedLayerError: It is one of these, and among the layers without a place are some that no rule
-                knows.
+            AlignmentError: Once, with all problems and the calls that settle them.
+            UnsupportedLayerError: A subclass, raised where an unpaired layer is of a class that no rule knows.
         """
-        if problems := self.problems():
-            where = f"the alignment of {self.torch.title} and {self.keras.title}"
-            matched = f"; {count(len(self.pairs), 'pair')} matched" if self.pairs else ""
-            first = [Problem(fact=fact)] if (fact := first_difference(self)) else []
-            message = lay_out(f"{count(len(problems), 'problem')} in {where}{matched}", [*first, *problems])
-            unknown = any("no rule knows" in problem.fact for problem in problems)
-            raise (UnsupportedLayerError if unknown else AlignmentError)(message)
-        return self
+        problems = self.problems()
+        if not problems:
+            return self
+        headline = f"{count(len(problems), 'problem')} in the alignment of {self.torch.title} and {self.keras.title}"
+        if self.pairs:
+            headline += f"; {count(len(self.pairs), 'pair')} matched"
+        difference = first_difference(self)
+        first = [Problem(fact=difference)] if difference else []
+        unknown = any("no rule knows" in problem.fact for problem in problems)
+        error = UnsupportedLayerError if unknown else AlignmentError
+        raise error(lay_out(headline, [*first, *problems]))
 
     def of(self, path: str) -> Pair | None:
-        """The pair of a layer of either side."""
-        return next((pair for pair in self.pairs if path in (*pair.torch.split(" + "), *pair.keras.split(" + "))), None)
+        """Return the pair of a layer of either side; None where it has none."""
+        return next((pair for pair in self.pairs if path in (*pair.torch_layers, *pair.keras_layers)), None)
 
-    def pair(self, torch: str, keras: str, *, transform: str | Transform | None = None) -> "Alignment":
-        """Pairs two layers, or two tensors, by hand. Pairs with any of their tensors dissolve.
+    def pair(
+        self, torch: str | Sequence[str], keras: str | Sequence[str], *, transform: str | Transform | None = None
+    ) -> "Alignment":
+        """Pair layers, or tensors, by hand. Other pairs of any of their tensors are dissolved.
+
+            plan.pair("fc", "predictions")
+            plan.pair("pos_embed", "pos/table", transform="1 n d -> n d")
+            plan.pair(["q", "k", "v"], "qkv", transform=Chain(Concat(0, (8, 8, 8)), Axes("o i -> i o")))
 
         Args:
-            torch: The path of a layer, or of a tensor; several layers are joined by " + ".
-            keras: Likewise.
-            transform: What becomes of a tensor, where no rule says it: a pattern such as "1 n d -> n d", or a
-                transform. Of two layers it is about the one tensor that each has.
+            torch: The path of a torch layer or tensor, or a list of several. `"q + k + v"` means the same as
+                `["q", "k", "v"]`.
+            keras: The path of a Keras layer or tensor, or a list, likewise.
+            transform: The transform from the torch tensors to the Keras tensors, where no rule provides it. A pattern
+                such as "1 n d -> n d" is for one tensor on each side. A layer stands for its only tensor.
 
         Raises:
-            AlignmentError: A name is unknown, no rule fits the two layers, or the transform does not fit the tensors.
+            AlignmentError: A name is unknown, no rule pairs the layers, or the transform does not fit the tensors.
         """
-        # The planner builds plans, so it imports this module.
-        from keras3conv.alignment.binding import are_tensors, pair_by_hand, pair_of_tensors
-
-        views = self.torch, self.keras
-        single = transform is not None or are_tensors(*views, torch, keras)
-        made = pair_of_tensors(*views, torch, keras, transform) if single else pair_by_hand(*views, torch, keras)
-        taken = _tensors_of(made)
-        kept = tuple(pair for pair in self.pairs if not taken & _tensors_of(pair))
-        layers = {("torch", name) for name in torch.split(" + ")} | {("keras", name) for name in keras.split(" + ")}
-        seeds = {tensor.path for tensor in self.keras.tensors() if tensor.is_seed}  # the state of no weight stays out
-        left = [entry for entry in self.ignored if entry.side == "torch" or entry.path not in seeds]
-        free = [entry for entry in left if any(_is_in(entry, side, path) for side, path in layers)]
-        ignored = tuple(entry for entry in self.ignored if entry not in free)
+        made = pair_by_hand(self.torch, self.keras, torch, keras, transform=transform)
+        placed = _tensors_of(made)
+        kept = tuple(pair for pair in self.pairs if not placed & _tensors_of(pair))
+        # No pair maps the state of a random generator, so it stays ignored.
+        seeds = {("keras", tensor.path) for tensor in self.keras.tensors() if tensor.is_seed}
+        ignored = tuple(entry for entry in self.ignored if (entry.side, entry.path) in seeds or not _is_of(entry, made))
         return replace(self, pairs=(*kept, made), ignored=ignored)
 
     def unpair(self, layer: str) -> "Alignment":
-        """Dissolves the pairs of a layer of either side; unknown names change nothing."""
+        """Dissolve the pair of a layer of either side; unknown names change nothing."""
         pair = self.of(layer)
         return replace(self, pairs=tuple(other for other in self.pairs if other is not pair))
 
     def ignore(self, path: str, reason: str, *, side: Side | None = None) -> "Alignment":
-        """Leaves a layer or a tensor out on purpose.
+        """Leave a layer or a tensor out on purpose.
 
         Args:
             path: The path of a layer or of a tensor.
-            reason: Why; it stands in every report.
-            side: Which side is meant; needed only where both sides have this name.
+            reason: The reason; every report shows it.
+            side: The side that is meant; needed only where both sides have this name.
 
         Raises:
             AlignmentError: The name is unknown, or known on both sides and `side` is not given.
         """
-        found: dict[Side, list[str]] = {
-            view.side: [tensor.path for layer in view.layers for tensor in layer.tensors if _belongs(tensor.path, path)]
-            for view in (self.torch, self.keras)
-        }
-        sides = [name for name, paths in found.items() if paths and side in (None, name)]
-        if len(sides) != 1:
-            fact = "is a name on both sides" if sides else "is not a layer or a tensor of either side"
-            fix = f'plan.ignore("{path}", "{reason}", side="torch")'
-            problem = Problem(torch=path, fact=fact, fixes=(fix,) if sides else ())
+        found: dict[Side, list[str]] = {}
+        for view in (self.torch, self.keras):
+            paths = [tensor.path for tensor in view.tensors() if _belongs(tensor.path, path)]
+            if paths and side in (None, view.side):
+                found[view.side] = paths
+        if len(found) != 1:
+            fact = "is a name on both sides" if found else "is not a layer or a tensor of either side"
+            fixes = (f'plan.ignore("{path}", "{reason}", side="torch")',) if found else ()
+            problem = Problem(torch=path, fact=fact, fixes=fixes)
             raise AlignmentError(
                 lay_out(f"nothing was ignored in {self.torch.title} and {self.keras.title}", [problem])
             )
-        entries = (Ignored(side=sides[0], path=tensor, reason=reason) for tensor in found[sides[0]])
+        ((only_side, paths),) = found.items()
+        entries = [Ignored(side=only_side, path=tensor, reason=reason) for tensor in paths]
         return replace(self.unpair(path), ignored=(*self.ignored, *entries))
 
     def to_json(self) -> str:
-        """The plan as JSON; `Alignment.from_json` reads it back. Nothing in it is ever imported or evaluated."""
+        """Return the plan as JSON, which `Alignment.from_json` reads; nothing in it is imported or evaluated."""
         from keras3conv.alignment import json as alignment_json
 
         return alignment_json.dump(self)
 
     @staticmethod
     def from_json(text: str) -> "Alignment":
-        """The plan that `to_json` wrote.
+        """Return the plan that `to_json` wrote.
 
         Raises:
-            AlignmentError: The text is no plan, or of a version that is not known.
+            AlignmentError: The text is not a plan, or a plan of an unknown version.
         """
         from keras3conv.alignment import json as alignment_json
 
@@ -154,15 +159,17 @@ class Alignment:
 
 
 def _tensors_of(pair: Pair) -> set[tuple[str, str]]:
-    """The tensors of both sides that a pair has a place for, each with its side."""
+    """Return the tensors that a pair maps, each with its side."""
     torch = {("torch", path) for mapping in pair.weights for path in mapping.torch}
     return torch | {("keras", path) for mapping in pair.weights for path in mapping.keras}
 
 
-def _is_in(entry: Ignored, side: str, path: str) -> bool:
-    return entry.side == side and _belongs(entry.path, path)
+def _is_of(entry: Ignored, pair: Pair) -> bool:
+    """Return True if an ignored tensor belongs to a layer of the pair."""
+    layers = pair.torch_layers if entry.side == "torch" else pair.keras_layers
+    return any(_belongs(entry.path, layer) for layer in layers)
 
 
 def _belongs(tensor: str, path: str) -> bool:
-    """Whether a tensor is this path, or in the layer of this path."""
+    """Return True if the path is that of the tensor, or of a layer around it."""
     return tensor == path or tensor.startswith((f"{path}.", f"{path}/"))

@@ -1,55 +1,22 @@
-"""Where two models first part, for the message about a plan that does not place everything."""
+"""Find what is wrong with a plan: shapes that do not fit, tensors in two pairs, tensors in none."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from functools import lru_cache
+from math import prod
 
-from keras3conv.alignment.pair import Plan, misfit, tensors_by_path
+from keras3conv.alignment.pair import Pair, Plan, misfit, tensors_by_path
 from keras3conv.errors import Problem
+from keras3conv.model.paths import separator
 from keras3conv.model.views import LayerView, ModelView, Side, TensorRef
 from keras3conv.rules.library import known_classes
 
-
-def first_difference(plan: Plan) -> str:
-    """What each side runs first that has no counterpart, and the last pair before it, in words.
-
-    Where only one side has layers left over, the other goes on: a deeper model against a shallower one. One such layer
-    is told by its own line, so the words are empty; as they are where it is not known what runs when.
-    """
-    torch, keras = _running(plan.torch), _running(plan.keras)
-    ours, theirs = _unplaced(plan, plan.torch, torch), _unplaced(plan, plan.keras, keras)
-    if not torch or not keras or not ((ours and theirs) or max(len(ours), len(theirs)) > 1):
-        return ""
-    runs, first = (torch, ours[0]) if ours else (keras, theirs[0])
-    before = [layer.path for layer in runs[: runs.index(first)]]
-    side = "torch" if ours else "keras"
-    pairs = [pair for pair in plan.pairs if getattr(pair, side) in before]
-    last = max(pairs, key=lambda pair: before.index(getattr(pair, side)), default=None)
-    where = f"after {last.torch} <-> {last.keras}" if last else "at the beginning"
-    if ours and theirs:
-        what = f"torch runs {ours[0].path} and Keras {theirs[0].path}"
-    elif ours:
-        what = f"torch runs {ours[0].path}, and Keras has none left for it"
-    else:
-        what = f"Keras runs {theirs[0].path}, and torch has none left for it"
-    return f"the first place where they differ: {where}, {what}"
-
-
-def _running(view: ModelView) -> list[LayerView]:
-    """The layers with tensors that run, in the order of their first calls."""
-    layers = [layer for layer in view.layers if layer.tensors and layer.calls]
-    return sorted(layers, key=lambda layer: layer.calls[0] if layer.calls else 0)
-
-
-def _unplaced(plan: Plan, view: ModelView, layers: Sequence[LayerView]) -> list[LayerView]:
-    placed = {path for mapping in plan.mappings for path in getattr(mapping, view.side)}
-    placed |= {entry.path for entry in plan.ignored if entry.side == view.side}
-    return [layer for layer in layers if any(tensor.path not in placed for tensor in layer.tensors)]
+_SHOWN_TENSORS = 4
 
 
 def misfits(plan: Plan) -> Iterator[Problem]:
-    """Yield a problem for each pair whose tensors are missing or have shapes that do not fit."""
+    """Yield a problem for each mapping whose tensors are missing or have shapes that do not fit."""
     torch, keras = tensors_by_path(plan.torch), tensors_by_path(plan.keras)
     for pair in plan.pairs:
         for mapping in pair.weights:
@@ -62,62 +29,114 @@ def misfits(plan: Plan) -> Iterator[Problem]:
 
 
 def repeated(plan: Plan) -> Iterator[Problem]:
-    """Yield a problem for each tensor that several pairs use."""
-    for side in ("torch", "keras"):
-        uses = Counter(path for mapping in plan.mappings for path in getattr(mapping, side))
+    """Yield a problem for each tensor that several mappings use."""
+    for view in (plan.torch, plan.keras):
+        uses = Counter(path for mapping in plan.mappings for path in mapping.names(view.side))
         for path, times in uses.items():
             if times > 1:
-                yield Problem.on(side, path, f"has {times} places in the plan; a tensor has one")
+                yield Problem.on(view.side, path, f"is mapped {times} times in the plan; a tensor has one mapping")
 
 
 def unplaced(plan: Plan) -> Iterator[Problem]:
-    """Yield a problem for each layer with tensors that no pair uses and that are not ignored."""
+    """Yield a problem for each layer with tensors that no pair maps and that are not ignored."""
     for view, other in ((plan.torch, plan.keras), (plan.keras, plan.torch)):
-        placed = {path for mapping in plan.mappings for path in getattr(mapping, view.side)}
-        placed |= {entry.path for entry in plan.ignored if entry.side == view.side}
+        placed = _placed(plan, view)
         ties = {tensor.storage for tensor in view.tensors() if tensor.storage and tensor.path in placed}
-        free, wholes = _free_layers(plan, other), _wholes(view)
+        free_layers = _free_layers(plan, other)
+        containers = _containers(view)
         for layer in view.layers:
             left = [tensor for tensor in layer.tensors if tensor.path not in placed and tensor.storage not in ties]
             if left:
-                unknown = "" if layer.path in wholes else unknown_class(view.side, layer)
-                yield _unplaced_layer(view.side, layer, left, free, unknown)
+                nearest = "" if layer.path in containers else unknown_class(view.side, layer)
+                yield _unplaced_layer(view.side, layer, left, free_layers, nearest)
 
 
-def _wholes(view: ModelView) -> set[str]:
-    """The layers that others are part of: one that holds a parameter beside them needs no rule."""
-    between = "." if view.side == "torch" else "/"
-    paths = [layer.path for layer in view.layers if layer.path]
-    return {path.rpartition(between)[0] for path in paths}
+def first_difference(plan: Plan) -> str:
+    """Say where the two models first differ in call order: the unpaired layers that run first, and the pair before.
+
+    Where one side has all unpaired layers, that model is deeper than the other. A single unpaired layer is described
+    by its own problem, so the text is empty then; it is empty too where the call order is unknown.
+    """
+    torch_layers, keras_layers = _running(plan.torch), _running(plan.keras)
+    torch_left, keras_left = _left(plan, plan.torch, torch_layers), _left(plan, plan.keras, keras_layers)
+    if not torch_layers or not keras_layers:
+        return ""
+    if not (torch_left and keras_left) and max(len(torch_left), len(keras_left)) <= 1:
+        return ""
+    if torch_left and keras_left:
+        what = f"torch runs {torch_left[0].path} and Keras {keras_left[0].path}"
+    elif torch_left:
+        what = f"torch runs {torch_left[0].path}, and Keras has no layer left for it"
+    else:
+        what = f"Keras runs {keras_left[0].path}, and torch has no layer left for it"
+    if torch_left:
+        pairs = {path: pair for pair in plan.pairs for path in pair.torch_layers}
+        where = _pair_before(torch_left[0], torch_layers, pairs)
+    else:
+        pairs = {path: pair for pair in plan.pairs for path in pair.keras_layers}
+        where = _pair_before(keras_left[0], keras_layers, pairs)
+    return f"the first difference in call order: {where}, {what}"
+
+
+def _pair_before(layer: LayerView, running: Sequence[LayerView], pairs: Mapping[str, Pair]) -> str:
+    """Name the last pair before a layer in call order."""
+    for earlier in reversed(running[: running.index(layer)]):
+        if earlier.path in pairs:
+            pair = pairs[earlier.path]
+            return f"after {pair.torch} <-> {pair.keras}"
+    return "at the beginning"
+
+
+def _running(view: ModelView) -> list[LayerView]:
+    """Return the layers with tensors that run, in the order of their first calls."""
+    layers = [layer for layer in view.layers if layer.tensors and layer.run.calls]
+    return sorted(layers, key=lambda layer: layer.run.first_call)
+
+
+def _placed(plan: Plan, view: ModelView) -> set[str]:
+    """Return the paths of the tensors of a side that the plan maps or ignores."""
+    mapped = {path for mapping in plan.mappings for path in mapping.names(view.side)}
+    return mapped | {entry.path for entry in plan.ignored if entry.side == view.side}
+
+
+def _left(plan: Plan, view: ModelView, layers: Sequence[LayerView]) -> list[LayerView]:
+    """Return the layers with a tensor that the plan neither maps nor ignores."""
+    placed = _placed(plan, view)
+    return [layer for layer in layers if any(tensor.path not in placed for tensor in layer.tensors)]
+
+
+def _containers(view: ModelView) -> set[str]:
+    """Return the layers that contain others: their own parameters need no rule for the class."""
+    return {layer.path.rpartition(separator(view.side))[0] for layer in view.layers if layer.path}
 
 
 def _free_layers(plan: Plan, view: ModelView) -> list[LayerView]:
-    """The layers of a side of which no tensor is placed: what an unplaced layer of the other side may belong to."""
-    placed = {path for mapping in plan.mappings for path in getattr(mapping, view.side)}
-    return [layer for layer in view.layers if layer.tensors and not placed & {tensor.path for tensor in layer.tensors}]
+    """Return the layers without a mapped tensor: an unpaired layer of the other side may belong to one of them."""
+    mapped = {path for mapping in plan.mappings for path in mapping.names(view.side)}
+    return [layer for layer in view.layers if layer.tensors and not mapped & {tensor.path for tensor in layer.tensors}]
 
 
 def _unplaced_layer(
-    side: Side, layer: LayerView, left: list[TensorRef], free: list[LayerView], unknown: str
+    side: Side, layer: LayerView, left: list[TensorRef], free: list[LayerView], nearest: str
 ) -> Problem:
-    names = ", ".join(f"{tensor.role} {tensor.shape}" for tensor in left[:4])
-    similar = [other.path for other in free if _sizes(other) == _sizes(layer)][:4]
-    fact = f"{names} would keep its initial value" if side == "keras" else f"{names} matched nothing"
+    where = layer.path if len(left) == len(layer.tensors) and layer.path else left[0].path
+    tensors = ", ".join(f"{tensor.role} {tensor.shape}" for tensor in left[:_SHOWN_TENSORS])
+    similar = [other.path for other in free if _sizes(other) == _sizes(layer)][:_SHOWN_TENSORS]
+    fact = f"{tensors} would keep its initial value" if side == "keras" else f"{tensors} matched nothing"
+    fixes = []
     if similar:
         fact += f"; same sizes: {', '.join(similar)}"
-    stub = ""
-    if unknown:
-        fact += f"; no rule knows {layer.kind}, the nearest class is {unknown}"
-        stub = f'k3c.register(k3c.Rule({side}="{layer.kind}", ...))'
-    where = layer.path if len(left) == len(layer.tensors) and layer.path else left[0].path
-    fixes = [
-        f'plan.pair("{where}", "{path}")' if side == "torch" else f'plan.pair("{path}", "{where}")' for path in similar
-    ]
-    return Problem.on(side, where, fact, (*fixes[:1], *([stub] if stub else []), f'plan.ignore("{where}", "reason")'))
+        torch, keras = (where, similar[0]) if side == "torch" else (similar[0], where)
+        fixes.append(f'plan.pair("{torch}", "{keras}")')
+    if nearest:
+        fact += f"; no rule knows {layer.kind}, the nearest class is {nearest}"
+        fixes.append(f'k3c.register(k3c.Rule({side}="{layer.kind}", ...))')
+    fixes.append(f'plan.ignore("{where}", "reason")')
+    return Problem.on(side, where, fact, tuple(fixes))
 
 
 def unknown_class(side: Side, layer: LayerView) -> str:
-    """The known class whose name is most like that of a layer that no rule knows; empty if a rule knows it."""
+    """Return the known class with the most similar name if no rule knows the layer's class; else an empty text."""
     known = known_classes()[0 if side == "torch" else 1]
     if not layer.kinds or known.intersection(layer.kinds):
         return ""
@@ -126,7 +145,7 @@ def unknown_class(side: Side, layer: LayerView) -> str:
 
 @lru_cache(maxsize=1024)
 def _nearest_class(name: str, known: frozenset[str]) -> str:
-    """Return the known class whose own name resembles this one most; the first in the alphabet among equals."""
+    """Return the known class whose last name resembles this one most; the first by name among equals."""
     matcher = SequenceMatcher(b=name)
 
     def resemblance(kind: str) -> float:
@@ -137,12 +156,5 @@ def _nearest_class(name: str, known: frozenset[str]) -> str:
 
 
 def _sizes(layer: LayerView) -> Counter[int]:
-    """How many numbers each floating-point tensor has: equal for tensors that differ only in their layout."""
-    sizes = Counter[int]()
-    for tensor in layer.tensors:
-        if tensor.dtype.startswith(("float", "bfloat")):
-            size = 1
-            for extent in tensor.shape:
-                size *= extent
-            sizes[size] += 1
-    return sizes
+    """Count the sizes of the floating-point tensors, which are the same in every memory layout."""
+    return Counter(prod(tensor.shape) for tensor in layer.tensors if tensor.dtype.startswith(("float", "bfloat")))

@@ -1,7 +1,4 @@
-"""The only place that moves weights: view both sides, check the plan, stage everything, then write.
-
-The underscore: a module must not shadow the public function of the same name.
-"""
+"""Stage a transfer: check the plan against both models, then compute every new value before anything is written."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,14 +10,14 @@ from keras3conv.alignment.pair import tensors_by_path
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import Problem, TransferError, TransformError
 from keras3conv.messages import count, lay_out
-from keras3conv.model.views import ModelView, Side, TensorRef
+from keras3conv.model.views import ModelView, TensorRef
 from keras3conv.rules.rule import WeightMapping
-from keras3conv.transforms import Array, Transform
+from keras3conv.transforms import Array
 
 
 @dataclass(frozen=True, kw_only=True)
 class Staging:
-    """Everything that a transfer will write, checked; the values are made one mapping at a time when they are read.
+    """A checked transfer. Values are computed one mapping at a time, when they are read.
 
     Attributes:
         plan: The checked plan.
@@ -36,20 +33,20 @@ class Staging:
 
     @cached_property
     def _mapping_of(self) -> dict[str, WeightMapping]:
-        return {path: mapping for mapping in self.plan.mappings for path in getattr(mapping, self.target.side)}
+        return {path: mapping for mapping in self.plan.mappings for path in mapping.names(self.target.side)}
 
     @cached_property
-    def _wanted(self) -> dict[str, TensorRef]:
+    def _target_tensors(self) -> dict[str, TensorRef]:
         return tensors_by_path(self.target)
 
     @cached_property
-    def _names_of_ties(self) -> dict[str, str]:
-        """For every storage that is written, the name under which the plan has it."""
+    def _mapped_name_of(self) -> dict[str, str]:
+        """For each storage that is written, the name that the plan maps; tied weights have several."""
         return {tensor.storage: tensor.path for tensor in self.target.tensors() if tensor.path in self._mapping_of}
 
     def has(self, tensor: TensorRef) -> bool:
-        """Whether a tensor of the target is written, under its own name or one that it is tied to."""
-        return tensor.path in self._mapping_of or (bool(tensor.storage) and tensor.storage in self._names_of_ties)
+        """Return True if a tensor of the target is written, under its own name or one that it is tied to."""
+        return tensor.path in self._mapping_of or (bool(tensor.storage) and tensor.storage in self._mapped_name_of)
 
     @cached_property
     def paths(self) -> tuple[str, ...]:
@@ -57,122 +54,113 @@ class Staging:
         return tuple(tensor.path for tensor in self.target.tensors() if tensor.path in self._mapping_of)
 
     def require_equal_ties(self) -> None:
-        """Raises `TransferError` where one tensor of the target would be given two values, under two of its names."""
+        """Raise `TransferError` where the plan gives two values to tied weights of the target."""
         names: dict[str, list[str]] = {}
         for path in self.paths:
-            if storage := self._wanted[path].storage:
+            if storage := self._target_tensors[path].storage:
                 names.setdefault(storage, []).append(path)
-        problems = [
-            Problem.on(self.target.side, path, fact, fixes)
-            for path, *others in names.values()
-            for other in others
-            for fact, fixes in self._contradictions(path, other)
-        ]
+        problems = []
+        for path, *others in names.values():
+            for other in others:
+                problems += self._unequal(path, other)
         if problems:
-            raise TransferError(
-                lay_out(f"nothing was transferred from {self.source.title} to {self.target.title}", problems)
-            )
+            raise self._refused(problems)
 
-    def _contradictions(self, path: str, other: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    def _unequal(self, path: str, other: str) -> list[Problem]:
+        """Return a problem if two names of one tensor are given different values."""
         first, second = self.read(path), self.read(other)
-        if not np.array_equal(first, second, equal_nan=first.dtype.kind == "f"):
-            given = [", ".join(getattr(self._mapping_of[name], self.source.side)) for name in (path, other)]
-            apart = float(np.max(np.abs(first.astype(np.float64) - second.astype(np.float64))))
-            fact = f"is one tensor with {other}, and {given[0]} and {given[1]} differ, by up to {apart:.3g}"
-            yield fact, (f"# untie {path} and {other} in {self.target.title}, or make {given[1]} what {given[0]} is",)
+        if np.array_equal(first, second, equal_nan=first.dtype.kind == "f"):
+            return []
+        sources = [", ".join(self._mapping_of[name].names(self.source.side)) for name in (path, other)]
+        apart = float(np.max(np.abs(first.astype(np.float64) - second.astype(np.float64))))
+        fact = f"is one tensor with {other}, and {sources[0]} and {sources[1]} differ, by up to {apart:.3g}"
+        fix = f"# untie {path} and {other} in {self.target.title}, or set {sources[1]} to the value of {sources[0]}"
+        return [Problem.on(self.target.side, path, fact, (fix,))]
 
     def values(self) -> Iterator[tuple[str, Array]]:
-        """Every tensor of the target with its new value; each mapping is read and transformed once.
+        """Yield every tensor of the target with its new value; each mapping is read and transformed once.
 
         Raises:
-            TransferError: A value would lose precision, or is not of the planned shape.
+            TransferError: A value would lose precision, or does not have the planned shape.
         """
         for mapping in self.plan.mappings:
             yield from self._apply(mapping).items()
 
     def read(self, path: str) -> Array:
-        """The new value of one tensor of the target; a tied name reads what it is tied to."""
+        """Return the new value of one tensor of the target, also under a name that it is tied to."""
         if path not in self._mapping_of:
-            path = self._names_of_ties[self._wanted[path].storage]
+            path = self._mapped_name_of[self._target_tensors[path].storage]
         return self._apply(self._mapping_of[path])[path]
 
     def _apply(self, mapping: WeightMapping) -> dict[str, Array]:
-        side = self.target.side
-        arrays = tuple(self.source.read(path) for path in getattr(mapping, self.source.side))
+        sources, targets = mapping.names(self.source.side), mapping.names(self.target.side)
+        arrays = tuple(self.source.read(path) for path in sources)
+        transform = mapping.transform if self.target.side == "keras" else mapping.transform.inverse
         try:
-            results = direction(mapping, side)(arrays)
+            results = transform(arrays)
         except TransformError as error:
-            raise self._refused(
-                (getattr(mapping, side) or getattr(mapping, self.source.side))[0], str(error)
-            ) from error
-        made = dict(zip(getattr(mapping, side), results, strict=True))
-        return {path: self._fitted(path, array, mapping) for path, array in made.items()}
+            where = (*targets, *sources)[0]
+            raise self._refused([Problem.on(self.target.side, where, str(error))]) from error
+        return {path: self._fitted(path, array, mapping) for path, array in zip(targets, results, strict=True)}
 
     def _fitted(self, path: str, array: Array, mapping: WeightMapping) -> Array:
-        wanted = self._wanted[path]
+        """Return the value in the target's dtype; raise `TransferError` where shape or dtype do not fit."""
+        wanted = self._target_tensors[path]
         if array.shape != wanted.shape:
-            fact = f"{', '.join(getattr(mapping, self.source.side))} becomes {array.shape}; {path} is {wanted.shape}"
-            raise self._refused(path, fact)
+            fact = f"{', '.join(mapping.names(self.source.side))} becomes {array.shape}; {path} is {wanted.shape}"
+            raise self._refused([Problem.on(self.target.side, path, fact)])
         dtype = _dtype(wanted.dtype)
         if array.dtype == dtype:
             return array
         if not self.cast and not np.can_cast(array.dtype, dtype, "safe"):
             fact = f"{array.dtype.name} does not fit {wanted.dtype} without loss"
-            raise self._refused(path, fact, ("transfer(..., cast=True)",))
+            raise self._refused([Problem.on(self.target.side, path, fact, ("transfer(..., cast=True)",))])
         return array.astype(dtype)
 
-    def _refused(self, path: str, fact: str, fixes: tuple[str, ...] = ()) -> TransferError:
-        problem = Problem.on(self.target.side, path, fact, fixes)
-        return TransferError(
-            lay_out(f"nothing was transferred from {self.source.title} to {self.target.title}", [problem])
-        )
-
-
-def direction(mapping: WeightMapping, to: Side) -> Transform:
-    """The transform of a mapping towards a side."""
-    return mapping.transform if to == "keras" else mapping.transform.inverse
+    def _refused(self, problems: list[Problem]) -> TransferError:
+        headline = f"nothing was transferred from {self.source.title} to {self.target.title}"
+        return TransferError(lay_out(headline, problems))
 
 
 def stage(plan: Alignment, source: ModelView, target: ModelView, *, cast: bool = False) -> Staging:
-    """Checks that a plan is complete and for these two models, and prepares the transfer.
+    """Check that a plan is complete and made for these two models, and prepare the transfer.
 
-    Of the source, only what is one tensor in the target is read.
+    Of the source, only the values of tied weights are read.
 
     Raises:
         AlignmentError: The plan has problems.
-        TransferError: The plan is for other models, or one tensor of the target would be given two values.
+        TransferError: The plan is for other models, or gives two values to tied weights.
     """
     plan.check()
-    for view, planned in ((source, _side(plan, source.side)), (target, _side(plan, target.side))):
+    for view in (source, target):
+        planned = plan.torch if view.side == "torch" else plan.keras
         if view.fingerprint != planned.fingerprint:
             problems = list(differences(planned, view))
-            what = f"the plan is for {planned.title}, and {view.title} is another model"
-            raise TransferError(lay_out(f"{what} ({count(len(problems), 'difference')})", problems))
+            headline = f"the plan is for {planned.title}, and {view.title} is another model"
+            raise TransferError(lay_out(f"{headline} ({count(len(problems), 'difference')})", problems))
     staging = Staging(plan=plan, source=source, target=target, cast=cast)
     staging.require_equal_ties()
     return staging
 
 
-def _side(plan: Alignment, side: Side) -> ModelView:
-    return plan.torch if side == "torch" else plan.keras
-
-
 def differences(planned: ModelView, found: ModelView) -> Iterator[Problem]:
-    """What a model has and a plan has not, or has otherwise: names and shapes; nothing if the plan is for this model.
+    """Yield a problem for each name and shape that differs between a side of a plan and a model.
 
     Args:
-        planned: A side of the plan.
-        found: That side, as it is.
+        planned: The side of the plan.
+        found: The model.
     """
     before, now = _shapes(planned), _shapes(found)
     side = found.side
-    for path in (path for path in before if path not in now):
-        yield Problem.on(side, path, f"{before[path]} is in the plan, and not in the model")
-    for path in (path for path in now if path not in before):
-        yield Problem.on(side, path, f"{now[path]} is in the model, and not in the plan")
-    for path in (path for path in before if path in now):
-        if before[path] != now[path]:
-            yield Problem.on(side, path, f"is {now[path]}; the plan has {before[path]}")
+    for path, shape in before.items():
+        if path not in now:
+            yield Problem.on(side, path, f"{shape} is in the plan, and not in the model")
+    for path, shape in now.items():
+        if path not in before:
+            yield Problem.on(side, path, f"{shape} is in the model, and not in the plan")
+    for path, shape in now.items():
+        if path in before and before[path] != shape:
+            yield Problem.on(side, path, f"is {shape}; the plan has {before[path]}")
 
 
 def _shapes(view: ModelView) -> Mapping[str, tuple[int, ...]]:
@@ -183,7 +171,7 @@ def _dtype(name: str) -> np.dtype[np.generic]:
     try:
         return np.dtype(name)
     except TypeError:
-        import ml_dtypes  # a dtype that numpy does not know is one of its extensions: bfloat16, float8
+        import ml_dtypes  # numpy does not know bfloat16 and float8; this package adds them
 
         dtype: np.dtype[np.generic] = np.dtype(getattr(ml_dtypes, name))
         return dtype

@@ -1,4 +1,4 @@
-"""A plan for a reader: as text, and as HTML for notebooks. Repeated blocks are one line; see `errors_collapse`."""
+"""Show a plan as text, and as HTML for notebooks. Repeated blocks are one line; see `keras3conv.messages`."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from keras3conv.messages import collapse, collapse_problems, count, lay_out
 from keras3conv.report.cells import visible
 
 SHOWN_PROBLEMS = 20
-"""How many problems are written out; the rest is counted."""
+"""This many problems are listed; the rest is counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class _Part:
 
 
 def describe(plan: Plan) -> str:
-    """A plan as text: one line that sums it up, the pairs, what is not confirmed, what is left out, the problems."""
+    """Return a plan as text: a summary, tables of the pairs and of what is unconfirmed or ignored, the problems."""
     blocks = ["\n".join([summary(plan), *map(visible, plan.notes)])]
     blocks += ["\n  ".join([part.heading, *table(part.columns, part.rows)]) for part in _parts(plan)]
     if problems := _problems(plan):
@@ -33,33 +33,36 @@ def describe(plan: Plan) -> str:
 
 
 def describe_html(plan: Plan) -> str:
-    """A plan as a piece of HTML without styles or scripts; every name in it is escaped."""
-    pieces = [f"<p><b>{escape(summary(plan))}</b></p>", *(f"<p>{escape(visible(note))}</p>" for note in plan.notes)]
+    """Return a plan as an HTML fragment without styles or scripts; every name in it is escaped."""
+    pieces = [f"<p><b>{escape(summary(plan))}</b></p>"]
+    pieces += [f"<p>{escape(visible(note))}</p>" for note in plan.notes]
     for part in _parts(plan):
-        head = "".join(f"<th>{escape(column)}</th>" for column in part.columns)
-        rows = ("".join(f"<td>{escape(visible(cell))}</td>" for cell in row) for row in part.rows)
-        body = "".join(f"<tr>{row}</tr>" for row in rows)
-        pieces.append(f"<p>{escape(part.heading)}</p><table><tr>{head}</tr>{body}</table>")
+        rows = [_html_row("th", part.columns), *(_html_row("td", row) for row in part.rows)]
+        pieces.append(f"<p>{escape(part.heading)}</p><table>{''.join(rows)}</table>")
     if problems := _problems(plan):
         text = lay_out(f"{count(len(plan.problems()), 'problem')}:", problems, limit=SHOWN_PROBLEMS)
         pieces.append(f"<pre>{escape(visible(text, keep=chr(10)))}</pre>")
     return "<div>" + "\n".join(pieces) + "</div>"
 
 
+def _html_row(tag: str, cells: Sequence[str]) -> str:
+    return f"<tr>{''.join(f'<{tag}>{escape(visible(cell))}</{tag}>' for cell in cells)}</tr>"
+
+
 def summary(plan: Plan) -> str:
-    """The plan in one line: the two models, how much of them is placed, and how much is open."""
+    """Return one line with the two models and the number of pairs, ignored tensors and problems."""
     unconfirmed = sum(pair.unconfirmed for pair in plan.pairs)
     counts = [
         count(len(plan.pairs), "pair"),
         f"{unconfirmed:,} not confirmed",
-        f"{count(len(plan.ignored), 'tensor')} left out",
+        f"{count(len(plan.ignored), 'tensor')} ignored",
         count(len(plan.problems()), "problem") if plan.problems() else "no problems",
     ]
     return visible(f"{plan.torch.title} <-> {plan.keras.title}: {', '.join(counts)}")
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a table in aligned columns: the names of the columns, a rule, the rows."""
+    """Return the lines of a table in aligned columns: the column names, a ruler, the rows."""
     shown = [tuple(columns), *(tuple(visible(cell) for cell in row) for row in rows)]
     widths = [max(len(row[place]) for row in shown) for place in range(len(columns))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in shown]
@@ -71,10 +74,10 @@ def _parts(plan: Plan) -> Iterator[_Part]:
         columns = ("torch", "keras", "layer", "decided by", "pairs", "tensors")
         yield _Part(heading="Pairs", columns=columns, rows=tuple(_pair_rows(plan)))
     if unconfirmed := tuple(_unconfirmed_rows(plan)):
-        heading = "Not confirmed: nothing was run, or what was run did not tell"
-        yield _Part(heading=heading, columns=("torch", "keras", "would fit as well"), rows=unconfirmed)
+        heading = "Not confirmed: no run decided these pairs"
+        yield _Part(heading=heading, columns=("torch", "keras", "other candidates"), rows=unconfirmed)
     if plan.ignored:
-        yield _Part(heading="Left out", columns=("tensor", "side", "reason"), rows=tuple(_ignored_rows(plan)))
+        yield _Part(heading="Ignored", columns=("tensor", "side", "reason"), rows=tuple(_ignored_rows(plan)))
 
 
 def _pair_rows(plan: Plan) -> Iterator[tuple[str, ...]]:

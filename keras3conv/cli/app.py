@@ -1,4 +1,4 @@
-"""What every command of the command line shares: the program they belong to, how they end, how an error is said."""
+"""Define the program of the command line, and the exit status and error output that its commands share."""
 
 import os
 import sys
@@ -22,7 +22,7 @@ _EXTRAS = {
     "jinja2": "report",
     "sklearn": "dev",
 }
-"""The packages that a command may find missing, and the extra of ours that brings each."""
+"""The packages that may be missing, and the extra of keras3conv that installs each."""
 
 _Parameters = ParamSpec("_Parameters")
 
@@ -41,7 +41,7 @@ app = typer.Typer(
 
 
 def command(example: str) -> Callable[[Callable[_Parameters, int]], Callable[_Parameters, None]]:
-    """Makes a function that returns an exit status a command, with an example in its help."""
+    """Register a function that returns an exit status as a command, with an example in its help."""
 
     def register(function: Callable[_Parameters, int]) -> Callable[_Parameters, None]:
         @wraps(function)
@@ -51,14 +51,14 @@ def command(example: str) -> Callable[[Callable[_Parameters, int]], Callable[_Pa
                 sys.stdout.flush()
             except KeyboardInterrupt:
                 raise typer.Exit(INTERRUPTED) from None
-            except BrokenPipeError:  # the reader has what it wanted (`| head`); 1 would say that a proof failed
+            except BrokenPipeError:  # the reader closed the pipe (`| head`); status 1 would mean a failed proof
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 raise typer.Exit(PIPE_CLOSED) from None
             except (Keras3ConvError, OSError, ModuleNotFoundError) as error:
                 if kwargs.get("debug"):
                     traceback.print_exc()
                 status = _complain(error)
-            except BaseException as error:  # of a model's own kind: Python's status, 1, says that a proof failed
+            except BaseException as error:  # an exception of a model: Python's exit status 1 would mean a failed proof
                 traceback.print_exc()
                 raise typer.Exit(UNUSABLE) from error
             raise typer.Exit(status)
@@ -71,7 +71,7 @@ def command(example: str) -> Callable[[Callable[_Parameters, int]], Callable[_Pa
 
 
 def _complain(error: Keras3ConvError | OSError | ModuleNotFoundError) -> int:
-    """Prints an error of ours, and says with which status it ends the command; anything unknown is raised again."""
+    """Print a known error and return its exit status; raise any other error again."""
     from keras3conv.cli.output import as_options
 
     if isinstance(error, ModuleNotFoundError) and not isinstance(error, Keras3ConvError):
@@ -84,5 +84,5 @@ def _complain(error: Keras3ConvError | OSError | ModuleNotFoundError) -> int:
 
 
 def note(text: str) -> None:
-    """Prints a line on stderr."""
+    """Print a line on stderr."""
     print(text, file=sys.stderr)

@@ -1,7 +1,7 @@
-"""The command line: a thin layer over the public functions.
+"""Define the commands of the command line, a thin layer over the public functions.
 
-What a command needs is imported when it runs, so `--help` costs next to nothing. Exit status: 0 passed, 1 a proof or
-an alignment failed, 2 arguments or files that cannot be used, 130 interrupted.
+A command imports its modules when it runs, so `--help` is fast. Exit status: 0 passed, 1 a proof or an alignment
+failed, 2 arguments or files that cannot be used, 130 interrupted.
 """
 
 import io
@@ -39,7 +39,7 @@ from keras3conv.errors import AlignmentError, InputError
 
 if TYPE_CHECKING:
     from keras3conv.alignment.plan import Alignment
-    from keras3conv.cli.models import Given
+    from keras3conv.frameworks.adapter import Adapter
     from keras3conv.report.report import Report
 
 
@@ -47,9 +47,9 @@ __all__ = ["align", "app", "compare_onnx", "convert", "demo", "inspect", "main",
 
 
 def main() -> None:
-    """Runs the command line, and exits with its status."""
+    """Run the command line and exit with its status."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a name from a file may have letters that the terminal has not
+        if isinstance(stream, io.TextIOWrapper):  # the terminal may lack characters of names in files
             stream.reconfigure(errors="backslashreplace")
     app(prog_name="keras3conv")
 
@@ -68,7 +68,7 @@ def _options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """The options of the program itself; each is handled by its callback."""
+    """Accept the options of the program itself; their callbacks handle them."""
 
 
 @command("keras3conv inspect model.safetensors")
@@ -85,10 +85,9 @@ def inspect(
     """List the layers of a model. Their tensors are shown with their shapes; repeated blocks share a line."""
     from keras3conv.cli.models import Weights, resolve
     from keras3conv.cli.output import model_json, model_text
-    from keras3conv.workflows.sides import view
 
-    seen = view(resolve(model, Weights(torch=torch_weights, keras=keras_weights)).model)
-    print(model_json(seen) if as_json else model_text(seen, every=every))
+    view = resolve(model, Weights(torch=torch_weights, keras=keras_weights)).view()
+    print(model_json(view) if as_json else model_text(view, every=every))
     return PASSED
 
 
@@ -123,7 +122,7 @@ def align(  # noqa: PLR0913 - an argument for every option
     given = read_inputs(inputs), read_inputs(keras_inputs)
     torch_side, keras_side = _both(torch, keras, torch_weights, keras_weights)
     with notes_to_stderr():
-        plan = api.align(torch_side.model, keras_side.model, inputs=given[0], keras_inputs=given[1], hints=hints)
+        plan = api.align(torch_side.source, keras_side.source, inputs=given[0], keras_inputs=given[1], hints=hints)
     for path, reason in ignored:
         plan = plan.ignore(path, reason)
     if out:
@@ -158,13 +157,13 @@ def transfer(  # noqa: PLR0913 - an argument for every option
     saved = read_plan(plan) if plan else None
     weights = Weights(torch=torch_weights, keras=keras_weights)
     ends = resolve(source, weights), resolve(target, weights)
-    if ends[1].live and not out:
+    if ends[1].is_live and not out:
         raise InputError(f"{target} is a factory, so the weights would go nowhere\nFix:  -o FILE")
     with notes_to_stderr():
         found = saved or _align_ends(*ends)
         if not _is_complete(found):
             return FAILED
-        report = api.transfer(ends[0].model, ends[1].model, found, out=out or (), overwrite=overwrite, cast=cast)
+        report = api.transfer(ends[0].source, ends[1].source, found, out=out or (), overwrite=overwrite, cast=cast)
     print(report.to_json()) if as_json else print_report(report)
     return PASSED
 
@@ -198,7 +197,7 @@ def validate(  # noqa: PLR0913 - an argument for every option
     from keras3conv.cli.models import notes_to_stderr
     from keras3conv.cli.output import progress_bar
     from keras3conv.validators.running.options import Options
-    from keras3conv.workflows import validate as api_validate
+    from keras3conv.workflows.validate import validate as run
 
     if report:
         cli_files.check_report(report)
@@ -219,10 +218,8 @@ def validate(  # noqa: PLR0913 - an argument for every option
     first, second = _both(torch, keras, torch_weights, keras_weights)
     with notes_to_stderr(), progress_bar("validate") as progress:
         if hints:
-            saved = api.align(first.model, second.model, hints=hints, **given)
-        judged = api_validate.validate(
-            first.model, second.model, **given, plan=saved, options=options, progress=progress
-        )
+            saved = api.align(first.source, second.source, hints=hints, **given)
+        judged = run(first.source, second.source, **given, plan=saved, options=options, progress=progress)
     return _hand_out(judged, report, as_json=as_json)
 
 
@@ -250,7 +247,7 @@ def convert(
 
     is_json = model.endswith(".json")
     found = None if is_json else resolve(model, Weights(keras=keras_weights))
-    given, weights = (found.model, None) if found and found.live else (Path(model), keras_weights)
+    given, weights = (found.source, None) if found and found.is_live else (Path(model), keras_weights)
     with notes_to_stderr():
         made = api.convert(given, weights=weights, channels=channels, inputs=read_inputs(inputs))  # type: ignore[arg-type]
         for file in made.save(out, overwrite=overwrite):
@@ -308,7 +305,7 @@ def demo(
 
 
 def _hand_out(judged: "Report", saved_as: Path | None, *, as_json: bool) -> int:
-    """Saves and prints a report; returns the exit status that it means."""
+    """Save and print a report; return its exit status."""
     from keras3conv.cli.output import print_report
 
     if saved_as:
@@ -318,32 +315,32 @@ def _hand_out(judged: "Report", saved_as: Path | None, *, as_json: bool) -> int:
     return PASSED if judged.ok else FAILED
 
 
-def _both(torch: str, keras: str, torch_weights: Path | None, keras_weights: Path | None) -> "tuple[Given, Given]":
-    """The torch side and the Keras side, in this order."""
+def _both(torch: str, keras: str, torch_weights: Path | None, keras_weights: Path | None) -> "tuple[Adapter, Adapter]":
+    """Return the torch side and the Keras side."""
     from keras3conv.cli.models import Weights, resolve
-    from keras3conv.workflows.sides import check_sides
+    from keras3conv.frameworks.adapter import Sides
 
     weights = Weights(torch=torch_weights, keras=keras_weights)
     found = resolve(torch, weights), resolve(keras, weights)
-    check_sides(found[0].model, found[1].model)
-    return found
+    sides = Sides.of(found[0].source, found[1].source)
+    return sides.torch, sides.keras
 
 
-def _align_ends(source: "Given", target: "Given") -> "Alignment":
-    """The plan for a transfer without one; both ends must be there to be aligned."""
+def _align_ends(source: "Adapter", target: "Adapter") -> "Alignment":
+    """Return the plan for a transfer without a given plan; both ends must exist."""
     from keras3conv import api
 
     if source.side == target.side:
         raise InputError(f"source and target are both {source.side}: a transfer goes from one framework to the other")
-    if not target.live and not target.model.exists():
-        fact = f"{target.model} does not exist, so there is nothing to align {source.model} with"
-        raise InputError(f"{fact}\nFix:  --plan PLAN.json     or     a factory and -o {target.model}")
-    torch, keras = (source, target) if source.side == "torch" else (target, source)
-    return api.align(torch.model, keras.model)
+    if not target.is_live and not target.source.exists():
+        fact = f"{target.source} does not exist, so there is nothing to align {source.source} with"
+        raise InputError(f"{fact}\nFix:  --plan PLAN.json     or     a factory and -o {target.source}")
+    by_side = {source.side: source.source, target.side: target.source}
+    return api.align(by_side["torch"], by_side["keras"])
 
 
 def _is_complete(plan: "Alignment") -> bool:
-    """Whether every tensor has its place; says on stderr what has not."""
+    """Return whether a plan is complete; print its problems on stderr if it is not."""
     from keras3conv.cli.output import as_options
 
     try:

@@ -1,4 +1,4 @@
-"""The files that options of the command line name: plans, inputs, hints."""
+"""Read and write the files of options: plans, inputs, labels, hints."""
 
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,11 +13,11 @@ from keras3conv.numerics.difference import Tolerance
 from keras3conv.transforms import Array
 
 REPORT_SUFFIXES = (".html", ".md", ".json", ".txt")
-"""The forms of a report. They are checked before minutes of judging, not after."""
+"""The formats of a report; they are checked before the proofs, which may take minutes."""
 
 
 def check_report(path: Path) -> None:
-    """Raises `InputError` where a report could not be saved."""
+    """Raise `InputError` if a report could not be saved."""
     if path.suffix.lower() not in REPORT_SUFFIXES:
         raise InputError(f"--report {path}: a report is saved as {', '.join(REPORT_SUFFIXES)}")
     if not path.parent.is_dir():
@@ -25,7 +25,7 @@ def check_report(path: Path) -> None:
 
 
 def read_plan(path: Path) -> Alignment:
-    """The plan in a file that `align -o` wrote; raises `FileError` where it is none."""
+    """Return the plan in a file that `align -o` wrote; raise `FileError` for any other file."""
     try:
         return Alignment.from_json(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -35,7 +35,7 @@ def read_plan(path: Path) -> Alignment:
 
 
 def write_plan(plan: Alignment, path: Path, *, overwrite: bool) -> None:
-    """Writes a plan as JSON, in one step; raises `FileError` where the file exists or cannot be written."""
+    """Write a plan as JSON, atomically; raise `FileError` if the file exists or cannot be written."""
     from keras3conv.formats.safe.atomic import replacing
 
     try:
@@ -46,7 +46,7 @@ def write_plan(plan: Alignment, path: Path, *, overwrite: bool) -> None:
 
 
 def read_inputs(path: Path | None) -> Any:
-    """What a model is called with: one array; arrays by keyword; or positional ones, as `numpy.savez(file, a, b)`.
+    """Return the inputs in a file: one array, keyword arguments, or positional ones of `numpy.savez(file, a, b)`.
 
     Raises:
         InputError: The file is no .npz or .npy file, or holds objects instead of numbers.
@@ -68,7 +68,7 @@ def read_inputs(path: Path | None) -> Any:
 
 
 def read_tolerance(text: str | None) -> Tolerance | None:
-    """The two numbers of `--tolerance ABSOLUTE,RELATIVE`; raises `InputError` for anything else."""
+    """Return the tolerance of `--tolerance ABSOLUTE,RELATIVE`; raise `InputError` for anything else."""
     if text is None:
         return None
     try:
@@ -80,7 +80,7 @@ def read_tolerance(text: str | None) -> Tolerance | None:
 
 
 def read_labels(path: Path | None) -> Any:
-    """The labels in a file of numpy; raises as `read_inputs` does."""
+    """Return the labels in a file of numpy; see `read_inputs` for errors."""
     labels = read_inputs(path)
     if isinstance(labels, dict | tuple):
         raise InputError(f"--labels {path}: it holds {len(labels)} arrays, not one")
@@ -88,7 +88,7 @@ def read_labels(path: Path | None) -> Any:
 
 
 def read_class_names(path: Path | None) -> list[str] | None:
-    """The names of the classes, one a line; raises `FileError` where the file cannot be read."""
+    """Return the names of the classes, one a line; raise `FileError` if the file cannot be read."""
     if path is None:
         return None
     try:
@@ -98,12 +98,12 @@ def read_class_names(path: Path | None) -> list[str] | None:
 
 
 def read_hints(hints: Sequence[str]) -> dict[str, str] | None:
-    """The pairs in `torch=keras` hints; raises `InputError` for anything else."""
+    """Return the pairs of `torch=keras` hints; raise `InputError` for anything else."""
     return dict(_assignments(hints, "--hint", "a hint names a torch layer and a Keras layer", "fc=dense")) or None
 
 
 def read_ignored(entries: Sequence[str]) -> list[tuple[str, str]]:
-    """The paths and reasons in `path=reason` options; raises `InputError` for anything else."""
+    """Return the paths and reasons of `path=reason` options; raise `InputError` for anything else."""
     return list(_assignments(entries, "--ignore", "what is left out needs a reason", "head=not trained"))
 
 
@@ -116,7 +116,7 @@ def _assignments(entries: Sequence[str], option: str, meaning: str, example: str
 
 
 def _arrays(path: Path) -> Mapping[str, Array]:
-    loaded = np.load(path)  # never pickled objects: that is numpy's default, and it stays
+    loaded = np.load(path)  # without pickled objects, by the default of numpy
     if isinstance(loaded, np.ndarray):
         return {path.stem: loaded}
     with loaded:

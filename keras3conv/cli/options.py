@@ -1,4 +1,4 @@
-"""The arguments and options that several commands take, each with the text of its help."""
+"""Define the arguments and options of several commands, with their help."""
 
 from pathlib import Path
 from typing import Annotated
@@ -20,7 +20,7 @@ OnnxInputsFile = Annotated[
 ]
 HintList = Annotated[
     list[str] | None,
-    typer.Option("--hint", metavar="TORCH=KERAS", help="Layers that belong together; may be repeated."),
+    typer.Option("--hint", metavar="TORCH=KERAS", help="Layers that correspond, joined by ' + '; repeatable."),
 ]
 PlanFile = Annotated[Path | None, typer.Option(metavar="PLAN.json", help="The plan that `align -o` wrote.")]
 Proofs = Annotated[

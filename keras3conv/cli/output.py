@@ -1,4 +1,4 @@
-"""What the command line prints: models, rules and reports, as text, as Markdown and as JSON."""
+"""Format the output of the command line: models, rules and reports as text, Markdown and JSON."""
 
 import json
 import re
@@ -29,14 +29,14 @@ _IN_PYTHON_AND_HERE = (
 
 
 def as_options(message: str) -> str:
-    """A message of the library in the words of the command line: options where it names arguments."""
+    """Return a message of the library with the options of the command line in place of arguments."""
     for pattern, option in _IN_PYTHON_AND_HERE:
         message = pattern.sub(option, message)
     return message
 
 
 def print_report(report: "Report") -> None:
-    """Prints a report: in colour on a terminal, in a fixed width in a pipe."""
+    """Print a report: in color on a terminal, with a fixed width in a pipe."""
     from rich.console import Console
 
     console = Console()
@@ -48,7 +48,7 @@ def print_report(report: "Report") -> None:
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[Callable[[str, int, int], None] | None]:
-    """Yields what a step is reported to: a bar on stderr if that is a terminal, else None."""
+    """Yield a function that updates a progress bar on stderr, or None if stderr is no terminal."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -61,11 +61,11 @@ def progress_bar(title: str) -> Iterator[Callable[[str, int, int], None] | None]
 
 
 def model_text(view: ModelView, *, every: bool) -> str:
-    """A model as text: what it is, a table of its layers, the totals.
+    """Return a model as text: its facts, a table of its layers, the totals.
 
     Args:
         view: The model.
-        every: Whether each layer has a line of its own, those without tensors too.
+        every: Whether to list every layer on its own line, also layers without tensors.
     """
     from keras3conv.alignment.text import table
     from keras3conv.report.cells import visible
@@ -81,7 +81,7 @@ def model_text(view: ModelView, *, every: bool) -> str:
 
 
 def totals(view: ModelView) -> str:
-    """How much there is in a model: "2 layers with tensors, 4 tensors, 1,234 numbers, 4.8 KiB"."""
+    """Return the totals of a model: "2 layers with tensors, 4 tensors, 1,234 numbers, 4.8 KiB"."""
     distinct = {tensor.storage or tensor.path: tensor for tensor in view.tensors()}.values()
     size = sum(prod(tensor.shape) * _bytes_each(tensor.dtype) for tensor in distinct)
     owners = sum(bool(layer.tensors) for layer in view.layers)
@@ -90,7 +90,7 @@ def totals(view: ModelView) -> str:
 
 
 def model_json(view: ModelView) -> str:
-    """A model as JSON: names, classes, shapes and dtypes, no values."""
+    """Return a model as JSON: names, classes, shapes and dtypes, without values."""
     data = {
         "side": view.side,
         "name": view.name,
@@ -104,7 +104,7 @@ def model_json(view: ModelView) -> str:
 
 
 def rules_text(rules: "Sequence[Rule]") -> str:
-    """The rules as a table, one rule a line; then what is supported without one, and the classes that are not."""
+    """Return the rules as a table, then the classes that need no rule, and the unsupported classes."""
     from keras3conv.alignment.text import table
 
     rows = [(*rule.name.split(" <-> "), rule.note) for rule in rules]
@@ -122,7 +122,7 @@ _UNSUPPORTED = "Without a rule, and why"
 
 
 def rules_markdown(rules: "Sequence[Rule]") -> str:
-    """The rules as a Markdown table; classes that differ in a number, or in the Keras class only, share a line."""
+    """Return the rules as a Markdown table; classes that differ only in a number or the Keras class share a line."""
     from keras3conv.report.markdown import escape
 
     names = [rule.name.split(" <-> ") for rule in rules]
@@ -142,7 +142,7 @@ def rules_markdown(rules: "Sequence[Rule]") -> str:
 
 
 def rules_json(rules: "Sequence[Rule]") -> str:
-    """The rules as JSON: the two classes, the note, whether they agree in training mode too; and what has no rule."""
+    """Return the rules as JSON: both classes, the note, and agreement in training; and the classes without a rule."""
     supported = [
         {"torch": rule.torch, "keras": rule.keras, "variant": rule.variant, "note": rule.note, "train": rule.train}
         for rule in rules
@@ -153,7 +153,7 @@ def rules_json(rules: "Sequence[Rule]") -> str:
 
 
 def _by_reason(classes: Mapping[str, str]) -> Iterable[tuple[str, list[str]]]:
-    """The classes, short, by the reason."""
+    """Return the short names of the classes by reason."""
     found: dict[str, list[str]] = {}
     for name, reason in classes.items():
         short = name.replace("torch.nn.", "nn.").replace("keras.layers.", "layers.")
@@ -199,7 +199,7 @@ def _bytes_each(dtype: str) -> int:
 
 
 def _size(size: int) -> str:
-    """A number of bytes for a reader: "4.8 KiB"."""
+    """Return a readable number of bytes: "4.8 KiB"."""
     if size < 1024:
         return f"{size:,} bytes"
     power = min((size.bit_length() - 1) // 10, 4)

@@ -1,4 +1,4 @@
-"""What a file of weights alone tells of the layers that they belonged to, and what no such file tells."""
+"""Guess the layers of a Keras file that has weights and no architecture, from names and shapes."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,12 +10,12 @@ _GATES = {4: "LSTM", 3: "GRU", 1: "SimpleRNN"}
 
 
 def is_weights_alone(view: ModelView) -> bool:
-    """Whether a model is a file of Keras that has no architecture."""
+    """Return whether a model is a Keras file without an architecture."""
     return view.facts.get("format") in _WEIGHTS_ALONE and not any(layer.config for layer in view.layers)
 
 
 def likely(layer: LayerView) -> str:
-    """The class of a layer, or where its name tells none, the one that its variables suggest, with a question mark."""
+    """Return the class of a layer, or the class that its variables suggest, with a question mark."""
     if layer.kind:
         return layer.kind
     shapes = {tensor.role: tensor.shape for tensor in layer.tensors}
@@ -35,10 +35,10 @@ def likely(layer: LayerView) -> str:
 
 
 def told(layer: LayerView) -> str:
-    """What the shapes of a layer's variables say of it, with a question mark for what they do not.
+    """Return the settings of a layer that follow from its shapes, with a question mark for the others.
 
     Args:
-        layer: A layer of a file of weights, with the class that its name and its variables suggest.
+        layer: A layer of a file of weights.
     """
     shapes: Mapping[str, Any] = {tensor.role: tensor.shape for tensor in layer.tensors}
     kind = likely(layer).rpartition(".")[2].removesuffix(" ?")
@@ -71,7 +71,7 @@ def _convolution(kind: str, kernel: tuple[int, ...], shapes: Mapping[str, Any]) 
 
 
 def untold(view: ModelView) -> str:
-    """What no file of weights tells, and what can be done with one, for the end of a listing."""
+    """Return the end of a listing: the facts that a file of weights lacks, and the commands that can use it."""
     order = "in the order of the model" if view.facts["format"] == "Keras HDF5 weights" else "in alphabetical order"
     return f"""\
 The file holds weights and no architecture. The layers stand {order}; their classes are guessed

@@ -1,1 +1,1 @@
-"""`keras3conv demo`: a small model is trained in Keras, converted to PyTorch, and nothing has changed."""
+"""The command `keras3conv demo`: train a small model in Keras, move it to PyTorch, and prove that nothing changed."""

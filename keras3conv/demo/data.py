@@ -1,4 +1,4 @@
-"""The digits that scikit-learn brings with it: 1,797 images of 8 x 8 pixels. Nothing is downloaded."""
+"""Load the digits of scikit-learn: 1,797 images of 8 x 8 pixels, without a download."""
 
 from dataclasses import dataclass
 
@@ -8,19 +8,19 @@ from numpy.typing import NDArray
 from keras3conv.errors import MissingExtra
 
 HELD_OUT = 360
-"""How many images are kept for the score; the model never sees them."""
+"""The number of test images, which the model is not trained on."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Digits:
-    """Images, channels last and between 0 and 1, with the digit that each shows."""
+    """Images (channels last, values between 0 and 1) with their labels."""
 
     images: NDArray[np.float32]
     labels: NDArray[np.int64]
 
 
 def load() -> tuple[Digits, Digits]:
-    """The digits to train on, and those that are held out; always the same split.
+    """Return the training digits and the held-out digits, always with the same split.
 
     Raises:
         MissingExtra: scikit-learn is not installed.

@@ -1,4 +1,4 @@
-"""The model in Keras, as a Keras user would write it: channels last, "same" padding, a functional graph."""
+"""The Keras model of the demo, in common Keras style: channels last, "same" padding, functional API."""
 
 import keras
 import numpy as np
@@ -12,11 +12,11 @@ EPOCHS = 6
 BATCH = 64
 
 MOMENTUM = 0.9
-"""Keras' default of 0.99 is for longer training: after these few steps its statistics would be the initial ones."""
+"""With the default of 0.99 the moving statistics would stay near their initial values in this short training."""
 
 
 def build() -> keras.Model:
-    """A small ResNet: a stem, a block that halves the image (and so needs a shortcut), a block that keeps it."""
+    """Build a small ResNet: a stem, a block with stride 2 and a projection shortcut, and a block with stride 1."""
     image = keras.Input((8, 8, 1), name="image")
     x = layers.Conv2D(16, 3, padding="same", use_bias=False, name="stem_conv")(image)
     x = layers.BatchNormalization(momentum=MOMENTUM, name="stem_bn")(x)
@@ -28,7 +28,7 @@ def build() -> keras.Model:
 
 
 def train(model: keras.Model, digits: Digits) -> None:
-    """Trains for a few seconds; the order of the images is fixed by the seed."""
+    """Train the model for a few seconds; the seed fixes the order of the images."""
     model.compile(keras.optimizers.Adam(3e-3), "sparse_categorical_crossentropy")
     order = np.random.default_rng(SEED)
     for _ in range(EPOCHS):
@@ -39,13 +39,13 @@ def train(model: keras.Model, digits: Digits) -> None:
 
 
 def predict(model: keras.Model, images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The probability of every digit, shape (n, 10), in inference mode."""
+    """Return the probabilities of the digits in inference mode, shape (n, 10)."""
     made: NDArray[np.float32] = keras.ops.convert_to_numpy(model(images, training=False))
     return made
 
 
 def seeded() -> keras.Model:
-    """The model with initial weights that are the same in every run."""
+    """Build the model with the same initial weights in every run."""
     keras.utils.set_random_seed(SEED)
     return build()
 

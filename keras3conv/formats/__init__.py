@@ -1,7 +1,7 @@
-"""Files of weights as models, and models as files: one module a format, and the same two verbs for all of them.
+"""Read weight files as models, and write them: one module for each format, and the same two functions for all.
 
-Reading looks at the structure before any data, never runs anything in a file, and gives one tensor at a time. Writing
-goes beside the destination, which is replaced only by a whole file.
+Reading checks the structure of a file before its data, never runs code from the file, and loads one tensor at a time.
+Writing goes to a temporary file beside the destination, which is replaced only when the new file is complete.
 """
 
 import os
@@ -10,15 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from keras3conv.errors import FileError, MalformedCheckpoint
-from keras3conv.formats.keras import archive as keras_zip
-from keras3conv.formats.keras import legacy_h5, weights_h5
+from keras3conv.formats.keras import archive, legacy_h5, weights_h5
 from keras3conv.formats.safe import hdf5
 from keras3conv.formats.safe.atomic import digest, replacing
 from keras3conv.formats.safe.source import Source, dtype_named
 from keras3conv.formats.safetensors import file as safetensors_file
 from keras3conv.formats.safetensors import index as safetensors_index
-from keras3conv.formats.torch import checkpoint as torch_zip
-from keras3conv.formats.torch import parts as torch_derived
+from keras3conv.formats.torch import checkpoint, parts
 from keras3conv.formats.torch import writer as torch_writer
 from keras3conv.model.views import ModelView, Reader, Side, TensorRef
 from keras3conv.report.values import WrittenFile
@@ -37,7 +35,7 @@ SUFFIXES = {
     ".pt": "torch",
     ".bin": "torch",
 }
-"""The formats by suffix. A `.h5` may be either of Keras' two: its content decides."""
+"""The formats by suffix. A `.h5` file may be in either HDF5 format of Keras: its content decides."""
 
 _CONTENTS = {
     "safetensors index": "JSON",
@@ -52,7 +50,7 @@ _READERS = {
     "safetensors": safetensors_file.read,
     "weights h5": weights_h5.read,
     "legacy h5": legacy_h5.read,
-    "keras": keras_zip.read,
+    "keras": archive.read,
 }
 _WRITERS = {
     "safetensors": safetensors_file.write,
@@ -63,26 +61,26 @@ _WRITERS = {
 
 
 def side_of(path: str | os.PathLike[str]) -> Side:
-    """Whose format a file name says: "torch" or "keras"; raises `FileError` for an unknown suffix."""
+    """Return the framework of a file by its suffix: "torch" or "keras"; raise `FileError` for an unknown suffix."""
     return "torch" if _by_suffix(path).startswith(("torch", "safetensors")) else "keras"
 
 
 def read(path: str | os.PathLike[str], *, entry: str = "") -> ModelView:
-    """Reads the structure of a file of weights; the tensors are read when they are asked for, one at a time.
+    """Return the structure of a weight file; `ModelView.read` loads the tensors, one at a time.
 
     Args:
-        path: The file; its format is recognised.
-        entry: Which of several state dicts in a torch checkpoint is meant.
+        path: The file; its suffix and its content tell the format.
+        entry: The name of a state dict in a torch checkpoint that holds several.
 
     Raises:
         FileError: The file was refused; the subclasses say why.
     """
-    expected, source = _by_suffix(path), Source.pin(path)
-    found = _identify(expected, source)
+    source = Source.pin(path)
+    found = _identify(_by_suffix(path), source)
     if entry and found != "torch":
         raise FileError(f"{path}: only a torch checkpoint has entries to choose from, not {found}")
-    view = torch_zip.read(source, entry) if found == "torch" else _READERS[found](source)
-    return torch_derived.joined(view) if view.side == "torch" else view
+    view = checkpoint.read(source, entry) if found == "torch" else _READERS[found](source)
+    return parts.joined(view) if view.side == "torch" else view
 
 
 def write(
@@ -93,26 +91,26 @@ def write(
     template: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
 ) -> WrittenFile:
-    """Writes a file of weights, one tensor at a time; the destination is replaced when all are written.
+    """Write a weight file, one tensor at a time, and replace the destination when it is complete.
 
-    The same tensors always give the same bytes. In a torch checkpoint tied tensors stay tied; in safetensors every
-    name has its own copy; in Keras' formats every tensor has one name.
+    The same tensors always give the same bytes. A torch checkpoint keeps tied weights tied; safetensors stores a copy
+    under every name; in the Keras formats every tensor has one name.
 
     Args:
-        path: The destination; its suffix says the format.
-        tensors: Everything that the file shall hold, in the order of the model.
-        read: Gives the values of a tensor by its path.
-        template: A Keras file of the same format, from which everything but the weights is taken.
+        path: The destination; its suffix determines the format.
+        tensors: All tensors of the file, in the order of the model.
+        read: Returns the values of a tensor by its path.
+        template: A Keras file of the same format, which provides everything except the weights.
         overwrite: Whether an existing file may be replaced.
 
     Raises:
-        FileError: The file cannot be written as asked; an existing one is as it was.
+        FileError: The file cannot be written; an existing file is unchanged.
     """
     destination, expected = Path(path), _by_suffix(path)
     _check_names(tensors, destination)
     checked = _checked(tensors, read)
     if template is None and expected not in _WRITERS:
-        raise FileError(f"{path}: {_CONTENTS[expected]} is written from a template\nFix:  template=an existing file")
+        raise FileError(f"{path}: writing {_CONTENTS[expected]} needs a template\nFix:  template=an existing file")
     try:
         with replacing(destination, overwrite=overwrite) as temporary:
             if template is None:
@@ -120,19 +118,18 @@ def write(
             else:
                 _fill_template(temporary, Path(template), expected, tensors, checked)
     except OSError as error:
-        raise FileError(f"{path} could not be written, and is as it was: {error}") from error
+        raise FileError(f"{path} could not be written, and is unchanged: {error}") from error
     return digest(destination)
 
 
 def _fill_template(path: Path, template: Path, expected: str, tensors: Sequence[TensorRef], read: Reader) -> None:
     source = Source.pin(template)
     found = _identify(_by_suffix(template), source)
-    same = _CONTENTS[found] == _CONTENTS[expected]
-    if found not in ("keras", "weights h5", "legacy h5") or not same:
-        raise FileError(f"{template} is {_CONTENTS[found]}: no template for {_CONTENTS[expected]}")
-    places = keras_zip.check_inventory(tensors, _READERS[found](source))
+    if found not in ("keras", "weights h5", "legacy h5") or _CONTENTS[found] != _CONTENTS[expected]:
+        raise FileError(f"{template} is {_CONTENTS[found]}, which is not a template for {_CONTENTS[expected]}")
+    places = archive.check_inventory(tensors, _READERS[found](source))
     if found == "keras":
-        keras_zip.rewrite(path, source, places, read)
+        archive.rewrite(path, source, places, read)
         return
     with source.unchanged() as name:
         shutil.copyfile(name, path)
@@ -144,23 +141,25 @@ def _check_names(tensors: Sequence[TensorRef], destination: Path) -> None:
     seen: set[str] = set()
     for tensor in tensors:
         if tensor.path in seen:
-            raise FileError(f"{destination}: two tensors are called {tensor.path!r}")
+            raise FileError(f"{destination}: two tensors have the name {tensor.path!r}")
         seen.add(tensor.path)
         try:
             tensor.path.encode()
         except UnicodeEncodeError:
-            raise FileError(f"{destination}: {tensor.path!r} is no name that a file can hold") from None
+            raise FileError(
+                f"{destination}: {tensor.path!r} is not valid Unicode, so no file can hold this name"
+            ) from None
 
 
 def _checked(tensors: Sequence[TensorRef], read: Reader) -> Reader:
-    """The reader, whose arrays must be what the inventory says: a file's header is written before its data."""
+    """Return a reader that compares each array with its declaration: the header is written before the data."""
     inventory = {tensor.path: tensor for tensor in tensors}
 
     def checked(path: str) -> Array:
         array, tensor = read(path), inventory[path]
         if array.shape != tensor.shape or array.dtype.name != tensor.dtype:
-            raise FileError(f"{path} is declared {tensor.dtype} {tensor.shape}, and is {array.dtype} {array.shape}")
-        return array.astype(dtype_named(tensor.dtype), copy=False)  # little-endian, whatever it was
+            raise FileError(f"{path} is declared {tensor.dtype} {tensor.shape}, but is {array.dtype} {array.shape}")
+        return array.astype(dtype_named(tensor.dtype), copy=False)  # converts big-endian arrays to little-endian
 
     return checked
 
@@ -172,36 +171,37 @@ def _by_suffix(path: str | os.PathLike[str]) -> str:
             return expected
     if name.endswith(".onnx"):
         raise FileError(
-            f"{os.fspath(path)} is an ONNX file: it is compared with another one, and read as no checkpoint\n"
+            f"{os.fspath(path)} is an ONNX file, which is not a checkpoint: compare it with another ONNX file\n"
             "Fix:  k3c.compare_onnx(first, second)"
         )
-    raise FileError(f"{os.fspath(path)}: the suffix is none of {', '.join(SUFFIXES)}")
+    raise FileError(f"{os.fspath(path)}: unknown suffix; the known ones are {', '.join(SUFFIXES)}")
 
 
 def _identify(expected: str, source: Source) -> str:
+    """Return the format of a file; raise `MalformedCheckpoint` if its content is not what its suffix says."""
     with source.open() as file:
         start = file.read(16)
     if start.startswith(b"\x89HDF\r\n\x1a\n"):
         content = "HDF5"
     elif start.startswith(b"PK\3\4"):
-        content = _archive(expected, source)
-    elif expected == "torch" and start[:1] == b"\x80":  # a pickle: how torch saved before 1.6
+        content = _zip_content(expected, source)
+    elif expected == "torch" and start[:1] == b"\x80":  # a pickle, the format before torch 1.6
         content = "a torch checkpoint"
     elif expected == "safetensors index":
         content = "JSON"
     elif expected == "safetensors" or start[8:9] == b"{":
         content = "safetensors"
     else:
-        raise MalformedCheckpoint(f"{source.path} is no {_CONTENTS[expected]}, nor any other file of weights")
+        raise MalformedCheckpoint(f"{source.path} is not {_CONTENTS[expected]}, nor any other weight file")
     if expected == "keras" and content == "HDF5":  # what TensorFlow up to 2.11 wrote under this suffix
-        return _flavour(source)
+        return _hdf5_format(source)
     if content != _CONTENTS[expected]:
-        raise MalformedCheckpoint(f"{source.path} holds {content}, its suffix says {_CONTENTS[expected]}")
-    return _flavour(source) if content == "HDF5" else expected
+        raise MalformedCheckpoint(f"{source.path} holds {content}, but its suffix says {_CONTENTS[expected]}")
+    return _hdf5_format(source) if content == "HDF5" else expected
 
 
-def _archive(expected: str, source: Source) -> str:
-    """Whose archive it is; a broken one is left to the reader of what the suffix says."""
+def _zip_content(expected: str, source: Source) -> str:
+    """Tell Keras archives and torch checkpoints apart; where unclear, assume that the suffix is right."""
     if expected not in ("keras", "torch"):
         return "a zip archive"
     with source.open() as file:
@@ -213,8 +213,8 @@ def _archive(expected: str, source: Source) -> str:
     return _CONTENTS[expected]
 
 
-def _flavour(source: Source) -> str:
-    """Which of Keras' two ways to use HDF5: the older one has a list of layers."""
+def _hdf5_format(source: Source) -> str:
+    """Return which of the two HDF5 formats of Keras a file has: only the older one has a list of layers."""
     with source.unchanged() as path, hdf5.opened(path, str(source.path)) as file:
-        listed = any(name in file.attrs for name in ("layer_names", "layer_names0"))
-        return "legacy h5" if listed or legacy_h5.WEIGHTS in file else "weights h5"
+        has_list = any(name in file.attrs for name in ("layer_names", "layer_names0"))
+        return "legacy h5" if has_list or legacy_h5.WEIGHTS in file else "weights h5"

@@ -1,8 +1,8 @@
-"""A Keras model, saved, and run in a fresh process under another backend.
+"""Save a Keras model and run it in a new process with another backend.
 
-What goes there is a folder: `model.keras`, `inputs.npz`, `inputs.json`, which says how the arrays are put together, and
-`json`, which says where the classes are that are not Keras' own. What comes back is `outputs.npz`, or
-`refused.json` with the reason. Arrays are read without pickles.
+The process reads a folder with `model.keras`, `inputs.npz`, `inputs.json` (the nested structure of the inputs) and
+`own_code.json` (the modules of custom classes). It writes `outputs-BACKEND.npz`, or `refused-BACKEND.json` with a
+reason. Arrays are read without pickles.
 """
 
 import importlib
@@ -21,44 +21,39 @@ import keras
 import numpy as np
 
 from keras3conv.errors import RAISED_BY_MODELS, ModelError
-from keras3conv.frameworks.keras.tree import layers_of
+from keras3conv.frameworks.keras.state import layers_of
 from keras3conv.frameworks.shared.recording import Recording
 from keras3conv.transforms import Array
 
 Place = tuple[str, str]
-"""A module, and the name of something in it."""
-
-
-__all__ = ["Place", "imported", "places"]
-
+"""A module and the name of an attribute of it."""
 
 TIMEOUT = 600.0
-"""Seconds after which a process is ended that has not come back."""
-
+"""Seconds after which a running process is killed."""
 
 _LAST_LINES = 12
 
 
 @dataclass(frozen=True, kw_only=True)
 class Refusal:
-    """The model cannot be loaded there, and why; nothing is wrong with what it computes."""
+    """The process could not load the model; that is no difference between backends."""
 
     reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Death:
-    """The process did not come back, and the last it said."""
+    """The process failed or took too long; `said` is the end of its output."""
 
     said: str
 
 
 def save(model: Any, inputs: Any, folder: Path) -> None:
-    """Saves a model and what it is called with.
+    """Save a model and its inputs.
 
     Raises:
-        ModelError: Keras cannot save the model, the inputs cannot be written down, or no other process can import what
-            the model is made of. The message is one line: it is the reason why a proof is skipped.
+        ModelError: Keras cannot save the model, the inputs cannot be saved, or another process cannot import a custom
+            class of the model. The message is one line: the reason why a proof is skipped.
     """
     from keras3conv.frameworks.keras import files as keras_files
 
@@ -84,12 +79,12 @@ def save(model: Any, inputs: Any, folder: Path) -> None:
 def run_all(
     folder: Path, backends: Sequence[str], timeout: float | None = None
 ) -> Mapping[str, Recording | Refusal | Death]:
-    """Runs a saved model under every backend, in a process each, all at once.
+    """Run a saved model with several backends, each in its own process, at the same time.
 
     Args:
-        folder: Where `save` saved it.
+        folder: The folder that `save` wrote.
         backends: The backends of Keras.
-        timeout: Seconds for all of them together; `TIMEOUT` without it.
+        timeout: Seconds for all of them together; `TIMEOUT` by default.
     """
     started = {name: _start(folder, name) for name in backends}
     deadline = time.monotonic() + (TIMEOUT if timeout is None else timeout)
@@ -103,7 +98,7 @@ def run_all(
 
 
 def main(folder: Path, backend: str) -> None:
-    """What the other process does: loads the model, runs it once, writes what it returned."""
+    """Load the model, run it once and write its outputs; this runs in the other process."""
     from keras3conv.frameworks.keras import files as keras_files
     from keras3conv.frameworks.keras import model as keras_side
 
@@ -113,16 +108,16 @@ def main(folder: Path, backend: str) -> None:
         own = imported(json.loads((folder / "own_code.json").read_text()))
         model = keras_files.load(folder / "model.keras", own)
     except (ModelError, ImportError, *RAISED_BY_MODELS) as error:
-        is_ours = isinstance(error, ModelError)  # around what Keras said
+        is_ours = isinstance(error, ModelError)  # wraps an exception of Keras
         cause = error.__cause__ if is_ours and isinstance(error.__cause__, Exception) else error
-        reason = f"{type(cause).__name__}: {keras_side.what_was_said(cause)}"
+        reason = f"{type(cause).__name__}: {keras_side.error_message(cause)}"
         (folder / f"refused-{backend}.json").write_text(json.dumps(reason))
         return
     with np.load(folder / "inputs.npz", allow_pickle=False) as arrays:
         inputs = _inputs(json.loads((folder / "inputs.json").read_text()), arrays)
     with keras_side.precise():
         outputs = keras_side.run(model, inputs, watch=False).outputs
-    # numpy writes no bfloat16; float32 holds all of its values.
+    # numpy cannot save bfloat16; float32 represents all of its values.
     wide = {
         f"output {name}": array if array.dtype.kind in "fiub" else array.astype(np.float32)
         for name, array in outputs.items()
@@ -131,7 +126,7 @@ def main(folder: Path, backend: str) -> None:
 
 
 def _start(folder: Path, backend: str) -> "subprocess.Popen[str]":
-    """A fresh interpreter that sees the same packages as this one."""
+    """Start an interpreter with the same import path as this one."""
     environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     environment["TF_CPP_MIN_LOG_LEVEL"] = "3"
     command = [sys.executable, "-m", "keras3conv.frameworks.processes", str(folder), backend]
@@ -164,7 +159,7 @@ def _last_lines(folder: Path, backend: str) -> str:
 
 
 def _tree(value: Any, arrays: dict[str, Array]) -> Any:
-    """How arrays are put together, as JSON; the arrays themselves are gathered by name."""
+    """Return the nested structure of the inputs for JSON, and collect the arrays by name."""
     if isinstance(value, dict):
         return {"dict": {str(name): _tree(item, arrays) for name, item in value.items()}}
     if isinstance(value, tuple | list):
@@ -189,33 +184,26 @@ def _inputs(tree: Mapping[str, Any], arrays: Mapping[str, Array]) -> Any:
     return value if kind == "value" else arrays[value]
 
 
-__all__ = ["Death", "Refusal", "main", "run_all", "save"]
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
-
-
 def places(model: keras.layers.Layer, saved: Path) -> tuple[dict[str, Place], dict[str, str]]:
-    """Where another process finds what a file names and Keras does not have.
+    """Find the modules from which another process can import the custom classes and functions of a saved model.
 
     Args:
         model: The model.
-        saved: The `.keras` file that was made of it.
+        saved: Its `.keras` file.
 
     Returns:
-        For each name in the file the place that it can be imported from; and what has none, with the reason.
+        The place of each custom name in the file, and the reasons for names that cannot be imported.
     """
-    alive = dict(_alive(model))
+    objects = dict(_custom_objects(model))
     found: dict[str, Place] = {}
     hidden: dict[str, str] = {}
-    for name in sorted(_names(saved) & alive.keys()):
-        module = alive[name].__module__
-        if "<locals>" in alive[name].__qualname__:
+    for name in sorted(_names(saved) & objects.keys()):
+        module = objects[name].__module__
+        if "<locals>" in objects[name].__qualname__:
             hidden[name] = f"{name} is defined inside of a function"
         elif module == "__main__":
             hidden[name] = f"{name} is defined in the program itself (__main__)"
-        elif getattr(sys.modules.get(module), name, None) is not alive[name]:
+        elif getattr(sys.modules.get(module), name, None) is not objects[name]:
             hidden[name] = f"{module} has no {name} at its top level"
         else:
             found[name] = module, name
@@ -223,10 +211,10 @@ def places(model: keras.layers.Layer, saved: Path) -> tuple[dict[str, Place], di
 
 
 def imported(found: Mapping[str, Iterable[str]]) -> dict[str, Any]:
-    """What stands in these places, by name, as Keras takes its custom objects.
+    """Import custom objects by name, in the form that Keras accepts.
 
     Raises:
-        ImportError: A module, or the name in it, is not there.
+        ImportError: A module, or the name in it, does not exist.
     """
     objects = {}
     for name, (module, attribute) in found.items():
@@ -237,8 +225,8 @@ def imported(found: Mapping[str, Iterable[str]]) -> dict[str, Any]:
     return objects
 
 
-def _alive(model: keras.layers.Layer) -> Iterator[tuple[str, Any]]:
-    """The classes of the layers, and the functions and objects with a configuration in their attributes, by name."""
+def _custom_objects(model: keras.layers.Layer) -> Iterator[tuple[str, Any]]:
+    """Yield the custom classes and functions of the layers, and of objects in their attributes, by name."""
     for layer in layers_of(model):
         for value in (layer, *vars(layer).values()):
             part = value if _is_function(value) else type(value)
@@ -255,7 +243,7 @@ def _is_of_keras(module: str | None) -> bool:
 
 
 def _names(saved: Path) -> set[str]:
-    """The names of the classes and functions in a file that are not Keras' own."""
+    """Return the names of the custom classes and functions in a file."""
     with zipfile.ZipFile(saved) as archive:
         return set(_names_in(json.loads(archive.read("config.json"))))
 
@@ -272,3 +260,10 @@ def _names_in(config: object) -> Iterator[str]:
     elif isinstance(config, list):
         for value in config:
             yield from _names_in(value)
+
+
+__all__ = ["Death", "Place", "Refusal", "imported", "main", "places", "run_all", "save"]
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])

@@ -1,7 +1,7 @@
-"""What random numbers are drawn from, put back after we have run models, and made some: a user's seed goes on to count.
+"""Restore the states of random generators after a public function, so that a seed of the user stays in effect.
 
-Only at the borders of a public function. Within one, two runs of a model that draws must differ, or nobody would see
-that it draws.
+Only public functions restore them. Within one, two runs of a model that draws random numbers must differ, because that
+shows that it draws.
 """
 
 import random
@@ -14,7 +14,7 @@ import numpy as np
 
 @contextmanager
 def random_state_kept() -> Iterator[None]:
-    """Puts back the states of Python's and numpy's generators, and of those of the frameworks that are loaded."""
+    """Restore the states of the generators of Python, numpy and the loaded frameworks."""
     with ExitStack() as contexts:
         contexts.enter_context(_python_kept())
         if "torch" in sys.modules:
@@ -30,7 +30,7 @@ def random_state_kept() -> Iterator[None]:
 
 @contextmanager
 def _python_kept() -> Iterator[None]:
-    before, numpy_before = random.getstate(), np.random.get_state()  # noqa: NPY002 - what a user's code draws from
+    before, numpy_before = random.getstate(), np.random.get_state()  # noqa: NPY002 - the user's code may draw from it
     try:
         yield
     finally:

@@ -1,7 +1,7 @@
-"""The neutral architecture that `convert` works on: which layer and which operation is given what, in one framework.
+"""Describe a model as a call graph: which layer and which operation is called with which values.
 
-It is data: class names, plain values and arrays. Nothing here knows a framework. Shapes and axes are those of the side
-that the graph was read from; a size that is free (the batch, the length of a text) is a `Size`, not a number.
+The graph is data, independent of the frameworks: class names, plain values and arrays. Shapes and axes are those of
+the side that it was traced from. A free size (the batch, the length of a text) is a `Size`, not a number.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -14,12 +14,12 @@ from keras3conv.transforms import Array
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """A number that depends on free sizes of the inputs: factor * (their product) + offset.
+    """A symbolic size: factor * (product of free sizes) + offset.
 
     Attributes:
         symbols: The free sizes that are multiplied: ("batch",).
-        factor: What their product is multiplied with.
-        offset: What is added to that.
+        factor: The factor of their product.
+        offset: The number added to that.
     """
 
     symbols: tuple[str, ...]
@@ -27,28 +27,32 @@ class Size:
     offset: int = 0
 
     def __str__(self) -> str:
-        product = " * ".join((*((str(self.factor),) if self.factor != 1 else ()), *self.symbols))
-        return f"{product} {'+' if self.offset > 0 else '-'} {abs(self.offset)}" if self.offset else product
+        factors = [*self.symbols] if self.factor == 1 else [str(self.factor), *self.symbols]
+        product = " * ".join(factors)
+        if not self.offset:
+            return product
+        sign = "+" if self.offset > 0 else "-"
+        return f"{product} {sign} {abs(self.offset)}"
 
 
 Shape = tuple[int | Size, ...]
-"""The sizes of a tensor."""
+"""The sizes of a tensor, numbers and symbolic sizes."""
 
 
 @dataclass(frozen=True)
 class Ref:
-    """A tensor, by its name in the graph, where it stands in arguments."""
+    """A reference to a tensor in the arguments of a call, by its name in the graph."""
 
     name: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tensor:
-    """A value that flows through the graph: an input, a parameter, a constant, what a node returns.
+    """A value in the graph: an input, a parameter, a constant, or the output of a node.
 
     Attributes:
         name: Unique in the graph.
-        shape: Its sizes, in the axes of the side that the graph was read from.
+        shape: Its sizes, in the axes of the side that the graph was traced from.
         dtype: The name of its dtype: "float32", "int32", "bool".
     """
 
@@ -59,11 +63,11 @@ class Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
-    """A variable that no layer of a known class owns, and that operations use as it is.
+    """A variable that operations use directly, outside of any layer of a known class.
 
     Attributes:
         path: Its path in the model: "embedding/position_table".
-        tensor: The value that it is in the graph.
+        tensor: Its value in the graph.
         trainable: Whether an optimiser changes it.
     """
 
@@ -77,16 +81,15 @@ class Node:
     """One call of a layer or of an operation.
 
     Attributes:
-        kinds: Qualified class names, the most derived first: "keras.layers.Conv2D"; of an operation its public name:
+        kinds: Qualified class names, the most derived first: "keras.layers.Conv2D". For an operation, its public name:
             "keras.ops.add".
-        path: The layer's path in the model; of an operation the path of the layer that it is called in, with the
-            operation's own name.
-        arguments: What it is called with, by the names of its parameters: plain values, `Size`s where these depend on
-            free sizes, and `Ref`s, in tuples, lists and dicts.
-        config: What the layer was made with.
-        outputs: What it returns.
-        structure: How what it returns is nested, with `Ref`s.
-        calls: The calls that it is made in, from the outermost on: each the path of a layer, a colon and a number.
+        path: The path of the layer in the model. For an operation, the path of the layer whose `call` contains it,
+            followed by the name of the operation.
+        arguments: The arguments by parameter name: plain values, `Size`s and `Ref`s, in tuples, lists and dicts.
+        config: The arguments of the layer's constructor.
+        outputs: The tensors that it returns.
+        structure: The nested structure of its return value, with `Ref`s.
+        calls: The layer calls around it, the outermost first: each the path of a layer, a colon and a number.
     """
 
     kinds: tuple[str, ...]
@@ -104,25 +107,25 @@ class Node:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The names of the tensors in the arguments, in their order."""
+        """The names of the tensors in the arguments, in order."""
         return tuple(ref.name for ref in refs(self.arguments))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Graph:
-    """A model as calls in the order in which they run.
+    """A model as a sequence of calls, in execution order.
 
     Attributes:
         name: The model's name.
         view: Its layers and tensors.
-        inputs: What it is called with.
-        nodes: The calls; each uses only what was there before.
-        outputs: How what it returns is nested, with `Ref`s.
-        input_structure: How what it is called with is nested, with `Ref`s.
-        input_names: What the inputs are called by their names in the graph.
+        inputs: Its input tensors.
+        nodes: The calls; each uses only values that exist before it.
+        outputs: The nested structure of its return value, with `Ref`s.
+        input_structure: The nested structure of its inputs, with `Ref`s.
+        input_names: The user's name of each input, by its name in the graph.
         parameters: Variables that operations use.
         constants: Arrays that operations use, by the name of the tensor.
-        sizes: For every free size the input and the axis that tell it.
+        sizes: For every free size, the input and the axis that it is read from.
     """
 
     name: str
@@ -138,19 +141,22 @@ class Graph:
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """Every tensor by its name, without the constants, which are arrays."""
+        """Every tensor by its name, except the constants, which are arrays."""
         found = [*self.inputs, *(parameter.tensor for parameter in self.parameters)]
         found += [tensor for node in self.nodes for tensor in node.outputs]
         return {tensor.name: tensor for tensor in found}
 
     def pruned(self) -> "Graph":
-        """The graph without the calls, parameters and constants that no output depends on.
+        """Return the graph without dead code: the calls, parameters and constants that no output depends on.
 
-        What one call of a layer needs inside it, its other calls keep as well: they stay alike.
+        A node that one call of a layer needs is kept in its other calls too, so that the calls stay alike.
         """
-        alike = self._counterparts()
+        counterparts = self._counterparts()
         kept = self._needed(frozenset())
-        while more := {other for place in kept for other in alike.get(place, ())} - kept:
+        while True:
+            more = {other for place in kept for other in counterparts.get(place, ())} - kept
+            if not more:
+                break
             kept = self._needed(kept | more)
         nodes = tuple(node for place, node in enumerate(self.nodes) if place in kept)
         needed = {ref.name for ref in refs(self.outputs)} | {name for node in nodes for name in node.inputs}
@@ -162,7 +168,7 @@ class Graph:
         )
 
     def _needed(self, wanted: frozenset[int]) -> frozenset[int]:
-        """The places of the nodes that the outputs, or the wanted nodes, depend on."""
+        """Return the indices of the wanted nodes, and of all nodes that they and the outputs depend on."""
         needed = {ref.name for ref in refs(self.outputs)}
         kept: set[int] = set()
         for place in range(len(self.nodes) - 1, -1, -1):
@@ -173,21 +179,25 @@ class Graph:
         return frozenset(kept)
 
     def _counterparts(self) -> dict[int, tuple[int, ...]]:
-        """For every node in a layer that is called again: the same node in all calls of the layer."""
-        calls: dict[str, dict[str, list[int]]] = {}
+        """Return, for each node inside a layer that is called several times, the same node in all of its calls."""
+        calls_of: dict[str, dict[str, list[int]]] = {}
         for place, node in enumerate(self.nodes):
             for call in node.calls:
-                calls.setdefault(call.rpartition(":")[0], {}).setdefault(call, []).append(place)
+                layer = call.rpartition(":")[0]
+                calls_of.setdefault(layer, {}).setdefault(call, []).append(place)
         found: dict[int, tuple[int, ...]] = {}
-        for places in (list(one.values()) for one in calls.values() if len(one) > 1):
-            if len({tuple(self.nodes[place].kinds for place in one) for one in places}) == 1:
-                for same in zip(*places, strict=True):
-                    found |= dict.fromkeys(same, tuple({*same, *(o for p in same for o in found.get(p, ()))}))
+        for calls in calls_of.values():
+            kinds = {tuple(self.nodes[place].kinds for place in places) for places in calls.values()}
+            if len(calls) == 1 or len(kinds) > 1:
+                continue
+            for same in zip(*calls.values(), strict=True):
+                known = {other for place in same for other in found.get(place, ())}
+                found |= dict.fromkeys(same, tuple({*same, *known}))
         return found
 
 
 def leaves(value: Any) -> Iterator[Any]:
-    """What stands in nested tuples, lists, dicts and slices, in order."""
+    """Yield the leaves of nested tuples, lists, dicts and slices, in order."""
     if isinstance(value, Mapping):
         for item in value.values():
             yield from leaves(item)
@@ -201,12 +211,12 @@ def leaves(value: Any) -> Iterator[Any]:
 
 
 def refs(value: Any) -> Iterator[Ref]:
-    """The tensors that stand in nested arguments, in order."""
+    """Yield the tensor references in nested arguments, in order."""
     return (leaf for leaf in leaves(value) if isinstance(leaf, Ref))
 
 
 def mapped(value: Any, function: Callable[[Any], Any]) -> Any:
-    """The same structure with a function applied to every leaf; structures become plain tuples, lists and dicts."""
+    """Return the structure with a function applied to every leaf, as plain tuples, lists and dicts."""
     if isinstance(value, Mapping):
         return {name: mapped(item, function) for name, item in value.items()}
     if isinstance(value, tuple):

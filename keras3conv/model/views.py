@@ -1,7 +1,7 @@
-"""What a model is to us: named tensors, grouped by the layer that owns them.
+"""Describe a model as named tensors, grouped by the layer that owns them.
 
-A live module, a Keras model and a file of weights all look like this to the planner and to the transfer. What a side
-does not know (a checkpoint has no classes, a weight file no configuration) is empty, never guessed.
+The planner and the transfer see a live module, a Keras model and a weight file in this form. A fact that a side does
+not provide (a checkpoint has no classes, a weight file no configuration) is empty, never guessed.
 """
 
 import hashlib
@@ -17,18 +17,17 @@ Side = Literal["torch", "keras"]
 
 @dataclass(frozen=True, kw_only=True)
 class TensorRef:
-    """A tensor by name: enough to plan with, no data.
+    """A tensor by name, without its values.
 
     Attributes:
-        path: The name that is unique in the model: "layer1.0.conv1.weight", "stack1/conv/kernel".
-        role: What the layer calls it: "weight", "kernel".
+        path: Its unique name in the model: "layer1.0.conv1.weight", "stack1/conv/kernel".
+        role: Its name in the layer: "weight", "kernel".
         shape: Its shape.
         dtype: The name of its dtype, as numpy or ml_dtypes spell it: "float32", "bfloat16".
         trainable: Whether an optimiser would change it.
-        storage: Tensors with an equal, non-empty storage are one tensor under several names.
-        location: Where the weight file of this model keeps it, if that is not the path: the dataset
-            "layers/conv2d/vars/0" of a Keras 3 file; empty where unknown.
-        is_computed: Whether it is computed of other tensors, which a file holds in its place (weight norm).
+        storage: Identifies the memory of tied weights: tensors with an equal, non-empty storage are one tensor.
+        location: The name of its dataset in a Keras 3 weight file, "layers/conv2d/vars/0"; empty where unknown.
+        is_computed: Whether it is computed from other tensors, which a file holds in its place (weight norm).
     """
 
     path: str
@@ -42,47 +41,61 @@ class TensorRef:
 
     @property
     def is_seed(self) -> bool:
-        """Whether this is the state of a random generator: no weight, and in no weight file."""
+        """Whether this is the state of a random generator, which no weight file holds."""
         return self.role.rpartition("/")[2].startswith("seed_generator_state")
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayerView:
-    """A layer (a torch module, a Keras layer) with the tensors that are its own, not its children's.
+class LayerRun:
+    """Facts about a layer that a call of its model shows, or a functional graph; None where a fact is unknown.
 
     Attributes:
-        path: The name of the layer in its model: "layer1.0.conv1", "stack1/conv"; empty for the model itself.
-        kinds: Qualified class names, the most derived first ("timm.layers.BatchNormAct2d", "torch.nn.BatchNorm2d");
-            empty where unknown.
-        config: What its constructor was given: plain values by name; None where unknown.
-        tensors: Its parameters and buffers, or variables, in the order of their creation.
-        calls: At which places it runs in one call of the model; None where unknown, () if it never runs.
-        inputs: Shapes of what its first call was given, batch axis included, None for unknown sizes; None where
-            unknown.
-        flattened: The shape, without the batch axis, of what was flattened into its input; empty where something was,
-            of unknown shape; None where nothing was, or where that is unknown because `calls` is.
-        follows: The layers whose outputs its inputs are made of, without another layer in between, over all of its
-            calls; None where unknown.
-        passes: The layers, before it and inside it, whose outputs its own output is made of; None where unknown.
-        beside: The layers with tensors that are given the very same value as it is, itself included; None where
-            unknown.
-        attribute: What the layer that it is part of calls it ("forward_layer", "cell"), which is the same in every
-            model, where names are not; empty where unknown.
-        is_ordered: Whether its place among the layers of equal shapes means their order in the model; a file of
-            weights may have frozen layers behind the others.
+        calls: The positions of the layer's calls among all calls of the model; () if it is never called.
+        inputs: The shapes of the inputs of its first call, batch axis included, None for free sizes.
+        flattened: The shape, without the batch axis, of the tensor that was flattened into its input; () if a tensor
+            of unknown shape was flattened. None also where nothing was flattened.
+        follows: The layers whose outputs its inputs are computed from without another layer in between, over all
+            calls.
+        passes: The layers, before it and inside it, whose outputs its own output is computed from.
+        beside: The layers with tensors that receive the very same input tensor, itself included.
     """
 
-    path: str
-    kinds: tuple[str, ...] = ()
-    config: Mapping[str, Any] | None = None
-    tensors: tuple[TensorRef, ...] = ()
     calls: tuple[int, ...] | None = None
     inputs: tuple[tuple[int | None, ...], ...] | None = None
     flattened: Shape | None = None
     follows: tuple[str, ...] | None = None
     passes: tuple[str, ...] | None = None
     beside: tuple[str, ...] | None = None
+
+    @property
+    def first_call(self) -> int:
+        """The position of the first call; 0 where it is unknown or the layer is never called."""
+        return self.calls[0] if self.calls else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerView:
+    """A layer (a torch module, a Keras layer) with its own tensors, without those of its children.
+
+    Attributes:
+        path: Its unique name in the model: "layer1.0.conv1", "stack1/conv"; empty for the model itself.
+        kinds: Qualified class names, the most derived first ("timm.layers.BatchNormAct2d", "torch.nn.BatchNorm2d");
+            empty where unknown.
+        config: The arguments of its constructor, as plain values by name; None where unknown.
+        tensors: Its parameters and buffers, or variables, in the order of their creation.
+        attribute: The attribute of the parent layer that holds it ("forward_layer", "cell"): the same in every model,
+            unlike names; empty where unknown.
+        run: Facts that only a call of the model, or a functional graph, shows.
+        is_ordered: Whether its position among layers of equal shapes is their order in the model; in a file of weights
+            frozen layers may stand behind the others.
+    """
+
+    path: str
+    kinds: tuple[str, ...] = ()
+    config: Mapping[str, Any] | None = None
+    tensors: tuple[TensorRef, ...] = ()
     attribute: str = ""
+    run: LayerRun = LayerRun()
     is_ordered: bool = True
 
     @property
@@ -98,13 +111,13 @@ class LayerView:
 
 @dataclass(frozen=True, kw_only=True)
 class InputSpec:
-    """What a model is called with.
+    """One input of a model.
 
     Attributes:
-        shape: The shape of one input, batch first, None for free sizes.
+        shape: Its shape, batch first, None for free sizes.
         dtype: Its dtype.
         name: Its name.
-        key: Its key where a live model takes a dict of inputs; empty elsewhere.
+        key: Its key where a live model takes a dict of inputs; else empty.
         padding: The value that a layer of the model masks as padding; None where no layer masks.
     """
 
@@ -121,18 +134,17 @@ def _no_values(path: str, /) -> Array:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelView:
-    """A model as named tensors. Reading a tensor's values is left to `read`, one at a time.
+    """A model as named tensors. `read` returns the values of one tensor at a time.
 
     Attributes:
-        side: Which framework's names and layouts these are.
-        name: What messages call it: a class name, a file name.
-        layers: Every layer that has a place in the model, in definition order.
-        origin: The file it was read from; empty for a live model.
-        input_specs: What it is called with; empty where unknown.
-        arguments: The names of what its call takes, where there are no such specifications: of a live Keras model
-            whose call is code; empty elsewhere.
-        facts: Anything worth a line in a report: format, writer's version.
-        reader: Reads one tensor by its path.
+        side: The framework of the names and memory layouts.
+        name: The name for messages: a class name, a file name.
+        layers: Every layer of the model, in definition order.
+        origin: The file that it was read from; empty for a live model.
+        input_specs: The inputs of the model; empty where unknown.
+        arguments: The parameters of `call` of a subclassed live Keras model, which has no input specifications.
+        facts: Facts for a report: the format, the version of the writer.
+        reader: Reads the values of one tensor by its path.
     """
 
     side: Side
@@ -145,7 +157,7 @@ class ModelView:
     facts: Mapping[str, str] = field(default_factory=dict)
 
     def outline(self) -> "ModelView":
-        """The same names and shapes without access to values; ties are numbered instead of being addresses."""
+        """Return the same names and shapes without access to values; tied weights get numbers instead of addresses."""
         storages = [tensor.storage for tensor in self.tensors() if tensor.storage]
         shared = [storage for storage, times in Counter(storages).items() if times > 1]
         numbers = {storage: f"tie {number}" for number, storage in enumerate(shared, 1)}
@@ -157,12 +169,12 @@ class ModelView:
         return replace(self, layers=tuple(map(renamed, self.layers)), reader=_no_values)
 
     def tensors(self) -> Iterator[TensorRef]:
-        """Every tensor of every layer, in order."""
+        """Yield every tensor of every layer, in order."""
         for layer in self.layers:
             yield from layer.tensors
 
     def read(self, path: str) -> Array:
-        """The values of one tensor, as a numpy array in its own dtype."""
+        """Return the values of one tensor, as a numpy array in its own dtype."""
         return self.reader(path)
 
     @property
@@ -172,9 +184,9 @@ class ModelView:
 
     @property
     def fingerprint(self) -> str:
-        """A digest of names and shapes: a plan is for models with this fingerprint.
+        """The digest of names and shapes; a plan fits models with equal fingerprints.
 
-        The states of random generators do not count: a live model has them, a file of its weights does not.
+        The states of random generators do not count: a live model has them, a weight file does not.
         """
         lines = sorted(f"{tensor.path} {tensor.shape}" for tensor in self.tensors() if not tensor.is_seed)
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
@@ -184,4 +196,4 @@ class Reader(Protocol):
     """Reads the values of one tensor."""
 
     def __call__(self, path: str, /) -> Array:
-        """The values of the tensor with this path."""
+        """Return the values of the tensor with this path."""

@@ -1,1 +1,1 @@
-"""Comparison of arrays, probe values, fingerprints and memory copies (numpy only)."""
+"""Numerics in numpy: comparison of arrays, probe values, fingerprints and memory copies."""

@@ -1,16 +1,16 @@
-"""Data in new memory: `np.ascontiguousarray`, without its bad days.
+"""Copy arrays to contiguous memory, faster than `np.ascontiguousarray` for transposed arrays.
 
-Transforms return views, and whoever writes makes them contiguous, so this copy is what a conversion costs. numpy walks
-the result in order and reads the source with one large stride. It comes back to a cache line when the walk along the
-other axes is over; by then the line is gone if the walk was long, and also if the stride is a multiple of a large power
-of two, as in every transformer: then all the lines of a walk compete for a few places in the cache.
+Transforms return views, and writing a tensor makes it contiguous, so this copy is most of the cost of a conversion.
+numpy iterates over the result in order and reads the source with a large stride. It returns to a cache line after a
+pass along the other axes. By then the line has been evicted if the pass is long, or if the stride is a multiple of a
+large power of two, as in every transformer: then all lines of a pass map to a few sets of the cache.
 
-Here such an array moves in tiles. A tile is read in runs that are neighbours in the source, written to a small scratch
-whose rows have an odd length, and from there to the result in runs that are neighbours in the result. The scratch stays
-in the cache, and its odd rows do not compete.
+This module copies such an array in tiles. A tile is read in runs that are contiguous in the source, written to a small
+scratch buffer with rows of odd length, and from there to the result in runs that are contiguous in the result. The
+scratch buffer stays in the cache, and its rows map to different sets.
 
-Constants describe ordinary processors and were chosen by measurement (`benchmarks/bench_transforms.py`). They decide
-about speed only: every way gives the same bits.
+The constants describe ordinary processors and were chosen by measurement (`benchmarks/bench_transforms.py`). They
+affect speed only: every path gives the same bits.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,39 +24,39 @@ from keras3conv.errors import TransformError
 from keras3conv.transforms import Array
 
 _SMALL = 1 << 16
-"""Arrays of fewer elements are left to numpy: they fit the cache, and preparing tiles takes time too."""
+"""numpy copies arrays of fewer elements: they fit the cache, and setting up tiles takes time too."""
 
 _LINE = 64
-"""Bytes that the cache fetches together."""
+"""Bytes of a cache line."""
 
 _PAGE = 4096
 _SETS = 64
-"""Places in the first cache where a line may go, by its address: 64 of them in almost every processor."""
+"""Sets of the first-level cache, chosen by address: 64 in almost every processor."""
 
 _WAYS = 16
-"""Lines of one place that a walk may need before reading them again is slower than tiles."""
+"""Lines of one set that a pass may touch; beyond that, tiles are faster than reading the lines again."""
 
 _ENTRIES = 1024
-"""Pages whose addresses the processor remembers."""
+"""Page addresses that the processor caches (TLB entries)."""
 
 _SECOND_CACHE = 2 << 20
-"""Bytes of the second cache that a walk may claim."""
+"""Bytes of the second-level cache that a pass may use."""
 
 _RUN = 1024
-"""Bytes of a tile that are neighbours in the source."""
+"""Bytes of a tile that are contiguous in the source."""
 
 _ROWS = 512
-"""Elements of a tile that are neighbours in the result."""
+"""Elements of a tile that are contiguous in the result."""
 
 _PADDING = 16
-"""Bytes after the last line of a row of the scratch: a column of it then goes through all places of the cache."""
+"""Bytes added to each row of the scratch buffer, so that a column spreads over all sets of the cache."""
 
 _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
-"""By size: an element is moved as a number that numpy moves fast. Larger elements gain too little from tiles."""
+"""Integer dtype by element size: numpy copies these fast. Larger elements gain too little from tiles."""
 
 
 class _Axis(NamedTuple):
-    """An axis of a copy: its size, and how many bytes a step is in the target and in the source."""
+    """An axis of a copy: its size, and its strides in bytes in the target and in the source."""
 
     size: int
     target: int
@@ -64,14 +64,14 @@ class _Axis(NamedTuple):
 
 
 def contiguous(array: Array, *, dtype: Any = None) -> Array:
-    """The same values in row-major order: `np.ascontiguousarray`, several times faster for an unfortunate transpose.
+    """Return the values in row-major order: `np.ascontiguousarray`, several times faster for most transposes.
 
-    An array that is contiguous, and of the dtype, is returned as it is, not copied; everything else is a new array
-    that owns its data. An array without axes stays one. About a megabyte is used beside the result.
+    A contiguous array of the requested dtype is returned as it is; anything else becomes a new array that owns its
+    data. An array without axes keeps its shape. The copy uses about a megabyte of memory beside the result.
 
     Args:
-        array: Any array or view: transposed, with steps, reversed, broadcast.
-        dtype: What to cast to, as `np.ascontiguousarray` does; the array's own where it is not given.
+        array: Any array or view: transposed, strided, reversed, broadcast.
+        dtype: The dtype to cast to, as `np.ascontiguousarray` does; by default the array's own.
 
     Example:
         >>> contiguous(np.arange(6).reshape(2, 3).T).flags.c_contiguous
@@ -84,13 +84,13 @@ def contiguous(array: Array, *, dtype: Any = None) -> Array:
 
 
 def own_copy(array: Array, *, dtype: Any = None) -> Array:
-    """A row-major copy that shares no memory with the array, contiguous or not.
+    """Return a row-major copy that shares no memory with the array.
 
-    For a receiver that keeps what it is given: on JAX a variable may alias the array that it was assigned.
+    Use it for a receiver that keeps a reference: a variable on JAX may alias the array that was assigned to it.
 
     Args:
         array: Any array or view.
-        dtype: What to cast to; the array's own where it is not given.
+        dtype: The dtype to cast to; by default the array's own.
     """
     wanted = array.dtype if dtype is None else np.dtype(dtype)
     if array.size < _SMALL or _numpy_is_fast(array, _long_axes(array)):
@@ -101,10 +101,10 @@ def own_copy(array: Array, *, dtype: Any = None) -> Array:
 
 
 def copy_into(target: Array, array: Array) -> None:
-    """Writes an array into memory that is there already: `np.copyto` with any cast, as fast as `contiguous`.
+    """Copy an array into existing memory: `np.copyto` with any cast, as fast as `contiguous`.
 
     Args:
-        target: The memory, in whatever order its axes are.
+        target: The memory, with axes in any order.
         array: Any array or view of the same shape.
 
     Raises:
@@ -130,13 +130,13 @@ def _long_axes(array: Array) -> list[int]:
 
 
 def _movable(target: Array, source: Array) -> bool:
-    """Whether both can be moved as numbers, and writing one does not change the other."""
+    """Return True if both can be copied as integers, and do not share memory."""
     plain = all(array.itemsize in _UNSIGNED and not array.dtype.hasobject for array in (target, source))
     return plain and not np.may_share_memory(target, source)
 
 
 def _merged(target: Array, source: Array, order: Iterable[int]) -> list[_Axis]:
-    """The axes in this order, as few as possible: neighbours in both arrays become one."""
+    """Return the axes in this order; axes that are adjacent in both arrays are merged."""
     axes: list[_Axis] = []
     for index in order:
         size, to, read = target.shape[index], target.strides[index], source.strides[index]
@@ -147,14 +147,14 @@ def _merged(target: Array, source: Array, order: Iterable[int]) -> list[_Axis]:
 
 
 def _numpy_is_fast(source: Array, order: Sequence[int]) -> bool:
-    """Whether numpy, walking these axes in turn, finds a line of the source in the cache when it comes back to it.
+    """Return True if a line of the source is still cached when numpy, iterating in this order, returns to it.
 
-    It comes back when it takes a step along the axis that is nearest in the source: what lies between is a walk along
-    all the axes inside of that one.
+    numpy returns to a line with each step along the axis of the smallest source stride. In between it makes a full
+    pass along all axes inside that one.
     """
     steps = [abs(source.strides[axis]) for axis in order]
     nearest = steps.index(min(steps))
-    # Runs are read as they lie; or the source repeats; or it has few elements a line.
+    # The source is read contiguously, or is broadcast, or has only few elements per cache line.
     if nearest == len(steps) - 1 or not 0 < steps[nearest] <= _LINE // 4:
         return True
     inside = [(source.shape[axis], step) for axis, step in zip(order[nearest + 1 :], steps[nearest + 1 :], strict=True)]
@@ -163,15 +163,15 @@ def _numpy_is_fast(source: Array, order: Sequence[int]) -> bool:
     sets = _SETS if common % _LINE else _SETS // gcd(common // _LINE, _SETS)
     if lines <= _WAYS * sets:
         return True
-    # In the second cache a line is found quickly enough if the walk does not pile up in an eighth of the first.
+    # The second-level cache is fast enough unless the pass maps to less than an eighth of the first-level sets.
     claimed = lines * _LINE * (_SETS // sets)
     return sets > _SETS // 8 and claimed <= _SECOND_CACHE and _touched(inside, _PAGE) <= _ENTRIES
 
 
-def _touched(walk: Iterable[tuple[int, int]], unit: int) -> int:
-    """How many units of memory are touched by a walk along axes of these sizes, in these steps."""
+def _touched(axes: Iterable[tuple[int, int]], unit: int) -> int:
+    """Count the units of memory that a pass along axes of these sizes and strides touches."""
     touched = 1
-    for size, step in walk:
+    for size, step in axes:
         touched *= size if step >= unit else max(1, size * step // unit)
     return touched
 
@@ -179,7 +179,7 @@ def _touched(walk: Iterable[tuple[int, int]], unit: int) -> int:
 def _move(axes: Sequence[_Axis], target: Array, source: Array) -> None:
     tile, run = _tile(axes, target.itemsize)
     scratch = _scratch(tile, run, target.itemsize)
-    # Numbers without a meaning where the bits stay; the first of the two copies is the one that casts.
+    # Without a cast, elements are copied as integers. With a cast, the copy into the scratch buffer casts.
     entry = scratch if target.dtype == source.dtype else scratch.view(target.dtype)
     source = source.view(scratch.dtype) if target.dtype == source.dtype else source
     target = target.view(scratch.dtype)
@@ -191,14 +191,14 @@ def _move(axes: Sequence[_Axis], target: Array, source: Array) -> None:
 
 
 def _tile(axes: Sequence[_Axis], itemsize: int) -> tuple[list[int], list[int]]:
-    """The size of a tile along each axis, and the axes that are neighbours in the source, the nearest last."""
+    """Return the size of a tile along each axis, and the axes of its runs in the source, smallest stride last."""
     by_source = sorted(range(len(axes)), key=lambda index: -abs(axes[index].source))
     tile = [1] * len(axes)
     _grow(tile, reversed(by_source), axes, _RUN // itemsize)
     run = [index for index in by_source if tile[index] > 1]
     _grow(tile, reversed(range(len(axes))), axes, _ROWS)
     wanted = _ROWS * _RUN // itemsize
-    # Many small tiles would cost more to begin than to move.
+    # Many small tiles would cost more to set up than to copy.
     for index in reversed(by_source):
         others = prod(tile) // tile[index]
         if tile[index] * others * 8 <= wanted:
@@ -207,7 +207,7 @@ def _tile(axes: Sequence[_Axis], itemsize: int) -> tuple[list[int], list[int]]:
 
 
 def _grow(tile: list[int], order: Iterable[int], axes: Sequence[_Axis], wanted: int) -> None:
-    """Makes a tile larger, axis after axis, until it has half of the wanted elements."""
+    """Enlarge a tile, axis after axis, until it has half of the wanted elements."""
     reached = 1
     for index in order:
         if reached * 2 >= wanted:
@@ -217,7 +217,7 @@ def _grow(tile: list[int], order: Iterable[int], axes: Sequence[_Axis], wanted: 
 
 
 def _scratch(tile: Sequence[int], run: Sequence[int], itemsize: int) -> Array:
-    """Memory for a tile: the axes of the runs are last, whatever their order is in the target."""
+    """Return memory for a tile in which the axes of the runs come last, in any order of the target."""
     order = [index for index in range(len(tile)) if index not in run] + list(run)
     width = prod(tile[index] for index in run)
     lines = -(-width * itemsize // _LINE)

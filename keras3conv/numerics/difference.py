@@ -1,7 +1,7 @@
-"""Two arrays become a `Diff`: how many elements differ, the worst of them, and where.
+"""Compare two arrays and judge their difference against the measured rounding noise.
 
-A difference is judged against a measured noise floor: the error that the source itself makes in its own dtype,
-against its own float64 run on the same input. A tolerance is never picked by hand.
+The noise floor is the error of the source itself: its run in its own dtype against its own float64 run on the same
+input. No tolerance is chosen by hand.
 """
 
 from dataclasses import dataclass
@@ -28,17 +28,17 @@ NOT_FINITE = "values that are not finite: they prove nothing"
 
 @dataclass(frozen=True, kw_only=True)
 class Diff:
-    """What separates two arrays of one shape.
+    """The difference between two arrays of one shape.
 
     Attributes:
-        count: How many elements there are.
-        differing: How many of them differ as values (two NaNs are one value, `-0.0` and `0.0` are two).
+        count: The number of elements.
+        differing: The number of elements that differ as values (NaN equals NaN, `-0.0` differs from `0.0`).
         max_abs: The largest absolute difference; infinite where only one side is finite.
         max_rel: The largest absolute difference, relative to `scale`.
         max_ulp: The largest difference in units in the last place of `scale`, in the narrower dtype.
         scale: The largest absolute finite value of the expected array.
-        worst: The index of the largest absolute difference; of the first zero with another sign if that is all.
-        nonfinite: How many elements of either side are NaN or infinite.
+        worst: The index of the largest absolute difference, or of the first zero that differs only in its sign.
+        nonfinite: The number of elements that are NaN or infinite on either side.
     """
 
     count: int
@@ -52,7 +52,7 @@ class Diff:
 
     @property
     def identical(self) -> bool:
-        """Whether every element is the same value, to the last bit; `same_bits` compares dtypes and payloads too."""
+        """Whether all elements are equal to the last bit; `same_bits` compares dtypes and NaN payloads too."""
         return self.differing == 0
 
     def __str__(self) -> str:
@@ -71,14 +71,14 @@ class Diff:
 
 
 def compare(actual: Array, expected: Array) -> Diff:
-    """Compares two arrays.
+    """Return the difference between two arrays.
 
     Args:
         actual: Any shape and real dtype.
         expected: The same shape; its largest value is the scale of relative differences.
 
     Raises:
-        InputError: The shapes differ (nothing is broadcast), there is no element to compare, or one is complex.
+        InputError: The shapes differ (nothing is broadcast), the arrays are empty, or one is complex.
     """
     if actual.shape != expected.shape:
         raise InputError(f"cannot compare shape {actual.shape} with shape {expected.shape}")
@@ -102,7 +102,7 @@ def compare(actual: Array, expected: Array) -> Diff:
 
 @dataclass(frozen=True, kw_only=True)
 class _Part:
-    """What `Diff` says, of some rows of two arrays."""
+    """The difference between some rows of two arrays."""
 
     differing: int
     max_abs: float
@@ -112,17 +112,17 @@ class _Part:
 
 
 _PART = 1 << 14
-"""Elements that are compared at a time: so many stay in a processor's cache through the dozen passes over them."""
+"""Elements compared at a time: this many stay in the cache through the dozen passes over them."""
 
 
 def _in_parts(array: Array) -> list[slice]:
-    """Rows along the first axis, a cache full at a time."""
+    """Split the first axis into ranges whose elements fit the cache."""
     step = max(1, _PART * len(array) // array.size)
     return [slice(start, start + step) for start in range(0, len(array), step)]
 
 
 def _measure(actual: Array, expected: Array, start: int) -> _Part:
-    """Compares some rows; `start` is the first one's place in the whole."""
+    """Compare some rows; `start` is the index of the first of them in the whole array."""
     wide_actual, wide_expected = _widen(actual), _widen(expected)
     finite = np.isfinite(wide_actual) & np.isfinite(wide_expected)
     same = _same_values(actual, expected, wide_actual, wide_expected)
@@ -140,7 +140,7 @@ def _measure(actual: Array, expected: Array, start: int) -> _Part:
 
 
 def same_bits(actual: Array, expected: Array) -> bool:
-    """Whether two arrays have the same dtype, the same shape and the same bytes (NaN payloads and zero signs too)."""
+    """Return True if two arrays have the same dtype, shape and bytes, NaN payloads and zero signs included."""
     if actual.dtype != expected.dtype or actual.shape != expected.shape:
         return False
     return np.ascontiguousarray(actual).tobytes() == np.ascontiguousarray(expected).tobytes()
@@ -148,13 +148,13 @@ def same_bits(actual: Array, expected: Array) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Tolerance:
-    """What a caller allows in the place of the measured noise; the report then says that it was the caller's.
+    """A tolerance given by the caller instead of the measured noise; reports name it as such.
 
-    Both numbers are given, so that nobody has one without knowing it.
+    Both numbers are required, so that neither is a hidden default.
 
     Attributes:
-        absolute: What is allowed whatever the values are.
-        relative: What is allowed beside that, as a share of the largest value of the source.
+        absolute: The allowed difference, whatever the values are.
+        relative: The difference allowed in addition, as a fraction of the largest value of the source.
     """
 
     absolute: float
@@ -163,7 +163,7 @@ class Tolerance:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if not (isinstance(value, int | float) and isfinite(value) and value >= 0):
-                raise InputError(f"the {name} tolerance is {value!r}: it must be a finite number, and not negative")
+                raise InputError(f"the {name} tolerance is {value!r}: it must be a finite number and not negative")
 
     def __str__(self) -> str:
         return f"{self.absolute:g} absolute and {self.relative:g} of the largest value"
@@ -171,15 +171,15 @@ class Tolerance:
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """A deviation beside the noise that it is judged against.
+    """A deviation and the noise that it is judged against.
 
     Attributes:
         deviation: The largest absolute difference between the two sides.
         floor: The measured noise: the source's own error against its float64 run, and at least half a unit in the
-            last place of the largest value. None where it was not measured, because the caller gave a tolerance.
-        factor: How many times the floor is allowed.
-        differing: How many elements differ.
-        allowed: What the caller allows instead; None where the floor decides.
+            last place of the largest value. None where the caller gave a tolerance instead.
+        factor: The multiple of the floor that is allowed.
+        differing: The number of elements that differ.
+        allowed: The deviation that the caller allows; None where the floor decides.
     """
 
     deviation: float
@@ -202,7 +202,7 @@ class Judgement:
 
     @property
     def proves(self) -> bool:
-        """Whether there is something to judge: NaN and infinities prove nothing, not as a deviation, not as a floor."""
+        """Whether deviation and limit are finite: NaN and infinity prove nothing."""
         return isfinite(self.deviation) and isfinite(self.limit)
 
     @property
@@ -221,13 +221,13 @@ class Judgement:
 
 
 def judge(actual: Array, source: Array, truth: Array | None, tolerance: Tolerance | None = None) -> Judgement:
-    """Judges what the target computed against the source's own noise, or against a tolerance.
+    """Judge the output of the target against the noise of the source, or against a tolerance.
 
     Args:
-        actual: What the target computed, in its own dtype.
-        source: What the source computed, in its own dtype, on the same input.
-        truth: What the source computed in float64, on the same input; None where only the tolerance counts.
-        tolerance: What the caller allows, whatever the noise is.
+        actual: The output of the target, in its own dtype.
+        source: The output of the source, in its own dtype, on the same input.
+        truth: The output of the source in float64, on the same input; None where only the tolerance counts.
+        tolerance: The difference that the caller allows, whatever the noise is.
     """
     diff = compare(actual, source)
     floor = None if truth is None else noise_floor(source, truth)
@@ -236,18 +236,18 @@ def judge(actual: Array, source: Array, truth: Array | None, tolerance: Toleranc
 
 
 def noise_floor(source: Array, truth: Array) -> float:
-    """What the source loses in its own dtype, and at least half a unit in the last place of the largest value.
+    """Return the source's rounding error: at least half a unit in the last place of the largest value.
 
     Args:
-        source: What the source computed, in its own dtype.
-        truth: What it computed in float64, on the same input.
+        source: The output of the source, in its own dtype.
+        truth: Its output in float64, on the same input.
     """
     noise = compare(source, truth)
     return max(noise.max_abs, 0.5 * resolution(source) * noise.scale)
 
 
 def resolution(array: Array) -> float:
-    """The unit in the last place at 1.0, of the array's dtype: bfloat16 and float8 have their own, integers none."""
+    """Return the unit in the last place at 1.0 in the array's dtype; 0 for integers."""
     dtype = array.dtype
     if dtype.kind == "f":
         return float(np.finfo(dtype).eps)
@@ -272,7 +272,7 @@ def _are_integers(actual: Array, expected: Array) -> bool:
 def _same_values(
     actual: Array, expected: Array, wide_actual: NDArray[np.float64], wide_expected: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
-    """Which elements are the same value: zeros with their sign, NaN whatever its payload."""
+    """Mark the elements that are the same value: zeros with their sign, NaN whatever its payload."""
     if _are_integers(actual, expected):
         return np.asarray(actual == expected)
     same = (wide_actual == wide_expected) & (np.signbit(wide_actual) == np.signbit(wide_expected))
@@ -285,7 +285,7 @@ def _distance(
     same: NDArray[np.bool_],
     finite: NDArray[np.bool_],
 ) -> NDArray[np.float64]:
-    """How far apart the elements are; infinitely where they differ and only one is finite, or neither."""
+    """Return the distance of each pair of elements; infinite where they differ and are not both finite."""
     with np.errstate(invalid="ignore", over="ignore"):
         return np.where(same, 0.0, np.where(finite, np.abs(actual - expected), np.inf))
 
@@ -297,5 +297,5 @@ def _ratio(value: float, unit: float) -> float:
 
 
 def _or_infinite(diff: Diff) -> float:
-    """A NaN on both sides compares as equal, and yet proves nothing."""
+    """Return the deviation; infinite where either side has a NaN, even on both sides: it proves nothing."""
     return float("inf") if diff.nonfinite else diff.max_abs

@@ -129,7 +129,7 @@ def _all_groups(unmatched: Unmatched) -> Iterator[Group]:
 
 def _ignored(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Iterable[Ignored]:
     """Yield the tensors without a counterpart: those that rules ignore, constants, and states of random generators."""
-    yield from ignored_tensors(torch, {name: pair for pair in pairs for name in pair.torch.split(" + ")})
+    yield from ignored_tensors(torch, {name: pair for pair in pairs for name in pair.torch_layers})
     placed = {path for pair in pairs for mapping in pair.weights for path in mapping.keras}
     for layer in keras.layers:
         for tensor in layer.tensors:

@@ -1,4 +1,4 @@
-"""What stands in a table of a report, and how it is written out."""
+"""Format the cells of report tables."""
 
 import math
 import numbers
@@ -6,11 +6,11 @@ import numbers
 from keras3conv.errors import InputError
 
 Cell = str | int | float | bool | None
-"""What a table holds: text, a number, yes or no, or nothing."""
+"""The type of a table cell: text, a number, a boolean or nothing."""
 
 
 def show(cell: Cell) -> str:
-    """A cell as text: three significant digits of a float, separators in an integer, yes or no, "-" for None."""
+    """Return a cell as text: floats with three significant digits, integers with separators, "-" for None."""
     if cell is None:
         return "-"
     if isinstance(cell, bool):
@@ -21,18 +21,18 @@ def show(cell: Cell) -> str:
 
 
 def visible(text: str, *, keep: str = "") -> str:
-    """Writes what cannot be seen (control characters, lone surrogates) as escapes; `keep` stays as it is."""
+    """Replace unprintable characters (control characters, lone surrogates) with escapes, except those in `keep`."""
     if text.isprintable():
         return text
-    return "".join(letter if letter.isprintable() or letter in keep else _escaped(letter) for letter in text)
-
-
-def _escaped(letter: str) -> str:
-    return letter.encode("unicode_escape").decode()
+    letters = []
+    for letter in text:
+        is_kept = letter.isprintable() or letter in keep
+        letters.append(letter if is_kept else letter.encode("unicode_escape").decode())
+    return "".join(letters)
 
 
 def plain(cell: object) -> Cell:
-    """Turns the scalars of numpy into plain numbers, which JSON knows; raises `InputError` for anything else."""
+    """Convert numpy scalars to plain numbers for JSON; raise `InputError` for anything that is not a cell."""
     if cell is None or isinstance(cell, bool):
         return cell
     if isinstance(cell, str):

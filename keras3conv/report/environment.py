@@ -1,4 +1,4 @@
-"""Where a report was made: versions and machine, without importing what is looked up."""
+"""Look up the versions of the installed packages and the machine, without importing any package."""
 
 import os
 import platform
@@ -16,13 +16,13 @@ _DISTRIBUTIONS: dict[str, tuple[str, ...]] = {
     "onnx": ("onnx",),
     "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
 }
-"""Packages worth naming, each with the distributions that may bring it."""
+"""The packages to report, each with the distributions that provide it."""
 
 
 def current_environment() -> dict[str, str]:
-    """The versions of python and of what is installed, the platform, the number of processors.
+    """Return the versions of Python and of the installed packages, the platform and the number of processors.
 
-    The Keras backend is named only if Keras is loaded already: asking would load it, and loading it chooses one.
+    The Keras backend is reported only if Keras is already imported: importing Keras would fix the backend.
     """
     found = {"python": platform.python_version()}
     for package, distributions in _DISTRIBUTIONS.items():

@@ -1,4 +1,4 @@
-"""Save a report in the form that its suffix names; an existing file is replaced in one step."""
+"""Save a report in the form that the file suffix names; replace an existing file atomically."""
 
 import hashlib
 import os
@@ -11,7 +11,7 @@ from keras3conv.report.values import Document, WrittenFile
 
 
 def save(report: Document, path: str | PathLike[str]) -> WrittenFile:
-    """Write a report to a file; see `Report.save`."""
+    """Write a report to a file and return its size and digests; see `Report.save`."""
     target = Path(path)
     forms = {".html": html.write, ".md": markdown.write, ".json": json.encode, ".txt": text.write}
     suffix = target.suffix.lower()

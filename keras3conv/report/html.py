@@ -1,7 +1,7 @@
-"""A report as one page: styles, plots and the few lines that sort tables are in it, and nothing is loaded.
+"""Write a report as one self-contained HTML page: styles, plots and the script that sorts tables are inline.
 
-Every value goes through the template's escaping. As a second lock the page's own security policy names the digests of
-its style and its script, so that no other script runs, and nothing is fetched, wherever the page is opened.
+The template escapes every value. In addition, the content security policy of the page allows only its own style and
+script, by their digests, so that no other script runs and nothing is fetched.
 """
 
 import hashlib
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 
 def write(report: Document) -> str:
-    """The page of a report.
+    """Return the page of a report.
 
     Raises:
         MissingExtra: jinja2 is not installed.
     """
-    template = _template()  # first: what is missing should be said before anything else is done
+    template = _template()  # raises before any other work if jinja2 is missing
     from markupsafe import Markup
 
     style, script = _resource("report.css"), _resource("report.js")
     only = ("default-src 'none'", "img-src data:", f"style-src '{_digest(style)}'", f"script-src '{_digest(script)}'")
-    # Markup for files of this package only: what is data is escaped.
+    # Markup is for files of this package only; everything else is data, and is escaped.
     return template.render(
         report=report,
         policy="; ".join((*only, "base-uri 'none'")),
@@ -56,12 +56,12 @@ def _template() -> "Template":
 
 
 def _finalize(value: object) -> object:
-    """Makes visible what cannot be seen; the style and the script, which are `Markup`, stay as they are."""
+    """Escape unprintable characters in text; leave `Markup` (the style and the script) unchanged."""
     return visible(value, keep="\n") if type(value) is str else value
 
 
 def _full(cell: object) -> str:
-    """All digits of a float, for the reader who points at it; nothing for what is shown in full."""
+    """Return all digits of a float for its tooltip; an empty text if the cell shows them already."""
     return repr(cell) if isinstance(cell, float) and isfinite(cell) and cell != float(show(cell)) else ""
 
 

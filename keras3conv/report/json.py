@@ -1,10 +1,10 @@
-"""A report as JSON, and back: strict JSON in ASCII, versioned, read without evaluating anything.
+"""Write a report as strict, versioned JSON in ASCII, and read it back without evaluating anything.
 
 REPORT.md describes the format.
 
-JSON has no word for what is not finite, and a string would be taken for text: such a number is written as an object,
-`{"float": "NaN"}`, `{"float": "Infinity"}` or `{"float": "-Infinity"}`. Everything else is written as it is. A key that
-the format does not know, a missing one or a value of another type is refused with its place.
+JSON has no NaN and no infinity, and a string would be read as text. Such a number is written as an object:
+`{"float": "NaN"}`, `{"float": "Infinity"}` or `{"float": "-Infinity"}`. Unknown keys, missing keys and values of
+another type are refused, with their position.
 """
 
 import base64
@@ -20,13 +20,13 @@ from keras3conv.report.pictures import Answer, Picture
 from keras3conv.report.values import FORMAT, Cell, Document, Plot, Section, Series, Status, Table, WrittenFile
 
 _KNOWN = (1, FORMAT)
-"""The formats that are read. The first one had no pictures."""
+"""The formats that can be read. The first one has no pictures."""
 
 _NONFINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 def encode(report: Document) -> str:
-    """The report as strict JSON."""
+    """Return the report as strict JSON."""
     content = {
         "format": report.format,
         "title": report.title,
@@ -39,10 +39,10 @@ def encode(report: Document) -> str:
 
 
 def decode(text: str) -> dict[str, Any]:
-    """Reads what `encode` wrote.
+    """Return the fields of the report that `encode` wrote.
 
     Raises:
-        InputError: The text is not JSON, is in another format, or has something in a place where it does not belong.
+        InputError: The text is not JSON, is of another format, or has unknown keys or values of another type.
     """
     try:
         content = json.loads(text, object_pairs_hook=_without_repeats, parse_constant=_refuse_constant)
@@ -164,7 +164,7 @@ def _read_file(node: "_Node") -> WrittenFile:
 
 @dataclass(frozen=True)
 class _Node:
-    """A value of the JSON text with its place, so that a refusal can name it."""
+    """A value in the JSON text with its position, for error messages."""
 
     value: object
     where: str
@@ -233,7 +233,7 @@ class _Node:
 def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
     content = dict(pairs)
     if len(content) != len(pairs):
-        raise ValueError("a key stands twice in one object")
+        raise ValueError("an object has the same key twice")
     return content
 
 

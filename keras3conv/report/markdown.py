@@ -1,4 +1,4 @@
-"""A report as Markdown, with GitHub's tables. Names are data: nothing in them is taken for markup."""
+"""Write a report as GitHub Markdown. All names are escaped."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -13,7 +13,7 @@ _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 
 def write(report: Document) -> str:
-    """The report as Markdown: the verdict, the certificate as a table, then every section in full."""
+    """Return the report as Markdown: the verdict, a table of the sections, then every section in full."""
     status = report.status
     blocks = [f"# {escape(report.title)}", f"**{GLYPHS[status]} {report.verdict}**: {report.tally}"]
     certificate = [[_mark(part), escape(part.name), escape(part.outcome)] for part in report.sections]
@@ -33,7 +33,7 @@ def write(report: Document) -> str:
 
 
 def escape(text: str) -> str:
-    """Text in which Markdown finds no markup and no HTML; underscores inside a word have no meaning and stay."""
+    """Escape Markdown and HTML in a text; underscores inside a word mean nothing in Markdown and stay."""
     bare = "".join(_ENTITIES.get(letter, letter) for letter in visible(text.replace("\n", " ")))
     return _MARKUP.sub(lambda match: "\\" + match.group(), bare)
 
@@ -71,7 +71,7 @@ def _grid(columns: list[str], numeric: list[bool], rows: Iterable[list[str]]) ->
 
 
 def _fenced(text: str) -> str:
-    """A block that no run of backticks in the text can close."""
+    """Return a code block with a fence longer than any run of backticks in the text."""
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}text\n{text}\n{fence}"

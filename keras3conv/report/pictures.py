@@ -1,4 +1,4 @@
-"""Samples as a reader sees them: an image, and what each side answers to it."""
+"""Show samples in a report: an image with the answers of both models."""
 
 import base64
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """One rank of the answers: what stands there on the first side, and what on the second.
+    """The answers of both sides at one rank.
 
     Attributes:
         first: The answer of the torch side.
-        first_score: Its score there.
+        first_score: The score of that answer.
         second: The answer of the Keras side.
-        second_score: Its score there.
+        second_score: The score of that answer.
     """
 
     first: str
@@ -36,11 +36,11 @@ class Picture:
 
     Attributes:
         png: The bytes of a PNG file.
-        caption: What it shows.
+        caption: The caption.
         answers: The answers of both sides, rank by rank.
 
     Raises:
-        InputError: The bytes are no PNG file.
+        InputError: The bytes are not a PNG file.
     """
 
     png: bytes
@@ -49,7 +49,7 @@ class Picture:
 
     def __post_init__(self) -> None:
         if not self.png.startswith(_PNG):
-            raise InputError(f"picture {self.caption!r} is no PNG file")
+            raise InputError(f"picture {self.caption!r} is not a PNG file")
 
     @property
     def alike(self) -> bool:
@@ -58,5 +58,5 @@ class Picture:
 
     @property
     def base64(self) -> str:
-        """The file as text, for JSON and for a page that has everything in it."""
+        """The file in base64, for JSON and for the HTML page."""
         return base64.b64encode(self.png).decode()

@@ -1,7 +1,7 @@
-"""The geometry of a plot, for the HTML page, and its sketch in one line of blocks, for text.
+"""Compute the geometry of a plot for the HTML page, and a one-line sketch of it for text.
 
-The x axis is the depth of the model, the y axis is a log scale in decades. Two strips stand outside the scale, each
-only if it is needed: zero (bit-identical) along the bottom edge, and what is not finite along the top edge.
+The x axis is the depth of the model, the y axis a log scale in decades. Two strips outside the scale are added where
+needed: zero (bit-identical) along the bottom edge, NaN and infinity along the top edge.
 """
 
 import math
@@ -16,9 +16,10 @@ WIDTH = 960.0
 """The width of a drawing, in its own units."""
 
 _LEFT, _RIGHT, _TOP, _SCALE, _STRIP = 64.0, 14.0, 14.0, 220.0, 24.0
-_NAMED_LABELS = 20  # more labels than this are numbered: their names would overlap
+_NAMED_LABELS = 20  # more labels than this are numbered, since names would overlap
 _NAME_LENGTH = 20
 _MOST_TICKS = 7
+_COLORS = 5
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _SKETCH_WIDTH = 72
@@ -26,7 +27,7 @@ _SKETCH_WIDTH = 72
 
 @dataclass(frozen=True, kw_only=True)
 class Tick:
-    """A place on an axis with its text."""
+    """A position on an axis with its label."""
 
     place: float
     text: str
@@ -34,7 +35,7 @@ class Tick:
 
 @dataclass(frozen=True, kw_only=True)
 class Dot:
-    """A measured value: where it is drawn, and what is told about it."""
+    """A measured value: its position in the drawing, and its tooltip."""
 
     x: float
     y: float
@@ -45,7 +46,7 @@ class Dot:
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """A series: the paths between its values, the area under it if it is the floor, and its dots."""
+    """A series: the path through its values, the area under it if it is the noise floor, and its dots."""
 
     name: str
     style: str
@@ -56,7 +57,7 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """All that a template needs to draw a plot, in units of an SVG view box."""
+    """The parts of a plot for the template, in units of an SVG view box."""
 
     width: float
     height: float
@@ -76,7 +77,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class _Scale:
-    """Where a value stands: decades between `low` and `high`, and the two strips."""
+    """The position of values: the decades between `low` and `high`, and the two strips."""
 
     low: int
     high: int
@@ -90,7 +91,7 @@ class _Scale:
 
     @property
     def edge(self) -> float:
-        """The bottom edge of the drawing, where zero is."""
+        """The bottom edge of the drawing, where zeros are drawn."""
         return self.bottom + (_STRIP if self.has_zero else 0.0)
 
     def x(self, place: int) -> float:
@@ -106,19 +107,21 @@ class _Scale:
         return self.height(math.log10(value))
 
     def height(self, power: float) -> float:
-        """Where a power of ten stands; the power is taken, since the topmost one may be no float."""
+        """Return the position of a power of ten, given its exponent: the topmost power may overflow a float."""
         return round(self.bottom - _SCALE * (power - self.low) / (self.high - self.low), 1)
 
 
 def draw(plot: Plot) -> Drawing:
-    """Places everything that a plot shows."""
+    """Return the geometry of a plot."""
     values = _values(plot)
     low, high = _decades(values)
     infinite = any(not math.isfinite(value) for value in values)
     scale = _Scale(low, high, _TOP + (_STRIP if infinite else 0.0), 0.0 in values, len(plot.labels))
     named = len(plot.labels) <= _NAMED_LABELS
     step = max(1, math.ceil((high - low) / _MOST_TICKS))
-    measured = iter(range(len(plot.series)))
+    measured = [series for series in plot.series if not series.is_floor]
+    styles = {id(series): f"line{number % _COLORS}" for number, series in enumerate(measured)}
+    lines = [_line(plot, series, scale, styles.get(id(series), "floor")) for series in plot.series]
     return Drawing(
         width=WIDTH,
         height=scale.edge + (104 if named else 42),
@@ -132,21 +135,18 @@ def draw(plot: Plot) -> Drawing:
         zero=scale.edge if scale.has_zero else None,
         infinite=_TOP if infinite else None,
         failed=tuple(scale.x(place) for place in plot.failed),
-        lines=tuple(
-            _line(plot, series, scale, "floor" if series.is_floor else f"line{next(measured) % 5}")
-            for series in plot.series
-        ),
+        lines=tuple(lines),
         remarks=_remarks(plot),
     )
 
 
 def sketch(plot: Plot) -> list[str]:
-    """The plot as lines of text: a heading, a row of blocks for every series, and what the signs mean."""
+    """Return a plot as lines of text: a heading, a row of blocks for every series, and a legend."""
     positive = [value for value in _values(plot) if 0 < value < math.inf]
     scale = f"log scale from {min(positive):.2g} to {max(positive):.2g}" if positive else "log scale"
+    lines = [f"{visible(plot.title)} ({visible(plot.unit)}, {scale})"]
     width = max((len(visible(series.name)) for series in plot.series), default=0)
-    rows = [f"  {visible(series.name):<{width}}  {_blocks(series, positive)}".rstrip() for series in plot.series]
-    lines = [f"{visible(plot.title)} ({visible(plot.unit)}, {scale})", *rows]
+    lines += [f"  {visible(series.name):<{width}}  {_blocks(series, positive)}".rstrip() for series in plot.series]
     if remarks := _remarks(plot, zero="·", infinite="×"):
         lines.append("  " + "; ".join(remarks))
     return lines
@@ -179,7 +179,7 @@ def _columns(plot: Plot, scale: _Scale, named: bool) -> tuple[Tick, ...]:
 
 
 def _short(name: str) -> str:
-    """The end of a long name: that is where it differs from its neighbours'."""
+    """Return the end of a long name, the part in which neighbouring names differ."""
     return name if len(name) <= _NAME_LENGTH else "…" + name[1 - _NAME_LENGTH :]
 
 
@@ -188,26 +188,34 @@ def _line(plot: Plot, series: Series, scale: _Scale, style: str) -> Line:
     return Line(
         name=series.name,
         style=style,
-        path=" ".join("M" + " L".join(f"{x:g} {y:g}" for x, y in run) for run in runs),
+        path=" ".join(map(_path, runs)),
         area=" ".join(_area(run, scale.bottom) for run in runs) if series.is_floor else "",
         dots=() if series.is_floor else _dots(plot, series, scale),
     )
 
 
 def _runs(series: Series, scale: _Scale) -> list[list[tuple[float, float]]]:
-    """The unbroken stretches of values that are on the scale; one value alone becomes a dash."""
+    """Return the runs of consecutive values on the scale; a single value becomes a short dash."""
     runs: list[list[tuple[float, float]]] = [[]]
     for place, value in enumerate(series.values):
         if value is not None and 0 < value < math.inf:
             runs[-1].append((scale.x(place), scale.y(value)))
         elif runs[-1]:
             runs.append([])
-    return [run if len(run) > 1 else [(run[0][0] - 3, run[0][1]), (run[0][0] + 3, run[0][1])] for run in runs if run]
+    return [_dash(*run[0]) if len(run) == 1 else run for run in runs if run]
+
+
+def _dash(x: float, y: float) -> list[tuple[float, float]]:
+    return [(x - 3, y), (x + 3, y)]
 
 
 def _area(run: list[tuple[float, float]], bottom: float) -> str:
-    points = [(run[0][0], bottom), *run, (run[-1][0], bottom)]
-    return "M" + " L".join(f"{x:g} {y:g}" for x, y in points) + " Z"
+    return f"{_path([(run[0][0], bottom), *run, (run[-1][0], bottom)])} Z"
+
+
+def _path(points: list[tuple[float, float]]) -> str:
+    """Write points as an SVG path."""
+    return "M" + " L".join(f"{x:g} {y:g}" for x, y in points)
 
 
 def _dots(plot: Plot, series: Series, scale: _Scale) -> tuple[Dot, ...]:
@@ -239,13 +247,13 @@ def _remarks(plot: Plot, zero: str = "bottom edge", infinite: str = "top edge") 
 
 def _blocks(series: Series, positive: list[float]) -> str:
     number = len(series.values)
-    cuts = [round(place * number / _SKETCH_WIDTH) for place in range(_SKETCH_WIDTH + 1)]
-    buckets = list(pairwise(cuts)) if number > _SKETCH_WIDTH else [(place, place + 1) for place in range(number)]
-    return "".join(_block(series.values[start:stop], positive) for start, stop in buckets)
+    width = min(number, _SKETCH_WIDTH)
+    cuts = [round(place * number / width) for place in range(width + 1)] if width else []
+    return "".join(_block(series.values[start:stop], positive) for start, stop in pairwise(cuts))
 
 
 def _block(values: tuple[float | None, ...], positive: list[float]) -> str:
-    """The worst of some values, as one sign."""
+    """Return the block character for the largest of some values."""
     known = [value for value in values if value is not None]
     if not known:
         return " "

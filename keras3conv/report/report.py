@@ -1,12 +1,11 @@
-"""A report is data first: sections with a status, a claim, tables, plots and problems; every form is made from that.
+"""Collect the sections of a report, and show them as text, Markdown, HTML or JSON.
 
     report = Report(title="Net (torch) and net (keras)", sections=(section, ...))
     report.raise_if_failed()
     report.save("certificate.html")
 
-A section that was skipped has a reason, and is never counted as passed: a report in which everything was skipped
-proves nothing, and says so. How a report is written out is left to `report_text`, `report_markdown`, `report_html`
-and `report_json`, which are imported when they are asked for.
+A skipped section has a reason and never counts as passed: a report in which all sections were skipped proves nothing,
+and says so. The modules `text`, `markdown`, `html` and `json` write the forms; they are imported when used.
 """
 
 from collections.abc import Mapping
@@ -16,20 +15,8 @@ from typing import TYPE_CHECKING
 
 from keras3conv.errors import InputError, MissingExtra, Problem, ProofError
 from keras3conv.messages import count, lay_out
-from keras3conv.report.pictures import Answer, Picture
-from keras3conv.report.values import (
-    FORMAT,
-    GLYPHS,
-    NOISE_FLOOR,
-    STATUSES,
-    Cell,
-    Plot,
-    Section,
-    Series,
-    Status,
-    Table,
-    WrittenFile,
-)
+from keras3conv.report.environment import current_environment
+from keras3conv.report.values import FORMAT, STATUSES, Section, Status, WrittenFile
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,18 +24,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Sections, what was written, and where it ran.
+    """The result of a validation, a transfer or a conversion.
 
     Attributes:
-        title: What the report is about.
-        sections: What every judge found.
+        title: The subject of the report.
+        sections: The findings, a section for every judge.
         files: The files that were written.
-        environment: Versions and machine, see `current_environment`.
-        notes: Anything else a reader should know, a sentence each.
+        environment: Versions and machine; see `current_environment`.
+        notes: Further remarks, a sentence each.
         format: The number of the JSON format.
 
     Raises:
-        InputError: Two sections have one name.
+        InputError: Two sections have the same name.
     """
 
     title: str
@@ -61,7 +48,7 @@ class Report:
     def __post_init__(self) -> None:
         names = [section.name for section in self.sections]
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise InputError(f"two sections are called {twice[0]!r}")
+            raise InputError(f"two sections have the name {twice[0]!r}")
 
     @property
     def ok(self) -> bool:
@@ -70,36 +57,36 @@ class Report:
 
     @property
     def verdict(self) -> str:
-        """The status of the whole, in words: "Passed", "Failed" or "Nothing proven"."""
+        """The overall status in words: "Passed", "Failed" or "Nothing proven"."""
         return {"passed": "Passed", "failed": "Failed"}.get(self.status, "Nothing proven")
 
     @property
     def status(self) -> Status:
-        """The status of the whole: "passed" if `ok`, "failed" if a section is, else "skipped": nothing was proven."""
+        """The overall status: "passed" if `ok`, "failed" if a section failed, else "skipped" (nothing was proven)."""
         if self.ok:
             return "passed"
         return "failed" if self.with_status("failed") else "skipped"
 
     @property
     def tally(self) -> str:
-        """How many sections have which status: "3 passed, 1 skipped"."""
+        """The number of sections by status: "3 passed, 1 skipped"."""
         amounts = {status: len(self.with_status(status)) for status in STATUSES}
         return ", ".join(f"{number} {status}" for status, number in amounts.items() if number) or "no sections"
 
     def with_status(self, status: Status) -> tuple[Section, ...]:
-        """The sections that have this status."""
+        """Return the sections with this status."""
         return tuple(section for section in self.sections if section.status == status)
 
     def section(self, name: str) -> Section:
-        """The section with this name; raises `KeyError`, which names the known ones, if there is none."""
+        """Return the section with this name; raise `KeyError` with the known names if there is none."""
         for section in self.sections:
             if section.name == name:
                 return section
         known = ", ".join(section.name for section in self.sections) or "none"
-        raise KeyError(f"no section is called {name!r}; there are: {known}")
+        raise KeyError(f"no section has the name {name!r}; there are: {known}")
 
     def raise_if_failed(self) -> None:
-        """Raises `ProofError` with the problems of all failed sections, or if no section passed; else does nothing."""
+        """Raise `ProofError` with the problems of all failed sections, or if no section passed."""
         if self.ok:
             return
         failed = self.with_status("failed")
@@ -111,38 +98,38 @@ class Report:
         raise ProofError(lay_out(f"nothing is proven in {self.title}: no section passed", skipped))
 
     def to_json(self) -> str:
-        """Strict JSON in ASCII, from which `from_json` makes an equal report; see `report_json` for the format."""
+        """Return strict JSON in ASCII, from which `from_json` makes an equal report; REPORT.md describes the format."""
         from keras3conv.report.json import encode
 
         return encode(self)
 
     @staticmethod
     def from_json(text: str) -> "Report":
-        """Reads what `to_json` wrote; raises `InputError`, which names the place, for anything else."""
+        """Return the report that `to_json` wrote; raise `InputError` with the position for anything else."""
         from keras3conv.report.json import decode
 
         return Report(**decode(text))
 
     def to_markdown(self) -> str:
-        """The report as Markdown (with GitHub's tables), everything in it."""
+        """Return the full report as GitHub Markdown."""
         from keras3conv.report.markdown import write
 
         return write(self)
 
     def to_html(self) -> str:
-        """The report as one page without external references; raises `MissingExtra` where jinja2 is missing."""
+        """Return the report as one self-contained HTML page; raise `MissingExtra` if jinja2 is missing."""
         from keras3conv.report.html import write
 
         return write(self)
 
     def save(self, path: "str | PathLike[str]") -> WrittenFile:
-        """Writes the report as its suffix says (.html, .md, .json, .txt), beside the file first, then renamed."""
+        """Write the report atomically in the form that the suffix names: .html, .md, .json or .txt."""
         from keras3conv.report.files import save
 
         return save(self, path)
 
     def render(self, console: "Console") -> None:
-        """Prints the report on a terminal, in colour if the console has colours."""
+        """Print the report on a terminal, in colour if the console has colours."""
         from keras3conv.report.text import render
 
         render(self, console)
@@ -153,7 +140,7 @@ class Report:
         return write(self)
 
     def _repr_html_(self) -> str:
-        """For notebooks: the page in a frame, so that its styles stay its own; as text where jinja2 is missing."""
+        """Return the page in a frame, which isolates its styles in a notebook; as text if jinja2 is missing."""
         from html import escape
 
         try:
@@ -164,27 +151,4 @@ class Report:
         return f'<iframe srcdoc="{escape(page)}" sandbox="allow-scripts" style="{style}"></iframe>'
 
 
-def current_environment() -> dict[str, str]:
-    """Versions and machine, for `Report.environment`; see `report_environment`."""
-    from keras3conv.report.environment import current_environment as look
-
-    return look()
-
-
-__all__ = [
-    "FORMAT",
-    "GLYPHS",
-    "NOISE_FLOOR",
-    "STATUSES",
-    "Answer",
-    "Cell",
-    "Picture",
-    "Plot",
-    "Report",
-    "Section",
-    "Series",
-    "Status",
-    "Table",
-    "WrittenFile",
-    "current_environment",
-]
+__all__ = ["Report", "current_environment"]

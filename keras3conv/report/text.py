@@ -1,4 +1,4 @@
-"""A report as text: plain, or in colour on a terminal."""
+"""Write a report as plain text, or print it in colour on a terminal."""
 
 import io
 from collections.abc import Iterator, Mapping
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 WIDTH = 110
-"""The width of the plain text."""
+"""The width of the plain text, in characters."""
 
 ROWS = 20
-"""Longer tables are cut to this many rows and all those that failed."""
+"""Longer tables show this many rows, and all failed ones."""
 
 _ASCII = str.maketrans("✓✗–·×▁▂▃▄▅▆▇█", "+x-.x12345678")
 _STYLES: Mapping[str, str] = {"passed": "green", "failed": "bold red", "skipped": "yellow", "info": "blue"}
 
 
 def write(report: Document) -> str:
-    """The report as plain text: no colours, `WIDTH` columns."""
+    """Return the report as plain text in `WIDTH` columns."""
     from rich.console import Console
 
     stream = io.StringIO()
@@ -35,7 +35,7 @@ def write(report: Document) -> str:
 
 
 def render(report: Document, console: "Console") -> None:
-    """Prints a report: the verdict, a line for every section, then the details."""
+    """Print a report: the verdict, a line for every section, then the details."""
     status = report.status
     _print(console, visible(report.title), style="bold")
     _print(console, f"{GLYPHS[status]} {report.verdict}: {report.tally}", style=_STYLES[status])
@@ -43,29 +43,20 @@ def render(report: Document, console: "Console") -> None:
     console.print(_certificate(report, console))
     for section in report.sections:
         _render_section(section, console)
-    for heading, lines in (
-        ("Files", [line for file in report.files for line in _file(file)]),
-        ("Notes", [line for note in report.notes for line in _wrapped(visible(note), console)]),
-        ("Environment", _wrapped(_listing(report.environment), console)),
-    ):
-        if lines:
-            _print(console, f"\n{heading}", style="bold")
-            _print(console, "\n".join(f"  {line}" for line in lines))
-
-
-def kept_rows(table: Table, limit: int = ROWS) -> list[int]:
-    """The places of the rows that are shown: the first ones, and all that failed."""
-    return [place for place in range(len(table.rows)) if place < limit or table.has_failed(place)]
+    notes = [line for note in report.notes for line in _wrapped(visible(note), console)]
+    _print_list("Files", [line for file in report.files for line in _file(file)], console)
+    _print_list("Notes", notes, console)
+    _print_list("Environment", _wrapped(_listing(report.environment), console), console)
 
 
 def problems_of(section: Section) -> str:
-    """The problems of a section, laid out as an error message is."""
+    """Return the problems of a section in the layout of an error message."""
     problems = section.problems
     return visible(lay_out(f"{count(len(problems), 'problem')}:", problems, limit=len(problems)), keep="\n")
 
 
 def answer_rows(section: Section) -> Iterator[tuple[Cell, ...]]:
-    """The answers to the samples that are shown: the sample, the rank, and both sides with their scores."""
+    """Yield the answers to the samples: the caption, the rank, and both answers with their scores."""
     for picture in section.pictures:
         for rank, answer in enumerate(picture.answers, 1):
             yield picture.caption, rank, answer.first, answer.first_score, answer.second, answer.second_score
@@ -86,11 +77,11 @@ def _certificate(report: Document, console: "Console") -> "Grid":
 
 
 def _render_section(section: Section, console: "Console") -> None:
-    """What the certificate's line does not say: nothing, if there is no more."""
+    """Print the details of a section beyond its line in the certificate, if it has any."""
     if not (section.claim or section.facts or section.problems or section.plots or section.tables or section.pictures):
         return
-    mark = f"\n{GLYPHS[section.status]} {visible(section.name)}"
-    _print(console, mark, style=f"bold {_STYLES[section.status]}")
+    heading = f"\n{GLYPHS[section.status]} {visible(section.name)}"
+    _print(console, heading, style=f"bold {_STYLES[section.status]}")
     if section.claim:
         _print(console, _indented("\n".join(_wrapped(visible(section.claim), console))))
     width = max((len(visible(name)) for name in section.facts), default=0)
@@ -120,13 +111,19 @@ def _render_table(table: Table, console: "Console") -> None:
         grid.add_column(
             _text(visible(name), console), justify="right" if numeric else "left", overflow="fold", no_wrap=numeric
         )
-    kept = kept_rows(table)
-    for place in kept:
+    shown = [place for place in range(len(table.rows)) if place < ROWS or table.has_failed(place)]
+    for place in shown:
         style = "red" if table.has_failed(place) else ""
         grid.add_row(*(_text(show(cell), console) for cell in table.rows[place]), style=style)
     console.print(Padding(grid, (0, 0, 0, 2), expand=False))
-    if rest := len(table.rows) - len(kept):
+    if rest := len(table.rows) - len(shown):
         _print(console, f"  ... {count(rest, 'more row')}", style="dim")
+
+
+def _print_list(heading: str, lines: list[str], console: "Console") -> None:
+    if lines:
+        _print(console, f"\n{heading}", style="bold")
+        _print(console, _indented("\n".join(lines)))
 
 
 def _file(file: WrittenFile) -> list[str]:
@@ -139,7 +136,7 @@ def _listing(environment: Mapping[str, str]) -> str:
 
 
 def _wrapped(text: str, console: "Console") -> list[str]:
-    """Prose in lines that fit beside an indent of two; a word that is longer stays whole."""
+    """Wrap prose for an indent of two; a longer word stays whole."""
     return wrap(text, max(20, console.width - 2), break_long_words=False, break_on_hyphens=False)
 
 
@@ -148,12 +145,12 @@ def _indented(text: str) -> str:
 
 
 def _print(console: "Console", text: str, style: str = "") -> None:
-    """Prints without wrapping: a line to paste stays one line."""
+    """Print without wrapping, so that a call to paste stays on one line."""
     console.print(_text(text, console, style), soft_wrap=True)
 
 
 def _text(text: str, console: "Console", style: str = "") -> "Text":
-    """Text that the console can show, and in which nothing is markup: names may have brackets."""
+    """Return text that the console can encode, without interpreting brackets in names as markup."""
     from rich.text import Text
 
     if console.options.ascii_only:

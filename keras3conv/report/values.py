@@ -10,42 +10,37 @@ from keras3conv.report.pictures import Picture
 
 Status = Literal["passed", "failed", "skipped", "info"]
 
-
 STATUSES: tuple[Status, ...] = get_args(Status)
-"""Every status, in the order in which a tally names them."""
-
+"""Every status, in the order of a tally."""
 
 GLYPHS: Mapping[str, str] = {"passed": "✓", "failed": "✗", "skipped": "–", "info": "·"}
-"""The sign of every status."""
-
+"""The symbol of every status."""
 
 NOISE_FLOOR = "noise floor"
-"""A series whose name begins so is drawn as the floor under the others: dashed, with its area filled."""
-
+"""A series whose name starts with this is drawn as the noise floor: dashed, with a filled area."""
 
 FORMAT = 2
 """The number of the JSON format that `Report.to_json` writes."""
 
-
 Cell = report_cells.Cell
-"""What a table holds: text, a number, yes or no, or nothing."""
+"""The type of a table cell: text, a number, a boolean or nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
     """Rows under named columns.
 
-    A row has failed if `failed` names it, or if one of its cells is the word "failed"; such rows are never cut.
-    Numbers of numpy become plain ones.
+    A row has failed if `failed` lists it, or if one of its cells is the word "failed"; failed rows are always shown.
+    Numpy numbers are converted to plain numbers.
 
     Attributes:
         columns: The names of the columns.
         rows: The rows, each with a cell for every column.
-        title: What the table shows.
-        failed: The places of the rows that failed.
+        title: The title.
+        failed: The indices of the failed rows.
 
     Raises:
-        InputError: A row of another length, a cell that is no `Cell`, or a failed row that is not there.
+        InputError: A row has another length, a cell is not a `Cell`, or `failed` lists a missing row.
     """
 
     columns: tuple[str, ...]
@@ -57,20 +52,20 @@ class Table:
         for place, row in enumerate(self.rows):
             if len(row) != len(self.columns):
                 raise InputError(f"table {self.title!r}: row {place} has {len(row)} cells, not {len(self.columns)}")
-        _refuse_places(f"table {self.title!r}", self.failed, len(self.rows))
+        _check_indices(f"table {self.title!r}", self.failed, len(self.rows))
         object.__setattr__(self, "rows", tuple(tuple(report_cells.plain(cell) for cell in row) for row in self.rows))
 
     def has_failed(self, place: int) -> bool:
-        """Whether the row at this place failed."""
+        """Return True if the row at this index failed."""
         return place in self.failed or "failed" in self.rows[place]
 
     @property
     def failures(self) -> int:
-        """How many rows failed."""
+        """The number of failed rows."""
         return sum(self.has_failed(place) for place in range(len(self.rows)))
 
     def is_numeric(self, column: int) -> bool:
-        """Whether a column holds numbers, and nothing else but None."""
+        """Return True if a column holds only numbers and None."""
         cells = [row[column] for row in self.rows if row[column] is not None]
         return bool(cells) and all(isinstance(cell, int | float) and not isinstance(cell, bool) for cell in cells)
 
@@ -80,7 +75,7 @@ class Series:
     """One line of a plot: a value for every label, None where nothing was measured.
 
     Raises:
-        InputError: A value is negative: it has no place on a log scale.
+        InputError: A value is negative, which a log scale cannot show.
     """
 
     name: str
@@ -89,7 +84,7 @@ class Series:
     def __post_init__(self) -> None:
         values = tuple(None if value is None else float(value) for value in self.values)
         if any(value is not None and value < 0 for value in values):
-            raise InputError(f"series {self.name!r} has a negative value, which has no place on a log scale")
+            raise InputError(f"series {self.name!r} has a negative value, which a log scale cannot show")
         object.__setattr__(self, "values", values)
 
     @property
@@ -102,17 +97,17 @@ class Series:
 class Plot:
     """Errors along the depth of a model, on a log scale.
 
-    A zero is bit-identical: it is drawn at the bottom edge. What is not finite is drawn at the top edge.
+    Zeros (bit-identical) are drawn at the bottom edge, NaN and infinity at the top edge.
 
     Attributes:
-        title: What the plot shows.
+        title: The title.
         labels: The layers, in the order of their depth.
         series: The lines, each with a value for every label.
-        unit: What the values are: "relative error".
-        failed: The places of the labels at which something failed.
+        unit: The unit of the values: "relative error".
+        failed: The indices of the labels at which something failed.
 
     Raises:
-        InputError: A series of another length, or a failed label that is not there.
+        InputError: A series has another length, or `failed` lists a missing label.
     """
 
     title: str
@@ -126,27 +121,27 @@ class Plot:
             if len(series.values) != len(self.labels):
                 have = f"{len(series.values)} values for {len(self.labels)} labels"
                 raise InputError(f"plot {self.title!r}: series {series.name!r} has {have}")
-        _refuse_places(f"plot {self.title!r}", self.failed, len(self.labels))
+        _check_indices(f"plot {self.title!r}", self.failed, len(self.labels))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """What one judge found.
+    """The findings of one judge.
 
     Attributes:
-        name: What it is called; unique in its report.
-        status: "passed", "failed", "skipped", or "info" for what is no proof.
-        claim: What is proven, in one sentence.
+        name: The name of the section, unique in its report.
+        status: "passed", "failed", "skipped", or "info" for a section that proves nothing by itself.
+        claim: The proven claim, in one sentence.
         summary: The outcome, in one line.
-        reason: Why it was skipped.
-        facts: Anything worth a line, by name.
+        reason: The reason why it was skipped.
+        facts: Further facts, by name.
         tables: The tables.
         plots: The plots.
-        problems: What went wrong.
+        problems: The problems that were found.
         pictures: Samples with the answers of both sides.
 
     Raises:
-        InputError: A skipped section without a reason, a failed one without a problem, or a status that is none.
+        InputError: A skipped section has no reason, a failed one no problem, or the status is unknown.
     """
 
     name: str
@@ -176,7 +171,7 @@ class Section:
 
 @dataclass(frozen=True, kw_only=True)
 class WrittenFile:
-    """A file that was written: where, how many bytes, and the digests of its content."""
+    """A file that was written: its path, its size in bytes, and the digests of its content."""
 
     path: str
     size: int
@@ -184,9 +179,9 @@ class WrittenFile:
     md5: str
 
 
-def _refuse_places(owner: str, places: tuple[int, ...], length: int) -> None:
-    if beyond := [place for place in places if not 0 <= place < length]:
-        raise InputError(f"{owner}: place {beyond[0]} is marked as failed, but there are {length}")
+def _check_indices(owner: str, indices: tuple[int, ...], length: int) -> None:
+    if beyond := [place for place in indices if not 0 <= place < length]:
+        raise InputError(f"{owner}: index {beyond[0]} is marked as failed, but the length is {length}")
 
 
 class Document(Protocol):

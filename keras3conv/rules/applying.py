@@ -7,7 +7,7 @@ from typing import Any
 from keras3conv.errors import RuleError
 from keras3conv.model.views import LayerView
 from keras3conv.rules.library import lookup
-from keras3conv.rules.rule import Config, LayerSpec, Rule, WeightMapping
+from keras3conv.rules.rule import Config, LayerSpec, LayerSpecs, Rule, WeightMapping
 from keras3conv.transforms import Shape
 
 
@@ -61,25 +61,39 @@ def mappings_of(rule: Rule, torch: LayerView | None, keras: LayerView) -> tuple[
 
 def torch_config(rule: Rule, torch: LayerView | None, keras: LayerView) -> Config | None:
     """Return the torch layer's configuration, or if unknown, the one that the rule derives from the Keras layer."""
-    spec = keras_spec(rule, keras)
     # A rule may also need the Keras counterpart and the input of the layer.
-    beyond: dict[str, Any] = {"keras": spec}
+    beyond: dict[str, Any] = {"keras": keras_spec(rule, keras)}
     if torch is not None:
-        beyond |= {"flattened": _flattened(torch, keras), "inputs": torch.inputs}
+        beyond |= {"flattened": _flattened(torch, keras), "inputs": torch.run.inputs}
     if torch is not None and torch.config is not None:
         return {**rule.config_of(torch), **beyond}
     try:
-        specs = rule.to_torch((spec,))
-        owner = next((part for part in specs if part.kind == rule.torch), specs[-1])
-        return {**owner.config, **beyond}
+        specs = rule.to_torch(keras_specs(rule, keras))
     except (RuleError, ValueError, LookupError, TypeError, StopIteration):
         return None  # the rule does not fit the Keras layer
+    owners = [spec.config for spec in specs if spec.kind == rule.torch]
+    if rule.torch_count != 1:
+        return {str(number): config for number, config in enumerate(owners)} | beyond
+    return {**(owners[0] if owners else specs[-1].config), **beyond}
 
 
 def keras_spec(rule: Rule, keras: LayerView) -> LayerSpec:
     """Return a Keras layer in the form that rules read."""
-    shapes, inputs = keras_shapes(rule, keras), keras.inputs or ()
+    shapes, inputs = keras_shapes(rule, keras), keras.run.inputs or ()
     return LayerSpec(kind=keras.kind, config=keras.config or {}, shapes=shapes, inputs=inputs)
+
+
+def keras_specs(rule: Rule, keras: LayerView) -> LayerSpecs:
+    """Return a Keras layer in the form that rules read; for several combined layers, one for each."""
+    whole = keras_spec(rule, keras)
+    if rule.keras_count == 1:
+        return (whole,)
+    specs = []
+    for number, config in (keras.config or {}).items():
+        prefix = f"{number}/"
+        own = {role.removeprefix(prefix): shape for role, shape in whole.shapes.items() if role.startswith(prefix)}
+        specs.append(LayerSpec(kind=rule.keras, config=config, shapes=own, inputs=whole.inputs))
+    return tuple(specs)
 
 
 def _flattened(torch: LayerView, keras: LayerView) -> Shape | None:
@@ -87,10 +101,10 @@ def _flattened(torch: LayerView, keras: LayerView) -> Shape | None:
 
     Where the Keras side did not run, it is assumed to flatten the same as torch: otherwise the models would differ.
     """
-    if torch.flattened and (keras.flattened is not None or keras.calls is None):
-        return torch.flattened
-    if torch.calls is None and keras.flattened:
-        return (keras.flattened[-1], *keras.flattened[:-1])
+    if torch.run.flattened and (keras.run.flattened is not None or keras.run.calls is None):
+        return torch.run.flattened
+    if torch.run.calls is None and keras.run.flattened:
+        return (keras.run.flattened[-1], *keras.run.flattened[:-1])
     return None
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import cache
 
 from keras3conv.errors import RuleError
+from keras3conv.model.views import Side
 from keras3conv.rules.rule import Example, Rule
 
 registered: dict[str, Rule] = {}
@@ -54,8 +55,9 @@ def _rank(name: str, kinds: tuple[str, ...]) -> int:
 
 def _check(rule: Rule, example: Example, origin: str) -> None:
     mappings = rule.weights({**example.config, **example.beyond})
-    for side in ("torch", "keras"):
-        names = [name for mapping in mappings for name in getattr(mapping, side)]
+    sides: tuple[Side, ...] = ("torch", "keras")
+    for side in sides:
+        names = [name for mapping in mappings for name in mapping.names(side)]
         for name in names:
             if names.count(name) > 1:
                 raise RuleError(f"{rule.name} names the {side} tensor {name!r} twice\n  here:   {origin}")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from keras3conv.model.views import LayerView
+from keras3conv.model.views import LayerView, Side
 from keras3conv.transforms import Array, Arrays, Shape, Transform
 
 Config = Mapping[str, Any]
@@ -34,6 +34,10 @@ class WeightMapping:
     torch: tuple[str, ...]
     keras: tuple[str, ...]
     transform: Transform
+
+    def names(self, side: Side) -> tuple[str, ...]:
+        """Return the names on one side."""
+        return self.torch if side == "torch" else self.keras
 
 
 @dataclass(frozen=True, kw_only=True)

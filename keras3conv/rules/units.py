@@ -8,13 +8,9 @@ paired by themselves if no rule knows the container, or if the other side has no
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
+from keras3conv.model.paths import join_layers, separator
 from keras3conv.model.views import LayerView, ModelView, Side
 from keras3conv.rules.library import known_classes
-
-
-def separator(side: Side) -> str:
-    """Return the separator of the parts of a path."""
-    return "." if side == "torch" else "/"
 
 
 def units(view: ModelView, *, ties: bool = False) -> tuple[LayerView, ...]:
@@ -89,5 +85,5 @@ def numbered(layers: Iterable[LayerView], side: Side) -> LayerView:
     configs = {str(number): part.config for number, part in enumerate(parts)}
     known = all(config is not None for config in configs.values())
     return replace(
-        parts[0], path=" + ".join(part.path for part in parts), tensors=tensors, config=configs if known else None
+        parts[0], path=join_layers(part.path for part in parts), tensors=tensors, config=configs if known else None
     )

@@ -1,21 +1,29 @@
-"""How two sides become a plan: probed where both can be run; where not, the plan says why."""
+"""Make the plan for two sides: by a probe if both are live, else by names, shapes and call order."""
 
 from typing import Any
 
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import InputError, ModelError
-from keras3conv.frameworks.shared.inputs import Inputs, refuse_unprovable
-from keras3conv.frameworks.sides import side_and_form
-from keras3conv.model.views import ModelView
+from keras3conv.frameworks.adapter import Model, Sides, Views
+from keras3conv.frameworks.shared.inputs import Inputs, both_inputs, refuse_unprovable
 from keras3conv.planner.evidence.hints import Hints
 from keras3conv.planner.plan import hinted_paths
 from keras3conv.planner.plan import plan as make_plan
-from keras3conv.workflows.sides import Model, Views, both_given, can_run, traced_views
 
 
-def planned(
-    torch: Model,
-    keras: Model,
+def align(torch: Model, keras: Model, *, inputs: Any, keras_inputs: Any, hints: Hints, probe: bool | None) -> Alignment:
+    """See `keras3conv.align`."""
+    sides, notes = Sides.of(torch, keras).opened()
+    sides.build(inputs, keras_inputs)
+    try:
+        return align_sides(sides, sides.views(), inputs, keras_inputs, hints=hints, probe=probe, notes=notes)
+    except ModelError as error:
+        fix = "" if "\nFix:" in str(error) else "\nFix:  k3c.align(..., probe=False)"
+        raise ModelError(f"{error}{fix}") from error
+
+
+def align_sides(
+    sides: Sides,
     views: Views,
     inputs: Any,
     keras_inputs: Any,
@@ -24,64 +32,60 @@ def planned(
     probe: bool | None = None,
     notes: tuple[str, ...] = (),
 ) -> Alignment:
-    """The plan for two sides that were viewed already; see `api.align`.
+    """Return the plan for two sides with known views; see `keras3conv.align`.
 
     Raises:
         ModelError: A model cannot be run with the inputs that were given. With inputs that were made up here the plan
             is made without a run, and says so.
     """
-    reason = _no_probe(torch, keras, views[1], inputs)
+    reason = _why_no_probe(sides, views, inputs)
     if probe and reason:
         raise InputError(f"align(..., probe=True): {reason}")
-    given = both_given(*views, inputs, keras_inputs) if can_run(torch, keras, views[1], inputs) else None
+    given = both_inputs(*views, inputs, keras_inputs) if sides.can_run(views[1], inputs) else None
     if probe is False or reason or given is None:
-        return _without_probe(torch, keras, views, given, hints, reason or "probe=False", notes)
+        return _without_probe(sides, views, given, hints, reason or "probe=False", notes)
     refuse_unprovable(given)
     from keras3conv.planner.probe import run as probing
 
     try:
-        found = probing.probe(torch, keras, views, given, hinted_paths(*views, hints))
+        probed = probing.probe(sides.torch.source, sides.keras.source, views, given, hinted_paths(*views, hints))
     except ModelError as error:
         if probe or inputs is not None:
             raise
-        return _without_probe(torch, keras, views, given, hints, f"with {given.note}, {_in_one_line(error)}", notes)
-    return make_plan(found.torch, found.keras, hints, probed=found, notes=(given.note, *notes))
+        return _without_probe(sides, views, given, hints, f"with {given.note}, {_in_one_line(error)}", notes)
+    return make_plan(probed.torch, probed.keras, hints, probed=probed, notes=(given.note, *notes))
 
 
 def _without_probe(
-    torch: Model, keras: Model, views: Views, given: Inputs | None, hints: Hints, reason: str, origin: tuple[str, ...]
+    sides: Sides, views: Views, given: Inputs | None, hints: Hints, reason: str, origin: tuple[str, ...]
 ) -> Alignment:
-    """The plan by names, shapes and the order of the calls, as far as a run or a graph tells it."""
+    """Return the plan by names, shapes, and the call order of the sides that run with the inputs."""
     notes = [f"not probed: {reason}", *origin]
     if given is not None:
-        views, unknown = _traced_where_possible(torch, keras, views, given)
-        notes += [note for note in unknown if note not in notes[0]]
+        traced = list(views)
+        for place, trace in enumerate((sides.traced_torch, sides.traced_keras)):
+            try:
+                traced[place] = trace(views[place], given)
+            except ModelError as error:
+                note = _in_one_line(error)
+                notes += [] if note in notes[0] else [note]
+        views = traced[0], traced[1]
     return make_plan(*views, hints, notes=tuple(notes))
-
-
-def _traced_where_possible(torch: Model, keras: Model, views: Views, given: Inputs) -> tuple[Views, list[str]]:
-    """The views with what a run tells of each side, and why a side could not be run."""
-    made, notes = list(views), []
-    for place in (0, 1):
-        try:
-            made[place] = traced_views(torch, keras, views, given, only=place)[place]
-        except ModelError as error:
-            notes.append(_in_one_line(error))
-    return (made[0], made[1]), notes
 
 
 def _in_one_line(error: ModelError) -> str:
     return " ".join(str(error).split())
 
 
-def _no_probe(torch: Model, keras: Model, keras_view: ModelView, inputs: Any) -> str:
-    """Why the models cannot be run to decide; empty if they can."""
-    files = [name for name, model in (("torch", torch), ("Keras", keras)) if side_and_form(model)[1] == "file"]
+def _why_no_probe(sides: Sides, views: Views, inputs: Any) -> str:
+    """Return why the models cannot be probed; empty if they can."""
+    files = sides.files()
     if files:
-        return "both sides are files" if len(files) > 1 else f"the {files[0]} side is a file"
-    if not can_run(torch, keras, keras_view, inputs):
+        names = {"torch": "torch", "keras": "Keras"}
+        return "both sides are files" if len(files) > 1 else f"the {names[files[0].side]} side is a file"
+    if not sides.can_run(views[1], inputs):
         return "there are no inputs, and the Keras side does not tell what they are: give inputs=..."
     return ""
 
 
-__all__ = ["planned"]
+__all__ = ["align", "align_sides"]

@@ -1,4 +1,4 @@
-"""`convert`: the other model is built, filled, and proven to be the same."""
+"""Build a torch module from a Keras model, fill it and prove it: `convert`."""
 
 from collections.abc import Sequence
 from os import PathLike
@@ -9,7 +9,7 @@ from keras3conv.builder.conversion import Conversion
 from keras3conv.builder.program.layouts import Channels
 from keras3conv.builder.to_torch.build import build, proof_inputs, require_none
 from keras3conv.errors import InputError, Problem
-from keras3conv.frameworks.sides import side_and_form
+from keras3conv.frameworks.adapter import resolve
 
 if TYPE_CHECKING:
     from keras3conv.formats.keras2.file import Saved
@@ -21,15 +21,15 @@ def convert(
     """See `keras3conv.convert`."""
     if channels not in ("first", "last"):
         raise InputError(f'channels is {channels!r}: it must be "first" or "last"')
-    model = _alive(model, None if weights is None else Path(weights))
+    model = _live_model(model, None if weights is None else Path(weights))
     built = build(model, channels, inputs)
     given, keras_given = proof_inputs(built.graph, built.program)
     report = None
     if validate:
         from keras3conv.validators.running.options import Options
-        from keras3conv.workflows import validate as api_validate
+        from keras3conv.workflows.validate import validate as run
 
-        report = api_validate.validate(
+        report = run(
             built.model, model, inputs=given, keras_inputs=keras_given, plan=built.alignment, options=Options()
         )
     return Conversion(
@@ -43,20 +43,19 @@ def convert(
     )
 
 
-def _alive(model: Any, weights: Path | None) -> Any:
-    """The live model; of a file, after it was seen that Keras can make one of it without running its code."""
+def _live_model(model: Any, weights: Path | None) -> Any:
+    """Return the live model; a file is first checked for layers that Keras cannot load without running code."""
     if isinstance(model, str | PathLike) and str(model).endswith(".json"):
         return _from_json(Path(model), weights)
-    side, form = side_and_form(model)
-    if side != "keras":
+    given = resolve(model)
+    if given.side != "keras":
         raise InputError("convert makes torch modules of Keras models: the argument is of the torch side")
-    if form == "file":
-        model = _loaded(Path(model))
+    loaded = given.source if given.is_live else _loaded(given.source)
     if weights is not None:
         from keras3conv.frameworks.keras import files as keras_files
 
-        keras_files.load_weights(model, weights)
-    return model
+        keras_files.load_weights(loaded, weights)
+    return loaded
 
 
 def _loaded(path: Path) -> Any:
@@ -78,9 +77,9 @@ def _loaded(path: Path) -> Any:
 
 
 def _require_writable(layers: Sequence[tuple[str, str]], path: Path) -> None:
-    """Raises if Keras would not make the layers of a file; what has no counterpart in torch is named with them.
+    """Raise if Keras cannot build some layers of a file; the layers without a counterpart in torch are named as well.
 
-    Of a file that Keras does make, the model itself is asked: it knows the settings of its layers, too.
+    If Keras can build all layers, the check for counterparts uses the model, which has the settings of its layers, too.
     """
     from keras3conv.builder.operations.refused import refusal
     from keras3conv.frameworks.keras import files as keras_files

@@ -1,4 +1,4 @@
-"""`align_ordered`: the method, and the parameters, of scripts that convert model zoos."""
+"""Align two models by position: `align_ordered`."""
 
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -6,9 +6,10 @@ from types import MappingProxyType
 from typing import Any
 
 from keras3conv.alignment.plan import Alignment
+from keras3conv.frameworks.adapter import Model, Sides, Views
+from keras3conv.frameworks.shared.inputs import both_inputs
 from keras3conv.planner.ordered.lists import Order, ordered, side_by_side
 from keras3conv.planner.ordered.names import Choice, NameTable, TailTable
-from keras3conv.workflows.sides import Model, views_for_plan
 
 _NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
@@ -68,15 +69,25 @@ def align_ordered(  # noqa: PLR0913 - these parameters are what its users know
         specific_match_func=specific_match_func,
         additional_transfer=named,
     )
-    lists = ordered(*views_for_plan(torch, keras, inputs, keras_inputs), order)
+    lists = ordered(*views_by_call_order(torch, keras, inputs, keras_inputs), order)
     if dry_run:
         sys.stdout.write(side_by_side(lists))
         return lists.plan
     return lists.check()
 
 
+def views_by_call_order(torch: Model, keras: Model, inputs: Any, keras_inputs: Any) -> Views:
+    """Return the views of both sides, with their call order if they can run."""
+    sides = Sides.of(torch, keras)
+    sides.build(inputs, keras_inputs)
+    views = sides.views()
+    if sides.can_run(views[1], inputs):
+        views = sides.traced(views, both_inputs(*views, inputs, keras_inputs))
+    return views
+
+
 def _class_name(layer_class: type) -> str:
-    """What views call a Keras class."""
+    """Return the name of a Keras class in a view."""
     from keras3conv.frameworks.keras import model as keras_side
 
     return keras_side.class_name(layer_class)

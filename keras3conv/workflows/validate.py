@@ -1,36 +1,24 @@
-"""`validate`: the two sides are brought to life, and every judge is asked."""
+"""Run every proof on two sides: `validate`."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import InputError
-from keras3conv.frameworks.shared.inputs import Inputs, refuse_unprovable
-from keras3conv.frameworks.sides import side_and_form
+from keras3conv.frameworks.adapter import KerasFile, Model, ModelFile, Sides, Views
+from keras3conv.frameworks.shared.inputs import Inputs, both_inputs, refuse_unprovable
 from keras3conv.planner.plan import plan as make_plan
 from keras3conv.report.report import Report, current_environment
 from keras3conv.report.values import Section
 from keras3conv.validators.judges import Judge, judges
 from keras3conv.validators.running.options import Options
 from keras3conv.validators.running.subject import Subject
-from keras3conv.workflows import align as api_plan
-from keras3conv.workflows.sides import (
-    Model,
-    Views,
-    both_given,
-    build,
-    check_sides,
-    opened,
-    origin_notes,
-    outline,
-    traced_views,
-    view,
-)
+from keras3conv.workflows.align import align_sides
 
 Progress = Callable[[str, int, int], None]
-"""Told before every judge: its name, how many are done, how many there are."""
+"""Called before every proof with its name, the number of finished proofs, and the number of all proofs."""
 
 
 CLAIMED_AFTER_STRUCTURE = "the plan has problems, so the models cannot be compared"
@@ -46,18 +34,20 @@ def validate(
     options: Options,
     progress: Progress | None = None,
 ) -> Report:
-    """See `keras3conv.validate`; `progress` hears of every judge before it is asked."""
+    """See `keras3conv.validate`; `progress` is called before every proof."""
     asked = judges(options)
-    check_sides(torch, keras)
     if options.expected and inputs is None:
         fix = 'Fix:  validate(torch, keras, inputs=inputs, expected="outputs.npz")'
         raise InputError(f"golden outputs are given without the inputs that they are for\n{fix}")
-    subject, notes = _subject(torch, _alive(keras), inputs, keras_inputs, plan, options)
+    sides = Sides.of(torch, keras)
+    if isinstance(sides.keras, KerasFile):
+        sides = replace(sides, keras=sides.keras.loaded())
+    subject, notes = _subject(sides, inputs, keras_inputs, plan, options)
     return Report(
         title=f"Certificate: {' <-> '.join(view.title for view in subject.outlines)}",
         sections=tuple(_sections(subject, asked, progress)),
         environment=current_environment(),
-        notes=tuple(notes),
+        notes=notes,
     )
 
 
@@ -76,64 +66,43 @@ def _sections(subject: Subject, asked: tuple[tuple[str, Judge], ...], progress: 
 
 
 def _require_fitting(subject: Subject, sections: list[Section]) -> None:
-    """Raises `InputError` for labels that fit no output: as soon as the plan is right, not after all the proofs."""
+    """Raise `InputError` for labels that fit no output, right after the plan was checked."""
     from keras3conv.validators import accuracy
 
     if len(sections) == 1 and sections[0].status != "failed" and subject.options.wants("accuracy"):
         accuracy.require_fitting(subject)
 
 
-def _alive(keras: Model) -> Model:
-    """A Keras file with an architecture is made a model of; anything else is left as it is."""
-    keras = opened(keras)
-    if side_and_form(keras)[1] == "live" or not any(layer.config for layer in view(keras).layers):
-        return keras
-    from keras3conv.frameworks.keras import files as keras_files
-
-    return keras_files.load(Path(keras))
-
-
 def _subject(
-    torch: Model, keras: Model, inputs: Any, keras_inputs: Any, plan: Alignment | None, options: Options
-) -> tuple[Subject, list[str]]:
-    build(keras, inputs, keras_inputs)
-    outlines = outline(torch), outline(keras)
-    files = [name for name, model in (("torch", torch), ("keras", keras)) if side_and_form(model)[1] == "file"]
-    if files:
-        reason = f"the {' and the '.join(files)} side is a file of weights: there is nothing to run"
-        views = view(torch), view(keras)
+    sides: Sides, inputs: Any, keras_inputs: Any, plan: Alignment | None, options: Options
+) -> tuple[Subject, tuple[str, ...]]:
+    """Return what is to be proven, and the notes of the report."""
+    sides.build(inputs, keras_inputs)
+    outlines = sides.views(described=False)
+    if isinstance(sides.torch, ModelFile) or isinstance(sides.keras, ModelFile):
+        files = " and the ".join(side.side for side in sides.files())
+        reason = f"the {files} side is a file of weights: there is nothing to run"
+        views = sides.views()
         plan = plan or make_plan(*views)
-        return Subject(plan=plan, outlines=outlines, views=lambda: views, skip_reason=reason, options=options), []
-    given = both_given(*outlines, inputs, keras_inputs)
+        return Subject(plan=plan, outlines=outlines, views=lambda: views, skip_reason=reason, options=options), ()
+    given = both_inputs(*outlines, inputs, keras_inputs)
     refuse_unprovable(given)
-    plan = plan or api_plan.planned(torch, keras, (view(torch), view(keras)), inputs, keras_inputs)
     subject = Subject(
-        plan=plan,
+        plan=plan or align_sides(sides, sides.views(), inputs, keras_inputs),
         outlines=outlines,
-        views=partial(_views, torch, keras, given if options.wants("hyperparameters") else None),
-        torch=torch,
-        keras=keras,
+        views=partial(_views, sides, given if options.wants("hyperparameters") else None),
+        torch=sides.torch.source,
+        keras=sides.keras.source,
         inputs=given,
         options=options,
     )
-    return subject, [given.note, *origin_notes(keras), *_mode_notes(torch)]
+    return subject, (given.note, *sides.torch.notes(), *sides.keras.notes())
 
 
-def _views(torch: Model, keras: Model, given: Inputs | None) -> Views:
-    """Both sides with all that can be told of them; with inputs also what a run tells."""
-    views = view(torch), view(keras)
-    return views if given is None else traced_views(torch, keras, views, given)
-
-
-def _mode_notes(torch: Model) -> list[str]:
-    from keras3conv.frameworks.torch import module as torch_side
-
-    notes = []
-    if torch_side.training_modules(torch):
-        notes.append("the torch module is in training mode; it was judged in evaluation mode, and is as it was")
-    if torch_side.is_compiled(torch):
-        notes.append("the torch module is compiled; it was judged as it was written, uncompiled")
-    return notes
+def _views(sides: Sides, given: Inputs | None) -> Views:
+    """Return the full views of both sides; with inputs also their call order."""
+    views = sides.views()
+    return views if given is None else sides.traced(views, given)
 
 
 __all__ = ["judges", "validate"]

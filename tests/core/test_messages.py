@@ -1,4 +1,4 @@
-"""Repeated blocks as one line: a pattern stands for exactly the paths it came from."""
+"""Repeated blocks become one line, whose pattern stands for exactly the original paths."""
 
 import re
 from itertools import product
@@ -13,7 +13,7 @@ _BRACES = re.compile(r"\{(=|[0-9]+\.\.[0-9]+(?:\.\.[0-9]+)?)\}")
 
 
 def expanded(pattern: str) -> list[str]:
-    """Every path that a pattern stands for, by its definition."""
+    """Return every path that a pattern stands for, by the definition of patterns."""
     pieces = _BRACES.split(pattern)
     ranges = [() if text == "=" else _numbers(text) for text in pieces[1::2]]
     paths = []
@@ -31,8 +31,8 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(range(start, stop + 1, *step))
 
 
-def collapse_paths(paths: list[str]) -> list[str]:
-    """Return the paths of one side, collapsed."""
+def collapsed(paths: list[str]) -> list[str]:
+    """Return the patterns for paths in a single column."""
     return [line.paths[0] for line in collapse([(path,) for path in paths])]
 
 
@@ -47,7 +47,7 @@ def test_blocks_become_one_line_on_both_sides() -> None:
 
 def test_stages_of_different_length_stay_apart() -> None:
     paths = [f"layer{stage}.{block}" for stage, blocks in ((1, 3), (2, 3), (3, 2)) for block in range(blocks)]
-    assert collapse_paths(paths) == ["layer{1..2}.{0..2}", "layer3.{0..1}"]
+    assert collapsed(paths) == ["layer{1..2}.{0..2}", "layer3.{0..1}"]
 
 
 def test_rows_that_differ_in_anything_else_stay_apart() -> None:
@@ -55,29 +55,29 @@ def test_rows_that_differ_in_anything_else_stay_apart() -> None:
     assert [line.paths[0] for line in collapse(rows, ["shape", "name", "name"])] == ["conv1", "conv{2..3}"]
 
 
-def test_a_number_that_counts_in_larger_steps_shows_its_step() -> None:
+def test_a_range_with_a_larger_step_shows_the_step() -> None:
     rows = [("0.conv", "conv2d_2"), ("1.conv", "conv2d_4"), ("2.conv", "conv2d_6")]
     assert [line.paths for line in collapse(rows)] == [("{0..2}.conv", "conv2d_{2..6..2}")]
 
 
-def test_two_rows_do_not_make_a_step() -> None:
+def test_two_rows_are_too_few_for_a_larger_step() -> None:
     assert len(collapse([("0.conv", "conv2d_2"), ("1.conv", "conv2d_7")])) == 2
 
 
-def test_a_number_that_is_repeated_in_a_path_is_no_product() -> None:
-    assert collapse_paths(["block1/block1_conv", "block2/block2_conv"]) == ["block{1..2}/block{=}_conv"]
+def test_a_number_that_is_repeated_in_a_path_is_written_as_equal() -> None:
+    assert collapsed(["block1/block1_conv", "block2/block2_conv"]) == ["block{1..2}/block{=}_conv"]
 
 
-def test_two_numbers_of_a_path_that_move_together_are_not_collapsed() -> None:
-    assert collapse_paths(["stage0.block3", "stage1.block4"]) == ["stage0.block3", "stage1.block4"]
+def test_two_different_numbers_of_a_path_that_advance_together_are_not_collapsed() -> None:
+    assert collapsed(["stage0.block3", "stage1.block4"]) == ["stage0.block3", "stage1.block4"]
 
 
 def test_leading_zeros_are_kept() -> None:
-    assert collapse_paths(["conv01", "conv02"]) == ["conv01", "conv02"]
+    assert collapsed(["conv01", "conv02"]) == ["conv01", "conv02"]
 
 
 def test_lines_come_in_the_order_of_their_first_rows() -> None:
-    assert collapse_paths(["0.conv", "0.norm", "1.conv", "1.norm", "fc"]) == ["{0..1}.conv", "{0..1}.norm", "fc"]
+    assert collapsed(["0.conv", "0.norm", "1.conv", "1.norm", "fc"]) == ["{0..1}.conv", "{0..1}.norm", "fc"]
 
 
 def test_problems_of_repeated_layers_are_one_problem() -> None:

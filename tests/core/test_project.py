@@ -1,7 +1,8 @@
-"""The house rules: which way imports point, what an import costs, what is packed, how long code may be."""
+"""The rules of the project: directions of imports, their costs, confined internals, lengths of code."""
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -35,14 +36,21 @@ LAYERS = (
     "cli",
     "__main__",
 )
-"""The packages and modules at the top, from the ground up. Each imports only from those above it in this list."""
+"""The top-level packages and modules, the lowest first; each imports only from those before it."""
 
 FORBIDDEN = ("except Exception", "weights_only=False", "allow_pickle=True", "safe_mode=False")
+
+CONFINED = {
+    r"\bkeras\.src\b": "frameworks/keras/internals.py",
+    r"\b(?:Layer|Operation|Variable)\.\w+ = ": "frameworks/keras/observing.py",
+    r"\bregister_\w*hook\(": "frameworks/torch/observing.py",
+}
+"""Patterns of access to the internals of Keras and to hooks, each with the only file that may match it."""
 
 LONGEST_FILE = 400
 LONGEST_FUNCTION = 60
 LONGEST_RULE = 12
-"""Lines of nine rules out of ten, from `Rule(` to its bracket."""
+"""The number of lines that nine of ten rules do not exceed, from `Rule(` to its closing bracket."""
 
 
 def sources() -> list[Path]:
@@ -120,14 +128,14 @@ def circular_imports(graph: Mapping[str, Iterable[str]]) -> list[str]:
 
 
 def functions(tree: ast.AST) -> Iterator[tuple[str, int]]:
-    """Every function with its length in lines."""
+    """Yield every function with its number of lines."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield node.name, (node.end_lineno or node.lineno) - node.lineno + 1
 
 
 def too_long(path: Path, text: str) -> list[str]:
-    """The file, and its functions, if they are over the limits."""
+    """Return the file and the functions in it that exceed the limits."""
     lines = text.count("\n")
     found = [f"{path.name}: {lines} lines"] if lines > LONGEST_FILE else []
     lengths = functions(ast.parse(text))
@@ -135,31 +143,41 @@ def too_long(path: Path, text: str) -> list[str]:
 
 
 def rule_lengths(tree: ast.AST) -> Iterator[int]:
-    """The lines of every `Rule(...)`."""
+    """Yield the number of lines of every `Rule(...)`."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Rule":
             yield (node.end_lineno or node.lineno) - node.lineno + 1
 
 
 def ninth_tenth(lengths: Iterable[int]) -> int:
-    """The length that nine out of ten do not exceed."""
+    """Return the length that nine of ten do not exceed."""
     ordered = sorted(lengths)
     return ordered[-(-len(ordered) * 9 // 10) - 1]
 
 
 def forbidden(path: Path, text: str) -> list[str]:
-    """The forbidden words that a file holds."""
+    """Return the forbidden words in a file."""
     return [f"{path.name}: {word}" for word in FORBIDDEN if word in text]
 
 
+def outside_their_file(path: Path, text: str) -> list[str]:
+    """Return the confined patterns that a source matches although it is not their file."""
+    name = path.relative_to(PACKAGE).as_posix()
+    return [
+        f"{name}: {found[0]}"
+        for pattern, only in CONFINED.items()
+        if name != only and (found := re.search(pattern, text))
+    ]
+
+
 def assert_none(facts: Iterable[str]) -> None:
-    """Fails with every fact on a line of its own."""
+    """Assert that there are no facts; the message has one fact a line."""
     found = sorted(facts)
     assert not found, "\n".join(["", *found])
 
 
 def python(*arguments: str) -> str:
-    """What a fresh interpreter prints that sees this checkout."""
+    """Return the output of a new interpreter that imports this checkout."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     finished = subprocess.run(
         [sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False, timeout=300
@@ -231,6 +249,41 @@ def test_no_source_holds_a_forbidden_word() -> None:
 @pytest.mark.parametrize("word", FORBIDDEN)
 def test_a_forbidden_word_is_noticed(word: str) -> None:
     assert forbidden(PACKAGE / "model.py", f"value = 1  # {word}\n") == [f"model.py: {word}"]
+
+
+def test_internals_of_keras_and_hooks_are_used_in_one_file_each() -> None:
+    assert_none(fact for path in sources() for fact in outside_their_file(path, path.read_text()))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import keras.src.ops",
+        "from keras.src.backend import any_symbolic_tensors",
+        'if module.startswith("keras.src.layers."):',
+        "keras.layers.Layer.__call__ = intercept",
+        "keras.Operation.symbolic_call = intercept",
+        "keras.Variable.assign = lambda *_: None",
+        "handle = child.register_forward_hook(note)",
+        "handle = child.register_forward_pre_hook(note, with_kwargs=True)",
+        "tensor.register_hook(note)",
+    ],
+)
+def test_internals_of_keras_and_hooks_are_noticed_in_another_file(line: str) -> None:
+    assert len(outside_their_file(PACKAGE / "planner" / "probe" / "run_keras.py", line)) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "only"),
+    [
+        ("import keras.src.ops", "frameworks/keras/internals.py"),
+        ("keras.layers.Layer.__call__ = intercept", "frameworks/keras/observing.py"),
+        ("handle = child.register_forward_hook(note)", "frameworks/torch/observing.py"),
+    ],
+)
+def test_internals_of_keras_and_hooks_are_allowed_in_their_file(line: str, only: str) -> None:
+    assert (PACKAGE / only).is_file()
+    assert outside_their_file(PACKAGE / only, line) == []
 
 
 def test_the_validators_are_among_the_sources_that_are_checked() -> None:

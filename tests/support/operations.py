@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import keras
@@ -165,6 +166,7 @@ def named(name: str, **settings: Any) -> Function:
     return function
 
 
+@cache  # several tests convert the same case
 def converted(one: Case) -> Pair:
     """Convert the model of a case, without a certificate."""
     model = one.model()

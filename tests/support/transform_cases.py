@@ -3,49 +3,28 @@
 import numpy as np
 from hypothesis import strategies as st
 
+from keras3conv import transforms
 from keras3conv.transforms import (
     Axes,
     Beside,
     Chain,
-    Concat,
     Diagonal,
     Dilate,
     Each,
-    Lead,
     Same,
     Shapes,
     Shift,
     Skip,
     Split,
-    Spread,
     Stack,
     Sum,
     Take,
     Transform,
-    Unstack,
 )
 
 Case = tuple[Transform, Shapes]
-CLASSES = (
-    Axes,
-    Beside,
-    Chain,
-    Concat,
-    Diagonal,
-    Dilate,
-    Each,
-    Lead,
-    Same,
-    Shift,
-    Skip,
-    Split,
-    Spread,
-    Stack,
-    Sum,
-    Take,
-    Unstack,
-)
-NAMESPACE = {cls.__name__: cls for cls in CLASSES}
+NAMESPACE = {name: getattr(transforms, name) for name in transforms.__all__}
+"""Every name that the `repr` of a transform can contain, those of inverse transforms included."""
 
 sizes = st.integers(1, 4)
 shapes = st.lists(sizes, min_size=1, max_size=4).map(tuple)

@@ -25,7 +25,7 @@ from keras3conv.validators.running.subject import Subject
 
 if TYPE_CHECKING:
     from keras3conv.frameworks.torch.replay import Operation, Replayed, Stage, Target
-    from keras3conv.validators.diagnosis.suspects import Case
+    from keras3conv.validators.diagnosis.suspects.base import Case, Point
 
 TRIED = 3
 """Number of differing layers that are searched for a cause, if the first ones show none."""
@@ -210,23 +210,20 @@ def _target(subject: Subject, call: Call, *, deployed: bool) -> "Target":
 
 
 def _search(
-    subject: Subject,
-    divergence: Divergence,
-    torch_path: str,
-    keras_path: str,
-    *,
-    in_layer: bool,
-    briefly: bool = False,
+    subject: Subject, divergence: Divergence, torch_path: str, keras_path: str, *, in_layer: bool, briefly: bool = False
 ) -> Explanation | None:
     """Search the operations since the last layer that agreed, then all operations before the divergence."""
+    from keras3conv.validators.diagnosis.suspects.base import Point
+
     try:
         replayed = divergence.stage.replay(divergence.target, float64=divergence.float64, listing=True)
     except ModelError:
         return None
+    point = Point(torch_path=torch_path, keras_path=keras_path, in_layer=in_layer)
     deadline = monotonic() + causes.SEARCH_SECONDS
     before = tuple(operation for operation in replayed.operations if operation.place < replayed.began)
     for operations, upstream in _windows(subject, replayed, before, in_layer=in_layer, at_end=not torch_path):
-        case = _case(subject, divergence, torch_path, keras_path, in_layer, before, operations, upstream)
+        case = _case(subject, divergence, point, before, operations, upstream)
         explanation = find_cause(divergence, case, deadline, single=briefly)
         if explanation is not None or briefly:
             return explanation
@@ -257,40 +254,28 @@ def _windows(
 def _case(
     subject: Subject,
     divergence: Divergence,
-    torch_path: str,
-    keras_path: str,
-    in_layer: bool,
+    point: "Point",
     before: "tuple[Operation, ...]",
     operations: "tuple[Operation, ...]",
     upstream: "tuple[Operation, ...]",
 ) -> "Case":
-    from keras3conv.validators.diagnosis.suspects import Case
+    from keras3conv.validators.diagnosis.suspects.base import Case, KerasSide, TorchSide
 
     weights = divergence.stage.tensors or {}
-    return Case(
-        torch_path=torch_path,
-        keras_path=keras_path,
-        in_layer=in_layer,
-        keras_config=(subject.keras_layers[keras_path].config or {}) if in_layer else {},
-        operations_before=before,
+    torch = TorchSide(
+        value=divergence.torch_value,
         operations=operations,
+        operations_before=before,
         upstream=upstream,
-        torch_classes={layer.path: layer.kind for layer in subject.torch_view.layers},
-        keras_configs=tuple(layer.config for layer in subject.keras_view.layers if layer.config),
+        classes={layer.path: layer.kind for layer in subject.torch_view.layers},
         flattened=divergence.flattened,
-        ratio=_ratio(divergence.torch_value, divergence.keras_value),
-        torch_value=divergence.torch_value,
-        keras_value=divergence.keras_value,
-        rerun=divergence.rerun,
         tensor_shapes={tensor.path: tensor.shape for tensor in subject.torch_view.tensors()},
         read=lambda path: weights[path] if path in weights else subject.torch_view.read(path),
     )
-
-
-def _ratio(torch_value: Array, keras_value: Array) -> float | None:
-    """Return the factor that brings torch's value closest to Keras', by least squares; None if there is none."""
-    if torch_value.shape != keras_value.shape:
-        return None
-    torch_flat, keras_flat = torch_value.astype(np.float64).ravel(), keras_value.astype(np.float64).ravel()
-    square, product = float(torch_flat @ torch_flat), float(torch_flat @ keras_flat)
-    return product / square if 0 < square < float("inf") and np.isfinite(product) else None
+    config = subject.keras_layers[point.keras_path].config if point.in_layer else None
+    keras = KerasSide(
+        value=divergence.keras_value,
+        config=config or {},
+        configs=tuple(layer.config for layer in subject.keras_view.layers if layer.config),
+    )
+    return Case(point=point, torch=torch, keras=keras, rerun=divergence.rerun)

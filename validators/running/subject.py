@@ -10,7 +10,6 @@ import numpy as np
 from keras3conv.alignment.audit import FieldPair, audit
 from keras3conv.alignment.pair import Pair
 from keras3conv.alignment.plan import Alignment
-from keras3conv.alignment.staging import direction
 from keras3conv.errors import ModelError
 from keras3conv.frameworks.shared.inputs import Inputs
 from keras3conv.frameworks.shared.recording import Recording
@@ -91,7 +90,7 @@ class Subject:
         """The pairs of single layers that run, in torch's call order."""
         run = self.torch_run if self.records_layers else self.torch_probe
         places = {call.path: call.place for call in reversed(run.calls)}
-        pairs = [pair for pair in self.plan.pairs if pair.torch in places and " + " not in pair.keras]
+        pairs = [pair for pair in self.plan.pairs if pair.torch in places and len(pair.keras_layers) == 1]
         return tuple(sorted(pairs, key=lambda pair: places[pair.torch]))
 
     @cached_property
@@ -187,7 +186,7 @@ class Subject:
         constants: dict[str, Array] = {}
         for mapping in self.plan.mappings:
             if not mapping.keras:
-                values = direction(mapping, "torch")(())
+                values = mapping.transform.inverse(())
                 constants |= {path: np.array(value, float) for path, value in zip(mapping.torch, values, strict=True)}
         return constants
 
@@ -198,7 +197,7 @@ class Subject:
         for mapping in self.plan.mappings:
             if all(path in self.probe_weights for path in mapping.torch):
                 arrays = tuple(self.probe_weights[path] for path in mapping.torch)
-                moved |= dict(zip(mapping.keras, direction(mapping, "keras")(arrays), strict=True))
+                moved |= dict(zip(mapping.keras, mapping.transform(arrays), strict=True))
         return moved
 
     @property
@@ -250,8 +249,8 @@ class Subject:
     @cached_property
     def _paired(self) -> Mapping[str, frozenset[str]]:
         return {
-            "torch": frozenset(path for pair in self.plan.pairs for path in pair.torch.split(" + ")),
-            "keras": frozenset(path for pair in self.plan.pairs for path in pair.keras.split(" + ")),
+            "torch": frozenset(path for pair in self.plan.pairs for path in pair.torch_layers),
+            "keras": frozenset(path for pair in self.plan.pairs for path in pair.keras_layers),
         }
 
 

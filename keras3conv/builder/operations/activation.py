@@ -48,4 +48,4 @@ def _linear(call: Call) -> None:
 for _name, _function in _ACTIVATIONS.items():
     handles(f"keras.activations.{_name}")(partial(unary, function=_function))
 for _name in ("softmax", "log_softmax", "glu"):
-    handles(f"keras.activations.{_name}")(partial(_along_the_last_axis, function=getattr(F, _name)))
+    handles(f"keras.activations.{_name}")(partial(_along_the_last_axis, function=F.named(_name)))

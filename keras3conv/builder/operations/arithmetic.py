@@ -143,7 +143,7 @@ def _names(call: Call) -> tuple[str, str]:
 for _kind, _sign in _SIGNS.items():
     handles(f"keras.ops.{_kind}")(partial(_binary, sign=_sign))
 for _kind in _FUNCTIONS:
-    handles(f"keras.ops.{_kind}")(partial(_binary_function, function=getattr(torch, _kind)))
+    handles(f"keras.ops.{_kind}")(partial(_binary_function, function=torch.named(_kind)))
 for _kind, _function in _OF_FLOATS.items():
     handles(f"keras.ops.{_kind}")(partial(_function_of_floats, function=_function))
 

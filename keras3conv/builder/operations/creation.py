@@ -30,7 +30,7 @@ def _filled(call: Call, *, name: str) -> None:
     shape = call["shape"]
     sizes = call.sizes(shape if isinstance(shape, tuple | list) else (shape,))
     value = [float(call["fill_value"])] if name == "full" else []
-    call.returns(getattr(torch, name)(sizes, *value, **_made(call)))
+    call.returns(torch.named(name)(sizes, *value, **_made(call)))
 
 
 def _repeated(call: Call, value: Value) -> None:

@@ -30,7 +30,10 @@ def _get_item(call: Call) -> None:
     if isinstance(key, list) and any(part is None or part is Ellipsis or isinstance(part, slice) for part in key):
         key = tuple(key)  # Keras writes a tuple to a file as a list
     expression, order = sliced(call, given, full_key(call, key, given.rank))
-    call.passes(given, order) if expression is given else call.returns(expression, order)
+    if expression == given:
+        call.passes(given, order)
+    else:
+        call.returns(expression, order)
 
 
 def _picked(call: Call, given: Value, indices: Any, axis: int) -> None:
@@ -94,7 +97,10 @@ def _slice(call: Call) -> None:
         for start, size in zip(_starts(call), call["shape"], strict=True)
     ]
     expression, order = sliced(call, given, [_whole(one, size) for one, size in zip(key, given.shape, strict=True)])
-    call.passes(given) if expression is given else call.returns(expression, order)
+    if expression == given:
+        call.passes(given)
+    else:
+        call.returns(expression, order)
 
 
 def _shifted(size: int | Size, start: int) -> int | Size:

@@ -86,7 +86,7 @@ def _kernel_sizes(call: Call, kernel: Value) -> tuple[int, ...]:
 
 
 def _convolve(given: Value, kernel: Any, **settings: Any) -> Expression:
-    return getattr(F, f"conv{given.rank - 2}d")(given, kernel, **settings)
+    return F.named(f"conv{given.rank - 2}d")(given, kernel, **settings)
 
 
 @handles("keras.ops.conv")
@@ -152,7 +152,7 @@ def _pooled(call: Call) -> tuple[Value, tuple[int, ...], tuple[int, ...]]:
 def _pool(name: str, given: Value, size: tuple[int, ...], strides: tuple[int, ...], **settings: Any) -> Expression:
     if strides != size:
         settings = {"stride": one_or_all(strides), **settings}
-    return getattr(F, f"{name}{given.rank - 2}d")(given, one_or_all(size), **settings)
+    return F.named(f"{name}{given.rank - 2}d")(given, one_or_all(size), **settings)
 
 
 @handles("keras.ops.adaptive_average_pool", "keras.ops.adaptive_max_pool")
@@ -162,7 +162,7 @@ def _adaptive_pool(call: Call) -> None:
     given = images(call, call["inputs"])
     kind = "avg" if "average" in call.node.kind else "max"
     size = one_or_all(tuple_of(call["output_size"], given.rank - 2))
-    call.returns(getattr(F, f"adaptive_{kind}_pool{given.rank - 2}d")(given, size), given.order)
+    call.returns(F.named(f"adaptive_{kind}_pool{given.rank - 2}d")(given, size), given.order)
 
 
 @handles("keras.ops.batch_normalization")

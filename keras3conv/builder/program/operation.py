@@ -120,6 +120,10 @@ class Function:
     def __getattr__(self, name: str) -> "Function":
         if name.startswith("__"):
             raise AttributeError(name)
+        return self.named(name)
+
+    def named(self, name: str) -> "Function":
+        """Return the function of this name in the namespace."""
         return Function(f"{self.name}.{name}")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Operation:  # noqa: D102

@@ -125,7 +125,7 @@ def _number(value: float) -> str:
     text = repr(value)
     mantissa, _, exponent = f"{value:.0e}".partition("e")
     short = f"{mantissa}e{int(exponent)}"
-    return short if len(short) + 3 < len(text) and float(short) == value else text
+    return short if len(short) + 5 < len(text) and float(short) == value else text
 
 
 def bracketed(like: tuple[Any, ...] | list[Any], items: list[str]) -> str:

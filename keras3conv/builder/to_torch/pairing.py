@@ -27,7 +27,7 @@ def alignment_of(program: Program, paths: Mapping[str, str], torch: ModelView, k
         keras: The Keras model.
     """
     pairs = [*_layer_pairs(program, paths, torch, keras), *_weight_pairs(program, paths)]
-    by_path = {path: pair for pair in pairs for path in pair.torch.split(" + ")}
+    by_path = {path: pair for pair in pairs for path in pair.torch_layers}
     ignored = [*ignored_tensors(torch, by_path), *_constants(program, paths), *_unused(pairs, keras)]
     return Alignment(pairs=tuple(pairs), ignored=tuple(ignored), torch=torch.outline(), keras=keras.outline())
 
@@ -54,7 +54,9 @@ def _flattening(torch: LayerView, keras: LayerView, module: Module) -> tuple[Lay
     """Return both layers with the shape that their input was flattened from, in the order of each side."""
     first = module.flattened or None
     second = (*first[1:], first[0]) if first else None
-    return replace(torch, flattened=first, calls=(0,)), replace(keras, flattened=second, calls=(0,))
+    torch_run = replace(torch.run, flattened=first, calls=(0,))
+    keras_run = replace(keras.run, flattened=second, calls=(0,))
+    return replace(torch, run=torch_run), replace(keras, run=keras_run)
 
 
 def _weight_pairs(program: Program, paths: Mapping[str, str]) -> Iterator[Pair]:

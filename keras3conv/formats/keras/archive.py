@@ -1,6 +1,6 @@
-"""The `.keras` archive: an architecture in JSON and the weights in the format of `weights_h5`.
+"""Read and rewrite `.keras` archives: the architecture in JSON and the weights in the format of `weights_h5`.
 
-The architecture is read as JSON and never made, so no layer of it runs. Nothing is extracted to a path.
+The architecture is read as JSON and never built, so no code of its layers runs. Nothing is extracted to a path.
 """
 
 import io
@@ -9,10 +9,10 @@ import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
-from keras3conv.errors import FileError, IncompleteCheckpoint
+from keras3conv.errors import FileError, IncompleteCheckpoint, UnsafeCheckpoint
 from keras3conv.formats.keras import weights_h5
 from keras3conv.formats.keras.architecture import parse
 from keras3conv.formats.keras.layers import datasets_of, distinct, layers_of, read_tensor
@@ -27,7 +27,7 @@ _MAX_JSON = 64 << 20
 
 
 def read(source: Source) -> ModelView:
-    """Reads the architecture and the tree of weights; tensors are read when they are asked for."""
+    """Return the model in an archive; its reader loads one tensor at a time."""
     where = str(source.path)
     members = scan(source)
     weights = _member(source, members, _WEIGHTS)
@@ -82,8 +82,14 @@ def datasets(path: Path) -> dict[str, Array]:
 
 
 def rewrite(path: Path, template: Source, places: Mapping[str, TensorRef], read: Reader) -> None:
-    """Writes the template anew with other weights; architecture, state of the optimiser and assets are copied."""
+    """Write a copy of the template with other weights; architecture, optimizer state and assets stay the same.
+
+    Raises:
+        UnsafeCheckpoint: A member of the template would be extracted outside of the folder of the archive.
+    """
     members = scan(template)
+    for name in members:
+        _check_extraction(template, name)
     weights = _member(template, members, _WEIGHTS)
     with tempfile.TemporaryFile(dir=path.parent) as scratch:
         with _opened(template, weights) as file:
@@ -93,6 +99,13 @@ def rewrite(path: Path, template: Source, places: Mapping[str, TensorRef], read:
         with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
             for member in members.values():
                 _copy(archive, template, member, cast("IO[bytes]", scratch) if member is weights else None)
+
+
+def _check_extraction(template: Source, name: str) -> None:
+    """Refuse a name that leads out of the folder that Keras extracts an archive to."""
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    if not parts or ".." in parts or parts[0].endswith((":", "/")):
+        raise UnsafeCheckpoint(f"{template.path}: {name!r} is a name outside of the archive")
 
 
 def _copy(archive: zipfile.ZipFile, template: Source, member: Member, scratch: IO[bytes] | None) -> None:
@@ -109,7 +122,7 @@ def _copy(archive: zipfile.ZipFile, template: Source, member: Member, scratch: I
 
 @contextmanager
 def _opened(source: Source, weights: Member) -> Iterator[Any]:
-    """The weights as a file: a window of the archive, or in memory where they are compressed."""
+    """Yield the weights as a file object: a window of the archive, or in memory if they are compressed."""
     if weights.compressed:
         yield io.BytesIO(read_member(source, weights, MAX_INFLATED))
         return
@@ -122,7 +135,7 @@ def _member(source: Source, members: Mapping[str, Member], name: str) -> Member:
         return members[name]
     if any(other.endswith((".weights.json", ".weights.npz")) for other in members):
         raise FileError(f"{source.path} has its weights in shards or in npz: save it with Keras' own defaults")
-    raise IncompleteCheckpoint(f"{source.path} has no {name}: it is no .keras archive, or not a whole one")
+    raise IncompleteCheckpoint(f"{source.path} has no {name}: it is not a .keras archive, or an incomplete one")
 
 
 def _json(source: Source, members: Mapping[str, Member], name: str) -> Any:
@@ -140,10 +153,10 @@ def _facts(source: Source, members: Mapping[str, Member]) -> dict[str, str]:
 
 
 def check_inventory(tensors: Sequence[TensorRef], view: ModelView) -> dict[str, TensorRef]:
-    """Where in the template each tensor goes, by the path of the dataset.
+    """Return the tensor for each dataset of the template, by the path of the dataset.
 
     Raises:
-        FileError: The template lacks a tensor, has one that is not given, or has one in another shape.
+        FileError: The template lacks a tensor, has an additional one, or has one of another shape.
     """
     held = {tensor.path: tensor for tensor in view.tensors()}
     located = {tensor.location: tensor for tensor in held.values()}

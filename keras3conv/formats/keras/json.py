@@ -1,4 +1,4 @@
-"""An architecture alone, as `model.to_json()` writes it: read as data, nothing in it is run."""
+"""Read the architecture in a JSON file that `model.to_json()` wrote, as data: none of its code runs."""
 
 from pathlib import Path
 from typing import Any
@@ -11,22 +11,22 @@ _MAX_JSON = 64 << 20
 
 
 def read(path: Path) -> Architecture:
-    """The architecture in a JSON file.
+    """Return the architecture in a JSON file.
 
     Raises:
-        FileError: The file is missing, too large, or holds no architecture of Keras.
+        FileError: The file is missing, too large, or does not hold a Keras architecture.
     """
     return parse(parsed(path), str(path))
 
 
 def parsed(path: Path) -> Any:
-    """The same as plain data, as it stands in the file.
+    """Return the content of a JSON file as plain data.
 
     Raises:
-        FileError: The file is missing, too large, or no JSON object.
+        FileError: The file is missing, too large, or not a JSON object.
     """
     if not path.is_file():
-        raise FileError(f"{path} does not exist, or is no regular file")
+        raise FileError(f"{path} does not exist, or is not a regular file")
     size = path.stat().st_size
     if size > _MAX_JSON:
         raise BudgetExceeded(f"{path} has {size:,} bytes: an architecture has {_MAX_JSON:,} at most")

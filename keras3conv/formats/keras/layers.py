@@ -1,4 +1,4 @@
-"""Datasets as layers: the part that every Keras file shares."""
+"""Assemble the layers of a Keras file from its datasets and its architecture, for all Keras formats."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,29 +10,28 @@ from keras3conv.formats.keras.architecture import Architecture, LayerConfig
 from keras3conv.formats.keras.names import attribute_of, class_of, is_trainable, qualified
 from keras3conv.formats.safe import hdf5
 from keras3conv.formats.safe.source import Source
-from keras3conv.model.views import LayerView, TensorRef
+from keras3conv.model.views import LayerRun, LayerView, TensorRef
 from keras3conv.transforms import Array, Shape
 
 _KEEPS_FEATURES = frozenset(
     {"Activation", "ActivityRegularization", "AlphaDropout", "Dropout", "ELU", "GaussianDropout", "GaussianNoise",
      "Identity", "LeakyReLU", "Masking", "ReLU", "Rescaling", "ThresholdedReLU"}
 )  # fmt: skip
-"""After these a feature is still the value that was flattened, or a function of it alone."""
-
+"""These layers compute each feature from the same feature alone, so they keep the order of a flatten."""
 
 _STACK = "keras.layers.StackedRNNCells"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """A layer as the weights show it, before the architecture is asked.
+    """A layer as found in the weights, without the architecture.
 
     Attributes:
         path: Its path in the model.
         datasets: Its datasets, in the order of their creation.
-        roles: What they are called.
-        kind: Its qualified class; empty if unknown.
-        is_ordered: Whether the order of the layers that it may be taken for is known.
+        roles: The roles of the datasets.
+        kind: Its qualified class name; empty if unknown.
+        is_ordered: Whether its position among layers of equal shapes is their order in the model.
     """
 
     path: str
@@ -43,7 +42,7 @@ class Found:
 
 
 def layers_of(found: Sequence[Found], architecture: Architecture | None, tree: hdf5.Tree) -> tuple[LayerView, ...]:
-    """The layers of a file: those of the architecture in its order, with their tensors; then those it does not name."""
+    """Return the layers of a file: first those of the architecture, in its order, then all others."""
     shared = tree.shared()
     by_path = {layer.path: _view(layer, shared) for layer in found}
     if architecture is None or not architecture.root.is_model:
@@ -57,27 +56,25 @@ def layers_of(found: Sequence[Found], architecture: Architecture | None, tree: h
                 view,
                 kinds=(config.kind,) if config.kind else (),
                 config=dict(config.config),
-                calls=architecture.places.get(path),
-                inputs=config.inputs,
-                flattened=known.get(path),
+                run=LayerRun(calls=architecture.places.get(path), inputs=config.inputs, flattened=known.get(path)),
             )
         )
     return _named(_with_parts(described, list(by_path.values())))
 
 
 def distinct(found: Sequence[Found], where: str) -> Sequence[Found]:
-    """The layers, if no two have one path; raises `MalformedCheckpoint` otherwise."""
+    """Return the layers; raise `MalformedCheckpoint` if two have the same path, or one has a role twice."""
     seen: set[str] = set()
     for layer in found:
         names = [f"{layer.path}/{role}" for role in layer.roles]
         if layer.path in seen or len(names) != len(set(names)):
-            raise MalformedCheckpoint(f"{where}: two layers, or two variables of one, are called {layer.path!r}")
+            raise MalformedCheckpoint(f"{where}: two layers, or two variables of a layer, have the name {layer.path!r}")
         seen.add(layer.path)
     return found
 
 
 def read_tensor(source: Source, file: Any, datasets: Mapping[str, hdf5.Dataset], path: str) -> Array:
-    """The values of one tensor, by its path in the model, from a path or a file object that h5py opens."""
+    """Return the values of one tensor, by its path in the model; `file` is a path or a file object."""
     if path not in datasets:
         raise FileError(f"{source.path} has no tensor {path!r}")
     with hdf5.opened(file, str(source.path)) as opened:
@@ -85,7 +82,7 @@ def read_tensor(source: Source, file: Any, datasets: Mapping[str, hdf5.Dataset],
 
 
 def datasets_of(found: Sequence[Found]) -> dict[str, hdf5.Dataset]:
-    """The dataset of every tensor, by the tensor's path in the model."""
+    """Return the dataset of every tensor, by the path of the tensor in the model."""
     return {
         tensor_path(layer.path, role): dataset
         for layer in found
@@ -94,7 +91,7 @@ def datasets_of(found: Sequence[Found]) -> dict[str, hdf5.Dataset]:
 
 
 def tensor_path(layer: str, role: str) -> str:
-    """The path of a variable: the layer's path and what the layer calls it."""
+    """Return the path of a variable: the path of its layer and its role."""
     return f"{layer}/{role}" if layer else role
 
 
@@ -116,27 +113,35 @@ def _view(layer: Found, shared: Mapping[str, str]) -> LayerView:
 
 
 def _with_parts(described: list[LayerView], parts: list[LayerView]) -> tuple[LayerView, ...]:
-    """Puts layers that the architecture does not name (the cell of an LSTM) behind the one that they are part of."""
+    """Insert layers that the architecture does not list (the cell of an LSTM) after the layer that contains them."""
     owners: dict[str, list[LayerView]] = {}
     known = {layer.path for layer in described}
     for part in parts:
-        pieces = part.path.split("/")
-        prefixes = ("/".join(pieces[:length]) for length in range(len(pieces) - 1, 0, -1))
-        owners.setdefault(next((prefix for prefix in prefixes if prefix in known), ""), []).append(part)
+        owner = next((prefix for prefix in _prefixes(part.path) if prefix in known), "")
+        owners.setdefault(owner, []).append(part)
     result = []
     for layer in described:
-        result += [layer, *(replace(part, calls=layer.calls) for part in owners.pop(layer.path, []))]
+        result.append(layer)
+        parts_inside = owners.pop(layer.path, [])
+        result += [replace(part, run=replace(part.run, calls=layer.run.calls)) for part in parts_inside]
     return (*result, *(part for rest in owners.values() for part in rest))
 
 
+def _prefixes(path: str) -> Iterator[str]:
+    """Yield the paths of the layers around a layer, the innermost first."""
+    pieces = path.split("/")
+    for length in range(len(pieces) - 1, 0, -1):
+        yield "/".join(pieces[:length])
+
+
 def _with_wholes(layers: list[LayerView]) -> tuple[LayerView, ...]:
-    """Puts layers without variables of their own (an LSTM, an attention) before their parts, by the groups' names."""
+    """Insert layers without own variables (an LSTM, an attention) before their parts, by the names of the groups."""
     paths = {layer.path for layer in layers}
     result = []
     for layer in layers:
         names = layer.path.split("/")
         groups = layer.tensors[0].location.partition("/vars/")[0].split("/") if layer.tensors else []
-        # "layers/gru/cell" for "gru/gru_cell": a name for every group but the first.
+        # In "layers/gru/cell" of "gru/gru_cell" every group except the first is a layer.
         if names[0] not in paths and len(groups) == len(names) + 1 and (name := class_of(groups[1])):
             paths.add(names[0])
             result.append(LayerView(path=names[0], kinds=(qualified(name),)))
@@ -145,19 +150,17 @@ def _with_wholes(layers: list[LayerView]) -> tuple[LayerView, ...]:
 
 
 def _named(layers: tuple[LayerView, ...]) -> tuple[LayerView, ...]:
-    """The layers, each with what the layer that it is part of calls it."""
+    """Return the layers, each with the attribute of the layer that contains it."""
     by_path = {layer.path: layer for layer in layers}
     named = []
     for layer in layers:
-        pieces = layer.path.split("/")
-        prefixes = ("/".join(pieces[:length]) for length in range(len(pieces) - 1, 0, -1))
-        whole = next((by_path[prefix] for prefix in prefixes if prefix in by_path), None)
+        whole = next((by_path[prefix] for prefix in _prefixes(layer.path) if prefix in by_path), None)
         named.append(replace(layer, attribute=_attribute(whole, layer)) if whole else layer)
     return _with_places(tuple(named))
 
 
 def _with_places(layers: tuple[LayerView, ...]) -> tuple[LayerView, ...]:
-    """The layers, the cells of a stack with their places: "cells.0", as far as the file tells them."""
+    """Return the layers; set the attribute of the cells of a stack to "cells.0", "cells.1", where the file tells."""
     by_path = {layer.path: layer for layer in layers}
     places: dict[str, int] = {}
     for stack in layers:
@@ -171,7 +174,10 @@ def _with_places(layers: tuple[LayerView, ...]) -> tuple[LayerView, ...]:
 
 
 def _places(config: Mapping[str, Any], cells: Sequence[LayerView]) -> dict[str, int]:
-    """By what the RNN says; else by the numbers of the groups, which Keras counts for every class by itself."""
+    """Return the positions of the cells: by the configuration of the RNN, else by the numbers of the groups.
+
+    Keras numbers the groups of each class separately, so they tell the order only of cells of one class.
+    """
     stack = (config.get("cell") or {}).get("config", {}).get("cells", ())
     named = {cell.get("config", {}).get("name"): place for place, cell in enumerate(stack)}
     if named:
@@ -186,9 +192,10 @@ def _places(config: Mapping[str, Any], cells: Sequence[LayerView]) -> dict[str, 
 
 
 def _attribute(whole: LayerView, part: LayerView) -> str:
-    """What a layer calls a part of it, as the live layer does: "cell", "forward_layer/cell".
+    """Return the attribute that holds a part in the live layer: "cell", "forward_layer/cell".
 
-    Keras 3 names its groups so. An older file has the parts' names, which Keras makes in ways that are known.
+    Keras 3 names the groups by the attributes. An older file has the names of the parts, which Keras derives from
+    the attributes in known ways.
     """
     names = part.path.removeprefix(f"{whole.path}/").split("/")
     group, variables, _ = part.tensors[0].location.partition("/vars/") if part.tensors else ("", "", "")
@@ -202,10 +209,9 @@ def _attribute(whole: LayerView, part: LayerView) -> str:
 
 
 def flattened(model: LayerConfig, prefix: str = "") -> dict[str, Shape]:
-    """What was flattened into the first input of a layer, for every layer (by its path) of which that is known.
+    """Return the shape of the tensor that was flattened into the first input of each layer, by the layer's path.
 
-    The shape is without the batch axis; it is empty where something was flattened of which the file does not tell the
-    shape.
+    The shape has no batch axis. It is empty where the file does not tell the shape. Other layers are not in the result.
     """
     found: dict[str, Shape] = {}
     before = {layer.name: source for layer, source in _sources(model)}
@@ -220,9 +226,9 @@ def flattened(model: LayerConfig, prefix: str = "") -> dict[str, Shape]:
 
 
 def _origin(layer: LayerConfig, before: Mapping[str, LayerConfig | None]) -> LayerConfig | None:
-    """The layer that the first input of a layer comes from, as far back as every feature is kept."""
+    """Return the layer that made the first input of a layer, skipping layers that keep the order of features."""
     source = before.get(layer.name)
-    for _ in before:  # at most as many steps as there are layers, whatever the file says
+    for _ in before:  # ends even if the file describes a cycle
         if source is None or source.class_name not in _KEEPS_FEATURES:
             break
         source = before.get(source.name)
@@ -230,7 +236,7 @@ def _origin(layer: LayerConfig, before: Mapping[str, LayerConfig | None]) -> Lay
 
 
 def _sources(model: LayerConfig) -> Iterator[tuple[LayerConfig, LayerConfig | None]]:
-    """Every layer with the layer that its first input comes from."""
+    """Yield every layer with the layer that made its first input."""
     if model.class_name == "Sequential":
         yield from zip(model.children, (None, *model.children), strict=False)
         return
@@ -241,6 +247,6 @@ def _sources(model: LayerConfig) -> Iterator[tuple[LayerConfig, LayerConfig | No
 
 
 def _shape(layer: LayerConfig) -> Shape:
-    """The shape that a Flatten is given, where the file tells it all."""
+    """Return the input shape of a Flatten without the batch axis; empty unless it is fully known."""
     shape = layer.inputs[0][1:] if layer.inputs else ()
     return tuple(int(size) for size in shape if size) if all(shape) else ()

@@ -1,7 +1,7 @@
-"""The `.h5` of Keras 2, which Keras 3 still writes: a group for every layer, weights by name, in order.
+"""Read and write the `.h5` format of Keras 2, which Keras 3 still writes: a group per layer, with weights by name.
 
-A full model has the architecture in the attribute `model_config` and the weights in the group `model_weights`; a file
-of weights alone has the layers at the root.
+A full model has the architecture in the attribute `model_config` and the weights in the group `model_weights`. A
+weight file has the layers at the root.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 WEIGHTS = "model_weights"
 IGNORED = ("optimizer_weights",)
-"""Groups at the root that hold no weights of the model."""
+"""Groups at the root that do not hold weights of the model."""
 
 _TOP_LEVEL = "top_level_model_weights"
 _ATTRIBUTE_LIMIT = 64_000
-"""HDF5 keeps an attribute of at most 64 KiB; Keras cuts longer lists into numbered parts."""
+"""HDF5 limits an attribute to 64 KiB; Keras splits longer lists into numbered parts."""
 
 
 def read(source: Source) -> ModelView:
-    """Reads the structure; tensors are read when they are asked for."""
+    """Return the model in a file; its reader loads one tensor at a time."""
     where = str(source.path)
     with source.unchanged() as path, hdf5.opened(path, where) as file:
         tree = hdf5.survey(file, where, source.size, skip=IGNORED)
@@ -59,9 +59,9 @@ def read(source: Source) -> ModelView:
 
 
 def write(path: Path, tensors: Sequence[TensorRef], read: Reader) -> None:
-    """Writes a file of weights that `keras.Model.load_weights` takes: by order, so `tensors` is in the model's order.
+    """Write a weight file for `keras.Model.load_weights`, which loads by order: `tensors` is in the model's order.
 
-    States of seed generators are left out: Keras does not save them either.
+    The states of seed generators are not written; Keras does not save them either.
     """
     layers: dict[str, list[TensorRef]] = {}
     for tensor in tensors:
@@ -105,11 +105,11 @@ def _find(file: "h5py.File", tree: hdf5.Tree, architecture: Architecture | None,
     for name in [*names, *top]:
         group = f"{base}/{name}".lstrip("/")
         if group not in tree.groups:
-            raise IncompleteCheckpoint(f"{where}: the layer {name!r} is named, and is not there")
+            raise IncompleteCheckpoint(f"{where}: the layer {name!r} is listed, but missing")
         for weight in hdf5.list_attribute(file[group], "weight_names", where) or []:
             dataset = tree.datasets.get(f"{group}/{weight}")
             if dataset is None:
-                raise IncompleteCheckpoint(f"{where}: {group}/{weight} is named, and is not there")
+                raise IncompleteCheckpoint(f"{where}: {group}/{weight} is listed, but missing")
             layer, role = _place(name, weight, described, architecture)
             found.setdefault(layer, []).append((role, dataset))
         if name != _TOP_LEVEL:
@@ -146,7 +146,7 @@ def _is_in_model(layer: Found) -> bool:
 
 
 def _kind(path: str, roles: Sequence[str]) -> str:
-    """The class that Keras names such a layer after by default, if it has such variables."""
+    """Return the class whose default name this is, if the class has these variables; else an empty text."""
     name = class_of(path.rpartition("/")[2])
     return qualified(name) if roles and creates(name, roles) else ""
 
@@ -154,27 +154,29 @@ def _kind(path: str, roles: Sequence[str]) -> str:
 def _place(
     name: str, weight: str, described: Mapping[str, LayerConfig], architecture: Architecture | None
 ) -> tuple[str, str]:
-    """The path of the layer that owns a weight, and the role: "bidirectional/forward_lstm/lstm_cell" and "kernel".
+    """Return the path of the layer that owns a weight, and the role: "bidirectional/forward_lstm/lstm_cell", "kernel".
 
-    The name of a weight repeats the name of the layer, and the names of the models around it before that.
+    The name of a weight starts with the names of the models around the layer, followed by the name of the layer.
     """
     pieces = weight.split("/")
     role = pieces.pop().partition(":")[0]
     if name == _TOP_LEVEL:
         model = architecture.root.name if architecture else ""
-        return "/".join(pieces[1:] if pieces[:1] == [model] or not model else pieces), role
+        if not model or pieces[:1] == [model]:
+            pieces = pieces[1:]
+        return "/".join(pieces), role
     inside = pieces[pieces.index(name) + 1 :] if name in pieces else pieces
     layer = described.get(name)
     if layer is not None and layer.is_model:
         return _inside_model(name, inside, described), role
     wrapped = layer.config.get("layer") if layer is not None and layer.class_name == "TimeDistributed" else None
     if isinstance(wrapped, dict) and not inside and isinstance(wrapped.get("config"), dict):
-        inside = [str(wrapped["config"].get("name", ""))]  # Keras 2 left the name of the wrapped layer out
+        inside = [str(wrapped["config"].get("name", ""))]  # Keras 2 omits the name of the wrapped layer
     return "/".join([name, *inside]), role
 
 
 def _inside_model(name: str, inside: list[str], described: Mapping[str, LayerConfig]) -> str:
-    """A functional model inside another is not in the names of its weights; its layers' names find the place."""
+    """Find a weight in a nested functional model, whose name is not part of the names of its weights."""
     for length in range(len(inside)):
         first, rest = inside[length], inside[length + 1 :]
         ends = [path for path in described if path.startswith(f"{name}/") and path.endswith(f"/{first}")]

@@ -1,6 +1,6 @@
-"""What Keras calls its layers and their variables, as tables: a file of weights has numbers where a model has names.
+"""Tables of the names that Keras gives to layers and variables: weight files have numbers where models have names.
 
-Keras itself is not imported, so a class that it gains later is unknown here until it is added.
+Keras itself is not imported, so new classes of Keras are unknown here until they are added.
 """
 
 import re
@@ -48,13 +48,13 @@ _ROLES: dict[str, tuple[str, ...]] = {
 """The variables of a class, in the order in which it creates and saves them."""
 
 _SWITCHES = {"bias": "use_bias", "gamma": "scale", "beta": "center", "concat_score_weight": "score_mode"}
-"""The argument without which a variable is not created."""
+"""The constructor argument that controls whether a variable is created."""
 
 _CLASS_SWITCHES = {("Attention", "scale"): "use_scale", ("AdditiveAttention", "scale"): "use_scale"}
-"""The same where another class always has a variable of this name."""
+"""The same for variables whose name other classes use without such an argument."""
 
 _OFF = (False, "dot")
-"""The values of these arguments that create none."""
+"""The values of these arguments for which the variable is not created."""
 
 _AMBIGUOUS = {
     ("Attention", 1),
@@ -63,7 +63,7 @@ _AMBIGUOUS = {
     ("GroupNormalization", 1),
     ("Normalization", 2),
 }
-"""Classes and counts of variables where it takes the configuration to tell which one is missing."""
+"""Classes and counts of variables for which only the configuration tells which variable is missing."""
 
 _PARTIAL = {("BatchNormalization", 2): ("moving_mean", "moving_variance")}
 
@@ -80,7 +80,7 @@ _CHILDREN: dict[tuple[str, str], str] = {
     **{(attention, "_softmax"): "Softmax" for attention in ("MultiHeadAttention", "GroupQueryAttention")},
     **{(attention, "_dropout_layer"): "Dropout" for attention in ("MultiHeadAttention", "GroupQueryAttention")},
 }
-"""The class of the layer that a layer of Keras keeps in an attribute."""
+"""The class of the layer in an attribute of a Keras layer, by the class and the attribute."""
 
 _WITHOUT_VARIABLES: list[str] = re.findall(
     r"\w+",
@@ -102,7 +102,7 @@ _NOT_TRAINABLE = frozenset({"moving_mean", "moving_variance", "mean", "variance"
 
 
 def snake_case(name: str) -> str:
-    """The name that Keras gives to a layer of a class: "Conv2DTranspose" becomes "conv2d_transpose"."""
+    """Return the default name of a layer of a class: "conv2d_transpose" for "Conv2DTranspose"."""
     name = re.sub(r"\W+", "", name)
     name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
@@ -110,32 +110,32 @@ def snake_case(name: str) -> str:
 
 _BY_SNAKE = {snake_case(name): name for name in (*_ROLES, *_WITHOUT_VARIABLES)}
 _BY_SNAKE.update(functional="Functional", sequential="Sequential", model="Model")
-_BY_SNAKE["grouped_query_attention"] = "GroupQueryAttention"  # Keras names groups by the class, which has another name
+_BY_SNAKE["grouped_query_attention"] = "GroupQueryAttention"  # the class in Keras has another name than its alias
 
 
 def class_of(snake: str) -> str:
-    """The class whose layers get such a name: "batch_normalization_3" is of "BatchNormalization"; empty if unknown."""
+    """Return the class of a default name: "BatchNormalization" for "batch_normalization_3"; empty if unknown."""
     return _BY_SNAKE.get(snake) or _BY_SNAKE.get(re.sub(r"_\d+$", "", snake), "")
 
 
 def attribute_of(name: str) -> str:
-    """The attribute in which a layer of Keras keeps the part that it gave this name."""
+    """Return the attribute of a Keras layer that holds the part with this default name."""
     if name.startswith(("forward_", "backward_")):
         return f"{name.partition('_')[0]}_layer"
     if name.endswith("_cell"):
         return "cell"
-    return {"attention_output": "output_dense"}.get(
-        name, f"{name}_dense" if name in ("query", "key", "value", "gate") else name
-    )
+    if name == "attention_output":
+        return "output_dense"
+    return f"{name}_dense" if name in ("query", "key", "value", "gate") else name
 
 
 def child_class(parent: str, attribute: str) -> str:
-    """The class of the layer that a layer of class `parent` keeps in an attribute; empty if unknown."""
+    """Return the class of the layer in an attribute of a layer of class `parent`; empty if unknown."""
     return _CHILDREN.get((parent, attribute.removeprefix("_"))) or _CHILDREN.get((parent, attribute), "")
 
 
 def qualified(name: str, module: str = "") -> str:
-    """The qualified name of a class, as rules use it: "keras.layers.Conv2D", "keras.Sequential"."""
+    """Return the qualified name of a class, as in rules: "keras.layers.Conv2D", "keras.Sequential"."""
     if not name:
         return ""
     if module and not module.startswith("keras."):
@@ -146,15 +146,15 @@ def qualified(name: str, module: str = "") -> str:
 
 
 def roles(name: str, shapes: Sequence[Shape], config: Mapping[str, Any] | None = None) -> tuple[str, ...]:
-    """The names of a layer's variables, given in the order in which Keras saves them.
+    """Return the names of a layer's variables, in the order in which Keras saves them.
 
     Args:
         name: The class, without its module; empty if unknown.
         shapes: The shapes of the variables.
-        config: The configuration of the layer, if it is known: it says which variables are switched off.
+        config: The configuration of the layer, which tells the missing variables; None if unknown.
 
     Returns:
-        One name for every shape; numbers where the names cannot be known.
+        One name for every shape; numbers where the names are unknown.
     """
     count = len(shapes)
     known = _ROLES.get(name, ())
@@ -168,7 +168,7 @@ def roles(name: str, shapes: Sequence[Shape], config: Mapping[str, Any] | None =
 
 
 def creates(name: str, roles_found: Sequence[str]) -> bool:
-    """Whether a class creates variables with these names, and none that are missing cannot be switched off."""
+    """Return True if a class can create variables with exactly these names."""
     known = _ROLES.get(name, ())
     missing = set(known) - set(roles_found)
     return bool(known) and set(roles_found) <= set(known) and all(_switch(name, role) for role in missing)
@@ -179,10 +179,10 @@ def _switch(name: str, role: str) -> str:
 
 
 def _without_bias(known: tuple[str, ...], count: int) -> tuple[str, ...]:
-    """The bias comes last, and is the one variable that is often missing."""
+    """Drop the bias, which comes last, if exactly one variable is missing."""
     return known[:-1] if known[-1:] == ("bias",) and count == len(known) - 1 else known
 
 
 def is_trainable(role: str) -> bool:
-    """Whether an optimiser would change a variable with this role, as far as the role tells."""
+    """Return True if an optimizer changes variables with this role."""
     return role not in _NOT_TRAINABLE

@@ -1,7 +1,7 @@
-"""The `.weights.h5` of Keras 3: a tree of attributes, with numbers for variables.
+"""Read and write the `.weights.h5` format of Keras 3: a tree of attributes, in which variables have numbers.
 
-A layer is a group with a group `vars` in it; what the layer is called stands in an attribute of `vars` in files of
-Keras 3.9 and later. A `.keras` archive holds such a file beside the architecture, which tells the rest.
+A layer is a group that contains a group `vars`. Since Keras 3.9 an attribute of `vars` holds the name of the layer. A
+`.keras` archive contains such a file together with the architecture.
 """
 
 import re
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
     import h5py
 
 IGNORED = ("optimizer",)
-"""Groups at the root that hold no weights of the model."""
+"""Groups at the root that do not hold weights of the model."""
 
 _LOCATION = re.compile(r"(?:[^/]+/)*vars/\d+")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """A layer's group in the file.
+    """The group of a layer in the file.
 
     Attributes:
         group: Its path in the file; empty for the model.
-        name: What the layer is called; the name of the group where the file does not say.
+        name: The name of the layer; the name of the group if the file does not tell it.
         datasets: Its variables, by number.
-        class_name: Its class, as far as it is known.
-        config: What the architecture says about it.
+        class_name: Its class; empty if unknown.
+        config: Its entry in the architecture, if there is one.
     """
 
     group: str
@@ -49,7 +49,7 @@ class Node:
 
 
 def read(source: Source) -> ModelView:
-    """Reads the tree; tensors are read when they are asked for."""
+    """Return the model in a file; its reader loads one tensor at a time."""
     with source.unchanged() as path, hdf5.opened(path, str(source.path)) as file:
         tree = hdf5.survey(file, str(source.path), source.size, skip=IGNORED)
         facts = {"format": "Keras 3 weights"} | ignored_facts(file)
@@ -83,13 +83,13 @@ def datasets(path: Path) -> dict[str, Array]:
 
 
 def ignored_facts(file: "h5py.File") -> dict[str, str]:
-    """What the file holds beside the weights of the model."""
+    """Return a fact about the optimizer state in the file, if there is one."""
     present = [name for name in IGNORED if name in file]
     return {"ignored": f"the state of the {present[0]}"} if present else {}
 
 
 def find(file: "h5py.File", tree: hdf5.Tree, architecture: Architecture | None, where: str) -> list[Found]:
-    """The layers in the file, named and classified as far as the file and the architecture tell."""
+    """Return the layers in the file, with the names and classes from the file and the architecture."""
     root = architecture.root if architecture else None
     nodes: dict[str, Node] = {}
     for group in sorted((path for path, names in tree.groups.items() if "vars" in names), key=_natural):
@@ -101,18 +101,17 @@ def find(file: "h5py.File", tree: hdf5.Tree, architecture: Architecture | None, 
 
 
 def write(path: Path, tensors: Sequence[TensorRef], read: Reader) -> None:
-    """Writes a file that `keras.Model.load_weights` takes.
+    """Write a weight file for `keras.Model.load_weights`.
 
-    Every tensor needs a `location`, as in "layers/dense/vars/0".
-
-    States of seed generators without a location are left out: Keras does not save them either.
+    Every tensor needs a `location` such as "layers/dense/vars/0". States of seed generators without one are not
+    written; Keras does not save them either.
     """
     stored = [tensor for tensor in tensors if tensor.location or not tensor.is_seed]
     for tensor in stored:
         if not _LOCATION.fullmatch(tensor.location):
             raise FileError(
-                f"{path}: {tensor.path} has no place in a .weights.h5 file (location {tensor.location!r})\n"
-                "Fix:  give the Keras model itself as the target: it knows the places"
+                f"{path}: {tensor.path} needs a location such as 'layers/dense/vars/0', and has {tensor.location!r}\n"
+                "Fix:  pass the Keras model itself as the target: it knows the locations"
             )
     with hdf5.opened(path, str(path), "w") as file:
         for tensor in stored:
@@ -157,7 +156,7 @@ def _node(
 
 
 def _owner(group: str, nodes: Mapping[str, Node]) -> str:
-    """The nearest group above that is a layer; the model's own where there is none."""
+    """Return the innermost layer group around a group; the group of the model if there is none."""
     pieces = group.split("/")
     for length in range(len(pieces) - 1, 0, -1):
         if (above := "/".join(pieces[:length])) in nodes:
@@ -166,7 +165,7 @@ def _owner(group: str, nodes: Mapping[str, Node]) -> str:
 
 
 def _config(group: str, parent: Node, stored: str | None, tree: hdf5.Tree) -> LayerConfig | None:
-    """The layer of the architecture that a group belongs to: by its name, else by its class and number."""
+    """Return the layer of the architecture for a group: by its name, else by its class and number."""
     if parent.config is None:
         return None
     inside = group.removeprefix(parent.group).strip("/")
@@ -180,7 +179,7 @@ def _config(group: str, parent: Node, stored: str | None, tree: hdf5.Tree) -> La
 
 
 def _by_number(model: LayerConfig, home: str, tree: hdf5.Tree) -> dict[str, LayerConfig]:
-    """The layers by the names that Keras gives to their groups: the class in snake case, numbered by appearance."""
+    """Return the layers by the names of their groups: the class in snake case with a running number."""
     counts: dict[str, int] = {}
     layers: dict[str, LayerConfig] = {}
     for layer in model.children:
@@ -198,7 +197,7 @@ def _by_number(model: LayerConfig, home: str, tree: hdf5.Tree) -> dict[str, Laye
 
 
 def _class_name(node: Node, parent: Node, stored: str | None) -> str:
-    """The class, from the name of the group: Keras calls it after the class in a list of layers only."""
+    """Return the class by the name of the group, which is the class only for members of a list of layers."""
     if not node.group:
         return ""
     inside = node.group.removeprefix(parent.group).strip("/")
@@ -210,14 +209,14 @@ def _class_name(node: Node, parent: Node, stored: str | None) -> str:
 
 
 def _class_by_name(node: Node, stored: str | None) -> str:
-    """The class that Keras names such a layer after by default, if the number of its variables agrees."""
+    """Return the class whose default name this is, if the number of variables agrees; else an empty text."""
     name = class_of(stored or "")
     known = roles(name, [dataset.shape for dataset in node.datasets])
     return name if not any(role.isdecimal() for role in known) else ""
 
 
 def _paths(nodes: Mapping[str, Node]) -> dict[str, str]:
-    """The path of every layer in the model; layers that would share one are called by their groups instead."""
+    """Return the path of every layer in the model; layers with the same path get the paths of their groups."""
     paths = {"": ""}
     for group, node in nodes.items():
         if group:
@@ -236,6 +235,6 @@ def _found(node: Node, path: str) -> Found:
 
 
 def _natural(path: str) -> tuple[Any, ...]:
-    """Sorts "layers/dense_2" before "layers/dense_10"; HDF5 sorts names as text."""
+    """Return a key that sorts "layers/dense_2" before "layers/dense_10"; HDF5 sorts names as text."""
     pieces: Iterator[str] = (piece for part in path.split("/") for piece in re.split(r"_?(\d+)$", part))
     return tuple((0, int(piece), "") if piece.isdecimal() else (1, 0, piece) for piece in pieces)

@@ -1,7 +1,6 @@
-"""Writing a file so that its name never stands for half of it.
+"""Write files atomically: to a temporary file beside the destination, which is renamed when it is complete.
 
-The bytes go to a temporary file beside the destination; only when they are complete and on the disk does the file take
-its name. Whatever goes wrong before that, the old file is as it was.
+If anything fails before the rename, the old file is unchanged.
 """
 
 import hashlib
@@ -19,14 +18,14 @@ _BLOCK = 1 << 20
 
 @contextmanager
 def replacing(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
-    """Yields a new, empty file beside `path`, which takes the place of `path` if the block ends without an exception.
+    """Yield an empty temporary file beside `path`, which replaces `path` if the block raises no exception.
 
     Args:
         path: The destination. An existing file keeps its permissions.
         overwrite: Whether an existing file may be replaced.
 
     Raises:
-        FileError: The destination exists and may not be replaced, or is no regular file, or its folder is missing.
+        FileError: The destination exists and may not be replaced, is not a regular file, or its folder is missing.
     """
     destination = Path(path)
     mode = _mode_of(destination, overwrite=overwrite)
@@ -46,7 +45,7 @@ def replacing(path: str | os.PathLike[str], *, overwrite: bool = False) -> Itera
 
 
 def digest(path: str | os.PathLike[str]) -> WrittenFile:
-    """Reads a file once, for its size and its digests."""
+    """Return the size and the digests of a file, which is read once."""
     sha256, md5, size = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
     with Path(path).open("rb") as file:
         while block := file.read(_BLOCK):
@@ -64,7 +63,7 @@ def _mode_of(destination: Path, *, overwrite: bool) -> int:
     if not destination.exists():
         return 0o666 & ~_umask()
     if not destination.is_file():
-        raise FileError(f"{destination} exists and is no regular file")
+        raise FileError(f"{destination} exists and is not a regular file")
     if not overwrite:
         _refuse_existing(destination)
     return stat.S_IMODE(destination.stat().st_mode)
@@ -76,7 +75,7 @@ def _refuse_existing(destination: Path) -> None:
 
 
 def _create(temporary: Path) -> None:
-    """Makes the temporary file anew; one that a killed process with our number left behind is removed first."""
+    """Create the temporary file; remove one that a killed process with the same id left behind."""
     temporary.unlink(missing_ok=True)
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600)
@@ -86,14 +85,14 @@ def _create(temporary: Path) -> None:
 
 
 def _umask() -> int:
-    """The process's umask; it can only be read by setting it."""
+    """Return the umask of the process, which can only be read by setting it."""
     mask = os.umask(0)
     os.umask(mask)
     return mask
 
 
 def _synchronise(path: Path) -> None:
-    if path.is_dir() and os.name == "nt":  # a folder cannot be opened there
+    if path.is_dir() and os.name == "nt":  # Windows cannot open a folder
         return
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:

@@ -1,8 +1,8 @@
-"""HDF5 files, seen before they are read: every group and dataset is inspected, and refused if it is not plain.
+"""Inspect HDF5 files before they are read: refuse every group and dataset that is not plain data.
 
-Plain means: data in this file, behind hard links, written, in the shape it declares, packed by HDF5's own filters.
-What the HDF5 library itself does with a file that was made to break it is beyond a check from outside: it can crash or
-never return. A file from a stranger is best read in a process of its own.
+Plain data is in this file, behind hard links, written, of the declared shape, and compressed by filters of HDF5 itself.
+These checks cannot prevent the HDF5 library from crashing or hanging on a malicious file. Read files of unknown origin
+in a separate process.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     import h5py
 
 _FILTERS = frozenset({1, 2, 3})
-"""Deflate, shuffle and the Fletcher checksum. Any other filter is a library that HDF5 would look for and run."""
+"""Deflate, shuffle and the Fletcher checksum. For any other filter HDF5 would load and run a plugin."""
 
 _MAX_EXPANSION = 1100
-"""Deflate packs 1032 to 1 at most."""
+"""Deflate compresses at most 1032 to 1."""
 
 _MAX_DEPTH = 64
 _MAX_CHUNKS = 100_000
@@ -35,14 +35,14 @@ _BYTES_PER_CHUNK = 512
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """A dataset that may be read.
+    """A dataset that passed the inspection.
 
     Attributes:
         path: Its path in the file.
         shape: Its shape.
         dtype: The name of its dtype, as numpy or ml_dtypes spell it.
-        address: Where its header is; two paths with one address are one dataset.
-        stored: How many bytes it takes in the file.
+        address: The address of its header; two paths with the same address are one dataset.
+        stored: Its size in the file, in bytes.
     """
 
     path: str
@@ -54,18 +54,18 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Tree:
-    """The groups (with their members' names) and the datasets of a file, by path; the root group is "".
+    """The groups and the datasets of a file, by path; the path of the root group is empty.
 
     Attributes:
-        groups: The names in every group.
-        datasets: Every dataset.
+        groups: The names of the members of each group.
+        datasets: The datasets.
     """
 
     groups: Mapping[str, tuple[str, ...]]
     datasets: Mapping[str, Dataset]
 
     def shared(self) -> dict[str, str]:
-        """For every dataset that has several names, by each of them: the first one."""
+        """Return the first name of each dataset that has several names, by each of its names."""
         first: dict[int, str] = {}
         names = {path: first.setdefault(dataset.address, path) for path, dataset in sorted(self.datasets.items())}
         several = {name for path, name in names.items() if path != name}
@@ -74,7 +74,7 @@ class Tree:
 
 @contextmanager
 def opened(file: Any, where: str, mode: str = "r") -> Iterator["h5py.File"]:
-    """Opens a path or a file object; whatever h5py finds wrong while it reads is a `MalformedCheckpoint`."""
+    """Open a path or a file object; turn errors of h5py in the block into `MalformedCheckpoint` (when reading)."""
     import h5py
 
     if mode != "r":
@@ -87,23 +87,23 @@ def opened(file: Any, where: str, mode: str = "r") -> Iterator["h5py.File"]:
     except BlockingIOError as error:
         raise FileError(f"{where} is being written by another program") from error
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise MalformedCheckpoint(f"{where} is no whole HDF5 file: {str(error)[:200]}") from error
+        raise MalformedCheckpoint(f"{where} is not a complete HDF5 file: {str(error)[:200]}") from error
 
 
 def survey(file: "h5py.File", where: str, size: int, skip: tuple[str, ...] = ()) -> Tree:
-    """Walks a file without reading a value.
+    """Return the groups and datasets of a file, without reading values.
 
     Args:
         file: The open file.
-        where: What messages call it.
-        size: How many bytes it has.
-        skip: Groups at the root that are none of our business.
+        where: The name of the file for messages.
+        size: Its size in bytes.
+        skip: Groups at the root to ignore.
 
     Raises:
-        UnsafeCheckpoint: Something in it leads out of the file.
+        UnsafeCheckpoint: A group or dataset refers to another file, or needs code outside of HDF5.
         NoData: A dataset was never written.
         BudgetExceeded: A dataset declares more than it can hold.
-        MalformedCheckpoint: Anything else that is not plain.
+        MalformedCheckpoint: Anything else that is not plain data.
     """
     import h5py
 
@@ -130,7 +130,7 @@ def survey(file: "h5py.File", where: str, size: int, skip: tuple[str, ...] = ())
 
 
 def read_dataset(file: "h5py.File", dataset: Dataset) -> Array:
-    """The values, little-endian, in the dtype that the dataset was inspected to have."""
+    """Return the values of an inspected dataset, little-endian."""
     node = file[dataset.path]
     if node.shape != dataset.shape:
         raise MalformedCheckpoint(f"{file.filename}: {dataset.path!r} changed its shape")
@@ -142,23 +142,23 @@ def read_dataset(file: "h5py.File", dataset: Dataset) -> Array:
 
 
 def check_path(path: str) -> None:
-    """Raises `FileError` for a name that HDF5 cannot hold: an empty part, a lone dot, a NUL."""
+    """Raise `FileError` for a name that HDF5 cannot hold: an empty part, a single dot, a NUL."""
     if not all(part.strip(".") or part.count(".") > 1 for part in path.split("/")) or "\0" in path:
-        raise FileError(f"{path!r} is no name that HDF5 can hold")
+        raise FileError(f"{path!r} is not a name that HDF5 can hold")
 
 
 def create_dataset(group: "h5py.Group", name: str, array: Array) -> None:
-    """Writes an array as one run of bytes, without a time; bfloat16 as Keras marks it."""
+    """Write an array contiguously, without a timestamp; mark bfloat16 as Keras does."""
     check_path(name)
     if array.dtype.name.startswith("float8"):
-        raise FileError(f"{group.name}/{name}: Keras has no {array.dtype.name} in a file of weights")
+        raise FileError(f"{group.name}/{name}: Keras has no {array.dtype.name} in a weight file")
     dataset = group.create_dataset(name, data=contiguous(array), track_times=False)
     if array.dtype.name == "bfloat16":
         dataset.attrs["dtype"] = "bfloat16"
 
 
 def overwrite_datasets(file: "h5py.File", places: Mapping[str, TensorRef], read: Reader, where: str) -> None:
-    """Puts new values into datasets that exist, by their paths; shape and dtype must be the ones that they have."""
+    """Write new values into existing datasets, by their paths; raise `FileError` if shape or dtype differ."""
     for path, tensor in places.items():
         node, array = file[path], read(tensor.path)
         stored = node.dtype
@@ -172,25 +172,26 @@ def overwrite_datasets(file: "h5py.File", places: Mapping[str, TensorRef], read:
 
 
 def text_attribute(node: Any, name: str, where: str) -> str | None:
-    """A text attribute; None where there is none."""
+    """Return a text attribute; None if it is missing."""
     if name not in node.attrs:
         return None
     value = node.attrs[name]
     if isinstance(value, bytes):
         return value.decode("utf-8")
     if not isinstance(value, str):
-        raise MalformedCheckpoint(f"{where}: the attribute {name!r} is no text")
+        raise MalformedCheckpoint(f"{where}: the attribute {name!r} is not text")
     return value
 
 
 def list_attribute(node: Any, name: str, where: str) -> list[str] | None:
-    """A list of names; Keras cuts long ones into numbered parts. None where there is none."""
-    parts = [name] if name in node.attrs else list(takewhile(node.attrs.__contains__, (f"{name}{n}" for n in count())))
+    """Return a list of names; None if it is missing. Keras splits long lists into numbered parts."""
+    numbered = (f"{name}{number}" for number in count())
+    parts = [name] if name in node.attrs else list(takewhile(node.attrs.__contains__, numbered))
     names: list[str] = []
     for part in parts:
         value = np.asarray(node.attrs[part])
         if value.ndim != 1 or (value.size and value.dtype.kind not in "OSU") or value.size > MAX_TENSORS:
-            raise MalformedCheckpoint(f"{where}: the attribute {part!r} is no list of names")
+            raise MalformedCheckpoint(f"{where}: the attribute {part!r} is not a list of names")
         names += [item.decode("utf-8") if isinstance(item, bytes) else str(item) for item in value]
     return names if parts else None
 
@@ -228,7 +229,7 @@ def _inspect(node: "h5py.Dataset", path: str, where: str) -> Dataset:
     size = check_shape(node.shape, place) * node.dtype.itemsize
     stored = int(node.id.get_storage_size())
     if size and not stored:
-        raise NoData(f"{place} was declared and never written")
+        raise NoData(f"{place} was declared but never written")
     if creation.get_layout() == h5py.h5d.CHUNKED:
         _check_chunks(node, size, stored, place)
     elif stored != size:
@@ -243,7 +244,7 @@ def _check_chunks(node: "h5py.Dataset", size: int, stored: int, place: str) -> N
     for length, chunk in zip(node.shape, node.chunks, strict=True):
         needed *= -(-length // chunk)
     if needed > max(_MAX_CHUNKS, size // _BYTES_PER_CHUNK):
-        raise BudgetExceeded(f"{place} is cut into {needed:,} chunks: reading it would take minutes")
+        raise BudgetExceeded(f"{place} is split into {needed:,} chunks: reading it would take minutes")
     if int(node.id.get_num_chunks()) < needed:
         raise NoData(f"{place} was written only in part: {node.id.get_num_chunks():,} of {needed:,} chunks")
 
@@ -257,12 +258,13 @@ def _dtype_name(node: "h5py.Dataset", place: str) -> str:
     if node.dtype.kind == "V" and node.dtype.itemsize == 2 and node.dtype.names is None and marked == "bfloat16":
         return "bfloat16"
     if node.dtype.kind not in "biufc" or node.dtype.subdtype is not None or marked not in (None, node.dtype.name):
-        raise MalformedCheckpoint(f"{place} holds {node.dtype}{f' marked {marked}' if marked else ''}, not numbers")
+        mark = f" marked {marked}" if marked else ""
+        raise MalformedCheckpoint(f"{place} holds {node.dtype}{mark}, not numbers")
     return str(dtype_named(node.dtype.newbyteorder("=").name).name)
 
 
 def _check_total(datasets: Mapping[str, Dataset], where: str, size: int) -> None:
-    """No byte of a file belongs to two datasets, so together they cannot store more than there is."""
+    """Check that the datasets together do not claim more bytes than the file has."""
     stored = sum({dataset.address: dataset.stored for dataset in datasets.values()}.values())
     if stored > size:
         raise BudgetExceeded(f"{where} has {size:,} bytes, its datasets claim to store {stored:,}")

@@ -1,8 +1,9 @@
-"""A file that is being read: the same file from the first look to the last byte, or an error."""
+"""Read a file safely: detect any change between opening it and reading its last byte."""
 
 import json
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from keras3conv.errors import BudgetExceeded, FileError, MalformedCheckpoint
 from keras3conv.transforms import Shape
 
 MAX_TENSORS = 200_000
-"""More tensors than any published model has; a file that declares more is refused before they are listed."""
+"""More tensors than any published model has; a file that declares more is refused early."""
 
 _MAX_AXES = 32
 _MAX_AXIS = 1 << 40
@@ -29,12 +30,12 @@ _NATIVE = frozenset(
 
 @dataclass(frozen=True)
 class Source:
-    """A regular file, and what tells whether it is still the same one.
+    """A regular file, with the facts by which a later change is detected.
 
     Attributes:
-        path: Where it is.
-        size: Its size in bytes.
-        stamp: Inode and time of the last change.
+        path: The path.
+        size: The size in bytes.
+        stamp: Inode, device and time of the last change.
     """
 
     path: Path
@@ -43,22 +44,22 @@ class Source:
 
     @classmethod
     def pin(cls, path: str | os.PathLike[str]) -> "Source":
-        """Looks at a file; raises `FileError` if it is missing, empty, or no regular file."""
+        """Return the source for a file; raise `FileError` if it is missing, empty, or not a regular file."""
         try:
             status = Path(path).stat()
         except OSError as error:
             raise FileError(f"{path} cannot be read: {error.strerror}") from error
         except ValueError as error:
-            raise FileError(f"{os.fspath(path)!r} is no file name: {error}") from error
+            raise FileError(f"{os.fspath(path)!r} is not a file name: {error}") from error
         if not stat.S_ISREG(status.st_mode):
-            raise FileError(f"{path} is no regular file")
+            raise FileError(f"{path} is not a regular file")
         if status.st_size == 0:
             raise MalformedCheckpoint(f"{path} is empty")
         return cls(Path(path), status.st_size, _stamp(status))
 
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
-        """Opens the file, if it is still the one that was looked at; and looks again when the block is done."""
+        """Open the file; raise `MalformedCheckpoint` if it has changed, also at the end of the block."""
         try:
             descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         except OSError as error:
@@ -70,12 +71,12 @@ class Source:
 
     @contextmanager
     def unchanged(self) -> Iterator[Path]:
-        """Yields the path for a library that opens files itself; the file is looked at before and after."""
+        """Yield the path for a library that opens files itself; check for changes before and after."""
         with self.open():
             yield self.path
 
     def read(self, file: BinaryIO, offset: int, size: int) -> bytearray:
-        """Exactly `size` bytes from `offset`; raises `MalformedCheckpoint` where the file ends before."""
+        """Return exactly `size` bytes from `offset`; raise `MalformedCheckpoint` if the file ends before."""
         if offset < 0 or size < 0 or offset + size > self.size:
             raise MalformedCheckpoint(f"{self.path} ends at byte {self.size:,}, before {offset:,} + {size:,}")
         buffer = bytearray(size)
@@ -94,55 +95,55 @@ class Source:
 
 
 def parse_json(text: bytes | str, where: str) -> Any:
-    """Parses JSON strictly: no key twice, no NaN, no depth or digits beyond Python's limits.
+    """Parse JSON strictly: no repeated keys, no NaN, no depth or digits beyond the limits of Python.
 
     Raises:
-        MalformedCheckpoint: It is not such JSON; the message begins with `where`.
+        MalformedCheckpoint: The text is not strict JSON; the message starts with `where`.
     """
 
     def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        result = dict(pairs)
-        if len(result) != len(pairs):
-            twice = sorted({key for key, _ in pairs if [other for other, _ in pairs].count(key) > 1})
-            raise MalformedCheckpoint(f"{where}: the key {twice[0]!r} is there twice")
-        return result
+        counts = Counter(key for key, _ in pairs)
+        repeated = sorted(key for key, times in counts.items() if times > 1)
+        if repeated:
+            raise MalformedCheckpoint(f"{where}: the key {repeated[0]!r} is there twice")
+        return dict(pairs)
 
     def finite(digits: str) -> float:
         if np.isinf(value := float(digits)):
-            raise MalformedCheckpoint(f"{where}: {digits} is no JSON number")
+            raise MalformedCheckpoint(f"{where}: {digits} is not a JSON number")
         return value
 
     def constant(name: str) -> float:
-        raise MalformedCheckpoint(f"{where}: {name} is no JSON number")
+        raise MalformedCheckpoint(f"{where}: {name} is not a JSON number")
 
     try:
         return json.loads(text, object_pairs_hook=distinct, parse_constant=constant, parse_float=finite)
     except RecursionError:
         raise MalformedCheckpoint(f"{where}: the JSON is nested too deeply") from None
     except ValueError as error:
-        raise MalformedCheckpoint(f"{where} is no JSON: {error}") from None
+        raise MalformedCheckpoint(f"{where} is not JSON: {error}") from None
 
 
 def check_shape(shape: Shape, where: str) -> int:
-    """How many elements a declared shape has; raises `MalformedCheckpoint` where it is beyond all sense."""
+    """Return the number of elements of a declared shape; raise `MalformedCheckpoint` for an impossible one."""
     if len(shape) > _MAX_AXES or any(not 0 <= size <= _MAX_AXIS for size in shape):
         raise MalformedCheckpoint(f"{where}: no array has the shape {shape}")
     return prod(shape)
 
 
 def check_count(count: int, where: str) -> None:
-    """Raises `BudgetExceeded` where a file declares more tensors than any model has."""
+    """Raise `BudgetExceeded` if a file declares more tensors than any model has."""
     if count > MAX_TENSORS:
         raise BudgetExceeded(f"{where} declares {count:,} tensors; more than {MAX_TENSORS:,} are refused")
 
 
 def dtype_named(name: str) -> np.dtype[Any]:
-    """The dtype that a `TensorRef` names, little-endian; raises `FileError` for one that files do not hold."""
+    """Return the little-endian dtype that a `TensorRef` names; raise `FileError` for one that no file can hold."""
     if name in _NATIVE:
         return np.dtype(name)
     if name not in _EXTENDED:
-        raise FileError(f"dtype {name} cannot be stored in a file of weights")
-    import ml_dtypes  # numpy alone has no such dtype
+        raise FileError(f"dtype {name} cannot be stored in a weight file")
+    import ml_dtypes  # adds bfloat16 and float8 to numpy
 
     extended: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
     return extended

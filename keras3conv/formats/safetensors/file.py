@@ -1,13 +1,13 @@
-"""The safetensors format: read with a strict parser of our own, one tensor at a time, and written byte for byte.
+"""Read and write safetensors files, one tensor at a time, with a strict parser.
 
-The parser is stricter than the library's: no key twice, no unknown field, no hole, no bytes left over. Nothing is
-mapped into memory, so a file that is cut short while it is open is an error and not the end of the process.
+The parser is stricter than that of the safetensors library: no repeated keys, no unknown fields, no gaps, no trailing
+bytes. Nothing is memory-mapped, so a file that is truncated while it is open raises an error instead of a bus error.
 """
 
 import json
 import struct
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,8 +51,8 @@ class Entry:
     Attributes:
         dtype: The name of its dtype, as numpy or ml_dtypes spell it.
         shape: Its shape.
-        start: Its first byte, counted from the beginning of the file.
-        size: How many bytes it has.
+        start: The offset of its first byte in the file.
+        size: Its size in bytes.
     """
 
     dtype: str
@@ -62,7 +62,7 @@ class Entry:
 
 
 def read(source: Source) -> ModelView:
-    """Reads the header; tensors are read when they are asked for."""
+    """Return the model in the header of a file; its reader loads one tensor at a time."""
     entries, metadata = parse(source)
     tensors = [ref(name, entry) for name, entry in entries.items()]
     facts = {"format": "safetensors", **{f"metadata: {key}": value for key, value in metadata.items()}}
@@ -77,26 +77,26 @@ def read(source: Source) -> ModelView:
 
 
 def parse(source: Source) -> tuple[dict[str, Entry], dict[str, str]]:
-    """The tensors by name, in the order of the header, and the metadata.
+    """Return the tensors by name, in the order of the header, and the metadata.
 
     Raises:
         MalformedCheckpoint: The header does not describe the file exactly.
-        BudgetExceeded: There are more tensors than any model has.
+        BudgetExceeded: The header declares more tensors than any model has.
     """
     with source.open() as file:
         if source.size < 8:
-            raise MalformedCheckpoint(f"{source.path} has {source.size} bytes: no header fits")
+            raise MalformedCheckpoint(f"{source.path} has {source.size} bytes, too few for a header")
         (length,) = struct.unpack("<Q", source.read(file, 0, 8))
         if not 2 <= length <= min(_MAX_HEADER, source.size - 8):
             raise MalformedCheckpoint(f"{source.path}: a header of {length:,} bytes does not fit")
         raw = bytes(source.read(file, 8, length))
     check_count(raw.count(b'"data_offsets"'), str(source.path))
     if raw[:1] != b"{":
-        raise MalformedCheckpoint(f"{source.path}: the header does not begin with {{")
+        raise MalformedCheckpoint(f"{source.path}: the header does not start with {{")
     header = parse_json(raw, f"{source.path}: the header")
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise MalformedCheckpoint(f"{source.path}: __metadata__ is no map of strings")
+        raise MalformedCheckpoint(f"{source.path}: __metadata__ is not a map of strings")
     entries = {name: _entry(name, value, 8 + length, source) for name, value in header.items()}
     _check_layout(entries, 8 + length, source)
     _check_twins(entries, source)
@@ -104,7 +104,7 @@ def parse(source: Source) -> tuple[dict[str, Entry], dict[str, str]]:
 
 
 def ref(name: str, entry: Entry) -> TensorRef:
-    """The tensor as a model knows it."""
+    """Return the description of a tensor for a model view."""
     role = name.rpartition(".")[2]
     return TensorRef(
         path=name,
@@ -117,7 +117,7 @@ def ref(name: str, entry: Entry) -> TensorRef:
 
 
 def read_entry(source: Source, name: str, entries: Mapping[str, Entry]) -> Array:
-    """The values of one tensor; raises `MalformedCheckpoint` if the file is not what it was."""
+    """Return the values of one tensor; raise `MalformedCheckpoint` if the file has changed."""
     if name not in entries:
         raise FileError(f"{source.path} has no tensor {name!r}")
     entry = entries[name]
@@ -127,7 +127,7 @@ def read_entry(source: Source, name: str, entries: Mapping[str, Entry]) -> Array
 
 
 def write(path: Path, tensors: Sequence[TensorRef], read: Reader) -> None:
-    """Writes a file; each tensor is asked for once, in order. A tensor with two names is stored under both."""
+    """Write a file, reading each tensor once, in order. Tied weights are stored under each of their names."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for tensor in tensors:
@@ -155,8 +155,8 @@ def _entry(name: str, value: Any, base: int, source: Source) -> Entry:
     if not isinstance(code, str) or code not in _NAMES:
         raise MalformedCheckpoint(f"{where} has the unknown dtype {code!r}; known are {', '.join(_NAMES)}")
     if not _whole(shape) or not _whole(offsets) or len(offsets) != 2:
-        raise MalformedCheckpoint(f"{where}: shape {shape!r} or data_offsets {offsets!r} are no whole numbers")
-    # The item size is known without ml_dtypes, which only reading needs.
+        raise MalformedCheckpoint(f"{where}: shape {shape!r} or data_offsets {offsets!r} are not whole numbers")
+    # Computed from the code, since only reading the values needs ml_dtypes.
     itemsize = 1 if code in {"BOOL", "F8_E4M3", "F8_E5M2", "F8_E8M0"} else int(code.lstrip("BCFIU")) // 8
     size = check_shape(tuple(shape), where) * itemsize
     if offsets[1] - offsets[0] != size:
@@ -169,24 +169,21 @@ def _whole(values: Any) -> bool:
 
 
 def _check_layout(entries: Mapping[str, Entry], base: int, source: Source) -> None:
-    """The tensors must tile the rest of the file: no overlap, no hole, nothing left over."""
+    """Check that the tensors fill the file after the header: no overlap, no gap, no trailing bytes."""
     end = base
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].size)):
         if entry.start != end:
-            word = "overlaps the tensor before it" if entry.start < end else "leaves a hole before it"
+            word = "overlaps the tensor before it" if entry.start < end else "leaves a gap before it"
             raise MalformedCheckpoint(f"{source.path}: {name!r} {word} (byte {entry.start:,}, expected {end:,})")
         end += entry.size
     if end != source.size:
         raise MalformedCheckpoint(f"{source.path} has {source.size:,} bytes, its header describes {end:,}")
 
 
-def _check_twins(names: Mapping[str, Entry], source: Source) -> None:
-    for name, twin in _twins(names):
-        raise MalformedCheckpoint(f"{source.path}: {name!r} and {twin!r} are one name in Unicode's normal form")
-
-
-def _twins(names: Mapping[str, Entry]) -> Iterator[tuple[str, str]]:
+def _check_twins(names: Iterable[str], source: Source) -> None:
+    """Refuse names that look the same: those with equal Unicode normal forms."""
     seen: dict[str, str] = {}
     for name in names:
-        if (twin := seen.setdefault(unicodedata.normalize("NFC", name), name)) != name:
-            yield twin, name
+        twin = seen.setdefault(unicodedata.normalize("NFC", name), name)
+        if twin != name:
+            raise MalformedCheckpoint(f"{source.path}: {twin!r} and {name!r} have the same Unicode normal form")

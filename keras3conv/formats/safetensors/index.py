@@ -1,4 +1,4 @@
-"""A model in several safetensors files, with an index that says which tensor is in which."""
+"""Read a model in several safetensors files (shards) with an index that maps tensors to files."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -17,7 +17,7 @@ _MAX_INDEX = 256 << 20
 
 
 def read(source: Source) -> ModelView:
-    """Reads the index and the header of every shard; all must agree on what is where."""
+    """Return the model in the index and the headers of all shards, which must agree."""
     weight_map, metadata = _index(source)
     shards: dict[str, tuple[Source, Mapping[str, Entry]]] = {}
     for name in dict.fromkeys(weight_map.values()):
@@ -44,7 +44,7 @@ def read(source: Source) -> ModelView:
 
 def _index(source: Source) -> tuple[dict[str, str], dict[str, Any]]:
     if source.size > _MAX_INDEX:
-        raise MalformedCheckpoint(f"{source.path} has {source.size:,} bytes: no index is that long")
+        raise MalformedCheckpoint(f"{source.path} has {source.size:,} bytes, too many for an index")
     with source.open() as file:
         content = parse_json(bytes(source.read(file, 0, source.size)), str(source.path))
     weight_map = content.get("weight_map") if isinstance(content, dict) else None
@@ -54,7 +54,7 @@ def _index(source: Source) -> tuple[dict[str, str], dict[str, Any]]:
     for key, name in weight_map.items():
         if not isinstance(name, str) or not _is_plain(name):
             raise UnsafeCheckpoint(
-                f"{source.path}: {key!r} is said to be in {name!r}, which is no file beside the index"
+                f"{source.path}: {key!r} is said to be in {name!r}, which is not a file beside the index"
             )
     metadata = content.get("metadata")
     return weight_map, metadata if isinstance(metadata, dict) else {}
@@ -65,10 +65,10 @@ def _is_plain(name: str) -> bool:
 
 
 def _shard_path(source: Source, name: str) -> Path:
-    """The path of a shard. A link is followed only into the `blobs` of the cache that the index itself is in."""
+    """Return the path of a shard. Follow a link only into the `blobs` folder of the cache that holds the index."""
     path = source.path.parent / name
     if not os.path.lexists(path):
-        raise IncompleteCheckpoint(f"{source.path}: the shard {name} is not there")
+        raise IncompleteCheckpoint(f"{source.path}: the shard {name} is missing")
     if path.is_symlink():
         target = path.resolve()
         if target.parent.name != "blobs" or target.parent.parent not in source.path.absolute().parents:
@@ -88,7 +88,8 @@ def _check(
 
 
 def _size_fact(metadata: Mapping[str, Any], shards: Iterable[tuple[Source, Mapping[str, Entry]]]) -> dict[str, str]:
-    declared, actual = metadata.get("total_size"), sum(entry.size for _, es in shards for entry in es.values())
+    declared = metadata.get("total_size")
+    actual = sum(entry.size for _, entries in shards for entry in entries.values())
     if declared in (None, actual):
         return {}
     return {"warning": f"the index declares {declared} bytes, the shards hold {actual}"}

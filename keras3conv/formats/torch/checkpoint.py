@@ -1,8 +1,8 @@
-"""Checkpoints that `torch.save` wrote: read without running anything in them, and written deterministically.
+"""Read checkpoints of `torch.save` without running their code, one tensor at a time.
 
-`torch.load(weights_only=True, map_location="meta")` reads the structure alone: no byte of a tensor. The bytes are then
-read from the archive, one tensor at a time, after the archive has been checked. A file in the format before torch 1.6
-is no archive; it is small by today's measure and is read whole.
+`torch.load(weights_only=True, map_location="meta")` reads the structure without the bytes of the tensors. After a
+check of the archive, each tensor is read from its byte range. A file in the format before torch 1.6 is not an archive;
+it is loaded as a whole.
 """
 
 import pickle
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
     import torch
 
 EXPANSION_FLOOR = 64 << 20
-"""An expanded tensor (stride 0) may be larger than what is stored for it, up to this many bytes."""
+"""An expanded tensor (stride 0) may be larger than its storage, up to this many bytes."""
 
 _OLDEST = (2, 10)
-"""Before, `weights_only=True` had holes that a checkpoint could run code through."""
+"""In older versions a checkpoint can run code despite `weights_only=True`."""
 
 _LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-"""The pickled number that every checkpoint of the format before torch 1.6 begins with."""
+"""The pickled number at the start of every checkpoint in the format before torch 1.6."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """Where the values of one tensor are.
+    """The position of the values of one tensor.
 
     Attributes:
-        member: The member of the archive that holds the storage.
+        member: The member of the archive with the storage.
         dtype: The name of the dtype.
         shape: The shape.
         strides: The strides, counted in elements.
@@ -55,16 +55,16 @@ class Stored:
 
 
 def read(source: Source, entry: str = "") -> ModelView:
-    """Reads the structure of a checkpoint; tensors are read when they are asked for.
+    """Return the model in a checkpoint; its reader loads one tensor at a time.
 
     Args:
         source: The file.
-        entry: Which of several state dicts of the file is meant: "model", "ema".
+        entry: The name of a state dict in the file, if it holds several: "model", "ema".
 
     Raises:
-        UnsafeCheckpoint: Reading it would run code: it holds a whole module, or worse.
+        UnsafeCheckpoint: Reading it would run code: it holds a pickled module or other objects.
         MalformedCheckpoint: It is damaged.
-        FileError: It holds several state dicts and `entry` does not say which, or a tensor that no file should hold.
+        FileError: It holds several state dicts and `entry` names none of them, or a tensor that is not plain.
     """
     with source.open() as file:
         start = file.read(len(_LEGACY_MAGIC))
@@ -104,9 +104,9 @@ def _scan(source: Source) -> dict[str, Member]:
         raise BudgetExceeded(f"{source.path}: {packed[0]!r} is compressed; torch.save never compresses")
     names = [name.partition("/")[2] for name in members]
     if "constants.pkl" in names:
-        raise UnsafeCheckpoint(f"{source.path} is a TorchScript archive, which is code{_remedy(source)}")
+        raise UnsafeCheckpoint(f"{source.path} is a TorchScript archive, which contains code{_remedy(source)}")
     if names.count("data.pkl") != 1:
-        raise MalformedCheckpoint(f"{source.path} has {names.count('data.pkl')} members data.pkl, a checkpoint has one")
+        raise MalformedCheckpoint(f"{source.path} has {names.count('data.pkl')} members data.pkl; a checkpoint has one")
     for member in members.values():
         if member.name.endswith("/byteorder") and member.size < 64:
             with source.open() as file:
@@ -128,7 +128,7 @@ def _load(source: Source, device: str) -> Any:
         raise UnsafeCheckpoint(f"torch {torch.__version__} can be made to run code by a checkpoint: needs {needed}")
     try:
         with source.unchanged() as path, warnings.catch_warnings():
-            # Newer pickle protocols are read, or refused; the file's author is not there to hear the advice.
+            # The warning is advice for the author of the file.
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
             return torch.load(path, weights_only=True, map_location=device)
     except pickle.UnpicklingError as error:
@@ -140,7 +140,7 @@ def _load(source: Source, device: str) -> Any:
 
 
 def _refusal(source: Source, error: pickle.UnpicklingError) -> FileError:
-    """What torch refused: an object of a class, which only code can make, or bytes that are no pickle at all."""
+    """Return the error for an object that only code can build, or for bytes that are not a pickle."""
     found = re.search(r"GLOBAL\s+([\w.]+)", str(error))
     if found or "weights_only" in str(error).lower():
         what = f": it holds {found[1]}" if found else ""
@@ -149,7 +149,9 @@ def _refusal(source: Source, error: pickle.UnpicklingError) -> FileError:
 
 
 def _remedy(source: Source) -> str:
-    return f'\nFix:  torch.save(model.state_dict(), "{source.path.stem}_weights.pt")  where the model is at home'
+    return (
+        f'\nFix:  torch.save(model.state_dict(), "{source.path.stem}_weights.pt")  where the model class is available'
+    )
 
 
 def _first_line(error: BaseException) -> str:
@@ -167,7 +169,7 @@ def _is_state_dict(value: Any) -> bool:
 
 
 def _state_dict(content: Any, entry: str, source: Source) -> tuple[str, Mapping[str, Any]]:
-    """The name of the state dict in the file ("" for the file itself), and the state dict."""
+    """Return the name of the state dict in the file (empty if it is the whole file), and the state dict."""
     if not isinstance(content, Mapping):
         raise MalformedCheckpoint(f"{source.path} holds a {type(content).__name__}, not a state dict")
     if not entry and _is_state_dict(content):
@@ -187,13 +189,13 @@ def _state_dict(content: Any, entry: str, source: Source) -> tuple[str, Mapping[
 
 
 def _facts(zipped: bool, name: str, content: Mapping[Any, Any], entries: Mapping[Any, Any]) -> dict[str, str]:
-    facts = {"format": "torch checkpoint" if zipped else "torch checkpoint of the format before torch 1.6"}
+    facts = {"format": "torch checkpoint" if zipped else "torch checkpoint in the format before torch 1.6"}
+    ignored = [str(key) for key, value in entries.items() if not _is_tensor(value) or not isinstance(key, str)]
     if name:
         facts["state dict"] = name
-    beside = [str(key) for key in content if key != name] if name else []
-    ignored = [str(key) for key, value in entries.items() if not _is_tensor(value) or not isinstance(key, str)]
-    if ignored or beside:
-        facts["ignored, no tensors of the model"] = ", ".join((ignored + beside)[:50])
+        ignored += [str(key) for key in content if key != name]
+    if ignored:
+        facts["ignored, not tensors of the model"] = ", ".join(ignored[:50])
     return facts
 
 
@@ -216,10 +218,10 @@ def _refs(source: Source, tensors: Mapping[str, "torch.Tensor"]) -> Iterator[Ten
 
 
 def _view(tensor: "torch.Tensor") -> tuple[Any, ...]:
-    """What two names must share to be one tensor: the storage and the place in it."""
+    """Return the identity of a tensor: two names with equal identities are one tensor."""
     storage = tensor.untyped_storage()
     return (
-        # Without data there is no address to compare: the place in the archive says which storage it is.
+        # A storage without data has no address; its offset in the archive identifies it.
         getattr(storage, "_checkpoint_offset", storage.data_ptr() if tensor.device.type == "cpu" else id(tensor)),
         tensor.storage_offset(),
         tuple(tensor.shape),
@@ -233,9 +235,9 @@ def _check_plain(source: Source, key: Any, tensor: "torch.Tensor") -> None:
 
     where = f"{source.path}: {key!r}"
     if not isinstance(key, str):
-        raise MalformedCheckpoint(f"{where} is no name for a tensor")
+        raise MalformedCheckpoint(f"{where} is not a name for a tensor")
     if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_nested:
-        raise FileError(f"{where} is quantised, sparse or nested: only plain tensors are moved")
+        raise FileError(f"{where} is quantized, sparse or nested: only plain tensors are supported")
     dtype_named(str(tensor.dtype).removeprefix("torch."))
     size, held = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()
     if size > max(held, EXPANSION_FLOOR):
@@ -247,18 +249,18 @@ def _locate(source: Source, key: str, tensor: "torch.Tensor", members: Mapping[i
     storage = tensor.untyped_storage()
     start = getattr(storage, "_checkpoint_offset", None)
     if start is None:
-        raise NoData(f"{source.path}: {key!r} was saved without its values (a tensor of the meta device)")
+        raise NoData(f"{source.path}: {key!r} was saved without its values (on the meta device)")
     member = members.get(start)
     if storage.nbytes() == 0:
         member = Member("", 0, 0, 0, 0, compressed=False)
     if member is None or member.size != storage.nbytes():
         raise MalformedCheckpoint(
-            f"{source.path}: {key!r} has a storage of {storage.nbytes():,} bytes at byte {start:,}, where the archive "
+            f"{source.path}: {key!r} has a storage of {storage.nbytes():,} bytes at byte {start:,}, but the archive "
             "has no such member"
         )
     last = tensor.storage_offset() + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
     if tensor.numel() and (last + 1) * tensor.element_size() > storage.nbytes():
-        raise MalformedCheckpoint(f"{source.path}: {key!r} reaches beyond its storage")
+        raise MalformedCheckpoint(f"{source.path}: {key!r} extends beyond its storage")
     dtype = str(tensor.dtype).removeprefix("torch.")
     return Stored(member, dtype, tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset()))
 

@@ -1,4 +1,4 @@
-"""State-dict keys as layers: what stands before the last dot owns what stands after it."""
+"""Group the keys of a state dict into layers, by the part before the last dot."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,7 @@ _BUFFERS = frozenset({"running_mean", "running_var", "num_batches_tracked"})
 
 
 def layers_of(tensors: Iterable[TensorRef]) -> tuple[LayerView, ...]:
-    """One layer for every prefix of the keys, in the order in which they first appear."""
+    """Return a layer for every prefix of the keys, in order of appearance."""
     owned: dict[str, list[TensorRef]] = {}
     for tensor in tensors:
         owned.setdefault(tensor.path.rpartition(".")[0], []).append(tensor)
@@ -16,5 +16,5 @@ def layers_of(tensors: Iterable[TensorRef]) -> tuple[LayerView, ...]:
 
 
 def is_trainable(role: str) -> bool:
-    """Whether an optimiser would change a tensor with this role; the buffers of normalisation layers are known."""
+    """Return True unless the role is that of a buffer of a normalization layer."""
     return role not in _BUFFERS

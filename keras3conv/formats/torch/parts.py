@@ -1,7 +1,7 @@
-"""Weights that a torch checkpoint holds in parts: weight norm and spectral norm, in both generations of their keys.
+"""Compute weights that a torch checkpoint stores in parts: weight norm and spectral norm, in both naming schemes.
 
-As in a live module, such a weight is one tensor under the name that its layer has for it. The parts are recognised by
-their names and shapes together; what only looks like one is left as it is.
+As in a live module, such a weight appears as one tensor under the name of the weight. Parts are recognized by their
+names together with their shapes; other tensors with similar names are unchanged.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,12 +24,13 @@ _SPECTRAL_NORM = (
 
 @dataclass(frozen=True)
 class Parts:
-    """A weight in parts.
+    """A weight that is stored in parts.
 
     Attributes:
         path: The name of the weight.
-        names: The names of its parts: length and direction, or the weight before the division and the two vectors.
-        tensor: The part that has the weight's shape and dtype.
+        names: The names of its parts: magnitude and direction (weight norm), or the unnormalized weight and the two
+            vectors (spectral norm).
+        tensor: The part with the shape and dtype of the weight.
     """
 
     path: str
@@ -38,16 +39,19 @@ class Parts:
 
 
 def joined(view: ModelView) -> ModelView:
-    """The model of a checkpoint, with one tensor in the place of the parts of each weight."""
+    """Return the model of a checkpoint, with one tensor instead of the parts of each weight."""
     tensors = {tensor.path: tensor for tensor in view.tensors()}
     found = {parts.path: parts for parts in _found(tensors)}
     if not found:
         return view
-    place_of = {name: parts for parts in found.values() for name in parts.names}
+    weight_of = {name: parts for parts in found.values() for name in parts.names}
     kept: dict[str, TensorRef] = {}
     for path, tensor in tensors.items():
-        parts = place_of.get(path)
-        kept.setdefault(parts.path if parts else path, _weight(parts) if parts else tensor)
+        if path in weight_of:
+            weight = _weight(weight_of[path])
+            kept.setdefault(weight.path, weight)
+        else:
+            kept[path] = tensor
     return replace(view, layers=layers_of(kept.values()), reader=_reader(view.reader, found))
 
 
@@ -64,7 +68,7 @@ def _found(tensors: Mapping[str, TensorRef]) -> Iterator[Parts]:
 
 
 def _named(path: str, pattern: str) -> tuple[str, str]:
-    """The owner, with its dot, and the name of the weight whose part this is; empty names if it is none."""
+    """Return the layer, with its dot, and the weight that this part belongs to; empty texts for other tensors."""
     before, after = pattern.split("{}")
     if not path.endswith(after):
         return "", ""
@@ -79,7 +83,7 @@ def _named(path: str, pattern: str) -> tuple[str, str]:
 
 
 def _is_weight_norm(length: TensorRef, direction: TensorRef) -> bool:
-    """Whether the length has one number, or one for each place along one axis of the direction."""
+    """Return True if the magnitude is a scalar, or has one number for each index of one axis of the direction."""
     if length.shape == ():
         return len(direction.shape) > 0
     sizes = [(size, whole) for size, whole in zip(length.shape, direction.shape, strict=False) if size != 1]
@@ -91,7 +95,7 @@ def _is_spectral_norm(weight: TensorRef, u: TensorRef, v: TensorRef) -> bool:
 
 
 def _axes(shape: tuple[int, ...], rows: int, columns: int) -> list[int]:
-    """The axes that may be that of the outputs: of as many places as u has."""
+    """Return the axes that can be the output axis: those of the size of u."""
     return [axis for axis, size in enumerate(shape) if size == rows and rows * columns == prod(shape)]
 
 
@@ -109,21 +113,21 @@ def _reader(read: Reader, found: Mapping[str, Parts]) -> Reader:
         with np.errstate(divide="ignore", invalid="ignore"):
             made = weight_norm(*wide) if len(wide) == 2 else spectral_norm(*wide)
         if not np.isfinite(made).all():
-            raise MalformedCheckpoint(f"{path} cannot be computed of {', '.join(found[path].names)}: it is not finite")
+            raise MalformedCheckpoint(f"{path} computed from {', '.join(found[path].names)} is not finite")
         return made.astype(values[len(values) == 2].dtype)
 
     return reader
 
 
 def weight_norm(length: Array, direction: Array) -> Array:
-    """`g * v / |v|`, with a norm for each place along the axis along which there is a length for each."""
+    """Return `g * v / |v|`, with a norm for each index of the axis along which there are several magnitudes."""
     axes = tuple(axis for axis in range(direction.ndim) if length.ndim == 0 or length.shape[axis] == 1)
     norm = np.sqrt(np.sum(direction**2, axis=axes, keepdims=length.ndim > 0))
     return np.asarray(direction * (length / norm))
 
 
 def spectral_norm(weight: Array, u: Array, v: Array) -> Array:
-    """`W / (u @ W @ v)`. Of several axes that fit, that of the outputs is the one along which W makes u of v."""
+    """Return `W / (u @ W @ v)`. Of several possible output axes, take that for which W @ v is nearest to u."""
     axes = _axes(weight.shape, len(u), len(v))
     products = [np.moveaxis(weight, axis, 0).reshape(len(u), -1) @ v for axis in axes]
     likeness = [abs(u @ product) / (np.linalg.norm(product) or np.inf) for product in products]

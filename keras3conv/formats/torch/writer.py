@@ -1,7 +1,7 @@
-"""Writes a checkpoint that `torch.load(weights_only=True)` reads, one tensor at a time.
+"""Write a checkpoint for `torch.load(weights_only=True)`, one tensor at a time.
 
-`torch.save` needs every tensor in memory at once and puts the name of the file into the archive. Here the pickle is
-written first, from shapes alone, and the bytes follow; the same tensors always give the same file.
+`torch.save` needs all tensors in memory at once and writes the file name into the archive. This writer first writes the
+pickle, which needs only the shapes, and then the bytes. The same tensors always give the same file.
 """
 
 import io
@@ -39,14 +39,14 @@ _CLASSIC = {
 
 
 class _Storage:
-    """Stands for a storage in the pickle."""
+    """Represents a storage in the pickle."""
 
     def __init__(self, key: str, tensor: TensorRef) -> None:
         self.key, self.tensor = key, tensor
 
 
 class _Tensor:
-    """Stands for a tensor in the pickle; pickling it writes the call that torch rebuilds a tensor by."""
+    """Represents a tensor in the pickle, as the call with which torch rebuilds it."""
 
     def __init__(self, storage: _Storage, tensor: TensorRef) -> None:
         self.storage, self.tensor = storage, tensor
@@ -57,17 +57,17 @@ class _Tensor:
         shape, strides = self.tensor.shape, [1]
         for size in reversed(shape[1:]):
             strides.insert(0, strides[0] * max(size, 1))
-        place: tuple[Any, ...] = (self.storage, 0, shape, tuple(strides[: len(shape)]), False, OrderedDict())
+        arguments: tuple[Any, ...] = (self.storage, 0, shape, tuple(strides[: len(shape)]), False, OrderedDict())
         if self.tensor.dtype in _CLASSIC:
-            return torch._utils._rebuild_tensor_v2, place
-        return torch._utils._rebuild_tensor_v3, (*place, getattr(torch, self.tensor.dtype))
+            return torch._utils._rebuild_tensor_v2, arguments
+        return torch._utils._rebuild_tensor_v3, (*arguments, getattr(torch, self.tensor.dtype))
 
 
 class _Pickler(pickle.Pickler):
-    """Writes storages by reference: their bytes are members of the archive."""
+    """Pickle storages by reference; their bytes are members of the archive."""
 
     def persistent_id(self, obj: Any) -> Any:
-        """The reference to a storage; None for everything else."""
+        """Return the reference to a storage; None for other objects."""
         import torch
 
         if not isinstance(obj, _Storage):
@@ -80,7 +80,7 @@ class _Pickler(pickle.Pickler):
 
 
 def write(path: Path, tensors: Sequence[TensorRef], read: Reader) -> None:
-    """Writes a state dict; tensors with an equal `storage` become one tensor under several names, as in the model."""
+    """Write a state dict; tensors with an equal `storage` stay tied."""
     try:
         import torch
     except ImportError:
@@ -105,7 +105,7 @@ def write(path: Path, tensors: Sequence[TensorRef], read: Reader) -> None:
 
 
 def _add(archive: zipfile.ZipFile, name: str, data: bytes | memoryview) -> None:
-    """Adds a member whose bytes begin at a multiple of 64, so that readers can map them into memory."""
+    """Add a member whose bytes start at a multiple of 64, so that readers can memory-map them."""
     info = zipfile.ZipInfo(f"{_PREFIX}/{name}", _EPOCH)
     start = archive.start_dir + 30 + len(info.filename) + 4
     padding = -start % _ALIGNMENT

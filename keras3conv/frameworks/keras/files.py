@@ -1,6 +1,5 @@
-"""Keras' own files: a model is loaded from one, and saved to one without ever leaving half of it."""
+"""Load Keras models from files of Keras, and save them; a failed save leaves no partial file."""
 
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,31 +12,31 @@ from keras3conv import formats
 from keras3conv.errors import InputError, ModelError, Problem
 from keras3conv.formats.keras2.file import groups, is_legacy
 from keras3conv.formats.safe.atomic import digest, replacing
-from keras3conv.frameworks.keras import model as keras_side
+from keras3conv.frameworks.keras.internals import operation_modules
 from keras3conv.frameworks.keras.keras2.loading import load_by_names
 from keras3conv.frameworks.keras.operations import kind_named
+from keras3conv.frameworks.keras.tree import require_built, view
+from keras3conv.frameworks.keras.values import error_message
 from keras3conv.messages import lay_out
 from keras3conv.model.views import ModelView
 from keras3conv.report.values import WrittenFile
 from keras3conv.transforms import Shape
 
-_OPERATIONS = tuple(
-    module for name, module in sorted(sys.modules.items()) if name.startswith("keras.src.ops.") and module is not None
-)
-"""Where the classes of Keras' own operations are, which stand between the layers of a functional model."""
+_OPERATIONS = tuple(operation_modules())
+"""The modules with the classes of Keras' operations, which appear between the layers of a functional model."""
 
 
 def load(path: Path, own: Mapping[str, Any] | None = None) -> keras.Model:
-    """Loads a model with its architecture from a `.keras` file or a full-model `.h5`.
+    """Load a model with its architecture from a `.keras` file or a full-model `.h5`.
 
-    Keras' safe mode stays on: code in the file is never run.
+    The safe mode of Keras stays on: code in the file never runs.
 
     Args:
         path: The file.
-        own: Classes and functions by name that Keras does not have and nobody registered.
+        own: Custom classes and functions by name that are not registered with Keras.
 
     Raises:
-        ModelError: Keras cannot make the model, for example for want of a custom class.
+        ModelError: Keras cannot build the model, for example because a custom class is missing.
     """
     try:
         return keras.saving.load_model(path, custom_objects=own, compile=False)
@@ -50,20 +49,20 @@ def load(path: Path, own: Mapping[str, Any] | None = None) -> keras.Model:
 
 
 def from_json(path: Path) -> keras.Model:
-    """Makes a model of the architecture that `model.to_json()` wrote; its weights are those of a new model.
+    """Build a model with initial weights from the architecture that `model.to_json()` wrote.
 
     Raises:
-        ModelError: It is no such text, or Keras cannot make the model.
+        ModelError: The file is not such JSON, or Keras cannot build the model.
     """
     try:
         return keras.models.model_from_json(path.read_text(encoding="utf-8"))
     except (ValueError, TypeError, OSError, KeyError, AttributeError, NotImplementedError) as error:
-        problem = Problem(keras=str(path), fact=keras_side.what_was_said(error))
+        problem = Problem(keras=str(path), fact=error_message(error))
         raise ModelError(lay_out(f"Keras cannot make a model of {path}", [problem])) from error
 
 
 def unloadable(layers: Iterable[tuple[str, str]], path: Path) -> Iterator[Problem]:
-    """The layers that Keras would not make of a file: code that the file holds, and classes that nobody registered.
+    """Yield a problem for each layer that Keras cannot build from a file: code in the file and unregistered classes.
 
     Args:
         layers: The path and the class of every layer.
@@ -82,7 +81,7 @@ def unloadable(layers: Iterable[tuple[str, str]], path: Path) -> Iterator[Proble
 
 
 def kind_in_models(kind: str) -> str:
-    """What a class in a file is called in a model: "keras.ops.fft" for an operation that the file says is a layer."""
+    """Return the name in a model of a class named in a file: "keras.ops.fft" for an operation listed as a layer."""
     name = kind.rpartition(".")[2]
     is_layer = not kind.startswith("keras.layers.") or hasattr(keras.layers, name)
     return kind if is_layer else kind_named(name) or kind
@@ -91,28 +90,28 @@ def kind_in_models(kind: str) -> str:
 def _is_known(kind: str) -> bool:
     namespace, _, name = kind.rpartition(".")
     if ">" not in kind and namespace.startswith("keras"):
-        homes = (keras.layers, keras, keras.models, *_OPERATIONS)
-        if any(hasattr(home, name) for home in homes):
+        modules = (keras.layers, keras, keras.models, *_OPERATIONS)
+        if any(hasattr(module, name) for module in modules):
             return True
     names = (kind, name, f"Custom>{name}")
     return any(keras.saving.get_registered_object(one) is not None for one in names)
 
 
 def load_weights(model: keras.Model, path: Path) -> None:
-    """Loads the weights of a Keras file into a model that was built by code.
+    """Load the weights of a Keras file into a model that code built.
 
     Raises:
         ModelError: The file does not hold exactly the weights of this model, or Keras cannot load it.
-        InputError: The file is none of Keras' own.
+        InputError: The file is not a Keras file.
         FileError: The file cannot be read.
     """
-    view = formats.read(path)
-    if view.side != "keras":
+    saved = formats.read(path)
+    if saved.side != "keras":
         raise InputError(f"{path} holds the weights of torch, not of Keras")
-    keras_side.require_built(model)
-    ours, theirs = _shapes(keras_side.view(model)), _shapes(view)
+    require_built(model)
+    ours, theirs = _shapes(view(model)), _shapes(saved)
     headline = f"the weights in {path} are not those of {model.name} (keras)"
-    # Keras loads what it finds by its own names, and says nothing of what the file holds besides.
+    # Keras loads the weights that it finds by name, and does not report weights of the file that it did not use.
     problems = [
         Problem(fact=f"{number} of shape {shape} in the {there}, {other[shape]} in the {here}")
         for there, shapes, here, other in (("model", ours, "file", theirs), ("file", theirs, "model", ours))
@@ -131,18 +130,18 @@ def load_weights(model: keras.Model, path: Path) -> None:
         raise ModelError(lay_out(headline, [Problem(fact=first_line)])) from error
 
 
-def _shapes(view: ModelView) -> Counter[Shape]:
-    return Counter(tensor.shape for tensor in view.tensors() if not tensor.is_seed)
+def _shapes(viewed: ModelView) -> Counter[Shape]:
+    return Counter(tensor.shape for tensor in viewed.tensors() if not tensor.is_seed)
 
 
 def save(model: Any, path: Path, *, overwrite: bool) -> WrittenFile:
-    """Saves a model (`.keras`, `.h5`) or its weights (`.weights.h5`), under its name only when it is complete.
+    """Save a model (`.keras`, `.h5`) or its weights (`.weights.h5`); the file gets its name only when it is complete.
 
     Raises:
         FileError: The file exists, or its folder does not.
     """
     with replacing(path, overwrite=overwrite) as temporary, tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        whole = Path(folder) / path.name  # Keras goes by the suffix
+        whole = Path(folder) / path.name  # Keras chooses the format by the suffix
         if path.name.endswith(".weights.h5"):
             model.save_weights(whole)
         else:

@@ -1,39 +1,34 @@
-"""What a backend of Keras computes in float32 although it was given float64, computed in float64.
+"""Replace backend functions of Keras that compute in float32 although their inputs are float64.
 
-The functions here stand in the place of the backend's own for as long as a float64 run lasts, and take over only what
-is given in float64. They compute the same: where they do not, the comparison with torch shows it.
+The functions here replace those of the backend during a float64 run, and act only on float64 inputs. They compute the
+same function; the comparison with PyTorch would show a mistake.
 
-- JAX: the scores of attention are cast to float32 before their softmax.
-- TensorFlow: a number that is cast, the scale of attention, constants of GELU and the slope of a leaky ReLU are float32
-  first; on a CPU it has no float64 for pooling over three axes, nor for a convolution whose channels come first.
+- JAX casts the scores of attention to float32 before the softmax.
+- TensorFlow makes a Python number that is cast, the scale of attention, the constants of GELU and the slope of a leaky
+  ReLU float32 first; on a CPU it has no float64 kernel for 3D pooling and for convolutions with channels first.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
 import keras
-from keras.src import backend
 
-Original = Callable[..., Any]
+from keras3conv.frameworks.keras.internals import backend
+from keras3conv.frameworks.keras.observing import Original, replaced
 
 
-@contextmanager
-def in_full() -> Iterator[None]:
-    """Puts the functions in the place of the backend's own for a while."""
-    kept = [
-        (module, name, getattr(module, name), stand_in)
-        for module, stand_ins in ((backend.nn, _NN), (backend.core, _CORE))
-        for name, stand_in in stand_ins.get(keras.backend.backend(), {}).items()
-    ]
-    try:
-        for module, name, original, stand_in in kept:
-            setattr(module, name, partial(stand_in, original))
-        yield
-    finally:
-        for module, name, original, _ in kept:
-            setattr(module, name, original)
+def float64_kernels() -> AbstractContextManager[None]:
+    """Replace the functions of the current backend while the block runs."""
+    name = keras.backend.backend()
+    return replaced(
+        [
+            (module, function, partial(replacement, getattr(module, function)))
+            for module, replacements in ((backend.nn, _NN), (backend.core, _CORE))
+            for function, replacement in replacements.get(name, {}).items()
+        ]
+    )
 
 
 def _is_float64(value: Any) -> bool:
@@ -41,7 +36,7 @@ def _is_float64(value: Any) -> bool:
 
 
 def _attention(original: Original, query: Any, key: Any, value: Any, *options: Any, **keywords: Any) -> Any:
-    """`dot_product_attention`, of (batch, queries, heads, size) and (batch, keys, shared heads, size)."""
+    """Compute `dot_product_attention` of (batch, queries, heads, size) and (batch, keys, shared heads, size)."""
     if options or not _is_float64(query):
         return original(query, key, value, *options, **keywords)
     repeats = query.shape[2] // key.shape[2]
@@ -67,7 +62,7 @@ def _gelu(original: Original, x: Any, approximate: bool = True) -> Any:
         return original(x, approximate=approximate)
     numbers = [tf.constant(number, "float64") for number in (0.5, 1.0, 2.0**0.5, 0.7978845608028654, 0.044715)]
     half, one, root, factor, cubic = numbers
-    if approximate:  # the tangent of GPT-2, with sqrt(2 / pi)
+    if approximate:  # the tanh form, with sqrt(2 / pi)
         return half * x * (one + tf.tanh(factor * (x + cubic * x * x * x)))
     return half * x * tf.math.erfc(-x / root)
 
@@ -135,7 +130,7 @@ def _adaptive_pool(original: Original, inputs: Any, output_size: Any, data_forma
 def _by_planes(
     inputs: Any, data_format: str | None, over_planes: Callable[[Any], Any], over_depth: Callable[[Any], Any]
 ) -> Any:
-    """Pools height and width, then depth: a maximum, or an average with its own count along every axis, allows it."""
+    """Pool height and width, then depth: a maximum is separable, and so is an average that counts along each axis."""
     first = backend.standardize_data_format(data_format) == "channels_first"
     inputs = keras.ops.moveaxis(inputs, 1, -1) if first else inputs
     _, depth, height, width, channels = inputs.shape
@@ -153,12 +148,12 @@ def _cast(original: Original, x: Any, dtype: Any) -> Any:
     return tf.constant(x, "float64") if number else original(x, dtype)
 
 
-StandIns = dict[str, dict[str, Callable[..., Any]]]
-"""For every backend the functions that are replaced; each is given the original first."""
+Replacements = dict[str, dict[str, Callable[..., Any]]]
+"""The replacements by backend and name; each takes the original function as its first argument."""
 
-_CORE: StandIns = {"tensorflow": {"cast": _cast}}
+_CORE: Replacements = {"tensorflow": {"cast": _cast}}
 
-_NN: StandIns = {
+_NN: Replacements = {
     "jax": {"dot_product_attention": _attention},
     "tensorflow": {
         "dot_product_attention": _attention,

@@ -1,7 +1,7 @@
-"""One backward pass of a Keras model, by its backend's own differentiation; the model is left as it was."""
+"""Run one backward pass of a Keras model with the automatic differentiation of its backend."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import keras
@@ -9,11 +9,13 @@ import numpy as np
 import torch
 
 from keras3conv.errors import ModelError, Problem
+from keras3conv.frameworks.keras.observing import Original, layer_calls
 from keras3conv.frameworks.keras.state import tensors_kept
-from keras3conv.frameworks.keras.tree import named_layers, variables_of
+from keras3conv.frameworks.keras.tree import named_layers, variables_by_path
 from keras3conv.frameworks.keras.values import backend, raised_by_keras, to_numpy, to_tensors
 from keras3conv.frameworks.shared.recording import Backward, flatten
-from keras3conv.frameworks.torch import module as torch_side
+from keras3conv.frameworks.torch.modes import precise as torch_precise
+from keras3conv.frameworks.torch.tensors import to_numpy as torch_to_numpy
 from keras3conv.messages import lay_out
 from keras3conv.transforms import Array
 
@@ -28,25 +30,21 @@ def backward(
     of: Collection[str],
     training: Collection[str] = (),
 ) -> Backward:
-    """The gradients of the sum of all outputs, each element of which counts as much as its weight says.
+    """Return the gradients of a weighted sum of all output elements. The model is as before afterwards.
 
-    The model is run as it is: float64, and the values to run with, are the caller's business.
+    The model runs with its current dtype and values; the caller casts and fills it.
 
     Args:
         model: The model.
-        inputs: What it is called with; see `keras_side.run`.
-        weights: A weight for every element of the outputs that count, by the name of the output.
-        of: The paths of the variables whose gradients are wanted.
-        training: The paths of the layers that are in training mode; all others are in inference mode.
+        inputs: What to call the model with; see `keras_side.run`.
+        weights: The weights of the elements of each output in the sum, by the name of the output.
+        of: The paths of the variables whose gradients are returned.
+        training: The paths of the layers that run in training mode; all others run in inference mode.
 
     Raises:
         ModelError: The model raised.
     """
-    variables = {
-        f"{path}/{role}" if path else role: variable
-        for path, layer in named_layers(model)
-        for role, variable in variables_of(layer)
-    }
+    variables = variables_by_path(model)
     wanted = {path: variables[path] for path in of}
     others = {path: variable for path, variable in variables.items() if path not in wanted}
     args = to_tensors(inputs if isinstance(inputs, tuple) else (inputs,))
@@ -106,37 +104,31 @@ def _values(variables: Variables) -> dict[str, Array]:
     return {path: np.array(to_numpy(variable)) for path, variable in variables.items()}
 
 
-@contextmanager
-def _training(model: keras.layers.Layer, paths: Collection[str]) -> Iterator[None]:
-    """Calls some layers in training mode."""
+def _training(model: keras.layers.Layer, paths: Collection[str]) -> AbstractContextManager[None]:
+    """Call some layers in training mode while the block runs."""
     chosen = {id(layer) for path, layer in named_layers(model) if path in paths}
-    original = keras.layers.Layer.__call__
 
-    def call(self: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
-        if id(self) in chosen:
-            kwargs["training"] = True
-        return original(self, *args, **kwargs)
+    def handle(original: Original, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if id(layer) in chosen:
+            kwargs = {**kwargs, "training": True}
+        return original(layer, *args, **kwargs)
 
-    keras.layers.Layer.__call__ = call
-    try:
-        yield
-    finally:
-        keras.layers.Layer.__call__ = original
-
-
-__all__ = ["backward"]
+    return layer_calls(handle)
 
 
 def _torch_gradients(loss: Callable[[], Any], tensors: Sequence[torch.Tensor]) -> list[Array]:
-    """The gradients of what a function returns with respect to some tensors; zero where it does not depend on one."""
+    """Return the gradients of a function's result with respect to some tensors; zero for a tensor without influence."""
     flags = [tensor.requires_grad for tensor in tensors]
     try:
         for tensor in tensors:
             tensor.requires_grad_()
-        with torch.enable_grad(), torch_side.precise():
+        with torch.enable_grad(), torch_precise():
             found: tuple[torch.Tensor | None, ...] = torch.autograd.grad(loss(), list(tensors), allow_unused=True)
     finally:
         for tensor, flag in zip(tensors, flags, strict=True):
             tensor.requires_grad_(flag)
     pairs = zip(tensors, found, strict=True)
-    return [torch_side.to_numpy(torch.zeros_like(old) if new is None else new) for old, new in pairs]
+    return [torch_to_numpy(torch.zeros_like(old) if new is None else new) for old, new in pairs]
+
+
+__all__ = ["backward"]

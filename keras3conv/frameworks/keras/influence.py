@@ -1,4 +1,4 @@
-"""Which variables the outputs of a Keras model depend on, seen by changing them and running the model."""
+"""Find the variables that influence the outputs of a Keras model, by changing them and running the model again."""
 
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -13,20 +13,20 @@ from keras3conv.transforms import Array
 
 _SEED = 20240229
 
-_STILL = 1e-12
-"""A change of the outputs, relative to their largest value, that may be rounding."""
+_ROUNDING = 1e-12
+"""The change of an output, relative to its largest value, that may be rounding."""
 
 
 def influential(model: Any, inputs: Any, paths: Collection[str]) -> tuple[str, ...]:
-    """The variables of these that change an output when they change.
+    """Return the variables among some that change an output when they change. The model is as before afterwards.
 
-    The model is run in float64 in inference mode, under weights that hide nothing: a scale of zero would hide whatever
-    stands before it. A run that raises under the changed value depends on it, too. The model is left as it was.
+    The model runs in float64, in inference mode, with random weights: a scale of zero would hide the influence of
+    everything before it. A run that raises with the changed value counts as a change.
 
     Args:
         model: A live Keras model.
-        inputs: What it is called with; see `keras_side.run`.
-        paths: The variables that are asked about, none of them the state of a random generator.
+        inputs: What to call the model with; see `keras_side.run`.
+        paths: The paths of the variables to test, none of them the state of a random generator.
 
     Raises:
         ModelError: The model cannot be run at all.
@@ -36,19 +36,19 @@ def influential(model: Any, inputs: Any, paths: Collection[str]) -> tuple[str, .
     tensors = {tensor.path: tensor for tensor in keras_side.view(model).tensors()}
     pool = Pool()
     values = {path: probe(tensor, pool) for path, tensor in tensors.items() if _is_real(tensor.dtype)}
-    with keras_side.precise(), float64_mode(model):  # which puts back what it cast
+    with keras_side.precise(), float64_mode(model):  # restores the values that it cast
         keras_side.write(model, values)
-        whole = {path: keras_side.view(model).read(path).copy() for path in paths}  # writing is in place
+        whole = {path: keras_side.view(model).read(path).copy() for path in paths}  # a copy: writing is in place
         before = _outputs(model, inputs)
         return tuple(path for path in paths if _moves(model, inputs, before, path, whole[path]))
 
 
 def read_by_value(model: Any, paths: Collection[str], constants: Callable[[], Mapping[str, Array]]) -> tuple[str, ...]:
-    """The variables of these whose values stand in the constants of a trace. The model is left as it was.
+    """Return the variables among some whose values appear in the constants of a trace. The model does not change.
 
     Args:
         model: A live Keras model.
-        paths: The variables that are asked about, none of them the state of a random generator.
+        paths: The paths of the variables to test, none of them the state of a random generator.
         constants: Traces the model and returns the constants.
     """
     before = constants()
@@ -89,7 +89,7 @@ def _differ(before: Array, after: Array) -> bool:
     if before.shape != after.shape or before.dtype.kind not in "fiu":
         return not np.array_equal(before, after)
     scale = float(np.max(np.abs(before), initial=0.0))
-    return bool(np.max(np.abs(after - before), initial=0.0) > _STILL * scale)
+    return bool(np.max(np.abs(after - before), initial=0.0) > _ROUNDING * scale)
 
 
 def _outputs(model: Any, inputs: Any) -> dict[str, Array]:

@@ -1,17 +1,16 @@
-"""What a Keras model is called with, as far as it says so."""
+"""Read the input specification of a Keras model, or the arguments of its call."""
 
 import inspect
 
 import keras
 
-from keras3conv.frameworks.keras.tree import layers_of
 from keras3conv.model.views import InputSpec
 
 
 def input_specs(model: keras.layers.Layer) -> tuple[InputSpec, ...]:
-    """What a functional or sequential model is called with; nothing for a subclassed one."""
+    """Return the input specifications of a functional or sequential model; nothing for a subclassed model."""
     tensors = keras.tree.flatten(getattr(model, "inputs", None) or [])
-    keys = _keys(model) or ("",) * len(tensors)
+    keys = _input_keys(model) or ("",) * len(tensors)
     words, steps = _paddings(model) if tensors else (None, None)
     return tuple(
         InputSpec(
@@ -26,9 +25,9 @@ def input_specs(model: keras.layers.Layer) -> tuple[InputSpec, ...]:
 
 
 def _paddings(model: keras.layers.Layer) -> tuple[float | None, float | None]:
-    """The values that the layers of a model mask as padding: among words, and among steps of features."""
+    """Return the values that the layers of a model mask as padding: among words, and among steps of features."""
     words, steps = None, None
-    for layer in layers_of(model):
+    for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.Embedding) and layer.mask_zero:
             words = 0.0
         elif isinstance(layer, keras.layers.Masking):
@@ -36,8 +35,8 @@ def _paddings(model: keras.layers.Layer) -> tuple[float | None, float | None]:
     return words, steps
 
 
-def _keys(model: keras.layers.Layer) -> tuple[str, ...]:
-    """The keys of a functional model's inputs where they are a plain dict, in the order of its inputs."""
+def _input_keys(model: keras.layers.Layer) -> tuple[str, ...]:
+    """Return the keys of the inputs of a functional model that takes a plain dict, in the order of its inputs."""
     structure = getattr(model, "_inputs_struct", None)
     if not isinstance(structure, dict) or any(not isinstance(value, keras.KerasTensor) for value in structure.values()):
         return ()
@@ -45,8 +44,8 @@ def _keys(model: keras.layers.Layer) -> tuple[str, ...]:
     return tuple(keys[id(tensor)] for tensor in model.inputs)
 
 
-def arguments(model: keras.layers.Layer) -> tuple[str, ...]:
-    """The names of the positional arguments of a call that is code; empty where there are specifications."""
+def call_arguments(model: keras.layers.Layer) -> tuple[str, ...]:
+    """Return the names of the positional arguments of a subclassed model's `call`; empty for other models."""
     if input_specs(model):
         return ()
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -54,4 +53,4 @@ def arguments(model: keras.layers.Layer) -> tuple[str, ...]:
     return tuple(name for name in found if name != "training")
 
 
-__all__ = ["arguments", "input_specs"]
+__all__ = ["call_arguments", "input_specs"]

@@ -1,7 +1,7 @@
-"""Layers that Keras does not have: what torch computes, and no layer or function of Keras says exactly.
+"""Define Keras layers for torch functions that no layer or function of Keras computes exactly.
 
-They stand in converted models, so they are ordinary Keras layers: made of slices, gathers and matrix products, the same
-on every backend, channels last, and saved under the package name "keras3conv". The sizes of the axes that they change
+Converted models contain them, so they are ordinary Keras layers: built from slices, gathers and matrix products, the
+same on every backend, channels last, saved under the package name "keras3conv". The sizes of the axes that they change
 must be known when they are called.
 """
 
@@ -17,29 +17,29 @@ Sizes = int | tuple[int, ...]
 _serializable = keras.saving.register_keras_serializable(package="keras3conv")
 
 _CUBIC = -0.75
-"""The free coefficient of Keys' cubic kernel, as torch has it."""
+"""The coefficient of Keys' cubic kernel that torch uses."""
 
 
 class _Configured(keras.layers.Layer):  # type: ignore[misc]
-    """A layer without variables, whose constructor's arguments are kept for its configuration."""
+    """A layer without variables that keeps the arguments of its constructor for its configuration."""
 
     def __init__(self, settings: dict[str, Any], **keywords: Any) -> None:
         super().__init__(**keywords)
         self.settings = settings
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Return the arguments of the constructor."""
         return {**super().get_config(), **self.settings}
 
 
 @_serializable
 class Softplus(_Configured):
-    """`log(1 + exp(beta * x)) / beta`, and `x` itself where `beta * x` is above the threshold.
+    """Compute `log(1 + exp(beta * x)) / beta`, and `x` itself where `beta * x` is above the threshold.
 
     Args:
-        beta: How sharp the bend is.
-        threshold: From where on the function is linear.
-        **keywords: Those of every layer.
+        beta: The sharpness of the bend.
+        threshold: The value of `beta * x` above which the function is linear.
+        **keywords: The arguments of every layer.
     """
 
     def __init__(self, beta: float = 1.0, threshold: float = 20.0, **keywords: Any) -> None:
@@ -47,19 +47,19 @@ class Softplus(_Configured):
         self.beta, self.threshold = beta, threshold
 
     def call(self, inputs: Any) -> Any:
-        """Element by element."""
+        """Return the result, elementwise."""
         scaled = inputs * self.beta
         return keras.ops.where(scaled > self.threshold, inputs, keras.ops.softplus(scaled) / self.beta)
 
 
 @_serializable
 class Pad(_Configured):
-    """Pads the axes between the first and the last with values of the input.
+    """Pad the axes between the first and the last with values of the input.
 
     Args:
-        padding: How many values come before and after, for each of these axes.
-        mode: Which: "edge" (the nearest), "reflect" (mirrored at the outermost) or "wrap" (from the other end).
-        **keywords: Those of every layer.
+        padding: The number of values before and after, for each of these axes.
+        mode: Their origin: "edge" (the nearest), "reflect" (mirrored at the outermost) or "wrap" (from the other end).
+        **keywords: The arguments of every layer.
     """
 
     def __init__(self, padding: tuple[tuple[int, int], ...], mode: str, **keywords: Any) -> None:
@@ -67,16 +67,16 @@ class Pad(_Configured):
         self.padding, self.mode = padding, mode
 
     def call(self, inputs: Any) -> Any:
-        """Gathers along one axis after the other."""
+        """Gather the padded values along one axis after the other."""
         for axis, (before, after) in enumerate(self.padding, 1):
-            # numpy takes the mode's name as one of its literals.
+            # numpy declares the mode as a literal type.
             places = np.pad(np.arange(_size(inputs, axis)), (before, after), mode=self.mode)  # type: ignore[call-overload]
             inputs = keras.ops.take(inputs, places, axis=axis)
         return inputs
 
 
 class _Windows(_Configured):
-    """Windows that slide along the axes between the first and the last, and their number, as torch counts them."""
+    """Sliding windows along the axes between the first and the last, with the number of windows as in torch."""
 
     def __init__(self, settings: dict[str, Any], **keywords: Any) -> None:
         super().__init__(settings, **keywords)
@@ -89,7 +89,7 @@ class _Windows(_Configured):
         self.ceil_mode = bool(settings["ceil_mode"])
 
     def count(self, size: int, axis: int) -> int:
-        """How many windows there are along an axis of this size."""
+        """Return the number of windows along an axis of a size."""
         window, stride, padding, dilation = self.axes[axis - 1]
         room = size + 2 * padding - dilation * (window - 1) - 1
         number = (room + (stride - 1 if self.ceil_mode else 0)) // stride + 1
@@ -97,7 +97,7 @@ class _Windows(_Configured):
         return int(number - 1 if begins_outside else number)
 
     def windows(self, inputs: Any, axis: int, fill: float) -> list[Any]:
-        """The first values of all windows along an axis, the second ones, and so on."""
+        """Yield the first values of all windows along an axis, then the second ones, and so on."""
         window, stride, padding, dilation = self.axes[axis - 1]
         size = _size(inputs, axis)
         reach = (self.count(size, axis) - 1) * stride + 1
@@ -110,15 +110,15 @@ class _Windows(_Configured):
 
 @_serializable
 class WindowMaximum(_Windows):
-    """Maximum pooling with torch's padding, dilation and rounding.
+    """Maximum pooling with the padding, dilation and rounding of torch.
 
     Args:
         pool_size: The size of a window, for each axis.
-        strides: How far it is to the next window.
-        padding: How many places are added at both ends; they are no candidates for the maximum.
-        dilation_rate: How far it is to the next value of a window.
-        ceil_mode: Whether there is a last window that is not full.
-        **keywords: Those of every layer.
+        strides: The distance between windows.
+        padding: The number of positions added at both ends; they are never the maximum.
+        dilation_rate: The distance between the values of a window.
+        ceil_mode: Whether to include a last, partial window.
+        **keywords: The arguments of every layer.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class WindowMaximum(_Windows):
         super().__init__(settings | {"ceil_mode": ceil_mode}, **keywords)
 
     def call(self, inputs: Any) -> Any:
-        """The maximum along one axis after the other."""
+        """Take the maximum along one axis after the other."""
         for axis in range(1, len(self.axes) + 1):
             inputs = reduce(keras.ops.maximum, self.windows(inputs, axis, float("-inf")))
         return inputs
@@ -142,16 +142,16 @@ class WindowMaximum(_Windows):
 
 @_serializable
 class WindowAverage(_Windows):
-    """Average pooling with torch's padding, rounding and divisors.
+    """Average pooling with the padding, rounding and divisors of torch.
 
     Args:
         pool_size: The size of a window, for each axis.
-        strides: How far it is to the next window.
-        padding: How many zeros are added at both ends.
-        ceil_mode: Whether there is a last window that is not full.
-        count_include_pad: Whether the zeros that were added count.
-        divisor_override: What every sum is divided by; None for the number of values that count.
-        **keywords: Those of every layer.
+        strides: The distance between windows.
+        padding: The number of zeros added at both ends.
+        ceil_mode: Whether to include a last, partial window.
+        count_include_pad: Whether the added zeros count for the divisor.
+        divisor_override: The divisor of every sum; None for the number of values that count.
+        **keywords: The arguments of every layer.
     """
 
     def __init__(
@@ -170,7 +170,7 @@ class WindowAverage(_Windows):
         self.count_include_pad, self.divisor_override = count_include_pad, divisor_override
 
     def call(self, inputs: Any) -> Any:
-        """The sum along one axis after the other, then one division."""
+        """Sum along one axis after the other, then divide once."""
         divisor: Any = self.divisor_override or 1
         for axis in range(1, len(self.axes) + 1):
             if self.divisor_override is None:
@@ -180,7 +180,7 @@ class WindowAverage(_Windows):
         return inputs / keras.ops.convert_to_tensor(divisor, dtype=inputs.dtype)
 
     def _counted(self, size: int, axis: int) -> NDArray[np.int64]:
-        """How many values of each window count. What lies beyond the padding never does."""
+        """Return the number of values of each window that count; positions beyond the padding never count."""
         window, stride, padding, _ = self.axes[axis - 1]
         start = np.arange(self.count(size, axis)) * stride - padding
         end = np.minimum(start + window, size + padding)
@@ -190,15 +190,15 @@ class WindowAverage(_Windows):
 
 @_serializable
 class Resample(_Configured):
-    """Resizes the axes between the first and the last, as `torch.nn.functional.interpolate` does.
+    """Resize the axes between the first and the last, as `torch.nn.functional.interpolate`.
 
     Args:
-        size: The new sizes, or one for every axis; None where `scale_factor` says.
-        scale_factor: By what the axes grow.
+        size: The new sizes, or one for every axis; None to use `scale_factor`.
+        scale_factor: The factors of the sizes.
         mode: "nearest", "nearest-exact", "linear", "bilinear", "trilinear" or "bicubic".
-        align_corners: Whether the outermost values stay at the ends; else they are centres of cells.
-        recompute_scale_factor: Whether the scale is what the rounded sizes say, not the one that was given.
-        **keywords: Those of every layer.
+        align_corners: Whether the outermost values stay at the ends; else values are centers of cells.
+        recompute_scale_factor: Whether to compute the scale from the rounded sizes instead of using the given one.
+        **keywords: The arguments of every layer.
     """
 
     def __init__(
@@ -216,7 +216,7 @@ class Resample(_Configured):
         self.align_corners, self.recompute = bool(align_corners), bool(recompute_scale_factor)
 
     def call(self, inputs: Any) -> Any:
-        """Resizes one axis after the other."""
+        """Resize one axis after the other."""
         for axis in range(1, len(inputs.shape) - 1):
             before = _size(inputs, axis)
             after, scale = self._target(before, axis)
@@ -231,7 +231,7 @@ class Resample(_Configured):
         return inputs
 
     def _target(self, before: int, axis: int) -> tuple[int, float]:
-        """The new size of an axis, and how many old places one new place is."""
+        """Return the new size of an axis, and the number of old positions in a new position."""
         if self.size is not None:
             after = self.size if isinstance(self.size, int) else self.size[axis - 1]
             return after, before / after
@@ -243,11 +243,11 @@ class Resample(_Configured):
 
 @_serializable
 class PixelShuffle(_Configured):
-    """Makes of channels the places of larger images, as `torch.nn.PixelShuffle` does.
+    """Move channels to spatial positions of larger images, as `torch.nn.PixelShuffle`.
 
     Args:
-        upscale_factor: By what height and width grow.
-        **keywords: Those of every layer.
+        upscale_factor: The factor of height and width.
+        **keywords: The arguments of every layer.
     """
 
     def __init__(self, upscale_factor: int, **keywords: Any) -> None:
@@ -255,7 +255,7 @@ class PixelShuffle(_Configured):
         self.factor = upscale_factor
 
     def call(self, inputs: Any) -> Any:
-        """Reshapes, transposes and reshapes."""
+        """Reshape, transpose and reshape."""
         (_, height, width, _), factor = keras.ops.shape(inputs), self.factor
         channels = _size(inputs, 3) // factor**2
         cells = keras.ops.reshape(inputs, (-1, height, width, channels, factor, factor))
@@ -265,11 +265,11 @@ class PixelShuffle(_Configured):
 
 @_serializable
 class PixelUnshuffle(_Configured):
-    """Makes channels of the places of images, as `torch.nn.PixelUnshuffle` does.
+    """Move spatial positions of images to channels, as `torch.nn.PixelUnshuffle`.
 
     Args:
-        downscale_factor: By what height and width shrink.
-        **keywords: Those of every layer.
+        downscale_factor: The divisor of height and width.
+        **keywords: The arguments of every layer.
     """
 
     def __init__(self, downscale_factor: int, **keywords: Any) -> None:
@@ -277,7 +277,7 @@ class PixelUnshuffle(_Configured):
         self.factor = downscale_factor
 
     def call(self, inputs: Any) -> Any:
-        """Reshapes, transposes and reshapes."""
+        """Reshape, transpose and reshape."""
         (_, height, width, _), factor = keras.ops.shape(inputs), self.factor
         height, width, channels = height // factor, width // factor, _size(inputs, 3)
         cells = keras.ops.reshape(inputs, (-1, height, factor, width, factor, channels))
@@ -287,11 +287,11 @@ class PixelUnshuffle(_Configured):
 
 @_serializable
 class ChannelShuffle(_Configured):
-    """Interleaves groups of channels, as `torch.nn.ChannelShuffle` does.
+    """Interleave groups of channels, as `torch.nn.ChannelShuffle`.
 
     Args:
-        groups: How many groups there are.
-        **keywords: Those of every layer.
+        groups: The number of groups.
+        **keywords: The arguments of every layer.
     """
 
     def __init__(self, groups: int, **keywords: Any) -> None:
@@ -299,19 +299,19 @@ class ChannelShuffle(_Configured):
         self.groups = groups
 
     def call(self, inputs: Any) -> Any:
-        """Gathers the channels in their new order."""
+        """Gather the channels in their new order."""
         order = np.arange(_size(inputs, -1)).reshape(self.groups, -1).T.ravel()
         return keras.ops.take(inputs, order, axis=-1)
 
 
 @_serializable
 class FlattenAxes(_Configured):
-    """Makes one axis of several that stand together.
+    """Merge several adjacent axes into one.
 
     Args:
         start_axis: The first of them.
         end_axis: The last of them.
-        **keywords: Those of every layer.
+        **keywords: The arguments of every layer.
     """
 
     def __init__(self, start_axis: int = 1, end_axis: int = -1, **keywords: Any) -> None:
@@ -319,7 +319,7 @@ class FlattenAxes(_Configured):
         self.start_axis, self.end_axis = start_axis, end_axis
 
     def call(self, inputs: Any) -> Any:
-        """Reshapes."""
+        """Reshape the input."""
         rank, sizes = len(inputs.shape), keras.ops.shape(inputs)
         start, end = self.start_axis % rank, self.end_axis % rank + 1
         known = None not in inputs.shape[start:end]
@@ -329,12 +329,12 @@ class FlattenAxes(_Configured):
 
 @_serializable
 class UnflattenAxis(_Configured):
-    """Makes several axes of one.
+    """Split one axis into several.
 
     Args:
-        axis: Which.
+        axis: The axis.
         shape: The sizes of the new axes; one of them may be -1.
-        **keywords: Those of every layer.
+        **keywords: The arguments of every layer.
     """
 
     def __init__(self, axis: int, shape: tuple[int, ...], **keywords: Any) -> None:
@@ -342,7 +342,7 @@ class UnflattenAxis(_Configured):
         self.axis, self.target = axis, shape
 
     def call(self, inputs: Any) -> Any:
-        """Reshapes."""
+        """Reshape the input."""
         place, sizes = self.axis % len(inputs.shape), keras.ops.shape(inputs)
         known = int(np.prod([size for size in self.target if size != -1]))
         target = [_size(inputs, place) // known if size == -1 else size for size in self.target]
@@ -350,7 +350,7 @@ class UnflattenAxis(_Configured):
 
 
 def interpolation_weights(before: int, after: int, scale: float, *, cubic: bool, align: bool) -> NDArray[np.float64]:
-    """The matrix of shape (after, before) that resizes an axis, as torch's `UpSample.h` computes its rows."""
+    """Return the matrix of shape (after, before) that resizes an axis; its rows follow `UpSample.h` of torch."""
     weights = np.zeros((after, before))
     if align:
         source = np.arange(after) * ((before - 1) / (after - 1) if after > 1 else 0.0)
@@ -378,7 +378,7 @@ def _far(distance: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _nearest(before: int, after: int, scale: float, mode: str) -> NDArray[np.int64]:
-    """Which place each new place is taken from. Torch multiplies in float32, which decides where a product is whole."""
+    """Return the old position of each new position. Torch multiplies in float32, which matters for whole products."""
     if mode == "nearest" and after in (before, 2 * before):
         return np.arange(after) * before // after
     shift = 0.5 if mode == "nearest-exact" else 0.0

@@ -1,35 +1,36 @@
-"""Runs a Keras model whose layers are fed with what somebody else recorded, so that no error travels on."""
+"""Run a Keras model whose layers get recorded inputs instead of their own, so that errors do not accumulate."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
-from keras.src.backend.common.masking import get_keras_mask, set_keras_mask
 
 from keras3conv.frameworks.keras import model as keras_side
+from keras3conv.frameworks.keras.internals import get_keras_mask, set_keras_mask
+from keras3conv.frameworks.keras.observing import CallHandler, Original, activation_inputs, layer_calls
 from keras3conv.frameworks.keras.tree import named_layers
 from keras3conv.frameworks.shared.recording import Call, Recording, flatten
 from keras3conv.transforms import Array, Arrays
 
 Feed = Callable[[str, int, Arrays], tuple[Array | None, ...]]
-"""What a layer is called with instead: from its path, the number of its call and the arrays that it was given. None
-leaves an array as it is."""
+"""Returns the arrays to call a layer with, from its path, the number of the call and the layer's own input arrays; None
+keeps an array."""
 
 Hand = Callable[[str, int, Array], Array | None]
-"""What a layer hands on instead: from its path, the number of its call and what it made. None hands that on."""
+"""Returns what a layer returns to its caller, from its path, the number of the call and its own output; None keeps the
+output."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exchange:
-    """What is exchanged on the way through a model.
+    """Replacements of the inputs and outputs of some layers during a run.
 
     Attributes:
-        paths: The layers that are fed.
-        feed: What they are called with.
-        hand: What they hand on to the layers after them.
+        paths: The layers.
+        feed: Returns their inputs.
+        hand: Returns their outputs.
     """
 
     paths: frozenset[str]
@@ -38,56 +39,51 @@ class Exchange:
 
 
 def run_fed(model: keras.layers.Layer, inputs: object, exchange: Exchange) -> Recording:
-    """Runs a model once, in inference mode, and records what the layers made of what they were fed with.
+    """Run a model once, in inference mode, and record the outputs of the layers for the replaced inputs.
 
     Args:
         model: The model.
-        inputs: What it is called with; see `keras_side.run`.
-        exchange: What is exchanged.
+        inputs: What to call the model with; see `keras_side.run`.
+        exchange: The replacements.
 
     Raises:
         ModelError: The model raised.
     """
     calls: list[Call] = []
-    with _fed(model, exchange, calls):
+    with layer_calls(_exchanging(model, exchange, calls)):
         outputs = keras_side.run(model, inputs, watch=False).outputs
     return Recording(calls=tuple(calls), outputs=outputs)
 
 
-@contextmanager
-def _fed(model: keras.layers.Layer, exchange: Exchange, calls: list[Call]) -> Iterator[None]:
+def _exchanging(model: keras.layers.Layer, exchange: Exchange, calls: list[Call]) -> CallHandler:
+    """Return a handler of layer calls that applies the replacements and appends to `calls`."""
     paths = {id(layer): path for path, layer in named_layers(model) if path in exchange.paths}
-    original = keras.layers.Layer.__call__
     numbers: dict[str, int] = {}
 
-    def fed(self: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
-        path = paths.get(id(self))
+    def handle(original: Original, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        path = paths.get(id(layer))
         if path is None:
-            return original(self, *args, **kwargs)
+            return original(layer, *args, **kwargs)
         number = numbers[path] = numbers.get(path, -1) + 1
         tensors = [tensor for _, tensor in flatten((args, kwargs), keras.ops.is_tensor)]
         given = exchange.feed(path, number, tuple(map(_copy, tensors)))
         changes = {id(old): _like(old, new) for old, new in zip(tensors, given, strict=True) if new is not None}
         args, kwargs = _replaced(args, changes), _replaced(kwargs, changes)
-        with keras_side.activation_watched(self, True) as before:
-            output = original(self, *args, **kwargs)
-        made = tuple(_copy(tensor) for _, tensor in flatten(output, keras.ops.is_tensor))
-        watched = before[0] if len(before) == 1 else None
-        calls.append(Call(path=path, place=len(calls), outputs=made, before_activation=watched))
-        if not keras.ops.is_tensor(output) or watched is not None:
+        with activation_inputs(layer) as before:
+            output = original(layer, *args, **kwargs)
+        outputs = tuple(_copy(tensor) for _, tensor in flatten(output, keras.ops.is_tensor))
+        before_activation = before[0] if len(before) == 1 else None
+        calls.append(Call(path=path, place=len(calls), outputs=outputs, before_activation=before_activation))
+        if not keras.ops.is_tensor(output) or before_activation is not None:
             return output
-        handed = exchange.hand(path, number, made[0])
-        return output if handed is None else _like(output, handed)
+        replacement = exchange.hand(path, number, outputs[0])
+        return output if replacement is None else _like(output, replacement)
 
-    keras.layers.Layer.__call__ = fed
-    try:
-        yield
-    finally:
-        keras.layers.Layer.__call__ = original
+    return handle
 
 
 def _like(old: Any, new: Array) -> Any:
-    """An array as a tensor of the same dtype and with the same mask as another."""
+    """Return an array as a tensor with the dtype and the mask of another tensor."""
     dtype = keras.backend.standardize_dtype(old.dtype)
     tensor = keras.ops.cast(keras.ops.convert_to_tensor(np.asarray(new, order="C")), dtype)
     mask = get_keras_mask(old)
@@ -97,7 +93,7 @@ def _like(old: Any, new: Array) -> Any:
 
 
 def _replaced(value: Any, changes: dict[int, Any]) -> Any:
-    """The same structure with other tensors."""
+    """Return the same nested structure with some tensors replaced, by id."""
     if id(value) in changes:
         return changes[id(value)]
     if isinstance(value, dict):

@@ -1,43 +1,55 @@
-"""Keras 3: a model as a `ModelView`, its runs recorded, its variables written; on whatever backend Keras runs.
+"""Run and write a live Keras model, on whatever backend Keras uses; `tree` has its view.
 
-`KERAS_BACKEND` is read by Keras when it is first imported, and never set here.
+Keras reads `KERAS_BACKEND` when it is first imported; nothing here sets it.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import replace
-from functools import lru_cache
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
-from keras.src.api_export import get_name_from_symbol
-from keras.src.ops.numpy import Reshape
 
 from keras3conv.errors import ModelError, Problem
-from keras3conv.frameworks.keras.inputs import arguments, input_specs
-from keras3conv.frameworks.keras.precision import float64_mode, precise
+from keras3conv.frameworks.keras.inputs import call_arguments, input_specs
+from keras3conv.frameworks.keras.internals import Reshape
+from keras3conv.frameworks.keras.observing import Original, activation_inputs, layer_calls, operation_calls
+from keras3conv.frameworks.keras.origin import notes_of
+from keras3conv.frameworks.keras.precision import float64_mode, precise, without_gradients
 from keras3conv.frameworks.keras.state import state_kept
-from keras3conv.frameworks.keras.tree import attributes, locations, named_layers, owns_variables, variables_of
-from keras3conv.frameworks.keras.values import backend, raised_by_keras, to_numpy, to_tensors
+from keras3conv.frameworks.keras.tree import (
+    class_name,
+    config_of,
+    is_built,
+    kinds_of,
+    named_layers,
+    require_built,
+    variables_by_path,
+    view,
+)
+from keras3conv.frameworks.keras.values import backend, error_message, raised_by_keras, to_numpy, to_tensors
 from keras3conv.frameworks.shared.flow import Follower
-from keras3conv.frameworks.shared.recording import Call, Flattened, Recording, flatten, plain
+from keras3conv.frameworks.shared.inputs import derive
+from keras3conv.frameworks.shared.recording import CallRecorder, Recording, flatten
 from keras3conv.messages import lay_out
-from keras3conv.model.views import LayerView, ModelView, TensorRef
+from keras3conv.model.views import ModelView, Side
 from keras3conv.numerics.copying import own_copy
+from keras3conv.report.values import WrittenFile
 from keras3conv.transforms import Array
 
 __all__ = [
-    "activation_watched",
-    "arguments",
+    "KerasModel",
     "backend",
+    "call_arguments",
+    "call_error",
     "class_name",
     "config_of",
+    "error_message",
     "float64_mode",
     "input_specs",
     "is_built",
-    "is_model",
     "kinds_of",
     "precise",
     "require_built",
@@ -45,95 +57,28 @@ __all__ = [
     "settle",
     "to_numpy",
     "view",
-    "what_was_said",
+    "without_gradients",
     "write",
 ]
 
 
-def is_model(model: object) -> bool:
-    """Whether this is a Keras layer or model."""
-    return isinstance(model, keras.layers.Layer)
-
-
-def view(model: keras.layers.Layer, *, described: bool = True) -> ModelView:
-    """Views a model as named variables, grouped by the layer that owns them.
-
-    A layer is named by the names on the way to it, "outer/inner", a variable by its layer and its own name,
-    "outer/inner/kernel". A layer that is used twice stands there once.
-
-    Args:
-        model: The model.
-        described: Whether its layers come with their configurations, those without variables too, and its variables
-            with the places that a weight file has for them. Keras takes longer to say these than to run a model on a
-            small input.
-
-    Raises:
-        ModelError: A layer has no variables yet, because the model was never called.
-    """
-    require_built(model)
-    where, called = (locations(model), attributes(model)) if described else ({}, {})
-    layers = tuple(
-        LayerView(
-            path=path,
-            kinds=kinds_of(layer),
-            config=config_of(layer) if described else None,
-            tensors=tuple(_tensor_ref(path, role, variable, where) for role, variable in variables_of(layer)),
-            attribute=called.get(id(layer), ""),
-        )
-        for path, layer in named_layers(model)
-        if described or owns_variables(layer)
-    )
-    values: dict[str, keras.Variable] = {}
-
-    def read(path: str) -> Array:
-        if not values:
-            values.update(_variables(model))
-        return to_numpy(values[path])
-
-    return ModelView(
-        side="keras",
-        name=model.name,
-        layers=layers,
-        reader=read,
-        input_specs=input_specs(model),
-        arguments=arguments(model),
-        facts={"format": f"live Keras model on the {backend()} backend"},
-    )
-
-
-def is_built(model: keras.layers.Layer) -> bool:
-    """Whether a model has variables.
-
-    A subclassed one may hold layers that it never calls; only a model without any variable is surely not built.
-    """
-    return bool(model.built or model.variables)
-
-
-def require_built(model: keras.layers.Layer) -> None:
-    """Raises `ModelError` if the model has a layer that was never built, and so has no variables to fill."""
-    if not is_built(model):
-        fact = f"{model.name} has no variables yet"
-        problem = Problem(keras=model.name, fact=fact, fixes=("model(example_input)", "inputs=example_input"))
-        raise ModelError(lay_out(f"{model.name} (keras) was never built", [problem]))
-
-
 def write(model: keras.layers.Layer, values: Mapping[str, Array]) -> None:
-    """Writes values into a model's variables, all or none: after any exception the model is as it was.
+    """Write values into the variables of a model, all or none: after any exception the model is as it was.
 
     Args:
         model: The model.
         values: Arrays by the path of the variable, each of the variable's shape.
     """
-    variables = _variables(model)
+    variables = variables_by_path(model)
     before: list[tuple[keras.Variable, Array]] = []
     try:
         for path, value in values.items():
             variable = variables[path]
-            before.append((variable, np.array(to_numpy(variable))))
-            # Own memory: on JAX a variable may alias the array that it was assigned.
+            before.append((variable, _copy(variable)))
+            # A copy: on JAX a variable may alias the array that it was assigned.
             variable.assign(own_copy(value))
         settle(model)
-    except BaseException:  # an interrupt too
+    except BaseException:  # also KeyboardInterrupt
         for variable, old in before:
             variable.assign(old)
         settle(model)
@@ -141,7 +86,7 @@ def write(model: keras.layers.Layer, values: Mapping[str, Array]) -> None:
 
 
 def settle(model: keras.layers.Layer) -> None:
-    """Has the layers that compute with something made of their variables make it anew, after these were written."""
+    """Update what layers precompute from their variables; call this after writing variables."""
     for _, layer in named_layers(model):
         if isinstance(layer, keras.layers.Normalization):
             layer.finalize_state()
@@ -154,230 +99,164 @@ def run(
     record: Callable[[str], bool] | None = None,
     watch: bool = True,
 ) -> Recording:
-    """Runs a model once, eagerly, in inference mode, and records what ran; its variables are as before afterwards.
+    """Run a model once, eagerly, in inference mode, and record the calls of its layers; its variables do not change.
 
     Args:
         model: The model.
-        inputs: What it is called with: an array, a list of arrays, or a dict of arrays by name. A tuple is taken as
+        inputs: What to call the model with: an array, a list of arrays, or a dict of arrays by name. A tuple holds
             positional arguments.
-        record: Of which layers (by path) the arrays are kept. The order of the calls is always kept.
-        watch: Whether the layers are watched at all; without it the run costs what the model costs.
+        record: Selects by path the layers whose arrays are kept. The order of the calls is always kept.
+        watch: Whether to observe the layers at all; without it the run costs what the model costs.
 
     Raises:
         ModelError: The model raised; the message names the layer.
     """
-    calls: list[Call] = []
-    stack: list[str] = []
     args = to_tensors(inputs if isinstance(inputs, tuple) else (inputs,))
-    follower = Follower(sees_everything=backend() == "torch")
+    recorder = CallRecorder(
+        record=record or (lambda path: False), follower=Follower(sees_everything=backend() == "torch"), copy=_copy
+    )
+    stack: list[str] = []
     with ExitStack() as contexts:
-        contexts.enter_context(_without_gradients())
+        contexts.enter_context(without_gradients())
         changed = contexts.enter_context(state_kept(model))
         if watch:
-            contexts.enter_context(_intercepted(model, calls, stack, record or (lambda path: False), follower))
-            contexts.enter_context(_followed(follower))
+            contexts.enter_context(_recording(model, recorder, stack))
         try:
             outputs = model(*args, training=False)
         except raised_by_keras() as error:
-            raise _call_error(model, stack, inputs, error) from error
+            raise call_error(model, stack, inputs, error) from error
     return Recording(
-        calls=tuple(sorted(calls, key=lambda call: call.place)),
+        calls=recorder.calls(),
         outputs={name: _copy(value) for name, value in flatten(outputs, keras.ops.is_tensor)},
         changed=tuple(changed),
-        flows=follower.flows() if watch else None,
+        flows=recorder.follower.flows() if watch else None,
     )
-
-
-def _variables(model: keras.layers.Layer) -> dict[str, keras.Variable]:
-    """The variables of a model, by their paths."""
-    return {
-        _join(path, role): variable for path, layer in named_layers(model) for role, variable in variables_of(layer)
-    }
-
-
-def _tensor_ref(path: str, role: str, variable: keras.Variable, where: Mapping[int, str]) -> TensorRef:
-    return TensorRef(
-        path=_join(path, role),
-        role=role,
-        shape=tuple(variable.shape),
-        dtype=variable.dtype,
-        trainable=bool(variable.trainable),
-        storage=str(id(variable)),
-        location=where.get(id(variable), ""),
-    )
-
-
-def _join(path: str, role: str) -> str:
-    return f"{path}/{role}" if path else role
-
-
-def kinds_of(layer: keras.layers.Layer) -> tuple[str, ...]:
-    """The class names of a layer, the most derived first; of an `Activation` first that of its function."""
-    cls: type = type(layer)
-    if isinstance(layer, keras.layers.Activation):
-        return f"keras.activations.{getattr(layer.activation, '__name__', '')}", *_kinds(cls)
-    return _kinds(cls)
-
-
-@lru_cache(maxsize=1024)
-def _kinds(cls: type) -> tuple[str, ...]:
-    kinds = (class_name(base) for base in cls.__mro__ if issubclass(base, keras.layers.Layer))
-    return tuple(kind for kind in kinds if kind != "keras.layers.Layer")
-
-
-@lru_cache(maxsize=1024)
-def class_name(cls: type) -> str:
-    """The name under which Keras exports a class, which is not always the one that it was given."""
-    exported = str(get_name_from_symbol(cls))
-    if exported.startswith("keras.layers."):
-        return exported
-    module = "keras.layers" if cls.__module__.startswith("keras.src.layers.") else cls.__module__
-    module = "keras" if module.startswith("keras.src.models.") else module
-    return f"{module}.{cls.__qualname__}"
-
-
-_SERIALISED = ("activation", "layer", "backward_layer", "cell")
-"""What a rule reads although it is no plain value: an activation, and the layers that a wrapper is made of."""
-
-
-def config_of(layer: keras.layers.Layer) -> dict[str, Any] | None:
-    """The plain part of a configuration, and the layers in it; None for a custom layer that does not tell it."""
-    try:
-        config = layer.get_config()
-    except (NotImplementedError, AttributeError, TypeError):  # somebody else's layer, that does not say or cannot
-        return None
-    return {
-        name: value
-        for name, value in config.items()
-        if plain(value) or name in _SERIALISED or _inner_function(name, value)
-    }
-
-
-def _inner_function(name: str, value: Any) -> bool:
-    """Whether it is a function of the user's own that a layer computes inside: it must not pass for the default."""
-    return name.endswith("activation") and isinstance(value, dict)
 
 
 @contextmanager
-def _without_gradients() -> Iterator[None]:
-    """Without a graph for gradients where the backend would keep one."""
-    if backend() == "torch":
-        from keras3conv.frameworks.torch.modes import inference
+def _recording(model: keras.layers.Layer, recorder: CallRecorder, stack: list[str]) -> Iterator[None]:
+    """Record every call of every layer of a model; `stack` holds the paths of the layers that are running."""
+    paths = {id(layer): path for path, layer in named_layers(model)}
 
-        with inference():
-            yield
-    else:
+    def on_layer(original: Original, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        path = paths.get(id(layer))
+        if path is None:
+            return original(layer, *args, **kwargs)
+        tensors = _tensors((args, kwargs))
+        call = recorder.begin(path, tensors, is_operation=not layer.weights)
+        stack.append(path)
+        with activation_inputs(layer, recorder.record(path)) as seen:
+            output = original(layer, *args, **kwargs)
+        stack.pop()
+        recorder.end(call, _tensors(output), before_activation=seen[0] if len(seen) == 1 else None)
+        if tensors and not layer.weights:
+            recorder.flattened.note(tensors[0], output)
+        return output
+
+    def on_operation(original: Original, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        output = original(operation, *args, **kwargs)
+        tensors = _tensors((args, kwargs))
+        recorder.follower.operation(tensors, _tensors(output))
+        if isinstance(operation, Reshape):
+            recorder.flattened.note(tensors[0], output)
+        return output
+
+    with layer_calls(on_layer), operation_calls(on_operation), _tensor_operations_followed(recorder.follower):
         yield
 
 
-def _followed(follower: Follower) -> AbstractContextManager[object]:
-    """Follows every operation where the backend reports them; elsewhere those of layers and functional models."""
+def _tensor_operations_followed(follower: Follower) -> AbstractContextManager[object]:
+    """Follow every operation on tensors on the torch backend; other backends cannot report them."""
     if backend() == "torch":
-        from keras3conv.frameworks.torch.operations import Following
+        from keras3conv.frameworks.torch.observing import OperationsFollowed
 
-        return Following(follower)
+        return OperationsFollowed(follower)
     return nullcontext()
 
 
-@contextmanager
-def _intercepted(
-    model: keras.layers.Layer,
-    calls: list[Call],
-    stack: list[str],
-    record: Callable[[str], bool],
-    follower: Follower,
-) -> Iterator[None]:
-    """Records every call of every layer inside `model` into `calls`; `stack` is where an exception came from."""
-    paths = {id(layer): path for path, layer in named_layers(model)}
-    original, original_operation = keras.layers.Layer.__call__, keras.Operation.__call__
-    counter = iter(range(1 << 62))
-    flattened = Flattened()
-
-    def intercept(self: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
-        path = paths.get(id(self))
-        if path is None:
-            return original(self, *args, **kwargs)
-        tensors = [tensor for _, tensor in flatten((args, kwargs), keras.ops.is_tensor)]
-        call = Call(
-            path=path,
-            place=next(counter),
-            inputs=tuple(map(_copy, tensors)) if record(path) else (),
-            shapes=tuple(tuple(tensor.shape) for tensor in tensors),
-            flattened=flattened.shape(tensors[0]) if tensors else None,
-        )
-        stack.append(path)
-        follower.enter(path if self.weights else "", tensors)
-        with activation_watched(self, record(path)) as seen:
-            output = original(self, *args, **kwargs)
-        follower.leave([tensor for _, tensor in flatten(output, keras.ops.is_tensor)])
-        stack.pop()
-        if tensors and not self.weights:
-            flattened.note(tensors[0], output)
-        kept = _arrays(output) if record(path) else ()
-        calls.append(replace(call, outputs=kept, before_activation=seen[0] if len(seen) == 1 else None))
-        return output
-
-    def follow(self: keras.Operation, *args: Any, **kwargs: Any) -> Any:
-        output = original_operation(self, *args, **kwargs)
-        if not isinstance(self, keras.layers.Layer):  # in a functional model an operation may stand between layers
-            tensors = [tensor for _, tensor in flatten((args, kwargs), keras.ops.is_tensor)]
-            follower.operation(tensors, [tensor for _, tensor in flatten(output, keras.ops.is_tensor)])
-            if isinstance(self, Reshape):
-                flattened.note(tensors[0], output)
-        return output
-
-    keras.layers.Layer.__call__ = intercept
-    keras.Operation.__call__ = follow
-    try:
-        yield
-    finally:
-        keras.layers.Layer.__call__ = original
-        keras.Operation.__call__ = original_operation
-
-
-@contextmanager
-def activation_watched(layer: keras.layers.Layer, wanted: bool) -> Iterator[list[Array]]:
-    """What goes into the activation that a Dense or a convolution has inside; torch has it in a module of its own."""
-    seen: list[Array] = []
-    activation = layer.__dict__.get("activation")
-    if not wanted or not callable(activation) or activation is keras.activations.linear or not layer.weights:
-        yield seen
-        return
-
-    def watched(value: Any, *args: Any, **kwargs: Any) -> Any:
-        seen.append(_copy(value))
-        return activation(value, *args, **kwargs)
-
-    layer.__dict__["activation"] = watched
-    try:
-        yield seen
-    finally:
-        layer.__dict__["activation"] = activation
-
-
-def _arrays(value: object) -> tuple[Array, ...]:
-    return tuple(_copy(tensor) for _, tensor in flatten(value, keras.ops.is_tensor))
+def _tensors(value: object) -> list[Any]:
+    return [tensor for _, tensor in flatten(value, keras.ops.is_tensor)]
 
 
 def _copy(tensor: Any) -> Array:
-    """A copy: on the torch backend an array shares the memory of its tensor."""
+    """Return a copy: on the torch backend an array shares the memory of its tensor."""
     return np.array(to_numpy(tensor))
 
 
-def _call_error(model: keras.layers.Layer, stack: list[str], inputs: object, error: Exception) -> ModelError:
+def call_error(model: keras.layers.Layer, stack: list[str], inputs: object, error: Exception) -> ModelError:
+    """Return the error for a model that raised when it was called.
+
+    Args:
+        model: The model.
+        stack: The paths of the layers that were running, the innermost last.
+        inputs: What the model was called with.
+        error: What it raised.
+    """
     given = [
         f"{name}: {tuple(array.shape)}" if name else str(tuple(array.shape))
         for name, array in flatten(inputs, lambda value: hasattr(value, "shape"))
     ]
     where = stack[-1] if stack and stack[-1] else model.name
-    problem = Problem(keras=where, fact=f"{type(error).__name__}: {what_was_said(error)}")
+    problem = Problem(keras=where, fact=f"{type(error).__name__}: {error_message(error)}")
     return ModelError(
         lay_out(f"{model.name} (keras) raised when it was called with {', '.join(given) or 'nothing'}", [problem])
     )
 
 
-def what_was_said(error: Exception) -> str:
-    """The message of an exception, without what Keras puts around it: where, in bold, and all arguments."""
-    lines = [re.sub(r"\x1b\[\d*m", "", line).strip() for line in str(error).splitlines()]
-    said = [line for line in lines if line and not line.startswith("Exception encountered when calling")]
-    return said[0] if said else "no message"
+@dataclass(frozen=True)
+class KerasModel:
+    """Adapter of a live Keras model; see `frameworks.adapter.LiveModel`."""
+
+    source: keras.layers.Layer
+    side: ClassVar[Side] = "keras"
+    is_live: ClassVar[bool] = True
+
+    def view(self, *, described: bool = True) -> ModelView:
+        """Return the view of the model."""
+        return view(self.source, described=described)
+
+    def run(self, inputs: object) -> Recording:
+        """Run the model once and record the calls of its layers."""
+        return run(self.source, inputs)
+
+    def write(self, values: Mapping[str, Array]) -> None:
+        """Write values by path, all or none."""
+        write(self.source, values)
+
+    @contextmanager
+    def restored_on_failure(self, paths: tuple[str, ...]) -> Iterator[None]:
+        """Restore the variables at some paths if the block raises."""
+        current = view(self.source, described=False)
+        before = {path: np.array(current.read(path)) for path in paths}
+        try:
+            yield
+        except BaseException:  # also KeyboardInterrupt
+            write(self.source, before)
+            raise
+
+    def save(self, path: Path, *, overwrite: bool) -> WrittenFile:
+        """Save the model, or its weights for a `.weights.h5`."""
+        from keras3conv.frameworks.keras.files import save
+
+        return save(self.source, path, overwrite=overwrite)
+
+    def load_weights(self, path: Path) -> None:
+        """Load the weights in a Keras file into the model."""
+        from keras3conv.frameworks.keras.files import load_weights
+
+        load_weights(self.source, path)
+
+    def build(self, arrays: Mapping[str, Array], keras_inputs: object) -> None:
+        """Call a model that was never called, so that it has variables.
+
+        Args:
+            arrays: The inputs of the torch side by name, from which the inputs of the model are derived.
+            keras_inputs: The inputs of the model, if they are given.
+        """
+        if not is_built(self.source):
+            derived = derive(arrays, (), call_arguments(self.source)) if keras_inputs is None else keras_inputs
+            run(self.source, derived)
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what a reader of a report must know about the state of the model: the file that it was read from."""
+        return notes_of(self.source)

@@ -1,4 +1,4 @@
-"""What Keras' operations are called, and what they are given."""
+"""Name the operations of Keras by their public functions, and their arguments by parameter."""
 
 import inspect
 from collections.abc import Mapping
@@ -7,26 +7,28 @@ from typing import Any
 
 import keras
 
+from keras3conv.frameworks.keras.internals import ACTIVATION_MODULES
+
 _RENAMED = {
     "BatchNorm": "batch_normalization",
     "LayerNorm": "layer_normalization",
     "RMSNorm": "rms_normalization",
 }
-"""Operations whose function has another name."""
+"""The functions of operation classes whose names differ by more than case and underscores."""
 
 _NAMESPACES = ("", "image.", "nn.", "numpy.", "linalg.")
 
 
 def kind_of_operation(operation: keras.Operation) -> str:
-    """The public name of an operation's function: "keras.ops.add", "keras.ops.image.resize"."""
+    """Return the public name of an operation's function: "keras.ops.add", "keras.ops.image.resize"."""
     cls = type(operation)
-    if cls.__module__.startswith("keras.src.activations"):  # activations with more settings than the operation has
+    if cls.__module__.startswith(ACTIVATION_MODULES):
         return f"keras.activations.{_without_underscores(cls.__name__)}"
     return kind_named(cls.__name__) or f"{cls.__module__}.{cls.__qualname__}"
 
 
 def kind_named(class_name: str) -> str:
-    """The public name of the function of an operation's class, as files have it; empty if Keras has no such one."""
+    """Return the public name of the function of an operation class named in a file; empty if Keras has none."""
     wanted = _without_underscores(class_name)
     for namespace in _NAMESPACES:
         if wanted in _functions(namespace):
@@ -40,13 +42,13 @@ def _without_underscores(class_name: str) -> str:
 
 @cache
 def _functions(namespace: str) -> Mapping[str, str]:
-    """The functions of `keras.ops`, or of one of its namespaces, by their names without underscores."""
-    home = getattr(keras.ops, namespace.rstrip(".")) if namespace else keras.ops
-    return {name.replace("_", ""): name for name in dir(home) if callable(getattr(home, name))}
+    """Return the names of the functions of `keras.ops`, or of a namespace in it, by name without underscores."""
+    module = getattr(keras.ops, namespace.rstrip(".")) if namespace else keras.ops
+    return {name.replace("_", ""): name for name in dir(module) if callable(getattr(module, name))}
 
 
 def arguments_of(operation: keras.Operation, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """What a call is given, by the names of the parameters; of an operation also what it was made with."""
+    """Return the arguments of a call by parameter name; for an operation also the arguments of its constructor."""
     signature = inspect.signature(operation.call)
     bound = signature.bind(*args, **kwargs)
     bound.apply_defaults()
@@ -58,8 +60,9 @@ def arguments_of(operation: keras.Operation, args: tuple[Any, ...], kwargs: Mapp
             given[name] = value
     if isinstance(operation, keras.layers.Layer):
         return given
-    made = {name: value for name, value in vars(operation).items() if not name.startswith("_") and name != "name"}
-    return made | given
+    constructed = {name: value for name, value in vars(operation).items() if not name.startswith("_")}
+    constructed.pop("name", None)
+    return constructed | given
 
 
 __all__ = ["arguments_of", "kind_named", "kind_of_operation"]

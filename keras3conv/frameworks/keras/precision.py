@@ -1,4 +1,4 @@
-"""Runs a Keras model in float64 for a while, whatever its own dtype, on any backend."""
+"""Run a Keras model in float64, whatever its dtype, on any backend."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -6,23 +6,25 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras.src.backend.common import dtypes
 
-from keras3conv.frameworks.keras.float64 import in_full
-from keras3conv.frameworks.keras.tree import named_layers, untracked, variables_of
+from keras3conv.frameworks.keras.float64 import float64_kernels
+from keras3conv.frameworks.keras.internals import dtypes
+from keras3conv.frameworks.keras.state import untracked_variables
+from keras3conv.frameworks.keras.tree import named_layers, variables_of
+from keras3conv.frameworks.keras.values import backend
 
 
 @contextmanager
 def float64_mode(model: keras.layers.Layer) -> Iterator[None]:
-    """Casts every variable and every layer's policy to float64 for a while; all is as before afterwards.
+    """Cast every variable and the dtype policy of every layer to float64 while the block runs.
 
-    The model is cast in place, because only then subclassed models can be cast too. Inputs of functional models are
-    cast by Keras to what the model was built with, so that is changed as well.
+    The model is cast in place: that is the only way for subclassed models. Keras casts the inputs of a functional
+    model to the dtypes of its symbolic inputs, so these change as well.
     """
-    with _wide_numbers(), in_full():
+    with _float64_allowed(), float64_kernels():
         layers = [layer for _, layer in named_layers(model)]
         policies = [(layer, layer._dtype_policy) for layer in layers]
-        named = (entry for layer in layers for entry in (*variables_of(layer), *untracked(layer)))
+        named = (entry for layer in layers for entry in (*variables_of(layer), *untracked_variables(layer)))
         variables = {id(variable): variable for _, variable in named}
         values = [(variable, variable._value, variable._dtype) for variable in variables.values()]
         tensors = [tensor for layer in layers for tensor in _symbolic_inputs(layer)]
@@ -36,7 +38,7 @@ def float64_mode(model: keras.layers.Layer) -> Iterator[None]:
             for tensor, dtype in input_dtypes:
                 if _is_float(str(dtype)):
                     _set_dtype(tensor, "float64")
-            with _measured_in_full(layers):
+            with _normalization_rebuilt(layers):
                 yield
         finally:
             for layer, policy in policies:
@@ -48,8 +50,8 @@ def float64_mode(model: keras.layers.Layer) -> Iterator[None]:
 
 
 @contextmanager
-def _measured_in_full(layers: Iterable[keras.layers.Layer]) -> Iterator[None]:
-    """What a Normalization has computed of its variables, or of its constants, is computed anew for a while."""
+def _normalization_rebuilt(layers: Iterable[keras.layers.Layer]) -> Iterator[None]:
+    """Recompute in float64 what `Normalization` layers precompute from their variables or constants."""
     found = [layer for layer in layers if isinstance(layer, keras.layers.Normalization) and layer.built]
     before = [(vars(layer), dict(vars(layer))) for layer in found]
     try:
@@ -57,17 +59,17 @@ def _measured_in_full(layers: Iterable[keras.layers.Layer]) -> Iterator[None]:
             if layer.input_mean is None:
                 layer.finalize_state()
             else:
-                _rebuild_in_full(layer)
+                _rebuild(layer)
         yield
     finally:
         for attributes, old in before:
             attributes.update(old)
 
 
-def _rebuild_in_full(layer: keras.layers.Normalization) -> None:
-    """Makes a layer's constants anew; there is no variable that it would make again."""
+def _rebuild(layer: keras.layers.Normalization) -> None:
+    """Rebuild the constants of a layer whose mean and variance are arguments; it has no variables."""
     given = layer.input_mean, layer.input_variance
-    # A list becomes float32 on TensorFlow, and an array stays what it is.
+    # TensorFlow converts a list to float32, and keeps the dtype of an array.
     layer.input_mean, layer.input_variance = (np.asarray(value, "float64") for value in given)
     try:
         layer.build(layer._build_input_shape)
@@ -77,14 +79,14 @@ def _rebuild_in_full(layer: keras.layers.Normalization) -> None:
 
 @contextmanager
 def precise() -> Iterator[None]:
-    """Asks the backend for its most precise matrix products for a while."""
-    backend = keras.backend.backend()
-    if backend == "jax":
+    """Use the most precise matrix products of the backend while the block runs."""
+    name = backend()
+    if name == "jax":
         import jax
 
         with jax.default_matmul_precision("highest"):
             yield
-    elif backend == "tensorflow":
+    elif name == "tensorflow":
         import tensorflow as tf
 
         before = tf.config.experimental.tensor_float_32_execution_enabled()
@@ -94,19 +96,31 @@ def precise() -> Iterator[None]:
         finally:
             tf.config.experimental.enable_tensor_float_32_execution(before)
     else:
-        from keras3conv.frameworks.torch import module as torch_side
+        from keras3conv.frameworks.torch.modes import precise as torch_precise
 
-        with torch_side.precise():
+        with torch_precise():
             yield
 
 
 @contextmanager
-def _wide_numbers() -> Iterator[None]:
-    """Lets float64 be float64 for a while.
+def without_gradients() -> Iterator[None]:
+    """Disable the recording of gradients on a backend that records them by default."""
+    if backend() == "torch":
+        import torch
 
-    Keras' type promotion turns it into float32 (as JAX does unless it is told otherwise), so that a
-    BatchNormalization would compute in float32 whatever its policy says. A layer that casts to "float32" itself, as
-    many norms and rotations do, would hide every difference below 1e-7, so for a while that name means float64 too.
+        with torch.no_grad():
+            yield
+    else:
+        yield
+
+
+@contextmanager
+def _float64_allowed() -> Iterator[None]:
+    """Stop Keras and JAX from converting float64 to float32 while the block runs.
+
+    The type promotion of Keras turns float64 into float32, so a BatchNormalization would compute in float32 whatever
+    its policy is; JAX does the same by default. Many normalization and rotation layers cast to "float32" themselves,
+    which would hide every difference below 1e-7, so that name means float64 meanwhile.
     """
     narrowing, names = dtypes.BIT64_TO_BIT32_DTYPE["float64"], dict(dtypes.PYTHON_DTYPES_MAP)
     floatx = keras.config.floatx()
@@ -114,7 +128,7 @@ def _wide_numbers() -> Iterator[None]:
     dtypes.PYTHON_DTYPES_MAP["float32"] = "float64"
     keras.config.set_floatx("float64")
     try:
-        if keras.backend.backend() == "jax":
+        if backend() == "jax":
             import jax
 
             with jax.enable_x64(True):
@@ -122,14 +136,14 @@ def _wide_numbers() -> Iterator[None]:
         else:
             yield
     finally:
-        dtypes.PYTHON_DTYPES_MAP.clear()  # as it was: a run may stand within another
+        dtypes.PYTHON_DTYPES_MAP.clear()  # not to the defaults: this context may be nested
         dtypes.PYTHON_DTYPES_MAP.update(names)
         dtypes.BIT64_TO_BIT32_DTYPE["float64"] = narrowing
         keras.config.set_floatx(floatx)
 
 
 def _symbolic_inputs(layer: keras.layers.Layer) -> list[Any]:
-    """The tensors whose dtype a functional model casts its inputs to; a sequential one keeps its inside."""
+    """Return the symbolic inputs to whose dtypes a functional model, or the one in a sequential model, casts."""
     functional = getattr(layer, "_functional", None) or layer
     return list(keras.tree.flatten(getattr(functional, "_inputs", None) or []))
 
@@ -139,13 +153,14 @@ def _is_float(dtype: str) -> bool:
 
 
 def _cast(value: Any) -> Any:
-    """A backend's own tensor in float64, as what the backend stores in a variable."""
-    backend = keras.backend.backend()
-    if backend == "torch":
-        from keras3conv.frameworks.torch import module as torch_side
+    """Return a tensor in float64, of the type that the backend stores in a variable."""
+    name = backend()
+    if name == "torch":
+        import torch
 
-        return torch_side.float64_parameter(value)
-    if backend == "tensorflow":
+        float64 = value.detach().to(torch.float64, copy=True)
+        return torch.nn.Parameter(float64, requires_grad=value.requires_grad)
+    if name == "tensorflow":
         import tensorflow as tf
 
         return tf.Variable(tf.cast(value, "float64"), dtype="float64", trainable=value.trainable)

@@ -1,25 +1,71 @@
-"""What a call of a Keras model leaves behind: the states of recurrent layers and of random generators."""
+"""Restore the state that a call of a Keras model changes: recurrent states, seeds, tensors kept in attributes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import keras
 import numpy as np
-from keras.src.backend.common import global_state
-from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 
-from keras3conv.frameworks.keras.tree import PLAIN, layers_of, named_layers, untracked
+from keras3conv.frameworks.keras.internals import GLOBAL_SEED_GENERATOR, LAYER_MODULES, global_state
+from keras3conv.frameworks.keras.tree import named_layers
 from keras3conv.frameworks.keras.values import to_numpy
+from keras3conv.frameworks.shared.recording import flatten
 from keras3conv.numerics.difference import same_bits
+
+
+def layers_of(model: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """Return the model and every layer in it once, in no particular order; cheaper than `named_layers`."""
+    found, pending = {id(model): model}, [model]
+    while pending:
+        for child in pending.pop()._flatten_layers(include_self=False, recursive=False):
+            if id(child) not in found:
+                found[id(child)] = child
+                pending.append(child)
+    return list(found.values())
+
+
+PLAIN: frozenset[type] = frozenset({int, float, bool, str, type(None)})
+"""The types of most attributes of a layer, and of most items of its lists: sizes, strides, names."""
+
+_MAY_HOLD_VARIABLES = (list, tuple, dict, keras.Variable)
+
+
+def untracked_variables(layer: keras.layers.Layer) -> Iterator[tuple[str, keras.Variable]]:
+    """Yield the variables in attributes of a layer that Keras does not track, such as recurrent states: "states.0"."""
+    # Every run asks this for every layer, so the cheap checks come first. Most attributes are private or plain.
+    cls: type = type(layer)
+    if _is_stateless(cls):
+        return
+    held = [(name, value) for name, value in vars(layer).items() if name[:1] != "_" and type(value) not in PLAIN]
+    held = [(name, value) for name, value in held if isinstance(value, _MAY_HOLD_VARIABLES) and not _is_plain(value)]
+    found = [entry for name, value in held for entry in flatten(value, _is_variable, name)]
+    if found:
+        tracked = {id(variable) for variable in (*layer._trainable_variables, *layer._non_trainable_variables)}
+        yield from (entry for entry in found if id(entry[1]) not in tracked)
+
+
+@lru_cache(maxsize=1024)
+def _is_stateless(cls: type) -> bool:
+    """Return whether a class is one of Keras' layers that keep no state between calls: they have no `reset_state`."""
+    return cls.__module__.startswith(LAYER_MODULES) and not hasattr(cls, "reset_state")
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, list | tuple) and PLAIN.issuperset(map(type, value))
+
+
+def _is_variable(value: Any) -> bool:
+    return isinstance(value, keras.Variable)
 
 
 @contextmanager
 def state_kept(model: keras.layers.Layer) -> Iterator[list[str]]:
-    """Puts back, after a call, what it changed.
+    """Restore the state of a model when the block ends.
 
     Yields:
-        A list that afterwards holds the paths of the variables that were changed.
+        A list that then holds the paths of the variables that the block changed.
     """
     before = [(variable, np.array(to_numpy(variable))) for variable in _states(model)]
     changed: list[str] = []
@@ -37,8 +83,8 @@ def state_kept(model: keras.layers.Layer) -> Iterator[list[str]]:
 
 @contextmanager
 def tensors_kept(model: keras.layers.Layer) -> Iterator[None]:
-    """Puts back the tensors that layers keep in attributes for their next call: those of this one have its dtype."""
-    layers = [layer for layer in layers_of(model) if not type(layer).__module__.startswith("keras.src.layers.")]
+    """Restore the tensors that layers keep in attributes for their next call: a run may leave some in its own dtype."""
+    layers = [layer for layer in layers_of(model) if not type(layer).__module__.startswith(LAYER_MODULES)]
     before = [(vars(layer), _tensors(layer)) for layer in layers]
     try:
         yield
@@ -51,7 +97,7 @@ def tensors_kept(model: keras.layers.Layer) -> Iterator[None]:
 
 
 def _tensors(layer: keras.layers.Layer) -> dict[str, Any]:
-    """The attributes that are tensors, of a layer that is somebody's own."""
+    """Return the attributes of a custom layer that are tensors."""
     return {name: value for name, value in vars(layer).items() if type(value) not in PLAIN and _is_tensor(value)}
 
 
@@ -61,7 +107,7 @@ def _is_tensor(value: object) -> bool:
 
 @contextmanager
 def global_seed_kept() -> Iterator[None]:
-    """Puts back the generator that Keras draws seeds from where a layer has none of its own, or that there is none."""
+    """Restore the generator from which Keras draws seeds for layers without a generator, or its absence."""
     generator = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
     before = [] if generator is None else [(generator.state, np.array(to_numpy(generator.state)))]
     try:
@@ -75,27 +121,27 @@ def global_seed_kept() -> Iterator[None]:
 
 
 def _states(model: keras.layers.Layer) -> list[keras.Variable]:
-    """The variables that no optimiser changes, once each."""
+    """Return the variables that no optimizer changes, each once."""
     trained: set[int] = set()
     found: dict[int, keras.Variable] = {}
     for layer in layers_of(model):
         trained.update(map(id, layer._trainable_variables))
-        for _, variable in _own(layer):
+        for _, variable in _state_variables(layer):
             found[id(variable)] = variable
-    return [variable for place, variable in found.items() if place not in trained]
+    return [variable for key, variable in found.items() if key not in trained]
 
 
-def _own(layer: keras.layers.Layer) -> list[tuple[str, keras.Variable]]:
-    """What a layer has and no optimiser changes, with its names in the layer."""
+def _state_variables(layer: keras.layers.Layer) -> list[tuple[str, keras.Variable]]:
+    """Return the variables of a layer that no optimizer changes, with their names in the layer."""
     own = [(variable.name, variable) for variable in layer._non_trainable_variables]
     own += [("seed_generator_state", generator.state) for generator in getattr(layer, "_seed_generators", ())]
-    return [*own, *untracked(layer)]
+    return [*own, *untracked_variables(layer)]
 
 
 def _names(model: keras.layers.Layer) -> dict[int, str]:
-    """The path of each of these variables, by its id."""
+    """Return the paths of the variables that no optimizer changes, by id."""
     names: dict[int, str] = {}
     for path, layer in named_layers(model):
-        for name, variable in _own(layer):
-            names.setdefault(id(variable), f"{path}/{name}" if path else name)
+        for name, variable in _state_variables(layer):
+            names.setdefault(id(variable), f"{path}/{name}".lstrip("/"))
     return names

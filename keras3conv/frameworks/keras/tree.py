@@ -1,22 +1,28 @@
-"""The tree of layers of a Keras model: what each is called, what each owns, where a weight file keeps it."""
+"""View a Keras model: the paths, classes, settings and variables of its layers."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
 import keras
-from keras.src.saving import saving_lib
 
+from keras3conv.errors import ModelError, Problem
+from keras3conv.frameworks.keras.inputs import call_arguments, input_specs
+from keras3conv.frameworks.keras.internals import public_name, saving_lib
+from keras3conv.frameworks.keras.observing import replaced
 from keras3conv.frameworks.keras.origin import original_name
-from keras3conv.frameworks.shared.recording import flatten
+from keras3conv.frameworks.keras.values import backend, to_numpy
+from keras3conv.frameworks.shared.recording import plain
+from keras3conv.messages import lay_out
+from keras3conv.model.views import LayerView, ModelView, TensorRef
+from keras3conv.transforms import Array
 
 
 def named_layers(model: keras.layers.Layer) -> Iterator[tuple[str, keras.layers.Layer]]:
-    """The model and every layer in it, once each, with the names on the way to it joined by "/".
+    """Yield the model and every layer in it once, with its path: the names of its parents and its own, joined by "/".
 
-    Two layers of one parent with the same name are told apart by their place: "conv", "conv#2". A layer that was read
-    from an old file has the name that it has there.
+    Layers of one parent with the same name get a number: "conv", "conv#2". A layer that was read from a Keras 2 file
+    has the name that it has there.
     """
     seen: set[int] = set()
 
@@ -27,114 +33,194 @@ def named_layers(model: keras.layers.Layer) -> Iterator[tuple[str, keras.layers.
         for child in layer._flatten_layers(include_self=False, recursive=False):
             if id(child) in seen:
                 continue
-            called = original_name(child)
-            names[called] = names.get(called, 0) + 1
-            name = called if names[called] == 1 else f"{called}#{names[called]}"
+            name = _numbered(original_name(child), names)
             yield from walk(f"{path}/{name}" if path else name, child)
 
     yield from walk("", model)
 
 
-def layers_of(model: keras.layers.Layer) -> list[keras.layers.Layer]:
-    """The model and every layer in it, once each, without their names: in no order that means anything."""
-    found, open_ones = {id(model): model}, [model]
-    while open_ones:
-        for child in open_ones.pop()._flatten_layers(include_self=False, recursive=False):
-            if id(child) not in found:
-                found[id(child)] = child
-                open_ones.append(child)
-    return list(found.values())
-
-
-def attributes(model: keras.layers.Layer) -> dict[int, str]:
-    """What each layer is called by the one that it is part of, by its id: "forward_layer", "cell", "cells.0"."""
-    found: dict[int, str] = {}
-    for _, parent in named_layers(model):
-        # On the torch backend a layer is a torch module, which keeps the modules in it apart from its other attributes.
-        for name, value in (vars(parent) | vars(parent).get("_modules", {})).items():
-            items = enumerate(value) if isinstance(value, list | tuple) else [(None, value)]
-            for place, item in items:
-                if isinstance(item, keras.layers.Layer) and name not in ("_layers", "_operations"):
-                    called = name.lstrip("_") if place is None else f"{name.lstrip('_')}.{place}"
-                    found.setdefault(id(item), called)
-    return found
-
-
 def variables_of(layer: keras.layers.Layer) -> Iterator[tuple[str, keras.Variable]]:
-    """The variables that are a layer's own, with their roles; two of one name are told apart by their place."""
+    """Yield the variables of a layer, without those of its sublayers, by role; a repeated name gets a number."""
     names: dict[str, int] = {}
     own = [*layer._trainable_variables, *layer._non_trainable_variables]
-    for variable in sorted(own, key=_creation(layer)) if len(own) > 1 else own:
-        names[variable.name] = names.get(variable.name, 0) + 1
-        yield variable.name if names[variable.name] == 1 else f"{variable.name}#{names[variable.name]}", variable
-    for index, generator in enumerate(getattr(layer, "_seed_generators", ())):
-        yield "seed_generator_state" if index == 0 else f"seed_generator_state#{index + 1}", generator.state
+    if len(own) > 1:
+        # Keras stores the trainable variables first, each kind in order of creation; `weights` has that order.
+        order = {id(variable): position for position, variable in enumerate(layer.weights)}
+        own.sort(key=lambda variable: order.get(id(variable), len(order)))
+    for variable in own:
+        yield _numbered(variable.name, names), variable
+    for generator in getattr(layer, "_seed_generators", ()):
+        yield _numbered("seed_generator_state", names), generator.state
+
+
+def _numbered(name: str, names: dict[str, int]) -> str:
+    """Return a name, with a number from its second occurrence on; `names` counts the occurrences."""
+    names[name] = names.get(name, 0) + 1
+    return name if names[name] == 1 else f"{name}#{names[name]}"
+
+
+def variables_by_path(model: keras.layers.Layer) -> dict[str, keras.Variable]:
+    """Return the variables of a model by path: "outer/inner/kernel"."""
+    return {
+        f"{path}/{role}".lstrip("/"): variable
+        for path, layer in named_layers(model)
+        for role, variable in variables_of(layer)
+    }
 
 
 def owns_variables(layer: keras.layers.Layer) -> bool:
-    """Whether `variables_of` names any."""
+    """Return whether `variables_of` yields any variable."""
     generators = getattr(layer, "_seed_generators", ())
     return bool(layer._trainable_variables or layer._non_trainable_variables or generators)
 
 
-_HOLDERS = (list, tuple, dict, keras.Variable)
-"""What a variable may be in, and a variable."""
+def view(model: keras.layers.Layer, *, described: bool = True) -> ModelView:
+    """Return a view of a model: named variables, grouped by the layer that owns them.
 
-PLAIN: frozenset[type] = frozenset({int, float, bool, str, type(None)})
-"""What most attributes of a layer are, and what most lists in them are of: sizes, strides, names."""
+    The path of a layer is "outer/inner", the path of a variable "outer/inner/kernel". A layer that is used twice
+    appears once.
+
+    Args:
+        model: The model.
+        described: Whether to include the configurations of the layers, the layers without variables, and the locations
+            of the variables in a weight file. Keras takes longer for these than for a run on a small input.
+
+    Raises:
+        ModelError: The model was never called, so a layer has no variables yet.
+    """
+    require_built(model)
+    locations = file_locations(model) if described else {}
+    attributes = _attribute_names(model) if described else {}
+    layers = tuple(
+        LayerView(
+            path=path,
+            kinds=kinds_of(layer),
+            config=config_of(layer) if described else None,
+            tensors=tuple(_tensor_ref(path, role, variable, locations) for role, variable in variables_of(layer)),
+            attribute=attributes.get(id(layer), ""),
+        )
+        for path, layer in named_layers(model)
+        if described or owns_variables(layer)
+    )
+    values: dict[str, keras.Variable] = {}
+
+    def read(path: str) -> Array:
+        if not values:
+            values.update(variables_by_path(model))
+        return to_numpy(values[path])
+
+    return ModelView(
+        side="keras",
+        name=model.name,
+        layers=layers,
+        reader=read,
+        input_specs=input_specs(model),
+        arguments=call_arguments(model),
+        facts={"format": f"live Keras model on the {backend()} backend"},
+    )
 
 
-def untracked(layer: keras.layers.Layer) -> Iterator[tuple[str, keras.Variable]]:
-    """The variables in a layer's attributes that Keras lists nowhere: the state of a recurrent layer, "states.0"."""
-    # Every run asks this of every layer: what is told soonest comes first. Most attributes are private or plain.
+def _tensor_ref(path: str, role: str, variable: keras.Variable, locations: Mapping[int, str]) -> TensorRef:
+    return TensorRef(
+        path=f"{path}/{role}".lstrip("/"),
+        role=role,
+        shape=tuple(variable.shape),
+        dtype=variable.dtype,
+        trainable=bool(variable.trainable),
+        storage=str(id(variable)),
+        location=locations.get(id(variable), ""),
+    )
+
+
+def is_built(model: keras.layers.Layer) -> bool:
+    """Return whether a model has variables.
+
+    A subclassed model may hold layers that it never calls; only a model without any variable is surely not built.
+    """
+    return bool(model.built or model.variables)
+
+
+def require_built(model: keras.layers.Layer) -> None:
+    """Raise `ModelError` if a model was never built and so has no variables."""
+    if not is_built(model):
+        fact = f"{model.name} has no variables yet"
+        problem = Problem(keras=model.name, fact=fact, fixes=("model(example_input)", "inputs=example_input"))
+        raise ModelError(lay_out(f"{model.name} (keras) was never built", [problem]))
+
+
+def kinds_of(layer: keras.layers.Layer) -> tuple[str, ...]:
+    """Return the class names of a layer, the most derived first; for an `Activation` first the name of its function."""
     cls: type = type(layer)
-    if _is_stateless(cls):
-        return
-    held = [(name, value) for name, value in vars(layer).items() if name[:1] != "_" and type(value) not in PLAIN]
-    held = [(name, value) for name, value in held if isinstance(value, _HOLDERS) and not _is_plain(value)]
-    found = [entry for name, value in held for entry in flatten(value, _is_variable, name)]
-    if found:
-        known = {id(variable) for variable in (*layer._trainable_variables, *layer._non_trainable_variables)}
-        yield from (entry for entry in found if id(entry[1]) not in known)
+    if isinstance(layer, keras.layers.Activation):
+        return f"keras.activations.{getattr(layer.activation, '__name__', '')}", *_kinds(cls)
+    return _kinds(cls)
 
 
 @lru_cache(maxsize=1024)
-def _is_stateless(cls: type) -> bool:
-    """Whether this is a class of Keras' own that keeps nothing between calls: it has nothing that could be reset."""
-    return cls.__module__.startswith("keras.src.layers.") and not hasattr(cls, "reset_state")
+def _kinds(cls: type) -> tuple[str, ...]:
+    kinds = (class_name(base) for base in cls.__mro__ if issubclass(base, keras.layers.Layer))
+    return tuple(kind for kind in kinds if kind != "keras.layers.Layer")
 
 
-def _is_plain(value: object) -> bool:
-    return isinstance(value, list | tuple) and PLAIN.issuperset(map(type, value))
+@lru_cache(maxsize=1024)
+def class_name(cls: type) -> str:
+    """Return the name under which Keras exports a class; it may differ from the name in the class statement."""
+    return public_name(cls)
 
 
-def _is_variable(value: object) -> bool:
-    return isinstance(value, keras.Variable)
+_SERIALIZED = ("activation", "layer", "backward_layer", "cell")
+"""Settings that rules read although they are not plain values: an activation, and the layers inside a wrapper."""
 
 
-def _creation(layer: keras.layers.Layer) -> Any:
-    """The order in which a layer stores its variables: trainable ones first, each kind in creation order."""
-    order = {id(variable): place for place, variable in enumerate(layer.weights)}
-    return lambda variable: order.get(id(variable), len(order))
+def config_of(layer: keras.layers.Layer) -> dict[str, Any] | None:
+    """Return the settings of a layer that rules can read; None for a custom layer that cannot list its settings."""
+    try:
+        config = layer.get_config()
+    except (NotImplementedError, AttributeError, TypeError):  # the class of a user, with no or a partial `get_config`
+        return None
+    return {
+        name: value
+        for name, value in config.items()
+        if plain(value) or name in _SERIALIZED or _is_custom_activation(name, value)
+    }
 
 
-class _Locations(saving_lib.H5IOStore):  # type: ignore[misc]
-    """Stands where Keras would write a weight file, and notes where it puts each variable. Nothing is written."""
+def _is_custom_activation(name: str, value: Any) -> bool:
+    """Return whether a setting is a user's activation function: it must not be mistaken for the default."""
+    return name.endswith("activation") and isinstance(value, dict)
+
+
+def _attribute_names(model: keras.layers.Layer) -> dict[int, str]:
+    """Return the attribute of its parent that holds each layer, by id: "forward_layer", "cell", "cells.0"."""
+    found: dict[int, str] = {}
+    for _, parent in named_layers(model):
+        # On the torch backend a layer is a torch module, which keeps its submodules apart from its other attributes.
+        for name, value in (vars(parent) | vars(parent).get("_modules", {})).items():
+            items = enumerate(value) if isinstance(value, list | tuple) else [(None, value)]
+            for position, item in items:
+                if isinstance(item, keras.layers.Layer) and name not in ("_layers", "_operations"):
+                    attribute = name.lstrip("_") if position is None else f"{name.lstrip('_')}.{position}"
+                    found.setdefault(id(item), attribute)
+    return found
+
+
+class _LocationStore(saving_lib.H5IOStore):  # type: ignore[misc]
+    """Record where Keras would write each variable in a weight file, and write nothing."""
 
     def __init__(self) -> None:
         self.found: dict[int, str] = {}
 
-    def make(self, path: str, metadata: Any = None) -> "_Entry":
-        return _Entry(self.found, path)
+    def make(self, path: str, metadata: Any = None) -> "_LocationEntry":
+        return _LocationEntry(self.found, path)
 
     def __bool__(self) -> bool:
         return True
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing: no file is open."""
 
 
-class _Entry(dict[str, Any]):
+class _LocationEntry(dict[str, Any]):
     def __init__(self, found: dict[int, str], path: str) -> None:
         super().__init__()
         self._found, self._path = found, path
@@ -143,27 +229,28 @@ class _Entry(dict[str, Any]):
         self._found[id(value)] = f"{self._path}/vars/{key}" if self._path else f"vars/{key}"
 
 
-def locations(model: keras.layers.Layer) -> dict[int, str]:
-    """Where a `.weights.h5` of this model keeps each variable, by the variable's id: "layers/conv2d/vars/0".
+def file_locations(model: keras.layers.Layer) -> dict[int, str]:
+    """Return where a `.weights.h5` file of a model has each variable, by id of the variable: "layers/conv2d/vars/0".
 
-    Keras itself is asked: it walks the model as it does when it saves. A layer that brings its weights up to date for
-    that is not let: to look at a model must not change it.
+    Keras itself walks the model as it does when it saves. Some layers then update their weights; viewing a model must
+    not change it, so assignments have no effect meanwhile.
     """
-    store = _Locations()
-    with _without_assignments():
+    store = _LocationStore()
+    with replaced([(keras.Variable, "assign", lambda variable, value, *_, **__: value)]):
         saving_lib._save_state(model, weights_store=store, assets_store=None, inner_path="", visited_saveables=set())
     return store.found
 
 
-@contextmanager
-def _without_assignments() -> Iterator[None]:
-    """Whoever assigns to a variable changes nothing, for a while."""
-    own = vars(keras.Variable).get("assign")
-    keras.Variable.assign = lambda variable, value, *_, **__: value
-    try:
-        yield
-    finally:
-        if own is None:  # inherited
-            del keras.Variable.assign
-        else:
-            keras.Variable.assign = own
+__all__ = [
+    "class_name",
+    "config_of",
+    "file_locations",
+    "is_built",
+    "kinds_of",
+    "named_layers",
+    "owns_variables",
+    "require_built",
+    "variables_by_path",
+    "variables_of",
+    "view",
+]

@@ -1,5 +1,6 @@
-"""Between numpy and the tensors of whatever backend Keras runs on."""
+"""Convert between numpy arrays and the tensors of the backend that Keras runs on."""
 
+import re
 from typing import Any
 
 import keras
@@ -11,18 +12,18 @@ from keras3conv.transforms import Array
 
 
 def backend() -> str:
-    """The backend that Keras runs on: "torch", "jax" or "tensorflow"."""
+    """Return the backend that Keras runs on: "torch", "jax" or "tensorflow"."""
     return str(keras.backend.backend())
 
 
 def to_numpy(value: Any) -> Array:
-    """A variable or tensor as an array of the same dtype; read-only where it shares memory."""
+    """Return a variable or tensor as an array of the same dtype; the array may share memory and is then read-only."""
     tensor = value.value if isinstance(value, keras.Variable) else value
-    # Not `keras.ops.convert_to_numpy`: it widens bfloat16, and numpy 2 warns about how it asks for the array.
+    # Not `keras.ops.convert_to_numpy`: it widens bfloat16, and its call of numpy causes a warning in numpy 2.
     if backend() == "torch":
-        from keras3conv.frameworks.torch import module as torch_side
+        from keras3conv.frameworks.torch.tensors import to_numpy as torch_to_numpy
 
-        return torch_side.to_numpy(tensor)
+        return torch_to_numpy(tensor)
     if backend() == "tensorflow":
         array: Array = tensor.numpy()
         return array
@@ -30,7 +31,7 @@ def to_numpy(value: Any) -> Array:
 
 
 def raised_by_keras() -> tuple[type[Exception], ...]:
-    """What the code of a Keras model raises for inputs that it cannot take; TensorFlow has errors of its own."""
+    """Return the exceptions that a Keras model may raise for inputs that it does not accept."""
     if backend() != "tensorflow":
         return RAISED_BY_MODELS
     import tensorflow as tf
@@ -38,29 +39,37 @@ def raised_by_keras() -> tuple[type[Exception], ...]:
     return (*RAISED_BY_MODELS, tf.errors.OpError)
 
 
+def error_message(error: Exception) -> str:
+    """Return the first line of an exception's message, without the layer and the arguments that Keras adds to it."""
+    lines = [re.sub(r"\x1b\[\d*m", "", line).strip() for line in str(error).splitlines()]
+    own = [line for line in lines if line and not line.startswith("Exception encountered when calling")]
+    return own[0] if own else "no message"
+
+
 def fill(variable: keras.Variable, values: Array) -> None:
-    """Assigns values of the variable's own shape; where it can be, without a copy on the way.
+    """Assign values to a variable, on the torch backend without an intermediate copy.
 
     Args:
         variable: The variable.
-        values: The values; on JAX a variable may alias them afterwards.
+        values: The values, of the shape of the variable; on JAX a variable may alias them afterwards.
     """
     if backend() == "torch" and tuple(variable.shape) == values.shape:
-        from keras3conv.frameworks.torch import module as torch_side
+        from keras3conv.frameworks.torch.modes import inference
+        from keras3conv.frameworks.torch.tensors import copy_from_array
 
-        with torch_side.inference():
-            torch_side.put(variable._value, values)
+        with inference():
+            copy_from_array(variable._value, values)
     else:
         variable.assign(contiguous(values))
 
 
 def to_tensors(inputs: Any) -> Any:
-    """The same structure with every array as a tensor of the same dtype."""
+    """Return the same nested structure with every array as a tensor of the same dtype."""
     if isinstance(inputs, dict):
         return {name: to_tensors(value) for name, value in inputs.items()}
     if isinstance(inputs, tuple | list):
         return type(inputs)(to_tensors(value) for value in inputs)
     if isinstance(inputs, np.ndarray):
-        # A copy: on torch a tensor would share the caller's memory, and a layer may write into what it is given.
+        # A copy: on torch a tensor would share the caller's memory, and a layer may write into its input.
         return keras.ops.convert_to_tensor(inputs.copy(), dtype=inputs.dtype.name)
     return inputs

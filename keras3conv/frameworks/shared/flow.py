@@ -1,4 +1,4 @@
-"""Follows the data of a run: of which layers' outputs each layer's input was made."""
+"""Follow the data through a run: which layers' outputs each layer's input depends on."""
 
 import weakref
 from collections.abc import Iterable, Mapping
@@ -7,19 +7,19 @@ from itertools import count
 from typing import Any
 
 Sources = frozenset[str]
-"""Layers whose outputs something was made of, without another layer in between."""
+"""The layers on whose outputs a value depends directly, without another layer in between."""
 
 _NONE: Sources = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Flow:
-    """Where the data of one layer come from, over all of its calls.
+    """The data dependencies of one layer, over all of its calls.
 
     Attributes:
-        inputs: The layers whose outputs its inputs were made of.
-        outputs: The layers, among those before it and those inside it, whose outputs its own were made of.
-        given: A number for the first value of its first call: layers with the same number were given the same value.
+        inputs: The layers on whose outputs its inputs depend.
+        outputs: The layers before it or inside it on whose outputs its own outputs depend.
+        given: A number for the first input of its first call: layers with the same number got the same value.
     """
 
     inputs: Sources
@@ -28,11 +28,11 @@ class Flow:
 
 
 class Follower:
-    """Is told what a run does, and knows afterwards where the data of every layer came from.
+    """Collects the operations and layer calls of a run, and derives the data dependencies of every layer.
 
     Args:
-        sees_everything: Whether every operation is reported, also those inside of layers. Where they are not, the
-            output of a layer is taken to be made of its inputs, which is so unless there are layers inside it.
+        sees_everything: Whether every operation is reported, also inside layers. If not, the output of a layer without
+            inner layers is assumed to depend on its inputs.
     """
 
     def __init__(self, *, sees_everything: bool) -> None:
@@ -44,17 +44,17 @@ class Follower:
         self._lost = False
 
     def flows(self) -> Mapping[str, Flow] | None:
-        """The flow of every layer that ran; None where an operation was not seen, so that nothing is known."""
+        """Return the flow of every layer that ran; None if an operation was missed, so that nothing is known."""
         return None if self._lost else self._flows
 
     def operation(self, given: Iterable[Any], made: Iterable[Any]) -> None:
-        """An operation made something of what it was given; of an operation in place both are the same."""
+        """Note an operation with its inputs and outputs; for an in-place operation both are the same."""
         sources = self._of(given)
         for value in made:
             self._put(value, sources)
 
     def enter(self, path: str, given: Iterable[Any]) -> None:
-        """A layer begins; one without weights has no path, and is an operation like any other."""
+        """Note that a layer begins; a layer without weights has no path and counts as an operation."""
         if self._open and path:
             self._open[-1] = (*self._open[-1][:3], True)
         values = list(given)
@@ -64,7 +64,7 @@ class Follower:
         self._open.append((path, self._of(values), number, False))
 
     def leave(self, made: Iterable[Any]) -> None:
-        """The layer that began last returns."""
+        """Note that the layer that began last returns."""
         path, inputs, number, has_inner = self._open.pop()
         values = list(made)
         seen = self._sees_everything or any(self._known(value) for value in values)
@@ -90,11 +90,11 @@ class Follower:
         return entry is not None and entry.reference() is value
 
     def _put(self, value: Any, sources: Sources) -> None:
-        """Remembers a value; one that is known keeps its number: much returns what it was given."""
+        """Remember the sources of a value; a known value keeps its number, because many layers return their input."""
         key, made_of = id(value), self._made_of
         try:
             reference = weakref.ref(value, lambda dead: _forget(made_of, key, dead))
-        except TypeError:  # a value that cannot be referred to weakly, such as a number
+        except TypeError:  # a value without weak references, such as a number
             return
         number = made_of[key].number if self._known(value) else next(self._numbers)
         made_of[key] = _Entry(reference=reference, sources=sources, number=number)
@@ -108,7 +108,7 @@ class _Entry:
 
 
 def _forget(made_of: dict[int, _Entry], key: int, dead: weakref.ref[Any]) -> None:
-    """Forgets an object that is gone, unless another one has its number by now."""
+    """Forget a deleted object, unless a new object has its id by now."""
     entry = made_of.get(key)
     if entry is not None and entry.reference is dead:
         del made_of[key]

@@ -1,4 +1,4 @@
-"""The inputs of both sides: given, derived by layout, or made from the model's own input specification."""
+"""Determine the inputs of both sides: given, derived by layout, or random ones for an input specification."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,21 +18,21 @@ SEED = 20240229
 BATCH = 2
 
 SAMPLES = 1
-"""So many of the samples that are given tell as much of a layer as all: every layer is held to all of its numbers."""
+"""The number of samples that a comparison of layers needs: it compares all elements of a layer's output."""
 
 _ROUNDING = 1e-4
-"""The inputs of the two sides may be of two dtypes."""
+"""The relative difference of equal inputs: the two sides may have different dtypes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """What the two sides are called with.
+    """The inputs of the two sides.
 
     Attributes:
         torch: A tensor or array, a tuple of positional arguments, or a dict of keywords.
         keras: An array, a list, or a dict by name.
-        note: Where they come from, for the report.
-        samples: Which of the samples that were given these are; empty where they are all.
+        note: Their origin, for the report.
+        samples: A description of the selected samples; empty for all.
     """
 
     torch: Any
@@ -41,17 +41,14 @@ class Inputs:
     samples: str = ""
 
 
-def both_inputs(
-    torch: ModelView, keras: ModelView, inputs: Any, keras_inputs: Any, arrays: Mapping[str, Array] | None
-) -> Inputs:
-    """The inputs of both sides.
+def both_inputs(torch: ModelView, keras: ModelView, inputs: Any, keras_inputs: Any) -> Inputs:
+    """Return the inputs of both sides.
 
     Args:
         torch: The torch side, for the layouts of its layers.
         keras: The Keras side, for its input specification.
         inputs: What the user gave for the torch side, or None.
         keras_inputs: What the user gave for the Keras side, or None.
-        arrays: The arrays in `inputs`, by name, where it was given.
 
     Raises:
         InputError: The inputs are not given and cannot be made, or the Keras ones cannot be derived.
@@ -70,12 +67,36 @@ def both_inputs(
     if keras_inputs is not None:
         _refuse_positional(keras, keras_inputs)
         return Inputs(torch=inputs, keras=keras_inputs, note="inputs given for both sides")
-    derived = derive(arrays or {}, keras.input_specs, keras.arguments)
+    derived = derive(input_arrays(inputs), keras.input_specs, keras.arguments)
     return Inputs(torch=inputs, keras=derived, note="inputs given; the Keras ones derived from them by layout")
 
 
+def input_arrays(inputs: object) -> dict[str, Array]:
+    """Return the inputs of a torch module as arrays by name: positional ones "0", "1", ..., keywords by name.
+
+    Raises:
+        InputError: It is no input of a module, or an array does not hold numbers.
+    """
+    if not (isinstance(inputs, dict | tuple) or is_array(inputs)):
+        raise InputError(no_input(inputs))
+    named = inputs if isinstance(inputs, dict) else list(inputs) if isinstance(inputs, tuple) else [inputs]
+    arrays = {}
+    for name, value in flatten(named, is_array):
+        arrays[name] = as_array(value)
+        require_numbers(arrays[name])
+    return arrays
+
+
+def no_input(inputs: object) -> str:
+    """Return the message for something that a torch module cannot be called with."""
+    return (
+        f"inputs is a {type(inputs).__name__}: it must be a tensor or an array, a tuple of positional arguments, "
+        "or a dict of keyword arguments"
+    )
+
+
 def _refuse_positional(keras: ModelView, keras_inputs: Any) -> None:
-    """A tuple is a call with several arguments, and a model that was drawn takes one, with all of its inputs."""
+    """Raise `InputError` for a tuple if the model is functional: it takes one argument with all of its inputs."""
     if isinstance(keras_inputs, tuple) and len(keras_inputs) > 1 and keras.input_specs:
         raise InputError(
             f"keras_inputs is a tuple, so {keras.title} would be called with {len(keras_inputs)} arguments, and it "
@@ -84,13 +105,13 @@ def _refuse_positional(keras: ModelView, keras_inputs: Any) -> None:
 
 
 def require_numbers(array: Array) -> None:
-    """Raises `InputError` for an array of text, of dates or of objects: no model takes it."""
+    """Raise `InputError` for an array of text, dates or objects, which no model accepts."""
     if array.dtype.kind in "OSUMm":
         raise InputError(f"an input is an array of {array.dtype}, of shape {array.shape}: a model takes numbers")
 
 
 def refuse_unprovable(given: Inputs) -> None:
-    """Raises `InputError` if an input is empty, holds NaN or no numbers: what is made of it proves nothing."""
+    """Raise `InputError` if an input is empty, contains NaN or no numbers: its outputs prove nothing."""
     for side, inputs in (("torch", given.torch), ("Keras", given.keras)):
         for name, array in flatten(inputs, is_array):
             values = as_array(array)
@@ -100,21 +121,21 @@ def refuse_unprovable(given: Inputs) -> None:
                 raise InputError(
                     f"{what} of the {side} side has shape {values.shape}, no value: nothing can be proven with it"
                 )
-            # The short dtypes of ml_dtypes are void to numpy, and know what a NaN is.
+            # numpy gives the dtypes of ml_dtypes the kind V; `isnan` supports them.
             if values.dtype.kind in "fV" and (number := int(np.isnan(values).sum())):
                 raise InputError(f"{what} of the {side} side holds {number} NaN: nothing can be proven with it")
 
 
 def first_samples(given: Inputs, specs: Sequence[InputSpec], number: int = SAMPLES) -> Inputs | None:
-    """The first samples of the inputs of both sides; None where there are no more, or where a sample cannot be told.
+    """Return the first samples of the inputs of both sides; None if there are no more, or no axis of samples.
 
-    The first axis counts samples where it is of one length on both sides, where the Keras model leaves it free, and
-    where the first samples of the two sides hold the same values.
+    The first axis is an axis of samples if it has the same length on both sides, if the Keras model leaves it free, and
+    if the first samples of the two sides have the same values.
 
     Args:
         given: The inputs of both sides.
-        specs: What the Keras model is called with.
-        number: How many samples are taken.
+        specs: The input specification of the Keras model.
+        number: The number of samples to return.
     """
     sides = [list(flatten(side, is_array)) for side in (given.torch, given.keras)]
     arrays = [[value for _, value in side if is_array(value)] for side in sides]
@@ -122,7 +143,7 @@ def first_samples(given: Inputs, specs: Sequence[InputSpec], number: int = SAMPL
     if len(counts) != 1 or min(counts) <= number or any(spec.shape and spec.shape[0] is not None for spec in specs):
         return None
     torch, keras = ([fingerprint_of(as_array(array[:number])) for array in side] for side in arrays)
-    # In whatever order: the two sides may name their inputs, and then each has an order of its own.
+    # In any order: each side orders its named inputs in its own way.
     if len(torch) != len(keras) or not all(any(_alike(one, other) for other in keras) for one in torch):
         return None
     first = "first" if number == 1 else f"first {number}"
@@ -135,12 +156,12 @@ def _alike(one: Fingerprint, other: Fingerprint) -> bool:
 
 
 def is_array(value: object) -> bool:
-    """Whether this is an array or a tensor of any framework."""
+    """Return whether a value is an array or a tensor of any framework."""
     return hasattr(value, "shape") and hasattr(value, "dtype")
 
 
 def _cut(inputs: Any, number: int) -> Any:
-    """The first samples of nested inputs."""
+    """Return the first samples of nested inputs."""
     if is_array(inputs):
         return inputs[:number]
     if isinstance(inputs, Mapping):
@@ -151,9 +172,9 @@ def _cut(inputs: Any, number: int) -> Any:
 
 
 def as_array(array: Any) -> Array:
-    """An input of any framework as an array, in its own dtype."""
+    """Return an input of any framework as an array of the same dtype."""
     if hasattr(array, "detach"):
-        from keras3conv.frameworks.torch.values import to_numpy
+        from keras3conv.frameworks.torch.tensors import to_numpy
 
         return to_numpy(array)
     return np.asarray(array)
@@ -201,7 +222,7 @@ def padded(array: Array, spec: InputSpec) -> Array:
 
 
 def _torch_layout(array: Array, torch: ModelView) -> Array:
-    """Images get their channels second; sequences only where torch's layers are one-dimensional convolutions."""
+    """Return an array with its channels second, for images, and for sequences if torch has 1D convolutions."""
     one_dimensional = any(kind.endswith(("Conv1d", "Pool1d")) for layer in torch.layers for kind in layer.kinds)
     if array.ndim >= 4 or (array.ndim == 3 and one_dimensional):
         return np.ascontiguousarray(channels_first(array))
@@ -209,15 +230,15 @@ def _torch_layout(array: Array, torch: ModelView) -> Array:
 
 
 def derive(arrays: Mapping[str, Array], specs: Sequence[InputSpec], arguments: Sequence[str] = ()) -> Any:
-    """The Keras inputs from torch's: by name where both sides have the same names, by order elsewhere.
+    """Return the Keras inputs for torch inputs, matched by name if both sides have the same names, else by order.
 
     Args:
-        arrays: What the torch module is called with: keywords by their names, positional arguments by their places.
-        specs: What the Keras model is called with, each in the layout that it asks for; empty where that is unknown.
-        arguments: What the call of a Keras model without a specification takes, by name.
+        arrays: The inputs of the torch module: keywords by name, positional arguments by position.
+        specs: The input specification of the Keras model; empty if it has none.
+        arguments: The argument names of a Keras model without a specification.
 
     Raises:
-        InputError: There are more or fewer of them than the Keras model takes, or they have other shapes.
+        InputError: Their number or their shapes do not fit the Keras model.
     """
     if not specs:
         return _unspecified(arrays, arguments)
@@ -234,17 +255,17 @@ def derive(arrays: Mapping[str, Array], specs: Sequence[InputSpec], arguments: S
 
 
 def _together(made: list[Array], keys: Sequence[str]) -> Any:
-    """One array alone, several as a dict where each has a key, as a list elsewhere."""
+    """Return one array alone, and several arrays as a dict if each has a key, else as a list."""
     if all(keys):
         return dict(zip(keys, made, strict=True))
     return made[0] if len(made) == 1 else made
 
 
 def _unspecified(arrays: Mapping[str, Array], arguments: Sequence[str]) -> Any:
-    """The inputs of a model that does not say what it is called with: by the arguments of its call.
+    """Return the inputs of a model without a specification, derived from the arguments of its call.
 
-    By the names of its arguments where they are torch's, by their order where torch's have no names, and there are as
-    many; elsewhere it is given one argument, a dict by name, or a list where there are no names.
+    They are positional arguments if torch has the same names, or no names and not more inputs than the model has
+    arguments. Else they are one argument: a dict by name, or a list without names.
     """
     made = {name: channels_last(array) if array.ndim >= 4 else array for name, array in arrays.items()}
     if len(made) == 1:
@@ -254,7 +275,7 @@ def _unspecified(arrays: Mapping[str, Array], arguments: Sequence[str]) -> Any:
         return tuple(made.get(name) for name in arguments[: last + 1])
     if all(name.isidentifier() for name in made):
         return made
-    takes = sum(name != "mask" for name in arguments)  # Keras' own name for what it passes on
+    takes = sum(name != "mask" for name in arguments)  # Keras passes this argument itself
     return tuple(made.values()) if takes >= len(made) else list(made.values())
 
 

@@ -1,7 +1,7 @@
-"""Inputs of another size: what two models are called with, scaled on both sides alike.
+"""Scale the inputs of both sides alike.
 
-Two models that are one function agree on all inputs. Those that are codes, and no measurements, stay as they are: whole
-numbers, masks, times.
+Two models that compute the same function agree on all inputs. Inputs that are codes instead of measurements are not
+scaled: integers, masks, time steps.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,33 +15,33 @@ from keras3conv.frameworks.shared.recording import flatten
 from keras3conv.transforms import Array
 
 _SCALED = ("float32", "float64")
-"""In a shorter dtype the two sides may round otherwise."""
+"""The dtypes of inputs that are scaled; with a shorter dtype the two sides may round differently."""
 
 
 def resized(given: Inputs, size: float) -> Inputs:
-    """The inputs with those that are measurements scaled by powers of two, which is exact.
+    """Return the inputs with measurements scaled by powers of two, which is exact.
 
-    An input is scaled where both sides are given the same values in the same dtype, in whatever layout.
+    An input is scaled if both sides get the same values in the same dtype, in any layout.
 
     Args:
         given: The inputs of both sides.
-        size: The root of the mean square that each scaled array is to have.
+        size: The root mean square of each scaled array.
     """
     return _scaled(given, lambda array: 2.0 ** round(log2(size / _size_of(array))))
 
 
 def sizes_of(given: Inputs) -> tuple[float, ...]:
-    """The sizes of the inputs that `resized` scales: the roots of their mean squares."""
+    """Return the root mean squares of the inputs that `resized` scales."""
     first, second = _arrays(given)
     return tuple(_size_of(array) for array in first if _is_free(array, second))
 
 
 def nudged(given: Inputs, factor: float) -> Inputs:
-    """The inputs with those that are measurements times a factor.
+    """Return the inputs with measurements multiplied by a factor.
 
     Args:
         given: The inputs of both sides.
-        factor: A number that is almost one.
+        factor: A number close to one.
     """
     return _scaled(given, lambda array: factor)
 
@@ -68,7 +68,7 @@ def _size_of(array: Array) -> float:
 
 
 def _is_free(array: Array, others: list[Array]) -> bool:
-    """Whether an input may be scaled: it is a measurement, and the other side is given the same."""
+    """Return whether an input may be scaled: it is a measurement, and the other side gets the same values."""
     if array.dtype.name not in _SCALED or not np.isfinite(array).all() or is_code(array):
         return False
     ordered = np.sort(array, axis=None)
@@ -76,20 +76,20 @@ def _is_free(array: Array, others: list[Array]) -> bool:
 
 
 def _same(ordered: Array, other: Array) -> bool:
-    """Whether an array has these values, in whatever order."""
+    """Return whether an array has some values, in any order."""
     same_kind = ordered.dtype == other.dtype and ordered.size == other.size
     return same_kind and np.array_equal(ordered, np.sort(other, axis=None))
 
 
 def is_code(values: Array) -> bool:
-    """Whether an input stands for something that is not measured: a mask of two values, a whole number a sample."""
+    """Return whether an input is a code and no measurement: a mask of two values, one integer a sample."""
     if not np.any((values != values.max()) & (values != values.min())):
         return True
     return values.size == values.shape[0] and bool(np.all(values == np.round(values)))
 
 
 def _times(inputs: Any, factor: Callable[[], float]) -> Any:
-    """Nested inputs, every array times the next factor, in the order of `flatten`."""
+    """Return nested inputs with every array multiplied by the next factor, in the order of `flatten`."""
     if is_array(inputs):
         scale = factor()
         return inputs if scale == 1.0 else inputs * scale

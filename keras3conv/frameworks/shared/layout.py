@@ -1,4 +1,4 @@
-"""Where the channel axis is: second in torch, last in Keras."""
+"""Move the channel axis between the layouts of PyTorch (second) and Keras (last)."""
 
 import numpy as np
 
@@ -7,17 +7,17 @@ from keras3conv.transforms import Array, Arrays, Shape
 
 
 def channels_last(array: Array) -> Array:
-    """Torch's layout becomes Keras': the second axis moves to the end. Arrays of two axes or fewer stay."""
+    """Return an array with its second axis moved to the end; arrays of two or fewer axes are returned unchanged."""
     return np.moveaxis(array, 1, -1) if array.ndim > 2 else array
 
 
 def channels_first(array: Array) -> Array:
-    """Keras' layout becomes torch's: the last axis moves to the second place."""
+    """Return an array with its last axis moved to the second position; the inverse of `channels_last`."""
     return np.moveaxis(array, -1, 1) if array.ndim > 2 else array
 
 
 def like_keras(array: Array, rule: Rule, torch_config: Config | None, keras_config: Config | None) -> Array:
-    """What a torch layer takes or gives, in the layout of its Keras counterpart, as the rule says."""
+    """Return an input or output of a torch layer in the layout of its Keras counterpart, as the rule defines it."""
     layout = rule.layout_for(torch_config or {})
     if layout == "time":
         return np.swapaxes(array, 0, 1) if array.ndim > 2 else array
@@ -29,22 +29,23 @@ def like_keras(array: Array, rule: Rule, torch_config: Config | None, keras_conf
 def output_of(
     outputs: Arrays, rule: Rule, torch_config: Config | None, keras_config: Config | None, keras_shape: Shape
 ) -> Array:
-    """What a torch layer returned, as its Keras counterpart returns it."""
+    """Return the outputs of a torch layer as the output that its Keras counterpart returns."""
     if rule.output is not None:
         return rule.output(outputs, torch_config or {}, keras_config or {}, keras_shape)
     return like_keras(outputs[0], rule, torch_config, keras_config)
 
 
 def moved(shape: Shape) -> Shape:
-    """A shape with its second axis moved to the end."""
+    """Return a shape with its second axis moved to the end."""
     return (shape[0], *shape[2:], shape[1]) if len(shape) > 2 else shape
 
 
 def output_like_keras(array: Array, keras_shape: Shape) -> tuple[Array, str]:
-    """A model's output in the layout of the other model's, and the layout in words.
+    """Return an output of the torch model in the layout of the Keras model's output, and a description.
 
-    Four axes or more are feature maps, so their channels move where that fits; three are sequences, which have one
-    layout on both sides, unless only the other one fits. Where neither fits the array is returned as it is.
+    The channels of an array of four or more axes, a feature map, move if the shapes then fit. An array of three axes, a
+    sequence, has the same layout on both sides, unless only the other layout fits. If neither fits the array is
+    returned unchanged.
     """
     same, other = array.shape == keras_shape, moved(array.shape) == keras_shape
     if other and (array.ndim >= 4 or not same) and array.ndim > 2:

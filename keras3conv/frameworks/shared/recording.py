@@ -1,22 +1,23 @@
-"""What is recorded of a run of a model: which layers ran, in which order, what went in and what came out."""
+"""Record a run of a model: the calls of its layers in order, with inputs and outputs."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from math import prod
 from typing import Any
 
-from keras3conv.frameworks.shared.flow import Flow
-from keras3conv.model.views import ModelView
+from keras3conv.frameworks.shared.flow import Flow, Follower
+from keras3conv.model.views import LayerRun, ModelView
 from keras3conv.transforms import Array, Shape
 
 
 @dataclass(frozen=True, kw_only=True)
 class Backward:
-    """The gradients of a weighted sum of the outputs, and what the pass left behind.
+    """The gradients of a weighted sum of the outputs, and the state after the pass.
 
     Attributes:
-        gradients: Of every tensor that was asked for, by path, in its own layout; zero where no output depends on it.
-        states: The values of the other tensors afterwards: in training the moving statistics.
+        gradients: The gradients by path of the tensor; zero if no output depends on the tensor.
+        states: The values of the other tensors afterwards, such as moving statistics in training.
     """
 
     gradients: Mapping[str, Array]
@@ -29,12 +30,12 @@ class Call:
 
     Attributes:
         path: The layer.
-        place: When its call began, counted over all layers of the model.
-        inputs: The arrays that it was called with, positional ones first.
-        outputs: The arrays that it returned.
-        shapes: The shapes of what it was called with; kept for every call.
-        flattened: The shape, without the batch axis, of what was flattened into its first input, if it was.
-        before_activation: What went into the layer's own activation, where it has one.
+        place: The number of the call in the order in which calls of all layers began.
+        inputs: The input arrays, positional ones first.
+        outputs: The output arrays.
+        shapes: The shapes of the inputs; kept for every call.
+        flattened: The shape, without the batch axis, of the tensor that was flattened into its first input, if any.
+        before_activation: The input of the layer's own activation function, if it has one.
     """
 
     path: str
@@ -52,10 +53,10 @@ class Recording:
 
     Attributes:
         calls: The calls, in the order in which they began.
-        outputs: What the model returned, flat, by name: "" for a single tensor, "0", "1", ..., or keys.
-        changed: The tensors that the run changed, and that were put back: the model has a state, or draws random
+        outputs: The output arrays by name: "" for a single tensor, "0", "1", ..., or keys.
+        changed: The tensors that the run changed and that were restored: the model has a state, or draws random
             numbers.
-        flows: Where the data of every layer came from, by its path; None where that could not be followed.
+        flows: The data dependencies of every layer by path; None if they could not be followed.
     """
 
     calls: tuple[Call, ...] = ()
@@ -64,7 +65,7 @@ class Recording:
     flows: Mapping[str, Flow] | None = None
 
     def of(self, path: str) -> tuple[Call, ...]:
-        """The calls of one layer."""
+        """Return the calls of one layer."""
         return self._by_path().get(path, ())
 
     def _by_path(self) -> dict[str, tuple[Call, ...]]:
@@ -79,7 +80,7 @@ class Recording:
 
 
 def traced(view: ModelView, recording: Recording) -> ModelView:
-    """The view with what a run told: when each layer runs, on what shapes and whose outputs, what was flattened."""
+    """Return a view with the results of a run: call order, input shapes, data dependencies, flattening."""
     layers = []
     alike: dict[int, list[str]] = {}
     for layer in view.layers:
@@ -92,37 +93,83 @@ def traced(view: ModelView, recording: Recording) -> ModelView:
         layers.append(
             replace(
                 layer,
-                calls=tuple(call.place for call in calls),
-                inputs=first.shapes if first else None,
-                flattened=first.flattened if first else None,
-                follows=tuple(sorted(flow.inputs)) if flow else None,
-                passes=tuple(sorted(flow.outputs)) if flow else None,
-                beside=tuple(alike.get(flow.given, ())) if flow else None,
+                run=LayerRun(
+                    calls=tuple(call.place for call in calls),
+                    inputs=first.shapes if first else None,
+                    flattened=first.flattened if first else None,
+                    follows=tuple(sorted(flow.inputs)) if flow else None,
+                    passes=tuple(sorted(flow.outputs)) if flow else None,
+                    beside=tuple(alike.get(flow.given, ())) if flow else None,
+                ),
             )
         )
     return replace(view, layers=tuple(layers))
 
 
 class Flattened:
-    """Follows what was flattened: from the tensor that had more than two axes to the layer that is given two."""
+    """Follows flattened tensors from a reshape of more than two axes to the layer that gets two axes."""
 
     def __init__(self) -> None:
         self._shapes: dict[int, Shape] = {}
         self._alive: list[object] = []
 
     def note(self, source: Any, result: Any) -> None:
-        """Takes note that `result` was made of `source`, by a reshape or element by element."""
+        """Note that `result` is a reshape of `source` or an elementwise function of it."""
         given, made = _shape(source), _shape(result)
         if not given or made is None or len(made) != 2 or given[0] != made[0]:
             return
         origin = given[1:] if len(given) > 2 and prod(given) == prod(made) else self.shape(source)
         if origin is not None and prod(origin) == made[1]:
             self._shapes[id(result)] = origin
-            self._alive.append(result)  # an id is free again when its object is gone
+            self._alive.append(result)  # Python may reuse the id of a deleted object
 
     def shape(self, tensor: Any) -> Shape | None:
-        """What was flattened into this tensor, without the batch axis; None if nothing was."""
+        """Return the shape that was flattened into a tensor, without the batch axis; None if it was not flattened."""
         return self._shapes.get(id(tensor))
+
+
+class CallRecorder:
+    """Record the calls of the layers in one run: their order, shapes and data flow, and on request their arrays.
+
+    Args:
+        record: Selects by path the layers whose arrays are kept.
+        follower: Follows the data from layer to layer.
+        copy: Copies a tensor into an array; the tensor itself may be overwritten in place later.
+    """
+
+    def __init__(self, *, record: Callable[[str], bool], follower: Follower, copy: Callable[[Any], Array]) -> None:
+        self.record, self.follower = record, follower
+        self.flattened = Flattened()
+        self._copy = copy
+        self._calls: list[Call] = []
+        self._places = count()
+
+    def begin(self, path: str, tensors: Sequence[Any], *, is_operation: bool) -> Call:
+        """Return a new call of a layer, to be passed to `end` when the layer returns.
+
+        Args:
+            path: The layer.
+            tensors: The tensors that it is called with.
+            is_operation: Whether the layer owns no tensors, so that its outputs count as those of the layers before it.
+        """
+        self.follower.enter("" if is_operation else path, tensors)
+        return Call(
+            path=path,
+            place=next(self._places),
+            inputs=tuple(map(self._copy, tensors)) if self.record(path) else (),
+            shapes=tuple(tuple(tensor.shape) for tensor in tensors),
+            flattened=self.flattened.shape(tensors[0]) if tensors else None,
+        )
+
+    def end(self, call: Call, tensors: Sequence[Any], before_activation: Array | None = None) -> None:
+        """Complete a call with the tensors that the layer returned."""
+        self.follower.leave(tensors)
+        outputs = tuple(map(self._copy, tensors)) if self.record(call.path) else ()
+        self._calls.append(replace(call, outputs=outputs, before_activation=before_activation))
+
+    def calls(self) -> tuple[Call, ...]:
+        """Return the completed calls in the order in which they began."""
+        return tuple(sorted(self._calls, key=lambda call: call.place))
 
 
 def _shape(value: Any) -> Shape | None:
@@ -131,7 +178,7 @@ def _shape(value: Any) -> Shape | None:
 
 
 def flatten(value: Any, is_leaf: Callable[[Any], bool], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of nested tuples, lists and mappings with their names: "0", "logits", "hidden_states.3"."""
+    """Yield the leaves of nested tuples, lists and mappings with their names: "0", "logits", "hidden_states.3"."""
     if is_leaf(value):
         yield prefix, value
     elif isinstance(value, Mapping):
@@ -143,7 +190,7 @@ def flatten(value: Any, is_leaf: Callable[[Any], bool], prefix: str = "") -> Ite
 
 
 def plain(value: Any) -> bool:
-    """Whether a value says the same in every process: a number, a string, a flag, None, or a sequence of such."""
+    """Return whether a value is a number, a string, a flag, None, or a sequence of these."""
     if isinstance(value, tuple | list):
         return all(plain(item) for item in value)
     return value is None or isinstance(value, bool | int | float | str)

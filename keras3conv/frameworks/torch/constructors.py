@@ -1,4 +1,4 @@
-"""What the constructors of torch's layers are given, and what they assume where they are given nothing."""
+"""Look up the parameters and defaults of the constructors of torch layers."""
 
 import inspect
 from collections.abc import Mapping
@@ -9,12 +9,12 @@ from typing import Any
 
 @cache
 def constructor(kind: str) -> Mapping[str, Any]:
-    """The parameters of a class by name, each with its default; `inspect.Parameter.empty` where there is none.
+    """Return the parameters of a class or function by name with their defaults; `inspect.Parameter.empty` for none.
 
-    Of a function as well; one that is written in C says nothing of its parameters, so none is known.
+    A function written in C has no signature, so the result is empty.
 
     Args:
-        kind: The qualified name of a class or a function of torch, or of one of our own layers.
+        kind: The qualified name of a class or a function of torch, or of a layer of keras3conv.
     """
     module, _, name = kind.rpartition(".")
     cls = getattr(import_module(module), name)
@@ -23,16 +23,16 @@ def constructor(kind: str) -> Mapping[str, Any]:
     found = {name: parameter.default for name, parameter in inspect.signature(cls).parameters.items()}
     if "args" not in found:
         return found
-    # A recurrent layer hands everything on to its base class, but for its own name and what only one of them has.
+    # A recurrent layer passes its arguments to its base class, except the mode and those of a single class.
     handed = {name: parameter.default for name, parameter in inspect.signature(cls.__base__).parameters.items()}
     return {name: default for name, default in handed.items() if name != "mode"} | {"nonlinearity": "tanh"}
 
 
 def source_of(kind: str) -> str:
-    """The text of one of our own layers."""
+    """Return the source text of a layer of keras3conv."""
     module, _, name = kind.rpartition(".")
     return inspect.getsource(getattr(import_module(module), name))
 
 
 REQUIRED = inspect.Parameter.empty
-"""What stands for the default of a parameter that has none."""
+"""The default of a parameter without a default."""

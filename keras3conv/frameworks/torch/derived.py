@@ -1,8 +1,8 @@
-"""Weights that a torch module computes before it uses them: weight norm, spectral norm, standardised kernels.
+"""Read and write weights that a torch module computes from others: weight norm, spectral norm, standardized kernels.
 
-To us such a weight is one tensor of its layer, under the name that the layer has for it. What it is made of is out of
-sight: Keras has no place for it, and many sets of it make the same weight. Writing finds one that makes what was
-written, to the bit for weight norm and spectral norm.
+Such a weight is viewed as one tensor of its layer, under the name that the layer uses. The tensors that it is computed
+from, its parts, are hidden: Keras has no counterpart, and different parts give the same weight. Writing finds parts
+that give the written value, bit for bit for weight norm and spectral norm.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -24,30 +24,30 @@ from keras3conv.frameworks.torch.standardized import (
     standard_kernel,
     write_kernel,
 )
-from keras3conv.frameworks.torch.walk import named_modules, named_tensors
+from keras3conv.frameworks.torch.tensors import named_modules, named_tensors
 from keras3conv.messages import lay_out
 
 _POWER_ITERATIONS = 15
-"""As many as torch makes when it begins to normalise a weight."""
+"""The number of power iterations that torch makes when it registers a spectral norm."""
 
 _CORRECTIONS = 32
-"""How often what was written is corrected by its last digit; two or three times are enough, mostly."""
+"""The maximum number of corrections of the written parts by one unit in the last place; usually two suffice."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Derived:
-    """A weight that is computed.
+    """A computed weight.
 
     Attributes:
-        path: Its name in the model: "conv.weight".
-        owner: The path of the module that has it.
-        name: What that module calls it.
-        parts: The names in the model of the tensors that it is computed of.
-        trainable: Whether one of them is trained.
-        compute: Computes it, as the module does in evaluation mode.
-        assign: Writes a value: the tensors that it is computed of.
-        held: Has the module use a value for a while, without computing it.
-        refresh: Computes it anew where the module keeps what it computed last.
+        path: Its path in the model: "conv.weight".
+        owner: The path of the module that owns it.
+        name: Its name in that module.
+        parts: The paths of the tensors that it is computed from.
+        trainable: Whether one of them is a parameter.
+        compute: Computes it as the module does in evaluation mode.
+        assign: Writes the parts for a value.
+        held: Makes the module use a value, without computing it, while a block runs.
+        refresh: Computes it again if the module stores the last result.
     """
 
     path: str
@@ -62,7 +62,7 @@ class Derived:
 
 
 def derived_tensors(module: nn.Module) -> dict[str, Derived]:
-    """The computed weights of a module, by path."""
+    """Return the computed weights of a module by path."""
     found = {}
     for path, child in named_modules(module):
         if child._forward_pre_hooks or is_parametrized(child) or is_standardized(child):
@@ -73,11 +73,11 @@ def derived_tensors(module: nn.Module) -> dict[str, Derived]:
 
 @contextmanager
 def held(derived: Mapping[str, Derived], values: Mapping[str, torch.Tensor]) -> Iterator[None]:
-    """Has a module use values for weights that it computes, by path, for a while.
+    """Make a module use given values for computed weights while the block runs.
 
     Args:
         derived: All computed weights of the module.
-        values: Some of them, by path.
+        values: The values by path.
     """
     try:
         with ExitStack() as contexts:
@@ -90,7 +90,7 @@ def held(derived: Mapping[str, Derived], values: Mapping[str, torch.Tensor]) -> 
 
 
 def inner_modules(module: nn.Module) -> set[str]:
-    """The paths of the modules that only hold what weights are computed of."""
+    """Return the paths of the modules that only hold the parts of computed weights."""
     found = set()
     for path, child in named_modules(module):
         if is_parametrized(child):
@@ -100,13 +100,13 @@ def inner_modules(module: nn.Module) -> set[str]:
 
 
 def is_parametrized(module: nn.Module) -> bool:
-    """Whether a module computes a weight by `torch.nn.utils.parametrize`."""
-    # torch's own answer is slow where it is no: it asks for an attribute that is not there.
+    """Return whether a module computes a weight by `torch.nn.utils.parametrize`."""
+    # `parametrize.is_parametrized` is slow for other modules: it looks up an attribute that does not exist.
     return "parametrizations" in module._modules and parametrize.is_parametrized(module)
 
 
 def _parametrized(path: str, child: nn.Module) -> Iterator[Derived]:
-    """Those of `torch.nn.utils.parametrize`: the tensors are in a module of their own."""
+    """Yield the weights of `torch.nn.utils.parametrize`, whose parts are in a submodule."""
     lists = child.get_submodule("parametrizations").named_children() if is_parametrized(child) else ()
     for name, steps in lists:
         assert isinstance(steps, parametrize.ParametrizationList)
@@ -125,7 +125,7 @@ def _parametrized(path: str, child: nn.Module) -> Iterator[Derived]:
 
 
 def _hooked(path: str, child: nn.Module) -> Iterator[Derived]:
-    """Those of the functions before them: the tensors are the module's own, and a hook computes the weight."""
+    """Yield the weights of the older functions: the module has the parts, and a hook computes the weight."""
     for hook in child._forward_pre_hooks.values():
         if not isinstance(hook, WeightNorm | SpectralNorm):
             continue
@@ -145,7 +145,7 @@ def _hooked(path: str, child: nn.Module) -> Iterator[Derived]:
 
 
 def _standardized(path: str, child: nn.Module) -> Iterator[Derived]:
-    """That of a convolution which standardises it: the name is that of what it is made of."""
+    """Yield the kernel of a convolution that standardizes it; its main part has the same name."""
     if is_standardized(child) and not parametrize.is_parametrized(child):
         yield Derived(
             path=_join(path, "weight"),
@@ -185,18 +185,18 @@ def _assign_hooked(hook: WeightNorm | SpectralNorm, child: nn.Module, names: lis
 
 
 def _refresh(hook: WeightNorm | SpectralNorm, child: nn.Module) -> None:
-    """The weight is an attribute of the module, which the hook sets before each call."""
+    """Set the attribute of the module that the hook sets before each call."""
     with torch.no_grad():
         setattr(child, hook.name, _computation(hook, child)())
 
 
 def _nothing() -> None:
-    """A weight that is computed whenever it is asked for needs no refreshing."""
+    """Do nothing: the weight is computed whenever it is used."""
 
 
 @contextmanager
 def _returning(holder: nn.Module | WeightNorm | SpectralNorm, method: str, value: torch.Tensor) -> Iterator[None]:
-    """A method returns a value for a while, whatever it is given."""
+    """Make a method return a value while the block runs."""
     vars(holder)[method] = lambda *arguments, **keywords: value
     try:
         yield
@@ -213,7 +213,7 @@ def _computation(hook: WeightNorm | SpectralNorm, child: nn.Module) -> Callable[
 def _assignment(
     path: str, child: nn.Module, name: str, steps: parametrize.ParametrizationList
 ) -> Callable[[torch.Tensor], None]:
-    """How a value is written: known kinds to the bit, others by their own inverse, if they have one that holds."""
+    """Return the function that writes a value: exact for known kinds, by `right_inverse` for the others."""
     step, own = steps[0] if len(steps) == 1 else None, dict(named_tensors(steps))
 
     def assign(value: torch.Tensor) -> None:
@@ -250,30 +250,30 @@ def _refused(path: str, name: str, fact: str) -> ModelError:
 
 
 def weight_norm_parts(weight: torch.Tensor, dim: int | None) -> list[torch.Tensor]:
-    """The length and the direction of which weight norm makes a weight, g and v: `g * v / |v|`, with v the weight.
+    """Return the length g and the direction v of a weight under weight norm, `g * v / |v|`; v is the weight itself.
 
     Args:
         weight: The weight.
-        dim: The axis along which every place has a length of its own; None or -1 for one length.
+        dim: The axis along which each position has a length; None or -1 for a single length.
     """
     length = torch.norm_except_dim(weight, 2, -1 if dim is None else dim)
-    # A direction of length zero is none: what is all zeros has length zero in any direction.
+    # A direction must not be zero; zeros have the length zero in any direction.
     return [length, torch.where(length == 0, torch.ones_like(weight), weight)]
 
 
 def spectral_norm_parts(weight: torch.Tensor, dim: int, start: torch.Tensor) -> list[torch.Tensor]:
-    """The tensor and the two vectors of which spectral norm makes a weight: itself, divided by one.
+    """Return the tensor and the vectors u and v of a weight under spectral norm, so that the divisor is one.
 
-    Spectral norm divides by `u @ W @ v`. The vectors are those of the largest singular value, found by power
-    iteration, u divided by that value: a weight that has another norm than one stays as it is until it is trained.
+    Spectral norm divides by `u @ W @ v`. Power iteration finds the vectors of the largest singular value, and u is
+    divided by this value. So a weight with another norm than one keeps its values until it is trained.
 
     Args:
         weight: The weight.
         dim: The axis of the outputs.
-        start: The u to begin with.
+        start: The initial u.
 
     Raises:
-        ModelError: The weight is all zeros: no division makes it.
+        ModelError: The weight is zero, which spectral norm cannot represent.
     """
     matrix = weight.movedim(dim, 0).flatten(1)
     u = start.to(weight.dtype)
@@ -294,7 +294,7 @@ def _fill(held: list[torch.Tensor], values: list[torch.Tensor]) -> None:
 
 
 def _correct(held: list[torch.Tensor], value: torch.Tensor, compute: Callable[[], torch.Tensor]) -> None:
-    """Corrects the scale of what was written until the same bits come out: lengths and divisions are rounded."""
+    """Correct the scale of the parts until the weight has the same bits: lengths and divisions are rounded."""
     adjust = _adjust_lengths if len(held) == 2 else _adjust_vector
     with torch.no_grad():
         for attempt in range(_CORRECTIONS):
@@ -305,7 +305,7 @@ def _correct(held: list[torch.Tensor], value: torch.Tensor, compute: Callable[[]
 
 
 def _adjust_lengths(held: list[torch.Tensor], made: torch.Tensor, value: torch.Tensor, attempt: int) -> None:
-    """Every length of weight norm becomes its neighbour, where what it makes is too large or too small."""
+    """Replace each length whose weight is too large or too small by the adjacent floating-point number."""
     length = held[0]
     axes = [axis for axis in range(value.ndim) if length.ndim == 0 or length.shape[axis] == 1]
     excess = (made - value).sum(axes, keepdim=length.ndim > 0)
@@ -314,22 +314,22 @@ def _adjust_lengths(held: list[torch.Tensor], made: torch.Tensor, value: torch.T
 
 
 def _adjust_vector(held: list[torch.Tensor], made: torch.Tensor, value: torch.Tensor, attempt: int) -> None:
-    """Numbers of u become their neighbours, fewer with every other attempt: the product moves less and less."""
+    """Replace elements of u by adjacent floating-point numbers, fewer with every other attempt for smaller changes."""
     u = held[1]
     places = torch.arange(len(u), device=u.device).roll(attempt)[: max(1, len(u) >> attempt // 2)]
-    # What is made is divided by the product, in which u meets a vector that it is a multiple of.
+    # The weight is divided by a product of u and a vector that is a multiple of u.
     is_too_large = bool((made - value).sum() > 0)
     u[places] = torch.nextafter(u[places], u[places] * (2.0 if is_too_large else 0.0))
 
 
 def _evaluated(steps: parametrize.ParametrizationList) -> torch.Tensor:
-    """What the steps make in evaluation mode: in training, spectral norm changes its vectors with every look."""
+    """Return the result of the steps in evaluation mode; in training mode, spectral norm changes its vectors."""
     flags = [(step, step.training) for step in steps.modules()]
     steps.eval()
     try:
         with torch.no_grad():
-            made: torch.Tensor = steps()
-            return made
+            weight: torch.Tensor = steps()
+            return weight
     finally:
         for step, training in flags:
             step.training = training

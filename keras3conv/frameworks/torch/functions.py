@@ -1,4 +1,4 @@
-"""Functions that torch does not have; their source code is copied into generated modules, so they need only torch."""
+"""Define functions that torch lacks; their source is copied into generated modules, so they need only torch."""
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that torch itself uses

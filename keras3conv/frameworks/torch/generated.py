@@ -1,4 +1,4 @@
-"""Code that was generated becomes a module, by Python's own import machinery. Only text that we wrote comes here."""
+"""Import generated code as a Python module. Only source text that keras3conv wrote is imported."""
 
 import importlib.abc
 import importlib.util
@@ -8,22 +8,22 @@ from torch import nn
 
 
 class _Text(importlib.abc.InspectLoader):
-    """Loads a module from its text; tracebacks and `inspect` find the text too."""
+    """Loads a module from a text; tracebacks and `inspect` show the text."""
 
     def __init__(self, text: str) -> None:
         self.text = text
 
     def get_source(self, fullname: str) -> str:
-        """The text."""
+        """Return the text."""
         return self.text
 
 
 def module_of(text: str, name: str) -> ModuleType:
-    """The Python module of a generated text, in a namespace of its own.
+    """Return the Python module of a generated text.
 
     Args:
-        text: What `torch_source.write` wrote.
-        name: What tracebacks call it.
+        text: The result of `torch_source.write`.
+        name: The name of the module in tracebacks.
     """
     loader = _Text(text)
     spec = importlib.util.spec_from_loader(name, loader, origin=f"<{name}>")
@@ -34,7 +34,7 @@ def module_of(text: str, name: str) -> ModuleType:
 
 
 def instance_of(text: str, name: str = "model") -> nn.Module:
-    """The `Model` of a generated text, in evaluation mode."""
+    """Return an instance of the `Model` in a generated text, in evaluation mode."""
     made = module_of(text, name).Model()
     assert isinstance(made, nn.Module)
     return made.eval()

@@ -1,4 +1,4 @@
-"""One backward pass of a torch module, in float64; nothing of the module is changed."""
+"""Run one backward pass of a torch module in float64, without changing the module."""
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -10,7 +10,7 @@ from keras3conv.errors import RAISED_BY_MODELS, ModelError, Problem
 from keras3conv.frameworks.shared.recording import Backward, flatten
 from keras3conv.frameworks.torch import module as torch_side
 from keras3conv.frameworks.torch.derived import derived_tensors, held
-from keras3conv.frameworks.torch.precision import Float64
+from keras3conv.frameworks.torch.modes import Float64
 from keras3conv.frameworks.torch.substitutes import computed_weights, running_tensors, substituted
 from keras3conv.messages import lay_out
 from keras3conv.transforms import Array
@@ -25,21 +25,21 @@ def backward(
     of: Collection[str],
     training: Collection[str] = (),
 ) -> Backward:
-    """The gradients of the sum of all outputs, each element of which counts as much as its weight says.
+    """Return the gradients of a weighted sum of all output elements.
 
     Args:
         module: The module.
-        inputs: What it is called with; see `torch_side.run`.
+        inputs: What to call the module with; see `torch_side.run`.
         tensors: Values to run with, by path.
-        weights: A weight for every element of the outputs that count, by the name of the output.
-        of: The paths of the tensors whose gradients are wanted.
-        training: The paths of the modules that are in training mode; all others are in evaluation mode.
+        weights: The weights of the elements of each output in the sum, by the name of the output.
+        of: The paths of the tensors whose gradients are returned.
+        training: The paths of the modules that run in training mode; all others run in evaluation mode.
 
     Raises:
-        ModelError: The module raised, or an output does not depend on its weights in a way that torch can follow.
+        ModelError: The module raised, or torch cannot differentiate an output.
     """
     device = next(module.parameters(), torch.zeros(())).device
-    args, kwargs = torch_side.arguments(inputs, device, float64=True)
+    args, kwargs = torch_side.call_arguments(module, inputs, float64=True)
     substitutes = running_tensors(module, tensors, float64=True)
     derived = derived_tensors(module)
     computed = computed_weights(derived, tensors, float64=True)
@@ -74,14 +74,14 @@ def backward(
 
 
 def _first_names(module: nn.Module) -> dict[str, str]:
-    """Of every parameter, under all of its names, the one that torch runs it by: tied ones have several."""
+    """Return the first name of every parameter by each of its names; a tied parameter has several."""
     first = {id(parameter): path for path, parameter in module.named_parameters()}
     return {path: first[id(parameter)] for path, parameter in module.named_parameters(remove_duplicate=False)}
 
 
 @contextmanager
 def _training(module: nn.Module, paths: Collection[str]) -> Iterator[None]:
-    """Puts some modules into training mode; `evaluating`, which is around this, puts every flag back."""
+    """Set some modules to training mode; the surrounding `evaluating` restores every flag."""
     for path in paths:
         module.get_submodule(path).training = True
     yield

@@ -1,7 +1,7 @@
-"""PyTorch: how the weights of a module must be scaled for its layers to return values of a given size.
+"""Find factors for the weights of a torch module that give the outputs of its layers a requested magnitude.
 
-A run tells, layer by layer: what the first weight of a layer makes of its input is measured, and the weight is scaled
-before the layers after it run. So every layer has its size whatever stands between them, a norm or an activation.
+One run suffices: after each layer the magnitude of its output is measured, and its first weight is scaled before the
+next layer runs. So each layer gets the magnitude whatever norms or activations are between the layers.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -12,29 +12,29 @@ from typing import Any
 import torch
 from torch import nn
 
-from keras3conv.frameworks.shared.recording import flatten
 from keras3conv.frameworks.torch import module as torch_side
-from keras3conv.frameworks.torch.walk import named_modules, named_tensors
+from keras3conv.frameworks.torch.observing import Arguments, forward_calls
+from keras3conv.frameworks.torch.tensors import named_modules, named_tensors, tensors_in
 from keras3conv.transforms import Array
 
 
 def factors_for(
     module: nn.Module, inputs: object, tensors: Mapping[str, Array], size: float, *, fixed: Collection[str]
 ) -> dict[str, float]:
-    """The factors, powers of two, that give the layers of a module outputs of a size; of the others there is none.
+    """Return the factors, powers of two, that give the outputs of layers a magnitude.
 
-    A layer is a module with parameters, and without others that own tensors. Its first parameter is scaled: the others
-    are what is added to it, and the caller gives them the size.
+    A layer is a module that has parameters and no submodules with tensors. Its first parameter is scaled; the caller
+    gives the others, such as biases, the magnitude.
 
     Args:
         module: The module; it is as before afterwards.
-        inputs: What it is called with.
-        tensors: Values to run with in the place of its own, by path.
-        size: The root of the mean square that the outputs are to have.
+        inputs: What to call it with.
+        tensors: Values by path in place of its own.
+        size: The root mean square that the outputs shall have.
         fixed: The paths of the tensors that keep their values.
 
     Returns:
-        The factors by the path of the tensor, under all of its names.
+        The factors by path of the tensor, under all of its names; tensors that are not scaled are absent.
 
     Raises:
         ModelError: The module raised.
@@ -45,21 +45,18 @@ def factors_for(
     free = {key for key, paths in names.items() if any(path in tensors for path in paths)}
     free -= {key for key, paths in names.items() if any(path in fixed for path in paths)}
     found: dict[int, float] = {}
-    handles = [
-        child.register_forward_hook(_Scaling(child, size, free, found), with_kwargs=True)
-        for child in {id(child): child for _, child in named_modules(module)}.values()
-        if _is_layer(child)
-    ]
-    try:
+    scalings = {path: _Scaling(child, size, free, found) for path, child in named_modules(module) if _is_layer(child)}
+
+    def after(path: str, given: Arguments, output: Any) -> Any:
+        return scalings[path](given, output) if path in scalings else None
+
+    with forward_calls(module, after=after):
         torch_side.run(module, inputs, tensors=tensors, float64=True, watch=False)
-    finally:
-        for handle in handles:
-            handle.remove()
     return {path: factor for key, factor in found.items() for path in names[key]}
 
 
 def _is_layer(module: nn.Module) -> bool:
-    """Whether a module has parameters, and no module in it has any tensor."""
+    """Return whether a module has parameters, and its submodules have no tensors."""
     inner = (child for path, child in named_modules(module) if path)
     return bool(_parameters(module)) and not any(map(_owns_tensors, inner))
 
@@ -73,24 +70,26 @@ def _parameters(module: nn.Module) -> dict[str, torch.Tensor]:
 
 
 _LEAST = 2.0**-30
-"""Of the size that is asked for: what is smaller is not made larger, as it is likely to be rounding."""
+"""The fraction of the requested magnitude below which an output is taken for rounding and not scaled."""
 
 
 class _Scaling:
-    """Scales the first parameter of a layer after the layer's first call, and calls it again.
+    """Scales the first parameter of a layer after the layer's first call, and calls the layer again.
 
-    While the model runs, other tensors stand in the place of the layer's own: these are scaled, and the factor is
-    noted under the layer's own.
+    During the run, other tensors replace the layer's own: these are scaled, and the factor is recorded for the layer's
+    own tensor.
     """
 
     def __init__(self, layer: nn.Module, size: float, free: Collection[int], found: dict[int, float]) -> None:
+        self._layer = layer
         self._own = {name: id(tensor) for name, tensor in _parameters(layer).items()}
         self._size = size
         self._waits = all(key in free for key in self._own.values())
         self._found = found
 
-    def __call__(self, layer: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
-        """The forward hook: what the layer returns with the scaled weight, where it was scaled."""
+    def __call__(self, given: Arguments, output: Any) -> Any:
+        """Return the output of the layer with the scaled weight; None if it is not scaled."""
+        layer, (args, kwargs) = self._layer, given
         first = next(iter(self._own))
         if not self._waits or self._own[first] in self._found:
             return None
@@ -104,7 +103,7 @@ class _Scaling:
         weight.mul_(factor)
         again = layer.forward(*args, **kwargs)
         if _distance(_size_of(again), self._size) > _distance(_size_of(output), self._size):
-            weight.div_(factor)  # not proportional to this weight
+            weight.div_(factor)  # the output is not proportional to this weight
             return None
         self._found[self._own[first]] = factor
         return again
@@ -112,7 +111,7 @@ class _Scaling:
 
 @contextmanager
 def _without(tensors: list[torch.Tensor]) -> Iterator[None]:
-    """Tensors are zeros for a while."""
+    """Set tensors to zero while the block runs."""
     before = [tensor.clone() for tensor in tensors]
     for tensor in tensors:
         tensor.zero_()
@@ -124,8 +123,8 @@ def _without(tensors: list[torch.Tensor]) -> Iterator[None]:
 
 
 def _size_of(output: object) -> float:
-    """The root of the mean square of the first tensor; zero where there is none, or not a finite one."""
-    tensor = next((tensor for _, tensor in flatten(output, lambda value: isinstance(value, torch.Tensor))), None)
+    """Return the root mean square of the first tensor; zero if there is none or it is not finite."""
+    tensor = next(iter(tensors_in(output)), None)
     if tensor is None or not tensor.is_floating_point() or not tensor.numel():
         return 0.0
     size = float(tensor.square().mean().sqrt())
@@ -133,7 +132,7 @@ def _size_of(output: object) -> float:
 
 
 def _distance(first: float, second: float) -> float:
-    """How many powers of two are between two sizes."""
+    """Return the number of powers of two between two magnitudes."""
     return abs(log2(first / second)) if first else float("inf")
 
 

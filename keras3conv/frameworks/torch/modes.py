@@ -1,33 +1,36 @@
-"""The modes in which torch runs a model for us; each is switched on for a while, and all is as before afterwards."""
+"""Set how torch runs a module: evaluation mode, uncompiled, float64, full precision; all is restored on exit."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from operator import is_
+from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from keras3conv.errors import ModelError, Problem
-from keras3conv.frameworks.torch.attributes import attributes_kept
-from keras3conv.frameworks.torch.walk import named_modules
+from keras3conv.frameworks.shared.recording import plain
+from keras3conv.frameworks.torch.tensors import named_modules
 from keras3conv.messages import lay_out
 
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[list[str]]:
-    """Puts a module, and all in it, into evaluation mode for a while, uncompiled; all is as before afterwards.
+    """Run a module in evaluation mode and uncompiled while the block runs, and restore its attributes.
 
-    Compiled, a module would be compiled anew for every mode that it runs in here, which takes minutes.
+    A compiled module would be compiled again for each of our modes, which takes minutes.
 
     Yields:
-        A list that afterwards holds the paths of the attributes that were changed meanwhile.
+        A list that afterwards holds the paths of the attributes that the block changed.
 
     Raises:
-        ModelError: It cannot be watched while it runs.
+        ModelError: A module cannot have hooks.
     """
     modules = named_modules(module)
-    _require_watchable(module, modules)
-    with attributes_kept(modules) as changed:
+    _require_hooks(module, modules)
+    with attributes_restored(modules) as changed:
         if any(child.training for _, child in modules):
             module.eval()
         with _uncompiled():
@@ -35,13 +38,13 @@ def evaluating(module: nn.Module) -> Iterator[list[str]]:
 
 
 def is_compiled(module: nn.Module) -> bool:
-    """Whether a module, or one in it, was compiled: by `torch.compile(module)` or by `module.compile()`."""
+    """Return whether a module or a submodule was compiled, by `torch.compile(module)` or `module.compile()`."""
     return any("_orig_mod" in child._modules or child._compiled_call_impl for _, child in named_modules(module))
 
 
 @contextmanager
-def floats_are(dtype: torch.dtype) -> Iterator[None]:
-    """What a module makes of whole numbers while it runs is of this dtype, not of torch's own default."""
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Set the default dtype of torch while the block runs: a module may convert integers to it."""
     before = torch.get_default_dtype()
     try:
         torch.set_default_dtype(dtype)
@@ -52,7 +55,7 @@ def floats_are(dtype: torch.dtype) -> Iterator[None]:
 
 @contextmanager
 def precise() -> Iterator[None]:
-    """Switches TensorFloat-32 off for a while: alone it is a relative error of 3e-4."""
+    """Disable TensorFloat-32 while the block runs: it alone causes a relative error of 3e-4."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
     try:
@@ -64,7 +67,7 @@ def precise() -> Iterator[None]:
 
 @contextmanager
 def generators_kept() -> Iterator[None]:
-    """Puts back the states of torch's own generators, those of the devices that are in use too."""
+    """Restore the states of torch's random generators, including those of CUDA devices in use."""
     devices = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]  # torch does not annotate it
     before, of_devices = torch.get_rng_state(), torch.cuda.get_rng_state_all() if devices else []
     try:
@@ -76,17 +79,17 @@ def generators_kept() -> Iterator[None]:
 
 
 def inference() -> AbstractContextManager[None]:
-    """Without gradients for a while."""
+    """Disable the recording of gradients while the block runs."""
     return torch.no_grad()
 
 
 def _uncompiled() -> AbstractContextManager[object]:
-    """What is compiled runs as it was written. Only where torch's compiler is loaded is there something compiled."""
+    """Run compiled modules as written. Nothing is compiled unless the compiler of torch is loaded."""
     return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
-def _require_watchable(module: nn.Module, modules: list[tuple[str, nn.Module]]) -> None:
-    """Raises `ModelError` where a module, or one in it, is TorchScript, on which torch has no hooks."""
+def _require_hooks(module: nn.Module, modules: list[tuple[str, nn.Module]]) -> None:
+    """Raise `ModelError` if a module or a submodule is TorchScript, on which torch supports no hooks."""
     scripts = [path for path, child in modules if isinstance(child, torch.jit.ScriptModule)]
     outermost = [path for path in scripts if path.rpartition(".")[0] not in scripts or not path]
     if outermost:
@@ -96,4 +99,140 @@ def _require_watchable(module: nn.Module, modules: list[tuple[str, nn.Module]]) 
         raise ModelError(lay_out(f"{type(module).__name__} (torch) cannot be run", problems))
 
 
-__all__ = ["evaluating", "floats_are", "generators_kept", "inference", "is_compiled", "precise"]
+_ROOT_OF_MEAN_SQUARE = (torch.rms_norm, nn.functional.rms_norm)
+_EPSILON = 3
+"""The position of the epsilon among their arguments."""
+
+
+class Float64(TorchFunctionMode):
+    """Replace float32 by float64 wherever a function is asked for it: `x.float()`, `dtype=torch.float32`.
+
+    A proof in float64 concerns the function that a model computes, not its rounding. A constant is part of the
+    function: an RMSNorm without an epsilon uses that of float32, also for half precision, and still does here.
+
+    Args:
+        module: The module to run, with its own tensors: if these are float64, so are its constants.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        tensors = (*module.parameters(), *module.buffers())
+        own = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
+        self.epsilon = None if own == {torch.float64} else torch.finfo(torch.float32).eps
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call the function with float64 in place of float32."""
+        if func is torch.Tensor.float:
+            return args[0].double()
+        kwargs = {name: _as_float64(value) for name, value in (kwargs or {}).items()}
+        if func in _ROOT_OF_MEAN_SQUARE:
+            given = args[_EPSILON] if len(args) > _EPSILON else kwargs.get("eps")
+            kwargs["eps"] = self.epsilon if given is None else given
+            args = args[:_EPSILON]
+        return func(*map(_as_float64, args), **kwargs)
+
+
+def _as_float64(value: Any) -> Any:
+    return torch.float64 if value is torch.float32 else value
+
+
+_MODULE_ATTRIBUTES = frozenset(vars(nn.Module()))
+"""The attributes of every module: flags, hooks, and its registries."""
+
+_REGISTRIES = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
+
+
+@contextmanager
+def attributes_restored(modules: Iterable[tuple[str, nn.Module]]) -> Iterator[list[str]]:
+    """Restore the flags and attributes of modules, and the contents of lists, dicts and sets among the attributes.
+
+    A module may keep something for its next call, such as a table of angles. It has the dtype of the run, so a table
+    from a float64 run would meet float32 tensors in the user's next run.
+
+    Args:
+        modules: All modules of a model, by path.
+
+    Yields:
+        A list that afterwards holds the paths of the attributes whose values changed: the model has a state.
+    """
+    modules = list(modules)
+    flags = [(child, child.training) for _, child in modules]
+    before = [(path, child, dict(vars(child))) for path, child in modules if not _is_stateless(child)]
+    contents = {id(holder): holder.copy() for _, child, _ in before for holder in _containers(child) if holder}
+    changed: list[str] = []
+    try:
+        yield changed
+    finally:
+        for child, training in flags:
+            if child.training != training:
+                child.training = training
+        for path, child, attributes in before:
+            changed += [f"{path}.{name}" if path else name for name in _restore(child, attributes)]
+            for holder in _containers(child):
+                _restore_contents(holder, contents.get(id(holder), ()))
+
+
+def _is_stateless(child: nn.Module) -> bool:
+    """Return whether a class of torch keeps no attributes between calls; RNNs list their weights a second time."""
+    own = type(child).__module__.startswith("torch.nn.modules.") and not isinstance(child, nn.RNNBase)
+    return own and not child._forward_hooks and not child._forward_pre_hooks
+
+
+def _containers(child: nn.Module) -> Iterator[Any]:
+    """Yield the registries of a module, and the lists, dicts and sets among its attributes."""
+    attributes = vars(child)
+    for name in _REGISTRIES:
+        yield attributes[name]
+    for name in attributes.keys() - _MODULE_ATTRIBUTES:
+        if type(attributes[name]) in (dict, list, set):
+            yield attributes[name]
+
+
+def _restore(child: nn.Module, before: Mapping[str, Any]) -> list[str]:
+    """Restore the attributes of a module; return the names of those whose values changed."""
+    now, changed = vars(child), []
+    if len(now) == len(before) and all(map(is_, now.values(), before.values())):
+        return []
+    for name in [name for name in now if name not in before]:
+        del now[name]
+    for name, old in before.items():
+        new = now.get(name)
+        if new is not old:
+            now[name] = old
+            if name != "training" and _values_differ(old, new):
+                changed.append(name)
+    return changed
+
+
+def _values_differ(old: object, new: object) -> bool:
+    """Return whether an attribute changed its value; a value that replaces None in a first call is no state."""
+    if isinstance(old, torch.Tensor) and isinstance(new, torch.Tensor):
+        return old.dtype == new.dtype and not torch.equal(old.detach(), new.detach())
+    return old is not None and plain(old) and plain(new) and old != new
+
+
+def _restore_contents(holder: Any, content: Any) -> None:
+    """Restore the content of a list, a dict or a set."""
+    if len(holder) == len(content) and all(map(is_, _items(holder), _items(content))):
+        return
+    holder.clear()
+    if isinstance(holder, list):
+        holder.extend(content)
+    else:
+        holder.update(content)
+
+
+def _items(holder: Any) -> Iterable[Any]:
+    return holder.values() if isinstance(holder, dict) else holder
+
+
+__all__ = [
+    "Float64",
+    "attributes_restored",
+    "default_dtype",
+    "evaluating",
+    "generators_kept",
+    "inference",
+    "is_compiled",
+    "precise",
+]

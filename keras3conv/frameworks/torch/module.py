@@ -1,128 +1,77 @@
-"""PyTorch: a module as a `ModelView`, its runs recorded, its tensors written. All that imports torch for models."""
+"""Run and write a live torch module; its view is in `view`."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
-from typing import Any
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import nn
 
+from keras3conv import formats
 from keras3conv.errors import RAISED_BY_MODELS, InputError, ModelError, Problem
 from keras3conv.frameworks.shared.flow import Follower
-from keras3conv.frameworks.shared.inputs import require_numbers
-from keras3conv.frameworks.shared.recording import Call, Flattened, Recording, flatten
-from keras3conv.frameworks.torch.derived import Derived, derived_tensors, held
-from keras3conv.frameworks.torch.modes import evaluating, floats_are, inference, is_compiled, precise
-from keras3conv.frameworks.torch.operations import FollowingFlattening
-from keras3conv.frameworks.torch.precision import Float64
+from keras3conv.frameworks.shared.inputs import input_arrays, no_input, require_numbers
+from keras3conv.frameworks.shared.recording import Call, CallRecorder, Recording, flatten
+from keras3conv.frameworks.torch.derived import derived_tensors, held
+from keras3conv.frameworks.torch.modes import Float64, default_dtype, evaluating, inference, is_compiled, precise
+from keras3conv.frameworks.torch.observing import Arguments, OperationsFollowed, forward_calls
 from keras3conv.frameworks.torch.substitutes import before_running, computed_weights, running_tensors, substituted
-from keras3conv.frameworks.torch.tree import layer_view, named_layers, owns_tensors, require_values
-from keras3conv.frameworks.torch.values import to_numpy, to_torch
-from keras3conv.frameworks.torch.walk import named_modules, named_tensors
+from keras3conv.frameworks.torch.tensors import (
+    copy_from_array,
+    device_of,
+    is_tensor,
+    named_tensors,
+    tensors_in,
+    to_numpy,
+    to_torch,
+)
+from keras3conv.frameworks.torch.view import stored_tensors, view
 from keras3conv.messages import lay_out
-from keras3conv.model.views import ModelView, Reader, TensorRef
-from keras3conv.numerics.copying import copy_into
+from keras3conv.model.views import ModelView, Side
+from keras3conv.report.values import WrittenFile
 from keras3conv.transforms import Array
-
-_LARGE = 1 << 15
-"""Elements from which on torch copies with more than one thread."""
-
-
-def is_module(model: object) -> bool:
-    """Whether this is a torch module."""
-    return isinstance(model, nn.Module)
-
-
-def view(module: nn.Module, *, described: bool = True) -> ModelView:
-    """Views a module as named tensors, grouped by the module that owns them.
-
-    Args:
-        module: The module.
-        described: Whether its layers come with their configurations, those without tensors too.
-
-    Raises:
-        ModelError: A tensor has no values (a lazy or a meta module), or is of a kind that has no dense values.
-    """
-    tensors = dict(named_tensors(module))
-    require_values(module, tensors)
-    derived = derived_tensors(module)
-    owners = _by_owner(derived)
-    return ModelView(
-        side="torch",
-        name=type(module).__name__,
-        layers=tuple(
-            layer_view(path, layer, owners.get(path, {}), described=described)
-            for path, layer in named_layers(module)
-            if described or owns_tensors(layer)
-        ),
-        reader=lambda path: to_numpy(derived[path].compute() if path in derived else tensors[path]),
-        facts={"format": "live torch module"},
-    )
-
-
-def stored(module: nn.Module) -> tuple[tuple[TensorRef, ...], Reader]:
-    """What a file of the module's weights holds, and its reader: not computed weights, but what they are made of."""
-    tensors = dict(named_tensors(module))
-    layers = (layer_view(path, layer, {}) for path, layer in named_modules(module))
-    return tuple(tensor for layer in layers for tensor in layer.tensors), lambda path: to_numpy(tensors[path])
 
 
 def write(module: nn.Module, values: Mapping[str, Array]) -> None:
-    """Writes values into a module's tensors, all or none: after any exception the module is as it was.
+    """Write values into the tensors of a module, all or none: after any exception the module is as it was.
 
     Args:
         module: The module.
         values: Arrays by the path of the tensor, each of the tensor's shape.
     """
     tensors, derived = dict(named_tensors(module)), derived_tensors(module)
-    with undone_on_failure(module, values), torch.no_grad():
+    with restored_on_failure(module, values), torch.no_grad():
         for path, value in values.items():
             if path in derived:
                 first = tensors[derived[path].parts[0]]
                 derived[path].assign(to_torch(value).to(first.device, first.dtype))
             else:
-                put(tensors[path], value)
+                copy_from_array(tensors[path], value)
 
 
 @contextmanager
-def undone_on_failure(module: nn.Module, paths: Iterable[str]) -> Iterator[None]:
-    """Puts tensors back to the bits that they had, if what is done inside fails.
+def restored_on_failure(module: nn.Module, paths: Iterable[str]) -> Iterator[None]:
+    """Restore tensors bit for bit if the block raises.
 
     Args:
         module: The module.
-        paths: The tensors; of a computed weight, what it is computed of.
+        paths: The tensors; for a computed weight, the tensors that it is computed from are restored.
     """
     tensors, derived = dict(named_tensors(module)), derived_tensors(module)
     touched = [part for path in paths for part in (derived[path].parts if path in derived else (path,))]
     before = {path: tensors[path].detach().clone() for path in touched}
     try:
         yield
-    except BaseException:  # an interrupt too
+    except BaseException:  # also KeyboardInterrupt
         with torch.no_grad():
             for path, old in before.items():
                 tensors[path].copy_(old)
         for weight in derived.values():
             weight.refresh()
         raise
-
-
-def _by_owner(derived: Mapping[str, Derived]) -> dict[str, dict[str, Derived]]:
-    owners: dict[str, dict[str, Derived]] = {}
-    for path, weight in derived.items():
-        owners.setdefault(weight.owner, {})[path] = weight
-    return owners
-
-
-def put(target: torch.Tensor, value: Array) -> None:
-    """`target.copy_(value)`; torch is slow to copy a large permuted array, and shares the work between threads."""
-    here = target.device.type == "cpu" and not target.is_conj() and not target.is_neg()
-    if here and value.size > _LARGE and not value.flags.c_contiguous and target.shape == value.shape:
-        copy_into(to_numpy(target), value)
-        torch.autograd.graph.increment_version(target)
-    else:
-        target.copy_(to_torch(value))
 
 
 def run(
@@ -134,83 +83,84 @@ def run(
     float64: bool = False,
     watch: bool = True,
 ) -> Recording:
-    """Runs a module once, in evaluation mode and without gradients, and records what ran.
+    """Run a module once, in evaluation mode and without gradients, and record the calls of its submodules.
 
     Args:
-        module: The module; its training flags and tensors are as before afterwards, its buffers too.
-        inputs: What it is called with: a tensor or array, a tuple of positional arguments, a dict of keywords.
-        record: Of which layers (by path) the arrays are kept. The order of the calls is always kept.
-        tensors: Values to run with in the place of its own, by path.
-        float64: Whether floating-point tensors, and inputs, are cast to float64 for this run.
-        watch: Whether the layers are watched at all; without it the run costs what the module costs.
+        module: The module; its training flags, tensors and buffers are as before afterwards.
+        inputs: What to call it with: a tensor or array, a tuple of positional arguments, a dict of keyword arguments.
+        record: Selects by path the layers whose arrays are kept. The order of the calls is always kept.
+        tensors: Values by path that replace the module's own for this run.
+        float64: Whether to cast floating-point tensors and inputs to float64 for this run.
+        watch: Whether to observe the layers at all; without it the run costs what the module costs.
 
     Raises:
         ModelError: The module raised; the message names the layer.
     """
-    device = next((tensor.device for _, tensor in named_tensors(module)), torch.device("cpu"))
-    args, kwargs = arguments(inputs, device, float64=float64)
+    args, kwargs = call_arguments(module, inputs, float64=float64)
     substitutes, derived = running_tensors(module, tensors or {}, float64=float64), derived_tensors(module)
-    calls: list[Call] = []
-    stack: list[str] = []
-    follower = Follower(sees_everything=True)
+    recorder = CallRecorder(record=record or (lambda path: False), follower=Follower(sees_everything=True), copy=_copy)
+    running: list[str] = []
     before = before_running(module, substitutes, tensors or {}, float64=float64)
     with ExitStack() as contexts:
         contexts.enter_context(torch.no_grad())
         attributes = contexts.enter_context(evaluating(module))
         contexts.enter_context(held(derived, computed_weights(derived, tensors or {}, float64=float64)))
         if watch:
-            contexts.enter_context(_hooks(module, calls, stack, record or (lambda path: False), follower))
+            running = contexts.enter_context(_recording(module, recorder))
+            contexts.enter_context(OperationsFollowed(recorder.follower, recorder.flattened))
         if float64:
             contexts.enter_context(Float64(module))
-            contexts.enter_context(floats_are(torch.float64))
+            contexts.enter_context(default_dtype(torch.float64))
         try:
             with substituted(module, substitutes):
                 outputs = module(*args, **kwargs)
         except RAISED_BY_MODELS as error:
-            raise _call_error(module, stack, args, kwargs, error) from error
-    flat = dict(flatten(outputs, lambda value: isinstance(value, torch.Tensor)))
+            raise call_error(module, running, (args, kwargs), error) from error
     return Recording(
-        calls=tuple(sorted(calls, key=lambda call: call.place)),
-        outputs={name: _copy(value) for name, value in flat.items()},
+        calls=recorder.calls(),
+        outputs={name: _copy(value) for name, value in flatten(outputs, is_tensor)},
         changed=(*(path for path, old in before.items() if not _same(old, substitutes[path])), *attributes),
-        flows=follower.flows() if watch else None,
+        flows=recorder.follower.flows() if watch else None,
     )
 
 
-def float64_parameter(parameter: torch.Tensor) -> nn.Parameter:
-    """A parameter's values in float64, as a parameter of its own."""
-    return nn.Parameter(parameter.detach().to(torch.float64, copy=True), requires_grad=parameter.requires_grad)
+def _recording(module: nn.Module, recorder: CallRecorder) -> AbstractContextManager[list[str]]:
+    """Record every call of every submodule; see `forward_calls`."""
+    owners = {path for path, child in module.named_modules() if named_tensors(child)}
+    open_calls: dict[str, list[Call]] = {}
 
+    def before(path: str, given: Arguments) -> None:
+        call = recorder.begin(path, tensors_in(given), is_operation=path not in owners)
+        open_calls.setdefault(path, []).append(call)
 
-def input_arrays(inputs: object) -> dict[str, Array]:
-    """The inputs of a torch module, flat, as arrays: positional ones "0", "1", ..., keywords by name."""
-    args, kwargs = arguments(inputs, torch.device("cpu"), float64=False)
-    flat = dict(flatten([*args], _is_tensor)) | dict(flatten(kwargs, _is_tensor))
-    return {name: to_numpy(value) for name, value in flat.items()}
+    def after(path: str, given: Arguments, output: Any) -> None:
+        recorder.end(open_calls[path].pop(), tensors_in(output))
 
-
-def call_arguments(module: nn.Module, inputs: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """What a module is called with, as tensors on its device: the positional arguments, and the keywords."""
-    device = next((tensor.device for _, tensor in named_tensors(module)), torch.device("cpu"))
-    return arguments(inputs, device, float64=False)
+    return forward_calls(module, before=before, after=after)
 
 
 def training_modules(module: nn.Module) -> tuple[str, ...]:
-    """The paths of the modules that are in training mode."""
+    """Return the paths of the modules in training mode."""
     return tuple(path for path, child in module.named_modules() if child.training)
 
 
 def frozen_parameters(module: nn.Module) -> tuple[str, ...]:
-    """The paths of the parameters that no optimiser is to change."""
+    """Return the paths of the parameters that do not require a gradient."""
     return tuple(path for path, tensor in module.named_parameters() if not tensor.requires_grad)
 
 
-def _is_tensor(value: object) -> bool:
-    return isinstance(value, torch.Tensor)
+def call_arguments(module: nn.Module, inputs: object, *, float64: bool = False) -> Arguments:
+    """Return the positional and keyword arguments of a call, as tensors on the device of the module.
 
+    Args:
+        module: The module.
+        inputs: See `run`.
+        float64: Whether to cast floating-point tensors.
 
-def arguments(inputs: object, device: torch.device, *, float64: bool) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """What a module is called with, as tensors on its device; raises `InputError` for what is no input."""
+    Raises:
+        InputError: The inputs are neither a tensor, nor an array, a tuple or a dict.
+    """
+    device = device_of(module)
 
     def convert(value: object) -> object:
         if isinstance(value, np.ndarray):
@@ -218,7 +168,7 @@ def arguments(inputs: object, device: torch.device, *, float64: bool) -> tuple[t
             value = to_torch(value)
         if isinstance(value, torch.Tensor):
             floating = value.is_floating_point()
-            # A copy: a module may write into what it is given, and the caller's goes into every run.
+            # A copy: a module may write into its inputs, and the caller's inputs are used for several runs.
             return value.to(device=device, dtype=torch.float64 if float64 and floating else value.dtype, copy=True)
         if isinstance(value, dict):
             return {name: convert(item) for name, item in value.items()}
@@ -231,10 +181,7 @@ def arguments(inputs: object, device: torch.device, *, float64: bool) -> tuple[t
     if isinstance(inputs, tuple):
         return tuple(convert(value) for value in inputs), {}
     if not isinstance(inputs, torch.Tensor | np.ndarray):
-        raise InputError(
-            f"inputs is a {type(inputs).__name__}: it must be a tensor or an array, a tuple of positional arguments, "
-            "or a dict of keyword arguments"
-        )
+        raise InputError(no_input(inputs))
     return (convert(inputs),), {}
 
 
@@ -242,86 +189,111 @@ def _same(first: torch.Tensor, second: torch.Tensor) -> bool:
     return torch.equal(first, second) or torch.equal(torch.nan_to_num(first), torch.nan_to_num(second))
 
 
-@contextmanager
-def _hooks(
-    module: nn.Module, calls: list[Call], stack: list[str], record: Callable[[str], bool], follower: Follower
-) -> Iterator[None]:
-    """Records every call of every module inside `module` into `calls`; `stack` is where an exception came from."""
-    handles = []
-    counter = iter(range(1 << 62))
-    flattened = Flattened()
-
-    def watch(path: str, child: nn.Module) -> None:
-        open_calls: list[Call] = []
-        owns_tensors = any(True for _ in named_tensors(child))
-
-        def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            stack.append(path)
-            tensors = [tensor for _, tensor in flatten((args, kwargs), _is_tensor)]
-            follower.enter(path if owns_tensors else "", tensors)
-            open_calls.append(
-                Call(
-                    path=path,
-                    place=next(counter),
-                    inputs=tuple(map(_copy, tensors)) if record(path) else (),
-                    shapes=tuple(tuple(tensor.shape) for tensor in tensors),
-                    flattened=flattened.shape(tensors[0]) if tensors else None,
-                )
-            )
-
-        def after(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: object) -> None:
-            stack.pop()
-            calls.append(replace(open_calls.pop(), outputs=_arrays(output) if record(path) else ()))
-            follower.leave([tensor for _, tensor in flatten(output, _is_tensor)])
-
-        handles.append(child.register_forward_pre_hook(before, with_kwargs=True))
-        handles.append(child.register_forward_hook(after, with_kwargs=True))
-
-    try:
-        for path, child in module.named_modules():
-            watch(path, child)
-        with FollowingFlattening(flattened, follower):
-            yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _arrays(value: object) -> tuple[Array, ...]:
-    return tuple(_copy(tensor) for _, tensor in flatten(value, _is_tensor))
-
-
 def _copy(tensor: torch.Tensor) -> Array:
-    """A copy: what a module returned may be overwritten by an in-place module after it."""
+    """Return a copy: an in-place module may overwrite the output of the module before it."""
     return np.array(to_numpy(tensor))
 
 
-def _call_error(
-    module: nn.Module, stack: list[str], args: tuple[Any, ...], kwargs: dict[str, Any], error: Exception
-) -> ModelError:
-    given = [f"{name}: {tuple(tensor.shape)}" for name, tensor in flatten([*args], _is_tensor)]
-    given += [f"{name}: {tuple(tensor.shape)}" for name, tensor in flatten(kwargs, _is_tensor)]
-    where = stack[-1] if stack else ""
-    # Every run but that of the gradients is without them; a module that needs them in its forward has to say so.
+def call_error(module: nn.Module, running: list[str], given: Arguments, error: Exception) -> ModelError:
+    """Return the error for a module that raised when it was called.
+
+    Args:
+        module: The module.
+        running: The paths of the submodules that were running, the innermost last.
+        given: What the module was called with.
+        error: What it raised.
+    """
+    args, kwargs = given
+    inputs = [*flatten([*args], is_tensor), *flatten(kwargs, is_tensor)]
+    shapes = ", ".join(f"{name}: {tuple(tensor.shape)}" for name, tensor in inputs)
+    where = running[-1] if running else ""
+    # A module that computes gradients in its forward pass must enable them: all runs but one disable them.
     fixes = ("with torch.enable_grad():  # in its forward",) if "does not require grad" in str(error) else ()
     problem = Problem(torch=where or type(module).__name__, fact=f"{type(error).__name__}: {error}", fixes=fixes)
-    return ModelError(
-        lay_out(
-            f"{type(module).__name__} (torch) raised when it was called with {', '.join(given) or 'nothing'}", [problem]
-        )
-    )
+    headline = f"{type(module).__name__} (torch) raised when it was called with {shapes or 'nothing'}"
+    return ModelError(lay_out(headline, [problem]))
+
+
+@dataclass(frozen=True)
+class TorchModule:
+    """Adapter of a live torch module; see `frameworks.adapter.LiveModel`."""
+
+    source: nn.Module
+    side: ClassVar[Side] = "torch"
+    is_live: ClassVar[bool] = True
+
+    def view(self, *, described: bool = True) -> ModelView:
+        """Return the view of the module."""
+        return view(self.source, described=described)
+
+    def run(self, inputs: object) -> Recording:
+        """Run the module once and record the calls of its submodules."""
+        return run(self.source, inputs)
+
+    def write(self, values: Mapping[str, Array]) -> None:
+        """Write values by path, all or none."""
+        write(self.source, values)
+
+    def restored_on_failure(self, paths: tuple[str, ...]) -> AbstractContextManager[None]:
+        """Restore the tensors at some paths if the block raises."""
+        return restored_on_failure(self.source, paths)
+
+    def save(self, path: Path, *, overwrite: bool) -> WrittenFile:
+        """Save the weights of the module."""
+        tensors, read = stored_tensors(self.source)
+        return formats.write(path, tensors, read, overwrite=overwrite)
+
+    def load_weights(self, path: Path) -> None:
+        """Load a state dict into the module; names, shapes and dtypes must be the same.
+
+        Raises:
+            InputError: The file is a file of Keras.
+            ModelError: The file does not hold exactly the state dict of the module.
+        """
+        saved = formats.read(path)
+        if saved.side != "torch":
+            raise InputError(f"{path} holds the weights of Keras, not of torch\nFix:  keras3conv align FACTORY {path}")
+        found = {tensor.path: f"{tensor.dtype} {tensor.shape}" for tensor in saved.tensors()}
+        wanted = {
+            name: f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+            for name, tensor in self.source.state_dict().items()
+        }
+        problems = []
+        for name in sorted(wanted.keys() | found.keys()):
+            if name not in found:
+                problems.append(Problem(torch=name, fact="is in the module, and not in the file"))
+            elif name not in wanted:
+                problems.append(Problem(torch=name, fact="is in the file, and not in the module"))
+            elif found[name] != wanted[name]:
+                fact = f"is {found[name]} in the file, and {wanted[name]} in the module"
+                problems.append(Problem(torch=name, fact=fact))
+        if problems:
+            headline = f"the weights in {path} are not those of {type(self.source).__name__} (torch)"
+            raise ModelError(lay_out(headline, problems))
+        write(self.source, {name: saved.read(name) for name in wanted})
+
+    def build(self, arrays: Mapping[str, Array], keras_inputs: object) -> None:
+        """Do nothing: a module has its parameters before it is called."""
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what a reader of a report must know about the state of the module."""
+        notes = []
+        if training_modules(self.source):
+            notes.append("the torch module is in training mode; it was judged in evaluation mode, and is as it was")
+        if is_compiled(self.source):
+            notes.append("the torch module is compiled; it was judged as it was written, uncompiled")
+        return tuple(notes)
 
 
 __all__ = [
-    "arguments",
+    "TorchModule",
     "call_arguments",
+    "call_error",
     "evaluating",
-    "float64_parameter",
     "frozen_parameters",
     "inference",
     "input_arrays",
     "is_compiled",
-    "is_module",
     "precise",
     "run",
     "to_numpy",

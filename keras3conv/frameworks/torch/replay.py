@@ -1,14 +1,14 @@
-"""A torch module is run again with one thing changed: what would it have computed then?
+"""Run a torch module again with one function call changed, to see what it would have computed.
 
-Every function of torch that a module calls is seen by a function mode, in an order that is the same in every run. So
-"the third convolution, padded otherwise" is a key to one of them, and a change of what is called there. What the module
-that is looked at is given counts as one call more, of `given`: it can be changed where torch computes nothing before.
+A function mode sees every function of torch that a module calls, in the same order in every run. So a key such as "the
+third convolution in this module" identifies a call, and a change replaces the call. The input of the target module
+counts as the result of one more call, of `given`, so it can be changed even if no function of torch runs before it.
 """
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,24 +17,18 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from keras3conv.errors import ModelError
-from keras3conv.frameworks.shared.recording import flatten
 from keras3conv.frameworks.torch import module as torch_side
+from keras3conv.frameworks.torch.observing import Arguments, forward_calls
+from keras3conv.frameworks.torch.tensors import tensors_in
 from keras3conv.transforms import Array, Arrays, Shape
-
-__all__ = ["run_with"]
-
 
 _POOLING = ("input", "kernel_size", "stride", "padding")
 
-
 _CONVOLUTION = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
-
 
 _TRANSPOSED = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
 
-
 _RECURRENT = ("input", "hx", "params", "has_biases", "num_layers", "dropout", "train", "bidirectional", "batch_first")
-
 
 _PARAMETERS: Mapping[str, tuple[str, ...]] = {
     **{f"conv{rank}d": _CONVOLUTION for rank in (1, 2, 3)},
@@ -71,19 +65,17 @@ _PARAMETERS: Mapping[str, tuple[str, ...]] = {
     "select": ("input", "dim", "index"),
     "where": ("condition", "input", "other"),
 }
-"""What torch calls the positional arguments of its functions; of the rest the first is the input, the second `dim`."""
-
+"""The names of the positional arguments of torch functions; for the others the first is the input, the second `dim`."""
 
 _OTHER = ("input", "dim")
 
-
 GIVEN = "given"
-"""The name of the call by which the module that is looked at gets its first floating-point input."""
+"""The name of the call that returns the first floating-point input of the target module."""
 
 
 @dataclass(frozen=True)
 class TorchCall:
-    """A call of one of torch's functions, with its arguments by name."""
+    """A call of a torch function, with its arguments by name."""
 
     function: Callable[..., Any]
     args: tuple[Any, ...]
@@ -91,18 +83,18 @@ class TorchCall:
 
     @property
     def name(self) -> str:
-        """The function's name, without the mark of an in-place one: "relu" for `relu_` as well."""
+        """Return the name of the function without the underscore of in-place functions: "relu" for `relu_` as well."""
         name = str(getattr(self.function, "__name__", ""))
         return name if name.endswith("__") else name.removesuffix("_")
 
     def get(self, name: str, default: Any = None) -> Any:
-        """An argument, or the default where the call left it out."""
+        """Return an argument, or the default if the call does not have it."""
         names = _PARAMETERS.get(self.name, _OTHER)
         place = names.index(name) if name in names else len(self.args)
         return self.args[place] if place < len(self.args) else self.kwargs.get(name, default)
 
     def run(self, **changed: Any) -> Any:
-        """What the function returns, with some arguments changed."""
+        """Return the result of the function with some arguments changed."""
         args, kwargs = list(self.args), dict(self.kwargs)
         names = _PARAMETERS.get(self.name, _OTHER)
         for name, value in changed.items():
@@ -115,28 +107,28 @@ class TorchCall:
 
 
 Change = Callable[[TorchCall], Any]
-"""What is computed in the place of a call."""
+"""Computes the result of a call in place of the function."""
 
 
 Key = tuple[str, str, int]
-"""Which call it is: of which module, of which function, and the how-manieth of these.
+"""Identifies a call: the path of the module, the name of the function, and the number of the call among these.
 
-It is the same in every run, in either dtype, where a count over all calls is not: modules look things up differently.
+It is the same in every run and dtype. A number over all calls is not: modules take different branches.
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """One call in a run, without its values.
+    """One call of a function in a run, without its values.
 
     Attributes:
-        key: Which call it is.
-        place: The how-manieth of all calls in this run it is.
+        key: Identifies the call.
+        place: The number of the call among all calls of this run.
         name: The name of the function.
         owner: The path of the innermost module that calls it.
-        arguments: Its arguments by name; of a tensor the shape.
-        result: The shape of what it returned; None if that was no floating-point tensor.
-        parts: How many tensors of one shape it returned, if it returned several; else 0.
+        arguments: The arguments by name, tensors as their shapes.
+        result: The shape of the result; None if it is no floating-point tensor.
+        parts: The number of tensors if the result is several tensors of one shape; else 0.
     """
 
     key: Key
@@ -148,13 +140,13 @@ class Operation:
     parts: int = 0
 
     def get(self, name: str, default: Any = None) -> Any:
-        """An argument, or the default where the call left it out."""
+        """Return an argument, or the default if the call does not have it."""
         return self.arguments.get(name, default)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """Where a replay looks: at one call of a module, or, without a path, at what the whole module returns."""
+    """The call of a submodule that a replay returns; without a path, the call of the whole module."""
 
     path: str | None = None
     call: int = 0
@@ -162,14 +154,14 @@ class Target:
 
 @dataclass(kw_only=True)
 class Replayed:
-    """What a replay saw.
+    """The result of a replay.
 
     Attributes:
-        inputs: The arrays that the target was called with.
-        outputs: The arrays that it returned.
-        operations: Every call of a function, in order; empty unless it was asked for.
+        inputs: The input arrays of the target.
+        outputs: The output arrays of the target.
+        operations: The calls of functions in order; empty unless listing was requested.
         began: The place of the first operation of the target.
-        ended: By module, the places at which its calls ended, before the target began.
+        ended: By module, the place at which its last call before the target ended.
     """
 
     inputs: tuple[Array, ...] = ()
@@ -185,7 +177,7 @@ class _Reached(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """What is run: the module, what it is called with, and with which tensors, by path; None for its own."""
+    """A module to replay, its inputs, and values by path in place of its own tensors, or None."""
 
     module: nn.Module
     inputs: Any
@@ -200,14 +192,14 @@ class Stage:
         float64: bool = True,
         listing: bool = False,
     ) -> Replayed:
-        """Runs the module as far as the target, in evaluation mode.
+        """Run the module in evaluation mode until the target returns.
 
         Args:
-            target: Where to look.
-            changes: What is computed in the place of an operation, by the operation's key.
-            tensors: Values in the place of those of the stage, by path.
-            float64: Whether it runs in float64.
-            listing: Whether the operations are listed.
+            target: The call to return.
+            changes: The replacements of operations, by key.
+            tensors: Values by path in place of those of the stage.
+            float64: Whether to run in float64.
+            listing: Whether to return the operations.
 
         Raises:
             ModelError: The module raised, or the target was not reached.
@@ -216,8 +208,8 @@ class Stage:
         given = {**(self.tensors or {}), **(tensors or {})}
         with ExitStack() as contexts:
             contexts.enter_context(torch_side.precise())
-            contexts.enter_context(seen.watching(self.module))
-            contexts.enter_context(_Watch(seen))
+            contexts.enter_context(seen.observed(self.module))
+            contexts.enter_context(_FunctionCalls(seen))
             try:
                 recording = torch_side.run(self.module, self.inputs, tensors=given, float64=float64)
             except _Reached:
@@ -230,62 +222,46 @@ class Stage:
 
 
 class _Run:
-    """The state of a replay that is going on."""
+    """The state of a running replay."""
 
     def __init__(self, *, target: Target, changes: Mapping[Key, Change], listing: bool) -> None:
         self.target, self.changes, self.listing = target, changes, listing
         self.replayed = Replayed()
         self.place = 0
         self.times: Counter[tuple[str, str]] = Counter()
-        self.stack: list[str] = []
+        self.running: list[str] = []
         self.calls = 0
 
-    @contextmanager
-    def watching(self, module: nn.Module) -> Iterator[None]:
-        """Follows for a while which module is running."""
-        handles = []
-        for path, child in module.named_modules():
-            handles.append(child.register_forward_pre_hook(self._before(path), with_kwargs=True))
-            handles.append(child.register_forward_hook(self._after(path), with_kwargs=True))
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
+    def observed(self, module: nn.Module) -> AbstractContextManager[list[str]]:
+        """Observe the calls of submodules; see `forward_calls`."""
+        return forward_calls(module, before=self._before, after=self._after, running=self.running)
 
-    def _before(self, path: str) -> Callable[..., None]:
-        def hook(_: nn.Module, args: Any, kwargs: Any) -> Any:
-            given = None
-            if path == self.target.path:
-                self.calls += 1
-                if self.calls == self.target.call + 1:
-                    given = self._given(args), kwargs
-                    self.replayed.inputs = _arrays(given)
-                    self.replayed.began = self.place
-            self.stack.append(path)
-            return given
+    def _before(self, path: str, given: Arguments) -> Arguments | None:
+        if path != self.target.path:
+            return None
+        self.calls += 1
+        if self.calls != self.target.call + 1:
+            return None
+        changed = self._given(given[0]), given[1]
+        self.replayed.inputs = _arrays(changed)
+        self.replayed.began = self.place
+        return changed
 
-        return hook
+    def _after(self, path: str, given: Arguments, output: Any) -> None:
+        if path == self.target.path and self.calls == self.target.call + 1:
+            self.replayed.outputs = _arrays(output)
+            raise _Reached
+        self.replayed.ended[path] = self.place
 
     def _given(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The arguments of the target, the first of which may be changed."""
+        """Return the arguments of the target, the first one after its change."""
         if not args or not _is_float(args[0]):
             return args
         return (self._noted(TorchCall(_itself, args[:1], {}), ""), *args[1:])
 
-    def _after(self, path: str) -> Callable[..., None]:
-        def hook(_: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-            self.stack.pop()
-            if path == self.target.path and self.calls == self.target.call + 1:
-                self.replayed.outputs = _arrays(output)
-                raise _Reached
-            self.replayed.ended[path] = self.place
-
-        return hook
-
     def call(self, call: TorchCall) -> Any:
-        """Runs one function, or what stands in its place, and takes note of it."""
-        return self._noted(call, self.stack[-1]) if self.stack else call.run()
+        """Run a function or its replacement, and record the call."""
+        return self._noted(call, self.running[-1]) if self.running else call.run()
 
     def _noted(self, call: TorchCall, owner: str) -> Any:
         place, self.place = self.place, self.place + 1
@@ -315,7 +291,7 @@ def _itself(value: Any) -> Any:
 _itself.__name__ = GIVEN
 
 
-class _Watch(TorchFunctionMode):
+class _FunctionCalls(TorchFunctionMode):
     def __init__(self, run: _Run) -> None:
         super().__init__()
         self.run = run
@@ -348,35 +324,37 @@ def _parts(result: Any) -> int:
 
 
 def _arrays(value: Any) -> tuple[Array, ...]:
-    """Copies, made out of sight of every function mode."""
+    """Return copies of the tensors; no function mode sees the copying."""
     with torch._C.DisableTorchFunction():
-        tensors = [tensor for _, tensor in flatten(value, lambda item: isinstance(item, torch.Tensor))]
-        return tuple(torch_side.to_numpy(tensor).copy() for tensor in tensors)
+        return tuple(torch_side.to_numpy(tensor).copy() for tensor in tensors_in(value))
 
 
 def run_with(
     model: nn.Module, path: str, attributes: Mapping[str, Any], inputs: Arrays, tensors: Mapping[str, Array]
 ) -> Arrays | None:
-    """Runs one module of a model in float64 with other attributes; the module itself stays as it is.
+    """Run a copy of one submodule in float64 with other attributes.
 
     Args:
         model: The model.
-        path: The path of the module.
-        attributes: The attributes to run with, in the place of its own.
-        inputs: What it is called with: positional arguments.
-        tensors: Values of the model's tensors by their paths; those of this module are taken.
+        path: The path of the submodule.
+        attributes: The attributes to change.
+        inputs: The positional arguments to call the submodule with.
+        tensors: Values by path of the model's tensors; those of this submodule are used.
 
     Returns:
-        What it returned, flat; None if it cannot run so.
+        The output arrays; None if the submodule cannot run with these attributes.
     """
     module = copy.copy(model.get_submodule(path))
-    for shared in ("_parameters", "_buffers", "_modules"):  # what is set on the copy must not reach the module
+    for shared in ("_parameters", "_buffers", "_modules"):  # a change of the copy must not change the module
         object.__setattr__(module, shared, getattr(module, shared).copy())
     own = {name.removeprefix(f"{path}."): array for name, array in tensors.items() if name.startswith(f"{path}.")}
     try:
         for name, value in attributes.items():
             setattr(module, name, value)
         recording = torch_side.run(module, inputs, tensors=own, float64=True, watch=False)
-    except (ModelError, TypeError, AttributeError):  # no value for this attribute, or none that the module runs with
+    except (ModelError, TypeError, AttributeError):  # the attribute does not accept this value
         return None
     return tuple(recording.outputs.values())
+
+
+__all__ = ["GIVEN", "Change", "Key", "Operation", "Replayed", "Stage", "Target", "TorchCall", "run_with"]

@@ -1,7 +1,7 @@
-"""Convolutions that standardise their kernel before they use it: mean zero, variance one for each output, times a gain.
+"""Handle convolutions that standardize their kernel to mean zero and variance one for each output, times a gain.
 
-The kernel that they convolve with is what a plain convolution has. They are known by name, also as a base class: what
-they keep is called a weight like any other.
+The standardized kernel corresponds to the kernel of a plain convolution. The classes are known by name, also as base
+classes, because the tensor that they store has the name of any other weight.
 
 Source of the formula: Qiao et al., "Micro-Batch Training with Batch-Channel Normalization and Weight Standardization".
 """
@@ -27,7 +27,7 @@ _STANDARDIZED = frozenset(
 
 
 def is_standardized(module: nn.Module) -> bool:
-    """Whether a module, or a class that it is derived of, standardises its kernel."""
+    """Return whether the class of a module, or one of its base classes, standardizes its kernel."""
     cls: type = type(module)
     return _standardizes(cls)
 
@@ -38,12 +38,12 @@ def _standardizes(cls: type) -> bool:
 
 
 def parts_of(module: nn.Module) -> tuple[str, ...]:
-    """What the kernel is made of: the tensor of that name, and a gain for each output where there is one."""
+    """Return the names of the tensors from which the kernel is computed."""
     return ("weight", "gain") if "gain" in module._parameters else ("weight",)
 
 
 def standard_kernel(module: Any) -> torch.Tensor:
-    """The kernel that the module convolves with."""
+    """Return the standardized kernel."""
     with torch.no_grad():
         rows = module.weight.reshape(1, len(module.weight), -1)
         gain = (module.gain * module.scale).view(-1) if "gain" in module._parameters else None
@@ -52,9 +52,9 @@ def standard_kernel(module: Any) -> torch.Tensor:
 
 
 def write_kernel(module: Any, value: torch.Tensor) -> None:
-    """Writes what the module makes a kernel of, as close to the kernel as it can come.
+    """Write the tensors from which the module computes a kernel, as close to the kernel as possible.
 
-    A kernel without a gain has a variance below one, v = s / (s + epsilon), where s is that of what is written.
+    Without a gain, the variance v of a kernel is below one: v = s / (s + epsilon), with s the variance that is written.
     """
     rows = value.double().reshape(len(value), -1)
     variance = rows.var(1, correction=0)
@@ -69,14 +69,14 @@ def write_kernel(module: Any, value: torch.Tensor) -> None:
 
 @contextmanager
 def convolving_with(module: nn.Module, value: torch.Tensor) -> Iterator[None]:
-    """Has the module convolve with a kernel for a while, without standardising it."""
+    """Make the module convolve with a kernel, without standardizing it, while the block runs."""
     forward = module.forward
 
     def with_kernel(*arguments: Any, **keywords: Any) -> Any:
-        instead = _Instead(value)
-        with instead:
+        replacement = _KernelReplaced(value)
+        with replacement:
             result = forward(*arguments, **keywords)
-        if not instead.was_used:
+        if not replacement.was_used:
             raise RuntimeError(f"{type(module).__name__} does not standardise its weight by batch_norm")
         return result
 
@@ -87,8 +87,8 @@ def convolving_with(module: nn.Module, value: torch.Tensor) -> Iterator[None]:
         del vars(module)["forward"]
 
 
-class _Instead(TorchFunctionMode):
-    """What would be standardised along its second axis is a kernel instead."""
+class _KernelReplaced(TorchFunctionMode):
+    """Replace the result of the standardization by a kernel."""
 
     def __init__(self, kernel: torch.Tensor) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a torch module runs with in the place of its own tensors: given values, float64, copies of its buffers."""
+"""Substitute the tensors of a torch module for a run: given values, float64 casts, copies of its buffers."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,15 +9,14 @@ import torch
 from torch import nn
 
 from keras3conv.frameworks.torch.derived import Derived
-from keras3conv.frameworks.torch.values import to_torch
-from keras3conv.frameworks.torch.walk import named_buffers, named_modules, named_tensors
+from keras3conv.frameworks.torch.tensors import named_buffers, named_modules, named_tensors, to_torch
 from keras3conv.transforms import Array
 
 
 def running_tensors(module: nn.Module, values: Mapping[str, Array], *, float64: bool) -> dict[str, torch.Tensor]:
-    """Tensors to run with: the given values, the module's own where it must be cast, and copies of its buffers.
+    """Return the tensors to run with: the given values, casts of the module's own tensors, copies of its buffers.
 
-    A tensor that has several names is one tensor here too, and stands under all of them.
+    A tensor with several names is one tensor here too, under all of its names.
     """
     buffers = dict(named_buffers(module))
     given = _values_of(module, values)
@@ -37,20 +36,20 @@ def _running(tensor: torch.Tensor, own: Array | None, *, float64: bool) -> torch
     value = tensor.detach() if own is None else to_torch(np.array(own, order="C")).to(tensor.device)
     if float64 and value.is_floating_point():
         value = value.double()
-    # A module with a state writes it into its buffers: into a copy, so that every run begins alike.
+    # A module may write a state into its buffers; it gets a copy, so that every run starts from the same state.
     return value.clone() if own is None and value.dtype == tensor.dtype else value
 
 
 @contextmanager
 def substituted(module: nn.Module, substitutes: dict[str, torch.Tensor]) -> Iterator[None]:
-    """Puts tensors in the places of a module's own for a while: in every place where one of these stands.
+    """Replace tensors of a module by others while the block runs, at every attribute that holds them.
 
-    Not `torch.func.functional_call`: it leaves a module that stands under two names with what it was given.
+    `torch.func.functional_call` does not restore a module that has two names.
 
     Args:
-        module: The module; afterwards each of its tensors is where it was.
-        substitutes: Tensors by path; of a tensor with several names the one under its first name counts. What the
-            module put in the place of one, is in its place here afterwards.
+        module: The module; afterwards it has its own tensors again.
+        substitutes: Tensors by path; for a tensor with several names its first name counts. A tensor that the module
+            replaced during the block is replaced here as well.
     """
     names: dict[int, list[str]] = {}
     for path, tensor in named_tensors(module):
@@ -70,7 +69,7 @@ def substituted(module: nn.Module, substitutes: dict[str, torch.Tensor]) -> Iter
 
 
 def _places(module: nn.Module) -> Iterator[tuple[dict[str, Any], str, torch.Tensor]]:
-    """Where the modules keep their tensors, each place once."""
+    """Yield the dict, the name and the tensor for every parameter and buffer, each once."""
     for child in {id(child): child for _, child in named_modules(module)}.values():
         for members in (child._parameters, child._buffers):
             yield from ((members, name, tensor) for name, tensor in members.items() if tensor is not None)
@@ -79,13 +78,13 @@ def _places(module: nn.Module) -> Iterator[tuple[dict[str, Any], str, torch.Tens
 def before_running(
     module: nn.Module, substitutes: Mapping[str, torch.Tensor], values: Mapping[str, Array], *, float64: bool
 ) -> dict[str, torch.Tensor]:
-    """What the buffers hold before a run that may change them; their own tensors where these are what it starts from.
+    """Return the values of the buffers before a run that may change them.
 
     Args:
         module: The module.
-        substitutes: What `running_tensors` made of the values.
-        values: The values that it runs with.
-        float64: Whether it runs in float64.
+        substitutes: The result of `running_tensors`.
+        values: The values to run with.
+        float64: Whether the run is in float64.
     """
     buffers = dict(named_buffers(module))
     if not values and not float64:
@@ -94,7 +93,7 @@ def before_running(
 
 
 def _values_of(module: nn.Module, values: Mapping[str, Array]) -> dict[int, Array]:
-    """The values that are given, by the id of the tensor: a tensor with several names takes those of the first."""
+    """Return the given values by id of the tensor; for a tensor with several names, the value of the first name."""
     if not values:
         return {}
     found: dict[int, Array] = {}
@@ -107,9 +106,9 @@ def _values_of(module: nn.Module, values: Mapping[str, Array]) -> dict[int, Arra
 def computed_weights(
     derived: Mapping[str, Derived], values: Mapping[str, Array], *, float64: bool
 ) -> dict[str, torch.Tensor]:
-    """The weights to run with where a module computes them: the given values, and in float64 those that it has.
+    """Return the computed weights to run with: the given values, and for a float64 run also the current values.
 
-    Computed anew in float64 they would be others than the ones that are moved.
+    Computed again in float64 they would differ from the weights that are transferred.
     """
     found = {}
     for path, weight in derived.items():

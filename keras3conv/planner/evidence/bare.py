@@ -49,7 +49,7 @@ def _by_shape(tensors: Iterable[TensorRef]) -> dict[Shape, list[TensorRef]]:
 
 def _first_calls(view: ModelView) -> dict[str, int]:
     """Return the position of the first call of each tensor's layer, where it is known."""
-    return {tensor.path: layer.calls[0] for layer in view.layers if layer.calls for tensor in layer.tensors}
+    return {tensor.path: layer.run.first_call for layer in view.layers if layer.run.calls for tensor in layer.tensors}
 
 
 def _matched(

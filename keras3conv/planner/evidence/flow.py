@@ -45,9 +45,9 @@ def positions(
     found: dict[LayerKey, Position] = {}
     sides: tuple[tuple[Side, Sequence[LayerView]], ...] = (("torch", torch), ("keras", keras))
     for side, layers in sides:
-        running = sorted((layer for layer in layers if layer.calls), key=_first_call)
+        running = sorted((layer for layer in layers if layer.run.calls), key=lambda layer: layer.run.first_call)
         own = {layer.path: groups[side, layer.path] for layer in running if (side, layer.path) in groups}
-        if not own or any(layer.follows is None for layer in running if layer.path in own):
+        if not own or any(layer.run.follows is None for layer in running if layer.path in own):
             return {}
         edges = _edges(running, own)
         forward = _numbered("before", own, own, edges, numbers)
@@ -56,25 +56,21 @@ def positions(
         near = _surrounded(_surrounded(own, edges, reverse, numbers), edges, reverse, numbers)
         for layer in running:
             if (path := layer.path) in own:
-                beside = sorted(own[other] for other in layer.beside or () if other in own)
+                beside = sorted(own[other] for other in layer.run.beside or () if other in own)
                 found[side, path] = Position(
                     before=forward[path], after=backward[path], near=near[path], beside=tuple(beside)
                 )
     return found
 
 
-def _first_call(layer: LayerView) -> int:
-    return layer.calls[0] if layer.calls else 0
-
-
 def _edges(running: Sequence[LayerView], own: Mapping[str, int]) -> dict[str, set[str]]:
     """Return the grouped layers directly before each grouped layer; earlier calls only, so that there is no cycle."""
-    passes = {layer.path: layer.passes or () for layer in running}
+    passes = {layer.path: layer.run.passes or () for layer in running}
     made_of: dict[str, set[str]] = {path: {path} for path in own}
     edges: dict[str, set[str]] = {}
     for layer in running:
         if layer.path in own:
-            sources = [_made_of(source, passes, made_of) for source in layer.follows or ()]
+            sources = [_made_of(source, passes, made_of) for source in layer.run.follows or ()]
             edges[layer.path] = set[str]().union(*sources) & edges.keys()
     return edges
 

@@ -66,7 +66,7 @@ def _by_path(layers: Iterable[LayerView], find_keys: Callable[[LayerView], Keys]
 def signature_of(layer: LayerView) -> Hashable:
     """Return everything about a layer except its name and its position; equal layers have equal signatures."""
     config = None if layer.config is None else {k: v for k, v in layer.config.items() if k != "name"}
-    return (layer.kinds, repr(config), tuple(layer.shapes.items()), layer.inputs, layer.flattened)
+    return (layer.kinds, repr(config), tuple(layer.shapes.items()), layer.run.inputs, layer.run.flattened)
 
 
 def _torch_keys(layer: LayerView) -> Keys:
@@ -109,7 +109,7 @@ def _shapes_in_keras(rule: Rule, layer: LayerView) -> dict[str, Shape] | None:
     shapes = {role: shape for role, shape in layer.shapes.items() if role not in rule.ignored}
     keras: dict[str, Shape] = {}
     try:
-        mappings = rule.weights({**rule.config_of(layer), "inputs": layer.inputs})
+        mappings = rule.weights({**rule.config_of(layer), "inputs": layer.run.inputs})
         for mapping in mappings:
             if shapes.keys() & set(mapping.torch):
                 given = tuple(shapes.pop(role) for role in mapping.torch)

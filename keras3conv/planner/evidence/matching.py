@@ -27,8 +27,8 @@ def anchors(pairs: Iterable[Pair]) -> dict[flow.LayerKey, int]:
     """Return a number for the layers of every earlier pair; it is negative, so that no group has it."""
     found: dict[flow.LayerKey, int] = {}
     for number, pair in enumerate(pairs, 1):
-        found |= {("torch", path): -number for path in pair.torch.split(" + ")}
-        found |= {("keras", path): -number for path in pair.keras.split(" + ")}
+        found |= {("torch", path): -number for path in pair.torch_layers}
+        found |= {("keras", path): -number for path in pair.keras_layers}
     return found
 
 
@@ -78,7 +78,7 @@ def _by_running(group: Group) -> Iterator[Group]:
     """Split a group into the layers that run and those that never do, where a run tells so on both sides."""
 
     def runs(layer: LayerView) -> bool:
-        return layer.calls is None or len(layer.calls) > 0
+        return layer.run.calls is None or len(layer.run.calls) > 0
 
     yield from _split(group, lambda layer: "runs" if runs(layer) else "never runs")
 
@@ -213,9 +213,9 @@ def _pair(
 
 def _all_ran(layers: tuple[LayerView, ...]) -> bool:
     """Return whether all of these layers ran, as far as a run tells."""
-    return all(layer.calls for layer in layers)
+    return all(layer.run.calls for layer in layers)
 
 
 def _by_first_call(layers: tuple[LayerView, ...]) -> list[LayerView]:
     """Return the layers in the order of their first calls."""
-    return sorted(layers, key=lambda layer: layer.calls[0] if layer.calls else 0)
+    return sorted(layers, key=lambda layer: layer.run.first_call)

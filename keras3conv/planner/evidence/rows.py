@@ -35,8 +35,8 @@ def sequence_pairs(unmatched: Unmatched) -> list[Pair]:
 
 
 def _layers(pair: Pair) -> Iterator[tuple[str, str]]:
-    yield from (("torch", path) for path in pair.torch.split(" + "))
-    yield from (("keras", path) for path in pair.keras.split(" + "))
+    yield from (("torch", path) for path in pair.torch_layers)
+    yield from (("keras", path) for path in pair.keras_layers)
 
 
 def _fitting(rule: Rule, unmatched: Unmatched) -> Iterator[Pair]:
@@ -57,15 +57,11 @@ def _fitting(rule: Rule, unmatched: Unmatched) -> Iterator[Pair]:
 
 def _sequences(layers: Sequence[LayerView], kind: str, number: int, side: Side) -> Iterator[LayerView]:
     """Yield the sequences of as many layers of a class as a rule takes, each combined into one layer."""
-    ordered = [layer for layer in sorted(layers, key=_first_call) if kind in layer.kinds]
+    ordered = [layer for layer in sorted(layers, key=lambda layer: layer.run.first_call) if kind in layer.kinds]
     for length in (number,) if number else range(2, _LONGEST + 1):
         for start in range(len(ordered) - length + 1):
             sequence = ordered[start : start + length]
             yield sequence[0] if length == 1 else numbered(sequence, side)
-
-
-def _first_call(layer: LayerView) -> int:
-    return layer.calls[0] if layer.calls else 0
 
 
 def _is_complete(pair: Pair, torch: LayerView, keras: LayerView) -> bool:

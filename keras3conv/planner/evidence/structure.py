@@ -9,13 +9,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from keras3conv.alignment.pair import Ignored, Pair
+from keras3conv.model.paths import separator
 from keras3conv.model.views import LayerView, ModelView, Side
 from keras3conv.planner.evidence.keys import Key, Keys, keras_keys, torch_keys
 from keras3conv.rules.applying import rules_for_torch
 from keras3conv.rules.constants import constant_buffer
 from keras3conv.rules.library import find
 from keras3conv.rules.rule import Rule
-from keras3conv.rules.units import separator, units, without_parts
+from keras3conv.rules.units import units, without_parts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +29,8 @@ class Unmatched:
     def without(self, pairs: Iterable[Pair]) -> "Unmatched":
         """Return the layers that are in none of these pairs."""
         pairs = tuple(pairs)
-        torch = {path for pair in pairs for path in pair.torch.split(" + ")}
-        keras = {path for pair in pairs for path in pair.keras.split(" + ")}
+        torch = {path for pair in pairs for path in pair.torch_layers}
+        keras = {path for pair in pairs for path in pair.keras_layers}
         placed = {path for pair in pairs for mapping in pair.weights for path in (*mapping.torch, *mapping.keras)}
         return Unmatched(
             torch_layers=_untouched(_left(self.torch_layers, torch, "torch"), placed),

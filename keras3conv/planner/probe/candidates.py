@@ -110,7 +110,8 @@ class CandidateFinder:
     def _whole_layer(self, rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[Candidate]:
         """Yield the pair; where torch flattens before the layer, also the pair with a Keras model that does not."""
         seen = []
-        for layer in (torch, replace(torch, flattened=None)) if torch.flattened else (torch,):
+        unflattened = replace(torch, run=replace(torch.run, flattened=None))
+        for layer in (torch, unflattened) if torch.run.flattened else (torch,):
             mappings = self._mappings(rule, layer, keras)
             if mappings in seen or not mappings:
                 continue
@@ -136,7 +137,7 @@ class CandidateFinder:
         return self._keras_keys[signature, in_keras]
 
     def _signature(self, side: Side, layer: LayerView) -> Hashable:
-        name = (side, layer.path, layer.flattened)
+        name = (side, layer.path, layer.run.flattened)
         if name not in self._signatures:
             self._signatures[name] = signature_of(layer)
         return self._signatures[name]

@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from keras3conv.frameworks.shared.recording import Flattened
-from keras3conv.frameworks.torch.operations import MIXES_FEATURES
+from keras3conv.frameworks.torch.observing import MIXES_FEATURES
 
 _HALF = (torch.float16, torch.bfloat16)
 _WIDER: dict[Any, Any] = dict.fromkeys((torch.Tensor.half, torch.Tensor.bfloat16), torch.Tensor.double)

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from keras3conv.model.paths import join_layers
 from keras3conv.model.views import LayerView, TensorRef
 from keras3conv.planner.evidence.one_sided import ROLE
 from keras3conv.planner.probe.layouts import arrays_like
@@ -82,7 +83,7 @@ class Candidate:
     @property
     def torch(self) -> str:
         """The paths of the torch layers."""
-        return " + ".join(layer.path for layer in self.layers)
+        return join_layers(layer.path for layer in self.layers)
 
     @property
     def owner(self) -> str:

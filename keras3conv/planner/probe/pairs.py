@@ -8,6 +8,7 @@ import numpy as np
 from keras3conv.alignment.binding import RULE, make_pair
 from keras3conv.alignment.pair import Evidence, Pair
 from keras3conv.errors import RuleError
+from keras3conv.model.paths import join_layers
 from keras3conv.model.views import LayerView, ModelView, TensorRef
 from keras3conv.numerics.fingerprint import EXACT
 from keras3conv.planner.probe.layouts import transforms_between
@@ -161,8 +162,8 @@ def _pairs_of(choice: Choice, run: TorchRun) -> Iterator[Pair]:
     for mapping in candidate.mappings:
         complete = _with_concatenation(mapping, candidate.sources) if candidate.kind == "joined" else mapping
         yield Pair(
-            torch=" + ".join(complete.torch),
-            keras=" + ".join(complete.keras),
+            torch=join_layers(complete.torch),
+            keras=join_layers(complete.keras),
             rule=RULE,
             weights=(complete,),
             evidence=evidence,
@@ -206,7 +207,7 @@ def _packed_pairs(choices: Sequence[Choice], run: TorchRun) -> Iterator[Pair]:
         )
         yield Pair(
             torch=slices[0].path,
-            keras=" + ".join(keras),
+            keras=join_layers(keras),
             rule=RULE,
             weights=(combined,),
             evidence=evidence,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import permutations
 
 from keras3conv.alignment.binding import make_pair
+from keras3conv.model.paths import join_layers
 from keras3conv.model.views import LayerView, TensorRef
 from keras3conv.planner.probe.option import Candidate, Kind, TensorSlice
 from keras3conv.rules.rule import Rule
@@ -94,7 +95,7 @@ def joined_layer_candidates(
                 continue
             layers = tuple(entry.layer for entry in chosen)
             sources = {
-                " + ".join(_tensor(layer, role).path for layer in layers): tuple(
+                join_layers(_tensor(layer, role).path for layer in layers): tuple(
                     _all_of(_tensor(layer, role), axis) for layer in layers
                 )
                 for role, axis in chosen[0].axes.items()
@@ -136,7 +137,7 @@ def _resized(
         shape = (*first.shape[: slices[0].axis], extent, *first.shape[slices[0].axis + 1 :])
         tensors.append(replace(first, path=name, shape=shape))
     config = {name: sizes[1] if value == sizes[0] else value for name, value in (layers[0].config or {}).items()}
-    resized = replace(layers[0], tensors=tuple(tensors), config=config, flattened=None)
+    resized = replace(layers[0], tensors=tuple(tensors), config=config, run=replace(layers[0].run, flattened=None))
     mappings = make_pair(rule, resized, keras, ()).weights
     if mappings and all(name in sources for mapping in mappings for name in mapping.torch):
         yield Candidate(kind=kind, layers=layers, keras=keras, rule=rule, mappings=mappings, sources=sources)

@@ -1,7 +1,6 @@
 """Run a Keras model under the probe: once, eagerly, in float64, while every layer is filled as it is called."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,17 +9,18 @@ import numpy as np
 
 from keras3conv.errors import ModelError, Problem
 from keras3conv.frameworks.keras import model as keras_side
+from keras3conv.frameworks.keras.observing import Original, activation_inputs, layer_calls
 from keras3conv.frameworks.keras.state import state_kept
 from keras3conv.frameworks.keras.tree import named_layers, variables_of
 from keras3conv.frameworks.keras.values import fill, raised_by_keras, to_numpy, to_tensors
 from keras3conv.frameworks.shared.recording import Call, flatten
 from keras3conv.messages import lay_out
+from keras3conv.model.paths import separator
 from keras3conv.model.views import LayerView
 from keras3conv.numerics.fingerprint import Fingerprint, fingerprint_of, has_nan
 from keras3conv.planner.probe.compare import LayerOutput
 from keras3conv.planner.probe.search import Search
 from keras3conv.planner.probe.trail import Backtrack
-from keras3conv.rules.units import separator
 from keras3conv.transforms import Array
 
 
@@ -36,20 +36,20 @@ def run(model: keras.layers.Layer, units: tuple[LayerView, ...], inputs: object,
         ModelError: The model raised, or returned NaN where torch did not; the message names the layer.
     """
     args = to_tensors(inputs if isinstance(inputs, tuple) else (inputs,))
-    with keras_side.precise(), state_kept(model), keras_side.float64_mode(model), keras_side._without_gradients():
-        interceptor = _Interceptor(model, units, search)
-        with interceptor.installed():
+    with keras_side.precise(), state_kept(model), keras_side.float64_mode(model), keras_side.without_gradients():
+        handler = _CallHandler(model, units, search)
+        with layer_calls(handler.called):
             try:
                 model(*args, training=False)
                 if search.replaced_an_output:
-                    interceptor.paused = True
+                    handler.paused = True
                     search.compare_outputs(_arrays(model(*args, training=False)))
             except raised_by_keras() as error:
-                raise keras_side._call_error(model, interceptor.stack, inputs, error) from error
-        if interceptor.nan.path:
-            problem = Problem(keras=interceptor.nan.path, fact="returned NaN for these inputs; torch's layers did not")
+                raise keras_side.call_error(model, handler.stack, inputs, error) from error
+        if handler.nan.path:
+            problem = Problem(keras=handler.nan.path, fact="returned NaN for these inputs; torch's layers did not")
             raise ModelError(lay_out(f"{model.name} (keras) cannot be compared", [problem]))
-        return interceptor.calls
+        return handler.calls
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ class _Nan:
         return self if self.path else _Nan(self.suspect or path, self.suspect)
 
 
-class _Interceptor:
-    """Replaces `Layer.__call__` during one run, and hands the layers of the model to the search."""
+class _CallHandler:
+    """Handles the calls of layers during one run, and hands the layers of the model to the search."""
 
     def __init__(self, model: keras.layers.Layer, units: tuple[LayerView, ...], search: Search) -> None:
         named = list(named_layers(model))
@@ -95,21 +95,9 @@ class _Interceptor:
         self.nan = _Nan()
         self.last_output: Array | None = None
 
-    @contextmanager
-    def installed(self) -> Iterator[None]:
-        """Intercept every call of a layer."""
-        original = keras.layers.Layer.__call__
-
-        def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
-            return self.called(original, layer, args, kwargs)
-
-        keras.layers.Layer.__call__ = call
-        try:
-            yield
-        finally:
-            keras.layers.Layer.__call__ = original
-
-    def called(self, original: Any, layer: keras.layers.Layer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def called(
+        self, original: Original, layer: keras.layers.Layer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         """Handle one call of one layer; return its output, or the recorded torch output instead."""
         path = self.paths.get(id(layer))
         if path is None or self.paused:
@@ -192,7 +180,7 @@ class _Interceptor:
         self.paused = True
         activation = layer.__dict__.get("activation")
         try:
-            with keras_side.activation_watched(layer, True) as seen:
+            with activation_inputs(layer) as seen:
                 returned = original(layer, *args, **kwargs)
         finally:
             self.paused = False

@@ -1,8 +1,9 @@
 """Run a PyTorch module under the probe: once, in float64, with random weights, recording every layer."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ from keras3conv.errors import RAISED_BY_MODELS, ModelError, Problem
 from keras3conv.frameworks.shared.recording import Call, Recording, flatten, traced
 from keras3conv.frameworks.torch import module as torch_side
 from keras3conv.frameworks.torch.derived import derived_tensors, held
-from keras3conv.frameworks.torch.precision import Float64
+from keras3conv.frameworks.torch.modes import Float64
+from keras3conv.frameworks.torch.observing import Arguments, forward_calls
 from keras3conv.frameworks.torch.substitutes import computed_weights, substituted
-from keras3conv.frameworks.torch.walk import named_tensors
+from keras3conv.frameworks.torch.tensors import is_tensor, named_tensors, tensors_in
 from keras3conv.messages import lay_out
 from keras3conv.model.views import ModelView
 from keras3conv.numerics.fingerprint import EXACT, Fingerprint, fingerprint_of, has_nan
@@ -39,8 +41,7 @@ def run(
     Raises:
         ModelError: The module raised, or returned a value that is not finite; the message names the layer.
     """
-    device = next((tensor.device for _, tensor in named_tensors(module)), torch.device("cpu"))
-    args, kwargs = torch_side.arguments(inputs, device, float64=True)
+    args, kwargs = torch_side.call_arguments(module, inputs, float64=True)
     substitutes, bits = _substitutes(module, weights)
     derived = derived_tensors(module)
     computed = computed_weights(derived, weights, float64=True)
@@ -50,8 +51,8 @@ def run(
             with substituted(module, substitutes):
                 outputs = module(*args, **kwargs)
         except RAISED_BY_MODELS as error:
-            raise torch_side._call_error(module, log.stack, args, kwargs, error) from error
-    flat = dict(flatten(outputs, _is_tensor))
+            raise torch_side.call_error(module, log.stack, (args, kwargs), error) from error
+    flat = dict(flatten(outputs, is_tensor))
     _require_finite(module, log)
     return TorchRun(
         view=traced(view, Recording(calls=tuple(sorted(log.shapes, key=lambda call: call.place)))),
@@ -104,10 +105,6 @@ class _Log:
         return ROUNDED if self.tracker.dependencies(tensors) & self.tracker.float32.bit else EXACT
 
 
-def _is_tensor(value: object) -> bool:
-    return isinstance(value, torch.Tensor)
-
-
 def _substitutes(module: nn.Module, weights: Mapping[str, Array]) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
     """Return the float64 tensors to run with, by path, one for all names of a tied tensor, and the bit of each path."""
     by_id: dict[int, torch.Tensor] = {}
@@ -141,47 +138,33 @@ def _restored(module: nn.Module) -> Iterator[None]:
         torch.set_rng_state(random_state)
 
 
-@contextmanager
-def _recorded(module: nn.Module, log: _Log) -> Iterator[None]:
-    """Hook every module, so that its calls are written to the log."""
-    handles = []
-    counter = iter(range(1 << 62))
+def _recorded(module: nn.Module, log: _Log) -> AbstractContextManager[list[str]]:
+    """Write every call of every submodule to the log; see `forward_calls`."""
+    indices = count()
+    open_calls: dict[str, list[tuple[TorchCall, Call]]] = {}
 
-    def hook(path: str, child: nn.Module) -> None:
-        open_calls: list[tuple[TorchCall, Call]] = []
+    def before(path: str, given: Arguments) -> None:
+        tensors = tensors_in(given)
+        index = next(indices)
+        flattened = log.tracker.flattened.shape(tensors[0]) if tensors else None
+        shapes = tuple(tuple(tensor.shape) for tensor in tensors)
+        fingerprints = tuple(map(_fingerprint, tensors)) if log.records(path) else ()
+        dependencies = log.tracker.dependencies(tensors)
+        call = TorchCall(path=path, index=index, inputs=fingerprints, dependencies=dependencies)
+        entry = call, Call(path=path, place=index, shapes=shapes, flattened=flattened)
+        open_calls.setdefault(path, []).append(entry)
 
-        def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            log.stack.append(path)
-            tensors = [tensor for _, tensor in flatten((args, kwargs), _is_tensor)]
-            index = next(counter)
-            flattened = log.tracker.flattened.shape(tensors[0]) if tensors else None
-            shapes = tuple(tuple(tensor.shape) for tensor in tensors)
-            fingerprints = tuple(map(_fingerprint, tensors)) if log.records(path) else ()
-            dependencies = log.tracker.dependencies(tensors)
-            call = TorchCall(path=path, index=index, inputs=fingerprints, dependencies=dependencies)
-            open_calls.append((call, Call(path=path, place=index, shapes=shapes, flattened=flattened)))
+    def after(path: str, given: Arguments, output: Any) -> None:
+        call, shapes = open_calls[path].pop()
+        log.shapes.append(shapes)
+        if log.records(path):
+            returned = tensors_in(output)
+            arrays = tuple(np.array(torch_side.to_numpy(tensor)) for tensor in returned)
+            log.calls.append(replace(call, outputs=arrays, limit=log.limit(returned)))
+            if not log.nan_path and any(map(has_nan, arrays)):
+                log.nan_path = path
 
-        def after(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: object) -> None:
-            log.stack.pop()
-            call, shapes = open_calls.pop()
-            log.shapes.append(shapes)
-            if log.records(path):
-                returned = [tensor for _, tensor in flatten(output, _is_tensor)]
-                arrays = tuple(np.array(torch_side.to_numpy(tensor)) for tensor in returned)
-                log.calls.append(replace(call, outputs=arrays, limit=log.limit(returned)))
-                if not log.nan_path and any(map(has_nan, arrays)):
-                    log.nan_path = path
-
-        handles.append(child.register_forward_pre_hook(before, with_kwargs=True))
-        handles.append(child.register_forward_hook(after, with_kwargs=True))
-
-    try:
-        for path, child in module.named_modules():
-            hook(path, child)
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    return forward_calls(module, before=before, after=after, running=log.stack)
 
 
 def _fingerprint(tensor: torch.Tensor) -> Fingerprint:

@@ -39,7 +39,7 @@ class Stack:
 
     def compare(self, run: TorchRun, keras: LayerView, array: Array | None, call_index: int) -> None:
         """Compare the output of the last Keras layer with the recorded one; do nothing for the others."""
-        if array is None or not self.pair.keras.endswith(f" + {keras.path}"):
+        if array is None or keras.path != self.pair.keras_layers[-1]:
             return
         sources = {tensor.path: whole_tensor(tensor) for tensor in self.torch.tensors}
         candidate = Candidate(
@@ -74,5 +74,5 @@ class Stack:
 
 def stacks_of(pairs: list[Pair], layers: Mapping[str, LayerView]) -> dict[str, Stack]:
     """Return the pairs of one torch layer with several Keras layers, by the path of each of these."""
-    stacks = [Stack(pair, layers[pair.torch]) for pair in pairs if pair.torch in layers and " + " in pair.keras]
-    return {path: stack for stack in stacks for path in stack.pair.keras.split(" + ")}
+    stacks = [Stack(pair, layers[pair.torch]) for pair in pairs if pair.torch in layers and len(pair.keras_layers) > 1]
+    return {path: stack for stack in stacks for path in stack.pair.keras_layers}

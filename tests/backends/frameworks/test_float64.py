@@ -27,10 +27,10 @@ def own() -> list[object]:
 
 def test_the_functions_of_the_backend_are_restored_also_after_an_error() -> None:
     before = own()
-    with keras_float64.in_full():
+    with keras_float64.float64_kernels():
         assert (own() != before) == (keras_side.backend() != "torch")
     assert own() == before
-    with pytest.raises(ValueError, match="planted"), keras_float64.in_full():
+    with pytest.raises(ValueError, match="planted"), keras_float64.float64_kernels():
         raise ValueError("planted")
     assert own() == before
 

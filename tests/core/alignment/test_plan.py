@@ -1,4 +1,4 @@
-"""Plans: edits return new plans, everything wrong is said at once, JSON comes back as it was."""
+"""Plans: edits return new plans, all problems are in one error, and JSON restores an equal plan."""
 
 import json
 from dataclasses import replace
@@ -25,14 +25,14 @@ def test_an_edit_returns_a_new_plan_and_leaves_the_old_one(complete: Alignment) 
     assert swapped.of("body").decided_by == "by hand"  # type: ignore[union-attr]
 
 
-def test_a_pair_that_is_dissolved_leaves_both_sides_without_a_place(complete: Alignment) -> None:
+def test_both_layers_of_a_dissolved_pair_are_problems(complete: Alignment) -> None:
     problems = complete.unpair("stem").problems()
     assert [(problem.torch, problem.keras) for problem in problems] == [("stem", ""), ("", "a")]
     assert "would keep its initial value" in problems[1].fact
     assert problems[0].fixes[0] == 'plan.pair("stem", "a")'
 
 
-def test_what_is_ignored_is_no_problem_and_says_why(complete: Alignment) -> None:
+def test_an_ignored_tensor_is_not_a_problem_and_has_a_reason(complete: Alignment) -> None:
     edited = complete.unpair("stem").ignore("stem", "not wanted").ignore("a/kernel", "kept").ignore("a/bias", "kept")
     assert edited.check().ignored[0].reason == "not wanted"
     assert [entry.path for entry in edited.ignored] == ["stem.weight", "stem.bias", "a/kernel", "a/bias"]
@@ -43,12 +43,12 @@ def test_ignoring_an_unknown_name_is_an_error(complete: Alignment) -> None:
         complete.ignore("steam", "typo")
 
 
-def test_pairing_an_unknown_name_says_what_is_like_it(complete: Alignment) -> None:
-    with pytest.raises(AlignmentError, match="'stam' is not a layer with tensors; similar: stem"):
+def test_pairing_an_unknown_name_is_an_error_with_the_nearest_names(complete: Alignment) -> None:
+    with pytest.raises(AlignmentError, match="stam  \\(torch\\)  is no layer and no tensor; the nearest names: stem, "):
         complete.pair("stam", "a")
 
 
-def test_a_tensor_with_two_places_is_a_problem(complete: Alignment) -> None:
+def test_a_tensor_in_two_mappings_is_a_problem(complete: Alignment) -> None:
     doubled = replace(complete, pairs=(*complete.pairs, complete.pairs[0]))
     assert {problem.torch or problem.keras for problem in doubled.problems()} == {
         "stem.weight",
@@ -58,7 +58,7 @@ def test_a_tensor_with_two_places_is_a_problem(complete: Alignment) -> None:
     }
 
 
-def test_the_json_comes_back_as_the_same_plan(complete: Alignment) -> None:
+def test_a_plan_read_from_its_json_is_equal(complete: Alignment) -> None:
     again = Alignment.from_json(complete.to_json())
     assert again == complete
     assert again.unpair("stem").pair("stem", "a").check().pairs[-1].keras == "a"
@@ -67,14 +67,14 @@ def test_the_json_comes_back_as_the_same_plan(complete: Alignment) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "it is no JSON"),
+        ("{", "it is not JSON"),
         ("[]", 'the JSON has no "keras3conv": "alignment"'),
         ('{"keras3conv": "alignment", "format": 99}', "a plan of format 99: this version reads format 1"),
         ('{"keras3conv": "alignment", "format": 1}', "not a plan: KeyError: 'pairs'"),
-        ("[" * 100_000, "it is no JSON"),
+        ("[" * 100_000, "it is not JSON"),
     ],
 )
-def test_a_text_that_is_no_plan_is_refused(text: str, message: str) -> None:
+def test_a_text_that_is_not_a_plan_is_refused(text: str, message: str) -> None:
     with pytest.raises(AlignmentError, match=message.replace("(", r"\(")):
         Alignment.from_json(text)
 
@@ -82,7 +82,7 @@ def test_a_text_that_is_no_plan_is_refused(text: str, message: str) -> None:
 def test_a_plan_whose_shapes_were_edited_is_refused(complete: Alignment) -> None:
     data = json.loads(complete.to_json())
     data["torch"]["layers"][0]["tensors"][0]["shape"] = [9, 9]
-    with pytest.raises(AlignmentError, match="do not have the fingerprint in it"):
+    with pytest.raises(AlignmentError, match="do not match its fingerprint"):
         Alignment.from_json(json.dumps(data))
 
 

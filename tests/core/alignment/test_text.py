@@ -1,4 +1,4 @@
-"""A plan as a reader sees it."""
+"""The text and the HTML of a plan."""
 
 from keras3conv.alignment.pair import Evidence, EvidenceKind, Ignored, Pair
 from keras3conv.alignment.plan import Alignment
@@ -45,9 +45,9 @@ def plan() -> Alignment:
     )
 
 
-def test_a_plan_is_described_in_one_line_then_in_tables() -> None:
+def test_the_text_of_a_plan_is_a_summary_and_tables() -> None:
     assert describe(plan()) == (
-        "Net (torch) <-> net (keras): 4 pairs, 1 not confirmed, 3 tensors left out, 2 problems\n"
+        "Net (torch) <-> net (keras): 4 pairs, 1 not confirmed, 3 tensors ignored, 2 problems\n"
         "\n"
         "Pairs\n"
         "  torch             keras               layer  decided by            pairs  tensors\n"
@@ -55,12 +55,12 @@ def test_a_plan_is_described_in_one_line_then_in_tables() -> None:
         "  blocks.{0..2}.fc  block_{1..3}_dense  Dense  call order            3      3\n"
         "  q                 query               Dense  definition order (?)  1      1\n"
         "\n"
-        "Not confirmed: nothing was run, or what was run did not tell\n"
-        "  torch  keras  would fit as well\n"
-        "  -------------------------------\n"
+        "Not confirmed: no run decided these pairs\n"
+        "  torch  keras  other candidates\n"
+        "  ------------------------------\n"
         "  q      query  key, value\n"
         "\n"
-        "Left out\n"
+        "Ignored\n"
         "  tensor                 side   reason\n"
         "  --------------------------------------------\n"
         "  blocks.{0..2}.counter  torch  it only counts\n"
@@ -71,12 +71,12 @@ def test_a_plan_is_described_in_one_line_then_in_tables() -> None:
     )
 
 
-def test_a_complete_plan_says_that_nothing_is_open() -> None:
+def test_the_text_of_a_complete_plan_has_no_problems() -> None:
     done = Alignment(
         pairs=(pair("fc", "dense", "name"),), ignored=(), torch=model("torch", "fc"), keras=model("keras", "dense")
     )
     assert describe(done) == (
-        "Net (torch) <-> net (keras): 1 pair, 0 not confirmed, 0 tensors left out, no problems\n"
+        "Net (torch) <-> net (keras): 1 pair, 0 not confirmed, 0 tensors ignored, no problems\n"
         "\n"
         "Pairs\n"
         "  torch  keras  layer  decided by  pairs  tensors\n"
@@ -85,11 +85,11 @@ def test_a_complete_plan_says_that_nothing_is_open() -> None:
     )
 
 
-def test_str_of_a_plan_is_its_description() -> None:
+def test_str_of_a_plan_is_its_text() -> None:
     assert str(plan()) == describe(plan())
 
 
-def test_names_are_no_markup_in_html() -> None:
+def test_names_are_escaped_in_html() -> None:
     done = Alignment(
         pairs=(pair("<b>fc", "dense&", "name"),),
         ignored=(),
@@ -101,10 +101,10 @@ def test_names_are_no_markup_in_html() -> None:
     assert "<b>fc" not in html
 
 
-def test_html_holds_the_problems_too() -> None:
+def test_html_contains_the_problems() -> None:
     assert "heads.{0..1}  (torch)  weight (2, 2) matched nothing" in describe_html(plan())
     assert plan()._repr_html_() == describe_html(plan())
 
 
-def test_what_cannot_be_seen_in_a_name_is_escaped() -> None:
+def test_unprintable_characters_in_a_name_are_escaped() -> None:
     assert table(("name",), [("a\x1b[31m",)])[2] == "a\\x1b[31m"

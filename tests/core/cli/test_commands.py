@@ -1,4 +1,4 @@
-"""The command line, as far as it needs no framework: files, plans, rules, and what it refuses."""
+"""The command line without frameworks: files, plans, rules and refusals."""
 
 import json
 import sys
@@ -21,13 +21,13 @@ HEAVY = ("torch", "keras", "jax", "tensorflow")
 
 
 def run(*arguments: str | Path) -> Result:
-    """What the command line answers, in this process."""
+    """Run the command line in this process and return its result."""
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 @pytest.fixture(autouse=True)
 def import_state() -> Iterator[None]:
-    """Factories add their folder to the search path; a test must not leave it there."""
+    """Restore the import path, to which factories add their folder."""
     path = [*sys.path]
     yield
     sys.path[:] = path
@@ -35,7 +35,7 @@ def import_state() -> Iterator[None]:
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    """Two blocks and a head, as torch names and shapes them."""
+    """Save a torch checkpoint of two blocks and a head."""
     path = tmp_path / "net.safetensors"
     generator = np.random.default_rng(0)
     tensors = {
@@ -57,7 +57,7 @@ def small_checkpoint(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def keras_weights(tmp_path: Path) -> Path:
-    """The weights of one Dense layer, as Keras 2 saved them."""
+    """Save the weights of one Dense layer in the format of Keras 2."""
     path = tmp_path / "model.h5"
     with h5py.File(path, "w") as file:
         file.attrs["layer_names"] = np.array([b"dense"])
@@ -76,7 +76,7 @@ def plan(small_checkpoint: Path, keras_weights: Path, tmp_path: Path) -> Path:
 
 
 def assert_refused(result: Result, *words: str, status: int = 2) -> None:
-    """The status, a message on stderr that holds the words, nothing on stdout, no traceback."""
+    """Assert the exit status, a message on stderr that contains some words, and an empty stdout."""
     assert result.exit_code == status, result.output
     assert result.stdout == ""
     assert "Traceback" not in result.stderr
@@ -96,7 +96,7 @@ def test_every_command_has_an_example_in_its_help() -> None:
         assert f"  Example:\n    keras3conv {command}" in help_text
 
 
-def test_the_version_is_the_packages() -> None:
+def test_the_version_is_that_of_the_package() -> None:
     assert run("--version").stdout == f"keras3conv {__version__}\n"
 
 
@@ -128,7 +128,7 @@ def test_inspect_lists_every_layer_when_asked(checkpoint: Path) -> None:
     assert run("inspect", checkpoint, "--all").stdout.count("twins.") == 4
 
 
-def test_inspect_as_json_holds_every_tensor(checkpoint: Path) -> None:
+def test_inspect_as_json_lists_every_tensor(checkpoint: Path) -> None:
     data = json.loads(run("inspect", checkpoint, "--json").stdout)
     assert data["side"] == "torch"
     assert sum(len(layer["tensors"]) for layer in data["layers"]) == 8
@@ -165,13 +165,13 @@ def test_align_as_json_is_the_plan(small_checkpoint: Path, keras_weights: Path, 
     assert run("align", small_checkpoint, keras_weights, "--json").stdout == plan.read_text()
 
 
-def test_align_fails_where_a_tensor_has_no_place(checkpoint: Path, keras_weights: Path) -> None:
+def test_align_fails_if_a_tensor_has_no_counterpart(checkpoint: Path, keras_weights: Path) -> None:
     result = run("align", checkpoint, keras_weights)
     assert result.exit_code == 1
     assert "twins.{0..3}  (torch)  weight (3, 3) matched nothing" in result.stdout
 
 
-def test_what_is_left_out_on_purpose_is_no_problem(checkpoint: Path, keras_weights: Path) -> None:
+def test_an_ignored_layer_is_no_problem(checkpoint: Path, keras_weights: Path) -> None:
     options = ["--ignore=blocks=not needed", "--ignore=twins=not needed"]
     result = run("align", checkpoint, keras_weights, *options)
     assert result.exit_code == 0, result.output
@@ -179,7 +179,7 @@ def test_what_is_left_out_on_purpose_is_no_problem(checkpoint: Path, keras_weigh
     assert "no problems" in result.stdout
 
 
-def test_leaving_out_needs_a_reason_and_a_name_that_is_there(checkpoint: Path, keras_weights: Path) -> None:
+def test_ignore_needs_a_reason_and_a_known_name(checkpoint: Path, keras_weights: Path) -> None:
     assert_refused(run("align", checkpoint, keras_weights, "--ignore", "twins"), "what is left out needs a reason")
     assert_refused(run("align", checkpoint, keras_weights, "--ignore", "no=reason"), "is not a layer or a tensor")
 
@@ -213,7 +213,7 @@ def test_a_truncated_file_is_refused(checkpoint: Path) -> None:
 
 def test_a_file_with_the_suffix_of_another_format_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     wrong = checkpoint.rename(tmp_path / "net.h5")
-    assert_refused(run("inspect", wrong), "holds safetensors, its suffix says HDF5")
+    assert_refused(run("inspect", wrong), "holds safetensors, but its suffix says HDF5")
 
 
 def test_an_unknown_suffix_is_refused_with_the_known_ones(tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_an_hdf5_file_without_keras_weights_is_refused(tmp_path: Path) -> None:
     assert_refused(run("inspect", path), "data.h5")
 
 
-def test_code_without_a_factory_is_refused_with_the_form_to_write(tmp_path: Path) -> None:
+def test_code_without_a_factory_is_refused_with_an_example(tmp_path: Path) -> None:
     assert_refused(run("inspect", tmp_path / "net.py"), "name the factory too", "net.py:factory")
 
 
@@ -249,14 +249,14 @@ def test_sides_in_the_wrong_order_are_refused(small_checkpoint: Path, keras_weig
     assert_refused(run("align", keras_weights, small_checkpoint), "the wrong way round")
 
 
-def test_a_plan_that_is_none_is_refused(small_checkpoint: Path, keras_weights: Path, tmp_path: Path) -> None:
+def test_json_that_is_no_plan_is_refused(small_checkpoint: Path, keras_weights: Path, tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     path.write_text('{"pairs": []}')
     result = run("transfer", keras_weights, small_checkpoint, "--plan", path, "--overwrite")
     assert_refused(result, f"FileError: {path}: not a plan", f"Fix:  keras3conv align TORCH KERAS -o {path}")
 
 
-def test_a_plan_that_is_no_text_is_refused(small_checkpoint: Path, keras_weights: Path, tmp_path: Path) -> None:
+def test_a_binary_file_as_plan_is_refused(small_checkpoint: Path, keras_weights: Path, tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     path.write_bytes(b"\xff\xfe\x00")
     assert_refused(run("validate", small_checkpoint, keras_weights, "--plan", path), f"FileError: {path}: ")
@@ -279,12 +279,12 @@ def test_an_existing_plan_is_kept_without_the_option(small_checkpoint: Path, ker
     assert_refused(run("align", small_checkpoint, keras_weights, "-o", plan), "exists", "--overwrite")
 
 
-def test_a_target_that_is_not_there_needs_a_plan(small_checkpoint: Path, tmp_path: Path) -> None:
+def test_a_missing_target_needs_a_plan(small_checkpoint: Path, tmp_path: Path) -> None:
     result = run("transfer", small_checkpoint, tmp_path / "new.h5")
     assert_refused(result, "new.h5 does not exist", "Fix:  --plan PLAN.json")
 
 
-def test_nothing_is_written_where_a_tensor_has_no_place(checkpoint: Path, keras_weights: Path) -> None:
+def test_nothing_is_written_if_a_tensor_has_no_counterpart(checkpoint: Path, keras_weights: Path) -> None:
     before = keras_weights.read_bytes()
     result = run("transfer", checkpoint, keras_weights, "--overwrite")
     assert_refused(result, "AlignmentError: ", "net.safetensors (torch) and model.h5 (keras)", status=1)
@@ -303,9 +303,9 @@ def test_a_hint_decides(small_checkpoint: Path, keras_weights: Path) -> None:
     assert " hint " in result.stdout
 
 
-def test_a_hint_for_a_layer_that_is_not_there_is_refused(small_checkpoint: Path, keras_weights: Path) -> None:
+def test_a_hint_for_an_unknown_layer_is_refused(small_checkpoint: Path, keras_weights: Path) -> None:
     result = run("align", small_checkpoint, keras_weights, "--hint", "head=dense")
-    assert_refused(result, "'head' is not a layer with tensors; similar: ")
+    assert_refused(result, "head  (torch)  is no layer and no tensor; the nearest names: fc")
 
 
 def test_inputs_that_are_no_arrays_are_refused(small_checkpoint: Path, keras_weights: Path, tmp_path: Path) -> None:
@@ -316,12 +316,12 @@ def test_inputs_that_are_no_arrays_are_refused(small_checkpoint: Path, keras_wei
     assert_refused(run("validate", small_checkpoint, keras_weights, "--inputs", missing), "none.npz cannot be read")
 
 
-def test_a_report_of_unknown_form_is_refused(small_checkpoint: Path, keras_weights: Path, tmp_path: Path) -> None:
+def test_a_report_of_unknown_format_is_refused(small_checkpoint: Path, keras_weights: Path, tmp_path: Path) -> None:
     result = run("validate", small_checkpoint, keras_weights, "--report", tmp_path / "report.pdf")
     assert_refused(result, "a report is saved as .html, .md, .json, .txt")
 
 
-def test_fixes_are_written_in_the_words_of_the_command_line() -> None:
+def test_fixes_name_options_of_the_command_line() -> None:
     assert as_options('Fix:  plan.pair("fc", "dense")') == 'Fix:  align --hint "fc=dense"'
     assert as_options('Fix:  plan.ignore("fc", "reason")') == 'Fix:  align --ignore "fc=reason"'
     assert as_options("Fix:  transfer(..., cast=True)") == "Fix:  --cast"
@@ -329,6 +329,6 @@ def test_fixes_are_written_in_the_words_of_the_command_line() -> None:
     assert as_options("give inputs=..., or none") == "give --inputs FILE.npz, or none"
 
 
-def test_an_onnx_file_is_told_where_it_is_compared(tmp_path: Path, keras_weights: Path) -> None:
+def test_an_onnx_file_is_refused_with_the_command_that_compares_it(tmp_path: Path, keras_weights: Path) -> None:
     said = ("net.onnx is an ONNX file", "Fix:  keras3conv compare-onnx FIRST.onnx SECOND.onnx")
     assert_refused(run("validate", tmp_path / "net.onnx", keras_weights), *said)

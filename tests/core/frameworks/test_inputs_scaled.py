@@ -1,4 +1,4 @@
-"""Inputs of another size: measurements are scaled on both sides alike, codes stay."""
+"""Measurements are scaled on both sides alike; codes are not scaled."""
 
 import numpy as np
 
@@ -25,7 +25,7 @@ def test_a_measurement_is_scaled_by_one_power_of_two_on_both_sides() -> None:
     assert 2.0**-19 < np.sqrt(np.mean(ours**2)) < 2.0**-17
 
 
-def test_masks_times_and_whole_numbers_stay() -> None:
+def test_masks_time_steps_and_integers_are_not_scaled() -> None:
     given = Inputs(torch={"mask": MASK, "time": TIMES, "tokens": TOKENS}, keras=[MASK, TIMES, TOKENS], note="")
     made = resized(given, 2.0**-18)
     for before, ours, theirs in zip(given.keras, made.torch.values(), made.keras, strict=True):
@@ -34,13 +34,13 @@ def test_masks_times_and_whole_numbers_stay() -> None:
     assert sizes_of(given) == ()
 
 
-def test_what_the_two_sides_are_given_in_other_values_stays() -> None:
+def test_inputs_with_different_values_on_both_sides_are_not_scaled() -> None:
     made = resized(Inputs(torch=PIXELS, keras=last(PIXELS) / 255, note=""), 2.0**-18)
     assert np.array_equal(made.torch, PIXELS)
     assert np.array_equal(made.keras, last(PIXELS) / 255)
 
 
-def test_every_measurement_finds_its_own_whatever_the_order_is() -> None:
+def test_inputs_are_matched_by_value_in_any_order() -> None:
     table = np.random.default_rng(1).standard_normal((2, 7))
     made = resized(Inputs(torch=(PIXELS, table), keras=[table, last(PIXELS)], note=""), 1.0)
     assert np.array_equal(made.torch[1], made.keras[0])

@@ -1,4 +1,4 @@
-"""The comparator is itself compared: what must differ differs, and nothing that proves nothing passes."""
+"""The comparison finds every difference, and values that prove nothing never pass."""
 
 import numpy as np
 import pytest
@@ -55,13 +55,13 @@ def test_units_in_the_last_place_are_those_of_the_narrower_dtype() -> None:
 
 
 @pytest.mark.parametrize(("actual", "expected"), [(NAN, 1.0), (1.0, NAN), (INFINITY, 1.0), (1.0, -INFINITY)])
-def test_a_value_that_is_finite_on_one_side_only_is_infinitely_far(actual: float, expected: float) -> None:
+def test_a_value_that_is_finite_on_one_side_only_has_an_infinite_distance(actual: float, expected: float) -> None:
     diff = compare(float32(0, actual), float32(0, expected))
     assert (diff.differing, diff.nonfinite, diff.max_abs, diff.max_rel, diff.max_ulp) == (1, 1, *[INFINITY] * 3)
     assert diff.worst == (1,)
 
 
-def test_opposite_infinities_are_infinitely_far() -> None:
+def test_opposite_infinities_have_an_infinite_distance() -> None:
     assert compare(float32(INFINITY), float32(-INFINITY)).max_abs == INFINITY
 
 
@@ -72,7 +72,7 @@ def test_nan_and_nan_are_one_value_and_are_counted() -> None:
     assert diff.scale == 1
 
 
-def test_the_two_zeros_differ_without_a_distance() -> None:
+def test_zeros_of_different_sign_differ_with_distance_zero() -> None:
     diff = compare(float32(1, -0.0), float32(1, 0.0))
     assert not diff.identical
     assert (diff.differing, diff.max_abs, diff.worst) == (1, 0, (1,))
@@ -101,7 +101,7 @@ def test_integers_that_float64_cannot_tell_apart_differ() -> None:
     assert compare(np.array([7, 2]), np.array([3, 2])).max_abs == 4
 
 
-def test_flags_are_compared_as_numbers() -> None:
+def test_booleans_are_compared_as_numbers() -> None:
     assert compare(np.array([True, False]), np.array([True, True])).max_abs == 1
 
 
@@ -128,7 +128,7 @@ def test_same_bits_sees_dtype_shape_zero_signs_and_payloads() -> None:
 
 
 def judged(deviation: float, noise: float = 2.0**-20) -> Judgement:
-    """A target that is `deviation` away from a source that is `noise` away from the truth."""
+    """Return the judgement of a target at a given deviation from a source with a given noise."""
     source = np.array([1.0, 0.5], "float32")
     return judge(source + np.float32(deviation), source, source.astype("float64") - noise)
 
@@ -161,13 +161,13 @@ def test_a_source_without_error_still_has_half_a_unit_of_noise() -> None:
 
 
 @pytest.mark.parametrize("value", [NAN, INFINITY])
-def test_values_that_are_not_finite_on_all_sides_are_never_a_proof(value: float) -> None:
+def test_nan_and_infinity_on_all_sides_prove_nothing(value: float) -> None:
     judgement = judge(float32(1, value), float32(1, value), np.array([1, value]))
     assert not judgement.passed
     assert str(judgement) == "values that are not finite: they prove nothing"
 
 
-def test_a_truth_that_is_not_finite_is_never_a_floor() -> None:
+def test_a_float64_run_that_is_not_finite_gives_no_noise_floor() -> None:
     judgement = judge(float32(1, 500), float32(1, 2), np.array([1, NAN]))
     assert judgement.floor == INFINITY
     assert not judgement.passed
@@ -178,7 +178,7 @@ def test_a_judgement_of_nan_fails() -> None:
     assert not Judgement(deviation=0.0, floor=NAN).passed
 
 
-def test_all_zeros_pass_only_if_both_are() -> None:
+def test_zeros_pass_only_against_zeros() -> None:
     zeros = np.zeros(3, "float32")
     assert judge(zeros, zeros, zeros.astype("float64")).passed
     assert not judge(zeros + np.float32(1e-30), zeros, zeros.astype("float64")).passed

@@ -5,7 +5,7 @@ import pytest
 from keras3conv.alignment.plan import Alignment
 from keras3conv.alignment.staging import stage
 from keras3conv.errors import AlignmentError
-from keras3conv.model.views import LayerView, ModelView, TensorRef
+from keras3conv.model.views import LayerRun, LayerView, ModelView, TensorRef
 from keras3conv.planner.plan import plan
 
 
@@ -18,7 +18,7 @@ def linear(path: str, inputs: int, outputs: int, place: int) -> LayerView:
             TensorRef(path=f"{path}.weight", role="weight", shape=(outputs, inputs)),
             TensorRef(path=f"{path}.bias", role="bias", shape=(outputs,)),
         ),
-        calls=(place,),
+        run=LayerRun(calls=(place,)),
     )
 
 
@@ -31,7 +31,7 @@ def dense(path: str, inputs: int, outputs: int, place: int) -> LayerView:
             TensorRef(path=f"{path}/kernel", role="kernel", shape=(inputs, outputs)),
             TensorRef(path=f"{path}/bias", role="bias", shape=(outputs,)),
         ),
-        calls=(place,),
+        run=LayerRun(calls=(place,)),
     )
 
 
@@ -54,7 +54,7 @@ def test_check_names_the_first_layers_that_differ(unlike: Alignment) -> None:
         unlike.check()
     assert str(caught.value) == (
         "4 problems in the alignment of Net (torch) and net (keras); 1 pair matched\n"
-        "  the first place where they differ: after stem <-> stem, torch runs body and Keras middle\n"
+        "  the first difference in call order: after stem <-> stem, torch runs body and Keras middle\n"
         "  body    (torch)  weight (6, 4), bias (6,) matched nothing\n"
         "  head    (torch)  weight (2, 6), bias (2,) matched nothing\n"
         "  middle  (keras)  kernel (4, 5), bias (5,) would keep its initial value\n"
@@ -78,13 +78,13 @@ def hinted(torch: int, keras: int) -> str:
 
 
 def test_check_names_the_layer_after_the_end_of_the_shallower_model() -> None:
-    said = "the first place where they differ: after layer.1 <-> dense_1, "
-    assert f"{said}torch runs layer.2, and Keras has none left for it\n" in hinted(4, 2)
-    assert f"{said}Keras runs dense_2, and torch has none left for it\n" in hinted(2, 4)
+    said = "the first difference in call order: after layer.1 <-> dense_1, "
+    assert f"{said}torch runs layer.2, and Keras has no layer left for it\n" in hinted(4, 2)
+    assert f"{said}Keras runs dense_2, and torch has no layer left for it\n" in hinted(2, 4)
 
 
 def test_a_single_layer_that_is_left_over_needs_no_such_line() -> None:
-    assert "first place" not in hinted(3, 2)
+    assert "first difference" not in hinted(3, 2)
 
 
 def test_nothing_is_transferred_by_such_a_plan(unlike: Alignment) -> None:

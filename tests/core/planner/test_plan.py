@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from keras3conv.errors import AlignmentError, InputError, UnsupportedLayerError
-from keras3conv.model.views import LayerView, ModelView, TensorRef
+from keras3conv.model.views import LayerRun, LayerView, ModelView, TensorRef
 from keras3conv.planner.evidence import names
 from keras3conv.planner.plan import plan
 from keras3conv.transforms import Axes
@@ -20,7 +20,7 @@ def linear(path: str, inputs: int, outputs: int, place: int | None = None, *, kn
             TensorRef(path=f"{path}.weight", role="weight", shape=(outputs, inputs)),
             TensorRef(path=f"{path}.bias", role="bias", shape=(outputs,)),
         ),
-        calls=None if place is None else (place,),
+        run=LayerRun(calls=None if place is None else (place,)),
     )
 
 
@@ -33,7 +33,7 @@ def dense(path: str, inputs: int, outputs: int, place: int | None = None, *, kno
             TensorRef(path=f"{path}/kernel", role="kernel", shape=(inputs, outputs)),
             TensorRef(path=f"{path}/bias", role="bias", shape=(outputs,)),
         ),
-        calls=None if place is None else (place,),
+        run=LayerRun(calls=None if place is None else (place,)),
     )
 
 
@@ -116,13 +116,15 @@ def test_two_layers_that_fit_one_are_not_paired() -> None:
 def test_a_layer_that_never_runs_is_not_paired_with_one_that_does() -> None:
     unused = linear("unused", 4, 4)
     torch = torch_model(
-        LayerView(path="unused", kinds=unused.kinds, config=unused.config, tensors=unused.tensors, calls=()),
+        LayerView(
+            path="unused", kinds=unused.kinds, config=unused.config, tensors=unused.tensors, run=LayerRun(calls=())
+        ),
         linear("used", 4, 4, 3),
     )
     spare = dense("spare", 4, 4)
     keras = keras_model(
         dense("z", 4, 4, 0),
-        LayerView(path="spare", kinds=spare.kinds, config=spare.config, tensors=spare.tensors, calls=()),
+        LayerView(path="spare", kinds=spare.kinds, config=spare.config, tensors=spare.tensors, run=LayerRun(calls=())),
     )
     assert {torch: keras for torch, (keras, _) in found(torch, keras).items()} == {"used": "z", "unused": "spare"}
 
@@ -138,9 +140,43 @@ def test_hints_override_all_other_evidence(hints: object) -> None:
     assert found(torch, keras, hints) == {"a": ("q", "hint"), "b": ("p", "shape")}
 
 
-def test_a_hint_with_an_unknown_name_says_which_names_are_like_it() -> None:
-    with pytest.raises(AlignmentError, match="'classifer' is not a layer with tensors; similar: classifier"):
-        plan(torch_model(linear("classifier", 4, 4)), keras_model(dense("z", 4, 4)), {"classifer": "z"})
+def test_unknown_names_in_hints_are_one_error_with_the_nearest_names() -> None:
+    torch = torch_model(linear("classifier", 4, 4), linear("stem", 4, 4))
+    keras = keras_model(dense("z", 4, 4), dense("first", 4, 4))
+    with pytest.raises(AlignmentError) as caught:
+        plan(torch, keras, {"classifer": "z", "stem": "frist", "stem + sten": "z"})
+    assert str(caught.value) == (
+        "cannot pair layers of Net (torch) with layers of net (keras)\n"
+        "  classifer  (torch)  is no layer and no tensor; the nearest names: classifier, stem\n"
+        "  frist      (keras)  is no layer and no tensor; the nearest names: first, z\n"
+        "  sten       (torch)  is no layer and no tensor; the nearest names: stem, classifier"
+    )
+
+
+SEPARABLE = {"depthwise_kernel": (3, 3, 4, 1), "pointwise_kernel": (1, 1, 4, 6), "bias": (6,)}
+CONVOLUTIONS = {"dw": {"weight": (4, 1, 3, 3)}, "pw": {"weight": (6, 4, 1, 1), "bias": (6,)}}
+
+
+@pytest.mark.parametrize("config", [None, {"filters": 6, "kernel_size": (3, 3)}], ids=["weights only", "with config"])
+def test_a_hint_joins_two_layers_of_a_checkpoint_that_are_one_keras_layer(config: dict[str, object] | None) -> None:
+    torch = torch_model(
+        *(LayerView(path=path, tensors=tensors(f"{path}.", shapes)) for path, shapes in CONVOLUTIONS.items())
+    )
+    kinds = ("keras.layers.SeparableConv2D",)
+    keras = keras_model(LayerView(path="sep", kinds=kinds, config=config, tensors=tensors("sep/", SEPARABLE)))
+    (pair,) = plan(torch, keras, {"dw + pw": "sep"}).check().pairs
+    assert (pair.torch_layers, pair.keras_layers) == (("dw", "pw"), ("sep",))
+    assert [mapping.torch for mapping in pair.weights] == [("dw.weight",), ("pw.weight",), ("pw.bias",)]
+
+
+def tensors(prefix: str, shapes: dict[str, tuple[int, ...]]) -> tuple[TensorRef, ...]:
+    return tuple(TensorRef(path=prefix + role, role=role, shape=shape) for role, shape in shapes.items())
+
+
+def test_a_hint_pairs_two_tensors() -> None:
+    torch = torch_model(parameter("a", (8,)), parameter("b", (8,)))
+    keras = keras_model(variable("x/first", (8,)), variable("x/second", (8,)))
+    assert found(torch, keras, {"a": "x/second"}) == {"a": ("x/second", "hint"), "b": ("x/first", "shape")}
 
 
 def test_a_hint_that_no_shape_fits_is_an_error_with_the_shapes() -> None:
@@ -200,7 +236,7 @@ def test_names_tell_the_function_of_a_layer(path: str, expected: str) -> None:
 
 
 def flattening(layer: LayerView, shape: tuple[int, ...] | None, *, seen: bool) -> LayerView:
-    return replace(layer, calls=(0,) if seen else None, flattened=shape)
+    return replace(layer, run=LayerRun(calls=(0,) if seen else None, flattened=shape))
 
 
 PERMUTED = Axes("o (c s) -> (s c) o", c=2, s=12)

@@ -17,7 +17,7 @@ LOADING = {"src", "srcset", "data", "poster", "action", "formaction", "backgroun
 
 
 class Page(HTMLParser):
-    """Reads a page strictly: every element is closed, in order."""
+    """Parses a page strictly: every element must be closed, in order."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ def report(name: str = "layer1.conv", layers: int = 3) -> Report:
 
 
 def loaded(elements: Sequence[tuple[str, Mapping[str, str]]], style: str) -> list[str]:
-    """What a browser would fetch for a page."""
+    """Return the addresses that a browser would fetch for a page."""
     found = [
         f"{tag} {name}" for tag, attributes in elements for name in attributes if name in LOADING or name == "style"
     ]
@@ -133,7 +133,7 @@ def test_a_page_that_loads_something_is_noticed() -> None:
         "</title><b>",
     ],
 )
-def test_a_name_stays_a_name(name: str) -> None:
+def test_a_name_is_not_interpreted_as_html(name: str) -> None:
     plain, hostile = Page(report("plain").to_html()), Page(report(name).to_html())
     assert [tag for tag, _ in hostile.elements] == [tag for tag, _ in plain.elements]
     assert [sorted(attributes) for _, attributes in hostile.elements] == [
@@ -152,14 +152,14 @@ def test_nothing_but_the_page_s_own_script_may_run() -> None:
         assert report_html._digest(content) in policy
 
 
-def test_every_status_has_its_own_look() -> None:
+def test_every_status_has_its_own_style() -> None:
     page = Page(report().to_html())
     cards = page.classes("a", "card")
     assert [(classes - {"card"}).pop() for classes in cards] == ["failed", "passed", "skipped", "info"]
     assert page.classes("div", "verdict") == [{"verdict", "failed"}]
 
 
-def test_a_skipped_section_never_has_the_look_of_a_passed_one() -> None:
+def test_a_skipped_section_never_has_the_style_of_a_passed_one() -> None:
     skipped = Section(name="onnx", status="skipped", claim="c", summary="s", reason="no onnxruntime")
     page = Page(Report(title="t", sections=(skipped,)).to_html())
     assert [attributes for _, attributes in page.elements if "passed" in attributes.get("class", "").split()] == []
@@ -175,7 +175,7 @@ def test_failed_rows_and_failed_layers_are_marked() -> None:
     assert len(page.classes("circle", "bad")) == 1
 
 
-def test_all_digits_of_a_number_are_kept_for_who_asks() -> None:
+def test_a_tooltip_shows_all_digits_of_a_number() -> None:
     page = Page(report().to_html())
     assert [attributes["title"] for tag, attributes in page.elements if tag == "td" and "title" in attributes] == [
         "1.23456e-07",
@@ -205,13 +205,13 @@ def without_jinja2(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builtins, "__import__", guarded)
 
 
-def test_a_missing_jinja2_is_said_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_jinja2_is_an_error_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     without_jinja2(monkeypatch)
     with pytest.raises(MissingExtra, match=re.escape('an HTML report needs jinja2: pip install "keras3conv[report]"')):
         report().to_html()
 
 
-def test_a_notebook_shows_the_page_in_a_frame_of_its_own() -> None:
+def test_a_notebook_shows_the_page_in_a_frame() -> None:
     (frame,) = Page(report("<b>")._repr_html_()).elements
     assert frame[0] == "iframe"
     assert frame[1]["sandbox"] == "allow-scripts"

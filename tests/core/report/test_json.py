@@ -70,7 +70,7 @@ reports = st.builds(
 @given(report=reports)
 @settings(deadline=None, max_examples=60)
 def test_json_brings_back_every_report(report: Report) -> None:
-    # The representation tells 1 from 1.0 and from True, -0.0 from 0.0, and a NaN equals itself in it.
+    # Unlike ==, repr distinguishes 1, 1.0 and True, and 0.0 from -0.0, and NaN has one repr.
     assert repr(Report.from_json(report.to_json())) == repr(report)
 
 
@@ -87,7 +87,7 @@ def small() -> Report:
     return Report(title="t", sections=(Section(name="s", status="passed", claim="", summary="", tables=(table,)),))
 
 
-def test_numbers_that_are_not_finite_are_objects_and_text_stays_text() -> None:
+def test_nan_and_infinity_are_objects_and_text_stays_text() -> None:
     content = json.loads(small().to_json())
     assert content["sections"][0]["tables"][0]["rows"] == [
         [{"float": "NaN"}, {"float": "Infinity"}, {"float": "-Infinity"}, "NaN", None]
@@ -111,7 +111,7 @@ def test_the_first_format_which_had_no_pictures_is_still_read() -> None:
     assert repr(Report.from_json(json.dumps({**content, "format": 1}))) == repr(small())
 
 
-def test_a_picture_that_is_none_is_refused_with_its_place() -> None:
+def test_bytes_that_are_not_a_picture_are_refused_with_their_position() -> None:
     content = json.loads(small().to_json())
     content["sections"][0]["pictures"] = [{"png": "***", "caption": "", "answers": []}]
     with pytest.raises(InputError, match=r"pictures\[0\]\.png is '\*\*\*', not bytes in base64"):
@@ -137,13 +137,13 @@ def test_an_unknown_format_is_refused(number: object) -> None:
         ({"files": [{"path": "a", "size": True, "sha256": "", "md5": ""}]}, r"files\[0\]\.size is 'True', not an int"),
     ],
 )
-def test_what_does_not_belong_is_refused_with_its_place(changes: dict[str, Any], message: str) -> None:
+def test_wrong_keys_and_values_are_refused_with_their_position(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Report.from_json(changed(**changes))
 
 
 @pytest.mark.parametrize("cell", [{"float": "nan"}, {"float": 1}, {"double": "NaN"}, {}, []])
-def test_a_cell_that_is_no_value_is_refused(cell: object) -> None:
+def test_a_cell_that_is_an_object_is_refused(cell: object) -> None:
     content = json.loads(small().to_json())
     content["sections"][0]["tables"][0]["rows"][0][0] = cell
     with pytest.raises(InputError, match=r"rows\[0\]\[0\]"):
@@ -160,18 +160,18 @@ def test_an_unknown_status_is_refused_when_read() -> None:
     ["", "[]x", '{"format": NaN}', '{"format": 1, "format": 1}', "[" * 200_000, '{"format": ' + "1" * 5000 + "}"],
     ids=["empty", "tail", "constant", "repeated key", "depth bomb", "digit bomb"],
 )
-def test_what_is_not_strict_json_is_refused(text: str) -> None:
+def test_text_that_is_not_strict_json_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="the report is not JSON"):
         Report.from_json(text)
 
 
-def test_json_that_is_no_object_is_refused() -> None:
+def test_json_that_is_not_an_object_is_refused() -> None:
     with pytest.raises(InputError, match="a report in format None cannot be read"):
         Report.from_json("[1]")
 
 
 def documented() -> dict[str, set[str]]:
-    """The keys of every object in the table of REPORT.md."""
+    """Return the keys of every object in the table of REPORT.md."""
     found: dict[str, set[str]] = {}
     current = ""
     for line in (Path(__file__).parents[3] / "REPORT.md").read_text(encoding="utf-8").splitlines():

@@ -35,13 +35,13 @@ def test_a_failed_section_needs_a_problem() -> None:
         Section(name="float64", status="failed", claim="", summary="")
 
 
-def test_a_status_that_is_none_is_refused() -> None:
+def test_an_unknown_status_is_refused() -> None:
     with pytest.raises(InputError, match="the status is 'green', not passed or failed or skipped or info"):
         Section(name="float64", status="green", claim="", summary="")  # type: ignore[arg-type]
 
 
 def test_two_sections_of_one_name_are_refused() -> None:
-    with pytest.raises(InputError, match="two sections are called 'a'"):
+    with pytest.raises(InputError, match="two sections have the name 'a'"):
         Report(title="", sections=(section("a", "passed"), section("a", "info")))
 
 
@@ -98,7 +98,7 @@ def test_a_section_is_found_by_its_name() -> None:
 
 
 def test_an_unknown_section_is_refused_with_the_known_names() -> None:
-    with pytest.raises(KeyError, match="no section is called 'x'; there are: passed0, info1"):
+    with pytest.raises(KeyError, match="no section has the name 'x'; there are: passed0, info1"):
         report("passed", "info").section("x")
 
 
@@ -107,7 +107,7 @@ def test_a_row_of_another_length_is_refused() -> None:
         Table(title="layers", columns=("a", "b"), rows=((1, 2), (3,)))
 
 
-def test_a_cell_that_is_no_plain_value_is_refused() -> None:
+def test_a_cell_that_is_not_a_plain_value_is_refused() -> None:
     with pytest.raises(InputError, match="a tuple; a table holds"):
         Table(columns=("shape",), rows=(((1, 2),),))  # type: ignore[arg-type]
 
@@ -124,16 +124,16 @@ def test_a_column_is_numeric_if_it_holds_numbers_and_gaps_only() -> None:
     assert [table.is_numeric(place) for place in range(5)] == [True, False, False, False, False]
 
 
-def test_a_row_fails_by_its_place_or_by_its_word() -> None:
+def test_a_row_fails_by_its_index_or_by_the_word_failed() -> None:
     table = Table(columns=("layer", "status"), rows=(("a", "passed"), ("b", "failed"), ("c", "")), failed=(2,))
     assert [table.has_failed(place) for place in range(3)] == [False, True, True]
     assert table.failures == 2
 
 
-def test_a_failed_place_that_is_not_there_is_refused() -> None:
-    with pytest.raises(InputError, match="place 1 is marked as failed, but there are 1"):
+def test_a_failed_index_out_of_range_is_refused() -> None:
+    with pytest.raises(InputError, match="index 1 is marked as failed, but the length is 1"):
         Table(columns=("layer",), rows=(("a",),), failed=(1,))
-    with pytest.raises(InputError, match="place -1 is marked as failed, but there are 1"):
+    with pytest.raises(InputError, match="index -1 is marked as failed, but the length is 1"):
         Plot(title="", labels=("a",), series=(), unit="", failed=(-1,))
 
 

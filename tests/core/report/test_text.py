@@ -205,7 +205,7 @@ def test_a_long_table_is_cut_but_what_failed_is_shown() -> None:
     assert re.findall(r"layer\d+", text) == [f"layer{place}" for place in [*range(20), 44, 50]]
 
 
-def test_one_row_too_many_is_said_in_the_singular() -> None:
+def test_one_hidden_row_is_counted_in_the_singular() -> None:
     assert "... 1 more row" in str(one_table(Table(columns=("layer",), rows=(("a",),) * 21))).splitlines()[-1]
 
 
@@ -269,7 +269,7 @@ def test_a_cell_as_text(cell: Cell, text: str) -> None:
     assert show(cell) == text
 
 
-def test_lone_surrogates_become_visible() -> None:
+def test_lone_surrogates_are_escaped() -> None:
     assert visible("a\ud800") == "a\\ud800"
 
 
@@ -326,13 +326,13 @@ def test_a_sketch_of_many_layers_keeps_the_worst_of_each_group() -> None:
     assert row.count("█") == 1
 
 
-def test_a_zero_is_drawn_at_the_bottom_edge_and_said() -> None:
+def test_a_zero_is_drawn_at_the_bottom_edge_and_named_in_the_legend() -> None:
     drawing = draw(plot(1e-7, 0.0, 1e-6))
     assert drawing.zero == drawing.bottom == drawing.lines[0].dots[1].y
     assert drawing.remarks == ("bottom edge: zero, bit-identical (1 of 3 values)",)
 
 
-def test_what_is_not_finite_is_drawn_at_the_top_edge_as_a_fault() -> None:
+def test_nan_and_infinity_are_drawn_at_the_top_edge_as_failures() -> None:
     drawing = draw(plot(1e-7, math.nan, math.inf))
     assert [dot.failed for dot in drawing.lines[0].dots] == [False, True, True]
     assert drawing.infinite == drawing.lines[0].dots[1].y < drawing.top
@@ -345,7 +345,7 @@ def test_a_line_is_broken_where_nothing_was_measured() -> None:
     assert len(drawing.lines[0].dots) == 4
 
 
-def test_larger_errors_stand_higher_and_decades_are_even() -> None:
+def test_larger_errors_are_drawn_higher_and_decades_have_equal_height() -> None:
     low, middle, high = (dot.y for dot in draw(plot(1e-9, 1e-6, 1e-3)).lines[0].dots)
     assert low > middle > high
     assert low - middle == pytest.approx(middle - high)

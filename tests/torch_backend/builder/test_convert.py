@@ -139,6 +139,7 @@ def test_validation_fails_without_an_activation() -> None:
     assert not report.ok
 
 
+@pytest.mark.slow
 def test_a_saved_folder_works_without_keras_and_without_keras3conv(tmp_path: Path) -> None:
     model = randomised(residual())
     conversion = k3c.convert(model)

@@ -11,6 +11,8 @@ import torch
 
 import keras3conv as k3c
 
+pytestmark = pytest.mark.slow
+
 backbones = keras_hub.models
 
 

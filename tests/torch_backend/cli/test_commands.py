@@ -93,7 +93,7 @@ def assert_refused(result: Result, *words: str, status: int = 2) -> None:
 
 @pytest.fixture(autouse=True)
 def import_state() -> Iterator[None]:
-    """Factories change the search path and the loaded modules; a test must not leave them there."""
+    """Restore the import path and the loaded modules, which factories change."""
     path, modules = [*sys.path], {*sys.modules}
     yield
     sys.path[:] = path
@@ -111,7 +111,7 @@ def models(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def keras_file(models: Path, tmp_path: Path) -> Path:
-    """The Keras model of the file, with biases that are not zero."""
+    """Save the Keras model, with nonzero biases."""
     path = tmp_path / "net.keras"
     image = keras.Input((5,))
     hidden = keras.layers.Dense(7, activation="relu", name="first", bias_initializer="random_normal")(image)
@@ -121,14 +121,14 @@ def keras_file(models: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def moved(models: Path, keras_file: Path, tmp_path: Path) -> Path:
-    """The weights of the Keras file as a torch checkpoint."""
+    """Save the weights of the Keras file as a torch checkpoint."""
     path = tmp_path / "net.safetensors"
     result = run("transfer", keras_file, f"{models}:make", "-o", path)
     assert result.exit_code == 0, result.stderr
     return path
 
 
-def test_a_model_is_aligned_transferred_and_proven(models: Path, keras_file: Path, moved: Path, tmp_path: Path) -> None:
+def test_align_transfer_and_validate_pass(models: Path, keras_file: Path, moved: Path, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     result = run("validate", f"{models}:make", keras_file, "--torch-weights", moved, "--report", page)
     assert result.exit_code == 0, result.output
@@ -136,8 +136,19 @@ def test_a_model_is_aligned_transferred_and_proven(models: Path, keras_file: Pat
     assert page.read_text().startswith("<!")
 
 
+def test_a_hint_joins_two_layers_as_the_plan_spells_them(tmp_path: Path) -> None:
+    checkpoint, file = tmp_path / "net.pt", tmp_path / "net.keras"
+    depthwise, pointwise = torch.nn.Conv2d(4, 4, 3, groups=4, bias=False), torch.nn.Conv2d(4, 6, 1)
+    torch.save(torch.nn.ModuleDict({"dw": depthwise, "pw": pointwise}).state_dict(), checkpoint)
+    keras.Sequential([keras.Input((5, 6, 4)), keras.layers.SeparableConv2D(6, 3, name="sep")]).save(file)
+    result = run("align", checkpoint, file, "--hint", "dw + pw=sep")
+    assert result.exit_code == 0, result.output
+    assert "dw + pw  sep    SeparableConv2D  hint" in result.stdout
+    assert_refused(run("align", checkpoint, file, "--hint", "dw + pq=sepp"), "names: pw, dw", "names: sep")
+
+
 @pytest.mark.parametrize("suffix", REPORT_SUFFIXES)
-def test_two_files_are_judged_by_their_weights(suffix: str, keras_file: Path, moved: Path, tmp_path: Path) -> None:
+def test_two_files_are_compared_by_their_weights(suffix: str, keras_file: Path, moved: Path, tmp_path: Path) -> None:
     weights, report = tmp_path / "net.weights.h5", tmp_path / f"report{suffix}"
     keras.saving.load_model(keras_file).save_weights(weights)
     result = run("validate", moved, weights, "--report", report)
@@ -156,7 +167,7 @@ def test_two_files_with_different_weights_fail(models: Path, keras_file: Path, m
     assert "second" in result.stdout
 
 
-def test_a_factory_of_keras_takes_the_weights_of_a_file(models: Path, keras_file: Path, moved: Path) -> None:
+def test_weights_are_loaded_into_the_model_of_a_keras_factory(models: Path, keras_file: Path, moved: Path) -> None:
     arguments = (f"{models}:make", f"{models}:make_keras", "--torch-weights", moved, "--keras-weights", keras_file)
     assert run("validate", *arguments).exit_code == 0
 
@@ -168,11 +179,11 @@ def test_a_model_that_differs_fails_with_the_cause(models: Path, keras_file: Pat
     assert "differs" in result.stdout
 
 
-def test_other_weights_fail(models: Path, keras_file: Path) -> None:
+def test_different_weights_fail(models: Path, keras_file: Path) -> None:
     assert run("validate", f"{models}:make", keras_file).exit_code == 1
 
 
-def test_a_torch_checkpoint_becomes_a_keras_file(models: Path, moved: Path, tmp_path: Path) -> None:
+def test_a_torch_checkpoint_is_transferred_to_a_keras_file(models: Path, moved: Path, tmp_path: Path) -> None:
     path = tmp_path / "back.keras"
     result = run("transfer", moved, f"{models}:make_keras", "-o", path)
     assert result.exit_code == 0, result.stderr
@@ -195,7 +206,7 @@ def test_inputs_come_from_a_file(models: Path, keras_file: Path, moved: Path, tm
     assert "inputs given" in result.stdout
 
 
-def test_stdout_holds_the_result_and_nothing_of_the_factory(models: Path, keras_file: Path) -> None:
+def test_stdout_has_the_result_and_no_output_of_the_factory(models: Path, keras_file: Path) -> None:
     result = run("align", f"{models}:make", keras_file, "--json")
     assert json.loads(result.stdout)["keras3conv"] == "alignment"
     assert "a note of the factory" in result.stderr
@@ -216,14 +227,14 @@ def test_a_factory_in_a_package_is_found_in_the_current_folder(models: Path, mon
     assert run("inspect", "models_package.nets:make").exit_code == 0
 
 
-def test_a_file_called_like_a_framework_does_not_take_its_place(models: Path) -> None:
+def test_a_file_named_like_a_framework_does_not_replace_it(models: Path) -> None:
     path = models.rename(models.parent / "keras.py")
     before = sys.modules["keras"]
     assert run("inspect", f"{path}:make").exit_code == 0
     assert sys.modules["keras"] is before
 
 
-def test_a_factory_that_raises_is_one_message_with_the_line(models: Path) -> None:
+def test_a_factory_that_raises_gives_one_message_with_the_line(models: Path) -> None:
     line = MODELS.splitlines().index('    raise ValueError("no such size")') + 1
     assert_refused(
         run("inspect", f"{models}:raises"),
@@ -233,7 +244,7 @@ def test_a_factory_that_raises_is_one_message_with_the_line(models: Path) -> Non
     )
 
 
-def test_a_file_that_cannot_be_imported_is_one_message(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_imported_gives_one_message(tmp_path: Path) -> None:
     path = tmp_path / "models_broken.py"
     path.write_text("import torch\n\ntorch.no_such_name\n")
     assert_refused(run("inspect", f"{path}:make"), "when it was imported", "models_broken.py, line 3")
@@ -241,7 +252,7 @@ def test_a_file_that_cannot_be_imported_is_one_message(tmp_path: Path) -> None:
     assert_refused(run("inspect", f"{path}:make"), "models_broken.py cannot be imported\n  line 1: SyntaxError")
 
 
-def test_a_factory_that_leaves_the_program_is_one_message(models: Path) -> None:
+def test_a_factory_that_exits_gives_one_message(models: Path) -> None:
     assert_refused(run("inspect", f"{models}:stops"), "stops raised SystemExit: 0")
 
 
@@ -259,7 +270,7 @@ def test_a_factory_with_arguments_is_refused(tmp_path: Path) -> None:
     assert_refused(run("inspect", f"{path}:make"), "models_sized.py:make needs width, depth: ")
 
 
-def test_a_name_that_is_not_there_is_refused_with_those_that_are(models: Path) -> None:
+def test_an_unknown_name_is_refused_with_the_known_ones(models: Path) -> None:
     assert_refused(run("inspect", f"{models}:mak"), "models.py has no mak; it has: Net, make, wrong, wide, make_keras")
 
 
@@ -300,20 +311,18 @@ def test_weights_of_another_keras_model_are_refused(models: Path, keras_file: Pa
     )
 
 
-def test_weights_that_would_go_nowhere_are_refused(models: Path, keras_file: Path) -> None:
+def test_a_live_target_without_an_output_file_is_refused(models: Path, keras_file: Path) -> None:
     assert_refused(run("transfer", keras_file, f"{models}:make"), "would go nowhere\nFix:  -o FILE")
 
 
-def test_a_layer_that_would_keep_its_initial_value_stops_the_transfer(
-    models: Path, keras_file: Path, tmp_path: Path
-) -> None:
+def test_a_layer_without_a_pair_stops_the_transfer(models: Path, keras_file: Path, tmp_path: Path) -> None:
     path = tmp_path / "wide.safetensors"
     result = run("transfer", keras_file, f"{models}:wide", "-o", path)
     assert_refused(result, "1 problem in the alignment of Net (torch)", "extra", status=1)
     assert not path.exists()
 
 
-def test_an_interrupt_ends_quietly(models: Path) -> None:
+def test_an_interrupt_ends_without_a_traceback(models: Path) -> None:
     result = run("inspect", f"{models}:interrupted")
     assert (result.exit_code, result.stdout, result.stderr) == (130, "", "")
 
@@ -337,9 +346,7 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPat
     assert_refused(run("demo"), 'this command needs sklearn: pip install "keras3conv[dev]"')
 
 
-def test_an_error_of_a_model_s_own_kind_is_shown_in_full_and_is_no_failed_proof(
-    keras_file: Path, tmp_path: Path
-) -> None:
+def test_an_unknown_exception_has_a_traceback_and_is_no_failed_proof(keras_file: Path, tmp_path: Path) -> None:
     path = tmp_path / "broken.py"
     path.write_text(
         "import torch\n\n\nclass Own(Exception):\n    pass\n\n\nclass Broken(torch.nn.Linear):\n"

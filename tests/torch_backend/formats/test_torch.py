@@ -109,7 +109,7 @@ def test_tied_tensors_stay_tied(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wrapper", ["state_dict", "model", "anything"])
-def test_a_state_dict_is_found_in_what_is_around_it(tmp_path: Path, wrapper: str) -> None:
+def test_a_state_dict_is_found_inside_another_dict(tmp_path: Path, wrapper: str) -> None:
     module = nn.Linear(2, 2)
     optimiser = torch.optim.Adam(module.parameters())
     module(torch.ones(1, 2)).sum().backward()
@@ -118,7 +118,7 @@ def test_a_state_dict_is_found_in_what_is_around_it(tmp_path: Path, wrapper: str
     view = formats.read(saved(tmp_path / "x.pt", content))
     assert [tensor.path for tensor in view.tensors()] == ["weight", "bias"]
     assert view.facts["state dict"] == wrapper
-    assert view.facts["ignored, no tensors of the model"] == "optimizer, epoch"
+    assert view.facts["ignored, not tensors of the model"] == "optimizer, epoch"
 
 
 def test_of_several_state_dicts_the_user_chooses(tmp_path: Path) -> None:
@@ -130,14 +130,14 @@ def test_of_several_state_dicts_the_user_chooses(tmp_path: Path) -> None:
         formats.read(path, entry="other")
 
 
-def test_what_is_no_tensor_is_reported(tmp_path: Path) -> None:
+def test_entries_that_are_not_tensors_are_reported(tmp_path: Path) -> None:
     content = OrderedDict(weight=torch.zeros(1), _extra_state=b"x", epoch=None, names=["a"])
     view = formats.read(saved(tmp_path / "x.pt", content))
-    assert view.facts["ignored, no tensors of the model"] == "_extra_state, epoch, names"
+    assert view.facts["ignored, not tensors of the model"] == "_extra_state, epoch, names"
 
 
 class Bomb:
-    """Unpickling it would make a folder called `pwned`."""
+    """Unpickling an instance would create a folder `pwned`."""
 
     def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
         return os.mkdir, ("pwned",)
@@ -163,7 +163,7 @@ def _tar(path: Path, content: Any) -> None:
 
 
 @pytest.mark.parametrize("container", [_zip, _legacy, _plain, _tar])
-def test_a_checkpoint_that_would_run_code_is_refused_once_and_for_all(
+def test_a_checkpoint_that_would_run_code_is_refused(
     tmp_path: Path, container: Callable[[Path, Any], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -183,12 +183,12 @@ def test_a_checkpoint_that_would_run_code_is_refused_once_and_for_all(
     assert [path.name for path in tmp_path.iterdir()] == ["x.pt"]
 
 
-def test_a_whole_module_is_refused_with_the_remedy(tmp_path: Path) -> None:
+def test_a_pickled_module_is_refused_with_the_fix(tmp_path: Path) -> None:
     with pytest.raises(UnsafeCheckpoint, match=r"torch\.nn\.modules\.linear\.Linear(.|\n)*state_dict\(\)"):
         formats.read(saved(tmp_path / "x.pt", nn.Linear(2, 2)))
 
 
-def test_an_old_torch_is_not_trusted_with_a_pickle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_torch_is_refused_for_reading_a_pickle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(tmp_path / "x.pt", {"a": torch.zeros(1)})
     monkeypatch.setattr(torch, "__version__", "2.5.1+cpu")
     with pytest.raises(UnsafeCheckpoint, match=r"torch 2\.5\.1\+cpu can be made to run code"):
@@ -226,7 +226,7 @@ def rezipped(path: Path, changes: Mapping[str, bytes], compression: int = zipfil
     return path
 
 
-def test_a_compressed_checkpoint_is_refused_before_it_grows(tmp_path: Path) -> None:
+def test_a_compressed_checkpoint_is_refused_before_it_is_decompressed(tmp_path: Path) -> None:
     path = rezipped(saved(tmp_path / "x.pt", {"a": torch.zeros(10**6)}), {}, zipfile.ZIP_DEFLATED)
     with pytest.raises(BudgetExceeded, match=r"torch\.save never compresses"):
         formats.read(path)
@@ -252,17 +252,21 @@ def test_a_tensor_beyond_its_storage_is_malformed(tmp_path: Path) -> None:
         formats.read(saved(tmp_path / "x.pt", {"a": Beyond(torch.zeros(4))}))
 
 
-@pytest.mark.parametrize("name", ["archive/data.pkl", "../evil"])
-def test_members_that_do_not_belong_are_refused(tmp_path: Path, name: str) -> None:
+def test_two_members_with_the_same_name_are_refused(tmp_path: Path) -> None:
     path = saved(tmp_path / "x.pt", {"a": torch.zeros(2)})
-    prefix = zipfile.ZipFile(path).namelist()[0].partition("/")[0]
-    import warnings
-
-    with zipfile.ZipFile(path, "a") as target, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        target.writestr(name.replace("archive", prefix), b"x")
-    with pytest.raises((MalformedCheckpoint, UnsafeCheckpoint), match=r"two members|leaves the archive"):
+    with zipfile.ZipFile(path, "a") as target, pytest.warns(UserWarning, match="Duplicate name"):
+        target.writestr(target.namelist()[0].partition("/")[0] + "/data.pkl", b"x")
+    with pytest.raises(MalformedCheckpoint, match="two members"):
         formats.read(path)
+
+
+def test_a_member_outside_of_the_folder_of_the_archive_is_refused_by_torch(tmp_path: Path) -> None:
+    path = saved(tmp_path / "x.pt", {"a": torch.zeros(2)})
+    with zipfile.ZipFile(path, "a") as target:
+        target.writestr("../evil", b"x")
+    with pytest.raises(MalformedCheckpoint, match="file in archive is not in a subdirectory"):
+        formats.read(path)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_flipped_bit_is_found_when_the_tensor_is_read(tmp_path: Path) -> None:
@@ -272,11 +276,11 @@ def test_a_flipped_bit_is_found_when_the_tensor_is_read(tmp_path: Path) -> None:
     path.write_bytes(whole)
     view = formats.read(path)
     assert view.read("a").tolist() == [5, 5, 5]
-    with pytest.raises(MalformedCheckpoint, match="do not have their CRC"):
+    with pytest.raises(MalformedCheckpoint, match=r"the CRC of .* does not match"):
         view.read("b")
 
 
-def test_a_checkpoint_cut_anywhere_is_an_error(tmp_path: Path) -> None:
+def test_a_checkpoint_truncated_anywhere_is_an_error(tmp_path: Path) -> None:
     path = saved(tmp_path / "x.pt", {"a": torch.arange(20.0)})
     whole = path.read_bytes()
     for length in range(1, len(whole), 7):
@@ -285,7 +289,7 @@ def test_a_checkpoint_cut_anywhere_is_an_error(tmp_path: Path) -> None:
             formats.read(path)
 
 
-def test_a_legacy_checkpoint_cut_anywhere_is_an_error(tmp_path: Path) -> None:
+def test_a_legacy_checkpoint_truncated_anywhere_is_an_error(tmp_path: Path) -> None:
     path = saved(tmp_path / "x.pt", {"a": torch.arange(20.0)}, _use_new_zipfile_serialization=False)
     whole = path.read_bytes()
     for length in range(1, len(whole), 7):
@@ -294,7 +298,7 @@ def test_a_legacy_checkpoint_cut_anywhere_is_an_error(tmp_path: Path) -> None:
             formats.read(path)
 
 
-def test_a_checkpoint_that_is_cut_while_it_is_open_is_an_error_and_not_a_crash(tmp_path: Path) -> None:
+def test_a_checkpoint_that_is_truncated_while_it_is_open_is_an_error_and_not_a_crash(tmp_path: Path) -> None:
     path = saved(tmp_path / "x.pt", {"a": torch.zeros(10**5)})
     view = formats.read(path)
     os.truncate(path, 1000)
@@ -312,7 +316,7 @@ def test_code_in_torchscript_is_not_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [[torch.zeros(1)], {"a": 1}, {1: torch.zeros(1)}, torch.zeros(2)])
-def test_what_holds_no_state_dict_is_refused(tmp_path: Path, content: Any) -> None:
+def test_content_without_a_state_dict_is_refused(tmp_path: Path, content: Any) -> None:
     with pytest.raises(FileError, match=r"not a state dict|no state dict|is no name"):
         formats.read(saved(tmp_path / "x.pt", content))
 

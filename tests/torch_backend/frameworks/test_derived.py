@@ -1,4 +1,4 @@
-"""Weights that torch computes of others, weight norm and spectral norm in both generations, against plain layers."""
+"""Weights that torch computes from others (weight norm and spectral norm, old and new) against plain layers."""
 
 import warnings
 from collections.abc import Callable
@@ -13,15 +13,15 @@ from torch.nn.utils import parametrizations, parametrize
 
 import keras3conv as k3c
 from keras3conv.errors import MalformedCheckpoint, ModelError, TransferError
+from keras3conv.frameworks.adapter import view
 from keras3conv.frameworks.keras import model as keras_side
 from keras3conv.frameworks.torch import module as torch_side
-from keras3conv.workflows.sides import view
 
 Wrap = Callable[[nn.Module], nn.Module]
 
 
 def old(function: Wrap) -> Wrap:
-    """The function of the older generation, which says that it is old."""
+    """Apply the older function, which warns that it is deprecated."""
 
     def wrapped(layer: nn.Module) -> nn.Module:
         with warnings.catch_warnings():
@@ -42,7 +42,7 @@ EVERY = pytest.mark.parametrize("name", WRAPS)
 
 
 class Net(nn.Module):
-    """Two layers of which the weights are computed, and one with a weight of its own."""
+    """Two layers with computed weights, and one with a plain weight."""
 
     def __init__(self, wrap: Wrap) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class Net(nn.Module):
 
 
 def made(name: str, seed: int = 0) -> Net:
-    """A net whose lengths, directions and vectors are nothing special."""
+    """Return a net with random lengths, directions and vectors."""
     torch.manual_seed(seed)
     module = Net(WRAPS[name])
     with torch.no_grad():
@@ -106,7 +106,7 @@ def test_a_computed_weight_is_one_tensor_of_its_layer(name: str) -> None:
 
 
 @EVERY
-def test_looking_changes_nothing_even_in_training(name: str) -> None:
+def test_a_view_changes_nothing_even_in_training_mode(name: str) -> None:
     module = made(name).train()
     before = state(module)
     found = torch_side.view(module)
@@ -118,7 +118,7 @@ def test_looking_changes_nothing_even_in_training(name: str) -> None:
 
 
 @EVERY
-def test_it_crosses_and_is_proven(name: str) -> None:
+def test_a_transfer_passes_validation(name: str) -> None:
     module, model = made(name), twin()
     plan = k3c.align(module, model, inputs=IMAGES).check()
     k3c.transfer(module, model, plan)
@@ -131,7 +131,7 @@ def test_it_crosses_and_is_proven(name: str) -> None:
 
 
 def normalized() -> keras.Model:
-    """The twin with spectral norm on the Keras side."""
+    """Return the Keras model with spectral norm."""
     inputs = keras.Input((8, 9, 3))
     x = keras.layers.SpectralNormalization(keras.layers.Conv2D(6, (3, 2), name="stem"), name="normal_stem")(inputs)
     x = keras.layers.Conv2DTranspose(6, 2, activation="relu", name="up")(keras.ops.relu(x))
@@ -139,7 +139,7 @@ def normalized() -> keras.Model:
 
 
 @pytest.mark.parametrize("name", ["spectral norm", "old spectral norm", "weight norm"])
-def test_it_crosses_to_spectral_norm_of_keras_and_back(name: str) -> None:
+def test_a_transfer_to_spectral_norm_in_keras_and_back_passes_validation(name: str) -> None:
     module, model, other = made(name), normalized(), made(name, seed=1)
     plan = k3c.align(module, model, inputs=IMAGES).check()
     assert {entry.path for entry in plan.ignored} == {"normal_stem/vector_u"}
@@ -160,7 +160,7 @@ def test_it_crosses_to_spectral_norm_of_keras_and_back(name: str) -> None:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_every_kind_of_layer_with_spectral_norm_crosses_both_ways(
+def test_every_kind_of_layer_with_spectral_norm_transfers_both_ways(
     layer: nn.Module, inner: keras.layers.Layer, shape: tuple[int, ...]
 ) -> None:
     inputs = keras.Input(shape)
@@ -174,7 +174,7 @@ def test_every_kind_of_layer_with_spectral_norm_crosses_both_ways(
         assert report.tally == "7 passed"
 
 
-def test_a_weight_that_is_not_divided_by_its_norm_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_weight_that_is_not_divided_by_its_norm_fails_validation(monkeypatch: pytest.MonkeyPatch) -> None:
     module, model = made("spectral norm"), normalized()
     plan = k3c.align(module, model, inputs=IMAGES).check()
     k3c.transfer(module, model, plan)
@@ -186,7 +186,7 @@ def test_a_weight_that_is_not_divided_by_its_norm_is_caught(monkeypatch: pytest.
 
 
 @EVERY
-def test_what_is_written_is_what_is_computed_to_the_bit(name: str) -> None:
+def test_the_computed_weight_has_the_bits_of_the_written_value(name: str) -> None:
     module, model, other = made(name), twin(), made(name, seed=1)
     plan = k3c.align(module, model, inputs=IMAGES)
     k3c.transfer(model, other, plan)
@@ -199,7 +199,7 @@ def test_what_is_written_is_what_is_computed_to_the_bit(name: str) -> None:
 
 
 @EVERY
-def test_what_was_written_is_trained_on(name: str) -> None:
+def test_a_written_weight_has_gradients(name: str) -> None:
     module = made(name)
     k3c.transfer(twin(), module, k3c.align(module, twin(), inputs=IMAGES))
     module.train()
@@ -208,20 +208,20 @@ def test_what_was_written_is_trained_on(name: str) -> None:
 
 
 @EVERY
-def test_a_failed_transfer_leaves_every_tensor_that_it_is_computed_of_untouched(
+def test_a_failed_transfer_leaves_the_parts_of_computed_weights_unchanged(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = made(name)
     plan, before = k3c.align(module, twin(), inputs=IMAGES), state(module)
     expected = output(module)
-    put = torch_side.put
+    put = torch_side.copy_from_array
 
     def failing(target: torch.Tensor, value: np.ndarray) -> None:
         if target is module.head.bias:
             raise OSError("no more")
         put(target, value)
 
-    monkeypatch.setattr(torch_side, "put", failing)
+    monkeypatch.setattr(torch_side, "copy_from_array", failing)
     with pytest.raises(OSError, match="no more"):
         k3c.transfer(twin(), module, plan)
     assert same(state(module), before)
@@ -229,7 +229,7 @@ def test_a_failed_transfer_leaves_every_tensor_that_it_is_computed_of_untouched(
 
 
 @EVERY
-def test_a_file_that_is_written_loads_into_the_same_module(name: str, tmp_path: Path) -> None:
+def test_a_written_file_loads_into_the_same_module(name: str, tmp_path: Path) -> None:
     module, model = made(name), twin()
     plan = k3c.align(module, model, inputs=IMAGES)
     for suffix in (".pt", ".safetensors"):
@@ -246,7 +246,7 @@ def test_a_file_that_is_written_loads_into_the_same_module(name: str, tmp_path: 
 
 @EVERY
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
-def test_a_file_that_holds_the_parts_is_the_same_model(name: str, suffix: str, tmp_path: Path) -> None:
+def test_a_file_of_the_parts_is_viewed_like_the_module(name: str, suffix: str, tmp_path: Path) -> None:
     module, path = made(name), tmp_path / f"model{suffix}"
     if suffix == ".pt":
         torch.save(module.state_dict(), path)
@@ -265,7 +265,7 @@ def test_a_file_that_holds_the_parts_is_the_same_model(name: str, suffix: str, t
 
 
 @EVERY
-def test_a_file_of_parts_is_written_through_its_module_only(name: str, tmp_path: Path) -> None:
+def test_a_file_of_parts_is_written_only_through_its_module(name: str, tmp_path: Path) -> None:
     module, path = made(name), tmp_path / "model.pt"
     torch.save(module.state_dict(), path)
     before = path.read_bytes()
@@ -277,7 +277,7 @@ def test_a_file_of_parts_is_written_through_its_module_only(name: str, tmp_path:
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.pt"]
 
 
-def test_names_alone_do_not_make_a_weight_of_parts(tmp_path: Path) -> None:
+def test_tensors_with_the_names_of_parts_but_other_shapes_are_not_joined(tmp_path: Path) -> None:
     state = {
         "a.weight_g": torch.ones(3, 4),
         "a.weight_v": torch.ones(3, 4),
@@ -300,7 +300,7 @@ def test_a_direction_of_length_zero_in_a_file_is_refused(tmp_path: Path) -> None
         found.read("a.weight")
 
 
-def test_a_weight_of_zeros_has_length_zero_and_no_spectral_norm() -> None:
+def test_a_zero_weight_has_length_zero_and_no_spectral_norm() -> None:
     model = twin()
     model.get_layer("stem").kernel.assign(np.zeros((3, 2, 3, 6)))
     module = made("weight norm")
@@ -314,7 +314,7 @@ def test_a_weight_of_zeros_has_length_zero_and_no_spectral_norm() -> None:
 
 
 class Symmetric(nn.Module):
-    """A parametrisation of somebody's own, with an inverse for what it can make."""
+    """A custom parametrization with an inverse for symmetric matrices."""
 
     def forward(self, given: torch.Tensor) -> torch.Tensor:
         return given.triu() + given.triu(1).T
@@ -324,7 +324,7 @@ class Symmetric(nn.Module):
 
 
 class OneWay(nn.Module):
-    """One without an inverse."""
+    """A custom parametrization without an inverse."""
 
     def forward(self, given: torch.Tensor) -> torch.Tensor:
         return given.square()
@@ -340,7 +340,7 @@ def parametrized(step: nn.Module) -> nn.Sequential:
     return nn.Sequential(layer)
 
 
-def test_any_parametrisation_is_read_and_is_written_where_its_inverse_holds() -> None:
+def test_any_parametrization_is_read_and_is_written_if_its_inverse_is_exact() -> None:
     module, model = parametrized(Symmetric()), dense()
     plan = k3c.align(module, model).check()
     k3c.transfer(module, model, plan)
@@ -355,7 +355,7 @@ def test_any_parametrisation_is_read_and_is_written_where_its_inverse_holds() ->
     [(Symmetric(), "Symmetric makes another weight of what was written"), (OneWay(), "OneWay")],
     ids=["not symmetric", "without an inverse"],
 )
-def test_what_it_cannot_make_is_refused_and_nothing_is_written(step: nn.Module, fact: str) -> None:
+def test_a_value_that_a_parametrization_cannot_represent_is_refused(step: nn.Module, fact: str) -> None:
     module, model = parametrized(step), dense()
     before = state(module)
     with pytest.raises(ModelError, match=fact):

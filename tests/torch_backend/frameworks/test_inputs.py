@@ -1,4 +1,4 @@
-"""Which of torch's inputs becomes which of Keras': by name, by order, as a list, a dict or several arguments."""
+"""The inputs of torch are matched with those of Keras by name or order, as a list, a dict or several arguments."""
 
 import warnings
 from typing import Any
@@ -12,7 +12,7 @@ from torch import nn
 
 import keras3conv as k3c
 from keras3conv.errors import InputError
-from keras3conv.frameworks.keras.inputs import arguments
+from keras3conv.frameworks.keras.inputs import call_arguments
 from keras3conv.frameworks.shared.inputs import derive
 from keras3conv.transforms import Array
 
@@ -21,7 +21,7 @@ BY_NAME = {"right": RIGHT, "left": LEFT}
 
 
 class Two(nn.Module):
-    """Two inputs of one shape that it does not treat alike."""
+    """A module that treats two inputs of one shape differently."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,32 +39,32 @@ def of_a_dict() -> keras.Model:
 
 
 class OfArguments(keras.Model):
-    """The same, whose call takes two arguments, with one between them that may be left out."""
+    """The same function; its call takes two arguments, and an optional one between them."""
 
     def __init__(self) -> None:
         super().__init__()
         self.one, self.other, self.out = layers.Dense(4), layers.Dense(4), layers.Dense(2)
 
     def call(self, left: Any, scale: Any = None, right: Any = None) -> Any:
-        """Shapes (samples, 3), None, (samples, 3)."""
+        """Take arrays of shapes (samples, 3), None, (samples, 3)."""
         assert scale is None
         return self.out(ops.tanh(self.one(left)) * ops.sigmoid(self.other(right)))
 
 
 class OfOneArgument(keras.Model):
-    """The same, whose call takes one argument, a dict."""
+    """The same function; its call takes a dict."""
 
     def __init__(self) -> None:
         super().__init__()
         self.inner = OfArguments()
 
     def call(self, inputs: Any) -> Any:
-        """A dict of arrays of shape (samples, 3)."""
+        """Take a dict of arrays of shape (samples, 3)."""
         return self.inner(inputs["left"], None, inputs["right"])
 
 
 @pytest.mark.parametrize("make", [of_a_dict, OfArguments, OfOneArgument])
-def test_inputs_of_one_shape_find_their_places_by_name(make: type[keras.Model]) -> None:
+def test_inputs_of_one_shape_are_matched_by_name(make: type[keras.Model]) -> None:
     random = np.random.default_rng(0)
     inputs = {name: random.standard_normal((3, 3), dtype=np.float32) for name in ("right", "left")}
     module, model = Two(), make()
@@ -89,7 +89,7 @@ def test_inputs_of_one_shape_find_their_places_by_name(make: type[keras.Model]) 
         ({"0": LEFT}, ("x",), LEFT),
     ],
 )
-def test_a_call_that_is_code_is_given_what_its_arguments_ask_for(
+def test_the_inputs_of_a_subclassed_model_follow_the_arguments_of_its_call(
     arrays: dict[str, Array], takes: tuple[str, ...], expected: Any
 ) -> None:
     made = derive(arrays, (), takes)
@@ -98,11 +98,11 @@ def test_a_call_that_is_code_is_given_what_its_arguments_ask_for(
     assert all(told[name] is wanted[name] for name in wanted) if isinstance(wanted, dict) else told is wanted
 
 
-def test_the_arguments_of_a_call_are_its_inputs() -> None:
-    assert arguments(OfArguments()) == ("left", "scale", "right")
-    assert arguments(of_a_dict()) == ()
+def test_the_positional_arguments_of_call_are_listed() -> None:
+    assert call_arguments(OfArguments()) == ("left", "scale", "right")
+    assert call_arguments(of_a_dict()) == ()
 
 
-def test_a_number_of_inputs_that_does_not_fit_is_one_clear_error() -> None:
+def test_another_number_of_inputs_is_refused() -> None:
     with pytest.raises(InputError, match=r"called with 1 array, the Keras model takes 2 \(left .*give keras_inputs"):
         k3c.align(nn.Linear(3, 4), of_a_dict(), inputs=LEFT)

@@ -1,4 +1,4 @@
-"""Our own modules of torch: in models and files, copied into another, and what the laws cannot ask of them."""
+"""The torch modules of keras3conv in models, in files and in generated code."""
 
 import inspect
 from pathlib import Path
@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 import keras3conv as k3c
+from keras3conv.frameworks.torch import functions as torch_functions
 from keras3conv.frameworks.torch import layers as torch_layers
 from tests.support.models import randomize
 
@@ -19,15 +20,17 @@ VIDEO = 8 * np.random.default_rng(0).standard_normal((2, 3, 6, 5, 2)).astype("fl
 
 
 def copied() -> ModuleType:
-    """The classes as a written-out model has them: their text, and torch."""
+    """Return the classes as a generated module contains them: their source code, that of our functions, and torch."""
     module = ModuleType("model")
-    text = [inspect.getsource(getattr(torch_layers, name)) for name in torch_layers.__all__]
-    exec("\n\n".join(["import torch\nfrom torch import nn", *text]), vars(module))  # noqa: S102 - our own text
+    text = [inspect.getsource(getattr(torch_functions, name)) for name in torch_functions.__all__]
+    text += [inspect.getsource(getattr(torch_layers, name)) for name in torch_layers.__all__]
+    imports = "import torch\nimport torch.nn.functional as F\nfrom torch import nn"
+    exec("\n\n".join([imports, *text]), vars(module))  # noqa: S102 - our own text
     return module
 
 
 class Net(nn.Module):
-    """Images over time, then steps, then three kinds of attention."""
+    """Recurrence over images, recurrence over steps, and three kinds of attention."""
 
     def __init__(self, layers: ModuleType) -> None:
         super().__init__()
@@ -68,7 +71,7 @@ def certified(module: nn.Module, model: keras.Model) -> str:
 
 
 @pytest.mark.parametrize("layers", [torch_layers, copied()], ids=["imported", "copied"])
-def test_our_modules_are_paired_with_the_layers_of_keras_and_proven(layers: ModuleType) -> None:
+def test_own_modules_are_paired_with_keras_layers_and_pass_validation(layers: ModuleType) -> None:
     module, model = randomize(Net(layers)), twin()
     plan = k3c.align(module, model, inputs=VIDEO, keras_inputs=VIDEO).check()
     assert {pair.torch: pair.keras for pair in plan.pairs} == {name: name for name in NAMES}
@@ -76,7 +79,7 @@ def test_our_modules_are_paired_with_the_layers_of_keras_and_proven(layers: Modu
     assert certified(module, model) == "7 passed"
 
 
-def test_our_modules_are_filled_from_a_file(tmp_path: Path) -> None:
+def test_own_modules_are_filled_from_a_file(tmp_path: Path) -> None:
     model, module = twin(), randomize(Net(torch_layers))
     model.save(tmp_path / "model.keras")
     plan = k3c.align(module, tmp_path / "model.keras", inputs=VIDEO, keras_inputs=VIDEO).check()
@@ -84,7 +87,7 @@ def test_our_modules_are_filled_from_a_file(tmp_path: Path) -> None:
     assert certified(module, model) == "7 passed"
 
 
-def test_a_bare_weight_file_tells_its_cells_and_projections_by_shapes_and_groups(tmp_path: Path) -> None:
+def test_cells_and_projections_in_a_file_of_weights_are_found_by_shapes_and_groups(tmp_path: Path) -> None:
     model, module = twin(), randomize(Net(torch_layers))
     path = tmp_path / "model.weights.h5"
     model.save_weights(path)
@@ -95,7 +98,7 @@ def test_a_bare_weight_file_tells_its_cells_and_projections_by_shapes_and_groups
 
 
 def own_layer(make: Any, *shape: int, times: int = 1, as_list: bool = False) -> tuple[keras.Model, Any]:
-    """A model of one layer, with weights that hide nothing, and an input for it."""
+    """Return a model of one layer with random weights, and an input."""
     random = np.random.default_rng(2)
     inputs = keras.Input(shape)
     model = keras.Model(inputs, make([inputs] * times) if as_list else make(*[inputs] * times))
@@ -123,7 +126,7 @@ CONVERTED: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", CONVERTED)
-def test_a_converted_model_carries_our_module_and_is_proven(name: str) -> None:
+def test_a_converted_model_contains_the_own_module_and_passes_validation(name: str) -> None:
     model, inputs = CONVERTED[name]()
     conversion = k3c.convert(model, inputs=inputs)
     assert f"class {name.partition(' ')[0]}(nn.Module):" in conversion.source

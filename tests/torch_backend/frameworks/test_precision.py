@@ -1,4 +1,4 @@
-"""A float64 run computes what the model computes, with fewer roundings, and with none of its constants changed."""
+"""A float64 run computes the function of the model with its own constants."""
 
 import keras
 import ml_dtypes
@@ -14,11 +14,11 @@ from tests.support.models import randomize
 
 FLOAT32, FLOAT64 = 2.0**-23, 2.0**-52
 SMALL = np.random.default_rng(0).uniform(1e-4, 4e-4, (3, 5)).astype("float32")
-"""So small that the epsilon decides."""
+"""Values so small that the epsilon dominates."""
 
 
 class ByFunction(nn.Module):
-    """A norm of the function, given no epsilon by place and by name."""
+    """RMS norms by function, without an epsilon as positional and as keyword argument."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class ByFunction(nn.Module):
 
 
 @pytest.mark.parametrize("module", [nn.RMSNorm(5), nn.Sequential(nn.RMSNorm(5)), ByFunction()], ids=["1", "in", "by"])
-def test_a_norm_without_an_epsilon_keeps_that_of_its_own_dtype(module: nn.Module) -> None:
+def test_a_norm_without_an_epsilon_keeps_the_epsilon_of_its_dtype(module: nn.Module) -> None:
     found = torch_side.run(module, SMALL, float64=True).outputs[""]
     assert compare(found, torch_side.run(module, SMALL).outputs[""]).max_rel < 1e-6
     wide = module.double()
@@ -37,7 +37,7 @@ def test_a_norm_without_an_epsilon_keeps_that_of_its_own_dtype(module: nn.Module
 
 
 @pytest.mark.parametrize(("epsilon", "status"), [(FLOAT32, "passed"), (FLOAT64, "failed")])
-def test_the_epsilon_that_is_written_down_is_proven(epsilon: float, status: str) -> None:
+def test_the_declared_epsilon_decides_validation(epsilon: float, status: str) -> None:
     module = randomize(nn.Sequential(nn.RMSNorm(5), nn.Linear(5, 4)))
     inputs = keras.Input((5,))
     layers = [keras.layers.RMSNormalization(epsilon=epsilon), keras.layers.Dense(4)]
@@ -46,7 +46,7 @@ def test_the_epsilon_that_is_written_down_is_proven(epsilon: float, status: str)
     assert k3c.validate(module, model, inputs=SMALL).section("float64").status == status
 
 
-def test_gradients_are_those_of_the_epsilon_that_is_written_down() -> None:
+def test_gradients_use_the_declared_epsilon() -> None:
     module = randomize(nn.Sequential(nn.RMSNorm(5), nn.Linear(5, 4)))
     layers = [keras.Input((5,)), keras.layers.RMSNormalization(epsilon=FLOAT32), keras.layers.Dense(4)]
     model = keras.Sequential(layers)
@@ -55,7 +55,7 @@ def test_gradients_are_those_of_the_epsilon_that_is_written_down() -> None:
 
 
 class Scaled(nn.Module):
-    """A trained number, which has no axes."""
+    """A trained scalar."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,14 +67,14 @@ class Scaled(nn.Module):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_number_without_axes_stays_one(dtype: str) -> None:
+def test_a_scalar_parameter_stays_a_scalar(dtype: str) -> None:
     value = np.asarray(2.0).astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
     assert torch_side.to_torch(value).shape == ()
     outputs = torch_side.run(Scaled(), SMALL, tensors={"scale": value}, float64=True).outputs
     assert np.array_equal(outputs[""], 2 * SMALL.astype("float64"))
 
 
-def test_an_epsilon_that_was_given_stays() -> None:
+def test_a_given_epsilon_is_kept() -> None:
     module = nn.RMSNorm(5, eps=1e-3)
     assert (
         compare(

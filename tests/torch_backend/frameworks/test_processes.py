@@ -1,4 +1,4 @@
-"""The saved Keras model in processes of its own: what goes there, what comes back, what is said where nothing does."""
+"""The saved Keras model runs in new processes: imports of custom classes, outputs, and failures."""
 
 import os
 import subprocess
@@ -13,21 +13,25 @@ from keras3conv.errors import InputError
 from keras3conv.frameworks import processes as other_process
 from keras3conv.frameworks.shared.recording import Recording
 from tests.support.own_layers import Halved, twice
-from tests.torch_backend.validators.test_certificate import Classifier, failed, moved, twin
+from tests.torch_backend.validators.test_certificate import Classifier, failed, twin, with_equal_weights
+
+pytestmark = pytest.mark.slow
 
 
-def test_the_saved_model_is_run_in_another_process() -> None:
-    report = k3c.validate(**moved(Classifier(), twin()), backends=["torch"], proofs=["backends"])
+def test_the_saved_model_runs_in_another_process() -> None:
+    report = k3c.validate(**with_equal_weights(Classifier(), twin()), backends=["torch"], proofs=["backends"])
     report.raise_if_failed()
     assert report.section("backends").tables[0].rows[0][:2] == ("torch", "keras on torch")
 
 
-def test_a_class_that_no_other_process_can_import_skips_the_proof_with_the_line_to_paste() -> None:
+def test_a_class_that_another_process_cannot_import_skips_the_proof_with_a_fix() -> None:
     class Own(keras.layers.Layer):
         def call(self, x: Any) -> Any:
             return x
 
-    report = k3c.validate(**moved(Classifier(), twin(last=Own())), backends=["torch", "jax"], proofs=["backends"])
+    report = k3c.validate(
+        **with_equal_weights(Classifier(), twin(last=Own())), backends=["torch", "jax"], proofs=["backends"]
+    )
     section = report.section("backends")
     assert section.status == "skipped"
     assert section.reason == (
@@ -36,18 +40,18 @@ def test_a_class_that_no_other_process_can_import_skips_the_proof_with_the_line_
     )
 
 
-def test_classes_and_functions_of_other_modules_go_to_the_other_process_by_name() -> None:
+def test_the_other_process_imports_custom_classes_and_functions() -> None:
     own = keras.Sequential([Halved(), keras.layers.Activation(twice), keras.layers.Activation("linear")])
-    report = k3c.validate(**moved(Classifier(), twin(last=own)), backends="torch", proofs=["backends"])
+    report = k3c.validate(**with_equal_weights(Classifier(), twin(last=own)), backends="torch", proofs=["backends"])
     report.raise_if_failed()
     assert report.section("backends").status == "passed"
 
 
-def test_what_cannot_be_loaded_is_said_once_for_all_backends() -> None:
+def test_a_model_that_cannot_be_loaded_is_reported_once_for_all_backends() -> None:
     model = twin(last=keras.layers.Lambda(lambda x: x))
-    section = k3c.validate(**moved(Classifier(), model), backends=["torch", "jax"], proofs=["backends"]).section(
-        "backends"
-    )
+    section = k3c.validate(
+        **with_equal_weights(Classifier(), model), backends=["torch", "jax"], proofs=["backends"]
+    ).section("backends")
     assert section.status == "skipped"
     assert section.reason.startswith("torch, jax: ValueError: ")
     assert "\n" not in section.reason
@@ -62,7 +66,7 @@ def test_what_cannot_be_loaded_is_said_once_for_all_backends() -> None:
     ],
     ids=["exit", "abort", "timeout"],
 )
-def test_a_process_that_dies_is_a_failure_with_its_last_lines(
+def test_a_failed_process_is_a_failure_with_its_last_lines(
     code: str, said: str, timeout: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start = subprocess.Popen
@@ -72,12 +76,14 @@ def test_a_process_that_dies_is_a_failure_with_its_last_lines(
 
     monkeypatch.setattr(subprocess, "Popen", planted)
     monkeypatch.setattr(other_process, "TIMEOUT", timeout)
-    section = k3c.validate(**moved(Classifier(), twin()), backends="torch", proofs=["backends"]).section("backends")
+    section = k3c.validate(**with_equal_weights(Classifier(), twin()), backends="torch", proofs=["backends"]).section(
+        "backends"
+    )
     assert section.status == "failed"
     assert said in section.problems[0].fact
 
 
-def test_a_backend_that_computes_something_else_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_different_outputs_of_a_backend_fail_the_proof(monkeypatch: pytest.MonkeyPatch) -> None:
     run_all = other_process.run_all
 
     def planted(folder: Path, backends: Any) -> Any:
@@ -89,19 +95,19 @@ def test_a_backend_that_computes_something_else_is_caught(monkeypatch: pytest.Mo
         }
 
     monkeypatch.setattr(other_process, "run_all", planted)
-    report = k3c.validate(**moved(Classifier(), twin()), backends="torch", proofs=["backends"])
+    report = k3c.validate(**with_equal_weights(Classifier(), twin()), backends="torch", proofs=["backends"])
     assert failed(report) == ["backends"]
 
 
 def test_an_unknown_backend_is_refused() -> None:
     with pytest.raises(InputError, match="'numpy' is not a Keras backend"):
-        k3c.validate(**moved(Classifier(), twin()), backends="numpy")
+        k3c.validate(**with_equal_weights(Classifier(), twin()), backends="numpy")
     with pytest.raises(InputError, match=r'backends is True: .*\nFix:  backends="all"'):
-        k3c.validate(**moved(Classifier(), twin()), backends=True)  # type: ignore[arg-type]
+        k3c.validate(**with_equal_weights(Classifier(), twin()), backends=True)  # type: ignore[arg-type]
 
 
-def test_no_child_inherits_a_choice_of_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_process_ignores_the_backend_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KERAS_BACKEND", "jax")
-    report = k3c.validate(**moved(Classifier(), twin()), backends="torch", proofs=["backends"])
+    report = k3c.validate(**with_equal_weights(Classifier(), twin()), backends="torch", proofs=["backends"])
     report.raise_if_failed()
     assert os.environ["KERAS_BACKEND"] == "jax"

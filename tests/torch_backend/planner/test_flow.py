@@ -7,7 +7,7 @@ import torch.nn.functional as F  # noqa: N812 - the name that everybody gives it
 from torch import nn
 
 import keras3conv as k3c
-from keras3conv.workflows.sides import views_for_plan
+from keras3conv.workflows.ordered import views_by_call_order
 
 SIZE = (1, 4, 6, 6)
 
@@ -72,14 +72,14 @@ def test_branches_of_equal_layers_are_told_apart(model: type[keras.Model]) -> No
 
 
 def test_the_call_graph_passes_through_operations_without_weights() -> None:
-    torch_view, keras_view = views_for_plan(Branches(), branches(), torch.rand(SIZE), None)
+    torch_view, keras_view = views_by_call_order(Branches(), branches(), torch.rand(SIZE), None)
     torch_layers = {layer.path: layer for layer in torch_view.layers}
     keras_layers = {layer.path: layer for layer in keras_view.layers}
-    assert torch_layers["w"].follows == ("x", "y", "z")
-    assert torch_layers["y"].passes == ("y.2",)
-    assert torch_layers["x"].beside == ("y.0", "x")
-    assert torch_layers["z"].beside == ("z",)
-    assert keras_layers["last"].follows == ("four", "three", "two")
+    assert torch_layers["w"].run.follows == ("x", "y", "z")
+    assert torch_layers["y"].run.passes == ("y.2",)
+    assert torch_layers["x"].run.beside == ("y.0", "x")
+    assert torch_layers["z"].run.beside == ("z",)
+    assert keras_layers["last"].run.follows == ("four", "three", "two")
 
 
 class Twins(nn.Module):
@@ -97,7 +97,7 @@ def test_layers_with_the_same_position_in_the_call_graph_are_unconfirmed() -> No
     inputs = keras.Input((4,))
     first, second = keras.layers.Dense(4, name="p")(inputs), keras.layers.Dense(4, name="q")(inputs)
     model = keras.Model(inputs, keras.layers.Multiply()([first, second]))
-    views = views_for_plan(Twins(), model, None, None)
+    views = views_by_call_order(Twins(), model, None, None)
     from keras3conv.planner.plan import plan
 
     pairs = plan(*views).pairs

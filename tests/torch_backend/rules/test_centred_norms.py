@@ -71,6 +71,7 @@ def test_a_layer_norm_that_adds_one_to_its_scale_is_not_paired_as_its_parent_is(
     k3c.validate(source, target, inputs=inputs, alignment=plan, proofs=("float64", "outputs")).raise_if_failed()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("transformers") is None, reason="transformers is not installed")
 def test_every_such_class_of_transformers_is_listed_or_named_with_the_reason_why_not() -> None:
     assert set(norms_that_begin_with_zeros()) == {*CENTRED, *CENTRED_ELSEWHERE}

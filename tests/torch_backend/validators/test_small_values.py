@@ -91,6 +91,7 @@ def test_a_slightly_different_epsilon_fails_at_any_variance(epsilon: float, fact
     assert "at values of " in section.summary
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NUMBERS if name != "epsilon"])
 @pytest.mark.parametrize("inputs", [pixels(2, 4, 6), pixels(2, 4, 6) / 100 - 1], ids=["pixels", "scaled"])
 def test_a_relative_difference_of_a_millionth_in_any_number_fails(name: str, inputs: Array) -> None:

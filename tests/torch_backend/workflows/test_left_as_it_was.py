@@ -1,4 +1,4 @@
-"""What a certificate, a plan and a conversion leave behind: nothing, whatever the models do, and wherever they stop."""
+"""Align, validate and convert leave both models unchanged, also after errors and interrupts."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,7 +25,7 @@ def model(*first: layers.Layer) -> keras.Model:
 
 
 def everything(module: nn.Module, target: keras.Model, inputs: Any) -> None:
-    """All that runs the two models."""
+    """Run everything that runs the two models."""
     plan = k3c.align(module, target, inputs=inputs, probe=False)
     plan = k3c.align(module, target, inputs=inputs)
     k3c.transfer(module, target, plan)
@@ -34,7 +34,7 @@ def everything(module: nn.Module, target: keras.Model, inputs: Any) -> None:
 
 
 class Keeps(nn.Linear):
-    """Keeps tables for its next call: as an attribute, as a buffer that is first made in a call, and in containers."""
+    """A layer that keeps tables for its next call: in an attribute, in a new buffer, and in containers."""
 
     def __init__(self) -> None:
         super().__init__(6, 4)
@@ -53,7 +53,7 @@ class Keeps(nn.Linear):
         return super().forward(x * self.table * self.tables["ones"] * self.get_buffer("angles"))
 
 
-def test_tables_that_a_module_keeps_for_its_next_call_do_not_stay_in_float64() -> None:
+def test_tables_that_a_module_keeps_for_its_next_call_are_restored_to_float32() -> None:
     module = randomize(Keeps())
     everything(module, model(), rows())
     assert module.table is None
@@ -64,7 +64,7 @@ def test_tables_that_a_module_keeps_for_its_next_call_do_not_stay_in_float64() -
     assert module(torch.from_numpy(rows())).dtype == torch.float32
 
 
-def test_tables_that_a_keras_layer_keeps_do_not_stay_either() -> None:
+def test_tables_that_a_keras_layer_keeps_are_restored() -> None:
     class Scaled(layers.Layer):
         table: Any = None
 
@@ -84,7 +84,7 @@ def test_tables_that_a_keras_layer_keeps_do_not_stay_either() -> None:
     assert scaled.table is None
 
 
-def test_a_count_of_calls_begins_alike_in_every_run_and_is_called_a_state() -> None:
+def test_a_count_of_calls_is_restored_before_every_run_and_reported_as_a_state() -> None:
     class Counts(nn.Linear):
         calls = 0
 
@@ -103,7 +103,7 @@ def test_a_count_of_calls_begins_alike_in_every_run_and_is_called_a_state() -> N
     assert facts["state in torch"].startswith("calls (changed by a call")
 
 
-def test_recurrent_layers_list_their_own_weights_and_a_normalization_keeps_its_constants() -> None:
+def test_weight_lists_of_recurrent_layers_and_constants_of_normalization_are_restored() -> None:
     class Last(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -123,7 +123,7 @@ def test_recurrent_layers_list_their_own_weights_and_a_normalization_keeps_its_c
 
 
 class Rectifies(nn.Sequential):
-    """Writes into what it is given."""
+    """A module that writes into its input."""
 
     def __init__(self) -> None:
         super().__init__(nn.ReLU(inplace=True), nn.Linear(6, 4))
@@ -135,13 +135,13 @@ class Rectifies(nn.Sequential):
 
 
 @pytest.mark.parametrize("make", [np.array, torch.from_numpy], ids=["an array", "a tensor"])
-def test_a_module_that_writes_into_its_inputs_writes_into_copies(make: Callable[[Array], Any]) -> None:
+def test_a_module_that_writes_into_its_inputs_gets_copies(make: Callable[[Array], Any]) -> None:
     inputs, before = make(rows()), rows()
     everything(randomize(Rectifies()), model(layers.Rescaling(1.0, offset=-0.25), layers.ReLU()), inputs)
     np.testing.assert_array_equal(np.asarray(inputs), before)
 
 
-def test_no_class_of_keras_keeps_a_method_of_ours() -> None:
+def test_every_replaced_method_of_keras_is_restored() -> None:
     classes = (keras.Variable, keras.layers.Layer, keras.Operation, keras.Model)
     before = [dict(vars(cls)) for cls in classes]
     everything(randomize(nn.Linear(6, 4)), model(), rows())
@@ -153,7 +153,7 @@ def layers_of(module: nn.Module, target: keras.Model) -> dict[str, tuple[Any, st
 
 
 @pytest.mark.parametrize("side", ["torch", "keras"])
-def test_an_interrupt_in_any_run_of_any_proof_leaves_both_models_as_they_were(side: str) -> None:
+def test_an_interrupt_in_any_run_of_any_proof_leaves_both_models_unchanged(side: str) -> None:
     module = nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6), nn.Dropout(0.5), nn.Linear(6, 4))
     randomize(module)[0].requires_grad_(False)
     target = model(layers.Dense(6), layers.BatchNormalization(epsilon=1e-5), layers.Dropout(0.5))

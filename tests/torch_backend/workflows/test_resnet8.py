@@ -1,4 +1,4 @@
-"""The main job, on a real trained model and real images: both ways, proven."""
+"""Transfer and validate a trained ResNet with real images, in both directions."""
 
 import copy
 import subprocess
@@ -15,6 +15,8 @@ import keras3conv as k3c
 from keras3conv.alignment.plan import Alignment
 from keras3conv.numerics.difference import judge
 from tests.support.models import NaiveBlock, ResNet8
+
+pytestmark = pytest.mark.slow
 
 RIGHT = 742
 
@@ -48,7 +50,7 @@ def keras_model(h5: Path) -> keras.Model:
 
 
 def original(h5: Path) -> dict[str, np.ndarray]:
-    """The weights as h5py reads them, without any of our code: "conv2d/kernel"."""
+    """Return the weights as h5py reads them, by path: "conv2d/kernel"."""
     found = {}
     with h5py.File(h5) as file:
 
@@ -104,7 +106,7 @@ def test_the_certificate_passes_on_real_images(
     assert len(report.section("activations").tables[0].rows) == 17
 
 
-def test_the_naive_padding_is_caught_and_explained(
+def test_a_symmetric_padding_fails_and_is_named_as_the_cause(
     keras_model: keras.Model, images: tuple[np.ndarray, np.ndarray]
 ) -> None:
     naive = ResNet8(NaiveBlock)
@@ -118,7 +120,7 @@ def test_the_naive_padding_is_caught_and_explained(
         assert problem.fixes[0].startswith("x = F.pad(x, (0, 1, 0, 1))")
 
 
-def test_back_in_keras_all_weights_are_the_same_bits(h5: Path, converted: ResNet8, tmp_path: Path) -> None:
+def test_a_round_trip_to_keras_returns_the_same_bits(h5: Path, converted: ResNet8, tmp_path: Path) -> None:
     fresh = keras.models.clone_model(keras.saving.load_model(h5, compile=False))
     files = [tmp_path / "resnet8.keras", tmp_path / "resnet8.weights.h5", tmp_path / "resnet8.h5"]
     report = k3c.transfer(converted, fresh, k3c.align(converted, fresh), out=files)
@@ -132,7 +134,7 @@ def test_back_in_keras_all_weights_are_the_same_bits(h5: Path, converted: ResNet
         assert found == {path: array.tobytes() for path, array in wanted.items()}
 
 
-def test_a_file_becomes_a_file_without_keras(h5: Path, plan: Alignment, converted: ResNet8, tmp_path: Path) -> None:
+def test_a_file_is_transferred_without_keras(h5: Path, plan: Alignment, converted: ResNet8, tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text(plan.to_json())
     script = f"""
 import sys

@@ -1,4 +1,4 @@
-"""Transfers: both ways, all or nothing, live and by file."""
+"""Transfers in both directions, all or nothing, of live models and files."""
 
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def values(model: keras.Model) -> dict[str, bytes]:
     return {variable.path: variable.value.detach().numpy().tobytes() for variable in model.variables}
 
 
-def test_there_and_back_are_the_same_bits() -> None:
+def test_a_round_trip_returns_the_same_bits() -> None:
     module, other, model = randomize(Net()), Net(), twin()
     plan = k3c.align(module, model)
     k3c.transfer(module, model, plan)
@@ -51,7 +51,7 @@ def test_there_and_back_are_the_same_bits() -> None:
     assert torch.equal(module.get_buffer("norm.running_var"), other.get_buffer("norm.running_var"))
 
 
-def test_an_incomplete_plan_moves_nothing() -> None:
+def test_an_incomplete_plan_transfers_nothing() -> None:
     module, model = randomize(Net()), twin()
     before = values(model)
     with pytest.raises(AlignmentError, match="2 problems"):
@@ -59,7 +59,7 @@ def test_an_incomplete_plan_moves_nothing() -> None:
     assert values(model) == before
 
 
-def test_a_plan_for_another_model_moves_nothing_and_says_what_differs() -> None:
+def test_a_plan_for_another_model_transfers_nothing_and_names_the_difference() -> None:
     module, model = randomize(Net()), twin()
     plan = k3c.align(module, model)
     other = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, name="a")])
@@ -69,7 +69,7 @@ def test_a_plan_for_another_model_moves_nothing_and_says_what_differs() -> None:
 
 
 @pytest.mark.parametrize("failing", range(8))
-def test_after_a_failure_at_any_tensor_the_target_is_as_it_was(monkeypatch: pytest.MonkeyPatch, failing: int) -> None:
+def test_a_failure_at_any_tensor_leaves_the_target_unchanged(monkeypatch: pytest.MonkeyPatch, failing: int) -> None:
     module, model = randomize(Net()), twin()
     plan, before = k3c.align(module, model), values(model)
     assign, calls = keras.Variable.assign, iter(range(100))
@@ -86,7 +86,7 @@ def test_after_a_failure_at_any_tensor_the_target_is_as_it_was(monkeypatch: pyte
 
 
 @pytest.mark.parametrize("failing", range(8))
-def test_after_an_interrupt_the_torch_module_is_as_it_was(monkeypatch: pytest.MonkeyPatch, failing: int) -> None:
+def test_an_interrupt_leaves_the_torch_module_unchanged(monkeypatch: pytest.MonkeyPatch, failing: int) -> None:
     module, model = Net(), twin()
     plan = k3c.align(module, model)
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
@@ -104,7 +104,7 @@ def test_after_an_interrupt_the_torch_module_is_as_it_was(monkeypatch: pytest.Mo
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
 
 
-def test_a_file_that_cannot_be_written_leaves_the_live_target_as_it_was(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_leaves_the_live_target_unchanged(tmp_path: Path) -> None:
     module, model = randomize(Net()), twin()
     plan, before = k3c.align(module, model), values(model)
     (tmp_path / "there.weights.h5").write_bytes(b"old")
@@ -114,7 +114,7 @@ def test_a_file_that_cannot_be_written_leaves_the_live_target_as_it_was(tmp_path
     assert (tmp_path / "there.weights.h5").read_bytes() == b"old"
 
 
-def test_a_value_that_would_lose_precision_is_refused_unless_asked_for() -> None:
+def test_a_loss_of_precision_is_refused_without_cast() -> None:
     module, model = randomize(Net().double()), twin()
     plan = k3c.align(module, model, inputs=np.zeros((2, 3), np.float64), keras_inputs=np.zeros((2, 3), np.float32))
     before = values(model)
@@ -125,7 +125,7 @@ def test_a_value_that_would_lose_precision_is_refused_unless_asked_for() -> None
     assert k3c.transfer(module, model, plan, cast=True).ok
 
 
-def test_bfloat16_moves_bit_for_bit() -> None:
+def test_bfloat16_is_transferred_bit_for_bit() -> None:
     module = nn.Linear(3, 5).to(torch.bfloat16)
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(5, dtype="bfloat16", name="d")])
     plan = k3c.align(module, model, inputs=torch.zeros(2, 3, dtype=torch.bfloat16))
@@ -144,7 +144,7 @@ def test_two_models_of_one_framework_are_refused() -> None:
         k3c.transfer(module, Net(), k3c.align(module, model))
 
 
-def test_the_source_may_change_afterwards_and_the_target_does_not() -> None:
+def test_a_later_change_of_the_source_leaves_the_target_unchanged() -> None:
     module, model = randomize(Net()), twin()
     k3c.transfer(module, model, k3c.align(module, model))
     before = values(model)
@@ -154,7 +154,7 @@ def test_the_source_may_change_afterwards_and_the_target_does_not() -> None:
     assert values(model) == before
 
 
-def test_every_file_kind_is_written_and_reported(tmp_path: Path) -> None:
+def test_every_file_format_is_written_and_reported(tmp_path: Path) -> None:
     module, model = randomize(Net()), twin()
     plan = k3c.align(module, model)
     k3c.transfer(module, model, plan)
@@ -185,7 +185,7 @@ def test_an_existing_file_is_a_template_and_needs_overwrite(tmp_path: Path) -> N
     assert torch.equal(again.get_layer("b").bias.value.detach(), module.second.bias.detach())
 
 
-def test_a_large_permuted_kernel_arrives_bit_for_bit_and_autograd_notices() -> None:
+def test_a_large_permuted_kernel_is_transferred_bit_for_bit_and_autograd_detects_the_write() -> None:
     module = nn.Conv2d(64, 96, 3)
     model = keras.Sequential([keras.Input((5, 5, 64)), keras.layers.Conv2D(96, 3, name="c")])
     version = module.weight._version

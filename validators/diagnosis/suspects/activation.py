@@ -105,7 +105,7 @@ def _other_activation(case: Case) -> Iterator[Hypothesis]:
 
 
 def _missing_in_torch(case: Case) -> Iterator[Hypothesis]:
-    for operation in reversed(case.upstream):
+    for operation in reversed(case.torch.upstream):
         if operation.result is None or operation.name in VIEWS:
             continue
         for name, (code, function) in FUNCTIONS.items():
@@ -119,7 +119,7 @@ def _missing_in_torch(case: Case) -> Iterator[Hypothesis]:
 def _before_an_addition(case: Case) -> Iterator[Hypothesis]:
     """Torch applies an activation to a sum, Keras to the summands."""
     for operation in case.operations_named(*_OPERATIONS):
-        sums = [other for other in case.operations if other.name == "add" and other.place < operation.place]
+        sums = [other for other in case.torch.operations if other.name == "add" and other.place < operation.place]
         for first, second in ((True, False), (False, True), (True, True)) if sums else ():
             summands: dict[str, Any] = {}
             activated = "both" if first and second else f"the {'first' if first else 'second'} summand"
@@ -144,7 +144,7 @@ def _sum_of_activated(call: TorchCall, summands: dict[str, Any], first: bool, se
 
 
 def _after(case: Case, operation: Operation) -> str:
-    return case.where if operation is case.upstream[-1] or not operation.owner else f"after {operation.owner}"
+    return case.where if operation is case.torch.upstream[-1] or not operation.owner else f"after {operation.owner}"
 
 
 def _apply_instead(call: TorchCall, function: Function) -> Any:

@@ -35,7 +35,7 @@ def _swap_arguments(call: TorchCall, first: str, second: str) -> Any:
 
 
 def _align_again(case: Case, wrong: str) -> str:
-    layer = case.keras_path or case.where
+    layer = case.point.keras_path or case.where
     return f"plan = k3c.align(torch, keras, inputs=x)  # the plan before pairs {wrong}: {layer}"
 
 
@@ -62,7 +62,7 @@ def _mask(case: Case) -> Iterator[Hypothesis]:
                 )
                 yield Hypothesis(
                     cause="Keras ignores the attention mask",
-                    fix=f"attention_mask={name}  # {case.keras_path or case.where_keras}",
+                    fix=f"attention_mask={name}  # {case.point.keras_path or case.where_keras}",
                     changes={operation.key: with_arguments(**{name: None})},
                 )
     for operation in case.operations_named("masked_fill", "where"):
@@ -162,7 +162,7 @@ def _without_bias(case: Case) -> Iterator[Hypothesis]:
         if operation.get("in_proj_bias") is not None:
             yield Hypothesis(
                 cause="Keras adds no bias to query, key and value, torch does",
-                fix=f"use_bias=True  # {case.keras_path}",
+                fix=f"use_bias=True  # {case.point.keras_path}",
                 changes={operation.key: without_bias},
             )
 

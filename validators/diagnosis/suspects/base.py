@@ -2,7 +2,10 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
+
+import numpy as np
 
 from keras3conv.frameworks.torch.replay import Change, Key, Operation
 from keras3conv.transforms import Array, Shape
@@ -15,60 +18,106 @@ VIEWS = frozenset(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Case:
-    """The point where two models differ, and what is known of it.
+class Point:
+    """The point where two models differ.
 
     Attributes:
         torch_path: The torch layer that differs, or whose input does; empty at the end of the model.
         keras_path: The Keras layer.
         in_layer: The layer itself differs; else its input does.
-        keras_config: Configuration of the Keras layer, if the layer itself differs.
-        operations: The torch operations to search, in call order: those of the layer, or those since the last layer
-            that agreed.
-        operations_before: All torch operations before the layer.
-        upstream: The operations to search, and the one whose result is their input.
-        torch_classes: Class of every torch module, by path.
-        keras_configs: Configurations of all Keras layers.
-        flattened: Shape that torch flattened into the layer's input, without the batch axis; None if it did not.
-        ratio: Factor that brings torch's value closest to Keras'; None if torch's is zero or the shapes differ.
-        torch_value: Torch's value at this point, in Keras' layout.
-        keras_value: Keras' value at this point.
-        rerun: Returns torch's value with changed operations; None if torch does not run with them.
-        tensor_shapes: Shapes of torch's tensors, by path.
-        read: Reads a torch tensor of this run.
     """
 
     torch_path: str
     keras_path: str
     in_layer: bool
-    keras_config: Mapping[str, Any]
+
+    @property
+    def pair_call(self) -> str:
+        """The call that pairs the two layers, as code to paste."""
+        return f'plan = plan.pair("{self.torch_path}", "{self.keras_path}")'
+
+    def in_words(self, path: str) -> str:
+        """Describe the point on the side of one of the two paths: "in block.0", "before head" or "at the end"."""
+        if not path:
+            return "at the end"
+        return f"in {path}" if self.in_layer else f"before {path}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchSide:
+    """The torch side of a case.
+
+    Attributes:
+        value: The value at the point, in Keras' layout.
+        operations: The operations to search, in call order: those of the layer, or those since the last layer that
+            agreed.
+        operations_before: All operations before the layer.
+        upstream: The operations to search, and the one whose result is their input.
+        classes: Class of every module, by path.
+        flattened: Shape that was flattened into the layer's input, without the batch axis; None if none was.
+        tensor_shapes: Shapes of the tensors, by path.
+        read: Reads a tensor of this run.
+    """
+
+    value: Array
     operations: tuple[Operation, ...]
     operations_before: tuple[Operation, ...]
     upstream: tuple[Operation, ...]
-    torch_classes: Mapping[str, str]
-    keras_configs: tuple[Mapping[str, Any], ...]
+    classes: Mapping[str, str]
     flattened: Shape | None
-    ratio: float | None
-    torch_value: Array
-    keras_value: Array
-    rerun: Callable[[Mapping[Key, Change]], Array | None]
     tensor_shapes: Mapping[str, Shape]
     read: Callable[[str], Array]
+
+
+@dataclass(frozen=True, kw_only=True)
+class KerasSide:
+    """The Keras side of a case.
+
+    Attributes:
+        value: The value at the point.
+        config: Configuration of the layer, if the layer itself differs; else empty.
+        configs: Configurations of all layers.
+    """
+
+    value: Array
+    config: Mapping[str, Any]
+    configs: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A point where two models differ, with the known facts of both sides.
+
+    Attributes:
+        point: The point.
+        torch: The torch side.
+        keras: The Keras side.
+        rerun: Returns torch's value with changed operations; None if torch does not run with them.
+    """
+
+    point: Point
+    torch: TorchSide
+    keras: KerasSide
+    rerun: Callable[[Mapping[Key, Change]], Array | None]
+
+    @cached_property
+    def ratio(self) -> float | None:
+        """Factor that brings torch's value closest to Keras', by least squares; None if there is none."""
+        if self.torch.value.shape != self.keras.value.shape:
+            return None
+        in_torch, in_keras = (side.value.astype(np.float64).ravel() for side in (self.torch, self.keras))
+        square, product = float(in_torch @ in_torch), float(in_torch @ in_keras)
+        return product / square if 0 < square < float("inf") and np.isfinite(product) else None
 
     @property
     def where(self) -> str:
         """The point in the torch module, in words."""
-        return self._in_words(self.torch_path)
+        return self.point.in_words(self.point.torch_path)
 
     @property
     def where_keras(self) -> str:
         """The point in the Keras model, in words."""
-        return self._in_words(self.keras_path)
-
-    def _in_words(self, path: str) -> str:
-        if not path:
-            return "at the end"
-        return f"in {path}" if self.in_layer else f"before {path}"
+        return self.point.in_words(self.point.keras_path)
 
     def place(self, operation: Operation) -> str:
         """Return the module that calls an operation, or else the point of this case in words."""
@@ -80,11 +129,11 @@ class Case:
 
     def operations_named(self, *names: str) -> Iterator[Operation]:
         """Yield the operations to search that have one of these names."""
-        return (operation for operation in self.operations if operation.name in names)
+        return (operation for operation in self.torch.operations if operation.name in names)
 
     def keras_numbers(self, key: str) -> tuple[float, ...]:
         """Return the numbers that a config key has in the Keras layer, or else in any Keras layer of the model."""
-        configs = (self.keras_config,) if self.in_layer and key in self.keras_config else self.keras_configs
+        configs = (self.keras.config,) if self.point.in_layer and key in self.keras.config else self.keras.configs
         values = [config[key] for config in configs if key in config]
         return tuple(dict.fromkeys(float(value) for value in values if isinstance(value, int | float)))
 

@@ -38,7 +38,7 @@ def _geometry(case: Case) -> Iterator[Hypothesis]:
 
 
 def _keras_ints(case: Case, key: str, default: tuple[int, ...]) -> tuple[int, ...]:
-    return ints(case.keras_config[key], len(default)) if case.in_layer and key in case.keras_config else default
+    return ints(case.keras.config[key], len(default)) if case.point.in_layer and key in case.keras.config else default
 
 
 def _torch_pads(operation: Operation, size: tuple[int, ...], dilation: tuple[int, ...]) -> Pads:
@@ -114,7 +114,7 @@ def _regrouped(weight: Any, number: int) -> Any:
 def _turned(case: Case, operation: Operation, cause: str, turn: Callable[[Any], Any]) -> Hypothesis:
     return Hypothesis(
         cause=cause,
-        fix=f'plan = plan.pair("{case.torch_path}", "{case.keras_path}")',
+        fix=case.point.pair_call,
         changes={operation.key: lambda call: call.run(weight=turn(call.get("weight")))},
     )
 

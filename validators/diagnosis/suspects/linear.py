@@ -14,14 +14,14 @@ def _transposed(case: Case) -> Iterator[Hypothesis]:
         if len(shape) == 2 and shape[0] == shape[1]:
             yield Hypothesis(
                 cause="the kernel is transposed: torch has (out, in), Keras (in, out)",
-                fix=f'plan = plan.pair("{case.torch_path}", "{case.keras_path}")',
+                fix=case.point.pair_call,
                 changes={operation.key: lambda call: call.run(weight=call.get("weight").T)},
             )
 
 
 def _flattened(case: Case) -> Iterator[Hypothesis]:
     """The kernel rows after a Flatten are in torch's order, although Keras flattens in another."""
-    shape = case.flattened
+    shape = case.torch.flattened
     for operation in case.operations_named("linear"):
         if shape is not None and len(shape) > 1 and len(operation.get("input")) == 2:
             yield Hypothesis(
@@ -41,7 +41,7 @@ def _no_bias(case: Case) -> Iterator[Hypothesis]:
         if operation.get("bias") is not None:
             yield Hypothesis(
                 cause="Keras adds no bias, torch does",
-                fix=f"bias=False  # {operation.owner}, or use_bias=True in {case.keras_path}",
+                fix=f"bias=False  # {operation.owner}, or use_bias=True in {case.point.keras_path}",
                 changes={operation.key: with_arguments(bias=None)},
             )
 

@@ -37,7 +37,7 @@ _CHANGED = 1e-6
 
 def _factor(case: Case) -> Iterator[Hypothesis]:
     """Keras multiplies by a number and torch does not (a scaled embedding)."""
-    sources = [operation for operation in case.upstream if operation.result is not None]
+    sources = [operation for operation in case.torch.upstream if operation.result is not None]
     if case.ratio is None or not sources or abs(case.ratio - 1) < _CHANGED:
         return
     ratio = case.ratio
@@ -63,7 +63,7 @@ def _number(number: float) -> str:
 
 def _branch(case: Case) -> Iterator[Hypothesis]:
     """Keras multiplies a branch by a factor, which is fitted by running torch with the branch doubled."""
-    for operation in case.upstream[:-1]:
+    for operation in case.torch.upstream[:-1]:
         if operation.result is None or operation.name in VIEWS:
             continue
         factor = _fitted_factor(case, operation)
@@ -80,10 +80,10 @@ def _branch(case: Case) -> Iterator[Hypothesis]:
 def _fitted_factor(case: Case, operation: Operation) -> float | None:
     """Return the factor on an operation's result that turns torch's value into Keras'; None if there is none."""
     doubled = case.rerun({operation.key: replaced_by(_times, 2.0)})
-    if doubled is None or doubled.shape != case.keras_value.shape:
+    if doubled is None or doubled.shape != case.keras.value.shape:
         return None
-    share = (doubled.astype(np.float64) - case.torch_value).ravel()
-    missing = (case.keras_value.astype(np.float64) - case.torch_value).ravel()
+    share = (doubled.astype(np.float64) - case.torch.value).ravel()
+    missing = (case.keras.value.astype(np.float64) - case.torch.value).ravel()
     square = float(share @ share)
     if not np.isfinite(square) or square == 0:
         return None
@@ -98,7 +98,7 @@ def _fitted_factor(case: Case, operation: Operation) -> float | None:
 
 def _table(case: Case) -> Iterator[Hypothesis]:
     """Keras multiplies an embedding table by a factor; a normalisation after it makes the effect nonlinear."""
-    for operation in case.operations_before:
+    for operation in case.torch.operations_before:
         if operation.name == "embedding":
             factor = _searched_factor(case, operation)
             if factor is not None and abs(factor - 1) > _CHANGED:
@@ -115,11 +115,11 @@ def _searched_factor(case: Case, operation: Operation) -> float | None:
 
     def value_at(factor: float) -> Array | None:
         value = case.rerun({operation.key: replaced_by(_times, factor)})
-        if value is None or value.shape != case.keras_value.shape:
+        if value is None or value.shape != case.keras.value.shape:
             return None
         return value.astype(np.float64)
 
-    factor, keras_value = 1.0, case.keras_value.astype(np.float64)
+    factor, keras_value = 1.0, case.keras.value.astype(np.float64)
     for _ in range(STEPS):
         value, value_nearby = value_at(factor), value_at(factor * (1 + _SLOPE_STEP))
         if value is None or value_nearby is None:
@@ -143,14 +143,14 @@ def _times(call: TorchCall, factor: float) -> Any:
 
 def _pixels(case: Case) -> Iterator[Hypothesis]:
     """Keras scales, shifts or reverses the channels, as image preprocessing does."""
-    sources = [operation for operation in case.upstream if operation.result is not None]
-    if len(case.operations) < len(case.operations_before):  # images are preprocessed before the first layer
+    sources = [operation for operation in case.torch.upstream if operation.result is not None]
+    if len(case.torch.operations) < len(case.torch.operations_before):  # images are preprocessed before the first layer
         return
-    if not sources or case.torch_value.shape != case.keras_value.shape or case.torch_value.ndim < 2:
+    if not sources or case.torch.value.shape != case.keras.value.shape or case.torch.value.ndim < 2:
         return
     for reverse in (False, True):
-        torch_value = case.torch_value[..., ::-1] if reverse else case.torch_value
-        fitted = _fitted_scaling(torch_value, case.keras_value)
+        torch_value = case.torch.value[..., ::-1] if reverse else case.torch.value
+        fitted = _fitted_scaling(torch_value, case.keras.value)
         if fitted is None:
             continue
         scale, shift = fitted
@@ -215,7 +215,7 @@ def _term(sign: str, values: Array, case: Case, axis: int) -> str:
         return ""
     if np.ptp(values) <= _SAME * np.max(np.abs(values)):
         return f" {sign} {float(values[0])!r}"
-    view = f".view(-1{', 1' * (case.torch_value.ndim - 2)})" if axis == 1 and case.torch_value.ndim > 2 else ""
+    view = f".view(-1{', 1' * (case.torch.value.ndim - 2)})" if axis == 1 and case.torch.value.ndim > 2 else ""
     return f" {sign} torch.tensor({values.tolist()}){view}"
 
 

@@ -50,7 +50,7 @@ def _batch_statistics(case: Case) -> Iterator[Hypothesis]:
         if not operation.get("training", False):
             yield Hypothesis(
                 cause="Keras normalises with batch statistics, as in training, torch with moving statistics",
-                fix=f"x = {case.keras_path}(x, training=False)",
+                fix=f"x = {case.point.keras_path}(x, training=False)",
                 changes={operation.key: with_batch_statistics},
             )
         elif operation.get("running_mean") is not None:
@@ -93,7 +93,7 @@ def _missing(case: Case) -> Iterator[Hypothesis]:
             if operation.get(role) is not None:
                 yield Hypothesis(
                     cause=f"Keras has no {keras_role}, torch has {role}",
-                    fix=f"{keras_option}=True  # {case.keras_path}",
+                    fix=f"{keras_option}=True  # {case.point.keras_path}",
                     changes={operation.key: with_arguments(**{role: None})},
                 )
 
@@ -132,7 +132,7 @@ def _align_again(operation: Operation, wrong: str) -> str:
 
 def _constructor(case: Case, operation: Operation, argument: str) -> str:
     """Return the constructor call of the torch layer with one argument changed."""
-    kind = case.torch_classes.get(operation.owner, "")
+    kind = case.torch.classes.get(operation.owner, "")
     if not kind.startswith("torch.nn."):
         return f"{argument}  # {case.place(operation)}"
     shape = operation.get("normalized_shape")

@@ -21,7 +21,7 @@ def _gate_order(case: Case) -> Iterator[Hypothesis]:
                 keras_gates = ", ".join(gates[index] for index in order)
                 yield Hypothesis(
                     cause=f"the gates are in another order: {', '.join(gates)} in torch, {keras_gates} in Keras",
-                    fix=f'plan = plan.pair("{case.torch_path}", "{case.keras_path}")  # the rule reorders the gates',
+                    fix=f"{case.point.pair_call}  # the rule reorders the gates",
                     changes={operation.key: replaced_by(_with_gates, order)},
                 )
 
@@ -37,7 +37,7 @@ def _bias(case: Case) -> Iterator[Hypothesis]:
             for missing, kept, position in (("bias_hh", "bias_ih", 3), ("bias_ih", "bias_hh", 2)):
                 yield Hypothesis(
                     cause=f"{missing} is missing: Keras has only torch's {kept}",
-                    fix=f'plan = plan.pair("{case.torch_path}", "{case.keras_path}")  # the rule takes both',
+                    fix=f"{case.point.pair_call}  # the rule takes both",
                     changes={operation.key: replaced_by(_without_bias, position)},
                 )
 
@@ -110,7 +110,7 @@ def _backward_output_at(call: TorchCall, axis: int, last: bool) -> Any:
 
 
 def _weights(case: Case) -> Iterator[Hypothesis]:
-    again = f'plan = plan.pair("{case.torch_path}", "{case.keras_path}")  # the rule '
+    again = f"{case.point.pair_call}  # the rule "
     for operation in case.operations_named(*_RECURRENT):
         yield Hypothesis(
             cause="the recurrent kernel is transposed, gate by gate",

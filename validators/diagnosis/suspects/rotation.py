@@ -19,10 +19,10 @@ ROUNDED = 1e-6
 
 def _rounded_frequencies(case: Case) -> Iterator[Hypothesis]:
     exact = {}
-    for path in case.tensor_shapes:
+    for path in case.torch.tensor_shapes:
         name = path.rpartition(".")[2]
         if name == ROLE or (name.endswith(f"_{ROLE}") and not name.startswith("original")):  # an unused copy
-            frequencies = _exact(case.read(path))
+            frequencies = _exact(case.torch.read(path))
             if frequencies is not None:
                 exact[path] = frequencies
     if exact:
@@ -66,18 +66,20 @@ _KEYS = ("max_wavelength", "rope_max_wavelength", "rope_theta")
 def _another_base(case: Case) -> Iterator[Hypothesis]:
     bases = dict.fromkeys((*(base for key in _KEYS for base in case.keras_numbers(key)), *_BASES))
     torch_bases: dict[str, float] = {}
-    for path in case.tensor_shapes:
-        base = _base(case.read(path)) if path.rpartition(".")[2] == ROLE else None
+    for path in case.torch.tensor_shapes:
+        base = _base(case.torch.read(path)) if path.rpartition(".")[2] == ROLE else None
         if base is not None:
             torch_bases[path] = base
-    powers = [operation for operation in case.operations_before if isinstance(_power_base(operation), int | float)]
+    powers = [
+        operation for operation in case.torch.operations_before if isinstance(_power_base(operation), int | float)
+    ]
     for keras_base in bases:
         changed = [path for path, torch_base in torch_bases.items() if torch_base != keras_base]
         if changed:
             yield Hypothesis(
                 cause=_other_base(torch_bases[changed[0]], keras_base),
                 fix=f"rope_theta={keras_base:g}  # {', '.join(changed)}",
-                tensors={path: _powers(keras_base, len(case.read(path))) for path in changed},
+                tensors={path: _powers(keras_base, len(case.torch.read(path))) for path in changed},
             )
         for operation in powers:
             torch_base = _power_base(operation)
@@ -102,8 +104,8 @@ def _power_base(operation: Operation) -> Any:
 
 def _other_rotation(case: Case) -> Iterator[Hypothesis]:
     """Keras does not rotate, or rotates in the opposite direction: change every cosine and sine."""
-    cosines = [operation.key for operation in case.operations_before if operation.name == "cos"]
-    sines = [operation.key for operation in case.operations_before if operation.name == "sin"]
+    cosines = [operation.key for operation in case.torch.operations_before if operation.name == "cos"]
+    sines = [operation.key for operation in case.torch.operations_before if operation.name == "sin"]
     if not cosines or not sines:
         return
     yield Hypothesis(
@@ -123,9 +125,11 @@ def _other_rotation(case: Case) -> Iterator[Hypothesis]:
 
 def _interleaved(case: Case) -> Iterator[Hypothesis]:
     """Keras rotates other pairs of features: neighbours, or one of each half."""
-    if not any(operation.name == "cos" for operation in case.operations_before):
+    if not any(operation.name == "cos" for operation in case.torch.operations_before):
         return
-    splits = [operation for operation in case.operations_before if operation.name in ("view", "reshape", "unflatten")]
+    splits = [
+        operation for operation in case.torch.operations_before if operation.name in ("view", "reshape", "unflatten")
+    ]
     heads = [split for split in splits if split.result and len(split.result) == 4 and split.result[-1] % 2 == 0]
     for first, second in combinations(heads[-_LAST:], 2):
         for torch_pairs, keras_pairs, sizes in (("halves", "neighbours", (-1, 2)), ("neighbours", "halves", (2, -1))):

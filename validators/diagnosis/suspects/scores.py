@@ -28,7 +28,7 @@ def _is_square(shape: Any) -> bool:
 def _mask(case: Case) -> Iterator[Hypothesis]:
     """Keras treats the mask that torch adds to the scores, or fills into them, in another way."""
     for softmax in _softmaxes(case):
-        before = [operation for operation in case.operations if operation.place < softmax.place]
+        before = [operation for operation in case.torch.operations if operation.place < softmax.place]
         masks = [operation for operation in before if _may_mask(operation)]
         if masks:
             yield from _other_masks(case, masks[-1])
@@ -154,9 +154,9 @@ def _with_causal_mask(call: TorchCall) -> Any:
 
 def _padding(case: Case) -> Iterator[Hypothesis]:
     """Keras masks padding, torch has no such mask."""
-    tables = [operation for operation in case.operations_before if operation.name == "embedding"]
+    tables = [operation for operation in case.torch.operations_before if operation.name == "embedding"]
     names = ("softmax", _SCALED)
-    calls = [operation for operation in case.operations if operation.name in names]
+    calls = [operation for operation in case.torch.operations if operation.name in names]
     if not tables or not calls:
         return
     for row in dict.fromkeys((0, 1, tables[0].get("padding_idx"))):
@@ -189,7 +189,7 @@ def _scale(case: Case) -> Iterator[Hypothesis]:
     for softmax in _softmaxes(case):
         products = [
             operation
-            for operation in case.operations
+            for operation in case.torch.operations
             if operation.name in ("matmul", "bmm", "einsum", "baddbmm") and operation.place < softmax.place
         ]
         query = products[-1].get("input") if products else None
@@ -220,7 +220,7 @@ def _roles(case: Case) -> Iterator[Hypothesis]:
     for softmax in _softmaxes(case):
         products = [
             operation
-            for operation in case.operations
+            for operation in case.torch.operations
             if operation.name in ("matmul", "bmm") and operation.place < softmax.place and _is_square(operation.result)
         ]
         if products:

@@ -19,7 +19,7 @@ def _flatten(case: Case) -> Iterator[Hypothesis]:
         if len(operation.get("input", ())) > 2 and len(operation.result or ()) == 2:
             yield Hypothesis(
                 cause="its input has the same values in another order: torch flattens (c, h, w), Keras (h, w, c)",
-                fix=f'plan = plan.unpair("{case.torch_path}")  # and align again with inputs, so that Flatten is seen',
+                fix=f'plan = plan.unpair("{case.point.torch_path}")  # and align again with inputs, to see Flatten',
                 changes={operation.key: _channels_last},
             )
 

@@ -85,7 +85,7 @@ def _combined_by(call: TorchCall, function: Callable[..., Any]) -> Any:
 
 def _missing_operation(case: Case) -> Iterator[Hypothesis]:
     """Keras lacks an operation that keeps the shape."""
-    for operation in case.operations:
+    for operation in case.torch.operations:
         if (
             operation.name not in _SEARCHED_ELSEWHERE
             and operation.result == operation.get("input")
@@ -107,9 +107,9 @@ _LAST = 6
 
 def _swapped_layers(case: Case) -> Iterator[Hypothesis]:
     """Keras uses the results of two layers of equal shapes in each other's place: query and key, gate and up."""
-    if case.in_layer:
+    if case.point.in_layer:
         return
-    called = dict.fromkeys(operation.owner for operation in reversed(case.operations_before) if operation.owner)
+    called = dict.fromkeys(operation.owner for operation in reversed(case.torch.operations_before) if operation.owner)
     shapes = {owner: _own_shapes(case, owner) for owner in called}
     owners = [owner for owner in called if shapes[owner]][:_LAST]
     for first, second in combinations(owners, 2):
@@ -117,8 +117,8 @@ def _swapped_layers(case: Case) -> Iterator[Hypothesis]:
             continue
         tensors = {}
         for name in shapes[first]:  # swapped weights swap the results
-            tensors[f"{first}.{name}"] = case.read(f"{second}.{name}")
-            tensors[f"{second}.{name}"] = case.read(f"{first}.{name}")
+            tensors[f"{first}.{name}"] = case.torch.read(f"{second}.{name}")
+            tensors[f"{second}.{name}"] = case.torch.read(f"{first}.{name}")
         first_name, second_name = first.rpartition(".")[2], second.rpartition(".")[2]
         yield Hypothesis(
             cause=f"the results of {second} and {first} are swapped in Keras",
@@ -130,7 +130,7 @@ def _swapped_layers(case: Case) -> Iterator[Hypothesis]:
 def _own_shapes(case: Case, owner: str) -> dict[str, Shape]:
     """Return the shapes of a module's own tensors, by name."""
     shapes = {}
-    for path, shape in case.tensor_shapes.items():
+    for path, shape in case.torch.tensor_shapes.items():
         module, _, name = path.rpartition(".")
         if module == owner and name != "num_batches_tracked":
             shapes[name] = shape
@@ -139,17 +139,17 @@ def _own_shapes(case: Case, owner: str) -> dict[str, Shape]:
 
 def _other_layer(case: Case) -> Iterator[Hypothesis]:
     """Keras has the weights of another layer with equal shapes."""
-    if not case.in_layer:
+    if not case.point.in_layer:
         return
-    roles = _own_shapes(case, case.torch_path)
-    owners = dict.fromkeys(path.rpartition(".")[0] for path in case.tensor_shapes)
+    roles = _own_shapes(case, case.point.torch_path)
+    owners = dict.fromkeys(path.rpartition(".")[0] for path in case.torch.tensor_shapes)
     for owner in owners:
-        shapes = {role: case.tensor_shapes.get(f"{owner}.{role}") for role in roles}
-        if owner != case.torch_path and roles and shapes == roles:
+        shapes = {role: case.torch.tensor_shapes.get(f"{owner}.{role}") for role in roles}
+        if owner != case.point.torch_path and roles and shapes == roles:
             yield Hypothesis(
                 cause=f"Keras has the weights of {owner} here: layers of equal shapes are swapped",
-                fix=f'plan = plan.pair("{owner}", "{case.keras_path}")',
-                tensors={f"{case.torch_path}.{role}": case.read(f"{owner}.{role}") for role in roles},
+                fix=f'plan = plan.pair("{owner}", "{case.point.keras_path}")',
+                tensors={f"{case.point.torch_path}.{role}": case.torch.read(f"{owner}.{role}") for role in roles},
             )
 
 

@@ -17,7 +17,7 @@ from keras3conv.formats.keras2.network import MODELS, layers_in, name_of
 from keras3conv.frameworks.keras.keras2.classes import Config, layers_setting
 from keras3conv.frameworks.keras.keras2.weights import assign
 from keras3conv.frameworks.keras.origin import original_name
-from keras3conv.frameworks.keras.tree import locations
+from keras3conv.frameworks.keras.tree import file_locations
 from keras3conv.transforms import Array
 
 
@@ -83,7 +83,7 @@ def _in_layer(
     if isinstance(wrapped, Mapping) and wrapped.get("class_name") in MODELS:
         yield from _in_layer(layer.layer, wrapped, f"{group}layer/", arrays, problems)
         return
-    places = locations(layer)
+    places = file_locations(layer)
     for variable in layer.weights:
         if id(variable) not in places or variable.name.startswith("seed_generator_state"):
             continue

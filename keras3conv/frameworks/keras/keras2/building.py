@@ -24,7 +24,6 @@ from keras3conv.formats.keras2.names import allowed_names
 from keras3conv.formats.keras2.network import MODELS, Network, OldCall, Result, layers_in, name_of, network_of
 from keras3conv.formats.keras2.operations import CLASSES, OWN, Applied, applied
 from keras3conv.formats.keras2.shapes import first_shape
-from keras3conv.frameworks.keras import model as keras_side
 from keras3conv.frameworks.keras.keras2.classes import (
     Config,
     accepted_settings,
@@ -36,7 +35,7 @@ from keras3conv.frameworks.keras.keras2.classes import (
 )
 from keras3conv.frameworks.keras.keras2.operations import FUNCTIONS, array_like, get_item
 from keras3conv.frameworks.keras.origin import set_original_name
-from keras3conv.frameworks.keras.values import raised_by_keras
+from keras3conv.frameworks.keras.values import error_message, raised_by_keras
 from keras3conv.messages import lay_out
 from keras3conv.model.graph import mapped
 from keras3conv.transforms import Shape
@@ -277,7 +276,7 @@ class _Operations:
 
 
 def _failed(headline: str, path: str, error: Exception) -> ModelError:
-    problem = Problem(keras=path, fact=f"{type(error).__name__}: {keras_side.what_was_said(error)}")
+    problem = Problem(keras=path, fact=f"{type(error).__name__}: {error_message(error)}")
     return ModelError(lay_out(headline, [problem]))
 
 

@@ -1,39 +1,39 @@
-"""Tensors that a call makes of nothing but sizes: positions, masks of ones. While a model is traced they are noted.
+"""Record tensors that a traced call creates from sizes alone: positions, masks of ones.
 
-Else they would be constants of the sizes that the model happens to be traced with.
+Unrecorded, they would become constants of the sizes that the trace happens to use.
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from functools import wraps
 from typing import Any
 
 import keras
-import keras.src.ops
+
+from keras3conv.frameworks.keras.internals import OPERATION_NAMESPACES
+from keras3conv.frameworks.keras.observing import replaced
 
 CREATIONS = ("arange", "eye", "full", "identity", "ones", "tri", "zeros")
-"""The functions of `keras.ops` that make such tensors."""
+"""The functions of `keras.ops` that create such tensors."""
 
 Note = Callable[[str, Mapping[str, Any], Any], Any]
-"""Given the name of a function, its arguments and what it made; returns what stands for that."""
+"""Takes the name of a function, its arguments and its result, and returns the value to use in place of the result."""
 
 
-@contextmanager
-def noted(note: Note) -> Iterator[None]:
-    """For a while, tells of every tensor that is made, and hands on what is returned for it."""
-    homes = (keras.ops, keras.src.ops, keras.src.ops.numpy)
-    before = [(home, name, getattr(home, name)) for home in homes for name in CREATIONS if hasattr(home, name)]
-    try:
-        for home, name, function in before:
-            setattr(home, name, _noting(name, function, note))
-        yield
-    finally:
-        for home, name, function in before:
-            setattr(home, name, function)
+def creations_recorded(note: Note) -> AbstractContextManager[None]:
+    """Pass every tensor that is created while the block runs to `note`, and use the value that it returns."""
+    return replaced(
+        [
+            (module, name, _recording(name, getattr(module, name), note))
+            for module in OPERATION_NAMESPACES
+            for name in CREATIONS
+            if hasattr(module, name)
+        ]
+    )
 
 
-def _noting(name: str, function: Callable[..., Any], note: Note) -> Callable[..., Any]:
+def _recording(name: str, function: Callable[..., Any], note: Note) -> Callable[..., Any]:
     signature = inspect.signature(function)
 
     @wraps(function)
@@ -47,4 +47,4 @@ def _noting(name: str, function: Callable[..., Any], note: Note) -> Callable[...
     return called
 
 
-__all__ = ["CREATIONS", "Note", "noted"]
+__all__ = ["CREATIONS", "Note", "creations_recorded"]

@@ -1,26 +1,21 @@
-"""What a layer that is noted as one does at its end, and for every step: its activation is a call of its own."""
+"""Split the final activation from a traced layer, and call the layer in a `TimeDistributed` on all steps at once."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
-from keras.src.layers.convolutional.base_conv import BaseConv
-from keras.src.layers.convolutional.base_conv_transpose import BaseConvTranspose
-from keras.src.layers.convolutional.base_depthwise_conv import BaseDepthwiseConv
-from keras.src.layers.convolutional.base_separable_conv import BaseSeparableConv
-from keras.src.layers.core.dense import Dense
-from keras.src.layers.core.einsum_dense import EinsumDense
 
 from keras3conv.errors import Problem
 from keras3conv.frameworks.keras import model as keras_side
+from keras3conv.frameworks.keras.internals import CONVOLUTION_BASES
 from keras3conv.frameworks.keras.tree import named_layers
 
-_ENDING_WITH_ACTIVATION = (BaseConv, BaseConvTranspose, BaseDepthwiseConv, BaseSeparableConv, Dense, EinsumDense)
-"""Layers that return what their activation makes; in a recurrent layer it has another meaning."""
+_END_WITH_ACTIVATION = (*CONVOLUTION_BASES, keras.layers.Dense, keras.layers.EinsumDense)
+"""The layers that return the output of their activation; a recurrent layer uses its activation inside."""
 
 
 def mixed(model: keras.layers.Layer) -> Iterator[Problem]:
-    """The layers that compute in another dtype than their variables have: torch does that around a module."""
+    """Yield a problem for each layer that computes in another dtype than its variables have."""
     for path, layer in named_layers(model):
         if layer._trainable_variables and layer.compute_dtype != layer.variable_dtype:
             fact = (
@@ -31,34 +26,34 @@ def mixed(model: keras.layers.Layer) -> Iterator[Problem]:
 
 
 def distributed(layer: keras.layers.TimeDistributed, inputs: Any, training: Any = None, mask: Any = None) -> Any:
-    """Every step goes through the layer by itself: they are as many rows. Keras' own call loops over them.
+    """Call the inner layer once with all steps as rows of the batch; the call of Keras loops over the steps.
 
     In training a batch normalization has statistics of each step, so it is called for every step, as a model is.
     """
     if mask is not None:
-        raise NotImplementedError("each step has a mask of its own")
-    if isinstance(layer.layer, keras.layers.BatchNormalization) and inputs.shape[1] is None:
-        raise NotImplementedError("each step has statistics in training, and the number of steps is free")
+        raise NotImplementedError("a mask differs from step to step")
     if isinstance(layer.layer, keras.layers.BatchNormalization):
+        if inputs.shape[1] is None:
+            raise NotImplementedError("batch statistics in training differ from step to step, and their number is free")
         return keras.ops.stack([layer.layer(inputs[:, step]) for step in range(inputs.shape[1])], axis=1)
     if isinstance(layer.layer, keras.Model):
         return layer.call(inputs)
     rows = keras.ops.reshape(inputs, (-1, *inputs.shape[2:]))
-    made = layer.layer(rows)
-    return keras.ops.reshape(made, (-1, inputs.shape[1], *made.shape[1:]))
+    output = layer.layer(rows)
+    return keras.ops.reshape(output, (-1, inputs.shape[1], *output.shape[1:]))
 
 
 def final_activation(layer: keras.layers.Layer) -> Callable[[Any], Any] | None:
-    """The activation that a layer ends with, or the layer in it; None if there is none."""
+    """Return the activation at the end of a layer or of the layer in a `TimeDistributed`; None without one."""
     if isinstance(layer, keras.layers.TimeDistributed):
         return final_activation(layer.layer)
     activation = getattr(layer, "activation", None)
-    ends = isinstance(layer, _ENDING_WITH_ACTIVATION) and activation not in (None, keras.activations.linear)
+    ends = isinstance(layer, _END_WITH_ACTIVATION) and activation not in (None, keras.activations.linear)
     return activation if ends else None
 
 
 def noted_config(layer: keras.layers.Layer) -> dict[str, Any]:
-    """The configuration of a layer as it is noted: a final activation is noted by itself."""
+    """Return the configuration of a layer without its final activation, which becomes a node by itself."""
     config = keras_side.config_of(layer) or {}
     if final_activation(layer) is None:
         return config

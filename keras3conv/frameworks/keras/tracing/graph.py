@@ -1,10 +1,10 @@
-"""The graph of a live Keras model: it is called with symbolic tensors, and what runs is noted.
+"""Trace a live Keras model into a call graph, by calling it with symbolic tensors.
 
-One mechanism serves every kind of model: functional, sequential and nested ones, shared layers, and subclassed layers
-and models, whose `call` is simply run. Nothing is computed, only shapes are.
+One mechanism serves every kind of model: functional, sequential and nested models, shared layers, and subclassed layers
+and models, whose `call` simply runs. Only shapes are computed.
 
-What depends on a free size (the batch, the length of a text) is found by tracing twice with different sizes: a number
-that differs is a `Size`. So no number is mistaken for a size because it happens to be equal to one.
+A model is traced twice with different numbers for its free sizes (the batch, the length of a text): a number that
+differs between the two traces is a `Size`. A number that merely equals a size is not mistaken for one.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -15,13 +15,14 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras.src.ops.node import Node as KerasNode
 
 from keras3conv.errors import ModelError, Problem
 from keras3conv.frameworks.keras import model as keras_side
+from keras3conv.frameworks.keras.internals import compute_output_spec
+from keras3conv.frameworks.keras.observing import Original, layer_calls, symbolic_calls
 from keras3conv.frameworks.keras.operations import arguments_of, kind_of_operation
 from keras3conv.frameworks.keras.state import tensors_kept
-from keras3conv.frameworks.keras.tracing.creation import noted
+from keras3conv.frameworks.keras.tracing.creation import creations_recorded
 from keras3conv.frameworks.keras.tracing.endings import distributed, final_activation, noted_config
 from keras3conv.frameworks.keras.tracing.sizes import DEPENDS, Sizes, merged
 from keras3conv.frameworks.keras.tracing.variables import symbolic_variables
@@ -34,23 +35,23 @@ from keras3conv.rules.rule import stub
 from keras3conv.transforms import Array
 
 IsLeaf = Callable[[keras.layers.Layer, tuple[str, ...]], bool]
-"""Whether a layer, with its class names, is noted as one; else what it calls is noted."""
+"""Returns whether a layer, given with its class names, becomes one node; else the calls inside it become nodes."""
 
 
 def graph_of(
     model: keras.layers.Layer, is_leaf: IsLeaf, inputs: Any = None, followed: frozenset[str] = frozenset()
 ) -> tuple[Graph, tuple[Problem, ...]]:
-    """The graph of a model, and what in it cannot be followed.
+    """Return the call graph of a model, and the problems of layers that cannot be traced.
 
     Args:
         model: A built model or layer; it is as before afterwards.
-        is_leaf: Which layers are noted as they are.
-        inputs: Arrays that the model is called with; they fix every size but the batch. Without them the model's own
-            specification counts, and its free sizes stay free.
-        followed: The paths of layers that are not to be noted, whatever `is_leaf` says, but followed.
+        is_leaf: Selects the layers that become one node.
+        inputs: Arrays to trace with; they fix every size but the batch. Without them the input specification of the
+            model is used, and its free sizes stay free.
+        followed: The paths of layers to trace into even if `is_leaf` selects them.
 
     Raises:
-        ModelError: The model does not say what it is called with, or cannot be called symbolically at all.
+        ModelError: The model has no input specification, or cannot be called symbolically at all.
     """
     keras_side.require_built(model)
     sizes = Sizes.of(model, inputs)
@@ -73,7 +74,7 @@ def graph_of(
 
 @dataclass(frozen=True, kw_only=True)
 class Traced:
-    """One trace, with the sizes that it was made with standing everywhere as numbers."""
+    """One trace: a graph in which the free sizes are the numbers that the trace used."""
 
     graph: Graph
     problems: tuple[Problem, ...]
@@ -84,8 +85,8 @@ def _trace(model: keras.layers.Layer, tracer: "_Tracer", given: Any, view: Model
     named = tuple(tracer.named(tensor) for tensor in inputs)
     with ExitStack() as contexts:
         contexts.enter_context(tensors_kept(model))
-        contexts.enter_context(_patched(tracer))
-        contexts.enter_context(noted(tracer.created))
+        contexts.enter_context(_traced(tracer))
+        contexts.enter_context(creations_recorded(tracer.created))
         contexts.enter_context(symbolic_variables(tracer.variables, lambda: not tracer.shapes_only))
         try:
             outputs = tracer.call(model, given)
@@ -105,7 +106,7 @@ def _trace(model: keras.layers.Layer, tracer: "_Tracer", given: Any, view: Model
 
 
 class _Tracer:
-    """What was noted so far, and the names of the symbolic tensors."""
+    """The nodes of a trace so far, and the names of its symbolic tensors."""
 
     def __init__(self, model: keras.layers.Layer, is_leaf: IsLeaf, followed: frozenset[str], creations: bool) -> None:
         self.is_leaf, self.followed, self.creations = is_leaf, followed, creations
@@ -125,17 +126,17 @@ class _Tracer:
         self.shapes_only = 0
         self._names: dict[int, str] = {}
         self._symbols: dict[str, keras.KerasTensor] = {}
-        self._alive: list[object] = []  # an id is free again when its object is gone
+        self._alive: list[object] = []  # Python may reuse the id of a deleted object
 
     def named(self, tensor: keras.KerasTensor) -> Tensor:
-        """A new value of the graph for a symbolic tensor."""
+        """Return a new tensor of the graph for a symbolic tensor."""
         name = f"v{len(self._names)}"
         self._names[id(tensor)] = name
         self._alive.append(tensor)
         return Tensor(name=name, shape=tuple(tensor.shape), dtype=str(tensor.dtype))
 
     def argument(self, value: Any) -> Any:
-        """What stands in a graph for an argument: a `Ref` for anything that holds values, else the plain value."""
+        """Return an argument as the graph has it: a `Ref` for anything that holds values, else the plain value."""
         if isinstance(value, keras.KerasTensor):
             return Ref(self._names[id(value)]) if id(value) in self._names else Ref(self.named(value).name)
         if isinstance(value, keras.Variable):
@@ -150,7 +151,7 @@ class _Tracer:
         )
 
     def parameter(self, variable: keras.Variable) -> keras.KerasTensor:
-        """The symbolic tensor that stands for a variable."""
+        """Return the symbolic tensor that represents a variable."""
         path = self.variables.get(id(variable), (variable.path, variable))[0]
         if path not in self._symbols:
             symbol = keras.KerasTensor(tuple(variable.shape), dtype=str(variable.dtype))
@@ -159,7 +160,7 @@ class _Tracer:
         return self._symbols[path]
 
     def symbol(self, value: Any) -> Any:
-        """A tensor with values as a constant of the graph; anything else as it is."""
+        """Return a symbolic tensor, a constant of the graph, for a tensor with values; anything else as it is."""
         if not keras.ops.is_tensor(value) or isinstance(value, keras.KerasTensor):
             return value
         array = keras_side.to_numpy(value)
@@ -174,31 +175,31 @@ class _Tracer:
         return Ref(name)
 
     def note(self, operation: keras.Operation, args: Any, kwargs: Any, outputs: Any) -> None:
-        """Notes one call."""
+        """Add a node for a call."""
         layer = isinstance(operation, keras.layers.Layer)
         kinds = keras_side.kinds_of(operation) if layer else (kind_of_operation(operation),)
         path = (
             self.paths.get(id(operation), operation.name) if layer else "/".join((*self.inside[-1:], _last(kinds[0])))
         )
         arguments = mapped(arguments_of(operation, args, kwargs), self.argument)
-        made = [self.named(tensor) for tensor in keras.tree.flatten(outputs) if tensor is not None]
+        named = [self.named(tensor) for tensor in keras.tree.flatten(outputs) if tensor is not None]
         self.nodes.append(
             Node(
                 calls=tuple(self.calls[1:]),
                 kinds=kinds,
                 path=path.lstrip("/"),
                 arguments=arguments,
-                outputs=tuple(made),
+                outputs=tuple(named),
                 structure=mapped(outputs, self.argument),
                 config=noted_config(operation) if layer else {},
             )
         )
 
-    def created(self, name: str, arguments: Mapping[str, Any], made: Any) -> Any:
-        """Notes a tensor that was made of sizes alone, and returns what stands for it."""
+    def created(self, name: str, arguments: Mapping[str, Any], tensor: Any) -> Any:
+        """Add a node for a tensor that was created from sizes alone, and return its symbolic tensor."""
         if self.shapes_only or not self.creations:
-            return made
-        symbol = keras.KerasTensor(tuple(made.shape), dtype=keras.backend.standardize_dtype(made.dtype))
+            return tensor
+        symbol = keras.KerasTensor(tuple(tensor.shape), dtype=keras.backend.standardize_dtype(tensor.dtype))
         node = Node(
             calls=tuple(self.calls[1:]),
             kinds=(f"keras.ops.{name}",),
@@ -210,12 +211,14 @@ class _Tracer:
         return symbol
 
     def call(self, layer: keras.layers.Layer, given: Any) -> Any:
-        """Calls the model itself, in inference mode."""
+        """Call the model in inference mode."""
         args = given if isinstance(given, tuple) else (given,)
         return layer(*args, training=False) if layer._call_has_training_arg else layer(*args)
 
-    def follow(self, layer: keras.layers.Layer, original: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Notes a layer, or runs it and notes what it calls."""
+    def on_layer(self, original: Original, layer: Any, args: Any, kwargs: Any) -> Any:
+        """Handle a symbolic call of a layer: add a node for it, or for each call inside it."""
+        if self.shapes_only:
+            return original(layer, *args, **kwargs)
         path = self.paths.get(id(layer), layer.name)
         if isinstance(layer, keras.layers.TimeDistributed) and not layer.layer._call_has_mask_arg:
             kwargs = {name: value for name, value in kwargs.items() if name != "mask"}  # Keras gives it to no step
@@ -242,13 +245,13 @@ class _Tracer:
             self.calls.pop()
 
     def _leaf(self, layer: keras.layers.Layer, original: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Notes a layer; an activation that it ends with is followed as if it were called after it."""
-        self.shapes_only += 1  # what runs now tells the shapes, and is nothing that the model does
+        """Add a node for a layer, and another one for the activation at its end."""
+        self.shapes_only += 1  # the layer runs only to infer its output shape, so no nodes are added
         try:
             outputs = original(layer, *args, **kwargs)
             if any(None in tensor.shape for tensor in keras.tree.flatten(outputs) if tensor is not None):
-                # Some layers keep the free sizes that they were built with: what they compute tells.
-                outputs = keras.src.backend.compute_output_spec(layer.call, *args, **kwargs)
+                # Some layers keep the free sizes of their first build in the inferred shape; `call` gives the numbers.
+                outputs = compute_output_spec(layer.call, *args, **kwargs)
         finally:
             self.shapes_only -= 1
         self.note(layer, args, kwargs, outputs)
@@ -262,13 +265,13 @@ class _Tracer:
             self.inside.pop()
 
     def activation(self, function: Callable[[Any], Any], given: Any) -> Any:
-        """Notes an activation of Keras by its name; any other function is followed."""
+        """Add a node for an activation of Keras; trace into any other function."""
         name = getattr(function, "__name__", "")
         if getattr(keras.activations, name, None) is not function:
             return function(given)
         self.shapes_only += 1
         try:
-            outputs = keras.src.backend.compute_output_spec(function, given)
+            outputs = compute_output_spec(function, given)
         finally:
             self.shapes_only -= 1
         path = "/".join((*self.inside[-1:], name)).lstrip("/")
@@ -284,41 +287,22 @@ class _Tracer:
 
 
 @contextmanager
-def _patched(tracer: _Tracer) -> Iterator[None]:
-    """While symbolic tensors go through them, layers and operations tell the tracer."""
-    layer_call, operation_call = keras.layers.Layer.symbolic_call, keras.Operation.symbolic_call
-    call = keras.layers.Layer.__call__
+def _traced(tracer: _Tracer) -> Iterator[None]:
+    """Send the calls of layers and operations to a tracer while the block runs."""
 
-    def symbolic_layer(self: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
-        if tracer.shapes_only:
-            return layer_call(self, *args, **kwargs)
-        return tracer.follow(self, layer_call, args, kwargs)
-
-    def symbolic_operation(self: keras.Operation, *args: Any, **kwargs: Any) -> Any:
-        outputs = operation_call(self, *args, **kwargs)
+    def on_operation(original: Original, operation: Any, args: Any, kwargs: Any) -> Any:
+        outputs = original(operation, *args, **kwargs)
         if not tracer.shapes_only:
-            tracer.note(self, args, kwargs, outputs)
+            tracer.note(operation, args, kwargs, outputs)
         return outputs
 
-    def any_layer(self: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
-        if not tracer.shapes_only and id(self) in tracer.paths and self.weights and not _any_symbolic(args, kwargs):
-            args = keras.tree.map_structure(tracer.symbol, args)  # else its weights would become a constant
-        return call(self, *args, **kwargs)
+    def on_call(original: Original, layer: Any, args: Any, kwargs: Any) -> Any:
+        if not tracer.shapes_only and id(layer) in tracer.paths and layer.weights and not _any_symbolic(args, kwargs):
+            args = keras.tree.map_structure(tracer.symbol, args)  # or the layer's weights would become a constant
+        return original(layer, *args, **kwargs)
 
-    def no_node(**kwargs: Any) -> None:
-        """Keras would keep every symbolic call in its layers, and refuse one that returns None beside tensors."""
-
-    keras.layers.Layer.symbolic_call = symbolic_layer
-    keras.Operation.symbolic_call = symbolic_operation
-    keras.layers.Layer.__call__ = any_layer
-    keras.src.layers.layer.Node = keras.src.ops.operation.Node = no_node
-    try:
+    with symbolic_calls(tracer.on_layer, on_operation), layer_calls(on_call):
         yield
-    finally:
-        keras.layers.Layer.symbolic_call = layer_call
-        keras.Operation.symbolic_call = operation_call
-        keras.layers.Layer.__call__ = call
-        keras.src.layers.layer.Node = keras.src.ops.operation.Node = KerasNode
 
 
 def _any_symbolic(args: Any, kwargs: Any) -> bool:
@@ -327,7 +311,7 @@ def _any_symbolic(args: Any, kwargs: Any) -> bool:
 
 @contextmanager
 def _symbolic_variables(layer: keras.layers.Layer, tracer: _Tracer) -> Iterator[None]:
-    """The variables that are attributes of a layer are symbolic tensors while it is followed."""
+    """Replace the variables in the attributes of a layer by symbolic tensors while the block runs."""
 
     def swapped(value: Any) -> Any:
         if isinstance(value, keras.Variable):
@@ -349,16 +333,16 @@ def _symbolic_variables(layer: keras.layers.Layer, tracer: _Tracer) -> Iterator[
 
 def _cannot_follow(path: str, layer: keras.layers.Layer, error: Exception) -> Problem:
     kind = keras_side.kinds_of(layer)[0] if keras_side.kinds_of(layer) else type(layer).__qualname__
-    said = keras_side.what_was_said(error)
+    message = keras_side.error_message(error)
     return Problem(
         keras=path,
-        fact=f"the call of {kind} cannot be followed with symbolic tensors: {type(error).__name__}: {said}",
+        fact=f"the call of {kind} cannot be followed with symbolic tensors: {type(error).__name__}: {message}",
         fixes=(stub(kind, [role for role, _ in variables_of(layer)]),),
     )
 
 
 def _cannot_call(model: keras.layers.Layer, error: Exception, problems: list[Problem]) -> ModelError:
-    fact = f"{type(error).__name__}: {keras_side.what_was_said(error)}"
+    fact = f"{type(error).__name__}: {keras_side.error_message(error)}"
     return ModelError(
         lay_out(
             f"{model.name} (keras) cannot be called with symbolic tensors",
@@ -371,19 +355,16 @@ def _last(kind: str) -> str:
     return kind.rpartition(".")[2]
 
 
-__all__ = ["IsLeaf", "graph_of"]
-
-
 def leaf_by_name(known: Mapping[str, object]) -> IsLeaf:
-    """Layers of these classes, where they are called as these classes are: a subclass with its own `call` is followed.
+    """Return an `IsLeaf` that selects layers of some classes, except subclasses that override `call`.
 
     Args:
-        known: The qualified class names.
+        known: The qualified names of the classes.
     """
 
     def is_leaf(layer: keras.layers.Layer, kinds: tuple[str, ...]) -> bool:
         if isinstance(layer, keras.layers.Activation):
-            return False  # its function is followed
+            return False  # its function is traced
         bases: tuple[Any, ...] = type(layer).__mro__
         for base in bases:
             if issubclass(base, keras.layers.Layer) and keras_side.class_name(base) in known:
@@ -391,3 +372,6 @@ def leaf_by_name(known: Mapping[str, object]) -> IsLeaf:
         return False
 
     return is_leaf
+
+
+__all__ = ["IsLeaf", "graph_of", "leaf_by_name"]

@@ -1,4 +1,4 @@
-"""The free sizes of a model's inputs: two sets of numbers that stand for them, and the way back to sizes."""
+"""Represent the free sizes of a model's inputs by two sets of numbers, and convert these back to symbolic sizes."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -16,9 +16,8 @@ from keras3conv.model.graph import Graph, Node, Size, Tensor, leaves, mapped
 _AXES = {2: ("batch", "length"), 3: ("batch", "length"), 4: ("batch", "height", "width")}
 _MANY_AXES = ("batch", "depth", "height", "width")
 
-# No number or product of the one set is a multiple of others plus little in both sets, nor is what is left of a number
-# that is halved a few times, or halved and doubled: 2 * (height // 2) is not height - 1. Texts are short because
-# position tables may be.
+# In neither set is a number or product close to a multiple of the others, also after it is halved a few times, or
+# halved and doubled: 2 * (height // 2) is not height - 1. Texts are short because position tables may be short.
 _NUMBERS: Mapping[str, tuple[int, int]] = {
     "batch": (5, 7),
     "length": (10, 23),
@@ -30,7 +29,7 @@ _NUMBERS: Mapping[str, tuple[int, int]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class _Input:
-    """One input: its sizes, a free one by its name."""
+    """One input; a free size is its name."""
 
     shape: tuple[int | str, ...]
     dtype: str
@@ -39,14 +38,14 @@ class _Input:
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """What a model is called with, and which of its sizes are free."""
+    """The inputs of a model, and their free sizes."""
 
     nested: Any
     inputs: tuple[_Input, ...]
 
     @classmethod
     def of(cls, model: keras.layers.Layer, inputs: Any) -> "Sizes":
-        """The sizes of a model's own specification, or of given inputs.
+        """Return the sizes of given inputs, or else of the input specification of the model.
 
         Raises:
             ModelError: There is neither.
@@ -66,7 +65,7 @@ class Sizes:
 
     @property
     def symbols(self) -> dict[str, tuple[int, int]]:
-        """For every free size the input, by its place, and the axis that tell it."""
+        """Return the input, by number, and the axis that define each free size."""
         found: dict[str, tuple[int, int]] = {}
         for place, given in enumerate(self.inputs):
             for axis, size in enumerate(given.shape):
@@ -75,7 +74,7 @@ class Sizes:
         return found
 
     def structure(self, which: int) -> Any:
-        """The inputs as symbolic tensors, with the first or the second number for every free size."""
+        """Return the inputs as symbolic tensors, with the first or the second number for every free size."""
         tensors = [
             keras.KerasTensor(
                 [_NUMBERS[size][which] if isinstance(size, str) else size for size in given.shape],
@@ -87,7 +86,7 @@ class Sizes:
         return keras.tree.pack_sequence_as(self.nested, tensors)
 
     def resolve(self, first: int, second: int) -> int | Size | None:
-        """The size that was one number in the first trace and another in the second; None if there is none."""
+        """Return the size that has one number in the first trace and another in the second; None if there is none."""
         if first == second:
             return first
         found: list[Size] = []
@@ -115,12 +114,12 @@ def _input(tensor: Any, place: int) -> _Input:
 
 
 def merged(first: Graph, second: Graph, sizes: Sizes) -> tuple[Graph, tuple[Problem, ...]]:
-    """The graph of two traces: numbers that differ become sizes; what else differs is a problem.
+    """Return the graph of two traces, in which numbers that differ become sizes, and the other differences as problems.
 
     Args:
         first: The graph of the trace with the first numbers.
-        second: The same model's, with the second.
-        sizes: What the numbers stand for.
+        second: The graph of the same model with the second numbers.
+        sizes: The sizes that the numbers represent.
     """
     if [node.kinds for node in first.nodes] != [node.kinds for node in second.nodes]:
         fact = "which layers and operations run depends on a free size of the inputs"
@@ -160,7 +159,7 @@ def _node(one: Node, two: Node, sizes: Sizes, problems: list[Problem]) -> Node:
 
 
 def _tensor(one: Tensor, two: Tensor, sizes: Sizes) -> Tensor:
-    """A size that cannot be told is called unknown: it matters only where something asks for it."""
+    """Return a tensor with symbolic sizes; a size that cannot be resolved is unknown, which matters only when used."""
     unknown = Size(symbols=("unknown",))
     shape = (sizes.resolve(a, b) for a, b in zip(one.shape, two.shape, strict=True))  # type: ignore[arg-type]
     return replace(one, shape=tuple(unknown if size is None else size for size in shape))

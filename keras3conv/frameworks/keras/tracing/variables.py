@@ -1,16 +1,17 @@
-"""Variables that operations are given directly: while a model is traced they are symbolic like any other tensor.
+"""Treat variables that operations use directly as symbolic tensors while a model is traced.
 
-Keras computes at once with an operation that is given variables and nothing symbolic, as the transposed table of an
-embedding that is a head, too. What it returned would be a constant, and the tie would be lost.
+Keras computes an operation at once if its inputs are variables and none is symbolic: for example the transposed table
+of an embedding that is tied to the output head. The result would become a constant and the tie would be lost.
 """
 
-import sys
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
 from typing import Any
 
 import keras
-from keras.src.backend import any_symbolic_tensors
+
+from keras3conv.frameworks.keras.internals import GetItem, any_symbolic_tensors, operation_modules
+from keras3conv.frameworks.keras.observing import replaced
 
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "__add__": keras.ops.add,
@@ -24,18 +25,17 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "__pow__": keras.ops.power,
     "__matmul__": keras.ops.matmul,
     "__rmatmul__": lambda x, y: keras.ops.matmul(y, x),
-    "__getitem__": lambda x, y: keras.src.ops.numpy.GetItem().symbolic_call(x, y),
+    "__getitem__": lambda x, y: GetItem().symbolic_call(x, y),
 }
-"""What Python's operators mean for a variable."""
+"""The operations of Python's operators on a variable."""
 
 
-@contextmanager
-def symbolic_variables(known: Collection[int], is_active: Callable[[], bool]) -> Iterator[None]:
-    """For a while, operations on variables return symbolic tensors.
+def symbolic_variables(known: Collection[int], is_active: Callable[[], bool]) -> AbstractContextManager[None]:
+    """Make operations on variables return symbolic tensors while the block runs.
 
     Args:
-        known: The ids of the variables that are meant.
-        is_active: Whether it is so at the moment: what a layer does to tell its shapes is left alone.
+        known: The ids of the variables.
+        is_active: Returns whether this holds at the moment; it does not while a layer only infers its output shape.
     """
 
     def is_known(value: Any) -> bool:
@@ -53,22 +53,13 @@ def symbolic_variables(known: Collection[int], is_active: Callable[[], bool]) ->
 
         return called
 
-    homes = [home for name, home in list(sys.modules.items()) if name.startswith("keras.src.ops.")]
-    patched: list[tuple[Any, str, Any]] = [
-        (home, "any_symbolic_tensors", any_symbolic_tensors) for home in homes if hasattr(home, "any_symbolic_tensors")
+    lookups = [
+        (module, "any_symbolic_tensors", any_symbolic)
+        for module in operation_modules()
+        if hasattr(module, "any_symbolic_tensors")
     ]
-    operators = [(keras.Variable, name, getattr(keras.Variable, name)) for name in _OPERATORS]
-    inherited = [(home, name) for home, name, _ in operators if name not in vars(home)]
-    patched += operators
-    try:
-        for home, name, original in patched:
-            setattr(home, name, any_symbolic if home is not keras.Variable else operated(name, original))
-        yield
-    finally:
-        for home, name, original in patched:
-            setattr(home, name, original)
-        for home, name in inherited:  # what the class has not itself, it has not afterwards either
-            delattr(home, name)
+    operators = [(keras.Variable, name, operated(name, getattr(keras.Variable, name))) for name in _OPERATORS]
+    return replaced([*lookups, *operators])
 
 
 __all__ = ["symbolic_variables"]

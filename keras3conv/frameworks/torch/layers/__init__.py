@@ -1,7 +1,8 @@
-"""Modules that torch.nn does not have: what Keras computes in one layer, and torch in none.
+"""Define modules for Keras layers that have no counterpart in torch.nn.
 
-Each class stands alone: torch, as `import torch` and `from torch import nn`, is all that its text needs, so that a
-model that was written out can carry it. Its `kind` is the name by which the rules know it, there too.
+The source code of a class needs only torch, imported as `import torch` and `from torch import nn`, and functions of
+`frameworks.torch.functions`: a generated module contains both. Its `kind` is the name by which the rules know it, in a
+generated module, too.
 """
 
 from keras3conv.frameworks.torch.layers.attention import AdditiveAttention, Attention, GroupedQueryAttention

@@ -1,4 +1,4 @@
-"""Attention as Keras computes it, where torch.nn has no module for it. Torch is all that these classes need."""
+"""Define the attention layers of Keras that torch.nn lacks; they need only torch."""
 
 import torch
 from torch import nn
@@ -8,11 +8,11 @@ class Attention(nn.Module):
     """Attention without projections, as `keras.layers.Attention`.
 
     Args:
-        use_scale: Whether the scores are multiplied by a trained number; with `score_mode="concat"`, what is inside
-            the tangent is.
+        use_scale: Whether the scores are multiplied by a trained scalar; with `score_mode="concat"` the argument of
+            the tanh is multiplied instead.
         score_mode: "dot": the product of query and key; "concat": the sum of tanh(query + key) over the features,
-            times a trained number.
-        dropout: The part of the attention's weights that is dropped in training.
+            multiplied by a trained scalar.
+        dropout: The fraction of the attention weights that is dropped in training.
     """
 
     kind = "keras3conv.frameworks.torch.layers.Attention"
@@ -33,14 +33,14 @@ class Attention(nn.Module):
         value_mask: torch.Tensor | None = None,
         is_causal: bool = False,
     ) -> torch.Tensor:
-        """Attends to the values.
+        """Return the attention-weighted values.
 
         Args:
             query: Of shape (batch, queries, features).
             value: Of shape (batch, keys, width).
             key: Of shape (batch, keys, features); the value if there is none.
-            value_mask: Of shape (batch, keys); what is False is not attended to.
-            is_causal: Whether a query attends to no key after its own place.
+            value_mask: Of shape (batch, keys); keys with False are masked out.
+            is_causal: Whether a query attends only to keys up to its own position.
 
         Returns:
             A tensor of shape (batch, queries, width).
@@ -55,7 +55,7 @@ class Attention(nn.Module):
         return nn.functional.dropout(weights, self.dropout, self.training) @ value
 
     def scores(self, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-        """How much each query attends to each key: (batch, queries, keys)."""
+        """Return the scores of shape (batch, queries, keys)."""
         if self.concat_score_weight is None:
             scores = query @ key.transpose(-2, -1)
             return scores if self.scale is None else scores * self.scale
@@ -65,11 +65,11 @@ class Attention(nn.Module):
 
 
 class AdditiveAttention(nn.Module):
-    """The attention of Bahdanau without projections, as `keras.layers.AdditiveAttention`.
+    """Additive attention without projections, as `keras.layers.AdditiveAttention`.
 
     Args:
-        features: How many features query and key have, each of which gets a trained weight; None for no weights.
-        dropout: The part of the attention's weights that is dropped in training.
+        features: The number of features of query and key, each with a trained weight; None for no weights.
+        dropout: The fraction of the attention weights that is dropped in training.
     """
 
     kind = "keras3conv.frameworks.torch.layers.AdditiveAttention"
@@ -88,14 +88,14 @@ class AdditiveAttention(nn.Module):
         value_mask: torch.Tensor | None = None,
         is_causal: bool = False,
     ) -> torch.Tensor:
-        """Attends to the values.
+        """Return the attention-weighted values.
 
         Args:
             query: Of shape (batch, queries, features).
             value: Of shape (batch, keys, width).
             key: Of shape (batch, keys, features); the value if there is none.
-            value_mask: Of shape (batch, keys); what is False is not attended to.
-            is_causal: Whether a query attends to no key after its own place.
+            value_mask: Of shape (batch, keys); keys with False are masked out.
+            is_causal: Whether a query attends only to keys up to its own position.
 
         Returns:
             A tensor of shape (batch, queries, width).
@@ -112,24 +112,24 @@ class AdditiveAttention(nn.Module):
 
 
 class GroupedQueryAttention(nn.Module):
-    """Attention with projections of any width, in which several heads of queries may share one of keys and values.
+    """Attention with projections of any width, in which several query heads may share a key and value head.
 
-    It says what `keras.layers.GroupQueryAttention` does, and with as many heads of keys as of queries, what
-    `keras.layers.MultiHeadAttention` does.
+    It corresponds to `keras.layers.GroupQueryAttention`, and with as many key heads as query heads to
+    `keras.layers.MultiHeadAttention`.
 
     Args:
-        embed_dim: How many features a query has.
-        num_heads: How many heads of queries there are.
-        num_key_value_heads: How many heads of keys and values there are; a divisor of `num_heads`.
-        head_dim: The size of a head of queries and of keys.
-        value_dim: The size of a head of values; None for `head_dim`.
-        kdim: How many features a key has; None for `embed_dim`.
-        vdim: How many features a value has; None for `embed_dim`.
-        output_dim: How many features the output has; None for `embed_dim`.
+        embed_dim: The number of features of a query.
+        num_heads: The number of query heads.
+        num_key_value_heads: The number of key and value heads; a divisor of `num_heads`.
+        head_dim: The size of a query and key head.
+        value_dim: The size of a value head; None for `head_dim`.
+        kdim: The number of features of a key; None for `embed_dim`.
+        vdim: The number of features of a value; None for `embed_dim`.
+        output_dim: The number of features of the output; None for `embed_dim`.
         bias: Whether the projections have a bias.
-        dropout: The part of the attention's weights that is dropped in training.
-        sliding_window: How far a key may be from its query, its own place counted; None for any distance.
-        use_gate: Whether the heads are multiplied by a gate that is computed from the query.
+        dropout: The fraction of the attention weights that is dropped in training.
+        sliding_window: The number of positions that a query attends to on each side, its own included; None for all.
+        use_gate: Whether the heads are multiplied by a gate computed from the query.
     """
 
     kind = "keras3conv.frameworks.torch.layers.GroupedQueryAttention"
@@ -177,15 +177,15 @@ class GroupedQueryAttention(nn.Module):
         attention_mask: torch.Tensor | None = None,
         is_causal: bool = False,
     ) -> torch.Tensor:
-        """Attends to the values.
+        """Return the attention-weighted values.
 
         Args:
             query: Of shape (batch, queries, embed_dim).
             value: Of shape (batch, keys, vdim).
             key: Of shape (batch, keys, kdim); the value if there is none.
-            attention_mask: Of shape (batch, queries, keys) or (batch, heads, queries, keys); what is True is
-                attended to.
-            is_causal: Whether a query attends to no key after its own place.
+            attention_mask: Of shape (batch, queries, keys) or (batch, heads, queries, keys); keys with False are
+                masked out.
+            is_causal: Whether a query attends only to keys up to its own position.
 
         Returns:
             A tensor of shape (batch, queries, output_dim).
@@ -209,7 +209,7 @@ class GroupedQueryAttention(nn.Module):
     def mask(
         self, query: torch.Tensor, value: torch.Tensor, given: torch.Tensor | None, is_causal: bool
     ) -> torch.Tensor | None:
-        """Which keys a query attends to, as one mask that fits (batch, heads, queries, keys); None for all."""
+        """Return one mask that broadcasts to (batch, heads, queries, keys); None for no mask."""
         mask = None if given is None else given.bool()
         if mask is not None and mask.ndim == 3:
             mask = mask[:, None]

@@ -1,23 +1,23 @@
-"""Convolutions with a padding that torch.nn does not have."""
+"""Define convolutions with a padding that torch.nn lacks."""
 
 import torch
 from torch import nn
 
 
 class UnevenConv2d(nn.Conv2d):
-    """A convolution that pads more behind an image than before it, as Keras' "same" does with a stride.
+    """A convolution with more padding at the end of an axis than at its start, as "same" in Keras with a stride.
 
-    No padded copy of the image is made. Both sides are padded alike, and the kernel gets zeros before its first values:
-    so it begins where it would with less padding there. The weights are those of `nn.Conv2d`.
+    The image is not copied to pad it. Both ends get the same padding, and zeros before the first values of the kernel
+    shift it, as if there were less padding at the start. The weights are those of `nn.Conv2d`.
 
     Args:
         in_channels: The channels of the input.
         out_channels: The channels of the output.
         kernel_size: The height and the width of the kernel.
-        padding: What is padded behind, for each axis.
-        less: By how much less is padded before, for each axis.
-        stride: The steps of the kernel.
-        groups: How many parts the channels are in.
+        padding: The padding at the end, for each axis.
+        less: The difference between the padding at the end and at the start, for each axis.
+        stride: The stride of the kernel.
+        groups: The number of groups of channels.
         bias: Whether there is a bias.
     """
 
@@ -38,6 +38,6 @@ class UnevenConv2d(nn.Conv2d):
         self.less = less
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Of shape (batch, out_channels, height, width)."""
+        """Return the output of shape (batch, out_channels, height, width)."""
         kernel = nn.functional.pad(self.weight, (self.less[1], 0, self.less[0], 0))
         return nn.functional.conv2d(inputs, kernel, self.bias, self.stride, self.padding, self.dilation, self.groups)

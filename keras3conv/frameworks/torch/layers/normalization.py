@@ -1,19 +1,18 @@
-"""Normalisation by a mean and a variance that were measured before, or given, which torch.nn does not have."""
+"""Define normalization by a fixed mean and variance, which torch.nn lacks."""
 
 import torch
 from torch import nn
 
 
 class Normalization(nn.Module):
-    """Subtracts a mean and divides by the root of a variance, or the reverse, as `keras.layers.Normalization` does.
+    """Subtract a mean and divide by a standard deviation, or the inverse, as `keras.layers.Normalization`.
 
     Args:
-        shape: The shape of the mean and the variance: the sizes of the axes that have values of their own. None where
-            they are constants.
-        axis: The axes that have values of their own, one for each place.
-        mean: The mean, if it is a constant: a number, or one for each place, nested for several axes.
-        variance: The variance, likewise.
-        invert: Whether the mean is added and the root multiplied with.
+        shape: The shape of the mean and the variance: the sizes of `axis`. None for constants.
+        axis: The axes along which the mean and the variance vary.
+        mean: A constant mean: a number, or nested lists for several axes.
+        variance: A constant variance, likewise.
+        invert: Whether to multiply by the standard deviation and add the mean instead.
     """
 
     kind = "keras3conv.frameworks.torch.layers.Normalization"
@@ -37,7 +36,7 @@ class Normalization(nn.Module):
             self.register_buffer("count", torch.zeros((), dtype=torch.int32))
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Of the shape that was given."""
+        """Return the result, of the shape of the input."""
         if self.mean is None:
             mean, variance = self.running_mean, self.running_var
         else:
@@ -46,7 +45,7 @@ class Normalization(nn.Module):
         return mean + inputs * deviation if self.invert else (inputs - mean) / deviation
 
     def along(self, values: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
-        """The values with the axes of the inputs; the last of theirs is the last of those that have values."""
+        """Return the values reshaped to broadcast over the inputs, along `axis`."""
         sizes = [1] * inputs.ndim
         kept = sorted(axis % inputs.ndim for axis in self.axis)
         for place in range(1, values.ndim + 1):

@@ -1,4 +1,4 @@
-"""Recurrence as Keras computes it, where torch.nn has no module for it. Torch is all that these classes need."""
+"""Define the recurrent layers of Keras that torch.nn lacks; they need only torch."""
 
 import torch
 from torch import nn
@@ -7,18 +7,18 @@ from keras3conv.frameworks.torch.functions import pad_same
 
 
 class Recurrent(nn.Module):
-    """Recurrent cells on top of each other, run step by step: any sizes, kinds and activations, as `keras.layers.RNN`.
+    """Stacked recurrent cells of any sizes, kinds and activations, run step by step, as `keras.layers.RNN`.
 
-    The gates stand in Keras' order: i, f, c, o in an LSTM, and z, r, h in a GRU.
+    The gates are in the order of Keras: i, f, c, o in an LSTM, and z, r, h in a GRU.
 
     Args:
-        input_size: How many features a step has.
+        input_size: The number of features of a step.
         cells: Each as (kind, units, activation, recurrent activation, bias). The kinds are "LSTM", "SimpleRNN", "GRU"
             (the reset gate after the product) and "ResetFirstGRU" (before it). An activation is a name in
             `torch.nn.functional`, or "linear".
-        return_sequences: Whether every step is returned, and not only the last.
-        return_state: Whether the states after the last step are returned too.
-        go_backwards: Whether the last step comes first.
+        return_sequences: Whether to return the outputs of all steps instead of the last one.
+        return_state: Whether to return the states after the last step, too.
+        go_backwards: Whether to run the steps in reverse order.
     """
 
     kind = "keras3conv.frameworks.torch.layers.Recurrent"
@@ -49,15 +49,15 @@ class Recurrent(nn.Module):
     def forward(
         self, inputs: torch.Tensor, mask: torch.Tensor | None = None
     ) -> torch.Tensor | tuple[torch.Tensor | list[torch.Tensor], ...]:
-        """Runs the cells over all steps.
+        """Run the cells over all steps.
 
         Args:
             inputs: Of shape (batch, steps, input_size).
             mask: Of shape (batch, steps): where it is false, the step is left out, and states and output stay.
 
         Returns:
-            A tensor of shape (batch, units), or (batch, steps, units) in the order in which the steps were taken; with
-            `return_state`, that and the states of every cell, of shape (batch, units).
+            A tensor of shape (batch, units), or (batch, steps, units) in the order in which the steps ran; with
+            `return_state`, also the states of every cell, of shape (batch, units).
         """
         numbers = [2 if kind == "LSTM" else 1 for kind, *_ in self.cells]
         states = [
@@ -84,7 +84,7 @@ class Recurrent(nn.Module):
         return (result, *(state if len(state) > 1 else state[0] for state in states))
 
     def step(self, place: int, inputs: torch.Tensor, states: list[torch.Tensor]) -> list[torch.Tensor]:
-        """One step of one cell: its new states, of which the first is its output."""
+        """Run one step of one cell; return its new states, the first of which is its output."""
         kind, _, activation, recurrent_activation, _ = self.cells[place]
         weight_ih, weight_hh = getattr(self, f"weight_ih_l{place}"), getattr(self, f"weight_hh_l{place}")
         bias, hidden = getattr(self, f"bias_l{place}"), states[0]
@@ -111,7 +111,7 @@ class Recurrent(nn.Module):
 
     @staticmethod
     def activate(name: str, inputs: torch.Tensor) -> torch.Tensor:
-        """Applies an activation by its name."""
+        """Apply an activation by name."""
         if name == "hard_sigmoid_of_keras_2":
             return (0.2 * inputs + 0.5).clamp(0, 1)
         result: torch.Tensor = inputs if name == "linear" else getattr(nn.functional, name)(inputs)
@@ -119,24 +119,24 @@ class Recurrent(nn.Module):
 
 
 class ConvLSTM(nn.Module):
-    """An LSTM whose products are convolutions over one, two or three axes, as `keras.layers.ConvLSTM2D`.
+    """An LSTM with convolutions over one, two or three axes in place of products, as `keras.layers.ConvLSTM2D`.
 
-    The gates stand in Keras' order: i, f, c, o.
+    The gates are in the order of Keras: i, f, c, o.
 
     Args:
-        in_channels: How many channels a step has.
-        out_channels: How many channels the states have.
-        kernel_size: The size of the kernels along every axis of space; how many there are says over how many axes.
-        stride: How far it is to the next window of the input.
+        in_channels: The number of channels of a step.
+        out_channels: The number of channels of the states.
+        kernel_size: The size of the kernels along each spatial axis; its length is the number of these axes.
+        stride: The stride of the convolution of the input.
         padding: "valid", or "same": zeros around the input, the odd one at the end.
-        dilation: How far it is to the next value of a window of the input.
-        channels_last: Whether the channels of inputs and outputs stand behind the axes of space.
+        dilation: The dilation of the convolution of the input.
+        channels_last: Whether inputs and outputs have their channels last.
         bias: Whether the gates have a bias.
         activation: A name in `torch.nn.functional`, or "linear".
-        recurrent_activation: That of the gates, likewise.
-        return_sequences: Whether every step is returned, and not only the last.
-        return_state: Whether the two states after the last step are returned too.
-        go_backwards: Whether the last step comes first.
+        recurrent_activation: The activation of the gates, likewise.
+        return_sequences: Whether to return the outputs of all steps instead of the last one.
+        return_state: Whether to return the two states after the last step, too.
+        go_backwards: Whether to run the steps in reverse order.
     """
 
     kind = "keras3conv.frameworks.torch.layers.ConvLSTM"
@@ -177,14 +177,14 @@ class ConvLSTM(nn.Module):
         self.register_parameter("bias", nn.Parameter(torch.zeros(4 * out_channels)) if bias else None)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
-        """Runs over all steps.
+        """Run all steps.
 
         Args:
             inputs: Of shape (batch, steps, in_channels, *space); with `channels_last`, the channels at the end.
 
         Returns:
             A tensor of shape (batch, out_channels, *space) or (batch, steps, out_channels, *space), in the order in
-            which the steps were taken; with `return_state`, that and the two states after the last step.
+            which the steps ran; with `return_state`, also the two states after the last step.
         """
         inputs = inputs.movedim(-1, 2) if self.channels_last else inputs
         given = [
@@ -222,7 +222,7 @@ class ConvLSTM(nn.Module):
 
     @staticmethod
     def activate(name: str, inputs: torch.Tensor) -> torch.Tensor:
-        """Applies an activation by its name."""
+        """Apply an activation by name."""
         if name == "hard_sigmoid_of_keras_2":
             return (0.2 * inputs + 0.5).clamp(0, 1)
         result: torch.Tensor = inputs if name == "linear" else getattr(nn.functional, name)(inputs)

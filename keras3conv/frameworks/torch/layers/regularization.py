@@ -1,17 +1,17 @@
-"""Regularisation that torch.nn does not have."""
+"""Define the regularization layers of Keras that torch.nn lacks."""
 
 import torch
 from torch import nn
 
 
 class SharedDropout(nn.Dropout):
-    """A dropout that decides once for all values along some axes, as a noise shape says to `keras.layers.Dropout`.
+    """A dropout with one mask for all values along some axes, as `keras.layers.Dropout` with a `noise_shape`.
 
-    With every axis but that of the batch shared, whole examples are dropped: that is known as stochastic depth.
+    With all axes but the batch axis shared, it drops whole examples, which is known as stochastic depth.
 
     Args:
-        p: How likely a value is to be dropped; what stays is divided by 1 - p.
-        shared: The axes along which there is one decision.
+        p: The probability of dropping a value; the other values are divided by 1 - p.
+        shared: The axes along which the mask is the same.
     """
 
     kind = "keras3conv.frameworks.torch.layers.SharedDropout"
@@ -21,7 +21,7 @@ class SharedDropout(nn.Dropout):
         self.shared = shared
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Of the shape that was given."""
+        """Return the result, of the shape of the input."""
         if not self.training:
             return inputs
         sizes = [1 if axis in self.shared else size for axis, size in enumerate(inputs.shape)]
@@ -29,10 +29,10 @@ class SharedDropout(nn.Dropout):
 
 
 class GaussianNoise(nn.Module):
-    """Adds normal noise in training, as `keras.layers.GaussianNoise` does.
+    """Add normal noise in training, as `keras.layers.GaussianNoise`.
 
     Args:
-        stddev: The standard deviation of the noise, in the units of what it is added to.
+        stddev: The standard deviation of the noise.
     """
 
     kind = "keras3conv.frameworks.torch.layers.GaussianNoise"
@@ -42,15 +42,15 @@ class GaussianNoise(nn.Module):
         self.stddev = stddev
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Of the shape that was given."""
+        """Return the result, of the shape of the input."""
         return inputs + self.stddev * torch.randn_like(inputs) if self.training else inputs
 
 
 class GaussianDropout(nn.Module):
-    """Multiplies with normal noise around 1 in training, as `keras.layers.GaussianDropout` does.
+    """Multiply by normal noise with mean 1 in training, as `keras.layers.GaussianDropout`.
 
     Args:
-        rate: The rate of the dropout whose noise has the same variance, rate / (1 - rate); below 1.
+        rate: The rate of a dropout with the same variance, rate / (1 - rate); below 1.
     """
 
     kind = "keras3conv.frameworks.torch.layers.GaussianDropout"
@@ -60,7 +60,7 @@ class GaussianDropout(nn.Module):
         self.rate = rate
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Of the shape that was given."""
+        """Return the result, of the shape of the input."""
         if not self.training:
             return inputs
         stddev: float = (self.rate / (1 - self.rate)) ** 0.5

@@ -9,10 +9,10 @@ from keras3conv.errors import BudgetExceeded, FileError, IncompleteCheckpoint, M
 from tests.support.hdf5_files import archive
 
 
-def test_the_archive_knows_what_its_weights_do_not(tmp_path: Path) -> None:
+def test_the_architecture_in_an_archive_gives_order_configuration_and_inputs(tmp_path: Path) -> None:
     view = formats.read(archive(tmp_path))
     head = view.layers[1]
-    assert (head.path, head.calls, head.config) == ("head", (1,), {"name": "head", "units": 3})
+    assert (head.path, head.run.calls, head.config) == ("head", (1,), {"name": "head", "units": 3})
     assert view.input_specs[0].shape == (None, 4)
     assert view.facts["written by Keras"] == "3.9.0"
     assert view.read("head/bias").tolist() == [0, 1, 2]
@@ -26,33 +26,55 @@ def test_a_compressed_archive_is_read_from_memory(tmp_path: Path) -> None:
     assert formats.read(tmp_path / "y.keras").read("head/bias").tolist() == [0, 1, 2]
 
 
-def test_a_damaged_archive_is_noticed_by_its_crc(tmp_path: Path) -> None:
+def test_a_damaged_archive_is_detected_by_its_crc(tmp_path: Path) -> None:
     path = archive(tmp_path)
     whole = bytearray(path.read_bytes())
     place = whole.index(np.arange(12, dtype=np.float32).tobytes())
     whole[place] ^= 1
     path.write_bytes(whole)
-    with pytest.raises(MalformedCheckpoint, match="do not have their CRC"):
+    with pytest.raises(MalformedCheckpoint, match=r"the CRC of .* does not match"):
         formats.read(path)
 
 
-@pytest.mark.parametrize("name", ["../../evil", "/evil", "C:/evil", "a\\..\\evil"])
-def test_a_member_that_would_leave_the_archive_is_unsafe(tmp_path: Path, name: str) -> None:
-    path = archive(tmp_path)
+OUTSIDE = ["../../evil", "/evil", "C:/evil", "a\\..\\evil"]
+
+
+def with_member(path: Path, name: str) -> Path:
+    """Add a member to an archive; return its path."""
     with zipfile.ZipFile(path, "a") as target:
         target.writestr(name, b"x")
-    with pytest.raises(UnsafeCheckpoint, match="leaves the archive"):
-        formats.read(path)
+    return path
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_reading_extracts_no_member_whatever_its_name(tmp_path: Path, name: str) -> None:
+    path = with_member(archive(tmp_path), name)
+    assert formats.read(path).read("head/bias").tolist() == [0, 1, 2]
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_member_that_is_a_link_is_unsafe(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_an_archive_is_not_rewritten_with_a_member_that_would_be_extracted_outside(tmp_path: Path, name: str) -> None:
+    path = with_member(archive(tmp_path), name)
+    view = formats.read(path)
+    with pytest.raises(UnsafeCheckpoint, match="is a name outside of the archive"):
+        formats.write(tmp_path / "new.keras", tuple(view.tensors()), view.read, template=path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_encrypted_member_is_unsafe(tmp_path: Path) -> None:
     path = archive(tmp_path)
-    info = zipfile.ZipInfo("link")
-    info.external_attr = 0o120777 << 16
-    with zipfile.ZipFile(path, "a") as target:
-        target.writestr(info, b"/etc/passwd")
-    with pytest.raises(UnsafeCheckpoint, match="is a link"):
+    whole = bytearray(path.read_bytes())
+    whole[whole.index(b"PK\1\2") + 8] |= 1  # the flags in the central directory
+    path.write_bytes(whole)
+    with pytest.raises(UnsafeCheckpoint, match="is encrypted"):
+        formats.read(path)
+
+
+def test_a_nul_in_the_name_of_a_member_is_malformed(tmp_path: Path) -> None:
+    path = with_member(archive(tmp_path), "config.jsonQ")
+    path.write_bytes(path.read_bytes().replace(b"config.jsonQ", b"config.json\0"))
+    with pytest.raises(MalformedCheckpoint, match="has a NUL in its name"):
         formats.read(path)
 
 

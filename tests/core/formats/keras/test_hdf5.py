@@ -17,7 +17,7 @@ from keras3conv.model.views import TensorRef
 from tests.support.hdf5_files import KERNEL, archive, dense, legacy, paths, weights
 
 
-def test_a_file_of_weights_has_names_classes_and_roles(tmp_path: Path) -> None:
+def test_a_weight_file_has_names_classes_and_roles(tmp_path: Path) -> None:
     view = formats.read(weights(tmp_path))
     assert [(layer.path, layer.kinds, list(layer.shapes)) for layer in view.layers] == [
         ("head", ("keras.layers.Dense",), ["kernel", "bias"])
@@ -26,7 +26,7 @@ def test_a_file_of_weights_has_names_classes_and_roles(tmp_path: Path) -> None:
     assert [tensor.location for tensor in view.tensors()] == [KERNEL, "layers/dense/vars/1"]
 
 
-def test_a_file_without_names_is_called_by_its_groups(tmp_path: Path) -> None:
+def test_layers_of_a_file_without_names_have_the_names_of_their_groups(tmp_path: Path) -> None:
     def nameless(file: h5py.File) -> None:
         file["layers/dense/vars/0"] = np.ones((4, 3), np.float32)
         del file["layers/dense/vars"].attrs["name"]
@@ -37,7 +37,7 @@ def test_a_file_without_names_is_called_by_its_groups(tmp_path: Path) -> None:
     assert paths(view) == ["bidirectional/0", "bidirectional/cell/0", "dense/kernel", "dense/bias"]
 
 
-def test_layers_that_share_a_name_are_called_by_their_groups(tmp_path: Path) -> None:
+def test_layers_that_share_a_name_have_the_names_of_their_groups(tmp_path: Path) -> None:
     def twins(file: h5py.File) -> None:
         for group in (KERNEL, "layers/dense_1/vars/0", "layers/dense_10/vars/0", "layers/dense_2/vars/0"):
             file[group] = np.ones((4, 3), np.float32)
@@ -47,7 +47,7 @@ def test_layers_that_share_a_name_are_called_by_their_groups(tmp_path: Path) -> 
     assert [layer.path for layer in view.layers] == ["layers/dense", "layers/dense_1", "layers/dense_2", "last"]
 
 
-def test_what_cannot_be_known_has_numbers(tmp_path: Path) -> None:
+def test_variables_with_unknown_roles_have_numbers(tmp_path: Path) -> None:
     def unknown(file: h5py.File) -> None:
         dense(file) if KERNEL not in file and "layers" not in file else file.create_dataset(
             KERNEL, data=np.ones((2, 3))
@@ -105,29 +105,29 @@ def test_the_names_of_keras_2_become_the_names_of_keras_3(tmp_path: Path) -> Non
     assert view.layers[0].kinds == ("keras.layers.Conv2D",)
 
 
-def test_a_weight_that_is_named_and_missing_is_incomplete(tmp_path: Path) -> None:
+def test_a_weight_that_is_listed_but_missing_is_incomplete(tmp_path: Path) -> None:
     path = legacy(tmp_path, conv2d=["conv2d/kernel:0"])
     with h5py.File(path, "r+") as file:
         file["conv2d"].attrs["weight_names"] = ["conv2d/kernel:0", "conv2d/bias:0"]
-    with pytest.raises(IncompleteCheckpoint, match="conv2d/bias:0 is named"):
+    with pytest.raises(IncompleteCheckpoint, match="conv2d/bias:0 is listed, but missing"):
         formats.read(path)
     with h5py.File(path, "r+") as file:
         file["conv2d"].attrs["weight_names"] = ["conv2d/kernel:0"]
         file.attrs["layer_names"] = ["conv2d", "dense"]
-    with pytest.raises(IncompleteCheckpoint, match="'dense' is named"):
+    with pytest.raises(IncompleteCheckpoint, match="'dense' is listed, but missing"):
         formats.read(path)
 
 
 @pytest.mark.parametrize("names", [np.zeros(3), np.zeros((2, 2), "S3"), 3])
-def test_a_list_of_layers_that_is_none_is_malformed(tmp_path: Path, names: Any) -> None:
+def test_a_list_of_layers_of_another_type_is_malformed(tmp_path: Path, names: Any) -> None:
     path = legacy(tmp_path, conv2d=["conv2d/kernel:0"])
     with h5py.File(path, "r+") as file:
         file.attrs["layer_names"] = names
-    with pytest.raises(MalformedCheckpoint, match="no list of names"):
+    with pytest.raises(MalformedCheckpoint, match="not a list of names"):
         formats.read(path)
 
 
-def test_hdf5_that_is_no_model_is_malformed(tmp_path: Path) -> None:
+def test_hdf5_without_a_keras_model_is_malformed(tmp_path: Path) -> None:
     for name in ("x.h5", "x.weights.h5"):
         with h5py.File(tmp_path / name, "w") as file:
             file["table"] = np.ones(3)
@@ -135,7 +135,7 @@ def test_hdf5_that_is_no_model_is_malformed(tmp_path: Path) -> None:
             formats.read(tmp_path / name)
 
 
-def test_long_lists_of_names_are_cut_and_joined(tmp_path: Path) -> None:
+def test_long_lists_of_names_are_split_and_joined(tmp_path: Path) -> None:
     tensors = [TensorRef(path=f"{'x' * 120}{n}/kernel", role="kernel", shape=(1,)) for n in range(700)]
     formats.write(tmp_path / "x.h5", tensors, lambda _: np.ones(1, np.float32))
     assert paths(formats.read(tmp_path / "x.h5")) == [tensor.path for tensor in tensors]
@@ -161,13 +161,13 @@ def test_bfloat16_and_scalars_come_back_bit_for_bit(tmp_path: Path, suffix: str)
         assert (result.dtype, result.shape, result.tobytes()) == (array.dtype, array.shape, array.tobytes())
 
 
-def test_a_tensor_without_a_place_is_named(tmp_path: Path) -> None:
+def test_a_tensor_without_a_location_is_named(tmp_path: Path) -> None:
     tensor = TensorRef(path="dense/kernel", role="kernel", shape=(1,))
-    with pytest.raises(FileError, match="dense/kernel has no place"):
+    with pytest.raises(FileError, match="dense/kernel needs a location"):
         formats.write(tmp_path / "x.weights.h5", [tensor], lambda _: np.ones(1, np.float32))
 
 
-def test_a_template_keeps_everything_but_the_weights(tmp_path: Path) -> None:
+def test_a_template_keeps_everything_except_the_weights(tmp_path: Path) -> None:
     for path in (weights(tmp_path), archive(tmp_path)):
         with_suffix = tmp_path / f"new{''.join(path.suffixes)}"
         view = formats.read(path)
@@ -253,14 +253,14 @@ def test_names_in_hdf5_never_touch_the_file_system(tmp_path_factory: pytest.Temp
     assert {path.name for path in folder.iterdir()} <= {"x.h5"}
 
 
-def test_the_resnet_of_mlperf_tiny_is_read_whole(shared: Path) -> None:
+def test_the_resnet_of_mlperf_tiny_is_read_completely(shared: Path) -> None:
     view = formats.read(shared / "mlperf_tiny_resnet8.h5")
     kinds = [layer.kind.rpartition(".")[2] for layer in view.layers]
     counts = {kind: kinds.count(kind) for kind in ("Conv2D", "BatchNormalization", "Add", "Flatten", "Dense")}
     assert counts == {"Conv2D": 9, "BatchNormalization": 7, "Add": 3, "Flatten": 1, "Dense": 1}
     assert view.input_specs[0].shape == (None, 32, 32, 3)
     assert view.facts["written by Keras"] == "2.4.0"
-    assert [layer.path for layer in view.layers if layer.calls == (5,)] == ["batch_normalization_1"]
+    assert [layer.path for layer in view.layers if layer.run.calls == (5,)] == ["batch_normalization_1"]
     with h5py.File(shared / "mlperf_tiny_resnet8.h5") as file:
         for tensor in view.tensors():
             np.testing.assert_array_equal(view.read(tensor.path), file[tensor.location][()])

@@ -50,7 +50,7 @@ def test_the_same_tensors_give_the_same_bytes(tmp_path: Path, suffix: str) -> No
     assert first.size == (tmp_path / f"a{suffix}").stat().st_size
 
 
-def test_an_existing_file_is_not_replaced_unasked(tmp_path: Path) -> None:
+def test_an_existing_file_is_replaced_only_with_overwrite(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     path.write_bytes(b"old")
     with pytest.raises(FileError, match="overwrite=True"):
@@ -60,7 +60,7 @@ def test_an_existing_file_is_not_replaced_unasked(tmp_path: Path) -> None:
     assert path.read_bytes() != b"old"
 
 
-def test_a_new_file_has_the_usual_mode_and_an_old_one_keeps_its_own(tmp_path: Path) -> None:
+def test_a_new_file_has_the_default_mode_and_an_old_one_keeps_its_mode(tmp_path: Path) -> None:
     new, old = tmp_path / "new.h5", tmp_path / "old.h5"
     old.write_bytes(b"old")
     old.chmod(0o640)
@@ -73,7 +73,7 @@ def test_a_new_file_has_the_usual_mode_and_an_old_one_keeps_its_own(tmp_path: Pa
     assert [path.stat().st_mode & 0o777 for path in (new, old)] == [0o640, 0o640]
 
 
-def test_the_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_file_is_flushed_to_disk_before_it_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     fsync, replace = os.fsync, Path.replace
 
@@ -93,24 +93,24 @@ def test_the_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypa
     assert calls == ["written", "fsync", "rename", "fsync"]
 
 
-def test_a_disk_that_fails_to_synchronise_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_flush_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(descriptor: int) -> None:
         raise OSError(5, "planted")
 
     path = tmp_path / "x.safetensors"
     path.write_bytes(b"old")
     monkeypatch.setattr(os, "fsync", broken)
-    with pytest.raises(FileError, match="is as it was"):
+    with pytest.raises(FileError, match="is unchanged"):
         formats.write(path, TENSORS, values, overwrite=True)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_links_folders_and_missing_folders_are_no_destinations(tmp_path: Path) -> None:
+def test_links_folders_and_missing_folders_are_refused_as_destinations(tmp_path: Path) -> None:
     (tmp_path / "folder.h5").mkdir()
     (tmp_path / "link.h5").symlink_to(tmp_path / "other.h5")
     for name, message in [
-        ("folder.h5", "no regular file"),
+        ("folder.h5", "not a regular file"),
         ("link.h5", "is a link"),
         ("none/x.h5", "there is no folder"),
     ]:
@@ -118,7 +118,7 @@ def test_links_folders_and_missing_folders_are_no_destinations(tmp_path: Path) -
             formats.write(tmp_path / name, TENSORS, values, overwrite=True)
 
 
-def test_an_array_that_is_not_what_was_announced_is_refused(tmp_path: Path) -> None:
+def test_an_array_that_differs_from_its_declaration_is_refused(tmp_path: Path) -> None:
     for wrong in (np.zeros((3, 2), np.float32), np.zeros((2, 3), np.float64)):
         with pytest.raises(FileError, match=r"dense/kernel is declared float32 \(2, 3\)"):
             formats.write(tmp_path / "x.safetensors", TENSORS, lambda _, wrong=wrong: wrong)
@@ -126,25 +126,25 @@ def test_an_array_that_is_not_what_was_announced_is_refused(tmp_path: Path) -> N
 
 
 def test_two_tensors_with_one_name_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match="two tensors are called 'dense/kernel'"):
+    with pytest.raises(FileError, match="two tensors have the name 'dense/kernel'"):
         formats.write(tmp_path / "x.safetensors", [TENSORS[0], TENSORS[0]], values)
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("x.txt", b"x", r"the suffix is none of .*\.safetensors"),
-        ("x.pt", b"\x89HDF\r\n\x1a\n" + bytes(100), "holds HDF5, its suffix says a torch checkpoint"),
-        ("x.h5", b"PK\3\4" + bytes(100), "holds a zip archive, its suffix says HDF5"),
+        ("x.txt", b"x", r"unknown suffix; the known ones are .*\.safetensors"),
+        ("x.pt", b"\x89HDF\r\n\x1a\n" + bytes(100), "holds HDF5, but its suffix says a torch checkpoint"),
+        ("x.h5", b"PK\3\4" + bytes(100), "holds a zip archive, but its suffix says HDF5"),
         ("x.h5", (20).to_bytes(8, "little") + b'{"a":1}', "holds safetensors"),
         ("x.safetensors", b"\x89HDF\r\n\x1a\n" + bytes(100), "holds HDF5"),
         ("x.keras", b"PK\3\4" + b"archive/data.pkl", "holds a torch checkpoint"),
         ("x.pt", b"PK\3\4" + b"config.json", "holds a Keras archive"),
-        ("x.pt", b"hello", "is no a torch checkpoint|nor any other"),
+        ("x.pt", b"hello", "is not a torch checkpoint, nor any other"),
         ("x.h5", b"#!/bin/sh".ljust(512, b"\0") + b"\x89HDF\r\n\x1a\n", "nor any other"),
     ],
 )
-def test_content_of_another_kind_than_the_suffix_says_is_refused(
+def test_content_that_does_not_match_the_suffix_is_refused(
     tmp_path: Path, name: str, content: bytes, message: str
 ) -> None:
     (tmp_path / name).write_bytes(content)
@@ -162,12 +162,12 @@ def test_missing_empty_and_irregular_files_are_refused(tmp_path: Path, suffix: s
         formats.read(path)
     path.unlink()
     os.mkfifo(path)
-    with pytest.raises(FileError, match="no regular file"):
+    with pytest.raises(FileError, match="not a regular file"):
         formats.read(path)
 
 
-def test_the_side_is_in_the_suffix() -> None:
+def test_the_suffix_tells_the_side() -> None:
     assert [formats.side_of(f"a/b.{suffix}") for suffix in ("pt", "pth", "safetensors")] == ["torch"] * 3
     assert [formats.side_of(f"a/B.{suffix}") for suffix in ("h5", "weights.h5", "KERAS")] == ["keras"] * 3
-    with pytest.raises(FileError, match="the suffix is none of"):
+    with pytest.raises(FileError, match="unknown suffix"):
         formats.side_of("x.tflite")

@@ -125,7 +125,7 @@ def named_type(file: h5py.File) -> None:
         (named_type, MalformedCheckpoint),
     ],
 )
-def test_what_is_not_plain_data_is_refused_before_it_is_read(
+def test_groups_and_datasets_that_are_not_plain_data_are_refused_before_they_are_read(
     tmp_path: Path,
     place: Callable[..., Path],
     plant: Callable[[h5py.File], None],
@@ -168,7 +168,7 @@ def test_values_come_back_in_the_byte_order_of_the_machine(tmp_path: Path, dtype
     np.testing.assert_array_equal(result, array)
 
 
-def test_a_file_cut_short_anywhere_is_malformed(tmp_path: Path) -> None:
+def test_a_file_truncated_anywhere_is_malformed(tmp_path: Path) -> None:
     for path in (weights(tmp_path), archive(tmp_path)):
         whole = path.read_bytes()
         for length in range(1, len(whole), 173):

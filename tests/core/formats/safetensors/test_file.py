@@ -57,7 +57,7 @@ def test_layers_are_the_prefixes_of_the_keys(tmp_path: Path) -> None:
     assert [tensor.trainable for tensor in view.tensors()] == [True, True, True, False]
 
 
-def test_the_library_reads_what_we_write_and_we_read_what_it_writes(tmp_path: Path) -> None:
+def test_files_are_exchanged_with_the_safetensors_library(tmp_path: Path) -> None:
     from safetensors.numpy import load_file, save_file
 
     arrays: dict[str, np.ndarray[Any, Any]] = {
@@ -132,7 +132,7 @@ def test_too_many_tensors_are_refused_before_they_are_listed(tmp_path: Path) -> 
         formats.read(stored(tmp_path / "x.safetensors", None, raw=raw))
 
 
-def test_a_file_cut_at_any_byte_is_malformed(tmp_path: Path) -> None:
+def test_a_file_truncated_at_any_byte_is_malformed(tmp_path: Path) -> None:
     whole = stored(tmp_path / "whole.safetensors", {"a": entry()}, bytes(8)).read_bytes()
     for length in range(len(whole)):
         (tmp_path / "x.safetensors").write_bytes(whole[:length])
@@ -140,7 +140,7 @@ def test_a_file_cut_at_any_byte_is_malformed(tmp_path: Path) -> None:
             formats.read(tmp_path / "x.safetensors")
 
 
-def test_a_file_that_changes_after_it_was_opened_is_not_read_on(tmp_path: Path) -> None:
+def test_a_file_that_changes_after_it_was_opened_is_refused(tmp_path: Path) -> None:
     path = stored(tmp_path / "x.safetensors", {"a": entry()}, bytes(8))
     view = formats.read(path)
     with path.open("r+b") as file:
@@ -185,7 +185,7 @@ def test_a_model_in_shards_is_one_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["../x.safetensors", "/etc/passwd", "C:\\x", "a\\..\\b", "\0", "", 5, None, ["x"]])
-def test_a_shard_elsewhere_is_unsafe(tmp_path: Path, name: Any) -> None:
+def test_a_shard_in_another_folder_is_unsafe(tmp_path: Path, name: Any) -> None:
     with pytest.raises(UnsafeCheckpoint, match=r"'a' is said to be in"):
         formats.read(sharded(tmp_path, {"a": name}))
 
@@ -200,11 +200,11 @@ def test_a_shard_that_is_a_link_out_of_the_folder_is_unsafe(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("weight_map", "message"),
     [
-        ({"a": "3.safetensors"}, "is not there"),
+        ({"a": "3.safetensors"}, "is missing"),
         ({"a": "2.safetensors"}, "its shards lack a"),
     ],
 )
-def test_what_the_index_promises_must_be_there(tmp_path: Path, weight_map: Any, message: str) -> None:
+def test_a_missing_shard_or_tensor_is_incomplete(tmp_path: Path, weight_map: Any, message: str) -> None:
     with pytest.raises(IncompleteCheckpoint, match=message):
         formats.read(sharded(tmp_path, weight_map))
 

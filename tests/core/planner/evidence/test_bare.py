@@ -1,4 +1,4 @@
-"""Single tensors are paired by hand, with any transform."""
+"""Tensors that are paired by hand, with and without a transform."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import AlignmentError
 from keras3conv.model.views import LayerView, ModelView, TensorRef
 from keras3conv.planner.plan import plan
-from keras3conv.transforms import Axes, Skip, Transform
+from keras3conv.transforms import Axes, Chain, Concat, Skip, Split, Transform
 
 
 def model(side: str, **tensors: tuple[int, ...]) -> ModelView:
@@ -61,8 +61,8 @@ MISTAKES: list[tuple[str, str, str | Transform | None, str]] = [
     ("pos_embed", "pos/table", "n d -> n d", r"becomes \(6, 5\) by \"n d -> n d\"; pos/table is \(5, 6\)"),
     ("pos_embed", "pos/table", "1 n d -> n d", "takes 3 axes, the array has 2"),
     ("pos_embed", "pos/table", "n d -> n", "d is on one side only"),
-    ("pos_embed", "pos/other", "n d -> d n", "pos/other .* is no tensor and no layer"),
-    ("pos", "pos/table", "n d -> d n", "pos .* is no tensor and no layer"),
+    ("pos_embed", "pos/other", "n d -> d n", "pos/other .* is no layer and no tensor"),
+    ("pos", "pos/table", "n d -> d n", "pos .* is no layer and no tensor"),
 ]
 
 
@@ -74,6 +74,56 @@ def test_a_wrong_transform_or_path_is_refused_and_the_plan_is_unchanged(
     with pytest.raises(AlignmentError, match=message):
         found.pair(torch, keras, transform=transform)
     assert found.pairs == ()
+
+
+def projections() -> Alignment:
+    """Return a plan without pairs for three torch projections and a packed one, and one that Keras has in three."""
+    three, packed = dict.fromkeys(("q__weight", "k__weight", "v__weight"), (4, 5)), (7, 12)
+    torch = model("torch", **three, out__weight=packed)
+    keras = model("keras", qkv__kernel=(5, 12), a__kernel=(7, 3), b__kernel=(7, 4), c__kernel=(7, 5))
+    return Alignment(pairs=(), ignored=(), torch=torch, keras=keras)
+
+
+PACK = Chain(Concat(0, (4, 4, 4)), Axes("o i -> i o"))
+
+
+@pytest.mark.parametrize("names", [["q", "k", "v"], ("q.weight", "k.weight", "v.weight"), "q + k + v"], ids=type)
+def test_several_torch_tensors_are_paired_with_one_of_keras(names: list[str] | str) -> None:
+    made = projections().pair(names, "qkv", transform=PACK)
+    (mapping,) = made.mappings
+    assert mapping.torch == ("q.weight", "k.weight", "v.weight")
+    assert (mapping.keras, mapping.transform) == (("qkv/kernel",), PACK)
+    assert made.pairs[0].torch_layers == mapping.torch
+    assert made.pairs[0].torch == "q.weight + k.weight + v.weight"
+    assert made.of("k.weight") == made.pairs[0]
+    assert Alignment.from_json(made.to_json()) == made
+
+
+def test_one_torch_tensor_is_paired_with_several_of_keras() -> None:
+    made = projections().pair("out", ["a", "b", "c/kernel"], transform=Split(1, (3, 4, 5)))
+    assert made.mappings[0].keras == ("a/kernel", "b/kernel", "c/kernel")
+    assert made.pairs[0].keras_layers == made.mappings[0].keras
+
+
+LIST_MISTAKES: list[tuple[list[str], str | Transform | None, str]] = [
+    (
+        ["q", "k", "v"],
+        None,
+        r"no rule pairs 3 x Own with Own\nFix:  plan\.pair\(\[\"q\", \"k\", \"v\"\], \"qkv\", transform=",
+    ),
+    (["q.weight", "k.weight", "v.weight"], None, "3 and 1 tensors need a transform"),
+    (["q", "k", "v"], "o i -> i o", "3 and 1 tensors need a transform"),
+    (["q", "k"], PACK, r"q\.weight, k\.weight: .*"),
+    (["q", "q", "v"], PACK, "q  .* is named twice in one pair"),
+    ([], PACK, r"no layer of Net \(torch\) is named"),
+    (["q", "kk", "vv"], PACK, r"(?s)kk  .*the nearest names: k, .*vv  .*the nearest names: v, "),
+]
+
+
+@pytest.mark.parametrize(("names", "transform", "message"), LIST_MISTAKES, ids=[case[2] for case in LIST_MISTAKES])
+def test_a_list_that_does_not_fit_is_refused(names: list[str], transform: str | None, message: str) -> None:
+    with pytest.raises(AlignmentError, match=message):
+        projections().pair(names, "qkv", transform=transform)
 
 
 def test_the_path_of_a_layer_with_several_tensors_is_refused() -> None:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from keras3conv.frameworks.shared.flow import Follower
-from keras3conv.model.views import LayerView
+from keras3conv.model.views import LayerRun, LayerView
 from keras3conv.planner.evidence.flow import LayerKey, positions
 
 
@@ -12,7 +12,7 @@ class Value:
 
 
 def layer(path: str, place: int, *follows: str, passes: tuple[str, ...] = ()) -> LayerView:
-    return LayerView(path=path, calls=(place,), follows=follows, passes=passes, beside=(path,))
+    return LayerView(path=path, run=LayerRun(calls=(place,), follows=follows, passes=passes, beside=(path,)))
 
 
 def groups(*paths: str) -> dict[LayerKey, int]:
@@ -30,9 +30,8 @@ def test_equal_layers_of_a_chain_have_different_positions_equal_on_both_sides() 
 
 
 def test_layers_without_a_counterpart_are_skipped() -> None:
-    inner = layer("x.y", 2, "a")
-    other = [layer("a", 0), layer("x", 1, "a", passes=("x.y",)), replace(inner, passes=("a",)), layer("b", 3, "x"),
-             layer("c", 4, "b")]  # fmt: skip
+    inner = layer("x.y", 2, "a", passes=("a",))
+    other = [layer("a", 0), layer("x", 1, "a", passes=("x.y",)), inner, layer("b", 3, "x"), layer("c", 4, "b")]
     found = positions(CHAIN, other, groups("a", "b", "c"))
     assert all(found["torch", path] == found["keras", path] for path in "abc")
 
@@ -51,7 +50,7 @@ def test_a_cycle_of_shared_layers_ends() -> None:
 
 
 def test_there_are_no_positions_if_the_graph_of_one_side_is_unknown() -> None:
-    unknown = [replace(entry, follows=None) for entry in CHAIN]
+    unknown = [replace(entry, run=replace(entry.run, follows=None)) for entry in CHAIN]
     assert positions(CHAIN, unknown, groups("a", "b", "c")) == {}
     assert positions(CHAIN, [], groups("a", "b", "c")) == {}
 

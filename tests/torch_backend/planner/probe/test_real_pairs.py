@@ -14,7 +14,7 @@ from keras3conv.transforms import Array
 from tests.support.hub import FAMILIES, load
 
 # What transformers and keras-hub warn of is not ours to mend.
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 
 def values(model: keras.Model) -> dict[str, Array]:

@@ -3,12 +3,15 @@
 from typing import Any
 
 import keras
+import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that everybody gives it
 from keras import layers, ops
 from torch import nn
 
 from tests.support.planted.networks import first_problem
+
+pytestmark = pytest.mark.slow
 
 
 class Scaled(nn.Module):

@@ -18,6 +18,8 @@ from keras3conv.report.values import Section
 from keras3conv.validators.onnx import export as onnx_export
 from tests.support.models import randomize
 
+pytestmark = pytest.mark.slow
+
 
 def net() -> nn.Module:
     return randomize(nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 4)))

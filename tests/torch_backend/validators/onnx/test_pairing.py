@@ -15,6 +15,8 @@ from keras3conv.validators.onnx import export as onnx_export
 from tests.support.models import randomize
 from tests.torch_backend.validators.onnx.test_crosscheck import checked, refusing
 
+pytestmark = pytest.mark.slow
+
 
 def test_several_named_outputs_and_keyword_inputs_are_matched() -> None:
     class Two(nn.Module):

@@ -1,4 +1,4 @@
-"""The tree of modules of a torch module: what each is called, what each owns, what is computed of other tensors."""
+"""View a torch module as a `ModelView`: the classes, settings and tensors of its submodules."""
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
@@ -9,30 +9,61 @@ from torch import nn
 
 from keras3conv.errors import ModelError, Problem
 from keras3conv.frameworks.shared.recording import plain
-from keras3conv.frameworks.torch.derived import Derived, inner_modules, is_parametrized
-from keras3conv.frameworks.torch.walk import named_modules
+from keras3conv.frameworks.torch.derived import Derived, derived_tensors, inner_modules, is_parametrized
+from keras3conv.frameworks.torch.tensors import named_modules, named_tensors, to_numpy
 from keras3conv.messages import lay_out
-from keras3conv.model.views import LayerView, TensorRef
+from keras3conv.model.views import LayerView, ModelView, Reader, TensorRef
 
 
-def named_layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Every module, also under a second name; the root only if it owns tensors."""
-    inner = inner_modules(module)
-    for path, child in named_modules(module):
-        if path not in inner and (path or owns_tensors(child)):
-            yield path, child
+def view(module: nn.Module, *, described: bool = True) -> ModelView:
+    """Return a view of a module: named tensors, grouped by the submodule that owns them.
+
+    Args:
+        module: The module.
+        described: Whether to include the settings of the layers, and the layers without tensors.
+
+    Raises:
+        ModelError: A tensor has no values (a lazy or a meta module), or no dense values.
+    """
+    tensors, modules = dict(named_tensors(module)), named_modules(module)
+    derived, inner = derived_tensors(module), inner_modules(module)
+    _require_values(module, tensors)
+    by_owner: dict[str, dict[str, Derived]] = {}
+    for path, weight in derived.items():
+        by_owner.setdefault(weight.owner, {})[path] = weight
+    return ModelView(
+        side="torch",
+        name=type(module).__name__,
+        layers=tuple(
+            _layer_view(path, layer, by_owner.get(path, {}), described=described)
+            for path, layer in modules
+            if path not in inner and (_owns_tensors(layer) or (described and path))
+        ),
+        reader=lambda path: to_numpy(derived[path].compute() if path in derived else tensors[path]),
+        facts={"format": "live torch module"},
+    )
 
 
-def owns_tensors(module: nn.Module) -> bool:
-    """Whether a module has parameters or buffers of its own, computed weights too."""
+def stored_tensors(module: nn.Module) -> tuple[tuple[TensorRef, ...], Reader]:
+    """Return the tensors that a file of the module's weights holds, and their reader.
+
+    A file does not hold a computed weight, but the tensors that it is computed from.
+    """
+    tensors = dict(named_tensors(module))
+    layers = (_layer_view(path, layer, {}) for path, layer in named_modules(module))
+    return tuple(tensor for layer in layers for tensor in layer.tensors), lambda path: to_numpy(tensors[path])
+
+
+def _owns_tensors(module: nn.Module) -> bool:
+    """Return whether a module itself has parameters, buffers or computed weights."""
     if any(tensor is not None for tensor in (*module._parameters.values(), *module._buffers.values())):
         return True
     return is_parametrized(module)
 
 
-def require_values(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Raises `ModelError` where a tensor has no values, or no dense ones."""
-    problems = list(_packed(module))
+def _require_values(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Raise `ModelError` if a tensor has no values, or no dense values."""
+    problems = list(_quantized(module))
     for path, tensor in tensors.items():
         if nn.parameter.is_lazy(tensor):
             problems.append(Problem(torch=path, fact="has no shape yet: call the module once before it is viewed"))
@@ -44,22 +75,22 @@ def require_values(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> No
         raise ModelError(lay_out(f"{type(module).__name__} (torch) cannot be read", problems))
 
 
-_QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")
-"""Where the modules are whose weights are no tensors, but packed for the kernels that use them."""
+_QUANTIZED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")
+"""The packages of modules whose weights are packed for their kernels instead of being tensors."""
 
 
-def _packed(module: nn.Module) -> Iterator[Problem]:
-    """The quantised modules in a module; what is in one is not named, too."""
+def _quantized(module: nn.Module) -> Iterator[Problem]:
+    """Yield a problem for each quantized module; modules inside a quantized module are not reported as well."""
     found: list[str] = []
     for path, child in named_modules(module):
-        if type(child).__module__.startswith(_QUANTISED) and not path.startswith(tuple(f"{outer}." for outer in found)):
+        if type(child).__module__.startswith(_QUANTIZED) and not path.startswith(tuple(f"{outer}." for outer in found)):
             found.append(path)
             fact = f"is a quantised {type(child).__name__}, its weights are packed: take the module before it was"
             yield Problem(torch=path or type(child).__name__, fact=fact)
 
 
-def layer_view(path: str, layer: nn.Module, derived: Mapping[str, Derived], *, described: bool = True) -> LayerView:
-    """One module with the tensors that are its own; a computed weight stands in the place of what it is computed of."""
+def _layer_view(path: str, layer: nn.Module, derived: Mapping[str, Derived], *, described: bool = True) -> LayerView:
+    """Return the view of one module; a computed weight replaces the tensors that it is computed from."""
     own = [*layer._parameters.items(), *layer._buffers.items()]
     cls: type = type(layer)
     parts = {part for weight in derived.values() for part in weight.parts}
@@ -88,7 +119,7 @@ def _derived_ref(weight: Derived) -> TensorRef:
 
 def _tensor_ref(path: str, name: str, tensor: torch.Tensor) -> TensorRef:
     return TensorRef(
-        path=_join(path, name),
+        path=f"{path}.{name}" if path else name,
         role=name,
         shape=tuple(tensor.shape),
         dtype=_dtype(tensor.dtype),
@@ -108,7 +139,7 @@ def _kinds(cls: type) -> tuple[str, ...]:
 
 
 def _class_name(cls: type) -> str:
-    """The qualified name; of a module of our own what it says itself, also where its text was copied to."""
+    """Return the qualified name of a class; a module of keras3conv, also a copy of its source, declares its `kind`."""
     if str(kind := vars(cls).get("kind")).startswith("keras3conv."):
         return str(kind)
     module = "torch.nn" if cls.__module__.startswith("torch.nn.modules.") else cls.__module__
@@ -116,7 +147,7 @@ def _class_name(cls: type) -> str:
 
 
 def _config(layer: nn.Module) -> dict[str, Any]:
-    """The plain public attributes of a module, and of each parameter whether it is there."""
+    """Return the plain public attributes of a module, and for each parameter whether it is present."""
     config = {
         name: value
         for name, value in vars(layer).items()
@@ -126,5 +157,4 @@ def _config(layer: nn.Module) -> dict[str, Any]:
     return present | config
 
 
-def _join(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name
+__all__ = ["stored_tensors", "view"]

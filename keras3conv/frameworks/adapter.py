@@ -1,0 +1,265 @@
+"""Give the workflows one interface to both sides: a live model or a file, of PyTorch or of Keras.
+
+A workflow resolves each argument once and then uses methods only. The adapters of live models are defined next to the
+code that runs them, where the frameworks may be imported: `torch.module.TorchModule` and `keras.model.KerasModel`.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Union
+
+from keras3conv import formats
+from keras3conv.errors import InputError, ModelError, Problem
+from keras3conv.frameworks.shared.inputs import Inputs, input_arrays
+from keras3conv.frameworks.shared.recording import Recording, traced
+from keras3conv.messages import lay_out
+from keras3conv.model.views import ModelView, Reader, Side, TensorRef
+from keras3conv.report.values import WrittenFile
+from keras3conv.transforms import Array
+
+Model = Any
+"""A torch module, a Keras model, or the path of a file."""
+
+Views = tuple[ModelView, ModelView]
+"""The views of the torch side and the Keras side."""
+
+
+class LiveModel(Protocol):
+    """A live model of one framework."""
+
+    side: ClassVar[Side]
+    is_live: ClassVar[bool]
+
+    @property
+    def source(self) -> Any:
+        """The model itself."""
+
+    def view(self, *, described: bool = True) -> ModelView:
+        """Return the view of the model.
+
+        Args:
+            described: Whether to include the settings of the layers, which take longer, and layers without tensors.
+        """
+
+    def run(self, inputs: object) -> Recording:
+        """Run the model once and record the calls of its layers; the model does not change."""
+
+    def write(self, values: Mapping[str, Array]) -> None:
+        """Write values by path, all or none."""
+
+    def restored_on_failure(self, paths: tuple[str, ...]) -> AbstractContextManager[None]:
+        """Restore the tensors at some paths if the block raises."""
+
+    def save(self, path: Path, *, overwrite: bool) -> WrittenFile:
+        """Save the model or its weights; the suffix selects the format."""
+
+    def load_weights(self, path: Path) -> None:
+        """Load a file of weights of the same framework; it must fit exactly."""
+
+    def build(self, arrays: Mapping[str, Array], keras_inputs: object) -> None:
+        """Create the variables of a model that creates them when it is first called.
+
+        Args:
+            arrays: The inputs of the torch side by name.
+            keras_inputs: The inputs of the Keras side; None to derive them from `arrays`.
+        """
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what a reader of a report must know about the state of the model."""
+
+
+@dataclass(frozen=True)
+class TorchFile:
+    """A file of torch weights; it need not exist if it is to be written."""
+
+    source: Path
+    side: ClassVar[Side] = "torch"
+    is_live: ClassVar[bool] = False
+
+    def view(self, *, described: bool = True) -> ModelView:
+        """Return the view of the file; raise `FileError` if it cannot be read."""
+        return formats.read(self.source)
+
+    def write(self, path: Path, tensors: Sequence[TensorRef], read: Reader, *, overwrite: bool) -> WrittenFile:
+        """Write tensors to a path."""
+        return formats.write(path, tensors, read, overwrite=overwrite)
+
+    def loaded(self) -> "TorchFile":
+        """Return the file itself: a file of torch weights has no architecture."""
+        return self
+
+
+@dataclass(frozen=True)
+class KerasFile:
+    """A Keras file of weights, with or without the architecture; it need not exist if it is to be written."""
+
+    source: Path
+    side: ClassVar[Side] = "keras"
+    is_live: ClassVar[bool] = False
+
+    def view(self, *, described: bool = True) -> ModelView:
+        """Return the view of the file; raise `FileError` if it cannot be read."""
+        return formats.read(self.source)
+
+    def write(self, path: Path, tensors: Sequence[TensorRef], read: Reader, *, overwrite: bool) -> WrittenFile:
+        """Write tensors to a path; the architecture and the rest are copied from this file if it exists."""
+        template = self.source if self.source.exists() else None
+        return formats.write(path, tensors, read, template=template, overwrite=overwrite)
+
+    def loaded(self) -> "Adapter":
+        """Return a live model if the file has an architecture; else the file itself.
+
+        Raises:
+            ModelError: Keras 3 cannot compute what is in the file; everything that it cannot is listed.
+        """
+        model, problems = self._of_keras_2()
+        if problems:
+            raise ModelError(lay_out(f"{self.source} cannot be read as a model of Keras 3", list(problems)))
+        if model is not self:
+            return model
+        if not any(layer.config for layer in self.view().layers):
+            return self
+        from keras3conv.frameworks.keras.files import load
+        from keras3conv.frameworks.keras.model import KerasModel
+
+        return KerasModel(load(self.source))
+
+    def opened(self) -> tuple["Adapter", tuple[str, ...]]:
+        """Return a live model if Keras 2 saved the file with its architecture, and notes about it for a report.
+
+        Keras 3 gives some settings in such a file another meaning, so no workflow reads the file as it is. Any other
+        file stays a file, and so does one that Keras 3 cannot compute: its names and shapes are enough for a plan.
+        """
+        model, problems = self._of_keras_2()
+        if problems:
+            named = ", ".join(problem.keras for problem in problems)
+            return self, (f"only the names and shapes in {self.source} count: Keras 3 cannot compute {named}",)
+        return model, () if isinstance(model, KerasFile | TorchFile) else model.notes()
+
+    def _of_keras_2(self) -> tuple["Adapter", tuple[Problem, ...]]:
+        """Return the live model of a file that Keras 2 saved, or the file itself and what Keras 3 cannot compute."""
+        from keras3conv.formats.keras2.file import saved_model
+
+        saved = saved_model(self.source) if self.source.exists() else None
+        if saved is None:
+            return self, ()
+        from keras3conv.frameworks.keras.keras2.reading import problems_of, read_model
+        from keras3conv.frameworks.keras.model import KerasModel
+
+        problems = problems_of(saved)
+        return (self, problems) if problems else (KerasModel(read_model(saved)), ())
+
+
+ModelFile = TorchFile | KerasFile
+Adapter = Union[LiveModel, ModelFile]  # noqa: UP007 - `|` does not accept the forward reference in `KerasFile`
+
+
+def resolve(model: Any, argument: str = "model") -> Adapter:
+    """Return the adapter of a torch module, a Keras model, or the path of a file.
+
+    An object belongs to a framework only if that framework has been imported; so this imports none.
+
+    Args:
+        model: The model or the path.
+        argument: The name of the argument, for the message of an error.
+
+    Raises:
+        InputError: It is neither a module, nor a Keras model, nor a path.
+        FileError: It is a path with an unknown suffix.
+    """
+    if isinstance(model, str | Path):
+        path = Path(model)
+        return {"torch": TorchFile, "keras": KerasFile}[formats.side_of(path)](path)
+    keras, torch = sys.modules.get("keras"), sys.modules.get("torch")
+    # On the torch backend a Keras layer is a torch module too, so Keras comes first.
+    if keras is not None and isinstance(model, keras.layers.Layer):
+        from keras3conv.frameworks.keras.model import KerasModel
+
+        return KerasModel(model)
+    if torch is not None and isinstance(model, torch.nn.Module):
+        from keras3conv.frameworks.torch.module import TorchModule
+
+        return TorchModule(model)
+    raise InputError(
+        f"{argument} is a {type(model).__name__}: it must be a torch module, a Keras model, or the path of a file"
+    )
+
+
+def view(model: Model) -> ModelView:
+    """Views a live model or a file as named tensors.
+
+    Args:
+        model: A torch module, a Keras model, or the path of a file.
+
+    Raises:
+        InputError: It is neither.
+        FileError: The file cannot be read.
+    """
+    return resolve(model).view()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sides:
+    """The two sides of a workflow."""
+
+    torch: Adapter
+    keras: Adapter
+
+    @classmethod
+    def of(cls, torch: Model, keras: Model) -> "Sides":
+        """Return the sides of two arguments.
+
+        Raises:
+            InputError: They are not a torch side and a Keras side, in this order.
+        """
+        first, second = resolve(torch, "torch"), resolve(keras, "keras")
+        if (first.side, second.side) == ("keras", "torch"):
+            raise InputError("the arguments are the wrong way round: the torch side comes first, then the Keras side")
+        if first.side == second.side:
+            raise InputError(f"both arguments are {first.side} models: one of each framework is needed")
+        return cls(torch=first, keras=second)
+
+    def opened(self) -> tuple["Sides", tuple[str, ...]]:
+        """Return the sides with a live model of a Keras 2 file, and notes about the origin of the Keras side."""
+        if isinstance(self.keras, KerasFile):
+            keras, notes = self.keras.opened()
+            return replace(self, keras=keras), notes
+        return self, () if isinstance(self.keras, TorchFile) else self.keras.notes()
+
+    def build(self, inputs: Any, keras_inputs: Any) -> None:
+        """Call a live Keras model that was never called, so that it has variables; do nothing without inputs."""
+        if isinstance(self.keras, ModelFile) or (inputs is None and keras_inputs is None):
+            return
+        self.keras.build({} if inputs is None else input_arrays(inputs), keras_inputs)
+
+    def views(self, *, described: bool = True) -> Views:
+        """Return the views of both sides."""
+        return self.torch.view(described=described), self.keras.view(described=described)
+
+    def files(self) -> list[Adapter]:
+        """Return the sides that are files."""
+        return [side for side in (self.torch, self.keras) if not side.is_live]
+
+    def can_run(self, keras_view: ModelView, inputs: Any) -> bool:
+        """Return whether a side is live, and inputs are given or can be made from the Keras side's specification."""
+        specs = keras_view.input_specs
+        can_make = bool(specs) and all(None not in spec.shape[1:] for spec in specs)
+        return len(self.files()) < 2 and (inputs is not None or can_make)
+
+    def traced_torch(self, view: ModelView, given: Inputs) -> ModelView:
+        """Return the view of the torch side with the call order of a run, if the side is live."""
+        return view if isinstance(self.torch, ModelFile) else traced(view, self.torch.run(given.torch))
+
+    def traced_keras(self, view: ModelView, given: Inputs) -> ModelView:
+        """Return the view of the Keras side with the call order of a run, if the side is live."""
+        return view if isinstance(self.keras, ModelFile) else traced(view, self.keras.run(given.keras))
+
+    def traced(self, views: Views, given: Inputs) -> Views:
+        """Return the views with the call order of a run of each live side."""
+        return self.traced_torch(views[0], given), self.traced_keras(views[1], given)
+
+
+__all__ = ["Adapter", "KerasFile", "LiveModel", "Model", "ModelFile", "Sides", "TorchFile", "Views", "resolve", "view"]

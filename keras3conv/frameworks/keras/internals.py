@@ -1,0 +1,84 @@
+"""Give access to the parts of Keras that it does not export: the only module that names `keras.src`.
+
+A new version of Keras may move or rename them; then this module changes and no other.
+"""
+
+import sys
+from types import ModuleType
+
+import keras
+import keras.src.layers.layer
+import keras.src.ops
+import keras.src.ops.operation
+from keras.src import backend
+from keras.src.api_export import get_name_from_symbol
+from keras.src.backend import any_symbolic_tensors, compute_output_spec
+from keras.src.backend.common import dtypes, global_state
+from keras.src.backend.common.masking import get_keras_mask, set_keras_mask
+from keras.src.layers.convolutional.base_conv import BaseConv
+from keras.src.layers.convolutional.base_conv_transpose import BaseConvTranspose
+from keras.src.layers.convolutional.base_depthwise_conv import BaseDepthwiseConv
+from keras.src.layers.convolutional.base_separable_conv import BaseSeparableConv
+from keras.src.ops.numpy import GetItem, Reshape
+from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
+from keras.src.saving import saving_lib
+
+NODE_MODULES: tuple[ModuleType, ...] = (keras.src.layers.layer, keras.src.ops.operation)
+"""The modules that record a symbolic call by creating a `Node`."""
+
+OPERATION_NAMESPACES: tuple[ModuleType, ...] = (keras.ops, keras.src.ops, keras.src.ops.numpy)
+"""The namespaces in which Keras itself looks up the functions of `keras.ops`."""
+
+CONVOLUTION_BASES: tuple[type, ...] = (BaseConv, BaseConvTranspose, BaseDepthwiseConv, BaseSeparableConv)
+"""The base classes of all convolution layers."""
+
+
+LAYER_MODULES = "keras.src.layers."
+"""The start of the module names of Keras' own layer classes, which those of users and other packages lack."""
+
+ACTIVATION_MODULES = "keras.src.activations"
+"""The start of the module names of the operations for activations that have more settings than the function."""
+
+
+def operation_modules() -> list[ModuleType]:
+    """Return the loaded modules that define the classes of Keras' operations, sorted by name."""
+    return [
+        module
+        for name, module in sorted(sys.modules.items())
+        if name.startswith("keras.src.ops.") and module is not None
+    ]
+
+
+def public_name(cls: type) -> str:
+    """Return the name under which Keras exports a class; for other classes the module and the qualified name."""
+    exported = str(get_name_from_symbol(cls))
+    if exported.startswith("keras.layers."):
+        return exported
+    module = cls.__module__
+    if module.startswith(LAYER_MODULES):
+        module = "keras.layers"
+    elif module.startswith("keras.src.models."):
+        module = "keras"
+    return f"{module}.{cls.__qualname__}"
+
+
+__all__ = [
+    "ACTIVATION_MODULES",
+    "CONVOLUTION_BASES",
+    "GLOBAL_SEED_GENERATOR",
+    "LAYER_MODULES",
+    "NODE_MODULES",
+    "OPERATION_NAMESPACES",
+    "GetItem",
+    "Reshape",
+    "any_symbolic_tensors",
+    "backend",
+    "compute_output_spec",
+    "dtypes",
+    "get_keras_mask",
+    "global_state",
+    "operation_modules",
+    "public_name",
+    "saving_lib",
+    "set_keras_mask",
+]

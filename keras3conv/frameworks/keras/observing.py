@@ -1,0 +1,134 @@
+"""Observe a Keras model while it runs: the only module that replaces methods and functions of Keras.
+
+Keras has no hooks like those of PyTorch, so a method such as `Layer.__call__` is replaced for the duration of a `with`
+block. Every context manager here restores the original on exit, also after an exception.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras3conv.frameworks.keras.internals import NODE_MODULES
+from keras3conv.frameworks.keras.values import to_numpy
+from keras3conv.transforms import Array
+
+Original = Callable[..., Any]
+"""The method that was replaced: `original(layer, *args, **kwargs)` makes the call as Keras would."""
+
+CallHandler = Callable[[Original, Any, tuple[Any, ...], dict[str, Any]], Any]
+"""Handles one call in place of Keras: from the original method, the layer, the positional and the keyword arguments it
+returns the output of the call."""
+
+
+@contextmanager
+def replaced(replacements: Iterable[tuple[object, str, object]]) -> Iterator[None]:
+    """Replace attributes of classes or modules while the block runs.
+
+    Args:
+        replacements: Owner, name and temporary value of every attribute.
+    """
+    kept: list[tuple[object, str, bool, object]] = []
+    try:
+        for owner, name, value in replacements:
+            kept.append((owner, name, name in vars(owner), getattr(owner, name)))
+            setattr(owner, name, value)
+        yield
+    finally:
+        for owner, name, is_own, original in reversed(kept):
+            if is_own:
+                setattr(owner, name, original)
+            else:  # a class that inherited the attribute inherits it again
+                delattr(owner, name)
+
+
+def layer_calls(handle: CallHandler) -> AbstractContextManager[None]:
+    """Send every call of a layer through `handle` while the block runs."""
+    return _calls_handled(keras.layers.Layer, "__call__", handle)
+
+
+def operation_calls(handle: CallHandler) -> AbstractContextManager[None]:
+    """Send every call of an operation that is no layer through `handle` while the block runs.
+
+    The operations of a functional model are such objects; a function of `keras.ops` on tensors with values is not.
+    """
+
+    def only_operations(original: Original, called: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if isinstance(called, keras.layers.Layer):
+            return original(called, *args, **kwargs)
+        return handle(original, called, args, kwargs)
+
+    return _calls_handled(keras.Operation, "__call__", only_operations)
+
+
+@contextmanager
+def symbolic_calls(on_layer: CallHandler, on_operation: CallHandler) -> Iterator[None]:
+    """Send every call with symbolic tensors through a handler while the block runs.
+
+    Keras creates no `Node` meanwhile: it would keep every symbolic call in its layers, and would refuse a call that
+    returns None beside tensors.
+    """
+
+    def no_node(**kwargs: Any) -> None:
+        """Create nothing."""
+
+    with ExitStack() as contexts:
+        contexts.enter_context(_calls_handled(keras.layers.Layer, "symbolic_call", on_layer))
+        contexts.enter_context(_calls_handled(keras.Operation, "symbolic_call", on_operation))
+        contexts.enter_context(replaced((module, "Node", no_node) for module in NODE_MODULES))
+        yield
+
+
+@contextmanager
+def _calls_handled(owner: type, method: str, handle: CallHandler) -> Iterator[None]:
+    original = getattr(owner, method)
+
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return handle(original, self, args, kwargs)
+
+    with replaced([(owner, method, call)]):
+        yield
+
+
+@contextmanager
+def activation_inputs(layer: keras.layers.Layer, wanted: bool = True) -> Iterator[list[Array]]:
+    """Collect copies of what a layer passes to its own activation function while the block runs.
+
+    A Dense or a convolution applies its activation itself; in PyTorch the activation is a module of its own, so the
+    value before the activation is what the torch layer returns.
+
+    Args:
+        layer: The layer.
+        wanted: Whether anything is collected.
+
+    Yields:
+        The list of arrays; it stays empty for a layer without weights or without an activation.
+    """
+    seen: list[Array] = []
+    activation = layer.__dict__.get("activation")
+    if not wanted or not callable(activation) or activation is keras.activations.linear or not layer.weights:
+        yield seen
+        return
+
+    def observed(value: Any, *args: Any, **kwargs: Any) -> Any:
+        seen.append(np.array(to_numpy(value)))
+        return activation(value, *args, **kwargs)
+
+    layer.__dict__["activation"] = observed
+    try:
+        yield seen
+    finally:
+        layer.__dict__["activation"] = activation
+
+
+__all__ = [
+    "CallHandler",
+    "Original",
+    "activation_inputs",
+    "layer_calls",
+    "operation_calls",
+    "replaced",
+    "symbolic_calls",
+]

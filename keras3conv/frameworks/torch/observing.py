@@ -1,0 +1,101 @@
+"""Observe a torch module while it runs: the only module that registers hooks, and the modes that follow operations."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
+
+from keras3conv.frameworks.shared.flow import Follower
+from keras3conv.frameworks.shared.recording import Flattened
+from keras3conv.frameworks.torch.tensors import is_tensor, tensors_in
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+"""The positional and the keyword arguments of a call."""
+
+Before = Callable[[str, Arguments], Arguments | None]
+"""Called before a module runs, with its path and arguments; returns other arguments to call it with, or None."""
+
+After = Callable[[str, Arguments, Any], Any]
+"""Called after a module ran, with its path, arguments and output; returns another output, or None to keep it."""
+
+
+@contextmanager
+def forward_calls(
+    module: nn.Module, *, before: Before | None = None, after: After | None = None, running: list[str] | None = None
+) -> Iterator[list[str]]:
+    """Call functions before and after the forward pass of a module and of all its submodules while the block runs.
+
+    Args:
+        module: The module.
+        before: Called before each forward pass.
+        after: Called after each forward pass.
+        running: A list to use for the result.
+
+    Yields:
+        The paths of the modules that are running, the innermost last; after an exception they tell where it came from.
+    """
+    running = [] if running is None else running
+    handles: list[RemovableHandle] = []
+
+    def register(path: str, child: nn.Module) -> None:
+        def enter(_: nn.Module, args: Any, kwargs: Any) -> Arguments | None:
+            changed = before(path, (args, kwargs)) if before else None
+            running.append(path)
+            return changed
+
+        def leave(_: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+            while running.pop() != path:  # a module that raised did not leave, if its caller caught the exception
+                pass
+            return after(path, (args, kwargs), output) if after else None
+
+        handles.append(child.register_forward_pre_hook(enter, with_kwargs=True))
+        handles.append(child.register_forward_hook(leave, with_kwargs=True))
+
+    try:
+        for path, child in module.named_modules():
+            register(path, child)
+        yield running
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+MIXES_FEATURES = frozenset({"linear", "matmul", "__matmul__", "mm", "addmm", "einsum", "bilinear", "cdist"})
+"""The functions after which a feature is no longer one of the values that were flattened."""
+
+
+class OperationsFollowed(TorchFunctionMode):
+    """Report every operation on tensors to a follower while the mode is active.
+
+    Args:
+        follower: Follows the data from layer to layer.
+        flattened: Follows what was flattened; without it, flattening is not followed.
+    """
+
+    def __init__(self, follower: Follower, flattened: Flattened | None = None) -> None:
+        super().__init__()
+        self.follower, self.flattened = follower, flattened
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation and report it."""
+        result = func(*args, **(kwargs or {}))
+        outputs = tensors_in(result)
+        if outputs or result is None:  # a function that returns nothing changes its first argument: `x[0] = y`
+            inputs = tensors_in((args, kwargs or {}))
+            self.follower.operation(inputs, outputs or inputs[:1])
+        if self.flattened is not None:
+            self._note_flattening(self.flattened, func, args, result)
+        return result
+
+    def _note_flattening(self, flattened: Flattened, func: Any, args: Any, result: Any) -> None:
+        """Note a reshape to two axes, and elementwise functions of its result."""
+        mixes = getattr(func, "__name__", "") in MIXES_FEATURES
+        if args and is_tensor(args[0]) and isinstance(result, torch.Tensor) and result.ndim == 2 and not mixes:
+            flattened.note(args[0], result)
+
+
+__all__ = ["MIXES_FEATURES", "After", "Arguments", "Before", "OperationsFollowed", "forward_calls"]

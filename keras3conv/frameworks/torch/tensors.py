@@ -1,0 +1,122 @@
+"""Name the modules and tensors in a torch module by path, and convert between tensors and numpy arrays.
+
+`nn.Module.named_modules` and its relatives pass every path up through one generator a level. On a small input that
+takes a hundredth of the run of a model, which adds up over the many walks here.
+"""
+
+import numpy as np
+import torch
+from torch import nn
+
+from keras3conv.frameworks.shared.recording import flatten
+from keras3conv.numerics.copying import copy_into
+from keras3conv.transforms import Array
+
+
+def named_modules(module: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Return the module and all its submodules, each under all of its names, parents before children."""
+    found: list[tuple[str, nn.Module]] = []
+    _collect(found, "", module)
+    return found
+
+
+def _collect(found: list[tuple[str, nn.Module]], path: str, module: nn.Module) -> None:
+    found.append((path, module))
+    start = f"{path}." if path else ""
+    for name, child in module._modules.items():
+        if child is not None:
+            _collect(found, start + name, child)
+
+
+def named_tensors(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    """Return every parameter and buffer under all of its names, the parameters first."""
+    modules = named_modules(module)
+    return [*_members(modules, "_parameters"), *_members(modules, "_buffers")]
+
+
+def named_buffers(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    """Return every buffer under all of its names."""
+    return _members(named_modules(module), "_buffers")
+
+
+def _members(modules: list[tuple[str, nn.Module]], attribute: str) -> list[tuple[str, torch.Tensor]]:
+    found = []
+    for path, child in modules:
+        if members := getattr(child, attribute):
+            start = f"{path}." if path else ""
+            found += [(start + name, tensor) for name, tensor in members.items() if tensor is not None]
+    return found
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Return the device of the first tensor of a module; the CPU for a module without tensors."""
+    return next((tensor.device for _, tensor in named_tensors(module)), torch.device("cpu"))
+
+
+def is_tensor(value: object) -> bool:
+    """Return whether a value is a torch tensor."""
+    return isinstance(value, torch.Tensor)
+
+
+def tensors_in(value: object) -> list[torch.Tensor]:
+    """Return the tensors in nested tuples, lists and dicts."""
+    return [tensor for _, tensor in flatten(value, is_tensor)]
+
+
+_EXTENSION_DTYPES = {
+    torch.bfloat16: ("bfloat16", torch.int16),
+    torch.float8_e4m3fn: ("float8_e4m3fn", torch.int8),
+    torch.float8_e5m2: ("float8_e5m2", torch.int8),
+}
+"""The dtypes that numpy lacks, with their names in ml_dtypes and an integer dtype of the same size."""
+
+
+def to_numpy(tensor: torch.Tensor) -> Array:
+    """Return a tensor as an array of the same dtype, sharing memory if possible."""
+    tensor = tensor.detach().cpu()
+    if tensor.dtype in _EXTENSION_DTYPES:
+        import ml_dtypes
+
+        name, storage = _EXTENSION_DTYPES[tensor.dtype]
+        bits: Array = tensor.view(storage).numpy()
+        return bits.view(getattr(ml_dtypes, name))
+    array: Array = tensor.resolve_conj().resolve_neg().numpy()
+    return array
+
+
+def to_torch(array: Array) -> torch.Tensor:
+    """Return an array as a tensor of the same dtype, sharing memory if possible."""
+    if not array.flags.writeable:
+        array = array.copy()
+    for dtype, (name, storage) in _EXTENSION_DTYPES.items():
+        if array.dtype.name == name:
+            integers = np.asarray(array, order="C").view(np.dtype(str(storage).removeprefix("torch.")))
+            return torch.from_numpy(integers).view(dtype)
+    return torch.from_numpy(array)
+
+
+_LARGE = 1 << 15
+"""The number of elements from which torch copies with several threads."""
+
+
+def copy_from_array(target: torch.Tensor, value: Array) -> None:
+    """Copy an array into a tensor; a large permuted array is copied in tiles, for which `Tensor.copy_` is slow."""
+    on_cpu = target.device.type == "cpu" and not target.is_conj() and not target.is_neg()
+    if on_cpu and value.size > _LARGE and not value.flags.c_contiguous and target.shape == value.shape:
+        copy_into(to_numpy(target), value)
+        torch.autograd.graph.increment_version(target)
+    else:
+        target.copy_(to_torch(value))
+
+
+__all__ = [
+    "copy_from_array",
+    "device_of",
+    "is_tensor",
+    "named_buffers",
+    "named_modules",
+    "named_tensors",
+    "tensors_in",
+    "to_numpy",
+    "to_torch",
+]

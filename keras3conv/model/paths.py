@@ -1,0 +1,22 @@
+"""Spell the paths of layers: the separator of each side, and the names of several layers in one text."""
+
+from collections.abc import Iterable
+
+from keras3conv.model.views import Side
+
+_BETWEEN_LAYERS = " + "
+
+
+def separator(side: Side) -> str:
+    """Return the character between the parts of a path: "." in torch, "/" in Keras."""
+    return "." if side == "torch" else "/"
+
+
+def join_layers(paths: Iterable[str]) -> str:
+    """Return the paths of several layers as one text: `"q + k + v"`."""
+    return _BETWEEN_LAYERS.join(paths)
+
+
+def split_layers(text: str) -> tuple[str, ...]:
+    """Return the paths that `join_layers` joined; one path stands for itself."""
+    return tuple(text.split(_BETWEEN_LAYERS))

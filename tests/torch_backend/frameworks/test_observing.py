@@ -1,0 +1,85 @@
+"""Models are observed without a lasting change, and the running layers are known after a caught exception."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from keras3conv.errors import ModelError
+from keras3conv.frameworks.keras import observing as keras_observing
+from keras3conv.frameworks.torch import module as torch_side
+from keras3conv.frameworks.torch.observing import forward_calls
+
+
+class Base:
+    def greet(self) -> str:
+        return "base"
+
+
+class Derived(Base):
+    pass
+
+
+def test_an_inherited_method_is_inherited_again_after_an_exception() -> None:
+    seen = []
+
+    def fail() -> None:
+        with keras_observing.replaced([(Derived, "greet", lambda _: "new")]):
+            seen.extend([Derived().greet(), Base().greet()])
+            raise ValueError("planted")
+
+    with pytest.raises(ValueError, match="planted"):
+        fail()
+    assert seen == ["new", "base"]
+    assert "greet" not in vars(Derived)
+    assert Derived().greet() == "base"
+
+
+def test_every_call_of_a_layer_is_handled_and_may_change() -> None:
+    original = keras.layers.Layer.__call__
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="first"), keras.layers.Dense(2)])
+    seen: list[str] = []
+
+    def double(call: Any, layer: Any, args: Any, kwargs: Any) -> Any:
+        seen.append(layer.name)
+        return 2 * call(layer, *args, **kwargs)
+
+    plain = model(np.ones((1, 3), "float32"))
+    with keras_observing.layer_calls(double):
+        doubled = model(np.ones((1, 3), "float32"))
+    assert seen == [model.name, "first", model.layers[1].name]
+    assert torch.allclose(doubled, 8 * plain)  # both layers have zero biases
+    assert keras.layers.Layer.__call__ is original
+
+
+def test_hooks_are_removed_after_an_exception() -> None:
+    module = nn.Sequential(nn.Linear(3, 2))
+    with pytest.raises(RuntimeError), forward_calls(module) as running:
+        module(torch.ones(1, 4))
+    assert running == ["", "0"]
+    assert not module[0]._forward_hooks
+    assert not module[0]._forward_pre_hooks
+
+
+class Catches(nn.Module):
+    """A module that calls another layer if the first one raises."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(7, 2), nn.Linear(width, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        try:
+            return self.first(x)
+        except RuntimeError:
+            return self.second(x)
+
+
+def test_a_caught_exception_of_a_layer_does_not_hide_the_layer_that_raises_later() -> None:
+    with pytest.raises(ModelError, match=r"(?m)^  second +\(torch\)"):
+        torch_side.run(Catches(5), np.ones((1, 3), "float32"))
+    recording = torch_side.run(Catches(3), np.ones((1, 3), "float32"))
+    assert [call.path for call in recording.calls] == ["", "second"]
