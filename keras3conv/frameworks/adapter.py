@@ -172,7 +172,7 @@ def resolve(model: Any, argument: str = "model") -> Adapter:
     """
     if isinstance(model, str | Path):
         path = Path(model)
-        return {"torch": TorchFile, "keras": KerasFile}[formats.side_of(path)](path)
+        return KerasFile(path) if formats.side_of(path) == "keras" else TorchFile(path)
     keras, torch = sys.modules.get("keras"), sys.modules.get("torch")
     # On the torch backend a Keras layer is a torch module too, so Keras comes first.
     if keras is not None and isinstance(model, keras.layers.Layer):
@@ -189,7 +189,7 @@ def resolve(model: Any, argument: str = "model") -> Adapter:
 
 
 def view(model: Model) -> ModelView:
-    """Views a live model or a file as named tensors.
+    """View a live model or a file as named tensors.
 
     Args:
         model: A torch module, a Keras model, or the path of a file.

@@ -13,7 +13,7 @@ from keras3conv.planner.evidence.bare import bare_pairs
 from keras3conv.planner.evidence.flow import positions
 from keras3conv.planner.evidence.hints import Hints, hinted_pairs
 from keras3conv.planner.evidence.matching import anchors, match_groups, numbers
-from keras3conv.planner.evidence.one_sided import fitting_without_bias, with_zeros
+from keras3conv.planner.evidence.one_sided import bare_normalizations, fitting_one_sided, with_zeros
 from keras3conv.planner.evidence.rows import sequence_pairs
 from keras3conv.planner.evidence.structure import Group, Unmatched, fitting, fitting_in_keras, ignored_tensors
 from keras3conv.planner.probe.pairs import ProbeResult, rest_pairs
@@ -53,8 +53,10 @@ def plan(
         pairs += _without_overlap(probed.pairs, pairs)
     pairs += sequence_pairs(unmatched.without(pairs))
     unmatched = _without_ties(unmatched.without(pairs), torch, pairs)
+    bare = tuple(layer for layer in bare_normalizations(torch) if all(pair.torch != layer.path for pair in pairs))
+    unmatched = replace(unmatched, torch_layers=(*unmatched.torch_layers, *bare))
     found = positions(torch.layers, keras.layers, numbers(_all_groups(unmatched)) | anchors(pairs))
-    for find_groups in (fitting, fitting_in_keras, fitting_without_bias):
+    for find_groups in (fitting, fitting_in_keras, fitting_one_sided):
         pairs += match_groups(find_groups(unmatched.without(pairs)), found)
     if probed is None:
         for find_groups in (fitting, fitting_in_keras):
@@ -63,8 +65,7 @@ def plan(
     if probed is not None:
         pairs += rest_pairs(torch, keras, pairs)
     pairs += bare_pairs(torch, keras, pairs)
-    index = {tensor.path: position for position, tensor in enumerate(torch.tensors())}
-    pairs.sort(key=lambda pair: min(index[path] for mapping in pair.weights for path in mapping.torch))
+    pairs = _in_order(pairs, torch)
     return Alignment(
         pairs=tuple(pairs),
         ignored=tuple(_ignored(torch, keras, pairs)),
@@ -72,6 +73,21 @@ def plan(
         keras=keras.outline(),
         notes=notes if probed is None else (*notes, *probed.notes),
     )
+
+
+def _in_order(pairs: Iterable[Pair], torch: ModelView) -> list[Pair]:
+    """Return the pairs in the order of their first torch tensors, or of their torch layers where these have none."""
+    index: dict[str, int] = {}
+    for layer in torch.layers:
+        index.setdefault(layer.path, len(index))
+        for tensor in layer.tensors:
+            index.setdefault(tensor.path, len(index))
+
+    def position(pair: Pair) -> int:
+        paths = [path for mapping in pair.weights for path in mapping.torch if path in index]
+        return min((index[path] for path in paths or pair.torch.split(" + ") if path in index), default=len(index))
+
+    return sorted(pairs, key=position)
 
 
 def hinted_paths(torch: ModelView, keras: ModelView, hints: Hints) -> dict[str, str]:
@@ -116,7 +132,7 @@ def _tensor_paths(pairs: Iterable[Pair]) -> set[str]:
 
 def _all_groups(unmatched: Unmatched) -> Iterator[Group]:
     """Yield the groups of all kinds; each layer is in the first group that it fits."""
-    for find_groups in (fitting, fitting_in_keras, fitting_without_bias):
+    for find_groups in (fitting, fitting_in_keras, fitting_one_sided):
         groups = list(find_groups(unmatched))
         yield from groups
         torch = {layer.path for group in groups for layer in group.torch_layers}

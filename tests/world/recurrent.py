@@ -91,7 +91,7 @@ def masked_steps() -> Any:
 def masked_mean() -> Any:
     given = Input((6,), dtype="int32")
     x = layers.Embedding(10, 4, mask_zero=True)(given)
-    x = layers.Conv1D(3, 1)(layers.LSTM(4, return_sequences=True)(x))
+    x = layers.Dense(3)(layers.LSTM(4, return_sequences=True)(x))
     return Model(given, layers.GlobalAveragePooling1D()(layers.Embedding(10, 4, mask_zero=True)(given)) + x[:, 0, :1])
 
 

@@ -4,11 +4,12 @@ TF-Keras 2.4 and later write `TFOpLambda` with the name of the function and its 
 `TensorFlowOpLayer` with a node of the graph: the operation's name, the constants by their places, and attributes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from keras3conv.errors import RuleError
+from keras3conv.rules.operations import OPERATIONS
 
 OWN = "tensorflow."
 """How the names of our own functions begin."""
@@ -41,37 +42,27 @@ def _own(name: str, arguments: str) -> Operation:
     return _operation(f"{OWN}{name}", arguments)
 
 
-_BINARY = "x:x1 y:x2"
+def _in_the_table() -> Iterator[tuple[str, Operation]]:
+    """Yield the functions of TensorFlow that the table of operations names."""
+    for entry in OPERATIONS:
+        for written in entry.tensorflow:
+            name, *parameters = written.split()
+            arguments = dict(zip(parameters, entry.keras_parameters, strict=False))  # ELU has no alpha in TensorFlow
+            # GELU is exact in TensorFlow unless it is told otherwise.
+            fixed = {"approximate": False} if "approximate" in arguments else {}
+            yield name, Operation(name=entry.keras[0].removeprefix("keras.ops."), arguments=arguments, fixed=fixed)
+
+
 _REDUCTION = "input_tensor:x axis keepdims"
 
 _FUNCTIONS: Mapping[str, Operation] = {
+    **dict(_in_the_table()),
+    "math.divide_no_nan": _operation("divide_no_nan", "x:x1 y:x2"),
     **{
-        f"math.{name}": _operation(ours, _BINARY)
-        for name, ours in {
-            "add": "add", "subtract": "subtract", "multiply": "multiply", "divide": "divide", "truediv": "divide",
-            "pow": "power", "maximum": "maximum", "minimum": "minimum", "floordiv": "floor_divide", "mod": "mod",
-            "floormod": "mod", "greater": "greater", "greater_equal": "greater_equal", "less": "less",
-            "less_equal": "less_equal", "equal": "equal", "not_equal": "not_equal", "logical_and": "logical_and",
-            "logical_or": "logical_or", "divide_no_nan": "divide_no_nan", "atan2": "arctan2",
-        }.items()
+        f"math.reduce_{name}": _operation(name, _REDUCTION)
+        for name in ("mean", "sum", "max", "min", "prod", "std", "any", "all")
     },
-    **{
-        f"__operators__.{name}": _operation(ours, _BINARY)
-        for name, ours in {"add": "add", "eq": "equal", "ne": "not_equal"}.items()
-    },
-    **{
-        f"math.{name}": _operation(ours, "x")
-        for name, ours in {
-            "abs": "abs", "negative": "negative", "exp": "exp", "log": "log", "log1p": "log1p", "expm1": "expm1",
-            "sqrt": "sqrt", "rsqrt": "rsqrt", "square": "square", "sigmoid": "sigmoid", "tanh": "tanh", "sin": "sin",
-            "cos": "cos", "floor": "floor", "ceil": "ceil", "sign": "sign", "erf": "erf",
-            "logical_not": "logical_not", "reciprocal": "reciprocal", "round": "round",
-        }.items()
-    },
-    **{f"math.reduce_{name}": _operation(name, _REDUCTION) for name in ("mean", "sum", "max", "min", "prod", "std")},
-    **{f"math.reduce_{name}": _operation(name, _REDUCTION) for name in ("any", "all")},
     "math.reduce_variance": _operation("var", _REDUCTION),
-    "math.softplus": _operation("softplus", "features:x"),
     "math.reduce_logsumexp": _operation("logsumexp", _REDUCTION),
     "math.reduce_euclidean_norm": _own("norm", "input_tensor:tensor axis keepdims"),
     "norm": _own("norm", "tensor axis keepdims"),
@@ -81,7 +72,7 @@ _FUNCTIONS: Mapping[str, Operation] = {
     "nn.l2_normalize": _own("l2_normalize", "x axis epsilon"),
     "math.squared_difference": _own("squared_difference", "x y"),
     "math.add_n": _own("add_n", "inputs"),
-    "compat.v1.floor_div": _operation("floor_divide", _BINARY),
+    "compat.v1.floor_div": _operation("floor_divide", "x:x1 y:x2"),
     "nn.bias_add": _operation("add", "value:x1 bias:x2"),
     "split": _own("split", "value num_or_size_splits axis"),
     "unstack": _own("unstack", "value num axis"),
@@ -95,20 +86,9 @@ _FUNCTIONS: Mapping[str, Operation] = {
     "nn.avg_pool2d": _own("average_pool", "input:inputs ksize strides padding"),
     "compat.v1.nn.avg_pool": _own("average_pool", "value:inputs ksize strides padding"),
     "convert_to_tensor": _operation("copy", "value:x"),
+    "math.round": _operation("round", "x"),
+    "math.atan2": _operation("arctan2", "y:x1 x:x2"),
     "math.cumsum": _operation("cumsum", "x axis", axis=0),
-    "nn.relu": _operation("relu", "features:x"),
-    "nn.relu6": _operation("relu6", "features:x"),
-    "nn.elu": _operation("elu", "features:x"),
-    "nn.selu": _operation("selu", "features:x"),
-    "nn.silu": _operation("silu", "features:x"),
-    "nn.swish": _operation("silu", "features:x"),
-    "nn.softsign": _operation("softsign", "features:x"),
-    "nn.sigmoid": _operation("sigmoid", "x"),
-    "nn.tanh": _operation("tanh", "x"),
-    "nn.gelu": _operation("gelu", "features:x approximate", approximate=False),
-    "nn.leaky_relu": _operation("leaky_relu", "features:x alpha:negative_slope"),
-    "nn.softmax": _operation("softmax", "logits:x axis"),
-    "nn.log_softmax": _operation("log_softmax", "logits:x axis"),
     "concat": _operation("concatenate", "values:xs axis"),
     "stack": _operation("stack", "values:x axis"),
     "reshape": _operation("reshape", "tensor:x shape:newshape"),

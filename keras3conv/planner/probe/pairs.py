@@ -256,6 +256,8 @@ def _candidate_names(choice: Choice) -> tuple[str, ...]:
 
 
 def _name(candidate: Candidate) -> str:
+    if not candidate.slices:
+        return candidate.torch
     first = candidate.slices[0]
     if candidate.is_parameter_slice:
         return candidate.mappings[0].torch[0]

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
-from keras.src.layers.pooling.base_pooling import BasePooling
 
 from keras3conv.errors import Problem, RuleError
 from keras3conv.formats.keras2.layers import (
@@ -28,6 +27,8 @@ from keras3conv.frameworks.keras.keras2.classes import (
     layers_setting,
 )
 from keras3conv.frameworks.keras.tree import named_layers
+
+_AVERAGES = (keras.layers.AveragePooling1D, keras.layers.AveragePooling2D, keras.layers.AveragePooling3D)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +61,7 @@ def computed_otherwise(model: keras.Model) -> Iterator[Problem]:
     if keras.backend.backend() != "torch":
         return
     for path, layer in named_layers(model):
-        is_average = isinstance(layer, BasePooling) and layer.pool_mode == "average" and layer.padding == "same"
+        is_average = isinstance(layer, _AVERAGES) and layer.padding == "same"
         if is_average and _hangs_over(layer):
             fact = "Keras' torch backend computes the average over a window that hangs over one end otherwise"
             yield Problem(keras=path, fact=f"{fact}; TensorFlow's and JAX's compute it as Keras 2 does")

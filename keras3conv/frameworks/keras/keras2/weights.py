@@ -15,7 +15,6 @@ import numpy as np
 from keras3conv.errors import ModelError, Problem
 from keras3conv.formats.keras2.file import Group, role_of
 from keras3conv.frameworks.keras.keras2.cudnn import from_cudnn, is_of_cudnn
-from keras3conv.frameworks.keras.model import settle
 from keras3conv.frameworks.keras.origin import original_name
 from keras3conv.messages import lay_out
 from keras3conv.transforms import Array, Shape
@@ -65,7 +64,9 @@ def assign(model: keras.Model, staged: Staged, problems: Sequence[Problem], path
         raise ModelError(lay_out(f"the weights in {path} are not those of its architecture", problems))
     for variable, array in staged:
         variable.assign(array)
-    settle(model)
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()  # it computes with values that it makes of its variables
 
 
 def staged_layer(layer: Any, weights: Weights, path: str, problems: list[Problem]) -> Iterator[Any]:

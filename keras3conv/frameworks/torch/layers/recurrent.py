@@ -1,4 +1,4 @@
-"""Define the recurrent layers of Keras that torch.nn lacks; they need only torch."""
+"""Define the recurrent layers of Keras that torch.nn lacks; they need only torch and `functions`."""
 
 import torch
 from torch import nn
