@@ -131,8 +131,8 @@ def validate(  # noqa: PLR0913 - a certificate may be asked for much
         class_names: The names of the classes by number.
         onnx: Whether to export both sides to ONNX as well and compare them in onnxruntime.
         backends: Further Keras backends to run the saved model on, each in a new process: names, or "all".
-        expected: Golden outputs for these inputs: the path of a .npz or .npy file, or arrays, in the layout of Keras and
-            in the order of the model's outputs or by their names.
+        expected: Golden outputs for these inputs: the path of a .npz or .npy file, or arrays, in the layout of Keras
+            and in the order of the model's outputs or by their names.
 
     Returns:
         A certificate: `report.ok`, `report.raise_if_failed()`, `print(report)`, `report.save("report.html")`.
