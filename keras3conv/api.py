@@ -27,6 +27,8 @@ def align(
 ) -> Alignment:
     """Find the counterpart of every tensor of one model in the other.
 
+    A file with its architecture that Keras 2 saved becomes a live model first, with the meaning that it has in Keras 2.
+
     Two live models are probed: both run once in float64 with the same random weights, and a layer is paired with the
     layer that returns the same output for the same input. Neither model changes. If a side is a file, or there are no
     inputs, the pairs follow from names, shapes and call order, and the plan says so.
@@ -110,6 +112,7 @@ def validate(  # noqa: PLR0913 - a certificate may be asked for much
     class_names: Sequence[str] | None = None,
     onnx: bool = False,
     backends: str | Sequence[str] | None = None,
+    expected: Any = None,
 ) -> Report:
     """Prove that two models compute the same, or report where and why they differ.
 
@@ -128,6 +131,8 @@ def validate(  # noqa: PLR0913 - a certificate may be asked for much
         class_names: The names of the classes by number.
         onnx: Whether to export both sides to ONNX as well and compare them in onnxruntime.
         backends: Further Keras backends to run the saved model on, each in a new process: names, or "all".
+        expected: Golden outputs for these inputs: the path of a .npz or .npy file, or arrays, in the layout of Keras
+            and in the order of the model's outputs or by their names.
 
     Returns:
         A certificate: `report.ok`, `report.raise_if_failed()`, `print(report)`, `report.save("report.html")`.
@@ -147,6 +152,7 @@ def validate(  # noqa: PLR0913 - a certificate may be asked for much
         class_names=() if class_names is None else class_names,
         onnx=onnx,
         backends=() if backends is None else backends,
+        expected=expected,
     )
     return run(torch, keras, inputs=inputs, keras_inputs=keras_inputs, plan=alignment, options=options)
 

@@ -16,6 +16,7 @@ from keras3conv.cli.options import (
     Backends,
     ClassNamesFile,
     Debug,
+    ExpectedFile,
     HintList,
     InputsFile,
     Json,
@@ -186,6 +187,7 @@ def validate(  # noqa: PLR0913 - an argument for every option
     class_names: ClassNamesFile = None,
     backends: Backends = None,
     onnx: Onnx = False,
+    expected: ExpectedFile = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
@@ -210,6 +212,7 @@ def validate(  # noqa: PLR0913 - an argument for every option
         class_names=cli_files.read_class_names(class_names) or (),
         onnx=onnx,
         backends=backends.split(",") if backends else (),
+        expected=expected,
     )
     given = {"inputs": cli_files.read_inputs(inputs), "keras_inputs": cli_files.read_inputs(keras_inputs)}
     first, second = _both(torch, keras, torch_weights, keras_weights)
