@@ -19,7 +19,7 @@ STAMP := .venv/.installed
 PYTEST := TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest -q $(PYTEST_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full test-fast test-core test-package test-torch test-torch-models test-torch-validators \
+.PHONY: help demo test test-full test-fast test-core test-package test-world test-torch test-torch-models test-torch-validators \
 	test-backends test-backends-torch test-backends-jax test-backends-tensorflow lint format types bench clean
 
 help: ## list the targets
@@ -44,7 +44,7 @@ TOGETHER := @$(MAKE) --no-print-directory --keep-going --jobs 2 --output-sync=ta
 
 test: $(STAMP) ## every group of tests, on every backend
 	$(TOGETHER) test-torch-models test-backends-jax test-torch-validators test-backends-tensorflow \
-		test-backends-torch test-package test-core
+		test-backends-torch test-world test-package test-core
 
 test-full: ## the same without leaving out any test
 	@$(MAKE) --no-print-directory test PYTEST_ARGS="--full $(PYTEST_ARGS)"
@@ -67,6 +67,9 @@ test-torch-models: $(STAMP)
 
 test-torch-validators: $(STAMP)
 	KERAS_BACKEND=torch $(PYTEST) tests/torch_backend/validators
+
+test-world: $(STAMP) ## the files of old Kerases, beside what their software returned
+	KERAS_BACKEND=torch $(PYTEST) tests/world
 
 test-backends: test-backends-torch test-backends-jax test-backends-tensorflow ## the tests that run on every backend
 

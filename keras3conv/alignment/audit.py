@@ -2,27 +2,21 @@
 
 A rule translates a torch configuration to Keras and a Keras configuration to torch. The audit translates both ways and
 compares each field twice: the Keras layer with the translated torch layer, and the torch layer with the translated
-Keras layer. It finds which fields correspond by perturbation: it changes one torch field and looks which Keras fields
-of the translation change with it.
+Keras layer. The rule declares which fields correspond.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from difflib import SequenceMatcher
-from functools import lru_cache, partial
-from math import isclose
+from functools import partial
 from typing import Any
 
 from keras3conv.alignment.pair import Pair
-from keras3conv.errors import Keras3ConvError
 from keras3conv.model.views import LayerView, ModelView, Side
 from keras3conv.rules.applying import keras_specs, torch_config
+from keras3conv.rules.correspondence import REFUSALS, correspondences, expected_arguments, same_value
 from keras3conv.rules.library import find
 from keras3conv.rules.rule import Config, LayerSpec, LayerSpecs, Rule
 from keras3conv.rules.units import numbered, units
-
-_REFUSALS = (Keras3ConvError, LookupError, TypeError, ValueError)
-"""Raised by a rule that cannot translate a configuration, on purpose or because of an unexpected value."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,23 +97,24 @@ def fields_of(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[FieldP
     config = torch_config(rule, torch, keras)
     if config is None:
         return
-    expected, refusal = _translated(rule, config)
-    if expected is None:
-        yield FieldPair(torch=torch.path, keras=keras.path, note=f"the rule cannot translate it: {refusal}")
+    pair = partial(FieldPair, torch=torch.path, keras=keras.path)
+    try:
+        expected = expected_arguments(rule, config)
+    except REFUSALS as error:
+        yield pair(note=f"the rule cannot translate it: {error}")
         return
     actual = _numbered_fields(keras.config or {}, rule.keras_count)
     returned, beside = _translated_back(rule, keras)
-    pair = partial(FieldPair, torch=torch.path, keras=keras.path)
-    corresponding = _corresponding(_Question(rule, repr(sorted(config.items(), key=lambda entry: entry[0])), config))
+    corresponding = correspondences(rule, config, expected)
     seen: set[str] = set()
     for field, value in _numbered_fields(rule.config_of(torch), rule.torch_count).items():
         has_way_back = field in returned
-        agrees_back = has_way_back and _same(value, returned[field])
+        agrees_back = has_way_back and same_value(value, returned[field])
         back = returned.get(field)
-        names = [name for name in corresponding.get(field, ()) if name in expected]
+        names = corresponding.get(field, ())
         seen.update(names)
         for name in names:
-            agrees = _same(expected[name], actual.get(name)) or (len(names) == 1 and agrees_back)
+            agrees = same_value(expected[name], actual.get(name)) or (len(names) == 1 and agrees_back)
             yield pair(
                 torch_field=field, torch_value=value, keras_field=name, keras_value=actual.get(name),
                 wanted=expected[name], in_torch=back, agrees=agrees, beside=beside,
@@ -128,45 +123,18 @@ def fields_of(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[FieldP
             yield pair(torch_field=field, torch_value=value, in_torch=back, agrees=agrees_back, beside=beside)
     for name in (name for name in expected if name not in seen):
         found = actual.get(name)
-        yield pair(keras_field=name, keras_value=found, wanted=expected[name], agrees=_same(expected[name], found))
+        yield pair(keras_field=name, keras_value=found, wanted=expected[name], agrees=same_value(expected[name], found))
     activation = actual.get("activation", "linear")
     if "activation" not in expected and activation not in ("linear", None):
         note = "inside the Keras layer; in torch it is a call after this layer"
         yield pair(keras_field="activation", keras_value=activation, note=note)
 
 
-@dataclass(frozen=True)
-class _Question:
-    """A rule with a configuration, as a key of a cache: equal if the rule's name and the configuration's text are."""
-
-    rule: Rule
-    key: str
-    config: Config
-
-    def __hash__(self) -> int:
-        return hash((self.rule.name, self.key))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Question) and (self.rule.name, self.key) == (other.rule.name, other.key)
-
-
-def _translated(rule: Rule, config: Config) -> tuple[dict[str, Any] | None, str]:
-    """Return the Keras fields for a torch configuration; None where the rule refuses it, with the reason."""
-    try:
-        specs = rule.to_keras(config)
-    except _REFUSALS as error:
-        return None, str(error)
-    if rule.keras_count == 1:  # other layers, such as a padding before it, own no fields of the pair
-        owner = next((spec for spec in reversed(specs) if spec.kind == rule.keras), specs[-1])
-        return dict(owner.config), ""
-    return _fields_of_each(specs), ""
-
-
 def _translated_back(rule: Rule, keras: LayerView) -> tuple[dict[str, Any], str]:
     """Return the torch fields for a Keras layer, and the layers that torch needs beside; empty if the rule refuses."""
     try:
         specs = rule.to_torch(keras_specs(rule, keras))
-    except _REFUSALS:
+    except REFUSALS:
         return {}, ""
     if rule.torch_count != 1:
         return _fields_of_each(specs), ""
@@ -198,73 +166,6 @@ def _beside(specs: LayerSpecs, owner: LayerSpec) -> str:
 def _written(spec: LayerSpec) -> str:
     arguments = ", ".join(f"{name}={value!r}" for name, value in spec.config.items())
     return f"{spec.kind.replace('torch.nn.', 'nn.')}({arguments})"
-
-
-@lru_cache(maxsize=4096)
-def _corresponding(question: _Question) -> Mapping[str, tuple[str, ...]]:
-    """Return the Keras fields that correspond to each torch field: change one, and see which follow."""
-    rule, config = question.rule, question.config
-    before, _ = _translated(rule, config)
-    if before is None or rule.torch_count != 1:
-        return {}
-    followers: dict[str, tuple[str, ...]] = {}
-    for field in rule.fields:
-        if field not in config:
-            continue
-        changed: dict[str, None] = {}
-        for other in _others(config[field]):
-            after, _ = _translated(rule, {**config, field: other})
-            if after is not None:
-                names = [name for name in before if name in after and not _same(before[name], after[name])]
-                changed |= dict.fromkeys(names)
-        followers[field] = tuple(changed)
-    return _one_torch_field_each(followers)
-
-
-def _one_torch_field_each(followers: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-    """Keep each Keras field at one torch field only: at the one with the most similar name."""
-    chosen: dict[str, str] = {}
-    for field, names in followers.items():
-        for name in names:
-            chosen[name] = max(chosen.get(name, field), field, key=partial(_resemblance, name))
-    return {field: tuple(name for name in names if chosen[name] == field) for field, names in followers.items()}
-
-
-def _resemblance(name: str, other: str) -> float:
-    """Return how much two names have in common, between 0 and 1."""
-    return SequenceMatcher(None, name, other).ratio()
-
-
-def _others(value: Any) -> Iterator[Any]:
-    """Yield other values of the same type."""
-    if isinstance(value, bool):
-        yield not value
-    elif isinstance(value, int):
-        yield from (value * 2 or 2, value + 1)
-    elif isinstance(value, float):
-        yield value / 2 + 0.0625
-    elif isinstance(value, tuple | list):
-        for changed in zip(*(list(_others(item)) for item in value), strict=False):
-            yield type(value)(changed)
-
-
-def _same(first: Any, second: Any) -> bool:
-    """Return True if two values mean the same: numbers up to rounding; one number stands for the same on every axis."""
-    if isinstance(first, tuple | list) or isinstance(second, tuple | list):
-        return _same_sequences(first, second)
-    if isinstance(first, bool) or isinstance(second, bool):
-        return first is second or (first in (None, False) and second in (None, False))
-    if isinstance(first, int | float) and isinstance(second, int | float):
-        return isclose(first, second, rel_tol=1e-9, abs_tol=0.0)
-    if first in (None, "linear") and second in (None, "linear"):
-        return True
-    return bool(first == second)
-
-
-def _same_sequences(first: Any, second: Any) -> bool:
-    length = max(len(value) for value in (first, second) if isinstance(value, tuple | list))
-    items = [value if isinstance(value, tuple | list) else [value] * length for value in (first, second)]
-    return len(items[0]) == len(items[1]) and all(map(_same, *items))
 
 
 __all__ = ["FieldPair", "audit", "fields_of"]

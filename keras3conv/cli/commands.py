@@ -17,6 +17,7 @@ from keras3conv.cli.options import (
     ClassNamesFile,
     Debug,
     EntryName,
+    ExpectedFile,
     HintList,
     InputsFile,
     Json,
@@ -209,6 +210,7 @@ def validate(  # noqa: PLR0913 - an argument for every option
     class_names: ClassNamesFile = None,
     backends: Backends = None,
     onnx: Onnx = False,
+    expected: ExpectedFile = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
@@ -233,6 +235,7 @@ def validate(  # noqa: PLR0913 - an argument for every option
         class_names=cli_files.read_class_names(class_names) or (),
         onnx=onnx,
         backends=backends.split(",") if backends else (),
+        expected=expected,
     )
     given = {"inputs": cli_files.read_inputs(inputs), "keras_inputs": cli_files.read_inputs(keras_inputs)}
     first, second = _both(torch, keras, torch_weights, keras_weights, entry)

@@ -41,6 +41,9 @@ Backends = Annotated[
     str | None, typer.Option(metavar="all|NAME,...", help="Also run the saved model on these Keras backends.")
 ]
 Onnx = Annotated[bool, typer.Option("--onnx", help="Also export both sides to ONNX, and compare in onnxruntime.")]
+ExpectedFile = Annotated[
+    Path | None, typer.Option("--expected", metavar="FILE.npz", help="Golden outputs that both models are held to.")
+]
 ReportFile = Annotated[
     Path | None, typer.Option("--report", metavar="FILE", help="Save the certificate as .html, .md, .json or .txt.")
 ]

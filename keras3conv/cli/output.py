@@ -127,7 +127,7 @@ def rules_markdown(rules: "Sequence[Rule]") -> str:
     from keras3conv.report.markdown import escape
 
     names = [rule.name.split(" <-> ") for rule in rules]
-    rows = [(torch.replace("torch.", "", 1), keras.replace("keras.", "", 1)) for torch, keras in names]
+    rows = [(_short(torch, "torch."), _short(keras, "keras.")) for torch, keras in names]
     grouped: dict[tuple[str, str], list[str]] = {}
     for line in collapse(rows, [rule.note for rule in rules]):
         grouped.setdefault((line.paths[0], rules[line.places[0]].note), []).append(f"`{line.paths[1]}`")
@@ -140,6 +140,11 @@ def rules_markdown(rules: "Sequence[Rule]") -> str:
             f"| {', '.join(f'`{name}`' for name in names)} | {escape(reason)} |" for reason, names in grouped_classes
         ]
     return "\n".join(lines)
+
+
+def _short(name: str, prefix: str) -> str:
+    """Return a class name, perhaps with a number before it, without the name of its framework."""
+    return " ".join(part.removeprefix(prefix) for part in name.split(" "))
 
 
 def rules_json(rules: "Sequence[Rule]") -> str:

@@ -251,6 +251,8 @@ def _identify(expected: str, source: Source) -> str:
         raise MalformedCheckpoint(f"{source.path} is not {_CONTENTS[expected]}, nor any other weight file")
     if expected == "torch" and content == "safetensors":
         return content
+    if expected == "keras" and content == "HDF5":  # what TensorFlow up to 2.11 wrote under this suffix
+        return _hdf5_format(source)
     if content != _CONTENTS[expected]:
         raise MalformedCheckpoint(f"{source.path} holds {content}, but its suffix says {_CONTENTS[expected]}")
     return _hdf5_format(source) if content == "HDF5" else expected

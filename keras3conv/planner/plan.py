@@ -169,3 +169,5 @@ def _ignored(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Itera
                 yield Ignored(side="keras", path=tensor.path, reason=reason or "the state of a random generator")
             elif is_constant(tensor) and tensor.path not in placed:
                 yield Ignored(side="keras", path=tensor.path, reason=constant_buffer(tensor.role, tensor.dtype))
+            elif tensor.role == "count" and "keras.layers.Normalization" in layer.kinds and tensor.path not in placed:
+                yield Ignored(side="keras", path=tensor.path, reason="the number of samples, which adapt() alone reads")

@@ -4,14 +4,14 @@ from keras3conv.model.views import TensorRef
 
 # Buffers that a constructor computes: Keras computes them when it runs, or keeps them outside of its weights.
 _CONSTANTS: tuple[tuple[str, str, str], ...] = (
-    ("relative_position_index", "iu", "which row of the table each pair of places has; the sizes tell"),
-    ("relative_coords_table", "f", "the distances between places; the sizes tell"),
+    ("relative_position_index", "iu", "the table row of each pair of positions, computed from the sizes"),
+    ("relative_coords_table", "f", "the distances between positions, computed from the sizes"),
     ("attn_mask", "fb", "which places see each other; the sizes tell"),
     ("causal_mask", "b", "which places see each other; the sizes tell"),
-    ("position_ids", "iu", "the numbers from 0 on"),
+    ("position_ids", "iu", "the numbers 0, 1, 2, ..."),
     ("token_type_ids", "iu", "zeros"),
-    ("inv_freq", "f", "the frequencies of the rotation; the size of a head tells"),
-    ("embed_scale", "f", "the factor of the rows; their size tells"),
+    ("inv_freq", "f", "the frequencies of the rotary embedding, computed from the head size"),
+    ("embed_scale", "f", "the factor of an embedding, computed from its size"),
     ("num_batches_tracked", "iu", "a counter that only momentum=None reads"),
 )
 
@@ -20,11 +20,11 @@ _SPECTRAL_NORM = "keras.layers.SpectralNormalization"
 
 
 def constant_buffer(role: str, dtype: str) -> str:
-    """Why a torch buffer needs no counterpart; empty where it may need one.
+    """Return the reason why a torch buffer needs no counterpart; empty if it may need one.
 
     Args:
-        role: What its module calls it.
-        dtype: The name of its dtype. A parameter table of the same name is no constant: numbers of places are integers.
+        role: Its name in its module.
+        dtype: The name of its dtype: position numbers are integers, and a trained table of the same name is not.
     """
     kinds = {"float": "f", "bfloa": "f", "int": "i", "uint": "u", "bool": "b"}
     kind = next((letter for start, letter in kinds.items() if dtype.startswith(start)), "")
@@ -33,22 +33,22 @@ def constant_buffer(role: str, dtype: str) -> str:
 
 
 def _is_called(role: str, name: str) -> bool:
-    """Whether a buffer has this name, or is one of several with it: "original_inv_freq", "sliding_inv_freq"."""
+    """Return whether a buffer has this name, perhaps with a prefix: "original_inv_freq", "sliding_inv_freq"."""
     return role == name or (name == "inv_freq" and role.endswith(f"_{name}"))
 
 
 def is_constant(tensor: TensorRef) -> bool:
-    """Whether a buffer holds what every model of its sizes computes."""
+    """Return whether a buffer holds a constant that every model of these sizes computes."""
     return not tensor.trainable and bool(constant_buffer(tensor.role.rpartition(".")[2], tensor.dtype))
 
 
 def passing_variable(role: str, kinds: tuple[str, ...]) -> str:
-    """Why a Keras variable needs no counterpart; empty where it may need one.
+    """Return the reason why a Keras variable needs no counterpart; empty if it may need one.
 
     Args:
-        role: What its layer calls it.
-        kinds: The class names of the layer; none where they are not known.
+        role: Its name in its layer.
+        kinds: The class names of the layer; empty if unknown.
     """
     if role.rpartition("/")[2] == "vector_u" and (not kinds or _SPECTRAL_NORM in kinds):
-        return "where a power iteration begins; training finds it again"
+        return "the start of a power iteration, which training finds again"
     return ""

@@ -18,7 +18,7 @@ def list_rules() -> tuple[Rule, ...]:
 
 
 def find(name: str) -> Rule:
-    """The rule with this name; raises `RuleError` if there is none."""
+    """Return the rule with this name; raises `RuleError` if there is none."""
     _load()
     if name not in registered:
         raise RuleError(f"no rule is called {name!r}")
@@ -28,33 +28,26 @@ def find(name: str) -> Rule:
 def lookup(
     torch_kinds: tuple[str, ...], keras_kinds: tuple[str, ...], counts: tuple[int, int] = (1, 1)
 ) -> Iterator[Rule]:
-    """The rules for two layers, the most derived classes first; an empty tuple of kinds matches every class.
+    """Return the rules for two layers, the most derived classes first; an empty tuple of kinds matches every class.
 
-    `applies` is not asked: it needs a configuration, which a file does not have.
+    `applies` is not called: it needs a configuration, which a weight file does not have.
 
     Args:
         torch_kinds: The class names of the torch layer.
         keras_kinds: The class names of the Keras layer.
-        counts: How many layers stand together on each side.
+        counts: The number of layers on each side.
     """
     _load()
     return iter(ranked(torch_kinds, keras_kinds, counts))
 
 
 def known_classes() -> tuple[frozenset[str], frozenset[str]]:
-    """The torch classes and the Keras classes that some rule names."""
+    """Return the torch classes and the Keras classes that have a rule."""
     return frozenset(rule.torch for rule in list_rules()), frozenset(rule.keras for rule in list_rules())
-
-
-_DIRECT = ("activation.layers", "attention.multi_head", "pooling.windows")
-"""The files with the direct counterparts, which come before more general layers that compute the same: for a ReLU of
-Keras `torch.nn.ReLU` comes before `torch.nn.LeakyReLU` with a slope of zero.
-"""
 
 
 @cache
 def _load() -> None:
-    """Import every file of `rules/families`; each registers its rules."""
-    names = [module.name for module in walk_packages(families.__path__, f"{families.__name__}.")]
-    for name in sorted(names, key=lambda name: not name.endswith(_DIRECT)):
-        import_module(name)
+    """Import every file of `rules/families`, which registers its rules."""
+    for module in walk_packages(families.__path__, f"{families.__name__}."):
+        import_module(module.name)

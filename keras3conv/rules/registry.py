@@ -1,4 +1,4 @@
-"""The registry of rules: checks a rule when it is registered, and ranks the rules for two layers."""
+"""Keep the registered rules: check each new one, and rank the rules for two layers."""
 
 import sys
 from dataclasses import replace
@@ -12,7 +12,7 @@ registered: dict[str, Rule] = {}
 
 
 def register(rule: Rule) -> Rule:
-    """Adds a rule to the library, and returns it.
+    """Add a rule to the library and return it.
 
     Raises:
         RuleError: The pair is registered already, the rule has no example, a tensor is named twice, or a transform
@@ -33,16 +33,21 @@ def register(rule: Rule) -> Rule:
 
 @cache
 def ranked(torch_kinds: tuple[str, ...], keras_kinds: tuple[str, ...], counts: tuple[int, int]) -> tuple[Rule, ...]:
-    """The rules that `lookup` gives; asked for every layer of a model, so computed once for every class."""
-    entries = [
-        (_rank(rule.torch, torch_kinds), _rank(rule.keras, keras_kinds), rule)
+    """Return the rules for `lookup`; cached because a model asks for each of its layers."""
+    found = [
+        rule
         for rule in registered.values()
         if _matches(rule.torch, torch_kinds) and _matches(rule.keras, keras_kinds)
         if rule.torch_count in (0, counts[0]) and rule.keras_count in (0, counts[1])
         if (rule.torch_count == rule.keras_count == 1) == (counts == (1, 1))
     ]
-    entries.sort(key=lambda entry: entry[:2])
-    return tuple(rule for _, _, rule in entries)
+    found.sort(key=lambda rule: (_rank(rule.torch, torch_kinds), _rank(rule.keras, keras_kinds), _is_second(rule)))
+    return tuple(found)
+
+
+def _is_second(rule: Rule) -> bool:
+    """Return whether other rules for the same layers come first: those of the frameworks' own classes do."""
+    return rule.fallback or rule.torch.startswith("keras3conv.") or rule.keras.startswith("keras3conv.")
 
 
 def _matches(name: str, kinds: tuple[str, ...]) -> bool:

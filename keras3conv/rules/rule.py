@@ -1,7 +1,7 @@
-"""A rule is a value: what one layer of torch and one of Keras have to do with each other, both ways.
+"""Define a rule: the correspondence of one torch layer and one Keras layer, as a value that works both ways.
 
-One `register(Rule(...))` in one file of `rules/` gives transfer both ways, configuration both ways, the audit of
-hyper-parameters, a row in the generated table and every law as a test. Rules name classes by their qualified names,
+One `register(Rule(...))` in one file of `rules/families` gives transfer both ways, configuration both ways, the audit
+of hyper-parameters, a row in the generated table and every law as a test. Rules name classes by their qualified names,
 so this module imports no framework.
 """
 
@@ -14,21 +14,23 @@ from keras3conv.transforms import Array, Arrays, Shape, Transform
 
 Config = Mapping[str, Any]
 
+Fields = Mapping[str, str | tuple[str, ...]]
+"""Torch attributes, each with the Keras argument or arguments that say the same; empty where there is none."""
 
 Layout = Literal["same", "channels", "time"]
-"""Where torch has an axis that Keras has elsewhere: nowhere, channels second instead of last, time before the batch."""
+"""The axes of torch compared with Keras: the same, channels second instead of last, or time before the batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WeightMapping:
-    """Which tensors become which, and how.
+    """Tensors of torch, tensors of Keras, and the transform from the first to the second.
 
     In a rule the names are roles ("weight", "kernel"); in a plan they are full paths ("fc.weight", "fc/kernel").
 
     Attributes:
-        torch: Names on the torch side, in the order that the transform takes.
-        keras: Names on the Keras side, in the order that the transform gives.
-        transform: From torch to Keras. The way back is its inverse.
+        torch: The torch names, in the order of the transform's arguments.
+        keras: The Keras names, in the order of the transform's results.
+        transform: From torch to Keras; its inverse leads back.
     """
 
     torch: tuple[str, ...]
@@ -42,7 +44,7 @@ class WeightMapping:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerSpec:
-    """A layer as data: what is needed to make it.
+    """A layer as data, enough to construct it.
 
     Attributes:
         kind: The qualified class name.
@@ -62,16 +64,15 @@ LayerSpecs = tuple[LayerSpec, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """A torch layer, and an input for it, with which the laws are tried.
+    """A torch layer and an input for it; the laws are tested with them.
 
     Attributes:
         config: Arguments of the torch constructor.
         inputs: The shape of every input, in torch's layout, batch axis first.
-        integers: For inputs that are indices: how many values there are; 0 for real inputs.
-        canonical: Whether the configuration comes back as it was. It is False for one that says the same thing
-            in other words (`padding="same"` for `padding=1`), which comes back in the rule's own words.
-        keras: The Keras layer that stands against it, by its shapes, for rules that cannot do without: torch does not
-            say into how many heads a product is cut.
+        integers: For inputs that are indices, the number of values; 0 for real inputs.
+        canonical: Whether the configuration comes back unchanged. False for one that comes back in an equivalent form:
+            `padding="same"` as `padding=1`.
+        keras: The Keras layer with its shapes, for rules that need it: torch does not know the number of heads.
     """
 
     config: Config
@@ -82,7 +83,7 @@ class Example:
 
     @property
     def beyond(self) -> Config:
-        """What a rule may know beyond torch's own configuration: the shapes of the inputs, the Keras layer."""
+        """The shapes of the inputs and the Keras layer, which a rule may need beside the torch configuration."""
         return {"inputs": self.inputs, **({} if self.keras is None else {"keras": self.keras})}
 
 
@@ -96,48 +97,48 @@ def _nothing(config: Config) -> tuple[WeightMapping, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """How one class of torch and one class of Keras correspond.
+    """The correspondence of one torch class and one Keras class.
 
     Attributes:
-        torch: The qualified name of the torch class: "torch.nn.Conv2d". Subclasses are found by their MRO.
+        torch: The qualified name of the torch class: "torch.nn.Conv2d". It also applies to subclasses.
         keras: The qualified name of the Keras class: "keras.layers.DepthwiseConv2D".
-        fields: The attributes of the torch module that make its configuration.
+        fields: The attributes of the torch module that make its configuration, each with the Keras argument that says
+            the same. A tuple of the attributes alone will do: then the audit finds the arguments by trial.
         weights: From the torch configuration to the mappings, in the order in which Keras creates its variables. A
-            mapping whose tensors neither side has (no bias) is dropped.
-        applies: Whether the rule is for this torch configuration; picks among several Keras targets.
-        to_keras: From the torch configuration to the Keras layers that compute the same; more than one where one
-            cannot say it.
+            mapping is dropped if neither side has its tensors (no bias).
+        applies: Whether the rule is for this torch configuration; chooses among several Keras classes.
+        to_keras: From the torch configuration to the Keras layers that compute the same, in sequence.
         to_torch: The way back, from the layers that `to_keras` makes, with the shapes of their tensors.
-        layout: Where the channel axis is: "channels" if torch's second axis is Keras' last (from three axes on, and
-            unless the Keras layer says `data_format="channels_first"`), "same" if both have the axes in one order.
-            "time" if torch's first axis is time and its second the batch. It may depend on the configuration.
-        output: What the torch layer returned, as the Keras layer returns it; by default the first array, in Keras'
-            layout. It is given torch's outputs, both configurations, and the shape that Keras returned.
-        part: Of what the Keras layer returned, what the torch layer returns, where a layer after it cuts the rest off.
-            It is given the array and both configurations.
-        torch_count: How many torch layers stand together on that side; 0 for any number. Their roles are numbered:
-            "0.weight", "1.weight".
-            A torch configuration then is one for every number: {"0": ..., "1": ...}.
-        keras_count: How many Keras layers, likewise: "0/kernel", "1/kernel".
-        parallel: Whether the many are given the same input, and their outputs are joined along the last axis (query,
-            key and value); else each is given what the one before it returned.
-        between: What torch has as code between the many, where no layer says it (the scores of an attention). Such a
-            rule is for weights: the layers alone are no model.
+        layout: The order of the axes: "channels" if torch's second axis is Keras' last (for three axes and more, and
+            unless the Keras layer has `data_format="channels_first"`), "same" if both have the same order, "time" if
+            torch has the time axis first and the batch second. It may depend on the configuration.
+        output: From torch's outputs, both configurations and the shape that Keras returned to the output in the form
+            of Keras; by default the first array in Keras' layout.
+        part: From the output of the Keras layer and both configurations to the part that the torch layer returns,
+            where a layer after it removes the rest.
+        torch_count: The number of torch layers; 0 for any. Their roles are numbered, "0.weight", "1.weight", and so
+            are their configurations: {"0": ..., "1": ...}.
+        keras_count: The number of Keras layers, likewise: "0/kernel", "1/kernel".
+        parallel: Whether the several layers take the same input and their outputs are joined along the last axis
+            (query, key and value); otherwise they run in sequence.
+        between: The code between the several torch layers that no layer represents (the scores of an attention). Such
+            a rule is for weights only.
         torch_arguments: From the arrays of an example to the positional arguments of the torch layer.
         keras_arguments: From the same arrays, in Keras' layout, to those of the Keras layer.
         aliases: Names that older Keras files use for a variable, and today's name.
         ignored: Torch tensors (by role) without a counterpart, each with the reason.
-        examples: Torch layers that the laws are tried with; adversarial: all sizes differ, options on and off.
+        examples: Torch layers to test the laws with; adversarial: all sizes differ, options on and off.
         train: Whether the two agree in training mode too.
-        variant: What tells this rule from another for the same two classes, in words: "patches". It is used where the
-            configuration of the torch layer is known and `applies` says so; a file does not tell it.
-        note: What a user should know; a loss is declared here.
-        origin: Where the rule was made, for messages.
+        fallback: Whether other rules for the same layers are preferred to this one.
+        variant: The name that distinguishes this rule from another for the same two classes: "patches". It is used
+            only where the configuration of the torch layer is known and `applies` returns true.
+        note: Remarks for the user; a loss is declared here.
+        origin: The file and line of the rule, for messages.
     """
 
     torch: str
     keras: str
-    fields: tuple[str, ...]
+    fields: Fields | tuple[str, ...]
     to_keras: Callable[[Config], LayerSpecs]
     to_torch: Callable[[LayerSpecs], LayerSpecs]
     examples: tuple[Example, ...]
@@ -155,6 +156,7 @@ class Rule:
     aliases: Mapping[str, str] = field(default_factory=dict)
     ignored: Mapping[str, str] = field(default_factory=dict)
     train: bool = False
+    fallback: bool = False
     variant: str = ""
     note: str = ""
     origin: str = field(default="", compare=False)
@@ -166,15 +168,22 @@ class Rule:
         return f"{_times(self.torch_count)}{self.torch} <-> {_times(self.keras_count)}{self.keras}{variant}"
 
     def layout_for(self, config: Config) -> Layout:
-        """The layout for a torch configuration."""
+        """Return the layout for a torch configuration."""
         return self.layout(config) if callable(self.layout) else self.layout
 
+    @property
+    def correspondences(self) -> dict[str, tuple[str, ...]] | None:
+        """The Keras arguments for each torch attribute; None if the rule does not declare them."""
+        if not isinstance(self.fields, Mapping):
+            return None
+        return {torch: (keras,) if isinstance(keras, str) else keras for torch, keras in self.fields.items() if keras}
+
     def may_apply(self, layer: LayerView) -> bool:
-        """Whether the rule is for this torch layer's configuration; a file does not tell, so then it may be."""
+        """Return whether the rule may be for this torch layer; without a configuration (a file) it may."""
         return layer.config is None or self.applies(self.config_of(layer))
 
     def config_of(self, layer: LayerView) -> Config:
-        """The fields of a torch layer that the rule reads; of several layers, by their numbers."""
+        """Return the fields of a torch layer that the rule reads; of several layers, by their numbers."""
         config = layer.config or {}
         if self.torch_count == 1:
             return self._fields_of(config)
@@ -185,11 +194,11 @@ class Rule:
 
 
 def stub(kind: str, roles: Sequence[str]) -> str:
-    """The rule to fill in for a Keras layer that no rule knows, as code to paste.
+    """Return a rule to fill in for a Keras layer without a rule, as code to paste.
 
     Args:
         kind: The qualified name of its class.
-        roles: The names of its variables; the torch module is taken to have parameters of the same names and shapes.
+        roles: The names of its variables; the torch module is assumed to have parameters of the same names and shapes.
     """
     mapping = 'k3c.WeightMapping(torch=("{0}",), keras=("{0}",), transform=k3c.transforms.Same())'
     weights = "".join(f"{mapping.format(role)}, " for role in roles)

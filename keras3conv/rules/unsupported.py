@@ -1,7 +1,7 @@
-"""The classes of `keras.layers` and `torch.nn` that no rule knows, each with the reason, or how they are supported.
+"""List the classes of `keras.layers` and `torch.nn` without a rule, with the reason or the way they are supported.
 
-They stand in the table of rules beside the supported ones, and a test walks both namespaces: a new version of a
-framework shows what is missing.
+The table of rules shows them too. A test compares both namespaces with it, so a new version of a framework shows the
+classes that are missing.
 """
 
 from collections.abc import Mapping
@@ -14,26 +14,26 @@ _REASONS: Mapping[str, Mapping[str, str]] = {
         "AdaptiveLogSoftmaxWithLoss BCELoss BCEWithLogitsLoss CTCLoss CosineEmbeddingLoss CrossEntropyLoss "
         "GaussianNLLLoss HingeEmbeddingLoss HuberLoss KLDivLoss L1Loss LinearCrossEntropyLoss MSELoss "
         "MarginRankingLoss MultiLabelMarginLoss MultiLabelSoftMarginLoss MultiMarginLoss NLLLoss NLLLoss2d "
-        "PoissonNLLLoss SmoothL1Loss SoftMarginLoss TripletMarginLoss TripletMarginWithDistanceLoss": "a loss: it is "
-        "no part of the model that is deployed",
-        "CosineSimilarity PairwiseDistance": "a distance of two inputs, mostly of a loss",
+        "PoissonNLLLoss SmoothL1Loss SoftMarginLoss TripletMarginLoss TripletMarginWithDistanceLoss": "a loss, which "
+        "is no part of the deployed model",
+        "CosineSimilarity PairwiseDistance": "a distance of two inputs, mostly used in a loss",
         "CrossMapLRN2d LocalResponseNorm": "Keras has no local response normalisation",
         "Fold Unfold": "overlapping patches as columns; no Keras layer has them in this order",
         "FractionalMaxPool2d FractionalMaxPool3d": "pools random regions",
         "MaxUnpool1d MaxUnpool2d MaxUnpool3d": "needs the indices of a pooling, which Keras does not return",
         "LazyBatchNorm1d LazyBatchNorm2d LazyBatchNorm3d LazyConv1d LazyConv2d LazyConv3d LazyConvTranspose1d "
         "LazyConvTranspose2d LazyConvTranspose3d LazyInstanceNorm1d LazyInstanceNorm2d LazyInstanceNorm3d "
-        "LazyLinear": "becomes its own other class when it is first called: call the module once",
-        "RNNBase RNNCellBase": "the base of the recurrent layers, never used itself",
+        "LazyLinear": "changes its class in its first call: call the module once",
+        "RNNBase RNNCellBase": "the base class of the recurrent layers",
         "Transformer TransformerDecoder TransformerDecoderLayer TransformerEncoder TransformerEncoderLayer": "made of "
         "attention, linear layers and norms, which are converted one by one",
     },
     "keras.layers": {
         "InputLayer InputSpec Layer Wrapper": "no layer that computes",
-        "StackedRNNCells": "the cells of an RNN, which has rules",
-        "Masking": "torch has nothing that skips masked steps",
+        "StackedRNNCells": "the cells of an RNN, which has a rule",
+        "Masking": "torch has no layer that skips masked steps",
         "FlaxLayer JaxLayer TFSMLayer TorchModuleWrapper": "wraps a model of another framework",
-        "Lambda": "code, which is never run from a file; write a layer and register a rule for it",
+        "Lambda": "code, which keras3conv never runs from a file; write a layer and register a rule for it",
         "AugMix AutoContrast CenterCrop ContrastLimitedAdaptiveHistogramEqualization CutMix Equalization "
         "MaxNumBoundingBoxes MixUp Pipeline RandAugment RandomBrightness RandomColorDegeneration RandomColorJitter "
         "RandomContrast RandomCrop RandomElasticTransform RandomErasing RandomFlip RandomGaussianBlur "
@@ -55,11 +55,12 @@ UNSUPPORTED: Mapping[str, str] = {
 """The qualified class names, each with the reason why there is no rule for it."""
 
 _SPECTRAL = (
-    "the rule of the layer inside; the weight is the one that is used at inference, on both sides. Torch's u and v are "
-    "found anew when it is written; vector_u, where Keras' power iteration begins, keeps its value"
+    "the rule of the inner layer; the weight is that of inference on both sides. Torch's u and v are computed when it "
+    "is written; vector_u, the start of Keras' power iteration, keeps its value"
 )
 _COMPUTED = (
-    "the rule of the layer; its weight is the one that is computed, and what it is computed of is a declared loss"
+    "the rule of the layer; its weight is the computed one, and the parameters that it is computed from are a declared "
+    "loss"
 )
 
 WITHOUT_RULE: Mapping[str, str] = {
@@ -68,7 +69,6 @@ WITHOUT_RULE: Mapping[str, str] = {
     "keras.layers.SpectralNormalization": _SPECTRAL,
     "torch.nn.utils.parametrizations.weight_norm": _COMPUTED,
     "torch.nn.utils.weight_norm": _COMPUTED,
-    **{f"timm.layers.std_conv.{name}": _COMPUTED for name in ("StdConv2d", "ScaledStdConv2d")},
-    "transformers.models.bit.modeling_bit.WeightStandardizedConv2d": _COMPUTED,
+    "any convolution that standardises its kernel": _COMPUTED,
 }
-"""What is supported without a rule of its own, and how."""
+"""The classes that are supported without a rule of their own, each with the way."""

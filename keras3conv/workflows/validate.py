@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from keras3conv.alignment.plan import Alignment
+from keras3conv.errors import InputError
 from keras3conv.frameworks.adapter import KerasFile, Model, ModelFile, Sides, Views
 from keras3conv.frameworks.shared.inputs import Inputs, both_inputs, refuse_unprovable
 from keras3conv.report.report import Report, current_environment
@@ -35,6 +36,9 @@ def validate(
 ) -> Report:
     """See `keras3conv.validate`; `progress` is called before every proof."""
     asked = judges(options)
+    if options.expected and inputs is None:
+        fix = 'Fix:  validate(torch, keras, inputs=inputs, expected="outputs.npz")'
+        raise InputError(f"golden outputs are given without the inputs that they are for\n{fix}")
     sides = Sides.of(torch, keras, entry=entry)
     if isinstance(sides.keras, KerasFile):
         sides = replace(sides, keras=sides.keras.loaded())

@@ -10,7 +10,6 @@ from types import ModuleType
 import torch
 
 from benchmarks._torchvision import declare_operators
-from keras3conv.rules.families.normalization.centred import CENTRED, CENTRED_LAYER_NORMS
 
 
 class Conv1D(torch.nn.Module):
@@ -114,46 +113,10 @@ class ScaledStdConv2d(torch.nn.Conv2d):
         return self._conv_forward(inputs, weight.reshape_as(self.weight), self.bias)
 
 
-def centred_norm(name: str) -> type:
-    """Return a copy of the RMS normalisation of transformers whose scale is one plus its weight."""
-
-    class Norm(torch.nn.Module):
-        def __init__(self, dim: int, eps: float = 1e-6) -> None:
-            super().__init__()
-            self.eps = eps
-            self.weight = torch.nn.Parameter(torch.zeros(dim))
-
-        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-            wide = inputs.float()  # independent of the dtype of the model
-            scaled = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
-            return (scaled * (1.0 + self.weight.float())).type_as(inputs)
-
-    Norm.__name__ = Norm.__qualname__ = name
-    return Norm
-
-
-def centred_layer_norm(name: str) -> type:
-    """Return a copy of the LayerNorm of transformers whose scale is one plus its weight."""
-
-    class Norm(torch.nn.LayerNorm):
-        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-            return torch.nn.functional.layer_norm(inputs, self.normalized_shape, self.weight + 1.0, self.bias, self.eps)
-
-    Norm.__name__ = Norm.__qualname__ = name
-    return Norm
-
-
 TimmLayerNorm2d.__name__ = TimmLayerNorm2d.__qualname__ = "LayerNorm2d"
-
-CENTRED_NORMS = tuple(
-    (f"transformers.models.{place.rpartition('.')[0]}", make(place.rpartition(".")[2]))
-    for places, make in ((CENTRED, centred_norm), (CENTRED_LAYER_NORMS, centred_layer_norm))
-    for place in places
-)
 
 STAND_INS: tuple[tuple[str, type], ...] = (
     ("transformers.pytorch_utils", Conv1D),
-    *CENTRED_NORMS,
     ("timm.layers.layer_scale", LayerScale),
     ("timm.layers.norm", TimmLayerNorm2d),
     ("timm.layers.std_conv", StdConv2d),

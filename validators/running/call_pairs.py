@@ -43,12 +43,20 @@ def call_pairs(subject: Subject, torch: Recording, keras: Recording) -> Iterator
     """Yield a `CallPair` for every call of every paired layer that runs, in torch's call order."""
     for pair in subject.pairs_in_call_order:
         torch_calls, keras_calls = torch.of(pair.torch), keras.of(pair.keras)
+        if not keras_calls and _is_in_time_distributed(subject, pair.keras):
+            continue
         if len(torch_calls) != len(keras_calls):
             mismatch = f"runs {len(torch_calls)} times in torch and {len(keras_calls)} times in Keras"
             yield CallPair(pair=pair, mismatch=mismatch)
             continue
         for torch_call, keras_call in zip(torch_calls, keras_calls, strict=True):
             yield _call_pair(subject, pair, torch_call, keras_call)
+
+
+def _is_in_time_distributed(subject: Subject, path: str) -> bool:
+    """Return whether a Keras layer is in a TimeDistributed, which calls it without a hook: its own output is judged."""
+    whole = subject.keras_layers.get(path.rpartition("/")[0])
+    return whole is not None and whole.kind == "keras.layers.TimeDistributed"
 
 
 def in_keras_layout(subject: Subject, pair: Pair, torch_call: Call, keras_shape: Shape) -> Array:

@@ -3,36 +3,26 @@
 from functools import partial
 
 from keras3conv.builder.operations.call import Call, handles
-from keras3conv.builder.operations.expressions import F, torch
+from keras3conv.builder.operations.expressions import F
 from keras3conv.builder.operations.pointwise import UNARY, Unary, softplus, squareplus, unary
 from keras3conv.builder.program.operation import Function
+from keras3conv.rules.operation import Operation
+from keras3conv.rules.operations import activations
 
-_ACTIVATIONS: dict[str, Unary] = {
-    "celu": F.celu,
-    "elu": F.elu,
-    "exponential": torch.exp,
-    "gelu": F.gelu,
-    "hard_shrink": F.hardshrink,
-    "hard_sigmoid": F.hardsigmoid,
-    "hard_silu": F.hardswish,
-    "hard_tanh": F.hardtanh,
-    "leaky_relu": lambda x: F.leaky_relu(x, 0.2),
-    "log_sigmoid": F.logsigmoid,
-    "mish": F.mish,
-    "relu6": F.relu6,
-    "selu": F.selu,
-    "sigmoid": torch.sigmoid,
-    "silu": F.silu,
-    "soft_shrink": F.softshrink,
+_OF_KERAS_ALONE: dict[str, Unary] = {
     "softplus": softplus,
-    "softsign": F.softsign,
     "sparse_plus": UNARY["sparse_plus"],
     "sparse_sigmoid": UNARY["sparse_sigmoid"],
     "squareplus": squareplus,
-    "tanh": torch.tanh,
-    "tanh_shrink": F.tanhshrink,
-    "threshold": lambda x: F.threshold(x, 0.0, 0.0),
 }
+"""Activations that torch does not have, or that it computes less exactly."""
+
+
+def _as_activation(operation: Operation) -> Unary:
+    """Return the torch function of an activation, with the arguments whose defaults differ."""
+    arguments = operation.without_defaults(operation.to_torch({}, as_activation=True))
+    function = Function(operation.torch[0])
+    return lambda x: function(x, *arguments.values())
 
 
 def _along_the_last_axis(call: Call, *, function: Function) -> None:
@@ -45,7 +35,10 @@ def _linear(call: Call) -> None:
     call.passes(call.tensor)
 
 
-for _name, _function in _ACTIVATIONS.items():
+for _name, _operation in activations().items():
+    if _operation.is_elementwise and _name not in ("relu", *_OF_KERAS_ALONE):  # a ReLU has settings
+        handles(f"keras.activations.{_name}")(partial(unary, function=_as_activation(_operation)))
+for _name, _function in _OF_KERAS_ALONE.items():
     handles(f"keras.activations.{_name}")(partial(unary, function=_function))
 for _name in ("softmax", "log_softmax", "glu"):
     handles(f"keras.activations.{_name}")(partial(_along_the_last_axis, function=F.named(_name)))

@@ -6,8 +6,9 @@ from typing import Any
 
 from keras3conv.builder.operations.call import Call, handles
 from keras3conv.builder.operations.expressions import F, as_float, converted, is_float, number, torch, torch_dtype
-from keras3conv.builder.program.operation import Operation, operator
+from keras3conv.builder.program.operation import Function, Operation, operator
 from keras3conv.builder.program.program import Value
+from keras3conv.rules.operations import OPERATIONS
 
 Unary = Callable[[Value], Operation]
 
@@ -22,68 +23,44 @@ def squareplus(x: Value, b: float = 4) -> Operation:
     return (x + torch.sqrt(x * x + b)) / 2
 
 
-UNARY: dict[str, Unary] = {
-    "absolute": torch.abs,
-    "abs": torch.abs,
-    "angle": torch.angle,
-    "arccos": torch.acos,
-    "arccosh": torch.acosh,
-    "arcsin": torch.asin,
-    "arcsinh": torch.asinh,
-    "arctan": torch.atan,
-    "arctanh": torch.atanh,
+_EXPRESSIONS: dict[str, Unary] = {
     "bitwise_invert": lambda x: ~x,
     "bitwise_not": lambda x: ~x,
     "cbrt": lambda x: torch.sign(x) * torch.abs(x) ** operator("/", 1, 3),
-    "cos": torch.cos,
-    "cosh": torch.cosh,
-    "deg2rad": torch.deg2rad,
-    "erf": torch.erf,
-    "erfc": torch.erfc,
-    "erfinv": torch.erfinv,
-    "exp": torch.exp,
-    "exp2": torch.exp2,
-    "expm1": torch.expm1,
-    "hard_sigmoid": F.hardsigmoid,
-    "hard_silu": F.hardswish,
-    "hard_tanh": F.hardtanh,
-    "i0": torch.i0,
-    "isfinite": torch.isfinite,
-    "isinf": torch.isinf,
-    "isnan": torch.isnan,
-    "isneginf": torch.isneginf,
-    "isposinf": torch.isposinf,
-    "isreal": torch.isreal,
-    "log": torch.log,
-    "log10": torch.log10,
-    "log1p": torch.log1p,
-    "log2": torch.log2,
-    "log_sigmoid": F.logsigmoid,
-    "logical_not": torch.logical_not,
     "negative": lambda x: -x,
-    "rad2deg": torch.rad2deg,
     "reciprocal": lambda x: 1 / x,
-    "relu": F.relu,
-    "relu6": F.relu6,
-    "rsqrt": torch.rsqrt,
-    "selu": F.selu,
-    "sigmoid": torch.sigmoid,
-    "sign": torch.sign,
-    "signbit": torch.signbit,
-    "silu": F.silu,
-    "sin": torch.sin,
-    "sinc": torch.sinc,
-    "sinh": torch.sinh,
     "softplus": softplus,
-    "softsign": F.softsign,
     "sparse_plus": lambda x: torch.where(x < 1, (x + 1).method("clamp", min=0) ** 2 / 4, x),
     "sparse_sigmoid": lambda x: ((x + 1) / 2).method("clamp", 0, 1),
-    "sqrt": torch.sqrt,
     "square": lambda x: x * x,
     "stop_gradient": lambda x: x.method("detach"),
-    "tan": torch.tan,
-    "tanh": torch.tanh,
-    "tanh_shrink": F.tanhshrink,
+}
+"""Functions that torch does not have, or that are shorter with an operator."""
+
+_HANDLED_BELOW = frozenset(
+    {"ceil", "clip", "copy", "floor", "full_like", "gelu", "nan_to_num", "ones_like", "round"}
+) | {
+    "trunc",
+    "zeros_like",
+}
+"""Functions of `keras.ops` that depend on the dtype of the tensor, or whose arguments may be tensors."""
+
+_IN_THE_TABLE = {
+    name.removeprefix("keras.ops."): operation
+    for operation in OPERATIONS
+    if operation.is_elementwise and len(operation.inputs) == 1
+    for name in operation.keras
+    if name.startswith("keras.ops.") and name.removeprefix("keras.ops.") not in _HANDLED_BELOW
+}
+"""The pointwise functions of one tensor that both frameworks have."""
+
+UNARY: dict[str, Unary] = {
+    **{
+        name: Function(operation.torch[0])
+        for name, operation in _IN_THE_TABLE.items()
+        if len(operation.keras_parameters) == 1
+    },
+    **_EXPRESSIONS,
 }
 """Functions of one tensor without settings, by their names in `keras.ops`."""
 
@@ -95,13 +72,12 @@ _OF_FLOATS: dict[str, Unary] = {
 """Functions that return floating-point numbers for integers in Keras, and integers in torch."""
 
 _WITH_SETTINGS: dict[str, tuple[Callable[..., Operation], tuple[str, ...]]] = {
-    "celu": (F.celu, ("alpha",)),
-    "elu": (F.elu, ("alpha",)),
-    "hard_shrink": (F.hardshrink, ("threshold",)),
-    "leaky_relu": (F.leaky_relu, ("negative_slope",)),
-    "soft_shrink": (F.softshrink, ("threshold",)),
+    **{
+        name: (Function(operation.torch[0]), operation.keras_parameters[1:])
+        for name, operation in _IN_THE_TABLE.items()
+        if len(operation.keras_parameters) > 1
+    },
     "squareplus": (squareplus, ("b",)),
-    "threshold": (F.threshold, ("threshold", "default_value")),
 }
 """Functions of a tensor and of settings: torch takes these in the order in which Keras names them."""
 

@@ -12,6 +12,7 @@ from keras3conv.errors import RuleError
 from keras3conv.model.graph import Node
 from keras3conv.model.views import LayerView
 from keras3conv.rules.library import list_rules, lookup
+from keras3conv.rules.operations import OPERATIONS
 from keras3conv.rules.rule import LayerSpec, LayerSpecs, Rule
 
 _USABLE = ("torch.", OWN_LAYERS)
@@ -21,14 +22,16 @@ _PACKAGE = str(Path(__file__).parents[2])
 _PER_PROCESS = frozenset({"torch.nn.SyncBatchNorm", "torch.nn.EmbeddingBag", "torch.nn.RReLU"})
 """Layers that need several processes or another call, or that are random: no Keras layer is converted to them."""
 
-POINTWISE = frozenset({f"{OWN_LAYERS}.GaussianDropout", f"{OWN_LAYERS}.GaussianNoise"}) | frozenset(
-    f"torch.nn.{name}"
-    for name in (
-        "AlphaDropout", "CELU", "Dropout", "ELU", "GELU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh",
-        "Identity", "LeakyReLU", "LogSigmoid", "Mish", "ReLU", "ReLU6", "SELU", "Sigmoid", "SiLU", "Softplus",
-        "Softshrink", "Softsign", "Tanh", "Tanhshrink", "Threshold",
-    )
-)  # fmt: skip
+POINTWISE = frozenset(
+    {
+        f"{OWN_LAYERS}.GaussianDropout",
+        f"{OWN_LAYERS}.GaussianNoise",
+        "torch.nn.AlphaDropout",
+        "torch.nn.Dropout",
+        "torch.nn.Identity",
+        *(entry.module for entry in OPERATIONS if entry.is_elementwise and entry.module),
+    }
+)
 """Pointwise modules, which are independent of the axis order."""
 
 

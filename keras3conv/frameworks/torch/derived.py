@@ -17,13 +17,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from keras3conv.errors import ModelError, Problem
-from keras3conv.frameworks.torch.standardized import (
-    convolving_with,
-    is_standardized,
-    parts_of,
-    standard_kernel,
-    write_kernel,
-)
+from keras3conv.frameworks.torch.standardized import computed_kernel, convolving_with, kernel_parts, write_kernel
 from keras3conv.frameworks.torch.tensors import named_modules, named_tensors
 from keras3conv.messages import lay_out
 
@@ -65,9 +59,8 @@ def derived_tensors(module: nn.Module) -> dict[str, Derived]:
     """Return the computed weights of a module by path."""
     found = {}
     for path, child in named_modules(module):
-        if child._forward_pre_hooks or is_parametrized(child) or is_standardized(child):
-            for derived in (*_parametrized(path, child), *_hooked(path, child), *_standardized(path, child)):
-                found[derived.path] = derived
+        for derived in (*_parametrized(path, child), *_hooked(path, child), *_standardized(path, child)):
+            found[derived.path] = derived
     return found
 
 
@@ -145,26 +138,28 @@ def _hooked(path: str, child: nn.Module) -> Iterator[Derived]:
 
 
 def _standardized(path: str, child: nn.Module) -> Iterator[Derived]:
-    """Yield the kernel of a convolution that standardizes it; its main part has the same name."""
-    if is_standardized(child) and not parametrize.is_parametrized(child):
+    """Yield the kernel of a convolution that computes it; its name is that of the weight that it is computed from."""
+    parts = () if is_parametrized(child) else kernel_parts(child)
+    if parts:
         yield Derived(
             path=_join(path, "weight"),
             owner=path,
             name="weight",
-            parts=tuple(_join(path, part) for part in parts_of(child)),
+            parts=tuple(_join(path, part) for part in parts),
             trainable=True,
-            compute=partial(standard_kernel, child),
-            assign=partial(_assign_standardized, path, child),
+            compute=partial(computed_kernel, child),
+            assign=partial(_assign_kernel, path, child),
             held=partial(convolving_with, child),
             refresh=_nothing,
         )
 
 
-def _assign_standardized(path: str, child: nn.Module, value: torch.Tensor) -> None:
+def _assign_kernel(path: str, child: nn.Module, value: torch.Tensor) -> None:
     write_kernel(child, value)
-    difference = (standard_kernel(child) - value).abs().max()
+    difference = (computed_kernel(child) - value).abs().max()
     if not difference <= 16 * torch.finfo(value.dtype).eps * value.abs().max():
-        fact = f"{type(child).__name__} standardises its weight, and makes another of this one, by {difference:.2g}"
+        fact = f"{type(child).__name__} computes its kernel from its weight, and cannot compute this one: "
+        fact += f"the nearest that was found differs by {difference:.2g}"
         raise ModelError(
             lay_out(
                 "a weight cannot be written",

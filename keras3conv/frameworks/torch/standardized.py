@@ -1,83 +1,138 @@
-"""Handle convolutions that standardize their kernel to mean zero and variance one for each output, times a gain.
+"""Observe the kernel of a convolution that computes it from its weight, as weight standardisation does.
 
-The standardized kernel corresponds to the kernel of a plain convolution. The classes are known by name, also as base
-classes, because the tensor that they store has the name of any other weight.
+Nothing is known of the class: a copy of the layer is run, and the kernel that torch's convolution is called with is
+compared with the weight.
 
-Source of the formula: Qiao et al., "Micro-Batch Training with Batch-Channel Normalization and Weight Standardization".
+Source of the usual formula: Qiao et al., "Micro-Batch Training with Batch-Channel Normalization and Weight
+Standardization".
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-_STANDARDIZED = frozenset(
-    {
-        "timm.layers.std_conv.StdConv2d",
-        "timm.layers.std_conv.StdConv2dSame",
-        "timm.layers.std_conv.ScaledStdConv2d",
-        "timm.layers.std_conv.ScaledStdConv2dSame",
-        "transformers.models.bit.modeling_bit.WeightStandardizedConv2d",
-    }
-)
+from keras3conv.errors import RAISED_BY_MODELS
+from keras3conv.frameworks.torch.behaviour import copy_with, overrides, pattern
+
+_SMALL = 2.0**-10
+"""A factor that makes the variance of a kernel about as small as the epsilon that is added to it."""
+
+_known: dict[Hashable, tuple[str, ...]] = {}
+"""The parts of the kernel by class, attributes and shapes: a model has many convolutions of one kind."""
 
 
-def is_standardized(module: nn.Module) -> bool:
-    """Return whether the class of a module, or one of its base classes, standardizes its kernel."""
-    cls: type = type(module)
-    return _standardizes(cls)
+def kernel_parts(module: nn.Module) -> tuple[str, ...]:
+    """Return the names of the parameters that a convolution computes its kernel from; none if it is the weight."""
+    is_convolution = isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) and not module.transposed
+    if not is_convolution or not overrides(module, "forward", "_conv_forward") or "weight" not in module._parameters:
+        return ()
+    shapes = tuple((name, tensor is not None and tensor.shape) for name, tensor in module._parameters.items())
+    cls: Any = type(module)
+    key = (cls, cls.forward, cls._conv_forward, shapes, repr(module))
+    if key not in _known:
+        _known[key] = _observed_parts(module)
+    return _known[key]
 
 
-@lru_cache(maxsize=1024)
-def _standardizes(cls: type) -> bool:
-    return any(f"{base.__module__}.{base.__qualname__}" in _STANDARDIZED for base in cls.__mro__)
+def _observed_parts(module: nn.Module) -> tuple[str, ...]:
+    """Return the parameters with which the kernel changes; none if it is the weight itself."""
+    own = {name: tensor for name, tensor in module._parameters.items() if tensor is not None and name != "bias"}
+    first = {name: pattern(tuple(tensor.shape), 0.2) for name, tensor in own.items()}
+    try:
+        kernel = _kernel(module, first)
+        if kernel is None or torch.equal(kernel, first["weight"]):
+            return ()
+        others = {name: pattern(tuple(tensor.shape), 1.1) for name, tensor in own.items()}
+        changed = {name: _kernel(module, first | {name: others[name]}) for name in own}
+    except RAISED_BY_MODELS:
+        return ()
+    return tuple(name for name, other in changed.items() if other is not None and not torch.equal(other, kernel))
 
 
-def parts_of(module: nn.Module) -> tuple[str, ...]:
-    """Return the names of the tensors from which the kernel is computed."""
-    return ("weight", "gain") if "gain" in module._parameters else ("weight",)
+def computed_kernel(module: nn.Module) -> torch.Tensor:
+    """Return the kernel that the module convolves with."""
+    kernel = _kernel(module, {})
+    assert kernel is not None  # kernel_parts has seen it
+    return kernel
 
 
-def standard_kernel(module: Any) -> torch.Tensor:
-    """Return the standardized kernel."""
+def _kernel(module: nn.Module, parameters: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
+    """Return the kernel of a copy with other parameters; None if it has another shape than the weight."""
+    twin: Any = copy_with(module, parameters)
+    weight = twin._parameters["weight"]
+    if (bias := twin._parameters.get("bias")) is not None:
+        twin._parameters["bias"] = nn.Parameter(bias.to(weight), requires_grad=False)
+    pads = (0,) * len(twin.kernel_size) if isinstance(twin.padding, str) else twin.padding
+    sizes = [step * (size - 1) + 1 + pad for size, step, pad in zip(twin.kernel_size, twin.dilation, pads, strict=True)]
+    mode = _KernelMode(weight.shape)
+    with torch.no_grad(), mode:
+        twin.forward(torch.zeros((1, twin.in_channels, *sizes)).to(weight))
+    return mode.kernel
+
+
+def write_kernel(module: nn.Module, value: torch.Tensor) -> None:
+    """Write parameters from which the module computes a kernel as close to this one as it can."""
+    parts = kernel_parts(module)
+    found = {"weight": value}
+    if not torch.equal(_kernel(module, {"weight": value}), value):  # type: ignore[arg-type]
+        found = _with_gain(module, value, parts) if len(parts) > 1 else _without_gain(module, value)
     with torch.no_grad():
-        rows = module.weight.reshape(1, len(module.weight), -1)
-        gain = (module.gain * module.scale).view(-1) if "gain" in module._parameters else None
-        standard = nn.functional.batch_norm(rows, None, None, gain, training=True, momentum=0.0, eps=module.eps)
-        return standard.reshape(module.weight.shape)
+        for name, tensor in found.items():
+            module._parameters[name].copy_(tensor)  # type: ignore[union-attr]
 
 
-def write_kernel(module: Any, value: torch.Tensor) -> None:
-    """Write the tensors from which the module computes a kernel, as close to the kernel as possible.
+def _with_gain(module: nn.Module, value: torch.Tensor, parts: tuple[str, ...]) -> dict[str, torch.Tensor]:
+    """Return a weight of variance one and the factor for each output that makes the kernel of it."""
+    wide = value.double()
+    weight = wide * _for_outputs(_rows(wide).std(1, correction=0), value).reciprocal().nan_to_num(posinf=0)
+    gain = next(name for name in parts if name != "weight")
+    ones = {"weight": weight, gain: torch.ones_like(module._parameters[gain], dtype=torch.float64)}  # type: ignore[arg-type]
+    made = _kernel(module, ones)
+    ratio = (_rows(wide).norm(dim=1) / _rows(made).norm(dim=1)).nan_to_num()  # type: ignore[arg-type]
+    return {"weight": weight, gain: ratio.reshape(ones[gain].shape)}
 
-    Without a gain, the variance v of a kernel is below one: v = s / (s + epsilon), with s the variance that is written.
+
+def _without_gain(module: nn.Module, value: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return the weight of which standardisation makes the kernel.
+
+    A standardised kernel has a variance v below one: v = s / (s + epsilon), where s is that of the weight. Two weights
+    that are multiples of the kernel show the epsilon, and with it the factor.
     """
-    rows = value.double().reshape(len(value), -1)
-    variance = rows.var(1, correction=0)
-    with torch.no_grad():
-        if "gain" in module._parameters:
-            factor = variance.rsqrt().nan_to_num(posinf=0)
-            module.gain.copy_(((variance * (1 + module.eps)).sqrt() / module.scale).reshape(module.gain.shape))
-        else:
-            factor = (module.eps / (1 - variance).clamp(min=2.0**-40)).sqrt()
-        module.weight.copy_((rows * factor[:, None]).reshape(value.shape))
+    wide = value.double()
+    squares = []
+    for factor in (1.0, _SMALL):
+        made = _kernel(module, {"weight": wide * factor})
+        squares.append((factor * _rows(wide).norm(dim=1) / _rows(made).norm(dim=1)) ** 2)  # type: ignore[arg-type]
+    epsilon = (squares[1] - _SMALL**2 * squares[0]) / (1 - _SMALL**2)
+    factor = (epsilon / (1 - (squares[0] - epsilon)).clamp(min=2.0**-40)).clamp(min=0).sqrt().nan_to_num(posinf=0)
+    return {"weight": wide * _for_outputs(factor, value)}
+
+
+def _rows(kernel: torch.Tensor) -> torch.Tensor:
+    """Return a kernel as a matrix with a row for each output."""
+    return kernel.reshape(len(kernel), -1)
+
+
+def _for_outputs(values: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+    """Return one value for each output in a shape that multiplies with the kernel."""
+    return values.reshape(-1, *(1,) * (kernel.ndim - 1))
 
 
 @contextmanager
 def convolving_with(module: nn.Module, value: torch.Tensor) -> Iterator[None]:
-    """Make the module convolve with a kernel, without standardizing it, while the block runs."""
+    """Make the module convolve with a kernel for a while, instead of the one that it computes."""
     forward = module.forward
 
     def with_kernel(*arguments: Any, **keywords: Any) -> Any:
-        replacement = _KernelReplaced(value)
-        with replacement:
+        mode = _KernelMode(value.shape, value)
+        with mode:
             result = forward(*arguments, **keywords)
-        if not replacement.was_used:
-            raise RuntimeError(f"{type(module).__name__} does not standardise its weight by batch_norm")
+        if mode.kernel is None:
+            raise RuntimeError(f"{type(module).__name__} does not call a convolution of torch with its kernel")
         return result
 
     vars(module)["forward"] = with_kernel
@@ -87,20 +142,29 @@ def convolving_with(module: nn.Module, value: torch.Tensor) -> Iterator[None]:
         del vars(module)["forward"]
 
 
-class _KernelReplaced(TorchFunctionMode):
-    """Replace the result of the standardization by a kernel."""
+class _KernelMode(TorchFunctionMode):
+    """Keeps the kernel of a convolution that is called inside, and puts another one in its place."""
 
-    def __init__(self, kernel: torch.Tensor) -> None:
+    def __init__(self, shape: tuple[int, ...], instead: torch.Tensor | None = None) -> None:
         super().__init__()
-        self.kernel, self.was_used = kernel, False
+        self.shape, self.instead = shape, instead
+        self.kernel: torch.Tensor | None = None
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func is nn.functional.batch_norm and args[0].shape == (1, len(self.kernel), self.kernel[0].numel()):
-            self.was_used = True
-            return self.kernel.reshape(args[0].shape)
-        return func(*args, **(kwargs or {}))
+        keywords = dict(kwargs or {})
+        if func in _CONVOLUTIONS:
+            positional = dict(zip(("input", "weight"), args, strict=False))
+            keywords, args = positional | keywords, args[2:]
+            if keywords["weight"].shape == self.shape:
+                self.kernel = keywords["weight"]
+                keywords["weight"] = self.kernel if self.instead is None else self.instead
+            args = (keywords.pop("input"), keywords.pop("weight"), *args)
+        return func(*args, **keywords)
 
 
-__all__ = ["convolving_with", "is_standardized", "parts_of", "standard_kernel", "write_kernel"]
+_CONVOLUTIONS = (nn.functional.conv1d, nn.functional.conv2d, nn.functional.conv3d)
+
+
+__all__ = ["computed_kernel", "convolving_with", "kernel_parts", "write_kernel"]

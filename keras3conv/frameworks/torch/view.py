@@ -9,6 +9,7 @@ from torch import nn
 
 from keras3conv.errors import ModelError, Problem
 from keras3conv.frameworks.shared.recording import plain
+from keras3conv.frameworks.torch.centred import centred_norm
 from keras3conv.frameworks.torch.derived import Derived, derived_tensors, inner_modules, is_parametrized
 from keras3conv.frameworks.torch.tensors import named_modules, named_tensors, to_numpy
 from keras3conv.messages import lay_out
@@ -92,14 +93,17 @@ def _quantized(module: nn.Module) -> Iterator[Problem]:
 def _layer_view(path: str, layer: nn.Module, derived: Mapping[str, Derived], *, described: bool = True) -> LayerView:
     """Return the view of one module; a computed weight replaces the tensors that it is computed from."""
     own = [*layer._parameters.items(), *layer._buffers.items()]
+    config = _config(layer)
+    norm = centred_norm(layer, config)
     cls: type = type(layer)
+    kinds = _kinds(cls)
     parts = {part for weight in derived.values() for part in weight.parts}
     stored = [_tensor_ref(path, name, tensor) for name, tensor in own if tensor is not None]
     computed = [_derived_ref(weight) for weight in derived.values() if weight.owner == path]
     return LayerView(
         path=path,
-        kinds=_kinds(cls),
-        config=_config(layer) if described else None,
+        kinds=(kinds[0], norm.kind, *kinds[1:]) if norm and norm.kind not in kinds else kinds,
+        config=(config | dict(norm.config) if norm else config) if described else None,
         tensors=(*computed, *(tensor for tensor in stored if tensor.path not in parts)),
         attribute=path.rpartition(".")[2],
     )

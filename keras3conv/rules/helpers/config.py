@@ -1,22 +1,22 @@
-"""How Keras writes a configuration down, in the dialects of Keras 2 and Keras 3, read into plain values."""
+"""Read the configurations that Keras 2 and Keras 3 serialise, and build the parts of a rule."""
 
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypedDict
 
 from keras3conv.errors import RuleError
-from keras3conv.rules.rule import Config, LayerSpec, LayerSpecs, WeightMapping
+from keras3conv.rules.rule import Config, Fields, LayerSpec, LayerSpecs, WeightMapping
 from keras3conv.transforms import Shape
 
 
 def ints(value: Any, rank: int) -> tuple[int, ...]:
-    """A number or a list becomes a tuple of `rank` numbers; a list of one number counts for every axis."""
+    """Return a number or a list as a tuple of `rank` numbers; one number counts for every axis."""
     numbers = (int(value),) if isinstance(value, int | float) else tuple(int(number) for number in value)
     return numbers * rank if len(numbers) == 1 else numbers
 
 
 def pads(value: Any, rank: int) -> tuple[tuple[int, int], ...]:
-    """The padding of a `ZeroPadding` layer, as its start and end for each axis: 1, (1, 2) and ((1, 2), (0, 3))."""
+    """Return the padding of a `ZeroPadding` layer, 1, (1, 2) or ((1, 2), (0, 3)), as start and end for each axis."""
     if isinstance(value, int):
         return ((value, value),) * rank
     if rank == 1 and isinstance(value[0], int):
@@ -25,7 +25,7 @@ def pads(value: Any, rank: int) -> tuple[tuple[int, int], ...]:
 
 
 def name_of(value: Any) -> str:
-    """The name of something that Keras serialises: an activation, an initializer. "linear" for None."""
+    """Return the name of a serialised activation or initializer; "linear" for None."""
     if value is None:
         return "linear"
     if isinstance(value, dict):
@@ -35,22 +35,65 @@ def name_of(value: Any) -> str:
 
 
 def last(layers: LayerSpecs) -> LayerSpec:
-    """The layer that owns the tensors: the last, after paddings and permutations."""
+    """Return the layer that owns the tensors: the last, after paddings and permutations."""
     return layers[-1]
 
 
 def one(kind: str, **settings: Any) -> Callable[[Config], LayerSpecs]:
-    """A layer whose configuration does not depend on that of the other side."""
+    """Return a function that makes a layer with fixed settings."""
     return lambda config: (LayerSpec(kind=kind, config=settings),)
 
 
 def back(kind: str) -> Callable[[LayerSpecs], LayerSpecs]:
-    """The way back to a layer without configuration."""
+    """Return the `to_torch` of a layer without configuration."""
     return lambda layers: (LayerSpec(kind=kind),)
 
 
+def paired(*alone: str, **same: str | tuple[str, ...]) -> Fields:
+    """Return the fields of a rule: torch attributes, and the Keras arguments that say the same.
+
+    Args:
+        alone: Torch attributes that no single Keras argument follows.
+        same: Torch attributes, each with its Keras argument or arguments.
+    """
+    return {**dict.fromkeys(alone, ""), **same}
+
+
+class Renaming(TypedDict):
+    """The parts of a `Rule` by their attribute names."""
+
+    torch: str
+    keras: str
+    fields: Fields
+    to_keras: Callable[[Config], LayerSpecs]
+    to_torch: Callable[[LayerSpecs], LayerSpecs]
+
+
+def renaming(torch: str, keras: str, **names: str) -> Renaming:
+    """Return the parts of a rule for two layers with the same settings under different names.
+
+    Args:
+        torch: The torch class or function.
+        keras: The Keras class or function.
+        names: The Keras argument for each torch argument.
+    """
+
+    def to_keras(config: Config) -> LayerSpecs:
+        return (LayerSpec(kind=keras, config={there: config[here] for here, there in names.items()}),)
+
+    def to_torch(layers: LayerSpecs) -> LayerSpecs:
+        given = last(layers).config
+        if missing := sorted(set(names.values()) - given.keys()):
+            raise RuleError(f"{keras} without {', '.join(missing)}: its default is not known")
+        values = {here: given[there] for here, there in names.items()}
+        config = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        return (LayerSpec(kind=torch, config=config),)
+
+    return {"torch": torch, "keras": keras, "fields": names, "to_keras": to_keras, "to_torch": to_torch}
+
+
 class Functions(TypedDict):
-    """What a rule does with tensors and with configurations, by the names that `Rule` has for it."""
+    """The functions of a `Rule` by their attribute names."""
 
     weights: Callable[[Config], tuple[WeightMapping, ...]]
     to_keras: Callable[[Config], LayerSpecs]
@@ -63,20 +106,20 @@ def bound(
     to_torch: Callable[..., LayerSpecs],
     **settings: Any,
 ) -> Functions:
-    """The functions of a rule for one of several classes that differ in a setting: the number of axes, the cell."""
+    """Return the functions of a rule for one of several classes that differ in a setting, as the number of axes."""
     functions = (partial(function, **settings) for function in (weights, to_keras, to_torch))
     return dict(zip(("weights", "to_keras", "to_torch"), functions, strict=True))  # type: ignore[return-value]
 
 
 def shape_of(spec: LayerSpec, role: str) -> Shape:
-    """The shape of one tensor of a layer; raises `RuleError` where it is not known."""
+    """Return the shape of one tensor of a layer; raises `RuleError` if it is unknown."""
     if role not in spec.shapes:
         raise RuleError(f"{spec.kind}: the shape of {role} is needed, and is not known")
     return spec.shapes[role]
 
 
 def input_channels(spec: LayerSpec, axis: int = -1) -> int:
-    """The size of an axis of the first input; raises `RuleError` where it is not known."""
+    """Return the size of an axis of the first input; raises `RuleError` if it is unknown."""
     size = spec.inputs[0][axis] if spec.inputs else None
     if size is None:
         raise RuleError(f"{spec.kind}: the shape of its input is needed, and is not known")
@@ -84,13 +127,14 @@ def input_channels(spec: LayerSpec, axis: int = -1) -> int:
 
 
 def require_value(kind: str, name: str, value: Any, *allowed: Any) -> None:
-    """Raises `RuleError` for a setting that the other framework has no word for."""
+    """Raise `RuleError` for a setting that the other framework does not have."""
     if value not in allowed:
         raise RuleError(f"{kind.rpartition('.')[2]} with {name}={value!r} has no counterpart")
 
 
 __all__ = [
     "Functions",
+    "Renaming",
     "back",
     "bound",
     "input_channels",
@@ -99,6 +143,8 @@ __all__ = [
     "name_of",
     "one",
     "pads",
+    "paired",
+    "renaming",
     "require_value",
     "shape_of",
 ]

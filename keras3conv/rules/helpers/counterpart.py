@@ -1,8 +1,8 @@
-"""What a rule may know beyond the torch configuration, where it is known: the Keras layer, and a run's inputs.
+"""Read what a rule needs beyond the torch configuration: the Keras layer and the input shapes.
 
-Some layers say less on the torch side than on the Keras side: a Linear does not say into how many heads its outputs are
-cut, a PReLU not how many axes its input has. Whoever has the Keras layer adds it to the configuration, as a `LayerSpec`
-under "keras"; whoever has run the torch layer adds the shapes of its inputs, under "inputs".
+Some torch layers say less than their Keras layer: a Linear does not know how many heads its outputs are split into, a
+PReLU not how many axes its input has. So the configuration also has the Keras layer, a `LayerSpec`, under "keras", and
+the shapes of the inputs under "inputs", where they are known.
 """
 
 from collections.abc import Iterator
@@ -18,19 +18,19 @@ __all__ = ["affine_weights"]
 
 
 def counterpart(config: Config) -> LayerSpec | None:
-    """The Keras layer that stands against the torch layer; None where there is none yet."""
+    """Return the Keras layer of the pair; None if there is none yet."""
     found = config.get("keras")
     return found if isinstance(found, LayerSpec) else None
 
 
 def input_rank(config: Config) -> int | None:
-    """How many axes the input of the torch layer has, batch axis included; None where unknown."""
+    """Return the number of input axes of the torch layer, batch included; None if unknown."""
     inputs: tuple[Shape, ...] = config.get("inputs") or ()
     return len(inputs[0]) if inputs else None
 
 
 def counterpart_shapes(config: Config, role: str, count: int) -> tuple[Shape, ...] | None:
-    """The shapes of the tensors with this role of several Keras layers; None where they are not known."""
+    """Return the shapes of the tensors with this role of several Keras layers; None if unknown."""
     keras = counterpart(config)
     if keras is None:
         return None
@@ -44,11 +44,11 @@ __all__ = ["counterpart", "counterpart_shapes", "input_rank"]
 
 
 def affine_weights(config: Config, transform: Transform) -> Iterator[WeightMapping]:
-    """The mappings of a weight and a bias; where Keras has only one of the two, the other is ones, or zeros, in torch.
+    """Yield the mappings of a weight and a bias; where Keras has only one, the other is ones, or zeros, in torch.
 
     Args:
         config: The configuration of the torch layer; its `bias` may say that it has none.
-        transform: What becomes of the two tensors.
+        transform: The transform of both tensors.
     """
     keras = counterpart(config)
     shapes = {role: keras.shapes[role] for _, role, _ in _ROLES if keras and role in keras.shapes}

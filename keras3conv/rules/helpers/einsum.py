@@ -1,6 +1,6 @@
-"""Einsum equations that are one matrix product: "abc,cde->abde", "abcd,cde->abe", "...i,io->...o".
+"""Read einsum equations that are one matrix product: "abc,cde->abde", "abcd,cde->abe", "...i,io->...o".
 
-The axes of the input that the kernel has too are the inputs of the product, merged in the order of the input; the axes
+The axes that the input and the kernel share are the inputs of the product, merged in the order of the input; the axes
 of the output that only the kernel has are its outputs, merged in the order of the output.
 """
 
@@ -18,14 +18,14 @@ _EQUATION = re.compile(r"(\.\.\.)?([a-zA-Z]+)(\.\.\.)?,([a-zA-Z]+)->(\.\.\.)?([a
 
 @dataclass(frozen=True, kw_only=True)
 class Product:
-    """An equation, taken apart; an axis is a letter.
+    """The parts of an equation; an axis is a letter.
 
     Attributes:
         given: The axes of the input.
         kernel: The axes of the kernel.
         made: The axes of the output.
-        before: Whether more axes stand before those that are named ("...i").
-        after: Whether more axes stand after them ("ai...").
+        before: Whether more axes come before the named ones ("...i").
+        after: Whether more axes come after them ("ai...").
         bias: The axes of the bias; None where there is none.
     """
 
@@ -47,18 +47,18 @@ class Product:
         return "".join(axis for axis in self.made if axis in self.kernel)
 
     def places(self, axes: str, among: str) -> tuple[int, ...]:
-        """Where axes stand in the input or the output; counted from the end if more may stand before them."""
+        """Return the indices of axes in the input or the output, counted from the end if more may come before them."""
         shift = len(among) if self.before else 0
         return tuple(among.index(axis) - shift for axis in axes)
 
 
 def read_product(config: Config) -> Product:
-    """The product that an EinsumDense computes; raises `RuleError` where it is not one matrix product."""
+    """Return the product that an EinsumDense computes; raises `RuleError` if it is not one matrix product."""
     equation, bias = config.get("equation"), config.get("bias_axes")
     if equation is None:
         raise RuleError("EinsumDense: its equation is needed, and is not known")
     match = _EQUATION.fullmatch(equation)
-    # What is left out stands on the same side of the input and of the output, or Keras refuses the equation.
+    # Keras refuses an equation with the ellipsis on different sides of the input and the output.
     if match is None or match.group(1, 3) != match.group(5, 7) or all(match.group(1, 3)):
         raise RuleError(f"EinsumDense({equation!r}) is not an equation of an input and a kernel")
     before, given, after, kernel, _, made, _ = match.groups()
@@ -69,7 +69,7 @@ def read_product(config: Config) -> Product:
 
 
 def with_usual_letters(product: Product) -> Product:
-    """The same product with the letters a, b, c, ... in the order in which its equation first names them."""
+    """Return the same product with the letters a, b, c, ... in the order of their first use."""
     letters = dict.fromkeys(product.given + product.kernel + product.made)
     table = str.maketrans(dict(zip(letters, "abcdefghijklmnopqrstuvwxyz", strict=False)))
     renamed = {name: getattr(product, name).translate(table) for name in ("given", "kernel", "made")}
@@ -94,14 +94,14 @@ def _what_is_no_product(product: Product) -> list[str]:
 
 
 def kernel_pattern(product: Product, shape: Shape, *, outputs_first: bool = True) -> Axes:
-    """From the matrix of torch, (out, in) or (in, out), to the kernel of this shape."""
+    """Return the pattern from torch's matrix, (out, in) or (in, out), to the kernel of this shape."""
     sizes = dict(zip(product.kernel, shape, strict=True))
     sides = (product.outputs, product.inputs) if outputs_first else (product.inputs, product.outputs)
     return _axes(" ".join(map(_group, sides)), " ".join(map(_name, product.kernel)), sides, sizes)
 
 
 def bias_pattern(product: Product, kernel_shape: Shape, bias_shape: Shape | None) -> Axes:
-    """From the bias of torch, one axis, to the bias of Keras, which begins with its first axis of the output."""
+    """Return the pattern from torch's bias to that of Keras, which begins with the first output axis that it has."""
     sizes = dict(zip(product.kernel, kernel_shape, strict=True))
     first = min(map(product.made.index, product.outputs))
     tokens = [_name(axis) if axis in product.outputs else "1" for axis in product.made[first:]]
@@ -111,7 +111,7 @@ def bias_pattern(product: Product, kernel_shape: Shape, bias_shape: Shape | None
 
 
 def _axes(left: str, right: str, groups: tuple[str, ...], sizes: Mapping[str, int]) -> Axes:
-    merged = [axis for group in groups for axis in group[1:]]  # the first follows: heads may differ in number
+    merged = [axis for group in groups for axis in group[1:]]  # the first is derived: the number of heads may differ
     return Axes(f"{left} -> {right}", **{_name(axis): sizes[axis] for axis in merged})
 
 
@@ -121,24 +121,24 @@ def _group(axes: str) -> str:
 
 
 def _name(axis: str) -> str:
-    """Patterns have small letters only."""
+    """Return an axis name for a pattern, which has small letters only."""
     return axis if axis.islower() else f"{axis.lower()}_"
 
 
 def sizes_of_product(product: Product, shape: Shape) -> tuple[int, int]:
-    """How many inputs and how many outputs the product has, for a kernel of this shape."""
+    """Return the number of inputs and of outputs of the product for a kernel of this shape."""
     sizes = dict(zip(product.kernel, shape, strict=True))
     return prod(sizes[axis] for axis in product.inputs), prod(sizes[axis] for axis in product.outputs)
 
 
 def around(product: Product, shape: Shape, owner: LayerSpec, *, views: bool = False) -> LayerSpecs:
-    """The torch layer, with the functions before and after it that move, merge and split its axes.
+    """Return the torch layer with the functions before and after it that move, merge and split axes.
 
     Args:
         product: The equation.
         shape: The shape of the kernel.
         owner: The torch layer.
-        views: Whether it views what it is given in another shape, for which moved axes must be copied.
+        views: Whether it calls `view` on its input, for which moved axes must be copied.
     """
     sizes = dict(zip(product.kernel, shape, strict=True))
     before, after = [], []

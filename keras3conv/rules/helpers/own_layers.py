@@ -1,7 +1,8 @@
-"""The modules of our own that say on the torch side what Keras computes in one layer."""
+"""Name the torch modules of keras3conv that compute what one Keras layer does, and their activations."""
 
 from keras3conv.errors import RuleError
 from keras3conv.rules.helpers.config import name_of
+from keras3conv.rules.operations import activations
 
 _MODULE = "keras3conv.frameworks.torch.layers"
 
@@ -15,17 +16,20 @@ NORMALIZATION = f"{_MODULE}.Normalization"
 RECURRENT = f"{_MODULE}.Recurrent"
 
 _FUNCTIONS = {
+    "linear": "linear",
     **{
-        name: name for name in ("elu", "gelu", "linear", "relu", "relu6", "selu", "sigmoid", "silu", "softsign", "tanh")
+        name: entry.name
+        for name, entry in activations().items()
+        if f"torch.nn.functional.{entry.name}" in entry.torch and entry.is_elementwise and not entry.note
+        if not entry.without_defaults(entry.to_torch({}, as_activation=True))
     },
-    "hard_sigmoid": "hardsigmoid",
     "keras3conv>hard_sigmoid_of_keras_2": "hard_sigmoid_of_keras_2",
 }
-"""Keras' names of the activations that both sides compute alike, with those in `torch.nn.functional`."""
+"""The names of activations in Keras and in `torch.nn.functional` that compute the same without arguments."""
 
 
 def function_of(kind: str, activation: object) -> str:
-    """The name in `torch.nn.functional` of an activation inside a Keras layer; raises `RuleError` for another."""
+    """Return the name in `torch.nn.functional` of an activation of Keras; raises `RuleError` if it is unknown."""
     name = name_of(activation)
     if name not in _FUNCTIONS:
         known = ", ".join(_FUNCTIONS)
@@ -34,7 +38,7 @@ def function_of(kind: str, activation: object) -> str:
 
 
 def activation_of(kind: str, function: str) -> str:
-    """Keras' name of an activation; the inverse of `function_of`."""
+    """Return the Keras name of an activation; the inverse of `function_of`."""
     names = {function: name for name, function in _FUNCTIONS.items()}
     if function not in names:
         known = ", ".join(names)

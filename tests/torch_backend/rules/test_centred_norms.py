@@ -1,77 +1,139 @@
-"""Norms that keep their scale as its distance from one: which classes of transformers do is read off what they do."""
+"""Norms whose weight is the distance of the scale from one: they are told by what they compute, not by their names."""
 
 import ast
+from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import keras
 import pytest
 import torch
+from torch import nn
 
 import keras3conv as k3c
-from keras3conv.rules.families.normalization.centred import CENTRED, CENTRED_LAYER_NORMS
-from tests.support import stand_ins
+from keras3conv.frameworks.torch import module as torch_side
 from tests.support.models import randomize
 
-stand_ins.install()
+RMS_RULE = "keras3conv.frameworks.torch.centred.CentredRMSNorm <-> keras.layers.RMSNormalization"
+LAYER_RULE = "keras3conv.frameworks.torch.centred.CentredLayerNorm <-> keras.layers.LayerNormalization"
 
-CENTRED_ELSEWHERE = {
-    "muse_spark.modeling_muse_spark.MuseSparkTextInputScaledRMSNorm": "scales what it is given, not what it made",
-    "qwen4_exp.modeling_qwen4_exp.Qwen4ExpTextRMSNorm": "may normalise groups of the last axis",
+COMPUTES_SOMETHING_ELSE = {
+    "muse_spark.modeling_muse_spark.MuseSparkTextInputScaledRMSNorm": "scales the input, not the output",
 }
 
 
-def norms_that_begin_with_zeros() -> list[str]:
-    """Every class of transformers that is called a norm and whose weight begins with zeros, by its place."""
-    spec = find_spec("transformers")
-    assert spec is not None
-    assert spec.origin is not None
-    found = []
-    for path in sorted(Path(spec.origin).parent.glob("models/*/modeling_*.py")):
-        text = path.read_text(encoding="utf-8")
-        if "nn.Parameter(torch.zeros(" in text:
-            found += [
-                f"{path.parent.name}.{path.stem}.{node.name}"
-                for node in ast.parse(text).body
-                if isinstance(node, ast.ClassDef) and node.name.endswith("Norm")
-                if "self.weight = nn.Parameter(torch.zeros(" in (ast.get_source_segment(text, node) or "")
-            ]
-    return found
+class Centred(nn.Module):
+    """A norm as a family that nobody has heard of may write it."""
+
+    def __init__(self, size: int, epsilon: float = 1e-6) -> None:
+        super().__init__()
+        self.scale_offset, self.variance_epsilon = 1.0, epsilon
+        self.weight = nn.Parameter(torch.zeros(size))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        wide = inputs.float() if inputs.dtype == torch.bfloat16 else inputs
+        scaled = wide / torch.sqrt(wide.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
+        return (scaled * (self.scale_offset + self.weight)).type_as(inputs)
 
 
-def scale_of(place: str, weight: float) -> float:
-    """By how much a norm scales what it made, where its weight is this number everywhere."""
-    module, _, name = place.rpartition(".")
-    norm = getattr(import_module(f"transformers.models.{module}"), name)(4)
-    torch.nn.init.constant_(norm.weight, weight)
-    with torch.no_grad():
-        output: torch.Tensor = norm(torch.tensor([[3.0, -3.0, 3.0, -3.0]]))
-    return round(output.abs().mean().item(), 4)
+class CentredWithMean(nn.LayerNorm):
+    """A LayerNorm by its parent, which adds one to its weight."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return nn.functional.layer_norm(inputs, self.normalized_shape, self.weight + 1, self.bias, self.eps)
 
 
-@pytest.mark.parametrize("place", [*CENTRED, *CENTRED_LAYER_NORMS])
-def test_a_weight_of_zero_is_a_scale_of_one(place: str) -> None:
-    assert [scale_of(place, weight) for weight in (0.0, 1.0, -0.5)] == [1.0, 2.0, 0.5]
+class Plain(Centred):
+    """Adds nothing."""
+
+    def __init__(self, size: int, epsilon: float = 1e-6) -> None:
+        super().__init__(size, epsilon)
+        self.scale_offset = 0.0
 
 
+class OtherEpsilon(Centred):
+    """Adds another epsilon than the one that it keeps."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        scaled = inputs / torch.sqrt(inputs.pow(2).mean(-1, keepdim=True) + 3 * self.variance_epsilon)
+        return scaled * (1 + self.weight)
+
+
+def kinds(module: nn.Module) -> tuple[str, ...]:
+    return torch_side.view(nn.Sequential(module)).layers[0].kinds
+
+
+@pytest.mark.parametrize(
+    ("make", "keras_layer", "rule"),
+    [
+        (lambda: Centred(6, 1e-3), lambda: keras.layers.RMSNormalization(epsilon=1e-3), RMS_RULE),
+        (lambda: CentredWithMean(6, 1e-3), lambda: keras.layers.LayerNormalization(epsilon=1e-3), LAYER_RULE),
+    ],
+    ids=["rms", "layer"],
+)
 @pytest.mark.parametrize("probe", [True, False])
-@pytest.mark.parametrize("place", CENTRED_LAYER_NORMS)
-def test_a_layer_norm_that_adds_one_to_its_scale_is_not_paired_as_its_parent_is(place: str, probe: bool) -> None:
-    module, _, name = place.rpartition(".")
-    norm = getattr(import_module(f"transformers.models.{module}"), name)
-    source = randomize(torch.nn.Sequential(norm(6, eps=1e-3), torch.nn.Linear(6, 3)))
-    target = keras.Sequential(
-        [keras.Input((4, 6)), keras.layers.LayerNormalization(epsilon=1e-3), keras.layers.Dense(3)]
-    )
+def test_a_class_that_nobody_named_is_paired_and_proven(
+    make: Callable[[], nn.Module], keras_layer: Callable[[], Any], rule: str, probe: bool
+) -> None:
+    source = randomize(nn.Sequential(make(), nn.Linear(6, 3)))
+    target = keras.Sequential([keras.Input((4, 6)), keras_layer(), keras.layers.Dense(3)])
     inputs = torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(0))
     plan = k3c.align(source, target, inputs=inputs, probe=probe).check()
-    assert plan.pairs[0].rule == f"transformers.models.{place} <-> keras.layers.LayerNormalization"
+    assert plan.pairs[0].rule == rule
     k3c.transfer(source, target, plan)
     k3c.validate(source, target, inputs=inputs, alignment=plan, proofs=("float64", "outputs")).raise_if_failed()
 
 
+def test_the_epsilon_is_found_under_any_name() -> None:
+    layer = torch_side.view(nn.Sequential(Centred(6, 2e-4))).layers[0]
+    assert layer.config is not None
+    assert layer.config["eps"] == 2e-4
+    assert layer.kinds[1:] == ("keras3conv.frameworks.torch.centred.CentredRMSNorm",)
+
+
+@pytest.mark.parametrize("cls", [Plain, OtherEpsilon])
+def test_a_norm_that_computes_something_else_is_not_taken_for_one(cls: type[nn.Module]) -> None:
+    assert len(kinds(cls(6))) == len(cls.__mro__) - 2
+
+
+def test_looking_at_a_norm_changes_nothing() -> None:
+    norm = randomize(Centred(6))
+    before, state = norm.weight.clone(), torch.get_rng_state()
+    kinds(norm)
+    assert torch.equal(norm.weight, before)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def norms_of_transformers() -> list[str]:
+    """Every class of transformers that is called a norm and whose weight begins with zeros, by its place."""
+    spec = find_spec("transformers")
+    if spec is None or spec.origin is None:
+        return []
+    found = []
+    for path in sorted(Path(spec.origin).parent.glob("models/*/modeling_*.py")):
+        text = path.read_text(encoding="utf-8")
+        if "nn.Parameter(torch.zeros(" in text or "1P(nn.LayerNorm)" in text:
+            found += [
+                f"{path.parent.name}.{path.stem}.{node.name}"
+                for node in ast.parse(text).body
+                if isinstance(node, ast.ClassDef) and (node.name.endswith("Norm") or node.name.endswith("1P"))
+                if "self.weight = nn.Parameter(torch.zeros(" in (ast.get_source_segment(text, node) or "")
+                or node.name.endswith("1P")
+            ]
+    return found
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("transformers") is None, reason="transformers is not installed")
-def test_every_such_class_of_transformers_is_listed_or_named_with_the_reason_why_not() -> None:
-    assert set(norms_that_begin_with_zeros()) == {*CENTRED, *CENTRED_ELSEWHERE}
+def test_every_norm_of_transformers_whose_weight_begins_with_zeros_is_recognized() -> None:
+    places = norms_of_transformers()
+    assert len(places) > 12
+    missed = set()
+    for place in places:
+        module, _, name = place.rpartition(".")
+        norm = getattr(import_module(f"transformers.models.{module}"), name)(4)
+        if not any("centred.Centred" in kind for kind in kinds(norm)):
+            missed.add(place)
+    assert missed == {*COMPUTES_SOMETHING_ELSE}

@@ -55,7 +55,7 @@ def test_it_crosses_and_is_proven() -> None:
     report = k3c.validate(module, model, inputs=IMAGES, alignment=plan)
     report.raise_if_failed()
     assert report.tally == "7 passed"
-    assert "declared loss: computed in torch" in str(report)
+    assert "declared loss: torch computes the weight from other tensors" in str(report)
     assert all(torch.equal(module.state_dict()[name], tensor) for name, tensor in before.items())
 
 
@@ -72,14 +72,14 @@ def test_what_is_written_is_what_it_convolves_with() -> None:
 def test_a_kernel_that_it_cannot_make_is_refused_and_nothing_is_written() -> None:
     module, model = randomize(Net()), twin()
     before = state(module)
-    with pytest.raises(ModelError, match=r"stem\.weight .*StdConv2d standardises its weight"):
+    with pytest.raises(ModelError, match=r"stem\.weight .*StdConv2d computes its kernel from its weight"):
         k3c.transfer(model, module, k3c.align(module, model))
     assert all(torch.equal(module.state_dict()[name], tensor) for name, tensor in before.items())
 
 
 def test_a_kernel_taken_as_it_is_kept_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     module, model = randomize(Net()), twin()
-    monkeypatch.setattr(torch_derived, "is_standardized", lambda child: False)
+    monkeypatch.setattr(torch_derived, "kernel_parts", lambda child: ())
     plan = k3c.align(module, model, inputs=IMAGES, hints={"stem": "stem", "body": "body", "head": "head"})
     plan = plan.ignore("body.gain", "the mistake on trial").check()
     k3c.transfer(module, model, plan)
@@ -87,11 +87,61 @@ def test_a_kernel_taken_as_it_is_kept_is_caught(monkeypatch: pytest.MonkeyPatch)
     assert {section.name for section in report.sections if section.status == "failed"} >= {"float64", "outputs"}
 
 
-def test_a_class_that_standardises_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = nn.Sequential(randomize(Net()).stem)
-    monkeypatch.setattr(type(module[0]), "forward", nn.Conv2d.forward)
-    with pytest.raises(ModelError, match="does not standardise its weight by batch_norm"):
-        torch_side.run(module, IMAGES, float64=True)
+class ByHand(nn.Conv2d):
+    """Standardises its kernel without `batch_norm`, with the unbiased variance."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        variance, mean = torch.var_mean(self.weight, dim=(1, 2, 3), keepdim=True)
+        return self._conv_forward(images, (self.weight - mean) / torch.sqrt(variance + 3e-4), self.bias)
+
+
+class Masked(nn.Conv2d):
+    """Convolves with half of its kernel."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        kernel = self.weight.clone()
+        kernel[..., -1, :] = 0
+        return nn.functional.conv2d(input=images, weight=kernel, bias=self.bias)
+
+
+class Padded(nn.Conv2d):
+    """Convolves with its own kernel after a padding of its own."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(nn.functional.pad(images, (0, 1, 0, 1)))
+
+
+@pytest.mark.parametrize("cls", [ByHand, Masked])
+def test_a_class_that_nobody_named_moves_there_and_back(cls: type[nn.Conv2d]) -> None:
+    module, other = (nn.Sequential(randomize(cls(3, 6, 3), seed)) for seed in (1, 2))
+    assert torch_standardized.kernel_parts(module[0]) == ("weight",)
+    model = keras.Sequential([keras.Input((8, 9, 3)), keras.layers.Conv2D(6, 3)])
+    before = state(module)
+    plan = k3c.align(module, model, inputs=IMAGES).check()
+    k3c.transfer(module, model, plan)
+    assert all(torch.equal(module.state_dict()[name], tensor) for name, tensor in before.items())
+    k3c.validate(module, model, inputs=IMAGES, alignment=plan, proofs=("float64", "outputs")).raise_if_failed()
+    k3c.transfer(model, other, plan)
+    first, second = (torch_side.view(one).read("0.weight") for one in (module, other))
+    assert np.abs(first - second).max() <= 4e-7 * np.abs(first).max()
+
+
+def test_a_class_that_convolves_with_its_weight_is_a_plain_convolution(monkeypatch: pytest.MonkeyPatch) -> None:
+    stem = randomize(Net()).stem
+    assert torch_standardized.kernel_parts(stem) == ("weight",)
+    monkeypatch.setattr(type(stem), "forward", nn.Conv2d.forward)
+    assert torch_standardized.kernel_parts(stem) == ()
+    assert torch_standardized.kernel_parts(Padded(3, 4, 2)) == ()
+    assert torch_standardized.kernel_parts(nn.Conv2d(3, 4, 2)) == ()
+
+
+def test_a_layer_that_computes_its_kernel_only_in_a_copy_is_refused() -> None:
+    layer = randomize(ByHand(3, 6, 3))
+    with (
+        torch_standardized.convolving_with(layer, torch.zeros(1, 1, 1, 1)),
+        pytest.raises(RuntimeError, match="ByHand does not call a convolution of torch with its kernel"),
+    ):
+        layer(torch.from_numpy(IMAGES))
 
 
 def test_the_class_of_transformers_computes_the_kernel_that_is_seen() -> None:
@@ -99,7 +149,7 @@ def test_the_class_of_transformers_computes_the_kernel_that_is_seen() -> None:
     assert "in_channel" in inspect.signature(layers.WeightStandardizedConv2d).parameters
     layer = randomize(layers.WeightStandardizedConv2d(3, 4, 3, padding="SAME"))
     plain = nn.Conv2d(3, 4, 3, padding=1, bias=False)
-    plain.weight.data = torch_standardized.standard_kernel(layer)
+    plain.weight.data = torch_standardized.computed_kernel(layer)
     images = torch.from_numpy(IMAGES)
     with torch.no_grad():
         assert torch.allclose(layer(images), plain(images), atol=1e-6)

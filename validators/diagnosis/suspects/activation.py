@@ -7,45 +7,41 @@ import torch
 from torch.nn import functional
 
 from keras3conv.frameworks.torch.replay import Operation, TorchCall
+from keras3conv.rules.operations import activations
 from keras3conv.validators.diagnosis.suspects.base import VIEWS, Case, Hypothesis, Suspect, replaced_by, with_arguments
 
 Function = Callable[[Any], Any]
 
+_ACTIVATIONS = {name: entry for name, entry in activations().items() if entry.module}
+
 FUNCTIONS: Mapping[str, tuple[str, Function]] = {
-    "relu": ("torch.relu(x)", torch.relu),
-    "relu6": ("F.relu6(x)", functional.relu6),
+    **{
+        name: (f"{entry.code}(x)", getattr(functional, entry.name))
+        for name, entry in _ACTIVATIONS.items()
+        if not entry.parameters
+    },
     "erf GELU": ("F.gelu(x)", functional.gelu),
     "tanh GELU": ('F.gelu(x, approximate="tanh")', lambda x: functional.gelu(x, approximate="tanh")),
     "quick GELU": ("x * torch.sigmoid(1.702 * x)", lambda x: x * torch.sigmoid(1.702 * x)),
-    "silu": ("F.silu(x)", functional.silu),
-    "sigmoid": ("torch.sigmoid(x)", torch.sigmoid),
-    "tanh": ("torch.tanh(x)", torch.tanh),
     "softmax": ("x.softmax(-1)", lambda x: x.softmax(-1)),
     "softmax over the channels": ("x.softmax(1)", lambda x: x.softmax(1)),
     "log_softmax": ("x.log_softmax(-1)", lambda x: x.log_softmax(-1)),
     "softplus": ("F.softplus(x)", lambda x: torch.logaddexp(x, torch.zeros_like(x))),
     "elu": ("F.elu(x)", functional.elu),
-    "selu": ("F.selu(x)", functional.selu),
-    "mish": ("F.mish(x)", functional.mish),
-    "softsign": ("F.softsign(x)", functional.softsign),
-    "hard_sigmoid": ("F.hardsigmoid(x)", functional.hardsigmoid),
     "hard_sigmoid of Keras 2, clip(0.2 x + 0.5)": (
         "(0.2 * x + 0.5).clamp(0, 1)",
         lambda x: (0.2 * x + 0.5).clamp(0, 1),
     ),
-    "hard_silu": ("F.hardswish(x)", functional.hardswish),
     "leaky_relu with slope 0.01": ("F.leaky_relu(x, 0.01)", lambda x: functional.leaky_relu(x, 0.01)),
     "leaky_relu with slope 0.2": ("F.leaky_relu(x, 0.2)", lambda x: functional.leaky_relu(x, 0.2)),
     "leaky_relu with slope 0.3": ("F.leaky_relu(x, 0.3)", lambda x: functional.leaky_relu(x, 0.3)),
 }
 """Activations by their usual names: the torch code, and the function."""
 
-_OPERATIONS = frozenset(
-    {"relu", "relu6", "gelu", "silu", "sigmoid", "tanh", "softmax", "log_softmax", "softplus", "elu", "selu", "mish"}
-    | {"softsign", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "prelu", "celu", "rrelu", "logsigmoid"}
-)
+_KERAS_NAMES = {entry.name: name for name, entry in _ACTIVATIONS.items()}
 
-_KERAS_NAMES = {"hardsigmoid": "hard_sigmoid", "hardswish": "hard_silu", "hardtanh": "hard_tanh"}
+_OPERATIONS = frozenset(_KERAS_NAMES) - {"glu"} | {"prelu", "rrelu"}
+"""The torch functions that are activations; a GLU is none, because its output is half as large."""
 
 
 def _gelu(case: Case) -> Iterator[Hypothesis]:

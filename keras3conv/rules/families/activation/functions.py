@@ -1,92 +1,70 @@
-"""Activations with settings: what an activation of Keras has no argument for is a function of `keras.ops`."""
+"""Rules for activations with settings; they become functions of `keras.ops`, which have these arguments."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from keras3conv.errors import RuleError
-from keras3conv.rules.helpers.config import last, require_value
+from keras3conv.rules.helpers.config import last, paired, renaming, require_value
+from keras3conv.rules.operation import Operation
+from keras3conv.rules.operations import for_keras
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule
 
 RELU = "keras.layers.ReLU"
-
 Names = tuple[tuple[str, str], ...]
-"""Torch's name for an argument, and Keras'."""
+"""Pairs of the torch name and the Keras name of an argument."""
 
 
-def _function(config: Config, *, kind: str, names: Names) -> LayerSpecs:
-    return (LayerSpec(kind=kind, config={keras: config[torch] for torch, keras in names}),)
+def _to_keras(config: Config, *, operation: Operation) -> LayerSpecs:
+    arguments = {entry.torch: config[entry.torch] for entry in operation.parameters}
+    return (LayerSpec(kind=operation.keras[0], config=operation.to_keras(arguments)),)
 
 
-def _module(layers: LayerSpecs, *, kind: str, names: Names) -> LayerSpecs:
+def _to_torch(layers: LayerSpecs, *, operation: Operation) -> LayerSpecs:
     keras = last(layers).config
-    missing = [name for _, name in names if name not in keras]
-    if missing:
-        raise RuleError(f"{last(layers).kind} without {', '.join(missing)}: its default is not known")
-    return (LayerSpec(kind=kind, config={torch: keras[name] for torch, name in names}),)
+    arguments = {entry.keras: keras[entry.keras] for entry in operation.parameters if entry.keras in keras}
+    return (LayerSpec(kind=operation.module, config=operation.to_torch(arguments)),)
 
 
-# Torch's class, the function, the names of the arguments, and values for them, once for each of two inputs.
-_FUNCTIONS: tuple[tuple[str, str, Names, tuple[tuple[Any, ...], ...]], ...] = (
-    ("CELU", "celu", (("alpha", "alpha"),), ((1.7,), (0.4,))),
-    ("GLU", "glu", (("dim", "axis"),), ((1,), (-2,))),
-    ("LogSoftmax", "log_softmax", (("dim", "axis"),), ((1,), (-2,))),
-    ("Hardtanh", "clip", (("min_val", "x_min"), ("max_val", "x_max")), ((-1.5, 2.5), (0.5, 6.0))),
-    ("Hardshrink", "hard_shrink", (("lambd", "threshold"),), ((1.2,), (0.3,))),
-    ("Softshrink", "soft_shrink", (("lambd", "threshold"),), ((1.2,), (0.3,))),
-    ("Threshold", "threshold", (("threshold", "threshold"), ("value", "default_value")), ((0.7, -3.0), (-2, 5))),
-)
+# The arguments of the torch module, for each of two inputs.
+_ARGUMENTS: Mapping[str, tuple[tuple[Any, ...], ...]] = {
+    "celu": ((1.7,), (0.4,)),
+    "glu": ((1,), (-2,)),
+    "log_softmax": ((1,), (-2,)),
+    "clip": ((-1.5, 2.5), (0.5, 6.0)),
+    "hard_shrink": ((1.2,), (0.3,)),
+    "soft_shrink": ((1.2,), (0.3,)),
+    "threshold": ((0.7, -3.0), (-2, 5)),
+    "gelu": (("tanh",), ("none",)),
+}
 
-for _torch, _name, _names, _values in _FUNCTIONS:
+for _name, _values in _ARGUMENTS.items():
+    _operation = next(entry for entry in for_keras(f"keras.ops.{_name}") if entry.module)
+    _names = {entry.torch: entry.keras for entry in _operation.parameters}
     register(
         Rule(
-            torch=f"torch.nn.{_torch}",
-            keras=f"keras.ops.{_name}",
-            fields=tuple(name for name, _ in _names),
-            to_keras=partial(_function, kind=f"keras.ops.{_name}", names=_names),
-            to_torch=partial(_module, kind=f"torch.nn.{_torch}", names=_names),
+            torch=_operation.module,
+            keras=_operation.keras[0],
+            fields=_names,
+            to_keras=partial(_to_keras, operation=_operation),
+            to_torch=partial(_to_torch, operation=_operation),
             examples=tuple(
-                Example(config=dict(zip((name for name, _ in _names), values, strict=True)), inputs=(shape,))
+                Example(config=dict(zip(_names, values, strict=True)), inputs=(shape,))
                 for values, shape in zip(_values, ((3, 6), (2, 3, 6, 5)), strict=True)
             ),
             train=True,
+            fallback=True,
         )
     )
 
 
-def _gelu_to_keras(config: Config) -> LayerSpecs:
-    return (LayerSpec(kind="keras.ops.gelu", config={"approximate": config["approximate"] == "tanh"}),)
-
-
-def _gelu_to_torch(layers: LayerSpecs) -> LayerSpecs:
-    """The function approximates unless it is told not to."""
-    approximate = "tanh" if last(layers).config.get("approximate", True) else "none"
-    return (LayerSpec(kind="torch.nn.GELU", config={"approximate": approximate}),)
-
-
-register(
-    Rule(
-        torch="torch.nn.GELU",
-        keras="keras.ops.gelu",
-        fields=("approximate",),
-        to_keras=_gelu_to_keras,
-        to_torch=_gelu_to_torch,
-        examples=tuple(Example(config={"approximate": kind}, inputs=((3, 5),)) for kind in ("tanh", "none")),
-        train=True,
-    )
-)
-
-
 SOFTPLUS = "keras3conv.frameworks.keras.layers.Softplus"
-_BEND: Names = (("beta", "beta"), ("threshold", "threshold"))
+
 
 register(
     Rule(
-        torch="torch.nn.Softplus",
-        keras=SOFTPLUS,
-        fields=("beta", "threshold"),
-        to_keras=partial(_function, kind=SOFTPLUS, names=_BEND),
-        to_torch=partial(_module, kind="torch.nn.Softplus", names=_BEND),
+        **renaming("torch.nn.Softplus", SOFTPLUS, beta="beta", threshold="threshold"),
         examples=(
             Example(config={"beta": 2.0, "threshold": 5.0}, inputs=((3, 5),)),
             Example(config={"beta": 0.5, "threshold": 1.0}, inputs=((2, 3, 7),)),
@@ -96,13 +74,9 @@ register(
 )
 
 
-# What else a ReLU of Keras can say: max_value, negative_slope, threshold
-def _relu(config: Config, *, names: Names) -> LayerSpecs:
-    return (LayerSpec(kind=RELU, config={keras: config[torch] for torch, keras in names if keras}),)
-
-
+# Torch modules that are a Keras ReLU with max_value, negative_slope or threshold.
 def _relu_settings(layers: LayerSpecs, *allowed: str) -> dict[str, float]:
-    """The settings of a ReLU that are not what they are without being set; `RuleError` for others than these."""
+    """Return the settings of a ReLU; raise `RuleError` if one that is not allowed differs from its default."""
     defaults = {"max_value": None, "negative_slope": 0.0, "threshold": 0.0}
     given = {name: last(layers).config.get(name) or default for name, default in defaults.items()}
     if last(layers).config.get("max_value") == 0:
@@ -121,7 +95,7 @@ def _hardtanh_from_relu(layers: LayerSpecs) -> LayerSpecs:
 
 
 def _leaky_relu_from_relu(layers: LayerSpecs) -> LayerSpecs:
-    """A maximum is a layer after it."""
+    """Return a LeakyReLU, followed by a Hardtanh if there is a maximum."""
     settings = _relu_settings(layers, "max_value", "negative_slope")
     leaky = LayerSpec(kind="torch.nn.LeakyReLU", config={"negative_slope": settings["negative_slope"]})
     if "max_value" not in settings:
@@ -163,10 +137,10 @@ _RELUS: tuple[tuple[str, Names, Any, Any, tuple[Config, ...]], ...] = (
 def _relu_to_keras(config: Config, *, kind: str, names: Names, applies: Any) -> LayerSpecs:
     if not applies(config):
         raise RuleError(f"{kind} with {dict(config)} is no ReLU of Keras")
-    return _relu(config, names=names)
+    return (LayerSpec(kind=RELU, config={keras: config[torch] for torch, keras in names if keras}),)
 
 
-for _torch, _names, _applies, _back, _configs in _RELUS:
+for _torch, _pairs, _applies, _back, _configs in _RELUS:
     _examples = tuple(
         Example(config=config, inputs=(shape,)) for config, shape in zip(_configs, ((3, 5), (2, 3, 7)), strict=True)
     )
@@ -174,12 +148,13 @@ for _torch, _names, _applies, _back, _configs in _RELUS:
         Rule(
             torch=f"torch.nn.{_torch}",
             keras=RELU,
-            fields=tuple(name for name, _ in _names),
+            fields=dict(_pairs),
             applies=_applies,
-            to_keras=partial(_relu_to_keras, kind=_torch, names=_names, applies=_applies),
+            to_keras=partial(_relu_to_keras, kind=_torch, names=_pairs, applies=_applies),
             to_torch=_back,
             examples=_examples,
             train=True,
+            fallback=True,
         )
     )
 
@@ -198,14 +173,14 @@ register(
     Rule(
         torch="torch.nn.RReLU",
         keras="keras.ops.leaky_relu",
-        fields=("lower", "upper"),
+        fields=paired("upper", lower="negative_slope"),
         to_keras=_randomised_to_keras,
         to_torch=_randomised_to_torch,
         examples=(
             Example(config={}, inputs=((3, 5),), canonical=False),
             Example(config={"lower": 0.1, "upper": 0.6}, inputs=((2, 3, 7),), canonical=False),
         ),
-        note="Lossy: the mean of the slopes, which is what torch takes outside of training; their range is lost.",
+        note="Lossy: Keras has the mean of the slopes, which torch uses outside of training; their range is lost.",
     )
 )
 
@@ -213,7 +188,7 @@ register(
     Rule(
         torch="torch.exp",
         keras="keras.activations.exponential",
-        fields=(),
+        fields={},
         to_keras=lambda config: (LayerSpec(kind="keras.layers.Activation", config={"activation": "exponential"}),),
         to_torch=lambda layers: (LayerSpec(kind="torch.exp"),),
         examples=(Example(config={}, inputs=((3, 5),)), Example(config={}, inputs=((2, 3, 7),))),

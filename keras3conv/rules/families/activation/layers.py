@@ -1,9 +1,10 @@
-"""Activations: same maths, other defaults. Every default is written out, and what has no counterpart is refused."""
+"""Rules for activations. The defaults of the frameworks differ, so every default is written out."""
 
 from collections.abc import Callable
 from functools import partial
 
-from keras3conv.rules.helpers.config import back, last, one, require_value
+from keras3conv.rules.helpers.config import back, last, one, paired, require_value
+from keras3conv.rules.operations import activations
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule
 
@@ -16,7 +17,7 @@ def _activation(config: Config, *, name: str) -> LayerSpecs:
 
 
 def _refusing(kind: str, fixed: Config, then: Callable[[Config], LayerSpecs]) -> Callable[[Config], LayerSpecs]:
-    """`then`, for a configuration that has exactly these values; `RuleError` for any other."""
+    """Return a function that checks a configuration for these values and then calls `then`."""
 
     def to_keras(config: Config) -> LayerSpecs:
         for name, value in fixed.items():
@@ -26,7 +27,6 @@ def _refusing(kind: str, fixed: Config, then: Callable[[Config], LayerSpecs]) ->
     return to_keras
 
 
-# The layers come before the named activations: where both can say it, a layer of its own is what people write.
 def _relu_to_torch(layers: LayerSpecs) -> LayerSpecs:
     _require_plain_relu(layers, None)
     return (LayerSpec(kind="torch.nn.ReLU"),)
@@ -48,7 +48,7 @@ register(
     Rule(
         torch="torch.nn.ReLU",
         keras="keras.layers.ReLU",
-        fields=(),
+        fields={},
         to_keras=one("keras.layers.ReLU"),
         to_torch=_relu_to_torch,
         examples=_EXAMPLES,
@@ -60,7 +60,7 @@ register(
     Rule(
         torch="torch.nn.ReLU6",
         keras="keras.layers.ReLU",
-        fields=(),
+        fields={},
         to_keras=lambda config: (LayerSpec(kind="keras.layers.ReLU", config={"max_value": 6.0}),),
         to_torch=_relu6_to_torch,
         examples=_EXAMPLES,
@@ -83,7 +83,7 @@ register(
     Rule(
         torch="torch.nn.LeakyReLU",
         keras="keras.layers.LeakyReLU",
-        fields=("negative_slope",),
+        fields=paired(negative_slope="negative_slope"),
         to_keras=_leaky_relu_to_keras,
         to_torch=_leaky_relu_to_torch,
         examples=(Example(config={}, inputs=((3, 5),)), Example(config={"negative_slope": 0.2}, inputs=((2, 7),))),
@@ -100,7 +100,7 @@ register(
     Rule(
         torch="torch.nn.ELU",
         keras="keras.layers.ELU",
-        fields=("alpha",),
+        fields=paired(alpha="alpha"),
         to_keras=lambda config: (LayerSpec(kind="keras.layers.ELU", config={"alpha": config["alpha"]}),),
         to_torch=_elu_to_torch,
         examples=(Example(config={}, inputs=((3, 5),)), Example(config={"alpha": 0.7}, inputs=((2, 3, 7),))),
@@ -116,7 +116,7 @@ def _softmax_to_keras(config: Config) -> LayerSpecs:
 
 
 def _softmax_to_torch(layers: LayerSpecs, *, negated: bool = False) -> LayerSpecs:
-    """Of the values, or of their negatives: what the layer before says."""
+    """Return a Softmax; a Softmin if Keras negates the values in the layer before."""
     axis = last(layers).config.get("axis", -1)
     if not isinstance(axis, int):
         require_value("keras.layers.Softmax", "number of axes", len(axis), 1)
@@ -139,12 +139,12 @@ register(
     Rule(
         torch="torch.nn.Softmax",
         keras="keras.layers.Softmax",
-        fields=("dim",),
+        fields=paired(dim="axis"),
         to_keras=_softmax_to_keras,
         to_torch=_softmax_to_torch,
         examples=_SOFTMAX_TO_SOFTMAX_EXAMPLES,
         train=True,
-        note="The axis is counted in torch's layout; over the channels of an image it is Softmax2d that moves it.",
+        note="The axis is counted in torch's layout. For the channels of an image use Softmax2d, which moves the axis.",
     )
 )
 
@@ -152,7 +152,7 @@ register(
     Rule(
         torch="torch.nn.Softmin",
         keras="keras.layers.Softmax",
-        fields=("dim",),
+        fields=paired(dim="axis"),
         to_keras=_softmin_to_keras,
         to_torch=partial(_softmax_to_torch, negated=True),
         examples=(
@@ -167,41 +167,13 @@ register(
     Rule(
         torch="torch.nn.Softmax2d",
         keras="keras.layers.Softmax",
-        fields=(),
+        fields={},
         to_keras=lambda config: (LayerSpec(kind="keras.layers.Softmax", config={"axis": -1}),),
         to_torch=back("torch.nn.Softmax2d"),
         layout="channels",
         examples=(Example(config={}, inputs=((2, 3, 4, 5),)), Example(config={}, inputs=((2, 5, 7, 8),))),
         train=True,
     )
-)
-
-
-# Torch's name, Keras' name, and the settings for which they are the same function.
-_NAMED: tuple[tuple[str, str, Config], ...] = (
-    ("ReLU", "relu", {}),
-    ("ReLU6", "relu6", {}),
-    ("Sigmoid", "sigmoid", {}),
-    ("Tanh", "tanh", {}),
-    ("SiLU", "silu", {}),
-    ("Mish", "mish", {}),
-    ("Softsign", "softsign", {}),
-    ("GELU", "gelu", {"approximate": "none"}),
-    ("SELU", "selu", {}),
-    ("CELU", "celu", {"alpha": 1.0}),
-    ("Hardtanh", "hard_tanh", {"min_val": -1.0, "max_val": 1.0}),
-    ("Hardsigmoid", "hard_sigmoid", {}),
-    ("Hardswish", "hard_silu", {}),
-    ("LogSigmoid", "log_sigmoid", {}),
-    ("Tanhshrink", "tanh_shrink", {}),
-    ("Hardshrink", "hard_shrink", {"lambd": 0.5}),
-    ("Softshrink", "soft_shrink", {"lambd": 0.5}),
-    ("LogSoftmax", "log_softmax", {"dim": -1}),
-    ("Softmax", "softmax", {"dim": -1}),
-    ("GLU", "glu", {"dim": -1}),
-    ("ELU", "elu", {"alpha": 1.0}),
-    ("LeakyReLU", "leaky_relu", {"negative_slope": 0.2}),
-    ("Identity", "linear", {}),
 )
 
 
@@ -213,33 +185,31 @@ def _fixed_back(layers: LayerSpecs, *, kind: str, fixed: Config) -> LayerSpecs:
     return (LayerSpec(kind=kind, config=dict(fixed)),)
 
 
-for _torch, _name, _fixed in _NAMED:
-    _kind = f"torch.nn.{_torch}"
-    register(
-        Rule(
-            torch=_kind,
-            keras=f"keras.activations.{_name}",
-            fields=tuple(_fixed),
-            applies=partial(_has, fixed=_fixed),
-            to_keras=_refusing(_kind, _fixed, partial(_activation, name=_name)),
-            to_torch=partial(_fixed_back, kind=_kind, fixed=_fixed),
-            examples=tuple(Example(config=_fixed, inputs=inputs) for inputs in _INPUTS),
-            train=True,
+for _name, _operation in activations().items():
+    if _operation.module:
+        _fixed = _operation.to_torch({}, as_activation=True)
+        register(
+            Rule(
+                torch=_operation.module,
+                keras=_operation.activation,
+                fields=paired(*_fixed),
+                applies=partial(_has, fixed=_fixed),
+                to_keras=_refusing(_operation.module, _fixed, partial(_activation, name=_name)),
+                to_torch=partial(_fixed_back, kind=_operation.module, fixed=_fixed),
+                examples=tuple(Example(config=_fixed, inputs=inputs) for inputs in _INPUTS),
+                train=True,
+                note=_operation.note,
+            )
         )
-    )
-
-_SOFTPLUS = {"beta": 1.0, "threshold": 20.0}
 
 register(
     Rule(
-        torch="torch.nn.Softplus",
-        keras="keras.activations.softplus",
-        fields=("beta", "threshold"),
-        applies=partial(_has, fixed=_SOFTPLUS),
-        to_keras=_refusing("torch.nn.Softplus", _SOFTPLUS, partial(_activation, name="softplus")),
-        to_torch=partial(_fixed_back, kind="torch.nn.Softplus", fixed=_SOFTPLUS),
+        torch="torch.nn.Identity",
+        keras="keras.activations.linear",
+        fields={},
+        to_keras=lambda config: _activation(config, name="linear"),
+        to_torch=back("torch.nn.Identity"),
         examples=_EXAMPLES,
         train=True,
-        note="Above its threshold torch returns the input itself, which at 20 is 2e-9 less than softplus.",
     )
 )

@@ -1,21 +1,21 @@
-"""Attention without projections: a product of what is given, or a tangent of its sum."""
+"""Rules for attention without projections: dot-product attention and additive attention."""
 
 from typing import Any
 
-from keras3conv.rules.helpers.config import last, require_value
+from keras3conv.rules.helpers.config import last, paired, require_value
 from keras3conv.rules.helpers.own_layers import ADDITIVE_ATTENTION, ATTENTION
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
 from keras3conv.transforms import Same
 
 _NOTE = (
-    "The torch module is one of our own. It is called with query, value and key, as Keras with a list of them. The "
+    "keras3conv brings the torch module. It is called with query, value and key, Keras with a list of them. The "
     "random masks of dropout differ."
 )
 
 
 def _keras_call(arrays: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Keras takes them as one list."""
+    """Return the arguments of the Keras layer: one list."""
     return ([*arrays],)
 
 
@@ -43,7 +43,7 @@ register(
     Rule(
         torch=ATTENTION,
         keras="keras.layers.Attention",
-        fields=("use_scale", "score_mode", "dropout"),
+        fields=paired(use_scale="use_scale", score_mode="score_mode", dropout="dropout"),
         weights=_weights,
         to_keras=lambda config: (
             LayerSpec(
@@ -81,7 +81,7 @@ register(
     Rule(
         torch=ADDITIVE_ATTENTION,
         keras="keras.layers.AdditiveAttention",
-        fields=("features", "dropout"),
+        fields=paired(features="use_scale", dropout="dropout"),
         weights=lambda config: (WeightMapping(torch=("scale",), keras=("scale",), transform=Same()),),
         to_keras=_additive_to_keras,
         to_torch=_additive_to_torch,

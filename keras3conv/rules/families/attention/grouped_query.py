@@ -1,9 +1,9 @@
-"""Attention with projections of any width: several heads of queries may share one of keys and values."""
+"""Rules for attention with projections of any width, where query heads may share key and value heads."""
 
 import numpy as np
 
 from keras3conv.errors import RuleError
-from keras3conv.rules.helpers.config import last, require_value, shape_of
+from keras3conv.rules.helpers.config import last, paired, require_value, shape_of
 from keras3conv.rules.helpers.own_layers import GROUPED_QUERY_ATTENTION
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
@@ -12,10 +12,28 @@ from keras3conv.transforms import Axes, Same
 GROUPED = "keras.layers.GroupQueryAttention"
 MULTI_HEAD = "keras.layers.MultiHeadAttention"
 
-_FIELDS = (
-    "embed_dim", "num_heads", "num_key_value_heads", "head_dim", "value_dim", "kdim", "vdim", "output_dim", "bias",
-    "dropout", "sliding_window", "use_gate",
-)  # fmt: skip
+_FIELDS = paired(
+    "embed_dim",
+    "kdim",
+    "vdim",
+    num_heads="num_heads",
+    num_key_value_heads="",
+    head_dim="key_dim",
+    value_dim="value_dim",
+    output_dim="output_shape",
+    bias="use_bias",
+    dropout="dropout",
+    sliding_window="sliding_window",
+    use_gate="use_gate",
+)
+_GROUPED_FIELDS = {
+    **_FIELDS,
+    "num_heads": "num_query_heads",
+    "num_key_value_heads": "num_key_value_heads",
+    "head_dim": "",
+    "value_dim": "",
+    "output_dim": "",
+}
 
 
 def _weights(config: Config) -> tuple[WeightMapping, ...]:
@@ -94,8 +112,8 @@ def _to_torch(layers: LayerSpecs) -> LayerSpecs:
 
 
 _NOTE = (
-    "The torch module is one of our own. Both sides are called with query, value, key, and in both masks True is what "
-    "is attended to. The random masks of dropout differ."
+    "keras3conv brings the torch module. Both sides are called with query, value, key, and in both masks True "
+    "means attended to. The random masks of dropout differ."
 )
 
 _GROUPED_EXAMPLES = (
@@ -116,7 +134,7 @@ _GROUPED_EXAMPLES = (
     ),
 )  # fmt: skip
 
-# Keras' fused attention takes values of another width only on some backends; with dropout it is not fused.
+# Only some backends have a fused attention for values of another width; with dropout Keras does not fuse.
 _MULTI_HEAD_EXAMPLES = (
     Example(
         config={
@@ -143,7 +161,7 @@ register(
     Rule(
         torch=GROUPED_QUERY_ATTENTION,
         keras=GROUPED,
-        fields=_FIELDS,
+        fields=_GROUPED_FIELDS,
         weights=_weights,
         to_keras=_to_grouped,
         to_torch=_to_torch,

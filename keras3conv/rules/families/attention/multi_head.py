@@ -1,11 +1,11 @@
-"""Attention: one packed projection in torch, four layers in Keras, with the heads as an axis of their own."""
+"""Rules for multi-head attention: torch packs the projections, Keras has four layers with an axis for the heads."""
 
 from typing import Any
 
 import numpy as np
 
 from keras3conv.errors import RuleError
-from keras3conv.rules.helpers.config import last, require_value, shape_of
+from keras3conv.rules.helpers.config import last, paired, require_value, shape_of
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Layout, Rule, WeightMapping
 from keras3conv.transforms import Array, Arrays, Axes, Chain, Each, Same, Shape, Split
@@ -49,7 +49,7 @@ def _to_torch(layers: LayerSpecs) -> LayerSpecs:
 
 
 def _refuse_what_torch_cannot_say(spec: LayerSpec) -> None:
-    """Torch has one width for the queries, for all heads together, and for the output."""
+    """Raise `RuleError` unless query, output and all heads together have one width, as torch requires."""
     embed, heads, size = shape_of(spec, _KERNELS[0])
     _, _, value_size = shape_of(spec, _KERNELS[2])
     *_, output = shape_of(spec, "output_dense/kernel")
@@ -90,12 +90,12 @@ def _layout(config: Config) -> Layout:
 
 
 def _output(outputs: Arrays, torch: Config, keras: Config, shape: Shape) -> Array:
-    """What was attended to, without the weights of the attention."""
+    """Return the output of the attention without its weights."""
     return outputs[0] if _layout(torch) == "same" else np.swapaxes(outputs[0], 0, 1)
 
 
 def _keras_call(arrays: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Keras takes the value before the key."""
+    """Return the arguments of the Keras layer, which takes the value before the key."""
     query, key, value = arrays
     return query, value, key
 
@@ -115,21 +115,22 @@ _TORCH_TO_MULTI_HEAD_ATTENTION_EXAMPLES = (
         canonical=False,
     ),
 )
+_FIELDS = paired(
+    "bias_k",
+    "add_zero_attn",
+    "kdim",
+    "vdim",
+    "batch_first",
+    embed_dim=("output_shape", "key_dim"),
+    num_heads="num_heads",
+    dropout="dropout",
+    in_proj_bias="use_bias",
+)
 register(
     Rule(
         torch=_TORCH,
         keras="keras.layers.MultiHeadAttention",
-        fields=(
-            "embed_dim",
-            "num_heads",
-            "dropout",
-            "in_proj_bias",
-            "bias_k",
-            "add_zero_attn",
-            "kdim",
-            "vdim",
-            "batch_first",
-        ),
+        fields=_FIELDS,
         weights=_weights,
         to_keras=_to_keras,
         to_torch=_to_torch,
@@ -138,23 +139,23 @@ register(
         keras_arguments=_keras_call,
         examples=_TORCH_TO_MULTI_HEAD_ATTENTION_EXAMPLES,
         note=(
-            "Keras is called with query, value, key; torch with query, key, value. In a boolean mask torch's True "
-            "is what is masked, Keras' True what is attended to; torch adds a mask of numbers to the scores, which "
-            "Keras has not. On the way back batch_first is set. The random masks of dropout differ."
+            "Keras is called with query, value, key; torch with query, key, value. In a boolean mask True means "
+            "masked in torch and attended to in Keras; torch also adds a float mask to the scores, which Keras "
+            "cannot. On the way back batch_first is set. The random masks of dropout differ."
         ),
     )
 )
 
 
 def half_split_rows(heads: int, pattern: str = "r i -> r i") -> Chain:
-    """From the rotary embedding of neighbouring pairs to that of two halves, for the rows of a query or a key.
+    """Return the reordering of query or key rows from rotary embedding of neighbours to that of two halves.
 
     In a head, the pairs (0, 1), (2, 3), ... that are rotated together become (0, d/2), (1, d/2 + 1), ... The inverse
     leads from halves to pairs. A value is not rotated, so its rows stay.
 
     Args:
-        heads: How many heads the rows are of; for keys that several heads share, how many of those there are.
-        pattern: What else is done to the rows "r": "r i -> i r" for a kernel of Keras, "r -> r" for a bias.
+        heads: The number of heads; for keys that several query heads share, the number of key heads.
+        pattern: What else happens to the rows "r": "r i -> i r" for a kernel of Keras, "r -> r" for a bias.
     """
     axes = pattern.partition("->")[0].split()
     before, after = (" ".join(rows if axis == "r" else axis for axis in axes) for rows in ("(n p t)", "(n t p)"))

@@ -1,7 +1,7 @@
-"""The projections of an attention as layers of their own, against an attention of Keras as a whole.
+"""Rules for the separate projections of a torch attention and one attention layer of Keras.
 
-Most models of torch are written so: four Linear (query, key, value, output), or two, the first of which is query, key
-and value in one; what stands between them is code. How many heads there are only the Keras layer says.
+Most torch models have four Linear (query, key, value, output), or two, the first of which packs query, key and value;
+the rest of the attention is code. Only the Keras layer says how many heads there are.
 """
 
 from collections.abc import Callable
@@ -27,15 +27,15 @@ _BIASES = tuple(f"{part}_dense/bias" for part in _PARTS)
 
 
 def _attention(config: Config) -> LayerSpec:
-    """The Keras layer that stands against the projections; `RuleError` where it is not known."""
+    """Return the Keras layer of the projections; raises `RuleError` if it is unknown."""
     keras = counterpart(config)
     if keras is None:
-        raise RuleError("projections do not say how many heads there are: name the attention that stands against them")
+        raise RuleError("projections do not say how many heads there are: name the Keras attention that they belong to")
     return keras
 
 
 def _shapes(keras: LayerSpec) -> tuple[Shape, Shape, Shape, Shape]:
-    """The kernels of query, key, value (features, heads, size) and output (heads, size, features)."""
+    """Return the kernel shapes of query, key, value (features, heads, size) and output (heads, size, features)."""
     query, key, value = (shape_of(keras, role) for role in _KERNELS)
     return query, key, value, shape_of(keras, "output_dense/kernel")
 
@@ -100,12 +100,12 @@ def _to_torch(layers: LayerSpecs, *, count: int, make: Make) -> LayerSpecs:
 
 
 def _keras_layer(kind: str, *shapes: Shape) -> LayerSpec:
-    """An attention by the shapes of its kernels; what an example stands against."""
+    """Return a Keras attention with these kernel shapes, the counterpart of an example."""
     return LayerSpec(kind=kind, shapes=dict(zip((*_KERNELS, "output_dense/kernel"), shapes, strict=True)))
 
 
 def _example(make: Make, keras: LayerSpec, *, count: int, bias: bool = True) -> Example:
-    """The projections of an attention, given a query, a value and a key; all three in one for two projections."""
+    """Return an example of the projections; with two projections the first packs query, key and value."""
     query, key, value, _ = _shapes(keras)
     with_bias = LayerSpec(kind=keras.kind, config={"use_bias": bias}, shapes=keras.shapes)
     specs = _to_torch((with_bias,), count=count, make=make)
@@ -117,7 +117,7 @@ def _example(make: Make, keras: LayerSpec, *, count: int, bias: bool = True) -> 
 
 
 def _twice(arrays: tuple[Any, ...]) -> tuple[Any, ...]:
-    """An attention to itself: what is asked is what is attended to."""
+    """Return the arguments of self-attention: the query is also the value."""
     return arrays[0], arrays[0]
 
 
@@ -140,8 +140,8 @@ _PACKED = {
 }
 
 _NOTE = (
-    "To be named: the layers of torch, joined by ' + ', against the one of Keras, which says how many heads there are. "
-    "What torch has as code between them (masks, rotary embeddings) is not looked at."
+    "Pair by hand: the torch layers, joined by ' + ', with the Keras layer, which says how many heads there are. "
+    "The code between the torch layers (masks, rotary embeddings) is not examined."
 )
 
 

@@ -1,18 +1,27 @@
-"""Convolutions: plain, grouped, depthwise."""
+"""Rules for convolutions: plain, grouped and depthwise."""
 
 from functools import partial
 from itertools import cycle
 
-from keras3conv.rules.helpers.config import bound, ints, last, shape_of
+from keras3conv.rules.helpers.config import bound, ints, last, paired, shape_of
 from keras3conv.rules.helpers.padding import padding_layers, torch_padding
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
 from keras3conv.transforms import Axes, Same
 
 _SPATIAL = {1: "w", 2: "h w", 3: "d h w"}
-_FIELDS = (
-    "in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "bias", "padding_mode",
-)  # fmt: skip
+_FIELDS = paired(
+    "in_channels",
+    "padding_mode",
+    out_channels="filters",
+    kernel_size="kernel_size",
+    stride="strides",
+    padding="padding",
+    dilation="dilation_rate",
+    groups="groups",
+    bias="use_bias",
+)
+_DEPTHWISE_FIELDS = {**_FIELDS, "out_channels": "depth_multiplier", "groups": ""}
 
 
 def _is_depthwise(config: Config) -> bool:
@@ -70,11 +79,11 @@ def _depthwise_weights(config: Config, *, rank: int) -> tuple[WeightMapping, ...
 
 
 _EVEN, _ODD = (8, 11, 9), (9, 8, 10)
-"""Spatial sizes that all differ; the first of the one is even, of the other odd."""
+"""Return spatial sizes that all differ, from an even and from an odd number on."""
 
 
 _FEW = 0, 2, 3, 5, 8, 11
-"""The examples for lines and volumes; the code for images, which have them all, is the same."""
+"""Return the examples; images have them all, sequences and volumes some, because the code is the same."""
 
 
 def _examples(rank: int) -> tuple[Example, ...]:
@@ -116,13 +125,13 @@ def _depthwise_examples(rank: int) -> tuple[Example, ...]:
     )
 
 
-# The depthwise layer stands first: it is what such a convolution becomes. A grouped one may be its counterpart too.
+# The depthwise layer comes first: such a convolution becomes one. A grouped one may be its counterpart too.
 for _rank in (1, 2):
     register(
         Rule(
             torch=f"torch.nn.Conv{_rank}d",
             keras=f"keras.layers.DepthwiseConv{_rank}D",
-            fields=_FIELDS,
+            fields=_DEPTHWISE_FIELDS,
             applies=_is_depthwise,
             **bound(_depthwise_weights, _to_keras, partial(_to_torch, depthwise=True), rank=_rank),
             layout="channels",

@@ -1,16 +1,16 @@
-"""LSTMs whose products are convolutions: a module of our own on the torch side, one for every number of axes."""
+"""Rules for convolutional LSTMs; on the torch side they are a module of keras3conv for any number of axes."""
 
 from functools import partial
 from typing import Any
 
-from keras3conv.rules.helpers.config import ints, last, require_value, shape_of
+from keras3conv.rules.helpers.config import ints, last, paired, require_value, shape_of
 from keras3conv.rules.helpers.own_layers import CONV_LSTM, activation_of, function_of
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
 from keras3conv.transforms import Axes, Same
 
 _SPACE = ("w", "h w", "d h w")
-"""The axes of space, by how many there are."""
+"""The letters of the spatial axes by their number."""
 
 
 def _weights(config: Config) -> tuple[WeightMapping, ...]:
@@ -65,7 +65,7 @@ def _applies(config: Config, *, rank: int) -> bool:
 
 
 def _examples(rank: int) -> tuple[Example, ...]:
-    """Even and odd kernels and sizes; a strided one, a dilated one; the channels behind and before the space."""
+    """Return examples with even and odd kernels and sizes, strides, dilations, and both positions of the channels."""
     kernel, strided, sizes = (3, 2, 2)[:rank], (2, 3, 1)[:rank], (5, 6, 4)[:rank]
     plain = {"in_channels": 3, "out_channels": 2, "kernel_size": kernel}
     options: tuple[dict[str, Any], ...] = (
@@ -81,8 +81,24 @@ def _examples(rank: int) -> tuple[Example, ...]:
 
 
 _NOTE = (
-    "The torch module is one of our own. Keras' own dropout acts in training only, and is lost; so are the masks of "
+    "keras3conv brings the torch module. Keras' own dropout acts in training only, and is lost; so are the masks of "
     "steps."
+)
+
+_FIELDS = paired(
+    "in_channels",
+    out_channels="filters",
+    kernel_size="kernel_size",
+    stride="strides",
+    padding="padding",
+    dilation="dilation_rate",
+    channels_last="data_format",
+    bias="use_bias",
+    activation="activation",
+    recurrent_activation="recurrent_activation",
+    return_sequences="return_sequences",
+    return_state="return_state",
+    go_backwards="go_backwards",
 )
 
 for _rank in (1, 2, 3):
@@ -90,10 +106,7 @@ for _rank in (1, 2, 3):
         Rule(
             torch=CONV_LSTM,
             keras=f"keras.layers.ConvLSTM{_rank}D",
-            fields=(
-                "in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "channels_last", "bias",
-                "activation", "recurrent_activation", "return_sequences", "return_state", "go_backwards",
-            ),
+            fields=_FIELDS,
             applies=partial(_applies, rank=_rank),
             weights=_weights,
             to_keras=partial(_to_keras, kind=f"keras.layers.ConvLSTM{_rank}D"),
@@ -102,4 +115,4 @@ for _rank in (1, 2, 3):
             train=True,
             note=_NOTE,
         )
-    )  # fmt: skip
+    )

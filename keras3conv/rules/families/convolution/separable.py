@@ -1,4 +1,4 @@
-"""Separable convolutions: two layers of torch, each channel by itself and then the channels of each pixel, are one."""
+"""Rules for separable convolutions: a depthwise and a pointwise convolution of torch are one layer of Keras."""
 
 from functools import partial
 
@@ -12,12 +12,20 @@ from keras3conv.transforms import Axes, Same
 _AXES = {1: "w", 2: "h w"}
 _ONES = {1: "1", 2: "1 1"}
 _FIELDS = (
-    "in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "bias", "padding_mode",
-)  # fmt: skip
+    "in_channels",
+    "out_channels",
+    "kernel_size",
+    "stride",
+    "padding",
+    "dilation",
+    "groups",
+    "bias",
+    "padding_mode",
+)
 
 
 def _is_separable(config: Config, *, rank: int) -> bool:
-    """Whether the first convolution is depthwise, without a bias between the two, and the second takes one pixel."""
+    """Return whether two convolutions are depthwise without bias, and pointwise."""
     first, second = config["0"], config["1"]
     is_depthwise = first["groups"] == first["in_channels"] and not first["bias"]
     sizes = ("kernel_size", 1), ("stride", 1), ("groups", 1)

@@ -1,23 +1,31 @@
-"""Transposed convolutions.
+"""Rules for transposed convolutions.
 
-Torch's padding is a crop of the output. Keras' "valid" is the whole output, so what torch crops is a layer after it.
+Torch's padding crops the output. Keras' "valid" returns the whole output, so a cropping layer follows it.
 """
 
 from functools import partial
 from itertools import cycle
 
 from keras3conv.errors import RuleError
-from keras3conv.rules.helpers.config import bound, ints, pads, require_value, shape_of
+from keras3conv.rules.helpers.config import bound, ints, pads, paired, require_value, shape_of
 from keras3conv.rules.helpers.padding import Pads, reach
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
 from keras3conv.transforms import Array, Axes, Chain, Diagonal, Dilate, Same, Shape, Transform
 
 _AXES = {1: "w", 2: "h w", 3: "d h w"}
-_FIELDS = (
-    "in_channels", "out_channels", "kernel_size", "stride", "padding", "output_padding", "dilation", "groups", "bias",
+_FIELDS = paired(
+    "in_channels",
+    "padding",
+    "groups",
     "padding_mode",
-)  # fmt: skip
+    out_channels="filters",
+    kernel_size="kernel_size",
+    stride="strides",
+    output_padding="output_padding",
+    dilation="dilation_rate",
+    bias="use_bias",
+)
 
 
 def _to_keras(config: Config, *, rank: int) -> LayerSpecs:
@@ -43,14 +51,14 @@ def _to_keras(config: Config, *, rank: int) -> LayerSpecs:
 
 
 def _is_widened(config: Config, rank: int) -> bool:
-    """Whether the dilation goes into the kernel, as zeros: Keras takes a stride or a dilation, not both."""
+    """Return whether the kernel must hold the dilation as zeros: Keras takes a stride or a dilation, not both."""
     return max(ints(config["stride"], rank)) > 1 and max(ints(config["dilation"], rank)) > 1
 
 
 def _added_and_cropped(config: Config, strides: Shape, rank: int) -> tuple[Shape, Pads]:
-    """What Keras adds at the end of the whole output, and what is cropped of its start and end.
+    """Return what Keras adds at the end of the whole output, and the crop of its start and end.
 
-    Keras adds less than a stride; what torch adds beyond (with a dilation) must be a smaller crop of the end.
+    Keras adds less than a stride; if torch adds more (with a dilation), the crop of the end is smaller.
     """
     wanted, padding = ints(config["output_padding"], rank), ints(config["padding"], rank)
     added = tuple(min(extra, stride - 1) for extra, stride in zip(wanted, strides, strict=True))
@@ -86,7 +94,7 @@ def _to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
 
 
 def _cut(crops: Pads, rank: int) -> LayerSpecs:
-    """What is cropped of the end beyond what is cropped of the start: a padding of less than nothing."""
+    """Return how much more is cropped at the end than at the start."""
     if all(end <= start for start, end in crops):
         return ()
     numbers = tuple(number for start, end in reversed(crops) for number in (0, min(start - end, 0)))
@@ -94,7 +102,7 @@ def _cut(crops: Pads, rank: int) -> LayerSpecs:
 
 
 def _keras_crops(layers: LayerSpecs, totals: Shape, rank: int) -> Pads:
-    """What Keras crops of the start and the end of the whole output; less than nothing where it adds."""
+    """Return the crop of the start and the end of the whole output; negative where Keras adds."""
     convolution = layers[0]
     strides = ints(convolution.config.get("strides", 1), rank)
     added = convolution.config.get("output_padding")
@@ -110,19 +118,19 @@ def _keras_crops(layers: LayerSpecs, totals: Shape, rank: int) -> Pads:
 
 
 def _valid_crop(size: int, stride: int, extra: int | None) -> tuple[int, int]:
-    """Nothing is cropped; a stride larger than the kernel adds what makes the output whole strides."""
+    """Return no crop; a stride larger than the kernel adds up to a whole number of strides."""
     return 0, -(max(stride - size, 0) if extra is None else extra)
 
 
 def _same_crop(size: int, stride: int, extra: int | None) -> tuple[int, int]:
-    """An output of whole strides, or of what was asked for; of an odd crop the larger half is at the end."""
+    """Return the crop to a whole number of strides or to the requested size; an odd one is larger at the end."""
     kept = stride + size - 2 if extra is None else size + size % 2 - 2 + extra
     start = min(kept - kept // 2, size - 1)
     return size - 1 - start, size - 1 - (kept - start)
 
 
 def _cropped(array: Array, torch: Config, keras: Config, *, rank: int) -> Array:
-    """The whole output without what torch's padding crops; "same" has cropped it already."""
+    """Return the whole output after the crop of torch's padding; "same" has cropped it already."""
     if keras.get("padding", "valid") != "valid" or keras.get("data_format") == "channels_first":
         return array
     crops = _added_and_cropped(torch, ints(torch["stride"], rank), rank)[1]
@@ -145,7 +153,7 @@ def _weights(config: Config, *, rank: int) -> tuple[WeightMapping, ...]:
 
 
 _EVEN, _ODD = (4, 5, 3), (5, 4, 6)
-"""Spatial sizes; the first of the one is even, of the other odd."""
+"""Return spatial sizes that begin with an even and with an odd number."""
 
 
 def _examples(rank: int) -> tuple[Example, ...]:
@@ -164,7 +172,7 @@ def _examples(rank: int) -> tuple[Example, ...]:
         {"kernel_size": (2, 2, 3)[:rank], "stride": (3, 2, 2)[:rank]},
         {"dilation": (2, 1, 3)[:rank], "padding": (1, 2, 1)[:rank], "output_padding": (1, 0, 1)[:rank]},
     )
-    # What Keras has no word for is in the kernel, and comes back as a kernel that is larger.
+    # The kernel holds what Keras has no argument for, and comes back as a larger kernel.
     wide = {"in_channels": 6, "out_channels": 4, "groups": 2, "stride": (2, 3, 2)[:rank]}
     widened: tuple[dict[str, object], ...] = (
         wide | {"padding": (1, 2, 0)[:rank], "output_padding": (1, 2, 0)[:rank]},
@@ -180,8 +188,8 @@ def _examples(rank: int) -> tuple[Example, ...]:
 
 
 _NOTE = (
-    "Groups, and a dilation with a stride, are zeros in the kernel, which Keras has no word for. Training them away in "
-    "Keras leaves no way back, and is refused then."
+    "Keras has no argument for groups, nor for a dilation with a stride: the kernel holds zeros for them. If training "
+    "in Keras changes these zeros, the way back is refused."
 )
 
 for _rank in (1, 2, 3):

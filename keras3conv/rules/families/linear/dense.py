@@ -1,4 +1,4 @@
-"""Layers that are one matrix product, with the input's last axis or, for an image, its channels."""
+"""Rules for layers that multiply the last axis, or the channels of an image, with one matrix."""
 
 from collections.abc import Callable
 from functools import partial
@@ -6,37 +6,37 @@ from math import prod
 from typing import TypedDict
 
 from keras3conv.errors import RuleError
-from keras3conv.rules.helpers.config import ints, last, require_value, shape_of
+from keras3conv.rules.helpers.config import ints, last, paired, require_value, shape_of
 from keras3conv.rules.helpers.counterpart import counterpart_shapes
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
 from keras3conv.transforms import Axes, Chain, Each, Same, Split, Transform
 
 GPT2_CONV1D = "transformers.pytorch_utils.Conv1D"
-"""A Linear whose weight is (in, out), as Keras has it: nothing is transposed."""
+"""The Linear of GPT-2, whose weight is (in, out) as in Keras."""
 
-_LINEAR_FIELDS = ("in_features", "out_features", "bias")
+_LINEAR_FIELDS = paired("in_features", out_features="units", bias="use_bias")
 
 
 def bias_mapping(transform: Transform) -> WeightMapping:
-    """A bias becomes a bias."""
+    """Return the mapping of the bias."""
     return WeightMapping(torch=("bias",), keras=("bias",), transform=transform)
 
 
 def kernel_mapping(transform: Transform) -> WeightMapping:
-    """A weight becomes a kernel."""
+    """Return the mapping of the weight to the kernel."""
     return WeightMapping(torch=("weight",), keras=("kernel",), transform=transform)
 
 
 def linear(inputs: int, outputs: int, bias: bool) -> LayerSpec:
-    """The Linear of these sizes."""
+    """Return a Linear of these sizes."""
     return LayerSpec(
         kind="torch.nn.Linear", config={"in_features": inputs, "out_features": outputs, "bias": bool(bias)}
     )
 
 
 def gpt2_conv1d(inputs: int, outputs: int, bias: bool) -> LayerSpec:
-    """The Conv1D of these sizes; it always has a bias."""
+    """Return a Conv1D of GPT-2 of these sizes; it always has a bias."""
     require_value("keras.layers.Dense", "use_bias", bool(bias), True)
     return LayerSpec(kind=GPT2_CONV1D, config={"nf": outputs, "nx": inputs})
 
@@ -59,7 +59,7 @@ def _dense_to_torch(layers: LayerSpecs, *, make: Callable[[int, int, bool], Laye
 
 
 def _dense_weights(config: Config) -> tuple[WeightMapping, ...]:
-    """Where the input was flattened from (c, h, w) by torch and from (h, w, c) by Keras, its rows are permuted."""
+    """Return the transform of the weight; its rows are permuted after torch flattens (c, h, w) and Keras (h, w, c)."""
     channels, *spatial = config.get("flattened") or (1,)
     kernel = Axes("o i -> i o")
     if channels > 1 and prod(spatial) > 1:
@@ -94,7 +94,7 @@ register(
     Rule(
         torch=GPT2_CONV1D,
         keras="keras.layers.Dense",
-        fields=("nf", "nx"),
+        fields=paired("nx", nf="units"),
         weights=lambda config: (kernel_mapping(Same()), bias_mapping(Same())),
         to_keras=lambda config: (_dense(config["nf"], True),),
         to_torch=partial(_dense_to_torch, make=gpt2_conv1d),
@@ -105,9 +105,9 @@ register(
 )
 
 
-# Query, key and value in one product, against three layers.
+# Query, key and value packed in one torch layer, three layers in Keras.
 def thirds(outputs: int) -> tuple[int, int, int]:
-    """Query, key and value of one size; raises `RuleError` where there is none."""
+    """Return the sizes of a query, key and value of one size; raises `RuleError` if 3 does not divide the outputs."""
     if outputs % 3:
         raise RuleError(f"{outputs} outputs are not query, key and value of one size: only the Keras layers can tell")
     return (outputs // 3,) * 3
@@ -119,7 +119,7 @@ def _dense_sizes(config: Config, outputs: int) -> tuple[int, ...]:
 
 
 def packed_weights(axis: int, sizes: tuple[int, ...], kernel: Transform, bias: Transform) -> tuple[WeightMapping, ...]:
-    """A packed weight and bias are cut into those of query, key and value, each of which is transformed."""
+    """Return the mappings that split a packed weight and bias into query, key and value and transform each."""
     return (
         WeightMapping(torch=("weight",), keras=_numbered("kernel"), transform=Chain(Split(axis, sizes), Each(kernel))),
         WeightMapping(torch=("bias",), keras=_numbered("bias"), transform=Chain(Split(0, sizes), Each(bias))),
@@ -144,14 +144,14 @@ def _packed_linear_to_keras(config: Config) -> LayerSpecs:
 
 
 def packed(sizes: list[tuple[int, int]], biases: list[bool], make: Callable[[int, int, bool], LayerSpec]) -> LayerSpec:
-    """The one torch layer of query, key and value, each of (inputs, outputs)."""
+    """Return the packed torch layer of a query, key and value of these (inputs, outputs)."""
     if len(sizes) != 3 or len({inputs for inputs, _ in sizes}) > 1 or len(set(biases)) > 1:
         raise RuleError(f"products of (inputs, outputs) {sizes} with bias {biases} are not query, key and value in one")
     return make(sizes[0][0], sum(outputs for _, outputs in sizes), biases[0])
 
 
 def packed_examples(*configs: Config) -> tuple[Example, ...]:
-    """Examples for five inputs on three steps, and for six on one."""
+    """Return examples with five inputs and three steps, and with six inputs and one step."""
     return tuple(
         Example(config=config, inputs=(shape,)) for config, shape in zip(configs, ((2, 3, 5), (4, 6)), strict=True)
     )
@@ -174,9 +174,9 @@ QUERY_KEY_VALUE: _Parallel = {
     "keras_count": 3,
     "parallel": True,
     "train": True,
-    "note": "Query, key and value of one size, unless the Keras layers tell other sizes (grouped queries).",
+    "note": "Query, key and value of one size, unless the Keras layers have other sizes (grouped queries).",
 }
-"""What the rules for three Keras layers in one of torch have in common."""
+"""The settings that the rules for three Keras layers in one torch layer share."""
 
 
 register(
@@ -197,7 +197,7 @@ register(
         torch=GPT2_CONV1D,
         keras="keras.layers.Dense",
         **QUERY_KEY_VALUE,
-        fields=("nf", "nx"),
+        fields=paired("nx", nf="units"),
         weights=lambda config: packed_weights(1, _dense_sizes(config, config["nf"]), Same(), Same()),
         to_keras=lambda config: tuple(_dense(size, True) for size in _dense_sizes(config, config["nf"])),
         to_torch=partial(_packed_dense_to_torch, make=gpt2_conv1d),
@@ -206,10 +206,10 @@ register(
 )
 
 
-# A convolution of one pixel is a matrix product with the channels.
+# A convolution with a kernel of one pixel multiplies the channels with a matrix.
 _SPATIAL = {1: "1", 2: "1 1", 3: "1 1 1"}
 _POINTWISE = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
-CONV_FIELDS = ("in_channels", "out_channels", "kernel_size", *_POINTWISE, "bias", "padding_mode")
+CONV_FIELDS = paired("in_channels", "kernel_size", *_POINTWISE, "padding_mode", out_channels="units", bias="use_bias")
 
 
 def _is_pointwise(config: Config, *, rank: int) -> bool:
@@ -288,12 +288,12 @@ for _rank in (1, 2, 3):
         Rule(
             torch="torch.nn.Linear",
             keras=f"keras.layers.Conv{_rank}D",
-            fields=_LINEAR_FIELDS,
+            fields={**_LINEAR_FIELDS, "out_features": "filters"},
             weights=partial(_pixel_weights, pattern=f"o i -> {_ones} i o"),
             to_keras=partial(_pixel_to_keras, rank=_rank),
             to_torch=partial(_pixel_to_torch, rank=_rank),
             examples=_examples,
             train=True,
-            note="A Linear over the channels of an image that torch has in Keras' layout.",
+            note="A Linear over the channels of an image that torch stores in Keras' layout.",
         )
     )

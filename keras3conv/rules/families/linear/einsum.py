@@ -1,4 +1,4 @@
-"""EinsumDense: one matrix product that also splits and merges axes, as attention does with its heads."""
+"""Rules for EinsumDense: a matrix product that also splits and merges axes, as attention does with its heads."""
 
 from collections.abc import Callable
 from functools import partial
@@ -19,7 +19,7 @@ from keras3conv.rules.families.linear.dense import (
     packed_weights,
     thirds,
 )
-from keras3conv.rules.helpers.config import last, shape_of
+from keras3conv.rules.helpers.config import last, paired, shape_of
 from keras3conv.rules.helpers.counterpart import counterpart, counterpart_shapes
 from keras3conv.rules.helpers.einsum import (
     Product,
@@ -35,17 +35,17 @@ from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, 
 from keras3conv.transforms import Array, Arrays, Axes, Same, Shape
 
 _EQUATION = "...i,io->...o"
-_NOTE = "Torch has the inputs, and the outputs, of the equation merged into one axis each, which is the last."
+_NOTE = "Torch merges the input axes and the output axes of the equation into one last axis each."
 
 
 def _einsum(outputs: int, bias: bool) -> LayerSpec:
-    """The equation that says no more than torch does."""
+    """Return the plain EinsumDense of a torch layer."""
     config = {"equation": _EQUATION, "output_shape": (outputs,), "bias_axes": "o" if bias else None}
     return LayerSpec(kind="keras.layers.EinsumDense", config=config)
 
 
 def _weights(config: Config, *, outputs_first: bool) -> tuple[WeightMapping, ...]:
-    """The transforms of the Keras layer's own equation; of the plain one where there is no Keras layer yet."""
+    """Return the mappings for the Keras layer's own equation; for the plain one if there is no Keras layer yet."""
     keras = counterpart(config)
     if keras is None:
         plain = Axes("o i -> i o") if outputs_first else Same()
@@ -63,12 +63,15 @@ def _to_torch(layers: LayerSpecs, *, make: Callable[[int, int, bool], LayerSpec]
 
 
 def _output(outputs: Arrays, torch_config: Config, keras_config: Config, keras_shape: Shape) -> Array:
-    """The last axis of torch's output split into the axes of the equation, and these moved to their places."""
+    """Return torch's output with its last axis split into the axes of the equation, in Keras' order."""
     product = read_product(keras_config)
     places = product.places(product.outputs, product.made)
     split = outputs[0].reshape(*outputs[0].shape[:-1], *(keras_shape[place] for place in places))
     return np.moveaxis(split, tuple(range(-len(places), 0)), places)
 
+
+_FIELDS = paired("in_features", out_features="output_shape", bias="bias_axes")
+_CONV1D_FIELDS = paired("nx", nf="output_shape")
 
 _LINEAR_TO_EINSUM_DENSE_EXAMPLES = (
     Example(config={"in_features": 5, "out_features": 7}, inputs=((2, 3, 5),)),
@@ -78,7 +81,7 @@ register(
     Rule(
         torch="torch.nn.Linear",
         keras="keras.layers.EinsumDense",
-        fields=("in_features", "out_features", "bias"),
+        fields=_FIELDS,
         weights=partial(_weights, outputs_first=True),
         to_keras=lambda config: (_einsum(config["out_features"], config["bias"]),),
         to_torch=partial(_to_torch, make=linear),
@@ -97,7 +100,7 @@ register(
     Rule(
         torch=GPT2_CONV1D,
         keras="keras.layers.EinsumDense",
-        fields=("nf", "nx"),
+        fields=_CONV1D_FIELDS,
         weights=partial(_weights, outputs_first=False),
         to_keras=lambda config: (_einsum(config["nf"], True),),
         to_torch=partial(_to_torch, make=gpt2_conv1d, views=True),
@@ -109,9 +112,9 @@ register(
 )
 
 
-# Query, key and value in one product, against three layers.
+# Query, key and value packed in one torch layer, three layers in Keras.
 def _packed_parts(config: Config) -> tuple[LayerSpec, ...] | None:
-    """The three Keras layers, each with its own roles; None where they are not known."""
+    """Return the three Keras layers, each with its own roles; None if they are unknown."""
     keras, shapes = counterpart(config), counterpart_shapes(config, "kernel", 3)
     if keras is None or shapes is None:
         return None
@@ -146,7 +149,7 @@ def _bias_shapes(parts: LayerSpecs) -> list[Shape | None]:
 
 
 def _only(patterns: list[Axes]) -> Axes:
-    """The one pattern of query, key and value."""
+    """Return the pattern that query, key and value share."""
     first, *others = patterns
     if any(other != first for other in others):
         raise RuleError(f"query, key and value are split differently: {', '.join(map(repr, patterns))}")
@@ -161,8 +164,8 @@ def _packed_to_torch(layers: LayerSpecs, *, make: Callable[[int, int, bool], Lay
 
 
 for _torch, _fields, _outputs, _make, _examples in (
-    ("torch.nn.Linear", ("in_features", "out_features", "bias"), "out_features", linear, LINEAR_PACKED),
-    (GPT2_CONV1D, ("nf", "nx"), "nf", gpt2_conv1d, CONV1D_PACKED),
+    ("torch.nn.Linear", _FIELDS, "out_features", linear, LINEAR_PACKED),
+    (GPT2_CONV1D, _CONV1D_FIELDS, "nf", gpt2_conv1d, CONV1D_PACKED),
 ):
     register(
         Rule(
@@ -180,7 +183,7 @@ for _torch, _fields, _outputs, _make, _examples in (
     )
 
 
-# A product with two inputs: Keras is given their outer product.
+# A product with two inputs: Keras takes their outer product.
 _BILINEAR = "...ij,ijo->...o"
 _BILINEAR_FIELDS = ("in1_features", "in2_features", "out_features", "bias")
 
@@ -230,13 +233,13 @@ register(
     Rule(
         torch="torch.nn.Bilinear",
         keras="keras.layers.EinsumDense",
-        fields=_BILINEAR_FIELDS,
+        fields=paired("in1_features", "in2_features", out_features="output_shape", bias="bias_axes"),
         weights=_bilinear_weights,
         to_keras=_bilinear_to_keras,
         to_torch=_bilinear_to_torch,
         keras_arguments=lambda given: (given[0][..., :, None] * given[1][..., None, :],),
         examples=_BILINEAR_TO_EINSUM_DENSE_EXAMPLES,
         train=True,
-        note="Keras is given the outer product of the two inputs.",
+        note="Keras takes the outer product of the two inputs.",
     )
 )

@@ -1,14 +1,16 @@
-"""Tables of rows that are looked up by number."""
+"""Rules for embeddings."""
 
 from functools import partial
 
 from keras3conv.errors import RuleError
-from keras3conv.rules.helpers.config import require_value, shape_of
+from keras3conv.rules.helpers.config import paired, require_value, shape_of
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
 from keras3conv.transforms import Same, Skip
 
-_TABLE_FIELDS = ("num_embeddings", "embedding_dim", "padding_idx", "max_norm", "scale_grad_by_freq")
+_TABLE_FIELDS = paired(
+    "padding_idx", "max_norm", "scale_grad_by_freq", num_embeddings="input_dim", embedding_dim="output_dim"
+)
 _WEIGHTS = (WeightMapping(torch=("weight",), keras=("embeddings",), transform=Same()),)
 _KINDS = ("keras.layers.Embedding", "keras.layers.ReversibleEmbedding")
 
@@ -18,14 +20,14 @@ def _weights(config: Config) -> tuple[WeightMapping, ...]:
 
 
 def _table(config: Config, *, torch: str, keras: str) -> LayerSpec:
-    require_value(torch, "max_norm", config["max_norm"], None)  # it changes the table in every call
+    require_value(torch, "max_norm", config["max_norm"], None)  # the table changes with every call
     require_value(torch, "scale_grad_by_freq", config["scale_grad_by_freq"], False)
     sizes = {"input_dim": config["num_embeddings"], "output_dim": config["embedding_dim"]}
     return LayerSpec(kind=keras, config=sizes)
 
 
 def _table_config(layers: LayerSpecs) -> dict[str, object]:
-    """The torch settings of the table among these layers; a function after it owns no tensor."""
+    """Return the torch configuration of the embedding among these layers."""
     table = next((layer for layer in layers if layer.kind in _KINDS), layers[0])
     rows, columns = shape_of(table, "embeddings")
     sizes = {"num_embeddings": rows, "embedding_dim": columns}
@@ -44,7 +46,7 @@ def _embedding_to_torch(layers: LayerSpecs) -> LayerSpecs:
 _EXAMPLES = (
     Example(config={"num_embeddings": 7, "embedding_dim": 5}, inputs=((2, 3),), integers=7),
     Example(config={"num_embeddings": 6, "embedding_dim": 6}, inputs=((4, 3, 2),), integers=6),
-    # The padding row is looked up by nobody: its gradient is where the two sides differ.
+    # No index is the padding row: its gradient differs between the two sides.
     Example(
         config={"num_embeddings": 8, "embedding_dim": 3, "padding_idx": 7},
         inputs=((5, 4),),
@@ -53,13 +55,16 @@ _EXAMPLES = (
     ),
 )
 _NOTE = (
-    "Torch does not train the row of padding_idx, Keras trains every row; mask_zero makes a mask for the layers after "
-    "it, the rows are the same. How torch stores the gradient (sparse) has no counterpart."
+    "Torch does not train the row of padding_idx, Keras trains every row. mask_zero makes a mask for the layers after "
+    "it; the rows are the same. Sparse gradients have no counterpart."
 )
 
 for _keras, _more in (
     ("keras.layers.Embedding", ""),
-    ("keras.layers.ReversibleEmbedding", " The Linear of a tied head is the same tensor; Keras calls it in reverse."),
+    (
+        "keras.layers.ReversibleEmbedding",
+        " The Linear of a tied head has the same tensor; Keras calls this layer in reverse.",
+    ),
 ):
     register(
         Rule(
@@ -76,7 +81,7 @@ for _keras, _more in (
     )
 
 
-# RoBERTa counts its places from padding_idx + 1 on: nobody looks the rows before them up, and Keras leaves them out.
+# RoBERTa counts positions from padding_idx + 1 on: the rows before are never looked up, and Keras leaves them out.
 _ROBERTA_PADDING = 1
 
 
@@ -118,12 +123,12 @@ register(
         torch_arguments=lambda arrays: (arrays[0] + _ROBERTA_PADDING + 1,),
         examples=_PLACES_EXAMPLES,
         train=True,
-        note="Lossy: the first padding_idx + 1 rows, which nobody looks up, are left out; they come back as zeros.",
+        note="Lossy: the first padding_idx + 1 rows, which are never looked up, are left out; they come back as zeros.",
     )
 )
 
 
-# A bag is a table, and a reduction of the rows.
+# An EmbeddingBag is an embedding and a reduction of its rows.
 _REDUCTIONS = {"sum": "keras.ops.sum", "mean": "keras.ops.mean", "max": "keras.ops.max"}
 _MODES = {
     **{kind: mode for mode, kind in _REDUCTIONS.items()},
@@ -140,7 +145,7 @@ def _bag_to_keras(config: Config) -> LayerSpecs:
 
 
 def _bag_to_torch(layers: LayerSpecs) -> LayerSpecs:
-    """The mode is that of the reduction; where only the table is given, it is left open."""
+    """Return the EmbeddingBag, with the mode of the reduction if there is one."""
     config = {**_table_config(layers), "include_last_offset": False}
     for reduction in layers[1:]:
         if reduction.kind not in _MODES:
@@ -157,12 +162,12 @@ register(
     Rule(
         torch="torch.nn.EmbeddingBag",
         keras="keras.layers.Embedding",
-        fields=(*_TABLE_FIELDS, "mode", "include_last_offset"),
+        fields={**_TABLE_FIELDS, "mode": "", "include_last_offset": ""},
         weights=_weights,
         to_keras=_bag_to_keras,
         to_torch=_bag_to_torch,
         examples=_EMBEDDING_BAG_TO_EMBEDDING_EXAMPLES,
         train=True,
-        note="Bags of one size, one a row; offsets and per_sample_weights have no counterpart.",
+        note="For bags of one size, one in each row; offsets and per_sample_weights have no counterpart.",
     )
 )

@@ -1,18 +1,18 @@
-"""Parameters that scale values: slopes below zero, layer scale; and parameters that no layer of a known class owns."""
+"""Rules for parameters that scale values: the slopes of a PReLU, layer scale."""
 
 from functools import partial
 
 from keras3conv.errors import RuleError
-from keras3conv.rules.helpers.config import last, shape_of
+from keras3conv.rules.helpers.config import last, paired, shape_of
 from keras3conv.rules.helpers.counterpart import counterpart, input_rank
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
 from keras3conv.transforms import Axes, Same
 
 
-# One slope for each channel, or one for all.
+# A PReLU has one slope for each channel, or one for all.
 def _prelu_rank(config: Config) -> int:
-    """How many axes the input has; alpha has one less. Raises `RuleError` where nobody has told."""
+    """Return the number of input axes; alpha has one less. Raises `RuleError` if it is unknown."""
     keras = counterpart(config)
     rank = len(shape_of(keras, "alpha")) + 1 if keras else input_rank(config)
     if rank is None:
@@ -22,7 +22,7 @@ def _prelu_rank(config: Config) -> int:
 
 def _prelu_weights(config: Config) -> tuple[WeightMapping, ...]:
     known = counterpart(config) or input_rank(config)
-    rank = _prelu_rank(config) if known else 4  # an image; for any other the shapes do not fit, and that is told
+    rank = _prelu_rank(config) if known else 4  # an image; for other inputs the shapes do not fit, which is reported
     pattern = " ".join(["1"] * (rank - 2) + ["c"])
     return (WeightMapping(torch=("weight",), keras=("alpha",), transform=Axes(f"c -> {pattern}")),)
 
@@ -54,19 +54,19 @@ register(
     Rule(
         torch="torch.nn.PReLU",
         keras="keras.layers.PReLU",
-        fields=("num_parameters",),
+        fields=paired(num_parameters="shared_axes"),
         weights=_prelu_weights,
         to_keras=_prelu_to_keras,
         to_torch=_prelu_to_torch,
         layout="channels",
         examples=_PRE_LU_TO_PRE_LU_EXAMPLES,
         train=True,
-        note="Keras shares the slopes along every axis but the channels'.",
+        note="Keras shares the slopes along every axis except the channels.",
     )
 )
 
 
-# Layer scale: one factor for each channel.
+# Layer scale has one factor for each channel.
 TIMM_LAYER_SCALE = "timm.layers.layer_scale.LayerScale"
 
 
@@ -74,7 +74,7 @@ _EINSUM_SCALE = "...c,c->...c"
 
 
 def _scale_size(config: Config) -> int:
-    """How many factors there are; the torch layer does not say, its input does."""
+    """Return the number of factors, which only the input of the torch layer tells."""
     inputs = config.get("inputs")
     if not inputs:
         raise RuleError("LayerScale: the shape of its input is needed, and is not known")
@@ -110,7 +110,7 @@ register(
     Rule(
         torch=TIMM_LAYER_SCALE,
         keras="keras.layers.EinsumDense",
-        fields=(),
+        fields={},
         weights=partial(_scale_weights, role="kernel"),
         to_keras=_scale_to_einsum,
         to_torch=partial(_scale_to_torch, role="kernel"),

@@ -1,4 +1,4 @@
-"""Patches of an image, each a row of one matrix product: a convolution whose windows touch and do not overlap."""
+"""Rule for a convolution over patches that do not overlap, which Keras computes as a Dense over the patches."""
 
 from keras3conv.errors import RuleError
 from keras3conv.rules.families.linear.dense import CONV_FIELDS, bias_mapping, kernel_mapping
@@ -11,7 +11,7 @@ _PATCHES = "keras.ops.image.extract_patches"
 
 
 def _takes_patches(config: Config) -> bool:
-    """Whether the windows touch, do not overlap, and have more than one pixel."""
+    """Return whether the windows have more than one pixel, touch and do not overlap."""
     size = ints(config["kernel_size"], 2)
     plain = ints(config["dilation"], 2) == (1, 1) and config["groups"] == 1
     unpadded = config["padding"] == "valid" or (config["padding"] != "same" and ints(config["padding"], 2) == (0, 0))
@@ -59,7 +59,7 @@ _EXAMPLES = (
     Example(
         config={"in_channels": 3, "out_channels": 7, "kernel_size": (4, 2), "stride": (4, 2)}, inputs=((2, 3, 8, 10),)
     ),
-    # The last row and column of pixels belong to no patch.
+    # The last row and column of pixels are part of no patch.
     Example(
         config={"in_channels": 2, "out_channels": 12, "kernel_size": (2, 3), "stride": (2, 3), "bias": False},
         inputs=((3, 2, 5, 7),),

@@ -1,19 +1,20 @@
-"""Normalisation by batch statistics. The epsilon is copied always: torch's default is 1e-5, Keras' is 1e-3."""
+"""Rules for batch normalisation. The epsilon is always written: torch's default is 1e-5, Keras' is 1e-3."""
 
 from functools import partial
 
 from keras3conv.errors import RuleError
-from keras3conv.rules.helpers.config import last, require_value, shape_of
+from keras3conv.rules.helpers.config import last, paired, require_value, shape_of
 from keras3conv.rules.helpers.counterpart import affine_weights
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
 from keras3conv.transforms import Same
 
+_FIELDS = paired("num_features", "track_running_stats", eps="epsilon", momentum="momentum", affine=("scale", "center"))
 _STATISTICS = ("running_mean", "moving_mean"), ("running_var", "moving_variance")
 _IGNORED = {"num_batches_tracked": "a counter that only momentum=None reads"}
 _NOTE = (
     "In training torch stores the unbiased variance of the batch, N/(N-1) times that of Keras. Where Keras has only a "
-    "scale, or only a center, the other is zeros, or ones, in torch."
+    "scale, or only a center, torch has zeros, or ones, for the other."
 )
 
 
@@ -43,7 +44,7 @@ def _to_torch(layers: LayerSpecs, *, kind: str) -> LayerSpecs:
     config = {
         "num_features": shape_of(keras, "moving_variance")[0],
         "eps": keras.config.get("epsilon", 1e-3),
-        # Rounded, because 1 - 0.9 is not 0.1; twelve digits are more than anybody writes.
+        # Rounded because 1 - 0.9 is not exactly 0.1.
         "momentum": round(1.0 - keras.config.get("momentum", 0.99), 12),
         "affine": bool(keras.config.get("scale", True) or keras.config.get("center", True)),
         "track_running_stats": True,
@@ -63,20 +64,20 @@ for _kind, _rank in (*((f"torch.nn.BatchNorm{_rank}d", _rank) for _rank in (1, 2
         Rule(
             torch=_kind,
             keras="keras.layers.BatchNormalization",
-            fields=("num_features", "eps", "momentum", "affine", "track_running_stats"),
+            fields=_FIELDS,
             weights=_weights,
             to_keras=_to_keras,
             to_torch=partial(_to_torch, kind=_kind),
             layout="channels",
             ignored=_IGNORED,
             examples=_examples,
-            note=_NOTE + " Statistics are those of one process." * (_kind == _SYNC),
+            note=_NOTE + " The statistics are those of one process." * (_kind == _SYNC),
         )
     )
 
 
 def _frozen_to_keras(config: Config) -> LayerSpecs:
-    """A layer that is not trainable uses its moving statistics in training too."""
+    """Return a layer that is not trainable: it uses its moving statistics in training too."""
     return _batch_norm(epsilon=config["eps"], trainable=False)
 
 
@@ -97,7 +98,7 @@ register(
     Rule(
         torch="torchvision.ops.misc.FrozenBatchNorm2d",
         keras="keras.layers.BatchNormalization",
-        fields=("eps",),
+        fields=paired(eps="epsilon"),
         weights=_weights,
         to_keras=_frozen_to_keras,
         to_torch=_frozen_to_torch,

@@ -1,10 +1,10 @@
-"""Normalisation without weights that are trained: to unit length, by constants, by what was measured before."""
+"""Rules for normalisation without trained weights: to unit length, by constants, by measured statistics."""
 
 from math import sqrt
 from typing import Any
 
 from keras3conv.errors import RuleError
-from keras3conv.rules.helpers.config import last, require_value, shape_of
+from keras3conv.rules.helpers.config import last, paired, require_value, shape_of
 from keras3conv.rules.helpers.own_layers import NORMALIZATION
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
@@ -24,7 +24,7 @@ def _unit_to_keras(config: Config) -> LayerSpecs:
 def _unit_to_torch(layers: LayerSpecs) -> LayerSpecs:
     axis = last(layers).config.get("axis", -1)
     if not isinstance(axis, int) and len(axis) != 1:
-        raise RuleError(f"UnitNormalization with axis={axis}: torch takes the length along one axis")
+        raise RuleError(f"UnitNormalization with axis={axis}: torch normalises along one axis")
     dim = axis if isinstance(axis, int) else axis[0]
     return (LayerSpec(kind=_NORMALIZE, config={"p": 2.0, "dim": dim, "eps": _EPSILON}),)
 
@@ -38,7 +38,7 @@ register(
     Rule(
         torch=_NORMALIZE,
         keras=_UNIT,
-        fields=("p", "dim", "eps"),
+        fields=paired("p", "eps", dim="axis"),
         to_keras=_unit_to_keras,
         to_torch=_unit_to_torch,
         examples=_NORMALIZE_TO_UNIT_EXAMPLES,
@@ -77,18 +77,18 @@ register(
     Rule(
         torch=_CONSTANTS,
         keras="keras.layers.Normalization",
-        fields=("mean", "std"),
+        fields=paired(mean="mean", std="variance"),
         to_keras=_constants_to_keras,
         to_torch=_constants_to_torch,
         layout="channels",
         examples=_CONSTANTS_TO_NORMALIZATION_EXAMPLES,
         train=True,
-        note="Keras has the square of each deviation, which it takes the root of again.",
+        note="Keras stores the variance and takes its root again.",
     )
 )
 
 
-# By what was measured before, or by constants of any shape.
+# Normalisation by measured statistics, or by constants of any shape.
 _ROLES = ("running_mean", "mean"), ("running_var", "variance"), ("count", "count")
 
 
@@ -117,7 +117,7 @@ def _measured_to_torch(layers: LayerSpecs) -> LayerSpecs:
 
 
 def _fixed(value: Any) -> Any:
-    """Lists become tuples, at every depth."""
+    """Return nested lists as nested tuples."""
     return tuple(map(_fixed, value)) if isinstance(value, list | tuple) else value
 
 
@@ -136,7 +136,7 @@ register(
     Rule(
         torch=NORMALIZATION,
         keras="keras.layers.Normalization",
-        fields=tuple(_MEASURED),
+        fields={**{name: name for name in _MEASURED}, "shape": ""},
         weights=_measured_weights,
         to_keras=_measured_to_keras,
         to_torch=_measured_to_torch,

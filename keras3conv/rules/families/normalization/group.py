@@ -1,8 +1,8 @@
-"""Normalisation over groups of channels; with a channel in each group it is that of an instance."""
+"""Rules for group normalisation and for instance normalisation, which has one channel in each group."""
 
 from functools import partial
 
-from keras3conv.rules.helpers.config import input_channels, last, require_value
+from keras3conv.rules.helpers.config import input_channels, last, paired, require_value
 from keras3conv.rules.helpers.counterpart import affine_weights
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
@@ -31,7 +31,7 @@ def _affine(config: Config) -> Config:
 
 
 def _read_group_norm(spec: LayerSpec) -> tuple[int, int, bool]:
-    """The groups, the channels, and whether there is a scale or a center; torch has both then."""
+    """Return the number of groups and of channels, and whether there is a scale or a center; torch has both or none."""
     affine = spec.config.get("scale", True) or spec.config.get("center", True)
     require_value(_GROUP_NORM, "axis", spec.config.get("axis", -1), -1, *_last_axes(spec))
     shape = spec.shapes.get("gamma", spec.shapes.get("beta"))
@@ -41,7 +41,7 @@ def _read_group_norm(spec: LayerSpec) -> tuple[int, int, bool]:
 
 
 def _last_axes(spec: LayerSpec) -> tuple[int, ...]:
-    """The last axis, counted from the front; where the number of axes is unknown, what is not torch's place for it."""
+    """Return the index of the last axis; if the number of axes is unknown, every index but that of torch's channels."""
     return (len(spec.inputs[0]) - 1,) if spec.inputs else (2, 3, 4)
 
 
@@ -55,7 +55,7 @@ def _instance_norm_to_torch(layers: LayerSpecs, *, kind: str) -> LayerSpecs:
     groups, channels, affine = _read_group_norm(last(layers))
     require_value(_GROUP_NORM, "groups", groups, channels)
     config = {"num_features": channels, "eps": last(layers).config.get("epsilon", 1e-3), "affine": affine}
-    # The momentum is that of statistics which are not tracked.
+    # Without tracked statistics the momentum does not matter.
     return (LayerSpec(kind=kind, config={**config, "track_running_stats": False}),)
 
 
@@ -68,7 +68,7 @@ register(
     Rule(
         torch="torch.nn.GroupNorm",
         keras=_GROUP_NORM,
-        fields=("num_groups", "num_channels", "eps", "affine"),
+        fields=paired("num_channels", num_groups="groups", eps="epsilon", affine=("scale", "center")),
         weights=_weights,
         to_keras=_group_norm_to_keras,
         to_torch=_group_norm_to_torch,
@@ -87,13 +87,13 @@ for _rank in (1, 2, 3):
         Rule(
             torch=f"torch.nn.InstanceNorm{_rank}d",
             keras=_GROUP_NORM,
-            fields=("num_features", "eps", "affine", "track_running_stats"),
+            fields=paired("num_features", "track_running_stats", eps="epsilon", affine=("scale", "center")),
             weights=_weights,
             to_keras=_instance_norm_to_keras,
             to_torch=partial(_instance_norm_to_torch, kind=f"torch.nn.InstanceNorm{_rank}d"),
             layout="channels",
             examples=_examples,
             train=True,
-            note="Running statistics are refused: Keras normalises by the image always.",
+            note="Running statistics are refused: Keras always normalises by the statistics of the image.",
         )
     )

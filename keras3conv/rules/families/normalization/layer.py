@@ -1,10 +1,10 @@
-"""Normalisation over the last axes, or the channels of an image. The epsilon is copied always."""
+"""Rules for layer and RMS normalisation over the last axes or the channels. The epsilon is always written."""
 
 from functools import partial
 from typing import Any
 
 from keras3conv.errors import RuleError
-from keras3conv.rules.helpers.config import input_channels, last, require_value
+from keras3conv.rules.helpers.config import input_channels, last, paired, require_value
 from keras3conv.rules.helpers.counterpart import affine_weights
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Layout, Rule, WeightMapping
@@ -13,13 +13,14 @@ from keras3conv.transforms import Axes, Same, Shape, Transform
 _LAYER_NORM = "keras.layers.LayerNormalization"
 _RMS_NORM = "keras.layers.RMSNormalization"
 _RMS_FUNCTION = "keras.ops.rms_normalization"
+_FIELDS = paired(normalized_shape="axis", eps="epsilon", elementwise_affine="scale", bias="center")
 
 
 def _same_weights(config: Config) -> tuple[WeightMapping, ...]:
     return tuple(affine_weights(config, Same()))
 
 
-# Over the last axes. Three axes are those of an image, whose channels move.
+# Three axes are those of an image, whose channels move.
 def _layout(config: Config) -> Layout:
     return "channels" if len(config.get("normalized_shape", ())) > 2 else "same"
 
@@ -41,7 +42,7 @@ def _layer_norm_weights(config: Config) -> tuple[WeightMapping, ...]:
 
 
 def layer_norm_to_keras(config: Config) -> LayerSpecs:
-    """The LayerNormalization of a torch LayerNorm."""
+    """Return the LayerNormalization of a torch LayerNorm."""
     keras = {
         "axis": _axes(config["normalized_shape"]),
         "epsilon": config["eps"],
@@ -52,12 +53,12 @@ def layer_norm_to_keras(config: Config) -> LayerSpecs:
 
 
 def _normalized_shape(spec: LayerSpec) -> Shape:
-    """The shape that torch normalises over, of the axes that Keras does; they must be the last."""
+    """Return the shape that torch normalises over; raises `RuleError` unless Keras normalises over the last axes."""
     given = spec.config.get("axis", -1)
     count = 1 if isinstance(given, int) else len(given)
     shape = spec.shapes.get("gamma", spec.shapes.get("scale", spec.shapes.get("beta")))
     axes = sorted([given] if isinstance(given, int) else given)
-    rank = len(spec.inputs[0]) if spec.inputs else axes[-1] + 1  # Keras 2 counted from the front: then it is the last
+    rank = len(spec.inputs[0]) if spec.inputs else axes[-1] + 1  # Keras 2 wrote the index of the last axis
     if axes not in (list(range(-count, 0)), list(range(rank - count, rank))):
         raise RuleError(f"{spec.kind.rpartition('.')[2]} with axis={given}: torch normalises over the last axes")
     sizes = shape or tuple(input_channels(spec, axis) for axis in range(-count, 0))
@@ -65,7 +66,7 @@ def _normalized_shape(spec: LayerSpec) -> Shape:
 
 
 def layer_norm_to_torch(layers: LayerSpecs, *, kind: str) -> LayerSpecs:
-    """The torch layer of this class of a LayerNormalization."""
+    """Return the torch layer of this class for a LayerNormalization."""
     spec = last(layers)
     scale, center = spec.config.get("scale", True), spec.config.get("center", True)
     require_value(spec.kind, "rms_scaling", spec.config.get("rms_scaling", False), False)
@@ -90,14 +91,14 @@ register(
     Rule(
         torch="torch.nn.LayerNorm",
         keras=_LAYER_NORM,
-        fields=("normalized_shape", "eps", "elementwise_affine", "bias"),
+        fields=_FIELDS,
         weights=_layer_norm_weights,
         to_keras=layer_norm_to_keras,
         to_torch=partial(layer_norm_to_torch, kind="torch.nn.LayerNorm"),
         layout=_layout,
         examples=_LAYER_NORM_TO_LAYER_NORM_EXAMPLES,
         train=True,
-        note="Over three axes and more: those of an image, whose channels are the last in Keras.",
+        note="Three and more axes are those of an image, whose channels are the last axis in Keras.",
     )
 )
 
@@ -110,7 +111,7 @@ register(
     Rule(
         torch="torchvision.models.convnext.LayerNorm2d",
         keras=_LAYER_NORM,
-        fields=("normalized_shape", "eps", "elementwise_affine", "bias"),
+        fields={**_FIELDS, "normalized_shape": ""},
         weights=_same_weights,
         to_keras=layer_norm_to_keras,
         to_torch=partial(layer_norm_to_torch, kind="torchvision.models.convnext.LayerNorm2d"),
@@ -121,7 +122,7 @@ register(
 )
 
 
-# The constructor has other words than the module's attributes; here are both.
+# The constructor names its arguments otherwise than the attributes; both are fields.
 def _timm_to_keras(config: Config) -> LayerSpecs:
     affine = config.get("affine", config["elementwise_affine"])
     keras = {"axis": -1, "epsilon": config["eps"], "scale": affine, "center": affine}
@@ -147,7 +148,7 @@ register(
     Rule(
         torch="timm.layers.norm.LayerNorm2d",
         keras=_LAYER_NORM,
-        fields=("num_channels", "eps", "affine", "elementwise_affine"),
+        fields=paired("num_channels", "affine", eps="epsilon", elementwise_affine=("scale", "center")),
         weights=_same_weights,
         to_keras=_timm_to_keras,
         to_torch=_timm_to_torch,
@@ -158,9 +159,8 @@ register(
 )
 
 
-# By the root of the mean square.
 FLOAT32_EPSILON = 2.0**-23
-"""What torch adds where it is given no epsilon, in float32."""
+"""The epsilon of torch for float32 where none is given."""
 
 
 def _rms_norm_weights(config: Config) -> tuple[WeightMapping, ...]:
@@ -182,7 +182,7 @@ def _rms_norm_to_torch(layers: LayerSpecs, *, affine: bool) -> LayerSpecs:
     return (LayerSpec(kind="torch.nn.RMSNorm", config={**config, "elementwise_affine": affine}),)
 
 
-_RMS_NOTE = "Without an epsilon torch adds that of the dtype: 1.2e-7, which is that of float32, is written down."
+_RMS_NOTE = "Without an epsilon torch uses that of the dtype; Keras gets 1.2e-7, that of float32."
 
 for _keras, _is_affine in ((_RMS_NORM, True), (_RMS_FUNCTION, False)):
     _examples: tuple[Example, ...] = tuple(
@@ -197,7 +197,7 @@ for _keras, _is_affine in ((_RMS_NORM, True), (_RMS_FUNCTION, False)):
         Rule(
             torch="torch.nn.RMSNorm",
             keras=_keras,
-            fields=("normalized_shape", "eps", "elementwise_affine"),
+            fields=paired("elementwise_affine", normalized_shape="axis", eps="epsilon"),
             applies=lambda config, affine=_is_affine: config["elementwise_affine"] is affine,  # type: ignore[misc]
             weights=_rms_norm_weights,
             to_keras=_rms_norm_to_keras,

@@ -1,10 +1,10 @@
-"""Pooling to a size, or to one value: what the window is follows from the input."""
+"""Rules for pooling to a given size or to one value, and for the average of powers."""
 
 from functools import partial
 from typing import Any
 
 from keras3conv.errors import RuleError
-from keras3conv.rules.helpers.config import ints, last, require_value
+from keras3conv.rules.helpers.config import ints, last, paired, require_value
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule
 
@@ -29,7 +29,7 @@ def _global_to_keras(config: Config, *, kind: str, rank: int) -> LayerSpecs:
 
 
 def _global_to_torch(layers: LayerSpecs, *, kind: str) -> LayerSpecs:
-    """Torch keeps the axes of size one; where Keras does not, they are flattened away."""
+    """Return the torch pooling, and a Flatten if Keras does not keep the axes of size one."""
     pool = LayerSpec(kind=kind, config={"output_size": 1})
     if last(layers).config.get("keepdims", False):
         return (pool,)
@@ -51,7 +51,7 @@ def _adaptive_to_torch(layers: LayerSpecs, *, kind: str, rank: int) -> LayerSpec
 
 
 def _adaptive_examples(rank: int) -> tuple[Example, ...]:
-    """One where sizes differ by axis; along one axis a second, because JAX compiles each of these for seconds."""
+    """Return one example, two for sequences: JAX takes seconds to compile each."""
     different = Example(config={"output_size": (4, 3, 2)[-rank:]}, inputs=((2, 6, *(3, 4, 5)[-rank:]),))
     alike = Example(config={"output_size": 3}, inputs=((2, 1, 4),), canonical=False)
     return (different, alike) if rank == 1 else (different,)
@@ -74,7 +74,7 @@ for _torch, _global, _adaptive in _PAIRS:
             Rule(
                 torch=_kind,
                 keras=f"keras.layers.{_global}{_rank}D",
-                fields=("output_size",),
+                fields=paired("output_size"),
                 applies=partial(_is_global, rank=_rank),
                 to_keras=partial(_global_to_keras, kind=f"keras.layers.{_global}{_rank}D", rank=_rank),
                 to_torch=partial(_global_to_torch, kind=_kind),
@@ -87,7 +87,7 @@ for _torch, _global, _adaptive in _PAIRS:
             Rule(
                 torch=_kind,
                 keras=f"keras.layers.{_adaptive}{_rank}D",
-                fields=("output_size", "return_indices") if "Max" in _torch else ("output_size",),
+                fields=paired(*["return_indices"] * ("Max" in _torch), output_size="output_size"),
                 to_keras=partial(_adaptive_to_keras, kind=f"keras.layers.{_adaptive}{_rank}D", rank=_rank),
                 to_torch=partial(_adaptive_to_torch, kind=_kind, rank=_rank),
                 layout="channels",
@@ -98,7 +98,7 @@ for _torch, _global, _adaptive in _PAIRS:
 
 
 def _power_to_keras(config: Config, *, rank: int) -> LayerSpecs:
-    """The sum of powers is their average times the size of the window."""
+    """Return the layers for a sum of powers: their average times the size of the window."""
     require_value(f"torch.nn.LPPool{rank}d", "ceil_mode", config["ceil_mode"], False)
     size, power = ints(config["kernel_size"], rank), float(config["norm_type"])
     number = 1
@@ -120,7 +120,7 @@ def _power_to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
     require_value(layers[1].kind, "padding", pool["padding"], "valid")
     size, strides = ints(pool["pool_size"], rank), ints(pool["strides"], rank)
     config = {"norm_type": power, "kernel_size": size, "stride": strides, "ceil_mode": False}
-    if rank == 1:  # torch multiplies by it, and takes no tuple of one
+    if rank == 1:  # torch multiplies by it, which a tuple cannot
         config |= {"kernel_size": size[0], "stride": strides[0]}
     return (LayerSpec(kind=f"torch.nn.LPPool{rank}d", config=config),)
 
@@ -140,11 +140,12 @@ for _rank in (1, 2, 3):
         Rule(
             torch=f"torch.nn.LPPool{_rank}d",
             keras=f"keras.layers.AveragePooling{_rank}D",
-            fields=("norm_type", "kernel_size", "stride", "ceil_mode"),
+            fields=paired("norm_type", "ceil_mode", kernel_size="pool_size", stride="strides"),
             to_keras=partial(_power_to_keras, rank=_rank),
             to_torch=partial(_power_to_torch, rank=_rank),
             layout="channels",
             examples=_examples,
             train=True,
+            fallback=True,
         )
     )

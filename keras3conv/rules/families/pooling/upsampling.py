@@ -1,24 +1,24 @@
-"""Resizing: repeated values where the scale is whole, and the matrices of torch's interpolation everywhere else.
+"""Rules for resizing: UpSampling for whole scales, a layer of keras3conv with torch's interpolation for others.
 
 Keras' own resizing is not used: its backends differ (another cubic kernel, float32 only), and none has
-`align_corners` or takes the scale that was given instead of the one that the rounded sizes say.
+`align_corners` or uses the given scale instead of the ratio of the rounded sizes.
 """
 
 from functools import partial
 from typing import Any
 
 from keras3conv.errors import RuleError
-from keras3conv.rules.helpers.config import ints, last, require_value
+from keras3conv.rules.helpers.config import ints, last, paired, renaming, require_value
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule
 
 RESAMPLE = "keras3conv.frameworks.keras.layers.Resample"
 
-_SIZE_FIELDS = ("size", "scale_factor", "mode", "align_corners", "recompute_scale_factor")
+_SIZE_FIELDS = {name: name for name in ("size", "scale_factor", "mode", "align_corners", "recompute_scale_factor")}
 
 
 def _scales(config: Config, rank: int) -> tuple[int, ...] | None:
-    """Whole-number scales, one for each axis; None where there are none, or for another number of axes."""
+    """Return whole scales, one for each axis; None if a scale is not whole or for another number of axes."""
     scales = config["scale_factor"]
     given = scales if isinstance(scales, tuple | list) else (scales,)
     if any(scale is None or scale != int(scale) or scale < 1 for scale in given) or len(given) not in (1, rank):
@@ -39,7 +39,7 @@ def _repeat_to_keras(config: Config, *, rank: int) -> LayerSpecs:
 
 
 def _repeat_to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
-    """Bilinear interpolation by a whole scale is the same on both sides; the cubic kernels of the backends differ."""
+    """Return the Upsample of an UpSampling layer; bilinear interpolation is the same on both sides, cubic is not."""
     keras = last(layers).config
     mode = keras.get("interpolation", "nearest")
     require_value(f"keras.layers.UpSampling{rank}D", "interpolation", mode, "nearest", "bilinear")
@@ -48,7 +48,7 @@ def _repeat_to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
     return (LayerSpec(kind="torch.nn.Upsample", config=config),)
 
 
-# Two axes first: a single scale does not say for how many it is, and images are the most common.
+# Two axes come first: a single scale does not tell the number of axes, and images are the most common.
 for _rank in (2, 1, 3):
     _examples = (
         Example(config={"scale_factor": (2, 3, 4)[:_rank]}, inputs=((2, 3, 5, 4, 6)[: _rank + 2],)),
@@ -58,7 +58,7 @@ for _rank in (2, 1, 3):
         Rule(
             torch="torch.nn.Upsample",
             keras=f"keras.layers.UpSampling{_rank}D",
-            fields=("scale_factor", "mode"),
+            fields=paired("mode", scale_factor="size"),
             applies=partial(_repeats, rank=_rank),
             to_keras=partial(_repeat_to_keras, rank=_rank),
             to_torch=partial(_repeat_to_torch, rank=_rank),
@@ -97,7 +97,7 @@ _OPTIONS: tuple[tuple[tuple[int, ...], dict[str, Any]], ...] = (
 _DEFAULTS: dict[str, Any] = {"size": None, "scale_factor": None, "mode": "nearest"}
 _DEFAULTS |= {"align_corners": None, "recompute_scale_factor": None}
 
-for _kind, _least in (("torch.nn.Upsample", 0), ("torch.nn.functional.interpolate", 3)):
+for _kind, _chosen in (("torch.nn.Upsample", _OPTIONS), ("torch.nn.functional.interpolate", _OPTIONS[1::3])):
     register(
         Rule(
             torch=_kind,
@@ -106,23 +106,13 @@ for _kind, _least in (("torch.nn.Upsample", 0), ("torch.nn.functional.interpolat
             to_keras=_resample_to_keras,
             to_torch=partial(_resample_to_torch, kind=_kind),
             layout="channels",
-            examples=tuple(
-                Example(config=_DEFAULTS | options, inputs=(shape,)) for shape, options in _OPTIONS[:: 1 + _least]
-            ),
+            examples=tuple(Example(config=_DEFAULTS | options, inputs=(shape,)) for shape, options in _chosen),
             train=True,
         )
     )
 
 
-# `keras.ops.rearrange` would say these, but JAX cannot compile it.
-def _same_word(config: Config, *, kind: str, name: str) -> LayerSpecs:
-    return (LayerSpec(kind=kind, config={name: config[name]}),)
-
-
-def _same_word_back(layers: LayerSpecs, *, kind: str, name: str) -> LayerSpecs:
-    return (LayerSpec(kind=kind, config={name: last(layers).config[name]}),)
-
-
+# `keras.ops.rearrange` would do, but JAX cannot compile it.
 _SHUFFLES = (
     ("PixelShuffle", "upscale_factor", ((2, 12, 4, 5), (3, 18, 5, 4))),
     ("PixelUnshuffle", "downscale_factor", ((2, 3, 4, 10), (4, 2, 9, 6))),
@@ -130,14 +120,9 @@ _SHUFFLES = (
 )
 
 for _name, _field, _shapes in _SHUFFLES:
-    _layer = f"keras3conv.frameworks.keras.layers.{_name}"
     register(
         Rule(
-            torch=f"torch.nn.{_name}",
-            keras=_layer,
-            fields=(_field,),
-            to_keras=partial(_same_word, kind=_layer, name=_field),
-            to_torch=partial(_same_word_back, kind=f"torch.nn.{_name}", name=_field),
+            **renaming(f"torch.nn.{_name}", f"keras3conv.frameworks.keras.layers.{_name}", **{_field: _field}),
             layout="channels",
             examples=tuple(
                 Example(config={_field: factor}, inputs=(shape,)) for factor, shape in zip((2, 3), _shapes, strict=True)

@@ -13,22 +13,29 @@ from keras3conv.errors import RuleError
 from keras3conv.rules.helpers.config import ints, last, pads, require_value
 from keras3conv.rules.helpers.padding import Pads, same_padding
 from keras3conv.rules.registry import register
-from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule
+from keras3conv.rules.rule import Config, Example, Fields, LayerSpec, LayerSpecs, Rule
 
 _LAYERS = {"Max": "MaxPooling", "Avg": "AveragePooling"}
 _WINDOWS = {
     name: f"keras3conv.frameworks.keras.layers.Window{kind}" for name, kind in (("Max", "Maximum"), ("Avg", "Average"))
 }
-_SHARED = ("kernel_size", "stride", "padding", "ceil_mode")
-_MAX_FIELDS = (*_SHARED, "dilation", "return_indices")
+_WINDOW = {"kernel_size": "pool_size", "stride": "strides"}
+_MAX_FIELDS = {**_WINDOW, "padding": "padding", "ceil_mode": "", "dilation": "", "return_indices": ""}
+_WINDOW_MAXIMUM_FIELDS = {**_MAX_FIELDS, "ceil_mode": "ceil_mode", "dilation": "dilation_rate"}
+_WINDOW_AVERAGE_FIELDS = {
+    **_WINDOW,
+    **{name: name for name in ("padding", "ceil_mode", "count_include_pad", "divisor_override")},
+}
+_AVERAGE_FIELDS = {**_WINDOW, "padding": "", "ceil_mode": "", "count_include_pad": "padding", "divisor_override": ""}
 
 
-def _average_fields(rank: int) -> tuple[str, ...]:
-    return (*_SHARED, "count_include_pad") if rank == 1 else (*_SHARED, "count_include_pad", "divisor_override")
+def _of_rank(fields: Fields, rank: int) -> Fields:
+    """Return the fields that an average over this many axes has: AvgPool1d has no divisor_override."""
+    return {name: keras for name, keras in fields.items() if rank > 1 or name != "divisor_override"}
 
 
 def _geometry(config: Config, rank: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """Kernel, stride and padding of every axis."""
+    """Return kernel, stride and padding for every axis."""
     kernel, padding = ints(config["kernel_size"], rank), ints(config["padding"], rank)
     return kernel, ints(config["stride"] or kernel, rank), padding
 
@@ -45,12 +52,12 @@ def _is_centred(kernel: tuple[int, ...], strides: tuple[int, ...], padding: tupl
 
 # Maximum
 def _overhang(config: Config, rank: int) -> tuple[int, ...]:
-    """How much padding at the end makes Keras round up: one less than the stride."""
+    """Return the padding at the end that makes Keras round up: one less than the stride."""
     return tuple(step - 1 if config["ceil_mode"] else 0 for step in _geometry(config, rank)[1])
 
 
 def _max_is_stock(config: Config, *, rank: int) -> bool:
-    """No dilation; and rounded up, each last window has something of the input, whatever its size."""
+    """Return whether MaxPooling computes this: no dilation, no indices, and no window in the padding alone."""
     inside = all(
         not more or more < size - pad
         for size, pad, more in zip(*_geometry(config, rank)[::2], _overhang(config, rank), strict=True)
@@ -74,7 +81,7 @@ def _max_to_keras(config: Config, *, rank: int) -> LayerSpecs:
 
 
 def _max_to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
-    """Padding that is no zero padding belongs to the maximum itself; what it cannot say comes before it."""
+    """Return the MaxPool; padding that it has no argument for becomes a layer before it."""
     pool = last(layers)
     kernel, strides = _sizes(pool, rank)
     config = {"kernel_size": kernel, "stride": strides, "padding": (0,) * rank, "ceil_mode": False}
@@ -92,7 +99,7 @@ def _max_to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
 
 
 def _infinite_pads(layers: LayerSpecs, kernel: tuple[int, ...], strides: tuple[int, ...], rank: int) -> Pads:
-    """What is added before a maximum and is never it."""
+    """Return the padding value that is never the maximum."""
     pool = last(layers)
     if len(layers) == 1:
         return _keras_pads(pool, kernel, strides)
@@ -103,7 +110,7 @@ def _infinite_pads(layers: LayerSpecs, kernel: tuple[int, ...], strides: tuple[i
 
 
 def _sizes(pool: LayerSpec, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The window and the stride of a Keras layer."""
+    """Return the window and the stride of a Keras layer."""
     size = ints(pool.config.get("pool_size", 2), rank)
     return size, ints(pool.config.get("strides") or size, rank)
 
@@ -143,7 +150,7 @@ def _torch_pad(name: str, axes: Pads, **config: Any) -> LayerSpec:
 
 # Average
 def _average_is_stock(config: Config, *, rank: int) -> bool:
-    """Zeros that are added count, or none are; rounding up would divide by less at the end."""
+    """Return whether AveragePooling computes this: padding counts or is absent, and sizes are not rounded up."""
     kernel, strides, padding = _geometry(config, rank)
     if config["ceil_mode"] and set(strides) != {1}:
         return False
@@ -212,7 +219,7 @@ def _product(sizes: tuple[int, ...]) -> int:
     return product
 
 
-# What only windows of slices say
+# Windows that only a layer of slices computes
 def _windows_to_keras(config: Config, *, rank: int, name: str) -> LayerSpecs:
     require_value(f"torch.nn.{name}Pool{rank}d", "return_indices", config.get("return_indices", False), False)
     kernel, strides, padding = _geometry(config, rank)
@@ -234,12 +241,12 @@ def _windows_to_torch(layers: LayerSpecs, *, rank: int, name: str) -> LayerSpecs
     if name == "Max":
         config |= {"dilation": ints(keras["dilation_rate"], rank), "return_indices": False}
     else:
-        config |= {field: keras[field] for field in _average_fields(rank)[4:]}
+        config |= {field: keras[field] for field in [*_of_rank(_AVERAGE_FIELDS, rank)][4:]}
     return (LayerSpec(kind=f"torch.nn.{name}Pool{rank}d", config=config),)
 
 
 def _examples(rank: int, options: tuple[dict[str, Any], ...]) -> tuple[Example, ...]:
-    """Even and odd sizes by turns; what has a value for each axis is cut to the rank."""
+    """Return examples with even and odd sizes in turn; options with a value for each axis are cut to the rank."""
     sizes = (3, 8, 11, 9), (5, 7, 8, 10)
     return tuple(
         Example(
@@ -275,7 +282,7 @@ _AVERAGE_WINDOWS: tuple[dict[str, Any], ...] = (
 
 
 def _without_divisor(options: tuple[dict[str, Any], ...], rank: int) -> tuple[dict[str, Any], ...]:
-    """Averages along one axis have no divisor of their own."""
+    """Return the options without divisor_override, which AvgPool1d does not have."""
     return tuple(entry for entry in options if rank > 1 or "divisor_override" not in entry)
 
 
@@ -297,7 +304,7 @@ for _rank in (1, 2, 3):
         Rule(
             torch=f"torch.nn.AvgPool{_rank}d",
             keras=f"keras.layers.AveragePooling{_rank}D",
-            fields=_average_fields(_rank),
+            fields=_of_rank(_AVERAGE_FIELDS, _rank),
             applies=partial(_average_is_stock, rank=_rank),
             to_keras=partial(_average_to_keras, rank=_rank),
             to_torch=partial(_average_to_torch, rank=_rank),
@@ -308,8 +315,8 @@ for _rank in (1, 2, 3):
         )
     )
     for _name, _fields, _options in (
-        ("Max", _MAX_FIELDS, _MAX_WINDOWS),
-        ("Avg", _average_fields(_rank), _without_divisor(_AVERAGE_WINDOWS, _rank)),
+        ("Max", _WINDOW_MAXIMUM_FIELDS, _MAX_WINDOWS),
+        ("Avg", _of_rank(_WINDOW_AVERAGE_FIELDS, _rank), _without_divisor(_AVERAGE_WINDOWS, _rank)),
     ):
         register(
             Rule(

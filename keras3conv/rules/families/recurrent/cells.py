@@ -1,4 +1,4 @@
-"""Cells: one step of a recurrent layer. Their tensors are also those of the layers in `recurrent`.
+"""Rules for cells, which compute one step of a recurrent layer; the rules of the layers use their mappings.
 
 Torch counts the gates of a GRU r, z, n and Keras z, r, h; those of an LSTM are i, f, g, o on both sides. Torch has two
 biases everywhere. In a GRU with `reset_after` both matter, and Keras stacks them; elsewhere only their sum does.
@@ -18,11 +18,11 @@ class Kind:
     """What distinguishes the three kinds of recurrent layer.
 
     Attributes:
-        torch: Torch's name.
-        keras: Keras' name.
-        matrix: From a matrix of torch to one of Keras.
-        bias: From torch's two biases to the one of Keras.
-        states: How many states it keeps.
+        torch: The name in torch.
+        keras: The name in Keras.
+        matrix: The transform of a matrix.
+        bias: The transform of torch's two biases to the one of Keras.
+        states: The number of states.
     """
 
     torch: str
@@ -41,7 +41,7 @@ KINDS = (
     Kind(torch="RNN", keras="SimpleRNN", matrix=_MATRIX, bias=Sum(2)),
 )
 
-SUMMED = "Torch's two biases become their sum; on the way back it is the first, and the second is zero. "
+SUMMED = "Torch's two biases become their sum; on the way back the first is the sum and the second is zero. "
 
 _SETTINGS: tuple[tuple[str, Any], ...] = (
     ("recurrent_activation", "sigmoid"), ("reset_after", True), ("go_backwards", False), ("stateful", False),
@@ -49,7 +49,7 @@ _SETTINGS: tuple[tuple[str, Any], ...] = (
 
 
 def cell_weights(kind: Kind, suffix: str = "", part: str = "") -> tuple[WeightMapping, ...]:
-    """The mappings of one cell: the suffix of torch's names ("_l1_reverse"), and what precedes the roles of Keras."""
+    """Return the mappings of one cell, for a suffix of torch's names ("_l1_reverse") and a prefix of Keras' roles."""
     pairs = (("weight_ih", "kernel", kind.matrix), ("weight_hh", "recurrent_kernel", kind.matrix))
     matrices = tuple(
         WeightMapping(torch=(f"{torch}{suffix}",), keras=(f"{part}{keras}",), transform=transform)
@@ -60,14 +60,14 @@ def cell_weights(kind: Kind, suffix: str = "", part: str = "") -> tuple[WeightMa
 
 
 def cell_config(kind: Kind, config: Config) -> dict[str, Any]:
-    """What the cell is in Keras, for a layer or a cell of torch."""
+    """Return the Keras configuration of the cell, for a layer or a cell of torch."""
     activation = {"activation": config["nonlinearity"]} if kind.torch == "RNN" else {}
     gru = {"reset_after": True} if kind.torch == "GRU" else {}
     return {"units": config["hidden_size"], "use_bias": config["bias"], **activation, **gru}
 
 
 def torch_config(kind: Kind, spec: LayerSpec, part: str = "") -> dict[str, Any]:
-    """What a cell, or a layer with one cell, is in torch; raises `RuleError` where torch computes something else."""
+    """Return the torch configuration of a cell or a layer; raises `RuleError` where torch computes something else."""
     keras = spec.config
     for name, value in _SETTINGS:
         found = keras.get(name, value)
@@ -114,12 +114,14 @@ def _examples(kind: Kind) -> tuple[Example, ...]:
     )
 
 
+_FIELDS = {"input_size": "", "hidden_size": "units", "bias": "use_bias"}
+
 for _kind in KINDS:
     register(
         Rule(
             torch=f"torch.nn.{_kind.torch}Cell",
             keras=f"keras.layers.{_kind.keras}Cell",
-            fields=("input_size", "hidden_size", "bias", *(("nonlinearity",) if _kind.torch == "RNN" else ())),
+            fields=_FIELDS | ({"nonlinearity": "activation"} if _kind.torch == "RNN" else {}),
             **bound(_weights, _to_keras, _to_torch, kind=_kind),
             output=lambda outputs, torch, keras, shape: outputs[0],
             torch_arguments=_torch_call,

@@ -1,6 +1,6 @@
-"""Recurrent layers: one or several on top of each other, in one direction or both.
+"""Rules for recurrent layers: one or several on top of each other, in one direction or both.
 
-Torch has one module for all of them. Keras has one layer each, two of them in a `Bidirectional`.
+Torch has one module for all of them. Keras has one layer each, and a `Bidirectional` around each for both directions.
 """
 
 from functools import partial
@@ -11,9 +11,9 @@ import numpy as np
 from keras3conv.errors import RuleError
 from keras3conv.rules.families.linear.dense import DENSE
 from keras3conv.rules.families.recurrent.cells import KINDS, SUMMED, Kind, cell_config, cell_weights, torch_config
-from keras3conv.rules.helpers.config import bound, last, require_value
+from keras3conv.rules.helpers.config import bound, last, paired, require_value
 from keras3conv.rules.registry import register
-from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Layout, Rule, WeightMapping
+from keras3conv.rules.rule import Config, Example, Fields, LayerSpec, LayerSpecs, Layout, Rule, WeightMapping
 from keras3conv.transforms import Array, Arrays, Axes, Same, Shape
 
 _BIDIRECTIONAL = "keras.layers.Bidirectional"
@@ -21,11 +21,13 @@ _DISTRIBUTED = "keras.layers.TimeDistributed"
 _DROPOUT = "keras.layers.Dropout"
 
 
-def _fields(kind: Kind, *, stacked: bool) -> tuple[str, ...]:
-    """One layer has no dropout: torch's is between layers."""
-    common = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional")
-    own = {"LSTM": ("proj_size",), "RNN": ("nonlinearity",)}.get(kind.torch, ())
-    return (*common, *(("dropout",) if stacked else ()), *own)
+def _fields(kind: Kind, *, stacked: bool, both: bool) -> Fields:
+    """Return the fields of a layer; one that is not stacked has no dropout, which torch applies between layers."""
+    own = {"LSTM": {"proj_size": ""}, "RNN": {"nonlinearity": "" if both else "activation"}}.get(kind.torch, {})
+    dropout = {"dropout": "rate"} if stacked else {}
+    # Keras has both directions as one layer inside another.
+    alike = {"hidden_size": "layer", "bias": ""} if both else {"hidden_size": "units", "bias": "use_bias"}
+    return paired("input_size", "num_layers", "batch_first", "bidirectional", **alike, **own, **dropout)
 
 
 def _applies(config: Config, *, stacked: bool, both: bool) -> bool:
@@ -33,7 +35,7 @@ def _applies(config: Config, *, stacked: bool, both: bool) -> bool:
 
 
 def _serialised(kind: Kind, config: Config) -> dict[str, Any]:
-    """A layer inside another, as Keras writes it down."""
+    """Return a layer inside another in the form in which Keras serialises it."""
     return {"module": "keras.layers", "class_name": kind.keras, "config": config, "registered_name": None}
 
 
@@ -62,7 +64,7 @@ def _weights(config: Config, *, kind: Kind, stacked: bool) -> tuple[WeightMappin
 
 
 def _inner(spec: LayerSpec, kind: Kind) -> LayerSpec:
-    """The layer that is run in both directions, under the shapes of the whole; `RuleError` for what torch lacks."""
+    """Return the layer inside a Bidirectional, with the shapes of the whole; raises `RuleError` if torch lacks it."""
     require_value(spec.kind, "merge_mode", spec.config.get("merge_mode", "concat"), "concat")
     layers = [spec.config[name] for name in ("layer", "backward_layer") if spec.config.get(name)]
     if not layers:
@@ -78,7 +80,7 @@ def _inner(spec: LayerSpec, kind: Kind) -> LayerSpec:
 
 
 def _layer_to_torch(spec: LayerSpec, kind: Kind) -> dict[str, Any]:
-    """What one of the layers is in torch."""
+    """Return the torch configuration of one of the layers."""
     if spec.kind == _BIDIRECTIONAL:
         return {**torch_config(kind, _inner(spec, kind), "forward_layer/cell/"), "bidirectional": True}
     require_value(f"torch.nn.{kind.torch}", "layer", spec.kind, f"keras.layers.{kind.keras}")
@@ -86,7 +88,7 @@ def _layer_to_torch(spec: LayerSpec, kind: Kind) -> dict[str, Any]:
 
 
 def _to_torch(layers: LayerSpecs, *, kind: Kind) -> LayerSpecs:
-    """Layers on top of each other are one of torch's if only the first takes another size."""
+    """Return one torch layer for layers on top of each other, which may differ in the input size of the first only."""
     configs = [_layer_to_torch(spec, kind) for spec in layers if spec.kind != _DROPOUT]
     first, *others = configs
     width = first["hidden_size"] * (2 if first["bidirectional"] else 1)
@@ -102,12 +104,12 @@ def _to_torch(layers: LayerSpecs, *, kind: Kind) -> LayerSpecs:
 
 
 def layout_of(config: Config) -> Layout:
-    """Torch has the time first, unless it is told otherwise."""
+    """Return the layout: torch has the time axis first unless batch_first is set."""
     return "same" if config.get("batch_first") else "time"
 
 
 def output_of(outputs: Arrays, torch: Config, keras: Config, shape: Shape) -> Array:
-    """The whole sequence, or where Keras returns only the last step, that: each direction's own last."""
+    """Return the whole sequence, or the last step of each direction if Keras returns only that."""
     sequence = outputs[0] if layout_of(torch) == "same" else np.swapaxes(outputs[0], 0, 1)
     if len(shape) == sequence.ndim:
         return sequence
@@ -139,7 +141,7 @@ def _examples(kind: Kind, *, stacked: bool, both: bool) -> tuple[Example, ...]:
 
 
 _NOTE = (
-    "Keras has the batch first and returns what torch returns first, or its last step. On the way back batch_first is "
+    "Keras has the batch first and returns the sequence, or its last step. On the way back batch_first is "
     "set. Keras' own dropout acts in training only, and is lost."
 )
 
@@ -150,7 +152,7 @@ for _kind in KINDS:
                 torch=f"torch.nn.{_kind.torch}",
                 keras=_BIDIRECTIONAL if _both else f"keras.layers.{_kind.keras}",
                 keras_count=0 if _stacked else 1,
-                fields=_fields(_kind, stacked=_stacked),
+                fields=_fields(_kind, stacked=_stacked, both=_both),
                 applies=partial(_applies, stacked=_stacked, both=_both),
                 **bound(partial(_weights, stacked=_stacked), _to_keras, _to_torch, kind=_kind),
                 layout=layout_of,
@@ -162,7 +164,7 @@ for _kind in KINDS:
         )
 
 
-# A layer that every step goes through by itself. Torch's Linear takes any number of axes before the last.
+# A layer applied to each step. Torch's Linear takes any number of axes before the last.
 def _distributed_to_keras(config: Config) -> LayerSpecs:
     (dense,) = DENSE.to_keras(config)
     inner = {"module": "keras.layers", "class_name": "Dense", "config": dict(dense.config), "registered_name": None}
@@ -193,13 +195,13 @@ register(
     Rule(
         torch="torch.nn.Linear",
         keras=_DISTRIBUTED,
-        fields=("in_features", "out_features", "bias"),
+        fields=paired("in_features", "bias", out_features="layer"),
         weights=_distributed_weights,
         to_keras=_distributed_to_keras,
         to_torch=_distributed_to_torch,
         examples=_LINEAR_TO_DISTRIBUTED_EXAMPLES,
         train=True,
-        note="Only for a Dense that is distributed over time.",
+        note="Only for a Dense in the TimeDistributed.",
     )
 )
 

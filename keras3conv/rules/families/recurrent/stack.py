@@ -1,11 +1,11 @@
-"""`keras.layers.RNN`: a layer for any cell, and with `StackedRNNCells` for several on top of each other."""
+"""Rules for `keras.layers.RNN` with one cell, or several in `StackedRNNCells`, of a kind that torch.nn has."""
 
 from typing import Any
 
 from keras3conv.errors import RuleError
 from keras3conv.rules.families.recurrent.cells import KINDS, SUMMED, Kind, cell_config, cell_weights, torch_config
 from keras3conv.rules.families.recurrent.layers import layout_of, output_of
-from keras3conv.rules.helpers.config import bound, last, require_value, shape_of
+from keras3conv.rules.helpers.config import bound, last, paired, require_value, shape_of
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
 
@@ -14,9 +14,9 @@ _STACK = "StackedRNNCells"
 
 
 def cells_of(spec: LayerSpec) -> tuple[tuple[str, Config], ...]:
-    """The cells of an RNN, each as the prefix of its roles and what Keras writes down; `RuleError` for none.
+    """Return the cells of an RNN, each with the prefix of its roles and its serialised form; `RuleError` if none.
 
-    A file of weights writes nothing down; then the shapes tell their kinds.
+    A weight file has no configuration; then the shapes tell the kinds.
     """
     cell = spec.config.get("cell")
     if not cell and spec.config:
@@ -36,7 +36,7 @@ def _prefixes_in(spec: LayerSpec) -> tuple[str, ...]:
 
 
 def _cell_by_shapes(spec: LayerSpec, prefix: str) -> dict[str, Any]:
-    """The cell with these variables; its recurrent kernel is (units, gates of units each)."""
+    """Return the cell with these variables; its recurrent kernel is (units, gates x units)."""
     units, *space, gates = shape_of(spec, f"{prefix}recurrent_kernel")
     names = {units: "SimpleRNNCell", 3 * units: "GRUCell", 4 * units: "LSTMCell"}
     if space or gates not in names:
@@ -47,19 +47,19 @@ def _cell_by_shapes(spec: LayerSpec, prefix: str) -> dict[str, Any]:
 
 
 def rnn_config(cells: list[dict[str, Any]]) -> dict[str, Any]:
-    """The configuration of an RNN with these cells, given by their class names and configurations."""
+    """Return the configuration of an RNN with these serialised cells."""
     if len(cells) == 1:
         return {"cell": cells[0]}
     return {"cell": serialised(_STACK, {"cells": cells})}
 
 
 def serialised(name: str, config: Config) -> dict[str, Any]:
-    """A layer inside another, as Keras writes it down."""
+    """Return a layer inside another in the form in which Keras serialises it."""
     return {"module": "keras.layers", "class_name": name, "config": dict(config), "registered_name": None}
 
 
 def prefixes(number: int) -> tuple[str, ...]:
-    """What the roles of each cell begin with."""
+    """Return the prefix of the roles of each cell."""
     return ("cell/",) if number == 1 else tuple(f"cell/cells.{place}/" for place in range(number))
 
 
@@ -114,11 +114,11 @@ def _examples(kind: Kind) -> tuple[Example, ...]:
 
 
 _NOTE = (
-    "Cells of one kind and size, without dropout between them. Keras has the batch first and returns what torch "
-    "returns first, or its last step. On the way back batch_first is set."
+    "Cells of one kind and size, without dropout between them. Keras has the batch first and returns the "
+    "sequence, or its last step. On the way back batch_first is set."
 )
 
-_FIELDS = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional", "dropout")
+_FIELDS = ("input_size", "hidden_size", "bias", "batch_first", "bidirectional", "dropout")
 _OWN_FIELDS = {"LSTM": ("proj_size",), "RNN": ("nonlinearity",)}
 
 for _kind in KINDS:
@@ -126,7 +126,7 @@ for _kind in KINDS:
         Rule(
             torch=f"torch.nn.{_kind.torch}",
             keras=RNN,
-            fields=(*_FIELDS, *_OWN_FIELDS.get(_kind.torch, ())),
+            fields=paired(*_FIELDS, *_OWN_FIELDS.get(_kind.torch, ()), num_layers="cell"),
             applies=lambda config: not config["bidirectional"],
             **bound(_weights, _to_keras, _to_torch, kind=_kind),
             layout=layout_of,

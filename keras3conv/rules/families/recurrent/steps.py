@@ -1,6 +1,6 @@
-"""Recurrent layers that torch.nn cannot say: other activations, cells of different sizes or kinds, steps backwards.
+"""Rules for recurrent layers that torch.nn lacks: other activations, mixed cells, steps in reverse.
 
-On the torch side they are a module of our own, which runs the cells step by step.
+On the torch side keras3conv brings a module that runs the cells step by step.
 """
 
 from collections.abc import Iterator
@@ -9,23 +9,31 @@ from typing import Any
 
 from keras3conv.errors import RuleError
 from keras3conv.rules.families.recurrent.stack import RNN, cells_of, prefixes, rnn_config, serialised
-from keras3conv.rules.helpers.config import last, require_value, shape_of
+from keras3conv.rules.helpers.config import last, paired, require_value, shape_of
 from keras3conv.rules.helpers.own_layers import RECURRENT, activation_of, function_of
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
 from keras3conv.transforms import Axes, Same
 
 Cell = tuple[str, int, str, str, bool]
-"""The kind, the units, the activation, that of the gates, and whether there is a bias, as the module takes them."""
+"""The kind, the units, the activation, that of the gates, and whether there is a bias."""
 
 _LAYERS = {"LSTM": ("LSTM",), "GRU": ("GRU", "ResetFirstGRU"), "SimpleRNN": ("SimpleRNN",)}
-"""The layers of Keras with a cell of their own, each with what the module calls its cell."""
+"""The Keras layers with a fixed cell, each with the kinds of this cell in the module."""
+
+_CELL_FIELDS = {
+    "RNN": ("cell",),
+    "SimpleRNN": ("units", "activation", "use_bias"),
+    "LSTM": ("units", "activation", "recurrent_activation", "use_bias"),
+    "GRU": ("units", "activation", "recurrent_activation", "use_bias", "reset_after"),
+}
+"""The Keras arguments that describe the cells."""
 
 _FLAGS = ("return_sequences", "return_state", "go_backwards")
 
 
 def _weights(config: Config) -> tuple[WeightMapping, ...]:
-    """The roles of an RNN with one cell are those of a layer with a cell of its own."""
+    """Return the mappings; an RNN with one cell has the roles of a layer with a fixed cell."""
     matrix = Axes("g i -> i g")
     return tuple(
         WeightMapping(torch=(f"{torch}_l{place}",), keras=(f"{prefix}{keras}",), transform=transform)
@@ -39,7 +47,7 @@ def _weights(config: Config) -> tuple[WeightMapping, ...]:
 
 
 def _cell_to_keras(cell: Cell) -> tuple[str, dict[str, Any]]:
-    """Keras' name of the layer that has this cell, and the cell's configuration."""
+    """Return the name of the Keras layer that has this cell, and its configuration."""
     kind, units, activation, recurrent_activation, bias = cell
     name = next((name for name, kinds in _LAYERS.items() if kind in kinds), "")
     if not name:
@@ -72,7 +80,7 @@ def _to_layer(config: Config) -> LayerSpecs:
 
 
 def _named_cells(spec: LayerSpec) -> Iterator[tuple[str, str, Config]]:
-    """Every cell as the prefix of its roles, the name of the layer that has it, and its configuration."""
+    """Yield every cell: the prefix of its roles, the name of the layer that has it, and its configuration."""
     if spec.kind == RNN:
         for prefix, cell in cells_of(spec):
             yield prefix, cell["class_name"].removesuffix("Cell"), cell["config"]
@@ -94,12 +102,12 @@ def _to_torch(layers: LayerSpecs) -> LayerSpecs:
 
 
 def _applies(config: Config, *, kinds: tuple[str, ...]) -> bool:
-    """An RNN takes any cells, the others one of their own."""
+    """Return whether the Keras layer has these cells: an RNN has any, the others one of a fixed kind."""
     return not kinds or (len(config["cells"]) == 1 and config["cells"][0][0] in kinds)
 
 
 def _examples(*stacks: tuple[Cell, ...]) -> tuple[Example, ...]:
-    """Every flag on and off; the first stack returns its last step only."""
+    """Return examples with every flag on and off; the first stack returns its last step only."""
     flags: tuple[dict[str, bool], ...] = (
         {},
         {"return_sequences": True, "return_state": True, "go_backwards": True},
@@ -134,7 +142,7 @@ _EXAMPLES: dict[str, tuple[Example, ...]] = {
 }  # fmt: skip
 
 _NOTE = (
-    "The torch module is one of our own, for what torch.nn cannot say. Keras' own dropout acts in training only, and "
+    "keras3conv brings the torch module, for cells that torch.nn lacks. Keras' own dropout acts in training only, and "
     "is lost; so are the masks of steps."
 )
 
@@ -143,7 +151,7 @@ for _name in ("RNN", *_LAYERS):
         Rule(
             torch=RECURRENT,
             keras=f"keras.layers.{_name}",
-            fields=("input_size", "cells", *_FLAGS),
+            fields=paired("input_size", cells=_CELL_FIELDS[_name], **{name: name for name in _FLAGS}),
             applies=partial(_applies, kinds=_LAYERS.get(_name, ())),
             weights=_weights,
             to_keras=_to_rnn if _name == "RNN" else _to_layer,

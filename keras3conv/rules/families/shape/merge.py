@@ -1,6 +1,6 @@
-"""Layers of several inputs, and arithmetic with a number.
+"""Rules for layers with several inputs, and for arithmetic with a number.
 
-A merge of Keras takes a list of any number of tensors, torch's functions two: more are stacked and reduced.
+A Keras layer merges any number of tensors, a torch function two; more are stacked and reduced.
 """
 
 from collections.abc import Callable
@@ -8,15 +8,15 @@ from functools import partial
 from typing import Any, Literal, TypedDict
 
 from keras3conv.errors import RuleError
-from keras3conv.rules.helpers.config import last, require_value
+from keras3conv.rules.helpers.config import last, paired, require_value
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule
 
-_BROADCAST = "Inputs of as many axes each: with fewer, torch adds axes in front and Keras after the batch."
+_BROADCAST = "All inputs must have the same number of axes: torch adds missing axes in front, Keras after the batch."
 
 
 def as_list(arrays: tuple[Any, ...]) -> tuple[Any, ...]:
-    """All arrays as one argument."""
+    """Return all arrays as one argument."""
     return (list(arrays),)
 
 
@@ -28,7 +28,7 @@ class _OfAList(TypedDict):
 
 
 _OF_A_LIST: _OfAList = {"layout": "channels", "keras_arguments": as_list, "train": True, "note": _BROADCAST}
-"""What the rules for layers of Keras that take a list have in common."""
+"""The settings that the rules for Keras layers with a list of inputs share."""
 
 
 def _is_of_two(config: Config) -> bool:
@@ -37,12 +37,12 @@ def _is_of_two(config: Config) -> bool:
 
 def _merge_to_keras(config: Config, *, kind: str) -> LayerSpecs:
     if not _is_of_two(config):
-        raise RuleError(f"{dict(config)} is not said by {kind.rpartition('.')[2]}, which takes tensors alone")
+        raise RuleError(f"{dict(config)} has no counterpart in {kind.rpartition('.')[2]}, which takes only tensors")
     return (LayerSpec(kind=kind),)
 
 
 def _merge_to_torch(layers: LayerSpecs, *, kind: str, reduction: str) -> LayerSpecs:
-    """The function for two tensors; for more, or an unknown number, they are stacked and reduced."""
+    """Return the function for two tensors; more, or an unknown number, are stacked and reduced."""
     if len(last(layers).inputs) == 2:
         return (LayerSpec(kind=kind),)
     if not reduction:
@@ -67,7 +67,7 @@ for _torch, _keras, _reduction in _PAIRS:
         Rule(
             torch=_torch,
             keras=f"keras.layers.{_keras}",
-            fields=(),
+            fields={},
             applies=_is_of_two,
             to_keras=partial(_merge_to_keras, kind=f"keras.layers.{_keras}"),
             to_torch=partial(_merge_to_torch, kind=_torch, reduction=_reduction),
@@ -96,7 +96,7 @@ register(
     Rule(
         torch="torch.lerp",
         keras="keras.layers.Average",
-        fields=("weight",),
+        fields=paired("weight"),
         applies=lambda config: bool(config["weight"] == 0.5),
         to_keras=_average_to_keras,
         to_torch=_average_to_torch,
@@ -114,7 +114,7 @@ register(
     Rule(
         torch="torch.cat",
         keras="keras.layers.Concatenate",
-        fields=("dim",),
+        fields=paired(dim="axis"),
         to_keras=lambda config: (LayerSpec(kind="keras.layers.Concatenate", config={"axis": config["dim"]}),),
         to_torch=lambda layers: (LayerSpec(kind="torch.cat", config={"dim": last(layers).config.get("axis", -1)}),),
         torch_arguments=as_list,
@@ -133,7 +133,7 @@ register(
     Rule(
         torch="torch.stack",
         keras="keras.ops.stack",
-        fields=("dim",),
+        fields=paired(dim="axis"),
         to_keras=lambda config: (LayerSpec(kind="keras.ops.stack", config={"axis": config["dim"]}),),
         to_torch=lambda layers: (LayerSpec(kind="torch.stack", config={"dim": last(layers).config.get("axis", 0)}),),
         torch_arguments=as_list,
@@ -160,7 +160,7 @@ register(
     Rule(
         torch="torch.bmm",
         keras="keras.layers.Dot",
-        fields=(),
+        fields={},
         to_keras=lambda config: (LayerSpec(kind="keras.layers.Dot", config={"axes": (2, 1)}),),
         to_torch=_dot_to_torch,
         keras_arguments=as_list,
@@ -173,7 +173,7 @@ register(
     Rule(
         torch="torch.matmul",
         keras="keras.ops.matmul",
-        fields=(),
+        fields={},
         to_keras=lambda config: (LayerSpec(kind="keras.ops.matmul"),),
         to_torch=lambda layers: (LayerSpec(kind="torch.matmul"),),
         examples=(
@@ -192,13 +192,13 @@ def _is_with_a_number(config: Config) -> bool:
 
 def _scale_to_keras(config: Config, *, argument: str) -> LayerSpecs:
     if not _is_with_a_number(config):
-        raise RuleError(f"{dict(config)} is not said by Rescaling, which takes one number")
+        raise RuleError(f"{dict(config)} has no counterpart in Rescaling, which takes one number")
     keras = {"scale": 1.0, "offset": 0.0} | {argument: config["other"]}
     return (LayerSpec(kind="keras.layers.Rescaling", config=keras),)
 
 
 def _scale_to_torch(layers: LayerSpecs, *, argument: str) -> LayerSpecs:
-    """A product, and a sum after it where there is an offset; of a mere offset the sum alone."""
+    """Return a product, a sum, or both, for the scale and the offset that are not neutral."""
     keras = last(layers).config
     numbers = {"scale": keras["scale"], "offset": keras.get("offset", 0.0)}
     if not all(isinstance(number, int | float) for number in numbers.values()):
@@ -210,7 +210,7 @@ def _scale_to_torch(layers: LayerSpecs, *, argument: str) -> LayerSpecs:
     return (product, total) if numbers["offset"] else (product,)
 
 
-# Torch's function, what it calls the number, Keras' function, and two numbers.
+# The torch function, its name for the number, the Keras function, and two numbers.
 _WITH_NUMBER = (
     ("torch.mul", "other", "multiply", (-0.7, 1 / 255)),
     ("torch.add", "other", "add", (-0.7, 3)),
@@ -241,7 +241,7 @@ for _torch, _number, _keras, _values in _WITH_NUMBER:
         Rule(
             torch=_torch,
             keras=f"keras.ops.{_keras}",
-            fields=(_number,),
+            fields={_number: "x2"},
             applies=partial(_is_number, name=_number),
             to_keras=partial(_number_to_keras, kind=f"keras.ops.{_keras}", name=_number),
             to_torch=partial(_function_back, kind=_torch, name=_number),
@@ -259,7 +259,7 @@ for _torch, _argument in (("torch.mul", "scale"), ("torch.add", "offset")):
         Rule(
             torch=_torch,
             keras="keras.layers.Rescaling",
-            fields=("other",),
+            fields={"other": _argument},
             applies=_is_with_a_number,
             to_keras=partial(_scale_to_keras, argument=_argument),
             to_torch=partial(_scale_to_torch, argument=_argument),

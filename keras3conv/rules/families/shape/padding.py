@@ -1,10 +1,10 @@
-"""Padding and cropping. Torch begins with the last axis, Keras with the first; a negative padding crops."""
+"""Rules for padding and cropping. Torch counts from the last axis, Keras from the first; negative padding crops."""
 
 from functools import partial
 from typing import Any
 
 from keras3conv.errors import RuleError
-from keras3conv.rules.helpers.config import ints, last, pads, require_value
+from keras3conv.rules.helpers.config import ints, last, pads, paired, require_value
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule
 
@@ -15,13 +15,13 @@ PAD_LAYER = "keras3conv.frameworks.keras.layers.Pad"
 
 
 def axes_of(config: Config, rank: int) -> Pads:
-    """The start and the end of each spatial axis, in Keras' order."""
+    """Return the padding at the start and the end of each spatial axis, in Keras' order."""
     numbers = ints(config["padding"], 2 * rank)
     return tuple((numbers[2 * axis], numbers[2 * axis + 1]) for axis in reversed(range(rank)))
 
 
 def _numbers(axes: Pads) -> tuple[int, ...]:
-    """The way back: torch's numbers, the last axis first."""
+    """Return torch's padding, the last axis first; the inverse of `_axes`."""
     return tuple(int(number) for axis in reversed(axes) for number in axis)
 
 
@@ -34,7 +34,7 @@ def _pads_only(config: Config, *, rank: int) -> bool:
 
 
 def _layer(kind: str, axes: Pads) -> LayerSpecs:
-    """A padding or cropping layer; none where there is nothing to do."""
+    """Return a padding or cropping layer; none if all numbers are zero."""
     name, argument = f"keras.layers.{kind}{len(axes)}D", "cropping" if kind == "Cropping" else "padding"
     given = axes[0] if len(axes) == 1 else axes
     return (LayerSpec(kind=name, config={argument: given}),) if any(map(any, axes)) else ()
@@ -48,7 +48,7 @@ def _zero_pad_to_keras(config: Config, *, rank: int) -> LayerSpecs:
 
 
 def _crop_to_keras(config: Config, *, rank: int) -> LayerSpecs:
-    """What is cropped goes last, what is padded first; no side is both."""
+    """Return the padding layer and the cropping layer after it."""
     axes = axes_of(config, rank)
     if not _crops(config, rank=rank):
         raise RuleError(f"ZeroPad{rank}d with padding={config['padding']} pads: Cropping{rank}D cannot")
@@ -58,7 +58,7 @@ def _crop_to_keras(config: Config, *, rank: int) -> LayerSpecs:
 
 
 def _to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
-    """One padding for zero padding, for cropping, and for zero padding of other sides before it."""
+    """Return one torch padding for zero padding, cropping, or both on different sides."""
     total = [[0, 0] for _ in range(rank)]
     for layer in layers:
         sign, name = (-1, "cropping") if "Cropping" in layer.kind else (1, "padding")
@@ -86,7 +86,7 @@ for _rank in (1, 2, 3):
         Rule(
             torch=f"torch.nn.ZeroPad{_rank}d",
             keras=f"keras.layers.ZeroPadding{_rank}D",
-            fields=("padding",),
+            fields=paired(padding="padding"),
             applies=partial(_pads_only, rank=_rank),
             to_keras=partial(_zero_pad_to_keras, rank=_rank),
             to_torch=partial(_to_torch, rank=_rank),
@@ -103,7 +103,7 @@ for _rank in (1, 2, 3):
         Rule(
             torch=f"torch.nn.ZeroPad{_rank}d",
             keras=f"keras.layers.Cropping{_rank}D",
-            fields=("padding",),
+            fields=paired(padding="cropping"),
             applies=partial(_crops, rank=_rank),
             to_keras=partial(_crop_to_keras, rank=_rank),
             to_torch=partial(_to_torch, rank=_rank),
@@ -115,7 +115,7 @@ for _rank in (1, 2, 3):
 
 
 def _widths(config: Config, rank: int) -> Pads:
-    """The widths for every axis of an image, batch and channels included."""
+    """Return the widths for all axes, batch and channels included."""
     return ((0, 0), *axes_of(config, rank), (0, 0))
 
 
@@ -148,7 +148,7 @@ def _ops_pad_to_torch(layers: LayerSpecs, *, rank: int, name: str, mode: str) ->
 
 
 def _pad_examples(rank: int, **options: Any) -> tuple[Example, ...]:
-    """Once every side another number, once all alike."""
+    """Return one example with a different number for every side, and one with equal numbers."""
     padding = (1, 2, 0, 3, 2, 1)[: 2 * rank]
     return (
         Example(config={"padding": padding, **options}, inputs=(_SIZES[0][: rank + 2],)),
@@ -161,7 +161,7 @@ for _rank in (1, 2, 3):
         Rule(
             torch=f"torch.nn.ConstantPad{_rank}d",
             keras=PAD,
-            fields=("padding", "value"),
+            fields=paired(padding="pad_width", value="constant_values"),
             to_keras=partial(_constant_to_keras, rank=_rank),
             to_torch=partial(_ops_pad_to_torch, rank=_rank, name="ConstantPad", mode="constant"),
             layout="channels",
@@ -176,7 +176,7 @@ for _rank in (1, 2):
         Rule(
             torch=f"torch.nn.ReflectionPad{_rank}d",
             keras=PAD,
-            fields=("padding",),
+            fields=paired(padding="pad_width"),
             to_keras=partial(_reflect_to_keras, rank=_rank),
             to_torch=partial(_ops_pad_to_torch, rank=_rank, name="ReflectionPad", mode="reflect"),
             layout="channels",
@@ -210,7 +210,7 @@ for _name, _mode, _rank in _MODES:
         Rule(
             torch=f"torch.nn.{_name}{_rank}d",
             keras=PAD_LAYER,
-            fields=("padding",),
+            fields=paired(padding="padding"),
             to_keras=partial(_pad_layer_to_keras, rank=_rank, name=_name, mode=_mode),
             to_torch=partial(_pad_layer_to_torch, rank=_rank, name=_name, mode=_mode),
             layout="channels",

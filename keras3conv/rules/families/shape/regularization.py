@@ -1,9 +1,9 @@
-"""Layers that do something in training only."""
+"""Rules for layers that act in training only."""
 
 from functools import partial
 
 from keras3conv.errors import RuleError
-from keras3conv.rules.helpers.config import back, last, one, require_value
+from keras3conv.rules.helpers.config import back, last, one, paired, renaming, require_value
 from keras3conv.rules.helpers.own_layers import GAUSSIAN_DROPOUT, GAUSSIAN_NOISE
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule
@@ -19,7 +19,7 @@ def _to_torch(layers: LayerSpecs, *, kind: str) -> LayerSpecs:
     return (LayerSpec(kind=kind, config={"p": keras["rate"]}),)
 
 
-# Torch's name, Keras' name, and how many axes the input has at least.
+# The torch name, the Keras name, and the number of input axes.
 _NAMED = (
     ("Dropout", "Dropout", 2),
     ("Dropout1d", "SpatialDropout1D", 3),
@@ -37,7 +37,7 @@ for _torch, _keras, _axes in _NAMED:
         Rule(
             torch=f"torch.nn.{_torch}",
             keras=f"keras.layers.{_keras}",
-            fields=("p",),
+            fields=paired(p="rate"),
             to_keras=partial(_to_keras, kind=f"keras.layers.{_keras}"),
             to_torch=partial(_to_torch, kind=f"torch.nn.{_torch}"),
             layout="same" if _axes == 2 else "channels",
@@ -47,7 +47,7 @@ for _torch, _keras, _axes in _NAMED:
     )
 
 
-# One decision for a whole channel; Keras says so by the shape of what decides.
+# Whole channels are dropped; in Keras the noise shape says so.
 def _channels_to_keras(config: Config) -> LayerSpecs:
     if "inputs" not in config:
         raise RuleError("FeatureAlphaDropout: the number of axes of its input is needed, and is not known")
@@ -71,46 +71,34 @@ register(
     Rule(
         torch="torch.nn.FeatureAlphaDropout",
         keras="keras.layers.AlphaDropout",
-        fields=("p",),
+        fields=paired(p="rate"),
         to_keras=_channels_to_keras,
         to_torch=_channels_to_torch,
         layout="channels",
         examples=_FEATURE_ALPHA_DROPOUT_EXAMPLES,
-        note="One decision for a channel. The random masks of the two frameworks differ; only inference is compared.",
+        note="Drops whole channels. The random masks of the two frameworks differ; only inference is compared.",
     )
 )
 
 
-# Noise of a normal distribution: torch has no such layer, so the module is our own.
-def _noise_to_keras(config: Config, *, kind: str, setting: str) -> LayerSpecs:
-    return (LayerSpec(kind=kind, config={setting: config[setting]}),)
-
-
-def _noise_to_torch(layers: LayerSpecs, *, kind: str, setting: str) -> LayerSpecs:
-    return (LayerSpec(kind=kind, config={setting: float(last(layers).config[setting])}),)
-
-
+# Torch has no layer of Gaussian noise, so keras3conv brings the module.
 for _torch, _keras, _setting in (
     (GAUSSIAN_NOISE, "keras.layers.GaussianNoise", "stddev"),
     (GAUSSIAN_DROPOUT, "keras.layers.GaussianDropout", "rate"),
 ):
     register(
         Rule(
-            torch=_torch,
-            keras=_keras,
-            fields=(_setting,),
-            to_keras=partial(_noise_to_keras, kind=_keras, setting=_setting),
-            to_torch=partial(_noise_to_torch, kind=_torch, setting=_setting),
+            **renaming(_torch, _keras, **{_setting: _setting}),
             examples=(
                 Example(config={_setting: 0.3}, inputs=((3, 5),)),
                 Example(config={_setting: 0.0}, inputs=((2, 3, 7),)),
             ),
-            note="A module of our own. The random noise of the two frameworks differs; only inference is compared.",
+            note="The random noise of the two frameworks differs; only inference is compared.",
         )
     )
 
 
-# What torch has no layer for. Outside of training these return what they are given.
+# Layers that torch lacks; outside of training they return their input.
 _LOST: tuple[tuple[str, Config, str], ...] = (
     ("GaussianNoise", {"stddev": 0.0}, "the noise that it adds"),
     ("GaussianDropout", {"rate": 0.0}, "the noise that it multiplies with"),
@@ -122,9 +110,10 @@ for _keras, _config, _what in _LOST:
         Rule(
             torch="torch.nn.Identity",
             keras=f"keras.layers.{_keras}",
-            fields=(),
+            fields={},
             to_keras=one(f"keras.layers.{_keras}", **_config),
             to_torch=back("torch.nn.Identity"),
+            fallback=True,
             examples=(Example(config={}, inputs=((3, 5),)), Example(config={}, inputs=((2, 3, 7),))),
             note=f"Lossy: torch has no such layer, and in training {_what} is lost; outside of it nothing is.",
         )

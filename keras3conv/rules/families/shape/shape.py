@@ -1,10 +1,11 @@
-"""Layers that move axes and values about. Axes are counted as torch has them: a rule's layout is "same"."""
+"""Rules for layers that reorder axes and values. Axes are counted in torch's layout."""
 
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
 from keras3conv.errors import RuleError
-from keras3conv.rules.helpers.config import back, last, one, require_value
+from keras3conv.rules.helpers.config import back, last, one, paired, renaming, require_value
+from keras3conv.rules.operations import for_torch
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule
 
@@ -12,7 +13,7 @@ register(
     Rule(
         torch="torch.nn.Identity",
         keras="keras.layers.Identity",
-        fields=(),
+        fields={},
         to_keras=one("keras.layers.Identity"),
         to_torch=back("torch.nn.Identity"),
         examples=(Example(config={}, inputs=((3, 5),)),),
@@ -31,24 +32,18 @@ register(
     Rule(
         torch="torch.nn.Flatten",
         keras="keras.layers.Flatten",
-        fields=("start_dim", "end_dim"),
+        fields=paired("start_dim", "end_dim"),
         applies=lambda config: (config["start_dim"], config["end_dim"]) == (1, -1),
         to_keras=_flatten_to_keras,
         to_torch=lambda layers: (LayerSpec(kind="torch.nn.Flatten", config={"start_dim": 1, "end_dim": -1}),),
         examples=(Example(config={}, inputs=((3, 5),)), Example(config={}, inputs=((2, 5, 7),))),
-        note="Torch flattens (c, h, w), Keras (h, w, c): the kernel of the next Dense is permuted by the traced shape.",
+        note="Torch flattens (c, h, w), Keras (h, w, c): the rows of the next Dense are permuted by the traced shape.",
         train=True,
     )
 )
 
 FLATTEN_AXES = "keras3conv.frameworks.keras.layers.FlattenAxes"
 UNFLATTEN_AXIS = "keras3conv.frameworks.keras.layers.UnflattenAxis"
-
-
-def _axes_to_torch(layers: LayerSpecs) -> LayerSpecs:
-    keras = last(layers).config
-    config = {"start_dim": keras["start_axis"], "end_dim": keras["end_axis"]}
-    return (LayerSpec(kind="torch.nn.Flatten", config=config),)
 
 
 _FLATTEN_TO_FLATTEN_AXES_EXAMPLES = (
@@ -58,13 +53,7 @@ _FLATTEN_TO_FLATTEN_AXES_EXAMPLES = (
 )
 register(
     Rule(
-        torch="torch.nn.Flatten",
-        keras=FLATTEN_AXES,
-        fields=("start_dim", "end_dim"),
-        to_keras=lambda config: (
-            LayerSpec(kind=FLATTEN_AXES, config={"start_axis": config["start_dim"], "end_axis": config["end_dim"]}),
-        ),
-        to_torch=_axes_to_torch,
+        **renaming("torch.nn.Flatten", FLATTEN_AXES, start_dim="start_axis", end_dim="end_axis"),
         examples=_FLATTEN_TO_FLATTEN_AXES_EXAMPLES,
         train=True,
     )
@@ -77,7 +66,7 @@ def _reshape_to_keras(config: Config) -> LayerSpecs:
 
 
 def _reshape_to_torch(layers: LayerSpecs) -> LayerSpecs:
-    """What has more axes than a batch and its features is flattened before."""
+    """Return an Unflatten, and a Flatten before it if the input has more than two axes."""
     reshape = last(layers)
     config = {"dim": 1, "unflattened_size": tuple(reshape.config["target_shape"])}
     flat = reshape.inputs and len(reshape.inputs[0]) == 2
@@ -93,35 +82,20 @@ register(
     Rule(
         torch="torch.nn.Unflatten",
         keras="keras.layers.Reshape",
-        fields=("dim", "unflattened_size"),
+        fields=paired("dim", unflattened_size="target_shape"),
         applies=lambda config: config["dim"] == 1,
         to_keras=_reshape_to_keras,
         to_torch=_reshape_to_torch,
         examples=_UNFLATTEN_TO_RESHAPE_EXAMPLES,
         train=True,
-        note="Of a batch of features; with more axes after them Keras refuses the shape.",
+        note="For inputs (batch, features) only.",
     )
 )
 
 
-def _unflatten_to_keras(config: Config) -> LayerSpecs:
-    keras = {"axis": config["dim"], "shape": tuple(config["unflattened_size"])}
-    return (LayerSpec(kind=UNFLATTEN_AXIS, config=keras),)
-
-
-def _unflatten_to_torch(layers: LayerSpecs) -> LayerSpecs:
-    keras = last(layers).config
-    config = {"dim": keras["axis"], "unflattened_size": tuple(keras["shape"])}
-    return (LayerSpec(kind="torch.nn.Unflatten", config=config),)
-
-
 register(
     Rule(
-        torch="torch.nn.Unflatten",
-        keras=UNFLATTEN_AXIS,
-        fields=("dim", "unflattened_size"),
-        to_keras=_unflatten_to_keras,
-        to_torch=_unflatten_to_torch,
+        **renaming("torch.nn.Unflatten", UNFLATTEN_AXIS, dim="axis", unflattened_size="shape"),
         examples=(
             Example(config={"dim": 2, "unflattened_size": (3, 2)}, inputs=((2, 5, 6, 4),)),
             Example(config={"dim": -1, "unflattened_size": (2, -1)}, inputs=((3, 5, 8),)),
@@ -146,7 +120,7 @@ register(
     Rule(
         torch="torch.permute",
         keras="keras.layers.Permute",
-        fields=("dims",),
+        fields=paired(dims="dims"),
         applies=lambda config: config["dims"][0] == 0 <= min(config["dims"]),
         to_keras=_permute_to_keras,
         to_torch=lambda layers: (LayerSpec(kind="torch.permute", config={"dims": (0, *last(layers).config["dims"])}),),
@@ -156,40 +130,27 @@ register(
 )
 
 
-def _renamed(config: Config, *, kind: str, names: tuple[tuple[str, str], ...]) -> LayerSpecs:
-    return (LayerSpec(kind=kind, config={keras: config[torch] for torch, keras in names}),)
+# The arguments of torch functions, with an input shape.
+_ARGUMENTS: Mapping[str, tuple[tuple[Any, ...], ...]] = {
+    "permute": (((2, 0, 1), (2, 3, 5)), ((1, 0, 3, 2), (2, 3, 5, 4))),
+    "transpose": ((1, 2, (2, 3, 5)), (-1, 1, (2, 3, 5, 4))),
+    "movedim": ((1, -1, (2, 3, 5, 4)),),
+    "reshape": (((-1, 3, 2), (2, 6)), ((4, -1), (2, 6, 5))),
+    "unsqueeze": ((1, (2, 3)), (-1, (2, 3, 5))),
+    "squeeze": ((1, (2, 1, 5)), (-1, (2, 3, 1))),
+    "flip": (((1,), (2, 3)), ((1, 2), (2, 3, 5))),
+    "tile": (((1, 2, 3), (2, 3, 5)),),
+    "repeat_interleave": ((3, 1, (2, 3)), (2, -1, (2, 3, 5))),
+}
 
-
-def _named_back(layers: LayerSpecs, *, kind: str, names: tuple[tuple[str, str], ...]) -> LayerSpecs:
-    keras = last(layers).config
-    config = {torch: tuple(keras[name]) if isinstance(keras[name], list) else keras[name] for torch, name in names}
-    return (LayerSpec(kind=kind, config=config),)
-
-
-# Torch's function, Keras', the names of the arguments, and values for them, each with the shape of an input.
-_FUNCTIONS: tuple[tuple[str, str, tuple[tuple[str, str], ...], tuple[tuple[Any, ...], ...]], ...] = (
-    ("permute", "transpose", (("dims", "axes"),), (((2, 0, 1), (2, 3, 5)), ((1, 0, 3, 2), (2, 3, 5, 4)))),
-    ("transpose", "swapaxes", (("dim0", "axis1"), ("dim1", "axis2")), ((1, 2, (2, 3, 5)), (-1, 1, (2, 3, 5, 4)))),
-    ("movedim", "moveaxis", (("source", "source"), ("destination", "destination")), ((1, -1, (2, 3, 5, 4)),)),
-    ("reshape", "reshape", (("shape", "newshape"),), (((-1, 3, 2), (2, 6)), ((4, -1), (2, 6, 5)))),
-    ("unsqueeze", "expand_dims", (("dim", "axis"),), ((1, (2, 3)), (-1, (2, 3, 5)))),
-    ("squeeze", "squeeze", (("dim", "axis"),), ((1, (2, 1, 5)), (-1, (2, 3, 1)))),
-    ("flip", "flip", (("dims", "axis"),), (((1,), (2, 3)), ((1, 2), (2, 3, 5)))),
-    ("tile", "tile", (("dims", "repeats"),), (((1, 2, 3), (2, 3, 5)),)),
-    ("repeat_interleave", "repeat", (("repeats", "repeats"), ("dim", "axis")), ((3, 1, (2, 3)), (2, -1, (2, 3, 5)))),
-)
-
-for _torch, _keras, _names, _values in _FUNCTIONS:
+for _name, _values in _ARGUMENTS.items():
+    (_operation,) = for_torch(f"torch.{_name}")
+    _names = {entry.torch: entry.keras for entry in _operation.parameters}
     register(
         Rule(
-            torch=f"torch.{_torch}",
-            keras=f"keras.ops.{_keras}",
-            fields=tuple(name for name, _ in _names),
-            to_keras=partial(_renamed, kind=f"keras.ops.{_keras}", names=_names),
-            to_torch=partial(_named_back, kind=f"torch.{_torch}", names=_names),
+            **renaming(_operation.torch[0], _operation.keras[0], **_names),
             examples=tuple(
-                Example(config=dict(zip((name for name, _ in _names), values, strict=True)), inputs=(shape,))
-                for *values, shape in _values
+                Example(config=dict(zip(_names, values, strict=True)), inputs=(shape,)) for *values, shape in _values
             ),
             train=True,
         )
@@ -201,7 +162,7 @@ def _repeats_a_vector(config: Config) -> bool:
 
 
 def _repeat_vector_to_keras(config: Config) -> LayerSpecs:
-    """Of an axis of one value: that axis is what RepeatVector makes."""
+    """Return a RepeatVector after the removal of the axis of size one, which it makes anew."""
     require_value("torch.repeat_interleave", "dim", config["dim"], 1)
     vector = LayerSpec(kind="keras.ops.squeeze", config={"axis": 1})
     return vector, LayerSpec(kind="keras.layers.RepeatVector", config={"n": config["repeats"]})
@@ -221,12 +182,12 @@ register(
     Rule(
         torch="torch.repeat_interleave",
         keras="keras.layers.RepeatVector",
-        fields=("repeats", "dim"),
+        fields=paired("dim", repeats="n"),
         applies=_repeats_a_vector,
         to_keras=_repeat_vector_to_keras,
         to_torch=_repeat_vector_to_torch,
         examples=_REPEAT_INTERLEAVE_TO_REPEAT_VECTOR_EXAMPLES,
         train=True,
-        note="Of an axis of one value.",
+        note="For an axis of size one.",
     )
 )

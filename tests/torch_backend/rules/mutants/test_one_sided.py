@@ -23,8 +23,8 @@ NORMALIZATION = "keras3conv.frameworks.torch.layers.Normalization <-> keras.laye
 PLACES = "torch.nn.Embedding <-> keras.layers.Embedding (places from padding_idx + 1 on)"
 PATCHES = "torch.nn.Conv2d <-> keras.layers.Dense (patches)"
 TRANSPOSED = "torch.nn.ConvTranspose2d <-> keras.layers.Conv2DTranspose"
-CENTRED = "transformers.models.gemma.modeling_gemma.GemmaRMSNorm <-> keras.layers.RMSNormalization"
-CENTRED_LAYER = "transformers.models.nemotron.modeling_nemotron.NemotronLayerNorm1P <-> keras.layers.LayerNormalization"
+CENTRED = "keras3conv.frameworks.torch.centred.CentredRMSNorm <-> keras.layers.RMSNormalization"
+CENTRED_LAYER = "keras3conv.frameworks.torch.centred.CentredLayerNorm <-> keras.layers.LayerNormalization"
 
 
 def patches(pattern: str) -> Transform:

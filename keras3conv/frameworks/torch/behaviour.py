@@ -1,0 +1,42 @@
+"""Run a copy of one module on values of our choice, to tell what it computes whatever its class is called."""
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+
+def overrides(module: nn.Module, *methods: str) -> bool:
+    """Return whether the class of a module has its own version of one of these methods, not that of `torch.nn`."""
+    functions = [getattr(type(module), name, None) for name in methods]
+    return any(not str(getattr(function, "__module__", "")).startswith("torch.nn.") for function in functions)
+
+
+def copy_with(module: nn.Module, parameters: Mapping[str, torch.Tensor]) -> nn.Module:
+    """Return a copy of a module with other parameters; running it leaves the tensors of the module as they are.
+
+    Args:
+        module: The module; the modules inside it are shared.
+        parameters: Its new parameters by name; the others are copied.
+    """
+    twin = copy.copy(module)
+    own = {name: tensor.detach().clone() for name, tensor in module._parameters.items() if tensor is not None}
+    missing = {name: None for name, tensor in module._parameters.items() if tensor is None}
+    vars(twin)["_parameters"] = {
+        **{name: nn.Parameter(tensor, requires_grad=False) for name, tensor in (own | dict(parameters)).items()},
+        **missing,
+    }
+    vars(twin)["_buffers"] = {
+        name: None if tensor is None else tensor.clone() for name, tensor in module._buffers.items()
+    }
+    return twin
+
+
+def pattern(shape: tuple[int, ...], phase: float, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """Return values between -1 and 1, no two alike, that depend on no random state."""
+    count = torch.Size(shape).numel()
+    return torch.sin(torch.arange(count, dtype=torch.float64) * 1.7 + phase).reshape(shape).to(dtype)
+
+
+__all__ = ["copy_with", "overrides", "pattern"]

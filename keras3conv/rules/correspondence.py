@@ -1,0 +1,125 @@
+"""Say which Keras arguments follow which attribute of a torch layer: as its rule declares, or as a trial shows."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import SequenceMatcher
+from math import isclose
+from typing import Any
+
+from keras3conv.errors import Keras3ConvError
+from keras3conv.rules.rule import Config, LayerSpecs, Rule
+
+REFUSALS = (Keras3ConvError, LookupError, TypeError, ValueError)
+"""What a rule raises for a configuration that it cannot translate: its own error, or one caused by an odd value."""
+
+Correspondences = Mapping[str, tuple[str, ...]]
+"""The Keras arguments by the torch attribute that they follow."""
+
+
+def expected_arguments(rule: Rule, config: Config) -> dict[str, Any]:
+    """Return the Keras arguments that a rule makes of a torch configuration; raises one of `REFUSALS` if it cannot."""
+    return _arguments(rule, rule.to_keras(config))
+
+
+def _arguments(rule: Rule, specs: LayerSpecs) -> dict[str, Any]:
+    """Return the arguments of the layer that owns the tensors; of several layers all, after their numbers."""
+    if rule.keras_count == 1:
+        owner = next((spec for spec in reversed(specs) if spec.kind == rule.keras), specs[-1])
+        return dict(owner.config)
+    return {f"{place}.{name}": value for place, spec in enumerate(specs) for name, value in spec.config.items()}
+
+
+def correspondences(rule: Rule, config: Config, expected: Mapping[str, Any]) -> Correspondences:
+    """Return which of the expected Keras arguments follow which torch attribute.
+
+    Args:
+        rule: The rule.
+        config: The configuration of the torch layer.
+        expected: What `expected_arguments` returned for it.
+    """
+    if rule.torch_count != 1:
+        return {}
+    if rule.correspondences is None:
+        return _nearest_only(found_by_trial(rule, config, {}))
+    return {
+        torch: tuple(name for name in expected if _without_number(rule, name) in keras)
+        for torch, keras in rule.correspondences.items()
+    }
+
+
+def _without_number(rule: Rule, name: str) -> str:
+    return name if rule.keras_count == 1 else name.partition(".")[2]
+
+
+def found_by_trial(rule: Rule, config: Config, others: Mapping[str, Iterable[Any]]) -> Correspondences:
+    """Return which Keras arguments change when one torch attribute is changed.
+
+    Args:
+        rule: The rule.
+        config: A configuration of the torch layer.
+        others: More values to try, by the attribute, beside other numbers of the same kind.
+    """
+    before = expected_arguments(rule, config)
+    found: dict[str, tuple[str, ...]] = {}
+    for field in rule.fields:
+        changed: dict[str, None] = {}
+        for value in (*_other_values(config.get(field)), *others.get(field, ())):
+            try:
+                after = expected_arguments(rule, {**config, field: value})
+            except REFUSALS:
+                continue
+            changed |= {name: None for name in before if name in after and not same_value(before[name], after[name])}
+        found[field] = tuple(changed)
+    return found
+
+
+def _nearest_only(found: Correspondences) -> Correspondences:
+    """Return each Keras argument for one torch attribute only: the one with the most similar name."""
+    chosen: dict[str, str] = {}
+    for field, names in found.items():
+        for name in names:
+            before = chosen.get(name, field)
+            chosen[name] = field if _resemblance(name, field) > _resemblance(name, before) else before
+    return {field: tuple(name for name in names if chosen[name] == field) for field, names in found.items()}
+
+
+def _resemblance(name: str, other: str) -> float:
+    """Return how much two names have in common, between 0 and 1."""
+    return SequenceMatcher(None, name, other).ratio()
+
+
+def _other_values(value: Any) -> Iterator[Any]:
+    """Yield values that are not this one, of the same kind."""
+    if isinstance(value, bool):
+        yield not value
+    elif isinstance(value, int):
+        yield from (value * 2 or 2, value + 1)
+    elif isinstance(value, float):
+        yield value / 2 + 0.0625
+    elif isinstance(value, tuple | list):
+        for changed in zip(*(list(_other_values(item)) for item in value), strict=False):
+            yield type(value)(changed)
+
+
+def same_value(first: Any, second: Any) -> bool:
+    """Return whether two arguments say the same: numbers up to rounding, one number for an equal one on every axis."""
+    if isinstance(first, tuple | list) or isinstance(second, tuple | list):
+        return _same_sequences(first, second)
+    if isinstance(first, bool) or isinstance(second, bool):
+        return first is second or (first in (None, False) and second in (None, False))
+    if isinstance(first, int | float) and isinstance(second, int | float):
+        return isclose(first, second, rel_tol=1e-9, abs_tol=0.0)
+    if first in (None, "linear") and second in (None, "linear"):
+        return True
+    return bool(first == second)
+
+
+def _same_sequences(first: Any, second: Any) -> bool:
+    items = [value if isinstance(value, tuple | list) else None for value in (first, second)]
+    length = max(len(value) for value in items if value is not None)
+    spread = [
+        [value] * length if part is None else list(part) for value, part in zip((first, second), items, strict=True)
+    ]
+    return len(spread[0]) == len(spread[1]) and all(map(same_value, *spread))
+
+
+__all__ = ["REFUSALS", "Correspondences", "correspondences", "expected_arguments", "found_by_trial", "same_value"]

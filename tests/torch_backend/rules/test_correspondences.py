@@ -1,0 +1,85 @@
+"""The fields that a rule declares to correspond: changing one in torch changes the other in Keras."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import pytest
+
+from keras3conv.rules.correspondence import correspondences, expected_arguments, found_by_trial
+from keras3conv.rules.library import find, list_rules
+from keras3conv.rules.rule import Config, Rule
+from tests.support.trials import config_of, make_module, with_inputs
+
+RULES = [rule for rule in list_rules() if rule.torch_count == 1]
+
+
+def configs(rule: Rule) -> list[Config]:
+    """The configurations of the torch layers of a rule's examples, complete as they are in a model."""
+    return [with_inputs(config_of(rule, make_module(rule, example)), example) for example in rule.examples]
+
+
+def without_number(rule: Rule, name: str) -> str:
+    return name if rule.keras_count == 1 else name.partition(".")[2]
+
+
+def found(rule: Rule) -> set[tuple[str, str]]:
+    """Every torch field with every Keras argument that follows it in some example."""
+    everything = configs(rule)
+    others = {name: [config[name] for config in everything if name in config] for name in rule.fields}
+    return {
+        (field, without_number(rule, name))
+        for config in everything
+        for field, names in found_by_trial(rule, config, others).items()
+        for name in names
+    }
+
+
+def declared(rule: Rule) -> set[tuple[str, str]]:
+    return {(field, name) for field, names in (rule.correspondences or {}).items() for name in names}
+
+
+def disagreements(rule: Rule) -> list[str]:
+    """What a rule declares and a trial does not show, and the Keras arguments that change and are not declared."""
+    seen, said = found(rule), declared(rule)
+    facts = [f"{field} does not change {name}" for field, name in sorted(said - seen)]
+    return facts + [
+        f"{field} changes {name}" for field, name in sorted(seen) if name not in {known for _, known in said}
+    ]
+
+
+@pytest.mark.parametrize("name", [rule.name for rule in RULES])
+def test_what_a_rule_declares_is_what_a_trial_shows(name: str) -> None:
+    assert find(name).correspondences is not None
+    assert disagreements(find(name)) == []
+
+
+def changed(name: str, **fields: str | tuple[str, ...]) -> Rule:
+    rule = find(name)
+    assert not isinstance(rule.fields, tuple)
+    return replace(rule, fields={**rule.fields, **fields})
+
+
+@pytest.mark.parametrize(
+    ("fields", "facts"),
+    [
+        ({"bias": "units"}, ["bias does not change units", "bias changes use_bias"]),
+        ({"in_features": "units"}, ["in_features does not change units"]),
+    ],
+)
+def test_a_false_declaration_is_noticed(fields: dict[str, str], facts: Iterable[str]) -> None:
+    assert disagreements(changed("torch.nn.Linear <-> keras.layers.Dense", **fields)) == facts
+
+
+def test_a_rule_that_declares_nothing_is_tried() -> None:
+    rule = find("torch.nn.Linear <-> keras.layers.Dense")
+    silent = replace(rule, fields=tuple(rule.fields))
+    (config, *_) = configs(rule)
+    for one in (rule, silent):
+        assert {
+            field: names
+            for field, names in correspondences(one, config, expected_arguments(one, config)).items()
+            if names
+        } == {
+            "out_features": ("units",),
+            "bias": ("use_bias",),
+        }
