@@ -148,7 +148,7 @@ def _unplaced_layer(
 def _pairing(side: Side, layer: LayerView, left: list[TensorRef], other: LayerView) -> str:
     """Return the call that pairs a layer with one of the other side; the tensors where no rule knows both classes."""
     torch, keras = (layer, other) if side == "torch" else (other, layer)
-    by_tensor = torch.kinds and keras.kinds and not lookup(torch.kinds, keras.kinds)
+    by_tensor = bool(torch.kinds and keras.kinds) and next(iter(lookup(torch.kinds, keras.kinds)), None) is None
     if by_tensor and len(torch.tensors) == len(keras.tensors) == 1:
         return f'plan.pair("{torch.tensors[0].path}", "{keras.tensors[0].path}")'
     where = layer.path if len(left) == len(layer.tensors) and layer.path else left[0].path

@@ -103,7 +103,7 @@ def _joined(parts: list[LayerView], packed: LayerView) -> Iterator[Pair]:
 def _rows(keras: LayerView) -> int | None:
     """Return the number of outputs of a Dense or EinsumDense layer; None for other layers."""
     kernel = keras.shapes.get("kernel", ())
-    if len(kernel) < 2 or not lookup((_LINEAR,), keras.kinds):
+    if len(kernel) < 2 or next(iter(lookup((_LINEAR,), keras.kinds)), None) is None:
         return None
     rows = 1
     for size in kernel[1:]:
