@@ -131,7 +131,7 @@ def align(  # noqa: PLR0913 - an argument for every option
             inputs=given[0],
             keras_inputs=given[1],
             hints=hints,
-            **_entry_of(torch_side, entry),
+            entry=_entry_of(torch_side, entry),
         )
     for path, reason in ignored:
         plan = plan.ignore(path, reason)
@@ -180,11 +180,13 @@ def transfer(  # noqa: PLR0913 - an argument for every option
         if not _is_complete(found):
             return FAILED
         report = api.transfer(
-            *(ends[0].source, ends[1].source, found),
+            ends[0].source,
+            ends[1].source,
+            found,
             out=out or (),
             overwrite=overwrite,
             cast=cast,
-            **_entry_of(ends[0], entry),
+            entry=_entry_of(ends[0], entry),
         )
     print(report.to_json()) if as_json else print_report(report)
     return PASSED
@@ -241,14 +243,15 @@ def validate(  # noqa: PLR0913 - an argument for every option
     first, second = _both(torch, keras, torch_weights, keras_weights, entry)
     with notes_to_stderr(), progress_bar("validate") as progress:
         if hints:
-            saved = api.align(first.source, second.source, hints=hints, **given, **_entry_of(first, entry))
+            saved = api.align(first.source, second.source, hints=hints, **given, entry=_entry_of(first, entry))
         judged = run(
-            *(first.source, second.source),
+            first.source,
+            second.source,
             **given,
             plan=saved,
             options=options,
             progress=progress,
-            **_entry_of(first, entry),
+            entry=_entry_of(first, entry),
         )
     return _hand_out(judged, report, as_json=as_json)
 
@@ -358,9 +361,9 @@ def _both(
     return sides.torch, sides.keras
 
 
-def _entry_of(side: "Adapter", entry: str) -> dict[str, str]:
-    """Return the argument that names the state dict of a file; a live model was loaded from it already."""
-    return {} if side.is_live else {"entry": entry}
+def _entry_of(side: "Adapter", entry: str) -> str:
+    """Return the name of the state dict in a file; empty for a live model, which was loaded from it already."""
+    return "" if side.is_live else entry
 
 
 def _align_ends(source: "Adapter", target: "Adapter", entry: str) -> "Alignment":
@@ -374,7 +377,7 @@ def _align_ends(source: "Adapter", target: "Adapter", entry: str) -> "Alignment"
         raise InputError(f"{fact}\nFix:  --plan PLAN.json     or     a factory and -o {target.source}")
     by_side = {source.side: source.source, target.side: target.source}
     torch_side = source if source.side == "torch" else target
-    return api.align(by_side["torch"], by_side["keras"], **_entry_of(torch_side, entry))
+    return api.align(by_side["torch"], by_side["keras"], entry=_entry_of(torch_side, entry))
 
 
 def _is_complete(plan: "Alignment") -> bool:
