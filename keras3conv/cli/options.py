@@ -9,6 +9,9 @@ TorchSide = Annotated[str, typer.Argument(metavar="TORCH", help="A torch checkpo
 KerasSide = Annotated[str, typer.Argument(metavar="KERAS", help="A Keras file, or the factory of a model.")]
 TorchWeights = Annotated[Path | None, typer.Option(metavar="FILE", help="Loaded into the torch module first.")]
 KerasWeights = Annotated[Path | None, typer.Option(metavar="FILE", help="Loaded into the Keras model first.")]
+EntryName = Annotated[
+    str, typer.Option("--entry", metavar="NAME", help="The state dict of a torch checkpoint that holds several.")
+]
 InputsFile = Annotated[
     Path | None, typer.Option(metavar="FILE.npz", help="What the torch module is called with: one array, or keywords.")
 ]

@@ -56,8 +56,13 @@ class LiveModel(Protocol):
     def save(self, path: Path, *, overwrite: bool) -> WrittenFile:
         """Save the model or its weights; the suffix selects the format."""
 
-    def load_weights(self, path: Path) -> None:
-        """Load a file of weights of the same framework; it must fit exactly."""
+    def load_weights(self, path: Path, *, entry: str = "") -> None:
+        """Load a file of weights of the same framework; it must fit exactly.
+
+        Args:
+            path: The file.
+            entry: The name of the state dict in a torch checkpoint that holds several.
+        """
 
     def build(self, arrays: Mapping[str, Array], keras_inputs: object) -> None:
         """Create the variables of a model that creates them when it is first called.
@@ -73,15 +78,21 @@ class LiveModel(Protocol):
 
 @dataclass(frozen=True)
 class TorchFile:
-    """A file of torch weights; it need not exist if it is to be written."""
+    """A file of torch weights; it need not exist if it is to be written.
+
+    Attributes:
+        source: The path.
+        entry: The name of the state dict that is meant, if the file holds several.
+    """
 
     source: Path
+    entry: str = ""
     side: ClassVar[Side] = "torch"
     is_live: ClassVar[bool] = False
 
     def view(self, *, described: bool = True) -> ModelView:
         """Return the view of the file; raise `FileError` if it cannot be read."""
-        return formats.read(self.source)
+        return formats.read(self.source, entry=self.entry)
 
     def write(self, path: Path, tensors: Sequence[TensorRef], read: Reader, *, overwrite: bool) -> WrittenFile:
         """Write tensors to a path."""
@@ -157,7 +168,7 @@ ModelFile = TorchFile | KerasFile
 Adapter = Union[LiveModel, ModelFile]  # noqa: UP007 - `|` does not accept the forward reference in `KerasFile`
 
 
-def resolve(model: Any, argument: str = "model") -> Adapter:
+def resolve(model: Any, argument: str = "model", *, entry: str = "") -> Adapter:
     """Return the adapter of a torch module, a Keras model, or the path of a file.
 
     An object belongs to a framework only if that framework has been imported; so this imports none.
@@ -165,6 +176,7 @@ def resolve(model: Any, argument: str = "model") -> Adapter:
     Args:
         model: The model or the path.
         argument: The name of the argument, for the message of an error.
+        entry: The name of a state dict, if the model is a torch checkpoint that holds several.
 
     Raises:
         InputError: It is neither a module, nor a Keras model, nor a path.
@@ -172,7 +184,7 @@ def resolve(model: Any, argument: str = "model") -> Adapter:
     """
     if isinstance(model, str | Path):
         path = Path(model)
-        return KerasFile(path) if formats.side_of(path) == "keras" else TorchFile(path)
+        return KerasFile(path) if formats.side_of(path) == "keras" else TorchFile(path, entry)
     keras, torch = sys.modules.get("keras"), sys.modules.get("torch")
     # On the torch backend a Keras layer is a torch module too, so Keras comes first.
     if keras is not None and isinstance(model, keras.layers.Layer):
@@ -209,13 +221,13 @@ class Sides:
     keras: Adapter
 
     @classmethod
-    def of(cls, torch: Model, keras: Model) -> "Sides":
-        """Return the sides of two arguments.
+    def of(cls, torch: Model, keras: Model, *, entry: str = "") -> "Sides":
+        """Return the sides of two arguments; `entry` names a state dict of a torch checkpoint.
 
         Raises:
             InputError: They are not a torch side and a Keras side, in this order.
         """
-        first, second = resolve(torch, "torch"), resolve(keras, "keras")
+        first, second = resolve(torch, "torch", entry=entry), resolve(keras, "keras")
         if (first.side, second.side) == ("keras", "torch"):
             raise InputError("the arguments are the wrong way round: the torch side comes first, then the Keras side")
         if first.side == second.side:

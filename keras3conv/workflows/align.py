@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from keras3conv.alignment.adapted import is_adapted
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import InputError, ModelError
 from keras3conv.frameworks.adapter import Model, Sides, Views
@@ -11,9 +12,11 @@ from keras3conv.planner.plan import hinted_paths
 from keras3conv.planner.plan import plan as make_plan
 
 
-def align(torch: Model, keras: Model, *, inputs: Any, keras_inputs: Any, hints: Hints, probe: bool | None) -> Alignment:
+def align(
+    torch: Model, keras: Model, *, inputs: Any, keras_inputs: Any, hints: Hints, probe: bool | None, entry: str
+) -> Alignment:
     """See `keras3conv.align`."""
-    sides, notes = Sides.of(torch, keras).opened()
+    sides, notes = Sides.of(torch, keras, entry=entry).opened()
     sides.build(inputs, keras_inputs)
     try:
         return align_sides(sides, sides.views(), inputs, keras_inputs, hints=hints, probe=probe, notes=notes)
@@ -85,6 +88,8 @@ def _why_no_probe(sides: Sides, views: Views, inputs: Any) -> str:
         return "both sides are files" if len(files) > 1 else f"the {names[files[0].side]} side is a file"
     if not sides.can_run(views[1], inputs):
         return "there are no inputs, and the Keras side does not tell what they are: give inputs=..."
+    if any(map(is_adapted, views[1].layers)):
+        return "the Keras model is quantized or adapted with LoRA, so its layers have no weights of torch"
     return ""
 
 

@@ -19,10 +19,10 @@ from keras3conv.transforms import Array
 
 
 def transfer(
-    source: Model, target: Model, plan: Alignment, *, out: Sequence[Path], overwrite: bool, cast: bool
+    source: Model, target: Model, plan: Alignment, *, out: Sequence[Path], overwrite: bool, cast: bool, entry: str = ""
 ) -> Report:
     """See `keras3conv.transfer`."""
-    read, written = resolve(source, "source"), resolve(target, "target")
+    read, written = resolve(source, "source", entry=entry), resolve(target, "target")
     if read.side == written.side:
         raise InputError(f"source and target are both {read.side}: a transfer goes from one framework to the other")
     notes: tuple[str, ...] = ()

@@ -66,14 +66,13 @@ def in_keras_layout(subject: Subject, pair: Pair, torch_call: Call, keras_shape:
     # A subclass of a torch layer may move the channels itself, before and after it calls its base class.
     if output.shape != keras_shape and channels_last(output).shape == keras_shape:
         output = channels_last(output)
-    return _broadcast_over_batch(output, keras_shape)
+    return _broadcast_over_batch(_with_inner_axes(output, keras_shape), keras_shape)
 
 
 def _call_pair(subject: Subject, pair: Pair, torch_call: Call, keras_call: Call) -> CallPair:
     keras_output = keras_call.outputs[0] if keras_call.before_activation is None else keras_call.before_activation
     keras_output = _without_cropped_part(subject, pair, keras_output)
     torch_output = in_keras_layout(subject, pair, torch_call, keras_output.shape)
-    torch_output = _with_inner_axes(torch_output, keras_output.shape)
     torch_output = _in_closer_layout(torch_output, keras_output)
     keras_output = _broadcast_over_batch(keras_output, torch_output.shape)
     mismatch = ""

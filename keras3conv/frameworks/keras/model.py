@@ -240,7 +240,7 @@ class KerasModel:
 
         return save(self.source, path, overwrite=overwrite)
 
-    def load_weights(self, path: Path) -> None:
+    def load_weights(self, path: Path, *, entry: str = "") -> None:
         """Load the weights in a Keras file into the model."""
         from keras3conv.frameworks.keras.files import load_weights
 
