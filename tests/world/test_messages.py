@@ -223,7 +223,7 @@ def test_frozen_layers_of_a_file_of_weights_are_paired_by_names_or_not_at_all() 
     }  # fmt: skip
     other = k3c.align(Own(("a", "b", "c")), NEWEST / "frozen_inside_weights.h5")
     assert {pair.torch for pair in other.pairs} == {"last", "head"}
-    assert other.problems
+    assert other.problems()
 
 
 def test_golden_outputs_need_the_inputs_that_they_are_for() -> None:
