@@ -122,9 +122,8 @@ def exercised(subject: Subject, seen: Sequence[Variant]) -> dict[str, str]:
     parts = ["the inputs" + (f" of size {sizes}" if sizes else ""), *([integers] if integers else []), *names]
     if bounds:
         parts.append(f"values on both sides of {passed} of {count(len(bounds), 'bound')}")
-    if outline.mask_values:
-        is_padded = has_padding(subject.required_inputs, outline.mask_values)
-        parts += ["padded steps"] if is_padded else []
+    is_padded = has_padding(subject.required_inputs, outline.mask_values)
+    parts += ["padded steps"] if is_padded else []
     missed = [f"{variant.name} ({variant.reason})" for variant in seen if not variant.subject]
     unpassed = list(dict.fromkeys(str(bound) for bound in bounds if not bound.is_passed))
     missed += unpassed[:_SHOWN] + ([f"{len(unpassed) - _SHOWN} more bounds"] if len(unpassed) > _SHOWN else [])

@@ -191,10 +191,10 @@ def derive(arrays: Mapping[str, Array], specs: Sequence[InputSpec], arguments: S
             f"({wanted}): give keras_inputs=... too"
         )
     made = [_fit(array, spec) for array, spec in zip(values, specs, strict=True)]
-    return _together(made, [spec.key for spec in specs])
+    return together(made, [spec.key for spec in specs])
 
 
-def _together(made: list[Array], keys: Sequence[str]) -> Any:
+def together(made: list[Array], keys: Sequence[str]) -> Any:
     """Return one array alone, and several arrays as a dict if each has a key, else as a list."""
     if all(keys):
         return dict(zip(keys, made, strict=True))

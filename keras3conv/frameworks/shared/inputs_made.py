@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from keras3conv.errors import InputError
-from keras3conv.frameworks.shared.inputs import SEED, Inputs, given_inputs
+from keras3conv.frameworks.shared.inputs import SEED, Inputs, given_inputs, together
 from keras3conv.frameworks.shared.layout import channels_first
 from keras3conv.model.views import InputSpec, ModelView
 from keras3conv.transforms import Array
@@ -69,7 +69,7 @@ def _made(torch: ModelView, keras: ModelView, size: int) -> Inputs:
     torch_made = [_torch_layout(array, torch) for array in made]
     return Inputs(
         torch=tuple(torch_made),
-        keras=made[0] if len(made) == 1 else made,
+        keras=together(made, [spec.key for spec in keras.input_specs]),
         note=f"random inputs of shape {', '.join(str(array.shape) for array in torch_made)}, seed {SEED}, "
         "made from the Keras model's input specification",
     )
@@ -79,50 +79,39 @@ def _random(spec: InputSpec, keras: ModelView, size: int) -> Array:
     generator = np.random.default_rng(SEED)
     batch = spec.shape[0] or (MASKED_BATCH if keras.mask_values else BATCH)
     shape = (batch, *(axis or size for axis in spec.shape[1:]))
-    if spec.dtype.startswith("float") or spec.dtype == "bfloat16":
-        array = generator.standard_normal(shape).astype(np.float32)
-        return padded(array, keras.mask_values) if array.ndim == 3 else array
     if spec.dtype == "bool":
         return np.ones(shape, dtype=bool)
+    if spec.dtype.startswith("float") or spec.dtype == "bfloat16":
+        return padded(generator.standard_normal(shape).astype(np.float32), spec.padding)
     rows = [tensor.shape[0] for layer in keras.layers for tensor in layer.tensors if tensor.role == "embeddings"]
-    codes = random_codes(generator, min(rows, default=2), shape, keras.mask_values)
-    return padded(codes, keras.mask_values).astype(spec.dtype)
+    return padded(random_codes(generator, min(rows, default=2), shape), spec.padding).astype(spec.dtype)
 
 
-def random_codes(
-    generator: np.random.Generator, rows: int, shape: tuple[int, ...], mask_values: Sequence[float] = ()
-) -> Array:
-    """Return random row numbers of a table, among them the first and the last.
-
-    Args:
-        generator: The generator of random numbers.
-        rows: The number of rows.
-        shape: The shape, batch first.
-        mask_values: The values that the model masks; where zero is padding, it is no token.
-    """
-    lowest = 1 if 0.0 in mask_values and rows > 1 else 0
-    codes = generator.integers(lowest, rows, shape)
-    for sample, row in ((0, rows - 1), (-1, lowest)):
+def random_codes(generator: np.random.Generator, rows: int, shape: tuple[int, ...]) -> Array:
+    """Return random row numbers of a table of so many rows, among them the first and the last."""
+    codes = generator.integers(0, rows, shape)
+    for sample, row in ((0, rows - 1), (-1, 0)):
         codes.reshape(len(codes), -1)[sample, 0] = row  # the first step of a sample is never padding
     return codes
 
 
-def padded(array: Array, mask_values: Sequence[float]) -> Array:
+def padded(array: Array, padding: float | None) -> Array:
     """Return a batch of sequences with padding at the end of all samples but the first, to different lengths.
+
+    The value of the padding stands nowhere else, as in real inputs: a module may count the steps by it.
 
     Args:
         array: Tokens of shape (batch, steps), or steps of features; of one sample, this one is padded.
-        mask_values: The values that the model masks; without one nothing is padded.
+        padding: The value that the model masks; None if it masks nothing.
     """
-    is_tokens = array.dtype.kind in "iu"
-    if not mask_values or (is_tokens and 0.0 not in mask_values) or array.ndim < 2 or array.shape[1] < 2:
+    if padding is None or array.ndim < 2:
         return array
-    value = 0 if is_tokens else next((value for value in mask_values if value), 0.0)
-    array, steps = array.copy(), array.shape[1]
+    other = 1 if padding == 0 else 0
+    array, steps = np.where(array == padding, np.asarray(other, array.dtype), array), array.shape[1]
     whole = 1 if len(array) > 1 else 0
     for row in range(whole, len(array)):
         length = max(1, steps * (len(array) - row) // (len(array) + 1 - whole))
-        array[row, length:] = value
+        array[row, length:] = padding
     return array
 
 

@@ -56,7 +56,7 @@ def with_more_samples(given: Inputs, specs: Sequence[InputSpec]) -> Inputs | Non
 
     def weakened(array: Array) -> Array:
         strengths = np.linspace(1, 1 / STRENGTHS, STRENGTHS, dtype=array.dtype)
-        return array * strengths.reshape(-1, *(1,) * (array.ndim - 1))
+        return np.multiply(array, strengths.reshape(-1, *(1,) * (array.ndim - 1)))
 
     return changed(with_arrays(given, ours, theirs), weakened)
 
@@ -76,9 +76,11 @@ def with_padding(given: Inputs, mask_values: Sequence[float]) -> Inputs | None:
     first, second = as_array(torch[0][1]), as_array(keras[0][1])
     if first.ndim > 3 or first.shape != second.shape or not np.array_equal(first, second):
         return None
-    made = padded(second, mask_values)
-    if np.array_equal(made, second):
+    is_tokens = second.dtype.kind in "iu" or second.ndim < 3
+    fitting = [value for value in mask_values if not (is_tokens and value)]
+    if not fitting or second.ndim < 2 or has_padding(given, mask_values):
         return None
+    made = padded(second, max(fitting, key=abs))
     return with_arrays(given, [made.astype(first.dtype)], [made])
 
 

@@ -18,6 +18,7 @@ TORCH = ModelView(side="torch", name="torch", layers=())
 TOKENS = ModelView(
     side="keras", name="keras", layers=(TABLE,), input_specs=(InputSpec(shape=(None, 9), dtype="int32"),)
 )
+PADDED = InputSpec(shape=(None, 9), dtype="int32", padding=0.0)
 FREE = InputSpec(shape=(None, None, None, 3))
 IMAGES = replace(TOKENS, layers=(), input_specs=(FREE,))
 
@@ -28,15 +29,15 @@ def test_tokens_reach_both_ends_of_the_table() -> None:
 
 
 def test_masked_tokens_have_padding_of_several_lengths_and_one_sample_without() -> None:
-    tokens = both_inputs(TORCH, replace(TOKENS, mask_values=(0.0,)), None, None).keras
+    tokens = both_inputs(TORCH, replace(TOKENS, input_specs=(PADDED,), mask_values=(0.0,)), None, None).keras
     assert [int((row != 0).sum()) for row in tokens] == [9, 6, 3]
     assert tokens.max() == 10
 
 
 def test_masked_features_are_padded_with_the_value_that_is_masked() -> None:
-    features = padded(np.ones((3, 6, 2)), (-1.0,))
+    features = padded(np.ones((3, 6, 2)), -1.0)
     assert [int((row == -1).all(-1).sum()) for row in features] == [0, 2, 4]
-    assert padded(np.ones((3, 6, 2)), ()).all()
+    assert padded(np.ones((3, 6, 2)), None).all()
 
 
 def test_the_first_size_that_the_models_accept_is_taken() -> None:
