@@ -56,7 +56,8 @@ def with_more_samples(given: Inputs, specs: Sequence[InputSpec]) -> Inputs | Non
 
     def weakened(array: Array) -> Array:
         strengths = np.linspace(1, 1 / STRENGTHS, STRENGTHS, dtype=array.dtype)
-        return np.multiply(array, strengths.reshape(-1, *(1,) * (array.ndim - 1)))
+        weak: Array = array * strengths.reshape(-1, *(1,) * (array.ndim - 1))
+        return weak
 
     return changed(with_arrays(given, ours, theirs), weakened)
 
