@@ -158,29 +158,33 @@ def convert(
     model: Model,
     *,
     weights: str | Path | None = None,
-    channels: Literal["first", "last"] = "first",
+    channels: Literal["first", "last"] | None = None,
     inputs: Any = None,
     validate: bool = True,
 ) -> "Conversion":
-    """Makes a torch module of a Keras model: readable, trainable, with the same weights, and proven to be the same.
+    """Makes a torch module of a Keras model, or a Keras model of a torch module, with the same weights, and proves it.
+
+    The new model is readable and trainable: `source` is its code. The direction follows from the argument.
 
     Args:
         model: A Keras model, or the path of a file that holds one with its architecture (.keras, .h5), or the path of
-            an architecture alone (.json).
+            an architecture alone (.json). Or a torch module: it becomes a functional Keras model of Keras' own layers
+            and operations.
         weights: A file of weights that is loaded into the model first; needed with a .json.
-        channels: Where the module takes and returns the channels of images: "first" is second, as in torch; "last"
-            keeps the calling convention of Keras.
-        inputs: What the Keras model is called with: needed where it does not say so itself, and where its mathematics
-            depends on a size that it leaves open. It fixes every size but the batch.
+        channels: Where the new model takes and returns the channels of images: "first" is second, as in torch; "last"
+            is the convention of Keras. By default the convention of the new model's framework.
+        inputs: What the model is called with. A torch module needs it: it is called once, in evaluation mode. A Keras
+            model needs it where it does not say so itself, and where its mathematics depends on a size that it leaves
+            open. It fixes every size but the batch.
         validate: Whether the certificate is made; without it `report` is None.
 
     Returns:
         The conversion: `.model`, `.source`, `.alignment`, `.report`.
 
     Raises:
-        UnsupportedLayerError: Something in the model has no counterpart in torch; all of it is named at once.
+        UnsupportedLayerError: Something in the model has no counterpart; all of it is named at once.
         ModelError: The model cannot be loaded or called.
-        InputError: The argument is no Keras model.
+        InputError: The argument is no model, or the inputs of a torch module are missing.
 
     Example:
         >>> conversion = k3c.convert("model.keras")

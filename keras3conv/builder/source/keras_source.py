@@ -104,7 +104,9 @@ def _written(value: Any) -> str:
 
 def described(shape: Shape) -> str:
     """Return a shape for a reader: "(batch, 32, 32, 3)"."""
-    return bracketed(shape, ["?" if isinstance(size, Size) and "unknown" in size.symbols else str(size) for size in shape])
+    return bracketed(
+        shape, ["?" if isinstance(size, Size) and "unknown" in size.symbols else str(size) for size in shape]
+    )
 
 
 def _function(program: Program) -> Iterator[str]:

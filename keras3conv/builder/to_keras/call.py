@@ -100,6 +100,12 @@ class Writer(Protocol):
     def example_ones(self) -> Value:
         """Return ones of shape (batch, 1)."""
 
+    def before_reshape(self, value: Value) -> Value | None:
+        """Return the value that a value was reshaped from; None if it is no result of a reshape."""
+
+    def note_reshape(self, made: Value, value: Value) -> None:
+        """Note that a value was reshaped from another."""
+
     def users(self, name: str) -> Sequence[Node]:
         """Return the calls that use a tensor."""
 
@@ -183,9 +189,7 @@ class Call:
         found = self.get(name)
         return found is None or (isinstance(found, Held) and not found.is_shared)
 
-    def step(
-        self, expression: Any, shape: Shape | None = None, order: Order | None = None, dtype: str = ""
-    ) -> Value:
+    def step(self, expression: Any, shape: Shape | None = None, order: Order | None = None, dtype: str = "") -> Value:
         """Add a step with one result, by default of the shape of the call."""
         shape = self.shape if shape is None else shape
         made = self.writer.new(shape, identity(len(shape)) if order is None else order, dtype or self.dtype)

@@ -1,5 +1,6 @@
 """Lower the call graph of a torch module to the program of a functional Keras model, call by call."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -72,6 +73,7 @@ class _Lowering:
         self._names: set[str] = set()
         self._made: dict[object, Value] = {}
         self._shared: dict[object, str] = {}
+        self._before_reshape: dict[str, Value] = {}
         self._users: dict[str, list[Node]] = {}
         for node in graph.nodes:
             for name in dict.fromkeys(node.inputs):
@@ -122,6 +124,14 @@ class _Lowering:
         """Return the calls that use a tensor."""
         return self._users.get(name, [])
 
+    def before_reshape(self, value: Value) -> Value | None:
+        """Return the value that a value was reshaped from; None if it is no result of a reshape."""
+        return self._before_reshape.get(value.name) if self.values[value.name] == value else None
+
+    def note_reshape(self, made: Value, value: Value) -> None:
+        """Note that a value was reshaped from another."""
+        self._before_reshape[made.name] = value
+
     def image_order(self, rank: int) -> Order:
         """Return the axis order of images in the model."""
         return channels_last(rank) if self.channels == "last" else identity(rank)
@@ -154,7 +164,7 @@ class _Lowering:
         key = given.name, order
         if key not in self._made:
             weight = Weight(
-                name=self._new_name(given.name),
+                name=self._new_name(re.sub(r"^[bc]_", "", given.name)),
                 shape=given.array.shape,
                 dtype=given.array.dtype.name,
                 trainable=False,

@@ -61,9 +61,12 @@ def _movedim(call: Call) -> Result:
 
 
 def reshaped(call: Call, value: Value, shape: Shape) -> Value:
-    """Return the value in another shape."""
+    """Return the value in another shape; of two reshapes in a row the second alone is written."""
     if value.shape == tuple(shape):
         return value
+    before = call.writer.before_reshape(value)
+    if before is not None and order_after_reshape(before.shape, shape, before.order) is not None:
+        return reshaped(call, before, shape)
     order = order_after_reshape(value.shape, shape, value.order)
     if order is None and _is_flattened_for_dense(call, value, shape):
         made = call.writer.new(shape, (0, 1), value.dtype, _sizes(value.shape[1:]))
@@ -75,7 +78,9 @@ def reshaped(call: Call, value: Value, shape: Shape) -> Value:
     target = tuple(shape[axis] for axis in order)
     if value.target_shape == target:
         return replace(value, shape=tuple(shape), order=order, flattened=())
-    return call.step(ops.reshape(value, _written(target)), shape, order, value.dtype)
+    made = call.step(ops.reshape(value, _written(target)), shape, order, value.dtype)
+    call.writer.note_reshape(made, value)
+    return made
 
 
 def _sizes(shape: Shape) -> tuple[int, ...]:
@@ -128,7 +133,9 @@ def _expand(call: Call) -> Result:
     fixed = {axis: shape[axis] for axis in grown if isinstance(shape[axis], int)}
     if fixed:
         sizes = tuple(fixed.get(axis, size) for axis, size in enumerate(value.shape))
-        value = call.step(ops.tile(value, tuple(fixed.get(axis, 1) for axis in value.order)), sizes, value.order, value.dtype)
+        value = call.step(
+            ops.tile(value, tuple(fixed.get(axis, 1) for axis in value.order)), sizes, value.order, value.dtype
+        )
     return _for_each_example(call, value, [axis for axis in grown if axis not in fixed])
 
 
@@ -227,7 +234,9 @@ def _select(call: Call) -> Result:
 @handles("slice")
 def _slice(call: Call) -> Result:
     value, axis = call.value("self"), call.get("dim", 0)
-    return sliced(call, value, axis % value.rank, call.get("start", 0), call.get("end"), call.get("step", 1), call.shape)
+    return sliced(
+        call, value, axis % value.rank, call.get("start", 0), call.get("end"), call.get("step", 1), call.shape
+    )
 
 
 @handles("narrow")
@@ -293,7 +302,9 @@ def _scatter(call: Call) -> Result:
     if end < size:
         shape = tuple(size - end if one == axis else other for one, other in enumerate(value.shape))
         parts.append(sliced(call, value, axis, end, None, 1, shape))
-    return parts[0] if len(parts) == 1 else call.step(ops.concatenate(parts, axis=value.position(axis)), order=value.order)
+    return (
+        parts[0] if len(parts) == 1 else call.step(ops.concatenate(parts, axis=value.position(axis)), order=value.order)
+    )
 
 
 def _as_part(call: Call, source: Any, shape: Shape, order: Order) -> Value:

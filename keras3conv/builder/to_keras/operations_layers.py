@@ -6,8 +6,10 @@ from keras3conv.builder.program.operation import Dtype
 from keras3conv.builder.program.program import Order, Value, identity
 from keras3conv.builder.to_keras.broadcasting import elementwise, sign
 from keras3conv.builder.to_keras.call import Call, Held, LayerCall, Placed, Result, handles, ops
+from keras3conv.builder.to_keras.operations_axes import reshaped
 from keras3conv.builder.to_keras.operations_products import matmul
 from keras3conv.errors import RuleError
+from keras3conv.model.graph import Tensor
 from keras3conv.rules.rule import Config
 from keras3conv.transforms import Same
 
@@ -41,7 +43,9 @@ def _convolution(call: Call) -> Result:
     is_transposed, groups = "transpose" in call.name, call.get("groups", 1)
     if call.value("input").rank != rank + 2:
         raise RuleError("a convolution without an axis for the batch")
-    channels = (weight.shape[0], weight.shape[1] * groups) if is_transposed else (weight.shape[1] * groups, weight.shape[0])
+    channels = (
+        (weight.shape[0], weight.shape[1] * groups) if is_transposed else (weight.shape[1] * groups, weight.shape[0])
+    )
     padding = call.get("padding", 0)
     config = {
         "in_channels": channels[0],
@@ -104,8 +108,12 @@ def _addmm(call: Call) -> Result:
     config = {"nf": weight.shape[1], "nx": weight.shape[0]}
     tensors = {"weight": weight, "bias": bias}
     kind = "transformers.pytorch_utils.Conv1D"
+    before = call.writer.before_reshape(given)
+    if before is not None and before.shape[-1] == given.shape[-1]:  # the module merges the axes before for addmm only
+        given = before
+    made_of = Tensor(name=call.node.outputs[0].name, shape=(*given.shape[:-1], weight.shape[1]))
     layer = LayerCall(kind=kind, keras=("Dense",), config=config, tensors=tensors, order=identity(given.rank))
-    return call.writer.by_rule(layer, given, call.node.outputs[0])
+    return reshaped(call, call.writer.by_rule(layer, given, made_of), call.shape)
 
 
 @handles("batch_norm", "_native_batch_norm_legit_no_training")
@@ -256,9 +264,7 @@ def _pooling(call: Call) -> Result:
 def _windows_fit(sizes: Any, config: Config) -> bool:
     """Return whether the last window ends at the border, so that ceil_mode changes nothing."""
     settings = zip(sizes, config["kernel_size"], config["stride"], config["padding"], strict=True)
-    return all(
-        isinstance(size, int) and (size + 2 * pad - window) % step == 0 for size, window, step, pad in settings
-    )
+    return all(isinstance(size, int) and (size + 2 * pad - window) % step == 0 for size, window, step, pad in settings)
 
 
 def _padded_for_ceil(call: Call, given: Value, config: dict[str, Any]) -> tuple[Value, dict[str, Any]]:
@@ -274,7 +280,8 @@ def _padded_for_ceil(call: Call, given: Value, config: dict[str, Any]) -> tuple[
     order = call.writer.image_order(given.rank)
     given = call.ordered(given, order)
     pads = tuple(widths.get(axis, (0, 0)) for axis in order)
-    shape = tuple(size + sum(widths.get(axis, (0, 0))) for axis, size in enumerate(given.shape))  # type: ignore[operator]
+    padded_sizes = (size + sum(widths[axis]) for axis, size in enumerate(sizes, 2))  # type: ignore[operator]
+    shape = (*given.shape[:2], *padded_sizes)
     padded = call.step(ops.pad(given, pads, constant_values=float("-inf")), shape, order)
     return padded, {**config, "ceil_mode": False, "padding": (0,) * len(sizes)}
 
@@ -308,9 +315,17 @@ def _adaptive(call: Call, given: Value, kind: str, keras: tuple[str, ...], confi
         more = {"dilation": (1,) * len(window), "return_indices": False} if "Max" in kind else {}
         more = more or {"count_include_pad": True, **({"divisor_override": None} if len(window) > 1 else {})}
         name = keras[0].removeprefix("Global")
-        call_of = LayerCall(kind=f"torch.nn.{kind.removeprefix('Adaptive')}", keras=(name,), config={**plain, **more}, tensors={}, order=order)
+        call_of = LayerCall(
+            kind=f"torch.nn.{kind.removeprefix('Adaptive')}",
+            keras=(name,),
+            config={**plain, **more},
+            tensors={},
+            order=order,
+        )
         return call.writer.by_rule(call_of, given, call.node.outputs[0])
-    layer = LayerCall(kind=f"torch.nn.{kind}", keras=keras, config={**config, "output_size": made}, tensors={}, order=order)
+    layer = LayerCall(
+        kind=f"torch.nn.{kind}", keras=keras, config={**config, "output_size": made}, tensors={}, order=order
+    )
     return call.writer.by_rule(layer, given, call.node.outputs[0])
 
 

@@ -182,5 +182,3 @@ def _register_table() -> None:
 
 
 _register_table()
-
-

@@ -10,6 +10,7 @@ from keras3conv.model.paths import join_layers
 from keras3conv.model.views import LayerView, ModelView
 from keras3conv.rules.library import find
 from keras3conv.rules.rule import WeightMapping
+from keras3conv.rules.units import units
 
 _EVIDENCE = Evidence(kind="construction", detail="the Keras layer was made from the torch layer")
 
@@ -17,20 +18,24 @@ _EVIDENCE = Evidence(kind="construction", detail="the Keras layer was made from 
 def alignment_of(placements: Sequence[Placement], torch: ModelView, keras: ModelView) -> Alignment:
     """Return the plan for a generated model."""
     layers = {layer.path: layer for layer in torch.layers}
+    variables = {(layer.path, tensor.role): tensor.path for layer in units(keras) for tensor in layer.tensors}
     by_layer: dict[str, list[Placement]] = {}
     for placement in placements:
         by_layer.setdefault(placement.layer, []).append(placement)
-    pairs = [pair for found in by_layer.values() for pair in _pairs(found, layers, by_layer)]
+    pairs = [pair for found in by_layer.values() for pair in _pairs(found, layers, by_layer, variables)]
     ignored = [*_unused(pairs, torch), *_seeds(keras)]
     return Alignment(pairs=tuple(pairs), ignored=tuple(ignored), torch=torch.outline(), keras=keras.outline())
 
 
 def _pairs(
-    placements: Sequence[Placement], layers: Mapping[str, LayerView], every: Mapping[str, Sequence[Placement]]
+    placements: Sequence[Placement],
+    layers: Mapping[str, LayerView],
+    every: Mapping[str, Sequence[Placement]],
+    variables: Mapping[tuple[str, str], str],
 ) -> Iterator[Pair]:
     """Yield the pair of two layers, or one pair for each tensor where no rule knows the torch layer."""
     first = placements[0]
-    mappings = tuple(_mapping(placement) for placement in placements)
+    mappings = tuple(_mapping(placement, variables) for placement in placements)
     layer = layers.get(first.owner)
     users = sum(any(one.owner == first.owner for one in others) for others in every.values())
     if first.rule and layer is not None and find(first.rule).torch in layer.kinds and users == 1:
@@ -41,9 +46,9 @@ def _pairs(
         yield Pair(torch=torch_name, keras=keras_name, rule=RULE, weights=(mapping,), evidence=(_EVIDENCE,))
 
 
-def _mapping(placement: Placement) -> WeightMapping:
-    roles = tuple(f"{placement.layer}/{role}" for role in placement.roles)
-    return WeightMapping(torch=placement.torch, keras=roles, transform=placement.transform)
+def _mapping(placement: Placement, variables: Mapping[tuple[str, str], str]) -> WeightMapping:
+    paths = tuple(variables[placement.layer, role] for role in placement.roles)
+    return WeightMapping(torch=placement.torch, keras=paths, transform=placement.transform)
 
 
 def _unused(pairs: Sequence[Pair], torch: ModelView) -> Iterator[Ignored]:
