@@ -221,7 +221,7 @@ def validate(  # noqa: PLR0913 - an argument for every option
 
 
 @command("keras3conv convert model.h5 -o folder/")
-def convert(
+def convert(  # noqa: PLR0913 - an argument for every option
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A Keras file with its architecture, or a factory.")],
     *,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FOLDER", help="Where model.py and the weights go.")],

@@ -52,7 +52,8 @@ def _to_keras(given: Adapter, weights: Path | None, channels: Channels, inputs: 
         )
     if inputs is None:
         raise InputError(
-            "a torch module does not say what it is called with\nFix:  k3c.convert(module, inputs=torch.zeros(1, 3, 224, 224))"
+            "a torch module does not say what it is called with\n"
+            "Fix:  k3c.convert(module, inputs=torch.zeros(1, 3, 224, 224))"
         )
     if weights is not None:
         given.load_weights(weights)

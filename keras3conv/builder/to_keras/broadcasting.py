@@ -47,15 +47,14 @@ def elementwise(call: Call, given: Sequence[Any], expression: Any, dtype: str = 
     return call.step(expression(*values), order=order, dtype=dtype)
 
 
-def sign(symbol: str, left: Any, right: Any) -> Operation:
-    """Return an operation with a sign of Python; a function where numpy would compute it because the left is an array."""
-    if isinstance(left, Value) or not isinstance(right, Value):
-        return operator(symbol, left, right)
-    return operator(symbol, left, right) if isinstance(left, int | float) else _function(symbol, left, right)
+def sign(call: Call, symbol: str, left: Any, right: Any) -> Operation:
+    """Return an operation with a sign of Python, or a function where the left side is an array.
 
-
-def _function(symbol: str, left: Any, right: Any) -> Operation:
-    return ops.named(_FUNCTIONS[symbol])(left, right)
+    Numpy would compute `array + value` itself, and fail.
+    """
+    if isinstance(left, Value) and call.writer.is_constant(left):
+        return ops.named(_FUNCTIONS[symbol])(left, right)
+    return operator(symbol, left, right)
 
 
 def _as_number(given: Any) -> Any:

@@ -106,6 +106,9 @@ class Writer(Protocol):
     def note_reshape(self, made: Value, value: Value) -> None:
         """Note that a value was reshaped from another."""
 
+    def is_constant(self, value: Value) -> bool:
+        """Return whether a value is an array."""
+
     def users(self, name: str) -> Sequence[Node]:
         """Return the calls that use a tensor."""
 

@@ -132,6 +132,10 @@ class _Lowering:
         """Note that a value was reshaped from another."""
         self._before_reshape[made.name] = value
 
+    def is_constant(self, value: Value) -> bool:
+        """Return whether a value is an array."""
+        return value.name in self.weights
+
     def image_order(self, rank: int) -> Order:
         """Return the axis order of images in the model."""
         return channels_last(rank) if self.channels == "last" else identity(rank)

@@ -91,7 +91,9 @@ def _product(call: Call, given: Value) -> Value:
     kernel = Value(name=turned.name, shape=(weight.shape[1], weight.shape[0]), order=(0, 1), dtype=weight.dtype)
     made = matmul(call, given, kernel, call.shape)
     bias = call.get("bias")
-    return made if bias is None else elementwise(call, [made, bias], lambda first, second: sign("+", first, second))
+    return (
+        made if bias is None else elementwise(call, [made, bias], lambda first, second: sign(call, "+", first, second))
+    )
 
 
 @handles("addmm")
@@ -104,7 +106,7 @@ def _addmm(call: Call) -> Result:
     is_layer = call.is_held("mat2") and call.is_held("self") and isinstance(weight, Held) and isinstance(bias, Held)
     if not is_layer or len(bias.shape) != 1:
         made = matmul(call, given, call.value("mat2"), call.shape)
-        return elementwise(call, [made, bias], lambda first, second: sign("+", first, second))
+        return elementwise(call, [made, bias], lambda first, second: sign(call, "+", first, second))
     config = {"nf": weight.shape[1], "nx": weight.shape[0]}
     tensors = {"weight": weight, "bias": bias}
     kind = "transformers.pytorch_utils.Conv1D"
@@ -280,7 +282,7 @@ def _padded_for_ceil(call: Call, given: Value, config: dict[str, Any]) -> tuple[
     order = call.writer.image_order(given.rank)
     given = call.ordered(given, order)
     pads = tuple(widths.get(axis, (0, 0)) for axis in order)
-    padded_sizes = (size + sum(widths[axis]) for axis, size in enumerate(sizes, 2))  # type: ignore[operator]
+    padded_sizes = (size + sum(widths[axis]) for axis, size in enumerate(sizes, 2))
     shape = (*given.shape[:2], *padded_sizes)
     padded = call.step(ops.pad(given, pads, constant_values=float("-inf")), shape, order)
     return padded, {**config, "ceil_mode": False, "padding": (0,) * len(sizes)}

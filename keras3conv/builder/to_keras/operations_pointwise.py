@@ -16,7 +16,7 @@ _OTHER_NAMES = {"input": ("self", "input"), "x": ("self",), "condition": ("condi
 
 @handles("alias", "clone", "contiguous", "detach", "lift_fresh_copy", "lift_fresh", "_assert_tensor_metadata")
 def _same(call: Call) -> Result:
-    return call.arguments.get("self", call.arguments.get("a"))  # type: ignore[no-any-return]
+    return call.arguments.get("self", call.arguments.get("a"))
 
 
 @handles("to", "_to_copy", "type_as", "float")
@@ -36,8 +36,8 @@ def _with_sign(call: Call, *, symbol: str) -> Result:
     mode = call.arguments.get("rounding_mode")
 
     def expression(first: Any, second: Any) -> Operation:
-        scaled = second if alpha == 1 else sign("*", second, alpha)
-        made = sign(symbol, first, scaled)
+        scaled = second if alpha == 1 else sign(call, "*", second, alpha)
+        made = sign(call, symbol, first, scaled)
         return made if mode is None else ops.named("floor" if mode == "floor" else "trunc")(made)
 
     return elementwise(call, [left, right], expression)
@@ -52,7 +52,7 @@ def _reversed_subtraction(call: Call) -> Result:
     if call.get("alpha", 1) != 1:
         raise RuleError("rsub with a factor alpha")
     given = [call.arguments["self"], call.arguments["other"]]
-    return elementwise(call, given, lambda first, second: sign("-", second, first))
+    return elementwise(call, given, lambda first, second: sign(call, "-", second, first))
 
 
 @handles("pow.Scalar")
@@ -110,7 +110,7 @@ def _unless(**given: tuple[Any, Any]) -> dict[str, Any]:
 def _dropout(call: Call) -> Result:
     given = call.arguments.get("input", call.arguments.get("self"))
     if not isinstance(given, Value) or not call.arguments["p"]:
-        return given  # type: ignore[no-any-return]
+        return given
     made = call.writer.new(given.shape, given.order, given.dtype, given.flattened)
     kind, rate = "keras.layers.Dropout", {"rate": float(call.arguments["p"])}
     if call.name == "feature_dropout":
@@ -136,7 +136,7 @@ def _from_table(call: Call, *, entries: tuple[table.Operation, ...]) -> Result:
         if not entry.keras[0].startswith("keras.ops."):
             raise RuleError(f"{entry.keras[0]} is no operation of a functional model")
         given = [call.arguments[name] for name in names]
-        return elementwise(call, given, lambda *values: function(*values, **settings))
+        return elementwise(call, given, partial(function, **settings))
     raise RuleError("; ".join(dict.fromkeys(reasons)))
 
 

@@ -44,7 +44,7 @@ def _baddbmm(call: Call) -> Result:
         return made
     if beta != 1:
         raise RuleError("baddbmm with a factor beta")
-    return elementwise(call, [call.arguments["self"], made], lambda first, second: sign("+", first, second))
+    return elementwise(call, [call.arguments["self"], made], lambda first, second: sign(call, "+", first, second))
 
 
 @handles("einsum")

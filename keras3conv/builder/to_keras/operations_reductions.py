@@ -120,7 +120,7 @@ def _gated(call: Call) -> Result:
     axis = call.get("dim", -1) % value.rank
     halves = [call.writer.new(call.shape, value.order, value.dtype) for _ in range(2)]
     call.writer.write(ops.split(value, 2, axis=value.position(axis)), halves)
-    return call.step(sign("*", halves[0], ops.sigmoid(halves[1])), order=value.order)
+    return call.step(sign(call, "*", halves[0], ops.sigmoid(halves[1])), order=value.order)
 
 
 _MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
@@ -179,7 +179,7 @@ def _bilinear(call: Call) -> Result:
 def _pixel_shuffle(call: Call) -> Result:
     value, factor = call.value("self"), call.arguments["upscale_factor"]
     batch, channels, height, width = value.shape
-    parts = (batch, channels // factor**2, factor, factor, height, width)  # type: ignore[operator]
+    parts = (batch, channels // factor**2, factor, factor, height, width)
     moved = permuted(reshaped(call, value, parts), (0, 1, 4, 2, 5, 3))
     return reshaped(call, moved, call.shape)
 
@@ -188,6 +188,6 @@ def _pixel_shuffle(call: Call) -> Result:
 def _channel_shuffle(call: Call) -> Result:
     value, groups = call.value("self"), call.arguments["groups"]
     batch, channels, *spatial = value.shape
-    parts = (batch, groups, channels // groups, *spatial)  # type: ignore[operator]
+    parts = (batch, groups, channels // groups, *spatial)
     moved = permuted(reshaped(call, value, parts), (0, 2, 1, *range(3, value.rank + 1)))
     return reshaped(call, moved, call.shape)

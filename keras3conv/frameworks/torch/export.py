@@ -4,18 +4,20 @@ The graph is the one that torch captures in evaluation mode, with the operators 
 Axis 0 of every input is free where torch allows it. A value that depends on no input and no parameter is a constant.
 """
 
+import inspect
 import operator
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import sympy
+import sympy  # type: ignore[import-untyped]
 import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
-from keras3conv.errors import RAISED_BY_MODELS, Problem, UnsupportedLayerError
+from keras3conv.errors import RAISED_BY_MODELS, InputError, Problem, UnsupportedLayerError
 from keras3conv.frameworks.torch.folding import Constants, is_number
 from keras3conv.frameworks.torch.modes import evaluating
 from keras3conv.frameworks.torch.module import call_arguments
@@ -60,7 +62,8 @@ def capture(module: nn.Module, inputs: object) -> Captured:
         fact = "is TorchScript, which torch.export cannot capture: pass the nn.Module that it was made from"
         raise _refusal(module, Problem(torch=type(module).__name__, fact=fact))
     args, kwargs = call_arguments(module, inputs)
-    with evaluating(module), torch.no_grad():
+    with evaluating(module), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch.export warns of its own code
         exported = _exported(module, args, kwargs)
         if _writes_into_a_view(exported):
             exported = exported.run_decompositions({})
@@ -69,20 +72,16 @@ def capture(module: nn.Module, inputs: object) -> Captured:
 
 def _exported(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ExportedProgram:
     args, kwargs = _with_two_examples((args, kwargs))
-    free = pytree.tree_map(lambda leaf: {0: Dim.AUTO} if _has_axes(leaf) else None, (args, kwargs))
-    named = dict(zip(_argument_names(module), free[0], strict=False)) | free[1]
-    shapes = named if kwargs else free[0]
+    try:
+        named = dict(inspect.signature(module.forward).bind(*args, **kwargs).arguments)
+    except TypeError as error:
+        raise InputError(f"{type(module).__name__} cannot be called with these inputs: {error}") from error
+    shapes = pytree.tree_map(lambda leaf: {0: Dim.AUTO} if _has_axes(leaf) else None, named)
     try:
         return torch.export.export(module, args, kwargs or None, dynamic_shapes=shapes, strict=False)
     except RAISED_BY_MODELS as error:
         fact = f"torch.export cannot capture it: {_first_line(error)}"
         raise _refusal(module, Problem(torch=type(module).__name__, fact=fact)) from error
-
-
-def _argument_names(module: nn.Module) -> list[str]:
-    import inspect
-
-    return list(inspect.signature(module.forward).parameters)
 
 
 def _with_two_examples(given: Any) -> Any:
@@ -279,7 +278,7 @@ def _kind(node: torch.fx.Node) -> str:
     namespace, _, rest = name.partition(".")
     base, _, overload = rest.partition(".")
     base = base[:-1] if _is_in_place(node) and base.endswith("_") and not base.startswith("__") else base
-    return ".".join((namespace, base, overload))
+    return f"{namespace}.{base}.{overload}"
 
 
 def _tensor(name: str, value: torch.Tensor) -> Tensor:
