@@ -22,6 +22,8 @@ from keras3conv.transforms import Array
 _INLINE = 24
 """The number of elements up to which a constant is written into the code; a larger one goes into a file."""
 
+_LOADING = ('with np.load(Path(__file__).with_name("constants.npz")) as arrays:', "    CONSTANTS = dict(arrays)")
+
 _TAKEN = frozenset({"CONSTANTS", "keras", "layers", "np", "ops", "Path"})
 
 
@@ -79,7 +81,7 @@ def write(program: Program) -> str:
         imports.append("import numpy as np")
     names = [name for name in ("layers", "ops") if f"{name}." in body]
     imports += [f"from keras import {', '.join(names)}"] if names else []
-    constants = ["", 'CONSTANTS = np.load(Path(__file__).with_name("constants.npz"))'] if "CONSTANTS[" in body else []
+    constants = ["", *_LOADING] if "CONSTANTS[" in body else []
     return "\n".join([f'"""{_title(program)}"""', "", *imports, *constants, "", "", body, ""])
 
 

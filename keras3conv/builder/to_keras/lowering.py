@@ -267,9 +267,9 @@ class _Lowering:
         order = call.order if len(result.shape) == value.rank else identity(len(result.shape))
         key = call.kind, repr(call.config), tuple(held.path for held in call.tensors.values()), value.shape[1:]
         names = self._shared if call.tensors else {}
-        for place, spec in enumerate(specs):
+        for place, made_spec in enumerate(specs):
             is_last = place == len(specs) - 1
-            spec = with_data_format(spec, self.channels, value.rank)
+            spec = with_data_format(made_spec, self.channels, value.rank)
             made = self.new(result.shape if is_last else _unknown(value), order, result.dtype)
             if spec.kind.startswith("keras.ops."):
                 self.write(ops.named(spec.kind.rpartition(".")[2])(value, **spec.config), [made])

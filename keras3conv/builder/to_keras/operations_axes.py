@@ -245,7 +245,7 @@ def _narrow(call: Call) -> Result:
     return sliced(call, value, axis % value.rank, start, start + call.arguments["length"], 1, call.shape)
 
 
-def sliced(call: Call, value: Value, axis: int, start: Any, end: Any, step: int, shape: Shape) -> Value:  # noqa: PLR0913 - a slice
+def sliced(call: Call, value: Value, axis: int, start: Any, end: Any, step: int, shape: Shape) -> Value:
     """Return a slice along one axis."""
     size = value.shape[axis]
     end = None if end == size or (isinstance(end, int) and end > _LAST) else end

@@ -58,19 +58,19 @@ def _reversed_subtraction(call: Call) -> Result:
 @handles("pow.Scalar")
 def _power_of_a_number(call: Call) -> Result:
     given = [call.arguments["self"], call.arguments["exponent"]]
-    return elementwise(call, given, lambda first, second: ops.power(first, second))
+    return elementwise(call, given, ops.power)
 
 
 @handles("masked_fill")
 def _masked_fill(call: Call) -> Result:
     given = [call.arguments[name] for name in ("mask", "value", "self")]
-    return elementwise(call, given, lambda mask, value, other: ops.where(mask, value, other))
+    return elementwise(call, given, ops.where)
 
 
 @handles("where")
 def _where(call: Call) -> Result:
     given = [call.arguments[name] for name in ("condition", "self", "other")]
-    return elementwise(call, given, lambda condition, first, second: ops.where(condition, first, second))
+    return elementwise(call, given, ops.where)
 
 
 @handles("clamp", "clamp_min", "clamp_max")
@@ -79,9 +79,9 @@ def _clamp(call: Call) -> Result:
     if (low, high) == (0, 6):
         return elementwise(call, [call.arguments["self"]], ops.relu6)
     if high is None:
-        return elementwise(call, [call.arguments["self"], low], lambda value, least: ops.maximum(value, least))
+        return elementwise(call, [call.arguments["self"], low], ops.maximum)
     if low is None:
-        return elementwise(call, [call.arguments["self"], high], lambda value, most: ops.minimum(value, most))
+        return elementwise(call, [call.arguments["self"], high], ops.minimum)
     return elementwise(call, [call.arguments["self"]], lambda value: ops.clip(value, low, high))
 
 

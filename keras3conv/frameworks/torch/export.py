@@ -63,7 +63,8 @@ def capture(module: nn.Module, inputs: object) -> Captured:
         raise _refusal(module, Problem(torch=type(module).__name__, fact=fact))
     args, kwargs = call_arguments(module, inputs)
     with evaluating(module), torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch.export warns of its own code
+        warnings.simplefilter("ignore", FutureWarning)  # torch.export warns of its own code, and of that of nn.LSTM
+        warnings.filterwarnings("ignore", "The tensor attributes? self", UserWarning)
         exported = _exported(module, args, kwargs)
         if _writes_into_a_view(exported):
             exported = exported.run_decompositions({})
@@ -200,7 +201,7 @@ class _Reader:
     def _node(self, node: torch.fx.Node, value: Any) -> None:
         tensors = [value] if isinstance(value, torch.Tensor) else value
         several = not isinstance(value, torch.Tensor)
-        used = {user.args[1] for user in node.users if user.target is operator.getitem}
+        used = {user.args[1] for user in node.users if user.target is operator.getitem and user.users}
         outputs = tuple(_tensor(f"{node.name}_{i}" if several else node.name, one) for i, one in enumerate(tensors))
         refs = [Ref(output.name) for output in outputs]
         calls = tuple(_calls(node))

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
-from tests.support.to_keras import Function, converted
 from torch import nn
+from torch.nn import functional
+
+from tests.support.to_keras import Function, converted
 
 
 class Block(nn.Module):
@@ -35,7 +36,7 @@ class ResNet(nn.Module):
         self.fc = nn.Linear(8, 5)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.layer(self.pool(F.relu6(self.stem(x))))
+        x = self.layer(self.pool(functional.relu6(self.stem(x))))
         return self.fc(self.dropout(torch.flatten(self.average(x), 1)))
 
 
@@ -57,7 +58,7 @@ class Decoder(nn.Module):
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         x = torch.cat([self.token.expand(ids.shape[0], -1, -1), self.tokens(ids)], 1) + self.positions
         q, k, v = self.qkv(self.norm(x)).view(-1, 6, 3, 2, 4).permute(2, 0, 3, 1, 4).unbind(0)
-        made = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
+        made = functional.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
         return self.head(x + self.scale * self.project(made))
 
 
@@ -65,6 +66,9 @@ class Recurrent(nn.Module):
     def __init__(self, kind: Any, **options: Any) -> None:
         super().__init__()
         self.rnn = kind(5, 7, **options)
+        for name, parameter in self.rnn.named_parameters():
+            if "bias" in name:  # Keras holds the sum of two biases, which is exact for such numbers
+                parameter.data = (parameter.data * 64).round() / 64
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         made, state = self.rnn(x)
@@ -155,10 +159,11 @@ def test_inputs_by_name_become_named_inputs() -> None:
             return x * scale[:, None]
 
     built = converted(Two(), {"x": torch.randn(2, 3), "scale": torch.randn(2)})
-    assert built.model.input_names == ["x", "scale"]
+    assert [one.name for one in built.model.inputs] == ["x", "scale"]
 
 
 def test_a_constant_of_many_elements_is_kept_beside_the_code() -> None:
     table = torch.rand(5, 8)
     built = converted(Function(lambda x: x + table), torch.randn(2, 5, 8))
-    assert list(built.constants) and "CONSTANTS[" in built.source
+    assert len(built.constants) == 1
+    assert "CONSTANTS[" in built.source

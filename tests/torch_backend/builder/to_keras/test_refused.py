@@ -40,7 +40,7 @@ def test_control_flow_that_depends_on_values_is_refused_with_its_line() -> None:
 
 
 def test_torchscript_is_refused() -> None:
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="torch.jit"):
         scripted = torch.jit.trace(nn.Linear(4, 4), torch.randn(2, 4))
     with pytest.raises(UnsupportedLayerError, match="TorchScript"):
         k3c.convert(scripted, inputs=torch.randn(2, 4))

@@ -1,6 +1,7 @@
 """The certificate of a conversion to Keras, and its folder in a process without torch and keras3conv."""
 
 import os
+import runpy
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -54,9 +55,9 @@ np.save(sys.argv[1] + "/../y.npy", made[0])
 
 
 def module(tmp_path: Path) -> nn.Module:
-    space: dict[str, object] = {}
-    exec(NET, space)
-    made = space["make"]()  # type: ignore[operator]
+    path = tmp_path / "net.py"
+    path.write_text(NET)
+    made = runpy.run_path(str(path))["make"]()
     assert isinstance(made, nn.Module)
     return made.eval()
 
