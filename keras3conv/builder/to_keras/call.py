@@ -69,7 +69,13 @@ Result = Given | Sequence[Given | None] | None
 
 
 class Writer(Protocol):
-    """What a call needs of the lowering."""
+    """What a call needs of the lowering.
+
+    Attributes:
+        example_numbers: The names of the values that number the examples of a batch.
+    """
+
+    example_numbers: set[str]
 
     def value(self, given: Any, order: Order | None = None) -> Value:
         """Return anything that stands for a tensor as a value of the program."""

@@ -73,7 +73,8 @@ class _Lowering:
         self._names: set[str] = set()
         self._made: dict[object, Value] = {}
         self._shared: dict[object, str] = {}
-        self._before_reshape: dict[str, Value] = {}
+        self.example_numbers: set[str] = set()
+        self._before_reshape: dict[Value, Value] = {}
         self._users: dict[str, list[Node]] = {}
         for node in graph.nodes:
             for name in dict.fromkeys(node.inputs):
@@ -126,11 +127,11 @@ class _Lowering:
 
     def before_reshape(self, value: Value) -> Value | None:
         """Return the value that a value was reshaped from; None if it is no result of a reshape."""
-        return self._before_reshape.get(value.name) if self.values[value.name] == value else None
+        return self._before_reshape.get(value)
 
     def note_reshape(self, made: Value, value: Value) -> None:
         """Note that a value was reshaped from another."""
-        self._before_reshape[made.name] = value
+        self._before_reshape[made] = value
 
     def is_constant(self, value: Value) -> bool:
         """Return whether a value is an array."""

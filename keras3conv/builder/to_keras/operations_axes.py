@@ -15,7 +15,7 @@ from keras3conv.builder.program.program import Order, Value, identity
 from keras3conv.builder.to_keras.broadcasting import elementwise
 from keras3conv.builder.to_keras.call import Call, Constant, Held, Result, handles, ops
 from keras3conv.builder.to_keras.layouts import channels_last
-from keras3conv.builder.to_keras.sizes import order_after_reshape, written
+from keras3conv.builder.to_keras.sizes import common_factors, order_after_reshape, written
 from keras3conv.errors import RuleError
 from keras3conv.model.graph import Shape, Size
 
@@ -33,9 +33,27 @@ def permuted(value: Value, dims: Sequence[int]) -> Value:
     return replace(value, shape=shape, order=tuple(place[axis] for axis in value.order))
 
 
+def renamed(call: Call, value: Value, dims: Sequence[int]) -> Value:
+    """Return the value with its axes permuted, and remember how it was before the reshape that merged some of them.
+
+    A later reshape that splits the same axes again then starts from there.
+    """
+    made = permuted(value, dims)
+    before = call.writer.before_reshape(value)
+    found = None if before is None else common_factors(before.shape, value.shape)
+    if before is None or found is None:
+        return made
+    factors, _, groups = found
+    if order_after_reshape(before.shape, tuple(factors), before.order) is not None:
+        parts = reshaped(call, before, tuple(factors))
+        moved = [factor for dim in dims for factor in groups[dim]]
+        call.writer.note_reshape(made, permuted(parts, moved))
+    return made
+
+
 @handles("permute")
 def _permute(call: Call) -> Result:
-    return permuted(call.value("self"), call.arguments["dims"])
+    return renamed(call, call.value("self"), call.arguments["dims"])
 
 
 @handles("transpose", "swapaxes", "t", "numpy_T", "mT")
@@ -46,7 +64,7 @@ def _transpose(call: Call) -> Result:
         return value
     dims = list(range(value.rank))
     dims[first], dims[second] = dims[second], dims[first]
-    return permuted(value, dims)
+    return renamed(call, value, dims)
 
 
 @handles("movedim")
@@ -72,15 +90,41 @@ def reshaped(call: Call, value: Value, shape: Shape) -> Value:
         made = call.writer.new(shape, (0, 1), value.dtype, _sizes(value.shape[1:]))
         call.writer.write(ops.reshape(value, _written(shape)), [made])
         return made
+    origin = value
     if order is None:
-        value = call.ordered(value, identity(value.rank))
-        order = identity(len(shape))
+        value, order = _moved_for_reshape(call, value, shape)
     target = tuple(shape[axis] for axis in order)
     if value.target_shape == target:
         return replace(value, shape=tuple(shape), order=order, flattened=())
     made = call.step(ops.reshape(value, _written(target)), shape, order, value.dtype)
-    call.writer.note_reshape(made, value)
+    call.writer.note_reshape(made, origin)
     return made
+
+
+def _moved_for_reshape(call: Call, value: Value, shape: Shape) -> tuple[Value, Order]:
+    """Return the value with its data moved so that a reshape gives the new shape, and the axis order of the result.
+
+    An image that is not in torch's order stays one: its channels are moved, not its rows and columns.
+    """
+    is_image = len(shape) > 3 and value.order[-1] != value.rank - 1
+    order = call.writer.image_order(len(shape)) if is_image else identity(len(shape))
+    found = common_factors(value.shape, shape)
+    if found is not None and order_after_reshape(value.shape, tuple(found[0]), value.order) is not None:
+        parts = reshaped(call, value, tuple(found[0]))
+        return call.ordered(parts, tuple(factor for axis in order for factor in found[2][axis])), order
+    return call.ordered(value, identity(value.rank)), identity(len(shape))
+
+
+def unmerged(call: Call, value: Value) -> Value:
+    """Return a value of two axes with the first one split as it was before a reshape merged it, if nothing moves."""
+    before = call.writer.before_reshape(value)
+    found = None if before is None or value.rank != 2 else common_factors(before.shape, value.shape)
+    if before is None or found is None:
+        return value
+    factors, _, groups = found
+    shape = (*(factors[factor] for factor in groups[0]), value.shape[1])
+    is_free = order_after_reshape(before.shape, shape, before.order) is not None
+    return reshaped(call, before, shape) if is_free else value
 
 
 def _sizes(shape: Shape) -> tuple[int, ...]:
@@ -367,10 +411,44 @@ def _index_select(call: Call) -> Result:
 def _index(call: Call) -> Result:
     given, indices = call.arguments["self"], call.arguments["indices"]
     used = [axis for axis, index in enumerate(indices) if index is not None]
-    index = indices[used[0]]
-    if len(used) != 1 or index.dtype == "bool":
-        raise RuleError("an index with several tensors, or with a mask: the number of elements depends on the data")
-    return taken(call, given, used[0], index, call.shape)
+    if len(used) == 1 and indices[used[0]].dtype != "bool":
+        return taken(call, given, used[0], indices[used[0]], call.shape)
+    if used == [0, 1] and _are_example_numbers(call, indices[0]) and isinstance(indices[1], Constant):
+        return _taken_of_each_example(call, given, indices[1])
+    raise RuleError("an index with several tensors, or with a mask: the number of elements depends on the data")
+
+
+def _are_example_numbers(call: Call, index: Any) -> bool:
+    """Return whether an index is the number of each example, with axes of size one after it."""
+    value = index if isinstance(index, Value) else None
+    while value is not None and (before := call.writer.before_reshape(value)) is not None:
+        value = before
+    numbers = value is not None and value.name in call.writer.example_numbers
+    return numbers and isinstance(index.shape[0], Size) and all(size == 1 for size in index.shape[1:])
+
+
+def _taken_of_each_example(call: Call, given: Any, index: Constant) -> Value:
+    """Return what the same indices pick of every example along the second axis."""
+    value, array = call.writer.value(given), index.array
+    if value.rank != 2 or array.ndim != len(call.shape) or array.shape[0] != 1:
+        raise RuleError("an index of each example with a tensor that is not the same for all of them")
+    value = call.ordered(value, (0, 1))
+    if array.ravel().tolist() != list(range(value.shape[1] if isinstance(value.shape[1], int) else 0)):
+        flat = replace(index, name=f"{index.name} flat", array=array.ravel(), shape=(array.size,))
+        value = taken(call, value, 1, flat, (value.shape[0], array.size))
+    return reshaped(call, value, call.shape)
+
+
+@handles("arange")
+def _numbers(call: Call) -> Result:
+    """Number the examples of a batch; all other ranges are constants."""
+    ones = call.writer.example_ones()
+    start, end, step = (call.get(name, default) for name, default in (("start", 0), ("end", None), ("step", 1)))
+    if (start, end, step) != (0, ones.shape[0], 1):
+        raise RuleError("arange up to a free size")
+    made = call.step(ops.cumsum(ops.cast(ones[:, 0], Dtype("int32")), axis=0) - 1, (end,), (0,), "int32")
+    call.writer.example_numbers.add(made.name)
+    return made
 
 
 @handles("gather")
@@ -384,4 +462,4 @@ def _gather(call: Call) -> Result:
     return call.step(ops.take_along_axis(call.ordered(value, identity(value.rank)), places, axis=axis))
 
 
-__all__ = ["common_order", "permuted", "picked", "reshaped", "sliced", "taken"]
+__all__ = ["common_order", "permuted", "picked", "reshaped", "sliced", "taken", "unmerged"]

@@ -6,7 +6,7 @@ from keras3conv.builder.program.operation import Dtype
 from keras3conv.builder.program.program import Order, Value, identity
 from keras3conv.builder.to_keras.broadcasting import elementwise, sign
 from keras3conv.builder.to_keras.call import Call, Held, LayerCall, Placed, Result, handles, ops
-from keras3conv.builder.to_keras.operations_axes import reshaped
+from keras3conv.builder.to_keras.operations_axes import reshaped, unmerged
 from keras3conv.builder.to_keras.operations_products import matmul
 from keras3conv.errors import RuleError
 from keras3conv.model.graph import Tensor
@@ -80,8 +80,12 @@ def _linear(call: Call) -> Result:
         "bias": call.get("bias") is not None,
         "flattened": given.flattened or None,
     }
-    order = given.order if given.order[-1] == given.rank - 1 else identity(given.rank)
-    return _layer(call, "Linear", ("Dense",), config, order=order, given="input")
+    given = unmerged(call, given)
+    tensors = {role: held for role in ("weight", "bias") if (held := call.held(role)) is not None}
+    order = _last_axes_in_place(given, 1)
+    layer = LayerCall(kind="torch.nn.Linear", keras=("Dense",), config=config, tensors=tensors, order=order)
+    made_of = Tensor(name=call.node.outputs[0].name, shape=(*given.shape[:-1], weight.shape[0]))
+    return reshaped(call, call.writer.by_rule(layer, given, made_of), call.shape)
 
 
 def _product(call: Call, given: Value) -> Value:
@@ -110,11 +114,10 @@ def _addmm(call: Call) -> Result:
     config = {"nf": weight.shape[1], "nx": weight.shape[0]}
     tensors = {"weight": weight, "bias": bias}
     kind = "transformers.pytorch_utils.Conv1D"
-    before = call.writer.before_reshape(given)
-    if before is not None and before.shape[-1] == given.shape[-1]:  # the module merges the axes before for addmm only
-        given = before
+    given = unmerged(call, given)
     made_of = Tensor(name=call.node.outputs[0].name, shape=(*given.shape[:-1], weight.shape[1]))
-    layer = LayerCall(kind=kind, keras=("Dense",), config=config, tensors=tensors, order=identity(given.rank))
+    order = _last_axes_in_place(given, 1)
+    layer = LayerCall(kind=kind, keras=("Dense",), config=config, tensors=tensors, order=order)
     return reshaped(call, call.writer.by_rule(layer, given, made_of), call.shape)
 
 

@@ -61,6 +61,17 @@ def _power_of_a_number(call: Call) -> Result:
     return elementwise(call, given, ops.power)
 
 
+def _logical(call: Call, *, name: str) -> Result:
+    """Combine two masks."""
+    if call.dtype != "bool":
+        raise RuleError(f"{call.name} of integers")
+    return elementwise(call, [call.arguments["self"], call.arguments["other"]], ops.named(name))
+
+
+for _name, _function in (("and", "logical_and"), ("or", "logical_or"), ("xor", "logical_xor")):
+    handles(f"__{_name}__", f"bitwise_{_name}")(partial(_logical, name=_function))
+
+
 @handles("masked_fill")
 def _masked_fill(call: Call) -> Result:
     given = [call.arguments[name] for name in ("mask", "value", "self")]
