@@ -121,11 +121,19 @@ class Writer(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Placed:
-    """Where a parameter goes: its role in a Keras layer and the transform of its values."""
+    """Where a parameter goes.
+
+    Attributes:
+        role: The name of the variable in the Keras layer.
+        held: The parameter.
+        transform: From the parameter to the variable.
+        rule: The rule for the two layers; empty if none knows them.
+    """
 
     role: str
     held: Held
     transform: Transform
+    rule: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -254,7 +254,14 @@ class _Lowering:
             self._shared[key] = own
             self.modules[own] = Module(name=own, spec=_frozen(LayerSpec(kind=kind, config=config), weights))
             self.placements.extend(
-                Placement(layer=own, torch=(placed.held.path,), roles=(placed.role,), transform=placed.transform)
+                Placement(
+                    layer=own,
+                    torch=(placed.held.path,),
+                    roles=(placed.role,),
+                    transform=placed.transform,
+                    rule=placed.rule,
+                    owner=placed.held.owner if placed.rule else "",
+                )
                 for placed in weights
             )
         self.write(Submodule(self._shared[key])(value), [result])

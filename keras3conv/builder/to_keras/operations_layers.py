@@ -6,7 +6,7 @@ from keras3conv.builder.program.operation import Dtype
 from keras3conv.builder.program.program import Order, Value, identity
 from keras3conv.builder.to_keras.broadcasting import elementwise, sign
 from keras3conv.builder.to_keras.call import Call, Held, LayerCall, Placed, Result, handles, ops
-from keras3conv.builder.to_keras.operations_axes import reshaped, unmerged
+from keras3conv.builder.to_keras.operations_axes import reshaped, taken, unmerged
 from keras3conv.builder.to_keras.operations_products import matmul
 from keras3conv.errors import RuleError
 from keras3conv.model.graph import Tensor
@@ -203,6 +203,9 @@ def _rms_norm(call: Call) -> Result:
     return _layer(call, "RMSNorm", ("RMSNormalization",), config, order=order, given="input")
 
 
+_EMBEDDING = "torch.nn.Embedding <-> keras.layers.Embedding"
+
+
 @handles("embedding")
 def _embedding(call: Call) -> Result:
     indices = call.arguments["indices"]
@@ -211,12 +214,11 @@ def _embedding(call: Call) -> Result:
         assert weight is not None
         config = {"input_dim": weight.shape[0], "output_dim": weight.shape[1]}
         made = call.writer.new(call.shape, (*indices.order, indices.rank), "float32")
-        placed = [Placed(role="embeddings", held=weight, transform=Same())]
+        placed = [Placed(role="embeddings", held=weight, transform=Same(), rule=_EMBEDDING)]
         call.writer.layer("keras.layers.Embedding", config, indices, placed, weight.owner or weight.path, made)
         return made
-    table, given = call.value("weight"), call.ordered(indices, identity(len(indices.shape)))
-    shape = (*given.shape, table.shape[1])
-    return call.step(ops.take(table, given, axis=0), shape)
+    width = call.arguments["weight"].shape[1]
+    return taken(call, call.arguments["weight"], 0, indices, (*indices.shape, width))
 
 
 @handles("prelu")

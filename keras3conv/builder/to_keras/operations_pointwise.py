@@ -6,10 +6,11 @@ from typing import Any
 from keras3conv.builder.program.operation import Dtype, Operation
 from keras3conv.builder.program.program import Value
 from keras3conv.builder.to_keras.broadcasting import elementwise, sign
-from keras3conv.builder.to_keras.call import Call, Held, Result, handles, ops
+from keras3conv.builder.to_keras.call import Call, Held, Placed, Result, handles, ops
 from keras3conv.errors import RuleError
 from keras3conv.rules import operation as table
 from keras3conv.rules.operations import OPERATIONS
+from keras3conv.transforms import Axes
 
 _OTHER_NAMES = {"input": ("self", "input"), "x": ("self",), "condition": ("condition",), "exponent": ("exponent",)}
 
@@ -30,8 +31,34 @@ def _cast(call: Call) -> Result:
     return elementwise(call, [given], lambda value: ops.cast(value, Dtype("float32" if floats[1] else call.dtype)))
 
 
+def _scaled(call: Call, value: Any, factors: Any) -> Value | None:
+    """Return a value multiplied with a parameter that has a factor for each place of Keras' last axis; else None.
+
+    An `EinsumDense` holds the factors.
+    """
+    if not isinstance(value, Value) or not isinstance(factors, Held) or factors.is_shared:
+        return None
+    long = [axis for axis, size in enumerate(factors.shape) if size != 1]
+    if len(long) != 1 or value.rank < max(2, len(factors.shape)) or value.shape != call.shape:
+        return None
+    axis, size = long[0] + value.rank - len(factors.shape), factors.shape[long[0]]
+    if value.order[-1] != axis or axis == 0 or value.shape[axis] != size:
+        return None
+    pattern = " ".join("c" if place == long[0] else "1" for place in range(len(factors.shape)))
+    placed = Placed(role="kernel", held=factors, transform=Axes(f"{pattern} -> c"))
+    axes = "abcdefgh"[: value.rank]
+    sizes = tuple(one if isinstance(one, int) else None for one in value.target_shape[1:])
+    # Keras reverses the sizes of several axes that an ellipsis stands for.
+    config = {"equation": f"{axes},{axes[-1]}->{axes}", "output_shape": sizes}
+    made = call.writer.new(value.shape, value.order, call.dtype)
+    call.writer.layer("keras.layers.EinsumDense", config, value, [placed], factors.path, made)
+    return made
+
+
 def _with_sign(call: Call, *, symbol: str) -> Result:
     left, right = call.arguments["self"], call.get("other", call.get("exponent"))
+    if symbol == "*" and (scaled := _scaled(call, left, right) or _scaled(call, right, left)):
+        return scaled
     alpha = call.get("alpha", 1)
     mode = call.arguments.get("rounding_mode")
 

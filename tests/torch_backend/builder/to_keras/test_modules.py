@@ -168,3 +168,27 @@ def test_a_constant_of_many_elements_is_kept_beside_the_code() -> None:
     built = converted(Function(lambda x: x + table), torch.randn(2, 5, 8))
     assert len(built.constants) == 1
     assert "CONSTANTS[" in built.source
+
+
+def test_factors_for_each_channel_are_a_layer() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gamma = nn.Parameter(torch.rand(3, 1, 1))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + self.gamma * x
+
+    built = converted(Scaled(), torch.randn(2, 3, 4, 5))
+    assert 'layers.EinsumDense("abcd,d->abcd", (4, 5, 3), name="gamma")(x)' in built.source
+
+
+def test_a_mask_of_each_example_is_indexed_by_its_number() -> None:
+    def masked(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        examples = torch.arange(x.shape[0])[:, None, None, None]
+        seen = mask.bool()[examples, torch.arange(5)[None, None, None]] & torch.ones(5, 5).tril().bool()
+        return functional.scaled_dot_product_attention(x[:, None], x[:, None], x[:, None], attn_mask=seen)
+
+    mask = torch.ones(2, 5, dtype=torch.int64)
+    mask[1, 3:] = 0
+    converted(Function(masked), (torch.randn(2, 5, 4), mask))
