@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from keras3conv.model.views import LayerView, ModelView, TensorRef
+from keras3conv.model.views import LayerRun, LayerView, ModelView, TensorRef
 from keras3conv.planner.plan import plan
 
 SIZES = (1_000, 3_000, 10_000, 50_000)
@@ -42,7 +42,7 @@ def torch_layer(place: int) -> LayerView:
             TensorRef(path=f"{path}.weight", role="weight", shape=(outputs, inputs)),
             TensorRef(path=f"{path}.bias", role="bias", shape=(outputs,)),
         ),
-        calls=(place,),
+        run=LayerRun(calls=(place,)),
     )
 
 
@@ -58,7 +58,7 @@ def keras_layer(place: int) -> LayerView:
             TensorRef(path=f"{path}/kernel", role="kernel", shape=(inputs, outputs)),
             TensorRef(path=f"{path}/bias", role="bias", shape=(outputs,)),
         ),
-        calls=(place,),
+        run=LayerRun(calls=(place,)),
     )
 
 

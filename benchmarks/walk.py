@@ -1,6 +1,6 @@
 """Count the files that a reader passes who follows one call of `align` of a small live pair.
 
-    python -m benchmarks.walk --steps
+    python -m benchmarks walk --steps
 
 The reader enters each function once, when it is first called; calls from functions of other packages, generators and
 nested functions count, comprehensions do not. `files` is the number of files entered, `returns` how often the reader

@@ -24,32 +24,34 @@ def align(
     keras_inputs: Any = None,
     hints: Hints = None,
     probe: bool | None = None,
+    entry: str = "",
 ) -> Alignment:
-    """Finds which tensor of one model belongs where in the other.
+    """Find the counterpart of every tensor of one model in the other.
 
-    Two live models decide it themselves: both are run once in float64 under the same random weights, and a layer is
-    paired with the one that computes the same of the same input. Afterwards both are as they were. Where a side is a
-    file, or there are no inputs, names, shapes and the order of the calls decide, and the plan says so.
+    A file with its architecture that Keras 2 saved becomes a live model first, with the meaning that it has in Keras 2.
+
+    Two live models are probed: both run once in float64 with the same random weights, and a layer is paired with the
+    layer that returns the same output for the same input. Neither model changes. If a side is a file, or there are no
+    inputs, the pairs follow from names, shapes and call order, and the plan says so.
 
     Args:
-        torch: A torch module, or the path of a checkpoint (.pt, .pth, .safetensors).
+        torch: A torch module, or the path of a checkpoint (.pt, .pth, .ckpt, .safetensors, a folder with one).
         keras: A Keras model, or the path of a file (.keras, .weights.h5, .h5 of Keras 2 or 3).
-        inputs: What the torch module is called with: a tensor or array, a tuple of positional arguments, or a dict of
-            keywords. Without it random inputs are made from the Keras side's input specification.
-        keras_inputs: What the Keras model is called with, where that cannot be derived from `inputs` by layout.
-        hints: Layers that you know to belong together: a dict of paths, a list of (regular expression, replacement),
-            or a callable.
-        probe: Whether the models are run to decide; None for whenever both are live and there are inputs. A model that
-            raises then is an error where you gave the inputs; with inputs that were made up, the plan is made without
-            a run, and says so. With False it is never an error.
+        inputs: The inputs of the torch module: a tensor or array, a tuple of positional arguments, or a dict of
+            keyword arguments. By default they are random, of the shapes in the Keras side's input specification.
+        keras_inputs: The inputs of the Keras model, if they cannot be derived from `inputs` by layout.
+        hints: Known pairs of layers: a dict of paths, a list of (regular expression, replacement), or a callable.
+        probe: Whether to probe the models; by default if both are live and there are inputs. A model that raises is an
+            error if you gave the inputs; with random inputs the plan is then made without the probe, and says so.
+        entry: The name of the state dict in a torch checkpoint that holds several: "state_dict_ema".
 
     Returns:
-        A plan; print it, edit it, save it. `plan.check()` raises if a tensor has no place.
+        A plan to print, edit and save. `plan.check()` raises if a tensor has no counterpart.
 
     Raises:
-        InputError: The arguments are not a torch side and a Keras side, the inputs do not fit, or `probe=True` and a
-            side is a file or there are no inputs.
-        ModelError: A model cannot be run with these inputs; the message names the layer.
+        InputError: The arguments are not a torch side and a Keras side, the inputs do not fit, or `probe=True` although
+            a side is a file or there are no inputs.
+        ModelError: A model raised for these inputs; the message names the layer.
         FileError: A file cannot be read.
         AlignmentError: A hint does not fit.
 
@@ -59,7 +61,7 @@ def align(
     """
     from keras3conv.workflows.align import align as run
 
-    return run(torch, keras, inputs=inputs, keras_inputs=keras_inputs, hints=hints, probe=probe)
+    return run(torch, keras, inputs=inputs, keras_inputs=keras_inputs, hints=hints, probe=probe, entry=entry)
 
 
 @random_state_kept()
@@ -71,30 +73,36 @@ def transfer(
     out: str | Path | Sequence[str | Path] = (),
     overwrite: bool = False,
     cast: bool = False,
+    accept_difference: bool = False,
+    entry: str = "",
 ) -> Report:
-    """Moves the weights of one model into another, or into a file. All or nothing.
+    """Transfer the weights of one model to another, or to a file. All or nothing.
 
-    The direction follows from the arguments. After a failure, or an interrupt, the target is as it was.
+    The direction follows from the arguments. After a failure or an interrupt the target is unchanged.
 
     Args:
-        source: What the weights are read from: a live model or a file of either side.
-        target: What they are written to: a live model of the other side, or a path to write.
-        plan: Which tensor belongs where, from `align`.
-        out: Files to write as well: the target with its new weights.
-        overwrite: Whether files that exist are replaced.
-        cast: Whether values may lose precision where the target's dtype is narrower.
+        source: The source of the weights: a live model or a file of either side.
+        target: A live model of the other side, or the path of a file to write.
+        plan: The pairs of tensors, from `align`.
+        out: Further files to write: the target with its new weights.
+        overwrite: Whether to replace existing files.
+        cast: Whether to allow a loss of precision if the target's dtype is narrower.
+        accept_difference: Whether to transfer the weights although the plan knows that the outputs of the two models
+            differ with the same weights.
+        entry: The name of the state dict in a torch checkpoint that holds several: "state_dict_ema".
 
     Returns:
-        What was moved; every written file with its size, sha256 and md5.
+        A report of the transfer, with the size, sha256 and md5 of every written file.
 
     Raises:
-        AlignmentError: The plan has problems.
+        AlignmentError: The plan has problems, or knows of a difference that is not accepted.
         TransferError: The plan is for other models, or a value does not fit.
         FileError: A file cannot be read, or exists already.
     """
     from keras3conv.workflows.transfer import transfer as run
 
-    return run(source, target, plan, out=_paths(out), overwrite=overwrite, cast=cast)
+    plan = plan.accepting_difference() if accept_difference else plan
+    return run(source, target, plan, out=_paths(out), overwrite=overwrite, cast=cast, entry=entry)
 
 
 @random_state_kept()
@@ -112,24 +120,29 @@ def validate(  # noqa: PLR0913 - a certificate may be asked for much
     class_names: Sequence[str] | None = None,
     onnx: bool = False,
     backends: str | Sequence[str] | None = None,
+    expected: Any = None,
+    entry: str = "",
 ) -> Report:
-    """Proves that two models are the same, or says where and why they are not.
+    """Prove that two models compute the same, or report where and why they differ.
 
     Args:
-        torch: A torch module; or a file, of which only the weights can be judged.
-        keras: A Keras model, or a file that holds one; of a file of weights only the weights can be judged.
-        inputs: What the torch module is called with; see `align`.
-        keras_inputs: What the Keras model is called with; see `align`.
-        alignment: The plan, if there is one already.
-        proofs: The proofs that are wanted, by name ("outputs", "float64"); all without it. The plan is judged always.
-        tolerance: What the deployed models may differ by, in the place of the noise floor that is measured; the report
-            says that it was yours.
-        training: Whether the models are to be trained on: what counts in training only (a momentum, a rate of dropout,
-            a frozen layer) then is a failure, too.
-        labels: The right class of every sample of the inputs, shape (samples,): adds top-1, top-5 and agreement.
-        class_names: The names of the classes, by their numbers.
-        onnx: Whether both sides are also exported to ONNX and compared in onnxruntime.
-        backends: Keras backends to run the saved model on as well, in a fresh process each: names, or "all".
+        torch: A torch module; or a file, of which only the weights can be compared.
+        keras: A Keras model, or a file with its architecture; of a file of weights only the weights can be compared.
+        inputs: The inputs of the torch module; see `align`.
+        keras_inputs: The inputs of the Keras model; see `align`.
+        alignment: The plan; by default `align` makes it.
+        proofs: The names of the proofs to run ("outputs", "float64"); all by default. The plan is always checked.
+        tolerance: The allowed difference of the deployed models, in place of the measured noise floor; the report says
+            that you gave it.
+        training: Whether the models will be trained: differences that matter only in training (a momentum, a dropout
+            rate, a frozen layer) are then failures, too.
+        labels: The correct class of every sample of the inputs, shape (samples,): adds top-1, top-5 and agreement.
+        class_names: The names of the classes by number.
+        onnx: Whether to export both sides to ONNX as well and compare them in onnxruntime.
+        backends: Further Keras backends to run the saved model on, each in a new process: names, or "all".
+        expected: Golden outputs for these inputs: the path of a .npz or .npy file, or arrays, in the layout of Keras
+            and in the order of the model's outputs or by their names.
+        entry: The name of the state dict in a torch checkpoint that holds several: "state_dict_ema".
 
     Returns:
         A certificate: `report.ok`, `report.raise_if_failed()`, `print(report)`, `report.save("report.html")`.
@@ -149,8 +162,9 @@ def validate(  # noqa: PLR0913 - a certificate may be asked for much
         class_names=() if class_names is None else class_names,
         onnx=onnx,
         backends=() if backends is None else backends,
+        expected=expected,
     )
-    return run(torch, keras, inputs=inputs, keras_inputs=keras_inputs, plan=alignment, options=options)
+    return run(torch, keras, inputs=inputs, keras_inputs=keras_inputs, plan=alignment, options=options, entry=entry)
 
 
 @random_state_kept()
@@ -162,27 +176,25 @@ def convert(
     inputs: Any = None,
     validate: bool = True,
 ) -> "Conversion":
-    """Makes a torch module of a Keras model, or a Keras model of a torch module, with the same weights, and proves it.
+    """Convert a Keras model to a torch module, or a torch module to a Keras model: the same weights, validated.
 
     The new model is readable and trainable: `source` is its code. The direction follows from the argument.
 
     Args:
-        model: A Keras model, or the path of a file that holds one with its architecture (.keras, .h5), or the path of
-            an architecture alone (.json). Or a torch module: it becomes a functional Keras model of Keras' own layers
-            and operations.
-        weights: A file of weights that is loaded into the model first; needed with a .json.
-        channels: Where the new model takes and returns the channels of images: "first" is second, as in torch; "last"
-            is the convention of Keras. By default the convention of the new model's framework.
-        inputs: What the model is called with. A torch module needs it: it is called once, in evaluation mode. A Keras
-            model needs it where it does not say so itself, and where its mathematics depends on a size that it leaves
-            open. It fixes every size but the batch.
-        validate: Whether the certificate is made; without it `report` is None.
+        model: A Keras model, or the path of a file with its architecture (.keras, .h5), or the path of an architecture
+            without weights (.json). Or a torch module, which becomes a functional model of Keras' own layers.
+        weights: A file of weights to load into the model first; required for a .json.
+        channels: The layout of images in the inputs and outputs of the new model: "first" as in torch, "last" as in
+            Keras. By default the layout of the new model's framework.
+        inputs: The inputs of the model: required for a torch module, and for a Keras model that has no input
+            specification, or whose computation depends on a free size. They fix every size but the batch.
+        validate: Whether to validate the new model; otherwise `report` is None.
 
     Returns:
         The conversion: `.model`, `.source`, `.alignment`, `.report`.
 
     Raises:
-        UnsupportedLayerError: Something in the model has no counterpart; all of it is named at once.
+        UnsupportedLayerError: Parts of the model have no counterpart; the message names all of them.
         ModelError: The model cannot be loaded or called.
         InputError: The argument is no model, or the inputs of a torch module are missing.
 
@@ -198,24 +210,24 @@ def convert(
 def compare_onnx(
     first: str | Path, second: str | Path, inputs: Any = None, *, tolerance: Tolerance | None = None
 ) -> Report:
-    """Runs two ONNX files, whoever made them, on the same inputs, and compares what they return.
+    """Run two ONNX files on the same inputs and compare their outputs.
 
-    Both are looked at before anything runs them, more strictly than by onnx's own checker: what would read beside its
-    folder, or declares what is not there, is refused. They run in onnxruntime, on the CPU, in a process each that has
+    Both files are checked before they run, more strictly than by the checker of onnx: a file that refers to files
+    outside its folder, or declares missing data, is refused. Each runs in onnxruntime on the CPU, in a process with
     limits of time and memory.
 
     Args:
-        first: An ONNX file; its own error against a float64 run is the noise that both are judged by.
-        second: Another one. Its inputs and outputs are matched with the first's by name where the names are the same,
-            by order elsewhere, or by shape where the order does not fit; images are moved into its layout.
-        inputs: What the first is called with: an array, a tuple of arrays, or a dict by name. Without it random inputs
-            are made from what the files say of themselves.
-        tolerance: What the two may differ by, in the place of the noise floor that is measured: for a file in float16
-            beside one in float32. The report says that it was yours.
+        first: An ONNX file; its error against a float64 run is the noise floor for both.
+        second: Another ONNX file. Its inputs and outputs are matched with those of the first by name if the names are
+            the same, else by order, or by shape if the order does not fit; images are converted to its layout.
+        inputs: The inputs of the first file: an array, a tuple of arrays, or a dict by name. By default they are
+            random, of the shapes that the files declare.
+        tolerance: The allowed difference in place of the measured noise floor, for example for a file in float16 and
+            one in float32. The report says that you gave it.
 
     Raises:
-        FileError: A file is refused; the tensor or node is named.
-        InputError: The inputs do not fit, or cannot be made.
+        FileError: A file is refused; the message names the tensor or node.
+        InputError: The inputs do not fit, or there are none.
         MissingExtra: onnx or onnxruntime is not installed.
     """
     from keras3conv.validators.onnx import compare_files as onnx_files

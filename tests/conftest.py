@@ -18,6 +18,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # The tensors of the tests are tiny: threads that wait for each other would take most of the processor time.
 for variable in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
     os.environ.setdefault(variable, "1")
+# Without oneDNN, which tensorflow enables only on some processors, it has no channels-first and no dilated convolution.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # JAX compiles every operation for every shape and runs it once: fast compilation matters more than fast code.
 _COMPILE_QUICKLY = (
     "backend_optimization_level=0",

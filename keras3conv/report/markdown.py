@@ -22,7 +22,10 @@ def write(report: Document) -> str:
     for section in report.sections:
         blocks += _section(section)
     if report.files:
-        rows = [[escape(file.path), f"{file.size:,}", f"`{file.sha256}`", f"`{file.md5}`"] for file in report.files]
+        rows = [
+            [escape(file.path), f"{file.size:,}", f"`{visible(file.sha256)}`", f"`{visible(file.md5)}`"]
+            for file in report.files
+        ]
         blocks += ["## Files", _grid(["file", "bytes", "sha256", "md5"], [False, True, False, False], rows)]
     if report.notes:
         blocks += ["## Notes", "\n".join(f"- Note: {escape(note)}" for note in report.notes)]

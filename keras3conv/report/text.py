@@ -128,7 +128,7 @@ def _print_list(heading: str, lines: list[str], console: "Console") -> None:
 
 def _file(file: WrittenFile) -> list[str]:
     heading = f"{visible(file.path)}  {count(file.size, 'byte')}"
-    return [heading, f"  sha256  {file.sha256}", f"  md5     {file.md5}"]
+    return [heading, f"  sha256  {visible(file.sha256)}", f"  md5     {visible(file.md5)}"]
 
 
 def _listing(environment: Mapping[str, str]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from keras3conv.errors import RuleError
 from keras3conv.model.views import LayerView
 from keras3conv.rules.library import lookup
+from keras3conv.rules.neutral import filled
 from keras3conv.rules.rule import Config, LayerSpec, LayerSpecs, Rule, WeightMapping
 from keras3conv.transforms import Shape
 
@@ -44,19 +45,23 @@ def with_paths(
 
 
 def mappings_of(rule: Rule, torch: LayerView | None, keras: LayerView) -> tuple[WeightMapping, ...] | None:
-    """Return the rule's mappings of which a tensor exists; None where the rule does not fit the Keras layer."""
+    """Return the rule's mappings of which a tensor exists; None where the rule does not fit the Keras layer.
+
+    A tensor that only one of two layers has is mapped to its neutral value, where it has one.
+    """
     shapes = keras_shapes(rule, keras)
     config = torch_config(rule, torch, keras)
     if config is None:
         return None
-    present = set(shapes), set(torch.shapes) if torch else set()
-    return tuple(
+    torch_shapes = torch.shapes if torch else {}
+    mappings = [
         mapping
         for mapping in rule.weights(config)
-        if present[0].intersection(mapping.keras)
-        or present[1].intersection(mapping.torch)
+        if shapes.keys() & set(mapping.keras)
+        or torch_shapes.keys() & set(mapping.torch)
         or (torch is None and not mapping.keras)  # the torch layer has this tensor although Keras has none
-    )
+    ]
+    return tuple(mappings if torch is None else filled(rule, mappings, torch_shapes, shapes))
 
 
 def torch_config(rule: Rule, torch: LayerView | None, keras: LayerView) -> Config | None:

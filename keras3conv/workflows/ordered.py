@@ -29,35 +29,35 @@ def align_ordered(  # noqa: PLR0913 - these parameters are what its users know
     inputs: Any = None,
     keras_inputs: Any = None,
 ) -> Alignment:
-    """Aligns two models by position: the method, and the parameters, of scripts that convert model zoos.
+    """Align two models by position, with the method and the parameters of scripts that convert model zoos.
 
-    One list has torch's tensors, layer by layer, the other the Keras layers with weights; tables bring the second into
-    the order of the first. The names of Keras layers are words separated by "_": the first ones are the head, the rest
-    the tail. A place is a negative number (so many earlier), another number (counted from 0), or a layer's name.
+    One list has the tensors of torch, layer by layer, the other the Keras layers with weights; tables move the layers
+    of the second into the order of the first. The name of a Keras layer consists of words separated by "_": its first
+    words are the head, the rest the tail. A position in a table is a negative number (an offset toward the start), any
+    other number (an index from 0), or the name of a layer.
 
     Args:
         torch: A torch module, or the path of a checkpoint.
         keras: A Keras model, or the path of a file.
-        skip_weights: Torch tensors that are left out, by the last part of their names.
-        unstack_weights: Torch tensors that stand for themselves and not with their layer, by the last part of their
-            names: class tokens, layer scales.
-        tail_align_dict: Places by tail, or such tables by the first word of the name; a list makes several passes.
-        full_name_align_dict: Places by the whole name of a layer; a list makes several passes.
-        tail_split_position: How many words the head of a name has; a list has a number for each pass.
-        specific_match_func: Given the list of names, returns all of them in the final order.
-        additional_transfer: What is done to the arrays of a layer after the transforms of its rule, by Keras class or
-            by the end of the layer's name: a function from a list of arrays to a list of arrays that only moves axes,
-            or transforms of `keras3conv.transforms`, one for each array.
-        dry_run: Prints both lists side by side, with what does not fit, and raises nothing.
-        inputs: See `align`; the models are run only to see what they flatten.
+        skip_weights: The last parts of the names of torch tensors to ignore.
+        unstack_weights: The last parts of the names of torch tensors that stand alone: class tokens, layer scales.
+        tail_align_dict: Positions by tail, or such tables by the first word of the name; a list is applied in passes.
+        full_name_align_dict: Positions by the full name of a layer; a list is applied in passes.
+        tail_split_position: The number of words in the head of a name; a list has a number for each pass.
+        specific_match_func: Takes the list of names and returns all of them in the final order.
+        additional_transfer: Functions to apply to the arrays of a layer after its rule, by Keras class or by the end of
+            the layer's name: a function from a list of arrays to a list of arrays that only moves axes, or transforms
+            of `keras3conv.transforms`, one for each array.
+        dry_run: Whether to print both lists side by side, with their misfits, instead of raising.
+        inputs: See `align`; the models run only to find flattened tensors.
         keras_inputs: See `align`.
 
     Returns:
-        A plan like that of `align`: it transfers both ways. Of a dry run, a plan of the pairs that fit.
+        A plan like that of `align`, for both directions. For a dry run, a plan of the pairs that fit.
 
     Raises:
-        AlignmentError: The lists are of different length, or what stands at one place does not fit; all at once.
-        InputError: A table names a layer or a place that is not there.
+        AlignmentError: The lists have different lengths, or entries at one position do not fit; all are listed.
+        InputError: A table names an unknown layer or position.
     """
     named = {key if isinstance(key, str) else _class_name(key): value for key, value in additional_transfer.items()}
     order = Order(
@@ -70,10 +70,10 @@ def align_ordered(  # noqa: PLR0913 - these parameters are what its users know
         additional_transfer=named,
     )
     lists = ordered(*views_by_call_order(torch, keras, inputs, keras_inputs), order)
-    if dry_run:
-        sys.stdout.write(side_by_side(lists))
-        return lists.plan
-    return lists.check()
+    if not dry_run:
+        return lists.check()
+    sys.stdout.write(side_by_side(lists))
+    return lists.plan
 
 
 def views_by_call_order(torch: Model, keras: Model, inputs: Any, keras_inputs: Any) -> Views:

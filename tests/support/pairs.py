@@ -79,7 +79,8 @@ def make_pair(rule: Rule, place: int) -> ModelPair:
     # Without the probe, and by this rule: the certificate is under test here, not the planner.
     plan = k3c.align(torch_model, keras_model, inputs=trial.inputs, keras_inputs=given, probe=False)
     if mappings(trial) and rule.name not in {pair.rule for pair in plan.pairs}:
-        parts = [f"layer.{place}" for place, _ in enumerate(trial.module.children())]
-        torch_name = "layer" if rule.torch_count == 1 else " + ".join(parts)
-        plan = plan.pair(torch_name, " + ".join(layer.name for layer in owners(trial)))
+        torch_names = ["layer"]
+        if rule.torch_count != 1:
+            torch_names = [f"layer.{number}" for number, _ in enumerate(trial.module.children())]
+        plan = plan.pair(torch_names, [layer.name for layer in owners(trial)])
     return ModelPair(torch=torch_model, keras=keras_model, inputs=trial.inputs, keras_inputs=given, plan=plan)

@@ -4,15 +4,25 @@ Layers with a common key fit. A model repeats few kinds of layers many times, so
 with the same signature.
 """
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 from keras3conv.errors import RuleError, TransformError
 from keras3conv.model.views import LayerView
-from keras3conv.rules.applying import keras_shapes, mappings_of, may_apply, rules_for_torch
+from keras3conv.rules.applying import keras_shapes, mappings_of, may_apply, rules_for_torch, torch_config
 from keras3conv.rules.constants import is_constant
 from keras3conv.rules.library import find, lookup
-from keras3conv.rules.rule import Rule
+from keras3conv.rules.neutral import neutral_in_torch
+from keras3conv.rules.rule import Config, Rule
 from keras3conv.transforms import Shape
+
+T = TypeVar("T")
+
+_SIZES = ("normalized_shape", "num_channels", "num_features")
+"""The fields of a normalisation's configuration that tell the shape of its input."""
 
 Key = tuple[str, frozenset[tuple[str, Shape]]]
 """A class with the roles and shapes of its tensors: of torch, or with `in_keras` of Keras."""
@@ -36,6 +46,62 @@ def keras_keys(layers: Iterable[LayerView], *, in_keras: bool = False) -> dict[s
     return _by_path(layers, _keras_keys_in_keras if in_keras else _keras_keys)
 
 
+@dataclass(frozen=True)
+class OneSidedKey:
+    """What two layers have in common that differ in tensors with a neutral value.
+
+    Attributes:
+        core: The torch class with the roles and shapes of the other tensors.
+        neutral: The roles and shapes of the tensors with a neutral value.
+    """
+
+    core: Key
+    neutral: frozenset[tuple[str, Shape]]
+
+
+OneSidedKeys = dict[OneSidedKey, list[str]]
+"""The keys of a layer for a pair in which only one side has a bias or a scale, each with the names of its rules."""
+
+
+def one_sided_torch_keys(layers: Iterable[LayerView], *, scales: bool) -> dict[str, OneSidedKeys]:
+    """Return the keys by which each torch layer fits a Keras layer with other biases, by its path.
+
+    Args:
+        layers: The layers.
+        scales: Whether the scale of a normalisation counts too: without it, a bias is all that may differ.
+    """
+    return _by_path(layers, partial(_one_sided_torch_keys, scales=scales))
+
+
+def one_sided_keras_keys(layers: Iterable[LayerView], *, scales: bool) -> dict[str, OneSidedKeys]:
+    """Return the keys by which each Keras layer fits a torch layer with other biases; see `one_sided_torch_keys`."""
+    return _by_path(layers, partial(_one_sided_keras_keys, scales=scales))
+
+
+def one_sided_cores(torch: Iterable[LayerView], keras: Iterable[LayerView]) -> set[Key]:
+    """Return the cores of the keys that one side has with more biases or scales than the other.
+
+    Where both sides have as many layers of every key, each layer has a partner that fits entirely.
+    """
+    counts: dict[Key, Counter[frozenset[tuple[str, Shape]]]] = {}
+    for sign, found in ((1, one_sided_torch_keys(torch, scales=True)), (-1, one_sided_keras_keys(keras, scales=True))):
+        for entry in found.values():
+            for key in entry:
+                counts.setdefault(key.core, Counter())[key.neutral] += sign
+    return {core for core, of_key in counts.items() if any(of_key.values()) and min(of_key.values()) < 0}
+
+
+def layers_alone(torch: Iterable[LayerView], keras: Iterable[LayerView]) -> frozenset[str]:
+    """Return the torch layers that no rule pairs with any of the Keras layers."""
+    torch_layers, keras_layers = tuple(torch), tuple(keras)
+    fitting: set[str] = set()
+    for in_keras in (False, True):
+        keys = {key for entry in keras_keys(keras_layers, in_keras=in_keras).values() for key in entry}
+        found = torch_keys(torch_layers, in_keras=in_keras)
+        fitting |= {path for path, entry in found.items() if keys.intersection(entry)}
+    return frozenset(layer.path for layer in torch_layers) - fitting
+
+
 def by_key(layers: Iterable[LayerView], keys: Mapping[str, Keys]) -> dict[Key, list[LayerView]]:
     """Return the layers that have each key."""
     found: dict[Key, list[LayerView]] = {}
@@ -51,9 +117,9 @@ def first_common(names: Iterable[str], others: Iterable[str]) -> Rule | None:
     return next((find(name) for name in names if name in known), None)
 
 
-def _by_path(layers: Iterable[LayerView], find_keys: Callable[[LayerView], Keys]) -> dict[str, Keys]:
+def _by_path(layers: Iterable[LayerView], find_keys: Callable[[LayerView], T]) -> dict[str, T]:
     """Return the keys of every layer, computed once for all layers with the same signature."""
-    known: dict[Hashable, Keys] = {}
+    known: dict[Hashable, T] = {}
     found = {}
     for layer in layers:
         signature = signature_of(layer)
@@ -133,6 +199,44 @@ def shapes_in_torch(rule: Rule, layer: LayerView) -> dict[str, Shape] | None:
     except (TransformError, KeyError):
         return None  # the shapes do not fit the rule
     return torch if {role for mapping in mappings for role in mapping.keras} == set(shapes) else None
+
+
+def _one_sided_torch_keys(layer: LayerView, *, scales: bool) -> OneSidedKeys:
+    keys: OneSidedKeys = {}
+    for rule in rules_for_torch(layer):
+        # A normalisation without tensors may have a rule for a function; it fits a layer with ones and zeros, too.
+        if may_apply(rule, layer) or not layer.tensors:
+            kept = [tensor for tensor in layer.tensors if tensor.role not in rule.ignored and not is_constant(tensor)]
+            shapes = {tensor.role: tensor.shape for tensor in kept}
+            config = None if layer.config is None else rule.config_of(layer)
+            if key := _one_sided_key(rule, shapes, config, scales=scales):
+                keys.setdefault(key, []).append(rule.name)
+    return keys
+
+
+def _one_sided_keras_keys(layer: LayerView, *, scales: bool) -> OneSidedKeys:
+    keys: OneSidedKeys = {}
+    for rule in lookup((), layer.kinds):
+        shapes = shapes_in_torch(rule, layer)
+        config = None if shapes is None else torch_config(rule, None, layer)
+        if shapes is not None and (key := _one_sided_key(rule, shapes, config, scales=scales)):
+            keys.setdefault(key, []).append(rule.name)
+    return keys
+
+
+def _one_sided_key(
+    rule: Rule, shapes: Mapping[str, Shape], config: Config | None, *, scales: bool
+) -> OneSidedKey | None:
+    """Return the key of a torch layer with these tensors; None where nothing tells its size."""
+    neutral = {role for role in shapes if neutral_in_torch(rule, role) in ((0, 1) if scales else (0,))}
+    core = {role: shape for role, shape in shapes.items() if role not in neutral}
+    if not core:  # a normalisation without tensors: its configuration tells the size
+        sizes = next((config[name] for name in _SIZES if config and config.get(name)), None)
+        if sizes is None:
+            return None
+        core = {"": (sizes,) if isinstance(sizes, int) else tuple(sizes)}
+    kept = {role: shape for role, shape in shapes.items() if role in neutral}
+    return OneSidedKey((rule.torch, _shape_set(core)), _shape_set(kept))
 
 
 def _shape_set(shapes: Mapping[str, Shape]) -> frozenset[tuple[str, Shape]]:

@@ -1,27 +1,86 @@
-"""Pair layers of which only one has a bias: the two compute the same if that bias is zero.
+"""Pair layers of which only one has a bias or a scale: the two compute the same if that parameter is neutral.
 
-Torch convolutions before a normalisation have no bias, those of some Keras models have one. The layers are paired
-without it; the plan then writes zeros where it is missing, and refuses a bias that is not zero.
+Torch convolutions before a normalisation have no bias, those of some Keras models have one; a torch normalisation may
+have no parameters at all. The plan then writes zeros or ones where a parameter is missing, and refuses to leave out one
+that has other values.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from keras3conv.alignment.pair import Pair
-from keras3conv.model.views import LayerView, ModelView, TensorRef
-from keras3conv.planner.evidence.structure import Group, Unmatched, fitting
+from keras3conv.model.views import LayerView, ModelView, Side, TensorRef
+from keras3conv.planner.evidence.keys import Key, OneSidedKey, OneSidedKeys, one_sided_keras_keys, one_sided_torch_keys
+from keras3conv.planner.evidence.structure import Group, Unmatched
+from keras3conv.rules.applying import rules_for_torch
 from keras3conv.rules.rule import WeightMapping
+from keras3conv.rules.units import without_parts
 from keras3conv.transforms import Drop, Fill
 
 ROLE = "bias"
 
 
-def fitting_without_bias(unmatched: Unmatched) -> Iterator[Group]:
-    """Yield the groups of layers that fit when the bias that only one side has is left out."""
-    torch = _split_by_bias(unmatched.torch_layers)
-    keras = _split_by_bias(unmatched.keras_layers)
-    yield from fitting(Unmatched(torch_layers=torch[0], keras_layers=tuple(map(_without_bias, keras[1]))))
-    yield from fitting(Unmatched(torch_layers=tuple(map(_without_bias, torch[1])), keras_layers=keras[0]))
+def bare_normalizations(view: ModelView) -> tuple[LayerView, ...]:
+    """Return the torch normalisations without any tensor: a Keras layer with ones and zeros computes the same."""
+    return tuple(
+        layer
+        for layer in view.layers
+        if not layer.tensors and layer.config and any("Norm" in rule.torch for rule in rules_for_torch(layer))
+    )
+
+
+def fitting_one_sided(unmatched: Unmatched) -> Iterator[Group]:
+    """Yield the groups of layers that fit when the parameters that only one side has are left out.
+
+    First only a bias is left out, then also the scale of a normalisation.
+    """
+    done: dict[Side, set[str]] = {"torch": set(), "keras": set()}
+    for scales in (False, True):
+        torch_layers = [layer for layer in unmatched.torch_layers if layer.path not in done["torch"]]
+        keras_layers = [layer for layer in unmatched.keras_layers if layer.path not in done["keras"]]
+        torch = one_sided_torch_keys(torch_layers, scales=scales)
+        keras = one_sided_keras_keys(keras_layers, scales=scales)
+        for group in _groups(torch_layers, keras_layers, torch, keras):
+            done["torch"] |= {layer.path for layer in group.torch_layers}
+            done["keras"] |= {layer.path for layer in group.keras_layers}
+            yield group
+
+
+def _groups(
+    torch_layers: Iterable[LayerView],
+    keras_layers: Iterable[LayerView],
+    torch: Mapping[str, OneSidedKeys],
+    keras: Mapping[str, OneSidedKeys],
+) -> Iterator[Group]:
+    """Yield a group for every two keys with the same core and other neutral tensors; each layer is in one group."""
+    shared = _cores(torch) & _cores(keras)
+    by_torch_key = _by_first_key(torch_layers, torch, shared, "torch")
+    by_keras_key = _by_first_key(keras_layers, keras, shared, "keras")
+    for key, layers in by_torch_key.items():
+        other = next((other for other in by_keras_key if other.core == key.core and other.neutral != key.neutral), None)
+        if other is None:
+            continue
+        fitting = by_keras_key.pop(other)
+        rules: dict[tuple[Side, str], list[str]] = {}
+        rules |= {("torch", layer.path): torch[layer.path][key] for layer in layers}
+        rules |= {("keras", layer.path): keras[layer.path][other] for layer in fitting}
+        yield Group(torch_layers=tuple(layers), keras_layers=tuple(fitting), rules=rules)
+
+
+def _cores(keys: Mapping[str, OneSidedKeys]) -> set[Key]:
+    return {key.core for entry in keys.values() for key in entry}
+
+
+def _by_first_key(
+    layers: Iterable[LayerView], keys: Mapping[str, OneSidedKeys], shared: set[Key], side: Side
+) -> dict[OneSidedKey, list[LayerView]]:
+    """Return the layers by the first of their keys that the other side shares, without those inside another of them."""
+    fit = [layer for layer in layers if shared & {key.core for key in keys[layer.path]}]
+    found: dict[OneSidedKey, list[LayerView]] = {}
+    for layer in without_parts(fit, fit, side):
+        first = next(key for key in keys[layer.path] if key.core in shared)
+        found.setdefault(first, []).append(layer)
+    return found
 
 
 def with_zeros(pairs: Iterable[Pair], torch: ModelView, keras: ModelView) -> Iterator[Pair]:
@@ -29,37 +88,25 @@ def with_zeros(pairs: Iterable[Pair], torch: ModelView, keras: ModelView) -> Ite
 
     A pair may consist of the kernels alone; then the layers that own these count.
     """
+    pairs = tuple(pairs)
     owner = {tensor.path: layer for view in (torch, keras) for layer in view.layers for tensor in layer.tensors}
+    placed = {path for pair in pairs for mapping in pair.weights for path in (*mapping.torch, *mapping.keras)}
     for pair in pairs:
-        torch_owners = {path.rpartition(".")[0]: owner[path] for mapping in pair.weights for path in mapping.torch}
-        keras_owners = {path.rpartition("/")[0]: owner[path] for mapping in pair.weights for path in mapping.keras}
+        torch_paths = [path for mapping in pair.weights for path in mapping.torch if path in owner]
+        keras_paths = [path for mapping in pair.weights for path in mapping.keras if path in owner]
+        torch_owners = {path.rpartition(".")[0]: owner[path] for path in torch_paths}
+        keras_owners = {path.rpartition("/")[0]: owner[path] for path in keras_paths}
         single = len(torch_owners) == len(keras_owners) == 1
-        extra = tuple(_zeros(pair, *torch_owners.values(), *keras_owners.values())) if single else ()
+        extra = tuple(_zeros(placed, *torch_owners.values(), *keras_owners.values())) if single else ()
         yield replace(pair, weights=(*pair.weights, *extra)) if extra else pair
 
 
-def _zeros(pair: Pair, torch: LayerView, keras: LayerView) -> Iterator[WeightMapping]:
-    placed = {path for mapping in pair.weights for path in (*mapping.torch, *mapping.keras)}
+def _zeros(placed: set[str], torch: LayerView, keras: LayerView) -> Iterator[WeightMapping]:
     torch_bias, keras_bias = _bias(torch), _bias(keras)
     if keras_bias and not torch_bias and keras_bias.path not in placed:
         yield WeightMapping(torch=(), keras=(keras_bias.path,), transform=Fill(0, keras_bias.shape))
     if torch_bias and not keras_bias and torch_bias.path not in placed:
         yield WeightMapping(torch=(torch_bias.path,), keras=(), transform=Drop(0, torch_bias.shape))
-
-
-def _split_by_bias(layers: Iterable[LayerView]) -> tuple[tuple[LayerView, ...], tuple[LayerView, ...]]:
-    """Return the layers without a bias, and those with one among other tensors."""
-    known = tuple(layers)
-    without = tuple(layer for layer in known if _bias(layer) is None)
-    return without, tuple(layer for layer in known if _bias(layer) is not None and len(layer.tensors) > 1)
-
-
-def _without_bias(layer: LayerView) -> LayerView:
-    """Return a layer as it would be without its bias."""
-    config = layer.config
-    if config is not None:
-        config = {**config, **{name: False for name in (ROLE, f"use_{ROLE}") if name in config}}
-    return replace(layer, tensors=tuple(tensor for tensor in layer.tensors if tensor.role != ROLE), config=config)
 
 
 def _bias(layer: LayerView) -> TensorRef | None:

@@ -7,7 +7,17 @@ from itertools import combinations, islice, permutations, product
 
 from keras3conv.model.views import LayerView, Side, TensorRef
 from keras3conv.numerics.fingerprint import Fingerprint, size_of
-from keras3conv.planner.evidence.keys import Key, Keys, by_key, first_common, keras_keys, signature_of, torch_keys
+from keras3conv.planner.evidence.keys import (
+    Key,
+    Keys,
+    by_key,
+    first_common,
+    keras_keys,
+    one_sided_keras_keys,
+    one_sided_torch_keys,
+    signature_of,
+    torch_keys,
+)
 from keras3conv.planner.probe.layouts import same_sizes, transforms_between
 from keras3conv.planner.probe.nearness import SAME_LIMIT
 from keras3conv.planner.probe.option import Candidate, Kind, whole_tensor
@@ -24,6 +34,7 @@ from keras3conv.planner.probe.rows import sequence_candidates
 from keras3conv.planner.probe.weights import is_weight
 from keras3conv.rules.applying import mappings_of, with_paths
 from keras3conv.rules.library import find
+from keras3conv.rules.neutral import may_be_same
 from keras3conv.rules.rule import Rule, WeightMapping
 from keras3conv.transforms import Shape, Skip
 
@@ -40,10 +51,14 @@ class CandidateFinder:
     Attributes:
         torch: The torch layers that can be paired.
         run: The recorded torch run.
+        alone: The torch layers that no rule pairs with any Keras layer.
+        one_sided: The cores of the keys of layers of which only one side may have a bias or a scale.
     """
 
     torch: tuple[LayerView, ...]
     run: TorchRun
+    one_sided: frozenset[Key] = frozenset()
+    alone: frozenset[str] = frozenset()
     _found: dict[str, tuple[Candidate, ...]] = field(default_factory=dict)
     _signatures: dict[tuple[Side, str, Shape | None], Hashable] = field(default_factory=dict)
     _keras_keys: dict[tuple[Hashable, bool], Keys] = field(default_factory=dict)
@@ -75,14 +90,18 @@ class CandidateFinder:
 
     @cached_property
     def bare_parameters(self) -> tuple[TensorRef, ...]:
-        """The parameters of modules that no rule knows: class tokens, position tables, layer scales."""
-        return tuple(
-            tensor
-            for layer in self.torch
-            if not (self._keys[layer.path] or self._keys_in_keras[layer.path])
-            for tensor in layer.tensors
-            if is_weight(tensor)
-        )
+        """The parameters of modules that no rule knows: class tokens, position tables, layer scales.
+
+        The only tensor of another layer counts too where no Keras layer fits: an embedding of relative positions may be
+        a variable of the attention.
+        """
+        found: list[TensorRef] = []
+        for layer in self.torch:
+            weights = [tensor for tensor in layer.tensors if is_weight(tensor)]
+            is_unknown = not (self._keys[layer.path] or self._keys_in_keras[layer.path])
+            if is_unknown or (layer.path in self.alone and len(layer.tensors) == len(weights) == 1):
+                found += weights
+        return tuple(found)
 
     @cached_property
     def _owners(self) -> dict[str, LayerView]:
@@ -105,7 +124,28 @@ class CandidateFinder:
                     if rule is not None and layer.path in self.run.calls and layer.path not in seen:
                         seen.add(layer.path)
                         yield from self._whole_layer(rule, layer, keras)
+        yield from self._by_rule_one_sided(keras, seen)
         yield from sequence_candidates(self.torch, self.run, keras)
+
+    def _by_rule_one_sided(self, keras: LayerView, seen: set[str]) -> Iterator[Candidate]:
+        """Yield the torch layers that a rule pairs with a Keras layer but for a bias or a scale."""
+        for key, names in one_sided_keras_keys((keras,), scales=True)[keras.path].items() if self.one_sided else ():
+            for layer, other_names in self._one_sided_layers.get(key.core, ()):
+                rule = first_common(names, other_names)
+                if rule is not None and layer.path in self.run.calls and layer.path not in seen:
+                    seen.add(layer.path)
+                    yield from self._whole_layer(rule, layer, keras)
+
+    @cached_property
+    def _one_sided_layers(self) -> dict[Key, list[tuple[LayerView, list[str]]]]:
+        """The torch layers of each key's core, with the names of their rules."""
+        keys = one_sided_torch_keys(self.torch, scales=True)
+        found: dict[Key, list[tuple[LayerView, list[str]]]] = {}
+        for layer in self.torch:
+            for key, names in keys[layer.path].items():
+                if key.core in self.one_sided:
+                    found.setdefault(key.core, []).append((layer, names))
+        return found
 
     def _whole_layer(self, rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[Candidate]:
         """Yield the pair; where torch flattens before the layer, also the pair with a Keras model that does not."""
@@ -239,6 +279,8 @@ def _tensor_candidates(
 ) -> Iterator[Candidate]:
     """Yield every way to make the wanted tensors from torch tensors: every order, with every transform."""
     for order in permutations(own):
+        if not all(may_be_same(torch.role, to.role, torch.shape) for torch, to in zip(order, wanted, strict=True)):
+            continue
         ways = [
             list(transforms_between(torch.shape, tensor.shape)) for torch, tensor in zip(order, wanted, strict=True)
         ]

@@ -8,7 +8,15 @@ from collections.abc import Iterable, Iterator
 
 from keras3conv.alignment.binding import make_pair
 from keras3conv.model.views import LayerView
-from keras3conv.planner.evidence.keys import by_key, first_common, keras_keys, torch_keys
+from keras3conv.planner.evidence.keys import (
+    by_key,
+    first_common,
+    keras_keys,
+    one_sided_cores,
+    one_sided_keras_keys,
+    one_sided_torch_keys,
+    torch_keys,
+)
 from keras3conv.transforms import Drop
 
 
@@ -16,16 +24,37 @@ def constants(torch: Iterable[LayerView], keras: Iterable[LayerView]) -> dict[st
     """Return the constant of every torch tensor that a fitting Keras layer does not have, by path."""
     torch_layers, keras_layers = tuple(torch), tuple(keras)
     found: dict[str, int] = {}
-    for in_keras in (False, True):
-        for first, second in _fitting(torch_layers, keras_layers, in_keras=in_keras):
-            rule = first_common(second[1], first[1])
-            for mapping in make_pair(rule, first[0], second[0], ()).weights if rule is not None else ():
-                if isinstance(mapping.transform, Drop):
-                    found[mapping.torch[0]] = mapping.transform.value
+    fitting = [
+        *_fitting(torch_layers, keras_layers, in_keras=False),
+        *_fitting(torch_layers, keras_layers, in_keras=True),
+        *_fitting_one_sided(torch_layers, keras_layers),
+    ]
+    for first, second in fitting:
+        rule = first_common(second[1], first[1])
+        for mapping in make_pair(rule, first[0], second[0], ()).weights if rule is not None else ():
+            if isinstance(mapping.transform, Drop):
+                found[mapping.torch[0]] = mapping.transform.value
     return found
 
 
 _Named = tuple[LayerView, list[str]]
+
+
+def _fitting_one_sided(torch: tuple[LayerView, ...], keras: tuple[LayerView, ...]) -> Iterator[tuple[_Named, _Named]]:
+    """Yield every torch layer with every kind of Keras layer that fits but for a bias or a scale."""
+    cores = one_sided_cores(torch, keras)
+    torch_keys_by_path = one_sided_torch_keys(torch, scales=True)
+    keras_keys_by_path = one_sided_keras_keys(keras, scales=True)
+    seen = set()
+    for layer in keras:
+        for key, names in keras_keys_by_path[layer.path].items():
+            if key.core not in cores or key in seen:
+                continue
+            seen.add(key)
+            for other in torch:
+                for other_key, other_names in torch_keys_by_path[other.path].items():
+                    if other_key.core == key.core and other_key.neutral - key.neutral:
+                        yield (other, other_names), (layer, names)
 
 
 def _fitting(

@@ -34,12 +34,14 @@ class ProbeResult:
         keras: The Keras side, likewise.
         pairs: The pairs that it found.
         notes: The notes for the plan.
+        difference: The difference between the outputs of the two models, in words; empty where none is known.
     """
 
     torch: ModelView
     keras: ModelView
     pairs: tuple[Pair, ...]
     notes: tuple[str, ...]
+    difference: str = ""
 
 
 def probed_pairs(search: Search) -> Iterator[Pair]:
@@ -256,6 +258,8 @@ def _candidate_names(choice: Choice) -> tuple[str, ...]:
 
 
 def _name(candidate: Candidate) -> str:
+    if not candidate.slices:
+        return candidate.torch
     first = candidate.slices[0]
     if candidate.is_parameter_slice:
         return candidate.mappings[0].torch[0]

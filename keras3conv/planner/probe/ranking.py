@@ -96,7 +96,8 @@ class CandidateRanking:
         elsewhere = candidate.kind == "parameter" and is_outside(self.trail, candidate.owner)
         other_rank = similar_input and self.ranks[0].differ(torch, self.ranks[1], keras.path)
         shared = words if similar_input else 0
-        return entry.match, len(meanings) > 1, elsewhere, -shared, other_rank, order, candidate.slices[0].start
+        start = candidate.slices[0].start if candidate.slices else 0
+        return entry.match, len(meanings) > 1, elsewhere, -shared, other_rank, order, start
 
     def rank_for_variable(self, keras: LayerView, tensor: TensorRef, given: Fingerprint | None) -> list[Candidate]:
         """Return the torch parameters outside of known layers that may become a variable, best first.

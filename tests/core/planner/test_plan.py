@@ -154,7 +154,10 @@ def test_unknown_names_in_hints_are_one_error_with_the_nearest_names() -> None:
 
 
 SEPARABLE = {"depthwise_kernel": (3, 3, 4, 1), "pointwise_kernel": (1, 1, 4, 6), "bias": (6,)}
-CONVOLUTIONS = {"dw": {"weight": (4, 1, 3, 3)}, "pw": {"weight": (6, 4, 1, 1), "bias": (6,)}}
+CONVOLUTIONS: dict[str, dict[str, tuple[int, ...]]] = {
+    "dw": {"weight": (4, 1, 3, 3)},
+    "pw": {"weight": (6, 4, 1, 1), "bias": (6,)},
+}
 
 
 @pytest.mark.parametrize("config", [None, {"filters": 6, "kernel_size": (3, 3)}], ids=["weights only", "with config"])

@@ -81,6 +81,13 @@ def test_every_form_can_be_made_of_every_report_and_encoded(report: Report) -> N
         assert text.encode("utf-8")
 
 
+def test_a_lone_surrogate_in_a_digest_is_escaped_in_every_form() -> None:
+    written = WrittenFile(path="a", size=0, sha256="\ud800", md5="\ud800")
+    report = Report(title="t", sections=(), files=(written,))
+    for text in (str(report), report.to_markdown(), report.to_html(), report.to_json()):
+        assert text.encode("utf-8")
+
+
 def small() -> Report:
     row = (math.nan, math.inf, -math.inf, "NaN", None)
     table = Table(columns=("a", "b", "c", "d", "e"), rows=(row,))

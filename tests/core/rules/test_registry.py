@@ -9,6 +9,7 @@ import pytest
 
 from keras3conv.errors import RuleError
 from keras3conv.model.views import LayerView
+from keras3conv.rules.helpers.config import renaming
 from keras3conv.rules.library import find, known_classes, list_rules, lookup
 from keras3conv.rules.registry import ranked, register, registered
 from keras3conv.rules.rule import Config, Example, LayerSpec, Rule, WeightMapping
@@ -119,6 +120,22 @@ def test_the_rule_of_the_most_derived_class_comes_first() -> None:
     derived = register(a_rule(torch="lab.Derived"))
     assert list(lookup(("lab.Derived", "lab.Torch"), ("lab.Keras",))) == [derived, base]
     assert list(lookup(("lab.Torch",), ("lab.Keras",))) == [base]
+
+
+def test_a_fallback_comes_after_other_rules_whenever_it_is_registered() -> None:
+    second = register(a_rule(torch="lab.General", fallback=True))
+    first = register(a_rule())
+    assert list(lookup((), ("lab.Keras",))) == [first, second]
+
+
+def test_a_layer_with_the_same_settings_under_other_names_is_renamed_both_ways() -> None:
+    parts = renaming("lab.Torch", "lab.Keras", size="units", shape="target")
+    keras = parts["to_keras"]({"size": 3, "shape": (1, 2), "inputs": ()})
+    assert keras == (LayerSpec(kind="lab.Keras", config={"units": 3, "target": (1, 2)}),)
+    stored = LayerSpec(kind="lab.Keras", config={"units": 3, "target": [1, 2], "name": "layer"})
+    assert parts["to_torch"]((stored,)) == (LayerSpec(kind="lab.Torch", config={"size": 3, "shape": (1, 2)}),)
+    with pytest.raises(RuleError, match=r"lab\.Keras without target: its default is not known"):
+        parts["to_torch"]((LayerSpec(kind="lab.Keras", config={"units": 3}),))
 
 
 def test_unknown_classes_match_every_rule_of_the_other_side() -> None:

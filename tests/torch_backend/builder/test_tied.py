@@ -150,4 +150,4 @@ def test_the_report_says_that_a_model_without_weights_has_no_gradients() -> None
     assert conversion.report is not None
     section = next(section for section in conversion.report.sections if section.name == "gradients")
     assert section.status == "skipped"
-    assert section.reason == "neither model has a weight that is trained, so there is no gradient to compare"
+    assert section.reason == "neither model has a trainable weight, so there is no gradient to compare"

@@ -10,6 +10,7 @@ from torch import nn
 
 import keras3conv as k3c
 from keras3conv.errors import AlignmentError, FileError, InputError, TransferError
+from keras3conv.transforms import Axes, Chain, Concat
 from tests.support.models import randomize
 
 
@@ -49,6 +50,29 @@ def test_a_round_trip_returns_the_same_bits() -> None:
     for name, parameter in module.named_parameters():
         assert torch.equal(parameter, other.get_parameter(name)), name
     assert torch.equal(module.get_buffer("norm.running_var"), other.get_buffer("norm.running_var"))
+
+
+class Projections(nn.Module):
+    """A query, a key and a value, which Keras packs into one layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v = (nn.Linear(3, size, bias=False) for size in (4, 4, 2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([self.q(x), self.k(x), self.v(x)], dim=-1)
+
+
+def test_a_list_of_layers_paired_by_hand_is_transferred_in_both_directions() -> None:
+    module, other = Projections(), Projections()
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(10, use_bias=False, name="qkv")])
+    pack = Chain(Concat(0, (4, 4, 2)), Axes("o i -> i o"))
+    plan = k3c.align(module, model, probe=False).pair(["q", "k", "v"], "qkv", transform=pack).check()
+    k3c.transfer(module, model, plan)
+    k3c.validate(module, model, alignment=plan, proofs=["roundtrip", "float64"]).raise_if_failed()
+    k3c.transfer(model, other, plan)
+    for name, parameter in module.named_parameters():
+        assert torch.equal(parameter, other.get_parameter(name)), name
 
 
 def test_an_incomplete_plan_transfers_nothing() -> None:
