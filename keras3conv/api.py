@@ -172,28 +172,31 @@ def convert(
     model: Model,
     *,
     weights: str | Path | None = None,
-    channels: Literal["first", "last"] = "first",
+    channels: Literal["first", "last"] | None = None,
     inputs: Any = None,
     validate: bool = True,
 ) -> "Conversion":
-    """Convert a Keras model to a torch module: readable, trainable, with the same weights, and validated.
+    """Convert a Keras model to a torch module, or a torch module to a Keras model: the same weights, validated.
+
+    The new model is readable and trainable: `source` is its code. The direction follows from the argument.
 
     Args:
         model: A Keras model, or the path of a file with its architecture (.keras, .h5), or the path of an architecture
-            without weights (.json).
+            without weights (.json). Or a torch module, which becomes a functional model of Keras' own layers.
         weights: A file of weights to load into the model first; required for a .json.
-        channels: The layout of images in the inputs and outputs of the module: "first" as in torch, "last" as in Keras.
-        inputs: The inputs of the Keras model: required if it has no input specification, or if its computation depends
-            on a free size. They fix every size but the batch.
-        validate: Whether to validate the module; otherwise `report` is None.
+        channels: The layout of images in the inputs and outputs of the new model: "first" as in torch, "last" as in
+            Keras. By default the layout of the new model's framework.
+        inputs: The inputs of the model: required for a torch module, and for a Keras model that has no input
+            specification, or whose computation depends on a free size. They fix every size but the batch.
+        validate: Whether to validate the new model; otherwise `report` is None.
 
     Returns:
         The conversion: `.model`, `.source`, `.alignment`, `.report`.
 
     Raises:
-        UnsupportedLayerError: Parts of the model have no counterpart in torch; the message names all of them.
+        UnsupportedLayerError: Parts of the model have no counterpart; the message names all of them.
         ModelError: The model cannot be loaded or called.
-        InputError: The argument is no Keras model.
+        InputError: The argument is no model, or the inputs of a torch module are missing.
 
     Example:
         >>> conversion = k3c.convert("model.keras")

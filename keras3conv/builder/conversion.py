@@ -5,17 +5,20 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from keras3conv.alignment.plan import Alignment
 from keras3conv.builder.program.program import Program
 from keras3conv.errors import FileError
 from keras3conv.model.graph import Graph, refs
+from keras3conv.model.views import Side
 from keras3conv.report.report import Report
 from keras3conv.report.values import WrittenFile
 from keras3conv.transforms import Array
@@ -26,16 +29,19 @@ FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Conversion:
-    """A torch module that was made from a Keras model.
+    """A torch module that was made from a Keras model, or a Keras model that was made from a torch module.
 
     Attributes:
-        model: The module: an instance of the class `Model` in `source`, with the weights, in evaluation mode.
+        model: The new model with its weights: a module in evaluation mode, an instance of the class `Model` in
+            `source`, or the Keras model that `build_model` in `source` returns.
         source: The text of `model.py`.
         alignment: The plan: which tensor of the module corresponds to which of the Keras model.
         report: The certificate; None with `validate=False`.
         graph: The architecture as it was traced.
         program: The architecture as it was written.
-        inputs: The inputs of the module in the validation.
+        inputs: The inputs of the new model in the validation.
+        target: The framework of the new model.
+        constants: The arrays of `constants.npz`, which `model.py` of a Keras model reads.
     """
 
     model: Any = field(repr=False)
@@ -45,17 +51,27 @@ class Conversion:
     graph: Graph = field(repr=False)
     program: Program = field(repr=False)
     inputs: tuple[Array, ...] = field(repr=False)
+    target: Side = "torch"
+    constants: Mapping[str, Array] = field(default_factory=dict, repr=False)
 
     def save(self, folder: str | PathLike[str], *, overwrite: bool = False) -> tuple[WrittenFile, ...]:
-        """Write `model.py`, `weights.safetensors`, `metadata.json` and `report.html`: all files or none.
+        """Write `model.py`, the weights, `metadata.json` and `report.html`: all files or none.
 
-        A process needs only torch and safetensors to load them:
+        The weights of a torch module are `weights.safetensors`. A process needs only torch and safetensors:
 
             from model import Model
             from safetensors.torch import load_file
 
             model = Model()
             model.load_state_dict(load_file("weights.safetensors"))
+
+        Those of a Keras model are `model.weights.h5`, beside `model.keras`, which holds all of it, and `constants.npz`
+        where the code reads large constants. A process needs only Keras:
+
+            from model import build_model
+
+            model = build_model()
+            model.load_weights("model.weights.h5")
 
         Args:
             folder: The folder; its parent must exist.
@@ -64,15 +80,13 @@ class Conversion:
         Raises:
             FileError: The folder exists, or cannot be written; an existing folder is unchanged.
         """
-        from keras3conv import formats
         from keras3conv.formats.safe.atomic import digest
-        from keras3conv.frameworks.torch import module as torch_side
 
         path = Path(folder)
-        view = torch_side.view(self.model)
         with _replacing(path, overwrite=overwrite) as inside:
             (inside / "model.py").write_text(self.source, encoding="utf-8")
-            formats.write(inside / "weights.safetensors", tuple(view.tensors()), view.read)
+            write_weights = _write_torch_weights if self.target == "torch" else _write_keras_weights
+            write_weights(self, inside)
             if self.report is not None:
                 self.report.save(inside / "report.html")
             digests = {file.name: _sha256(file) for file in sorted(inside.iterdir())}
@@ -81,33 +95,59 @@ class Conversion:
         return tuple(digest(file) for file in sorted(path.iterdir()))
 
 
+def _write_torch_weights(conversion: Conversion, folder: Path) -> None:
+    from keras3conv import formats
+    from keras3conv.frameworks.torch import module as torch_side
+
+    view = torch_side.view(conversion.model)
+    formats.write(folder / "weights.safetensors", tuple(view.tensors()), view.read)
+
+
+def _write_keras_weights(conversion: Conversion, folder: Path) -> None:
+    conversion.model.save(folder / "model.keras")
+    conversion.model.save_weights(folder / "model.weights.h5")
+    if conversion.constants:
+        np.savez(folder / "constants.npz", **conversion.constants)  # type: ignore[arg-type]
+
+
 def _metadata(conversion: Conversion, digests: dict[str, str]) -> dict[str, Any]:
     from keras3conv.builder.program.variables import variable_names
     from keras3conv.builder.source.torch_source import described
     from keras3conv.report.report import current_environment
 
     program, names = conversion.program, variable_names(conversion.program)
-    parameters = dict(conversion.model.named_parameters())
+    other = "keras" if conversion.target == "torch" else "torch"
     outputs = [program.values[ref.name] for ref in refs(program.outputs)]
     return {
         "format": FORMAT,
         "name": program.name,
         "inputs": [
-            {"name": names.arguments[value.name], "keras_name": program.input_names.get(value.name, "")}
-            | {"shape": described(value.target_shape), "dtype": value.dtype, "keras_axes": list(value.order)}
+            {"name": names.arguments[value.name], f"{other}_name": program.input_names.get(value.name, "")}
+            | {"shape": described(value.target_shape), "dtype": value.dtype, f"{other}_axes": list(value.order)}
             for value in program.inputs
         ],
         "outputs": [
-            {"shape": described(value.target_shape), "dtype": value.dtype, "keras_axes": list(order)}
+            {"shape": described(value.target_shape), "dtype": value.dtype, f"{other}_axes": list(order)}
             for value, order in zip(outputs, program.output_orders, strict=True)
         ],
-        "trainable_parameters": sum(one.numel() for one in parameters.values() if one.requires_grad),
-        "frozen": [path for path, one in parameters.items() if not one.requires_grad],
+        **_trainable(conversion),
         "certificate": conversion.report.status if conversion.report is not None else "not made",
         "sha256": digests,
         "versions": current_environment(),
         "alignment": json.loads(conversion.alignment.to_json()),
     }
+
+
+def _trainable(conversion: Conversion) -> dict[str, Any]:
+    """Return the number of elements that an optimizer updates, and the paths of the other parameters."""
+    if conversion.target == "keras":
+        model = conversion.model
+        trained = sum(int(np.prod(one.shape)) for one in model.trainable_variables)
+        return {"trainable_parameters": trained, "frozen": [one.path for one in model.non_trainable_variables]}
+    parameters = dict(conversion.model.named_parameters())
+    trained = sum(one.numel() for one in parameters.values() if one.requires_grad)
+    frozen = [path for path, one in parameters.items() if not one.requires_grad]
+    return {"trainable_parameters": trained, "frozen": frozen}
 
 
 @contextmanager

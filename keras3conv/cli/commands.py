@@ -257,32 +257,36 @@ def validate(  # noqa: PLR0913 - an argument for every option
 
 
 @command("keras3conv convert model.h5 -o folder/")
-def convert(
-    model: Annotated[str, typer.Argument(metavar="KERAS", help="A Keras file with its architecture, or a factory.")],
+def convert(  # noqa: PLR0913 - an argument for every option
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A Keras file with its architecture, or a factory.")],
     *,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FOLDER", help="Where model.py and the weights go.")],
     channels: Annotated[
-        str, typer.Option(metavar="first|last", help="Where the module takes the channels of images.")
-    ] = "first",
-    inputs: Annotated[
-        Path | None, typer.Option(metavar="FILE.npz", help="What the Keras model is called with, if it does not say.")
+        str | None, typer.Option(metavar="first|last", help="Where the new model takes the channels of images.")
     ] = None,
+    inputs: Annotated[
+        Path | None, typer.Option(metavar="FILE.npz", help="What the model is called with, if it does not say.")
+    ] = None,
+    shape: Annotated[
+        str | None, typer.Option(metavar="1,3,224,224", help="Call a torch module with random numbers of this shape.")
+    ] = None,
+    torch_weights: TorchWeights = None,
     keras_weights: KerasWeights = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Make a PyTorch module of a Keras model, and prove it. A failed proof is saved too; the exit status is 1."""
+    """Make the model of the other framework, and prove it. A failed proof is saved too; the exit status is 1."""
     from keras3conv import api
-    from keras3conv.cli.files import read_inputs
+    from keras3conv.cli.files import convert_inputs
     from keras3conv.cli.models import Weights, notes_to_stderr, resolve
     from keras3conv.cli.output import print_report
 
     is_json = model.endswith(".json")
-    found = None if is_json else resolve(model, Weights(keras=keras_weights))
+    found = None if is_json else resolve(model, Weights(torch=torch_weights, keras=keras_weights))
     given, weights = (found.source, None) if found and found.is_live else (Path(model), keras_weights)
     with notes_to_stderr():
-        made = api.convert(given, weights=weights, channels=channels, inputs=read_inputs(inputs))  # type: ignore[arg-type]
+        made = api.convert(given, weights=weights, channels=channels, inputs=convert_inputs(inputs, shape))  # type: ignore[arg-type]
         for file in made.save(out, overwrite=overwrite):
             note(f"saved {file.path}")
     assert made.report is not None

@@ -45,6 +45,18 @@ def write_plan(plan: Alignment, path: Path, *, overwrite: bool) -> None:
         raise FileError(f"{path} cannot be written: {error.strerror}") from error
 
 
+def convert_inputs(path: Path | None, shape: str | None) -> Any:
+    """Return the inputs in a file, or random numbers of a shape, or None; raise `InputError` for both."""
+    if shape is None:
+        return read_inputs(path)
+    if path is not None:
+        raise InputError("--inputs and --shape are both given: the inputs have a shape")
+    sizes = [part.strip() for part in shape.split(",")]
+    if not all(size.isdecimal() and int(size) > 0 for size in sizes):
+        raise InputError(f"--shape {shape}: a shape is written as numbers with commas, as 1,3,224,224")
+    return np.random.default_rng(0).standard_normal([int(size) for size in sizes]).astype("float32")
+
+
 def read_inputs(path: Path | None) -> Any:
     """Return the inputs in a file: one array, keyword arguments, or positional ones of `numpy.savez(file, a, b)`.
 

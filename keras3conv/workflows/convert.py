@@ -1,37 +1,39 @@
-"""Build a torch module from a Keras model, fill it and prove it: `convert`."""
+"""Build the model of the other framework, fill it and prove it: `convert`."""
 
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from keras3conv.alignment.plan import Alignment
 from keras3conv.builder.conversion import Conversion
 from keras3conv.builder.program.layouts import Channels
 from keras3conv.builder.to_torch.build import build, proof_inputs, require_none
 from keras3conv.errors import InputError, Problem
-from keras3conv.frameworks.adapter import resolve
+from keras3conv.frameworks.adapter import Adapter, ModelFile, resolve
+from keras3conv.report.report import Report
 
 if TYPE_CHECKING:
     from keras3conv.formats.keras2.file import Saved
 
 
 def convert(
-    model: Any, *, weights: str | PathLike[str] | None, channels: Channels, inputs: Any, validate: bool
+    model: Any, *, weights: str | PathLike[str] | None, channels: Channels | None, inputs: Any, validate: bool
 ) -> Conversion:
     """See `keras3conv.convert`."""
-    if channels not in ("first", "last"):
+    if channels not in (None, "first", "last"):
         raise InputError(f'channels is {channels!r}: it must be "first" or "last"')
-    model = _live_model(model, None if weights is None else Path(weights))
+    path = None if weights is None else Path(weights)
+    is_json = isinstance(model, str | PathLike) and str(model).endswith(".json")
+    if not is_json and (given := resolve(model)).side == "torch":
+        return _to_keras(given, path, channels or "last", inputs, validate=validate)
+    return _to_torch(_live_model(model, path), channels or "first", inputs, validate=validate)
+
+
+def _to_torch(model: Any, channels: Channels, inputs: Any, *, validate: bool) -> Conversion:
     built = build(model, channels, inputs)
     given, keras_given = proof_inputs(built.graph, built.program)
-    report = None
-    if validate:
-        from keras3conv.validators.running.options import Options
-        from keras3conv.workflows.validate import validate as run
-
-        report = run(
-            built.model, model, inputs=given, keras_inputs=keras_given, plan=built.alignment, options=Options()
-        )
+    report = _certificate(built.model, model, given, keras_given, built.alignment) if validate else None
     return Conversion(
         model=built.model,
         source=built.source,
@@ -43,13 +45,50 @@ def convert(
     )
 
 
+def _to_keras(given: Adapter, weights: Path | None, channels: Channels, inputs: Any, *, validate: bool) -> Conversion:
+    from keras3conv.builder.to_keras import build as to_keras
+
+    if isinstance(given, ModelFile):
+        raise InputError(
+            f"{given.source} holds weights and no architecture, so there is nothing to write a Keras model from\n"
+            f'Fix:  k3c.convert(module, weights="{given.source}", inputs=...)'
+        )
+    if inputs is None:
+        raise InputError(
+            "a torch module does not say what it is called with\n"
+            "Fix:  k3c.convert(module, inputs=torch.zeros(1, 3, 224, 224))"
+        )
+    if weights is not None:
+        given.load_weights(weights)
+    built = to_keras.build(given.source, channels, inputs)
+    keras_inputs = to_keras.proof_inputs(given.source, built.program, inputs)
+    keras_given = keras_inputs[0] if len(keras_inputs) == 1 else list(keras_inputs)
+    report = _certificate(given.source, built.model, inputs, keras_given, built.alignment) if validate else None
+    return Conversion(
+        model=built.model,
+        source=built.source,
+        alignment=built.alignment,
+        report=report,
+        graph=built.graph,
+        program=built.program,
+        inputs=keras_inputs,
+        target="keras",
+        constants=built.constants,
+    )
+
+
+def _certificate(torch: Any, keras: Any, inputs: Any, keras_inputs: Any, plan: Alignment) -> Report:
+    from keras3conv.validators.running.options import Options
+    from keras3conv.workflows.validate import validate
+
+    return validate(torch, keras, inputs=inputs, keras_inputs=keras_inputs, plan=plan, options=Options())
+
+
 def _live_model(model: Any, weights: Path | None) -> Any:
     """Return the live model; a file is first checked for layers that Keras cannot load without running code."""
     if isinstance(model, str | PathLike) and str(model).endswith(".json"):
         return _from_json(Path(model), weights)
     given = resolve(model)
-    if given.side != "keras":
-        raise InputError("convert makes torch modules of Keras models: the argument is of the torch side")
     loaded = given.source if given.is_live else _loaded(given.source)
     if weights is not None:
         from keras3conv.frameworks.keras import files as keras_files

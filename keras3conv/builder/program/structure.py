@@ -6,8 +6,16 @@ from typing import Any
 
 from keras3conv.builder.program.program import Program
 
-_ONE_FOR_ALL = frozenset({"kernel_size", "stride", "padding", "dilation", "output_padding", "output_size"})
-"""Arguments that torch accepts as one number if they are the same along every axis."""
+_ONE_FOR_ALL = frozenset(
+    {
+        "kernel_size", "stride", "strides", "padding", "dilation", "dilation_rate", "output_padding", "output_size",
+        "pool_size", "size", "cropping",
+    }
+)  # fmt: skip
+"""Arguments that torch and Keras accept as one number if they are the same along every axis."""
+
+_ONE_PER_AXIS = frozenset({"padding", "cropping"})
+"""Arguments of Keras that are a number for each axis if they are the same before and after it."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +65,13 @@ class Structure:
 
 
 def simplified(name: str, value: Any, kind: str) -> Any:
-    """Return one number for a tuple of equal numbers where a torch class accepts either, and a tuple for a list."""
-    if kind.startswith("torch.") and name in _ONE_FOR_ALL and isinstance(value, tuple | list) and len(set(value)) == 1:
+    """Return one number for a tuple of equal numbers where a class accepts either, and a tuple for a list."""
+    is_keras = kind.startswith("keras.layers.")
+    if is_keras and name in _ONE_PER_AXIS and isinstance(value, tuple | list):
+        equal = all(isinstance(pair, tuple | list) and len(pair) == 2 and pair[0] == pair[1] for pair in value)
+        value = tuple(pair[0] for pair in value) if equal and len(value) > 1 else value
+    has_one = name in _ONE_FOR_ALL and (kind.startswith("torch.") or is_keras)
+    if has_one and isinstance(value, tuple | list) and len(set(value)) == 1 and isinstance(value[0], int):
         return value[0]
     if kind.startswith("torch.") and name == "normalized_shape" and isinstance(value, tuple | list) and len(value) == 1:
         return value[0]

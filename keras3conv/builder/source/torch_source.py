@@ -11,13 +11,14 @@ from keras3conv.builder.passes.folding import folded
 from keras3conv.builder.program.names import OWN_FUNCTIONS, OWN_LAYERS
 from keras3conv.builder.program.operation import Operation, walk
 from keras3conv.builder.program.program import Program, Step, Value, Weight
-from keras3conv.builder.program.structure import Block, simplified
+from keras3conv.builder.program.structure import Block
 from keras3conv.builder.program.variables import Names, variable_names
+from keras3conv.builder.source.construction import arguments
 from keras3conv.builder.source.formatting import bracketed, comment_lines, docstring, literal, quoted, statement
 from keras3conv.builder.source.frozen import NOTHING, Frozen, frozen_lines, mode_lines
 from keras3conv.builder.source.rendering import rendered
 from keras3conv.frameworks.torch import functions as torch_functions
-from keras3conv.frameworks.torch.constructors import REQUIRED, constructor, source_of
+from keras3conv.frameworks.torch.constructors import source_of
 from keras3conv.model.graph import Ref, Shape, Size, refs
 from keras3conv.rules.rule import LayerSpec
 
@@ -74,25 +75,10 @@ def _imported(kind: str) -> str:
 
 
 def construction(spec: LayerSpec) -> str:
-    """Return the expression that makes a layer: "nn.Conv2d(3, 16, 3, padding=1)".
-
-    Arguments without a default are positional; the others are keywords, and left out where they equal the default.
-    """
+    """Return the expression that makes a layer: "nn.Conv2d(3, 16, 3, padding=1)"."""
     if spec.kind.startswith("."):
         return f"{spec.kind[1:]}({', '.join(f'{name}={literal(value)}' for name, value in spec.config.items())})"
-    parameters = constructor(spec.kind)
-    config = {name: simplified(name, value, spec.kind) for name, value in spec.config.items()}
-    is_pool = spec.kind.startswith("torch.") and parameters.get("stride", 1) is None  # the default is the window
-    given = []
-    for name, default in parameters.items():
-        if name not in config:
-            continue
-        value = config[name]
-        if default is REQUIRED:
-            given.append(literal(value))
-        elif value != default and not (is_pool and name == "stride" and value == config.get("kernel_size")):
-            given.append(f"{name}={literal(value)}")
-    return f"{_public(spec.kind)}({', '.join(given)})"
+    return f"{_public(spec.kind)}({', '.join(arguments(spec))})"
 
 
 def described(shape: Shape) -> str:

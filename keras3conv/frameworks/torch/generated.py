@@ -2,6 +2,7 @@
 
 import importlib.abc
 import importlib.util
+from pathlib import Path
 from types import ModuleType
 
 from torch import nn
@@ -18,17 +19,20 @@ class _Text(importlib.abc.InspectLoader):
         return self.text
 
 
-def module_of(text: str, name: str) -> ModuleType:
+def module_of(text: str, name: str, path: Path | None = None) -> ModuleType:
     """Return the Python module of a generated text.
 
     Args:
-        text: The result of `torch_source.write`.
+        text: The result of `torch_source.write` or `keras_source.write`.
         name: The name of the module in tracebacks.
+        path: The path that the code finds as its own, beside which its constants are.
     """
     loader = _Text(text)
     spec = importlib.util.spec_from_loader(name, loader, origin=f"<{name}>")
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
+    if path is not None:
+        module.__file__ = str(path)
     loader.exec_module(module)
     return module
 

@@ -1,0 +1,1 @@
+"""Lowering of a captured torch module to a functional Keras model."""

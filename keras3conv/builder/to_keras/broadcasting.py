@@ -1,0 +1,87 @@
+"""Bring the tensors of an elementwise operation into one axis order, so that Keras broadcasts them as torch does."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from keras3conv.builder.program.operation import Operation, operator
+from keras3conv.builder.program.program import Order, Value, identity
+from keras3conv.builder.to_keras.call import Call, Constant, Held, ops
+from keras3conv.model.graph import Shape
+
+_FUNCTIONS = {"+": "add", "-": "subtract", "*": "multiply", "/": "divide", "**": "power"}
+
+
+def aligned(call: Call, given: Sequence[Any]) -> tuple[list[Any], Order]:
+    """Return what stands for tensors and numbers as values in one axis order, and that order.
+
+    The order is that of the first value which has all axes of the result and is not in torch's order, so that images
+    stay channels-last. A constant of one element becomes a number.
+    """
+    rank = len(call.shape)
+    plain = [_as_number(one) for one in given]
+    full = [one for one in plain if isinstance(one, Value) and one.rank == rank]
+    whole = [one for one in full if one.shape == call.shape] or full
+    orders = [one.order for one in whole]
+    order = next((found for found in orders if found != identity(rank)), identity(rank))
+    fitted = [_fitted(call, one, order) if isinstance(one, Value | Constant | Held) else one for one in plain]
+    return fitted, order
+
+
+def elementwise(call: Call, given: Sequence[Any], expression: Any, dtype: str = "") -> Value:
+    """Add a step that computes every element from the elements at its place.
+
+    Args:
+        call: The call.
+        given: What stands for the tensors and numbers.
+        expression: A function that returns the expression for the aligned values.
+        dtype: The dtype of the result, by default that of the call.
+    """
+    if len(given) == 1 and isinstance(given[0], Value):
+        (value,) = given
+        made = call.writer.new(call.shape, value.order, dtype or call.dtype, value.flattened)
+        call.writer.write(expression(value), [made])
+        return made
+    values, order = aligned(call, given)
+    return call.step(expression(*values), order=order, dtype=dtype)
+
+
+def sign(call: Call, symbol: str, left: Any, right: Any) -> Operation:
+    """Return an operation with a sign of Python, or a function where the left side is an array.
+
+    Numpy would compute `array + value` itself, and fail.
+    """
+    if isinstance(left, Value) and call.writer.is_constant(left):
+        return ops.named(_FUNCTIONS[symbol])(left, right)
+    return operator(symbol, left, right)
+
+
+def _as_number(given: Any) -> Any:
+    if isinstance(given, Constant) and given.array.size == 1 and all(isinstance(size, int) for size in given.shape):
+        return given.array.item()
+    return given
+
+
+def _fitted(call: Call, given: Value | Constant | Held, order: Order) -> Value:
+    """Return a tensor with its axes in the order of the result; axes that it lacks at the front have size one."""
+    rank = len(order)
+    shape: Shape = given.array.shape if isinstance(given, Constant) else given.shape
+    missing = rank - len(shape)
+    own = tuple(axis - missing for axis in order if axis >= missing)
+    value = call.ordered(given, own)
+    if missing == 0:
+        return value
+    places = [place for place, axis in enumerate(order) if axis >= missing]
+    if not places or places == list(range(places[0], rank)):  # Keras adds axes at the front, too
+        return value
+    if isinstance(given, Constant):
+        sizes = tuple(1 if axis < missing else shape[axis - missing] for axis in order)
+        array = np.reshape(given.array.transpose(own), [size for size in sizes if isinstance(size, int)])
+        return call.writer.value(Constant(name=f"{given.name} {sizes}", array=array, shape=sizes))
+    index = tuple(None if axis < missing else slice(None) for axis in order[places[0] :])
+    sizes = tuple(1 if axis < missing else shape[axis - missing] for axis in order[places[0] :])
+    return call.step(value[index], sizes, dtype=value.dtype)
+
+
+__all__ = ["aligned", "elementwise", "sign"]

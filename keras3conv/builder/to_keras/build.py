@@ -1,0 +1,110 @@
+"""Conversion of a torch module: capture it, write the Keras model, build it and copy the weights."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras3conv.alignment.plan import Alignment
+from keras3conv.builder.program.layouts import Channels
+from keras3conv.builder.program.program import Program
+from keras3conv.builder.source.keras_source import is_inline, write
+from keras3conv.builder.to_keras.lowering import lower
+from keras3conv.builder.to_keras.pairing import alignment_of
+from keras3conv.errors import Problem, UnsupportedLayerError
+from keras3conv.messages import count, lay_out
+from keras3conv.model.graph import Graph
+from keras3conv.transforms import Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """A Keras model with the weights of a torch module, before the validation.
+
+    Attributes:
+        model: The model.
+        source: The text of `model.py`.
+        constants: The arrays of `constants.npz`.
+        alignment: The plan.
+        graph: The architecture as it was captured.
+        program: The architecture as it was written.
+    """
+
+    model: Any
+    source: str
+    constants: dict[str, Array]
+    alignment: Alignment
+    graph: Graph
+    program: Program
+
+
+def build(module: Any, channels: Channels, inputs: Any) -> Built:
+    """Return the Keras model for a live torch module.
+
+    Raises:
+        UnsupportedLayerError: Operators of the module have no counterpart in Keras; the message has all of them.
+        InputError: The module cannot be called with the inputs.
+    """
+    from keras3conv.alignment.staging import stage
+    from keras3conv.frameworks.keras import model as keras_side
+    from keras3conv.frameworks.torch import export
+
+    captured = export.capture(module, inputs)
+    lowered = lower(captured.graph, dict(captured.shapes), dict(captured.lines), channels)
+    require_none(captured.graph.name, lowered.problems)
+    source, constants = write(lowered.program), _constants(lowered.program)
+    model = _model_of(source, constants)
+    plan = alignment_of(lowered.placements, captured.graph.view, keras_side.view(model))
+    staged = stage(plan, captured.graph.view, keras_side.view(model), cast=False)
+    keras_side.write(model, dict(staged.values()))
+    return Built(
+        model=model,
+        source=source,
+        constants=constants,
+        alignment=plan,
+        graph=captured.graph,
+        program=lowered.program,
+    )
+
+
+def require_none(name: str, problems: tuple[Problem, ...]) -> None:
+    """Raise `UnsupportedLayerError` with every problem if there are any."""
+    if problems:
+        headline = f"{count(len(problems), 'problem')} in {name} (torch): it cannot be converted to Keras"
+        raise UnsupportedLayerError(lay_out(headline, problems, limit=50))
+
+
+def _constants(program: Program) -> dict[str, Array]:
+    """Return the constants that are too large for the source code."""
+    arrays = {weight.name: weight.array for weight in program.weights.values() if weight.array is not None}
+    return {name: array for name, array in arrays.items() if not is_inline(array)}
+
+
+def _model_of(source: str, constants: dict[str, Array]) -> Any:
+    """Return the model that a source text builds."""
+    from keras3conv.frameworks.torch.generated import module_of
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.py"
+        if constants:
+            np.savez(path.with_name("constants.npz"), **constants)  # type: ignore[arg-type]
+        return module_of(source, "model", path).build_model()
+
+
+def proof_inputs(module: Any, program: Program, inputs: Any) -> tuple[Any, ...]:
+    """Return the inputs of the Keras model for those of the module: arrays in the order of its inputs."""
+    from keras3conv.frameworks.shared.recording import flatten
+    from keras3conv.frameworks.torch.module import call_arguments
+    from keras3conv.frameworks.torch.tensors import is_tensor, to_numpy
+
+    args, kwargs = call_arguments(module, inputs)
+    tensors = [tensor for _, tensor in (*flatten([*args], is_tensor), *flatten(kwargs, is_tensor))]
+    arrays = [np.array(to_numpy(tensor)) for tensor in tensors]
+    return tuple(
+        np.ascontiguousarray(array.transpose(value.order)) for array, value in zip(arrays, program.inputs, strict=True)
+    )
+
+
+__all__ = ["Built", "build", "proof_inputs", "require_none"]

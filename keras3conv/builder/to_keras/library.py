@@ -1,0 +1,17 @@
+"""Import every file of handlers; each registers its handlers."""
+
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+
+_PACKAGE = "keras3conv.builder.to_keras"
+
+
+@cache
+def load() -> None:
+    """Import the files of handlers; later calls do nothing."""
+    for path in sorted(Path(__file__).parent.glob("operations_*.py")):
+        import_module(f"{_PACKAGE}.{path.stem}")
+
+
+__all__ = ["load"]

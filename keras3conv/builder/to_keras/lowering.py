@@ -1,0 +1,381 @@
+"""Lower the call graph of a torch module to the program of a functional Keras model, call by call."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from keras3conv.builder.program.layouts import Channels
+from keras3conv.builder.program.names import identifier, unique
+from keras3conv.builder.program.operation import Dtype, Submodule, transformed
+from keras3conv.builder.program.program import Module, Order, Program, Step, Value, Weight, identity
+from keras3conv.builder.to_keras import library
+from keras3conv.builder.to_keras.call import Call, Constant, Given, Held, LayerCall, Placed, handler_of, ops
+from keras3conv.builder.to_keras.layers import Placement, chosen_layers, placements, with_data_format
+from keras3conv.builder.to_keras.layouts import channels_last, input_order, output_order
+from keras3conv.errors import Problem, RuleError
+from keras3conv.model.graph import Graph, Node, Ref, Shape, Size, Tensor, mapped, refs
+from keras3conv.rules.rule import Config, LayerSpec
+from keras3conv.transforms import Axes
+
+_AXIS_LETTERS = "bcdefghijk"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lowered:
+    """A Keras program, and where its parameters come from.
+
+    Attributes:
+        program: The program.
+        placements: The tensors of each layer.
+        problems: The calls that cannot be written; if there are any, the program must not be used.
+    """
+
+    program: Program
+    placements: tuple[Placement, ...]
+    problems: tuple[Problem, ...]
+
+
+def lower(graph: Graph, shapes: dict[str, Shape], lines: dict[str, str], channels: Channels = "last") -> Lowered:
+    """Return the Keras program of a graph, with a problem for every call that cannot be written.
+
+    Args:
+        graph: The graph of a torch module.
+        shapes: The sizes of the constants, with the free size.
+        lines: The line of the user's code of each call, by the name of its first output.
+        channels: Whether the model computes with images channels-last, as Keras does by default, or channels-first.
+    """
+    library.load()
+    lowering = _Lowering(graph, shapes, channels)
+    for node in graph.nodes:
+        lowering.node(node, lines.get(node.outputs[0].name, ""))
+    program = lowering.program() if not lowering.problems else None
+    return Lowered(
+        program=program or Program(name=graph.name, inputs=(), steps=(), outputs=(), values={}),
+        placements=tuple(lowering.placements),
+        problems=tuple(dict.fromkeys(lowering.problems)),
+    )
+
+
+class _Lowering:
+    """The program under construction."""
+
+    def __init__(self, graph: Graph, shapes: dict[str, Shape], channels: Channels) -> None:
+        self.graph, self.channels = graph, channels
+        self.values: dict[str, Value] = {}
+        self.steps: list[Step] = []
+        self.modules: dict[str, Module] = {}
+        self.weights: dict[str, Weight] = {}
+        self.placements: list[Placement] = []
+        self.problems: list[Problem] = []
+        self._calls: tuple[str, ...] = ()
+        self._path = ""
+        self._names: set[str] = set()
+        self._made: dict[object, Value] = {}
+        self._shared: dict[object, str] = {}
+        self.example_numbers: set[str] = set()
+        self._before_reshape: dict[Value, Value] = {}
+        self._users: dict[str, list[Node]] = {}
+        for node in graph.nodes:
+            for name in dict.fromkeys(node.inputs):
+                self._users.setdefault(name, []).append(node)
+        self._given: dict[str, Any] = {
+            name: Constant(name=name, array=array, shape=shapes[name]) for name, array in graph.constants.items()
+        }
+        shared = _shared_parameters(graph)
+        for parameter in graph.parameters:
+            self._given[parameter.tensor.name] = Held(parameter=parameter, is_shared=parameter.tensor.name in shared)
+        self._inputs = tuple(self._input(tensor) for tensor in graph.inputs)
+
+    def node(self, node: Node, line: str) -> None:
+        """Write one call, or record why it cannot be written."""
+        self._calls, self._path = node.calls, node.path
+        try:
+            call = Call(node, mapped(node.arguments, self._argument), self)
+            handler = handler_of(node.kind)
+            if handler is None:
+                raise RuleError(f"no counterpart of {node.kind} in Keras is known")
+            result = handler(call)
+        except RuleError as error:
+            fact = f"{error}; {line}" if line else str(error)
+            self.problems.append(Problem(torch=node.path or self.graph.name, fact=fact))
+            result = [self.new(tensor.shape, identity(len(tensor.shape)), tensor.dtype) for tensor in node.outputs]
+        results = result if isinstance(result, list | tuple) else [result]
+        for tensor, made in zip(node.outputs, results, strict=False):
+            self._given[tensor.name] = made
+
+    def _argument(self, leaf: Any) -> Any:
+        if not isinstance(leaf, Ref):
+            return leaf
+        found = self._given.get(leaf.name)
+        if found is None:
+            raise RuleError(f"uses {leaf.name}, which has no counterpart")
+        return found
+
+    def _input(self, tensor: Tensor) -> Value:
+        order = input_order(self.graph, tensor, self.channels)
+        value = Value(name=tensor.name, shape=tensor.shape, order=order, dtype=tensor.dtype)
+        self.values[value.name] = value
+        self._given[tensor.name] = value
+        return value
+
+    # The interface for handlers, see `call.Writer`.
+
+    def users(self, name: str) -> Sequence[Node]:
+        """Return the calls that use a tensor."""
+        return self._users.get(name, [])
+
+    def before_reshape(self, value: Value) -> Value | None:
+        """Return the value that a value was reshaped from; None if it is no result of a reshape."""
+        return self._before_reshape.get(value)
+
+    def note_reshape(self, made: Value, value: Value) -> None:
+        """Note that a value was reshaped from another."""
+        self._before_reshape[made] = value
+
+    def is_constant(self, value: Value) -> bool:
+        """Return whether a value is an array."""
+        return value.name in self.weights
+
+    def image_order(self, rank: int) -> Order:
+        """Return the axis order of images in the model."""
+        return channels_last(rank) if self.channels == "last" else identity(rank)
+
+    def new(self, shape: Shape, order: Order, dtype: str, flattened: tuple[int, ...] = ()) -> Value:
+        """Return a new value."""
+        name = f"v{len(self.values)}"
+        value = Value(name=name, shape=tuple(shape), order=tuple(order), dtype=dtype, flattened=flattened)
+        self.values[name] = value
+        return value
+
+    def write(self, expression: Any, made: Sequence[Value]) -> None:
+        """Add a step."""
+        named = transformed(expression, lambda node: Ref(node.name) if isinstance(node, Value) else node)
+        outputs = tuple(value.name for value in made)
+        self.steps.append(Step(expression=named, outputs=outputs, path=self._path, calls=self._calls))
+
+    def value(self, given: Any, order: Order | None = None) -> Value:
+        """Return anything that stands for a tensor as a value; a constant or a parameter in this axis order."""
+        if isinstance(given, Value):
+            return given
+        if isinstance(given, Held):
+            return self.held(given, order)
+        if isinstance(given, Constant):
+            return self._constant(given, order)
+        raise RuleError(f"a {type(given).__name__} in the place of a tensor")
+
+    def _constant(self, given: Constant, order: Order | None) -> Value:
+        order = identity(given.array.ndim) if order is None else order
+        key = given.name, order
+        if key not in self._made:
+            weight = Weight(
+                name=self._new_name(re.sub(r"^[bc]_", "", given.name)),
+                shape=given.array.shape,
+                dtype=given.array.dtype.name,
+                trainable=False,
+                array=given.array.transpose(order),
+            )
+            made = self.new(given.array.shape, order, given.dtype)
+            self.weights[made.name] = weight
+            self._made[key] = made
+        return self._made[key]
+
+    def ordered(self, value: Value, order: Order) -> Value:
+        """Return a value in another axis order; the permutation is written once."""
+        if value.order == tuple(order):
+            return value
+        moved = tuple(value.order.index(axis) for axis in order)
+        key = value.name, moved
+        if key not in self._made:
+            made = self.new(value.shape, order, value.dtype)
+            self.write(ops.transpose(value, moved), [made])
+            self._made[key] = made
+        return replace(self._made[key], shape=value.shape, order=tuple(order))
+
+    def held(self, parameter: Held, order: Order | None = None, *, for_each_example: bool = False) -> Value:
+        """Return a parameter as the output of an `EinsumDense` without bias, called with ones.
+
+        Its kernel is the parameter. With `for_each_example` the leading axis of size one is that of the batch.
+        """
+        order = identity(len(parameter.shape)) if order is None else tuple(order)
+        key = parameter.path, order, for_each_example
+        if key not in self._made:
+            calls, self._calls = self._calls, ()
+            self._made[key] = self._holder(parameter, order, for_each_example)
+            self._calls = calls
+        return self._made[key]
+
+    def _holder(self, parameter: Held, order: Order, for_each_example: bool) -> Value:
+        shape, rank = parameter.shape, len(parameter.shape)
+        sizes = tuple(shape[axis] for axis in order)
+        leads = for_each_example or (rank > 1 and order[0] == 0 and shape[0] == 1)
+        inner = sizes[1:] if leads else sizes or (1,)
+        letters = _AXIS_LETTERS[1 : len(inner) + 1]
+        config = {"equation": f"ab,b{letters}->a{letters}", "output_shape": inner}
+        axes = "cdefghijk"[:rank]
+        pattern = f"{' '.join(axes)} -> {'' if leads else '1 '}{' '.join(axes[axis] for axis in order) or '1'}"
+        ones = self._ones(for_each_example)
+        batch = ones.shape[0]
+        result = self.new((batch, *inner), identity(len(inner) + 1), "float32")
+        placed = Placed(role="kernel", held=parameter, transform=Axes(pattern))
+        self.layer("keras.layers.EinsumDense", config, ones, [placed], parameter.path, result)
+        if leads:
+            return replace(result, shape=(batch, *shape[1:]), order=order)
+        made = self.new(shape, order, "float32")
+        self.write(ops.squeeze(result, 0) if rank else ops.reshape(result, ()), [made])
+        return made
+
+    def example_ones(self) -> Value:
+        """Return ones of shape (batch, 1)."""
+        return self._ones(for_each_example=True)
+
+    def _ones(self, for_each_example: bool) -> Value:
+        """Return ones of shape (batch, 1) or (1, 1), made of the first input: Keras has no layer without an input."""
+        key = "ones", for_each_example
+        if key not in self._made:
+            calls, path = self._calls, self._path
+            self._calls, self._path = (), ""
+            first = next(value for value in self._inputs if value.rank)
+            index = (slice(None) if for_each_example else 0, *(0,) * (first.rank - 1))
+            options = {} if first.dtype.startswith("float") else {"dtype": Dtype("float32")}
+            made = self.new((first.shape[0] if for_each_example else 1, 1), (0, 1), "float32")
+            self.write(ops.reshape(ops.ones_like(first[index], **options), (-1, 1)), [made])
+            self._made[key] = made
+            self._calls, self._path = calls, path
+        return self._made[key]
+
+    def layer(
+        self, kind: str, config: Config, value: Value, weights: Sequence[Placed], name: str, result: Value
+    ) -> None:
+        """Call a Keras layer; a layer with the same parameters that is called again is the same layer."""
+        key = (kind, repr(config), tuple(placed.held.path for placed in weights)) if weights else object()
+        if key not in self._shared:
+            own = self._new_name(name or self._path or kind.rpartition(".")[2])
+            self._shared[key] = own
+            self.modules[own] = Module(name=own, spec=_frozen(LayerSpec(kind=kind, config=config), weights))
+            self.placements.extend(
+                Placement(
+                    layer=own,
+                    torch=(placed.held.path,),
+                    roles=(placed.role,),
+                    transform=placed.transform,
+                    rule=placed.rule,
+                    owner=placed.held.owner if placed.rule else "",
+                )
+                for placed in weights
+            )
+        self.write(Submodule(self._shared[key])(value), [result])
+
+    def by_rule(self, call: LayerCall, value: Value, result: Tensor) -> Value:
+        """Call the Keras layers that the rule library makes of a torch layer."""
+        value = self.ordered(value, call.order)
+        sizes = tuple(size if isinstance(size, int) else None for size in value.shape)
+        config = {**call.config, "inputs": (sizes,)}
+        rule, specs = chosen_layers(call, config)
+        order = call.order if len(result.shape) == value.rank else identity(len(result.shape))
+        key = call.kind, repr(call.config), tuple(held.path for held in call.tensors.values()), value.shape[1:]
+        names = self._shared if call.tensors else {}
+        for place, made_spec in enumerate(specs):
+            is_last = place == len(specs) - 1
+            spec = with_data_format(made_spec, self.channels, value.rank)
+            made = self.new(result.shape if is_last else _unknown(value), order, result.dtype)
+            if spec.kind.startswith("keras.ops."):
+                self.write(ops.named(spec.kind.rpartition(".")[2])(value, **spec.config), [made])
+            else:
+                if (key, place) not in names:
+                    names[key, place] = self._rule_layer(call, rule, specs, place, config, spec)
+                self.write(Submodule(names[key, place])(value), [made])
+            value = made
+        return value
+
+    def _rule_layer(
+        self, call: LayerCall, rule: Any, specs: Sequence[LayerSpec], place: int, config: Config, spec: LayerSpec
+    ) -> str:
+        """Add the layer at a place among those that a rule made, and the places of its tensors."""
+        owners = [number for number, one in enumerate(specs) if one.kind == rule.keras]
+        owner = next((held.owner or held.path for held in call.tensors.values()), self._path)
+        is_owner = place == owners[-1]
+        short = "pad" if "Padding" in spec.kind else identifier(spec.kind.rpartition(".")[2])
+        base = owner or short
+        name = self._new_name(base if is_owner else f"{base}_{short}")
+        held = list(call.tensors.values())
+        placed = [Placed(role="", held=one, transform=Axes("a -> a")) for one in held] if is_owner else []
+        self.modules[name] = Module(
+            name=name,
+            spec=_frozen(spec, placed),
+            source=owner if is_owner and held else "",
+            rule=rule.name if is_owner and held else "",
+        )
+        if is_owner and held:
+            self.placements.extend(placements(rule, call, config, name))
+        return name
+
+    def _new_name(self, path: str) -> str:
+        name = unique(identifier(path.replace(".", "_")), self._names)
+        self._names.add(name)
+        return name
+
+    def program(self) -> Program:
+        """Return the program, with its outputs in the requested axis order, without steps that nothing uses."""
+        self._calls, self._path = (), ""
+        orders: list[Order] = []
+
+        def returned(leaf: Any) -> Any:
+            value = self.value(self._given[leaf.name])
+            order = output_order(value, self.channels)
+            orders.append(order)
+            return Ref(self.ordered(value, order).name)
+
+        outputs = mapped(self.graph.outputs, returned)
+        needed = {ref.name for ref in refs(outputs)}
+        kept: list[Step] = []
+        for step in reversed(self.steps):
+            if needed & {*step.outputs}:
+                kept.append(step)
+                needed.update(step.inputs)
+        used = {step.module for step in kept}
+        self.placements = [placement for placement in self.placements if placement.layer in used]
+        return Program(
+            name=self.graph.name,
+            inputs=self._inputs,
+            steps=tuple(reversed(kept)),
+            outputs=outputs,
+            values=self.values,
+            modules={name: module for name, module in self.modules.items() if name in used},
+            weights={name: weight for name, weight in self.weights.items() if name in needed},
+            input_names=self.graph.input_names,
+            output_orders=tuple(orders),
+        )
+
+
+def _unknown(value: Value) -> Shape:
+    """Return the sizes of a value between two layers of one rule, which are not known."""
+    return (value.shape[0], *(Size(symbols=("unknown",)) for _ in value.shape[1:]))
+
+
+def _frozen(spec: LayerSpec, weights: Sequence[Placed]) -> LayerSpec:
+    """Return the layer with trainable=False if no optimizer updates any of its parameters.
+
+    A BatchNormalization stays trainable: in Keras one that is not runs in inference mode in training.
+    """
+    parameters = [placed.held.parameter for placed in weights]
+    if not parameters or any(one.trainable for one in parameters) or "BatchNormalization" in spec.kind:
+        return spec
+    return replace(spec, config={**spec.config, "trainable": False})
+
+
+def _shared_parameters(graph: Graph) -> frozenset[str]:
+    """Return the parameters that operators of several kinds, or with different other parameters, use.
+
+    An embedding that is the kernel of the output layer is one.
+    """
+    names = {parameter.tensor.name for parameter in graph.parameters}
+    uses: dict[str, set[object]] = {}
+    for node in graph.nodes:
+        used = tuple(name for name in node.inputs if name in names)
+        for name in used:
+            uses.setdefault(name, set()).add((node.kind, used))
+    return frozenset(name for name, found in uses.items() if len(found) > 1)
+
+
+__all__ = ["Given", "Lowered", "lower"]

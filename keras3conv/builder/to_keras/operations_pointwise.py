@@ -1,0 +1,222 @@
+"""Handlers of operators that compute every element from the elements at its place."""
+
+from functools import partial
+from typing import Any
+
+from keras3conv.builder.program.operation import Dtype, Operation
+from keras3conv.builder.program.program import Value
+from keras3conv.builder.to_keras.broadcasting import elementwise, sign
+from keras3conv.builder.to_keras.call import Call, Held, Placed, Result, handles, ops
+from keras3conv.errors import RuleError
+from keras3conv.rules import operation as table
+from keras3conv.rules.operations import OPERATIONS
+from keras3conv.transforms import Axes
+
+_OTHER_NAMES = {"input": ("self", "input"), "x": ("self",), "condition": ("condition",), "exponent": ("exponent",)}
+
+
+@handles("alias", "clone", "contiguous", "detach", "lift_fresh_copy", "lift_fresh", "_assert_tensor_metadata")
+def _same(call: Call) -> Result:
+    return call.arguments.get("self", call.arguments.get("a"))
+
+
+@handles("to", "_to_copy", "type_as", "float")
+def _cast(call: Call) -> Result:
+    given = call.arguments["self"]
+    if isinstance(given, Held):
+        return given
+    floats = [dtype.startswith(("float", "bfloat")) for dtype in (given.dtype, call.dtype)]
+    if given.dtype == call.dtype or all(floats):  # the floating-point tensors of a Keras model have one precision
+        return given  # type: ignore[no-any-return]
+    return elementwise(call, [given], lambda value: ops.cast(value, Dtype("float32" if floats[1] else call.dtype)))
+
+
+def _scaled(call: Call, value: Any, factors: Any) -> Value | None:
+    """Return a value multiplied with a parameter that has a factor for each place of Keras' last axis; else None.
+
+    An `EinsumDense` holds the factors.
+    """
+    if not isinstance(value, Value) or not isinstance(factors, Held) or factors.is_shared:
+        return None
+    long = [axis for axis, size in enumerate(factors.shape) if size != 1]
+    if len(long) != 1 or value.rank < max(2, len(factors.shape)) or value.shape != call.shape:
+        return None
+    axis, size = long[0] + value.rank - len(factors.shape), factors.shape[long[0]]
+    if value.order[-1] != axis or axis == 0 or value.shape[axis] != size:
+        return None
+    pattern = " ".join("c" if place == long[0] else "1" for place in range(len(factors.shape)))
+    placed = Placed(role="kernel", held=factors, transform=Axes(f"{pattern} -> c"))
+    axes = "abcdefgh"[: value.rank]
+    sizes = tuple(one if isinstance(one, int) else None for one in value.target_shape[1:])
+    # Keras reverses the sizes of several axes that an ellipsis stands for.
+    config = {"equation": f"{axes},{axes[-1]}->{axes}", "output_shape": sizes}
+    made = call.writer.new(value.shape, value.order, call.dtype)
+    call.writer.layer("keras.layers.EinsumDense", config, value, [placed], factors.path, made)
+    return made
+
+
+def _with_sign(call: Call, *, symbol: str) -> Result:
+    left, right = call.arguments["self"], call.get("other", call.get("exponent"))
+    if symbol == "*" and (scaled := _scaled(call, left, right) or _scaled(call, right, left)):
+        return scaled
+    alpha = call.get("alpha", 1)
+    mode = call.arguments.get("rounding_mode")
+
+    def expression(first: Any, second: Any) -> Operation:
+        scaled = second if alpha == 1 else sign(call, "*", second, alpha)
+        made = sign(call, symbol, first, scaled)
+        return made if mode is None else ops.named("floor" if mode == "floor" else "trunc")(made)
+
+    return elementwise(call, [left, right], expression)
+
+
+for _name, _symbol in (("add", "+"), ("sub", "-"), ("mul", "*"), ("div", "/"), ("pow", "**")):
+    handles(_name)(partial(_with_sign, symbol=_symbol))
+
+
+@handles("rsub")
+def _reversed_subtraction(call: Call) -> Result:
+    if call.get("alpha", 1) != 1:
+        raise RuleError("rsub with a factor alpha")
+    given = [call.arguments["self"], call.arguments["other"]]
+    return elementwise(call, given, lambda first, second: sign(call, "-", second, first))
+
+
+@handles("pow.Scalar")
+def _power_of_a_number(call: Call) -> Result:
+    given = [call.arguments["self"], call.arguments["exponent"]]
+    return elementwise(call, given, ops.power)
+
+
+def _logical(call: Call, *, name: str) -> Result:
+    """Combine two masks."""
+    if call.dtype != "bool":
+        raise RuleError(f"{call.name} of integers")
+    return elementwise(call, [call.arguments["self"], call.arguments["other"]], ops.named(name))
+
+
+for _name, _function in (("and", "logical_and"), ("or", "logical_or"), ("xor", "logical_xor")):
+    handles(f"__{_name}__", f"bitwise_{_name}")(partial(_logical, name=_function))
+
+
+@handles("masked_fill")
+def _masked_fill(call: Call) -> Result:
+    given = [call.arguments[name] for name in ("mask", "value", "self")]
+    return elementwise(call, given, ops.where)
+
+
+@handles("where")
+def _where(call: Call) -> Result:
+    given = [call.arguments[name] for name in ("condition", "self", "other")]
+    return elementwise(call, given, ops.where)
+
+
+@handles("clamp", "clamp_min", "clamp_max")
+def _clamp(call: Call) -> Result:
+    low, high = call.get("min"), call.get("max")
+    if (low, high) == (0, 6):
+        return elementwise(call, [call.arguments["self"]], ops.relu6)
+    if high is None:
+        return elementwise(call, [call.arguments["self"], low], ops.maximum)
+    if low is None:
+        return elementwise(call, [call.arguments["self"], high], ops.minimum)
+    return elementwise(call, [call.arguments["self"]], lambda value: ops.clip(value, low, high))
+
+
+@handles("hardtanh")
+def _hardtanh(call: Call) -> Result:
+    low, high = call.get("min_val", -1.0), call.get("max_val", 1.0)
+    if (low, high) == (0, 6):
+        return elementwise(call, [call.arguments["self"]], ops.relu6)
+    return elementwise(call, [call.arguments["self"]], lambda value: ops.clip(value, low, high))
+
+
+@handles("elu")
+def _elu(call: Call) -> Result:
+    alpha, scale, inner = (call.get(name, 1) for name in ("alpha", "scale", "input_scale"))
+    if scale != 1 or inner != 1:
+        raise RuleError("elu with a scale")
+    return elementwise(call, [call.arguments["self"]], lambda value: ops.elu(value, **_unless(alpha=(alpha, 1))))
+
+
+def _unless(**given: tuple[Any, Any]) -> dict[str, Any]:
+    """Return the arguments that differ from their default."""
+    return {name: value for name, (value, default) in given.items() if value != default}
+
+
+@handles("dropout", "feature_dropout")
+def _dropout(call: Call) -> Result:
+    given = call.arguments.get("input", call.arguments.get("self"))
+    if not isinstance(given, Value) or not call.arguments["p"]:
+        return given
+    made = call.writer.new(given.shape, given.order, given.dtype, given.flattened)
+    kind, rate = "keras.layers.Dropout", {"rate": float(call.arguments["p"])}
+    if call.name == "feature_dropout":
+        kind = f"keras.layers.SpatialDropout{given.rank - 2}D"
+        given = call.ordered(given, call.writer.image_order(given.rank))
+        made = call.writer.new(given.shape, given.order, given.dtype)
+    call.writer.layer(kind, rate, given, (), call.node.path, made)
+    return made
+
+
+def _from_table(call: Call, *, entries: tuple[table.Operation, ...]) -> Result:
+    """Write an operation of the table; of several that have the operator, the first that accepts the arguments."""
+    reasons = []
+    for entry in entries:
+        names = [_argument_name(call, torch) for torch, _ in entry.inputs]
+        others = {name: value for name, value in call.arguments.items() if name not in names}
+        try:
+            settings = entry.to_keras(others)
+        except RuleError as error:
+            reasons.append(str(error))
+            continue
+        function = ops.named(entry.keras[0].rpartition(".")[2])
+        if not entry.keras[0].startswith("keras.ops."):
+            raise RuleError(f"{entry.keras[0]} is no operation of a functional model")
+        given = [call.arguments[name] for name in names]
+        return elementwise(call, given, partial(function, **settings))
+    raise RuleError("; ".join(dict.fromkeys(reasons)))
+
+
+def _argument_name(call: Call, torch: str) -> str:
+    names = (torch, *_OTHER_NAMES.get(torch, ()))
+    return next(name for name in names if name in call.arguments)
+
+
+@handles("mish")
+def _mish(call: Call) -> Result:
+    return elementwise(call, [call.arguments["self"]], lambda value: value * ops.tanh(ops.softplus(value)))
+
+
+@handles("softplus")
+def _softplus(call: Call) -> Result:
+    if call.get("beta", 1) != 1:
+        raise RuleError("softplus with another beta than one")
+    return elementwise(call, [call.arguments["self"]], ops.softplus)
+
+
+@handles("reciprocal")
+def _reciprocal(call: Call) -> Result:
+    return elementwise(call, [call.arguments["self"]], lambda value: 1.0 / value)
+
+
+@handles("neg")
+def _negative(call: Call) -> Result:
+    return elementwise(call, [call.arguments["self"]], lambda value: -value)
+
+
+def _register_table() -> None:
+    """Register the elementwise operators of the table that have no handler above."""
+    from keras3conv.builder.to_keras.call import HANDLERS
+
+    entries: dict[str, tuple[table.Operation, ...]] = {}
+    for entry in OPERATIONS:
+        if entry.is_elementwise and not {"full_like", "detach", "clone", "zeros_like", "ones_like"} & {entry.name}:
+            for name in entry.aten:
+                entries[name] = (*entries.get(name, ()), entry)
+    for name, found in entries.items():
+        if name not in HANDLERS and name.rpartition(".")[0] not in HANDLERS:
+            HANDLERS[name] = partial(_from_table, entries=found)
+
+
+_register_table()

@@ -1,0 +1,76 @@
+"""The alignment of a torch module with the Keras model that was generated from it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from keras3conv.alignment.binding import RULE
+from keras3conv.alignment.pair import Evidence, Ignored, Pair
+from keras3conv.alignment.plan import Alignment
+from keras3conv.builder.to_keras.layers import Placement
+from keras3conv.model.paths import join_layers
+from keras3conv.model.views import LayerView, ModelView
+from keras3conv.rules.library import find
+from keras3conv.rules.rule import WeightMapping
+from keras3conv.rules.units import units
+
+_EVIDENCE = Evidence(kind="construction", detail="the Keras layer was made from the torch layer")
+
+
+def alignment_of(placements: Sequence[Placement], torch: ModelView, keras: ModelView) -> Alignment:
+    """Return the plan for a generated model."""
+    layers = {layer.path: layer for layer in torch.layers}
+    variables = {(layer.path, tensor.role): tensor.path for layer in units(keras) for tensor in layer.tensors}
+    by_layer: dict[str, list[Placement]] = {}
+    for placement in placements:
+        by_layer.setdefault(placement.layer, []).append(placement)
+    pairs = [pair for found in by_layer.values() for pair in _pairs(found, layers, by_layer, variables)]
+    ignored = [*_unused(pairs, torch), *_seeds(keras)]
+    return Alignment(pairs=tuple(pairs), ignored=tuple(ignored), torch=torch.outline(), keras=keras.outline())
+
+
+def _pairs(
+    placements: Sequence[Placement],
+    layers: Mapping[str, LayerView],
+    every: Mapping[str, Sequence[Placement]],
+    variables: Mapping[tuple[str, str], str],
+) -> Iterator[Pair]:
+    """Yield the pair of two layers, or one pair for each tensor where no rule knows the torch layer."""
+    first = placements[0]
+    mappings = tuple(_mapping(placement, variables) for placement in placements)
+    layer = layers.get(first.owner)
+    users = sum(any(one.owner == first.owner for one in others) for others in every.values())
+    if first.rule and layer is not None and find(first.rule).torch in layer.kinds and users == 1:
+        yield Pair(torch=first.owner, keras=first.layer, rule=first.rule, weights=mappings, evidence=(_EVIDENCE,))
+        return
+    for mapping in mappings:
+        torch_name, keras_name = join_layers(mapping.torch), join_layers(mapping.keras)
+        yield Pair(torch=torch_name, keras=keras_name, rule=RULE, weights=(mapping,), evidence=(_EVIDENCE,))
+
+
+def _mapping(placement: Placement, variables: Mapping[tuple[str, str], str]) -> WeightMapping:
+    paths = tuple(variables[placement.layer, role] for role in placement.roles)
+    return WeightMapping(torch=placement.torch, keras=paths, transform=placement.transform)
+
+
+def _unused(pairs: Sequence[Pair], torch: ModelView) -> Iterator[Ignored]:
+    """Yield the tensors of the module that became no variable."""
+    placed = {path for pair in pairs for mapping in pair.weights for path in mapping.torch}
+    storages = {tensor.storage for tensor in torch.tensors() if tensor.path in placed and tensor.storage}
+    for tensor in torch.tensors():
+        if tensor.path in placed:
+            continue
+        if tensor.storage in storages:
+            continue  # a tied tensor, which another path has placed
+        constant = "a constant of the model, or no output depends on it"
+        yield Ignored(side="torch", path=tensor.path, reason=constant if not tensor.trainable else _UNUSED)
+
+
+_UNUSED = "no output of the module depends on it"
+
+
+def _seeds(keras: ModelView) -> Iterator[Ignored]:
+    for tensor in keras.tensors():
+        if tensor.is_seed:
+            yield Ignored(side="keras", path=tensor.path, reason="the state of a random generator")
+
+
+__all__ = ["alignment_of"]

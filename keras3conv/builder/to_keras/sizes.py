@@ -1,0 +1,97 @@
+"""Compute with sizes that may be free: quotients, products, and the common factors of two shapes."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from keras3conv.builder.program.program import Order
+from keras3conv.model.graph import Shape, Size
+
+Groups = tuple[tuple[int, ...], ...]
+"""For each axis, the factors that it consists of."""
+
+
+def divided(size: int | Size, by: int | Size) -> int | Size | None:
+    """Return the quotient of two sizes; None if it is no size."""
+    if isinstance(size, int) and isinstance(by, int):
+        return size // by if by and size % by == 0 else None
+    (factor, symbols), (divisor, others) = _parts(size), _parts(by)
+    if not divisor or factor % divisor or others - symbols:
+        return None
+    rest = tuple(sorted((symbols - others).elements()))
+    return Size(symbols=rest, factor=factor // divisor) if rest else factor // divisor
+
+
+def _parts(size: int | Size) -> tuple[int, Counter[str]]:
+    if isinstance(size, int):
+        return size, Counter()
+    if size.offset or "unknown" in size.symbols:
+        return 1, Counter([f"<{size}>"])  # it has no known factors
+    return size.factor, Counter(size.symbols)
+
+
+def common_factors(old: Shape, new: Shape) -> tuple[list[int | Size], Groups, Groups] | None:
+    """Return sizes such that both shapes consist of runs of them, and the runs of each axis; None if there are none."""
+    factors: list[int | Size] = []
+    groups: tuple[list[list[int]], list[list[int]]] = [[] for _ in old], [[] for _ in new]
+    rest = [*old], [*new]
+    first = second = 0
+    while True:
+        first, second = _next(rest[0], first), _next(rest[1], second)
+        if first == len(old) or second == len(new):
+            complete = first == len(old) and second == len(new)
+            return (factors, _frozen(groups[0]), _frozen(groups[1])) if complete else None
+        left, right = rest[0][first], rest[1][second]
+        if (quotient := divided(right, left)) is not None:
+            factor, rest[0][first], rest[1][second] = left, 1, quotient
+        elif (quotient := divided(left, right)) is not None:
+            factor, rest[0][first], rest[1][second] = right, quotient, 1
+        else:
+            return None
+        groups[0][first].append(len(factors))
+        groups[1][second].append(len(factors))
+        factors.append(factor)
+
+
+def _next(sizes: list[int | Size], place: int) -> int:
+    while place < len(sizes) and sizes[place] == 1:
+        place += 1
+    return place
+
+
+def _frozen(groups: list[list[int]]) -> Groups:
+    return tuple(map(tuple, groups))
+
+
+def order_after_reshape(old: Shape, new: Shape, order: Order) -> Order | None:
+    """Return the axis order in which a reshaped tensor needs no permutation; None if every order needs one.
+
+    Args:
+        old: The sizes before, in the axes of torch.
+        new: The sizes after, in the axes of torch.
+        order: The axis order before.
+    """
+    found = common_factors(old, new)
+    if found is None:
+        return None
+    _, before, after = found
+    sequence = [factor for axis in order for factor in before[axis]]
+    made: list[int] = []
+    while sequence:
+        axis = next((axis for axis, group in enumerate(after) if group and group[0] == sequence[0]), None)
+        if axis is None or tuple(sequence[: len(after[axis])]) != after[axis]:
+            return None
+        made.append(axis)
+        sequence = sequence[len(after[axis]) :]
+    for axis in range(len(new)):
+        if axis not in made:  # an axis of size one stands after the axis before it
+            made.insert(made.index(axis - 1) + 1 if axis else 0, axis)
+    return tuple(made)
+
+
+def written(shape: Sequence[int | Size]) -> tuple[int, ...] | None:
+    """Return a shape as Keras takes it, with -1 for the free size; None if there are several free sizes."""
+    free = [size for size in shape if not isinstance(size, int)]
+    return tuple(size if isinstance(size, int) else -1 for size in shape) if len(free) < 2 else None
+
+
+__all__ = ["common_factors", "divided", "order_after_reshape", "written"]

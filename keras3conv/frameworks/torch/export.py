@@ -1,0 +1,326 @@
+"""Capture a torch module as a call graph with `torch.export`.
+
+The graph is the one that torch captures in evaluation mode, with the operators that the module calls (the training IR).
+Axis 0 of every input is free where torch allows it. A value that depends on no input and no parameter is a constant.
+"""
+
+import inspect
+import operator
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import sympy  # type: ignore[import-untyped]
+import torch
+from torch import nn
+from torch.export import Dim, ExportedProgram
+from torch.utils import _pytree as pytree
+
+from keras3conv.errors import RAISED_BY_MODELS, InputError, Problem, UnsupportedLayerError
+from keras3conv.frameworks.torch.folding import Constants, is_number
+from keras3conv.frameworks.torch.modes import evaluating
+from keras3conv.frameworks.torch.module import call_arguments
+from keras3conv.frameworks.torch.tensors import named_tensors
+from keras3conv.frameworks.torch.view import view
+from keras3conv.messages import lay_out
+from keras3conv.model.graph import Graph, Node, Parameter, Ref, Shape, Size, Tensor
+
+BATCH = "batch"
+"""The name of the free size."""
+
+_STATISTICS = ("running_mean", "running_var")
+"""The arguments of a normalization that are buffers and belong to the layer, not constants."""
+
+_NO_ARGUMENTS = ("layout", "device", "pin_memory", "memory_format", "non_blocking", "out")
+"""Arguments about the memory of a tensor, which do not change its values."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Captured:
+    """A captured module.
+
+    Attributes:
+        graph: The calls of operators.
+        lines: The line of the user's source code for each node, by the name of its first output.
+        shapes: The sizes of each constant, with the free size where it repeats one value for each example.
+    """
+
+    graph: Graph
+    shapes: Mapping[str, Shape]
+    lines: Mapping[str, str]
+
+
+def capture(module: nn.Module, inputs: object) -> Captured:
+    """Return the call graph of a module for these inputs.
+
+    Raises:
+        InputError: The inputs are neither a tensor, nor an array, a tuple or a dict.
+        UnsupportedLayerError: The module is TorchScript, or torch cannot capture it.
+    """
+    if isinstance(module, torch.jit.ScriptModule):
+        fact = "is TorchScript, which torch.export cannot capture: pass the nn.Module that it was made from"
+        raise _refusal(module, Problem(torch=type(module).__name__, fact=fact))
+    args, kwargs = call_arguments(module, inputs)
+    with evaluating(module), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch.export warns of its own code, and of that of nn.LSTM
+        warnings.filterwarnings("ignore", "The tensor attributes? self", UserWarning)
+        exported = _exported(module, args, kwargs)
+        if _writes_into_a_view(exported):
+            exported = exported.run_decompositions({})
+    return _Reader(module, exported).captured()
+
+
+def _exported(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ExportedProgram:
+    args, kwargs = _with_two_examples((args, kwargs))
+    try:
+        named = dict(inspect.signature(module.forward).bind(*args, **kwargs).arguments)
+    except TypeError as error:
+        raise InputError(f"{type(module).__name__} cannot be called with these inputs: {error}") from error
+    shapes = pytree.tree_map(lambda leaf: {0: Dim.AUTO} if _has_axes(leaf) else None, named)
+    try:
+        return torch.export.export(module, args, kwargs or None, dynamic_shapes=shapes, strict=False)
+    except RAISED_BY_MODELS as error:
+        fact = f"torch.export cannot capture it: {_first_line(error)}"
+        raise _refusal(module, Problem(torch=type(module).__name__, fact=fact)) from error
+
+
+def _with_two_examples(given: Any) -> Any:
+    """Return the inputs with two examples where all of them have one: torch treats a size of one as fixed."""
+    tensors = [leaf for leaf in pytree.tree_leaves(given) if _has_axes(leaf)]
+    if not tensors or any(tensor.shape[0] != 1 for tensor in tensors):
+        return given
+    return pytree.tree_map(lambda leaf: torch.cat([leaf, leaf]) if _has_axes(leaf) else leaf, given)
+
+
+def _has_axes(leaf: object) -> bool:
+    return isinstance(leaf, torch.Tensor) and leaf.ndim > 0
+
+
+def _refusal(module: nn.Module, problem: Problem) -> UnsupportedLayerError:
+    headline = f"{type(module).__name__} (torch) cannot be converted to Keras"
+    return UnsupportedLayerError(lay_out(headline, (problem,)))
+
+
+def _first_line(error: Exception) -> str:
+    """Return the first line of an exception and, where torch names it, the user's line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    user = [line for line in lines if line.startswith('File "') and "/torch/" not in line]
+    return "; ".join([lines[0] if lines else type(error).__name__, *user[-1:]])
+
+
+def _writes_into_a_view(exported: ExportedProgram) -> bool:
+    """Return whether an operator writes into memory that another value of the graph shares."""
+    viewed = {node for node in exported.graph.nodes if _is_view(node)}
+    viewed |= {node.args[0] for node in viewed if node.args}
+    return any(_is_in_place(node) and node.args[0] in viewed for node in exported.graph.nodes)
+
+
+def _is_view(node: torch.fx.Node) -> bool:
+    schema = getattr(node.target, "_schema", None)
+    aliases = [result.alias_info for result in schema.returns] if schema else []
+    return any(alias is not None and not alias.is_write for alias in aliases)
+
+
+def _is_in_place(node: torch.fx.Node) -> bool:
+    schema = getattr(node.target, "_schema", None)
+    return bool(schema and schema.is_mutable and node.args)
+
+
+@dataclass
+class _Reader:
+    """The call graph under construction."""
+
+    module: nn.Module
+    exported: ExportedProgram
+    names: dict[torch.fx.Node, Any] = field(default_factory=dict)
+    inputs: list[Tensor] = field(default_factory=list)
+    nodes: list[Node] = field(default_factory=list)
+    parameters: dict[str, Parameter] = field(default_factory=dict)
+    lines: dict[str, str] = field(default_factory=dict)
+    outputs: Any = None
+
+    def captured(self) -> Captured:
+        """Return the graph and the source lines."""
+        signature = self.exported.graph_signature
+        self.constants = Constants(self.exported, self._constant_buffers())
+        stored = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+        first = _first_paths(self.module)
+        for node in self.exported.graph.nodes:
+            if node in self.constants.values:
+                self.names[node] = Ref(node.name)
+            elif node.op == "placeholder" and node.name in stored:
+                self._parameter(node, first[stored[node.name]], trainable=node.name in signature.inputs_to_parameters)
+            elif node.op == "placeholder":
+                self._input(node)
+            elif node.op == "call_function":
+                self._call(node)
+            elif node.op == "output":
+                self.outputs = self._returned(node)
+        shapes = {node.name: shape_of(node.meta["val"]) for node, _ in self.constants.arrays()}
+        return Captured(graph=self._graph(), shapes=shapes, lines=self.lines)
+
+    def _constant_buffers(self) -> frozenset[str]:
+        """Return the buffers that no normalization updates."""
+        signature = self.exported.graph_signature
+        updated = {
+            argument.name
+            for node in self.exported.graph.nodes
+            for name, argument in _bound(node).items()
+            if name in _STATISTICS and isinstance(argument, torch.fx.Node)
+        }
+        return frozenset(signature.inputs_to_buffers) - updated
+
+    def _parameter(self, node: torch.fx.Node, path: str, *, trainable: bool) -> None:
+        if path not in self.parameters:
+            tensor = self.module.get_parameter(path) if trainable else self.module.get_buffer(path)
+            found = Tensor(name=node.name, shape=tuple(tensor.shape), dtype=_dtype(tensor.dtype))
+            grows = trainable and tensor.requires_grad
+            self.parameters[path] = Parameter(path=path, tensor=found, trainable=grows)
+        self.names[node] = Ref(self.parameters[path].tensor.name)
+
+    def _input(self, node: torch.fx.Node) -> None:
+        value = node.meta.get("val")
+        if not isinstance(value, torch.Tensor):
+            self.names[node] = value
+            return
+        self.inputs.append(_tensor(node.name, value))
+        self.names[node] = Ref(node.name)
+
+    def _call(self, node: torch.fx.Node) -> None:
+        value = node.meta.get("val")
+        if is_number(value):
+            self.names[node] = size_of(value)
+        elif node.target is operator.getitem:
+            whole, place = node.args
+            assert isinstance(whole, torch.fx.Node)
+            self.names[node] = self.names[whole][place]
+        elif isinstance(value, torch.Tensor | tuple | list):
+            self._node(node, value)
+
+    def _node(self, node: torch.fx.Node, value: Any) -> None:
+        tensors = [value] if isinstance(value, torch.Tensor) else value
+        several = not isinstance(value, torch.Tensor)
+        used = {user.args[1] for user in node.users if user.target is operator.getitem and user.users}
+        outputs = tuple(_tensor(f"{node.name}_{i}" if several else node.name, one) for i, one in enumerate(tensors))
+        refs = [Ref(output.name) for output in outputs]
+        calls = tuple(_calls(node))
+        module = calls[-1].rpartition(":")[0] if calls else ""
+        arguments = {name: self._argument(item) for name, item in _bound(node).items() if name not in _NO_ARGUMENTS}
+        made = Node(
+            kinds=(_kind(node),),
+            path=module,
+            arguments=arguments,
+            outputs=outputs,
+            structure=tuple(refs) if several else refs[0],
+            config={"used": tuple(sorted(used))} if several else {},
+            calls=calls,
+        )
+        self.nodes.append(made)
+        self.lines[outputs[0].name] = _line(node)
+        self.names[node] = refs if several else refs[0]
+        if _is_in_place(node):
+            target = node.args[0]
+            assert isinstance(target, torch.fx.Node)
+            self.names[target] = self.names[node]
+
+    def _argument(self, leaf: Any) -> Any:
+        if isinstance(leaf, torch.fx.Node):
+            return self.names[leaf]
+        if isinstance(leaf, list | tuple):
+            return [self._argument(item) for item in leaf]
+        return _dtype(leaf) if isinstance(leaf, torch.dtype) else size_of(leaf)
+
+    def _returned(self, node: torch.fx.Node) -> Any:
+        """Return the outputs of the module: one, a tuple, or a dict by name."""
+        signature = self.exported.graph_signature
+        flat = list(node.args[0])[-len(signature.user_outputs) :]  # type: ignore[arg-type]
+        values = [self.names[one] if isinstance(one, torch.fx.Node) else one for one in flat]
+        spec = self.exported.call_spec.out_spec
+        structure = pytree.tree_unflatten(values, spec) if spec is not None else tuple(values)
+        if isinstance(structure, Ref):
+            return structure
+        if isinstance(structure, Mapping) and all(isinstance(one, Ref) for one in structure.values()):
+            return dict(structure)
+        return tuple(one for one in values if isinstance(one, Ref))
+
+    def _graph(self) -> Graph:
+        arrays = {node.name: array for node, array in self.constants.arrays()}
+        return Graph(
+            name=type(self.module).__name__,
+            view=view(self.module),
+            inputs=tuple(self.inputs),
+            nodes=tuple(self.nodes),
+            outputs=self.outputs,
+            input_names={tensor.name: tensor.name for tensor in self.inputs},
+            parameters=tuple(self.parameters.values()),
+            constants=arrays,
+        ).pruned()
+
+
+def _first_paths(module: nn.Module) -> dict[str, str]:
+    """Return the first path of every parameter and buffer: tied tensors are one."""
+    seen: dict[int, str] = {}
+    return {path: seen.setdefault(id(tensor), path) for path, tensor in named_tensors(module)}
+
+
+def _bound(node: torch.fx.Node) -> dict[str, Any]:
+    """Return the arguments of an operator by name, without those that are left out."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None:
+        return {}
+    names = [argument.name for argument in schema.arguments]
+    return dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
+
+
+def _kind(node: torch.fx.Node) -> str:
+    """Return the name of an operator; one that writes into its argument computes the same as the one that does not."""
+    name = str(node.target)
+    namespace, _, rest = name.partition(".")
+    base, _, overload = rest.partition(".")
+    base = base[:-1] if _is_in_place(node) and base.endswith("_") and not base.startswith("__") else base
+    return f"{namespace}.{base}.{overload}"
+
+
+def _tensor(name: str, value: torch.Tensor) -> Tensor:
+    return Tensor(name=name, shape=shape_of(value), dtype=_dtype(value.dtype))
+
+
+def shape_of(value: torch.Tensor) -> Shape:
+    """Return the sizes of a captured tensor."""
+    return tuple(size_of(size) for size in value.shape)
+
+
+def size_of(value: Any) -> Any:
+    """Return a symbolic size as a `Size`, a fixed one as a number, and any other value as it is."""
+    if not isinstance(value, torch.SymInt):
+        return value
+    expression = sympy.expand(value.node.expr)
+    if expression.is_Integer:
+        return int(expression)
+    offset, product = expression.as_independent(*expression.free_symbols, as_Add=True)
+    factor, rest = product.as_coeff_Mul()
+    if not rest.is_Symbol or not factor.is_Integer or not offset.is_Integer:
+        return Size(symbols=("unknown", str(expression)))
+    return Size(symbols=(BATCH,), factor=int(factor), offset=int(offset))
+
+
+def _dtype(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _calls(node: torch.fx.Node) -> Iterator[str]:
+    """Yield the calls of modules that contain a node, the outermost first."""
+    for key, (path, _) in (node.meta.get("nn_module_stack") or {}).items():
+        if path and not key.startswith("_empty"):
+            yield f"{path}:{key.rpartition('@')[2] if '@' in key else '0'}"
+
+
+def _line(node: torch.fx.Node) -> str:
+    """Return the last line of the user's code that led to a node."""
+    frames = [line.strip() for line in (node.meta.get("stack_trace") or "").splitlines()]
+    places = [place for place, line in enumerate(frames) if line.startswith('File "') and "/torch/" not in line]
+    return " ".join(frames[places[-1] : places[-1] + 2]) if places else ""
+
+
+__all__ = ["BATCH", "Captured", "capture", "shape_of", "size_of"]

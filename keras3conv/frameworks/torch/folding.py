@@ -1,0 +1,145 @@
+"""Fold what depends on no input of a captured module into constants, computed in float64."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
+
+from keras3conv.errors import RAISED_BY_MODELS
+from keras3conv.frameworks.torch.tensors import to_numpy
+from keras3conv.transforms import Array
+
+_NUMBERS = (torch.SymInt, torch.SymFloat, torch.SymBool, int, float, bool)
+_BATCHES = (2, 3)
+"""The numbers of examples for which a value that depends on the number of examples is computed."""
+
+_RANDOM = ("rand", "bernoulli", "normal", "dropout", "multinomial", "exponential")
+
+Pair = tuple[torch.Tensor, torch.Tensor]
+"""A value for two examples and for three."""
+
+
+def is_number(value: object) -> bool:
+    """Return whether the value of a node is a number, perhaps a symbolic one."""
+    return isinstance(value, _NUMBERS)
+
+
+class Constants:
+    """The values of a captured module that depend on no input and no parameter.
+
+    Attributes:
+        values: By the node, its value for two examples and for three. A list for a node with several outputs.
+    """
+
+    def __init__(self, exported: ExportedProgram, buffers: frozenset[str]) -> None:
+        """Compute the constants; `buffers` are the names of the placeholders of constant buffers."""
+        signature = exported.graph_signature
+        self.values: dict[torch.fx.Node, Any] = {}
+        for node in exported.graph.nodes:
+            if node.op == "placeholder" and node.name in buffers:
+                self._note(node, exported.state_dict, exported.constants, signature.inputs_to_buffers[node.name])
+            elif node.op == "placeholder" and node.name in signature.inputs_to_lifted_tensor_constants:
+                path = signature.inputs_to_lifted_tensor_constants[node.name]
+                self._note(node, exported.state_dict, exported.constants, path)
+            elif node.op == "call_function" and self._is_constant(node):
+                self._compute(node)
+        for node in list(self.values):
+            if isinstance(self.values[node], tuple) and _examples(node, self.values[node]) is None:
+                self._drop(node)
+
+    def _note(self, node: torch.fx.Node, state: dict[str, Any], constants: dict[str, Any], path: str) -> None:
+        tensor = state[path] if path in state else constants[path]
+        wide = tensor.detach().double() if tensor.is_floating_point() else tensor.detach()
+        self.values[node] = (wide, wide)
+
+    def _is_constant(self, node: torch.fx.Node) -> bool:
+        value = node.meta.get("val")
+        tensors = [one for one in pytree.tree_leaves(value) if isinstance(one, torch.Tensor)]
+        name = str(node.target)
+        if is_number(value) or not tensors or any(word in name for word in _RANDOM):
+            return False
+        schema = getattr(node.target, "_schema", None)
+        if schema is not None and schema.is_mutable and node.args[0] not in self.values:
+            return False
+        given = [one for one in node.all_input_nodes if not is_number(one.meta.get("val"))]
+        return name.startswith(("aten.new_", "aten.zeros_like", "aten.ones_like", "aten.full_like")) or all(
+            one in self.values for one in given
+        )
+
+    def _compute(self, node: torch.fx.Node) -> None:
+        try:
+            pair = tuple(self._evaluated(node, place) for place in range(2))
+        except RAISED_BY_MODELS:  # the operator cannot run on these values: the lowering decides what to do with it
+            return
+        if all(isinstance(one, torch.Tensor) for one in pair):
+            self.values[node] = pair
+        else:
+            self.values[node] = [tuple(parts) for parts in zip(*pair, strict=True)]
+        schema = getattr(node.target, "_schema", None)
+        if schema is not None and schema.is_mutable:
+            self.values[node.args[0]] = self.values[node]  # type: ignore[index]
+
+    def _evaluated(self, node: torch.fx.Node, place: int) -> Any:
+        batch = _BATCHES[place]
+
+        def real(leaf: Any) -> Any:
+            if isinstance(leaf, torch.fx.Node):
+                value = leaf.meta.get("val")
+                if is_number(value):
+                    return _number(value, batch)
+                known = self.values.get(leaf)
+                if known is None:  # only the shape of this tensor counts
+                    return torch.zeros([_number(size, batch) for size in value.shape], dtype=_wide(value.dtype))  # type: ignore[union-attr]
+                return [pair[place].clone() for pair in known] if isinstance(known, list) else known[place].clone()
+            return _wide(leaf) if isinstance(leaf, torch.dtype) else leaf
+
+        is_leaf = lambda leaf: isinstance(leaf, torch.fx.Node)  # noqa: E731 - the predicate of two calls
+        args = pytree.tree_map(real, node.args, is_leaf=is_leaf)
+        kwargs = pytree.tree_map(real, dict(node.kwargs), is_leaf=is_leaf)
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float64)
+        try:
+            return node.target(*args, **kwargs)  # type: ignore[operator]
+        finally:
+            torch.set_default_dtype(before)
+
+    def _drop(self, node: torch.fx.Node) -> None:
+        """Forget a value that differs between the examples of a batch."""
+        del self.values[node]
+
+    def arrays(self) -> Iterator[tuple[torch.fx.Node, Array]]:
+        """Yield the constants; an axis that repeats one value for each example has size one."""
+        for node, value in self.values.items():
+            if isinstance(value, tuple):
+                made = _examples(node, value)
+                assert made is not None
+                yield node, to_numpy(made)
+
+
+def _examples(node: torch.fx.Node, pair: Pair) -> torch.Tensor | None:
+    """Return a value with size one along the axis of the batch; None if it differs between the examples."""
+    first, second = pair
+    if first.shape == second.shape:
+        return first if torch.equal(first, second) else None
+    axes = [axis for axis, sizes in enumerate(zip(first.shape, second.shape, strict=True)) if sizes[0] != sizes[1]]
+    if len(axes) != 1 or (first.shape[axes[0]], second.shape[axes[0]]) != _BATCHES:
+        return None
+    one = first.narrow(axes[0], 0, 1)
+    return one if torch.equal(one.expand_as(second), second) else None
+
+
+def _number(value: Any, batch: int) -> Any:
+    if isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool):
+        expression = value.node.expr
+        found = expression.subs(dict.fromkeys(expression.free_symbols, batch))
+        return bool(found) if isinstance(value, torch.SymBool) else int(found)
+    return value
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype.is_floating_point else dtype
+
+
+__all__ = ["Constants", "is_number"]

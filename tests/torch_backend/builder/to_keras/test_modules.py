@@ -1,0 +1,194 @@
+"""Whole modules: images, texts, recurrent layers, tied weights, bare parameters; their Keras layers and names."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from tests.support.to_keras import Function, converted
+
+
+class Block(nn.Module):
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, groups=2)
+        self.relu = nn.ReLU(inplace=True)
+        self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        made = self.conv2(self.relu(self.bn1(self.conv1(x))))
+        made += self.shortcut(x)
+        return self.relu(made)
+
+
+class ResNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3, 2, 1)
+        self.pool = nn.MaxPool2d(3, 2, 1)
+        self.layer = nn.Sequential(Block(4, 6, 1), Block(6, 8, 2))
+        self.average = nn.AdaptiveAvgPool2d(1)
+        self.dropout = nn.Dropout(0.2)
+        self.fc = nn.Linear(8, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.layer(self.pool(functional.relu6(self.stem(x))))
+        return self.fc(self.dropout(torch.flatten(self.average(x), 1)))
+
+
+class Decoder(nn.Module):
+    """A decoder with tied embeddings, a position table, layer scale and a class token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens = nn.Embedding(11, 8)
+        self.positions = nn.Parameter(torch.randn(1, 6, 8))
+        self.token = nn.Parameter(torch.randn(1, 1, 8))
+        self.scale = nn.Parameter(torch.rand(8))
+        self.norm = nn.LayerNorm(8)
+        self.qkv = nn.Linear(8, 24)
+        self.project = nn.Linear(8, 8, bias=False)
+        self.head = nn.Linear(8, 11, bias=False)
+        self.head.weight = self.tokens.weight
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        x = torch.cat([self.token.expand(ids.shape[0], -1, -1), self.tokens(ids)], 1) + self.positions
+        q, k, v = self.qkv(self.norm(x)).view(-1, 6, 3, 2, 4).permute(2, 0, 3, 1, 4).unbind(0)
+        made = functional.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
+        return self.head(x + self.scale * self.project(made))
+
+
+class Recurrent(nn.Module):
+    def __init__(self, kind: Any, **options: Any) -> None:
+        super().__init__()
+        self.rnn = kind(5, 7, **options)
+        for name, parameter in self.rnn.named_parameters():
+            if "bias" in name:  # Keras holds the sum of two biases, which is exact for such numbers
+                parameter.data = (parameter.data * 64).round() / 64
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        made, state = self.rnn(x)
+        return made, state[0] if isinstance(state, tuple) else state
+
+
+@pytest.mark.parametrize("channels", ["last", "first"])
+def test_a_residual_network_has_the_layers_of_keras_and_no_permutation(channels: str) -> None:
+    built = converted(ResNet(), torch.randn(2, 3, 32, 32), channels)
+    assert "transpose" not in built.source
+    assert {layer.name for layer in built.model.layers} >= {"stem", "pool", "layer_0_conv1", "layer_1_shortcut_1", "fc"}
+    assert 'layers.Dropout(0.2, name="dropout")' in built.source
+
+
+def test_a_flattened_image_goes_into_a_dense_layer_with_permuted_rows() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 4 * 6, 5))
+    assert "transpose" not in converted(module, torch.randn(2, 3, 6, 8)).source
+
+
+def test_layers_of_images_and_sequences_compute_the_same() -> None:
+    image = nn.Sequential(
+        nn.Conv2d(4, 8, 3, padding=1, groups=4),
+        nn.GroupNorm(2, 8),
+        nn.PReLU(8),
+        nn.ConvTranspose2d(8, 6, 3, 2, 1, 1),
+        nn.InstanceNorm2d(6, affine=True),
+        nn.Upsample(scale_factor=2),
+        nn.AvgPool2d(3, 2, 1),
+    )
+    converted(image, torch.randn(2, 4, 5, 6))
+    sequence = nn.Sequential(nn.Conv1d(4, 6, 3, 2, 1), nn.BatchNorm1d(6), nn.AdaptiveMaxPool1d(1), nn.Flatten())
+    converted(sequence, torch.randn(2, 4, 9))
+
+
+def test_a_decoder_with_tied_and_bare_parameters_holds_each_once() -> None:
+    built = converted(Decoder(), torch.randint(0, 11, (2, 5)))
+    assert len(built.model.trainable_variables) == 9
+    assert "transpose(q" not in built.source
+    assert not built.alignment.problems()
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (nn.LSTM, {"num_layers": 2, "bidirectional": True, "batch_first": True}),
+        (nn.GRU, {"batch_first": True}),
+        (nn.LSTM, {"bias": False}),
+    ],
+)
+def test_recurrent_layers_compute_the_same(kind: Any, options: dict[str, Any]) -> None:
+    built = converted(Recurrent(kind, **options), torch.randn(3, 4, 5))
+    assert not built.alignment.problems()
+
+
+def test_a_packed_attention_of_torch_computes_the_same() -> None:
+    built = converted(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), torch.randn(2, 5, 8))
+    assert "transpose" not in built.source
+
+
+def test_a_layer_that_is_called_twice_is_one_layer() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.fc(self.fc(x))
+
+    built = converted(Twice(), torch.randn(2, 4))
+    assert built.source.count("layers.Dense") == 1
+
+
+def test_frozen_parameters_are_frozen_in_keras() -> None:
+    module = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3))
+    module[0].requires_grad_(False)
+    built = converted(module, torch.randn(2, 4))
+    assert len(built.model.trainable_variables) == 2
+
+
+def test_the_batch_is_free_and_a_single_example_is_enough() -> None:
+    built = converted(ResNet(), torch.randn(1, 3, 32, 32))
+    assert built.model.input_shape == (None, 32, 32, 3)
+    assert built.model.output_shape == (None, 5)
+
+
+def test_inputs_by_name_become_named_inputs() -> None:
+    class Two(nn.Module):
+        def forward(self, x: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+            return x * scale[:, None]
+
+    built = converted(Two(), {"x": torch.randn(2, 3), "scale": torch.randn(2)})
+    assert [one.name for one in built.model.inputs] == ["x", "scale"]
+
+
+def test_a_constant_of_many_elements_is_kept_beside_the_code() -> None:
+    table = torch.rand(5, 8)
+    built = converted(Function(lambda x: x + table), torch.randn(2, 5, 8))
+    assert len(built.constants) == 1
+    assert "CONSTANTS[" in built.source
+
+
+def test_factors_for_each_channel_are_a_layer() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gamma = nn.Parameter(torch.rand(3, 1, 1))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + self.gamma * x
+
+    built = converted(Scaled(), torch.randn(2, 3, 4, 5))
+    assert 'layers.EinsumDense("abcd,d->abcd", (4, 5, 3), name="gamma")(x)' in built.source
+
+
+def test_a_mask_of_each_example_is_indexed_by_its_number() -> None:
+    def masked(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        examples = torch.arange(x.shape[0])[:, None, None, None]
+        seen = mask.bool()[examples, torch.arange(5)[None, None, None]] & torch.ones(5, 5).tril().bool()
+        return functional.scaled_dot_product_attention(x[:, None], x[:, None], x[:, None], attn_mask=seen)
+
+    mask = torch.ones(2, 5, dtype=torch.int64)
+    mask[1, 3:] = 0
+    converted(Function(masked), (torch.randn(2, 5, 4), mask))

@@ -1,0 +1,62 @@
+"""Modules that cannot be converted to Keras: the message has every obstacle, and nothing is written."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import keras3conv as k3c
+from keras3conv.errors import InputError, UnsupportedLayerError
+
+
+class Unsupported(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.Linear(4, 4), nn.Softplus(beta=2.0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.inner(x)
+        made = torch.fft.rfft(x).abs()
+        return made + torch.linalg.svdvals(x[:, :3, None])
+
+
+class Branch(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x if x.sum() > 0 else x * 2
+
+
+def test_every_obstacle_is_named_with_its_module_and_its_line() -> None:
+    with pytest.raises(UnsupportedLayerError) as caught:
+        k3c.convert(Unsupported(), inputs=torch.randn(2, 4))
+    message = str(caught.value)
+    for part in ("inner.1", "softplus", "fft_rfft", "svdvals", "made = torch.fft.rfft(x).abs()", Path(__file__).name):
+        assert part in message
+
+
+def test_control_flow_that_depends_on_values_is_refused_with_its_line() -> None:
+    with pytest.raises(UnsupportedLayerError, match=r"data-dependent(.|\n)*test_refused.py"):
+        k3c.convert(Branch(), inputs=torch.randn(2, 4))
+
+
+def test_torchscript_is_refused() -> None:
+    with pytest.warns(DeprecationWarning, match="torch.jit"):
+        scripted = torch.jit.trace(nn.Linear(4, 4), torch.randn(2, 4))
+    with pytest.raises(UnsupportedLayerError, match="TorchScript"):
+        k3c.convert(scripted, inputs=torch.randn(2, 4))
+
+
+def test_a_file_of_weights_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "net.pt"
+    torch.save(nn.Linear(4, 4).state_dict(), path)
+    with pytest.raises(InputError, match="holds weights and no architecture"):
+        k3c.convert(path, inputs=torch.randn(2, 4))
+    with pytest.raises(InputError):
+        k3c.convert(nn.Linear(4, 4).state_dict(), inputs=torch.randn(2, 4))
+
+
+def test_missing_inputs_and_inputs_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(InputError, match="inputs="):
+        k3c.convert(nn.Linear(4, 4))
+    with pytest.raises(InputError, match="cannot be called with these inputs"):
+        k3c.convert(nn.Linear(4, 4), inputs=(torch.randn(2, 4), torch.randn(2, 4)))
