@@ -7,7 +7,7 @@ from typing import Any
 
 from keras3conv.builder.program.layouts import Channels
 from keras3conv.builder.program.names import identifier, unique
-from keras3conv.builder.program.operation import Dtype, Submodule, transformed
+from keras3conv.builder.program.operation import Dtype, Submodule, transformed, walk
 from keras3conv.builder.program.program import Module, Order, Program, Step, Value, Weight, identity
 from keras3conv.builder.to_keras import library
 from keras3conv.builder.to_keras.call import Call, Constant, Given, Held, LayerCall, Placed, handler_of, ops
@@ -149,7 +149,9 @@ class _Lowering:
         return value
 
     def write(self, expression: Any, made: Sequence[Value]) -> None:
-        """Add a step."""
+        """Add a step; raise `RuleError` if it computes with the number of examples, which Keras leaves open."""
+        if any(isinstance(leaf, Size) for leaf in walk(expression)):
+            raise RuleError("a free size is used as a number")
         named = transformed(expression, lambda node: Ref(node.name) if isinstance(node, Value) else node)
         outputs = tuple(value.name for value in made)
         self.steps.append(Step(expression=named, outputs=outputs, path=self._path, calls=self._calls))

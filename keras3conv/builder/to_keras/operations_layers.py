@@ -1,23 +1,17 @@
-"""Handlers of operators that are layers in Keras: convolutions, products with a weight, normalizations, poolings."""
-
-from typing import Any
+"""Handlers of operators that are layers in Keras: convolutions, products with a weight, normalizations."""
 
 from keras3conv.builder.program.operation import Dtype
 from keras3conv.builder.program.program import Order, Value, identity
 from keras3conv.builder.to_keras.broadcasting import elementwise, sign
 from keras3conv.builder.to_keras.call import Call, Held, LayerCall, Placed, Result, handles, ops
-from keras3conv.builder.to_keras.operations_axes import reshaped, taken, unmerged
+from keras3conv.builder.to_keras.operations_axes import reshaped, unmerged
+from keras3conv.builder.to_keras.operations_indexing import taken
+from keras3conv.builder.to_keras.operations_pooling import spread
 from keras3conv.builder.to_keras.operations_products import matmul
 from keras3conv.errors import RuleError
 from keras3conv.model.graph import Tensor
 from keras3conv.rules.rule import Config
 from keras3conv.transforms import Same
-
-
-def spread(value: Any, rank: int) -> tuple[int, ...]:
-    """Return one number for every axis."""
-    items = (value,) if isinstance(value, int) else tuple(value)
-    return items * rank if len(items) == 1 else items
 
 
 def _layer(call: Call, kind: str, keras: tuple[str, ...], config: Config, *, order: Order, given: str) -> Value:
@@ -238,104 +232,6 @@ def _prelu(call: Call) -> Result:
     return call.writer.by_rule(layer, given, call.node.outputs[0])
 
 
-@handles("max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d")
-def _pooling(call: Call) -> Result:
-    rank, is_maximum = len(call.shape) - 2, call.name.startswith("max")
-    size = spread(call.arguments["kernel_size"], rank)
-    config: dict[str, Any] = {
-        "kernel_size": size,
-        "stride": spread(call.get("stride") or size, rank),
-        "padding": spread(call.get("padding", 0), rank),
-        "ceil_mode": call.get("ceil_mode", False),
-    }
-    given = call.value("self")
-    config["ceil_mode"] = config["ceil_mode"] and not _windows_fit(given.shape[2:], config)
-    if is_maximum:
-        config |= {"dilation": spread(call.get("dilation", 1), rank), "return_indices": False}
-        given, config = _padded_for_ceil(call, given, config)
-    else:
-        config["count_include_pad"] = call.get("count_include_pad", True)
-        if rank > 1:
-            config["divisor_override"] = call.get("divisor_override")
-    names = ("MaxPool", "MaxPooling") if is_maximum else ("AvgPool", "AveragePooling")
-    layer = LayerCall(
-        kind=f"torch.nn.{names[0]}{rank}d",
-        keras=(f"{names[1]}{rank}D",),
-        config=config,
-        tensors={},
-        order=call.writer.image_order(rank + 2),
-    )
-    return call.writer.by_rule(layer, given, call.node.outputs[0])
-
-
-def _windows_fit(sizes: Any, config: Config) -> bool:
-    """Return whether the last window ends at the border, so that ceil_mode changes nothing."""
-    settings = zip(sizes, config["kernel_size"], config["stride"], config["padding"], strict=True)
-    return all(isinstance(size, int) and (size + 2 * pad - window) % step == 0 for size, window, step, pad in settings)
-
-
-def _padded_for_ceil(call: Call, given: Value, config: dict[str, Any]) -> tuple[Value, dict[str, Any]]:
-    """Return an image that is padded up to the end of the last window, where ceil_mode adds a window."""
-    sizes = given.shape[2:]
-    if not config["ceil_mode"] or any(not isinstance(size, int) for size in sizes):
-        return given, config
-    settings = zip(call.shape[2:], sizes, config["kernel_size"], config["stride"], config["padding"], strict=True)
-    widths = {
-        axis: (pad, max((made - 1) * step + window - pad - size, 0))  # type: ignore[operator]
-        for axis, (made, size, window, step, pad) in enumerate(settings, 2)
-    }
-    order = call.writer.image_order(given.rank)
-    given = call.ordered(given, order)
-    pads = tuple(widths.get(axis, (0, 0)) for axis in order)
-    padded_sizes = (size + sum(widths[axis]) for axis, size in enumerate(sizes, 2))
-    shape = (*given.shape[:2], *padded_sizes)
-    padded = call.step(ops.pad(given, pads, constant_values=float("-inf")), shape, order)
-    return padded, {**config, "ceil_mode": False, "padding": (0,) * len(sizes)}
-
-
-@handles("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d")
-def _adaptive_average(call: Call) -> Result:
-    rank, given = len(call.shape) - 2, call.value("self")
-    if given.shape[2:] == call.shape[2:]:
-        return given
-    keras = (f"GlobalAveragePooling{rank}D", f"AdaptiveAveragePooling{rank}D")
-    return _adaptive(call, given, f"AdaptiveAvgPool{rank}d", keras, {})
-
-
-@handles("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d")
-def _adaptive_maximum(call: Call) -> Result:
-    rank, given = len(call.shape) - 2, call.value("self")
-    if 1 in call.node.config["used"]:
-        raise RuleError(f"the indices of {call.name}")
-    keras = (f"GlobalMaxPooling{rank}D", f"AdaptiveMaxPooling{rank}D")
-    return [_adaptive(call, given, f"AdaptiveMaxPool{rank}d", keras, {"return_indices": False}), None]
-
-
-def _adaptive(call: Call, given: Value, kind: str, keras: tuple[str, ...], config: dict[str, Any]) -> Value:
-    made, sizes = call.shape[2:], given.shape[2:]
-    pairs = list(zip(sizes, made, strict=True))
-    divides = all(isinstance(size, int) and isinstance(out, int) and size % out == 0 for size, out in pairs)
-    order = call.writer.image_order(given.rank)
-    if divides and any(out != 1 for out in made):  # the windows are equal
-        window = tuple(size // out for size, out in pairs)  # type: ignore[operator]
-        plain = {"kernel_size": window, "stride": window, "padding": (0,) * len(window), "ceil_mode": False}
-        more = {"dilation": (1,) * len(window), "return_indices": False} if "Max" in kind else {}
-        more = more or {"count_include_pad": True, **({"divisor_override": None} if len(window) > 1 else {})}
-        name = keras[0].removeprefix("Global")
-        call_of = LayerCall(
-            kind=f"torch.nn.{kind.removeprefix('Adaptive')}",
-            keras=(name,),
-            config={**plain, **more},
-            tensors={},
-            order=order,
-        )
-        return call.writer.by_rule(call_of, given, call.node.outputs[0])
-    layer = LayerCall(
-        kind=f"torch.nn.{kind}", keras=keras, config={**config, "output_size": made}, tensors={}, order=order
-    )
-    return call.writer.by_rule(layer, given, call.node.outputs[0])
-
-
 @handles("one_hot")
 def _one_hot(call: Call) -> Result:
     given = call.value("self")
@@ -344,6 +240,3 @@ def _one_hot(call: Call) -> Result:
         raise RuleError("one_hot without a number of classes")
     made = ops.one_hot(call.ordered(given, identity(given.rank)), classes, dtype=Dtype(call.dtype))
     return call.step(made)
-
-
-__all__ = ["spread"]

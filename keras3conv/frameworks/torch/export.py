@@ -293,6 +293,8 @@ def shape_of(value: torch.Tensor) -> Shape:
 
 def size_of(value: Any) -> Any:
     """Return a symbolic size as a `Size`, a fixed one as a number, and any other value as it is."""
+    if isinstance(value, torch.SymFloat | torch.SymBool):
+        return Size(symbols=("unknown", str(value)))
     if not isinstance(value, torch.SymInt):
         return value
     expression = sympy.expand(value.node.expr)

@@ -8,6 +8,7 @@ from torch import nn
 
 import keras3conv as k3c
 from keras3conv.errors import InputError, UnsupportedLayerError
+from tests.support.to_keras import Function
 
 
 class Unsupported(nn.Module):
@@ -60,3 +61,10 @@ def test_missing_inputs_and_inputs_that_do_not_fit_are_refused() -> None:
         k3c.convert(nn.Linear(4, 4))
     with pytest.raises(InputError, match="cannot be called with these inputs"):
         k3c.convert(nn.Linear(4, 4), inputs=(torch.randn(2, 4), torch.randn(2, 4)))
+
+
+def test_the_number_of_examples_as_a_number_is_refused() -> None:
+    with pytest.raises(UnsupportedLayerError, match="a free size is used as a number"):
+        k3c.convert(Function(lambda x: x / x.shape[0]), inputs=torch.randn(2, 4))
+    with pytest.raises(UnsupportedLayerError, match="along the axis of the batch"):
+        k3c.convert(Function(lambda x: x - x.mean(0)), inputs=torch.randn(2, 4))
