@@ -22,7 +22,7 @@ CLAIM = (
     f"to {FLOAT64_LIMIT:g} of the largest value."
 )
 
-OTHER_CLAIM = " They also agree at other magnitudes of their values: next to small values an epsilon is large."
+OTHER_CLAIM = " They also agree at other magnitudes of their values: compared with small values an epsilon is large."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class _JudgedCall:
     Attributes:
         call: The call on both sides.
         diff: The difference of the outputs; None if they cannot be compared.
-        note: Why the call is not judged; empty if it is.
+        note: The reason why the call is not judged; empty if it is judged.
     """
 
     call: CallPair
@@ -48,9 +48,9 @@ def check(subject: Subject) -> Section:
     """Compare all layers and outputs of both models in float64, also at other magnitudes of their values.
 
     The proof finds a relative change of 1e-6 in a number that a layer computes with, and in an epsilon of 1e-10 or more
-    that is added to a variance; of an epsilon of 1e-12 it finds a change of 1e-3. It does not find a change in a number
-    that no value of the runs reaches (the lower limit of a norm that no vector falls below), or in an epsilon next to a
-    variance that no weight and no input makes small.
+    that is added to a variance. In an epsilon of 1e-12 it finds a relative change of 1e-3. It does not find a change in
+    a number that has no effect in the runs (the lower limit of a norm, if every vector is longer), or in an epsilon
+    that is added to a variance that is never small.
     """
     if subject.skip_reason:
         return Section(name="float64", status="skipped", claim=CLAIM, summary="not run", reason=subject.skip_reason)
@@ -79,14 +79,14 @@ def _judge(subject: Subject, original: Subject, magnitude: str = "") -> Section:
 
     Args:
         subject: The models in this run.
-        original: The models with their original inputs. They decide which layers are compensated by a neighbour: at
-            small values an activation hardly changes anything.
-        magnitude: The magnitude of the values as a suffix for texts; empty for that of the original inputs.
+        original: The models with their original inputs. In this run it is decided which layers a neighbour compensates,
+            because at small values an activation hardly changes anything.
+        magnitude: The magnitude of the values as a suffix for texts; empty for the magnitude of the original inputs.
     """
     nearby = NearbyRun(subject)
     calls = _judged_calls(subject, original, nearby)
     failed = [index for index, judged in enumerate(calls) if judged.failed]
-    # If no layer that can be compared differs, the cause of a different output is after the last layer.
+    # If only layers that cannot be compared differ, the cause of a different output is after the last layer.
     search_outputs = all(calls[index].call.mismatch for index in failed)
     outputs, worst_output, problems = _judge_outputs(subject, nearby, magnitude, search=search_outputs)
     summary = _failed_summary(calls, failed, len(problems)) if failed or problems else _summary(calls, worst_output)
@@ -167,7 +167,7 @@ def _judge_outputs(
         subject: The models in this run.
         nearby: The same models with slightly changed arguments.
         magnitude: The magnitude of the values, as a suffix for texts.
-        search: Search the cause of a difference.
+        search: Whether to search the cause of a difference.
     """
     rows: list[tuple[str, str, float | None, str]] = []
     problems = []

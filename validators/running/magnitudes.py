@@ -1,8 +1,9 @@
-"""Run the two models at another magnitude of their values: next to a small variance, an epsilon is large.
+"""Run the two models at another magnitude of their values, to detect a wrong epsilon.
 
-A wrong epsilon shows by its share of the variance that it is added to. With pixels from 0 to 255, or in activations
-that grew from layer to layer, that share is below float64 rounding. Two models that compute the same function agree at
-every magnitude, so they run again on inputs and weights that keep the values of every layer tiny.
+A wrong epsilon changes the outputs in proportion to its ratio to the variance that it is added to. With pixels from 0
+to 255, or activations that grow from layer to layer, the change is below float64 rounding. Two models that compute the
+same function agree at every magnitude. So they run again with inputs and weights that keep the values of every layer
+tiny.
 """
 
 from collections.abc import Iterator
@@ -18,14 +19,14 @@ from keras3conv.transforms import Array
 from keras3conv.validators.running.subject import Subject
 
 SMALL = 2.0**-18
-"""Root mean square of small values, about 4e-6. Their variance of 1.5e-11 is near the smallest epsilon in use (1e-12);
-next to a constant of 1, which a normalisation subtracts again, eleven digits of them are left."""
+"""Root mean square of small values, about 4e-6. Their variance of 1.5e-11 is near the smallest epsilon in use (1e-12).
+If 1 is added to them and subtracted again by a normalisation, eleven digits are left."""
 
 USUAL = 1.0
 """Root mean square of the activations of most trained models: at pixel values a softmax or a sigmoid saturates."""
 
 _FAR = 8.0
-"""Inputs that are so many times larger or smaller than `USUAL` are run at the usual magnitude as well."""
+"""If the inputs are larger or smaller than `USUAL` by this factor, the models also run at the usual magnitude."""
 
 SAMPLES = 2
 """Number of samples that run at another magnitude: a normalisation over the batch needs two."""
@@ -36,8 +37,8 @@ class Rescaled:
     """Two models prepared for another magnitude of their values.
 
     Attributes:
-        subject: The models with rescaled inputs and probe weights; None if they do not run with them.
-        reason: Why they do not run; empty if they do.
+        subject: The models with rescaled inputs and probe weights; None if the models do not run with these values.
+        reason: The reason why the models do not run; empty if they run.
     """
 
     subject: Subject | None = None
@@ -45,7 +46,7 @@ class Rescaled:
 
 
 def other_magnitudes(subject: Subject) -> tuple[float, ...]:
-    """Return the magnitudes to run besides that of the inputs: small, and usual if the inputs are far from it."""
+    """Return the additional magnitudes to run: `SMALL`, and `USUAL` if the inputs are far from it."""
     are_far = any(not 1 / _FAR <= size / USUAL <= _FAR for size in sizes_of(subject.required_inputs))
     return (USUAL, SMALL) if are_far else (SMALL,)
 
@@ -71,7 +72,7 @@ def at_magnitude(subject: Subject, magnitude: float) -> Rescaled:
 
 
 def _candidate_inputs(subject: Subject, magnitude: float) -> Iterator[Inputs]:
-    """Yield inputs to try, the cheapest first and the original ones last."""
+    """Yield inputs to try, the fewest samples first and the original inputs last."""
     specs = subject.outlines[1].input_specs
     few = first_samples(subject.required_inputs, specs, SAMPLES)
     if few is not None:
@@ -103,7 +104,7 @@ def _with_rescaled_weights(subject: Subject, inputs: Inputs, magnitude: float) -
 
 
 def _rescaled(tensor: TensorRef, values: Array, magnitude: float) -> Array:
-    """Rescale biases, added tables and normalisation statistics; factors of a product keep their magnitude."""
+    """Rescale a tensor if it is added (a bias, a table) or a statistic; a factor of a product is not changed."""
     if "var" in tensor.role:
         return values * magnitude**2
     is_added = len(tensor.shape) < 2 or (len(tensor.shape) > 2 and tensor.shape[0] == 1)

@@ -262,10 +262,10 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         TABLE | {"mode": "sum", "include_last_offset": False, "padding_idx": 0},
         "padding_idx=0",
     ),
-    ("torch.nn.Conv2d <-> keras.layers.Dense", CONV | {"kernel_size": (1, 3)}, "no Dense"),
-    ("torch.nn.Conv2d <-> keras.layers.Dense", CONV | {"stride": (2, 1)}, "no Dense"),
-    ("torch.nn.Conv2d <-> keras.layers.Dense", CONV | {"padding": (0, 1)}, "no Dense"),
-    ("torch.nn.Conv2d <-> keras.layers.Dense", CONV | {"groups": 5}, "no Dense"),
+    ("torch.nn.Conv2d <-> keras.layers.Dense", CONV | {"kernel_size": (1, 3)}, "cannot become Dense"),
+    ("torch.nn.Conv2d <-> keras.layers.Dense", CONV | {"stride": (2, 1)}, "cannot become Dense"),
+    ("torch.nn.Conv2d <-> keras.layers.Dense", CONV | {"padding": (0, 1)}, "cannot become Dense"),
+    ("torch.nn.Conv2d <-> keras.layers.Dense", CONV | {"groups": 5}, "cannot become Dense"),
     ("torch.nn.PReLU <-> keras.layers.PReLU", {"num_parameters": 3}, "the shape of its input is needed"),
     ("timm.layers.layer_scale.LayerScale <-> keras.layers.EinsumDense", {}, "the shape of its input is needed"),
 ]
@@ -317,7 +317,7 @@ REFUSED_BY_TORCH: list[tuple[str, LayerSpecs, str]] = [
             LayerSpec(kind="keras.layers.Embedding", shapes={"embeddings": (7, 5)}),
             LayerSpec(kind="keras.layers.Flatten"),
         ),
-        "no reduction",
+        "not a mode of EmbeddingBag",
     ),
 ]
 

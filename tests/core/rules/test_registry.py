@@ -88,7 +88,7 @@ def test_a_second_rule_for_the_same_pair_is_refused_and_both_places_are_named() 
     ],
 )
 def test_a_tensor_that_is_named_twice_is_refused(side: str, mappings: tuple[WeightMapping, ...]) -> None:
-    with pytest.raises(RuleError, match=f"names the {side} tensor '.*' twice"):
+    with pytest.raises(RuleError, match=f"maps the {side} tensor '.*' twice"):
         register(a_rule(weights=constant(*mappings)))
 
 

@@ -81,7 +81,7 @@ REFUSED_BY_TORCH: list[tuple[str, keras.layers.Layer, str]] = [
     ("RNN", keras.layers.SimpleRNN(5, activation="sigmoid"), "activation='sigmoid'"),
     ("LSTM", both(merge_mode="sum"), "merge_mode='sum'"),
     ("GRU", both(), "layer='LSTM'"),
-    ("LSTM", both(backward_layer=lstm(go_backwards=True, use_bias=False)), "two layers that differ"),
+    ("LSTM", both(backward_layer=lstm(go_backwards=True, use_bias=False)), "two layers differ"),
     ("Linear", keras.layers.TimeDistributed(keras.layers.BatchNormalization()), "layer='BatchNormalization'"),
 ]
 
@@ -139,7 +139,7 @@ def test_layers_with_code_between_them_are_for_weights_and_make_no_model() -> No
 
 
 STACKS: list[tuple[str, list[Any], dict[str, Any], str]] = [
-    ("LSTM", [5, 4], {}, "cell 1 differs from the first"),
+    ("LSTM", [5, 4], {}, "cell 1 of the stack differs from the first"),
     ("GRU", [5], {}, "cell='LSTMCell'"),
     ("LSTM", [5], {"go_backwards": True}, "go_backwards=True"),
     ("LSTM", [5], {"stateful": True}, "stateful=True"),

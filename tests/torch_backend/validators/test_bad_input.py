@@ -174,8 +174,8 @@ LABELS: dict[str, tuple[Any, str]] = {
     "text": (["cat", "dog", "cat", "dog"], r"<U3 of shape \(4,\)(.|\n)*Fix:  labels=\[class_names.index\(name\)"),
     "ragged": ([[0], [1, 2]], "labels are rows of several lengths: they must be integers"),
     "too few": (np.zeros(3, int), r"3 labels, and no output of shape \(3, classes\): torch returns output 0 of"),
-    "out of range": (np.array([0, 1, 4, 2]), "labels: 4 is no class index of models with 4 classes"),
-    "negative": (np.array([0, 1, -1, 2]), "labels: -1 is no class index of models with 4 classes"),
+    "out of range": (np.array([0, 1, 4, 2]), "labels: 4 is not a class index: the models have 4 classes"),
+    "negative": (np.array([0, 1, -1, 2]), "labels: -1 is not a class index: the models have 4 classes"),
 }
 
 
