@@ -31,12 +31,14 @@ class Found:
         datasets: Its datasets, in the order of their creation.
         roles: The roles of the datasets.
         kind: Its qualified class name; empty if unknown.
+        is_ordered: Whether its position among layers of equal shapes is their order in the model.
     """
 
     path: str
     datasets: tuple[hdf5.Dataset, ...] = ()
     roles: tuple[str, ...] = ()
     kind: str = ""
+    is_ordered: bool = True
 
 
 def layers_of(found: Sequence[Found], architecture: Architecture | None, tree: hdf5.Tree) -> tuple[LayerView, ...]:
@@ -106,7 +108,8 @@ def _view(layer: Found, shared: Mapping[str, str]) -> LayerView:
         )
         for role, dataset in zip(layer.roles, layer.datasets, strict=True)
     )
-    return LayerView(path=layer.path, kinds=(layer.kind,) if layer.kind else (), tensors=tensors)
+    kinds = (layer.kind,) if layer.kind else ()
+    return LayerView(path=layer.path, kinds=kinds, tensors=tensors, is_ordered=layer.is_ordered)
 
 
 def _with_parts(described: list[LayerView], parts: list[LayerView]) -> tuple[LayerView, ...]:

@@ -34,12 +34,14 @@ class ProbeResult:
         keras: The Keras side, with the call order and the shapes of the run.
         pairs: The pairs that the probe found.
         notes: Remarks for the user, to be added to the plan.
+        difference: The difference between the outputs of the two models, in words; empty if none is known.
     """
 
     torch: ModelView
     keras: ModelView
     pairs: tuple[Pair, ...]
     notes: tuple[str, ...]
+    difference: str = ""
 
 
 def probed_pairs(search: Search) -> Iterator[Pair]:

@@ -22,11 +22,13 @@ from keras3conv.planner.probe.nearness import (
     InputMatch,
     find_recorded,
     match_input,
+    output_limit,
     outputs_are_swapped,
     uses_other_tensors,
 )
 from keras3conv.planner.probe.option import Candidate
 from keras3conv.planner.probe.outcome import Choice
+from keras3conv.planner.probe.outputs import NOT_COMPARED, OutputComparison, compare_outputs
 from keras3conv.planner.probe.ranking import CandidateRanking, RankedCandidate
 from keras3conv.planner.probe.record import NEAR, TorchRun
 from keras3conv.planner.probe.stacks import Stack
@@ -73,12 +75,15 @@ class Search:
     Attributes:
         ranking: Finds and ranks the candidates of a layer.
         stacks: The pairs of one torch layer and several Keras layers in sequence, by the path of each Keras layer.
-        outputs_agree: Whether every output of the model equals a recorded torch value, and no two outputs are swapped.
+        outputs_agree: Whether every output of the model has the values of a recorded torch value, in any order, and no
+            two outputs are swapped.
+        output_comparison: The comparison of the outputs, element by element.
     """
 
     ranking: CandidateRanking
     stacks: Mapping[str, Stack] = field(default_factory=dict)
     outputs_agree: bool = False
+    output_comparison: OutputComparison = NOT_COMPARED
 
     @property
     def run(self) -> TorchRun:
@@ -169,10 +174,11 @@ class Search:
             self.trail.backtrack(OUTPUTS)
 
     def compare_outputs(self, outputs: Mapping[str, Array]) -> list[int | None]:
-        """Set `outputs_agree`; return the torch tensors that each output depends on, as bits.
+        """Compare the outputs of the two models; return the torch tensors that each output depends on, as bits.
 
-        The entry of an output is None if it equals no recorded torch value.
+        Sets `outputs_agree` and `output_comparison`. The entry of an output is None if it equals no recorded value.
         """
+        self.output_comparison = compare_outputs(self.run.outputs, outputs, output_limit(self.run))
         found = [find_recorded(self.run, array) for array in outputs.values()]
         self.outputs_agree = None not in found and not outputs_are_swapped(self.run, outputs)
         return found
