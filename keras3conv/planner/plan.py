@@ -82,7 +82,7 @@ def plan(
 
 
 def _known_difference(probed: ProbeResult | None, pairs: Iterable[Pair]) -> str:
-    """Return the difference that the probe found, if it ran with all weights of the plan; else nothing is known."""
+    """Return the difference that the probe found; empty if the probe did not run with all weights of the plan."""
     if probed is None:
         return ""
     filled = {path for pair in probed.pairs for mapping in pair.weights for path in mapping.keras}

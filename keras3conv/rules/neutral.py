@@ -77,9 +77,9 @@ def may_be_same(torch_role: str, keras_role: str, shape: Shape) -> bool:
     """Return whether a torch tensor may become a Keras variable: a mean does not become a scale, nor a scale an offset.
 
     Args:
-        torch_role: What the torch layer calls the tensor.
-        keras_role: What the Keras layer calls the variable.
-        shape: The shape of the torch tensor; only vectors are told apart.
+        torch_role: The name of the tensor in the torch layer.
+        keras_role: The name of the variable in the Keras layer.
+        shape: The shape of the torch tensor; any tensor that is not a vector may become any variable.
     """
     names = torch_role.rpartition(".")[2], keras_role.rpartition("/")[2]
     meanings = {_MEANINGS.get(name) for name in names}

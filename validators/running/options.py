@@ -64,7 +64,7 @@ class Options:
 
 
 def golden_outputs(expected: Any) -> dict[str, Array]:
-    """Return golden outputs by name: from a file of numpy, or from arrays in a dict, in a list, or alone.
+    """Return golden outputs by name: from a numpy file, or from a dict, a list or a single array.
 
     Raises:
         InputError: They are no numbers, or the file cannot be read.
@@ -82,7 +82,7 @@ def golden_outputs(expected: Any) -> dict[str, Array]:
 
 def _in_file(path: Path) -> Any:
     try:
-        loaded = np.load(path)  # never pickled objects: that is numpy's default, and it stays
+        loaded = np.load(path)  # numpy's default: pickled objects are refused
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} holds no arrays: {error}\nFix:  numpy.savez(path, outputs)") from error
     if isinstance(loaded, np.ndarray):

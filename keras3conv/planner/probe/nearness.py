@@ -113,5 +113,5 @@ def outputs_are_swapped(run: TorchRun, outputs: Mapping[str, Array]) -> bool:
 
 
 def output_limit(run: TorchRun) -> float:
-    """Return the largest relative error of values that equal the outputs of torch."""
+    """Return the largest relative error at which a value counts as equal to a torch output."""
     return SAME_LIMIT if run.limit == EXACT else run.limit

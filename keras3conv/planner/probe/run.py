@@ -96,7 +96,7 @@ def _summary(search: Search, given: Inputs) -> str:
 
 
 def _output_difference(search: Search) -> str:
-    """Return the difference between the outputs of the two models, in words; empty where none is known."""
+    """Return the difference between the outputs of the two models, in words; empty if it is unknown."""
     if search.output_comparison.result != "different":
         return ""
     order = "; they hold the same values in another order" if search.outputs_agree else ""
