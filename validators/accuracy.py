@@ -46,10 +46,10 @@ class _Scores:
 
 
 def check(subject: Subject) -> Section:
-    """Compare top-1 and top-5 accuracy and every prediction.
+    """Compare top-1 and top-5 accuracy. Fail if a sample's top-1 classes differ by more than noise explains.
 
     Raises:
-        InputError: The labels do not fit the inputs or the outputs.
+        InputError: The labels do not match the inputs or the outputs in number or range.
     """
     if subject.skip_reason:
         return Section(name="accuracy", status="skipped", claim=CLAIM, summary="not run", reason=subject.skip_reason)
@@ -91,7 +91,7 @@ def check(subject: Subject) -> Section:
 
 
 def require_fitting(subject: Subject) -> None:
-    """Raise `InputError` if the labels fit no output; called before the proofs that take long."""
+    """Raise `InputError` if no output has one row of class scores per label; called before the slow proofs."""
     if subject.options.labels is not None and not subject.skip_reason:
         _scored(subject, subject.options.labels)
 
@@ -108,13 +108,14 @@ def _scored(subject: Subject, labels: Array) -> OutputPair:
         shapes = ", ".join(f"{pair.torch_name} of shape {pair.torch_output.shape}" for pair in paired)
         number = count(len(labels), "label")
         raise InputError(f"labels: {number}, and no output of shape ({len(labels)}, classes): torch returns {shapes}")
-    return pairs[0]  # the models return different numbers of arrays, which its mismatch says
+    return pairs[0]  # the models return different numbers of arrays; this pair has the mismatch message
 
 
 def _refuse_labels(labels: Array, classes: int, names: Sequence[str]) -> None:
     outside = labels[(labels < 0) | (labels >= classes)]
     if outside.size:
-        raise InputError(f"labels: {outside[0]} is no class index of models with {classes} classes, 0 to {classes - 1}")
+        known = f"{classes} classes, 0 to {classes - 1}"
+        raise InputError(f"labels: {outside[0]} is not a class index: the models have {known}")
     if names and len(names) != classes:
         raise InputError(f"class_names: {count(len(names), 'name')}, and the models have {classes} classes")
 
@@ -168,7 +169,7 @@ def _pictures(
     ranks: tuple[NDArray[np.int64], NDArray[np.int64]],
     failed: list[int],
 ) -> tuple[Picture, ...]:
-    """Return thumbnails of image samples with the best classes of both models; none if the samples are no images."""
+    """Return thumbnails of samples with the best classes of both models; empty if the inputs are not images."""
     images = _images(subject, len(labels))
     if images is None:
         return ()
@@ -190,7 +191,7 @@ def _pictures(
 
 
 def _images(subject: Subject, samples: int) -> Array | None:
-    """Return the first input that holds images, with channels last; None if there is none."""
+    """Return the first input that is a batch of images, with channels last; None if there is none."""
     leaves: list[tuple[str, Any]] = list(flatten(subject.required_inputs.keras, lambda value: hasattr(value, "shape")))
     for _, value in leaves:
         array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)

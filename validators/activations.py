@@ -1,7 +1,7 @@
 """Compare every layer output of the deployed models, against the noise floor of the torch module.
 
 Every Keras layer is compared twice: in the whole model, on the inputs that Keras computed, and in isolation, on the
-inputs that torch recorded, so that a layer is blamed for its own difference only.
+inputs that torch recorded. In isolation, differences of earlier layers have no effect.
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ class _JudgedCall:
 
     Attributes:
         call: The call in the whole models.
-        whole: Its judgement; None if there is nothing to compare.
+        whole: Judgement of the call in the whole models; None if there is nothing to compare.
         isolated: Judgement of the layer in isolation; None if there is nothing to compare.
         is_compensated: A neighbouring layer compensates the difference.
     """
@@ -99,7 +99,7 @@ def _judged_calls(subject: Subject) -> list[_JudgedCall]:
 
 
 def _truths(subject: Subject, calls: list[CallPair]) -> list[Array | None]:
-    """Return torch's float64 output of every call, in Keras' layout; None if there is none."""
+    """Return for every call torch's float64 output in Keras' layout; None for a call without one."""
     used: dict[str, int] = {}
     truths: list[Array | None] = []
     for call in calls:

@@ -27,7 +27,7 @@ CLAIM = (
 
 @dataclass(frozen=True, kw_only=True)
 class _Row:
-    """The comparison of one output of two runs; without a judgement the note says why."""
+    """The comparison of one output of two runs; if `judgement` is None, `note` is the reason."""
 
     first: str
     second: str
@@ -75,7 +75,7 @@ def check(subject: Subject) -> Section:
 
 
 def _joined_reasons(reasons: Mapping[str, str]) -> str:
-    """Join the reasons in one line; backends with the same reason share it."""
+    """Join the reasons in one line; backends with the same reason are listed together."""
     by_reason: dict[str, list[str]] = {}
     for name, reason in reasons.items():
         by_reason.setdefault(reason, []).append(name)
@@ -108,7 +108,7 @@ def _rows(subject: Subject, finished: Mapping[str, Recording]) -> Iterator[_Row]
 def _compare_backends(
     subject: Subject, first: tuple[str, Recording], second: tuple[str, Recording], output: str
 ) -> _Row:
-    """Compare one output of two backends, by the noise floor of torch."""
+    """Compare one output of two backends, with torch's noise floor as the limit."""
     first_output, second_output = first[1].outputs[output], second[1].outputs[output]
     names = {"first": first[0], "second": second[0], "output": output or "0"}
     if first_output.shape != second_output.shape:
@@ -123,7 +123,7 @@ def _compare_backends(
 
 
 def _judge(subject: Subject, actual: Array, source: Array, name: str, run: Recording) -> Judgement:
-    """Judge an output of a backend, with torch's float64 output in the layout of that backend."""
+    """Judge an output of a backend against torch's float64 output, converted to the layout of that backend."""
     truths = {pair.name: pair.torch_output for pair in output_pairs(subject.torch_truth, run)}
     return judge(actual, source, truths.get(name), subject.options.tolerance)
 

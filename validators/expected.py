@@ -1,4 +1,4 @@
-"""Compare the outputs of both models with golden outputs: what some software returned for the same inputs."""
+"""Compare the outputs of both models with golden outputs, which other software computed for the same inputs."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,7 +19,7 @@ CLAIM = (
 )
 
 _UNITS = 2.0
-"""The noise of other software in units in the last place: it adds in another order than both models do."""
+"""The rounding noise of the other software, in units in the last place: it may add in another order."""
 
 
 def check(subject: Subject) -> Section:
@@ -73,7 +73,7 @@ def _expected_by_output(expected: Mapping[str, Array], pairs: list[OutputPair]) 
 
 
 def _judgement(subject: Subject, pair: OutputPair, output: Array, golden: Array) -> Judgement | None:
-    """Judge one side by the noise of both; return None if the shapes differ."""
+    """Judge the output of one side by the noise of both sides; return None if the shapes differ."""
     if output.shape != golden.shape or pair.mismatch:
         return None
     found = judge(output, golden, None, subject.options.tolerance)

@@ -37,7 +37,7 @@ class _JudgedCall:
     Attributes:
         call: The call on both sides.
         diff: The difference of the outputs; None if they cannot be compared.
-        note: Why the call is not judged; empty if it is.
+        note: The reason why the call is not judged; empty if it is judged.
     """
 
     call: CallPair
@@ -53,9 +53,9 @@ def check(subject: Subject) -> Section:
     """Compare all layers and outputs of both models in float64, also at other magnitudes of their values.
 
     The proof finds a relative change of 1e-6 in a number that a layer computes with, and in an epsilon of 1e-10 or more
-    that is added to a variance; of an epsilon of 1e-12 it finds a change of 1e-3. It does not find a change in a number
-    that no value of the runs reaches (the lower limit of a norm that no vector falls below), or in an epsilon next to a
-    variance that no weight and no input makes small.
+    that is added to a variance. In an epsilon of 1e-12 it finds a relative change of 1e-3. It does not find a change in
+    a number that has no effect in the runs (the lower limit of a norm, if every vector is longer), or in an epsilon
+    that is added to a variance that is never small.
     """
     if subject.skip_reason:
         return Section(name="float64", status="skipped", claim=CLAIM, summary="not run", reason=subject.skip_reason)
@@ -91,7 +91,7 @@ def _judge(subject: Subject, variant: Variant, original: Subject) -> Section:
     nearby = NearbyRun(subject)
     calls = _judged_calls(subject, variant, original, nearby)
     failed = [index for index, judged in enumerate(calls) if judged.failed]
-    # If no layer that can be compared differs, the cause of a different output is after the last layer.
+    # If only layers that cannot be compared differ, the cause of a different output is after the last layer.
     search_outputs = all(calls[index].call.mismatch for index in failed)
     outputs, worst_output, problems = _judge_outputs(subject, variant, nearby, search=search_outputs)
     summary = _failed_summary(calls, failed, len(problems)) if failed or problems else _summary(calls, worst_output)

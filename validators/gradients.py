@@ -1,8 +1,8 @@
 """Prove that both models train alike: compare one backward pass in float64, and one step in training mode.
 
-The loss is a weighted sum of all output elements; its gradients are mapped by the plan. A step of stochastic gradient
-descent changes every tensor by its gradient times the learning rate, so the gradients are compared and not the updated
-tensors, in which a small difference would be lost.
+The loss is a weighted sum of all output elements; the plan maps its gradients from torch to Keras. A step of stochastic
+gradient descent changes every tensor by its gradient times the learning rate. The gradients are compared instead of the
+updated tensors, in which a small difference would be lost by rounding.
 """
 
 from collections.abc import Iterator, Mapping
@@ -49,10 +49,10 @@ class _Comparison:
     Attributes:
         torch: Path of the torch layer.
         keras: Path of the Keras layer.
-        quantity: The quantity compared and its tensor, in words.
+        quantity: The compared quantity and its tensor, in words.
         error: Relative difference.
-        passed: The difference is rounding.
-        explanation: The cause of the difference, if it is known.
+        passed: Whether the difference is rounding.
+        explanation: The cause of the difference; None if it is unknown.
     """
 
     torch: str
@@ -122,7 +122,7 @@ def _untrained(subject: Subject) -> dict[str, str]:
 
 
 def _loss_weights(subject: Subject) -> tuple[dict[str, Array], dict[str, Array]] | str:
-    """Return the loss weights of every output element for torch and for Keras; or why there is no loss."""
+    """Return the weight of every output element in the loss, for torch and for Keras; or the reason for no loss."""
     generator = np.random.default_rng(SEED)
     torch: dict[str, Array] = {}
     keras: dict[str, Array] = {}
@@ -142,7 +142,7 @@ def _loss_weights(subject: Subject) -> tuple[dict[str, Array], dict[str, Array]]
 def _compare_gradients(
     subject: Subject, loss_weights: tuple[dict[str, Array], dict[str, Array]], norms: tuple[BatchNorm, ...]
 ) -> Iterator[_Comparison]:
-    """Run a backward pass on both sides, with the given batch normalisations in training mode, and compare them."""
+    """Run a backward pass on both sides, with these batch normalisations in training mode; compare the gradients."""
     quantity = "gradient in training mode" if norms else "gradient"
     mappings = [(pair, mapping) for pair in subject.plan.pairs for mapping in pair.weights]
     trained = [entry for entry in mappings if _is_trained(subject, entry[1])]
@@ -163,7 +163,7 @@ def _compare_gradients(
 
 
 def _is_trained(subject: Subject, mapping: WeightMapping) -> bool:
-    """Return whether both sides have and train the weights of a mapping."""
+    """Return whether both sides have the weights of a mapping and train them."""
     is_trained = all(path in subject.probe_weights and path in subject.parameters for path in mapping.torch)
     return is_trained and bool(mapping.keras)
 
@@ -211,7 +211,7 @@ def _tied_gradients(
 ) -> dict[str, Array]:
     """Return Keras' gradients of tensors that are tied in torch and separate variables in Keras, by torch path.
 
-    The gradient of a tied tensor is the sum of the gradients of its uses.
+    The gradient of a tied tensor is the sum of the gradients of the separate variables.
     """
     storages = {tensor.path: tensor.storage for tensor in subject.torch_view.tensors() if tensor.storage}
     by_storage: dict[str, dict[str, Array]] = {}
@@ -251,7 +251,7 @@ def _mapped_gradients(
 
 
 def _is_permutation(mapping: WeightMapping, like: Arrays) -> bool:
-    """Return whether the transform only permutes elements: numbers the elements, and checks that none is lost."""
+    """Return whether the transform only permutes elements, tested on arrays of consecutive numbers."""
     numbered, start = [], 1
     for array in like:
         numbered.append(np.arange(start, start + array.size, dtype=np.float64).reshape(array.shape))
@@ -266,7 +266,7 @@ def _directional_derivative(gradients: Arrays, steps: Arrays) -> Array:
 
 
 def _compare_statistics(subject: Subject, norm: BatchNorm, torch: Backward, keras: Backward) -> Iterator[_Comparison]:
-    """Compare the moving statistics after the step; torch's variance is divided by its factor N/(N-1)."""
+    """Compare the moving statistics after the step; in torch's variance the factor N/(N-1) is removed."""
     for mapping in norm.pair.weights:
         if any(path in subject.parameters or path not in torch.states for path in mapping.torch):
             continue
@@ -286,7 +286,7 @@ def _compare_statistics(subject: Subject, norm: BatchNorm, torch: Backward, kera
 
 
 def _compare(pair: Pair, quantity: str, arrays: tuple[Array, Array], largest: float) -> _Comparison:
-    """Compare two arrays, (actual, expected); `largest` is the largest gradient of all tensors."""
+    """Compare the arrays (actual, expected); `largest` is the largest gradient of all tensors."""
     actual, expected = arrays
     comparison = _Comparison(torch=pair.torch, keras=pair.keras, quantity=quantity, error=np.inf, passed=False)
     if actual.shape != expected.shape:

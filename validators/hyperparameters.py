@@ -1,9 +1,9 @@
 """Compare every hyper-parameter of every layer pair.
 
-Two layers may differ in a field because of a neighbouring layer: a padding that is a layer of its own in Keras. So a
-field that differs is judged by the outputs of the layers. The neighbours compensate it if the Keras layer, on the
-inputs that torch recorded, returns torch's outputs in float64. A field that only matters in training changes no output;
-it is found by running the torch layer again with the value of the Keras side.
+Two layers may differ in a field because of a neighbouring layer, such as a separate padding layer in Keras. So a field
+that differs is judged by the outputs of the layers. The neighbours compensate it if the Keras layer, on the inputs that
+torch recorded, returns torch's outputs in float64. A field that matters only in training has no effect on the outputs.
+To find such a field, the torch layer is run again with the value of the Keras side.
 """
 
 from collections import Counter
@@ -31,7 +31,7 @@ Verdict = Literal["equal", "failed", "training only", "proven by float64", "not 
 
 @dataclass(frozen=True, kw_only=True)
 class _JudgedField:
-    """A field with its verdict and the reason."""
+    """A field, the verdict on it, and the reason for the verdict."""
 
     field: FieldPair
     verdict: Verdict
@@ -75,7 +75,7 @@ def _judged_fields(subject: Subject) -> Iterator[_JudgedField]:
             verdict: Verdict = "proven by float64" if field.keras_field else "not judged"
             yield _JudgedField(field=field, verdict=verdict, note=field.note)
         else:
-            if agreement is None:  # it runs the Keras model, which is not needed if no field differs
+            if agreement is None:  # `_agreement` runs the Keras model, so it is called only if a field differs
                 agreement = _agreement(subject) | {match.key: match.same_output for match in weightless}
             yield _judged_difference(subject, field, agreement)
 
@@ -86,7 +86,7 @@ def _judged_difference(subject: Subject, field: FieldPair, agreement: dict[tuple
     Args:
         subject: The two models.
         field: The field on both sides.
-        agreement: Whether the layers of a pair compute the same function, by paths.
+        agreement: Whether the layers of a pair compute the same function, by their two paths.
     """
     if (field.torch, field.keras) not in agreement:
         return _JudgedField(field=field, verdict="not judged", note="the layers do not run")
@@ -97,7 +97,7 @@ def _judged_difference(subject: Subject, field: FieldPair, agreement: dict[tuple
         note = "a neighbouring layer compensates the difference"
         return _JudgedField(field=field, verdict="proven by float64", note=note)
     if effect == "hidden":
-        note = "its effect is too small to be seen with these inputs, but not with smaller ones"
+        note = "its effect is too small to be seen with these inputs, but not with smaller inputs"
         return _JudgedField(field=field, verdict="failed", note=note)
     return _JudgedField(field=field, verdict="training only", note="no output depends on it in inference")
 
@@ -114,8 +114,8 @@ def _agreement(subject: Subject) -> dict[tuple[str, str], bool]:
 def _effect(subject: Subject, field: FieldPair) -> Literal["visible", "hidden", "none"]:
     """Return the effect on the torch layer's output when the field gets the value of the Keras side.
 
-    The effect is hidden if it is within rounding (an epsilon next to a large variance), and none if the output is
-    unchanged even at small inputs. A value with which the layer cannot run counts as visible.
+    "hidden": the effect is within rounding (an epsilon that is added to a large variance). "none": the output does not
+    change even at small inputs. "visible": any other effect, also that the layer raises with this value.
     """
     if not field.torch_field or field.in_torch is None:
         return "visible"
@@ -128,7 +128,7 @@ def _effect(subject: Subject, field: FieldPair) -> Literal["visible", "hidden", 
 
 
 _SMALL = 2.0**-40
-"""Factor on the inputs of a layer, so that no epsilon is negligible next to values computed from them."""
+"""Factor on the inputs of a layer, so small that no epsilon is negligible beside values computed from the inputs."""
 
 
 def _change(subject: Subject, field: FieldPair, inputs: Arrays) -> float:
@@ -147,7 +147,7 @@ def _change(subject: Subject, field: FieldPair, inputs: Arrays) -> float:
 
 
 def _training_facts(fields: list[_JudgedField]) -> dict[str, str]:
-    """Return a report fact that lists the fields that differ in training only, by value."""
+    """Return a report fact that lists the fields that matter only in training and differ, with their values."""
     differing: Counter[str] = Counter()
     for judged in fields:
         if judged.verdict == "training only":
@@ -197,7 +197,7 @@ def _table(fields: list[_JudgedField], failed: list[int]) -> Table:
 
 
 def _show(value: object) -> str:
-    """Format a value for a report; floats have twelve digits, so that rounding does not show."""
+    """Format a value for a report; floats have twelve digits, which hide rounding."""
     if isinstance(value, float):
         return f"{value:.12g}"
     if isinstance(value, tuple | list):

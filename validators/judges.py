@@ -8,7 +8,7 @@ from keras3conv.validators.running.options import Options
 from keras3conv.validators.running.subject import Subject
 
 Judge = Callable[[Subject], Section]
-"""Makes the section of one proof."""
+"""Runs one proof and returns its section of the certificate."""
 
 _REQUESTED_BY = {
     "backends": 'backends="all"',
@@ -20,10 +20,10 @@ _REQUESTED_BY = {
 
 
 def judges(options: Options | None = None) -> tuple[tuple[str, Judge], ...]:
-    """Return the requested proofs by name, in the order of the certificate; without options the standard ones.
+    """Return the requested proofs by name, in the order of the certificate; without options the standard proofs.
 
     Raises:
-        InputError: The options name an unknown proof, or an optional one that they do not request.
+        InputError: The options name an unknown proof, or an optional proof whose argument is missing.
     """
     from keras3conv.validators import (
         accuracy,
@@ -62,5 +62,5 @@ def judges(options: Options | None = None) -> tuple[tuple[str, Judge], ...]:
         if name not in available:
             fix = f"\nFix:  validate(..., {_REQUESTED_BY[name]})" if name in _REQUESTED_BY else ""
             raise InputError(f"there is no proof {name!r} here; there are {', '.join(available)}{fix}")
-    # With a wrong plan no other proof means anything, so the structure is always proven.
+    # If the plan is wrong, no other proof is meaningful, so the structure is always proven.
     return tuple((name, check) for name, check in available.items() if options.wants(name) or name == "structure")

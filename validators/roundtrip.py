@@ -1,4 +1,4 @@
-"""Prove that both models hold the same weights, bit for bit, except for losses that a transform declares."""
+"""Prove that both models have the same weights, bit for bit, except for losses that a transform declares."""
 
 import numpy as np
 
@@ -28,7 +28,7 @@ def check(subject: Subject) -> Section:
                 lossy.append((", ".join(mapping.torch), ", ".join(mapping.keras)))
             try:
                 fact = _difference(mapping, torch, keras)
-            except TransformError as error:  # a value that the other side cannot hold
+            except TransformError as error:  # a value for which the other side has no place
                 fact = str(error)
             if fact:
                 problems.append(Problem(torch=pair.torch, keras=pair.keras, fact=fact, fixes=_FIXES))
@@ -70,7 +70,7 @@ def _computed_weights(subject: Subject) -> tuple[tuple[str, str], ...]:
 
 
 def _difference(mapping: WeightMapping, torch: tuple[Array, ...], keras: tuple[Array, ...]) -> str:
-    """Return how the weights of a mapping differ, in words; empty if they do not."""
+    """Return the difference between the weights of a mapping, in words; empty if there is none."""
     from_torch = mapping.transform(torch)
     for path, expected, actual in zip(mapping.keras, from_torch, keras, strict=True):
         if not _same_bits(expected, actual):

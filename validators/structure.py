@@ -1,4 +1,4 @@
-"""Prove that the plan maps every tensor of both models exactly once, or says why it does not."""
+"""Prove that the plan maps every tensor of both models exactly once, or ignores it with a reason."""
 
 from collections import Counter
 
@@ -43,13 +43,13 @@ def check(subject: Subject) -> Section:
 
 
 def _model_differences(subject: Subject) -> tuple[Problem, ...]:
-    """Return where the models differ from those that the plan was made for."""
+    """Return the differences between these models and the models for which the plan was made."""
     torch, keras = subject.outlines
     return (*differences(subject.plan.torch, torch), *differences(subject.plan.keras, keras))
 
 
 def _dtypes(subject: Subject) -> str:
-    """Return the dtypes that differ between the two sides, each with its number of mappings."""
+    """Return the pairs of dtypes that differ between the two sides, each with the number of its mappings, in words."""
     torch, keras = map(tensors_by_path, subject.outlines)
     changes = Counter(
         (torch[mapping.torch[0]].dtype, keras[mapping.keras[0]].dtype)

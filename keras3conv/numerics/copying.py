@@ -24,7 +24,7 @@ from keras3conv.errors import TransformError
 from keras3conv.transforms import Array
 
 _SMALL = 1 << 16
-"""numpy copies arrays of fewer elements: they fit the cache, and setting up tiles takes time too."""
+"""Arrays with fewer elements are copied by numpy: they fit the cache, and setting up tiles takes time."""
 
 _LINE = 64
 """Bytes of a cache line."""
@@ -34,7 +34,7 @@ _SETS = 64
 """Sets of the first-level cache, chosen by address: 64 in almost every processor."""
 
 _WAYS = 16
-"""Lines of one set that a pass may touch; beyond that, tiles are faster than reading the lines again."""
+"""Lines of one set that a pass may touch; if it touches more, tiles are faster than reading the lines again."""
 
 _ENTRIES = 1024
 """Page addresses that the processor caches (TLB entries)."""
@@ -71,7 +71,7 @@ def contiguous(array: Array, *, dtype: Any = None) -> Array:
 
     Args:
         array: Any array or view: transposed, strided, reversed, broadcast.
-        dtype: The dtype to cast to, as `np.ascontiguousarray` does; by default the array's own.
+        dtype: The dtype to cast to, as `np.ascontiguousarray` does; by default the dtype of the array.
 
     Example:
         >>> contiguous(np.arange(6).reshape(2, 3).T).flags.c_contiguous
@@ -86,11 +86,11 @@ def contiguous(array: Array, *, dtype: Any = None) -> Array:
 def own_copy(array: Array, *, dtype: Any = None) -> Array:
     """Return a row-major copy that shares no memory with the array.
 
-    Use it for a receiver that keeps a reference: a variable on JAX may alias the array that was assigned to it.
+    Use it if the receiver keeps a reference to the array: a variable on JAX may alias the array that it was assigned.
 
     Args:
         array: Any array or view.
-        dtype: The dtype to cast to; by default the array's own.
+        dtype: The dtype to cast to; by default the dtype of the array.
     """
     wanted = array.dtype if dtype is None else np.dtype(dtype)
     if array.size < _SMALL or _numpy_is_fast(array, _long_axes(array)):
@@ -119,7 +119,7 @@ def copy_into(target: Array, array: Array) -> None:
         np.copyto(target, array, casting="unsafe")
         return
     axes = _merged(target, array, order)
-    # These are views: axes are merged only where both arrays step from one to the next.
+    # `reshape` returns views here: only axes that are adjacent in both arrays are merged.
     order += [axis for axis in range(target.ndim) if axis not in order]
     shape = [axis.size for axis in axes]
     _move(axes, target.transpose(order).reshape(shape), array.transpose(order).reshape(shape))
@@ -130,7 +130,7 @@ def _long_axes(array: Array) -> list[int]:
 
 
 def _movable(target: Array, source: Array) -> bool:
-    """Return True if both can be copied as integers, and do not share memory."""
+    """Return True if both arrays can be copied as integers, and share no memory."""
     plain = all(array.itemsize in _UNSIGNED and not array.dtype.hasobject for array in (target, source))
     return plain and not np.may_share_memory(target, source)
 

@@ -102,7 +102,7 @@ def compare(actual: Array, expected: Array) -> Diff:
 
 @dataclass(frozen=True, kw_only=True)
 class _Part:
-    """The difference between some rows of two arrays."""
+    """The difference between the same range of rows of two arrays."""
 
     differing: int
     max_abs: float
@@ -122,7 +122,7 @@ def _in_parts(array: Array) -> list[slice]:
 
 
 def _measure(actual: Array, expected: Array, start: int) -> _Part:
-    """Compare some rows; `start` is the index of the first of them in the whole array."""
+    """Compare a range of rows; `start` is the index of its first row in the whole array."""
     wide_actual, wide_expected = _widen(actual), _widen(expected)
     finite = np.isfinite(wide_actual) & np.isfinite(wide_expected)
     same = _same_values(actual, expected, wide_actual, wide_expected)
@@ -176,7 +176,7 @@ class Judgement:
     Attributes:
         deviation: The largest absolute difference between the two sides.
         floor: The measured noise: the source's own error against its float64 run, and at least half a unit in the
-            last place of the largest value. None where the caller gave a tolerance instead.
+            last place of the largest value. None if it was not measured, because the caller gave a tolerance.
         factor: The multiple of the floor that is allowed.
         differing: The number of elements that differ.
         allowed: The deviation that the caller allows; None where the floor decides.
@@ -190,24 +190,24 @@ class Judgement:
 
     @property
     def ratio(self) -> float | None:
-        """The deviation as a multiple of the floor; None where that was not measured."""
+        """The deviation as a multiple of the floor; None if the floor was not measured."""
         return None if self.floor is None else _ratio(self.deviation, self.floor)
 
     @property
     def limit(self) -> float:
-        """The largest deviation that passes."""
+        """The largest deviation that passes: the caller's tolerance, or else a multiple of the noise floor."""
         if self.allowed is not None:
             return self.allowed
         return float("nan") if self.floor is None else self.factor * self.floor
 
     @property
     def proves(self) -> bool:
-        """Whether deviation and limit are finite: NaN and infinity prove nothing."""
+        """Whether deviation and limit are both finite; a comparison with NaN or infinity proves nothing."""
         return isfinite(self.deviation) and isfinite(self.limit)
 
     @property
     def passed(self) -> bool:
-        """Whether the deviation is noise."""
+        """Whether the deviation is finite and at most `limit` (the noise limit, or the caller's tolerance)."""
         return self.proves and self.deviation <= self.limit
 
     def __str__(self) -> str:
@@ -226,7 +226,7 @@ def judge(actual: Array, source: Array, truth: Array | None, tolerance: Toleranc
     Args:
         actual: The output of the target, in its own dtype.
         source: The output of the source, in its own dtype, on the same input.
-        truth: The output of the source in float64, on the same input; None where only the tolerance counts.
+        truth: The output of the source in float64, on the same input; None if a tolerance is given instead.
         tolerance: The difference that the caller allows, whatever the noise is.
     """
     diff = compare(actual, source)
@@ -240,7 +240,7 @@ def noise_floor(source: Array, truth: Array) -> float:
 
     Args:
         source: The output of the source, in its own dtype.
-        truth: Its output in float64, on the same input.
+        truth: The output of the source in float64, on the same input.
     """
     noise = compare(source, truth)
     return max(noise.max_abs, 0.5 * resolution(source) * noise.scale)
@@ -253,7 +253,7 @@ def resolution(array: Array) -> float:
         return float(np.finfo(dtype).eps)
     if dtype.kind in "iub":
         return 0.0
-    import ml_dtypes  # imported late: an array of such a dtype exists only where it was imported already
+    import ml_dtypes  # imported here: an array of such a dtype exists only if the module was imported before
 
     limits: Any = ml_dtypes.finfo
     return float(limits(dtype).eps)
@@ -272,7 +272,7 @@ def _are_integers(actual: Array, expected: Array) -> bool:
 def _same_values(
     actual: Array, expected: Array, wide_actual: NDArray[np.float64], wide_expected: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
-    """Mark the elements that are the same value: zeros with their sign, NaN whatever its payload."""
+    """Mark the pairs of equal elements: `-0.0` differs from `0.0`, and NaN equals NaN with any payload."""
     if _are_integers(actual, expected):
         return np.asarray(actual == expected)
     same = (wide_actual == wide_expected) & (np.signbit(wide_actual) == np.signbit(wide_expected))
@@ -285,7 +285,7 @@ def _distance(
     same: NDArray[np.bool_],
     finite: NDArray[np.bool_],
 ) -> NDArray[np.float64]:
-    """Return the distance of each pair of elements; infinite where they differ and are not both finite."""
+    """Return the distance of each pair of elements; infinite if the two differ and one of them is not finite."""
     with np.errstate(invalid="ignore", over="ignore"):
         return np.where(same, 0.0, np.where(finite, np.abs(actual - expected), np.inf))
 
@@ -297,5 +297,5 @@ def _ratio(value: float, unit: float) -> float:
 
 
 def _or_infinite(diff: Diff) -> float:
-    """Return the deviation; infinite where either side has a NaN, even on both sides: it proves nothing."""
+    """Return the largest difference; infinite if either array has NaN or infinity, which would prove nothing."""
     return float("inf") if diff.nonfinite else diff.max_abs

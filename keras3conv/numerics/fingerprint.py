@@ -1,8 +1,8 @@
 """Compare arrays by a fingerprint that is the same in every memory layout, and by their largest difference.
 
-The outputs of layers are large, and there are hundreds. Both functions read them in memory order, in blocks that stay
-in the processor's cache, and allocate nothing of their size. They call no BLAS, whose threads would compete with the
-framework's.
+A model has hundreds of layers with large outputs. So these functions read an array in memory order, in blocks that stay
+in the processor's cache, and allocate no array of the full size. They call no BLAS, because its threads would compete
+with the threads of the framework.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ import numpy as np
 from keras3conv.transforms import Array, Shape
 
 EXACT = 1e-10
-"""The largest error, relative to the largest value, of two sides that compute the same in float64."""
+"""The largest difference, relative to the largest value, between two float64 results of the same computation."""
 
 _BLOCK = 1 << 15
 """The number of values in a block: three blocks of float64 fit into a common second-level cache."""
@@ -24,18 +24,18 @@ _QUIET = np.errstate(invalid="ignore", over="ignore", divide="ignore")
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """The sums of the powers of an array's values: equal in every memory layout, and with any padding of zeros.
+    """The sums of the powers of an array's values. Neither the memory layout nor padding with zeros changes them.
 
     Attributes:
         sums: The sums of the first, second and third powers.
-        scales: The sizes that these sums may have, for a relative comparison.
+        scales: An upper bound of the absolute value of each sum; differences are relative to it.
     """
 
     sums: tuple[float, ...]
     scales: tuple[float, ...]
 
     def agrees(self, other: "Fingerprint", limit: float) -> bool:
-        """Return whether the sums are equal, relative to their scales."""
+        """Return whether each sum differs from the other fingerprint's by at most `limit` times its scale."""
         return all(
             abs(first - second) <= limit * max(scale, 1e-300)
             for first, second, scale in zip(self.sums, other.sums, self.scales, strict=True)
@@ -65,7 +65,7 @@ def fingerprint_of(array: Array) -> Fingerprint:
 
 @_QUIET
 def relative_error(array: Array, expected: Array, factor: float = 1.0) -> float:
-    """Return the largest difference, relative to the largest expected value; infinite where one is NaN.
+    """Return the largest difference, relative to the largest expected value; infinite if a value is not finite.
 
     Args:
         array: The array to judge.
@@ -84,7 +84,7 @@ def relative_error(array: Array, expected: Array, factor: float = 1.0) -> float:
 
 
 def _farthest(array: Array, expected: Array, factor: float) -> tuple[float, float]:
-    """Return the largest difference and the largest expected value; not finite where a value is not."""
+    """Return the largest difference and the largest expected value; NaN or infinite if a value of an array is."""
     most, least = np.maximum.reduce, np.minimum.reduce
     apart, size = [], []
     memory = np.empty(min(_BLOCK, array.size))
@@ -98,7 +98,7 @@ def _farthest(array: Array, expected: Array, factor: float) -> tuple[float, floa
 
 @_QUIET
 def factor_between(array: Array, expected: Array, limit: float = EXACT) -> float | None:
-    """Return the number that turns the expected array into the other by multiplication; None if there is none."""
+    """Return the factor for which `array == factor * expected`, up to `limit`; None if there is no such factor."""
     if array.shape != expected.shape or not array.size or array.dtype.kind == "c" or expected.dtype.kind == "c":
         return None
     length = product = 0.0

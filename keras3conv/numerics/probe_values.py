@@ -12,10 +12,10 @@ _SEED = 20240229
 
 
 class Pool:
-    """A pool of random numbers, drawn once: each tensor is a run of them from a random start, which wraps around.
+    """A pool of random numbers, drawn once. A tensor takes consecutive numbers from a random start, and wraps around.
 
-    Drawing takes several times as long as scaling, and models have millions of weights. The size of the pool is prime,
-    so that no two rows of a tensor begin at the same number.
+    Drawing a number takes several times as long as scaling it, and models have millions of weights. The size of the
+    pool is prime, so that no two rows of a tensor begin at the same number.
     """
 
     _SIZE = 1_000_003
@@ -25,7 +25,7 @@ class Pool:
         self._numbers = self._generator.uniform(-1.0, 1.0, self._SIZE)
 
     def between(self, low: float, high: float, shape: Shape) -> Array:
-        """Return an array of numbers from a uniform distribution."""
+        """Return an array of numbers that are uniformly distributed between `low` and `high`."""
         made = np.empty(size_of(shape))
         start, filled = int(self._generator.integers(self._SIZE)), 0
         while filled < made.size:
@@ -61,6 +61,6 @@ def probe(tensor: TensorRef, pool: Pool, *, stacked: bool = False) -> Array:
 
 
 def other_values(values: Mapping[str, Array]) -> dict[str, Array]:
-    """Return wrong values of the same kind: shuffled and larger."""
+    """Return wrong values of the same shapes: each array is shuffled and multiplied by 1.5."""
     generator = np.random.default_rng(_SEED)
     return {path: 1.5 * generator.permutation(array.ravel()).reshape(array.shape) for path, array in values.items()}

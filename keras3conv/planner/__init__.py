@@ -1,1 +1,1 @@
-"""The planner: find pairs of layers by hints, names, structure, call order and the probe."""
+"""Find the pairs of corresponding torch and Keras layers: by hints, shapes, call graph, names and a probe run."""

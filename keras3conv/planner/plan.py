@@ -1,6 +1,6 @@
-"""Plan which layer of one model corresponds to which of the other, from all kinds of evidence, the strongest first.
+"""Make the plan: find the pairs of corresponding layers from all kinds of evidence, the strongest kind first.
 
-Every pair names the evidence that decided it. Ambiguous pairs are reported with their candidates.
+Every pair records the evidence that decided it. An ambiguous pair also lists the other candidates.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -32,15 +32,15 @@ def plan(
     probed: ProbeResult | None = None,
     notes: tuple[str, ...] = (),
 ) -> Alignment:
-    """Find which layer of one side corresponds to which of the other.
+    """Find the pairs of corresponding layers of two models.
 
     Args:
-        torch: The torch side; the `calls` of its layers are filled if it was run.
-        keras: The Keras side, likewise.
+        torch: The torch side; its layers have `calls` if the model was traced.
+        keras: The Keras side; its layers have `calls` if the model was traced.
         hints: Pairs that the user names: a dict of layer paths, a list of (regular expression, replacement), or a
             callable from a torch path to a Keras path or None.
         probed: The result of the probe, if both models were run.
-        notes: The plan's notes about how it was found.
+        notes: Remarks for the user on how the plan was found.
 
     Returns:
         The plan, complete or not; its `check()` raises if it is not.
@@ -82,7 +82,7 @@ def plan(
 
 
 def _known_difference(probed: ProbeResult | None, pairs: Iterable[Pair]) -> str:
-    """Return the difference that the probe found, if it ran with all weights of the plan; else nothing is known."""
+    """Return the difference that the probe found; empty if the probe did not run with all weights of the plan."""
     if probed is None:
         return ""
     filled = {path for pair in probed.pairs for mapping in pair.weights for path in mapping.keras}
@@ -91,7 +91,7 @@ def _known_difference(probed: ProbeResult | None, pairs: Iterable[Pair]) -> str:
 
 
 def _in_order(pairs: Iterable[Pair], torch: ModelView) -> list[Pair]:
-    """Return the pairs in the order of their first torch tensors, or of their torch layers where these have none."""
+    """Sort the pairs by their first torch tensor, or by their torch layer if they map no torch tensor."""
     index: dict[str, int] = {}
     for layer in torch.layers:
         index.setdefault(layer.path, len(index))
@@ -106,27 +106,27 @@ def _in_order(pairs: Iterable[Pair], torch: ModelView) -> list[Pair]:
 
 
 def hinted_paths(torch: ModelView, keras: ModelView, hints: Hints) -> dict[str, str]:
-    """Return the torch path that the hints give for each Keras path."""
+    """Return the hinted pairs as a mapping from Keras path to torch path."""
     unmatched = Unmatched(torch_layers=units(torch), keras_layers=units(keras))
     return {pair.keras: pair.torch for pair in hinted_pairs(torch, keras, unmatched, hints)}
 
 
 def _without_ties(unmatched: Unmatched, torch: ModelView, pairs: Iterable[Pair]) -> Unmatched:
-    """Return the layers without the torch layers whose tensors are all tied to tensors of pairs."""
+    """Remove the torch layers of which all tensors are tied to tensors that are already paired."""
     storages = _storages(torch, pairs)
     free = tuple(layer for layer in unmatched.torch_layers if not _all_in(layer, storages))
     return replace(unmatched, torch_layers=free)
 
 
 def _tied_layers(unmatched: Unmatched, torch: ModelView, pairs: Sequence[Pair]) -> Unmatched:
-    """Return the torch layers whose tensors are all tied to tensors of pairs, and the unmatched Keras layers."""
+    """Return the torch layers of which all tensors are tied to paired tensors, with the unpaired Keras layers."""
     storages = _storages(torch, pairs)
     tied = tuple(layer for layer in units(torch, ties=True) if _all_in(layer, storages))
     return Unmatched(torch_layers=tied, keras_layers=unmatched.keras_layers).without(pairs)
 
 
 def _storages(torch: ModelView, pairs: Iterable[Pair]) -> set[str]:
-    """Return the storages of the torch tensors in pairs."""
+    """Return the identifiers of the storages of all torch tensors in the pairs."""
     placed = {path for pair in pairs for mapping in pair.weights for path in mapping.torch}
     return {tensor.storage for tensor in torch.tensors() if tensor.storage and tensor.path in placed}
 
@@ -136,7 +136,7 @@ def _all_in(layer: LayerView, storages: set[str]) -> bool:
 
 
 def _without_overlap(pairs: Iterable[Pair], others: Iterable[Pair]) -> list[Pair]:
-    """Return the pairs that share no tensor with the others."""
+    """Return those of `pairs` that share no tensor with a pair in `others`."""
     placed = _tensor_paths(others)
     return [pair for pair in pairs if not placed & _tensor_paths([pair])]
 
@@ -146,7 +146,7 @@ def _tensor_paths(pairs: Iterable[Pair]) -> set[str]:
 
 
 def _all_groups(unmatched: Unmatched) -> Iterator[Group]:
-    """Yield the groups of all kinds; each layer is in the first group that it fits."""
+    """Yield the groups by torch shapes, then by Keras shapes, then one-sided; a layer is in the first group only."""
     for find_groups in (fitting, fitting_in_keras, fitting_one_sided):
         groups = list(find_groups(unmatched))
         yield from groups
@@ -159,7 +159,7 @@ def _all_groups(unmatched: Unmatched) -> Iterator[Group]:
 
 
 def _ignored(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Iterable[Ignored]:
-    """Yield the tensors without a counterpart: those that rules ignore, constants, and states of random generators."""
+    """Yield the tensors that need no counterpart: ignored by a rule, constant, or the state of a random generator."""
     yield from ignored_tensors(torch, {name: pair for pair in pairs for name in pair.torch_layers})
     placed = {path for pair in pairs for mapping in pair.weights for path in mapping.keras}
     for layer in keras.layers:

@@ -1,1 +1,1 @@
-"""The rule library: which torch layer corresponds to which Keras layer, and how their weights and options map."""
+"""Define and look up the rules: pairs of a torch class and a Keras class, with the maps of weights and options."""

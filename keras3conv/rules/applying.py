@@ -1,4 +1,4 @@
-"""Ask a rule for the weight mappings of two layers, with all that it must know about both."""
+"""Compute the weight mappings of two layers from a rule, with the configurations and shapes that the rule needs."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -13,29 +13,32 @@ from keras3conv.transforms import Shape
 
 
 def rules_for_torch(layer: LayerView) -> Sequence[Rule]:
-    """Return the rules for the class of a torch layer; every rule where the class is unknown.
+    """Return the rules for the class of a torch layer; every rule if the class is unknown.
 
-    The rules of a parent class do not apply to a class with its own: a LayerNorm that adds one to its scale computes
-    something else than a LayerNorm.
+    Rules of a parent class are left out if the class itself has rules: a subclass of LayerNorm that adds one to its
+    scale does not compute the same as a LayerNorm.
     """
     found = tuple(lookup(layer.kinds, ()))
     return tuple(rule for rule in found if rule.torch == found[0].torch) if layer.kinds else found
 
 
 def may_apply(rule: Rule, layer: LayerView) -> bool:
-    """Return whether a rule may apply to a layer; without a configuration (a file), every rule but a variant may."""
+    """Return whether a rule may apply to a torch layer.
+
+    A layer from a weight file has no configuration. Then every rule may apply, except variants, which need one.
+    """
     return not rule.variant if layer.config is None else rule.applies(rule.config_of(layer))
 
 
 def full_paths(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[WeightMapping]:
-    """Yield the mappings of a rule for two layers, with the paths of their tensors."""
+    """Yield the mappings of a rule for two layers, with tensor paths; nothing if the rule cannot be applied."""
     yield from with_paths(mappings_of(rule, torch, keras) or (), rule, torch, keras)
 
 
 def with_paths(
     mappings: Iterable[WeightMapping], rule: Rule, torch: LayerView, keras: LayerView
 ) -> Iterator[WeightMapping]:
-    """Yield a rule's mappings with tensor paths in the place of roles."""
+    """Yield a rule's mappings with each role replaced by the path of the tensor."""
     torch_paths = {tensor.role: tensor.path for tensor in torch.tensors}
     keras_paths = {rule.aliases.get(tensor.role, tensor.role): tensor.path for tensor in keras.tensors}
     for mapping in mappings:
@@ -45,9 +48,10 @@ def with_paths(
 
 
 def mappings_of(rule: Rule, torch: LayerView | None, keras: LayerView) -> tuple[WeightMapping, ...] | None:
-    """Return the rule's mappings of which a tensor exists; None where the rule does not fit the Keras layer.
+    """Return the mappings of a rule, by role, without mappings of which neither layer has a tensor.
 
-    A tensor that only one of two layers has is mapped to its neutral value, where it has one.
+    None if the rule cannot be applied to the Keras layer. A tensor that only one layer has is mapped to its neutral
+    value (0 for a bias, 1 for a scale), if it has one.
     """
     shapes = keras_shapes(rule, keras)
     config = torch_config(rule, torch, keras)
@@ -59,13 +63,16 @@ def mappings_of(rule: Rule, torch: LayerView | None, keras: LayerView) -> tuple[
         for mapping in rule.weights(config)
         if shapes.keys() & set(mapping.keras)
         or torch_shapes.keys() & set(mapping.torch)
-        or (torch is None and not mapping.keras)  # the torch layer has this tensor although Keras has none
+        or (torch is None and not mapping.keras)  # the torch layer has this tensor, the Keras layer has none
     ]
     return tuple(mappings if torch is None else filled(rule, mappings, torch_shapes, shapes))
 
 
 def torch_config(rule: Rule, torch: LayerView | None, keras: LayerView) -> Config | None:
-    """Return the torch layer's configuration, or if unknown, the one that the rule derives from the Keras layer."""
+    """Return the torch layer's configuration; if unknown, the one that the rule derives from the Keras layer.
+
+    None if the rule cannot be applied to the Keras layer.
+    """
     # A rule may also need the Keras counterpart and the input of the layer.
     beyond: dict[str, Any] = {"keras": keras_spec(rule, keras)}
     if torch is not None:
@@ -75,7 +82,7 @@ def torch_config(rule: Rule, torch: LayerView | None, keras: LayerView) -> Confi
     try:
         specs = rule.to_torch(keras_specs(rule, keras))
     except (RuleError, ValueError, LookupError, TypeError, StopIteration):
-        return None  # the rule does not fit the Keras layer
+        return None  # the rule cannot be applied to the Keras layer
     owners = [spec.config for spec in specs if spec.kind == rule.torch]
     if rule.torch_count != 1:
         return {str(number): config for number, config in enumerate(owners)} | beyond
@@ -83,13 +90,13 @@ def torch_config(rule: Rule, torch: LayerView | None, keras: LayerView) -> Confi
 
 
 def keras_spec(rule: Rule, keras: LayerView) -> LayerSpec:
-    """Return a Keras layer in the form that rules read."""
+    """Return a Keras layer as a `LayerSpec`, the form that rules read."""
     shapes, inputs = keras_shapes(rule, keras), keras.run.inputs or ()
     return LayerSpec(kind=keras.kind, config=keras.config or {}, shapes=shapes, inputs=inputs)
 
 
 def keras_specs(rule: Rule, keras: LayerView) -> LayerSpecs:
-    """Return a Keras layer in the form that rules read; for several combined layers, one for each."""
+    """Return a Keras layer as `LayerSpec`s: one, or one per layer for the combination of several layers."""
     whole = keras_spec(rule, keras)
     if rule.keras_count == 1:
         return (whole,)
@@ -104,7 +111,7 @@ def keras_specs(rule: Rule, keras: LayerView) -> LayerSpecs:
 def _flattened(torch: LayerView, keras: LayerView) -> Shape | None:
     """Return the shape that both sides flatten before this layer, in torch's axis order; None if none or unknown.
 
-    Where the Keras side did not run, it is assumed to flatten the same as torch: otherwise the models would differ.
+    If the Keras side did not run, it is assumed to flatten the same axes as torch: otherwise the models would differ.
     """
     if torch.run.flattened and (keras.run.flattened is not None or keras.run.calls is None):
         return torch.run.flattened

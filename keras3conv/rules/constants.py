@@ -2,17 +2,18 @@
 
 from keras3conv.model.views import TensorRef
 
-# Buffers that a constructor computes: Keras computes them when it runs, or keeps them outside of its weights.
+# Buffers that a torch constructor computes. Keras computes the same values during the call, or stores them outside of
+# the weights. Each entry: the name, the kinds of dtype, and the content.
 _CONSTANTS: tuple[tuple[str, str, str], ...] = (
-    ("relative_position_index", "iu", "the table row of each pair of positions, computed from the sizes"),
+    ("relative_position_index", "iu", "the index of the table row for each pair of positions, computed from the sizes"),
     ("relative_coords_table", "f", "the distances between positions, computed from the sizes"),
-    ("attn_mask", "fb", "which places see each other; the sizes tell"),
-    ("causal_mask", "b", "which places see each other; the sizes tell"),
+    ("attn_mask", "fb", "the attention mask between positions, computed from the sizes"),
+    ("causal_mask", "b", "the causal mask between positions, computed from the sizes"),
     ("position_ids", "iu", "the numbers 0, 1, 2, ..."),
     ("token_type_ids", "iu", "zeros"),
     ("inv_freq", "f", "the frequencies of the rotary embedding, computed from the head size"),
     ("embed_scale", "f", "the factor of an embedding, computed from its size"),
-    ("num_batches_tracked", "iu", "a counter that only momentum=None reads"),
+    ("num_batches_tracked", "iu", "a counter that is used only with momentum=None"),
 )
 
 
@@ -20,11 +21,11 @@ _SPECTRAL_NORM = "keras.layers.SpectralNormalization"
 
 
 def constant_buffer(role: str, dtype: str) -> str:
-    """Return the reason why a torch buffer needs no counterpart; empty if it may need one.
+    """Return the reason why a torch buffer needs no counterpart in Keras; empty if it may need one.
 
     Args:
-        role: Its name in its module.
-        dtype: The name of its dtype: position numbers are integers, and a trained table of the same name is not.
+        role: The name of the buffer in its module.
+        dtype: The name of its dtype. It distinguishes integer position indices from a trained table of the same name.
     """
     kinds = {"float": "f", "bfloa": "f", "int": "i", "uint": "u", "bool": "b"}
     kind = next((letter for start, letter in kinds.items() if dtype.startswith(start)), "")
@@ -33,22 +34,22 @@ def constant_buffer(role: str, dtype: str) -> str:
 
 
 def _is_called(role: str, name: str) -> bool:
-    """Return whether a buffer has this name, perhaps with a prefix: "original_inv_freq", "sliding_inv_freq"."""
+    """Return whether the buffer `role` has the name `name`; "inv_freq" may have a prefix: "original_inv_freq"."""
     return role == name or (name == "inv_freq" and role.endswith(f"_{name}"))
 
 
 def is_constant(tensor: TensorRef) -> bool:
-    """Return whether a buffer holds a constant that every model of these sizes computes."""
+    """Return whether a tensor is a buffer with constant values that follow from the sizes of the model."""
     return not tensor.trainable and bool(constant_buffer(tensor.role.rpartition(".")[2], tensor.dtype))
 
 
 def passing_variable(role: str, kinds: tuple[str, ...]) -> str:
-    """Return the reason why a Keras variable needs no counterpart; empty if it may need one.
+    """Return the reason why a Keras variable needs no counterpart in torch; empty if it may need one.
 
     Args:
-        role: Its name in its layer.
+        role: The name of the variable in its layer.
         kinds: The class names of the layer; empty if unknown.
     """
     if role.rpartition("/")[2] == "vector_u" and (not kinds or _SPECTRAL_NORM in kinds):
-        return "the start of a power iteration, which training finds again"
+        return "the start vector of a power iteration, which training computes again"
     return ""

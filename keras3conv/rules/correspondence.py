@@ -1,4 +1,4 @@
-"""Say which Keras arguments follow which attribute of a torch layer: as its rule declares, or as a trial shows."""
+"""Find the Keras arguments that depend on each attribute of a torch layer: declared by the rule, or found by trial."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import SequenceMatcher
@@ -9,19 +9,25 @@ from keras3conv.errors import Keras3ConvError
 from keras3conv.rules.rule import Config, LayerSpecs, Rule
 
 REFUSALS = (Keras3ConvError, LookupError, TypeError, ValueError)
-"""What a rule raises for a configuration that it cannot translate: its own error, or one caused by an odd value."""
+"""The exceptions that a rule may raise for a configuration that it cannot translate."""
 
 Correspondences = Mapping[str, tuple[str, ...]]
-"""The Keras arguments by the torch attribute that they follow."""
+"""For each torch attribute the Keras arguments that depend on it."""
 
 
 def expected_arguments(rule: Rule, config: Config) -> dict[str, Any]:
-    """Return the Keras arguments that a rule makes of a torch configuration; raises one of `REFUSALS` if it cannot."""
+    """Return the Keras arguments that a rule computes from a torch configuration.
+
+    Raises one of `REFUSALS` if the rule cannot translate the configuration.
+    """
     return _arguments(rule, rule.to_keras(config))
 
 
 def _arguments(rule: Rule, specs: LayerSpecs) -> dict[str, Any]:
-    """Return the arguments of the layer that owns the tensors; of several layers all, after their numbers."""
+    """Return the arguments of the Keras layer that has the weights.
+
+    If the rule has several Keras layers, return the arguments of all, each name after the number of its layer.
+    """
     if rule.keras_count == 1:
         owner = next((spec for spec in reversed(specs) if spec.kind == rule.keras), specs[-1])
         return dict(owner.config)
@@ -29,12 +35,12 @@ def _arguments(rule: Rule, specs: LayerSpecs) -> dict[str, Any]:
 
 
 def correspondences(rule: Rule, config: Config, expected: Mapping[str, Any]) -> Correspondences:
-    """Return which of the expected Keras arguments follow which torch attribute.
+    """Return for each torch attribute those of the expected Keras arguments that depend on it.
 
     Args:
         rule: The rule.
         config: The configuration of the torch layer.
-        expected: What `expected_arguments` returned for it.
+        expected: The result of `expected_arguments` for this configuration.
     """
     if rule.torch_count != 1:
         return {}
@@ -51,12 +57,12 @@ def _without_number(rule: Rule, name: str) -> str:
 
 
 def found_by_trial(rule: Rule, config: Config, others: Mapping[str, Iterable[Any]]) -> Correspondences:
-    """Return which Keras arguments change when one torch attribute is changed.
+    """Change one torch attribute at a time, and return for each the Keras arguments that change.
 
     Args:
         rule: The rule.
         config: A configuration of the torch layer.
-        others: More values to try, by the attribute, beside other numbers of the same kind.
+        others: More values to try, by attribute, in addition to generated values of the same type.
     """
     before = expected_arguments(rule, config)
     found: dict[str, tuple[str, ...]] = {}
@@ -73,7 +79,7 @@ def found_by_trial(rule: Rule, config: Config, others: Mapping[str, Iterable[Any
 
 
 def _nearest_only(found: Correspondences) -> Correspondences:
-    """Return each Keras argument for one torch attribute only: the one with the most similar name."""
+    """Keep each Keras argument for only one torch attribute, the attribute with the most similar name."""
     chosen: dict[str, str] = {}
     for field, names in found.items():
         for name in names:
@@ -83,12 +89,12 @@ def _nearest_only(found: Correspondences) -> Correspondences:
 
 
 def _resemblance(name: str, other: str) -> float:
-    """Return how much two names have in common, between 0 and 1."""
+    """Return the similarity of two names, from 0 to 1."""
     return SequenceMatcher(None, name, other).ratio()
 
 
 def _other_values(value: Any) -> Iterator[Any]:
-    """Yield values that are not this one, of the same kind."""
+    """Yield other values of the same type."""
     if isinstance(value, bool):
         yield not value
     elif isinstance(value, int):
@@ -101,7 +107,11 @@ def _other_values(value: Any) -> Iterator[Any]:
 
 
 def same_value(first: Any, second: Any) -> bool:
-    """Return whether two arguments say the same: numbers up to rounding, one number for an equal one on every axis."""
+    """Return whether two arguments mean the same.
+
+    Numbers are equal up to rounding; a single number equals a sequence in which every element is this number; None
+    equals False and "linear".
+    """
     if isinstance(first, tuple | list) or isinstance(second, tuple | list):
         return _same_sequences(first, second)
     if isinstance(first, bool) or isinstance(second, bool):

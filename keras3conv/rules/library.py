@@ -1,4 +1,4 @@
-"""Look up rules by name or by the classes of two layers; loads every file of `rules/families` on first use."""
+"""Look up rules by name or by the classes of two layers; import every file of `rules/families` on first use."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -21,7 +21,7 @@ def find(name: str) -> Rule:
     """Return the rule with this name; raises `RuleError` if there is none."""
     _load()
     if name not in registered:
-        raise RuleError(f"no rule is called {name!r}")
+        raise RuleError(f"there is no rule with the name {name!r}")
     return registered[name]
 
 
@@ -30,7 +30,8 @@ def lookup(
 ) -> Iterator[Rule]:
     """Return the rules for two layers, the most derived classes first; an empty tuple of kinds matches every class.
 
-    `applies` is not called: it needs a configuration, which a weight file does not have.
+    The rules may still not apply to a configuration: `applies` is not called, because a layer from a weight file has no
+    configuration.
 
     Args:
         torch_kinds: The class names of the torch layer.

@@ -1,7 +1,7 @@
-"""Know the value at which a parameter changes nothing: zero for an offset, one for the scale of a normalisation.
+"""Find the neutral value of a parameter: zero for a bias, one for the scale of a normalisation.
 
-A layer without such a parameter computes the same as one that has it at this value. Statistics have no neutral value:
-a layer without them computes them from its input.
+A layer without the parameter computes the same as a layer in which the parameter has its neutral value. Statistics,
+such as a moving average, have no neutral value: a layer without statistics computes them from its input.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,17 +14,17 @@ _TORCH_PACKAGES = ("torch.nn.", "torchvision.", "timm.")
 
 
 def neutral_in_torch(rule: Rule, role: str) -> int | None:
-    """Return the neutral value of a torch tensor of a rule; None where it has none."""
+    """Return the neutral value of the torch tensor with this role; None if it has none."""
     name = role.rpartition(".")[2]
     if name in _TORCH_OFFSETS or name.startswith(("bias_ih", "bias_hh")):
         return 0
-    # Other packages have normalisations that add one to their scale.
+    # In other packages, some normalisations add one to their scale, so that its neutral value is zero.
     is_scale = name == "weight" and "Norm" in rule.torch and rule.torch.startswith(_TORCH_PACKAGES)
     return 1 if is_scale else None
 
 
 def neutral_in_keras(rule: Rule, role: str) -> int | None:
-    """Return the neutral value of a Keras variable of a rule; None where it has none."""
+    """Return the neutral value of the Keras variable with this role; None if it has none."""
     name = role.rpartition("/")[2]
     if name in ("bias", "beta"):
         return 0
@@ -34,15 +34,15 @@ def neutral_in_keras(rule: Rule, role: str) -> int | None:
 def filled(
     rule: Rule, mappings: Sequence[WeightMapping], torch: Mapping[str, Shape], keras: Mapping[str, Shape]
 ) -> Iterator[WeightMapping]:
-    """Yield the mappings of two layers, with constants for the neutral tensors that only one of the two has.
+    """Yield the mappings of two layers; a tensor that only one layer has is mapped to its neutral value.
 
-    A mapping stays as it is where both layers have its tensors, or where a missing one has no neutral value.
+    A mapping is not changed if both layers have its tensors, or if the missing tensor has no neutral value.
 
     Args:
-        rule: The rule that the mappings are from.
-        mappings: The mappings, with roles.
+        rule: The rule that gave the mappings.
+        mappings: The mappings, by role.
         torch: The shapes of the torch layer's tensors, by role.
-        keras: Likewise of the Keras layer.
+        keras: The shapes of the Keras layer's tensors, by role.
     """
     for mapping in mappings:
         has_torch = [role in torch for role in mapping.torch]
@@ -77,9 +77,9 @@ def may_be_same(torch_role: str, keras_role: str, shape: Shape) -> bool:
     """Return whether a torch tensor may become a Keras variable: a mean does not become a scale, nor a scale an offset.
 
     Args:
-        torch_role: What the torch layer calls the tensor.
-        keras_role: What the Keras layer calls the variable.
-        shape: The shape of the torch tensor; only vectors are told apart.
+        torch_role: The name of the tensor in the torch layer.
+        keras_role: The name of the variable in the Keras layer.
+        shape: The shape of the torch tensor; any tensor that is not a vector may become any variable.
     """
     names = torch_role.rpartition(".")[2], keras_role.rpartition("/")[2]
     meanings = {_MEANINGS.get(name) for name in names}

@@ -1,7 +1,6 @@
-"""Describe an operation that both frameworks have: its names, its parameters, their defaults on both sides.
+"""Define an operation (a function without weights) that both frameworks have: names, parameters and defaults.
 
-A rule pairs layers; an operation is a function without weights. How an argument that counts axes changes with the
-layout is left to whoever knows the layout.
+An axis argument also depends on the memory layout. It is not translated here but by the callers, which know the layout.
 """
 
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from keras3conv.errors import RuleError
 
 
 class Default(Enum):
-    """Stands for the default of a parameter that has none."""
+    """The default of a parameter that is required."""
 
     REQUIRED = "required"
 
@@ -23,16 +22,17 @@ REQUIRED = Default.REQUIRED
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
-    """A parameter of an operation that is no tensor, under its two names.
+    """A parameter of an operation, except the tensors.
 
     Attributes:
-        torch: Its name in torch.
-        keras: Its name in Keras; empty if Keras has no such parameter, and always computes with the first of `values`.
-        torch_default: Its default in torch.
-        keras_default: Its default in `keras.ops`.
-        activation_default: Its default in `keras.activations`.
-        values: Pairs of a torch value and a Keras value that mean the same. All other values are equal on both sides.
-        is_axis: Whether the value counts axes, and so depends on the layout.
+        torch: The name in torch.
+        keras: The name in Keras; empty if Keras has no such parameter. Then only the torch value of the first pair in
+            `values` has a counterpart.
+        torch_default: The default in torch.
+        keras_default: The default in `keras.ops`.
+        activation_default: The default in `keras.activations`.
+        values: Pairs of a torch value and a Keras value with the same meaning; other values are equal on both sides.
+        is_axis: Whether the value is an axis index, which depends on the memory layout.
     """
 
     torch: str
@@ -57,17 +57,17 @@ class Operation:
     """An operation that both frameworks have.
 
     Attributes:
-        torch: The qualified names of the torch functions that compute it, the preferred one first.
-        keras: The qualified names of the Keras functions that compute it, the preferred one first.
-        module: The torch module that computes it: "torch.nn.SiLU". Its arguments are called like the function's.
-        activation: Its name in `keras.activations`.
-        aten: The operators that `torch.export` writes for it: "aten.silu.default".
-        tensorflow: The TensorFlow functions that compute it, each with the names of its parameters in the order of
+        torch: The qualified names of the torch functions for the operation, the preferred one first.
+        keras: The qualified names of the Keras functions for the operation, the preferred one first.
+        module: The torch module for the operation: "torch.nn.SiLU". Its arguments have the names of the parameters.
+        activation: The name in `keras.activations`.
+        aten: The operators that `torch.export` emits for the operation: "aten.silu.default".
+        tensorflow: The TensorFlow functions for the operation, each with the names of its parameters in the order of
             `keras_parameters`: "nn.leaky_relu features alpha".
-        inputs: The names of its tensors in torch and in Keras.
-        parameters: Its other parameters, in torch's order.
-        is_elementwise: Whether every value is computed from the values at the same place, in any layout.
-        note: How the two differ, where they do.
+        inputs: Pairs of the torch name and the Keras name of each tensor.
+        parameters: The other parameters, in torch's order.
+        is_elementwise: Whether each output value depends only on the input values at the same index.
+        note: The difference between the frameworks, if there is one.
     """
 
     torch: tuple[str, ...]
@@ -83,24 +83,24 @@ class Operation:
 
     @property
     def name(self) -> str:
-        """The torch function's own name: "silu"."""
+        """The name of the torch function without its package: "silu"."""
         return self.torch[0].rpartition(".")[2]
 
     @property
     def code(self) -> str:
-        """The torch function as it is written in code: "F.silu", "torch.exp"."""
+        """The torch function as written in source code: "F.silu", "torch.exp"."""
         return self.torch[0].replace("torch.nn.functional.", "F.")
 
     @property
     def keras_parameters(self) -> tuple[str, ...]:
-        """The names of all Keras parameters: the tensors first."""
+        """The names of all Keras parameters, the tensors first."""
         return (*(keras for _, keras in self.inputs), *(entry.keras for entry in self.parameters if entry.keras))
 
     def to_keras(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the Keras arguments for torch arguments that are no tensors, torch's defaults included.
+        """Return the Keras arguments, except tensors, for torch arguments; missing ones have torch's defaults.
 
         Raises:
-            RuleError: Keras has no such parameter, or torch's function needs another argument.
+            RuleError: Keras has no such parameter, or a required torch argument is missing.
         """
         self._require_known(arguments, self.torch[0], {entry.torch for entry in self.parameters})
         made = {}
@@ -113,14 +113,14 @@ class Operation:
         return made
 
     def to_torch(self, arguments: Mapping[str, Any], *, as_activation: bool = False) -> dict[str, Any]:
-        """Return the torch arguments for Keras arguments that are no tensors, Keras' defaults included.
+        """Return the torch arguments, except tensors, for Keras arguments; missing ones have Keras' defaults.
 
         Args:
             arguments: The arguments by name.
-            as_activation: Whether the function of `keras.activations` is called, which may have other defaults.
+            as_activation: Whether to use the defaults of `keras.activations` instead of `keras.ops`.
 
         Raises:
-            RuleError: Torch has no such parameter, or Keras' function needs another argument.
+            RuleError: Torch has no such parameter, or a required Keras argument is missing.
         """
         self._require_known(arguments, self.keras[0], {entry.keras for entry in self.parameters})
         made = {}
@@ -135,7 +135,7 @@ class Operation:
         return made
 
     def without_defaults(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Return torch arguments without those that are torch's defaults."""
+        """Return the torch arguments that differ from torch's defaults."""
         defaults = {entry.torch: entry.torch_default for entry in self.parameters}
         return {name: value for name, value in arguments.items() if not _equal(value, defaults.get(name, REQUIRED))}
 
@@ -146,10 +146,10 @@ class Operation:
 
 def _given(function: str, name: str, value: Any) -> Any:
     if value is REQUIRED:
-        raise RuleError(f"{function} needs the argument {name}")
+        raise RuleError(f"{function} requires the argument {name}")
     return value
 
 
 def _equal(first: Any, second: Any) -> bool:
-    """Return whether two arguments are the same; 0 is not False."""
+    """Return whether two argument values are equal; unlike in Python, 0 does not equal False."""
     return isinstance(first, bool) == isinstance(second, bool) and bool(first == second)

@@ -1,4 +1,4 @@
-"""Pair the operations of PyTorch with those of Keras: one table, read in both directions."""
+"""List the operations that PyTorch and Keras have in common, in one table that is used in both directions."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -21,13 +21,13 @@ def for_keras(name: str) -> tuple[Operation, ...]:
 
 @cache
 def activations() -> Mapping[str, Operation]:
-    """Return the operations that are functions of `keras.activations`, by their names there: "silu"."""
+    """Return the operations with a function in `keras.activations`, by the name of that function: "silu"."""
     return {entry.activation.rpartition(".")[2]: entry for entry in OPERATIONS if entry.activation}
 
 
 @cache
 def _by_name(side: str) -> dict[str, tuple[Operation, ...]]:
-    """Return the operations by each of their names on one side."""
+    """Return for each torch or Keras name the operations that have it; `side` is "torch" or "keras"."""
     found: dict[str, tuple[Operation, ...]] = {}
     for entry in OPERATIONS:
         names = (*entry.torch, entry.module, *entry.aten) if side == "torch" else (*entry.keras, entry.activation)
@@ -45,7 +45,7 @@ def _axis(torch: str, torch_default: Any = REQUIRED, keras: str = "axis", keras_
 
 
 def _only_torch(name: str, value: Any, default: Any) -> Parameter:
-    """Return a parameter of torch that Keras does without: there it always has this value."""
+    """Return a parameter that only torch has; Keras computes the same only for this value."""
     return Parameter(torch=name, keras="", torch_default=default, values=((value, None),))
 
 
@@ -115,7 +115,7 @@ _ACTIVATIONS = (
     _activation(
         "Softplus", "softplus", f"{_F}.softplus",
         _only_torch("beta", 1.0, 1.0), _only_torch("threshold", 20.0, 20.0), tensorflow=("math.softplus features",),
-        note="Above its threshold torch returns the input itself, which at 20 is 2e-9 less than softplus.",
+        note="Above its threshold torch returns the input itself; at the default of 20 this is 2e-9 below softplus.",
     ),
     _activation(
         "Threshold", "threshold", f"{_F}.threshold",
@@ -127,7 +127,7 @@ _ACTIVATIONS = (
     ),
 )  # fmt: skip
 
-# Functions of one tensor: Keras' name; torch's where it is another; "tf:" and the name in tf.math where there is one.
+# Functions of one tensor. Each entry: Keras' name; torch's name if it differs; "tf:" and the name in tf.math, if any.
 _UNARY = (
     "abs tf:abs", "angle", "arccos acos", "arccosh acosh", "arcsin asin", "arcsinh asinh", "arctan atan",
     "arctanh atanh", "bitwise_invert bitwise_not", "ceil tf:ceil", "cos tf:cos", "cosh", "deg2rad", "erf tf:erf",
@@ -137,7 +137,7 @@ _UNARY = (
     "sin tf:sin", "sinc", "sinh", "sqrt tf:sqrt", "square tf:square", "tan", "trunc",
 )  # fmt: skip
 
-# Functions of two tensors, likewise; "aten:" and the overloads of the operator where they are not "default".
+# Functions of two tensors, in the same form; "aten:" lists the overloads of the operator if they are not "default".
 _BINARY = (
     "add aten:Tensor tf:add", "arctan2 atan2", "bitwise_and aten:Tensor,Scalar", "bitwise_or aten:Tensor,Scalar",
     "bitwise_xor aten:Tensor,Scalar", "divide div aten:Tensor tf:divide", "equal eq aten:Tensor,Scalar tf:equal",
@@ -189,7 +189,10 @@ def _elementwise(row: str, inputs: tuple[tuple[str, str], ...], tensorflow_input
 
 
 def _function(names: str, *parameters: Parameter, aten: str = "", **more: Any) -> Operation:
-    """Return an operation by its names in `torch` and in `keras.ops`, with the operators that differ from the name."""
+    """Return an operation; `names` has the name in `torch` and the name in `keras.ops`.
+
+    `aten` has the operators, unless the only one is the default overload of torch's name.
+    """
     torch, keras = names.split()
     return Operation(
         torch=(f"torch.{torch}",),
@@ -266,4 +269,4 @@ OPERATIONS: tuple[Operation, ...] = (
     *(_elementwise(row, _TWO, "x y") for row in _BINARY),
     *_FUNCTIONS,
 )
-"""Every operation that both frameworks have; the preferred one of a name comes first."""
+"""Every operation that both frameworks have; of several operations with the same name, the preferred is first."""

@@ -1,4 +1,4 @@
-"""Keep the registered rules: check each new one, and rank the rules for two layers."""
+"""Store the registered rules: check each new rule, and rank the rules for two layers."""
 
 import sys
 from dataclasses import replace
@@ -15,15 +15,15 @@ def register(rule: Rule) -> Rule:
     """Add a rule to the library and return it.
 
     Raises:
-        RuleError: The pair is registered already, the rule has no example, a tensor is named twice, or a transform
-            cannot be reversed. Both places are named.
+        RuleError: A rule with this name is registered already, the rule has no example, a tensor occurs in two
+            mappings, or a transform cannot be reversed. The message has the file and line of the rule.
     """
     caller = sys._getframe(1)  # not inspect.stack(), which reads the source of every frame
     origin = f"{caller.f_code.co_filename}:{caller.f_lineno}"
     if known := registered.get(rule.name):
         raise RuleError(f"{rule.name} is registered twice\n  here:   {origin}\n  before: {known.origin}")
     if not rule.examples:
-        raise RuleError(f"{rule.name} has no example: no law can be tried\n  here:   {origin}")
+        raise RuleError(f"{rule.name} has no example, so it cannot be tested\n  here:   {origin}")
     for example in rule.examples:
         _check(rule, example, origin)
     known_rule = registered[rule.name] = replace(rule, origin=origin)
@@ -33,7 +33,7 @@ def register(rule: Rule) -> Rule:
 
 @cache
 def ranked(torch_kinds: tuple[str, ...], keras_kinds: tuple[str, ...], counts: tuple[int, int]) -> tuple[Rule, ...]:
-    """Return the rules for `lookup`; cached because a model asks for each of its layers."""
+    """Return the rules for `lookup`, ranked; cached, because it is called for every layer of a model."""
     found = [
         rule
         for rule in registered.values()
@@ -46,7 +46,7 @@ def ranked(torch_kinds: tuple[str, ...], keras_kinds: tuple[str, ...], counts: t
 
 
 def _is_second(rule: Rule) -> bool:
-    """Return whether other rules for the same layers come first: those of the frameworks' own classes do."""
+    """Return whether a rule ranks last: it is a fallback, or one of its classes belongs to keras3conv."""
     return rule.fallback or rule.torch.startswith("keras3conv.") or rule.keras.startswith("keras3conv.")
 
 
@@ -65,7 +65,7 @@ def _check(rule: Rule, example: Example, origin: str) -> None:
         names = [name for mapping in mappings for name in mapping.names(side)]
         for name in names:
             if names.count(name) > 1:
-                raise RuleError(f"{rule.name} names the {side} tensor {name!r} twice\n  here:   {origin}")
+                raise RuleError(f"{rule.name} maps the {side} tensor {name!r} twice\n  here:   {origin}")
     for mapping in mappings:
         if mapping.transform.inverse.inverse != mapping.transform:
             raise RuleError(f"{rule.name}: {mapping.transform!r} cannot be reversed\n  here:   {origin}")

@@ -1,8 +1,8 @@
-"""Define a rule: the correspondence of one torch layer and one Keras layer, as a value that works both ways.
+"""Define a rule: a pair of a torch class and a Keras class that correspond, used in both directions.
 
-One `register(Rule(...))` in one file of `rules/families` gives transfer both ways, configuration both ways, the audit
-of hyper-parameters, a row in the generated table and every law as a test. Rules name classes by their qualified names,
-so this module imports no framework.
+One `register(Rule(...))` in a file of `rules/families` is enough for the transfer of weights in both directions, the
+conversion of configurations in both directions, the comparison of hyper-parameters, a row in the generated table, and
+the tests of all laws. Rules name classes by their qualified names, so this module imports no framework.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,22 +15,22 @@ from keras3conv.transforms import Array, Arrays, Shape, Transform
 Config = Mapping[str, Any]
 
 Fields = Mapping[str, str | tuple[str, ...]]
-"""Torch attributes, each with the Keras argument or arguments that say the same; empty where there is none."""
+"""Torch attributes, each with the Keras argument or arguments of the same meaning; empty if there is none."""
 
 Layout = Literal["same", "channels", "time"]
-"""The axes of torch compared with Keras: the same, channels second instead of last, or time before the batch."""
+"""The order of torch's axes: "same" as in Keras, "channels" second (last in Keras), or "time" before the batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WeightMapping:
-    """Tensors of torch, tensors of Keras, and the transform from the first to the second.
+    """Torch tensors, Keras tensors, and the transform from the torch tensors to the Keras tensors.
 
-    In a rule the names are roles ("weight", "kernel"); in a plan they are full paths ("fc.weight", "fc/kernel").
+    In a rule, the names are roles ("weight", "kernel"); in a plan, they are full paths ("fc.weight", "fc/kernel").
 
     Attributes:
         torch: The torch names, in the order of the transform's arguments.
         keras: The Keras names, in the order of the transform's results.
-        transform: From torch to Keras; its inverse leads back.
+        transform: The transform from torch to Keras; its inverse is used from Keras to torch.
     """
 
     torch: tuple[str, ...]
@@ -44,13 +44,13 @@ class WeightMapping:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerSpec:
-    """A layer as data, enough to construct it.
+    """The description of a layer or function from which it can be constructed.
 
     Attributes:
         kind: The qualified class name.
-        config: The constructor's arguments.
-        shapes: The shapes of its tensors, by role. Rules leave them out: `specs_with_shapes` derives them.
-        inputs: The shapes of its inputs, batch axis first, None for free sizes; empty where unknown.
+        config: The arguments of the constructor.
+        shapes: The shapes of the layer's tensors, by role. Rules leave them out: `specs_with_shapes` computes them.
+        inputs: The shapes of the inputs, batch axis first, None for a free size; empty if unknown.
     """
 
     kind: str
@@ -64,15 +64,15 @@ LayerSpecs = tuple[LayerSpec, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """A torch layer and an input for it; the laws are tested with them.
+    """A torch layer with inputs, on which the laws of a rule are tested.
 
     Attributes:
-        config: Arguments of the torch constructor.
+        config: The arguments of the torch constructor.
         inputs: The shape of every input, in torch's layout, batch axis first.
-        integers: For inputs that are indices, the number of values; 0 for real inputs.
-        canonical: Whether the configuration comes back unchanged. False for one that comes back in an equivalent form:
-            `padding="same"` as `padding=1`.
-        keras: The Keras layer with its shapes, for rules that need it: torch does not know the number of heads.
+        integers: For inputs that are indices, the number of different indices; 0 for floating-point inputs.
+        canonical: Whether the conversion to Keras and back gives the same configuration. False if it gives an
+            equivalent one: `padding=1` for `padding="same"`.
+        keras: The Keras layer with its shapes, for rules that need it because torch does not store the number of heads.
     """
 
     config: Config
@@ -83,7 +83,7 @@ class Example:
 
     @property
     def beyond(self) -> Config:
-        """The shapes of the inputs and the Keras layer, which a rule may need beside the torch configuration."""
+        """The shapes of the inputs, and the Keras layer, which a rule may need in addition to the configuration."""
         return {"inputs": self.inputs, **({} if self.keras is None else {"keras": self.keras})}
 
 
@@ -100,39 +100,39 @@ class Rule:
     """The correspondence of one torch class and one Keras class.
 
     Attributes:
-        torch: The qualified name of the torch class: "torch.nn.Conv2d". It also applies to subclasses.
+        torch: The qualified name of the torch class: "torch.nn.Conv2d". The rule also applies to subclasses.
         keras: The qualified name of the Keras class: "keras.layers.DepthwiseConv2D".
-        fields: The attributes of the torch module that make its configuration, each with the Keras argument that says
-            the same. A tuple of the attributes alone will do: then the audit finds the arguments by trial.
-        weights: From the torch configuration to the mappings, in the order in which Keras creates its variables. A
-            mapping is dropped if neither side has its tensors (no bias).
-        applies: Whether the rule is for this torch configuration; chooses among several Keras classes.
-        to_keras: From the torch configuration to the Keras layers that compute the same, in sequence.
-        to_torch: The way back, from the layers that `to_keras` makes, with the shapes of their tensors.
+        fields: The attributes of the torch module that are its configuration, each with the Keras argument of the same
+            meaning. May be a tuple of the attributes: then the audit finds the arguments by trial.
+        weights: Computes the mappings from the torch configuration, in the order in which Keras creates its variables.
+            A mapping is ignored if neither layer has its tensors (no bias).
+        applies: Returns whether the rule is for this torch configuration; used to choose among several Keras classes.
+        to_keras: Computes from the torch configuration the Keras layers, in sequence, that compute the same.
+        to_torch: Computes the torch layers from the Keras layers (as `to_keras` returns them), with tensor shapes.
         layout: The order of the axes: "channels" if torch's second axis is Keras' last (for three axes and more, and
             unless the Keras layer has `data_format="channels_first"`), "same" if both have the same order, "time" if
-            torch has the time axis first and the batch second. It may depend on the configuration.
-        output: From torch's outputs, both configurations and the shape that Keras returned to the output in the form
-            of Keras; by default the first array in Keras' layout.
-        part: From the output of the Keras layer and both configurations to the part that the torch layer returns,
-            where a layer after it removes the rest.
-        torch_count: The number of torch layers; 0 for any. Their roles are numbered, "0.weight", "1.weight", and so
-            are their configurations: {"0": ..., "1": ...}.
-        keras_count: The number of Keras layers, likewise: "0/kernel", "1/kernel".
-        parallel: Whether the several layers take the same input and their outputs are joined along the last axis
+            torch has the time axis first and the batch second. It may be a function of the configuration.
+        output: Computes the expected Keras output from torch's outputs, the torch and the Keras configuration, and the
+            shape of the Keras output. By default, it is torch's first output in Keras' layout.
+        part: Returns the part of the Keras layer's output that corresponds to torch's output, from the output and both
+            configurations. Needed if a Keras layer after this one removes the rest.
+        torch_count: The number of torch layers; 0 for any number. If it is not 1, roles and configurations are
+            numbered: "0.weight", "1.weight"; {"0": ..., "1": ...}.
+        keras_count: The number of Keras layers; 0 for any number. If it is not 1, roles are numbered: "0/kernel".
+        parallel: Whether several layers receive the same input, and their outputs are joined along the last axis
             (query, key and value); otherwise they run in sequence.
-        between: The code between the several torch layers that no layer represents (the scores of an attention). Such
-            a rule is for weights only.
-        torch_arguments: From the arrays of an example to the positional arguments of the torch layer.
-        keras_arguments: From the same arrays, in Keras' layout, to those of the Keras layer.
-        aliases: Names that older Keras files use for a variable, and today's name.
-        ignored: Torch tensors (by role) without a counterpart, each with the reason.
-        examples: Torch layers to test the laws with; adversarial: all sizes differ, options on and off.
-        train: Whether the two agree in training mode too.
+        between: The code between several torch layers that is in no layer (the scores of an attention). Such a rule is
+            for weights only.
+        torch_arguments: Returns the positional arguments of the torch layer for the input arrays of an example.
+        keras_arguments: Returns the positional arguments of the Keras layer for the same arrays in Keras' layout.
+        aliases: The current name of a Keras variable for each name that older Keras files use.
+        ignored: Torch tensors (by role) that need no counterpart, each with the reason.
+        examples: Torch layers to test the laws with. They should expose mistakes: different sizes, options on and off.
+        train: Whether the outputs of the two layers also agree in training mode.
         fallback: Whether other rules for the same layers are preferred to this one.
-        variant: The name that distinguishes this rule from another for the same two classes: "patches". It is used
-            only where the configuration of the torch layer is known and `applies` returns true.
-        note: Remarks for the user; a loss is declared here.
+        variant: A name that distinguishes this rule from another rule for the same two classes: "patches". A variant is
+            used only if the configuration of the torch layer is known and `applies` returns True for it.
+        note: Remarks for the user, such as information that the conversion loses ("Lossy: ...").
         origin: The file and line of the rule, for messages.
     """
 
@@ -179,11 +179,14 @@ class Rule:
         return {torch: (keras,) if isinstance(keras, str) else keras for torch, keras in self.fields.items() if keras}
 
     def may_apply(self, layer: LayerView) -> bool:
-        """Return whether the rule may be for this torch layer; without a configuration (a file) it may."""
+        """Return whether the rule may apply to this torch layer; True if the layer has no configuration (a file)."""
         return layer.config is None or self.applies(self.config_of(layer))
 
     def config_of(self, layer: LayerView) -> Config:
-        """Return the fields of a torch layer that the rule reads; of several layers, by their numbers."""
+        """Return those entries of a torch layer's configuration that are `fields` of the rule.
+
+        For a combination of several layers, return the entries of each layer by its number.
+        """
         config = layer.config or {}
         if self.torch_count == 1:
             return self._fields_of(config)
@@ -194,11 +197,11 @@ class Rule:
 
 
 def stub(kind: str, roles: Sequence[str]) -> str:
-    """Return a rule to fill in for a Keras layer without a rule, as code to paste.
+    """Return the source code of an incomplete rule for a Keras layer without a rule, for the user to complete.
 
     Args:
-        kind: The qualified name of its class.
-        roles: The names of its variables; the torch module is assumed to have parameters of the same names and shapes.
+        kind: The qualified name of the Keras class.
+        roles: The names of the variables; the torch module is assumed to have parameters with these names and shapes.
     """
     mapping = 'k3c.WeightMapping(torch=("{0}",), keras=("{0}",), transform=k3c.transforms.Same())'
     weights = "".join(f"{mapping.format(role)}, " for role in roles)
@@ -207,11 +210,11 @@ k3c.register(
     k3c.Rule(
         torch="my_package.MyLayer",
         keras="{kind}",
-        fields=(),  # the arguments of MyLayer that are its attributes, too
+        fields=(),  # the arguments of MyLayer that are also attributes of the module
         weights=lambda config: ({weights}),
         to_keras=lambda config: (k3c.LayerSpec(kind="{kind}"),),
         to_torch=lambda layers: (k3c.LayerSpec(kind="my_package.MyLayer"),),
-        layout="same",  # MyLayer is called with the axes as Keras has them
+        layout="same",  # the inputs of MyLayer have the same axis order as in Keras
         examples=(k3c.Example(config={{}}, inputs=((2, 3),)),),
     )
 )"""

@@ -1,8 +1,8 @@
-"""Combine layers that consist of layers: an LSTM with its cell, an attention with its projections.
+"""Combine a container with its inner layers into one layer: an LSTM and its cell, an attention and its projections.
 
-If a rule knows the class of the container, the container is one layer. The roles of its tensors then start with the
-name of the inner layer, the same in every model: "out_proj.weight", "forward_layer/cell/kernel". The inner layers are
-paired by themselves if no rule knows the container, or if the other side has no such layer.
+This is done if a rule exists for the class of the container. The roles of the combined tensors then start with the name
+of the inner layer, which is the same in every model: "out_proj.weight", "forward_layer/cell/kernel". The inner layers
+are paired separately if no rule exists for the container, or if the other side has no such container.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,14 +14,14 @@ from keras3conv.rules.library import known_classes
 
 
 def units(view: ModelView, *, ties: bool = False) -> tuple[LayerView, ...]:
-    """Return the layers that can be paired: containers that a rule knows, and all layers with tensors.
+    """Return the layers that can be paired: containers for which a rule exists, and all layers with tensors.
 
-    An inner layer is listed beside its container.
+    The inner layers of a container are included in addition to the container.
 
     Args:
         view: The model.
-        ties: Whether to list every layer of a tied tensor, or only the first. All count where a run shows what each
-            computes.
+        ties: Whether to include every layer that has a tied tensor, or only the first such layer. The probe needs all,
+            because it compares the outputs of each.
     """
     known = known_classes()[0 if view.side == "torch" else 1]
     children = children_of(view)
@@ -49,7 +49,7 @@ def whole_of(layer: LayerView, children: Mapping[str, list[LayerView]], side: Si
 
 
 def without_parts(layers: Iterable[LayerView], wholes: Iterable[LayerView], side: Side) -> Iterator[LayerView]:
-    """Yield the layers that are inside none of these containers."""
+    """Yield the layers that are not inside one of the containers `wholes`."""
     between = separator(side)
     inside = {whole.path for whole in wholes}
     for layer in layers:
@@ -60,7 +60,7 @@ def without_parts(layers: Iterable[LayerView], wholes: Iterable[LayerView], side
 
 
 def children_of(view: ModelView) -> dict[str, list[LayerView]]:
-    """Return the layers directly inside each layer, by its path; a file may lack the levels between them."""
+    """Return the direct inner layers of each layer, by its path. Levels that a file does not list are skipped."""
     between = separator(view.side)
     paths = {layer.path for layer in view.layers}
     children: dict[str, list[LayerView]] = {}
@@ -74,7 +74,7 @@ def children_of(view: ModelView) -> dict[str, list[LayerView]]:
 
 
 def numbered(layers: Iterable[LayerView], side: Side) -> LayerView:
-    """Return several layers as one, to pair them together; the roles of its tensors start with their numbers."""
+    """Combine several layers into one, to pair them together; tensor roles and configurations start with a number."""
     parts = list(layers)
     between = separator(side)
     tensors = tuple(

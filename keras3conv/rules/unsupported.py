@@ -1,7 +1,7 @@
-"""List the classes of `keras.layers` and `torch.nn` without a rule, with the reason or the way they are supported.
+"""List the classes of `keras.layers` and `torch.nn` without a rule, and why they need none or have none.
 
-The table of rules shows them too. A test compares both namespaces with it, so a new version of a framework shows the
-classes that are missing.
+The generated table of rules includes these classes. A test compares rules and lists with both namespaces, so that it
+fails if a new version of a framework adds a class.
 """
 
 from collections.abc import Mapping
@@ -9,40 +9,40 @@ from collections.abc import Mapping
 _REASONS: Mapping[str, Mapping[str, str]] = {
     "torch.nn": {
         "Container Module ModuleDict ModuleList ParameterDict ParameterList Sequential": "holds layers or parameters; "
-        "they are converted one by one",
+        "each is converted separately",
         "DataParallel": "wraps a module for several devices: convert the module inside",
         "AdaptiveLogSoftmaxWithLoss BCELoss BCEWithLogitsLoss CTCLoss CosineEmbeddingLoss CrossEntropyLoss "
         "GaussianNLLLoss HingeEmbeddingLoss HuberLoss KLDivLoss L1Loss LinearCrossEntropyLoss MSELoss "
         "MarginRankingLoss MultiLabelMarginLoss MultiLabelSoftMarginLoss MultiMarginLoss NLLLoss NLLLoss2d "
         "PoissonNLLLoss SmoothL1Loss SoftMarginLoss TripletMarginLoss TripletMarginWithDistanceLoss": "a loss, which "
-        "is no part of the deployed model",
-        "CosineSimilarity PairwiseDistance": "a distance of two inputs, mostly used in a loss",
+        "is not part of the deployed model",
+        "CosineSimilarity PairwiseDistance": "a similarity or distance of two inputs, mostly used in a loss",
         "CrossMapLRN2d LocalResponseNorm": "Keras has no local response normalisation",
-        "Fold Unfold": "overlapping patches as columns; no Keras layer has them in this order",
+        "Fold Unfold": "overlapping patches as columns; no Keras layer returns them in this order",
         "FractionalMaxPool2d FractionalMaxPool3d": "pools random regions",
-        "MaxUnpool1d MaxUnpool2d MaxUnpool3d": "needs the indices of a pooling, which Keras does not return",
+        "MaxUnpool1d MaxUnpool2d MaxUnpool3d": "needs the indices of a max pooling, which Keras does not return",
         "LazyBatchNorm1d LazyBatchNorm2d LazyBatchNorm3d LazyConv1d LazyConv2d LazyConv3d LazyConvTranspose1d "
         "LazyConvTranspose2d LazyConvTranspose3d LazyInstanceNorm1d LazyInstanceNorm2d LazyInstanceNorm3d "
         "LazyLinear": "changes its class in its first call: call the module once",
         "RNNBase RNNCellBase": "the base class of the recurrent layers",
         "Transformer TransformerDecoder TransformerDecoderLayer TransformerEncoder TransformerEncoderLayer": "made of "
-        "attention, linear layers and norms, which are converted one by one",
+        "attention, linear layers and norms, each of which is converted separately",
     },
     "keras.layers": {
-        "InputLayer InputSpec Layer Wrapper": "no layer that computes",
-        "StackedRNNCells": "the cells of an RNN, which has a rule",
+        "InputLayer InputSpec Layer Wrapper": "does not compute anything",
+        "StackedRNNCells": "the cells of a keras.layers.RNN, for which rules exist",
         "Masking": "torch has no layer that skips masked steps",
         "FlaxLayer JaxLayer TFSMLayer TorchModuleWrapper": "wraps a model of another framework",
-        "Lambda": "code, which keras3conv never runs from a file; write a layer and register a rule for it",
+        "Lambda": "contains code, which keras3conv never runs from a file; write a layer and register a rule for it",
         "AugMix AutoContrast CenterCrop ContrastLimitedAdaptiveHistogramEqualization CutMix Equalization "
         "MaxNumBoundingBoxes MixUp Pipeline RandAugment RandomBrightness RandomColorDegeneration RandomColorJitter "
         "RandomContrast RandomCrop RandomElasticTransform RandomErasing RandomFlip RandomGaussianBlur "
         "RandomGrayscale RandomHue RandomInvert RandomPerspective RandomPosterization RandomRotation "
         "RandomSaturation RandomSharpness RandomShear RandomTranslation RandomZoom Resizing Solarization": "prepares "
-        "images before training; it belongs to the data, not to the model",
+        "images before training; it is part of the data pipeline, not of the model",
         "CategoryEncoding Discretization HashedCrossing Hashing IntegerLookup StringLookup TextVectorization": "turns "
-        "tables and text into numbers; it belongs to the data, not to the model",
-        "MelSpectrogram STFTSpectrogram": "turns sound into images; it belongs to the data, not to the model",
+        "tables and text into numbers; it is part of the data pipeline, not of the model",
+        "MelSpectrogram STFTSpectrogram": "turns sound into images; it is part of the data pipeline, not of the model",
     },
 }
 
@@ -55,12 +55,11 @@ UNSUPPORTED: Mapping[str, str] = {
 """The qualified class names, each with the reason why there is no rule for it."""
 
 _SPECTRAL = (
-    "the rule of the inner layer; the weight is that of inference on both sides. Torch's u and v are computed when it "
-    "is written; vector_u, the start of Keras' power iteration, keeps its value"
+    "by the rule of the inner layer, with the normalized weight of inference on both sides. Torch's u and v are "
+    "computed when the weight is written; Keras' vector_u, the start of its power iteration, keeps its value"
 )
 _COMPUTED = (
-    "the rule of the layer; its weight is the computed one, and the parameters that it is computed from are a declared "
-    "loss"
+    "by the rule of the layer, with the computed weight; the parameters from which the weight is computed are lost"
 )
 
 WITHOUT_RULE: Mapping[str, str] = {
@@ -69,6 +68,6 @@ WITHOUT_RULE: Mapping[str, str] = {
     "keras.layers.SpectralNormalization": _SPECTRAL,
     "torch.nn.utils.parametrizations.weight_norm": _COMPUTED,
     "torch.nn.utils.weight_norm": _COMPUTED,
-    "any convolution that standardises its kernel": _COMPUTED,
+    "any convolution with a standardised kernel": _COMPUTED,
 }
-"""The classes that are supported without a rule of their own, each with the way."""
+"""The classes that are supported by the rules of other classes, each with an explanation."""

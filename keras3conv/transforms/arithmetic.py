@@ -1,4 +1,4 @@
-"""Transforms that compute: they add arrays to each other, or a number to an array."""
+"""Transforms that compute new values: the sum of several arrays, or an array plus a number."""
 
 from dataclasses import dataclass
 
@@ -17,9 +17,9 @@ class _Summands(Transform):
 
 
 class Sum(_Summands):
-    """Add several arrays of one shape: the two biases of an LSTM.
+    """Add several arrays of the same shape. Example: the two biases of an LSTM.
 
-    Lossy: the inverse returns the sum as the first array and zeros as the others. Adding them gives the same bits.
+    Lossy: the inverse returns the sum as the first array and zeros as the other arrays. Their sum has the same bits.
 
     Args:
         count: The number of arrays.
@@ -43,21 +43,21 @@ class Sum(_Summands):
 
 
 class Spread(_Summands, inverse_of=Sum):
-    """Return an array and zeros, whose sum is the array; the inverse of `Sum`."""
+    """Return the array, followed by arrays of zeros of the same shape; the inverse of `Sum`."""
 
     def shapes(self, shapes: Shapes) -> Shapes:
         """Return the shape once for each array."""
         return self._require_count(1, shapes) * self.count
 
     def __call__(self, arrays: Arrays) -> Arrays:
-        """Return the array and negative zeros: adding a positive zero would change the sign of `-0.0`."""
+        """Return the array and arrays of `-0.0`: adding `+0.0` would change the sign of a `-0.0` in the array."""
         (array,) = self._require_count(1, arrays)
         return (array, *(np.negative(np.zeros_like(array)) for _ in range(self.count - 1)))
 
 
 @dataclass(frozen=True)
 class Shift(OneArray):
-    """Add a whole number to every value: `Shift(1)` turns a stored `scale - 1` into the scale of a normalization.
+    """Add a whole number to every value. Example: `Shift(1)` turns a stored `scale - 1` into a normalization's scale.
 
     Lossy in both directions, because the sum is rounded. A value is rounded only once: `f(f.inverse(y)) == y`, bit for
     bit, for every `y` that `f` has made.

@@ -82,7 +82,8 @@ class Axes(Transform):
             missing = ", ".join(sorted(set(names[0]) ^ set(names[1])))
             raise TransformError(f"{self!r} cannot be reversed: {missing} is on one side only")
         if unknown := sizes.keys() - set(names[0]):
-            raise TransformError(f"{self!r}: a size is given for {', '.join(sorted(unknown))}, which is not in it")
+            named = ", ".join(sorted(unknown))
+            raise TransformError(f"{self!r}: a size is given for {named}, which is not in the pattern")
         if empty := [name for name, size in sizes.items() if size < 1]:
             raise TransformError(f"{self!r} cannot be reversed: {', '.join(empty)} has no elements")
         for group in left + right:
@@ -117,7 +118,8 @@ class Axes(Transform):
             else:
                 rest = size - known
             if rest:
-                raise self._misfit(f"'{' '.join(group) or '1'}' has size {size}", shape)
+                wanted = f"a multiple of {known}" if unsized else str(known)
+                raise self._misfit(f"the size of '{' '.join(group) or '1'}' is {size}, not {wanted}", shape)
         return sizes
 
     def shapes(self, shapes: Shapes) -> Shapes:

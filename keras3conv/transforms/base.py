@@ -44,7 +44,7 @@ class Transform(ABC):
         super().__init_subclass__()
         other = _CLASSES.setdefault(cls._key(), cls)
         if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
-            raise TransformError(f"two transforms have the name {cls.__name__}: JSON could not tell them apart")
+            raise TransformError(f"two transform classes have the name {cls.__name__}, which is their key in JSON")
         _CLASSES[cls._key()] = cls
         if inverse_of is not None:
             cls._inverse_class, inverse_of._inverse_class = inverse_of, cls
@@ -56,7 +56,7 @@ class Transform(ABC):
 
     @property
     def inverse(self) -> "Transform":
-        """Return the transform of the other direction."""
+        """Return the transform that undoes this one."""
         if self._inverse_class is None:
             name = type(self).__name__
             raise TransformError(f"{self!r} has no inverse: define `inverse`, or a class with inverse_of={name}")
@@ -67,12 +67,16 @@ class Transform(ABC):
         """Return the shapes of the results from the shapes of the arguments, without data.
 
         Raises:
-            TransformError: The shapes do not fit the transform.
+            TransformError: The transform cannot be applied to arrays of these shapes.
         """
 
     @abstractmethod
     def __call__(self, arrays: Arrays) -> Arrays:
-        """Return the transformed arrays; raise `TransformError` if they do not fit."""
+        """Return the transformed arrays.
+
+        Raises:
+            TransformError: The transform cannot be applied to this number of arrays, these shapes or these values.
+        """
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object from which `from_json` makes an equal transform."""
@@ -89,30 +93,34 @@ class Transform(ABC):
         )
 
     def _require_count(self, wanted: int, values: tuple[T, ...]) -> tuple[T, ...]:
-        """Return the values if their number is right."""
+        """Return the values; raise `TransformError` unless there are exactly `wanted`."""
         if len(values) != wanted:
             raise TransformError(f"{self!r} takes {count(wanted, 'array')}, not {len(values)}")
         return values
 
     def _require_equal(self, shapes: Shapes) -> None:
         if len(set(shapes)) != 1:
-            raise self._misfit("they differ", *shapes)
+            raise self._misfit("the shapes must be equal", *shapes)
 
     def _require_an_array(self, arrays: int) -> None:
-        """Refuse a transform of no arrays, because its inverse could not know their shape."""
+        """Raise `TransformError` if the number of arrays is zero: the inverse could not know the shape to return."""
         if arrays < 1:
             raise TransformError(f"{self!r} cannot be reversed: it needs at least one array")
 
     def _check(self, arrays: Arrays) -> None:
-        """Raise `TransformError` if the arrays do not fit."""
+        """Raise `TransformError` if the transform cannot be applied to arrays of these shapes."""
         self.shapes(tuple(array.shape for array in arrays))
 
     def _axis(self, shape: Shape, axis: int, *, multiple_of: int = 1) -> int:
-        """Return the axis counted from the front."""
+        """Return the index of the axis, counted from the front.
+
+        Raises:
+            TransformError: The axis does not exist, or its size is not a multiple of `multiple_of`.
+        """
         if not -len(shape) <= axis < len(shape):
             raise self._misfit(f"there is no axis {axis}", shape)
         if shape[axis] % multiple_of:
-            raise self._misfit(f"axis {axis} is not a multiple of {multiple_of}", shape)
+            raise self._misfit(f"the size of axis {axis}, {shape[axis]}, is not a multiple of {multiple_of}", shape)
         return axis % len(shape)
 
     def _misfit(self, reason: str, *shapes: Shape) -> TransformError:
@@ -147,7 +155,7 @@ class OneArray(Transform):
 
     @abstractmethod
     def _apply(self, array: Array, shape: Shape) -> Array:
-        """Return the result, which has the given shape."""
+        """Return the transformed array; `shape` is its shape."""
 
 
 def from_json(data: Any) -> Transform:
@@ -189,7 +197,7 @@ def _to_json(value: Any) -> Any:
 
 
 def resized(shape: Shape, axis: int, *sizes: int) -> Shape:
-    """Return the shape with other sizes in place of one axis, which is counted from the front."""
+    """Return the shape with one axis (counted from the front) replaced by axes of these sizes."""
     return (*shape[:axis], *sizes, *shape[axis + 1 :])
 
 

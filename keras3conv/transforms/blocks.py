@@ -51,7 +51,7 @@ class _Parts(Transform):
 
 
 class Split(_Parts):
-    """Split one array into several along an axis: a packed query, key and value.
+    """Split one array into several along an axis. Example: a packed query, key and value.
 
     Args:
         axis: The axis to split.
@@ -63,7 +63,7 @@ class Split(_Parts):
         (shape,) = self._require_count(1, shapes)
         axis = self._axis(shape, self.axis)
         if shape[axis] != sum(self.sizes):
-            raise self._misfit(f"axis {self.axis} is not {sum(self.sizes)}", shape)
+            raise self._misfit(f"axis {self.axis} has size {shape[axis]}, not {sum(self.sizes)}", shape)
         return tuple(resized(shape, axis, size) for size in self.sizes)
 
     def __call__(self, arrays: Arrays) -> Arrays:
@@ -80,7 +80,8 @@ class Concat(_Parts, inverse_of=Split):
         self._require_count(len(self.sizes), shapes)
         joined = resized(shapes[0], self._axis(shapes[0], self.axis), sum(self.sizes))
         if self.inverse.shapes((joined,)) != shapes:
-            raise self._misfit(f"they are not the parts of one array, {self.sizes} along axis {self.axis}", *shapes)
+            reason = f"their sizes along axis {self.axis} must be {self.sizes}, and their other axes must agree"
+            raise self._misfit(f"the arrays cannot be joined: {reason}", *shapes)
         return (joined,)
 
     def __call__(self, arrays: Arrays) -> Arrays:
@@ -99,7 +100,7 @@ class _Stacked(Transform):
 
 
 class Stack(_Stacked):
-    """Stack several arrays of one shape along a new axis: the two biases of a GRU.
+    """Stack several arrays of the same shape along a new axis. Example: the two biases of a GRU.
 
     Args:
         axis: The index of the new axis in the result.
@@ -127,7 +128,7 @@ class Unstack(_Stacked, inverse_of=Stack):
         (shape,) = self._require_count(1, shapes)
         axis = self._axis(shape, self.axis)
         if shape[axis] != self.count:
-            raise self._misfit(f"axis {self.axis} is not {self.count}", shape)
+            raise self._misfit(f"axis {self.axis} has size {shape[axis]}, not {self.count}", shape)
         return (resized(shape, axis),) * self.count
 
     def __call__(self, arrays: Arrays) -> Arrays:

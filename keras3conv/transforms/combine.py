@@ -72,7 +72,7 @@ class Chain(_Several):
 
 
 class Beside(_Several):
-    """Apply a different transform to each array: a query of twelve heads and a key of four.
+    """Apply a different transform to each array, in order. Example: a query with 12 heads, a key with 4 heads.
 
     Args:
         *transforms: One transform per array; each makes one array from one array.
@@ -98,7 +98,7 @@ class Beside(_Several):
 
 @dataclass(frozen=True)
 class Each(Transform):
-    """Apply the same transform to each array: three projections that are all transposed.
+    """Apply the same transform to each array. Example: transpose query, key and value kernels.
 
     Args:
         transform: A transform that makes one array from one array.
@@ -128,6 +128,6 @@ class Each(Transform):
 def _only(results: tuple[T, ...], transform: Transform) -> T:
     if len(results) != 1:
         raise TransformError(
-            f"{transform!r} makes {len(results)} arrays from one array: `Each` and `Beside` need exactly one"
+            f"{transform!r} makes {len(results)} arrays from one array: inside `Each` or `Beside` it must make one"
         )
     return results[0]

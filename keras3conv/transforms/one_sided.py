@@ -1,4 +1,4 @@
-"""Transforms of values that only one framework stores: constant tensors, and unused rows of a table."""
+"""Transforms that remove or insert values that only one framework stores: constant tensors, unused table rows."""
 
 from dataclasses import dataclass
 
@@ -17,9 +17,9 @@ class _Constant(Transform):
 
 
 class Drop(_Constant):
-    """Remove an array that holds one value everywhere; refuse any other array.
+    """Remove an array in which every element has one value; raise `TransformError` for any other array.
 
-    The inverse restores the values and the shape. The dtype is chosen by the code that writes the array.
+    The inverse restores the values and the shape, but not the dtype: the code that writes the array casts it.
 
     Args:
         value: The value: 1 for a scale, 0 for an offset.
@@ -27,13 +27,13 @@ class Drop(_Constant):
     """
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return no shape."""
+        """Return an empty tuple."""
         if self._require_count(1, shapes) != (self.shape,):
-            raise self._misfit("the array to remove has another shape", *shapes)
+            raise self._misfit(f"the array to remove must have shape {self.shape}", *shapes)
         return ()
 
     def __call__(self, arrays: Arrays) -> Arrays:
-        """Return no array; raise `TransformError` if the array has other values."""
+        """Return an empty tuple; raise `TransformError` if the array has other values."""
         self._check(arrays)
         if others := int(np.count_nonzero(arrays[0] != self.value)):
             raise TransformError(f"{self!r} would lose {others} values that are not {self.value}")
@@ -41,7 +41,7 @@ class Drop(_Constant):
 
 
 class Fill(_Constant, inverse_of=Drop):
-    """Make an array that holds one value everywhere; the inverse of `Drop`."""
+    """Return a new array in which every element has one value; the inverse of `Drop`."""
 
     def shapes(self, shapes: Shapes) -> Shapes:
         """Return the shape of the array."""
@@ -49,7 +49,7 @@ class Fill(_Constant, inverse_of=Drop):
         return (self.shape,)
 
     def __call__(self, arrays: Arrays) -> Arrays:
-        """Return the array as int8, which can be cast safely to every dtype that it may be written in."""
+        """Return the array as int8, which can be cast to the dtype of any weight without loss."""
         self._require_count(0, arrays)
         return (np.full(self.shape, self.value, np.int8),)
 
@@ -79,7 +79,7 @@ class Skip(_FirstRows):
     def _shape(self, shape: Shape) -> Shape:
         axis = self._axis(shape, self.axis)
         if shape[axis] <= self.count:
-            raise self._misfit(f"nothing is left of axis {self.axis}", shape)
+            raise self._misfit(f"no element would remain of {shape[axis]} along axis {self.axis}", shape)
         return resized(shape, axis, shape[axis] - self.count)
 
     def _apply(self, array: Array, shape: Shape) -> Array:

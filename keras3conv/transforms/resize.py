@@ -40,7 +40,7 @@ class ResizeGrid(OneArray):
 
     @property
     def inverse(self) -> "ResizeGrid":
-        """Return the interpolation from the other grid back."""
+        """Return the interpolation in the other direction."""
         return ResizeGrid(self.axis, self.first, self.wanted, self.given)
 
     def _shape(self, shape: Shape) -> Shape:

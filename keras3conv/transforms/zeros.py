@@ -39,7 +39,7 @@ class _BlockDiagonal(OneArray):
 
 
 class Diagonal(_BlockDiagonal):
-    """Place blocks on the diagonal of a larger array: a grouped kernel becomes an ordinary one.
+    """Place blocks on the diagonal of a larger array, so that a grouped kernel becomes a kernel without groups.
 
     Shape (groups x i, o) becomes (groups x i, groups x o), with zeros between different groups.
 
@@ -89,7 +89,7 @@ class _Dilation(OneArray):
 
 
 class Dilate(_Dilation):
-    """Insert zeros between the elements along an axis: a dilated kernel becomes an ordinary one.
+    """Insert zeros between the elements along an axis, so that a dilated kernel becomes a kernel without dilation.
 
     Args:
         axis: The axis.
@@ -113,7 +113,8 @@ class Thin(_Dilation, inverse_of=Dilate):
         axis = self._axis(shape, self.axis)
         taps, rest = divmod(shape[axis] - 1, self.step)
         if rest:
-            raise self._misfit(f"axis {self.axis} is not one more than a multiple of {self.step}", shape)
+            reason = f"the size of axis {self.axis}, {shape[axis]}, is not one more than a multiple of {self.step}"
+            raise self._misfit(reason, shape)
         return resized(shape, axis, taps + 1)
 
     def _apply(self, array: Array, shape: Shape) -> Array:
@@ -123,7 +124,7 @@ class Thin(_Dilation, inverse_of=Dilate):
 
 
 def _require_zeros(array: Array, kept: Sequence[Array], transform: Transform) -> None:
-    """Raise `TransformError` unless every element that is not kept is a positive zero, which has no bit set."""
+    """Raise `TransformError` unless every element outside of the views in `kept` is `+0.0`, with no bit set."""
     lost = _count_nonzero_bits(array) - sum(map(_count_nonzero_bits, kept))
     if lost:
         raise TransformError(f"{transform!r} would lose {lost} values that are not zero")

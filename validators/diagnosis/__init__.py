@@ -1,1 +1,1 @@
-"""Find the first layer that differs and the cause, with the line to paste."""
+"""Find the first layer that differs, the cause of the difference, and a line of code that fixes it."""

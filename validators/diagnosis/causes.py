@@ -1,4 +1,4 @@
-"""Search the cause of a difference: rerun torch with a hypothesis applied, and check that Keras' values come out."""
+"""Search the cause of a difference: rerun torch with a hypothetical change, and compare the result with Keras."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,25 +16,25 @@ if TYPE_CHECKING:
     from keras3conv.validators.diagnosis.suspects import Case, Hypothesis
 
 SEARCH_SECONDS = 30.0
-"""Time after which the search tries no further hypothesis: every one of them costs a run of the torch module."""
+"""Time after which the search tries no further hypothesis; each hypothesis costs a run of the torch module."""
 
 CLOSER = 4.0
-"""An explanation brings torch at least so many times closer to Keras, even where the rest is within the noise."""
+"""The distance between torch and Keras must shrink by at least this factor for a hypothesis to be an explanation."""
 
 MUCH_CLOSER = 10.0
-"""A hypothesis that brings torch so many times closer to Keras may be one of two causes."""
+"""If the distance between torch and Keras shrinks by this factor, the hypothesis may be one of two causes."""
 
 _LINES_SHOWN = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """A cause in words, and the line to paste.
+    """A cause in words, and the line of code that fixes it.
 
     Attributes:
-        cause: What differs between the two sides, or why no cause was found.
-        fix: The line to paste; empty if there is none.
-        is_found: The cause explains the difference.
+        cause: The difference between the two sides, or the reason why no cause was found.
+        fix: The line of code to paste; empty if there is none.
+        is_found: Whether the cause explains the difference.
     """
 
     cause: str
@@ -43,12 +43,12 @@ class Explanation:
 
     @property
     def fixes(self) -> tuple[str, ...]:
-        """The line to paste, as a tuple for `Problem.fixes`."""
+        """The line of code to paste, as a tuple for `Problem.fixes`."""
         return (self.fix,) if self.fix else ()
 
 
 def explained_problem(torch: str, keras: str, fact: str, explanation: Explanation | None) -> Problem:
-    """Return the problem of a torch layer and a Keras layer, with the cause and the line to paste if they are known."""
+    """Return the problem of a torch layer and a Keras layer, with the cause and the fix if they are known."""
     if explanation is None:
         return Problem(torch=torch, keras=keras, fact=fact)
     return Problem(torch=torch, keras=keras, fact=f"{fact}\n      {explanation.cause}", fixes=explanation.fixes)
@@ -56,16 +56,16 @@ def explained_problem(torch: str, keras: str, fact: str, explanation: Explanatio
 
 @dataclass(frozen=True, kw_only=True)
 class Divergence:
-    """The point where two runs differ, and the means to recompute torch's value there.
+    """The point where two runs differ, with everything needed to recompute torch's value at this point.
 
     Attributes:
         stage: The torch module with its inputs and tensors.
-        target: The layer call that is replayed up to, or the end of the model.
+        target: The layer call at which a replay stops, or the end of the model.
         torch_value: Torch's value, in Keras' layout.
         keras_value: Keras' value.
-        extract: Picks torch's value from a replay.
-        float64: The runs are in float64.
-        flattened: Shape that torch flattened into the layer's input, without the batch axis; None if it did not.
+        extract: Returns torch's value from a replay.
+        float64: Whether the runs are in float64.
+        flattened: Shape that torch flattened to make the layer's input, without the batch axis; None if it did not.
     """
 
     stage: "Stage"
@@ -77,7 +77,7 @@ class Divergence:
     flattened: Shape | None = None
 
     def rerun(self, changes: "Mapping[Key, Change]", tensors: "Mapping[str, Array] | None" = None) -> Array | None:
-        """Return torch's value with changed operations and tensors; None if torch does not run with them."""
+        """Return torch's value with changed operations and tensors; None if torch raises with these changes."""
         return self._replay(changes, tensors or {}, float64=self.float64)
 
     def rerun_in_float64(self, changes: "Mapping[Key, Change]", tensors: "Mapping[str, Array]") -> Array | None:
@@ -98,10 +98,10 @@ class _Trial:
     """The result of rerunning torch with a hypothesis.
 
     Attributes:
-        hypothesis: The hypothesis, combined with an assumed one if there is one.
+        hypothesis: The hypothesis, combined with the assumed one if there is one.
         before: Distance between torch and Keras without the hypothesis.
-        after: Distance with the hypothesis.
-        explains: The remaining distance is rounding.
+        after: Distance between torch and Keras with the hypothesis.
+        explains: Whether the remaining distance is rounding.
     """
 
     hypothesis: "Hypothesis"
@@ -111,27 +111,27 @@ class _Trial:
 
     @property
     def is_closer(self) -> bool:
-        """Torch is closer to Keras by more than chance."""
+        """Whether the distance to Keras shrinks by more than chance."""
         return CLOSER * self.after <= self.before
 
     @property
     def is_much_closer(self) -> bool:
-        """The hypothesis may be one of two causes."""
+        """Whether the distance shrinks so much that the hypothesis may be one of two causes."""
         return MUCH_CLOSER * self.after <= self.before
 
 
 def find_cause(divergence: Divergence, case: "Case", deadline: float, *, single: bool = False) -> Explanation | None:
-    """Return the best hypothesis of the first suspect that explains the difference, else two that do so together.
+    """Return the best hypothesis of the first suspect that explains the difference, or else two combined hypotheses.
 
     Two models may differ in more than one thing. If no hypothesis explains the difference, the one that brings torch
     closest to Keras is assumed, and the remaining difference is searched in the same way.
 
     Args:
         divergence: The point where the models differ.
-        case: What the suspects know of it.
-        deadline: Time on the monotonic clock after which no further hypothesis is tried. The second search has
-            `SEARCH_SECONDS` of its own.
-        single: Search for a single cause only.
+        case: The facts about this point that the suspects use.
+        deadline: Time on the monotonic clock after which no further hypothesis is tried. The search for a second cause
+            may take another `SEARCH_SECONDS`.
+        single: Whether to search for a single cause only.
     """
     explanation, partial = _try_suspects(divergence, case, deadline, None)
     if single or partial is None or (explanation is not None and explanation.is_found):
@@ -143,7 +143,7 @@ def find_cause(divergence: Divergence, case: "Case", deadline: float, *, single:
 def _try_suspects(
     divergence: Divergence, case: "Case", deadline: float, assumed: _Trial | None
 ) -> tuple[Explanation | None, _Trial | None]:
-    """Return the explanation of the first suspect that has one, and else the trial that came much closest."""
+    """Return the explanation of the first suspect that has one; else None, and the trial that came much closest."""
     from keras3conv.validators.diagnosis.suspects import SUSPECTS
 
     partial: _Trial | None = None
@@ -165,7 +165,7 @@ def _try_suspects(
 
 
 def _trials(divergence: Divergence, hypotheses: "list[Hypothesis]", assumed: _Trial | None) -> Iterator[_Trial]:
-    """Try every hypothesis alone, then those of the same cause at once: all of them, and all that helped alone."""
+    """Try every hypothesis alone. Then, for each cause, try all its hypotheses together, and all that helped alone."""
     by_cause: dict[str, list[Hypothesis]] = {}
     helpful: dict[str, list[Hypothesis]] = {}
     for hypothesis in hypotheses:
@@ -186,7 +186,7 @@ def _trials(divergence: Divergence, hypotheses: "list[Hypothesis]", assumed: _Tr
 
 
 def _trial(divergence: Divergence, hypothesis: "Hypothesis", assumed: _Trial | None) -> _Trial | None:
-    """Rerun torch with a hypothesis, and with the assumed one if there is one; None if it cannot run."""
+    """Rerun torch with a hypothesis, combined with the assumed one if there is one; None if torch raises."""
     before = largest_difference(divergence.torch_value, divergence.keras_value)
     if assumed is not None:
         combined = _combine(assumed.hypothesis, hypothesis)
@@ -202,7 +202,7 @@ def _trial(divergence: Divergence, hypothesis: "Hypothesis", assumed: _Trial | N
 
 
 def _is_within_rounding(divergence: Divergence, hypothesis: "Hypothesis", predicted: Array) -> bool:
-    """Return whether the predicted value equals Keras' by the standard of the proof that failed."""
+    """Return whether the predicted value equals Keras' value within the limit of the proof that failed."""
     if divergence.float64:
         diff = compare(divergence.keras_value, predicted)
         return diff.max_rel <= FLOAT64_LIMIT and diff.nonfinite == 0
@@ -211,7 +211,7 @@ def _is_within_rounding(divergence: Divergence, hypothesis: "Hypothesis", predic
 
 
 def _merge_same_cause(alike: "list[Hypothesis]") -> "Hypothesis | None":
-    """Merge hypotheses of one cause that each change another operation; None if there are fewer than two."""
+    """Merge hypotheses with the same cause that change different operations; None if there are fewer than two."""
     from keras3conv.validators.diagnosis.suspects import Hypothesis
 
     changes: dict[Key, Change] = {}
@@ -237,7 +237,7 @@ def _combine(first: "Hypothesis", second: "Hypothesis") -> "Hypothesis | None":
 
 
 def _first_lines(fixes: Iterable[str]) -> str:
-    """Join the first lines to paste, and count the others."""
+    """Join the first lines of code to paste, and add a comment with the number of further lines."""
     lines = list(dict.fromkeys(fixes))
     shown = lines[:_LINES_SHOWN]
     if len(lines) > _LINES_SHOWN:

@@ -15,10 +15,10 @@ def explain_step(old: Array, torch: Array, keras: Array, momentum: float, number
 
     Args:
         old: The statistic before the step.
-        torch: Torch's statistic after the step; a variance is the one with the biased variance of the batch.
+        torch: Torch's statistic after the step; a variance is computed with the biased variance of the batch.
         keras: Keras' statistic after the step.
-        momentum: Torch's momentum: the share of the new statistic that it takes.
-        number: Number of values of each channel in the batch.
+        momentum: Torch's momentum: the weight of the batch statistic in the update.
+        number: Number of values per channel in the batch.
     """
     batch = (torch - (1.0 - momentum) * old) / momentum
     for explanation, predicted in _hypotheses(old, batch, momentum, number):
@@ -29,7 +29,7 @@ def explain_step(old: Array, torch: Array, keras: Array, momentum: float, number
 
 
 def _hypotheses(old: Array, batch: Array, momentum: float, number: int) -> Iterator[tuple[Explanation, Array]]:
-    """Yield explanations, each with the statistic that Keras would have."""
+    """Yield explanations, each with the statistic that Keras would have if the explanation were true."""
     fix = f"momentum={1.0 - momentum:g}  # of the BatchNormalization"
     for kept in dict.fromkeys((momentum, _KERAS_DEFAULT, 0.9, 0.1)):
         cause = f"torch takes {momentum:g} of the new statistics, Keras keeps {kept:g} of the old ones"

@@ -1,9 +1,8 @@
 """Find out why two models differ: name the first layer that differs, and the cause.
 
-Where a layer is the first to differ, torch is rerun up to that layer with one change after another (another epsilon,
-another gate order, no activation). A change is called the cause only if torch then computes Keras' values up to
-rounding. Rounding is judged as in the proof that failed: by a fixed limit in float64, by the measured noise floor in
-the models' own dtype.
+Torch is rerun up to the first layer that differs, with one change after another (another epsilon, another gate order,
+no activation). A change is the cause only if torch then computes Keras' values up to rounding. The limit for rounding
+is that of the proof that failed: fixed in float64, the measured noise floor in the models' own dtype.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,13 +27,13 @@ if TYPE_CHECKING:
     from keras3conv.validators.diagnosis.suspects.base import Case, Point
 
 TRIED = 3
-"""Number of differing layers that are searched for a cause, if the first ones show none."""
+"""Largest number of differing layers that are searched for a cause, in call order, until one has a cause."""
 
 _SIMILAR = 0.1
-"""Largest difference of two arrays that hold similar values, relative to the largest value."""
+"""Largest difference between two arrays of similar values, relative to the largest value."""
 
 _SAME_INPUT = 1e-3
-"""Largest difference of two equal inputs, relative to the difference of the outputs."""
+"""Largest difference between two inputs that count as equal, relative to the difference of the outputs."""
 
 
 def blame_layer(
@@ -42,16 +41,17 @@ def blame_layer(
 ) -> tuple[int, Explanation | None]:
     """Return the index of the layer call to blame for a difference, and its explanation; None if there is none.
 
-    The first call that differs is blamed, with two exceptions. If nothing explains it, a neighbouring layer may
-    compensate it (a cropping after a transposed convolution), so the next differing calls are searched; if one of them
-    has a single cause, that one is blamed. A call that is explained may be compensated as well: if the next call agrees
-    or has its shape again, and the next differing call has another cause of its own, that one is blamed.
+    The first call that differs is blamed, with two exceptions. First, no cause may be found for it, because a
+    neighbouring layer compensates its difference (a cropping after a transposed convolution). Then the next differing
+    calls are searched, and the first with a single cause is blamed. Second, a call with a cause may be compensated,
+    too: if the next call agrees or has the same shape on both sides, and the next differing call has a different cause,
+    that call is blamed.
 
     Args:
         subject: The two models.
         calls: The calls of all layer pairs.
         differing: Indices of the calls that differ.
-        weights: Torch's tensors in this run, by path; None for the module's own, in its own dtype.
+        weights: Torch's tensors in this run, by path; None for the module's own tensors, in its own dtype.
     """
     first: tuple[int, Explanation | None] | None = None
     for number, index in enumerate(differing):
@@ -73,9 +73,10 @@ def _later_cause(
     explanation: Explanation,
     weights: Mapping[str, Array] | None,
 ) -> tuple[int, Explanation] | None:
-    """Return the next differing call if it has a cause of its own, so that the layers in between compensate the first.
+    """Return the next differing call and its cause, if it differs from the cause of the first call; else None.
 
-    That is possible only if the call right after the first one agrees, or has its shape again.
+    Then the layers between the two calls compensate the first difference. This is possible only if the call right after
+    the first one agrees, or has the same shape on both sides.
     """
     if len(differing) < 2 or calls[differing[1]].mismatch:
         return None
@@ -97,7 +98,7 @@ def explain_layer(
         subject: The two models.
         call: The call of the layer pair.
         weights: Torch's tensors in this run, by path; None for the module's own, in its own dtype.
-        briefly: Search only the operations since the last layer that agreed, and for a single cause.
+        briefly: Whether to search only the operations since the last layer that agreed, for a single cause.
     """
     torch_call, keras_call = call.torch_call, call.keras_call
     if torch_call is None or keras_call is None or not torch_call.inputs or not keras_call.inputs:
@@ -171,7 +172,7 @@ def explain_output(subject: Subject, pair: OutputPair, weights: Mapping[str, Arr
 
 
 def _flattened_like_keras(array: Array, torch_call: Call, keras_call: Call) -> Array:
-    """Reorder what torch flattened into the order in which Keras flattened it, if both are known."""
+    """Reorder values that torch flattened to the order in which Keras flattens, if both flattened shapes are known."""
     torch_shape, keras_shape = torch_call.flattened, keras_call.flattened
     if not torch_shape or not keras_shape or array.ndim != 2 or (*torch_shape[1:], torch_shape[0]) != keras_shape:
         return array
@@ -179,7 +180,7 @@ def _flattened_like_keras(array: Array, torch_call: Call, keras_call: Call) -> A
 
 
 def _with_channels_last(array: Array, like: Array) -> Array:
-    """Move the channels last if only then the shapes are equal: some modules move the channels themselves."""
+    """Move the channels last if the shapes are equal only then; some modules move the channels themselves."""
     if array.ndim <= 2 or array.shape == like.shape:
         return array
     moved = channels_last(array)
@@ -187,7 +188,7 @@ def _with_channels_last(array: Array, like: Array) -> Array:
 
 
 def _with_axes_of(array: Array, like: Array) -> Array:
-    """Split or merge axes (heads, channels) like another array, if both then hold similar values."""
+    """Reshape an array to the shape of `like` (split heads, merged axes), if the values are then similar."""
     if array.shape == like.shape or array.size != like.size or array.dtype.kind not in "fiu":
         return array
     reshaped = array.reshape(like.shape)
@@ -233,11 +234,11 @@ def _search(
 def _windows(
     subject: Subject, replayed: "Replayed", before: "tuple[Operation, ...]", *, in_layer: bool, at_end: bool
 ) -> "Iterator[tuple[tuple[Operation, ...], tuple[Operation, ...]]]":
-    """Yield groups of operations to search, each with the same group and the operation that feeds it.
+    """Yield groups of operations to search, each followed by the same group with the operation that feeds it.
 
-    If the layer itself differs, its own operations are the only group. Else the first group starts after the last
-    paired layer, which agrees, and the second one is everything before the layer; at the end of the model there is no
-    second one.
+    If the layer itself differs, its own operations are the only group. Otherwise, the first group starts after the last
+    paired layer, which agrees, and the second group has all operations before the layer. At the end of the model, there
+    is no second group.
     """
     if in_layer:
         yield tuple(operation for operation in replayed.operations if operation.place >= replayed.began), ()

@@ -2,9 +2,9 @@
 
 The command line is `python -m keras3conv.validators.onnx.child FILE INPUTS OUTPUTS MODE MEMORY`.
 
-The graph of such a file may run for ever or allocate all memory, so the subprocess has a memory limit, and the caller
-sets a time limit. MODE "native" runs the file as it is in onnxruntime; MODE "float64" runs it with all numbers in
-float64 in onnx's reference evaluator.
+The graph of an untrusted file may run for ever or allocate all memory, so the subprocess has a memory limit, and the
+caller sets a time limit. MODE "native" runs the unchanged file in onnxruntime. MODE "float64" runs the file in onnx's
+reference evaluator, with all numbers in float64.
 """
 
 import sys
@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 
 REFUSED = 3
-"""Exit status if the file was refused."""
+"""Exit status if the file cannot be run; the reason is on stderr."""
 
 
 def main(arguments: list[str]) -> int:
-    """Run the file; return 0 if the outputs were written, `REFUSED` with the reason on stderr if it was refused."""
+    """Run the file; return 0 if the outputs were written, else `REFUSED`, after writing the reason to stderr."""
     from keras3conv.errors import ModelError
 
     model, inputs, outputs, mode, memory = arguments
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
 
 def _limit_memory(size: int) -> None:
     """Limit the data segment of this process to a number of bytes."""
-    if sys.platform == "win32":  # Windows has no such limit; the time limit of the caller remains
+    if sys.platform == "win32":  # Windows has no such limit; only the caller's time limit applies
         return
     import resource
 

@@ -41,8 +41,8 @@ class Limits:
     """Limits for running an untrusted file.
 
     Attributes:
-        seconds: Duration of one run.
-        memory: Bytes of memory of its process.
+        seconds: Longest duration of one run.
+        memory: Largest number of bytes of memory that the process of a run may use.
     """
 
     seconds: float = 300.0
@@ -111,7 +111,7 @@ class _Pair:
     """The values of an output of both files.
 
     Attributes:
-        match: The names of the output, and the layout that the first file's values are converted to.
+        match: The names of the output in both files, and the conversion of the first file's values.
         first: Values of the first file.
         second: Values of the second file.
     """
@@ -130,10 +130,10 @@ class _Pair:
 def _float64_outputs(
     path: Path, inputs: PairedInputs, outputs: Mapping[str, Array], limits: Limits
 ) -> Mapping[str, Array]:
-    """Return the outputs of a file in float64; raise `ModelError` if they differ from its own by more than rounding.
+    """Return the float64 outputs of a file; raise `ModelError` if they differ from its outputs by more than rounding.
 
-    An operator that the evaluator computes differently from onnxruntime would make the noise floor so high that no
-    difference would be found against it.
+    If the evaluator computed an operator differently from onnxruntime, the noise floor would be so high that every
+    difference would pass.
     """
     truths = _run(path, inputs.first, "float64", limits)
     for name, source in outputs.items():
@@ -150,7 +150,7 @@ def _float64_outputs(
 
 
 def _judge_without_floor(section: _MakeSection, pairs: list[_Pair], error: ModelError) -> Section:
-    """Judge the outputs without a noise floor: only bit-identical ones pass."""
+    """Judge the outputs without a noise floor: only bit-identical outputs pass."""
     diffs = [pair.diff for pair in pairs]
     if all(diff is not None and diff.identical and not diff.nonfinite for diff in diffs):
         return section(status="passed", summary="bit-identical")

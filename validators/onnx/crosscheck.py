@@ -1,4 +1,4 @@
-"""Cross-check with ONNX: export each side with its own exporter, run the files in onnxruntime, compare all four."""
+"""Cross-check with ONNX: export each model with its own exporter, run the files in onnxruntime, compare all outputs."""
 
 import tempfile
 from collections.abc import Callable
@@ -94,9 +94,9 @@ class _BatchCheck:
     """The result of running a file with another batch size.
 
     Attributes:
-        name: The opinion whose file it is.
+        name: The name of the opinion to which the file belongs.
         result: The result in words.
-        failed: The file does not run, or its outputs differ.
+        failed: Whether the file does not run, or its outputs differ.
     """
 
     name: str
@@ -105,7 +105,7 @@ class _BatchCheck:
 
 
 def _with_larger_batch(subject: Subject) -> tuple[Subject | None, int]:
-    """Return the models with one more sample, and the batch size; None if the inputs share no batch axis."""
+    """Return the models with one more sample (None if the inputs have no common batch axis), and the batch size."""
     inputs = subject.required_inputs
     arrays = [*torch_feeds(inputs.torch).values(), *keras_feeds(subject.keras, inputs.keras).values()]
     larger, size = with_one_more_sample(inputs, arrays)
@@ -113,7 +113,7 @@ def _with_larger_batch(subject: Subject) -> tuple[Subject | None, int]:
 
 
 def _check_batch_size(larger: Subject | None, size: int, opinion: Opinion) -> _BatchCheck:
-    """Run a file that declares a free batch size with one more sample, and compare it with its own model."""
+    """Run a file that declares a free batch size with one more sample; compare its outputs with its own model."""
     if opinion.exported is None or opinion.outputs is None:
         return _BatchCheck(name=opinion.name, result="not tried: there is no file that runs")
     if not opinion.exported.free_batch:

@@ -1,4 +1,4 @@
-"""Export each side to ONNX with its own exporter, and record which exporter really ran."""
+"""Export each model to ONNX with the exporter of its framework, and record which exporter really ran."""
 
 import contextlib
 import io
@@ -21,10 +21,10 @@ FEATURE = "validate(onnx=True)"
 _LOGGERS = ("torch.onnx", "tf2onnx", "tensorflow", "onnxscript", "onnx_ir", "jax2onnx", "absl")
 
 _KERAS_EXPORTERS = {"tensorflow": "tf2onnx", "jax": "jax2onnx"}
-"""The package that Keras exports with, by backend; on the torch backend it is torch's own exporter."""
+"""The package with which Keras exports, by backend; on the torch backend, Keras uses torch's exporter."""
 
 _SCOPE = re.compile(r", scope: \S+(?: # \S+)?")
-"""The scope of a node in messages of torch's exporter, which is longer than the message."""
+"""The scope of a node in messages of torch's exporter. It is removed, because it is longer than the message."""
 
 _COLOUR = re.compile("\x1b\\[[0-9;]*m")
 
@@ -41,10 +41,10 @@ class Exported:
         path: The file.
         exporter: The exporter that really ran, with its version.
         opset: Version of the default operator set that the file imports.
-        free_batch: The file declares a free batch size.
-        sorted_keys: Outputs that the model returns in a dict are sorted by key in the file; else they are in the order
-            of the dict.
-        note: A remark for the report: an exporter that was tried before and its error.
+        free_batch: Whether the file declares a free batch size.
+        sorted_keys: Whether outputs that the model returns in a dict are sorted by key in the file; False if they are
+            in the order of the dict.
+        note: A remark for the report, such as the error of an exporter that was tried before.
     """
 
     path: Path
@@ -101,8 +101,9 @@ def export_torch(module: Any, inputs: Any, path: Path) -> Exported:
 def export_keras(model: Any, inputs: Any, path: Path) -> Exported:
     """Export a Keras model with `model.export(format="onnx")`, which calls the exporter of its backend.
 
-    On the torch backend Keras chooses silently between two exporters; the result records which one ran. If the export
-    with a free batch size fails, the model is exported for the batch size of the inputs, and the result says so.
+    On the torch backend, Keras chooses silently between two exporters; the result records which exporter ran. If the
+    export with a free batch size fails, the model is exported for the batch size of the inputs, and the result has a
+    note about it.
 
     Args:
         model: The model.
@@ -149,7 +150,7 @@ class _Attempt:
     """A call of `torch.onnx.export`.
 
     Attributes:
-        dynamo: The call used the dynamo exporter, not the TorchScript exporter.
+        dynamo: Whether the call used the dynamo exporter; False for the TorchScript exporter.
         raised: The exception, in words; empty if there was none.
     """
 
@@ -183,7 +184,7 @@ def _recorded_torch_exports() -> Iterator[list[_Attempt]]:
 
 
 def _which_torch_exporter(attempts: list[_Attempt]) -> tuple[str, str]:
-    """Return the exporter that wrote the file, which is the last one tried, and a note on the others."""
+    """Return the exporter that wrote the file, which is the last that was tried, and a note on the earlier ones."""
     *before, last = attempts
     notes = [f"the {_kind(attempt)} exporter, tried before, {attempt.raised or 'could not save'}" for attempt in before]
     if not last.dynamo and not notes:
@@ -197,7 +198,7 @@ def _kind(attempt: _Attempt) -> str:
 
 @contextlib.contextmanager
 def _exporting(step: str) -> Iterator[None]:
-    """Suppress the output of an exporter; turn whatever it raises into `ExportFailed` with its last printed line."""
+    """Suppress the output of an exporter; turn any exception into `ExportFailed` with the last printed line."""
     printed = io.StringIO()
     with contextlib.ExitStack() as contexts:
         contexts.enter_context(contextlib.redirect_stdout(printed))
@@ -231,12 +232,12 @@ def _loggers_to(stream: io.StringIO) -> Iterator[None]:
 
 
 def _checked(path: Path, exporter: str, producer: str) -> Exported:
-    """Return what the file declares; raise `ExportFailed` if onnx's checker refuses it.
+    """Return the description of an exported file; raise `ExportFailed` if onnx's checker rejects the file.
 
     Args:
         path: The file.
         exporter: The exporter that was called.
-        producer: The producer name that this exporter writes; the note says if the file has another one.
+        producer: The producer name that this exporter writes; if the file has another name, a note is added.
     """
     import onnx
 
@@ -256,8 +257,8 @@ def _checked(path: Path, exporter: str, producer: str) -> Exported:
 def _with_batch_of_two(arguments: Any) -> Any:
     """Double a batch of one: torch's exporter treats an axis of size one as constant.
 
-    The first tensor defines the batch size. In a larger batch, a tensor with a first axis of one is broadcast, and
-    stays as it is.
+    The first tensor determines the batch size. If the batch size is larger than one, nothing is doubled: a tensor whose
+    first axis has size one is then broadcast.
     """
     import torch
 
@@ -278,7 +279,7 @@ def _batch_size(arguments: Any) -> int | None:
 
 
 def _dynamic_shapes(arguments: Any) -> Any:
-    """Return the axes that the exporter may leave free: the first of every tensor that has the batch size."""
+    """Return the axes that the exporter may leave free: the first axis of every tensor if it has the batch size."""
     import torch
 
     batch = _batch_size(arguments)
@@ -304,9 +305,9 @@ def _mapped(value: Any, of_tensor: Callable[[Any], Any], of_rest: Callable[[Any]
 
 
 def _first_line(error: BaseException) -> str:
-    """Return the class of an exception and the most specific line of its message."""
+    """Return the class of an exception, and the line of its message that names the cause."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # Keras wraps the exception of a layer; the line after names the cause.
+    # Keras wraps the exception of a layer; the line after the first one names the cause.
     is_wrapped = bool(lines) and lines[0].startswith("Exception encountered when calling ")
     first = _COLOUR.sub("", " ".join(lines[:2] if is_wrapped else lines[:1]))
     cause = next((line for line in lines if line.startswith("<class ")), first)

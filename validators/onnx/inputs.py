@@ -1,4 +1,4 @@
-"""Convert the inputs of a model into those of its ONNX file."""
+"""Convert the inputs of a model into the inputs of its ONNX file."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from keras3conv.transforms import Array
 
 
 def torch_feeds(inputs: Any) -> Mapping[str, Array]:
-    """Return torch's inputs as arrays: keyword arguments by name, positional ones by index."""
+    """Return torch's inputs as arrays: keyword arguments by name, positional arguments by index."""
     from keras3conv.frameworks.torch import module as torch_side
 
     return torch_side.input_arrays(inputs)
@@ -20,8 +20,8 @@ def torch_feeds(inputs: Any) -> Mapping[str, Array]:
 def keras_feeds(model: Any, inputs: Any) -> Mapping[str, Array]:
     """Return Keras' inputs as arrays, by input name and in the order of the model's inputs.
 
-    A functional model with several inputs can be called with a list or with a dict; exporters only know the order of
-    the model.
+    A functional model with several inputs can be called with a list or with a dict, but exporters use the order of the
+    model's inputs.
     """
     import keras
 
@@ -54,14 +54,14 @@ def keras_signature(model: Any, inputs: Any) -> list[Any]:
 
 
 def with_one_more_sample(inputs: Inputs, arrays: Sequence[Array]) -> tuple[Inputs | None, int]:
-    """Append the first sample to the batch; the inputs are None if the arrays have no common first axis.
+    """Append the first sample to the batch.
 
     Args:
         inputs: The inputs of both sides.
         arrays: All arrays in them.
 
     Returns:
-        The larger inputs, and their batch size.
+        The larger inputs (None if the arrays have no common size of the first axis), and their batch size.
     """
     sizes = {array.shape[:1] for array in arrays}
     if len(sizes) != 1 or () in sizes:
@@ -92,7 +92,7 @@ def _array(value: Any) -> Array:
 
 
 def in_file_order(feeds: Mapping[str, Array] | Sequence[Array], names: Sequence[str], file: str) -> list[Array]:
-    """Return the arrays in the order of a file's inputs: by name if all its names are given, else by order.
+    """Return the arrays in the order of a file's inputs: by name if the names match, else in the given order.
 
     Args:
         feeds: Arrays by name, or in the file's order.

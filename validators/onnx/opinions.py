@@ -1,4 +1,4 @@
-"""Compare the opinions of torch, Keras and their ONNX files on every output, and name the one that disagrees."""
+"""Compare the opinions (output values) of torch, Keras and their ONNX files, and find out which one disagrees."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,8 +18,8 @@ class Verdict:
         output: Name of the output.
         first: Name of the first opinion.
         second: Name of the second opinion.
-        judgement: Their difference against the noise floor; None if they cannot be compared.
-        mismatch: Why they cannot be compared; empty if they can.
+        judgement: Difference of the two opinions, judged by the noise floor; None if they cannot be compared.
+        mismatch: The reason why the two opinions cannot be compared; empty if they can be compared.
     """
 
     output: str
@@ -30,7 +30,7 @@ class Verdict:
 
     @property
     def agrees(self) -> bool:
-        """The two opinions differ by no more than noise."""
+        """Whether the two opinions differ by no more than noise."""
         return self.judgement is not None and self.judgement.passed
 
     def __str__(self) -> str:
@@ -44,10 +44,10 @@ def compare_opinions(
 
     Args:
         output: Name of the output.
-        opinions: The values by opinion, in one layout.
+        opinions: The values by name of the opinion, all in the same layout.
         source: Torch's values in its own dtype.
-        truth: Torch's values in float64, whose difference from `source` is the noise floor; None if only the tolerance
-            counts.
+        truth: Torch's values in float64, whose difference from `source` is the noise floor; None if only a tolerance
+            is used.
         tolerance: Difference that the caller allows, whatever the noise is.
     """
     verdicts = []
@@ -64,7 +64,7 @@ def compare_opinions(
 
 
 def agreeing_groups(verdicts: list[Verdict]) -> list[tuple[str, ...]]:
-    """Group the opinions so that all within a group agree on every output; the largest group comes first."""
+    """Group the opinions so that all opinions of a group agree on every output; the largest group comes first."""
     disagreeing = _disagreeing_pairs(verdicts)
     groups: list[list[str]] = []
     for name in _opinion_names(verdicts):
@@ -96,7 +96,7 @@ def who_disagrees(verdicts: list[Verdict]) -> str:
 
 
 def _opinion_names(verdicts: list[Verdict]) -> list[str]:
-    """Return the names of the opinions: torch, Keras, their ONNX files, then any others."""
+    """Return the names of the opinions in the order torch, Keras, their ONNX files, any others."""
     names = {name for verdict in verdicts for name in (verdict.first, verdict.second)}
     known = (TORCH, KERAS, TORCH_ONNX, KERAS_ONNX)
     return [*(name for name in known if name in names), *sorted(names - {*known})]
@@ -107,7 +107,7 @@ def _disagreeing_pairs(verdicts: list[Verdict]) -> set[frozenset[str]]:
 
 
 def _are_separate(groups: list[tuple[str, ...]], disagreeing: set[frozenset[str]]) -> bool:
-    """Return whether all opinions of different groups disagree; else one agrees with two that disagree."""
+    """Return whether all opinions of different groups disagree; False if an opinion agrees with two that disagree."""
     for one_group, other_group in combinations(groups, 2):
         if any(frozenset(pair) not in disagreeing for pair in product(one_group, other_group)):
             return False
@@ -115,7 +115,7 @@ def _are_separate(groups: list[tuple[str, ...]], disagreeing: set[frozenset[str]
 
 
 def suspected_part(verdicts: list[Verdict], exporters: Mapping[str, str]) -> str:
-    """Return which part (exporter, backend, model) the disagreement points at, in words; empty if none in particular.
+    """Return the part (exporter, backend, model) that is the likely cause, in words; empty if there is no likely one.
 
     Args:
         verdicts: The verdicts on all outputs.

@@ -19,8 +19,8 @@ class Opinion:
     Attributes:
         name: `TORCH_ONNX` or `KERAS_ONNX`.
         exported: The file; None if the export failed.
-        outputs: Outputs by name, in the file's order; None if it was not run.
-        failure: Why there is no file, or why it does not run.
+        outputs: Outputs by name, in the file's order; None if the file was not run.
+        failure: The reason why there is no file, or why the file does not run.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Opinion:
 
 
 def judge_opinions(subject: Subject, opinions: Iterable[Opinion]) -> list[Verdict]:
-    """Compare all opinions on every output pairwise; a file with another number of outputs disagrees with all."""
+    """Compare all opinions on every output pairwise; a file with a wrong number of outputs disagrees with all."""
     torch, keras = subject.torch_run, subject.keras_run
     pairs = list(output_pairs(torch, keras))
     truths = {pair.name: pair.torch_output for pair in output_pairs(subject.torch_truth, keras)}
@@ -86,8 +86,8 @@ def _wrong_number_of_outputs(opinion: Opinion, model_run: Recording) -> list[Ver
 def _with_model_names(opinion: Opinion, model_run: Recording) -> Recording | None:
     """Return the outputs of a file by the model's output names; None if the numbers of outputs differ.
 
-    Outputs are matched by order. The names in the file are made up by the exporter, from a node or a counter, and may
-    equal the model's name of another output.
+    Outputs are matched by order, not by name: the exporter generates the names in the file from a node or a counter,
+    and such a name may equal the model's name of a different output.
     """
     assert opinion.outputs is not None
     assert opinion.exported is not None

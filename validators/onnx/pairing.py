@@ -57,9 +57,9 @@ class Match:
     """A matched input or output of two files.
 
     Attributes:
-        first: Its name in the first file.
-        second: Its name in the second file.
-        layout: Conversion of the first file's values into the second's layout, in words; empty if there is none.
+        first: The name in the first file.
+        second: The name in the second file.
+        layout: Conversion of the first file's values to the layout of the second file, in words; empty if not needed.
     """
 
     first: str
@@ -72,7 +72,7 @@ class Match:
 
 
 def input_specs(path: Path, model: Any) -> tuple[InputSpec, ...]:
-    """Return the inputs of a file; raise `InputError` for one that is not an array of numbers."""
+    """Return the inputs that a file declares; raise `InputError` if an input is not an array of numbers."""
     import onnx
 
     stored = {tensor.name for tensor in model.graph.initializer}
@@ -95,7 +95,7 @@ def input_specs(path: Path, model: Any) -> tuple[InputSpec, ...]:
 def pair_inputs(
     paths: tuple[Path, Path], first: Sequence[InputSpec], second: Sequence[InputSpec], inputs: Any
 ) -> PairedInputs:
-    """Return the inputs of both files: those for the first are given or random, those for the second are derived.
+    """Return the inputs of both files. The inputs of the first are given or random; the second gets the same values.
 
     Args:
         paths: The two files.
@@ -104,7 +104,7 @@ def pair_inputs(
         inputs: Inputs for the first file; None for random ones.
 
     Raises:
-        InputError: The files take different inputs, or random ones cannot be made.
+        InputError: The files take different inputs, or random inputs cannot be made.
     """
     if len(first) != len(second):
         counts = [
@@ -140,7 +140,7 @@ def pair_inputs(
 def pair_outputs(first: Mapping[str, Array], second: Mapping[str, Array]) -> tuple[list[Match], str]:
     """Return the matched outputs of two files, and how they were matched, in words.
 
-    Where a shape fits in several layouts, the one with the closest values is taken.
+    If a shape fits in several layouts, the layout with the closest values is chosen.
     """
     first_names, second_names = list(first), list(second)
 
@@ -161,9 +161,10 @@ def pair_outputs(first: Mapping[str, Array], second: Mapping[str, Array]) -> tup
 
 
 def _match(first: Sequence[str], second: Sequence[str], fits: Callable[[int, int], bool]) -> tuple[list[int], str]:
-    """Return for every name of the first file the index of its counterpart, and how they were matched.
+    """Return for every name of the first file the index of its counterpart in the second, and the method in words.
 
-    Equal names decide, then the order if all fit in it, then the shapes if they leave no choice, and else the order.
+    Names are used if they are equal in both files; then the order, if all shapes fit in this order; then the shapes, if
+    they leave no choice; and else the order again.
     """
     if set(first) == set(second):
         return [list(second).index(name) for name in first], "by name"
@@ -199,7 +200,7 @@ def _best_layout(first: Sizes | None, second: Sizes | None) -> str | None:
 
 
 def _layouts(first: Sizes, second: Sizes) -> list[str]:
-    """Return all layouts in which two shapes are equal; with two axes or fewer all layouts are the same."""
+    """Return all layouts in which two shapes are equal; at most one for two axes or fewer, where all are the same."""
     layouts = [layout for layout in (SAME, LAST, FIRST) if _shape_in_layout(first, layout) == second]
     return layouts if len(first) > 2 else layouts[:1]
 

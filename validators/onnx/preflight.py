@@ -21,7 +21,7 @@ _KNOWN = frozenset({*_DEFAULT, "ai.onnx.ml", "com.microsoft"})
 
 
 def check_file(path: Path) -> Any:
-    """Parse an ONNX file without its external data, and refuse it if it is inconsistent or unsafe.
+    """Parse an ONNX file without its external data, and raise an error if it is inconsistent or unsafe.
 
     Returns:
         The parsed file, an `onnx.ModelProto`.
@@ -29,7 +29,7 @@ def check_file(path: Path) -> Any:
     Raises:
         MissingExtra: onnx is not installed.
         FileError: The file or an external data file cannot be read.
-        MalformedCheckpoint: The file is no ONNX file, or is inconsistent; the message names the tensor or node.
+        MalformedCheckpoint: The file is not an ONNX file, or is inconsistent; the message names the tensor or node.
         UnsafeCheckpoint: The file would read data outside of its folder.
         BudgetExceeded: The file declares unreasonably many or large tensors.
     """
@@ -89,7 +89,7 @@ def _check_versions(path: Path, model: Any) -> None:
 
 
 def _check_functions(path: Path, model: Any) -> None:
-    """Refuse functions that are defined twice, or that call themselves directly or through others."""
+    """Raise `MalformedCheckpoint` for a function that is defined twice, or calls itself directly or indirectly."""
     names = [(function.domain, function.name) for function in model.functions]
     _refuse_duplicates([f"{domain}.{name}" for domain, name in names], f"{path} defines the function")
     calls = {
@@ -104,7 +104,7 @@ def _check_functions(path: Path, model: Any) -> None:
 
 
 def _check_graph(path: Path, graph: Any, outside: frozenset[str]) -> None:
-    """Refuse values that are used before they are produced, or produced twice; so the graph has no cycle."""
+    """Raise `MalformedCheckpoint` for a value that is used before it is produced (as in a cycle) or produced twice."""
     stored = [tensor.name for tensor in graph.initializer] + [entry.values.name for entry in graph.sparse_initializer]
     _refuse_duplicates(stored, f"{path} has the initializer")
     inputs = [entry.name for entry in graph.input]

@@ -22,13 +22,13 @@ def run(path: Path, feeds: Mapping[str, Array] | Sequence[Array], *, twice: bool
     Args:
         path: The file.
         feeds: An array for every input, by name or in the file's order; it is cast to the dtype of the input.
-        twice: Run the file again, and refuse it if its outputs are random.
+        twice: Whether to run the file again, and raise `ModelError` if its outputs change.
 
     Returns:
         The outputs by name, in the file's order.
 
     Raises:
-        ModelError: onnxruntime refuses the file or the inputs, the file is random, or it does not return arrays of
+        ModelError: onnxruntime rejects the file or the inputs, the outputs are random, or an output is not an array of
             numbers.
     """
     import onnxruntime
@@ -78,7 +78,7 @@ _PROLOGUE = re.compile(
 
 
 def _without_source_location(message: str) -> str:
-    """Return the first line without onnxruntime's source location: "FAIL: Unsupported model IR version: 14"."""
+    """Return the first line without the location in onnxruntime: "FAIL: Unsupported model IR version: 14"."""
     lines = message.strip().splitlines() or ["without a message"]
     return _PROLOGUE.sub(r"\1: ", lines[0])[:400]
 

@@ -1,7 +1,7 @@
 """Check the tensors of an untrusted ONNX file before anything reads or runs them.
 
-onnx's checker and onnxruntime hardly check external data: which file it is read from, and whether the declared offsets
-are within that file. So this module checks them.
+onnx's checker and onnxruntime hardly check external data. This module checks from which file external data is read, and
+that the declared offsets are inside this file.
 """
 
 import stat
@@ -17,7 +17,7 @@ from keras3conv.formats.safe.source import check_count, check_shape
 _KEYS = frozenset({"location", "offset", "length", "checksum"})
 
 MAX_BYTES = 1 << 36
-"""64 GiB: more than any model that two files can be compared of on one machine."""
+"""64 GiB: larger models cannot be compared on one machine."""
 
 _BITS = {
     **dict.fromkeys(("FLOAT", "INT32", "UINT32"), 32),
@@ -40,7 +40,7 @@ _FIELDS = {
     "UINT64": ("uint64_data", 1),
     "STRING": ("string_data", 1),
 }
-"""The field of values that are not raw bytes, and the entries per value; other types use `int32_data`."""
+"""For each type, the field that stores values other than raw bytes, and its entries per value; default `int32_data`."""
 
 
 def check_tensors(path: Path, model: Any) -> None:
@@ -104,7 +104,7 @@ def _node_tensors(node: Any, word: str) -> Iterator[tuple[str, Any, bool]]:
 
 
 def _size(label: str, tensor: Any) -> int:
-    """Return the number of bytes that a tensor must have; 0 for strings, whose length is free."""
+    """Return the number of bytes that a tensor's shape and type require; 0 for strings, whose length is not fixed."""
     names = {number: name for name, number in tensor.DataType.items()}
     kind = names.get(tensor.data_type, "")
     elements = check_shape(tuple(tensor.dims), label)
@@ -116,7 +116,7 @@ def _size(label: str, tensor: Any) -> int:
 
 
 def _check_stored(label: str, tensor: Any, size: int) -> None:
-    """Refuse values in the file that are in several fields, or not as many as the shape needs."""
+    """Raise `MalformedCheckpoint` if stored values are in several fields, or their number does not match the shape."""
     kind = next(name for name, number in tensor.DataType.items() if number == tensor.data_type)
     fields = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data")
     filled = [name for name in fields if len(getattr(tensor, name))]
@@ -136,7 +136,7 @@ def _check_stored(label: str, tensor: Any, size: int) -> None:
 
 
 def _external(path: Path, label: str, tensor: Any, size: int) -> tuple[str, int, int]:
-    """Return file, start and end of a tensor's external data; refuse data outside of a regular file in the folder."""
+    """Return file, start and end of a tensor's external data; raise an error if it is not in a file in the folder."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
     if len(entries) != len(tensor.external_data) or not entries.keys() <= _KEYS:
         raise MalformedCheckpoint(f"{label} has the external data keys {sorted(entries)}; known are {sorted(_KEYS)}")

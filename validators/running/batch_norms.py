@@ -1,4 +1,4 @@
-"""Find the batch normalisations of a plan: the only layers whose training mode differs without randomness."""
+"""Find the batch normalisations of a plan: the only layers that act differently in training without being random."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ _TORCH = frozenset({*(f"torch.nn.BatchNorm{rank}d" for rank in (1, 2, 3)), "torc
 _KERAS = "keras.layers.BatchNormalization"
 
 _FEWEST = 3
-"""Fewest values of a channel whose statistics mean anything: two normalised values are always plus and minus one."""
+"""Smallest number of values per channel for useful statistics: two normalised values are always plus and minus one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,9 +21,9 @@ class BatchNorm:
 
     Attributes:
         pair: The two layers.
-        number: Number of values of each channel in the batch (torch's N).
-        momentum: Share of the new statistics that torch takes.
-        same_momentum: Keras takes the same share.
+        number: Number of values per channel in the batch (torch's N).
+        momentum: Torch's momentum: the weight of the batch statistics in the update.
+        same_momentum: Whether Keras uses the same weight.
     """
 
     pair: Pair
@@ -50,7 +50,7 @@ def batch_norms(subject: Subject) -> Iterator[BatchNorm]:
 
 
 def unbiased_step(new: Array, old: Array, norm: BatchNorm) -> Array:
-    """Return the running variance that torch would have with the biased variance of the batch, which Keras takes.
+    """Return the running variance that torch would have if it used the biased variance of the batch, as Keras does.
 
     Args:
         new: Torch's running variance after the step.

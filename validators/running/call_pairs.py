@@ -1,4 +1,4 @@
-"""Pair the recorded calls of matching torch and Keras layers, and bring their outputs into one memory layout."""
+"""Pair the recorded calls of paired torch and Keras layers, and convert torch's outputs to Keras' memory layout."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class CallPair:
         keras_output: Output of the Keras layer, or the input of its built-in activation.
         torch_call: The torch call, in torch's layout.
         keras_call: The Keras call.
-        mismatch: Why the outputs cannot be compared; empty if they can.
+        mismatch: The reason why the outputs cannot be compared; empty if they can be compared.
     """
 
     pair: Pair
@@ -89,7 +89,7 @@ def _call_pair(subject: Subject, pair: Pair, torch_call: Call, keras_call: Call)
 
 
 def _with_inner_axes(output: Array, shape: Shape) -> Array:
-    """Split or merge the axes between batch and channels to match a shape: image rows and columns, or one sequence."""
+    """Split or merge the axes between batch and channels to match a shape, as image rows and columns of a sequence."""
     if output.ndim < 2 or len(shape) < 2 or output.size != np.prod(shape):
         return output
     same_ends = (output.shape[0], output.shape[-1]) == (shape[0], shape[-1])
@@ -97,7 +97,7 @@ def _with_inner_axes(output: Array, shape: Shape) -> Array:
 
 
 def _broadcast_over_batch(array: Array, shape: Shape) -> Array:
-    """Repeat an array that has no batch axis, or a batch of one, for every sample (a table of positions)."""
+    """Broadcast an array without a batch axis, or with a batch of one, to every sample (a position table)."""
     without_batch = array.shape[1:] if array.shape[:1] == (1,) else array.shape
     if len(shape) > 1 and array.shape != shape and without_batch == shape[1:]:
         return np.broadcast_to(array, shape)
@@ -105,7 +105,7 @@ def _broadcast_over_batch(array: Array, shape: Shape) -> Array:
 
 
 def _in_closer_layout(torch_output: Array, keras_output: Array) -> Array:
-    """Move the channels last if that is closer to the Keras output; decides only where both layouts have one shape."""
+    """Move the channels last if both layouts have the same shape and this is closer to the Keras output."""
     moved = channels_last(torch_output)
     if torch_output.ndim < 3 or not torch_output.shape == moved.shape == keras_output.shape:
         return torch_output
@@ -116,7 +116,7 @@ def _in_closer_layout(torch_output: Array, keras_output: Array) -> Array:
 
 
 def _without_cropped_part(subject: Subject, pair: Pair, keras_output: Array) -> Array:
-    """Return the Keras output without the border that a later layer crops, if the rule says that one does."""
+    """Return the Keras output without the border that a later layer crops, if the rule has such a crop (`part`)."""
     part = find(pair.rule).part
     if part is None:
         return keras_output

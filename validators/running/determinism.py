@@ -17,10 +17,10 @@ _RANDOM = (
 _DRAWS = "draws random numbers, although it is in inference mode"
 
 _ROUNDINGS = 4.0
-"""Units in the last place by which two calls may differ: parallel reductions may add in another order."""
+"""Units in the last place by which two calls may differ, because parallel reductions may add in another order."""
 
 SUSPICIOUS = 1024.0
-"""Noise floor, in units in the last place of the largest value, that rounding alone does not reach."""
+"""A noise floor larger than this, in units in the last place of the largest value, is not caused by rounding alone."""
 
 _FIXES_TORCH = ("F.dropout(x, p, training=self.training)",)
 _FIXES_KERAS = ("self.dropout(x, training=training)",)
@@ -29,7 +29,7 @@ _FIXES_KERAS = ("self.dropout(x, training=training)",)
 def nondeterminism(subject: Subject) -> Iterator[Problem]:
     """Yield a problem for every side that is random.
 
-    The noise floor of a random model is as high as its randomness, so no difference would be found against it.
+    The noise floor of a random model is as large as its random changes, so every difference would pass.
     """
     random_states = [path for path in subject.keras_run.changed if "seed_generator_state" in path]
     for path in random_states:
@@ -41,7 +41,7 @@ def nondeterminism(subject: Subject) -> Iterator[Problem]:
 
 
 def state_facts(subject: Subject) -> dict[str, str]:
-    """Return report facts that name the state each side changes in a call; it is restored after every run."""
+    """Return report facts with the state tensors that a call of each model changes; every run restores them."""
     changed = {
         "state in torch": subject.torch_run.changed,
         "state in Keras": tuple(path for path in subject.keras_run.changed if "seed_generator_state" not in path),
@@ -54,7 +54,7 @@ def state_facts(subject: Subject) -> dict[str, str]:
 
 
 def noise_is_suspicious(float64_run: Recording, run: Recording) -> bool:
-    """Return whether the noise floor of an output is too high to be rounding.
+    """Return whether the noise floor of an output is too large to be caused by rounding.
 
     Args:
         float64_run: The torch module in float64.

@@ -1,4 +1,4 @@
-"""Run every Keras layer on the inputs that torch recorded, so that a difference is the layer's own."""
+"""Run every Keras layer on the inputs that torch recorded, so that differences of earlier layers have no effect."""
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
@@ -36,10 +36,10 @@ def isolated_probe(subject: Subject) -> Recording:
 
 
 def exchange(subject: Subject, recorded: Recording) -> "Exchange":
-    """Return the callbacks that replace inputs and outputs of paired Keras layers by torch's recorded ones.
+    """Return the callbacks that replace inputs and outputs of paired Keras layers by torch's recorded arrays.
 
-    The replaced output reaches unpaired layers, whose inputs torch did not record: those after a padding or an
-    activation that is a layer of its own in Keras.
+    Outputs are replaced, too, because unpaired Keras layers receive them: a separate padding or activation layer, for
+    example, whose input torch did not record.
     """
     from keras3conv.frameworks.keras.local import Exchange
 
@@ -66,10 +66,10 @@ def exchange(subject: Subject, recorded: Recording) -> "Exchange":
 
 
 def nearest_input(call: Call, keras_input: Array) -> Array | None:
-    """Return the torch input, in the layout, that is closest to a Keras input; None if none has its shape and dtype.
+    """Return the torch input and layout closest to a Keras input; None if none has the same shape and dtype.
 
-    Several fit where an image is square, or where query, key and value have one shape. Integers are not replaced: they
-    carry no rounding error, and indices may start at another number on the other side.
+    Several may fit, if an image is square, or if query, key and value have the same shape. Integers are not replaced:
+    they have no rounding error, and indices may start at another number in Keras.
     """
     if keras_input.dtype.kind in "biu":
         return None
@@ -85,7 +85,7 @@ def nearest_input(call: Call, keras_input: Array) -> Array | None:
 
 
 def _layouts(call: Call) -> Iterator[Array]:
-    """Yield every torch input as it is, with channels last, time-major, and flattened in Keras' order."""
+    """Yield every torch input unchanged, with channels last, with time first, and flattened in Keras' order."""
     for array in call.inputs:
         yield array
         if array.ndim > 2:

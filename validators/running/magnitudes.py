@@ -23,8 +23,8 @@ from keras3conv.transforms import Array
 from keras3conv.validators.running.subject import Subject
 
 SMALL = 2.0**-18
-"""Root mean square of small values, about 4e-6. Their variance of 1.5e-11 is near the smallest epsilon in use (1e-12);
-next to a constant of 1, which a normalisation subtracts again, eleven digits of them are left."""
+"""Root mean square of small values, about 4e-6. Their variance of 1.5e-11 is near the smallest epsilon in use (1e-12).
+If 1 is added to them and subtracted again by a normalisation, eleven digits are left."""
 
 USUAL = 1.0
 """Root mean square of the activations of most trained models: at pixel values a softmax or a sigmoid saturates."""
@@ -37,7 +37,7 @@ _STRONGEST = 2.0**20
 """The largest factor by which values grow beyond `LARGE` to pass a bound."""
 
 _FAR = 8.0
-"""Inputs that are so many times larger or smaller than `USUAL` are run at the usual magnitude as well."""
+"""If the inputs are larger or smaller than `USUAL` by this factor, the models also run at the usual magnitude."""
 
 SAMPLES = 2
 """Number of samples that run at another magnitude: a normalisation over the batch needs two."""
@@ -169,7 +169,7 @@ def _with_rescaled_weights(subject: Subject, inputs: Inputs, magnitude: float) -
 
 
 def _rescaled(tensor: TensorRef, values: Array, magnitude: float) -> Array:
-    """Rescale biases, added tables and normalisation statistics; factors of a product keep their magnitude."""
+    """Rescale a tensor if it is added (a bias, a table) or a statistic; a factor of a product is not changed."""
     if "var" in tensor.role:
         return values * magnitude**2
     is_added = len(tensor.shape) < 2 or (len(tensor.shape) > 2 and tensor.shape[0] == 1)

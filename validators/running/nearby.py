@@ -1,8 +1,8 @@
-"""Tell rounding from mistakes: run both models again on inputs and weights that differ by a millionth.
+"""Distinguish rounding from mistakes: run both models again on inputs and weights that differ by a millionth.
 
-A float64 difference is a mistake, or it is rounding that grew where nearly equal values were subtracted (behind a
-sigmoid, small values are differences from 0.5). One run cannot tell which. At slightly changed arguments a mistake
-gives almost the same difference again; rounding gives an unrelated one.
+A float64 difference is either a mistake, or rounding that grew when nearly equal values were subtracted (after a
+sigmoid, small values are differences from 0.5). One run cannot distinguish the two. With slightly changed inputs and
+weights, a mistake gives almost the same difference again, but rounding gives an unrelated difference.
 """
 
 from collections.abc import Mapping
@@ -18,10 +18,10 @@ from keras3conv.validators.running.output_pairs import OutputPair, output_pairs
 from keras3conv.validators.running.subject import Subject
 
 STEP = 2.0**-20
-"""Relative change of the arguments: far larger than rounding, far too small to change what a layer does."""
+"""Relative change of inputs and weights: far larger than rounding, far too small to change a layer's behaviour."""
 
 _CHANGED = 0.5
-"""Largest relative change of a mistake's difference under `STEP`; that of rounding changes entirely."""
+"""Largest relative change, under `STEP`, of a difference that is a mistake; a rounding difference changes entirely."""
 
 LARGEST = 1e-3
 """Largest relative difference that may be rounding."""
@@ -91,7 +91,10 @@ def _repeats(original: CallPair | OutputPair, nearby: CallPair | OutputPair) -> 
 
 
 def _difference(pair: CallPair | OutputPair) -> Array | None:
-    """Return the difference of both sides, flattened; None if they cannot be compared or a value is not finite."""
+    """Return keras - torch as a flat float64 array.
+
+    None if an output is missing, the outputs mismatch, or the difference is not finite.
+    """
     if pair.mismatch or pair.torch_output is None or pair.keras_output is None:
         return None
     difference = np.subtract(pair.keras_output, pair.torch_output, dtype=np.float64).ravel()

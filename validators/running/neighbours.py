@@ -1,8 +1,8 @@
 """Recognise layer differences that a neighbouring layer compensates.
 
-Layers are compared by their outputs. Where one framework needs two layers for what is one layer in the other (a
-transposed convolution and a cropping, a layer and its activation), the outputs of the pair differ although the models
-compute the same function.
+Layers are compared by their outputs. If one layer of a framework corresponds to two layers of the other (a transposed
+convolution and a cropping, a layer and its activation), the outputs of the pair differ although the models compute the
+same function.
 """
 
 from keras3conv.numerics.difference import FLOAT64_LIMIT, Diff, compare
@@ -12,7 +12,7 @@ from keras3conv.validators.running.output_pairs import OutputPair, output_pairs
 from keras3conv.validators.running.subject import Subject
 
 _CLEAR = 1e-6
-"""Smallest relative difference of a compensated layer: its values are others, not the same with a small error."""
+"""Smallest relative difference of a compensated layer: its values differ clearly, not only by a small error."""
 
 NOTE = "compensated by a neighbouring layer: the layers after it agree"
 
@@ -20,8 +20,8 @@ NOTE = "compensated by a neighbouring layer: the layers after it agree"
 def compensated_pairs(subject: Subject) -> frozenset[tuple[str, str]]:
     """Return the layer pairs whose float64 outputs differ although everything after them agrees.
 
-    The result is empty unless every output of the models is floating point and agrees. A pair that differs counts if
-    it is the last one, if the next pair agrees, or if the next pair has the same input on both sides.
+    The result is empty unless every output of the models is floating point and agrees. A pair that differs is included
+    if it is the last pair, if the next pair agrees, or if the next pair has the same input on both sides.
     """
     if not outputs_agree(subject):
         return frozenset()
@@ -38,7 +38,10 @@ def compensated_pairs(subject: Subject) -> frozenset[tuple[str, str]]:
 
 
 def outputs_agree(subject: Subject) -> bool:
-    """Return whether all model outputs agree in float64; False if one is not floating point and may hide a change."""
+    """Return whether all model outputs agree in float64.
+
+    False if an output is not floating point, because rounding to integers may hide a change.
+    """
     return all(_output_agrees(pair) for pair in output_pairs(subject.torch_probe, subject.keras_probe))
 
 

@@ -1,4 +1,4 @@
-"""The options of a certificate: checked and normalised once, where they are made."""
+"""Define the options of a certificate; the constructor checks and normalises them."""
 
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -26,11 +26,11 @@ class Options:
     Attributes:
         proofs: Names of the requested proofs; empty for all.
         tolerance: Difference that the caller allows, instead of the measured noise floor.
-        training: Fail on differences that only matter in training (a momentum, a dropout rate).
+        training: Whether to also fail on differences that matter only in training (momentum, dropout rate).
         backends: Keras backends on which the saved model is run.
         labels: Class index of every input sample, shape (samples,); None if there are no labels.
         class_names: Class names, by class index.
-        onnx: Export both models to ONNX and compare them there.
+        onnx: Whether to export both models to ONNX and compare the files.
         expected: Golden outputs for the inputs, in the layout of Keras: a file or arrays, stored as a dict by name.
 
     Raises:
@@ -64,7 +64,7 @@ class Options:
 
 
 def golden_outputs(expected: Any) -> dict[str, Array]:
-    """Return golden outputs by name: from a file of numpy, or from arrays in a dict, in a list, or alone.
+    """Return golden outputs by name: from a numpy file, or from a dict, a list or a single array.
 
     Raises:
         InputError: They are no numbers, or the file cannot be read.
@@ -82,7 +82,7 @@ def golden_outputs(expected: Any) -> dict[str, Array]:
 
 def _in_file(path: Path) -> Any:
     try:
-        loaded = np.load(path)  # never pickled objects: that is numpy's default, and it stays
+        loaded = np.load(path)  # numpy's default: pickled objects are refused
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} holds no arrays: {error}\nFix:  numpy.savez(path, outputs)") from error
     if isinstance(loaded, np.ndarray):
@@ -120,8 +120,8 @@ def _labels(labels: Any) -> Array:
     expected = "they must be integers of shape (samples,), the class index of every sample"
     try:
         values = np.asarray(labels.detach().cpu() if hasattr(labels, "detach") else labels)
-    except ValueError as error:  # numpy refuses ragged rows
-        raise InputError(f"labels are rows of several lengths: {expected}") from error
+    except ValueError as error:  # numpy raises for rows of different lengths
+        raise InputError(f"labels are rows of different lengths: {expected}") from error
     if values.dtype.kind not in "iu" or values.ndim != 1:
         fix = _label_fix(values)
         line = f"\nFix:  {fix}" if fix else ""
@@ -130,7 +130,7 @@ def _labels(labels: Any) -> Array:
 
 
 def _label_fix(labels: Array) -> str:
-    """Return the line of code that turns labels of another form into class indices; empty if there is none."""
+    """Return the line of code that turns these labels into class indices; empty if there is none."""
     if labels.ndim == 2 and labels.shape[1] > 1 and labels.dtype.kind in "iufb":
         return "labels=labels.argmax(axis=1)"
     if labels.ndim == 2 and labels.shape[1] == 1:
@@ -143,7 +143,7 @@ def _label_fix(labels: Array) -> str:
 
 
 def _backends(backends: Any) -> tuple[str, ...]:
-    if not isinstance(backends, Sequence):  # `backends=True` is a likely guess
+    if not isinstance(backends, Sequence):  # users may try `backends=True`
         raise InputError(
             f'backends is {backends!r}: it must be names of Keras backends, or "all"\nFix:  backends="all"'
         )

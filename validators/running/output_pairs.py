@@ -21,8 +21,8 @@ class OutputPair:
         keras_name: Name of the Keras output, for messages.
         torch_output: Values of the torch side.
         keras_output: Values of the Keras side.
-        layout: How torch's layout was converted, in words.
-        mismatch: Why the values cannot be compared; empty if they can.
+        layout: The conversion of torch's layout, in words.
+        mismatch: The reason why the values cannot be compared; empty if they can be compared.
         keys: Keys of the output in the recordings of torch and Keras.
     """
 
@@ -37,7 +37,10 @@ class OutputPair:
 
 
 def output_pairs(torch: Recording, keras: Recording) -> Iterator[OutputPair]:
-    """Yield the output pairs: matched by name where the names are equal, else by order, or by shape if needed."""
+    """Yield the output pairs: matched by name if both models have the same names, else by shape and order.
+
+    If the numbers of outputs differ, yield one pair with a mismatch.
+    """
     torch_outputs, keras_outputs = torch.outputs, keras.outputs
     if len(torch_outputs) != len(keras_outputs) or not torch_outputs:
         yield OutputPair(
@@ -72,8 +75,8 @@ def output_pairs(torch: Recording, keras: Recording) -> Iterator[OutputPair]:
 def _matched_names(torch_outputs: Mapping[str, Array], keras_outputs: Mapping[str, Array]) -> list[str]:
     """Return the names of torch's outputs in the order of Keras' outputs.
 
-    Models without equal output names may also order their outputs differently: a pooled output before a sequence.
-    Shapes decide then; outputs of one shape keep their order.
+    Models with different output names may also order their outputs differently: a pooled output before a sequence. Then
+    outputs are matched by shape; outputs of the same shape keep their order.
     """
     are_named = not all(name.partition(".")[0].isdigit() for name in torch_outputs)
     if are_named and set(torch_outputs) == set(keras_outputs):
@@ -92,7 +95,7 @@ def _matched_names(torch_outputs: Mapping[str, Array], keras_outputs: Mapping[st
 def _like_keras(torch_output: Array, keras_output: Array) -> tuple[Array, str]:
     """Return a torch output in Keras' layout, and the conversion in words.
 
-    Where both layouts have the same shape (as many channels as rows), the one closer to the Keras output is taken.
+    If both layouts have the same shape (as many channels as rows), the layout closer to the Keras output is chosen.
     """
     moved = channels_last(torch_output) if torch_output.ndim > 2 else torch_output
     if torch_output.ndim <= 2 or not torch_output.shape == keras_output.shape == moved.shape:
@@ -108,7 +111,7 @@ def _distance(first: Array, second: Array) -> float:
 
 
 def _listed(outputs: Mapping[str, Array]) -> str:
-    """Return the number of arrays that a side returns, and their names."""
+    """Return the number of arrays and their names, in words."""
     if not outputs:
         return "no array"
     return f"{count(len(outputs), 'array')} ({', '.join(name or 'unnamed' for name in outputs)})"

@@ -13,7 +13,7 @@ _LARGEST = 96
 
 
 def png_of(image: Array) -> bytes:
-    """Return a PNG thumbnail of an image; its smallest value becomes black, its largest white.
+    """Return a PNG thumbnail of an image; the smallest value becomes black, the largest value white.
 
     Args:
         image: Shape (height, width, 1) or (height, width, 3), any real dtype and range.

@@ -1,8 +1,9 @@
-"""Measure the noise floor on a few samples of a large batch, where only the outputs are validated.
+"""Measure the noise floor on a few samples of a large batch, if only the outputs are validated.
 
-Float32 rounding in torch shows in a few samples as it does in the whole batch. The largest error of fewer samples is
-not larger, so the judgement is not milder; where it fails, the noise of the whole batch decides. This holds for outputs
-with one row per sample, computed from that sample alone; for any other output the whole batch decides.
+Float32 rounding in torch is visible in a few samples as well as in the whole batch. The largest error of fewer samples
+is not larger, so the judgement is not milder. If it fails, the noise of the whole batch decides. This is valid for
+outputs with one row per sample, computed from this sample alone. For any other output, the noise of the whole batch
+decides.
 """
 
 from dataclasses import dataclass
@@ -17,10 +18,10 @@ from keras3conv.numerics.difference import judge, noise_floor
 from keras3conv.transforms import Array
 
 SHARE = 16
-"""One of so many samples is run in float64, and at least one."""
+"""One sample in this number, and at least one sample, is run in float64."""
 
 SMALLEST_BATCH = 4
-"""Smallest batch that is sampled: in a smaller one, two runs of one sample cost as much as the float64 run saves."""
+"""Smallest batch of which samples are taken; for a smaller batch, two runs of one sample save no time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +54,8 @@ class Sample:
 def _is_sample_of(output: Array, whole: Array, truth: Array) -> bool:
     """Return whether an output has one row per sample, with the same values as in the whole batch up to noise.
 
-    A mean over the batch has no rows, and less noise than a single sample. A normalisation over the batch returns other
-    values for the samples when they are run alone.
+    A mean over the batch has no row per sample, and less noise than a single sample. A normalisation over the batch
+    returns other values for the samples if they are run alone.
     """
     if not output.ndim or output.ndim != whole.ndim or output.shape[1:] != whole.shape[1:]:
         return False
@@ -66,8 +67,8 @@ def _is_sample_of(output: Array, whole: Array, truth: Array) -> bool:
 def sampled_inputs(inputs: Inputs) -> tuple[Any, str] | None:
     """Return torch's inputs cut to their first samples, and a description; None if the batch cannot be sampled.
 
-    The first axis is the batch axis if every array of both sides has it and holds the same values along it: a time axis
-    that comes first in torch is the second axis in Keras.
+    The first axis is taken as the batch axis only if it has the same size in all arrays, and both sides have the same
+    values in the first samples. Otherwise it may be a time axis, which is first in torch and second in Keras.
 
     Args:
         inputs: The inputs of both sides.
@@ -96,7 +97,7 @@ def _array(value: Any) -> Array:
 
 
 def _same_values(first: Array, second: Array) -> bool:
-    """Return whether two arrays hold the same values in any order."""
+    """Return whether two arrays have the same values, in any order."""
     return first.size == second.size and np.array_equal(np.sort(first, axis=None), np.sort(second, axis=None))
 
 

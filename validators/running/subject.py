@@ -1,4 +1,4 @@
-"""Hold the two models under validation, their plan, and their runs, each made once and shared by all proofs."""
+"""Store the two models under validation, their plan, and their runs; each run is made once and used by all proofs."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -25,19 +25,19 @@ __all__ = ["Subject", "probe"]
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """Two models, their plan and their inputs; every run is made when a proof first asks for it.
+    """Two models, their plan and their inputs; every run is made when a proof first uses it.
 
     Attributes:
         plan: The mapping of torch tensors to Keras variables.
-        outlines: Names, shapes and dtypes of the tensors of torch and of Keras: all that most proofs need.
-        views: Makes the full views of torch and of Keras, with layer configurations and call order. That is slow in
-            Keras, so it is called at most once, and only by proofs that need it.
+        outlines: Names, shapes and dtypes of the torch tensors and of the Keras variables; enough for most proofs.
+        views: Returns the full views of torch and of Keras, with layer configurations and call order. This is slow in
+            Keras, so it is called at most once, and only if a proof needs the views.
         torch: The live torch module; None if the side is a weight file.
         keras: The live Keras model; None if the side is a weight file.
         inputs: Inputs of both sides; None if a side cannot run.
-        skip_reason: Why the models are not run; empty if they are.
+        skip_reason: The reason why the models are not run; empty if they are run.
         options: The options of the certificate.
-        probes: Probe weights by torch path; None for the standard ones.
+        probes: Probe weights by torch path; None for the standard probe weights.
     """
 
     plan: Alignment
@@ -107,7 +107,7 @@ class Subject:
     def torch_sample(self) -> Sample | None:
         """The torch module on a few samples, in its own dtype and in float64.
 
-        None if the batch is small, or the module takes no other batch size (a reshape to a constant size).
+        None if the batch is small, or the module supports only one batch size (a reshape to a constant size).
         """
         from keras3conv.frameworks.torch import module as torch_side
 
@@ -134,7 +134,7 @@ class Subject:
 
     @cached_property
     def torch_rerun(self) -> Recording:
-        """A second `torch_run`, without recorded layers: a deterministic module returns the same."""
+        """A second `torch_run`, without recorded layers; a deterministic module returns the same outputs."""
         from keras3conv.frameworks.torch import module as torch_side
 
         with torch_side.precise():
@@ -164,7 +164,10 @@ class Subject:
 
     @cached_property
     def probe_weights(self) -> Mapping[str, Array]:
-        """Random, non-degenerate weights for every floating-point torch tensor in the plan; tied names share one."""
+        """Random, non-degenerate weights for every floating-point torch tensor in the plan, by path.
+
+        All names of a tied tensor have the same array.
+        """
         if self.probes is not None:
             return self.probes
         pool = Pool()
@@ -182,7 +185,7 @@ class Subject:
 
     @property
     def constants(self) -> dict[str, Array]:
-        """Torch tensors that Keras lacks (a scale of ones, a bias of zeros); probe weights leave them as they are."""
+        """The torch tensors that Keras lacks (a scale of ones, a bias of zeros), by path; their values are kept."""
         constants: dict[str, Array] = {}
         for mapping in self.plan.mappings:
             if not mapping.keras:
@@ -208,7 +211,7 @@ class Subject:
 
     @property
     def records_layers(self) -> bool:
-        """A requested proof compares the layers of the deployed models, so their runs record layers."""
+        """Whether the runs of the deployed models record layers, because a requested proof compares them."""
         return self.options.wants("activations")
 
     def _run_torch(self, *, float64: bool = False, tensors: Mapping[str, Array] | None = None) -> Recording:
@@ -226,7 +229,7 @@ class Subject:
             return _run_and_name_failing_layer(run, watch=self.records_layers or tensors is not None)
 
     def is_weightless(self, layer: LayerView) -> bool:
-        """Return whether a layer owns no tensor, and a rule can pair its class."""
+        """Return whether a layer has no weights, and a rule exists for its class."""
         known = known_classes()[0 if layer is self.torch_layers.get(layer.path) else 1]
         return all(tensor.is_seed for tensor in layer.tensors) and bool(known.intersection(layer.kinds))
 
@@ -255,7 +258,7 @@ class Subject:
 
 
 def _run_and_name_failing_layer(run: Callable[..., Recording], *, watch: bool) -> Recording:
-    """Run a model; if it raises without recording layers, rerun it with them, so that the error names the layer."""
+    """Run a model; if it raises without recording layers, run it again with recording, so the error names the layer."""
     try:
         return run(watch=watch)
     except ModelError:

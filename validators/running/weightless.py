@@ -1,6 +1,7 @@
 """Pair layers without weights (dropout, activations, pooling), which no plan lists.
 
-Two of them form a pair if a rule knows their classes and both have the same input, in float64 under probe weights.
+Two such layers are a pair if a rule exists for their classes, and both have the same input in the float64 run with
+probe weights.
 """
 
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ class WeightlessPair:
 
     Attributes:
         pair: The two layers.
-        same_output: Both returned the same values.
+        same_output: Whether both layers returned the same values.
     """
 
     pair: Pair
@@ -39,8 +40,8 @@ class WeightlessPair:
 def weightless_pairs(subject: Subject) -> Iterator[WeightlessPair]:
     """Yield the pairs of layers without weights, in torch's call order; a layer is in at most one pair.
 
-    Layers with equal outputs are paired first. Layers with different outputs are paired only if the models differ:
-    where the models agree, such a layer is part of another layer on the other side, as a padding is of a convolution.
+    Layers with equal outputs are paired first. Layers with different outputs are paired only if the models differ. If
+    the models agree, such a layer is part of another layer on the other side: a padding may be part of a convolution.
     """
     torch_paths, keras_paths = _weightless_paths(subject, "torch"), _weightless_paths(subject, "keras")
     matched = _match(subject, torch_paths, keras_paths, same_output=True)
@@ -56,7 +57,7 @@ def weightless_pairs(subject: Subject) -> Iterator[WeightlessPair]:
 def _match(
     subject: Subject, torch_paths: list[str], keras_paths: list[str], *, same_output: bool
 ) -> list[WeightlessPair]:
-    """Pair layers that have the same input, and whose outputs are equal or not as asked."""
+    """Pair layers that have the same input, and whose outputs are equal (if `same_output`) or different."""
     unpaired = [path for path in keras_paths if subject.keras_probe.of(path)]
     matched = []
     for torch_path in torch_paths:
@@ -72,7 +73,7 @@ def _match(
 
 
 def _weightless_paths(subject: Subject, side: Side) -> list[str]:
-    """Return the recorded layers of a side that own no tensor, in call order."""
+    """Return the paths of the recorded layers of a side that have no weights, in call order."""
     layers = subject.torch_layers if side == "torch" else subject.keras_layers
     run = subject.torch_probe if side == "torch" else subject.keras_probe
     weightless = {path for path, layer in layers.items() if subject.is_weightless(layer)}
@@ -80,7 +81,7 @@ def _weightless_paths(subject: Subject, side: Side) -> list[str]:
 
 
 def _rule_if_same_input(subject: Subject, torch_path: str, keras_path: str) -> Rule | None:
-    """Return the rule for two layers if their first calls have the same input."""
+    """Return the rule for two layers; None if there is none, or their first calls have different inputs."""
     calls = subject.torch_probe.of(torch_path)
     if not calls or not calls[0].inputs:
         return None

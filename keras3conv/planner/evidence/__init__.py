@@ -1,1 +1,1 @@
-"""Evidence without a run: hints, names, shapes, data flow, order."""
+"""Find pairs without running the models for it: by hints, names, shapes, call graph and order."""

@@ -1,6 +1,7 @@
-"""Pair the parameters outside of any layer that a rule knows: a class token, a position table, a layer scale.
+"""Pair the torch parameters of modules that no rule knows, such as a class token or a position table.
 
-They are paired tensor by tensor: by shape, ignoring axes of size one, and by name where several have one shape.
+Each parameter is paired with one Keras variable of the same shape, ignoring axes of size one. If several parameters
+have the same shape, their names decide, then their order.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,11 +17,11 @@ from keras3conv.transforms import Shape
 
 
 def bare_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Iterator[Pair]:
-    """Yield the pairs of single tensors that are in no pair yet.
+    """Yield pairs of one torch parameter and one Keras variable that are in no pair yet.
 
     Args:
-        torch: The torch side, of which only the parameters of layers that no rule knows count.
-        keras: The Keras side, of which any variable counts: a position table may be an Embedding.
+        torch: The torch side. Only parameters of modules that no rule knows are used.
+        keras: The Keras side. All variables are used: a position table may be the weight of an Embedding.
         pairs: The pairs that were found before.
     """
     placed = {path for pair in pairs for mapping in pair.weights for path in (*mapping.torch, *mapping.keras)}
@@ -40,7 +41,7 @@ def bare_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Ite
 
 
 def _by_shape(tensors: Iterable[TensorRef]) -> dict[Shape, list[TensorRef]]:
-    """Return the tensors by their shape without axes of size one."""
+    """Group the tensors by shape; axes of size one are removed from the shape."""
     groups: dict[Shape, list[TensorRef]] = {}
     for tensor in tensors:
         groups.setdefault(tuple(size for size in tensor.shape if size != 1), []).append(tensor)
@@ -48,7 +49,7 @@ def _by_shape(tensors: Iterable[TensorRef]) -> dict[Shape, list[TensorRef]]:
 
 
 def _first_calls(view: ModelView) -> dict[str, int]:
-    """Return the position of the first call of each tensor's layer, where it is known."""
+    """Return for each tensor path the position of its layer's first call; layers that did not run are left out."""
     return {tensor.path: layer.run.first_call for layer in view.layers if layer.run.calls for tensor in layer.tensors}
 
 
@@ -58,9 +59,9 @@ def _matched(
     torch_calls: Mapping[str, int],
     keras_calls: Mapping[str, int],
 ) -> Iterator[Pair]:
-    """Yield the pairs among tensors of one shape: the only one, then equal names, then call or definition order."""
+    """Yield the pairs among tensors of the same shape: first by equal names, then by call or definition order."""
     if len(torch) == len(keras) == 1:
-        yield _pair(torch[0], keras[0], Evidence(kind="shape", detail="no other tensor that is left has this shape"))
+        yield _pair(torch[0], keras[0], Evidence(kind="shape", detail="no other unpaired tensor has this shape"))
         return
     named: dict[tuple[str, ...], list[TensorRef]] = {}
     for tensor in keras:
@@ -81,12 +82,12 @@ def _matched(
             rest.sort(key=lambda tensor: keras_calls[tensor.path])
         for position, (first, second) in enumerate(zip(left, rest, strict=True), 1):
             others = tuple(other.path for other in rest if other is not second)[:5]
-            detail = f"{position} of {len(left)} with this shape"
+            detail = f"number {position} of {len(left)} unpaired tensors with this shape"
             yield _pair(first, second, Evidence(kind=kind, detail=detail), others)
 
 
 def _has_order(tensors: Iterable[TensorRef], calls: Mapping[str, int]) -> bool:
-    """Return whether the first call of every tensor's layer is known, and no two are the same."""
+    """Return whether the first call of every tensor's layer is known, and no two layers share a call."""
     first_calls = [calls.get(tensor.path) for tensor in tensors]
     return None not in first_calls and len(set(first_calls)) == len(first_calls)
 

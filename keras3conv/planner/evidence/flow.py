@@ -1,8 +1,8 @@
-"""Compare positions in the call graph: two layers correspond if they have the same predecessors and successors.
+"""Compare the positions of layers in the call graphs of both sides, by their predecessors and successors.
 
-A run tells from which layers' outputs each input was computed. So the branches of a network differ from each other, in
-whatever order either side runs them. Only layers with a counterpart of their shapes count; all between them (an
-activation, a container, a layer that one side does not have) are skipped.
+A traced run shows from which layers' outputs each input was computed. This tells the branches of a network apart, even
+if the two sides run them in different orders. Only layers that fit a layer of the other side are nodes of the graph.
+Layers between them (an activation, a container, a layer that only one side has) are skipped.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,13 +16,13 @@ LayerKey = tuple[Side, str]
 
 @dataclass(frozen=True, kw_only=True)
 class Position:
-    """The position of a layer in the call graph; equal numbers on both sides mean equal subgraphs.
+    """The position of a layer in the call graph. Subgraphs are numbered: equal numbers mean equal subgraphs.
 
     Attributes:
-        before: The graph of all layers before it.
-        after: The graph of all layers after it.
-        near: The graph of the layers at most two steps away, which does not depend on distant differences.
-        beside: The groups of the layers with the very same input.
+        before: The number of the subgraph of all layers before the layer.
+        after: The number of the subgraph of all layers after the layer.
+        near: The number of the subgraph of all layers at most two edges away. Distant differences do not change it.
+        beside: The group numbers of the layers that receive the same input tensor.
     """
 
     before: int
@@ -34,12 +34,12 @@ class Position:
 def positions(
     torch: Sequence[LayerView], keras: Sequence[LayerView], groups: Mapping[LayerKey, int]
 ) -> Mapping[LayerKey, Position]:
-    """Return the positions of the layers that are in groups; none where the call graph of one side is unknown.
+    """Return the position of each layer that is in a group; empty if the call graph of one side is unknown.
 
     Args:
         torch: Every layer of the torch side.
         keras: Every layer of the Keras side.
-        groups: The number of the group of each layer that may have a counterpart.
+        groups: The group number of each layer; layers that may correspond to each other are in the same group.
     """
     numbers: dict[tuple[object, ...], int] = {}
     found: dict[LayerKey, Position] = {}
@@ -64,7 +64,7 @@ def positions(
 
 
 def _edges(running: Sequence[LayerView], own: Mapping[str, int]) -> dict[str, set[str]]:
-    """Return the grouped layers directly before each grouped layer; earlier calls only, so that there is no cycle."""
+    """Return the predecessors of each grouped layer; only earlier calls count, so the graph has no cycle."""
     passes = {layer.path: layer.run.passes or () for layer in running}
     made_of: dict[str, set[str]] = {path: {path} for path in own}
     edges: dict[str, set[str]] = {}
@@ -107,7 +107,7 @@ def _numbered(
     edges: Mapping[str, set[str]],
     numbers: dict[tuple[object, ...], int],
 ) -> dict[str, int]:
-    """Return a number for every layer: equal for layers of one group with equal neighbours on this side."""
+    """Number the layers so that two have the same number if their groups and all their predecessors are equal."""
     found: dict[str, int] = {}
     for path in order:
         neighbours = sorted(found[neighbour] for neighbour in edges[path] if neighbour in found)
@@ -122,7 +122,7 @@ def _surrounded(
     reverse: Mapping[str, set[str]],
     numbers: dict[tuple[object, ...], int],
 ) -> dict[str, int]:
-    """Return a number for every layer: equal for layers with one label whose neighbours have equal labels."""
+    """Number the layers so that two have the same number if their labels and their neighbours' labels are equal."""
     found = {}
     for path, label in labels.items():
         before, after = (tuple(sorted(labels[other] for other in side[path])) for side in (edges, reverse))

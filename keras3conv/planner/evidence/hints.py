@@ -1,4 +1,4 @@
-"""Read the hints of the user: pairs of layer names."""
+"""Turn the hints of the user, which name pairs of layers, into pairs of a plan."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,16 +10,19 @@ from keras3conv.model.views import ModelView
 from keras3conv.planner.evidence.structure import Unmatched
 
 Hints = Mapping[str, str] | list[tuple[str, str]] | Callable[[str], str | None] | None
-"""A dict of layer paths, torch to Keras, in which several layers are joined by " + "; a list of (regular expression,
-replacement), of which the first that matches a whole torch path counts; or a callable from a torch path to a Keras path
-or None."""
+"""The forms in which a user may name pairs of layers:
+
+- a dict from torch path to Keras path; several layers on one side are joined by " + ";
+- a list of (regular expression, replacement); the first expression that matches a whole torch path is used;
+- a callable that returns the Keras path for a torch path, or None.
+"""
 
 
 def hinted_pairs(torch: ModelView, keras: ModelView, unmatched: Unmatched, hints: Hints) -> list[Pair]:
     """Return the pairs that the hints name.
 
     Raises:
-        AlignmentError: Hints name unknown layers, or layers that no rule pairs.
+        AlignmentError: A hint names an unknown layer, or two layers that no rule can pair.
         InputError: The hints have a type that `Hints` does not allow, or a regular expression is malformed.
     """
     named = [
@@ -62,7 +65,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 def _renamed(path: str, patterns: Sequence[tuple[re.Pattern[str], str]]) -> str:
-    """Return the replacement by the first pattern that matches the whole path; empty if none does."""
+    """Return the Keras path made by the first pattern that matches the whole torch path; empty if none matches."""
     for pattern, replacement in patterns:
         match = pattern.fullmatch(path)
         if match:

@@ -1,7 +1,7 @@
-"""Compute the keys by which layers of both sides fit each other: a class with the shapes of its tensors.
+"""Compute the keys of layers: a torch layer and a Keras layer fit each other if they have a key in common.
 
-Layers with a common key fit. A model repeats few kinds of layers many times, so keys are computed once for all layers
-with the same signature.
+A key is a class name with the roles and shapes of the tensors. A model repeats few kinds of layers many times, so keys
+are computed once for all layers with the same signature.
 """
 
 from collections import Counter
@@ -22,13 +22,13 @@ from keras3conv.transforms import Shape
 T = TypeVar("T")
 
 _SIZES = ("normalized_shape", "num_channels", "num_features")
-"""The fields of a normalisation's configuration that tell the shape of its input."""
+"""The fields of a normalisation's configuration that determine the size of its input."""
 
 Key = tuple[str, frozenset[tuple[str, Shape]]]
-"""A class with the roles and shapes of its tensors: of torch, or with `in_keras` of Keras."""
+"""A class name with the roles and shapes of its tensors: in torch, or in Keras if `in_keras` was set."""
 
 Keys = dict[Key, list[str]]
-"""The keys of a layer, each with the names of the rules that give it."""
+"""The keys of a layer, each with the names of the rules from which the key was computed."""
 
 
 def torch_keys(layers: Iterable[LayerView], *, in_keras: bool = False) -> dict[str, Keys]:
@@ -36,7 +36,7 @@ def torch_keys(layers: Iterable[LayerView], *, in_keras: bool = False) -> dict[s
 
     Args:
         layers: The layers.
-        in_keras: Whether the keys have the classes, roles and shapes of Keras.
+        in_keras: Whether to express the keys in Keras classes, roles and shapes instead of torch's.
     """
     return _by_path(layers, _torch_keys_in_keras if in_keras else _torch_keys)
 
@@ -48,11 +48,11 @@ def keras_keys(layers: Iterable[LayerView], *, in_keras: bool = False) -> dict[s
 
 @dataclass(frozen=True)
 class OneSidedKey:
-    """What two layers have in common that differ in tensors with a neutral value.
+    """A key in two parts, for pairs of which only one layer has a bias or a scale: the cores must be equal.
 
     Attributes:
-        core: The torch class with the roles and shapes of the other tensors.
-        neutral: The roles and shapes of the tensors with a neutral value.
+        core: The torch class with the roles and shapes of the tensors that both layers must have.
+        neutral: The roles and shapes of the tensors that one of the two may lack.
     """
 
     core: Key
@@ -60,28 +60,28 @@ class OneSidedKey:
 
 
 OneSidedKeys = dict[OneSidedKey, list[str]]
-"""The keys of a layer for a pair in which only one side has a bias or a scale, each with the names of its rules."""
+"""The one-sided keys of a layer, each with the names of the rules from which the key was computed."""
 
 
 def one_sided_torch_keys(layers: Iterable[LayerView], *, scales: bool) -> dict[str, OneSidedKeys]:
-    """Return the keys by which each torch layer fits a Keras layer with other biases, by its path.
+    """Return, by path, the keys by which each torch layer fits a Keras layer with more or fewer biases.
 
     Args:
         layers: The layers.
-        scales: Whether the scale of a normalisation counts too: without it, a bias is all that may differ.
+        scales: Whether the scale of a normalisation may also be on one side only; otherwise only a bias may.
     """
     return _by_path(layers, partial(_one_sided_torch_keys, scales=scales))
 
 
 def one_sided_keras_keys(layers: Iterable[LayerView], *, scales: bool) -> dict[str, OneSidedKeys]:
-    """Return the keys by which each Keras layer fits a torch layer with other biases; see `one_sided_torch_keys`."""
+    """Return the same keys for Keras layers; see `one_sided_torch_keys`."""
     return _by_path(layers, partial(_one_sided_keras_keys, scales=scales))
 
 
 def one_sided_cores(torch: Iterable[LayerView], keras: Iterable[LayerView]) -> set[Key]:
-    """Return the cores of the keys that one side has with more biases or scales than the other.
+    """Return the cores for which the two sides have different numbers of layers with a bias or a scale.
 
-    Where both sides have as many layers of every key, each layer has a partner that fits entirely.
+    For any other core, each layer has a partner on the other side with the same biases and scales.
     """
     counts: dict[Key, Counter[frozenset[tuple[str, Shape]]]] = {}
     for sign, found in ((1, one_sided_torch_keys(torch, scales=True)), (-1, one_sided_keras_keys(keras, scales=True))):
@@ -103,7 +103,7 @@ def layers_alone(torch: Iterable[LayerView], keras: Iterable[LayerView]) -> froz
 
 
 def by_key(layers: Iterable[LayerView], keys: Mapping[str, Keys]) -> dict[Key, list[LayerView]]:
-    """Return the layers that have each key."""
+    """Group the layers by key; a layer with several keys is in several groups."""
     found: dict[Key, list[LayerView]] = {}
     for layer in layers:
         for key in keys[layer.path]:
@@ -112,7 +112,7 @@ def by_key(layers: Iterable[LayerView], keys: Mapping[str, Keys]) -> dict[Key, l
 
 
 def first_common(names: Iterable[str], others: Iterable[str]) -> Rule | None:
-    """Return the first rule that both lists of names contain."""
+    """Return the first rule whose name is in both lists; None if there is none."""
     known = set(others)
     return next((find(name) for name in names if name in known), None)
 
@@ -171,7 +171,7 @@ def _keras_keys_in_keras(layer: LayerView) -> Keys:
 
 
 def _shapes_in_keras(rule: Rule, layer: LayerView) -> dict[str, Shape] | None:
-    """Return the shapes that a torch layer's tensors have in Keras; None where its configuration does not tell."""
+    """Return the shapes that a torch layer's tensors have in Keras; None if the torch layer does not determine them."""
     shapes = {role: shape for role, shape in layer.shapes.items() if role not in rule.ignored}
     keras: dict[str, Shape] = {}
     try:
@@ -181,12 +181,12 @@ def _shapes_in_keras(rule: Rule, layer: LayerView) -> dict[str, Shape] | None:
                 given = tuple(shapes.pop(role) for role in mapping.torch)
                 keras |= dict(zip(mapping.keras, mapping.transform.shapes(given), strict=True))
     except (RuleError, TransformError, LookupError):
-        return None  # the shapes do not fit the rule, or depend on the Keras layer
+        return None  # the rule does not allow these shapes, or they depend on the Keras layer
     return None if shapes else keras
 
 
 def shapes_in_torch(rule: Rule, layer: LayerView) -> dict[str, Shape] | None:
-    """Return the shapes that a Keras layer's tensors have in torch; None where the rule does not fit the layer."""
+    """Return the shapes that a Keras layer's tensors have in torch; None if the rule cannot be applied to the layer."""
     mappings = mappings_of(rule, None, layer)
     if mappings is None:
         return None
@@ -197,7 +197,7 @@ def shapes_in_torch(rule: Rule, layer: LayerView) -> dict[str, Shape] | None:
             given = tuple(shapes[role] for role in mapping.keras)
             torch |= dict(zip(mapping.torch, mapping.transform.inverse.shapes(given), strict=True))
     except (TransformError, KeyError):
-        return None  # the shapes do not fit the rule
+        return None  # the rule does not allow these shapes
     return torch if {role for mapping in mappings for role in mapping.keras} == set(shapes) else None
 
 
@@ -227,10 +227,10 @@ def _one_sided_keras_keys(layer: LayerView, *, scales: bool) -> OneSidedKeys:
 def _one_sided_key(
     rule: Rule, shapes: Mapping[str, Shape], config: Config | None, *, scales: bool
 ) -> OneSidedKey | None:
-    """Return the key of a torch layer with these tensors; None where nothing tells its size."""
+    """Return the one-sided key of a torch layer with these tensor shapes; None if its size is unknown."""
     neutral = {role for role in shapes if neutral_in_torch(rule, role) in ((0, 1) if scales else (0,))}
     core = {role: shape for role, shape in shapes.items() if role not in neutral}
-    if not core:  # a normalisation without tensors: its configuration tells the size
+    if not core:  # a normalisation without such tensors: its configuration has the size
         sizes = next((config[name] for name in _SIZES if config and config.get(name)), None)
         if sizes is None:
             return None

@@ -1,4 +1,7 @@
-"""Choose pairs within a group of layers that all fit each other: by uniqueness, call graph, names and order."""
+"""Choose the pairs within a group, in which every torch layer fits every Keras layer.
+
+A group is split by call graph and names until a subgroup has one layer on each side; what remains is paired in order.
+"""
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +18,7 @@ _SHOWN_CANDIDATES = 5
 
 
 def numbers(groups: Iterable[Group]) -> dict[flow.LayerKey, int]:
-    """Return the number of the group of every layer."""
+    """Number the groups from 0; return the number of each layer's group."""
     found: dict[flow.LayerKey, int] = {}
     for number, group in enumerate(groups):
         found |= {("torch", layer.path): number for layer in group.torch_layers}
@@ -24,7 +27,7 @@ def numbers(groups: Iterable[Group]) -> dict[flow.LayerKey, int]:
 
 
 def anchors(pairs: Iterable[Pair]) -> dict[flow.LayerKey, int]:
-    """Return a number for the layers of every earlier pair; it is negative, so that no group has it."""
+    """Give the layers of each earlier pair a number in common, negative so that it differs from every group number."""
     found: dict[flow.LayerKey, int] = {}
     for number, pair in enumerate(pairs, 1):
         found |= {("torch", path): -number for path in pair.torch_layers}
@@ -33,11 +36,11 @@ def anchors(pairs: Iterable[Pair]) -> dict[flow.LayerKey, int]:
 
 
 def match_groups(groups: Iterable[Group], positions: Positions) -> Iterator[Pair]:
-    """Yield the pairs of every group; layers that cannot be decided stay without a pair.
+    """Yield the pairs of every group; layers for which no evidence decides stay unpaired.
 
     Args:
         groups: Groups of layers that fit each other.
-        positions: The positions of the layers in the call graph; empty where the graph is unknown.
+        positions: The positions of the layers in the call graph; empty if the graph is unknown.
     """
     for group in groups:
         yield from _match(group, positions)
@@ -50,7 +53,7 @@ def _match(group: Group, positions: Positions) -> Iterator[Pair]:
     for part in _by_running(group):
         for subgroup, same_position in _by_position(part, positions) if positions else ((part, False),):
             if same_position and _is_one_pair(subgroup):
-                yield from _single_pair(subgroup, "data flow", "the only one with these layers before or after it")
+                yield from _single_pair(subgroup, "data flow", "no other layer has these predecessors or successors")
                 continue
             for synonyms in _by_meaning(subgroup):
                 if same_position and _is_one_pair(synonyms):
@@ -75,7 +78,7 @@ def _is_one_pair(group: Group) -> bool:
 
 
 def _by_running(group: Group) -> Iterator[Group]:
-    """Split a group into the layers that run and those that never do, where a run tells so on both sides."""
+    """Split a group into the layers that run and the layers that a traced run never called."""
 
     def runs(layer: LayerView) -> bool:
         return layer.run.calls is None or len(layer.run.calls) > 0
@@ -90,11 +93,15 @@ _LABELS: tuple[Callable[[flow.Position], Hashable], ...] = (
     lambda position: position.after,
     lambda position: position.near,
 )
-"""The parts of a position to compare, the strictest first; the last cannot tell distant layers apart."""
+"""The parts of a position to compare, the strictest first. The last one compares only nearby layers."""
 
 
 def _by_position(group: Group, positions: Positions) -> Iterator[tuple[Group, bool]]:
-    """Yield the layers with one position in the call graph, with True, and the remaining ones last, with False."""
+    """Split a group by position in the call graph.
+
+    Yield each subgroup whose layers have the same position, with True. Then yield the subgroups whose layers agree only
+    in the nearby graph, and the remaining layers, with False.
+    """
     rest = group
     for label in _LABELS:
         torch = _labelled_by_position(rest.torch_layers, "torch", positions, label)
@@ -115,7 +122,7 @@ def _by_position(group: Group, positions: Positions) -> Iterator[tuple[Group, bo
 def _labelled_by_position(
     layers: Sequence[LayerView], side: Side, positions: Positions, label: Callable[[flow.Position], Hashable]
 ) -> dict[Hashable, tuple[LayerView, ...]]:
-    """Return the layers by a label of their positions; the label is None for layers without a position."""
+    """Group the layers by a label computed from their positions; the label is None for a layer without a position."""
     labelled: dict[Hashable, list[LayerView]] = {}
     for layer in layers:
         position = positions.get((side, layer.path))
@@ -124,12 +131,12 @@ def _labelled_by_position(
 
 
 def _by_meaning(group: Group) -> Iterator[Group]:
-    """Split a group by the meaning of the names: query is paired with query."""
+    """Split a group by the function that the names express, such as query, key or value."""
     yield from _split(group, lambda layer: names.meaning(layer.path))
 
 
 def _split(group: Group, label: Callable[[LayerView], str]) -> Iterator[Group]:
-    """Split a group by a label, if both sides have every label equally often; otherwise keep it whole."""
+    """Split a group by a label of its layers; keep it whole unless each label is equally frequent on both sides."""
     torch, keras = _labelled(group.torch_layers, label), _labelled(group.keras_layers, label)
     if {name: len(layers) for name, layers in torch.items()} != {name: len(layers) for name, layers in keras.items()}:
         yield group
@@ -167,7 +174,7 @@ def _by_name_or_order(group: Group, doubts: Sequence[Evidence]) -> Iterator[Pair
 
 
 def _same_names(group: Group) -> Iterator[Pair]:
-    """Yield the pairs of layers with the same words in their names, where no other layer of the group has these."""
+    """Yield the pairs of layers whose names have the same words, if no other layer of the group has these words."""
     torch = _labelled(group.torch_layers, lambda layer: " ".join(names.words(layer.path)))
     keras = _labelled(group.keras_layers, lambda layer: " ".join(names.words(layer.path)))
     for name, layers in torch.items():
@@ -193,7 +200,8 @@ def _in_order(
 ) -> Iterator[Pair]:
     candidates = tuple(layer.path for layer in keras)
     for position, (first, second) in enumerate(zip(torch, keras, strict=True), 1):
-        detail = f"{position} of {len(torch)} that fit" if len(torch) > 1 else "the only one left that fits"
+        many = len(torch) > 1
+        detail = f"number {position} of {len(torch)} layers that fit" if many else "the only unpaired layer that fits"
         others = [path for path in candidates[max(0, position - 3) : position + 3] if path != second.path]
         evidence = [Evidence(kind=kind, detail=detail)]
         if names.words(first.path) == names.words(second.path) and kind != "shape":
@@ -205,14 +213,14 @@ def _in_order(
 def _pair(
     group: Group, torch: LayerView, keras: LayerView, evidence: Iterable[Evidence], candidates: Iterable[str] = ()
 ) -> Iterator[Pair]:
-    """Yield the pair of two layers of a group; nothing where their configurations exclude each other."""
+    """Yield the pair of two layers of a group; yield nothing if no rule allows their configurations together."""
     rule = group.rule_for(torch, keras)
     if rule is not None:
         yield make_pair(rule, torch, keras, evidence, candidates)
 
 
 def _all_ran(layers: tuple[LayerView, ...]) -> bool:
-    """Return whether all of these layers ran, as far as a run tells."""
+    """Return whether a traced run shows that all of these layers ran."""
     return all(layer.run.calls for layer in layers)
 
 

@@ -1,7 +1,7 @@
 """Read names as evidence: split paths into words, and normalise synonyms such as q_proj and query.
 
-Numbers in names are evidence of order, not of identity: one side counts its blocks from 0, the other from 1. So the
-rank of a number counts, among the paths that differ in that number alone.
+Numbers in names are evidence of order, not of identity: one side may count its blocks from 0, the other from 1. So not
+the number itself is compared, but its rank among the paths that differ only in this number.
 """
 
 import re
@@ -21,7 +21,7 @@ _MEANINGS = {
     "down": ("down", "down_proj", "w2", "fc2", "lin2", "ffn_2", "mlp_dense_2"),
     "shortcut": ("downsample", "shortcut", "skip", "proj_shortcut", "residual"),
 }
-"""Synonyms for the function of a layer in its block, where several layers of a block have equal shapes."""
+"""Synonyms for the function of a layer in its block. They tell layers of a block apart that have equal shapes."""
 
 _MEANING_OF = {word: meaning for meaning, words in _MEANINGS.items() for word in words}
 
@@ -39,7 +39,7 @@ def words(path: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=1 << 18)
 def meaning(path: str) -> str:
-    """Return the function that the end of a path names, such as "query" or "down"; empty if it names none."""
+    """Return the function that the end of a path expresses, such as "query" or "down"; empty if there is none."""
     parts = [part.lower() for part in re.split(r"[./#]", path) if part and not part.isdigit()]
     for part in reversed(parts[-2:]):
         if part in _MEANING_OF:
@@ -56,11 +56,11 @@ _NUMBER = re.compile(r"\d+")
 
 @dataclass(frozen=True)
 class Ranks:
-    """The rank of every path among the paths that differ from it by numbers only.
+    """The ranks of the numbers in paths; a number is ranked among the paths that are equal except for numbers.
 
     Attributes:
         ranks: For each path, the rank of each of its numbers.
-        sizes: For each path, how many different numbers occur in the position of each.
+        sizes: For each path and each of its numbers, the count of different numbers at this position.
     """
 
     ranks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -82,6 +82,6 @@ class Ranks:
         return cls(ranks, sizes)
 
     def differ(self, path: str, others: "Ranks", other: str) -> bool:
-        """Return whether two paths have different ranks in families of the same size."""
+        """Return whether the ranks of two paths differ; False if ranks cannot be compared, because the sizes differ."""
         sizes = self.sizes.get(path)
         return bool(sizes) and sizes == others.sizes.get(other) and self.ranks[path] != others.ranks[other]

@@ -1,8 +1,8 @@
-"""Pair layers of which only one has a bias or a scale: the two compute the same if that parameter is neutral.
+"""Pair layers of which only one has a bias or a scale: they compute the same if the bias is 0 or the scale is 1.
 
-Torch convolutions before a normalisation have no bias, those of some Keras models have one; a torch normalisation may
-have no parameters at all. The plan then writes zeros or ones where a parameter is missing, and refuses to leave out one
-that has other values.
+Torch convolutions before a normalisation have no bias; those of some Keras models have one. A torch normalisation may
+have no parameters at all. The plan writes zeros or ones into the parameter that only the target has. If only the source
+has the parameter, the transfer fails unless its values are zeros or ones.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,7 +21,7 @@ ROLE = "bias"
 
 
 def bare_normalizations(view: ModelView) -> tuple[LayerView, ...]:
-    """Return the torch normalisations without any tensor: a Keras layer with ones and zeros computes the same."""
+    """Return the torch normalisations without tensors: a Keras layer with scale 1 and bias 0 computes the same."""
     return tuple(
         layer
         for layer in view.layers
@@ -30,9 +30,9 @@ def bare_normalizations(view: ModelView) -> tuple[LayerView, ...]:
 
 
 def fitting_one_sided(unmatched: Unmatched) -> Iterator[Group]:
-    """Yield the groups of layers that fit when the parameters that only one side has are left out.
+    """Yield the groups of layers that fit if a parameter that only one side has is ignored.
 
-    First only a bias is left out, then also the scale of a normalisation.
+    First only a bias may be ignored, then also the scale of a normalisation.
     """
     done: dict[Side, set[str]] = {"torch": set(), "keras": set()}
     for scales in (False, True):
@@ -52,7 +52,7 @@ def _groups(
     torch: Mapping[str, OneSidedKeys],
     keras: Mapping[str, OneSidedKeys],
 ) -> Iterator[Group]:
-    """Yield a group for every two keys with the same core and other neutral tensors; each layer is in one group."""
+    """Yield a group for every two keys with equal cores and different neutral tensors; each layer is in one group."""
     shared = _cores(torch) & _cores(keras)
     by_torch_key = _by_first_key(torch_layers, torch, shared, "torch")
     by_keras_key = _by_first_key(keras_layers, keras, shared, "keras")
@@ -74,7 +74,7 @@ def _cores(keys: Mapping[str, OneSidedKeys]) -> set[Key]:
 def _by_first_key(
     layers: Iterable[LayerView], keys: Mapping[str, OneSidedKeys], shared: set[Key], side: Side
 ) -> dict[OneSidedKey, list[LayerView]]:
-    """Return the layers by the first of their keys that the other side shares, without those inside another of them."""
+    """Group the layers by the first key whose core the other side has; leave out layers inside another such layer."""
     fit = [layer for layer in layers if shared & {key.core for key in keys[layer.path]}]
     found: dict[OneSidedKey, list[LayerView]] = {}
     for layer in without_parts(fit, fit, side):
@@ -84,9 +84,9 @@ def _by_first_key(
 
 
 def with_zeros(pairs: Iterable[Pair], torch: ModelView, keras: ModelView) -> Iterator[Pair]:
-    """Yield the pairs, with a mapping to zeros for a bias that only one layer of a pair has.
+    """Yield the pairs, each with a mapping to zeros if only one of its layers has a bias.
 
-    A pair may consist of the kernels alone; then the layers that own these count.
+    A pair may consist of two kernels only; then the layers that own the kernels are examined.
     """
     pairs = tuple(pairs)
     owner = {tensor.path: layer for view in (torch, keras) for layer in view.layers for tensor in layer.tensors}

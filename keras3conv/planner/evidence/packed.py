@@ -28,7 +28,7 @@ _PACKED = {
     "gate_up": ("gate", "up"),
     "gate_up_proj": ("gate", "up"),
 }
-"""The names of packed layers, each with the meaning of its parts in the order of their rows."""
+"""For each name of a packed layer, the functions of its parts in the order of their rows."""
 
 _EVIDENCE = Evidence(kind="position", detail="the names tell the parts; whether the rows go head by head is not known")
 
@@ -56,7 +56,7 @@ def _order(layer: LayerView, side: str) -> tuple[str, ...]:
 
 
 def _parts(layers: Iterable[LayerView], order: tuple[str, ...], side: str) -> Iterator[list[LayerView]]:
-    """Yield the layers of one container that have all these meanings, in this order."""
+    """Yield the layers of one container whose names express all these functions, in this order."""
     containers: dict[str, dict[str, list[LayerView]]] = {}
     for layer in layers:
         container = layer.path.rpartition("." if side == "torch" else "/")[0]
@@ -122,12 +122,12 @@ def _with_rows(layer: LayerView, rows: int) -> LayerView:
 
 
 def _mappings(torch: LayerView, keras: LayerView) -> dict[str, WeightMapping]:
-    """Return the mappings of a Linear and its Keras layer by the torch tensor; empty where they do not fit."""
+    """Return the mappings of a Linear and a Keras layer, by torch tensor; empty if the layers do not fit."""
     shapes = {tensor.path: tensor.shape for tensor in (*torch.tensors, *keras.tensors)}
     for rule in lookup((_LINEAR,), keras.kinds):
         try:
             mappings = list(full_paths(rule, torch, keras))
-        except RuleError:  # the rule reads more of the configuration than is known
+        except RuleError:  # the rule needs entries of the configuration that are unknown
             continue
         if mappings and all(_fits(mapping, shapes) for mapping in mappings):
             return {mapping.torch[0]: mapping for mapping in mappings}

@@ -1,7 +1,7 @@
-"""Pair one layer with several in sequence: a torch LSTM with two layers, two convolutions with a separable one.
+"""Pair one layer with a sequence of layers on the other side, such as a two-layer torch LSTM with two Keras LSTMs.
 
-The rules tell which classes. A sequence is paired if it is the only one that fits, and fits nothing else. Its layers
-are taken in call order, or in definition order where no run is known.
+Rules determine the classes. A sequence is paired if no other sequence fits the layer, and the sequence fits no other
+layer. A sequence consists of consecutive layers in call order, or in definition order if no run was traced.
 """
 
 from collections import Counter
@@ -18,13 +18,13 @@ from keras3conv.rules.rule import Rule
 from keras3conv.rules.units import numbered
 
 _LONGEST = 8
-"""The longest sequence that is tried with a rule for any number of layers."""
+"""The longest sequence that is tried for a rule that allows any number of layers."""
 
 _EVIDENCE = (Evidence(kind="shape", detail="no other sequence of layers fits"),)
 
 
 def sequence_pairs(unmatched: Unmatched) -> list[Pair]:
-    """Return the pairs of one layer with several on the other side that fit nothing else."""
+    """Return the pairs of one layer with a sequence on the other side, if neither fits anything else."""
     found: dict[tuple[str, str], Pair] = {}
     for rule in list_rules():
         if (rule.torch_count, rule.keras_count) != (1, 1) and not rule.parallel and not rule.between:
@@ -49,14 +49,14 @@ def _fitting(rule: Rule, unmatched: Unmatched) -> Iterator[Pair]:
         for keras in keras_sequences:
             try:
                 pair = make_pair(rule, torch, keras, _EVIDENCE)
-            except RuleError:  # the configurations or the number of layers contradict each other
+            except RuleError:  # the rule excludes these configurations or this number of layers
                 continue
             if _is_complete(pair, torch, keras):
                 yield pair
 
 
 def _sequences(layers: Sequence[LayerView], kind: str, number: int, side: Side) -> Iterator[LayerView]:
-    """Yield the sequences of as many layers of a class as a rule takes, each combined into one layer."""
+    """Yield every sequence of `number` layers of a class, combined into one layer."""
     fitting = [layer for layer in layers if kind in layer.kinds or _is_unknown(layer, side)]
     ordered = sorted(fitting, key=lambda layer: layer.run.first_call)
     for length in (number,) if number else range(2, _LONGEST + 1):

@@ -1,4 +1,4 @@
-"""Group the layers that fit: a rule knows both classes, and the shapes are equal after its transforms.
+"""Group the layers that fit each other: a rule knows both classes, and the shapes agree after its transforms.
 
 The key of a layer is the rule's torch class with the shapes that its tensors have in torch. All layers with one key
 form a group, in which every torch layer fits every Keras layer. A dictionary finds the groups, so the time grows with
@@ -21,13 +21,13 @@ from keras3conv.rules.units import units, without_parts
 
 @dataclass(frozen=True, kw_only=True)
 class Unmatched:
-    """The layers of both sides without a pair."""
+    """The unpaired layers of both sides."""
 
     torch_layers: tuple[LayerView, ...]
     keras_layers: tuple[LayerView, ...]
 
     def without(self, pairs: Iterable[Pair]) -> "Unmatched":
-        """Return the layers that are in none of these pairs."""
+        """Return the layers that remain unpaired after these pairs."""
         pairs = tuple(pairs)
         torch = {path for pair in pairs for path in pair.torch_layers}
         keras = {path for pair in pairs for path in pair.keras_layers}
@@ -45,7 +45,7 @@ class Group:
     Attributes:
         torch_layers: The torch layers.
         keras_layers: The Keras layers; they may be of several classes (Dense and EinsumDense).
-        rules: The names of the rules that give each layer the group's key, by its side and path.
+        rules: For each layer (side and path), the names of the rules from which the group's key was computed.
     """
 
     torch_layers: tuple[LayerView, ...]
@@ -53,7 +53,7 @@ class Group:
     rules: Mapping[tuple[Side, str], Sequence[str]]
 
     def rule_for(self, torch: LayerView, keras: LayerView) -> Rule | None:
-        """Return the first rule that fits both; None where their configurations exclude it."""
+        """Return the first rule that applies to both layers; None if their configurations exclude every rule."""
         common = set(self.rules["torch", torch.path])
         return next((find(name) for name in self.rules["keras", keras.path] if name in common), None)
 
@@ -61,16 +61,17 @@ class Group:
 def fitting(unmatched: Unmatched) -> Iterator[Group]:
     """Yield the groups of layers that fit, in the order of the torch layers.
 
-    A layer with several keys (a file does not tell the classes) joins the first group that both sides share.
+    A layer may have several keys, because a weight file does not store classes. It joins the first group in which both
+    sides have layers.
     """
     yield from _groups(unmatched, torch_keys(unmatched.torch_layers), keras_keys(unmatched.keras_layers))
 
 
 def fitting_in_keras(unmatched: Unmatched) -> Iterator[Group]:
-    """Yield the groups of layers that fit by the shapes that torch layers have in Keras.
+    """Yield the groups of layers that fit, comparing the shapes that the tensors have in Keras.
 
-    Some shapes follow from the torch configuration alone: a Keras layer does not tell that its kernel contains the
-    groups of a convolution, or the pixels of a patch.
+    Some rules can compute only Keras shapes from torch, not the reverse: a Keras layer does not show that its kernel
+    contains the groups of a convolution, or the pixels of a patch.
     """
     torch = torch_keys(unmatched.torch_layers, in_keras=True)
     yield from _groups(unmatched, torch, keras_keys(unmatched.keras_layers, in_keras=True))
@@ -91,7 +92,7 @@ def _groups(unmatched: Unmatched, torch: Mapping[str, Keys], keras: Mapping[str,
 
 
 def ignored_tensors(torch: ModelView, pairs: Mapping[str, Pair]) -> Iterator[Ignored]:
-    """Yield the torch tensors without a counterpart: those that their rule ignores, and constant buffers."""
+    """Yield the torch tensors that need no counterpart: tensors that their rule ignores, and constant buffers."""
     placed = {path for pair in pairs.values() for mapping in pair.weights for path in mapping.torch}
     reasons: dict[str, str] = {}
     for layer in units(torch):
@@ -108,12 +109,12 @@ def ignored_tensors(torch: ModelView, pairs: Mapping[str, Pair]) -> Iterator[Ign
 
 
 def _ignored_roles(layer: LayerView) -> dict[str, str]:
-    """Return the roles that the rules for a layer's class ignore, with reasons; for an unknown class, of all rules."""
+    """Return the tensor roles that the rules for a layer ignore, with reasons; all rules if its class is unknown."""
     return {role: reason for rule in rules_for_torch(layer) for role, reason in rule.ignored.items()}
 
 
 def _left(layers: tuple[LayerView, ...], paired: set[str], side: Side) -> tuple[LayerView, ...]:
-    """Return the layers that are not paired, that are inside no paired layer, and that contain none."""
+    """Return the layers that are not paired, not inside a paired layer, and contain no paired layer."""
     between = separator(side)
     outer = {path.rpartition(between)[0] for path in paired}
     wholes = [layer for layer in layers if layer.path in paired]
@@ -129,7 +130,7 @@ def _untouched(layers: tuple[LayerView, ...], placed: set[str]) -> tuple[LayerVi
 def _outermost(
     layers: tuple[LayerView, ...], keys: Mapping[str, Keys], shared: set[Key], side: Side
 ) -> tuple[LayerView, ...]:
-    """Return the layers that fit one of the other side, without those inside another that does."""
+    """Return the layers that fit a layer of the other side; leave out layers inside another such layer."""
     fit = [layer for layer in layers if shared.intersection(keys[layer.path])]
     return tuple(without_parts(fit, fit, side))
 

@@ -1,1 +1,1 @@
-"""The ordered method: pair two lists of layers by position and offsets."""
+"""Pair two lists of layers by position; tables of positions and offsets reorder the Keras list."""

@@ -1,7 +1,8 @@
 """Pair layers by their positions in two lists, as the conversion scripts of Keras model zoos do.
 
-One list has the torch layers, the other the Keras layers. Tables of positions bring both into one order; a layer that
-no table names keeps its position. Nothing is searched or guessed, so a pair is unconfirmed until `validate` proves it.
+One list has the torch layers, the other the Keras layers. Tables of positions move Keras layers until both lists have
+the same order; a layer without an entry in a table keeps its place. The pairs follow from the positions alone, so they
+are unconfirmed until `validate` compares the outputs.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -30,7 +31,7 @@ COUNTER = "num_batches_tracked"
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """The options that make the two lists and bring them into one order; see `keras3conv.align_ordered`."""
+    """The options that select the entries of both lists and reorder the Keras list; see `keras3conv.align_ordered`."""
 
     skip_weights: Collection[str] = (COUNTER,)
     unstack_weights: Collection[str] = ()
@@ -46,9 +47,9 @@ class Entry:
     """An entry of one of the two lists.
 
     Attributes:
-        name: Its name in the tables.
-        layer: The layer, with the tensors that are paired.
-        alone: Whether it is a single tensor that was taken out of its layer.
+        name: The name of the entry in the tables.
+        layer: The layer, with only those tensors that belong to this entry.
+        alone: Whether the entry is a single tensor that was separated from its layer (`unstack_weights`).
     """
 
     name: str
@@ -58,13 +59,13 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Lists:
-    """Both lists in their final order, and the plan that follows.
+    """Both lists in their final order, and the plan that results from them.
 
     Attributes:
         torch: The torch list.
         keras: The Keras list.
-        plan: The pairs of entries with the same position that fit.
-        problems: The entries that do not fit, with their positions.
+        plan: The pairs of entries at the same position, without those that do not fit each other.
+        problems: One problem for each position whose two entries do not fit each other, and one for unequal lengths.
     """
 
     torch: tuple[Entry, ...]
@@ -73,7 +74,7 @@ class Lists:
     problems: tuple[Problem, ...]
 
     def check(self) -> Alignment:
-        """Return the plan if both lists have one length and everything fits; raise one `AlignmentError` otherwise."""
+        """Return the plan; raise one `AlignmentError` with all problems if there are any."""
         if self.problems:
             where = f"{self.plan.torch.title} and {self.plan.keras.title}"
             raise AlignmentError(lay_out(f"{where} do not have the same order", self.problems))
@@ -81,7 +82,7 @@ class Lists:
 
 
 def ordered(torch: ModelView, keras: ModelView, order: Order) -> Lists:
-    """Make both lists and pair the entries with the same position.
+    """Build both lists, reorder the Keras list, and pair the entries at the same position.
 
     Args:
         torch: The torch side.
@@ -89,7 +90,7 @@ def ordered(torch: ModelView, keras: ModelView, order: Order) -> Lists:
         order: The options.
 
     Raises:
-        InputError: A table does not fit the names of the Keras layers.
+        InputError: A table names an unknown layer or a position outside of the list.
     """
     torch_list = _torch_entries(torch, order)
     by_name = {entry.name: entry for entry in _keras_entries(keras)}
@@ -124,13 +125,13 @@ _FIXES = ("k3c.align_ordered(..., dry_run=True)  # prints both lists",)
 
 
 def _unequal_lengths(torch: Sequence[Entry], keras: Sequence[Entry]) -> Problem:
-    """Return the problem of two lists with different lengths, which are never cut to the shorter one."""
+    """Return the problem for two lists of different lengths; the longer list is never truncated silently."""
     longer, side = (torch, "torch") if len(torch) > len(keras) else (keras, "Keras")
     extra = [entry.name for entry in longer[min(len(torch), len(keras)) :]]
     shown = ", ".join(extra[:4]) + (f" and {len(extra) - 4} more" if len(extra) > 4 else "")
     fact = (
         f"the torch list has {count(len(torch), 'entry', 'entries')}, the Keras list {len(keras)}; "
-        f"in {side}'s, {shown} would be left over"
+        f"{shown} of the {side} list would have no partner"
     )
     return Problem(fact=fact, fixes=('skip_weights=["num_batches_tracked", ...] or unstack_weights=[...]', *_FIXES))
 
@@ -157,7 +158,7 @@ def _torch_entries(torch: ModelView, order: Order) -> list[Entry]:
 
 
 def _keras_entries(keras: ModelView) -> list[Entry]:
-    """Return an entry for every layer with variables; its name is the layer's own if unique, and its path otherwise."""
+    """Return an entry for every layer with variables, named by the layer's name, or by its path if it is not unique."""
     entries = []
     layers = [layer for layer in _outermost(keras) if any(not tensor.is_seed for tensor in layer.tensors)]
     last = [layer.path.rpartition("/")[2] for layer in layers]
@@ -169,7 +170,7 @@ def _keras_entries(keras: ModelView) -> list[Entry]:
 
 
 def _outermost(view: ModelView) -> list[LayerView]:
-    """Return the layers with tensors; a container that a rule knows replaces its inner layers."""
+    """Return the layers with tensors; a container for which a rule exists replaces its inner layers."""
     layers = units(view)
     own = {layer.path: len(layer.tensors) for layer in view.layers}
     wholes = [layer for layer in layers if len(layer.tensors) > own[layer.path]]
@@ -177,7 +178,7 @@ def _outermost(view: ModelView) -> list[LayerView]:
 
 
 def _pairs(torch: Entry, keras: Entry, transfers: Transfers, evidence: Evidence) -> Iterator[Pair]:
-    """Yield the pairs of two entries, by a rule or tensor by tensor; raise where they do not fit."""
+    """Yield the pair of two entries by a rule, or else one pair per tensor; raise an error if they do not fit."""
     torch = replace(torch, layer=_without_unknown_config(torch.layer))
     functions = transfers_for(keras.layer, keras.name, transfers)
     rule = None if torch.alone else _rule(torch.layer, keras.layer, shapes_may_differ=bool(functions))
@@ -196,7 +197,11 @@ def _pairs(torch: Entry, keras: Entry, transfers: Transfers, evidence: Evidence)
 
 
 def _rule(torch: LayerView, keras: LayerView, *, shapes_may_differ: bool) -> Rule | None:
-    """Return the first rule that maps every tensor of both; where a function follows, the first for the classes."""
+    """Return the first rule that maps every tensor of both layers; None if there is none.
+
+    If `shapes_may_differ`, because a function of the user transforms the tensors further, the first rule for both
+    classes is returned.
+    """
     tensors = {tensor.path: tensor for tensor in (*torch.tensors, *keras.tensors)}
     for rule in _candidates(torch, keras):
         mappings = make_pair(rule, torch, keras, ()).weights
@@ -211,7 +216,10 @@ def _rule(torch: LayerView, keras: LayerView, *, shapes_may_differ: bool) -> Rul
 
 
 def _require_unknown(torch: LayerView, keras: LayerView) -> None:
-    """Raise if rules know the layers but none fits: pairing by equal shapes would hide a transposed kernel."""
+    """Raise `AlignmentError` if rules exist for the layers, but none fits.
+
+    Pairing such layers by equal shapes would hide a kernel that must be transposed.
+    """
     rules = _candidates(torch, keras)
     only_vectors = all(len(_sizes(tensor.shape)) < 2 for tensor in torch.tensors)
     from_files = not torch.kinds and not keras.kinds
@@ -223,11 +231,11 @@ def _require_unknown(torch: LayerView, keras: LayerView) -> None:
     facts = [fact for mapping in known if (fact := misfit(mapping, tensors, tensors))]
     if torch.kinds and keras.kinds and facts:
         raise AlignmentError(facts[0])
-    raise AlignmentError(f"{_shapes(torch.tensors)} do not make {_shapes(keras.tensors)} by any rule")
+    raise AlignmentError(f"no rule turns {_shapes(torch.tensors)} into {_shapes(keras.tensors)}")
 
 
 def _candidates(torch: LayerView, keras: LayerView) -> list[Rule]:
-    """Return the rules for both classes; for one if rules know only that one; none if they know neither."""
+    """Return the rules for both classes; if rules exist for one class only, the rules for that class; else none."""
     if torch.kinds and keras.kinds and not (_known(torch, "torch") or _known(keras, "keras")):
         return []
     kinds = torch.kinds if _known(torch, "torch") else (), keras.kinds if _known(keras, "keras") else ()
@@ -240,12 +248,12 @@ def _known(layer: LayerView, side: Side) -> bool:
 
 
 def _without_unknown_config(layer: LayerView) -> LayerView:
-    """Return a layer of an unknown class without its configuration, which no rule can read."""
+    """Return the layer; without its configuration if no rule exists for its class, because no rule could read it."""
     return layer if _known(layer, "torch") else replace(layer, config=None)
 
 
 def _first_step(tensor: TensorRef, pair: Pair | None) -> Transform:
-    """Return the rule's transform of a tensor; the identity without a rule, or if the rule combines several tensors."""
+    """Return the rule's transform of a tensor; the identity if there is no rule, or it maps several tensors at once."""
     mappings = pair.weights if pair else ()
     found = next((mapping for mapping in mappings if mapping.torch == (tensor.path,) and len(mapping.keras) == 1), None)
     return found.transform if found else Same()
@@ -264,10 +272,10 @@ def _one_by_one(
     pair: Pair | None,
     evidence: Evidence,
 ) -> Iterator[Pair]:
-    """Yield the pairs of the transformed torch tensors with the Keras variables, in their order."""
+    """Pair the transformed torch tensors with the Keras variables in order; raise `AlignmentError` for a misfit."""
     variables = keras.layer.tensors
     if len(transformed) != len(variables):
-        raise AlignmentError(f"{_shapes(torch.layer.tensors)} do not make {_shapes(variables)}")
+        raise AlignmentError(f"{_shapes(torch.layer.tensors)} cannot become {_shapes(variables)}")
     weights = []
     for (tensor, transform), variable in zip(transformed, variables, strict=True):
         (shape,) = transform.shapes((tensor.shape,))
@@ -284,7 +292,7 @@ def _one_by_one(
 
 
 def _checked(pairs: list[Pair], torch: ModelView, keras: ModelView) -> list[Pair]:
-    """Return the pairs; raise `AlignmentError` where the shapes of a mapping do not fit."""
+    """Return the pairs; raise `AlignmentError` if the transform of a mapping does not give the target's shape."""
     known = tensors_by_path(torch), tensors_by_path(keras)
     facts = [fact for pair in pairs for mapping in pair.weights if (fact := misfit(mapping, *known))]
     if facts:
@@ -315,7 +323,7 @@ def _shapes(tensors: Iterable[TensorRef]) -> str:
 
 
 def side_by_side(lists: Lists) -> str:
-    """Return both lists as text, line by line, with a mark at entries that do not fit, and the problems below."""
+    """Return both lists as a text table with one row per position; rows that do not fit are marked, problems follow."""
     misfits = {(problem.torch, problem.keras) for problem in lists.problems}
     rows = []
     for position, (torch, keras) in enumerate(zip_longest(lists.torch, lists.keras)):
@@ -330,7 +338,7 @@ def side_by_side(lists: Lists) -> str:
 
 
 def _described(entry: Entry | None, root: str) -> tuple[str, str]:
-    """Return the name of an entry and its shapes; the root module has the name of the model."""
+    """Return the name of an entry (the model's name for the root module) and its shapes; empty for no entry."""
     if entry is None:
         return "", ""
     return entry.name or root, " ".join(str(tensor.shape) for tensor in entry.layer.tensors)

@@ -1,7 +1,7 @@
 """Reorder the names of Keras layers by tables of positions.
 
-A pass goes through the names in model order and gives each its position in a new list: the next free one, or the one
-from a table. The name of a layer in a table means the position of that layer when the pass began.
+A pass goes through the names in model order and inserts each into a new list: at the position that a table gives, or at
+the end. If a table gives the name of a layer, the position of that layer before the pass is meant.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,17 +10,18 @@ from keras3conv.errors import InputError, Problem
 from keras3conv.messages import lay_out
 
 Target = int | str
-"""The position to move a layer to: a negative number is an offset, another number counts from 0, and a name means the
-position of that layer."""
+"""The position to move a layer to: a negative number is an offset from its present position, any other number is an
+index, and a name means the present position of the layer with this name."""
 
 TailTable = Mapping[str, Target | Mapping[str, Target]]
-"""Targets by the tail of a name; or a table for a stack, by the first word of the name, which then counts alone."""
+"""Targets by the tail of a name. A key may also be the first word of names, with a table of targets by tail; names with
+this first word then use only that table."""
 
 NameTable = Mapping[str, Target]
 """Targets by the whole name."""
 
 Choice = Callable[[list[str]], Sequence[str]]
-"""A function that receives the names in their present order and returns all of them in the right one."""
+"""A function that receives all names in their present order and returns the same names in the right order."""
 
 SEPARATOR = "_"
 
@@ -36,15 +37,15 @@ def reordered(
 
     Args:
         names: The names in model order, each once.
-        tails: The targets of layers with these tails; a sequence has one table for each pass.
-        full_names: The targets of the layers with these names, which override the tails; likewise.
+        tails: The targets by the tail of a name; a sequence has one table for each pass.
+        full_names: The targets by full name, which override the tails; a sequence has one table for each pass.
         split_positions: The number of words, separated by "_", in the head of a name; the rest is its tail. Later
             passes use the last number.
         choose: Receives the names after all passes and returns them in their final order.
 
     Raises:
-        InputError: A target is outside of the list, or names an unknown layer; the message lists all of a pass. Or
-            `choose` did not return every name once.
+        InputError: A target is outside of the list, or names an unknown layer (the message lists every such target of
+            the pass), or `choose` did not return every name once.
     """
     tail_tables = [tails] if isinstance(tails, Mapping) else list(tails)
     name_tables = [full_names] if isinstance(full_names, Mapping) else list(full_names)
@@ -80,14 +81,17 @@ def _one_pass(names: tuple[str, ...], tails: TailTable, full_names: NameTable, s
 
 
 def _add_due(placed: list[str], later: list[tuple[int, str]]) -> None:
-    """Append the layers that were moved to a later position, once the list has grown to it."""
+    """Move layers from `later` to `placed` when `placed` has grown to their target position."""
     while due := [entry for entry in later if entry[0] <= len(placed)]:
         later.remove(due[0])
         placed.append(due[0][1])
 
 
 def _entry(name: str, tails: TailTable, full_names: NameTable, split: int) -> Target | None:
-    """Return the target of a name; None if the tables have none. A name in a table of tails gets the head of this."""
+    """Return the target of a name; None if the tables have none.
+
+    A target in a table of tails is a tail, too: the head of the given name is put before it.
+    """
     if name in full_names:
         return full_names[name]
     words = name.split(SEPARATOR)
@@ -100,9 +104,9 @@ def _entry(name: str, tails: TailTable, full_names: NameTable, split: int) -> Ta
 
 
 def _position(target: Target, here: int, before: Mapping[str, int]) -> int | str:
-    """Return the position that a target means, or a message that says what is wrong with it."""
+    """Return the position that a target means, or a message about an invalid target."""
     if isinstance(target, str):
-        return before.get(target, f"is to move to the position of {target!r}, and no layer has that name")
+        return before.get(target, f"is to move to the position of {target!r}, but no layer has this name")
     position = here + target if target < 0 else target
     if not 0 <= position < len(before):
         return f"is to move to position {position}; the positions are 0 to {len(before) - 1}"
@@ -111,7 +115,7 @@ def _position(target: Target, here: int, before: Mapping[str, int]) -> int | str
 
 def _chosen(names: tuple[str, ...], choose: Choice) -> tuple[str, ...]:
     chosen = tuple(choose(list(names)))
-    problems = [Problem(keras=name, fact="is not among the given names") for name in dict.fromkeys(chosen)]
+    problems = [Problem(keras=name, fact="is not the name of a layer") for name in dict.fromkeys(chosen)]
     problems = [problem for problem in problems if problem.keras not in names]
     problems += [Problem(keras=name, fact="is missing") for name in names if name not in chosen]
     twice = (name for name in dict.fromkeys(chosen) if chosen.count(name) > 1)

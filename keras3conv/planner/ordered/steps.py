@@ -1,7 +1,8 @@
 """Turn the functions of `additional_transfer` into transforms, which a plan can store and reverse.
 
-A function is called with arrays in which every number is different. If each array that it returns is one of the inputs
-with its axes moved, merged, split, added or dropped, it is an `Axes` transform. Anything else is refused.
+A function is called with arrays in which every number is different. If each array that it returns has the numbers of
+one input array, with axes moved, merged, split, added or removed, then an `Axes` transform does the same. For any other
+function a `TransformError` is raised.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,10 +16,10 @@ from keras3conv.model.views import LayerView
 from keras3conv.transforms import Array, Axes, Same, Shape, Transform
 
 Function = Callable[[list[Array]], Sequence[Array]]
-"""Maps the arrays of a layer, after the transforms of its rule, to the values of the Keras variables."""
+"""Maps the arrays of a torch layer, after the transforms of its rule, to the values of the Keras variables."""
 
 Transfers = Mapping[str, Function | Transform | Sequence[Transform]]
-"""The functions or transforms by class (a qualified name) or by the end of a layer's name."""
+"""The functions or transforms by the Keras class (a qualified name) or by the end of a Keras layer's name."""
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _MOST_AXES = 6
@@ -32,14 +33,14 @@ def transfers_for(
 
 
 def steps(transfer: Function | Transform | Sequence[Transform], shapes: Sequence[Shape]) -> list[tuple[int, Transform]]:
-    """Return for every output array the index of its input array, and the transform between them.
+    """Return for every output array the index of its input array, and the transform from input to output.
 
     Args:
-        transfer: A function of a list of arrays, a transform for the only array, or a transform for each.
+        transfer: A function of a list of arrays, a transform for the only array, or one transform per array.
         shapes: The shapes of the input arrays.
 
     Raises:
-        TransformError: A function changes values or leaves an array out; the message names the array.
+        TransformError: A function changes values or does not return an array; the message names the array.
     """
     if isinstance(transfer, Sequence):
         if len(transfer) != len(shapes):
@@ -60,13 +61,15 @@ def _recognised(function: Function, shapes: Sequence[Shape]) -> Iterator[tuple[i
         transform = None if source is None or source in used else _moved(given[source], found)
         if source is None or transform is None:
             raise TransformError(
-                f"array {index} that the function returns, {found.shape}, is not one of {', '.join(map(str, shapes))} "
-                'with its axes moved: give a transform that can be reversed, keras3conv.transforms.Axes("a b -> b a")'
+                f"array {index} that the function returns, {found.shape}, is not one of the arrays "
+                f"{', '.join(map(str, shapes))}, permuted or reshaped: give a transform instead, such as "
+                'keras3conv.transforms.Axes("a b -> b a")'
             )
         used.add(source)
         yield source, transform
     if left := sorted(set(range(len(shapes))) - used):
-        raise TransformError(f"the function leaves out array {left[0]}, {shapes[left[0]]}: name it in skip_weights")
+        fact = f"the function does not return array {left[0]}, {shapes[left[0]]}"
+        raise TransformError(f"{fact}: name it in skip_weights")
 
 
 def _numbered(shapes: Sequence[Shape]) -> list[Array]:
@@ -80,13 +83,13 @@ def _numbered(shapes: Sequence[Shape]) -> list[Array]:
 
 
 def _source(found: Array, given: Sequence[Array]) -> int | None:
-    """Return the index of the array with exactly these numbers; None if there is none."""
+    """Return the index of the given array that has exactly the numbers of `found`; None if there is none."""
     values = np.sort(found, axis=None)
     return next((index for index, array in enumerate(given) if np.array_equal(values, array.ravel())), None)
 
 
 def _moved(given: Array, found: Array) -> Transform | None:
-    """Return the transform that turns one array into the other by moving axes; None if there is none."""
+    """Return the transform from `given` to `found` that permutes and reshapes axes; None if there is none."""
     if given.shape == found.shape and np.array_equal(given, found):
         return Same()
     axes = [axis for axis, size in enumerate(given.shape) if size != 1]
@@ -101,7 +104,10 @@ def _moved(given: Array, found: Array) -> Transform | None:
 
 
 def _axes(before: Shape, order: Sequence[int], after: Shape) -> Transform | None:
-    """Return the transform that permutes the axes of `before` (without size one) and reshapes to `after`."""
+    """Return the transform that permutes the axes of `before` (without size one) and reshapes them to `after`.
+
+    None if the permuted axes cannot be split and merged into axes of the sizes of `after`.
+    """
     sources = [(axis, before[axis]) for axis in order]
     targets = [(axis, size) for axis, size in enumerate(after) if size != 1]
     parts: list[tuple[int, int, int, int]] = []  # source axis, running number, target axis, size

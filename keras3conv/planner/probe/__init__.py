@@ -1,1 +1,1 @@
-"""The probe: run both models with the same weights, and pair layers by their outputs."""
+"""The probe: run both models with the same random weights, and pair layers whose outputs agree."""

@@ -39,7 +39,7 @@ from keras3conv.rules.rule import Rule, WeightMapping
 from keras3conv.transforms import Shape, Skip
 
 _MOST_WAYS = 24
-"""The number of ways that are tried to use one torch layer without a rule, or to join several."""
+"""The largest number of candidates made from one torch layer without a rule, or by joining several torch layers."""
 
 _MOST_TENSORS = 4
 
@@ -52,7 +52,7 @@ class CandidateFinder:
         torch: The torch layers that can be paired.
         run: The recorded torch run.
         alone: The torch layers that no rule pairs with any Keras layer.
-        one_sided: The cores of the keys of layers of which only one side may have a bias or a scale.
+        one_sided: The cores of the one-sided keys: only one of the two layers may have a bias or a scale.
     """
 
     torch: tuple[LayerView, ...]
@@ -82,7 +82,7 @@ class CandidateFinder:
 
     @cached_property
     def _by_class(self) -> dict[tuple[str, frozenset[str]], list[tuple[Key, LayerView]]]:
-        """The torch layers by their rule's class and the roles of their tensors, whatever the sizes."""
+        """The torch layers, each with its key, by the class of the rule and the roles of the tensors, for all sizes."""
         found: dict[tuple[str, frozenset[str]], list[tuple[Key, LayerView]]] = {}
         for key, layers in self._by_key.items():
             found.setdefault((key[0], _roles(key)), []).extend((key, layer) for layer in layers)
@@ -109,7 +109,7 @@ class CandidateFinder:
         return {tensor.path: layer for layer in self.torch for tensor in layer.tensors}
 
     def by_rule(self, keras: LayerView) -> tuple[Candidate, ...]:
-        """Return the torch layers that a rule pairs with a Keras layer."""
+        """Return the candidates that a rule gives for a Keras layer: whole torch layers, or sequences of them."""
         if keras.path not in self._found:
             self._found[keras.path] = tuple(self._by_rule(keras))
         return self._found[keras.path]
@@ -128,7 +128,7 @@ class CandidateFinder:
         yield from sequence_candidates(self.torch, self.run, keras)
 
     def _by_rule_one_sided(self, keras: LayerView, seen: set[str]) -> Iterator[Candidate]:
-        """Yield the torch layers that a rule pairs with a Keras layer but for a bias or a scale."""
+        """Yield the torch layers that a rule pairs with a Keras layer, except for a bias or scale of one of them."""
         for key, names in one_sided_keras_keys((keras,), scales=True)[keras.path].items() if self.one_sided else ():
             for layer, other_names in self._one_sided_layers.get(key.core, ()):
                 rule = first_common(names, other_names)
@@ -138,7 +138,7 @@ class CandidateFinder:
 
     @cached_property
     def _one_sided_layers(self) -> dict[Key, list[tuple[LayerView, list[str]]]]:
-        """The torch layers of each key's core, with the names of their rules."""
+        """The torch layers by the core of their one-sided key, each with the names of its rules."""
         keys = one_sided_torch_keys(self.torch, scales=True)
         found: dict[Key, list[tuple[LayerView, list[str]]]] = {}
         for layer in self.torch:
@@ -148,7 +148,11 @@ class CandidateFinder:
         return found
 
     def _whole_layer(self, rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[Candidate]:
-        """Yield the pair; where torch flattens before the layer, also the pair with a Keras model that does not."""
+        """Yield the candidate of a whole torch layer.
+
+        If torch flattens the input of the layer, the rows of its weight may be permuted. Then yield two candidates: one
+        for a Keras model that flattens too, and one for a Keras model that does not.
+        """
         seen = []
         unflattened = replace(torch, run=replace(torch.run, flattened=None))
         for layer in (torch, unflattened) if torch.run.flattened else (torch,):
@@ -163,7 +167,7 @@ class CandidateFinder:
                 )
 
     def _mappings(self, rule: Rule, torch: LayerView, keras: LayerView) -> tuple[WeightMapping, ...]:
-        """Return the mappings of two layers; the rule is asked once for all layers with the same signatures."""
+        """Return the mappings of two layers; they are computed once for all layers with the same signatures."""
         key = (rule.name, self._signature("torch", torch), self._signature("keras", keras))
         if key not in self._known_mappings:
             self._known_mappings[key] = mappings_of(rule, torch, keras) or ()
@@ -183,7 +187,12 @@ class CandidateFinder:
         return self._signatures[name]
 
     def sliced_layers(self, keras: LayerView, given: Fingerprint | None) -> Iterator[Candidate]:
-        """Yield the slices of larger torch layers with the same input, such as the query of a packed layer."""
+        """Yield slices of larger torch layers with the same input, such as the query of a packed query, key and value.
+
+        Args:
+            keras: The Keras layer.
+            given: The fingerprint of its first input; None if it has none.
+        """
         for key, names in self._keys_of(keras).items():
             for other, layer in self._by_class.get((key[0], _roles(key)), ()):
                 difference = differing_axes(dict(other[1]), dict(key[1]))
@@ -192,7 +201,12 @@ class CandidateFinder:
                     yield from sliced_layer_candidates(rule, layer, keras, difference)
 
     def joined_layers(self, keras: LayerView, given: Fingerprint | None) -> Iterator[Candidate]:
-        """Yield the ways to join smaller torch layers with the same input into a layer that Keras has packed."""
+        """Yield smaller torch layers with the same input that, joined, have the size of a Keras layer.
+
+        Args:
+            keras: The Keras layer.
+            given: The fingerprint of its first input; None if it has none.
+        """
         for key, names in self._keys_of(keras).items():
             by_rule: dict[str, list[JoinedLayer]] = {}
             for other, layer in self._by_class.get((key[0], _roles(key)), ()):
@@ -211,13 +225,13 @@ class CandidateFinder:
 
     @cached_property
     def _leaves(self) -> tuple[LayerView, ...]:
-        """The layers that ran and contain no layer with tensors: what a container returns is not its own alone."""
+        """The layers that ran and contain no other layer with tensors, so that their own weights give their outputs."""
         paths = [layer.path.split(".") for layer in self.torch if layer.tensors]
         containers = {".".join(names[:length]) for names in paths for length in range(len(names))}
         return tuple(layer for layer in self.torch if layer.path in self.run.calls and layer.path not in containers)
 
     def by_tensors(self, keras: LayerView) -> Iterator[Candidate]:
-        """Yield the torch layers of any class with tensors of the same sizes, paired tensor by tensor."""
+        """Yield torch layers of any class whose tensors have the same sizes; the tensors are paired one by one."""
         wanted = [tensor for tensor in keras.tensors if not tensor.is_seed]
         for layer in self._leaves:
             own = [tensor for tensor in layer.tensors if is_weight(tensor)]
@@ -241,8 +255,8 @@ class CandidateFinder:
 
         Args:
             keras: The Keras layer.
-            variable: Its variable.
-            nothing_else: Whether no torch tensor has the variable's size.
+            variable: A variable of the Keras layer.
+            nothing_else: True if no torch tensor has as many values as the variable.
         """
         if nothing_else or has_equal_variables(keras, variable, 2):
             for tensor in self.bare_parameters:
@@ -260,7 +274,7 @@ def _shapes(tensors: Iterable[TensorRef]) -> list[Shape]:
 
 
 def _last_rows(layer: LayerView, table: TensorRef, keras: LayerView, variable: TensorRef) -> Iterator[Candidate]:
-    """Yield the last rows of a table: a position table may begin with rows that no position looks up."""
+    """Yield the last rows of a table: the first rows of a torch position table may belong to no position."""
     more = table.shape[0] - variable.shape[0] if table.shape and variable.shape else 0
     if more > 0 and len(table.shape) > 1 and table.shape[1:] == variable.shape[1:]:
         mapping = WeightMapping(torch=(table.path,), keras=(variable.path,), transform=Skip(0, more))
@@ -277,7 +291,7 @@ def _last_rows(layer: LayerView, table: TensorRef, keras: LayerView, variable: T
 def _tensor_candidates(
     layers: tuple[LayerView, ...], own: Sequence[TensorRef], keras: LayerView, wanted: Sequence[TensorRef], kind: Kind
 ) -> Iterator[Candidate]:
-    """Yield every way to make the wanted tensors from torch tensors: every order, with every transform."""
+    """Yield a candidate for every assignment of torch tensors to the wanted Keras tensors, with every transform."""
     for order in permutations(own):
         if not all(may_be_same(torch.role, to.role, torch.shape) for torch, to in zip(order, wanted, strict=True)):
             continue

@@ -16,11 +16,11 @@ class LayerOutput:
     """The output of a Keras layer.
 
     Attributes:
-        returned: The value itself, for the layers after it.
-        array: Its first array; None where it has none.
-        before_activation: The input of the layer's own activation, where it has one.
-        replace: Builds the value to return in its place from an array; the flag tells that the array belongs before
-            the activation.
+        returned: The returned value, which may be a structure of tensors.
+        array: The first array in `returned`; None if there is none.
+        before_activation: The input of the layer's own activation; None if the layer has no activation.
+        replace: Returns `returned` with its first array replaced by another; if the flag is True, the activation is
+            applied to the new array first.
     """
 
     returned: Any
@@ -30,23 +30,23 @@ class LayerOutput:
 
     @property
     def arrays(self) -> tuple[tuple[Array, bool], ...]:
-        """The arrays to compare, each with the flag that tells whether it belongs before the activation."""
+        """The arrays to compare, each with a flag: True for the array before the activation."""
         both = (self.before_activation, True), (self.array, False)
         return tuple((array, before) for array, before in both if array is not None)
 
 
 RunLayer = Callable[[dict[str, Array]], LayerOutput]
-"""Writes values into the variables of a layer, by path, and calls the layer."""
+"""Writes values into the variables of a layer, by path, calls the layer, and returns its output."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """A comparison, with the recorded output in the Keras layer's memory layout.
+    """The result of comparing one candidate's recorded torch output with the output of the Keras layer.
 
     Attributes:
-        comparison: The comparison.
-        recorded: The recorded output; None where no layout of it has the shape of the layer's output.
-        before_activation: Whether it is the output before the activation.
+        comparison: The error and its limit.
+        recorded: The recorded output in the Keras memory layout; None if no layout gives the Keras output's shape.
+        before_activation: Whether the recorded output corresponds to the Keras output before the activation.
     """
 
     comparison: Comparison
@@ -54,14 +54,15 @@ class Measurement:
     before_activation: bool = False
 
     def returned(self, output: LayerOutput) -> Any:
-        """Return the value that the layers after this one receive: the recorded output, where there is one."""
+        """Return the value for the layers after this one: the recorded output, or the Keras output if there is none."""
         return output.returned if self.recorded is None else output.replace(self.recorded, self.before_activation)
 
 
 def measure(run: TorchRun, candidate: Candidate, output: LayerOutput) -> Measurement:
-    """Return the first comparison that agrees, or else the closest.
+    """Return the first comparison that agrees; if none does, the one with the smallest error.
 
-    The output is compared before and after the activation, with the recorded output of every call, in every layout.
+    The Keras output before and after its activation is compared with the recorded output of every call, in every memory
+    layout of the same shape.
     """
     best = Measurement(Comparison(error=float("inf")))
     for array, before_activation in output.arrays:
@@ -83,6 +84,9 @@ def _compare(array: Array, recorded: Array, limit: float) -> Comparison:
 
 
 def has_recorded_size(run: TorchRun, candidate: Candidate, output: LayerOutput) -> bool:
-    """Return whether a layer returned as many values as torch; one may sum inside the layer and the other after it."""
+    """Return whether the Keras output has as many values as the recorded torch output.
+
+    It may not if, for example, one side sums inside the layer and the other side after the layer.
+    """
     sizes = {call.outputs[0].size for call in run.calls_of(candidate.layers[0].path) if call.outputs}
     return output.array is not None and output.array.size in sizes

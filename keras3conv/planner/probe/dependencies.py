@@ -1,4 +1,7 @@
-"""Intercept torch functions: track the weights that each tensor depends on, and run in float32 where float64 fails."""
+"""Intercept torch functions to track the weights that each tensor depends on.
+
+A function without a float64 kernel runs in float32.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,7 +24,7 @@ class Float32Functions:
     """The functions that ran in float32, because torch has no float64 kernel for them.
 
     Attributes:
-        bit: Marks, among the bits of a tensor's dependencies, that it depends on such a function.
+        bit: The bit that is set in a tensor's dependencies if the tensor depends on such a function.
         used: The names of the functions, each with the path of the layer that called it; a dict as an ordered set.
     """
 
@@ -33,8 +36,8 @@ class DependencyTracker(TorchFunctionMode):
     """Tracks the weights that each tensor was computed from, and replaces half precision by float64.
 
     Args:
-        running_layer: Returns the path of the running layer.
-        float32: Collects the functions without a float64 kernel.
+        running_layer: Returns the path of the innermost running layer.
+        float32: Collects the functions that ran in float32.
     """
 
     def __init__(self, running_layer: Callable[[], str], float32: Float32Functions) -> None:
@@ -45,7 +48,7 @@ class DependencyTracker(TorchFunctionMode):
         self._running_layer = running_layer
 
     def dependencies(self, values: Any) -> int:
-        """Return the bits of the weights that these tensors, or nested lists of tensors, were computed from."""
+        """Return the weights from which these tensors (also nested in lists) were computed, one bit per weight."""
         bits = 0
         for value in values:
             if isinstance(value, torch.Tensor):
@@ -66,10 +69,11 @@ class DependencyTracker(TorchFunctionMode):
         return result
 
     def _call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, int]:
-        """Return the result of a function, and the float32 bit if it ran in float32.
+        """Return the result of a function, and the float32 bit if it ran in float32, else 0.
 
-        If the call fails, float32 constants that are no tensors of the module are cast to float64; only if that fails
-        too are the arguments cast to float32. An in-place function cannot run on a copy of its argument.
+        If the call fails, it is repeated with float32 constants (tensors that do not belong to the module) cast to
+        float64. If this fails too, it is repeated with all float64 arguments cast to float32. An in-place function is
+        not repeated, because it cannot run on a copy of its argument.
         """
         try:
             return func(*args, **kwargs), 0
@@ -113,14 +117,14 @@ def _in_place(func: Any, kwargs: dict[str, Any]) -> bool:
 
 
 def _converted(given: tuple[tuple[Any, ...], dict[str, Any]], of: torch.dtype, to: torch.dtype) -> Any:
-    """Return the arguments with the tensors of one dtype cast to another; None if there are none of it."""
+    """Return the arguments with tensors of dtype `of` cast to dtype `to`; None if no tensor has dtype `of`."""
     converted = tree_map(_to(of, to), given)
     changed = any(new is not old for new, old in zip(tree_leaves(converted), tree_leaves(given), strict=True))
     return converted if changed else None
 
 
 def _retried(func: Any, given: Any) -> Any:
-    """Return the result for converted arguments; None if the function raises for these as well."""
+    """Return the result of the function for converted arguments; None if the function raises again."""
     try:
         return func(*given[0], **given[1])
     except (RuntimeError, NotImplementedError):

@@ -1,6 +1,6 @@
-"""Convert arrays and tensors between memory layouts where no rule tells how two shapes correspond.
+"""Convert arrays between memory layouts if no rule determines how the axes of two shapes correspond.
 
-Every way to turn one shape into the other is a candidate, and the probe's values decide.
+Every permutation and reshape from one shape to the other is a candidate. The values of the probe decide among them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ _LETTERS = "abcdefghijklmnop"
 
 
 def arrays_like(array: Array, shape: Shape) -> Iterator[Array]:
-    """Yield the array in every layout with this shape: unchanged, channels moved, time first, axes split or merged."""
+    """Yield the array in every layout of this shape: unchanged, channels or time axis moved, axes split or merged."""
     for candidate in _moved(array):
         if candidate.shape == shape:
             yield candidate
@@ -25,11 +25,11 @@ def arrays_like(array: Array, shape: Shape) -> Iterator[Array]:
         elif _repeats(candidate.shape, shape):
             yield np.broadcast_to(candidate, shape)
         elif candidate.shape[1:] == shape:
-            yield candidate[0]  # one sample of a batch in which all are equal
+            yield candidate[0]  # the first sample of a batch in which all samples are equal
 
 
 def _repeats(shape: Shape, wanted: Shape) -> bool:
-    """Return whether an array of one shape can be broadcast to the other, along axes of size one or for a batch."""
+    """Return whether an array of `shape` can be broadcast to `wanted`: along axes of size one, or along the batch."""
     if len(shape) == len(wanted) - 1:
         return shape == wanted[1:]
     return len(shape) == len(wanted) and all(size in (1, to) for size, to in zip(shape, wanted, strict=True))
@@ -46,9 +46,9 @@ def _moved(array: Array) -> Iterator[Array]:
 
 
 def transforms_between(torch: Shape, keras: Shape) -> Iterator[Transform]:
-    """Yield every transform from one shape to the other that permutes, splits and merges axes.
+    """Yield every transform from the torch shape to the Keras shape that permutes, splits and merges axes.
 
-    The first is the most common one: a matrix is transposed, anything else stays unchanged.
+    The most common transform comes first: the transposition of a matrix, the identity for any other shape.
     """
     given, wanted = _without_ones(torch), _without_ones(keras)
     if sorted(given) == sorted(wanted):
@@ -78,7 +78,7 @@ def _with_ones(names: Sequence[str], shape: Shape) -> str:
 
 
 def _regrouped(torch: Shape, keras: Shape) -> Iterator[Transform]:
-    """Yield the transforms that merge axes on the side with fewer of them, in any order."""
+    """Yield the transforms between shapes with different numbers of axes: the longer shape's axes are merged."""
     if len(_without_ones(torch)) < len(_without_ones(keras)):
         yield from _merged(torch, keras)
     else:
@@ -86,7 +86,7 @@ def _regrouped(torch: Shape, keras: Shape) -> Iterator[Transform]:
 
 
 def _merged(coarse: Shape, fine: Shape) -> Iterator[Axes]:
-    """Yield the transforms from the shape with merged axes to the shape with split ones."""
+    """Yield the transforms from the coarse shape, with merged axes, to the fine shape, in which they are split."""
     sizes = _without_ones(fine)
     if len(sizes) > 4:
         return
@@ -105,7 +105,7 @@ def _merged(coarse: Shape, fine: Shape) -> Iterator[Axes]:
 
 
 def _groups(coarse: Shape, sizes: list[int]) -> list[int] | None:
-    """Return how many of the sizes, in this order, each axis of the coarse shape merges; None where they do not fit."""
+    """Return for each axis of the coarse shape how many of the consecutive sizes it merges; None if they do not fit."""
     groups, used = [], 0
     for size in coarse:
         count, product = 0, 1
@@ -119,5 +119,5 @@ def _groups(coarse: Shape, sizes: list[int]) -> list[int] | None:
 
 
 def same_sizes(first: Sequence[Shape], second: Sequence[Shape]) -> bool:
-    """Return whether two lists of shapes have the same sizes, in any order."""
+    """Return whether the arrays of two lists of shapes have the same numbers of elements, in any order."""
     return sorted(map(prod, first)) == sorted(map(prod, second))

@@ -12,14 +12,14 @@ from keras3conv.planner.probe.trail import Trail
 from keras3conv.transforms import Array
 
 SAME_LIMIT = 1e-9
-"""The largest relative difference between the fingerprints of equal values."""
+"""The largest relative difference between the fingerprints of two arrays that are equal up to rounding."""
 
 CLOSE_LIMIT = 1e-4
-"""The largest relative difference between fingerprints of values that differ by a constant such as an epsilon."""
+"""The largest relative difference between fingerprints if the layers differ in a constant such as an epsilon."""
 
 
 class InputMatch(IntEnum):
-    """The agreement of a Keras layer's input with the recorded input of a torch layer; the least is the best."""
+    """The agreement of a Keras layer's input with the recorded input of a torch layer; the smallest is the best."""
 
     SAME = 0
     CLOSE = 1
@@ -39,10 +39,10 @@ def match_input(run: TorchRun, candidate: Candidate, given: Fingerprint | None) 
 def distance(
     run: TorchRun, trail: Trail, candidate: Candidate, given: Fingerprint | None
 ) -> tuple[InputMatch, bool, int]:
-    """Return a sort key for how far the owner of a candidate's tensors is from a Keras layer; the least is the nearest.
+    """Return a sort key for the distance between the torch module that owns a candidate's tensors and a Keras layer.
 
-    The key has the match of its input, or of an input of a layer inside it; whether the last layer that was found is
-    outside of it; and its depth in the module tree, negated.
+    The smallest key is the nearest. It consists of the best input match of the module or a layer inside it, whether the
+    torch layer that was found last is outside of the module, and the negated depth of the module in the module tree.
     """
     if given is None:
         return InputMatch.OTHER, True, 0
@@ -55,7 +55,7 @@ def distance(
 
 
 def is_outside(trail: Trail, owner: str) -> bool:
-    """Return whether the last layer that was found is neither this torch module nor inside it."""
+    """Return whether the torch layer that was found last is outside of the torch module `owner`."""
     last = next((choice.candidate.owner for choice in reversed(trail.choices.values())), "")
     return bool(owner) and not f"{last}.".startswith(f"{owner}.")
 
@@ -67,20 +67,23 @@ def count_shared_words(torch: str, keras: str) -> int:
 
 
 def name_distance(torch: str, keras: str) -> tuple[bool, int]:
-    """Return a sort key for how far two paths are apart: a contradiction of their meanings, then few shared words."""
+    """Return a sort key for the difference of two names: first contradicting functions, then fewer shared words."""
     meanings = {names.meaning(torch), names.meaning(keras.rpartition("/")[0]), names.meaning(keras)} - {""}
     return len(meanings) > 1, -count_shared_words(torch, keras)
 
 
 def uses_other_tensors(first: Candidate, second: Candidate) -> bool:
-    """Return whether two candidates use different tensors, or join the same ones in a different order."""
+    """Return whether two candidates use different tensors, or join the same tensors in a different order."""
     if first.kind == "joined":
         return first.slices != second.slices
     return set(first.slices) != set(second.slices)
 
 
 def find_recorded(run: TorchRun, array: Array) -> int | None:
-    """Return the tensors, as bits, that an equal torch value depends on; None where torch has no equal value."""
+    """Find an equal value among the torch outputs and layer inputs, and return the tensors that it depends on, as bits.
+
+    None if torch has no equal value.
+    """
     found = fingerprint_of(array)
     for output in run.outputs.values():
         if fingerprint_of(output).agrees(found, output_limit(run)):
@@ -93,11 +96,11 @@ def find_recorded(run: TorchRun, array: Array) -> int | None:
 
 
 def outputs_are_swapped(run: TorchRun, outputs: Mapping[str, Array]) -> bool:
-    """Return whether an output equals a torch output of another name, where both sides have the same names.
+    """Return whether a Keras output equals a torch output of another name; False if the sides have different names.
 
     Args:
         run: The recorded torch run.
-        outputs: The Keras outputs by name; the positions in a tuple are no names.
+        outputs: The Keras outputs by name; outputs in a tuple have no names, only positions.
     """
     if outputs.keys() != run.outputs.keys() or all(name.partition(".")[0].isdigit() for name in outputs):
         return False
@@ -110,5 +113,5 @@ def outputs_are_swapped(run: TorchRun, outputs: Mapping[str, Array]) -> bool:
 
 
 def output_limit(run: TorchRun) -> float:
-    """Return the largest relative error of values that equal the outputs of torch."""
+    """Return the largest relative error at which a value counts as equal to a torch output."""
     return SAME_LIMIT if run.limit == EXACT else run.limit

@@ -1,4 +1,4 @@
-"""A candidate: one way to fill a Keras layer from torch tensors, and the torch output recorded for it."""
+"""Define a candidate: one way to compute a Keras layer's weights from torch tensors, and the expected output."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ Kind = Literal["layer", "slice", "joined", "tensors", "parameter"]
 
 @dataclass(frozen=True, kw_only=True)
 class TensorSlice:
-    """The slice `start:stop` of a torch tensor along one axis; all names of a tied tensor have one storage."""
+    """The slice `start:stop` of a torch tensor along one axis; the names of a tied tensor have the same `storage`."""
 
     path: str
     axis: int = 0
@@ -31,13 +31,13 @@ class TensorSlice:
     storage: str = ""
 
     def take(self, array: Array) -> Array:
-        """Return the slice of the tensor's values."""
+        """Return the slice of the array, which has the values of the whole tensor."""
         if array.ndim == 0:
             return array
         return array[(slice(None),) * self.axis + (slice(self.start, self.stop),)]
 
     def overlaps(self, other: "TensorSlice") -> bool:
-        """Return whether two slices share values."""
+        """Return whether two slices may have elements in common."""
         return self.path == other.path and (
             self.axis != other.axis or (self.start < other.stop and other.start < self.stop)
         )
@@ -45,16 +45,18 @@ class TensorSlice:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """One way to fill a Keras layer.
+    """One way to compute the weights of a Keras layer from torch tensors.
 
     Attributes:
-        kind: The source: a whole layer; a slice of one (the query of a packed layer); several layers joined along an
-            axis; the tensors of a layer that no rule knows; or parameters outside of any known layer.
-        layers: The torch layers. Several of kind "layer" run in sequence, each on the output of the one before it.
+        kind: The source of the weights. "layer": whole torch layers, paired by a rule. "slice": a slice of one torch
+            layer, such as the query of a packed layer. "joined": several torch layers, joined along an axis. "tensors":
+            the tensors of a torch layer for which no rule exists. "parameter": torch parameters of any module.
+        layers: The torch layers. Several layers of kind "layer" run in sequence: each receives the output of the
+            previous layer.
         keras: The Keras layer.
-        rule: The rule; None where only the values tell how the tensors correspond.
-        mappings: The tensors of both sides, with the transforms. The torch names are those of `sources`.
-        sources: The slices that are joined to make the tensor of each torch name.
+        rule: The rule that gives the mappings; None if the mappings come from the shapes alone.
+        mappings: The mappings from torch names (the keys of `sources`) to Keras paths, with the transforms.
+        sources: For each torch name the slices that are joined to make its tensor.
     """
 
     kind: Kind
@@ -66,18 +68,18 @@ class Candidate:
 
     @cached_property
     def slices(self) -> tuple[TensorSlice, ...]:
-        """All slices of torch tensors that it uses."""
+        """All slices of torch tensors that the candidate uses."""
         names = dict.fromkeys(name for mapping in self.mappings for name in mapping.torch)
         return tuple(tensor_slice for name in names for tensor_slice in self.sources[name])
 
     @cached_property
     def key(self) -> tuple[object, ...]:
-        """Identifies it among the candidates of its layer."""
+        """Identifies the candidate among all candidates of its Keras layer."""
         return self.kind, self.slices, tuple(repr(mapping.transform) for mapping in self.mappings)
 
     @property
     def is_parameter_slice(self) -> bool:
-        """True if it is a slice of a torch parameter outside of any known layer."""
+        """True if the candidate is a slice of a single torch parameter, not a whole parameter or a stack of several."""
         return self.kind == "parameter" and self.mappings[0].torch[0] != self.slices[0].path
 
     @property
@@ -87,29 +89,29 @@ class Candidate:
 
     @property
     def owner(self) -> str:
-        """The path of the torch layer, or the common prefix of several: the path of the list that holds them."""
+        """The path of the torch layer; of several layers the common prefix, the path of the module that has them."""
         paths = [layer.path.split(".") for layer in self.layers]
         shared = takewhile(lambda words: len(set(words)) == 1, zip(*paths, strict=False))
         return ".".join(words[0] for words in shared)
 
     def bits(self, run: TorchRun) -> int:
-        """Return the bits of the torch tensors that it uses."""
+        """Return the torch tensors that the candidate uses, as bits of `run.tensor_bits`."""
         return run.bits_of(tensor_slice.path for tensor_slice in self.slices)
 
     def values(self, weights: Mapping[str, Array]) -> dict[str, Array]:
-        """Return the values of the Keras layer's tensors, by their paths.
+        """Compute the values of the Keras layer's variables, by path, from the torch values in `weights`.
 
-        Tensors without a probe value, such as counters and other integers, keep their values on both sides.
+        Variables without a value in `weights`, such as counters and other integers, are left out and keep their values.
         """
         values: dict[str, Array] = {}
         for mapping in self.mappings:
             if not mapping.keras:
-                continue  # a torch tensor that must hold a constant: the transfer checks its real values
+                continue  # a torch tensor that must have a constant value: the transfer checks the real values
             if any(part.path not in weights for name in mapping.torch for part in self.sources[name]):
                 continue
             given = tuple(_joined(self.sources[name], weights) for name in mapping.torch)
             values |= dict(zip(mapping.keras, mapping.transform(given), strict=True))
-        if self.kind == "tensors":  # a bias that the torch layer does not have is zero
+        if self.kind == "tensors":  # a Keras bias that the torch layer lacks is zero
             values |= {
                 tensor.path: np.zeros(tensor.shape)
                 for tensor in self.keras.tensors
@@ -132,7 +134,7 @@ class Candidate:
         yield from arrays_like(recorded[0], shape)
 
     def _slice_or_join(self, outputs: Sequence[tuple[Array, ...]]) -> Array:
-        """Return the outputs of several layers joined, or the slice of one that the weights are a slice of."""
+        """Return the joined outputs of several layers, or the slice of one output that the sliced weights compute."""
         channels = self.rule is not None and self.rule.layout_for(self.layers[0].config or {}) == "channels"
         axis = 1 if channels and outputs[0][0].ndim > 2 else -1
         if self.kind == "joined":
@@ -153,12 +155,12 @@ def _by_rule(
 
     try:
         array = output_of(outputs, rule, torch.config, keras.config, shape)
-    except (ValueError, IndexError):  # the size of the output is not that of this Keras layer
+    except (ValueError, IndexError):  # the recorded output cannot have the shape of the Keras output
         return
     if array.shape == shape:
         yield array
 
 
 def whole_tensor(tensor: TensorRef) -> tuple[TensorSlice, ...]:
-    """Return the one slice that covers a tensor."""
+    """Return the one slice that is the whole tensor."""
     return (TensorSlice(path=tensor.path, stop=tensor.shape[0] if tensor.shape else 1, storage=tensor.storage),)

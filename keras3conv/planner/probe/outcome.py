@@ -1,4 +1,4 @@
-"""The outcome of matching one Keras layer in the probe: confirmed, ambiguous or forced."""
+"""Define the outcome of the search for one Keras layer: confirmed, ambiguous or forced."""
 
 from dataclasses import dataclass, replace
 
@@ -13,7 +13,7 @@ class Comparison:
     Attributes:
         error: The largest difference, relative to the largest recorded value.
         limit: The largest error that counts as agreement.
-        factor: The number by which the recorded output was multiplied to agree.
+        factor: The factor by which the recorded output was multiplied before the comparison.
         input_agrees: Whether the input of the Keras layer equals the recorded input of the torch layer.
     """
 
@@ -30,11 +30,11 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class Confirmed:
-    """The candidate is proven.
+    """The candidate is proven to be the right one.
 
     Attributes:
-        comparison: The layer's own output against torch's; None for a single variable, which has no output.
-        confirmed_by: The later layer that ruled the alternatives out; empty where there were none.
+        comparison: The comparison of the layer's output with torch; None for a single variable, which has no output.
+        confirmed_by: The later layer whose output excludes the alternatives; empty if there were no alternatives.
     """
 
     comparison: Comparison | None
@@ -43,10 +43,10 @@ class Confirmed:
 
 @dataclass(frozen=True, kw_only=True)
 class Ambiguous:
-    """The candidate fits, but only a later layer can prove it.
+    """The candidate fits, but so do others; only the output of a later layer can decide.
 
     Attributes:
-        comparison: The layer's own output against torch's; None for a single variable, which has no output.
+        comparison: The comparison of the layer's output with torch; None for a single variable, which has no output.
         alternatives: The other candidates that fit as well.
     """
 
@@ -56,13 +56,13 @@ class Ambiguous:
 
 @dataclass(frozen=True, kw_only=True)
 class Forced:
-    """No candidate reproduces the recorded output: the best one stays, and the layer returns the recorded output.
+    """No candidate reproduces the recorded output. The best is kept, and the layer returns the recorded output.
 
     Attributes:
-        comparison: The layer's own output against torch's.
+        comparison: The comparison of the layer's output, with the best candidate, with torch.
         alternatives: The candidates that ranked next.
-        hidden_tensors: The torch tensors that the layer's input depends on, as bits. The recorded output replaces
-            their effect, so that later layers prove nothing about them.
+        hidden_tensors: The torch tensors that the layer's input depends on, as bits. Because the layer returns the
+            recorded output, later layers do not depend on the values of these tensors and prove nothing about them.
     """
 
     comparison: Comparison
@@ -78,10 +78,10 @@ class Choice:
     """The candidate chosen for a Keras layer or for a single variable.
 
     Attributes:
-        path: The Keras layer or variable.
-        candidate: The source of its weights.
+        path: The path of the Keras layer or variable.
+        candidate: The candidate from which its values are computed.
         outcome: The result of the comparison with torch.
-        open_calls: The calls of containers that were running at the time.
+        open_calls: The numbers of the calls of containers that were running when the choice was made.
     """
 
     path: str
@@ -96,7 +96,7 @@ class Choice:
 
     @property
     def confirmed_by(self) -> str:
-        """The later layer that proved the choice; empty if none did, or if none was needed."""
+        """The path of the later layer that proved the choice; empty if none did, or if none was needed."""
         return self.outcome.confirmed_by if isinstance(self.outcome, Confirmed) else ""
 
     @property
@@ -105,18 +105,18 @@ class Choice:
         return self.outcome.comparison is not None and not self.outcome.comparison.agrees
 
     def confirm(self, later_layer: str) -> "Choice":
-        """Return the choice as proven by a later layer."""
+        """Return the choice with the outcome `Confirmed`, proven by a later layer."""
         return replace(self, outcome=Confirmed(comparison=self.outcome.comparison, confirmed_by=later_layer))
 
     def with_alternatives(self, alternatives: tuple[Candidate, ...]) -> "Choice":
-        """Return the choice with other alternatives; without any, its own output is the proof."""
+        """Return the choice with other alternatives; without any, an ambiguous choice is judged again."""
         if isinstance(self.outcome, Forced):
             return replace(self, outcome=replace(self.outcome, alternatives=alternatives))
         return replace(self, outcome=judge(self.outcome.comparison, alternatives))
 
 
 def judge(comparison: Comparison | None, alternatives: tuple[Candidate, ...]) -> Confirmed | Ambiguous:
-    """Return the outcome of a candidate that fits: confirmed if it is the only one and its output was compared."""
+    """Return `Confirmed` for a candidate without alternatives whose output was compared, else `Ambiguous`."""
     if comparison is None or alternatives:
         return Ambiguous(comparison=comparison, alternatives=alternatives)
     return Confirmed(comparison=comparison)

@@ -20,7 +20,7 @@ class OutputComparison:
 
     Attributes:
         result: "unknown" where the shapes of no two outputs fit in a known layout.
-        error: The largest difference, relative to the largest value of torch's output; infinite where no value fits.
+        error: The largest difference, relative to the largest value of torch's output; infinite if no layout fits.
     """
 
     result: Literal["equal", "different", "unknown"]
@@ -35,8 +35,8 @@ def compare_outputs(torch: Mapping[str, Array], keras: Mapping[str, Array], limi
 
     Args:
         torch: The torch outputs, by name.
-        keras: The Keras outputs, by name; the positions in a tuple are no names.
-        limit: The largest relative error of equal values.
+        keras: The Keras outputs, by name; outputs in a tuple have no names, only positions.
+        limit: The largest relative error at which values count as equal.
     """
     if not torch or not keras:
         return NOT_COMPARED
@@ -48,7 +48,7 @@ def compare_outputs(torch: Mapping[str, Array], keras: Mapping[str, Array], limi
 
 
 def _paired(torch: Mapping[str, Array], keras: Mapping[str, Array]) -> Iterator[tuple[Array, list[Array]]]:
-    """Yield every Keras output with the torch outputs that it may be.
+    """Yield every Keras output with the torch outputs that may correspond to it.
 
     Outputs of the same names correspond. Else those of one shape correspond in their order; where one side has more
     outputs of a shape, a Keras output may be any of them.
@@ -67,7 +67,7 @@ def _paired(torch: Mapping[str, Array], keras: Mapping[str, Array]) -> Iterator[
 
 
 def _error(array: Array, others: list[Array]) -> float | None:
-    """Return the smallest relative error of an output against several; None where no layout of them fits."""
+    """Return the smallest relative error of an output compared with several outputs; None if no layout fits."""
     errors = [_relative_error(array, layout) for other in others for layout in layouts(other, array.shape)]
     return min(errors, default=None)
 

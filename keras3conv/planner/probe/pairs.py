@@ -1,4 +1,4 @@
-"""Turn the choices of the probe into the pairs of a plan, each with the evidence that confirms it or the doubt."""
+"""Turn the choices of the probe into the pairs of a plan, each with evidence that confirms or doubts it."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,10 +31,10 @@ class ProbeResult:
 
     Attributes:
         torch: The torch side, with the call order and the shapes of the run.
-        keras: The Keras side, likewise.
-        pairs: The pairs that it found.
-        notes: The notes for the plan.
-        difference: The difference between the outputs of the two models, in words; empty where none is known.
+        keras: The Keras side, with the call order and the shapes of the run.
+        pairs: The pairs that the probe found.
+        notes: Remarks for the user, to be added to the plan.
+        difference: The difference between the outputs of the two models, in words; empty if none is known.
     """
 
     torch: ModelView
@@ -45,7 +45,7 @@ class ProbeResult:
 
 
 def probed_pairs(search: Search) -> Iterator[Pair]:
-    """Yield the pairs of all choices; the slices of one torch layer make one pair."""
+    """Yield the pairs of all choices; choices that use slices of the same torch layer become one pair."""
     slices: dict[str, list[Choice]] = {}
     choices = _without_taken_alternatives(_with_mutual_alternatives(search.choices))
     for choice in choices.values():
@@ -60,9 +60,9 @@ def probed_pairs(search: Search) -> Iterator[Pair]:
 
 
 def _with_mutual_alternatives(choices: Mapping[str, Choice]) -> dict[str, Choice]:
-    """Return the choices, where the last of several ambiguous ones is as ambiguous as the others.
+    """Add the missing alternatives to the last of several mutually ambiguous choices.
 
-    It had no alternatives left when it was made, as the others had taken them.
+    When that choice was made, the earlier choices had taken all other candidates, so it seemed to have no alternative.
     """
     found = dict(choices)
     for path in choices:
@@ -77,7 +77,7 @@ def _with_mutual_alternatives(choices: Mapping[str, Choice]) -> dict[str, Choice
 
 
 def _without_taken_alternatives(choices: Mapping[str, Choice]) -> dict[str, Choice]:
-    """Return the choices without the alternatives whose tensors are certainly another layer's."""
+    """Remove the alternatives whose tensors a choice without alternatives uses."""
     taken: dict[str, list[TensorSlice]] = {}
     for choice in choices.values():
         if not choice.alternatives:
@@ -94,7 +94,7 @@ def _without_taken_alternatives(choices: Mapping[str, Choice]) -> dict[str, Choi
 
 
 def rest_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Iterator[Pair]:
-    """Yield the pairs of single tensors that never ran: those left over on both sides, alone with their shape."""
+    """Yield pairs of single tensors of layers that never ran: tensors that are unpaired and the only ones of a size."""
     pairs = tuple(pairs)
     placed = {path for pair in pairs for mapping in pair.weights for path in (*mapping.torch, *mapping.keras)}
     counterparts = _counterparts(torch, keras, pairs)
@@ -106,13 +106,13 @@ def rest_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Ite
         ways = list(transforms_between(fitting[0].shape, tensor.shape)) if fitting else []
         if len(fitting) == len(rivals) == len(ways) == 1 and _may_correspond(fitting[0], tensor, counterparts):
             mapping = WeightMapping(torch=(fitting[0].path,), keras=(tensor.path,), transform=ways[0])
-            detail = "no other tensor that is left has this shape; it never ran"
+            detail = "no other unpaired tensor has this shape; its layer never ran"
             evidence = (Evidence(kind="shape", detail=detail),)
             yield Pair(torch=fitting[0].path, keras=tensor.path, rule=RULE, weights=(mapping,), evidence=evidence)
 
 
 def _counterparts(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> dict[str, set[str]]:
-    """Return, for each tensor of a paired layer, all tensors of the layers that it is paired with on the other side."""
+    """Return for each tensor path of a paired layer the paths of all tensors of the layer's partners."""
     siblings = {
         tensor.path: layer.tensors for view in (torch, keras) for layer in view.layers for tensor in layer.tensors
     }
@@ -127,16 +127,17 @@ def _counterparts(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> 
 
 
 def _may_correspond(torch: TensorRef, keras: TensorRef, counterparts: Mapping[str, set[str]]) -> bool:
-    """Return whether the layers of two tensors are paired with each other, as far as they are paired at all.
+    """Return whether two tensors may correspond: their layers are paired with each other, or one layer is unpaired.
 
-    A tensor of an unpaired layer may belong to a paired one: an output head, to the embedding that it reverses.
+    A tensor of an unpaired layer may correspond to one of a paired layer: an output head, to the embedding that it
+    reverses.
     """
     of_torch, of_keras = counterparts.get(torch.path), counterparts.get(keras.path)
     return of_torch is None or of_keras is None or (keras.path in of_torch and torch.path in of_keras)
 
 
 def _untied(view: ModelView, placed: set[str]) -> Iterator[TensorRef]:
-    """Yield the tensors without a pair, one for all names of a tied tensor."""
+    """Yield the unpaired tensors; a tied tensor is yielded once, under its first name."""
     storages = {tensor.storage for tensor in view.tensors() if tensor.path in placed and tensor.storage}
     for tensor in view.tensors():
         if tensor.path not in placed and (not tensor.storage or tensor.storage not in storages):
@@ -174,7 +175,7 @@ def _pairs_of(choice: Choice, run: TorchRun) -> Iterator[Pair]:
 
 
 def _with_concatenation(mapping: WeightMapping, sources: Mapping[str, Sequence[TensorSlice]]) -> WeightMapping:
-    """Return the mapping of a joined tensor, with the concatenation of the real torch tensors before its transform."""
+    """Return a mapping from the real torch tensors: they are concatenated before the mapping's transform."""
     (name,) = mapping.torch
     slices = sources[name]
     concatenate = Concat(slices[0].axis, tuple(part.stop for part in slices))
@@ -184,7 +185,7 @@ def _with_concatenation(mapping: WeightMapping, sources: Mapping[str, Sequence[T
 
 
 def _packed_pairs(choices: Sequence[Choice], run: TorchRun) -> Iterator[Pair]:
-    """Yield the pair of a torch layer with all Keras layers that have a slice of it; nothing if a slice is missing."""
+    """Yield the pair of a torch layer with all Keras layers that use its slices; yield nothing if a slice is unused."""
     layer = choices[0].candidate.layers[0]
     tensors = {tensor.path: tensor for tensor in layer.tensors}
     first = choices[0].candidate.slices[0]
@@ -224,7 +225,7 @@ def _by_rule(
     evidence: tuple[Evidence, ...],
     candidates: tuple[str, ...],
 ) -> Pair | None:
-    """Return the pair by a rule for one torch layer and several Keras layers, if it gives the values of the choices."""
+    """Return the pair by a rule for one torch and several Keras layers; None if no rule gives the same values."""
     combined = numbered([choice.candidate.keras for choice in choices], "keras")
     wanted: dict[str, Array] = {}
     for choice in choices:
@@ -234,7 +235,7 @@ def _by_rule(
             continue
         try:
             pair = make_pair(rule, layer, combined, evidence, candidates)
-        except RuleError:  # the rule splits all tensors in one way, and these differ
+        except RuleError:  # the rule splits every tensor in the same way, but these are split differently
             continue
         values: dict[str, Array] = {}
         for mapping in pair.weights:
@@ -275,9 +276,7 @@ def _evidence(choice: Choice, run: TorchRun) -> tuple[Evidence, ...]:
     if isinstance(outcome, Forced):
         return (Evidence(kind="forced", detail=_disagreement(outcome.comparison)),)
     if isinstance(outcome, Ambiguous):
-        return (
-            Evidence(kind="ambiguous", detail="others have the same output here, and no later layer tells them apart"),
-        )
+        return (Evidence(kind="ambiguous", detail="other layers have the same output, and no later layer decides"),)
     return (Evidence(kind="probe", detail=_agreement(outcome, outcome.comparison)),)
 
 
@@ -286,7 +285,7 @@ def _disagreement(comparison: Comparison) -> str:
     if not np.isfinite(comparison.error):
         return f"{detail}has another shape"
     detail += f"differs by {comparison.error:.2g} of the largest value"
-    return f"{detail}, and would hardly differ more with other weights" if comparison.error <= NEAR else detail
+    return f"{detail}, and wrong weights would give nearly the same error" if comparison.error <= NEAR else detail
 
 
 def _agreement(outcome: Confirmed, comparison: Comparison) -> str:
@@ -295,18 +294,18 @@ def _agreement(outcome: Confirmed, comparison: Comparison) -> str:
     if comparison.factor != 1.0:
         detail = f"its output equals torch's times {comparison.factor:.6g}"
     elif not comparison.agrees:
-        detail = f"the same weights, but its output differs by {error:.2g} of the largest value"
-        detail += "" if comparison.input_agrees else "; its input differs already"
+        detail = f"it has the same weights, but its output differs by {error:.2g} of the largest value"
+        detail += "" if comparison.input_agrees else "; its input already differs"
     elif error > EXACT:
         detail = f"its output equals torch's up to {error:.2g} of the largest value: torch computed in float32"
-    return f"{detail}; told from others at {outcome.confirmed_by}" if outcome.confirmed_by else detail
+    return f"{detail}; {outcome.confirmed_by} excludes other layers" if outcome.confirmed_by else detail
 
 
 def _evidence_of_parameter(choice: Choice, run: TorchRun) -> Evidence:
     if choice.confirmed_by:
-        return Evidence(kind="probe", detail=f"{choice.confirmed_by} depends on it, and agrees")
+        return Evidence(kind="probe", detail=f"{choice.confirmed_by} depends on it and agrees with torch")
     used = run.output_dependencies & choice.candidate.bits(run)
-    reason = "nothing that agrees depends on it" if used else "no output depends on it"
+    reason = "no value that agrees with torch depends on it" if used else "no output depends on it"
     if choice.alternatives:
-        return Evidence(kind="ambiguous", detail=f"others have its shape, and {reason}")
+        return Evidence(kind="ambiguous", detail=f"other parameters have its shape, and {reason}")
     return Evidence(kind="shape", detail=f"no other parameter has this shape; {reason}")

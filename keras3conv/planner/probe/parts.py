@@ -1,4 +1,4 @@
-"""Candidates that slice one torch layer (the query of a packed layer) or join several along an axis."""
+"""Find candidates that slice one torch layer (the query of a packed layer) or join several along an axis."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,12 +17,12 @@ _MOST_SLICES = 8
 
 @dataclass(frozen=True)
 class AxisDifference:
-    """The one axis along which two layers of a class differ.
+    """The only axis along which the tensors of two layers of the same class differ in size.
 
     Attributes:
-        axes: The axis in the tensor of each role.
-        larger: The size along it of the larger layer.
-        smaller: The size along it of the smaller layer.
+        axes: The index of this axis in the tensor of each role.
+        larger: The size of the axis in the larger layer.
+        smaller: The size of the axis in the smaller layer.
     """
 
     axes: Mapping[str, int]
@@ -32,7 +32,13 @@ class AxisDifference:
 
 @dataclass(frozen=True)
 class JoinedLayer:
-    """A torch layer to join with others: the axis in the tensor of each role, and its size along it."""
+    """A torch layer to join with others along an axis.
+
+    Attributes:
+        layer: The torch layer.
+        axes: The index of the axis in the tensor of each role.
+        size: The size of the axis in this layer.
+    """
 
     layer: LayerView
     axes: Mapping[str, int]
@@ -40,13 +46,16 @@ class JoinedLayer:
 
 
 def size_along(shapes: Mapping[str, Shape], axes: Mapping[str, int]) -> int:
-    """Return the size of a layer along an axis of its tensors."""
+    """Return the size of the axis along which a layer is sliced or joined."""
     role, axis = next(iter(axes.items()))
     return shapes[role][axis]
 
 
 def differing_axes(larger: Mapping[str, Shape], smaller: Mapping[str, Shape]) -> AxisDifference | None:
-    """Return the one axis along which the tensors of two layers differ; None where they differ in more."""
+    """Return the only axis along which the tensors of two layers differ in size.
+
+    None if no axis, or more than one axis per tensor differs, or the first layer is not the larger one.
+    """
     axes: dict[str, int] = {}
     sizes = set()
     for role, shape in larger.items():
@@ -65,7 +74,7 @@ def differing_axes(larger: Mapping[str, Shape], smaller: Mapping[str, Shape]) ->
 def sliced_layer_candidates(
     rule: Rule, torch: LayerView, keras: LayerView, difference: AxisDifference
 ) -> Iterator[Candidate]:
-    """Yield the slices of a torch layer of the size of a Keras layer: at the multiples of it, and at the end."""
+    """Yield the slices of a torch layer with the Keras layer's size, which start at a multiple of it, and the last."""
     total, size = difference.larger, difference.smaller
     starts = [*range(0, total - size + 1, size)][:_MOST_SLICES]
     for start in dict.fromkeys([*starts, total - size]):
@@ -88,7 +97,7 @@ def sliced_layer_candidates(
 def joined_layer_candidates(
     rule: Rule, entries: Sequence[JoinedLayer], keras: LayerView, total: int
 ) -> Iterator[Candidate]:
-    """Yield the torch layers that have the size of a Keras layer together, in every order."""
+    """Yield every sequence of torch layers whose sizes add up to the size of a Keras layer."""
     for count in range(2, _MOST_JOINED + 1):
         for chosen in permutations(entries, count):
             if sum(entry.size for entry in chosen) != total:
@@ -119,15 +128,15 @@ def _resized(
     sources: Mapping[str, tuple[TensorSlice, ...]],
     sizes: tuple[int, int],
 ) -> Iterator[Candidate]:
-    """Yield the candidate of a torch layer that does not exist: a slice of the first one, or all of them joined.
+    """Yield the candidate of an imaginary torch layer that is a slice of the first layer, or all layers joined.
 
     Args:
         kind: The kind of the candidate.
         rule: The rule that pairs the two classes.
         layers: The torch layers.
         keras: The Keras layer.
-        sources: The slices that make each tensor of the layer that does not exist.
-        sizes: A size in the first layer's configuration, and the size in its place.
+        sources: The slices that are joined to make each tensor of the imaginary layer.
+        sizes: A size in the first layer's configuration, and the size that replaces it in the imaginary layer.
     """
     tensors_by_path = {tensor.path: tensor for layer in layers for tensor in layer.tensors}
     tensors = []

@@ -1,7 +1,7 @@
-"""Candidates for one Keras variable: a slice of a larger torch tensor, or several smaller ones stacked.
+"""Find candidates for one Keras variable: a slice of a larger torch tensor, or a stack of several smaller tensors.
 
-Models store the weights of experts in many ways: one layer each, all in one tensor, or the gate and the up projection
-in one tensor too.
+Models store the weights of experts in several ways: one layer per expert, all experts in one tensor, or also the gate
+and the up projection of all experts in one tensor.
 """
 
 from collections.abc import Iterable, Iterator
@@ -22,13 +22,13 @@ _Owned = tuple[LayerView, TensorRef]
 
 
 def slice_candidates(layer: LayerView, tensor: TensorRef, keras: LayerView, variable: TensorRef) -> Iterator[Candidate]:
-    """Yield the ways in which a Keras variable is one of the equal slices of a torch tensor, along any axis.
+    """Yield the candidates in which a Keras variable is one of several equal slices of a torch tensor, along any axis.
 
     Args:
         layer: The torch layer that owns the tensor.
         tensor: The torch tensor.
         keras: The Keras layer.
-        variable: Its variable.
+        variable: A variable of the Keras layer.
     """
     count, rest = divmod(size_of(tensor.shape), size_of(variable.shape) or 1)
     if rest or not 1 < count <= _MOST_SLICES:
@@ -65,7 +65,7 @@ def _slice_candidate(
 
 
 def stack_candidates(layers: Iterable[LayerView], keras: LayerView, variable: TensorRef) -> Iterator[Candidate]:
-    """Yield the ways in which a Keras variable stacks the tensors of equal torch layers, by a number in their paths."""
+    """Yield the candidates in which a Keras variable is a stack of torch tensors whose paths differ in one number."""
     for family in _families(layers, variable):
         tensors = [tensor for _, tensor in family]
         axis = variable.shape.index(len(family))
@@ -85,7 +85,10 @@ def stack_candidates(layers: Iterable[LayerView], keras: LayerView, variable: Te
 
 
 def _families(layers: Iterable[LayerView], variable: TensorRef) -> Iterator[list[_Owned]]:
-    """Yield as many tensors of one shape as an axis of the variable is long, whose paths differ in one number."""
+    """Yield the families of tensors of the same shape whose paths differ in one number.
+
+    Only families with as many tensors as an axis of the variable has elements can be stacked along that axis.
+    """
     found: dict[tuple[object, ...], dict[int, _Owned]] = {}
     for layer in layers:
         for tensor in layer.tensors:
@@ -102,6 +105,9 @@ def _families(layers: Iterable[LayerView], variable: TensorRef) -> Iterator[list
 
 
 def has_equal_variables(keras: LayerView, variable: TensorRef, count: int) -> bool:
-    """Return whether a Keras layer has so many variables of one size, which may be slices of one torch tensor."""
+    """Return whether a Keras layer has at least `count` variables of the size of `variable`.
+
+    They may be slices of one torch tensor.
+    """
     sizes = [size_of(tensor.shape) for tensor in keras.tensors if not tensor.is_seed]
     return sizes.count(size_of(variable.shape)) >= count

@@ -21,12 +21,12 @@ from keras3conv.planner.probe.trail import Trail
 from keras3conv.rules.constants import is_constant
 
 _BACKWARDS = 1 << 40
-"""The distance of a layer that ran before the last one found: farther than any layer after it."""
+"""Added to the distance of a torch layer that ran before the layer found last: it ranks behind all later layers."""
 
 
 @dataclass(frozen=True)
 class RankedCandidate:
-    """A candidate with the match between the layer's input and its recorded input."""
+    """A candidate, and how well the Keras layer's input agrees with the candidate's recorded torch input."""
 
     match: InputMatch
     candidate: Candidate
@@ -38,8 +38,8 @@ class CandidateRanking:
 
     Attributes:
         finder: Finds the candidates of a layer.
-        hinted: The torch path that the user gave for a Keras path.
-        ranks: The ranks of the numbers in the names, of torch and of Keras.
+        hinted: The torch path from the user's hint, by Keras path.
+        ranks: The ranks of the numbers in the torch names, and in the Keras names.
         trail: The choices in call order.
     """
 
@@ -50,16 +50,16 @@ class CandidateRanking:
     _last_index: int = -1
 
     def note_found(self, candidate: Candidate) -> None:
-        """Record where torch ran the layer that was found last: its successors are nearest."""
+        """Record the call position of the torch layer that was found last; the layers called next rank first."""
         if calls := self.finder.run.calls_of(candidate.layers[0].path):
             self._last_index = calls[0].index
 
     def rank(self, keras: LayerView, given: Fingerprint | None) -> list[RankedCandidate]:
-        """Return the candidates that are left for a layer, best first.
+        """Return the candidates for a layer that are neither rejected nor used by another layer, best first.
 
         Args:
             keras: The layer.
-            given: The fingerprint of its first input; None where it has none.
+            given: The fingerprint of its first input; None if it has none.
         """
         finder = self.finder
         found = list(self._with_match(keras, given, finder.by_rule(keras)))
@@ -100,9 +100,10 @@ class CandidateRanking:
         return entry.match, len(meanings) > 1, elsewhere, -shared, other_rank, order, start
 
     def rank_for_variable(self, keras: LayerView, tensor: TensorRef, given: Fingerprint | None) -> list[Candidate]:
-        """Return the torch parameters outside of known layers that may become a variable, best first.
+        """Return the candidates for a single Keras variable, best first: parameters of modules that no rule knows.
 
-        Only the nearest count: those of a layer with the same input, or around the last layer that was found.
+        Only the nearest are returned: parameters of a module with the same input, or of a module around the torch layer
+        that was found last.
         """
         found = list(self.finder.single_tensors(keras, tensor, self.finder.bare_parameters))
         found += self.finder.slices_and_stacks(keras, tensor, nothing_else=not found)

@@ -1,4 +1,4 @@
-"""The recorded torch run: every call of every layer, and the tensors that its input was computed from."""
+"""Define the record of the torch run: the inputs and outputs of every layer call, and the weights they depend on."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -8,16 +8,16 @@ from keras3conv.numerics.fingerprint import EXACT, Fingerprint
 from keras3conv.transforms import Array
 
 ROUNDED = 1e-5
-"""The largest relative error of equal values where torch has a function in float32 only."""
+"""The largest relative error between equal values if torch computed a function in float32."""
 
 NEAR = 1e-2
-"""The largest relative error of two layers with the same weights that differ in a constant, such as an epsilon.
+"""The largest relative error between two layers with the same weights that differ in a constant, such as an epsilon.
 
-Other weights give an error as large as the values themselves.
+With different weights, the error is as large as the values themselves.
 """
 
 MANY = 8
-"""The number of calls that are compared, of a layer that runs more often."""
+"""The largest number of calls of one layer that are compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,11 +26,11 @@ class TorchCall:
 
     Attributes:
         path: The layer.
-        index: The position of the call among all calls, by the time when it began.
-        inputs: The fingerprints of its input arrays.
-        outputs: The arrays that it returned.
-        dependencies: The tensors that its inputs were computed from; bits, as in `TorchRun.tensor_bits`.
-        limit: The largest relative error of values that equal its outputs.
+        index: The position of the call among all calls, ordered by the time when they began.
+        inputs: The fingerprints of the input arrays.
+        outputs: The returned arrays.
+        dependencies: The tensors from which the inputs were computed, as bits of `TorchRun.tensor_bits`.
+        limit: The largest relative error at which a value counts as equal to an output.
     """
 
     path: str
@@ -50,11 +50,11 @@ class TorchRun:
         weights: The probe's weights, by path.
         calls: The calls of each layer that ran, by its path.
         outputs: The outputs of the module, by name.
-        output_dependencies: The tensors that the outputs were computed from, as bits.
-        tensor_bits: The bit that stands for each tensor.
-        limit: The largest relative error of values that equal the outputs.
-        float32_functions: The functions that torch computed in float32 for lack of a float64 kernel, each with the
-            path of its layer.
+        output_dependencies: The tensors from which the outputs were computed, as bits.
+        tensor_bits: The bit of each tensor, by path; a set of tensors is an integer in which these bits are set.
+        limit: The largest relative error at which a value counts as equal to an output.
+        float32_functions: The functions that torch computed in float32 because it has no float64 kernel for them, each
+            with the path of the layer that called it.
     """
 
     view: ModelView
@@ -67,11 +67,11 @@ class TorchRun:
     float32_functions: tuple[tuple[str, str], ...] = ()
 
     def calls_of(self, path: str) -> tuple[TorchCall, ...]:
-        """Return the first calls of a layer."""
+        """Return the first calls of a layer, at most `MANY`."""
         return self.calls.get(path, ())[:MANY]
 
     def bits_of(self, paths: Iterable[str]) -> int:
-        """Return the bits of several tensors, combined."""
+        """Return the bits of the tensors with these paths, combined in one integer."""
         bits = 0
         for path in paths:
             bits |= self.tensor_bits.get(path, 0)

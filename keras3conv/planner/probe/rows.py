@@ -1,4 +1,4 @@
-"""Candidates of torch layers that run in sequence and are one Keras layer: a depthwise and a pointwise convolution."""
+"""Find candidates of several torch layers in sequence that are one Keras layer, such as a separable convolution."""
 
 from collections.abc import Iterator, Sequence
 
@@ -17,9 +17,9 @@ _SAME_LIMIT = 1e-9
 
 
 def sequence_candidates(layers: Sequence[LayerView], run: TorchRun, keras: LayerView) -> Iterator[Candidate]:
-    """Yield the sequences of torch layers that a rule pairs with one Keras layer, and whose shapes fit.
+    """Yield the sequences of torch layers for which a rule to one Keras layer exists, and whose shapes fit.
 
-    Rules with code between the layers are left out: no recorded output shows what that code computes.
+    Rules with code between the torch layers are not used: no recorded output includes the effect of that code.
 
     Args:
         layers: The torch layers that can be paired.
@@ -62,7 +62,7 @@ def _fits(mapping: WeightMapping, torch: LayerView, keras: LayerView) -> bool:
 def _sequences(
     first: LayerView, layers: Sequence[LayerView], run: TorchRun, length: int
 ) -> Iterator[tuple[LayerView, ...]]:
-    """Yield the sequences of layers that begin with one, in which each receives the output of the one before it."""
+    """Yield the sequences that start with `first` and in which each layer receives its predecessor's output."""
     if length == 1:
         yield (first,)
         return

@@ -1,4 +1,4 @@
-"""Probe two live models: run PyTorch once, then Keras, and find, fill and compare every layer as it is called."""
+"""Probe two live models: run PyTorch once, then run Keras and search the torch layer of each Keras layer it calls."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -30,16 +30,16 @@ _SHOWN = 3
 def probe(
     torch: Any, keras: Any, views: tuple[ModelView, ModelView], given: Inputs, hinted: dict[str, str]
 ) -> ProbeResult:
-    """Find the pairs of two live models by running both under random weights. Both are unchanged afterwards.
+    """Find the pairs of two live models by running both with random weights. Both models are unchanged afterwards.
 
-    One sample proves as much as many, so only the first is used where the inputs have several.
+    One sample proves as much as many, so only the first sample of the inputs is used if the models accept it.
 
     Args:
         torch: The torch module.
         keras: The Keras model.
-        views: The layers of both.
-        given: The inputs of both.
-        hinted: The torch path that the user gave for each Keras path.
+        views: The layers of the torch module, and of the Keras model.
+        given: The inputs of both models.
+        hinted: The torch path from the user's hint, by Keras path.
 
     Raises:
         ModelError: A model raised, or returned NaN; the message names the layer.
@@ -48,7 +48,7 @@ def probe(
         try:
             return _probe(torch, keras, views, one_sample, hinted)
         except ModelError:
-            pass  # the model may need exactly this number of samples, and an error must describe the inputs as given
+            pass  # the model may need the full batch, and an error message must describe the inputs as given
     return _probe(torch, keras, views, given, hinted)
 
 
@@ -96,7 +96,7 @@ def _summary(search: Search, given: Inputs) -> str:
 
 
 def _output_difference(search: Search) -> str:
-    """Return the difference between the outputs of the two models, in words; empty where none is known."""
+    """Return the difference between the outputs of the two models, in words; empty if it is unknown."""
     if search.output_comparison.result != "different":
         return ""
     order = "; they hold the same values in another order" if search.outputs_agree else ""
@@ -104,7 +104,7 @@ def _output_difference(search: Search) -> str:
 
 
 def _difference_notes(search: Search) -> Iterator[str]:
-    """Yield a note about the layers with the same weights and a slightly different output."""
+    """Yield a remark on the layers that have the same weights in both models but slightly different outputs."""
     errors = {
         choice.path: choice.outcome.comparison.error
         for choice in search.choices.values()
@@ -114,13 +114,13 @@ def _difference_notes(search: Search) -> Iterator[str]:
         shown = ", ".join(f"{path} by {error:.2g}" for path, error in list(errors.items())[:_SHOWN])
         more = f" and {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""
         yield (
-            f"{count(len(errors), 'layer')} with the same weights as torch computed something else, by up to 1 % of "
+            f"{count(len(errors), 'layer')} with the same weights as torch returned different values, by up to 1 % of "
             f"the largest value: {shown}{more}"
         )
 
 
 def _float32_notes(run: TorchRun) -> Iterator[str]:
-    """Yield a note for each function that torch has in float32 only, with its layers and the consequence."""
+    """Yield a remark for each function that torch computed in float32, with the layers and the consequence."""
     by_function: dict[str, list[str]] = {}
     for function, path in run.float32_functions:
         by_function.setdefault(function, []).append(path or "the module itself")

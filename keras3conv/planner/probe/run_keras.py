@@ -1,4 +1,7 @@
-"""Run a Keras model under the probe: once, eagerly, in float64, while every layer is filled as it is called."""
+"""Run a Keras model once, eagerly, in float64, for the probe.
+
+At each layer call the search writes the weights of candidate torch layers into the layer.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +28,7 @@ from keras3conv.transforms import Array
 
 
 def run(model: keras.layers.Layer, units: tuple[LayerView, ...], inputs: object, search: Search) -> list[Call]:
-    """Run a model once, eagerly, in float64, and let the search fill every layer as it is called.
+    """Run a model once, eagerly, in float64; at each layer call the search writes candidate weights into the layer.
 
     The model is unchanged afterwards, also after an exception.
 
@@ -54,24 +57,24 @@ def run(model: keras.layers.Layer, units: tuple[LayerView, ...], inputs: object,
 
 @dataclass(frozen=True)
 class _Nan:
-    """The origin of NaN.
+    """The layer in which NaN first appeared.
 
     Attributes:
-        path: The layer to blame: it received or returned NaN where torch had none.
-        suspect: A layer without weights that returned NaN. It is blamed only if a layer with weights receives the NaN:
-            a softmax of masked values alone returns NaN that no later layer uses.
+        path: The first layer that received or returned NaN although torch had none; empty if there is none.
+        suspect: A layer without weights that returned NaN. It becomes `path` only if a layer with weights receives the
+            NaN: a softmax over masked values only returns NaN that no later layer uses.
     """
 
     path: str = ""
     suspect: str = ""
 
     def reached(self, path: str) -> "_Nan":
-        """Return the origin, once a layer received or returned NaN where torch had none."""
+        """Return the origin after this layer received or returned NaN although torch had none."""
         return self if self.path else _Nan(self.suspect or path, self.suspect)
 
 
 class _CallHandler:
-    """Handles the calls of layers during one run, and hands the layers of the model to the search."""
+    """Intercepts the layer calls during one run, and passes the layers of the model to the search."""
 
     def __init__(self, model: keras.layers.Layer, units: tuple[LayerView, ...], search: Search) -> None:
         named = list(named_layers(model))
@@ -98,7 +101,7 @@ class _CallHandler:
     def called(
         self, original: Original, layer: keras.layers.Layer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """Handle one call of one layer; return its output, or the recorded torch output instead."""
+        """Handle one call of one layer; return the output of the layer, or the recorded torch output instead."""
         path = self.paths.get(id(layer))
         if path is None or self.paused:
             return original(layer, *args, **kwargs)
@@ -120,7 +123,7 @@ class _CallHandler:
     def fill(
         self, original: Any, layer: keras.layers.Layer, unit: LayerView, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """Let the search fill a layer that is paired as a whole."""
+        """Let the search write weights into a layer that is paired as a whole; return the output."""
         was_known = unit.path in self.search.choices
         first = [tensor for _, tensor in flatten((args, kwargs), keras.ops.is_tensor)][:1]
         inputs = tuple(map(_fingerprint, first))
@@ -130,9 +133,9 @@ class _CallHandler:
         return returned
 
     def made_nan(self, path: str, was_known: bool) -> bool:
-        """Return whether a layer that was just filled by a rule returned NaN, and not as torch did.
+        """Return whether a layer returned NaN with weights that come from a rule, and torch did not.
 
-        Values that no rule vouches for may well give NaN.
+        Weights that do not come from a rule may be wrong, so NaN is no error of the model then.
         """
         choice = self.search.choices.get(path)
         if choice is None or choice.candidate.rule is None or self.last_output is None:
@@ -142,7 +145,7 @@ class _CallHandler:
         return not agrees and has_nan(self.last_output)
 
     def note_nan(self, path: str, returned: object) -> None:
-        """Record that a layer without its own weights, or the model, returned NaN."""
+        """Record the layer in `nan` if a container or a layer without weights, or the model, returned NaN."""
         if self.nan.path or (self.nan.suspect and path) or not any(map(has_nan, _arrays(returned).values())):
             return
         self.nan = _Nan("", path) if path else self.nan.reached(self.model.name)
@@ -150,7 +153,7 @@ class _CallHandler:
     def enter(
         self, original: Any, layer: keras.layers.Layer, unit: LayerView | None, args: tuple[Any, ...], kwargs: Any
     ) -> Any:
-        """Run a container of layers, and run it again whenever the search backtracks to a choice inside it."""
+        """Run a container of layers; run it again whenever the search backtracks to a choice made inside it."""
         depth, before, nan = len(self.stack), len(self.calls), self.nan
         trail = self.search.trail
         call = trail.open_call()
@@ -175,7 +178,7 @@ class _CallHandler:
     def output(
         self, original: Any, layer: keras.layers.Layer, args: tuple[Any, ...], kwargs: Any, values: Mapping[str, Array]
     ) -> LayerOutput:
-        """Fill a layer, call it, and return its output."""
+        """Write values into the variables of a layer, call it, and return its output."""
         self.write(values)
         self.paused = True
         activation = layer.__dict__.get("activation")
@@ -202,7 +205,7 @@ class _CallHandler:
 
 
 def _with_first(returned: Any, value: Any) -> Any:
-    """Return the output of a layer with another first tensor."""
+    """Return the output of a layer, a structure of tensors, with its first tensor replaced."""
     if isinstance(returned, tuple | list):
         return type(returned)((_with_first(returned[0], value), *returned[1:]))
     if isinstance(returned, dict):
@@ -220,7 +223,7 @@ def _fingerprint(tensor: Any) -> Fingerprint:
 
 
 def _has_values(tensor: Any) -> bool:
-    """Return whether a tensor has values: it has none while a backend traces the body of a loop."""
+    """Return whether a tensor has values; False for the symbolic tensors while a backend traces a loop body."""
     backend = keras.backend.backend()
     if backend == "jax":
         import jax

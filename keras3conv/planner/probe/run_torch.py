@@ -1,4 +1,4 @@
-"""Run a PyTorch module under the probe: once, in float64, with random weights, recording every layer."""
+"""Run a PyTorch module once, in float64, with random weights, for the probe, and record every layer call."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -33,10 +33,10 @@ def run(
 
     Args:
         module: The module.
-        view: Its layers.
-        inputs: Its inputs; see `torch_side.run`.
-        weights: Values for its tensors, by path; the others are cast to float64.
-        records: Tells of a path whether to record the inputs and outputs of that layer.
+        view: The layers of the module.
+        inputs: The inputs of the module; see `torch_side.run`.
+        weights: Values for tensors of the module, by path; all other tensors are cast to float64.
+        records: Returns for a layer path whether to record the inputs and outputs of the layer.
 
     Raises:
         ModelError: The module raised, or returned a value that is not finite; the message names the layer.
@@ -71,7 +71,7 @@ class _Log:
     """The record that the hooks write.
 
     Attributes:
-        records: Tells of a path whether to record the inputs and outputs of that layer.
+        records: Returns for a layer path whether to record the inputs and outputs of the layer.
         tracker: Tracks the tensors that each value was computed from.
         stack: The paths of the running layers, outermost first.
         calls: The recorded calls.
@@ -90,7 +90,7 @@ class _Log:
     def for_tensors(
         cls, records: Callable[[str], bool], tensors: Mapping[str, torch.Tensor], bits: dict[str, int]
     ) -> "_Log":
-        """Return an empty log, after giving every tensor without a bit a new one in `bits`."""
+        """Return an empty log; assign a new bit in `bits` to every tensor that has none."""
         for path in tensors:
             bits.setdefault(path, 2 * max(bits.values(), default=1))
         stack: list[str] = []
@@ -101,12 +101,15 @@ class _Log:
         return cls(records=records, tracker=tracker, stack=stack)
 
     def limit(self, tensors: Iterable[torch.Tensor]) -> float:
-        """Return the largest relative error of equal values: larger if these depend on a float32 function."""
+        """Return the relative error up to which values count as equal: larger if the tensors depend on float32."""
         return ROUNDED if self.tracker.dependencies(tensors) & self.tracker.float32.bit else EXACT
 
 
 def _substitutes(module: nn.Module, weights: Mapping[str, Array]) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
-    """Return the float64 tensors to run with, by path, one for all names of a tied tensor, and the bit of each path."""
+    """Return the float64 tensors for the run, and the bit of each tensor, both by path.
+
+    All names of a tied tensor share one tensor and one bit.
+    """
     by_id: dict[int, torch.Tensor] = {}
     bit_of: dict[int, int] = {}
     substitutes, bits = {}, {}
@@ -124,7 +127,7 @@ def _substitutes(module: nn.Module, weights: Mapping[str, Array]) -> tuple[dict[
 
 @contextmanager
 def _restored(module: nn.Module) -> Iterator[None]:
-    """Set evaluation mode, no gradients, float64 and no fused kernels that bypass modules; undo it all afterwards."""
+    """Set evaluation mode, no gradients, float64, and no fused kernels that bypass modules; restore all settings."""
     random_state, dtype = torch.get_rng_state(), torch.get_default_dtype()
     fast = torch.backends.mha.get_fastpath_enabled()
     try:

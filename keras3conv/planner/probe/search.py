@@ -1,11 +1,12 @@
 """Search the torch layer of each Keras layer: run both models under the same random weights and compare the outputs.
 
-PyTorch has run once and was recorded (`TorchRun`). Then Keras runs, and the search fills each layer as it is called. At
-that moment the layer's input is already right, so its output must equal the recorded output of the torch layer that it
-corresponds to. Names and call order choose among candidates with the same input and shapes (query, key, value); the
-first later layer with a wrong input sends the search back to the next candidate. If no candidate reproduces the
-recorded output, the best one stays, unconfirmed, and the layer returns the recorded output, so that the layers after it
-see the right input.
+PyTorch has run before, and its run was recorded (`TorchRun`). Then Keras runs. At each layer call, the search fills the
+Keras layer: it writes the weights of a candidate torch layer into its variables. As all layers before it are filled,
+its input is right, so its output must equal the recorded output of the corresponding torch layer. Several candidates
+may have the same input and shapes (query, key, value). Then the search takes the best by names and call order, and
+backtracks to the next one when a later layer receives a wrong input. If no candidate reproduces the recorded output,
+the best one is kept, unconfirmed, and the layer returns the recorded output. So the layers after it receive the right
+input.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -36,25 +37,25 @@ from keras3conv.rules.constants import is_constant
 from keras3conv.transforms import Array
 
 _MOST_GUESSES = 12
-"""The number of candidates that are tried although their recorded input differs."""
+"""The largest number of candidates that are tried although their recorded input differs from the layer's input."""
 
 _SIGNIFICANT = 0.03
-"""The weights are the same if the error is below this part of the error with random other weights."""
+"""A candidate's weights count as right if its error is below this fraction of the error with wrong random weights."""
 
 _MOST_FORCED_ALTERNATIVES = 4
 
 OUTPUTS = "the outputs"
-"""Replaces the path of a layer where the outputs of the whole model are compared."""
+"""Used instead of a layer path when the outputs of the whole model are compared."""
 
 
 @dataclass(frozen=True)
 class _LayerCall:
-    """One call of a Keras layer that has no weights yet.
+    """One call of a Keras layer for which no candidate has been chosen yet.
 
     Attributes:
         keras: The layer.
-        given: The fingerprint of its first input; None where it has none.
-        run: Fills and calls the layer.
+        given: The fingerprint of its first input; None if it has none.
+        run: Writes values into the variables of the layer and calls it.
     """
 
     keras: LayerView
@@ -73,9 +74,9 @@ class Search:
 
     Attributes:
         ranking: Finds and ranks the candidates of a layer.
-        stacks: The torch layers that Keras splits into several in sequence, by the path of each of these.
-        outputs_agree: Whether every output of the model has the values of a recorded torch value, in any order, under
-            the same name.
+        stacks: The pairs of one torch layer and several Keras layers in sequence, by the path of each Keras layer.
+        outputs_agree: Whether every output of the model has the values of a recorded torch value, in any order, and no
+            two outputs are swapped.
         output_comparison: The comparison of the outputs, element by element.
     """
 
@@ -105,7 +106,7 @@ class Search:
         return any(choice.replaces_output for choice in self.choices.values())
 
     def can_fill(self, keras: LayerView) -> bool:
-        """Return whether a layer that contains layers corresponds to a torch layer as a whole."""
+        """Return whether a container of layers corresponds to a torch layer as a whole."""
         if keras.path in self.stacks:
             return True
         if keras.path in self.choices:
@@ -113,15 +114,15 @@ class Search:
         return any(self.trail.allows(keras.path, candidate) for candidate in self.ranking.finder.by_rule(keras))
 
     def fill(self, keras: LayerView, inputs: tuple[Fingerprint, ...], run: RunLayer) -> Any:
-        """Fill a layer as it is called, and return its output or the recorded one.
+        """Choose the weights of a layer during its call, and return its output or the recorded torch output.
 
         Args:
             keras: The layer.
             inputs: The fingerprints of its inputs.
-            run: Fills and calls the layer.
+            run: Writes values into the variables of the layer and calls it.
 
         Raises:
-            Backtrack: An earlier choice has to be made again.
+            Backtrack: An earlier choice must be changed.
         """
         call_index = self.trail.note_call(keras.path)
         if stack := self.stacks.get(keras.path):
@@ -136,7 +137,7 @@ class Search:
             if self.trail.has_rejections(keras.path):
                 self.trail.backtrack(keras.path)
             return self._fill_each_variable(call)
-        if ranked[0].candidate.kind == "parameter":  # no torch layer returns what this layer returns
+        if ranked[0].candidate.kind == "parameter":  # no recorded torch output corresponds to this layer's output
             best, *others = (entry.candidate for entry in ranked)
             output = run(best.values(self.run.weights))
             self.ranking.note_found(best)
@@ -145,19 +146,24 @@ class Search:
         return self._search(call, ranked)
 
     def fill_own_variables(self, keras: LayerView, own: set[str], write: Callable[[dict[str, Array]], None]) -> None:
-        """Fill the variables that a container owns itself, such as a class token or a position table.
+        """Choose and write the values of a container's own variables, such as a class token or a position table.
+
+        Args:
+            keras: The container.
+            own: The paths of its own variables.
+            write: Writes values into variables, by path.
 
         Raises:
-            Backtrack: An earlier choice has to be made again.
+            Backtrack: An earlier choice must be changed.
         """
         tensors = [tensor for tensor in keras.tensors if tensor.path in own]
         write(self._values_of_each(keras, tensors, None))
 
     def finish(self, outputs: Mapping[str, Array]) -> None:
-        """Compare the outputs of the model, by name, with the recorded ones or with the inputs of torch layers.
+        """Compare the outputs of the model, by name, with the recorded torch outputs, and with inputs of torch layers.
 
         Raises:
-            Backtrack: An earlier choice has to be made again.
+            Backtrack: The outputs disagree, so an earlier choice must be changed.
         """
         dependencies = self.compare_outputs(outputs)
         if self.outputs_agree:
@@ -168,14 +174,17 @@ class Search:
             self.trail.backtrack(OUTPUTS)
 
     def compare_outputs(self, outputs: Mapping[str, Array]) -> list[int | None]:
-        """Compare the outputs; return the tensors that each of them depends on, as bits, None for an unknown value."""
+        """Compare the outputs of the two models; return the torch tensors that each output depends on, as bits.
+
+        Sets `outputs_agree` and `output_comparison`. The entry of an output is None if it equals no recorded value.
+        """
         self.output_comparison = compare_outputs(self.run.outputs, outputs, output_limit(self.run))
         found = [find_recorded(self.run, array) for array in outputs.values()]
         self.outputs_agree = None not in found and not outputs_are_swapped(self.run, outputs)
         return found
 
     def _search(self, call: _LayerCall, ranked: list[RankedCandidate]) -> Any:
-        """Try the candidates in order; the first that reproduces the recorded output is taken."""
+        """Try the candidates in order, choose the first that reproduces its recorded output, and return the output."""
         near: list[tuple[float, RankedCandidate]] = []
         is_comparable = False
         for position, entry in enumerate(ranked):
@@ -198,7 +207,7 @@ class Search:
     def _accept(
         self, call: _LayerCall, candidate: Candidate, measurement: Measurement, equals: Iterable[Candidate]
     ) -> None:
-        """Record a candidate that reproduces the recorded output, and confirm the earlier choices that this proves."""
+        """Record a candidate that reproduces its recorded output, and confirm the earlier choices that this proves."""
         same_input = match_input(self.run, candidate, call.given) == InputMatch.SAME
         comparison = replace(measurement.comparison, input_agrees=same_input)
         self.ranking.note_found(candidate)
@@ -211,13 +220,14 @@ class Search:
                 self.trail.confirm(call.path, recorded.dependencies, self.run)
 
     def _accept_near(self, call: _LayerCall, near: list[tuple[float, RankedCandidate]]) -> Any:
-        """Take the same weights in layers that differ in a constant, and return the recorded output.
+        """Choose a candidate with a small error: same weights, but another constant. Return the recorded output.
 
-        An error proves nothing where random weights give nearly the same one: the output is mostly the input.
+        A small error proves nothing if wrong random weights give nearly the same error, because the output is mostly
+        the input.
         """
         self._backtrack_unless_input_agrees(call, [entry for _, entry in near])
         smallest = min(error for error, _ in near)
-        similar = [entry for error, entry in near if error <= 10 * smallest]  # in the order of their rank
+        similar = [entry for error, entry in near if error <= 10 * smallest]  # best rank first
         candidate = similar[0].candidate
         random_output = call.run(other_values(candidate.values(self.run.weights)))
         if smallest > _SIGNIFICANT * measure(self.run, candidate, random_output).comparison.error:
@@ -228,7 +238,10 @@ class Search:
         return measurement.returned(output)
 
     def _force(self, call: _LayerCall, ranked: list[RankedCandidate]) -> Any:
-        """Backtrack to an earlier choice, or take the best candidate unconfirmed and return the recorded output."""
+        """Backtrack if an earlier choice may be wrong; else choose the best candidate, unconfirmed.
+
+        Return the recorded output of the candidate.
+        """
         self._backtrack_unless_input_agrees(call, ranked)
         candidate = ranked[0].candidate
         output = call.run(candidate.values(self.run.weights))
@@ -242,13 +255,13 @@ class Search:
         return measurement.returned(output)
 
     def _backtrack_unless_input_agrees(self, call: _LayerCall, entries: Iterable[RankedCandidate]) -> None:
-        """Backtrack where an earlier choice may be wrong: if the input agrees with the recorded one, none is."""
+        """Backtrack unless the layer's input agrees with a recorded input, which proves the earlier choices right."""
         input_agrees = any(entry.match == InputMatch.SAME for entry in entries)
         if (not input_agrees or self.trail.has_rejections(call.path)) and not self.trail.has_given_up(call.path):
             self.trail.backtrack(call.path)
 
     def _repeat(self, choice: Choice, run: RunLayer, call_index: int) -> Any:
-        """Call a layer that was filled before, in this run or in one that was restarted."""
+        """Call a layer whose weights were written by an earlier call, in this run or before it was restarted."""
         output = run({})
         if choice.replaces_output:
             for array, before_activation in output.arrays:
@@ -257,7 +270,7 @@ class Search:
         return output.returned
 
     def _fits_each_variable(self, call: _LayerCall) -> bool:
-        """Return whether every variable of a layer has candidates by itself."""
+        """Return whether each variable of a layer, taken alone, has candidates."""
         tensors = (tensor for tensor in call.keras.tensors if not tensor.is_seed)
         return all(self.ranking.rank_for_variable(call.keras, tensor, call.given) for tensor in tensors)
 
@@ -267,9 +280,10 @@ class Search:
     def _values_of_each(
         self, keras: LayerView, tensors: Iterable[TensorRef], given: Fingerprint | None
     ) -> dict[str, Array]:
-        """Choose a candidate for each variable by itself; the layers after it prove the choice.
+        """Choose a candidate for each variable separately, and return the values by path.
 
-        The values of earlier choices are included: backtracking may have led past the point where they are written.
+        Later layers prove the choices. The values of earlier choices are included, because backtracking may have
+        skipped writing them.
         """
         values: dict[str, Array] = {}
         for tensor in tensors:

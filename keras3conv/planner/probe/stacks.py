@@ -1,4 +1,4 @@
-"""A torch layer that Keras splits into several in sequence: each is filled as it is called, the last is compared."""
+"""Probe a torch layer that corresponds to several Keras layers in sequence; only the output of the last is compared."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -14,13 +14,13 @@ from keras3conv.transforms import Array
 
 @dataclass
 class Stack:
-    """One torch layer with the several Keras layers that it is paired with, during the run of the Keras model.
+    """The pair of one torch layer with several Keras layers in sequence, during the run of the Keras model.
 
     Attributes:
         pair: The pair.
         torch: The torch layer.
-        error: The relative error of the last Keras layer's output; infinite before it was called.
-        limit: The largest relative error of equal values.
+        error: The relative error of the last Keras layer's output; infinite before its call.
+        limit: The largest relative error at which outputs count as equal.
     """
 
     pair: Pair
@@ -29,7 +29,7 @@ class Stack:
     limit: float = 0.0
 
     def values(self, run: TorchRun, keras: LayerView) -> dict[str, Array]:
-        """Return the weights of one of the Keras layers."""
+        """Return the values of the variables of one of the Keras layers, by path."""
         own = {tensor.path for tensor in keras.tensors}
         values: dict[str, Array] = {}
         for mapping in self.pair.weights:
@@ -38,7 +38,7 @@ class Stack:
         return {path: value for path, value in values.items() if path in own}
 
     def compare(self, run: TorchRun, keras: LayerView, array: Array | None, call_index: int) -> None:
-        """Compare the output of the last Keras layer with the recorded one; do nothing for the others."""
+        """Set `error` and `limit` if this is the last Keras layer; do nothing for the other Keras layers."""
         if array is None or keras.path != self.pair.keras_layers[-1]:
             return
         sources = {tensor.path: whole_tensor(tensor) for tensor in self.torch.tensors}
@@ -73,6 +73,6 @@ class Stack:
 
 
 def stacks_of(pairs: list[Pair], layers: Mapping[str, LayerView]) -> dict[str, Stack]:
-    """Return the pairs of one torch layer with several Keras layers, by the path of each of these."""
+    """Return the pairs of one torch layer with several Keras layers, by the path of each Keras layer."""
     stacks = [Stack(pair, layers[pair.torch]) for pair in pairs if pair.torch in layers and len(pair.keras_layers) > 1]
     return {path: stack for stack in stacks for path in stack.pair.keras_layers}

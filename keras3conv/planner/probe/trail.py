@@ -1,4 +1,4 @@
-"""The trail of the probe's choices: records them in call order and backtracks to the last one that is open."""
+"""Record the choices of the probe in call order, and backtrack to the last choice that has an alternative left."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -9,14 +9,14 @@ from keras3conv.planner.probe.outcome import Ambiguous, Choice, Comparison, Forc
 from keras3conv.planner.probe.record import TorchRun
 
 MOST_TRIES = 30
-"""The number of times that the probe backtracks for one layer that does not agree, before it gives up."""
+"""The number of times that the probe backtracks because of one layer that does not agree, before it gives up."""
 
 
-class Backtrack(BaseException):  # no Exception: Keras catches those, and raises another in their place
+class Backtrack(BaseException):  # not an Exception: Keras would catch it and raise a different one
     """Unwinds the stack to the call of the container in which an earlier choice was made.
 
     Args:
-        call: The call to repeat.
+        call: The number of the call to repeat.
     """
 
     def __init__(self, call: int) -> None:
@@ -26,7 +26,7 @@ class Backtrack(BaseException):  # no Exception: Keras catches those, and raises
 
 @dataclass(frozen=True)
 class OpenCall:
-    """One running call of a Keras layer that contains layers.
+    """One running call of a Keras container of layers.
 
     Attributes:
         number: Identifies the call.
@@ -39,7 +39,13 @@ class OpenCall:
 
 @dataclass
 class _Failure:
-    """A layer that does not agree: the choices open when that was seen, and the number of tries to change them."""
+    """A layer that does not agree with torch, for which the search backtracks.
+
+    Attributes:
+        path: The path of the layer.
+        open_choices: The choices that had alternatives when the disagreement was found, by path.
+        tries: The number of times that the search has backtracked for this layer.
+    """
 
     path: str
     open_choices: dict[str, Choice]
@@ -66,17 +72,17 @@ class Trail:
     _taken: dict[str, list[TensorSlice]] = field(default_factory=dict)
 
     def open_call(self) -> OpenCall:
-        """Record the start of a call of a layer that contains layers."""
+        """Record the start of a call of a container of layers."""
         self._last_number += 1
         self._open_calls.append(self._last_number)
         return OpenCall(self._last_number, len(self._called))
 
     def close_call(self, call: OpenCall) -> None:
-        """Record the end of a call."""
+        """Record the end of a call of a container."""
         del self._open_calls[self._open_calls.index(call.number) :]
 
     def restart_call(self, call: OpenCall) -> None:
-        """Record that a call is repeated: it stays open, and the layer calls inside it are forgotten."""
+        """Record that a call of a container is repeated: it stays open, and the layer calls inside it are deleted."""
         del self._open_calls[self._open_calls.index(call.number) + 1 :]
         self._call_counts.subtract(self._called[call.calls_before :])
         del self._called[call.calls_before :]
@@ -88,7 +94,10 @@ class Trail:
         return self._call_counts[path] - 1
 
     def allows(self, path: str, candidate: Candidate) -> bool:
-        """Return whether a candidate is neither rejected for this layer nor in use for another."""
+        """Return whether a candidate is neither rejected for this layer nor uses tensors of another choice.
+
+        For a pinned choice, only the pinned candidate is allowed.
+        """
         if path in self._pinned:
             return candidate.key == self._pinned[path].candidate.key
         if candidate.key in self._rejected.get(path, ()):
@@ -96,17 +105,17 @@ class Trail:
         return not any(mine.overlaps(taken) for mine in candidate.slices for taken in self._taken.get(mine.path, ()))
 
     def has_rejections(self, path: str) -> bool:
-        """Return whether a candidate of this layer was rejected, so that another has to be chosen."""
+        """Return whether a candidate of this layer was rejected, so that another candidate must be chosen."""
         return path in self._rejected
 
     def has_given_up(self, path: str) -> bool:
-        """Return whether the layer agrees with no combination of the open choices."""
+        """Return whether the search gave up on this layer: no tried combination of earlier choices made it agree."""
         return path in self._given_up
 
     def choose(
         self, path: str, candidate: Candidate, comparison: Comparison | None, alternatives: Iterable[Candidate]
     ) -> None:
-        """Record a candidate that fits."""
+        """Record a candidate that fits as the choice for a layer or variable."""
         self._record(path, candidate, judge(comparison, self._alternatives(path, alternatives)))
 
     def force(
@@ -117,12 +126,12 @@ class Trail:
         alternatives: Iterable[Candidate],
         hidden_tensors: int,
     ) -> None:
-        """Record the best of several candidates of which none reproduces the recorded output."""
+        """Record the best candidate as a forced choice, because no candidate reproduces its recorded output."""
         others = self._alternatives(path, alternatives)
         self._record(path, candidate, Forced(comparison=comparison, alternatives=others, hidden_tensors=hidden_tensors))
 
     def _alternatives(self, path: str, alternatives: Iterable[Candidate]) -> tuple[Candidate, ...]:
-        """Return the alternatives; those of the first time where the choice is pinned."""
+        """Return the alternatives; for a pinned choice, those recorded when it was first made."""
         return self._pinned[path].alternatives if path in self._pinned else tuple(alternatives)
 
     def _record(self, path: str, candidate: Candidate, outcome: Outcome) -> None:
@@ -136,11 +145,11 @@ class Trail:
             self._taken[tensor_slice.path].remove(tensor_slice)
 
     def confirm(self, path: str, dependencies: int, run: TorchRun) -> None:
-        """Confirm the ambiguous choices that a value proves.
+        """Confirm the ambiguous choices that a value equal to torch's proves.
 
-        Two layers with the same input are told apart by a value that depends on both. A value that depends on only one
-        of them would agree as well if the two were swapped together with everything after each. A layer that returns
-        the recorded output hides everything before it.
+        Two layers with the same input may be swapped. Only a value that depends on both layers excludes this: a value
+        that depends on one of them would also agree if the two layers were swapped together with all layers after them.
+        If a layer returned the recorded output, later values do not depend on the choices before this layer.
 
         Args:
             path: The layer whose input or output agrees with torch.
@@ -165,16 +174,22 @@ class Trail:
         return any(other.bits(run) & dependencies & ~own for other in choice.alternatives)
 
     def note_agreement(self, path: str) -> None:
-        """End the search for the cause of a failure, if this layer is the one that failed."""
+        """End the backtracking for a layer that did not agree before, if it is this layer: now it agrees."""
         if self._failure and self._failure.path == path:
             self._failure = None
             self._rejected.clear()
 
     def backtrack(self, path: str) -> None:
-        """Reject the last open choice and repeat the call in which it was made; return if no choice is open.
+        """Reject the candidate of the last open choice, and repeat the call of the container in which it was made.
+
+        Do nothing if no choice has been open since the layer first disagreed. If all open choices or `MOST_TRIES` are
+        used up, give up on the layer: restore the first choices, and repeat the call with them.
+
+        Args:
+            path: The path of the layer that does not agree.
 
         Raises:
-            Backtrack: The call of the container to repeat.
+            Backtrack: The choices were changed; the exception has the number of the call to repeat.
         """
         self._rejected.pop(path, None)
         target = next((choice for choice in reversed(self.choices.values()) if self._is_open(choice)), None)
@@ -193,11 +208,11 @@ class Trail:
         raise Backtrack(self._forget_from(target))
 
     def _is_open(self, choice: Choice) -> bool:
-        """Return whether another candidate may still take the place of the chosen one."""
+        """Return whether a choice is open: it is ambiguous, has alternatives, and is not pinned."""
         return isinstance(choice.outcome, Ambiguous) and bool(choice.alternatives) and choice.path not in self._pinned
 
     def _give_up(self, failure: _Failure) -> Choice:
-        """Restore the choices from before the failure for good; return the first one to make again."""
+        """Pin the choices made before the failure, so they are not changed again. Return the first choice to redo."""
         self._failure = None
         self._rejected.clear()
         self._pinned |= failure.open_choices
@@ -205,7 +220,10 @@ class Trail:
         return next(choice for choice in self.choices.values() if choice.path in failure.open_choices)
 
     def _forget_from(self, first: Choice) -> int:
-        """Forget a choice and all after it; return the innermost call that was open at the time and still is."""
+        """Delete a choice and all later choices.
+
+        Return the number of the innermost call that was running when the choice was made and is still running.
+        """
         paths = list(self.choices)
         for path in paths[paths.index(first.path) :]:
             self._release(path)

@@ -12,13 +12,13 @@ from keras3conv.transforms import Array
 
 
 def probe_weights(layers: Iterable[LayerView], constants: Mapping[str, int]) -> dict[str, Array]:
-    """Return random values for every weight of these torch layers, by path; all names of a tied tensor share one.
+    """Return random values for every weight of these torch layers, by path; all names of a tied tensor share one array.
 
-    A buffer gets values only where a rule names it, such as a moving average; any other keeps what its module computed.
+    A buffer gets values only if a rule maps it, such as a moving average; any other buffer keeps its module's values.
 
     Args:
         layers: The layers.
-        constants: The constant of each tensor that the Keras side does not have, by path.
+        constants: The constant of each tensor that the Keras side lacks, by path; it is used instead of random values.
     """
     pool = Pool()
     units = tuple(layers)
@@ -43,5 +43,5 @@ def probe_weights(layers: Iterable[LayerView], constants: Mapping[str, int]) -> 
 
 
 def is_weight(tensor: TensorRef) -> bool:
-    """Return whether a tensor is a weight: no counter, and no constant that the sizes of the model determine."""
+    """Return whether a tensor is a weight, not a counter or a constant that the sizes of the model determine."""
     return tensor.dtype.startswith(("float", "bfloat")) and not is_constant(tensor)

@@ -1,1 +1,1 @@
-"""The rules themselves, one file per kind of layer; `rules.library` imports every file of this package."""
+"""Register the rules, one file per kind of layer; `rules.library` imports every file of this package."""

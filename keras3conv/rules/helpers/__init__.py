@@ -1,1 +1,1 @@
-"""Functions that rules share: configurations, padding, einsum, counterpart shapes."""
+"""Provide functions used by many rules: configurations, padding, einsum equations, shapes of the Keras layer."""

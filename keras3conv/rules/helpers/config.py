@@ -10,13 +10,13 @@ from keras3conv.transforms import Shape
 
 
 def ints(value: Any, rank: int) -> tuple[int, ...]:
-    """Return a number or a list as a tuple of `rank` numbers; one number counts for every axis."""
+    """Return a number or a list as a tuple of `rank` integers; a single number is repeated for every axis."""
     numbers = (int(value),) if isinstance(value, int | float) else tuple(int(number) for number in value)
     return numbers * rank if len(numbers) == 1 else numbers
 
 
 def pads(value: Any, rank: int) -> tuple[tuple[int, int], ...]:
-    """Return the padding of a `ZeroPadding` layer, 1, (1, 2) or ((1, 2), (0, 3)), as start and end for each axis."""
+    """Return the `padding` of a `ZeroPadding` layer (1, (1, 2) or ((1, 2), (0, 3))) as (start, end) for each axis."""
     if isinstance(value, int):
         return ((value, value),) * rank
     if rank == 1 and isinstance(value[0], int):
@@ -35,32 +35,32 @@ def name_of(value: Any) -> str:
 
 
 def last(layers: LayerSpecs) -> LayerSpec:
-    """Return the layer that owns the tensors: the last, after paddings and permutations."""
+    """Return the layer with the weights: the last one, which paddings and permutations precede."""
     return layers[-1]
 
 
 def one(kind: str, **settings: Any) -> Callable[[Config], LayerSpecs]:
-    """Return a function that makes a layer with fixed settings."""
+    """Return a `to_keras` that returns one layer of this class with fixed arguments."""
     return lambda config: (LayerSpec(kind=kind, config=settings),)
 
 
 def back(kind: str) -> Callable[[LayerSpecs], LayerSpecs]:
-    """Return the `to_torch` of a layer without configuration."""
+    """Return a `to_torch` that returns one module of this class without arguments."""
     return lambda layers: (LayerSpec(kind=kind),)
 
 
 def paired(*alone: str, **same: str | tuple[str, ...]) -> Fields:
-    """Return the fields of a rule: torch attributes, and the Keras arguments that say the same.
+    """Return the fields of a rule: torch attributes, each with the Keras arguments that have the same meaning.
 
     Args:
-        alone: Torch attributes that no single Keras argument follows.
-        same: Torch attributes, each with its Keras argument or arguments.
+        alone: Torch attributes to which no Keras argument corresponds.
+        same: Torch attributes, each with the Keras argument or arguments that correspond to it.
     """
     return {**dict.fromkeys(alone, ""), **same}
 
 
 class Renaming(TypedDict):
-    """The parts of a `Rule` by their attribute names."""
+    """Arguments of a `Rule` for two layers whose arguments differ only in their names."""
 
     torch: str
     keras: str
@@ -70,7 +70,7 @@ class Renaming(TypedDict):
 
 
 def renaming(torch: str, keras: str, **names: str) -> Renaming:
-    """Return the parts of a rule for two layers with the same settings under different names.
+    """Return arguments of a `Rule` for two layers whose arguments differ only in their names.
 
     Args:
         torch: The torch class or function.
@@ -84,7 +84,7 @@ def renaming(torch: str, keras: str, **names: str) -> Renaming:
     def to_torch(layers: LayerSpecs) -> LayerSpecs:
         given = last(layers).config
         if missing := sorted(set(names.values()) - given.keys()):
-            raise RuleError(f"{keras} without {', '.join(missing)}: its default is not known")
+            raise RuleError(f"{keras} without {', '.join(missing)}: the default is unknown")
         values = {here: given[there] for here, there in names.items()}
         config = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
         return (LayerSpec(kind=torch, config=config),)
@@ -93,7 +93,7 @@ def renaming(torch: str, keras: str, **names: str) -> Renaming:
 
 
 class Functions(TypedDict):
-    """The functions of a `Rule` by their attribute names."""
+    """Arguments of a `Rule`: its three functions."""
 
     weights: Callable[[Config], tuple[WeightMapping, ...]]
     to_keras: Callable[[Config], LayerSpecs]
@@ -106,7 +106,7 @@ def bound(
     to_torch: Callable[..., LayerSpecs],
     **settings: Any,
 ) -> Functions:
-    """Return the functions of a rule for one of several classes that differ in a setting, as the number of axes."""
+    """Bind the functions of a `Rule` to settings, such as the number of axes, in which several classes differ."""
     functions = (partial(function, **settings) for function in (weights, to_keras, to_torch))
     return dict(zip(("weights", "to_keras", "to_torch"), functions, strict=True))  # type: ignore[return-value]
 
@@ -114,7 +114,7 @@ def bound(
 def shape_of(spec: LayerSpec, role: str) -> Shape:
     """Return the shape of one tensor of a layer; raises `RuleError` if it is unknown."""
     if role not in spec.shapes:
-        raise RuleError(f"{spec.kind}: the shape of {role} is needed, and is not known")
+        raise RuleError(f"{spec.kind}: the shape of {role} is unknown")
     return spec.shapes[role]
 
 
@@ -122,12 +122,12 @@ def input_channels(spec: LayerSpec, axis: int = -1) -> int:
     """Return the size of an axis of the first input; raises `RuleError` if it is unknown."""
     size = spec.inputs[0][axis] if spec.inputs else None
     if size is None:
-        raise RuleError(f"{spec.kind}: the shape of its input is needed, and is not known")
+        raise RuleError(f"{spec.kind}: the shape of its input is unknown")
     return size
 
 
 def require_value(kind: str, name: str, value: Any, *allowed: Any) -> None:
-    """Raise `RuleError` for a setting that the other framework does not have."""
+    """Raise `RuleError` if an argument has a value other than those allowed, which the other framework lacks."""
     if value not in allowed:
         raise RuleError(f"{kind.rpartition('.')[2]} with {name}={value!r} has no counterpart")
 

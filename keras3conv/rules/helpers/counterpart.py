@@ -1,8 +1,8 @@
-"""Read what a rule needs beyond the torch configuration: the Keras layer and the input shapes.
+"""Read the paired Keras layer and the input shapes from the configuration that a rule receives.
 
-Some torch layers say less than their Keras layer: a Linear does not know how many heads its outputs are split into, a
-PReLU not how many axes its input has. So the configuration also has the Keras layer, a `LayerSpec`, under "keras", and
-the shapes of the inputs under "inputs", where they are known.
+A torch layer alone may not determine its Keras layer: a Linear does not store the number of heads into which its
+outputs are split, a PReLU does not store the number of its input axes. So the configuration also has the Keras layer, a
+`LayerSpec`, under "keras", and the shapes of the inputs under "inputs", if they are known.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ __all__ = ["affine_weights"]
 
 
 def counterpart(config: Config) -> LayerSpec | None:
-    """Return the Keras layer of the pair; None if there is none yet."""
+    """Return the Keras layer that the torch layer is paired with; None if there is none yet."""
     found = config.get("keras")
     return found if isinstance(found, LayerSpec) else None
 
@@ -30,13 +30,13 @@ def input_rank(config: Config) -> int | None:
 
 
 def counterpart_shapes(config: Config, role: str, count: int) -> tuple[Shape, ...] | None:
-    """Return the shapes of the tensors with this role of several Keras layers; None if unknown."""
+    """Return the shape of the tensor with this role in each of `count` Keras layers; None if there are none yet."""
     keras = counterpart(config)
     if keras is None:
         return None
     missing = [place for place in range(count) if f"{place}/{role}" not in keras.shapes]
     if missing:
-        raise RuleError(f"{keras.kind}: the shape of {missing[0]}/{role} is needed, and is not known")
+        raise RuleError(f"{keras.kind}: the shape of {missing[0]}/{role} is unknown")
     return tuple(keras.shapes[f"{place}/{role}"] for place in range(count))
 
 
@@ -44,10 +44,12 @@ __all__ = ["counterpart", "counterpart_shapes", "input_rank"]
 
 
 def affine_weights(config: Config, transform: Transform) -> Iterator[WeightMapping]:
-    """Yield the mappings of a weight and a bias; where Keras has only one, the other is ones, or zeros, in torch.
+    """Yield the mappings of weight (gamma) and bias (beta).
+
+    If the Keras layer lacks gamma, torch's weight is set to ones; if it lacks beta, torch's bias is set to zeros.
 
     Args:
-        config: The configuration of the torch layer; its `bias` may say that it has none.
+        config: The configuration of the torch layer; with bias=False the torch layer has no bias.
         transform: The transform of both tensors.
     """
     keras = counterpart(config)

@@ -1,7 +1,8 @@
 """Read einsum equations that are one matrix product: "abc,cde->abde", "abcd,cde->abe", "...i,io->...o".
 
-The axes that the input and the kernel share are the inputs of the product, merged in the order of the input; the axes
-of the output that only the kernel has are its outputs, merged in the order of the output.
+The matrix product has two merged axes. Its inputs are the axes that the input and the kernel have in common, merged in
+the order of the input. Its outputs are the axes that the kernel and the output have in common, merged in the order of
+the output.
 """
 
 import re
@@ -18,15 +19,15 @@ _EQUATION = re.compile(r"(\.\.\.)?([a-zA-Z]+)(\.\.\.)?,([a-zA-Z]+)->(\.\.\.)?([a
 
 @dataclass(frozen=True, kw_only=True)
 class Product:
-    """The parts of an equation; an axis is a letter.
+    """The parts of an einsum equation; each letter is an axis.
 
     Attributes:
         given: The axes of the input.
         kernel: The axes of the kernel.
         made: The axes of the output.
-        before: Whether more axes come before the named ones ("...i").
-        after: Whether more axes come after them ("ai...").
-        bias: The axes of the bias; None where there is none.
+        before: Whether an ellipsis precedes the axes ("...i").
+        after: Whether an ellipsis follows the axes ("ai...").
+        bias: The axes of the bias; None if there is no bias.
     """
 
     given: str
@@ -43,11 +44,11 @@ class Product:
 
     @property
     def outputs(self) -> str:
-        """The axes that the product makes, in the order of the output."""
+        """The axes of the kernel that are in the output, in the order of the output."""
         return "".join(axis for axis in self.made if axis in self.kernel)
 
     def places(self, axes: str, among: str) -> tuple[int, ...]:
-        """Return the indices of axes in the input or the output, counted from the end if more may come before them."""
+        """Return the indices of `axes` in `among` (the input or the output), negative if an ellipsis precedes them."""
         shift = len(among) if self.before else 0
         return tuple(among.index(axis) - shift for axis in axes)
 
@@ -56,52 +57,59 @@ def read_product(config: Config) -> Product:
     """Return the product that an EinsumDense computes; raises `RuleError` if it is not one matrix product."""
     equation, bias = config.get("equation"), config.get("bias_axes")
     if equation is None:
-        raise RuleError("EinsumDense: its equation is needed, and is not known")
+        raise RuleError("EinsumDense: its equation is unknown")
     match = _EQUATION.fullmatch(equation)
-    # Keras refuses an equation with the ellipsis on different sides of the input and the output.
+    # In Keras, the ellipsis must be at the same end of the input and of the output.
     if match is None or match.group(1, 3) != match.group(5, 7) or all(match.group(1, 3)):
-        raise RuleError(f"EinsumDense({equation!r}) is not an equation of an input and a kernel")
+        raise RuleError(f"EinsumDense({equation!r}): the equation is not of the form 'input,kernel->output'")
     before, given, after, kernel, _, made, _ = match.groups()
     product = Product(given=given, kernel=kernel, made=made, before=bool(before), after=bool(after), bias=bias)
-    for fact in _what_is_no_product(product):
+    for fact in _reasons_against(product):
         raise RuleError(f"EinsumDense({equation!r}, bias_axes={bias!r}) is not one matrix product: {fact}")
     return product
 
 
 def with_usual_letters(product: Product) -> Product:
-    """Return the same product with the letters a, b, c, ... in the order of their first use."""
+    """Rename the axes to a, b, c, ... in the order of their first use, so that equal products have equal letters."""
     letters = dict.fromkeys(product.given + product.kernel + product.made)
     table = str.maketrans(dict(zip(letters, "abcdefghijklmnopqrstuvwxyz", strict=False)))
     renamed = {name: getattr(product, name).translate(table) for name in ("given", "kernel", "made")}
     return replace(product, **renamed, bias=product.bias and product.bias.translate(table))
 
 
-def _what_is_no_product(product: Product) -> list[str]:
+def _reasons_against(product: Product) -> list[str]:
     given, kernel, made = set(product.given), set(product.kernel), set(product.made)
+    batched, summed = "".join(sorted(given & kernel & made)), "".join(sorted(given - kernel - made))
     kept = ["".join(axis for axis in side if axis not in kernel) for side in (product.given, product.made)]
     facts = {
-        f"axis {''.join(sorted(given & kernel & made))} has a matrix for each of its places": given & kernel & made,
-        f"axis {''.join(sorted(given - kernel - made))} is summed without a kernel": given - kernel - made,
-        f"the kept axes {kept[0]} become {kept[1]}": kept[0] != kept[1],
-        "the kernel has only axes of the input, or only axes of the output": not kernel & given or not kernel & made,
-        "an axis is named twice": any(
+        f"axis {batched} is in input, kernel and output: this is a batched product": bool(batched),
+        f"axis {summed} is only in the input, so it is summed without weights": bool(summed),
+        f"the axes {kept[0]}, which the kernel lacks, become {kept[1]} in the output": kept[0] != kept[1],
+        "the kernel has no axis of the input, or no axis of the output": not kernel & given or not kernel & made,
+        "an axis occurs twice in one operand": any(
             len(set(side)) < len(side) for side in (product.given, product.kernel, product.made)
         ),
-        "the bias is not one number for each output": product.bias is not None
+        "the bias does not have exactly the output axes of the kernel": product.bias is not None
         and set(product.bias) != set(product.outputs),
     }
     return [fact for fact, holds in facts.items() if holds]
 
 
 def kernel_pattern(product: Product, shape: Shape, *, outputs_first: bool = True) -> Axes:
-    """Return the pattern from torch's matrix, (out, in) or (in, out), to the kernel of this shape."""
+    """Return the transform from torch's 2-D weight to a Keras kernel of this shape.
+
+    The weight has the shape (out, in) if `outputs_first`, else (in, out).
+    """
     sizes = dict(zip(product.kernel, shape, strict=True))
     sides = (product.outputs, product.inputs) if outputs_first else (product.inputs, product.outputs)
     return _axes(" ".join(map(_group, sides)), " ".join(map(_name, product.kernel)), sides, sizes)
 
 
 def bias_pattern(product: Product, kernel_shape: Shape, bias_shape: Shape | None) -> Axes:
-    """Return the pattern from torch's bias to that of Keras, which begins with the first output axis that it has."""
+    """Return the transform from torch's 1-D bias to Keras' bias, which is broadcast over the output.
+
+    Its axes are those of the output from the first kernel axis on; axes that are not in the kernel have size one.
+    """
     sizes = dict(zip(product.kernel, kernel_shape, strict=True))
     first = min(map(product.made.index, product.outputs))
     tokens = [_name(axis) if axis in product.outputs else "1" for axis in product.made[first:]]
@@ -111,7 +119,8 @@ def bias_pattern(product: Product, kernel_shape: Shape, bias_shape: Shape | None
 
 
 def _axes(left: str, right: str, groups: tuple[str, ...], sizes: Mapping[str, int]) -> Axes:
-    merged = [axis for group in groups for axis in group[1:]]  # the first is derived: the number of heads may differ
+    # The size of the first axis of a group is derived, not fixed, because the number of heads may differ.
+    merged = [axis for group in groups for axis in group[1:]]
     return Axes(f"{left} -> {right}", **{_name(axis): sizes[axis] for axis in merged})
 
 
@@ -121,24 +130,24 @@ def _group(axes: str) -> str:
 
 
 def _name(axis: str) -> str:
-    """Return an axis name for a pattern, which has small letters only."""
+    """Return the name of an axis for `Axes` patterns, which allow only lower-case letters."""
     return axis if axis.islower() else f"{axis.lower()}_"
 
 
 def sizes_of_product(product: Product, shape: Shape) -> tuple[int, int]:
-    """Return the number of inputs and of outputs of the product for a kernel of this shape."""
+    """Return the number of inputs and the number of outputs of the matrix product for a kernel of this shape."""
     sizes = dict(zip(product.kernel, shape, strict=True))
     return prod(sizes[axis] for axis in product.inputs), prod(sizes[axis] for axis in product.outputs)
 
 
 def around(product: Product, shape: Shape, owner: LayerSpec, *, views: bool = False) -> LayerSpecs:
-    """Return the torch layer with the functions before and after it that move, merge and split axes.
+    """Return the torch layer, with functions before and after it that move, merge and split axes.
 
     Args:
-        product: The equation.
-        shape: The shape of the kernel.
+        product: The parts of the equation.
+        shape: The shape of the Keras kernel.
         owner: The torch layer.
-        views: Whether it calls `view` on its input, for which moved axes must be copied.
+        views: Whether the torch layer calls `view` on its input, which fails unless permuted axes are made contiguous.
     """
     sizes = dict(zip(product.kernel, shape, strict=True))
     before, after = [], []

@@ -1,4 +1,4 @@
-"""Name the torch modules of keras3conv that compute what one Keras layer does, and their activations."""
+"""Name the torch modules of keras3conv that compute the same as a Keras layer, and translate their activations."""
 
 from keras3conv.errors import RuleError
 from keras3conv.rules.helpers.config import name_of
@@ -25,24 +25,24 @@ _FUNCTIONS = {
     },
     "keras3conv>hard_sigmoid_of_keras_2": "hard_sigmoid_of_keras_2",
 }
-"""The names of activations in Keras and in `torch.nn.functional` that compute the same without arguments."""
+"""For each Keras activation the name of the same function in `torch.nn.functional`, called without arguments."""
 
 
 def function_of(kind: str, activation: object) -> str:
-    """Return the name in `torch.nn.functional` of an activation of Keras; raises `RuleError` if it is unknown."""
+    """Return the name in `torch.nn.functional` of a Keras activation; raises `RuleError` if it is unknown."""
     name = name_of(activation)
     if name not in _FUNCTIONS:
         known = ", ".join(_FUNCTIONS)
-        raise RuleError(f"{kind.rpartition('.')[2]} with activation={name!r} inside: known are {known}")
+        raise RuleError(f"{kind.rpartition('.')[2]} with activation={name!r} is not supported; supported: {known}")
     return _FUNCTIONS[name]
 
 
 def activation_of(kind: str, function: str) -> str:
-    """Return the Keras name of an activation; the inverse of `function_of`."""
+    """Return the Keras name of an activation of `torch.nn.functional`; the inverse of `function_of`."""
     names = {function: name for name, function in _FUNCTIONS.items()}
     if function not in names:
         known = ", ".join(names)
-        raise RuleError(f"{kind.rpartition('.')[2]} with activation={function!r} inside: known are {known}")
+        raise RuleError(f"{kind.rpartition('.')[2]} with activation={function!r} is not supported; supported: {known}")
     return names[function]
 
 

@@ -1,6 +1,7 @@
-"""The padding of convolutions and pooling, and its translation between torch and Keras.
+"""Translate the padding of convolutions and pooling between torch and Keras.
 
-Torch pads symmetrically, Keras' "same" pads more at the end. Where they differ, the padding becomes a separate layer.
+Torch pads both ends equally; Keras' padding="same" may pad more at the end. If the padding of one framework has no
+equivalent argument in the other, it becomes a separate layer.
 """
 
 from keras3conv.errors import RuleError
@@ -23,18 +24,18 @@ _TORCH_LAYERS = {
 
 
 def same_padding(size: int | None, window: int, stride: int = 1, dilation: int = 1) -> tuple[int, int]:
-    """Return what padding="same" adds at the start and the end of an axis; an odd padding has one more at the end.
+    """Return the numbers of elements that padding="same" adds at the start and the end of an axis.
 
-    The output then has ceil(size / stride) elements.
+    The output then has ceil(size / stride) elements. If the sum is odd, one more is added at the end.
 
     Args:
-        size: The input size along the axis. A stride of one does not need it, so it may be None.
+        size: The input size along the axis; it may be None if the stride is one, which does not need it.
         window: The size of the kernel or of the pooling window.
-        stride: Its stride.
-        dilation: Its dilation.
+        stride: The stride of the kernel or window.
+        dilation: The dilation of the kernel.
 
     Raises:
-        RuleError: The padding depends on the size, which is None.
+        RuleError: The padding depends on the size, but the size is None.
 
     Source: https://www.tensorflow.org/api_docs/python/tf/nn#notes_on_padding_2
     """
@@ -42,7 +43,7 @@ def same_padding(size: int | None, window: int, stride: int = 1, dilation: int =
     if stride == 1:
         total = reach
     elif size is None:
-        raise RuleError(f'padding="same" with strides={stride} depends on the size of the input, which is not known')
+        raise RuleError(f'padding="same" with strides={stride} depends on the size of the input, which is unknown')
     else:
         total = max((-(-size // stride) - 1) * stride + reach + 1 - size, 0)
     return total // 2, total - total // 2
@@ -72,20 +73,20 @@ def padding_layers(config: Config, rank: int) -> tuple[LayerSpecs, str]:
 
 
 def torch_padding(layers: LayerSpecs, kernel_size: Shape, rank: int) -> tuple[LayerSpecs, Config]:
-    """Return torch's own padding, and the layer before the convolution that it needs for asymmetric padding.
+    """Return the torch padding layers needed before the convolution, and the convolution's own padding arguments.
 
     Args:
-        layers: The Keras convolution, after the layers that pad for it.
-        kernel_size: The size of its kernel.
+        layers: The Keras padding layers, if any, and the Keras convolution.
+        kernel_size: The kernel size of the convolution.
         rank: The number of spatial axes.
 
     Raises:
-        RuleError: Torch has no such padding.
+        RuleError: Torch has no equivalent padding.
     """
     convolution, mode = last(layers), _padding_mode(layers)
     axes = _keras_pads(layers, kernel_size, rank)
     if isinstance(axes, str):
-        # Torch raises an exception for "same" with a stride, so no wrong module is built.
+        # Torch's constructor raises an exception for "same" with a stride, so no wrong module can result.
         return (), {"padding": axes, "padding_mode": mode}
     if all(start == end for start, end in axes):
         return (), {"padding": tuple(start for start, _ in axes), "padding_mode": mode}
@@ -99,7 +100,7 @@ def torch_padding(layers: LayerSpecs, kernel_size: Shape, rank: int) -> tuple[La
 
 
 def _torch_pads(config: Config, rank: int) -> Pads:
-    """Return what torch pads at the start and the end of every axis."""
+    """Return the numbers of elements that torch adds at the start and the end of every axis."""
     if config["padding"] == "valid":
         return ((0, 0),) * rank
     if config["padding"] == "same":
@@ -108,12 +109,12 @@ def _torch_pads(config: Config, rank: int) -> Pads:
 
 
 def _same_pads(kernel_size: Shape, dilation: Shape) -> Pads:
-    """Return the padding "same" for a stride of one."""
+    """Return the padding at the start and end of every axis for padding="same" and a stride of one."""
     return tuple(same_padding(None, size, 1, step) for size, step in zip(kernel_size, dilation, strict=True))
 
 
 def _is_same(config: Config, rank: int) -> bool:
-    """Return whether torch's padding is what Keras calls "same"."""
+    """Return whether torch's padding equals Keras' padding="same"."""
     if isinstance(config["padding"], str):
         return bool(config["padding"] == "same")
     totals = reach(config["kernel_size"], ints(config["dilation"], rank))
@@ -122,14 +123,20 @@ def _is_same(config: Config, rank: int) -> bool:
 
 
 def _mirroring_layer(mode: str, axes: Pads, rank: int) -> LayerSpec:
-    """Return the layer that pads with values of the image; on torch, Keras' own function cannot reflect volumes."""
+    """Return the Keras layer that pads with values of the image (reflect, replicate, circular).
+
+    `keras.ops.pad` cannot reflect volumes on the torch backend, so a layer of keras3conv is used for them.
+    """
     if mode == "reflect" and rank < 3:
         return LayerSpec(kind=PAD, config={"pad_width": ((0, 0), *axes, (0, 0)), "mode": "reflect"})
     return LayerSpec(kind=PAD_LAYER, config={"padding": axes, "mode": _KERAS_MODES[mode]})
 
 
 def _keras_pads(layers: LayerSpecs, kernel_size: Shape, rank: int) -> Pads | str:
-    """Return what Keras pads at the start and the end of every axis; "same" if it depends on an unknown input size."""
+    """Return the numbers of elements that Keras adds at the start and the end of every axis.
+
+    "same" if they depend on an unknown input size.
+    """
     convolution = last(layers)
     padding = convolution.config.get("padding", "valid")
     if len(layers) > 1:
@@ -151,14 +158,14 @@ def _keras_pads(layers: LayerSpecs, kernel_size: Shape, rank: int) -> Pads | str
 
 
 def _pads_before(before: LayerSpec, rank: int) -> Pads:
-    """Return what the layer before the convolution pads."""
+    """Return the padding of the padding layer before the convolution, at the start and end of every axis."""
     if before.kind == PAD:
         return pads(before.config["pad_width"], rank + 2)[1:-1]
     return pads(before.config.get("padding", 1), rank)
 
 
 def _padding_mode(layers: LayerSpecs) -> str:
-    """Return torch's name for the values that the layer before the convolution pads with."""
+    """Return torch's `padding_mode` for the padding layer before the convolution."""
     if layers[0].kind not in (PAD, PAD_LAYER):
         return "zeros"
     modes = {keras: torch for torch, keras in _KERAS_MODES.items()}
@@ -168,7 +175,7 @@ def _padding_mode(layers: LayerSpecs) -> str:
 
 
 def _may_be_same(layers: LayerSpecs) -> bool:
-    """Return whether the padding may become "same": a layer that pads with zeros stays a layer."""
+    """Return whether torch's padding may be "same"; not if a ZeroPadding layer precedes, which stays a layer."""
     return layers[0].kind in (PAD, PAD_LAYER) or last(layers).config.get("padding") == "same"
 
 

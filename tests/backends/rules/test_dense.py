@@ -108,16 +108,16 @@ def test_every_equation_that_is_one_product_becomes_torch_layers_that_compute_th
 
 
 NO_PRODUCT: list[tuple[dict[str, Any], str]] = [
-    ({"equation": "abc,bcd->abd"}, "a matrix for each of its places"),
-    ({"equation": "abc,cd->ad"}, "summed without a kernel"),
-    ({"equation": "abc,cd->bad"}, "the kept axes ab become ba"),
-    ({"equation": "abb,bd->ad"}, "named twice"),
-    ({"equation": "abc,cde->abde", "bias_axes": "e"}, "not one number for each output"),
-    ({"equation": "abc,cde->abde", "bias_axes": "bde"}, "not one number for each output"),
-    ({"equation": "abc->ab"}, "not an equation of an input and a kernel"),
-    ({"equation": "...x,xy->y..."}, "not an equation of an input and a kernel"),
-    ({"equation": "ab,b->a"}, "only axes of the input"),
-    ({"equation": "ab,c->abc"}, "only axes of the output"),
+    ({"equation": "abc,bcd->abd"}, "axis b is in input, kernel and output"),
+    ({"equation": "abc,cd->ad"}, "axis b is only in the input, so it is summed without weights"),
+    ({"equation": "abc,cd->bad"}, "the axes ab, which the kernel lacks, become ba"),
+    ({"equation": "abb,bd->ad"}, "occurs twice"),
+    ({"equation": "abc,cde->abde", "bias_axes": "e"}, "exactly the output axes of the kernel"),
+    ({"equation": "abc,cde->abde", "bias_axes": "bde"}, "exactly the output axes of the kernel"),
+    ({"equation": "abc->ab"}, "not of the form 'input,kernel->output'"),
+    ({"equation": "...x,xy->y..."}, "not of the form 'input,kernel->output'"),
+    ({"equation": "ab,b->a"}, "no axis of the output"),
+    ({"equation": "ab,c->abc"}, "no axis of the input"),
 ]
 
 
@@ -184,7 +184,7 @@ def test_grouped_queries_take_their_sizes_from_the_keras_layers(name: str, make:
 def test_a_product_that_is_not_three_of_one_size_is_refused_where_only_torch_is_known() -> None:
     config = {"in_features": 5, "out_features": 24 + 1, "bias": True}
     for kind in ("Dense", "EinsumDense"):
-        with pytest.raises(RuleError, match="25 outputs are not query, key and value of one size"):
+        with pytest.raises(RuleError, match="25 outputs are not divisible by 3"):
             find(f"torch.nn.Linear <-> 3 x keras.layers.{kind}").to_keras(config)
 
 
@@ -210,7 +210,7 @@ def test_query_key_and_value_that_are_split_differently_are_refused() -> None:
         layer.build((2, 4, 5))
     keras_spec = joined(tuple(spec_of_layer(layer, ()) for layer in layers))
     rule = find("torch.nn.Linear <-> 3 x keras.layers.EinsumDense")
-    with pytest.raises(RuleError, match="split differently"):
+    with pytest.raises(RuleError, match="need different patterns"):
         rule.weights({"in_features": 5, "out_features": 18, "bias": False, "keras": keras_spec})
 
 
@@ -262,10 +262,10 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         TABLE | {"mode": "sum", "include_last_offset": False, "padding_idx": 0},
         "padding_idx=0",
     ),
-    ("torch.nn.Conv2d <-> keras.layers.Dense", CONV | {"kernel_size": (1, 3)}, "no Dense"),
-    ("torch.nn.Conv2d <-> keras.layers.Dense", CONV | {"stride": (2, 1)}, "no Dense"),
-    ("torch.nn.Conv2d <-> keras.layers.Dense", CONV | {"padding": (0, 1)}, "no Dense"),
-    ("torch.nn.Conv2d <-> keras.layers.Dense", CONV | {"groups": 5}, "no Dense"),
+    ("torch.nn.Conv2d <-> keras.layers.Dense", CONV | {"kernel_size": (1, 3)}, "cannot become Dense"),
+    ("torch.nn.Conv2d <-> keras.layers.Dense", CONV | {"stride": (2, 1)}, "cannot become Dense"),
+    ("torch.nn.Conv2d <-> keras.layers.Dense", CONV | {"padding": (0, 1)}, "cannot become Dense"),
+    ("torch.nn.Conv2d <-> keras.layers.Dense", CONV | {"groups": 5}, "cannot become Dense"),
     ("torch.nn.PReLU <-> keras.layers.PReLU", {"num_parameters": 3}, "the shape of its input is needed"),
     ("timm.layers.layer_scale.LayerScale <-> keras.layers.EinsumDense", {}, "the shape of its input is needed"),
 ]
@@ -283,8 +283,8 @@ EINSUM = "keras.layers.EinsumDense"
 
 REFUSED_BY_TORCH: list[tuple[str, LayerSpecs, str]] = [
     ("transformers.pytorch_utils.Conv1D <-> keras.layers.Dense", (DENSE,), "use_bias=False"),
-    ("torch.nn.Linear <-> 3 x keras.layers.Dense", (DENSE, DENSE, WITH_BIAS), "not query, key and value in one"),
-    ("torch.nn.Linear <-> 3 x keras.layers.Dense", (DENSE,), "not query, key and value in one"),
+    ("torch.nn.Linear <-> 3 x keras.layers.Dense", (DENSE, DENSE, WITH_BIAS), "cannot be packed in one torch layer"),
+    ("torch.nn.Linear <-> 3 x keras.layers.Dense", (DENSE,), "cannot be packed in one torch layer"),
     (
         "torch.nn.Linear <-> keras.layers.Conv2D",
         (LayerSpec(kind="keras.layers.Conv2D", shapes={"kernel": (1, 3, 5, 6)}),),
@@ -295,21 +295,21 @@ REFUSED_BY_TORCH: list[tuple[str, LayerSpecs, str]] = [
         (LayerSpec(kind="keras.layers.Conv2D", config={"strides": (2, 2)}, shapes={"kernel": (1, 1, 5, 6)}),),
         "strides",
     ),
-    (LINEAR, (LayerSpec(kind=EINSUM, shapes={"kernel": (5, 6)}),), "its equation is needed"),
+    (LINEAR, (LayerSpec(kind=EINSUM, shapes={"kernel": (5, 6)}),), "its equation is unknown"),
     (
         "torch.nn.Bilinear <-> keras.layers.EinsumDense",
         (LayerSpec(kind=EINSUM, config={"equation": "abc,cd->abd"}, shapes={"kernel": (5, 6)}),),
-        "no product with two inputs",
+        "cannot become Bilinear",
     ),
     (
         "timm.layers.layer_scale.LayerScale <-> keras.layers.EinsumDense",
         (LayerSpec(kind=EINSUM, config={"equation": "abc,cd->abd"}, shapes={"kernel": (5, 6)}),),
-        "no factor for each channel",
+        "cannot become LayerScale",
     ),
     (
         "torch.nn.PReLU <-> keras.layers.PReLU",
         (LayerSpec(kind="keras.layers.PReLU", shapes={"alpha": (4, 1, 6)}),),
-        "a slope for every place",
+        "a slope for each spatial position",
     ),
     (
         "torch.nn.EmbeddingBag <-> keras.layers.Embedding",
@@ -317,7 +317,7 @@ REFUSED_BY_TORCH: list[tuple[str, LayerSpecs, str]] = [
             LayerSpec(kind="keras.layers.Embedding", shapes={"embeddings": (7, 5)}),
             LayerSpec(kind="keras.layers.Flatten"),
         ),
-        "no reduction",
+        "not a mode of EmbeddingBag",
     ),
 ]
 

@@ -113,7 +113,7 @@ def test_all_wrong_targets_of_a_pass_are_in_one_message() -> None:
         "the Keras layers cannot be reordered\n"
         "  a  (keras)  is to move to position -1; the positions are 0 to 2\n"
         "  b  (keras)  is to move to position 3; the positions are 0 to 2\n"
-        "  c  (keras)  is to move to the position of 'd', and no layer has that name"
+        "  c  (keras)  is to move to the position of 'd', but no layer has this name"
     )
 
 
@@ -122,7 +122,7 @@ def test_a_function_that_loses_a_name_is_an_error() -> None:
         moved("abc", choose=lambda names: [names[0], names[0], "x"])
     assert str(caught.value) == (
         "specific_match_func must return every name once\n"
-        "  x  (keras)  is not among the given names\n"
+        "  x  (keras)  is not the name of a layer\n"
         "  b  (keras)  is missing\n"
         "  c  (keras)  is missing\n"
         "  a  (keras)  occurs more than once"
@@ -168,9 +168,9 @@ def test_a_function_that_moves_axes_becomes_a_transform(
 @pytest.mark.parametrize(
     ("function", "fact"),
     [
-        (lambda w: [w[0] * 2.0], "array 0 that the function returns, (2, 3), is not one of (2, 3), (3,) with its axes"),
+        (lambda w: [w[0] * 2.0], "array 0 that the function returns, (2, 3), is not one of the arrays (2, 3), (3,), "),
         (lambda w: [w[0], w[0]], "array 1 that the function returns, (2, 3), is not one of"),
-        (lambda w: [w[0]], "the function leaves out array 1, (3,): name it in skip_weights"),
+        (lambda w: [w[0]], "the function does not return array 1, (3,): name it in skip_weights"),
         (lambda w: [w[0][:1], w[1]], "array 0 that the function returns, (1, 3)"),
         (lambda w: [w[0][::-1], w[1]], "array 0 that the function returns, (2, 3)"),
     ],
@@ -293,7 +293,7 @@ def test_lists_of_different_length_are_an_error_and_never_cut_short() -> None:
         ordered(torch, keras_model(dense("z", 2, 3), dense("y", 3, 4)), Order()).check()
     assert str(caught.value) == (
         "Net (torch) and net (keras) do not have the same order\n"
-        "  the torch list has 3 entries, the Keras list 2; in torch's, c would be left over\n"
+        "  the torch list has 3 entries, the Keras list 2; c of the torch list would have no partner\n"
         'Fix:  skip_weights=["num_batches_tracked", ...] or unstack_weights=[...]     or     '
         "k3c.align_ordered(..., dry_run=True)  # prints both lists"
     )
@@ -309,7 +309,7 @@ def test_all_misfits_are_in_one_message_with_their_positions() -> None:
         "  b  <->  y\n"
         '      position 1: b.weight (4, 3) becomes (3, 4) by "o i -> i o"; y/kernel is (4, 3)\n'
         "  c  <->  x\n"
-        "      position 2: g0 (5,) do not make g0 (5,), g1 (5,)\n"
+        "      position 2: g0 (5,) cannot become g0 (5,), g1 (5,)\n"
         "Fix:  k3c.align_ordered(..., dry_run=True)  # prints both lists"
     )
 
@@ -370,5 +370,5 @@ def test_two_classes_that_no_rule_knows_keep_their_arrays_as_they_are() -> None:
 def test_square_matrices_of_two_files_are_not_paired_untransposed() -> None:
     torch = torch_model(LayerView(path="a", tensors=(TensorRef(path="a.u", role="u", shape=(3, 3)),)))
     keras = keras_model(LayerView(path="z", tensors=(TensorRef(path="z/v", role="v", shape=(3, 3)),)))
-    with pytest.raises(AlignmentError, match=r"position 0: u \(3, 3\) do not make v \(3, 3\) by any rule"):
+    with pytest.raises(AlignmentError, match=r"position 0: no rule turns u \(3, 3\) into v \(3, 3\)"):
         ordered(torch, keras, Order()).check()

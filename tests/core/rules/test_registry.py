@@ -64,7 +64,7 @@ def test_a_registered_rule_is_found_and_knows_where_it_was_made() -> None:
 
 
 def test_a_rule_without_example_is_refused() -> None:
-    with pytest.raises(RuleError, match=r"lab.Torch <-> lab.Keras has no example: no law can be tried"):
+    with pytest.raises(RuleError, match=r"lab.Torch <-> lab.Keras has no example, so it cannot be tested"):
         register(a_rule(examples=()))
 
 
@@ -88,7 +88,7 @@ def test_a_second_rule_for_the_same_pair_is_refused_and_both_places_are_named() 
     ],
 )
 def test_a_tensor_that_is_named_twice_is_refused(side: str, mappings: tuple[WeightMapping, ...]) -> None:
-    with pytest.raises(RuleError, match=f"names the {side} tensor '.*' twice"):
+    with pytest.raises(RuleError, match=f"maps the {side} tensor '.*' twice"):
         register(a_rule(weights=constant(*mappings)))
 
 
@@ -105,7 +105,7 @@ def test_a_refused_rule_is_not_registered(rules_by_name: dict[str, Rule]) -> Non
 
 
 def test_an_unknown_name_is_an_error() -> None:
-    with pytest.raises(RuleError, match=r"no rule is called 'lab\.None'"):
+    with pytest.raises(RuleError, match=r"there is no rule with the name 'lab\.None'"):
         find("lab.None")
 
 
@@ -134,7 +134,7 @@ def test_a_layer_with_the_same_settings_under_other_names_is_renamed_both_ways()
     assert keras == (LayerSpec(kind="lab.Keras", config={"units": 3, "target": (1, 2)}),)
     stored = LayerSpec(kind="lab.Keras", config={"units": 3, "target": [1, 2], "name": "layer"})
     assert parts["to_torch"]((stored,)) == (LayerSpec(kind="lab.Torch", config={"size": 3, "shape": (1, 2)}),)
-    with pytest.raises(RuleError, match=r"lab\.Keras without target: its default is not known"):
+    with pytest.raises(RuleError, match=r"lab\.Keras without target: the default is unknown"):
         parts["to_torch"]((LayerSpec(kind="lab.Keras", config={"units": 3}),))
 
 

@@ -221,6 +221,6 @@ def test_a_field_of_a_type_without_a_json_form_is_named() -> None:
 
 
 def test_a_second_class_of_the_same_name_is_rejected() -> None:
-    with pytest.raises(TransformError, match="two transforms have the name Take"):
+    with pytest.raises(TransformError, match="two transform classes have the name Take"):
         type("Take", (Same,), {})
     assert from_json({"take": [0], "axis": 0}) == Take(0, (0,))

@@ -81,7 +81,7 @@ REFUSED_BY_TORCH: list[tuple[str, keras.layers.Layer, str]] = [
     ("RNN", keras.layers.SimpleRNN(5, activation="sigmoid"), "activation='sigmoid'"),
     ("LSTM", both(merge_mode="sum"), "merge_mode='sum'"),
     ("GRU", both(), "layer='LSTM'"),
-    ("LSTM", both(backward_layer=lstm(go_backwards=True, use_bias=False)), "two layers that differ"),
+    ("LSTM", both(backward_layer=lstm(go_backwards=True, use_bias=False)), "two layers differ"),
     ("Linear", keras.layers.TimeDistributed(keras.layers.BatchNormalization()), "layer='BatchNormalization'"),
 ]
 
@@ -96,14 +96,14 @@ def test_what_torch_cannot_say_is_refused_with_the_reason(kind: str, layer: kera
 @pytest.mark.parametrize(
     ("layer", "reason"),
     [
-        (attention(), "as wide as"),
-        (attention(value_dim=2), "values of 2"),
-        (attention(output_shape=5), "to 5 features"),
+        (attention(), "must be equal"),
+        (attention(value_dim=2), "value_dim=2"),
+        (attention(output_shape=5), "5 outputs"),
     ],
     ids=["narrow", "values", "output"],
 )
 def test_attention_of_other_widths_is_refused(layer: keras.layers.Layer, reason: str) -> None:
-    width = 7 if reason == "as wide as" else 6
+    width = 7 if reason == "must be equal" else 6
     layer(np.ones((2, 4, width), "float32"), np.ones((2, 5, width), "float32"))
     with pytest.raises(RuleError, match=reason):
         find(ATTENTION).to_torch((spec_of_layer(layer, ()),))
@@ -115,7 +115,7 @@ def test_attention_of_other_widths_is_refused(layer: keras.layers.Layer, reason:
 def test_a_layer_that_has_its_own_rule_is_no_layer_of_any_cells(layer: keras.layers.Layer) -> None:
     layer(np.ones((2, 4, 6, 3) if isinstance(layer, keras.layers.ConvLSTM1D) else (2, 4, 3), "float32"))
     spec = spec_of_layer(layer, ())
-    with pytest.raises(RuleError, match="the cell in it is needed"):
+    with pytest.raises(RuleError, match="its cell is unknown"):
         find("torch.nn.LSTM <-> keras.layers.RNN").to_torch((spec,))
 
 
@@ -128,7 +128,7 @@ def test_cells_of_a_file_without_configurations_are_told_by_their_shapes() -> No
     with pytest.raises(RuleError, match="cell='GRUCell'"):
         find("torch.nn.LSTM <-> keras.layers.RNN").to_torch((replace(spec, config={}),))
     image = replace(spec, config={}, shapes={"cell/recurrent_kernel": (2, 2, 5, 20)})
-    with pytest.raises(RuleError, match="of no cell that is known"):
+    with pytest.raises(RuleError, match="no known cell of 2 units"):
         rule.to_torch((image,))
 
 
@@ -139,7 +139,7 @@ def test_layers_with_code_between_them_are_for_weights_and_make_no_model() -> No
 
 
 STACKS: list[tuple[str, list[Any], dict[str, Any], str]] = [
-    ("LSTM", [5, 4], {}, "cell 1 differs from the first"),
+    ("LSTM", [5, 4], {}, "cell 1 of the stack differs from the first"),
     ("GRU", [5], {}, "cell='LSTMCell'"),
     ("LSTM", [5], {"go_backwards": True}, "go_backwards=True"),
     ("LSTM", [5], {"stateful": True}, "stateful=True"),

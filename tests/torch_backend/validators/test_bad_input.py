@@ -172,10 +172,10 @@ LABELS: dict[str, tuple[Any, str]] = {
     "whole floats": (np.zeros(4), r"float64 of shape \(4,\)(.|\n)*Fix:  labels=labels.astype\(int\)"),
     "floats with NaN": (np.array([0, np.nan, 1, 2]), r"float64 of shape \(4,\): they must be integers[^\n]*$"),
     "text": (["cat", "dog", "cat", "dog"], r"<U3 of shape \(4,\)(.|\n)*Fix:  labels=\[class_names.index\(name\)"),
-    "ragged": ([[0], [1, 2]], "labels are rows of several lengths: they must be integers"),
+    "ragged": ([[0], [1, 2]], "labels are rows of different lengths: they must be integers"),
     "too few": (np.zeros(3, int), r"3 labels, and no output of shape \(3, classes\): torch returns output 0 of"),
-    "out of range": (np.array([0, 1, 4, 2]), "labels: 4 is no class index of models with 4 classes"),
-    "negative": (np.array([0, 1, -1, 2]), "labels: -1 is no class index of models with 4 classes"),
+    "out of range": (np.array([0, 1, 4, 2]), "labels: 4 is not a class index: the models have 4 classes"),
+    "negative": (np.array([0, 1, -1, 2]), "labels: -1 is not a class index: the models have 4 classes"),
 }
 
 

@@ -248,7 +248,7 @@ def test_samples_with_different_predictions_fail_and_are_listed() -> None:
             np.zeros(4, int),
             r"4 labels, and no output of shape \(4, classes\): torch returns output 0 of shape \(3, 7\)",
         ),
-        (np.array([0, 1, 7]), "labels: 7 is no class index of models with 7 classes"),
+        (np.array([0, 1, 7]), "labels: 7 is not a class index: the models have 7 classes"),
         (np.zeros(3), "labels are float64 of shape"),
         (np.eye(3, dtype=int), r"labels are int64 of shape \(3, 3\)"),
     ],

@@ -42,7 +42,7 @@ def test_another_epsilon_fails_although_large_inputs_hide_it(scale: float, epsil
     assert found["float64"].status == float64
     (problem,) = found["hyperparameters"].problems
     assert problem.fact.startswith(f"eps is 1e-05 in torch, epsilon is {epsilon:.12g} in Keras")
-    assert problem.fact.endswith("(its effect is too small to be seen with these inputs, but not with smaller ones)")
+    assert problem.fact.endswith("(its effect is too small to be seen with these inputs, but not with smaller inputs)")
 
 
 def test_the_same_epsilon_passes_with_large_inputs() -> None:

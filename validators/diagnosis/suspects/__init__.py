@@ -1,4 +1,4 @@
-"""List the suspects: the kinds of mistakes that are known to make two models differ.
+"""List the suspects: known kinds of mistakes that make two models differ.
 
 A suspect only proposes hypotheses. `causes` tests them: it reruns torch with the change of a hypothesis, and accepts it
 if torch then computes Keras' values.

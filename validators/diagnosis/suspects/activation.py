@@ -36,12 +36,12 @@ FUNCTIONS: Mapping[str, tuple[str, Function]] = {
     "leaky_relu with slope 0.2": ("F.leaky_relu(x, 0.2)", lambda x: functional.leaky_relu(x, 0.2)),
     "leaky_relu with slope 0.3": ("F.leaky_relu(x, 0.3)", lambda x: functional.leaky_relu(x, 0.3)),
 }
-"""Activations by their usual names: the torch code, and the function."""
+"""Activations by their usual names, each with its torch code and its function."""
 
 _KERAS_NAMES = {entry.name: name for name, entry in _ACTIVATIONS.items()}
 
 _OPERATIONS = frozenset(_KERAS_NAMES) - {"glu"} | {"prelu", "rrelu"}
-"""The torch functions that are activations; a GLU is none, because its output is half as large."""
+"""The torch functions that are activations; without GLU, whose output has half the size of its input."""
 
 
 def _gelu(case: Case) -> Iterator[Hypothesis]:
@@ -113,7 +113,7 @@ def _missing_in_torch(case: Case) -> Iterator[Hypothesis]:
 
 
 def _before_an_addition(case: Case) -> Iterator[Hypothesis]:
-    """Torch applies an activation to a sum, Keras to the summands."""
+    """Suspect that torch applies an activation to a sum, but Keras to the summands."""
     for operation in case.operations_named(*_OPERATIONS):
         sums = [other for other in case.torch.operations if other.name == "add" and other.place < operation.place]
         for first, second in ((True, False), (False, True), (True, True)) if sums else ():

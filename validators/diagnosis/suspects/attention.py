@@ -50,7 +50,7 @@ def _swap_packed_parts(call: TorchCall, first: int, second: int) -> Any:
 
 
 def _mask(case: Case) -> Iterator[Hypothesis]:
-    """A boolean mask is True where `nn.MultiheadAttention` masks, and where Keras attends."""
+    """Suspect an inverted or missing mask: True means masked in `nn.MultiheadAttention`, and attended to in Keras."""
     for operation in case.operations_named(_SCALED, _PACKED):
         for name in ("attn_mask", "key_padding_mask"):
             if operation.get(name) is not None:

@@ -13,11 +13,11 @@ from keras3conv.validators.diagnosis.suspects.base import Case, Hypothesis, Susp
 _RESHAPING = ("reshape", "view", "unflatten", "flatten")
 _PERMUTING = ("transpose", "permute", "swapaxes", "movedim")
 _MOST_PARTS = 3
-"""Most parts of a split axis that is searched: with more, too many orders would fit by chance."""
+"""Largest number of parts of a split axis that is searched: with more, too many orders would fit by chance."""
 
 
 def _split_axes(whole: Shape, split: Shape) -> tuple[int, int] | None:
-    """Return the range of axes in the second shape that one axis of the first is split into; None if none is."""
+    """Return the range of axes of `split` that one axis of `whole` is split into; None if no axis is split."""
     extra = len(split) - len(whole)
     for axis, size in enumerate(whole):
         parts = split[axis : axis + extra + 1]
@@ -60,11 +60,11 @@ def _merged(case: Case) -> Iterator[Hypothesis]:
 
 
 def _split_and_merged(case: Case) -> Iterator[Hypothesis]:
-    """The heads are split in another order, and merged in that order again."""
+    """Suspect that the heads are split in another order, and merged again in that order."""
     split, merged = [*_split(case)], [*_merged(case)]
     if split and merged:
         changes = {key: change for hypothesis in (*split, *merged) for key, change in hypothesis.changes.items()}
-        if len(changes) == len(split) + len(merged):  # each of them has a single other order
+        if len(changes) == len(split) + len(merged):  # each split and merge has exactly one other order
             yield Hypothesis(
                 cause=HEADS_SPLIT_OTHERWISE,
                 fix=f"x = x.unflatten(-1, (-1, heads)).transpose(-1, -2)  # {case.where}",
@@ -105,7 +105,7 @@ def _inverse(permutation: list[int]) -> list[int]:
 
 
 def _reshaped_instead_of_permuted(case: Case) -> Iterator[Hypothesis]:
-    """Keras reshapes where torch permutes axes: the shape is right, the order of the values is not."""
+    """Suspect that Keras reshapes where torch permutes axes: the shape is right, the order of the values is wrong."""
     for operation in case.operations_named(*_PERMUTING):
         shape = operation.get("input")
         if isinstance(shape, tuple) and operation.result is not None and operation.result != ():
@@ -118,7 +118,7 @@ def _reshaped_instead_of_permuted(case: Case) -> Iterator[Hypothesis]:
 
 
 def _tiled(case: Case) -> Iterator[Hypothesis]:
-    """Shared key and value heads: torch repeats each of them in a row, Keras all of them in turn."""
+    """Suspect the order of shared heads: torch repeats each head consecutively, Keras the whole sequence of heads."""
     for operation in case.operations_named("repeat_interleave"):
         yield Hypothesis(
             cause="torch repeats each head in a row (repeat), Keras repeats all heads in turn (tile)",
@@ -146,7 +146,7 @@ def _split_line(shape: Shape, start: int, order: tuple[int, ...]) -> str:
 
 
 def _rolled(case: Case) -> Iterator[Hypothesis]:
-    """A cyclic shift in the opposite direction."""
+    """Suspect a cyclic shift in the opposite direction."""
     for operation in case.operations_named("roll"):
         shifts = operation.get("shifts")
         opposite = -shifts if isinstance(shifts, int) else tuple(-shift for shift in shifts)

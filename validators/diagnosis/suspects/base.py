@@ -1,4 +1,4 @@
-"""Define what a suspect is: it reads a `Case` and proposes hypotheses, each with the change that would prove it."""
+"""Define a suspect: a function that reads a `Case` and proposes hypotheses, each with a change that can prove it."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ VIEWS = frozenset(
     {"view", "reshape", "transpose", "permute", "contiguous", "flatten", "unflatten", "squeeze", "unsqueeze", "detach"}
     | {"__get__", "to", "double", "float", "clone", "movedim", "swapaxes", "expand", "type_as"}
 )
-"""Operations that only move or cast values: an elementwise change after one of them is the same as before it."""
+"""Operations that only move or cast values: an elementwise change has the same effect before and after them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,9 +22,9 @@ class Point:
     """The point where two models differ.
 
     Attributes:
-        torch_path: The torch layer that differs, or whose input does; empty at the end of the model.
-        keras_path: The Keras layer.
-        in_layer: The layer itself differs; else its input does.
+        torch_path: The path of the torch layer that differs, or whose input differs; empty at the end of the model.
+        keras_path: The path of the paired Keras layer.
+        in_layer: Whether the layer itself differs; False if its input already differs.
     """
 
     torch_path: str
@@ -37,7 +37,7 @@ class Point:
         return f'plan = plan.pair("{self.torch_path}", "{self.keras_path}")'
 
     def in_words(self, path: str) -> str:
-        """Describe the point on the side of one of the two paths: "in block.0", "before head" or "at the end"."""
+        """Describe the point by one of the two paths: "in block.0", "before head" or "at the end"."""
         if not path:
             return "at the end"
         return f"in {path}" if self.in_layer else f"before {path}"
@@ -49,14 +49,14 @@ class TorchSide:
 
     Attributes:
         value: The value at the point, in Keras' layout.
-        operations: The operations to search, in call order: those of the layer, or those since the last layer that
-            agreed.
+        operations: The operations to search, in call order: the operations of the layer, or all operations since the
+            last layer that agreed.
         operations_before: All operations before the layer.
-        upstream: The operations to search, and the one whose result is their input.
+        upstream: The operations to search, preceded by the operation whose result is their input.
         classes: Class of every module, by path.
-        flattened: Shape that was flattened into the layer's input, without the batch axis; None if none was.
+        flattened: Shape that was flattened to make the layer's input, without the batch axis; None if none was.
         tensor_shapes: Shapes of the tensors, by path.
-        read: Reads a tensor of this run.
+        read: Returns the values of a tensor in this run, by path.
     """
 
     value: Array
@@ -86,13 +86,13 @@ class KerasSide:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A point where two models differ, with the known facts of both sides.
+    """A point where two models differ, with the known facts about both sides.
 
     Attributes:
         point: The point.
         torch: The torch side.
         keras: The Keras side.
-        rerun: Returns torch's value with changed operations; None if torch does not run with them.
+        rerun: Returns torch's value with changed operations; None if torch raises with these changes.
     """
 
     point: Point
@@ -102,7 +102,7 @@ class Case:
 
     @cached_property
     def ratio(self) -> float | None:
-        """Factor that brings torch's value closest to Keras', by least squares; None if there is none."""
+        """Factor by which torch's value is closest to Keras' value, by least squares; None if there is none."""
         if self.torch.value.shape != self.keras.value.shape:
             return None
         in_torch, in_keras = (side.value.astype(np.float64).ravel() for side in (self.torch, self.keras))
@@ -124,7 +124,7 @@ class Case:
         return operation.owner or self.where
 
     def place_in_words(self, operation: Operation) -> str:
-        """Return the same for the middle of a sentence: "in block.0" or "before head"."""
+        """Return the location of an operation as part of a sentence: "in block.0" or "before head"."""
         return f"in {operation.owner}" if operation.owner else self.where
 
     def operations_named(self, *names: str) -> Iterator[Operation]:
@@ -132,7 +132,7 @@ class Case:
         return (operation for operation in self.torch.operations if operation.name in names)
 
     def keras_numbers(self, key: str) -> tuple[float, ...]:
-        """Return the numbers that a config key has in the Keras layer, or else in any Keras layer of the model."""
+        """Return the numbers with this configuration key in the Keras layer, or else in all Keras layers."""
         configs = (self.keras.config,) if self.point.in_layer and key in self.keras.config else self.keras.configs
         values = [config[key] for config in configs if key in config]
         return tuple(dict.fromkeys(float(value) for value in values if isinstance(value, int | float)))
@@ -140,11 +140,11 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Hypothesis:
-    """A possible cause, and the change to torch that reproduces Keras' values if it is the true one.
+    """A possible cause, and the change to torch that reproduces Keras' values if the cause is right.
 
     Attributes:
-        cause: What differs between the two sides, in words.
-        fix: The line to paste.
+        cause: The difference between the two sides, in words.
+        fix: The line of code to paste.
         changes: Replacements of torch operations, by operation key.
         tensors: Replacements of torch tensors, by path.
     """

@@ -53,7 +53,7 @@ def _torch_pads(operation: Operation, size: tuple[int, ...], dilation: tuple[int
 def _paddings(
     operation: Operation, size: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
 ) -> list[Pads]:
-    """Return torch's padding, Keras' "same", "same" with before and after swapped, and no padding."""
+    """Return the paddings to try: torch's, Keras' "same", "same" with start and end swapped, and none."""
     extent = operation.get("input")[2:]
     same = tuple(same_padding(*axis) for axis in zip(extent, size, stride, dilation, strict=True))
     none = ((0, 0),) * len(size)
@@ -120,7 +120,7 @@ def _turned(case: Case, operation: Operation, cause: str, turn: Callable[[Any], 
 
 
 def _crop(case: Case) -> Iterator[Hypothesis]:
-    """The two sides crop the result of a transposed convolution differently."""
+    """Suspect that the two sides crop the result of a transposed convolution differently."""
     for operation in case.operations_named(*_TRANSPOSED):
         rank = len(operation.get("weight")) - 2
         torch_padding = ints(operation.get("padding", 0), rank)
@@ -145,7 +145,7 @@ def _cropped(call: TorchCall, start: int) -> Any:
 
 
 def _border(case: Case) -> Iterator[Hypothesis]:
-    """A separate padding: another mode, or before and after swapped."""
+    """Suspect a separate padding operation: another mode, or start and end swapped."""
     for operation in case.operations_named("pad"):
         mode, pads = operation.get("mode", "constant"), list(operation.get("pad", ()))
         swapped = [pads[index ^ 1] for index in range(len(pads))]

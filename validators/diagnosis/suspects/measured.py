@@ -1,4 +1,4 @@
-"""Suspect what can be fitted from the values: a factor, a pixel preprocessing, reversed channels."""
+"""Suspect differences whose numbers can be fitted from the values: a factor, pixel preprocessing, reversed channels."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,10 +11,10 @@ from keras3conv.transforms import Array
 from keras3conv.validators.diagnosis.suspects.base import VIEWS, Case, Hypothesis, Suspect, replaced_by
 
 FEWEST_VALUES = 8
-"""Fewest values per channel for a fit: with fewer, many scalings fit by chance."""
+"""Smallest number of values per channel for a fit: with fewer, many scalings fit by chance."""
 
 CLOSE = 1e-4
-"""Largest share of the difference that a fit may leave to be worth a trial."""
+"""A fit is tried only if its residual is at most this fraction of the original difference."""
 
 STEPS = 12
 """Largest number of steps in the search for a factor."""
@@ -26,17 +26,17 @@ _DIGITS = 12
 """Significant digits of a fitted number."""
 
 _ROOT = 1e-6
-"""A searched factor that is so close to the root of an integer is replaced by that root."""
+"""A fitted factor within this relative distance of the square root of an integer is replaced by that root."""
 
 _SAME = 1e-9
-"""Largest relative difference of two fitted numbers that are equal."""
+"""Largest relative difference at which two fitted numbers count as equal."""
 
 _CHANGED = 1e-6
-"""Smallest difference of a factor from 1."""
+"""Smallest difference between 1 and a factor that counts as a change."""
 
 
 def _factor(case: Case) -> Iterator[Hypothesis]:
-    """Keras multiplies by a number and torch does not (a scaled embedding)."""
+    """Suspect that Keras multiplies by a number and torch does not (a scaled embedding)."""
     sources = [operation for operation in case.torch.upstream if operation.result is not None]
     if case.ratio is None or not sources or abs(case.ratio - 1) < _CHANGED:
         return
@@ -49,7 +49,7 @@ def _factor(case: Case) -> Iterator[Hypothesis]:
 
 
 def _number(number: float) -> str:
-    """Format a number as an integer, a square root or a fraction where it is one."""
+    """Format a number as an integer, a square root or a fraction if it is one, else as a decimal number."""
     if abs(number - round(number)) <= _SAME * abs(number):
         return str(round(number))
     square = number**2
@@ -62,7 +62,7 @@ def _number(number: float) -> str:
 
 
 def _branch(case: Case) -> Iterator[Hypothesis]:
-    """Keras multiplies a branch by a factor, which is fitted by running torch with the branch doubled."""
+    """Suspect that Keras multiplies a branch by a factor, which is fitted by running torch with the branch doubled."""
     for operation in case.torch.upstream[:-1]:
         if operation.result is None or operation.name in VIEWS:
             continue
@@ -78,7 +78,7 @@ def _branch(case: Case) -> Iterator[Hypothesis]:
 
 
 def _fitted_factor(case: Case, operation: Operation) -> float | None:
-    """Return the factor on an operation's result that turns torch's value into Keras'; None if there is none."""
+    """Return the factor on an operation's result with which torch's value equals Keras'; None if there is none."""
     doubled = case.rerun({operation.key: replaced_by(_times, 2.0)})
     if doubled is None or doubled.shape != case.keras.value.shape:
         return None
@@ -97,7 +97,7 @@ def _fitted_factor(case: Case, operation: Operation) -> float | None:
 
 
 def _table(case: Case) -> Iterator[Hypothesis]:
-    """Keras multiplies an embedding table by a factor; a normalisation after it makes the effect nonlinear."""
+    """Suspect that Keras multiplies an embedding table by a factor; a normalisation makes its effect nonlinear."""
     for operation in case.torch.operations_before:
         if operation.name == "embedding":
             factor = _searched_factor(case, operation)
@@ -111,7 +111,7 @@ def _table(case: Case) -> Iterator[Hypothesis]:
 
 
 def _searched_factor(case: Case, operation: Operation) -> float | None:
-    """Return the factor by the Gauss-Newton method, with the slope from two runs; None if torch cannot run with it."""
+    """Return the factor, searched by the Gauss-Newton method with a slope from two runs; None if torch raises."""
 
     def value_at(factor: float) -> Array | None:
         value = case.rerun({operation.key: replaced_by(_times, factor)})
@@ -142,7 +142,7 @@ def _times(call: TorchCall, factor: float) -> Any:
 
 
 def _pixels(case: Case) -> Iterator[Hypothesis]:
-    """Keras scales, shifts or reverses the channels, as image preprocessing does."""
+    """Suspect that Keras scales, shifts or reverses the channels, as image preprocessing does."""
     sources = [operation for operation in case.torch.upstream if operation.result is not None]
     if len(case.torch.operations) < len(case.torch.operations_before):  # images are preprocessed before the first layer
         return
@@ -163,7 +163,10 @@ def _pixels(case: Case) -> Iterator[Hypothesis]:
 
 
 def _fitted_scaling(torch_value: Array, keras_value: Array) -> tuple[Array, Array] | None:
-    """Return scale and shift per channel that turn torch's value into Keras'; None if none fit, or too few values."""
+    """Fit a scale and a shift per channel with keras = scale * torch + shift.
+
+    Return None if the fit is poor, or there are fewer than `FEWEST_VALUES` rows.
+    """
     channels = torch_value.shape[-1]
     torch_rows, keras_rows = (array.astype(np.float64).reshape(-1, channels) for array in (torch_value, keras_value))
     are_finite = np.all(np.isfinite(torch_rows)) and np.all(np.isfinite(keras_rows))
@@ -183,7 +186,7 @@ def _fitted_scaling(torch_value: Array, keras_value: Array) -> tuple[Array, Arra
 
 
 def _rounded(values: Array) -> Array:
-    """Round fitted numbers to `_DIGITS` digits."""
+    """Round fitted numbers to `_DIGITS` significant digits."""
     return np.array([0.0 if abs(value) < _SAME else float(f"{value:.{_DIGITS}g}") for value in values])
 
 

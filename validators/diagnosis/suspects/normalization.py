@@ -30,7 +30,7 @@ def _other_epsilons(case: Case, torch_epsilon: float | None) -> list[float]:
 
 
 def _added_epsilon(case: Case) -> Iterator[Hypothesis]:
-    """A normalisation in the model's own code adds a small number as its epsilon."""
+    """Suspect the epsilon of a normalisation in the model's own code: a small number that is added."""
     for operation in case.operations_named("add"):
         torch_epsilon = operation.get("dim")  # the second argument is named `dim`
         if isinstance(torch_epsilon, float) and 0 < torch_epsilon < 0.01:

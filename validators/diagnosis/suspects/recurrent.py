@@ -84,7 +84,7 @@ def _swap_states(call: TorchCall) -> Any:
 
 
 def _backward_output(case: Case) -> Iterator[Hypothesis]:
-    """A backward direction ends at the first time step, and starts at the last one."""
+    """Suspect the wrong output of the backward direction, which starts at the last time step and ends at the first."""
     for operation in case.operations_named(*_RECURRENT):
         if operation.get("bidirectional"):
             axis = 1 if operation.get("batch_first") else 0
@@ -132,7 +132,7 @@ def _weights(case: Case) -> Iterator[Hypothesis]:
 
 
 def _with_params(call: TorchCall, change: Callable[[list[Any], int], list[Any]]) -> Any:
-    """Run the call with changed parameters; the change also gets the number of tensors per layer and direction."""
+    """Run the call with changed parameters; `change` also receives the number of tensors per layer and direction."""
     return call.run(params=change(list(call.get("params")), 4 if call.get("has_biases") else 2))
 
 

@@ -1,4 +1,4 @@
-"""Suspect other activations inside recurrent layers, which torch's layers lack: run the layers step by step."""
+"""Suspect activations in recurrent layers that torch's layers do not support; they are tried step by step."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ def _function(name: str) -> Function:
 
 
 def _step_by_step(call: TorchCall, activations: _Activations) -> Any:
-    """Return outputs and last states like torch, by the equations of `nn.LSTM`, `nn.GRU` and `nn.RNN`."""
+    """Return the outputs and last states as torch does, computed by the equations of `nn.LSTM`, `nn.GRU`, `nn.RNN`."""
     values = call.get("input")
     values = values.transpose(0, 1) if call.get("batch_first") else values
     group_size, params = 4 if call.get("has_biases") else 2, list(call.get("params"))

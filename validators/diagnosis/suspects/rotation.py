@@ -34,7 +34,7 @@ def _rounded_frequencies(case: Case) -> Iterator[Hypothesis]:
 
 
 def _exact(frequencies: Array) -> Array | None:
-    """Return the exact frequencies that rounded ones come from; None if they do not fit the formula.
+    """Return the exact values of rounded frequencies; None if the frequencies do not follow the formula.
 
     The formula is 1 / base ** (index / count) with an integer base: RoFormer (Su et al., 2021), equation 15.
     """
@@ -58,7 +58,7 @@ _BASES = (1e4, 5e5, 1e6, 1e5)
 """Bases of the frequencies in published models."""
 
 _LAST = 4
-"""Number of tensors split into heads last, among which the rotated query and key are searched."""
+"""The rotated query and key are searched among this many tensors that were split into heads last."""
 
 _KEYS = ("max_wavelength", "rope_max_wavelength", "rope_theta")
 
@@ -97,13 +97,13 @@ def _other_base(torch_base: float, keras_base: float) -> str:
 
 
 def _power_base(operation: Operation) -> Any:
-    """Return the number that an operation raises to the power of a tensor; None if it is no such operation."""
+    """Return the number that an operation raises to the power of a tensor; None for any other operation."""
     names = {"pow": "input", "__rpow__": "dim", "rpow": "dim"}
     return operation.get(names[operation.name]) if operation.name in names else None
 
 
 def _other_rotation(case: Case) -> Iterator[Hypothesis]:
-    """Keras does not rotate, or rotates in the opposite direction: change every cosine and sine."""
+    """Suspect that Keras does not rotate, or rotates in the opposite direction; every cosine and sine is changed."""
     cosines = [operation.key for operation in case.torch.operations_before if operation.name == "cos"]
     sines = [operation.key for operation in case.torch.operations_before if operation.name == "sin"]
     if not cosines or not sines:
@@ -124,7 +124,7 @@ def _other_rotation(case: Case) -> Iterator[Hypothesis]:
 
 
 def _interleaved(case: Case) -> Iterator[Hypothesis]:
-    """Keras rotates other pairs of features: neighbours, or one of each half."""
+    """Suspect that Keras rotates other pairs of features: two neighbours, or one feature from each half."""
     if not any(operation.name == "cos" for operation in case.torch.operations_before):
         return
     splits = [

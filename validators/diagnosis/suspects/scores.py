@@ -26,7 +26,7 @@ def _is_square(shape: Any) -> bool:
 
 
 def _mask(case: Case) -> Iterator[Hypothesis]:
-    """Keras treats the mask that torch adds to the scores, or fills into them, in another way."""
+    """Suspect that Keras uses the attention mask differently from torch, which adds it to the scores or fills them."""
     for softmax in _softmaxes(case):
         before = [operation for operation in case.torch.operations if operation.place < softmax.place]
         masks = [operation for operation in before if _may_mask(operation)]
@@ -73,7 +73,7 @@ def _scores_and_mask(call: TorchCall) -> tuple[Any, Any]:
 
 
 def _attention(call: TorchCall, scoring: Scoring) -> Any:
-    """Compute `scaled_dot_product_attention` in single operations, with another scoring."""
+    """Compute `scaled_dot_product_attention` by elementary operations, with another scoring function."""
     query, key, value = (call.get(name) for name in ("query", "key", "value"))
     scale = call.kwargs.get("scale") or query.shape[-1] ** -0.5
     scores = query @ key.transpose(-1, -2) * scale
@@ -91,7 +91,7 @@ def _additive_mask(call: TorchCall, scores: Any) -> Any:
 
 
 def _least(scores: Any) -> float:
-    """Return a score that no attention is left of after the softmax, far enough from the dtype's limit to be added."""
+    """Return a score so low that its softmax weight is zero, but that can be added to without overflow."""
     return float(torch.finfo(scores.dtype).min) / 4
 
 
@@ -132,7 +132,7 @@ _OTHER_SCORINGS = (
         _transposed,
     ),
 )
-"""Mistakes in the use of a mask: the cause, the line to paste, and the scoring that Keras would have."""
+"""Mistakes in the use of a mask: the cause, the line of code to paste, and the resulting scoring function."""
 
 
 def _causal(case: Case) -> Iterator[Hypothesis]:
@@ -153,7 +153,7 @@ def _with_causal_mask(call: TorchCall) -> Any:
 
 
 def _padding(case: Case) -> Iterator[Hypothesis]:
-    """Keras masks padding, torch has no such mask."""
+    """Suspect that Keras masks padding, and torch does not."""
     tables = [operation for operation in case.torch.operations_before if operation.name == "embedding"]
     names = ("softmax", _SCALED)
     calls = [operation for operation in case.torch.operations if operation.name in names]

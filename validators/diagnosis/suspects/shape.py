@@ -11,7 +11,7 @@ from keras3conv.transforms import Shape
 from keras3conv.validators.diagnosis.suspects.base import Case, Hypothesis, Suspect, replaced_by, with_arguments
 
 FEW_PARTS = 4
-"""Largest number of parts of which every order is tried."""
+"""Largest number of parts for which every order is tried."""
 
 
 def _flatten(case: Case) -> Iterator[Hypothesis]:
@@ -56,7 +56,7 @@ def _concatenation(case: Case) -> Iterator[Hypothesis]:
 
 
 def _split(case: Case) -> Iterator[Hypothesis]:
-    """Keras uses the parts of a split (a packed query, key and value) in another order."""
+    """Suspect that Keras uses the parts of a split (a packed query, key and value) in another order."""
     for operation in case.operations_named("split", "chunk", "unbind", "tensor_split"):
         for order in _orders(operation.parts):
             yield Hypothesis(
@@ -67,7 +67,7 @@ def _split(case: Case) -> Iterator[Hypothesis]:
 
 
 def _packed_by_head(case: Case) -> Iterator[Hypothesis]:
-    """Torch packs query, key and value of all heads one after the other, Keras head by head."""
+    """Suspect another packing: torch packs the queries of all heads, then all keys and values; Keras head by head."""
     for operation in case.operations_named("split", "chunk"):
         shape: Shape = operation.get("input") or ()
         if operation.parts < 2 or operation.get("dim", 0) not in (-1, len(shape) - 1):
@@ -87,7 +87,7 @@ def _head_by_head(call: TorchCall, parts: int, heads: int) -> Any:
 
 
 def _orders(number: int) -> Iterator[list[int]]:
-    """Yield other orders of parts: all orders of a few; of more, the reverse, the rotations by one and all swaps."""
+    """Yield other orders of parts: all if there are few; else the reverse, the rotations by one, and all swaps."""
     original = list(range(number))
     if number <= FEW_PARTS:
         orders = [list(order) for order in permutations(original)]
@@ -119,7 +119,7 @@ def _parts_in_order(call: TorchCall, order: list[int]) -> Any:
 
 
 def _selection(case: Case) -> Iterator[Hypothesis]:
-    """Keras selects another position (first token, last step), or takes the mean."""
+    """Suspect that Keras selects another position (first token, last step), or takes the mean."""
     for operation in case.operations_named("__getitem__", "select"):
         selected = _selected_position(operation)
         if selected is None:

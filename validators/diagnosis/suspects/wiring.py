@@ -1,4 +1,4 @@
-"""Suspect how layers are connected: a missing factor, shortcut or gate, swapped layers, other weights."""
+"""Suspect the connections of layers: a missing factor, shortcut or gate, swapped layers, weights of other layers."""
 
 from collections.abc import Callable, Iterator
 from itertools import combinations
@@ -12,7 +12,7 @@ from keras3conv.validators.diagnosis.suspects.base import VIEWS, Case, Hypothesi
 
 
 def _factor(case: Case) -> Iterator[Hypothesis]:
-    """Torch multiplies by a number, or adds one, and Keras does not."""
+    """Suspect that torch multiplies by a number or adds a number, and Keras does not."""
     names = {
         "mul": ("multiplies by", "multiply"),
         "div": ("divides by", "divide"),
@@ -47,7 +47,7 @@ def _only(call: TorchCall, name: str) -> Any:
 
 
 def _gate(case: Case) -> Iterator[Hypothesis]:
-    """Torch multiplies two tensors (a gate, a layer scale), Keras has only one of them."""
+    """Suspect that torch multiplies two tensors (a gate, a layer scale), and Keras uses only one of the two."""
     for operation in case.operations_named("mul"):
         shapes = {name: operation.get(name) for name in ("input", "dim")}
         if all(isinstance(shape, tuple) for shape in shapes.values()):
@@ -66,7 +66,7 @@ _COMBINING = {"add": torch.add, "mul": torch.mul, "sub": torch.sub, "maximum": t
 
 
 def _other_combination(case: Case) -> Iterator[Hypothesis]:
-    """Keras combines two tensors by another operation (adds instead of multiplying)."""
+    """Suspect that Keras combines two tensors by another operation (adds instead of multiplying)."""
     for operation in case.operations_named(*_COMBINING):
         if not all(isinstance(operation.get(name), tuple) for name in ("input", "dim")):
             continue
@@ -84,7 +84,7 @@ def _combined_by(call: TorchCall, function: Callable[..., Any]) -> Any:
 
 
 def _missing_operation(case: Case) -> Iterator[Hypothesis]:
-    """Keras lacks an operation that keeps the shape."""
+    """Suspect that Keras lacks an operation that does not change the shape."""
     for operation in case.torch.operations:
         if (
             operation.name not in _SEARCHED_ELSEWHERE
@@ -99,14 +99,14 @@ def _missing_operation(case: Case) -> Iterator[Hypothesis]:
 
 
 _SEARCHED_ELSEWHERE = VIEWS | {"add", "sub", "mul", "div", "given", "conv1d", "conv2d", "conv3d", "linear"}
-"""Operations that only move values, or that have a suspect of their own."""
+"""Operations that only move values, or for which another suspect exists."""
 
 _LAST = 6
-"""Number of layers called last, two of which may be swapped."""
+"""Swapped layers are searched among this many layers that were called last."""
 
 
 def _swapped_layers(case: Case) -> Iterator[Hypothesis]:
-    """Keras uses the results of two layers of equal shapes in each other's place: query and key, gate and up."""
+    """Suspect that Keras swaps the results of two layers of equal shapes, such as query and key, or gate and up."""
     if case.point.in_layer:
         return
     called = dict.fromkeys(operation.owner for operation in reversed(case.torch.operations_before) if operation.owner)
@@ -128,7 +128,7 @@ def _swapped_layers(case: Case) -> Iterator[Hypothesis]:
 
 
 def _own_shapes(case: Case, owner: str) -> dict[str, Shape]:
-    """Return the shapes of a module's own tensors, by name."""
+    """Return the shapes of the tensors that belong to a module itself, by name."""
     shapes = {}
     for path, shape in case.torch.tensor_shapes.items():
         module, _, name = path.rpartition(".")
@@ -138,7 +138,7 @@ def _own_shapes(case: Case, owner: str) -> dict[str, Shape]:
 
 
 def _other_layer(case: Case) -> Iterator[Hypothesis]:
-    """Keras has the weights of another layer with equal shapes."""
+    """Suspect that the Keras layer has the weights of another torch layer with equal shapes."""
     if not case.point.in_layer:
         return
     roles = _own_shapes(case, case.point.torch_path)

@@ -1,4 +1,4 @@
-"""Rules for activations with settings; they become functions of `keras.ops`, which have these arguments."""
+"""Rules for activations with arguments that only functions of `keras.ops` accept."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -27,7 +27,7 @@ def _to_torch(layers: LayerSpecs, *, operation: Operation) -> LayerSpecs:
     return (LayerSpec(kind=operation.module, config=operation.to_torch(arguments)),)
 
 
-# The arguments of the torch module, for each of two inputs.
+# The arguments of the torch module in two examples, by the name in keras.ops.
 _ARGUMENTS: Mapping[str, tuple[tuple[Any, ...], ...]] = {
     "celu": ((1.7,), (0.4,)),
     "glu": ((1,), (-2,)),
@@ -74,9 +74,9 @@ register(
 )
 
 
-# Torch modules that are a Keras ReLU with max_value, negative_slope or threshold.
+# Torch modules that become a Keras ReLU with max_value, negative_slope or threshold.
 def _relu_settings(layers: LayerSpecs, *allowed: str) -> dict[str, float]:
-    """Return the settings of a ReLU; raise `RuleError` if one that is not allowed differs from its default."""
+    """Return the arguments of a Keras ReLU; raise `RuleError` if one not in `allowed` differs from its default."""
     defaults = {"max_value": None, "negative_slope": 0.0, "threshold": 0.0}
     given = {name: last(layers).config.get(name) or default for name, default in defaults.items()}
     if last(layers).config.get("max_value") == 0:
@@ -90,7 +90,7 @@ def _relu_settings(layers: LayerSpecs, *allowed: str) -> dict[str, float]:
 def _hardtanh_from_relu(layers: LayerSpecs) -> LayerSpecs:
     settings = _relu_settings(layers, "max_value")
     if "max_value" not in settings:
-        raise RuleError("ReLU without max_value is no Hardtanh")
+        raise RuleError("ReLU without max_value cannot become Hardtanh, which has an upper limit")
     return (LayerSpec(kind="torch.nn.Hardtanh", config={"min_val": 0.0, "max_val": settings["max_value"]}),)
 
 
@@ -136,7 +136,7 @@ _RELUS: tuple[tuple[str, Names, Any, Any, tuple[Config, ...]], ...] = (
 
 def _relu_to_keras(config: Config, *, kind: str, names: Names, applies: Any) -> LayerSpecs:
     if not applies(config):
-        raise RuleError(f"{kind} with {dict(config)} is no ReLU of Keras")
+        raise RuleError(f"{kind} with {dict(config)} cannot become a Keras ReLU")
     return (LayerSpec(kind=RELU, config={keras: config[torch] for torch, keras in names if keras}),)
 
 
@@ -180,7 +180,7 @@ register(
             Example(config={}, inputs=((3, 5),), canonical=False),
             Example(config={"lower": 0.1, "upper": 0.6}, inputs=((2, 3, 7),), canonical=False),
         ),
-        note="Lossy: Keras has the mean of the slopes, which torch uses outside of training; their range is lost.",
+        note="Lossy: Keras gets the mean slope, which torch uses outside of training; lower and upper are lost.",
     )
 )
 

@@ -1,4 +1,4 @@
-"""Rules for activations. The defaults of the frameworks differ, so every default is written out."""
+"""Rules for activations. The defaults of the frameworks differ, so every argument is written explicitly."""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,7 +17,7 @@ def _activation(config: Config, *, name: str) -> LayerSpecs:
 
 
 def _refusing(kind: str, fixed: Config, then: Callable[[Config], LayerSpecs]) -> Callable[[Config], LayerSpecs]:
-    """Return a function that checks a configuration for these values and then calls `then`."""
+    """Return a function that raises `RuleError` unless the configuration has the values `fixed`, then calls `then`."""
 
     def to_keras(config: Config) -> LayerSpecs:
         for name, value in fixed.items():
@@ -75,7 +75,7 @@ def _leaky_relu_to_keras(config: Config) -> LayerSpecs:
 
 def _leaky_relu_to_torch(layers: LayerSpecs) -> LayerSpecs:
     keras = last(layers).config
-    slope = keras.get("negative_slope", keras.get("alpha", 0.3))  # Keras 2 calls it alpha
+    slope = keras.get("negative_slope", keras.get("alpha", 0.3))  # the name in Keras 2 is alpha
     return (LayerSpec(kind="torch.nn.LeakyReLU", config={"negative_slope": slope}),)
 
 
@@ -110,13 +110,13 @@ register(
 
 
 def _softmax_to_keras(config: Config) -> LayerSpecs:
-    # Without a dim torch guesses one from the number of axes, and warns.
+    # With dim=None, torch chooses an axis by the number of axes, and warns.
     require_value("torch.nn.Softmax", "dim", config["dim"], *range(-8, 8))
     return (LayerSpec(kind="keras.layers.Softmax", config={"axis": config["dim"]}),)
 
 
 def _softmax_to_torch(layers: LayerSpecs, *, negated: bool = False) -> LayerSpecs:
-    """Return a Softmax; a Softmin if Keras negates the values in the layer before."""
+    """Return a Softmax; a Softmin if the Keras layer before the Softmax negates the values."""
     axis = last(layers).config.get("axis", -1)
     if not isinstance(axis, int):
         require_value("keras.layers.Softmax", "number of axes", len(axis), 1)
@@ -144,7 +144,7 @@ register(
         to_torch=_softmax_to_torch,
         examples=_SOFTMAX_TO_SOFTMAX_EXAMPLES,
         train=True,
-        note="The axis is counted in torch's layout. For the channels of an image use Softmax2d, which moves the axis.",
+        note="The axis is an index in torch's layout. For the channels of an image use Softmax2d: it moves the axis.",
     )
 )
 

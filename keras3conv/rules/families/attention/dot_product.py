@@ -9,13 +9,13 @@ from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, 
 from keras3conv.transforms import Same
 
 _NOTE = (
-    "keras3conv brings the torch module. It is called with query, value and key, Keras with a list of them. The "
-    "random masks of dropout differ."
+    "The torch module is part of keras3conv. It is called with query, value and key as arguments, Keras with a list of "
+    "them. The random masks of dropout differ."
 )
 
 
 def _keras_call(arrays: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the arguments of the Keras layer: one list."""
+    """Return the arguments of the Keras layer: one list of all arrays."""
     return ([*arrays],)
 
 

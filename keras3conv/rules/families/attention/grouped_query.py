@@ -62,7 +62,7 @@ def _to_grouped(config: Config) -> LayerSpecs:
     for name, usual in (("value_dim", "head_dim"), ("output_dim", "embed_dim")):
         if config[name] != config[usual]:
             raise RuleError(
-                f"GroupedQueryAttention with {name}={config[name]}: Keras has {usual}={config[usual]} there"
+                f"GroupedQueryAttention with {name}={config[name]}: in Keras it always equals {usual}={config[usual]}"
             )
     keras = {
         "head_dim": config["head_dim"],
@@ -93,7 +93,7 @@ def _to_torch(layers: LayerSpecs) -> LayerSpecs:
     values, _, value_size = shape_of(spec, "value_dense/kernel")
     _, _, *output = shape_of(spec, "output_dense/kernel")
     if len(output) != 1:
-        raise RuleError(f"MultiHeadAttention with output_shape={tuple(output)}: the output has one axis of features")
+        raise RuleError(f"MultiHeadAttention with output_shape={tuple(output)}: torch has one feature axis only")
     config = {
         "embed_dim": embed,
         "num_heads": heads,
@@ -112,8 +112,8 @@ def _to_torch(layers: LayerSpecs) -> LayerSpecs:
 
 
 _NOTE = (
-    "keras3conv brings the torch module. Both sides are called with query, value, key, and in both masks True "
-    "means attended to. The random masks of dropout differ."
+    "The torch module is part of keras3conv. Both sides are called with query, value, key; True in a mask means "
+    "attended to on both sides. The random masks of dropout differ."
 )
 
 _GROUPED_EXAMPLES = (
@@ -134,7 +134,7 @@ _GROUPED_EXAMPLES = (
     ),
 )  # fmt: skip
 
-# Only some backends have a fused attention for values of another width; with dropout Keras does not fuse.
+# Only some backends have a fused attention if value_dim differs from key_dim; with dropout Keras uses no fused one.
 _MULTI_HEAD_EXAMPLES = (
     Example(
         config={

@@ -1,4 +1,4 @@
-"""Rules for multi-head attention: torch packs the projections, Keras has four layers with an axis for the heads."""
+"""Rules for multi-head attention: torch packs three projections in one; Keras has four layers with a heads axis."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ def _to_keras(config: Config) -> LayerSpecs:
 
 def _to_torch(layers: LayerSpecs) -> LayerSpecs:
     spec = last(layers)
-    _refuse_what_torch_cannot_say(spec)
+    _require_torch_options(spec)
     embed, heads, _ = shape_of(spec, _KERNELS[0])
     config = {
         "embed_dim": embed,
@@ -48,15 +48,15 @@ def _to_torch(layers: LayerSpecs) -> LayerSpecs:
     return (LayerSpec(kind=_TORCH, config=config),)
 
 
-def _refuse_what_torch_cannot_say(spec: LayerSpec) -> None:
-    """Raise `RuleError` unless query, output and all heads together have one width, as torch requires."""
+def _require_torch_options(spec: LayerSpec) -> None:
+    """Raise `RuleError` unless the query size, the output size and heads x head size are equal, as torch requires."""
     embed, heads, size = shape_of(spec, _KERNELS[0])
     _, _, value_size = shape_of(spec, _KERNELS[2])
     *_, output = shape_of(spec, "output_dense/kernel")
     if not embed == heads * size == heads * value_size == output:
         raise RuleError(
-            f"MultiHeadAttention of {heads} heads of {size} (values of {value_size}), from {embed} to {output} "
-            "features: in torch the heads together are as wide as the input and the output"
+            f"MultiHeadAttention with {heads} heads, key_dim={size}, value_dim={value_size}, {embed} inputs and "
+            f"{output} outputs: in torch heads x key_dim, heads x value_dim, inputs and outputs must be equal"
         )
     for name, usual in (("use_gate", False), ("sliding_window", None)):
         require_value(spec.kind, name, spec.config.get(name, usual), usual)
@@ -90,7 +90,7 @@ def _layout(config: Config) -> Layout:
 
 
 def _output(outputs: Arrays, torch: Config, keras: Config, shape: Shape) -> Array:
-    """Return the output of the attention without its weights."""
+    """Return the output of the attention, without the attention weights that torch also returns."""
     return outputs[0] if _layout(torch) == "same" else np.swapaxes(outputs[0], 0, 1)
 
 
@@ -140,22 +140,24 @@ register(
         examples=_TORCH_TO_MULTI_HEAD_ATTENTION_EXAMPLES,
         note=(
             "Keras is called with query, value, key; torch with query, key, value. In a boolean mask True means "
-            "masked in torch and attended to in Keras; torch also adds a float mask to the scores, which Keras "
-            "cannot. On the way back batch_first is set. The random masks of dropout differ."
+            "masked in torch and attended to in Keras; torch also accepts a float mask, which it adds to the scores, "
+            "Keras does not. From Keras to torch batch_first is set. The random masks of dropout differ."
         ),
     )
 )
 
 
 def half_split_rows(heads: int, pattern: str = "r i -> r i") -> Chain:
-    """Return the reordering of query or key rows from rotary embedding of neighbours to that of two halves.
+    """Return the permutation of query or key rows between the two conventions of the rotary embedding.
 
-    In a head, the pairs (0, 1), (2, 3), ... that are rotated together become (0, d/2), (1, d/2 + 1), ... The inverse
-    leads from halves to pairs. A value is not rotated, so its rows stay.
+    The embedding rotates pairs of rows of a head: neighbours (0, 1), (2, 3), ... before the permutation, halves
+    (0, d/2), (1, d/2 + 1), ... after it. The inverse leads from halves to neighbours. Values are not rotated, so their
+    rows are not permuted.
 
     Args:
-        heads: The number of heads; for keys that several query heads share, the number of key heads.
-        pattern: What else happens to the rows "r": "r i -> i r" for a kernel of Keras, "r -> r" for a bias.
+        heads: The number of heads; for the key of a grouped-query attention, the number of key heads.
+        pattern: The transform that follows, with the name "r" for the rows: "r i -> i r" for a Keras kernel, "r -> r"
+            for a bias.
     """
     axes = pattern.partition("->")[0].split()
     before, after = (" ".join(rows if axis == "r" else axis for axis in axes) for rows in ("(n p t)", "(n t p)"))

@@ -1,7 +1,7 @@
-"""Rules for the separate projections of a torch attention and one attention layer of Keras.
+"""Rules for several torch projections (Linear layers of an attention) and one attention layer of Keras.
 
-Most torch models have four Linear (query, key, value, output), or two, the first of which packs query, key and value;
-the rest of the attention is code. Only the Keras layer says how many heads there are.
+Most torch models have four Linear (query, key, value, output), or two, of which the first packs query, key and value.
+The rest of the attention is code without weights. The number of heads is known only from the Keras layer.
 """
 
 from collections.abc import Callable
@@ -27,10 +27,10 @@ _BIASES = tuple(f"{part}_dense/bias" for part in _PARTS)
 
 
 def _attention(config: Config) -> LayerSpec:
-    """Return the Keras layer of the projections; raises `RuleError` if it is unknown."""
+    """Return the Keras layer that the projections are paired with; raises `RuleError` if it is unknown."""
     keras = counterpart(config)
     if keras is None:
-        raise RuleError("projections do not say how many heads there are: name the Keras attention that they belong to")
+        raise RuleError("the number of heads is unknown: pair the projections with a Keras attention layer by a hint")
     return keras
 
 
@@ -59,7 +59,7 @@ def _packed_weights(config: Config, *, outputs_first: bool) -> tuple[WeightMappi
     query, key, value, _ = _shapes(_attention(config))
     size = query[2]
     if value[2] != size:
-        raise RuleError(f"heads of {size} and values of {value[2]}: in one product they are of one size")
+        raise RuleError(f"key_dim={size} and value_dim={value[2]}: they must be equal if one Linear packs all three")
     sizes = tuple(heads * size for _, heads, _ in (query, key, value))
     kernel, output = Axes("(h d) e -> e h d", d=size), Axes("o (h d) -> h d o", d=size)
     if not outputs_first:
@@ -78,7 +78,7 @@ def _to_keras(config: Config, *, count: int) -> LayerSpecs:
     query, key, value, output = _shapes(keras)
     biases = {config[str(place)].get("bias", True) for place in range(count)}
     if len(biases) > 1:
-        raise RuleError("some projections have a bias and others none: Keras has one setting for all")
+        raise RuleError("some projections have a bias and others have none: Keras has one use_bias for all")
     made: dict[str, Any] = {"num_heads": query[1], "key_dim": query[2], "value_dim": value[2]}
     made["output_shape"] = output[2]
     if keras.kind == GROUPED:
@@ -94,18 +94,18 @@ def _to_torch(layers: LayerSpecs, *, count: int, make: Make) -> LayerSpecs:
     sizes = [(shape[0], prod(shape[1:])) for shape in inputs]
     if count == 2:
         if len({given for given, _ in sizes}) > 1:
-            raise RuleError(f"products of (inputs, outputs) {sizes} are not query, key and value in one")
+            raise RuleError(f"query, key and value of (inputs, outputs) {sizes} cannot be packed: inputs differ")
         sizes = [(sizes[0][0], sum(made for _, made in sizes))]
     return tuple(make(*size, bias) for size in (*sizes, (prod(output[:-1]), output[-1])))
 
 
 def _keras_layer(kind: str, *shapes: Shape) -> LayerSpec:
-    """Return a Keras attention with these kernel shapes, the counterpart of an example."""
+    """Return a Keras attention with these kernel shapes, for use in an example."""
     return LayerSpec(kind=kind, shapes=dict(zip((*_KERNELS, "output_dense/kernel"), shapes, strict=True)))
 
 
 def _example(make: Make, keras: LayerSpec, *, count: int, bias: bool = True) -> Example:
-    """Return an example of the projections; with two projections the first packs query, key and value."""
+    """Return an example for this Keras layer; if `count` is 2, the first projection packs query, key and value."""
     query, key, value, _ = _shapes(keras)
     with_bias = LayerSpec(kind=keras.kind, config={"use_bias": bias}, shapes=keras.shapes)
     specs = _to_torch((with_bias,), count=count, make=make)
@@ -140,7 +140,7 @@ _PACKED = {
 }
 
 _NOTE = (
-    "Pair by hand: the torch layers, joined by ' + ', with the Keras layer, which says how many heads there are. "
+    "Pair by a hint: the torch layers, joined by ' + ', with the Keras layer, which has the number of heads. "
     "The code between the torch layers (masks, rotary embeddings) is not examined."
 )
 
@@ -154,7 +154,7 @@ def _register(torch: str, keras: str, count: int, make: Make, fields: tuple[str,
             torch=torch,
             keras=keras,
             torch_count=count,
-            between="the scores, their softmax, and the sum of the values",
+            between="the scores, their softmax, and the weighted sum of the values",
             fields=fields,
             weights=_separate_weights if count == 4 else partial(_packed_weights, outputs_first=outputs_first),
             to_keras=partial(_to_keras, count=count),

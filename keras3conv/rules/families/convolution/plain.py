@@ -79,11 +79,11 @@ def _depthwise_weights(config: Config, *, rank: int) -> tuple[WeightMapping, ...
 
 
 _EVEN, _ODD = (8, 11, 9), (9, 8, 10)
-"""Return spatial sizes that all differ, from an even and from an odd number on."""
+"""Spatial sizes that all differ; one tuple starts with an even size, the other with an odd size."""
 
 
 _FEW = 0, 2, 3, 5, 8, 11
-"""Return the examples; images have them all, sequences and volumes some, because the code is the same."""
+"""The indices of the examples for sequences and volumes; images have all examples, and the code is the same."""
 
 
 def _examples(rank: int) -> tuple[Example, ...]:
@@ -125,7 +125,8 @@ def _depthwise_examples(rank: int) -> tuple[Example, ...]:
     )
 
 
-# The depthwise layer comes first: such a convolution becomes one. A grouped one may be its counterpart too.
+# The rule for DepthwiseConv comes first, so a depthwise convolution becomes one. It may also be paired with a grouped
+# Conv, whose rule follows.
 for _rank in (1, 2):
     register(
         Rule(

@@ -1,4 +1,4 @@
-"""Rules for convolutional LSTMs; on the torch side they are a module of keras3conv for any number of axes."""
+"""Rules for convolutional LSTMs; the torch module, for any number of spatial axes, is part of keras3conv."""
 
 from functools import partial
 from typing import Any
@@ -10,7 +10,7 @@ from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, 
 from keras3conv.transforms import Axes, Same
 
 _SPACE = ("w", "h w", "d h w")
-"""The letters of the spatial axes by their number."""
+"""The names of the spatial axes in patterns, for one, two and three axes."""
 
 
 def _weights(config: Config) -> tuple[WeightMapping, ...]:
@@ -81,8 +81,8 @@ def _examples(rank: int) -> tuple[Example, ...]:
 
 
 _NOTE = (
-    "keras3conv brings the torch module. Keras' own dropout acts in training only, and is lost; so are the masks of "
-    "steps."
+    "The torch module is part of keras3conv. Keras' dropout arguments, which act in training only, and masks of steps "
+    "are lost."
 )
 
 _FIELDS = paired(

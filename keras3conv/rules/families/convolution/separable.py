@@ -1,4 +1,4 @@
-"""Rules for separable convolutions: a depthwise and a pointwise convolution of torch are one layer of Keras."""
+"""Rules for separable convolutions: a depthwise and a pointwise torch convolution become one Keras layer."""
 
 from functools import partial
 
@@ -25,7 +25,7 @@ _FIELDS = (
 
 
 def _is_separable(config: Config, *, rank: int) -> bool:
-    """Return whether two convolutions are depthwise without bias, and pointwise."""
+    """Return whether the first convolution is depthwise without a bias, and the second is pointwise."""
     first, second = config["0"], config["1"]
     is_depthwise = first["groups"] == first["in_channels"] and not first["bias"]
     sizes = ("kernel_size", 1), ("stride", 1), ("groups", 1)
@@ -36,7 +36,8 @@ def _is_separable(config: Config, *, rank: int) -> bool:
 def _to_keras(config: Config, *, rank: int) -> LayerSpecs:
     if not _is_separable(config, rank=rank):
         raise RuleError(
-            f"two Conv{rank}d are a SeparableConv{rank}D if they are depthwise, without bias, and pointwise"
+            f"two Conv{rank}d become a SeparableConv{rank}D only if the first is depthwise without a bias and the "
+            "second is pointwise"
         )
     first, second = config["0"], config["1"]
     before, padding = padding_layers(first, rank)
@@ -124,6 +125,6 @@ for _rank in (1, 2):
             layout="channels",
             examples=_examples,
             train=True,
-            note="A bias between the two convolutions has no counterpart.",
+            note="The depthwise convolution must have no bias, because Keras has none between the two convolutions.",
         )
     )

@@ -51,20 +51,22 @@ def _to_keras(config: Config, *, rank: int) -> LayerSpecs:
 
 
 def _is_widened(config: Config, rank: int) -> bool:
-    """Return whether the kernel must hold the dilation as zeros: Keras takes a stride or a dilation, not both."""
+    """Return whether zeros in the kernel must replace the dilation: Keras allows a stride or a dilation, not both."""
     return max(ints(config["stride"], rank)) > 1 and max(ints(config["dilation"], rank)) > 1
 
 
 def _added_and_cropped(config: Config, strides: Shape, rank: int) -> tuple[Shape, Pads]:
-    """Return what Keras adds at the end of the whole output, and the crop of its start and end.
+    """Return Keras' output_padding, and the numbers of elements to crop at the start and end of Keras' output.
 
-    Keras adds less than a stride; if torch adds more (with a dilation), the crop of the end is smaller.
+    Keras' output_padding must be less than the stride. If torch's is larger (with a dilation), less is cropped at the
+    end instead.
     """
     wanted, padding = ints(config["output_padding"], rank), ints(config["padding"], rank)
     added = tuple(min(extra, stride - 1) for extra, stride in zip(wanted, strides, strict=True))
     crops = tuple((pad, pad - extra + got) for pad, extra, got in zip(padding, wanted, added, strict=True))
     if min(end for _, end in crops) < 0:
-        raise RuleError(f"ConvTranspose{rank}d with output_padding={wanted} and stride={strides}: Keras adds less")
+        name = f"ConvTranspose{rank}d"
+        raise RuleError(f"{name} with output_padding={wanted} and stride={strides}: too large for Keras")
     return added, crops
 
 
@@ -77,7 +79,8 @@ def _to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
     added = tuple(max(start - end, 0) for start, end in crops)
     limits = tuple(map(max, strides, dilation))
     if any(extra >= limit for extra, limit in zip(added, limits, strict=True)):
-        raise RuleError(f"Conv{rank}DTranspose adds {added} at the end: torch adds less than a stride or a dilation")
+        name = f"Conv{rank}DTranspose"
+        raise RuleError(f"{name} needs output_padding={added}: in torch it must be less than the stride or dilation")
     config = {
         "in_channels": inputs,
         "out_channels": outputs,
@@ -94,7 +97,7 @@ def _to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
 
 
 def _cut(crops: Pads, rank: int) -> LayerSpecs:
-    """Return how much more is cropped at the end than at the start."""
+    """Return the torch layer that crops the end where more is cropped than at the start; empty if nowhere."""
     if all(end <= start for start, end in crops):
         return ()
     numbers = tuple(number for start, end in reversed(crops) for number in (0, min(start - end, 0)))
@@ -102,7 +105,7 @@ def _cut(crops: Pads, rank: int) -> LayerSpecs:
 
 
 def _keras_crops(layers: LayerSpecs, totals: Shape, rank: int) -> Pads:
-    """Return the crop of the start and the end of the whole output; negative where Keras adds."""
+    """Return the numbers of elements that Keras crops at the start and end of the full output; negative if it adds."""
     convolution = layers[0]
     strides = ints(convolution.config.get("strides", 1), rank)
     added = convolution.config.get("output_padding")
@@ -118,19 +121,22 @@ def _keras_crops(layers: LayerSpecs, totals: Shape, rank: int) -> Pads:
 
 
 def _valid_crop(size: int, stride: int, extra: int | None) -> tuple[int, int]:
-    """Return no crop; a stride larger than the kernel adds up to a whole number of strides."""
+    """Return the crop of padding="valid": none, but Keras adds elements if the stride is larger than the kernel."""
     return 0, -(max(stride - size, 0) if extra is None else extra)
 
 
 def _same_crop(size: int, stride: int, extra: int | None) -> tuple[int, int]:
-    """Return the crop to a whole number of strides or to the requested size; an odd one is larger at the end."""
+    """Return the crop of padding="same": to input size x stride, or as `extra` (output_padding) requires.
+
+    An odd crop removes one more element at the end.
+    """
     kept = stride + size - 2 if extra is None else size + size % 2 - 2 + extra
     start = min(kept - kept // 2, size - 1)
     return size - 1 - start, size - 1 - (kept - start)
 
 
 def _cropped(array: Array, torch: Config, keras: Config, *, rank: int) -> Array:
-    """Return the whole output after the crop of torch's padding; "same" has cropped it already."""
+    """Return the Keras output, cropped as torch's padding crops it; unchanged if Keras' padding has cropped it."""
     if keras.get("padding", "valid") != "valid" or keras.get("data_format") == "channels_first":
         return array
     crops = _added_and_cropped(torch, ints(torch["stride"], rank), rank)[1]
@@ -153,7 +159,7 @@ def _weights(config: Config, *, rank: int) -> tuple[WeightMapping, ...]:
 
 
 _EVEN, _ODD = (4, 5, 3), (5, 4, 6)
-"""Return spatial sizes that begin with an even and with an odd number."""
+"""Spatial sizes; one tuple starts with an even size, the other with an odd size."""
 
 
 def _examples(rank: int) -> tuple[Example, ...]:
@@ -172,7 +178,7 @@ def _examples(rank: int) -> tuple[Example, ...]:
         {"kernel_size": (2, 2, 3)[:rank], "stride": (3, 2, 2)[:rank]},
         {"dilation": (2, 1, 3)[:rank], "padding": (1, 2, 1)[:rank], "output_padding": (1, 0, 1)[:rank]},
     )
-    # The kernel holds what Keras has no argument for, and comes back as a larger kernel.
+    # Zeros in the kernel replace options that Keras lacks, so the torch layer made from Keras has a larger kernel.
     wide = {"in_channels": 6, "out_channels": 4, "groups": 2, "stride": (2, 3, 2)[:rank]}
     widened: tuple[dict[str, object], ...] = (
         wide | {"padding": (1, 2, 0)[:rank], "output_padding": (1, 2, 0)[:rank]},
@@ -188,8 +194,8 @@ def _examples(rank: int) -> tuple[Example, ...]:
 
 
 _NOTE = (
-    "Keras has no argument for groups, nor for a dilation with a stride: the kernel holds zeros for them. If training "
-    "in Keras changes these zeros, the way back is refused."
+    "Keras has no argument for groups, nor for a dilation with a stride: zeros in the kernel replace them. If training "
+    "in Keras changes these zeros, the transfer to torch fails."
 )
 
 for _rank in (1, 2, 3):

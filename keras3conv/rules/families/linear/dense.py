@@ -1,4 +1,4 @@
-"""Rules for layers that multiply the last axis, or the channels of an image, with one matrix."""
+"""Rules for layers that multiply the last axis, or the channels of an image, by one matrix."""
 
 from collections.abc import Callable
 from functools import partial
@@ -13,18 +13,18 @@ from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, 
 from keras3conv.transforms import Axes, Chain, Each, Same, Split, Transform
 
 GPT2_CONV1D = "transformers.pytorch_utils.Conv1D"
-"""The Linear of GPT-2, whose weight is (in, out) as in Keras."""
+"""The linear layer of GPT-2, whose weight has the shape (in, out) as in Keras."""
 
 _LINEAR_FIELDS = paired("in_features", out_features="units", bias="use_bias")
 
 
 def bias_mapping(transform: Transform) -> WeightMapping:
-    """Return the mapping of the bias."""
+    """Return the mapping from "bias" to "bias"."""
     return WeightMapping(torch=("bias",), keras=("bias",), transform=transform)
 
 
 def kernel_mapping(transform: Transform) -> WeightMapping:
-    """Return the mapping of the weight to the kernel."""
+    """Return the mapping from "weight" to "kernel"."""
     return WeightMapping(torch=("weight",), keras=("kernel",), transform=transform)
 
 
@@ -59,7 +59,10 @@ def _dense_to_torch(layers: LayerSpecs, *, make: Callable[[int, int, bool], Laye
 
 
 def _dense_weights(config: Config) -> tuple[WeightMapping, ...]:
-    """Return the transform of the weight; its rows are permuted after torch flattens (c, h, w) and Keras (h, w, c)."""
+    """Return the mappings of weight and bias.
+
+    If the layer before flattens an image, torch flattens (c, h, w) and Keras (h, w, c), so the inputs are permuted.
+    """
     channels, *spatial = config.get("flattened") or (1,)
     kernel = Axes("o i -> i o")
     if channels > 1 and prod(spatial) > 1:
@@ -100,16 +103,20 @@ register(
         to_torch=partial(_dense_to_torch, make=gpt2_conv1d),
         examples=_GPT2_CONV1D_TO_DENSE_EXAMPLES,
         train=True,
-        note="The weight is (in, out) on both sides.",
+        note="The weight has the shape (in, out) on both sides.",
     )
 )
 
 
 # Query, key and value packed in one torch layer, three layers in Keras.
 def thirds(outputs: int) -> tuple[int, int, int]:
-    """Return the sizes of a query, key and value of one size; raises `RuleError` if 3 does not divide the outputs."""
+    """Return the sizes of query, key and value: a third of the outputs each.
+
+    Raises:
+        RuleError: The number of outputs is not divisible by 3.
+    """
     if outputs % 3:
-        raise RuleError(f"{outputs} outputs are not query, key and value of one size: only the Keras layers can tell")
+        raise RuleError(f"{outputs} outputs are not divisible by 3: the sizes of query, key and value are unknown")
     return (outputs // 3,) * 3
 
 
@@ -119,7 +126,7 @@ def _dense_sizes(config: Config, outputs: int) -> tuple[int, ...]:
 
 
 def packed_weights(axis: int, sizes: tuple[int, ...], kernel: Transform, bias: Transform) -> tuple[WeightMapping, ...]:
-    """Return the mappings that split a packed weight and bias into query, key and value and transform each."""
+    """Return the mappings that split a packed weight and bias into query, key and value, and transform each part."""
     return (
         WeightMapping(torch=("weight",), keras=_numbered("kernel"), transform=Chain(Split(axis, sizes), Each(kernel))),
         WeightMapping(torch=("bias",), keras=_numbered("bias"), transform=Chain(Split(0, sizes), Each(bias))),
@@ -144,9 +151,13 @@ def _packed_linear_to_keras(config: Config) -> LayerSpecs:
 
 
 def packed(sizes: list[tuple[int, int]], biases: list[bool], make: Callable[[int, int, bool], LayerSpec]) -> LayerSpec:
-    """Return the packed torch layer of a query, key and value of these (inputs, outputs)."""
+    """Return the torch layer that packs query, key and value of these sizes (inputs, outputs).
+
+    Raises:
+        RuleError: The three differ in inputs or bias, or there are not three.
+    """
     if len(sizes) != 3 or len({inputs for inputs, _ in sizes}) > 1 or len(set(biases)) > 1:
-        raise RuleError(f"products of (inputs, outputs) {sizes} with bias {biases} are not query, key and value in one")
+        raise RuleError(f"layers of (inputs, outputs) {sizes} with bias {biases} cannot be packed in one torch layer")
     return make(sizes[0][0], sum(outputs for _, outputs in sizes), biases[0])
 
 
@@ -176,7 +187,7 @@ QUERY_KEY_VALUE: _Parallel = {
     "train": True,
     "note": "Query, key and value of one size, unless the Keras layers have other sizes (grouped queries).",
 }
-"""The settings that the rules for three Keras layers in one torch layer share."""
+"""The arguments common to the rules for one torch layer that packs three Keras layers."""
 
 
 register(
@@ -206,7 +217,7 @@ register(
 )
 
 
-# A convolution with a kernel of one pixel multiplies the channels with a matrix.
+# A convolution with a kernel of one pixel multiplies the channels by a matrix.
 _SPATIAL = {1: "1", 2: "1 1", 3: "1 1 1"}
 _POINTWISE = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
 CONV_FIELDS = paired("in_channels", "kernel_size", *_POINTWISE, "padding_mode", out_channels="units", bias="use_bias")
@@ -220,7 +231,7 @@ def _is_pointwise(config: Config, *, rank: int) -> bool:
 
 def _pointwise_to_keras(config: Config, *, rank: int) -> LayerSpecs:
     if not _is_pointwise(config, rank=rank):
-        raise RuleError(f"Conv{rank}d of more than one pixel, or with a stride, is no Dense")
+        raise RuleError(f"Conv{rank}d cannot become Dense: it needs kernel size 1, no stride, padding or groups")
     return (_dense(config["out_channels"], config["bias"]),)
 
 

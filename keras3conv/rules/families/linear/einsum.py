@@ -39,13 +39,13 @@ _NOTE = "Torch merges the input axes and the output axes of the equation into on
 
 
 def _einsum(outputs: int, bias: bool) -> LayerSpec:
-    """Return the plain EinsumDense of a torch layer."""
+    """Return an EinsumDense with the equation of a Dense."""
     config = {"equation": _EQUATION, "output_shape": (outputs,), "bias_axes": "o" if bias else None}
     return LayerSpec(kind="keras.layers.EinsumDense", config=config)
 
 
 def _weights(config: Config, *, outputs_first: bool) -> tuple[WeightMapping, ...]:
-    """Return the mappings for the Keras layer's own equation; for the plain one if there is no Keras layer yet."""
+    """Return the mappings for the Keras layer's equation; for the equation of a Dense if there is no Keras layer."""
     keras = counterpart(config)
     if keras is None:
         plain = Axes("o i -> i o") if outputs_first else Same()
@@ -63,7 +63,7 @@ def _to_torch(layers: LayerSpecs, *, make: Callable[[int, int, bool], LayerSpec]
 
 
 def _output(outputs: Arrays, torch_config: Config, keras_config: Config, keras_shape: Shape) -> Array:
-    """Return torch's output with its last axis split into the axes of the equation, in Keras' order."""
+    """Return torch's output with its last axis split into the output axes of the equation, moved to Keras' order."""
     product = read_product(keras_config)
     places = product.places(product.outputs, product.made)
     split = outputs[0].reshape(*outputs[0].shape[:-1], *(keras_shape[place] for place in places))
@@ -114,7 +114,7 @@ register(
 
 # Query, key and value packed in one torch layer, three layers in Keras.
 def _packed_parts(config: Config) -> tuple[LayerSpec, ...] | None:
-    """Return the three Keras layers, each with its own roles; None if they are unknown."""
+    """Return the three Keras layers, with the number removed from their roles; None if they are unknown."""
     keras, shapes = counterpart(config), counterpart_shapes(config, "kernel", 3)
     if keras is None or shapes is None:
         return None
@@ -149,10 +149,10 @@ def _bias_shapes(parts: LayerSpecs) -> list[Shape | None]:
 
 
 def _only(patterns: list[Axes]) -> Axes:
-    """Return the pattern that query, key and value share."""
+    """Return the pattern common to query, key and value; raise `RuleError` if their patterns differ."""
     first, *others = patterns
     if any(other != first for other in others):
-        raise RuleError(f"query, key and value are split differently: {', '.join(map(repr, patterns))}")
+        raise RuleError(f"query, key and value need different patterns: {', '.join(map(repr, patterns))}")
     return first
 
 
@@ -200,7 +200,7 @@ def _bilinear_to_keras(config: Config) -> LayerSpecs:
 def _bilinear_product(einsum: LayerSpec) -> Product:
     product = read_product(einsum.config)
     if len(product.inputs) != 2 or len(product.outputs) != 1 or not product.given.endswith(product.inputs):
-        raise RuleError(f"EinsumDense({einsum.config['equation']!r}) is no product with two inputs")
+        raise RuleError(f"EinsumDense({einsum.config['equation']!r}) cannot become Bilinear, which has two inputs")
     return product
 
 

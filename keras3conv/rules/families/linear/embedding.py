@@ -27,7 +27,7 @@ def _table(config: Config, *, torch: str, keras: str) -> LayerSpec:
 
 
 def _table_config(layers: LayerSpecs) -> dict[str, object]:
-    """Return the torch configuration of the embedding among these layers."""
+    """Return the configuration of the torch embedding for these Keras layers."""
     table = next((layer for layer in layers if layer.kind in _KINDS), layers[0])
     rows, columns = shape_of(table, "embeddings")
     sizes = {"num_embeddings": rows, "embedding_dim": columns}
@@ -46,7 +46,7 @@ def _embedding_to_torch(layers: LayerSpecs) -> LayerSpecs:
 _EXAMPLES = (
     Example(config={"num_embeddings": 7, "embedding_dim": 5}, inputs=((2, 3),), integers=7),
     Example(config={"num_embeddings": 6, "embedding_dim": 6}, inputs=((4, 3, 2),), integers=6),
-    # No index is the padding row: its gradient differs between the two sides.
+    # The inputs do not contain padding_idx: the gradient of its row differs between the two sides.
     Example(
         config={"num_embeddings": 8, "embedding_dim": 3, "padding_idx": 7},
         inputs=((5, 4),),
@@ -55,15 +55,15 @@ _EXAMPLES = (
     ),
 )
 _NOTE = (
-    "Torch does not train the row of padding_idx, Keras trains every row. mask_zero makes a mask for the layers after "
-    "it; the rows are the same. Sparse gradients have no counterpart."
+    "Torch does not train the row of padding_idx, Keras trains every row. mask_zero has no counterpart: it only passes "
+    "a mask to later layers. Sparse gradients have no counterpart."
 )
 
 for _keras, _more in (
     ("keras.layers.Embedding", ""),
     (
         "keras.layers.ReversibleEmbedding",
-        " The Linear of a tied head has the same tensor; Keras calls this layer in reverse.",
+        " A tied output head is a Linear in torch; Keras calls this layer in reverse.",
     ),
 ):
     register(
@@ -81,7 +81,7 @@ for _keras, _more in (
     )
 
 
-# RoBERTa counts positions from padding_idx + 1 on: the rows before are never looked up, and Keras leaves them out.
+# RoBERTa numbers positions from padding_idx + 1. The rows before are never looked up, and the Keras layer lacks them.
 _ROBERTA_PADDING = 1
 
 
@@ -123,7 +123,7 @@ register(
         torch_arguments=lambda arrays: (arrays[0] + _ROBERTA_PADDING + 1,),
         examples=_PLACES_EXAMPLES,
         train=True,
-        note="Lossy: the first padding_idx + 1 rows, which are never looked up, are left out; they come back as zeros.",
+        note="Lossy: the first padding_idx + 1 rows, which are never looked up, are removed; torch gets zeros back.",
     )
 )
 
@@ -145,11 +145,11 @@ def _bag_to_keras(config: Config) -> LayerSpecs:
 
 
 def _bag_to_torch(layers: LayerSpecs) -> LayerSpecs:
-    """Return the EmbeddingBag, with the mode of the reduction if there is one."""
+    """Return the EmbeddingBag, with the mode of the reduction that follows the Embedding, if there is one."""
     config = {**_table_config(layers), "include_last_offset": False}
     for reduction in layers[1:]:
         if reduction.kind not in _MODES:
-            raise RuleError(f"{reduction.kind} after an Embedding is no reduction that EmbeddingBag has")
+            raise RuleError(f"{reduction.kind} after an Embedding is not a mode of EmbeddingBag")
         config["mode"] = _MODES[reduction.kind]
     return (LayerSpec(kind="torch.nn.EmbeddingBag", config=config),)
 
@@ -168,6 +168,6 @@ register(
         to_torch=_bag_to_torch,
         examples=_EMBEDDING_BAG_TO_EMBEDDING_EXAMPLES,
         train=True,
-        note="For bags of one size, one in each row; offsets and per_sample_weights have no counterpart.",
+        note="For bags of equal size, one per row of the input; offsets and per_sample_weights have no counterpart.",
     )
 )

@@ -1,4 +1,4 @@
-"""Rules for parameters that scale values: the slopes of a PReLU, layer scale."""
+"""Rules for layers whose only parameter scales values: PReLU and layer scale."""
 
 from functools import partial
 
@@ -12,7 +12,7 @@ from keras3conv.transforms import Axes, Same
 
 # A PReLU has one slope for each channel, or one for all.
 def _prelu_rank(config: Config) -> int:
-    """Return the number of input axes; alpha has one less. Raises `RuleError` if it is unknown."""
+    """Return the number of input axes; Keras' alpha has one axis less. Raises `RuleError` if it is unknown."""
     keras = counterpart(config)
     rank = len(shape_of(keras, "alpha")) + 1 if keras else input_rank(config)
     if rank is None:
@@ -22,7 +22,7 @@ def _prelu_rank(config: Config) -> int:
 
 def _prelu_weights(config: Config) -> tuple[WeightMapping, ...]:
     known = counterpart(config) or input_rank(config)
-    rank = _prelu_rank(config) if known else 4  # an image; for other inputs the shapes do not fit, which is reported
+    rank = _prelu_rank(config) if known else 4  # assume an image; if that is wrong, a shape error is reported
     pattern = " ".join(["1"] * (rank - 2) + ["c"])
     return (WeightMapping(torch=("weight",), keras=("alpha",), transform=Axes(f"c -> {pattern}")),)
 
@@ -36,7 +36,8 @@ def _prelu_to_keras(config: Config) -> LayerSpecs:
 def _prelu_to_torch(layers: LayerSpecs) -> LayerSpecs:
     *spatial, channels = shape_of(last(layers), "alpha")
     if set(spatial) - {1}:
-        raise RuleError(f"PReLU with a slope for every place, ({', '.join(map(str, spatial))}), has no counterpart")
+        sizes = ", ".join(map(str, spatial))
+        raise RuleError(f"PReLU with a slope for each spatial position, ({sizes}), has no counterpart in torch")
     return (LayerSpec(kind="torch.nn.PReLU", config={"num_parameters": channels}),)
 
 
@@ -74,7 +75,7 @@ _EINSUM_SCALE = "...c,c->...c"
 
 
 def _scale_size(config: Config) -> int:
-    """Return the number of factors, which only the input of the torch layer tells."""
+    """Return the number of factors: the size of the last input axis. Raises `RuleError` if it is unknown."""
     inputs = config.get("inputs")
     if not inputs:
         raise RuleError("LayerScale: the shape of its input is needed, and is not known")
@@ -92,7 +93,7 @@ def _scale_to_torch(layers: LayerSpecs, *, role: str) -> LayerSpecs:
     given, _, made = equation.replace("...", "").partition("->")
     given, _, kernel = given.partition(",")
     if given != made or len(kernel) != 1 or not given.endswith(kernel) or scale.config.get("bias_axes") is not None:
-        raise RuleError(f"EinsumDense({equation!r}) is no factor for each channel")
+        raise RuleError(f"EinsumDense({equation!r}) cannot become LayerScale, which has one factor for each channel")
     return (LayerSpec(kind=TIMM_LAYER_SCALE, config={"dim": shape_of(scale, role)[0]}),)
 
 

@@ -1,4 +1,4 @@
-"""Rule for a convolution over patches that do not overlap, which Keras computes as a Dense over the patches."""
+"""Rule for a convolution over patches that do not overlap: Keras extracts the patches and applies a Dense."""
 
 from keras3conv.errors import RuleError
 from keras3conv.rules.families.linear.dense import CONV_FIELDS, bias_mapping, kernel_mapping
@@ -11,7 +11,7 @@ _PATCHES = "keras.ops.image.extract_patches"
 
 
 def _takes_patches(config: Config) -> bool:
-    """Return whether the windows have more than one pixel, touch and do not overlap."""
+    """Return whether the stride equals the kernel size, so that the windows neither overlap nor leave gaps."""
     size = ints(config["kernel_size"], 2)
     plain = ints(config["dilation"], 2) == (1, 1) and config["groups"] == 1
     unpadded = config["padding"] == "valid" or (config["padding"] != "same" and ints(config["padding"], 2) == (0, 0))
@@ -20,7 +20,7 @@ def _takes_patches(config: Config) -> bool:
 
 def _to_keras(config: Config) -> LayerSpecs:
     if not _takes_patches(config):
-        raise RuleError("Conv2d whose windows overlap, leave gaps or are padded is no Dense over patches")
+        raise RuleError("Conv2d cannot become a Dense over patches if its windows overlap, leave gaps or are padded")
     patches = {"size": ints(config["kernel_size"], 2), "data_format": "channels_last"}
     dense = {"units": config["out_channels"], "use_bias": config["bias"]}
     return LayerSpec(kind=_PATCHES, config=patches), LayerSpec(kind="keras.layers.Dense", config=dense)
@@ -29,7 +29,7 @@ def _to_keras(config: Config) -> LayerSpecs:
 def _to_torch(layers: LayerSpecs) -> LayerSpecs:
     dense = last(layers)
     if layers[0].kind != _PATCHES:
-        raise RuleError(f"Dense without {_PATCHES} before it: the size of its patches is not known")
+        raise RuleError(f"Dense without {_PATCHES} before it: the size of the patches is unknown")
     given = layers[0].config
     size = ints(given["size"], 2)
     require_value(_PATCHES, "strides", given.get("strides") or size, size, *size[:1])
@@ -59,7 +59,7 @@ _EXAMPLES = (
     Example(
         config={"in_channels": 3, "out_channels": 7, "kernel_size": (4, 2), "stride": (4, 2)}, inputs=((2, 3, 8, 10),)
     ),
-    # The last row and column of pixels are part of no patch.
+    # The last row and column of pixels belong to no patch.
     Example(
         config={"in_channels": 2, "out_channels": 12, "kernel_size": (2, 3), "stride": (2, 3), "bias": False},
         inputs=((3, 2, 5, 7),),
@@ -78,6 +78,6 @@ register(
         layout="channels",
         examples=_EXAMPLES,
         train=True,
-        note="The rows of the kernel are (height, width, channel), as extract_patches and a reshape order them.",
+        note="The inputs of the Dense are in the order (height, width, channel), as extract_patches returns them.",
     )
 )

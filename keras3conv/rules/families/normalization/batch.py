@@ -1,4 +1,4 @@
-"""Rules for batch normalisation. The epsilon is always written: torch's default is 1e-5, Keras' is 1e-3."""
+"""Rules for batch normalisation. The epsilon is always explicit: torch's default is 1e-5, Keras' default is 1e-3."""
 
 from functools import partial
 
@@ -11,10 +11,10 @@ from keras3conv.transforms import Same
 
 _FIELDS = paired("num_features", "track_running_stats", eps="epsilon", momentum="momentum", affine=("scale", "center"))
 _STATISTICS = ("running_mean", "moving_mean"), ("running_var", "moving_variance")
-_IGNORED = {"num_batches_tracked": "a counter that only momentum=None reads"}
+_IGNORED = {"num_batches_tracked": "a counter that is used only with momentum=None"}
 _NOTE = (
-    "In training torch stores the unbiased variance of the batch, N/(N-1) times that of Keras. Where Keras has only a "
-    "scale, or only a center, torch has zeros, or ones, for the other."
+    "In training torch stores the unbiased variance of the batch, N/(N-1) times that of Keras. If Keras has no center, "
+    "torch's bias is set to zeros; if Keras has no scale, torch's weight is set to ones."
 )
 
 
@@ -71,13 +71,13 @@ for _kind, _rank in (*((f"torch.nn.BatchNorm{_rank}d", _rank) for _rank in (1, 2
             layout="channels",
             ignored=_IGNORED,
             examples=_examples,
-            note=_NOTE + " The statistics are those of one process." * (_kind == _SYNC),
+            note=_NOTE + " Statistics are not synchronised between processes." * (_kind == _SYNC),
         )
     )
 
 
 def _frozen_to_keras(config: Config) -> LayerSpecs:
-    """Return a layer that is not trainable: it uses its moving statistics in training too."""
+    """Return a BatchNormalization with trainable=False, which uses its moving statistics in training too."""
     return _batch_norm(epsilon=config["eps"], trainable=False)
 
 
@@ -85,7 +85,7 @@ def _frozen_to_torch(layers: LayerSpecs) -> LayerSpecs:
     keras = last(layers)
     require_value(keras.kind, "trainable", keras.config.get("trainable", True), False)
     if not (keras.config.get("scale", True) or keras.config.get("center", True)):
-        raise RuleError("BatchNormalization without scale and center: FrozenBatchNorm2d has both")
+        raise RuleError("BatchNormalization without scale and center cannot become FrozenBatchNorm2d, which has both")
     config = {"num_features": shape_of(keras, "moving_variance")[0], "eps": keras.config.get("epsilon", 1e-3)}
     return (LayerSpec(kind="torchvision.ops.misc.FrozenBatchNorm2d", config=config),)
 
@@ -105,6 +105,6 @@ register(
         layout="channels",
         examples=_FROZEN_BATCH_NORM2D_TO_BATCH_NORMALIZATION_EXAMPLES,
         train=True,
-        note="Frozen: the Keras layer is not trainable.",
+        note="The Keras layer has trainable=False.",
     )
 )

@@ -1,6 +1,6 @@
-"""Rules for norms whose weight is the distance of the scale from one; Keras stores the scale itself.
+"""Rules for norms with the weight `scale - 1`; Keras stores the scale itself.
 
-A torch layer of any class is recognized as one of these two by what it computes.
+A torch layer of any class is recognized as one of these two norms by its outputs.
 """
 
 from keras3conv.rules.families.normalization.layer import layer_norm_to_keras, layer_norm_to_torch
@@ -12,8 +12,8 @@ from keras3conv.transforms import Same, Shift
 _RMS_NORM = "keras.layers.RMSNormalization"
 _CENTRED = "keras3conv.frameworks.torch.centred"
 _NOTE = (
-    "Any torch class that computes this is recognized. Lossy: the weight is stored as its distance from one, and the "
-    "sum is rounded to float32, as torch rounds it."
+    "Any torch class that computes this is recognized by its outputs. Lossy: torch stores scale - 1, and the scale is "
+    "rounded to float32, as in torch's forward pass."
 )
 
 

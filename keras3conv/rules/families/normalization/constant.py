@@ -1,4 +1,4 @@
-"""Rules for normalisation without trained weights: to unit length, by constants, by measured statistics."""
+"""Rules for normalisation without trained weights: to unit length, by given constants, by statistics of a dataset."""
 
 from math import sqrt
 from typing import Any
@@ -43,7 +43,7 @@ register(
         to_torch=_unit_to_torch,
         examples=_NORMALIZE_TO_UNIT_EXAMPLES,
         train=True,
-        note="The axis is counted in torch's layout.",
+        note="The axis is an index in torch's layout.",
     )
 )
 
@@ -58,7 +58,7 @@ def _constants_to_keras(config: Config) -> LayerSpecs:
 def _constants_to_torch(layers: LayerSpecs) -> LayerSpecs:
     keras = last(layers).config
     if keras.get("mean") is None:
-        raise RuleError("Normalization that was adapted to data is no Normalize: its mean and variance are variables")
+        raise RuleError("an adapted Normalization cannot become Normalize: its mean and variance are variables")
     rank = len(last(layers).inputs[0]) if last(layers).inputs else 4
     axis = keras.get("axis", -1)
     require_value(
@@ -83,12 +83,12 @@ register(
         layout="channels",
         examples=_CONSTANTS_TO_NORMALIZATION_EXAMPLES,
         train=True,
-        note="Keras stores the variance and takes its root again.",
+        note="Keras stores the variance, the square of torch's std.",
     )
 )
 
 
-# Normalisation by measured statistics, or by constants of any shape.
+# Normalisation by statistics of a dataset (`adapt`), or by constants of any shape.
 _ROLES = ("running_mean", "mean"), ("running_var", "variance"), ("count", "count")
 
 

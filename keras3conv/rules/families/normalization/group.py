@@ -1,4 +1,4 @@
-"""Rules for group normalisation and for instance normalisation, which has one channel in each group."""
+"""Rules for group normalisation, and for instance normalisation: groups of one channel."""
 
 from functools import partial
 
@@ -31,7 +31,10 @@ def _affine(config: Config) -> Config:
 
 
 def _read_group_norm(spec: LayerSpec) -> tuple[int, int, bool]:
-    """Return the number of groups and of channels, and whether there is a scale or a center; torch has both or none."""
+    """Return the number of groups, the number of channels, and torch's `affine`: whether Keras has a scale or a center.
+
+    If Keras has only one of the two, torch has both.
+    """
     affine = spec.config.get("scale", True) or spec.config.get("center", True)
     require_value(_GROUP_NORM, "axis", spec.config.get("axis", -1), -1, *_last_axes(spec))
     shape = spec.shapes.get("gamma", spec.shapes.get("beta"))
@@ -41,7 +44,7 @@ def _read_group_norm(spec: LayerSpec) -> tuple[int, int, bool]:
 
 
 def _last_axes(spec: LayerSpec) -> tuple[int, ...]:
-    """Return the index of the last axis; if the number of axes is unknown, every index but that of torch's channels."""
+    """Return the possible indices of the last axis: one if the number of axes is known, else 2, 3 and 4."""
     return (len(spec.inputs[0]) - 1,) if spec.inputs else (2, 3, 4)
 
 
@@ -55,7 +58,7 @@ def _instance_norm_to_torch(layers: LayerSpecs, *, kind: str) -> LayerSpecs:
     groups, channels, affine = _read_group_norm(last(layers))
     require_value(_GROUP_NORM, "groups", groups, channels)
     config = {"num_features": channels, "eps": last(layers).config.get("epsilon", 1e-3), "affine": affine}
-    # Without tracked statistics the momentum does not matter.
+    # Without running statistics the momentum has no effect.
     return (LayerSpec(kind=kind, config={**config, "track_running_stats": False}),)
 
 
@@ -94,6 +97,6 @@ for _rank in (1, 2, 3):
             layout="channels",
             examples=_examples,
             train=True,
-            note="Running statistics are refused: Keras always normalises by the statistics of the image.",
+            note="Only without running statistics: Keras always normalises by the statistics of the input.",
         )
     )

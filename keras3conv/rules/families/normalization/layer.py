@@ -1,4 +1,4 @@
-"""Rules for layer and RMS normalisation over the last axes or the channels. The epsilon is always written."""
+"""Rules for layer and RMS normalisation over the last axes or the channels. The epsilon is always explicit."""
 
 from functools import partial
 from typing import Any
@@ -20,7 +20,7 @@ def _same_weights(config: Config) -> tuple[WeightMapping, ...]:
     return tuple(affine_weights(config, Same()))
 
 
-# Three axes are those of an image, whose channels move.
+# Three or more normalised axes are taken as those of an image or volume, whose channels are moved.
 def _layout(config: Config) -> Layout:
     return "channels" if len(config.get("normalized_shape", ())) > 2 else "same"
 
@@ -42,7 +42,7 @@ def _layer_norm_weights(config: Config) -> tuple[WeightMapping, ...]:
 
 
 def layer_norm_to_keras(config: Config) -> LayerSpecs:
-    """Return the LayerNormalization of a torch LayerNorm."""
+    """Return the Keras LayerNormalization for the configuration of a torch LayerNorm."""
     keras = {
         "axis": _axes(config["normalized_shape"]),
         "epsilon": config["eps"],
@@ -53,12 +53,12 @@ def layer_norm_to_keras(config: Config) -> LayerSpecs:
 
 
 def _normalized_shape(spec: LayerSpec) -> Shape:
-    """Return the shape that torch normalises over; raises `RuleError` unless Keras normalises over the last axes."""
+    """Return torch's `normalized_shape`; raises `RuleError` unless Keras normalises over the last axes."""
     given = spec.config.get("axis", -1)
     count = 1 if isinstance(given, int) else len(given)
     shape = spec.shapes.get("gamma", spec.shapes.get("scale", spec.shapes.get("beta")))
     axes = sorted([given] if isinstance(given, int) else given)
-    rank = len(spec.inputs[0]) if spec.inputs else axes[-1] + 1  # Keras 2 wrote the index of the last axis
+    rank = len(spec.inputs[0]) if spec.inputs else axes[-1] + 1  # Keras 2 stored the last axis as a positive index
     if axes not in (list(range(-count, 0)), list(range(rank - count, rank))):
         raise RuleError(f"{spec.kind.rpartition('.')[2]} with axis={given}: torch normalises over the last axes")
     sizes = shape or tuple(input_channels(spec, axis) for axis in range(-count, 0))
@@ -66,7 +66,7 @@ def _normalized_shape(spec: LayerSpec) -> Shape:
 
 
 def layer_norm_to_torch(layers: LayerSpecs, *, kind: str) -> LayerSpecs:
-    """Return the torch layer of this class for a LayerNormalization."""
+    """Return the torch layer of the class `kind` for a Keras LayerNormalization."""
     spec = last(layers)
     scale, center = spec.config.get("scale", True), spec.config.get("center", True)
     require_value(spec.kind, "rms_scaling", spec.config.get("rms_scaling", False), False)
@@ -98,7 +98,7 @@ register(
         layout=_layout,
         examples=_LAYER_NORM_TO_LAYER_NORM_EXAMPLES,
         train=True,
-        note="Three and more axes are those of an image, whose channels are the last axis in Keras.",
+        note="Three or more normalised axes are taken as an image, whose channels are the last axis in Keras.",
     )
 )
 
@@ -122,7 +122,7 @@ register(
 )
 
 
-# The constructor names its arguments otherwise than the attributes; both are fields.
+# The arguments of the constructor have other names than the attributes of the module; the fields include both.
 def _timm_to_keras(config: Config) -> LayerSpecs:
     affine = config.get("affine", config["elementwise_affine"])
     keras = {"axis": -1, "epsilon": config["eps"], "scale": affine, "center": affine}
@@ -160,7 +160,7 @@ register(
 
 
 FLOAT32_EPSILON = 2.0**-23
-"""The epsilon of torch for float32 where none is given."""
+"""The epsilon that torch uses for float32 inputs if none is given."""
 
 
 def _rms_norm_weights(config: Config) -> tuple[WeightMapping, ...]:
@@ -182,7 +182,7 @@ def _rms_norm_to_torch(layers: LayerSpecs, *, affine: bool) -> LayerSpecs:
     return (LayerSpec(kind="torch.nn.RMSNorm", config={**config, "elementwise_affine": affine}),)
 
 
-_RMS_NOTE = "Without an epsilon torch uses that of the dtype; Keras gets 1.2e-7, that of float32."
+_RMS_NOTE = "With eps=None torch uses the machine epsilon of the dtype; Keras gets 1.2e-7, the value for float32."
 
 for _keras, _is_affine in ((_RMS_NORM, True), (_RMS_FUNCTION, False)):
     _examples: tuple[Example, ...] = tuple(

@@ -1,4 +1,4 @@
-"""Rules for pooling to a given size or to one value, and for the average of powers."""
+"""Rules for adaptive pooling, which has a given output size, global pooling, and LPPool (the root of summed powers)."""
 
 from functools import partial
 from typing import Any
@@ -23,13 +23,13 @@ def _sizes(size: Any, rank: int) -> tuple[int | None, ...]:
 def _global_to_keras(config: Config, *, kind: str, rank: int) -> LayerSpecs:
     if not _is_global(config, rank=rank):
         raise RuleError(
-            f"adaptive pooling to {config['output_size']} is no {kind.rpartition('.')[2]}: that gives one value"
+            f"output_size={config['output_size']} cannot become {kind.rpartition('.')[2]}, which always pools to size 1"
         )
     return (LayerSpec(kind=kind, config={"keepdims": True}),)
 
 
 def _global_to_torch(layers: LayerSpecs, *, kind: str) -> LayerSpecs:
-    """Return the torch pooling, and a Flatten if Keras does not keep the axes of size one."""
+    """Return the torch pooling, followed by a Flatten unless Keras has keepdims=True."""
     pool = LayerSpec(kind=kind, config={"output_size": 1})
     if last(layers).config.get("keepdims", False):
         return (pool,)
@@ -40,7 +40,8 @@ def _adaptive_to_keras(config: Config, *, kind: str, rank: int) -> LayerSpecs:
     size = _sizes(config["output_size"], rank)
     require_value(kind, "return_indices", config.get("return_indices", False), False)
     if None in size:
-        raise RuleError(f"adaptive pooling to {size} keeps the size of an axis: {kind.rpartition('.')[2]} cannot")
+        name = kind.rpartition(".")[2]
+        raise RuleError(f"output_size={size}: None (keep the input size) is not supported by {name}")
     return (LayerSpec(kind=kind, config={"output_size": ints(size, rank)}),)
 
 
@@ -51,7 +52,7 @@ def _adaptive_to_torch(layers: LayerSpecs, *, kind: str, rank: int) -> LayerSpec
 
 
 def _adaptive_examples(rank: int) -> tuple[Example, ...]:
-    """Return one example, two for sequences: JAX takes seconds to compile each."""
+    """Return one example, or two for sequences; not more, because JAX takes seconds to compile each."""
     different = Example(config={"output_size": (4, 3, 2)[-rank:]}, inputs=((2, 6, *(3, 4, 5)[-rank:]),))
     alike = Example(config={"output_size": 3}, inputs=((2, 1, 4),), canonical=False)
     return (different, alike) if rank == 1 else (different,)
@@ -98,7 +99,7 @@ for _torch, _global, _adaptive in _PAIRS:
 
 
 def _power_to_keras(config: Config, *, rank: int) -> LayerSpecs:
-    """Return the layers for a sum of powers: their average times the size of the window."""
+    """Return the Keras layers that compute a sum of powers as their average times the window size, and its root."""
     require_value(f"torch.nn.LPPool{rank}d", "ceil_mode", config["ceil_mode"], False)
     size, power = ints(config["kernel_size"], rank), float(config["norm_type"])
     number = 1
@@ -115,12 +116,13 @@ def _power_to_keras(config: Config, *, rank: int) -> LayerSpecs:
 
 def _power_to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
     if [layer.kind.rpartition(".")[2] for layer in layers] != ["power", f"AveragePooling{rank}D", "Rescaling", "power"]:
-        raise RuleError(f"{layers[-1].kind} is no average of powers: LPPool{rank}d is another layer")
+        needed = f"power, AveragePooling{rank}D, Rescaling, power"
+        raise RuleError(f"{layers[-1].kind} cannot become LPPool{rank}d: the layers {needed} are needed in this order")
     power, pool = layers[0].config["x2"], layers[1].config
     require_value(layers[1].kind, "padding", pool["padding"], "valid")
     size, strides = ints(pool["pool_size"], rank), ints(pool["strides"], rank)
     config = {"norm_type": power, "kernel_size": size, "stride": strides, "ceil_mode": False}
-    if rank == 1:  # torch multiplies by it, which a tuple cannot
+    if rank == 1:  # LPPool1d multiplies by kernel_size, so it must be a number, not a tuple
         config |= {"kernel_size": size[0], "stride": strides[0]}
     return (LayerSpec(kind=f"torch.nn.LPPool{rank}d", config=config),)
 

@@ -1,7 +1,8 @@
-"""Rules for resizing: UpSampling for whole scales, a layer of keras3conv with torch's interpolation for others.
+"""Rules for resizing: UpSampling for integer scales with mode nearest, else `Resample`, a layer of keras3conv.
 
-Keras' own resizing is not used: its backends differ (another cubic kernel, float32 only), and none has
-`align_corners` or uses the given scale instead of the ratio of the rounded sizes.
+`Resample` interpolates as torch does. Keras' own resizing is not used for two reasons. Its backends differ: some use
+another cubic kernel, or float32 only. And no backend supports `align_corners`, or uses the given scale instead of the
+ratio of the rounded sizes.
 """
 
 from functools import partial
@@ -18,7 +19,7 @@ _SIZE_FIELDS = {name: name for name in ("size", "scale_factor", "mode", "align_c
 
 
 def _scales(config: Config, rank: int) -> tuple[int, ...] | None:
-    """Return whole scales, one for each axis; None if a scale is not whole or for another number of axes."""
+    """Return the integer scale of each axis; None if a scale is no integer, or their number is neither 1 nor `rank`."""
     scales = config["scale_factor"]
     given = scales if isinstance(scales, tuple | list) else (scales,)
     if any(scale is None or scale != int(scale) or scale < 1 for scale in given) or len(given) not in (1, rank):
@@ -34,12 +35,18 @@ def _repeat_to_keras(config: Config, *, rank: int) -> LayerSpecs:
     require_value("torch.nn.Upsample", "mode", config["mode"], "nearest")
     scales = _scales(config, rank)
     if scales is None:
-        raise RuleError(f"Upsample to a size, or by {config['scale_factor']}, is no whole-number scale of {rank} axes")
+        if config["scale_factor"] is None:
+            raise RuleError(f"Upsample(size=...) cannot become UpSampling{rank}D, which takes a scale")
+        needed = "needs one integer, or one per axis, of at least 1"
+        raise RuleError(f"scale_factor={config['scale_factor']}: UpSampling{rank}D {needed}")
     return (LayerSpec(kind=f"keras.layers.UpSampling{rank}D", config={"size": scales[0] if rank == 1 else scales}),)
 
 
 def _repeat_to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
-    """Return the Upsample of an UpSampling layer; bilinear interpolation is the same on both sides, cubic is not."""
+    """Return the Upsample of an UpSampling layer.
+
+    Bilinear interpolation is the same in both frameworks. Bicubic interpolation differs, so a `RuleError` is raised.
+    """
     keras = last(layers).config
     mode = keras.get("interpolation", "nearest")
     require_value(f"keras.layers.UpSampling{rank}D", "interpolation", mode, "nearest", "bilinear")
@@ -48,7 +55,7 @@ def _repeat_to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
     return (LayerSpec(kind="torch.nn.Upsample", config=config),)
 
 
-# Two axes come first: a single scale does not tell the number of axes, and images are the most common.
+# The rule for two axes comes first: a single scale does not determine the number of axes, and images are most common.
 for _rank in (2, 1, 3):
     _examples = (
         Example(config={"scale_factor": (2, 3, 4)[:_rank]}, inputs=((2, 3, 5, 4, 6)[: _rank + 2],)),
@@ -112,7 +119,7 @@ for _kind, _chosen in (("torch.nn.Upsample", _OPTIONS), ("torch.nn.functional.in
     )
 
 
-# `keras.ops.rearrange` would do, but JAX cannot compile it.
+# Layers of keras3conv: `keras.ops.rearrange` computes the same, but JAX cannot compile it.
 _SHUFFLES = (
     ("PixelShuffle", "upscale_factor", ((2, 12, 4, 5), (3, 18, 5, 4))),
     ("PixelUnshuffle", "downscale_factor", ((2, 3, 4, 10), (4, 2, 9, 6))),

@@ -1,9 +1,9 @@
-"""Pooling.
+"""Rules for max and average pooling.
 
-Torch pads both ends alike: a maximum with -inf, an average with zeros that may count. Keras' "same" pads more at the
-end, and its backends differ in what a strided average of it is: it is not made here, and is read as what JAX and
-TensorFlow compute. Where stock layers cannot say it (dilated windows, averages over what is there) a layer of slices
-does.
+Torch pads both ends equally: with -inf before a maximum, with zeros before an average, which may count as values.
+Keras' padding="same" pads more at the end. Its backends differ for an average with strides, so no such Keras layer is
+built; an existing one is read as JAX and TensorFlow compute it. Options that no Keras layer has (dilated windows,
+averages without the padding) become a layer of keras3conv that computes the windows with slices.
 """
 
 from functools import partial
@@ -30,7 +30,7 @@ _AVERAGE_FIELDS = {**_WINDOW, "padding": "", "ceil_mode": "", "count_include_pad
 
 
 def _of_rank(fields: Fields, rank: int) -> Fields:
-    """Return the fields that an average over this many axes has: AvgPool1d has no divisor_override."""
+    """Return the fields of the average pooling of this rank: AvgPool1d has no divisor_override."""
     return {name: keras for name, keras in fields.items() if rank > 1 or name != "divisor_override"}
 
 
@@ -46,18 +46,18 @@ def _pool(name: str, rank: int, size: Any, strides: Any, padding: str = "valid")
 
 
 def _is_centred(kernel: tuple[int, ...], strides: tuple[int, ...], padding: tuple[int, ...]) -> bool:
-    """Whether the padding is what Keras calls "same", on every backend."""
+    """Return whether the padding equals Keras' padding="same" on every backend."""
     return set(strides) == {1} and all(2 * pad + 1 == size for size, pad in zip(kernel, padding, strict=True))
 
 
-# Maximum
+# Max pooling
 def _overhang(config: Config, rank: int) -> tuple[int, ...]:
-    """Return the padding at the end that makes Keras round up: one less than the stride."""
+    """Return the padding at the end by which Keras rounds the output size up: stride - 1 with ceil_mode, else 0."""
     return tuple(step - 1 if config["ceil_mode"] else 0 for step in _geometry(config, rank)[1])
 
 
 def _max_is_stock(config: Config, *, rank: int) -> bool:
-    """Return whether MaxPooling computes this: no dilation, no indices, and no window in the padding alone."""
+    """Return whether MaxPooling computes the same: no dilation, no indices, and no window inside the padding only."""
     inside = all(
         not more or more < size - pad
         for size, pad, more in zip(*_geometry(config, rank)[::2], _overhang(config, rank), strict=True)
@@ -68,7 +68,8 @@ def _max_is_stock(config: Config, *, rank: int) -> bool:
 def _max_to_keras(config: Config, *, rank: int) -> LayerSpecs:
     if not _max_is_stock(config, rank=rank):
         raise RuleError(
-            f"MaxPool{rank}d that is dilated, gives indices or begins windows in the padding is no MaxPooling"
+            f"MaxPool{rank}d cannot become MaxPooling{rank}D if it is dilated, returns indices or has a window that "
+            "starts in the padding at the end"
         )
     kernel, strides, padding = _geometry(config, rank)
     axes = tuple((pad, pad + more) for pad, more in zip(padding, _overhang(config, rank), strict=True))
@@ -81,7 +82,7 @@ def _max_to_keras(config: Config, *, rank: int) -> LayerSpecs:
 
 
 def _max_to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
-    """Return the MaxPool; padding that it has no argument for becomes a layer before it."""
+    """Return the MaxPool, after a padding layer if no argument of MaxPool gives the same padding."""
     pool = last(layers)
     kernel, strides = _sizes(pool, rank)
     config = {"kernel_size": kernel, "stride": strides, "padding": (0,) * rank, "ceil_mode": False}
@@ -92,14 +93,14 @@ def _max_to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
         before = (_torch_pad("ZeroPad", pads(layers[0].config.get("padding", 1), rank)),)
     else:
         axes = _infinite_pads(layers, kernel, strides, rank)
-        said = _said_by_torch(axes, kernel, strides)
-        config |= said or {}
-        before = () if said else (_torch_pad("ConstantPad", axes, value=float("-inf")),)
+        arguments = _padding_arguments(axes, kernel, strides)
+        config |= arguments or {}
+        before = () if arguments else (_torch_pad("ConstantPad", axes, value=float("-inf")),)
     return (*before, LayerSpec(kind=f"torch.nn.MaxPool{rank}d", config=config))
 
 
 def _infinite_pads(layers: LayerSpecs, kernel: tuple[int, ...], strides: tuple[int, ...], rank: int) -> Pads:
-    """Return the padding value that is never the maximum."""
+    """Return the padding with -inf, of the pooling itself or of the layer before it."""
     pool = last(layers)
     if len(layers) == 1:
         return _keras_pads(pool, kernel, strides)
@@ -110,13 +111,13 @@ def _infinite_pads(layers: LayerSpecs, kernel: tuple[int, ...], strides: tuple[i
 
 
 def _sizes(pool: LayerSpec, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the window and the stride of a Keras layer."""
+    """Return the window size and the strides of a Keras pooling layer."""
     size = ints(pool.config.get("pool_size", 2), rank)
     return size, ints(pool.config.get("strides") or size, rank)
 
 
 def _keras_pads(pool: LayerSpec, kernel: tuple[int, ...], strides: tuple[int, ...]) -> Pads:
-    """What a Keras layer pads itself; with a stride that depends on the size of its input."""
+    """Return the padding of the Keras pooling layer itself, which depends on the input size if it has strides."""
     if pool.config.get("padding", "valid") == "valid":
         return ((0, 0),) * len(kernel)
     first = 2 if pool.config.get("data_format") == "channels_first" else 1
@@ -127,10 +128,11 @@ def _keras_pads(pool: LayerSpec, kernel: tuple[int, ...], strides: tuple[int, ..
         raise RuleError(f"{pool.kind.rpartition('.')[2]}: {error}") from None
 
 
-def _said_by_torch(axes: Pads, kernel: tuple[int, ...], strides: tuple[int, ...]) -> Config | None:
-    """Torch's own words for a padding; None where there are none.
+def _padding_arguments(axes: Pads, kernel: tuple[int, ...], strides: tuple[int, ...]) -> Config | None:
+    """Return the MaxPool arguments for a padding; None if no arguments give it.
 
-    Rounding up adds what is missing at the end. It does so for every axis: where nothing is missing, it must not.
+    With ceil_mode, MaxPool pads up to stride - 1 more at the end of every axis. So it is used only if the padding of
+    every axis is larger at the end by exactly stride - 1.
     """
     if any(2 * start > size for (start, _), size in zip(axes, kernel, strict=True)):
         return None
@@ -148,9 +150,9 @@ def _torch_pad(name: str, axes: Pads, **config: Any) -> LayerSpec:
     return LayerSpec(kind=f"torch.nn.{name}{len(axes)}d", config={"padding": numbers, **config})
 
 
-# Average
+# Average pooling
 def _average_is_stock(config: Config, *, rank: int) -> bool:
-    """Return whether AveragePooling computes this: padding counts or is absent, and sizes are not rounded up."""
+    """Return whether AveragePooling computes the same: padding counts or is absent, and sizes are not rounded up."""
     kernel, strides, padding = _geometry(config, rank)
     if config["ceil_mode"] and set(strides) != {1}:
         return False
@@ -161,7 +163,8 @@ def _average_is_stock(config: Config, *, rank: int) -> bool:
 
 def _average_to_keras(config: Config, *, rank: int) -> LayerSpecs:
     if not _average_is_stock(config, rank=rank):
-        raise RuleError(f"AvgPool{rank}d with count_include_pad=False or ceil_mode=True is no AveragePooling{rank}D")
+        options = "count_include_pad=False or ceil_mode=True"
+        raise RuleError(f"AvgPool{rank}d with {options} cannot become AveragePooling{rank}D")
     kernel, strides, padding = _geometry(config, rank)
     if any(padding) and not config["count_include_pad"]:
         return (_pool("Avg", rank, kernel, strides, "same"),)
@@ -188,19 +191,22 @@ def _average_to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
         config |= {"padding": tuple(start for start, _ in axes)} if even else {}
         before = () if even else (_torch_pad("ZeroPad", axes),)
     elif pool.config.get("padding", "valid") == "same":
-        config |= _averaged_inside(pool, kernel, strides)
+        config |= _same_padding_arguments(pool, kernel, strides)
     if layers[place + 1 :]:
         config["divisor_override"] = _divisor(last(layers), kernel)
     return (*before, LayerSpec(kind=f"torch.nn.AvgPool{rank}d", config=config))
 
 
-def _averaged_inside(pool: LayerSpec, kernel: tuple[int, ...], strides: tuple[int, ...]) -> Config:
-    """Keras' "same": what it adds does not count. With a stride, rounding up adds what torch lacks at the end."""
+def _same_padding_arguments(pool: LayerSpec, kernel: tuple[int, ...], strides: tuple[int, ...]) -> Config:
+    """Return the AvgPool arguments for Keras' padding="same", in which the padding does not count as values.
+
+    If Keras pads more at the end, ceil_mode adds the missing part, provided that there is a stride.
+    """
     axes = _keras_pads(pool, kernel, strides)
     extra = [end - start for start, end in axes]
     if any(more and stride == 1 for more, stride in zip(extra, strides, strict=True)):
         kind = pool.kind.rpartition(".")[2]
-        raise RuleError(f'{kind} with padding="same" and pool_size={kernel} pads one end only, which torch cannot')
+        raise RuleError(f'{kind} with padding="same" and pool_size={kernel} pads more at the end, which torch cannot')
     return {"padding": tuple(start for start, _ in axes), "count_include_pad": False, "ceil_mode": any(extra)}
 
 
@@ -208,7 +214,8 @@ def _divisor(scaling: LayerSpec, kernel: tuple[int, ...]) -> int:
     require_value(scaling.kind, "layer after an average", scaling.kind, "keras.ops.multiply")
     divisor = round(float(_product(kernel) / scaling.config["x2"]))
     if scaling.config["x2"] != _product(kernel) / divisor:
-        raise RuleError(f"an average of {kernel}, multiplied by {scaling.config['x2']}, has no whole divisor")
+        factor = scaling.config["x2"]
+        raise RuleError(f"average pooling over {kernel}, multiplied by {factor}, has no integer divisor_override")
     return divisor
 
 
@@ -219,7 +226,7 @@ def _product(sizes: tuple[int, ...]) -> int:
     return product
 
 
-# Windows that only a layer of slices computes
+# Pooling options that only the keras3conv layers with slices support
 def _windows_to_keras(config: Config, *, rank: int, name: str) -> LayerSpecs:
     require_value(f"torch.nn.{name}Pool{rank}d", "return_indices", config.get("return_indices", False), False)
     kernel, strides, padding = _geometry(config, rank)
@@ -235,7 +242,7 @@ def _windows_to_torch(layers: LayerSpecs, *, rank: int, name: str) -> LayerSpecs
     keras = last(layers).config
     kernel = ints(keras["pool_size"], len(keras["pool_size"]))
     if len(kernel) != rank:
-        raise RuleError(f"windows of {len(kernel)} axes are no {name}Pool{rank}d")
+        raise RuleError(f"windows with {len(kernel)} axes cannot become {name}Pool{rank}d")
     config = {"kernel_size": kernel, "ceil_mode": keras["ceil_mode"]}
     config |= {"stride": ints(keras["strides"], rank), "padding": ints(keras["padding"], rank)}
     if name == "Max":
@@ -246,7 +253,7 @@ def _windows_to_torch(layers: LayerSpecs, *, rank: int, name: str) -> LayerSpecs
 
 
 def _examples(rank: int, options: tuple[dict[str, Any], ...]) -> tuple[Example, ...]:
-    """Return examples with even and odd sizes in turn; options with a value for each axis are cut to the rank."""
+    """Return examples with even and odd sizes in turn; of options per axis, the first `rank` values are used."""
     sizes = (3, 8, 11, 9), (5, 7, 8, 10)
     return tuple(
         Example(
@@ -311,7 +318,7 @@ for _rank in (1, 2, 3):
             layout="channels",
             examples=_examples(_rank, _without_divisor(_AVERAGE_STOCK, _rank)),
             train=True,
-            note='A strided average with padding="same" is read as JAX and TensorFlow compute it.',
+            note='Average pooling with strides and padding="same" is read as JAX and TensorFlow compute it.',
         )
     )
     for _name, _fields, _options in (

@@ -1,7 +1,8 @@
-"""Rules for cells, which compute one step of a recurrent layer; the rules of the layers use their mappings.
+"""Rules for recurrent cells, which compute one step; the rules for recurrent layers use the same mappings.
 
-Torch counts the gates of a GRU r, z, n and Keras z, r, h; those of an LSTM are i, f, g, o on both sides. Torch has two
-biases everywhere. In a GRU with `reset_after` both matter, and Keras stacks them; elsewhere only their sum does.
+The gates of a GRU have the order r, z, n in torch and z, r, h in Keras; the gates of an LSTM have the order i, f, g, o
+in both. Torch has two biases in every cell. A GRU with `reset_after` uses both separately, and Keras stacks them. In
+every other cell only their sum matters, and Keras has one bias.
 """
 
 from dataclasses import dataclass
@@ -15,14 +16,14 @@ from keras3conv.transforms import Axes, Chain, Each, Stack, Sum, Take, Transform
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """What distinguishes the three kinds of recurrent layer.
+    """The differences between the three kinds of recurrent layer.
 
     Attributes:
-        torch: The name in torch.
-        keras: The name in Keras.
-        matrix: The transform of a matrix.
-        bias: The transform of torch's two biases to the one of Keras.
-        states: The number of states.
+        torch: The class name in torch.
+        keras: The class name in Keras.
+        matrix: The transform of a weight matrix.
+        bias: The transform of torch's two biases to Keras' bias.
+        states: The number of state tensors.
     """
 
     torch: str
@@ -41,7 +42,7 @@ KINDS = (
     Kind(torch="RNN", keras="SimpleRNN", matrix=_MATRIX, bias=Sum(2)),
 )
 
-SUMMED = "Torch's two biases become their sum; on the way back the first is the sum and the second is zero. "
+SUMMED = "Keras gets the sum of torch's two biases; back in torch, the first is the sum and the second is zero. "
 
 _SETTINGS: tuple[tuple[str, Any], ...] = (
     ("recurrent_activation", "sigmoid"), ("reset_after", True), ("go_backwards", False), ("stateful", False),
@@ -49,7 +50,13 @@ _SETTINGS: tuple[tuple[str, Any], ...] = (
 
 
 def cell_weights(kind: Kind, suffix: str = "", part: str = "") -> tuple[WeightMapping, ...]:
-    """Return the mappings of one cell, for a suffix of torch's names ("_l1_reverse") and a prefix of Keras' roles."""
+    """Return the mappings of one cell.
+
+    Args:
+        kind: The kind of the cell.
+        suffix: The end of torch's names: "_l1_reverse".
+        part: The prefix of Keras' roles: "cell/".
+    """
     pairs = (("weight_ih", "kernel", kind.matrix), ("weight_hh", "recurrent_kernel", kind.matrix))
     matrices = tuple(
         WeightMapping(torch=(f"{torch}{suffix}",), keras=(f"{part}{keras}",), transform=transform)
@@ -60,14 +67,18 @@ def cell_weights(kind: Kind, suffix: str = "", part: str = "") -> tuple[WeightMa
 
 
 def cell_config(kind: Kind, config: Config) -> dict[str, Any]:
-    """Return the Keras configuration of the cell, for a layer or a cell of torch."""
+    """Return the Keras configuration of a cell from the configuration of a torch cell or recurrent layer."""
     activation = {"activation": config["nonlinearity"]} if kind.torch == "RNN" else {}
     gru = {"reset_after": True} if kind.torch == "GRU" else {}
     return {"units": config["hidden_size"], "use_bias": config["bias"], **activation, **gru}
 
 
 def torch_config(kind: Kind, spec: LayerSpec, part: str = "") -> dict[str, Any]:
-    """Return the torch configuration of a cell or a layer; raises `RuleError` where torch computes something else."""
+    """Return the torch configuration of a Keras cell or recurrent layer.
+
+    Raises:
+        RuleError: The Keras layer has an option, such as another activation, that torch lacks.
+    """
     keras = spec.config
     for name, value in _SETTINGS:
         found = keras.get(name, value)
@@ -128,7 +139,7 @@ for _kind in KINDS:
             keras_arguments=_keras_call,
             examples=_examples(_kind),
             train=True,
-            note=("" if _kind.torch == "GRU" else SUMMED) + "Keras' own dropout acts in training only, and is lost.",
+            note=("" if _kind.torch == "GRU" else SUMMED) + "Keras' dropout, which acts in training only, is lost.",
         )
     )
 

@@ -1,6 +1,7 @@
-"""Rules for recurrent layers: one or several on top of each other, in one direction or both.
+"""Rules for recurrent layers: a single layer or a stack, in one direction or both.
 
-Torch has one module for all of them. Keras has one layer each, and a `Bidirectional` around each for both directions.
+Torch has one module for a whole stack and both directions. Keras has one layer for each layer of the stack, wrapped in
+`Bidirectional` for both directions.
 """
 
 from functools import partial
@@ -22,10 +23,10 @@ _DROPOUT = "keras.layers.Dropout"
 
 
 def _fields(kind: Kind, *, stacked: bool, both: bool) -> Fields:
-    """Return the fields of a layer; one that is not stacked has no dropout, which torch applies between layers."""
+    """Return the fields of a rule; dropout is a field only of a stack, because torch applies it between layers."""
     own = {"LSTM": {"proj_size": ""}, "RNN": {"nonlinearity": "" if both else "activation"}}.get(kind.torch, {})
     dropout = {"dropout": "rate"} if stacked else {}
-    # Keras has both directions as one layer inside another.
+    # For both directions, the Keras arguments are inside the serialised layer of a Bidirectional.
     alike = {"hidden_size": "layer", "bias": ""} if both else {"hidden_size": "units", "bias": "use_bias"}
     return paired("input_size", "num_layers", "batch_first", "bidirectional", **alike, **own, **dropout)
 
@@ -35,7 +36,7 @@ def _applies(config: Config, *, stacked: bool, both: bool) -> bool:
 
 
 def _serialised(kind: Kind, config: Config) -> dict[str, Any]:
-    """Return a layer inside another in the form in which Keras serialises it."""
+    """Return the serialised form that Keras uses for a layer inside another layer."""
     return {"module": "keras.layers", "class_name": kind.keras, "config": config, "registered_name": None}
 
 
@@ -64,23 +65,27 @@ def _weights(config: Config, *, kind: Kind, stacked: bool) -> tuple[WeightMappin
 
 
 def _inner(spec: LayerSpec, kind: Kind) -> LayerSpec:
-    """Return the layer inside a Bidirectional, with the shapes of the whole; raises `RuleError` if torch lacks it."""
+    """Return the layer inside a Bidirectional, with the shapes of the whole Bidirectional.
+
+    Raises:
+        RuleError: The layer inside is unknown, or its two directions differ.
+    """
     require_value(spec.kind, "merge_mode", spec.config.get("merge_mode", "concat"), "concat")
     layers = [spec.config[name] for name in ("layer", "backward_layer") if spec.config.get(name)]
     if not layers:
-        raise RuleError(f"{spec.kind}: the layer in it is needed, and is not known")
+        raise RuleError(f"{spec.kind}: its inner layer is unknown")
     for layer in layers:
         require_value(spec.kind, "layer", layer["class_name"], kind.keras)
     configs = [{**layer["config"], "go_backwards": False, "name": ""} for layer in layers]
     backward = LayerSpec(kind=f"keras.layers.{kind.keras}", config=configs[-1], shapes=spec.shapes)
     forward = LayerSpec(kind=f"keras.layers.{kind.keras}", config=configs[0], shapes=spec.shapes)
     if torch_config(kind, backward, "backward_layer/cell/") != torch_config(kind, forward, "forward_layer/cell/"):
-        raise RuleError("Bidirectional of two layers that differ: torch has one configuration for both directions")
+        raise RuleError("Bidirectional whose two layers differ: torch has one configuration for both directions")
     return forward
 
 
 def _layer_to_torch(spec: LayerSpec, kind: Kind) -> dict[str, Any]:
-    """Return the torch configuration of one of the layers."""
+    """Return the torch configuration of one layer of the stack."""
     if spec.kind == _BIDIRECTIONAL:
         return {**torch_config(kind, _inner(spec, kind), "forward_layer/cell/"), "bidirectional": True}
     require_value(f"torch.nn.{kind.torch}", "layer", spec.kind, f"keras.layers.{kind.keras}")
@@ -88,13 +93,17 @@ def _layer_to_torch(spec: LayerSpec, kind: Kind) -> dict[str, Any]:
 
 
 def _to_torch(layers: LayerSpecs, *, kind: Kind) -> LayerSpecs:
-    """Return one torch layer for layers on top of each other, which may differ in the input size of the first only."""
+    """Return one torch layer for a stack of Keras layers.
+
+    Raises:
+        RuleError: The layers differ in anything but the input size of the first one, or in dropout.
+    """
     configs = [_layer_to_torch(spec, kind) for spec in layers if spec.kind != _DROPOUT]
     first, *others = configs
     width = first["hidden_size"] * (2 if first["bidirectional"] else 1)
     for place, other in enumerate(others, 1):
         if other != {**first, "input_size": width}:
-            raise RuleError(f"layer {place} differs from the first in more than its input: torch has one size for all")
+            raise RuleError(f"layer {place} of the stack differs from the first: torch has one configuration for all")
     rates = {spec.config["rate"] for spec in layers if spec.kind == _DROPOUT} or {0.0}
     if len(rates) > 1 or len(layers) not in (len(configs), 2 * len(configs) - 1):
         raise RuleError(f"dropout of {sorted(rates)} between some of {len(configs)} layers: torch has one rate for all")
@@ -104,12 +113,12 @@ def _to_torch(layers: LayerSpecs, *, kind: Kind) -> LayerSpecs:
 
 
 def layout_of(config: Config) -> Layout:
-    """Return the layout: torch has the time axis first unless batch_first is set."""
+    """Return the layout "time" (torch's first axis is time), or "same" with batch_first=True."""
     return "same" if config.get("batch_first") else "time"
 
 
 def output_of(outputs: Arrays, torch: Config, keras: Config, shape: Shape) -> Array:
-    """Return the whole sequence, or the last step of each direction if Keras returns only that."""
+    """Return torch's output sequence, or only the last step of each direction if Keras returns only that."""
     sequence = outputs[0] if layout_of(torch) == "same" else np.swapaxes(outputs[0], 0, 1)
     if len(shape) == sequence.ndim:
         return sequence
@@ -141,8 +150,8 @@ def _examples(kind: Kind, *, stacked: bool, both: bool) -> tuple[Example, ...]:
 
 
 _NOTE = (
-    "Keras has the batch first and returns the sequence, or its last step. On the way back batch_first is "
-    "set. Keras' own dropout acts in training only, and is lost."
+    "Keras has the batch axis first, and returns the sequence or its last step. From Keras to torch batch_first is "
+    "set. Keras' dropout, which acts in training only, is lost."
 )
 
 for _kind in KINDS:
@@ -164,7 +173,7 @@ for _kind in KINDS:
         )
 
 
-# A layer applied to each step. Torch's Linear takes any number of axes before the last.
+# A Dense applied to each step. Torch's Linear accepts any number of axes before the last one.
 def _distributed_to_keras(config: Config) -> LayerSpecs:
     (dense,) = DENSE.to_keras(config)
     inner = {"module": "keras.layers", "class_name": "Dense", "config": dict(dense.config), "registered_name": None}
@@ -201,7 +210,7 @@ register(
         to_torch=_distributed_to_torch,
         examples=_LINEAR_TO_DISTRIBUTED_EXAMPLES,
         train=True,
-        note="Only for a Dense in the TimeDistributed.",
+        note="Only if the layer inside TimeDistributed is a Dense.",
     )
 )
 

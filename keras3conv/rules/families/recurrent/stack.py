@@ -1,4 +1,4 @@
-"""Rules for `keras.layers.RNN` with one cell, or several in `StackedRNNCells`, of a kind that torch.nn has."""
+"""Rules for `keras.layers.RNN` with one cell, or with several in `StackedRNNCells`, of a class that torch.nn has."""
 
 from typing import Any
 
@@ -14,13 +14,16 @@ _STACK = "StackedRNNCells"
 
 
 def cells_of(spec: LayerSpec) -> tuple[tuple[str, Config], ...]:
-    """Return the cells of an RNN, each with the prefix of its roles and its serialised form; `RuleError` if none.
+    """Return the cells of an RNN, each with the prefix of its roles and its serialised form.
 
-    A weight file has no configuration; then the shapes tell the kinds.
+    A weight file has no configuration; then the classes of the cells follow from the shapes.
+
+    Raises:
+        RuleError: The cells are unknown.
     """
     cell = spec.config.get("cell")
     if not cell and spec.config:
-        raise RuleError(f"{spec.kind}: the cell in it is needed, and is not known")
+        raise RuleError(f"{spec.kind}: its cell is unknown")
     if not cell:
         return tuple((prefix, _cell_by_shapes(spec, prefix)) for prefix in _prefixes_in(spec))
     if cell["class_name"] != _STACK:
@@ -31,42 +34,45 @@ def cells_of(spec: LayerSpec) -> tuple[tuple[str, Config], ...]:
 def _prefixes_in(spec: LayerSpec) -> tuple[str, ...]:
     found = sum(role.endswith("/recurrent_kernel") for role in spec.shapes)
     if not found:
-        raise RuleError(f"{spec.kind}: the cell in it is needed, and is not known")
+        raise RuleError(f"{spec.kind}: its cell is unknown")
     return prefixes(1 if "cell/recurrent_kernel" in spec.shapes else found)
 
 
 def _cell_by_shapes(spec: LayerSpec, prefix: str) -> dict[str, Any]:
-    """Return the cell with these variables; its recurrent kernel is (units, gates x units)."""
+    """Return the serialised cell whose variables have this prefix.
+
+    The recurrent kernel has the shape (units, gates x units), and the number of gates determines the class.
+    """
     units, *space, gates = shape_of(spec, f"{prefix}recurrent_kernel")
     names = {units: "SimpleRNNCell", 3 * units: "GRUCell", 4 * units: "LSTMCell"}
     if space or gates not in names:
-        raise RuleError(f"{spec.kind}: {gates} gates of {units} units are of no cell that is known")
+        raise RuleError(f"{spec.kind}: no known cell of {units} units has a recurrent kernel with {gates} columns")
     bias = spec.shapes.get(f"{prefix}bias")
     reset = {"reset_after": bias is None or len(bias) == 2} if names[gates] == "GRUCell" else {}
     return serialised(names[gates], {"units": units, "use_bias": bias is not None, **reset})
 
 
 def rnn_config(cells: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the configuration of an RNN with these serialised cells."""
+    """Return the configuration of a Keras RNN with these serialised cells."""
     if len(cells) == 1:
         return {"cell": cells[0]}
     return {"cell": serialised(_STACK, {"cells": cells})}
 
 
 def serialised(name: str, config: Config) -> dict[str, Any]:
-    """Return a layer inside another in the form in which Keras serialises it."""
+    """Return the serialised form that Keras uses for a layer inside another layer."""
     return {"module": "keras.layers", "class_name": name, "config": dict(config), "registered_name": None}
 
 
 def prefixes(number: int) -> tuple[str, ...]:
-    """Return the prefix of the roles of each cell."""
+    """Return for each of `number` cells the prefix of its roles."""
     return ("cell/",) if number == 1 else tuple(f"cell/cells.{place}/" for place in range(number))
 
 
 def _to_keras(config: Config, *, kind: Kind) -> LayerSpecs:
     for name in ("proj_size", "dropout"):
         if config.get(name, 0):
-            raise RuleError(f"{kind.torch} with {name}={config[name]}: cells of Keras on top of each other have none")
+            raise RuleError(f"{kind.torch} with {name}={config[name]}: StackedRNNCells has no such option")
     cell = serialised(f"{kind.keras}Cell", cell_config(kind, config))
     keras = {**rnn_config([cell] * config["num_layers"]), "return_sequences": True}
     return (LayerSpec(kind=RNN, config=keras),)
@@ -84,7 +90,7 @@ def _to_torch(layers: LayerSpecs, *, kind: Kind) -> LayerSpecs:
     first, *others = configs
     for place, other in enumerate(others, 1):
         if other != {**first, "input_size": first["hidden_size"]}:
-            raise RuleError(f"cell {place} differs from the first in more than its input: torch has one size for all")
+            raise RuleError(f"cell {place} of the stack differs from the first: torch has one configuration for all")
     config = {**first, "num_layers": len(configs), "batch_first": True, "bidirectional": False, "dropout": 0.0}
     config |= {"proj_size": 0} if kind.torch == "LSTM" else {}
     return (LayerSpec(kind=f"torch.nn.{kind.torch}", config=config),)
@@ -114,8 +120,8 @@ def _examples(kind: Kind) -> tuple[Example, ...]:
 
 
 _NOTE = (
-    "Cells of one kind and size, without dropout between them. Keras has the batch first and returns the "
-    "sequence, or its last step. On the way back batch_first is set."
+    "The cells must have the same class and size, without dropout between them. Keras has the batch axis first, and "
+    "returns the sequence or its last step. From Keras to torch batch_first is set."
 )
 
 _FIELDS = ("input_size", "hidden_size", "bias", "batch_first", "bidirectional", "dropout")

@@ -1,6 +1,6 @@
-"""Rules for recurrent layers that torch.nn lacks: other activations, mixed cells, steps in reverse.
+"""Rules for recurrent layers that torch.nn lacks: other activations, cells of different classes, steps in reverse.
 
-On the torch side keras3conv brings a module that runs the cells step by step.
+The torch module, which runs the cells step by step, is part of keras3conv.
 """
 
 from collections.abc import Iterator
@@ -16,10 +16,10 @@ from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, 
 from keras3conv.transforms import Axes, Same
 
 Cell = tuple[str, int, str, str, bool]
-"""The kind, the units, the activation, that of the gates, and whether there is a bias."""
+"""The class of the cell, its units, its activation, the activation of its gates, and whether it has a bias."""
 
 _LAYERS = {"LSTM": ("LSTM",), "GRU": ("GRU", "ResetFirstGRU"), "SimpleRNN": ("SimpleRNN",)}
-"""The Keras layers with a fixed cell, each with the kinds of this cell in the module."""
+"""The Keras layers with a fixed cell, each with the possible kinds of the cell in the torch module."""
 
 _CELL_FIELDS = {
     "RNN": ("cell",),
@@ -33,7 +33,7 @@ _FLAGS = ("return_sequences", "return_state", "go_backwards")
 
 
 def _weights(config: Config) -> tuple[WeightMapping, ...]:
-    """Return the mappings; an RNN with one cell has the roles of a layer with a fixed cell."""
+    """Return the mappings of all cells; an RNN with one cell has the same roles as a layer with a fixed cell."""
     matrix = Axes("g i -> i g")
     return tuple(
         WeightMapping(torch=(f"{torch}_l{place}",), keras=(f"{prefix}{keras}",), transform=transform)
@@ -51,7 +51,7 @@ def _cell_to_keras(cell: Cell) -> tuple[str, dict[str, Any]]:
     kind, units, activation, recurrent_activation, bias = cell
     name = next((name for name, kinds in _LAYERS.items() if kind in kinds), "")
     if not name:
-        raise RuleError(f"Recurrent with a cell of kind {kind!r}: known are LSTM, GRU, ResetFirstGRU and SimpleRNN")
+        raise RuleError(f"Recurrent with a cell of kind {kind!r}; supported: LSTM, GRU, ResetFirstGRU, SimpleRNN")
     config: dict[str, Any] = {"units": units, "activation": activation_of(RECURRENT, activation), "use_bias": bias}
     if name != "SimpleRNN":
         config["recurrent_activation"] = activation_of(RECURRENT, recurrent_activation)
@@ -62,7 +62,7 @@ def _cell_to_keras(cell: Cell) -> tuple[str, dict[str, Any]]:
 
 def _cell_to_torch(name: str, config: Config, units: int) -> Cell:
     if name not in _LAYERS:
-        raise RuleError(f"RNN with a {name}Cell: known are those of LSTM, GRU and SimpleRNN")
+        raise RuleError(f"RNN with a {name}Cell; supported: LSTMCell, GRUCell, SimpleRNNCell")
     kind = "ResetFirstGRU" if name == "GRU" and not config.get("reset_after", True) else name
     gates = "sigmoid" if name == "SimpleRNN" else config.get("recurrent_activation", "sigmoid")
     names = [function_of(f"keras.layers.{name}", value) for value in (config.get("activation", "tanh"), gates)]
@@ -80,7 +80,7 @@ def _to_layer(config: Config) -> LayerSpecs:
 
 
 def _named_cells(spec: LayerSpec) -> Iterator[tuple[str, str, Config]]:
-    """Yield every cell: the prefix of its roles, the name of the layer that has it, and its configuration."""
+    """Yield every cell: the prefix of its roles, the name of the Keras layer with this cell, and its configuration."""
     if spec.kind == RNN:
         for prefix, cell in cells_of(spec):
             yield prefix, cell["class_name"].removesuffix("Cell"), cell["config"]
@@ -102,12 +102,12 @@ def _to_torch(layers: LayerSpecs) -> LayerSpecs:
 
 
 def _applies(config: Config, *, kinds: tuple[str, ...]) -> bool:
-    """Return whether the Keras layer has these cells: an RNN has any, the others one of a fixed kind."""
+    """Return whether the rule's Keras layer can have these cells: any for an RNN (no `kinds`), else one of `kinds`."""
     return not kinds or (len(config["cells"]) == 1 and config["cells"][0][0] in kinds)
 
 
 def _examples(*stacks: tuple[Cell, ...]) -> tuple[Example, ...]:
-    """Return examples with every flag on and off; the first stack returns its last step only."""
+    """Return one example per stack of cells, each with other flags."""
     flags: tuple[dict[str, bool], ...] = (
         {},
         {"return_sequences": True, "return_state": True, "go_backwards": True},
@@ -142,8 +142,8 @@ _EXAMPLES: dict[str, tuple[Example, ...]] = {
 }  # fmt: skip
 
 _NOTE = (
-    "keras3conv brings the torch module, for cells that torch.nn lacks. Keras' own dropout acts in training only, and "
-    "is lost; so are the masks of steps."
+    "The torch module, for cells that torch.nn lacks, is part of keras3conv. Keras' dropout, which acts in training "
+    "only, and masks of steps are lost."
 )
 
 for _name in ("RNN", *_LAYERS):

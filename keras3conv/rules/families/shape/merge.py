@@ -1,6 +1,6 @@
-"""Rules for layers with several inputs, and for arithmetic with a number.
+"""Rules for layers that merge several inputs, and for arithmetic with a number.
 
-A Keras layer merges any number of tensors, a torch function two; more are stacked and reduced.
+A Keras layer merges any number of tensors, a torch function only two. More tensors are stacked and reduced in torch.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ _BROADCAST = "All inputs must have the same number of axes: torch adds missing a
 
 
 def as_list(arrays: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return all arrays as one argument."""
+    """Return the arguments of a Keras merge layer: one list of all arrays."""
     return (list(arrays),)
 
 
@@ -28,7 +28,7 @@ class _OfAList(TypedDict):
 
 
 _OF_A_LIST: _OfAList = {"layout": "channels", "keras_arguments": as_list, "train": True, "note": _BROADCAST}
-"""The settings that the rules for Keras layers with a list of inputs share."""
+"""The arguments common to the rules for Keras layers whose input is a list of tensors."""
 
 
 def _is_of_two(config: Config) -> bool:
@@ -37,16 +37,17 @@ def _is_of_two(config: Config) -> bool:
 
 def _merge_to_keras(config: Config, *, kind: str) -> LayerSpecs:
     if not _is_of_two(config):
-        raise RuleError(f"{dict(config)} has no counterpart in {kind.rpartition('.')[2]}, which takes only tensors")
+        name = kind.rpartition(".")[2]
+        raise RuleError(f"{name}, which merges only tensors, cannot have the arguments {dict(config)}")
     return (LayerSpec(kind=kind),)
 
 
 def _merge_to_torch(layers: LayerSpecs, *, kind: str, reduction: str) -> LayerSpecs:
-    """Return the function for two tensors; more, or an unknown number, are stacked and reduced."""
+    """Return the torch function for two tensors; for more, or an unknown number, torch.stack and a reduction."""
     if len(last(layers).inputs) == 2:
         return (LayerSpec(kind=kind),)
     if not reduction:
-        raise RuleError(f"{last(layers).kind.rpartition('.')[2]} takes two inputs; how many there are is not known")
+        raise RuleError(f"{last(layers).kind.rpartition('.')[2]} needs two inputs, but their number is unknown")
     return LayerSpec(kind="torch.stack", config={"dim": 0}), LayerSpec(kind=reduction, config={"dim": 0})
 
 
@@ -121,7 +122,7 @@ register(
         keras_arguments=as_list,
         examples=_CAT_TO_CONCATENATE_EXAMPLES,
         train=True,
-        note="The axis is counted in torch's layout.",
+        note="The axis is an index in torch's layout.",
     )
 )
 
@@ -192,17 +193,17 @@ def _is_with_a_number(config: Config) -> bool:
 
 def _scale_to_keras(config: Config, *, argument: str) -> LayerSpecs:
     if not _is_with_a_number(config):
-        raise RuleError(f"{dict(config)} has no counterpart in Rescaling, which takes one number")
+        raise RuleError(f"Rescaling, which needs one number, cannot have the arguments {dict(config)}")
     keras = {"scale": 1.0, "offset": 0.0} | {argument: config["other"]}
     return (LayerSpec(kind="keras.layers.Rescaling", config=keras),)
 
 
 def _scale_to_torch(layers: LayerSpecs, *, argument: str) -> LayerSpecs:
-    """Return a product, a sum, or both, for the scale and the offset that are not neutral."""
+    """Return a product unless the scale is 1, and a sum unless the offset is 0; at least one of them."""
     keras = last(layers).config
     numbers = {"scale": keras["scale"], "offset": keras.get("offset", 0.0)}
     if not all(isinstance(number, int | float) for number in numbers.values()):
-        raise RuleError(f"Rescaling with {numbers}: a number for each channel is no number")
+        raise RuleError(f"Rescaling with {numbers} has no counterpart: scale and offset must be single numbers")
     product = LayerSpec(kind="torch.mul", config={"other": numbers["scale"]})
     total = LayerSpec(kind="torch.add", config={"other": numbers["offset"]})
     if argument == "offset" and numbers["scale"] == 1:
@@ -210,7 +211,7 @@ def _scale_to_torch(layers: LayerSpecs, *, argument: str) -> LayerSpecs:
     return (product, total) if numbers["offset"] else (product,)
 
 
-# The torch function, its name for the number, the Keras function, and two numbers.
+# The torch function, the name of its number argument, the Keras function, and two numbers for examples.
 _WITH_NUMBER = (
     ("torch.mul", "other", "multiply", (-0.7, 1 / 255)),
     ("torch.add", "other", "add", (-0.7, 3)),
@@ -265,6 +266,6 @@ for _torch, _argument in (("torch.mul", "scale"), ("torch.add", "offset")):
             to_torch=partial(_scale_to_torch, argument=_argument),
             examples=_examples,
             train=True,
-            note="On TensorFlow the layer keeps its numbers in float32.",
+            note="On TensorFlow the layer stores scale and offset in float32.",
         )
     )

@@ -1,4 +1,4 @@
-"""Rules for padding and cropping. Torch counts from the last axis, Keras from the first; negative padding crops."""
+"""Rules for padding and cropping. Torch lists the last axis first, Keras the first; negative torch padding crops."""
 
 from functools import partial
 from typing import Any
@@ -21,7 +21,7 @@ def axes_of(config: Config, rank: int) -> Pads:
 
 
 def _numbers(axes: Pads) -> tuple[int, ...]:
-    """Return torch's padding, the last axis first; the inverse of `_axes`."""
+    """Return the numbers of torch's padding, the last axis first; the inverse of `axes_of`."""
     return tuple(int(number) for axis in reversed(axes) for number in axis)
 
 
@@ -34,7 +34,7 @@ def _pads_only(config: Config, *, rank: int) -> bool:
 
 
 def _layer(kind: str, axes: Pads) -> LayerSpecs:
-    """Return a padding or cropping layer; none if all numbers are zero."""
+    """Return a Keras padding or cropping layer; an empty tuple if all numbers are zero."""
     name, argument = f"keras.layers.{kind}{len(axes)}D", "cropping" if kind == "Cropping" else "padding"
     given = axes[0] if len(axes) == 1 else axes
     return (LayerSpec(kind=name, config={argument: given}),) if any(map(any, axes)) else ()
@@ -43,22 +43,26 @@ def _layer(kind: str, axes: Pads) -> LayerSpecs:
 def _zero_pad_to_keras(config: Config, *, rank: int) -> LayerSpecs:
     axes = axes_of(config, rank)
     if _crops(config, rank=rank):
-        raise RuleError(f"ZeroPad{rank}d with padding={config['padding']} crops: ZeroPadding{rank}D cannot")
+        raise RuleError(f"ZeroPad{rank}d with padding={config['padding']} crops, which ZeroPadding{rank}D cannot")
     return _layer("ZeroPadding", axes) or (LayerSpec(kind=f"keras.layers.ZeroPadding{rank}D", config={"padding": 0}),)
 
 
 def _crop_to_keras(config: Config, *, rank: int) -> LayerSpecs:
-    """Return the padding layer and the cropping layer after it."""
+    """Return a Keras padding layer, if needed, followed by a cropping layer."""
     axes = axes_of(config, rank)
     if not _crops(config, rank=rank):
-        raise RuleError(f"ZeroPad{rank}d with padding={config['padding']} pads: Cropping{rank}D cannot")
+        raise RuleError(f"ZeroPad{rank}d with padding={config['padding']} pads, which Cropping{rank}D cannot")
     added = tuple((max(start, 0), max(end, 0)) for start, end in axes)
     taken = tuple((max(-start, 0), max(-end, 0)) for start, end in axes)
     return (*_layer("ZeroPadding", added), *_layer("Cropping", taken))
 
 
 def _to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
-    """Return one torch padding for zero padding, cropping, or both on different sides."""
+    """Return one torch ZeroPad for Keras zero padding, cropping, or both at different ends.
+
+    Raises:
+        RuleError: The same end of an axis is padded and cropped.
+    """
     total = [[0, 0] for _ in range(rank)]
     for layer in layers:
         sign, name = (-1, "cropping") if "Cropping" in layer.kind else (1, "padding")
@@ -68,7 +72,7 @@ def _to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
         for axis, sides in enumerate(pads(layer.config.get(name, 1), rank)):
             for place, number in enumerate(sides):
                 if number and total[axis][place]:
-                    raise RuleError(f"{layer.kind.rpartition('.')[2]}: the same side is padded and cropped")
+                    raise RuleError(f"{layer.kind.rpartition('.')[2]}: the same end of an axis is padded and cropped")
                 total[axis][place] += sign * number
     axes = tuple((start, end) for start, end in total)
     return (LayerSpec(kind=f"torch.nn.ZeroPad{rank}d", config={"padding": _numbers(axes)}),)
@@ -115,7 +119,7 @@ for _rank in (1, 2, 3):
 
 
 def _widths(config: Config, rank: int) -> Pads:
-    """Return the widths for all axes, batch and channels included."""
+    """Return the `pad_width` of `keras.ops.pad` for all axes; batch and channels are not padded."""
     return ((0, 0), *axes_of(config, rank), (0, 0))
 
 
@@ -140,7 +144,7 @@ def _ops_pad_to_torch(layers: LayerSpecs, *, rank: int, name: str, mode: str) ->
     require_value(PAD, "mode", keras.get("mode", "constant"), mode)
     widths = pads(keras["pad_width"], rank + 2)
     if len(widths) != rank + 2 or any(widths[0]) or any(widths[-1]):
-        raise RuleError(f"keras.ops.pad with pad_width={widths} pads other axes than the {rank} of {name}{rank}d")
+        raise RuleError(f"keras.ops.pad with pad_width={widths} pads axes that {name}{rank}d cannot pad")
     config: dict[str, Any] = {"padding": _numbers(widths[1:-1])}
     if mode == "constant":
         config["value"] = keras.get("constant_values") or 0
@@ -148,7 +152,7 @@ def _ops_pad_to_torch(layers: LayerSpecs, *, rank: int, name: str, mode: str) ->
 
 
 def _pad_examples(rank: int, **options: Any) -> tuple[Example, ...]:
-    """Return one example with a different number for every side, and one with equal numbers."""
+    """Return one example with a different number for every end of every axis, and one with equal numbers."""
     padding = (1, 2, 0, 3, 2, 1)[: 2 * rank]
     return (
         Example(config={"padding": padding, **options}, inputs=(_SIZES[0][: rank + 2],)),
@@ -196,7 +200,7 @@ def _pad_layer_to_torch(layers: LayerSpecs, *, rank: int, name: str, mode: str) 
     require_value(PAD_LAYER, "mode", keras["mode"], mode)
     axes = pads(keras["padding"], rank)
     if len(axes) != rank:
-        raise RuleError(f"Pad of {len(axes)} axes is not {name}{rank}d")
+        raise RuleError(f"Pad with {len(axes)} axes cannot become {name}{rank}d")
     return (LayerSpec(kind=f"torch.nn.{name}{rank}d", config={"padding": _numbers(axes)}),)
 
 

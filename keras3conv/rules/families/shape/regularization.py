@@ -47,10 +47,10 @@ for _torch, _keras, _axes in _NAMED:
     )
 
 
-# Whole channels are dropped; in Keras the noise shape says so.
+# Dropout of whole channels; Keras expresses it by noise_shape.
 def _channels_to_keras(config: Config) -> LayerSpecs:
     if "inputs" not in config:
-        raise RuleError("FeatureAlphaDropout: the number of axes of its input is needed, and is not known")
+        raise RuleError("FeatureAlphaDropout: the number of input axes is unknown")
     shape = (None, *[1] * (len(config["inputs"][0]) - 2), None)
     return (LayerSpec(kind="keras.layers.AlphaDropout", config={"rate": config["p"], "noise_shape": shape}),)
 
@@ -81,7 +81,7 @@ register(
 )
 
 
-# Torch has no layer of Gaussian noise, so keras3conv brings the module.
+# Torch has no layers for random noise, so the modules are part of keras3conv.
 for _torch, _keras, _setting in (
     (GAUSSIAN_NOISE, "keras.layers.GaussianNoise", "stddev"),
     (GAUSSIAN_DROPOUT, "keras.layers.GaussianDropout", "rate"),
@@ -98,11 +98,12 @@ for _torch, _keras, _setting in (
     )
 
 
-# Layers that torch lacks; outside of training they return their input.
+# Keras layers that torch lacks; they return their input unchanged except in training. Each entry: the Keras class, its
+# arguments, and the effect that is lost.
 _LOST: tuple[tuple[str, Config, str], ...] = (
-    ("GaussianNoise", {"stddev": 0.0}, "the noise that it adds"),
-    ("GaussianDropout", {"rate": 0.0}, "the noise that it multiplies with"),
-    ("ActivityRegularization", {"l1": 0.0, "l2": 0.0}, "what it adds to the loss"),
+    ("GaussianNoise", {"stddev": 0.0}, "the added noise"),
+    ("GaussianDropout", {"rate": 0.0}, "the multiplied noise"),
+    ("ActivityRegularization", {"l1": 0.0, "l2": 0.0}, "the added loss"),
 )
 
 for _keras, _config, _what in _LOST:
@@ -115,6 +116,6 @@ for _keras, _config, _what in _LOST:
             to_torch=back("torch.nn.Identity"),
             fallback=True,
             examples=(Example(config={}, inputs=((3, 5),)), Example(config={}, inputs=((2, 3, 7),))),
-            note=f"Lossy: torch has no such layer, and in training {_what} is lost; outside of it nothing is.",
+            note=f"Lossy: torch has no such layer, so {_what} in training is lost. Inference is unchanged.",
         )
     )

@@ -1,4 +1,4 @@
-"""Rules for layers that reorder axes and values. Axes are counted in torch's layout."""
+"""Rules for layers that reshape, permute or repeat. Axis indices are those of torch's layout."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -37,7 +37,7 @@ register(
         to_keras=_flatten_to_keras,
         to_torch=lambda layers: (LayerSpec(kind="torch.nn.Flatten", config={"start_dim": 1, "end_dim": -1}),),
         examples=(Example(config={}, inputs=((3, 5),)), Example(config={}, inputs=((2, 5, 7),))),
-        note="Torch flattens (c, h, w), Keras (h, w, c): the rows of the next Dense are permuted by the traced shape.",
+        note="Torch flattens (c, h, w), Keras (h, w, c): the inputs of the next Dense are permuted (needs a trace).",
         train=True,
     )
 )
@@ -66,7 +66,7 @@ def _reshape_to_keras(config: Config) -> LayerSpecs:
 
 
 def _reshape_to_torch(layers: LayerSpecs) -> LayerSpecs:
-    """Return an Unflatten, and a Flatten before it if the input has more than two axes."""
+    """Return an Unflatten, with a Flatten before it if the input has more than two axes."""
     reshape = last(layers)
     config = {"dim": 1, "unflattened_size": tuple(reshape.config["target_shape"])}
     flat = reshape.inputs and len(reshape.inputs[0]) == 2
@@ -108,7 +108,7 @@ register(
 def _permute_to_keras(config: Config) -> LayerSpecs:
     dims = tuple(config["dims"])
     if dims[0] != 0 or min(dims) < 0:
-        raise RuleError(f"permute with dims={dims}: Permute leaves the batch axis alone, and counts from it")
+        raise RuleError(f"permute with dims={dims}: Keras' Permute cannot move the batch axis, or use negative indices")
     return (LayerSpec(kind="keras.layers.Permute", config={"dims": dims[1:]}),)
 
 
@@ -130,7 +130,7 @@ register(
 )
 
 
-# The arguments of torch functions, with an input shape.
+# The arguments of torch functions in examples, by name, each with an input shape.
 _ARGUMENTS: Mapping[str, tuple[tuple[Any, ...], ...]] = {
     "permute": (((2, 0, 1), (2, 3, 5)), ((1, 0, 3, 2), (2, 3, 5, 4))),
     "transpose": ((1, 2, (2, 3, 5)), (-1, 1, (2, 3, 5, 4))),
@@ -162,7 +162,7 @@ def _repeats_a_vector(config: Config) -> bool:
 
 
 def _repeat_vector_to_keras(config: Config) -> LayerSpecs:
-    """Return a RepeatVector after the removal of the axis of size one, which it makes anew."""
+    """Return a Keras layer that removes the axis of size one, and a RepeatVector, which inserts the repeated axis."""
     require_value("torch.repeat_interleave", "dim", config["dim"], 1)
     vector = LayerSpec(kind="keras.ops.squeeze", config={"axis": 1})
     return vector, LayerSpec(kind="keras.layers.RepeatVector", config={"n": config["repeats"]})

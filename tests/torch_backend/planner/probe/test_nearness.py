@@ -59,7 +59,7 @@ def test_a_small_error_proves_nothing_if_random_weights_give_nearly_the_same(tra
     found = plan.of("skip/mix")
     assert found is not None
     assert found.unconfirmed
-    assert "would hardly differ more with other weights" in found.evidence[-1].detail
+    assert "wrong weights would give nearly the same error" in found.evidence[-1].detail
     assert {entry.keras: entry.decided_by for entry in plan.pairs if entry.keras in "ab"} == {
         "a": "probe",
         "b": "probe",
@@ -82,5 +82,5 @@ def test_the_plan_notes_the_size_of_a_difference() -> None:
     inputs = keras.Input((6,))
     model = keras.Model(inputs, layers.LayerNormalization(epsilon=2e-3, name="n")(layers.Dense(6)(inputs)))
     shown = str(k3c.align(module, model).accepting_difference().check())
-    note = "1 layer with the same weights as torch computed something else, by up to 1 % of the largest value: n by "
+    note = "1 layer with the same weights as torch returned different values, by up to 1 % of the largest value: n by "
     assert note in shown

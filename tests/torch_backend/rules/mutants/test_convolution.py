@@ -150,7 +150,7 @@ def refused(name: str, *modules: torch.nn.Module) -> Callable[[], LayerSpecs]:
 
 def test_a_bias_between_two_convolutions_is_refused() -> None:
     to_keras = refused(SEPARABLE, torch.nn.Conv2d(3, 6, 3, groups=3), torch.nn.Conv2d(6, 4, 1))
-    with pytest.raises(RuleError, match="without bias"):
+    with pytest.raises(RuleError, match="without a bias"):
         to_keras()
 
 
