@@ -1,4 +1,4 @@
-"""Build a torch module from a Keras model, fill it and prove it: `convert`."""
+"""Implement `keras3conv.convert`: load a Keras model, build a torch module with its weights, and validate the module."""
 
 from collections.abc import Sequence
 from os import PathLike
@@ -15,7 +15,7 @@ from keras3conv.frameworks.adapter import resolve
 def convert(
     model: Any, *, weights: str | PathLike[str] | None, channels: Channels, inputs: Any, validate: bool
 ) -> Conversion:
-    """See `keras3conv.convert`."""
+    """Return the conversion of a Keras model; see `keras3conv.convert`."""
     if channels not in ("first", "last"):
         raise InputError(f'channels is {channels!r}: it must be "first" or "last"')
     model = _live_model(model, None if weights is None else Path(weights))
@@ -41,12 +41,12 @@ def convert(
 
 
 def _live_model(model: Any, weights: Path | None) -> Any:
-    """Return the live model; a file is first checked for layers that Keras cannot load without running code."""
+    """Return the live model; load it if a file is given. Layers that Keras cannot load safely are refused."""
     if isinstance(model, str | PathLike) and str(model).endswith(".json"):
         return _from_json(Path(model), weights)
     given = resolve(model)
     if given.side != "keras":
-        raise InputError("convert makes torch modules of Keras models: the argument is of the torch side")
+        raise InputError("convert needs a Keras model, but the argument is a torch module or checkpoint")
     loaded = given.source if given.is_live else _loaded(given.source)
     if weights is not None:
         from keras3conv.frameworks.keras import files as keras_files
@@ -61,7 +61,7 @@ def _loaded(path: Path) -> Any:
     layers = formats.read(path).layers
     if not any(layer.config for layer in layers):
         raise InputError(
-            f"{path} holds weights and no architecture, so there is nothing to write a module from\n"
+            f"{path} contains weights, but no architecture, so it cannot be converted to a module\n"
             f'Fix:  k3c.transfer("{path}", module, plan)     or     k3c.convert(model, weights="{path}")'
         )
     from keras3conv.formats.keras2 import file as keras2_file
@@ -76,9 +76,10 @@ def _loaded(path: Path) -> Any:
 
 
 def _require_writable(layers: Sequence[tuple[str, str]], path: Path) -> None:
-    """Raise if Keras cannot build some layers of a file; the layers without a counterpart in torch are named as well.
+    """Raise `UnsupportedLayerError` if Keras cannot load some layers of a file.
 
-    If Keras can build all layers, the check for counterparts uses the model, which has the settings of its layers, too.
+    The message then also lists the layers without a counterpart in torch. If Keras can load all layers, the missing
+    counterparts are found later in the live model, which also has the configurations of its layers.
     """
     from keras3conv.builder.operations.refused import refusal
     from keras3conv.frameworks.keras import files as keras_files
@@ -92,7 +93,7 @@ def _require_writable(layers: Sequence[tuple[str, str]], path: Path) -> None:
 
 
 def _of_keras_2(config: Any, version: str, path: Path, weights: Path) -> Any:
-    """Return the model of an architecture that Keras 2 saved, with the weights of a Keras 2 file."""
+    """Return a Keras 3 model with an architecture that Keras 2 saved, and with the weights of a Keras 2 file."""
     from keras3conv.formats.keras2 import file as keras2_file
     from keras3conv.frameworks.keras import legacy as keras_legacy
     from keras3conv.frameworks.keras import legacy_weights as keras_legacy_weights
@@ -111,7 +112,7 @@ def _from_json(path: Path, weights: Path | None) -> Any:
 
     if weights is None:
         fix = f'Fix:  k3c.convert("{path}", weights="model.weights.h5")'
-        raise InputError(f"{path} holds an architecture without weights\n{fix}")
+        raise InputError(f"{path} contains an architecture without weights\n{fix}")
     walked = [(name, layer.kind) for name, layer in keras_json.read(path).walk()]
     config = keras_json.parsed(path)
     version = str(config.get("keras_version", ""))
