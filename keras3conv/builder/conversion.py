@@ -1,4 +1,4 @@
-"""The result of `convert`, and how it is saved to a folder: completely or not at all."""
+"""Define `Conversion`, the result of `convert`, and save it to a folder: all files or none."""
 
 import hashlib
 import json
@@ -31,10 +31,10 @@ class Conversion:
     Attributes:
         model: The module: an instance of the class `Model` in `source`, with the weights, in evaluation mode.
         source: The text of `model.py`.
-        alignment: The plan: which tensor of the module corresponds to which of the Keras model.
+        alignment: The plan, which pairs the tensors of the module with the tensors of the Keras model.
         report: The certificate; None with `validate=False`.
-        graph: The architecture as it was traced.
-        program: The architecture as it was written.
+        graph: The call graph of the Keras model.
+        program: The statements of the module that `source` contains, without classes for repeated blocks.
         inputs: The inputs of the module in the validation.
     """
 
@@ -49,7 +49,7 @@ class Conversion:
     def save(self, folder: str | PathLike[str], *, overwrite: bool = False) -> tuple[WrittenFile, ...]:
         """Write `model.py`, `weights.safetensors`, `metadata.json` and `report.html`: all files or none.
 
-        A process needs only torch and safetensors to load them:
+        To load the module, only torch and safetensors are needed:
 
             from model import Model
             from safetensors.torch import load_file
@@ -59,7 +59,7 @@ class Conversion:
 
         Args:
             folder: The folder; its parent must exist.
-            overwrite: Whether to replace an existing folder with everything in it.
+            overwrite: Whether to replace an existing folder; all files in it are deleted.
 
         Raises:
             FileError: The folder exists, or cannot be written; an existing folder is unchanged.
@@ -130,7 +130,7 @@ def _replacing(folder: Path, *, overwrite: bool) -> Iterator[Path]:
 
 
 def _rename(temporary: Path, folder: Path) -> None:
-    """Rename a folder to an existing one: the old one is moved away first, and moved back if the renaming fails."""
+    """Rename the temporary folder to `folder`. An existing folder is moved away first; a failure moves it back."""
     if not folder.exists():
         temporary.rename(folder)
         return

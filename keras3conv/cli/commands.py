@@ -224,7 +224,9 @@ def validate(  # noqa: PLR0913 - an argument for every option
 def convert(
     model: Annotated[str, typer.Argument(metavar="KERAS", help="A Keras file with its architecture, or a factory.")],
     *,
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="FOLDER", help="The folder for model.py and the weights.")],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="FOLDER", help="The folder for model.py and the weights.")
+    ],
     channels: Annotated[
         str, typer.Option(metavar="first|last", help="The position of the channel axis in images.")
     ] = "first",

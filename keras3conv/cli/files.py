@@ -104,7 +104,9 @@ def read_hints(hints: Sequence[str]) -> dict[str, str] | None:
 
 def read_ignored(entries: Sequence[str]) -> list[tuple[str, str]]:
     """Return the paths and reasons of `path=reason` options; raise `InputError` for anything else."""
-    return list(_assignments(entries, "--ignore", "a reason is needed to ignore a layer or a tensor", "head=not trained"))
+    return list(
+        _assignments(entries, "--ignore", "a reason is needed to ignore a layer or a tensor", "head=not trained")
+    )
 
 
 def _assignments(entries: Sequence[str], option: str, meaning: str, example: str) -> Iterator[tuple[str, str]]:

@@ -20,20 +20,25 @@ OnnxInputsFile = Annotated[
 ]
 HintList = Annotated[
     list[str] | None,
-    typer.Option("--hint", metavar="TORCH=KERAS", help="A pair of layers; ' + ' joins several layers. May be repeated."),
+    typer.Option(
+        "--hint", metavar="TORCH=KERAS", help="A pair of layers; ' + ' joins several layers. May be repeated."
+    ),
 ]
 PlanFile = Annotated[Path | None, typer.Option(metavar="PLAN.json", help="The plan that `align -o` wrote.")]
 Proofs = Annotated[
     list[str] | None, typer.Option(metavar="NAME", help="Run only this proof (outputs, float64, ...); may be repeated.")
 ]
 ToleranceText = Annotated[
-    str | None, typer.Option(metavar="ABSOLUTE,RELATIVE", help="Allowed difference, instead of the measured noise floor.")
+    str | None,
+    typer.Option(metavar="ABSOLUTE,RELATIVE", help="Allowed difference, instead of the measured noise floor."),
 ]
 Training = Annotated[bool, typer.Option("--training", help="Also fail on differences that matter only in training.")]
 LabelsFile = Annotated[
     Path | None, typer.Option(metavar="FILE.npy", help="The correct class of every sample of the inputs.")
 ]
-ClassNamesFile = Annotated[Path | None, typer.Option(metavar="FILE.txt", help="The names of the classes, one per line.")]
+ClassNamesFile = Annotated[
+    Path | None, typer.Option(metavar="FILE.txt", help="The names of the classes, one per line.")
+]
 Backends = Annotated[
     str | None, typer.Option(metavar="all|NAME,...", help="Also run the saved model on these Keras backends.")
 ]

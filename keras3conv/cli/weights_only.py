@@ -75,8 +75,8 @@ def untold(view: ModelView) -> str:
     order = "in the order of the model" if view.facts["format"] == "Keras HDF5 weights" else "in alphabetical order"
     return f"""\
 The file contains weights, but no architecture. The layers are listed {order}; their classes are guessed
-from names and shapes. No such file tells the strides, the padding, the activations and the epsilons, which layers
-without weights there were (pooling, flattening, dropout), and how all of them were connected.
+from names and shapes. The file does not contain the strides, the padding, the activations and the epsilons, the
+layers without weights (pooling, flattening, dropout), and the connections between the layers.
 
 With a torch module:      keras3conv transfer {view.origin} net.py:make -o net.safetensors
 With the code in Keras:   keras3conv convert net.py:make --keras-weights {view.origin} -o folder/
