@@ -35,7 +35,7 @@ def align(
         torch: A torch module, or the path of a checkpoint (.pt, .pth, .safetensors).
         keras: A Keras model, or the path of a file (.keras, .weights.h5, .h5 of Keras 2 or 3).
         inputs: The inputs of the torch module: a tensor or array, a tuple of positional arguments, or a dict of
-            keyword arguments. By default they are random arrays with the shapes in the Keras side's input specification.
+            keyword arguments. By default they are random arrays of the shapes in the Keras side's input specification.
         keras_inputs: The inputs of the Keras model, if they are not just `inputs` in the Keras memory layout.
         hints: Known pairs of layers: a dict of paths, a list of (regular expression, replacement), or a callable.
         probe: Whether to probe the models; by default if both are live and there are inputs. If a model raises with

@@ -1,4 +1,4 @@
-"""Define the plan: the pairs of torch and Keras tensors that correspond. It can be printed, edited and saved as JSON."""
+"""Define the plan: the pairs of torch and Keras tensors that correspond. It can be printed, edited and saved."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace

@@ -71,7 +71,7 @@ def _convolution(kind: str, kernel: tuple[int, ...], shapes: Mapping[str, Any]) 
 
 
 def untold(view: ModelView) -> str:
-    """Return the end of a listing: what a file without an architecture lacks, and the commands that can use the file."""
+    """Return the end of a listing: what a file without an architecture lacks, and the commands that can use it."""
     order = "in the order of the model" if view.facts["format"] == "Keras HDF5 weights" else "in alphabetical order"
     return f"""\
 The file contains weights, but no architecture. The layers are listed {order}; their classes are guessed

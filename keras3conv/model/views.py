@@ -152,7 +152,7 @@ class ModelView:
     facts: Mapping[str, str] = field(default_factory=dict)
 
     def outline(self) -> "ModelView":
-        """Return the view without access to values; the storages of tied weights become numbers instead of addresses."""
+        """Return the view without access to values; the storages of tied weights become numbers, not addresses."""
         storages = [tensor.storage for tensor in self.tensors() if tensor.storage]
         shared = [storage for storage, times in Counter(storages).items() if times > 1]
         numbers = {storage: f"tie {number}" for number, storage in enumerate(shared, 1)}

@@ -98,7 +98,7 @@ class Report:
         raise ProofError(lay_out(f"nothing is proven in {self.title}: no section passed", skipped))
 
     def to_json(self) -> str:
-        """Return strict JSON in ASCII, which `from_json` converts to an equal report; REPORT.md describes the format."""
+        """Return strict JSON in ASCII, which `from_json` reads as an equal report; REPORT.md describes the format."""
         from keras3conv.report.json import encode
 
         return encode(self)

@@ -1,4 +1,4 @@
-"""Implement `keras3conv.convert`: load a Keras model, build a torch module with its weights, and validate the module."""
+"""Implement `keras3conv.convert`: load a Keras model, build a torch module with its weights, and validate it."""
 
 from collections.abc import Sequence
 from os import PathLike

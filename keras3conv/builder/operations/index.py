@@ -139,7 +139,7 @@ def _scattered(whole: Expression, updates: Value, ranges: Sequence[tuple[int, in
     Args:
         whole: The tensor.
         updates: The values that replace the part.
-        ranges: The part: the torch position of an axis, the start and the end, for each axis that is not replaced whole.
+        ranges: The part, as a torch position, a start and an end for each axis that is not replaced as a whole.
     """
     (position, start, end), *others = ranges
     part: Expression = updates

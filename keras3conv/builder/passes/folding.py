@@ -80,7 +80,7 @@ def _overwriting(step: Step, program: Program) -> Step:
 def _is_free(name: str, program: Program) -> bool:
     """Return True if a value may be overwritten.
 
-    The value must be computed in the program, be used once, and not be saved for the backward pass of its own statement.
+    The value must be computed in the program, be used once, and not be saved for the backward pass.
     """
     maker = program.makers.get(name)
     if maker is None or program.uses[name] != 1:

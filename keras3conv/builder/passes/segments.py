@@ -122,7 +122,7 @@ def _uses(program: Program, owned: tuple[str, str]) -> int:
 
 
 def _is_shared(program: Program, segment: Segment) -> bool:
-    """Return True if a segment has two or more layers with weights, and all its modules and weights are used elsewhere."""
+    """Return True if a segment has several layers with weights, and all its modules and weights are used elsewhere."""
     owned = _owned(program, segment)
     layers = {one for one in owned if one[0] == "weight" or program.modules[one[1]].source}
     return len(layers) >= 2 and all(_uses(program, one) > owned.count(one) for one in owned)

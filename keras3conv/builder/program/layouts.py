@@ -30,8 +30,8 @@ def input_order(graph: Graph, tensor: Tensor) -> Order:
 def output_order(value: Value, channels: Channels) -> Order:
     """Return the axis order in which a module returns a value.
 
-    For channels="first" a value keeps its order, if that is channels-first or the order of Keras. Otherwise the value is
-    returned in the order of Keras.
+    For channels="first" a value keeps its order, if that is channels-first or the order of Keras. Otherwise the value
+    is returned in the order of Keras.
     """
     is_common = value.order in (identity(value.rank), channels_first(value.rank))
     return value.order if is_common and channels == "first" else identity(value.rank)

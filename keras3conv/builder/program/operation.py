@@ -86,8 +86,8 @@ class Operation(Expression):
     """An operation and its arguments.
 
     Attributes:
-        kind: "function" for a library function, "method" or "attribute" for a method or attribute of the first argument,
-            "module" for the call of a submodule, "operator" for a Python operator.
+        kind: "function" for a library function, "method" or "attribute" for one of the first argument, "module" for the
+            call of a submodule, "operator" for a Python operator.
         name: The qualified name of the function ("torch.nn.functional.relu"), the name of the method, attribute or
             submodule, or the operator ("+", or `INDEX`).
         args: The positional arguments: operations, `Ref`s, `Size`s, `Dtype`s and literals, nested in tuples, lists,
@@ -174,7 +174,7 @@ def walk(expression: Any) -> Iterator[Any]:
 
 
 def references(expression: Any) -> tuple[str, ...]:
-    """Return the names of the values that an expression uses, an entry for each use, in the order of the source text."""
+    """Return the names of the values that an expression uses, an entry for each use, in the order of the text."""
     return tuple(leaf.name for leaf in walk(expression) if isinstance(leaf, Ref))
 
 

@@ -94,7 +94,7 @@ def _scales(kinds: Mapping[str, str], held: Collection[str], parameters: Collect
 
 
 def shortest(chosen: Collection[str], every: Collection[str]) -> tuple[str, ...]:
-    """Return the shortest path prefixes that together cover the chosen paths, and no others; ("",) if all are chosen."""
+    """Return the shortest path prefixes that cover the chosen paths, and no others; ("",) if all are chosen."""
     if chosen and len(chosen) == len(every):
         return ("",)
     others = [path for path in every if path not in chosen]

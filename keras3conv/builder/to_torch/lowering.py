@@ -176,7 +176,7 @@ class _Lowering:
         return name
 
     def permuted(self, value: Value, order: Order) -> Value:
-        """Return the value in another axis order; the permutation is added once, in the call that computes the value."""
+        """Return the value in another axis order; the permutation is added once, in the call that has the value."""
         moved = tuple(value.order.index(axis) for axis in order)
         calls = self._calls if value.name in self.weights else self._shared_calls(value)
         key = value.name, moved, calls if value.name in self.weights else ()
@@ -349,7 +349,7 @@ def _as_function(spec: LayerSpec) -> _Part | None:
 
 
 def _short(kind: str) -> str:
-    """Return the name suffix of a secondary module, such as the padding of a convolution or the activation of a Dense."""
+    """Return the name suffix of a secondary module, such as the padding of a convolution."""
     name = kind.rpartition(".")[2]
     return "pad" if "Pad" in name else identifier(name)
 
