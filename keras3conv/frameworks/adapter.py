@@ -34,45 +34,45 @@ class LiveModel(Protocol):
 
     @property
     def source(self) -> Any:
-        """The model itself."""
+        """The live model."""
 
     def view(self, *, described: bool = True) -> ModelView:
         """Return the view of the model.
 
         Args:
-            described: Whether to include the settings of the layers, which take longer, and layers without tensors.
+            described: Whether to include the configurations of the layers, and layers without tensors. This is slower.
         """
 
     def run(self, inputs: object) -> Recording:
-        """Run the model once and record the calls of its layers; the model does not change."""
+        """Run the model once and return a recording of its layer calls; the model does not change."""
 
     def write(self, values: Mapping[str, Array]) -> None:
         """Write values by path, all or none."""
 
     def restored_on_failure(self, paths: tuple[str, ...]) -> AbstractContextManager[None]:
-        """Restore the tensors at some paths if the block raises."""
+        """Restore the tensors with these paths if the block raises."""
 
     def save(self, path: Path, *, overwrite: bool) -> WrittenFile:
         """Save the model or its weights; the suffix selects the format."""
 
     def load_weights(self, path: Path) -> None:
-        """Load a file of weights of the same framework; it must fit exactly."""
+        """Load a file of weights of the same framework; names and shapes must be those of the model."""
 
     def build(self, arrays: Mapping[str, Array], keras_inputs: object) -> None:
-        """Create the variables of a model that creates them when it is first called.
+        """Call the model if it was never called, so that Keras creates its variables.
 
         Args:
             arrays: The inputs of the torch side by name.
-            keras_inputs: The inputs of the Keras side; None to derive them from `arrays`.
+            keras_inputs: The inputs of the Keras model; None to derive them from `arrays`.
         """
 
     def notes(self) -> tuple[str, ...]:
-        """Return what a reader of a report must know about the state of the model."""
+        """Return notes for a report about the state of the model, for example that it is in training mode."""
 
 
 @dataclass(frozen=True)
 class TorchFile:
-    """A file of torch weights; it need not exist if it is to be written."""
+    """A file of torch weights; the file need not exist if it is the target of a transfer."""
 
     source: Path
     side: ClassVar[Side] = "torch"
@@ -87,13 +87,13 @@ class TorchFile:
         return formats.write(path, tensors, read, overwrite=overwrite)
 
     def loaded(self) -> "TorchFile":
-        """Return the file itself: a file of torch weights has no architecture."""
+        """Return this adapter, because a file of torch weights has no architecture to load."""
         return self
 
 
 @dataclass(frozen=True)
 class KerasFile:
-    """A Keras file of weights, with or without the architecture; it need not exist if it is to be written."""
+    """A Keras file of weights, with or without an architecture; it need not exist if it is the target of a transfer."""
 
     source: Path
     side: ClassVar[Side] = "keras"
@@ -104,12 +104,12 @@ class KerasFile:
         return formats.read(self.source)
 
     def write(self, path: Path, tensors: Sequence[TensorRef], read: Reader, *, overwrite: bool) -> WrittenFile:
-        """Write tensors to a path; the architecture and the rest are copied from this file if it exists."""
+        """Write tensors to a path; everything but the weights is copied from this file if it exists."""
         template = self.source if self.source.exists() else None
         return formats.write(path, tensors, read, template=template, overwrite=overwrite)
 
     def loaded(self) -> "Adapter":
-        """Return a live model if the file has an architecture; else the file itself."""
+        """Return the adapter of a live model if the file has an architecture; else this adapter."""
         if not any(layer.config for layer in self.view().layers):
             return self
         from keras3conv.frameworks.keras.files import load
@@ -125,21 +125,21 @@ Adapter = Union[LiveModel, ModelFile]  # noqa: UP007 - `|` does not accept the f
 def resolve(model: Any, argument: str = "model") -> Adapter:
     """Return the adapter of a torch module, a Keras model, or the path of a file.
 
-    An object belongs to a framework only if that framework has been imported; so this imports none.
+    No framework is imported: an object can be a model of a framework only if that framework is imported already.
 
     Args:
         model: The model or the path.
-        argument: The name of the argument, for the message of an error.
+        argument: The name of the argument, for error messages.
 
     Raises:
-        InputError: It is neither a module, nor a Keras model, nor a path.
-        FileError: It is a path with an unknown suffix.
+        InputError: `model` is neither a torch module, nor a Keras model, nor a path.
+        FileError: `model` is a path with an unknown suffix.
     """
     if isinstance(model, str | Path):
         path = Path(model)
         return KerasFile(path) if formats.side_of(path) == "keras" else TorchFile(path)
     keras, torch = sys.modules.get("keras"), sys.modules.get("torch")
-    # On the torch backend a Keras layer is a torch module too, so Keras comes first.
+    # On the torch backend a Keras layer is also a torch module, so Keras is tested first.
     if keras is not None and isinstance(model, keras.layers.Layer):
         from keras3conv.frameworks.keras.model import KerasModel
 
@@ -160,7 +160,7 @@ def view(model: Model) -> ModelView:
         model: A torch module, a Keras model, or the path of a file.
 
     Raises:
-        InputError: It is neither.
+        InputError: `model` is neither a model nor a path.
         FileError: The file cannot be read.
     """
     return resolve(model).view()
@@ -175,16 +175,16 @@ class Sides:
 
     @classmethod
     def of(cls, torch: Model, keras: Model) -> "Sides":
-        """Return the sides of two arguments.
+        """Return the sides for two arguments.
 
         Raises:
-            InputError: They are not a torch side and a Keras side, in this order.
+            InputError: The arguments are not a torch side and a Keras side, in this order.
         """
         first, second = resolve(torch, "torch"), resolve(keras, "keras")
         if (first.side, second.side) == ("keras", "torch"):
-            raise InputError("the arguments are the wrong way round: the torch side comes first, then the Keras side")
+            raise InputError("the arguments are in the wrong order: the torch side is first, the Keras side second")
         if first.side == second.side:
-            raise InputError(f"both arguments are {first.side} models: one of each framework is needed")
+            raise InputError(f"both arguments are {first.side} models: one torch and one Keras model are needed")
         return cls(torch=first, keras=second)
 
     def build(self, inputs: Any, keras_inputs: Any) -> None:
@@ -202,7 +202,7 @@ class Sides:
         return [side for side in (self.torch, self.keras) if not side.is_live]
 
     def can_run(self, keras_view: ModelView, inputs: Any) -> bool:
-        """Return whether a side is live, and inputs are given or can be made from the Keras side's specification."""
+        """Return True if a side is live, and inputs are given or can be created from the Keras input specification."""
         specs = keras_view.input_specs
         can_make = bool(specs) and all(None not in spec.shape[1:] for spec in specs)
         return len(self.files()) < 2 and (inputs is not None or can_make)

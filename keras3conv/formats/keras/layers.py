@@ -40,7 +40,7 @@ class Found:
 
 
 def layers_of(found: Sequence[Found], architecture: Architecture | None, tree: hdf5.Tree) -> tuple[LayerView, ...]:
-    """Return the layers of a file: first the layers of the architecture in its order, then layers in the weights only."""
+    """Return the layers of a file: first the layers of the architecture in its order, then all other layers."""
     shared = tree.shared()
     by_path = {layer.path: _view(layer, shared) for layer in found}
     if architecture is None or not architecture.root.is_model:
@@ -160,7 +160,7 @@ def _named(layers: tuple[LayerView, ...]) -> tuple[LayerView, ...]:
 
 
 def _with_places(layers: tuple[LayerView, ...]) -> tuple[LayerView, ...]:
-    """Return the layers; the cells of a StackedRNNCells get the attributes "cells.0", "cells.1" if the order is known."""
+    """Return the layers; cells of a StackedRNNCells get the attributes "cells.0", "cells.1" if the order is known."""
     by_path = {layer.path: layer for layer in layers}
     places: dict[str, int] = {}
     for stack in layers:
@@ -176,8 +176,8 @@ def _with_places(layers: tuple[LayerView, ...]) -> tuple[LayerView, ...]:
 def _places(config: Mapping[str, Any], cells: Sequence[LayerView]) -> dict[str, int]:
     """Return the positions of the cells in a stack, by path; empty if they are unknown.
 
-    The positions follow from the configuration of the RNN, else from the numbers of the groups. Keras numbers the groups
-    of each class separately, so the numbers give the order only if all cells have the same class.
+    The positions follow from the configuration of the RNN, else from the numbers of the groups. Keras numbers the
+    groups of each class separately, so the numbers give the order only if all cells have the same class.
     """
     stack = (config.get("cell") or {}).get("config", {}).get("cells", ())
     named = {cell.get("config", {}).get("name"): place for place, cell in enumerate(stack)}

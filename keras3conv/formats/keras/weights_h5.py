@@ -152,7 +152,7 @@ def _owner(group: str, nodes: Mapping[str, Node]) -> str:
 
 
 def _config(group: str, parent: Node, stored: str | None) -> LayerConfig | None:
-    """Return the layer of the architecture for a group: by the stored name, else by class and number; None if unknown."""
+    """Return the layer of the architecture for a group, by the stored name or by class and number; None if unknown."""
     if parent.config is None:
         return None
     inside = group.removeprefix(parent.group).strip("/")

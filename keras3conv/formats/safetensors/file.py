@@ -169,7 +169,7 @@ def _whole(values: Any) -> bool:
 
 
 def _check_layout(entries: Mapping[str, Entry], base: int, source: Source) -> None:
-    """Raise `MalformedCheckpoint` unless the tensors fill the rest of the file without overlap, gap or trailing bytes."""
+    """Raise `MalformedCheckpoint` unless the tensors fill the file without overlaps, gaps or trailing bytes."""
     end = base
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].size)):
         if entry.start != end:

@@ -17,7 +17,7 @@ _MAX_INDEX = 256 << 20
 
 
 def read(source: Source) -> ModelView:
-    """Return a view of the model in all shards; raise `FileError` if the index and the headers contradict each other."""
+    """Return a view of the model in all shards; raise `FileError` if the index contradicts the headers."""
     weight_map, metadata = _index(source)
     shards: dict[str, tuple[Source, Mapping[str, Entry]]] = {}
     for name in dict.fromkeys(weight_map.values()):

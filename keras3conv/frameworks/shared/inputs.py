@@ -1,4 +1,4 @@
-"""Determine the inputs of both sides: given, derived by layout, or random ones for an input specification."""
+"""Determine the inputs of both models: given, derived by a change of layout, or random for an input specification."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ SEED = 20240229
 BATCH = 2
 
 SAMPLES = 1
-"""The number of samples that a comparison of layers needs: it compares all elements of a layer's output."""
+"""The number of samples for a comparison of layers; one is enough, because all elements of the outputs are compared."""
 
 _ROUNDING = 1e-4
-"""The relative difference of equal inputs: the two sides may have different dtypes."""
+"""The relative difference up to which inputs count as equal, because the two models may have different dtypes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +29,10 @@ class Inputs:
     """The inputs of the two sides.
 
     Attributes:
-        torch: A tensor or array, a tuple of positional arguments, or a dict of keywords.
+        torch: A tensor or array, a tuple of positional arguments, or a dict of keyword arguments.
         keras: An array, a list, or a dict by name.
-        note: Their origin, for the report.
-        samples: A description of the selected samples; empty for all.
+        note: The origin of the inputs, for the report.
+        samples: A description of the selected samples; empty if all samples are used.
     """
 
     torch: Any
@@ -47,11 +47,11 @@ def both_inputs(torch: ModelView, keras: ModelView, inputs: Any, keras_inputs: A
     Args:
         torch: The torch side, for the layouts of its layers.
         keras: The Keras side, for its input specification.
-        inputs: What the user gave for the torch side, or None.
-        keras_inputs: What the user gave for the Keras side, or None.
+        inputs: The user's inputs for the torch side, or None.
+        keras_inputs: The user's inputs for the Keras side, or None.
 
     Raises:
-        InputError: The inputs are not given and cannot be made, or the Keras ones cannot be derived.
+        InputError: No inputs are given and none can be created, or the Keras inputs cannot be derived from `inputs`.
     """
     if inputs is None and keras_inputs is None:
         made = [_random(spec, keras) for spec in _specs_to_fill(keras)]
@@ -63,7 +63,7 @@ def both_inputs(torch: ModelView, keras: ModelView, inputs: Any, keras_inputs: A
             "made from the Keras model's input specification",
         )
     if inputs is None:
-        raise InputError("keras_inputs is given without inputs: give what the torch module is called with, too")
+        raise InputError("keras_inputs is given without inputs: pass the inputs of the torch module, too")
     if keras_inputs is not None:
         _refuse_positional(keras, keras_inputs)
         return Inputs(torch=inputs, keras=keras_inputs, note="inputs given for both sides")
@@ -75,7 +75,7 @@ def input_arrays(inputs: object) -> dict[str, Array]:
     """Return the inputs of a torch module as arrays by name: positional ones "0", "1", ..., keywords by name.
 
     Raises:
-        InputError: It is no input of a module, or an array does not hold numbers.
+        InputError: `inputs` has a wrong type, or an array does not contain numbers.
     """
     if not (isinstance(inputs, dict | tuple) or is_array(inputs)):
         raise InputError(no_input(inputs))
@@ -88,7 +88,7 @@ def input_arrays(inputs: object) -> dict[str, Array]:
 
 
 def no_input(inputs: object) -> str:
-    """Return the message for something that a torch module cannot be called with."""
+    """Return the error message for inputs of a type with which a torch module cannot be called."""
     return (
         f"inputs is a {type(inputs).__name__}: it must be a tensor or an array, a tuple of positional arguments, "
         "or a dict of keyword arguments"
@@ -96,7 +96,7 @@ def no_input(inputs: object) -> str:
 
 
 def _refuse_positional(keras: ModelView, keras_inputs: Any) -> None:
-    """Raise `InputError` for a tuple if the model is functional: it takes one argument with all of its inputs."""
+    """Raise `InputError` for a tuple if the model is functional, because that takes all inputs in one argument."""
     if isinstance(keras_inputs, tuple) and len(keras_inputs) > 1 and keras.input_specs:
         raise InputError(
             f"keras_inputs is a tuple, so {keras.title} would be called with {len(keras_inputs)} arguments, and it "
@@ -111,7 +111,7 @@ def require_numbers(array: Array) -> None:
 
 
 def refuse_unprovable(given: Inputs) -> None:
-    """Raise `InputError` if an input is empty, contains NaN or no numbers: its outputs prove nothing."""
+    """Raise `InputError` if an input is empty, contains NaN, or is not numeric, because the outputs prove nothing."""
     for side, inputs in (("torch", given.torch), ("Keras", given.keras)):
         for name, array in flatten(inputs, is_array):
             values = as_array(array)
@@ -119,18 +119,18 @@ def refuse_unprovable(given: Inputs) -> None:
             what = f"input {name}" if name else "the input"
             if not values.size:
                 raise InputError(
-                    f"{what} of the {side} side has shape {values.shape}, no value: nothing can be proven with it"
+                    f"{what} of the {side} side is empty, with shape {values.shape}: it cannot prove anything"
                 )
             # numpy gives the dtypes of ml_dtypes the kind V; `isnan` supports them.
             if values.dtype.kind in "fV" and (number := int(np.isnan(values).sum())):
-                raise InputError(f"{what} of the {side} side holds {number} NaN: nothing can be proven with it")
+                raise InputError(f"{what} of the {side} side contains {number} NaN: it cannot prove anything")
 
 
 def first_samples(given: Inputs, specs: Sequence[InputSpec], number: int = SAMPLES) -> Inputs | None:
-    """Return the first samples of the inputs of both sides; None if there are no more, or no axis of samples.
+    """Return the first samples of both sides' inputs; None if there are not more samples, or no batch axis.
 
-    The first axis is an axis of samples if it has the same length on both sides, if the Keras model leaves it free, and
-    if the first samples of the two sides have the same values.
+    The first axis counts as batch axis if it has the same size on both sides, is free in the Keras model, and if the
+    first samples of both sides have the same values.
 
     Args:
         given: The inputs of both sides.
@@ -143,7 +143,7 @@ def first_samples(given: Inputs, specs: Sequence[InputSpec], number: int = SAMPL
     if len(counts) != 1 or min(counts) <= number or any(spec.shape and spec.shape[0] is not None for spec in specs):
         return None
     torch, keras = ([fingerprint_of(as_array(array[:number])) for array in side] for side in arrays)
-    # In any order: each side orders its named inputs in its own way.
+    # Compare in any order, because the two sides may order named inputs differently.
     if len(torch) != len(keras) or not all(any(_alike(one, other) for other in keras) for one in torch):
         return None
     first = "first" if number == 1 else f"first {number}"
@@ -182,14 +182,12 @@ def as_array(array: Any) -> Array:
 
 def _specs_to_fill(keras: ModelView) -> Sequence[InputSpec]:
     if not keras.input_specs:
-        raise InputError(
-            f"{keras.title} does not say what it is called with: give inputs=..., what the torch module is called with"
-        )
+        raise InputError(f"{keras.title} has no input specification: give inputs=..., the inputs of the torch module")
     for spec in keras.input_specs:
         if None in spec.shape[1:]:
             raise InputError(
                 f"{keras.title} takes an input of shape {spec.shape} with free sizes: give inputs=..., "
-                "what the torch module is called with"
+                "the inputs of the torch module"
             )
     return keras.input_specs
 
@@ -206,7 +204,7 @@ def _random(spec: InputSpec, keras: ModelView) -> Array:
 
 
 def _torch_layout(array: Array, torch: ModelView) -> Array:
-    """Return an array with its channels second, for images, and for sequences if torch has 1D convolutions."""
+    """Return an image in channels-first layout, and so a sequence if the torch module has 1D convolutions or pooling."""
     one_dimensional = any(kind.endswith(("Conv1d", "Pool1d")) for layer in torch.layers for kind in layer.kinds)
     if array.ndim >= 4 or (array.ndim == 3 and one_dimensional):
         return np.ascontiguousarray(channels_first(array))
@@ -222,7 +220,7 @@ def derive(arrays: Mapping[str, Array], specs: Sequence[InputSpec], arguments: S
         arguments: The argument names of a Keras model without a specification.
 
     Raises:
-        InputError: Their number or their shapes do not fit the Keras model.
+        InputError: The number or the shapes of the inputs do not fit the Keras model.
     """
     if not specs:
         return _unspecified(arrays, arguments)
@@ -239,7 +237,7 @@ def derive(arrays: Mapping[str, Array], specs: Sequence[InputSpec], arguments: S
 
 
 def _together(made: list[Array], keys: Sequence[str]) -> Any:
-    """Return one array alone, and several arrays as a dict if each has a key, else as a list."""
+    """Return the inputs in the form that a model takes: a dict if each has a key, else one array or a list."""
     if all(keys):
         return dict(zip(keys, made, strict=True))
     return made[0] if len(made) == 1 else made
@@ -248,8 +246,9 @@ def _together(made: list[Array], keys: Sequence[str]) -> Any:
 def _unspecified(arrays: Mapping[str, Array], arguments: Sequence[str]) -> Any:
     """Return the inputs of a model without a specification, derived from the arguments of its call.
 
-    They are positional arguments if torch has the same names, or no names and not more inputs than the model has
-    arguments. Else they are one argument: a dict by name, or a list without names.
+    The inputs become positional arguments if the torch inputs have the names of these arguments, or if they have no
+    names and are not more than the arguments. Otherwise they become one argument: a dict if they have names, else a
+    list.
     """
     made = {name: channels_last(array) if array.ndim >= 4 else array for name, array in arrays.items()}
     if len(made) == 1:
@@ -259,7 +258,7 @@ def _unspecified(arrays: Mapping[str, Array], arguments: Sequence[str]) -> Any:
         return tuple(made.get(name) for name in arguments[: last + 1])
     if all(name.isidentifier() for name in made):
         return made
-    takes = sum(name != "mask" for name in arguments)  # Keras passes this argument itself
+    takes = sum(name != "mask" for name in arguments)  # Keras itself passes the mask
     return tuple(made.values()) if takes >= len(made) else list(made.values())
 
 
@@ -270,8 +269,8 @@ def _fit(array: Array, spec: InputSpec) -> Array:
     if same:
         return array
     raise InputError(
-        f"an input of shape {array.shape} fits {spec.name or 'the Keras input'} {spec.shape} neither as it is nor "
-        "with its channels moved last: give keras_inputs=..."
+        f"an input of shape {array.shape} does not fit {spec.name or 'the Keras input'} {spec.shape}, neither unchanged "
+        "nor converted to channels-last: give keras_inputs=..."
     )
 
 
