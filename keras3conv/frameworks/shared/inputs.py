@@ -204,7 +204,7 @@ def _random(spec: InputSpec, keras: ModelView) -> Array:
 
 
 def _torch_layout(array: Array, torch: ModelView) -> Array:
-    """Return an image in channels-first layout, and so a sequence if the torch module has 1D convolutions or pooling."""
+    """Return an image in channels-first layout, and also a sequence if torch has 1D convolutions or pooling."""
     one_dimensional = any(kind.endswith(("Conv1d", "Pool1d")) for layer in torch.layers for kind in layer.kinds)
     if array.ndim >= 4 or (array.ndim == 3 and one_dimensional):
         return np.ascontiguousarray(channels_first(array))
@@ -269,7 +269,7 @@ def _fit(array: Array, spec: InputSpec) -> Array:
     if same:
         return array
     raise InputError(
-        f"an input of shape {array.shape} does not fit {spec.name or 'the Keras input'} {spec.shape}, neither unchanged "
+        f"an input of shape {array.shape} does not fit {spec.name or 'the Keras input'} {spec.shape}, neither as it is "
         "nor converted to channels-last: give keras_inputs=..."
     )
 

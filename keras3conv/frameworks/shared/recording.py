@@ -124,7 +124,7 @@ class Flattened:
             self._alive.append(result)  # Python may reuse the id of a deleted object
 
     def shape(self, tensor: Any) -> Shape | None:
-        """Return the shape of a tensor before it was flattened, without the batch axis; None if it was not flattened."""
+        """Return the shape of a tensor before its flatten, without the batch axis; None if it was not flattened."""
         return self._shapes.get(id(tensor))
 
 

@@ -1,8 +1,8 @@
 """Read and write weights that a torch module computes from others: weight norm, spectral norm, standardized kernels.
 
-A view has the computed weight as one tensor with its usual name. It does not have the parts (the tensors that the weight
-is computed from), because they have no counterpart in Keras. To write a weight, suitable parts are computed. For weight
-norm and spectral norm the computed weight then has exactly the written value.
+A view has the computed weight as one tensor with its usual name. It does not have the parts (the tensors that the
+weight is computed from), because they have no counterpart in Keras. To write a weight, suitable parts are computed. For
+weight norm and spectral norm the computed weight then has exactly the written value.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -20,7 +20,7 @@ Before = Callable[[str, Arguments], Arguments | None]
 """A function that is called before a module runs, with its path and arguments; it returns new arguments or None."""
 
 After = Callable[[str, Arguments, Any], Any]
-"""A function that is called after a module ran, with its path, arguments and output; it returns a new output or None."""
+"""A function that is called after a module ran, with its path, arguments and output; returns a new output or None."""
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """Run a torch module again with changed function calls, to see what the module would have computed.
 
-A function mode intercepts every torch function that a module calls. A key such as "the third convolution in this module"
-identifies a call in every run, and a change replaces the call. The input of the target module counts as the result of
-an additional call, of `given`, so that it can be changed even if no torch function runs before the target.
+A function mode intercepts every torch function that a module calls. A key such as "the third convolution in this
+module" identifies a call in every run, and a change replaces the call. The input of the target module counts as the
+result of an additional call, of `given`, so that it can be changed even if no torch function runs before the target.
 """
 
 import copy
@@ -113,7 +113,7 @@ Change = Callable[[TorchCall], Any]
 Key = tuple[str, str, int]
 """Identifies a call: the path of the module, the name of the function, and the number of the call of this function.
 
-A key is the same in every run and dtype. A number among all calls would not be, because modules take different branches.
+A key is the same in every run and dtype. A number among all calls would not be: a module may take different branches.
 """
 
 

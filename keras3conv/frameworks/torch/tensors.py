@@ -14,7 +14,7 @@ from keras3conv.transforms import Array
 
 
 def named_modules(module: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Return the module and all submodules with their paths, parents before children; a shared one has several paths."""
+    """Return the module and all submodules with all of their paths, parents before children."""
     found: list[tuple[str, nn.Module]] = []
     _collect(found, "", module)
     return found

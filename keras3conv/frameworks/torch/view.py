@@ -146,7 +146,7 @@ def _kinds(cls: type) -> tuple[str, ...]:
 
 
 def _class_name(cls: type) -> str:
-    """Return the qualified name of a class; for a class of keras3conv, or a copy of its source, its attribute `kind`."""
+    """Return the qualified name of a class; for a class of keras3conv, or a copy of its source, its `kind`."""
     if str(kind := vars(cls).get("kind")).startswith("keras3conv."):
         return str(kind)
     module = "torch.nn" if cls.__module__.startswith("torch.nn.modules.") else cls.__module__
