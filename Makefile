@@ -20,7 +20,8 @@ PYTEST := TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest -q $(PYTEST_ARGS)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-full test-fast test-core test-package test-torch test-torch-models test-torch-validators \
-	test-backends test-backends-torch test-backends-jax test-backends-tensorflow lint format types bench clean
+	test-world test-laws test-backends test-backends-torch test-backends-jax test-backends-tensorflow lint format types \
+	bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -44,13 +45,13 @@ TOGETHER := @$(MAKE) --no-print-directory --keep-going --jobs 2 --output-sync=ta
 
 test: $(STAMP) ## every group of tests, on every backend
 	$(TOGETHER) test-torch-models test-backends-jax test-torch-validators test-backends-tensorflow \
-		test-backends-torch test-package test-core
+		test-backends-torch test-world test-package test-core
 
 test-full: ## the same without leaving out any test
 	@$(MAKE) --no-print-directory test PYTEST_ARGS="--full $(PYTEST_ARGS)"
 
-test-fast: $(STAMP) ## the core and the torch backend, without slow tests
-	$(TOGETHER) test-torch-models test-torch-validators test-core PYTEST_ARGS="-m 'not slow' $(PYTEST_ARGS)"
+test-fast: $(STAMP) ## the core, and everything on torch without slow tests
+	$(TOGETHER) test-torch-models test-torch-validators test-laws test-core PYTEST_ARGS="-m 'not slow' $(PYTEST_ARGS)"
 
 test-core: $(STAMP) ## the tests that need no framework
 	$(PYTEST) tests/core
@@ -67,6 +68,12 @@ test-torch-models: $(STAMP)
 
 test-torch-validators: $(STAMP)
 	KERAS_BACKEND=torch $(PYTEST) tests/torch_backend/validators
+
+test-world: $(STAMP) ## the files of old Kerases, beside what their software returned
+	KERAS_BACKEND=torch $(PYTEST) tests/world
+
+test-laws: $(STAMP) ## the laws of the rules, on torch
+	KERAS_BACKEND=torch $(PYTEST) tests/backends/rules
 
 test-backends: test-backends-torch test-backends-jax test-backends-tensorflow ## the tests that run on every backend
 

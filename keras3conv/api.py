@@ -24,15 +24,18 @@ def align(
     keras_inputs: Any = None,
     hints: Hints = None,
     probe: bool | None = None,
+    entry: str = "",
 ) -> Alignment:
-    """Match every tensor of a torch model with its counterpart in a Keras model.
+    """Find the counterpart of every tensor of one model in the other.
+
+    A file with its architecture that Keras 2 saved becomes a live model first, with the meaning that it has in Keras 2.
 
     Two live models are probed: both run once in float64 with the same random weights, and a layer is paired with the
     layer that returns the same output for the same input. Neither model changes. If a side is a file, or there are no
-    inputs, the pairs follow from names, shapes and call order, and a note in the plan says so.
+    inputs, the pairs follow from names, shapes and call order, and the plan says so.
 
     Args:
-        torch: A torch module, or the path of a checkpoint (.pt, .pth, .safetensors).
+        torch: A torch module, or the path of a checkpoint (.pt, .pth, .ckpt, .safetensors, a folder with one).
         keras: A Keras model, or the path of a file (.keras, .weights.h5, .h5 of Keras 2 or 3).
         inputs: The inputs of the torch module: a tensor or array, a tuple of positional arguments, or a dict of
             keyword arguments. By default they are random arrays of the shapes in the Keras side's input specification.
@@ -41,6 +44,7 @@ def align(
         probe: Whether to probe the models; by default if both are live and there are inputs. If a model raises with
             inputs that you passed, `align` raises. If it raises with random inputs, the plan is made without the probe,
             and a note in the plan says so.
+        entry: The name of the state dict in a torch checkpoint that holds several: "state_dict_ema".
 
     Returns:
         A plan to print, edit and save. `plan.check()` raises if a tensor has no counterpart.
@@ -58,7 +62,7 @@ def align(
     """
     from keras3conv.workflows.align import align as run
 
-    return run(torch, keras, inputs=inputs, keras_inputs=keras_inputs, hints=hints, probe=probe)
+    return run(torch, keras, inputs=inputs, keras_inputs=keras_inputs, hints=hints, probe=probe, entry=entry)
 
 
 @random_state_kept()
@@ -70,6 +74,8 @@ def transfer(
     out: str | Path | Sequence[str | Path] = (),
     overwrite: bool = False,
     cast: bool = False,
+    accept_difference: bool = False,
+    entry: str = "",
 ) -> Report:
     """Transfer the weights of a model to a model or file of the other framework.
 
@@ -82,18 +88,22 @@ def transfer(
         out: Paths of files to which the target is saved with its new weights.
         overwrite: Whether to replace existing files.
         cast: Whether values may lose precision if the target's dtype is narrower.
+        accept_difference: Whether to transfer the weights although the plan knows that the outputs of the two models
+            differ with the same weights.
+        entry: The name of the state dict in a torch checkpoint that holds several: "state_dict_ema".
 
     Returns:
         A report of the transfer, with the size, sha256 and md5 of every written file.
 
     Raises:
-        AlignmentError: The plan has problems.
+        AlignmentError: The plan has problems, or knows of a difference that is not accepted.
         TransferError: The plan was made for other models, or a value does not fit the target's shape or dtype.
         FileError: A file cannot be read, or exists already and `overwrite` is False.
     """
     from keras3conv.workflows.transfer import transfer as run
 
-    return run(source, target, plan, out=_paths(out), overwrite=overwrite, cast=cast)
+    plan = plan.accepting_difference() if accept_difference else plan
+    return run(source, target, plan, out=_paths(out), overwrite=overwrite, cast=cast, entry=entry)
 
 
 @random_state_kept()
@@ -111,6 +121,8 @@ def validate(  # noqa: PLR0913 - a parameter for every option of a certificate
     class_names: Sequence[str] | None = None,
     onnx: bool = False,
     backends: str | Sequence[str] | None = None,
+    expected: Any = None,
+    entry: str = "",
 ) -> Report:
     """Prove that two models compute the same, or report where and why they differ.
 
@@ -130,6 +142,9 @@ def validate(  # noqa: PLR0913 - a parameter for every option of a certificate
         class_names: The name of each class, in the order of the class indices.
         onnx: Whether to also export both models to ONNX and compare the exported files in onnxruntime.
         backends: Other Keras backends on which the saved model is run, each in a new process: names, or "all".
+        expected: Golden outputs for these inputs: the path of a .npz or .npy file, or arrays, in the layout of Keras
+            and in the order of the model's outputs or by their names.
+        entry: The name of the state dict in a torch checkpoint that holds several: "state_dict_ema".
 
     Returns:
         A certificate: `report.ok`, `report.raise_if_failed()`, `print(report)`, `report.save("report.html")`.
@@ -149,8 +164,9 @@ def validate(  # noqa: PLR0913 - a parameter for every option of a certificate
         class_names=() if class_names is None else class_names,
         onnx=onnx,
         backends=() if backends is None else backends,
+        expected=expected,
     )
-    return run(torch, keras, inputs=inputs, keras_inputs=keras_inputs, plan=alignment, options=options)
+    return run(torch, keras, inputs=inputs, keras_inputs=keras_inputs, plan=alignment, options=options, entry=entry)
 
 
 @random_state_kept()

@@ -15,9 +15,11 @@ from tests.support.grouping import objection
 os.environ.setdefault("KERAS_BACKEND", "torch")
 # The start-up banner of tensorflow would be captured into the first test that imports it.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# The tensors of the tests are tiny: threads of torch that wait for each other would take most of the processor time.
-# TensorFlow keeps its threads, because with one thread it lacks kernels that it has otherwise.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+# The tensors of the tests are tiny: threads that wait for each other would take most of the processor time.
+for variable in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+    os.environ.setdefault(variable, "1")
+# Without oneDNN, which tensorflow enables only on some processors, it has no channels-first and no dilated convolution.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # JAX compiles every operation for every shape and runs it once: fast compilation matters more than fast code.
 _COMPILE_QUICKLY = (
     "backend_optimization_level=0",

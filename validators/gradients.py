@@ -14,6 +14,7 @@ from keras3conv.alignment.pair import Pair
 from keras3conv.errors import ModelError, Problem
 from keras3conv.frameworks.shared.inputs import SEED
 from keras3conv.frameworks.shared.layout import channels_first
+from keras3conv.frameworks.shared.layout import moved as moved_shape
 from keras3conv.frameworks.shared.recording import Backward
 from keras3conv.messages import count
 from keras3conv.numerics.difference import FLOAT64_LIMIT, NOT_FINITE, compare
@@ -123,8 +124,10 @@ def _loss_weights(subject: Subject) -> tuple[dict[str, Array], dict[str, Array]]
         if pair.keras_output.dtype.kind == "f":
             weight = generator.uniform(0.5, 1.5, pair.keras_output.shape)
             keras[pair.keys[1]] = weight
-            moved = channels_first(weight) if pair.layout == "channels moved last" else weight
-            torch[pair.keys[0]] = np.ascontiguousarray(moved)
+            shape = subject.torch_probe.outputs[pair.keys[0]].shape
+            if pair.layout.startswith("channels moved last"):
+                weight = channels_first(weight.reshape(moved_shape(shape)))
+            torch[pair.keys[0]] = np.ascontiguousarray(weight.reshape(shape))
     return (torch, keras) if keras else "no output is floating point, so nothing has a gradient"
 
 

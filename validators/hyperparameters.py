@@ -167,7 +167,8 @@ def _problem(judged: _JudgedField) -> Problem:
     fixes: tuple[str, ...] = ()
     if field.keras_field:
         fact += f", {field.keras_field} is {_show(field.keras_value)} in Keras; it must be {_show(field.wanted)}"
-        fixes = (f"{field.keras_field}={field.wanted!r}  # {field.keras}",)
+        keras_beside = f", {field.keras_beside}" if field.keras_beside else ""
+        fixes = (f"{field.keras_field}={field.wanted!r}  # {field.keras}{keras_beside}",)
     else:
         fact += f"; Keras' behaviour corresponds to {_show(field.in_torch)} in torch{beside}"
     if field.torch_field and field.in_torch is not None:

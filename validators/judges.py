@@ -10,7 +10,12 @@ from keras3conv.validators.running.subject import Subject
 Judge = Callable[[Subject], Section]
 """Makes the section of one proof."""
 
-_REQUESTED_BY = {"backends": 'backends="all"', "onnx": "onnx=True", "accuracy": "labels=..."}
+_REQUESTED_BY = {
+    "backends": 'backends="all"',
+    "onnx": "onnx=True",
+    "accuracy": "labels=...",
+    "expected": 'expected="outputs.npz"',
+}
 """Arguments of `validate` that request the optional proofs, by name of the proof."""
 
 
@@ -24,6 +29,7 @@ def judges(options: Options | None = None) -> tuple[tuple[str, Judge], ...]:
         accuracy,
         activations,
         backends,
+        expected,
         float64,
         gradients,
         hyperparameters,
@@ -42,6 +48,8 @@ def judges(options: Options | None = None) -> tuple[tuple[str, Judge], ...]:
         "outputs": outputs.check,
         "gradients": gradients.check,
     }
+    if options.expected:
+        available[expected.NAME] = expected.check
     if options.backends:
         available["backends"] = backends.check
     if options.onnx:

@@ -35,6 +35,7 @@ class FieldPair:
         agrees: Whether both values mean the same; None if that cannot be decided.
         note: The reason why `agrees` is None.
         beside: The layers that torch needs in addition to match the Keras layer: "after nn.ZeroPad2d(...)".
+        keras_beside: The layers that Keras needs in addition to match the torch layer.
     """
 
     torch: str
@@ -48,6 +49,7 @@ class FieldPair:
     agrees: bool | None = None
     note: str = ""
     beside: str = ""
+    keras_beside: str = ""
 
 
 def audit(
@@ -99,7 +101,7 @@ def fields_of(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[FieldP
         return
     pair = partial(FieldPair, torch=torch.path, keras=keras.path)
     try:
-        expected = expected_arguments(rule, config)
+        expected, keras_beside = expected_arguments(rule, config), _beside_in_keras(rule, config)
     except REFUSALS as error:
         yield pair(note=f"the rule cannot translate it: {error}")
         return
@@ -117,7 +119,7 @@ def fields_of(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[FieldP
             agrees = same_value(expected[name], actual.get(name)) or (len(names) == 1 and agrees_back)
             yield pair(
                 torch_field=field, torch_value=value, keras_field=name, keras_value=actual.get(name),
-                wanted=expected[name], in_torch=back, agrees=agrees, beside=beside,
+                wanted=expected[name], in_torch=back, agrees=agrees, beside=beside, keras_beside=keras_beside,
             )  # fmt: skip
         if not names and has_way_back:
             yield pair(torch_field=field, torch_value=value, in_torch=back, agrees=agrees_back, beside=beside)
@@ -145,6 +147,15 @@ def _translated_back(rule: Rule, keras: LayerView) -> tuple[dict[str, Any], str]
     return {name: value for name, value in owner.config.items() if name in rule.fields}, _beside(specs, owner)
 
 
+def _beside_in_keras(rule: Rule, config: Config) -> str:
+    """Return the layers that Keras needs beside the layer of a pair; empty for rules about several Keras layers."""
+    if rule.keras_count != 1:
+        return ""
+    specs = rule.to_keras(config)
+    owner = next((spec for spec in reversed(specs) if spec.kind == rule.keras), specs[-1])
+    return _beside(specs, owner)
+
+
 def _fields_of_each(specs: LayerSpecs) -> dict[str, Any]:
     return {f"{number}.{name}": value for number, spec in enumerate(specs) for name, value in spec.config.items()}
 
@@ -168,7 +179,8 @@ def _beside(specs: LayerSpecs, owner: LayerSpec) -> str:
 
 def _written(spec: LayerSpec) -> str:
     arguments = ", ".join(f"{name}={value!r}" for name, value in spec.config.items())
-    return f"{spec.kind.replace('torch.nn.', 'nn.')}({arguments})"
+    kind = spec.kind.replace("torch.nn.", "nn.").replace("keras.layers.", "layers.")
+    return f"{kind}({arguments})"
 
 
 __all__ = ["FieldPair", "audit", "fields_of"]

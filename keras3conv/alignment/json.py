@@ -23,6 +23,7 @@ def dump(plan: Plan) -> str:
         "torch": _dump_view(plan.torch),
         "keras": _dump_view(plan.keras),
         "notes": list(plan.notes),
+        "difference": plan.difference,
     }
     return json.dumps(data, indent=1)
 
@@ -48,6 +49,7 @@ def load(text: str) -> dict[str, Any]:
             "torch": _load_view(data["torch"], "torch"),
             "keras": _load_view(data["keras"], "keras"),
             "notes": tuple(map(str, data.get("notes", ()))),
+            "difference": str(data.get("difference", "")),
         }
     except (KeyError, TypeError, AttributeError, ValueError, TransformError) as error:
         raise AlignmentError(f"not a plan: {type(error).__name__}: {error}") from None

@@ -112,6 +112,8 @@ class Plan(Protocol):
     @property
     def notes(self) -> tuple[str, ...]: ...  # noqa: D102
     @property
+    def difference(self) -> str: ...  # noqa: D102
+    @property
     def format(self) -> int: ...  # noqa: D102
     @property
     def mappings(self) -> tuple[WeightMapping, ...]: ...  # noqa: D102

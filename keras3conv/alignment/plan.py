@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from keras3conv.alignment.adapted import adapted
 from keras3conv.alignment.binding import pair_by_hand
 from keras3conv.alignment.pair import Ignored, Pair
 from keras3conv.alignment.problems import first_difference, misfits, repeated, unplaced
@@ -12,6 +13,8 @@ from keras3conv.messages import count, lay_out
 from keras3conv.model.views import ModelView, Side
 from keras3conv.rules.rule import WeightMapping
 from keras3conv.transforms import Transform
+
+_ACCEPT = "transfer(..., accept_difference=True)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +28,8 @@ class Alignment:
         keras: The layers of the Keras side, with the names and shapes of their tensors.
         format: The version of the JSON format.
         notes: Notes on how the pairs were found: the inputs, or the reason why the models were not probed.
+        difference: The difference between the outputs of the two models under the same weights, in words; empty where
+            none is known. Pairs that are changed by hand remove it: the models did not run with them.
     """
 
     pairs: tuple[Pair, ...]
@@ -33,6 +38,7 @@ class Alignment:
     keras: ModelView = field(repr=False)
     format: int = 1
     notes: tuple[str, ...] = ()
+    difference: str = ""
 
     @property
     def mappings(self) -> tuple[WeightMapping, ...]:
@@ -42,22 +48,26 @@ class Alignment:
     @cached_property
     def problems_found(self) -> tuple[Problem, ...]:
         """The result of `problems`, cached."""
-        return (*misfits(self), *repeated(self), *unplaced(self))
+        return (*adapted(self.keras), *misfits(self), *repeated(self), *unplaced(self))
 
     def problems(self) -> tuple[Problem, ...]:
         """Return all errors of the plan: unpaired tensors, tensors in two pairs, and shapes that do not fit."""
         return self.problems_found
 
     def check(self) -> "Alignment":
-        """Return the plan if every tensor of both sides is paired or ignored.
+        """Return the plan if every tensor of both sides is paired or ignored, and no difference is known.
 
         Raises:
-            AlignmentError: The plan has problems; the message lists all of them, and calls that fix them.
-            UnsupportedLayerError: An unpaired layer has a class without a rule (a subclass of `AlignmentError`).
+            AlignmentError: Once, with all problems and the calls that settle them; or the outputs of the two models
+                are known to differ although they ran with the same weights.
+            UnsupportedLayerError: A subclass, raised where an unpaired layer is of a class that no rule knows.
         """
         problems = self.problems()
-        if not problems:
+        if not problems and not self.difference:
             return self
+        if not problems:
+            headline = f"{self.torch.title} and {self.keras.title} do not compute the same with the same weights"
+            raise AlignmentError(lay_out(headline, [Problem(fact=self.difference, fixes=(_ACCEPT,))]))
         headline = f"{count(len(problems), 'problem')} in the alignment of {self.torch.title} and {self.keras.title}"
         if self.pairs:
             headline += f"; {count(len(self.pairs), 'pair')} matched"
@@ -66,6 +76,10 @@ class Alignment:
         unknown = any("no rule knows" in problem.fact for problem in problems)
         error = UnsupportedLayerError if unknown else AlignmentError
         raise error(lay_out(headline, [*first, *problems]))
+
+    def accepting_difference(self) -> "Alignment":
+        """Return the plan for models whose outputs may differ."""
+        return replace(self, difference="")
 
     def of(self, path: str) -> Pair | None:
         """Return the pair that contains a torch or Keras layer; None if there is no such pair."""
@@ -97,12 +111,13 @@ class Alignment:
         # The state of a random generator is never mapped, so it stays ignored.
         seeds = {("keras", tensor.path) for tensor in self.keras.tensors() if tensor.is_seed}
         ignored = tuple(entry for entry in self.ignored if (entry.side, entry.path) in seeds or not _is_of(entry, made))
-        return replace(self, pairs=(*kept, made), ignored=ignored)
+        return replace(self, pairs=(*kept, made), ignored=ignored, difference="")
 
     def unpair(self, layer: str) -> "Alignment":
         """Return the plan without the pair of this torch or Keras layer; the same plan if there is no such pair."""
         pair = self.of(layer)
-        return replace(self, pairs=tuple(other for other in self.pairs if other is not pair))
+        pairs = tuple(other for other in self.pairs if other is not pair)
+        return replace(self, pairs=pairs, difference=self.difference if pair is None else "")
 
     def ignore(self, path: str, reason: str, *, side: Side | None = None) -> "Alignment":
         """Return the plan with a layer or a tensor marked as ignored, so that it needs no counterpart.
@@ -129,7 +144,7 @@ class Alignment:
             )
         ((only_side, paths),) = found.items()
         entries = [Ignored(side=only_side, path=tensor, reason=reason) for tensor in paths]
-        return replace(self.unpair(path), ignored=(*self.ignored, *entries))
+        return replace(self.unpair(path), ignored=(*self.ignored, *entries), difference=self.difference)
 
     def to_json(self) -> str:
         """Return the plan as JSON; `Alignment.from_json` reads it without importing or evaluating anything."""

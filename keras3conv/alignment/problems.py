@@ -6,11 +6,13 @@ from difflib import SequenceMatcher
 from functools import lru_cache
 from math import prod
 
+from keras3conv.alignment.adapted import is_adapted
 from keras3conv.alignment.pair import Pair, Plan, misfit, tensors_by_path
+from keras3conv.alignment.tables import other_table
 from keras3conv.errors import Problem
 from keras3conv.model.paths import separator
 from keras3conv.model.views import LayerView, ModelView, Side, TensorRef
-from keras3conv.rules.library import known_classes
+from keras3conv.rules.library import known_classes, lookup
 
 _SHOWN_TENSORS = 4
 
@@ -44,9 +46,16 @@ def unplaced(plan: Plan) -> Iterator[Problem]:
         ties = {tensor.storage for tensor in view.tensors() if tensor.storage and tensor.path in placed}
         free_layers = _free_layers(plan, other)
         containers = _containers(view)
+        placed_there = _placed(plan, other)
+        others = [tensor for tensor in other.tensors() if tensor.path not in placed_there]
         for layer in view.layers:
+            if view.side == "keras" and is_adapted(layer):
+                continue  # a problem of the whole model, see `adapted`
             left = [tensor for tensor in layer.tensors if tensor.path not in placed and tensor.storage not in ties]
-            if left:
+            table = other_table(view.side, left[0], others) if len(left) == 1 else None
+            if table is not None:
+                yield Problem.on(view.side, left[0].path, table.fact, (table.fix,))
+            elif left:
                 nearest = "" if layer.path in containers else unknown_class(view.side, layer)
                 yield _unplaced_layer(view.side, layer, left, free_layers, nearest)
 
@@ -127,15 +136,27 @@ def _unplaced_layer(
     similar = [other.path for other in free if _sizes(other) == _sizes(layer)][:_SHOWN_TENSORS]
     fact = f"{tensors} would keep its initial value" if side == "keras" else f"{tensors} matched nothing"
     fixes = []
+    if {tensor.role for tensor in left} == {"moving_mean", "moving_variance"}:
+        fact += "; a torch layer without them normalises by the statistics of each batch, which no Keras layer does"
     if similar:
         fact += f"; same sizes: {', '.join(similar)}"
-        torch, keras = (where, similar[0]) if side == "torch" else (similar[0], where)
-        fixes.append(f'plan.pair("{torch}", "{keras}")')
+        fixes.append(_pairing(side, layer, left, next(other for other in free if other.path == similar[0])))
     if nearest:
         fact += f"; no rule knows {layer.kind}, the known class with the most similar name is {nearest}"
         fixes.append(f'k3c.register(k3c.Rule({side}="{layer.kind}", ...))')
     fixes.append(f'plan.ignore("{where}", "reason")')
     return Problem.on(side, where, fact, tuple(fixes))
+
+
+def _pairing(side: Side, layer: LayerView, left: list[TensorRef], other: LayerView) -> str:
+    """Return the call that pairs a layer with one of the other side; the tensors where no rule knows both classes."""
+    torch, keras = (layer, other) if side == "torch" else (other, layer)
+    by_tensor = bool(torch.kinds and keras.kinds) and next(iter(lookup(torch.kinds, keras.kinds)), None) is None
+    if by_tensor and len(torch.tensors) == len(keras.tensors) == 1:
+        return f'plan.pair("{torch.tensors[0].path}", "{keras.tensors[0].path}")'
+    where = layer.path if len(left) == len(layer.tensors) and layer.path else left[0].path
+    first, second = (where, other.path) if side == "torch" else (other.path, where)
+    return f'plan.pair("{first}", "{second}")'
 
 
 def unknown_class(side: Side, layer: LayerView) -> str:

@@ -100,7 +100,8 @@ class Staging:
             results = transform(arrays)
         except TransformError as error:
             where = (*targets, *sources)[0]
-            raise self._refused([Problem.on(self.target.side, where, str(error))]) from error
+            side = self.target.side if targets else self.source.side
+            raise self._refused([Problem.on(side, where, str(error))]) from error
         return {path: self._fitted(path, array, mapping) for path, array in zip(targets, results, strict=True)}
 
     def _fitted(self, path: str, array: Array, mapping: WeightMapping) -> Array:

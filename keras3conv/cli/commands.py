@@ -16,6 +16,8 @@ from keras3conv.cli.options import (
     Backends,
     ClassNamesFile,
     Debug,
+    EntryName,
+    ExpectedFile,
     HintList,
     InputsFile,
     Json,
@@ -75,6 +77,7 @@ def inspect(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A file, or a factory.")],
     torch_weights: TorchWeights = None,
     keras_weights: KerasWeights = None,
+    entry: EntryName = "",
     every: Annotated[
         bool, typer.Option("--all", help="Print a line for every layer, also for repeated blocks.")
     ] = False,
@@ -85,7 +88,7 @@ def inspect(
     from keras3conv.cli.models import Weights, resolve
     from keras3conv.cli.output import model_json, model_text
 
-    view = resolve(model, Weights(torch=torch_weights, keras=keras_weights)).view()
+    view = resolve(model, Weights(torch=torch_weights, keras=keras_weights, entry=entry)).view()
     print(model_json(view) if as_json else model_text(view, every=every))
     return PASSED
 
@@ -100,6 +103,7 @@ def align(  # noqa: PLR0913 - an argument for every option
     ] = None,
     torch_weights: TorchWeights = None,
     keras_weights: KerasWeights = None,
+    entry: EntryName = "",
     inputs: InputsFile = None,
     keras_inputs: KerasInputsFile = None,
     hint: HintList = None,
@@ -119,9 +123,16 @@ def align(  # noqa: PLR0913 - an argument for every option
 
     hints, ignored = read_hints(hint or ()), read_ignored(ignore or ())
     given = read_inputs(inputs), read_inputs(keras_inputs)
-    torch_side, keras_side = _both(torch, keras, torch_weights, keras_weights)
+    torch_side, keras_side = _both(torch, keras, torch_weights, keras_weights, entry)
     with notes_to_stderr():
-        plan = api.align(torch_side.source, keras_side.source, inputs=given[0], keras_inputs=given[1], hints=hints)
+        plan = api.align(
+            torch_side.source,
+            keras_side.source,
+            inputs=given[0],
+            keras_inputs=given[1],
+            hints=hints,
+            entry=_entry_of(torch_side, entry),
+        )
     for path, reason in ignored:
         plan = plan.ignore(path, reason)
     if out:
@@ -142,8 +153,12 @@ def transfer(  # noqa: PLR0913 - an argument for every option
     ] = None,
     torch_weights: TorchWeights = None,
     keras_weights: KerasWeights = None,
+    entry: EntryName = "",
     overwrite: Overwrite = False,
     cast: Annotated[bool, typer.Option("--cast", help="Allow a loss of precision in narrower dtypes.")] = False,
+    accept_difference: Annotated[
+        bool, typer.Option("--accept-difference", help="Move the weights although the outputs are known to differ.")
+    ] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
@@ -154,15 +169,25 @@ def transfer(  # noqa: PLR0913 - an argument for every option
     from keras3conv.cli.output import print_report
 
     saved = read_plan(plan) if plan else None
-    weights = Weights(torch=torch_weights, keras=keras_weights)
+    weights = Weights(torch=torch_weights, keras=keras_weights, entry=entry)
     ends = resolve(source, weights), resolve(target, weights)
     if ends[1].is_live and not out:
         raise InputError(f"{target} is a factory, and no file is given to save its model to\nFix:  -o FILE")
     with notes_to_stderr():
-        found = saved or _align_ends(*ends)
+        found = saved or _align_ends(*ends, entry)
+        if accept_difference:
+            found = found.accepting_difference()
         if not _is_complete(found):
             return FAILED
-        report = api.transfer(ends[0].source, ends[1].source, found, out=out or (), overwrite=overwrite, cast=cast)
+        report = api.transfer(
+            ends[0].source,
+            ends[1].source,
+            found,
+            out=out or (),
+            overwrite=overwrite,
+            cast=cast,
+            entry=_entry_of(ends[0], entry),
+        )
     print(report.to_json()) if as_json else print_report(report)
     return PASSED
 
@@ -176,6 +201,7 @@ def validate(  # noqa: PLR0913 - an argument for every option
     plan: PlanFile = None,
     torch_weights: TorchWeights = None,
     keras_weights: KerasWeights = None,
+    entry: EntryName = "",
     inputs: InputsFile = None,
     keras_inputs: KerasInputsFile = None,
     hint: HintList = None,
@@ -186,6 +212,7 @@ def validate(  # noqa: PLR0913 - an argument for every option
     class_names: ClassNamesFile = None,
     backends: Backends = None,
     onnx: Onnx = False,
+    expected: ExpectedFile = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
@@ -210,13 +237,22 @@ def validate(  # noqa: PLR0913 - an argument for every option
         class_names=cli_files.read_class_names(class_names) or (),
         onnx=onnx,
         backends=backends.split(",") if backends else (),
+        expected=expected,
     )
     given = {"inputs": cli_files.read_inputs(inputs), "keras_inputs": cli_files.read_inputs(keras_inputs)}
-    first, second = _both(torch, keras, torch_weights, keras_weights)
+    first, second = _both(torch, keras, torch_weights, keras_weights, entry)
     with notes_to_stderr(), progress_bar("validate") as progress:
         if hints:
-            saved = api.align(first.source, second.source, hints=hints, **given)
-        judged = run(first.source, second.source, **given, plan=saved, options=options, progress=progress)
+            saved = api.align(first.source, second.source, hints=hints, **given, entry=_entry_of(first, entry))
+        judged = run(
+            first.source,
+            second.source,
+            **given,
+            plan=saved,
+            options=options,
+            progress=progress,
+            entry=_entry_of(first, entry),
+        )
     return _hand_out(judged, report, as_json=as_json)
 
 
@@ -317,18 +353,25 @@ def _hand_out(judged: "Report", saved_as: Path | None, *, as_json: bool) -> int:
     return PASSED if judged.ok else FAILED
 
 
-def _both(torch: str, keras: str, torch_weights: Path | None, keras_weights: Path | None) -> "tuple[Adapter, Adapter]":
+def _both(
+    torch: str, keras: str, torch_weights: Path | None, keras_weights: Path | None, entry: str
+) -> "tuple[Adapter, Adapter]":
     """Return the torch side and the Keras side."""
     from keras3conv.cli.models import Weights, resolve
     from keras3conv.frameworks.adapter import Sides
 
-    weights = Weights(torch=torch_weights, keras=keras_weights)
+    weights = Weights(torch=torch_weights, keras=keras_weights, entry=entry)
     found = resolve(torch, weights), resolve(keras, weights)
-    sides = Sides.of(found[0].source, found[1].source)
+    sides = Sides.of(found[0].source, found[1].source, entry=entry)
     return sides.torch, sides.keras
 
 
-def _align_ends(source: "Adapter", target: "Adapter") -> "Alignment":
+def _entry_of(side: "Adapter", entry: str) -> str:
+    """Return the name of the state dict in a file; empty for a live model, which was loaded from it already."""
+    return "" if side.is_live else entry
+
+
+def _align_ends(source: "Adapter", target: "Adapter", entry: str) -> "Alignment":
     """Return a new plan for a transfer; raise `InputError` if the target file does not exist."""
     from keras3conv import api
 
@@ -338,7 +381,8 @@ def _align_ends(source: "Adapter", target: "Adapter") -> "Alignment":
         fact = f"{target.source} does not exist, so {source.source} cannot be aligned with it"
         raise InputError(f"{fact}\nFix:  --plan PLAN.json     or     a factory and -o {target.source}")
     by_side = {source.side: source.source, target.side: target.source}
-    return api.align(by_side["torch"], by_side["keras"])
+    torch_side = source if source.side == "torch" else target
+    return api.align(by_side["torch"], by_side["keras"], entry=_entry_of(torch_side, entry))
 
 
 def _is_complete(plan: "Alignment") -> bool:

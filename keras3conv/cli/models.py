@@ -21,10 +21,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """The files of weights to load into the model of a factory: one for a torch module, one for a Keras model."""
+    """Files of weights to load into the model of a factory, by side.
+
+    Attributes:
+        torch: The file for a torch module.
+        keras: The file for a Keras model.
+        entry: The name of the state dict in a torch checkpoint that holds several.
+    """
 
     torch: Path | None = None
     keras: Path | None = None
+    entry: str = ""
 
     def of(self, side: Side) -> Path | None:
         """Return the file for a side."""
@@ -49,11 +56,11 @@ def resolve(argument: str, weights: Weights) -> "Adapter":
     if Path(argument).exists() or not _is_factory(where, name):
         if argument.endswith(".py"):
             raise InputError(f"{argument} is Python code: name the factory too\nFix:  {argument}:factory")
-        return adapter.resolve(Path(argument))
+        return adapter.resolve(Path(argument), entry=weights.entry)
     model = adapter.resolve(_make(where, name))
     path = weights.of(model.side)
     if path is not None and not isinstance(model, adapter.ModelFile):
-        model.load_weights(path)
+        model.load_weights(path, entry=weights.entry)
     return model
 
 

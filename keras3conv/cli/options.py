@@ -9,6 +9,9 @@ TorchSide = Annotated[str, typer.Argument(metavar="TORCH", help="A torch checkpo
 KerasSide = Annotated[str, typer.Argument(metavar="KERAS", help="A Keras file, or the factory of a model.")]
 TorchWeights = Annotated[Path | None, typer.Option(metavar="FILE", help="Weights to load into the torch module.")]
 KerasWeights = Annotated[Path | None, typer.Option(metavar="FILE", help="Weights to load into the Keras model.")]
+EntryName = Annotated[
+    str, typer.Option("--entry", metavar="NAME", help="The state dict of a torch checkpoint that holds several.")
+]
 InputsFile = Annotated[
     Path | None, typer.Option(metavar="FILE.npz", help="The inputs of the torch module: an array, or named arrays.")
 ]
@@ -43,6 +46,9 @@ Backends = Annotated[
     str | None, typer.Option(metavar="all|NAME,...", help="Also run the saved model on these Keras backends.")
 ]
 Onnx = Annotated[bool, typer.Option("--onnx", help="Also export both sides to ONNX, and compare in onnxruntime.")]
+ExpectedFile = Annotated[
+    Path | None, typer.Option("--expected", metavar="FILE.npz", help="Golden outputs that both models are held to.")
+]
 ReportFile = Annotated[
     Path | None, typer.Option("--report", metavar="FILE", help="Save the certificate as .html, .md, .json or .txt.")
 ]

@@ -21,6 +21,7 @@ _IN_PYTHON_AND_HERE = (
     (re.compile(r'plan\.pair\("([^"]+)", "([^"]+)"\)'), r'align --hint "\1=\2"'),
     (re.compile(r'plan\.ignore\("([^"]+)", "([^"]+)"\)'), r'align --ignore "\1=\2"'),
     (re.compile(r"transfer\(\.\.\., cast=True\)"), "--cast"),
+    (re.compile(r"transfer\(\.\.\., accept_difference=True\)"), "--accept-difference"),
     (re.compile(r"overwrite=True"), "--overwrite"),
     (re.compile(r"keras_inputs=\.\.\."), "--keras-inputs FILE.npz"),
     (re.compile(r"k3c\.compare_onnx\(first, second\)"), "keras3conv compare-onnx FIRST.onnx SECOND.onnx"),

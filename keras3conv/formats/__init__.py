@@ -6,7 +6,7 @@
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from keras3conv.errors import FileError, MalformedCheckpoint
@@ -17,6 +17,7 @@ from keras3conv.formats.safe.source import Source, dtype_named
 from keras3conv.formats.safetensors import file as safetensors_file
 from keras3conv.formats.safetensors import index as safetensors_index
 from keras3conv.formats.torch import checkpoint, parts
+from keras3conv.formats.torch import index as torch_index
 from keras3conv.formats.torch import writer as torch_writer
 from keras3conv.model.views import ModelView, Reader, Side, TensorRef
 from keras3conv.report.values import WrittenFile
@@ -26,6 +27,7 @@ __all__ = ["WrittenFile", "digest", "read", "replacing", "side_of", "write"]
 
 SUFFIXES = {
     ".safetensors.index.json": "safetensors index",
+    ".bin.index.json": "torch index",
     ".safetensors": "safetensors",
     ".weights.h5": "weights h5",
     ".keras": "keras",
@@ -33,12 +35,15 @@ SUFFIXES = {
     ".h5": "legacy h5",
     ".pth": "torch",
     ".pt": "torch",
+    ".pth.tar": "torch",
+    ".ckpt": "torch",
     ".bin": "torch",
 }
 """The format by suffix. A `.h5` file may have either of Keras' HDF5 formats, which `_hdf5_format` tells apart."""
 
 _CONTENTS = {
     "safetensors index": "JSON",
+    "torch index": "JSON",
     "safetensors": "safetensors",
     "weights h5": "HDF5",
     "legacy h5": "HDF5",
@@ -47,6 +52,7 @@ _CONTENTS = {
 }
 _READERS = {
     "safetensors index": safetensors_index.read,
+    "torch index": torch_index.read,
     "safetensors": safetensors_file.read,
     "weights h5": weights_h5.read,
     "legacy h5": legacy_h5.read,
@@ -61,22 +67,27 @@ _WRITERS = {
 
 
 def side_of(path: str | os.PathLike[str]) -> Side:
-    """Return the framework of a file by its suffix: "torch" or "keras"; raise `FileError` for an unknown suffix."""
-    return "torch" if _by_suffix(path).startswith(("torch", "safetensors")) else "keras"
+    """Return the framework of a file: "torch" or "keras". A folder counts as the weight file in it.
+
+    Raises:
+        FileError: Neither the suffix nor the content of the file tells.
+    """
+    return "torch" if _expected(_file_of(path)).startswith(("torch", "safetensors")) else "keras"
 
 
 def read(path: str | os.PathLike[str], *, entry: str = "") -> ModelView:
-    """Return a view of the model in a weight file; `ModelView.read` loads the tensors, one at a time.
+    """Return the structure of a weight file; `ModelView.read` loads the tensors, one at a time.
 
     Args:
-        path: The file; its suffix and its content determine the format.
-        entry: The name of the state dict to read, if a torch checkpoint contains several.
+        path: The file; its suffix and its content tell the format. Or a folder with one model.
+        entry: The name of a state dict in a torch checkpoint that holds several.
 
     Raises:
-        FileError: The file cannot be read; see the subclasses for the reasons.
+        FileError: The file was refused; the subclasses say why.
     """
+    path = _file_of(path)
     source = Source.pin(path)
-    found = _identify(_by_suffix(path), source)
+    found = _identify(_expected(path), source)
     if entry and found != "torch":
         raise FileError(f"{path}: an entry can be chosen only in a torch checkpoint, and the format is {found}")
     view = checkpoint.read(source, entry) if found == "torch" else _READERS[found](source)
@@ -180,6 +191,51 @@ def _by_suffix(path: str | os.PathLike[str]) -> str:
     raise FileError(f"{os.fspath(path)}: unknown suffix; the known ones are {', '.join(SUFFIXES)}")
 
 
+def _expected(path: Path) -> str:
+    """Return the format that the suffix of a file tells, or else its content."""
+    try:
+        return _by_suffix(path)
+    except FileError:
+        if not path.is_file() or path.suffix == ".onnx":
+            raise
+        with path.open("rb") as file:
+            head = file.read(1 << 12)
+        for expected, is_format in _SIGNATURES.items():
+            if is_format(head):
+                return expected
+        raise
+
+
+_SIGNATURES: dict[str, Callable[[bytes], bool]] = {
+    "legacy h5": lambda head: head.startswith(b"\x89HDF\r\n\x1a\n"),
+    "keras": lambda head: head.startswith(b"PK\3\4") and (b"config.json" in head or b"model.weights.h5" in head),
+    "torch": lambda head: head.startswith((b"PK\3\4", checkpoint.LEGACY_MAGIC)),
+    "safetensors": lambda head: head[8:9] == b"{",
+}
+"""The formats by the first bytes of a file, for files whose suffix does not tell."""
+
+
+_IN_FOLDER = (
+    "model.safetensors.index.json",
+    "pytorch_model.bin.index.json",
+    "model.safetensors",
+    "pytorch_model.bin",
+)
+
+
+def _file_of(path: str | os.PathLike[str]) -> Path:
+    """Return the weight file of a folder, or the file itself."""
+    found = Path(path)
+    if not found.is_dir():
+        return found
+    usual = [found / name for name in _IN_FOLDER if (found / name).is_file()]
+    files = [file for file in sorted(found.iterdir()) if file.name.lower().endswith(tuple(SUFFIXES))]
+    if usual or len(files) == 1:
+        return (usual or files)[0]
+    listed = ", ".join(file.name for file in files) or "none"
+    raise FileError(f"{found} is a folder; weight files in it: {listed}\nFix:  name one of the files")
+
+
 def _identify(expected: str, source: Source) -> str:
     """Return the format of a file; raise `MalformedCheckpoint` if its content does not have the expected format."""
     with source.open() as file:
@@ -190,12 +246,16 @@ def _identify(expected: str, source: Source) -> str:
         content = _zip_content(expected, source)
     elif expected == "torch" and start[:1] == b"\x80":  # a pickle, the format before torch 1.6
         content = "a torch checkpoint"
-    elif expected == "safetensors index":
+    elif expected in ("safetensors index", "torch index"):
         content = "JSON"
     elif expected == "safetensors" or start[8:9] == b"{":
         content = "safetensors"
     else:
         raise MalformedCheckpoint(f"{source.path} is not {_CONTENTS[expected]}, nor any other weight file")
+    if expected == "torch" and content == "safetensors":
+        return content
+    if expected == "keras" and content == "HDF5":  # what TensorFlow up to 2.11 wrote under this suffix
+        return _hdf5_format(source)
     if content != _CONTENTS[expected]:
         raise MalformedCheckpoint(f"{source.path} contains {content}, but its suffix is that of {_CONTENTS[expected]}")
     return _hdf5_format(source) if content == "HDF5" else expected

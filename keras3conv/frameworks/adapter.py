@@ -7,14 +7,15 @@ code that runs them, where the frameworks may be imported: `torch.module.TorchMo
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Union
 
 from keras3conv import formats
-from keras3conv.errors import InputError
+from keras3conv.errors import InputError, ModelError, Problem
 from keras3conv.frameworks.shared.inputs import Inputs, input_arrays
 from keras3conv.frameworks.shared.recording import Recording, traced
+from keras3conv.messages import lay_out
 from keras3conv.model.views import ModelView, Reader, Side, TensorRef
 from keras3conv.report.values import WrittenFile
 from keras3conv.transforms import Array
@@ -55,8 +56,13 @@ class LiveModel(Protocol):
     def save(self, path: Path, *, overwrite: bool) -> WrittenFile:
         """Save the model or its weights; the suffix selects the format."""
 
-    def load_weights(self, path: Path) -> None:
-        """Load a file of weights of the same framework; names and shapes must be those of the model."""
+    def load_weights(self, path: Path, *, entry: str = "") -> None:
+        """Load a file of weights of the same framework; it must fit exactly.
+
+        Args:
+            path: The file.
+            entry: The name of the state dict in a torch checkpoint that holds several.
+        """
 
     def build(self, arrays: Mapping[str, Array], keras_inputs: object) -> None:
         """Call the model if it was never called, so that Keras creates its variables.
@@ -72,15 +78,21 @@ class LiveModel(Protocol):
 
 @dataclass(frozen=True)
 class TorchFile:
-    """A file of torch weights; the file need not exist if it is the target of a transfer."""
+    """A file of torch weights; it need not exist if it is to be written.
+
+    Attributes:
+        source: The path.
+        entry: The name of the state dict that is meant, if the file holds several.
+    """
 
     source: Path
+    entry: str = ""
     side: ClassVar[Side] = "torch"
     is_live: ClassVar[bool] = False
 
     def view(self, *, described: bool = True) -> ModelView:
         """Return the view of the file; raise `FileError` if it cannot be read."""
-        return formats.read(self.source)
+        return formats.read(self.source, entry=self.entry)
 
     def write(self, path: Path, tensors: Sequence[TensorRef], read: Reader, *, overwrite: bool) -> WrittenFile:
         """Write tensors to a path."""
@@ -109,7 +121,16 @@ class KerasFile:
         return formats.write(path, tensors, read, template=template, overwrite=overwrite)
 
     def loaded(self) -> "Adapter":
-        """Return the adapter of a live model if the file has an architecture; else this adapter."""
+        """Return a live model if the file has an architecture; else the file itself.
+
+        Raises:
+            ModelError: Keras 3 cannot compute what is in the file; everything that it cannot is listed.
+        """
+        model, problems = self._of_keras_2()
+        if problems:
+            raise ModelError(lay_out(f"{self.source} cannot be read as a model of Keras 3", list(problems)))
+        if model is not self:
+            return model
         if not any(layer.config for layer in self.view().layers):
             return self
         from keras3conv.frameworks.keras.files import load
@@ -117,27 +138,53 @@ class KerasFile:
 
         return KerasModel(load(self.source))
 
+    def opened(self) -> tuple["Adapter", tuple[str, ...]]:
+        """Return a live model if Keras 2 saved the file with its architecture, and notes about it for a report.
+
+        Keras 3 gives some settings in such a file another meaning, so no workflow reads the file as it is. Any other
+        file stays a file, and so does one that Keras 3 cannot compute: its names and shapes are enough for a plan.
+        """
+        model, problems = self._of_keras_2()
+        if problems:
+            named = ", ".join(problem.keras for problem in problems)
+            return self, (f"only the names and shapes in {self.source} count: Keras 3 cannot compute {named}",)
+        return model, () if isinstance(model, KerasFile | TorchFile) else model.notes()
+
+    def _of_keras_2(self) -> tuple["Adapter", tuple[Problem, ...]]:
+        """Return the live model of a file that Keras 2 saved, or the file itself and what Keras 3 cannot compute."""
+        from keras3conv.formats.keras2.file import saved_model
+
+        saved = saved_model(self.source) if self.source.exists() else None
+        if saved is None:
+            return self, ()
+        from keras3conv.frameworks.keras.keras2.reading import problems_of, read_model
+        from keras3conv.frameworks.keras.model import KerasModel
+
+        problems = problems_of(saved)
+        return (self, problems) if problems else (KerasModel(read_model(saved)), ())
+
 
 ModelFile = TorchFile | KerasFile
 Adapter = Union[LiveModel, ModelFile]  # noqa: UP007 - `|` does not accept the forward reference in `KerasFile`
 
 
-def resolve(model: Any, argument: str = "model") -> Adapter:
+def resolve(model: Any, argument: str = "model", *, entry: str = "") -> Adapter:
     """Return the adapter of a torch module, a Keras model, or the path of a file.
 
     No framework is imported: an object can be a model of a framework only if that framework is imported already.
 
     Args:
         model: The model or the path.
-        argument: The name of the argument, for error messages.
+        argument: The name of the argument, for the message of an error.
+        entry: The name of a state dict, if the model is a torch checkpoint that holds several.
 
     Raises:
-        InputError: `model` is neither a torch module, nor a Keras model, nor a path.
-        FileError: `model` is a path with an unknown suffix.
+        InputError: It is neither a module, nor a Keras model, nor a path.
+        FileError: It is a path with an unknown suffix.
     """
     if isinstance(model, str | Path):
         path = Path(model)
-        return KerasFile(path) if formats.side_of(path) == "keras" else TorchFile(path)
+        return KerasFile(path) if formats.side_of(path) == "keras" else TorchFile(path, entry)
     keras, torch = sys.modules.get("keras"), sys.modules.get("torch")
     # On the torch backend a Keras layer is also a torch module, so Keras is tested first.
     if keras is not None and isinstance(model, keras.layers.Layer):
@@ -174,18 +221,25 @@ class Sides:
     keras: Adapter
 
     @classmethod
-    def of(cls, torch: Model, keras: Model) -> "Sides":
-        """Return the sides for two arguments.
+    def of(cls, torch: Model, keras: Model, *, entry: str = "") -> "Sides":
+        """Return the sides of two arguments; `entry` names a state dict of a torch checkpoint.
 
         Raises:
-            InputError: The arguments are not a torch side and a Keras side, in this order.
+            InputError: They are not a torch side and a Keras side, in this order.
         """
-        first, second = resolve(torch, "torch"), resolve(keras, "keras")
+        first, second = resolve(torch, "torch", entry=entry), resolve(keras, "keras")
         if (first.side, second.side) == ("keras", "torch"):
             raise InputError("the arguments are in the wrong order: the torch side is first, the Keras side second")
         if first.side == second.side:
             raise InputError(f"both arguments are {first.side} models: one torch and one Keras model are needed")
         return cls(torch=first, keras=second)
+
+    def opened(self) -> tuple["Sides", tuple[str, ...]]:
+        """Return the sides with a live model of a Keras 2 file, and notes about the origin of the Keras side."""
+        if isinstance(self.keras, KerasFile):
+            keras, notes = self.keras.opened()
+            return replace(self, keras=keras), notes
+        return self, () if isinstance(self.keras, TorchFile) else self.keras.notes()
 
     def build(self, inputs: Any, keras_inputs: Any) -> None:
         """Call a live Keras model that was never called, so that it has variables; do nothing without inputs."""

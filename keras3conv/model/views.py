@@ -86,6 +86,8 @@ class LayerView:
         attribute: The attribute of the parent layer that contains the layer ("forward_layer", "cell"). Unlike a name,
             it is the same in every model. Empty if unknown.
         run: Facts from a run of the model or from a functional graph.
+        is_ordered: Whether its position among layers of equal shapes is their order in the model; in a file of weights
+            frozen layers may stand behind the others.
     """
 
     path: str
@@ -94,6 +96,7 @@ class LayerView:
     tensors: tuple[TensorRef, ...] = ()
     attribute: str = ""
     run: LayerRun = LayerRun()
+    is_ordered: bool = True
 
     @property
     def kind(self) -> str:
@@ -115,12 +118,14 @@ class InputSpec:
         dtype: The name of the dtype.
         name: The name of the input.
         key: The key of the input if a live model takes a dict of inputs; else empty.
+        padding: The value that a layer of the model masks as padding; None where no layer masks.
     """
 
     shape: tuple[int | None, ...]
     dtype: str = "float32"
     name: str = ""
     key: str = field(default="", compare=False)
+    padding: float | None = field(default=None, compare=False)
 
 
 def _no_values(path: str, /) -> Array:

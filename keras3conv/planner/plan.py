@@ -14,6 +14,7 @@ from keras3conv.planner.evidence.flow import positions
 from keras3conv.planner.evidence.hints import Hints, hinted_pairs
 from keras3conv.planner.evidence.matching import anchors, match_groups, numbers
 from keras3conv.planner.evidence.one_sided import bare_normalizations, fitting_one_sided, with_zeros
+from keras3conv.planner.evidence.packed import packed_pairs
 from keras3conv.planner.evidence.rows import sequence_pairs
 from keras3conv.planner.evidence.structure import Group, Unmatched, fitting, fitting_in_keras, ignored_tensors
 from keras3conv.planner.probe.pairs import ProbeResult, rest_pairs
@@ -52,12 +53,16 @@ def plan(
     if probed is not None:
         pairs += _without_overlap(probed.pairs, pairs)
     pairs += sequence_pairs(unmatched.without(pairs))
+    if probed is None:
+        pairs += packed_pairs(unmatched.without(pairs))
     unmatched = _without_ties(unmatched.without(pairs), torch, pairs)
     bare = tuple(layer for layer in bare_normalizations(torch) if all(pair.torch != layer.path for pair in pairs))
     unmatched = replace(unmatched, torch_layers=(*unmatched.torch_layers, *bare))
     found = positions(torch.layers, keras.layers, numbers(_all_groups(unmatched)) | anchors(pairs))
-    for find_groups in (fitting, fitting_in_keras, fitting_one_sided):
+    for find_groups in (fitting, fitting_in_keras):
         pairs += match_groups(find_groups(unmatched.without(pairs)), found)
+    while more := list(match_groups(fitting_one_sided(unmatched.without(pairs)), found)):
+        pairs += more
     if probed is None:
         for find_groups in (fitting, fitting_in_keras):
             pairs += match_groups(find_groups(_tied_layers(unmatched, torch, pairs)), found)
@@ -72,7 +77,17 @@ def plan(
         torch=torch.outline(),
         keras=keras.outline(),
         notes=notes if probed is None else (*notes, *probed.notes),
+        difference=_known_difference(probed, pairs),
     )
+
+
+def _known_difference(probed: ProbeResult | None, pairs: Iterable[Pair]) -> str:
+    """Return the difference that the probe found, if it ran with all weights of the plan; else nothing is known."""
+    if probed is None:
+        return ""
+    filled = {path for pair in probed.pairs for mapping in pair.weights for path in mapping.keras}
+    mappings = (mapping for pair in pairs for mapping in pair.weights if mapping.torch)
+    return probed.difference if all(path in filled for mapping in mappings for path in mapping.keras) else ""
 
 
 def _in_order(pairs: Iterable[Pair], torch: ModelView) -> list[Pair]:
@@ -154,3 +169,5 @@ def _ignored(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Itera
                 yield Ignored(side="keras", path=tensor.path, reason=reason or "the state of a random generator")
             elif is_constant(tensor) and tensor.path not in placed:
                 yield Ignored(side="keras", path=tensor.path, reason=constant_buffer(tensor.role, tensor.dtype))
+            elif tensor.role == "count" and "keras.layers.Normalization" in layer.kinds and tensor.path not in placed:
+                yield Ignored(side="keras", path=tensor.path, reason="the number of samples, which adapt() alone reads")

@@ -57,3 +57,30 @@ def filled(
                 yield WeightMapping(torch=(role,), keras=(), transform=Drop(value or 0, torch[role]))
         else:
             yield mapping
+
+
+_MEANINGS = {
+    "running_mean": "mean",
+    "moving_mean": "mean",
+    "running_var": "variance",
+    "moving_variance": "variance",
+    "bias": "offset",
+    "beta": "offset",
+    "weight": "scale",
+    "gamma": "scale",
+    "scale": "scale",
+}
+"""The meaning of the vectors of a normalisation, by their names on either side."""
+
+
+def may_be_same(torch_role: str, keras_role: str, shape: Shape) -> bool:
+    """Return whether a torch tensor may become a Keras variable: a mean does not become a scale, nor a scale an offset.
+
+    Args:
+        torch_role: What the torch layer calls the tensor.
+        keras_role: What the Keras layer calls the variable.
+        shape: The shape of the torch tensor; only vectors are told apart.
+    """
+    names = torch_role.rpartition(".")[2], keras_role.rpartition("/")[2]
+    meanings = {_MEANINGS.get(name) for name in names}
+    return len([size for size in shape if size != 1]) != 1 or None in meanings or len(meanings) == 1

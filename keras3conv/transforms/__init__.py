@@ -9,6 +9,8 @@ key and value) and two to one (two biases of an LSTM). The tests check these law
 - `from_json(f.to_json()) == f`;
 - `f.shapes(shapes)` are the shapes of `f(arrays)` for arrays of these shapes.
 
+`ResizeGrid` alone interpolates, so the first law does not hold for it.
+
 Results are views where numpy can return one, so data is copied only when it is written.
 """
 
@@ -18,6 +20,7 @@ from keras3conv.transforms.base import Array, Arrays, Shape, Shapes, Transform, 
 from keras3conv.transforms.blocks import Concat, Split, Stack, Take, Unstack
 from keras3conv.transforms.combine import Beside, Chain, Each, Same
 from keras3conv.transforms.one_sided import Drop, Fill, Lead, Skip
+from keras3conv.transforms.resize import ResizeGrid
 from keras3conv.transforms.zeros import Blocks, Diagonal, Dilate, Thin
 
 __all__ = [
@@ -34,6 +37,7 @@ __all__ = [
     "Each",
     "Fill",
     "Lead",
+    "ResizeGrid",
     "Same",
     "Shape",
     "Shapes",

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from keras3conv.alignment.adapted import is_adapted
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import InputError, ModelError
 from keras3conv.frameworks.adapter import Model, Sides, Views
@@ -11,19 +12,28 @@ from keras3conv.planner.plan import hinted_paths
 from keras3conv.planner.plan import plan as make_plan
 
 
-def align(torch: Model, keras: Model, *, inputs: Any, keras_inputs: Any, hints: Hints, probe: bool | None) -> Alignment:
+def align(
+    torch: Model, keras: Model, *, inputs: Any, keras_inputs: Any, hints: Hints, probe: bool | None, entry: str
+) -> Alignment:
     """Return the plan for two models; see `keras3conv.align`."""
-    sides = Sides.of(torch, keras)
+    sides, notes = Sides.of(torch, keras, entry=entry).opened()
     sides.build(inputs, keras_inputs)
     try:
-        return align_sides(sides, sides.views(), inputs, keras_inputs, hints=hints, probe=probe)
+        return align_sides(sides, sides.views(), inputs, keras_inputs, hints=hints, probe=probe, notes=notes)
     except ModelError as error:
         fix = "" if "\nFix:" in str(error) else "\nFix:  k3c.align(..., probe=False)"
         raise ModelError(f"{error}{fix}") from error
 
 
 def align_sides(
-    sides: Sides, views: Views, inputs: Any, keras_inputs: Any, *, hints: Hints = None, probe: bool | None = None
+    sides: Sides,
+    views: Views,
+    inputs: Any,
+    keras_inputs: Any,
+    *,
+    hints: Hints = None,
+    probe: bool | None = None,
+    notes: tuple[str, ...] = (),
 ) -> Alignment:
     """Return the plan for two sides whose views are known; see `keras3conv.align`.
 
@@ -36,7 +46,7 @@ def align_sides(
         raise InputError(f"align(..., probe=True): {reason}")
     given = both_inputs(*views, inputs, keras_inputs) if sides.can_run(views[1], inputs) else None
     if probe is False or reason or given is None:
-        return _without_probe(sides, views, given, hints, reason or "probe=False")
+        return _without_probe(sides, views, given, hints, reason or "probe=False", notes)
     refuse_unprovable(given)
     from keras3conv.planner.probe import run as probing
 
@@ -45,13 +55,15 @@ def align_sides(
     except ModelError as error:
         if probe or inputs is not None:
             raise
-        return _without_probe(sides, views, given, hints, f"with {given.note}, {_in_one_line(error)}")
-    return make_plan(probed.torch, probed.keras, hints, probed=probed, notes=(given.note,))
+        return _without_probe(sides, views, given, hints, f"with {given.note}, {_in_one_line(error)}", notes)
+    return make_plan(probed.torch, probed.keras, hints, probed=probed, notes=(given.note, *notes))
 
 
-def _without_probe(sides: Sides, views: Views, given: Inputs | None, hints: Hints, reason: str) -> Alignment:
+def _without_probe(
+    sides: Sides, views: Views, given: Inputs | None, hints: Hints, reason: str, origin: tuple[str, ...]
+) -> Alignment:
     """Return the plan by names, shapes, and the call order of the models that can be run with the inputs."""
-    notes = [f"not probed: {reason}"]
+    notes = [f"not probed: {reason}", *origin]
     if given is not None:
         traced = list(views)
         for place, trace in enumerate((sides.traced_torch, sides.traced_keras)):
@@ -76,6 +88,8 @@ def _why_no_probe(sides: Sides, views: Views, inputs: Any) -> str:
         return "both sides are files" if len(files) > 1 else f"the {names[files[0].side]} side is a file"
     if not sides.can_run(views[1], inputs):
         return "there are no inputs, and the Keras model has no input specification: give inputs=..."
+    if any(map(is_adapted, views[1].layers)):
+        return "the Keras model is quantized or adapted with LoRA, so its layers have no weights of torch"
     return ""
 
 

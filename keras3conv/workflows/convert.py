@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keras3conv.builder.conversion import Conversion
 from keras3conv.builder.program.layouts import Channels
 from keras3conv.builder.to_torch.build import build, proof_inputs, require_none
 from keras3conv.errors import InputError, Problem
 from keras3conv.frameworks.adapter import resolve
+
+if TYPE_CHECKING:
+    from keras3conv.formats.keras2.file import Saved
 
 
 def convert(
@@ -64,13 +67,11 @@ def _loaded(path: Path) -> Any:
             f"{path} contains weights, but no architecture, so it cannot be converted to a module\n"
             f'Fix:  k3c.transfer("{path}", module, plan)     or     k3c.convert(model, weights="{path}")'
         )
-    from keras3conv.formats.keras2 import file as keras2_file
+    from keras3conv.formats.keras2.file import saved_model
     from keras3conv.frameworks.keras import files as keras_files
 
-    if path.suffix != ".keras":
-        version, config = keras2_file.architecture(path)
-        if keras2_file.is_of_keras_2(version, config):
-            return _of_keras_2(config, version, path, path)
+    if saved := saved_model(path):
+        return _of_keras_2(saved, path)
     _require_writable([(layer.path, layer.kind) for layer in layers], path)
     return keras_files.load(path)
 
@@ -92,33 +93,27 @@ def _require_writable(layers: Sequence[tuple[str, str]], path: Path) -> None:
     require_none(path.name, tuple(problems[name] for name, _ in layers if name in problems))
 
 
-def _of_keras_2(config: Any, version: str, path: Path, weights: Path) -> Any:
-    """Return a Keras 3 model with an architecture that Keras 2 saved, and with the weights of a Keras 2 file."""
-    from keras3conv.formats.keras2 import file as keras2_file
-    from keras3conv.frameworks.keras import legacy as keras_legacy
-    from keras3conv.frameworks.keras import legacy_weights as keras_legacy_weights
-
-    own_code = f'k3c.convert(make_model())  # in your own code: make_model().load_weights("{weights}")'
-    require_none(path.name, tuple(keras_legacy.problems_in(config, version, own_code)))
-    model = keras_legacy.model_of(config)
-    keras_legacy_weights.load(model, keras2_file.groups(weights), weights)
-    return model
-
-
 def _from_json(path: Path, weights: Path | None) -> Any:
     from keras3conv.formats.keras import json as keras_json
-    from keras3conv.formats.keras2 import file as keras2_file
+    from keras3conv.formats.keras2.file import saved_model
     from keras3conv.frameworks.keras import files as keras_files
 
     if weights is None:
         fix = f'Fix:  k3c.convert("{path}", weights="model.weights.h5")'
         raise InputError(f"{path} contains an architecture without weights\n{fix}")
     walked = [(name, layer.kind) for name, layer in keras_json.read(path).walk()]
-    config = keras_json.parsed(path)
-    version = str(config.get("keras_version", ""))
-    if keras2_file.is_of_keras_2(version, config) and keras2_file.is_legacy(weights):
-        return _of_keras_2(config, version, path, weights)
+    if saved := saved_model(path):
+        return _of_keras_2(saved, weights)
     _require_writable(walked, path)
     model = keras_files.from_json(path)
     keras_files.load_weights(model, weights)
     return model
+
+
+def _of_keras_2(saved: "Saved", weights: Path) -> Any:
+    """The model of an architecture that Keras 2 wrote, with the weights of a file of its time."""
+    from keras3conv.frameworks.keras.keras2.reading import problems_of, read_model
+
+    other = None if weights == saved.path else weights
+    require_none(saved.path.name, problems_of(saved, other))
+    return read_model(saved, other)

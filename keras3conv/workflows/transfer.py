@@ -10,7 +10,7 @@ from keras3conv import formats
 from keras3conv.alignment.plan import Alignment
 from keras3conv.alignment.staging import Staging, stage
 from keras3conv.errors import InputError, Problem, TransferError
-from keras3conv.frameworks.adapter import LiveModel, Model, ModelFile, resolve
+from keras3conv.frameworks.adapter import KerasFile, LiveModel, Model, ModelFile, resolve
 from keras3conv.messages import lay_out
 from keras3conv.model.views import ModelView, Reader, TensorRef
 from keras3conv.report.report import Report, current_environment
@@ -19,15 +19,18 @@ from keras3conv.transforms import Array
 
 
 def transfer(
-    source: Model, target: Model, plan: Alignment, *, out: Sequence[Path], overwrite: bool, cast: bool
+    source: Model, target: Model, plan: Alignment, *, out: Sequence[Path], overwrite: bool, cast: bool, entry: str = ""
 ) -> Report:
     """Transfer the weights of the source to the target; see `keras3conv.transfer`."""
-    read, written = resolve(source, "source"), resolve(target, "target")
+    read, written = resolve(source, "source", entry=entry), resolve(target, "target")
     if read.side == written.side:
         raise InputError(f"source and target are both {read.side}: a transfer goes from one framework to the other")
+    notes: tuple[str, ...] = ()
+    if isinstance(read, KerasFile):
+        read, notes = read.opened()
     if isinstance(written, ModelFile):
-        return _report(*_into_files(read.view(), written, plan, out, overwrite=overwrite, cast=cast))
-    return _report(*_into_live(read.view(), written, plan, out, overwrite=overwrite, cast=cast))
+        return _report(*_into_files(read.view(), written, plan, out, overwrite=overwrite, cast=cast), notes)
+    return _report(*_into_live(read.view(), written, plan, out, overwrite=overwrite, cast=cast), notes)
 
 
 def _into_live(
@@ -117,7 +120,7 @@ def _reader(staging: Staging, *, complete: bool) -> Reader:
     return read
 
 
-def _report(staging: Staging, files: tuple[WrittenFile, ...]) -> Report:
+def _report(staging: Staging, files: tuple[WrittenFile, ...], origin: tuple[str, ...]) -> Report:
     plan, target = staging.plan, staging.target
     lossy = [mapping for mapping in plan.mappings if not mapping.transform.lossless]
     numbers = sum(int(np.prod(tensor.shape)) for tensor in target.tensors() if staging.has(tensor))
@@ -133,4 +136,6 @@ def _report(staging: Staging, files: tuple[WrittenFile, ...]) -> Report:
     )
     notes = (f"not confirmed by a run: {', '.join(unconfirmed)}; validate(...) proves it",) if unconfirmed else ()
     title = f"Transfer: {staging.source.title} -> {target.title}"
-    return Report(title=title, sections=(section,), files=files, environment=current_environment(), notes=notes)
+    return Report(
+        title=title, sections=(section,), files=files, environment=current_environment(), notes=(*origin, *notes)
+    )

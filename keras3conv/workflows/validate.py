@@ -6,9 +6,9 @@ from functools import partial
 from typing import Any
 
 from keras3conv.alignment.plan import Alignment
+from keras3conv.errors import InputError
 from keras3conv.frameworks.adapter import KerasFile, Model, ModelFile, Sides, Views
 from keras3conv.frameworks.shared.inputs import Inputs, both_inputs, refuse_unprovable
-from keras3conv.planner.plan import plan as make_plan
 from keras3conv.report.report import Report, current_environment
 from keras3conv.report.values import Section
 from keras3conv.validators.judges import Judge, judges
@@ -32,10 +32,14 @@ def validate(
     plan: Alignment | None,
     options: Options,
     progress: Progress | None = None,
+    entry: str = "",
 ) -> Report:
     """Return the certificate of two models; see `keras3conv.validate`. `progress` is called before every proof."""
     asked = judges(options)
-    sides = Sides.of(torch, keras)
+    if options.expected and inputs is None:
+        fix = 'Fix:  validate(torch, keras, inputs=inputs, expected="outputs.npz")'
+        raise InputError(f"golden outputs are given without the inputs that they are for\n{fix}")
+    sides = Sides.of(torch, keras, entry=entry)
     if isinstance(sides.keras, KerasFile):
         sides = replace(sides, keras=sides.keras.loaded())
     subject, notes = _subject(sides, inputs, keras_inputs, plan, options)
@@ -79,7 +83,7 @@ def _subject(
         files = " and the ".join(side.side for side in sides.files())
         reason = f"the {files} side is a file of weights, which cannot be run"
         views = sides.views()
-        plan = plan or make_plan(*views)
+        plan = plan or align_sides(sides, views, inputs, keras_inputs)
         return Subject(plan=plan, outlines=outlines, views=lambda: views, skip_reason=reason, options=options), ()
     given = both_inputs(*outlines, inputs, keras_inputs)
     refuse_unprovable(given)

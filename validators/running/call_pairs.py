@@ -43,12 +43,20 @@ def call_pairs(subject: Subject, torch: Recording, keras: Recording) -> Iterator
     """Yield a `CallPair` for every call of every paired layer that runs, in torch's call order."""
     for pair in subject.pairs_in_call_order:
         torch_calls, keras_calls = torch.of(pair.torch), keras.of(pair.keras)
+        if not keras_calls and _is_in_time_distributed(subject, pair.keras):
+            continue
         if len(torch_calls) != len(keras_calls):
             mismatch = f"runs {len(torch_calls)} times in torch and {len(keras_calls)} times in Keras"
             yield CallPair(pair=pair, mismatch=mismatch)
             continue
         for torch_call, keras_call in zip(torch_calls, keras_calls, strict=True):
             yield _call_pair(subject, pair, torch_call, keras_call)
+
+
+def _is_in_time_distributed(subject: Subject, path: str) -> bool:
+    """Return whether a Keras layer is in a TimeDistributed, which calls it without a hook: its own output is judged."""
+    whole = subject.keras_layers.get(path.rpartition("/")[0])
+    return whole is not None and whole.kind == "keras.layers.TimeDistributed"
 
 
 def in_keras_layout(subject: Subject, pair: Pair, torch_call: Call, keras_shape: Shape) -> Array:
@@ -58,14 +66,13 @@ def in_keras_layout(subject: Subject, pair: Pair, torch_call: Call, keras_shape:
     # A subclass of a torch layer may move the channels itself, before and after it calls its base class.
     if output.shape != keras_shape and channels_last(output).shape == keras_shape:
         output = channels_last(output)
-    return _broadcast_over_batch(output, keras_shape)
+    return _broadcast_over_batch(_with_inner_axes(output, keras_shape), keras_shape)
 
 
 def _call_pair(subject: Subject, pair: Pair, torch_call: Call, keras_call: Call) -> CallPair:
     keras_output = keras_call.outputs[0] if keras_call.before_activation is None else keras_call.before_activation
     keras_output = _without_cropped_part(subject, pair, keras_output)
     torch_output = in_keras_layout(subject, pair, torch_call, keras_output.shape)
-    torch_output = _with_inner_axes(torch_output, keras_output.shape)
     torch_output = _in_closer_layout(torch_output, keras_output)
     keras_output = _broadcast_over_batch(keras_output, torch_output.shape)
     mismatch = ""

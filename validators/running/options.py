@@ -1,7 +1,10 @@
 """The options of a certificate: checked and normalised once, where they are made."""
 
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +31,7 @@ class Options:
         labels: Class index of every input sample, shape (samples,); None if there are no labels.
         class_names: Class names, by class index.
         onnx: Export both models to ONNX and compare them there.
+        expected: Golden outputs for the inputs, in the layout of Keras: a file or arrays, stored as a dict by name.
 
     Raises:
         InputError: An option has the wrong type or an unknown value.
@@ -40,6 +44,7 @@ class Options:
     labels: Any = None
     class_names: Sequence[str] = ()
     onnx: bool = False
+    expected: Any = None
 
     def __post_init__(self) -> None:
         _require_tolerance(self.tolerance)
@@ -48,6 +53,7 @@ class Options:
             "backends": _backends(self.backends),
             "class_names": _class_names(self.class_names, self.labels),
             "labels": None if self.labels is None else _labels(self.labels),
+            "expected": None if self.expected is None else golden_outputs(self.expected),
         }
         for name, value in normalised.items():
             object.__setattr__(self, name, value)
@@ -55,6 +61,41 @@ class Options:
     def wants(self, proof: str) -> bool:
         """Return whether a proof is requested."""
         return not self.proofs or proof in self.proofs
+
+
+def golden_outputs(expected: Any) -> dict[str, Array]:
+    """Return golden outputs by name: from a file of numpy, or from arrays in a dict, in a list, or alone.
+
+    Raises:
+        InputError: They are no numbers, or the file cannot be read.
+    """
+    if isinstance(expected, str | PathLike):
+        expected = _in_file(Path(expected))
+    if not isinstance(expected, Mapping):
+        arrays = expected if isinstance(expected, list | tuple) else [expected]
+        expected = {str(place): array for place, array in enumerate(arrays)}
+    found = {str(name): _numbers(name, array) for name, array in expected.items()}
+    if not found:
+        raise InputError("expected holds no output")
+    return found
+
+
+def _in_file(path: Path) -> Any:
+    try:
+        loaded = np.load(path)  # never pickled objects: that is numpy's default, and it stays
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} holds no arrays: {error}\nFix:  numpy.savez(path, outputs)") from error
+    if isinstance(loaded, np.ndarray):
+        return loaded
+    with loaded:
+        return {name: loaded[name] for name in loaded.files}
+
+
+def _numbers(name: str, values: Any) -> Array:
+    array = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"the golden output {name} is an array of {array.dtype}: a model returns numbers")
+    return array
 
 
 def _require_tolerance(tolerance: Any) -> None:

@@ -1,6 +1,7 @@
 """Convert attention layers and stacks of recurrent cells, which become torch modules of this project."""
 
 from keras3conv.builder.operations.call import Call, handles
+from keras3conv.builder.operations.recurrent import masked
 from keras3conv.builder.program.names import OWN_LAYERS
 from keras3conv.builder.program.program import Value
 
@@ -22,7 +23,8 @@ def _attention(call: Call) -> None:
 @handles("keras.layers.RNN")
 def _cells(call: Call) -> None:
     if call.get("mask") is not None:
-        raise call.refuse("a mask is not supported: the torch layer runs over every time step")
+        masked(call)
+        return
     if call.get("initial_state") is not None:
         raise call.refuse("initial_state is not supported: the torch module always starts from a zero state")
     if call.get("return_state"):

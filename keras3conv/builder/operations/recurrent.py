@@ -6,6 +6,7 @@ from typing import Any
 from keras3conv.builder.operations.call import Call, handles
 from keras3conv.builder.operations.expressions import torch
 from keras3conv.builder.operations.indexing import ALL
+from keras3conv.builder.program.names import OWN_LAYERS
 from keras3conv.builder.program.operation import Operation, Submodule
 from keras3conv.builder.program.program import Value
 from keras3conv.errors import RuleError
@@ -13,6 +14,9 @@ from keras3conv.errors import RuleError
 
 @handles("keras.layers.LSTM", "keras.layers.GRU", "keras.layers.SimpleRNN")
 def _recurrent(call: Call) -> None:
+    if call.get("mask") is not None:
+        masked(call)
+        return
     try:
         layer = call.rule_module("torch.nn.")
     except RuleError:
@@ -61,6 +65,16 @@ def _merged(mode: str, forward: Operation, backward: Operation) -> Operation:
     if mode == "mul":
         return forward * backward
     return forward + backward if mode == "sum" else (forward + backward) / 2
+
+
+def masked(call: Call) -> None:
+    """Write a recurrent layer with a mask: a module of this project leaves out the steps that torch's runs over."""
+    if call.get("initial_state") is not None:
+        raise call.refuse("an initial state beside a mask is not supported")
+    if call.get("stateful"):
+        raise call.refuse("stateful=True is not supported: the torch layer keeps no state between calls")
+    layer = call.rule_module(f"{OWN_LAYERS}.Recurrent")
+    call.returns(layer(call.keras_order(call["sequences"]), call.keras_order(call["mask"])))
 
 
 def _sequence(call: Call, config: Mapping[str, Any]) -> Value:

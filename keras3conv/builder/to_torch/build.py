@@ -19,6 +19,7 @@ from keras3conv.builder.source.torch_source import write
 from keras3conv.builder.to_torch.lowering import lower
 from keras3conv.builder.to_torch.pairing import alignment_of
 from keras3conv.errors import Problem, UnsupportedLayerError
+from keras3conv.frameworks.shared.inputs import padded
 from keras3conv.messages import count, lay_out
 from keras3conv.model.graph import Graph, Node, Ref, Size, Tensor, mapped
 from keras3conv.rules.library import known_classes
@@ -114,9 +115,12 @@ def _tied(graph: Graph) -> frozenset[str]:
 
 
 def _may_be_traced_into(node: Node) -> bool:
-    """Return True if a node is a layer that can be traced into; a recurrent layer cannot, because it runs a loop."""
+    """Return whether a node is a layer that calls operations; a recurrent layer runs a loop of the backend instead.
+
+    A Bidirectional calls two recurrent layers and joins what they return, so it may be traced into them.
+    """
     is_operation = node.kind.startswith(("keras.ops.", "keras.activations."))
-    return not is_operation and not {"keras.layers.RNN", "keras.layers.Bidirectional"} & {*node.kinds}
+    return not is_operation and "keras.layers.RNN" not in node.kinds
 
 
 def _require_no_hidden_use(model: Any, plan: Alignment, graph: Graph, program: Program) -> None:
@@ -172,6 +176,9 @@ def proof_inputs(graph: Graph, program: Program) -> tuple[tuple[Array, ...], Any
     generator = np.random.default_rng(SEED)
     rows = [t.shape[0] for layer in graph.view.layers for t in layer.tensors if t.role == "embeddings"]
     arrays = {tensor.name: _random(tensor, generator, min(rows, default=2)) for tensor in graph.inputs}
+    if len(graph.view.input_specs) == len(graph.inputs):
+        for tensor, spec in zip(graph.inputs, graph.view.input_specs, strict=True):
+            arrays[tensor.name] = padded(arrays[tensor.name], spec)
     keras = mapped(graph.input_structure, lambda leaf: arrays[leaf.name] if isinstance(leaf, Ref) else leaf)
     torch = tuple(np.ascontiguousarray(arrays[value.name].transpose(value.order)) for value in program.inputs)
     return torch, keras

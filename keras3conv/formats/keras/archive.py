@@ -56,6 +56,32 @@ def read(source: Source) -> ModelView:
     )
 
 
+def architecture(path: Path) -> tuple[str, Any]:
+    """Return the version that wrote an archive, empty where it does not say, and the architecture in it.
+
+    Raises:
+        FileError: The file cannot be read, or is no whole archive.
+    """
+    source = Source.pin(path)
+    members = scan(source)
+    return _facts(source, members).get("written by Keras", ""), _json(source, members, _CONFIG)
+
+
+def datasets(path: Path) -> dict[str, Array]:
+    """Return the weights in an archive by their places in it: "layers/conv2d/vars/0".
+
+    Raises:
+        FileError: The file cannot be read, or is no whole archive.
+    """
+    source, where = Source.pin(path), str(path)
+    weights = _member(source, scan(source), _WEIGHTS)
+    if not weights.compressed:
+        verify(source, weights)
+    with _opened(source, weights) as file, hdf5.opened(file, f"{where}: {_WEIGHTS}") as opened:
+        tree = hdf5.survey(opened, where, weights.size, skip=weights_h5.IGNORED)
+        return {name: hdf5.read_dataset(opened, dataset) for name, dataset in tree.datasets.items()}
+
+
 def rewrite(path: Path, template: Source, places: Mapping[str, TensorRef], read: Reader) -> None:
     """Write a copy of an archive with new weights; architecture, optimizer state and assets stay the same.
 

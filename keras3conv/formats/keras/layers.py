@@ -24,19 +24,21 @@ _STACK = "keras.layers.StackedRNNCells"
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """A layer as it is in the weights, without information from the architecture.
+    """A layer as found in the weights, without the architecture.
 
     Attributes:
-        path: The path in the model.
-        datasets: The datasets of the variables, in the order of their creation.
-        roles: The names of the variables in the layer, one for each dataset.
-        kind: The qualified class name; empty if unknown.
+        path: Its path in the model.
+        datasets: Its datasets, in the order of their creation.
+        roles: The roles of the datasets.
+        kind: Its qualified class name; empty if unknown.
+        is_ordered: Whether its position among layers of equal shapes is their order in the model.
     """
 
     path: str
     datasets: tuple[hdf5.Dataset, ...] = ()
     roles: tuple[str, ...] = ()
     kind: str = ""
+    is_ordered: bool = True
 
 
 def layers_of(found: Sequence[Found], architecture: Architecture | None, tree: hdf5.Tree) -> tuple[LayerView, ...]:
@@ -106,7 +108,8 @@ def _view(layer: Found, shared: Mapping[str, str]) -> LayerView:
         )
         for role, dataset in zip(layer.roles, layer.datasets, strict=True)
     )
-    return LayerView(path=layer.path, kinds=(layer.kind,) if layer.kind else (), tensors=tensors)
+    kinds = (layer.kind,) if layer.kind else ()
+    return LayerView(path=layer.path, kinds=kinds, tensors=tensors, is_ordered=layer.is_ordered)
 
 
 def _with_parts(described: list[LayerView], parts: list[LayerView]) -> tuple[LayerView, ...]:

@@ -5,6 +5,7 @@ weight file has the layers at the root.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,8 @@ import numpy as np
 from keras3conv.errors import FileError, IncompleteCheckpoint, MalformedCheckpoint
 from keras3conv.formats.keras.architecture import Architecture, LayerConfig, parse
 from keras3conv.formats.keras.layers import Found, datasets_of, distinct, layers_of, read_tensor
-from keras3conv.formats.keras.names import class_of, creates, qualified
+from keras3conv.formats.keras.names import attribute_of, class_of, creates, qualified
+from keras3conv.formats.keras2.order import proven_order
 from keras3conv.formats.safe import hdf5
 from keras3conv.formats.safe.source import Source, parse_json
 from keras3conv.model.views import ModelView, Reader, TensorRef
@@ -112,7 +114,7 @@ def _find(file: "h5py.File", tree: hdf5.Tree, architecture: Architecture | None,
             found.setdefault(layer, []).append((role, dataset))
         if name != _TOP_LEVEL:
             found.setdefault(name, [])
-    return [
+    layers = [
         Found(
             path=path,
             datasets=tuple(data for _, data in pairs),
@@ -121,6 +123,26 @@ def _find(file: "h5py.File", tree: hdf5.Tree, architecture: Architecture | None,
         )
         for path, pairs in found.items()
     ]
+    return layers if architecture else _ordered(layers, names)
+
+
+def _ordered(layers: Sequence[Found], groups: Sequence[str]) -> list[Found]:
+    """The layers with those of nested models in their order, as far as their names prove it."""
+    by_path = {layer.path: layer for layer in layers}
+    for group in groups:
+        inner = [path for path in by_path if path.startswith(f"{group}/") and _is_in_model(by_path[path])]
+        shapes = [(path, (by_path[path].roles, *(data.shape for data in by_path[path].datasets))) for path in inner]
+        order, unproven = proven_order(shapes)
+        moved = dict(zip(inner, order, strict=True))
+        known = {path: replace(by_path[path], is_ordered=path not in unproven) for path in inner}
+        by_path = {moved.get(path, path): known.get(moved.get(path, path), layer) for path, layer in by_path.items()}
+    return list(by_path.values())
+
+
+def _is_in_model(layer: Found) -> bool:
+    """Whether a layer in a group may be one of a nested model, and is no part of an attention or a recurrent layer."""
+    name = layer.path.rpartition("/")[2]
+    return bool(layer.datasets) and attribute_of(name) == name
 
 
 def _kind(path: str, roles: Sequence[str]) -> str:

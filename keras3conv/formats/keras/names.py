@@ -9,6 +9,9 @@ from typing import Any
 
 from keras3conv.transforms import Shape
 
+DOUBLED = "_layer_checkpoint_dependencies"
+"""The group of a model's layers in an archive of Keras 2.13, which lists a layer with weights twice."""
+
 _KERNEL = ("kernel", "bias")
 _SEPARABLE = ("depthwise_kernel", "pointwise_kernel", "bias")
 _RECURRENT = ("kernel", "recurrent_kernel", "bias")

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from keras3conv.errors import FileError, MalformedCheckpoint
 from keras3conv.formats.keras.architecture import Architecture, LayerConfig, inner_layer
 from keras3conv.formats.keras.layers import Found, datasets_of, distinct, layers_of, read_tensor
-from keras3conv.formats.keras.names import child_class, class_of, qualified, roles, snake_case
+from keras3conv.formats.keras.names import DOUBLED, child_class, class_of, qualified, roles, snake_case
 from keras3conv.formats.safe import hdf5
 from keras3conv.formats.safe.source import Source
 from keras3conv.model.views import ModelView, Reader, TensorRef
+from keras3conv.transforms import Array
 
 if TYPE_CHECKING:
     import h5py
@@ -67,6 +68,18 @@ def read(source: Source) -> ModelView:
         origin=str(source.path),
         facts=facts,
     )
+
+
+def datasets(path: Path) -> dict[str, Array]:
+    """Return the weights in a file by their places in it: "layers/conv2d/vars/0".
+
+    Raises:
+        FileError: The file cannot be read.
+    """
+    source = Source.pin(path)
+    with source.unchanged() as name, hdf5.opened(name, str(path)) as file:
+        tree = hdf5.survey(file, str(path), source.size, skip=IGNORED)
+        return {place: hdf5.read_dataset(file, dataset) for place, dataset in tree.datasets.items()}
 
 
 def ignored_facts(file: "h5py.File") -> dict[str, str]:
@@ -132,7 +145,7 @@ def _node(
     model = Node(group="", name="", datasets=(), config=root)
     parent = nodes.get(_owner(group, nodes), model)
     piece = group.rpartition("/")[2]
-    config = _config(group, parent, stored) if group else root
+    config = _config(group, parent, stored, tree) if group else root
     node = Node(
         group=group,
         name=stored or (config.name if config and config.name else piece),
@@ -151,7 +164,7 @@ def _owner(group: str, nodes: Mapping[str, Node]) -> str:
     return ""
 
 
-def _config(group: str, parent: Node, stored: str | None) -> LayerConfig | None:
+def _config(group: str, parent: Node, stored: str | None, tree: hdf5.Tree) -> LayerConfig | None:
     """Return the layer of the architecture for a group, by the stored name or by class and number; None if unknown."""
     if parent.config is None:
         return None
@@ -160,10 +173,12 @@ def _config(group: str, parent: Node, stored: str | None) -> LayerConfig | None:
         return inner_layer(parent.config, inside)
     if stored is not None:
         return next((layer for layer in parent.config.children if layer.name == stored), None)
-    return _by_number(parent.config).get(inside.removeprefix("layers/"))
+    home, _, name = inside.rpartition("/")
+    home = f"{parent.group}/{home}".strip("/")
+    return _by_number(parent.config, home, tree).get(name)
 
 
-def _by_number(model: LayerConfig) -> dict[str, LayerConfig]:
+def _by_number(model: LayerConfig, home: str, tree: hdf5.Tree) -> dict[str, LayerConfig]:
     """Return the layers by the names of their groups: the class in snake case with a number ("dense", "dense_1")."""
     counts: dict[str, int] = {}
     layers: dict[str, LayerConfig] = {}
@@ -171,8 +186,13 @@ def _by_number(model: LayerConfig) -> dict[str, LayerConfig]:
         if model.class_name == "Sequential" and layer.class_name == "InputLayer":
             continue
         snake = snake_case(layer.class_name)
-        counts[snake] = counts.get(snake, -1) + 1
-        layers[f"{snake}_{counts[snake]}" if counts[snake] else snake] = layer
+        number = counts.get(snake, 0)
+        name = f"{snake}_{number}" if number else snake
+        is_doubled = home.rpartition("/")[2] == DOUBLED and any(
+            place.startswith(f"{home}/{name}/") for place in tree.datasets
+        )
+        counts[snake] = number + (2 if is_doubled else 1)
+        layers[name] = layer
     return layers
 
 

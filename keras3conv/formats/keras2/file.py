@@ -1,4 +1,4 @@
-"""Read architecture and weights of a Keras 2 file, with the names and order stored in it."""
+"""Read the architecture and the weights in a file of Keras 2, as its own lists have them: nothing is renamed."""
 
 import re
 from collections.abc import Mapping
@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from keras3conv.errors import IncompleteCheckpoint, MalformedCheckpoint
+from keras3conv.formats.keras import archive, json
 from keras3conv.formats.keras.legacy_h5 import IGNORED, WEIGHTS
+from keras3conv.formats.keras2.values import plain_values
 from keras3conv.formats.safe import hdf5
 from keras3conv.formats.safe.source import Source, parse_json
 from keras3conv.transforms import Array
@@ -24,6 +26,48 @@ class Group:
 
     name: str
     weights: tuple[tuple[str, Array], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """A model that Keras 2 saved, without its weights.
+
+    Attributes:
+        path: The file.
+        version: The version of Keras that saved it; empty where the file does not say.
+        config: The architecture, in plain values.
+        is_archive: Whether the file is a `.keras` archive of Keras 2.12 to 2.15, and no HDF5.
+    """
+
+    path: Path
+    version: str
+    config: Mapping[str, Any]
+    is_archive: bool = False
+
+    @property
+    def writer(self) -> str:
+        """The software that saved it, for a report."""
+        return f"Keras {self.version}" if self.version else "Keras 2"
+
+
+def saved_model(path: Path) -> Saved | None:
+    """Return the architecture in a file that Keras 2 saved; None for any other file.
+
+    The content of the file decides, not its suffix: a `.keras` file of TensorFlow 2.11 and earlier is HDF5.
+
+    Raises:
+        FileError: The file cannot be read.
+    """
+    if path.suffix.lower() == ".json":
+        config = json.parsed(path)
+        version, is_archive = str(config.get("keras_version", "")), False
+    else:
+        with Source.pin(path).open() as file:
+            is_archive = file.read(4) == b"PK\3\4"
+        version, config = archive.architecture(path) if is_archive else architecture(path)
+    if not isinstance(config, Mapping) or not is_of_keras_2(version, config):
+        return None
+    return Saved(path=path, version=version, config=plain_values(config), is_archive=is_archive)
 
 
 def is_of_keras_2(version: str, config: Any) -> bool:
@@ -100,4 +144,4 @@ def role_of(name: str) -> str:
     )
 
 
-__all__ = ["Group", "architecture", "groups", "is_legacy", "is_of_keras_2", "role_of"]
+__all__ = ["Group", "Saved", "architecture", "groups", "is_legacy", "is_of_keras_2", "role_of", "saved_model"]

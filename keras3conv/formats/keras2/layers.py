@@ -19,6 +19,8 @@ _CLASSES = {
     "Convolution2D": "Conv2D",
     "Convolution3D": "Conv3D",
     "ThresholdedReLU": "ReLU",
+    "CuDNNLSTM": "LSTM",
+    "CuDNNGRU": "GRU",
     "AvgPool2D": "AveragePooling2D",
     "MaxPool2D": "MaxPooling2D",
 }
@@ -26,14 +28,32 @@ _CLASSES = {
 
 REFUSED = {
     "Lambda": "a Lambda layer is code, and no code is ever run from a file",
-    "CuDNNLSTM": "its weights are in the order of cuDNN; load it in Keras 2 into an LSTM layer, and save that",
-    "CuDNNGRU": "its weights are in the order of cuDNN; load it in Keras 2 into a GRU layer, and save that",
     "LocallyConnected1D": "Keras 3 has no such layer",
     "LocallyConnected2D": "Keras 3 has no such layer",
     "RandomFourierFeatures": "Keras 3 has no such layer",
     "DenseFeatures": "Keras 3 has no such layer",
 }
 """Classes that no layer of Keras 3 computes, with the reason."""
+
+TRAINING_ONLY = frozenset(
+    {
+        "AddLoss", "AddMetric", "RandomBrightness", "RandomContrast", "RandomFlip", "RandomHeight", "RandomRotation",
+        "RandomTranslation", "RandomWidth", "RandomZoom",
+    }
+)  # fmt: skip
+"""Classes that return what they are given when a model is not trained."""
+
+_CUDNN = {
+    "CuDNNLSTM": {"activation": "tanh", "recurrent_activation": "sigmoid", "use_bias": True},
+    "CuDNNGRU": {"activation": "tanh", "recurrent_activation": "sigmoid", "use_bias": True, "reset_after": True},
+}
+"""The settings that the cuDNN layers have without saying so."""
+
+_ACTIVATIONS = {"softmax_v2": "softmax", "swish": "silu"}
+"""Activations with another name."""
+
+HALF_PRECISION = frozenset({"mixed_float16", "mixed_bfloat16", "float16", "bfloat16"})
+"""The policies of layers that compute in half precision."""
 
 _NAMES = {
     "InputLayer.batch_input_shape": "batch_shape",
@@ -91,15 +111,34 @@ def renamed(class_name: str) -> str:
     return _CLASSES.get(short, short)
 
 
+def is_training_only(entry: Config) -> bool:
+    """Whether an entry is a layer that returns what it is given outside of training, or a Sequential of such layers."""
+    if renamed(entry["class_name"]) in TRAINING_ONLY:
+        return True
+    config = entry["config"]
+    layers = config.get("layers") if isinstance(config, Mapping) else config
+    if entry["class_name"] != "Sequential" or not isinstance(layers, list):
+        return False
+    inner = [layer for layer in layers if layer["class_name"] != "InputLayer"]
+    return bool(inner) and all(map(is_training_only, inner))
+
+
+def cudnn_settings(class_name: str) -> dict[str, Any]:
+    """Return what a layer of cuDNN computes with, in settings of the layer that it is read as; empty for others."""
+    return dict(_CUDNN.get(class_name, {}))
+
+
 def settings(class_name: str, config: Config) -> dict[str, Any]:
     """What the constructor of Keras 3 is given, as far as names and forms go; what it does not know is still in it."""
     found: dict[str, Any] = {}
     for name, value in config.items():
         if name.endswith(_TRAINING) or name == "activity_regularizer":
             continue
-        found[_NAMES.get(f"{class_name}.{name}", name)] = _plain(value)
+        is_activation = name.endswith("activation") and isinstance(value, str)
+        found[_NAMES.get(f"{class_name}.{name}", name)] = _ACTIVATIONS.get(value, value) if is_activation else value
     if "dtype" in found:
-        found["dtype"] = _dtype(found["dtype"])
+        policy = policy_of(found["dtype"])
+        found["dtype"] = "float32" if policy in HALF_PRECISION else policy
     if class_name in ("BatchNormalization", "LayerNormalization"):
         found["axis"] = _single(found.get("axis", -1))
     if class_name in ("GRU", "GRUCell"):
@@ -113,29 +152,30 @@ def is_without_effect(name: str, value: Any) -> bool:
     return _ANY in known or any(value is one or (type(value) is type(one) and value == one) for one in known)
 
 
-def changed_meaning(class_name: str, given: Config, version: str) -> str:
+def changed_meaning(class_name: str, given: Config, version: str, *, is_of_tensorflow_2: bool = False) -> str:
     """What a layer computed otherwise when the file was written; empty where it is as it was.
 
     Args:
         class_name: The class, by its name in Keras 3.
         given: Its settings, as `settings` returns them.
         version: The version that wrote the file: "2.3.1"; that of TensorFlow's own Keras ends in "-tf" until 2.3.
+        is_of_tensorflow_2: Whether the file shows by other means that TensorFlow 2 wrote it.
     """
-    standalone = version.startswith(("1.", "2.0.", "2.1.", "2.2.", "2.3.")) and not version.endswith("-tf")
-    if standalone and class_name == "UpSampling2D" and given.get("interpolation") == "bilinear":
-        return f"Keras {version} put the pixels of a bilinear interpolation elsewhere, at their corners"
+    old = version.startswith(("1.", "2.0.", "2.1.", "2.2.", "2.3."))
+    in_tensorflow_2 = version.endswith("-tf") and not version.startswith("2.1.")
+    if old and class_name == "UpSampling2D" and given.get("interpolation") == "bilinear":
+        if not in_tensorflow_2:
+            return f"Keras {version} put the pixels of a bilinear interpolation elsewhere, at their corners"
+        if version.startswith("2.2.") and not is_of_tensorflow_2:
+            return (
+                f"Keras {version} is in TensorFlow 1.13 to 2.1, and the bilinear interpolation of TensorFlow 1 put "
+                "the pixels elsewhere: the file does not say which of them wrote it"
+            )
     return ""
 
 
-def _plain(value: Any) -> Any:
-    """NumPy's numbers and arrays were written with their type beside them."""
-    if isinstance(value, dict) and set(value) == {"type", "value"}:
-        return value["value"]
-    return value
-
-
-def _dtype(value: Any) -> Any:
-    """The name of a policy for mixed precision: what Keras 3 takes as a dtype."""
+def policy_of(value: Any) -> Any:
+    """Return the name of a dtype policy: what Keras 3 takes as a dtype."""
     config = value.get("config") if isinstance(value, dict) else None
     return config.get("name", value) if isinstance(config, dict) else value
 
@@ -144,4 +184,15 @@ def _single(axis: Any) -> Any:
     return axis[0] if isinstance(axis, list) and len(axis) == 1 else axis
 
 
-__all__ = ["REFUSED", "changed_meaning", "is_without_effect", "renamed", "settings"]
+__all__ = [
+    "HALF_PRECISION",
+    "REFUSED",
+    "TRAINING_ONLY",
+    "changed_meaning",
+    "cudnn_settings",
+    "is_training_only",
+    "is_without_effect",
+    "policy_of",
+    "renamed",
+    "settings",
+]

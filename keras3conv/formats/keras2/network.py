@@ -1,4 +1,4 @@
-"""The architecture that Keras 2 wrote, as calls: which layer is given the results of which others.
+"""Read the architecture that Keras 2 wrote as calls: which layer is given the results of which others.
 
 Keras 2 counts the calls of a model inside another one from its own making on, and writes the arguments of a call
 beside the tensors that it is given. Both are undone here, as plain data.
@@ -72,13 +72,17 @@ class Network:
     outputs: Any
 
     def in_order(self) -> tuple[OldCall, ...]:
-        """The calls, each after those that it takes results of.
+        """Return the calls that the outputs depend on, each after those that it takes results of.
 
         Raises:
             MalformedCheckpoint: Some wait for each other, or for a call that is not there.
         """
         done = {(name, 0) for name, entry in self.layers.items() if entry["class_name"] == "InputLayer"}
-        waiting, ordered = [call for call in self.calls if (call.layer, call.number) not in done], []
+        needed = self._needed()
+        waiting = [
+            call for call in self.calls if (call.layer, call.number) in needed and (call.layer, call.number) not in done
+        ]
+        ordered: list[OldCall] = []
         while waiting:
             ready = [call for call in waiting if all((need.layer, need.call) in done for need in call.needs)]
             if not ready:
@@ -88,6 +92,18 @@ class Network:
             done |= {(call.layer, call.number) for call in ready}
             waiting = [call for call in waiting if (call.layer, call.number) not in done]
         return tuple(ordered)
+
+    def _needed(self) -> set[tuple[str, int]]:
+        """The calls that the outputs depend on; a loss that a model adds to itself depends on others."""
+        calls = {(call.layer, call.number): call for call in self.calls}
+        open_ones = [(result.layer, result.call) for result in _results(self.outputs)]
+        needed: set[tuple[str, int]] = set()
+        while open_ones:
+            key = open_ones.pop()
+            if key not in needed:
+                needed.add(key)
+                open_ones += [(result.layer, result.call) for result in calls[key].needs] if key in calls else []
+        return needed
 
 
 def layers_in(config: Any) -> list[Config]:

@@ -1,4 +1,4 @@
-"""The functions of TensorFlow that stand between the layers of a Keras 2 model, and what they are in `keras.ops`.
+"""Translate the functions of TensorFlow between the layers of a Keras 2 model into functions of `keras.ops`.
 
 TF-Keras 2.4 and later write `TFOpLambda` with the name of the function and its arguments; TF-Keras 2.0 to 2.3 wrote
 `TensorFlowOpLayer` with a node of the graph: the operation's name, the constants by their places, and attributes.
@@ -11,6 +11,9 @@ from typing import Any
 from keras3conv.errors import RuleError
 from keras3conv.rules.operations import OPERATIONS
 
+OWN = "tensorflow."
+"""How the names of our own functions begin."""
+
 CLASSES = frozenset({"TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"})
 """The classes of Keras 2 that are functions of TensorFlow."""
 
@@ -20,7 +23,7 @@ class Operation:
     """A function of TensorFlow in terms of `keras.ops`.
 
     Attributes:
-        name: The function of `keras.ops`.
+        name: The function of `keras.ops`; "tensorflow.pad" for a function of our own that computes it with them.
         arguments: The parameters of TensorFlow, in their order, each with its name in `keras.ops`.
         fixed: Arguments that `keras.ops` is given besides, where its default is another one.
     """
@@ -33,6 +36,10 @@ class Operation:
 def _operation(name: str, arguments: str, **fixed: Any) -> Operation:
     pairs = (one.partition(":") for one in arguments.split())
     return Operation(name=name, arguments={first: second or first for first, _, second in pairs}, fixed=fixed)
+
+
+def _own(name: str, arguments: str) -> Operation:
+    return _operation(f"{OWN}{name}", arguments)
 
 
 def _in_the_table() -> Iterator[tuple[str, Operation]]:
@@ -56,8 +63,31 @@ _FUNCTIONS: Mapping[str, Operation] = {
         for name in ("mean", "sum", "max", "min", "prod", "std", "any", "all")
     },
     "math.reduce_variance": _operation("var", _REDUCTION),
-    "math.argmax": _operation("argmax", "input:x axis"),
-    "math.argmin": _operation("argmin", "input:x axis"),
+    "math.reduce_logsumexp": _operation("logsumexp", _REDUCTION),
+    "math.reduce_euclidean_norm": _own("norm", "input_tensor:tensor axis keepdims"),
+    "norm": _own("norm", "tensor axis keepdims"),
+    "math.argmax": _own("argmax", "input:x axis output_type"),
+    "math.argmin": _own("argmin", "input:x axis output_type"),
+    "math.l2_normalize": _own("l2_normalize", "x axis epsilon"),
+    "nn.l2_normalize": _own("l2_normalize", "x axis epsilon"),
+    "math.squared_difference": _own("squared_difference", "x y"),
+    "math.add_n": _own("add_n", "inputs"),
+    "compat.v1.floor_div": _operation("floor_divide", "x:x1 y:x2"),
+    "nn.bias_add": _operation("add", "value:x1 bias:x2"),
+    "split": _own("split", "value num_or_size_splits axis"),
+    "unstack": _own("unstack", "value num axis"),
+    "compat.v1.pad": _own("pad", "tensor paddings mode constant_values"),
+    "pad": _own("pad", "tensor paddings mode constant_values"),
+    "compat.v1.gather": _own("gather", "params indices axis"),
+    "gather": _own("gather", "params indices axis"),
+    "image.flip_left_right": _own("flip_left_right", "image"),
+    "image.flip_up_down": _own("flip_up_down", "image"),
+    "nn.max_pool2d": _own("max_pool", "input:inputs ksize strides padding"),
+    "nn.avg_pool2d": _own("average_pool", "input:inputs ksize strides padding"),
+    "compat.v1.nn.avg_pool": _own("average_pool", "value:inputs ksize strides padding"),
+    "convert_to_tensor": _operation("copy", "value:x"),
+    "math.round": _operation("round", "x"),
+    "math.atan2": _operation("arctan2", "y:x1 x:x2"),
     "math.cumsum": _operation("cumsum", "x axis", axis=0),
     "concat": _operation("concatenate", "values:xs axis"),
     "stack": _operation("stack", "values:x axis"),
@@ -77,20 +107,24 @@ _FUNCTIONS: Mapping[str, Operation] = {
     "ones_like": _operation("ones_like", "input:x"),
     "broadcast_to": _operation("broadcast_to", "input:x shape"),
     "clip_by_value": _operation("clip", "t:x clip_value_min:x_min clip_value_max:x_max"),
-    "linalg.matmul": _operation("matmul", "a:x1 b:x2"),
-    "one_hot": _operation("one_hot", "indices:x depth:num_classes"),
+    "linalg.matmul": _own("matmul", "a b transpose_a transpose_b"),
+    "one_hot": _own("one_hot", "indices depth on_value off_value axis dtype"),
     "nn.depth_to_space": _operation("depth_to_space", "input:x block_size data_format", data_format="channels_last"),
     "nn.space_to_depth": _operation("space_to_depth", "input:x block_size data_format", data_format="channels_last"),
     "compat.v1.nn.depth_to_space": _operation("depth_to_space", "input:x block_size", data_format="channels_last"),
-    "image.resize": _operation("image.resize", "images size method:interpolation"),
+    "image.resize": _operation("image.resize", "images size method:interpolation", data_format="channels_last"),
 }  # fmt: skip
 """The functions by the names that `TFOpLambda` has for them."""
 
+_RESIZED_ALIKE = ("bilinear", "nearest")
+"""The methods of `tf.image.resize` that every backend of Keras 3 computes in the same way."""
+
 _IGNORED: Mapping[str, tuple[Any, ...]] = {
-    "conjugate": (False,), "adjoint_a": (False,), "adjoint_b": (False,), "transpose_a": (False,),
-    "transpose_b": (False,), "a_is_sparse": (False,), "b_is_sparse": (False,), "beta": (1.0,), "on_value": (None, 1.0),
-    "off_value": (None, 0.0), "exclusive": (False,), "reverse": (False,), "preserve_aspect_ratio": (False,),
-    "antialias": (False,), "dtype": (None,), "output_type": (None,),
+    "conjugate": (False,), "adjoint_a": (False,), "adjoint_b": (False,), "a_is_sparse": (False,),
+    "b_is_sparse": (False,), "beta": (1.0,), "exclusive": (False,), "reverse": (False,),
+    "preserve_aspect_ratio": (False,), "antialias": (False,), "dtype": (None,), "output_type": (None,),
+    "data_format": (None, "NHWC", "NWC", "NDHWC"), "ord": ("euclidean",), "batch_dims": (None, 0),
+    "validate_indices": (None, True, False), "num": (None,), "half_pixel_centers": (True,), "dtype_hint": (None,),
 }  # fmt: skip
 """Arguments that `keras.ops` does not have, and the values with which they change nothing."""
 
@@ -161,15 +195,23 @@ def _of_function(function: str, given: Any, keywords: Mapping[str, Any]) -> Appl
         raise RuleError(f"tf.{function} between the layers has no known counterpart in keras.ops")
     first = next(iter(operation.arguments.values()))
     arguments = {**operation.fixed, first: given}
+    method = keywords.get("method")
+    if function == "image.resize" and method not in (None, *_RESIZED_ALIKE):
+        raise RuleError(f"tf.image.resize is given method={method!r}, which keras.ops.image.resize computes otherwise")
     for name, value in keywords.items():
         ours = operation.arguments.get(name)
         if ours is not None:
             arguments[ours] = value
-        elif name != "name" and value not in _IGNORED.get(name, (None,)):
+        elif name != "name" and not _is_ignored(name, value):
             raise RuleError(
                 f"tf.{function} is called with {name}={value!r}; keras.ops.{operation.name} has no such argument"
             )
     return Applied(name=operation.name, arguments=arguments)
+
+
+def _is_ignored(name: str, value: Any) -> bool:
+    known = _IGNORED.get(name, ())
+    return value is None or any(type(value) is type(one) and value == one for one in known)
 
 
 def _of_node(config: Mapping[str, Any], given: Sequence[Any]) -> Applied:
@@ -241,4 +283,4 @@ def _strided(values: Sequence[Any], attributes: Mapping[str, Any]) -> tuple[Any,
     return tuple(part(place) for place in range(len(begin)))
 
 
-__all__ = ["CLASSES", "Applied", "Operation", "applied"]
+__all__ = ["CLASSES", "OWN", "Applied", "Operation", "applied"]

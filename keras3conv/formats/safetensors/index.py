@@ -18,10 +18,10 @@ _MAX_INDEX = 256 << 20
 
 def read(source: Source) -> ModelView:
     """Return a view of the model in all shards; raise `FileError` if the index contradicts the headers."""
-    weight_map, metadata = _index(source)
+    weight_map, metadata = read_weight_map(source, ".safetensors")
     shards: dict[str, tuple[Source, Mapping[str, Entry]]] = {}
     for name in dict.fromkeys(weight_map.values()):
-        shard = Source.pin(_shard_path(source, name))
+        shard = Source.pin(shard_path(source, name))
         shards[name] = shard, safetensors_file.parse(shard)[0]
     _check(source, weight_map, shards)
     tensors = [safetensors_file.ref(key, shards[name][1][key]) for key, name in weight_map.items()]
@@ -42,7 +42,8 @@ def read(source: Source) -> ModelView:
     )
 
 
-def _index(source: Source) -> tuple[dict[str, str], dict[str, Any]]:
+def read_weight_map(source: Source, suffix: str) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return the file of each tensor, and the metadata; every file has the suffix and is beside the index."""
     if source.size > _MAX_INDEX:
         raise MalformedCheckpoint(f"{source.path} has {source.size:,} bytes, too many for an index")
     with source.open() as file:
@@ -52,7 +53,7 @@ def _index(source: Source) -> tuple[dict[str, str], dict[str, Any]]:
         raise MalformedCheckpoint(f"{source.path} has no weight_map")
     check_count(len(weight_map), str(source.path))
     for key, name in weight_map.items():
-        if not isinstance(name, str) or not _is_plain(name):
+        if not isinstance(name, str) or not _is_plain(name, suffix):
             raise UnsafeCheckpoint(
                 f"{source.path}: {key!r} is in {name!r}, which is not a file name in the folder of the index"
             )
@@ -60,11 +61,11 @@ def _index(source: Source) -> tuple[dict[str, str], dict[str, Any]]:
     return weight_map, metadata if isinstance(metadata, dict) else {}
 
 
-def _is_plain(name: str) -> bool:
-    return name.endswith(".safetensors") and not any(mark in name for mark in ("/", "\\", ":", "\0"))
+def _is_plain(name: str, suffix: str) -> bool:
+    return name.endswith(suffix) and not any(mark in name for mark in ("/", "\\", ":", "\0"))
 
 
-def _shard_path(source: Source, name: str) -> Path:
+def shard_path(source: Source, name: str) -> Path:
     """Return the path of a shard. A link is followed only into the `blobs` folder of the cache that has the index."""
     path = source.path.parent / name
     if not os.path.lexists(path):

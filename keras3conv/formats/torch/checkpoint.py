@@ -18,6 +18,8 @@ import numpy as np
 from keras3conv.errors import BudgetExceeded, FileError, MalformedCheckpoint, MissingExtra, NoData, UnsafeCheckpoint
 from keras3conv.formats.safe.source import Source, check_count, dtype_named
 from keras3conv.formats.safe.zip import Member, scan, verify
+from keras3conv.formats.torch.entries import find_entry, is_tensor
+from keras3conv.formats.torch.inert import has_placeholder, load
 from keras3conv.formats.torch.names import is_trainable, layers_of
 from keras3conv.model.views import ModelView, TensorRef
 from keras3conv.transforms import Array, Shape
@@ -31,7 +33,7 @@ EXPANSION_FLOOR = 64 << 20
 _OLDEST = (2, 10)
 """The minimum version of torch; in older versions a checkpoint can run code despite `weights_only=True`."""
 
-_LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """The pickled number at the start of every checkpoint in the format before torch 1.6."""
 
 
@@ -68,14 +70,14 @@ def read(source: Source, entry: str = "") -> ModelView:
             quantized, sparse or nested tensor.
     """
     with source.open() as file:
-        start = file.read(len(_LEGACY_MAGIC))
+        start = file.read(len(LEGACY_MAGIC))
     zipped = start.startswith(b"PK\3\4")
-    if not zipped and start != _LEGACY_MAGIC:
+    if not zipped and start != LEGACY_MAGIC:
         raise UnsafeCheckpoint(f"{source.path} is a pickle that torch.save did not write{_remedy(source)}")
     members = _scan(source) if zipped else {}
-    content = _load(source, "meta" if zipped else "cpu")
-    name, entries = _state_dict(content, entry, source)
-    tensors = {key: value for key, value in entries.items() if _is_tensor(value)}
+    content, refused = _load(source, "meta" if zipped else "cpu")
+    name, entries = _state_dict(content, entry, source, refused)
+    tensors = {key: value for key, value in entries.items() if is_tensor(value)}
     check_count(len(tensors), str(source.path))
     if zipped:
         by_start = {member.start: member for member in members.values()}
@@ -118,7 +120,7 @@ def _scan(source: Source) -> dict[str, Member]:
     return members
 
 
-def _load(source: Source, device: str) -> Any:
+def _load(source: Source, device: str) -> tuple[Any, pickle.UnpicklingError | None]:
     try:
         import torch
     except ImportError:
@@ -131,7 +133,7 @@ def _load(source: Source, device: str) -> Any:
         with source.unchanged() as path, warnings.catch_warnings():
             # The user cannot act on this warning: it concerns how the file was written.
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
-            return torch.load(path, weights_only=True, map_location=device)
+            return load(path, device)
     except pickle.UnpicklingError as error:
         raise _refusal(source, error) from error
     except (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
@@ -159,42 +161,33 @@ def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
-def _is_tensor(value: Any) -> bool:
-    import torch
+def _state_dict(
+    content: Any, entry: str, source: Source, refused: pickle.UnpicklingError | None
+) -> tuple[str, Mapping[str, Any]]:
+    """Return the name of the state dict in the file (empty if it is the whole file), and the state dict.
 
-    return isinstance(value, torch.Tensor)
-
-
-def _is_state_dict(value: Any) -> bool:
-    return isinstance(value, Mapping) and any(isinstance(key, str) and _is_tensor(value[key]) for key in value)
-
-
-def _state_dict(content: Any, entry: str, source: Source) -> tuple[str, Mapping[str, Any]]:
-    """Return the name of the state dict in the file (empty if it is the whole file), and the state dict."""
-    if not isinstance(content, Mapping):
-        raise MalformedCheckpoint(f"{source.path} holds a {type(content).__name__}, not a state dict")
-    if not entry and _is_state_dict(content):
-        return "", content
-    candidates = [key for key, value in content.items() if isinstance(key, str) and _is_state_dict(value)]
-    chosen = [entry] if entry else candidates
-    if not candidates or chosen[0] not in candidates:
-        known = ", ".join(repr(key) for key in candidates) or "none"
-        raise FileError(f"{source.path}: there is no state dict {entry!r}; state dicts in it: {known}")
-    if len(chosen) > 1:
-        listed = "\n".join(f"  {key!r}  {len(content[key]):,} entries" for key in candidates)
-        raise FileError(
-            f"{source.path} holds {len(candidates)} state dicts; which one is the model?\n{listed}\n"
-            f'Fix:  entry="{candidates[0]}"     or     entry="{candidates[1]}"'
-        )
-    return chosen[0], content[chosen[0]]
+    Objects of other classes may stand beside the state dict, where they are placeholders; in its place, or inside it,
+    they are refused.
+    """
+    try:
+        found = find_entry(content, entry, source.path)
+    except FileError:
+        if refused is not None:
+            raise _refusal(source, refused) from refused
+        raise
+    # Beside the tensors of a flat file, its arguments have names without dots.
+    inside = [value for key, value in found.content.items() if found.name or "." in str(key)]
+    if refused is not None and any(map(has_placeholder, inside)):
+        raise _refusal(source, refused) from refused
+    return found.name, found.content
 
 
 def _facts(zipped: bool, name: str, content: Mapping[Any, Any], entries: Mapping[Any, Any]) -> dict[str, str]:
     facts = {"format": "torch checkpoint" if zipped else "torch checkpoint in the format before torch 1.6"}
-    ignored = [str(key) for key, value in entries.items() if not _is_tensor(value) or not isinstance(key, str)]
+    ignored = [str(key) for key, value in entries.items() if not is_tensor(value) or not isinstance(key, str)]
     if name:
         facts["state dict"] = name
-        ignored += [str(key) for key in content if key != name]
+        ignored += [str(key) for key in content if key != name.partition(".")[0]]
     if ignored:
         facts["ignored, not tensors of the model"] = ", ".join(ignored[:50])
     return facts

@@ -10,8 +10,10 @@ import keras
 
 from keras3conv import formats
 from keras3conv.errors import InputError, ModelError, Problem
+from keras3conv.formats.keras2.file import groups, is_legacy
 from keras3conv.formats.safe.atomic import digest, replacing
 from keras3conv.frameworks.keras.internals import operation_modules
+from keras3conv.frameworks.keras.keras2.loading import load_by_names
 from keras3conv.frameworks.keras.operations import kind_named
 from keras3conv.frameworks.keras.tree import require_built, view
 from keras3conv.frameworks.keras.values import error_message
@@ -118,6 +120,9 @@ def load_weights(model: keras.Model, path: Path) -> None:
     ]
     if problems:
         raise ModelError(lay_out(headline, problems))
+    if is_legacy(path):
+        load_by_names(model, groups(path), path)
+        return
     try:
         model.load_weights(path)
     except (ValueError, TypeError, OSError, KeyError, AttributeError, NotImplementedError) as error:

@@ -11,10 +11,28 @@ def input_specs(model: keras.layers.Layer) -> tuple[InputSpec, ...]:
     """Return the input specifications of a functional or sequential model; an empty tuple for a subclassed model."""
     tensors = keras.tree.flatten(getattr(model, "inputs", None) or [])
     keys = _input_keys(model) or ("",) * len(tensors)
+    words, steps = _paddings(model) if tensors else (None, None)
     return tuple(
-        InputSpec(shape=tuple(tensor.shape), dtype=str(tensor.dtype), name=str(tensor.name), key=key)
+        InputSpec(
+            shape=tuple(tensor.shape),
+            dtype=str(tensor.dtype),
+            name=str(tensor.name),
+            key=key,
+            padding=words if "int" in str(tensor.dtype) or len(tensor.shape) < 3 else steps,
+        )
         for tensor, key in zip(tensors, keys, strict=True)
     )
+
+
+def _paddings(model: keras.layers.Layer) -> tuple[float | None, float | None]:
+    """Return the values that the layers of a model mask as padding: among words, and among steps of features."""
+    words, steps = None, None
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.Embedding) and layer.mask_zero:
+            words = 0.0
+        elif isinstance(layer, keras.layers.Masking):
+            steps = float(layer.mask_value)
+    return words, steps
 
 
 def _input_keys(model: keras.layers.Layer) -> tuple[str, ...]:

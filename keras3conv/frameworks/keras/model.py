@@ -16,6 +16,7 @@ from keras3conv.errors import ModelError, Problem
 from keras3conv.frameworks.keras.inputs import call_arguments, input_specs
 from keras3conv.frameworks.keras.internals import Reshape
 from keras3conv.frameworks.keras.observing import Original, activation_inputs, layer_calls, operation_calls
+from keras3conv.frameworks.keras.origin import notes_of
 from keras3conv.frameworks.keras.precision import float64_mode, precise, without_gradients
 from keras3conv.frameworks.keras.state import state_kept
 from keras3conv.frameworks.keras.tree import (
@@ -238,7 +239,7 @@ class KerasModel:
 
         return save(self.source, path, overwrite=overwrite)
 
-    def load_weights(self, path: Path) -> None:
+    def load_weights(self, path: Path, *, entry: str = "") -> None:
         """Load the weights in a Keras file into the model."""
         from keras3conv.frameworks.keras.files import load_weights
 
@@ -256,5 +257,5 @@ class KerasModel:
             run(self.source, derived)
 
     def notes(self) -> tuple[str, ...]:
-        """Return notes for a report about the state of the model; a Keras model has none."""
-        return ()
+        """Return what a reader of a report must know about the state of the model: the file that it was read from."""
+        return notes_of(self.source)

@@ -10,6 +10,7 @@ from keras3conv.errors import ModelError, Problem
 from keras3conv.frameworks.keras.inputs import call_arguments, input_specs
 from keras3conv.frameworks.keras.internals import public_name, saving_lib
 from keras3conv.frameworks.keras.observing import replaced
+from keras3conv.frameworks.keras.origin import original_name
 from keras3conv.frameworks.keras.values import backend, to_numpy
 from keras3conv.frameworks.shared.recording import plain
 from keras3conv.messages import lay_out
@@ -18,9 +19,10 @@ from keras3conv.transforms import Array
 
 
 def named_layers(model: keras.layers.Layer) -> Iterator[tuple[str, keras.layers.Layer]]:
-    """Yield the model and each of its layers once, with its path: the names of its parents and its own, joined by "/".
+    """Yield the model and every layer in it once, with its path: the names of its parents and its own, joined by "/".
 
-    If layers of one parent have the same name, a number is added: "conv", "conv#2".
+    Layers of one parent with the same name get a number: "conv", "conv#2". A layer that was read from a Keras 2 file
+    has the name that it has there.
     """
     seen: set[int] = set()
 
@@ -31,7 +33,7 @@ def named_layers(model: keras.layers.Layer) -> Iterator[tuple[str, keras.layers.
         for child in layer._flatten_layers(include_self=False, recursive=False):
             if id(child) in seen:
                 continue
-            name = _numbered(child.name, names)
+            name = _numbered(original_name(child), names)
             yield from walk(f"{path}/{name}" if path else name, child)
 
     yield from walk("", model)
@@ -87,7 +89,7 @@ def view(model: keras.layers.Layer, *, described: bool = True) -> ModelView:
         ModelError: The model was never called, so a layer has no variables yet.
     """
     require_built(model)
-    locations = _file_locations(model) if described else {}
+    locations = file_locations(model) if described else {}
     attributes = _attribute_names(model) if described else {}
     layers = tuple(
         LayerView(
@@ -227,7 +229,7 @@ class _LocationEntry(dict[str, Any]):
         self._found[id(value)] = f"{self._path}/vars/{key}" if self._path else f"vars/{key}"
 
 
-def _file_locations(model: keras.layers.Layer) -> dict[int, str]:
+def file_locations(model: keras.layers.Layer) -> dict[int, str]:
     """Return the location of each variable in a `.weights.h5` file, by its id: "layers/conv2d/vars/0".
 
     Keras' own saving code runs with a store that only records. Some layers update their weights when they are saved; so
@@ -242,6 +244,7 @@ def _file_locations(model: keras.layers.Layer) -> dict[int, str]:
 __all__ = [
     "class_name",
     "config_of",
+    "file_locations",
     "is_built",
     "kinds_of",
     "named_layers",

@@ -58,7 +58,7 @@ def both_inputs(torch: ModelView, keras: ModelView, inputs: Any, keras_inputs: A
         torch_made = [_torch_layout(array, torch) for array in made]
         return Inputs(
             torch=tuple(torch_made),
-            keras=made[0] if len(made) == 1 else made,
+            keras=_together(made, [spec.key for spec in keras.input_specs]),
             note=f"random inputs of shape {', '.join(str(array.shape) for array in torch_made)}, seed {SEED}, "
             "made from the Keras model's input specification",
         )
@@ -195,12 +195,28 @@ def _specs_to_fill(keras: ModelView) -> Sequence[InputSpec]:
 def _random(spec: InputSpec, keras: ModelView) -> Array:
     generator = np.random.default_rng(SEED)
     shape = (BATCH, *(int(size or 1) for size in spec.shape[1:]))
-    if spec.dtype.startswith("float") or spec.dtype == "bfloat16":
-        return generator.standard_normal(shape).astype(np.float32)
     if spec.dtype == "bool":
         return np.ones(shape, dtype=bool)
-    rows = [tensor.shape[0] for layer in keras.layers for tensor in layer.tensors if tensor.role == "embeddings"]
-    return generator.integers(0, min(rows, default=2), shape).astype(spec.dtype)
+    if spec.dtype.startswith("float") or spec.dtype == "bfloat16":
+        array: Array = generator.standard_normal(shape).astype(np.float32)
+    else:
+        rows = [tensor.shape[0] for layer in keras.layers for tensor in layer.tensors if tensor.role == "embeddings"]
+        array = generator.integers(0, min(rows, default=2), shape).astype(spec.dtype)
+    return padded(array, spec)
+
+
+def padded(array: Array, spec: InputSpec) -> Array:
+    """Return made-up inputs with padding at the end of the last sample, where a layer of the model masks it.
+
+    The value of the padding stands nowhere else, as in real inputs: a module may count the steps by it.
+    """
+    if spec.padding is None or array.ndim < 2:
+        return array
+    other = 1 if spec.padding == 0 else 0
+    array = np.where(array == spec.padding, np.asarray(other, array.dtype), array)
+    if array.shape[1] > 1:
+        array[-1, (array.shape[1] + 1) // 2 :] = spec.padding
+    return array
 
 
 def _torch_layout(array: Array, torch: ModelView) -> Array:

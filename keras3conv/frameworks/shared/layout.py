@@ -43,11 +43,22 @@ def moved(shape: Shape) -> Shape:
 def output_like_keras(array: Array, keras_shape: Shape) -> tuple[Array, str]:
     """Return an output of the torch model in the layout of the Keras model's output, and a description.
 
-    For a feature map (four axes or more) the channels are moved last if the shapes then fit. A sequence (three axes)
-    is assumed to have the same layout on both sides, unless only the other layout fits. If neither layout fits, the
-    array is returned unchanged.
+    The channels of an array of four or more axes, a feature map, move if the shapes then fit. An array of three axes, a
+    sequence, has the same layout on both sides, unless only the other layout fits. If neither fits, axes of size one
+    do not count: a pooled feature map may keep its axes on one side. If that does not fit either, the array is returned
+    unchanged.
     """
     same, other = array.shape == keras_shape, moved(array.shape) == keras_shape
     if other and (array.ndim >= 4 or not same) and array.ndim > 2:
         return channels_last(array), "channels moved last"
+    if same:
+        return array, "same layout"
+    ways = (channels_last(array), "channels moved last"), (array, "same layout")
+    for candidate, layout in ways if array.ndim >= 4 else ways[::-1]:
+        if _without_ones(candidate.shape) == _without_ones(keras_shape):
+            return candidate.reshape(keras_shape), f"{layout}, other axes of size one"
     return array, "same layout"
+
+
+def _without_ones(shape: Shape) -> Shape:
+    return tuple(size for size in shape if size != 1)

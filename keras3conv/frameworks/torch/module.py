@@ -12,6 +12,7 @@ from torch import nn
 
 from keras3conv import formats
 from keras3conv.errors import RAISED_BY_MODELS, InputError, ModelError, Problem
+from keras3conv.formats.torch.names import common_prefix
 from keras3conv.frameworks.shared.flow import Follower
 from keras3conv.frameworks.shared.inputs import input_arrays, no_input, require_numbers
 from keras3conv.frameworks.shared.recording import Call, CallRecorder, Recording, flatten
@@ -243,17 +244,24 @@ class TorchModule:
         tensors, read = stored_tensors(self.source)
         return formats.write(path, tensors, read, overwrite=overwrite)
 
-    def load_weights(self, path: Path) -> None:
+    def load_weights(self, path: Path, *, entry: str = "") -> None:
         """Load a state dict into the module; names, shapes and dtypes must be the same.
+
+        Wrappers put a prefix before all names ("module.", "_orig_mod.", "model."), which counts for nothing.
+
+        Args:
+            path: The file.
+            entry: The name of the state dict, if the file holds several.
 
         Raises:
             InputError: The file is a Keras file.
             ModelError: The file does not contain exactly the state dict of the module.
         """
-        saved = formats.read(path)
+        saved = formats.read(path, entry=entry)
         if saved.side != "torch":
             raise InputError(f"{path} contains Keras weights, not torch weights\nFix:  keras3conv align FACTORY {path}")
-        found = {tensor.path: f"{tensor.dtype} {tensor.shape}" for tensor in saved.tensors()}
+        prefix = common_prefix([tensor.path for tensor in saved.tensors()], self.source.state_dict())
+        found = {tensor.path.removeprefix(prefix): f"{tensor.dtype} {tensor.shape}" for tensor in saved.tensors()}
         wanted = {
             name: f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
             for name, tensor in self.source.state_dict().items()
@@ -270,7 +278,7 @@ class TorchModule:
         if problems:
             headline = f"the weights in {path} are not the weights of {type(self.source).__name__} (torch)"
             raise ModelError(lay_out(headline, problems))
-        write(self.source, {name: saved.read(name) for name in wanted})
+        write(self.source, {name: saved.read(f"{prefix}{name}") for name in wanted})
 
     def build(self, arrays: Mapping[str, Array], keras_inputs: object) -> None:
         """Do nothing, because a torch module has its parameters before it is called."""

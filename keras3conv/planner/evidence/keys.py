@@ -91,6 +91,17 @@ def one_sided_cores(torch: Iterable[LayerView], keras: Iterable[LayerView]) -> s
     return {core for core, of_key in counts.items() if any(of_key.values()) and min(of_key.values()) < 0}
 
 
+def layers_alone(torch: Iterable[LayerView], keras: Iterable[LayerView]) -> frozenset[str]:
+    """Return the torch layers that no rule pairs with any of the Keras layers."""
+    torch_layers, keras_layers = tuple(torch), tuple(keras)
+    fitting: set[str] = set()
+    for in_keras in (False, True):
+        keys = {key for entry in keras_keys(keras_layers, in_keras=in_keras).values() for key in entry}
+        found = torch_keys(torch_layers, in_keras=in_keras)
+        fitting |= {path for path, entry in found.items() if keys.intersection(entry)}
+    return frozenset(layer.path for layer in torch_layers) - fitting
+
+
 def by_key(layers: Iterable[LayerView], keys: Mapping[str, Keys]) -> dict[Key, list[LayerView]]:
     """Return the layers that have each key."""
     found: dict[Key, list[LayerView]] = {}
@@ -193,7 +204,8 @@ def shapes_in_torch(rule: Rule, layer: LayerView) -> dict[str, Shape] | None:
 def _one_sided_torch_keys(layer: LayerView, *, scales: bool) -> OneSidedKeys:
     keys: OneSidedKeys = {}
     for rule in rules_for_torch(layer):
-        if may_apply(rule, layer):
+        # A normalisation without tensors may have a rule for a function; it fits a layer with ones and zeros, too.
+        if may_apply(rule, layer) or not layer.tensors:
             kept = [tensor for tensor in layer.tensors if tensor.role not in rule.ignored and not is_constant(tensor)]
             shapes = {tensor.role: tensor.shape for tensor in kept}
             config = None if layer.config is None else rule.config_of(layer)

@@ -156,6 +156,9 @@ def _by_name_or_order(group: Group, doubts: Sequence[Evidence]) -> Iterator[Pair
     paired = {pair.torch for pair in named}, {pair.keras for pair in named}
     rest_torch = tuple(layer for layer in torch if layer.path not in paired[0])
     rest_keras = tuple(layer for layer in keras if layer.path not in paired[1])
+    if len(rest_torch) > 1 and not all(layer.is_ordered for layer in rest_keras):
+        yield from _same_last_names(replace(group, torch_layers=rest_torch, keras_layers=rest_keras))
+        return
     if len(rest_torch) == len(rest_keras) and rest_torch:
         first = _by_first_call(rest_torch) if _all_ran(rest_torch) else list(rest_torch)
         second = _by_first_call(rest_keras) if _all_ran(rest_keras) else list(rest_keras)
@@ -167,6 +170,15 @@ def _same_names(group: Group) -> Iterator[Pair]:
     """Yield the pairs of layers with the same words in their names, where no other layer of the group has these."""
     torch = _labelled(group.torch_layers, lambda layer: " ".join(names.words(layer.path)))
     keras = _labelled(group.keras_layers, lambda layer: " ".join(names.words(layer.path)))
+    for name, layers in torch.items():
+        if len(layers) == 1 and len(keras.get(name, ())) == 1:
+            yield from _pair(group, layers[0], keras[name][0], [Evidence(kind="name", detail=name)])
+
+
+def _same_last_names(group: Group) -> Iterator[Pair]:
+    """Pairs of layers with the same last name, where the order of a file of weights means nothing."""
+    torch = _labelled(group.torch_layers, lambda layer: names.words(layer.path)[-1])
+    keras = _labelled(group.keras_layers, lambda layer: names.words(layer.path)[-1])
     for name, layers in torch.items():
         if len(layers) == 1 and len(keras.get(name, ())) == 1:
             yield from _pair(group, layers[0], keras[name][0], [Evidence(kind="name", detail=name)])

@@ -25,9 +25,7 @@ def bare_normalizations(view: ModelView) -> tuple[LayerView, ...]:
     return tuple(
         layer
         for layer in view.layers
-        if not layer.tensors
-        and layer.config
-        and any("Norm" in rule.torch and rule.may_apply(layer) for rule in rules_for_torch(layer))
+        if not layer.tensors and layer.config and any("Norm" in rule.torch for rule in rules_for_torch(layer))
     )
 
 
@@ -90,19 +88,20 @@ def with_zeros(pairs: Iterable[Pair], torch: ModelView, keras: ModelView) -> Ite
 
     A pair may consist of the kernels alone; then the layers that own these count.
     """
+    pairs = tuple(pairs)
     owner = {tensor.path: layer for view in (torch, keras) for layer in view.layers for tensor in layer.tensors}
+    placed = {path for pair in pairs for mapping in pair.weights for path in (*mapping.torch, *mapping.keras)}
     for pair in pairs:
         torch_paths = [path for mapping in pair.weights for path in mapping.torch if path in owner]
         keras_paths = [path for mapping in pair.weights for path in mapping.keras if path in owner]
         torch_owners = {path.rpartition(".")[0]: owner[path] for path in torch_paths}
         keras_owners = {path.rpartition("/")[0]: owner[path] for path in keras_paths}
         single = len(torch_owners) == len(keras_owners) == 1
-        extra = tuple(_zeros(pair, *torch_owners.values(), *keras_owners.values())) if single else ()
+        extra = tuple(_zeros(placed, *torch_owners.values(), *keras_owners.values())) if single else ()
         yield replace(pair, weights=(*pair.weights, *extra)) if extra else pair
 
 
-def _zeros(pair: Pair, torch: LayerView, keras: LayerView) -> Iterator[WeightMapping]:
-    placed = {path for mapping in pair.weights for path in (*mapping.torch, *mapping.keras)}
+def _zeros(placed: set[str], torch: LayerView, keras: LayerView) -> Iterator[WeightMapping]:
     torch_bias, keras_bias = _bias(torch), _bias(keras)
     if keras_bias and not torch_bias and keras_bias.path not in placed:
         yield WeightMapping(torch=(), keras=(keras_bias.path,), transform=Fill(0, keras_bias.shape))

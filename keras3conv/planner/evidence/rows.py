@@ -57,11 +57,17 @@ def _fitting(rule: Rule, unmatched: Unmatched) -> Iterator[Pair]:
 
 def _sequences(layers: Sequence[LayerView], kind: str, number: int, side: Side) -> Iterator[LayerView]:
     """Yield the sequences of as many layers of a class as a rule takes, each combined into one layer."""
-    ordered = [layer for layer in sorted(layers, key=lambda layer: layer.run.first_call) if kind in layer.kinds]
+    fitting = [layer for layer in layers if kind in layer.kinds or _is_unknown(layer, side)]
+    ordered = sorted(fitting, key=lambda layer: layer.run.first_call)
     for length in (number,) if number else range(2, _LONGEST + 1):
         for start in range(len(ordered) - length + 1):
             sequence = ordered[start : start + length]
             yield sequence[0] if length == 1 else numbered(sequence, side)
+
+
+def _is_unknown(layer: LayerView, side: Side) -> bool:
+    """Return whether the layer is from a torch file, which tells names and shapes and no class."""
+    return side == "torch" and not layer.kinds and layer.config is None
 
 
 def _is_complete(pair: Pair, torch: LayerView, keras: LayerView) -> bool:

@@ -83,7 +83,7 @@ def find_recorded(run: TorchRun, array: Array) -> int | None:
     """Return the tensors, as bits, that an equal torch value depends on; None where torch has no equal value."""
     found = fingerprint_of(array)
     for output in run.outputs.values():
-        if fingerprint_of(output).agrees(found, _limit(run)):
+        if fingerprint_of(output).agrees(found, output_limit(run)):
             return run.output_dependencies
     for calls in run.calls.values():
         for call in calls[:MANY]:
@@ -104,10 +104,11 @@ def outputs_are_swapped(run: TorchRun, outputs: Mapping[str, Array]) -> bool:
     recorded = {name: fingerprint_of(array) for name, array in run.outputs.items()}
     for name, array in outputs.items():
         found = fingerprint_of(array)
-        if not recorded[name].agrees(found, _limit(run)):
-            return any(other.agrees(found, _limit(run)) for other in recorded.values())
+        if not recorded[name].agrees(found, output_limit(run)):
+            return any(other.agrees(found, output_limit(run)) for other in recorded.values())
     return False
 
 
-def _limit(run: TorchRun) -> float:
+def output_limit(run: TorchRun) -> float:
+    """Return the largest relative error of values that equal the outputs of torch."""
     return SAME_LIMIT if run.limit == EXACT else run.limit

@@ -34,12 +34,14 @@ class ProbeResult:
         keras: The Keras side, likewise.
         pairs: The pairs that it found.
         notes: The notes for the plan.
+        difference: The difference between the outputs of the two models, in words; empty where none is known.
     """
 
     torch: ModelView
     keras: ModelView
     pairs: tuple[Pair, ...]
     notes: tuple[str, ...]
+    difference: str = ""
 
 
 def probed_pairs(search: Search) -> Iterator[Pair]:

@@ -8,7 +8,7 @@ from keras3conv.frameworks.shared.inputs import Inputs, first_samples
 from keras3conv.frameworks.shared.recording import Recording, traced
 from keras3conv.messages import count
 from keras3conv.model.views import ModelView
-from keras3conv.planner.evidence.keys import one_sided_cores
+from keras3conv.planner.evidence.keys import layers_alone, one_sided_cores
 from keras3conv.planner.evidence.names import Ranks
 from keras3conv.planner.evidence.one_sided import bare_normalizations
 from keras3conv.planner.evidence.rows import sequence_pairs
@@ -66,9 +66,11 @@ def _probe(
     keras_layers = units(keras_view)
     pairs = sequence_pairs(Unmatched(torch_layers=torch_layers, keras_layers=keras_layers))
     stacks = stacks_of(pairs, {layer.path: layer for layer in torch_layers if run.calls_of(layer.path)})
+    alone = layers_alone(torch_layers, keras_layers)
     one_sided = frozenset(one_sided_cores(torch_layers, keras_layers))
     ranks = Ranks.of(layer.path for layer in torch_layers), Ranks.of(layer.path for layer in keras_layers)
-    ranking = CandidateRanking(CandidateFinder(torch_layers, run, one_sided), hinted=hinted, ranks=ranks)
+    finder = CandidateFinder(torch_layers, run, one_sided, alone)
+    ranking = CandidateRanking(finder, hinted=hinted, ranks=ranks)
     search = Search(ranking, stacks=stacks)
     calls = run_keras.run(keras, keras_layers, given.keras, search)
     stack_pairs = [stack.with_evidence() for stack in {id(stack): stack for stack in stacks.values()}.values()]
@@ -77,15 +79,28 @@ def _probe(
         keras=traced(keras_view, Recording(calls=tuple(calls))),
         pairs=(*stack_pairs, *probed_pairs(search)),
         notes=(*_float32_notes(run), *_difference_notes(search), _summary(search, given)),
+        difference=_output_difference(search),
     )
 
 
 def _summary(search: Search, given: Inputs) -> str:
     text = f"probed{given.samples}: both models ran in float64 under the same random weights"
     first = next((f", first at {choice.path}" for choice in search.choices.values() if choice.replaces_output), "")
-    if search.outputs_agree:
+    result = search.output_comparison.result
+    if result == "equal":
         return f"{text}, and their outputs agree" + (f"; layers differ{first}" if first else "")
-    return f"{text}; they differ{first}"
+    if result == "unknown" and (search.outputs_agree or not first):
+        differing = f"; layers differ{first}" if first else ""
+        return f"{text}; their outputs have no layout in common, and were not compared{differing}"
+    return f"{text}; they differ{first}" if first else f"{text}; {_output_difference(search)}"
+
+
+def _output_difference(search: Search) -> str:
+    """Return the difference between the outputs of the two models, in words; empty where none is known."""
+    if search.output_comparison.result != "different":
+        return ""
+    order = "; they hold the same values in another order" if search.outputs_agree else ""
+    return f"their outputs differ by {search.output_comparison.error:.2g} of the largest value{order}"
 
 
 def _difference_notes(search: Search) -> Iterator[str]:

@@ -21,11 +21,13 @@ from keras3conv.planner.probe.nearness import (
     InputMatch,
     find_recorded,
     match_input,
+    output_limit,
     outputs_are_swapped,
     uses_other_tensors,
 )
 from keras3conv.planner.probe.option import Candidate
 from keras3conv.planner.probe.outcome import Choice
+from keras3conv.planner.probe.outputs import NOT_COMPARED, OutputComparison, compare_outputs
 from keras3conv.planner.probe.ranking import CandidateRanking, RankedCandidate
 from keras3conv.planner.probe.record import NEAR, TorchRun
 from keras3conv.planner.probe.stacks import Stack
@@ -72,12 +74,15 @@ class Search:
     Attributes:
         ranking: Finds and ranks the candidates of a layer.
         stacks: The torch layers that Keras splits into several in sequence, by the path of each of these.
-        outputs_agree: Whether every output of the model equals a recorded torch value, under the same name.
+        outputs_agree: Whether every output of the model has the values of a recorded torch value, in any order, under
+            the same name.
+        output_comparison: The comparison of the outputs, element by element.
     """
 
     ranking: CandidateRanking
     stacks: Mapping[str, Stack] = field(default_factory=dict)
     outputs_agree: bool = False
+    output_comparison: OutputComparison = NOT_COMPARED
 
     @property
     def run(self) -> TorchRun:
@@ -163,7 +168,8 @@ class Search:
             self.trail.backtrack(OUTPUTS)
 
     def compare_outputs(self, outputs: Mapping[str, Array]) -> list[int | None]:
-        """Set `outputs_agree`; return the tensors that each output depends on, as bits, None for an unknown value."""
+        """Compare the outputs; return the tensors that each of them depends on, as bits, None for an unknown value."""
+        self.output_comparison = compare_outputs(self.run.outputs, outputs, output_limit(self.run))
         found = [find_recorded(self.run, array) for array in outputs.values()]
         self.outputs_agree = None not in found and not outputs_are_swapped(self.run, outputs)
         return found

@@ -18,7 +18,9 @@ from keras3conv.errors import MalformedCheckpoint, ModelError, UnsupportedLayerE
 from keras3conv.formats.keras2 import file as keras2_file
 from keras3conv.formats.keras2.network import network_of
 from keras3conv.formats.keras2.operations import applied
-from keras3conv.frameworks.keras import legacy as keras_legacy
+from keras3conv.frameworks.keras.keras2.building import build
+from keras3conv.frameworks.keras.keras2.classes import hard_sigmoid_of_keras_2
+from keras3conv.frameworks.keras.keras2.problems import problems_in
 from tests.torch_backend.cli.test_commands import run
 
 FILES = Path(__file__).resolve().parents[2] / "keras2_files"
@@ -99,7 +101,7 @@ def test_an_unknown_setting_is_refused_if_it_changes_the_result_and_ignored_if_n
     renorm = {"class_name": "BatchNormalizationV1", "config": {"name": "norm", "axis": [3], "virtual_batch_size": 8}}
     plain = {"class_name": "BatchNormalizationV2", "config": {"name": "plain", "axis": [3], "renorm": False}}
     own = {"class_name": "Dense", "config": {"name": "dense", "units": 2, "activation": "mine"}}
-    problems = list(keras_legacy.problems_in(sequential(renorm, plain, own), "2.2.4-tf", "own code"))
+    problems = list(problems_in(sequential(renorm, plain, own), "2.2.4-tf", "own code"))
     assert [problem.keras for problem in problems] == ["norm", "dense"]
     assert "virtual_batch_size=8" in problems[0].fact
     assert "'mine'" in problems[1].fact
@@ -107,14 +109,14 @@ def test_an_unknown_setting_is_refused_if_it_changes_the_result_and_ignored_if_n
 
 def test_an_interpolation_with_another_meaning_in_keras_2_is_refused() -> None:
     layer = {"class_name": "UpSampling2D", "config": {"name": "up", "interpolation": "bilinear"}}
-    assert list(keras_legacy.problems_in(sequential(layer), "2.3.1", ""))
-    assert not list(keras_legacy.problems_in(sequential(layer), "2.3.0-tf", ""))
+    assert list(problems_in(sequential(layer), "2.3.1", ""))
+    assert not list(problems_in(sequential(layer), "2.3.0-tf", ""))
 
 
 def test_old_policies_and_class_names_are_translated() -> None:
     policy = {"class_name": "Policy", "config": {"name": "float32"}}
     layer = {"class_name": "BatchNormalizationV1", "config": {"name": "norm", "axis": [3], "dtype": policy}}
-    model = keras_legacy.model_of(sequential(layer))
+    model = build(sequential(layer), lambda name: {}).model
     assert isinstance(model.layers[-1], keras.layers.BatchNormalization)
     assert model.layers[-1].axis == 3
 
@@ -159,7 +161,7 @@ def test_a_tensorflow_function_may_have_a_constant_as_its_first_argument() -> No
 
 def test_the_hard_sigmoid_of_keras_2_differs_from_that_of_keras_3() -> None:
     given = np.linspace(-4, 4, 9, dtype="float32")
-    ours = keras.ops.convert_to_numpy(keras_legacy.hard_sigmoid_of_keras_2(given))
+    ours = keras.ops.convert_to_numpy(hard_sigmoid_of_keras_2(given))
     np.testing.assert_allclose(ours, np.clip(0.2 * given + 0.5, 0, 1), rtol=1e-6)
     theirs = keras.ops.convert_to_numpy(keras.activations.hard_sigmoid(keras.ops.convert_to_tensor(given)))
     assert np.abs(ours - theirs).max() > 0.02

@@ -29,8 +29,11 @@ PREFIX = "keras.ops."
 
 
 def each(cases: dict[str, list[Case]]) -> list[Any]:
+    """Return the cases as parameters; all but the first of each operation are slow, so `make test-fast` skips them."""
     return [
-        pytest.param(one, id=f"{name}-{place}") for name, listed in cases.items() for place, one in enumerate(listed)
+        pytest.param(one, id=f"{name}-{place}", marks=[pytest.mark.slow] if place else [])
+        for name, listed in cases.items()
+        for place, one in enumerate(listed)
     ]
 
 

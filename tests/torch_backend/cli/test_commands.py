@@ -169,7 +169,8 @@ def test_two_files_with_different_weights_fail(models: Path, keras_file: Path, m
 
 def test_weights_are_loaded_into_the_model_of_a_keras_factory(models: Path, keras_file: Path, moved: Path) -> None:
     arguments = (f"{models}:make", f"{models}:make_keras", "--torch-weights", moved, "--keras-weights", keras_file)
-    assert run("validate", *arguments).exit_code == 0
+    result = run("validate", *arguments)
+    assert result.exit_code == 0, result.output
 
 
 def test_a_model_that_differs_fails_with_the_cause(models: Path, keras_file: Path, moved: Path) -> None:
@@ -194,7 +195,8 @@ def test_a_plan_is_saved_and_used(models: Path, keras_file: Path, moved: Path, t
     path = tmp_path / "plan.json"
     assert run("align", f"{models}:make", keras_file, "-o", path).exit_code == 0
     arguments = (f"{models}:make", keras_file, "--torch-weights", moved, "--plan", path)
-    assert run("validate", *arguments).exit_code == 0
+    result = run("validate", *arguments)
+    assert result.exit_code == 0, result.output
 
 
 def test_inputs_come_from_a_file(models: Path, keras_file: Path, moved: Path, tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_a_tolerance_replaces_the_noise_floor_and_is_in_the_report() -> None:
 
 @pytest.mark.parametrize("wrong", [{"absolute": -1.0, "relative": 0.0}, {"absolute": 0.0, "relative": math.inf}])
 def test_a_negative_or_infinite_tolerance_is_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(InputError, match="it must be a finite number, and not negative"):
+    with pytest.raises(InputError, match="it must be a finite number and not negative"):
         k3c.Tolerance(**wrong)
 
 
@@ -301,7 +301,10 @@ def test_an_asymmetric_padding_is_fixed_with_an_additional_padding_layer() -> No
     section = next(section for section in k3c.validate(module, model).sections if section.name == "hyperparameters")
     assert section.status == "failed"
     problem = section.problems[0]
-    assert problem.fixes == ("padding=(0, 0)  # 0, after nn.ZeroPad2d(padding=(0, 1, 0, 1))",)
+    in_keras, in_torch = problem.fixes
+    assert in_keras.startswith("padding='valid'  # conv2d")
+    assert "after layers.ZeroPadding2D(padding=((1, 1), (1, 1))" in in_keras
+    assert in_torch == "padding=(0, 0)  # 0, after nn.ZeroPad2d(padding=(0, 1, 0, 1))"
 
 
 def test_a_tied_weight_has_its_gradient_under_each_name() -> None:

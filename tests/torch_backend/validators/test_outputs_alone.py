@@ -11,6 +11,7 @@ from torch import nn
 import keras3conv as k3c
 from keras3conv.errors import InputError, ModelError
 from keras3conv.frameworks.keras import model as keras_side
+from keras3conv.frameworks.keras import tree as keras_tree
 from keras3conv.frameworks.torch import module as torch_side
 from keras3conv.transforms import Array
 from tests.support.models import randomize
@@ -51,9 +52,10 @@ def test_layers_are_not_inspected_if_no_proof_needs_them(monkeypatch: pytest.Mon
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("this is not needed to compare outputs")
 
-    for name in ("config_of", "locations", "attributes", "_intercepted"):
-        monkeypatch.setattr(keras_side, name, refuse)
-    monkeypatch.setattr(torch_side, "_hooks", refuse)
+    for name in ("config_of", "file_locations", "_attribute_names"):
+        monkeypatch.setattr(keras_tree, name, refuse)
+    monkeypatch.setattr(keras_side, "_recording", refuse)
+    monkeypatch.setattr(torch_side, "forward_calls", refuse)
     tolerance = k3c.Tolerance(absolute=1e-5, relative=1e-5)
     report = k3c.validate(
         module, model, inputs=images(2, 3, 6, 7), alignment=plan, proofs=["outputs"], tolerance=tolerance

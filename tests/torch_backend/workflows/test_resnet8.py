@@ -110,7 +110,7 @@ def test_a_symmetric_padding_fails_and_is_named_as_the_cause(
     keras_model: keras.Model, images: tuple[np.ndarray, np.ndarray]
 ) -> None:
     naive = ResNet8(NaiveBlock)
-    k3c.transfer(keras_model, naive, k3c.align(naive, keras_model))
+    k3c.transfer(keras_model, naive, k3c.align(naive, keras_model), accept_difference=True)
     report = k3c.validate(naive, keras_model, inputs=images[0][:16])
     assert not report.ok
     for name in ("float64", "activations"):

@@ -26,12 +26,16 @@ def mixed(model: keras.layers.Layer) -> Iterator[Problem]:
 
 
 def distributed(layer: keras.layers.TimeDistributed, inputs: Any, training: Any = None, mask: Any = None) -> Any:
-    """Compute a `TimeDistributed` with one call of the inner layer, in which the time steps are rows of the batch.
+    """Call the inner layer once with all steps as rows of the batch; the call of Keras loops over the steps.
 
-    Keras itself loops over the time steps.
+    In training a batch normalization has statistics of each step, so it is called for every step, as a model is.
     """
-    if mask is not None or isinstance(layer.layer, keras.layers.BatchNormalization):
-        raise NotImplementedError("a mask, or batch statistics in training, differs from step to step")
+    if mask is not None:
+        raise NotImplementedError("a mask differs from step to step")
+    if isinstance(layer.layer, keras.layers.BatchNormalization):
+        if inputs.shape[1] is None:
+            raise NotImplementedError("batch statistics in training differ from step to step, and their number is free")
+        return keras.ops.stack([layer.layer(inputs[:, step]) for step in range(inputs.shape[1])], axis=1)
     if isinstance(layer.layer, keras.Model):
         return layer.call(inputs)
     rows = keras.ops.reshape(inputs, (-1, *inputs.shape[2:]))

@@ -219,6 +219,8 @@ class _Tracer:
         if self.shapes_only:
             return original(layer, *args, **kwargs)
         path = self.paths.get(id(layer), layer.name)
+        if isinstance(layer, keras.layers.TimeDistributed) and not layer.layer._call_has_mask_arg:
+            kwargs = {name: value for name, value in kwargs.items() if name != "mask"}  # Keras gives it to no step
         if path not in self.followed and self.is_leaf(layer, keras_side.kinds_of(layer)):
             return self._leaf(layer, original, args, kwargs)
         before = len(self.nodes)

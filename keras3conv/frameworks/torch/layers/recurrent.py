@@ -46,11 +46,14 @@ class Recurrent(nn.Module):
             self.register_parameter(f"bias_l{place}", nn.Parameter(zeros) if bias else None)
             input_size = units
 
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor | list[torch.Tensor], ...]:
+    def forward(
+        self, inputs: torch.Tensor, mask: torch.Tensor | None = None
+    ) -> torch.Tensor | tuple[torch.Tensor | list[torch.Tensor], ...]:
         """Run the cells over all steps.
 
         Args:
             inputs: Of shape (batch, steps, input_size).
+            mask: Of shape (batch, steps): where it is false, the step is left out, and states and output stay.
 
         Returns:
             A tensor of shape (batch, units), or (batch, steps, units) in the order in which the steps ran; with
@@ -62,12 +65,17 @@ class Recurrent(nn.Module):
             for number, (_, units, *_) in zip(numbers, self.cells, strict=True)
         ]
         outputs = []
-        for step in (inputs.flip(1) if self.go_backwards else inputs).unbind(1):
+        steps = (inputs.flip(1) if self.go_backwards else inputs).unbind(1)
+        kept = [None] * len(steps) if mask is None else (mask.flip(1) if self.go_backwards else mask).unbind(1)
+        for step, keep in zip(steps, kept, strict=True):
             output = step
             for place, state in enumerate(states):
-                states[place] = self.step(place, output, state)
-                output = states[place][0]
-            outputs.append(output)
+                found = self.step(place, output, state)
+                output = found[0]
+                if keep is not None:
+                    found = [torch.where(keep[:, None], new, old) for new, old in zip(found, state, strict=True)]
+                states[place] = found
+            outputs.append(states[-1][0])
         result = torch.stack(outputs, 1) if self.return_sequences else outputs[-1]
         if not self.return_state:
             return result

@@ -45,7 +45,7 @@ def pair(share: float, constant: float, transposed: bool = False) -> tuple[nn.Mo
 @pytest.mark.parametrize("transposed", [False, True])
 def test_a_residual_layer_is_paired_if_it_computes_the_same(transposed: bool) -> None:
     module, model = pair(1e-3, 0.0, transposed)
-    plan = k3c.align(module, model).check()
+    plan = k3c.align(module, model).accepting_difference().check()
     found = plan.of("skip/mix")
     assert found is not None
     assert found.decided_by == "probe"
@@ -55,7 +55,7 @@ def test_a_residual_layer_is_paired_if_it_computes_the_same(transposed: bool) ->
 
 @pytest.mark.parametrize("transposed", [False, True])
 def test_a_small_error_proves_nothing_if_random_weights_give_nearly_the_same(transposed: bool) -> None:
-    plan = k3c.align(*pair(1e-3, 3e-3, transposed)).check()
+    plan = k3c.align(*pair(1e-3, 3e-3, transposed)).accepting_difference().check()
     found = plan.of("skip/mix")
     assert found is not None
     assert found.unconfirmed
@@ -81,6 +81,6 @@ def test_the_plan_notes_the_size_of_a_difference() -> None:
     module = randomize(nn.Sequential(nn.Linear(6, 6), nn.LayerNorm(6, eps=1e-3)))
     inputs = keras.Input((6,))
     model = keras.Model(inputs, layers.LayerNormalization(epsilon=2e-3, name="n")(layers.Dense(6)(inputs)))
-    shown = str(k3c.align(module, model).check())
+    shown = str(k3c.align(module, model).accepting_difference().check())
     note = "1 layer with the same weights as torch computed something else, by up to 1 % of the largest value: n by "
     assert note in shown

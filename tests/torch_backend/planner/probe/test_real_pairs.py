@@ -41,6 +41,8 @@ def test_every_variable_is_restored_bit_for_bit(name: str, tmp_path: Path) -> No
     assert all(np.array_equal(before[path], value) for path, value in values(backbone).items())
     for path in family.left:
         plan = plan.ignore(path, "keras-hub leaves it out", side="torch")
+    assert bool(plan.difference) <= family.differs
+    plan = plan.accepting_difference()
     assert not [pair for pair in plan.check().pairs if pair.unconfirmed]
     k3c.transfer(module, backbone, plan)
     found = values(backbone)
@@ -58,7 +60,7 @@ def test_rounded_rotary_frequencies_are_named_after_a_scaled_embedding(name: str
     module, backbone, inputs, keras_inputs = load(name, tmp_path)
     both = {"inputs": inputs, "keras_inputs": keras_inputs}
     plan = k3c.align(module, backbone, **both)
-    k3c.transfer(module, backbone, plan)
+    k3c.transfer(module, backbone, plan, accept_difference=True)
     report = k3c.validate(module, backbone, alignment=plan, proofs=("float64",), **both)
     fact = report.section("float64").problems[0].fact
     assert "the frequencies of the rotary embedding are rounded to float32 in torch, and exact in Keras" in fact

@@ -1,0 +1,98 @@
+"""Recognize tables of positions with different numbers of rows, and name the transform between them.
+
+The values of such a table cannot be copied, so no plan pairs the two: a grid of another size must be interpolated, and
+a model that counts positions from 2 on has two rows that the other lacks.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import isqrt
+
+from keras3conv.messages import count
+from keras3conv.model.views import Side, TensorRef
+
+_MOST_TOKENS = 2
+"""The number of rows before a grid: none, a class token, or also a token of distillation."""
+
+_MOST_EXTRA_ROWS = 8
+
+_WORDS = ("pos", "grid")
+
+
+@dataclass(frozen=True)
+class OtherTable:
+    """A table of positions on the other side, with another number of rows.
+
+    Attributes:
+        fact: The difference, in words.
+        fix: The call that pairs the two tables.
+    """
+
+    fact: str
+    fix: str
+
+
+def other_table(side: Side, tensor: TensorRef, others: Iterable[TensorRef]) -> OtherTable | None:
+    """Return the table of the other side that a tensor corresponds to but for its number of rows; None if none does.
+
+    Args:
+        side: The side of the tensor.
+        tensor: A tensor without a pair.
+        others: The tensors of the other side without a pair.
+    """
+    if not _is_table(tensor):
+        return None
+    found = [other for other in others if _is_table(other) and _row_axis(tensor, other) is not None]
+    if len(found) != 1:
+        return None
+    torch, keras = (tensor, found[0]) if side == "torch" else (found[0], tensor)
+    axis = _row_axis(torch, keras)
+    if axis is None or len(torch.shape) != len(keras.shape):
+        return None
+    rows = torch.shape[axis], keras.shape[axis]
+    return _grid(torch, keras, axis, rows) or _extra_rows(torch, keras, axis, rows)
+
+
+def _is_table(tensor: TensorRef) -> bool:
+    """Return whether the name of a tensor says that it holds positions."""
+    return any(word in tensor.path.lower() for word in _WORDS) and len(tensor.shape) > 1
+
+
+def _row_axis(first: TensorRef, second: TensorRef) -> int | None:
+    """Return the one axis along which two tables differ; it is not the last."""
+    if len(first.shape) != len(second.shape) or first.shape[-1] != second.shape[-1]:
+        return None
+    axes = [axis for axis, sizes in enumerate(zip(first.shape, second.shape, strict=True)) if len(set(sizes)) > 1]
+    return axes[0] if len(axes) == 1 else None
+
+
+def _grid(torch: TensorRef, keras: TensorRef, axis: int, rows: tuple[int, int]) -> OtherTable | None:
+    """Return the tables as two square grids, each after the same number of tokens."""
+    for tokens in range(_MOST_TOKENS + 1):
+        given, wanted = (isqrt(max(number - tokens, 0)) for number in rows)
+        if given > 1 and wanted > 1 and (given**2 + tokens, wanted**2 + tokens) == rows:
+            before = f"{count(tokens, 'token')} and " if tokens else ""
+            fact = (
+                f"{torch.path} has positions of another grid: {before}{given} x {given} places, where {keras.path} has "
+                f"{wanted} x {wanted}; a resize interpolates them"
+            )
+            made = f"ResizeGrid(axis={axis}, first={tokens}, given=({given}, {given}), wanted=({wanted}, {wanted}))"
+            return OtherTable(fact, _pair(torch, keras, made))
+    return None
+
+
+def _extra_rows(torch: TensorRef, keras: TensorRef, axis: int, rows: tuple[int, int]) -> OtherTable | None:
+    """Return the tables as one that begins with rows that the other lacks."""
+    more = rows[0] - rows[1]
+    if not 0 < abs(more) <= _MOST_EXTRA_ROWS:
+        return None
+    longer, shorter = (torch, keras) if more > 0 else (keras, torch)
+    fact = (
+        f"{longer.path} has {count(abs(more), 'row')} more than {shorter.path}: if it counts positions from "
+        f"{abs(more)} on, the first rows are left out"
+    )
+    return OtherTable(fact, _pair(torch, keras, f"{'Skip' if more > 0 else 'Lead'}({axis}, {abs(more)})"))
+
+
+def _pair(torch: TensorRef, keras: TensorRef, transform: str) -> str:
+    return f'plan.pair("{torch.path}", "{keras.path}", transform=k3c.transforms.{transform})'

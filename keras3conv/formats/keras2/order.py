@@ -1,0 +1,51 @@
+"""Tell the order of the layers in a nested model from their names: a file of weights has frozen layers last.
+
+Keras saves the weights of a nested model together, those that are trained first. So layers that were frozen stand
+behind the others, and a file without an architecture does not say which were.
+"""
+
+import re
+from collections.abc import Hashable, Mapping, Sequence
+
+_NUMBER = re.compile(r"\d+")
+
+
+def proven_order(layers: Sequence[tuple[str, Hashable]]) -> tuple[list[str], frozenset[str]]:
+    """Return the names in the order of the model as far as their numbers prove it, and the names without a proof.
+
+    Layers with different shapes cannot be taken for each other, so only the order among those of the same shapes
+    counts. It is proven where their names differ by numbers only: "dense", "dense_1", "dense_2".
+
+    Args:
+        layers: The names with the shapes of the layers' weights, in the order of the file.
+
+    Example:
+        >>> proven_order([("d1", (6, 6)), ("d3", (6, 6)), ("head", (6, 2)), ("d2", (6, 6))])
+        (['d1', 'd2', 'head', 'd3'], frozenset())
+    """
+    alike: dict[Hashable, list[str]] = {}
+    for name, shapes in layers:
+        alike.setdefault(shapes, []).append(name)
+    ordered: dict[Hashable, list[str]] = {}
+    unproven: set[str] = set()
+    for shapes, names in alike.items():
+        numbers = _numbers(names)
+        if len(names) > 1 and not numbers:
+            unproven.update(names)
+        ordered[shapes] = sorted(names, key=lambda name: numbers[name]) if numbers else names
+    waiting = {shapes: iter(names) for shapes, names in ordered.items()}
+    return [next(waiting[shapes]) for _, shapes in layers], frozenset(unproven)
+
+
+def _numbers(names: Sequence[str]) -> Mapping[str, tuple[int, ...]]:
+    """The numbers in names that differ by numbers only; empty for other names. "dense" comes before "dense_1"."""
+    numbered = {name: name for name in names}
+    for name in names:
+        if any(other.startswith(f"{name}_") and other.removeprefix(f"{name}_").isdigit() for other in names):
+            numbered[name] = f"{name}_0"
+    families = {_NUMBER.sub("#", name) for name in numbered.values()}
+    found = {name: tuple(map(int, _NUMBER.findall(text))) for name, text in numbered.items()}
+    return found if len(families) == 1 and len(set(found.values())) == len(names) else {}
+
+
+__all__ = ["proven_order"]

@@ -1,0 +1,85 @@
+"""Load an HDF5 file of weights, as Keras 2 and the older form of Keras 3 write it, into a model that was made by code.
+
+Keras itself goes by order, and the order of a nested model's weights depends on which of its layers were frozen when
+they were saved. Here the names in the file say whose weights they are; where they do not, nothing is loaded.
+"""
+
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras3conv.errors import ModelError, Problem
+from keras3conv.formats.keras2.file import Group, role_of
+from keras3conv.formats.keras2.order import proven_order
+from keras3conv.frameworks.keras.keras2.weights import Staged, assign, staged_layer, variables_in_order
+from keras3conv.frameworks.keras.origin import original_name
+from keras3conv.messages import lay_out
+from keras3conv.transforms import Array
+
+_TOP_LEVEL = "top_level_model_weights"
+
+
+def load_by_names(model: keras.Model, groups: Sequence[Group], path: Path) -> None:
+    """Write the values of a file into a model, all of them or none.
+
+    The layers of the model itself are matched by their names, or in order where the file has other names.
+
+    Raises:
+        ModelError: The weights are not those of the model, or the names do not tell the order of a nested model's.
+    """
+    filled = [group for group in groups if group.weights and group.name != _TOP_LEVEL]
+    layers = [layer for layer in model.layers if variables_in_order(layer)]
+    by_name = {original_name(layer): layer for layer in layers}
+    if len(filled) != len(layers):
+        fact = f"the file has weights for {len(filled)} layers, the model has {len(layers)} layers with weights"
+        raise ModelError(lay_out(f"the weights in {path} are not those of {model.name} (keras)", [Problem(fact=fact)]))
+    if {group.name for group in filled} == by_name.keys():
+        layers = [by_name[group.name] for group in filled]
+    problems: list[Problem] = []
+    staged: Staged = []
+    for layer, group in zip(layers, filled, strict=True):
+        weights = _in_order_of(layer, group, problems, model.name)
+        staged += staged_layer(layer, weights, group.name, problems)
+    assign(model, staged, problems, path)
+
+
+def _in_order_of(layer: Any, group: Group, problems: list[Problem], model: str) -> tuple[tuple[str, Array], ...]:
+    """The weights of a group with the names of the layers in a nested model, where the file has other names."""
+    if not isinstance(layer, keras.Model) or not layer.layers:
+        return group.weights
+    leaves = [inner for inner in _leaves(layer) if variables_in_order(inner)]
+    names = [original_name(inner) for inner in leaves]
+    owned: dict[str, list[tuple[str, Array]]] = {}
+    for name, array in group.weights:
+        owner = next((one for one in names if f"/{one}/" in f"/{name}"), name.rpartition("/")[0])
+        owned.setdefault(owner, []).append((name, array))
+    if set(owned) <= set(names):
+        return group.weights
+    order, unproven = proven_order([(owner, _shapes(weights)) for owner, weights in owned.items()])
+    if unproven:
+        listed = [name.rpartition("/")[2] for name in order]
+        fact = f"frozen layers stand last in the file, and these names do not tell the order: {', '.join(listed)}"
+        inner = f'model.get_layer("{layer.name}").layers'
+        fix = f"for layer, name in zip({inner}, {listed}): layer.name = name  # in the order of the layers of {model}"
+        problems.append(Problem(keras=group.name, fact=fact, fixes=(fix,)))
+        return group.weights
+    renamed = zip(order, names, strict=False)
+    return tuple((f"{name}/{role_of(weight)}:0", array) for owner, name in renamed for weight, array in owned[owner])
+
+
+def _shapes(weights: Sequence[tuple[str, Array]]) -> Hashable:
+    return tuple((role_of(name), array.shape) for name, array in weights)
+
+
+def _leaves(layer: Any) -> Any:
+    """The layers in a nested model, without the models among them."""
+    for inner in layer.layers:
+        if isinstance(inner, keras.Model) and inner.layers:
+            yield from _leaves(inner)
+        else:
+            yield inner
+
+
+__all__ = ["load_by_names"]

@@ -1,0 +1,154 @@
+"""Name everything in a Keras 2 architecture that Keras 3 cannot compute, before a layer is made."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from keras3conv.errors import Problem, RuleError
+from keras3conv.formats.keras2.layers import (
+    REFUSED,
+    changed_meaning,
+    is_training_only,
+    is_without_effect,
+    renamed,
+    settings,
+)
+from keras3conv.formats.keras2.network import MODELS, layers_in, name_of, network_of
+from keras3conv.formats.keras2.operations import CLASSES, applied
+from keras3conv.frameworks.keras.keras2.classes import (
+    Config,
+    accepted_settings,
+    class_named,
+    is_activation,
+    is_entry,
+    is_of_keras,
+    layers_setting,
+)
+from keras3conv.frameworks.keras.tree import named_layers
+
+_AVERAGES = (keras.layers.AveragePooling1D, keras.layers.AveragePooling2D, keras.layers.AveragePooling3D)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    """What the problems of a file are told with: who wrote it, and the line to paste for the user's own code."""
+
+    version: str
+    is_of_tensorflow_2: bool
+    own_code: str
+
+
+def problems_in(entry: Config, version: str, own_code: str) -> Iterator[Problem]:
+    """What in an architecture has no counterpart in Keras 3.
+
+    Args:
+        entry: The model, as the file has it.
+        version: The version of Keras that wrote it.
+        own_code: The line to paste for what only the user's own code can make.
+    """
+    file = _File(version=version, is_of_tensorflow_2=_says_ragged(entry), own_code=own_code)
+    yield from _problems(entry, file, "")
+
+
+def computed_otherwise(model: keras.Model) -> Iterator[Problem]:
+    """What in a model that was made the backend of Keras computes otherwise than TensorFlow does.
+
+    Keras' torch backend repeats the last value where a window of an average pooling hangs over one end further than
+    over the other: only a window of two values has the same average then.
+    """
+    if keras.backend.backend() != "torch":
+        return
+    for path, layer in named_layers(model):
+        is_average = isinstance(layer, _AVERAGES) and layer.padding == "same"
+        if is_average and _hangs_over(layer):
+            fact = "Keras' torch backend computes the average over a window that hangs over one end otherwise"
+            yield Problem(keras=path, fact=f"{fact}; TensorFlow's and JAX's compute it as Keras 2 does")
+
+
+def _hangs_over(layer: Any) -> bool:
+    """Whether the windows of a pooling need an odd number of padded places along an axis, or may need it."""
+    for node in layer._inbound_nodes:
+        shape = node.input_tensors[0].shape
+        sizes = shape[1:-1] if layer.data_format == "channels_last" else shape[2:]
+        for size, window, stride in zip(sizes, layer.pool_size, layer.strides, strict=True):
+            if window > 2 and size is None and (stride > 1 or window % 2 == 0):
+                return True
+            if window > 2 and size is not None and max((-(-size // stride) - 1) * stride + window - size, 0) % 2:
+                return True
+    return False
+
+
+def _problems(entry: Config, file: _File, path: str) -> Iterator[Problem]:
+    class_name = renamed(entry["class_name"])
+    if is_training_only(entry):
+        return
+    if class_name in MODELS and "layers" in layers_setting(entry["config"]):
+        yield from _model_problems(entry, file, path)
+    elif class_name in REFUSED:
+        yield Problem(keras=path, fact=f"{class_name}: {REFUSED[class_name]}", fixes=(file.own_code,))
+    elif class_name not in CLASSES:
+        yield from _layer_problems(class_name, entry["config"], file, path)
+
+
+def _says_ragged(entry: Config) -> bool:
+    """Whether an input says whether it is ragged, which TensorFlow 1 never wrote."""
+    config = entry["config"]
+    layers = layers_setting(config).get("layers")
+    if isinstance(layers, list):
+        return any(_says_ragged(layer) for layer in layers if is_entry(layer))
+    return entry["class_name"] == "InputLayer" and "ragged" in config
+
+
+def _model_problems(entry: Config, file: _File, path: str) -> Iterator[Problem]:
+    """The problems of the layers whose results the model returns, and of the functions between them."""
+    entries = layers_in(entry["config"])
+    if entry["class_name"] == "Sequential":
+        for inner in entries:
+            yield from _problems(inner, file, f"{path}/{name_of(inner)}".lstrip("/"))
+        return
+    network = network_of(entry["config"])
+    calls = network.in_order()
+    used = {call.layer for call in calls}
+    for name, inner in network.layers.items():
+        if name in used or inner["class_name"] == "InputLayer":
+            yield from _problems(inner, file, f"{path}/{name}".lstrip("/"))
+    for call in calls:
+        layer = network.layers[call.layer]
+        if layer["class_name"] in CLASSES:
+            try:
+                applied(layer["class_name"], layer["config"], call.given, call.keywords)
+            except RuleError as error:
+                yield Problem(keras=f"{path}/{call.layer}".lstrip("/"), fact=str(error))
+
+
+def _layer_problems(class_name: str, config: Any, file: _File, path: str) -> Iterator[Problem]:
+    found = class_named(class_name)
+    if found is None:
+        fact = f"{class_name} is no class of Keras 3, and nobody registered it"
+        short = class_name.rpartition(">")[2]
+        register = f'keras.saving.get_custom_objects()["{short}"] = {short}  # your class; then convert again'
+        yield Problem(keras=path, fact=fact, fixes=(register, file.own_code))
+        return
+    if not is_of_keras(found):
+        return
+    accepted, given = accepted_settings(found), settings(class_name, config)
+    change = changed_meaning(class_name, given, file.version, is_of_tensorflow_2=file.is_of_tensorflow_2)
+    if change:
+        yield Problem(keras=path, fact=f"{class_name}: {change}")
+    for name, value in given.items():
+        if isinstance(value, Mapping) and is_entry(value):
+            yield from _problems(value, file, f"{path}/{name}")
+        elif isinstance(value, list) and any(is_entry(one) for one in value):
+            for place, one in enumerate(value):
+                yield from _problems(one, file, f"{path}/{name}_{place}")
+        elif name not in accepted and not is_without_effect(name, value):
+            yield Problem(
+                keras=path, fact=f"{class_name} has the setting {name}={value!r}, which Keras 3 does not have"
+            )
+        elif name.endswith("activation") and not is_activation(value):
+            yield Problem(keras=path, fact=f"its activation {value!r} is none of Keras", fixes=(file.own_code,))
+
+
+__all__ = ["computed_otherwise", "problems_in"]

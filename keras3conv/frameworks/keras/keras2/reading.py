@@ -1,0 +1,96 @@
+"""Read a model that Keras 2 saved as a live Keras 3 model that computes the same: the one reader of every entry."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras3conv.errors import ModelError, Problem
+from keras3conv.formats.keras import archive as archive_file
+from keras3conv.formats.keras import weights_h5
+from keras3conv.formats.keras2 import file as keras2_file
+from keras3conv.formats.keras2.file import Group, Saved, role_of
+from keras3conv.formats.keras2.network import name_of
+from keras3conv.frameworks.keras.keras2 import archive, weights
+from keras3conv.frameworks.keras.keras2.building import build
+from keras3conv.frameworks.keras.keras2.problems import computed_otherwise, problems_in
+from keras3conv.frameworks.keras.origin import Origin, set_origin
+from keras3conv.messages import lay_out
+from keras3conv.transforms import Array, Shape
+
+
+def problems_of(saved: Saved, weights_file: Path | None = None) -> tuple[Problem, ...]:
+    """Return what in an architecture of Keras 2 Keras 3 cannot compute, each with a line to paste; empty if nothing.
+
+    Args:
+        saved: The architecture.
+        weights_file: The file with the weights, where it is another one.
+    """
+    file = weights_file or saved.path
+    own_code = f'k3c.convert(make_model())  # in your own code: make_model().load_weights("{file}")'
+    return tuple(problems_in(saved.config, saved.version, own_code))
+
+
+def read_model(saved: Saved, weights_file: Path | None = None) -> keras.Model:
+    """Return the model, with its weights; `problems_of` found nothing in it.
+
+    Args:
+        saved: The architecture.
+        weights_file: The file with the weights, where it is another one: HDF5 of Keras 2.
+
+    Raises:
+        ModelError: A layer cannot be made or called as the file says, or has no weights in the file; or the backend
+            of Keras computes it otherwise.
+        FileError: The file cannot be read.
+    """
+    stored = _Stored(saved, weights_file)
+    built = build(saved.config, stored.shapes)
+    if problems := tuple(computed_otherwise(built.model)):
+        raise ModelError(lay_out(f"{saved.path} cannot be computed as {saved.writer} does", list(problems)))
+    stored.load_into(built.model, built.dropped)
+    notes, renamed = built.notes, built.renamed
+    origin = Origin(writer=saved.writer, file=saved.path.name, notes=notes, renamed=renamed)
+    set_origin(built.model, origin)
+    return built.model
+
+
+class _Stored:
+    """The weights of a file of Keras 2: HDF5, or inside an archive."""
+
+    def __init__(self, saved: Saved, weights_file: Path | None) -> None:
+        self._saved, self._path = saved, weights_file or saved.path
+        self._is_archive = not keras2_file.is_legacy(weights_file) if weights_file else saved.is_archive
+
+    @cached_property
+    def _groups(self) -> tuple[Group, ...]:
+        return keras2_file.groups(self._path)
+
+    @cached_property
+    def _arrays(self) -> Mapping[str, Array]:
+        return archive_file.datasets(self._path) if self._path.suffix == ".keras" else weights_h5.datasets(self._path)
+
+    def shapes(self, layer: str) -> Mapping[str, Shape]:
+        """The shapes of the weights of a layer, by their roles; the first one counts as a kernel in an archive."""
+        if not self._is_archive:
+            return {
+                role_of(name): array.shape
+                for group in self._groups
+                for name, array in reversed(group.weights)
+                if group.name == layer or f"/{layer}/" in f"/{name}"
+            }
+        for entry, group in archive.groups_of(self._saved.config, "", self._arrays):
+            if name_of(entry) == layer:
+                found = [self._arrays[name].shape for name in sorted(self._arrays) if name.startswith(group)]
+                return {"kernel" if len(found[0]) > 1 else "mean": found[0]} if found else {}
+        return {}
+
+    def load_into(self, model: Any, dropped: list[str]) -> None:
+        if self._is_archive:
+            archive.load(model, self._saved.config, self._arrays, self._path)
+        else:
+            weights.load(model, self._groups, self._path, dropped)
+
+
+__all__ = ["problems_of", "read_model"]

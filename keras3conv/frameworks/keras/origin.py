@@ -1,0 +1,62 @@
+"""Remember where a live Keras model comes from: the software that saved it, and the names that it had there."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
+
+import keras
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """The file that a live model was read from.
+
+    Attributes:
+        writer: The software that saved it, with its version: "Keras 2.15.0".
+        file: The name of the file.
+        notes: What the reader changed or dropped, a sentence each, for plans and reports.
+        renamed: The original name of every layer that Keras 3 does not allow the name of, by its new name.
+    """
+
+    writer: str
+    file: str
+    notes: tuple[str, ...] = ()
+    renamed: Mapping[str, str] = field(default_factory=dict)
+
+
+_origins: "WeakKeyDictionary[keras.layers.Layer, Origin]" = WeakKeyDictionary()
+_names: "WeakKeyDictionary[keras.layers.Layer, str]" = WeakKeyDictionary()
+
+
+def set_origin(model: keras.layers.Layer, origin: Origin) -> None:
+    """Remember the file that a model was read from, as long as the model lives."""
+    _origins[model] = origin
+
+
+def origin_of(model: object) -> Origin | None:
+    """Return the file that a model was read from; None for a model that was made by code."""
+    return _origins.get(model) if isinstance(model, keras.layers.Layer) else None
+
+
+def set_original_name(layer: keras.layers.Layer, name: str) -> None:
+    """Remember the name of a layer in its file, which plans and reports use."""
+    _names[layer] = name
+
+
+def original_name(layer: keras.layers.Layer) -> str:
+    """Return the name of a layer in the file that it was read from, or its own name."""
+    return _names.get(layer) or str(layer.name)
+
+
+def notes_of(model: object) -> tuple[str, ...]:
+    """Return what plans and reports say about the origin of a model: the writer, then what the reader changed."""
+    origin = origin_of(model)
+    if origin is None:
+        return ()
+    return (
+        f"{origin.file} was saved by {origin.writer}, and is read with the meaning that it has there",
+        *origin.notes,
+    )
+
+
+__all__ = ["Origin", "notes_of", "origin_of", "original_name", "set_origin", "set_original_name"]

@@ -1,0 +1,102 @@
+"""Compare the outputs of the two whole models element by element, in the layouts that a port may have.
+
+Equal sums of powers do not prove equal outputs: an output that is flipped, or whose height and width are exchanged, has
+them too.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from keras3conv.numerics.fingerprint import relative_error
+from keras3conv.transforms import Array, Shape
+
+
+@dataclass(frozen=True)
+class OutputComparison:
+    """The comparison of the outputs of the two models.
+
+    Attributes:
+        result: "unknown" where the shapes of no two outputs fit in a known layout.
+        error: The largest difference, relative to the largest value of torch's output; infinite where no value fits.
+    """
+
+    result: Literal["equal", "different", "unknown"]
+    error: float = 0.0
+
+
+NOT_COMPARED = OutputComparison("unknown")
+
+
+def compare_outputs(torch: Mapping[str, Array], keras: Mapping[str, Array], limit: float) -> OutputComparison:
+    """Compare every Keras output with its torch output.
+
+    Args:
+        torch: The torch outputs, by name.
+        keras: The Keras outputs, by name; the positions in a tuple are no names.
+        limit: The largest relative error of equal values.
+    """
+    if not torch or not keras:
+        return NOT_COMPARED
+    errors = [_error(array, others) for array, others in _paired(torch, keras)]
+    known = [error for error in errors if error is not None]
+    if known and max(known) > limit:
+        return OutputComparison("different", max(known))
+    return OutputComparison("equal" if len(known) == len(errors) else "unknown")
+
+
+def _paired(torch: Mapping[str, Array], keras: Mapping[str, Array]) -> Iterator[tuple[Array, list[Array]]]:
+    """Yield every Keras output with the torch outputs that it may be.
+
+    Outputs of the same names correspond. Else those of one shape correspond in their order; where one side has more
+    outputs of a shape, a Keras output may be any of them.
+    """
+    are_named = not all(name.partition(".")[0].isdigit() for name in (*torch, *keras))
+    if are_named and torch.keys() == keras.keys():
+        yield from ((array, [torch[name]]) for name, array in keras.items())
+        return
+    for array in keras.values():
+        fitting = [other for other in torch.values() if next(layouts(other, array.shape), None) is not None]
+        alike = [other for other in keras.values() if other.shape == array.shape]
+        if len(fitting) == len(alike):
+            place = next(index for index, other in enumerate(alike) if other is array)
+            fitting = [fitting[place]]
+        yield array, fitting
+
+
+def _error(array: Array, others: list[Array]) -> float | None:
+    """Return the smallest relative error of an output against several; None where no layout of them fits."""
+    errors = [_relative_error(array, layout) for other in others for layout in layouts(other, array.shape)]
+    return min(errors, default=None)
+
+
+def layouts(array: Array, shape: Shape) -> Iterator[Array]:
+    """Yield a torch output in each known layout that has the shape of a Keras output.
+
+    These are the same layout and channels moved last, each also without axes of size one; time before the batch only
+    where neither fits.
+    """
+    found = [array, np.moveaxis(array, 1, -1)] if array.ndim > 2 else [array]
+    fitting = [each.reshape(shape) for each in found if _without_ones(each.shape) == _without_ones(shape)]
+    if not fitting and array.ndim > 2:
+        swapped = np.swapaxes(array, 0, 1)
+        fitting = [swapped] if swapped.shape == shape else []
+    yield from fitting
+
+
+def _without_ones(shape: Shape) -> Shape:
+    return tuple(size for size in shape if size != 1)
+
+
+def _relative_error(array: Array, expected: Array) -> float:
+    """Return the relative error, where values that are not finite count as equal if they are the same."""
+    if array.dtype.kind in "biu":
+        array = array.astype(np.float64)
+    finite = np.isfinite(array) & np.isfinite(expected)
+    if finite.all():
+        return relative_error(array, expected)
+    if not finite.any() or not np.array_equal(array[~finite], expected[~finite], equal_nan=True):
+        return float("inf")
+    return relative_error(array[finite], expected[finite])

@@ -1,0 +1,79 @@
+"""Resize a table of positions on a grid, as vision transformers do for images of another size."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras3conv.errors import TransformError
+from keras3conv.transforms.base import Array, OneArray, Shape, resized, sliced
+
+_CUBIC = -0.75
+"""The coefficient of the cubic kernel in torch's `interpolate(mode="bicubic")`."""
+
+
+@dataclass(frozen=True)
+class ResizeGrid(OneArray):
+    """Interpolate the rows of a table from one grid to another, bicubic as in torch (`align_corners=False`).
+
+    Lossy: the inverse interpolates back, which gives other values.
+
+    Args:
+        axis: The axis of the rows.
+        first: The number of rows before the grid, which keep their values: a class token.
+        given: The height and the width of the grid.
+        wanted: The height and the width of the result.
+    """
+
+    axis: int
+    first: int
+    given: tuple[int, ...]
+    wanted: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.given) != 2 or len(self.wanted) != 2 or min(*self.given, *self.wanted) < 1 or self.first < 0:
+            raise TransformError(f"{self!r} needs a height and a width of both grids")
+
+    @property
+    def lossless(self) -> bool:
+        """Return False: interpolation cannot be undone."""
+        return False
+
+    @property
+    def inverse(self) -> "ResizeGrid":
+        """Return the interpolation from the other grid back."""
+        return ResizeGrid(self.axis, self.first, self.wanted, self.given)
+
+    def _shape(self, shape: Shape) -> Shape:
+        axis = self._axis(shape, self.axis)
+        if shape[axis] != self.first + self.given[0] * self.given[1]:
+            raise self._misfit(f"axis {self.axis} has not {self.first} + {self.given[0]} x {self.given[1]} rows", shape)
+        return resized(shape, axis, self.first + self.wanted[0] * self.wanted[1])
+
+    def _apply(self, array: Array, shape: Shape) -> Array:
+        axis = self.axis % array.ndim
+        rows = np.moveaxis(sliced(array, axis, slice(self.first, None)), axis, 0)
+        grid = rows.reshape(*self.given, -1).astype(np.float64)
+        height, width = (_weights(old, new) for old, new in zip(self.given, self.wanted, strict=True))
+        made = np.einsum("ah,bw,hwd->abd", height, width, grid)
+        made = made.reshape(self.wanted[0] * self.wanted[1], *rows.shape[1:]).astype(array.dtype)
+        return np.concatenate([sliced(array, axis, slice(0, self.first)), np.moveaxis(made, 0, axis)], axis)
+
+
+def _weights(old: int, new: int) -> Array:
+    """Return the matrix that interpolates along one axis, of shape (new, old); places beyond the border repeat it."""
+    matrix = np.zeros((new, old))
+    centers = (np.arange(new) + 0.5) * old / new - 0.5
+    for row, center in enumerate(centers):
+        start = int(np.floor(center))
+        for place in range(start - 1, start + 3):
+            matrix[row, min(max(place, 0), old - 1)] += _kernel(abs(center - place))
+    return matrix
+
+
+def _kernel(distance: float) -> float:
+    """Return the cubic convolution kernel (Keys, 1981) at a distance."""
+    if distance <= 1:
+        return (_CUBIC + 2) * distance**3 - (_CUBIC + 3) * distance**2 + 1
+    if distance < 2:
+        return _CUBIC * (distance**3 - 5 * distance**2 + 8 * distance - 4)
+    return 0.0

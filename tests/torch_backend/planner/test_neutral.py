@@ -1,0 +1,123 @@
+"""Parameters that only one side has: ones and zeros on the other side, and no pair that mixes roles."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import keras3conv as k3c
+from keras3conv.errors import AlignmentError, TransferError
+from tests.support.models import randomize
+
+IMAGES = np.random.default_rng(0).standard_normal((2, 3, 4, 4)).astype(np.float32)
+STEPS = np.random.default_rng(1).standard_normal((2, 5, 8)).astype(np.float32)
+
+
+def images(norm: keras.layers.Layer) -> keras.Model:
+    given = keras.Input((4, 4, 3))
+    x = norm(keras.layers.Conv2D(8, 3, padding="same", name="a")(given))
+    return keras.Model(given, keras.layers.Conv2D(4, 1, name="f")(keras.layers.ReLU()(x)))
+
+
+def convolutions(norm: nn.Module) -> nn.Module:
+    return randomize(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), norm, nn.ReLU(), nn.Conv2d(8, 4, 1)))
+
+
+def difference(module: nn.Module, model: keras.Model, given: np.ndarray, layout: tuple[int, ...]) -> float:
+    with torch.no_grad():
+        wanted = module(torch.tensor(given)).permute(layout).numpy()
+    return float(np.abs(keras.ops.convert_to_numpy(model(given.transpose(layout))) - wanted).max())
+
+
+@pytest.mark.parametrize("probe", [None, False])
+@pytest.mark.parametrize(
+    ("module", "make"),
+    [
+        (lambda: nn.BatchNorm2d(8, affine=False), lambda: keras.layers.BatchNormalization(epsilon=1e-5, name="n")),
+        (lambda: nn.GroupNorm(2, 8, affine=False), lambda: keras.layers.GroupNormalization(2, epsilon=1e-5, name="n")),
+        (lambda: nn.InstanceNorm2d(8), lambda: keras.layers.GroupNormalization(-1, epsilon=1e-5, name="n")),
+    ],
+)
+def test_a_normalization_without_parameters_fills_ones_and_zeros(module: Any, make: Any, probe: bool | None) -> None:
+    net, model = convolutions(module()), images(make())
+    model.get_layer("n").gamma.assign(np.full(8, 3.0))
+    plan = k3c.align(net, model, inputs=IMAGES, probe=probe).check()
+    k3c.transfer(net, model, plan)
+    assert difference(net, model, IMAGES, (0, 2, 3, 1)) < 1e-5
+    k3c.transfer(model, net, plan)
+    model.get_layer("n").beta.assign(np.full(8, 0.5))
+    with pytest.raises(TransferError, match=r"n/beta  \(keras\).*would lose 8 values that are not 0"):
+        k3c.transfer(model, net, plan)
+
+
+def test_running_statistics_do_not_become_a_scale_in_a_file(tmp_path: Any) -> None:
+    net, model = convolutions(nn.BatchNorm2d(8, affine=False)), images(keras.layers.BatchNormalization(name="n"))
+    torch.save(net.state_dict(), tmp_path / "net.pt")
+    pair = k3c.align(tmp_path / "net.pt", model).check().of("n")
+    assert pair is not None
+    pairs = {mapping.keras[0].rpartition("/")[2]: mapping.torch for mapping in pair.weights}
+    assert pairs == {"gamma": (), "beta": (), "moving_mean": ("1.running_mean",), "moving_variance": ("1.running_var",)}
+
+
+def test_statistics_of_the_batch_have_no_counterpart_and_no_tensor_has_two_pairs() -> None:
+    net = convolutions(nn.BatchNorm2d(8, track_running_stats=False))
+    plan = k3c.align(net, images(keras.layers.BatchNormalization(epsilon=1e-5, name="n")), inputs=IMAGES)
+    assert [problem.keras for problem in plan.problems()] == ["n/moving_mean"]
+    with pytest.raises(AlignmentError, match="statistics of each batch"):
+        plan.check()
+
+
+class WithoutBias(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Linear(8, 8, bias=False)
+        self.n = nn.LayerNorm(8, elementwise_affine=False)
+        self.g = nn.GRU(8, 8, batch_first=True, bias=False)
+        self.m = nn.MultiheadAttention(8, 2, bias=False, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.g(self.n(self.a(x)))[0]
+        return self.m(x, x, x)[0]
+
+
+@pytest.mark.parametrize("probe", [None, False])
+def test_layers_without_a_bias_fill_zeros(probe: bool | None) -> None:
+    given = keras.Input((5, 8))
+    x = keras.layers.LayerNormalization(epsilon=1e-5, name="n")(keras.layers.Dense(8, name="a")(given))
+    x = keras.layers.GRU(8, return_sequences=True, name="g")(x)
+    model = keras.Model(given, keras.layers.MultiHeadAttention(2, 4, name="m")(x, x))
+    net = randomize(WithoutBias())
+    k3c.transfer(net, model, k3c.align(net, model, inputs=STEPS, probe=probe).check())
+    assert difference(net, model, STEPS, (0, 1, 2)) < 1e-5
+
+
+class Attention(nn.Module):
+    """Projections with meaningless names, of which the key's has no bias: only their use tells them apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(8, 8), nn.Linear(8, 8, bias=False)
+        self.three, self.four = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        three, one, two = (layer(x).view(-1, 5, 2, 4).transpose(1, 2) for layer in (self.three, self.one, self.two))
+        y = nn.functional.scaled_dot_product_attention(three, two, one)
+        return self.four(y.transpose(1, 2).reshape(-1, 5, 8))
+
+
+def test_a_key_without_a_bias_is_told_by_what_it_feeds() -> None:
+    given = keras.Input((5, 8))
+    model = keras.Model(given, keras.layers.MultiHeadAttention(2, 4, name="m")(given, given))
+    net = randomize(Attention())
+    plan = k3c.align(net, model, inputs=STEPS).check()
+    assert {pair.keras.rpartition("/")[2]: pair.torch for pair in plan.pairs} == {
+        "query": "three",
+        "key": "two",
+        "value": "one",
+        "attention_output": "four",
+    }
+    k3c.transfer(net, model, plan)
+    assert difference(net, model, STEPS, (0, 1, 2)) < 1e-5

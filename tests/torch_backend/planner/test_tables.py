@@ -1,0 +1,79 @@
+"""Position tables with other rows, and quantized or adapted models, are named with the way out."""
+
+import keras
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import keras3conv as k3c
+from keras3conv.errors import AlignmentError
+from keras3conv.transforms import ResizeGrid, from_json
+
+
+@pytest.mark.parametrize(("given", "wanted"), [((4, 4), (6, 6)), ((3, 5), (7, 2)), ((6, 6), (4, 4))])
+def test_a_grid_is_resized_as_by_torch(given: tuple[int, int], wanted: tuple[int, int]) -> None:
+    table = torch.randn(1, 1 + given[0] * given[1], 3, dtype=torch.float64)
+    grid = table[:, 1:].reshape(1, *given, 3).permute(0, 3, 1, 2)
+    resized = nn.functional.interpolate(grid, wanted, mode="bicubic").permute(0, 2, 3, 1).reshape(1, -1, 3)
+    transform = ResizeGrid(axis=1, first=1, given=given, wanted=wanted)
+    (found,) = transform((table.numpy(),))
+    np.testing.assert_allclose(found, torch.cat([table[:, :1], resized], 1).numpy(), atol=1e-12)
+    assert from_json(transform.to_json()) == transform
+    assert transform.shapes((tuple(table.shape),)) == (found.shape,)
+    assert not transform.lossless
+
+
+class Places(keras.layers.Layer):
+    def __init__(self, rows: int) -> None:
+        super().__init__(name="places")
+        self.pos_embed = self.add_weight(shape=(1, rows, 4), name="pos_embed")
+
+    def call(self, x: object) -> object:
+        return x + self.pos_embed
+
+
+class Embedded(nn.Module):
+    def __init__(self, rows: int) -> None:
+        super().__init__()
+        self.pos_embed = nn.Parameter(torch.randn(1, rows, 4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.pos_embed[:, : x.shape[1]]
+
+
+@pytest.mark.parametrize(
+    ("torch_rows", "keras_rows", "message", "transform"),
+    [
+        (10, 17, "another grid: 1 token and 3 x 3 places", ResizeGrid(1, 1, (3, 3), (4, 4))),
+        (14, 12, "2 rows more", k3c.transforms.Skip(1, 2)),
+    ],
+)
+def test_a_position_table_with_other_rows_is_named_with_its_transform(
+    torch_rows: int, keras_rows: int, message: str, transform: k3c.transforms.Transform
+) -> None:
+    given = keras.Input((keras_rows, 4))
+    model = keras.Model(given, Places(keras_rows)(given))
+    module = Embedded(torch_rows)
+    plan = k3c.align(module, model, probe=False)
+    with pytest.raises(AlignmentError, match=message) as error:
+        plan.check()
+    assert f"k3c.transforms.{type(transform).__name__}" in str(error.value)
+    paired = plan.pair("pos_embed", "places/pos_embed", transform=transform).check()
+    k3c.transfer(module, model, k3c.Alignment.from_json(paired.to_json()))
+    (wanted,) = transform((module.pos_embed.detach().numpy(),))
+    assert np.array_equal(keras.ops.convert_to_numpy(model.get_layer("places").pos_embed), wanted)
+
+
+@pytest.mark.filterwarnings("ignore:Layer InputLayer")
+@pytest.mark.parametrize("mode", ["int8", "int4", "float8", "lora"])
+def test_a_quantized_or_adapted_model_is_refused_with_the_way_out(mode: str) -> None:
+    given = keras.Input((16,))
+    model = keras.Model(given, keras.layers.Dense(8, name="fc")(given))
+    if mode == "lora":
+        model.get_layer("fc").enable_lora(2)
+    else:
+        model.quantize(mode)
+    plan = k3c.align(nn.Sequential(nn.Linear(16, 8)), model, inputs=np.ones((2, 16), np.float32))
+    with pytest.raises(AlignmentError, match=r"fc is (quantized|adapted with LoRA)(.|\n)*after the transfer"):
+        k3c.transfer(nn.Sequential(nn.Linear(16, 8)), model, plan.ignore("fc", "why", side="keras"), cast=True)

@@ -1,0 +1,70 @@
+"""A plan that knows of a difference moves no weights unless the difference is accepted."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import keras3conv as k3c
+from keras3conv.errors import AlignmentError
+from tests.support.models import randomize
+
+IMAGES = np.random.default_rng(0).standard_normal((2, 3, 6, 6)).astype(np.float32)
+
+
+class Network(nn.Module):
+    def __init__(self, after: Any) -> None:
+        super().__init__()
+        self.a, self.after = nn.Conv2d(3, 8, 3, padding=1), after
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = self.after(self.a(x))
+        return made
+
+
+def network(after: Any) -> keras.Model:
+    given = keras.Input((6, 6, 3))
+    return keras.Model(given, after(keras.layers.Conv2D(8, 3, padding="same", name="a")(given)))
+
+
+def test_a_flipped_output_is_moved_only_where_the_difference_is_accepted() -> None:
+    module, model = randomize(Network(lambda x: x.flip(3))), network(lambda x: x)
+    plan = k3c.align(module, model, inputs=IMAGES)
+    assert "their outputs agree" not in " ".join(plan.notes)
+    assert "they hold the same values in another order" in plan.notes[-1]
+    before = keras.ops.convert_to_numpy(model.get_layer("a").kernel)
+    restored = k3c.Alignment.from_json(plan.to_json())
+    for known in (plan, restored):
+        with pytest.raises(AlignmentError, match="accept_difference=True"):
+            k3c.transfer(module, model, known)
+    assert np.array_equal(keras.ops.convert_to_numpy(model.get_layer("a").kernel), before)
+    assert k3c.transfer(module, model, plan, accept_difference=True).ok
+    assert not np.array_equal(keras.ops.convert_to_numpy(model.get_layer("a").kernel), before)
+
+
+def test_pixel_shuffle_and_depth_to_space_differ() -> None:
+    module, model = randomize(Network(nn.PixelShuffle(2))), network(lambda x: keras.ops.depth_to_space(x, 2))
+    with pytest.raises(AlignmentError, match="their outputs differ by"):
+        k3c.align(module, model, inputs=IMAGES).check()
+
+
+def test_a_pooled_image_that_keeps_its_axes_is_compared_and_certified() -> None:
+    module = randomize(Network(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(8, 2, 1))))
+    pool, dense = keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2, name="f")
+    model = network(lambda x: dense(pool(x)))
+    plan = k3c.align(module, model, inputs=IMAGES).check()
+    k3c.transfer(module, model, plan)
+    k3c.validate(module, model, inputs=IMAGES, alignment=plan).raise_if_failed()
+
+
+def test_a_file_before_a_flatten_is_judged_by_the_plan_that_align_makes(tmp_path: Path) -> None:
+    module = randomize(Network(nn.Sequential(nn.Flatten(), nn.Linear(288, 2))))
+    flatten, dense = keras.layers.Flatten(), keras.layers.Dense(2, name="f")
+    model = network(lambda x: dense(flatten(x)))
+    torch.save(module.state_dict(), tmp_path / "net.pt")
+    k3c.transfer(module, model, k3c.align(module, model, inputs=IMAGES).check())
+    k3c.validate(tmp_path / "net.pt", model).raise_if_failed()

@@ -1,0 +1,40 @@
+"""Every file of Keras 2 is converted without TensorFlow, and the module returns what Keras 2 returned."""
+
+from pathlib import Path
+
+import pytest
+
+import keras3conv as k3c
+from keras3conv.errors import ModelError, UnsupportedLayerError
+from tests.world.converted import assert_golden, converted
+from tests.world.files import READ, REFUSED, OldFile, old_files
+
+
+def test_there_are_files_of_all_versions_and_forms() -> None:
+    files = old_files()
+    assert len(files) >= 60
+    assert len({file.path.parent for file in files}) == 7
+    assert {file.path.suffix for file in files} == {".h5", ".keras", ".json"}
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning")
+@pytest.mark.parametrize("file", READ, ids=lambda file: file.id)
+def test_a_file_is_converted_and_returns_the_golden_outputs(file: OldFile) -> None:
+    made = converted(file)
+    assert_golden(made.returned(made.module), file)
+
+
+@pytest.mark.parametrize("file", [file for file in old_files() if file.name in REFUSED], ids=lambda file: file.id)
+def test_a_file_that_cannot_be_computed_is_refused_by_name(file: OldFile) -> None:
+    with pytest.raises((UnsupportedLayerError, ModelError)) as caught:
+        k3c.convert(file.path)
+    for named in REFUSED[file.name]:
+        assert named in str(caught.value)
+
+
+@pytest.mark.parametrize("folder", ["tensorflow-2.4.4", "tensorflow-2.15.1"])
+def test_the_suffix_keras_is_read_as_what_the_file_is(folder: str) -> None:
+    files = [file for file in READ if file.path.suffix == ".keras" and file.path.parent.name == folder]
+    signature = b"PK" if folder == "tensorflow-2.15.1" else b"\x89H"
+    assert files
+    assert all(Path(file.path).read_bytes()[:2] == signature for file in files)

@@ -1,0 +1,97 @@
+"""Every entry reads a file of Keras 2 with the same reader: align, transfer, validate and the command line."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import keras3conv as k3c
+from tests.torch_backend.cli.test_commands import run
+from tests.world.converted import assert_golden, converted
+from tests.world.files import READ, OldFile
+
+NEWEST = "tensorflow-2.15.1"
+ARCHIVES = frozenset({"recurrent", "nested", "names_with_slashes", "constants", "normalization_first"})
+FILES = [
+    file
+    for file in READ
+    if (file.path.suffix == ".h5" and file.path.parent.name == NEWEST)
+    or (file.path.suffix == ".keras" and file.name in ARCHIVES)
+]
+"""One file of every network, and some archives of every version: the other files have the same forms."""
+
+SPLIT = frozenset({"bidirectional"})
+"""Networks with a layer that is two layers in the module: a probe does not confirm its halves."""
+
+
+@contextmanager
+def emptied(module: Any) -> Iterator[None]:
+    """Fill the parameters of a module with one value for a while."""
+    own = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    with torch.no_grad():
+        for tensor in module.parameters():
+            tensor.fill_(0.25)
+    try:
+        yield
+    finally:
+        module.load_state_dict(own)
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning")
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.id)
+def test_align_transfer_and_validate_read_the_file_as_convert_does(file: OldFile) -> None:
+    made = converted(file)
+    with emptied(made.module):
+        plan = k3c.align(made.module, file.path)
+        for tensor in plan.torch.tensors():
+            if tensor.path.startswith("constant_"):
+                plan = plan.ignore(tensor.path, "a constant that convert wrote")
+        plan.check()
+        if file.name in SPLIT:
+            assert any(pair.unconfirmed for pair in plan.pairs)
+            plan = made.conversion.alignment
+        moved = k3c.transfer(file.path, made.module, plan)
+        assert_golden(made.returned(made.module), file)
+        report = k3c.validate(
+            made.module,
+            file.path,
+            inputs=tuple(map(torch.from_numpy, file.arrays("input"))),
+            alignment=plan,
+            proofs=["outputs", "expected"],
+            expected=file.arrays("output"),
+        )
+    report.raise_if_failed()
+    version = ".".join(file.version.split(".")[:2])
+    assert [section.name for section in report.sections] == ["structure", "outputs", "expected"]
+    for said in (moved.notes, report.notes) if file.name in SPLIT else (plan.notes, moved.notes, report.notes):
+        assert any(f"was saved by Keras {version}" in note for note in said)
+    assert f"that of Keras {version}" in report.sections[-1].facts["meaning"]
+
+
+@pytest.mark.parametrize("file", READ, ids=lambda file: file.id)
+def test_the_command_line_lists_the_layers_of_the_file(file: OldFile) -> None:
+    finished = run("inspect", str(file.weights or file.path))
+    assert finished.exit_code == 0, finished.output
+
+
+@pytest.mark.parametrize("name", ["recurrent.h5", "names_with_slashes.keras", "cudnn.h5"])
+def test_the_command_line_converts_the_file_and_proves_it_with_golden_outputs(name: str, tmp_path: Path) -> None:
+    file = next(one for one in READ if one.path.name == name and one.path.parent.name == NEWEST)
+    assert run("convert", str(file.path), "-o", str(tmp_path / "net"), "--channels", "last").exit_code == 0
+    np.savez(tmp_path / "inputs.npz", *file.arrays("input"))
+    np.savez(tmp_path / "outputs.npz", *file.arrays("output"))
+    module = next((tmp_path / "net").glob("*.py"))
+    weights = next((tmp_path / "net").glob("*.safetensors"))
+    arguments = ["--inputs", str(tmp_path / "inputs.npz"), "--proof", "outputs", "--proof", "expected"]
+    factory = f"{module}:{'Model' if 'class Model' in module.read_text() else 'make'}"
+    arguments += ["--torch-weights", str(weights), "--expected", str(tmp_path / "outputs.npz")]
+    finished = run("validate", factory, str(file.path), *arguments)
+    assert finished.exit_code == 0, finished.output
+    np.savez(tmp_path / "outputs.npz", *(array + 0.1 for array in file.arrays("output")))
+    finished = run("validate", factory, str(file.path), *arguments)
+    assert finished.exit_code == 1
+    assert "differs from the golden output" in finished.output

@@ -1,0 +1,101 @@
+"""Compare the outputs of both models with golden outputs: what some software returned for the same inputs."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from keras3conv.errors import Problem
+from keras3conv.messages import count
+from keras3conv.numerics.difference import Judgement, compare, judge, noise_floor, resolution
+from keras3conv.report.values import Section, Table
+from keras3conv.transforms import Array
+from keras3conv.validators.running.output_pairs import OutputPair, output_pairs
+from keras3conv.validators.running.subject import Subject
+
+NAME = "expected"
+
+CLAIM = (
+    "For these inputs both models return the golden outputs, up to the noise that the two models make against the "
+    "float64 run of the torch module, and at least two units in the last place of the largest value."
+)
+
+_UNITS = 2.0
+"""The noise of other software in units in the last place: it adds in another order than both models do."""
+
+
+def check(subject: Subject) -> Section:
+    """Compare the outputs of both models with the golden outputs."""
+    if subject.skip_reason:
+        return Section(name=NAME, status="skipped", claim=CLAIM, summary="not run", reason=subject.skip_reason)
+    pairs = list(output_pairs(subject.torch_run, subject.keras_run))
+    given = subject.options.expected
+    expected = _expected_by_output(given, pairs)
+    rows: list[tuple[str, str, float | None, float | None, float | None, str]] = []
+    problems = []
+    for pair in pairs:
+        golden = expected.get(pair.name)
+        sides = (("torch", pair.torch_output, pair.torch_name), ("keras", pair.keras_output, pair.keras_name))
+        for side, output, where in sides:
+            judgement = None if golden is None else _judgement(subject, pair, output, golden)
+            passed = judgement is not None and judgement.passed
+            numbers = (judgement.deviation, judgement.floor, judgement.ratio) if judgement else (None, None, None)
+            rows.append((pair.name, side, *numbers, "passed" if passed else "failed"))
+            if not passed:
+                problems.append(Problem.on(side, where, _fact(judgement, output, golden, len(given), len(pairs))))
+    columns = ("output", "side", "largest difference", "noise floor", "ratio", "status")
+    return Section(
+        name=NAME,
+        status="failed" if problems else "passed",
+        claim=CLAIM,
+        summary=_summary(len(problems), len(pairs)),
+        facts={"meaning": f"that of {_writer(subject)}"},
+        tables=(Table(title="golden outputs", columns=columns, rows=tuple(rows)),),
+        problems=tuple(problems),
+    )
+
+
+def _writer(subject: Subject) -> str:
+    """Return the software, with its version, whose meaning of the model the Keras side has."""
+    import keras
+
+    from keras3conv.frameworks.keras.origin import origin_of
+
+    origin = origin_of(subject.keras)
+    return f"{origin.writer}, which saved {origin.file}" if origin else f"Keras {keras.__version__}"
+
+
+def _expected_by_output(expected: Mapping[str, Array], pairs: list[OutputPair]) -> dict[str, Array]:
+    """Return the golden outputs by the names of the models' outputs; match them in order if the names differ."""
+    if {pair.keys[1] for pair in pairs} == set(expected):
+        return {pair.name: expected[pair.keys[1]] for pair in pairs}
+    if len(expected) != len(pairs):
+        return {}
+    return {pair.name: array for pair, array in zip(pairs, expected.values(), strict=True)}
+
+
+def _judgement(subject: Subject, pair: OutputPair, output: Array, golden: Array) -> Judgement | None:
+    """Judge one side by the noise of both; return None if the shapes differ."""
+    if output.shape != golden.shape or pair.mismatch:
+        return None
+    found = judge(output, golden, None, subject.options.tolerance)
+    truths = {other.name: other.torch_output for other in output_pairs(subject.torch_truth, subject.keras_run)}
+    if pair.name not in truths:
+        return found
+    noises = [noise_floor(one, truths[pair.name]) for one in (pair.torch_output, pair.keras_output)]
+    return replace(found, floor=max(*noises, _UNITS * resolution(output) * compare(output, golden).scale))
+
+
+def _fact(judgement: Judgement | None, output: Array, golden: Array | None, given: int, returned: int) -> str:
+    if golden is None:
+        return f"{count(given, 'golden output')} given, and the models return {returned}"
+    if judgement is None:
+        return f"is of shape {output.shape}, and the golden output of shape {golden.shape}"
+    return f"differs from the golden output by {judgement}"
+
+
+def _summary(wrong: int, outputs: int) -> str:
+    if not wrong:
+        return f"{count(outputs, 'output')} as expected, on both sides"
+    return f"{wrong} of {2 * outputs} outputs of the two sides are not as expected"
+
+
+__all__ = ["CLAIM", "NAME", "check"]
