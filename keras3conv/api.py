@@ -26,13 +26,13 @@ def align(
     probe: bool | None = None,
     entry: str = "",
 ) -> Alignment:
-    """Find the counterpart of every tensor of one model in the other.
+    """Match every tensor of a torch model with its counterpart in a Keras model.
 
-    A file with its architecture that Keras 2 saved becomes a live model first, with the meaning that it has in Keras 2.
+    A Keras 2 file that contains an architecture is first loaded as a live model that computes the same as in Keras 2.
 
     Two live models are probed: both run once in float64 with the same random weights, and a layer is paired with the
     layer that returns the same output for the same input. Neither model changes. If a side is a file, or there are no
-    inputs, the pairs follow from names, shapes and call order, and the plan says so.
+    inputs, the pairs follow from names, shapes and call order, and a note in the plan says so.
 
     Args:
         torch: A torch module, or the path of a checkpoint (.pt, .pth, .ckpt, .safetensors, a folder with one).

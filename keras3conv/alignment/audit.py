@@ -148,7 +148,7 @@ def _translated_back(rule: Rule, keras: LayerView) -> tuple[dict[str, Any], str]
 
 
 def _beside_in_keras(rule: Rule, config: Config) -> str:
-    """Return the layers that Keras needs beside the layer of a pair; empty for rules about several Keras layers."""
+    """Return, as code, the layers that Keras needs in addition; empty for rules about several Keras layers."""
     if rule.keras_count != 1:
         return ""
     specs = rule.to_keras(config)

@@ -55,12 +55,12 @@ class Alignment:
         return self.problems_found
 
     def check(self) -> "Alignment":
-        """Return the plan if every tensor of both sides is paired or ignored, and no difference is known.
+        """Return the plan if all tensors of both sides are paired or ignored, and no output difference is known.
 
         Raises:
-            AlignmentError: Once, with all problems and the calls that settle them; or the outputs of the two models
-                are known to differ although they ran with the same weights.
-            UnsupportedLayerError: A subclass, raised where an unpaired layer is of a class that no rule knows.
+            AlignmentError: The plan has problems; the message lists all of them, and calls that fix them. Or the
+                outputs of the two models are known to differ although both ran with the same weights.
+            UnsupportedLayerError: An unpaired layer has a class without a rule (a subclass of `AlignmentError`).
         """
         problems = self.problems()
         if not problems and not self.difference:

@@ -367,7 +367,7 @@ def _both(
 
 
 def _entry_of(side: "Adapter", entry: str) -> str:
-    """Return the name of the state dict in a file; empty for a live model, which was loaded from it already."""
+    """Return the name of the state dict to read; empty for a live model, whose weights are loaded already."""
     return "" if side.is_live else entry
 
 

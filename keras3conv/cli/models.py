@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """Files of weights to load into the model of a factory, by side.
+    """The files of weights to load into the model of a factory.
 
     Attributes:
         torch: The file for a torch module.
         keras: The file for a Keras model.
-        entry: The name of the state dict in a torch checkpoint that holds several.
+        entry: The name of the state dict to read, if a torch checkpoint contains several.
     """
 
     torch: Path | None = None

@@ -10,7 +10,7 @@ KerasSide = Annotated[str, typer.Argument(metavar="KERAS", help="A Keras file, o
 TorchWeights = Annotated[Path | None, typer.Option(metavar="FILE", help="Weights to load into the torch module.")]
 KerasWeights = Annotated[Path | None, typer.Option(metavar="FILE", help="Weights to load into the Keras model.")]
 EntryName = Annotated[
-    str, typer.Option("--entry", metavar="NAME", help="The state dict of a torch checkpoint that holds several.")
+    str, typer.Option("--entry", metavar="NAME", help="The state dict to read, if a torch checkpoint contains several.")
 ]
 InputsFile = Annotated[
     Path | None, typer.Option(metavar="FILE.npz", help="The inputs of the torch module: an array, or named arrays.")
@@ -47,7 +47,7 @@ Backends = Annotated[
 ]
 Onnx = Annotated[bool, typer.Option("--onnx", help="Also export both sides to ONNX, and compare in onnxruntime.")]
 ExpectedFile = Annotated[
-    Path | None, typer.Option("--expected", metavar="FILE.npz", help="Golden outputs that both models are held to.")
+    Path | None, typer.Option("--expected", metavar="FILE.npz", help="Expected outputs to compare both models with.")
 ]
 ReportFile = Annotated[
     Path | None, typer.Option("--report", metavar="FILE", help="Save the certificate as .html, .md, .json or .txt.")

@@ -76,14 +76,14 @@ def side_of(path: str | os.PathLike[str]) -> Side:
 
 
 def read(path: str | os.PathLike[str], *, entry: str = "") -> ModelView:
-    """Return the structure of a weight file; `ModelView.read` loads the tensors, one at a time.
+    """Return a view of the model in a weight file; `ModelView.read` loads the tensors, one at a time.
 
     Args:
-        path: The file; its suffix and its content tell the format. Or a folder with one model.
-        entry: The name of a state dict in a torch checkpoint that holds several.
+        path: The file, or a folder that contains one model. The suffix and the content determine the format.
+        entry: The name of the state dict to read, if a torch checkpoint contains several.
 
     Raises:
-        FileError: The file was refused; the subclasses say why.
+        FileError: The file cannot be read; see the subclasses for the reasons.
     """
     path = _file_of(path)
     source = Source.pin(path)
@@ -192,7 +192,7 @@ def _by_suffix(path: str | os.PathLike[str]) -> str:
 
 
 def _expected(path: Path) -> str:
-    """Return the format that the suffix of a file tells, or else its content."""
+    """Return the format of a file by its suffix; if the suffix is unknown, by its content."""
     try:
         return _by_suffix(path)
     except FileError:
@@ -212,7 +212,7 @@ _SIGNATURES: dict[str, Callable[[bytes], bool]] = {
     "torch": lambda head: head.startswith((b"PK\3\4", checkpoint.LEGACY_MAGIC)),
     "safetensors": lambda head: head[8:9] == b"{",
 }
-"""The formats by the first bytes of a file, for files whose suffix does not tell."""
+"""For each format, a test of the first bytes of a file, for files with an unknown suffix."""
 
 
 _IN_FOLDER = (
@@ -233,7 +233,7 @@ def _file_of(path: str | os.PathLike[str]) -> Path:
     if usual or len(files) == 1:
         return (usual or files)[0]
     listed = ", ".join(file.name for file in files) or "none"
-    raise FileError(f"{found} is a folder; weight files in it: {listed}\nFix:  name one of the files")
+    raise FileError(f"{found} is a folder; weight files in it: {listed}\nFix:  pass the path of one of the files")
 
 
 def _identify(expected: str, source: Source) -> str:

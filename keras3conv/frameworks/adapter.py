@@ -78,7 +78,7 @@ class LiveModel(Protocol):
 
 @dataclass(frozen=True)
 class TorchFile:
-    """A file of torch weights; it need not exist if it is to be written.
+    """A file of torch weights; the file need not exist if it is the target of a transfer.
 
     Attributes:
         source: The path.
@@ -121,10 +121,10 @@ class KerasFile:
         return formats.write(path, tensors, read, template=template, overwrite=overwrite)
 
     def loaded(self) -> "Adapter":
-        """Return a live model if the file has an architecture; else the file itself.
+        """Return the adapter of a live model if the file has an architecture; else this adapter.
 
         Raises:
-            ModelError: Keras 3 cannot compute what is in the file; everything that it cannot is listed.
+            ModelError: Keras 3 has no equivalent for parts of the model; the message lists all of them.
         """
         model, problems = self._of_keras_2()
         if problems:
@@ -139,10 +139,11 @@ class KerasFile:
         return KerasModel(load(self.source))
 
     def opened(self) -> tuple["Adapter", tuple[str, ...]]:
-        """Return a live model if Keras 2 saved the file with its architecture, and notes about it for a report.
+        """Return the adapter of a live model, and notes for a report, if Keras 2 saved the file with an architecture.
 
-        Keras 3 gives some settings in such a file another meaning, so no workflow reads the file as it is. Any other
-        file stays a file, and so does one that Keras 3 cannot compute: its names and shapes are enough for a plan.
+        Keras 3 interprets some arguments in such a file differently, so no workflow reads the file directly. For any
+        other file, or if Keras 3 has no equivalent for parts of the model, this adapter is returned: names and shapes
+        are enough for a plan.
         """
         model, problems = self._of_keras_2()
         if problems:
@@ -151,7 +152,7 @@ class KerasFile:
         return model, () if isinstance(model, KerasFile | TorchFile) else model.notes()
 
     def _of_keras_2(self) -> tuple["Adapter", tuple[Problem, ...]]:
-        """Return the live model of a file that Keras 2 saved, or the file itself and what Keras 3 cannot compute."""
+        """Return the live model of a file that Keras 2 saved; else this adapter, and the problems of the file."""
         from keras3conv.formats.keras2.file import saved_model
 
         saved = saved_model(self.source) if self.source.exists() else None
@@ -222,10 +223,10 @@ class Sides:
 
     @classmethod
     def of(cls, torch: Model, keras: Model, *, entry: str = "") -> "Sides":
-        """Return the sides of two arguments; `entry` names a state dict of a torch checkpoint.
+        """Return the sides for two arguments; `entry` is the name of the state dict in a torch checkpoint.
 
         Raises:
-            InputError: They are not a torch side and a Keras side, in this order.
+            InputError: The arguments are not a torch side and a Keras side, in this order.
         """
         first, second = resolve(torch, "torch", entry=entry), resolve(keras, "keras")
         if (first.side, second.side) == ("keras", "torch"):

@@ -89,7 +89,7 @@ def _why_no_probe(sides: Sides, views: Views, inputs: Any) -> str:
     if not sides.can_run(views[1], inputs):
         return "there are no inputs, and the Keras model has no input specification: give inputs=..."
     if any(map(is_adapted, views[1].layers)):
-        return "the Keras model is quantized or adapted with LoRA, so its layers have no weights of torch"
+        return "the Keras model is quantized or adapted with LoRA, so its variables are not the weights that torch has"
     return ""
 
 

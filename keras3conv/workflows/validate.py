@@ -38,7 +38,7 @@ def validate(
     asked = judges(options)
     if options.expected and inputs is None:
         fix = 'Fix:  validate(torch, keras, inputs=inputs, expected="outputs.npz")'
-        raise InputError(f"golden outputs are given without the inputs that they are for\n{fix}")
+        raise InputError(f"expected outputs are given without the inputs that belong to them\n{fix}")
     sides = Sides.of(torch, keras, entry=entry)
     if isinstance(sides.keras, KerasFile):
         sides = replace(sides, keras=sides.keras.loaded())

@@ -68,9 +68,9 @@ def _merged(mode: str, forward: Operation, backward: Operation) -> Operation:
 
 
 def masked(call: Call) -> None:
-    """Write a recurrent layer with a mask: a module of this project leaves out the steps that torch's runs over."""
+    """Convert a recurrent layer with a mask to a module of this project, which skips masked time steps."""
     if call.get("initial_state") is not None:
-        raise call.refuse("an initial state beside a mask is not supported")
+        raise call.refuse("an initial state together with a mask is not supported")
     if call.get("stateful"):
         raise call.refuse("stateful=True is not supported: the torch layer keeps no state between calls")
     layer = call.rule_module(f"{OWN_LAYERS}.Recurrent")

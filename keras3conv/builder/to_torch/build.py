@@ -115,9 +115,9 @@ def _tied(graph: Graph) -> frozenset[str]:
 
 
 def _may_be_traced_into(node: Node) -> bool:
-    """Return whether a node is a layer that calls operations; a recurrent layer runs a loop of the backend instead.
+    """Return True if a node is a layer that can be traced into; a recurrent layer cannot, because it runs a loop.
 
-    A Bidirectional calls two recurrent layers and joins what they return, so it may be traced into them.
+    A Bidirectional can: it calls two recurrent layers, and joins their outputs.
     """
     is_operation = node.kind.startswith(("keras.ops.", "keras.activations."))
     return not is_operation and "keras.layers.RNN" not in node.kinds

@@ -24,14 +24,14 @@ _STACK = "keras.layers.StackedRNNCells"
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """A layer as found in the weights, without the architecture.
+    """A layer as it is in the weights, without information from the architecture.
 
     Attributes:
-        path: Its path in the model.
-        datasets: Its datasets, in the order of their creation.
-        roles: The roles of the datasets.
-        kind: Its qualified class name; empty if unknown.
-        is_ordered: Whether its position among layers of equal shapes is their order in the model.
+        path: The path in the model.
+        datasets: The datasets of the variables, in the order of their creation.
+        roles: The names of the variables in the layer, one for each dataset.
+        kind: The qualified class name; empty if unknown.
+        is_ordered: Whether layers with equal shapes are in the order of the model.
     """
 
     path: str

@@ -104,7 +104,7 @@ def run(
     Args:
         model: The model.
         inputs: The inputs: an array, a list of arrays, or a dict of arrays by name. A tuple has positional arguments.
-        record: Selects by path the layers whose input and output arrays are recorded; None for all layers.
+        record: Selects by path the layers whose input and output arrays are recorded; None for no layer.
         watch: Whether to record layer calls; if False, only the outputs are recorded, and the run is faster.
 
     Raises:
@@ -257,5 +257,5 @@ class KerasModel:
             run(self.source, derived)
 
     def notes(self) -> tuple[str, ...]:
-        """Return what a reader of a report must know about the state of the model: the file that it was read from."""
+        """Return notes for a report about the file that the model was read from."""
         return notes_of(self.source)

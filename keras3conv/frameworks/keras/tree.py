@@ -19,10 +19,10 @@ from keras3conv.transforms import Array
 
 
 def named_layers(model: keras.layers.Layer) -> Iterator[tuple[str, keras.layers.Layer]]:
-    """Yield the model and every layer in it once, with its path: the names of its parents and its own, joined by "/".
+    """Yield the model and each of its layers once, with its path: the names of its parents and its own, joined by "/".
 
-    Layers of one parent with the same name get a number: "conv", "conv#2". A layer that was read from a Keras 2 file
-    has the name that it has there.
+    If layers of one parent have the same name, a number is added: "conv", "conv#2". A layer that was read from a Keras
+    2 file keeps its name in the file.
     """
     seen: set[int] = set()
 

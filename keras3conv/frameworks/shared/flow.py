@@ -57,7 +57,7 @@ class Follower:
             self._put(value, sources)
 
     def enter(self, path: str, given: Iterable[Any]) -> None:
-        """Record that a layer call begins. Pass an empty path for a layer without weights: it counts as an operation."""
+        """Record that a layer call begins. Pass an empty path for a layer without weights, to treat it as operation."""
         if self._open and path:
             self._open[-1] = (*self._open[-1][:3], True)
         values = list(given)

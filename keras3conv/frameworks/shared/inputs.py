@@ -206,7 +206,7 @@ def _random(spec: InputSpec, keras: ModelView) -> Array:
 
 
 def padded(array: Array, spec: InputSpec) -> Array:
-    """Return made-up inputs with padding at the end of the last sample, where a layer of the model masks it.
+    """Return random inputs with padding at the end of the last sample, if a layer of the model masks padding.
 
     The value of the padding stands nowhere else, as in real inputs: a module may count the steps by it.
     """

@@ -43,10 +43,10 @@ def moved(shape: Shape) -> Shape:
 def output_like_keras(array: Array, keras_shape: Shape) -> tuple[Array, str]:
     """Return an output of the torch model in the layout of the Keras model's output, and a description.
 
-    The channels of an array of four or more axes, a feature map, move if the shapes then fit. An array of three axes, a
-    sequence, has the same layout on both sides, unless only the other layout fits. If neither fits, axes of size one
-    do not count: a pooled feature map may keep its axes on one side. If that does not fit either, the array is returned
-    unchanged.
+    For a feature map (four axes or more) the channels are moved last if the shapes then fit. A sequence (three axes)
+    is assumed to have the same layout on both sides, unless only the other layout fits. If neither layout fits, axes
+    of size 1 are ignored, because a pooled feature map may keep its spatial axes on one side only. If no layout fits
+    then, the array is returned unchanged.
     """
     same, other = array.shape == keras_shape, moved(array.shape) == keras_shape
     if other and (array.ndim >= 4 or not same) and array.ndim > 2:

@@ -89,7 +89,7 @@ def run(
     Args:
         module: The module; its training flags, parameters and buffers are unchanged afterwards.
         inputs: The inputs: a tensor or array, a tuple of positional arguments, or a dict of keyword arguments.
-        record: Selects by path the layers whose input and output arrays are recorded; None for all layers.
+        record: Selects by path the layers whose input and output arrays are recorded; None for no layer.
         tensors: Values that replace the module's tensors in this run, by path.
         float64: Whether to cast floating-point tensors and inputs to float64 in this run.
         watch: Whether to record layer calls; if False, only the outputs are recorded, and the run is faster.

@@ -90,7 +90,7 @@ REFUSALS: dict[str, tuple[Case, str]] = {
     "argpartition": (case(lambda x: ops.argpartition(x, 1), VECTOR), "is not unique"),
     "nanmax": (case(named("nanmax", axis=1), IMAGE), "missing values"),
     "sobel": (case(ops.image.sobel_edges, IMAGE), "belongs to the data"),
-    "loss": (case(named("psnr", max_val=1.0), IMAGE, IMAGE), "no part of the deployed model"),
+    "loss": (case(named("psnr", max_val=1.0), IMAGE, IMAGE), "not a part of the deployed model"),
     "wide symmetric": (
         case(named("pad", pad_width=((0, 0), (2, 0), (0, 0), (0, 0)), mode="symmetric"), IMAGE),
         "repeats the edge",

@@ -26,9 +26,10 @@ def mixed(model: keras.layers.Layer) -> Iterator[Problem]:
 
 
 def distributed(layer: keras.layers.TimeDistributed, inputs: Any, training: Any = None, mask: Any = None) -> Any:
-    """Call the inner layer once with all steps as rows of the batch; the call of Keras loops over the steps.
+    """Compute a `TimeDistributed` with one call of the inner layer, in which the time steps are rows of the batch.
 
-    In training a batch normalization has statistics of each step, so it is called for every step, as a model is.
+    Keras itself loops over the time steps. A batch normalization, and a model, is called for each step here too: in
+    training a batch normalization computes the statistics of each step.
     """
     if mask is not None:
         raise NotImplementedError("a mask differs from step to step")

@@ -186,7 +186,7 @@ def test_a_model_in_shards_is_one_model(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../x.safetensors", "/etc/passwd", "C:\\x", "a\\..\\b", "\0", "", 5, None, ["x"]])
 def test_a_shard_in_another_folder_is_unsafe(tmp_path: Path, name: Any) -> None:
-    with pytest.raises(UnsafeCheckpoint, match=r"'a' is said to be in"):
+    with pytest.raises(UnsafeCheckpoint, match=r"'a' is in"):
         formats.read(sharded(tmp_path, {"a": name}))
 
 
