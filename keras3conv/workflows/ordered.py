@@ -31,17 +31,15 @@ def align_ordered(  # noqa: PLR0913 - these parameters are what its users know
 ) -> Alignment:
     """Align two models by position, with the method and parameters of scripts that convert model zoos.
 
-    The torch list has the torch tensors, grouped by layer. The Keras list has the Keras layers with weights. Tables
-    move Keras layers until both lists have the same order. The name of a Keras layer consists of words separated by
-    "_": the first words are the head, the others are the tail. A table gives the new position of a layer: a negative
-    number (move by this offset toward the start), any other number (an index from 0), or the name of a layer.
+    One list has the torch tensors by layer, the other the Keras layers with weights. Tables move Keras layers into the
+    order of torch. A layer name consists of words separated by "_": the first ones are the head, the others the tail. A
+    position in a table is a negative number (an offset toward the start), another number (an index), or a layer name.
 
     Args:
         torch: A torch module, or the path of a checkpoint.
         keras: A Keras model, or the path of a file.
         skip_weights: The last parts of the names of torch tensors to ignore.
-        unstack_weights: The last parts of the names of torch tensors that are list entries without a layer: class
-            tokens, layer scales.
+        unstack_weights: The last parts of the names of torch tensors that are entries without a layer: class tokens.
         tail_align_dict: The position for each tail; or a table from the first word of a name to such a table. A list
             of tables is applied in passes.
         full_name_align_dict: The position for each full name of a layer. A list of tables is applied in passes.

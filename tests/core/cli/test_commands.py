@@ -248,7 +248,7 @@ def test_two_files_of_one_framework_are_refused(small_checkpoint: Path, keras_we
 
 
 def test_sides_in_the_wrong_order_are_refused(small_checkpoint: Path, keras_weights: Path) -> None:
-    assert_refused(run("align", keras_weights, small_checkpoint), "the wrong way round")
+    assert_refused(run("align", keras_weights, small_checkpoint), "in the wrong order")
 
 
 def test_json_that_is_no_plan_is_refused(small_checkpoint: Path, keras_weights: Path, tmp_path: Path) -> None:
@@ -315,7 +315,7 @@ def test_a_hint_for_an_unknown_layer_is_refused(small_checkpoint: Path, keras_we
 def test_inputs_that_are_no_arrays_are_refused(small_checkpoint: Path, keras_weights: Path, tmp_path: Path) -> None:
     path = tmp_path / "x.npz"
     path.write_bytes(b"no arrays")
-    assert_refused(run("validate", small_checkpoint, keras_weights, "--inputs", path), "x.npz holds no arrays")
+    assert_refused(run("validate", small_checkpoint, keras_weights, "--inputs", path), "x.npz contains no arrays")
     missing = tmp_path / "none.npz"
     assert_refused(run("validate", small_checkpoint, keras_weights, "--inputs", missing), "none.npz cannot be read")
 

@@ -184,7 +184,7 @@ def test_a_hint_pairs_two_tensors() -> None:
 
 def test_a_hint_that_no_shape_fits_is_an_error_with_the_shapes() -> None:
     with pytest.raises(
-        AlignmentError, match=r"a.weight \(5, 3\) becomes \(3, 5\) by \"o i -> i o\"; z/kernel is \(3, 7\)"
+        AlignmentError, match=r"a.weight \(5, 3\) becomes \(3, 5\) by \"o i -> i o\"; z/kernel has shape \(3, 7\)"
     ):
         plan(torch_model(linear("a", 3, 5)), keras_model(dense("z", 3, 7)), {"a": "z"})
 

@@ -97,18 +97,18 @@ REFUSALS: dict[str, tuple[Case, str]] = {
     ),
     "antialias": (case(named("image.resize", size=(3, 2), antialias=True), IMAGE), "different filters"),
     "bicubic": (case(named("image.resize", size=(3, 2), interpolation="bicubic"), IMAGE), "differs between"),
-    "resize integers": (case(named("image.resize", size=(3, 2)), WHOLE), "floating-point numbers"),
-    "uneven average": (case(named("average_pool", pool_size=2, padding="same"), (5, 5, 4)), "the others differ"),
+    "resize integers": (case(named("image.resize", size=(3, 2)), WHOLE), "floating-point dtype"),
+    "uneven average": (case(named("average_pool", pool_size=2, padding="same"), (5, 5, 4)), "asymmetric is not supported"),
     "count": (case(named("count_nonzero", axis=1), IMAGE), "in reverse order"),
     "weights": (
         case(lambda x, y: ops.average(x, axis=1, weights=y), IMAGE, IMAGE),
-        "differ for weights",
+        "supported only for axis=-1",
     ),
     "free same": (
         case(lambda x, k: ops.conv(x, k[0], strides=2, padding="same"), SEQUENCE, (3, 4, 6)),
         "depends on the inputs",
     ),
-    "dot": (case(ops.dot, (3, 4), (4, 2)), "Keras' torch backend and the others differ"),
+    "dot": (case(ops.dot, (3, 4), (4, 2)), "if x2 has more than two axes"),
 }
 
 

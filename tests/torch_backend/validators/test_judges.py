@@ -239,7 +239,7 @@ def test_an_exception_leaves_both_models_unchanged() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: k3c.validate(keras_twin(), Net()), "the wrong way round"),
+        (lambda: k3c.validate(keras_twin(), Net()), "in the wrong order"),
         (lambda: k3c.validate(Net(), Net()), "both arguments are torch models"),
         (lambda: k3c.align(3, keras_twin()), "torch is a int: it must be a torch module"),
         (lambda: k3c.validate(Net(), keras_twin(), inputs=[1, 2]), "inputs is a list"),
