@@ -98,7 +98,10 @@ REFUSALS: dict[str, tuple[Case, str]] = {
     "antialias": (case(named("image.resize", size=(3, 2), antialias=True), IMAGE), "different filters"),
     "bicubic": (case(named("image.resize", size=(3, 2), interpolation="bicubic"), IMAGE), "differs between"),
     "resize integers": (case(named("image.resize", size=(3, 2)), WHOLE), "floating-point dtype"),
-    "uneven average": (case(named("average_pool", pool_size=2, padding="same"), (5, 5, 4)), "asymmetric is not supported"),
+    "uneven average": (
+        case(named("average_pool", pool_size=2, padding="same"), (5, 5, 4)),
+        "asymmetric is not supported",
+    ),
     "count": (case(named("count_nonzero", axis=1), IMAGE), "in reverse order"),
     "weights": (
         case(lambda x, y: ops.average(x, axis=1, weights=y), IMAGE, IMAGE),
