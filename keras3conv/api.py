@@ -1,4 +1,4 @@
-"""The public functions; each side is a live model or the path of a file."""
+"""Define the public functions. Each of their models is a live model or the path of a file."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,23 +26,24 @@ def align(
     probe: bool | None = None,
     entry: str = "",
 ) -> Alignment:
-    """Find the counterpart of every tensor of one model in the other.
+    """Match every tensor of a torch model with its counterpart in a Keras model.
 
-    A file with its architecture that Keras 2 saved becomes a live model first, with the meaning that it has in Keras 2.
+    A Keras 2 file that contains an architecture is first loaded as a live model that computes the same as in Keras 2.
 
     Two live models are probed: both run once in float64 with the same random weights, and a layer is paired with the
     layer that returns the same output for the same input. Neither model changes. If a side is a file, or there are no
-    inputs, the pairs follow from names, shapes and call order, and the plan says so.
+    inputs, the pairs follow from names, shapes and call order, and a note in the plan says so.
 
     Args:
         torch: A torch module, or the path of a checkpoint (.pt, .pth, .ckpt, .safetensors, a folder with one).
         keras: A Keras model, or the path of a file (.keras, .weights.h5, .h5 of Keras 2 or 3).
         inputs: The inputs of the torch module: a tensor or array, a tuple of positional arguments, or a dict of
-            keyword arguments. By default they are random, of the shapes in the Keras side's input specification.
-        keras_inputs: The inputs of the Keras model, if they cannot be derived from `inputs` by layout.
+            keyword arguments. By default they are random arrays of the shapes in the Keras side's input specification.
+        keras_inputs: The inputs of the Keras model, if they are not just `inputs` in the Keras memory layout.
         hints: Known pairs of layers: a dict of paths, a list of (regular expression, replacement), or a callable.
-        probe: Whether to probe the models; by default if both are live and there are inputs. A model that raises is an
-            error if you gave the inputs; with random inputs the plan is then made without the probe, and says so.
+        probe: Whether to probe the models; by default if both are live and there are inputs. If a model raises with
+            inputs that you passed, `align` raises. If it raises with random inputs, the plan is made without the probe,
+            and a note in the plan says so.
         entry: The name of the state dict in a torch checkpoint that holds several: "state_dict_ema".
 
     Returns:
@@ -53,7 +54,7 @@ def align(
             a side is a file or there are no inputs.
         ModelError: A model raised for these inputs; the message names the layer.
         FileError: A file cannot be read.
-        AlignmentError: A hint does not fit.
+        AlignmentError: A hint does not fit the models.
 
     Example:
         >>> plan = k3c.align(module, "model.h5")
@@ -76,17 +77,17 @@ def transfer(
     accept_difference: bool = False,
     entry: str = "",
 ) -> Report:
-    """Transfer the weights of one model to another, or to a file. All or nothing.
+    """Transfer the weights of a model to a model or file of the other framework.
 
-    The direction follows from the arguments. After a failure or an interrupt the target is unchanged.
+    All weights are transferred, or none: after a failure or an interrupt the target is unchanged.
 
     Args:
-        source: The source of the weights: a live model or a file of either side.
-        target: A live model of the other side, or the path of a file to write.
+        source: The model to read, torch or Keras: a live model or the path of a file.
+        target: A live model of the other framework, or the path of a file to write.
         plan: The pairs of tensors, from `align`.
-        out: Further files to write: the target with its new weights.
+        out: Paths of files to which the target is saved with its new weights.
         overwrite: Whether to replace existing files.
-        cast: Whether to allow a loss of precision if the target's dtype is narrower.
+        cast: Whether values may lose precision if the target's dtype is narrower.
         accept_difference: Whether to transfer the weights although the plan knows that the outputs of the two models
             differ with the same weights.
         entry: The name of the state dict in a torch checkpoint that holds several: "state_dict_ema".
@@ -96,8 +97,8 @@ def transfer(
 
     Raises:
         AlignmentError: The plan has problems, or knows of a difference that is not accepted.
-        TransferError: The plan is for other models, or a value does not fit.
-        FileError: A file cannot be read, or exists already.
+        TransferError: The plan was made for other models, or a value does not fit the target's shape or dtype.
+        FileError: A file cannot be read, or exists already and `overwrite` is False.
     """
     from keras3conv.workflows.transfer import transfer as run
 
@@ -106,7 +107,7 @@ def transfer(
 
 
 @random_state_kept()
-def validate(  # noqa: PLR0913 - a certificate may be asked for much
+def validate(  # noqa: PLR0913 - a parameter for every option of a certificate
     torch: Model,
     keras: Model,
     *,
@@ -126,20 +127,21 @@ def validate(  # noqa: PLR0913 - a certificate may be asked for much
     """Prove that two models compute the same, or report where and why they differ.
 
     Args:
-        torch: A torch module; or a file, of which only the weights can be compared.
-        keras: A Keras model, or a file with its architecture; of a file of weights only the weights can be compared.
+        torch: A torch module, or the path of a checkpoint. For a checkpoint only the plan can be checked.
+        keras: A Keras model, or the path of a file. For a file without an architecture only the plan can be checked.
         inputs: The inputs of the torch module; see `align`.
         keras_inputs: The inputs of the Keras model; see `align`.
-        alignment: The plan; by default `align` makes it.
+        alignment: The plan; by default the result of `align`.
         proofs: The names of the proofs to run ("outputs", "float64"); all by default. The plan is always checked.
-        tolerance: The allowed difference of the deployed models, in place of the measured noise floor; the report says
-            that you gave it.
-        training: Whether the models will be trained: differences that matter only in training (a momentum, a dropout
-            rate, a frozen layer) are then failures, too.
-        labels: The correct class of every sample of the inputs, shape (samples,): adds top-1, top-5 and agreement.
-        class_names: The names of the classes by number.
-        onnx: Whether to export both sides to ONNX as well and compare them in onnxruntime.
-        backends: Further Keras backends to run the saved model on, each in a new process: names, or "all".
+        tolerance: The allowed difference between the outputs, in place of the measured noise floor. The report says
+            that the tolerance was passed.
+        training: Whether the models will be trained. If so, differences that matter only in training (a momentum, a
+            dropout rate, a frozen layer) are failures, too.
+        labels: The correct class of every sample of the inputs, shape (samples,). The report then contains the top-1
+            and top-5 accuracy, and the agreement of the predictions.
+        class_names: The name of each class, in the order of the class indices.
+        onnx: Whether to also export both models to ONNX and compare the exported files in onnxruntime.
+        backends: Other Keras backends on which the saved model is run, each in a new process: names, or "all".
         expected: Golden outputs for these inputs: the path of a .npz or .npy file, or arrays, in the layout of Keras
             and in the order of the model's outputs or by their names.
         entry: The name of the state dict in a torch checkpoint that holds several: "state_dict_ema".
@@ -148,7 +150,7 @@ def validate(  # noqa: PLR0913 - a certificate may be asked for much
         A certificate: `report.ok`, `report.raise_if_failed()`, `print(report)`, `report.save("report.html")`.
 
     Raises:
-        InputError: The arguments are not a torch side and a Keras side, the inputs or the labels do not fit.
+        InputError: The arguments are not a torch side and a Keras side, or the inputs or the labels do not fit.
         ModelError: A model cannot be run.
     """
     from keras3conv.validators.running.options import Options
@@ -213,21 +215,21 @@ def compare_onnx(
     """Run two ONNX files on the same inputs and compare their outputs.
 
     Both files are checked before they run, more strictly than by the checker of onnx: a file that refers to files
-    outside its folder, or declares missing data, is refused. Each runs in onnxruntime on the CPU, in a process with
-    limits of time and memory.
+    outside its folder, or declares missing data, is refused. Each file runs in onnxruntime on the CPU, in a process
+    with limits of time and memory.
 
     Args:
-        first: An ONNX file; its error against a float64 run is the noise floor for both.
-        second: Another ONNX file. Its inputs and outputs are matched with those of the first by name if the names are
-            the same, else by order, or by shape if the order does not fit; images are converted to its layout.
+        first: An ONNX file; the difference between its float32 and float64 outputs is the noise floor.
+        second: Another ONNX file. Its inputs and outputs are matched with those of the first file by name if the names
+            are the same, else by order, or by shape if the order does not fit. Images are converted to its layout.
         inputs: The inputs of the first file: an array, a tuple of arrays, or a dict by name. By default they are
-            random, of the shapes that the files declare.
-        tolerance: The allowed difference in place of the measured noise floor, for example for a file in float16 and
-            one in float32. The report says that you gave it.
+            random arrays with the shapes that the files declare.
+        tolerance: The allowed difference in place of the measured noise floor, for example between a file in float16
+            and one in float32. The report says that the tolerance was passed.
 
     Raises:
         FileError: A file is refused; the message names the tensor or node.
-        InputError: The inputs do not fit, or there are none.
+        InputError: The inputs do not fit the files, or are not given and cannot be derived from the files.
         MissingExtra: onnx or onnxruntime is not installed.
     """
     from keras3conv.validators.onnx import compare_files as onnx_files

@@ -1,6 +1,6 @@
-"""Define the exceptions, and the facts that their messages are made of.
+"""Define the exceptions, and `Problem`, the entry of an error message.
 
-A message names what is wrong and where, then lists the facts in aligned columns, then the call to paste:
+A message has a headline, then one line for each problem in aligned columns, then a call that fixes the first ones:
 
     AlignmentError: 2 problems in the alignment of Net (torch) and resnet8 (keras)
       fc       (torch)  matched nothing; same shapes: predictions, aux_predictions
@@ -19,9 +19,9 @@ RAISED_BY_MODELS = (
     TypeError,
     ValueError,
 )
-"""Exceptions that the code of a model raises for inputs that it does not accept; they become a `ModelError`.
+"""The exceptions from a model's own code that are converted to a `ModelError`.
 
-Running out of memory, a file that cannot be read, and an interrupt are not the model's fault.
+`MemoryError`, `OSError` and `KeyboardInterrupt` are not converted: the model does not cause them.
 """
 
 
@@ -30,43 +30,46 @@ class Keras3ConvError(Exception):
 
 
 class TransformError(Keras3ConvError, ValueError):
-    """A transform that cannot be reversed, or arrays that do not fit a transform."""
+    """A transform is not reversible, its arguments or JSON are invalid, or it cannot be applied to the given arrays.
+
+    Also raised if a transform would lose values, and if two transform classes have the same name.
+    """
 
 
 class RuleError(Keras3ConvError, ValueError):
-    """A rule that `register` refuses, or a configuration that a rule refuses."""
+    """`register` was given an invalid rule, or a rule cannot convert a layer with this configuration."""
 
 
 class AlignmentError(Keras3ConvError):
-    """A plan that does not pair or ignore every tensor of both models, or an edit that does not fit them."""
+    """A plan leaves a tensor neither paired nor ignored, or an edit of the plan does not fit the models."""
 
 
 class UnsupportedLayerError(AlignmentError):
-    """A plan with unpaired layers of classes that no rule knows."""
+    """A plan has an unpaired layer of a class without a rule, or a model has a layer that cannot be converted."""
 
 
 class TransferError(Keras3ConvError):
-    """A transfer that was refused; the target is unchanged."""
+    """The weights cannot be transferred; the target is unchanged."""
 
 
 class ModelError(Keras3ConvError):
-    """A model that could not be built, called or read."""
+    """A model cannot be built, called or read."""
 
 
 class InputError(Keras3ConvError, ValueError):
-    """Inputs or arguments that do not fit the models."""
+    """An argument is invalid, or the inputs do not fit the models."""
 
 
 class ProofError(Keras3ConvError):
-    """A proof of a certificate failed."""
+    """A proof failed, or no proof passed."""
 
 
 class FileError(Keras3ConvError):
-    """A file that was refused. The message names the file and, where one is concerned, the tensor."""
+    """A file cannot be read or written. The message names the file, and the tensor if the error concerns one."""
 
 
 class MalformedCheckpoint(FileError):
-    """The bytes contradict the format, or the header of the file."""
+    """The content of the file contradicts the file format or the file's own header."""
 
 
 class UnsafeCheckpoint(FileError):
@@ -74,28 +77,28 @@ class UnsafeCheckpoint(FileError):
 
 
 class BudgetExceeded(FileError):
-    """The file declares more data than it stores, or more than the limit."""
+    """The file declares more data than it contains, or more than the size limit."""
 
 
 class NoData(FileError):
-    """A tensor is declared, but the file has no values for it."""
+    """The file declares a tensor without values for it."""
 
 
 class IncompleteCheckpoint(FileError):
-    """A tensor or a shard that the file declares is missing."""
+    """The file declares a tensor or a shard that is missing."""
 
 
 class MissingExtra(Keras3ConvError, ImportError):
     """A package for an optional feature is not installed."""
 
     def __init__(self, feature: str, package: str, extra: str) -> None:
-        """Name the feature, the missing package and the command that installs it."""
+        """Create the error for a feature that needs a package; `extra` is the extra of keras3conv that installs it."""
         super().__init__(f'{feature} needs {package}: pip install "keras3conv[{extra}]"')
 
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """One thing that is wrong: the fact, the paths on each side, and the calls that fix it."""
+    """One error: the fact, the paths of the torch and Keras layers that it concerns, and the calls that fix it."""
 
     fact: str
     torch: str = ""
@@ -104,21 +107,21 @@ class Problem:
 
     @classmethod
     def on(cls, side: str, path: str, fact: str, fixes: tuple[str, ...] = ()) -> "Problem":
-        """Return a problem of one side, "torch" or "keras"."""
+        """Create a problem that concerns one side only; `side` is "torch" or "keras"."""
         if side == "torch":
             return cls(torch=path, fact=fact, fixes=fixes)
         return cls(keras=path, fact=fact, fixes=fixes)
 
     @property
     def where(self) -> str:
-        """The paths, in the order torch, Keras."""
+        """The torch path and the Keras path; only one of them if the problem concerns one side."""
         if self.torch and self.keras:
             return f"{self.torch}  <->  {self.keras}"
         return self.torch or self.keras
 
     @property
     def side(self) -> str:
-        """The side in brackets if only one is concerned; else empty."""
+        """The side in brackets if the problem concerns only one side; else an empty text."""
         if bool(self.torch) == bool(self.keras):
             return ""
         return "(torch)" if self.torch else "(keras)"

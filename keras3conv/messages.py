@@ -1,8 +1,8 @@
-"""Lay out error messages, and collapse repeated blocks to one line: `layer1.0`, `layer1.1` to `layer1.{0..1}`.
+"""Lay out error messages, and collapse repeated blocks to one line: `layer1.0` and `layer1.1` to `layer1.{0..1}`.
 
-A pattern stands for exactly the paths that it was made from. In a row of several paths (a torch layer and its Keras
-layer) all numbers advance together: `block.{0..2} <-> block_{1..3}` pairs 0 with 1 and 2 with 3. A range with a step
-other than one is written `{1..7..3}`: 1, 4, 7. `{=}` repeats the number before it in the same path:
+A collapsed line stands for exactly the paths that it was made from. If a row has several paths (a torch layer and its
+Keras layer), all numbers advance together: `block.{0..2} <-> block_{1..3}` pairs 0 with 1, 1 with 2, and 2 with 3. A
+range with a step other than one is written `{1..7..3}`: 1, 4, 7. `{=}` repeats the number before it in the same path:
 `block{1..3}/block{=}_conv` are three paths, not nine.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from keras3conv.errors import Problem
 
-# Numbers with leading zeros are text, or the zeros would be lost. So are numbers too long to be an index.
+# A number with leading zeros counts as text, because an integer would lose the zeros. So does one of over 9 digits.
 _NUMBER = re.compile(r"(?<![0-9])(0|[1-9][0-9]{0,8})(?![0-9])")
 
 
@@ -27,8 +27,8 @@ class Collapsed:
     """One line that stands for several rows.
 
     Attributes:
-        paths: A pattern for every column.
-        places: The indices of the rows that it stands for, in order.
+        paths: A path pattern for every column.
+        places: The indices of the collapsed rows, in order.
     """
 
     paths: tuple[str, ...]
@@ -37,7 +37,13 @@ class Collapsed:
 
 @dataclass(frozen=True, kw_only=True)
 class _Block:
-    """Rows that form one line: a cell for each number of a row, and the column of that number."""
+    """Rows that are printed as one line.
+
+    Attributes:
+        cells: The numbers (or ranges of numbers) in the paths, in order.
+        columns: For each cell, the index of the path that contains it.
+        places: The indices of the rows.
+    """
 
     cells: tuple[_Cell, ...]
     columns: tuple[int, ...]
@@ -48,8 +54,8 @@ def collapse(rows: Sequence[tuple[str, ...]], keys: Sequence[Hashable] | None = 
     """Collapse rows of paths that differ only in consecutive numbers.
 
     Args:
-        rows: The paths, a tuple of columns for every row.
-        keys: A key for each row; only rows with equal keys are collapsed. None for no further condition.
+        rows: The rows, each a tuple of paths.
+        keys: A key for each row; only rows with equal keys are collapsed. None treats all keys as equal.
 
     Returns:
         The lines, in the order of their first rows.
@@ -84,14 +90,14 @@ def collapse_problems(problems: Sequence[Problem]) -> list[Problem]:
 
 
 def _merged(blocks: list[_Block]) -> list[_Block]:
-    """Merge along one number after the other, the innermost first."""
+    """Merge the blocks along each number position in turn, from the last to the first."""
     for position in reversed(range(len(blocks[0].cells))):
         blocks = _merged_along(blocks, position)
     return blocks
 
 
 def _merged_along(blocks: list[_Block], position: int) -> list[_Block]:
-    """Merge runs of blocks in which the number at this position increases by one."""
+    """Merge runs of blocks in which the number at this position increases by one, and the others by a constant."""
     if all(block.cells[position] == blocks[0].cells[position] for block in blocks):
         return blocks
     merged: list[_Block] = []
@@ -113,19 +119,19 @@ def _buckets(blocks: list[_Block], position: int) -> Iterable[list[_Block]]:
 
 
 def _run(blocks: list[_Block], position: int) -> int:
-    """Count the blocks at the start that form one line: those with the same step from each to the next."""
+    """Return how many of the first blocks can be merged: all steps from one block to the next must be equal."""
     step = _step(blocks[0], blocks[1], position) if len(blocks) > 1 else None
     if step is None:
         return 1
     length = 2
     while length < len(blocks) and _step(blocks[length - 1], blocks[length], position) == step:
         length += 1
-    # Two numbers always have some distance; only a third one confirms a step other than one.
+    # Any two numbers have a difference; only a third number confirms that it is a step.
     return length if length > 2 or set(step) <= {0, 1} else 1
 
 
 def _step(before: _Block, after: _Block, position: int) -> tuple[int, ...] | None:
-    """Return the increase of every number from one block to the next; None if they cannot be one line."""
+    """Return the increase of every number from one block to the next; None if the blocks cannot be merged."""
     steps = []
     for first, second in zip(before.cells, after.cells, strict=True):
         if isinstance(first, int) and isinstance(second, int):
@@ -139,9 +145,10 @@ def _step(before: _Block, after: _Block, position: int) -> tuple[int, ...] | Non
 
 
 def _is_exact(block: _Block, steps: Sequence[int]) -> bool:
-    """Return True if a pattern can express the steps: numbers that advance together in one path must be equal.
+    """Return True if a pattern can express the steps.
 
-    No range may stand between them, since `{=}` repeats the number before it.
+    Two numbers of one path that both increase must be equal, because the second is written `{=}`. No other range may
+    stand between them, because `{=}` repeats the nearest range before it.
     """
     leader: dict[int, int] = {}
     closed: set[int] = set()
@@ -154,14 +161,14 @@ def _is_exact(block: _Block, steps: Sequence[int]) -> bool:
         elif moves:
             leader[column] = place
         elif column in leader and cell == _SAME:
-            return False  # it repeats a range that comes before the number that advances
+            return False  # `{=}` would repeat the increasing number instead of the range before that number
         elif column in leader and not isinstance(cell, int):
             closed.add(column)
     return True
 
 
 def _joined(blocks: list[_Block]) -> _Block:
-    """Return the line for blocks that `_run` found."""
+    """Merge the blocks of a run that `_run` found into one block."""
     if len(blocks) == 1:
         return blocks[0]
     cells: list[_Cell] = []
@@ -179,7 +186,7 @@ def _joined(blocks: list[_Block]) -> _Block:
 
 
 def _written(template: tuple[tuple[str, ...], ...], cells: tuple[_Cell, ...]) -> tuple[str, ...]:
-    """Return the columns, with the cells put back between the pieces of text."""
+    """Return the paths as text, with the cells inserted between the text pieces of the template."""
     remaining = iter(cells)
     columns = []
     for first, *others in template:
@@ -195,12 +202,12 @@ def _shown(cell: _Cell) -> str:
 
 
 def lay_out(headline: str, problems: Sequence[Problem], *, limit: int = 20) -> str:
-    """Return a message: the headline, the facts in aligned columns, and the call that fixes them.
+    """Return an error message: the headline, the problems in aligned columns, and at most two calls that fix them.
 
     Args:
-        headline: What is wrong, and in which models.
-        problems: The facts. Repeated blocks become one line: "layer{1..4}.conv".
-        limit: The number of lines to show; the rest is counted.
+        headline: The first line: the error and the models that it concerns.
+        problems: The problems. Repeated blocks become one line: "layer{1..4}.conv".
+        limit: The number of problems to show; the message ends with the number of those left out.
     """
     problems = collapse_problems(problems)
     shown = problems[:limit]
@@ -222,5 +229,5 @@ def lay_out(headline: str, problems: Sequence[Problem], *, limit: int = 20) -> s
 
 
 def count(number: int, noun: str, plural: str = "") -> str:
-    """`count(1, "pair") == "1 pair"`, `count(2, "pair") == "2 pairs"`."""
+    """Return a number with its noun: `count(1, "pair") == "1 pair"`, `count(2, "pair") == "2 pairs"`."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

@@ -30,7 +30,7 @@ def adapted(keras: ModelView) -> Iterator[Problem]:
 
 
 def is_quantized(layer: LayerView) -> bool:
-    """Return whether a layer stores integers, or factors of a narrow dtype, in the place of its weights."""
+    """Return True if a layer stores integers, or factors of a narrow dtype, instead of its weights."""
     for tensor in layer.tensors:
         name = tensor.role.rpartition("/")[2]
         if name.endswith(("_scale", "_zero", "_amax_history")) and name.partition("_")[0] in _SCALED:
@@ -41,7 +41,7 @@ def is_quantized(layer: LayerView) -> bool:
 
 
 _SCALED = ("kernel", "embeddings", "inputs", "outputs", "reverse", "query", "key", "value")
-"""The first words of the names of scales: of a weight, or of what a layer is given and returns."""
+"""The prefixes of the names of scales: of a weight, or of the inputs and outputs of a layer."""
 
 
 def _has_lora(layer: LayerView) -> bool:
@@ -49,5 +49,5 @@ def _has_lora(layer: LayerView) -> bool:
 
 
 def is_adapted(layer: LayerView) -> bool:
-    """Return whether a layer is quantized or adapted with LoRA."""
+    """Return True if a layer is quantized or adapted with LoRA."""
     return is_quantized(layer) or _has_lora(layer)

@@ -1,8 +1,8 @@
-"""Audit the hyper-parameters of every pair of layers: compare each field in the terms of both frameworks.
+"""Compare the hyper-parameters of every pair of layers.
 
-A rule translates a torch configuration to Keras and a Keras configuration to torch. The audit translates both ways and
-compares each field twice: the Keras layer with the translated torch layer, and the torch layer with the translated
-Keras layer. The rule declares which fields correspond.
+A rule translates a torch configuration to Keras, and a Keras configuration to torch. The audit translates in both
+directions and compares each field twice: the Keras layer with the translated torch layer, and the torch layer with the
+translated Keras layer. The rule declares which fields correspond.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -26,14 +26,14 @@ class FieldPair:
     Attributes:
         torch: The path of the torch layer.
         keras: The path of the Keras layer.
-        torch_field: The name of the field in torch; empty where torch has no such field.
-        torch_value: Its value.
-        keras_field: The name of the field in Keras; empty where Keras has no such field.
-        keras_value: Its value.
-        wanted: The Keras value that corresponds to the torch value by the rule; None where the rule has none.
-        in_torch: The torch value that corresponds to the Keras value by the rule; None where the rule has none.
-        agrees: Whether both values mean the same; None where that cannot be decided.
-        note: The reason why it cannot be decided.
+        torch_field: The name of the field in torch; empty if torch has no such field.
+        torch_value: The value of the torch field.
+        keras_field: The name of the field in Keras; empty if Keras has no such field.
+        keras_value: The value of the Keras field.
+        wanted: The torch value, translated to Keras by the rule; None if the rule does not translate the field.
+        in_torch: The Keras value, translated to torch by the rule; None if the rule does not translate the field.
+        agrees: Whether both values mean the same; None if that cannot be decided.
+        note: The reason why `agrees` is None.
         beside: The layers that torch needs in addition to match the Keras layer: "after nn.ZeroPad2d(...)".
         keras_beside: The layers that Keras needs in addition to match the torch layer.
     """
@@ -55,12 +55,12 @@ class FieldPair:
 def audit(
     pairs: Iterable[Pair], torch: ModelView, keras: ModelView, frozen: Collection[str] = ()
 ) -> Iterator[FieldPair]:
-    """Yield every field of every pair whose layers both have a known configuration.
+    """Yield every field of every pair in which the configuration of both layers is known.
 
     Args:
-        pairs: The pairs of a plan, and those of layers without weights.
-        torch: The torch side, with the shapes of a run where there was one.
-        keras: The Keras side, likewise.
+        pairs: The pairs of a plan, and pairs of layers without weights.
+        torch: The torch side; its layers have input shapes if the model was run.
+        keras: The Keras side; its layers have input shapes if the model was run.
         frozen: The torch parameters with `requires_grad=False`.
     """
     torch_layers = {layer.path: layer for layer in (*torch.layers, *units(torch))}
@@ -74,7 +74,7 @@ def audit(
 
 
 def _layer(layers: Mapping[str, LayerView], paths: Iterable[str], side: Side) -> LayerView | None:
-    """Return the layer of a pair; several as one with numbered roles; None if the model has none of them."""
+    """Return the layer with this path; for several paths one layer with numbered roles; None if no path is known."""
     found = [layers[path] for path in paths if path in layers]
     if len(found) > 1:
         return numbered(found, side)
@@ -133,7 +133,10 @@ def fields_of(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[FieldP
 
 
 def _translated_back(rule: Rule, keras: LayerView) -> tuple[dict[str, Any], str]:
-    """Return the torch fields for a Keras layer, and the layers that torch needs beside; empty if the rule refuses."""
+    """Return the torch fields for a Keras layer, and the additional layers that torch needs, as code.
+
+    Both are empty if the rule cannot translate the Keras layer.
+    """
     try:
         specs = rule.to_torch(keras_specs(rule, keras))
     except REFUSALS:
@@ -145,7 +148,7 @@ def _translated_back(rule: Rule, keras: LayerView) -> tuple[dict[str, Any], str]
 
 
 def _beside_in_keras(rule: Rule, config: Config) -> str:
-    """Return the layers that Keras needs beside the layer of a pair; empty for rules about several Keras layers."""
+    """Return, as code, the layers that Keras needs in addition; empty for rules about several Keras layers."""
     if rule.keras_count != 1:
         return ""
     specs = rule.to_keras(config)
@@ -158,7 +161,7 @@ def _fields_of_each(specs: LayerSpecs) -> dict[str, Any]:
 
 
 def _numbered_fields(config: Config, number: int) -> dict[str, Any]:
-    """Return the fields of one layer; of several layers, with their numbers: "0.kernel_size"."""
+    """Return the fields of one layer; for several layers, prefix each field with its layer's index: "0.kernel_size"."""
     if number == 1:
         return dict(config)
     return {f"{place}.{name}": value for place, part in config.items() for name, value in part.items()}

@@ -1,4 +1,4 @@
-"""Bind layers or tensors into a pair: by a rule, by hand, or as bare tensors."""
+"""Create pairs of layers, by the rule for their classes, and pairs of tensors, by a transform."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,10 +16,10 @@ from keras3conv.rules.units import numbered, units
 from keras3conv.transforms import Axes, Same, Shape, Transform
 
 RULE = "torch.nn.Parameter <-> keras.Variable"
-"""The rule name in pairs of single tensors, which no rule made."""
+"""The rule name of pairs of tensors, which are made without a rule."""
 
 Names = str | Sequence[str]
-"""One path, several in a list, or several joined by " + "."""
+"""One path, a list of paths, or several paths joined by " + "."""
 
 _AXIS_NAMES = "abcdefghijklmnop"
 
@@ -41,7 +41,10 @@ def make_pair(
 
 
 def _unseen_flatten(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[Evidence]:
-    """Yield a doubt where one side flattens before the layer and the other was not run: rows may be permuted."""
+    """Yield a doubt if one side flattens the input of the layer, and the other model was not run.
+
+    Whether the rows of the kernel must be permuted depends on the flattened shape in the model that was not run.
+    """
     torch_unseen = torch.run.calls is None and keras.run.flattened is not None
     keras_unseen = keras.run.calls is None and torch.run.flattened is not None
     if not (torch_unseen or keras_unseen):
@@ -70,22 +73,22 @@ def pair_by_hand(
     transform: str | Transform | None = None,
     kind: EvidenceKind = "by hand",
 ) -> Pair:
-    """Return the pair of layers, or of tensors, that somebody named.
+    """Return the pair of the named layers or tensors.
 
-    Layers are paired by the rule for their classes. Where a transform is given, or a name is that of a tensor, the
-    tensors themselves are paired; a layer with a single tensor then stands for its tensor.
+    Layers are paired by the rule for their classes. If a transform is given, or a name is the path of a tensor, tensors
+    are paired instead; the name of a layer with a single tensor then stands for that tensor.
 
     Args:
         torch: The torch side.
         keras: The Keras side.
         torch_names: The torch layers or tensors.
         keras_names: The Keras layers or tensors.
-        transform: The transform from the torch tensors to the Keras tensors. In a pattern, sizes that follow from the
-            two shapes are left out. None for layers, and for two tensors that differ in axes of size one at most.
-        kind: The kind of evidence that the pair carries.
+        transform: The transform from the torch tensors to the Keras tensors: a `Transform`, or a pattern without the
+            sizes that follow from the two shapes. None for layers, and for tensors that differ only in axes of size 1.
+        kind: The kind of evidence to record in the pair.
 
     Raises:
-        AlignmentError: A name is unknown, no rule knows the classes, or the shapes do not fit.
+        AlignmentError: A name is unknown, no rule pairs the classes, or the shapes do not fit.
     """
     torch_paths, keras_paths = paths_of(torch_names), paths_of(keras_names)
     check_names(torch, keras, [(torch_paths, keras_paths)])
@@ -123,36 +126,36 @@ def _several(number: int, kind: str) -> str:
 
 
 def check_names(torch: ModelView, keras: ModelView, named: Iterable[tuple[Sequence[str], Sequence[str]]]) -> None:
-    """Raise one `AlignmentError` for all names that neither a layer nor a tensor has, each with the nearest names.
+    """Raise one `AlignmentError` that lists all unknown names, each with the most similar known names.
 
     Args:
         torch: The torch side.
         keras: The Keras side.
-        named: The paths on the torch side and on the Keras side, a tuple for every pair.
+        named: For every pair, the paths on the torch side and the paths on the Keras side.
     """
     known = {view.side: (*_layers_by_path(view), *tensors_by_path(view)) for view in (torch, keras)}
     problems = []
     for torch_paths, keras_paths in named:
         for view, paths in ((torch, torch_paths), (keras, keras_paths)):
             if not paths:
-                problems.append(Problem(fact=f"no layer of {view.title} is named"))
+                problems.append(Problem(fact=f"no layer of {view.title} is given"))
             for path in dict.fromkeys(paths):
                 if path not in known[view.side]:
                     problems.append(Problem.on(view.side, path, _unknown(view, path, known[view.side])))
                 elif paths.count(path) > 1:
-                    problems.append(Problem.on(view.side, path, "is named twice in one pair"))
+                    problems.append(Problem.on(view.side, path, "occurs twice in one pair"))
     if problems:
         raise AlignmentError(lay_out(f"cannot pair layers of {torch.title} with layers of {keras.title}", problems))
 
 
 def _unknown(view: ModelView, path: str, names: Sequence[str]) -> str:
     if any(layer.path == path for layer in view.layers):
-        return "is a layer without tensors of its own"
+        return "is a layer without own tensors, so it cannot be paired"
     nearest = get_close_matches(path, names, n=2 * _SHOWN_NAMES, cutoff=0.0)
-    # A layer stands for its tensors, which have nearly the same names.
+    # Leave out the tensors of a layer in the list: their names are similar too, but add no information.
     inside = tuple(f"{name}{separator(view.side)}" for name in nearest)
     distinct = [name for name in nearest if not name.startswith(inside)]
-    return f"is no layer and no tensor; the nearest names: {', '.join(distinct[:_SHOWN_NAMES])}"
+    return f"is neither a layer nor a tensor; similar names: {', '.join(distinct[:_SHOWN_NAMES])}"
 
 
 def _layers_by_path(view: ModelView) -> dict[str, LayerView]:
@@ -194,7 +197,7 @@ def _pair_of_tensors(
 
 
 def _ambiguous(view: ModelView, paths: Iterable[str]) -> Iterator[Problem]:
-    """Yield a problem for each path of a layer that has several tensors: it does not stand for one of them."""
+    """Yield a problem for each layer path with several tensors: the path does not identify one tensor."""
     for path in paths:
         tensors = _tensors_named(view, path)
         if len(tensors) > 1:
@@ -203,7 +206,7 @@ def _ambiguous(view: ModelView, paths: Iterable[str]) -> Iterator[Problem]:
 
 
 def _tensors_named(view: ModelView, path: str) -> tuple[TensorRef, ...]:
-    """Return the tensor with this path, or the tensors of the layer with this path."""
+    """Return the tensors that a path names: the tensor with this path, or else all tensors of the layer with it."""
     tensors = tensors_by_path(view)
     return (tensors[path],) if path in tensors else _layers_by_path(view)[path].tensors
 
@@ -211,18 +214,25 @@ def _tensors_named(view: ModelView, path: str) -> tuple[TensorRef, ...]:
 def _transform_between(
     torch: Sequence[TensorRef], keras: Sequence[TensorRef], transform: str | Transform | None
 ) -> Transform:
-    """Return the given transform, or derive it from its pattern or from the shapes; raise `TransformError`."""
+    """Return the transform between two tensors; if `transform` is a pattern or None, derive it from the shapes.
+
+    Raises:
+        TransformError: There is no such transform, or several tensors are given without a transform.
+    """
     if isinstance(transform, Transform):
         return transform
     if len(torch) != 1 or len(keras) != 1:
-        raise TransformError(f"{len(torch)} and {len(keras)} tensors need a transform, such as Concat(0, (8, 8, 8))")
+        counts = f"{len(torch)} torch and {len(keras)} Keras tensors"
+        raise TransformError(f"{counts} need a transform, such as Concat(0, (8, 8, 8))")
     if transform is None:
         return reshaping(torch[0].shape, keras[0].shape)
     return _axes_between(transform, torch[0].shape, keras[0].shape)
 
 
 def _axes_between(pattern: str, torch: Shape, keras: Shape) -> Axes:
-    """Return the transform of a pattern between two shapes; read the sizes of merged axes off the other shape.
+    """Return the transform of a pattern between two shapes.
+
+    The sizes of axes that the pattern merges on one side are taken from the shape on the other side.
 
     Raises:
         TransformError: The pattern cannot be reversed, or the shapes do not determine a size.
@@ -238,7 +248,7 @@ def _axes_between(pattern: str, torch: Shape, keras: Shape) -> Axes:
 
 
 def reshaping(torch: Shape, keras: Shape) -> Transform:
-    """Return the transform between two shapes that differ in axes of size one only.
+    """Return the transform between two shapes that differ only in axes of size 1.
 
     Raises:
         TransformError: The shapes differ in other axes.
@@ -246,12 +256,12 @@ def reshaping(torch: Shape, keras: Shape) -> Transform:
     if torch == keras:
         return Same()
     if [size for size in torch if size != 1] != [size for size in keras if size != 1]:
-        raise TransformError(f"{torch} and {keras} differ in more than axes of size one")
+        raise TransformError(f"the shapes {torch} and {keras} do not differ only in axes of size 1")
     return Axes(f"{_axes(torch)} -> {_axes(keras)}")
 
 
 def _axes(shape: Shape) -> str:
-    """Name the axes of a shape in order; axes of size one are written 1."""
+    """Return one side of a pattern: a letter for each axis in order, "1" for an axis of size 1."""
     names = iter(_AXIS_NAMES)
     return " ".join("1" if size == 1 else next(names) for size in shape)
 

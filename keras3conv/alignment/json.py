@@ -1,4 +1,4 @@
-"""Write plans as JSON and read them: exact names, shapes and transforms. Reading imports and evaluates nothing."""
+"""Convert plans to JSON and back. Reading a plan imports and evaluates nothing."""
 
 import json
 from collections.abc import Mapping
@@ -29,7 +29,11 @@ def dump(plan: Plan) -> str:
 
 
 def load(text: str) -> dict[str, Any]:
-    """Return the fields of a plan; raise `AlignmentError` for a text that is not a plan, or of an unknown version."""
+    """Return the fields of the plan in a JSON text.
+
+    Raises:
+        AlignmentError: The text is not a plan, or its format version is unknown.
+    """
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -37,7 +41,7 @@ def load(text: str) -> dict[str, Any]:
     if not isinstance(data, Mapping) or data.get("keras3conv") != "alignment":
         raise AlignmentError('not a plan: the JSON has no "keras3conv": "alignment"')
     if data.get("format") != VERSION:
-        raise AlignmentError(f"a plan of format {data.get('format')!r}: this version reads format {VERSION}")
+        raise AlignmentError(f"the plan has format {data.get('format')!r}; this version of keras3conv reads {VERSION}")
     try:
         return {
             "pairs": tuple(map(_load_pair, data["pairs"])),

@@ -1,4 +1,4 @@
-"""The parts of a plan: pairs of layers, the evidence for each, and the tensors that are left out."""
+"""Define the parts of a plan: pairs of layers with their evidence, and ignored tensors."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,10 +28,10 @@ EvidenceKind = Literal[
 ]
 
 DOUBTS: frozenset[EvidenceKind] = frozenset({"unseen flatten", "interchangeable"})
-"""Kinds that speak against a pair, whatever decided it."""
+"""Kinds of evidence that cast doubt on a pair, even if other evidence decided it."""
 
 UNCONFIRMED: frozenset[EvidenceKind] = DOUBTS | {"definition order", "position", "ambiguous", "forced"}
-"""Kinds that can be wrong unnoticed: other layers fit as well, or no run has shown that this one does."""
+"""Kinds of evidence that do not confirm a pair: other layers fit as well, or no run compared the two layers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class Evidence:
 
     Attributes:
         kind: The kind of evidence.
-        detail: The fact itself, in words.
+        detail: The fact that was observed, as text.
     """
 
     kind: EvidenceKind
@@ -52,12 +52,12 @@ class Pair:
     """A torch layer and a Keras layer that correspond, and the mappings between their tensors.
 
     Attributes:
-        torch: The path of the torch layer. Where several layers correspond to one, their paths joined by " + ".
-        keras: The path of the Keras layer, or of several, likewise.
+        torch: The path of the torch layer. If there are several, their paths joined by " + ".
+        keras: The path of the Keras layer. If there are several, their paths joined by " + ".
         rule: The name of the rule that the mappings come from.
         weights: The mappings, with full tensor paths.
-        evidence: The reasons for the pair; the last decided it.
-        candidates: Other layers of the same side that fit as well.
+        evidence: The reasons for the pair; the last one decided.
+        candidates: Other layers that fit as well.
     """
 
     torch: str
@@ -79,13 +79,13 @@ class Pair:
 
     @property
     def decided_by(self) -> str:
-        """The kind of the evidence that decided; empty where there is none."""
+        """The kind of the evidence that decided; empty if there is none."""
         kinds = [evidence.kind for evidence in self.evidence if evidence.kind not in DOUBTS]
         return kinds[-1] if kinds else ""
 
     @property
     def unconfirmed(self) -> bool:
-        """Whether the pair, or the order of its rows, rests on weak evidence only."""
+        """Whether the pair, or the order of the rows of its kernel, was never confirmed by a run."""
         return not self.evidence or any(evidence.kind in UNCONFIRMED for evidence in self.evidence)
 
 
@@ -99,7 +99,7 @@ class Ignored:
 
 
 class Plan(Protocol):
-    """The fields of a plan that its checks, its text and its JSON form read; see `Alignment`."""
+    """The interface of `Alignment` that the checks and the text and JSON forms of a plan use."""
 
     @property
     def pairs(self) -> tuple[Pair, ...]: ...  # noqa: D102 - see `Alignment`
@@ -121,12 +121,12 @@ class Plan(Protocol):
 
 
 def tensors_by_path(view: ModelView) -> dict[str, TensorRef]:
-    """Return the tensors of a model by their paths."""
+    """Return a dict from path to tensor."""
     return {tensor.path: tensor for tensor in view.tensors()}
 
 
 def misfit(mapping: WeightMapping, torch: Mapping[str, TensorRef], keras: Mapping[str, TensorRef]) -> str:
-    """Say why the shapes of a mapping do not fit; return an empty text if they do."""
+    """Return the reason why the shapes of a mapping do not fit; an empty text if they do."""
     given = tuple(torch[path].shape for path in mapping.torch)
     wanted = tuple(keras[path].shape for path in mapping.keras)
     torch_names, keras_names = ", ".join(mapping.torch), ", ".join(mapping.keras)
@@ -138,7 +138,7 @@ def misfit(mapping: WeightMapping, torch: Mapping[str, TensorRef], keras: Mappin
         return ""
     pattern = getattr(mapping.transform, "pattern", "")
     by = f' by "{pattern}"' if pattern else ""
-    return f"{torch_names} {_shapes(given)} becomes {_shapes(made)}{by}; {keras_names} is {_shapes(wanted)}"
+    return f"{torch_names} {_shapes(given)} becomes {_shapes(made)}{by}; {keras_names} has shape {_shapes(wanted)}"
 
 
 def _shapes(shapes: tuple[tuple[int, ...], ...]) -> str:

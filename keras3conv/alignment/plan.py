@@ -1,4 +1,4 @@
-"""The plan: which tensor belongs where. A value to read, edit, save as JSON and review."""
+"""Define the plan: the pairs of torch and Keras tensors that correspond. It can be printed, edited and saved."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -24,10 +24,10 @@ class Alignment:
     Attributes:
         pairs: The layers that correspond.
         ignored: The tensors that are left out, each with its reason.
-        torch: Names and shapes of the torch side.
-        keras: Names and shapes of the Keras side.
-        format: The version of the JSON form.
-        notes: How the pairs were found, and what could not be done.
+        torch: The layers of the torch side, with the names and shapes of their tensors.
+        keras: The layers of the Keras side, with the names and shapes of their tensors.
+        format: The version of the JSON format.
+        notes: Notes on how the pairs were found: the inputs, or the reason why the models were not probed.
         difference: The difference between the outputs of the two models under the same weights, in words; empty where
             none is known. Pairs that are changed by hand remove it: the models did not run with them.
     """
@@ -47,20 +47,20 @@ class Alignment:
 
     @cached_property
     def problems_found(self) -> tuple[Problem, ...]:
-        """The problems, computed once."""
+        """The result of `problems`, cached."""
         return (*adapted(self.keras), *misfits(self), *repeated(self), *unplaced(self))
 
     def problems(self) -> tuple[Problem, ...]:
-        """Return everything that is wrong: unpaired tensors, tensors in two pairs, and shapes that do not fit."""
+        """Return all errors of the plan: unpaired tensors, tensors in two pairs, and shapes that do not fit."""
         return self.problems_found
 
     def check(self) -> "Alignment":
-        """Return the plan if every tensor of both sides is paired or ignored, and no difference is known.
+        """Return the plan if all tensors of both sides are paired or ignored, and no output difference is known.
 
         Raises:
-            AlignmentError: Once, with all problems and the calls that settle them; or the outputs of the two models
-                are known to differ although they ran with the same weights.
-            UnsupportedLayerError: A subclass, raised where an unpaired layer is of a class that no rule knows.
+            AlignmentError: The plan has problems; the message lists all of them, and calls that fix them. Or the
+                outputs of the two models are known to differ although both ran with the same weights.
+            UnsupportedLayerError: An unpaired layer has a class without a rule (a subclass of `AlignmentError`).
         """
         problems = self.problems()
         if not problems and not self.difference:
@@ -82,13 +82,13 @@ class Alignment:
         return replace(self, difference="")
 
     def of(self, path: str) -> Pair | None:
-        """Return the pair of a layer of either side; None where it has none."""
+        """Return the pair that contains a torch or Keras layer; None if there is no such pair."""
         return next((pair for pair in self.pairs if path in (*pair.torch_layers, *pair.keras_layers)), None)
 
     def pair(
         self, torch: str | Sequence[str], keras: str | Sequence[str], *, transform: str | Transform | None = None
     ) -> "Alignment":
-        """Pair layers, or tensors, by hand. Other pairs of any of their tensors are dissolved.
+        """Return the plan with these layers or tensors paired. Existing pairs that share a tensor are removed.
 
             plan.pair("fc", "predictions")
             plan.pair("pos_embed", "pos/table", transform="1 n d -> n d")
@@ -97,9 +97,10 @@ class Alignment:
         Args:
             torch: The path of a torch layer or tensor, or a list of several. `"q + k + v"` means the same as
                 `["q", "k", "v"]`.
-            keras: The path of a Keras layer or tensor, or a list, likewise.
-            transform: The transform from the torch tensors to the Keras tensors, where no rule provides it. A pattern
-                such as "1 n d -> n d" is for one tensor on each side. A layer stands for its only tensor.
+            keras: The path of a Keras layer or tensor, or a list of several.
+            transform: The transform from the torch tensors to the Keras tensors, if no rule provides it. A pattern
+                such as "1 n d -> n d" is for one tensor on each side. The path of a layer with one tensor stands for
+                that tensor.
 
         Raises:
             AlignmentError: A name is unknown, no rule pairs the layers, or the transform does not fit the tensors.
@@ -107,27 +108,27 @@ class Alignment:
         made = pair_by_hand(self.torch, self.keras, torch, keras, transform=transform)
         placed = _tensors_of(made)
         kept = tuple(pair for pair in self.pairs if not placed & _tensors_of(pair))
-        # No pair maps the state of a random generator, so it stays ignored.
+        # The state of a random generator is never mapped, so it stays ignored.
         seeds = {("keras", tensor.path) for tensor in self.keras.tensors() if tensor.is_seed}
         ignored = tuple(entry for entry in self.ignored if (entry.side, entry.path) in seeds or not _is_of(entry, made))
         return replace(self, pairs=(*kept, made), ignored=ignored, difference="")
 
     def unpair(self, layer: str) -> "Alignment":
-        """Dissolve the pair of a layer of either side; unknown names change nothing."""
+        """Return the plan without the pair of this torch or Keras layer; the same plan if there is no such pair."""
         pair = self.of(layer)
         pairs = tuple(other for other in self.pairs if other is not pair)
         return replace(self, pairs=pairs, difference=self.difference if pair is None else "")
 
     def ignore(self, path: str, reason: str, *, side: Side | None = None) -> "Alignment":
-        """Leave a layer or a tensor out on purpose.
+        """Return the plan with a layer or a tensor marked as ignored, so that it needs no counterpart.
 
         Args:
             path: The path of a layer or of a tensor.
             reason: The reason; every report shows it.
-            side: The side that is meant; needed only where both sides have this name.
+            side: The side of the path; needed only if both sides have this path.
 
         Raises:
-            AlignmentError: The name is unknown, or known on both sides and `side` is not given.
+            AlignmentError: The path is unknown, or known on both sides and `side` is not given.
         """
         found: dict[Side, list[str]] = {}
         for view in (self.torch, self.keras):
@@ -135,7 +136,7 @@ class Alignment:
             if paths and side in (None, view.side):
                 found[view.side] = paths
         if len(found) != 1:
-            fact = "is a name on both sides" if found else "is not a layer or a tensor of either side"
+            fact = "is a path on both sides" if found else "is not a layer or a tensor of either side"
             fixes = (f'plan.ignore("{path}", "{reason}", side="torch")',) if found else ()
             problem = Problem(torch=path, fact=fact, fixes=fixes)
             raise AlignmentError(
@@ -146,17 +147,17 @@ class Alignment:
         return replace(self.unpair(path), ignored=(*self.ignored, *entries), difference=self.difference)
 
     def to_json(self) -> str:
-        """Return the plan as JSON, which `Alignment.from_json` reads; nothing in it is imported or evaluated."""
+        """Return the plan as JSON; `Alignment.from_json` reads it without importing or evaluating anything."""
         from keras3conv.alignment import json as alignment_json
 
         return alignment_json.dump(self)
 
     @staticmethod
     def from_json(text: str) -> "Alignment":
-        """Return the plan that `to_json` wrote.
+        """Return the plan in a JSON text that `to_json` wrote.
 
         Raises:
-            AlignmentError: The text is not a plan, or a plan of an unknown version.
+            AlignmentError: The text is not a plan, or its format version is unknown.
         """
         from keras3conv.alignment import json as alignment_json
 
@@ -174,7 +175,7 @@ class Alignment:
 
 
 def _tensors_of(pair: Pair) -> set[tuple[str, str]]:
-    """Return the tensors that a pair maps, each with its side."""
+    """Return the side and path of each tensor that a pair maps."""
     torch = {("torch", path) for mapping in pair.weights for path in mapping.torch}
     return torch | {("keras", path) for mapping in pair.weights for path in mapping.keras}
 
@@ -186,5 +187,5 @@ def _is_of(entry: Ignored, pair: Pair) -> bool:
 
 
 def _belongs(tensor: str, path: str) -> bool:
-    """Return True if the path is that of the tensor, or of a layer around it."""
+    """Return True if `path` is the path of the tensor, or of a layer that contains the tensor."""
     return tensor == path or tensor.startswith((f"{path}.", f"{path}/"))

@@ -1,4 +1,4 @@
-"""Find what is wrong with a plan: shapes that do not fit, tensors in two pairs, tensors in none."""
+"""Find the problems of a plan: shapes that do not fit, tensors in two pairs, and unpaired tensors."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,11 +36,11 @@ def repeated(plan: Plan) -> Iterator[Problem]:
         uses = Counter(path for mapping in plan.mappings for path in mapping.names(view.side))
         for path, times in uses.items():
             if times > 1:
-                yield Problem.on(view.side, path, f"is mapped {times} times in the plan; a tensor has one mapping")
+                yield Problem.on(view.side, path, f"occurs in {times} mappings of the plan; one is allowed")
 
 
 def unplaced(plan: Plan) -> Iterator[Problem]:
-    """Yield a problem for each layer with tensors that no pair maps and that are not ignored."""
+    """Yield a problem for each layer with a tensor that is neither mapped by a pair nor ignored."""
     for view, other in ((plan.torch, plan.keras), (plan.keras, plan.torch)):
         placed = _placed(plan, view)
         ties = {tensor.storage for tensor in view.tensors() if tensor.storage and tensor.path in placed}
@@ -61,10 +61,13 @@ def unplaced(plan: Plan) -> Iterator[Problem]:
 
 
 def first_difference(plan: Plan) -> str:
-    """Say where the two models first differ in call order: the unpaired layers that run first, and the pair before.
+    """Describe the first difference in call order: the first unpaired layer on each side, and the pair before it.
 
-    Where one side has all unpaired layers, that model is deeper than the other. A single unpaired layer is described
-    by its own problem, so the text is empty then; it is empty too where the call order is unknown.
+    If only one side has unpaired layers, that model has more layers than the other.
+
+    Returns:
+        The description. It is empty if there is a single unpaired layer, which has a problem of its own, or if the
+        call order is unknown.
     """
     torch_layers, keras_layers = _running(plan.torch), _running(plan.keras)
     torch_left, keras_left = _left(plan, plan.torch, torch_layers), _left(plan, plan.keras, keras_layers)
@@ -88,7 +91,7 @@ def first_difference(plan: Plan) -> str:
 
 
 def _pair_before(layer: LayerView, running: Sequence[LayerView], pairs: Mapping[str, Pair]) -> str:
-    """Name the last pair before a layer in call order."""
+    """Return "after" and the last pair that runs before a layer, or "at the beginning" if there is no such pair."""
     for earlier in reversed(running[: running.index(layer)]):
         if earlier.path in pairs:
             pair = pairs[earlier.path]
@@ -97,30 +100,30 @@ def _pair_before(layer: LayerView, running: Sequence[LayerView], pairs: Mapping[
 
 
 def _running(view: ModelView) -> list[LayerView]:
-    """Return the layers with tensors that run, in the order of their first calls."""
+    """Return the layers that have tensors and were called, in the order of their first calls."""
     layers = [layer for layer in view.layers if layer.tensors and layer.run.calls]
     return sorted(layers, key=lambda layer: layer.run.first_call)
 
 
 def _placed(plan: Plan, view: ModelView) -> set[str]:
-    """Return the paths of the tensors of a side that the plan maps or ignores."""
+    """Return the paths of the tensors of one side that the plan maps or ignores."""
     mapped = {path for mapping in plan.mappings for path in mapping.names(view.side)}
     return mapped | {entry.path for entry in plan.ignored if entry.side == view.side}
 
 
 def _left(plan: Plan, view: ModelView, layers: Sequence[LayerView]) -> list[LayerView]:
-    """Return the layers with a tensor that the plan neither maps nor ignores."""
+    """Return the given layers that have a tensor which the plan neither maps nor ignores."""
     placed = _placed(plan, view)
     return [layer for layer in layers if any(tensor.path not in placed for tensor in layer.tensors)]
 
 
 def _containers(view: ModelView) -> set[str]:
-    """Return the layers that contain others: their own parameters need no rule for the class."""
+    """Return the paths of the layers that contain other layers: such a layer needs no rule for its class."""
     return {layer.path.rpartition(separator(view.side))[0] for layer in view.layers if layer.path}
 
 
 def _free_layers(plan: Plan, view: ModelView) -> list[LayerView]:
-    """Return the layers without a mapped tensor: an unpaired layer of the other side may belong to one of them."""
+    """Return the layers without a mapped tensor: candidates for the unpaired layers of the other side."""
     mapped = {path for mapping in plan.mappings for path in mapping.names(view.side)}
     return [layer for layer in view.layers if layer.tensors and not mapped & {tensor.path for tensor in layer.tensors}]
 
@@ -139,7 +142,7 @@ def _unplaced_layer(
         fact += f"; same sizes: {', '.join(similar)}"
         fixes.append(_pairing(side, layer, left, next(other for other in free if other.path == similar[0])))
     if nearest:
-        fact += f"; no rule knows {layer.kind}, the nearest class is {nearest}"
+        fact += f"; no rule knows {layer.kind}, the known class with the most similar name is {nearest}"
         fixes.append(f'k3c.register(k3c.Rule({side}="{layer.kind}", ...))')
     fixes.append(f'plan.ignore("{where}", "reason")')
     return Problem.on(side, where, fact, tuple(fixes))
@@ -166,7 +169,7 @@ def unknown_class(side: Side, layer: LayerView) -> str:
 
 @lru_cache(maxsize=1024)
 def _nearest_class(name: str, known: frozenset[str]) -> str:
-    """Return the known class whose last name resembles this one most; the first by name among equals."""
+    """Return the known class whose name without modules is most similar; among equals the first alphabetically."""
     matcher = SequenceMatcher(b=name)
 
     def resemblance(kind: str) -> float:
@@ -177,5 +180,5 @@ def _nearest_class(name: str, known: frozenset[str]) -> str:
 
 
 def _sizes(layer: LayerView) -> Counter[int]:
-    """Count the sizes of the floating-point tensors, which are the same in every memory layout."""
+    """Count the floating-point tensors by number of elements, which does not depend on the memory layout."""
     return Counter(prod(tensor.shape) for tensor in layer.tensors if tensor.dtype.startswith(("float", "bfloat")))

@@ -1,4 +1,4 @@
-"""Stage a transfer: check the plan against both models, then compute every new value before anything is written."""
+"""Prepare a transfer: check the plan against both models, and compute the new values of the target."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ class Staging:
 
     Attributes:
         plan: The checked plan.
-        source: The side that is read.
-        target: Names, shapes and dtypes of the side that is written.
-        cast: Whether a value may lose precision to fit the target's dtype.
+        source: The view of the model to read.
+        target: The view of the model to write.
+        cast: Whether values may lose precision in a conversion to the target's dtype.
     """
 
     plan: Alignment
@@ -41,20 +41,20 @@ class Staging:
 
     @cached_property
     def _mapped_name_of(self) -> dict[str, str]:
-        """For each storage that is written, the name that the plan maps; tied weights have several."""
+        """For each storage of the target, the path that the plan maps; tied weights have several paths."""
         return {tensor.storage: tensor.path for tensor in self.target.tensors() if tensor.path in self._mapping_of}
 
     def has(self, tensor: TensorRef) -> bool:
-        """Return True if a tensor of the target is written, under its own name or one that it is tied to."""
+        """Return True if the plan maps this tensor of the target, or a tensor that is tied to it."""
         return tensor.path in self._mapping_of or (bool(tensor.storage) and tensor.storage in self._mapped_name_of)
 
     @cached_property
     def paths(self) -> tuple[str, ...]:
-        """The tensors that will be written, in the target's order."""
+        """The paths of the tensors that will be written, in the target's order."""
         return tuple(tensor.path for tensor in self.target.tensors() if tensor.path in self._mapping_of)
 
     def require_equal_ties(self) -> None:
-        """Raise `TransferError` where the plan gives two values to tied weights of the target."""
+        """Raise `TransferError` if the plan maps different values to tied weights of the target."""
         names: dict[str, list[str]] = {}
         for path in self.paths:
             if storage := self._target_tensors[path].storage:
@@ -67,18 +67,18 @@ class Staging:
             raise self._refused(problems)
 
     def _unequal(self, path: str, other: str) -> list[Problem]:
-        """Return a problem if two names of one tensor are given different values."""
+        """Return a problem if the plan maps different values to two paths of one tensor."""
         first, second = self.read(path), self.read(other)
         if np.array_equal(first, second, equal_nan=first.dtype.kind == "f"):
             return []
         sources = [", ".join(self._mapping_of[name].names(self.source.side)) for name in (path, other)]
         apart = float(np.max(np.abs(first.astype(np.float64) - second.astype(np.float64))))
-        fact = f"is one tensor with {other}, and {sources[0]} and {sources[1]} differ, by up to {apart:.3g}"
+        fact = f"is tied to {other}, but their sources {sources[0]} and {sources[1]} differ, by up to {apart:.3g}"
         fix = f"# untie {path} and {other} in {self.target.title}, or set {sources[1]} to the value of {sources[0]}"
         return [Problem.on(self.target.side, path, fact, (fix,))]
 
     def values(self) -> Iterator[tuple[str, Array]]:
-        """Yield every tensor of the target with its new value; each mapping is read and transformed once.
+        """Yield the path and the new value of every mapped tensor; each mapping is read and transformed once.
 
         Raises:
             TransferError: A value would lose precision, or does not have the planned shape.
@@ -87,7 +87,7 @@ class Staging:
             yield from self._apply(mapping).items()
 
     def read(self, path: str) -> Array:
-        """Return the new value of one tensor of the target, also under a name that it is tied to."""
+        """Return the new value of one tensor of the target; the plan maps this path or one that is tied to it."""
         if path not in self._mapping_of:
             path = self._mapped_name_of[self._target_tensors[path].storage]
         return self._apply(self._mapping_of[path])[path]
@@ -105,16 +105,21 @@ class Staging:
         return {path: self._fitted(path, array, mapping) for path, array in zip(targets, results, strict=True)}
 
     def _fitted(self, path: str, array: Array, mapping: WeightMapping) -> Array:
-        """Return the value in the target's dtype; raise `TransferError` where shape or dtype do not fit."""
+        """Cast a transformed array to the target's dtype.
+
+        Raises:
+            TransferError: The shape differs from the target's, or the cast can lose precision and `cast` is False.
+        """
         wanted = self._target_tensors[path]
         if array.shape != wanted.shape:
-            fact = f"{', '.join(mapping.names(self.source.side))} becomes {array.shape}; {path} is {wanted.shape}"
+            sources = ", ".join(mapping.names(self.source.side))
+            fact = f"{sources} becomes {array.shape}; {path} has shape {wanted.shape}"
             raise self._refused([Problem.on(self.target.side, path, fact)])
         dtype = _dtype(wanted.dtype)
         if array.dtype == dtype:
             return array
         if not self.cast and not np.can_cast(array.dtype, dtype, "safe"):
-            fact = f"{array.dtype.name} does not fit {wanted.dtype} without loss"
+            fact = f"{array.dtype.name} cannot be converted to {wanted.dtype} without loss of precision"
             raise self._refused([Problem.on(self.target.side, path, fact, ("transfer(..., cast=True)",))])
         return array.astype(dtype)
 
@@ -126,18 +131,18 @@ class Staging:
 def stage(plan: Alignment, source: ModelView, target: ModelView, *, cast: bool = False) -> Staging:
     """Check that a plan is complete and made for these two models, and prepare the transfer.
 
-    Of the source, only the values of tied weights are read.
+    Only the values of tied weights are read from the source.
 
     Raises:
         AlignmentError: The plan has problems.
-        TransferError: The plan is for other models, or gives two values to tied weights.
+        TransferError: The plan was made for other models, or maps different values to tied weights.
     """
     plan.check()
     for view in (source, target):
         planned = plan.torch if view.side == "torch" else plan.keras
         if view.fingerprint != planned.fingerprint:
             problems = list(differences(planned, view))
-            headline = f"the plan is for {planned.title}, and {view.title} is another model"
+            headline = f"the plan was made for {planned.title}, but {view.title} has other tensors"
             raise TransferError(lay_out(f"{headline} ({count(len(problems), 'difference')})", problems))
     staging = Staging(plan=plan, source=source, target=target, cast=cast)
     staging.require_equal_ties()
@@ -145,23 +150,23 @@ def stage(plan: Alignment, source: ModelView, target: ModelView, *, cast: bool =
 
 
 def differences(planned: ModelView, found: ModelView) -> Iterator[Problem]:
-    """Yield a problem for each name and shape that differs between a side of a plan and a model.
+    """Yield a problem for each tensor whose path or shape differs between the plan and a model.
 
     Args:
-        planned: The side of the plan.
-        found: The model.
+        planned: The model that the plan was made for.
+        found: The model to compare.
     """
     before, now = _shapes(planned), _shapes(found)
     side = found.side
     for path, shape in before.items():
         if path not in now:
-            yield Problem.on(side, path, f"{shape} is in the plan, and not in the model")
+            yield Problem.on(side, path, f"{shape} is in the plan, but not in the model")
     for path, shape in now.items():
         if path not in before:
-            yield Problem.on(side, path, f"{shape} is in the model, and not in the plan")
+            yield Problem.on(side, path, f"{shape} is in the model, but not in the plan")
     for path, shape in now.items():
         if path in before and before[path] != shape:
-            yield Problem.on(side, path, f"is {shape}; the plan has {before[path]}")
+            yield Problem.on(side, path, f"has shape {shape}; the plan has {before[path]}")
 
 
 def _shapes(view: ModelView) -> Mapping[str, tuple[int, ...]]:

@@ -1,4 +1,4 @@
-"""Recognize tables of positions with different numbers of rows, and name the transform between them.
+"""Recognize position embeddings with different numbers of rows, and find the transform between them.
 
 The values of such a table cannot be copied, so no plan pairs the two: a grid of another size must be interpolated, and
 a model that counts positions from 2 on has two rows that the other lacks.
@@ -12,7 +12,7 @@ from keras3conv.messages import count
 from keras3conv.model.views import Side, TensorRef
 
 _MOST_TOKENS = 2
-"""The number of rows before a grid: none, a class token, or also a token of distillation."""
+"""The number of rows before a grid: 0, 1 (a class token) or 2 (also a distillation token)."""
 
 _MOST_EXTRA_ROWS = 8
 
@@ -33,7 +33,7 @@ class OtherTable:
 
 
 def other_table(side: Side, tensor: TensorRef, others: Iterable[TensorRef]) -> OtherTable | None:
-    """Return the table of the other side that a tensor corresponds to but for its number of rows; None if none does.
+    """Return the table of the other side that matches a tensor except for its number of rows; None if none does.
 
     Args:
         side: The side of the tensor.
@@ -54,12 +54,12 @@ def other_table(side: Side, tensor: TensorRef, others: Iterable[TensorRef]) -> O
 
 
 def _is_table(tensor: TensorRef) -> bool:
-    """Return whether the name of a tensor says that it holds positions."""
+    """Return True if a tensor is a position embedding by its name."""
     return any(word in tensor.path.lower() for word in _WORDS) and len(tensor.shape) > 1
 
 
 def _row_axis(first: TensorRef, second: TensorRef) -> int | None:
-    """Return the one axis along which two tables differ; it is not the last."""
+    """Return the only axis along which the sizes of two tables differ, other than the last axis."""
     if len(first.shape) != len(second.shape) or first.shape[-1] != second.shape[-1]:
         return None
     axes = [axis for axis, sizes in enumerate(zip(first.shape, second.shape, strict=True)) if len(set(sizes)) > 1]

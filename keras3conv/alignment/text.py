@@ -1,4 +1,4 @@
-"""Show a plan as text, and as HTML for notebooks. Repeated blocks are one line; see `keras3conv.messages`."""
+"""Show a plan as text, and as HTML for notebooks. Repeated blocks share one line; see `keras3conv.messages`."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from keras3conv.messages import collapse, collapse_problems, count, lay_out
 from keras3conv.report.cells import visible
 
 SHOWN_PROBLEMS = 20
-"""This many problems are listed; the rest is counted."""
+"""The maximum number of problems to list; the text ends with the number of those left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Part:
-    """A table with its heading."""
+    """A table with a heading."""
 
     heading: str
     columns: tuple[str, ...]
@@ -23,7 +23,7 @@ class _Part:
 
 
 def describe(plan: Plan) -> str:
-    """Return a plan as text: a summary, tables of the pairs and of what is unconfirmed or ignored, the problems."""
+    """Return a plan as text: a summary, tables of pairs, unconfirmed pairs and ignored tensors, and the problems."""
     blocks = ["\n".join([summary(plan), *map(visible, plan.notes)])]
     blocks += ["\n  ".join([part.heading, *table(part.columns, part.rows)]) for part in _parts(plan)]
     if problems := _problems(plan):
@@ -74,7 +74,7 @@ def _parts(plan: Plan) -> Iterator[_Part]:
         columns = ("torch", "keras", "layer", "decided by", "pairs", "tensors")
         yield _Part(heading="Pairs", columns=columns, rows=tuple(_pair_rows(plan)))
     if unconfirmed := tuple(_unconfirmed_rows(plan)):
-        heading = "Not confirmed: no run decided these pairs"
+        heading = "Not confirmed: no run of the models confirmed these pairs"
         yield _Part(heading=heading, columns=("torch", "keras", "other candidates"), rows=unconfirmed)
     if plan.ignored:
         yield _Part(heading="Ignored", columns=("tensor", "side", "reason"), rows=tuple(_ignored_rows(plan)))

@@ -1,4 +1,4 @@
-"""The result of `convert`, and how it is saved to a folder: completely or not at all."""
+"""Define `Conversion`, the result of `convert`, and save it to a folder: all files or none."""
 
 import hashlib
 import json
@@ -35,7 +35,7 @@ class Conversion:
         model: The new model with its weights: a module in evaluation mode, an instance of the class `Model` in
             `source`, or the Keras model that `build_model` in `source` returns.
         source: The text of `model.py`.
-        alignment: The plan: which tensor of the module corresponds to which of the Keras model.
+        alignment: The plan, which pairs the tensors of the module with the tensors of the Keras model.
         report: The certificate; None with `validate=False`.
         graph: The architecture as it was traced.
         program: The architecture as it was written.
@@ -75,7 +75,7 @@ class Conversion:
 
         Args:
             folder: The folder; its parent must exist.
-            overwrite: Whether to replace an existing folder with everything in it.
+            overwrite: Whether to replace an existing folder; all files in it are deleted.
 
         Raises:
             FileError: The folder exists, or cannot be written; an existing folder is unchanged.
@@ -170,7 +170,7 @@ def _replacing(folder: Path, *, overwrite: bool) -> Iterator[Path]:
 
 
 def _rename(temporary: Path, folder: Path) -> None:
-    """Rename a folder to an existing one: the old one is moved away first, and moved back if the renaming fails."""
+    """Rename the temporary folder to `folder`. An existing folder is moved away first; a failure moves it back."""
     if not folder.exists():
         temporary.rename(folder)
         return

@@ -1,4 +1,4 @@
-"""Define the program of the command line, and the exit status and error output that its commands share."""
+"""Define the command line program, and the exit codes and error messages of its commands."""
 
 import os
 import sys
@@ -22,7 +22,7 @@ _EXTRAS = {
     "jinja2": "report",
     "sklearn": "dev",
 }
-"""The packages that may be missing, and the extra of keras3conv that installs each."""
+"""For each optional package, the extra of keras3conv that installs it."""
 
 _Parameters = ParamSpec("_Parameters")
 
@@ -31,7 +31,7 @@ app = typer.Typer(
     help="Move a model between PyTorch and Keras 3, in either direction, and prove that nothing changed.\n\n"
     "A model is a file, or package.module:factory, or path/to/file.py:factory. A factory is a callable without "
     "required arguments that returns a torch module or a Keras model; --torch-weights and --keras-weights are loaded "
-    "into what it makes.",
+    "into the model that it returns.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -41,7 +41,10 @@ app = typer.Typer(
 
 
 def command(example: str) -> Callable[[Callable[_Parameters, int]], Callable[_Parameters, None]]:
-    """Register a function that returns an exit status as a command, with an example in its help."""
+    """Return a decorator that registers a function as a command; the function returns the exit status.
+
+    The help of the command is the function's docstring, followed by the example.
+    """
 
     def register(function: Callable[_Parameters, int]) -> Callable[_Parameters, None]:
         @wraps(function)
@@ -58,7 +61,7 @@ def command(example: str) -> Callable[[Callable[_Parameters, int]], Callable[_Pa
                 if kwargs.get("debug"):
                     traceback.print_exc()
                 status = _complain(error)
-            except BaseException as error:  # an exception of a model: Python's exit status 1 would mean a failed proof
+            except BaseException as error:  # an unexpected error: Python's own exit status 1 would mean a failed proof
                 traceback.print_exc()
                 raise typer.Exit(UNUSABLE) from error
             raise typer.Exit(status)

@@ -1,7 +1,7 @@
 """Define the commands of the command line, a thin layer over the public functions.
 
-A command imports its modules when it runs, so `--help` is fast. Exit status: 0 passed, 1 a proof or an alignment
-failed, 2 arguments or files that cannot be used, 130 interrupted.
+A command imports its modules when it runs, so that `--help` is fast. Exit status: 0 passed, 1 a proof or an alignment
+failed, 2 an argument or a file cannot be used, 130 interrupted.
 """
 
 import io
@@ -50,7 +50,7 @@ __all__ = ["align", "app", "compare_onnx", "convert", "demo", "inspect", "main",
 def main() -> None:
     """Run the command line and exit with its status."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # the terminal may lack characters of names in files
+        if isinstance(stream, io.TextIOWrapper):  # names in files can have characters that the terminal cannot encode
             stream.reconfigure(errors="backslashreplace")
     app(prog_name="keras3conv")
 
@@ -69,7 +69,7 @@ def _options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Accept the options of the program itself; their callbacks handle them."""
+    """Declare the options of the program itself, which are handled by their callbacks."""
 
 
 @command("keras3conv inspect model.safetensors")
@@ -79,12 +79,12 @@ def inspect(
     keras_weights: KerasWeights = None,
     entry: EntryName = "",
     every: Annotated[
-        bool, typer.Option("--all", help="A line for every layer; repeated blocks do not share one.")
+        bool, typer.Option("--all", help="Print a line for every layer, also for repeated blocks.")
     ] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """List the layers of a model. Their tensors are shown with their shapes; repeated blocks share a line."""
+    """List the layers of a model, with the shapes of their tensors. Repeated blocks share a line."""
     from keras3conv.cli.models import Weights, resolve
     from keras3conv.cli.output import model_json, model_text
 
@@ -99,7 +99,7 @@ def align(  # noqa: PLR0913 - an argument for every option
     keras: KerasSide,
     *,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", metavar="PLAN.json", help="Where the plan is saved.")
+        Path | None, typer.Option("-o", "--out", metavar="PLAN.json", help="Save the plan to this file.")
     ] = None,
     torch_weights: TorchWeights = None,
     keras_weights: KerasWeights = None,
@@ -108,13 +108,13 @@ def align(  # noqa: PLR0913 - an argument for every option
     keras_inputs: KerasInputsFile = None,
     hint: HintList = None,
     ignore: Annotated[
-        list[str] | None, typer.Option(metavar="PATH=REASON", help="A layer or tensor that is left out.")
+        list[str] | None, typer.Option(metavar="PATH=REASON", help="A layer or tensor to ignore; may be repeated.")
     ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Find which tensor belongs where. The exit status is 1 if one has no place."""
+    """Match the tensors of two models. The exit status is 1 if a tensor has no counterpart."""
     from keras3conv import api
     from keras3conv.alignment.text import describe
     from keras3conv.cli.files import read_hints, read_ignored, read_inputs, write_plan
@@ -144,8 +144,8 @@ def align(  # noqa: PLR0913 - an argument for every option
 
 @command("keras3conv transfer model.h5 net.py:make -o net.safetensors")
 def transfer(  # noqa: PLR0913 - an argument for every option
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Where the weights are: a file, or a factory.")],
-    target: Annotated[str, typer.Argument(metavar="TARGET", help="Where they go: a file, or a factory and -o.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The model to read: a file, or a factory.")],
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="The model to write: a file, or a factory and -o.")],
     *,
     plan: PlanFile = None,
     out: Annotated[
@@ -162,7 +162,7 @@ def transfer(  # noqa: PLR0913 - an argument for every option
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Move weights to the other framework. The target is a file, or a model that is saved; all or nothing."""
+    """Transfer weights to a file of the other framework, or to a model that is then saved. All or nothing."""
     from keras3conv import api
     from keras3conv.cli.files import read_plan
     from keras3conv.cli.models import Weights, notes_to_stderr, resolve
@@ -172,7 +172,7 @@ def transfer(  # noqa: PLR0913 - an argument for every option
     weights = Weights(torch=torch_weights, keras=keras_weights, entry=entry)
     ends = resolve(source, weights), resolve(target, weights)
     if ends[1].is_live and not out:
-        raise InputError(f"{target} is a factory, so the weights would go nowhere\nFix:  -o FILE")
+        raise InputError(f"{target} is a factory, and no file is given to save its model to\nFix:  -o FILE")
     with notes_to_stderr():
         found = saved or _align_ends(*ends, entry)
         if accept_difference:
@@ -216,7 +216,7 @@ def validate(  # noqa: PLR0913 - an argument for every option
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Prove that two models are the same. If they are not, say where and why; the exit status is 1."""
+    """Prove that two models compute the same. If they differ, report where and why; the exit status is 1."""
     from keras3conv import api
     from keras3conv.cli import files as cli_files
     from keras3conv.cli.models import notes_to_stderr
@@ -228,7 +228,7 @@ def validate(  # noqa: PLR0913 - an argument for every option
         cli_files.check_report(report)
     saved, hints = cli_files.read_plan(plan) if plan else None, cli_files.read_hints(hint or ())
     if saved and hints:
-        raise InputError("--plan and --hint are both given: a plan is complete, and takes no hints")
+        raise InputError("--plan and --hint are both given: hints are only for making a plan")
     options = Options(
         proofs=proof or (),
         tolerance=cli_files.read_tolerance(tolerance),
@@ -260,7 +260,9 @@ def validate(  # noqa: PLR0913 - an argument for every option
 def convert(  # noqa: PLR0913 - an argument for every option
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A Keras file with its architecture, or a factory.")],
     *,
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="FOLDER", help="Where model.py and the weights go.")],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="FOLDER", help="The folder for model.py and the weights.")
+    ],
     channels: Annotated[
         str | None, typer.Option(metavar="first|last", help="Where the new model takes the channels of images.")
     ] = None,
@@ -297,7 +299,7 @@ def convert(  # noqa: PLR0913 - an argument for every option
 @command("keras3conv compare-onnx first.onnx second.onnx")
 def compare_onnx(
     first: Annotated[Path, typer.Argument(metavar="FIRST.onnx", help="An ONNX file.")],
-    second: Annotated[Path, typer.Argument(metavar="SECOND.onnx", help="Another one, whoever made it.")],
+    second: Annotated[Path, typer.Argument(metavar="SECOND.onnx", help="Another ONNX file.")],
     *,
     report: ReportFile = None,
     inputs: OnnxInputsFile = None,
@@ -305,7 +307,7 @@ def compare_onnx(
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Run two ONNX files and compare them. Both are checked before anything in them is run."""
+    """Run two ONNX files on the same inputs, and compare their outputs. Both files are checked before they run."""
     from keras3conv import api
     from keras3conv.cli.files import check_report, read_inputs, read_tolerance
 
@@ -321,7 +323,7 @@ def rules(
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """List the known layers. Torch stands beside Keras."""
+    """List the layer classes that can be paired, torch beside Keras."""
     from keras3conv.cli.output import rules_json, rules_markdown, rules_text
     from keras3conv.rules.library import list_rules
 
@@ -332,10 +334,10 @@ def rules(
 
 @command("keras3conv demo --out my-folder")
 def demo(
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where its files go.")] = Path("keras3conv-demo"),
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="The folder for the files.")] = Path("keras3conv-demo"),
     debug: Debug = False,
 ) -> int:
-    """Convert a model and prove it. A small model is trained in Keras first; within a minute."""
+    """Train a small Keras model, transfer it to PyTorch, and validate the result. Takes less than a minute."""
     from keras3conv.demo.story import tell
 
     return PASSED if tell(out) else FAILED
@@ -366,18 +368,18 @@ def _both(
 
 
 def _entry_of(side: "Adapter", entry: str) -> str:
-    """Return the name of the state dict in a file; empty for a live model, which was loaded from it already."""
+    """Return the name of the state dict to read; empty for a live model, whose weights are loaded already."""
     return "" if side.is_live else entry
 
 
 def _align_ends(source: "Adapter", target: "Adapter", entry: str) -> "Alignment":
-    """Return the plan for a transfer without a given plan; both ends must exist."""
+    """Return a new plan for a transfer; raise `InputError` if the target file does not exist."""
     from keras3conv import api
 
     if source.side == target.side:
         raise InputError(f"source and target are both {source.side}: a transfer goes from one framework to the other")
     if not target.is_live and not target.source.exists():
-        fact = f"{target.source} does not exist, so there is nothing to align {source.source} with"
+        fact = f"{target.source} does not exist, so {source.source} cannot be aligned with it"
         raise InputError(f"{fact}\nFix:  --plan PLAN.json     or     a factory and -o {target.source}")
     by_side = {source.side: source.source, target.side: target.source}
     torch_side = source if source.side == "torch" else target
@@ -385,7 +387,7 @@ def _align_ends(source: "Adapter", target: "Adapter", entry: str) -> "Alignment"
 
 
 def _is_complete(plan: "Alignment") -> bool:
-    """Return whether a plan is complete; print its problems on stderr if it is not."""
+    """Return True if a plan has no problems; else print the problems on stderr."""
     from keras3conv.cli.output import as_options
 
     try:

@@ -1,4 +1,4 @@
-"""Read and write the files of options: plans, inputs, labels, hints."""
+"""Read and write the files that options name (plans, inputs, labels), and parse options with a value."""
 
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,11 +13,11 @@ from keras3conv.numerics.difference import Tolerance
 from keras3conv.transforms import Array
 
 REPORT_SUFFIXES = (".html", ".md", ".json", ".txt")
-"""The formats of a report; they are checked before the proofs, which may take minutes."""
+"""The suffixes of a report file. They are checked before the proofs, which may take minutes."""
 
 
 def check_report(path: Path) -> None:
-    """Raise `InputError` if a report could not be saved."""
+    """Raise `InputError` if the suffix of a report file is unknown, or its folder does not exist."""
     if path.suffix.lower() not in REPORT_SUFFIXES:
         raise InputError(f"--report {path}: a report is saved as {', '.join(REPORT_SUFFIXES)}")
     if not path.parent.is_dir():
@@ -58,10 +58,10 @@ def convert_inputs(path: Path | None, shape: str | None) -> Any:
 
 
 def read_inputs(path: Path | None) -> Any:
-    """Return the inputs in a file: one array, keyword arguments, or positional ones of `numpy.savez(file, a, b)`.
+    """Return the inputs in a file: one array, a tuple (from `numpy.savez(file, a, b)`), or a dict of named arrays.
 
     Raises:
-        InputError: The file is no .npz or .npy file, or holds objects instead of numbers.
+        InputError: The file is not an .npz or .npy file, or contains objects instead of numbers.
         FileError: The file cannot be read.
     """
     if path is None:
@@ -71,7 +71,7 @@ def read_inputs(path: Path | None) -> Any:
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error.strerror or error}") from error
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} holds no arrays: {error}\nFix:  numpy.savez(path, x)") from error
+        raise InputError(f"{path} contains no arrays: {error}\nFix:  numpy.savez(path, x)") from error
     if len(arrays) == 1:
         return next(iter(arrays.values()))
     if all(name == f"arr_{place}" for place, name in enumerate(arrays)):
@@ -86,16 +86,16 @@ def read_tolerance(text: str | None) -> Tolerance | None:
     try:
         absolute, relative = map(float, text.split(","))
     except ValueError as error:
-        fact = f"--tolerance {text}: both numbers are needed, the absolute one and the relative one"
+        fact = f"--tolerance {text}: two numbers are needed, the absolute and the relative tolerance"
         raise InputError(f"{fact}\nFix:  --tolerance 1e-5,1e-4") from error
     return Tolerance(absolute=absolute, relative=relative)
 
 
 def read_labels(path: Path | None) -> Any:
-    """Return the labels in a file of numpy; see `read_inputs` for errors."""
+    """Return the labels in a .npy or .npz file; raise like `read_inputs`, or if the file has several arrays."""
     labels = read_inputs(path)
     if isinstance(labels, dict | tuple):
-        raise InputError(f"--labels {path}: it holds {len(labels)} arrays, not one")
+        raise InputError(f"--labels {path}: the file contains {len(labels)} arrays, not one")
     return labels
 
 
@@ -116,7 +116,9 @@ def read_hints(hints: Sequence[str]) -> dict[str, str] | None:
 
 def read_ignored(entries: Sequence[str]) -> list[tuple[str, str]]:
     """Return the paths and reasons of `path=reason` options; raise `InputError` for anything else."""
-    return list(_assignments(entries, "--ignore", "what is left out needs a reason", "head=not trained"))
+    return list(
+        _assignments(entries, "--ignore", "a reason is needed to ignore a layer or a tensor", "head=not trained")
+    )
 
 
 def _assignments(entries: Sequence[str], option: str, meaning: str, example: str) -> Iterator[tuple[str, str]]:
@@ -128,11 +130,11 @@ def _assignments(entries: Sequence[str], option: str, meaning: str, example: str
 
 
 def _arrays(path: Path) -> Mapping[str, Array]:
-    loaded = np.load(path)  # without pickled objects, by the default of numpy
+    loaded = np.load(path)  # numpy's default refuses pickled objects
     if isinstance(loaded, np.ndarray):
         return {path.stem: loaded}
     with loaded:
         arrays = {name: loaded[name] for name in loaded.files}
     if not arrays:
-        raise ValueError("it is empty")
+        raise ValueError("the file is empty")
     return arrays

@@ -1,4 +1,4 @@
-"""Resolve a model argument of the command line: a file, or a factory in Python code whose model gets its weights."""
+"""Resolve a model argument of the command line: a file, or a Python factory into whose model weights are loaded."""
 
 import importlib
 import importlib.util
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """Files of weights to load into the model of a factory, by side.
+    """The files of weights to load into the model of a factory.
 
     Attributes:
         torch: The file for a torch module.
         keras: The file for a Keras model.
-        entry: The name of the state dict in a torch checkpoint that holds several.
+        entry: The name of the state dict to read, if a torch checkpoint contains several.
     """
 
     torch: Path | None = None
@@ -46,7 +46,7 @@ def resolve(argument: str, weights: Weights) -> "Adapter":
         weights: The weights to load into a live model.
 
     Raises:
-        InputError: There is no such factory, or it returns no model.
+        InputError: The factory does not exist, or does not return a model.
         ModelError: The factory raised.
         FileError: The suffix of a file is unknown, or the weights cannot be read.
     """
@@ -66,24 +66,24 @@ def resolve(argument: str, weights: Weights) -> "Adapter":
 
 @contextmanager
 def notes_to_stderr() -> Iterator[None]:
-    """Redirect the output of the user's code to stderr: stdout carries only the result."""
+    """Redirect the output of the user's code to stderr, so that stdout has only the result."""
     with redirect_stdout(sys.stderr):
         yield
 
 
 def _is_factory(where: str, name: str) -> bool:
-    """Return whether this is `package.module:factory` or `file.py:factory`, not a file name with a colon."""
+    """Return True if the argument is `package.module:factory` or `file.py:factory`, not a file name with a colon."""
     dotted = all(part.isidentifier() for part in where.split("."))
     return all(part.isidentifier() for part in name.split(".")) and (where.endswith(".py") or dotted)
 
 
 def _make(where: str, name: str) -> Any:
-    """Return the model that a factory returns, or that is an attribute of a module."""
+    """Import a module, and return the attribute `name` if it is a model, else the model that it returns if called."""
     module = _run(where, "", lambda: _import_file(Path(where)) if where.endswith(".py") else _import_module(where))
     found: Any = module
     for part in name.split("."):
         if not hasattr(found, part):
-            known = ", ".join(_public_names(module)) or "no model and no function"
+            known = ", ".join(_public_names(module)) or "neither a model nor a function"
             raise InputError(f"{where} has no {name}; it has: {known}")
         found = getattr(found, part)
     if _is_model(found):
@@ -102,7 +102,7 @@ def _make(where: str, name: str) -> Any:
 
 
 def _import_file(path: Path) -> ModuleType:
-    """Import a file as a module; it can import its neighbours, as if it ran as a script."""
+    """Import a file as a module. As in a script, the file can import other files of its folder."""
     if not path.is_file():
         raise InputError(f"{path} does not exist")
     location = path.resolve()
@@ -113,7 +113,7 @@ def _import_file(path: Path) -> ModuleType:
     name = location.stem if known is None else f"_given_{location.stem}"
     spec = importlib.util.spec_from_file_location(name, location)
     if spec is None or spec.loader is None:
-        raise InputError(f"{path} is no Python code")
+        raise InputError(f"{path} cannot be imported as Python code")
     module = importlib.util.module_from_spec(spec)
     sys.path.insert(0, str(location.parent))
     sys.modules[name] = module  # dataclasses look up their module by name
@@ -126,14 +126,14 @@ def _import_file(path: Path) -> ModuleType:
 
 
 def _import_module(name: str) -> ModuleType:
-    """Import a module; the current folder is searched first, as by `python -m`."""
+    """Import a module; search the current folder first, as `python -m` does."""
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
-            raise InputError(f"there is no module {error.name}, in {Path.cwd()} or installed") from None
+            raise InputError(f"the module {error.name} is neither in {Path.cwd()} nor installed") from None
         raise
 
 
@@ -149,7 +149,7 @@ def _run(where: str, name: str, code: Callable[[], Any]) -> Any:
 
 
 def _failure(where: str, name: str, error: BaseException) -> str:
-    """Return the message for code that raised: the exception, and the last line of the user's own code."""
+    """Return the message for an exception of the user's code: its text, and the last line of the file that ran."""
     frames = traceback.extract_tb(error.__traceback__)
     file = where if where.endswith(".py") else getattr(sys.modules.get(where), "__file__", None) or ""
     own = [frame for frame in frames if Path(frame.filename).resolve() == Path(file).resolve()]
@@ -163,7 +163,7 @@ def _failure(where: str, name: str, error: BaseException) -> str:
 
 
 def _public_names(module: ModuleType) -> list[str]:
-    """Return the candidates for a factory: models, and functions and classes that the module defines."""
+    """Return the names of possible factories in a module: its models, and the functions and classes it defines."""
     return [
         name
         for name, value in vars(module).items()

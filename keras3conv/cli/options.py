@@ -1,4 +1,4 @@
-"""Define the arguments and options of several commands, with their help."""
+"""Define the arguments and options that several commands have, with their help."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,42 +7,47 @@ import typer
 
 TorchSide = Annotated[str, typer.Argument(metavar="TORCH", help="A torch checkpoint, or the factory of a module.")]
 KerasSide = Annotated[str, typer.Argument(metavar="KERAS", help="A Keras file, or the factory of a model.")]
-TorchWeights = Annotated[Path | None, typer.Option(metavar="FILE", help="Loaded into the torch module first.")]
-KerasWeights = Annotated[Path | None, typer.Option(metavar="FILE", help="Loaded into the Keras model first.")]
+TorchWeights = Annotated[Path | None, typer.Option(metavar="FILE", help="Weights to load into the torch module.")]
+KerasWeights = Annotated[Path | None, typer.Option(metavar="FILE", help="Weights to load into the Keras model.")]
 EntryName = Annotated[
-    str, typer.Option("--entry", metavar="NAME", help="The state dict of a torch checkpoint that holds several.")
+    str, typer.Option("--entry", metavar="NAME", help="The state dict to read, if a torch checkpoint contains several.")
 ]
 InputsFile = Annotated[
-    Path | None, typer.Option(metavar="FILE.npz", help="What the torch module is called with: one array, or keywords.")
+    Path | None, typer.Option(metavar="FILE.npz", help="The inputs of the torch module: an array, or named arrays.")
 ]
 KerasInputsFile = Annotated[
-    Path | None, typer.Option(metavar="FILE.npz", help="What the Keras model is called with, if not derivable.")
+    Path | None, typer.Option(metavar="FILE.npz", help="The inputs of the Keras model, if they differ from --inputs.")
 ]
 OnnxInputsFile = Annotated[
-    Path | None, typer.Option("--inputs", metavar="FILE.npz", help="What the first file is called with, by name.")
+    Path | None, typer.Option("--inputs", metavar="FILE.npz", help="The inputs of the first file, by name.")
 ]
 HintList = Annotated[
     list[str] | None,
-    typer.Option("--hint", metavar="TORCH=KERAS", help="Layers that correspond, joined by ' + '; repeatable."),
+    typer.Option(
+        "--hint", metavar="TORCH=KERAS", help="A pair of layers; ' + ' joins several layers. May be repeated."
+    ),
 ]
 PlanFile = Annotated[Path | None, typer.Option(metavar="PLAN.json", help="The plan that `align -o` wrote.")]
 Proofs = Annotated[
-    list[str] | None, typer.Option(metavar="NAME", help="Only this proof (outputs, float64, ...); may be repeated.")
+    list[str] | None, typer.Option(metavar="NAME", help="Run only this proof (outputs, float64, ...); may be repeated.")
 ]
 ToleranceText = Annotated[
-    str | None, typer.Option(metavar="ABSOLUTE,RELATIVE", help="Allowed instead of the measured noise floor.")
+    str | None,
+    typer.Option(metavar="ABSOLUTE,RELATIVE", help="Allowed difference, instead of the measured noise floor."),
 ]
-Training = Annotated[bool, typer.Option("--training", help="What counts in training only is a failure, too.")]
+Training = Annotated[bool, typer.Option("--training", help="Also fail on differences that matter only in training.")]
 LabelsFile = Annotated[
-    Path | None, typer.Option(metavar="FILE.npy", help="The right class of every sample of the inputs.")
+    Path | None, typer.Option(metavar="FILE.npy", help="The correct class of every sample of the inputs.")
 ]
-ClassNamesFile = Annotated[Path | None, typer.Option(metavar="FILE.txt", help="The names of the classes, one a line.")]
+ClassNamesFile = Annotated[
+    Path | None, typer.Option(metavar="FILE.txt", help="The names of the classes, one per line.")
+]
 Backends = Annotated[
     str | None, typer.Option(metavar="all|NAME,...", help="Also run the saved model on these Keras backends.")
 ]
 Onnx = Annotated[bool, typer.Option("--onnx", help="Also export both sides to ONNX, and compare in onnxruntime.")]
 ExpectedFile = Annotated[
-    Path | None, typer.Option("--expected", metavar="FILE.npz", help="Golden outputs that both models are held to.")
+    Path | None, typer.Option("--expected", metavar="FILE.npz", help="Expected outputs to compare both models with.")
 ]
 ReportFile = Annotated[
     Path | None, typer.Option("--report", metavar="FILE", help="Save the certificate as .html, .md, .json or .txt.")

@@ -30,7 +30,7 @@ _IN_PYTHON_AND_HERE = (
 
 
 def as_options(message: str) -> str:
-    """Return a message of the library with the options of the command line in place of arguments."""
+    """Replace the Python calls in a message of the library with the options of the command line."""
     for pattern, option in _IN_PYTHON_AND_HERE:
         message = pattern.sub(option, message)
     return message
@@ -49,7 +49,7 @@ def print_report(report: "Report") -> None:
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[Callable[[str, int, int], None] | None]:
-    """Yield a function that updates a progress bar on stderr, or None if stderr is no terminal."""
+    """Yield a function that updates a progress bar on stderr, or None if stderr is not a terminal."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -66,7 +66,7 @@ def model_text(view: ModelView, *, every: bool) -> str:
 
     Args:
         view: The model.
-        every: Whether to list every layer on its own line, also layers without tensors.
+        every: Whether to print a line for every layer, also for repeated layers and layers without tensors.
     """
     from keras3conv.alignment.text import table
     from keras3conv.report.cells import visible
@@ -76,7 +76,7 @@ def model_text(view: ModelView, *, every: bool) -> str:
     width = max(map(len, facts))
     lines = [visible(view.title), *(f"  {visible(name):<{width}}  {visible(fact)}" for name, fact in facts.items()), ""]
     alone = is_weights_alone(view)
-    header = ("layer", "class", "tensors", *(("told by the shapes",) if alone else ()))
+    header = ("layer", "class", "tensors", *(("derived from shapes",) if alone else ()))
     lines += table(header, list(_layer_rows(view, every=every, alone=alone)))
     return "\n".join([*lines, "", totals(view), *(("", untold(view)) if alone else ())])
 
@@ -105,7 +105,7 @@ def model_json(view: ModelView) -> str:
 
 
 def rules_text(rules: "Sequence[Rule]") -> str:
-    """Return the rules as a table, then the classes that need no rule, and the unsupported classes."""
+    """Return a table of the rules, then the classes that are supported without a rule, then the unsupported classes."""
     from keras3conv.alignment.text import table
 
     rows = [(*rule.name.split(" <-> "), rule.note) for rule in rules]
@@ -118,12 +118,15 @@ def rules_text(rules: "Sequence[Rule]") -> str:
     return "\n".join(lines)
 
 
-_OTHERWISE = "Supported without a rule of its own, and how"
-_UNSUPPORTED = "Without a rule, and why"
+_OTHERWISE = "Classes that are supported without a rule, and how"
+_UNSUPPORTED = "Classes without a rule, and why"
 
 
 def rules_markdown(rules: "Sequence[Rule]") -> str:
-    """Return the rules as a Markdown table; classes that differ only in a number or the Keras class share a line."""
+    """Return the rules as a Markdown table.
+
+    Rules for classes that differ only in a number share a line, and so do rules for the same torch class.
+    """
     from keras3conv.report.markdown import escape
 
     names = [rule.name.split(" <-> ") for rule in rules]
@@ -143,12 +146,12 @@ def rules_markdown(rules: "Sequence[Rule]") -> str:
 
 
 def _short(name: str, prefix: str) -> str:
-    """Return a class name, perhaps with a number before it, without the name of its framework."""
+    """Return a class name without its framework; the name can have a number of layers before it ("2 torch.nn.GRU")."""
     return " ".join(part.removeprefix(prefix) for part in name.split(" "))
 
 
 def rules_json(rules: "Sequence[Rule]") -> str:
-    """Return the rules as JSON: both classes, the note, and agreement in training; and the classes without a rule."""
+    """Return as JSON the rules (classes, variant, note, agreement in training) and the classes without a rule."""
     supported = [
         {"torch": rule.torch, "keras": rule.keras, "variant": rule.variant, "note": rule.note, "train": rule.train}
         for rule in rules
@@ -159,7 +162,7 @@ def rules_json(rules: "Sequence[Rule]") -> str:
 
 
 def _by_reason(classes: Mapping[str, str]) -> Iterable[tuple[str, list[str]]]:
-    """Return the short names of the classes by reason."""
+    """Return each reason with the short names of the classes that have it."""
     found: dict[str, list[str]] = {}
     for name, reason in classes.items():
         short = name.replace("torch.nn.", "nn.").replace("keras.layers.", "layers.")

@@ -1,4 +1,4 @@
-"""Guess the layers of a Keras file that has weights and no architecture, from names and shapes."""
+"""Guess the layers of a Keras file without an architecture, from the names and shapes of its weights."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ _GATES = {4: "LSTM", 3: "GRU", 1: "SimpleRNN"}
 
 
 def is_weights_alone(view: ModelView) -> bool:
-    """Return whether a model is a Keras file without an architecture."""
+    """Return True if a view was read from a Keras file without an architecture."""
     return view.facts.get("format") in _WEIGHTS_ALONE and not any(layer.config for layer in view.layers)
 
 
@@ -35,10 +35,10 @@ def likely(layer: LayerView) -> str:
 
 
 def told(layer: LayerView) -> str:
-    """Return the settings of a layer that follow from its shapes, with a question mark for the others.
+    """Return the hyper-parameters of a layer that follow from its shapes; unknown ones get a question mark.
 
     Args:
-        layer: A layer of a file of weights.
+        layer: A layer of a file without an architecture.
     """
     shapes: Mapping[str, Any] = {tensor.role: tensor.shape for tensor in layer.tensors}
     kind = likely(layer).rpartition(".")[2].removesuffix(" ?")
@@ -71,12 +71,12 @@ def _convolution(kind: str, kernel: tuple[int, ...], shapes: Mapping[str, Any]) 
 
 
 def untold(view: ModelView) -> str:
-    """Return the end of a listing: the facts that a file of weights lacks, and the commands that can use it."""
+    """Return the end of a listing: what a file without an architecture lacks, and the commands that can use it."""
     order = "in the order of the model" if view.facts["format"] == "Keras HDF5 weights" else "in alphabetical order"
     return f"""\
-The file holds weights and no architecture. The layers stand {order}; their classes are guessed
-from names and shapes. No such file tells the strides, the padding, the activations and the epsilons, which layers
-without weights there were (pooling, flattening, dropout), and how all of them were connected.
+The file contains weights, but no architecture. The layers are listed {order}; their classes are guessed
+from names and shapes. The file does not contain the strides, the padding, the activations and the epsilons, the
+layers without weights (pooling, flattening, dropout), and the connections between the layers.
 
 With a torch module:      keras3conv transfer {view.origin} net.py:make -o net.safetensors
 With the code in Keras:   keras3conv convert net.py:make --keras-weights {view.origin} -o folder/

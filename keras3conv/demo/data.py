@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from keras3conv.errors import MissingExtra
 
 HELD_OUT = 360
-"""The number of test images, which the model is not trained on."""
+"""The number of test images, which are not used for training."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The Keras model of the demo, in common Keras style: channels last, "same" padding, functional API."""
+"""Define the Keras model of the demo, in common Keras style: channels last, "same" padding, functional API."""
 
 import keras
 import numpy as np
@@ -12,7 +12,7 @@ EPOCHS = 6
 BATCH = 64
 
 MOMENTUM = 0.9
-"""With the default of 0.99 the moving statistics would stay near their initial values in this short training."""
+"""With Keras' default of 0.99 this short training would leave the moving statistics near their initial values."""
 
 
 def build() -> keras.Model:

@@ -33,10 +33,10 @@ def tell(folder: Path) -> bool:
     """Run the demo and write its files.
 
     Args:
-        folder: The folder for the files; those of an earlier run are replaced.
+        folder: The folder for the files; files of an earlier run are replaced.
 
     Returns:
-        True if all proofs passed, the predictions are equal, and the mistake was found.
+        True if all proofs passed, the predictions of both models are equal, and `validate` found the mistake.
 
     Raises:
         MissingExtra: torch, Keras or scikit-learn is not installed.
@@ -73,7 +73,7 @@ def _train() -> Trained:
 
 
 def _show_the_mistake(trained: Trained) -> bool:
-    """Validate a twin with wrong padding; return True if the report names the mistake with its fix."""
+    """Validate a torch model with wrong padding; return True if the report contains the fix of the padding."""
     from keras3conv.demo.twin import DigitsNet
 
     _chapter("2. A common mistake")
@@ -94,7 +94,7 @@ def _show_the_mistake(trained: Trained) -> bool:
 
 
 def _transfer(trained: Trained, folder: Path) -> tuple[Any, bool]:
-    """Transfer the weights to the corrected twin; return it, and True if all proofs passed."""
+    """Transfer the weights to the corrected torch model; return the model, and True if all proofs passed."""
     from keras3conv.demo.twin import DigitsNet
 
     _chapter("3. With this fix: align, transfer, validate")

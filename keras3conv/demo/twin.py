@@ -1,6 +1,7 @@
-"""The PyTorch model of the demo, written by hand in common PyTorch style.
+"""Define the PyTorch model of the demo, written by hand in common PyTorch style.
 
-It has channels first, other names than the Keras model, and modules that are not defined in call order.
+Its images are channels first, its layer names differ from the Keras model, and its modules are not defined in call
+order.
 """
 
 import torch
@@ -24,7 +25,8 @@ class Stage(nn.Module):
         channels: The number of input channels.
         filters: The number of output channels.
         stride: The stride of the first convolution.
-        naive: Whether a stride of 2 has `padding=1`, as usual in PyTorch; "same" in Keras pads only at the end.
+        naive: Whether to use `padding=1` with a stride of 2, as usual in PyTorch. It differs from "same" in Keras,
+            which pads only at the end.
     """
 
     def __init__(self, channels: int, filters: int, stride: int, *, naive: bool) -> None:
@@ -45,7 +47,7 @@ class DigitsNet(nn.Module):
     """The counterpart of the Keras model.
 
     Args:
-        naive: Whether it has the wrong padding that the demo shows.
+        naive: Whether to use the wrong padding that the demo shows.
     """
 
     def __init__(self, *, naive: bool = False) -> None:

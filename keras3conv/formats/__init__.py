@@ -1,7 +1,7 @@
-"""Read weight files as models, and write them: one module for each format, and the same two functions for all.
+"""Read and write weight files. Each file format has a module; `read` and `write` choose the module for a file.
 
-Reading checks the structure of a file before its data, never runs code from the file, and loads one tensor at a time.
-Writing goes to a temporary file beside the destination, which is replaced only when the new file is complete.
+`read` checks the structure of a file before its data, never runs code from the file, and loads one tensor at a time.
+`write` writes a temporary file in the same folder, which replaces the destination only when it is complete.
 """
 
 import os
@@ -39,7 +39,7 @@ SUFFIXES = {
     ".ckpt": "torch",
     ".bin": "torch",
 }
-"""The formats by suffix. A `.h5` file may be in either HDF5 format of Keras: its content decides."""
+"""The format by suffix. A `.h5` file may have either of Keras' HDF5 formats, which `_hdf5_format` tells apart."""
 
 _CONTENTS = {
     "safetensors index": "JSON",
@@ -76,20 +76,20 @@ def side_of(path: str | os.PathLike[str]) -> Side:
 
 
 def read(path: str | os.PathLike[str], *, entry: str = "") -> ModelView:
-    """Return the structure of a weight file; `ModelView.read` loads the tensors, one at a time.
+    """Return a view of the model in a weight file; `ModelView.read` loads the tensors, one at a time.
 
     Args:
-        path: The file; its suffix and its content tell the format. Or a folder with one model.
-        entry: The name of a state dict in a torch checkpoint that holds several.
+        path: The file, or a folder that contains one model. The suffix and the content determine the format.
+        entry: The name of the state dict to read, if a torch checkpoint contains several.
 
     Raises:
-        FileError: The file was refused; the subclasses say why.
+        FileError: The file cannot be read; see the subclasses for the reasons.
     """
     path = _file_of(path)
     source = Source.pin(path)
     found = _identify(_expected(path), source)
     if entry and found != "torch":
-        raise FileError(f"{path}: only a torch checkpoint has entries to choose from, not {found}")
+        raise FileError(f"{path}: an entry can be chosen only in a torch checkpoint, and the format is {found}")
     view = checkpoint.read(source, entry) if found == "torch" else _READERS[found](source)
     return parts.joined(view) if view.side == "torch" else view
 
@@ -104,14 +104,14 @@ def write(
 ) -> WrittenFile:
     """Write a weight file, one tensor at a time, and replace the destination when it is complete.
 
-    The same tensors always give the same bytes. A torch checkpoint keeps tied weights tied; safetensors stores a copy
-    under every name; in the Keras formats every tensor has one name.
+    The same tensors always give the same bytes. In a torch checkpoint tied weights stay tied. In safetensors each of
+    them is stored as a copy. In the Keras formats every tensor has only one name.
 
     Args:
         path: The destination; its suffix determines the format.
         tensors: All tensors of the file, in the order of the model.
-        read: Returns the values of a tensor by its path.
-        template: A Keras file of the same format, which provides everything except the weights.
+        read: A function that returns the values of the tensor with a path.
+        template: A Keras file of the same format, from which everything except the weights is copied.
         overwrite: Whether an existing file may be replaced.
 
     Raises:
@@ -158,12 +158,15 @@ def _check_names(tensors: Sequence[TensorRef], destination: Path) -> None:
             tensor.path.encode()
         except UnicodeEncodeError:
             raise FileError(
-                f"{destination}: {tensor.path!r} is not valid Unicode, so no file can hold this name"
+                f"{destination}: the name {tensor.path!r} is not valid Unicode, so it cannot be written to a file"
             ) from None
 
 
 def _checked(tensors: Sequence[TensorRef], read: Reader) -> Reader:
-    """Return a reader that compares each array with its declaration: the header is written before the data."""
+    """Return a reader that raises `FileError` if an array differs in shape or dtype from its `TensorRef`.
+
+    The header of a file is written before the data, so it would be wrong for such an array.
+    """
     inventory = {tensor.path: tensor for tensor in tensors}
 
     def checked(path: str) -> Array:
@@ -189,7 +192,7 @@ def _by_suffix(path: str | os.PathLike[str]) -> str:
 
 
 def _expected(path: Path) -> str:
-    """Return the format that the suffix of a file tells, or else its content."""
+    """Return the format of a file by its suffix; if the suffix is unknown, by its content."""
     try:
         return _by_suffix(path)
     except FileError:
@@ -209,7 +212,7 @@ _SIGNATURES: dict[str, Callable[[bytes], bool]] = {
     "torch": lambda head: head.startswith((b"PK\3\4", checkpoint.LEGACY_MAGIC)),
     "safetensors": lambda head: head[8:9] == b"{",
 }
-"""The formats by the first bytes of a file, for files whose suffix does not tell."""
+"""For each format, a test of the first bytes of a file, for files with an unknown suffix."""
 
 
 _IN_FOLDER = (
@@ -230,11 +233,11 @@ def _file_of(path: str | os.PathLike[str]) -> Path:
     if usual or len(files) == 1:
         return (usual or files)[0]
     listed = ", ".join(file.name for file in files) or "none"
-    raise FileError(f"{found} is a folder; weight files in it: {listed}\nFix:  name one of the files")
+    raise FileError(f"{found} is a folder; weight files in it: {listed}\nFix:  pass the path of one of the files")
 
 
 def _identify(expected: str, source: Source) -> str:
-    """Return the format of a file; raise `MalformedCheckpoint` if its content is not what its suffix says."""
+    """Return the format of a file; raise `MalformedCheckpoint` if its content does not have the expected format."""
     with source.open() as file:
         start = file.read(16)
     if start.startswith(b"\x89HDF\r\n\x1a\n"):
@@ -254,12 +257,12 @@ def _identify(expected: str, source: Source) -> str:
     if expected == "keras" and content == "HDF5":  # what TensorFlow up to 2.11 wrote under this suffix
         return _hdf5_format(source)
     if content != _CONTENTS[expected]:
-        raise MalformedCheckpoint(f"{source.path} holds {content}, but its suffix says {_CONTENTS[expected]}")
+        raise MalformedCheckpoint(f"{source.path} contains {content}, but its suffix is that of {_CONTENTS[expected]}")
     return _hdf5_format(source) if content == "HDF5" else expected
 
 
 def _zip_content(expected: str, source: Source) -> str:
-    """Tell Keras archives and torch checkpoints apart; where unclear, assume that the suffix is right."""
+    """Return the kind of a zip file: a Keras archive or a torch checkpoint; if unclear, what the suffix stands for."""
     if expected not in ("keras", "torch"):
         return "a zip archive"
     with source.open() as file:
@@ -272,7 +275,7 @@ def _zip_content(expected: str, source: Source) -> str:
 
 
 def _hdf5_format(source: Source) -> str:
-    """Return which of the two HDF5 formats of Keras a file has: only the older one has a list of layers."""
+    """Return which of Keras' two HDF5 formats a file has: "legacy h5", which has a list of layers, or "weights h5"."""
     with source.unchanged() as path, hdf5.opened(path, str(source.path)) as file:
         has_list = any(name in file.attrs for name in ("layer_names", "layer_names0"))
         return "legacy h5" if has_list or legacy_h5.WEIGHTS in file else "weights h5"

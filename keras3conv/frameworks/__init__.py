@@ -1,1 +1,1 @@
-"""The only importers of torch and of Keras: to view a model, to run it and record what runs, to write into it."""
+"""Contain all code that imports torch or Keras: view a model, run it and record its layer calls, write its weights."""

@@ -36,23 +36,23 @@ class LiveModel(Protocol):
 
     @property
     def source(self) -> Any:
-        """The model itself."""
+        """The live model."""
 
     def view(self, *, described: bool = True) -> ModelView:
         """Return the view of the model.
 
         Args:
-            described: Whether to include the settings of the layers, which take longer, and layers without tensors.
+            described: Whether to include the configurations of the layers, and layers without tensors. This is slower.
         """
 
     def run(self, inputs: object) -> Recording:
-        """Run the model once and record the calls of its layers; the model does not change."""
+        """Run the model once and return a recording of its layer calls; the model does not change."""
 
     def write(self, values: Mapping[str, Array]) -> None:
         """Write values by path, all or none."""
 
     def restored_on_failure(self, paths: tuple[str, ...]) -> AbstractContextManager[None]:
-        """Restore the tensors at some paths if the block raises."""
+        """Restore the tensors with these paths if the block raises."""
 
     def save(self, path: Path, *, overwrite: bool) -> WrittenFile:
         """Save the model or its weights; the suffix selects the format."""
@@ -66,20 +66,20 @@ class LiveModel(Protocol):
         """
 
     def build(self, arrays: Mapping[str, Array], keras_inputs: object) -> None:
-        """Create the variables of a model that creates them when it is first called.
+        """Call the model if it was never called, so that Keras creates its variables.
 
         Args:
             arrays: The inputs of the torch side by name.
-            keras_inputs: The inputs of the Keras side; None to derive them from `arrays`.
+            keras_inputs: The inputs of the Keras model; None to derive them from `arrays`.
         """
 
     def notes(self) -> tuple[str, ...]:
-        """Return what a reader of a report must know about the state of the model."""
+        """Return notes for a report about the state of the model, for example that it is in training mode."""
 
 
 @dataclass(frozen=True)
 class TorchFile:
-    """A file of torch weights; it need not exist if it is to be written.
+    """A file of torch weights; the file need not exist if it is the target of a transfer.
 
     Attributes:
         source: The path.
@@ -100,13 +100,13 @@ class TorchFile:
         return formats.write(path, tensors, read, overwrite=overwrite)
 
     def loaded(self) -> "TorchFile":
-        """Return the file itself: a file of torch weights has no architecture."""
+        """Return this adapter, because a file of torch weights has no architecture to load."""
         return self
 
 
 @dataclass(frozen=True)
 class KerasFile:
-    """A Keras file of weights, with or without the architecture; it need not exist if it is to be written."""
+    """A Keras file of weights, with or without an architecture; it need not exist if it is the target of a transfer."""
 
     source: Path
     side: ClassVar[Side] = "keras"
@@ -117,15 +117,15 @@ class KerasFile:
         return formats.read(self.source)
 
     def write(self, path: Path, tensors: Sequence[TensorRef], read: Reader, *, overwrite: bool) -> WrittenFile:
-        """Write tensors to a path; the architecture and the rest are copied from this file if it exists."""
+        """Write tensors to a path; everything but the weights is copied from this file if it exists."""
         template = self.source if self.source.exists() else None
         return formats.write(path, tensors, read, template=template, overwrite=overwrite)
 
     def loaded(self) -> "Adapter":
-        """Return a live model if the file has an architecture; else the file itself.
+        """Return the adapter of a live model if the file has an architecture; else this adapter.
 
         Raises:
-            ModelError: Keras 3 cannot compute what is in the file; everything that it cannot is listed.
+            ModelError: Keras 3 has no equivalent for parts of the model; the message lists all of them.
         """
         model, problems = self._of_keras_2()
         if problems:
@@ -140,10 +140,11 @@ class KerasFile:
         return KerasModel(load(self.source))
 
     def opened(self) -> tuple["Adapter", tuple[str, ...]]:
-        """Return a live model if Keras 2 saved the file with its architecture, and notes about it for a report.
+        """Return the adapter of a live model, and notes for a report, if Keras 2 saved the file with an architecture.
 
-        Keras 3 gives some settings in such a file another meaning, so no workflow reads the file as it is. Any other
-        file stays a file, and so does one that Keras 3 cannot compute: its names and shapes are enough for a plan.
+        Keras 3 interprets some arguments in such a file differently, so no workflow reads the file directly. For any
+        other file, or if Keras 3 has no equivalent for parts of the model, this adapter is returned: names and shapes
+        are enough for a plan.
         """
         model, problems = self._of_keras_2()
         if problems:
@@ -152,7 +153,7 @@ class KerasFile:
         return model, () if isinstance(model, KerasFile | TorchFile) else model.notes()
 
     def _of_keras_2(self) -> tuple["Adapter", tuple[Problem, ...]]:
-        """Return the live model of a file that Keras 2 saved, or the file itself and what Keras 3 cannot compute."""
+        """Return the live model of a file that Keras 2 saved; else this adapter, and the problems of the file."""
         from keras3conv.formats.keras2.file import saved_model
 
         saved = saved_model(self.source) if self.source.exists() else None
@@ -172,7 +173,7 @@ Adapter = Union[LiveModel, ModelFile]  # noqa: UP007 - `|` does not accept the f
 def resolve(model: Any, argument: str = "model", *, entry: str = "") -> Adapter:
     """Return the adapter of a torch module, a Keras model, or the path of a file.
 
-    An object belongs to a framework only if that framework has been imported; so this imports none.
+    No framework is imported: an object can be a model of a framework only if that framework is imported already.
 
     Args:
         model: The model or the path.
@@ -187,7 +188,7 @@ def resolve(model: Any, argument: str = "model", *, entry: str = "") -> Adapter:
         path = Path(model)
         return KerasFile(path) if formats.side_of(path) == "keras" else TorchFile(path, entry)
     keras, torch = sys.modules.get("keras"), sys.modules.get("torch")
-    # On the torch backend a Keras layer is a torch module too, so Keras comes first.
+    # On the torch backend a Keras layer is also a torch module, so Keras is tested first.
     if keras is not None and isinstance(model, keras.layers.Layer):
         from keras3conv.frameworks.keras.model import KerasModel
 
@@ -208,7 +209,7 @@ def view(model: Model) -> ModelView:
         model: A torch module, a Keras model, or the path of a file.
 
     Raises:
-        InputError: It is neither.
+        InputError: `model` is neither a model nor a path.
         FileError: The file cannot be read.
     """
     return resolve(model).view()
@@ -223,16 +224,16 @@ class Sides:
 
     @classmethod
     def of(cls, torch: Model, keras: Model, *, entry: str = "") -> "Sides":
-        """Return the sides of two arguments; `entry` names a state dict of a torch checkpoint.
+        """Return the sides for two arguments; `entry` is the name of the state dict in a torch checkpoint.
 
         Raises:
-            InputError: They are not a torch side and a Keras side, in this order.
+            InputError: The arguments are not a torch side and a Keras side, in this order.
         """
         first, second = resolve(torch, "torch", entry=entry), resolve(keras, "keras")
         if (first.side, second.side) == ("keras", "torch"):
-            raise InputError("the arguments are the wrong way round: the torch side comes first, then the Keras side")
+            raise InputError("the arguments are in the wrong order: the torch side is first, the Keras side second")
         if first.side == second.side:
-            raise InputError(f"both arguments are {first.side} models: one of each framework is needed")
+            raise InputError(f"both arguments are {first.side} models: one torch and one Keras model are needed")
         return cls(torch=first, keras=second)
 
     def opened(self) -> tuple["Sides", tuple[str, ...]]:

@@ -36,14 +36,14 @@ _LAST_LINES = 12
 
 @dataclass(frozen=True, kw_only=True)
 class Refusal:
-    """The process could not load the model; that is no difference between backends."""
+    """The process could not load the model, which does not prove a difference between backends."""
 
     reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Death:
-    """The process failed or took too long; `said` is the end of its output."""
+    """The process failed or timed out; `said` has the last lines of its output."""
 
     said: str
 
@@ -84,7 +84,7 @@ def run_all(
     Args:
         folder: The folder that `save` wrote.
         backends: The backends of Keras.
-        timeout: Seconds for all of them together; `TIMEOUT` by default.
+        timeout: The time limit in seconds for all processes together; `TIMEOUT` by default.
     """
     started = {name: _start(folder, name) for name in backends}
     deadline = time.monotonic() + (TIMEOUT if timeout is None else timeout)
@@ -98,7 +98,7 @@ def run_all(
 
 
 def main(folder: Path, backend: str) -> None:
-    """Load the model, run it once and write its outputs; this runs in the other process."""
+    """Load the model, run it once and write its outputs; the entry point of the new process."""
     from keras3conv.frameworks.keras import files as keras_files
     from keras3conv.frameworks.keras import model as keras_side
 
@@ -143,7 +143,7 @@ def _result(
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-        return Death(said="it did not come back in time\n" + _last_lines(folder, backend))
+        return Death(said="the process timed out\n" + _last_lines(folder, backend))
     refused, made = folder / f"refused-{backend}.json", folder / f"outputs-{backend}.npz"
     if status == 0 and refused.exists():
         return Refusal(reason=str(json.loads(refused.read_text())))
@@ -168,7 +168,7 @@ def _tree(value: Any, arrays: dict[str, Array]) -> Any:
         return {"value": value}
     array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
     if array.dtype.kind not in "fiub":
-        raise ModelError(f"an input of dtype {array.dtype} cannot be given to another process")
+        raise ModelError(f"an input of dtype {array.dtype} cannot be passed to another process")
     name = f"array {len(arrays)}"
     arrays[name] = array
     return {"array": name}
@@ -189,10 +189,10 @@ def places(model: keras.layers.Layer, saved: Path) -> tuple[dict[str, Place], di
 
     Args:
         model: The model.
-        saved: Its `.keras` file.
+        saved: The `.keras` file of the model.
 
     Returns:
-        The place of each custom name in the file, and the reasons for names that cannot be imported.
+        For each custom name in the file, its module and attribute; and for names that cannot be imported, the reason.
     """
     objects = dict(_custom_objects(model))
     found: dict[str, Place] = {}

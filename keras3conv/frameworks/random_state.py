@@ -1,7 +1,7 @@
 """Restore the states of random generators after a public function, so that a seed of the user stays in effect.
 
-Only public functions restore them. Within one, two runs of a model that draws random numbers must differ, because that
-shows that it draws.
+Only public functions restore the states. Inside a public function, two runs of a model that draws random numbers must
+differ, because that reveals that the model is random.
 """
 
 import random

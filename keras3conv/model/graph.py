@@ -1,7 +1,7 @@
-"""Describe a model as a call graph: which layer and which operation is called with which values.
+"""Define the call graph of a model: the calls of layers and operations, and the tensors between them.
 
-The graph is data, independent of the frameworks: class names, plain values and arrays. Shapes and axes are those of
-the side that it was traced from. A free size (the batch, the length of a text) is a `Size`, not a number.
+The graph is independent of the frameworks: it has class names, plain values and arrays. Shapes and axes are in the
+layout of the traced model. A free size (the batch size, the length of a sequence) is a symbolic `Size`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -17,9 +17,9 @@ class Size:
     """A symbolic size: factor * (product of free sizes) + offset.
 
     Attributes:
-        symbols: The free sizes that are multiplied: ("batch",).
-        factor: The factor of their product.
-        offset: The number added to that.
+        symbols: The names of the free sizes that are multiplied, for example ("batch",).
+        factor: The number that the product is multiplied by.
+        offset: The number that is added.
     """
 
     symbols: tuple[str, ...]
@@ -36,7 +36,7 @@ class Size:
 
 
 Shape = tuple[int | Size, ...]
-"""The sizes of a tensor, numbers and symbolic sizes."""
+"""The shape of a tensor: a number or a symbolic size for each axis."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ class Tensor:
     """A value in the graph: an input, a parameter, a constant, or the output of a node.
 
     Attributes:
-        name: Unique in the graph.
-        shape: Its sizes, in the axes of the side that the graph was traced from.
-        dtype: The name of its dtype: "float32", "int32", "bool".
+        name: The name, unique in the graph.
+        shape: The shape, in the layout of the traced model.
+        dtype: The name of the dtype: "float32", "int32", "bool".
     """
 
     name: str
@@ -63,12 +63,12 @@ class Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
-    """A variable that operations use directly, outside of any layer of a known class.
+    """A variable that operations use directly, not through the call of a known layer.
 
     Attributes:
-        path: Its path in the model: "embedding/position_table".
-        tensor: Its value in the graph.
-        trainable: Whether an optimiser changes it.
+        path: The path in the model: "embedding/position_table".
+        tensor: The tensor that stands for the variable in the graph.
+        trainable: Whether an optimiser changes the variable.
     """
 
     path: str
@@ -81,15 +81,16 @@ class Node:
     """One call of a layer or of an operation.
 
     Attributes:
-        kinds: Qualified class names, the most derived first: "keras.layers.Conv2D". For an operation, its public name:
-            "keras.ops.add".
+        kinds: For a layer, the qualified class names, the most derived first: "keras.layers.Conv2D". For an operation,
+            its public name: "keras.ops.add".
         path: The path of the layer in the model. For an operation, the path of the layer whose `call` contains it,
             followed by the name of the operation.
         arguments: The arguments by parameter name: plain values, `Size`s and `Ref`s, in tuples, lists and dicts.
         config: The arguments of the layer's constructor.
-        outputs: The tensors that it returns.
-        structure: The nested structure of its return value, with `Ref`s.
-        calls: The layer calls around it, the outermost first: each the path of a layer, a colon and a number.
+        outputs: The tensors that the call returns.
+        structure: The nested structure of the return value, with a `Ref` for each tensor.
+        calls: The layer calls that contain this call, the outermost first: the layer's path, a colon and the number of
+            the call ("encoder/block:1").
     """
 
     kinds: tuple[str, ...]
@@ -116,16 +117,16 @@ class Graph:
     """A model as a sequence of calls, in execution order.
 
     Attributes:
-        name: The model's name.
-        view: Its layers and tensors.
-        inputs: Its input tensors.
-        nodes: The calls; each uses only values that exist before it.
-        outputs: The nested structure of its return value, with `Ref`s.
-        input_structure: The nested structure of its inputs, with `Ref`s.
-        input_names: The user's name of each input, by its name in the graph.
-        parameters: Variables that operations use.
-        constants: Arrays that operations use, by the name of the tensor.
-        sizes: For every free size, the input and the axis that it is read from.
+        name: The name of the model.
+        view: The layers and tensors of the model.
+        inputs: The input tensors.
+        nodes: The calls; each uses only inputs, parameters, constants and outputs of earlier calls.
+        outputs: The nested structure of the model's return value, with a `Ref` for each tensor.
+        input_structure: The nested structure of the model's inputs, with a `Ref` for each tensor.
+        input_names: The name of each input in the model, by the name of the tensor in the graph.
+        parameters: The variables that operations use directly.
+        constants: The arrays that operations use, by the name of the tensor.
+        sizes: For every free size, the name of the input and the axis that define it.
     """
 
     name: str
@@ -141,7 +142,7 @@ class Graph:
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """Every tensor by its name, except the constants, which are arrays."""
+        """A dict from name to tensor, without the constants, which are arrays."""
         found = [*self.inputs, *(parameter.tensor for parameter in self.parameters)]
         found += [tensor for node in self.nodes for tensor in node.outputs]
         return {tensor.name: tensor for tensor in found}
@@ -149,7 +150,8 @@ class Graph:
     def pruned(self) -> "Graph":
         """Return the graph without dead code: the calls, parameters and constants that no output depends on.
 
-        A node that one call of a layer needs is kept in its other calls too, so that the calls stay alike.
+        If a layer is called several times and a node is kept in one of the calls, the corresponding nodes are kept in
+        all calls, so that all calls have the same nodes.
         """
         counterparts = self._counterparts()
         kept = self._needed(frozenset())
@@ -168,7 +170,7 @@ class Graph:
         )
 
     def _needed(self, wanted: frozenset[int]) -> frozenset[int]:
-        """Return the indices of the wanted nodes, and of all nodes that they and the outputs depend on."""
+        """Return the indices of the wanted nodes, and of all nodes that the wanted nodes and the outputs depend on."""
         needed = {ref.name for ref in refs(self.outputs)}
         kept: set[int] = set()
         for place in range(len(self.nodes) - 1, -1, -1):
@@ -179,7 +181,7 @@ class Graph:
         return frozenset(kept)
 
     def _counterparts(self) -> dict[int, tuple[int, ...]]:
-        """Return, for each node inside a layer that is called several times, the same node in all of its calls."""
+        """Return, for each node inside a layer that is called several times, the corresponding nodes of all calls."""
         calls_of: dict[str, dict[str, list[int]]] = {}
         for place, node in enumerate(self.nodes):
             for call in node.calls:

@@ -1,4 +1,4 @@
-"""Spell the paths of layers: the separator of each side, and the names of several layers in one text."""
+"""Define how paths of layers are written: the separator of each side, and how several paths are joined."""
 
 from collections.abc import Iterable
 
@@ -18,5 +18,5 @@ def join_layers(paths: Iterable[str]) -> str:
 
 
 def split_layers(text: str) -> tuple[str, ...]:
-    """Return the paths that `join_layers` joined; one path stands for itself."""
+    """Return the paths in a text that `join_layers` made."""
     return tuple(text.split(_BETWEEN_LAYERS))

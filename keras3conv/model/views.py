@@ -1,7 +1,7 @@
-"""Describe a model as named tensors, grouped by the layer that owns them.
+"""Define the view of a model: its layers, and their tensors by name, independent of the framework.
 
-The planner and the transfer see a live module, a Keras model and a weight file in this form. A fact that a side does
-not provide (a checkpoint has no classes, a weight file no configuration) is empty, never guessed.
+A live torch module, a live Keras model and a weight file all have a view. A field that the model or file does not
+provide (a checkpoint has no classes, a weight file has no configuration) is empty, never guessed.
 """
 
 import hashlib
@@ -20,14 +20,14 @@ class TensorRef:
     """A tensor by name, without its values.
 
     Attributes:
-        path: Its unique name in the model: "layer1.0.conv1.weight", "stack1/conv/kernel".
-        role: Its name in the layer: "weight", "kernel".
-        shape: Its shape.
-        dtype: The name of its dtype, as numpy or ml_dtypes spell it: "float32", "bfloat16".
-        trainable: Whether an optimiser would change it.
+        path: The unique name in the model: "layer1.0.conv1.weight", "stack1/conv/kernel".
+        role: The name in the layer: "weight", "kernel".
+        shape: The shape.
+        dtype: The name of the dtype, as in numpy or ml_dtypes: "float32", "bfloat16".
+        trainable: Whether an optimiser would change the tensor.
         storage: Identifies the memory of tied weights: tensors with an equal, non-empty storage are one tensor.
-        location: The name of its dataset in a Keras 3 weight file, "layers/conv2d/vars/0"; empty where unknown.
-        is_computed: Whether it is computed from other tensors, which a file holds in its place (weight norm).
+        location: The path of the dataset in a Keras 3 weight file, "layers/conv2d/vars/0"; empty if unknown.
+        is_computed: Whether the tensor is computed from other tensors, which a file contains instead (weight norm).
     """
 
     path: str
@@ -41,23 +41,23 @@ class TensorRef:
 
     @property
     def is_seed(self) -> bool:
-        """Whether this is the state of a random generator, which no weight file holds."""
+        """Whether this is the state of a random generator, which weight files do not contain."""
         return self.role.rpartition("/")[2].startswith("seed_generator_state")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerRun:
-    """Facts about a layer that a call of its model shows, or a functional graph; None where a fact is unknown.
+    """Facts about a layer from a run of the model or from a functional graph. A fact is None if it is unknown.
 
     Attributes:
-        calls: The positions of the layer's calls among all calls of the model; () if it is never called.
-        inputs: The shapes of the inputs of its first call, batch axis included, None for free sizes.
-        flattened: The shape, without the batch axis, of the tensor that was flattened into its input; () if a tensor
-            of unknown shape was flattened. None also where nothing was flattened.
-        follows: The layers whose outputs its inputs are computed from without another layer in between, over all
-            calls.
-        passes: The layers, before it and inside it, whose outputs its own output is computed from.
-        beside: The layers with tensors that receive the very same input tensor, itself included.
+        calls: The positions of the layer's calls among all calls of the model; () if the layer is never called.
+        inputs: The shapes of the inputs of the first call, with the batch axis; None for free sizes.
+        flattened: The shape, without the batch axis, of the tensor that was flattened to the layer's input. () if that
+            shape is unknown; None also if nothing was flattened.
+        follows: The direct predecessors: the layers whose outputs reach this layer's inputs without another layer in
+            between, over all calls.
+        passes: The layers, before this layer and inside it, whose outputs this layer's output depends on.
+        beside: The layers with weights that receive the same input tensor, including this layer.
     """
 
     calls: tuple[int, ...] | None = None
@@ -69,23 +69,23 @@ class LayerRun:
 
     @property
     def first_call(self) -> int:
-        """The position of the first call; 0 where it is unknown or the layer is never called."""
+        """The position of the first call; 0 if the position is unknown or the layer is never called."""
         return self.calls[0] if self.calls else 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerView:
-    """A layer (a torch module, a Keras layer) with its own tensors, without those of its children.
+    """A layer (a torch module or a Keras layer) with its own tensors, without the tensors of its children.
 
     Attributes:
-        path: Its unique name in the model: "layer1.0.conv1", "stack1/conv"; empty for the model itself.
+        path: The unique name in the model: "layer1.0.conv1", "stack1/conv"; empty for the model itself.
         kinds: Qualified class names, the most derived first ("timm.layers.BatchNormAct2d", "torch.nn.BatchNorm2d");
-            empty where unknown.
-        config: The arguments of its constructor, as plain values by name; None where unknown.
-        tensors: Its parameters and buffers, or variables, in the order of their creation.
-        attribute: The attribute of the parent layer that holds it ("forward_layer", "cell"): the same in every model,
-            unlike names; empty where unknown.
-        run: Facts that only a call of the model, or a functional graph, shows.
+            empty if unknown.
+        config: The arguments of the constructor by name, as plain values; None if unknown.
+        tensors: The parameters and buffers (torch) or variables (Keras), in the order of their creation.
+        attribute: The attribute of the parent layer that contains the layer ("forward_layer", "cell"). Unlike a name,
+            it is the same in every model. Empty if unknown.
+        run: Facts from a run of the model or from a functional graph.
         is_ordered: Whether its position among layers of equal shapes is their order in the model; in a file of weights
             frozen layers may stand behind the others.
     """
@@ -100,12 +100,12 @@ class LayerView:
 
     @property
     def kind(self) -> str:
-        """The most derived class name; empty where unknown."""
+        """The most derived class name; empty if unknown."""
         return self.kinds[0] if self.kinds else ""
 
     @property
     def shapes(self) -> dict[str, Shape]:
-        """The shape of every tensor, by role."""
+        """A dict from role to shape."""
         return {tensor.role: tensor.shape for tensor in self.tensors}
 
 
@@ -114,10 +114,10 @@ class InputSpec:
     """One input of a model.
 
     Attributes:
-        shape: Its shape, batch first, None for free sizes.
-        dtype: Its dtype.
-        name: Its name.
-        key: Its key where a live model takes a dict of inputs; else empty.
+        shape: The shape with the batch axis first; None for free sizes.
+        dtype: The name of the dtype.
+        name: The name of the input.
+        key: The key of the input if a live model takes a dict of inputs; else empty.
         padding: The value that a layer of the model masks as padding; None where no layer masks.
     """
 
@@ -129,16 +129,16 @@ class InputSpec:
 
 
 def _no_values(path: str, /) -> Array:
-    raise LookupError(f"{path}: an outline has names and shapes, no values")
+    raise LookupError(f"{path}: this view is an outline, which has no values")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelView:
-    """A model as named tensors. `read` returns the values of one tensor at a time.
+    """A model as layers and named tensors. `read` returns the values of one tensor at a time.
 
     Attributes:
-        side: The framework of the names and memory layouts.
-        name: The name for messages: a class name, a file name.
+        side: The framework, "torch" or "keras", whose names and memory layouts are used.
+        name: The name for messages: a class name or a file name.
         layers: Every layer of the model, in definition order.
         origin: The file that it was read from; empty for a live model.
         input_specs: The inputs of the model; empty where unknown.
@@ -159,7 +159,7 @@ class ModelView:
     facts: Mapping[str, str] = field(default_factory=dict)
 
     def outline(self) -> "ModelView":
-        """Return the same names and shapes without access to values; tied weights get numbers instead of addresses."""
+        """Return the view without access to values; the storages of tied weights become numbers, not addresses."""
         storages = [tensor.storage for tensor in self.tensors() if tensor.storage]
         shared = [storage for storage, times in Counter(storages).items() if times > 1]
         numbers = {storage: f"tie {number}" for number, storage in enumerate(shared, 1)}
@@ -176,7 +176,7 @@ class ModelView:
             yield from layer.tensors
 
     def read(self, path: str) -> Array:
-        """Return the values of one tensor, as a numpy array in its own dtype."""
+        """Return the values of one tensor as a numpy array with the tensor's dtype."""
         return self.reader(path)
 
     @property
@@ -186,9 +186,9 @@ class ModelView:
 
     @property
     def fingerprint(self) -> str:
-        """The digest of names and shapes; a plan fits models with equal fingerprints.
+        """The digest of the tensors' paths and shapes; a plan fits models with the fingerprint that it was made for.
 
-        The states of random generators do not count: a live model has them, a weight file does not.
+        The states of random generators are left out: a live model has them, a weight file does not.
         """
         lines = sorted(f"{tensor.path} {tensor.shape}" for tensor in self.tensors() if not tensor.is_seed)
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]

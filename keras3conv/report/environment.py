@@ -16,7 +16,7 @@ _DISTRIBUTIONS: dict[str, tuple[str, ...]] = {
     "onnx": ("onnx",),
     "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
 }
-"""The packages to report, each with the distributions that provide it."""
+"""For each package to report, the names of the distributions that provide it."""
 
 
 def current_environment() -> dict[str, str]:

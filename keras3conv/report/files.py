@@ -1,4 +1,4 @@
-"""Save a report in the form that the file suffix names; replace an existing file atomically."""
+"""Save a report in the format of the file suffix; replace an existing file atomically."""
 
 import hashlib
 import os

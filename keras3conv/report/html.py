@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def write(report: Document) -> str:
-    """Return the page of a report.
+    """Return a report as an HTML page.
 
     Raises:
         MissingExtra: jinja2 is not installed.
@@ -32,7 +32,7 @@ def write(report: Document) -> str:
 
     style, script = _resource("report.css"), _resource("report.js")
     only = ("default-src 'none'", "img-src data:", f"style-src '{_digest(style)}'", f"script-src '{_digest(script)}'")
-    # Markup is for files of this package only; everything else is data, and is escaped.
+    # `Markup` marks text that is not escaped. Only files of this package are marked; everything else is escaped.
     return template.render(
         report=report,
         policy="; ".join((*only, "base-uri 'none'")),
@@ -61,7 +61,7 @@ def _finalize(value: object) -> object:
 
 
 def _full(cell: object) -> str:
-    """Return all digits of a float for its tooltip; an empty text if the cell shows them already."""
+    """Return a float with all digits for its tooltip; an empty text if the cell already shows all digits."""
     return repr(cell) if isinstance(cell, float) and isfinite(cell) and cell != float(show(cell)) else ""
 
 

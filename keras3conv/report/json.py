@@ -1,10 +1,10 @@
-"""Write a report as strict, versioned JSON in ASCII, and read it back without evaluating anything.
+"""Convert a report to strict, versioned JSON in ASCII, and back. Reading a report evaluates nothing.
 
 REPORT.md describes the format.
 
-JSON has no NaN and no infinity, and a string would be read as text. Such a number is written as an object:
+JSON has no NaN and no infinity. Such a number is written as an object, because a string would be read as text:
 `{"float": "NaN"}`, `{"float": "Infinity"}` or `{"float": "-Infinity"}`. Unknown keys, missing keys and values of
-another type are refused, with their position.
+a wrong type raise an error that contains their position.
 """
 
 import base64
@@ -20,7 +20,7 @@ from keras3conv.report.pictures import Answer, Picture
 from keras3conv.report.values import FORMAT, Cell, Document, Plot, Section, Series, Status, Table, WrittenFile
 
 _KNOWN = (1, FORMAT)
-"""The formats that can be read. The first one has no pictures."""
+"""The numbers of the formats that can be read. Format 1 has no pictures."""
 
 _NONFINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -39,10 +39,10 @@ def encode(report: Document) -> str:
 
 
 def decode(text: str) -> dict[str, Any]:
-    """Return the fields of the report that `encode` wrote.
+    """Return the fields of a report, from the JSON that `encode` wrote.
 
     Raises:
-        InputError: The text is not JSON, is of another format, or has unknown keys or values of another type.
+        InputError: The text is not JSON, has an unknown format number or unknown keys, or has values of a wrong type.
     """
     try:
         content = json.loads(text, object_pairs_hook=_without_repeats, parse_constant=_refuse_constant)
@@ -50,7 +50,8 @@ def decode(text: str) -> dict[str, Any]:
         raise InputError(f"the report is not JSON: {error}") from error
     if not isinstance(content, dict) or content.get("format") not in _KNOWN or isinstance(content["format"], bool):
         number = content.get("format") if isinstance(content, dict) else None
-        raise InputError(f"a report in format {number!r} cannot be read; known: {', '.join(map(str, _KNOWN))}")
+        known = ", ".join(map(str, _KNOWN))
+        raise InputError(f"a report in format {number!r} cannot be read; the known formats are {known}")
     keys = _Node(content, "report").keys("format", "title", "sections", "files", "environment", "notes")
     return {
         "title": keys["title"].text(),
@@ -174,7 +175,7 @@ class _Node:
         if missing := [name for name in names if name not in known]:
             raise InputError(f"{self.where} has no {missing[0]!r}")
         if unknown := [name for name in known if name not in names]:
-            raise InputError(f"{self.where} has {unknown[0]!r}, which format {FORMAT} does not know")
+            raise InputError(f"{self.where} has {unknown[0]!r}, which is not a key in the format of this report")
         return {name: _Node(known[name], f"{self.where}.{name}") for name in names}
 
     def items(self) -> list["_Node"]:

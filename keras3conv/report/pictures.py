@@ -1,4 +1,4 @@
-"""Show samples in a report: an image with the answers of both models."""
+"""Define the pictures of a report: sample images with the predictions of both models."""
 
 import base64
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """The answers of both sides at one rank.
+    """The predicted classes of both models at one rank (1 is the best score).
 
     Attributes:
-        first: The answer of the torch side.
-        first_score: The score of that answer.
-        second: The answer of the Keras side.
-        second_score: The score of that answer.
+        first: The class that the torch model predicts.
+        first_score: The score that the torch model gives that class.
+        second: The class that the Keras model predicts.
+        second_score: The score that the Keras model gives that class.
     """
 
     first: str
@@ -26,18 +26,18 @@ class Answer:
 
     @property
     def alike(self) -> bool:
-        """Whether both sides have the same answer at this rank."""
+        """Whether both models predict the same class at this rank."""
         return self.first == self.second
 
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """An image with the answers of both sides, the best first.
+    """An image with the predictions of both models.
 
     Attributes:
         png: The bytes of a PNG file.
         caption: The caption.
-        answers: The answers of both sides, rank by rank.
+        answers: The predictions of both models, one entry for each rank, the best rank first.
 
     Raises:
         InputError: The bytes are not a PNG file.
@@ -53,10 +53,10 @@ class Picture:
 
     @property
     def alike(self) -> bool:
-        """Whether the best answers of both sides are the same."""
+        """Whether both models predict the same class at the best rank; True if there are no predictions."""
         return not self.answers or self.answers[0].alike
 
     @property
     def base64(self) -> str:
-        """The file in base64, for JSON and for the HTML page."""
+        """The PNG bytes encoded in base64, for the JSON and HTML reports."""
         return base64.b64encode(self.png).decode()

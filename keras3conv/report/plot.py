@@ -1,7 +1,7 @@
-"""Compute the geometry of a plot for the HTML page, and a one-line sketch of it for text.
+"""Compute the geometry of a plot for the HTML page, and a sketch of the plot for text.
 
-The x axis is the depth of the model, the y axis a log scale in decades. Two strips outside the scale are added where
-needed: zero (bit-identical) along the bottom edge, NaN and infinity along the top edge.
+The x axis is the depth in the model, the y axis is a log scale in decades. If needed, a strip below the scale shows
+zeros (bit-identical), and a strip above the scale shows NaN and infinity.
 """
 
 import math
@@ -13,10 +13,10 @@ from keras3conv.report.cells import visible
 from keras3conv.report.values import Plot, Series
 
 WIDTH = 960.0
-"""The width of a drawing, in its own units."""
+"""The width of a drawing, in units of its SVG view box."""
 
 _LEFT, _RIGHT, _TOP, _SCALE, _STRIP = 64.0, 14.0, 14.0, 220.0, 24.0
-_NAMED_LABELS = 20  # more labels than this are numbered, since names would overlap
+_NAMED_LABELS = 20  # with more labels the axis shows numbers, because names would overlap
 _NAME_LENGTH = 20
 _MOST_TICKS = 7
 _COLORS = 5
@@ -27,7 +27,7 @@ _SKETCH_WIDTH = 72
 
 @dataclass(frozen=True, kw_only=True)
 class Tick:
-    """A position on an axis with its label."""
+    """A tick of an axis: its position and its label."""
 
     place: float
     text: str
@@ -35,7 +35,10 @@ class Tick:
 
 @dataclass(frozen=True, kw_only=True)
 class Dot:
-    """A measured value: its position in the drawing, and its tooltip."""
+    """A measured value: its position in the drawing, and its tooltip.
+
+    `edge` is True for zeros, NaN and infinity, which are drawn at the edges of the drawing.
+    """
 
     x: float
     y: float
@@ -46,7 +49,7 @@ class Dot:
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """A series: the path through its values, the area under it if it is the noise floor, and its dots."""
+    """A drawn series: the SVG path through its values, and its dots. The noise floor has a filled area, but no dots."""
 
     name: str
     style: str
@@ -57,7 +60,7 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """The parts of a plot for the template, in units of an SVG view box."""
+    """The geometry of a plot for the HTML template, in units of an SVG view box."""
 
     width: float
     height: float
@@ -77,7 +80,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class _Scale:
-    """The position of values: the decades between `low` and `high`, and the two strips."""
+    """Maps values to positions: the exponents `low` to `high` of the log scale, and the strips below and above it."""
 
     low: int
     high: int
@@ -107,7 +110,7 @@ class _Scale:
         return self.height(math.log10(value))
 
     def height(self, power: float) -> float:
-        """Return the position of a power of ten, given its exponent: the topmost power may overflow a float."""
+        """Return the y position of a power of ten. The argument is the exponent: the power itself could overflow."""
         return round(self.bottom - _SCALE * (power - self.low) / (self.high - self.low), 1)
 
 
@@ -141,7 +144,7 @@ def draw(plot: Plot) -> Drawing:
 
 
 def sketch(plot: Plot) -> list[str]:
-    """Return a plot as lines of text: a heading, a row of blocks for every series, and a legend."""
+    """Return a plot as lines of text: a heading, a row of block characters for every series, and remarks."""
     positive = [value for value in _values(plot) if 0 < value < math.inf]
     scale = f"log scale from {min(positive):.2g} to {max(positive):.2g}" if positive else "log scale"
     lines = [f"{visible(plot.title)} ({visible(plot.unit)}, {scale})"]
@@ -179,7 +182,7 @@ def _columns(plot: Plot, scale: _Scale, named: bool) -> tuple[Tick, ...]:
 
 
 def _short(name: str) -> str:
-    """Return the end of a long name, the part in which neighbouring names differ."""
+    """Shorten a long name to its end, because neighbouring names differ at the end."""
     return name if len(name) <= _NAME_LENGTH else "…" + name[1 - _NAME_LENGTH :]
 
 
@@ -195,7 +198,7 @@ def _line(plot: Plot, series: Series, scale: _Scale, style: str) -> Line:
 
 
 def _runs(series: Series, scale: _Scale) -> list[list[tuple[float, float]]]:
-    """Return the runs of consecutive values on the scale; a single value becomes a short dash."""
+    """Return the points of each run of consecutive finite, positive values; a single value becomes a short dash."""
     runs: list[list[tuple[float, float]]] = [[]]
     for place, value in enumerate(series.values):
         if value is not None and 0 < value < math.inf:
@@ -253,7 +256,7 @@ def _blocks(series: Series, positive: list[float]) -> str:
 
 
 def _block(values: tuple[float | None, ...], positive: list[float]) -> str:
-    """Return the block character for the largest of some values."""
+    """Return the block character for the largest of these values."""
     known = [value for value in values if value is not None]
     if not known:
         return " "

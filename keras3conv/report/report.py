@@ -1,11 +1,11 @@
-"""Collect the sections of a report, and show them as text, Markdown, HTML or JSON.
+"""Define the report, which has sections and is shown as text, Markdown, HTML or JSON.
 
     report = Report(title="Net (torch) and net (keras)", sections=(section, ...))
     report.raise_if_failed()
     report.save("certificate.html")
 
-A skipped section has a reason and never counts as passed: a report in which all sections were skipped proves nothing,
-and says so. The modules `text`, `markdown`, `html` and `json` write the forms; they are imported when used.
+A skipped section has a reason and never counts as passed. If all sections were skipped, the verdict is "Nothing
+proven". The modules `text`, `markdown`, `html` and `json` write the formats; they are imported when used.
 """
 
 from collections.abc import Mapping
@@ -28,10 +28,10 @@ class Report:
 
     Attributes:
         title: The subject of the report.
-        sections: The findings, a section for every judge.
+        sections: The results, one section for each proof.
         files: The files that were written.
-        environment: Versions and machine; see `current_environment`.
-        notes: Further remarks, a sentence each.
+        environment: The versions of packages and the platform; see `current_environment`.
+        notes: Further remarks, one sentence each.
         format: The number of the JSON format.
 
     Raises:
@@ -98,14 +98,14 @@ class Report:
         raise ProofError(lay_out(f"nothing is proven in {self.title}: no section passed", skipped))
 
     def to_json(self) -> str:
-        """Return strict JSON in ASCII, from which `from_json` makes an equal report; REPORT.md describes the format."""
+        """Return strict JSON in ASCII, which `from_json` reads as an equal report; REPORT.md describes the format."""
         from keras3conv.report.json import encode
 
         return encode(self)
 
     @staticmethod
     def from_json(text: str) -> "Report":
-        """Return the report that `to_json` wrote; raise `InputError` with the position for anything else."""
+        """Return the report in a JSON text that `to_json` wrote; raise `InputError` if the text has another form."""
         from keras3conv.report.json import decode
 
         return Report(**decode(text))
@@ -123,7 +123,12 @@ class Report:
         return write(self)
 
     def save(self, path: "str | PathLike[str]") -> WrittenFile:
-        """Write the report atomically in the form that the suffix names: .html, .md, .json or .txt."""
+        """Save the report atomically, in the format of the suffix (.html, .md, .json or .txt); return size and digests.
+
+        Raises:
+            InputError: The suffix is unknown, or the folder does not exist.
+            MissingExtra: jinja2 is not installed, and the suffix is .html.
+        """
         from keras3conv.report.files import save
 
         return save(self, path)
@@ -140,7 +145,7 @@ class Report:
         return write(self)
 
     def _repr_html_(self) -> str:
-        """Return the page in a frame, which isolates its styles in a notebook; as text if jinja2 is missing."""
+        """Return the HTML page in an iframe, which isolates its styles in a notebook; the text if jinja2 is missing."""
         from html import escape
 
         try:

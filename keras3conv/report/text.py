@@ -19,7 +19,7 @@ WIDTH = 110
 """The width of the plain text, in characters."""
 
 ROWS = 20
-"""Longer tables show this many rows, and all failed ones."""
+"""The number of rows to show of a longer table; failed rows are always shown."""
 
 _ASCII = str.maketrans("✓✗–·×▁▂▃▄▅▆▇█", "+x-.x12345678")
 _STYLES: Mapping[str, str] = {"passed": "green", "failed": "bold red", "skipped": "yellow", "info": "blue"}
@@ -56,7 +56,7 @@ def problems_of(section: Section) -> str:
 
 
 def answer_rows(section: Section) -> Iterator[tuple[Cell, ...]]:
-    """Yield the answers to the samples: the caption, the rank, and both answers with their scores."""
+    """Yield a row for each sample and rank: caption, rank, torch class and score, Keras class and score."""
     for picture in section.pictures:
         for rank, answer in enumerate(picture.answers, 1):
             yield picture.caption, rank, answer.first, answer.first_score, answer.second, answer.second_score
@@ -77,7 +77,7 @@ def _certificate(report: Document, console: "Console") -> "Grid":
 
 
 def _render_section(section: Section, console: "Console") -> None:
-    """Print the details of a section beyond its line in the certificate, if it has any."""
+    """Print the details of a section; nothing if it has none besides its line in the overview."""
     if not (section.claim or section.facts or section.problems or section.plots or section.tables or section.pictures):
         return
     heading = f"\n{GLYPHS[section.status]} {visible(section.name)}"
@@ -136,7 +136,7 @@ def _listing(environment: Mapping[str, str]) -> str:
 
 
 def _wrapped(text: str, console: "Console") -> list[str]:
-    """Wrap prose for an indent of two; a longer word stays whole."""
+    """Wrap text to the console's width minus an indent of two characters; do not split long words."""
     return wrap(text, max(20, console.width - 2), break_long_words=False, break_on_hyphens=False)
 
 

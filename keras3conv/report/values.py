@@ -1,4 +1,4 @@
-"""The parts of a report: sections with a status, tables, series, plots and written files."""
+"""Define the parts of a report: sections with a status, tables, plots and written files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,13 +11,13 @@ from keras3conv.report.pictures import Picture
 Status = Literal["passed", "failed", "skipped", "info"]
 
 STATUSES: tuple[Status, ...] = get_args(Status)
-"""Every status, in the order of a tally."""
+"""Every status, in the order in which `Report.tally` counts them."""
 
 GLYPHS: Mapping[str, str] = {"passed": "✓", "failed": "✗", "skipped": "–", "info": "·"}
 """The symbol of every status."""
 
 NOISE_FLOOR = "noise floor"
-"""A series whose name starts with this is drawn as the noise floor: dashed, with a filled area."""
+"""A series whose name starts with this text is drawn as the noise floor: dashed, with a filled area."""
 
 FORMAT = 2
 """The number of the JSON format that `Report.to_json` writes."""
@@ -30,7 +30,7 @@ Cell = report_cells.Cell
 class Table:
     """Rows under named columns.
 
-    A row has failed if `failed` lists it, or if one of its cells is the word "failed"; failed rows are always shown.
+    A row is failed if `failed` lists it, or if one of its cells is the word "failed"; failed rows are always shown.
     Numpy numbers are converted to plain numbers.
 
     Attributes:
@@ -40,7 +40,7 @@ class Table:
         failed: The indices of the failed rows.
 
     Raises:
-        InputError: A row has another length, a cell is not a `Cell`, or `failed` lists a missing row.
+        InputError: A row has a wrong number of cells, a cell is not a `Cell`, or `failed` has an index without a row.
     """
 
     columns: tuple[str, ...]
@@ -72,7 +72,7 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """One line of a plot: a value for every label, None where nothing was measured.
+    """One line of a plot: a value for every label of the plot, None if it was not measured.
 
     Raises:
         InputError: A value is negative, which a log scale cannot show.
@@ -89,7 +89,7 @@ class Series:
 
     @property
     def is_floor(self) -> bool:
-        """Whether this is the noise floor, by its name."""
+        """Whether the name marks this series as the noise floor."""
         return self.name.startswith(NOISE_FLOOR)
 
 
@@ -101,13 +101,13 @@ class Plot:
 
     Attributes:
         title: The title.
-        labels: The layers, in the order of their depth.
+        labels: The names of the layers, in the order of their depth.
         series: The lines, each with a value for every label.
         unit: The unit of the values: "relative error".
-        failed: The indices of the labels at which something failed.
+        failed: The indices of the layers that failed.
 
     Raises:
-        InputError: A series has another length, or `failed` lists a missing label.
+        InputError: A series has a wrong number of values, or `failed` has an index without a label.
     """
 
     title: str
@@ -126,19 +126,19 @@ class Plot:
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """The findings of one judge.
+    """The result of one proof.
 
     Attributes:
         name: The name of the section, unique in its report.
         status: "passed", "failed", "skipped", or "info" for a section that proves nothing by itself.
-        claim: The proven claim, in one sentence.
+        claim: The statement that the section proves, in one sentence.
         summary: The outcome, in one line.
-        reason: The reason why it was skipped.
+        reason: The reason why the section was skipped; else empty.
         facts: Further facts, by name.
         tables: The tables.
         plots: The plots.
         problems: The problems that were found.
-        pictures: Samples with the answers of both sides.
+        pictures: Sample images with the predictions of both models.
 
     Raises:
         InputError: A skipped section has no reason, a failed one no problem, or the status is unknown.
@@ -185,7 +185,7 @@ def _check_indices(owner: str, indices: tuple[int, ...], length: int) -> None:
 
 
 class Document(Protocol):
-    """The fields of a report that its writers read; see `Report`."""
+    """The interface of `Report` that the modules for its output formats use."""
 
     @property
     def title(self) -> str: ...  # noqa: D102 - see `Report`

@@ -1,4 +1,4 @@
-"""Make the plan for two sides: by a probe if both are live, else by names, shapes and call order."""
+"""Implement `keras3conv.align`: by a probe if both models are live, else by names, shapes and call order."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from keras3conv.planner.plan import plan as make_plan
 def align(
     torch: Model, keras: Model, *, inputs: Any, keras_inputs: Any, hints: Hints, probe: bool | None, entry: str
 ) -> Alignment:
-    """See `keras3conv.align`."""
+    """Return the plan for two models; see `keras3conv.align`."""
     sides, notes = Sides.of(torch, keras, entry=entry).opened()
     sides.build(inputs, keras_inputs)
     try:
@@ -35,11 +35,11 @@ def align_sides(
     probe: bool | None = None,
     notes: tuple[str, ...] = (),
 ) -> Alignment:
-    """Return the plan for two sides with known views; see `keras3conv.align`.
+    """Return the plan for two sides whose views are known; see `keras3conv.align`.
 
     Raises:
-        ModelError: A model cannot be run with the inputs that were given. With inputs that were made up here the plan
-            is made without a run, and says so.
+        ModelError: A model cannot be run with the caller's inputs. If it cannot be run with random inputs, the plan is
+            made without a probe instead, and a note in the plan says so.
     """
     given, refusal = sides.possible_inputs(views, inputs, keras_inputs)
     reason = _why_no_probe(sides, views, inputs) or refusal
@@ -62,7 +62,7 @@ def align_sides(
 def _without_probe(
     sides: Sides, views: Views, given: Inputs | None, hints: Hints, reason: str, origin: tuple[str, ...]
 ) -> Alignment:
-    """Return the plan by names, shapes, and the call order of the sides that run with the inputs."""
+    """Return the plan by names, shapes, and the call order of the models that can be run with the inputs."""
     notes = [f"not probed: {reason}", *origin]
     if given is not None:
         traced = list(views)
@@ -81,15 +81,15 @@ def _in_one_line(error: ModelError) -> str:
 
 
 def _why_no_probe(sides: Sides, views: Views, inputs: Any) -> str:
-    """Return why the models cannot be probed; empty if they can."""
+    """Return the reason why the models cannot be probed; an empty text if they can."""
     files = sides.files()
     if files:
         names = {"torch": "torch", "keras": "Keras"}
         return "both sides are files" if len(files) > 1 else f"the {names[files[0].side]} side is a file"
     if not sides.can_run(views[1], inputs):
-        return "there are no inputs, and the Keras side does not tell what they are: give inputs=..."
+        return "there are no inputs, and the Keras model has no input specification: give inputs=..."
     if any(map(is_adapted, views[1].layers)):
-        return "the Keras model is quantized or adapted with LoRA, so its layers have no weights of torch"
+        return "the Keras model is quantized or adapted with LoRA, so its variables are not the weights that torch has"
     return ""
 
 

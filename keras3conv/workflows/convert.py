@@ -85,7 +85,7 @@ def _certificate(torch: Any, keras: Any, inputs: Any, keras_inputs: Any, plan: A
 
 
 def _live_model(model: Any, weights: Path | None) -> Any:
-    """Return the live model; a file is first checked for layers that Keras cannot load without running code."""
+    """Return the live model; load it if a file is given. Layers that Keras cannot load safely are refused."""
     if isinstance(model, str | PathLike) and str(model).endswith(".json"):
         return _from_json(Path(model), weights)
     given = resolve(model)
@@ -103,7 +103,7 @@ def _loaded(path: Path) -> Any:
     layers = formats.read(path).layers
     if not any(layer.config for layer in layers):
         raise InputError(
-            f"{path} holds weights and no architecture, so there is nothing to write a module from\n"
+            f"{path} contains weights, but no architecture, so it cannot be converted to a module\n"
             f'Fix:  k3c.transfer("{path}", module, plan)     or     k3c.convert(model, weights="{path}")'
         )
     from keras3conv.formats.keras2.file import saved_model
@@ -116,9 +116,10 @@ def _loaded(path: Path) -> Any:
 
 
 def _require_writable(layers: Sequence[tuple[str, str]], path: Path) -> None:
-    """Raise if Keras cannot build some layers of a file; the layers without a counterpart in torch are named as well.
+    """Raise `UnsupportedLayerError` if Keras cannot load some layers of a file.
 
-    If Keras can build all layers, the check for counterparts uses the model, which has the settings of its layers, too.
+    The message then also lists the layers without a counterpart in torch. If Keras can load all layers, the missing
+    counterparts are found later in the live model, which also has the configurations of its layers.
     """
     from keras3conv.builder.operations.refused import refusal
     from keras3conv.frameworks.keras import files as keras_files
@@ -138,7 +139,7 @@ def _from_json(path: Path, weights: Path | None) -> Any:
 
     if weights is None:
         fix = f'Fix:  k3c.convert("{path}", weights="model.weights.h5")'
-        raise InputError(f"{path} holds an architecture without weights\n{fix}")
+        raise InputError(f"{path} contains an architecture without weights\n{fix}")
     walked = [(name, layer.kind) for name, layer in keras_json.read(path).walk()]
     if saved := saved_model(path):
         return _of_keras_2(saved, weights)
@@ -149,7 +150,7 @@ def _from_json(path: Path, weights: Path | None) -> Any:
 
 
 def _of_keras_2(saved: "Saved", weights: Path) -> Any:
-    """The model of an architecture that Keras 2 wrote, with the weights of a file of its time."""
+    """Return a Keras 3 model with an architecture that Keras 2 saved, and with the weights of a Keras 2 file."""
     from keras3conv.frameworks.keras.keras2.reading import problems_of, read_model
 
     other = None if weights == saved.path else weights

@@ -1,4 +1,4 @@
-"""Align two models by position: `align_ordered`."""
+"""Implement `align_ordered`: align two models by position in their lists of layers."""
 
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -28,31 +28,31 @@ def align_ordered(  # noqa: PLR0913 - these parameters are what its users know
     inputs: Any = None,
     keras_inputs: Any = None,
 ) -> Alignment:
-    """Align two models by position, with the method and the parameters of scripts that convert model zoos.
+    """Align two models by position, with the method and parameters of scripts that convert model zoos.
 
-    One list has the tensors of torch, layer by layer, the other the Keras layers with weights; tables move the layers
-    of the second into the order of the first. The name of a Keras layer consists of words separated by "_": its first
-    words are the head, the rest the tail. A position in a table is a negative number (an offset toward the start), any
-    other number (an index from 0), or the name of a layer.
+    One list has the torch tensors by layer, the other the Keras layers with weights. Tables move Keras layers into the
+    order of torch. A layer name consists of words separated by "_": the first ones are the head, the others the tail. A
+    position in a table is a negative number (an offset toward the start), another number (an index), or a layer name.
 
     Args:
         torch: A torch module, or the path of a checkpoint.
         keras: A Keras model, or the path of a file.
         skip_weights: The last parts of the names of torch tensors to ignore.
-        unstack_weights: The last parts of the names of torch tensors that stand alone: class tokens, layer scales.
-        tail_align_dict: Positions by tail, or such tables by the first word of the name; a list is applied in passes.
-        full_name_align_dict: Positions by the full name of a layer; a list is applied in passes.
+        unstack_weights: The last parts of the names of torch tensors that are entries without a layer: class tokens.
+        tail_align_dict: The position for each tail; or a table from the first word of a name to such a table. A list
+            of tables is applied in passes.
+        full_name_align_dict: The position for each full name of a layer. A list of tables is applied in passes.
         tail_split_position: The number of words in the head of a name; a list has a number for each pass.
-        specific_match_func: Takes the list of names and returns all of them in the final order.
+        specific_match_func: A function from the list of names to the same names in the final order.
         additional_transfer: Functions to apply to the arrays of a layer after its rule, by Keras class or by the end of
-            the layer's name: a function from a list of arrays to a list of arrays that only moves axes, or transforms
-            of `keras3conv.transforms`, one for each array.
-        dry_run: Whether to print both lists side by side, with their misfits, instead of raising.
-        inputs: See `align`; the models run only to find flattened tensors.
+            the layer's name. A value is a function from a list of arrays to a list of arrays that only moves axes, or
+            transforms of `keras3conv.transforms`, one for each array.
+        dry_run: Whether to print both lists side by side, with the entries that do not fit, instead of raising.
+        inputs: See `align`; the models run only to find their call order and flattened tensors.
         keras_inputs: See `align`.
 
     Returns:
-        A plan like that of `align`, for both directions. For a dry run, a plan of the pairs that fit.
+        A plan as `align` returns it, for transfers in both directions. For a dry run, a plan of the pairs that fit.
 
     Raises:
         AlignmentError: The lists have different lengths, or entries at one position do not fit; all are listed.
@@ -76,7 +76,7 @@ def align_ordered(  # noqa: PLR0913 - these parameters are what its users know
 
 
 def views_by_call_order(torch: Model, keras: Model, inputs: Any, keras_inputs: Any) -> Views:
-    """Return the views of both sides, with their call order if they can run."""
+    """Return the views of both sides, with the call order of their layers if the models can be run."""
     sides = Sides.of(torch, keras)
     sides.build(inputs, keras_inputs)
     views = sides.views()
@@ -85,7 +85,7 @@ def views_by_call_order(torch: Model, keras: Model, inputs: Any, keras_inputs: A
 
 
 def _class_name(layer_class: type) -> str:
-    """Return the name of a Keras class in a view."""
+    """Return the qualified name of a Keras class, as it occurs in a view."""
     from keras3conv.frameworks.keras import model as keras_side
 
     return keras_side.class_name(layer_class)

@@ -1,4 +1,4 @@
-"""Move the weights of one side into the other: `transfer`."""
+"""Implement `keras3conv.transfer`: write the weights of one side to a live model or a file of the other side."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -21,7 +21,7 @@ from keras3conv.transforms import Array
 def transfer(
     source: Model, target: Model, plan: Alignment, *, out: Sequence[Path], overwrite: bool, cast: bool, entry: str = ""
 ) -> Report:
-    """See `keras3conv.transfer`."""
+    """Transfer the weights of the source to the target; see `keras3conv.transfer`."""
     read, written = resolve(source, "source", entry=entry), resolve(target, "target")
     if read.side == written.side:
         raise InputError(f"source and target are both {read.side}: a transfer goes from one framework to the other")
@@ -36,11 +36,11 @@ def transfer(
 def _into_live(
     source: ModelView, target: LiveModel, plan: Alignment, out: Sequence[Path], *, overwrite: bool, cast: bool
 ) -> tuple[Staging, tuple[WrittenFile, ...]]:
-    """Write a live model, and save it to files; if a file cannot be written the model gets its old weights back."""
+    """Write the weights to a live model and save the model; if a file cannot be written, restore the old weights."""
     staging = stage(plan, source, target.view(), cast=cast)
     for path in out:
         if formats.side_of(path) != target.side:
-            raise InputError(f"{path} is no file for a {target.side} model")
+            raise InputError(f"a {target.side} model cannot be saved to {path}: the suffix is that of another format")
     values = dict(staging.values())
     with target.restored_on_failure(tuple(values)) if out else nullcontext():
         target.write(values)
@@ -51,7 +51,10 @@ def _into_live(
 def _into_files(
     source: ModelView, target: ModelFile, plan: Alignment, out: Sequence[Path], *, overwrite: bool, cast: bool
 ) -> tuple[Staging, tuple[WrittenFile, ...]]:
-    """Write files without building the target model; a target that exists gives the architecture."""
+    """Write files without building the target model.
+
+    If the target file exists, the written files have its tensors. Otherwise they have the tensors of the plan.
+    """
     exists = target.source.exists()
     planned = plan.keras if target.side == "keras" else plan.torch
     staging = stage(plan, source, target.view() if exists else planned, cast=cast)
@@ -62,8 +65,11 @@ def _into_files(
 
 
 def _require_no_computed(staging: Staging) -> None:
-    """Raise `TransferError` if a tensor is computed: its file holds other tensors, which only the module can find."""
-    fact = "is computed of other tensors, which the file holds in its place"
+    """Raise `TransferError` if a target tensor is computed from other tensors.
+
+    A file contains those other tensors instead (as for weight norm), and only the live module can compute them.
+    """
+    fact = "is computed from other tensors, which the file contains instead: only a live model can be the target"
     fixes = ("transfer(source, target_model, plan, out=path)",)
     computed = [tensor.path for tensor in staging.target.tensors() if tensor.is_computed]
     if computed:
@@ -72,11 +78,11 @@ def _require_no_computed(staging: Staging) -> None:
 
 
 def _inventory(staging: Staging, *, complete: bool) -> tuple[TensorRef, ...]:
-    """Return the tensors of the file: those of the plan, and counters that every state dict has.
+    """Return the tensors to write: the mapped tensors, counters, and other tensors with a value in an existing target.
 
     Args:
         staging: The values to write.
-        complete: Whether the target exists, so that a tensor outside the plan keeps its value in the file.
+        complete: Whether the target file exists: a tensor that the plan does not map then keeps its value.
 
     Raises:
         TransferError: The plan ignores a tensor, and there is no target file with its value.
@@ -90,7 +96,7 @@ def _inventory(staging: Staging, *, complete: bool) -> tuple[TensorRef, ...]:
         else:
             missing.append(tensor)
     if missing:
-        fact = "is left out by the plan, so the file would lack it"
+        fact = "is ignored by the plan, so the new file would have no value for it"
         fixes = ("transfer(source, target_model, plan, out=path)",)
         problems = [Problem.on(staging.target.side, tensor.path, fact, fixes) for tensor in missing]
         raise TransferError(lay_out(f"nothing was written from {staging.source.title}", problems))
@@ -98,7 +104,7 @@ def _inventory(staging: Staging, *, complete: bool) -> tuple[TensorRef, ...]:
 
 
 def _is_counter(tensor: TensorRef) -> bool:
-    """Return whether a tensor is a counter (`num_batches_tracked`), which starts from 0 in a new file."""
+    """Return True if a tensor is an integer scalar such as `num_batches_tracked`, which is 0 in a new file."""
     return tensor.shape == () and tensor.dtype.startswith("int")
 
 

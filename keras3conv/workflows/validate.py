@@ -1,4 +1,4 @@
-"""Run every proof on two sides: `validate`."""
+"""Implement `keras3conv.validate`: check the plan, then run the proofs on two models."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +17,7 @@ from keras3conv.validators.running.subject import Subject
 from keras3conv.workflows.align import align_sides
 
 Progress = Callable[[str, int, int], None]
-"""Called before every proof with its name, the number of finished proofs, and the number of all proofs."""
+"""A function that is called before every proof: with its name, the number of finished proofs, and of all proofs."""
 
 
 CLAIMED_AFTER_STRUCTURE = "the plan has problems, so the models cannot be compared"
@@ -34,11 +34,11 @@ def validate(
     progress: Progress | None = None,
     entry: str = "",
 ) -> Report:
-    """See `keras3conv.validate`; `progress` is called before every proof."""
+    """Return the certificate of two models; see `keras3conv.validate`. `progress` is called before every proof."""
     asked = judges(options)
     if options.expected and inputs is None:
         fix = 'Fix:  validate(torch, keras, inputs=inputs, expected="outputs.npz")'
-        raise InputError(f"golden outputs are given without the inputs that they are for\n{fix}")
+        raise InputError(f"expected outputs are given without the inputs that belong to them\n{fix}")
     sides = Sides.of(torch, keras, entry=entry)
     if isinstance(sides.keras, KerasFile):
         sides = replace(sides, keras=sides.keras.loaded())
@@ -58,7 +58,7 @@ def _sections(subject: Subject, asked: tuple[tuple[str, Judge], ...], progress: 
             progress(name, len(sections), len(asked))
         if sections and sections[0].status == "failed":
             reason = CLAIMED_AFTER_STRUCTURE
-            sections.append(Section(name=name, status="skipped", claim="", summary="not judged", reason=reason))
+            sections.append(Section(name=name, status="skipped", claim="", summary="not run", reason=reason))
         else:
             sections.append(check(subject))
             _require_fitting(subject, sections)
@@ -66,7 +66,7 @@ def _sections(subject: Subject, asked: tuple[tuple[str, Judge], ...], progress: 
 
 
 def _require_fitting(subject: Subject, sections: list[Section]) -> None:
-    """Raise `InputError` for labels that fit no output, right after the plan was checked."""
+    """Raise `InputError` if the labels fit no output. Do so right after the plan is checked, before slow proofs."""
     from keras3conv.validators import accuracy
 
     if len(sections) == 1 and sections[0].status != "failed" and subject.options.wants("accuracy"):
@@ -76,12 +76,12 @@ def _require_fitting(subject: Subject, sections: list[Section]) -> None:
 def _subject(
     sides: Sides, inputs: Any, keras_inputs: Any, plan: Alignment | None, options: Options
 ) -> tuple[Subject, tuple[str, ...]]:
-    """Return what is to be proven, and the notes of the report."""
+    """Return the subject of the proofs (plan, models and inputs), and the notes of the report."""
     sides.build(inputs, keras_inputs)
     outlines = sides.views(described=False)
     if isinstance(sides.torch, ModelFile) or isinstance(sides.keras, ModelFile):
         files = " and the ".join(side.side for side in sides.files())
-        reason = f"the {files} side is a file of weights: there is nothing to run"
+        reason = f"the {files} side is a file of weights, which cannot be run"
         views = sides.views()
         plan = plan or align_sides(sides, views, inputs, keras_inputs)
         return Subject(plan=plan, outlines=outlines, views=lambda: views, skip_reason=reason, options=options), ()
@@ -100,7 +100,7 @@ def _subject(
 
 
 def _views(sides: Sides, given: Inputs | None) -> Views:
-    """Return the full views of both sides; with inputs also their call order."""
+    """Return the full views of both sides; if inputs are given, with the call order of the layers."""
     views = sides.views()
     return views if given is None else sides.traced(views, given)
 

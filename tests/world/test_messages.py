@@ -272,7 +272,7 @@ def test_the_fix_for_a_file_without_arrays_writes_golden_outputs(tmp_path: Path)
     path.write_text("no arrays")
     inputs = torch.from_numpy(made.file.arrays("input")[0])
     given: dict[str, Any] = {"inputs": inputs, "expected": path, "proofs": ["expected"]}
-    with pytest.raises(InputError, match="holds no arrays") as caught:
+    with pytest.raises(InputError, match="contains no arrays") as caught:
         k3c.validate(made.module, made.file.path, **given)
     (fix,) = fixes_in(caught)
     names = {"numpy": np, "path": path, "outputs": made.file.arrays("output")[0]}

@@ -1,4 +1,4 @@
-"""The activations of Keras, with Keras' default settings: a slope of 0.2, an exact GELU."""
+"""Convert the activation functions of Keras (`keras.activations`), with Keras' default arguments."""
 
 from functools import partial
 
@@ -15,11 +15,11 @@ _OF_KERAS_ALONE: dict[str, Unary] = {
     "sparse_sigmoid": UNARY["sparse_sigmoid"],
     "squareplus": squareplus,
 }
-"""Activations that torch does not have, or that it computes less exactly."""
+"""Activations that torch does not have, or computes less accurately."""
 
 
 def _as_activation(operation: Operation) -> Unary:
-    """Return the torch function of an activation, with the arguments whose defaults differ."""
+    """Return the torch function for an activation; arguments whose default differs in torch are passed."""
     arguments = operation.without_defaults(operation.to_torch({}, as_activation=True))
     function = Function(operation.torch[0])
     return lambda x: function(x, *arguments.values())
@@ -36,7 +36,7 @@ def _linear(call: Call) -> None:
 
 
 for _name, _operation in activations().items():
-    if _operation.is_elementwise and _name not in ("relu", *_OF_KERAS_ALONE):  # a ReLU has settings
+    if _operation.is_elementwise and _name not in ("relu", *_OF_KERAS_ALONE):  # `relu` has arguments: see `pointwise`
         handles(f"keras.activations.{_name}")(partial(unary, function=_as_activation(_operation)))
 for _name, _function in _OF_KERAS_ALONE.items():
     handles(f"keras.activations.{_name}")(partial(unary, function=_function))

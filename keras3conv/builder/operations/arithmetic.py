@@ -1,4 +1,4 @@
-"""Operations of two tensors, or of a tensor and a number, with broadcasting."""
+"""Convert operations on two tensors, or on a tensor and a number, with broadcasting."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -33,12 +33,12 @@ _SIGNS = {
     "subtract": "-",
     "true_divide": "/",
 }
-"""The signs that Python has for an operation; either operand may be a number."""
+"""Operations with a Python operator; either operand may be a number."""
 
 _FUNCTIONS = (
     "fmax", "fmin", "fmod", "gcd", "lcm", "logical_and", "logical_or", "logical_xor", "maximum", "minimum",
 )  # fmt: skip
-"""Functions of two tensors with the same name in torch; a number becomes a tensor."""
+"""Functions of two tensors with the same name in torch; an operand that is a number is converted to a tensor."""
 
 _OF_FLOATS = {
     "arctan2": torch.atan2,
@@ -48,14 +48,14 @@ _OF_FLOATS = {
     "logaddexp2": torch.logaddexp2,
     "nextafter": torch.nextafter,
 }
-"""Functions that torch has only for floating-point numbers."""
+"""Functions that torch supports for floating-point numbers only."""
 
 _LIMITS = {"keras.ops.maximum": "min", "keras.ops.minimum": "max"}
-"""The limits of `clamp` that a function with one number is."""
+"""The argument of `clamp` that replaces a maximum or minimum with a number."""
 
 
 def _operand(call: Call, value: Any, like: Value) -> Any:
-    """Return an argument as an operand: a list of numbers becomes a tensor on the device of `like`."""
+    """Return an operand. A list of numbers is converted to a tensor on the device of `like`; others are unchanged."""
     if not isinstance(value, tuple | list):
         return value
     shape, numbers = _listed(call, value)
@@ -71,10 +71,10 @@ def _operand(call: Call, value: Any, like: Value) -> Any:
 
 
 def _listed(call: Call, value: Any) -> tuple[tuple[int, ...], list[Any]]:
-    """Return the shape and the numbers of nested lists."""
+    """Return the shape of nested lists, and their numbers in a flat list."""
     if not isinstance(value, tuple | list):
         if not isinstance(value, bool | int | float):
-            raise call.refuse("a list of anything but numbers is not supported")
+            raise call.refuse("a list is supported only if all its entries are numbers")
         return (), [value]
     inner = [_listed(call, one) for one in value]
     shape = inner[0][0] if inner else ()
@@ -86,7 +86,7 @@ def _as_list(value: Any) -> Any:
 
 
 def _operands(call: Call, *names: str) -> tuple[list[Any], Order]:
-    """Return arguments in one axis order, and that order; numbers and sizes stay as they are."""
+    """Return the named arguments with their tensors in a common axis order, and that order."""
     like = call.tensor
     values, order = call.aligned([_operand(call, call[name], like) for name in names])
     return [_checked(call, value) for value in values], order
@@ -101,7 +101,7 @@ def _checked(call: Call, value: Any) -> Any:
 
 
 def _as_tensors(values: Sequence[Any]) -> list[Any]:
-    """Return the values with tensors for the numbers."""
+    """Return the values, with numbers converted to tensors."""
     return [value if isinstance(value, Value) else torch.tensor(value) for value in values]
 
 
@@ -116,7 +116,7 @@ def _binary(call: Call, *, sign: str) -> None:
 
 
 def _binary_function(call: Call, *, function: Function) -> None:
-    """Write a function of two tensors; `maximum` and `minimum` with a number are a `clamp`."""
+    """Convert a function of two tensors; `maximum` and `minimum` with a number become a `clamp`."""
     values, order = _operands(call, *_names(call))
     numbers = [value for value in values if not isinstance(value, Value)]
     limit = _LIMITS.get(call.node.kind)
@@ -189,7 +189,7 @@ def _clip(call: Call) -> None:
 @handles("keras.ops.where")
 def _where(call: Call) -> None:
     if call["x1"] is None or call["x2"] is None:
-        raise call.refuse("with a condition alone the size of the result depends on the values")
+        raise call.refuse("without x1 and x2 the shape of the result depends on the values of the condition")
     (condition, *values), order = _operands(call, "condition", "x1", "x2")
     if not isinstance(condition, Value):
         raise call.refuse("a condition that is not a tensor is not supported")

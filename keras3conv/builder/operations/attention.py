@@ -1,4 +1,4 @@
-"""Attention layers and stacks of recurrent cells, which are modules of this project: how these are called."""
+"""Convert attention layers and stacks of recurrent cells, which become torch modules of this project."""
 
 from keras3conv.builder.operations.call import Call, handles
 from keras3conv.builder.operations.recurrent import masked
@@ -8,11 +8,11 @@ from keras3conv.builder.program.program import Value
 
 @handles("keras.layers.Attention", "keras.layers.AdditiveAttention", "keras.layers.GroupQueryAttention")
 def _attention(call: Call) -> None:
-    """Keras takes query, value and perhaps key as one list, the torch module as arguments."""
+    """Convert an attention layer. Keras takes query, value and optional key in one list, torch separately."""
     for name in ("mask", "query_mask", "value_mask", "key_mask", "attention_mask"):
         given = call.get(name)
         if any(part is not None for part in (given if isinstance(given, list | tuple) else (given,))):
-            raise call.refuse(f"{name} is not supported: apply it with operations before the layer")
+            raise call.refuse(f"{name} is not supported: mask the tensors with operations before the layer")
     if call.get("return_attention_scores"):
         raise call.refuse("return_attention_scores=True is not supported: the torch module returns no scores")
     given = [call.keras_order(value) for value in call.tensors]
@@ -26,7 +26,7 @@ def _cells(call: Call) -> None:
         masked(call)
         return
     if call.get("initial_state") is not None:
-        raise call.refuse("an initial state is not supported: the torch module begins with zeros")
+        raise call.refuse("initial_state is not supported: the torch module always starts from a zero state")
     if call.get("return_state"):
         raise call.refuse("return_state=True is not supported")
     given: Value = call.keras_order(call["sequences"])

@@ -1,14 +1,15 @@
-"""The interface of handlers: a handler gets a `Call` of a Keras layer or operation and writes it in torch.
+"""Define the interface of handlers: a handler converts a `Call` of a Keras layer or operation to torch.
 
-A handler says which expression computes the result of the call, and in which order its axes are:
+A handler passes to `returns` the torch expression that computes the result, and the axis order of the result:
 
     @handles("keras.ops.concatenate")
     def _concatenate(call: Call) -> None:
         tensors, order = call.aligned(call["xs"])
         call.returns(torch.cat(tensors, dim=tensors[0].position(call["axis"])), order)
 
-Tensors keep their axis order as long as possible: the arguments are translated (`Value.position`), and the data is not
-moved. Where an operation needs the axis order of Keras, `call.keras_order` adds a permutation, once for each value.
+Tensors keep their axis order as long as possible: a handler translates the axis arguments (`Value.position`) instead of
+permuting the data. If an operation needs the axis order of Keras, `call.keras_order` adds a permutation. Each value is
+permuted only once.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,11 +25,11 @@ from keras3conv.transforms import Array
 Handler = Callable[["Call"], None]
 
 HANDLERS: dict[str, Handler] = {}
-"""The handlers by the kind of the call: "keras.ops.add", "keras.layers.Concatenate"."""
+"""The handlers by the qualified name of the operation or layer: "keras.ops.add", "keras.layers.Concatenate"."""
 
 
 class ProgramBuilder(Protocol):
-    """The program under construction, as a call sees it."""
+    """The interface of the program under construction that a `Call` uses."""
 
     @property
     def anchor(self) -> Value:
@@ -38,37 +39,37 @@ class ProgramBuilder(Protocol):
         """Return the value in another axis order."""
 
     def write(self, expression: Any, made: Sequence[Value], *, path: str, comment: str) -> None:
-        """Add a statement."""
+        """Add a statement that assigns an expression to the values in `made`."""
 
     def new(self, shape: Shape, order: Order, dtype: str) -> Value:
-        """Return a new value that no node of the graph returns: an intermediate result."""
+        """Return a new value for an intermediate result, which is not the output of a node of the graph."""
 
     def module(self, kind: str, config: Mapping[str, Any], path: str) -> Submodule:
-        """Add a submodule without Keras tensors."""
+        """Add a submodule without weights from Keras."""
 
     def variable(self, path: str) -> Value:
-        """Return a Keras variable as a parameter or a buffer of the module itself."""
+        """Add a Keras variable as a parameter or buffer of the generated module, and return its value."""
 
     def constant(self, array: Array, path: str) -> Value:
-        """Return an array as a buffer of the module."""
+        """Add an array as a buffer of the generated module, and return its value."""
 
     def by_rule(self, call: "Call") -> None:
-        """Write a layer with the rule library."""
+        """Convert a layer with the rule library."""
 
     def rule_module(self, call: "Call", config: Mapping[str, Any], only: str) -> Submodule:
-        """Return the submodule that the rule library makes of a layer with a changed configuration."""
+        """Return the submodule to which the rule library converts a layer with changes in its configuration."""
 
     def only_dense_uses(self, name: str) -> bool:
-        """Return whether a tensor of the graph goes into Dense layers only, perhaps through pointwise operations."""
+        """Return True if a tensor is used only by Dense layers, directly or through pointwise operations."""
 
 
 class Call:
-    """One call of a layer or an operation, and the ways to write it.
+    """One call of a layer or an operation, with methods that add its torch statements to the program.
 
     Attributes:
-        node: The call in the graph.
-        arguments: Its arguments by the names of the parameters; tensors are `Value`s.
-        returned: The values that it returns, by the names of the tensors of the graph.
+        node: The node of the call in the graph.
+        arguments: The arguments by parameter name; tensors are `Value`s.
+        returned: The values that the call returns, by the names of the tensors in the graph.
     """
 
     def __init__(self, node: Node, arguments: Mapping[str, Any], builder: ProgramBuilder) -> None:
@@ -81,7 +82,7 @@ class Call:
         return self.arguments[name]
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return an argument of the call, or else of the layer's constructor."""
+        """Return an argument of the call, or else of the layer's constructor, or else the default."""
         return self.arguments.get(name, self.node.config.get(name, default))
 
     @property
@@ -96,26 +97,26 @@ class Call:
 
     @property
     def anchor(self) -> Value:
-        """The first input of the model: it has the device for tensors that are made from sizes alone."""
+        """The first input of the model; tensors without an input, such as `torch.arange`, are created on its device."""
         return self._builder.anchor
 
     @property
     def dtype(self) -> str:
-        """The dtype of what the call returns first."""
+        """The dtype of the first output."""
         return self.node.outputs[0].dtype
 
     @property
     def shape(self) -> Shape:
-        """The shape of what the call returns first."""
+        """The shape of the first output."""
         return self.node.outputs[0].shape
 
     @property
     def only_dense_uses_it(self) -> bool:
-        """Whether the result goes into Dense layers only, perhaps through pointwise operations."""
+        """Whether the result is used only by Dense layers, directly or through pointwise operations."""
         return self._builder.only_dense_uses(self.node.outputs[0].name)
 
     def order(self, value: Value, order: Order) -> Value:
-        """Return the value in this axis order, with a permutation if it needs one."""
+        """Return the value in this axis order; add a permutation if its order differs."""
         return value if value.order == order else self._builder.permuted(value, order)
 
     def keras_order(self, value: Value) -> Value:
@@ -123,9 +124,10 @@ class Call:
         return self.order(value, identity(value.rank))
 
     def aligned(self, values: Sequence[Any]) -> tuple[list[Any], Order]:
-        """Return the values in one axis order, so that torch broadcasts them as Keras does, and that order.
+        """Return the values in a common axis order, and that order. torch then broadcasts them as Keras does.
 
-        Numbers stay as they are. Values with fewer axes get axes of size one for the leading axes that Keras would add.
+        Numbers are returned unchanged. A value with fewer axes gets axes of size 1 in place of the leading axes that
+        Keras would add in broadcasting.
         """
         tensors = [value for value in values if isinstance(value, Value)]
         rank = max(value.rank for value in tensors)
@@ -155,15 +157,14 @@ class Call:
         order: Order | None = None,
         dtype: str | None = None,
     ) -> Value:
-        """Add a statement for an intermediate result.
+        """Add a statement for an intermediate result, and return the result.
 
         Args:
             expression: The operation.
-            like: The value whose shape, order and dtype the result has, unless they are given; the first in the
-                expression by default.
-            shape: The shape of the result in the axes of Keras.
-            order: Its axis order.
-            dtype: Its dtype.
+            like: The value whose shape, order and dtype are the defaults; if None, the first value in the expression.
+            shape: The shape of the result in the axis order of Keras.
+            order: The axis order of the result.
+            dtype: The dtype of the result.
         """
         like = like or next(leaf for leaf in walk(expression) if isinstance(leaf, Value))
         made = self._builder.new(
@@ -179,7 +180,7 @@ class Call:
         return values
 
     def flat(self, value: Value, shape: Shape = (0,)) -> Value:
-        """Add a statement that flattens a value, in the order of Keras, to one axis."""
+        """Add a statement that flattens a value to one axis, in the element order of Keras."""
         return self.step(self.keras_order(value).method("flatten"), shape=shape, order=(0,))
 
     def returns(
@@ -190,11 +191,11 @@ class Call:
         comment: str = "",
         flattened: tuple[int, ...] = (),
     ) -> None:
-        """Add the statement that computes what the call returns.
+        """Add the statement that computes the outputs of the call.
 
         Args:
-            expression: The operation, or a tuple of them for several results.
-            order: The axis order of the result, by default that of Keras; for several results, one for each.
+            expression: The operation; for several outputs, a tuple of operations.
+            order: The axis order of the output, by default the order of Keras; for several outputs, an order for each.
             comment: A comment for the reader of the source code.
             flattened: See `Value.flattened`.
         """
@@ -214,70 +215,70 @@ class Call:
         self.returned = {value.name: value for value in made}
 
     def passes(self, value: Value, order: Order | None = None) -> None:
-        """Return a value as it is; only its axes may have other names.
+        """Use an existing value as the output of the call, without a statement.
 
         Args:
             value: The value.
-            order: The axis order of the result, if it is not that of the value.
+            order: The axis order of the output, if it differs from the order of the value (for a transpose).
         """
         tensor = self.node.outputs[0]
         same = replace(value, shape=tensor.shape, order=value.order if order is None else order)
         self.returned = {tensor.name: same}
 
     def passes_all(self, values: Sequence[Value]) -> None:
-        """Return several values as they are, one for each result."""
+        """Use existing values as the outputs of the call, one for each output, without a statement."""
         pairs = zip(self.node.outputs, values, strict=True)
         self.returned = {tensor.name: replace(value, shape=tensor.shape) for tensor, value in pairs}
 
     def module(self, kind: str, **config: Any) -> Submodule:
-        """Add a submodule without Keras tensors, such as "torch.nn.Softmax"."""
+        """Add a submodule without weights from Keras, such as "torch.nn.Softmax"."""
         return self._builder.module(kind, config, self.node.path)
 
     def variable(self, role: str) -> Value:
-        """Return a variable of the layer, by its role, as a parameter or a buffer of the module itself."""
+        """Add a variable of the layer, by its role, as a parameter or buffer of the generated module."""
         return self._builder.variable(f"{self.node.path}/{role}")
 
     def constant(self, array: Array, name: str) -> Value:
-        """Return an array as a buffer of the module."""
+        """Add an array as a buffer of the generated module, and return its value."""
         return self._builder.constant(array, f"{self.node.path}/{name}")
 
     def by_rule(self) -> None:
-        """Write the layer with the rule library, for the cases that a handler does not treat itself."""
+        """Convert the layer with the rule library, for the cases that a handler does not convert itself."""
         self._builder.by_rule(self)
 
     def rule_module(self, only: str, **config: Any) -> Submodule:
-        """Return the one submodule that the rule library makes of the layer, for a handler that calls it itself.
+        """Return the submodule to which the rule library converts the layer; the handler writes the call itself.
 
         Args:
             only: The prefix of the torch classes that the handler can call: "torch.nn.".
-            config: Changes to the layer's configuration, for settings that the handler treats itself.
+            config: Changes to the layer's configuration, for arguments that the handler converts itself.
 
         Raises:
-            RuleError: No such class computes what the layer does.
+            RuleError: No rule converts the layer to exactly one such class.
         """
         return self._builder.rule_module(self, config, only)
 
     def size(self, value: int | Size) -> int | Size:
-        """Return a size as an argument.
+        """Return a size that can be written as an argument.
 
         Raises:
-            RuleError: It depends on the inputs in a way that was not traced.
+            RuleError: The trace could not express the size in terms of the input sizes.
         """
         if isinstance(value, Size) and "unknown" in value.symbols:
-            raise RuleError(f"{self.node.kind} needs a size that depends on the inputs in a way that cannot be traced")
+            raise RuleError(f"{self.node.kind} needs a size that cannot be expressed in terms of the input sizes")
         return value
 
     def sizes(self, values: Sequence[int | Size]) -> tuple[int | Size, ...]:
-        """Return several sizes as arguments."""
+        """Return several sizes that can be written as arguments; raise like `size`."""
         return tuple(map(self.size, values))
 
     def refuse(self, reason: str) -> RuleError:
-        """Return the exception that says why this call cannot be written; the handler raises it."""
+        """Return, for the handler to raise, an exception with the reason why this call cannot be converted."""
         return RuleError(f"{self.node.kind}: {reason}")
 
 
 def handles(*kinds: str) -> Callable[[Handler], Handler]:
-    """Register a handler for calls of these kinds."""
+    """Return a decorator that registers a handler for calls of these operations or layers."""
 
     def add(handler: Handler) -> Handler:
         for kind in kinds:

@@ -1,4 +1,4 @@
-"""Layers with numbers that are not trained: a normalization with known statistics, a dropout."""
+"""Convert layers with constants that are not trained: Rescaling, Normalization, and Dropout with a noise shape."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from keras3conv.builder.operations.expressions import dtype_of
 from keras3conv.builder.program.names import OWN_LAYERS
 
 _EPSILON = 1e-7
-"""Keras' own lower limit of a standard deviation."""
+"""The lower limit that Keras applies to a standard deviation."""
 
 
 @handles("keras.layers.Rescaling")
@@ -28,7 +28,7 @@ def _normalization(call: Call) -> None:
     given, axes = call.tensor, call.get("axis", -1)
     axes = tuple(axes) if isinstance(axes, tuple | list) else () if axes is None else (axes,)
     if call.get("mean") is not None or any(axis % given.rank != given.rank - 1 for axis in axes):
-        call.by_rule()  # a module of this project has the constants as they were given, in any dtype
+        call.by_rule()  # a torch module of this project keeps the given constants, in any dtype
         return
     (given, mean, variance), order = call.aligned([given, call.variable("mean"), call.variable("variance")])
     deviation = variance.method("sqrt").method("clamp", min=_EPSILON)
@@ -37,7 +37,7 @@ def _normalization(call: Call) -> None:
 
 @handles("keras.layers.Dropout")
 def _dropout(call: Call) -> None:
-    """With a noise shape, one random decision is shared by many values."""
+    """Convert Dropout. With a noise shape, values along an axis of size 1 are dropped together."""
     shape, given = call.get("noise_shape"), call.tensor
     if shape is None or call.get("rate") == 0:
         call.by_rule()

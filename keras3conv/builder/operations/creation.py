@@ -1,4 +1,4 @@
-"""Tensors that are made from sizes alone, on the device of the model's input."""
+"""Convert operations that create a tensor from sizes, on the device of the model's first input."""
 
 from functools import partial
 from typing import Any
@@ -34,7 +34,7 @@ def _filled(call: Call, *, name: str) -> None:
 
 
 def _repeated(call: Call, value: Value) -> None:
-    """Repeat a tensor along new axes in front of its own."""
+    """Convert `full` with a tensor as fill value: repeat the tensor along new leading axes."""
     value = converted(call, value, call.dtype)
     order = in_front(value.order, len(call.shape) - value.rank)
     call.returns(value.method("expand", *call.sizes([call.shape[axis] for axis in order])), order)
@@ -54,7 +54,7 @@ def _matrix(call: Call) -> None:
 
 
 def _made(call: Call) -> dict[str, Any]:
-    """Return the keyword arguments of a function that makes a tensor."""
+    """Return the arguments `dtype` and `device` of a function that creates a tensor."""
     return {"dtype": Dtype(call.dtype), "device": device_of(call.anchor)}
 
 

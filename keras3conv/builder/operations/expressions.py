@@ -1,4 +1,4 @@
-"""Helpers for handlers: torch's functions, dtypes and axes, and axis orders after axes were removed or added."""
+"""Provide helpers for handlers: torch functions, dtypes, axes, and axis orders after axes are removed or added."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from keras3conv.model.graph import Size
 
 torch = Function("torch")
 F = Function("torch.nn.functional")
-"""Torch's functions as names: `torch.cat([x, y], dim=1)` is an `Operation`, nothing is computed."""
+"""The namespaces of torch functions: `torch.cat([x, y], dim=1)` creates an `Operation` and computes nothing."""
 
 _TORCH_DTYPES = frozenset(
     {"bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64"}
@@ -18,10 +18,10 @@ _TORCH_DTYPES = frozenset(
 
 
 def torch_dtype(call: Call, dtype: str) -> Dtype:
-    """Return a Keras dtype as an argument.
+    """Return a Keras dtype as an argument of an operation.
 
     Raises:
-        RuleError: Torch does not compute in it.
+        RuleError: torch has no such dtype, or does not compute in it.
     """
     if dtype not in _TORCH_DTYPES:
         raise call.refuse(f"torch does not compute in {dtype}")
@@ -39,24 +39,24 @@ def device_of(value: Expression) -> Operation:
 
 
 def is_float(value: Value) -> bool:
-    """Return whether a value is of a floating-point dtype."""
+    """Return True if a value has a floating-point dtype."""
     return "float" in value.dtype
 
 
 def converted(call: Call, value: Value, dtype: str) -> Value:
-    """Return the value in another dtype."""
+    """Return the value converted to a dtype."""
     if value.dtype == dtype:
         return value
     return call.step(value.method("to", torch_dtype(call, dtype)), dtype=dtype)
 
 
 def as_float(call: Call, value: Value) -> Value:
-    """Return the value in a floating-point dtype, for functions that torch has only for these."""
+    """Return the value converted to a floating-point dtype, for functions that torch has only for such dtypes."""
     return value if is_float(value) else converted(call, value, "float32")
 
 
 def axes_of(axis: Any, rank: int) -> tuple[int, ...]:
-    """Return the axes of an `axis` argument, counted from the front; all axes for None."""
+    """Return the axes of an `axis` argument as non-negative numbers; all axes for None."""
     if axis is None:
         return tuple(range(rank))
     listed = axis if isinstance(axis, tuple | list) else (axis,)
@@ -76,11 +76,13 @@ def without(order: Order, removed: Sequence[int]) -> Order:
 
 
 def with_new(order: Order, axis: int) -> tuple[Order, int]:
-    """Return the axis order with a new Keras axis, and its torch position: after the Keras axis before it.
+    """Return the axis order with a new Keras axis, and the torch position of that axis.
+
+    In torch the new axis follows the axis that precedes it in Keras.
 
     Args:
-        order: The axis order before.
-        axis: The number of the new axis, counted from the front.
+        order: The axis order without the new axis.
+        axis: The index of the new axis in Keras, not negative.
     """
     moved = [old + (old >= axis) for old in order]
     position = moved.index(axis - 1) + 1 if axis else 0
@@ -98,15 +100,15 @@ def behind(order: Order, axes: Sequence[int]) -> Order:
 
 
 def along(position: int, index: Any) -> Any:
-    """Return the index that takes `index` along one torch axis and everything along the axes before it."""
+    """Return an index expression that applies `index` to one torch axis, and ":" to the axes before it."""
     return (*(slice(None),) * position, index) if position else index
 
 
 def number(value: Any, name: str, call: Call) -> Any:
-    """Return a setting that must be a number.
+    """Return an argument that must be a number.
 
     Raises:
-        RuleError: It is something else, such as a tensor.
+        RuleError: The argument is not a number, but for example a tensor.
     """
     if not isinstance(value, int | float):
         raise call.refuse(f"{name} must be a number")
@@ -114,10 +116,10 @@ def number(value: Any, name: str, call: Call) -> Any:
 
 
 def fixed(call: Call, size: int | Size, name: str) -> int:
-    """Return a size that must be a number.
+    """Return a size that must be known as a number.
 
     Raises:
-        RuleError: It depends on the inputs.
+        RuleError: The size depends on the inputs.
     """
     if isinstance(size, int):
         return size
@@ -125,10 +127,10 @@ def fixed(call: Call, size: int | Size, name: str) -> int:
 
 
 def tuple_of(value: Any, rank: int) -> tuple[int, ...]:
-    """Return one number for each of several axes, from a number or a sequence."""
+    """Return a tuple with a number for each of `rank` axes, from one number for all axes or from a sequence."""
     return (int(value),) * rank if isinstance(value, int) else tuple(int(one) for one in value)
 
 
 def one_or_all(values: Sequence[int]) -> int | tuple[int, ...]:
-    """Return one number if all are equal, else the tuple: torch accepts both."""
+    """Return a single number if all numbers are equal, else the tuple; torch accepts either form."""
     return values[0] if len({*values}) == 1 else tuple(values)

@@ -1,4 +1,4 @@
-"""Operations on images: padding, cropping, resizing, patches, and the layers that do the same."""
+"""Convert operations and layers for images: padding, cropping, resizing, patches."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -33,20 +33,20 @@ def _pad(call: Call) -> None:
 def _pad_pairs(call: Call, rank: int) -> Sequence[Any]:
     width = call["pad_width"]
     if isinstance(width, int) or (len(width) == 1 and rank > 1):
-        raise call.refuse("Keras' torch backend applies one width for all axes to the last axis only")
+        raise call.refuse("a single pad_width is not supported: Keras' torch backend pads only the last axis with it")
     pairs = [one if isinstance(one, tuple | list) else (one, one) for one in width]
     if any(not isinstance(number, int) for pair in pairs for number in pair):
-        raise call.refuse("a width that depends on the inputs is not supported")
+        raise call.refuse("a pad_width that depends on the inputs is not supported")
     return pairs
 
 
 def _padding(given: Value, pads: Sequence[tuple[int, int]], least: int = 0) -> tuple[int, ...]:
-    """Return the pads for `F.pad`, which needs none for the leading axes without padding.
+    """Return the padding argument of `F.pad`, without the leading axes that are not padded.
 
     Args:
         given: The value that is padded.
-        pads: The pads of each axis of Keras.
-        least: The smallest number of axes.
+        pads: The padding at the start and the end of each axis, in the axis order of Keras.
+        least: The minimum number of axes in the argument.
     """
     in_order = [pads[axis] for axis in given.order]
     count = max(given.rank - next(place for place, pair in enumerate(in_order) if any(pair)), least)
@@ -55,7 +55,10 @@ def _padding(given: Value, pads: Sequence[tuple[int, int]], least: int = 0) -> t
 
 def _mirrored(call: Call, given: Value, pads: Sequence[tuple[int, int]], mode: str) -> None:
     if mode == "symmetric" and max(map(max, pads)) > 1:
-        raise call.refuse("for more than one pixel, Keras' torch backend repeats the edge and the others mirror it")
+        raise call.refuse(
+            'mode="symmetric" with more than one pixel is not supported: Keras\' torch backend repeats the edge, '
+            "but the other backends mirror the image"
+        )
     padded_axes = [axis for axis in given.order if any(pads[axis])]
     if len(padded_axes) > min(given.rank - 1, 3):
         raise call.refuse(f"torch does not support mode={mode!r} along {len(padded_axes)} axes of {given.rank}")
@@ -63,7 +66,7 @@ def _mirrored(call: Call, given: Value, pads: Sequence[tuple[int, int]], mode: s
     if any(axis in given.order[: given.rank - count] for axis in padded_axes):
         given = call.order(given, behind(given.order, padded_axes))
     if not is_float(given):
-        raise call.refuse("integers are not supported: torch mirrors floating-point numbers only")
+        raise call.refuse(f"mode={mode!r} with integers is not supported: torch has it for floating-point numbers only")
     call.returns(F.pad(given, _padding(given, pads, count), mode=_MODES[mode]), given.order)
 
 
@@ -82,7 +85,7 @@ def _crop_images(call: Call) -> None:
 
 
 def _changes(call: Call, given: Value, name: str, sign: int) -> list[tuple[int, int]]:
-    """Return what is added to, or cut from, both ends of the height and of the width."""
+    """Return how many pixels are added to, or removed from, the start and the end of the height and of the width."""
     height, width = given.target_shape[-2:]
     axes = ((height, "top", "bottom", "height"), (width, "left", "right", "width"))
     return [
@@ -94,12 +97,12 @@ def _changes(call: Call, given: Value, name: str, sign: int) -> list[tuple[int, 
 def _sides(
     call: Call, size: Any, first: int | None, last: int | None, target: int | None, sign: int
 ) -> tuple[int, int]:
-    """Return both ends of one axis; one of them may follow from the target size."""
+    """Return the number of pixels at the start and the end of an axis; a missing one follows from the target size."""
     if first is not None and last is not None:
         return first, last
     if target is None:
-        raise call.refuse("two of start, end and size must be given")
-    change = sign * (target - fixed(call, size, "how much is added or cut"))
+        raise call.refuse("for each axis, two of the padding or cropping at both ends and the target size are needed")
+    change = sign * (target - fixed(call, size, "the number of pixels that are added or removed"))
     return (change - last, last) if first is None and last is not None else (first or 0, change - (first or 0))
 
 
@@ -107,7 +110,7 @@ def _sides(
 def _resize(call: Call) -> None:
     given, mode = images(call, call.tensor), call.get("interpolation")
     if given.rank != 4 or not is_float(given):
-        raise call.refuse("only batches of images of floating-point numbers are supported")
+        raise call.refuse("only batches of images with a floating-point dtype are supported")
     if call.get("antialias"):
         raise call.refuse("antialias=True is not supported: Keras' backends use different filters")
     if mode not in ("bilinear", "nearest"):
@@ -119,7 +122,7 @@ def _resize(call: Call) -> None:
 
 
 def _to_aspect_ratio(call: Call, given: Value, height: int, width: int) -> Value:
-    """Return the images cropped or padded to the target's aspect ratio, if the call asks for it."""
+    """Return the images, cropped or padded to the aspect ratio of the target size if the call has that option."""
     if not (call.get("crop_to_aspect_ratio") or call.get("pad_to_aspect_ratio")):
         return given
     old_height, old_width = (fixed(call, size, "the size of the images") for size in given.target_shape[2:])
@@ -141,14 +144,14 @@ def _center_crop(call: Call) -> None:
     given, target = images(call, call.tensor), (call.get("height"), call.get("width"))
     sizes = [fixed(call, size, "the size of the images") for size in given.target_shape[-2:]]
     if any(size < wanted for size, wanted in zip(sizes, target, strict=True)):
-        raise call.refuse("Keras resizes images that are smaller than the crop, which is not supported")
+        raise call.refuse("images that are smaller than the crop are not supported: Keras would resize them")
     cropped = (_centred(size, wanted) for size, wanted in zip(sizes, target, strict=True))
     call.returns(given[..., *cropped], given.order)
 
 
 @handles("keras.ops.image.extract_patches")
 def _extract_patches(call: Call) -> None:
-    """Torch has the channels of a patch before its pixels, Keras after them."""
+    """Convert `extract_patches`. In a patch, torch orders the values by channel and then pixel, Keras the reverse."""
     given = images(call, call["images"])
     if given.rank != 4 or not (isinstance(call["size"], int) or len(call["size"]) == 2):
         raise call.refuse("only patches of batches of images are supported")
@@ -168,7 +171,11 @@ def _extract_patches(call: Call) -> None:
 
 @handles("keras.ops.depth_to_space", "keras.ops.space_to_depth")
 def _depth_and_space(call: Call) -> None:
-    """Torch has the channels before the pixels of a block; so has Keras only channels-first."""
+    """Convert `depth_to_space` and `space_to_depth`.
+
+    In the channel axis, torch orders the values by channel and then pixel of a block. Keras does so only for
+    channels-first images; for channels-last images it orders them by pixel and then channel.
+    """
     given, block = images(call, call["x"]), int(call["block_size"])
     channels, pixels = fixed(call, given.target_shape[1], "the number of channels"), block * block
     to_space, is_first = call.node.kind.endswith("space"), call["data_format"] == "channels_first"
@@ -182,7 +189,7 @@ def _depth_and_space(call: Call) -> None:
 
 
 def _swapped(given: Expression, first: int, second: int) -> Expression:
-    """Return the channels, which are groups of groups, with the two levels of groups swapped."""
+    """Split the channel axis into axes of sizes `first` and `second`, swap the two axes, and merge them again."""
     return given.method("unflatten", 1, (first, second)).method("transpose", 1, 2).method("flatten", 1, 2)
 
 

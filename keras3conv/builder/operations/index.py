@@ -1,4 +1,4 @@
-"""Operations that select values by their index: slices, gathering, scattering, one-hot rows, triangles, diagonals."""
+"""Convert operations that select or write values by index: slices, gather, scatter, one-hot, triangles, diagonals."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,7 +28,7 @@ _INT32 = Dtype("int32")
 def _get_item(call: Call) -> None:
     given, key = call["x"], call["key"]
     if isinstance(key, list) and any(part is None or part is Ellipsis or isinstance(part, slice) for part in key):
-        key = tuple(key)  # Keras writes a tuple to a file as a list
+        key = tuple(key)  # a saved Keras model has lists in place of tuples
     expression, order = sliced(call, given, full_key(call, key, given.rank))
     if expression == given:
         call.passes(given, order)
@@ -37,7 +37,7 @@ def _get_item(call: Call) -> None:
 
 
 def _picked(call: Call, given: Value, indices: Any, axis: int) -> None:
-    """Write the values at some indices of one axis; the axes of the indices replace that axis."""
+    """Convert the selection of values by their index along one axis; the axes of the index array replace that axis."""
     position = given.position(axis)
     if isinstance(indices, int):
         call.returns(given[along(position, indices)], without(given.order, (axis,)))
@@ -59,7 +59,7 @@ def _rank(indices: Any) -> int:
 
 
 def _plain(call: Call, indices: Any) -> Any:
-    """Return nested lists of integers."""
+    """Return indices as nested lists of integers; raise `RuleError` if one is not an integer."""
     if isinstance(indices, tuple | list):
         return [_plain(call, one) for one in indices]
     if not isinstance(indices, int):
@@ -77,7 +77,7 @@ def _take(call: Call) -> None:
 
 @handles("keras.ops.take_along_axis")
 def _take_along_axis(call: Call) -> None:
-    """Keras accepts negative indices, torch does not."""
+    """Convert `take_along_axis`. Negative indices, which torch does not accept, are taken modulo the axis size."""
     given, indices, axis = call["x"], call["indices"], call["axis"]
     if not isinstance(indices, Value):
         raise call.refuse("indices that are not a tensor are not supported")
@@ -134,7 +134,13 @@ def _slice_update(call: Call) -> None:
 
 
 def _scattered(whole: Expression, updates: Value, ranges: Sequence[tuple[int, int, int]]) -> Operation:
-    """Return the value with the updates in a part of it: along each axis, the updated slice replaces the slice."""
+    """Return the operation that replaces a part of a tensor with updates.
+
+    Args:
+        whole: The tensor.
+        updates: The values that replace the part.
+        ranges: The part, as a torch position, a start and an end for each axis that is not replaced as a whole.
+    """
     (position, start, end), *others = ranges
     part: Expression = updates
     if others:
@@ -150,7 +156,7 @@ def _scatter(call: Call) -> None:
 
 
 def _by_axis(indices: Value) -> Operation:
-    """Return the indices of each axis: Keras has them along the last axis."""
+    """Return a tensor of indices for each axis; in Keras they are stacked along the last axis."""
     return indices.method("long").method("unbind", -1)
 
 
@@ -163,7 +169,10 @@ def _scatter_update(call: Call) -> None:
 
 
 def _is_class(call: Call, given: Value) -> Operation:
-    """Return, along a new last axis, whether each value is each class; torch's own `one_hot` refuses other values."""
+    """Return booleans along a new last axis: True at the class index that equals the value.
+
+    `torch.nn.functional.one_hot` is not used, because it raises for values that are not a class index.
+    """
     classes = torch.arange(call["num_classes"], device=device_of(given))
     return operator("==", given.method("unsqueeze", -1), classes)
 
@@ -179,7 +188,7 @@ def _one_hot(call: Call) -> None:
 
 @handles("keras.ops.multi_hot")
 def _multi_hot(call: Call) -> None:
-    """The classes of each row are those of any value along the axis after the batch."""
+    """Convert `multi_hot`: a class is set if any value along the axis after the batch has it."""
     given, axis = call.keras_order(call["inputs"]), call["axis"]
     if axis not in (-1, given.rank):
         raise call.refuse(f"axis={axis} is not supported")
@@ -189,7 +198,7 @@ def _multi_hot(call: Call) -> None:
 
 @handles("keras.ops.tril", "keras.ops.triu")
 def _triangle(call: Call) -> None:
-    """If the last two axes are swapped in torch, the lower triangle is the upper one."""
+    """Convert `tril` and `triu`. If torch has the last two axes swapped, the other function is used."""
     given, name, offset = call["x"], call.node.kind.rpartition(".")[2], call["k"]
     rank = given.rank
     if given.order[-2:] == (rank - 1, rank - 2):
@@ -254,7 +263,7 @@ def _isin(call: Call) -> None:
 @handles("keras.ops.segment_sum")
 def _segment_sum(call: Call) -> None:
     if call["num_segments"] is None:
-        raise call.refuse("without num_segments the size of the result depends on the values")
+        raise call.refuse("without num_segments the shape of the result depends on the values")
     data, segments = call.keras_order(call["data"]), converted(call, call["segment_ids"], "int64")
     zeros = data.method("new_zeros", *call.sizes(call.shape))
     call.returns(zeros.method("index_add", 0, segments, data))

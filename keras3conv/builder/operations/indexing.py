@@ -1,4 +1,4 @@
-"""Indices and slices: from the axis order of Keras to that of torch."""
+"""Convert index expressions from the axis order of Keras to the axis order of torch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,14 +10,14 @@ from keras3conv.builder.program.program import Order, Value
 from keras3conv.model.graph import Size
 
 ALL = slice(None, None, None)
-"""The slice ":"."""
+"""The slice `:`, which selects a whole axis."""
 
 
 def full_key(call: Call, key: Any, rank: int) -> list[Any]:
-    """Return an index with an entry for every axis: "..." becomes the slices that it stands for."""
+    """Return an index with an entry for every axis: "..." and missing entries are replaced by slices `:`."""
     entries = list(key) if isinstance(key, tuple) else [key]
     if any(isinstance(one, Value) and one.dtype == "bool" for one in entries):
-        raise call.refuse("the size of what a boolean mask selects depends on the values")
+        raise call.refuse("a boolean mask is not supported: the shape of the result depends on the values")
     indexed = sum(one is not None and one is not Ellipsis for one in entries)
     missing = [ALL] * (rank - indexed)
     at = next((place for place, one in enumerate(entries) if one is Ellipsis), None)
@@ -27,12 +27,12 @@ def full_key(call: Call, key: Any, rank: int) -> list[Any]:
 
 
 def sliced(call: Call, given: Value, key: Sequence[Any]) -> tuple[Expression, Order]:
-    """Return the expression for plain indices and slices, and the axis order of the result.
+    """Return the expression that indexes a value, and the axis order of the result.
 
     Args:
         call: The call.
-        given: The value that is indexed; it is returned itself where nothing is left out.
-        key: An entry for every axis of Keras, and None for every new one.
+        given: The value to index; it is returned unchanged if the index selects everything.
+        key: A number or slice for every axis in the order of Keras, and None for every new axis.
     """
     entries = _entries(key)
     flipped = [axis for axis, entry in entries.of.items() if isinstance(entry, slice) and _step(call, entry) < 0]
@@ -59,13 +59,13 @@ def sliced(call: Call, given: Value, key: Sequence[Any]) -> tuple[Expression, Or
 
 @dataclass(kw_only=True)
 class _Entries:
-    """An index by the axes of Keras.
+    """The entries of an index, by the axes of Keras.
 
     Attributes:
-        of: The entry of each axis.
-        new_before: The numbers, in the result, of the new axes before each axis.
-        number: The number, in the result, of each axis that stays.
-        new_behind: The numbers of the new axes after the last one.
+        of: The entry (a number or slice) of each axis.
+        new_before: For each axis, the axes of the result that the index inserts before it.
+        number: For each axis with a slice, its axis in the result.
+        new_behind: The axes of the result that the index inserts after the last axis.
     """
 
     of: dict[int, Any] = field(default_factory=dict)
@@ -98,7 +98,10 @@ def _step(call: Call, entry: slice) -> int:
 
 
 def _mirrored(call: Call, entry: slice) -> slice:
-    """Return the slice of the flipped axis, on which index i has become -i - 1; torch has no negative steps."""
+    """Return a slice with a negative step as a slice of the flipped axis, because torch has no negative steps.
+
+    After the flip, index i is at -i - 1.
+    """
     ends = (entry.start, entry.stop)
     if any(isinstance(end, Size) for end in ends):
         raise call.refuse("a slice with a negative step and a bound that is a free size is not supported")
@@ -111,7 +114,7 @@ def _is_all(entry: Any) -> bool:
 
 
 def _checked(call: Call, entry: Any) -> Any:
-    """Return the entry if it consists of numbers and sizes."""
+    """Return the entry of an index; raise `RuleError` unless it consists of integers and sizes."""
     if not isinstance(entry, slice):
         return _bound(call, entry)
     start, stop = (None if end is None else _bound(call, end) for end in (entry.start, entry.stop))
@@ -120,7 +123,7 @@ def _checked(call: Call, entry: Any) -> Any:
 
 def _bound(call: Call, value: Any) -> int | Size:
     if isinstance(value, Value):
-        raise call.refuse("an index that depends on the values is not supported beside slices")
+        raise call.refuse("an index that is a tensor is not supported; use keras.ops.take")
     if isinstance(value, bool) or not isinstance(value, int | Size):
         raise call.refuse(f"an index that is a {type(value).__name__} is not supported")
     return call.size(value)

@@ -1,4 +1,4 @@
-"""Operations that join and split tensors along an axis."""
+"""Convert operations that join or split tensors along an axis."""
 
 from collections.abc import Sequence
 
@@ -7,11 +7,14 @@ from keras3conv.builder.operations.expressions import converted, torch, with_new
 from keras3conv.builder.program.program import Value
 
 _AXIS = {"dsplit": 2, "dstack": 2, "hsplit": 1, "hstack": 1, "vsplit": 0, "vstack": 0}
-"""The axis of the functions that are named after it."""
+"""The axis along which these functions join or split."""
 
 
 def _of_one_dtype(call: Call, values: Sequence[Value]) -> list[Value]:
-    """Return the values in the dtype in which Keras joins them; torch itself promotes floating-point dtypes."""
+    """Return the values converted to the dtype of the result; unchanged if the result has a floating-point dtype.
+
+    torch promotes to a floating-point dtype as Keras does, so that no conversion is needed then.
+    """
     return [
         value if "float" in call.dtype or value.dtype == call.dtype else converted(call, value, call.dtype)
         for value in values
@@ -99,7 +102,7 @@ def _unstack(call: Call) -> None:
 def _meshgrid(call: Call) -> None:
     values, rank = call.tensors, len(call.shape)
     if any(value.rank > 1 for value in values):
-        raise call.refuse("Keras' backends differ for a grid of tensors with more than one axis")
+        raise call.refuse("tensors with more than one axis are not supported: the result depends on the Keras backend")
     if len(values) == 1:
         call.passes(values[0])
         return

@@ -1,4 +1,4 @@
-"""Layers as functions of tensors: convolutions, pooling, normalization, attention."""
+"""Convert functional forms of layers in `keras.ops`: convolutions, pooling, normalization, attention."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,13 +21,16 @@ from keras3conv.rules.helpers.padding import Pads, same_padding
 
 
 def images(call: Call, given: Value) -> Value:
-    """Return the value channels-first."""
+    """Return images in channels-first order."""
     first = call.get("data_format") == "channels_first"
     return call.order(given, identity(given.rank) if first else channels_first(given.rank))
 
 
 def same_pads(call: Call, given: Value, kernel: Sequence[int], strides: Sequence[int], dilation: Sequence[int]) -> Pads:
-    """Return what padding="same" adds at the start and the end of every spatial axis of a channels-first value."""
+    """Return the padding that padding="same" adds at the start and the end of each spatial axis.
+
+    `given` is in channels-first order.
+    """
     axes = zip(given.target_shape[2:], kernel, strides, dilation, strict=True)
     return tuple(
         same_padding(None if stride == 1 else fixed(call, size, 'padding="same" with strides'), window, stride, gap)
@@ -36,7 +39,7 @@ def same_pads(call: Call, given: Value, kernel: Sequence[int], strides: Sequence
 
 
 def padded(call: Call, given: Value, pads: Sequence[tuple[int, int]], value: float | None = None) -> Value:
-    """Return the value with its last axes padded."""
+    """Return the value with padding along its last axes, one pair of (start, end) for each."""
     if not any(map(any, pads)):
         return given
     settings = {} if value is None else {"value": value}
@@ -44,18 +47,18 @@ def padded(call: Call, given: Value, pads: Sequence[tuple[int, int]], value: flo
 
 
 def torch_pads(pads: Sequence[tuple[int, int]]) -> tuple[int, ...]:
-    """Return pads as `F.pad` takes them: the last axis first."""
+    """Return pairs of padding as the flat argument of `F.pad`, which has the last axis first."""
     return tuple(end for pair in reversed(pads) for end in pair)
 
 
 def _settings(call: Call, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the strides and the dilation."""
+    """Return the strides and the dilation of a convolution, with a number for each spatial axis."""
     places = rank - 2
     return tuple_of(call["strides"], places), tuple_of(call.get("dilation_rate", 1), places)
 
 
 def _around(call: Call, given: Value, kernel: Sequence[int]) -> tuple[Value, Mapping[str, Any]]:
-    """Return the input of a convolution, and its argument `padding` if the padding is symmetric."""
+    """Return the input of a convolution, padded if the padding is asymmetric, and else the argument `padding`."""
     strides, dilation = _settings(call, given.rank)
     padding = str(call["padding"])
     if padding == "valid":
@@ -131,19 +134,19 @@ def _max_pool(call: Call) -> None:
 
 @handles("keras.ops.average_pool")
 def _average_pool(call: Call) -> None:
-    """JAX and TensorFlow do not count the padding: they divide by the number of real values in each window."""
+    """Convert `average_pool`. As in JAX and TensorFlow, padding does not count in the average."""
     given, size, strides = _pooled(call)
     pads = same_pads(call, given, size, strides, (1,) * len(size)) if call["padding"] == "same" else ()
     settings: dict[str, Any] = {}
     if any(map(any, pads)):
         if any(start != end for start, end in pads):
-            raise call.refuse('with asymmetric padding="same", Keras\' torch backend and the others differ')
+            raise call.refuse('padding="same" that is asymmetric is not supported: the result depends on the backend')
         settings = {"padding": one_or_all([start for start, _ in pads]), "count_include_pad": False}
     call.returns(_pool("avg_pool", given, size, strides, **settings), given.order)
 
 
 def _pooled(call: Call) -> tuple[Value, tuple[int, ...], tuple[int, ...]]:
-    """Return the input, the window and the strides."""
+    """Return the input, the window size and the strides of a pooling."""
     given = images(call, call["inputs"])
     size = tuple_of(call["pool_size"], given.rank - 2)
     return given, size, size if call["strides"] is None else tuple_of(call["strides"], given.rank - 2)
@@ -158,7 +161,7 @@ def _pool(name: str, given: Value, size: tuple[int, ...], strides: tuple[int, ..
 @handles("keras.ops.adaptive_average_pool", "keras.ops.adaptive_max_pool")
 def _adaptive_pool(call: Call) -> None:
     if len(call.shape) != call["inputs"].rank:
-        raise call.refuse("channels-last, Keras declares another shape than it returns")
+        raise call.refuse("this call is not supported: Keras' symbolic output shape differs from the actual shape")
     given = images(call, call["inputs"])
     kind = "avg" if "average" in call.node.kind else "max"
     size = one_or_all(tuple_of(call["output_size"], given.rank - 2))
@@ -169,7 +172,7 @@ def _adaptive_pool(call: Call) -> None:
 def _batch_normalization(call: Call) -> None:
     given, axis = call["x"], call["axis"]
     if not isinstance(axis, int) or given.rank < 2 or any(call[name].rank != 1 for name in ("mean", "variance")):
-        raise call.refuse(f"axis={axis} is not supported: only one axis, with a mean and a variance for each index")
+        raise call.refuse(f"axis={axis} is not supported: it must be one axis, and mean and variance must be vectors")
     axis %= given.rank
     if axis == 0:
         raise call.refuse("axis=0 is not supported")
@@ -180,7 +183,7 @@ def _batch_normalization(call: Call) -> None:
 
 
 def _optional(call: Call, **names: str) -> dict[str, Value]:
-    """Return the tensors that were given for optional arguments, by their names in torch."""
+    """Return the optional tensors that the call has, by the names of the torch arguments."""
     return {torch_name: call[name] for torch_name, name in names.items() if call.get(name) is not None}
 
 
@@ -193,7 +196,7 @@ def _layer_normalization(call: Call) -> None:
     if call.get("rms_scaling"):
         raise call.refuse("rms_scaling=True is not supported: Keras has removed it")
     if axes != list(range(rank - len(axes), rank)):
-        raise call.refuse(f"axis={call['axis']} is not supported: only the last axes")
+        raise call.refuse(f"axis={call['axis']} is not supported: only the last axes can be normalized")
     if any(weight.rank != len(axes) for weight in weights.values()):
         raise call.refuse("weights must have the axes that are normalized")
     given = call.order(given, (*(axis for axis in given.order if axis not in axes), *axes))
@@ -208,7 +211,7 @@ _HEADS_SECOND: Order = (0, 2, 1, 3)
 
 @handles("keras.ops.dot_product_attention")
 def _dot_product_attention(call: Call) -> None:
-    """Torch has the heads before the sequence, Keras after it; a mask of numbers is added in both."""
+    """Convert `dot_product_attention`. torch has the head axis before the sequence axis, Keras after it."""
     if call["attn_logits_soft_cap"] is not None:
         raise call.refuse("attn_logits_soft_cap is not supported")
     query, key, value = (call.order(call[name], _HEADS_SECOND) for name in ("query", "key", "value"))
@@ -226,12 +229,15 @@ def _dot_product_attention(call: Call) -> None:
 
 
 def _attention_mask(call: Call, query: Value) -> Expression:
-    """Return the mask for torch; Keras uses a very negative number for masked keys, so that no row is empty."""
+    """Return the mask for torch: a tensor that is added to the scores, very negative for masked keys.
+
+    A boolean mask would give NaN for a row in which all keys are masked. Keras avoids that with a finite number.
+    """
     mask, bias = call["mask"], call["bias"]
     if mask is not None and bias is not None:
-        raise call.refuse("a mask and a bias at once are not supported")
+        raise call.refuse("a mask together with a bias is not supported")
     if call["is_causal"]:
-        raise call.refuse("is_causal=True beside a mask or a bias differs between Keras' backends")
+        raise call.refuse("is_causal=True together with a mask or a bias is not supported: Keras' backends differ")
     if mask is None:
         return call.keras_order(bias)
     mask = converted(call, call.keras_order(mask), "bool")

@@ -1,4 +1,4 @@
-"""Imports every file of this package, whose handlers register themselves."""
+"""Load all handlers: import every module of this package, which registers its handlers."""
 
 from functools import cache
 from importlib import import_module
@@ -9,6 +9,6 @@ from keras3conv.builder import operations
 
 @cache
 def load() -> None:
-    """Import the files of handlers; later calls do nothing."""
+    """Import the modules with handlers; later calls do nothing."""
     for module in iter_modules(operations.__path__):
         import_module(f"{operations.__name__}.{module.name}")

@@ -1,4 +1,4 @@
-"""Layers with several inputs: arithmetic and joining."""
+"""Convert merging layers: Add, Subtract, Multiply, Average, Maximum, Minimum, Concatenate, Dot."""
 
 from functools import partial
 
@@ -29,7 +29,10 @@ def _nested(call: Call, *, function: Function) -> None:
 
 
 def _broadcast_after_the_batch(call: Call) -> list[Value]:
-    """Return the inputs with axes of size one after the batch, as merging layers of Keras broadcast them."""
+    """Return the inputs of a merging layer with equal numbers of axes.
+
+    As in Keras, an input with fewer axes gets axes of size 1 after the batch axis.
+    """
     values = call.tensors
     rank = max(value.rank for value in values)
     return [value if value.rank == rank else _widened(call, value, rank) for value in values]

@@ -1,4 +1,4 @@
-"""Pointwise operations, which are independent of the axis order."""
+"""Convert pointwise operations, which are independent of the axis order."""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,7 +14,10 @@ Unary = Callable[[Value], Operation]
 
 
 def softplus(x: Value) -> Operation:
-    """Return Keras' softplus: above its threshold torch returns x, at its default of 20 that is 2e-9 too little."""
+    """Return Keras' softplus.
+
+    torch returns x above a threshold. With the default threshold of 20 that is off by 2e-9, so the threshold is 40.
+    """
     return F.softplus(x, threshold=40)
 
 
@@ -35,7 +38,7 @@ _EXPRESSIONS: dict[str, Unary] = {
     "square": lambda x: x * x,
     "stop_gradient": lambda x: x.method("detach"),
 }
-"""Functions that torch does not have, or that are shorter with an operator."""
+"""Functions that torch does not have, or that are shorter as an expression with operators."""
 
 _HANDLED_BELOW = frozenset(
     {"ceil", "clip", "copy", "floor", "full_like", "gelu", "nan_to_num", "ones_like", "round"}
@@ -43,7 +46,7 @@ _HANDLED_BELOW = frozenset(
     "trunc",
     "zeros_like",
 }
-"""Functions of `keras.ops` that depend on the dtype of the tensor, or whose arguments may be tensors."""
+"""Functions with a handler in this file, because they depend on the dtype or may have tensors as arguments."""
 
 _IN_THE_TABLE = {
     name.removeprefix("keras.ops."): operation
@@ -52,7 +55,7 @@ _IN_THE_TABLE = {
     for name in operation.keras
     if name.startswith("keras.ops.") and name.removeprefix("keras.ops.") not in _HANDLED_BELOW
 }
-"""The pointwise functions of one tensor that both frameworks have."""
+"""Pointwise functions of one tensor from the table of operations that torch and Keras have in common."""
 
 UNARY: dict[str, Unary] = {
     **{
@@ -62,14 +65,14 @@ UNARY: dict[str, Unary] = {
     },
     **_EXPRESSIONS,
 }
-"""Functions of one tensor without settings, by their names in `keras.ops`."""
+"""Functions whose only argument is a tensor, by their names in `keras.ops`."""
 
 _OF_FLOATS: dict[str, Unary] = {
     "ceil": torch.ceil,
     "fabs": torch.abs,
     "floor": torch.floor,
 }
-"""Functions that return floating-point numbers for integers in Keras, and integers in torch."""
+"""Functions that for integer inputs return floating-point numbers in Keras, but integers in torch."""
 
 _WITH_SETTINGS: dict[str, tuple[Callable[..., Operation], tuple[str, ...]]] = {
     **{
@@ -79,11 +82,11 @@ _WITH_SETTINGS: dict[str, tuple[Callable[..., Operation], tuple[str, ...]]] = {
     },
     "squareplus": (squareplus, ("b",)),
 }
-"""Functions of a tensor and of settings: torch takes these in the order in which Keras names them."""
+"""Functions of a tensor and numbers: the torch function, and the names of the numbers in the order torch takes them."""
 
 
 def unary(call: Call, *, function: Unary) -> None:
-    """Write a pointwise function of one tensor."""
+    """Convert a pointwise function of one tensor."""
     _returns(call, function, call.tensor)
 
 
@@ -110,7 +113,10 @@ for _kind, (_setting_function, _names) in _WITH_SETTINGS.items():
 
 @handles("keras.activations.relu")
 def _relu(call: Call) -> None:
-    """Values at or below the threshold become zero, or the slope times their distance from it; the rest is limited."""
+    """Convert `relu` with its arguments `negative_slope`, `max_value` and `threshold`.
+
+    A value x above the threshold is limited to the maximum. Another value becomes negative_slope * (x - threshold).
+    """
     slope, limit, threshold = (call.get(name) for name in ("negative_slope", "max_value", "threshold"))
     if slope and limit is None and not threshold:
         unary(call, function=lambda x: F.leaky_relu(x, slope))
@@ -174,7 +180,7 @@ def _cast(call: Call) -> None:
 
 @handles("keras.ops.copy", "keras.ops.real", "keras.ops.conj", "keras.ops.conjugate")
 def _same(call: Call) -> None:
-    """Keras has no complex inputs, and operations that return complex numbers are refused."""
+    """Convert operations that return their input. `real` and `conj` do, because complex tensors are not supported."""
     call.passes(call.tensor)
 
 
@@ -192,7 +198,7 @@ def _full_like(call: Call) -> None:
     if isinstance(value, Value):
         value = converted(call, value, call.dtype)
         if value.rank:
-            raise call.refuse("the fill value must be one number")
+            raise call.refuse("a fill_value with axes is not supported: it must be a scalar")
         (value, like), order = call.aligned([value, given])
         call.returns(value.method("expand_as", like), order)
         return

@@ -1,4 +1,4 @@
-"""Global pooling: the average or the maximum over all spatial axes."""
+"""Convert global pooling: the average or the maximum over all spatial axes."""
 
 from functools import partial
 
@@ -21,7 +21,7 @@ def _global(call: Call, *, method: str) -> None:
 
 
 def _masked_mean(call: Call, given: Value) -> None:
-    """Write the average over the time steps that are not masked."""
+    """Convert GlobalAveragePooling1D with a mask: the average over the time steps that are not masked."""
     if call.get("keepdims") or "GlobalAveragePooling1D" not in call.node.kind:
         raise call.refuse("a mask is not supported")
     given = call.keras_order(given)

@@ -1,4 +1,4 @@
-"""Products of tensors: einsum, matrix products, tensor products, linear algebra."""
+"""Convert products of tensors and linear algebra: einsum, matrix products, tensor products."""
 
 from collections.abc import Sequence
 from string import ascii_letters
@@ -9,7 +9,7 @@ from keras3conv.builder.program.program import Order, Value, identity
 
 
 def _of_one_dtype(call: Call, values: Sequence[Value]) -> list[Value]:
-    """Return the values in one dtype: torch does not multiply matrices of different dtypes, Keras promotes them."""
+    """Return the values converted to one dtype: Keras promotes different dtypes, torch's matrix products do not."""
     if len({value.dtype for value in values}) == 1:
         return list(values)
     return [converted(call, value, call.dtype) for value in values]
@@ -17,7 +17,7 @@ def _of_one_dtype(call: Call, values: Sequence[Value]) -> list[Value]:
 
 @handles("keras.ops.einsum")
 def _einsum(call: Call) -> None:
-    """No permutation is needed: the letters of each operand are in the order of its axes."""
+    """Convert `einsum`. The letters of each operand are reordered to its axis order, so no permutation is needed."""
     if call.dtype == "bool" or "operands" not in call.arguments:
         raise call.refuse("this form of einsum is not supported")
     values = _of_one_dtype(call, call["operands"])
@@ -27,7 +27,7 @@ def _einsum(call: Call) -> None:
 
 
 def _letters(call: Call, values: Sequence[Value]) -> tuple[list[str], str]:
-    """Return a letter for every axis of every operand and of the result: "..." and an implicit result are expanded."""
+    """Return the letters of each operand and of the result, with "..." and a missing result written out."""
     text = call["subscripts"].replace(" ", "")
     left, arrow, right = text.partition("->")
     terms = left.split(",")
@@ -60,7 +60,10 @@ def _dot(call: Call) -> None:
     if not first.rank or not second.rank:
         call.returns(first * second, first.order or second.order)
     elif second.rank > 2:
-        raise call.refuse("with more than two axes on the right, Keras' torch backend and the others differ")
+        raise call.refuse(
+            "not supported if x2 has more than two axes: the result then depends on the Keras backend "
+            "(torch differs from JAX and TensorFlow)"
+        )
     else:
         _summed(call, first, second, ((first.rank - 1,), (max(second.rank - 2, 0),)))
 
@@ -82,7 +85,10 @@ def _inner(call: Call) -> None:
 
 
 def _summed(call: Call, first: Value, second: Value, axes: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
-    """Write the sum of products along pairs of axes; the axes of the first come before those of the second."""
+    """Convert a sum of products along pairs of axes (a tensordot).
+
+    The result has the remaining axes of the first operand, then the remaining axes of the second.
+    """
     first, second = _of_one_dtype(call, [first, second])
     if first.rank == second.rank == 1:
         call.returns(first @ second)
@@ -110,11 +116,14 @@ def _cross(call: Call) -> None:
     values, order = call.aligned([call["x1"], call["x2"]])
     axis = call["axisa"]
     if {call["axisb"], call["axisc"]} != {axis}:
-        raise call.refuse("different axes are not supported")
+        raise call.refuse("different values of axisa, axisb and axisc are not supported")
     if axis == -1 and 3 in values[0].shape[:-1]:
-        raise call.refuse("Keras' torch backend uses the first axis of size three, the others use the last")
+        raise call.refuse(
+            "not supported if an axis before the last has size 3: Keras' torch backend then uses the first axis of "
+            "size 3, but the other backends use the last axis"
+        )
     if any(value.shape[axis] != 3 for value in values):
-        raise call.refuse("vectors of two values are not supported")
+        raise call.refuse("vectors that do not have three elements are not supported")
     call.returns(torch.linalg.cross(*values, dim=values[0].position(axis)), order)
 
 
@@ -132,7 +141,7 @@ _MATRICES = {
     "logdet": torch.logdet,
     "pinv": torch.linalg.pinv,
 }
-"""Functions of square matrices, which are the last two axes."""
+"""Functions of square matrices in the last two axes."""
 
 
 def _matrix(call: Call) -> None:
@@ -157,5 +166,5 @@ def _solve(call: Call) -> None:
 def _solve_triangular(call: Call) -> None:
     first, second = (call.keras_order(call[name]) for name in ("a", "b"))
     if second.rank == first.rank - 1:
-        raise call.refuse("a right side that is a vector is not supported")
+        raise call.refuse("a vector as right-hand side b is not supported")
     call.returns(torch.linalg.solve_triangular(first, second, upper=not call["lower"]))

@@ -1,4 +1,4 @@
-"""Recurrent layers: torch returns the whole sequence and the last states, Keras only what it is asked for."""
+"""Convert recurrent layers. torch always returns the sequence and the last states, Keras only the requested outputs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,7 +20,7 @@ def _recurrent(call: Call) -> None:
     try:
         layer = call.rule_module("torch.nn.")
     except RuleError:
-        call.by_rule()  # a layer of this project, which returns what Keras returns
+        call.by_rule()  # a torch layer of this project, which returns the same outputs as the Keras layer
         return
     given = _sequence(call, call.node.config)
     called = _called(call, layer, given, directions=1)
@@ -33,7 +33,7 @@ def _recurrent(call: Call) -> None:
 
 
 def _steps(call: Call, sequence: Operation) -> Operation:
-    """Return the whole sequence, or its last time step, as the layer does."""
+    """Return the whole sequence if the layer has `return_sequences`, else its last time step."""
     return sequence if call.get("return_sequences") else sequence[:, -1]
 
 
@@ -68,9 +68,9 @@ def _merged(mode: str, forward: Operation, backward: Operation) -> Operation:
 
 
 def masked(call: Call) -> None:
-    """Write a recurrent layer with a mask: a module of this project leaves out the steps that torch's runs over."""
+    """Convert a recurrent layer with a mask to a module of this project, which skips masked time steps."""
     if call.get("initial_state") is not None:
-        raise call.refuse("an initial state beside a mask is not supported")
+        raise call.refuse("an initial state together with a mask is not supported")
     if call.get("stateful"):
         raise call.refuse("stateful=True is not supported: the torch layer keeps no state between calls")
     layer = call.rule_module(f"{OWN_LAYERS}.Recurrent")
@@ -78,7 +78,7 @@ def masked(call: Call) -> None:
 
 
 def _sequence(call: Call, config: Mapping[str, Any]) -> Value:
-    """Return the input sequence, batch first; refuse what torch cannot do."""
+    """Return the input sequence, batch first; raise `RuleError` for a mask and for `stateful`, which torch lacks."""
     if call.get("mask") is not None:
         raise call.refuse("a mask is not supported: the torch layer runs over every time step")
     if config.get("stateful"):
@@ -87,11 +87,11 @@ def _sequence(call: Call, config: Mapping[str, Any]) -> Value:
 
 
 def _called(call: Call, layer: Submodule, given: Value, directions: int) -> Operation:
-    """Return the call of the layer, with its initial states if there are any."""
+    """Return the call of the torch layer, with the initial states if the Keras call has them."""
     states = [value for value in call.tensors if value.name != call["sequences"].name]
     if not states:
         return layer(given)
     if directions > 1:
-        raise call.refuse("initial states in both directions are not supported")
+        raise call.refuse("initial states of a Bidirectional layer are not supported")
     initial = tuple(state[None] for state in states)
     return layer(given, initial[0] if len(initial) == 1 else initial)

@@ -1,4 +1,4 @@
-"""Operations along axes: sums, extremes, norms, sorting, running sums. The axes are translated in the arguments."""
+"""Convert operations along axes: sums, extremes, norms, sorting, cumulative sums."""
 
 from collections.abc import Callable
 from functools import partial
@@ -32,7 +32,7 @@ _REDUCTIONS = {
 _OF_FLOATS = ("logsumexp", "mean", "std", "var")
 
 _EXTRA = {"std": {"correction": 0}, "var": {"correction": 0}}
-"""Keras divides by the number of values, torch by default by one less."""
+"""Keras divides by the number of values n, torch by default by n - 1."""
 
 _INT32 = Dtype("int32")
 
@@ -48,14 +48,14 @@ def _order_after(given: Value, axes: tuple[int, ...], keepdims: bool) -> Order:
 
 
 def _reduced(call: Call, given: Value, method: str, **extra: Any) -> tuple[Operation, Order]:
-    """Return a reduction by a method of tensors, and the axis order of its result."""
+    """Return a reduction by a tensor method, and the axis order of the result."""
     axes, keepdims = _axes(call, given), bool(call.get("keepdims"))
     return given.method(method, **_over(given, axes, keepdims), **extra), _order_after(given, axes, keepdims)
 
 
 def _axes(call: Call, given: Value) -> tuple[int, ...]:
     if call.get("axis") in ((), []):
-        raise call.refuse("without an axis Keras' backends differ")
+        raise call.refuse("an empty axis is not supported: the result depends on the Keras backend")
     return axes_of(call.get("axis"), given.rank)
 
 
@@ -92,7 +92,10 @@ def _in_a_row(call: Call, given: Value, axes: tuple[int, ...]) -> Value:
 
 
 def _elements(given: Value, axes: tuple[int, ...]) -> int:
-    """Return the product of the sizes of some axes; 0 if one is free, for a value that is only reduced afterwards."""
+    """Return the product of the sizes of these axes; 0 if a size is free.
+
+    The wrong size 0 does no harm: the merged axis is reduced in the next statement.
+    """
     product = 1
     for axis in axes:
         size = given.shape[axis]
@@ -101,7 +104,7 @@ def _elements(given: Value, axes: tuple[int, ...]) -> int:
 
 
 def _reduced_in_a_row(call: Call, given: Value, function: Callable[[Value], Operation]) -> None:
-    """Write a reduction that torch has for one axis only."""
+    """Convert a reduction that torch supports for one axis only; several axes are merged first."""
     axes, keepdims = _axes(call, given), bool(call.get("keepdims"))
     made = function(_in_a_row(call, given, axes))
     if not keepdims:
@@ -120,7 +123,7 @@ def _prod(call: Call) -> None:
 
 @handles("keras.ops.median")
 def _median(call: Call) -> None:
-    """Keras takes the mean of the two middle values, torch's own median the lower one."""
+    """Convert `median`. For an even number of values Keras averages the middle two, but `torch.median` does not."""
     _reduced_in_a_row(call, as_float(call, call.tensor), lambda row: row.method("quantile", 0.5, dim=-1))
 
 
@@ -130,7 +133,7 @@ def _quantile(call: Call) -> None:
     if not isinstance(level, int | float):
         raise call.refuse("more than one quantile at a time is not supported")
     if method != "linear":
-        raise call.refuse(f"method={method!r} is not supported: in a model, Keras interpolates linearly all the same")
+        raise call.refuse(f"method={method!r} is not supported: in a model Keras interpolates linearly instead")
     level = level / 100 if call.node.kind.endswith("percentile") else level
     _reduced_in_a_row(call, as_float(call, call.tensor), lambda row: row.method("quantile", level, dim=-1))
 
@@ -147,7 +150,10 @@ def _count_nonzero(call: Call) -> None:
     given = call.tensor
     axes = _axes(call, given)
     if given.rank - len(axes) > 1:
-        raise call.refuse("Keras' torch backend returns the remaining axes in reverse order, the others do not")
+        raise call.refuse(
+            "not supported if more than one axis remains: Keras' torch backend returns these axes in reverse order, "
+            "the other backends do not"
+        )
     counted = given.method("count_nonzero", dim=dims(given, axes))
     call.returns(counted.method("to", _INT32), without(given.order, axes))
 
@@ -160,7 +166,7 @@ def _average(call: Call) -> None:
         call.returns(given.method("mean", dim=dims(given, axes)), without(given.order, axes))
         return
     if not isinstance(weights, Value) or axes != (given.rank - 1,):
-        raise call.refuse("Keras' backends differ for weights along other axes than the last")
+        raise call.refuse("weights are supported only for axis=-1: for other axes the result depends on the backend")
     left = without(weights.order, (weights.rank - 1,))
     total = call.step(weights.method("sum", dim=weights.position(-1)), shape=weights.shape[:-1], order=left)
     (given, weights), order = call.aligned([given, weights])
@@ -179,7 +185,7 @@ def _norm(call: Call) -> None:
         call.returns(torch.linalg.vector_norm(given, *level, **_over(given, axes, keepdims)), order)
         return
     if len(axes) != 2:
-        raise call.refuse(f"ord={kind!r} needs one axis or two")
+        raise call.refuse(f"ord={kind!r} is supported for one or two axes only")
     pair = given.position(axes[0]), given.position(axes[1])
     settings = {"keepdim": True} if keepdims else {}
     call.returns(torch.linalg.matrix_norm(given, kind, dim=pair, **settings), order)
@@ -187,7 +193,7 @@ def _norm(call: Call) -> None:
 
 @handles("keras.ops.normalize")
 def _normalize(call: Call) -> None:
-    """Keras limits the inverse of the norm, torch the norm; the results are the same."""
+    """Convert `normalize`. Keras limits the inverse of the norm, torch limits the norm, with equal results."""
     given, level = call["x"], call["order"]
     axes = _axes(call, given)
     if level != 2 and len(axes) > 1:
@@ -213,7 +219,7 @@ def _softmax(call: Call) -> None:
 
 
 def _masked_softmax(call: Call, given: Value, mask: Value, axes: tuple[int, ...]) -> None:
-    """Masked values get zero, even in a row in which all are masked."""
+    """Convert a softmax with a mask. Masked positions get 0, even if a whole row is masked."""
     if len(axes) > 1:
         raise call.refuse("a mask with several axes is not supported")
     mask = mask if mask.dtype == "bool" else call.step(mask > 0.5, dtype="bool")
@@ -224,7 +230,10 @@ def _masked_softmax(call: Call, given: Value, mask: Value, axes: tuple[int, ...]
 
 @handles("keras.ops.sparsemax", "keras.activations.sparsemax")
 def _sparsemax(call: Call) -> None:
-    """Keras computes its threshold from the sum of the running sums; that of the paper is from the last of them."""
+    """Convert `sparsemax` with the threshold that Keras uses.
+
+    Keras adds up the cumulative sums of the chosen values; the paper takes only the last cumulative sum.
+    """
     given = call.tensor
     dim = dims(given, axes_of(call.get("axis", -1), given.rank))
     ordered = call.step(given.method("sort", dim=dim, descending=True).attribute("values"))

@@ -1,4 +1,4 @@
-"""Operations that are refused, each with its reason, and functions of `keras.ops` that are no operations."""
+"""List the operations and layers that cannot be converted, with reasons, and functions that are not operations."""
 
 from functools import partial
 
@@ -12,7 +12,7 @@ _REASONS: dict[str, tuple[str, ...]] = {
     "it runs a function that is not part of the graph; write a layer and register a rule for it": (
         "associative_scan", "cond", "fori_loop", "jvp", "map", "scan", "switch", "vectorized_map", "while_loop",
     ),
-    "it is a loss or a metric, no part of the deployed model": (
+    "it is a loss or a metric, not a part of the deployed model": (
         "binary_crossentropy", "categorical_crossentropy", "corrcoef", "ctc_decode", "ctc_loss", "image.ssim",
         "in_top_k", "psnr", "sparse_categorical_crossentropy", "allclose",
     ),
@@ -60,10 +60,10 @@ _LAYERS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 REFUSED_LAYERS: dict[str, str] = {f"keras.layers.{name}": reason for reason, names in _LAYERS.items() for name in names}
-"""The reasons for which layers that prepare data are refused, by class name."""
+"""Layers that cannot be converted because they prepare data: the reason by class name."""
 
 REFUSED: dict[str, str] = {f"keras.ops.{name}": reason for reason, names in _REASONS.items() for name in names}
-"""The reasons for which operations are refused, by public name."""
+"""Operations that cannot be converted: the reason by public name."""
 
 NO_CALLS: dict[str, str] = {
     **dict.fromkeys(
@@ -76,11 +76,11 @@ NO_CALLS: dict[str, str] = {
     "convert_to_numpy": "needs values, which a traced model does not have",
     "image.extract_patches_3d": "is refused: only patches of images are supported",
 }
-"""Functions of `keras.ops` that are never an operation of a graph, by their names in `keras.ops`."""
+"""Functions of `keras.ops` that never occur as an operation in a graph, with the reason."""
 
 
 def refusal(kind: str) -> str:
-    """Return why a layer or operation of this class is never converted, whatever its arguments; empty if it may be."""
+    """Return the reason why a layer or operation cannot be converted with any arguments; an empty text otherwise."""
     reason = REFUSED.get(kind) or REFUSED_LAYERS.get(kind)
     if reason:
         return f"{kind}: {reason}"

@@ -1,4 +1,4 @@
-"""Axis orders of reshaped values: a reshape needs no permutation where it does not mix the axes."""
+"""Find the axis order of a reshaped value. A reshape that does not mix the axes needs no permutation."""
 
 from collections import Counter
 
@@ -6,18 +6,18 @@ from keras3conv.builder.program.program import Order, Value, identity
 from keras3conv.model.graph import Shape, Size
 
 _Product = tuple[int, Counter[str]]
-"""A number of elements: a factor, and the free sizes that it is multiplied with."""
+"""A number of elements: a factor, and the symbols of the free sizes that it is multiplied with."""
 
 
 def kept_order(given: Value, made: Shape) -> Order | None:
-    """Return the axis order of a value that is reshaped without a permutation; None if it needs one.
+    """Return the axis order after a reshape without a permutation; None if the reshape needs a permutation.
 
-    The axes fall into groups that are reshaped independently. A group may be at any position, if its axes are adjacent
-    and in the order of Keras.
+    The axes form groups that are reshaped independently: [batch], [height, width]. No permutation is needed if, in the
+    axis order of torch, the axes of each group are adjacent and in the order of Keras.
 
     Args:
-        given: The value that is reshaped.
-        made: The new shape in the axes of Keras.
+        given: The value to reshape.
+        made: The new shape in the axis order of Keras.
     """
     if given.order == identity(given.rank):
         return identity(len(made))
@@ -37,7 +37,7 @@ def kept_order(given: Value, made: Shape) -> Order | None:
 
 
 def _with_single(order: list[int], made: Shape) -> Order:
-    """Return the order with the axes of size one that are in no group, each after the Keras axis before it."""
+    """Return the order with the missing axes, which have size 1, inserted after the preceding Keras axis."""
     for axis in range(len(made)):
         if axis not in order:
             order.insert(order.index(axis - 1) + 1 if axis else 0, axis)
@@ -45,7 +45,10 @@ def _with_single(order: list[int], made: Shape) -> Order:
 
 
 def _groups(given: Shape, made: Shape) -> list[tuple[list[int], list[int]]] | None:
-    """Return the smallest runs of axes with as many elements before as after, without axes of size one."""
+    """Return the groups of a reshape: pairs of old axes and new axes with the same number of elements.
+
+    The groups are as small as possible, and have no axes of size 1. Return None if the sizes do not form groups.
+    """
     if any(isinstance(size, Size) and "unknown" in size.symbols for size in (*given, *made)):
         return None
     old = [axis for axis, size in enumerate(given) if size != 1]
@@ -70,7 +73,7 @@ def _product(shape: Shape, axes: list[int]) -> _Product:
         size = shape[axis]
         if isinstance(size, Size):
             if size.offset:
-                symbols[f"({size})"] += 1  # a sum is no product of free sizes: it only equals itself
+                symbols[f"({size})"] += 1  # a sum of sizes counts as a symbol, since it has no factors
                 continue
             symbols.update(size.symbols)
         factor *= size.factor if isinstance(size, Size) else size

@@ -1,4 +1,4 @@
-"""Layers and operations that reshape, permute and repeat."""
+"""Convert layers and operations that reshape, permute or repeat tensors."""
 
 from collections.abc import Sequence
 from math import prod
@@ -36,7 +36,10 @@ def _flatten(call: Call) -> None:
 
 @handles("keras.layers.Reshape", "keras.ops.reshape")
 def _reshape(call: Call) -> None:
-    """Axes are permuted only where the reshape mixes them; a new image of one pixel is channels-first."""
+    """Convert a reshape; permute the input only if the reshape mixes axes.
+
+    A result with only size-1 axes between batch and channels is taken as an image, and gets channels-first order.
+    """
     given, shape = call.tensor, call.shape
     if _is_indexed(call, given, shape):
         return
@@ -49,7 +52,7 @@ def _reshape(call: Call) -> None:
 
 
 def _is_indexed(call: Call, given: Value, shape: Shape) -> bool:
-    """Write an index with None if the reshape only adds axes of size one; return whether it does."""
+    """If a reshape only adds axes of size 1, convert it to an index with None and return True; else return False."""
     axes = [axis for axis in given.order if given.shape[axis] != 1]
     index = _only_new_axes(given, shape)
     if axes != sorted(axes) or not index:
@@ -63,7 +66,10 @@ def _is_indexed(call: Call, given: Value, shape: Shape) -> bool:
 
 
 def _only_new_axes(given: Value, shape: Shape) -> list[Any]:
-    """Return the index that makes a shape of the given one, if it only adds axes of size one; empty otherwise."""
+    """Return the index (slices, and None for new axes) that changes a value to a shape.
+
+    Return an empty list if the shape does not just add axes of size 1.
+    """
     left = list(given.shape)
     index: list[Any] = []
     for size in shape:
@@ -78,7 +84,7 @@ def _only_new_axes(given: Value, shape: Shape) -> list[Any]:
 
 
 def _reshaped_sizes(call: Call, sizes: Sequence[int | Size]) -> tuple[int | Size, ...]:
-    """Return the sizes for a reshape: one that was not traced is -1."""
+    """Return the sizes for a reshape; a single size that the trace could not express becomes -1."""
     unknown = [isinstance(size, Size) and "unknown" in size.symbols for size in sizes]
     if sum(unknown) != 1:
         return call.sizes(sizes)
@@ -120,7 +126,7 @@ def _moveaxis(call: Call) -> None:
 
 
 def _transposed(call: Call, axes: tuple[int, ...]) -> None:
-    """Rename the axes without moving data: an operation that needs another order adds the permutation."""
+    """Convert a transpose by changing the axis order only; a later operation adds a permutation if it needs one."""
     given = call.tensor
     axes = tuple(axis % given.rank for axis in axes)
     call.passes(given, tuple(axes.index(axis) for axis in given.order))
@@ -174,7 +180,7 @@ def _repeat(call: Call) -> None:
     elif isinstance(repeats, tuple | list) and all(isinstance(one, int) for one in repeats):
         count = repeats[0] if len(repeats) == 1 else torch.tensor(list(repeats), device=device_of(given))
     else:
-        raise call.refuse("repeats that are a tensor are not supported: the size of the result depends on them")
+        raise call.refuse("repeats that are a tensor are not supported: the shape of the result depends on the values")
     call.returns(given.method("repeat_interleave", count, dim=given.position(axis)), given.order)
 
 

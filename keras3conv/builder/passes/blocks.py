@@ -1,4 +1,4 @@
-"""Blocks: repeated parts of a program become a class that is instantiated several times."""
+"""Replace repeated parts of a program by blocks: classes that are instantiated several times."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,11 +20,11 @@ _SHORT = {
 
 
 def structured(structure: Structure, taken: Iterable[str] = ()) -> Structure:
-    """Replace repeated parts by blocks, the best first, until no block would help a reader.
+    """Replace repeated parts by blocks, the best repetition first, until no block would shorten the code enough.
 
     Args:
-        structure: A program, perhaps with classes already.
-        taken: Names that no new class may have.
+        structure: A program; it may already have blocks.
+        taken: Class names that must not be used.
     """
     while segments := repeated(structure.program):
         structure = _with_block(structure, segments, taken)
@@ -63,19 +63,19 @@ def _with_block(structure: Structure, segments: Sequence[Segment], taken_classes
 
 @dataclass(frozen=True)
 class _Occurrence:
-    """One segment that becomes the use of a block."""
+    """A segment of the program that is replaced by a call of a block."""
 
     program: Program
     segment: Segment
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
-        """The statements."""
+        """The statements of the segment."""
         return self.program.steps[self.segment.start : self.segment.stop]
 
     @cached_property
     def keys(self) -> tuple[str, ...]:
-        """The modules and the weights that it uses, in order; those of every occurrence correspond by position."""
+        """The modules and weights that the segment uses, in order; equal positions of two occurrences correspond."""
         names: dict[str, None] = {}
         for step in self.steps:
             if step.module:
@@ -87,7 +87,7 @@ class _Occurrence:
 
     @cached_property
     def prefix(self) -> str:
-        """The words that the names of its layers begin with."""
+        """The common prefix of the layer paths in the segment."""
         return prefix_of([step.path for step in self.steps if step.path])
 
     def flat_name(self, key: str) -> str:
@@ -95,14 +95,17 @@ class _Occurrence:
         return self.program.weights[key].name if key in self.program.weights else key
 
     def short_name(self, key: str) -> str:
-        """Return the name without the words that all names of the occurrence begin with."""
+        """Return the name of a module or weight without the common prefix of the segment."""
         name, prefix = self.flat_name(key), identifier(self.prefix) if self.prefix else ""
         rest = name.removeprefix(prefix).strip("_") if prefix else name
         return identifier(rest) if rest else name
 
 
 def _inner_names(occurrences: Sequence[_Occurrence]) -> list[str]:
-    """Return the names of the modules and weights in the block: those of Keras if all occurrences agree on them."""
+    """Return the names of the modules and weights in the block.
+
+    A name comes from Keras if the short names are the same in all occurrences, else from the class of the module.
+    """
     first = occurrences[0]
     short = [[occurrence.short_name(key) for key in occurrence.keys] for occurrence in occurrences]
     wanted = [
@@ -134,7 +137,10 @@ def _outer_names(occurrences: Sequence[_Occurrence], taken: Iterable[str], block
 
 
 def _class_name(occurrences: Sequence[_Occurrence], taken: Iterable[str], kind: str) -> str:
-    """Return the words that all names begin with, without numbers: "EncoderLayer" for "encoder_layer_0" and others."""
+    """Return the class name of a block: "EncoderLayer" for occurrences "encoder_layer_0" and "encoder_layer_1".
+
+    If the prefixes without numbers differ, the name comes from `kind`.
+    """
     words = [_words(occurrence.prefix) for occurrence in occurrences]
     common = words[0] if all(one == words[0] for one in words) else []
     name = class_identifier("_".join(word for word in common if len(word) > 1) or kind)
@@ -142,23 +148,23 @@ def _class_name(occurrences: Sequence[_Occurrence], taken: Iterable[str], kind: 
 
 
 def _words(prefix: str) -> list[str]:
-    """Return the words of a name without the numbers at their ends."""
+    """Return the words of a prefix, without numbers at the start or end of a word."""
     parts = (part.strip("0123456789") for part in prefix.replace("/", "_").split("_"))
     return [part for part in parts if part.isalpha()]
 
 
 @dataclass
 class _Arguments:
-    """The constructor arguments of a block: one for all settings that have the same values in every occurrence.
+    """The constructor arguments of a block. Module arguments with the same values in all occurrences share one.
 
     Attributes:
-        named: The values of each argument, one for each occurrence.
+        named: For each constructor argument, its value in each occurrence.
     """
 
     named: dict[str, list[Any]] = field(default_factory=dict)
 
     def of(self, values: list[Any], owner: str, name: str) -> Any:
-        """Return the value if all occurrences have the same, else the argument that stands for it."""
+        """Return the value if it is equal in all occurrences; else a constructor argument that has these values."""
         if all(value == values[0] and type(value) is type(values[0]) for value in values):
             return values[0]
         for known, others in self.named.items():
@@ -203,7 +209,7 @@ def _weights(occurrences: Sequence[_Occurrence], inner: Sequence[str], arguments
 def _body(
     first: _Occurrence, inner: Sequence[str], modules: Mapping[str, Module], weights: Mapping[str, Weight]
 ) -> Program:
-    """Return the program of the class."""
+    """Return the program of the block's class: the statements of the first occurrence with the inner names."""
     program, segment = first.program, first.segment
     names = dict(zip(first.keys, inner, strict=True))
     steps = tuple(replace(step, expression=with_modules(step.expression, names.__getitem__)) for step in first.steps)
@@ -230,7 +236,7 @@ def _body(
 def _replaced(
     program: Program, occurrences: Sequence[_Occurrence], names: Sequence[str], block: str, arguments: _Arguments
 ) -> Program:
-    """Return the program with one statement for each occurrence."""
+    """Return the program with each occurrence replaced by one statement, a call of the block."""
     steps: list[Step] = []
     modules: dict[str, Module] = {}
     starts = {occurrence.segment.start: number for number, occurrence in enumerate(occurrences)}
@@ -253,7 +259,7 @@ def _replaced(
 
 
 def _type(values: Sequence[Any]) -> str:
-    """Return the type annotation of an argument."""
+    """Return the type annotation of an argument that has these values."""
     return " | ".join(dict.fromkeys(_type_of(value) for value in values))
 
 

@@ -1,7 +1,7 @@
-"""In-place updates and merged statements of a torch program, because they are faster.
+"""Speed up a torch program with in-place operations, and merge a layer call with its activation into one statement.
 
-The activation of what a layer returns is applied around its call, in place. A sum is written in place of one of its
-summands, if that summand was just made by a layer that does not need its own output for the backward pass.
+An activation in place overwrites the output of the layer before it. A sum in place overwrites one of its summands. A
+value may be overwritten only if the layer that computed it does not need its output for the backward pass.
 """
 
 from dataclasses import replace
@@ -13,22 +13,25 @@ from keras3conv.builder.program.program import Module, Program, Step
 from keras3conv.model.graph import Ref
 
 _IN_PLACE = frozenset(f"torch.nn.functional.{name}" for name in ("relu", "relu6", "silu", "hardswish"))
-"""Functions with an argument `inplace`."""
+"""Functions that have an argument `inplace`."""
 
 _OUTPUT_NOT_SAVED = ("torch.nn.BatchNorm", "torch.nn.Conv", "torch.nn.Linear", f"{OWN_LAYERS}.UnevenConv")
-"""Layers whose backward pass needs their input and not their output, which may be overwritten."""
+"""Layers whose backward pass does not need their output, so that the output may be overwritten."""
 
 _PASSED_ON = ("torch.nn.Dropout", f"{OWN_LAYERS}.SharedDropout")
-"""Layers that return their input, or in training a new tensor that they do not save."""
+"""Layers that in evaluation mode return their input tensor itself, and in training a tensor that they do not save."""
 
 
 def overwriting(program: Program) -> Program:
-    """Return the program with every sum marked that may overwrite one of its summands, which then comes first."""
+    """Return the program in which every sum that may overwrite a summand is marked, with that summand first."""
     return replace(program, steps=tuple(_overwriting(step, program) for step in program.steps))
 
 
 def folded(program: Program) -> Program:
-    """Return the program with `x = F.relu(self.norm(x), inplace=True)` for `x = self.norm(x)` and `x = F.relu(x)`."""
+    """Return the program with layer calls and activations merged.
+
+    `x = self.norm(x)` and `x = F.relu(x)` become `x = F.relu(self.norm(x), inplace=True)`.
+    """
     steps: list[Step] = []
     for step in program.steps:
         if steps and _is_around(step, steps[-1], program):
@@ -37,7 +40,7 @@ def folded(program: Program) -> Program:
             may_overwrite = _is_in_place_function(step.expression) and kind.startswith(_OUTPUT_NOT_SAVED)
             around = _in_place(step.expression) if may_overwrite else step.expression
             steps[-1] = replace(steps[-1], expression=_substituted(around, called), outputs=step.outputs)
-        elif step.overwrites and step.inputs[0] not in program.makers:  # an argument belongs to the caller
+        elif step.overwrites and step.inputs[0] not in program.makers:  # do not overwrite a caller's tensor
             steps.append(replace(step, overwrites=False))
         elif _is_in_place_function(step.expression) and _is_free(step.inputs[0], program):
             steps.append(replace(step, expression=_in_place(step.expression)))
@@ -47,7 +50,7 @@ def folded(program: Program) -> Program:
 
 
 def called_module(step: Step, program: Program) -> Module | None:
-    """Return the submodule of a statement that is nothing but its call with one value; None otherwise."""
+    """Return the submodule if a statement is just its call with one value (`x = self.conv(x)`); else None."""
     match step.expression:
         case Operation("module", name, (Ref(),), kwargs) if not kwargs:
             return program.modules[name]
@@ -55,7 +58,7 @@ def called_module(step: Step, program: Program) -> Module | None:
 
 
 def is_sum(expression: Any) -> bool:
-    """Return whether an expression is the sum of two values."""
+    """Return True if an expression is the sum of two values."""
     match expression:
         case Operation("operator", "+", (Ref(), Ref())):
             return True
@@ -75,7 +78,10 @@ def _overwriting(step: Step, program: Program) -> Step:
 
 
 def _is_free(name: str, program: Program) -> bool:
-    """Return whether a value may be overwritten: it is new, used once, and not saved by what made it."""
+    """Return True if a value may be overwritten.
+
+    The value must be computed in the program, be used once, and not be saved for the backward pass.
+    """
     maker = program.makers.get(name)
     if maker is None or program.uses[name] != 1:
         return False
@@ -86,7 +92,7 @@ def _is_free(name: str, program: Program) -> bool:
 
 
 def _is_scaled(expression: Any) -> bool:
-    """Return whether an expression is a value times or plus a number: no gradient needs the result."""
+    """Return True if an expression is a value times or plus a number; its backward pass does not need the result."""
     match expression:
         case Operation("operator", "*" | "+", (Ref(), int() | float())):
             return True
@@ -105,12 +111,12 @@ def _in_place(expression: Operation) -> Operation:
 
 
 def _substituted(expression: Any, called: Operation) -> Any:
-    """Return the expression with a call in place of its one value."""
+    """Return the expression with a call in place of its only value."""
     return transformed(expression, lambda node: called if isinstance(node, Ref) else node)
 
 
 def _is_around(step: Step, before: Step, program: Program) -> bool:
-    """Return whether a statement is a function of nothing but the output of the layer called directly before it."""
+    """Return True if a statement applies a function to the output of the layer call before it, and to nothing else."""
     if step.module or step.comment or step.symbols or not _begins_with_a_function(step.expression):
         return False
     is_alone = references(step.expression) == before.outputs and program.uses[before.outputs[0]] == 1
@@ -118,7 +124,7 @@ def _is_around(step: Step, before: Step, program: Program) -> bool:
 
 
 def _begins_with_a_function(expression: Any) -> bool:
-    """Return whether an expression is the call of a torch function, perhaps with methods of its result."""
+    """Return True if an expression is the call of a torch function, or a method or operator applied to such a call."""
     match expression:
         case Operation("function", name):
             return name.startswith("torch.")

@@ -1,8 +1,8 @@
 """Search for repeated parts of a program: adjacent statements with few inputs and one output that occur again.
 
-Two segments are repetitions of each other if they have the same operations and classes, connected in the same way. The
-arguments of the constructors may differ: these become arguments of the block. Or two segments share all of their
-modules: then they are calls of one module.
+Two segments can become one block in two cases. Either they have the same operations and classes, connected in the same
+way; constructor arguments that differ become arguments of the block. Or they use the same modules; then they become
+calls of one module.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,18 +13,18 @@ from keras3conv.builder.program.program import Program, Step, is_module_call
 from keras3conv.model.graph import refs
 
 LONGEST = 120
-"""The largest number of statements in a block; a longer block is no easier to read than the whole."""
+"""The maximum number of statements in a block; a longer block would not make the code easier to read."""
 
 SHORTEST = 3
 
 MOST_INPUTS = 3
-"""The largest number of inputs of a block: the main tensor, and what all parts of a model get, such as a mask."""
+"""The maximum number of inputs of a block: the main tensor, and tensors such as a mask that every block receives."""
 
 Token = tuple[object, ...]
-"""A statement without its variables: two statements have equal tokens if they may repeat each other."""
+"""A statement without its variables: only statements with equal tokens can repeat each other."""
 
 _MODULE = "module"
-"""The name that stands for that of a module in a token."""
+"""The name that replaces the name of a module in a token."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +33,8 @@ class Segment:
 
     Attributes:
         start: The index of the first statement.
-        stop: The index after the last one.
-        given: The values from outside that they use, in order of use.
+        stop: The index after the last statement.
+        given: The names of the values from outside the segment that its statements use, in order of use.
     """
 
     start: int
@@ -48,9 +48,9 @@ class Segment:
 
 
 def repeated(program: Program) -> tuple[Segment, ...]:
-    """Return the repetition that shortens the source code most; empty if none shortens it enough.
+    """Return the segments of the repetition that shortens the source code most; empty if none shortens it enough.
 
-    Segments with equal tokens are found by a rolling hash; only those that occur again are compared exactly.
+    Candidates have equal rolling hashes of their tokens; only candidates are compared exactly.
     """
     tokens = [_token(program, step) for step in program.steps]
     hashes = _Hashes(tokens)
@@ -72,7 +72,10 @@ def repeated(program: Program) -> tuple[Segment, ...]:
 
 
 def _score(program: Program, chosen: Sequence[Segment]) -> float:
-    """Return the number of statements that a repetition saves, weighted by how much it looks like a block."""
+    """Return the number of statements that a block saves, with a bonus for signs that the segments belong together.
+
+    The signs are a common name prefix, branches that meet, and a layer as first statement.
+    """
     is_shared = _is_shared(program, chosen[0])
     if len(chosen) < 2 or (is_shared and not _has_every_use(program, chosen)):
         return 0.0
@@ -89,12 +92,12 @@ def _upper_bound(program: Program, found: Sequence[Segment]) -> float:
 
 
 def _cost(*, is_shared: bool) -> float:
-    """Return what a class costs the reader, in statements; less for a module with several calls, which is one thing."""
+    """Return the number of statements that a block must save to be worth a class; less for a module called again."""
     return 1.0 if is_shared else 6.0
 
 
 def _alike(program: Program, tokens: Sequence[Token | None], found: Sequence[Segment]) -> Iterable[list[Segment]]:
-    """Return the segments that can be a block, grouped by equality."""
+    """Return groups of segments that can become the same block."""
     groups: dict[tuple[object, ...], list[Segment]] = {}
     for segment in found:
         is_whole, is_shared = _is_whole(program, segment), _is_shared(program, segment)
@@ -105,7 +108,7 @@ def _alike(program: Program, tokens: Sequence[Token | None], found: Sequence[Seg
 
 
 def _owned(program: Program, segment: Segment) -> tuple[tuple[str, str], ...]:
-    """Return the modules and the weights that a segment uses, once for each use: ("module", name), ("weight", name)."""
+    """Return the modules and weights of a segment, an entry for each use: ("module", name) or ("weight", name)."""
     found: list[tuple[str, str]] = []
     for step in program.steps[segment.start : segment.stop]:
         found += [("module", step.module)] if step.module else []
@@ -119,20 +122,20 @@ def _uses(program: Program, owned: tuple[str, str]) -> int:
 
 
 def _is_shared(program: Program, segment: Segment) -> bool:
-    """Return whether everything in a segment is also used elsewhere, and at least two Keras layers are in it."""
+    """Return True if a segment has several layers with weights, and all its modules and weights are used elsewhere."""
     owned = _owned(program, segment)
     layers = {one for one in owned if one[0] == "weight" or program.modules[one[1]].source}
     return len(layers) >= 2 and all(_uses(program, one) > owned.count(one) for one in owned)
 
 
 def _has_every_use(program: Program, segments: Sequence[Segment]) -> bool:
-    """Return whether the modules and the weights of the segments are used nowhere else."""
+    """Return True if the modules and weights of these segments are not used outside of these segments."""
     owned = _owned(program, segments[0])
     return all(_uses(program, one) == owned.count(one) * len(segments) for one in owned)
 
 
 def _is_whole(program: Program, segment: Segment) -> bool:
-    """Return whether the modules and weights of a segment are used nowhere else, and are two or more."""
+    """Return True if a segment has two or more modules or weights, which are not used outside of the segment."""
     owned = _owned(program, segment)
     modules, weights = [one for one in owned if one[0] == "module"], {one for one in owned if one[0] == "weight"}
     is_alone = all(_uses(program, one) == owned.count(one) for one in owned)
@@ -140,7 +143,7 @@ def _is_whole(program: Program, segment: Segment) -> bool:
 
 
 class _Hashes:
-    """A rolling hash: the hash of any run of tokens in constant time."""
+    """A rolling hash, which returns the hash of any run of tokens in constant time."""
 
     _BASE, _MODULUS = 1_000_003, (1 << 61) - 1
 
@@ -159,13 +162,13 @@ class _Hashes:
 
 
 def _segments(program: Program, tokens: Sequence[Token | None]) -> Iterator[Segment]:
-    """Yield every run of statements with few inputs, of which only the last result is used after it."""
+    """Yield every run of statements with few inputs whose last output is the only one that is used after the run."""
     maker = {output: place for place, step in enumerate(program.steps) for output in step.outputs}
     last_use = {name: place for place, step in enumerate(program.steps) for name in step.inputs}
     last_use |= {ref.name: len(program.steps) for ref in refs(program.outputs)}
     for start in range(len(program.steps)):
         given: dict[str, None] = {}
-        needed = -1  # the last statement that uses anything but the last result
+        needed = -1  # the last statement that uses an output of the run other than the last output
         for stop in range(start + 1, min(start + LONGEST, len(program.steps)) + 1):
             step = program.steps[stop - 1]
             given |= {name: None for name in step.inputs if maker.get(name, -1) < start and name not in program.weights}
@@ -178,7 +181,7 @@ def _segments(program: Program, tokens: Sequence[Token | None]) -> Iterator[Segm
 
 
 def _token(program: Program, step: Step) -> Token | None:
-    """Return the token of a statement; None for the call of a block that was found before."""
+    """Return the token of a statement; None for the call of an existing block."""
     kind = program.modules[step.module].spec.kind if step.module else ""
     if kind.startswith("."):
         return None
@@ -186,17 +189,20 @@ def _token(program: Program, step: Step) -> Token | None:
 
 
 def shape_of(step: Step) -> object:
-    """Return a hashable value that is equal for statements that differ only in their values and modules."""
+    """Return a hashable value that is equal for statements that differ only in the names of values and modules."""
     return signature(with_modules(step.expression, lambda _: _MODULE))
 
 
 def with_modules(expression: object, rename: Callable[[str], str]) -> object:
-    """Return an expression with other names for the modules that it calls."""
+    """Return an expression with `rename` applied to the names of the modules that it calls."""
     return transformed(expression, lambda node: replace(node, name=rename(node.name)) if is_module_call(node) else node)
 
 
 def _key(program: Program, tokens: Sequence[Token | None], segment: Segment) -> tuple[object, ...] | None:
-    """Return the tokens and the connections of a segment; None if it uses a free size that its inputs do not have."""
+    """Return a key that is equal for segments with the same tokens, connected in the same way.
+
+    Return None if the segment uses a free size that is not a size of its inputs.
+    """
     names: dict[str, int] = {name: -1 - place for place, name in enumerate(segment.given)}
     modules: dict[str, int] = {}
     key: list[object] = []
@@ -222,7 +228,7 @@ def symbols_in(program: Program, steps: Iterable[Step]) -> tuple[str, ...]:
 
 
 def size_from(program: Program, given: Sequence[str], symbol: str) -> tuple[int, int] | None:
-    """Return the index of an input, and the position of its axis, that have a free size; None if none has it."""
+    """Return the index of an input and the position of its axis that has this free size; None if there is none."""
     for number, name in enumerate(given):
         for position, size in enumerate(program.values[name].target_shape):
             if str(size) == symbol:
@@ -231,7 +237,7 @@ def size_from(program: Program, given: Sequence[str], symbol: str) -> tuple[int,
 
 
 def _apart(segments: Sequence[Segment]) -> tuple[Segment, ...]:
-    """Return the segments that do not overlap, preferring earlier ones."""
+    """Return segments that do not overlap; of two that overlap, keep the earlier one."""
     chosen: list[Segment] = []
     for segment in sorted(segments, key=lambda one: one.start):
         if not chosen or segment.start >= chosen[-1].stop:
@@ -240,25 +246,28 @@ def _apart(segments: Sequence[Segment]) -> tuple[Segment, ...]:
 
 
 def _coherence(program: Program, segments: Sequence[Segment]) -> float:
-    """Return the share of the segments whose layer names have a common prefix that no other segment has."""
+    """Return the fraction of segments whose layer names have a common prefix that is unique to the segment."""
     prefixes = [prefix_of([step.path for step in program.steps[s.start : s.stop] if step.path]) for s in segments]
     own = [prefix for prefix in prefixes if prefix and prefixes.count(prefix) == 1]
     return len(own) / len(segments)
 
 
 def _joins(program: Program, segment: Segment) -> bool:
-    """Return whether branches meet in a segment, as in a residual block."""
+    """Return True if branches meet in a segment, as in a residual block."""
     steps = program.steps[segment.start : segment.stop]
     return any(len({*step.inputs} - {*program.weights}) > 1 for step in steps)
 
 
 def _begins(program: Program, segment: Segment) -> bool:
-    """Return whether a segment begins with a layer: an activation belongs to the statement before it."""
+    """Return True if a segment begins with a layer; a function such as an activation belongs to the layer before it."""
     return bool(program.steps[segment.start].module)
 
 
 def prefix_of(paths: Sequence[str]) -> str:
-    """Return the words that all layer names begin with: "conv2_block1_" for "conv2_block1_1_conv" and others."""
+    """Return the common prefix of layer names in whole words; an empty text for fewer than two names.
+
+    The prefix of "conv2_block1_1_conv" and "conv2_block1_2_conv" is "conv2_block1_".
+    """
     if len(paths) < 2:
         return ""
     first, last = min(paths), max(paths)

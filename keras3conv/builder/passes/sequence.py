@@ -1,6 +1,6 @@
-"""The order of the statements: branch after branch, so that each branch can be read from its beginning to its end.
+"""Order the statements branch by branch, so that each branch can be read from its start to its end.
 
-Keras traces the branches of a model side by side.
+The trace of a Keras model interleaves the statements of its branches.
 """
 
 from dataclasses import replace
@@ -10,7 +10,7 @@ from keras3conv.model.graph import refs
 
 
 def arranged(program: Program) -> Program:
-    """Return the program with every statement directly before the branch that first needs it."""
+    """Return the program in depth-first order: each statement comes right before the first branch that needs it."""
     maker = {output: place for place, step in enumerate(program.steps) for output in step.outputs}
     done: set[int] = set()
     steps: list[Step] = []

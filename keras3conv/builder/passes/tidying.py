@@ -1,7 +1,8 @@
-"""Shorter and faster statements: several torch statements become one that computes exactly the same.
+"""Replace two torch statements by one that computes exactly the same, to make the code shorter and faster.
 
-Padding with zeros becomes the convolution's own padding, the parts of `relu6(x + 3) / 6` become one statement, and a
-reduction keeps an axis instead of removing and adding it. Only values that nothing else uses are removed.
+Padding with zeros becomes the `padding` argument of the convolution, the parts of `relu6(x + 3) / 6` become one
+statement, and a reduction keeps an axis instead of removing and adding it. A value is removed only if it is not used
+elsewhere.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ _RELU6 = "torch.nn.functional.relu6"
 _NOT_NEGATIVE = frozenset(
     {"torch.nn.functional.relu", _RELU6, "torch.sigmoid", "torch.nn.functional.hardsigmoid"}
 )  # fmt: skip
-"""Functions that return nothing below zero: zeros around such values do not change their maximum."""
+"""Functions whose results are never negative, so that padding with zeros does not change their maximum."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,7 @@ class _Pair:
     Attributes:
         program: The program that contains them.
         first: The first statement.
-        second: The second; its first input is the output of the first.
+        second: The second statement; its first input is the output of the first statement.
     """
 
     program: Program
@@ -38,21 +39,21 @@ class _Pair:
     second: Step
 
     def module(self, step: Step) -> Module | None:
-        """Return the submodule of a statement that is nothing but its only call; None otherwise."""
+        """Return the submodule if a statement is just its call, and it is called only once; else None."""
         module = called_module(step, self.program)
         return module if module and self.program.module_uses[module.name] == 1 else None
 
     def joined(self, expression: Operation) -> Step:
-        """Return the second statement with an expression of the inputs of the first."""
+        """Return a statement for both: the second statement with a new expression."""
         return replace(self.second, expression=expression)
 
 
 _Rewriting = Callable[[_Pair], tuple[Step, Mapping[str, Module]] | None]
-"""Returns one statement for two, and the submodules that change; None if there is no such statement."""
+"""A function that returns one statement for a pair, and the submodules that change; None if it does not apply."""
 
 
 def tidied(program: Program) -> Program:
-    """Return the program with fewer statements that compute the same."""
+    """Return an equivalent program with fewer statements."""
     for rewriting in (_padding, _hard_sigmoid, _kept_axes):
         program = _rewritten(program, rewriting)
     used = {step.module for step in program.steps}
@@ -78,7 +79,7 @@ def _rewritten(program: Program, rewriting: _Rewriting) -> Program:
 
 
 def _padding(pair: _Pair) -> tuple[Step, Mapping[str, Module]] | None:
-    """Rewrite a padding with zeros and the layer after it as one layer with padding."""
+    """Merge a padding with zeros into the layer after it, as the layer's own padding."""
     pad, layer = pair.module(pair.first), pair.module(pair.second)
     if pad is None or layer is None or not pad.spec.kind.startswith("torch.nn.ZeroPad"):
         return None
@@ -97,13 +98,16 @@ def _padding(pair: _Pair) -> tuple[Step, Mapping[str, Module]] | None:
 
 
 def _evenly(pair: _Pair, layer: Module, around: tuple[int, ...]) -> LayerSpec | None:
-    """Return the layer with symmetric padding; None if its padding differs from zeros around its input."""
+    """Return the layer with symmetric padding; None if the layer's own padding would not have the effect of zeros."""
     config = {**layer.spec.config, "padding": around}
     return replace(layer.spec, config=config) if _pads_with_zeros(pair, layer, around) else None
 
 
 def _unevenly(layer: Module, ends: Sequence[tuple[int, int]]) -> LayerSpec | None:
-    """Return a depthwise convolution with more padding at the end; other convolutions would be slower than a copy."""
+    """Return an `UnevenConv2d`, which pads more at the end, for a depthwise convolution; else None.
+
+    For other convolutions `UnevenConv2d` is slower than a separate padding.
+    """
     config = layer.spec.config
     is_depthwise = layer.spec.kind == "torch.nn.Conv2d" and config.get("groups", 1) == config["in_channels"] > 1
     is_plain = config.get("padding_mode", "zeros") == "zeros" and {*_numbers(config.get("dilation", 1), 2)} == {1}
@@ -115,11 +119,11 @@ def _unevenly(layer: Module, ends: Sequence[tuple[int, int]]) -> LayerSpec | Non
 
 
 _KEPT = ("in_channels", "out_channels", "kernel_size", "stride", "groups", "bias")
-"""The arguments of an uneven convolution besides its padding."""
+"""The arguments that an `UnevenConv2d` takes over from the convolution."""
 
 
 def _pads_with_zeros(pair: _Pair, layer: Module, around: tuple[int, ...]) -> bool:
-    """Return whether a layer's own padding has the same effect as zeros around its input."""
+    """Return True if a layer's own padding has the same effect as zeros around its input."""
     kind, config = layer.spec.kind.removeprefix("torch.nn.")[:-2], layer.spec.config
     if kind == "Conv":
         return bool(config.get("padding_mode", "zeros") == "zeros")
@@ -142,13 +146,13 @@ def _is_not_negative(expression: Any) -> bool:
 
 
 def _ends(padding: Any, rank: int) -> list[tuple[int, int]]:
-    """Return the padding at the start and the end of each axis; torch lists the last axis first."""
+    """Return the padding at the start and the end of each axis, from torch's list, which has the last axis first."""
     numbers = _numbers(padding, 2 * rank)
     return [(numbers[place], numbers[place + 1]) for place in range(2 * rank - 2, -1, -2)]
 
 
 def _one(value: Any) -> Any:
-    """Return one number for a tuple of equal numbers."""
+    """Return one number for a tuple of equal numbers; any other value unchanged."""
     return value[0] if isinstance(value, tuple) and len({*value}) == 1 else value
 
 
@@ -157,9 +161,9 @@ def _numbers(value: Any, count: int) -> tuple[Any, ...]:
 
 
 def _hard_sigmoid(pair: _Pair) -> tuple[Step, Mapping[str, Module]] | None:
-    """Rewrite the parts of `relu6(x + 3) / 6` as one statement, in two stages because a rewriting sees two statements.
+    """Merge the statements of `relu6(x + 3) / 6` into one: first `x + 3` into `relu6`, then the division.
 
-    It does not become `F.hardsigmoid`, whose gradient has single precision even in double precision.
+    `F.hardsigmoid` is not used, because its gradient has only single precision for inputs in double precision.
     """
     given = pair.program.values[pair.first.inputs[0]]
     match pair.first.expression, pair.second.expression:
@@ -182,7 +186,7 @@ def _is_shifted_relu6(expression: Operation) -> bool:
 
 
 def _is_sixth(sign: str, factor: float) -> bool:
-    """Return whether a value is divided by six, or multiplied with a sixth in single or double precision."""
+    """Return True for a division by 6, or a multiplication by 1/6 in single or double precision."""
     return factor == 6 if sign == "/" else abs(factor - 1 / 6) < 1e-8
 
 
@@ -190,7 +194,7 @@ _REDUCTIONS = frozenset({"mean", "sum", "amax", "amin"})
 
 
 def _kept_axes(pair: _Pair) -> tuple[Step, Mapping[str, Module]] | None:
-    """Rewrite a reduction and an index that adds the same axes again as a reduction with `keepdim`."""
+    """Merge a reduction and an index that adds the reduced axes again into a reduction with `keepdim`."""
     match pair.first.expression, pair.second.expression:
         case (
             Operation("method", name, (Ref() as x,), {"dim": dim, **others}) as reduced,
@@ -203,7 +207,7 @@ def _kept_axes(pair: _Pair) -> tuple[Step, Mapping[str, Module]] | None:
 
 
 def _new_axes(key: tuple[Any, ...]) -> set[int] | None:
-    """Return the positions that an index adds; None if it also selects values."""
+    """Return the positions of the axes that an index adds; None if the index also selects values."""
     if any(one is not None and one != slice(None) for one in key):
         return None
     return {position for position, one in enumerate(key) if one is None}

@@ -1,8 +1,8 @@
-"""Towers: a part of a model that is called several times with the same weights becomes a class with one instance.
+"""Create a class for each tower: a part of a model that is called several times with the same weights.
 
-The trace records which statements belong to one call (`Step.calls`), so a tower may have any number of inputs and
-outputs. The calls become one module if they have the same statements, connected in the same way, and nothing else uses
-their modules and weights. Otherwise they stay inlined, which is longer and computes the same.
+The trace records the statements of each call (`Step.calls`), so a tower may have any number of inputs and outputs. The
+calls become calls of one module if they have the same statements, connected in the same way, and if their modules and
+weights are not used elsewhere. Otherwise the statements of each call stay inlined, which is longer but equivalent.
 """
 
 import re
@@ -21,16 +21,16 @@ from keras3conv.model.graph import Ref, refs
 from keras3conv.rules.rule import LayerSpec
 
 FEWEST_STATEMENTS, FEWEST_LAYERS = 3, 2
-"""The smallest class that is easier to read than its inlined calls."""
+"""The minimum size of a tower; smaller parts are easier to read if they are inlined."""
 
 _DEFAULT_NAME = re.compile(r"(functional|sequential|model)(_\d+)?")
-"""The names that Keras gives to models without a name."""
+"""The default names of Keras models."""
 
 Role = tuple[int, int]
-"""A value in any call of a tower: the index of its statement in the call, and its index among the outputs."""
+"""Identifies a value in each call of a tower: the index of its statement in the call, and its index in the outputs."""
 
 Tidy = Callable[[Program], Program]
-"""A pass that simplifies the statements of a class; it depends on the target framework."""
+"""A pass that simplifies the statements of a program; it depends on the target framework."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +39,8 @@ class _Call:
 
     Attributes:
         places: The indices of its statements in the program.
-        steps: The statements.
-        given: The values from outside that they use, in order of use.
+        steps: The statements of the call.
+        given: The names of the values from outside the call that its statements use, in order of use.
     """
 
     places: tuple[int, ...]
@@ -49,22 +49,22 @@ class _Call:
 
     @property
     def roles(self) -> dict[str, Role]:
-        """The role of each value that it computes."""
+        """The role of each value that the call computes."""
         outputs = ((number, step.outputs) for number, step in enumerate(self.steps))
         return {name: (number, place) for number, names in outputs for place, name in enumerate(names)}
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """The submodules that it calls, in order."""
+        """The submodules that the statements call, in order."""
         return tuple(dict.fromkeys(step.module for step in self.steps if step.module))
 
     def weights(self, program: Program) -> tuple[str, ...]:
-        """Return the weights that it uses, in order."""
+        """Return the weights that the statements use, in order."""
         return tuple(dict.fromkeys(name for step in self.steps for name in step.inputs if name in program.weights))
 
 
 def with_towers(program: Program, tidied: Tidy) -> Structure:
-    """Return the program with a class for every layer or model that is called again, the innermost first."""
+    """Return the program with a class for every layer or model that is called several times, innermost ones first."""
     structure = Structure(program=program)
     for path in _paths(program):
         structure = _with_tower(structure, path, tidied)
@@ -111,7 +111,7 @@ def _with_tower(structure: Structure, path: str, tidied: Tidy) -> Structure:
 
 
 def _name(path: str) -> str:
-    """Return the path of a layer, with "tower" for a default name of Keras."""
+    """Return the path of a layer, with "tower" in place of a default name of Keras."""
     start, slash, last = path.rpartition("/")
     return f"{start}{slash}tower" if _DEFAULT_NAME.fullmatch(last) else path
 
@@ -133,7 +133,7 @@ def _call(program: Program, numbers: tuple[int, ...]) -> _Call:
 
 
 def _is_one_module(program: Program, calls: Sequence[_Call]) -> bool:
-    """Return whether the calls can become calls of one module."""
+    """Return True if the calls of a tower can become calls of one module."""
     first = calls[0]
     weights = first.weights(program)
     is_large = len(first.steps) >= FEWEST_STATEMENTS and len(first.modules) + len(weights) >= FEWEST_LAYERS
@@ -150,7 +150,10 @@ def _is_one_module(program: Program, calls: Sequence[_Call]) -> bool:
 
 
 def _is_cut(program: Program, call: _Call) -> bool:
-    """Return whether another statement between those of a call uses its results, so that it cannot come after all."""
+    """Return True if a statement between the statements of a call uses their results.
+
+    The call cannot become one statement then.
+    """
     between = {*range(call.places[0], call.places[-1])} - {*call.places}
     return any(name in call.roles for place in between for name in program.steps[place].inputs)
 
@@ -167,18 +170,18 @@ def _pattern(program: Program, call: _Call) -> object:
 
 
 def _identity(program: Program, name: str) -> object:
-    """Return the name of a module with weights; without weights, modules with equal arguments are equal."""
+    """Return a value that is equal for equivalent modules: the name of a module with weights, else its arguments."""
     module = program.modules.get(name)
     return name if module is None or module.source or module.spec.kind.startswith(".") else module.spec
 
 
 def _sizes(program: Program, call: _Call) -> dict[str, tuple[int, int] | None]:
-    """Return, for each free size, the index of an input and of its axis that have it; None if no input has it."""
+    """Return, for each free size, the index of an input and of its axis with this size; None if no input has it."""
     return {symbol: size_from(program, call.given, symbol) for symbol in symbols_in(program, call.steps)}
 
 
 def _returned(program: Program, calls: Sequence[_Call]) -> tuple[Role, ...]:
-    """Return the roles of the values that are used after any of the calls."""
+    """Return the roles of the values that are used outside of the calls; these are the outputs of the tower."""
     found: set[Role] = set()
     for call in calls:
         roles = call.roles
@@ -189,7 +192,7 @@ def _returned(program: Program, calls: Sequence[_Call]) -> tuple[Role, ...]:
 
 
 def _inner_names(program: Program, call: _Call, prefix: str) -> dict[str, str]:
-    """Return the names of the modules and weights in the class, by their names in the flat program."""
+    """Return a dict from the name of each module and weight in the flat program to its name in the class."""
     flat = [*call.modules, *(program.weights[key].name for key in call.weights(program))]
     found: dict[str, str] = {}
     for name in flat:
@@ -199,7 +202,7 @@ def _inner_names(program: Program, call: _Call, prefix: str) -> dict[str, str]:
 
 
 def _body(program: Program, call: _Call, path: str, returned: Iterable[Role], inner: Mapping[str, str]) -> Program:
-    """Return the program of the class."""
+    """Return the program of the tower's class: the statements of one call with the inner names."""
     outputs = tuple(Ref(call.steps[number].outputs[place]) for number, place in returned)
     letters = ("x", "y", "z") if len(call.given) <= 3 else tuple(f"x{number + 1}" for number in range(len(call.given)))
     return Program(
@@ -227,7 +230,7 @@ def _body(program: Program, call: _Call, path: str, returned: Iterable[Role], in
 
 
 def _moved(paths: Mapping[str, str], inner: Mapping[str, str], parts: Structure, outer: str) -> dict[str, str]:
-    """Return the paths after some modules were moved into the module `outer`."""
+    """Return the paths of modules and weights after the modules in `inner` moved into the module `outer`."""
     moved = {}
     for flat, path in paths.items():
         start, dot, rest = path.partition(".")
@@ -236,7 +239,7 @@ def _moved(paths: Mapping[str, str], inner: Mapping[str, str], parts: Structure,
 
 
 def _replaced(program: Program, calls: Sequence[_Call], returned: Sequence[Role], path: str, block: Block) -> Program:
-    """Return the program with one statement for each call."""
+    """Return the program with the statements of each call replaced by one call of the tower's module."""
     outer = block.uses[0]
     ends = {call.places[-1]: call for call in calls}
     inside = {place for call in calls for place in call.places}
@@ -256,7 +259,7 @@ def _replaced(program: Program, calls: Sequence[_Call], returned: Sequence[Role]
 
 
 def _call_statement(call: _Call, returned: Sequence[Role], outer: str, path: str) -> Step:
-    """Return the one statement of a call, in the calls that contain all its statements."""
+    """Return the statement that replaces a call; its `calls` are the calls of layers that contain the tower."""
     around = takewhile(lambda one: _path(one) != path, call.steps[-1].calls)
     return Step(
         expression=Submodule(outer)(*map(Ref, call.given)),

@@ -1,4 +1,4 @@
-"""The axis order in which a generated module takes its inputs and returns its outputs."""
+"""Choose the axis order in which a generated module takes its inputs and returns its outputs."""
 
 from typing import Literal
 
@@ -6,7 +6,7 @@ from keras3conv.builder.program.program import Order, Value, channels_first, ide
 from keras3conv.model.graph import Graph, Tensor
 
 Channels = Literal["first", "last"]
-"""Whether a module takes and returns images channels-first, as PyTorch does, or channels-last, as Keras does."""
+"""The position of the channel axis in the inputs and outputs of a module: "first" as in torch, "last" as in Keras."""
 
 _RESHAPING = ("Flatten", "Reshape", "Permute", "reshape", "transpose")
 
@@ -14,9 +14,9 @@ _RESHAPING = ("Flatten", "Reshape", "Permute", "reshape", "transpose")
 def input_order(graph: Graph, tensor: Tensor) -> Order:
     """Return the axis order in which a channels-first module takes an input.
 
-    Images (four axes or more) are channels-first. A sequence is channels-first only if the first layer with a data
-    format that it reaches is a convolution or a pooling. An input of Keras layers that are channels-first already keeps
-    its order.
+    An image (four axes or more) is channels-first. A sequence (three axes) is channels-first only if one of the layers
+    that it reaches has a data format, as convolution and pooling layers have. If the first such layer is channels-first
+    in Keras, the input keeps its order.
     """
     rank = len(tensor.shape)
     if rank < 3:
@@ -28,13 +28,20 @@ def input_order(graph: Graph, tensor: Tensor) -> Order:
 
 
 def output_order(value: Value, channels: Channels) -> Order:
-    """Return the axis order in which a module returns a value: its own order if that is a common layout."""
+    """Return the axis order in which a module returns a value.
+
+    For channels="first" a value keeps its order, if that is channels-first or the order of Keras. Otherwise the value
+    is returned in the order of Keras.
+    """
     is_common = value.order in (identity(value.rank), channels_first(value.rank))
     return value.order if is_common and channels == "first" else identity(value.rank)
 
 
 def _first_data_format(graph: Graph, tensor: Tensor) -> str:
-    """Return the data format of the first layer that has one, among those that the input reaches with all its axes."""
+    """Return the data format of the first layer with a data format that the input reaches; empty if there is none.
+
+    Layers that reshape or transpose are not passed.
+    """
     reached = {tensor.name}
     ranks = {name: len(found.shape) for name, found in graph.tensors.items()}
     for node in graph.nodes:

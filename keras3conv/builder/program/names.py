@@ -1,4 +1,4 @@
-"""Names in generated code: any text becomes a valid identifier."""
+"""Create valid and unique identifiers for generated code."""
 
 import keyword
 import re
@@ -24,14 +24,14 @@ _RESERVED = frozenset(
 
 
 def identifier(text: str) -> str:
-    """Return a lower-case identifier for any text.
+    """Convert any text to a lower-case identifier.
 
-    "conv2_block1_1_conv" stays, "1_conv" becomes "conv_1", "a-b/c" becomes "a_b_c". Only ASCII letters, digits and
-    underscores are kept, so no text can become anything but a name.
+    "conv2_block1_1_conv" is unchanged, "1_conv" becomes "conv_1", "a-b/c" becomes "a_b_c". Only ASCII letters, digits
+    and underscores are kept, so a name in a model file cannot inject code.
     """
     words = re.findall(r"[a-z0-9]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", text).lower())
     while words and words[0].isdigit() and any(not word.isdigit() for word in words):
-        words.append(words.pop(0))  # an identifier cannot begin with the number of a layer
+        words.append(words.pop(0))  # an identifier cannot begin with a digit
     name = "_".join(words)
     if not name or name[0].isdigit():
         name = f"layer_{name}" if name else "layer"
@@ -39,12 +39,12 @@ def identifier(text: str) -> str:
 
 
 def class_identifier(text: str) -> str:
-    """Return a class name: "ResnetBlock" for "resnet_block"."""
+    """Convert any text to a class name: "resnet_block" becomes "ResnetBlock"."""
     return "".join(word[:1].upper() + word[1:] for word in identifier(text).split("_"))
 
 
 def unique(name: str, taken: Iterable[str], between: str = "_") -> str:
-    """Return the name, or the name with the first number that makes it unique: "conv_2", "Block2"."""
+    """Return the name if it is not taken; else the name with the lowest free number from 2: "conv_2", "Block2"."""
     used = set(taken)
     candidate, number = name, 1
     while candidate in used:

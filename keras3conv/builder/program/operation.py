@@ -1,13 +1,13 @@
-"""Expressions as data: the operations that a statement of a generated module computes, before they become text.
+"""Define expressions, the syntax trees of the statements of a generated module.
 
 The expression `F.relu6(x + 3) / 6` is a tree of `Operation`s. Its leaves are references to values, free sizes, dtypes
-and plain Python literals. Handlers build such trees with Python's own operators and with `Function`s:
+and plain Python literals. Handlers build such trees with Python's operators and with `Function`s:
 
     F = Function("torch.nn.functional")
     call.returns(F.relu6(given + 3) / 6, given.order)
 
-Nothing here depends on a framework: another target differs only in the names of its functions and in how its source
-writer spells them.
+This module is independent of the framework. Another target framework needs other function names and another source
+writer only.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -19,13 +19,13 @@ from keras3conv.model.graph import Ref, leaves, mapped
 Kind = Literal["function", "method", "attribute", "module", "operator"]
 
 INDEX = "[]"
-"""The operator of an index expression: its arguments are what is indexed and the index."""
+"""The operator of an index expression `x[key]`; its arguments are `x` and `key`."""
 
 
 class Expression:
-    """The base of what Python's operators turn into an `Operation`: a value of the program, or an operation."""
+    """The base class of values and operations: Python's operators applied to an expression create an `Operation`."""
 
-    __iter__ = None  # an index never runs out, so Python would iterate over an expression forever
+    __iter__ = None  # indexing never raises IndexError, so Python would iterate over an expression forever
 
     def method(self, name: str, *args: Any, **kwargs: Any) -> "Operation":
         """Return the call of a method: `x.method("sum", dim=1)` is `x.sum(dim=1)`."""
@@ -86,10 +86,10 @@ class Operation(Expression):
     """An operation and its arguments.
 
     Attributes:
-        kind: "function" for a function of a library, "method" and "attribute" for those of the first argument, "module"
-            for the call of a submodule, "operator" for a sign of Python.
-        name: The qualified name of the function ("torch.nn.functional.relu"), the name of the method, the attribute or
-            the submodule, or the sign ("+", or `INDEX`).
+        kind: "function" for a library function, "method" or "attribute" for one of the first argument, "module" for the
+            call of a submodule, "operator" for a Python operator.
+        name: The qualified name of the function ("torch.nn.functional.relu"), the name of the method, attribute or
+            submodule, or the operator ("+", or `INDEX`).
         args: The positional arguments: operations, `Ref`s, `Size`s, `Dtype`s and literals, nested in tuples, lists,
             dicts and slices.
         kwargs: The keyword arguments.
@@ -110,7 +110,7 @@ class Dtype:
 
 @dataclass(frozen=True)
 class Function:
-    """A function, or the namespace that it is in, by its qualified name; calling it makes an operation.
+    """The qualified name of a function or namespace; an attribute is a name in it, a call creates an operation.
 
     `Function("torch").linalg.cross(x, y, dim=1)` is `torch.linalg.cross(x, y, dim=1)`.
     """
@@ -132,7 +132,7 @@ class Function:
 
 @dataclass(frozen=True)
 class Submodule:
-    """A submodule of the generated module; calling it makes an operation."""
+    """A submodule of the generated module; a call of it creates an operation."""
 
     name: str
 
@@ -141,12 +141,12 @@ class Submodule:
 
 
 def operator(sign: str, *operands: Any) -> Operation:
-    """Return an operation that Python has a sign for, with one operand or two."""
+    """Return an operation with a Python operator and one or two operands."""
     return Operation("operator", sign, operands)
 
 
 def chained(sign: str, operands: Any) -> Any:
-    """Return operands joined by one sign, from left to right: `a + b + c`."""
+    """Return operands joined by the same operator, from left to right: `a + b + c`."""
     first, *rest = operands
     for other in rest:
         first = operator(sign, first, other)
@@ -154,7 +154,7 @@ def chained(sign: str, operands: Any) -> Any:
 
 
 def transformed(expression: Any, function: Callable[[Any], Any]) -> Any:
-    """Return the expression with a function applied to every leaf, and then to every operation from the inside out."""
+    """Return the expression with a function applied to every leaf and operation, innermost ones first."""
 
     def node(leaf: Any) -> Any:
         if not isinstance(leaf, Operation):
@@ -165,7 +165,7 @@ def transformed(expression: Any, function: Callable[[Any], Any]) -> Any:
 
 
 def walk(expression: Any) -> Iterator[Any]:
-    """Yield every operation of an expression before its arguments, and every leaf, in the order of the text."""
+    """Yield every operation and leaf of an expression in the order of the source text, operations before arguments."""
     for leaf in leaves(expression):
         yield leaf
         if isinstance(leaf, Operation):
@@ -174,14 +174,14 @@ def walk(expression: Any) -> Iterator[Any]:
 
 
 def references(expression: Any) -> tuple[str, ...]:
-    """Return the names of the values that an expression uses, once for each time, in the order of the text."""
+    """Return the names of the values that an expression uses, an entry for each use, in the order of the text."""
     return tuple(leaf.name for leaf in walk(expression) if isinstance(leaf, Ref))
 
 
 def signature(expression: Any) -> object:
-    """Return a hashable value that is equal for expressions that differ only in the values they use.
+    """Return a hashable value that is equal for expressions that differ only in the names of the values they use.
 
-    Literals of different types differ: 3 and 3.0 are equal in Python, but are not the same text.
+    It contains the types of literals: 3 and 3.0 are equal in Python, but differ in the source text.
     """
     if isinstance(expression, Operation):
         kwargs = tuple((name, signature(value)) for name, value in expression.kwargs.items())

@@ -1,7 +1,7 @@
-"""A module as data, before it is source code: its submodules, its parameters and the statements of `forward`.
+"""Define the program, the intermediate form of a generated module: submodules, parameters, statements of `forward`.
 
-The types are the same for every pair of frameworks. "Source" is the side that the model comes from, "target" the side
-that the program is written for.
+The types are independent of the frameworks. "Source" is the framework of the original model (Keras), "target" is the
+framework of the generated module (torch).
 """
 
 from collections import Counter
@@ -16,16 +16,16 @@ from keras3conv.rules.rule import LayerSpec
 from keras3conv.transforms import Array
 
 Order = tuple[int, ...]
-"""The source axis at each position of the target: (0, 3, 1, 2) for a Keras image that torch has channels-first."""
+"""The source axis at each position of the target: (0, 3, 1, 2) for a Keras image in channels-first order."""
 
 
 def identity(rank: int) -> Order:
-    """Return the order that permutes nothing."""
+    """Return the order without a permutation."""
     return tuple(range(rank))
 
 
 def channels_first(rank: int) -> Order:
-    """Return the order with the last axis second; with two axes or fewer, the order that permutes nothing."""
+    """Return the order with the last source axis in second position; with fewer than three axes, the identity."""
     return identity(rank) if rank < 3 else (0, rank - 1, *range(1, rank - 1))
 
 
@@ -34,13 +34,13 @@ class Value(Expression):
     """A tensor of the program.
 
     Attributes:
-        name: Unique in the program.
-        shape: The sizes in the axis order of the source.
+        name: The name, unique in the program.
+        shape: The shape in the axis order of the source.
         order: The source axis at each position of the target.
-        dtype: The name of its dtype.
-        flattened: The shape in the target, (channels, *space), that its features were flattened from, where the source
-            flattens them in another order; empty where both have one order. Only the kernel of a Linear may take such a
-            value.
+        dtype: The name of the dtype.
+        flattened: If the value was flattened in another element order than in the source: the target shape
+            (channels, *space) before the flatten. Else empty. Such a value may only be the input of a Linear, whose
+            columns are reordered.
     """
 
     name: str
@@ -56,11 +56,11 @@ class Value(Expression):
 
     @property
     def target_shape(self) -> Shape:
-        """The sizes in the axis order of the target."""
+        """The shape in the axis order of the target."""
         return tuple(self.shape[axis] for axis in self.order)
 
     def position(self, axis: int) -> int:
-        """Return the position in the target of a source axis, which may be counted from the end."""
+        """Return the position in the target of a source axis; a negative axis counts from the end."""
         return self.order.index(axis % self.rank)
 
 
@@ -69,12 +69,12 @@ class Module:
     """A submodule.
 
     Attributes:
-        name: Its name in the module: "conv1".
-        spec: The class and the arguments of its constructor.
-        source: The path of the source layer whose tensors it holds; empty if it holds none.
-        rule: The name of the rule that it comes from.
-        flattened: The shape that its input features were flattened from, in the order of the target.
-        trainable: Whether an optimizer updates its parameters.
+        name: The attribute name in the generated module: "conv1".
+        spec: The class and the constructor arguments.
+        source: The path of the source layer that provides the weights; empty if the submodule has no weights.
+        rule: The name of the rule that created the submodule; empty if it has no weights.
+        flattened: The `Value.flattened` of the input.
+        trainable: Whether an optimizer updates the parameters.
     """
 
     name: str
@@ -87,15 +87,15 @@ class Module:
 
 @dataclass(frozen=True, kw_only=True)
 class Weight:
-    """A parameter or a buffer of the module itself, not of a submodule.
+    """A parameter or buffer of the generated module itself, not of a submodule.
 
     Attributes:
-        name: Its name in the module.
-        shape: Its sizes.
+        name: The attribute name in the generated module.
+        shape: The shape.
         source: The path of the source variable; empty for a constant.
-        array: The values of a constant.
-        dtype: The name of its dtype.
-        trainable: Whether an optimizer updates it. If not, it is a buffer.
+        array: The values of a constant; None for a variable.
+        dtype: The name of the dtype.
+        trainable: Whether it is a parameter, which an optimizer updates; else it is a buffer.
     """
 
     name: str
@@ -111,12 +111,12 @@ class Step:
     """A statement of `forward`: an assignment.
 
     Attributes:
-        expression: The right side: an operation, or a tuple of them for several outputs. `Ref`s stand for the values.
-        outputs: The names of the values that it computes.
-        path: The path of the source layer or operation that it comes from.
+        expression: The right side: an operation, or a tuple of operations for several outputs, with `Ref`s for values.
+        outputs: The names of the values that the statement computes.
+        path: The path of the source layer or operation that the statement comes from.
         comment: A comment for the reader of the source code.
-        overwrites: Whether the sum may be written in place, as `y += x`, because nothing else uses the first summand.
-        calls: The calls of source layers that it is part of; see `graph.Node.calls`.
+        overwrites: Whether a sum may be written in place, as `y += x`, because the first summand is not used elsewhere.
+        calls: The calls of source layers that contain the statement; see `graph.Node.calls`.
     """
 
     expression: Any
@@ -128,42 +128,42 @@ class Step:
 
     @cached_property
     def inputs(self) -> tuple[str, ...]:
-        """The names of the values that it uses, once for each time, in the order of the text."""
+        """The names of the values that the statement uses, an entry for each use, in the order of the source text."""
         return references(self.expression)
 
     @cached_property
     def module(self) -> str:
-        """The submodule that it calls; empty if it calls none."""
+        """The name of the submodule that the statement calls; empty if it calls none."""
         return next((node.name for node in walk(self.expression) if is_module_call(node)), "")
 
     @cached_property
     def symbols(self) -> frozenset[str]:
-        """The free sizes that it uses."""
+        """The free sizes that the statement uses."""
         sizes = (node for node in walk(self.expression) if isinstance(node, Size))
         return frozenset(symbol for size in sizes for symbol in size.symbols)
 
 
 def is_module_call(node: Any) -> bool:
-    """Return whether a node of an expression is the call of a submodule."""
+    """Return True if a node of an expression is the call of a submodule."""
     return isinstance(node, Operation) and node.kind == "module"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """A module: its statements and what they use.
+    """A generated module: its statements, and the values, submodules and weights that they use.
 
     Attributes:
         name: The name of the source model.
         inputs: The arguments of `forward`.
         steps: The statements, in the order in which they run.
-        outputs: What `forward` returns: `Ref`s in nested tuples, lists and dicts.
-        values: Every value by its name.
-        modules: The submodules by their names.
-        weights: Its own parameters and buffers, by the names of their values.
-        sizes: For every free size, the input value and the position of the axis that have it.
-        input_names: The names of the inputs in the source model, by the names of their values.
-        output_orders: The axis order of each output. It differs from that of the value where an operation of the source
-            only renamed the axes, as a transpose does.
+        outputs: The return value of `forward`: `Ref`s in nested tuples, lists and dicts.
+        values: All values by name.
+        modules: The submodules by name.
+        weights: The parameters and buffers of the module itself, by the names of their values.
+        sizes: For every free size, the input value and the position of the axis that define it.
+        input_names: The name of each input in the source model, by the name of its value.
+        output_orders: The axis order of each output. It differs from the order of the value if the source model only
+            renamed axes, as a transpose does.
     """
 
     name: str
@@ -178,13 +178,13 @@ class Program:
     output_orders: tuple[Order, ...] = ()
 
     def masks_last(self, step: Step) -> tuple[str, ...]:
-        """Return the inputs of a statement, boolean masks after the other ones; before them if the result is a mask."""
+        """Return the inputs of a statement with boolean masks last; with masks first if the output is a mask."""
         makes_mask = self.values[step.outputs[0]].dtype == "bool"
         return tuple(sorted(step.inputs, key=lambda name: (self.values[name].dtype == "bool") != makes_mask))
 
     @cached_property
     def makers(self) -> Mapping[str, Step]:
-        """The statement that computes each value; inputs and weights have none."""
+        """A dict from value to the statement that computes it, without inputs and weights."""
         return {output: step for step in self.steps for output in step.outputs}
 
     @cached_property

@@ -1,4 +1,4 @@
-"""A program with classes for its repeated parts."""
+"""Define a program with classes for its repeated parts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,21 +20,21 @@ _ONE_PER_AXIS = frozenset({"padding", "cropping"})
 
 @dataclass(frozen=True)
 class Argument:
-    """An argument of a block's constructor: it stands for a value that differs between the uses of the block."""
+    """A constructor argument of a block, in place of a value that differs between the instances of the block."""
 
     name: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """A class for statements that are repeated.
+    """A class for repeated statements.
 
     Attributes:
         name: The name of the class.
-        program: Its statements, modules and weights, with `Argument`s for the values that differ.
-        arguments: The arguments of the constructor, each with its type annotation.
+        program: The statements, modules and weights of the class, with `Argument`s for the values that differ.
+        arguments: A dict from each constructor argument to its type annotation.
         uses: The names of the submodules that are instances of the class.
-        calls: The number of times that each of them is called.
+        calls: The number of times that each instance is called.
     """
 
     name: str
@@ -49,9 +49,9 @@ class Structure:
     """A program and its blocks.
 
     Attributes:
-        program: The remaining statements, with one submodule for each use of a block.
-        blocks: The classes; each uses only those before it.
-        paths: The new paths of the modules and weights of the flat program: "stage1.conv" for "stage1_conv".
+        program: The program in which the repeated statements are replaced by calls of block instances.
+        blocks: The classes; a class uses only classes before it.
+        paths: For each module and weight of the flat program, its new path: "stage1.conv" for "stage1_conv".
     """
 
     program: Program
@@ -60,7 +60,7 @@ class Structure:
 
     @property
     def class_names(self) -> set[str]:
-        """The names that are taken."""
+        """The names of all classes."""
         return {"Model", *(block.name for block in self.blocks)}
 
 

@@ -1,7 +1,7 @@
-"""The variable names of a `forward`.
+"""Choose the variable names of a `forward` method.
 
-A value takes the name of a value that is not needed any more, so a chain of layers is `x = ...` from its beginning to
-its end. Only what is needed again later gets another name.
+A value takes over the name of a value that is not used again, so that a chain of layers is a series of `x = ...`. A new
+name is needed only while another value is still used later.
 """
 
 from collections.abc import Mapping
@@ -16,12 +16,12 @@ _SHORT = ("x", "y", "z", "w", "v", "u")
 
 @dataclass(frozen=True, kw_only=True)
 class Names:
-    """The names in one `forward`.
+    """The names in one `forward` method.
 
     Attributes:
-        of: The variable of each value, or the attribute ("self.scale") of a parameter or buffer of the module itself.
-        arguments: The names of the arguments, by their values.
-        sizes: The variables of the free sizes that are used.
+        of: For each value, its variable; for a parameter or buffer of the module, its attribute ("self.scale").
+        arguments: For each input value, the name of the argument.
+        sizes: For each free size that is used, its variable.
     """
 
     of: Mapping[str, str]
@@ -30,7 +30,7 @@ class Names:
 
 
 def variable_names(program: Program) -> Names:
-    """Return the names for a program."""
+    """Return the variable names for a program."""
     used = {symbol for step in program.steps for symbol in step.symbols}
     sizes = {symbol: identifier(symbol) for symbol in program.sizes if symbol in used}
     arguments = _arguments(program, {*sizes.values()})
@@ -65,7 +65,7 @@ def _arguments(program: Program, taken: set[str]) -> dict[str, str]:
 
 
 def _last_uses(program: Program) -> dict[str, int]:
-    """Return the index of the last statement that uses each value; a value that is returned lives to the end."""
+    """Return the index of the last statement that uses each value; for outputs, the index after all statements."""
     uses = {name: place for place, step in enumerate(program.steps) for name in step.inputs}
     return uses | {ref.name: len(program.steps) for ref in refs(program.outputs)}
 

@@ -1,4 +1,4 @@
-"""Formatting of source code: literals, comments, docstrings, and statements that are broken into lines that fit."""
+"""Format source code: literals, comments, docstrings, and long statements, which are broken into several lines."""
 
 from collections.abc import Iterator
 from math import isfinite
@@ -14,7 +14,7 @@ _OPENING, _CLOSING = "([{", ")]}"
 
 
 def statement(indent: int, text: str) -> Iterator[str]:
-    """Yield the lines of a statement: one line if it fits, else broken inside its last pair of brackets.
+    """Yield the lines of a statement: one line if it fits into `WIDTH`, else broken inside its last pair of brackets.
 
     The arguments of a call and the items of a list get one line each, with a trailing comma. Plain parentheses get no
     comma, because it would make a tuple.
@@ -36,7 +36,7 @@ def statement(indent: int, text: str) -> Iterator[str]:
 
 
 def _is_list(text: str, start: int) -> bool:
-    """Return whether a bracket opens the arguments of a call or a list, rather than an index or a part of a formula."""
+    """Return True if a bracket opens a list or the arguments of a call, not an index or a parenthesized operand."""
     after_name = start > 0 and (text[start - 1].isalnum() or text[start - 1] in "_)]")
     return after_name if text[start] == "(" else not after_name
 
@@ -60,7 +60,7 @@ def docstring(indent: int, text: str) -> Iterator[str]:
 
 
 def _spans(text: str) -> list[tuple[int, int]]:
-    """Return the outermost pairs of brackets that are not empty, without those inside strings."""
+    """Return the positions of the outermost pairs of brackets with content; brackets in strings do not count."""
     found: list[tuple[int, int]] = []
     stack: list[int] = []
     quote = ""
@@ -103,7 +103,7 @@ def literal(value: Any) -> str:
     """Return the source code of a plain value.
 
     Raises:
-        RuleError: The value is not plain: writing it into code could run something.
+        RuleError: The value is not a plain value; its representation could be executable code.
     """
     if isinstance(value, str):
         return quoted(value)
@@ -115,11 +115,11 @@ def literal(value: Any) -> str:
         return value.name
     if isinstance(value, tuple | list):
         return bracketed(value, [literal(item) for item in value])
-    raise RuleError(f"{type(value).__name__} is not a plain value, so it is never written into code")
+    raise RuleError(f"a value of type {type(value).__name__} cannot be written into source code")
 
 
 def _number(value: float) -> str:
-    """Return a floating-point number, in scientific notation where that is much shorter: -1e9."""
+    """Return the literal of a floating-point number, in scientific notation if that is much shorter: -1e9."""
     if not isfinite(value):
         return f'float("{value}")'
     text = repr(value)
@@ -129,7 +129,7 @@ def _number(value: float) -> str:
 
 
 def bracketed(like: tuple[Any, ...] | list[Any], items: list[str]) -> str:
-    """Return the source code of a tuple or a list, depending on the type of `like`, from that of its items."""
+    """Return the source code of a tuple or list (the type of `like`) from the source code of its items."""
     inner = ", ".join(items)
     if isinstance(like, list):
         return f"[{inner}]"

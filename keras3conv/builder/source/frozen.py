@@ -1,8 +1,8 @@
-"""Frozen parts: the source code freezes the parameters that no optimizer updates in the Keras model.
+"""Freeze the parameters of a generated module that are not trainable in the Keras model.
 
-A Keras layer with trainable=False has no trainable variables. One with scale=False has no scale, while that of torch is
-1 and must stay 1. A frozen BatchNormalization also runs in inference mode in training, so its counterpart stays in
-evaluation mode.
+These are the parameters of Keras layers with trainable=False, and parameters that the Keras layer lacks: for
+scale=False the torch weight is 1 and must stay 1. A frozen BatchNormalization runs in inference mode also in training,
+so its torch counterpart stays in evaluation mode.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -18,13 +18,14 @@ _NORMS = "torch.nn.BatchNorm"
 
 @dataclass(frozen=True, kw_only=True)
 class Frozen:
-    """The frozen parts of a module, each by the shortest path that contains nothing else.
+    """The frozen parts of a module. A submodule is listed instead of its parameters if all of them are frozen.
 
     Attributes:
-        modules: The submodules with frozen parameters only; "" is the whole module.
-        parameters: The frozen parameters of submodules that have other parameters too.
-        scales: The classes of batch normalization of which every scale is frozen; the layers are not listed.
-        norms: The submodules in which every batch normalization stays in evaluation mode.
+        modules: The submodules in which all parameters are frozen; "" is the whole module.
+        parameters: The frozen parameters of submodules that also have trainable parameters.
+        scales: The batch normalization classes of which all layers have a frozen scale and a trainable shift. These
+            layers are not in `parameters`.
+        norms: The submodules in which all batch normalization layers stay in evaluation mode.
     """
 
     modules: tuple[str, ...] = ()
@@ -47,10 +48,10 @@ def frozen_parts(
 
     Args:
         program: The flat program of the module.
-        paths: The paths of the modules that are in blocks.
-        plan: The correspondence of the tensors.
-        torch: The module.
-        keras: The Keras model.
+        paths: For each module of the flat program that is in a block, its path; see `Structure.paths`.
+        plan: The pairs of torch and Keras tensors.
+        torch: The view of the module.
+        keras: The view of the Keras model.
     """
     parameters = [tensor.path for tensor in torch.tensors() if tensor.trainable]
     trained = {tensor.path for tensor in keras.tensors() if tensor.trainable}
@@ -79,9 +80,9 @@ def frozen_parts(
 
 
 def _scales(kinds: Mapping[str, str], held: Collection[str], parameters: Collection[str]) -> tuple[str, ...]:
-    """Return the classes with several layers, all of which have a frozen scale and a trainable shift.
+    """Return the classes with two or more layers, all of which have a frozen scale and a trainable shift.
 
-    One loop freezes them, instead of a list as long as the model.
+    The generated code freezes these scales in a loop, instead of listing them all.
     """
     found = []
     for kind in dict.fromkeys(kinds.values()):
@@ -93,7 +94,7 @@ def _scales(kinds: Mapping[str, str], held: Collection[str], parameters: Collect
 
 
 def shortest(chosen: Collection[str], every: Collection[str]) -> tuple[str, ...]:
-    """Return the shortest paths that contain, with everything below them, exactly the chosen paths."""
+    """Return the shortest path prefixes that cover the chosen paths, and no others; ("",) if all are chosen."""
     if chosen and len(chosen) == len(every):
         return ("",)
     others = [path for path in every if path not in chosen]
@@ -103,13 +104,13 @@ def shortest(chosen: Collection[str], every: Collection[str]) -> tuple[str, ...]
 
 
 def _starts(path: str) -> list[str]:
-    """Return the path and all paths above it, the shortest first."""
+    """Return all prefixes of a path in whole parts, the shortest first, and the path itself last."""
     parts = path.split(".")
     return [".".join(parts[:length]) for length in range(1, len(parts) + 1)]
 
 
 def frozen_lines(frozen: Frozen) -> Iterator[str]:
-    """Yield the end of the constructor, which freezes the parameters."""
+    """Yield the lines of the constructor that freeze parameters."""
     for kind in frozen.scales:
         yield "        # These layers have no scale in Keras: it is one, and stays one."
         yield "        for part in self.modules():"
@@ -130,7 +131,7 @@ def frozen_lines(frozen: Frozen) -> Iterator[str]:
 
 
 def mode_lines(frozen: Frozen) -> Iterator[str]:
-    """Yield the method that keeps frozen batch normalizations in evaluation mode."""
+    """Yield the lines of the method `train`, which keeps frozen batch normalization layers in evaluation mode."""
     if not frozen.norms:
         return
     yield ""

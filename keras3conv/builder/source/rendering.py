@@ -1,7 +1,7 @@
-"""Source code of expressions: the only place where an `Operation` becomes text.
+"""Convert expressions to source code.
 
-A writer for one framework says how the leaves are spelled there; operators, calls, indices and parentheses are the same
-in every framework.
+A `Spelling` provides the source code of the leaves in one framework. Operators, calls, indices and parentheses are the
+same in every framework.
 """
 
 from collections.abc import Mapping
@@ -23,40 +23,40 @@ _PRECEDENCE = {
     **dict.fromkeys(("*", "/", "//", "%", "@"), 7),
     "**": 10,
 }
-"""How strongly each sign with two operands binds."""
+"""The precedence of each binary operator."""
 
 _NEGATIVE = 0
-"""A negative number is put in parentheses beside every sign, because `-2 ** x` is `-(2 ** x)`."""
+"""The precedence of a negative number: it gets parentheses as any operand, because `-2 ** x` is `-(2 ** x)`."""
 
 
 class Spelling(Protocol):
-    """The spelling of the leaves of an expression in one framework and in one `forward`."""
+    """The source code of the leaves of an expression, in one framework and in one `forward` method."""
 
     def value(self, name: str) -> str:
-        """Return the variable of a value."""
+        """Return the name of the variable for a value."""
 
     def symbol(self, name: str) -> str:
-        """Return the variable of a free size."""
+        """Return the name of the variable for a free size."""
 
     def module(self, name: str) -> str:
         """Return the attribute of a submodule: "self.conv1"."""
 
     def function(self, name: str) -> str:
-        """Return the name by which the source code knows a function: "F.relu"."""
+        """Return the name of a function in the source code, given its imports: "F.relu"."""
 
     def dtype(self, name: str) -> str:
         """Return the source code of a dtype: "torch.float32"."""
 
 
 def rendered(expression: Any, spelling: Spelling) -> str:
-    """Return the source code of an expression; that of several outputs is a tuple without parentheses."""
+    """Return the source code of an expression; for several outputs, a tuple without parentheses."""
     if isinstance(expression, tuple):
         return ", ".join(rendered(item, spelling) for item in expression)
     return _node(expression, spelling)[0]
 
 
 def _node(node: Any, spelling: Spelling) -> tuple[str, int]:
-    """Return the source code of a node and how strongly its outermost sign binds."""
+    """Return the source code of a node, and the precedence of its outermost operator."""
     if isinstance(node, Operation):
         return _operation(node, spelling)
     if isinstance(node, Ref):
@@ -95,13 +95,13 @@ def _operator(node: Operation, spelling: Spelling) -> tuple[str, int]:
     if not others:
         return f"{node.name}{_operand(first, _UNARY, spelling)}", _UNARY
     binds = _PRECEDENCE[node.name]
-    joins_left = node.name != "**" and binds > 1  # a ** b ** c and a < b < c are not (a ** b) ** c and (a < b) < c
+    joins_left = node.name != "**" and binds > 1  # a ** b ** c is not (a ** b) ** c, a < b < c is not (a < b) < c
     left = _operand(first, binds if joins_left else binds + 1, spelling)
     return f"{left} {node.name} {_operand(others[0], binds + 1, spelling)}", binds
 
 
 def _operand(node: Any, least: int, spelling: Spelling) -> str:
-    """Return the source code of an operand, in parentheses if its outermost sign binds less strongly than it must."""
+    """Return the source code of an operand, in parentheses if its precedence is less than `least`."""
     text, binds = _node(node, spelling)
     return text if binds >= least else f"({text})"
 

@@ -1,7 +1,7 @@
-"""The source code of a torch module.
+"""Write the source code of a torch module.
 
-Only identifiers and literals get into the text: `names` makes names of letters, digits and underscores, and `literal`
-writes values and accepts plain ones only.
+Only identifiers and literals of the model get into the text: `names` creates names of letters, digits and underscores,
+and `literal` accepts plain values only.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,16 +25,16 @@ from keras3conv.rules.rule import LayerSpec
 
 @dataclass(frozen=True)
 class _TorchSpelling:
-    """The spelling of values, modules, functions and dtypes in a torch module; see `rendering.Spelling`."""
+    """The source code of values, modules, functions and dtypes in a torch module; see `rendering.Spelling`."""
 
     names: Names
 
     def value(self, name: str) -> str:
-        """Return the variable of a value."""
+        """Return the name of the variable for a value."""
         return self.names.of[name]
 
     def symbol(self, name: str) -> str:
-        """Return the variable of a free size."""
+        """Return the name of the variable for a free size."""
         return self.names.sizes[name]
 
     def module(self, name: str) -> str:
@@ -42,18 +42,18 @@ class _TorchSpelling:
         return f"self.{name}"
 
     def function(self, name: str) -> str:
-        """Return the name of a function after the imports of the file; a function of this project is in the file."""
+        """Return the name of a function in the file; this project's own functions are copied into the file."""
         if name.startswith(f"{OWN_FUNCTIONS}."):
             return name.rpartition(".")[2]
         return name.replace("torch.nn.functional.", "F.")
 
     def dtype(self, name: str) -> str:
-        """Return a dtype."""
+        """Return the source code of a dtype."""
         return f"torch.{name}"
 
 
 def write(program: Program, classes: Sequence[Block] = (), frozen: Frozen = NOTHING) -> str:
-    """Return the text of `model.py`: this project's layers and functions that it needs, the blocks, the model."""
+    """Return the text of `model.py`: the needed layers and functions of this project, the blocks, the model."""
     own = _own_layers(program, classes)
     parts = [source_of(name).strip() for name in _own_functions(program, classes)]
     parts += [source_of(kind).strip() for kind in own if kind.startswith("keras3conv.")]
@@ -82,20 +82,20 @@ def construction(spec: LayerSpec) -> str:
 
 
 def described(shape: Shape) -> str:
-    """Return a shape for a reader: "(batch, 3, 32, 32)", with "?" for a size that was not traced."""
+    """Return a shape for documentation: "(batch, 3, 32, 32)", with "?" for a size that the trace could not express."""
     sizes = ", ".join("?" if isinstance(size, Size) and "unknown" in size.symbols else str(size) for size in shape)
     return f"({sizes},)" if len(shape) == 1 else f"({sizes})"
 
 
 def _own_layers(program: Program, classes: Sequence[Block]) -> list[str]:
-    """Return the classes in a program and its blocks that are not torch's."""
+    """Return the classes of submodules in a program and its blocks that are not from torch."""
     programs = [program, *(block.program for block in classes)]
     kinds = [module.spec.kind for one in programs for module in one.modules.values()]
     return [kind for kind in dict.fromkeys(kinds) if not kind.startswith(("torch.", "."))]
 
 
 def _own_functions(program: Program, classes: Sequence[Block]) -> list[str]:
-    """Return this project's functions that a program, its blocks or its layers call, by their qualified names."""
+    """Return the qualified names of this project's functions that a program, its blocks or its layers call."""
     steps = [step for one in (program, *(block.program for block in classes)) for step in one.steps]
     nodes = [node for step in steps for node in walk(step.expression) if isinstance(node, Operation)]
     found = [node.name for node in nodes if node.name.startswith(f"{OWN_FUNCTIONS}.")]
@@ -212,7 +212,7 @@ def _joined(types: Iterable[str]) -> str:
 
 
 def _public(kind: str) -> str:
-    """Return the name of a class after the imports of the file."""
+    """Return the name of a class in the source code, given the imports of the file."""
     return kind.replace("torch.nn.", "nn.") if kind.startswith("torch.nn.") else kind.rpartition(".")[2]
 
 

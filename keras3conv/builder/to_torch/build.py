@@ -1,4 +1,4 @@
-"""Conversion of a Keras model: trace it, write the torch module, build it and copy the weights."""
+"""Convert a Keras model: trace it, write the source code of a torch module, instantiate it and copy the weights."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -26,14 +26,14 @@ from keras3conv.rules.library import known_classes
 from keras3conv.transforms import Array
 
 _SIZES = {"batch": 2, "length": 9, "depth": 16, "height": 64, "width": 96}
-"""The values of free sizes in the validation: image sizes that a U-Net can halve several times."""
+"""The values of free sizes in the validation. The image sizes can be halved several times, as a U-Net needs."""
 
 SEED = 20240229
 
 
 @dataclass(frozen=True, kw_only=True)
 class Built:
-    """A module with the weights of a Keras model, before the validation."""
+    """A generated module with the weights of the Keras model, before the validation; see `Conversion`."""
 
     model: Any
     source: str
@@ -46,8 +46,8 @@ def build(model: Any, channels: Channels, inputs: Any) -> Built:
     """Return the torch module for a live Keras model.
 
     Raises:
-        UnsupportedLayerError: Parts of the model cannot be written in torch, or use a variable in a way that tracing
-            does not see; the message has all of them.
+        UnsupportedLayerError: A layer or operation cannot be converted, or the model reads the values of a variable,
+            which a trace does not record; the message lists all problems.
         ModelError: The model cannot be called with symbolic tensors.
     """
     from keras3conv.alignment.staging import stage
@@ -76,7 +76,10 @@ def build(model: Any, channels: Channels, inputs: Any) -> Built:
 
 
 def _read(model: Any, channels: Channels, inputs: Any) -> tuple[Graph, Program]:
-    """Return the graph of a model and its program. A layer without a rule is traced into the operations it calls."""
+    """Return the graph and the program of a model.
+
+    A layer that cannot be converted as a whole is traced into: the graph then has the operations that it calls.
+    """
     from keras3conv.frameworks.keras.tracing import endings as keras_endings
     from keras3conv.frameworks.keras.tracing import graph as keras_graph
 
@@ -101,7 +104,10 @@ def _read(model: Any, channels: Channels, inputs: Any) -> tuple[Graph, Program]:
 
 
 def _tied(graph: Graph) -> frozenset[str]:
-    """Return the layers whose variables operations use too: they are traced into, so that both use one parameter."""
+    """Return the layers whose variables are also used by operations outside of the layer.
+
+    Such a layer is traced into, so that its own operations and the others use the same parameter.
+    """
     leaves = {node.path for node in graph.nodes if not node.kind.startswith("keras.ops.")}
     paths = (parameter.path.split("/") for parameter in graph.parameters)
     starts = {"/".join(parts[:length]) for parts in paths for length in range(1, len(parts))}
@@ -109,19 +115,19 @@ def _tied(graph: Graph) -> frozenset[str]:
 
 
 def _may_be_traced_into(node: Node) -> bool:
-    """Return whether a node is a layer that calls operations; a recurrent layer runs a loop of the backend instead.
+    """Return True if a node is a layer that can be traced into; a recurrent layer cannot, because it runs a loop.
 
-    A Bidirectional calls two recurrent layers and joins what they return, so it may be traced into them.
+    A Bidirectional can: it calls two recurrent layers, and joins their outputs.
     """
     is_operation = node.kind.startswith(("keras.ops.", "keras.activations."))
     return not is_operation and "keras.layers.RNN" not in node.kinds
 
 
 def _require_no_hidden_use(model: Any, plan: Alignment, graph: Graph, program: Program) -> None:
-    """Raise if a variable without a counterpart in the module influences the outputs of the Keras model.
+    """Raise `UnsupportedLayerError` if a variable without a torch counterpart influences the Keras model's outputs.
 
-    A `call` that reads the values of a variable turns them into constants: the trace does not contain the variable, and
-    with the current weights both models return the same.
+    If a `call` reads the values of a variable, the trace has a constant instead of the variable. A comparison of the
+    outputs cannot find that, because the outputs agree as long as the variable has its current values.
     """
     from keras3conv.frameworks.keras import influence as keras_influence
 
@@ -134,7 +140,7 @@ def _require_no_hidden_use(model: Any, plan: Alignment, graph: Graph, program: P
 
 
 def _value_reads(model: Any, graph: Graph, inputs: Any) -> tuple[Problem, ...]:
-    """Return the variables whose values became constants, which would not change when the variable is trained."""
+    """Return a problem for each variable whose values became constants of the graph: training would not change them."""
     from keras3conv.frameworks.keras import influence as keras_influence
     from keras3conv.frameworks.keras.tracing import graph as keras_graph
 
@@ -153,20 +159,20 @@ def _value_reads(model: Any, graph: Graph, inputs: Any) -> tuple[Problem, ...]:
 
 
 _HIDDEN = (
-    "the outputs depend on this variable, but no Keras operation uses it: a call reads its values, which would become "
-    "a constant. Use it in keras.ops instead, as an attribute of the layer that is called"
+    "the outputs depend on this variable, but no Keras operation uses it: a `call` method reads the values of the "
+    "variable, which would become a constant. Make it an attribute of the layer, and use it in keras.ops instead"
 )
 
 
 def require_none(name: str, problems: tuple[Problem, ...]) -> None:
-    """Raise `UnsupportedLayerError` with every problem if there are any."""
+    """Raise `UnsupportedLayerError` if there are problems; the message lists all of them."""
     if problems:
         headline = f"{count(len(problems), 'problem')} in {name} (keras): it cannot be converted to torch"
         raise UnsupportedLayerError(lay_out(headline, problems, limit=50))
 
 
 def proof_inputs(graph: Graph, program: Program) -> tuple[tuple[Array, ...], Any]:
-    """Return random inputs for the validation: the torch arguments, and the same in the structure of Keras."""
+    """Return random inputs for the validation: the torch arguments, and the same inputs for the Keras model."""
     generator = np.random.default_rng(SEED)
     rows = [t.shape[0] for layer in graph.view.layers for t in layer.tensors if t.role == "embeddings"]
     arrays = {tensor.name: _random(tensor, generator, min(rows, default=2)) for tensor in graph.inputs}

@@ -1,4 +1,4 @@
-"""Lowering: the graph of a Keras model becomes a torch program, call by call, in execution order."""
+"""Lower the graph of a Keras model to a torch program, call by call, in execution order."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -26,14 +26,14 @@ from keras3conv.transforms import Array
 def lower(
     graph: Graph, channels: Channels = "first", unsupported: frozenset[str] = frozenset()
 ) -> tuple[Program, tuple[Problem, ...]]:
-    """Return the torch program of a graph, and a problem for every call that cannot be written.
+    """Return the torch program of a graph, and a problem for every call that cannot be converted.
 
     If there are problems, the program is incomplete and must not be used.
 
     Args:
         graph: The graph of a Keras model.
-        channels: Whether the module takes and returns images channels-first or channels-last.
-        unsupported: The paths of the layers that are known to have no counterpart.
+        channels: The position of the channel axis in the inputs and outputs of the module.
+        unsupported: The paths of layers that are known to be unsupported; no further problem is reported for them.
     """
     handlers.load()
     lowering = _Lowering(graph, channels)
@@ -46,7 +46,7 @@ def lower(
 
 
 class _Lowering:
-    """The program under construction."""
+    """A program under construction; implements `ProgramBuilder`."""
 
     def __init__(self, graph: Graph, channels: Channels) -> None:
         self.graph, self.channels = graph, channels
@@ -72,7 +72,7 @@ class _Lowering:
         return self._inputs[0]
 
     def node(self, node: Node) -> None:
-        """Write one call, or record why it cannot be written."""
+        """Convert one call, or record the problem if it cannot be converted."""
         self._calls = node.calls
         try:
             call = Call(node, mapped(node.arguments, self._argument), self)
@@ -88,17 +88,17 @@ class _Lowering:
         self.values.update(call.returned)
 
     def fail(self, node: Node) -> None:
-        """Create the results of a call that cannot be written, so that the calls after it are checked too."""
+        """Create placeholder outputs for a call that cannot be converted, so that later calls are checked too."""
         for tensor in node.outputs:
             order = identity(len(tensor.shape))
             self._note(Value(name=tensor.name, shape=tensor.shape, order=order, dtype=tensor.dtype))
 
     def by_rule(self, call: Call) -> None:
-        """Write a layer with the rule library."""
+        """Convert a layer with the rule library."""
         node = call.node
         is_operation = node.kind.startswith(("keras.ops.", "keras.activations."))
         if node.path not in self.layers or is_operation or not call.tensors:
-            raise RuleError(f"no handler is known for {node.kind}")
+            raise RuleError(f"{node.kind} is not supported: it has neither a handler nor a rule")
         given = call.tensor
         layer = replace(self.layers[node.path], config=node.config)
         _require_no_extra_arguments(node)
@@ -113,7 +113,10 @@ class _Lowering:
         call.returns(parts[-1](given), order, flattened=given.flattened if is_pointwise_layer else ())
 
     def _padded(self, call: Call, layer: LayerView, given: Value) -> tuple[LayerView, Value]:
-        """Return the layer without padding="same" and the padded input, where the padding depends on the input size."""
+        """Return the layer and its input; if the padding must be computed at run time, pad the input instead.
+
+        The layer then has padding="valid".
+        """
         calls = (node for node in self.graph.nodes if node.path == call.node.path and node.inputs)
         shapes = {self._shapes.get(node.inputs[0]) for node in calls}
         padding = padding_at_run_time(layer, given, differs=len(shapes) > 1)
@@ -126,23 +129,23 @@ class _Lowering:
         return replace(layer, config={**(layer.config or {}), "padding": "valid"}), made
 
     def rule_module(self, call: Call, config: Mapping[str, Any], only: str) -> Submodule:
-        """Return the submodule that the rule library makes of a layer with a changed configuration."""
+        """Return the submodule to which the rule library converts a layer with changes in its configuration."""
         node = call.node
         layer = replace(self.layers[node.path], config={**node.config, **config})
         choice = choose(layer, call.tensor, only)
         if len(choice.specs) != 1:
-            raise RuleError(f"{node.kind} becomes {len(choice.specs)} layers, and one is needed")
+            raise RuleError(f"{node.kind} becomes {len(choice.specs)} torch layers, but must become one")
         return Submodule(self._module(layer, choice.specs[0], 0, choice, call.tensor))
 
     def _parts(self, layer: LayerView, choice: Choice, given: Value) -> list["_Part"]:
-        """Return the callables of a layer, in order: submodules, and functions where no submodule is needed."""
+        """Return the callables of a layer in order: a function for a layer without state, else a submodule."""
         return [
             _as_function(spec) or Submodule(self._module(layer, spec, place, choice, given))
             for place, spec in enumerate(choice.specs)
         ]
 
     def _module(self, layer: LayerView, spec: LayerSpec, place: int, choice: Choice, given: Value) -> str:
-        """Return the name of a submodule; a layer that is called again is the same submodule."""
+        """Add a submodule and return its name; if the layer was called before, return the existing submodule."""
         key = layer.path, place
         if key in self._shared:
             return self._shared[key]
@@ -162,7 +165,7 @@ class _Lowering:
         return name
 
     def module(self, kind: str, config: Mapping[str, Any], path: str) -> Submodule:
-        """Add a submodule without Keras tensors."""
+        """Add a submodule without weights from Keras."""
         name = self._new_name(path)
         self.modules[name] = Module(name=name, spec=LayerSpec(kind=kind, config=dict(config)))
         return Submodule(name)
@@ -173,7 +176,7 @@ class _Lowering:
         return name
 
     def permuted(self, value: Value, order: Order) -> Value:
-        """Return the value in another axis order; the permutation is written once, in the call that makes the value."""
+        """Return the value in another axis order; the permutation is added once, in the call that has the value."""
         moved = tuple(value.order.index(axis) for axis in order)
         calls = self._calls if value.name in self.weights else self._shared_calls(value)
         key = value.name, moved, calls if value.name in self.weights else ()
@@ -186,18 +189,18 @@ class _Lowering:
         return replace(self._permuted[key], shape=value.shape, order=order)
 
     def _shared_calls(self, value: Value) -> tuple[str, ...]:
-        """Return the calls that contain both the statement that made a value and the next statement."""
+        """Return the layer calls that contain both the statement that computes a value and the current statement."""
         pairs = zip(self._made_in.get(value.name, ()), self._calls, strict=False)
         return tuple(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
     def new(self, shape: Shape, order: Order, dtype: str) -> Value:
-        """Return a new value that no node of the graph returns."""
+        """Return a new value for an intermediate result, which is not the output of a node of the graph."""
         value = Value(name=f"t{len(self.made)}", shape=shape, order=order, dtype=dtype)
         self.made[value.name] = value
         return value
 
     def write(self, expression: Any, made: Sequence[Value], *, path: str, comment: str) -> None:
-        """Add a statement."""
+        """Add a statement that assigns an expression to the values in `made`."""
         named = transformed(expression, lambda node: Ref(node.name) if isinstance(node, Value) else node)
         outputs = tuple(value.name for value in made)
         self.steps.append(Step(expression=named, outputs=outputs, path=path, comment=comment, calls=self._calls))
@@ -206,7 +209,7 @@ class _Lowering:
             self._note(value)
 
     def only_dense_uses(self, name: str) -> bool:
-        """Return whether a tensor of the graph goes into Dense layers only, perhaps through pointwise operations."""
+        """Return True if a tensor is used only by Dense layers, directly or through pointwise operations."""
         if any(ref.name == name for ref in refs(self.graph.outputs)):
             return False
         users = [node for node in self.graph.nodes if name in node.inputs]
@@ -221,7 +224,9 @@ class _Lowering:
 
     def _argument(self, leaf: Any) -> Any:
         if isinstance(leaf, Ref) and leaf.name not in self.values:
-            raise RuleError("it was made with a tensor that does not belong to the model: Keras loses it, too")
+            raise RuleError(
+                "an argument is a tensor that is not computed from the model's inputs; Keras does not save it either"
+            )
         return self.values[leaf.name] if isinstance(leaf, Ref) else leaf
 
     def _input(self, name: str) -> Value:
@@ -232,7 +237,7 @@ class _Lowering:
         return value
 
     def variable(self, path: str) -> Value:
-        """Return a Keras variable as a parameter or a buffer of the module itself."""
+        """Add a Keras variable as a parameter or buffer of the generated module, and return its value."""
         known = {weight.source: key for key, weight in self.weights.items() if weight.source}
         if path in known:
             return self.values[known[path]]
@@ -247,7 +252,7 @@ class _Lowering:
         return self._weight(f"w{len(self.weights)}", weight)
 
     def constant(self, array: Array, path: str) -> Value:
-        """Return an array as a buffer of the module."""
+        """Add an array as a buffer of the generated module, and return its value."""
         return self._weight(f"w{len(self.weights)}", _constant(self._new_name(path), array))
 
     def _weight(self, key: str, weight: Weight) -> Value:
@@ -291,12 +296,12 @@ class _Lowering:
 
 
 def _require_no_extra_arguments(node: Node) -> None:
-    """Raise if a layer is called with more than one tensor, or with a flag: the rule library knows neither."""
+    """Raise `RuleError` if a layer is called with several tensors or with a flag, which rules do not convert."""
     arguments = {name: value for name, value in node.arguments.items() if name != "training"}
     extra = [name for name, value in arguments.items() if any(refs(value))][1:]
     extra += [name for name, value in arguments.items() if value is True]
     if extra:
-        raise RuleError(f"{node.kind} is called with {', '.join(extra)}, for which there is no handler")
+        raise RuleError(f"{node.kind} is called with {', '.join(extra)}, which is not supported")
 
 
 def _parameter(name: str, parameter: Parameter) -> Weight:
@@ -321,13 +326,13 @@ _FUNCTIONS = {
     "torch.nn.Sigmoid": torch.sigmoid,
     "torch.nn.Tanh": torch.tanh,
 }
-"""Layers without tensors and settings: an activation layer is written like the activation of another layer."""
+"""Activation layers without arguments, which become a function call instead of a submodule."""
 
 _Part = Callable[[Value], Operation]
 
 
 def _as_function(spec: LayerSpec) -> _Part | None:
-    """Return the function that computes a layer without a submodule; None if it needs one."""
+    """Return a function that computes the layer; None if the layer needs a submodule."""
     config = spec.config
     if spec.kind in _FUNCTIONS:
         return _FUNCTIONS[spec.kind]
@@ -344,7 +349,7 @@ def _as_function(spec: LayerSpec) -> _Part | None:
 
 
 def _short(kind: str) -> str:
-    """Return the suffix of the name of a secondary module: the activation of a Dense, the padding of a convolution."""
+    """Return the name suffix of a secondary module, such as the padding of a convolution."""
     name = kind.rpartition(".")[2]
     return "pad" if "Pad" in name else identifier(name)
 

@@ -1,4 +1,4 @@
-"""The torch layers for a Keras layer, from the rule library."""
+"""Choose the torch layers for a Keras layer with the rule library."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ from keras3conv.rules.rule import LayerSpec, LayerSpecs, Rule
 
 _USABLE = ("torch.", OWN_LAYERS)
 _PACKAGE = str(Path(__file__).parents[2])
-"""The folder in which this package registers its rules; the user registers the others."""
+"""The folder of this package; a rule that was registered elsewhere is the user's."""
 
 _PER_PROCESS = frozenset({"torch.nn.SyncBatchNorm", "torch.nn.EmbeddingBag", "torch.nn.RReLU"})
-"""Layers that need several processes or another call, or that are random: no Keras layer is converted to them."""
+"""Torch classes to which no Keras layer is converted: they need several processes, other arguments, or are random."""
 
 POINTWISE = frozenset(
     {
@@ -40,9 +40,9 @@ class Choice:
     """The torch layers for one Keras layer.
 
     Attributes:
-        specs: The layers, in the order in which they run.
-        rule: The rule that made them.
-        order: The axis order that they need; None if they are independent of it.
+        specs: The torch layers, in the order in which they run.
+        rule: The rule that created the torch layers.
+        order: The axis order of the input that the torch layers need; None if any order is possible.
     """
 
     specs: LayerSpecs
@@ -51,18 +51,18 @@ class Choice:
 
 
 def choose(layer: LayerView, given: Value, only: str = "") -> Choice:
-    """Return the torch layers that compute what a Keras layer does.
+    """Return the torch layers that are equivalent to a Keras layer.
 
-    If there are several, the first that accepts the axis order of the input wins: a Dense on a channels-first image
-    becomes a 1x1 convolution, and nothing is permuted.
+    If several rules apply, the first one that accepts the axis order of the input is chosen. For example, a Dense on a
+    channels-first image becomes a 1x1 convolution, so that no permutation is needed.
 
     Args:
-        layer: The Keras layer, with the tensors of its parts.
-        given: Its first input.
-        only: The prefix of the classes that may be chosen; empty for any.
+        layer: The Keras layer, with the tensors of its sublayers.
+        given: The first input of the layer.
+        only: The prefix of the torch classes that may be chosen; empty for any.
 
     Raises:
-        RuleError: No rule can convert it; the message has the reason of every rule that was tried.
+        RuleError: No rule can convert the layer; the message has the reasons of all rules that were tried.
     """
     reasons: list[str] = []
     choices = [choice for choice in _choices(layer, given, reasons) if choice.rule.torch.startswith(only)]
@@ -72,7 +72,7 @@ def choose(layer: LayerView, given: Value, only: str = "") -> Choice:
 
 
 def _choices(layer: LayerView, given: Value, reasons: list[str]) -> Iterator[Choice]:
-    """Yield the choices of every rule that can convert the layer; add the reasons of the others to `reasons`."""
+    """Yield a choice for every rule that can convert the layer; append the reasons of other rules to `reasons`."""
     inputs = (tuple(size if isinstance(size, int) else None for size in given.shape),)
     for rule in _candidates(layer.kinds, len(list_rules())):
         if not _fits_rank(rule.torch, given.rank):
@@ -91,7 +91,7 @@ def _choices(layer: LayerView, given: Value, reasons: list[str]) -> Iterator[Cho
 
 
 def _needs_a_size(specs: LayerSpecs) -> str:
-    """Return what a layer needs: with a stride, padding="same" depends on the input size; empty if nothing."""
+    """Return an error text if a layer has padding="same" with a stride, which needs the input size; else empty."""
     strided = any(spec.config.get("padding") == "same" and _stride(spec) != {1} for spec in specs)
     return 'with padding="same" and a stride needs the size of its input' if strided else ""
 
@@ -103,9 +103,10 @@ def _stride(spec: LayerSpec) -> set[int]:
 
 @cache
 def _candidates(kinds: tuple[str, ...], known: int) -> tuple[Rule, ...]:
-    """Return the rules for a Keras layer that make one torch layer, or two that run one after the other.
+    """Return the rules that convert a Keras layer to one torch layer, or to two that run one after the other.
 
-    Rules of the user may name any class. `known` is the number of registered rules: it invalidates the cache.
+    Rules of this package must create a layer of torch or of this project; rules of the user may create any class.
+    `known` is the number of registered rules; it is an argument so that a new rule invalidates the cache.
     """
     found = [rule for rule in (*lookup((), kinds), *lookup((), kinds, (2, 1))) if not rule.between]
     usable = (rule for rule in found if rule.torch.startswith(_USABLE) or not rule.origin.startswith(_PACKAGE))
@@ -113,7 +114,7 @@ def _candidates(kinds: tuple[str, ...], known: int) -> tuple[Rule, ...]:
 
 
 def is_pointwise(node: Node) -> bool:
-    """Return whether a Keras layer without tensors is pointwise, such as a Dropout or a ReLU."""
+    """Return True if a Keras layer is pointwise and has no weights, such as Dropout or ReLU."""
     if node.kind.startswith("keras.ops.") or node.kind in HANDLERS:
         return False
     found = _candidates(node.kinds, len(list_rules()))
@@ -121,13 +122,13 @@ def is_pointwise(node: Node) -> bool:
 
 
 def _fits_rank(kind: str, rank: int) -> bool:
-    """Return whether a class accepts this many axes, from the "2d" at the end of its name."""
+    """Return True if a torch class accepts this number of axes, by the "1d", "2d" or "3d" in its name."""
     ranks = {"1d": (3, 2) if "BatchNorm" in kind else (3,), "2d": (4,), "3d": (5,)}
     return rank in ranks.get(kind[-2:], (rank,))
 
 
 def _needed_order(rule: Rule, specs: LayerSpecs, layer: LayerView, rank: int) -> Order | None:
-    """Return the axis order that the layers need; None for pointwise layers."""
+    """Return the axis order of the input that the torch layers need; None for pointwise layers."""
     if all(spec.kind in POINTWISE for spec in specs):
         return None
     config = layer.config or {}

@@ -1,4 +1,4 @@
-"""Padding at run time: padding="same" with a stride and a free input size depends on the size of each input."""
+"""Pad at run time: padding="same" with a stride depends on the input size, which may be free."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,9 +19,9 @@ class RunTimePadding:
 
     Attributes:
         window: The size of the kernel or of the pooling window.
-        stride: Its stride.
-        value: The value that is padded with; None for zero.
-        order: The axis order that it needs: channels-first.
+        stride: The stride of the window.
+        value: The padding value; None for zero.
+        order: The axis order of the input that the padding needs: channels-first.
     """
 
     window: tuple[int, ...]
@@ -36,15 +36,15 @@ class RunTimePadding:
 
 
 def padding_at_run_time(layer: LayerView, given: Value, *, differs: bool) -> RunTimePadding | None:
-    """Return the padding that a layer needs at run time, after which the layer itself pads nothing; None if none.
+    """Return the padding that must be computed at run time; None if the layer needs none.
 
-    An average pooling does not count the padding, and Keras does not support a dilation together with a stride: for
-    these there is no such padding.
+    The layer itself is then converted without padding. Average pooling has no run-time padding, because Keras does not
+    count padding in the average. Neither has a dilation with a stride, which Keras does not support.
 
     Args:
         layer: The Keras layer.
-        given: Its input.
-        differs: Whether it is called with several input sizes, so that no fixed padding is right for all of them.
+        given: The input of the layer.
+        differs: Whether the layer is called with several input sizes, so that a fixed padding would be wrong for some.
     """
     config, rank = layer.config or {}, given.rank - 2
     family = layer.kind.removeprefix("keras.layers.").removesuffix(f"{rank}D")
@@ -60,14 +60,14 @@ def padding_at_run_time(layer: LayerView, given: Value, *, differs: bool) -> Run
 
 
 def _window(config: Any, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the size of the window and its stride."""
+    """Return the window size and the stride, with a number for each spatial axis."""
     window = _ints(config.get("kernel_size", config.get("pool_size")), rank)
     stride = config.get("strides")
     return window, window if stride is None else _ints(stride, rank)
 
 
 def _ints(value: Any, rank: int) -> tuple[int, ...]:
-    """Return a number for every axis, from a number or a list; a list of one number counts for every axis."""
+    """Return a number for each axis, from a number or a list; a single number holds for all axes."""
     numbers = tuple_of(value, rank)
     return numbers * rank if len(numbers) == 1 < rank else numbers
 

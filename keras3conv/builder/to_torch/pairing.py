@@ -1,4 +1,4 @@
-"""The alignment of a generated module with its Keras model, which follows from how the module was made."""
+"""Create the plan for a generated module and its Keras model, from the layers that the module was generated from."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -22,9 +22,9 @@ def alignment_of(program: Program, paths: Mapping[str, str], torch: ModelView, k
 
     Args:
         program: The flat program of the module.
-        paths: The paths of the modules and weights that are in blocks.
-        torch: The module.
-        keras: The Keras model.
+        paths: For each module and weight that is in a block, its path; see `Structure.paths`.
+        torch: The view of the module.
+        keras: The view of the Keras model.
     """
     pairs = [*_layer_pairs(program, paths, torch, keras), *_weight_pairs(program, paths)]
     by_path = {path: pair for pair in pairs for path in pair.torch_layers}
@@ -51,7 +51,7 @@ def _by_keras_layer(program: Program) -> dict[str, list[Module]]:
 
 
 def _flattening(torch: LayerView, keras: LayerView, module: Module) -> tuple[LayerView, LayerView]:
-    """Return both layers with the shape that their input was flattened from, in the order of each side."""
+    """Return the two layers with `run.flattened` set to the shape before the flatten, in each framework's order."""
     first = module.flattened or None
     second = (*first[1:], first[0]) if first else None
     torch_run = replace(torch.run, flattened=first, calls=(0,))

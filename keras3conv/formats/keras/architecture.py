@@ -1,7 +1,7 @@
-"""The architecture in a Keras file, read as plain JSON: nothing in it is ever made, imported or called.
+"""Parse the architecture in a Keras file as plain JSON; nothing in it is instantiated, imported or called.
 
-Both dialects are known: Keras 2 (`inbound_nodes` are lists of `[layer, node, tensor, arguments]`) and Keras 3
-(`inbound_nodes` hold arguments with `keras_history` in them).
+Two formats are read: that of Keras 2 (`inbound_nodes` are lists of `[layer, node, tensor, arguments]`), and that of
+Keras 3 (`inbound_nodes` contain arguments, in which a tensor has the key `keras_history`).
 """
 
 import heapq
@@ -18,7 +18,7 @@ _MAX_DEPTH = 64
 
 Config = Mapping[str, Any]
 Call = tuple[str, int]
-"""One call of a layer: the layer's name, and which of its calls."""
+"""One call of a layer: the name of the layer, and the number of the call among the layer's calls."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,13 +26,13 @@ class LayerConfig:
     """A layer of the architecture.
 
     Attributes:
-        name: Its name in its model.
-        class_name: Its class, without the module: "Conv2D", "Package>Block" for registered classes.
-        kind: The qualified name of its class.
-        config: What its constructor was given.
-        children: Its own layers, if it is a model.
-        calls: The calls of the layer, each with the calls whose results it takes.
-        inputs: What the first call is given, as far as the file says.
+        name: The name of the layer in its model.
+        class_name: The class without its module: "Conv2D"; for a registered class without its package.
+        kind: The qualified class name.
+        config: The constructor arguments.
+        children: If the layer is a model, its layers.
+        calls: For each call of the layer, the calls whose outputs are its inputs.
+        inputs: The shapes of the inputs of the first call; None if the file does not contain them.
     """
 
     name: str
@@ -45,18 +45,18 @@ class LayerConfig:
 
     @property
     def is_model(self) -> bool:
-        """Whether it is a model with layers of its own in the file."""
+        """Whether the layer is a model whose layers are in the file."""
         return self.class_name in _MODELS and isinstance(self.config.get("layers"), list)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """A model as its file describes it.
+    """The architecture of a model in a file.
 
     Attributes:
         root: The model itself; its children are the layers, in definition order.
-        places: For every layer (by its path) the places at which it runs in one call of the model.
-        input_specs: What the model is called with.
+        places: For each path of a layer, the positions of its calls in the execution order of the model.
+        input_specs: The inputs of the model.
     """
 
     root: LayerConfig
@@ -64,12 +64,12 @@ class Architecture:
     input_specs: tuple[InputSpec, ...] = ()
 
     def walk(self) -> Iterator[tuple[str, LayerConfig]]:
-        """Every layer with its path ("outer/inner"), a model before its layers."""
+        """Yield every layer with its path ("outer/inner"), a model before its layers."""
         yield from _walk(self.root.children, "")
 
 
 def parse(config: Any, where: str) -> Architecture:
-    """Makes sense of a `model_config`; raises `MalformedCheckpoint` where there is none to be made."""
+    """Parse a `model_config`; raise `MalformedCheckpoint` if it is not the architecture of a Keras model."""
     if not isinstance(config, dict) or not isinstance(config.get("config"), dict | list):
         raise MalformedCheckpoint(f"{where}: the architecture is not that of a Keras model")
     root = _layer(config, where, _MAX_DEPTH)
@@ -77,7 +77,7 @@ def parse(config: Any, where: str) -> Architecture:
 
 
 def inner_layer(layer: LayerConfig, attribute: str) -> LayerConfig | None:
-    """The layer that a wrapper (TimeDistributed, Bidirectional, RNN) keeps in an attribute; None where unknown."""
+    """Return the layer in an attribute of a wrapper (TimeDistributed, Bidirectional, RNN); None if unknown."""
     config = layer.config.get({"forward_layer": "layer"}.get(attribute, attribute))
     if not isinstance(config, dict) or not isinstance(config.get("config"), dict):
         return None
@@ -118,12 +118,16 @@ def _walk(layers: tuple[LayerConfig, ...], prefix: str) -> Iterator[tuple[str, L
 
 
 def _sources(node: Any) -> tuple[Call, ...]:
-    """The calls whose results a call takes, in either dialect."""
+    """Return the calls whose outputs are inputs of a call, from its entry in `inbound_nodes`."""
     return tuple(dict.fromkeys(_histories(node)))
 
 
 def _histories(value: Any) -> Iterator[Call]:
-    """Keras 3 has them anywhere in the arguments; Keras 2 in lists that begin with a name and two numbers."""
+    """Yield the calls that a value refers to.
+
+    Keras 3 has the key `keras_history` anywhere in the arguments. Keras 2 has lists that begin with a layer name and
+    two numbers.
+    """
     if isinstance(value, dict):
         history = value.get("keras_history")
         if isinstance(history, list) and len(history) == 3 and isinstance(history[0], str):
@@ -140,7 +144,7 @@ def _histories(value: Any) -> Iterator[Call]:
 
 
 def _input_shapes(node: Any) -> tuple[tuple[int | None, ...], ...] | None:
-    """The shapes of the tensors that a call takes by position; only Keras 3 writes them."""
+    """Return the shapes of the positional tensor arguments of a call; None for Keras 2, which does not write them."""
     if not isinstance(node, dict):
         return None
     return tuple(_tensor_shapes(node.get("args"))) or None
@@ -176,7 +180,7 @@ def _places(root: LayerConfig) -> dict[str, tuple[int, ...]]:
 
 
 def _run(model: LayerConfig, prefix: str) -> Iterator[str]:
-    """The paths of the layers as one call of the model runs them; a model inside runs its own after itself."""
+    """Yield the paths of the layers in execution order; the layers of an inner model follow the inner model."""
     for layer in _ordered(model):
         path = f"{prefix}{layer.name}"
         yield path
@@ -185,7 +189,10 @@ def _run(model: LayerConfig, prefix: str) -> Iterator[str]:
 
 
 def _ordered(model: LayerConfig) -> Iterator[LayerConfig]:
-    """The calls of the layers, each after what it takes; among those that are ready, the first one defined runs."""
+    """Yield the layers in an execution order, once for each call.
+
+    A call follows the calls that it depends on. Among the calls that are ready, the one defined first comes first.
+    """
     if model.class_name == "Sequential":
         yield from model.children
         return
@@ -206,13 +213,14 @@ def _ordered(model: LayerConfig) -> Iterator[LayerConfig]:
             if not needs[taker]:
                 heapq.heappush(ready, taker)
     if done < len(calls):
-        raise MalformedCheckpoint(f"the layers of {model.name} in the architecture wait for each other")
+        raise MalformedCheckpoint(f"the architecture of {model.name} has a cycle of layers")
 
 
 def _needs(layer: LayerConfig, number: int, ranks: Mapping[Call, int]) -> set[int]:
-    """The ranks of the calls that a call takes from.
+    """Return the ranks of the calls that a call depends on.
 
-    The calls of an inner model are counted from its own making on: a number that is too high means its last one.
+    Keras 2 also counts the call with which an inner model was created. A number that is too high therefore stands for
+    the last call.
     """
     found = set()
     for name, source in layer.calls[number] if layer.calls else ():

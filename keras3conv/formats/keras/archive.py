@@ -1,6 +1,7 @@
 """Read and rewrite `.keras` archives: the architecture in JSON and the weights in the format of `weights_h5`.
 
-The architecture is read as JSON and never built, so no code of its layers runs. Nothing is extracted to a path.
+The architecture is parsed as JSON and never instantiated, so no code of its layers runs. No member is extracted to a
+path.
 """
 
 import io
@@ -27,7 +28,7 @@ _MAX_JSON = 64 << 20
 
 
 def read(source: Source) -> ModelView:
-    """Return the model in an archive; its reader loads one tensor at a time."""
+    """Return a view of the model in an archive; `ModelView.read` loads one tensor at a time."""
     where = str(source.path)
     members = scan(source)
     weights = _member(source, members, _WEIGHTS)
@@ -82,10 +83,16 @@ def datasets(path: Path) -> dict[str, Array]:
 
 
 def rewrite(path: Path, template: Source, places: Mapping[str, TensorRef], read: Reader) -> None:
-    """Write a copy of the template with other weights; architecture, optimizer state and assets stay the same.
+    """Write a copy of an archive with new weights; architecture, optimizer state and assets stay the same.
+
+    Args:
+        path: The file to write.
+        template: The archive to copy.
+        places: For each dataset of the weights, its new tensor.
+        read: A function that returns the values of the tensor with a path.
 
     Raises:
-        UnsafeCheckpoint: A member of the template would be extracted outside of the folder of the archive.
+        UnsafeCheckpoint: The name of a member leads to a path outside of the folder that Keras extracts it to.
     """
     members = scan(template)
     for name in members:
@@ -102,10 +109,10 @@ def rewrite(path: Path, template: Source, places: Mapping[str, TensorRef], read:
 
 
 def _check_extraction(template: Source, name: str) -> None:
-    """Refuse a name that leads out of the folder that Keras extracts an archive to."""
+    """Raise `UnsafeCheckpoint` for a member name that leads out of the folder that Keras extracts an archive to."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
     if not parts or ".." in parts or parts[0].endswith((":", "/")):
-        raise UnsafeCheckpoint(f"{template.path}: {name!r} is a name outside of the archive")
+        raise UnsafeCheckpoint(f"{template.path}: the member {name!r} would be extracted outside of its folder")
 
 
 def _copy(archive: zipfile.ZipFile, template: Source, member: Member, scratch: IO[bytes] | None) -> None:
@@ -122,7 +129,7 @@ def _copy(archive: zipfile.ZipFile, template: Source, member: Member, scratch: I
 
 @contextmanager
 def _opened(source: Source, weights: Member) -> Iterator[Any]:
-    """Yield the weights as a file object: a window of the archive, or in memory if they are compressed."""
+    """Yield the weight file as a file object: a window on the archive, or a copy in memory if it is compressed."""
     if weights.compressed:
         yield io.BytesIO(read_member(source, weights, MAX_INFLATED))
         return
@@ -134,7 +141,7 @@ def _member(source: Source, members: Mapping[str, Member], name: str) -> Member:
     if name in members:
         return members[name]
     if any(other.endswith((".weights.json", ".weights.npz")) for other in members):
-        raise FileError(f"{source.path} has its weights in shards or in npz: save it with Keras' own defaults")
+        raise FileError(f"{source.path} has its weights in shards or as npz: save it with the default arguments")
     raise IncompleteCheckpoint(f"{source.path} has no {name}: it is not a .keras archive, or an incomplete one")
 
 
@@ -153,10 +160,10 @@ def _facts(source: Source, members: Mapping[str, Member]) -> dict[str, str]:
 
 
 def check_inventory(tensors: Sequence[TensorRef], view: ModelView) -> dict[str, TensorRef]:
-    """Return the tensor for each dataset of the template, by the path of the dataset.
+    """Return the new tensor for each dataset of the template, by the path of the dataset.
 
     Raises:
-        FileError: The template lacks a tensor, has an additional one, or has one of another shape.
+        FileError: The template lacks a tensor, has an additional one, or has a tensor with another shape.
     """
     held = {tensor.path: tensor for tensor in view.tensors()}
     located = {tensor.location: tensor for tensor in held.values()}
@@ -166,9 +173,9 @@ def check_inventory(tensors: Sequence[TensorRef], view: ModelView) -> dict[str, 
         if place is None and tensor.is_seed:
             continue
         if place is None or place.shape != tensor.shape:
-            what = "no such tensor" if place is None else f"it in the shape {place.shape}"
+            what = "no such tensor" if place is None else f"a tensor of shape {place.shape} in its place"
             raise FileError(f"{tensor.path} {tensor.shape}: the template {view.origin} has {what}")
         places[place.location] = tensor
     if left := [tensor.path for tensor in held.values() if tensor.location not in places]:
-        raise FileError(f"the template {view.origin} would keep its own {', '.join(left[:5])}")
+        raise FileError(f"the template {view.origin} has tensors without a new value: {', '.join(left[:5])}")
     return places

@@ -1,4 +1,4 @@
-"""Read the architecture in a JSON file that `model.to_json()` wrote, as data: none of its code runs."""
+"""Read the architecture in a JSON file that `model.to_json()` wrote, as plain data, without running code."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ def read(path: Path) -> Architecture:
     """Return the architecture in a JSON file.
 
     Raises:
-        FileError: The file is missing, too large, or does not hold a Keras architecture.
+        FileError: The file is missing, too large, or does not contain a Keras architecture.
     """
     return parse(parsed(path), str(path))
 
@@ -29,7 +29,7 @@ def parsed(path: Path) -> Any:
         raise FileError(f"{path} does not exist, or is not a regular file")
     size = path.stat().st_size
     if size > _MAX_JSON:
-        raise BudgetExceeded(f"{path} has {size:,} bytes: an architecture has {_MAX_JSON:,} at most")
+        raise BudgetExceeded(f"{path} has {size:,} bytes; the limit for an architecture is {_MAX_JSON:,}")
     found = parse_json(path.read_bytes(), str(path))
     if not isinstance(found, dict):
         raise MalformedCheckpoint(f"{path}: the architecture is not that of a Keras model")

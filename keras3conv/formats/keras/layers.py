@@ -1,4 +1,4 @@
-"""Assemble the layers of a Keras file from its datasets and its architecture, for all Keras formats."""
+"""Create the layers of a model view from the datasets and the architecture of a Keras file, in any Keras format."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,21 +17,21 @@ _KEEPS_FEATURES = frozenset(
     {"Activation", "ActivityRegularization", "AlphaDropout", "Dropout", "ELU", "GaussianDropout", "GaussianNoise",
      "Identity", "LeakyReLU", "Masking", "ReLU", "Rescaling", "ThresholdedReLU"}
 )  # fmt: skip
-"""These layers compute each feature from the same feature alone, so they keep the order of a flatten."""
+"""Layers that compute each feature from the same feature of the input, so that they keep the order of a flatten."""
 
 _STACK = "keras.layers.StackedRNNCells"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """A layer as found in the weights, without the architecture.
+    """A layer as it is in the weights, without information from the architecture.
 
     Attributes:
-        path: Its path in the model.
-        datasets: Its datasets, in the order of their creation.
-        roles: The roles of the datasets.
-        kind: Its qualified class name; empty if unknown.
-        is_ordered: Whether its position among layers of equal shapes is their order in the model.
+        path: The path in the model.
+        datasets: The datasets of the variables, in the order of their creation.
+        roles: The names of the variables in the layer, one for each dataset.
+        kind: The qualified class name; empty if unknown.
+        is_ordered: Whether layers with equal shapes are in the order of the model.
     """
 
     path: str
@@ -42,7 +42,7 @@ class Found:
 
 
 def layers_of(found: Sequence[Found], architecture: Architecture | None, tree: hdf5.Tree) -> tuple[LayerView, ...]:
-    """Return the layers of a file: first those of the architecture, in its order, then all others."""
+    """Return the layers of a file: first the layers of the architecture in its order, then all other layers."""
     shared = tree.shared()
     by_path = {layer.path: _view(layer, shared) for layer in found}
     if architecture is None or not architecture.root.is_model:
@@ -63,7 +63,7 @@ def layers_of(found: Sequence[Found], architecture: Architecture | None, tree: h
 
 
 def distinct(found: Sequence[Found], where: str) -> Sequence[Found]:
-    """Return the layers; raise `MalformedCheckpoint` if two have the same path, or one has a role twice."""
+    """Return the layers; raise `MalformedCheckpoint` if two layers have the same path, or a layer has a role twice."""
     seen: set[str] = set()
     for layer in found:
         names = [f"{layer.path}/{role}" for role in layer.roles]
@@ -128,20 +128,23 @@ def _with_parts(described: list[LayerView], parts: list[LayerView]) -> tuple[Lay
 
 
 def _prefixes(path: str) -> Iterator[str]:
-    """Yield the paths of the layers around a layer, the innermost first."""
+    """Yield the paths that contain a path, the longest first: "a/b" and "a" for "a/b/c"."""
     pieces = path.split("/")
     for length in range(len(pieces) - 1, 0, -1):
         yield "/".join(pieces[:length])
 
 
 def _with_wholes(layers: list[LayerView]) -> tuple[LayerView, ...]:
-    """Insert layers without own variables (an LSTM, an attention) before their parts, by the names of the groups."""
+    """Insert layers without own variables (such as LSTM, MultiHeadAttention) before their sublayers.
+
+    The class of such a layer follows from the name of its group in the file.
+    """
     paths = {layer.path for layer in layers}
     result = []
     for layer in layers:
         names = layer.path.split("/")
         groups = layer.tensors[0].location.partition("/vars/")[0].split("/") if layer.tensors else []
-        # In "layers/gru/cell" of "gru/gru_cell" every group except the first is a layer.
+        # The layer "gru/gru_cell" has the group "layers/gru/cell": one group more than parts of its path.
         if names[0] not in paths and len(groups) == len(names) + 1 and (name := class_of(groups[1])):
             paths.add(names[0])
             result.append(LayerView(path=names[0], kinds=(qualified(name),)))
@@ -150,7 +153,7 @@ def _with_wholes(layers: list[LayerView]) -> tuple[LayerView, ...]:
 
 
 def _named(layers: tuple[LayerView, ...]) -> tuple[LayerView, ...]:
-    """Return the layers, each with the attribute of the layer that contains it."""
+    """Return the layers with `attribute` set: the attribute of the outer layer in which each layer is."""
     by_path = {layer.path: layer for layer in layers}
     named = []
     for layer in layers:
@@ -160,7 +163,7 @@ def _named(layers: tuple[LayerView, ...]) -> tuple[LayerView, ...]:
 
 
 def _with_places(layers: tuple[LayerView, ...]) -> tuple[LayerView, ...]:
-    """Return the layers; set the attribute of the cells of a stack to "cells.0", "cells.1", where the file tells."""
+    """Return the layers; cells of a StackedRNNCells get the attributes "cells.0", "cells.1" if the order is known."""
     by_path = {layer.path: layer for layer in layers}
     places: dict[str, int] = {}
     for stack in layers:
@@ -174,9 +177,10 @@ def _with_places(layers: tuple[LayerView, ...]) -> tuple[LayerView, ...]:
 
 
 def _places(config: Mapping[str, Any], cells: Sequence[LayerView]) -> dict[str, int]:
-    """Return the positions of the cells: by the configuration of the RNN, else by the numbers of the groups.
+    """Return the positions of the cells in a stack, by path; empty if they are unknown.
 
-    Keras numbers the groups of each class separately, so they tell the order only of cells of one class.
+    The positions follow from the configuration of the RNN, else from the numbers of the groups. Keras numbers the
+    groups of each class separately, so the numbers give the order only if all cells have the same class.
     """
     stack = (config.get("cell") or {}).get("config", {}).get("cells", ())
     named = {cell.get("config", {}).get("name"): place for place, cell in enumerate(stack)}
@@ -192,10 +196,10 @@ def _places(config: Mapping[str, Any], cells: Sequence[LayerView]) -> dict[str, 
 
 
 def _attribute(whole: LayerView, part: LayerView) -> str:
-    """Return the attribute that holds a part in the live layer: "cell", "forward_layer/cell".
+    """Return the attribute of a live layer in which a sublayer is: "cell", "forward_layer/cell".
 
-    Keras 3 names the groups by the attributes. An older file has the names of the parts, which Keras derives from
-    the attributes in known ways.
+    In a Keras 3 file the names of the groups are the attributes. A file of Keras 2 has the names of the sublayers, from
+    which the attributes follow.
     """
     names = part.path.removeprefix(f"{whole.path}/").split("/")
     group, variables, _ = part.tensors[0].location.partition("/vars/") if part.tensors else ("", "", "")
@@ -209,9 +213,9 @@ def _attribute(whole: LayerView, part: LayerView) -> str:
 
 
 def flattened(model: LayerConfig, prefix: str = "") -> dict[str, Shape]:
-    """Return the shape of the tensor that was flattened into the first input of each layer, by the layer's path.
+    """Return, for each path of a layer whose first input was flattened, the shape before the flatten.
 
-    The shape has no batch axis. It is empty where the file does not tell the shape. Other layers are not in the result.
+    The shape has no batch axis. It is empty if the file does not contain the shape.
     """
     found: dict[str, Shape] = {}
     before = {layer.name: source for layer, source in _sources(model)}
@@ -226,7 +230,7 @@ def flattened(model: LayerConfig, prefix: str = "") -> dict[str, Shape]:
 
 
 def _origin(layer: LayerConfig, before: Mapping[str, LayerConfig | None]) -> LayerConfig | None:
-    """Return the layer that made the first input of a layer, skipping layers that keep the order of features."""
+    """Return the layer that computes the first input of a layer, skipping layers that keep the order of features."""
     source = before.get(layer.name)
     for _ in before:  # ends even if the file describes a cycle
         if source is None or source.class_name not in _KEEPS_FEATURES:
@@ -236,7 +240,7 @@ def _origin(layer: LayerConfig, before: Mapping[str, LayerConfig | None]) -> Lay
 
 
 def _sources(model: LayerConfig) -> Iterator[tuple[LayerConfig, LayerConfig | None]]:
-    """Yield every layer with the layer that made its first input."""
+    """Yield every layer with the layer that computes its first input, or None if that is unknown."""
     if model.class_name == "Sequential":
         yield from zip(model.children, (None, *model.children), strict=False)
         return

@@ -1,4 +1,4 @@
-"""Read and write the `.h5` format of Keras 2, which Keras 3 still writes: a group per layer, with weights by name.
+"""Read and write the `.h5` format of Keras 2, which Keras 3 can still write: a group per layer, with weights by name.
 
 A full model has the architecture in the attribute `model_config` and the weights in the group `model_weights`. A
 weight file has the layers at the root.
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = "model_weights"
 IGNORED = ("optimizer_weights",)
-"""Groups at the root that do not hold weights of the model."""
+"""Groups at the root that do not contain weights of the model."""
 
 _TOP_LEVEL = "top_level_model_weights"
 _ATTRIBUTE_LIMIT = 64_000
@@ -33,7 +33,7 @@ _ATTRIBUTE_LIMIT = 64_000
 
 
 def read(source: Source) -> ModelView:
-    """Return the model in a file; its reader loads one tensor at a time."""
+    """Return a view of the model in a file; `ModelView.read` loads one tensor at a time."""
     where = str(source.path)
     with source.unchanged() as path, hdf5.opened(path, where) as file:
         tree = hdf5.survey(file, where, source.size, skip=IGNORED)
@@ -96,20 +96,20 @@ def _find(file: "h5py.File", tree: hdf5.Tree, architecture: Architecture | None,
     base = WEIGHTS if WEIGHTS in tree.groups else ""
     names = hdf5.list_attribute(file[base] if base else file, "layer_names", where)
     if names is None:
-        raise MalformedCheckpoint(f"{where} is HDF5, but holds no weights of a Keras model")
+        raise MalformedCheckpoint(f"{where} is an HDF5 file, but contains no weights of a Keras model")
     if len(names) != len(set(names)):
-        raise MalformedCheckpoint(f"{where}: layer_names has a name twice")
+        raise MalformedCheckpoint(f"{where}: a name occurs twice in layer_names")
     described = dict(architecture.walk()) if architecture else {}
     found: dict[str, list[tuple[str, hdf5.Dataset]]] = {}
     top = [_TOP_LEVEL] if f"{base}/{_TOP_LEVEL}".lstrip("/") in tree.groups else []
     for name in [*names, *top]:
         group = f"{base}/{name}".lstrip("/")
         if group not in tree.groups:
-            raise IncompleteCheckpoint(f"{where}: the layer {name!r} is listed, but missing")
+            raise IncompleteCheckpoint(f"{where}: the file lists the layer {name!r}, but has no group for it")
         for weight in hdf5.list_attribute(file[group], "weight_names", where) or []:
             dataset = tree.datasets.get(f"{group}/{weight}")
             if dataset is None:
-                raise IncompleteCheckpoint(f"{where}: {group}/{weight} is listed, but missing")
+                raise IncompleteCheckpoint(f"{where}: the file lists {group}/{weight}, but has no dataset for it")
             layer, role = _place(name, weight, described, architecture)
             found.setdefault(layer, []).append((role, dataset))
         if name != _TOP_LEVEL:
@@ -146,7 +146,7 @@ def _is_in_model(layer: Found) -> bool:
 
 
 def _kind(path: str, roles: Sequence[str]) -> str:
-    """Return the class whose default name this is, if the class has these variables; else an empty text."""
+    """Return the class whose default layer name is in the path, if it has these variables; else an empty text."""
     name = class_of(path.rpartition("/")[2])
     return qualified(name) if roles and creates(name, roles) else ""
 
@@ -154,9 +154,9 @@ def _kind(path: str, roles: Sequence[str]) -> str:
 def _place(
     name: str, weight: str, described: Mapping[str, LayerConfig], architecture: Architecture | None
 ) -> tuple[str, str]:
-    """Return the path of the layer that owns a weight, and the role: "bidirectional/forward_lstm/lstm_cell", "kernel".
+    """Return the path of a weight's layer and the role: "bidirectional/forward_lstm/lstm_cell" and "kernel".
 
-    The name of a weight starts with the names of the models around the layer, followed by the name of the layer.
+    The name of a weight starts with the names of the models that contain the layer, followed by the layer's name.
     """
     pieces = weight.split("/")
     role = pieces.pop().partition(":")[0]
@@ -176,7 +176,7 @@ def _place(
 
 
 def _inside_model(name: str, inside: list[str], described: Mapping[str, LayerConfig]) -> str:
-    """Find a weight in a nested functional model, whose name is not part of the names of its weights."""
+    """Return the path of a weight's layer in a nested functional model, whose name the weight's name lacks."""
     for length in range(len(inside)):
         first, rest = inside[length], inside[length + 1 :]
         ends = [path for path in described if path.startswith(f"{name}/") and path.endswith(f"/{first}")]

@@ -1,6 +1,6 @@
-"""Tables of the names that Keras gives to layers and variables: weight files have numbers where models have names.
+"""Define the names that Keras gives to layers and variables, because weight files only have numbers for variables.
 
-Keras itself is not imported, so new classes of Keras are unknown here until they are added.
+The names are in tables, because Keras is not imported here. A new Keras class is unknown until it is added.
 """
 
 import re
@@ -45,16 +45,16 @@ _ROLES: dict[str, tuple[str, ...]] = {
     "AdditiveAttention": ("scale",),
     "STFTSpectrogram": ("real_kernel", "imag_kernel"),
 }
-"""The variables of a class, in the order in which it creates and saves them."""
+"""The names of the variables of a class, in the order in which the class creates and saves them."""
 
 _SWITCHES = {"bias": "use_bias", "gamma": "scale", "beta": "center", "concat_score_weight": "score_mode"}
-"""The constructor argument that controls whether a variable is created."""
+"""For each variable name, the constructor argument that controls whether the variable is created."""
 
 _CLASS_SWITCHES = {("Attention", "scale"): "use_scale", ("AdditiveAttention", "scale"): "use_scale"}
-"""The same for variables whose name other classes use without such an argument."""
+"""For a class and a variable name, that constructor argument; other classes always create a variable of this name."""
 
 _OFF = (False, "dot")
-"""The values of these arguments for which the variable is not created."""
+"""The values of these arguments with which the variable is not created."""
 
 _AMBIGUOUS = {
     ("Attention", 1),
@@ -63,7 +63,7 @@ _AMBIGUOUS = {
     ("GroupNormalization", 1),
     ("Normalization", 2),
 }
-"""Classes and counts of variables for which only the configuration tells which variable is missing."""
+"""Classes and numbers of variables for which the missing variable cannot be known without the configuration."""
 
 _PARTIAL = {("BatchNormalization", 2): ("moving_mean", "moving_variance")}
 
@@ -110,16 +110,16 @@ def snake_case(name: str) -> str:
 
 _BY_SNAKE = {snake_case(name): name for name in (*_ROLES, *_WITHOUT_VARIABLES)}
 _BY_SNAKE.update(functional="Functional", sequential="Sequential", model="Model")
-_BY_SNAKE["grouped_query_attention"] = "GroupQueryAttention"  # the class in Keras has another name than its alias
+_BY_SNAKE["grouped_query_attention"] = "GroupQueryAttention"  # its default name differs from its public name
 
 
 def class_of(snake: str) -> str:
-    """Return the class of a default name: "BatchNormalization" for "batch_normalization_3"; empty if unknown."""
+    """Return the class for a default layer name: "BatchNormalization" for "batch_normalization_3"; empty if unknown."""
     return _BY_SNAKE.get(snake) or _BY_SNAKE.get(re.sub(r"_\d+$", "", snake), "")
 
 
 def attribute_of(name: str) -> str:
-    """Return the attribute of a Keras layer that holds the part with this default name."""
+    """Return the attribute of a Keras layer in which the sublayer with this default name is."""
     if name.startswith(("forward_", "backward_")):
         return f"{name.partition('_')[0]}_layer"
     if name.endswith("_cell"):
@@ -151,10 +151,10 @@ def roles(name: str, shapes: Sequence[Shape], config: Mapping[str, Any] | None =
     Args:
         name: The class, without its module; empty if unknown.
         shapes: The shapes of the variables.
-        config: The configuration of the layer, which tells the missing variables; None if unknown.
+        config: The configuration of the layer, from which the missing variables follow; None if unknown.
 
     Returns:
-        One name for every shape; numbers where the names are unknown.
+        One name for every shape; the numbers "0", "1", ... if the names are unknown.
     """
     count = len(shapes)
     known = _ROLES.get(name, ())
@@ -179,7 +179,7 @@ def _switch(name: str, role: str) -> str:
 
 
 def _without_bias(known: tuple[str, ...], count: int) -> tuple[str, ...]:
-    """Drop the bias, which comes last, if exactly one variable is missing."""
+    """Return the names without the bias, which is last, if there is one variable less than names; else all names."""
     return known[:-1] if known[-1:] == ("bias",) and count == len(known) - 1 else known
 
 

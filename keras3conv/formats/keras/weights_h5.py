@@ -1,6 +1,6 @@
-"""Read and write the `.weights.h5` format of Keras 3: a tree of attributes, in which variables have numbers.
+"""Read and write the `.weights.h5` format of Keras 3, in which groups are attributes and variables have numbers.
 
-A layer is a group that contains a group `vars`. Since Keras 3.9 an attribute of `vars` holds the name of the layer. A
+A layer is a group that contains a group `vars`. Since Keras 3.9 an HDF5 attribute of `vars` is the layer's name. A
 `.keras` archive contains such a file together with the architecture.
 """
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import h5py
 
 IGNORED = ("optimizer",)
-"""Groups at the root that do not hold weights of the model."""
+"""Groups at the root that do not contain weights of the model."""
 
 _LOCATION = re.compile(r"(?:[^/]+/)*vars/\d+")
 
@@ -34,11 +34,11 @@ class Node:
     """The group of a layer in the file.
 
     Attributes:
-        group: Its path in the file; empty for the model.
-        name: The name of the layer; the name of the group if the file does not tell it.
-        datasets: Its variables, by number.
-        class_name: Its class; empty if unknown.
-        config: Its entry in the architecture, if there is one.
+        group: The path of the group in the file; empty for the model.
+        name: The name of the layer; the name of the group if the file does not contain the layer's name.
+        datasets: The datasets of the variables, in the order of their numbers.
+        class_name: The class of the layer; empty if unknown.
+        config: The layer in the architecture; None if there is none.
     """
 
     group: str
@@ -49,7 +49,7 @@ class Node:
 
 
 def read(source: Source) -> ModelView:
-    """Return the model in a file; its reader loads one tensor at a time."""
+    """Return a view of the model in a file; `ModelView.read` loads one tensor at a time."""
     with source.unchanged() as path, hdf5.opened(path, str(source.path)) as file:
         tree = hdf5.survey(file, str(source.path), source.size, skip=IGNORED)
         facts = {"format": "Keras 3 weights"} | ignored_facts(file)
@@ -95,7 +95,7 @@ def find(file: "h5py.File", tree: hdf5.Tree, architecture: Architecture | None, 
     for group in sorted((path for path, names in tree.groups.items() if "vars" in names), key=_natural):
         nodes[group] = _node(file, tree, group, nodes, root, where)
     if architecture is None and not any(node.datasets for node in nodes.values()):
-        raise MalformedCheckpoint(f"{where} is HDF5, but holds no weights of a Keras model")
+        raise MalformedCheckpoint(f"{where} is an HDF5 file, but contains no weights of a Keras model")
     paths = _paths(nodes)
     return [_found(node, paths[group]) for group, node in nodes.items() if group or node.datasets]
 
@@ -110,8 +110,8 @@ def write(path: Path, tensors: Sequence[TensorRef], read: Reader) -> None:
     for tensor in stored:
         if not _LOCATION.fullmatch(tensor.location):
             raise FileError(
-                f"{path}: {tensor.path} needs a location such as 'layers/dense/vars/0', and has {tensor.location!r}\n"
-                "Fix:  pass the Keras model itself as the target: it knows the locations"
+                f"{path}: {tensor.path} needs a location such as 'layers/dense/vars/0', but has {tensor.location!r}\n"
+                "Fix:  pass the live Keras model as the target, which has the locations"
             )
     with hdf5.opened(path, str(path), "w") as file:
         for tensor in stored:
@@ -156,7 +156,7 @@ def _node(
 
 
 def _owner(group: str, nodes: Mapping[str, Node]) -> str:
-    """Return the innermost layer group around a group; the group of the model if there is none."""
+    """Return the innermost group of a layer that contains a group; the group of the model if there is none."""
     pieces = group.split("/")
     for length in range(len(pieces) - 1, 0, -1):
         if (above := "/".join(pieces[:length])) in nodes:
@@ -165,7 +165,7 @@ def _owner(group: str, nodes: Mapping[str, Node]) -> str:
 
 
 def _config(group: str, parent: Node, stored: str | None, tree: hdf5.Tree) -> LayerConfig | None:
-    """Return the layer of the architecture for a group: by its name, else by its class and number."""
+    """Return the layer of the architecture for a group, by the stored name or by class and number; None if unknown."""
     if parent.config is None:
         return None
     inside = group.removeprefix(parent.group).strip("/")
@@ -179,7 +179,7 @@ def _config(group: str, parent: Node, stored: str | None, tree: hdf5.Tree) -> La
 
 
 def _by_number(model: LayerConfig, home: str, tree: hdf5.Tree) -> dict[str, LayerConfig]:
-    """Return the layers by the names of their groups: the class in snake case with a running number."""
+    """Return the layers by the names of their groups: the class in snake case with a number ("dense", "dense_1")."""
     counts: dict[str, int] = {}
     layers: dict[str, LayerConfig] = {}
     for layer in model.children:
@@ -197,7 +197,10 @@ def _by_number(model: LayerConfig, home: str, tree: hdf5.Tree) -> dict[str, Laye
 
 
 def _class_name(node: Node, parent: Node, stored: str | None) -> str:
-    """Return the class by the name of the group, which is the class only for members of a list of layers."""
+    """Return the class of a layer without an architecture; empty if unknown.
+
+    The name of a group follows from the class if the layer is in a list of layers, else from an attribute.
+    """
     if not node.group:
         return ""
     inside = node.group.removeprefix(parent.group).strip("/")
@@ -209,14 +212,14 @@ def _class_name(node: Node, parent: Node, stored: str | None) -> str:
 
 
 def _class_by_name(node: Node, stored: str | None) -> str:
-    """Return the class whose default name this is, if the number of variables agrees; else an empty text."""
+    """Return the class whose default layer name is `stored`, if it has this number of variables; else empty."""
     name = class_of(stored or "")
     known = roles(name, [dataset.shape for dataset in node.datasets])
     return name if not any(role.isdecimal() for role in known) else ""
 
 
 def _paths(nodes: Mapping[str, Node]) -> dict[str, str]:
-    """Return the path of every layer in the model; layers with the same path get the paths of their groups."""
+    """Return the path of each layer, by group; layers that would have the same path get the paths of their groups."""
     paths = {"": ""}
     for group, node in nodes.items():
         if group:

@@ -128,11 +128,11 @@ def groups(path: Path) -> tuple[Group, ...]:
 
 def _group(file: Any, tree: hdf5.Tree, layer: str, group: str, where: str) -> Group:
     if group not in tree.groups:
-        raise IncompleteCheckpoint(f"{where}: the layer {layer!r} is named, and is not there")
+        raise IncompleteCheckpoint(f"{where}: the file lists the layer {layer!r}, but has no group for it")
     names = hdf5.list_attribute(file[group], "weight_names", where) or []
     missing = [name for name in names if f"{group}/{name}" not in tree.datasets]
     if missing:
-        raise IncompleteCheckpoint(f"{where}: {group}/{missing[0]} is named, and is not there")
+        raise IncompleteCheckpoint(f"{where}: the file lists {group}/{missing[0]}, but has no dataset for it")
     weights = ((name, hdf5.read_dataset(file, tree.datasets[f"{group}/{name}"])) for name in names)
     return Group(layer, tuple(weights))
 

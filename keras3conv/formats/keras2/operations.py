@@ -204,7 +204,7 @@ def _of_function(function: str, given: Any, keywords: Mapping[str, Any]) -> Appl
             arguments[ours] = value
         elif name != "name" and not _is_ignored(name, value):
             raise RuleError(
-                f"tf.{function} is given {name}={value!r}, for which keras.ops.{operation.name} has nothing"
+                f"tf.{function} is called with {name}={value!r}; keras.ops.{operation.name} has no such argument"
             )
     return Applied(name=operation.name, arguments=arguments)
 
@@ -263,7 +263,7 @@ def _part(part: Any) -> Any:
 
 
 def _strided(values: Sequence[Any], attributes: Mapping[str, Any]) -> tuple[Any, ...]:
-    """The same from the masks of a node: a bit for every axis."""
+    """Return the index of a StridedSlice node; in each mask, bit i concerns entry i of the index."""
     begin, end, strides = values
 
     def bit(name: str, place: int) -> bool:

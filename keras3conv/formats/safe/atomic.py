@@ -1,6 +1,6 @@
-"""Write files atomically: to a temporary file beside the destination, which is renamed when it is complete.
+"""Write files atomically: write a temporary file in the same folder, and rename it to the destination.
 
-If anything fails before the rename, the old file is unchanged.
+If anything fails before the rename, an existing destination is unchanged.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ _BLOCK = 1 << 20
 
 @contextmanager
 def replacing(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
-    """Yield an empty temporary file beside `path`, which replaces `path` if the block raises no exception.
+    """Yield an empty temporary file in the folder of `path`, which replaces `path` if the block raises no exception.
 
     Args:
         path: The destination. An existing file keeps its permissions.
@@ -45,7 +45,7 @@ def replacing(path: str | os.PathLike[str], *, overwrite: bool = False) -> Itera
 
 
 def digest(path: str | os.PathLike[str]) -> WrittenFile:
-    """Return the size and the digests of a file, which is read once."""
+    """Return the path, the size and the digests of a file."""
     sha256, md5, size = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
     with Path(path).open("rb") as file:
         while block := file.read(_BLOCK):
@@ -57,9 +57,9 @@ def digest(path: str | os.PathLike[str]) -> WrittenFile:
 
 def _mode_of(destination: Path, *, overwrite: bool) -> int:
     if not destination.parent.is_dir():
-        raise FileError(f"{destination}: there is no folder {destination.parent}")
+        raise FileError(f"{destination}: the folder {destination.parent} does not exist")
     if destination.is_symlink():
-        raise FileError(f"{destination} is a link to {destination.readlink()}: name the file that it points to")
+        raise FileError(f"{destination} is a link to {destination.readlink()}: pass the path that it points to")
     if not destination.exists():
         return 0o666 & ~_umask()
     if not destination.is_file():
@@ -75,7 +75,7 @@ def _refuse_existing(destination: Path) -> None:
 
 
 def _create(temporary: Path) -> None:
-    """Create the temporary file; remove one that a killed process with the same id left behind."""
+    """Create the temporary file; first remove a leftover of a killed process that had the same process id."""
     temporary.unlink(missing_ok=True)
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600)

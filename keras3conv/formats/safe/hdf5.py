@@ -1,8 +1,8 @@
-"""Inspect HDF5 files before they are read: refuse every group and dataset that is not plain data.
+"""Inspect HDF5 files before reading them, and refuse every group and dataset that is not plain data.
 
-Plain data is in this file, behind hard links, written, of the declared shape, and compressed by filters of HDF5 itself.
-These checks cannot prevent the HDF5 library from crashing or hanging on a malicious file. Read files of unknown origin
-in a separate process.
+Plain data is stored in the file itself, reached through hard links, completely written, of the declared shape, and
+compressed by HDF5's own filters only. These checks cannot prevent the HDF5 library from crashing or hanging on a
+malicious file. Read files of unknown origin in a separate process.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     import h5py
 
 _FILTERS = frozenset({1, 2, 3})
-"""Deflate, shuffle and the Fletcher checksum. For any other filter HDF5 would load and run a plugin."""
+"""The allowed filters: deflate, shuffle, Fletcher checksum. For other filters HDF5 would load and run a plugin."""
 
 _MAX_EXPANSION = 1100
-"""Deflate compresses at most 1032 to 1."""
+"""The maximum ratio of declared to stored bytes; deflate compresses at most 1032 to 1."""
 
 _MAX_DEPTH = 64
 _MAX_CHUNKS = 100_000
@@ -38,11 +38,11 @@ class Dataset:
     """A dataset that passed the inspection.
 
     Attributes:
-        path: Its path in the file.
-        shape: Its shape.
-        dtype: The name of its dtype, as numpy or ml_dtypes spell it.
-        address: The address of its header; two paths with the same address are one dataset.
-        stored: Its size in the file, in bytes.
+        path: The path in the file.
+        shape: The shape.
+        dtype: The name of the dtype, as in numpy or ml_dtypes.
+        address: The address of the object header; two paths with the same address are the same dataset.
+        stored: The size in the file, in bytes.
     """
 
     path: str
@@ -54,18 +54,18 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Tree:
-    """The groups and the datasets of a file, by path; the path of the root group is empty.
+    """The groups and the datasets of a file.
 
     Attributes:
-        groups: The names of the members of each group.
-        datasets: The datasets.
+        groups: For each path of a group, the names of its members; the path of the root group is empty.
+        datasets: The datasets by path.
     """
 
     groups: Mapping[str, tuple[str, ...]]
     datasets: Mapping[str, Dataset]
 
     def shared(self) -> dict[str, str]:
-        """Return the first name of each dataset that has several names, by each of its names."""
+        """Return, for each path of a dataset with several paths, the first of them; tied weights share a dataset."""
         first: dict[int, str] = {}
         names = {path: first.setdefault(dataset.address, path) for path, dataset in sorted(self.datasets.items())}
         several = {name for path, name in names.items() if path != name}
@@ -74,7 +74,7 @@ class Tree:
 
 @contextmanager
 def opened(file: Any, where: str, mode: str = "r") -> Iterator["h5py.File"]:
-    """Open a path or a file object; turn errors of h5py in the block into `MalformedCheckpoint` (when reading)."""
+    """Open a path or a file object; when reading, convert h5py's errors in the block to `MalformedCheckpoint`."""
     import h5py
 
     if mode != "r":
@@ -96,14 +96,14 @@ def survey(file: "h5py.File", where: str, size: int, skip: tuple[str, ...] = ())
     Args:
         file: The open file.
         where: The name of the file for messages.
-        size: Its size in bytes.
-        skip: Groups at the root to ignore.
+        size: The size of the file in bytes.
+        skip: Names of groups at the root to ignore.
 
     Raises:
-        UnsafeCheckpoint: A group or dataset refers to another file, or needs code outside of HDF5.
-        NoData: A dataset was never written.
-        BudgetExceeded: A dataset declares more than it can hold.
-        MalformedCheckpoint: Anything else that is not plain data.
+        UnsafeCheckpoint: A group or dataset refers to another file, or needs a filter that is not part of HDF5.
+        NoData: A dataset was never written, or only in part.
+        BudgetExceeded: A dataset declares more data than its stored bytes can expand to, or there are too many objects.
+        MalformedCheckpoint: The file has anything else that is not plain data.
     """
     import h5py
 
@@ -117,14 +117,14 @@ def survey(file: "h5py.File", where: str, size: int, skip: tuple[str, ...] = ())
             datasets[path] = _inspect(node, path, where)
         elif isinstance(node, h5py.Group):
             if (address := _address(node)) in seen or path.count("/") >= _MAX_DEPTH:
-                raise MalformedCheckpoint(f"{where}: the group {path!r} is there twice, or nested too deeply")
+                raise MalformedCheckpoint(f"{where}: the group {path!r} occurs twice, or is nested too deeply")
             seen.add(address)
             groups[path] = tuple(name for name in _names(node, path, where) if path or name not in skip)
             waiting += [(f"{path}/{name}".lstrip("/"), node[name]) for name in groups[path]]
         else:
             raise MalformedCheckpoint(f"{where}: {path!r} is neither a group nor a dataset")
         if len(groups) + len(datasets) + len(waiting) > 4 * MAX_TENSORS:
-            raise BudgetExceeded(f"{where} has more groups and datasets than any model")
+            raise BudgetExceeded(f"{where} has too many groups and datasets: more than {4 * MAX_TENSORS:,}")
     _check_total(datasets, where, size)
     return Tree(groups, datasets)
 
@@ -142,23 +142,23 @@ def read_dataset(file: "h5py.File", dataset: Dataset) -> Array:
 
 
 def check_path(path: str) -> None:
-    """Raise `FileError` for a name that HDF5 cannot hold: an empty part, a single dot, a NUL."""
+    """Raise `FileError` for a path that HDF5 does not allow: with an empty part, a part ".", or a NUL."""
     if not all(part.strip(".") or part.count(".") > 1 for part in path.split("/")) or "\0" in path:
-        raise FileError(f"{path!r} is not a name that HDF5 can hold")
+        raise FileError(f"{path!r} is not a valid path in an HDF5 file")
 
 
 def create_dataset(group: "h5py.Group", name: str, array: Array) -> None:
-    """Write an array contiguously, without a timestamp; mark bfloat16 as Keras does."""
+    """Create a dataset with contiguous data and without a timestamp; mark bfloat16 with an attribute, as Keras does."""
     check_path(name)
     if array.dtype.name.startswith("float8"):
-        raise FileError(f"{group.name}/{name}: Keras has no {array.dtype.name} in a weight file")
+        raise FileError(f"{group.name}/{name}: Keras cannot store {array.dtype.name} in a weight file")
     dataset = group.create_dataset(name, data=contiguous(array), track_times=False)
     if array.dtype.name == "bfloat16":
         dataset.attrs["dtype"] = "bfloat16"
 
 
 def overwrite_datasets(file: "h5py.File", places: Mapping[str, TensorRef], read: Reader, where: str) -> None:
-    """Write new values into existing datasets, by their paths; raise `FileError` if shape or dtype differ."""
+    """Write new values into the existing datasets in `places`; raise `FileError` if a shape or dtype differs."""
     for path, tensor in places.items():
         node, array = file[path], read(tensor.path)
         stored = node.dtype
@@ -166,7 +166,7 @@ def overwrite_datasets(file: "h5py.File", places: Mapping[str, TensorRef], read:
             array = array.view(stored)
         if node.shape != array.shape or stored.newbyteorder("=") != array.dtype:
             raise FileError(
-                f"{where}: {path!r} holds {stored} {node.shape}, {tensor.path} is {array.dtype} {array.shape}"
+                f"{where}: {path!r} is {stored} {node.shape}, but {tensor.path} is {array.dtype} {array.shape}"
             )
         node[...] = contiguous(array)
 
@@ -184,7 +184,7 @@ def text_attribute(node: Any, name: str, where: str) -> str | None:
 
 
 def list_attribute(node: Any, name: str, where: str) -> list[str] | None:
-    """Return a list of names; None if it is missing. Keras splits long lists into numbered parts."""
+    """Return the list of names in an attribute; None if it is missing. Keras splits a long list into numbered parts."""
     numbered = (f"{name}{number}" for number in count())
     parts = [name] if name in node.attrs else list(takewhile(node.attrs.__contains__, numbered))
     names: list[str] = []
@@ -224,7 +224,7 @@ def _inspect(node: "h5py.Dataset", path: str, where: str) -> Dataset:
         raise UnsafeCheckpoint(f"{place} keeps its data in another file")
     filters = {creation.get_filter(number)[0] for number in range(creation.get_nfilters())}
     if filters - _FILTERS:
-        raise UnsafeCheckpoint(f"{place} needs the filter {min(filters - _FILTERS)}, which is code outside of HDF5")
+        raise UnsafeCheckpoint(f"{place} needs the filter {min(filters - _FILTERS)}, which is not a part of HDF5")
     dtype = _dtype_name(node, place)
     size = check_shape(node.shape, place) * node.dtype.itemsize
     stored = int(node.id.get_storage_size())
@@ -233,13 +233,13 @@ def _inspect(node: "h5py.Dataset", path: str, where: str) -> Dataset:
     if creation.get_layout() == h5py.h5d.CHUNKED:
         _check_chunks(node, size, stored, place)
     elif stored != size:
-        raise MalformedCheckpoint(f"{place} declares {size:,} bytes and stores {stored:,}")
+        raise MalformedCheckpoint(f"{place} declares {size:,} bytes, but stores {stored:,}")
     return Dataset(path=path, shape=node.shape, dtype=dtype, address=_address(node), stored=stored)
 
 
 def _check_chunks(node: "h5py.Dataset", size: int, stored: int, place: str) -> None:
     if size > _MAX_EXPANSION * stored:
-        raise BudgetExceeded(f"{place} declares {size:,} bytes and stores {stored:,}")
+        raise BudgetExceeded(f"{place} declares {size:,} bytes, but stores {stored:,}")
     needed = 1
     for length, chunk in zip(node.shape, node.chunks, strict=True):
         needed *= -(-length // chunk)
@@ -253,18 +253,18 @@ def _dtype_name(node: "h5py.Dataset", place: str) -> str:
     import h5py
 
     if h5py.check_ref_dtype(node.dtype) is not None:
-        raise UnsafeCheckpoint(f"{place} holds references, not numbers")
+        raise UnsafeCheckpoint(f"{place} contains references, not numbers")
     marked = node.attrs.get("dtype") if "dtype" in node.attrs else None
     if node.dtype.kind == "V" and node.dtype.itemsize == 2 and node.dtype.names is None and marked == "bfloat16":
         return "bfloat16"
     if node.dtype.kind not in "biufc" or node.dtype.subdtype is not None or marked not in (None, node.dtype.name):
         mark = f" marked {marked}" if marked else ""
-        raise MalformedCheckpoint(f"{place} holds {node.dtype}{mark}, not numbers")
+        raise MalformedCheckpoint(f"{place} contains {node.dtype}{mark}, not numbers")
     return str(dtype_named(node.dtype.newbyteorder("=").name).name)
 
 
 def _check_total(datasets: Mapping[str, Dataset], where: str, size: int) -> None:
-    """Check that the datasets together do not claim more bytes than the file has."""
+    """Raise `BudgetExceeded` if the stored sizes of all datasets add up to more bytes than the file has."""
     stored = sum({dataset.address: dataset.stored for dataset in datasets.values()}.values())
     if stored > size:
-        raise BudgetExceeded(f"{where} has {size:,} bytes, its datasets claim to store {stored:,}")
+        raise BudgetExceeded(f"{where} has {size:,} bytes, but its datasets declare {stored:,} stored bytes")

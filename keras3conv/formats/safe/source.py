@@ -1,4 +1,4 @@
-"""Read a file safely: detect any change between opening it and reading its last byte."""
+"""Read a file safely: detect if the file changes while it is read, and check declared sizes."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from keras3conv.errors import BudgetExceeded, FileError, MalformedCheckpoint
 from keras3conv.transforms import Shape
 
 MAX_TENSORS = 200_000
-"""More tensors than any published model has; a file that declares more is refused early."""
+"""The maximum number of tensors in a file, which is more than any published model has."""
 
 _MAX_AXES = 32
 _MAX_AXIS = 1 << 40
@@ -30,7 +30,7 @@ _NATIVE = frozenset(
 
 @dataclass(frozen=True)
 class Source:
-    """A regular file, with the facts by which a later change is detected.
+    """A regular file, with the size and stamp by which a later change is detected.
 
     Attributes:
         path: The path.
@@ -44,7 +44,7 @@ class Source:
 
     @classmethod
     def pin(cls, path: str | os.PathLike[str]) -> "Source":
-        """Return the source for a file; raise `FileError` if it is missing, empty, or not a regular file."""
+        """Return the source for a file; raise `FileError` if the file is missing, empty, or not a regular file."""
         try:
             status = Path(path).stat()
         except OSError as error:
@@ -59,7 +59,7 @@ class Source:
 
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
-        """Open the file; raise `MalformedCheckpoint` if it has changed, also at the end of the block."""
+        """Open the file; raise `MalformedCheckpoint` if it changed since `pin`, before or during the block."""
         try:
             descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         except OSError as error:
@@ -71,21 +71,21 @@ class Source:
 
     @contextmanager
     def unchanged(self) -> Iterator[Path]:
-        """Yield the path for a library that opens files itself; check for changes before and after."""
+        """Yield the path, for a library that opens files itself; check for changes before and after the block."""
         with self.open():
             yield self.path
 
     def read(self, file: BinaryIO, offset: int, size: int) -> bytearray:
         """Return exactly `size` bytes from `offset`; raise `MalformedCheckpoint` if the file ends before."""
         if offset < 0 or size < 0 or offset + size > self.size:
-            raise MalformedCheckpoint(f"{self.path} ends at byte {self.size:,}, before {offset:,} + {size:,}")
+            raise MalformedCheckpoint(f"{self.path} has {self.size:,} bytes; {size:,} bytes from {offset:,} are needed")
         buffer = bytearray(size)
         file.seek(offset)
         view, filled = memoryview(buffer), 0
         while filled < size:
             count = file.readinto(view[filled:])  # type: ignore[attr-defined]  # BinaryIO does not list it
             if not count:
-                raise MalformedCheckpoint(f"{self.path} was cut short while it was read, at byte {offset + filled:,}")
+                raise MalformedCheckpoint(f"{self.path} was truncated at byte {offset + filled:,} while it was read")
             filled += count
         return buffer
 
@@ -95,7 +95,7 @@ class Source:
 
 
 def parse_json(text: bytes | str, where: str) -> Any:
-    """Parse JSON strictly: no repeated keys, no NaN, no depth or digits beyond the limits of Python.
+    """Parse JSON strictly: repeated keys, NaN, infinity, and nesting or digits beyond Python's limits are errors.
 
     Raises:
         MalformedCheckpoint: The text is not strict JSON; the message starts with `where`.
@@ -105,7 +105,7 @@ def parse_json(text: bytes | str, where: str) -> Any:
         counts = Counter(key for key, _ in pairs)
         repeated = sorted(key for key, times in counts.items() if times > 1)
         if repeated:
-            raise MalformedCheckpoint(f"{where}: the key {repeated[0]!r} is there twice")
+            raise MalformedCheckpoint(f"{where}: the key {repeated[0]!r} occurs twice")
         return dict(pairs)
 
     def finite(digits: str) -> float:
@@ -125,20 +125,20 @@ def parse_json(text: bytes | str, where: str) -> Any:
 
 
 def check_shape(shape: Shape, where: str) -> int:
-    """Return the number of elements of a declared shape; raise `MalformedCheckpoint` for an impossible one."""
+    """Return the number of elements of a declared shape; raise `MalformedCheckpoint` if no array has this shape."""
     if len(shape) > _MAX_AXES or any(not 0 <= size <= _MAX_AXIS for size in shape):
-        raise MalformedCheckpoint(f"{where}: no array has the shape {shape}")
+        raise MalformedCheckpoint(f"{where}: an array cannot have the shape {shape}")
     return prod(shape)
 
 
 def check_count(count: int, where: str) -> None:
-    """Raise `BudgetExceeded` if a file declares more tensors than any model has."""
+    """Raise `BudgetExceeded` if a file declares more than `MAX_TENSORS` tensors."""
     if count > MAX_TENSORS:
-        raise BudgetExceeded(f"{where} declares {count:,} tensors; more than {MAX_TENSORS:,} are refused")
+        raise BudgetExceeded(f"{where} declares {count:,} tensors; the limit is {MAX_TENSORS:,}")
 
 
 def dtype_named(name: str) -> np.dtype[Any]:
-    """Return the little-endian dtype that a `TensorRef` names; raise `FileError` for one that no file can hold."""
+    """Return the little-endian dtype with this name; raise `FileError` if weight files cannot contain the dtype."""
     if name in _NATIVE:
         return np.dtype(name)
     if name not in _EXTENDED:

@@ -1,6 +1,6 @@
 """Check the directory of a zip archive before any member is used, and read members by their byte ranges.
 
-Nothing is extracted to a path, so the names of members may be anything: a reader uses the exact names that it knows.
+Members are not extracted to paths, so a dangerous member name does no harm.
 """
 
 import io
@@ -19,7 +19,7 @@ _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 _ENCRYPTED = 0x1
 
 MAX_INFLATED = 1 << 30
-"""The largest compressed member that is read into memory, in bytes."""
+"""The maximum size of a compressed member that is read into memory, in bytes."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class Member:
     """One member of an archive.
 
     Attributes:
-        name: Its name in the archive.
-        start: The offset of its first byte in the file.
-        stored: Its size in the file, in bytes.
-        size: Its declared size after decompression.
-        crc: Its declared CRC-32.
-        compressed: Whether it is compressed (deflate).
+        name: The name in the archive.
+        start: The offset of the first byte in the file.
+        stored: The size in the file, in bytes.
+        size: The declared size after decompression, in bytes.
+        crc: The declared CRC-32.
+        compressed: Whether the member is compressed (by deflate).
     """
 
     name: str
@@ -47,7 +47,7 @@ def scan(source: Source) -> dict[str, Member]:
     """Return the members by name, in the order of the archive.
 
     Raises:
-        MalformedCheckpoint: The file is not an archive, a name is there twice, members overlap, or a size is wrong.
+        MalformedCheckpoint: The file is not an archive, a name occurs twice, members overlap, or a size is wrong.
         UnsafeCheckpoint: A member is encrypted.
     """
     members: dict[str, Member] = {}
@@ -75,14 +75,14 @@ def verify(source: Source, member: Member) -> None:
 
 
 def read_member(source: Source, member: Member, limit: int) -> bytes:
-    """Return the content of a member, after a check of its CRC.
+    """Return the content of a member; check its CRC.
 
     Raises:
-        BudgetExceeded: It holds more than `limit` bytes, or more than it declares.
-        MalformedCheckpoint: Its size or its CRC is not the declared one.
+        BudgetExceeded: The content has more than `limit` bytes, or more bytes than declared.
+        MalformedCheckpoint: The size or the CRC differs from the declared one.
     """
     if member.size > limit:
-        raise BudgetExceeded(f"{source.path}: {member.name!r} declares {member.size:,} bytes; {limit:,} are the limit")
+        raise BudgetExceeded(f"{source.path}: {member.name!r} declares {member.size:,} bytes; the limit is {limit:,}")
     with source.open() as file:
         raw = bytes(source.read(file, member.start, member.stored))
     data = _inflate(source, member, raw) if member.compressed else raw
@@ -95,7 +95,7 @@ class Window(io.RawIOBase):
     """A read-only file object over a part of a file, through which h5py reads an uncompressed member."""
 
     def __init__(self, file: BinaryIO, start: int, size: int) -> None:
-        """Give access to `size` bytes of `file` from `start`."""
+        """Create a window on the `size` bytes of `file` from `start`."""
         super().__init__()
         self._file, self._start, self._size, self._position = file, start, size, 0
 
@@ -139,12 +139,12 @@ def _central_directory(source: Source, file: BinaryIO) -> list[zipfile.ZipInfo]:
 
 def _member(source: Source, file: BinaryIO, info: zipfile.ZipInfo) -> Member:
     where = f"{source.path}: {info.orig_filename!r}"
-    if "\0" in info.orig_filename:  # readers that stop at the NUL would take it for another member
+    if "\0" in info.orig_filename:  # other readers stop at the NUL and see another name
         raise MalformedCheckpoint(f"{where} has a NUL in its name")
     if info.flag_bits & _ENCRYPTED:
         raise UnsafeCheckpoint(f"{where} is encrypted")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise MalformedCheckpoint(f"{where} is compressed by method {info.compress_type}: only deflate is read")
+        raise MalformedCheckpoint(f"{where} is compressed by method {info.compress_type}: only deflate is supported")
     compressed = info.compress_type == zipfile.ZIP_DEFLATED
     if not compressed and info.compress_size != info.file_size:
         raise MalformedCheckpoint(f"{where} is not compressed, but declares two different sizes")
@@ -153,7 +153,7 @@ def _member(source: Source, file: BinaryIO, info: zipfile.ZipInfo) -> Member:
 
 
 def _data_start(source: Source, file: BinaryIO, info: zipfile.ZipInfo) -> int:
-    """Return the offset of the bytes of a member, which follow its local header of variable length."""
+    """Return the offset of the data of a member, which follows a local header of variable length."""
     raw = source.read(file, info.header_offset, _LOCAL_HEADER.size)
     signature, *_, name_size, extra_size = _LOCAL_HEADER.unpack(raw)
     start = int(info.header_offset + _LOCAL_HEADER.size + name_size + extra_size)
@@ -181,5 +181,5 @@ def _inflate(source: Source, member: Member, raw: bytes) -> bytes:
     except zlib.error as error:
         raise MalformedCheckpoint(f"{source.path}: {member.name!r} cannot be decompressed: {error}") from error
     if len(data) > member.size:
-        raise BudgetExceeded(f"{source.path}: {member.name!r} holds more than the {member.size:,} bytes it declares")
+        raise BudgetExceeded(f"{source.path}: {member.name!r} contains more than the declared {member.size:,} bytes")
     return data

@@ -1,7 +1,7 @@
 """Read and write safetensors files, one tensor at a time, with a strict parser.
 
-The parser is stricter than that of the safetensors library: no repeated keys, no unknown fields, no gaps, no trailing
-bytes. Nothing is memory-mapped, so a file that is truncated while it is open raises an error instead of a bus error.
+The parser is stricter than the safetensors library: it refuses repeated keys, unknown fields, gaps and trailing bytes.
+Files are not memory-mapped, so a file that is truncated while it is open causes an exception, not a bus error.
 """
 
 import json
@@ -46,13 +46,13 @@ _CODES = {name: code for code, name in _NAMES.items()}
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor of the header.
+    """A tensor in the header.
 
     Attributes:
-        dtype: The name of its dtype, as numpy or ml_dtypes spell it.
-        shape: Its shape.
-        start: The offset of its first byte in the file.
-        size: Its size in bytes.
+        dtype: The name of the dtype, as in numpy or ml_dtypes.
+        shape: The shape.
+        start: The offset of the first byte in the file.
+        size: The size in bytes.
     """
 
     dtype: str
@@ -62,7 +62,7 @@ class Entry:
 
 
 def read(source: Source) -> ModelView:
-    """Return the model in the header of a file; its reader loads one tensor at a time."""
+    """Return a view of the model in a file; `ModelView.read` loads one tensor at a time."""
     entries, metadata = parse(source)
     tensors = [ref(name, entry) for name, entry in entries.items()]
     facts = {"format": "safetensors", **{f"metadata: {key}": value for key, value in metadata.items()}}
@@ -80,15 +80,15 @@ def parse(source: Source) -> tuple[dict[str, Entry], dict[str, str]]:
     """Return the tensors by name, in the order of the header, and the metadata.
 
     Raises:
-        MalformedCheckpoint: The header does not describe the file exactly.
-        BudgetExceeded: The header declares more tensors than any model has.
+        MalformedCheckpoint: The header is invalid, or does not describe the file exactly.
+        BudgetExceeded: The header declares more than `MAX_TENSORS` tensors.
     """
     with source.open() as file:
         if source.size < 8:
             raise MalformedCheckpoint(f"{source.path} has {source.size} bytes, too few for a header")
         (length,) = struct.unpack("<Q", source.read(file, 0, 8))
         if not 2 <= length <= min(_MAX_HEADER, source.size - 8):
-            raise MalformedCheckpoint(f"{source.path}: a header of {length:,} bytes does not fit")
+            raise MalformedCheckpoint(f"{source.path}: the declared header of {length:,} bytes does not fit")
         raw = bytes(source.read(file, 8, length))
     check_count(raw.count(b'"data_offsets"'), str(source.path))
     if raw[:1] != b"{":
@@ -104,7 +104,7 @@ def parse(source: Source) -> tuple[dict[str, Entry], dict[str, str]]:
 
 
 def ref(name: str, entry: Entry) -> TensorRef:
-    """Return the description of a tensor for a model view."""
+    """Return the tensor of a header as a `TensorRef`."""
     role = name.rpartition(".")[2]
     return TensorRef(
         path=name,
@@ -127,7 +127,7 @@ def read_entry(source: Source, name: str, entries: Mapping[str, Entry]) -> Array
 
 
 def write(path: Path, tensors: Sequence[TensorRef], read: Reader) -> None:
-    """Write a file, reading each tensor once, in order. Tied weights are stored under each of their names."""
+    """Write a file; read each tensor once, in order. Each name of tied weights gets its own copy of the values."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for tensor in tensors:
@@ -156,11 +156,11 @@ def _entry(name: str, value: Any, base: int, source: Source) -> Entry:
         raise MalformedCheckpoint(f"{where} has the unknown dtype {code!r}; known are {', '.join(_NAMES)}")
     if not _whole(shape) or not _whole(offsets) or len(offsets) != 2:
         raise MalformedCheckpoint(f"{where}: shape {shape!r} or data_offsets {offsets!r} are not whole numbers")
-    # Computed from the code, since only reading the values needs ml_dtypes.
+    # Not from the numpy dtype: that needs ml_dtypes for bfloat16 and float8.
     itemsize = 1 if code in {"BOOL", "F8_E4M3", "F8_E5M2", "F8_E8M0"} else int(code.lstrip("BCFIU")) // 8
     size = check_shape(tuple(shape), where) * itemsize
     if offsets[1] - offsets[0] != size:
-        raise MalformedCheckpoint(f"{where}: {code} {tuple(shape)} has {size:,} bytes, data_offsets are {offsets}")
+        raise MalformedCheckpoint(f"{where}: {code} {tuple(shape)} has {size:,} bytes, but data_offsets are {offsets}")
     return Entry(_NAMES[code], tuple(shape), base + offsets[0], size)
 
 
@@ -169,7 +169,7 @@ def _whole(values: Any) -> bool:
 
 
 def _check_layout(entries: Mapping[str, Entry], base: int, source: Source) -> None:
-    """Check that the tensors fill the file after the header: no overlap, no gap, no trailing bytes."""
+    """Raise `MalformedCheckpoint` unless the tensors fill the file without overlaps, gaps or trailing bytes."""
     end = base
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].size)):
         if entry.start != end:
@@ -177,11 +177,11 @@ def _check_layout(entries: Mapping[str, Entry], base: int, source: Source) -> No
             raise MalformedCheckpoint(f"{source.path}: {name!r} {word} (byte {entry.start:,}, expected {end:,})")
         end += entry.size
     if end != source.size:
-        raise MalformedCheckpoint(f"{source.path} has {source.size:,} bytes, its header describes {end:,}")
+        raise MalformedCheckpoint(f"{source.path} has {source.size:,} bytes, but its header describes {end:,}")
 
 
 def _check_twins(names: Iterable[str], source: Source) -> None:
-    """Refuse names that look the same: those with equal Unicode normal forms."""
+    """Raise `MalformedCheckpoint` if two names have the same Unicode normal form, because they look the same."""
     seen: dict[str, str] = {}
     for name in names:
         twin = seen.setdefault(unicodedata.normalize("NFC", name), name)

@@ -1,4 +1,4 @@
-"""Read a model in several safetensors files (shards) with an index that maps tensors to files."""
+"""Read a model that is stored in several safetensors files (shards), with an index that maps tensors to files."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -17,7 +17,7 @@ _MAX_INDEX = 256 << 20
 
 
 def read(source: Source) -> ModelView:
-    """Return the model in the index and the headers of all shards, which must agree."""
+    """Return a view of the model in all shards; raise `FileError` if the index contradicts the headers."""
     weight_map, metadata = read_weight_map(source, ".safetensors")
     shards: dict[str, tuple[Source, Mapping[str, Entry]]] = {}
     for name in dict.fromkeys(weight_map.values()):
@@ -55,7 +55,7 @@ def read_weight_map(source: Source, suffix: str) -> tuple[dict[str, str], dict[s
     for key, name in weight_map.items():
         if not isinstance(name, str) or not _is_plain(name, suffix):
             raise UnsafeCheckpoint(
-                f"{source.path}: {key!r} is said to be in {name!r}, which is not a file beside the index"
+                f"{source.path}: {key!r} is in {name!r}, which is not a file name in the folder of the index"
             )
     metadata = content.get("metadata")
     return weight_map, metadata if isinstance(metadata, dict) else {}
@@ -66,7 +66,7 @@ def _is_plain(name: str, suffix: str) -> bool:
 
 
 def shard_path(source: Source, name: str) -> Path:
-    """Return the path of a shard. Follow a link only into the `blobs` folder of the cache that holds the index."""
+    """Return the path of a shard. A link is followed only into the `blobs` folder of the cache that has the index."""
     path = source.path.parent / name
     if not os.path.lexists(path):
         raise IncompleteCheckpoint(f"{source.path}: the shard {name} is missing")
@@ -85,7 +85,7 @@ def _check(
         raise IncompleteCheckpoint(f"{source.path}: its shards lack {', '.join(missing[:10])}")
     for name, (_, entries) in shards.items():
         if extra := [key for key in entries if weight_map.get(key) != name]:
-            raise MalformedCheckpoint(f"{source.path}: {name} also holds {', '.join(extra[:10])}")
+            raise MalformedCheckpoint(f"{source.path}: {name} also contains {', '.join(extra[:10])}")
 
 
 def _size_fact(metadata: Mapping[str, Any], shards: Iterable[tuple[Source, Mapping[str, Entry]]]) -> dict[str, str]:
@@ -93,4 +93,4 @@ def _size_fact(metadata: Mapping[str, Any], shards: Iterable[tuple[Source, Mappi
     actual = sum(entry.size for _, entries in shards for entry in entries.values())
     if declared in (None, actual):
         return {}
-    return {"warning": f"the index declares {declared} bytes, the shards hold {actual}"}
+    return {"warning": f"the index declares {declared} bytes, but the shards contain {actual}"}

@@ -1,8 +1,8 @@
 """Read checkpoints of `torch.save` without running their code, one tensor at a time.
 
-`torch.load(weights_only=True, map_location="meta")` reads the structure without the bytes of the tensors. After a
-check of the archive, each tensor is read from its byte range. A file in the format before torch 1.6 is not an archive;
-it is loaded as a whole.
+`torch.load(weights_only=True, map_location="meta")` reads the names and shapes without the values. After a check of the
+archive, each tensor is read from its byte range. A file in the format before torch 1.6 is not an archive, and is loaded
+as a whole.
 """
 
 import pickle
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     import torch
 
 EXPANSION_FLOOR = 64 << 20
-"""An expanded tensor (stride 0) may be larger than its storage, up to this many bytes."""
+"""The maximum size in bytes of an expanded tensor (with stride 0) that is larger than its storage."""
 
 _OLDEST = (2, 10)
-"""In older versions a checkpoint can run code despite `weights_only=True`."""
+"""The minimum version of torch; in older versions a checkpoint can run code despite `weights_only=True`."""
 
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """The pickled number at the start of every checkpoint in the format before torch 1.6."""
@@ -39,14 +39,14 @@ LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 @dataclass(frozen=True)
 class Stored:
-    """The position of the values of one tensor.
+    """The position of the values of one tensor in the archive.
 
     Attributes:
-        member: The member of the archive with the storage.
+        member: The member of the archive that contains the storage.
         dtype: The name of the dtype.
         shape: The shape.
-        strides: The strides, counted in elements.
-        offset: The first element, counted in elements of the storage.
+        strides: The strides in elements.
+        offset: The offset of the first element in the storage, in elements.
     """
 
     member: Member
@@ -57,16 +57,17 @@ class Stored:
 
 
 def read(source: Source, entry: str = "") -> ModelView:
-    """Return the model in a checkpoint; its reader loads one tensor at a time.
+    """Return a view of the model in a checkpoint; `ModelView.read` loads one tensor at a time.
 
     Args:
         source: The file.
-        entry: The name of a state dict in the file, if it holds several: "model", "ema".
+        entry: The name of the state dict to read, if the file contains several: "model", "ema".
 
     Raises:
-        UnsafeCheckpoint: Reading it would run code: it holds a pickled module or other objects.
-        MalformedCheckpoint: It is damaged.
-        FileError: It holds several state dicts and `entry` names none of them, or a tensor that is not plain.
+        UnsafeCheckpoint: Reading the file would run code, because it contains a pickled module or other objects.
+        MalformedCheckpoint: The file is damaged.
+        FileError: The file contains several state dicts and `entry` is the name of none of them, or it contains a
+            quantized, sparse or nested tensor.
     """
     with source.open() as file:
         start = file.read(len(LEGACY_MAGIC))
@@ -103,7 +104,7 @@ def read(source: Source, entry: str = "") -> ModelView:
 def _scan(source: Source) -> dict[str, Member]:
     members = scan(source)
     if packed := [member.name for member in members.values() if member.compressed]:
-        raise BudgetExceeded(f"{source.path}: {packed[0]!r} is compressed; torch.save never compresses")
+        raise BudgetExceeded(f"{source.path}: {packed[0]!r} is compressed, but torch.save never compresses")
     names = [name.partition("/")[2] for name in members]
     if "constants.pkl" in names:
         raise UnsafeCheckpoint(f"{source.path} is a TorchScript archive, which contains code{_remedy(source)}")
@@ -127,10 +128,10 @@ def _load(source: Source, device: str) -> tuple[Any, pickle.UnpicklingError | No
     version = tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2])
     if version < _OLDEST:
         needed = ".".join(map(str, _OLDEST))
-        raise UnsafeCheckpoint(f"torch {torch.__version__} can be made to run code by a checkpoint: needs {needed}")
+        raise UnsafeCheckpoint(f"a checkpoint can run code in torch {torch.__version__}: torch {needed} is needed")
     try:
         with source.unchanged() as path, warnings.catch_warnings():
-            # The warning is advice for the author of the file.
+            # The user cannot act on this warning: it concerns how the file was written.
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
             return load(path, device)
     except pickle.UnpicklingError as error:
@@ -142,10 +143,10 @@ def _load(source: Source, device: str) -> tuple[Any, pickle.UnpicklingError | No
 
 
 def _refusal(source: Source, error: pickle.UnpicklingError) -> FileError:
-    """Return the error for an object that only code can build, or for bytes that are not a pickle."""
+    """Return `UnsafeCheckpoint` if the pickle contains an object that runs code, else `MalformedCheckpoint`."""
     found = re.search(r"GLOBAL\s+([\w.]+)", str(error))
     if found or "weights_only" in str(error).lower():
-        what = f": it holds {found[1]}" if found else ""
+        what = f": it contains {found[1]}" if found else ""
         return UnsafeCheckpoint(f"reading {source.path} would run code{what}{_remedy(source)}")
     return MalformedCheckpoint(f"{source.path} cannot be read: {_first_line(error)}")
 
@@ -211,10 +212,10 @@ def _refs(source: Source, tensors: Mapping[str, "torch.Tensor"]) -> Iterator[Ten
 
 
 def _view(tensor: "torch.Tensor") -> tuple[Any, ...]:
-    """Return the identity of a tensor: two names with equal identities are one tensor."""
+    """Return the identity of a tensor: two names with equal identities are the same tensor (tied weights)."""
     storage = tensor.untyped_storage()
     return (
-        # A storage without data has no address; its offset in the archive identifies it.
+        # A storage on the meta device has no address; its offset in the archive identifies the storage.
         getattr(storage, "_checkpoint_offset", storage.data_ptr() if tensor.device.type == "cpu" else id(tensor)),
         tensor.storage_offset(),
         tuple(tensor.shape),
@@ -228,7 +229,7 @@ def _check_plain(source: Source, key: Any, tensor: "torch.Tensor") -> None:
 
     where = f"{source.path}: {key!r}"
     if not isinstance(key, str):
-        raise MalformedCheckpoint(f"{where} is not a name for a tensor")
+        raise MalformedCheckpoint(f"{where} is not a string, so it cannot be the name of a tensor")
     if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_nested:
         raise FileError(f"{where} is quantized, sparse or nested: only plain tensors are supported")
     dtype_named(str(tensor.dtype).removeprefix("torch."))

@@ -8,7 +8,7 @@ _BUFFERS = frozenset({"running_mean", "running_var", "num_batches_tracked"})
 
 
 def layers_of(tensors: Iterable[TensorRef]) -> tuple[LayerView, ...]:
-    """Return a layer for every prefix of the keys, in order of appearance."""
+    """Return a layer for every prefix of the keys, with the tensors that have this prefix, in order of appearance."""
     owned: dict[str, list[TensorRef]] = {}
     for tensor in tensors:
         owned.setdefault(tensor.path.rpartition(".")[0], []).append(tensor)
@@ -16,7 +16,7 @@ def layers_of(tensors: Iterable[TensorRef]) -> tuple[LayerView, ...]:
 
 
 def is_trainable(role: str) -> bool:
-    """Return True unless the role is that of a buffer of a normalization layer."""
+    """Return False for the buffers of normalization layers ("running_mean"), True for other names."""
     return role not in _BUFFERS
 
 

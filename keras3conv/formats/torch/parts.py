@@ -1,7 +1,8 @@
-"""Compute weights that a torch checkpoint stores in parts: weight norm and spectral norm, in both naming schemes.
+"""Compute weights that a torch checkpoint stores as several tensors: weight norm and spectral norm.
 
-As in a live module, such a weight appears as one tensor under the name of the weight. Parts are recognized by their
-names together with their shapes; other tensors with similar names are unchanged.
+As in a live module, the view has one tensor with the name of the weight. The stored tensors are recognized by their
+names (of `torch.nn.utils` or `torch.nn.utils.parametrizations`) and shapes. Tensors that only have similar names are
+unchanged.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,13 +25,13 @@ _SPECTRAL_NORM = (
 
 @dataclass(frozen=True)
 class Parts:
-    """A weight that is stored in parts.
+    """A weight that is stored as several tensors.
 
     Attributes:
         path: The name of the weight.
-        names: The names of its parts: magnitude and direction (weight norm), or the unnormalized weight and the two
-            vectors (spectral norm).
-        tensor: The part with the shape and dtype of the weight.
+        names: The names of the stored tensors: magnitude and direction (weight norm), or the unnormalized weight and
+            the vectors u and v (spectral norm).
+        tensor: The stored tensor with the shape and dtype of the weight.
     """
 
     path: str
@@ -39,7 +40,7 @@ class Parts:
 
 
 def joined(view: ModelView) -> ModelView:
-    """Return the model of a checkpoint, with one tensor instead of the parts of each weight."""
+    """Return the view of a checkpoint in which each weight that is stored as several tensors is one tensor."""
     tensors = {tensor.path: tensor for tensor in view.tensors()}
     found = {parts.path: parts for parts in _found(tensors)}
     if not found:
@@ -68,7 +69,10 @@ def _found(tensors: Mapping[str, TensorRef]) -> Iterator[Parts]:
 
 
 def _named(path: str, pattern: str) -> tuple[str, str]:
-    """Return the layer, with its dot, and the weight that this part belongs to; empty texts for other tensors."""
+    """Return the prefix of the layer ("block.conv.") and the name of the weight that a stored tensor belongs to.
+
+    Return two empty texts if the path does not have this pattern.
+    """
     before, after = pattern.split("{}")
     if not path.endswith(after):
         return "", ""
@@ -83,7 +87,7 @@ def _named(path: str, pattern: str) -> tuple[str, str]:
 
 
 def _is_weight_norm(length: TensorRef, direction: TensorRef) -> bool:
-    """Return True if the magnitude is a scalar, or has one number for each index of one axis of the direction."""
+    """Return True if the magnitude is a scalar, or has a number for each index along one axis of the direction."""
     if length.shape == ():
         return len(direction.shape) > 0
     sizes = [(size, whole) for size, whole in zip(length.shape, direction.shape, strict=False) if size != 1]
@@ -95,7 +99,7 @@ def _is_spectral_norm(weight: TensorRef, u: TensorRef, v: TensorRef) -> bool:
 
 
 def _axes(shape: tuple[int, ...], rows: int, columns: int) -> list[int]:
-    """Return the axes that can be the output axis: those of the size of u."""
+    """Return the axes that can be the output axis, because they have the size of u."""
     return [axis for axis, size in enumerate(shape) if size == rows and rows * columns == prod(shape)]
 
 
@@ -113,21 +117,21 @@ def _reader(read: Reader, found: Mapping[str, Parts]) -> Reader:
         with np.errstate(divide="ignore", invalid="ignore"):
             made = weight_norm(*wide) if len(wide) == 2 else spectral_norm(*wide)
         if not np.isfinite(made).all():
-            raise MalformedCheckpoint(f"{path} computed from {', '.join(found[path].names)} is not finite")
+            raise MalformedCheckpoint(f"{path}, computed from {', '.join(found[path].names)}, is not finite")
         return made.astype(values[len(values) == 2].dtype)
 
     return reader
 
 
 def weight_norm(length: Array, direction: Array) -> Array:
-    """Return `g * v / |v|`, with a norm for each index of the axis along which there are several magnitudes."""
+    """Return `g * v / |v|`, with a norm over all axes along which the magnitude g has size 1."""
     axes = tuple(axis for axis in range(direction.ndim) if length.ndim == 0 or length.shape[axis] == 1)
     norm = np.sqrt(np.sum(direction**2, axis=axes, keepdims=length.ndim > 0))
     return np.asarray(direction * (length / norm))
 
 
 def spectral_norm(weight: Array, u: Array, v: Array) -> Array:
-    """Return `W / (u @ W @ v)`. Of several possible output axes, take that for which W @ v is nearest to u."""
+    """Return `W / (u @ W @ v)`; of several possible output axes, use the one for which W @ v is nearest to u."""
     axes = _axes(weight.shape, len(u), len(v))
     products = [np.moveaxis(weight, axis, 0).reshape(len(u), -1) @ v for axis in axes]
     likeness = [abs(u @ product) / (np.linalg.norm(product) or np.inf) for product in products]

@@ -1,7 +1,7 @@
 """Write a checkpoint for `torch.load(weights_only=True)`, one tensor at a time.
 
-`torch.save` needs all tensors in memory at once and writes the file name into the archive. This writer first writes the
-pickle, which needs only the shapes, and then the bytes. The same tensors always give the same file.
+`torch.save` needs all tensors in memory at once, and writes the file name into the archive. This writer first writes
+the pickle, which needs only shapes and dtypes, and then the values. The same tensors always give the same bytes.
 """
 
 import io
@@ -39,14 +39,14 @@ _CLASSIC = {
 
 
 class _Storage:
-    """Represents a storage in the pickle."""
+    """A storage in the pickle, without values."""
 
     def __init__(self, key: str, tensor: TensorRef) -> None:
         self.key, self.tensor = key, tensor
 
 
 class _Tensor:
-    """Represents a tensor in the pickle, as the call with which torch rebuilds it."""
+    """A tensor in the pickle, which is pickled as the call with which torch rebuilds a tensor."""
 
     def __init__(self, storage: _Storage, tensor: TensorRef) -> None:
         self.storage, self.tensor = storage, tensor
@@ -64,7 +64,7 @@ class _Tensor:
 
 
 class _Pickler(pickle.Pickler):
-    """Pickle storages by reference; their bytes are members of the archive."""
+    """Pickles storages as references, because their values are separate members of the archive."""
 
     def persistent_id(self, obj: Any) -> Any:
         """Return the reference to a storage; None for other objects."""
@@ -105,7 +105,7 @@ def write(path: Path, tensors: Sequence[TensorRef], read: Reader) -> None:
 
 
 def _add(archive: zipfile.ZipFile, name: str, data: bytes | memoryview) -> None:
-    """Add a member whose bytes start at a multiple of 64, so that readers can memory-map them."""
+    """Add a member whose data starts at a multiple of 64 bytes, so that readers can memory-map it."""
     info = zipfile.ZipInfo(f"{_PREFIX}/{name}", _EPOCH)
     start = archive.start_dir + 30 + len(info.filename) + 4
     padding = -start % _ALIGNMENT

@@ -1,1 +1,1 @@
-"""Everything that imports Keras: views, runs, traces, gradients, files."""
+"""Contain the code that imports Keras: views, runs, traces, gradients, files."""

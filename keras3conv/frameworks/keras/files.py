@@ -1,4 +1,4 @@
-"""Load Keras models from files of Keras, and save them; a failed save leaves no partial file."""
+"""Load and save Keras models with Keras itself; a failed save leaves no partial file."""
 
 import tempfile
 from collections import Counter
@@ -74,14 +74,14 @@ def unloadable(layers: Iterable[tuple[str, str]], path: Path) -> Iterator[Proble
             fact = "a Lambda layer is code, and no code is ever run from a file"
             yield Problem(keras=name, fact=fact, fixes=(own_code,))
         elif not _is_known(kind):
-            fact = f"{kind} is no class of Keras, and nobody registered it"
+            fact = f"{kind} is neither a class of Keras nor registered"
             short = kind.rpartition(".")[2].rpartition(">")[2]
             register = f'keras.saving.get_custom_objects()["{short}"] = {short}  # your class; then convert again'
             yield Problem(keras=name, fact=fact, fixes=(register, own_code))
 
 
 def kind_in_models(kind: str) -> str:
-    """Return the name in a model of a class named in a file: "keras.ops.fft" for an operation listed as a layer."""
+    """Return the public name of a class in a file; Keras lists operations as layers, "keras.ops.fft" for example."""
     name = kind.rpartition(".")[2]
     is_layer = not kind.startswith("keras.layers.") or hasattr(keras.layers, name)
     return kind if is_layer else kind_named(name) or kind
@@ -98,20 +98,20 @@ def _is_known(kind: str) -> bool:
 
 
 def load_weights(model: keras.Model, path: Path) -> None:
-    """Load the weights of a Keras file into a model that code built.
+    """Load the weights of a Keras file into a live model.
 
     Raises:
-        ModelError: The file does not hold exactly the weights of this model, or Keras cannot load it.
+        ModelError: The file does not contain exactly the weights of this model, or Keras cannot load it.
         InputError: The file is not a Keras file.
         FileError: The file cannot be read.
     """
     saved = formats.read(path)
     if saved.side != "keras":
-        raise InputError(f"{path} holds the weights of torch, not of Keras")
+        raise InputError(f"{path} contains torch weights, not Keras weights")
     require_built(model)
     ours, theirs = _shapes(view(model)), _shapes(saved)
-    headline = f"the weights in {path} are not those of {model.name} (keras)"
-    # Keras loads the weights that it finds by name, and does not report weights of the file that it did not use.
+    headline = f"the weights in {path} are not the weights of {model.name} (keras)"
+    # Keras does not report weights in the file that it did not load, so the shapes are compared first.
     problems = [
         Problem(fact=f"{number} of shape {shape} in the {there}, {other[shape]} in the {here}")
         for there, shapes, here, other in (("model", ours, "file", theirs), ("file", theirs, "model", ours))
@@ -135,7 +135,7 @@ def _shapes(viewed: ModelView) -> Counter[Shape]:
 
 
 def save(model: Any, path: Path, *, overwrite: bool) -> WrittenFile:
-    """Save a model (`.keras`, `.h5`) or its weights (`.weights.h5`); the file gets its name only when it is complete.
+    """Save a model (`.keras`, `.h5`) or its weights (`.weights.h5`) atomically.
 
     Raises:
         FileError: The file exists, or its folder does not.

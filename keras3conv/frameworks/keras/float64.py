@@ -1,11 +1,11 @@
 """Replace backend functions of Keras that compute in float32 although their inputs are float64.
 
-The functions here replace those of the backend during a float64 run, and act only on float64 inputs. They compute the
-same function; the comparison with PyTorch would show a mistake.
+During a float64 run these replacements take the place of the backend functions. They change the result of float64
+inputs only, and compute the same mathematical function. The comparison with PyTorch would reveal a mistake in them.
 
-- JAX casts the scores of attention to float32 before the softmax.
-- TensorFlow makes a Python number that is cast, the scale of attention, the constants of GELU and the slope of a leaky
-  ReLU float32 first; on a CPU it has no float64 kernel for 3D pooling and for convolutions with channels first.
+- JAX casts the attention scores to float32 before the softmax.
+- TensorFlow converts some Python numbers to float32 first: the scale of attention, the constants of GELU, the slope of
+  a leaky ReLU. On a CPU it has no float64 kernels for 3D pooling and for channels-first convolutions.
 """
 
 from collections.abc import Callable
@@ -38,7 +38,10 @@ def _is_float64(value: Any) -> bool:
 
 
 def _attention(original: Original, query: Any, key: Any, value: Any, *options: Any, **keywords: Any) -> Any:
-    """Compute `dot_product_attention` of (batch, queries, heads, size) and (batch, keys, shared heads, size)."""
+    """Compute `dot_product_attention`: query (batch, queries, heads, size), key and value (batch, keys, heads, size).
+
+    The heads of key and value may be shared by several query heads.
+    """
     if options or not _is_float64(query):
         return original(query, key, value, *options, **keywords)
     repeats = query.shape[2] // key.shape[2]
@@ -132,7 +135,7 @@ def _adaptive_pool(original: Original, inputs: Any, output_size: Any, data_forma
 def _by_planes(
     inputs: Any, data_format: str | None, over_planes: Callable[[Any], Any], over_depth: Callable[[Any], Any]
 ) -> Any:
-    """Pool height and width, then depth: a maximum is separable, and so is an average that counts along each axis."""
+    """Pool over height and width, then over depth; maximum and average pooling are both separable."""
     first = backend.standardize_data_format(data_format) == "channels_first"
     inputs = keras.ops.moveaxis(inputs, 1, -1) if first else inputs
     _, depth, height, width, channels = inputs.shape

@@ -30,14 +30,14 @@ def backward(
     of: Collection[str],
     training: Collection[str] = (),
 ) -> Backward:
-    """Return the gradients of a weighted sum of all output elements. The model is as before afterwards.
+    """Return the gradients of a weighted sum of all output elements. The model is unchanged afterwards.
 
-    The model runs with its current dtype and values; the caller casts and fills it.
+    The model runs with its current dtype and values; casting it and writing other values is up to the caller.
 
     Args:
         model: The model.
-        inputs: What to call the model with; see `keras_side.run`.
-        weights: The weights of the elements of each output in the sum, by the name of the output.
+        inputs: The inputs of the model; see `keras_side.run`.
+        weights: For each output by name, the weight of each of its elements in the sum.
         of: The paths of the variables whose gradients are returned.
         training: The paths of the layers that run in training mode; all others run in inference mode.
 
@@ -105,7 +105,7 @@ def _values(variables: Variables) -> dict[str, Array]:
 
 
 def _training(model: keras.layers.Layer, paths: Collection[str]) -> AbstractContextManager[None]:
-    """Call some layers in training mode while the block runs."""
+    """Call the layers with these paths in training mode while the block runs."""
     chosen = {id(layer) for path, layer in named_layers(model) if path in paths}
 
     def handle(original: Original, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -117,7 +117,7 @@ def _training(model: keras.layers.Layer, paths: Collection[str]) -> AbstractCont
 
 
 def _torch_gradients(loss: Callable[[], Any], tensors: Sequence[torch.Tensor]) -> list[Array]:
-    """Return the gradients of a function's result with respect to some tensors; zero for a tensor without influence."""
+    """Return the gradients of a loss function with respect to tensors; zero if the loss does not depend on a tensor."""
     flags = [tensor.requires_grad for tensor in tensors]
     try:
         for tensor in tensors:

@@ -14,22 +14,22 @@ from keras3conv.transforms import Array
 _SEED = 20240229
 
 _ROUNDING = 1e-12
-"""The change of an output, relative to its largest value, that may be rounding."""
+"""The relative change of an output up to which it is attributed to rounding."""
 
 
 def influential(model: Any, inputs: Any, paths: Collection[str]) -> tuple[str, ...]:
-    """Return the variables among some that change an output when they change. The model is as before afterwards.
+    """Return the paths of the given variables that influence an output. The model is unchanged afterwards.
 
-    The model runs in float64, in inference mode, with random weights: a scale of zero would hide the influence of
-    everything before it. A run that raises with the changed value counts as a change.
+    The model runs in float64, in inference mode and with random weights, because with a scale of zero the variables
+    before it would have no influence. If the model raises with a changed variable, the variable counts as influential.
 
     Args:
         model: A live Keras model.
-        inputs: What to call the model with; see `keras_side.run`.
-        paths: The paths of the variables to test, none of them the state of a random generator.
+        inputs: The inputs of the model; see `keras_side.run`.
+        paths: The paths of the variables to test, without states of random generators.
 
     Raises:
-        ModelError: The model cannot be run at all.
+        ModelError: The model cannot be run with unchanged variables.
     """
     if not paths:
         return ()
@@ -44,12 +44,12 @@ def influential(model: Any, inputs: Any, paths: Collection[str]) -> tuple[str, .
 
 
 def read_by_value(model: Any, paths: Collection[str], constants: Callable[[], Mapping[str, Array]]) -> tuple[str, ...]:
-    """Return the variables among some whose values appear in the constants of a trace. The model does not change.
+    """Return the paths of the given variables on which constants of a trace depend. The model is unchanged afterwards.
 
     Args:
         model: A live Keras model.
-        paths: The paths of the variables to test, none of them the state of a random generator.
-        constants: Traces the model and returns the constants.
+        paths: The paths of the variables to test, without states of random generators.
+        constants: A function that traces the model and returns the constants.
     """
     before = constants()
     if not before:

@@ -1,4 +1,4 @@
-"""Read the input specification of a Keras model, or the arguments of its call."""
+"""Read the input specifications of a Keras model, and the arguments of its `call` method."""
 
 import inspect
 
@@ -8,7 +8,7 @@ from keras3conv.model.views import InputSpec
 
 
 def input_specs(model: keras.layers.Layer) -> tuple[InputSpec, ...]:
-    """Return the input specifications of a functional or sequential model; nothing for a subclassed model."""
+    """Return the input specifications of a functional or sequential model; an empty tuple for a subclassed model."""
     tensors = keras.tree.flatten(getattr(model, "inputs", None) or [])
     keys = _input_keys(model) or ("",) * len(tensors)
     words, steps = paddings(model) if tensors else (None, None)
@@ -36,7 +36,7 @@ def paddings(model: keras.layers.Layer) -> tuple[float | None, float | None]:
 
 
 def _input_keys(model: keras.layers.Layer) -> tuple[str, ...]:
-    """Return the keys of the inputs of a functional model that takes a plain dict, in the order of its inputs."""
+    """Return the keys of the inputs of a functional model that takes a flat dict; an empty tuple for other models."""
     structure = getattr(model, "_inputs_struct", None)
     if not isinstance(structure, dict) or any(not isinstance(value, keras.KerasTensor) for value in structure.values()):
         return ()

@@ -1,6 +1,6 @@
-"""Give access to the parts of Keras that it does not export: the only module that names `keras.src`.
+"""Provide the non-public parts of Keras (`keras.src`), which no other module of this project imports.
 
-A new version of Keras may move or rename them; then this module changes and no other.
+If a new version of Keras moves or renames them, only this module must change.
 """
 
 import sys
@@ -34,10 +34,10 @@ CONVOLUTION_BASES: tuple[type, ...] = (BaseConv, BaseConvTranspose, BaseDepthwis
 
 
 LAYER_MODULES = "keras.src.layers."
-"""The start of the module names of Keras' own layer classes, which those of users and other packages lack."""
+"""The prefix of the module names of Keras' own layer classes, by which they differ from custom classes."""
 
 ACTIVATION_MODULES = "keras.src.activations"
-"""The start of the module names of the operations for activations that have more settings than the function."""
+"""The prefix of the module names of operation classes for activations with more arguments than in `keras.ops`."""
 
 
 def operation_modules() -> list[ModuleType]:

@@ -1,8 +1,8 @@
 """Define Keras layers for torch functions that no layer or function of Keras computes exactly.
 
-Converted models contain them, so they are ordinary Keras layers: built from slices, gathers and matrix products, the
-same on every backend, channels last, saved under the package name "keras3conv". The sizes of the axes that they change
-must be known when they are called.
+Converted models contain these layers, so they are ordinary Keras layers: they use slices, gathers and matrix products,
+work on every backend, are channels-last, and are registered under the package name "keras3conv". The sizes of the axes
+that they change must be known when they are called.
 """
 
 from functools import reduce
@@ -21,7 +21,7 @@ _CUBIC = -0.75
 
 
 class _Configured(keras.layers.Layer):  # type: ignore[misc]
-    """A layer without variables that keeps the arguments of its constructor for its configuration."""
+    """A layer without variables whose configuration has the constructor arguments in `settings`."""
 
     def __init__(self, settings: dict[str, Any], **keywords: Any) -> None:
         super().__init__(**keywords)
@@ -58,7 +58,8 @@ class Pad(_Configured):
 
     Args:
         padding: The number of values before and after, for each of these axes.
-        mode: Their origin: "edge" (the nearest), "reflect" (mirrored at the outermost) or "wrap" (from the other end).
+        mode: The values to pad with: "edge" (the outermost value), "reflect" (mirrored at the outermost value) or
+            "wrap" (from the other end).
         **keywords: The arguments of every layer.
     """
 
@@ -89,7 +90,7 @@ class _Windows(_Configured):
         self.ceil_mode = bool(settings["ceil_mode"])
 
     def count(self, size: int, axis: int) -> int:
-        """Return the number of windows along an axis of a size."""
+        """Return the number of windows along an axis that has this size."""
         window, stride, padding, dilation = self.axes[axis - 1]
         room = size + 2 * padding - dilation * (window - 1) - 1
         number = (room + (stride - 1 if self.ceil_mode else 0)) // stride + 1
@@ -97,7 +98,7 @@ class _Windows(_Configured):
         return int(number - 1 if begins_outside else number)
 
     def windows(self, inputs: Any, axis: int, fill: float) -> list[Any]:
-        """Yield the first values of all windows along an axis, then the second ones, and so on."""
+        """Return a list of tensors: the first values of all windows along an axis, the second values, and so on."""
         window, stride, padding, dilation = self.axes[axis - 1]
         size = _size(inputs, axis)
         reach = (self.count(size, axis) - 1) * stride + 1
@@ -193,10 +194,10 @@ class Resample(_Configured):
     """Resize the axes between the first and the last, as `torch.nn.functional.interpolate`.
 
     Args:
-        size: The new sizes, or one for every axis; None to use `scale_factor`.
-        scale_factor: The factors of the sizes.
+        size: The new size of each axis, or one size for all axes; None to use `scale_factor`.
+        scale_factor: The factor for each axis, or one factor for all axes.
         mode: "nearest", "nearest-exact", "linear", "bilinear", "trilinear" or "bicubic".
-        align_corners: Whether the outermost values stay at the ends; else values are centers of cells.
+        align_corners: Whether the centers of the outermost pixels stay in place; if False, their outer edges do.
         recompute_scale_factor: Whether to compute the scale from the rounded sizes instead of using the given one.
         **keywords: The arguments of every layer.
     """
@@ -231,7 +232,7 @@ class Resample(_Configured):
         return inputs
 
     def _target(self, before: int, axis: int) -> tuple[int, float]:
-        """Return the new size of an axis, and the number of old positions in a new position."""
+        """Return the new size of an axis, and the scale: the distance of new positions in units of old positions."""
         if self.size is not None:
             after = self.size if isinstance(self.size, int) else self.size[axis - 1]
             return after, before / after
@@ -309,8 +310,8 @@ class FlattenAxes(_Configured):
     """Merge several adjacent axes into one.
 
     Args:
-        start_axis: The first of them.
-        end_axis: The last of them.
+        start_axis: The first axis to merge.
+        end_axis: The last axis to merge.
         **keywords: The arguments of every layer.
     """
 
@@ -332,8 +333,8 @@ class UnflattenAxis(_Configured):
     """Split one axis into several.
 
     Args:
-        axis: The axis.
-        shape: The sizes of the new axes; one of them may be -1.
+        axis: The axis to split.
+        shape: The sizes of the new axes; one size may be -1.
         **keywords: The arguments of every layer.
     """
 
@@ -378,7 +379,7 @@ def _far(distance: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _nearest(before: int, after: int, scale: float, mode: str) -> NDArray[np.int64]:
-    """Return the old position of each new position. Torch multiplies in float32, which matters for whole products."""
+    """Return the old position of each new position; round in float32 as torch does, which matters at whole numbers."""
     if mode == "nearest" and after in (before, 2 * before):
         return np.arange(after) * before // after
     shift = 0.5 if mode == "nearest-exact" else 0.0
@@ -389,5 +390,5 @@ def _nearest(before: int, after: int, scale: float, mode: str) -> NDArray[np.int
 def _size(inputs: Any, axis: int) -> int:
     size = inputs.shape[axis]
     if size is None:
-        raise ValueError(f"the size of axis {axis} of {tuple(inputs.shape)} is needed, and is not known")
+        raise ValueError(f"axis {axis} of the input shape {tuple(inputs.shape)} must have a known size")
     return int(size)

@@ -1,4 +1,4 @@
-"""Run a Keras model whose layers get recorded inputs instead of their own, so that errors do not accumulate."""
+"""Run a Keras model in which layers get recorded inputs instead of actual ones, so that errors do not accumulate."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from keras3conv.frameworks.shared.recording import Call, Recording, flatten
 from keras3conv.transforms import Array, Arrays
 
 Feed = Callable[[str, int, Arrays], tuple[Array | None, ...]]
-"""Returns the arrays to call a layer with, from its path, the number of the call and the layer's own input arrays; None
-keeps an array."""
+"""A function from a layer's path, the number of the call and the actual input arrays to the arrays that the layer is
+called with; None in place of an array keeps the actual input."""
 
 Hand = Callable[[str, int, Array], Array | None]
-"""Returns what a layer returns to its caller, from its path, the number of the call and its own output; None keeps the
-output."""
+"""A function from a layer's path, the number of the call and the actual output to the output that the caller gets; None
+keeps the actual output."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +28,9 @@ class Exchange:
     """Replacements of the inputs and outputs of some layers during a run.
 
     Attributes:
-        paths: The layers.
-        feed: Returns their inputs.
-        hand: Returns their outputs.
+        paths: The paths of the layers.
+        feed: Replaces the inputs of these layers.
+        hand: Replaces the outputs of these layers.
     """
 
     paths: frozenset[str]
@@ -43,8 +43,8 @@ def run_fed(model: keras.layers.Layer, inputs: object, exchange: Exchange) -> Re
 
     Args:
         model: The model.
-        inputs: What to call the model with; see `keras_side.run`.
-        exchange: The replacements.
+        inputs: The inputs of the model; see `keras_side.run`.
+        exchange: The replacements of inputs and outputs.
 
     Raises:
         ModelError: The model raised.
@@ -93,7 +93,7 @@ def _like(old: Any, new: Array) -> Any:
 
 
 def _replaced(value: Any, changes: dict[int, Any]) -> Any:
-    """Return the same nested structure with some tensors replaced, by id."""
+    """Return the nested structure with tensors replaced; `changes` has the new tensors by the ids of the old ones."""
     if id(value) in changes:
         return changes[id(value)]
     if isinstance(value, dict):

@@ -1,6 +1,6 @@
-"""Run and write a live Keras model, on whatever backend Keras uses; `tree` has its view.
+"""Run a live Keras model and write its variables, on any backend; the module `tree` creates its view.
 
-Keras reads `KERAS_BACKEND` when it is first imported; nothing here sets it.
+Keras reads `KERAS_BACKEND` when it is first imported; this module does not set it.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -63,7 +63,7 @@ __all__ = [
 
 
 def write(model: keras.layers.Layer, values: Mapping[str, Array]) -> None:
-    """Write values into the variables of a model, all or none: after any exception the model is as it was.
+    """Write values into the variables of a model; after any exception all variables have their old values.
 
     Args:
         model: The model.
@@ -75,7 +75,7 @@ def write(model: keras.layers.Layer, values: Mapping[str, Array]) -> None:
         for path, value in values.items():
             variable = variables[path]
             before.append((variable, _copy(variable)))
-            # A copy: on JAX a variable may alias the array that it was assigned.
+            # Copy: on JAX a variable may share memory with the array that was assigned to it.
             variable.assign(own_copy(value))
         settle(model)
     except BaseException:  # also KeyboardInterrupt
@@ -86,7 +86,7 @@ def write(model: keras.layers.Layer, values: Mapping[str, Array]) -> None:
 
 
 def settle(model: keras.layers.Layer) -> None:
-    """Update what layers precompute from their variables; call this after writing variables."""
+    """Update the values that layers precompute from their variables; call this after writing variables."""
     for _, layer in named_layers(model):
         if isinstance(layer, keras.layers.Normalization):
             layer.finalize_state()
@@ -103,10 +103,9 @@ def run(
 
     Args:
         model: The model.
-        inputs: What to call the model with: an array, a list of arrays, or a dict of arrays by name. A tuple holds
-            positional arguments.
-        record: Selects by path the layers whose arrays are kept. The order of the calls is always kept.
-        watch: Whether to observe the layers at all; without it the run costs what the model costs.
+        inputs: The inputs: an array, a list of arrays, or a dict of arrays by name. A tuple has positional arguments.
+        record: Selects by path the layers whose input and output arrays are recorded; None for no layer.
+        watch: Whether to record layer calls; if False, only the outputs are recorded, and the run is faster.
 
     Raises:
         ModelError: The model raised; the message names the layer.
@@ -135,7 +134,7 @@ def run(
 
 @contextmanager
 def _recording(model: keras.layers.Layer, recorder: CallRecorder, stack: list[str]) -> Iterator[None]:
-    """Record every call of every layer of a model; `stack` holds the paths of the layers that are running."""
+    """Record every layer call of a model; `stack` always has the paths of the layers that are running."""
     paths = {id(layer): path for path, layer in named_layers(model)}
 
     def on_layer(original: Original, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -166,7 +165,7 @@ def _recording(model: keras.layers.Layer, recorder: CallRecorder, stack: list[st
 
 
 def _tensor_operations_followed(follower: Follower) -> AbstractContextManager[object]:
-    """Follow every operation on tensors on the torch backend; other backends cannot report them."""
+    """Report every tensor operation to the follower on the torch backend; other backends cannot report them."""
     if backend() == "torch":
         from keras3conv.frameworks.torch.observing import OperationsFollowed
 
@@ -179,7 +178,7 @@ def _tensors(value: object) -> list[Any]:
 
 
 def _copy(tensor: Any) -> Array:
-    """Return a copy: on the torch backend an array shares the memory of its tensor."""
+    """Return a tensor as an array that does not share memory with it."""
     return np.array(to_numpy(tensor))
 
 
@@ -189,8 +188,8 @@ def call_error(model: keras.layers.Layer, stack: list[str], inputs: object, erro
     Args:
         model: The model.
         stack: The paths of the layers that were running, the innermost last.
-        inputs: What the model was called with.
-        error: What it raised.
+        inputs: The inputs of the call.
+        error: The exception.
     """
     given = [
         f"{name}: {tuple(array.shape)}" if name else str(tuple(array.shape))
@@ -225,7 +224,7 @@ class KerasModel:
 
     @contextmanager
     def restored_on_failure(self, paths: tuple[str, ...]) -> Iterator[None]:
-        """Restore the variables at some paths if the block raises."""
+        """Restore the variables with these paths if the block raises."""
         current = view(self.source, described=False)
         before = {path: np.array(current.read(path)) for path in paths}
         try:
@@ -247,7 +246,7 @@ class KerasModel:
         load_weights(self.source, path)
 
     def build(self, arrays: Mapping[str, Array], keras_inputs: object) -> None:
-        """Call a model that was never called, so that it has variables.
+        """Call the model if it was never called, so that Keras creates its variables.
 
         Args:
             arrays: The inputs of the torch side by name, from which the inputs of the model are derived.
@@ -258,5 +257,5 @@ class KerasModel:
             run(self.source, derived)
 
     def notes(self) -> tuple[str, ...]:
-        """Return what a reader of a report must know about the state of the model: the file that it was read from."""
+        """Return notes for a report about the file that the model was read from."""
         return notes_of(self.source)

@@ -16,11 +16,11 @@ from keras3conv.frameworks.keras.values import to_numpy
 from keras3conv.transforms import Array
 
 Original = Callable[..., Any]
-"""The method that was replaced: `original(layer, *args, **kwargs)` makes the call as Keras would."""
+"""The replaced method: `original(layer, *args, **kwargs)` does what Keras does."""
 
 CallHandler = Callable[[Original, Any, tuple[Any, ...], dict[str, Any]], Any]
-"""Handles one call in place of Keras: from the original method, the layer, the positional and the keyword arguments it
-returns the output of the call."""
+"""A function that is called in place of a method, with the original method, the layer, and the positional and keyword
+arguments. It returns the output of the call."""
 
 
 @contextmanager
@@ -28,7 +28,7 @@ def replaced(replacements: Iterable[tuple[object, str, object]]) -> Iterator[Non
     """Replace attributes of classes or modules while the block runs.
 
     Args:
-        replacements: Owner, name and temporary value of every attribute.
+        replacements: For each attribute, its owner, its name and its temporary value.
     """
     kept: list[tuple[object, str, bool, object]] = []
     try:
@@ -40,19 +40,20 @@ def replaced(replacements: Iterable[tuple[object, str, object]]) -> Iterator[Non
         for owner, name, is_own, original in reversed(kept):
             if is_own:
                 setattr(owner, name, original)
-            else:  # a class that inherited the attribute inherits it again
+            else:  # remove the replacement, so that the class inherits the attribute again
                 delattr(owner, name)
 
 
 def layer_calls(handle: CallHandler) -> AbstractContextManager[None]:
-    """Send every call of a layer through `handle` while the block runs."""
+    """Call `handle` in place of every layer call while the block runs."""
     return _calls_handled(keras.layers.Layer, "__call__", handle)
 
 
 def operation_calls(handle: CallHandler) -> AbstractContextManager[None]:
-    """Send every call of an operation that is no layer through `handle` while the block runs.
+    """Call `handle` in place of every call of a `keras.Operation` that is not a layer while the block runs.
 
-    The operations of a functional model are such objects; a function of `keras.ops` on tensors with values is not.
+    The operations of a functional model are such objects. A function of `keras.ops` that is called with eager tensors
+    creates no such object.
     """
 
     def only_operations(original: Original, called: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -65,14 +66,14 @@ def operation_calls(handle: CallHandler) -> AbstractContextManager[None]:
 
 @contextmanager
 def symbolic_calls(on_layer: CallHandler, on_operation: CallHandler) -> Iterator[None]:
-    """Send every call with symbolic tensors through a handler while the block runs.
+    """Call a handler in place of every call with symbolic tensors while the block runs.
 
-    Keras creates no `Node` meanwhile: it would keep every symbolic call in its layers, and would refuse a call that
-    returns None beside tensors.
+    Keras creates no `Node` objects meanwhile. They would stay in the layers, and Keras raises if the outputs of a call
+    contain None.
     """
 
     def no_node(**kwargs: Any) -> None:
-        """Create nothing."""
+        """Do nothing, in place of creating a `Node`."""
 
     with ExitStack() as contexts:
         contexts.enter_context(_calls_handled(keras.layers.Layer, "symbolic_call", on_layer))
@@ -94,14 +95,14 @@ def _calls_handled(owner: type, method: str, handle: CallHandler) -> Iterator[No
 
 @contextmanager
 def activation_inputs(layer: keras.layers.Layer, wanted: bool = True) -> Iterator[list[Array]]:
-    """Collect copies of what a layer passes to its own activation function while the block runs.
+    """Collect copies of the inputs of a layer's activation function while the block runs.
 
-    A Dense or a convolution applies its activation itself; in PyTorch the activation is a module of its own, so the
-    value before the activation is what the torch layer returns.
+    A Keras Dense or convolution layer can apply an activation. In PyTorch the activation is a separate module, so the
+    output of the torch layer corresponds to the input of the activation.
 
     Args:
         layer: The layer.
-        wanted: Whether anything is collected.
+        wanted: Whether to collect; if False, the list stays empty.
 
     Yields:
         The list of arrays; it stays empty for a layer without weights or without an activation.

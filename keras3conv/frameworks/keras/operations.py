@@ -1,4 +1,4 @@
-"""Name the operations of Keras by their public functions, and their arguments by parameter."""
+"""Find the public function ("keras.ops.add") of an operation object, and its arguments by parameter name."""
 
 import inspect
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ _RENAMED = {
     "LayerNorm": "layer_normalization",
     "RMSNorm": "rms_normalization",
 }
-"""The functions of operation classes whose names differ by more than case and underscores."""
+"""For operation classes whose names differ from their functions by more than case and underscores, the function."""
 
 _NAMESPACES = ("", "image.", "nn.", "numpy.", "linalg.")
 
@@ -42,7 +42,7 @@ def _without_underscores(class_name: str) -> str:
 
 @cache
 def _functions(namespace: str) -> Mapping[str, str]:
-    """Return the names of the functions of `keras.ops`, or of a namespace in it, by name without underscores."""
+    """Return a dict from names without underscores to names of functions, for `keras.ops` or a namespace in it."""
     module = getattr(keras.ops, namespace.rstrip(".")) if namespace else keras.ops
     return {name.replace("_", ""): name for name in dir(module) if callable(getattr(module, name))}
 

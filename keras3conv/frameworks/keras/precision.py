@@ -18,8 +18,8 @@ from keras3conv.frameworks.keras.values import backend
 def float64_mode(model: keras.layers.Layer) -> Iterator[None]:
     """Cast every variable and the dtype policy of every layer to float64 while the block runs.
 
-    The model is cast in place: that is the only way for subclassed models. Keras casts the inputs of a functional
-    model to the dtypes of its symbolic inputs, so these change as well.
+    The model is cast in place, because subclassed models cannot be copied in general. Keras casts the inputs of a
+    functional model to the dtypes of its symbolic inputs, so these dtypes are changed as well.
     """
     with _float64_allowed(), float64_kernels():
         layers = [layer for _, layer in named_layers(model)]
@@ -51,7 +51,7 @@ def float64_mode(model: keras.layers.Layer) -> Iterator[None]:
 
 @contextmanager
 def _normalization_rebuilt(layers: Iterable[keras.layers.Layer]) -> Iterator[None]:
-    """Recompute in float64 what `Normalization` layers precompute from their variables or constants."""
+    """Recompute in float64 the values that `Normalization` layers precompute; restore the old values on exit."""
     found = [layer for layer in layers if isinstance(layer, keras.layers.Normalization) and layer.built]
     before = [(vars(layer), dict(vars(layer))) for layer in found]
     try:
@@ -67,7 +67,7 @@ def _normalization_rebuilt(layers: Iterable[keras.layers.Layer]) -> Iterator[Non
 
 
 def _rebuild(layer: keras.layers.Normalization) -> None:
-    """Rebuild the constants of a layer whose mean and variance are arguments; it has no variables."""
+    """Recompute the constants of a layer whose mean and variance are constructor arguments, not variables."""
     given = layer.input_mean, layer.input_variance
     # TensorFlow converts a list to float32, and keeps the dtype of an array.
     layer.input_mean, layer.input_variance = (np.asarray(value, "float64") for value in given)
@@ -118,9 +118,9 @@ def without_gradients() -> Iterator[None]:
 def _float64_allowed() -> Iterator[None]:
     """Stop Keras and JAX from converting float64 to float32 while the block runs.
 
-    The type promotion of Keras turns float64 into float32, so a BatchNormalization would compute in float32 whatever
-    its policy is; JAX does the same by default. Many normalization and rotation layers cast to "float32" themselves,
-    which would hide every difference below 1e-7, so that name means float64 meanwhile.
+    The type promotion of Keras converts float64 to float32, so that a BatchNormalization would compute in float32 with
+    any policy. JAX does the same by default. Many normalization and rotary embedding layers cast to "float32"
+    explicitly, which would hide differences below 1e-7; so "float32" means float64 meanwhile.
     """
     narrowing, names = dtypes.BIT64_TO_BIT32_DTYPE["float64"], dict(dtypes.PYTHON_DTYPES_MAP)
     floatx = keras.config.floatx()
@@ -136,14 +136,14 @@ def _float64_allowed() -> Iterator[None]:
         else:
             yield
     finally:
-        dtypes.PYTHON_DTYPES_MAP.clear()  # not to the defaults: this context may be nested
+        dtypes.PYTHON_DTYPES_MAP.clear()  # restore the saved values, not the defaults: contexts may be nested
         dtypes.PYTHON_DTYPES_MAP.update(names)
         dtypes.BIT64_TO_BIT32_DTYPE["float64"] = narrowing
         keras.config.set_floatx(floatx)
 
 
 def _symbolic_inputs(layer: keras.layers.Layer) -> list[Any]:
-    """Return the symbolic inputs to whose dtypes a functional model, or the one in a sequential model, casts."""
+    """Return the symbolic inputs of a functional model, or of the functional model inside a sequential model."""
     functional = getattr(layer, "_functional", None) or layer
     return list(keras.tree.flatten(getattr(functional, "_inputs", None) or []))
 

@@ -1,4 +1,4 @@
-"""Restore the state that a call of a Keras model changes: recurrent states, seeds, tensors kept in attributes."""
+"""Restore the state that a call of a Keras model changes: recurrent states, seeds, tensors in attributes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ from keras3conv.numerics.difference import same_bits
 
 
 def layers_of(model: keras.layers.Layer) -> list[keras.layers.Layer]:
-    """Return the model and every layer in it once, in no particular order; cheaper than `named_layers`."""
+    """Return the model and each of its layers once, in no particular order; faster than `named_layers`."""
     found, pending = {id(model): model}, [model]
     while pending:
         for child in pending.pop()._flatten_layers(include_self=False, recursive=False):
@@ -33,8 +33,8 @@ _MAY_HOLD_VARIABLES = (list, tuple, dict, keras.Variable)
 
 
 def untracked_variables(layer: keras.layers.Layer) -> Iterator[tuple[str, keras.Variable]]:
-    """Yield the variables in attributes of a layer that Keras does not track, such as recurrent states: "states.0"."""
-    # Every run asks this for every layer, so the cheap checks come first. Most attributes are private or plain.
+    """Yield name and variable for the variables in attributes that Keras does not track, such as "states.0"."""
+    # Every run calls this for every layer, so the cheap checks come first. Most attributes are private or plain.
     cls: type = type(layer)
     if _is_stateless(cls):
         return
@@ -48,7 +48,7 @@ def untracked_variables(layer: keras.layers.Layer) -> Iterator[tuple[str, keras.
 
 @lru_cache(maxsize=1024)
 def _is_stateless(cls: type) -> bool:
-    """Return whether a class is one of Keras' layers that keep no state between calls: they have no `reset_state`."""
+    """Return True for a class of Keras whose layers keep no state between calls, because it has no `reset_state`."""
     return cls.__module__.startswith(LAYER_MODULES) and not hasattr(cls, "reset_state")
 
 
@@ -83,7 +83,10 @@ def state_kept(model: keras.layers.Layer) -> Iterator[list[str]]:
 
 @contextmanager
 def tensors_kept(model: keras.layers.Layer) -> Iterator[None]:
-    """Restore the tensors that layers keep in attributes for their next call: a run may leave some in its own dtype."""
+    """Restore the tensors in attributes of layers when the block ends.
+
+    A layer may store a tensor for its next call. A float64 run would leave float64 tensors there.
+    """
     layers = [layer for layer in layers_of(model) if not type(layer).__module__.startswith(LAYER_MODULES)]
     before = [(vars(layer), _tensors(layer)) for layer in layers]
     try:
@@ -107,7 +110,7 @@ def _is_tensor(value: object) -> bool:
 
 @contextmanager
 def global_seed_kept() -> Iterator[None]:
-    """Restore the generator from which Keras draws seeds for layers without a generator, or its absence."""
+    """Restore Keras' global seed generator, which layers without a generator use, or remove it if there was none."""
     generator = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
     before = [] if generator is None else [(generator.state, np.array(to_numpy(generator.state)))]
     try:

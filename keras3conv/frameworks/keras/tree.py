@@ -1,4 +1,4 @@
-"""View a Keras model: the paths, classes, settings and variables of its layers."""
+"""Create the view of a live Keras model: the paths, classes, configurations and variables of its layers."""
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
@@ -19,10 +19,10 @@ from keras3conv.transforms import Array
 
 
 def named_layers(model: keras.layers.Layer) -> Iterator[tuple[str, keras.layers.Layer]]:
-    """Yield the model and every layer in it once, with its path: the names of its parents and its own, joined by "/".
+    """Yield the model and each of its layers once, with its path: the names of its parents and its own, joined by "/".
 
-    Layers of one parent with the same name get a number: "conv", "conv#2". A layer that was read from a Keras 2 file
-    has the name that it has there.
+    If layers of one parent have the same name, a number is added: "conv", "conv#2". A layer that was read from a Keras
+    2 file keeps its name in the file.
     """
     seen: set[int] = set()
 
@@ -40,11 +40,11 @@ def named_layers(model: keras.layers.Layer) -> Iterator[tuple[str, keras.layers.
 
 
 def variables_of(layer: keras.layers.Layer) -> Iterator[tuple[str, keras.Variable]]:
-    """Yield the variables of a layer, without those of its sublayers, by role; a repeated name gets a number."""
+    """Yield role and variable for the variables of a layer, without its sublayers; a repeated name gets a number."""
     names: dict[str, int] = {}
     own = [*layer._trainable_variables, *layer._non_trainable_variables]
     if len(own) > 1:
-        # Keras stores the trainable variables first, each kind in order of creation; `weights` has that order.
+        # Files have the trainable variables first, then the others, both in order of creation, as in `weights`.
         order = {id(variable): position for position, variable in enumerate(layer.weights)}
         own.sort(key=lambda variable: order.get(id(variable), len(order)))
     for variable in own:
@@ -69,7 +69,7 @@ def variables_by_path(model: keras.layers.Layer) -> dict[str, keras.Variable]:
 
 
 def owns_variables(layer: keras.layers.Layer) -> bool:
-    """Return whether `variables_of` yields any variable."""
+    """Return True if `variables_of` yields a variable."""
     generators = getattr(layer, "_seed_generators", ())
     return bool(layer._trainable_variables or layer._non_trainable_variables or generators)
 
@@ -77,13 +77,13 @@ def owns_variables(layer: keras.layers.Layer) -> bool:
 def view(model: keras.layers.Layer, *, described: bool = True) -> ModelView:
     """Return a view of a model: named variables, grouped by the layer that owns them.
 
-    The path of a layer is "outer/inner", the path of a variable "outer/inner/kernel". A layer that is used twice
-    appears once.
+    The path of a layer is like "outer/inner", the path of a variable like "outer/inner/kernel". A shared layer appears
+    once.
 
     Args:
         model: The model.
         described: Whether to include the configurations of the layers, the layers without variables, and the locations
-            of the variables in a weight file. Keras takes longer for these than for a run on a small input.
+            of the variables in a weight file. Keras needs more time for these than for a run on a small input.
 
     Raises:
         ModelError: The model was never called, so a layer has no variables yet.
@@ -134,9 +134,9 @@ def _tensor_ref(path: str, role: str, variable: keras.Variable, locations: Mappi
 
 
 def is_built(model: keras.layers.Layer) -> bool:
-    """Return whether a model has variables.
+    """Return True if a model is built or has variables.
 
-    A subclassed model may hold layers that it never calls; only a model without any variable is surely not built.
+    A subclassed model may contain layers that it never calls, so layers without variables do not prove the contrary.
     """
     return bool(model.built or model.variables)
 
@@ -150,7 +150,7 @@ def require_built(model: keras.layers.Layer) -> None:
 
 
 def kinds_of(layer: keras.layers.Layer) -> tuple[str, ...]:
-    """Return the class names of a layer, the most derived first; for an `Activation` first the name of its function."""
+    """Return the class names of a layer, the most derived first; an `Activation` starts with its function's name."""
     cls: type = type(layer)
     if isinstance(layer, keras.layers.Activation):
         return f"keras.activations.{getattr(layer.activation, '__name__', '')}", *_kinds(cls)
@@ -170,14 +170,14 @@ def class_name(cls: type) -> str:
 
 
 _SERIALIZED = ("activation", "layer", "backward_layer", "cell")
-"""Settings that rules read although they are not plain values: an activation, and the layers inside a wrapper."""
+"""Configuration fields that rules read although they are not plain values: activations and wrapped layers."""
 
 
 def config_of(layer: keras.layers.Layer) -> dict[str, Any] | None:
-    """Return the settings of a layer that rules can read; None for a custom layer that cannot list its settings."""
+    """Return the configuration fields of a layer that rules can read; None if a custom layer has no `get_config`."""
     try:
         config = layer.get_config()
-    except (NotImplementedError, AttributeError, TypeError):  # the class of a user, with no or a partial `get_config`
+    except (NotImplementedError, AttributeError, TypeError):  # a custom class with a missing or wrong `get_config`
         return None
     return {
         name: value
@@ -187,15 +187,15 @@ def config_of(layer: keras.layers.Layer) -> dict[str, Any] | None:
 
 
 def _is_custom_activation(name: str, value: Any) -> bool:
-    """Return whether a setting is a user's activation function: it must not be mistaken for the default."""
+    """Return True if a field is a custom activation function, which must not be mistaken for the default."""
     return name.endswith("activation") and isinstance(value, dict)
 
 
 def _attribute_names(model: keras.layers.Layer) -> dict[int, str]:
-    """Return the attribute of its parent that holds each layer, by id: "forward_layer", "cell", "cells.0"."""
+    """Return, by the id of each layer, the attribute of its parent that contains it: "forward_layer", "cells.0"."""
     found: dict[int, str] = {}
     for _, parent in named_layers(model):
-        # On the torch backend a layer is a torch module, which keeps its submodules apart from its other attributes.
+        # On the torch backend a layer is a torch module, which stores submodules separately from other attributes.
         for name, value in (vars(parent) | vars(parent).get("_modules", {})).items():
             items = enumerate(value) if isinstance(value, list | tuple) else [(None, value)]
             for position, item in items:
@@ -206,7 +206,7 @@ def _attribute_names(model: keras.layers.Layer) -> dict[int, str]:
 
 
 class _LocationStore(saving_lib.H5IOStore):  # type: ignore[misc]
-    """Record where Keras would write each variable in a weight file, and write nothing."""
+    """A store for Keras' saving code that records the location of each variable, and writes no file."""
 
     def __init__(self) -> None:
         self.found: dict[int, str] = {}
@@ -231,10 +231,10 @@ class _LocationEntry(dict[str, Any]):
 
 
 def file_locations(model: keras.layers.Layer) -> dict[int, str]:
-    """Return where a `.weights.h5` file of a model has each variable, by id of the variable: "layers/conv2d/vars/0".
+    """Return the location of each variable in a `.weights.h5` file, by its id: "layers/conv2d/vars/0".
 
-    Keras itself walks the model as it does when it saves. Some layers then update their weights; viewing a model must
-    not change it, so assignments have no effect meanwhile.
+    Keras' own saving code runs with a store that only records. Some layers update their weights when they are saved; so
+    that the model does not change, assignments have no effect meanwhile.
     """
     store = _LocationStore()
     with replaced([(keras.Variable, "assign", lambda variable, value, *_, **__: value)]):

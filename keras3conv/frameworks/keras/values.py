@@ -17,9 +17,9 @@ def backend() -> str:
 
 
 def to_numpy(value: Any) -> Array:
-    """Return a variable or tensor as an array of the same dtype; the array may share memory and is then read-only."""
+    """Return a variable or tensor as an array of the same dtype; the array may share its memory, and be read-only."""
     tensor = value.value if isinstance(value, keras.Variable) else value
-    # Not `keras.ops.convert_to_numpy`: it widens bfloat16, and its call of numpy causes a warning in numpy 2.
+    # Not `keras.ops.convert_to_numpy`: it converts bfloat16 to float32, and causes a warning with numpy 2.
     if backend() == "torch":
         from keras3conv.frameworks.torch.tensors import to_numpy as torch_to_numpy
 
@@ -40,7 +40,7 @@ def raised_by_keras() -> tuple[type[Exception], ...]:
 
 
 def error_message(error: Exception) -> str:
-    """Return the first line of an exception's message, without the layer and the arguments that Keras adds to it."""
+    """Return the first line of an exception's message, without the text about the layer call that Keras adds."""
     lines = [re.sub(r"\x1b\[\d*m", "", line).strip() for line in str(error).splitlines()]
     own = [line for line in lines if line and not line.startswith("Exception encountered when calling")]
     return own[0] if own else "no message"
@@ -51,7 +51,7 @@ def fill(variable: keras.Variable, values: Array) -> None:
 
     Args:
         variable: The variable.
-        values: The values, of the shape of the variable; on JAX a variable may alias them afterwards.
+        values: The values, with the variable's shape; on JAX the variable may share their memory afterwards.
     """
     if backend() == "torch" and tuple(variable.shape) == values.shape:
         from keras3conv.frameworks.torch.modes import inference
@@ -70,6 +70,6 @@ def to_tensors(inputs: Any) -> Any:
     if isinstance(inputs, tuple | list):
         return type(inputs)(to_tensors(value) for value in inputs)
     if isinstance(inputs, np.ndarray):
-        # A copy: on torch a tensor would share the caller's memory, and a layer may write into its input.
+        # Copy: on torch the tensor would share the caller's memory, and a layer may write into its input.
         return keras.ops.convert_to_tensor(inputs.copy(), dtype=inputs.dtype.name)
     return inputs

@@ -1,1 +1,1 @@
-"""Values that both frameworks' adapters use: inputs, recordings, data flow, memory layout."""
+"""Contain the code that is common to torch and Keras: inputs, recordings, data flow, memory layout."""

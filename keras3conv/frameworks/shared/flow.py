@@ -1,4 +1,4 @@
-"""Follow the data through a run: which layers' outputs each layer's input depends on."""
+"""Follow the data flow through a run: find the layers on whose outputs each layer's inputs depend."""
 
 import weakref
 from collections.abc import Iterable, Mapping
@@ -17,9 +17,9 @@ class Flow:
     """The data dependencies of one layer, over all of its calls.
 
     Attributes:
-        inputs: The layers on whose outputs its inputs depend.
-        outputs: The layers before it or inside it on whose outputs its own outputs depend.
-        given: A number for the first input of its first call: layers with the same number got the same value.
+        inputs: The layers on whose outputs the layer's inputs depend.
+        outputs: The layers, before or inside the layer, on whose outputs the layer's outputs depend.
+        given: Identifies the first input of the first call; layers with equal numbers received the same tensor.
     """
 
     inputs: Sources
@@ -31,8 +31,8 @@ class Follower:
     """Collects the operations and layer calls of a run, and derives the data dependencies of every layer.
 
     Args:
-        sees_everything: Whether every operation is reported, also inside layers. If not, the output of a layer without
-            inner layers is assumed to depend on its inputs.
+        sees_everything: Whether every operation is reported, also inside layers. If False, the output of a layer
+            without inner layers is assumed to depend on the layer's inputs.
     """
 
     def __init__(self, *, sees_everything: bool) -> None:
@@ -44,17 +44,20 @@ class Follower:
         self._lost = False
 
     def flows(self) -> Mapping[str, Flow] | None:
-        """Return the flow of every layer that ran; None if an operation was missed, so that nothing is known."""
+        """Return the flow of every layer that ran; None if an operation was missed, because all flows may be wrong."""
         return None if self._lost else self._flows
 
     def operation(self, given: Iterable[Any], made: Iterable[Any]) -> None:
-        """Note an operation with its inputs and outputs; for an in-place operation both are the same."""
+        """Record an operation, whose outputs depend on its inputs.
+
+        An in-place operation lists the changed tensor both as an input and as an output.
+        """
         sources = self._of(given)
         for value in made:
             self._put(value, sources)
 
     def enter(self, path: str, given: Iterable[Any]) -> None:
-        """Note that a layer begins; a layer without weights has no path and counts as an operation."""
+        """Record that a layer call begins. Pass an empty path for a layer without weights, to treat it as operation."""
         if self._open and path:
             self._open[-1] = (*self._open[-1][:3], True)
         values = list(given)
@@ -64,7 +67,7 @@ class Follower:
         self._open.append((path, self._of(values), number, False))
 
     def leave(self, made: Iterable[Any]) -> None:
-        """Note that the layer that began last returns."""
+        """Record that the innermost running layer call returns these outputs."""
         path, inputs, number, has_inner = self._open.pop()
         values = list(made)
         seen = self._sees_everything or any(self._known(value) for value in values)
@@ -90,7 +93,7 @@ class Follower:
         return entry is not None and entry.reference() is value
 
     def _put(self, value: Any, sources: Sources) -> None:
-        """Remember the sources of a value; a known value keeps its number, because many layers return their input."""
+        """Store the sources of a value; a known value keeps its number, because many layers return their input."""
         key, made_of = id(value), self._made_of
         try:
             reference = weakref.ref(value, lambda dead: _forget(made_of, key, dead))
@@ -108,7 +111,7 @@ class _Entry:
 
 
 def _forget(made_of: dict[int, _Entry], key: int, dead: weakref.ref[Any]) -> None:
-    """Forget a deleted object, unless a new object has its id by now."""
+    """Remove the entry of a deleted object, unless a new object already has the same id."""
     entry = made_of.get(key)
     if entry is not None and entry.reference is dead:
         del made_of[key]

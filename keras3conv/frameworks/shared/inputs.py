@@ -17,10 +17,10 @@ from keras3conv.transforms import Array
 SEED = 20240229
 
 SAMPLES = 1
-"""The number of samples that a comparison of layers needs: it compares all elements of a layer's output."""
+"""The number of samples for a comparison of layers; one is enough, because all elements of the outputs are compared."""
 
 _ROUNDING = 1e-4
-"""The relative difference of equal inputs: the two sides may have different dtypes."""
+"""The relative difference up to which inputs count as equal, because the two models may have different dtypes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,10 +28,10 @@ class Inputs:
     """The inputs of the two sides.
 
     Attributes:
-        torch: A tensor or array, a tuple of positional arguments, or a dict of keywords.
+        torch: A tensor or array, a tuple of positional arguments, or a dict of keyword arguments.
         keras: An array, a list, or a dict by name.
-        note: Their origin, for the report.
-        samples: A description of the selected samples; empty for all.
+        note: The origin of the inputs, for the report.
+        samples: A description of the selected samples; empty if all samples are used.
     """
 
     torch: Any
@@ -45,14 +45,14 @@ def given_inputs(keras: ModelView, inputs: Any, keras_inputs: Any) -> Inputs:
 
     Args:
         keras: The Keras side, for its input specification.
-        inputs: What the user gave for the torch side, or None.
-        keras_inputs: What the user gave for the Keras side, or None.
+        inputs: The user's inputs for the torch side, or None.
+        keras_inputs: The user's inputs for the Keras side, or None.
 
     Raises:
         InputError: Only the Keras inputs are given, or the Keras ones cannot be derived.
     """
     if inputs is None:
-        raise InputError("keras_inputs is given without inputs: give what the torch module is called with, too")
+        raise InputError("keras_inputs is given without inputs: pass the inputs of the torch module, too")
     if keras_inputs is not None:
         _refuse_positional(keras, keras_inputs)
         return Inputs(torch=inputs, keras=keras_inputs, note="inputs given for both sides")
@@ -64,7 +64,7 @@ def input_arrays(inputs: object) -> dict[str, Array]:
     """Return the inputs of a torch module as arrays by name: positional ones "0", "1", ..., keywords by name.
 
     Raises:
-        InputError: It is no input of a module, or an array does not hold numbers.
+        InputError: `inputs` has a wrong type, or an array does not contain numbers.
     """
     if not (isinstance(inputs, dict | tuple) or is_array(inputs)):
         raise InputError(no_input(inputs))
@@ -77,7 +77,7 @@ def input_arrays(inputs: object) -> dict[str, Array]:
 
 
 def no_input(inputs: object) -> str:
-    """Return the message for something that a torch module cannot be called with."""
+    """Return the error message for inputs of a type with which a torch module cannot be called."""
     return (
         f"inputs is a {type(inputs).__name__}: it must be a tensor or an array, a tuple of positional arguments, "
         "or a dict of keyword arguments"
@@ -85,7 +85,7 @@ def no_input(inputs: object) -> str:
 
 
 def _refuse_positional(keras: ModelView, keras_inputs: Any) -> None:
-    """Raise `InputError` for a tuple if the model is functional: it takes one argument with all of its inputs."""
+    """Raise `InputError` for a tuple if the model is functional, because that takes all inputs in one argument."""
     if isinstance(keras_inputs, tuple) and len(keras_inputs) > 1 and keras.input_specs:
         raise InputError(
             f"keras_inputs is a tuple, so {keras.title} would be called with {len(keras_inputs)} arguments, and it "
@@ -100,7 +100,7 @@ def require_numbers(array: Array) -> None:
 
 
 def refuse_unprovable(given: Inputs) -> None:
-    """Raise `InputError` if an input is empty, contains NaN or no numbers: its outputs prove nothing."""
+    """Raise `InputError` if an input is empty, contains NaN, or is not numeric, because the outputs prove nothing."""
     for side, inputs in (("torch", given.torch), ("Keras", given.keras)):
         for name, array in flatten(inputs, is_array):
             values = as_array(array)
@@ -108,18 +108,18 @@ def refuse_unprovable(given: Inputs) -> None:
             what = f"input {name}" if name else "the input"
             if not values.size:
                 raise InputError(
-                    f"{what} of the {side} side has shape {values.shape}, no value: nothing can be proven with it"
+                    f"{what} of the {side} side is empty, with shape {values.shape}: it cannot prove anything"
                 )
             # numpy gives the dtypes of ml_dtypes the kind V; `isnan` supports them.
             if values.dtype.kind in "fV" and (number := int(np.isnan(values).sum())):
-                raise InputError(f"{what} of the {side} side holds {number} NaN: nothing can be proven with it")
+                raise InputError(f"{what} of the {side} side contains {number} NaN: it cannot prove anything")
 
 
 def first_samples(given: Inputs, specs: Sequence[InputSpec], number: int = SAMPLES) -> Inputs | None:
-    """Return the first samples of the inputs of both sides; None if there are no more, or no axis of samples.
+    """Return the first samples of both sides' inputs; None if there are not more samples, or no batch axis.
 
-    The first axis is an axis of samples if it has the same length on both sides, if the Keras model leaves it free, and
-    if the first samples of the two sides have the same values.
+    The first axis counts as batch axis if it has the same size on both sides, is free in the Keras model, and if the
+    first samples of both sides have the same values.
 
     Args:
         given: The inputs of both sides.
@@ -132,7 +132,7 @@ def first_samples(given: Inputs, specs: Sequence[InputSpec], number: int = SAMPL
     if len(counts) != 1 or min(counts) <= number or any(spec.shape and spec.shape[0] is not None for spec in specs):
         return None
     torch, keras = ([fingerprint_of(as_array(array[:number])) for array in side] for side in arrays)
-    # In any order: each side orders its named inputs in its own way.
+    # Compare in any order, because the two sides may order named inputs differently.
     if len(torch) != len(keras) or not all(any(_alike(one, other) for other in keras) for one in torch):
         return None
     first = "first" if number == 1 else f"first {number}"
@@ -178,7 +178,7 @@ def derive(arrays: Mapping[str, Array], specs: Sequence[InputSpec], arguments: S
         arguments: The argument names of a Keras model without a specification.
 
     Raises:
-        InputError: Their number or their shapes do not fit the Keras model.
+        InputError: The number or the shapes of the inputs do not fit the Keras model.
     """
     if not specs:
         return _unspecified(arrays, arguments)
@@ -204,8 +204,9 @@ def together(made: list[Array], keys: Sequence[str]) -> Any:
 def _unspecified(arrays: Mapping[str, Array], arguments: Sequence[str]) -> Any:
     """Return the inputs of a model without a specification, derived from the arguments of its call.
 
-    They are positional arguments if torch has the same names, or no names and not more inputs than the model has
-    arguments. Else they are one argument: a dict by name, or a list without names.
+    The inputs become positional arguments if the torch inputs have the names of these arguments, or if they have no
+    names and are not more than the arguments. Otherwise they become one argument: a dict if they have names, else a
+    list.
     """
     made = {name: channels_last(array) if array.ndim >= 4 else array for name, array in arrays.items()}
     if len(made) == 1:
@@ -215,7 +216,7 @@ def _unspecified(arrays: Mapping[str, Array], arguments: Sequence[str]) -> Any:
         return tuple(made.get(name) for name in arguments[: last + 1])
     if all(name.isidentifier() for name in made):
         return made
-    takes = sum(name != "mask" for name in arguments)  # Keras passes this argument itself
+    takes = sum(name != "mask" for name in arguments)  # Keras itself passes the mask
     return tuple(made.values()) if takes >= len(made) else list(made.values())
 
 
@@ -226,8 +227,8 @@ def _fit(array: Array, spec: InputSpec) -> Array:
     if same:
         return array
     raise InputError(
-        f"an input of shape {array.shape} fits {spec.name or 'the Keras input'} {spec.shape} neither as it is nor "
-        "with its channels moved last: give keras_inputs=..."
+        f"an input of shape {array.shape} does not fit {spec.name or 'the Keras input'} {spec.shape}, neither as it is "
+        "nor converted to channels-last: give keras_inputs=..."
     )
 
 

@@ -1,7 +1,7 @@
-"""Scale the inputs of both sides alike.
+"""Scale the inputs of both sides by the same factors.
 
-Two models that compute the same function agree on all inputs. Inputs that are codes instead of measurements are not
-scaled: integers, masks, time steps.
+Two models that compute the same function agree on all inputs, also on scaled ones. Inputs that are codes, not
+measurements, are not scaled: integers, masks, time steps.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,7 +16,7 @@ from keras3conv.frameworks.shared.recording import flatten
 from keras3conv.transforms import Array
 
 _SCALED = ("float32", "float64")
-"""The dtypes of inputs that are scaled; with a shorter dtype the two sides may round differently."""
+"""The dtypes of inputs that are scaled; with a narrower dtype the two sides may round differently."""
 
 
 def resized(given: Inputs, size: float) -> Inputs:
@@ -74,7 +74,7 @@ def _size_of(array: Array) -> float:
 
 
 def _is_free(array: Array, others: list[Array]) -> bool:
-    """Return whether an input may be scaled: it is a measurement, and the other side gets the same values."""
+    """Return True if an input may be scaled: it is a measurement, and the other side has the same values."""
     if array.dtype.name not in _SCALED or not np.isfinite(array).all() or is_code(array):
         return False
     ordered = np.sort(array, axis=None)
@@ -82,13 +82,13 @@ def _is_free(array: Array, others: list[Array]) -> bool:
 
 
 def _same(ordered: Array, other: Array) -> bool:
-    """Return whether an array has some values, in any order."""
+    """Return True if an array has the same dtype and the same values as `ordered`, in any order."""
     same_kind = ordered.dtype == other.dtype and ordered.size == other.size
     return same_kind and np.array_equal(ordered, np.sort(other, axis=None))
 
 
 def is_code(values: Array) -> bool:
-    """Return whether an input is a code and no measurement: a mask of two values, one integer a sample."""
+    """Return True if an input is a code, not a measurement: it has at most two values, or one integer per sample."""
     if not np.any((values != values.max()) & (values != values.min())):
         return True
     return values.size == values.shape[0] and bool(np.all(values == np.round(values)))

@@ -17,7 +17,7 @@ def channels_first(array: Array) -> Array:
 
 
 def like_keras(array: Array, rule: Rule, torch_config: Config | None, keras_config: Config | None) -> Array:
-    """Return an input or output of a torch layer in the layout of its Keras counterpart, as the rule defines it."""
+    """Return an input or output of a torch layer in the layout of its Keras counterpart, according to the rule."""
     layout = rule.layout_for(torch_config or {})
     if layout == "time":
         return np.swapaxes(array, 0, 1) if array.ndim > 2 else array
@@ -29,7 +29,7 @@ def like_keras(array: Array, rule: Rule, torch_config: Config | None, keras_conf
 def output_of(
     outputs: Arrays, rule: Rule, torch_config: Config | None, keras_config: Config | None, keras_shape: Shape
 ) -> Array:
-    """Return the outputs of a torch layer as the output that its Keras counterpart returns."""
+    """Return the outputs of a torch layer in the form of the output of its Keras counterpart."""
     if rule.output is not None:
         return rule.output(outputs, torch_config or {}, keras_config or {}, keras_shape)
     return like_keras(outputs[0], rule, torch_config, keras_config)
@@ -43,10 +43,10 @@ def moved(shape: Shape) -> Shape:
 def output_like_keras(array: Array, keras_shape: Shape) -> tuple[Array, str]:
     """Return an output of the torch model in the layout of the Keras model's output, and a description.
 
-    The channels of an array of four or more axes, a feature map, move if the shapes then fit. An array of three axes, a
-    sequence, has the same layout on both sides, unless only the other layout fits. If neither fits, axes of size one
-    do not count: a pooled feature map may keep its axes on one side. If that does not fit either, the array is returned
-    unchanged.
+    For a feature map (four axes or more) the channels are moved last if the shapes then fit. A sequence (three axes)
+    is assumed to have the same layout on both sides, unless only the other layout fits. If neither layout fits, axes
+    of size 1 are ignored, because a pooled feature map may keep its spatial axes on one side only. If no layout fits
+    then, the array is returned unchanged.
     """
     same, other = array.shape == keras_shape, moved(array.shape) == keras_shape
     if other and (array.ndim >= 4 or not same) and array.ndim > 2:

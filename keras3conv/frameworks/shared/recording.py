@@ -1,4 +1,4 @@
-"""Record a run of a model: the calls of its layers in order, with inputs and outputs."""
+"""Record a run of a model: the layer calls in order, with inputs and outputs."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,8 +16,8 @@ class Backward:
     """The gradients of a weighted sum of the outputs, and the state after the pass.
 
     Attributes:
-        gradients: The gradients by path of the tensor; zero if no output depends on the tensor.
-        states: The values of the other tensors afterwards, such as moving statistics in training.
+        gradients: The gradients by path of the tensor; zero if the outputs do not depend on the tensor.
+        states: The values after the pass of tensors without a gradient, such as moving statistics in training.
     """
 
     gradients: Mapping[str, Array]
@@ -29,13 +29,13 @@ class Call:
     """One call of one layer.
 
     Attributes:
-        path: The layer.
-        place: The number of the call in the order in which calls of all layers began.
-        inputs: The input arrays, positional ones first.
-        outputs: The output arrays.
-        shapes: The shapes of the inputs; kept for every call.
-        flattened: The shape, without the batch axis, of the tensor that was flattened into its first input, if any.
-        before_activation: The input of the layer's own activation function, if it has one.
+        path: The path of the layer.
+        place: The number of the call, in the order in which the calls of all layers began.
+        inputs: The input arrays, positional arguments first; empty if they are not recorded.
+        outputs: The output arrays; empty if they are not recorded.
+        shapes: The shapes of the inputs, which are always recorded.
+        flattened: If the first input was flattened, the shape before the flatten, without the batch axis; else None.
+        before_activation: The input of the layer's own activation function; None if it has none.
     """
 
     path: str
@@ -54,8 +54,8 @@ class Recording:
     Attributes:
         calls: The calls, in the order in which they began.
         outputs: The output arrays by name: "" for a single tensor, "0", "1", ..., or keys.
-        changed: The tensors that the run changed and that were restored: the model has a state, or draws random
-            numbers.
+        changed: The tensors that the run changed, and that were restored. If there are any, the model has a state or
+            draws random numbers.
         flows: The data dependencies of every layer by path; None if they could not be followed.
     """
 
@@ -80,7 +80,7 @@ class Recording:
 
 
 def traced(view: ModelView, recording: Recording) -> ModelView:
-    """Return a view with the results of a run: call order, input shapes, data dependencies, flattening."""
+    """Return a view with facts from a run: call order, input shapes, data dependencies, flattened inputs."""
     layers = []
     alike: dict[int, list[str]] = {}
     for layer in view.layers:
@@ -107,14 +107,14 @@ def traced(view: ModelView, recording: Recording) -> ModelView:
 
 
 class Flattened:
-    """Follows flattened tensors from a reshape of more than two axes to the layer that gets two axes."""
+    """Follows tensors that were flattened to two axes, up to the layer that receives them."""
 
     def __init__(self) -> None:
         self._shapes: dict[int, Shape] = {}
         self._alive: list[object] = []
 
     def note(self, source: Any, result: Any) -> None:
-        """Note that `result` is a reshape of `source` or an elementwise function of it."""
+        """Record that `result` is a reshape of `source` or an elementwise function of it."""
         given, made = _shape(source), _shape(result)
         if not given or made is None or len(made) != 2 or given[0] != made[0]:
             return
@@ -124,17 +124,17 @@ class Flattened:
             self._alive.append(result)  # Python may reuse the id of a deleted object
 
     def shape(self, tensor: Any) -> Shape | None:
-        """Return the shape that was flattened into a tensor, without the batch axis; None if it was not flattened."""
+        """Return the shape of a tensor before its flatten, without the batch axis; None if it was not flattened."""
         return self._shapes.get(id(tensor))
 
 
 class CallRecorder:
-    """Record the calls of the layers in one run: their order, shapes and data flow, and on request their arrays.
+    """Records the layer calls of one run: their order, shapes and data flow, and the arrays of selected layers.
 
     Args:
-        record: Selects by path the layers whose arrays are kept.
-        follower: Follows the data from layer to layer.
-        copy: Copies a tensor into an array; the tensor itself may be overwritten in place later.
+        record: Selects by path the layers whose input and output arrays are recorded.
+        follower: Follows the data flow between layers.
+        copy: Copies a tensor to an array; the tensor itself may be overwritten in place later.
     """
 
     def __init__(self, *, record: Callable[[str], bool], follower: Follower, copy: Callable[[Any], Array]) -> None:
@@ -148,9 +148,9 @@ class CallRecorder:
         """Return a new call of a layer, to be passed to `end` when the layer returns.
 
         Args:
-            path: The layer.
-            tensors: The tensors that it is called with.
-            is_operation: Whether the layer owns no tensors, so that its outputs count as those of the layers before it.
+            path: The path of the layer.
+            tensors: The input tensors.
+            is_operation: Whether the layer owns no tensors; it is then treated as an operation in the data flow.
         """
         self.follower.enter("" if is_operation else path, tensors)
         return Call(
@@ -190,7 +190,7 @@ def flatten(value: Any, is_leaf: Callable[[Any], bool], prefix: str = "") -> Ite
 
 
 def plain(value: Any) -> bool:
-    """Return whether a value is a number, a string, a flag, None, or a sequence of these."""
+    """Return True if a value is a number, a string, a boolean, None, or a sequence of these."""
     if isinstance(value, tuple | list):
         return all(plain(item) for item in value)
     return value is None or isinstance(value, bool | int | float | str)

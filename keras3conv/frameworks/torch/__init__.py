@@ -1,1 +1,1 @@
-"""Everything that imports torch: views, runs, gradients, precision."""
+"""Contain the code that imports torch: views, runs, gradients, precision."""

@@ -1,4 +1,4 @@
-"""Run a copy of one module on values of our choice, to tell what it computes whatever its class is called."""
+"""Run a copy of a module with chosen values, to find out what it computes independently of its class name."""
 
 import copy
 from collections.abc import Mapping
@@ -8,17 +8,17 @@ from torch import nn
 
 
 def overrides(module: nn.Module, *methods: str) -> bool:
-    """Return whether the class of a module has its own version of one of these methods, not that of `torch.nn`."""
+    """Return True if the class of a module overrides one of these methods of `torch.nn`."""
     functions = [getattr(type(module), name, None) for name in methods]
     return any(not str(getattr(function, "__module__", "")).startswith("torch.nn.") for function in functions)
 
 
 def copy_with(module: nn.Module, parameters: Mapping[str, torch.Tensor]) -> nn.Module:
-    """Return a copy of a module with other parameters; running it leaves the tensors of the module as they are.
+    """Return a copy of a module with other parameters; a run of the copy does not change the module's tensors.
 
     Args:
-        module: The module; the modules inside it are shared.
-        parameters: Its new parameters by name; the others are copied.
+        module: The module; its submodules are shared with the copy.
+        parameters: The new parameters by name; all other parameters are copied.
     """
     twin = copy.copy(module)
     own = {name: tensor.detach().clone() for name, tensor in module._parameters.items() if tensor is not None}
@@ -34,7 +34,7 @@ def copy_with(module: nn.Module, parameters: Mapping[str, torch.Tensor]) -> nn.M
 
 
 def pattern(shape: tuple[int, ...], phase: float, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """Return values between -1 and 1, no two alike, that depend on no random state."""
+    """Return distinct values between -1 and 1 that do not depend on a random state."""
     count = torch.Size(shape).numel()
     return torch.sin(torch.arange(count, dtype=torch.float64) * 1.7 + phase).reshape(shape).to(dtype)
 

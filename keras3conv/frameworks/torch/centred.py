@@ -1,7 +1,7 @@
-"""Recognize norms whose weight is the distance of the scale from one, by what they compute.
+"""Recognize normalization layers that scale by `1 + weight` (centred norms) by their outputs.
 
-Many families of models have a class of their own for such a norm. Its name says nothing, and a layer that looks alike
-may not add the one; so a copy of the layer is run with known weights, and its output is compared with the formula.
+Many model families define their own class for such a layer. Neither its name nor its attributes show whether it adds 1
+to the weight. So a copy of the layer is run with known weights, and its output is compared with the formula.
 """
 
 from collections.abc import Hashable, Iterator, Mapping
@@ -15,7 +15,7 @@ from keras3conv.errors import RAISED_BY_MODELS
 from keras3conv.frameworks.torch.behaviour import copy_with, overrides, pattern
 
 _TOLERANCE = 1e-4
-"""The layers compute in float32, some of them with an input that is rounded first."""
+"""The tolerance of the comparison; the layers compute in float32, and some of them round their input first."""
 
 
 class CentredRMSNorm(nn.Module):
@@ -51,11 +51,11 @@ class CentredLayerNorm(nn.LayerNorm):
 
 @dataclass(frozen=True, kw_only=True)
 class CentredNorm:
-    """What a module computes.
+    """The class in this file that is equivalent to a module.
 
     Attributes:
-        kind: The qualified name of the class above that computes the same.
-        config: The attributes that this class would have.
+        kind: The qualified name of the class.
+        config: The constructor arguments of the class.
     """
 
     kind: str
@@ -63,15 +63,15 @@ class CentredNorm:
 
 
 _known: dict[Hashable, CentredNorm | None] = {}
-"""What was found for a class, its attributes and the sizes of its parameters: a model has many norms of one kind."""
+"""A cache of results by class, attributes and parameter sizes, because a model has many norms of one kind."""
 
 
 def centred_norm(module: nn.Module, config: Mapping[str, Any]) -> CentredNorm | None:
-    """Return the centred norm that a module computes; None if it computes something else.
+    """Return the centred norm that is equivalent to a module; None if there is none.
 
     Args:
         module: The module.
-        config: Its plain attributes.
+        config: The plain attributes of the module.
     """
     if not _may_be_norm(module):
         return None
@@ -83,7 +83,7 @@ def centred_norm(module: nn.Module, config: Mapping[str, Any]) -> CentredNorm | 
 
 
 def _may_be_norm(module: nn.Module) -> bool:
-    """Return whether a module has a weight and perhaps a bias, one value for each channel, and its own forward."""
+    """Return True if a module has its own `forward`, a weight, at most a bias besides, and a value for each channel."""
     own = {name: tensor for name, tensor in module._parameters.items() if tensor is not None}
     if "weight" not in own or not own.keys() <= {"weight", "bias"} or module._modules or module._buffers:
         return False
@@ -102,7 +102,7 @@ def _recognize(module: nn.Module, config: Mapping[str, Any]) -> CentredNorm | No
     twin = copy_with(module, parameters)
     for norm in _candidates(config, parameters):
         reference = copy_with(norm, parameters)
-        # As small as the epsilon: with another epsilon the output would be another.
+        # The inputs are as small as the epsilon, so that the output depends on it.
         inputs = pattern((2, 3, len(parameters["weight"])), 0.1) * norm.eps**0.5
         if _computes(twin, inputs, reference(inputs)):
             return CentredNorm(kind=f"{__name__}.{type(norm).__name__}", config=_config(norm))
@@ -110,7 +110,7 @@ def _recognize(module: nn.Module, config: Mapping[str, Any]) -> CentredNorm | No
 
 
 def _candidates(config: Mapping[str, Any], parameters: Mapping[str, torch.Tensor]) -> Iterator[Any]:
-    """Yield the norms that a module may be: any of its numbers may be the epsilon."""
+    """Yield the norms to compare a module with; each number between 0 and 1 in its attributes may be the epsilon."""
     size = len(parameters["weight"])
     for value in dict.fromkeys(value for value in config.values() if isinstance(value, float) and 0 < value < 1):
         if "bias" not in parameters:

@@ -9,9 +9,9 @@ from typing import Any
 
 @cache
 def constructor(kind: str) -> Mapping[str, Any]:
-    """Return the parameters of a class or function by name with their defaults; `inspect.Parameter.empty` for none.
+    """Return a dict from the parameters of a class or function to their defaults, `REQUIRED` if there is no default.
 
-    A function written in C has no signature, so the result is empty.
+    The result is empty for a function written in C, which has no signature.
 
     Args:
         kind: The qualified name of a class or a function of torch, or of a layer of keras3conv.
@@ -35,4 +35,4 @@ def source_of(kind: str) -> str:
 
 
 REQUIRED = inspect.Parameter.empty
-"""The default of a parameter without a default."""
+"""The value that `constructor` returns for a parameter without a default."""

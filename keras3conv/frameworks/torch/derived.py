@@ -1,8 +1,8 @@
 """Read and write weights that a torch module computes from others: weight norm, spectral norm, standardized kernels.
 
-Such a weight is viewed as one tensor of its layer, under the name that the layer uses. The tensors that it is computed
-from, its parts, are hidden: Keras has no counterpart, and different parts give the same weight. Writing finds parts
-that give the written value, bit for bit for weight norm and spectral norm.
+A view has the computed weight as one tensor with its usual name. It does not have the parts (the tensors that the
+weight is computed from), because they have no counterpart in Keras. To write a weight, suitable parts are computed. For
+weight norm and spectral norm the computed weight then has exactly the written value.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -25,7 +25,7 @@ _POWER_ITERATIONS = 15
 """The number of power iterations that torch makes when it registers a spectral norm."""
 
 _CORRECTIONS = 32
-"""The maximum number of corrections of the written parts by one unit in the last place; usually two suffice."""
+"""The maximum number of corrections of the parts by one unit in the last place; usually two are enough."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,15 +33,15 @@ class Derived:
     """A computed weight.
 
     Attributes:
-        path: Its path in the model: "conv.weight".
-        owner: The path of the module that owns it.
-        name: Its name in that module.
-        parts: The paths of the tensors that it is computed from.
-        trainable: Whether one of them is a parameter.
-        compute: Computes it as the module does in evaluation mode.
-        assign: Writes the parts for a value.
-        held: Makes the module use a value, without computing it, while a block runs.
-        refresh: Computes it again if the module stores the last result.
+        path: The path in the model: "conv.weight".
+        owner: The path of the module that owns the weight.
+        name: The name of the weight in that module.
+        parts: The paths of the tensors that the weight is computed from.
+        trainable: Whether one of the parts is a parameter.
+        compute: Returns the weight as the module computes it in evaluation mode.
+        assign: Writes parts from which the module computes a given value.
+        held: A context manager in which the module uses a given value instead of the computed weight.
+        refresh: Computes the weight again, if the module stores the last result.
     """
 
     path: str
@@ -83,7 +83,7 @@ def held(derived: Mapping[str, Derived], values: Mapping[str, torch.Tensor]) -> 
 
 
 def inner_modules(module: nn.Module) -> set[str]:
-    """Return the paths of the modules that only hold the parts of computed weights."""
+    """Return the paths of the modules that only contain the parts of computed weights."""
     found = set()
     for path, child in named_modules(module):
         if is_parametrized(child):
@@ -93,7 +93,7 @@ def inner_modules(module: nn.Module) -> set[str]:
 
 
 def is_parametrized(module: nn.Module) -> bool:
-    """Return whether a module computes a weight by `torch.nn.utils.parametrize`."""
+    """Return True if a module has a weight that `torch.nn.utils.parametrize` computes."""
     # `parametrize.is_parametrized` is slow for other modules: it looks up an attribute that does not exist.
     return "parametrizations" in module._modules and parametrize.is_parametrized(module)
 
@@ -118,7 +118,7 @@ def _parametrized(path: str, child: nn.Module) -> Iterator[Derived]:
 
 
 def _hooked(path: str, child: nn.Module) -> Iterator[Derived]:
-    """Yield the weights of the older functions: the module has the parts, and a hook computes the weight."""
+    """Yield the weights of `torch.nn.utils.weight_norm` and `spectral_norm`, which are computed in a hook."""
     for hook in child._forward_pre_hooks.values():
         if not isinstance(hook, WeightNorm | SpectralNorm):
             continue
@@ -138,7 +138,7 @@ def _hooked(path: str, child: nn.Module) -> Iterator[Derived]:
 
 
 def _standardized(path: str, child: nn.Module) -> Iterator[Derived]:
-    """Yield the kernel of a convolution that computes it; its name is that of the weight that it is computed from."""
+    """Yield the computed kernel of a convolution; it has the name of the weight that it is computed from."""
     parts = () if is_parametrized(child) else kernel_parts(child)
     if parts:
         yield Derived(
@@ -158,8 +158,8 @@ def _assign_kernel(path: str, child: nn.Module, value: torch.Tensor) -> None:
     write_kernel(child, value)
     difference = (computed_kernel(child) - value).abs().max()
     if not difference <= 16 * torch.finfo(value.dtype).eps * value.abs().max():
-        fact = f"{type(child).__name__} computes its kernel from its weight, and cannot compute this one: "
-        fact += f"the nearest that was found differs by {difference:.2g}"
+        fact = f"{type(child).__name__} computes its kernel from its weight, and cannot compute this kernel: "
+        fact += f"the nearest kernel that was found differs by {difference:.2g}"
         raise ModelError(
             lay_out(
                 "a weight cannot be written",
@@ -180,7 +180,7 @@ def _assign_hooked(hook: WeightNorm | SpectralNorm, child: nn.Module, names: lis
 
 
 def _refresh(hook: WeightNorm | SpectralNorm, child: nn.Module) -> None:
-    """Set the attribute of the module that the hook sets before each call."""
+    """Compute the weight, and store it in the attribute in which the hook stores it before each call."""
     with torch.no_grad():
         setattr(child, hook.name, _computation(hook, child)())
 
@@ -208,7 +208,7 @@ def _computation(hook: WeightNorm | SpectralNorm, child: nn.Module) -> Callable[
 def _assignment(
     path: str, child: nn.Module, name: str, steps: parametrize.ParametrizationList
 ) -> Callable[[torch.Tensor], None]:
-    """Return the function that writes a value: exact for known kinds, by `right_inverse` for the others."""
+    """Return the function that writes a value: exactly for weight norm and spectral norm, else by `right_inverse`."""
     step, own = steps[0] if len(steps) == 1 else None, dict(named_tensors(steps))
 
     def assign(value: torch.Tensor) -> None:
@@ -236,7 +236,9 @@ def _assign_by_inverse(
         raise _refused(path, name, f"{kinds} has no inverse: {error}") from error
     difference = (_evaluated(steps) - value).abs().max()
     if not difference <= 16 * torch.finfo(value.dtype).eps * value.abs().max():
-        raise _refused(path, name, f"{kinds} makes another weight of what was written, by {difference:.2g}")
+        raise _refused(
+            path, name, f"the weight that {kinds} computes differs from the written value by {difference:.2g}"
+        )
 
 
 def _refused(path: str, name: str, fact: str) -> ModelError:
@@ -245,22 +247,22 @@ def _refused(path: str, name: str, fact: str) -> ModelError:
 
 
 def weight_norm_parts(weight: torch.Tensor, dim: int | None) -> list[torch.Tensor]:
-    """Return the length g and the direction v of a weight under weight norm, `g * v / |v|`; v is the weight itself.
+    """Return the magnitude g and the direction v of a weight with weight norm, `g * v / |v|`; v is the weight itself.
 
     Args:
         weight: The weight.
-        dim: The axis along which each position has a length; None or -1 for a single length.
+        dim: The axis along which there is a magnitude for each index; None or -1 for a single magnitude.
     """
     length = torch.norm_except_dim(weight, 2, -1 if dim is None else dim)
-    # A direction must not be zero; zeros have the length zero in any direction.
+    # The direction must not be zero; with magnitude zero any other direction gives zeros.
     return [length, torch.where(length == 0, torch.ones_like(weight), weight)]
 
 
 def spectral_norm_parts(weight: torch.Tensor, dim: int, start: torch.Tensor) -> list[torch.Tensor]:
-    """Return the tensor and the vectors u and v of a weight under spectral norm, so that the divisor is one.
+    """Return the tensor and the vectors u and v of a weight with spectral norm, so that the divisor is one.
 
-    Spectral norm divides by `u @ W @ v`. Power iteration finds the vectors of the largest singular value, and u is
-    divided by this value. So a weight with another norm than one keeps its values until it is trained.
+    Spectral norm divides by `u @ W @ v`. Power iteration finds the singular vectors of the largest singular value, and
+    u is divided by this singular value. So the weight keeps its values, even if its spectral norm is not one.
 
     Args:
         weight: The weight.
@@ -278,7 +280,7 @@ def spectral_norm_parts(weight: torch.Tensor, dim: int, start: torch.Tensor) -> 
     u = nn.functional.normalize(matrix @ v, dim=0)
     norm = u @ (matrix @ v)
     if not norm > 0:
-        raise ModelError("spectral norm cannot make a weight of zeros")
+        raise ModelError("spectral norm cannot represent a weight that is all zeros")
     return [weight, u / norm, v]
 
 
@@ -289,7 +291,7 @@ def _fill(held: list[torch.Tensor], values: list[torch.Tensor]) -> None:
 
 
 def _correct(held: list[torch.Tensor], value: torch.Tensor, compute: Callable[[], torch.Tensor]) -> None:
-    """Correct the scale of the parts until the weight has the same bits: lengths and divisions are rounded."""
+    """Correct rounding errors of the parts until the computed weight equals the value exactly."""
     adjust = _adjust_lengths if len(held) == 2 else _adjust_vector
     with torch.no_grad():
         for attempt in range(_CORRECTIONS):
@@ -300,7 +302,7 @@ def _correct(held: list[torch.Tensor], value: torch.Tensor, compute: Callable[[]
 
 
 def _adjust_lengths(held: list[torch.Tensor], made: torch.Tensor, value: torch.Tensor, attempt: int) -> None:
-    """Replace each length whose weight is too large or too small by the adjacent floating-point number."""
+    """Change each magnitude whose weight is too large or too small to the adjacent floating-point number."""
     length = held[0]
     axes = [axis for axis in range(value.ndim) if length.ndim == 0 or length.shape[axis] == 1]
     excess = (made - value).sum(axes, keepdim=length.ndim > 0)
@@ -309,16 +311,16 @@ def _adjust_lengths(held: list[torch.Tensor], made: torch.Tensor, value: torch.T
 
 
 def _adjust_vector(held: list[torch.Tensor], made: torch.Tensor, value: torch.Tensor, attempt: int) -> None:
-    """Replace elements of u by adjacent floating-point numbers, fewer with every other attempt for smaller changes."""
+    """Change elements of u to adjacent floating-point numbers; half as many with every second attempt."""
     u = held[1]
     places = torch.arange(len(u), device=u.device).roll(attempt)[: max(1, len(u) >> attempt // 2)]
-    # The weight is divided by a product of u and a vector that is a multiple of u.
+    # The divisor is a product of u and a multiple of u, so a larger u gives a smaller weight.
     is_too_large = bool((made - value).sum() > 0)
     u[places] = torch.nextafter(u[places], u[places] * (2.0 if is_too_large else 0.0))
 
 
 def _evaluated(steps: parametrize.ParametrizationList) -> torch.Tensor:
-    """Return the result of the steps in evaluation mode; in training mode, spectral norm changes its vectors."""
+    """Return the weight that a parametrization computes in evaluation mode; in training mode its state would change."""
     flags = [(step, step.training) for step in steps.modules()]
     steps.eval()
     try:

@@ -1,4 +1,4 @@
-"""Import generated code as a Python module. Only source text that keras3conv wrote is imported."""
+"""Import generated source code as a Python module. Only source code that keras3conv wrote is imported."""
 
 import importlib.abc
 import importlib.util
@@ -9,13 +9,13 @@ from torch import nn
 
 
 class _Text(importlib.abc.InspectLoader):
-    """Loads a module from a text; tracebacks and `inspect` show the text."""
+    """A loader of a module from source text, which tracebacks and `inspect` can show."""
 
     def __init__(self, text: str) -> None:
         self.text = text
 
     def get_source(self, fullname: str) -> str:
-        """Return the text."""
+        """Return the source text."""
         return self.text
 
 
@@ -38,7 +38,7 @@ def module_of(text: str, name: str, path: Path | None = None) -> ModuleType:
 
 
 def instance_of(text: str, name: str = "model") -> nn.Module:
-    """Return an instance of the `Model` in a generated text, in evaluation mode."""
+    """Return an instance of the class `Model` in a generated text, in evaluation mode."""
     made = module_of(text, name).Model()
     assert isinstance(made, nn.Module)
     return made.eval()

@@ -29,9 +29,9 @@ def backward(
 
     Args:
         module: The module.
-        inputs: What to call the module with; see `torch_side.run`.
-        tensors: Values to run with, by path.
-        weights: The weights of the elements of each output in the sum, by the name of the output.
+        inputs: The inputs of the module; see `torch_side.run`.
+        tensors: Values that replace the module's tensors in this pass, by path.
+        weights: For each output by name, the weight of each of its elements in the sum.
         of: The paths of the tensors whose gradients are returned.
         training: The paths of the modules that run in training mode; all others run in evaluation mode.
 
@@ -74,7 +74,7 @@ def backward(
 
 
 def _first_names(module: nn.Module) -> dict[str, str]:
-    """Return the first name of every parameter by each of its names; a tied parameter has several."""
+    """Return a dict from each name of a parameter to its first name; a tied parameter has several names."""
     first = {id(parameter): path for path, parameter in module.named_parameters()}
     return {path: first[id(parameter)] for path, parameter in module.named_parameters(remove_duplicate=False)}
 

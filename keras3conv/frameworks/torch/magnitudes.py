@@ -1,7 +1,7 @@
-"""Find factors for the weights of a torch module that give the outputs of its layers a requested magnitude.
+"""Find factors for the weights of a torch module with which the outputs of its layers have a requested magnitude.
 
-One run suffices: after each layer the magnitude of its output is measured, and its first weight is scaled before the
-next layer runs. So each layer gets the magnitude whatever norms or activations are between the layers.
+One run is enough: after each layer call the magnitude of the output is measured, and the layer's first weight is scaled
+before the next layer runs.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -21,20 +21,20 @@ from keras3conv.transforms import Array
 def factors_for(
     module: nn.Module, inputs: object, tensors: Mapping[str, Array], size: float, *, fixed: Collection[str]
 ) -> dict[str, float]:
-    """Return the factors, powers of two, that give the outputs of layers a magnitude.
+    """Return the factors, powers of two, with which the outputs of layers have the requested magnitude.
 
-    A layer is a module that has parameters and no submodules with tensors. Its first parameter is scaled; the caller
-    gives the others, such as biases, the magnitude.
+    A layer is a module that has parameters and no submodules with tensors. Its first parameter is scaled; scaling other
+    parameters, such as biases, is up to the caller.
 
     Args:
-        module: The module; it is as before afterwards.
-        inputs: What to call it with.
-        tensors: Values by path in place of its own.
-        size: The root mean square that the outputs shall have.
-        fixed: The paths of the tensors that keep their values.
+        module: The module; it is unchanged afterwards.
+        inputs: The inputs of the module.
+        tensors: Values that replace the module's tensors in this run, by path.
+        size: The requested root mean square of the outputs.
+        fixed: The paths of the tensors that must not be scaled.
 
     Returns:
-        The factors by path of the tensor, under all of its names; tensors that are not scaled are absent.
+        The factors by path of the tensor, under each of its names; tensors that are not scaled are left out.
 
     Raises:
         ModelError: The module raised.
@@ -56,7 +56,7 @@ def factors_for(
 
 
 def _is_layer(module: nn.Module) -> bool:
-    """Return whether a module has parameters, and its submodules have no tensors."""
+    """Return True if a module has parameters, and its submodules have no tensors."""
     inner = (child for path, child in named_modules(module) if path)
     return bool(_parameters(module)) and not any(map(_owns_tensors, inner))
 
@@ -70,14 +70,14 @@ def _parameters(module: nn.Module) -> dict[str, torch.Tensor]:
 
 
 _LEAST = 2.0**-30
-"""The fraction of the requested magnitude below which an output is taken for rounding and not scaled."""
+"""An output below this fraction of the requested magnitude is attributed to rounding, and is not scaled."""
 
 
 class _Scaling:
     """Scales the first parameter of a layer after the layer's first call, and calls the layer again.
 
-    During the run, other tensors replace the layer's own: these are scaled, and the factor is recorded for the layer's
-    own tensor.
+    During the run, the layer's own tensors are replaced. The replacement is scaled, and the factor is stored for the
+    layer's own tensor.
     """
 
     def __init__(self, layer: nn.Module, size: float, free: Collection[int], found: dict[int, float]) -> None:
@@ -88,7 +88,7 @@ class _Scaling:
         self._found = found
 
     def __call__(self, given: Arguments, output: Any) -> Any:
-        """Return the output of the layer with the scaled weight; None if it is not scaled."""
+        """Return the output of the layer with the scaled weight; None if the weight is not scaled."""
         layer, (args, kwargs) = self._layer, given
         first = next(iter(self._own))
         if not self._waits or self._own[first] in self._found:

@@ -1,4 +1,4 @@
-"""Set how torch runs a module: evaluation mode, uncompiled, float64, full precision; all is restored on exit."""
+"""Define context managers for runs in evaluation mode, uncompiled, in float64 or in full precision."""
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,15 +18,15 @@ from keras3conv.messages import lay_out
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[list[str]]:
-    """Run a module in evaluation mode and uncompiled while the block runs, and restore its attributes.
+    """Set a module to evaluation mode and uncompiled execution while the block runs; then restore its attributes.
 
-    A compiled module would be compiled again for each of our modes, which takes minutes.
+    A compiled module would be compiled again for each mode, which takes minutes.
 
     Yields:
-        A list that afterwards holds the paths of the attributes that the block changed.
+        A list that after the block contains the paths of the attributes that the block changed.
 
     Raises:
-        ModelError: A module cannot have hooks.
+        ModelError: The module or a submodule is TorchScript, which does not support hooks.
     """
     modules = named_modules(module)
     _require_hooks(module, modules)
@@ -38,13 +38,13 @@ def evaluating(module: nn.Module) -> Iterator[list[str]]:
 
 
 def is_compiled(module: nn.Module) -> bool:
-    """Return whether a module or a submodule was compiled, by `torch.compile(module)` or `module.compile()`."""
+    """Return True if a module or submodule was compiled, by `torch.compile(module)` or `module.compile()`."""
     return any("_orig_mod" in child._modules or child._compiled_call_impl for _, child in named_modules(module))
 
 
 @contextmanager
 def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """Set the default dtype of torch while the block runs: a module may convert integers to it."""
+    """Set torch's default dtype while the block runs, because a module may convert integers to the default dtype."""
     before = torch.get_default_dtype()
     try:
         torch.set_default_dtype(dtype)
@@ -55,7 +55,7 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 @contextmanager
 def precise() -> Iterator[None]:
-    """Disable TensorFloat-32 while the block runs: it alone causes a relative error of 3e-4."""
+    """Disable TensorFloat-32, which has a relative error of 3e-4, while the block runs."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
     try:
@@ -84,7 +84,7 @@ def inference() -> AbstractContextManager[None]:
 
 
 def _uncompiled() -> AbstractContextManager[object]:
-    """Run compiled modules as written. Nothing is compiled unless the compiler of torch is loaded."""
+    """Run compiled modules eagerly; do nothing if torch's compiler is not loaded, because nothing is compiled then."""
     return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
@@ -93,7 +93,7 @@ def _require_hooks(module: nn.Module, modules: list[tuple[str, nn.Module]]) -> N
     scripts = [path for path, child in modules if isinstance(child, torch.jit.ScriptModule)]
     outermost = [path for path in scripts if path.rpartition(".")[0] not in scripts or not path]
     if outermost:
-        fact = "is TorchScript, in which no layer can be watched: the module that it was made of is needed"
+        fact = "is TorchScript, which does not support hooks: the original module is needed"
         fixes = ("module.load_state_dict(scripted.state_dict())",)
         problems = [Problem(torch=path or type(module).__name__, fact=fact, fixes=fixes) for path in outermost]
         raise ModelError(lay_out(f"{type(module).__name__} (torch) cannot be run", problems))
@@ -101,17 +101,17 @@ def _require_hooks(module: nn.Module, modules: list[tuple[str, nn.Module]]) -> N
 
 _ROOT_OF_MEAN_SQUARE = (torch.rms_norm, nn.functional.rms_norm)
 _EPSILON = 3
-"""The position of the epsilon among their arguments."""
+"""The position of the epsilon in the arguments of these functions."""
 
 
 class Float64(TorchFunctionMode):
-    """Replace float32 by float64 wherever a function is asked for it: `x.float()`, `dtype=torch.float32`.
+    """Replaces float32 by float64 in the arguments of torch functions: `x.float()`, `dtype=torch.float32`.
 
-    A proof in float64 concerns the function that a model computes, not its rounding. A constant is part of the
-    function: an RMSNorm without an epsilon uses that of float32, also for half precision, and still does here.
+    A float64 run checks the function that a model computes, without its rounding. Constants belong to the function: an
+    RMSNorm without an epsilon uses the machine epsilon of float32 also for half precision, and still does here.
 
     Args:
-        module: The module to run, with its own tensors: if these are float64, so are its constants.
+        module: The module to run, with its own tensors. If they are float64, the machine epsilon of float64 is used.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -144,16 +144,17 @@ _REGISTRIES = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_s
 
 @contextmanager
 def attributes_restored(modules: Iterable[tuple[str, nn.Module]]) -> Iterator[list[str]]:
-    """Restore the flags and attributes of modules, and the contents of lists, dicts and sets among the attributes.
+    """Restore the flags and attributes of modules, and the contents of attributes that are lists, dicts or sets.
 
-    A module may keep something for its next call, such as a table of angles. It has the dtype of the run, so a table
-    from a float64 run would meet float32 tensors in the user's next run.
+    A module may store values for its next call, such as a table of angles. A table from a float64 run would be float64,
+    and would be used with float32 tensors in the user's next run.
 
     Args:
-        modules: All modules of a model, by path.
+        modules: All modules of a model, with their paths.
 
     Yields:
-        A list that afterwards holds the paths of the attributes whose values changed: the model has a state.
+        A list that after the block contains the paths of the attributes whose values changed. If there are any, the
+        model has a state.
     """
     modules = list(modules)
     flags = [(child, child.training) for _, child in modules]
@@ -173,7 +174,7 @@ def attributes_restored(modules: Iterable[tuple[str, nn.Module]]) -> Iterator[li
 
 
 def _is_stateless(child: nn.Module) -> bool:
-    """Return whether a class of torch keeps no attributes between calls; RNNs list their weights a second time."""
+    """Return True for a layer class of torch that never changes its attributes in a call; RNN classes are excluded."""
     own = type(child).__module__.startswith("torch.nn.modules.") and not isinstance(child, nn.RNNBase)
     return own and not child._forward_hooks and not child._forward_pre_hooks
 
@@ -205,7 +206,7 @@ def _restore(child: nn.Module, before: Mapping[str, Any]) -> list[str]:
 
 
 def _values_differ(old: object, new: object) -> bool:
-    """Return whether an attribute changed its value; a value that replaces None in a first call is no state."""
+    """Return True if the value of an attribute changed; a value that replaces None in the first call is not a state."""
     if isinstance(old, torch.Tensor) and isinstance(new, torch.Tensor):
         return old.dtype == new.dtype and not torch.equal(old.detach(), new.detach())
     return old is not None and plain(old) and plain(new) and old != new

@@ -1,4 +1,4 @@
-"""Run and write a live torch module; its view is in `view`."""
+"""Run a live torch module and write its tensors; the module `view` creates its view."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -37,7 +37,7 @@ from keras3conv.transforms import Array
 
 
 def write(module: nn.Module, values: Mapping[str, Array]) -> None:
-    """Write values into the tensors of a module, all or none: after any exception the module is as it was.
+    """Write values into the tensors of a module; after any exception all tensors have their old values.
 
     Args:
         module: The module.
@@ -59,7 +59,7 @@ def restored_on_failure(module: nn.Module, paths: Iterable[str]) -> Iterator[Non
 
     Args:
         module: The module.
-        paths: The tensors; for a computed weight, the tensors that it is computed from are restored.
+        paths: The paths of the tensors; for a computed weight, the tensors that it is computed from are restored.
     """
     tensors, derived = dict(named_tensors(module)), derived_tensors(module)
     touched = [part for path in paths for part in (derived[path].parts if path in derived else (path,))]
@@ -87,12 +87,12 @@ def run(
     """Run a module once, in evaluation mode and without gradients, and record the calls of its submodules.
 
     Args:
-        module: The module; its training flags, tensors and buffers are as before afterwards.
-        inputs: What to call it with: a tensor or array, a tuple of positional arguments, a dict of keyword arguments.
-        record: Selects by path the layers whose arrays are kept. The order of the calls is always kept.
-        tensors: Values by path that replace the module's own for this run.
-        float64: Whether to cast floating-point tensors and inputs to float64 for this run.
-        watch: Whether to observe the layers at all; without it the run costs what the module costs.
+        module: The module; its training flags, parameters and buffers are unchanged afterwards.
+        inputs: The inputs: a tensor or array, a tuple of positional arguments, or a dict of keyword arguments.
+        record: Selects by path the layers whose input and output arrays are recorded; None for no layer.
+        tensors: Values that replace the module's tensors in this run, by path.
+        float64: Whether to cast floating-point tensors and inputs to float64 in this run.
+        watch: Whether to record layer calls; if False, only the outputs are recorded, and the run is faster.
 
     Raises:
         ModelError: The module raised; the message names the layer.
@@ -169,7 +169,7 @@ def call_arguments(module: nn.Module, inputs: object, *, float64: bool = False) 
             value = to_torch(value)
         if isinstance(value, torch.Tensor):
             floating = value.is_floating_point()
-            # A copy: a module may write into its inputs, and the caller's inputs are used for several runs.
+            # Copy: a module may write into its inputs, and the same inputs are used for several runs.
             return value.to(device=device, dtype=torch.float64 if float64 and floating else value.dtype, copy=True)
         if isinstance(value, dict):
             return {name: convert(item) for name, item in value.items()}
@@ -191,7 +191,7 @@ def _same(first: torch.Tensor, second: torch.Tensor) -> bool:
 
 
 def _copy(tensor: torch.Tensor) -> Array:
-    """Return a copy: an in-place module may overwrite the output of the module before it."""
+    """Return a tensor as an array with its own memory, because an in-place module may overwrite the tensor later."""
     return np.array(to_numpy(tensor))
 
 
@@ -201,8 +201,8 @@ def call_error(module: nn.Module, running: list[str], given: Arguments, error: E
     Args:
         module: The module.
         running: The paths of the submodules that were running, the innermost last.
-        given: What the module was called with.
-        error: What it raised.
+        given: The arguments of the call.
+        error: The exception.
     """
     args, kwargs = given
     inputs = [*flatten([*args], is_tensor), *flatten(kwargs, is_tensor)]
@@ -236,7 +236,7 @@ class TorchModule:
         write(self.source, values)
 
     def restored_on_failure(self, paths: tuple[str, ...]) -> AbstractContextManager[None]:
-        """Restore the tensors at some paths if the block raises."""
+        """Restore the tensors with these paths if the block raises."""
         return restored_on_failure(self.source, paths)
 
     def save(self, path: Path, *, overwrite: bool) -> WrittenFile:
@@ -254,12 +254,12 @@ class TorchModule:
             entry: The name of the state dict, if the file holds several.
 
         Raises:
-            InputError: The file is a file of Keras.
-            ModelError: The file does not hold exactly the state dict of the module.
+            InputError: The file is a Keras file.
+            ModelError: The file does not contain exactly the state dict of the module.
         """
         saved = formats.read(path, entry=entry)
         if saved.side != "torch":
-            raise InputError(f"{path} holds the weights of Keras, not of torch\nFix:  keras3conv align FACTORY {path}")
+            raise InputError(f"{path} contains Keras weights, not torch weights\nFix:  keras3conv align FACTORY {path}")
         prefix = common_prefix([tensor.path for tensor in saved.tensors()], self.source.state_dict())
         found = {tensor.path.removeprefix(prefix): f"{tensor.dtype} {tensor.shape}" for tensor in saved.tensors()}
         wanted = {
@@ -269,27 +269,27 @@ class TorchModule:
         problems = []
         for name in sorted(wanted.keys() | found.keys()):
             if name not in found:
-                problems.append(Problem(torch=name, fact="is in the module, and not in the file"))
+                problems.append(Problem(torch=name, fact="is in the module, but not in the file"))
             elif name not in wanted:
-                problems.append(Problem(torch=name, fact="is in the file, and not in the module"))
+                problems.append(Problem(torch=name, fact="is in the file, but not in the module"))
             elif found[name] != wanted[name]:
-                fact = f"is {found[name]} in the file, and {wanted[name]} in the module"
+                fact = f"is {found[name]} in the file, but {wanted[name]} in the module"
                 problems.append(Problem(torch=name, fact=fact))
         if problems:
-            headline = f"the weights in {path} are not those of {type(self.source).__name__} (torch)"
+            headline = f"the weights in {path} are not the weights of {type(self.source).__name__} (torch)"
             raise ModelError(lay_out(headline, problems))
         write(self.source, {name: saved.read(f"{prefix}{name}") for name in wanted})
 
     def build(self, arrays: Mapping[str, Array], keras_inputs: object) -> None:
-        """Do nothing: a module has its parameters before it is called."""
+        """Do nothing, because a torch module has its parameters before it is called."""
 
     def notes(self) -> tuple[str, ...]:
-        """Return what a reader of a report must know about the state of the module."""
+        """Return notes for a report if the module is in training mode or compiled."""
         notes = []
         if training_modules(self.source):
-            notes.append("the torch module is in training mode; it was judged in evaluation mode, and is as it was")
+            notes.append("the torch module is in training mode; it was run in evaluation mode, and then restored")
         if is_compiled(self.source):
-            notes.append("the torch module is compiled; it was judged as it was written, uncompiled")
+            notes.append("the torch module is compiled; it was run uncompiled")
         return tuple(notes)
 
 

@@ -1,4 +1,4 @@
-"""Observe a torch module while it runs: the only module that registers hooks, and the modes that follow operations."""
+"""Observe a torch module while it runs, with hooks and function modes."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,10 +17,10 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 """The positional and the keyword arguments of a call."""
 
 Before = Callable[[str, Arguments], Arguments | None]
-"""Called before a module runs, with its path and arguments; returns other arguments to call it with, or None."""
+"""A function that is called before a module runs, with its path and arguments; it returns new arguments or None."""
 
 After = Callable[[str, Arguments, Any], Any]
-"""Called after a module ran, with its path, arguments and output; returns another output, or None to keep it."""
+"""A function that is called after a module ran, with its path, arguments and output; returns a new output or None."""
 
 
 @contextmanager
@@ -36,7 +36,7 @@ def forward_calls(
         running: A list to use for the result.
 
     Yields:
-        The paths of the modules that are running, the innermost last; after an exception they tell where it came from.
+        The paths of the modules that are running, the innermost last; after an exception, of those that were running.
     """
     running = [] if running is None else running
     handles: list[RemovableHandle] = []
@@ -48,7 +48,7 @@ def forward_calls(
             return changed
 
         def leave(_: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
-            while running.pop() != path:  # a module that raised did not leave, if its caller caught the exception
+            while running.pop() != path:  # drop modules that raised: torch calls no hook after an exception
                 pass
             return after(path, (args, kwargs), output) if after else None
 
@@ -65,15 +65,15 @@ def forward_calls(
 
 
 MIXES_FEATURES = frozenset({"linear", "matmul", "__matmul__", "mm", "addmm", "einsum", "bilinear", "cdist"})
-"""The functions after which a feature is no longer one of the values that were flattened."""
+"""Functions that mix features, so that their outputs do not have the order of the flattened values."""
 
 
 class OperationsFollowed(TorchFunctionMode):
-    """Report every operation on tensors to a follower while the mode is active.
+    """Reports every tensor operation to a follower while the mode is active.
 
     Args:
-        follower: Follows the data from layer to layer.
-        flattened: Follows what was flattened; without it, flattening is not followed.
+        follower: Follows the data flow between layers.
+        flattened: Follows flattened tensors; None if they need not be followed.
     """
 
     def __init__(self, follower: Follower, flattened: Flattened | None = None) -> None:
@@ -84,7 +84,7 @@ class OperationsFollowed(TorchFunctionMode):
         """Run an operation and report it."""
         result = func(*args, **(kwargs or {}))
         outputs = tensors_in(result)
-        if outputs or result is None:  # a function that returns nothing changes its first argument: `x[0] = y`
+        if outputs or result is None:  # a function without a result changes its first argument: `x[0] = y`
             inputs = tensors_in((args, kwargs or {}))
             self.follower.operation(inputs, outputs or inputs[:1])
         if self.flattened is not None:
@@ -92,7 +92,7 @@ class OperationsFollowed(TorchFunctionMode):
         return result
 
     def _note_flattening(self, flattened: Flattened, func: Any, args: Any, result: Any) -> None:
-        """Note a reshape to two axes, and elementwise functions of its result."""
+        """Record a reshape to two axes, and elementwise functions of the result."""
         mixes = getattr(func, "__name__", "") in MIXES_FEATURES
         if args and is_tensor(args[0]) and isinstance(result, torch.Tensor) and result.ndim == 2 and not mixes:
             flattened.note(args[0], result)

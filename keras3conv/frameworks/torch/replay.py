@@ -1,8 +1,8 @@
-"""Run a torch module again with one function call changed, to see what it would have computed.
+"""Run a torch module again with changed function calls, to see what the module would have computed.
 
-A function mode sees every function of torch that a module calls, in the same order in every run. So a key such as "the
-third convolution in this module" identifies a call, and a change replaces the call. The input of the target module
-counts as the result of one more call, of `given`, so it can be changed even if no function of torch runs before it.
+A function mode intercepts every torch function that a module calls. A key such as "the third convolution in this
+module" identifies a call in every run, and a change replaces the call. The input of the target module counts as the
+result of an additional call, of `given`, so that it can be changed even if no torch function runs before the target.
 """
 
 import copy
@@ -65,7 +65,7 @@ _PARAMETERS: Mapping[str, tuple[str, ...]] = {
     "select": ("input", "dim", "index"),
     "where": ("condition", "input", "other"),
 }
-"""The names of the positional arguments of torch functions; for the others the first is the input, the second `dim`."""
+"""The names of the positional arguments of torch functions; other functions have the arguments "input" and "dim"."""
 
 _OTHER = ("input", "dim")
 
@@ -107,13 +107,13 @@ class TorchCall:
 
 
 Change = Callable[[TorchCall], Any]
-"""Computes the result of a call in place of the function."""
+"""A function that computes the result of a call in place of the torch function."""
 
 
 Key = tuple[str, str, int]
-"""Identifies a call: the path of the module, the name of the function, and the number of the call among these.
+"""Identifies a call: the path of the module, the name of the function, and the number of the call of this function.
 
-It is the same in every run and dtype. A number over all calls is not: modules take different branches.
+A key is the same in every run and dtype. A number among all calls would not be: a module may take different branches.
 """
 
 
@@ -127,8 +127,8 @@ class Operation:
         name: The name of the function.
         owner: The path of the innermost module that calls it.
         arguments: The arguments by name, tensors as their shapes.
-        result: The shape of the result; None if it is no floating-point tensor.
-        parts: The number of tensors if the result is several tensors of one shape; else 0.
+        result: The shape of the result; None if it is not a floating-point tensor.
+        parts: The number of tensors if the result is several tensors of the same shape; else 0.
     """
 
     key: Key
@@ -146,7 +146,7 @@ class Operation:
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """The call of a submodule that a replay returns; without a path, the call of the whole module."""
+    """The call whose inputs and outputs a replay returns: of a submodule, or of the whole module without a path."""
 
     path: str | None = None
     call: int = 0
@@ -159,9 +159,10 @@ class Replayed:
     Attributes:
         inputs: The input arrays of the target.
         outputs: The output arrays of the target.
-        operations: The calls of functions in order; empty unless listing was requested.
-        began: The place of the first operation of the target.
-        ended: By module, the place at which its last call before the target ended.
+        operations: The calls of functions in order; empty if `listing` is False.
+        began: The number of the first operation of the target.
+        ended: For each module path, the operation number at which its last call ended. Calls after the target are not
+            counted.
     """
 
     inputs: tuple[Array, ...] = ()
@@ -177,7 +178,7 @@ class _Reached(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A module to replay, its inputs, and values by path in place of its own tensors, or None."""
+    """A module to replay, its inputs, and optional tensor values (by path) that replace the module's own."""
 
     module: nn.Module
     inputs: Any
@@ -195,11 +196,11 @@ class Stage:
         """Run the module in evaluation mode until the target returns.
 
         Args:
-            target: The call to return.
-            changes: The replacements of operations, by key.
-            tensors: Values by path in place of those of the stage.
+            target: The call whose inputs and outputs are returned.
+            changes: The replacements of function calls, by key.
+            tensors: Tensor values by path; None for the values of the stage.
             float64: Whether to run in float64.
-            listing: Whether to return the operations.
+            listing: Whether to return the list of operations.
 
         Raises:
             ModelError: The module raised, or the target was not reached.
@@ -222,7 +223,7 @@ class Stage:
 
 
 class _Run:
-    """The state of a running replay."""
+    """The state of a replay in progress."""
 
     def __init__(self, *, target: Target, changes: Mapping[Key, Change], listing: bool) -> None:
         self.target, self.changes, self.listing = target, changes, listing
@@ -233,7 +234,7 @@ class _Run:
         self.calls = 0
 
     def observed(self, module: nn.Module) -> AbstractContextManager[list[str]]:
-        """Observe the calls of submodules; see `forward_calls`."""
+        """Return a context manager that hooks every submodule call into this run; see `forward_calls`."""
         return forward_calls(module, before=self._before, after=self._after, running=self.running)
 
     def _before(self, path: str, given: Arguments) -> Arguments | None:
@@ -254,7 +255,7 @@ class _Run:
         self.replayed.ended[path] = self.place
 
     def _given(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Return the arguments of the target, the first one after its change."""
+        """Return the arguments of the target, with the change of the call of `given` applied to the first argument."""
         if not args or not _is_float(args[0]):
             return args
         return (self._noted(TorchCall(_itself, args[:1], {}), ""), *args[1:])
@@ -324,7 +325,7 @@ def _parts(result: Any) -> int:
 
 
 def _arrays(value: Any) -> tuple[Array, ...]:
-    """Return copies of the tensors; no function mode sees the copying."""
+    """Return copies of the tensors as arrays; function modes do not intercept the copying."""
     with torch._C.DisableTorchFunction():
         return tuple(torch_side.to_numpy(tensor).copy() for tensor in tensors_in(value))
 
@@ -337,9 +338,9 @@ def run_with(
     Args:
         model: The model.
         path: The path of the submodule.
-        attributes: The attributes to change.
-        inputs: The positional arguments to call the submodule with.
-        tensors: Values by path of the model's tensors; those of this submodule are used.
+        attributes: The attributes to change, with their new values.
+        inputs: The positional arguments of the submodule.
+        tensors: Values of the model's tensors by path; the values for this submodule are used.
 
     Returns:
         The output arrays; None if the submodule cannot run with these attributes.

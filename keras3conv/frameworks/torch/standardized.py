@@ -1,7 +1,7 @@
-"""Observe the kernel of a convolution that computes it from its weight, as weight standardisation does.
+"""Observe the kernel of a convolution layer that computes it from its weight, as weight standardization does.
 
-Nothing is known of the class: a copy of the layer is run, and the kernel that torch's convolution is called with is
-compared with the weight.
+Such a layer is recognized independently of its class: a copy of the layer is run, and the kernel that is passed to
+torch's convolution function is compared with the weight.
 
 Source of the usual formula: Qiao et al., "Micro-Batch Training with Batch-Channel Normalization and Weight
 Standardization".
@@ -19,14 +19,14 @@ from keras3conv.errors import RAISED_BY_MODELS
 from keras3conv.frameworks.torch.behaviour import copy_with, overrides, pattern
 
 _SMALL = 2.0**-10
-"""A factor that makes the variance of a kernel about as small as the epsilon that is added to it."""
+"""A factor that makes the variance of a kernel about as small as the usual epsilon."""
 
 _known: dict[Hashable, tuple[str, ...]] = {}
-"""The parts of the kernel by class, attributes and shapes: a model has many convolutions of one kind."""
+"""A cache of `kernel_parts` by class, attributes and shapes, because a model has many convolutions of one kind."""
 
 
 def kernel_parts(module: nn.Module) -> tuple[str, ...]:
-    """Return the names of the parameters that a convolution computes its kernel from; none if it is the weight."""
+    """Return the parameters from which a convolution computes its kernel; empty if the kernel is the weight itself."""
     is_convolution = isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) and not module.transposed
     if not is_convolution or not overrides(module, "forward", "_conv_forward") or "weight" not in module._parameters:
         return ()
@@ -39,7 +39,7 @@ def kernel_parts(module: nn.Module) -> tuple[str, ...]:
 
 
 def _observed_parts(module: nn.Module) -> tuple[str, ...]:
-    """Return the parameters with which the kernel changes; none if it is the weight itself."""
+    """Return the parameters on which the kernel depends, by runs of copies; empty if it is the weight itself."""
     own = {name: tensor for name, tensor in module._parameters.items() if tensor is not None and name != "bias"}
     first = {name: pattern(tuple(tensor.shape), 0.2) for name, tensor in own.items()}
     try:
@@ -56,12 +56,12 @@ def _observed_parts(module: nn.Module) -> tuple[str, ...]:
 def computed_kernel(module: nn.Module) -> torch.Tensor:
     """Return the kernel that the module convolves with."""
     kernel = _kernel(module, {})
-    assert kernel is not None  # kernel_parts has seen it
+    assert kernel is not None  # kernel_parts has observed a kernel
     return kernel
 
 
 def _kernel(module: nn.Module, parameters: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
-    """Return the kernel of a copy with other parameters; None if it has another shape than the weight."""
+    """Return the kernel of a copy with other parameters; None if no kernel with the shape of the weight is used."""
     twin: Any = copy_with(module, parameters)
     weight = twin._parameters["weight"]
     if (bias := twin._parameters.get("bias")) is not None:
@@ -75,7 +75,7 @@ def _kernel(module: nn.Module, parameters: Mapping[str, torch.Tensor]) -> torch.
 
 
 def write_kernel(module: nn.Module, value: torch.Tensor) -> None:
-    """Write parameters from which the module computes a kernel as close to this one as it can."""
+    """Write parameters from which the module computes a kernel that is as close as possible to a given value."""
     parts = kernel_parts(module)
     found = {"weight": value}
     if not torch.equal(_kernel(module, {"weight": value}), value):  # type: ignore[arg-type]
@@ -86,7 +86,7 @@ def write_kernel(module: nn.Module, value: torch.Tensor) -> None:
 
 
 def _with_gain(module: nn.Module, value: torch.Tensor, parts: tuple[str, ...]) -> dict[str, torch.Tensor]:
-    """Return a weight of variance one and the factor for each output that makes the kernel of it."""
+    """Return a weight with variance one for each output, and the gains with which its kernel has the given value."""
     wide = value.double()
     weight = wide * _for_outputs(_rows(wide).std(1, correction=0), value).reciprocal().nan_to_num(posinf=0)
     gain = next(name for name in parts if name != "weight")
@@ -97,10 +97,10 @@ def _with_gain(module: nn.Module, value: torch.Tensor, parts: tuple[str, ...]) -
 
 
 def _without_gain(module: nn.Module, value: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Return the weight of which standardisation makes the kernel.
+    """Return the weight whose standardized kernel has the given value.
 
-    A standardised kernel has a variance v below one: v = s / (s + epsilon), where s is that of the weight. Two weights
-    that are multiples of the kernel show the epsilon, and with it the factor.
+    A standardized kernel has the variance v = s / (s + epsilon) < 1, where s is the variance of the weight. The epsilon
+    is derived from the kernels of two weights that are multiples of the value. The weight is a multiple, too.
     """
     wide = value.double()
     squares = []
@@ -124,7 +124,7 @@ def _for_outputs(values: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def convolving_with(module: nn.Module, value: torch.Tensor) -> Iterator[None]:
-    """Make the module convolve with a kernel for a while, instead of the one that it computes."""
+    """Make a module convolve with a given kernel, instead of its computed kernel, while the block runs."""
     forward = module.forward
 
     def with_kernel(*arguments: Any, **keywords: Any) -> Any:
@@ -132,7 +132,7 @@ def convolving_with(module: nn.Module, value: torch.Tensor) -> Iterator[None]:
         with mode:
             result = forward(*arguments, **keywords)
         if mode.kernel is None:
-            raise RuntimeError(f"{type(module).__name__} does not call a convolution of torch with its kernel")
+            raise RuntimeError(f"{type(module).__name__} does not pass its kernel to a convolution function of torch")
         return result
 
     vars(module)["forward"] = with_kernel
@@ -143,7 +143,7 @@ def convolving_with(module: nn.Module, value: torch.Tensor) -> Iterator[None]:
 
 
 class _KernelMode(TorchFunctionMode):
-    """Keeps the kernel of a convolution that is called inside, and puts another one in its place."""
+    """Stores the kernel that is passed to a convolution function, and replaces it by another kernel if one is given."""
 
     def __init__(self, shape: tuple[int, ...], instead: torch.Tensor | None = None) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Substitute the tensors of a torch module for a run: given values, float64 casts, copies of its buffers."""
+"""Replace the tensors of a torch module during a run: by given values, float64 casts, or copies of its buffers."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,9 +14,9 @@ from keras3conv.transforms import Array
 
 
 def running_tensors(module: nn.Module, values: Mapping[str, Array], *, float64: bool) -> dict[str, torch.Tensor]:
-    """Return the tensors to run with: the given values, casts of the module's own tensors, copies of its buffers.
+    """Return the tensors for a run: the given values, casts of the module's own tensors, and copies of its buffers.
 
-    A tensor with several names is one tensor here too, under all of its names.
+    A tied tensor with several names is also one tensor in the result, under each of its names.
     """
     buffers = dict(named_buffers(module))
     given = _values_of(module, values)
@@ -36,20 +36,20 @@ def _running(tensor: torch.Tensor, own: Array | None, *, float64: bool) -> torch
     value = tensor.detach() if own is None else to_torch(np.array(own, order="C")).to(tensor.device)
     if float64 and value.is_floating_point():
         value = value.double()
-    # A module may write a state into its buffers; it gets a copy, so that every run starts from the same state.
+    # A module may write a state into its buffers, so it gets copies. Every run then starts from the same state.
     return value.clone() if own is None and value.dtype == tensor.dtype else value
 
 
 @contextmanager
 def substituted(module: nn.Module, substitutes: dict[str, torch.Tensor]) -> Iterator[None]:
-    """Replace tensors of a module by others while the block runs, at every attribute that holds them.
+    """Replace the tensors of a module, in all attributes that contain them, while the block runs.
 
-    `torch.func.functional_call` does not restore a module that has two names.
+    `torch.func.functional_call` is not used, because it does not restore a submodule that has two names.
 
     Args:
-        module: The module; afterwards it has its own tensors again.
-        substitutes: Tensors by path; for a tensor with several names its first name counts. A tensor that the module
-            replaced during the block is replaced here as well.
+        module: The module; after the block it has its own tensors again.
+        substitutes: Tensors by path; for a tensor with several names its first name counts. If the module assigns a new
+            tensor during the block, this dict is updated.
     """
     names: dict[int, list[str]] = {}
     for path, tensor in named_tensors(module):
@@ -69,7 +69,7 @@ def substituted(module: nn.Module, substitutes: dict[str, torch.Tensor]) -> Iter
 
 
 def _places(module: nn.Module) -> Iterator[tuple[dict[str, Any], str, torch.Tensor]]:
-    """Yield the dict, the name and the tensor for every parameter and buffer, each once."""
+    """Yield, for every parameter and buffer once, the dict that contains it, its name and the tensor."""
     for child in {id(child): child for _, child in named_modules(module)}.values():
         for members in (child._parameters, child._buffers):
             yield from ((members, name, tensor) for name, tensor in members.items() if tensor is not None)
@@ -83,7 +83,7 @@ def before_running(
     Args:
         module: The module.
         substitutes: The result of `running_tensors`.
-        values: The values to run with.
+        values: The given values of the run.
         float64: Whether the run is in float64.
     """
     buffers = dict(named_buffers(module))
@@ -106,9 +106,9 @@ def _values_of(module: nn.Module, values: Mapping[str, Array]) -> dict[int, Arra
 def computed_weights(
     derived: Mapping[str, Derived], values: Mapping[str, Array], *, float64: bool
 ) -> dict[str, torch.Tensor]:
-    """Return the computed weights to run with: the given values, and for a float64 run also the current values.
+    """Return the computed weights for a run: the given values, and for a float64 run also the current values.
 
-    Computed again in float64 they would differ from the weights that are transferred.
+    The current values are fixed, because a weight that is computed in float64 would differ from the transferred weight.
     """
     found = {}
     for path, weight in derived.items():

@@ -1,7 +1,7 @@
-"""Name the modules and tensors in a torch module by path, and convert between tensors and numpy arrays.
+"""List the modules and tensors in a torch module by path, and convert between tensors and numpy arrays.
 
-`nn.Module.named_modules` and its relatives pass every path up through one generator a level. On a small input that
-takes a hundredth of the run of a model, which adds up over the many walks here.
+`nn.Module.named_modules` and similar methods are slower, because they use a nested generator for each level. They need
+1 % of the time of a run on a small input, and are called many times.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ from keras3conv.transforms import Array
 
 
 def named_modules(module: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Return the module and all its submodules, each under all of its names, parents before children."""
+    """Return the module and all submodules with all of their paths, parents before children."""
     found: list[tuple[str, nn.Module]] = []
     _collect(found, "", module)
     return found
@@ -29,13 +29,13 @@ def _collect(found: list[tuple[str, nn.Module]], path: str, module: nn.Module) -
 
 
 def named_tensors(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
-    """Return every parameter and buffer under all of its names, the parameters first."""
+    """Return all parameters, then all buffers, with their paths; a tied tensor is listed under each of its paths."""
     modules = named_modules(module)
     return [*_members(modules, "_parameters"), *_members(modules, "_buffers")]
 
 
 def named_buffers(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
-    """Return every buffer under all of its names."""
+    """Return all buffers with their paths; a tied buffer is listed under each of its paths."""
     return _members(named_modules(module), "_buffers")
 
 
@@ -68,7 +68,7 @@ _EXTENSION_DTYPES = {
     torch.float8_e4m3fn: ("float8_e4m3fn", torch.int8),
     torch.float8_e5m2: ("float8_e5m2", torch.int8),
 }
-"""The dtypes that numpy lacks, with their names in ml_dtypes and an integer dtype of the same size."""
+"""For each dtype that numpy lacks, its name in ml_dtypes and an integer dtype of the same size."""
 
 
 def to_numpy(tensor: torch.Tensor) -> Array:
@@ -96,11 +96,11 @@ def to_torch(array: Array) -> torch.Tensor:
 
 
 _LARGE = 1 << 15
-"""The number of elements from which torch copies with several threads."""
+"""The number of elements above which torch copies with several threads."""
 
 
 def copy_from_array(target: torch.Tensor, value: Array) -> None:
-    """Copy an array into a tensor; a large permuted array is copied in tiles, for which `Tensor.copy_` is slow."""
+    """Copy an array into a tensor; copy a large permuted array in tiles, because `Tensor.copy_` is slow for it."""
     on_cpu = target.device.type == "cpu" and not target.is_conj() and not target.is_neg()
     if on_cpu and value.size > _LARGE and not value.flags.c_contiguous and target.shape == value.shape:
         copy_into(to_numpy(target), value)

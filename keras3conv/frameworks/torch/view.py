@@ -1,4 +1,4 @@
-"""View a torch module as a `ModelView`: the classes, settings and tensors of its submodules."""
+"""Create the view of a live torch module: the classes, configurations and tensors of its submodules."""
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
@@ -21,10 +21,10 @@ def view(module: nn.Module, *, described: bool = True) -> ModelView:
 
     Args:
         module: The module.
-        described: Whether to include the settings of the layers, and the layers without tensors.
+        described: Whether to include the configurations of the layers, and layers without tensors.
 
     Raises:
-        ModelError: A tensor has no values (a lazy or a meta module), or no dense values.
+        ModelError: A tensor has no values (in a lazy module or on the meta device), or is not dense.
     """
     tensors, modules = dict(named_tensors(module)), named_modules(module)
     derived, inner = derived_tensors(module), inner_modules(module)
@@ -46,9 +46,9 @@ def view(module: nn.Module, *, described: bool = True) -> ModelView:
 
 
 def stored_tensors(module: nn.Module) -> tuple[tuple[TensorRef, ...], Reader]:
-    """Return the tensors that a file of the module's weights holds, and their reader.
+    """Return the tensors that a file of the module's weights contains, and a reader of their values.
 
-    A file does not hold a computed weight, but the tensors that it is computed from.
+    A file does not contain a computed weight, but the tensors that it is computed from.
     """
     tensors = dict(named_tensors(module))
     layers = (_layer_view(path, layer, {}) for path, layer in named_modules(module))
@@ -56,37 +56,40 @@ def stored_tensors(module: nn.Module) -> tuple[tuple[TensorRef, ...], Reader]:
 
 
 def _owns_tensors(module: nn.Module) -> bool:
-    """Return whether a module itself has parameters, buffers or computed weights."""
+    """Return True if a module itself, without its submodules, has parameters, buffers or computed weights."""
     if any(tensor is not None for tensor in (*module._parameters.values(), *module._buffers.values())):
         return True
     return is_parametrized(module)
 
 
 def _require_values(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Raise `ModelError` if a tensor has no values, or no dense values."""
+    """Raise `ModelError` if a tensor has no values, or is not dense."""
     problems = list(_quantized(module))
     for path, tensor in tensors.items():
         if nn.parameter.is_lazy(tensor):
-            problems.append(Problem(torch=path, fact="has no shape yet: call the module once before it is viewed"))
+            problems.append(Problem(torch=path, fact="has no shape yet: call the module once before"))
         elif tensor.is_meta:
             problems.append(Problem(torch=path, fact="is on the meta device: it has no values"))
         elif tensor.is_sparse or tensor.is_quantized or tensor.is_nested:
-            problems.append(Problem(torch=path, fact=f"is {tensor.layout}, {tensor.dtype}: only dense tensors move"))
+            problems.append(
+                Problem(torch=path, fact=f"is {tensor.layout}, {tensor.dtype}: only dense tensors are supported")
+            )
     if problems:
         raise ModelError(lay_out(f"{type(module).__name__} (torch) cannot be read", problems))
 
 
 _QUANTIZED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")
-"""The packages of modules whose weights are packed for their kernels instead of being tensors."""
+"""The packages of quantized modules, whose weights are packed for their kernels and are not tensors."""
 
 
 def _quantized(module: nn.Module) -> Iterator[Problem]:
-    """Yield a problem for each quantized module; modules inside a quantized module are not reported as well."""
+    """Yield a problem for each quantized module, but not for modules inside a quantized module."""
     found: list[str] = []
     for path, child in named_modules(module):
         if type(child).__module__.startswith(_QUANTIZED) and not path.startswith(tuple(f"{outer}." for outer in found)):
             found.append(path)
-            fact = f"is a quantised {type(child).__name__}, its weights are packed: take the module before it was"
+            name = type(child).__name__
+            fact = f"is a quantized {name}; its weights are packed; use the module from before quantization"
             yield Problem(torch=path or type(child).__name__, fact=fact)
 
 
@@ -143,7 +146,7 @@ def _kinds(cls: type) -> tuple[str, ...]:
 
 
 def _class_name(cls: type) -> str:
-    """Return the qualified name of a class; a module of keras3conv, also a copy of its source, declares its `kind`."""
+    """Return the qualified name of a class; for a class of keras3conv, or a copy of its source, its `kind`."""
     if str(kind := vars(cls).get("kind")).startswith("keras3conv."):
         return str(kind)
     module = "torch.nn" if cls.__module__.startswith("torch.nn.modules.") else cls.__module__

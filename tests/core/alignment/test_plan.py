@@ -44,7 +44,9 @@ def test_ignoring_an_unknown_name_is_an_error(complete: Alignment) -> None:
 
 
 def test_pairing_an_unknown_name_is_an_error_with_the_nearest_names(complete: Alignment) -> None:
-    with pytest.raises(AlignmentError, match="stam  \\(torch\\)  is no layer and no tensor; the nearest names: stem, "):
+    with pytest.raises(
+        AlignmentError, match="stam  \\(torch\\)  is neither a layer nor a tensor; similar names: stem, "
+    ):
         complete.pair("stam", "a")
 
 
@@ -69,7 +71,7 @@ def test_a_plan_read_from_its_json_is_equal(complete: Alignment) -> None:
     [
         ("{", "it is not JSON"),
         ("[]", 'the JSON has no "keras3conv": "alignment"'),
-        ('{"keras3conv": "alignment", "format": 99}', "a plan of format 99: this version reads format 1"),
+        ('{"keras3conv": "alignment", "format": 99}', "the plan has format 99; this version of keras3conv reads 1"),
         ('{"keras3conv": "alignment", "format": 1}', "not a plan: KeyError: 'pairs'"),
         ("[" * 100_000, "it is not JSON"),
     ],

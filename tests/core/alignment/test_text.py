@@ -55,7 +55,7 @@ def test_the_text_of_a_plan_is_a_summary_and_tables() -> None:
         "  blocks.{0..2}.fc  block_{1..3}_dense  Dense  call order            3      3\n"
         "  q                 query               Dense  definition order (?)  1      1\n"
         "\n"
-        "Not confirmed: no run decided these pairs\n"
+        "Not confirmed: no run of the models confirmed these pairs\n"
         "  torch  keras  other candidates\n"
         "  ------------------------------\n"
         "  q      query  key, value\n"

@@ -180,7 +180,9 @@ def test_an_ignored_layer_is_no_problem(checkpoint: Path, keras_weights: Path) -
 
 
 def test_ignore_needs_a_reason_and_a_known_name(checkpoint: Path, keras_weights: Path) -> None:
-    assert_refused(run("align", checkpoint, keras_weights, "--ignore", "twins"), "what is left out needs a reason")
+    assert_refused(
+        run("align", checkpoint, keras_weights, "--ignore", "twins"), "a reason is needed to ignore a layer or a tensor"
+    )
     assert_refused(run("align", checkpoint, keras_weights, "--ignore", "no=reason"), "is not a layer or a tensor")
 
 
@@ -213,7 +215,7 @@ def test_a_truncated_file_is_refused(checkpoint: Path) -> None:
 
 def test_a_file_with_the_suffix_of_another_format_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     wrong = checkpoint.rename(tmp_path / "net.h5")
-    assert_refused(run("inspect", wrong), "holds safetensors, but its suffix says HDF5")
+    assert_refused(run("inspect", wrong), "contains safetensors, but its suffix is that of HDF5")
 
 
 def test_an_unknown_suffix_is_refused_with_the_known_ones(tmp_path: Path) -> None:
@@ -236,7 +238,7 @@ def test_a_missing_code_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_module_is_refused() -> None:
-    assert_refused(run("inspect", "no_such_module.nets:make"), "there is no module no_such_module")
+    assert_refused(run("inspect", "no_such_module.nets:make"), "the module no_such_module is neither in")
 
 
 def test_two_files_of_one_framework_are_refused(small_checkpoint: Path, keras_weights: Path) -> None:
@@ -246,7 +248,7 @@ def test_two_files_of_one_framework_are_refused(small_checkpoint: Path, keras_we
 
 
 def test_sides_in_the_wrong_order_are_refused(small_checkpoint: Path, keras_weights: Path) -> None:
-    assert_refused(run("align", keras_weights, small_checkpoint), "the wrong way round")
+    assert_refused(run("align", keras_weights, small_checkpoint), "in the wrong order")
 
 
 def test_json_that_is_no_plan_is_refused(small_checkpoint: Path, keras_weights: Path, tmp_path: Path) -> None:
@@ -264,7 +266,9 @@ def test_a_binary_file_as_plan_is_refused(small_checkpoint: Path, keras_weights:
 
 def test_a_plan_for_another_model_is_refused(checkpoint: Path, keras_weights: Path, plan: Path) -> None:
     result = run("transfer", keras_weights, checkpoint, "--plan", plan, "--overwrite")
-    assert_refused(result, "the plan is for small.safetensors (torch), and net.safetensors (torch) is another model")
+    assert_refused(
+        result, "the plan was made for small.safetensors (torch), but net.safetensors (torch) has other tensors"
+    )
 
 
 def test_an_existing_file_is_kept_without_the_option(small_checkpoint: Path, keras_weights: Path) -> None:
@@ -305,13 +309,13 @@ def test_a_hint_decides(small_checkpoint: Path, keras_weights: Path) -> None:
 
 def test_a_hint_for_an_unknown_layer_is_refused(small_checkpoint: Path, keras_weights: Path) -> None:
     result = run("align", small_checkpoint, keras_weights, "--hint", "head=dense")
-    assert_refused(result, "head  (torch)  is no layer and no tensor; the nearest names: fc")
+    assert_refused(result, "head  (torch)  is neither a layer nor a tensor; similar names: fc")
 
 
 def test_inputs_that_are_no_arrays_are_refused(small_checkpoint: Path, keras_weights: Path, tmp_path: Path) -> None:
     path = tmp_path / "x.npz"
     path.write_bytes(b"no arrays")
-    assert_refused(run("validate", small_checkpoint, keras_weights, "--inputs", path), "x.npz holds no arrays")
+    assert_refused(run("validate", small_checkpoint, keras_weights, "--inputs", path), "x.npz contains no arrays")
     missing = tmp_path / "none.npz"
     assert_refused(run("validate", small_checkpoint, keras_weights, "--inputs", missing), "none.npz cannot be read")
 

@@ -307,7 +307,7 @@ def test_all_misfits_are_in_one_message_with_their_positions() -> None:
     assert str(caught.value) == (
         "Net (torch) and net (keras) do not have the same order\n"
         "  b  <->  y\n"
-        '      position 1: b.weight (4, 3) becomes (3, 4) by "o i -> i o"; y/kernel is (4, 3)\n'
+        '      position 1: b.weight (4, 3) becomes (3, 4) by "o i -> i o"; y/kernel has shape (4, 3)\n'
         "  c  <->  x\n"
         "      position 2: g0 (5,) cannot become g0 (5,), g1 (5,)\n"
         "Fix:  k3c.align_ordered(..., dry_run=True)  # prints both lists"

@@ -147,9 +147,9 @@ def test_unknown_names_in_hints_are_one_error_with_the_nearest_names() -> None:
         plan(torch, keras, {"classifer": "z", "stem": "frist", "stem + sten": "z"})
     assert str(caught.value) == (
         "cannot pair layers of Net (torch) with layers of net (keras)\n"
-        "  classifer  (torch)  is no layer and no tensor; the nearest names: classifier, stem\n"
-        "  frist      (keras)  is no layer and no tensor; the nearest names: first, z\n"
-        "  sten       (torch)  is no layer and no tensor; the nearest names: stem, classifier"
+        "  classifer  (torch)  is neither a layer nor a tensor; similar names: classifier, stem\n"
+        "  frist      (keras)  is neither a layer nor a tensor; similar names: first, z\n"
+        "  sten       (torch)  is neither a layer nor a tensor; similar names: stem, classifier"
     )
 
 
@@ -184,7 +184,7 @@ def test_a_hint_pairs_two_tensors() -> None:
 
 def test_a_hint_that_no_shape_fits_is_an_error_with_the_shapes() -> None:
     with pytest.raises(
-        AlignmentError, match=r"a.weight \(5, 3\) becomes \(3, 5\) by \"o i -> i o\"; z/kernel is \(3, 7\)"
+        AlignmentError, match=r"a.weight \(5, 3\) becomes \(3, 5\) by \"o i -> i o\"; z/kernel has shape \(3, 7\)"
     ):
         plan(torch_model(linear("a", 3, 5)), keras_model(dense("z", 3, 7)), {"a": "z"})
 
@@ -318,7 +318,7 @@ def test_a_layer_that_no_rule_knows_is_named_with_the_nearest_and_a_stub_to_fill
     )
     with pytest.raises(UnsupportedLayerError) as caught:
         plan(torch_model(unknown), keras_model(dense("z", 3, 5))).check()
-    assert "no rule knows my.Linaer, the nearest class is torch.nn.Linear" in str(caught.value)
+    assert "no rule knows my.Linaer, the known class with the most similar name is torch.nn.Linear" in str(caught.value)
     assert 'k3c.register(k3c.Rule(torch="my.Linaer", ...))' in str(caught.value)
 
 

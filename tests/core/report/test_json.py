@@ -127,7 +127,7 @@ def test_bytes_that_are_not_a_picture_are_refused_with_their_position() -> None:
 
 @pytest.mark.parametrize("number", [3, 0, "1", None, True, [1]])
 def test_an_unknown_format_is_refused(number: object) -> None:
-    with pytest.raises(InputError, match=r"a report in format .* cannot be read; known: 1, 2"):
+    with pytest.raises(InputError, match=r"a report in format .* cannot be read; the known formats are 1, 2"):
         Report.from_json(changed(format=number))
 
 
@@ -138,7 +138,7 @@ def test_an_unknown_format_is_refused(number: object) -> None:
         ({"sections": {}}, r"report\.sections is '{}', not a list"),
         ({"sections": [7]}, r"report\.sections\[0\] is '7', not an object"),
         ({"sections": [{}]}, r"report\.sections\[0\] has no 'name'"),
-        ({"extra": 1}, r"report has 'extra', which format 2 does not know"),
+        ({"extra": 1}, r"report has 'extra', which is not a key in the format of this report"),
         ({"notes": ["a", None]}, r"report\.notes\[1\] is 'None', not a string"),
         ({"environment": {"torch": 2}}, r"report\.environment\.torch is '2', not a string"),
         ({"files": [{"path": "a", "size": True, "sha256": "", "md5": ""}]}, r"files\[0\]\.size is 'True', not an int"),

@@ -90,25 +90,28 @@ REFUSALS: dict[str, tuple[Case, str]] = {
     "argpartition": (case(lambda x: ops.argpartition(x, 1), VECTOR), "is not unique"),
     "nanmax": (case(named("nanmax", axis=1), IMAGE), "missing values"),
     "sobel": (case(ops.image.sobel_edges, IMAGE), "belongs to the data"),
-    "loss": (case(named("psnr", max_val=1.0), IMAGE, IMAGE), "no part of the deployed model"),
+    "loss": (case(named("psnr", max_val=1.0), IMAGE, IMAGE), "not a part of the deployed model"),
     "wide symmetric": (
         case(named("pad", pad_width=((0, 0), (2, 0), (0, 0), (0, 0)), mode="symmetric"), IMAGE),
         "repeats the edge",
     ),
     "antialias": (case(named("image.resize", size=(3, 2), antialias=True), IMAGE), "different filters"),
     "bicubic": (case(named("image.resize", size=(3, 2), interpolation="bicubic"), IMAGE), "differs between"),
-    "resize integers": (case(named("image.resize", size=(3, 2)), WHOLE), "floating-point numbers"),
-    "uneven average": (case(named("average_pool", pool_size=2, padding="same"), (5, 5, 4)), "the others differ"),
+    "resize integers": (case(named("image.resize", size=(3, 2)), WHOLE), "floating-point dtype"),
+    "uneven average": (
+        case(named("average_pool", pool_size=2, padding="same"), (5, 5, 4)),
+        "asymmetric is not supported",
+    ),
     "count": (case(named("count_nonzero", axis=1), IMAGE), "in reverse order"),
     "weights": (
         case(lambda x, y: ops.average(x, axis=1, weights=y), IMAGE, IMAGE),
-        "differ for weights",
+        "supported only for axis=-1",
     ),
     "free same": (
         case(lambda x, k: ops.conv(x, k[0], strides=2, padding="same"), SEQUENCE, (3, 4, 6)),
         "depends on the inputs",
     ),
-    "dot": (case(ops.dot, (3, 4), (4, 2)), "Keras' torch backend and the others differ"),
+    "dot": (case(ops.dot, (3, 4), (4, 2)), "if x2 has more than two axes"),
 }
 
 

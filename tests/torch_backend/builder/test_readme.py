@@ -96,7 +96,7 @@ def test_inspect_lists_the_settings_that_a_weights_file_has_and_those_it_lacks(
     assert "3 -> 4 channels, window 3 x 3, strides ?, padding ?, activation ?" in said
     assert "36 -> 2, activation ?" in said
     assert "4 features, epsilon ?" in said
-    assert "holds weights and no architecture" in said
+    assert "contains weights, but no architecture" in said
     assert ("in the order of the model" in said) == (generation == 2)
     for untold in ("strides", "padding", "activations", "epsilons", "connected"):
         assert untold in said

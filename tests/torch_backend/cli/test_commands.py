@@ -284,8 +284,8 @@ def test_weights_of_another_module_are_refused_with_every_name(models: Path, mov
     result = run("validate", f"{models}:wide", keras_file, "--torch-weights", moved)
     assert_refused(
         result,
-        f"the weights in {moved} are not those of Net (torch)",
-        "extra.weight  (torch)  is in the module, and not in the file",
+        f"the weights in {moved} are not the weights of Net (torch)",
+        "extra.weight  (torch)  is in the module, but not in the file",
     )
 
 
@@ -295,26 +295,28 @@ def test_weights_that_the_module_lacks_are_refused(models: Path, keras_file: Pat
     result = run("validate", f"{models}:make", keras_file, "--torch-weights", path)
     assert_refused(
         result,
-        "hidden.weight  (torch)  is float32 (7, 4) in the file, and float32 (7, 5) in the module",
-        "more           (torch)  is in the file, and not in the module",
+        "hidden.weight  (torch)  is float32 (7, 4) in the file, but float32 (7, 5) in the module",
+        "more           (torch)  is in the file, but not in the module",
     )
 
 
 def test_weights_of_the_other_framework_are_refused(models: Path, keras_file: Path, moved: Path) -> None:
     arguments = (f"{models}:make", f"{models}:make_keras")
-    assert_refused(run("align", *arguments, "--torch-weights", keras_file), "holds the weights of Keras, not of torch")
-    assert_refused(run("align", *arguments, "--keras-weights", moved), "holds the weights of torch, not of Keras")
+    assert_refused(run("align", *arguments, "--torch-weights", keras_file), "contains Keras weights, not torch weights")
+    assert_refused(run("align", *arguments, "--keras-weights", moved), "contains torch weights, not Keras weights")
 
 
 def test_weights_of_another_keras_model_are_refused(models: Path, keras_file: Path) -> None:
     result = run("align", f"{models}:make", f"{models}:other_keras", "--keras-weights", keras_file)
     assert_refused(
-        result, f"the weights in {keras_file} are not those of", "of shape (5, 7) in the file, 0 in the model"
+        result, f"the weights in {keras_file} are not the weights of", "of shape (5, 7) in the file, 0 in the model"
     )
 
 
 def test_a_live_target_without_an_output_file_is_refused(models: Path, keras_file: Path) -> None:
-    assert_refused(run("transfer", keras_file, f"{models}:make"), "would go nowhere\nFix:  -o FILE")
+    assert_refused(
+        run("transfer", keras_file, f"{models}:make"), "no file is given to save its model to\nFix:  -o FILE"
+    )
 
 
 def test_a_layer_without_a_pair_stops_the_transfer(models: Path, keras_file: Path, tmp_path: Path) -> None:

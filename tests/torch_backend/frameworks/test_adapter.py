@@ -40,7 +40,7 @@ def test_sides_need_a_torch_side_and_a_keras_side_in_this_order() -> None:
         "torch",
         "keras",
     ]
-    with pytest.raises(InputError, match="the wrong way round"):
+    with pytest.raises(InputError, match="in the wrong order"):
         Sides.of(dense(), nn.Linear(3, 2))
     with pytest.raises(InputError, match="both arguments are torch models"):
         Sides.of(nn.Linear(3, 2), "model.pt")

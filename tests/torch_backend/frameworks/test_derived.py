@@ -271,7 +271,7 @@ def test_a_file_of_parts_is_written_only_through_its_module(name: str, tmp_path:
     before = path.read_bytes()
     plan = k3c.align(module, twin(), inputs=IMAGES)
     for target in (path, tmp_path / "new.pt"):
-        with pytest.raises(TransferError, match=r"stem\.weight .* is computed of other tensors"):
+        with pytest.raises(TransferError, match=r"stem\.weight .* is computed from other tensors"):
             k3c.transfer(twin(), target, plan, overwrite=True)
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.pt"]
@@ -296,7 +296,7 @@ def test_tensors_with_the_names_of_parts_but_other_shapes_are_not_joined(tmp_pat
 def test_a_direction_of_length_zero_in_a_file_is_refused(tmp_path: Path) -> None:
     torch.save({"a.weight_g": torch.ones(3, 1), "a.weight_v": torch.zeros(3, 4)}, tmp_path / "model.pt")
     found = view(tmp_path / "model.pt")
-    with pytest.raises(MalformedCheckpoint, match=r"a\.weight computed from a\.weight_g, a\.weight_v is not finite"):
+    with pytest.raises(MalformedCheckpoint, match=r"a\.weight, computed from a\.weight_g, a\.weight_v, is not finite"):
         found.read("a.weight")
 
 
@@ -308,7 +308,7 @@ def test_a_zero_weight_has_length_zero_and_no_spectral_norm() -> None:
     assert not torch_side.view(module).read("stem.weight").any()
     module = made("spectral norm")
     before = state(module)
-    with pytest.raises(ModelError, match="cannot make a weight of zeros"):
+    with pytest.raises(ModelError, match="cannot represent a weight that is all zeros"):
         k3c.transfer(model, module, k3c.align(module, model, inputs=IMAGES))
     assert same(state(module), before)
 
@@ -352,7 +352,7 @@ def test_any_parametrization_is_read_and_is_written_if_its_inverse_is_exact() ->
 
 @pytest.mark.parametrize(
     ("step", "fact"),
-    [(Symmetric(), "Symmetric makes another weight of what was written"), (OneWay(), "OneWay")],
+    [(Symmetric(), "the weight that Symmetric computes differs from the written value"), (OneWay(), "OneWay")],
     ids=["not symmetric", "without an inverse"],
 )
 def test_a_value_that_a_parametrization_cannot_represent_is_refused(step: nn.Module, fact: str) -> None:

@@ -62,7 +62,7 @@ def test_a_model_that_cannot_be_loaded_is_reported_once_for_all_backends() -> No
     [
         ("import sys; print('planted'); sys.exit(3)", "exit status 3\n      planted", 600.0),
         ("import os; os.abort()", "exit status -6", 600.0),
-        ("import time; print('slow', flush=True); time.sleep(600)", "it did not come back in time", 1.0),
+        ("import time; print('slow', flush=True); time.sleep(600)", "the process timed out", 1.0),
     ],
     ids=["exit", "abort", "timeout"],
 )

@@ -60,7 +60,7 @@ def test_the_transfer_back_refuses_different_values_of_a_tied_tensor() -> None:
     module, model = Tied(), untied()
     plan = k3c.align(module, model, inputs=words())
     before = module.table.weight.detach().clone()
-    with pytest.raises(TransferError, match=r"is one tensor with head\.weight, and .* differ, by up to"):
+    with pytest.raises(TransferError, match=r"is tied to head\.weight, but their sources .* differ, by up to"):
         k3c.transfer(model, module, plan)
     assert torch.equal(module.table.weight, before)
     model.get_layer("head").kernel.assign(np.asarray(model.get_layer("table").embeddings.numpy()).T)

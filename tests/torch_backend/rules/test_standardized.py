@@ -139,7 +139,7 @@ def test_a_layer_that_computes_its_kernel_only_in_a_copy_is_refused() -> None:
     layer = randomize(ByHand(3, 6, 3))
     with (
         torch_standardized.convolving_with(layer, torch.zeros(1, 1, 1, 1)),
-        pytest.raises(RuntimeError, match="ByHand does not call a convolution of torch with its kernel"),
+        pytest.raises(RuntimeError, match="ByHand does not pass its kernel to a convolution function of torch"),
     ):
         layer(torch.from_numpy(IMAGES))
 

@@ -76,7 +76,7 @@ def test_a_compiled_module_is_judged_as_it_was_written_and_is_not_compiled_for_i
         compiled = whole
     report = k3c.validate(compiled, target, inputs=rows())
     report.raise_if_failed()
-    assert "the torch module is compiled; it was judged as it was written, uncompiled" in report.notes
+    assert "the torch module is compiled; it was run uncompiled" in report.notes
     assert not graphs
 
 
@@ -85,7 +85,7 @@ def test_a_quantised_module_is_called_so() -> None:
         warnings.simplefilter("ignore")
         quantised = torch.ao.quantization.quantize_dynamic(module(), {nn.Linear})
     with pytest.raises(
-        ModelError, match=r"0  \(torch\)  is a quantised Linear(.|\n)*2  \(torch\)  is a quant"
+        ModelError, match=r"0  \(torch\)  is a quantized Linear(.|\n)*2  \(torch\)  is a quant"
     ) as error:
         k3c.validate(quantised, model(), inputs=rows())
     assert "_packed_params" not in str(error.value)

@@ -139,7 +139,7 @@ def test_a_stopped_gradient_fails_the_gradients() -> None:
 def test_inputs_with_nan_are_refused() -> None:
     inputs = images()
     inputs[0, 0, 0, 0] = math.nan
-    with pytest.raises(InputError, match="the input of the torch side holds 1 NaN"):
+    with pytest.raises(InputError, match="the input of the torch side contains 1 NaN"):
         k3c.validate(**with_equal_weights(Classifier(), twin()), inputs=inputs)
 
 

@@ -105,8 +105,8 @@ def test_a_plan_for_other_models_fails_and_lists_the_differences(proofs: list[st
     section, *others = report.sections
     assert section.summary.startswith("the plan is for other models")
     facts = [problem.fact for problem in section.problems]
-    assert "(3, 4) is in the plan, and not in the model" in facts
-    assert "is (4, 5); the plan has (4, 3)" in facts
+    assert "(3, 4) is in the plan, but not in the model" in facts
+    assert "has shape (4, 5); the plan has (4, 3)" in facts
     assert {other.status for other in others} == {"skipped"}
 
 
@@ -118,7 +118,7 @@ def test_an_exception_names_the_layer_although_layers_are_not_recorded() -> None
 
 def test_inputs_without_a_sample_are_refused() -> None:
     module, model, plan = with_equal_weights()
-    with pytest.raises(InputError, match=r"the input of the torch side has shape \(0, 3, 6, 7\), no value"):
+    with pytest.raises(InputError, match=r"the input of the torch side is empty, with shape \(0, 3, 6, 7\)"):
         k3c.validate(module, model, inputs=images(0, 3, 6, 7), alignment=plan)
 
 

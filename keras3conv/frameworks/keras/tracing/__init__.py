@@ -1,1 +1,1 @@
-"""The call graph of a Keras model: layers, operations, symbolic shapes, variables."""
+"""Trace the call graph of a Keras model: layers, operations, symbolic shapes, variables."""

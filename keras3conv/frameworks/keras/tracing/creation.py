@@ -1,6 +1,6 @@
-"""Record tensors that a traced call creates from sizes alone: positions, masks of ones.
+"""Record tensors that a traced call creates from sizes, such as positions and masks of ones.
 
-Unrecorded, they would become constants of the sizes that the trace happens to use.
+Without a record, such a tensor would become a constant for the sizes of the trace.
 """
 
 import inspect
@@ -18,7 +18,7 @@ CREATIONS = ("arange", "eye", "full", "identity", "ones", "tri", "zeros")
 """The functions of `keras.ops` that create such tensors."""
 
 Note = Callable[[str, Mapping[str, Any], Any], Any]
-"""Takes the name of a function, its arguments and its result, and returns the value to use in place of the result."""
+"""A function from the name of a called function, its arguments and its result to the value that replaces the result."""
 
 
 def creations_recorded(note: Note) -> AbstractContextManager[None]:

@@ -1,4 +1,4 @@
-"""Split the final activation from a traced layer, and call the layer in a `TimeDistributed` on all steps at once."""
+"""Separate the final activation from a traced layer, and apply a `TimeDistributed` to all time steps at once."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,11 +11,11 @@ from keras3conv.frameworks.keras.internals import CONVOLUTION_BASES
 from keras3conv.frameworks.keras.tree import named_layers
 
 _END_WITH_ACTIVATION = (*CONVOLUTION_BASES, keras.layers.Dense, keras.layers.EinsumDense)
-"""The layers that return the output of their activation; a recurrent layer uses its activation inside."""
+"""The layers that apply their activation last; a recurrent layer applies its activation in each step."""
 
 
 def mixed(model: keras.layers.Layer) -> Iterator[Problem]:
-    """Yield a problem for each layer that computes in another dtype than its variables have."""
+    """Yield a problem for each layer with mixed precision: its compute dtype differs from its variables' dtype."""
     for path, layer in named_layers(model):
         if layer._trainable_variables and layer.compute_dtype != layer.variable_dtype:
             fact = (
@@ -26,9 +26,10 @@ def mixed(model: keras.layers.Layer) -> Iterator[Problem]:
 
 
 def distributed(layer: keras.layers.TimeDistributed, inputs: Any, training: Any = None, mask: Any = None) -> Any:
-    """Call the inner layer once with all steps as rows of the batch; the call of Keras loops over the steps.
+    """Compute a `TimeDistributed` with one call of the inner layer, in which the time steps are rows of the batch.
 
-    In training a batch normalization has statistics of each step, so it is called for every step, as a model is.
+    Keras itself loops over the time steps. A batch normalization, and a model, is called for each step here too: in
+    training a batch normalization computes the statistics of each step.
     """
     if mask is not None:
         raise NotImplementedError("a mask differs from step to step")
@@ -44,7 +45,7 @@ def distributed(layer: keras.layers.TimeDistributed, inputs: Any, training: Any 
 
 
 def final_activation(layer: keras.layers.Layer) -> Callable[[Any], Any] | None:
-    """Return the activation at the end of a layer or of the layer in a `TimeDistributed`; None without one."""
+    """Return the activation that a layer, or the layer in a `TimeDistributed`, applies last; None if there is none."""
     if isinstance(layer, keras.layers.TimeDistributed):
         return final_activation(layer.layer)
     activation = getattr(layer, "activation", None)
@@ -53,7 +54,7 @@ def final_activation(layer: keras.layers.Layer) -> Callable[[Any], Any] | None:
 
 
 def noted_config(layer: keras.layers.Layer) -> dict[str, Any]:
-    """Return the configuration of a layer without its final activation, which becomes a node by itself."""
+    """Return the configuration of a layer with a linear activation, because its activation becomes a separate node."""
     config = keras_side.config_of(layer) or {}
     if final_activation(layer) is None:
         return config

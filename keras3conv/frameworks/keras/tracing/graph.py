@@ -1,10 +1,9 @@
 """Trace a live Keras model into a call graph, by calling it with symbolic tensors.
 
-One mechanism serves every kind of model: functional, sequential and nested models, shared layers, and subclassed layers
-and models, whose `call` simply runs. Only shapes are computed.
+This works for functional, sequential, nested and subclassed models and for shared layers. Only shapes are computed.
 
-A model is traced twice with different numbers for its free sizes (the batch, the length of a text): a number that
-differs between the two traces is a `Size`. A number that merely equals a size is not mistaken for one.
+A model is traced twice with different numbers for its free sizes (the batch size, the length of a sequence). A number
+that differs between the two traces becomes a symbolic `Size`. A constant that happens to equal a size does not differ.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -35,7 +34,7 @@ from keras3conv.rules.rule import stub
 from keras3conv.transforms import Array
 
 IsLeaf = Callable[[keras.layers.Layer, tuple[str, ...]], bool]
-"""Returns whether a layer, given with its class names, becomes one node; else the calls inside it become nodes."""
+"""A function from a layer and its class names to True if the layer becomes one node; else its inner calls do."""
 
 
 def graph_of(
@@ -44,14 +43,14 @@ def graph_of(
     """Return the call graph of a model, and the problems of layers that cannot be traced.
 
     Args:
-        model: A built model or layer; it is as before afterwards.
+        model: A built model or layer; it is unchanged afterwards.
         is_leaf: Selects the layers that become one node.
-        inputs: Arrays to trace with; they fix every size but the batch. Without them the input specification of the
-            model is used, and its free sizes stay free.
+        inputs: Arrays whose shapes are used; all sizes but the batch size are then fixed. If None, the input
+            specifications of the model are used, and their free sizes stay free.
         followed: The paths of layers to trace into even if `is_leaf` selects them.
 
     Raises:
-        ModelError: The model has no input specification, or cannot be called symbolically at all.
+        ModelError: The model has no input specification, or cannot be called with symbolic tensors.
     """
     keras_side.require_built(model)
     sizes = Sizes.of(model, inputs)
@@ -74,7 +73,7 @@ def graph_of(
 
 @dataclass(frozen=True, kw_only=True)
 class Traced:
-    """One trace: a graph in which the free sizes are the numbers that the trace used."""
+    """The result of one trace: a graph with numbers in place of the free sizes."""
 
     graph: Graph
     problems: tuple[Problem, ...]
@@ -106,7 +105,7 @@ def _trace(model: keras.layers.Layer, tracer: "_Tracer", given: Any, view: Model
 
 
 class _Tracer:
-    """The nodes of a trace so far, and the names of its symbolic tensors."""
+    """A trace in progress: the nodes so far, and the names of the symbolic tensors."""
 
     def __init__(self, model: keras.layers.Layer, is_leaf: IsLeaf, followed: frozenset[str], creations: bool) -> None:
         self.is_leaf, self.followed, self.creations = is_leaf, followed, creations
@@ -136,7 +135,7 @@ class _Tracer:
         return Tensor(name=name, shape=tuple(tensor.shape), dtype=str(tensor.dtype))
 
     def argument(self, value: Any) -> Any:
-        """Return an argument as the graph has it: a `Ref` for anything that holds values, else the plain value."""
+        """Return an argument for a node: a `Ref` for a tensor, variable or array, else the plain value."""
         if isinstance(value, keras.KerasTensor):
             return Ref(self._names[id(value)]) if id(value) in self._names else Ref(self.named(value).name)
         if isinstance(value, keras.Variable):
@@ -160,7 +159,7 @@ class _Tracer:
         return self._symbols[path]
 
     def symbol(self, value: Any) -> Any:
-        """Return a symbolic tensor, a constant of the graph, for a tensor with values; anything else as it is."""
+        """Add an eager tensor as a constant, and return its symbolic tensor; return any other value unchanged."""
         if not keras.ops.is_tensor(value) or isinstance(value, keras.KerasTensor):
             return value
         array = keras_side.to_numpy(value)
@@ -196,7 +195,7 @@ class _Tracer:
         )
 
     def created(self, name: str, arguments: Mapping[str, Any], tensor: Any) -> Any:
-        """Add a node for a tensor that was created from sizes alone, and return its symbolic tensor."""
+        """Add a node for a tensor that was created from sizes, and return its symbolic tensor."""
         if self.shapes_only or not self.creations:
             return tensor
         symbol = keras.KerasTensor(tuple(tensor.shape), dtype=keras.backend.standardize_dtype(tensor.dtype))
@@ -216,7 +215,7 @@ class _Tracer:
         return layer(*args, training=False) if layer._call_has_training_arg else layer(*args)
 
     def on_layer(self, original: Original, layer: Any, args: Any, kwargs: Any) -> Any:
-        """Handle a symbolic call of a layer: add a node for it, or for each call inside it."""
+        """Handle a symbolic call of a layer: add a node for the layer, or for each call inside the layer."""
         if self.shapes_only:
             return original(layer, *args, **kwargs)
         path = self.paths.get(id(layer), layer.name)
@@ -245,12 +244,12 @@ class _Tracer:
             self.calls.pop()
 
     def _leaf(self, layer: keras.layers.Layer, original: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Add a node for a layer, and another one for the activation at its end."""
+        """Add a node for a layer, and a second node for the activation that it applies last."""
         self.shapes_only += 1  # the layer runs only to infer its output shape, so no nodes are added
         try:
             outputs = original(layer, *args, **kwargs)
             if any(None in tensor.shape for tensor in keras.tree.flatten(outputs) if tensor is not None):
-                # Some layers keep the free sizes of their first build in the inferred shape; `call` gives the numbers.
+                # Some layers infer a shape with the free sizes of their first build; `call` returns actual numbers.
                 outputs = compute_output_spec(layer.call, *args, **kwargs)
         finally:
             self.shapes_only -= 1
@@ -265,7 +264,7 @@ class _Tracer:
             self.inside.pop()
 
     def activation(self, function: Callable[[Any], Any], given: Any) -> Any:
-        """Add a node for an activation of Keras; trace into any other function."""
+        """Add a node for an activation function of Keras; trace into a custom function."""
         name = getattr(function, "__name__", "")
         if getattr(keras.activations, name, None) is not function:
             return function(given)
@@ -288,7 +287,7 @@ class _Tracer:
 
 @contextmanager
 def _traced(tracer: _Tracer) -> Iterator[None]:
-    """Send the calls of layers and operations to a tracer while the block runs."""
+    """Let a tracer handle all calls of layers and operations while the block runs."""
 
     def on_operation(original: Original, operation: Any, args: Any, kwargs: Any) -> Any:
         outputs = original(operation, *args, **kwargs)
@@ -336,7 +335,7 @@ def _cannot_follow(path: str, layer: keras.layers.Layer, error: Exception) -> Pr
     message = keras_side.error_message(error)
     return Problem(
         keras=path,
-        fact=f"the call of {kind} cannot be followed with symbolic tensors: {type(error).__name__}: {message}",
+        fact=f"{kind} cannot be traced with symbolic tensors: {type(error).__name__}: {message}",
         fixes=(stub(kind, [role for role, _ in variables_of(layer)]),),
     )
 
@@ -356,7 +355,7 @@ def _last(kind: str) -> str:
 
 
 def leaf_by_name(known: Mapping[str, object]) -> IsLeaf:
-    """Return an `IsLeaf` that selects layers of some classes, except subclasses that override `call`.
+    """Return an `IsLeaf` that selects layers of known classes, but not of subclasses that override `call`.
 
     Args:
         known: The qualified names of the classes.

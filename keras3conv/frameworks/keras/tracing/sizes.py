@@ -1,4 +1,4 @@
-"""Represent the free sizes of a model's inputs by two sets of numbers, and convert these back to symbolic sizes."""
+"""Choose two sets of numbers for the free sizes of a model's inputs, and convert the numbers back to symbolic sizes."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -16,8 +16,8 @@ from keras3conv.model.graph import Graph, Node, Size, Tensor, leaves, mapped
 _AXES = {2: ("batch", "length"), 3: ("batch", "length"), 4: ("batch", "height", "width")}
 _MANY_AXES = ("batch", "depth", "height", "width")
 
-# In neither set is a number or product close to a multiple of the others, also after it is halved a few times, or
-# halved and doubled: 2 * (height // 2) is not height - 1. Texts are short because position tables may be short.
+# In each set, no number or product is close to a multiple of another one, even after halving or doubling: for example
+# 2 * (height // 2) must not be height - 1. Sequence lengths are short, because position tables may be short.
 _NUMBERS: Mapping[str, tuple[int, int]] = {
     "batch": (5, 7),
     "length": (10, 23),
@@ -29,7 +29,7 @@ _NUMBERS: Mapping[str, tuple[int, int]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class _Input:
-    """One input; a free size is its name."""
+    """One input; in its shape a free size is a name."""
 
     shape: tuple[int | str, ...]
     dtype: str
@@ -45,10 +45,10 @@ class Sizes:
 
     @classmethod
     def of(cls, model: keras.layers.Layer, inputs: Any) -> "Sizes":
-        """Return the sizes of given inputs, or else of the input specification of the model.
+        """Return the sizes of the given inputs; without inputs, of the input specifications of the model.
 
         Raises:
-            ModelError: There is neither.
+            ModelError: There are neither inputs nor input specifications.
         """
         if inputs is not None:
             nested = inputs
@@ -57,7 +57,7 @@ class Sizes:
         elif getattr(model, "_functional", None) is not None:
             nested = model._functional._inputs_struct
         else:
-            fact = "it does not say what it is called with"
+            fact = "the model has no input specification"
             problem = Problem(keras=model.name, fact=fact, fixes=("k3c.convert(model, inputs=example_input)",))
             raise ModelError(lay_out(f"{model.name} (keras) cannot be traced", [problem]))
         flat = [_input(tensor, place) for place, tensor in enumerate(keras.tree.flatten(nested))]
@@ -65,7 +65,7 @@ class Sizes:
 
     @property
     def symbols(self) -> dict[str, tuple[int, int]]:
-        """Return the input, by number, and the axis that define each free size."""
+        """Return, for each free size, the index of the input and the axis that define it."""
         found: dict[str, tuple[int, int]] = {}
         for place, given in enumerate(self.inputs):
             for axis, size in enumerate(given.shape):
@@ -86,7 +86,7 @@ class Sizes:
         return keras.tree.pack_sequence_as(self.nested, tensors)
 
     def resolve(self, first: int, second: int) -> int | Size | None:
-        """Return the size that has one number in the first trace and another in the second; None if there is none."""
+        """Return the size with these numbers in the first and second trace; None if no symbolic size fits."""
         if first == second:
             return first
         found: list[Size] = []
@@ -114,7 +114,7 @@ def _input(tensor: Any, place: int) -> _Input:
 
 
 def merged(first: Graph, second: Graph, sizes: Sizes) -> tuple[Graph, tuple[Problem, ...]]:
-    """Return the graph of two traces, in which numbers that differ become sizes, and the other differences as problems.
+    """Merge the graphs of two traces: numbers that differ become symbolic sizes; other differences become problems.
 
     Args:
         first: The graph of the trace with the first numbers.
@@ -122,7 +122,7 @@ def merged(first: Graph, second: Graph, sizes: Sizes) -> tuple[Graph, tuple[Prob
         sizes: The sizes that the numbers represent.
     """
     if [node.kinds for node in first.nodes] != [node.kinds for node in second.nodes]:
-        fact = "which layers and operations run depends on a free size of the inputs"
+        fact = "the layers and operations that run depend on a free size of the inputs"
         return first, (Problem(keras=first.name, fact=fact, fixes=_FIX),)
     problems: list[Problem] = []
     nodes = tuple(_node(one, two, sizes, problems) for one, two in zip(first.nodes, second.nodes, strict=True))
@@ -150,7 +150,7 @@ def _node(one: Node, two: Node, sizes: Sizes, problems: list[Problem]) -> Node:
             return value
         size = sizes.resolve(value, other) if type(value) is type(other) is int else None
         if size is None:
-            fact = f"{one.kind} is given {value} or {other}, depending on a free size of the inputs"
+            fact = f"an argument of {one.kind} is {value} or {other}, depending on a free size of the inputs"
             problems.append(Problem(keras=one.path, fact=fact, fixes=_FIX))
         return value if size is None else size
 
@@ -159,7 +159,7 @@ def _node(one: Node, two: Node, sizes: Sizes, problems: list[Problem]) -> Node:
 
 
 def _tensor(one: Tensor, two: Tensor, sizes: Sizes) -> Tensor:
-    """Return a tensor with symbolic sizes; a size that cannot be resolved is unknown, which matters only when used."""
+    """Return a tensor with symbolic sizes; a size that cannot be resolved gets the symbol "unknown"."""
     unknown = Size(symbols=("unknown",))
     shape = (sizes.resolve(a, b) for a, b in zip(one.shape, two.shape, strict=True))  # type: ignore[arg-type]
     return replace(one, shape=tuple(unknown if size is None else size for size in shape))
@@ -170,7 +170,7 @@ def _constants(first: Graph, second: Graph) -> Iterator[Problem]:
         other = second.constants.get(name)
         if other is None or other.shape != array.shape or not np.array_equal(other, array):
             users = [node.path for node in first.nodes if name in node.inputs] or [first.name]
-            fact = f"it is given a constant of shape {array.shape} {DEPENDS}"
+            fact = f"an argument is a constant of shape {array.shape} {DEPENDS}"
             yield Problem(keras=users[0], fact=fact, fixes=_FIX)
 
 

@@ -1,7 +1,7 @@
 """Treat variables that operations use directly as symbolic tensors while a model is traced.
 
-Keras computes an operation at once if its inputs are variables and none is symbolic: for example the transposed table
-of an embedding that is tied to the output head. The result would become a constant and the tie would be lost.
+Keras computes an operation eagerly if its inputs are variables and none is symbolic: for example the transpose of an
+embedding matrix that is tied to the output layer. The result would become a constant, and the tie would be lost.
 """
 
 from collections.abc import Callable, Collection
@@ -27,7 +27,7 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "__rmatmul__": lambda x, y: keras.ops.matmul(y, x),
     "__getitem__": lambda x, y: GetItem().symbolic_call(x, y),
 }
-"""The operations of Python's operators on a variable."""
+"""The function of `keras.ops` for each operator method of a variable."""
 
 
 def symbolic_variables(known: Collection[int], is_active: Callable[[], bool]) -> AbstractContextManager[None]:
@@ -35,7 +35,7 @@ def symbolic_variables(known: Collection[int], is_active: Callable[[], bool]) ->
 
     Args:
         known: The ids of the variables.
-        is_active: Returns whether this holds at the moment; it does not while a layer only infers its output shape.
+        is_active: Returns True if the replacement is active; it is inactive while a layer infers its output shape.
     """
 
     def is_known(value: Any) -> bool:

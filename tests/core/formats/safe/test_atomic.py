@@ -112,7 +112,7 @@ def test_links_folders_and_missing_folders_are_refused_as_destinations(tmp_path:
     for name, message in [
         ("folder.h5", "not a regular file"),
         ("link.h5", "is a link"),
-        ("none/x.h5", "there is no folder"),
+        ("none/x.h5", "none does not exist"),
     ]:
         with pytest.raises(FileError, match=message):
             formats.write(tmp_path / name, TENSORS, values, overwrite=True)
@@ -134,12 +134,12 @@ def test_two_tensors_with_one_name_are_refused(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("x.txt", b"x", r"unknown suffix; the known ones are .*\.safetensors"),
-        ("x.pt", b"\x89HDF\r\n\x1a\n" + bytes(100), "holds HDF5, but its suffix says a torch checkpoint"),
-        ("x.h5", b"PK\3\4" + bytes(100), "holds a zip archive, but its suffix says HDF5"),
-        ("x.h5", (20).to_bytes(8, "little") + b'{"a":1}', "holds safetensors"),
-        ("x.safetensors", b"\x89HDF\r\n\x1a\n" + bytes(100), "holds HDF5"),
-        ("x.keras", b"PK\3\4" + b"archive/data.pkl", "holds a torch checkpoint"),
-        ("x.pt", b"PK\3\4" + b"config.json", "holds a Keras archive"),
+        ("x.pt", b"\x89HDF\r\n\x1a\n" + bytes(100), "contains HDF5, but its suffix is that of a torch checkpoint"),
+        ("x.h5", b"PK\3\4" + bytes(100), "contains a zip archive, but its suffix is that of HDF5"),
+        ("x.h5", (20).to_bytes(8, "little") + b'{"a":1}', "contains safetensors"),
+        ("x.safetensors", b"\x89HDF\r\n\x1a\n" + bytes(100), "contains HDF5"),
+        ("x.keras", b"PK\3\4" + b"archive/data.pkl", "contains a torch checkpoint"),
+        ("x.pt", b"PK\3\4" + b"config.json", "contains a Keras archive"),
         ("x.pt", b"hello", "is not a torch checkpoint, nor any other"),
         ("x.h5", b"#!/bin/sh".ljust(512, b"\0") + b"\x89HDF\r\n\x1a\n", "nor any other"),
     ],

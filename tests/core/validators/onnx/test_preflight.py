@@ -167,7 +167,7 @@ def calling(*pairs: tuple[str, str]) -> onnx.ModelProto:
         (edit(lambda m: m.ClearField("opset_import")), "imports no operator set"),
         (edit(lambda m: m.graph.initializer.add().CopyFrom(first(m))), "has the initializer weight twice"),
         (edit(lambda m: setattr(first(m), "raw_data", b"12")), "initializer weight has 2 bytes; its shape needs 96"),
-        (edit(lambda m: first(m).dims.append(-1)), "no array has the shape"),
+        (edit(lambda m: first(m).dims.append(-1)), "an array cannot have the shape"),
         (edit(lambda m: first(m).dims.extend([2**33, 2**33])), "initializer weight"),
         (edit(lambda m: first(m).float_data.append(1.0)), "has its values twice"),
         (edit(lambda m: setattr(first(m), "data_type", 99)), "initializer weight has the unsupported type 99"),
