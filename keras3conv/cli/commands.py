@@ -244,15 +244,8 @@ def validate(  # noqa: PLR0913 - an argument for every option
     with notes_to_stderr(), progress_bar("validate") as progress:
         if hints:
             saved = api.align(first.source, second.source, hints=hints, **given, entry=_entry_of(first, entry))
-        judged = run(
-            first.source,
-            second.source,
-            **given,
-            plan=saved,
-            options=options,
-            progress=progress,
-            entry=_entry_of(first, entry),
-        )
+        sides = first.source, second.source
+        judged = run(*sides, **given, plan=saved, options=options, progress=progress, entry=_entry_of(first, entry))
     return _hand_out(judged, report, as_json=as_json)
 
 

@@ -49,6 +49,14 @@ def known_classes() -> tuple[frozenset[str], frozenset[str]]:
 
 @cache
 def _load() -> None:
-    """Import every file of `rules/families`, which registers its rules."""
+    """Import every file of `rules/families`, which registers its rules, and sort the registry by file and line.
+
+    A module may have imported one of the files before, and the order of the registry decides between equal candidates.
+    """
+    places: dict[str, int] = {}
     for module in walk_packages(families.__path__, f"{families.__name__}."):
-        import_module(module.name)
+        file = import_module(module.name).__file__
+        places[str(file)] = len(places)
+    ordered = sorted(registered.values(), key=lambda rule: places.get(rule.origin.rpartition(":")[0], len(places)))
+    registered.clear()
+    registered.update((rule.name, rule) for rule in ordered)

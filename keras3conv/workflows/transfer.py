@@ -26,11 +26,17 @@ def transfer(
     if read.side == written.side:
         raise InputError(f"source and target are both {read.side}: a transfer goes from one framework to the other")
     notes: tuple[str, ...] = ()
-    if isinstance(read, KerasFile):
+    if isinstance(read, KerasFile) and not _has_the_tensors(read.view(), plan):
         read, notes = read.opened()
     if isinstance(written, ModelFile):
         return _report(*_into_files(read.view(), written, plan, out, overwrite=overwrite, cast=cast), notes)
     return _report(*_into_live(read.view(), written, plan, out, overwrite=overwrite, cast=cast), notes)
+
+
+def _has_the_tensors(keras: ModelView, plan: Alignment) -> bool:
+    """Return whether a Keras file has the tensors of the plan under their names; then Keras need not open it."""
+    shapes = {tensor.path: tensor.shape for tensor in keras.tensors()}
+    return all(shapes.get(tensor.path) == tensor.shape for tensor in plan.keras.tensors() if not tensor.is_seed)
 
 
 def _into_live(

@@ -90,9 +90,14 @@ def is_legacy(path: Path) -> bool:
     Raises:
         FileError: The file cannot be read.
     """
+    import h5py
+
     source = Source.pin(path)
-    with source.unchanged() as name, hdf5.opened(name, str(path)) as file:
-        return any("layer_names" in node.attrs or "layer_names0" in node.attrs for node in (file, *file.values()))
+    with source.unchanged() as name:
+        if not h5py.is_hdf5(name):
+            return False
+        with hdf5.opened(name, str(path)) as file:
+            return any("layer_names" in node.attrs or "layer_names0" in node.attrs for node in (file, *file.values()))
 
 
 def architecture(path: Path) -> tuple[str, Any]:

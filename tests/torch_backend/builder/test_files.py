@@ -139,10 +139,9 @@ def test_a_file_of_a_model_without_weights_is_converted(tmp_path: Path) -> None:
 def test_layers_that_prepare_data_are_refused_in_one_message() -> None:
     given = keras.Input((4,), dtype="int32")
     x = layers.CategoryEncoding(5, output_mode="multi_hot", name="encoding")(given)
-    words = layers.Embedding(9, 4, mask_zero=True, name="words")(given)
-    model = keras.Model(given, [layers.Dense(2)(x), layers.LSTM(3, name="lstm")(words)])
+    y = layers.Discretization([1.0, 2.0], name="bins")(keras.ops.cast(given, "float32"))
+    model = keras.Model(given, [layers.Dense(2)(x), layers.Dense(2)(keras.ops.cast(y, "float32"))])
     with pytest.raises(UnsupportedLayerError, match="2 problems") as caught:
         k3c.convert(model)
     said = str(caught.value)
-    assert "run it on the data, before the model" in said
-    assert "a mask is not supported: the torch layer runs over every time step" in said
+    assert said.count("run it on the data, before the model") == 2

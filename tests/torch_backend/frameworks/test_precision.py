@@ -42,7 +42,7 @@ def test_the_declared_epsilon_decides_validation(epsilon: float, status: str) ->
     inputs = keras.Input((5,))
     layers = [keras.layers.RMSNormalization(epsilon=epsilon), keras.layers.Dense(4)]
     model = keras.Model(inputs, layers[1](layers[0](inputs)))
-    k3c.transfer(module, model, k3c.align(module, model))
+    k3c.transfer(module, model, k3c.align(module, model), accept_difference=True)
     assert k3c.validate(module, model, inputs=SMALL).section("float64").status == status
 
 
