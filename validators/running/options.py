@@ -84,7 +84,7 @@ def _in_file(path: Path) -> Any:
     try:
         loaded = np.load(path)  # numpy's default: pickled objects are refused
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} holds no arrays: {error}\nFix:  numpy.savez(path, outputs)") from error
+        raise InputError(f"{path} contains no arrays: {error}\nFix:  numpy.savez(path, outputs)") from error
     if isinstance(loaded, np.ndarray):
         return loaded
     with loaded:

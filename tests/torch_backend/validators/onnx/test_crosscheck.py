@@ -294,4 +294,4 @@ def test_weight_files_are_skipped(tmp_path: Path) -> None:
     torch.save(module.state_dict(), tmp_path / "net.pt")
     section = k3c.validate(tmp_path / "net.pt", twin(), onnx=True).section("onnx")
     assert section.status == "skipped"
-    assert "nothing to run" in section.reason
+    assert "cannot be run" in section.reason
