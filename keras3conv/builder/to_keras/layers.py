@@ -1,11 +1,12 @@
 """Choose the Keras layers for a torch layer from the rule library, and say where its tensors go."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from keras3conv.builder.program.layouts import Channels
-from keras3conv.builder.to_keras.call import LayerCall
+from keras3conv.builder.to_keras.call import LayerCall, Placed
 from keras3conv.errors import RuleError
+from keras3conv.model.graph import Graph
 from keras3conv.rules.library import lookup
 from keras3conv.rules.rule import Config, LayerSpec, LayerSpecs, Rule
 from keras3conv.transforms import Transform
@@ -96,4 +97,29 @@ def with_data_format(spec: LayerSpec, channels: Channels, rank: int) -> LayerSpe
     return spec
 
 
-__all__ = ["Placement", "chosen_layers", "placements", "with_data_format"]
+def frozen(spec: LayerSpec, weights: Sequence[Placed]) -> LayerSpec:
+    """Return the layer with trainable=False if no optimizer updates any of its parameters.
+
+    A BatchNormalization stays trainable: in Keras one that is not runs in inference mode in training.
+    """
+    parameters = [placed.held.parameter for placed in weights]
+    if not parameters or any(one.trainable for one in parameters) or "BatchNormalization" in spec.kind:
+        return spec
+    return replace(spec, config={**spec.config, "trainable": False})
+
+
+def shared_parameters(graph: Graph) -> frozenset[str]:
+    """Return the parameters that operators of several kinds, or with different other parameters, use.
+
+    An embedding that is the kernel of the output layer is one.
+    """
+    names = {parameter.tensor.name for parameter in graph.parameters}
+    uses: dict[str, set[object]] = {}
+    for node in graph.nodes:
+        used = tuple(name for name in node.inputs if name in names)
+        for name in used:
+            uses.setdefault(name, set()).add((node.kind, used))
+    return frozenset(name for name, found in uses.items() if len(found) > 1)
+
+
+__all__ = ["Placement", "chosen_layers", "frozen", "placements", "shared_parameters", "with_data_format"]

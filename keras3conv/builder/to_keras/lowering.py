@@ -11,7 +11,14 @@ from keras3conv.builder.program.operation import Dtype, Submodule, transformed, 
 from keras3conv.builder.program.program import Module, Order, Program, Step, Value, Weight, identity
 from keras3conv.builder.to_keras import library
 from keras3conv.builder.to_keras.call import Call, Constant, Given, Held, LayerCall, Placed, handler_of, ops
-from keras3conv.builder.to_keras.layers import Placement, chosen_layers, placements, with_data_format
+from keras3conv.builder.to_keras.layers import (
+    Placement,
+    chosen_layers,
+    frozen,
+    placements,
+    shared_parameters,
+    with_data_format,
+)
 from keras3conv.builder.to_keras.layouts import channels_last, input_order, output_order
 from keras3conv.errors import Problem, RuleError
 from keras3conv.model.graph import Graph, Node, Ref, Shape, Size, Tensor, mapped, refs
@@ -82,7 +89,7 @@ class _Lowering:
         self._given: dict[str, Any] = {
             name: Constant(name=name, array=array, shape=shapes[name]) for name, array in graph.constants.items()
         }
-        shared = _shared_parameters(graph)
+        shared = shared_parameters(graph)
         for parameter in graph.parameters:
             self._given[parameter.tensor.name] = Held(parameter=parameter, is_shared=parameter.tensor.name in shared)
         self._inputs = tuple(self._input(tensor) for tensor in graph.inputs)
@@ -254,7 +261,7 @@ class _Lowering:
         if key not in self._shared:
             own = self._new_name(name or self._path or kind.rpartition(".")[2])
             self._shared[key] = own
-            self.modules[own] = Module(name=own, spec=_frozen(LayerSpec(kind=kind, config=config), weights))
+            self.modules[own] = Module(name=own, spec=frozen(LayerSpec(kind=kind, config=config), weights))
             self.placements.extend(
                 Placement(
                     layer=own,
@@ -266,11 +273,23 @@ class _Lowering:
                 )
                 for placed in weights
             )
-        self.write(Submodule(self._shared[key])(value), [result])
+        self.write(Submodule(self._shared[key])(self._symbolic(value)), [result])
+
+    def _symbolic(self, value: Value) -> Value:
+        """Return a constant as a value that depends on the input: a layer of an array is no part of a model."""
+        if not self.is_constant(value):
+            return value
+        key = "symbolic", value
+        if key not in self._made:
+            ones = ops.reshape(self._ones(for_each_example=False), (1,) * value.rank)
+            made = self.new(value.shape, value.order, value.dtype)
+            self.write(ops.multiply(value, ones), [made])
+            self._made[key] = made
+        return self._made[key]
 
     def by_rule(self, call: LayerCall, value: Value, result: Tensor) -> Value:
         """Call the Keras layers that the rule library makes of a torch layer."""
-        value = self.ordered(value, call.order)
+        value = self.ordered(self._symbolic(value), call.order)
         sizes = tuple(size if isinstance(size, int) else None for size in value.shape)
         config = {**call.config, "inputs": (sizes,)}
         rule, specs = chosen_layers(call, config)
@@ -304,7 +323,7 @@ class _Lowering:
         placed = [Placed(role="", held=one, transform=Axes("a -> a")) for one in held] if is_owner else []
         self.modules[name] = Module(
             name=name,
-            spec=_frozen(spec, placed),
+            spec=frozen(spec, placed),
             source=owner if is_owner and held else "",
             rule=rule.name if is_owner and held else "",
         )
@@ -353,31 +372,6 @@ class _Lowering:
 def _unknown(value: Value) -> Shape:
     """Return the sizes of a value between two layers of one rule, which are not known."""
     return (value.shape[0], *(Size(symbols=("unknown",)) for _ in value.shape[1:]))
-
-
-def _frozen(spec: LayerSpec, weights: Sequence[Placed]) -> LayerSpec:
-    """Return the layer with trainable=False if no optimizer updates any of its parameters.
-
-    A BatchNormalization stays trainable: in Keras one that is not runs in inference mode in training.
-    """
-    parameters = [placed.held.parameter for placed in weights]
-    if not parameters or any(one.trainable for one in parameters) or "BatchNormalization" in spec.kind:
-        return spec
-    return replace(spec, config={**spec.config, "trainable": False})
-
-
-def _shared_parameters(graph: Graph) -> frozenset[str]:
-    """Return the parameters that operators of several kinds, or with different other parameters, use.
-
-    An embedding that is the kernel of the output layer is one.
-    """
-    names = {parameter.tensor.name for parameter in graph.parameters}
-    uses: dict[str, set[object]] = {}
-    for node in graph.nodes:
-        used = tuple(name for name in node.inputs if name in names)
-        for name in used:
-            uses.setdefault(name, set()).add((node.kind, used))
-    return frozenset(name for name, found in uses.items() if len(found) > 1)
 
 
 __all__ = ["Given", "Lowered", "lower"]

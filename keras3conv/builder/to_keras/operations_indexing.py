@@ -61,7 +61,10 @@ def picked(call: Call, value: Value, axis: int, key: Any, shape: Shape) -> Value
     """Return what an index along one axis picks."""
     place = value.order.index(axis)
     order = value.order if len(shape) == value.rank else _without(value.order, axis)
-    return call.step(value[(*(slice(None),) * place, key)], shape, order, value.dtype)
+    before = (slice(None),) * place
+    # Keras accepts a slice in a tuple only.
+    index = (*before, key) if before or not isinstance(key, slice) else (key, Ellipsis)
+    return call.step(value[index], shape, order, value.dtype)
 
 
 @handles("select")
@@ -163,6 +166,11 @@ def _fill(call: Call) -> Result:
     return elementwise(call, [call.arguments["self"]], lambda value: ops.full_like(value, number))
 
 
+@handles("zero")
+def _zero(call: Call) -> Result:
+    return elementwise(call, [call.arguments["self"]], ops.zeros_like)
+
+
 @handles("copy")
 def _copy(call: Call) -> Result:
     return call.arguments["src"]  # type: ignore[no-any-return]
@@ -250,8 +258,12 @@ def _numbers(call: Call) -> Result:
 
 @handles("gather")
 def _gather(call: Call) -> Result:
-    value, index = call.value("self"), call.arguments["index"]
-    axis = call.arguments["dim"] % value.rank
+    given, index = call.arguments["self"], call.arguments["index"]
+    axis = call.arguments["dim"] % len(given.shape)
+    if isinstance(given, Constant) and given.array.size == given.array.shape[axis]:  # one row for all examples
+        row = replace(given, name=f"{given.name} row", array=given.array.ravel(), shape=(given.array.size,))
+        return taken(call, row, 0, index, call.shape)
+    value = call.writer.value(given)
     others = [axis_ for axis_ in range(value.rank) if axis_ != axis]
     if any(value.shape[one] != index.shape[one] for one in others):
         raise RuleError("gather of a part of a tensor")

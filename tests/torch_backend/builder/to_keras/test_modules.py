@@ -1,7 +1,9 @@
 """Whole modules: images, texts, recurrent layers, tied weights, bare parameters; their Keras layers and names."""
 
+from pathlib import Path
 from typing import Any
 
+import keras
 import pytest
 import torch
 from torch import nn
@@ -192,3 +194,35 @@ def test_a_mask_of_each_example_is_indexed_by_its_number() -> None:
     mask = torch.ones(2, 5, dtype=torch.int64)
     mask[1, 3:] = 0
     converted(Function(masked), (torch.randn(2, 5, 4), mask))
+
+
+def test_a_parameter_may_be_cut_and_changed_before_a_layer_uses_it(tmp_path: Path) -> None:
+    class Packed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(6, 4))
+            self.bias = nn.Parameter(torch.randn(6))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            bias = self.bias.clone()
+            bias[2:4].zero_()
+            first, second = self.weight.chunk(2)
+            return functional.linear(x, self.weight, bias)[:, 3:] * functional.linear(x, first) + x @ second.T
+
+    built = converted(Packed(), torch.randn(2, 4))
+    assert len(built.model.trainable_variables) == 2
+    built.model.save(tmp_path / "model.keras")
+    keras.saving.load_model(tmp_path / "model.keras")
+
+
+def test_a_layer_of_a_constant_is_a_part_of_the_model() -> None:
+    class Positions(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(2, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + self.fc(torch.arange(10.0).view(5, 2))
+
+    built = converted(Positions(), torch.randn(2, 5, 4))
+    assert len(built.model.trainable_variables) == 2

@@ -52,6 +52,8 @@ CASES: dict[str, tuple[Any, tuple[int, ...]]] = {
     "repetition": (lambda x: x.repeat(1, 2, 1) + x.repeat_interleave(2, dim=1), TEXT),
     "flip and roll": (lambda x: x.flip([1]) + x.roll(2, 1), TEXT),
     "constant index": (lambda x: x[:, torch.tensor([3, 0, 1])], TEXT),
+    "elements of a constant row": (lambda x: torch.arange(6.0).expand(x.shape[0], 6).gather(1, x.argmax(-1)), TEXT),
+    "zeros in a slice": (lambda x: _with_zeros(x) * 1, TEXT),
     "means": (lambda x: x.mean((2, 3)) + x.amax((2, 3)) + x.sum((2, 3), keepdim=True).flatten(1), IMAGE),
     "variance": (lambda x: x.var(-1) + x.std(-1, correction=0) + x.norm(dim=-1) + x.cumsum(1)[..., 0], TEXT),
     "softmax of channels": (lambda x: x.softmax(1) + functional.log_softmax(x, 1), IMAGE),
@@ -72,6 +74,12 @@ CASES: dict[str, tuple[Any, tuple[int, ...]]] = {
     "gated linear unit": (lambda x: functional.glu(x, -1), TEXT),
     "a dict of outputs": (lambda x: {"first": x + 1, "second": x.mean(-1)}, TEXT),
 }
+
+
+def _with_zeros(x: torch.Tensor) -> torch.Tensor:
+    made = x.clone()
+    made[:, 1:3].zero_()
+    return made
 
 
 def _written(x: torch.Tensor) -> torch.Tensor:

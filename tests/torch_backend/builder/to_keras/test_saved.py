@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import keras3conv as k3c
-from keras3conv.builder.to_keras import operations_layers
+from keras3conv.builder.to_keras.operations_pooling import spread
 from keras3conv.cli.app import FAILED, PASSED
 
 NET = """
@@ -86,8 +86,8 @@ def test_the_certificate_of_a_conversion_passes(tmp_path: Path) -> None:
 
 
 def test_a_planted_mistake_fails_the_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    correct = operations_layers.spread
-    monkeypatch.setattr(operations_layers, "spread", lambda value, rank: correct(value, rank)[::-1])
+    where = "keras3conv.builder.to_keras.operations_layers.spread"
+    monkeypatch.setattr(where, lambda value, rank: spread(value, rank)[::-1])
     net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=(1, 0)), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     conversion = k3c.convert(net, inputs=torch.randn(2, 3, 6, 8))
     assert conversion.report is not None
