@@ -50,8 +50,9 @@ def test_the_three_recipes_run(
     for recipe in recipes:
         run(recipe)
     written = {path.name for path in tmp_path.iterdir()}
-    assert written == {"old.h5", "net", "trained.pt", "trained.keras", "report.html"}
+    assert written == {"old.h5", "net", "keras_net", "report.html"}
     assert (tmp_path / "net" / "weights.safetensors").exists()
+    assert (tmp_path / "keras_net" / "model.keras").exists()
     assert blocks("text")[0] in capsys.readouterr().out
 
 
