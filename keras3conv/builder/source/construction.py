@@ -9,7 +9,9 @@ from keras3conv.frameworks.torch.constructors import REQUIRED, constructor
 from keras3conv.rules.rule import LayerSpec
 
 _WINDOWS = ("kernel_size", "pool_size")
-"""The arguments that are also the default of the stride of a pooling."""
+"""The arguments of torch's and Keras' poolings that are also the default of their stride."""
+
+_LIBRARIES = ("torch.", "keras.")
 
 
 def arguments(spec: LayerSpec, write: Callable[[Any], str] = literal) -> list[str]:
@@ -24,12 +26,14 @@ def arguments(spec: LayerSpec, write: Callable[[Any], str] = literal) -> list[st
     parameters = constructor(spec.kind)
     config = {name: simplified(name, value, spec.kind) for name, value in spec.config.items()}
     window = next((config[name] for name in _WINDOWS if name in config), None)
+    # Classes of this package have another meaning of a stride that is None.
+    strides = ("stride", "strides") if spec.kind.startswith(_LIBRARIES) else ()
     given = []
     for name, default in parameters.items():
         if name not in config:
             continue
         value = config[name]
-        is_window = name in ("stride", "strides") and default is None and value == window
+        is_window = name in strides and default is None and value == window
         if default is REQUIRED:
             given.append(write(value))
         elif value != simplified(name, default, spec.kind) and not is_window:

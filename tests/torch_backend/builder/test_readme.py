@@ -98,7 +98,7 @@ def test_inspect_lists_the_settings_that_a_weights_file_has_and_those_it_lacks(
     assert "4 features, epsilon ?" in said
     assert "contains weights, but no architecture" in said
     assert ("in the order of the model" in said) == (generation == 2)
-    for untold in ("strides", "padding", "activations", "epsilons", "connected"):
+    for untold in ("strides", "padding", "activations", "epsilons", "connections"):
         assert untold in said
 
 

@@ -1,6 +1,7 @@
 """The probe leaves both models unchanged, and says so if it finds nothing."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -126,11 +127,11 @@ def test_inputs_of_a_wrong_shape_name_the_layer() -> None:
         k3c.align(nn.Sequential(nn.Linear(6, 6)), tidy(), inputs=array(2, 7), keras_inputs=array(2, 6))
 
 
-def test_probe_true_is_refused_if_the_models_cannot_run() -> None:
-    model = keras.Sequential([layers.Dense(4)])
-    model.build((None, None, 6))
+def test_probe_true_is_refused_if_a_side_is_a_file_of_weights(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(4)])
+    model.save_weights(tmp_path / "model.weights.h5")
     with pytest.raises(InputError, match="probe=True"):
-        k3c.align(nn.Linear(6, 4), model, probe=True)
+        k3c.align(nn.Linear(6, 4), tmp_path / "model.weights.h5", probe=True)
 
 
 def test_a_plan_without_a_probe_says_so() -> None:

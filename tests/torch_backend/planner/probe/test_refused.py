@@ -68,13 +68,13 @@ def test_probe_true_never_falls_back_to_a_plan_without_a_run() -> None:
 
 
 def test_inputs_with_nan_are_refused() -> None:
-    with pytest.raises(InputError, match="holds 12 NaN"):
+    with pytest.raises(InputError, match="contains 12 NaN"):
         k3c.align(nn.Linear(6, 5), twin(), inputs=torch.full((2, 6), torch.nan))
 
 
 def test_bfloat16_inputs_with_nan_are_refused() -> None:
     given = torch.full((2, 3), float("nan"), dtype=torch.bfloat16)
-    with pytest.raises(InputError, match="holds 6 NaN"):
+    with pytest.raises(InputError, match="contains 6 NaN"):
         refuse_unprovable(Inputs(torch=given, keras=np.zeros((2, 3)), note=""))
     refuse_unprovable(
         Inputs(torch=torch.ones((2, 3), dtype=torch.bfloat16), keras=torch.ones(1, dtype=torch.int64), note="")
