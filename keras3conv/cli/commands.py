@@ -366,7 +366,7 @@ def _entry_of(side: "Adapter", entry: str) -> str:
 
 
 def _align_ends(source: "Adapter", target: "Adapter", entry: str) -> "Alignment":
-    """Return a new plan for a transfer; raise `InputError` if the target file does not exist."""
+    """Align source and target and return the plan; raise `InputError` for one framework or a missing target file."""
     from keras3conv import api
 
     if source.side == target.side:

@@ -111,14 +111,12 @@ def read_class_names(path: Path | None) -> list[str] | None:
 
 def read_hints(hints: Sequence[str]) -> dict[str, str] | None:
     """Return the pairs of `torch=keras` hints; raise `InputError` for anything else."""
-    return dict(_assignments(hints, "--hint", "a hint names a torch layer and a Keras layer", "fc=dense")) or None
+    return dict(_assignments(hints, "--hint", "a hint has the form TORCH_LAYER=KERAS_LAYER", "fc=dense")) or None
 
 
 def read_ignored(entries: Sequence[str]) -> list[tuple[str, str]]:
     """Return the paths and reasons of `path=reason` options; raise `InputError` for anything else."""
-    return list(
-        _assignments(entries, "--ignore", "a reason is needed to ignore a layer or a tensor", "head=not trained")
-    )
+    return list(_assignments(entries, "--ignore", "an ignored tensor needs a reason: PATH=REASON", "head=not trained"))
 
 
 def _assignments(entries: Sequence[str], option: str, meaning: str, example: str) -> Iterator[tuple[str, str]]:

@@ -140,7 +140,7 @@ class KerasFile:
         return KerasModel(load(self.source))
 
     def opened(self) -> tuple["Adapter", tuple[str, ...]]:
-        """Return the adapter of a live model, and notes for a report, if Keras 2 saved the file with an architecture.
+        """Return a live model if Keras 2 saved the file, else this adapter; and notes for a report.
 
         Keras 3 interprets some arguments in such a file differently, so no workflow reads the file directly. For any
         other file, or if Keras 3 has no equivalent for parts of the model, this adapter is returned: names and shapes

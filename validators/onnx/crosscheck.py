@@ -146,11 +146,11 @@ def _section(
     facts = {opinion.name: missing.get(opinion.name) or exporters[opinion.name] for opinion in opinions}
     facts["onnxruntime"] = f"{version('onnxruntime')}, CPU"
     facts |= {"tolerance": f"the caller's: {tolerance}"} if tolerance else {}
-    facts |= {f"{batch.name}, another batch": batch.result for batch in batches}
+    facts |= {f"{check.name}, another batch": check.result for check in batches}
     disagreeing = [verdict for verdict in verdicts if not verdict.agrees]
     line = who_disagrees(verdicts)
     problems = [_problem(line, suspected_part(verdicts, exporters), disagreeing)] if disagreeing else []
-    problems += [Problem(fact=f"{batch.name} {batch.result}") for batch in batches if batch.failed]
+    problems += [Problem(fact=f"{check.name} {check.result}") for check in batches if check.failed]
     problems += random
     worst = max((verdict.judgement.ratio or 0.0 for verdict in verdicts if verdict.judgement), default=0.0)
     status: Status = "skipped" if missing else "passed"

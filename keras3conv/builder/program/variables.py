@@ -30,7 +30,7 @@ class Names:
 
 
 def variable_names(program: Program) -> Names:
-    """Return the variable names for a program."""
+    """Choose the Python names in the `forward` method: of values, arguments, free sizes and parameters."""
     used = {symbol for step in program.steps for symbol in step.symbols}
     sizes = {symbol: identifier(symbol) for symbol in program.sizes if symbol in used}
     arguments = _arguments(program, {*sizes.values()})

@@ -44,7 +44,7 @@ class _KerasSpelling:
 
     def symbol(self, name: str) -> str:
         """Refuse a free size: no operation of a functional model takes one."""
-        raise RuleError(f"the free size {name} as a number")
+        raise RuleError(f"the free size {name} is used as a number, which a functional model does not support")
 
     def module(self, name: str) -> str:
         """Return the variable of a layer that is called several times, or the code that makes it."""

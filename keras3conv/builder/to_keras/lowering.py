@@ -101,10 +101,10 @@ class _Lowering:
             call = Call(node, mapped(node.arguments, self._argument), self)
             handler = handler_of(node.kind)
             if handler is None:
-                raise RuleError(f"no counterpart of {node.kind} in Keras is known")
+                raise RuleError(f"{node.kind}, which has no counterpart in Keras")
             result = handler(call)
         except RuleError as error:
-            fact = f"{error}; {line}" if line else str(error)
+            fact = f"not supported: {error}" + (f"; {line}" if line else "")
             self.problems.append(Problem(torch=node.path or self.graph.name, fact=fact))
             result = [self.new(tensor.shape, identity(len(tensor.shape)), tensor.dtype) for tensor in node.outputs]
         results = result if isinstance(result, list | tuple) else [result]

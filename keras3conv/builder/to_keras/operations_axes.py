@@ -1,7 +1,7 @@
-"""Handlers of operators that rename, merge, split and repeat axes.
+"""Convert torch's permute, reshape, expand and repeat to Keras.
 
-A permutation only renames the axes of a value. A reshape moves data only where the axes that it merges do not stand
-together in Keras.
+A permutation only relabels the axes of a value and moves no data. A reshape moves data only where the axes that it
+merges are not adjacent in Keras.
 """
 
 from collections.abc import Sequence

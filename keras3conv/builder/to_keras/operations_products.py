@@ -51,7 +51,7 @@ def _baddbmm(call: Call) -> Result:
 def _einsum(call: Call) -> Result:
     left, _, right = call.arguments["equation"].replace(" ", "").partition("->")
     if "..." in left or not right:
-        raise RuleError("einsum with an ellipsis or without a result")
+        raise RuleError("einsum with an ellipsis or without a result is not supported")
     values = [call.writer.value(one) for one in call.arguments["tensors"]]
     names = left.split(",")
     written = ["".join(name[axis] for axis in value.order) for name, value in zip(names, values, strict=True)]
@@ -63,7 +63,7 @@ def _attention(call: Call) -> Result:
     """Keras takes (batch, length, heads, size) where torch has (batch, heads, length, size)."""
     values = [call.value(name) for name in ("query", "key", "value")]
     if any(value.rank != 4 for value in values):
-        raise RuleError("scaled_dot_product_attention of tensors without exactly four axes")
+        raise RuleError("scaled_dot_product_attention is supported for tensors of four axes only")
     if call.get("dropout_p", 0.0):
         raise RuleError("scaled_dot_product_attention with a dropout in evaluation mode")
     order = (0, 2, 1, 3)

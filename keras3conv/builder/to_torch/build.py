@@ -140,7 +140,7 @@ def _require_no_hidden_use(model: Any, plan: Alignment, graph: Graph, program: P
 
 
 def _value_reads(model: Any, graph: Graph, inputs: Any) -> tuple[Problem, ...]:
-    """Return a problem for each variable whose values became constants of the graph: training would not change them."""
+    """Return a problem for each variable that the graph holds as a constant, which training would not change."""
     from keras3conv.frameworks.keras import influence as keras_influence
     from keras3conv.frameworks.keras.tracing import graph as keras_graph
 

@@ -296,7 +296,7 @@ class _Lowering:
 
 
 def _require_no_extra_arguments(node: Node) -> None:
-    """Raise `RuleError` if a layer is called with several tensors or with a flag, which rules do not convert."""
+    """Raise `RuleError` if a call has several tensor arguments, or a flag other than `training` that is True."""
     arguments = {name: value for name, value in node.arguments.items() if name != "training"}
     extra = [name for name, value in arguments.items() if any(refs(value))][1:]
     extra += [name for name, value in arguments.items() if value is True]

@@ -8,7 +8,7 @@ _BUFFERS = frozenset({"running_mean", "running_var", "num_batches_tracked"})
 
 
 def layers_of(tensors: Iterable[TensorRef]) -> tuple[LayerView, ...]:
-    """Return a layer for every prefix of the keys, with the tensors that have this prefix, in order of appearance."""
+    """Group the tensors by the part of the key before its last dot; return a layer for each group, in order."""
     owned: dict[str, list[TensorRef]] = {}
     for tensor in tensors:
         owned.setdefault(tensor.path.rpartition(".")[0], []).append(tensor)

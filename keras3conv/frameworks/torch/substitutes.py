@@ -14,7 +14,9 @@ from keras3conv.transforms import Array
 
 
 def running_tensors(module: nn.Module, values: Mapping[str, Array], *, float64: bool) -> dict[str, torch.Tensor]:
-    """Return the tensors for a run: the given values, casts of the module's own tensors, and copies of its buffers.
+    """Return the tensors that replace the module's own in a run: given values, float64 casts, and copies of buffers.
+
+    A parameter that needs none of these is left out.
 
     A tied tensor with several names is also one tensor in the result, under each of its names.
     """

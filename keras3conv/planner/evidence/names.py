@@ -56,7 +56,9 @@ _NUMBER = re.compile(r"\d+")
 
 @dataclass(frozen=True)
 class Ranks:
-    """The ranks of the numbers in paths; a number is ranked among the paths that are equal except for numbers.
+    """The rank of each number in a path among paths that differ only in numbers.
+
+    "heads.0", "heads.1" and "heads.3" have the ranks 0, 1 and 2.
 
     Attributes:
         ranks: For each path, the rank of each of its numbers.

@@ -19,7 +19,7 @@ CLOSE_LIMIT = 1e-4
 
 
 class InputMatch(IntEnum):
-    """The agreement of a Keras layer's input with the recorded input of a torch layer; the smallest is the best."""
+    """How well a Keras layer's input agrees with the recorded input of a torch layer; smaller is a better match."""
 
     SAME = 0
     CLOSE = 1

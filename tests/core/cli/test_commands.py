@@ -181,7 +181,7 @@ def test_an_ignored_layer_is_no_problem(checkpoint: Path, keras_weights: Path) -
 
 def test_ignore_needs_a_reason_and_a_known_name(checkpoint: Path, keras_weights: Path) -> None:
     assert_refused(
-        run("align", checkpoint, keras_weights, "--ignore", "twins"), "a reason is needed to ignore a layer or a tensor"
+        run("align", checkpoint, keras_weights, "--ignore", "twins"), "an ignored tensor needs a reason"
     )
     assert_refused(run("align", checkpoint, keras_weights, "--ignore", "no=reason"), "is not a layer or a tensor")
 
@@ -298,7 +298,7 @@ def test_nothing_is_written_if_a_tensor_has_no_counterpart(checkpoint: Path, ker
 @pytest.mark.parametrize("hint", ["fc", "=dense", "fc="])
 def test_a_hint_without_two_names_is_refused(hint: str, small_checkpoint: Path, keras_weights: Path) -> None:
     result = run("align", small_checkpoint, keras_weights, "--hint", hint)
-    assert_refused(result, "a hint names a torch layer and a Keras layer", 'Fix:  --hint "fc=dense"')
+    assert_refused(result, "a hint has the form TORCH_LAYER=KERAS_LAYER", 'Fix:  --hint "fc=dense"')
 
 
 def test_a_hint_decides(small_checkpoint: Path, keras_weights: Path) -> None:

@@ -73,7 +73,10 @@ def _scores_and_mask(call: TorchCall) -> tuple[Any, Any]:
 
 
 def _attention(call: TorchCall, scoring: Scoring) -> Any:
-    """Compute `scaled_dot_product_attention` by elementary operations, with another scoring function."""
+    """Compute `scaled_dot_product_attention` with elementary operations.
+
+    `scoring` combines the scores and the mask before the softmax.
+    """
     query, key, value = (call.get(name) for name in ("query", "key", "value"))
     scale = call.kwargs.get("scale") or query.shape[-1] ** -0.5
     scores = query @ key.transpose(-1, -2) * scale

@@ -117,7 +117,7 @@ def _sizes(pool: LayerSpec, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]
 
 
 def _keras_pads(pool: LayerSpec, kernel: tuple[int, ...], strides: tuple[int, ...]) -> Pads:
-    """Return the padding of the Keras pooling layer itself, which depends on the input size if it has strides."""
+    """Return the padding that a Keras pooling layer adds; "same" with strides depends on the input size."""
     if pool.config.get("padding", "valid") == "valid":
         return ((0, 0),) * len(kernel)
     first = 2 if pool.config.get("data_format") == "channels_first" else 1
