@@ -127,6 +127,11 @@ def tensors_by_path(view: ModelView) -> dict[str, TensorRef]:
 
 def misfit(mapping: WeightMapping, torch: Mapping[str, TensorRef], keras: Mapping[str, TensorRef]) -> str:
     """Return the reason why the shapes of a mapping do not fit; an empty text if they do."""
+    missing = [path for path in mapping.torch if path not in torch] + [
+        path for path in mapping.keras if path not in keras
+    ]
+    if missing:
+        return f"the rule needs {', '.join(missing)}, which the layer does not have"
     given = tuple(torch[path].shape for path in mapping.torch)
     wanted = tuple(keras[path].shape for path in mapping.keras)
     torch_names, keras_names = ", ".join(mapping.torch), ", ".join(mapping.keras)

@@ -7,6 +7,7 @@ import pytest
 
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import AlignmentError
+from keras3conv.model.views import LayerView, TensorRef
 from keras3conv.planner.plan import plan
 from tests.core.planner.test_plan import dense, keras_model, linear, torch_model
 
@@ -48,6 +49,14 @@ def test_pairing_an_unknown_name_is_an_error_with_the_nearest_names(complete: Al
         AlignmentError, match="stam  \\(torch\\)  is neither a layer nor a tensor; similar names: stem, "
     ):
         complete.pair("stam", "a")
+
+
+def test_pairing_a_layer_without_the_tensors_of_the_rule_is_an_error_that_names_them() -> None:
+    packed = (TensorRef(path="a.in_proj_weight", role="in_proj_weight", shape=(12, 4)),)
+    torch = torch_model(LayerView(path="a", tensors=packed, config=None))
+    keras = keras_model(dense("qkv", 4, 12))
+    with pytest.raises(AlignmentError, match=r"the rule needs a\.weight, .*which the layer does not have"):
+        plan(torch, keras).pair(["a"], ["qkv"])
 
 
 def test_a_tensor_in_two_mappings_is_a_problem(complete: Alignment) -> None:
