@@ -152,6 +152,13 @@ class KerasFile:
             return self, (f"only the names and shapes in {self.source} count: Keras 3 cannot compute {named}",)
         return model, () if isinstance(model, KerasFile | TorchFile) else model.notes()
 
+    def notes(self) -> tuple[str, ...]:
+        """Return the version of Keras 2 that saved the file, as a note for a report; Keras is not imported."""
+        from keras3conv.formats.keras2.file import saved_model
+
+        saved = saved_model(self.source) if self.source.exists() else None
+        return (f"{self.source.name} was saved by Keras {saved.version}",) if saved and saved.version else ()
+
     def _of_keras_2(self) -> tuple["Adapter", tuple[Problem, ...]]:
         """Return the live model of a file that Keras 2 saved; else this adapter, and the problems of the file."""
         from keras3conv.formats.keras2.file import saved_model

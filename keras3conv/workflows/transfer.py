@@ -26,8 +26,8 @@ def transfer(
     if read.side == written.side:
         raise InputError(f"source and target are both {read.side}: a transfer goes from one framework to the other")
     notes: tuple[str, ...] = ()
-    if isinstance(read, KerasFile) and not _has_the_tensors(read.view(), plan):
-        read, notes = read.opened()
+    if isinstance(read, KerasFile):
+        read, notes = (read, read.notes()) if _has_the_tensors(read.view(), plan) else read.opened()
     if isinstance(written, ModelFile):
         return _report(*_into_files(read.view(), written, plan, out, overwrite=overwrite, cast=cast), notes)
     return _report(*_into_live(read.view(), written, plan, out, overwrite=overwrite, cast=cast), notes)

@@ -55,7 +55,7 @@ def test_align_transfer_and_validate_read_the_file_as_convert_does(file: OldFile
             assert any(pair.unconfirmed for pair in plan.pairs)
             assert plan.difference
             plan = made.conversion.alignment
-        k3c.transfer(file.path, made.module, plan.check())
+        moved = k3c.transfer(file.path, made.module, plan.check())
         assert_golden(made.returned(made.module), file)
         report = k3c.validate(
             made.module,
@@ -68,7 +68,7 @@ def test_align_transfer_and_validate_read_the_file_as_convert_does(file: OldFile
     report.raise_if_failed()
     version = ".".join(file.version.split(".")[:2])
     assert [section.name for section in report.sections] == ["structure", "outputs", "expected"]
-    for said in (report.notes,) if file.name in SPLIT else (plan.notes, report.notes):
+    for said in (moved.notes, report.notes) if file.name in SPLIT else (plan.notes, moved.notes, report.notes):
         assert any(f"was saved by Keras {version}" in note for note in said)
     assert f"that of Keras {version}" in report.sections[-1].facts["meaning"]
 
