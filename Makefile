@@ -31,7 +31,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt $(TORCH_PIP_ARGS) $(TORCH)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt $(TENSORFLOW) \
-		--editable '.[torch,keras,jax,onnx,report,dev]'
+		--editable '.[torch,keras,jax,onnx,report,ray,docs,dev]'
 	$(BIN)/python -m pip install --quiet --no-deps $(PEERS)
 	@touch $(STAMP)
 
