@@ -4,11 +4,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from keras3conv.errors import InputError
 from keras3conv.numerics.difference import Tolerance
-from keras3conv.workflows.files import read_inputs
+from keras3conv.workflows.files import random_inputs, read_inputs
 
 REPORT_SUFFIXES = (".html", ".md", ".json", ".txt")
 """The suffixes of a report file. They are checked before the proofs, which may take minutes."""
@@ -31,7 +29,7 @@ def convert_inputs(path: Path | None, shape: str | None) -> Any:
     sizes = [part.strip() for part in shape.split(",")]
     if not all(size.isdecimal() and int(size) > 0 for size in sizes):
         raise InputError(f"--shape {shape}: a shape is written as numbers with commas, as 1,3,224,224")
-    return np.random.default_rng(0).standard_normal([int(size) for size in sizes]).astype("float32")
+    return random_inputs([int(size) for size in sizes])
 
 
 def read_tolerance(text: str | None) -> Tolerance | None:

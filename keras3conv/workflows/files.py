@@ -1,7 +1,7 @@
 """Read the files that go with models: inputs, labels, class names; read and write plans."""
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,12 @@ def read_inputs(path: Path | None) -> Any:
     if all(name == f"arr_{place}" for place, name in enumerate(arrays)):
         return tuple(arrays.values())
     return dict(arrays)
+
+
+def random_inputs(shape: Sequence[int]) -> Array:
+    """Return random float32 numbers of a shape, the same for every call."""
+    numbers: Array = np.random.default_rng(0).standard_normal(tuple(shape)).astype("float32")
+    return numbers
 
 
 def read_labels(path: Path | None) -> Any:
