@@ -11,6 +11,7 @@ import typer
 
 from keras3conv.cli.app import FAILED, PASSED, command, note
 from keras3conv.cli.options import Debug, Json
+from keras3conv.messages import count
 
 if TYPE_CHECKING:
     from keras3conv.report.overview import Row
@@ -52,7 +53,8 @@ def sweep(  # noqa: PLR0913 - an argument for every option
     from keras3conv.report.overview_text import to_text
     from keras3conv.workflows.sweep.run import sweep as run
 
-    with _interrupted_by_termination(), _progress() as progress:
+    names: list[str] = []
+    with _interrupted_by_termination(), _progress(names) as progress:
         overview = run(
             file,
             out,
@@ -62,6 +64,8 @@ def sweep(  # noqa: PLR0913 - an argument for every option
             retry=retry,
             progress=progress,
         )
+    if kept := len(overview.rows) - len(names):
+        note(f"{count(kept, 'task')} had a result already")
     print(overview.to_json() if as_json else to_text(overview))
     note(f"saved {out / 'index.html'}")
     return PASSED if overview.ok else FAILED
@@ -78,12 +82,20 @@ def _interrupted_by_termination() -> Iterator[None]:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[["Row", int, int], None]]:
-    """Yield a function that prints a line for each finished task on stderr, above a bar if stderr is a terminal."""
+def _progress(names: list[str]) -> Iterator[Callable[["Row", int, int], None]]:
+    """Yield a function that prints a line for each finished task on stderr, above a bar if stderr is a terminal.
+
+    Args:
+        names: A list to which the names of the finished tasks are added.
+    """
     from keras3conv.report.overview_text import row_line
 
+    def tell_plainly(row: "Row", done: int, total: int) -> None:
+        names.append(row.name)
+        note(row_line(row, done, total))
+
     if not sys.stderr.isatty():
-        yield lambda row, done, total: note(row_line(row, done, total))
+        yield tell_plainly
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -93,6 +105,7 @@ def _progress() -> Iterator[Callable[["Row", int, int], None]]:
         task = bar.add_task("sweep", total=None)
 
         def tell(row: "Row", done: int, total: int) -> None:
+            names.append(row.name)
             bar.console.print(row_line(row, done, total), markup=False, highlight=False)
             bar.update(task, completed=done, total=total)
 

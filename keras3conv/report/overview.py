@@ -193,6 +193,11 @@ class Overview:
         return tuple(row for row in self.rows if row.status != "passed")
 
     @property
+    def failed_first(self) -> tuple[Row, ...]:
+        """All rows: those of tasks that did not pass first, else in the order of the tasks."""
+        return tuple(sorted(self.rows, key=lambda row: ("failed", "skipped", "passed").index(row.tone)))
+
+    @property
     def differences(self) -> tuple[Difference, ...]:
         """The tasks whose result changed since the earlier sweep, those that got worse first."""
         if self.earlier is None:

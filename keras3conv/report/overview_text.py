@@ -18,12 +18,9 @@ def to_markdown(overview: Overview) -> str:
     if overview.first_failures:
         rows = [(escape(name), str(number)) for name, number in overview.first_failures.items()]
         blocks += ["## What failed first", _table(("what", "tasks"), rows)]
-    if failed := [row for row in overview.rows if row.tone == "failed"]:
-        blocks.append("## Not passed")
-        blocks += [_table(("task", "status", "outcome"), [_short(row) for row in failed])]
     if overview.rows:
         header = ("task", "status", "outcome", "models", "backend", "dtype", "seconds", "memory")
-        blocks += ["## All tasks", _table(header, [_full(row) for row in overview.rows])]
+        blocks += ["## All tasks", _table(header, [_full(row) for row in overview.failed_first])]
     if overview.environment:
         listing = ", ".join(f"{escape(name)} {escape(value)}" for name, value in overview.environment.items())
         blocks.append(f"**Environment**: {listing}")
@@ -57,7 +54,14 @@ def row_line(row: Row, done: int, total: int) -> str:
     """Return the line of a task that ended: "  3/12  ✓ passed  resnet  4.2 s  7 passed"."""
     width = len(str(total))
     status = f"{GLYPHS[row.tone]} {row.status}"
-    return f"{done:>{width}}/{total}  {status:<15}  {visible(row.name)}  {row.seconds:.1f} s  {visible(row.outcome)}".rstrip()
+    parts = (
+        f"{done:>{width}}/{total}",
+        f"{status:<15}",
+        visible(row.name),
+        f"{row.seconds:.1f} s",
+        visible(row.outcome),
+    )
+    return "  ".join(parts).rstrip()
 
 
 def _changes(overview: Overview) -> Iterator[str]:
@@ -73,10 +77,6 @@ def _changes(overview: Overview) -> Iterator[str]:
 
 def _change(one: Difference) -> Sequence[str]:
     return escape(one.name), escape(one.before), escape(one.now)
-
-
-def _short(row: Row) -> Sequence[str]:
-    return _linked(row), row.status, escape(row.outcome)
 
 
 def _full(row: Row) -> Sequence[str]:

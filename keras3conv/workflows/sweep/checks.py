@@ -131,7 +131,7 @@ def _unreadable(path: str, key: str, entry: str) -> str:
         return f"{path} does not exist"
     try:
         side = formats.side_of(file)
-        if (expected := _SIDE_OF_KEY.get(key, key)) not in ("model", side):
+        if _SIDE_OF_KEY.get(key, key) not in ("model", side):
             return f"{path} is a {side} file"
         if file.suffix != ".json":
             formats.read(file, entry=entry if side == "torch" else "")

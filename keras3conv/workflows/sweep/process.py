@@ -70,7 +70,9 @@ def run_task(task: Task, out: Path, *, memory_limit: int, is_stopped: Callable[[
     if end.killed_for or not made.exists():
         status, outcome = _reason(end, task, limit)
         return replace(row, status=status, outcome=outcome, message=_last_lines(out / "log.txt"))
-    return _with_result(row, json.loads(made.read_text(encoding="utf-8")), out)
+    result = json.loads(made.read_text(encoding="utf-8"))
+    made.unlink()
+    return _with_result(row, result, out)
 
 
 def _with_result(row: Row, result: Mapping[str, Any], out: Path) -> Row:
