@@ -36,7 +36,7 @@ from keras3conv.cli.options import (
     TorchWeights,
     Training,
 )
-from keras3conv.cli.sweeping import sweep
+from keras3conv.cli.sweeping import card, sweep
 from keras3conv.errors import AlignmentError, InputError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from keras3conv.report.report import Report
 
 
-__all__ = ["app", "main", "sweep"]
+__all__ = ["app", "card", "main", "sweep"]
 
 
 def main() -> None:

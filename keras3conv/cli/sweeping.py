@@ -1,5 +1,6 @@
 """Define the commands for many models: `sweep`, and `card`, which describes one conversion for a model hub."""
 
+import json
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from keras3conv.cli.app import FAILED, PASSED, command, note
-from keras3conv.cli.options import Debug, Json
+from keras3conv.cli.options import Debug, Json, Overwrite
 from keras3conv.messages import count
 
 if TYPE_CHECKING:
@@ -71,6 +72,53 @@ def sweep(  # noqa: PLR0913 - an argument for every option
     return PASSED if overview.ok else FAILED
 
 
+@command(
+    "keras3conv card net/ --license apache-2.0 --source model.h5 -o net/README.md\n"
+    "  keras3conv card net.safetensors --report report.json --license mit"
+)
+def card(  # noqa: PLR0913 - an argument for every option
+    model: Annotated[Path, typer.Argument(metavar="FOLDER|FILE", help="What convert or transfer wrote.")],
+    *,
+    licence: Annotated[str, typer.Option("--license", metavar="NAME", help="The licence of the weights.")] = "",
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="The certificate; by default report.json in the folder.")
+    ] = None,
+    source: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="A file the model was made of; may be repeated.")
+    ] = None,
+    name: Annotated[str, typer.Option(metavar="NAME", help="The name; by default that of the folder or file.")] = "",
+    base_model: Annotated[
+        str, typer.Option(metavar="OWNER/NAME", help="The model on the hub of which this is a conversion.")
+    ] = "",
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", metavar="README.md", help="Save the card here, in place of printing it."),
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Write the model card of one conversion, and the line of its files for the table of a model zoo.
+
+    The card has a YAML header as model hubs expect it: the verdicts, the noise floor, files and sources with digests,
+    versions, how to load the model. With -o the card is saved, and the lines are printed: name, size, sha256, md5.
+    """
+    from keras3conv.report import html
+    from keras3conv.report.card import registry_line
+    from keras3conv.workflows.card import make_card, write_card
+
+    made = make_card(model, report=report, sources=source or (), licence=licence, name=name, base_model=base_model)
+    lines = [registry_line(file) for file in made.files]
+    if out:
+        write_card(made, out, overwrite=overwrite)
+        note(f"saved {out}")
+    if as_json:
+        print(json.dumps({"card": html.write_card(made), "files": [vars(file) for file in made.files]}, indent=1))
+    else:
+        print("\n".join(lines if out else [html.write_card(made), *lines]))
+    return PASSED if made.report.ok else FAILED
+
+
 @contextmanager
 def _interrupted_by_termination() -> Iterator[None]:
     """Treat a request to end the process like Ctrl-C: running tasks are killed, and the tables are written."""
@@ -112,4 +160,4 @@ def _progress(names: list[str]) -> Iterator[Callable[["Row", int, int], None]]:
         yield tell
 
 
-__all__ = ["sweep"]
+__all__ = ["card", "sweep"]

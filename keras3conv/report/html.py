@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 from keras3conv.errors import MissingExtra
 from keras3conv.messages import count
+from keras3conv.report import markdown
+from keras3conv.report.card import Card
 from keras3conv.report.cells import show, visible
 from keras3conv.report.overview import ROW_STATUSES, TONES, Overview
 from keras3conv.report.plot import draw
@@ -43,6 +45,15 @@ def write_overview(overview: Overview) -> str:
     )
 
 
+def write_card(card: Card) -> str:
+    """Return the card of a converted model as Markdown with a YAML header.
+
+    Raises:
+        MissingExtra: jinja2 is not installed.
+    """
+    return _template("card.md.j2").render(card=card)
+
+
 def _tones() -> Mapping[str, str]:
     """Return the colour of every status of a row."""
     return {status: TONES.get(status, "failed") for status in ROW_STATUSES}
@@ -70,9 +81,14 @@ def _template(name: str) -> "Template":
     except ImportError as error:
         raise MissingExtra("an HTML report", "jinja2", "report") from error
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_finalize
+        autoescape=name.endswith(".html.j2"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_finalize,
     )
     environment.filters |= {"show": show, "draw": draw, "full": _full, "count": count}
+    environment.filters |= {"md": markdown.escape, "table": markdown.table_of}
     environment.globals["glyphs"] = GLYPHS
     return environment.from_string(_resource(name))
 

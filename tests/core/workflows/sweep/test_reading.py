@@ -59,7 +59,7 @@ def test_a_matrix_becomes_a_task_for_each_combination(tmp_path: Path) -> None:
 
 
 def test_a_matrix_of_models_makes_their_names(tmp_path: Path) -> None:
-    text = '[[task]]\ntorch = ["nets.py:a", "nets.py:b"]\nkeras = "keras_nets.py:{stem}"\n[task.matrix]\nbackend = ["jax"]\n'
+    text = '[[task]]\ntorch = ["nets.py:a", "nets.py:b"]\nkeras = "k.py:{stem}"\n[task.matrix]\nbackend = ["jax"]\n'
     assert names(read(tmp_path, text)) == ["a-jax", "b-jax"]
 
 
