@@ -36,6 +36,7 @@ from keras3conv.cli.options import (
     TorchWeights,
     Training,
 )
+from keras3conv.cli.sweeping import card, sweep
 from keras3conv.errors import AlignmentError, InputError
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from keras3conv.report.report import Report
 
 
-__all__ = ["align", "app", "compare_onnx", "convert", "demo", "inspect", "main", "rules", "transfer", "validate"]
+__all__ = ["app", "card", "main", "sweep"]
 
 
 def main() -> None:
@@ -85,8 +86,8 @@ def inspect(
     debug: Debug = False,
 ) -> int:
     """List the layers of a model, with the shapes of their tensors. Repeated blocks share a line."""
-    from keras3conv.cli.models import Weights, resolve
     from keras3conv.cli.output import model_json, model_text
+    from keras3conv.workflows.factories import Weights, resolve
 
     view = resolve(model, Weights(torch=torch_weights, keras=keras_weights, entry=entry)).view()
     print(model_json(view) if as_json else model_text(view, every=every))
@@ -117,9 +118,10 @@ def align(  # noqa: PLR0913 - an argument for every option
     """Match the tensors of two models. The exit status is 1 if a tensor has no counterpart."""
     from keras3conv import api
     from keras3conv.alignment.text import describe
-    from keras3conv.cli.files import read_hints, read_ignored, read_inputs, write_plan
-    from keras3conv.cli.models import notes_to_stderr
+    from keras3conv.cli.files import read_hints, read_ignored
     from keras3conv.cli.output import as_options
+    from keras3conv.workflows.factories import notes_to_stderr
+    from keras3conv.workflows.files import read_inputs, write_plan
 
     hints, ignored = read_hints(hint or ()), read_ignored(ignore or ())
     given = read_inputs(inputs), read_inputs(keras_inputs)
@@ -164,9 +166,9 @@ def transfer(  # noqa: PLR0913 - an argument for every option
 ) -> int:
     """Transfer weights to a file of the other framework, or to a model that is then saved. All or nothing."""
     from keras3conv import api
-    from keras3conv.cli.files import read_plan
-    from keras3conv.cli.models import Weights, notes_to_stderr, resolve
     from keras3conv.cli.output import print_report
+    from keras3conv.workflows.factories import Weights, notes_to_stderr, resolve
+    from keras3conv.workflows.files import read_plan
 
     saved = read_plan(plan) if plan else None
     weights = Weights(torch=torch_weights, keras=keras_weights, entry=entry)
@@ -219,27 +221,28 @@ def validate(  # noqa: PLR0913 - an argument for every option
     """Prove that two models compute the same. If they differ, report where and why; the exit status is 1."""
     from keras3conv import api
     from keras3conv.cli import files as cli_files
-    from keras3conv.cli.models import notes_to_stderr
     from keras3conv.cli.output import progress_bar
     from keras3conv.validators.running.options import Options
+    from keras3conv.workflows.factories import notes_to_stderr
+    from keras3conv.workflows.files import read_class_names, read_inputs, read_labels, read_plan
     from keras3conv.workflows.validate import validate as run
 
     if report:
         cli_files.check_report(report)
-    saved, hints = cli_files.read_plan(plan) if plan else None, cli_files.read_hints(hint or ())
+    saved, hints = read_plan(plan) if plan else None, cli_files.read_hints(hint or ())
     if saved and hints:
         raise InputError("--plan and --hint are both given: hints are only for making a plan")
     options = Options(
         proofs=proof or (),
         tolerance=cli_files.read_tolerance(tolerance),
         training=training,
-        labels=cli_files.read_labels(labels),
-        class_names=cli_files.read_class_names(class_names) or (),
+        labels=read_labels(labels),
+        class_names=read_class_names(class_names) or (),
         onnx=onnx,
         backends=backends.split(",") if backends else (),
         expected=expected,
     )
-    given = {"inputs": cli_files.read_inputs(inputs), "keras_inputs": cli_files.read_inputs(keras_inputs)}
+    given = {"inputs": read_inputs(inputs), "keras_inputs": read_inputs(keras_inputs)}
     first, second = _both(torch, keras, torch_weights, keras_weights, entry)
     with notes_to_stderr(), progress_bar("validate") as progress:
         if hints:
@@ -274,8 +277,8 @@ def convert(  # noqa: PLR0913 - an argument for every option
     """Make the model of the other framework, and prove it. A failed proof is saved too; the exit status is 1."""
     from keras3conv import api
     from keras3conv.cli.files import convert_inputs
-    from keras3conv.cli.models import Weights, notes_to_stderr, resolve
     from keras3conv.cli.output import print_report
+    from keras3conv.workflows.factories import Weights, notes_to_stderr, resolve
 
     is_json = model.endswith(".json")
     found = None if is_json else resolve(model, Weights(torch=torch_weights, keras=keras_weights))
@@ -302,7 +305,8 @@ def compare_onnx(
 ) -> int:
     """Run two ONNX files on the same inputs, and compare their outputs. Both files are checked before they run."""
     from keras3conv import api
-    from keras3conv.cli.files import check_report, read_inputs, read_tolerance
+    from keras3conv.cli.files import check_report, read_tolerance
+    from keras3conv.workflows.files import read_inputs
 
     if report:
         check_report(report)
@@ -351,8 +355,8 @@ def _both(
     torch: str, keras: str, torch_weights: Path | None, keras_weights: Path | None, entry: str
 ) -> "tuple[Adapter, Adapter]":
     """Return the torch side and the Keras side."""
-    from keras3conv.cli.models import Weights, resolve
     from keras3conv.frameworks.adapter import Sides
+    from keras3conv.workflows.factories import Weights, resolve
 
     weights = Weights(torch=torch_weights, keras=keras_weights, entry=entry)
     found = resolve(torch, weights), resolve(keras, weights)

@@ -162,6 +162,7 @@ def test_a_saved_folder_works_without_keras_and_without_keras3conv(tmp_path: Pat
         "metadata.json",
         "model.py",
         "report.html",
+        "report.json",
         "weights.safetensors",
     ]
 
