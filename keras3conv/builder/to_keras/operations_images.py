@@ -5,7 +5,7 @@ from typing import Any
 from keras3conv.builder.program.program import Value
 from keras3conv.builder.to_keras.call import Call, Constant, Result, handles, ops
 from keras3conv.builder.to_keras.operations_axes import permuted, reshaped
-from keras3conv.builder.to_keras.operations_indexing import sliced, taken_along
+from keras3conv.builder.to_keras.operations_indexing import picked, sliced, taken_along
 from keras3conv.errors import RuleError
 from keras3conv.model.graph import Size
 
@@ -106,7 +106,7 @@ def _nearest(call: Call) -> Result:
     is_exact = "exact" in call.name
     for axis, ((size, made), scale) in enumerate(zip(_fixed(call, value), scales, strict=True), 2):
         places = nearest(size, made, is_exact=is_exact, scale=scale)
-        value = taken_along(call, value, axis, Constant(name=f"{call.node.outputs[0].name} rows", array=places, shape=(made,)))
+        value = taken_along(call, value, axis, Constant(name=f"{call.node.outputs[0].name} {axis}", array=places, shape=(made,)))
     return value
 
 
@@ -181,3 +181,104 @@ def _channel_shuffle(call: Call) -> Result:
     parts = (batch, groups, channels // groups, *spatial)
     moved = permuted(reshaped(call, value, parts), (0, 2, 1, *range(3, value.rank + 1)))
     return reshaped(call, moved, call.shape)
+
+
+@handles("im2col")
+def _unfold(call: Call) -> Result:
+    """Return the windows of an image as columns: a slice of the image for each place in the window, stacked."""
+    value = call.ordered(call.arguments["self"], call.writer.image_order(4))
+    size, gaps, pads, steps = (call.arguments[name] for name in ("kernel_size", "dilation", "padding", "stride"))
+    batch, channels, *space = value.shape
+    if any(isinstance(one, Size) for one in space):
+        raise RuleError("unfold of a free size")
+    padded = _zeros_around(call, value, pads)
+    made = [
+        (one + 2 * pad - gap * (window - 1) - 1) // step + 1  # type: ignore[operator]
+        for one, window, gap, pad, step in zip(space, size, gaps, pads, steps, strict=True)
+    ]
+    parts = []
+    for row in range(size[0]):
+        for column in range(size[1]):
+            found = padded
+            for axis, start in enumerate((row * gaps[0], column * gaps[1])):
+                step, count = steps[axis], made[axis]
+                shape = tuple(count if one == axis + 2 else other for one, other in enumerate(found.shape))
+                found = sliced(call, found, axis + 2, start, start + (count - 1) * step + 1, step, shape)
+            parts.append(found)
+    order = parts[0].order
+    place = order.index(1) + 1
+    moved = [axis + (axis >= 2) for axis in order]
+    stacked = call.step(
+        ops.stack(parts, axis=place),
+        (batch, channels, len(parts), *made),
+        (*moved[:place], 2, *moved[place:]),
+        value.dtype,
+    )
+    return reshaped(call, stacked, call.shape)
+
+
+def _zeros_around(call: Call, value: Value, pads: list[int]) -> Value:
+    if not any(pads):
+        return value
+    ends = {axis: (pad, pad) for axis, pad in enumerate(pads, 2)}
+    sizes = tuple(size + sum(ends[axis]) if axis in ends else size for axis, size in enumerate(value.shape))
+    widths = tuple(ends.get(axis, (0, 0)) for axis in value.order)
+    return call.step(ops.pad(value, widths), sizes, value.order, value.dtype)  # type: ignore[arg-type]
+
+
+@handles("col2im")
+def _fold(call: Call) -> Result:
+    """Return an image that is the sum of windows, each at its place: the transpose of `im2col`."""
+    value = call.value("self")
+    size, gaps, pads, steps = (call.arguments[name] for name in ("kernel_size", "dilation", "padding", "stride"))
+    whole = call.arguments["output_size"]
+    batch, channels = call.shape[:2]
+    counts = [
+        (one + 2 * pad - gap * (window - 1) - 1) // step + 1
+        for one, window, gap, pad, step in zip(whole, size, gaps, pads, steps, strict=True)
+    ]
+    parts = reshaped(call, value, (batch, channels, size[0] * size[1], *counts))
+    total: Value | None = None
+    for place in range(size[0] * size[1]):
+        found = picked(call, parts, 2, place, (batch, channels, *counts))
+        for axis, start in enumerate((place // size[1] * gaps[0], place % size[1] * gaps[1]), 2):
+            length = whole[axis - 2] + 2 * pads[axis - 2]
+            found = _spread_out(call, found, axis, start, steps[axis - 2], length)
+        total = found if total is None else call.step(total + found, found.shape, found.order, found.dtype)
+    assert total is not None
+    for axis, pad in enumerate(pads, 2):
+        shape = tuple(whole[axis - 2] if one == axis else other for one, other in enumerate(total.shape))
+        total = sliced(call, total, axis, pad, pad + whole[axis - 2], 1, shape)
+    return total
+
+
+def _spread_out(call: Call, value: Value, axis: int, start: int, step: int, length: int) -> Value:
+    """Return an axis with zeros between its places, before the first one and after the last one."""
+    count, place = value.shape[axis], value.order.index(axis)
+    assert isinstance(count, int)
+
+    def padded(given: Value, widths: tuple[int, int], size: int) -> Value:
+        pads = tuple(widths if one == place else (0, 0) for one in range(given.rank))
+        shape = tuple(size if one == axis else other for one, other in enumerate(given.shape))
+        return call.step(ops.pad(given, pads), shape, given.order, given.dtype) if any(widths) else given
+
+    if step > 1:
+        apart = call.step(
+            ops.reshape(
+                ops.pad(
+                    ops.expand_dims(value, place + 1),
+                    tuple((0, step - 1) if one == place + 1 else (0, 0) for one in range(value.rank + 1)),
+                ),
+                tuple(
+                    count * step if one == place else size if isinstance(size, int) else -1
+                    for one, size in enumerate(value.target_shape)
+                ),
+            ),
+            tuple(count * step if one == axis else other for one, other in enumerate(value.shape)),
+            value.order,
+            value.dtype,
+        )
+        ends = tuple((count - 1) * step + 1 if one == axis else other for one, other in enumerate(value.shape))
+        value = sliced(call, apart, axis, 0, (count - 1) * step + 1, 1, ends)
+        count = (count - 1) * step + 1
+    return padded(value, (start, length - start - count), length)

@@ -26,8 +26,7 @@ def weights(kind: str, size: int, made: int, *, align_corners: bool, scale: floa
         "linear_aa": torch.ops.aten._upsample_bilinear2d_aa,
         "bicubic_aa": torch.ops.aten._upsample_bicubic2d_aa,
     }
-    found = operators[kind](ones[:, None, :, None], [made, 1], align_corners, scale, None)
-    return _array(found.reshape(size, made).T)
+    return _array(operators[kind](ones[None, None], [made, size], align_corners, scale, None)[0, 0])
 
 
 def nearest(size: int, made: int, *, is_exact: bool, scale: float | None) -> Array:
