@@ -18,9 +18,11 @@ from keras3conv.builder.to_keras.layers import (
     placements,
     shared_parameters,
     with_data_format,
+    with_options,
 )
 from keras3conv.builder.to_keras.layouts import channels_last, input_order, output_order
 from keras3conv.errors import Problem, RuleError
+from keras3conv.frameworks.keras.operations import own_names
 from keras3conv.model.graph import Graph, Node, Ref, Shape, Size, Tensor, mapped, refs
 from keras3conv.rules.rule import Config, LayerSpec
 from keras3conv.transforms import Axes
@@ -77,7 +79,7 @@ class _Lowering:
         self.problems: list[Problem] = []
         self._calls: tuple[str, ...] = ()
         self._path = ""
-        self._names: set[str] = set()
+        self._names: set[str] = {identifier(graph.input_names.get(one.name, one.name)) for one in graph.inputs}
         self._made: dict[object, Value] = {}
         self._shared: dict[object, str] = {}
         self.example_numbers: set[str] = set()
@@ -298,14 +300,15 @@ class _Lowering:
         names = self._shared if call.tensors else {}
         for place, made_spec in enumerate(specs):
             is_last = place == len(specs) - 1
-            spec = with_data_format(made_spec, self.channels, value.rank)
+            spec = with_options(with_data_format(made_spec, self.channels, value.rank), call.options)
             made = self.new(result.shape if is_last else _unknown(value), order, result.dtype)
             if spec.kind.startswith("keras.ops."):
                 self.write(ops.named(spec.kind.rpartition(".")[2])(value, **spec.config), [made])
             else:
                 if (key, place) not in names:
                     names[key, place] = self._rule_layer(call, rule, specs, place, config, spec)
-                self.write(Submodule(names[key, place])(value), [made])
+                called = Submodule(names[key, place])(value, **call.keywords)
+                self.write(called if call.part is None else called[call.part], [made, *call.more])
             value = made
         return value
 
@@ -332,7 +335,10 @@ class _Lowering:
         return name
 
     def _new_name(self, path: str) -> str:
-        name = unique(identifier(path.replace(".", "_")), self._names)
+        name = identifier(path.replace(".", "_"))
+        if re.sub(r"_\d+$", "", name) in own_names():  # Keras numbers the operations that have no name
+            name = f"{name}_layer"
+        name = unique(name, self._names)
         self._names.add(name)
         return name
 

@@ -202,6 +202,13 @@ def taken(call: Call, given: Any, axis: int, index: Any, shape: Shape) -> Value:
     return call.step(ops.take(value, places, axis=axis), shape, dtype=value.dtype)
 
 
+def taken_along(call: Call, value: Value, axis: int, index: Constant) -> Value:
+    """Return the places of one axis that a constant numbers; the axis order stays."""
+    shape = tuple(index.shape[0] if one == axis else size for one, size in enumerate(value.shape))
+    places = call.writer.value(_as_int32(index))
+    return call.step(ops.take(value, places, axis=value.order.index(axis)), shape, value.order, value.dtype)
+
+
 def _as_int32(index: Any) -> Any:
     return replace(index, array=index.array.astype("int32")) if isinstance(index, Constant) else index
 
@@ -271,4 +278,4 @@ def _gather(call: Call) -> Result:
     return call.step(ops.take_along_axis(call.ordered(value, identity(value.rank)), places, axis=axis))
 
 
-__all__ = ["taken"]
+__all__ = ["sliced", "taken", "taken_along"]

@@ -34,6 +34,28 @@ def _matmul(call: Call) -> Result:
     return matmul(call, call.value("self"), call.writer.value(right), call.shape)
 
 
+@handles("mv")
+def _matrix_and_vector(call: Call) -> Result:
+    left, right = call.ordered(call.arguments["self"], (0, 1)), call.ordered(call.arguments["vec"], (0,))
+    return call.step(ops.matmul(left, right))
+
+
+@handles("dot", "vdot")
+def _vectors(call: Call) -> Result:
+    other = call.arguments.get("tensor", call.arguments.get("other"))
+    return call.step(ops.sum(ops.multiply(call.value("self"), call.writer.value(other))))
+
+
+@handles("_weight_norm")
+def _weight_norm(call: Call) -> Result:
+    """Scale a weight to a given norm along all axes but one."""
+    value, scale = call.value("v"), call.value("g")
+    kept = call.get("dim", 0)
+    axes = tuple(axis for axis in range(value.rank) if axis != kept % value.rank) if kept != -1 else None
+    square = ops.sum(ops.square(value), axis=axes, keepdims=True)
+    return call.step(value * (scale / ops.sqrt(square)))
+
+
 @handles("baddbmm")
 def _baddbmm(call: Call) -> Result:
     made = matmul(call, call.value("batch1"), call.value("batch2"), call.shape)
