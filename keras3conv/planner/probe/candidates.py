@@ -30,6 +30,7 @@ from keras3conv.planner.probe.parts import (
 )
 from keras3conv.planner.probe.pieces import has_equal_variables, slice_candidates, stack_candidates
 from keras3conv.planner.probe.record import TorchRun
+from keras3conv.planner.probe.row_orders import WITH_ROWS, RowOrders
 from keras3conv.planner.probe.rows import sequence_candidates
 from keras3conv.planner.probe.weights import is_weight
 from keras3conv.rules.applying import mappings_of, with_paths
@@ -53,12 +54,14 @@ class CandidateFinder:
         run: The recorded torch run.
         alone: The torch layers that no rule pairs with any Keras layer.
         one_sided: The cores of the one-sided keys: only one of the two layers may have a bias or a scale.
+        orders: The orders of the rows of fused layers.
     """
 
     torch: tuple[LayerView, ...]
     run: TorchRun
     one_sided: frozenset[Key] = frozenset()
     alone: frozenset[str] = frozenset()
+    orders: RowOrders = RowOrders()
     _found: dict[str, tuple[Candidate, ...]] = field(default_factory=dict)
     _signatures: dict[tuple[Side, str, Shape | None], Hashable] = field(default_factory=dict)
     _keras_keys: dict[tuple[Hashable, bool], Keys] = field(default_factory=dict)
@@ -162,9 +165,17 @@ class CandidateFinder:
             seen.append(mappings)
             sources = {tensor.path: whole_tensor(tensor) for tensor in torch.tensors}
             if all(name in sources for mapping in mappings for name in mapping.torch):
-                yield Candidate(
+                candidate = Candidate(
                     kind="layer", layers=(torch,), keras=keras, rule=rule, mappings=mappings, sources=sources
                 )
+                yield self._ordered(candidate)
+
+    def _ordered(self, candidate: Candidate) -> Candidate:
+        """Return the candidate with its rows in the order that the run assumes."""
+        if candidate.rule is None or candidate.rule.torch not in WITH_ROWS:
+            return candidate
+        order = self.orders.of(candidate.torch, sum(layer.shapes["weight"][0] for layer in candidate.layers))
+        return replace(candidate, rows=order) if order else candidate
 
     def _mappings(self, rule: Rule, torch: LayerView, keras: LayerView) -> tuple[WeightMapping, ...]:
         """Return the mappings of two layers; they are computed once for all layers with the same signatures."""
@@ -198,7 +209,7 @@ class CandidateFinder:
                 difference = differing_axes(dict(other[1]), dict(key[1]))
                 rule = first_common(names, self._keys[layer.path][other])
                 if difference is not None and rule is not None and self._had_input(layer, given):
-                    yield from sliced_layer_candidates(rule, layer, keras, difference)
+                    yield from map(self._ordered, sliced_layer_candidates(rule, layer, keras, difference))
 
     def joined_layers(self, keras: LayerView, given: Fingerprint | None) -> Iterator[Candidate]:
         """Yield smaller torch layers with the same input that, joined, have the size of a Keras layer.
@@ -217,7 +228,8 @@ class CandidateFinder:
                     by_rule.setdefault(rule.name, []).append(joined)
             for name, layers in by_rule.items():
                 total = size_along(dict(key[1]), layers[0].axes)
-                yield from islice(joined_layer_candidates(find(name), layers, keras, total), _MOST_WAYS)
+                candidates = joined_layer_candidates(find(name), layers, keras, total)
+                yield from map(self._ordered, islice(candidates, _MOST_WAYS))
 
     def _had_input(self, layer: LayerView, given: Fingerprint | None) -> bool:
         calls = self.run.calls_of(layer.path)

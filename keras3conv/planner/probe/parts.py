@@ -74,10 +74,10 @@ def differing_axes(larger: Mapping[str, Shape], smaller: Mapping[str, Shape]) ->
 def sliced_layer_candidates(
     rule: Rule, torch: LayerView, keras: LayerView, difference: AxisDifference
 ) -> Iterator[Candidate]:
-    """Yield the slices of a torch layer with the Keras layer's size, which start at a multiple of it, and the last."""
+    """Yield the slices of a torch layer with the Keras layer's size: at each multiple of it, and the last two."""
     total, size = difference.larger, difference.smaller
     starts = [*range(0, total - size + 1, size)][:_MOST_SLICES]
-    for start in dict.fromkeys([*starts, total - size]):
+    for start in dict.fromkeys([*starts, total - 2 * size if total > 2 * size else 0, total - size]):
         sources = {
             f"{tensor.path}[{start}:{start + size}]": (
                 TensorSlice(
