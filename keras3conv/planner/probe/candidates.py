@@ -28,9 +28,14 @@ from keras3conv.planner.probe.parts import (
     size_along,
     sliced_layer_candidates,
 )
-from keras3conv.planner.probe.pieces import has_equal_variables, slice_candidates, stack_candidates
+from keras3conv.planner.probe.pieces import (
+    has_equal_variables,
+    slice_candidates,
+    stack_candidates,
+    stack_of_halves_candidates,
+)
 from keras3conv.planner.probe.record import TorchRun
-from keras3conv.planner.probe.row_orders import WITH_ROWS, RowOrders
+from keras3conv.planner.probe.row_orders import WITH_ROWS, RowOrders, without_numbers
 from keras3conv.planner.probe.rows import sequence_candidates
 from keras3conv.planner.probe.weights import is_weight
 from keras3conv.rules.applying import mappings_of, with_paths
@@ -40,7 +45,7 @@ from keras3conv.rules.rule import Rule, WeightMapping
 from keras3conv.transforms import Shape, Skip
 
 _MOST_WAYS = 24
-"""The largest number of candidates made from one torch layer without a rule, or by joining several torch layers."""
+"""The largest number of candidates made from one torch layer without a rule."""
 
 _MOST_TENSORS = 4
 
@@ -61,7 +66,7 @@ class CandidateFinder:
     run: TorchRun
     one_sided: frozenset[Key] = frozenset()
     alone: frozenset[str] = frozenset()
-    orders: RowOrders = RowOrders()
+    orders: RowOrders = field(default_factory=RowOrders)
     _found: dict[str, tuple[Candidate, ...]] = field(default_factory=dict)
     _signatures: dict[tuple[Side, str, Shape | None], Hashable] = field(default_factory=dict)
     _keras_keys: dict[tuple[Hashable, bool], Keys] = field(default_factory=dict)
@@ -172,6 +177,9 @@ class CandidateFinder:
 
     def _ordered(self, candidate: Candidate) -> Candidate:
         """Return the candidate with its rows in the order that the run assumes."""
+        if candidate.kind == "parameter":
+            order = self.orders.fused.get(without_numbers(candidate.slices[0].path))
+            return replace(candidate, rows=order.then(candidate.rows)) if order else candidate
         if candidate.rule is None or candidate.rule.torch not in WITH_ROWS:
             return candidate
         order = self.orders.of(candidate.torch, sum(layer.shapes["weight"][0] for layer in candidate.layers))
@@ -229,7 +237,7 @@ class CandidateFinder:
             for name, layers in by_rule.items():
                 total = size_along(dict(key[1]), layers[0].axes)
                 candidates = joined_layer_candidates(find(name), layers, keras, total)
-                yield from map(self._ordered, islice(candidates, _MOST_WAYS))
+                yield from map(self._ordered, candidates)
 
     def _had_input(self, layer: LayerView, given: Fingerprint | None) -> bool:
         calls = self.run.calls_of(layer.path)
@@ -260,7 +268,8 @@ class CandidateFinder:
         """Yield the torch tensors with as many values as a Keras variable."""
         for tensor in among:
             if size_of(tensor.shape) == size_of(variable.shape):
-                yield from _tensor_candidates((self._owners[tensor.path],), [tensor], keras, [variable], "parameter")
+                candidates = _tensor_candidates((self._owners[tensor.path],), [tensor], keras, [variable], "parameter")
+                yield from map(self._ordered, candidates)
 
     def slices_and_stacks(self, keras: LayerView, variable: TensorRef, *, nothing_else: bool) -> Iterator[Candidate]:
         """Yield the slices of a larger torch tensor, and the stacks of smaller ones, that may become a Keras variable.
@@ -272,9 +281,11 @@ class CandidateFinder:
         """
         if nothing_else or has_equal_variables(keras, variable, 2):
             for tensor in self.bare_parameters:
-                yield from slice_candidates(self._owners[tensor.path], tensor, keras, variable)
+                candidates = slice_candidates(self._owners[tensor.path], tensor, keras, variable)
+                yield from map(self._ordered, candidates)
         if nothing_else:
             yield from stack_candidates(self.torch, keras, variable)
+            yield from stack_of_halves_candidates(self.torch, keras, variable)
 
 
 def _roles(key: Key) -> frozenset[str]:

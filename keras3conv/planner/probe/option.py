@@ -79,7 +79,12 @@ class Candidate:
     @cached_property
     def key(self) -> tuple[object, ...]:
         """Identifies the candidate among all candidates of its Keras layer."""
-        return self.kind, self.slices, self.rows, tuple(repr(mapping.transform) for mapping in self.mappings)
+        return (
+            self.kind,
+            self.slices,
+            self.rows and self.rows.name,
+            tuple(repr(mapping.transform) for mapping in self.mappings),
+        )
 
     @property
     def is_parameter_slice(self) -> bool:
@@ -126,9 +131,9 @@ class Candidate:
     def _given(self, slices: Sequence[TensorSlice], weights: Mapping[str, Array]) -> Array:
         if self.rows is None:
             return _joined(slices, weights)
-        if self.kind == "slice":
-            return _joined(slices, {part.path: self.rows(weights[part.path]) for part in slices})
-        return self.rows(_joined(slices, weights))
+        if self.kind == "slice" or self.is_parameter_slice:
+            return _joined(slices, {part.path: self.rows.ordered(weights[part.path]) for part in slices})
+        return self.rows.ordered(_joined(slices, weights))
 
     def recorded_outputs(self, run: TorchRun, shape: Shape, call_index: int) -> Iterator[Array]:
         """Yield the recorded output of one call, in every memory layout that has the shape of the Keras output."""

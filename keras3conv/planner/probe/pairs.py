@@ -200,7 +200,10 @@ def _packed_pairs(choices: Sequence[Choice], run: TorchRun) -> Iterator[Pair]:
     first = choices[0].candidate.slices[0]
     stops = [choice.candidate.slices[0].stop for choice in choices]
     starts = [choice.candidate.slices[0].start for choice in choices]
-    if starts != [0, *stops[:-1]] or stops[-1] != tensors[first.path].shape[first.axis]:
+    shapes = (tensors[first.path].shape,)
+    for reordering in _reordering(choices[0].candidate, choices[0].candidate.mappings[0].torch[0]):
+        shapes = reordering.shapes(shapes)
+    if starts != [0, *stops[:-1]] or stops[-1] != shapes[0][first.axis]:
         return
     evidence = max((_evidence(choice, run) for choice in choices), key=lambda found: found[-1].kind != "probe")
     candidates = tuple(dict.fromkeys(path for choice in choices for path in _candidate_names(choice)))[:_SHOWN]

@@ -11,7 +11,7 @@ import numpy as np
 
 from keras3conv.model.paths import join_layers, split_layers
 from keras3conv.planner.evidence import names
-from keras3conv.transforms import Array, Axes, Beside, Chain, Concat, Same, Split, Take, Transform
+from keras3conv.transforms import Array, Axes, Beside, Chain, Concat, Same, Shape, Split, Take, Transform
 
 WITH_ROWS = ("torch.nn.Linear", "torch.nn.Conv1d", "torch.nn.Conv2d")
 """The torch classes whose weight has a row for each output, as its first axis."""
@@ -37,6 +37,10 @@ class RowOrder:
         moved = np.moveaxis(array, axis, 0)
         (ordered,) = self.transform(2)((moved.reshape(len(moved), -1),))
         return np.moveaxis(ordered.reshape(moved.shape), 0, axis)
+
+    def ordered(self, tensor: Array) -> Array:
+        """Return a weight or a bias in the order of Keras."""
+        return self.transform(tensor.ndim)((tensor,))[0]
 
     def then(self, other: "RowOrder | None") -> "RowOrder":
         """Return the order that applies this permutation first and the other one after it."""
@@ -79,7 +83,7 @@ class RowOrders:
 
 def without_numbers(path: str) -> str:
     """Return the path of a layer, or of several in any order, without numbers: it is the same for all blocks."""
-    paths = (".".join(part for part in name.split(".") if not part.isdigit()) for name in split_layers(path))
+    paths = {".".join(part for part in name.split(".") if not part.isdigit()) for name in split_layers(path)}
     return join_layers(sorted(paths))
 
 
@@ -111,6 +115,40 @@ def fused_orders(rows: int, parts: tuple[int, ...], integers: frozenset[int], *,
             rotated = (_rotated_parts(parts, size, pairs) for pairs in (0, 1) if is_rotated)
             exchanged = (entry for entry in made[1 : 1 + len(part_orders)] if entry)
             yield from (order.then(entry) for entry in (*exchanged, *rotated))
+
+
+def half_orders(shape: Shape) -> Iterator[RowOrder]:
+    """Yield the orders of gate and up in a tensor of all experts: along each axis but the first, which has the experts.
+
+    Args:
+        shape: The shape of the tensor.
+    """
+    for axis in (axis for axis in range(1, len(shape)) if shape[axis] % 2 == 0 and shape[axis] > 2):
+        exchanged = RowOrder(f"the halves of axis {axis} exchanged", lambda _, axis=axis: Take(axis, (1, 0)))  # type: ignore[misc]
+        alternating = _alternating(axis)
+        yield from (exchanged, alternating, alternating.then(exchanged))
+
+
+def _alternating(axis: int) -> RowOrder:
+    def transform(axes: int) -> Transform:
+        letters = [*"uvwxyz"[:axes]]
+        left, right = list(letters), list(letters)
+        left[axis], right[axis] = "(h p)", "(p h)"
+        return Axes(f"{' '.join(left)} -> {' '.join(right)}", p=2)
+
+    return RowOrder(f"the halves of axis {axis} alternate", transform)
+
+
+def halves_of_experts(axis: int) -> RowOrder:
+    """Return the transform that cuts an axis into halves, and joins them with the axis of the experts, the first."""
+
+    def transform(axes: int) -> Transform:
+        letters = [*"uvwxyz"[:axes]]
+        cut = [*letters]
+        cut[axis] = f"(p {letters[axis]})"
+        return Axes(f"{' '.join(cut)} -> (u p) {' '.join(letters[1:])}", p=2)
+
+    return RowOrder(f"the halves of axis {axis} apart", transform)
 
 
 def rotary_orders(sizes: set[int], integers: frozenset[int]) -> Iterator[Callable[[int], RowOrder | None]]:

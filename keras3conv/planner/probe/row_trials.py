@@ -7,7 +7,14 @@ from keras3conv.frameworks.shared.recording import Call
 from keras3conv.planner.evidence import names
 from keras3conv.planner.probe.option import Candidate
 from keras3conv.planner.probe.outcome import Choice
-from keras3conv.planner.probe.row_orders import WITH_ROWS, RowOrders, fused_orders, rotary_orders, without_numbers
+from keras3conv.planner.probe.row_orders import (
+    WITH_ROWS,
+    RowOrders,
+    fused_orders,
+    half_orders,
+    rotary_orders,
+    without_numbers,
+)
 from keras3conv.planner.probe.search import Abandoned, Search
 
 _MOST_TRIALS = 80
@@ -53,7 +60,11 @@ def with_known_orders(run: Try, integers: frozenset[int]) -> Attempt:
     if best.search.is_equal:
         return best
     layers = list(dict.fromkeys(without_numbers(key) for key, *_ in _suspects(first.search)))
-    return replace(best, tried=f"no known order of the rows explains it, tried for {', '.join(layers)}") if layers else best
+    return (
+        replace(best, tried=f"no known order of the rows explains it, tried for {', '.join(layers)}")
+        if layers
+        else best
+    )
 
 
 def _improved(best: Attempt, run: Try, integers: frozenset[int]) -> Attempt | None:
@@ -76,6 +87,9 @@ def _trials(search: Search, orders: RowOrders, integers: frozenset[int]) -> Iter
         yield from (replace(orders, rotated=order) for order in rotary_orders(rotated, integers))
     for key, rows, parts, kind in suspects:
         name = without_numbers(key)
+        if kind == "parameter" and name not in orders.fused:
+            yield from (replace(orders, fused={**orders.fused, name: order}) for order in half_orders(parts))
+            continue
         if name in orders.fused or (kind == "layer" and _has_one_part(key)):
             continue
         for split in (parts,) if len(parts) > 1 else _equal_parts(rows):
@@ -97,7 +111,10 @@ def _equal_parts(rows: int) -> Iterator[tuple[int, ...]]:
 
 
 def _suspects(search: Search) -> Iterator[tuple[str, int, tuple[int, ...], str]]:
-    """Yield the layers before the first difference, the last first: path, rows, rows of the parts, kind of candidate."""
+    """Yield the layers before the first difference, the last first: path, rows, rows of the parts, kind of candidate.
+
+    For a single parameter, its shape takes the place of the rows of the parts.
+    """
     slices: dict[str, list[Choice]] = {}
     before = [choice for choice in search.choices_before_difference() if _has_rows(choice.candidate)]
     for choice in before:
@@ -105,10 +122,15 @@ def _suspects(search: Search) -> Iterator[tuple[str, int, tuple[int, ...], str]]
     seen: set[str] = set()
     for choice in reversed(before):
         candidate = choice.candidate
-        key = without_numbers(candidate.torch)
+        path = candidate.slices[0].path if candidate.kind == "parameter" else candidate.torch
+        key = without_numbers(path)
         if key in seen:
             continue
         seen.add(key)
+        if candidate.kind == "parameter":
+            tensors = {tensor.path: tensor.shape for layer in candidate.layers for tensor in layer.tensors}
+            yield path, 0, tensors[path], "parameter"
+            continue
         sizes = [part.stop - part.start for part in candidate.slices if part.axis == 0]
         if candidate.kind == "slice":
             of_choices = {entry.path: entry.candidate.slices[0] for entry in slices[candidate.torch]}
@@ -126,4 +148,7 @@ def _suspects(search: Search) -> Iterator[tuple[str, int, tuple[int, ...], str]]
 
 def _has_rows(candidate: Candidate) -> bool:
     """Return whether the weights of a candidate's torch layers have rows that give outputs."""
-    return candidate.rule is not None and candidate.rule.torch in WITH_ROWS
+    if candidate.kind == "parameter":
+        return len({part.path for part in candidate.slices}) == 1
+    has_kind = candidate.kind in ("layer", "slice", "joined")
+    return has_kind and candidate.rule is not None and candidate.rule.torch in WITH_ROWS

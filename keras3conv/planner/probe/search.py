@@ -11,6 +11,7 @@ input.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from typing import Any
 
 from keras3conv.model.views import LayerView, TensorRef
@@ -43,6 +44,7 @@ _SIGNIFICANT = 0.03
 """A candidate's weights count as right if its error is below this fraction of the error with wrong random weights."""
 
 _MOST_FORCED_ALTERNATIVES = 4
+
 
 class Abandoned(BaseException):  # not an Exception: Keras would catch it and raise a different one
     """Ends a run in which a layer differs that was to agree."""
@@ -128,8 +130,7 @@ class Search:
 
     def choices_before_difference(self) -> list[Choice]:
         """Return the choices for the layers that are called before the first difference."""
-        before = self.trail.called[: self.first_difference]
-        return [self.choices[path] for path in dict.fromkeys(before) if path in self.choices]
+        return list(takewhile(lambda choice: not choice.replaces_output, self.choices.values()))
 
     def can_fill(self, keras: LayerView) -> bool:
         """Return whether a container of layers corresponds to a torch layer as a whole."""
