@@ -19,6 +19,8 @@ from keras3conv.planner.probe.outcome import Forced
 from keras3conv.planner.probe.pairs import ProbeResult, probed_pairs
 from keras3conv.planner.probe.ranking import CandidateRanking
 from keras3conv.planner.probe.record import ROUNDED, TorchRun
+from keras3conv.planner.probe.row_orders import RowOrders
+from keras3conv.planner.probe.row_trials import Attempt, with_known_orders
 from keras3conv.planner.probe.search import Search
 from keras3conv.planner.probe.stacks import stacks_of
 from keras3conv.planner.probe.weights import probe_weights
@@ -69,17 +71,21 @@ def _probe(
     alone = layers_alone(torch_layers, keras_layers)
     one_sided = frozenset(one_sided_cores(torch_layers, keras_layers))
     ranks = Ranks.of(layer.path for layer in torch_layers), Ranks.of(layer.path for layer in keras_layers)
-    finder = CandidateFinder(torch_layers, run, one_sided, alone)
-    ranking = CandidateRanking(finder, hinted=hinted, ranks=ranks)
-    search = Search(ranking, stacks=stacks)
-    calls = run_keras.run(keras, keras_layers, given.keras, search)
+
+    def attempt(orders: RowOrders, must_agree: int) -> Attempt:
+        finder = CandidateFinder(torch_layers, run, one_sided, alone, orders)
+        search = Search(CandidateRanking(finder, hinted=hinted, ranks=ranks), stacks=stacks, must_agree=must_agree)
+        return Attempt(search, run_keras.run(keras, keras_layers, given.keras, search))
+
+    found = with_known_orders(attempt, run.integers)
+    search = found.search
     stack_pairs = [stack.with_evidence() for stack in {id(stack): stack for stack in stacks.values()}.values()]
     return ProbeResult(
         torch=run.view,
-        keras=traced(keras_view, Recording(calls=tuple(calls))),
+        keras=traced(keras_view, Recording(calls=tuple(found.calls))),
         pairs=(*stack_pairs, *probed_pairs(search)),
         notes=(*_float32_notes(run), *_difference_notes(search), _summary(search, given)),
-        difference=_output_difference(search),
+        difference=_output_difference(search, found.tried),
     )
 
 
@@ -95,12 +101,13 @@ def _summary(search: Search, given: Inputs) -> str:
     return f"{text}; they differ{first}" if first else f"{text}; {_output_difference(search)}"
 
 
-def _output_difference(search: Search) -> str:
+def _output_difference(search: Search, tried: str = "") -> str:
     """Return the difference between the outputs of the two models, in words; empty if it is unknown."""
     if search.output_comparison.result != "different":
         return ""
     order = "; they hold the same values in another order" if search.outputs_agree else ""
-    return f"their outputs differ by {search.output_comparison.error:.2g} of the largest value{order}"
+    differ = f"their outputs differ by {search.output_comparison.error:.2g} of the largest value{order}"
+    return f"{differ}; {tried}" if tried else differ
 
 
 def _difference_notes(search: Search) -> Iterator[str]:
