@@ -4,6 +4,8 @@ If a new version of Keras moves or renames them, only this module must change.
 """
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 
 import keras
@@ -22,6 +24,7 @@ from keras.src.layers.convolutional.base_separable_conv import BaseSeparableConv
 from keras.src.ops.numpy import GetItem, Reshape
 from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 from keras.src.saving import saving_lib
+from keras.src.utils import module_utils
 
 NODE_MODULES: tuple[ModuleType, ...] = (keras.src.layers.layer, keras.src.ops.operation)
 """The modules that record a symbolic call by creating a `Node`."""
@@ -52,6 +55,24 @@ def operation_modules() -> list[ModuleType]:
 def backend_namespaces() -> tuple[ModuleType, ...]:
     """Return the modules in which Keras looks up the core functions of the current backend, such as `cast`."""
     return backend.core, sys.modules[backend.core.__name__.rpartition(".")[0]], backend
+
+
+@contextmanager
+def tensorflow_not_imported() -> Iterator[None]:
+    """Keep Keras from importing TensorFlow while the block runs, unless it is imported already.
+
+    When Keras serializes an object it asks if the object is of a type of TensorFlow, and imports TensorFlow for that,
+    which takes seconds. No object is of such a type before TensorFlow is imported.
+    """
+    lazy = module_utils.tensorflow
+    if "tensorflow" in sys.modules or lazy._available is not None:
+        yield
+        return
+    lazy._available = False
+    try:
+        yield
+    finally:
+        lazy._available = None
 
 
 def public_name(cls: type) -> str:
@@ -87,4 +108,5 @@ __all__ = [
     "public_name",
     "saving_lib",
     "set_keras_mask",
+    "tensorflow_not_imported",
 ]

@@ -16,6 +16,7 @@ from keras3conv.formats.torch.names import common_prefix
 from keras3conv.frameworks.shared.flow import Follower
 from keras3conv.frameworks.shared.inputs import input_arrays, no_input, require_numbers
 from keras3conv.frameworks.shared.recording import Call, CallRecorder, Recording, flatten
+from keras3conv.frameworks.torch.depthwise import DepthwiseInFloat64
 from keras3conv.frameworks.torch.derived import derived_tensors, held
 from keras3conv.frameworks.torch.modes import Float64, default_dtype, evaluating, inference, is_compiled, precise
 from keras3conv.frameworks.torch.observing import Arguments, OperationsFollowed, forward_calls
@@ -104,6 +105,8 @@ def run(
     before = before_running(module, substitutes, tensors or {}, float64=float64)
     with ExitStack() as contexts:
         contexts.enter_context(torch.no_grad())
+        if float64:  # the first mode, so that the others see a depthwise convolution as one operation
+            contexts.enter_context(DepthwiseInFloat64())
         attributes = contexts.enter_context(evaluating(module))
         contexts.enter_context(held(derived, computed_weights(derived, tensors or {}, float64=float64)))
         if watch:
