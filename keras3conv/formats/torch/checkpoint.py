@@ -21,7 +21,7 @@ from keras3conv.errors import (
     listed,
     quoted,
 )
-from keras3conv.formats.safe.source import Source, check_count, dtype_named
+from keras3conv.formats.safe.source import Source, check_count, check_names, dtype_named
 from keras3conv.formats.safe.zip import Member, read_member, scan, verify
 from keras3conv.formats.torch import pickles
 from keras3conv.formats.torch.entries import entries_in, find_entry, first_placeholder, is_tensor, values_in
@@ -76,6 +76,7 @@ def read(source: Source, entry: str = "") -> ModelView:
     name, entries = _state_dict(stored.content, entry, source)
     tensors = {key: value for key, value in entries.items() if is_tensor(value)}
     check_count(len(tensors), str(source.path))
+    check_names((key for key in tensors if isinstance(key, str)), str(source.path))
     for key, tensor in tensors.items():
         _check(source, key, tensor, stored.storages)
     verified: set[str] = set()
