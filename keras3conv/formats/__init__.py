@@ -13,6 +13,7 @@ from keras3conv.errors import FileError, MalformedCheckpoint
 from keras3conv.formats.keras import archive, legacy_h5, weights_h5
 from keras3conv.formats.safe import hdf5
 from keras3conv.formats.safe.atomic import digest, replacing
+from keras3conv.formats.safe.hdf5_reader import Hdf5File
 from keras3conv.formats.safe.source import Source, dtype_named
 from keras3conv.formats.safetensors import file as safetensors_file
 from keras3conv.formats.safetensors import index as safetensors_index
@@ -276,6 +277,4 @@ def _zip_content(expected: str, source: Source) -> str:
 
 def _hdf5_format(source: Source) -> str:
     """Return which of Keras' two HDF5 formats a file has: "legacy h5", which has a list of layers, or "weights h5"."""
-    with source.unchanged() as path, hdf5.opened(path, str(source.path)) as file:
-        has_list = any(name in file.attrs for name in ("layer_names", "layer_names0"))
-        return "legacy h5" if has_list or legacy_h5.WEIGHTS in file else "weights h5"
+    return "legacy h5" if Hdf5File(source).survey().is_legacy else "weights h5"
