@@ -1,4 +1,4 @@
-"""Write a report as one self-contained HTML page: styles, plots and the script that sorts tables are inline.
+"""Write a report as one self-contained HTML page: the style, the plots and the script are inline.
 
 The template escapes every value. In addition, the content security policy of the page allows only its own style and
 script, by their digests, so that no other script runs and nothing is fetched.
@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING
 
 from keras3conv.errors import MissingExtra
 from keras3conv.messages import count
+from keras3conv.report import headline
 from keras3conv.report.cells import show, visible
+from keras3conv.report.grids import arrange, is_wide
+from keras3conv.report.limits import LIMITS, PAGE, TITLE
 from keras3conv.report.plot import draw
 from keras3conv.report.values import GLYPHS, Document
 
@@ -50,8 +53,18 @@ def _template() -> "Template":
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_finalize
     )
-    environment.filters |= {"show": show, "draw": draw, "full": _full, "count": count}
-    environment.globals["glyphs"] = GLYPHS
+    environment.filters |= {
+        "show": show,
+        "draw": draw,
+        "full": _full,
+        "count": count,
+        "arrange": arrange,
+        "key_facts": headline.key_facts,
+        "first_cause": headline.first_cause,
+        "main_plot": headline.main_plot,
+    }
+    environment.tests |= {"wide": is_wide, "certificate": headline.is_certificate}
+    environment.globals |= {"glyphs": GLYPHS, "limits": LIMITS, "limits_title": TITLE, "limits_page": PAGE}
     return environment.from_string(_resource("report.html.j2"))
 
 
