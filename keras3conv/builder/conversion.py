@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -88,8 +88,10 @@ class Conversion:
             write_weights = _write_torch_weights if self.target == "torch" else _write_keras_weights
             write_weights(self, inside)
             if self.report is not None:
-                self.report.save(inside / "report.html")
-                self.report.save(inside / "report.json")
+                written = (replace(digest(file), path=file.name) for file in sorted(inside.iterdir()))
+                report = replace(self.report, files=tuple(written))
+                report.save(inside / "report.html")
+                report.save(inside / "report.json")
             digests = {file.name: _sha256(file) for file in sorted(inside.iterdir())}
             text = json.dumps(_metadata(self, digests), indent=2, ensure_ascii=False)
             (inside / "metadata.json").write_text(f"{text}\n", encoding="utf-8")

@@ -248,7 +248,15 @@ def validate(  # noqa: PLR0913 - an argument for every option
         if hints:
             saved = api.align(first.source, second.source, hints=hints, **given, entry=_entry_of(first, entry))
         sides = first.source, second.source
-        judged = run(*sides, **given, plan=saved, options=options, progress=progress, entry=_entry_of(first, entry))
+        judged = run(
+            *sides,
+            **given,
+            plan=saved,
+            options=options,
+            progress=progress,
+            entry=_entry_of(first, entry),
+            weight_files=(torch_weights, keras_weights),
+        )
     return _hand_out(judged, report, as_json=as_json)
 
 
