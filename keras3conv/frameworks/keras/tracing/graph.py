@@ -72,7 +72,7 @@ def graph_of(
 
 
 DRAWN = (
-    "draws random numbers in inference mode too, so that no two runs of the model agree. Pass the random numbers to the "
+    "draws random numbers in inference mode too, so that no two runs of the model agree. Pass the numbers to the "
     "model as one more input, or convert the part of the model before this layer"
 )
 
