@@ -4,8 +4,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import keras
-
 from keras3conv.errors import Problem, RuleError
 from keras3conv.formats.keras2.layers import (
     REFUSED,
@@ -26,9 +24,6 @@ from keras3conv.frameworks.keras.keras2.classes import (
     is_of_keras,
     layers_setting,
 )
-from keras3conv.frameworks.keras.tree import named_layers
-
-_AVERAGES = (keras.layers.AveragePooling1D, keras.layers.AveragePooling2D, keras.layers.AveragePooling3D)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,34 +45,6 @@ def problems_in(entry: Config, version: str, own_code: str) -> Iterator[Problem]
     """
     file = _File(version=version, is_of_tensorflow_2=_says_ragged(entry), own_code=own_code)
     yield from _problems(entry, file, "")
-
-
-def computed_otherwise(model: keras.Model) -> Iterator[Problem]:
-    """What in a model that was made the backend of Keras computes otherwise than TensorFlow does.
-
-    Keras' torch backend repeats the last value where a window of an average pooling hangs over one end further than
-    over the other: only a window of two values has the same average then.
-    """
-    if keras.backend.backend() != "torch":
-        return
-    for path, layer in named_layers(model):
-        is_average = isinstance(layer, _AVERAGES) and layer.padding == "same"
-        if is_average and _hangs_over(layer):
-            fact = "Keras' torch backend computes the average over a window that hangs over one end otherwise"
-            yield Problem(keras=path, fact=f"{fact}; TensorFlow's and JAX's compute it as Keras 2 does")
-
-
-def _hangs_over(layer: Any) -> bool:
-    """Whether the windows of a pooling need an odd number of padded places along an axis, or may need it."""
-    for node in layer._inbound_nodes:
-        shape = node.input_tensors[0].shape
-        sizes = shape[1:-1] if layer.data_format == "channels_last" else shape[2:]
-        for size, window, stride in zip(sizes, layer.pool_size, layer.strides, strict=True):
-            if window > 2 and size is None and (stride > 1 or window % 2 == 0):
-                return True
-            if window > 2 and size is not None and max((-(-size // stride) - 1) * stride + window - size, 0) % 2:
-                return True
-    return False
 
 
 def _problems(entry: Config, file: _File, path: str) -> Iterator[Problem]:
@@ -151,4 +118,4 @@ def _layer_problems(class_name: str, config: Any, file: _File, path: str) -> Ite
             yield Problem(keras=path, fact=f"its activation {value!r} is none of Keras", fixes=(file.own_code,))
 
 
-__all__ = ["computed_otherwise", "problems_in"]
+__all__ = ["problems_in"]

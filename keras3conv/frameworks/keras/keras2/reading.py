@@ -13,9 +13,10 @@ from keras3conv.formats.keras import weights_h5
 from keras3conv.formats.keras2 import file as keras2_file
 from keras3conv.formats.keras2.file import Group, Saved, role_of
 from keras3conv.formats.keras2.network import name_of
+from keras3conv.frameworks.keras.deviations import deviations
 from keras3conv.frameworks.keras.keras2 import archive, weights
 from keras3conv.frameworks.keras.keras2.building import build
-from keras3conv.frameworks.keras.keras2.problems import computed_otherwise, problems_in
+from keras3conv.frameworks.keras.keras2.problems import problems_in
 from keras3conv.frameworks.keras.origin import Origin, set_origin
 from keras3conv.messages import lay_out
 from keras3conv.transforms import Array, Shape
@@ -47,7 +48,7 @@ def read_model(saved: Saved, weights_file: Path | None = None) -> keras.Model:
     """
     stored = _Stored(saved, weights_file)
     built = build(saved.config, stored.shapes)
-    if problems := tuple(computed_otherwise(built.model)):
+    if problems := tuple(deviations(built.model)):
         raise ModelError(lay_out(f"{saved.path} cannot be computed as {saved.writer} does", list(problems)))
     stored.load_into(built.model, built.dropped)
     notes, renamed = built.notes, built.renamed
