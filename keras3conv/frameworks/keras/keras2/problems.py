@@ -1,4 +1,4 @@
-"""Name everything in a Keras 2 architecture that Keras 3 cannot compute, before a layer is made."""
+"""List everything in a Keras 2 architecture that Keras 3 cannot compute, before any layer is created."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from keras3conv.frameworks.keras.keras2.classes import (
 
 @dataclass(frozen=True, kw_only=True)
 class _File:
-    """What the problems of a file are told with: who wrote it, and the line to paste for the user's own code."""
+    """The facts about a file that its problems need: the version that wrote it, and the suggested line of code."""
 
     version: str
     is_of_tensorflow_2: bool
@@ -36,12 +36,12 @@ class _File:
 
 
 def problems_in(entry: Config, version: str, own_code: str) -> Iterator[Problem]:
-    """What in an architecture has no counterpart in Keras 3.
+    """Yield a problem for each part of an architecture that has no counterpart in Keras 3.
 
     Args:
-        entry: The model, as the file has it.
-        version: The version of Keras that wrote it.
-        own_code: The line to paste for what only the user's own code can make.
+        entry: The configuration of the model in the file.
+        version: The version of Keras that wrote the file.
+        own_code: The suggested line for a layer that only the user's own code can create.
     """
     file = _File(version=version, is_of_tensorflow_2=_says_ragged(entry), own_code=own_code)
     yield from _problems(entry, file, "")
@@ -60,7 +60,7 @@ def _problems(entry: Config, file: _File, path: str) -> Iterator[Problem]:
 
 
 def _says_ragged(entry: Config) -> bool:
-    """Whether an input says whether it is ragged, which TensorFlow 1 never wrote."""
+    """Return whether an input layer has the argument `ragged`, which only TensorFlow 2 wrote."""
     config = entry["config"]
     layers = layers_setting(config).get("layers")
     if isinstance(layers, list):
@@ -69,7 +69,7 @@ def _says_ragged(entry: Config) -> bool:
 
 
 def _model_problems(entry: Config, file: _File, path: str) -> Iterator[Problem]:
-    """The problems of the layers whose results the model returns, and of the functions between them."""
+    """Yield the problems of the layers and TensorFlow functions that the outputs depend on."""
     entries = layers_in(entry["config"])
     if entry["class_name"] == "Sequential":
         for inner in entries:
@@ -93,7 +93,7 @@ def _model_problems(entry: Config, file: _File, path: str) -> Iterator[Problem]:
 def _layer_problems(class_name: str, config: Any, file: _File, path: str) -> Iterator[Problem]:
     found = class_named(class_name)
     if found is None:
-        fact = f"{class_name} is no class of Keras 3, and nobody registered it"
+        fact = f"{class_name} is not a class of Keras 3, and no class is registered under this name"
         short = class_name.rpartition(">")[2]
         register = f'keras.saving.get_custom_objects()["{short}"] = {short}  # your class; then convert again'
         yield Problem(keras=path, fact=fact, fixes=(register, file.own_code))
@@ -111,11 +111,11 @@ def _layer_problems(class_name: str, config: Any, file: _File, path: str) -> Ite
             for place, one in enumerate(value):
                 yield from _problems(one, file, f"{path}/{name}_{place}")
         elif name not in accepted and not is_without_effect(name, value):
-            yield Problem(
-                keras=path, fact=f"{class_name} has the setting {name}={value!r}, which Keras 3 does not have"
-            )
+            yield Problem(keras=path, fact=f"{class_name} has the argument {name}={value!r}, which Keras 3 lacks")
         elif name.endswith("activation") and not is_activation(value):
-            yield Problem(keras=path, fact=f"its activation {value!r} is none of Keras", fixes=(file.own_code,))
+            yield Problem(
+                keras=path, fact=f"its activation {value!r} is not an activation of Keras", fixes=(file.own_code,)
+            )
 
 
 __all__ = ["problems_in"]
