@@ -151,7 +151,7 @@ def test_the_fix_for_a_class_that_nobody_registered_registers_it(tmp_path: Path)
         def from_config(cls, config: dict[str, Any]) -> Any:
             return cls(config["units"], activation=config["activation"], name=config["name"])
 
-    with pytest.raises(UnsupportedLayerError, match="Own is no class of Keras 3") as caught:
+    with pytest.raises(UnsupportedLayerError, match="Own is not a class of Keras 3") as caught:
         k3c.convert(path)
     fix = next(line for line in fixes_in(caught) if "get_custom_objects" in line)
     try:
