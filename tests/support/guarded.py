@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 _MEMORY = 512 << 20
 _GROWTH = 64 << 20
-_GROWTH_PER_BYTE = 12
+_GROWTH_PER_BYTE = 8
 """The growth of memory has a limit for small files, and another one for each byte of a header that is parsed."""
 
 _SECONDS = 10.0

@@ -5,7 +5,7 @@ import os
 import stat
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -113,20 +113,25 @@ def zero_tail(source: Source) -> str:
     return f"{source.path.name} ends with {zeros:,} {more}zeros: was it downloaded completely?"
 
 
-def parse_json(text: bytes | str, where: str) -> Any:
+def parse_json(text: bytes | str, where: str, make: Callable[[dict[str, Any]], Any] | None = None) -> Any:
     """Parse JSON strictly: repeated keys, NaN, infinity, and nesting or digits beyond Python's limits are errors.
+
+    Args:
+        text: The text.
+        where: The name of the file for messages.
+        make: A function that replaces each object, the innermost first, so that large files need less memory.
 
     Raises:
         MalformedCheckpoint: The text is not strict JSON; the message starts with `where`.
     """
 
-    def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def distinct(pairs: list[tuple[str, Any]]) -> Any:
         made = dict(pairs)
         if len(made) < len(pairs):
             counts = Counter(key for key, _ in pairs)
             repeated = next(key for key, times in counts.items() if times > 1)
             raise MalformedCheckpoint(f"{where}: the key {quoted(repeated)} occurs twice")
-        return made
+        return make(made) if make else made
 
     def finite(digits: str) -> float:
         if np.isinf(value := float(digits)):

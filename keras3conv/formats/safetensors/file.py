@@ -6,12 +6,13 @@ Files are not memory-mapped, so a file that is truncated while it is open causes
 
 import json
 import struct
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -65,7 +66,7 @@ _SIZES = {code: 1 if code in _ONE_BYTE else int(code.lstrip("BCFIU")) // 8 for c
 _CODES = {name: code for code, name in _NAMES.items()}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A tensor in the header.
 
@@ -124,7 +125,9 @@ def parse(source: Source) -> tuple[dict[str, Entry], dict[str, str]]:
         raise BudgetExceeded(f"{source.path}: the header has {length:,} bytes for {tensors:,} tensors")
     if raw[:1] != b"{":
         raise MalformedCheckpoint(f"{source.path}: the header does not start with {{")
-    header = parse_json(raw, f"{source.path}: the header")
+    header = parse_json(raw, f"{source.path}: the header", _compact)
+    if not isinstance(header, dict):
+        raise MalformedCheckpoint(f"{source.path}: the header has no tensors")
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise MalformedCheckpoint(f"{source.path}: __metadata__ is not a map of strings")
@@ -179,9 +182,9 @@ def write(path: Path, tensors: Sequence[TensorRef], read: Reader) -> None:
 
 
 def _entry(name: str, value: Any, base: int, source: Source) -> Entry:
-    if not isinstance(value, dict) or value.keys() != _FIELDS:
+    if not isinstance(value, _Declared):
         raise _malformed(source, name, "does not have exactly a dtype, a shape and data_offsets")
-    code, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
+    code, shape, offsets = value
     if not isinstance(code, str) or code not in _NAMES:
         raise _malformed(source, name, f"has the unknown dtype {quoted(code)}; known are {', '.join(_NAMES)}")
     if not _whole(shape) or not _whole(offsets) or len(offsets) != 2:
@@ -192,9 +195,28 @@ def _entry(name: str, value: Any, base: int, source: Source) -> Entry:
         raise _malformed(source, name, f"cannot have the shape {quoted(shape)}")
     size = prod(shape) * _SIZES[code]
     if end - start != size:
-        facts = f"{code} {quoted(tuple(shape))} has {size:,} bytes"
+        facts = f"{code} {quoted(shape)} has {size:,} bytes"
         raise _malformed(source, name, f"is {facts}, but data_offsets are {quoted(offsets)}")
-    return Entry(_NAMES[code], tuple(shape), base + start, size)
+    return Entry(_NAMES[code], shape, base + start, size)
+
+
+class _Declared(NamedTuple):
+    """What the header says about a tensor, in less memory than the dict of the JSON."""
+
+    dtype: Any
+    shape: Any
+    offsets: Any
+
+
+def _compact(value: dict[str, Any]) -> Any:
+    if value.keys() != _FIELDS:
+        return value
+    code, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
+    return _Declared(
+        sys.intern(code) if isinstance(code, str) else code,
+        tuple(shape) if isinstance(shape, list) else shape,
+        tuple(offsets) if isinstance(offsets, list) else offsets,
+    )
 
 
 def _malformed(source: Source, name: str, fact: str) -> MalformedCheckpoint:
@@ -202,7 +224,7 @@ def _malformed(source: Source, name: str, fact: str) -> MalformedCheckpoint:
 
 
 def _whole(values: Any) -> bool:
-    if not isinstance(values, list):
+    if not isinstance(values, tuple):
         return False
     for value in values:  # noqa: SIM110  # a generator takes three times as long, for every tensor of a file
         if type(value) is not int or value < 0:
