@@ -1,16 +1,14 @@
 """Read and write the files that options name (plans, inputs, labels), and parse options with a value."""
 
-import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from keras3conv.alignment.plan import Alignment
-from keras3conv.errors import AlignmentError, FileError, InputError
+from keras3conv.errors import AlignmentError, FileError, InputError, MalformedCheckpoint
 from keras3conv.numerics.difference import Tolerance
-from keras3conv.transforms import Array
 
 REPORT_SUFFIXES = (".html", ".md", ".json", ".txt")
 """The suffixes of a report file. They are checked before the proofs, which may take minutes."""
@@ -66,17 +64,19 @@ def read_inputs(path: Path | None) -> Any:
     """
     if path is None:
         return None
+    from keras3conv.formats.safe import npy
+
     try:
-        arrays = _arrays(path)
-    except OSError as error:
-        raise FileError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} contains no arrays: {error}\nFix:  numpy.savez(path, x)") from error
+        arrays = npy.read(path)
+    except MalformedCheckpoint as error:
+        raise InputError(f"{error}\nFix:  numpy.savez(path, x)") from error
+    if not isinstance(arrays, dict):
+        return arrays
     if len(arrays) == 1:
         return next(iter(arrays.values()))
     if all(name == f"arr_{place}" for place, name in enumerate(arrays)):
         return tuple(arrays.values())
-    return dict(arrays)
+    return arrays
 
 
 def read_tolerance(text: str | None) -> Tolerance | None:
@@ -125,14 +125,3 @@ def _assignments(entries: Sequence[str], option: str, meaning: str, example: str
         if not name or not value:
             raise InputError(f'{option} {entry}: {meaning}\nFix:  {option} "{example}"')
         yield name, value
-
-
-def _arrays(path: Path) -> Mapping[str, Array]:
-    loaded = np.load(path)  # numpy's default refuses pickled objects
-    if isinstance(loaded, np.ndarray):
-        return {path.stem: loaded}
-    with loaded:
-        arrays = {name: loaded[name] for name in loaded.files}
-    if not arrays:
-        raise ValueError("the file is empty")
-    return arrays
