@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from keras3conv.alignment.plan import Alignment
-from keras3conv.errors import AlignmentError, FileError, InputError, MalformedCheckpoint
+from keras3conv.errors import AlignmentError, BudgetExceeded, FileError, InputError, MalformedCheckpoint
 from keras3conv.numerics.difference import Tolerance
+
+_MAX_PLAN = 256 << 20
 
 REPORT_SUFFIXES = (".html", ".md", ".json", ".txt")
 """The suffixes of a report file. They are checked before the proofs, which may take minutes."""
@@ -24,10 +26,15 @@ def check_report(path: Path) -> None:
 
 def read_plan(path: Path) -> Alignment:
     """Return the plan in a file that `align -o` wrote; raise `FileError` for any other file."""
+    from keras3conv.formats.safe.source import Source
+
+    source = Source.pin(path)
+    if source.size > _MAX_PLAN:
+        raise BudgetExceeded(f"{path} has {source.size:,} bytes; the limit for a plan is {_MAX_PLAN:,}")
+    with source.open() as file:
+        content = bytes(source.read(file, 0, source.size))
     try:
-        return Alignment.from_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FileError(f"{path} cannot be read: {error.strerror}") from error
+        return Alignment.from_json(content.decode("utf-8"))
     except (AlignmentError, UnicodeDecodeError) as error:
         raise FileError(f"{path}: {error}\nFix:  keras3conv align TORCH KERAS -o {path}") from error
 
@@ -103,9 +110,13 @@ def read_class_names(path: Path | None) -> list[str] | None:
     """Return the names of the classes, one a line; raise `FileError` if the file cannot be read."""
     if path is None:
         return None
+    from keras3conv.formats.safe.source import Source
+
+    source = Source.pin(path)
     try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        with source.open() as file:
+            return bytes(source.read(file, 0, source.size)).decode("utf-8").splitlines()
+    except UnicodeDecodeError as error:
         raise FileError(f"{path} cannot be read: {error}") from error
 
 

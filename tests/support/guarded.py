@@ -1,6 +1,7 @@
 """Read files that may be hostile in a child process that is limited and watched, many files in one child.
 
-A module of tests defines `CASES`: for each name a `Case`, which builds a bad file. `outcomes` reads the files of a
+A module of tests defines `CASES`: for each name a `Case`, which builds a bad file. Its function `warm_up`, if there is
+one, does once what the code under test does once in a process. `outcomes` reads the files of a
 module in a child process and returns what happened to each; `check` asserts that nothing bad did. The child has limits
 of memory, processor time and file size. An audit hook of Python notes what it opens, imports and starts.
 """
@@ -151,8 +152,10 @@ class _Watch:
 
 
 def _main(module: str, folder: Path, skip: int) -> None:
-    cases: Mapping[str, Case] = importlib.import_module(module).CASES
+    tests = importlib.import_module(module)
+    cases: Mapping[str, Case] = tests.CASES
     _warm_up(folder)
+    getattr(tests, "warm_up", lambda: None)()
     watch = _Watch()
     _limit()
     for number, (name, case) in enumerate(cases.items()):
