@@ -9,6 +9,7 @@ import numpy as np
 
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import AlignmentError, FileError, InputError
+from keras3conv.formats.safe.source import dtype_named
 from keras3conv.transforms import Array
 
 
@@ -55,9 +56,9 @@ def read_inputs(path: Path | None) -> Any:
     return dict(arrays)
 
 
-def random_inputs(shape: Sequence[int]) -> Array:
-    """Return random float32 numbers of a shape, the same for every call."""
-    numbers: Array = np.random.default_rng(0).standard_normal(tuple(shape)).astype("float32")
+def random_inputs(shape: Sequence[int], dtype: str = "float32") -> Array:
+    """Return random numbers of a shape and a dtype, the same for every call."""
+    numbers: Array = np.random.default_rng(0).standard_normal(tuple(shape)).astype(dtype_named(dtype))
     return numbers
 
 
