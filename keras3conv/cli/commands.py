@@ -36,7 +36,6 @@ from keras3conv.cli.options import (
     TorchWeights,
     Training,
 )
-from keras3conv.cli.sweeping import card, sweep
 from keras3conv.errors import AlignmentError, InputError
 
 if TYPE_CHECKING:
@@ -401,3 +400,6 @@ def _is_complete(plan: "Alignment") -> bool:
         note(f"AlignmentError: {as_options(str(error))}")
         return False
     return True
+
+
+from keras3conv.cli.sweeping import card, sweep  # noqa: E402 - their help stands after that of the other commands

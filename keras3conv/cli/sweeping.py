@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     "keras3conv sweep sweep.toml -o results/\n"
     "  keras3conv sweep sweep.toml -o results/ --retry\n"
     "  keras3conv sweep sweep.toml -o new/ --compare results/\n"
-    "  keras3conv sweep sweep.toml -o results/ --ray --ray-address ray://head:10001"
+    "  keras3conv sweep sweep.toml -o results/ --ray --ray-address 10.0.0.1:6379"
 )
 def sweep(  # noqa: PLR0913 - an argument for every option
     file: Annotated[Path, typer.Argument(metavar="SWEEP.toml", help="The file with the tasks; see docs/sweep.md.")],

@@ -240,6 +240,8 @@ def _difference(name: str, before: Row | None, now: Row | None) -> Difference | 
         return None
     worse = was_good and not is_good if was_good != is_good else bool(lost)
     change = "worse" if worse else "better"
+    if before.status != now.status:
+        return Difference(name=name, change=change, before=_told(before), now=_told(now))
     return Difference(name=name, change=change, before=_told(before, lost), now=_told(now, gained))
 
 

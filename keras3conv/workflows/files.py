@@ -8,6 +8,7 @@ import numpy as np
 
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import AlignmentError, BudgetExceeded, FileError, InputError, MalformedCheckpoint
+from keras3conv.formats.safe.source import Source, dtype_named
 from keras3conv.transforms import Array
 
 _MAX_PLAN = 256 << 20
@@ -16,8 +17,6 @@ _MAX_PLAN = 256 << 20
 
 def read_plan(path: Path) -> Alignment:
     """Return the plan in a file that `align -o` wrote; raise `FileError` for any other file."""
-    from keras3conv.formats.safe.source import Source
-
     source = Source.pin(path)
     if source.size > _MAX_PLAN:
         raise BudgetExceeded(f"{path} has {source.size:,} bytes; the limit for a plan is {_MAX_PLAN:,}")
@@ -64,9 +63,9 @@ def read_inputs(path: Path | None) -> Any:
     return arrays
 
 
-def random_inputs(shape: Sequence[int]) -> Array:
-    """Return random float32 numbers of a shape, the same for every call."""
-    numbers: Array = np.random.default_rng(0).standard_normal(tuple(shape)).astype("float32")
+def random_inputs(shape: Sequence[int], dtype: str = "float32") -> Array:
+    """Return random numbers of a shape and a dtype, the same for every call."""
+    numbers: Array = np.random.default_rng(0).standard_normal(tuple(shape)).astype(dtype_named(dtype))
     return numbers
 
 
@@ -82,8 +81,6 @@ def read_class_names(path: Path | None) -> list[str] | None:
     """Return the names of the classes, one a line; raise `FileError` if the file cannot be read."""
     if path is None:
         return None
-    from keras3conv.formats.safe.source import Source
-
     source = Source.pin(path)
     try:
         with source.open() as file:

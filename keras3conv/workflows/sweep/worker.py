@@ -230,7 +230,7 @@ def _plan(running: _Run) -> Any:
 def _inputs(task: Task) -> Any:
     from keras3conv.workflows.files import random_inputs, read_inputs
 
-    return random_inputs(task.shape) if task.shape else read_inputs(_path(task.inputs))
+    return random_inputs(task.shape, task.dtype) if task.shape else read_inputs(_path(task.inputs))
 
 
 def _path(text: str) -> Path | None:
