@@ -28,6 +28,8 @@ TAKEN = {
 }
 """Files of the repository that are pages of the site, and where."""
 
+_FOREIGN_WORKER = "https://unpkg.com/iframe-worker/shim"
+
 _LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
 
 
@@ -59,6 +61,15 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
         return f"[{text}]({posixpath.relpath(inside, posixpath.dirname(source) or '.')}{anchor})"
 
     return outside_code(markdown, lambda part: _LINK.sub(replaced, part))
+
+
+def on_post_build(*, config: MkDocsConfig) -> None:
+    """Load the worker of the search from the site: the theme would fetch it from another host."""
+    site = Path(config.site_dir)
+    for path in site.rglob("*.html"):
+        own = posixpath.relpath("assets/worker.js", path.relative_to(site).parent.as_posix())
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text.replace(_FOREIGN_WORKER, own), encoding="utf-8")
 
 
 def outside_code(markdown: str, change: Any) -> str:
