@@ -20,7 +20,7 @@ from keras3conv.errors import FileError
 from keras3conv.model.graph import Graph, refs
 from keras3conv.model.views import Side
 from keras3conv.report.report import Report
-from keras3conv.report.values import WrittenFile
+from keras3conv.report.values import GLYPHS, WrittenFile
 from keras3conv.transforms import Array
 
 FORMAT = 1
@@ -96,6 +96,24 @@ class Conversion:
             text = json.dumps(_metadata(self, digests), indent=2, ensure_ascii=False)
             (inside / "metadata.json").write_text(f"{text}\n", encoding="utf-8")
         return tuple(digest(file) for file in sorted(path.iterdir()))
+
+    def _repr_html_(self) -> str:
+        """Return the verdict, the code and the certificate, for notebooks."""
+        from keras3conv.report import notebook
+
+        name = f"{self.program.name}, as a {'PyTorch module' if self.target == 'torch' else 'Keras model'}"
+        made = [notebook.title(name, None if self.report is None else self.report.status)]
+        made.append(
+            notebook.paragraph(f"{len(self.alignment.pairs):,} pairs of layers, {self.source.count(chr(10)):,} lines")
+        )
+        made.append(notebook.folded("model.py", notebook.code(self.source)))
+        if self.report is None:
+            made.append(notebook.paragraph("Not validated: convert(..., validate=False)"))
+        else:
+            rows = [(f"{GLYPHS[part.status]} {part.status}", part.name, part.outcome) for part in self.report.sections]
+            made.append(notebook.table(("", "proof", "outcome"), rows))
+            made.append(notebook.folded("Certificate", self.report._repr_html_()))
+        return notebook.box(*made)
 
 
 def _write_torch_weights(conversion: Conversion, folder: Path) -> None:
