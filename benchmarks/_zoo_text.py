@@ -238,10 +238,6 @@ _VISION: Mapping[str, Callable[[], tuple[Any, Any]]] = {
         partial(_image, 64),
         "ForImageClassification",
     ),
-    "CvT": partial(
-        _made, "Cvt", {"embed_dim": [8, 12, 16], "depth": [1, 1, 2], "num_heads": [1, 2, 4]}, partial(_image, 64),
-        "ForImageClassification",
-    ),
     "ViT-MSN": partial(_made, "ViTMSN", _PATCHES, _image),
     "YOLOS": partial(
         _made, "Yolos", {**_PATCHES, "image_size": [16, 16], "num_detection_tokens": 5}, _image, "ForObjectDetection"

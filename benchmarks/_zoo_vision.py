@@ -57,7 +57,7 @@ _FIXED = {
 }
 _SEGMENTATION = ("fcn_resnet50", "deeplabv3_resnet50", "deeplabv3_mobilenet_v3_large", "lraspp_mobilenet_v3_large")
 _VIDEO = {
-    "r3d_18": (4, 32), "mc3_18": (4, 32), "r2plus1d_18": (4, 32), "s3d": (16, 64), "swin3d_t": (4, 32),
+    "r3d_18": (4, 32), "mc3_18": (4, 32), "r2plus1d_18": (4, 32), "swin3d_t": (4, 32),
 }  # fmt: skip
 
 ENTRIES = (

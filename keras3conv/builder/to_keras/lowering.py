@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from keras3conv.builder.passes.permuting import without_permuted_products
 from keras3conv.builder.program.layouts import Channels
 from keras3conv.builder.program.names import identifier, unique
 from keras3conv.builder.program.operation import Dtype, Submodule, transformed, walk
@@ -21,6 +22,7 @@ from keras3conv.builder.to_keras.layers import (
     with_options,
 )
 from keras3conv.builder.to_keras.layouts import channels_last, input_order, output_order
+from keras3conv.builder.to_keras.sizes import written
 from keras3conv.errors import Problem, RuleError
 from keras3conv.frameworks.keras.operations import own_names
 from keras3conv.model.graph import Graph, Node, Ref, Shape, Size, Tensor, mapped, refs
@@ -199,7 +201,8 @@ class _Lowering:
         key = value.name, moved
         if key not in self._made:
             made = self.new(value.shape, order, value.dtype)
-            self.write(ops.transpose(value, moved), [made])
+            sizes = written(made.target_shape) if _moves_only_ones(value.target_shape, moved) else None
+            self.write(ops.transpose(value, moved) if sizes is None else ops.reshape(value, sizes), [made])
             self._made[key] = made
         return replace(self._made[key], shape=value.shape, order=tuple(order))
 
@@ -360,12 +363,13 @@ class _Lowering:
             if needed & {*step.outputs}:
                 kept.append(step)
                 needed.update(step.inputs)
+        kept.reverse()
         used = {step.module for step in kept}
         self.placements = [placement for placement in self.placements if placement.layer in used]
-        return Program(
+        program = Program(
             name=self.graph.name,
             inputs=self._inputs,
-            steps=tuple(reversed(kept)),
+            steps=tuple(kept),
             outputs=outputs,
             values=self.values,
             modules={name: module for name, module in self.modules.items() if name in used},
@@ -373,6 +377,13 @@ class _Lowering:
             input_names=self.graph.input_names,
             output_orders=tuple(orders),
         )
+        return without_permuted_products(program)
+
+
+def _moves_only_ones(sizes: Shape, moved: Sequence[int]) -> bool:
+    """Return whether a permutation moves only axes of size one, so that a reshape does the same."""
+    kept = [axis for axis in moved if sizes[axis] != 1]
+    return kept == sorted(kept)
 
 
 def _unknown(value: Value) -> Shape:

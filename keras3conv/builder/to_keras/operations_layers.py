@@ -4,7 +4,7 @@ from keras3conv.builder.program.operation import Dtype
 from keras3conv.builder.program.program import Order, Value, identity
 from keras3conv.builder.to_keras.broadcasting import elementwise, sign
 from keras3conv.builder.to_keras.call import Call, Held, LayerCall, Placed, Result, handles, ops
-from keras3conv.builder.to_keras.operations_axes import reshaped, unmerged
+from keras3conv.builder.to_keras.operations_axes import permuted, reshaped, unmerged
 from keras3conv.builder.to_keras.operations_indexing import taken
 from keras3conv.builder.to_keras.operations_products import matmul
 from keras3conv.errors import RuleError
@@ -53,9 +53,7 @@ def _linear(call: Call) -> Result:
 def _product(call: Call, given: Value) -> Value:
     """Multiply with a weight that no layer may hold, because it is computed or tied."""
     weight = call.value("weight")
-    turned = call.ordered(weight, (1, 0))
-    kernel = Value(name=turned.name, shape=(weight.shape[1], weight.shape[0]), order=(0, 1), dtype=weight.dtype)
-    made = matmul(call, given, kernel, call.shape)
+    made = matmul(call, given, permuted(weight, (1, 0)), call.shape)
     bias = call.get("bias")
     return (
         made if bias is None else elementwise(call, [made, bias], lambda first, second: sign(call, "+", first, second))
