@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from keras3conv.cli.app import FAILED, PASSED, app, command, note
+from keras3conv.cli.app import FAILED, PASSED, UNCONFIRMED, app, command, note
 from keras3conv.cli.options import (
     Backends,
     ClassNamesFile,
@@ -160,10 +160,16 @@ def transfer(  # noqa: PLR0913 - an argument for every option
     accept_difference: Annotated[
         bool, typer.Option("--accept-difference", help="Move the weights although the outputs are known to differ.")
     ] = False,
+    accept_unconfirmed: Annotated[
+        bool, typer.Option("--accept-unconfirmed", help="Exit with 0 although no run has confirmed some pairs.")
+    ] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Transfer weights to a file of the other framework, or to a model that is then saved. All or nothing."""
+    """Transfer weights to a file of the other framework, or to a model that is then saved. All or nothing.
+
+    The exit status is 3 if the weights were transferred by pairs that no run has confirmed.
+    """
     from keras3conv import api
     from keras3conv.cli.output import print_report
     from keras3conv.workflows.factories import Weights, notes_to_stderr, resolve
@@ -187,10 +193,11 @@ def transfer(  # noqa: PLR0913 - an argument for every option
             out=out or (),
             overwrite=overwrite,
             cast=cast,
+            accept_unconfirmed=accept_unconfirmed,
             entry=_entry_of(ends[0], entry),
         )
     print(report.to_json()) if as_json else print_report(report)
-    return PASSED
+    return _status_of(report)
 
 
 @command("keras3conv validate net.py:make model.keras --torch-weights net.pt --report report.html")
@@ -355,7 +362,11 @@ def _hand_out(judged: "Report", saved_as: Path | None, *, as_json: bool) -> int:
         judged.save(saved_as)
         note(f"saved {saved_as}")
     print(judged.to_json()) if as_json else print_report(judged)
-    return PASSED if judged.ok else FAILED
+    return _status_of(judged)
+
+
+def _status_of(report: "Report") -> int:
+    return UNCONFIRMED if report.status == "unconfirmed" else PASSED if report.ok else FAILED
 
 
 def _both(

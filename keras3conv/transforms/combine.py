@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from keras3conv.errors import TransformError
-from keras3conv.transforms.base import Arrays, Shapes, T, Transform, from_json
+from keras3conv.transforms.base import Array, Arrays, Shapes, T, Transform, from_json
 from keras3conv.transforms.one_sided import Drop, Fill
 
 
@@ -93,7 +93,7 @@ class Beside(_Several):
 
     def __call__(self, arrays: Arrays) -> Arrays:
         """Return the transformed arrays in the same order."""
-        made = []
+        made: list[Array] = []
         for transform, given in self._pairs(arrays):
             result = _one(transform(given), transform)
             made += result if given or not arrays else [constant.astype(arrays[0].dtype) for constant in result]

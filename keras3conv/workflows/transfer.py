@@ -9,6 +9,7 @@ import numpy as np
 from keras3conv import formats
 from keras3conv.alignment.plan import Alignment
 from keras3conv.alignment.staging import Staging, stage
+from keras3conv.alignment.text import unconfirmed_reason
 from keras3conv.errors import InputError, Problem, TransferError
 from keras3conv.frameworks.adapter import KerasFile, LiveModel, Model, ModelFile, resolve
 from keras3conv.messages import lay_out
@@ -19,7 +20,15 @@ from keras3conv.transforms import Array
 
 
 def transfer(
-    source: Model, target: Model, plan: Alignment, *, out: Sequence[Path], overwrite: bool, cast: bool, entry: str = ""
+    source: Model,
+    target: Model,
+    plan: Alignment,
+    *,
+    out: Sequence[Path],
+    overwrite: bool,
+    cast: bool,
+    accept_unconfirmed: bool = False,
+    entry: str = "",
 ) -> Report:
     """Transfer the weights of the source to the target; see `keras3conv.transfer`."""
     read, written = resolve(source, "source", entry=entry), resolve(target, "target")
@@ -29,8 +38,10 @@ def transfer(
     if isinstance(read, KerasFile):
         read, notes = (read, read.notes()) if _has_the_tensors(read.view(), plan) else read.opened()
     if isinstance(written, ModelFile):
-        return _report(*_into_files(read.view(), written, plan, out, overwrite=overwrite, cast=cast), notes)
-    return _report(*_into_live(read.view(), written, plan, out, overwrite=overwrite, cast=cast), notes)
+        done = _into_files(read.view(), written, plan, out, overwrite=overwrite, cast=cast)
+    else:
+        done = _into_live(read.view(), written, plan, out, overwrite=overwrite, cast=cast)
+    return _report(*done, notes, accept_unconfirmed=accept_unconfirmed)
 
 
 def _has_the_tensors(keras: ModelView, plan: Alignment) -> bool:
@@ -126,22 +137,22 @@ def _reader(staging: Staging, *, complete: bool) -> Reader:
     return read
 
 
-def _report(staging: Staging, files: tuple[WrittenFile, ...], origin: tuple[str, ...]) -> Report:
+def _report(
+    staging: Staging, files: tuple[WrittenFile, ...], origin: tuple[str, ...], *, accept_unconfirmed: bool
+) -> Report:
     plan, target = staging.plan, staging.target
     lossy = [mapping for mapping in plan.mappings if not mapping.transform.lossless]
     numbers = sum(int(np.prod(tensor.shape)) for tensor in target.tensors() if staging.has(tensor))
     rows = tuple((pair.torch, pair.keras, len(pair.weights), pair.decided_by) for pair in plan.pairs)
-    unconfirmed = tuple(pair.torch for pair in plan.pairs if pair.unconfirmed)
+    unconfirmed = () if accept_unconfirmed else plan.unconfirmed
     section = Section(
         name="transfer",
-        status="passed",
+        status="unconfirmed" if unconfirmed else "passed",
+        reason=unconfirmed_reason(unconfirmed),
         claim="Every tensor of the plan was read, transformed, checked and written; all or nothing.",
         summary=f"{len(staging.paths)} tensors, {numbers:,} numbers: {staging.source.title} -> {target.title}",
         facts={"declared loss": ", ".join(mapping.torch[0] for mapping in lossy)} if lossy else {},
         tables=(Table(title="pairs", columns=("torch", "keras", "tensors", "decided by"), rows=rows),),
     )
-    notes = (f"not confirmed by a run: {', '.join(unconfirmed)}; validate(...) proves it",) if unconfirmed else ()
     title = f"Transfer: {staging.source.title} -> {target.title}"
-    return Report(
-        title=title, sections=(section,), files=files, environment=current_environment(), notes=(*origin, *notes)
-    )
+    return Report(title=title, sections=(section,), files=files, environment=current_environment(), notes=origin)

@@ -28,6 +28,9 @@ from keras3conv.rules.units import units
 
 _SHOWN = 3
 
+ROUNDED_CONSTANTS = 2.0**-21
+"""The largest relative difference of outputs that float32 constants on one side may cause."""
+
 
 def probe(
     torch: Any, keras: Any, views: tuple[ModelView, ModelView], given: Inputs, hinted: dict[str, str]
@@ -98,12 +101,15 @@ def _summary(search: Search, given: Inputs) -> str:
     if result == "unknown" and (search.outputs_agree or not first):
         differing = f"; layers differ{first}" if first else ""
         return f"{text}; their outputs have no layout in common, and were not compared{differing}"
+    if search.output_comparison.error <= ROUNDED_CONSTANTS:
+        error = search.output_comparison.error
+        return f"{text}, and their outputs agree to {error:.2g}: one side may store constants as float32"
     return f"{text}; they differ{first}" if first else f"{text}; {_output_difference(search)}"
 
 
 def _output_difference(search: Search, tried: str = "") -> str:
     """Return the difference between the outputs of the two models, in words; empty if it is unknown."""
-    if search.output_comparison.result != "different":
+    if search.output_comparison.result != "different" or search.output_comparison.error <= ROUNDED_CONSTANTS:
         return ""
     order = "; they hold the same values in another order" if search.outputs_agree else ""
     differ = f"their outputs differ by {search.output_comparison.error:.2g} of the largest value{order}"
