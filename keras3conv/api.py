@@ -75,6 +75,7 @@ def transfer(
     overwrite: bool = False,
     cast: bool = False,
     accept_difference: bool = False,
+    memory: Literal["copy", "share"] = "copy",
     entry: str = "",
 ) -> Report:
     """Transfer the weights of a model to a model or file of the other framework.
@@ -90,6 +91,10 @@ def transfer(
         cast: Whether values may lose precision if the target's dtype is narrower.
         accept_difference: Whether to transfer the weights although the plan knows that the outputs of the two models
             differ with the same weights.
+        memory: "copy": the target gets values of its own; a Keras model on the torch backend gets the kernels of its
+            convolutions in the memory order in which they run fastest. "share": between live models on the torch
+            backend, the target uses the memory of the source, so that a change of one changes both; nothing is copied
+            but values that are computed from several tensors, which the report names.
         entry: The name of the state dict in a torch checkpoint that holds several: "state_dict_ema".
 
     Returns:
@@ -103,7 +108,7 @@ def transfer(
     from keras3conv.workflows.transfer import transfer as run
 
     plan = plan.accepting_difference() if accept_difference else plan
-    return run(source, target, plan, out=_paths(out), overwrite=overwrite, cast=cast, entry=entry)
+    return run(source, target, plan, out=_paths(out), overwrite=overwrite, cast=cast, memory=memory, entry=entry)
 
 
 @random_state_kept()

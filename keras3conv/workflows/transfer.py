@@ -1,8 +1,9 @@
 """Implement `keras3conv.transfer`: write the weights of one side to a live model or a file of the other side."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from keras3conv import formats
 from keras3conv.alignment.plan import Alignment
 from keras3conv.alignment.staging import Staging, stage
 from keras3conv.errors import InputError, Problem, TransferError
-from keras3conv.frameworks.adapter import KerasFile, LiveModel, Model, ModelFile, resolve
+from keras3conv.frameworks.adapter import Adapter, KerasFile, LiveModel, Model, ModelFile, resolve
 from keras3conv.messages import lay_out
 from keras3conv.model.views import ModelView, Reader, TensorRef
 from keras3conv.report.report import Report, current_environment
@@ -18,14 +19,30 @@ from keras3conv.report.values import Section, Table, WrittenFile
 from keras3conv.transforms import Array
 
 
+Memory = Literal["copy", "share"]
+"""How a live target gets its values: as its own copy, or as the memory of the source."""
+
+
 def transfer(
-    source: Model, target: Model, plan: Alignment, *, out: Sequence[Path], overwrite: bool, cast: bool, entry: str = ""
+    source: Model,
+    target: Model,
+    plan: Alignment,
+    *,
+    out: Sequence[Path],
+    overwrite: bool,
+    cast: bool,
+    memory: Memory = "copy",
+    entry: str = "",
 ) -> Report:
     """Transfer the weights of the source to the target; see `keras3conv.transfer`."""
+    if memory not in get_args(Memory):
+        raise InputError(f'memory is {memory!r}: it must be "copy" or "share"')
     read, written = resolve(source, "source", entry=entry), resolve(target, "target")
     if read.side == written.side:
         raise InputError(f"source and target are both {read.side}: a transfer goes from one framework to the other")
     notes: tuple[str, ...] = ()
+    if memory == "share":
+        return _shared(read, written, plan, out, overwrite=overwrite, cast=cast)
     if isinstance(read, KerasFile):
         read, notes = (read, read.notes()) if _has_the_tensors(read.view(), plan) else read.opened()
     if isinstance(written, ModelFile):
@@ -47,11 +64,30 @@ def _into_live(
     for path in out:
         if formats.side_of(path) != target.side:
             raise InputError(f"a {target.side} model cannot be saved to {path}: the suffix is that of another format")
-    values = dict(staging.values())
-    with target.restored_on_failure(tuple(values)) if out else nullcontext():
-        target.write(values)
+    staging.require_values()
+    with target.restored_on_failure(staging.paths) if out else nullcontext():
+        target.write(staging.values())
         files = tuple(target.save(path, overwrite=overwrite) for path in out)
     return staging, files
+
+
+def _shared(
+    source: Adapter, target: Adapter, plan: Alignment, out: Sequence[Path], *, overwrite: bool, cast: bool
+) -> Report:
+    """Let a live model use the memory of another; values that are no view of one source tensor are copied."""
+    if isinstance(source, ModelFile) or isinstance(target, ModelFile):
+        raise InputError('memory="share" needs two live models\nFix:  transfer(..., memory="copy")')
+    if out:
+        raise InputError('memory="share" writes no files: save the model after the transfer\nFix:  out=()')
+    from keras3conv.frameworks.torch.memory import share
+
+    tensors = source.torch_tensors(), target.torch_tensors()
+    staging = stage(plan, source.view(), target.view(), cast=cast)
+    _require_no_computed(staging)
+    staging.require_values()
+    shared, copied = share(*tensors, staging.values_and_sources())
+    facts = {"shared memory": f"{len(shared)} of {len(staging.paths)} tensors: a change of one model changes both"}
+    return _report(staging, (), (), facts | ({"copied": ", ".join(copied)} if copied else {}))
 
 
 def _into_files(
@@ -126,7 +162,9 @@ def _reader(staging: Staging, *, complete: bool) -> Reader:
     return read
 
 
-def _report(staging: Staging, files: tuple[WrittenFile, ...], origin: tuple[str, ...]) -> Report:
+def _report(
+    staging: Staging, files: tuple[WrittenFile, ...], origin: tuple[str, ...], facts: Mapping[str, str] | None = None
+) -> Report:
     plan, target = staging.plan, staging.target
     lossy = [mapping for mapping in plan.mappings if not mapping.transform.lossless]
     numbers = sum(int(np.prod(tensor.shape)) for tensor in target.tensors() if staging.has(tensor))
@@ -137,7 +175,7 @@ def _report(staging: Staging, files: tuple[WrittenFile, ...], origin: tuple[str,
         status="passed",
         claim="Every tensor of the plan was read, transformed, checked and written; all or nothing.",
         summary=f"{len(staging.paths)} tensors, {numbers:,} numbers: {staging.source.title} -> {target.title}",
-        facts={"declared loss": ", ".join(mapping.torch[0] for mapping in lossy)} if lossy else {},
+        facts={**(facts or {}), **({"declared loss": ", ".join(loss.torch[0] for loss in lossy)} if lossy else {})},
         tables=(Table(title="pairs", columns=("torch", "keras", "tensors", "decided by"), rows=rows),),
     )
     notes = (f"not confirmed by a run: {', '.join(unconfirmed)}; validate(...) proves it",) if unconfirmed else ()

@@ -70,7 +70,9 @@ def _for_each(axes: int, value: int | Sequence[int]) -> tuple[int, ...]:
     return values * axes if len(values) == 1 else values
 
 
-def _margins(axes: int, padding: int | str | Sequence[int], kernel: Sequence[int], dilation: Sequence[int]) -> list[int]:
+def _margins(
+    axes: int, padding: int | str | Sequence[int], kernel: Sequence[int], dilation: Sequence[int]
+) -> list[int]:
     """Return the padding before and after each axis, the last axis first, as `torch.nn.functional.pad` takes it."""
     if padding == "valid":
         pairs = [(0, 0)] * axes
