@@ -66,7 +66,7 @@ def align(
 
 
 @random_state_kept()
-def transfer(
+def transfer(  # noqa: PLR0913 - a parameter for every option of a transfer
     source: Model,
     target: Model,
     plan: Alignment,

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -15,9 +17,9 @@ from keras3conv.frameworks.adapter import Adapter, KerasFile, LiveModel, Model, 
 from keras3conv.messages import lay_out
 from keras3conv.model.views import ModelView, Reader, TensorRef
 from keras3conv.report.report import Report, current_environment
+from keras3conv.report.stages import Stages
 from keras3conv.report.values import Section, Table, WrittenFile
 from keras3conv.transforms import Array
-
 
 Memory = Literal["copy", "share"]
 """How a live target gets its values: as its own copy, or as the memory of the source."""
@@ -41,13 +43,14 @@ def transfer(
     if read.side == written.side:
         raise InputError(f"source and target are both {read.side}: a transfer goes from one framework to the other")
     notes: tuple[str, ...] = ()
+    stages = Stages()
     if memory == "share":
-        return _shared(read, written, plan, out, overwrite=overwrite, cast=cast)
+        return replace(_shared(read, written, plan, out, cast=cast, stages=stages), seconds=stages.seconds)
     if isinstance(read, KerasFile):
         read, notes = (read, read.notes()) if _has_the_tensors(read.view(), plan) else read.opened()
-    if isinstance(written, ModelFile):
-        return _report(*_into_files(read.view(), written, plan, out, overwrite=overwrite, cast=cast), notes)
-    return _report(*_into_live(read.view(), written, plan, out, overwrite=overwrite, cast=cast), notes)
+    into = partial(_into_files if isinstance(written, ModelFile) else _into_live, stages=stages)
+    report = _report(*into(read.view(described=False), written, plan, out, overwrite=overwrite, cast=cast), notes)
+    return replace(report, seconds=stages.seconds)
 
 
 def _has_the_tensors(keras: ModelView, plan: Alignment) -> bool:
@@ -57,22 +60,33 @@ def _has_the_tensors(keras: ModelView, plan: Alignment) -> bool:
 
 
 def _into_live(
-    source: ModelView, target: LiveModel, plan: Alignment, out: Sequence[Path], *, overwrite: bool, cast: bool
+    source: ModelView,
+    target: LiveModel,
+    plan: Alignment,
+    out: Sequence[Path],
+    *,
+    overwrite: bool,
+    cast: bool,
+    stages: Stages,
 ) -> tuple[Staging, tuple[WrittenFile, ...]]:
     """Write the weights to a live model and save the model; if a file cannot be written, restore the old weights."""
-    staging = stage(plan, source, target.view(), cast=cast)
+    with stages.stage("check"):
+        staging = stage(plan, source, target.view(described=False), cast=cast)
     for path in out:
         if formats.side_of(path) != target.side:
             raise InputError(f"a {target.side} model cannot be saved to {path}: the suffix is that of another format")
-    staging.require_values()
+    with stages.stage("check"):
+        staging.require_values()
     with target.restored_on_failure(staging.paths) if out else nullcontext():
-        target.write(staging.values())
-        files = tuple(target.save(path, overwrite=overwrite) for path in out)
+        with stages.stage("write"):
+            target.write(staging.values())
+        with stages.stage("save"):
+            files = tuple(target.save(path, overwrite=overwrite) for path in out)
     return staging, files
 
 
 def _shared(
-    source: Adapter, target: Adapter, plan: Alignment, out: Sequence[Path], *, overwrite: bool, cast: bool
+    source: Adapter, target: Adapter, plan: Alignment, out: Sequence[Path], *, cast: bool, stages: Stages
 ) -> Report:
     """Let a live model use the memory of another; values that are no view of one source tensor are copied."""
     if isinstance(source, ModelFile) or isinstance(target, ModelFile):
@@ -82,16 +96,25 @@ def _shared(
     from keras3conv.frameworks.torch.memory import share
 
     tensors = source.torch_tensors(), target.torch_tensors()
-    staging = stage(plan, source.view(), target.view(), cast=cast)
-    _require_no_computed(staging)
-    staging.require_values()
-    shared, copied = share(*tensors, staging.values_and_sources())
+    with stages.stage("check"):
+        staging = stage(plan, source.view(described=False), target.view(described=False), cast=cast)
+        _require_no_computed(staging)
+        staging.require_values()
+    with stages.stage("share"):
+        shared, copied = share(*tensors, staging.values_and_sources())
     facts = {"shared memory": f"{len(shared)} of {len(staging.paths)} tensors: a change of one model changes both"}
     return _report(staging, (), (), facts | ({"copied": ", ".join(copied)} if copied else {}))
 
 
 def _into_files(
-    source: ModelView, target: ModelFile, plan: Alignment, out: Sequence[Path], *, overwrite: bool, cast: bool
+    source: ModelView,
+    target: ModelFile,
+    plan: Alignment,
+    out: Sequence[Path],
+    *,
+    overwrite: bool,
+    cast: bool,
+    stages: Stages,
 ) -> tuple[Staging, tuple[WrittenFile, ...]]:
     """Write files without building the target model.
 
@@ -99,11 +122,14 @@ def _into_files(
     """
     exists = target.source.exists()
     planned = plan.keras if target.side == "keras" else plan.torch
-    staging = stage(plan, source, target.view() if exists else planned, cast=cast)
-    _require_no_computed(staging)
+    with stages.stage("check"):
+        staging = stage(plan, source, target.view() if exists else planned, cast=cast)
+        _require_no_computed(staging)
     tensors, read = _inventory(staging, complete=exists), _reader(staging, complete=exists)
     destinations = out or (target.source,)
-    return staging, tuple(target.write(path, tensors, read, overwrite=overwrite) for path in destinations)
+    with stages.stage("write"):
+        files = tuple(target.write(path, tensors, read, overwrite=overwrite) for path in destinations)
+    return staging, files
 
 
 def _require_no_computed(staging: Staging) -> None:

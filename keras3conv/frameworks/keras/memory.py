@@ -1,9 +1,9 @@
 """Write the variables of Keras layers, on the torch backend in the order of memory that is fastest to run.
 
-Keras stores the kernel of a convolution as (height, width, inputs, outputs). On the torch backend it permutes the axes in
-each call, and then copies the kernel to the memory order of the convolution unless it has this order already. So the
-kernel is stored in this order, and the variable is a view of it with the axes in Keras' order. All values and shapes are
-the same; only the strides differ. Keras' own `assign`, and so loading a file, keeps them.
+Keras stores the kernel of a convolution as (height, width, inputs, outputs). On the torch backend it permutes the axes
+in each call, and then copies the kernel to the memory order of the convolution unless it has this order already. So the
+kernel is stored in this order, and the variable is a view of it with the axes in Keras' order. All values and shapes
+are the same; only the strides differ. Keras' own `assign`, and so loading a file, keeps them.
 """
 
 from typing import Any

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from math import prod
 from typing import IO, Any
 
@@ -23,6 +24,7 @@ class Backup:
         self._arrays: dict[str, Array] = {}
         self._places: dict[str, tuple[int, Shape, np.dtype[Any]]] = {}
         self._file: IO[bytes] | None = None
+        self._open = ExitStack()
 
     def keep(self, path: str, value: Array) -> None:
         """Keep a copy of a value, unless the path has one already.
@@ -41,7 +43,7 @@ class Backup:
     def _write(self, path: str, value: Array) -> None:
         try:
             if self._file is None:
-                self._file = tempfile.TemporaryFile()
+                self._file = self._open.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack is a context manager
             place = self._file.seek(0, 2)
             self._file.write(memoryview(contiguous(value).reshape(-1).view(np.uint8)))
             self._file.flush()
@@ -64,8 +66,7 @@ class Backup:
     def close(self) -> None:
         """Drop all values and the file."""
         self._arrays, self._places = {}, {}
-        if self._file is not None:
-            self._file.close()
+        self._open.close()
 
 
 __all__ = ["Backup"]

@@ -1,8 +1,8 @@
 """Compute depthwise convolutions in float64 as a sum of shifted inputs.
 
 On a CPU, PyTorch has no float64 kernel for convolutions with groups: it makes one small convolution for each group, and
-a depthwise convolution has as many groups as channels. The sum has one term for each element of the kernel, and is about
-ten times faster. It computes the same mathematical function; the order of the additions differs.
+a depthwise convolution has as many groups as channels. The sum has one term for each element of the kernel, and is
+several times faster. It computes the same mathematical function; the order of the additions differs.
 """
 
 from collections.abc import Iterator, Sequence

@@ -16,8 +16,8 @@ def overwrite(tensor: torch.Tensor, value: Array, order: tuple[int, ...] | None 
     Args:
         tensor: A parameter or a buffer; it stays the same object.
         value: The value, of the tensor's shape and dtype.
-        order: The order of the axes in the tensor's memory, slowest first. The tensor gets new memory unless it has this
-            order already. None keeps the memory.
+        order: The order of the axes in the tensor's memory, slowest first. The tensor gets new memory unless it has
+            this order already. None keeps the memory.
     """
     with torch.no_grad():
         has_order = order is None or tensor.permute(order).is_contiguous()
