@@ -31,6 +31,9 @@ def write(report: Document) -> str:
         blocks += ["## Files", _grid(["file", "bytes", "sha256", "md5"], [False, True, False, False], rows)]
     if report.notes:
         blocks += ["## Notes", "\n".join(f"- Note: {escape(note)}" for note in report.notes)]
+    if report.seconds:
+        listing = ", ".join(f"{escape(name)} {value:.2f} s" for name, value in report.seconds.items())
+        blocks.append(f"**Time**: {listing}")
     if report.environment:
         listing = ", ".join(f"{escape(name)} {escape(value)}" for name, value in report.environment.items())
         blocks.append(f"**Environment**: {listing}")

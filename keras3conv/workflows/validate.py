@@ -11,6 +11,7 @@ from keras3conv.errors import InputError
 from keras3conv.frameworks.adapter import KerasFile, Model, ModelFile, Sides, Views
 from keras3conv.frameworks.shared.inputs import Inputs, refuse_unprovable
 from keras3conv.report.report import Report, current_environment
+from keras3conv.report.stages import Stages
 from keras3conv.report.values import Section
 from keras3conv.validators.judges import Judge, judges
 from keras3conv.validators.running.options import Options
@@ -57,12 +58,15 @@ def validate(  # noqa: PLR0913 - an argument for every option
     digests = tuple(_digests([sides.torch.source, sides.keras.source, *weight_files]))
     if isinstance(sides.keras, KerasFile):
         sides = replace(sides, keras=sides.keras.loaded())
-    subject, notes = _subject(sides, inputs, keras_inputs, plan, options)
+    stages = Stages()
+    with stages.stage("read the models" if plan else "read and align the models"):
+        subject, notes = _subject(sides, inputs, keras_inputs, plan, options)
     return Report(
         title=f"Certificate: {' <-> '.join(view.title for view in subject.outlines)}",
-        sections=tuple(_sections(subject, asked, progress)),
+        sections=tuple(_sections(subject, asked, progress, stages)),
         environment=current_environment(),
         notes=(*notes, *digests),
+        seconds=stages.seconds,
     )
 
 
@@ -75,7 +79,9 @@ def _digests(sources: Sequence[Any]) -> Iterator[str]:
         yield f"{path.name}: {file.size:,} bytes, sha256 {file.sha256}"
 
 
-def _sections(subject: Subject, asked: tuple[tuple[str, Judge], ...], progress: Progress | None) -> list[Section]:
+def _sections(
+    subject: Subject, asked: tuple[tuple[str, Judge], ...], progress: Progress | None, stages: Stages
+) -> list[Section]:
     sections: list[Section] = []
     for name, check in asked:
         if progress:
@@ -84,7 +90,8 @@ def _sections(subject: Subject, asked: tuple[tuple[str, Judge], ...], progress: 
             reason = CLAIMED_AFTER_STRUCTURE
             sections.append(Section(name=name, status="skipped", claim="", summary="not run", reason=reason))
         else:
-            sections.append(check(subject))
+            with stages.stage(name):
+                sections.append(check(subject))
             _require_fitting(subject, sections)
     return sections
 

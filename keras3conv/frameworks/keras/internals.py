@@ -95,6 +95,8 @@ __all__ = [
     "LAYER_MODULES",
     "NODE_MODULES",
     "OPERATION_NAMESPACES",
+    "BaseDepthwiseConv",
+    "BaseSeparableConv",
     "GetItem",
     "Reshape",
     "any_symbolic_tensors",

@@ -1,8 +1,8 @@
 """Compute depthwise convolutions in float64 as a sum of shifted inputs.
 
 On a CPU, PyTorch has no float64 kernel for convolutions with groups: it makes one small convolution for each group, and
-a depthwise convolution has as many groups as channels. The sum has one term for each element of the kernel, and is about
-ten times faster. It computes the same mathematical function; the order of the additions differs.
+a depthwise convolution has as many groups as channels. The sum has one term for each element of the kernel, and is
+several times faster. It computes the same mathematical function; the order of the additions differs.
 """
 
 from collections.abc import Iterator, Sequence
@@ -70,7 +70,9 @@ def _for_each(axes: int, value: int | Sequence[int]) -> tuple[int, ...]:
     return values * axes if len(values) == 1 else values
 
 
-def _margins(axes: int, padding: int | str | Sequence[int], kernel: Sequence[int], dilation: Sequence[int]) -> list[int]:
+def _margins(
+    axes: int, padding: int | str | Sequence[int], kernel: Sequence[int], dilation: Sequence[int]
+) -> list[int]:
     """Return the padding before and after each axis, the last axis first, as `torch.nn.functional.pad` takes it."""
     if padding == "valid":
         pairs = [(0, 0)] * axes
