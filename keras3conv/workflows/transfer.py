@@ -26,7 +26,7 @@ Memory = Literal["copy", "share"]
 """How a live target gets its values: as its own copy, or as the memory of the source."""
 
 
-def transfer(
+def transfer(  # noqa: PLR0913 - an argument for every option
     source: Model,
     target: Model,
     plan: Alignment,
