@@ -16,6 +16,7 @@ from keras3conv.formats.safe.source import Source, check_count
 
 _BLOCK = 1 << 20
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
+_END_OF_DIRECTORY = 22
 _ENCRYPTED = 0x1
 
 MAX_INFLATED = 1 << 30
@@ -145,10 +146,13 @@ class Window(io.RawIOBase):
 def _central_directory(source: Source, file: BinaryIO) -> list[zipfile.ZipInfo]:
     try:
         with zipfile.ZipFile(file) as archive:
-            infos = archive.infolist()
+            infos, comment = archive.infolist(), len(archive.comment)
     except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error, UnicodeDecodeError, OSError) as error:
         raise MalformedCheckpoint(f"{source.path} is not a complete zip archive: {error}") from error
     check_count(len(infos), str(source.path))
+    end = source.read(file, max(0, source.size - _END_OF_DIRECTORY - comment), 4)
+    if end != b"PK\5\6":
+        raise MalformedCheckpoint(f"{source.path} has bytes after the end of the archive")
     return infos
 
 
