@@ -71,7 +71,7 @@ def config(raw: bytes) -> Callable[[Path], Path]:
     return lambda folder: archive(folder, config=raw)
 
 
-def layer(class_name: str, module: str = "keras.layers", **config: Any) -> dict[str, Any]:
+def layer(class_name: str, module: Any = "keras.layers", **config: Any) -> dict[str, Any]:
     return {"class_name": class_name, "module": module, "config": {"name": "head", **config}}
 
 
