@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-import keras3conv
 from keras3conv import errors
 from keras3conv.errors import FileError, MalformedCheckpoint, quoted
 from keras3conv.formats.safe.hdf5_tree import Dataset, Tree
@@ -205,7 +204,7 @@ class _Child:
 
 def _start() -> "subprocess.Popen[bytes]":
     """Start the child with the import path of this process, without the current folder, and without plugins of HDF5."""
-    home = os.fspath(Path(keras3conv.__file__).parents[1])
+    home = os.fspath(Path(errors.__file__).parents[1])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*filter(None, sys.path), home])}
     environment |= {"HDF5_PLUGIN_PRELOAD": "::", "PYTHONSAFEPATH": "1", "PYTHONIOENCODING": "utf-8"}
     return subprocess.Popen(
