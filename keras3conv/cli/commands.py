@@ -5,6 +5,7 @@ failed, 2 an argument or a file cannot be used, 130 interrupted.
 """
 
 import io
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -371,7 +372,7 @@ def _align_ends(source: "Adapter", target: "Adapter", entry: str) -> "Alignment"
 
     if source.side == target.side:
         raise InputError(f"source and target are both {source.side}: a transfer goes from one framework to the other")
-    if not target.is_live and not target.source.exists():
+    if not target.is_live and not os.path.lexists(target.source):
         fact = f"{target.source} does not exist, so {source.source} cannot be aligned with it"
         raise InputError(f"{fact}\nFix:  --plan PLAN.json     or     a factory and -o {target.source}")
     by_side = {source.side: source.source, target.side: target.source}

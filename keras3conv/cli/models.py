@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -53,7 +54,7 @@ def resolve(argument: str, weights: Weights) -> "Adapter":
     from keras3conv.frameworks import adapter
 
     where, _, name = argument.rpartition(":")
-    if Path(argument).exists() or not _is_factory(where, name):
+    if os.path.lexists(argument) or not _is_factory(where, name):
         if argument.endswith(".py"):
             raise InputError(f"{argument} is Python code: name the factory too\nFix:  {argument}:factory")
         return adapter.resolve(Path(argument), entry=weights.entry)
@@ -103,9 +104,9 @@ def _make(where: str, name: str) -> Any:
 
 def _import_file(path: Path) -> ModuleType:
     """Import a file as a module. As in a script, the file can import other files of its folder."""
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113  # unlike `Path.is_file`, false for a name that is too long
         raise InputError(f"{path} does not exist")
-    location = path.resolve()
+    location = Path(os.path.realpath(path))
     known = sys.modules.get(location.stem)
     if known is not None and getattr(known, "__file__", None) == str(location):
         return known

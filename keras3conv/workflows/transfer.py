@@ -1,5 +1,6 @@
 """Implement `keras3conv.transfer`: write the weights of one side to a live model or a file of the other side."""
 
+import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -61,7 +62,7 @@ def _into_files(
 
     If the target file exists, the written files have its tensors. Otherwise they have the tensors of the plan.
     """
-    exists = target.source.exists()
+    exists = os.path.lexists(target.source)
     planned = plan.keras if target.side == "keras" else plan.torch
     staging = stage(plan, source, target.view() if exists else planned, cast=cast)
     _require_no_computed(staging)
