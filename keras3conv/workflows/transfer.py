@@ -144,5 +144,9 @@ def _report(staging: Staging, files: tuple[WrittenFile, ...], origin: tuple[str,
     notes = (f"not confirmed by a run: {', '.join(unconfirmed)}; validate(...) proves it",) if unconfirmed else ()
     title = f"Transfer: {staging.source.title} -> {target.title}"
     return Report(
-        title=title, sections=(section,), files=files, environment=current_environment(), notes=(*origin, *notes)
+        title=title,
+        sections=(section,),
+        files=files,
+        environment=current_environment(),
+        notes=(*origin, *staging.notes(), *notes),
     )

@@ -270,7 +270,9 @@ def test_weights_that_keras_saved_in_shards_are_one_model(tmp_path: Path) -> Non
     view = formats.read(tmp_path)
     assert len(list(tmp_path.glob("*.h5"))) > 1
     found = {tensor.path: view.read(tensor.path) for tensor in view.tensors()}
-    expected = {f"{layer.name}/{variable.name}": variable.numpy() for layer in model.layers for variable in layer.weights}
+    expected = {
+        f"{layer.name}/{variable.name}": variable.numpy() for layer in model.layers for variable in layer.weights
+    }
     assert found.keys() == expected.keys()
     for path, value in expected.items():
         np.testing.assert_array_equal(found[path], value)
