@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from keras3conv.errors import FileError, MalformedCheckpoint, listed
-from keras3conv.formats.keras import archive, legacy_h5, weights_h5
+from keras3conv.formats import foreign
+from keras3conv.formats.keras import archive, legacy_h5, sharded, weights_h5
 from keras3conv.formats.safe import hdf5
 from keras3conv.formats.safe.atomic import digest, replacing
 from keras3conv.formats.safe.hdf5_reader import Hdf5File
@@ -29,6 +30,7 @@ __all__ = ["WrittenFile", "digest", "read", "replacing", "side_of", "write"]
 SUFFIXES = {
     ".safetensors.index.json": "safetensors index",
     ".bin.index.json": "torch index",
+    ".weights.json": "keras shards",
     ".safetensors": "safetensors",
     ".weights.h5": "weights h5",
     ".keras": "keras",
@@ -45,6 +47,7 @@ SUFFIXES = {
 _CONTENTS = {
     "safetensors index": "JSON",
     "torch index": "JSON",
+    "keras shards": "JSON",
     "safetensors": "safetensors",
     "weights h5": "HDF5",
     "legacy h5": "HDF5",
@@ -54,6 +57,7 @@ _CONTENTS = {
 _READERS = {
     "safetensors index": safetensors_index.read,
     "torch index": torch_index.read,
+    "keras shards": sharded.read,
     "safetensors": safetensors_file.read,
     "weights h5": weights_h5.read,
     "legacy h5": legacy_h5.read,
@@ -204,6 +208,8 @@ def _expected(path: Path) -> str:
         for expected, is_format in _SIGNATURES.items():
             if is_format(head):
                 return expected
+        if message := foreign.file_message(path, head):
+            raise FileError(message) from None
         raise
 
 
@@ -216,6 +222,7 @@ _SIGNATURES: dict[str, Callable[[bytes], bool]] = {
 """For each format, a test of the first bytes of a file, for files with an unknown suffix."""
 
 
+_INDEXES = (".safetensors.index.json", ".bin.index.json", ".weights.json")
 _IN_FOLDER = (
     "model.safetensors.index.json",
     "pytorch_model.bin.index.json",
@@ -230,12 +237,20 @@ def _file_of(path: str | os.PathLike[str]) -> Path:
     if not os.path.isdir(found):  # noqa: PTH112  # unlike `Path.is_dir`, false for a name that is too long
         return found
     try:
-        files = [file for file in sorted(found.iterdir()) if file.name.lower().endswith(tuple(SUFFIXES))]
+        inside = sorted(found.iterdir())
     except OSError as error:
         raise FileError(f"{found} cannot be listed: {error.strerror}") from error
+    files = [file for file in inside if file.name.lower().endswith(tuple(SUFFIXES))]
+    indexes = [file for file in files if file.name.endswith(_INDEXES)]
+    if len(indexes) == 1:
+        return indexes[0]
     usual = [file for name in _IN_FOLDER for file in files if file.name == name]
-    if usual or len(files) == 1:
-        return (usual or files)[0]
+    if usual:
+        return usual[0]
+    if message := foreign.folder_message(found, [file.name for file in inside]):
+        raise FileError(message)
+    if len(files) == 1:
+        return files[0]
     held = listed(file.name for file in files) or "none"
     raise FileError(f"{found} is a folder; weight files in it: {held}\nFix:  pass the path of one of the files")
 
@@ -243,14 +258,16 @@ def _file_of(path: str | os.PathLike[str]) -> Path:
 def _identify(expected: str, source: Source) -> str:
     """Return the format of a file; raise `MalformedCheckpoint` if its content does not have the expected format."""
     with source.open() as file:
-        start = file.read(16)
+        start = file.read(1 << 10)
+    if message := foreign.file_message(source.path, start):
+        raise FileError(message)
     if start.startswith(b"\x89HDF\r\n\x1a\n"):
         content = "HDF5"
     elif start.startswith(b"PK\3\4"):
         content = _zip_content(expected, source)
     elif expected == "torch" and start[:1] == b"\x80":  # a pickle, the format before torch 1.6
         content = "a torch checkpoint"
-    elif expected in ("safetensors index", "torch index"):
+    elif _CONTENTS[expected] == "JSON":
         content = "JSON"
     elif expected == "safetensors" or start[8:9] == b"{":
         content = "safetensors"

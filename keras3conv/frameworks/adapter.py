@@ -4,6 +4,7 @@ A workflow resolves each argument once and then uses methods only. The adapters 
 code that runs them, where the frameworks may be imported: `torch.module.TorchModule` and `keras.model.KerasModel`.
 """
 
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -121,7 +122,7 @@ class KerasFile:
 
     def write(self, path: Path, tensors: Sequence[TensorRef], read: Reader, *, overwrite: bool) -> WrittenFile:
         """Write tensors to a path; everything but the weights is copied from this file if it exists."""
-        template = self.source if self.source.exists() else None
+        template = self.source if os.path.lexists(self.source) else None
         return formats.write(path, tensors, read, template=template, overwrite=overwrite)
 
     def loaded(self) -> "Adapter":
@@ -159,14 +160,14 @@ class KerasFile:
         """Return the version of Keras 2 that saved the file, as a note for a report; Keras is not imported."""
         from keras3conv.formats.keras2.file import saved_model
 
-        saved = saved_model(self.source) if self.source.exists() else None
+        saved = saved_model(self.source) if os.path.lexists(self.source) else None
         return (f"{self.source.name} was saved by Keras {saved.version}",) if saved and saved.version else ()
 
     def _of_keras_2(self) -> tuple["Adapter", tuple[Problem, ...]]:
         """Return the live model of a file that Keras 2 saved; else this adapter, and the problems of the file."""
         from keras3conv.formats.keras2.file import saved_model
 
-        saved = saved_model(self.source) if self.source.exists() else None
+        saved = saved_model(self.source) if os.path.lexists(self.source) else None
         if saved is None:
             return self, ()
         from keras3conv.frameworks.keras.keras2.reading import problems_of, read_model

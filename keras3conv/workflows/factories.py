@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -52,8 +53,15 @@ def resolve(argument: str, weights: Weights) -> "Adapter":
     """
     from keras3conv.frameworks import adapter
 
+<<<<<<< HEAD:keras3conv/workflows/factories.py
     factory = factory_of(argument)
     if factory is None:
+=======
+    where, _, name = argument.rpartition(":")
+    if os.path.lexists(argument) or not _is_factory(where, name):
+        if argument.endswith(".py"):
+            raise InputError(f"{argument} is Python code: name the factory too\nFix:  {argument}:factory")
+>>>>>>> filesread:keras3conv/cli/models.py
         return adapter.resolve(Path(argument), entry=weights.entry)
     model = adapter.resolve(_make(*factory))
     path = weights.of(model.side)
@@ -69,7 +77,7 @@ def factory_of(argument: str) -> tuple[str, str] | None:
         InputError: The argument is a Python file without the name of a factory.
     """
     where, _, name = argument.rpartition(":")
-    if not Path(argument).exists() and _is_factory(where, name):
+    if not os.path.lexists(argument) and _is_factory(where, name):
         return where, name
     if argument.endswith(".py"):
         raise InputError(f"{argument} is Python code: name the factory too\nFix:  {argument}:factory")
@@ -128,9 +136,9 @@ def _make(where: str, name: str) -> Any:
 
 def _import_file(path: Path) -> ModuleType:
     """Import a file as a module. As in a script, the file can import other files of its folder."""
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113  # unlike `Path.is_file`, false for a name that is too long
         raise InputError(f"{path} does not exist")
-    location = path.resolve()
+    location = Path(os.path.realpath(path))
     known = sys.modules.get(location.stem)
     if known is not None and getattr(known, "__file__", None) == str(location):
         return known

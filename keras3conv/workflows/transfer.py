@@ -1,5 +1,6 @@
 """Implement `keras3conv.transfer`: write the weights of one side to a live model or a file of the other side."""
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -125,7 +126,7 @@ def _into_files(
 
     If the target file exists, the written files have its tensors. Otherwise they have the tensors of the plan.
     """
-    exists = target.source.exists()
+    exists = os.path.lexists(target.source)
     planned = plan.keras if target.side == "keras" else plan.torch
     with stages.stage("check"):
         staging = stage(plan, source, target.view() if exists else planned, cast=cast)
@@ -216,4 +217,10 @@ def _report(
         tables=(Table(title="pairs", columns=("torch", "keras", "tensors", "decided by"), rows=rows),),
     )
     title = f"Transfer: {staging.source.title} -> {target.title}"
-    return Report(title=title, sections=(section,), files=files, environment=current_environment(), notes=origin)
+    return Report(
+        title=title,
+        sections=(section,),
+        files=files,
+        environment=current_environment(),
+        notes=(*origin, *staging.notes()),
+    )

@@ -42,12 +42,12 @@ class Source:
     Attributes:
         path: The path.
         size: The size in bytes.
-        stamp: Inode, device and time of the last change.
+        stamp: Inode, device, and the times of the last change of the content and of the entry in the file system.
     """
 
     path: Path
     size: int
-    stamp: tuple[int, int, int]
+    stamp: tuple[int, ...]
 
     @classmethod
     def pin(cls, path: str | os.PathLike[str]) -> "Source":
@@ -194,5 +194,6 @@ def dtype_named(name: str) -> np.dtype[Any]:
     return extended
 
 
-def _stamp(status: os.stat_result) -> tuple[int, int, int]:
-    return status.st_ino, status.st_dev, status.st_mtime_ns
+def _stamp(status: os.stat_result) -> tuple[int, ...]:
+    # Programs can set the time of the last change of the content, but not the other one.
+    return status.st_ino, status.st_dev, status.st_mtime_ns, status.st_ctime_ns

@@ -1,5 +1,6 @@
 """Load and save Keras models with Keras itself; a failed save leaves no partial file."""
 
+import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,7 +10,8 @@ from typing import Any
 import keras
 
 from keras3conv import formats
-from keras3conv.errors import InputError, ModelError, Problem
+from keras3conv.errors import BudgetExceeded, InputError, ModelError, Problem
+from keras3conv.formats.keras.json import parsed
 from keras3conv.formats.keras2.file import groups, is_legacy
 from keras3conv.formats.safe.atomic import digest, replacing
 from keras3conv.frameworks.keras.internals import operation_modules, tensorflow_not_imported
@@ -37,6 +39,7 @@ def load(path: Path, own: Mapping[str, Any] | None = None) -> keras.Model:
 
     Raises:
         ModelError: Keras cannot build the model, for example because a custom class is missing.
+        BudgetExceeded: The layers are too large for the memory.
     """
     try:
         with tensorflow_not_imported():
@@ -47,17 +50,22 @@ def load(path: Path, own: Mapping[str, Any] | None = None) -> keras.Model:
             keras=str(path), fact=first_line, fixes=(f'path/to/file.py:factory --keras-weights "{path}"',)
         )
         raise ModelError(lay_out(f"Keras cannot make a model of {path}", [problem])) from error
+    except MemoryError as error:
+        raise BudgetExceeded(f"{path} describes a model that does not fit into memory: {error}") from error
 
 
 def from_json(path: Path) -> keras.Model:
     """Build a model with initial weights from the architecture that `model.to_json()` wrote.
 
     Raises:
-        ModelError: The file is not such JSON, or Keras cannot build the model.
+        ModelError: Keras cannot build the model.
+        FileError: The file cannot be read, is not such JSON, or its layers are too large for the memory.
     """
     try:
         with tensorflow_not_imported():
-            return keras.models.model_from_json(path.read_text(encoding="utf-8"))
+            return keras.models.model_from_json(json.dumps(parsed(path)))
+    except MemoryError as error:
+        raise BudgetExceeded(f"{path} describes a model that does not fit into memory: {error}") from error
     except (ValueError, TypeError, OSError, KeyError, AttributeError, NotImplementedError) as error:
         problem = Problem(keras=str(path), fact=error_message(error))
         raise ModelError(lay_out(f"Keras cannot make a model of {path}", [problem])) from error

@@ -6,6 +6,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,7 +41,7 @@ def one(value: bytes, key: str = "a.weight") -> Callable[[Path], Path]:
     return archive(dictionary({key: value}))
 
 
-def old(body: bytes, **changes: object) -> Callable[[Path], Path]:
+def old(body: bytes, **changes: Any) -> Callable[[Path], Path]:
     return lambda folder: legacy(folder, body, **changes)
 
 
