@@ -53,15 +53,8 @@ def resolve(argument: str, weights: Weights) -> "Adapter":
     """
     from keras3conv.frameworks import adapter
 
-<<<<<<< HEAD:keras3conv/workflows/factories.py
     factory = factory_of(argument)
     if factory is None:
-=======
-    where, _, name = argument.rpartition(":")
-    if os.path.lexists(argument) or not _is_factory(where, name):
-        if argument.endswith(".py"):
-            raise InputError(f"{argument} is Python code: name the factory too\nFix:  {argument}:factory")
->>>>>>> filesread:keras3conv/cli/models.py
         return adapter.resolve(Path(argument), entry=weights.entry)
     model = adapter.resolve(_make(*factory))
     path = weights.of(model.side)
