@@ -1,7 +1,8 @@
 """Run tasks on a Ray cluster: Ray places them, repeats those whose machine went away, and returns their files."""
 
+import logging
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ Files = Mapping[str, bytes]
 """The files of a task by their path in its folder."""
 
 
-def run_on_ray(tasks: Sequence[tuple[Task, Path]], address: str) -> Iterator[Row]:
+def run_on_ray(tasks: Sequence[tuple[Task, Path]], address: str) -> Generator[Row, None, None]:
     """Run tasks on Ray and yield the row of each when it has ended. Closing the iterator cancels the others.
 
     A task is a Ray task, in a worker that ends with it. It starts the process of the model, so that limits and crashes
@@ -80,7 +81,7 @@ def _connected(address: str) -> Any:
     except ImportError as error:
         raise MissingExtra("a sweep on Ray", "ray", "ray") from error
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="error")
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
         fix = "Fix:  ray start --head     or     --ray-address local"
         raise InputError(f"there is no Ray cluster at {address}: {error}\n{fix}") from error

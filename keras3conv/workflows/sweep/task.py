@@ -124,7 +124,8 @@ class Task:
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> "Task":
         """Return the task in JSON data that `to_json` made."""
-        return Task(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
+        values: dict[str, Any] = {key: tuple(one) if isinstance(one, list) else one for key, one in data.items()}
+        return Task(**values)
 
 
 KEYS = tuple(one.name for one in fields(Task) if one.name != "folder")
