@@ -1,14 +1,19 @@
 """Write the overview of a sweep as Markdown, and its rows as lines of text."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from keras3conv.messages import count
 from keras3conv.report.cells import visible
 from keras3conv.report.markdown import escape
-from keras3conv.report.overview import Difference, Overview, Row
+from keras3conv.report.overview import Change, Difference, Overview, Row
 from keras3conv.report.values import GLYPHS
 
-_TITLES = {"worse": "Worse than before", "better": "Better than before", "new": "New", "gone": "Gone"}
+_TITLES: Mapping[Change, str] = {
+    "worse": "Worse than before",
+    "better": "Better than before",
+    "new": "New",
+    "gone": "Gone",
+}
 
 
 def to_markdown(overview: Overview) -> str:
