@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from keras3conv.errors import InputError, MissingExtra
-from keras3conv.report.overview import Row
+from keras3conv.report.overview import Row, RowStatus
 from keras3conv.workflows.sweep.local import free_memory, processors
 from keras3conv.workflows.sweep.process import run_task
 from keras3conv.workflows.sweep.task import Task
@@ -66,7 +66,9 @@ def _received(ray: Any, reference: Any, task: Task, out: Path) -> Row:
         row, files = ray.get(reference)
     except (ray.exceptions.RayError, OSError) as error:
         first = str(error).strip().partition("\n")[0]
-        row = Row(name=task.name, status="lost", outcome=f"{type(error).__name__}: {first}", message=str(error))
+        killed = isinstance(error, ray.exceptions.OutOfMemoryError)
+        status: RowStatus = "out of memory" if killed else "lost"
+        row = Row(name=task.name, status=status, outcome=f"{type(error).__name__}: {first}", message=str(error))
         return replace(row, sides=task.sides, backend=task.backend, dtype=task.dtype, do=task.do)
     for name, content in files.items():
         (out / name).parent.mkdir(parents=True, exist_ok=True)

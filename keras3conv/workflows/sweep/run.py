@@ -35,7 +35,7 @@ class _Todo:
 
 
 def sweep(
-    tasks: str | PathLike[str] | Sequence[Task | Mapping[str, Any]],
+    tasks: str | PathLike[str] | Sequence[Mapping[str, Any]],
     out: str | PathLike[str],
     *,
     name: str = "sweep",

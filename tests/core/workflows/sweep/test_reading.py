@@ -89,6 +89,8 @@ def test_one_model_is_converted_and_two_are_validated_by_default(tmp_path: Path)
     ("line", "fact"),
     [
         ('tolerence = [1, 2]', "line 4: tolerence is no key; did you mean tolerance?"),
+        ('proofs = ["flaot64"]', ("line 4: proofs: 'flaot64' is none of structure, roundtrip, hyperparameters, float64, "
+         "activations, outputs, gradients, expected, backends, onnx, accuracy")),
         ("shape = [1, 0]", "line 4: shape: [1, 0] is not a list of sizes, as [1, 3, 224, 224]"),
         ("shape = true", "line 4: shape: True is not a list of sizes, as [1, 3, 224, 224]"),
         ('do = ["validate", "prove"]', "line 4: do: 'prove' is none of align, transfer, convert, validate"),
