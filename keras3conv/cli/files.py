@@ -4,20 +4,30 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import InputError
 from keras3conv.numerics.difference import Tolerance
-from keras3conv.workflows.files import random_inputs, read_inputs
+from keras3conv.workflows.files import random_inputs, read_inputs, read_plan
 
 REPORT_SUFFIXES = (".html", ".md", ".json", ".txt")
 """The suffixes of a report file. They are checked before the proofs, which may take minutes."""
 
 
-def check_report(path: Path) -> None:
+def check_report(path: Path | None) -> None:
     """Raise `InputError` if the suffix of a report file is unknown, or its folder does not exist."""
+    if path is None:
+        return
     if path.suffix.lower() not in REPORT_SUFFIXES:
         raise InputError(f"--report {path}: a report is saved as {', '.join(REPORT_SUFFIXES)}")
     if not path.parent.is_dir():
         raise InputError(f"--report {path}: the folder {path.parent} does not exist")
+
+
+def read_plan_or_hints(plan: Path | None, hints: Sequence[str]) -> tuple[Alignment | None, dict[str, str] | None]:
+    """Return the plan in a file, or the hints for making one; raise `InputError` if both are given."""
+    if plan and hints:
+        raise InputError("--plan and --hint are both given: hints are only for making a plan")
+    return read_plan(plan) if plan else None, read_hints(hints)
 
 
 def convert_inputs(path: Path | None, shape: str | None) -> Any:

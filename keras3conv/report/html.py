@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 
 from keras3conv.errors import MissingExtra
 from keras3conv.messages import count
-from keras3conv.report import markdown
+from keras3conv.report import headline, markdown
 from keras3conv.report.card import Card
 from keras3conv.report.cells import show, visible
+from keras3conv.report.grids import arrange, is_wide
+from keras3conv.report.limits import LIMITS, PAGE, TITLE
 from keras3conv.report.overview import ROW_STATUSES, TONES, Overview
 from keras3conv.report.plot import draw
 from keras3conv.report.values import GLYPHS, Document
@@ -87,9 +89,20 @@ def _template(name: str) -> "Template":
         lstrip_blocks=True,
         finalize=_finalize,
     )
-    environment.filters |= {"show": show, "draw": draw, "full": _full, "count": count}
-    environment.filters |= {"md": markdown.escape, "table": markdown.table_of}
-    environment.globals["glyphs"] = GLYPHS
+    environment.filters |= {
+        "show": show,
+        "draw": draw,
+        "full": _full,
+        "count": count,
+        "md": markdown.escape,
+        "table": markdown.table_of,
+        "arrange": arrange,
+        "key_facts": headline.key_facts,
+        "first_cause": headline.first_cause,
+        "main_plot": headline.main_plot,
+    }
+    environment.tests |= {"wide": is_wide, "certificate": headline.is_certificate}
+    environment.globals |= {"glyphs": GLYPHS, "limits": LIMITS, "limits_title": TITLE, "limits_page": PAGE}
     return environment.from_string(_resource(name))
 
 

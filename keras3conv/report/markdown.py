@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable, Iterator
 
 from keras3conv.report.cells import show, visible
+from keras3conv.report.headline import is_certificate
+from keras3conv.report.limits import LIMITS, PAGE, TITLE
 from keras3conv.report.plot import sketch
 from keras3conv.report.text import answer_rows, problems_of
 from keras3conv.report.values import GLYPHS, Document, Section, Table
@@ -29,9 +31,14 @@ def write(report: Document) -> str:
         blocks += ["## Files", _grid(["file", "bytes", "sha256", "md5"], [False, True, False, False], rows)]
     if report.notes:
         blocks += ["## Notes", "\n".join(f"- Note: {escape(note)}" for note in report.notes)]
+    if report.seconds:
+        listing = ", ".join(f"{escape(name)} {value:.2f} s" for name, value in report.seconds.items())
+        blocks.append(f"**Time**: {listing}")
     if report.environment:
         listing = ", ".join(f"{escape(name)} {escape(value)}" for name, value in report.environment.items())
         blocks.append(f"**Environment**: {listing}")
+    if is_certificate(report):
+        blocks += [f"## {TITLE}", "\n".join(f"- {limit}" for limit in LIMITS), f"With examples: `{PAGE}`"]
     return "\n\n".join(blocks) + "\n"
 
 

@@ -1,24 +1,29 @@
 """Read the files that go with models: inputs, labels, class names; read and write plans."""
 
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from keras3conv.alignment.plan import Alignment
-from keras3conv.errors import AlignmentError, FileError, InputError
-from keras3conv.formats.safe.source import dtype_named
+from keras3conv.errors import AlignmentError, BudgetExceeded, FileError, InputError, MalformedCheckpoint
+from keras3conv.formats.safe.source import Source, dtype_named
 from keras3conv.transforms import Array
+
+_MAX_PLAN = 256 << 20
+"""The maximum size of a plan in bytes."""
 
 
 def read_plan(path: Path) -> Alignment:
     """Return the plan in a file that `align -o` wrote; raise `FileError` for any other file."""
+    source = Source.pin(path)
+    if source.size > _MAX_PLAN:
+        raise BudgetExceeded(f"{path} has {source.size:,} bytes; the limit for a plan is {_MAX_PLAN:,}")
+    with source.open() as file:
+        content = bytes(source.read(file, 0, source.size))
     try:
-        return Alignment.from_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FileError(f"{path} cannot be read: {error.strerror}") from error
+        return Alignment.from_json(content.decode("utf-8"))
     except (AlignmentError, UnicodeDecodeError) as error:
         raise FileError(f"{path}: {error}\nFix:  keras3conv align TORCH KERAS -o {path}") from error
 
@@ -43,17 +48,19 @@ def read_inputs(path: Path | None) -> Any:
     """
     if path is None:
         return None
+    from keras3conv.formats.safe import npy
+
     try:
-        arrays = _arrays(path)
-    except OSError as error:
-        raise FileError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} contains no arrays: {error}\nFix:  numpy.savez(path, x)") from error
+        arrays = npy.read(path)
+    except MalformedCheckpoint as error:
+        raise InputError(f"{error}\nFix:  numpy.savez(path, x)") from error
+    if not isinstance(arrays, dict):
+        return arrays
     if len(arrays) == 1:
         return next(iter(arrays.values()))
     if all(name == f"arr_{place}" for place, name in enumerate(arrays)):
         return tuple(arrays.values())
-    return dict(arrays)
+    return arrays
 
 
 def random_inputs(shape: Sequence[int], dtype: str = "float32") -> Array:
@@ -74,18 +81,9 @@ def read_class_names(path: Path | None) -> list[str] | None:
     """Return the names of the classes, one a line; raise `FileError` if the file cannot be read."""
     if path is None:
         return None
+    source = Source.pin(path)
     try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        with source.open() as file:
+            return bytes(source.read(file, 0, source.size)).decode("utf-8").splitlines()
+    except UnicodeDecodeError as error:
         raise FileError(f"{path} cannot be read: {error}") from error
-
-
-def _arrays(path: Path) -> Mapping[str, Array]:
-    loaded = np.load(path)  # numpy's default refuses pickled objects
-    if isinstance(loaded, np.ndarray):
-        return {path.stem: loaded}
-    with loaded:
-        arrays = {name: loaded[name] for name in loaded.files}
-    if not arrays:
-        raise ValueError("the file is empty")
-    return arrays
