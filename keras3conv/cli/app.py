@@ -88,4 +88,4 @@ def _complain(error: Keras3ConvError | OSError | ModuleNotFoundError) -> int:
 
 def note(text: str) -> None:
     """Print a line on stderr."""
-    print(text, file=sys.stderr)
+    print(text, file=sys.stderr, flush=True)
