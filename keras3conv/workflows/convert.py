@@ -12,6 +12,7 @@ from keras3conv.builder.to_torch.build import build, proof_inputs, require_none
 from keras3conv.errors import InputError, Problem
 from keras3conv.frameworks.adapter import Adapter, ModelFile, resolve
 from keras3conv.report.report import Report
+from keras3conv.steps import step
 
 if TYPE_CHECKING:
     from keras3conv.formats.keras2.file import Saved
@@ -31,7 +32,8 @@ def convert(
 
 
 def _to_torch(model: Any, channels: Channels, inputs: Any, *, validate: bool) -> Conversion:
-    built = build(model, channels, inputs)
+    with step("trace the Keras model, write the module"):
+        built = build(model, channels, inputs)
     given, keras_given = proof_inputs(built.graph, built.program)
     report = _certificate(built.model, model, given, keras_given, built.alignment) if validate else None
     return Conversion(
@@ -60,7 +62,8 @@ def _to_keras(given: Adapter, weights: Path | None, channels: Channels, inputs: 
         )
     if weights is not None:
         given.load_weights(weights)
-    built = to_keras.build(given.source, channels, inputs)
+    with step("capture the torch module, write the Keras model"):
+        built = to_keras.build(given.source, channels, inputs)
     keras_inputs = to_keras.proof_inputs(given.source, built.program, inputs)
     keras_given = keras_inputs[0] if len(keras_inputs) == 1 else list(keras_inputs)
     report = _certificate(given.source, built.model, inputs, keras_given, built.alignment) if validate else None
@@ -89,6 +92,11 @@ def _live_model(model: Any, weights: Path | None) -> Any:
     if isinstance(model, str | PathLike) and str(model).endswith(".json"):
         return _from_json(Path(model), weights)
     given = resolve(model)
+    with step("read the model"):
+        return _opened(given, weights)
+
+
+def _opened(given: Adapter, weights: Path | None) -> Any:
     loaded = given.source if given.is_live else _loaded(given.source)
     if weights is not None:
         from keras3conv.frameworks.keras import files as keras_files

@@ -15,6 +15,7 @@ from keras3conv.messages import lay_out
 from keras3conv.model.views import ModelView, Reader, TensorRef
 from keras3conv.report.report import Report, current_environment
 from keras3conv.report.values import Section, Table, WrittenFile
+from keras3conv.steps import step
 from keras3conv.transforms import Array
 
 
@@ -47,8 +48,9 @@ def _into_live(
     for path in out:
         if formats.side_of(path) != target.side:
             raise InputError(f"a {target.side} model cannot be saved to {path}: the suffix is that of another format")
-    values = dict(staging.values())
-    with target.restored_on_failure(tuple(values)) if out else nullcontext():
+    with step("read and transform the weights"):
+        values = dict(staging.values())
+    with step("write"), target.restored_on_failure(tuple(values)) if out else nullcontext():
         target.write(values)
         files = tuple(target.save(path, overwrite=overwrite) for path in out)
     return staging, files

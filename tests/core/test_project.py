@@ -17,6 +17,7 @@ FRAMEWORKS = ("torch", "keras", "jax", "tensorflow")
 
 LAYERS = (
     "errors",
+    "steps",
     "messages",
     "transforms",
     "model",
