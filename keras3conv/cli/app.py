@@ -94,6 +94,8 @@ def command(example: str) -> Callable[[Callable[_Parameters, int]], Callable[_Pa
     def register(function: Callable[_Parameters, int]) -> Callable[_Parameters, None]:
         @wraps(function)
         def run(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> None:
+            if not (kwargs.get("backends") or kwargs.get("onnx")):
+                _quieten_tensorflow()
             verbose, quiet = bool(kwargs.pop("verbose", False)), bool(kwargs.pop("quiet", False))
             try:
                 with _output(verbose=verbose, quiet=quiet):
@@ -137,6 +139,18 @@ def _add_options(run: Callable[..., None], function: Callable[..., int]) -> None
     known = signature(function)
     run.__signature__ = known.replace(parameters=[*known.parameters.values(), *parameters])  # type: ignore[attr-defined]
     run.__annotations__ = {**function.__annotations__, **added}
+
+
+def _quieten_tensorflow() -> None:
+    """Turn off the start-up lines of TensorFlow, which Keras imports on every backend, where it computes nothing.
+
+    The line about oneDNN is printed at every level; it disappears with oneDNN, which only TensorFlow itself needs.
+    """
+    from keras3conv.cli.doctor import backend_of_keras
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if backend_of_keras()[0] != "tensorflow":
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 
 @contextmanager

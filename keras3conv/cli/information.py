@@ -66,7 +66,7 @@ def demo(
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="The folder for the files.")] = Path("keras3conv-demo"),
     debug: Debug = False,
 ) -> int:
-    """Train a small Keras model, transfer it to PyTorch, and validate the result. Takes less than a minute."""
+    """Train a small Keras model, convert it to PyTorch, and prove the result. Takes about a minute."""
     from keras3conv.demo.story import tell
 
     return PASSED if tell(out) else FAILED
