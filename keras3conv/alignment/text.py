@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from keras3conv.alignment.pair import Plan
+from keras3conv.alignment.pair import Pair, Plan
 from keras3conv.errors import Problem
 from keras3conv.messages import collapse, collapse_problems, count, lay_out
 from keras3conv.report import notebook
@@ -13,6 +13,9 @@ from keras3conv.report.values import Status
 
 SHOWN_PROBLEMS = 20
 """The maximum number of problems to list; the text ends with the number of those left out."""
+
+
+_SHOWN_PAIRS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +71,15 @@ def summary(plan: Plan) -> str:
         count(len(plan.problems()), "problem") if plan.problems() else "no problems",
     ]
     return visible(f"{plan.torch.title} <-> {plan.keras.title}: {', '.join(counts)}")
+
+
+def unconfirmed_reason(pairs: Sequence[Pair]) -> str:
+    """Return one line on pairs that no run has confirmed; empty if there are none."""
+    if not pairs:
+        return ""
+    paths = [line.paths[0] for line in collapse([(pair.torch,) for pair in pairs])]
+    more = f" and {len(paths) - _SHOWN_PAIRS} more" if len(paths) > _SHOWN_PAIRS else ""
+    return f"no run has confirmed the pairs of {', '.join(paths[:_SHOWN_PAIRS])}{more}; validate two live models"
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

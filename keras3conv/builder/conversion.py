@@ -55,7 +55,7 @@ class Conversion:
     constants: Mapping[str, Array] = field(default_factory=dict, repr=False)
 
     def save(self, folder: str | PathLike[str], *, overwrite: bool = False) -> tuple[WrittenFile, ...]:
-        """Write `model.py`, the weights, `metadata.json` and `report.html`: all files or none.
+        """Write `model.py`, the weights, `metadata.json` and the report, as HTML and as JSON: all files or none.
 
         The weights of a torch module are `weights.safetensors`. A process needs only torch and safetensors:
 
@@ -89,7 +89,9 @@ class Conversion:
             write_weights(self, inside)
             if self.report is not None:
                 written = (replace(digest(file), path=file.name) for file in sorted(inside.iterdir()))
-                replace(self.report, files=tuple(written)).save(inside / "report.html")
+                report = replace(self.report, files=tuple(written))
+                report.save(inside / "report.html")
+                report.save(inside / "report.json")
             digests = {file.name: _sha256(file) for file in sorted(inside.iterdir())}
             text = json.dumps(_metadata(self, digests), indent=2, ensure_ascii=False)
             (inside / "metadata.json").write_text(f"{text}\n", encoding="utf-8")

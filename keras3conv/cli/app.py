@@ -4,20 +4,20 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from contextvars import ContextVar
 from difflib import get_close_matches
 from functools import wraps
 from inspect import Parameter, signature
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec
+from typing import Annotated, Any, ParamSpec, TextIO
 
 import typer
 from typer.core import TyperGroup
 
 from keras3conv.errors import Keras3ConvError, MissingExtra, ProofError
 
-PASSED, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+PASSED, FAILED, UNUSABLE, UNCONFIRMED, INTERRUPTED = 0, 1, 2, 3, 130
 PIPE_CLOSED = 141
 
 _EXTRAS = {
@@ -54,7 +54,19 @@ keras3conv doctor          shows what is installed and what is missing"""
 class _Commands(TyperGroup):
     """The commands, in the order in which they are needed; an unknown one is answered with the nearest names."""
 
-    _ORDER = ("convert", "validate", "align", "transfer", "inspect", "compare-onnx", "rules", "doctor", "demo")
+    _ORDER = (
+        "convert",
+        "validate",
+        "align",
+        "transfer",
+        "inspect",
+        "sweep",
+        "card",
+        "compare-onnx",
+        "rules",
+        "doctor",
+        "demo",
+    )
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names of the commands in the order of the help."""
@@ -126,7 +138,8 @@ def command(example: str) -> Callable[[Callable[_Parameters, int]], Callable[_Pa
 _Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Print every step with its seconds.")]
 _Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only; the exit status is the result.")]
 
-_quiet: ContextVar[bool] = ContextVar("quiet", default=False)
+_errors: ContextVar[TextIO | None] = ContextVar("errors", default=None)
+"""Where a quiet command prints its errors; None if the command is not quiet."""
 
 
 def _add_options(run: Callable[..., None], function: Callable[..., int]) -> None:
@@ -158,15 +171,17 @@ def _output(*, verbose: bool, quiet: bool) -> Iterator[None]:
     """Show the steps of a command, or nothing at all."""
     from keras3conv.cli.progress import shown
 
-    token = _quiet.set(quiet)
+    token = _errors.set(sys.stderr if quiet else None)
     try:
         with ExitStack() as stack:
             if quiet:
-                stack.enter_context(redirect_stdout(stack.enter_context(Path(os.devnull).open("w", encoding="utf-8"))))
+                nowhere = stack.enter_context(Path(os.devnull).open("w", encoding="utf-8"))
+                stack.enter_context(redirect_stdout(nowhere))
+                stack.enter_context(redirect_stderr(nowhere))
             stack.enter_context(shown(verbose=verbose, quiet=quiet))
             yield
     finally:
-        _quiet.reset(token)
+        _errors.reset(token)
 
 
 def _complain(error: Keras3ConvError | OSError | ModuleNotFoundError) -> int:
@@ -182,19 +197,13 @@ def _complain(error: Keras3ConvError | OSError | ModuleNotFoundError) -> int:
     return FAILED if isinstance(error, ProofError) else UNUSABLE
 
 
-def is_quiet() -> bool:
-    """Return True if the command was started with --quiet."""
-    return _quiet.get()
-
-
 def note(text: str) -> None:
-    """Print a line on stderr, unless the command is quiet."""
-    if not is_quiet():
-        print(text, file=sys.stderr)
+    """Print a line on stderr; a quiet command does not show it."""
+    print(text, file=sys.stderr)
 
 
 def complain(text: str) -> None:
     """Print an error on stderr, not wider than the terminal."""
     from keras3conv.cli.width import folded
 
-    print(folded(text), file=sys.stderr)
+    print(folded(text), file=_errors.get() or sys.stderr)

@@ -24,7 +24,13 @@ ROWS = 20
 """The number of rows to show of a longer table; failed rows are always shown."""
 
 _ASCII = str.maketrans("✓✗–·×▁▂▃▄▅▆▇█", "+x-.x12345678")
-_STYLES: Mapping[str, str] = {"passed": "green", "failed": "bold red", "skipped": "yellow", "info": "blue"}
+_STYLES: Mapping[str, str] = {
+    "passed": "green",
+    "failed": "bold red",
+    "unconfirmed": "yellow",
+    "skipped": "yellow",
+    "info": "blue",
+}
 
 
 def write(report: Document) -> str:

@@ -11,8 +11,8 @@ from keras3conv.errors import InputError
 from keras3conv.frameworks.adapter import KerasFile, Model, ModelFile, Sides, Views
 from keras3conv.frameworks.shared.inputs import Inputs, refuse_unprovable
 from keras3conv.report.report import Report, current_environment
+from keras3conv.report.stages import Stages
 from keras3conv.report.values import Section
-from keras3conv.steps import step
 from keras3conv.validators.judges import Judge, judges
 from keras3conv.validators.running.options import Options
 from keras3conv.validators.running.subject import Subject
@@ -52,12 +52,15 @@ def validate(
     digests = tuple(_digests([sides.torch.source, sides.keras.source, *weight_files]))
     if isinstance(sides.keras, KerasFile):
         sides = replace(sides, keras=sides.keras.loaded())
-    subject, notes = _subject(sides, inputs, keras_inputs, plan, options)
+    stages = Stages()
+    with stages.stage("read the models" if plan else "read and align the models"):
+        subject, notes = _subject(sides, inputs, keras_inputs, plan, options)
     return Report(
         title=f"Certificate: {' <-> '.join(view.title for view in subject.outlines)}",
-        sections=tuple(_sections(subject, asked)),
+        sections=tuple(_sections(subject, asked, stages)),
         environment=current_environment(),
         notes=(*notes, *digests),
+        seconds=stages.seconds,
     )
 
 
@@ -70,14 +73,14 @@ def _digests(sources: Sequence[Any]) -> Iterator[str]:
         yield f"{path.name}: {file.size:,} bytes, sha256 {file.sha256}"
 
 
-def _sections(subject: Subject, asked: tuple[tuple[str, Judge], ...]) -> list[Section]:
+def _sections(subject: Subject, asked: tuple[tuple[str, Judge], ...], stages: Stages) -> list[Section]:
     sections: list[Section] = []
     for name, check in asked:
         if sections and sections[0].status == "failed":
             reason = CLAIMED_AFTER_STRUCTURE
             sections.append(Section(name=name, status="skipped", claim="", summary="not run", reason=reason))
         else:
-            with step(f"proof {len(sections) + 1} of {len(asked)}: {name}"):
+            with stages.stage(name):
                 sections.append(check(subject))
             _require_fitting(subject, sections)
     return sections
@@ -95,8 +98,7 @@ def _subject(
     sides: Sides, inputs: Any, keras_inputs: Any, plan: Alignment | None, options: Options
 ) -> tuple[Subject, tuple[str, ...]]:
     """Return the subject of the proofs (plan, models and inputs), and the notes of the report."""
-    with step("build the models"):
-        sides.build(inputs, keras_inputs)
+    sides.build(inputs, keras_inputs)
     outlines = sides.views(described=False)
     if isinstance(sides.torch, ModelFile) or isinstance(sides.keras, ModelFile):
         files = " and the ".join(side.side for side in sides.files())

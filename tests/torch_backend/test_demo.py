@@ -10,10 +10,10 @@ from typer.testing import CliRunner
 
 import keras3conv as k3c
 from keras3conv.cli.commands import app
+from keras3conv.demo import model, story, twin
 from keras3conv.errors import Problem
 from keras3conv.report.report import Report
 from keras3conv.report.values import Section
-from keras3conv.demo import model, story, twin
 
 pytestmark = pytest.mark.slow
 

@@ -26,7 +26,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 
-TESTED_ELSEWHERE = {"convert.md": "tests/torch_backend/builder/test_readme.py"}
+TESTED_ELSEWHERE = {
+    "convert.md": "tests/torch_backend/builder/test_readme.py",
+    "sweep.md": "tests/torch_backend/workflows/test_sweep.py",
+}
 """Pages whose commands another test runs, with files of its own."""
 
 GIVEN = {"guides/keras2.md": {"old.h5": "tests/keras2_files/tensorflow-2.4.4/convolutions.h5"}}

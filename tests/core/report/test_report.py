@@ -37,7 +37,9 @@ def test_a_failed_section_needs_a_problem() -> None:
 
 
 def test_an_unknown_status_is_refused() -> None:
-    with pytest.raises(InputError, match="the status is 'green', not passed or failed or skipped or info"):
+    with pytest.raises(
+        InputError, match="the status is 'green', not passed or failed or unconfirmed or skipped or info"
+    ):
         Section(name="float64", status="green", claim="", summary="")  # type: ignore[arg-type]
 
 

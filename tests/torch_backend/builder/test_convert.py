@@ -163,6 +163,7 @@ def test_a_saved_folder_works_without_keras_and_without_keras3conv(tmp_path: Pat
         "metadata.json",
         "model.py",
         "report.html",
+        "report.json",
         "weights.safetensors",
     ]
     digest = hashlib.sha256((tmp_path / "saved" / "weights.safetensors").read_bytes()).hexdigest()

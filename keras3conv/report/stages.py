@@ -1,0 +1,28 @@
+"""Measure the stages of a piece of work."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import perf_counter
+
+from keras3conv.steps import step
+
+
+class Stages:
+    """The seconds that each stage of a piece of work took, by the name of the stage, in the order of their start."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measure the block and tell the listener; a stage that runs several times is measured in total."""
+        self.seconds.setdefault(name, 0.0)
+        start = perf_counter()
+        try:
+            with step(name):
+                yield
+        finally:
+            self.seconds[name] += perf_counter() - start
+
+
+__all__ = ["Stages"]
