@@ -12,7 +12,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from keras3conv.cli.app import is_quiet
 from keras3conv.errors import InputError, ModelError
 from keras3conv.model.views import Side
 
@@ -79,10 +78,7 @@ def factory_of(argument: str) -> tuple[str, str] | None:
 
 @contextmanager
 def notes_to_stderr() -> Iterator[None]:
-    """Redirect the output of the user's code to stderr, so that stdout has only the result; drop it with --quiet."""
-    if is_quiet():  # stdout leads nowhere already
-        yield
-        return
+    """Redirect the output of the user's code to stderr, so that stdout has only the result."""
     with redirect_stdout(sys.stderr):
         yield
 
