@@ -14,6 +14,7 @@ from keras3conv.errors import InputError, Problem
 from keras3conv.frameworks.adapter import Adapter, ModelFile, resolve
 from keras3conv.report.report import Report
 from keras3conv.report.stages import Stages
+from keras3conv.steps import step
 
 if TYPE_CHECKING:
     from keras3conv.formats.keras2.file import Saved
@@ -98,6 +99,11 @@ def _live_model(model: Any, weights: Path | None) -> Any:
     if isinstance(model, str | PathLike) and str(model).endswith(".json"):
         return _from_json(Path(model), weights)
     given = resolve(model)
+    with step("read the model"):
+        return _opened(given, weights)
+
+
+def _opened(given: Adapter, weights: Path | None) -> Any:
     loaded = given.source if given.is_live else _loaded(given.source)
     if weights is not None:
         from keras3conv.frameworks.keras import files as keras_files

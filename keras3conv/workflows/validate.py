@@ -1,6 +1,6 @@
 """Implement `keras3conv.validate`: check the plan, then run the proofs on two models."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,14 +18,10 @@ from keras3conv.validators.running.options import Options
 from keras3conv.validators.running.subject import Subject
 from keras3conv.workflows.align import align_sides
 
-Progress = Callable[[str, int, int], None]
-"""A function that is called before every proof: with its name, the number of finished proofs, and of all proofs."""
-
-
 CLAIMED_AFTER_STRUCTURE = "the plan has problems, so the models cannot be compared"
 
 
-def validate(  # noqa: PLR0913 - an argument for every option
+def validate(
     torch: Model,
     keras: Model,
     *,
@@ -33,7 +29,6 @@ def validate(  # noqa: PLR0913 - an argument for every option
     keras_inputs: Any,
     plan: Alignment | None,
     options: Options,
-    progress: Progress | None = None,
     entry: str = "",
     weight_files: Sequence[Path | None] = (),
 ) -> Report:
@@ -46,7 +41,6 @@ def validate(  # noqa: PLR0913 - an argument for every option
         keras_inputs: The inputs of the Keras model.
         plan: The plan; by default it is made.
         options: The proofs, and how strict they are.
-        progress: Called before every proof.
         entry: The name of the state dict in a torch checkpoint that holds several.
         weight_files: The files that were loaded into live models, to state their digests.
     """
@@ -63,7 +57,7 @@ def validate(  # noqa: PLR0913 - an argument for every option
         subject, notes = _subject(sides, inputs, keras_inputs, plan, options)
     return Report(
         title=f"Certificate: {' <-> '.join(view.title for view in subject.outlines)}",
-        sections=tuple(_sections(subject, asked, progress, stages)),
+        sections=tuple(_sections(subject, asked, stages)),
         environment=current_environment(),
         notes=(*notes, *digests),
         seconds=stages.seconds,
@@ -79,13 +73,9 @@ def _digests(sources: Sequence[Any]) -> Iterator[str]:
         yield f"{path.name}: {file.size:,} bytes, sha256 {file.sha256}"
 
 
-def _sections(
-    subject: Subject, asked: tuple[tuple[str, Judge], ...], progress: Progress | None, stages: Stages
-) -> list[Section]:
+def _sections(subject: Subject, asked: tuple[tuple[str, Judge], ...], stages: Stages) -> list[Section]:
     sections: list[Section] = []
     for name, check in asked:
-        if progress:
-            progress(name, len(sections), len(asked))
         if sections and sections[0].status == "failed":
             reason = CLAIMED_AFTER_STRUCTURE
             sections.append(Section(name=name, status="skipped", claim="", summary="not run", reason=reason))
