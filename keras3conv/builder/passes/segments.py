@@ -47,10 +47,14 @@ class Segment:
         return self.stop - self.start
 
 
-def repeated(program: Program) -> tuple[Segment, ...]:
+def repeated(program: Program, *, with_shared: bool = True) -> tuple[Segment, ...]:
     """Return the segments of the repetition that shortens the source code most; empty if none shortens it enough.
 
     Candidates have equal rolling hashes of their tokens; only candidates are compared exactly.
+
+    Args:
+        program: The program.
+        with_shared: Whether segments that call the same modules may become calls of one block.
     """
     tokens = [_token(program, step) for step in program.steps]
     hashes = _Hashes(tokens)
@@ -63,7 +67,7 @@ def repeated(program: Program) -> tuple[Segment, ...]:
     for group in sorted(several, key=lambda one: bounds[one], reverse=True):
         if bounds[group] <= best[0]:
             break
-        for alike in _alike(program, tokens, several[group]):
+        for alike in _alike(program, tokens, several[group], with_shared=with_shared):
             chosen = _apart(alike)
             score = _score(program, chosen)
             if score > best[0]:
@@ -96,11 +100,13 @@ def _cost(*, is_shared: bool) -> float:
     return 1.0 if is_shared else 6.0
 
 
-def _alike(program: Program, tokens: Sequence[Token | None], found: Sequence[Segment]) -> Iterable[list[Segment]]:
+def _alike(
+    program: Program, tokens: Sequence[Token | None], found: Sequence[Segment], *, with_shared: bool
+) -> Iterable[list[Segment]]:
     """Return groups of segments that can become the same block."""
     groups: dict[tuple[object, ...], list[Segment]] = {}
     for segment in found:
-        is_whole, is_shared = _is_whole(program, segment), _is_shared(program, segment)
+        is_whole, is_shared = _is_whole(program, segment), with_shared and _is_shared(program, segment)
         key = _key(program, tokens, segment) if is_whole or is_shared else None
         if key is not None:
             groups.setdefault((*key, *(_owned(program, segment) if is_shared else ())), []).append(segment)

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from keras3conv.builder.passes.permuting import without_permuted_products
 from keras3conv.builder.program.layouts import Channels
 from keras3conv.builder.program.names import identifier, unique
@@ -179,7 +181,8 @@ class _Lowering:
 
     def _constant(self, given: Constant, order: Order | None) -> Value:
         order = identity(given.array.ndim) if order is None else order
-        key = given.name, order
+        array = np.ascontiguousarray(given.array)
+        key = array.tobytes(), array.dtype.name, array.shape, given.shape, order
         if key not in self._made:
             weight = Weight(
                 name=self._new_name(re.sub(r"^[bc]_", "", given.name)),
