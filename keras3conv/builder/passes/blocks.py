@@ -34,8 +34,9 @@ def structured(
         classes: The class of each source layer, by its path; a block that is one layer takes the name of its class.
         with_shared: Whether segments that call the same modules may become calls of one block.
     """
-    while segments := repeated(structure.program, with_shared=with_shared):
-        structure = _with_block(structure, segments, taken, classes or {})
+    for paths in [classes, None] if classes else [None]:  # blocks that are source layers first
+        while segments := repeated(structure.program, with_shared=with_shared, paths=paths):
+            structure = _with_block(structure, segments, taken, classes or {})
     return structure
 
 
@@ -147,9 +148,7 @@ def _outer_names(occurrences: Sequence[_Occurrence], taken: Iterable[str], block
     return names
 
 
-def _class_name(
-    occurrences: Sequence[_Occurrence], taken: Iterable[str], kind: str, classes: Mapping[str, str]
-) -> str:
+def _class_name(occurrences: Sequence[_Occurrence], taken: Iterable[str], kind: str, classes: Mapping[str, str]) -> str:
     """Return the class name of a block: "EncoderLayer" for occurrences "encoder_layer_0" and "encoder_layer_1".
 
     If every occurrence is one source layer, and all are of one class, it is the name of that class. If the prefixes

@@ -214,7 +214,9 @@ def _step(program: Program, step: Step, spelling: _KerasSpelling, taken: set[str
     is_layer = step.module and not program.modules[step.module].spec.kind.startswith(".")
     if is_layer and program.module_uses[step.module] > 1 and step.module not in spelling.layers:
         variable = unique(f"{step.module}_layer", taken)
-        yield from statement(4, f"{variable} = {construction(program.modules[step.module].spec, spelling.name(step.module))}")
+        yield from statement(
+            4, f"{variable} = {construction(program.modules[step.module].spec, spelling.name(step.module))}"
+        )
         taken.add(variable)
         spelling.layers[step.module] = variable
     outputs = ", ".join(spelling.value(name) for name in step.outputs)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from keras3conv.builder.passes.joining import with_joined_parts
 from keras3conv.builder.passes.permuting import without_permuted_products
 from keras3conv.builder.program.layouts import Channels
 from keras3conv.builder.program.names import identifier, unique
@@ -380,7 +381,7 @@ class _Lowering:
             input_names=self.graph.input_names,
             output_orders=tuple(orders),
         )
-        return without_permuted_products(program)
+        return with_joined_parts(without_permuted_products(program))
 
 
 def _moves_only_ones(sizes: Shape, moved: Sequence[int]) -> bool:
