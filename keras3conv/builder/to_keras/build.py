@@ -11,6 +11,7 @@ from keras3conv.alignment.plan import Alignment
 from keras3conv.builder.program.layouts import Channels
 from keras3conv.builder.program.program import Program
 from keras3conv.builder.source.keras_source import is_inline, write
+from keras3conv.builder.to_keras.functions import with_functions
 from keras3conv.builder.to_keras.lowering import lower
 from keras3conv.builder.to_keras.pairing import alignment_of
 from keras3conv.errors import Problem, UnsupportedLayerError
@@ -54,9 +55,10 @@ def build(module: Any, channels: Channels, inputs: Any) -> Built:
     captured = export.capture(module, inputs)
     lowered = lower(captured.graph, dict(captured.shapes), dict(captured.lines), channels)
     require_none(captured.graph.name, lowered.problems)
-    source, constants = write(lowered.program), _constants(lowered.program)
+    structure, placements = with_functions(lowered, captured.graph.view)
+    source, constants = write(structure), _constants(lowered.program)
     model = _model_of(source, constants)
-    plan = alignment_of(lowered.placements, captured.graph.view, keras_side.view(model))
+    plan = alignment_of(placements, captured.graph.view, keras_side.view(model))
     staged = stage(plan, captured.graph.view, keras_side.view(model), cast=False)
     keras_side.write(model, dict(staged.values()))
     return Built(

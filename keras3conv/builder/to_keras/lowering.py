@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
+from keras3conv.builder.passes.joining import with_joined_parts
 from keras3conv.builder.passes.permuting import without_permuted_products
 from keras3conv.builder.program.layouts import Channels
 from keras3conv.builder.program.names import identifier, unique
@@ -179,7 +182,8 @@ class _Lowering:
 
     def _constant(self, given: Constant, order: Order | None) -> Value:
         order = identity(given.array.ndim) if order is None else order
-        key = given.name, order
+        array = np.ascontiguousarray(given.array)
+        key = array.tobytes(), array.dtype.name, array.shape, given.shape, order
         if key not in self._made:
             weight = Weight(
                 name=self._new_name(re.sub(r"^[bc]_", "", given.name)),
@@ -377,7 +381,7 @@ class _Lowering:
             input_names=self.graph.input_names,
             output_orders=tuple(orders),
         )
-        return without_permuted_products(program)
+        return with_joined_parts(without_permuted_products(program))
 
 
 def _moves_only_ones(sizes: Shape, moved: Sequence[int]) -> bool:
