@@ -5,11 +5,14 @@ import sys
 import traceback
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec
+from typing import TYPE_CHECKING, ParamSpec
 
 import typer
 
 from keras3conv.errors import Keras3ConvError, MissingExtra, ProofError
+
+if TYPE_CHECKING:
+    from keras3conv.report.report import Report
 
 PASSED, FAILED, UNUSABLE, UNCONFIRMED, INTERRUPTED = 0, 1, 2, 3, 130
 PIPE_CLOSED = 141
@@ -84,6 +87,11 @@ def _complain(error: Keras3ConvError | OSError | ModuleNotFoundError) -> int:
         error = MissingExtra("this command", package, _EXTRAS[package])
     note(f"{type(error).__name__}: {as_options(str(error))}")
     return FAILED if isinstance(error, ProofError) else UNUSABLE
+
+
+def status_of(report: "Report") -> int:
+    """Return the exit status of a report."""
+    return UNCONFIRMED if report.status == "unconfirmed" else PASSED if report.ok else FAILED
 
 
 def note(text: str) -> None:
