@@ -76,6 +76,7 @@ def transfer(  # noqa: PLR0913 - an argument for every option
     cast: bool = False,
     accept_difference: bool = False,
     accept_unconfirmed: bool = False,
+    memory: Literal["copy", "share"] = "copy",
     entry: str = "",
 ) -> Report:
     """Transfer the weights of a model to a model or file of the other framework.
@@ -93,6 +94,10 @@ def transfer(  # noqa: PLR0913 - an argument for every option
             differ with the same weights.
         accept_unconfirmed: Whether the report counts as passed although no run has confirmed pairs of the plan. Without
             it, the weights are transferred too, but the status of the report is "unconfirmed" and it is not `ok`.
+        memory: "copy": the target gets values of its own; a Keras model on the torch backend gets the kernels of its
+            convolutions in the memory order in which they run fastest. "share": between live models on the torch
+            backend, the target uses the memory of the source, so that a change of one changes both; nothing is copied
+            but values that are computed from several tensors, which the report names.
         entry: The name of the state dict in a torch checkpoint that holds several: "state_dict_ema".
 
     Returns:
@@ -114,6 +119,7 @@ def transfer(  # noqa: PLR0913 - an argument for every option
         overwrite=overwrite,
         cast=cast,
         accept_unconfirmed=accept_unconfirmed,
+        memory=memory,
         entry=entry,
     )
 

@@ -32,6 +32,7 @@ class Report:
         files: The files that were written.
         environment: The versions of packages and the platform; see `current_environment`.
         notes: Further remarks, one sentence each.
+        seconds: The seconds that each stage of the work took, by its name; they count for nothing in a comparison.
         format: The number of the JSON format.
 
     Raises:
@@ -43,6 +44,7 @@ class Report:
     files: tuple[WrittenFile, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict, compare=False)
     format: int = FORMAT
 
     def __post_init__(self) -> None:

@@ -19,7 +19,7 @@ GLYPHS: Mapping[str, str] = {"passed": "✓", "failed": "✗", "unconfirmed": "?
 NOISE_FLOOR = "noise floor"
 """A series whose name starts with this text is drawn as the noise floor: dashed, with a filled area."""
 
-FORMAT = 2
+FORMAT = 3
 """The number of the JSON format that `Report.to_json` writes."""
 
 Cell = report_cells.Cell
@@ -198,6 +198,8 @@ class Document(Protocol):
     def environment(self) -> Mapping[str, str]: ...  # noqa: D102
     @property
     def notes(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def seconds(self) -> Mapping[str, float]: ...  # noqa: D102
     @property
     def format(self) -> int: ...  # noqa: D102
     @property
