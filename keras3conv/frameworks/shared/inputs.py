@@ -9,7 +9,7 @@ import numpy as np
 from keras3conv.errors import InputError
 from keras3conv.frameworks.shared.layout import channels_last, moved
 from keras3conv.frameworks.shared.recording import flatten
-from keras3conv.messages import count
+from keras3conv.messages import count, with_article
 from keras3conv.model.views import InputSpec, ModelView
 from keras3conv.numerics.fingerprint import Fingerprint, fingerprint_of
 from keras3conv.transforms import Array
@@ -89,8 +89,8 @@ def input_arrays(inputs: object) -> dict[str, Array]:
 def no_input(inputs: object) -> str:
     """Return the error message for inputs of a type with which a torch module cannot be called."""
     return (
-        f"inputs is a {type(inputs).__name__}: it must be a tensor or an array, a tuple of positional arguments, "
-        "or a dict of keyword arguments"
+        f"inputs is {with_article(type(inputs).__name__)}: it must be a tensor or an array, a tuple of positional "
+        "arguments, or a dict of keyword arguments"
     )
 
 
