@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from keras3conv.cli.app import FAILED, PASSED, START, UNCONFIRMED, UNUSABLE, app, command, complain, note
+from keras3conv.cli.app import FAILED, PASSED, START, UNUSABLE, app, command, complain, note, status_of
 from keras3conv.cli.information import demo, doctor, inspect, rules
 from keras3conv.cli.options import (
     Backends,
@@ -197,7 +197,7 @@ def transfer(  # noqa: PLR0913 - an argument for every option
             entry=entry_of(ends[0], entry),
         )
     print(report.to_json()) if as_json else print_report(report)
-    return _status_of(report)
+    return status_of(report)
 
 
 @command("keras3conv validate net.py:make model.keras --torch-weights net.pt --report report.html")
@@ -304,7 +304,7 @@ def convert(  # noqa: PLR0913 - an argument for every option
         note("not validated: nothing is proven")
         return PASSED
     print(made.report.to_json()) if as_json else print_report(made.report)
-    return PASSED if made.report.ok else FAILED
+    return status_of(made.report)
 
 
 @command("keras3conv compare-onnx first.onnx second.onnx")
@@ -336,11 +336,7 @@ def _hand_out(judged: "Report", saved_as: Path | None, *, as_json: bool) -> int:
         judged.save(saved_as)
         note(f"saved {saved_as}")
     print(judged.to_json()) if as_json else print_report(judged)
-    return _status_of(judged)
-
-
-def _status_of(report: "Report") -> int:
-    return UNCONFIRMED if report.status == "unconfirmed" else PASSED if report.ok else FAILED
+    return status_of(judged)
 
 
 def _is_complete(plan: "Alignment") -> bool:

@@ -17,7 +17,7 @@ from keras3conv.errors import InputError, ModelError, Problem
 from keras3conv.frameworks.shared.inputs import Inputs, input_arrays
 from keras3conv.frameworks.shared.inputs_made import both_inputs
 from keras3conv.frameworks.shared.recording import Recording, traced
-from keras3conv.messages import lay_out
+from keras3conv.messages import lay_out, with_article
 from keras3conv.model.views import ModelView, Reader, Side, TensorRef
 from keras3conv.report.values import WrittenFile
 from keras3conv.transforms import Array
@@ -209,7 +209,8 @@ def resolve(model: Any, argument: str = "model", *, entry: str = "") -> Adapter:
 
         return TorchModule(model)
     raise InputError(
-        f"{argument} is a {type(model).__name__}: it must be a torch module, a Keras model, or the path of a file"
+        f"{argument} is {with_article(type(model).__name__)}: it must be a torch module, a Keras model, or the path of "
+        "a file"
     )
 
 
