@@ -54,7 +54,7 @@ def _onnx_session(module: Any, given: Any) -> tuple[Any, dict[str, Any]]:
     import onnxruntime
     import torch
 
-    file = io.BytesIO()
+    file: Any = io.BytesIO()
     torch.onnx.export(module, (given,), file, dynamo=False)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1

@@ -164,9 +164,9 @@ def drawing(found: dict[str, list[Row]]) -> str:
         parts.append(f'<path d="M60 {y:.1f}H580" stroke="#ddd"/><text x="4" y="{y + 4:.1f}">1e{power} s</text>')
     for number, (name, rows) in enumerate(found.items()):
         colour = f"hsl({number * 360 // len(found)} 70% 40%)"
-        x, y = place(rows[-1]).split(",")
+        end_x, end_y = place(rows[-1]).split(",")
         parts.append(f'<polyline fill="none" stroke="{colour}" points="{" ".join(map(place, rows))}"/>')
-        parts.append(f'<text x="{float(x) + 6:.1f}" y="{y}" fill="{colour}">{name}</text>')
+        parts.append(f'<text x="{float(end_x) + 6:.1f}" y="{end_y}" fill="{colour}">{name}</text>')
     return "\n".join([*parts, '<text x="300" y="396">layers, or width</text>', "</svg>", ""])
 
 

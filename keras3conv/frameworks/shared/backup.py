@@ -50,7 +50,7 @@ class Backup:
             if self._file is None:
                 self._file = self._open.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack is a context manager
             place = self._file.seek(0, 2)
-            self._file.write(memoryview(contiguous(value).reshape(-1).view(np.uint8)))
+            self._file.write(contiguous(value).reshape(-1).view(np.uint8).data)
             self._file.flush()
         except OSError as error:
             raise FileError(

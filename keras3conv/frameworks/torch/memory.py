@@ -76,7 +76,8 @@ def share(
     for tensor in {id(tensor): tensor for tensor in targets.values()}.values():
         namesakes.setdefault((tensor.data_ptr(), tensor.stride()), []).append(tensor)
     before: list[tuple[torch.Tensor, torch.Tensor]] = []
-    shared, copied = [], []
+    shared: list[str] = []
+    copied: list[str] = []
     try:
         for path, value, names in values:
             known = (view_of(sources[name], value) for name in names if name in sources)

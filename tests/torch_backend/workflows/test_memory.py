@@ -1,6 +1,7 @@
 """`transfer(..., memory=...)`: the memory order of kernels, and models that share memory."""
 
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -90,7 +91,7 @@ def test_a_module_can_use_the_memory_of_a_keras_model_and_leave_it_again() -> No
     assert module.conv.weight.data_ptr() != model.get_layer("conv").kernel.value.data_ptr()
     before = model.get_layer("head").bias.numpy().copy()
     with torch.no_grad():
-        module.head.bias += 1.0
+        module.head.bias.add_(1.0)
     np.testing.assert_array_equal(model.get_layer("head").bias.numpy(), before)
 
 
@@ -110,7 +111,7 @@ def test_an_interrupt_leaves_both_models_with_their_own_memory(monkeypatch: pyte
     before = [(variable.value.data_ptr(), variable.numpy().copy()) for variable in model.variables]
     as_strided, calls = torch.as_strided, iter(range(100))
 
-    def failing(*arguments: object) -> torch.Tensor:
+    def failing(*arguments: Any) -> torch.Tensor:
         if next(calls) == 6:
             raise KeyboardInterrupt
         return as_strided(*arguments)
