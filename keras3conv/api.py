@@ -66,7 +66,7 @@ def align(
 
 
 @random_state_kept()
-def transfer(  # noqa: PLR0913 - a parameter for every option of a transfer
+def transfer(  # noqa: PLR0913 - an argument for every option
     source: Model,
     target: Model,
     plan: Alignment,
@@ -75,6 +75,7 @@ def transfer(  # noqa: PLR0913 - a parameter for every option of a transfer
     overwrite: bool = False,
     cast: bool = False,
     accept_difference: bool = False,
+    accept_unconfirmed: bool = False,
     memory: Literal["copy", "share"] = "copy",
     entry: str = "",
 ) -> Report:
@@ -91,6 +92,8 @@ def transfer(  # noqa: PLR0913 - a parameter for every option of a transfer
         cast: Whether values may lose precision if the target's dtype is narrower.
         accept_difference: Whether to transfer the weights although the plan knows that the outputs of the two models
             differ with the same weights.
+        accept_unconfirmed: Whether the report counts as passed although no run has confirmed pairs of the plan. Without
+            it, the weights are transferred too, but the status of the report is "unconfirmed" and it is not `ok`.
         memory: "copy": the target gets values of its own; a Keras model on the torch backend gets the kernels of its
             convolutions in the memory order in which they run fastest. "share": between live models on the torch
             backend, the target uses the memory of the source, so that a change of one changes both; nothing is copied
@@ -108,7 +111,17 @@ def transfer(  # noqa: PLR0913 - a parameter for every option of a transfer
     from keras3conv.workflows.transfer import transfer as run
 
     plan = plan.accepting_difference() if accept_difference else plan
-    return run(source, target, plan, out=_paths(out), overwrite=overwrite, cast=cast, memory=memory, entry=entry)
+    return run(
+        source,
+        target,
+        plan,
+        out=_paths(out),
+        overwrite=overwrite,
+        cast=cast,
+        accept_unconfirmed=accept_unconfirmed,
+        memory=memory,
+        entry=entry,
+    )
 
 
 @random_state_kept()

@@ -9,10 +9,11 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from keras3conv.errors import FileError, MalformedCheckpoint
+from keras3conv.errors import FileError, MalformedCheckpoint, listed
 from keras3conv.formats.keras import archive, legacy_h5, weights_h5
 from keras3conv.formats.safe import hdf5
 from keras3conv.formats.safe.atomic import digest, replacing
+from keras3conv.formats.safe.hdf5_reader import Hdf5File
 from keras3conv.formats.safe.source import Source, dtype_named
 from keras3conv.formats.safetensors import file as safetensors_file
 from keras3conv.formats.safetensors import index as safetensors_index
@@ -196,9 +197,9 @@ def _expected(path: Path) -> str:
     try:
         return _by_suffix(path)
     except FileError:
-        if not path.is_file() or path.suffix == ".onnx":
+        if not os.path.isfile(path) or path.suffix == ".onnx":  # noqa: PTH113  # as above
             raise
-        with path.open("rb") as file:
+        with Source.pin(path).open() as file:
             head = file.read(1 << 12)
         for expected, is_format in _SIGNATURES.items():
             if is_format(head):
@@ -226,14 +227,17 @@ _IN_FOLDER = (
 def _file_of(path: str | os.PathLike[str]) -> Path:
     """Return the weight file of a folder, or the file itself."""
     found = Path(path)
-    if not found.is_dir():
+    if not os.path.isdir(found):  # noqa: PTH112  # unlike `Path.is_dir`, false for a name that is too long
         return found
-    usual = [found / name for name in _IN_FOLDER if (found / name).is_file()]
-    files = [file for file in sorted(found.iterdir()) if file.name.lower().endswith(tuple(SUFFIXES))]
+    try:
+        files = [file for file in sorted(found.iterdir()) if file.name.lower().endswith(tuple(SUFFIXES))]
+    except OSError as error:
+        raise FileError(f"{found} cannot be listed: {error.strerror}") from error
+    usual = [file for name in _IN_FOLDER for file in files if file.name == name]
     if usual or len(files) == 1:
         return (usual or files)[0]
-    listed = ", ".join(file.name for file in files) or "none"
-    raise FileError(f"{found} is a folder; weight files in it: {listed}\nFix:  pass the path of one of the files")
+    held = listed(file.name for file in files) or "none"
+    raise FileError(f"{found} is a folder; weight files in it: {held}\nFix:  pass the path of one of the files")
 
 
 def _identify(expected: str, source: Source) -> str:
@@ -276,6 +280,4 @@ def _zip_content(expected: str, source: Source) -> str:
 
 def _hdf5_format(source: Source) -> str:
     """Return which of Keras' two HDF5 formats a file has: "legacy h5", which has a list of layers, or "weights h5"."""
-    with source.unchanged() as path, hdf5.opened(path, str(source.path)) as file:
-        has_list = any(name in file.attrs for name in ("layer_names", "layer_names0"))
-        return "legacy h5" if has_list or legacy_h5.WEIGHTS in file else "weights h5"
+    return "legacy h5" if Hdf5File(source).survey().is_legacy else "weights h5"

@@ -12,6 +12,7 @@ import numpy as np
 from keras3conv import formats
 from keras3conv.alignment.plan import Alignment
 from keras3conv.alignment.staging import Staging, stage
+from keras3conv.alignment.text import unconfirmed_reason
 from keras3conv.errors import InputError, Problem, TransferError
 from keras3conv.frameworks.adapter import Adapter, KerasFile, LiveModel, Model, ModelFile, resolve
 from keras3conv.messages import lay_out
@@ -25,7 +26,7 @@ Memory = Literal["copy", "share"]
 """How a live target gets its values: as its own copy, or as the memory of the source."""
 
 
-def transfer(
+def transfer(  # noqa: PLR0913 - an argument for every option
     source: Model,
     target: Model,
     plan: Alignment,
@@ -33,6 +34,7 @@ def transfer(
     out: Sequence[Path],
     overwrite: bool,
     cast: bool,
+    accept_unconfirmed: bool = False,
     memory: Memory = "copy",
     entry: str = "",
 ) -> Report:
@@ -45,11 +47,14 @@ def transfer(
     notes: tuple[str, ...] = ()
     stages = Stages()
     if memory == "share":
-        return replace(_shared(read, written, plan, out, cast=cast, stages=stages), seconds=stages.seconds)
+        shared, facts = _shared(read, written, plan, out, cast=cast, stages=stages)
+        report = _report(shared, (), (), facts, accept_unconfirmed=accept_unconfirmed)
+        return replace(report, seconds=stages.seconds)
     if isinstance(read, KerasFile):
         read, notes = (read, read.notes()) if _has_the_tensors(read.view(), plan) else read.opened()
     into = partial(_into_files if isinstance(written, ModelFile) else _into_live, stages=stages)
-    report = _report(*into(read.view(described=False), written, plan, out, overwrite=overwrite, cast=cast), notes)
+    done = into(read.view(described=False), written, plan, out, overwrite=overwrite, cast=cast)
+    report = _report(*done, notes, accept_unconfirmed=accept_unconfirmed)
     return replace(report, seconds=stages.seconds)
 
 
@@ -87,7 +92,7 @@ def _into_live(
 
 def _shared(
     source: Adapter, target: Adapter, plan: Alignment, out: Sequence[Path], *, cast: bool, stages: Stages
-) -> Report:
+) -> tuple[Staging, dict[str, str]]:
     """Let a live model use the memory of another; values that are no view of one source tensor are copied."""
     if isinstance(source, ModelFile) or isinstance(target, ModelFile):
         raise InputError('memory="share" needs two live models\nFix:  transfer(..., memory="copy")')
@@ -103,7 +108,7 @@ def _shared(
     with stages.stage("share"):
         shared, copied = share(*tensors, staging.values_and_sources())
     facts = {"shared memory": f"{len(shared)} of {len(staging.paths)} tensors: a change of one model changes both"}
-    return _report(staging, (), (), facts | ({"copied": ", ".join(copied)} if copied else {}))
+    return staging, facts | ({"copied": ", ".join(copied)} if copied else {})
 
 
 def _into_files(
@@ -189,23 +194,26 @@ def _reader(staging: Staging, *, complete: bool) -> Reader:
 
 
 def _report(
-    staging: Staging, files: tuple[WrittenFile, ...], origin: tuple[str, ...], facts: Mapping[str, str] | None = None
+    staging: Staging,
+    files: tuple[WrittenFile, ...],
+    origin: tuple[str, ...],
+    facts: Mapping[str, str] | None = None,
+    *,
+    accept_unconfirmed: bool,
 ) -> Report:
     plan, target = staging.plan, staging.target
     lossy = [mapping for mapping in plan.mappings if not mapping.transform.lossless]
     numbers = sum(int(np.prod(tensor.shape)) for tensor in target.tensors() if staging.has(tensor))
     rows = tuple((pair.torch, pair.keras, len(pair.weights), pair.decided_by) for pair in plan.pairs)
-    unconfirmed = tuple(pair.torch for pair in plan.pairs if pair.unconfirmed)
+    unconfirmed = () if accept_unconfirmed else plan.unconfirmed
     section = Section(
         name="transfer",
-        status="passed",
+        status="unconfirmed" if unconfirmed else "passed",
+        reason=unconfirmed_reason(unconfirmed),
         claim="Every tensor of the plan was read, transformed, checked and written; all or nothing.",
         summary=f"{len(staging.paths)} tensors, {numbers:,} numbers: {staging.source.title} -> {target.title}",
         facts={**(facts or {}), **({"declared loss": ", ".join(loss.torch[0] for loss in lossy)} if lossy else {})},
         tables=(Table(title="pairs", columns=("torch", "keras", "tensors", "decided by"), rows=rows),),
     )
-    notes = (f"not confirmed by a run: {', '.join(unconfirmed)}; validate(...) proves it",) if unconfirmed else ()
     title = f"Transfer: {staging.source.title} -> {target.title}"
-    return Report(
-        title=title, sections=(section,), files=files, environment=current_environment(), notes=(*origin, *notes)
-    )
+    return Report(title=title, sections=(section,), files=files, environment=current_environment(), notes=origin)

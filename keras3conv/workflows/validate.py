@@ -1,8 +1,9 @@
 """Implement `keras3conv.validate`: check the plan, then run the proofs on two models."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from keras3conv.alignment.plan import Alignment
@@ -24,7 +25,7 @@ Progress = Callable[[str, int, int], None]
 CLAIMED_AFTER_STRUCTURE = "the plan has problems, so the models cannot be compared"
 
 
-def validate(
+def validate(  # noqa: PLR0913 - an argument for every option
     torch: Model,
     keras: Model,
     *,
@@ -34,13 +35,27 @@ def validate(
     options: Options,
     progress: Progress | None = None,
     entry: str = "",
+    weight_files: Sequence[Path | None] = (),
 ) -> Report:
-    """Return the certificate of two models; see `keras3conv.validate`. `progress` is called before every proof."""
+    """Return the certificate of two models; see `keras3conv.validate`.
+
+    Args:
+        torch: The torch side.
+        keras: The Keras side.
+        inputs: The inputs of the torch module.
+        keras_inputs: The inputs of the Keras model.
+        plan: The plan; by default it is made.
+        options: The proofs, and how strict they are.
+        progress: Called before every proof.
+        entry: The name of the state dict in a torch checkpoint that holds several.
+        weight_files: The files that were loaded into live models, to state their digests.
+    """
     asked = judges(options)
     if options.expected and inputs is None:
         fix = 'Fix:  validate(torch, keras, inputs=inputs, expected="outputs.npz")'
         raise InputError(f"expected outputs are given without the inputs that belong to them\n{fix}")
     sides = Sides.of(torch, keras, entry=entry)
+    digests = tuple(_digests([sides.torch.source, sides.keras.source, *weight_files]))
     if isinstance(sides.keras, KerasFile):
         sides = replace(sides, keras=sides.keras.loaded())
     stages = Stages()
@@ -50,9 +65,18 @@ def validate(
         title=f"Certificate: {' <-> '.join(view.title for view in subject.outlines)}",
         sections=tuple(_sections(subject, asked, progress, stages)),
         environment=current_environment(),
-        notes=notes,
+        notes=(*notes, *digests),
         seconds=stages.seconds,
     )
+
+
+def _digests(sources: Sequence[Any]) -> Iterator[str]:
+    """Yield a note with the size and the digest of every file among the sources of the models."""
+    from keras3conv.formats.safe.atomic import digest
+
+    for path in dict.fromkeys(source for source in sources if isinstance(source, Path) and source.is_file()):
+        file = digest(path)
+        yield f"{path.name}: {file.size:,} bytes, sha256 {file.sha256}"
 
 
 def _sections(

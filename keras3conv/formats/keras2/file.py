@@ -1,4 +1,4 @@
-"""Read the architecture and the weights in a file of Keras 2, as its own lists have them: nothing is renamed."""
+"""Read the architecture and the weights in a file of Keras 2, with the names and the order of the file."""
 
 import re
 from collections.abc import Mapping
@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keras3conv.errors import IncompleteCheckpoint, MalformedCheckpoint
+from keras3conv.errors import IncompleteCheckpoint, MalformedCheckpoint, quoted
 from keras3conv.formats.keras import archive, json
-from keras3conv.formats.keras.legacy_h5 import IGNORED, WEIGHTS
+from keras3conv.formats.keras.legacy_h5 import WEIGHTS
 from keras3conv.formats.keras2.values import plain_values
-from keras3conv.formats.safe import hdf5
+from keras3conv.formats.safe.hdf5_reader import SIGNATURE, Hdf5File
+from keras3conv.formats.safe.hdf5_tree import Tree
 from keras3conv.formats.safe.source import Source, parse_json
 from keras3conv.transforms import Array
 
@@ -34,9 +35,9 @@ class Saved:
 
     Attributes:
         path: The file.
-        version: The version of Keras that saved it; empty where the file does not say.
-        config: The architecture, in plain values.
-        is_archive: Whether the file is a `.keras` archive of Keras 2.12 to 2.15, and no HDF5.
+        version: The version of Keras that saved it; empty if the file does not name it.
+        config: The architecture as plain JSON values.
+        is_archive: Whether the file is a `.keras` archive of Keras 2.12 to 2.15 instead of HDF5.
     """
 
     path: Path
@@ -46,7 +47,7 @@ class Saved:
 
     @property
     def writer(self) -> str:
-        """The software that saved it, for a report."""
+        """The name and version of the software that saved the file, for reports."""
         return f"Keras {self.version}" if self.version else "Keras 2"
 
 
@@ -71,10 +72,10 @@ def saved_model(path: Path) -> Saved | None:
 
 
 def is_of_keras_2(version: str, config: Any) -> bool:
-    """Whether Keras 2 wrote an architecture.
+    """Return whether Keras 2 wrote an architecture.
 
     Args:
-        version: The version that the file names: "2.4.0", "2.3.0-tf"; empty where it names none.
+        version: The version in the file, such as "2.4.0" or "2.3.0-tf"; empty if the file has none.
         config: The architecture.
     """
     if version:
@@ -85,65 +86,61 @@ def is_of_keras_2(version: str, config: Any) -> bool:
 
 
 def is_legacy(path: Path) -> bool:
-    """Whether a file is HDF5 in the form of Keras 2, whoever wrote it.
+    """Return whether a file is HDF5 with the layout of Keras 2, which Keras 3 can also write.
 
     Raises:
         FileError: The file cannot be read.
     """
-    import h5py
-
     source = Source.pin(path)
-    with source.unchanged() as name:
-        if not h5py.is_hdf5(name):
+    with source.open() as file:
+        if file.read(8) != SIGNATURE:
             return False
-        with hdf5.opened(name, str(path)) as file:
-            return any("layer_names" in node.attrs or "layer_names0" in node.attrs for node in (file, *file.values()))
+    tree = Hdf5File(source).survey()
+    at_top = ("", *tree.groups[""])
+    return any(tree.texts(group, "layer_names") is not None for group in at_top)
 
 
 def architecture(path: Path) -> tuple[str, Any]:
-    """The version that wrote a legacy `.h5`, and the architecture in it; "" and None where there is none.
+    """Return the version that wrote a legacy `.h5` and its architecture; an empty text and None if they are missing.
 
     Raises:
         FileError: The file cannot be read.
     """
-    source = Source.pin(path)
-    with source.unchanged() as name, hdf5.opened(name, str(path)) as file:
-        nodes = [node for node in (file, file.get(WEIGHTS)) if node is not None]
-        versions = [hdf5.text_attribute(node, "keras_version", str(path)) for node in nodes]
-        text = hdf5.text_attribute(file, "model_config", str(path))
+    tree = Hdf5File(Source.pin(path)).survey()
+    versions = [tree.text(group, "keras_version") for group in ("", WEIGHTS)]
+    text = tree.text("", "model_config")
     config = None if text is None else parse_json(text, f"{path}: model_config")
     return next((version for version in versions if version), ""), config
 
 
 def groups(path: Path) -> tuple[Group, ...]:
-    """The weights in a legacy `.h5`, layer by layer.
+    """Return the weights in a legacy `.h5`, grouped by layer.
 
     Raises:
-        FileError: The file cannot be read, or lacks what it promises.
+        FileError: The file cannot be read, or lacks a group or dataset that it lists.
     """
-    source, where = Source.pin(path), str(path)
-    with source.unchanged() as name, hdf5.opened(name, where) as file:
-        tree = hdf5.survey(file, where, source.size, skip=IGNORED)
-        base = WEIGHTS if WEIGHTS in tree.groups else ""
-        names = hdf5.list_attribute(file[base] if base else file, "layer_names", where)
-        if names is None:
-            raise MalformedCheckpoint(f"{where} is HDF5, but holds no weights of a Keras model")
-        return tuple(_group(file, tree, layer, f"{base}/{layer}".lstrip("/"), where) for layer in names)
+    file = Hdf5File(Source.pin(path))
+    tree = file.survey()
+    base = WEIGHTS if WEIGHTS in tree.groups else ""
+    names = tree.texts(base, "layer_names")
+    if names is None:
+        raise MalformedCheckpoint(f"{path} is HDF5, but holds no weights of a Keras model")
+    return tuple(_group(file, tree, layer, f"{base}/{layer}".lstrip("/")) for layer in names)
 
 
-def _group(file: Any, tree: hdf5.Tree, layer: str, group: str, where: str) -> Group:
+def _group(file: Hdf5File, tree: Tree, layer: str, group: str) -> Group:
     if group not in tree.groups:
-        raise IncompleteCheckpoint(f"{where}: the file lists the layer {layer!r}, but has no group for it")
-    names = hdf5.list_attribute(file[group], "weight_names", where) or []
+        raise IncompleteCheckpoint(f"{tree.where}: the file lists the layer {quoted(layer)}, but has no group for it")
+    names = tree.texts(group, "weight_names") or []
     missing = [name for name in names if f"{group}/{name}" not in tree.datasets]
     if missing:
-        raise IncompleteCheckpoint(f"{where}: the file lists {group}/{missing[0]}, but has no dataset for it")
-    weights = ((name, hdf5.read_dataset(file, tree.datasets[f"{group}/{name}"])) for name in names)
-    return Group(layer, tuple(weights))
+        place = quoted(f"{group}/{missing[0]}")
+        raise IncompleteCheckpoint(f"{tree.where}: the file lists {place}, but has no dataset for it")
+    return Group(layer, tuple((name, file.read(tree.datasets[f"{group}/{name}"])) for name in names))
 
 
 def role_of(name: str) -> str:
-    """What a variable is called: "kernel" of "dense/kernel:0", and of what h5py made of a name that was there twice."""
+    """Return the role in the path of a variable, without suffixes: "kernel" for "dense/kernel:0"."""
     return (
         re.sub(r"(:\d+)?('?_\d+)?$", "", name.rpartition("/")[2], count=1) if ":" in name else name.rpartition("/")[2]
     )

@@ -3,8 +3,9 @@
 import json
 import os
 import stat
+import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -13,11 +14,17 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from keras3conv.errors import BudgetExceeded, FileError, MalformedCheckpoint
+from keras3conv.errors import BudgetExceeded, FileError, MalformedCheckpoint, quoted
 from keras3conv.transforms import Shape
 
 MAX_TENSORS = 200_000
 """The maximum number of tensors in a file, which is more than any published model has."""
+
+_MAX_NAME = 2000
+"""The maximum length of the name of a tensor, in characters."""
+
+_TAIL, _ZEROS = 64 << 10, 4096
+"""The number of bytes at the end of a file that are examined, and the number of zeros that are unusual there."""
 
 _MAX_AXES = 32
 _MAX_AXIS = 1 << 40
@@ -94,23 +101,41 @@ class Source:
             raise MalformedCheckpoint(f"{self.path} changed while it was in use: read it again")
 
 
-def parse_json(text: bytes | str, where: str) -> Any:
+def zero_tail(source: Source) -> str:
+    """Return a warning if a file ends with many zeros, as after an interrupted download; else an empty text."""
+    with source.open() as file:
+        size = min(source.size, _TAIL)
+        tail = source.read(file, source.size - size, size)
+    zeros = size - len(tail.rstrip(b"\0"))
+    if zeros < _ZEROS:
+        return ""
+    more = "or more " if zeros == size else ""
+    return f"{source.path.name} ends with {zeros:,} {more}zeros: was it downloaded completely?"
+
+
+def parse_json(text: bytes | str, where: str, make: Callable[[dict[str, Any]], Any] | None = None) -> Any:
     """Parse JSON strictly: repeated keys, NaN, infinity, and nesting or digits beyond Python's limits are errors.
+
+    Args:
+        text: The text.
+        where: The name of the file for messages.
+        make: A function that replaces each object, the innermost first, so that large files need less memory.
 
     Raises:
         MalformedCheckpoint: The text is not strict JSON; the message starts with `where`.
     """
 
-    def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        counts = Counter(key for key, _ in pairs)
-        repeated = sorted(key for key, times in counts.items() if times > 1)
-        if repeated:
-            raise MalformedCheckpoint(f"{where}: the key {repeated[0]!r} occurs twice")
-        return dict(pairs)
+    def distinct(pairs: list[tuple[str, Any]]) -> Any:
+        made = dict(pairs)
+        if len(made) < len(pairs):
+            counts = Counter(key for key, _ in pairs)
+            repeated = next(key for key, times in counts.items() if times > 1)
+            raise MalformedCheckpoint(f"{where}: the key {quoted(repeated)} occurs twice")
+        return make(made) if make else made
 
     def finite(digits: str) -> float:
         if np.isinf(value := float(digits)):
-            raise MalformedCheckpoint(f"{where}: {digits} is not a JSON number")
+            raise MalformedCheckpoint(f"{where}: {digits[:40]} is not a JSON number")
         return value
 
     def constant(name: str) -> float:
@@ -126,9 +151,29 @@ def parse_json(text: bytes | str, where: str) -> Any:
 
 def check_shape(shape: Shape, where: str) -> int:
     """Return the number of elements of a declared shape; raise `MalformedCheckpoint` if no array has this shape."""
-    if len(shape) > _MAX_AXES or any(not 0 <= size <= _MAX_AXIS for size in shape):
-        raise MalformedCheckpoint(f"{where}: an array cannot have the shape {shape}")
+    if not is_shape(shape):
+        raise MalformedCheckpoint(f"{where}: an array cannot have the shape {quoted(shape)}")
     return prod(shape)
+
+
+def is_shape(shape: Shape) -> bool:
+    """Return whether an array can have this shape."""
+    return len(shape) <= _MAX_AXES and (not shape or 0 <= min(shape) <= max(shape) <= _MAX_AXIS)
+
+
+def check_names(names: Iterable[str], where: str) -> None:
+    """Raise `MalformedCheckpoint` for a name of a tensor that is very long, no text, or looks the same as another."""
+    seen: dict[str, str] = {}
+    for name in names:
+        if len(name) > _MAX_NAME:
+            raise MalformedCheckpoint(f"{where}: a name of {len(name):,} characters is too long: {quoted(name)}")
+        try:
+            name.encode("utf-8")
+        except UnicodeEncodeError:
+            raise MalformedCheckpoint(f"{where}: the name {quoted(name)} is not valid Unicode") from None
+        twin = name if name.isascii() else seen.setdefault(unicodedata.normalize("NFC", name), name)
+        if twin != name:
+            raise MalformedCheckpoint(f"{where}: {quoted(twin)} and {quoted(name)} have the same Unicode normal form")
 
 
 def check_count(count: int, where: str) -> None:

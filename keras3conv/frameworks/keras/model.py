@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from keras3conv.errors import InputError, ModelError, Problem
+from keras3conv.frameworks.keras.deviations import deviation_notes
 from keras3conv.frameworks.keras.inputs import call_arguments, input_specs
 from keras3conv.frameworks.keras.internals import Reshape
 from keras3conv.frameworks.keras.memory import assign, memory_orders
@@ -275,5 +276,5 @@ class KerasModel:
             run(self.source, derived)
 
     def notes(self) -> tuple[str, ...]:
-        """Return notes for a report about the file that the model was read from."""
-        return notes_of(self.source)
+        """Return notes for a report about the file that the model was read from, and about the backend of Keras."""
+        return (*notes_of(self.source), *deviation_notes(self.source))

@@ -68,7 +68,16 @@ def run(
         tensor_bits=bits,
         limit=log.limit(flat.values()),
         float32_functions=tuple(log.tracker.float32.used),
+        integers=frozenset(_integers(module)),
     )
+
+
+def _integers(module: nn.Module) -> Iterator[int]:
+    """Yield the integers in the attributes of all modules, and in the attributes of their `config` objects."""
+    for part in module.modules():
+        for holder in (part, part.__dict__.get("config")):
+            values = getattr(holder, "__dict__", {}).values()
+            yield from (value for value in values if isinstance(value, int) and not isinstance(value, bool))
 
 
 @dataclass
