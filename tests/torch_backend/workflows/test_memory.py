@@ -12,6 +12,7 @@ from torch import nn
 import keras3conv as k3c
 from keras3conv.errors import InputError
 from keras3conv.frameworks.shared.backup import Backup
+from keras3conv.frameworks.torch.memory import overwrite
 from tests.support.models import randomize
 
 
@@ -156,3 +157,9 @@ def test_old_values_beyond_the_limit_come_back_from_the_temporary_file() -> None
         np.testing.assert_array_equal(kept[path], value)
         assert kept[path].dtype == value.dtype
     backup.close()
+
+
+def test_a_scalar_of_numpy_is_written() -> None:
+    variable = keras.Variable(np.array(3, np.int32), trainable=False)
+    overwrite(variable.value, np.int32(3) + np.int32(4))  # type: ignore[arg-type]
+    assert variable.numpy() == 7
