@@ -77,7 +77,7 @@ def write(model: keras.layers.Layer, values: Mapping[str, Array] | Iterable[tupl
     with _undone_on_failure(model, variables) as backup:
         for path, value in values.items() if isinstance(values, Mapping) else values:
             variable = variables[path]
-            backup.keep(path, to_numpy(variable))
+            backup.keep(path, to_numpy(variable), never_changes=backend() == "jax")
             assign(variable, value, orders.get(id(variable)))
         settle(model)
 
