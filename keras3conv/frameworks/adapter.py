@@ -18,8 +18,8 @@ from keras3conv.frameworks.shared.inputs_made import both_inputs
 from keras3conv.frameworks.shared.recording import Recording, traced
 from keras3conv.messages import lay_out
 from keras3conv.model.views import ModelView, Reader, Side, TensorRef
-from keras3conv.report.values import WrittenFile
 from keras3conv.transforms import Array
+from keras3conv.writing.digests import WrittenFile
 
 Model = Any
 """A torch module, a Keras model, or the path of a file."""

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from keras3conv.messages import count, lay_out
 from keras3conv.report.cells import show, visible
 from keras3conv.report.plot import sketch
-from keras3conv.report.values import GLYPHS, Cell, Document, Section, Table, WrittenFile
+from keras3conv.report.values import GLYPHS, Cell, Document, Section, Table
+from keras3conv.writing.digests import WrittenFile
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -14,8 +14,9 @@ from keras3conv.frameworks.adapter import KerasFile, LiveModel, Model, ModelFile
 from keras3conv.messages import lay_out
 from keras3conv.model.views import ModelView, Reader, TensorRef
 from keras3conv.report.report import Report, current_environment
-from keras3conv.report.values import Section, Table, WrittenFile
+from keras3conv.report.values import Section, Table
 from keras3conv.transforms import Array
+from keras3conv.writing.digests import WrittenFile
 
 
 def transfer(

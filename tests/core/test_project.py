@@ -18,6 +18,7 @@ FRAMEWORKS = ("torch", "keras", "jax", "tensorflow")
 LAYERS = (
     "errors",
     "messages",
+    "writing",
     "transforms",
     "model",
     "numerics",

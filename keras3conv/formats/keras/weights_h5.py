@@ -17,7 +17,8 @@ from keras3conv.formats.keras.layers import Found, datasets_of, distinct, layers
 from keras3conv.formats.keras.names import DOUBLED, child_class, class_of, qualified, roles, snake_case
 from keras3conv.formats.safe import hdf5
 from keras3conv.formats.safe.source import Source
-from keras3conv.model.views import ModelView, Reader, TensorRef
+from keras3conv.formats.safe.streaming import Extent, Layout
+from keras3conv.model.views import ModelView, TensorRef
 from keras3conv.transforms import Array
 
 if TYPE_CHECKING:
@@ -100,28 +101,37 @@ def find(file: "h5py.File", tree: hdf5.Tree, architecture: Architecture | None, 
     return [_found(node, paths[group]) for group, node in nodes.items() if group or node.datasets]
 
 
-def write(path: Path, tensors: Sequence[TensorRef], read: Reader) -> None:
-    """Write a weight file for `keras.Model.load_weights`.
+def lay_out(path: Path, tensors: Sequence[TensorRef]) -> Layout:
+    """Write a weight file for `keras.Model.load_weights`, without the values, and return where they belong.
 
     Every tensor needs a `location` such as "layers/dense/vars/0". States of seed generators without one are not
     written; Keras does not save them either.
     """
-    stored = [tensor for tensor in tensors if tensor.location or not tensor.is_seed]
-    for tensor in stored:
-        if not _LOCATION.fullmatch(tensor.location):
-            raise FileError(
-                f"{path}: {tensor.path} needs a location such as 'layers/dense/vars/0', but has {tensor.location!r}\n"
-                "Fix:  pass the live Keras model as the target, which has the locations"
-            )
+    extents: dict[str, Extent] = {}
     with hdf5.opened(path, str(path), "w") as file:
-        for tensor in stored:
-            hdf5.check_path(tensor.location)
-            group, _, number = tensor.location.rpartition("/")
-            values = file.require_group(group)
+        declarations = hdf5.Declarations(file)
+        for tensor in tensors:
+            if tensor.is_seed and not tensor.location:
+                continue
+            values, number = place_of(tensor, path)
+            is_new = values not in file
+            group = declarations.group(values)
             owner = tensor.path.removesuffix(tensor.role).rstrip("/")
-            if owner and "name" not in values.attrs:
-                values.attrs["name"] = owner.rpartition("/")[2].partition("#")[0]
-            hdf5.create_dataset(values, number, read(tensor.path))
+            if owner and is_new:
+                group.attrs["name"] = owner.rpartition("/")[2].partition("#")[0]
+            extents[tensor.path] = declarations.dataset(group, number, tensor)
+    return Layout(extents, {tensor.path: tensor.location for tensor in tensors})
+
+
+def place_of(tensor: TensorRef, path: Path) -> tuple[str, str]:
+    """Return the group of the variables of a tensor's layer, and the number of the tensor in it."""
+    if not _LOCATION.fullmatch(tensor.location):
+        raise FileError(
+            f"{path.name}: {tensor.path} needs a location such as 'layers/dense/vars/0', but has {tensor.location!r}\n"
+            "Fix:  pass the live Keras model as the target, which has the locations"
+        )
+    values, _, number = tensor.location.rpartition("/")
+    return values, number
 
 
 def _node(

@@ -42,8 +42,11 @@ def read(source: Source) -> ModelView:
     )
 
 
-def read_weight_map(source: Source, suffix: str) -> tuple[dict[str, str], dict[str, Any]]:
-    """Return the file of each tensor, and the metadata; every file has the suffix and is beside the index."""
+def read_weight_map(source: Source, suffix: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the file of each tensor, and the metadata; every file has the suffix and is beside the index.
+
+    In the index of Keras weights a group of variables may have a list of files.
+    """
     if source.size > _MAX_INDEX:
         raise MalformedCheckpoint(f"{source.path} has {source.size:,} bytes, too many for an index")
     with source.open() as file:
@@ -52,11 +55,13 @@ def read_weight_map(source: Source, suffix: str) -> tuple[dict[str, str], dict[s
     if not isinstance(weight_map, dict) or not weight_map:
         raise MalformedCheckpoint(f"{source.path} has no weight_map")
     check_count(len(weight_map), str(source.path))
-    for key, name in weight_map.items():
-        if not isinstance(name, str) or not _is_plain(name, suffix):
-            raise UnsafeCheckpoint(
-                f"{source.path}: {key!r} is in {name!r}, which is not a file name in the folder of the index"
-            )
+    for key, value in weight_map.items():
+        names = value if isinstance(value, list) and value and suffix == ".weights.h5" else [value]
+        for name in names:
+            if not isinstance(name, str) or not _is_plain(name, suffix):
+                raise UnsafeCheckpoint(
+                    f"{source.path}: {key!r} is in {name!r}, which is not a file name in the folder of the index"
+                )
     metadata = content.get("metadata")
     return weight_map, metadata if isinstance(metadata, dict) else {}
 

@@ -1,6 +1,5 @@
 """Load and save Keras models with Keras itself; a failed save leaves no partial file."""
 
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -10,8 +9,8 @@ import keras
 
 from keras3conv import formats
 from keras3conv.errors import InputError, ModelError, Problem
+from keras3conv.formats.keras import archive
 from keras3conv.formats.keras2.file import groups, is_legacy
-from keras3conv.formats.safe.atomic import digest, replacing
 from keras3conv.frameworks.keras.internals import operation_modules
 from keras3conv.frameworks.keras.keras2.loading import load_by_names
 from keras3conv.frameworks.keras.operations import kind_named
@@ -19,8 +18,9 @@ from keras3conv.frameworks.keras.tree import require_built, view
 from keras3conv.frameworks.keras.values import error_message
 from keras3conv.messages import lay_out
 from keras3conv.model.views import ModelView
-from keras3conv.report.values import WrittenFile
 from keras3conv.transforms import Shape
+from keras3conv.writing.digests import WrittenFile, digest
+from keras3conv.writing.outputs import replacing
 
 _OPERATIONS = tuple(operation_modules())
 """The modules with the classes of Keras' operations, which appear between the layers of a functional model."""
@@ -140,11 +140,16 @@ def save(model: Any, path: Path, *, overwrite: bool) -> WrittenFile:
     Raises:
         FileError: The file exists, or its folder does not.
     """
-    with replacing(path, overwrite=overwrite) as temporary, tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        whole = Path(folder) / path.name  # Keras chooses the format by the suffix
-        if path.name.endswith(".weights.h5"):
-            model.save_weights(whole)
-        else:
-            model.save(whole)
-        whole.replace(temporary)
+    with replacing(path, overwrite=overwrite) as temporary:
+        save_to(model, temporary)
     return digest(path)
+
+
+def save_to(model: Any, path: Path) -> None:
+    """Save a model, or its weights for a `.weights.h5`, to a temporary file; Keras chooses the format by the suffix."""
+    if path.name.endswith(".weights.h5"):
+        model.save_weights(path)
+        return
+    model.save(path)
+    if path.suffix == ".keras":
+        archive.remove_times(path)

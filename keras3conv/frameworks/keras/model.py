@@ -36,8 +36,8 @@ from keras3conv.frameworks.shared.recording import CallRecorder, Recording, flat
 from keras3conv.messages import lay_out
 from keras3conv.model.views import ModelView, Side
 from keras3conv.numerics.copying import own_copy
-from keras3conv.report.values import WrittenFile
 from keras3conv.transforms import Array
+from keras3conv.writing.digests import WrittenFile
 
 __all__ = [
     "KerasModel",

@@ -32,8 +32,8 @@ from keras3conv.frameworks.torch.tensors import (
 from keras3conv.frameworks.torch.view import stored_tensors, view
 from keras3conv.messages import lay_out
 from keras3conv.model.views import ModelView, Side
-from keras3conv.report.values import WrittenFile
 from keras3conv.transforms import Array
+from keras3conv.writing.digests import WrittenFile
 
 
 def write(module: nn.Module, values: Mapping[str, Array]) -> None:

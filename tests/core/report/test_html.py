@@ -10,7 +10,8 @@ import pytest
 from keras3conv.errors import MissingExtra, Problem
 from keras3conv.report import html as report_html
 from keras3conv.report.report import Report
-from keras3conv.report.values import Plot, Section, Series, Table, WrittenFile
+from keras3conv.report.values import Plot, Section, Series, Table
+from keras3conv.writing.digests import WrittenFile
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 LOADING = {"src", "srcset", "data", "poster", "action", "formaction", "background", "srcdoc", "manifest", "xlink:href"}
