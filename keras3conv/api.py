@@ -66,7 +66,7 @@ def align(
 
 
 @random_state_kept()
-def transfer(
+def transfer(  # noqa: PLR0913 - a parameter for every option of a transfer
     source: Model,
     target: Model,
     plan: Alignment,
@@ -76,10 +76,13 @@ def transfer(
     cast: bool = False,
     accept_difference: bool = False,
     entry: str = "",
+    max_shard_size: int | str | None = None,
 ) -> Report:
     """Transfer the weights of a model to a model or file of the other framework.
 
-    All weights are transferred, or none: after a failure or an interrupt the target is unchanged.
+    All weights are transferred, or none: after a failure or an interrupt the target is unchanged. Files are flushed to
+    disk and read again before they take their names, all of them together. Beside each is a manifest,
+    OUT.manifest.json, with the digests of the source and of every tensor; `verify` compares the files with it.
 
     Args:
         source: The model to read, torch or Keras: a live model or the path of a file.
@@ -91,6 +94,9 @@ def transfer(
         accept_difference: Whether to transfer the weights although the plan knows that the outputs of the two models
             differ with the same weights.
         entry: The name of the state dict in a torch checkpoint that holds several: "state_dict_ema".
+        max_shard_size: Divide the tensors among files of at most this size, a number of bytes or "2GB", with an index:
+            model.safetensors.index.json, model.bin.index.json or model.weights.json, as Hugging Face and Keras name
+            them. If the process is killed, the next call with the same arguments uses the shards that were finished.
 
     Returns:
         A report of the transfer, with the size, sha256 and md5 of every written file.
@@ -100,10 +106,35 @@ def transfer(
         TransferError: The plan was made for other models, or a value does not fit the target's shape or dtype.
         FileError: A file cannot be read, or exists already and `overwrite` is False.
     """
+    from keras3conv import formats
+    from keras3conv.workflows.transfer import Options
     from keras3conv.workflows.transfer import transfer as run
 
     plan = plan.accepting_difference() if accept_difference else plan
-    return run(source, target, plan, out=_paths(out), overwrite=overwrite, cast=cast, entry=entry)
+    options = Options(
+        out=_paths(out),
+        overwrite=overwrite,
+        cast=cast,
+        max_shard_size=None if max_shard_size is None else formats.parse_size(max_shard_size),
+    )
+    return run(source, target, plan, options, entry=entry)
+
+
+def verify(out: str | Path) -> Report:
+    """Compare the files that `transfer` wrote with the manifest beside them.
+
+    Args:
+        out: The path of a file, of the index of shards, or of the manifest.
+
+    Returns:
+        A report with two sections: the digests of the files, and every tensor.
+
+    Raises:
+        FileError: There is no manifest, or it is damaged.
+    """
+    from keras3conv.workflows.verify import verify as run
+
+    return run(Path(out))
 
 
 @random_state_kept()

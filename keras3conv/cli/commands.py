@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from keras3conv.cli.app import FAILED, PASSED, app, command, note
+from keras3conv.cli.handing import hand_out
 from keras3conv.cli.options import (
     Backends,
     ClassNamesFile,
@@ -36,15 +37,27 @@ from keras3conv.cli.options import (
     TorchWeights,
     Training,
 )
+from keras3conv.cli.verify import verify
 from keras3conv.errors import AlignmentError, InputError
 
 if TYPE_CHECKING:
     from keras3conv.alignment.plan import Alignment
     from keras3conv.frameworks.adapter import Adapter
-    from keras3conv.report.report import Report
 
 
-__all__ = ["align", "app", "compare_onnx", "convert", "demo", "inspect", "main", "rules", "transfer", "validate"]
+__all__ = [
+    "align",
+    "app",
+    "compare_onnx",
+    "convert",
+    "demo",
+    "inspect",
+    "main",
+    "rules",
+    "transfer",
+    "validate",
+    "verify",
+]
 
 
 def main() -> None:
@@ -159,14 +172,19 @@ def transfer(  # noqa: PLR0913 - an argument for every option
     accept_difference: Annotated[
         bool, typer.Option("--accept-difference", help="Move the weights although the outputs are known to differ.")
     ] = False,
+    max_shard_size: Annotated[
+        str | None, typer.Option(metavar="2GB", help="Divide the tensors among files of at most this size.")
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
     """Transfer weights to a file of the other framework, or to a model that is then saved. All or nothing."""
-    from keras3conv import api
     from keras3conv.cli.files import read_plan
     from keras3conv.cli.models import Weights, notes_to_stderr, resolve
-    from keras3conv.cli.output import print_report
+    from keras3conv.cli.output import print_report, progress_bar
+    from keras3conv.formats.shards import parse_size
+    from keras3conv.workflows.transfer import Options
+    from keras3conv.workflows.transfer import transfer as run
 
     saved = read_plan(plan) if plan else None
     weights = Weights(torch=torch_weights, keras=keras_weights, entry=entry)
@@ -179,15 +197,15 @@ def transfer(  # noqa: PLR0913 - an argument for every option
             found = found.accepting_difference()
         if not _is_complete(found):
             return FAILED
-        report = api.transfer(
-            ends[0].source,
-            ends[1].source,
-            found,
-            out=out or (),
-            overwrite=overwrite,
-            cast=cast,
-            entry=_entry_of(ends[0], entry),
-        )
+        with progress_bar("transfer") as progress:
+            options = Options(
+                out=tuple(out or ()),
+                overwrite=overwrite,
+                cast=cast,
+                max_shard_size=None if max_shard_size is None else parse_size(max_shard_size),
+                progress=progress,
+            )
+            report = run(ends[0].source, ends[1].source, found, options, entry=_entry_of(ends[0], entry))
     print(report.to_json()) if as_json else print_report(report)
     return PASSED
 
@@ -246,7 +264,7 @@ def validate(  # noqa: PLR0913 - an argument for every option
             saved = api.align(first.source, second.source, hints=hints, **given, entry=_entry_of(first, entry))
         sides = first.source, second.source
         judged = run(*sides, **given, plan=saved, options=options, progress=progress, entry=_entry_of(first, entry))
-    return _hand_out(judged, report, as_json=as_json)
+    return hand_out(judged, report, as_json=as_json)
 
 
 @command("keras3conv convert model.h5 -o folder/")
@@ -307,7 +325,7 @@ def compare_onnx(
     if report:
         check_report(report)
     judged = api.compare_onnx(first, second, read_inputs(inputs), tolerance=read_tolerance(tolerance))
-    return _hand_out(judged, report, as_json=as_json)
+    return hand_out(judged, report, as_json=as_json)
 
 
 @command("keras3conv rules --markdown")
@@ -334,17 +352,6 @@ def demo(
     from keras3conv.demo.story import tell
 
     return PASSED if tell(out) else FAILED
-
-
-def _hand_out(judged: "Report", saved_as: Path | None, *, as_json: bool) -> int:
-    """Save and print a report; return its exit status."""
-    from keras3conv.cli.output import print_report
-
-    if saved_as:
-        judged.save(saved_as)
-        note(f"saved {saved_as}")
-    print(judged.to_json()) if as_json else print_report(judged)
-    return PASSED if judged.ok else FAILED
 
 
 def _both(

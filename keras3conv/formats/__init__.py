@@ -13,9 +13,9 @@ from keras3conv.errors import FileError
 from keras3conv.formats.identify import READERS, SUFFIXES, expected_format, file_of, identify
 from keras3conv.formats.safe.source import Source
 from keras3conv.formats.safe.streaming import Progress
-from keras3conv.formats.saving import Destination, Output, write_all
+from keras3conv.formats.saving import Destination, Output, manifest_of, write_all
 from keras3conv.formats.shards import parse_size
-from keras3conv.formats.store import ALL_CHECKS, Checks, Written
+from keras3conv.formats.store import ALL_CHECKS, Checks, Written, written_by_others
 from keras3conv.formats.torch import checkpoint, parts
 from keras3conv.model.views import ModelView, Reader, Side, TensorRef
 from keras3conv.writing.digests import WrittenFile, digest
@@ -30,12 +30,16 @@ __all__ = [
     "Written",
     "WrittenFile",
     "digest",
+    "file_of",
+    "manifest_of",
     "parse_size",
     "read",
+    "read_stored",
     "replacing",
     "side_of",
     "write",
     "write_all",
+    "written_by_others",
 ]
 
 
@@ -63,8 +67,15 @@ def read(path: str | os.PathLike[str], *, entry: str = "") -> ModelView:
     found = identify(expected_format(path), source)
     if entry and found != "torch":
         raise FileError(f"{path}: an entry can be chosen only in a torch checkpoint, and the format is {found}")
-    view = checkpoint.read(source, entry) if found == "torch" else READERS[found](source)
+    view = checkpoint.read(source, entry) if entry else READERS[found](source)
     return parts.joined(view) if view.side == "torch" else view
+
+
+def read_stored(path: str | os.PathLike[str]) -> ModelView:
+    """Return a view of the tensors as they are stored, without those that are computed of others; see `read`."""
+    path = file_of(path)
+    source = Source.pin(path)
+    return READERS[identify(expected_format(path), source)](source)
 
 
 def write(

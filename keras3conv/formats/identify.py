@@ -46,6 +46,7 @@ READERS: Mapping[str, Callable[[Source], ModelView]] = {
     "weights h5": weights_h5.read,
     "legacy h5": legacy_h5.read,
     "keras": archive.read,
+    "torch": checkpoint.read,
 }
 
 

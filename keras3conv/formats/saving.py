@@ -183,7 +183,7 @@ def manifest_of(path: Path) -> Path:
 def _finish(made: Written, temporary: Path) -> None:
     """Note beside a shard that it is complete, for a process that resumes the job."""
     note = {"size": made.file.size, "sha256": made.file.sha256, "md5": made.file.md5}
-    text = json.dumps(note | {"checksums": dict(made.checksums)})
+    text = json.dumps(note | {"checksums": dict(made.checksums), "locations": dict(made.locations)})
     note_path = temporary.with_name(temporary.name + _FINISHED)
     note_path.write_text(text, encoding="utf-8")
     rooms.synchronise(note_path)
@@ -198,9 +198,10 @@ def _finished(path: Path, tensors: tuple[TensorRef, ...], temporary: Path) -> Wr
         if (note["size"], note["sha256"], note["md5"]) != (found.size, found.sha256, found.md5):
             return None
         checksums = {str(name): int(value) for name, value in note["checksums"].items()}
-    except (OSError, ValueError, KeyError, TypeError):
+        locations = {str(name): str(value) for name, value in note["locations"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return Written(file=found, tensors=tensors, checksums=checksums)
+    return Written(file=found, tensors=tensors, checksums=checksums, locations=locations)
 
 
 def _check_names(tensors: Sequence[TensorRef], destination: Path) -> None:

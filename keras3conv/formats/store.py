@@ -33,7 +33,6 @@ EXTENTS: dict[str, Callable[[Source], Mapping[str, Extent]]] = {
     "torch": torch_writer.extents,
 }
 _BLOCK = 1 << 20
-_SMALL = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -62,11 +61,13 @@ class Written:
         file: The file with its digests.
         tensors: The tensors in it.
         checksums: The CRC-32 of the values by the path of the tensor; tied weights have one entry.
+        locations: The locations of the tensors, by path, where `TensorRef.location` is another one when it is read.
     """
 
     file: WrittenFile
     tensors: tuple[TensorRef, ...] = ()
     checksums: Mapping[str, int] = field(default_factory=dict)
+    locations: Mapping[str, str] = field(default_factory=dict)
 
 
 def store(
@@ -97,16 +98,14 @@ def store(
     checksums = fill(temporary, layout, tensors, read, progress, checked=checks.reread or kind == "torch")
     if checks.flush:
         rooms.synchronise(temporary)
+    locations = {} if kind == "torch" else layout.locations  # a torch checkpoint is read by the names of its tensors
     file = WrittenFile(path=str(path), size=temporary.stat().st_size, sha256="", md5="")
-    if file.size < _SMALL or not (checks.reread and checks.digests):
+    with ThreadPoolExecutor(1) as pool:
+        digests = pool.submit(digest, temporary) if checks.digests else None
         if checks.reread:
             _reread(temporary, path, kind, layout, checksums)
-        file = replace(digest(temporary), path=str(path)) if checks.digests else file
-        return Written(file=file, tensors=tensors, checksums=checksums)
-    with ThreadPoolExecutor(1) as pool:
-        digests = pool.submit(digest, temporary)
-        _reread(temporary, path, kind, layout, checksums)
-        return Written(file=replace(digests.result(), path=str(path)), tensors=tensors, checksums=checksums)
+        file = replace(digests.result(), path=str(path)) if digests else file
+    return Written(file=file, tensors=tensors, checksums=checksums, locations=locations)
 
 
 def _reread(temporary: Path, path: Path, kind: str, layout: Layout, checksums: Mapping[str, int]) -> None:
@@ -181,4 +180,16 @@ def store_in_template(
         if checksum(view.read(values[location])) != checksums[tensor.path]:
             raise FileError(f"{path} was damaged while it was written: {tensor.path} has other values")
     file_written = replace(digest(temporary), path=str(path))
-    return Written(file=file_written, tensors=tensors, checksums=checksums)
+    locations = {tensor.path: location for location, tensor in places.items()}
+    return Written(file=file_written, tensors=tensors, checksums=checksums, locations=locations)
+
+
+def written_by_others(temporary: Path, path: Path) -> Written:
+    """Return what is known of a file that the library of a framework wrote: its digests, and those of its tensors."""
+    rooms.synchronise(temporary)
+    expected = by_suffix(path)
+    source = Source.pin(temporary)
+    view = READERS[identify(expected, source)](source)
+    tensors = tuple(view.tensors())
+    checksums = {tensor.path: checksum(view.read(tensor.path)) for tensor in tensors}
+    return Written(file=replace(digest(temporary), path=str(path)), tensors=tensors, checksums=checksums)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,30 @@ from keras3conv.model.views import ModelView, Reader, TensorRef
 from keras3conv.report.report import Report, current_environment
 from keras3conv.report.values import Section, Table
 from keras3conv.transforms import Array
+from keras3conv.workflows.manifest import Record
 from keras3conv.writing.digests import WrittenFile
 
 
-def transfer(
-    source: Model, target: Model, plan: Alignment, *, out: Sequence[Path], overwrite: bool, cast: bool, entry: str = ""
-) -> Report:
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How files are written.
+
+    Attributes:
+        out: The paths of the files.
+        overwrite: Whether to replace existing files.
+        cast: Whether values may lose precision.
+        max_shard_size: The bytes of a shard, if the tensors are to be divided among several files.
+        progress: A function to call before every tensor.
+    """
+
+    out: tuple[Path, ...] = ()
+    overwrite: bool = False
+    cast: bool = False
+    max_shard_size: int | None = None
+    progress: formats.Progress | None = None
+
+
+def transfer(source: Model, target: Model, plan: Alignment, options: Options, *, entry: str = "") -> Report:
     """Transfer the weights of the source to the target; see `keras3conv.transfer`."""
     read, written = resolve(source, "source", entry=entry), resolve(target, "target")
     if read.side == written.side:
@@ -29,9 +48,10 @@ def transfer(
     notes: tuple[str, ...] = ()
     if isinstance(read, KerasFile):
         read, notes = (read, read.notes()) if _has_the_tensors(read.view(), plan) else read.opened()
-    if isinstance(written, ModelFile):
-        return _report(*_into_files(read.view(), written, plan, out, overwrite=overwrite, cast=cast), notes)
-    return _report(*_into_live(read.view(), written, plan, out, overwrite=overwrite, cast=cast), notes)
+    record = Record.of(read, plan)
+    into = _into_files if isinstance(written, ModelFile) else _into_live
+    staging, files = into(read.view(), written, options, record)  # type: ignore[operator]  # each takes its own kind
+    return _report(staging, files, record, notes)
 
 
 def _has_the_tensors(keras: ModelView, plan: Alignment) -> bool:
@@ -41,34 +61,49 @@ def _has_the_tensors(keras: ModelView, plan: Alignment) -> bool:
 
 
 def _into_live(
-    source: ModelView, target: LiveModel, plan: Alignment, out: Sequence[Path], *, overwrite: bool, cast: bool
+    source: ModelView, target: LiveModel, options: Options, record: Record
 ) -> tuple[Staging, tuple[WrittenFile, ...]]:
     """Write the weights to a live model and save the model; if a file cannot be written, restore the old weights."""
-    staging = stage(plan, source, target.view(), cast=cast)
-    for path in out:
+    staging = stage(record.plan, source, target.view(), cast=options.cast)
+    for path in options.out:
         if formats.side_of(path) != target.side:
             raise InputError(f"a {target.side} model cannot be saved to {path}: the suffix is that of another format")
     values = dict(staging.values())
-    with target.restored_on_failure(tuple(values)) if out else nullcontext():
+    with target.restored_on_failure(tuple(values)) if options.out else nullcontext():
         target.write(values)
-        files = tuple(target.save(path, overwrite=overwrite) for path in out)
-    return staging, files
+        outputs = [target.output(path, max_shard_size=options.max_shard_size) for path in options.out]
+        return staging, _write(outputs, options, record)
 
 
 def _into_files(
-    source: ModelView, target: ModelFile, plan: Alignment, out: Sequence[Path], *, overwrite: bool, cast: bool
+    source: ModelView, target: ModelFile, options: Options, record: Record
 ) -> tuple[Staging, tuple[WrittenFile, ...]]:
     """Write files without building the target model.
 
     If the target file exists, the written files have its tensors. Otherwise they have the tensors of the plan.
     """
-    exists = target.source.exists()
+    exists, plan = target.source.exists(), record.plan
     planned = plan.keras if target.side == "keras" else plan.torch
-    staging = stage(plan, source, target.view() if exists else planned, cast=cast)
+    staging = stage(plan, source, target.view() if exists else planned, cast=options.cast)
     _require_no_computed(staging)
     tensors, read = _inventory(staging, complete=exists), _reader(staging, complete=exists)
-    destinations = out or (target.source,)
-    return staging, tuple(target.write(path, tensors, read, overwrite=overwrite) for path in destinations)
+    paths = options.out or (target.source,)
+    outputs = [target.output(path, tensors, read, max_shard_size=options.max_shard_size) for path in paths]
+    return staging, _write(outputs, options, record)
+
+
+def _write(outputs: Sequence[formats.Output], options: Options, record: Record) -> tuple[WrittenFile, ...]:
+    """Write all outputs and their manifests, or none."""
+    if not outputs:
+        return ()
+    written = formats.write_all(
+        outputs,
+        overwrite=options.overwrite,
+        job=record.job,
+        progress=options.progress,
+        describe=record.describe,
+    )
+    return tuple(one.file for one in written)
 
 
 def _require_no_computed(staging: Staging) -> None:
@@ -117,17 +152,21 @@ def _is_counter(tensor: TensorRef) -> bool:
 
 def _reader(staging: Staging, *, complete: bool) -> Reader:
     tensors = {tensor.path: tensor for tensor in staging.target.tensors()}
+    waiting: dict[str, Array] = {}
 
     def read(path: str) -> Array:
         tensor = tensors[path]
         if staging.has(tensor):
-            return staging.read(path)
+            if path not in waiting:  # tensors that are made together, such as query, key and value, follow each other
+                waiting.clear()
+                waiting.update(staging.read_together(path))
+            return waiting.pop(path)
         return staging.target.read(path) if complete else np.zeros((), dtype=tensor.dtype)
 
     return read
 
 
-def _report(staging: Staging, files: tuple[WrittenFile, ...], origin: tuple[str, ...]) -> Report:
+def _report(staging: Staging, files: tuple[WrittenFile, ...], record: Record, origin: tuple[str, ...]) -> Report:
     plan, target = staging.plan, staging.target
     lossy = [mapping for mapping in plan.mappings if not mapping.transform.lossless]
     numbers = sum(int(np.prod(tensor.shape)) for tensor in target.tensors() if staging.has(tensor))
@@ -138,7 +177,8 @@ def _report(staging: Staging, files: tuple[WrittenFile, ...], origin: tuple[str,
         status="passed",
         claim="Every tensor of the plan was read, transformed, checked and written; all or nothing.",
         summary=f"{len(staging.paths)} tensors, {numbers:,} numbers: {staging.source.title} -> {target.title}",
-        facts={"declared loss": ", ".join(mapping.torch[0] for mapping in lossy)} if lossy else {},
+        facts=({"declared loss": ", ".join(mapping.torch[0] for mapping in lossy)} if lossy else {})
+        | (record.source_facts() if files else {}),
         tables=(Table(title="pairs", columns=("torch", "keras", "tensors", "decided by"), rows=rows),),
     )
     notes = (f"not confirmed by a run: {', '.join(unconfirmed)}; validate(...) proves it",) if unconfirmed else ()

@@ -1,7 +1,8 @@
 """Load and save Keras models with Keras itself; a failed save leaves no partial file."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +154,30 @@ def save_to(model: Any, path: Path) -> None:
     model.save(path)
     if path.suffix == ".keras":
         archive.remove_times(path)
+
+
+@dataclass(frozen=True)
+class SavedByKeras:
+    """A live model that Keras itself saves to one file."""
+
+    model: Any
+    path: Path
+
+    def paths(self) -> tuple[Path, ...]:
+        """Return the path of the file."""
+        return (self.path,)
+
+    def write(
+        self, temporaries: Sequence[Path], progress: formats.Progress | None = None
+    ) -> tuple[formats.Written, ...]:
+        """Save the model under a temporary path."""
+        save_to(self.model, temporaries[0])
+        return (formats.written_by_others(temporaries[0], self.path),)
+
+    def job(self) -> str:
+        """Return an empty text, because nothing can be resumed."""
+        return ""
+
+    def superseded(self) -> tuple[Path, ...]:
+        """Return nothing: there is one file."""
+        return ()
