@@ -8,7 +8,10 @@ A message has a headline, then one line for each problem in aligned columns, the
     Fix:  plan.pair("fc", "predictions")
 """
 
+import reprlib
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 RAISED_BY_MODELS = (
     ArithmeticError,
@@ -25,8 +28,48 @@ RAISED_BY_MODELS = (
 """
 
 
+_LONGEST_QUOTE = 200
+_LONGEST_LINE = 1000
+_LONGEST_MESSAGE = 20_000
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = 8
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 2, 60, _LONGEST_QUOTE, 60
+
+
+def quoted(value: object) -> str:
+    """Return a value from a file as it appears in a message: in quotation marks, escaped, at most 200 characters."""
+    if isinstance(value, str | bytes):
+        return repr(value[:_LONGEST_QUOTE]) + ("..." if len(value) > _LONGEST_QUOTE else "")
+    return printable(_SHORT.repr(value), _LONGEST_QUOTE)
+
+
+def listed(values: Iterable[object], limit: int = 10) -> str:
+    """Return the first values of a file as they appear in a message, separated by commas."""
+    texts = [printable(str(value), 60) for value in islice(values, limit + 1)]
+    return ", ".join(texts[:limit]) + (", ..." if len(texts) > limit else "")
+
+
+def printable(text: str, limit: int = _LONGEST_LINE) -> str:
+    """Return a text without characters that a terminal would obey, each line cut to `limit` characters.
+
+    Control characters, invisible characters, and surrogates, which cannot be encoded, become escapes.
+    """
+    lines = text[:_LONGEST_MESSAGE].split("\n")
+    return "\n".join(_escaped(line if len(line) <= limit else f"{line[:limit]}...") for line in lines)
+
+
+def _escaped(line: str) -> str:
+    if line.isprintable():
+        return line
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in line)
+
+
 class Keras3ConvError(Exception):
-    """The base class of all errors that keras3conv raises on purpose."""
+    """The base class of all errors that keras3conv raises on purpose. The message has no control characters."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(printable(entry) if isinstance(entry, str) else entry for entry in args))
 
 
 class TransformError(Keras3ConvError, ValueError):

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from keras3conv.errors import FileError, MalformedCheckpoint
-from keras3conv.formats.keras import archive, legacy_h5, weights_h5
-from keras3conv.formats.safe import hdf5
+from keras3conv.formats.keras import archive, legacy_h5, sharded, weights_h5
+from keras3conv.formats.safe.hdf5_reader import Hdf5File
 from keras3conv.formats.safe.source import Source
 from keras3conv.formats.safetensors import file as safetensors_file
 from keras3conv.formats.safetensors import index as safetensors_index
@@ -18,6 +18,7 @@ SUFFIXES = {
     ".safetensors.index.json": "safetensors index",
     ".bin.index.json": "torch index",
     ".safetensors": "safetensors",
+    ".weights.json": "weights index",
     ".weights.h5": "weights h5",
     ".keras": "keras",
     ".hdf5": "legacy h5",
@@ -33,6 +34,7 @@ SUFFIXES = {
 CONTENTS = {
     "safetensors index": "JSON",
     "torch index": "JSON",
+    "weights index": "JSON",
     "safetensors": "safetensors",
     "weights h5": "HDF5",
     "legacy h5": "HDF5",
@@ -42,6 +44,7 @@ CONTENTS = {
 READERS: Mapping[str, Callable[[Source], ModelView]] = {
     "safetensors index": safetensors_index.read,
     "torch index": torch_index.read,
+    "weights index": sharded.read,
     "safetensors": safetensors_file.read,
     "weights h5": weights_h5.read,
     "legacy h5": legacy_h5.read,
@@ -103,8 +106,10 @@ def file_of(path: str | os.PathLike[str]) -> Path:
         return found
     usual = [found / name for name in _IN_FOLDER if (found / name).is_file()]
     files = [file for file in sorted(found.iterdir()) if file.name.lower().endswith(tuple(SUFFIXES))]
-    if usual or len(files) == 1:
-        return (usual or files)[0]
+    indexes = [file for file in files if file.name.lower().endswith(".weights.json")]
+    chosen = usual or (indexes if len(indexes) == 1 else files)
+    if usual or len(chosen) == 1:
+        return chosen[0]
     listed = ", ".join(file.name for file in files) or "none"
     raise FileError(f"{found} is a folder; weight files in it: {listed}\nFix:  pass the path of one of the files")
 
@@ -119,7 +124,7 @@ def identify(expected: str, source: Source) -> str:
         content = _zip_content(expected, source)
     elif expected == "torch" and start[:1] == b"\x80":  # a pickle, the format before torch 1.6
         content = "a torch checkpoint"
-    elif expected in ("safetensors index", "torch index"):
+    elif expected in ("safetensors index", "torch index", "weights index"):
         content = "JSON"
     elif expected == "safetensors" or start[8:9] == b"{":
         content = "safetensors"
@@ -149,6 +154,4 @@ def _zip_content(expected: str, source: Source) -> str:
 
 def _hdf5_format(source: Source) -> str:
     """Return which of Keras' two HDF5 formats a file has: "legacy h5", which has a list of layers, or "weights h5"."""
-    with source.unchanged() as path, hdf5.opened(path, str(source.path)) as file:
-        has_list = any(name in file.attrs for name in ("layer_names", "layer_names0"))
-        return "legacy h5" if has_list or legacy_h5.WEIGHTS in file else "weights h5"
+    return "legacy h5" if Hdf5File(source).survey().is_legacy else "weights h5"

@@ -42,11 +42,12 @@ def main() -> int:
     if len(sys.argv) > 3:
         limit = int(sys.argv[3])
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-    print("ready", flush=True)
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
     try:
         write(Path(sys.argv[1]), float(sys.argv[2]))
     except FileError as error:
-        print(error, flush=True)
+        sys.stdout.write(f"{error}\n")
         return 3
     return 0
 

@@ -14,11 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
-from keras3conv.errors import FileError, IncompleteCheckpoint, UnsafeCheckpoint
+from keras3conv.errors import BudgetExceeded, FileError, IncompleteCheckpoint, UnsafeCheckpoint
 from keras3conv.formats.keras import weights_h5
 from keras3conv.formats.keras.architecture import parse
-from keras3conv.formats.keras.layers import datasets_of, distinct, layers_of, read_tensor
+from keras3conv.formats.keras.layers import distinct, layers_of, reader_of
 from keras3conv.formats.safe import hdf5
+from keras3conv.formats.safe.hdf5_reader import Hdf5File
 from keras3conv.formats.safe.source import Source, parse_json
 from keras3conv.formats.safe.zip import MAX_INFLATED, Member, Window, read_member, scan, verify
 from keras3conv.model.views import ModelView, Reader, TensorRef
@@ -35,29 +36,33 @@ def read(source: Source) -> ModelView:
     """Return a view of the model in an archive; `ModelView.read` loads one tensor at a time."""
     where = str(source.path)
     members = scan(source)
-    weights = _member(source, members, _WEIGHTS)
+    weights = _weights(source, members)
     architecture = parse(_json(source, members, _CONFIG), where)
-    if not weights.compressed:
-        verify(source, weights)
-    with _opened(source, weights) as file, hdf5.opened(file, f"{where}: {_WEIGHTS}") as opened:
-        tree = hdf5.survey(opened, where, weights.size, skip=weights_h5.IGNORED)
-        found = distinct(weights_h5.find(opened, tree, architecture, where), where)
-        facts = _facts(source, members) | weights_h5.ignored_facts(opened)
-    datasets = datasets_of(found)
-
-    def reader(path: str) -> Array:
-        with _opened(source, weights) as file:
-            return read_tensor(source, file, datasets, path)
-
+    file = Hdf5File(source, weights)
+    tree = file.survey()
+    found = distinct(weights_h5.find(tree, architecture, where), where)
     return ModelView(
         side="keras",
         name=source.path.name,
         layers=layers_of(found, architecture, tree),
-        reader=reader,
+        reader=_verified(source, weights, reader_of(file, found)),
         origin=where,
         input_specs=architecture.input_specs,
-        facts=facts,
+        facts=_facts(source, members) | weights_h5.ignored_facts(tree),
     )
+
+
+def _verified(source: Source, weights: Member, read: Reader) -> Reader:
+    """Return a reader that checks the CRC of the weights before it reads the first tensor, and not to list them."""
+    checked: list[Member] = []
+
+    def reader(path: str) -> Array:
+        if not checked and not weights.compressed:
+            verify(source, weights)
+        checked.append(weights)
+        return read(path)
+
+    return reader
 
 
 def architecture(path: Path) -> tuple[str, Any]:
@@ -77,13 +82,12 @@ def datasets(path: Path) -> dict[str, Array]:
     Raises:
         FileError: The file cannot be read, or is no whole archive.
     """
-    source, where = Source.pin(path), str(path)
-    weights = _member(source, scan(source), _WEIGHTS)
+    source = Source.pin(path)
+    weights = _weights(source, scan(source))
     if not weights.compressed:
         verify(source, weights)
-    with _opened(source, weights) as file, hdf5.opened(file, f"{where}: {_WEIGHTS}") as opened:
-        tree = hdf5.survey(opened, where, weights.size, skip=weights_h5.IGNORED)
-        return {name: hdf5.read_dataset(opened, dataset) for name, dataset in tree.datasets.items()}
+    file = Hdf5File(source, weights)
+    return {name: file.read(dataset) for name, dataset in file.survey().datasets.items()}
 
 
 def rewrite(path: Path, template: Source, places: Mapping[str, TensorRef], read: Reader) -> None:
@@ -101,7 +105,7 @@ def rewrite(path: Path, template: Source, places: Mapping[str, TensorRef], read:
     members = scan(template)
     for name in members:
         _check_extraction(template, name)
-    weights = _member(template, members, _WEIGHTS)
+    weights = _weights(template, members)
     with tempfile.TemporaryFile(dir=path.parent) as scratch:
         with _opened(template, weights) as file:
             shutil.copyfileobj(file, scratch)
@@ -147,6 +151,15 @@ def _member(source: Source, members: Mapping[str, Member], name: str) -> Member:
     if any(other.endswith((".weights.json", ".weights.npz")) for other in members):
         raise FileError(f"{source.path} has its weights in shards or as npz: save it with the default arguments")
     raise IncompleteCheckpoint(f"{source.path} has no {name}: it is not a .keras archive, or an incomplete one")
+
+
+def _weights(source: Source, members: Mapping[str, Member]) -> Member:
+    weights = _member(source, members, _WEIGHTS)
+    if weights.compressed and weights.size > MAX_INFLATED:
+        raise BudgetExceeded(
+            f"{source.path}: {_WEIGHTS!r} declares {weights.size:,} bytes; the limit is {MAX_INFLATED:,}"
+        )
+    return weights
 
 
 def _json(source: Source, members: Mapping[str, Member], name: str) -> Any:

@@ -1,16 +1,16 @@
 """Create the layers of a model view from the datasets and the architecture of a Keras file, in any Keras format."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
-from keras3conv.errors import FileError, MalformedCheckpoint
+from keras3conv.errors import FileError, MalformedCheckpoint, quoted
 from keras3conv.formats.keras.architecture import Architecture, LayerConfig
 from keras3conv.formats.keras.names import attribute_of, class_of, is_trainable, qualified
-from keras3conv.formats.safe import hdf5
+from keras3conv.formats.safe.hdf5_tree import Dataset, Tree
 from keras3conv.formats.safe.source import Source
-from keras3conv.model.views import LayerRun, LayerView, TensorRef
+from keras3conv.model.views import LayerRun, LayerView, Reader, TensorRef
 from keras3conv.transforms import Array, Shape
 
 _KEEPS_FEATURES = frozenset(
@@ -35,13 +35,13 @@ class Found:
     """
 
     path: str
-    datasets: tuple[hdf5.Dataset, ...] = ()
+    datasets: tuple[Dataset, ...] = ()
     roles: tuple[str, ...] = ()
     kind: str = ""
     is_ordered: bool = True
 
 
-def layers_of(found: Sequence[Found], architecture: Architecture | None, tree: hdf5.Tree) -> tuple[LayerView, ...]:
+def layers_of(found: Sequence[Found], architecture: Architecture | None, tree: Tree) -> tuple[LayerView, ...]:
     """Return the layers of a file: first the layers of the architecture in its order, then all other layers."""
     shared = tree.shared()
     by_path = {layer.path: _view(layer, shared) for layer in found}
@@ -68,26 +68,38 @@ def distinct(found: Sequence[Found], where: str) -> Sequence[Found]:
     for layer in found:
         names = [f"{layer.path}/{role}" for role in layer.roles]
         if layer.path in seen or len(names) != len(set(names)):
-            raise MalformedCheckpoint(f"{where}: two layers, or two variables of a layer, have the name {layer.path!r}")
+            raise MalformedCheckpoint(
+                f"{where}: two layers, or two variables of a layer, have the name {quoted(layer.path)}"
+            )
         seen.add(layer.path)
     return found
 
 
-def read_tensor(source: Source, file: Any, datasets: Mapping[str, hdf5.Dataset], path: str) -> Array:
-    """Return the values of one tensor, by its path in the model; `file` is a path or a file object."""
-    if path not in datasets:
-        raise FileError(f"{source.path} has no tensor {path!r}")
-    with hdf5.opened(file, str(source.path)) as opened:
-        return hdf5.read_dataset(opened, datasets[path])
+class DatasetReader(Protocol):
+    """One HDF5 file, or several that are read as one."""
+
+    @property
+    def source(self) -> Source:
+        """The file, for messages."""
+
+    def read(self, dataset: Dataset, /) -> Array:
+        """Return the values of an inspected dataset."""
 
 
-def datasets_of(found: Sequence[Found]) -> dict[str, hdf5.Dataset]:
-    """Return the dataset of every tensor, by the path of the tensor in the model."""
-    return {
+def reader_of(file: DatasetReader, found: Iterable[Found]) -> Reader:
+    """Return the function that reads a tensor of a file, by its path in the model."""
+    datasets = {
         tensor_path(layer.path, role): dataset
         for layer in found
         for role, dataset in zip(layer.roles, layer.datasets, strict=True)
     }
+
+    def read(path: str) -> Array:
+        if path not in datasets:
+            raise FileError(f"{file.source.path} has no tensor {quoted(path)}")
+        return file.read(datasets[path])
+
+    return read
 
 
 def tensor_path(layer: str, role: str) -> str:

@@ -7,26 +7,23 @@ weight file has the layers at the root.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from keras3conv.errors import FileError, IncompleteCheckpoint, MalformedCheckpoint
+from keras3conv.errors import FileError, IncompleteCheckpoint, MalformedCheckpoint, printable, quoted
 from keras3conv.formats.keras.architecture import Architecture, LayerConfig, parse
-from keras3conv.formats.keras.layers import Found, datasets_of, distinct, layers_of, read_tensor
+from keras3conv.formats.keras.layers import Found, distinct, layers_of, reader_of
 from keras3conv.formats.keras.names import attribute_of, class_of, creates, qualified
 from keras3conv.formats.keras2.order import proven_order
 from keras3conv.formats.safe import hdf5
+from keras3conv.formats.safe.hdf5_reader import Hdf5File
+from keras3conv.formats.safe.hdf5_tree import LEGACY_WEIGHTS, Dataset, Tree
 from keras3conv.formats.safe.source import Source, parse_json
 from keras3conv.formats.safe.streaming import Extent, Layout
 from keras3conv.model.views import ModelView, TensorRef
 
-if TYPE_CHECKING:
-    import h5py
-
-WEIGHTS = "model_weights"
-IGNORED = ("optimizer_weights",)
-"""Groups at the root that do not contain weights of the model."""
+WEIGHTS = LEGACY_WEIGHTS
 
 _TOP_LEVEL = "top_level_model_weights"
 _ATTRIBUTE_LIMIT = 64_000
@@ -36,26 +33,19 @@ _ATTRIBUTE_LIMIT = 64_000
 def read(source: Source) -> ModelView:
     """Return a view of the model in a file; `ModelView.read` loads one tensor at a time."""
     where = str(source.path)
-    with source.unchanged() as path, hdf5.opened(path, where) as file:
-        tree = hdf5.survey(file, where, source.size, skip=IGNORED)
-        text = hdf5.text_attribute(file, "model_config", where)
-        architecture = None if text is None else parse(parse_json(text, f"{where}: model_config"), where)
-        found = distinct(_find(file, tree, architecture, where), where)
-        facts = _facts(file, where)
-    datasets = datasets_of(found)
-
-    def reader(path: str) -> Any:
-        with source.unchanged() as name:
-            return read_tensor(source, name, datasets, path)
-
+    file = Hdf5File(source)
+    tree = file.survey()
+    text = tree.text("", "model_config")
+    architecture = None if text is None else parse(parse_json(text, f"{where}: model_config"), where)
+    found = distinct(_find(tree, architecture, where), where)
     return ModelView(
         side="keras",
         name=source.path.name,
         layers=layers_of(found, architecture, tree),
-        reader=reader,
+        reader=reader_of(file, found),
         origin=where,
         input_specs=architecture.input_specs if architecture else (),
-        facts=facts,
+        facts=_facts(tree),
     )
 
 
@@ -88,35 +78,37 @@ def lay_out(path: Path, tensors: Sequence[TensorRef]) -> Layout:
     return Layout(extents, locations)
 
 
-def _facts(file: "h5py.File", where: str) -> dict[str, str]:
-    facts = {"format": "Keras HDF5 model" if WEIGHTS in file else "Keras HDF5 weights"}
+def _facts(tree: Tree) -> dict[str, str]:
+    facts = {"format": "Keras HDF5 model" if WEIGHTS in tree.groups else "Keras HDF5 weights"}
     for name, meaning in (("keras_version", "written by Keras"), ("backend", "written on")):
-        for node in (file, file.get(WEIGHTS)):
-            if node is not None and (value := hdf5.text_attribute(node, name, where)):
-                facts[meaning] = value
-    if ignored := [name for name in IGNORED if name in file]:
-        facts["ignored"] = ", ".join(ignored)
+        for group in ("", WEIGHTS):
+            if value := tree.text(group, name):
+                facts[meaning] = printable(value, 60)
+    if tree.ignored:
+        facts["ignored"] = ", ".join(tree.ignored)
     return facts
 
 
-def _find(file: "h5py.File", tree: hdf5.Tree, architecture: Architecture | None, where: str) -> list[Found]:
+def _find(tree: Tree, architecture: Architecture | None, where: str) -> list[Found]:
     base = WEIGHTS if WEIGHTS in tree.groups else ""
-    names = hdf5.list_attribute(file[base] if base else file, "layer_names", where)
+    names = tree.texts(base, "layer_names")
     if names is None:
         raise MalformedCheckpoint(f"{where} is an HDF5 file, but contains no weights of a Keras model")
     if len(names) != len(set(names)):
         raise MalformedCheckpoint(f"{where}: a name occurs twice in layer_names")
     described = dict(architecture.walk()) if architecture else {}
-    found: dict[str, list[tuple[str, hdf5.Dataset]]] = {}
+    found: dict[str, list[tuple[str, Dataset]]] = {}
     top = [_TOP_LEVEL] if f"{base}/{_TOP_LEVEL}".lstrip("/") in tree.groups else []
     for name in [*names, *top]:
         group = f"{base}/{name}".lstrip("/")
         if group not in tree.groups:
-            raise IncompleteCheckpoint(f"{where}: the file lists the layer {name!r}, but has no group for it")
-        for weight in hdf5.list_attribute(file[group], "weight_names", where) or []:
+            raise IncompleteCheckpoint(f"{where}: the file lists the layer {quoted(name)}, but has no group for it")
+        for weight in tree.texts(group, "weight_names") or []:
             dataset = tree.datasets.get(f"{group}/{weight}")
             if dataset is None:
-                raise IncompleteCheckpoint(f"{where}: the file lists {group}/{weight}, but has no dataset for it")
+                raise IncompleteCheckpoint(
+                    f"{where}: the file lists {quoted(f'{group}/{weight}')}, but has no dataset for it"
+                )
             layer, role = _place(name, weight, described, architecture)
             found.setdefault(layer, []).append((role, dataset))
         if name != _TOP_LEVEL:

@@ -9,23 +9,19 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from keras3conv.errors import FileError, MalformedCheckpoint
+from keras3conv.errors import FileError, MalformedCheckpoint, listed, quoted
 from keras3conv.formats.keras.architecture import Architecture, LayerConfig, inner_layer
-from keras3conv.formats.keras.layers import Found, datasets_of, distinct, layers_of, read_tensor
+from keras3conv.formats.keras.layers import Found, distinct, layers_of, reader_of
 from keras3conv.formats.keras.names import DOUBLED, child_class, class_of, qualified, roles, snake_case
 from keras3conv.formats.safe import hdf5
+from keras3conv.formats.safe.hdf5_reader import Hdf5File
+from keras3conv.formats.safe.hdf5_tree import Dataset, Tree
 from keras3conv.formats.safe.source import Source
 from keras3conv.formats.safe.streaming import Extent, Layout
 from keras3conv.model.views import ModelView, TensorRef
 from keras3conv.transforms import Array
-
-if TYPE_CHECKING:
-    import h5py
-
-IGNORED = ("optimizer",)
-"""Groups at the root that do not contain weights of the model."""
 
 _LOCATION = re.compile(r"(?:[^/]+/)*vars/\d+")
 
@@ -44,30 +40,23 @@ class Node:
 
     group: str
     name: str
-    datasets: tuple[hdf5.Dataset, ...]
+    datasets: tuple[Dataset, ...]
     class_name: str = ""
     config: LayerConfig | None = None
 
 
 def read(source: Source) -> ModelView:
     """Return a view of the model in a file; `ModelView.read` loads one tensor at a time."""
-    with source.unchanged() as path, hdf5.opened(path, str(source.path)) as file:
-        tree = hdf5.survey(file, str(source.path), source.size, skip=IGNORED)
-        facts = {"format": "Keras 3 weights"} | ignored_facts(file)
-        found = distinct(find(file, tree, None, str(source.path)), str(source.path))
-    datasets = datasets_of(found)
-
-    def reader(path: str) -> Any:
-        with source.unchanged() as name:
-            return read_tensor(source, name, datasets, path)
-
+    file = Hdf5File(source)
+    tree = file.survey()
+    found = distinct(find(tree, None, str(source.path)), str(source.path))
     return ModelView(
         side="keras",
         name=source.path.name,
         layers=layers_of(found, None, tree),
-        reader=reader,
+        reader=reader_of(file, found),
         origin=str(source.path),
-        facts=facts,
+        facts={"format": "Keras 3 weights"} | ignored_facts(tree),
     )
 
 
@@ -77,24 +66,21 @@ def datasets(path: Path) -> dict[str, Array]:
     Raises:
         FileError: The file cannot be read.
     """
-    source = Source.pin(path)
-    with source.unchanged() as name, hdf5.opened(name, str(path)) as file:
-        tree = hdf5.survey(file, str(path), source.size, skip=IGNORED)
-        return {place: hdf5.read_dataset(file, dataset) for place, dataset in tree.datasets.items()}
+    file = Hdf5File(Source.pin(path))
+    return {place: file.read(dataset) for place, dataset in file.survey().datasets.items()}
 
 
-def ignored_facts(file: "h5py.File") -> dict[str, str]:
+def ignored_facts(tree: Tree) -> dict[str, str]:
     """Return a fact about the optimizer state in the file, if there is one."""
-    present = [name for name in IGNORED if name in file]
-    return {"ignored": f"the state of the {present[0]}"} if present else {}
+    return {"ignored": f"the state of the {tree.ignored[0]}"} if tree.ignored else {}
 
 
-def find(file: "h5py.File", tree: hdf5.Tree, architecture: Architecture | None, where: str) -> list[Found]:
+def find(tree: Tree, architecture: Architecture | None, where: str) -> list[Found]:
     """Return the layers in the file, with the names and classes from the file and the architecture."""
     root = architecture.root if architecture else None
     nodes: dict[str, Node] = {}
     for group in sorted((path for path, names in tree.groups.items() if "vars" in names), key=_natural):
-        nodes[group] = _node(file, tree, group, nodes, root, where)
+        nodes[group] = _node(tree, group, nodes, root, where)
     if architecture is None and not any(node.datasets for node in nodes.values()):
         raise MalformedCheckpoint(f"{where} is an HDF5 file, but contains no weights of a Keras model")
     paths = _paths(nodes)
@@ -108,19 +94,35 @@ def lay_out(path: Path, tensors: Sequence[TensorRef]) -> Layout:
     written; Keras does not save them either.
     """
     extents: dict[str, Extent] = {}
+    names: set[str] = set()
     with hdf5.opened(path, str(path), "w") as file:
         declarations = hdf5.Declarations(file)
         for tensor in tensors:
             if tensor.is_seed and not tensor.location:
                 continue
             values, number = place_of(tensor, path)
-            is_new = values not in file
-            group = declarations.group(values)
-            owner = tensor.path.removesuffix(tensor.role).rstrip("/")
-            if owner and is_new:
-                group.attrs["name"] = owner.rpartition("/")[2].partition("#")[0]
-            extents[tensor.path] = declarations.dataset(group, number, tensor)
+            if values not in names:
+                for above, name in _names_of(tensor, values):
+                    if above not in names:
+                        names.add(above)
+                        if name:
+                            declarations.group(above).attrs["name"] = name
+            extents[tensor.path] = declarations.dataset(declarations.group(values), number, tensor)
     return Layout(extents, {tensor.path: tensor.location for tensor in tensors})
+
+
+def _names_of(tensor: TensorRef, values: str) -> list[tuple[str, str]]:
+    """Return the groups of variables of a tensor's layer and of the layers around it, each with the layer's name.
+
+    A layer in a model is in the group "layers/CLASS" of the model, a part of a layer in the group of its attribute. If
+    the groups cannot be told apart, as in a list of layers, only the innermost is returned.
+    """
+    layers = [name.partition("#")[0] for name in tensor.path.removesuffix(tensor.role).rstrip("/").split("/")]
+    groups = values.split("/")[:-1]
+    places = [place for place, group in enumerate(groups) if group != "layers"]
+    if len(places) != len(layers):
+        return [(values, layers[-1])]
+    return [("/".join([*groups[: place + 1], "vars"]), name) for place, name in zip(places, layers, strict=True)]
 
 
 def place_of(tensor: TensorRef, path: Path) -> tuple[str, str]:
@@ -135,8 +137,7 @@ def place_of(tensor: TensorRef, path: Path) -> tuple[str, str]:
 
 
 def _node(
-    file: "h5py.File",
-    tree: hdf5.Tree,
+    tree: Tree,
     group: str,
     nodes: Mapping[str, Node],
     root: LayerConfig | None,
@@ -144,14 +145,14 @@ def _node(
 ) -> Node:
     values = f"{group}/vars".lstrip("/")
     if values not in tree.groups:
-        raise MalformedCheckpoint(f"{where}: {values!r} is not a group")
+        raise MalformedCheckpoint(f"{where}: {quoted(values)} is not a group")
     numbers = sorted(tree.groups[values], key=_natural)
     if numbers != [str(number) for number in range(len(numbers))]:
-        raise MalformedCheckpoint(f"{where}: the variables of {group!r} are {', '.join(numbers)}, not 0, 1, ...")
+        raise MalformedCheckpoint(f"{where}: the variables of {quoted(group)} are {listed(numbers)}, not 0, 1, ...")
     missing = [number for number in numbers if f"{values}/{number}" not in tree.datasets]
     if missing:
         raise MalformedCheckpoint(f"{where}: {values}/{missing[0]} is not a dataset")
-    stored = hdf5.text_attribute(file[values], "name", where)
+    stored = tree.text(values, "name")
     model = Node(group="", name="", datasets=(), config=root)
     parent = nodes.get(_owner(group, nodes), model)
     piece = group.rpartition("/")[2]
@@ -174,7 +175,7 @@ def _owner(group: str, nodes: Mapping[str, Node]) -> str:
     return ""
 
 
-def _config(group: str, parent: Node, stored: str | None, tree: hdf5.Tree) -> LayerConfig | None:
+def _config(group: str, parent: Node, stored: str | None, tree: Tree) -> LayerConfig | None:
     """Return the layer of the architecture for a group, by the stored name or by class and number; None if unknown."""
     if parent.config is None:
         return None
@@ -188,7 +189,7 @@ def _config(group: str, parent: Node, stored: str | None, tree: hdf5.Tree) -> La
     return _by_number(parent.config, home, tree).get(name)
 
 
-def _by_number(model: LayerConfig, home: str, tree: hdf5.Tree) -> dict[str, LayerConfig]:
+def _by_number(model: LayerConfig, home: str, tree: Tree) -> dict[str, LayerConfig]:
     """Return the layers by the names of their groups: the class in snake case with a number ("dense", "dense_1")."""
     counts: dict[str, int] = {}
     layers: dict[str, LayerConfig] = {}

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keras3conv.errors import IncompleteCheckpoint, MalformedCheckpoint
+from keras3conv.errors import IncompleteCheckpoint, MalformedCheckpoint, quoted
 from keras3conv.formats.keras import archive, json
-from keras3conv.formats.keras.legacy_h5 import IGNORED, WEIGHTS
+from keras3conv.formats.keras.legacy_h5 import WEIGHTS
 from keras3conv.formats.keras2.values import plain_values
-from keras3conv.formats.safe import hdf5
+from keras3conv.formats.safe.hdf5_reader import SIGNATURE, Hdf5File
+from keras3conv.formats.safe.hdf5_tree import Tree
 from keras3conv.formats.safe.source import Source, parse_json
 from keras3conv.transforms import Array
 
@@ -90,14 +91,13 @@ def is_legacy(path: Path) -> bool:
     Raises:
         FileError: The file cannot be read.
     """
-    import h5py
-
     source = Source.pin(path)
-    with source.unchanged() as name:
-        if not h5py.is_hdf5(name):
+    with source.open() as file:
+        if file.read(8) != SIGNATURE:
             return False
-        with hdf5.opened(name, str(path)) as file:
-            return any("layer_names" in node.attrs or "layer_names0" in node.attrs for node in (file, *file.values()))
+    tree = Hdf5File(source).survey()
+    at_top = ("", *tree.groups[""])
+    return any(tree.texts(group, "layer_names") is not None for group in at_top)
 
 
 def architecture(path: Path) -> tuple[str, Any]:
@@ -106,11 +106,9 @@ def architecture(path: Path) -> tuple[str, Any]:
     Raises:
         FileError: The file cannot be read.
     """
-    source = Source.pin(path)
-    with source.unchanged() as name, hdf5.opened(name, str(path)) as file:
-        nodes = [node for node in (file, file.get(WEIGHTS)) if node is not None]
-        versions = [hdf5.text_attribute(node, "keras_version", str(path)) for node in nodes]
-        text = hdf5.text_attribute(file, "model_config", str(path))
+    tree = Hdf5File(Source.pin(path)).survey()
+    versions = [tree.text(group, "keras_version") for group in ("", WEIGHTS)]
+    text = tree.text("", "model_config")
     config = None if text is None else parse_json(text, f"{path}: model_config")
     return next((version for version in versions if version), ""), config
 
@@ -121,25 +119,24 @@ def groups(path: Path) -> tuple[Group, ...]:
     Raises:
         FileError: The file cannot be read, or lacks what it promises.
     """
-    source, where = Source.pin(path), str(path)
-    with source.unchanged() as name, hdf5.opened(name, where) as file:
-        tree = hdf5.survey(file, where, source.size, skip=IGNORED)
-        base = WEIGHTS if WEIGHTS in tree.groups else ""
-        names = hdf5.list_attribute(file[base] if base else file, "layer_names", where)
-        if names is None:
-            raise MalformedCheckpoint(f"{where} is HDF5, but holds no weights of a Keras model")
-        return tuple(_group(file, tree, layer, f"{base}/{layer}".lstrip("/"), where) for layer in names)
+    file = Hdf5File(Source.pin(path))
+    tree = file.survey()
+    base = WEIGHTS if WEIGHTS in tree.groups else ""
+    names = tree.texts(base, "layer_names")
+    if names is None:
+        raise MalformedCheckpoint(f"{path} is HDF5, but holds no weights of a Keras model")
+    return tuple(_group(file, tree, layer, f"{base}/{layer}".lstrip("/")) for layer in names)
 
 
-def _group(file: Any, tree: hdf5.Tree, layer: str, group: str, where: str) -> Group:
+def _group(file: Hdf5File, tree: Tree, layer: str, group: str) -> Group:
     if group not in tree.groups:
-        raise IncompleteCheckpoint(f"{where}: the file lists the layer {layer!r}, but has no group for it")
-    names = hdf5.list_attribute(file[group], "weight_names", where) or []
+        raise IncompleteCheckpoint(f"{tree.where}: the file lists the layer {quoted(layer)}, but has no group for it")
+    names = tree.texts(group, "weight_names") or []
     missing = [name for name in names if f"{group}/{name}" not in tree.datasets]
     if missing:
-        raise IncompleteCheckpoint(f"{where}: the file lists {group}/{missing[0]}, but has no dataset for it")
-    weights = ((name, hdf5.read_dataset(file, tree.datasets[f"{group}/{name}"])) for name in names)
-    return Group(layer, tuple(weights))
+        place = quoted(f"{group}/{missing[0]}")
+        raise IncompleteCheckpoint(f"{tree.where}: the file lists {place}, but has no dataset for it")
+    return Group(layer, tuple((name, file.read(tree.datasets[f"{group}/{name}"])) for name in names))
 
 
 def role_of(name: str) -> str:

@@ -3,8 +3,9 @@
 import json
 import os
 import stat
+import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -13,11 +14,14 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from keras3conv.errors import BudgetExceeded, FileError, MalformedCheckpoint
+from keras3conv.errors import BudgetExceeded, FileError, MalformedCheckpoint, quoted
 from keras3conv.transforms import Shape
 
 MAX_TENSORS = 200_000
 """The maximum number of tensors in a file, which is more than any published model has."""
+
+_MAX_NAME = 2000
+"""The maximum length of the name of a tensor, in characters."""
 
 _MAX_AXES = 32
 _MAX_AXIS = 1 << 40
@@ -102,15 +106,16 @@ def parse_json(text: bytes | str, where: str) -> Any:
     """
 
     def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        counts = Counter(key for key, _ in pairs)
-        repeated = sorted(key for key, times in counts.items() if times > 1)
-        if repeated:
-            raise MalformedCheckpoint(f"{where}: the key {repeated[0]!r} occurs twice")
-        return dict(pairs)
+        made = dict(pairs)
+        if len(made) < len(pairs):
+            counts = Counter(key for key, _ in pairs)
+            repeated = next(key for key, times in counts.items() if times > 1)
+            raise MalformedCheckpoint(f"{where}: the key {quoted(repeated)} occurs twice")
+        return made
 
     def finite(digits: str) -> float:
         if np.isinf(value := float(digits)):
-            raise MalformedCheckpoint(f"{where}: {digits} is not a JSON number")
+            raise MalformedCheckpoint(f"{where}: {digits[:40]} is not a JSON number")
         return value
 
     def constant(name: str) -> float:
@@ -127,8 +132,23 @@ def parse_json(text: bytes | str, where: str) -> Any:
 def check_shape(shape: Shape, where: str) -> int:
     """Return the number of elements of a declared shape; raise `MalformedCheckpoint` if no array has this shape."""
     if len(shape) > _MAX_AXES or any(not 0 <= size <= _MAX_AXIS for size in shape):
-        raise MalformedCheckpoint(f"{where}: an array cannot have the shape {shape}")
+        raise MalformedCheckpoint(f"{where}: an array cannot have the shape {quoted(shape)}")
     return prod(shape)
+
+
+def check_names(names: Iterable[str], where: str) -> None:
+    """Raise `MalformedCheckpoint` for a name of a tensor that is very long, no text, or looks the same as another."""
+    seen: dict[str, str] = {}
+    for name in names:
+        if len(name) > _MAX_NAME:
+            raise MalformedCheckpoint(f"{where}: a name of {len(name):,} characters is too long: {quoted(name)}")
+        try:
+            name.encode("utf-8")
+        except UnicodeEncodeError:
+            raise MalformedCheckpoint(f"{where}: the name {quoted(name)} is not valid Unicode") from None
+        twin = name if name.isascii() else seen.setdefault(unicodedata.normalize("NFC", name), name)
+        if twin != name:
+            raise MalformedCheckpoint(f"{where}: {quoted(twin)} and {quoted(name)} have the same Unicode normal form")
 
 
 def check_count(count: int, where: str) -> None:

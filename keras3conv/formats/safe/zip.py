@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from keras3conv.errors import BudgetExceeded, MalformedCheckpoint, UnsafeCheckpoint
+from keras3conv.errors import BudgetExceeded, MalformedCheckpoint, UnsafeCheckpoint, quoted
 from keras3conv.formats.safe.source import Source, check_count
 
 _BLOCK = 1 << 20
@@ -55,7 +55,7 @@ def scan(source: Source) -> dict[str, Member]:
         for info in _central_directory(source, file):
             member = _member(source, file, info)
             if member.name in members:
-                raise MalformedCheckpoint(f"{source.path} has two members {member.name!r}")
+                raise MalformedCheckpoint(f"{source.path} has two members {quoted(member.name)}")
             members[member.name] = member
     _check_overlaps(source, members)
     return members
@@ -70,7 +70,7 @@ def verify(source: Source, member: Member) -> None:
             crc, offset = zlib.crc32(block, crc), offset + len(block)
     if crc != member.crc:
         raise MalformedCheckpoint(
-            f"{source.path}: the CRC of {member.name!r} does not match its bytes: the file is damaged"
+            f"{source.path}: the CRC of {quoted(member.name)} does not match its bytes: the file is damaged"
         )
 
 
@@ -82,13 +82,28 @@ def read_member(source: Source, member: Member, limit: int) -> bytes:
         MalformedCheckpoint: The size or the CRC differs from the declared one.
     """
     if member.size > limit:
-        raise BudgetExceeded(f"{source.path}: {member.name!r} declares {member.size:,} bytes; the limit is {limit:,}")
+        raise BudgetExceeded(
+            f"{source.path}: {quoted(member.name)} declares {member.size:,} bytes; the limit is {limit:,}"
+        )
     with source.open() as file:
         raw = bytes(source.read(file, member.start, member.stored))
     data = _inflate(source, member, raw) if member.compressed else raw
     if len(data) != member.size or zlib.crc32(data) != member.crc:
-        raise MalformedCheckpoint(f"{source.path}: {member.name!r} has another size or CRC than the archive declares")
+        raise MalformedCheckpoint(
+            f"{source.path}: {quoted(member.name)} has another size or CRC than the archive declares"
+        )
     return data
+
+
+def read_start(source: Source, file: BinaryIO, member: Member, size: int) -> bytes:
+    """Return the first bytes of a member of an open file, at most `size`."""
+    raw = bytes(source.read(file, member.start, min(member.stored, size if not member.compressed else 2 * size + 512)))
+    if not member.compressed:
+        return raw
+    try:
+        return zlib.decompressobj(-15).decompress(raw, size)
+    except zlib.error as error:
+        raise MalformedCheckpoint(f"{source.path}: {quoted(member.name)} cannot be decompressed: {error}") from error
 
 
 class Window(io.RawIOBase):
@@ -138,7 +153,7 @@ def _central_directory(source: Source, file: BinaryIO) -> list[zipfile.ZipInfo]:
 
 
 def _member(source: Source, file: BinaryIO, info: zipfile.ZipInfo) -> Member:
-    where = f"{source.path}: {info.orig_filename!r}"
+    where = f"{source.path}: {quoted(info.orig_filename)}"
     if "\0" in info.orig_filename:  # other readers stop at the NUL and see another name
         raise MalformedCheckpoint(f"{where} has a NUL in its name")
     if info.flag_bits & _ENCRYPTED:
@@ -160,9 +175,9 @@ def _data_start(source: Source, file: BinaryIO, info: zipfile.ZipInfo) -> int:
     name = bytes(source.read(file, info.header_offset + _LOCAL_HEADER.size, name_size))
     declared = info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437", "replace")
     if signature != b"PK\3\4" or name != declared:
-        raise MalformedCheckpoint(f"{source.path}: {info.filename!r} is not at the offset in the directory")
+        raise MalformedCheckpoint(f"{source.path}: {quoted(info.filename)} is not at the offset in the directory")
     if start + info.compress_size > source.size:
-        raise MalformedCheckpoint(f"{source.path} ends inside {info.filename!r}")
+        raise MalformedCheckpoint(f"{source.path} ends inside {quoted(info.filename)}")
     return start
 
 
@@ -170,7 +185,7 @@ def _check_overlaps(source: Source, members: Mapping[str, Member]) -> None:
     end, before = 0, ""
     for member in sorted(members.values(), key=lambda member: member.start):
         if member.start < end:
-            raise MalformedCheckpoint(f"{source.path}: {before!r} and {member.name!r} share bytes")
+            raise MalformedCheckpoint(f"{source.path}: {quoted(before)} and {quoted(member.name)} share bytes")
         end, before = member.start + member.stored, member.name
 
 
@@ -179,7 +194,9 @@ def _inflate(source: Source, member: Member, raw: bytes) -> bytes:
     try:
         data = inflater.decompress(raw, member.size + 1)
     except zlib.error as error:
-        raise MalformedCheckpoint(f"{source.path}: {member.name!r} cannot be decompressed: {error}") from error
+        raise MalformedCheckpoint(f"{source.path}: {quoted(member.name)} cannot be decompressed: {error}") from error
     if len(data) > member.size:
-        raise BudgetExceeded(f"{source.path}: {member.name!r} contains more than the declared {member.size:,} bytes")
+        raise BudgetExceeded(
+            f"{source.path}: {quoted(member.name)} contains more than the declared {member.size:,} bytes"
+        )
     return data

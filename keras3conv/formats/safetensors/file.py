@@ -6,22 +6,28 @@ Files are not memory-mapped, so a file that is truncated while it is open causes
 
 import json
 import struct
-import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from keras3conv.errors import FileError, MalformedCheckpoint
-from keras3conv.formats.safe.source import Source, check_count, check_shape, dtype_named, parse_json
+from keras3conv.errors import BudgetExceeded, FileError, MalformedCheckpoint, printable, quoted
+from keras3conv.formats.safe.source import Source, check_count, check_names, check_shape, dtype_named, parse_json
 from keras3conv.formats.safe.streaming import Extent, Layout
 from keras3conv.formats.torch.names import is_trainable, layers_of
 from keras3conv.model.views import ModelView, TensorRef
 from keras3conv.transforms import Array, Shape
 
 _MAX_HEADER = 100_000_000
+_MAX_METADATA = 16 << 20
+_MAX_ENTRY = 4096
+"""A header has at most `_MAX_METADATA` bytes, and `_MAX_ENTRY` more for each tensor."""
+
+_MOST_METADATA = 100_000
+_SHOWN_METADATA = 50
 _NAMES = {
     "BOOL": "bool",
     "U8": "uint8",
@@ -65,7 +71,10 @@ def read(source: Source) -> ModelView:
     """Return a view of the model in a file; `ModelView.read` loads one tensor at a time."""
     entries, metadata = parse(source)
     tensors = [ref(name, entry) for name, entry in entries.items()]
-    facts = {"format": "safetensors", **{f"metadata: {key}": value for key, value in metadata.items()}}
+    shown = islice(metadata.items(), _SHOWN_METADATA)
+    facts = {"format": "safetensors"} | {
+        f"metadata: {printable(key, 60)}": printable(value, 200) for key, value in shown
+    }
     return ModelView(
         side="torch",
         name=source.path.name,
@@ -90,16 +99,22 @@ def parse(source: Source) -> tuple[dict[str, Entry], dict[str, str]]:
         if not 2 <= length <= min(_MAX_HEADER, source.size - 8):
             raise MalformedCheckpoint(f"{source.path}: the declared header of {length:,} bytes does not fit")
         raw = bytes(source.read(file, 8, length))
-    check_count(raw.count(b'"data_offsets"'), str(source.path))
+    tensors = raw.count(b'"data_offsets"')
+    check_count(tensors, str(source.path))
+    if length > _MAX_METADATA + _MAX_ENTRY * tensors:
+        raise BudgetExceeded(f"{source.path}: the header has {length:,} bytes for {tensors:,} tensors")
     if raw[:1] != b"{":
         raise MalformedCheckpoint(f"{source.path}: the header does not start with {{")
     header = parse_json(raw, f"{source.path}: the header")
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise MalformedCheckpoint(f"{source.path}: __metadata__ is not a map of strings")
+    if len(metadata) > _MOST_METADATA:
+        raise BudgetExceeded(f"{source.path}: the metadata has {len(metadata):,} entries")
+    check_count(len(header), str(source.path))
     entries = {name: _entry(name, value, 8 + length, source) for name, value in header.items()}
     _check_layout(entries, 8 + length, source)
-    _check_twins(entries, source)
+    check_names(entries, str(source.path))
     return entries, metadata
 
 
@@ -119,7 +134,7 @@ def ref(name: str, entry: Entry) -> TensorRef:
 def read_entry(source: Source, name: str, entries: Mapping[str, Entry]) -> Array:
     """Return the values of one tensor; raise `MalformedCheckpoint` if the file has changed."""
     if name not in entries:
-        raise FileError(f"{source.path} has no tensor {name!r}")
+        raise FileError(f"{source.path} has no tensor {quoted(name)}")
     entry = entries[name]
     with source.open() as file:
         buffer = source.read(file, entry.start, entry.size)
@@ -155,19 +170,23 @@ def lay_out(path: Path, tensors: Sequence[TensorRef]) -> Layout:
 
 
 def _entry(name: str, value: Any, base: int, source: Source) -> Entry:
-    where = f"{source.path}: {name!r}"
+    where = f"{source.path}: {quoted(name)}"
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
         raise MalformedCheckpoint(f"{where} does not have exactly a dtype, a shape and data_offsets")
     code, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if not isinstance(code, str) or code not in _NAMES:
-        raise MalformedCheckpoint(f"{where} has the unknown dtype {code!r}; known are {', '.join(_NAMES)}")
+        raise MalformedCheckpoint(f"{where} has the unknown dtype {quoted(code)}; known are {', '.join(_NAMES)}")
     if not _whole(shape) or not _whole(offsets) or len(offsets) != 2:
-        raise MalformedCheckpoint(f"{where}: shape {shape!r} or data_offsets {offsets!r} are not whole numbers")
+        raise MalformedCheckpoint(
+            f"{where}: shape {quoted(shape)} or data_offsets {quoted(offsets)} are not whole numbers"
+        )
     # Not from the numpy dtype: that needs ml_dtypes for bfloat16 and float8.
     itemsize = 1 if code in {"BOOL", "F8_E4M3", "F8_E5M2", "F8_E8M0"} else int(code.lstrip("BCFIU")) // 8
     size = check_shape(tuple(shape), where) * itemsize
     if offsets[1] - offsets[0] != size:
-        raise MalformedCheckpoint(f"{where}: {code} {tuple(shape)} has {size:,} bytes, but data_offsets are {offsets}")
+        raise MalformedCheckpoint(
+            f"{where}: {code} {quoted(tuple(shape))} has {size:,} bytes, but data_offsets are {offsets}"
+        )
     return Entry(_NAMES[code], tuple(shape), base + offsets[0], size)
 
 
@@ -181,16 +200,7 @@ def _check_layout(entries: Mapping[str, Entry], base: int, source: Source) -> No
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].size)):
         if entry.start != end:
             word = "overlaps the tensor before it" if entry.start < end else "leaves a gap before it"
-            raise MalformedCheckpoint(f"{source.path}: {name!r} {word} (byte {entry.start:,}, expected {end:,})")
+            raise MalformedCheckpoint(f"{source.path}: {quoted(name)} {word} (byte {entry.start:,}, expected {end:,})")
         end += entry.size
     if end != source.size:
         raise MalformedCheckpoint(f"{source.path} has {source.size:,} bytes, but its header describes {end:,}")
-
-
-def _check_twins(names: Iterable[str], source: Source) -> None:
-    """Raise `MalformedCheckpoint` if two names have the same Unicode normal form, because they look the same."""
-    seen: dict[str, str] = {}
-    for name in names:
-        twin = seen.setdefault(unicodedata.normalize("NFC", name), name)
-        if twin != name:
-            raise MalformedCheckpoint(f"{source.path}: {twin!r} and {name!r} have the same Unicode normal form")

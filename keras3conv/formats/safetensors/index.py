@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from keras3conv.errors import FileError, IncompleteCheckpoint, MalformedCheckpoint, UnsafeCheckpoint
+from keras3conv.errors import FileError, IncompleteCheckpoint, MalformedCheckpoint, UnsafeCheckpoint, listed, quoted
 from keras3conv.formats.safe.source import Source, check_count, parse_json
 from keras3conv.formats.safetensors import file as safetensors_file
 from keras3conv.formats.safetensors.file import Entry
@@ -28,7 +28,7 @@ def read(source: Source) -> ModelView:
 
     def reader(path: str) -> Array:
         if path not in weight_map:
-            raise FileError(f"{source.path} has no tensor {path!r}")
+            raise FileError(f"{source.path} has no tensor {quoted(path)}")
         shard, entries = shards[weight_map[path]]
         return safetensors_file.read_entry(shard, path, entries)
 
@@ -59,9 +59,8 @@ def read_weight_map(source: Source, suffix: str) -> tuple[dict[str, Any], dict[s
         names = value if isinstance(value, list) and value and suffix == ".weights.h5" else [value]
         for name in names:
             if not isinstance(name, str) or not _is_plain(name, suffix):
-                raise UnsafeCheckpoint(
-                    f"{source.path}: {key!r} is in {name!r}, which is not a file name in the folder of the index"
-                )
+                place = f"{source.path}: {quoted(key)} is in {quoted(name)}"
+                raise UnsafeCheckpoint(f"{place}, which is not a file name in the folder of the index")
     metadata = content.get("metadata")
     return weight_map, metadata if isinstance(metadata, dict) else {}
 
@@ -87,10 +86,10 @@ def _check(
 ) -> None:
     missing = [f"{key} (in {name})" for key, name in weight_map.items() if key not in shards[name][1]]
     if missing:
-        raise IncompleteCheckpoint(f"{source.path}: its shards lack {', '.join(missing[:10])}")
+        raise IncompleteCheckpoint(f"{source.path}: its shards lack {listed(missing)}")
     for name, (_, entries) in shards.items():
         if extra := [key for key in entries if weight_map.get(key) != name]:
-            raise MalformedCheckpoint(f"{source.path}: {name} also contains {', '.join(extra[:10])}")
+            raise MalformedCheckpoint(f"{source.path}: {name} also contains {listed(extra)}")
 
 
 def _size_fact(metadata: Mapping[str, Any], shards: Iterable[tuple[Source, Mapping[str, Entry]]]) -> dict[str, str]:
@@ -98,4 +97,4 @@ def _size_fact(metadata: Mapping[str, Any], shards: Iterable[tuple[Source, Mappi
     actual = sum(entry.size for _, entries in shards for entry in entries.values())
     if declared in (None, actual):
         return {}
-    return {"warning": f"the index declares {declared} bytes, but the shards contain {actual}"}
+    return {"warning": f"the index declares {quoted(declared)} bytes, but the shards contain {actual}"}

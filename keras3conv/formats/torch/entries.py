@@ -2,13 +2,17 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from keras3conv.errors import FileError, MalformedCheckpoint
+from keras3conv.errors import BudgetExceeded, FileError, MalformedCheckpoint, quoted
+from keras3conv.formats.torch.objects import OddTensor, Placeholder, StoredTensor
 
-_DEPTH = 4
-"""The number of levels that are searched: "checkpoint", "model", "state_dict", and the state dict itself."""
+_DEPTH = 32
+"""The number of levels that are searched: "checkpoint", "model", "state_dict", and the state dict itself are four."""
+
+_MOST_DICTS = 100_000
 
 _OTHERS = ("optim", "sched", "scaler", "rng", "random")
 """Parts of the names of entries that hold the state of something else than a model."""
@@ -31,9 +35,32 @@ class Entry:
 
 def is_tensor(value: Any) -> bool:
     """Return whether a value of a checkpoint is a tensor."""
-    import torch
+    return isinstance(value, StoredTensor | OddTensor)
 
-    return isinstance(value, torch.Tensor)
+
+def values_in(content: Any) -> Iterator[Any]:
+    """Yield the values in nested dicts, lists and tuples; each container once, however often the file refers to it."""
+    waiting, seen = [content], {id(content)}
+    while waiting:
+        value = waiting.pop()
+        if not isinstance(value, dict | list | tuple):
+            yield value
+            continue
+        inside = list(value.values() if isinstance(value, dict) else value)
+        fresh = [item for item in reversed(inside) if not isinstance(item, dict | list | tuple) or id(item) not in seen]
+        seen.update(map(id, fresh))
+        waiting += fresh
+
+
+def first_placeholder(content: Any) -> str:
+    """Return the class of the first object that was not loaded; an empty text if there is none."""
+    return next((value.name for value in values_in(content) if isinstance(value, Placeholder)), "")
+
+
+def entries_in(content: Any) -> list[Entry]:
+    """Return the state dicts in the content of a file; those without weights only if there are no others."""
+    found = list(_entries(content, "", _DEPTH, count())) if isinstance(content, Mapping) else []
+    return [entry for entry in found if entry.weights] or found
 
 
 def find_entry(content: Any, wanted: str, path: Path) -> Entry:
@@ -49,9 +76,8 @@ def find_entry(content: Any, wanted: str, path: Path) -> Entry:
         FileError: No state dict has this name, or there are several and no name was given.
     """
     if not isinstance(content, Mapping):
-        raise MalformedCheckpoint(f"{path} holds a {type(content).__name__}, not a state dict")
-    found = list(_entries(content, "", _DEPTH))
-    found = [entry for entry in found if entry.weights] or found
+        raise MalformedCheckpoint(f"{path} holds a {_kind(content)}, not a state dict")
+    found = entries_in(content)
     if wanted:
         return _named(found, wanted, path)
     whole = next((entry for entry in found if not entry.name), None)
@@ -61,9 +87,9 @@ def find_entry(content: Any, wanted: str, path: Path) -> Entry:
     if not inside:
         raise FileError(f"{path}: there is no state dict in it")
     if len(inside) > 1:
-        listed = "\n".join(f"  {entry.name!r}  {len(entry.content):,} entries" for entry in inside)
+        lines = "\n".join(f"  {quoted(entry.name)}  {len(entry.content):,} entries" for entry in inside[:20])
         raise FileError(
-            f"{path} holds {len(inside)} state dicts; which one is the model?\n{listed}\n"
+            f"{path} holds {len(inside)} state dicts; which one is the model?\n{lines}\n"
             f'Fix:  entry="{inside[0].name}"     or     entry="{inside[1].name}"'
         )
     return inside[0]
@@ -75,17 +101,27 @@ def _named(found: list[Entry], wanted: str, path: Path) -> Entry:
     exact = [entry for entry in found if entry.name == wanted]
     fitting = exact or inside or [entry for entry in found if entry.name.rpartition(".")[2] == wanted]
     if len(fitting) != 1:
-        known = ", ".join(repr(entry.name) for entry in found if entry.name) or "none"
-        raise FileError(f"{path}: there is no state dict {wanted!r}; state dicts in it: {known}")
+        known = ", ".join(quoted(entry.name) for entry in found[:20] if entry.name) or "none"
+        raise FileError(f"{path}: there is no state dict {quoted(wanted)}; state dicts in it: {known}")
     return fitting[0]
 
 
-def _entries(content: Mapping[Any, Any], name: str, depth: int) -> Iterator[Entry]:
+def _entries(content: Mapping[Any, Any], name: str, depth: int, visits: Iterator[int]) -> Iterator[Entry]:
     """Yield the state dicts in a dict, itself included, without those of optimizers and the like."""
+    if next(visits) > _MOST_DICTS:
+        raise BudgetExceeded(f"a checkpoint with more than {_MOST_DICTS:,} nested dicts is not searched")
     tensors = [value for key, value in content.items() if isinstance(key, str) and is_tensor(value)]
     if tensors:
-        yield Entry(name, content, sum(tensor.is_floating_point() and tensor.dim() > 0 for tensor in tensors))
+        yield Entry(name, content, sum(map(_may_be_weight, tensors)))
     for key, value in content.items():
         is_other = not isinstance(key, str) or any(word in key.lower() for word in _OTHERS)
         if depth > 1 and isinstance(value, Mapping) and not is_other:
-            yield from _entries(value, f"{name}.{key}" if name else key, depth - 1)
+            yield from _entries(value, f"{name}.{key}" if name else key, depth - 1, visits)
+
+
+def _may_be_weight(tensor: StoredTensor | OddTensor) -> bool:
+    return isinstance(tensor, OddTensor) or (tensor.dtype.startswith(("float", "bfloat")) and bool(tensor.shape))
+
+
+def _kind(content: Any) -> str:
+    return "tensor" if is_tensor(content) else type(content).__name__

@@ -1,6 +1,6 @@
 """Read a model in several torch checkpoints (shards) with an index that maps tensors to files."""
 
-from keras3conv.errors import FileError, IncompleteCheckpoint
+from keras3conv.errors import FileError, IncompleteCheckpoint, listed, quoted
 from keras3conv.formats.safe.source import Source
 from keras3conv.formats.safetensors.index import read_weight_map, shard_path
 from keras3conv.formats.torch import checkpoint
@@ -17,11 +17,11 @@ def read(source: Source) -> ModelView:
     }
     held = {(name, tensor.path): tensor for name, view in shards.items() for tensor in view.tensors()}
     if missing := [f"{key} (in {name})" for key, name in weight_map.items() if (name, key) not in held]:
-        raise IncompleteCheckpoint(f"{source.path}: its shards lack {', '.join(missing[:10])}")
+        raise IncompleteCheckpoint(f"{source.path}: its shards lack {listed(missing)}")
 
     def reader(path: str) -> Array:
         if path not in weight_map:
-            raise FileError(f"{source.path} has no tensor {path!r}")
+            raise FileError(f"{source.path} has no tensor {quoted(path)}")
         return shards[weight_map[path]].read(path)
 
     return ModelView(

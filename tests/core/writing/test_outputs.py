@@ -246,7 +246,9 @@ def test_a_byte_that_is_lost_on_the_way_to_the_disk_is_noticed(tmp_path: Path, m
 
         with monkeypatch.context() as patch:
             patch.setattr(os, "pwrite", losing)
-            with pytest.raises(FileError, match=rf"x{suffix} was damaged while it was written: dense_0/kernel has other"):
+            with pytest.raises(
+                FileError, match=rf"x{suffix} was damaged while it was written: dense_0/kernel has other"
+            ):
                 formats.write(path, killing.TENSORS, lambda _: np.zeros((64, 257), np.float32), overwrite=True)
         assert path.read_text() == "old\n"
     assert len(names(tmp_path)) == 3

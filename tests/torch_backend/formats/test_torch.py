@@ -1,6 +1,7 @@
 import io
 import os
 import pickle
+import sys
 import tarfile
 import zipfile
 from collections import OrderedDict
@@ -168,18 +169,9 @@ def test_a_checkpoint_that_would_run_code_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     container(tmp_path / "x.pt", {"weight": torch.zeros(1), "bomb": Bomb()})
-    calls: list[dict[str, Any]] = []
-    load = torch.load
-
-    def noted_load(*args: Any, **options: Any) -> Any:
-        calls.append(options)
-        return load(*args, **options)
-
-    monkeypatch.setattr(torch, "load", noted_load)
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("torch executes the pickle"))
     with pytest.raises((UnsafeCheckpoint, MalformedCheckpoint)):
         formats.read(tmp_path / "x.pt")
-    assert all(options["weights_only"] is True for options in calls)
-    assert len(calls) <= 1
     assert [path.name for path in tmp_path.iterdir()] == ["x.pt"]
 
 
@@ -188,11 +180,10 @@ def test_a_pickled_module_is_refused_with_the_fix(tmp_path: Path) -> None:
         formats.read(saved(tmp_path / "x.pt", nn.Linear(2, 2)))
 
 
-def test_an_old_torch_is_refused_for_reading_a_pickle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = saved(tmp_path / "x.pt", {"a": torch.zeros(1)})
-    monkeypatch.setattr(torch, "__version__", "2.5.1+cpu")
-    with pytest.raises(UnsafeCheckpoint, match=r"can run code in torch 2\.5\.1\+cpu"):
-        formats.read(path)
+def test_a_checkpoint_is_read_without_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(tmp_path / "x.pt", {"a": torch.ones(1)})
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert formats.read(path).read("a").tolist() == [1]
 
 
 @pytest.mark.filterwarnings("ignore:.*(quantize|Sparse|nested).*")
@@ -260,11 +251,11 @@ def test_two_members_with_the_same_name_are_refused(tmp_path: Path) -> None:
         formats.read(path)
 
 
-def test_a_member_outside_of_the_folder_of_the_archive_is_refused_by_torch(tmp_path: Path) -> None:
+def test_a_member_outside_of_the_folder_of_the_archive_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path / "x.pt", {"a": torch.zeros(2)})
     with zipfile.ZipFile(path, "a") as target:
         target.writestr("../evil", b"x")
-    with pytest.raises(MalformedCheckpoint, match="file in archive is not in a subdirectory"):
+    with pytest.raises(MalformedCheckpoint, match="is not in the folder 'x/'"):
         formats.read(path)
     assert list(tmp_path.iterdir()) == [path]
 
@@ -340,3 +331,19 @@ def test_names_that_look_like_paths_are_only_names(tmp_path: Path) -> None:
     formats.write(tmp_path / "x.pt", tensors, lambda _: np.ones(1, np.float32))
     assert list(torch.load(tmp_path / "x.pt", weights_only=True)) == names
     assert list(tmp_path.iterdir()) == [tmp_path / "x.pt"]
+
+
+def test_conjugate_and_negative_tensors_keep_their_values(tmp_path: Path) -> None:
+    values = torch.tensor([1 + 2j, 3 - 4j])
+    view = formats.read(saved(tmp_path / "x.pt", {"a": values.conj()}))
+    assert view.read("a").tolist() == [1 - 2j, 3 + 4j]
+    view = formats.read(saved(tmp_path / "y.pt", {"a": values.conj().imag}))
+    assert view.read("a").tolist() == [-2, 4]
+
+
+def test_a_dict_that_contains_itself_a_thousand_times_is_refused(tmp_path: Path) -> None:
+    content: dict[str, Any] = {"a": {}}
+    for _ in range(30):
+        content = {str(number): content for number in range(10)}
+    with pytest.raises(BudgetExceeded):
+        formats.read(saved(tmp_path / "x.pt", content))

@@ -1,0 +1,317 @@
+"""Inspect an HDF5 file before it is read, and refuse every group and dataset that is not plain data.
+
+Plain data is stored in the file itself, reached through hard links, completely written, of the declared shape, and
+compressed by HDF5's own filters only. The HDF5 library itself may crash, hang, or use all memory on a damaged file, so
+these functions run only in the process of `hdf5_child`.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras3conv.errors import BudgetExceeded, FileError, MalformedCheckpoint, NoData, UnsafeCheckpoint, quoted
+from keras3conv.formats.safe.hdf5_tree import LEGACY_WEIGHTS, Attribute, Dataset, Tree
+from keras3conv.formats.safe.source import MAX_TENSORS, check_shape, dtype_named
+from keras3conv.transforms import Array
+
+if TYPE_CHECKING:
+    import h5py
+
+_FILTERS = frozenset({1, 2, 3})
+"""The allowed filters: deflate, shuffle, Fletcher checksum. For other filters HDF5 would load and run a plugin."""
+
+_MAX_EXPANSION = 1100
+"""The maximum ratio of declared to stored bytes; deflate compresses at most 1032 to 1."""
+
+_MAX_DEPTH = 64
+_MAX_CHUNKS = 100_000
+_BYTES_PER_CHUNK = 512
+
+_MAX_NAME = 2000
+_MAX_NAMES = 32 << 20
+_MAX_TEXT = 64 << 20
+
+_MAX_COPIES = 8
+_COPIES_FLOOR = 1 << 30
+"""All names of tied datasets together may declare `_MAX_COPIES` times their bytes, or this number of bytes."""
+
+_IGNORED = {True: "optimizer_weights", False: "optimizer"}
+"""The group at the root without weights of the model, in a legacy file and in another one."""
+
+_ATTRIBUTES = re.compile("name|keras_version|backend|model_config|(?:layer_names|weight_names)[0-9]{0,5}")
+"""The attributes of groups that are read."""
+
+
+@contextmanager
+def opened(file: Any, where: str) -> Iterator["h5py.File"]:
+    """Open a path or a file object, and convert h5py's errors in the block to `MalformedCheckpoint`."""
+    import h5py
+
+    try:
+        with h5py.File(file, "r") as opened_file:
+            yield opened_file
+    except BlockingIOError as error:
+        raise FileError(f"{where} is being written by another program") from error
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, MemoryError) as error:
+        raise MalformedCheckpoint(f"{where} is not a complete HDF5 file: {quoted(str(error))[1:-1]}") from error
+
+
+def survey(file: "h5py.File", where: str, size: int) -> Tree:
+    """Return the groups and datasets of a file, without reading values.
+
+    Args:
+        file: The open file.
+        where: The name of the file for messages.
+        size: The size of the file in bytes.
+
+    Raises:
+        UnsafeCheckpoint: A group or dataset refers to another file, or needs a filter that is not part of HDF5.
+        NoData: A dataset was never written, or only in part.
+        BudgetExceeded: A dataset declares more data than its stored bytes can expand to, or there are too many objects.
+        MalformedCheckpoint: The file has anything else that is not plain data.
+    """
+    return _Survey(file, where).run(size)
+
+
+def read_dataset(file: "h5py.File", dataset: Dataset) -> Array:
+    """Return the values of an inspected dataset, little-endian."""
+    node = file[dataset.path]
+    if node.shape != dataset.shape:
+        raise MalformedCheckpoint(f"{quoted(dataset.path)} changed its shape")
+    dtype = dtype_named(dataset.dtype)
+    stored = node[...] if node.shape else np.asarray(node[()])
+    if dataset.dtype == "bfloat16":
+        return np.ascontiguousarray(stored).view(dtype).reshape(dataset.shape)
+    return np.ascontiguousarray(stored.astype(dtype, copy=False)).reshape(dataset.shape)
+
+
+class _Survey:
+    """A walk over the groups of a file, each object once."""
+
+    def __init__(self, file: "h5py.File", where: str) -> None:
+        self.file, self.where = file, where
+        self.groups: dict[str, tuple[str, ...]] = {}
+        self.datasets: dict[str, Dataset] = {}
+        self.attributes: dict[str, dict[str, Attribute]] = {}
+        self.by_address: dict[int, Dataset] = {}
+        self.bytes_of_names = 0
+
+    def run(self, size: int) -> Tree:
+        ignored = self._ignored()
+        self._group("", self.file, ignored)
+        _check_total(self.datasets, self.where, size)
+        return Tree(
+            where=self.where,
+            groups=self.groups,
+            datasets=self.datasets,
+            attributes=self.attributes,
+            ignored=(ignored,) if ignored else (),
+        )
+
+    def _ignored(self) -> str:
+        is_legacy = LEGACY_WEIGHTS in self.file or "layer_names" in self.file.attrs or "layer_names0" in self.file.attrs
+        name = _IGNORED[is_legacy]
+        return name if name in self.file else ""
+
+    def _group(self, path: str, node: Any, ignored: str) -> None:
+        import h5py
+
+        waiting: list[tuple[str, Any]] = [(path, node)]
+        seen: set[int] = set()
+        while waiting:
+            path, node = waiting.pop()
+            if not isinstance(node, h5py.Group):
+                raise MalformedCheckpoint(f"{self.where}: {quoted(path)} is neither a group nor a dataset")
+            if (address := _address(node)) in seen or path.count("/") >= _MAX_DEPTH:
+                raise MalformedCheckpoint(
+                    f"{self.where}: the group {quoted(path)} occurs twice, or is nested too deeply"
+                )
+            seen.add(address)
+            self.attributes[path] = dict(_attributes(node, f"{self.where}: {quoted(path or '/')}"))
+            self.groups[path] = tuple(name for name in self._names(node, path) if path or name != ignored)
+            for name in self.groups[path]:
+                place = f"{path}/{name}".lstrip("/")
+                if not self._known(node, name, place):
+                    member = node[name]
+                    if isinstance(member, h5py.Dataset):
+                        self._dataset(member, place)
+                    else:
+                        waiting.append((place, member))
+
+    def _known(self, group: "h5py.Group", name: str, path: str) -> bool:
+        """Add another name of a dataset that was inspected before, and return True; return False for other objects."""
+        known = self.by_address.get(int(group.id.links.get_info(name.encode()).u)) if self.by_address else None
+        if known is not None:
+            self.datasets[path] = replace(known, path=path)
+        return known is not None
+
+    def _dataset(self, node: "h5py.Dataset", path: str) -> None:
+        dataset = _inspect(node, path, self.where)
+        self.datasets[path] = self.by_address[dataset.address] = dataset
+
+    def _names(self, group: "h5py.Group", path: str) -> list[str]:
+        import h5py
+
+        names = []
+        if len(group) + len(self.groups) + len(self.datasets) > 2 * MAX_TENSORS:
+            raise BudgetExceeded(f"{self.where} has too many groups and datasets: more than {2 * MAX_TENSORS:,}")
+        for raw in group.id:
+            self.bytes_of_names += len(raw) + len(path)
+            if len(raw) > _MAX_NAME or self.bytes_of_names > _MAX_NAMES:
+                raise BudgetExceeded(f"{self.where}: the names of groups and datasets are too long: {quoted(raw)}")
+            if group.id.links.get_info(raw).type != h5py.h5l.TYPE_HARD:
+                raise UnsafeCheckpoint(f"{self.where}: {quoted(f'{path}/{_decoded(raw)}')} is a link, not data")
+            names.append(raw.decode("utf-8"))
+        return names
+
+
+def _decoded(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")
+
+
+def _address(node: Any) -> int:
+    import h5py
+
+    return int(h5py.h5o.get_info(node.id).addr)
+
+
+def _attributes(node: "h5py.Group", place: str) -> Iterator[tuple[str, Attribute]]:
+    """Yield the attributes that Keras uses; others are never read."""
+    import h5py
+
+    count = h5py.h5a.get_num_attrs(node.id)
+    if count > MAX_TENSORS:
+        raise BudgetExceeded(f"{place} has {count:,} attributes")
+    for number in range(count):
+        attribute = h5py.h5a.open(node.id, index=number)
+        name = attribute.name.decode("utf-8", "replace")
+        if _ATTRIBUTES.fullmatch(name):
+            # Attributes of fixed length are checked before they are read; those of variable length can only be after.
+            if (size := _attribute_size(attribute)) > _MAX_TEXT:
+                raise BudgetExceeded(f"{place}: the attribute {name!r} has {size:,} bytes")
+            value = _attribute(node.attrs[name], name, place)
+            limit = _MAX_NAME if name == "name" else _MAX_TEXT
+            if (len(value) if isinstance(value, str) else sum(map(len, value))) > limit:
+                raise BudgetExceeded(f"{place}: the attribute {name!r} is longer than {limit:,} characters")
+            yield name, value
+
+
+def _attribute_size(attribute: Any) -> int:
+    return int(attribute.get_type().get_size()) * int(attribute.get_space().get_simple_extent_npoints())
+
+
+def _attribute(value: Any, name: str, place: str) -> Attribute:
+    if isinstance(value, bytes | str):
+        return _text(value)
+    array = np.asarray(value)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "OSU") or array.size > MAX_TENSORS:
+        raise MalformedCheckpoint(f"{place}: the attribute {name!r} is neither text nor a list of names")
+    return tuple(map(_text, array))
+
+
+def _text(value: Any) -> str:
+    """Return a text; raise `UnicodeError` if it is not UTF-8, which h5py marks by surrogates."""
+    text = value.decode("utf-8") if isinstance(value, bytes) else str(value)
+    text.encode("utf-8")
+    return text
+
+
+def _inspect(node: "h5py.Dataset", path: str, where: str) -> Dataset:
+    import h5py
+
+    place = f"{where}: {quoted(path)}"
+    if node.shape is None:
+        raise MalformedCheckpoint(f"{place} has no shape")
+    creation = node.id.get_create_plist()
+    if creation.get_layout() == h5py.h5d.VIRTUAL or creation.get_external_count():
+        raise UnsafeCheckpoint(f"{place} keeps its data in another file")
+    filters = {creation.get_filter(number)[0] for number in range(creation.get_nfilters())}
+    if filters - _FILTERS:
+        raise UnsafeCheckpoint(f"{place} needs the filter {min(filters - _FILTERS)}, which is not a part of HDF5")
+    dtype = _dtype_name(node, place)
+    size = check_shape(node.shape, place) * node.dtype.itemsize
+    stored = int(node.id.get_storage_size())
+    if size and not stored:
+        raise NoData(f"{place} was declared but never written")
+    if creation.get_layout() == h5py.h5d.CHUNKED:
+        _check_chunks(node, size, stored, place)
+    elif stored != size:
+        raise MalformedCheckpoint(f"{place} declares {size:,} bytes, but stores {stored:,}")
+    layout, offset = _layout(node)
+    return Dataset(
+        path=path,
+        shape=node.shape,
+        dtype=dtype,
+        address=_address(node),
+        stored=stored,
+        layout=layout,
+        offset=offset,
+    )
+
+
+def _layout(node: "h5py.Dataset") -> tuple[str, int]:
+    """Return the dtype and the offset of the values, if they are in one piece and numpy has exactly their type."""
+    import h5py
+
+    offset = node.id.get_offset()
+    is_plain = node.dtype.kind in "iuf" and node.id.get_type() == h5py.h5t.py_create(node.dtype)
+    if offset is None or not (is_plain or node.dtype.kind == "V"):
+        return "", 0
+    return node.dtype.str if is_plain else "<V2", int(offset)
+
+
+def _check_chunks(node: "h5py.Dataset", size: int, stored: int, place: str) -> None:
+    if size > _MAX_EXPANSION * stored:
+        raise BudgetExceeded(f"{place} declares {size:,} bytes, but stores {stored:,}")
+    needed, piece = 1, node.dtype.itemsize
+    for length, chunk in zip(node.shape, node.chunks, strict=True):
+        needed *= -(-length // chunk)
+        piece *= chunk
+    if needed > max(_MAX_CHUNKS, size // _BYTES_PER_CHUNK):
+        raise BudgetExceeded(f"{place} is split into {needed:,} chunks: reading it would take minutes")
+    if piece > max(_MAX_EXPANSION * stored, 1 << 20):
+        raise BudgetExceeded(f"{place} has chunks of {piece:,} bytes, but stores {stored:,}")
+    if int(node.id.get_num_chunks()) < needed:
+        raise NoData(f"{place} was written only in part: {node.id.get_num_chunks():,} of {needed:,} chunks")
+
+
+def _dtype_name(node: "h5py.Dataset", place: str) -> str:
+    import h5py
+
+    if h5py.check_ref_dtype(node.dtype) is not None:
+        raise UnsafeCheckpoint(f"{place} contains references, not numbers")
+    marked = _mark(node, place)
+    if node.dtype.kind == "V" and node.dtype.itemsize == 2 and node.dtype.names is None and marked == "bfloat16":
+        return "bfloat16"
+    if node.dtype.kind not in "biufc" or node.dtype.subdtype is not None or marked not in (None, node.dtype.name):
+        mark = f" marked {quoted(marked)}" if marked else ""
+        raise MalformedCheckpoint(f"{place} contains {quoted(str(node.dtype))[1:-1]}{mark}, not numbers")
+    return str(dtype_named(node.dtype.newbyteorder("=").name).name)
+
+
+def _mark(node: "h5py.Dataset", place: str) -> str | None:
+    """Return the attribute with which Keras marks a dtype that HDF5 lacks; None if there is none."""
+    import h5py
+
+    if "dtype" not in node.attrs:
+        return None
+    if _attribute_size(h5py.h5a.open(node.id, b"dtype")) > _MAX_NAME:
+        raise BudgetExceeded(f"{place}: the attribute 'dtype' is too long")
+    value = _attribute(node.attrs["dtype"], "dtype", place)
+    if not isinstance(value, str) or len(value) > _MAX_NAME:
+        raise MalformedCheckpoint(f"{place}: the attribute 'dtype' is not a name")
+    return value
+
+
+def _check_total(datasets: Mapping[str, Dataset], where: str, size: int) -> None:
+    """Raise `BudgetExceeded` if the datasets store more bytes than the file has, or tied ones are read too often."""
+    stored = sum({dataset.address: dataset.stored for dataset in datasets.values()}.values())
+    if stored > size:
+        raise BudgetExceeded(f"{where} has {size:,} bytes, but its datasets declare {stored:,} stored bytes")
+    copied = sum(dataset.stored for dataset in datasets.values())
+    if copied > max(_MAX_COPIES * stored, _COPIES_FLOOR):
+        raise BudgetExceeded(f"{where}: the {len(datasets):,} names of its datasets stand for the same few values")

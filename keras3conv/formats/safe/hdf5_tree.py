@@ -1,0 +1,89 @@
+"""Describe the groups and datasets of an HDF5 file."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import count, takewhile
+
+from keras3conv.errors import MalformedCheckpoint, quoted
+from keras3conv.transforms import Shape
+
+LEGACY_WEIGHTS = "model_weights"
+"""The group of the weights in a whole model that Keras 2 saved."""
+
+Attribute = str | tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A dataset that passed the inspection.
+
+    Attributes:
+        path: The path in the file.
+        shape: The shape.
+        dtype: The name of the dtype, as in numpy or ml_dtypes.
+        address: The address of the object header; two paths with the same address are the same dataset.
+        stored: The size in the file, in bytes.
+        layout: The numpy dtype of the values in the file (">f4"), if they are in one piece and plain; else empty.
+        offset: The offset of the values in the file, if `layout` is not empty.
+    """
+
+    path: str
+    shape: Shape
+    dtype: str
+    address: int
+    stored: int
+    layout: str = ""
+    offset: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tree:
+    """The groups and the datasets of a file.
+
+    Attributes:
+        where: The name of the file for messages.
+        groups: For each path of a group, the names of its members; the path of the root group is empty.
+        datasets: The datasets by path.
+        attributes: For each path of a group, its attributes that Keras uses: texts and lists of texts.
+        ignored: The names of groups at the root that contain no weights, such as the state of an optimizer.
+    """
+
+    where: str
+    groups: Mapping[str, tuple[str, ...]]
+    datasets: Mapping[str, Dataset]
+    attributes: Mapping[str, Mapping[str, Attribute]]
+    ignored: tuple[str, ...] = ()
+
+    @property
+    def is_legacy(self) -> bool:
+        """Whether the file has the format of Keras 2, with lists of layers and of weights."""
+        return LEGACY_WEIGHTS in self.groups or self.texts("", "layer_names") is not None
+
+    def shared(self) -> dict[str, str]:
+        """Return, for each path of a dataset with several paths, the first of them; tied weights share a dataset."""
+        first: dict[int, str] = {}
+        names = {path: first.setdefault(dataset.address, path) for path, dataset in sorted(self.datasets.items())}
+        several = {name for path, name in names.items() if path != name}
+        return {path: name for path, name in names.items() if name in several}
+
+    def text(self, group: str, name: str) -> str | None:
+        """Return a text attribute of a group; None if it is missing."""
+        value = self.attributes.get(group, {}).get(name)
+        if isinstance(value, tuple):
+            raise MalformedCheckpoint(f"{self.where}: the attribute {quoted(name)} of {quoted(group)} is not text")
+        return value
+
+    def texts(self, group: str, name: str) -> list[str] | None:
+        """Return the list of names in an attribute; None if it is missing. Keras numbers the parts of a long list."""
+        held = self.attributes.get(group, {})
+        numbered = (f"{name}{number}" for number in count())
+        parts = [name] if name in held else list(takewhile(held.__contains__, numbered))
+        names: list[str] = []
+        for part in parts:
+            value = held[part]
+            if isinstance(value, str):
+                raise MalformedCheckpoint(
+                    f"{self.where}: the attribute {quoted(part)} of {quoted(group)} is not a list"
+                )
+            names += value
+        return names if parts else None

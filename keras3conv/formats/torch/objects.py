@@ -1,0 +1,330 @@
+"""Describe the objects in the pickle of a torch checkpoint: tensors, storages, and what is not loaded.
+
+The pickle of a tensor is a call of a function of torch, by name. The functions here take the arguments of these calls,
+check them, and return descriptions; they call nothing in torch.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from keras3conv.errors import MalformedCheckpoint, UnsafeCheckpoint, quoted
+from keras3conv.formats.safe.source import check_shape
+from keras3conv.transforms import Shape
+
+_MAX_NAME = 500
+
+DANGEROUS = frozenset(
+    {"builtins", "code", "ctypes", "importlib", "nt", "os", "pickle", "posix", "pty", "runpy", "shutil", "socket"}
+    | {"subprocess", "sys", "__builtin__", "_pickle", "webbrowser"}
+)
+"""Modules of which a checkpoint has no honest use: their names are refused, although nothing would run."""
+
+_HARMLESS = frozenset(
+    {"bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "long", "object", "range"}
+    | {"set", "slice", "str", "tuple", "unicode", "xrange"}
+)
+"""The names of `builtins` that a checkpoint may contain; all of them but dicts and sets become placeholders."""
+
+_STORAGES = {
+    "DoubleStorage": "float64",
+    "FloatStorage": "float32",
+    "HalfStorage": "float16",
+    "BFloat16Storage": "bfloat16",
+    "LongStorage": "int64",
+    "IntStorage": "int32",
+    "ShortStorage": "int16",
+    "CharStorage": "int8",
+    "ByteStorage": "uint8",
+    "BoolStorage": "bool",
+    "ComplexFloatStorage": "complex64",
+    "ComplexDoubleStorage": "complex128",
+    "UntypedStorage": "",
+}
+"""The dtype for each class of storages; empty if the tensor names its own dtype."""
+
+_SIZES = {
+    "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "int16": 2, "int8": 1,
+    "uint64": 8, "uint32": 4, "uint16": 2, "uint8": 1, "bool": 1, "complex64": 8, "complex128": 16,
+    "float8_e4m3fn": 1, "float8_e5m2": 1, "float8_e8m0fnu": 1,
+}  # fmt: skip
+"""The bytes of an element. Not from numpy's dtypes: those of bfloat16 and float8 need ml_dtypes."""
+
+
+@dataclass(frozen=True)
+class Global:
+    """A class or function that the pickle names: "torch._utils._rebuild_tensor_v2"."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Placeholder:
+    """An object of a class that is not loaded. It has no attributes and no items."""
+
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class OddKey:
+    """A key of a dict that is neither text nor a number; no two are equal."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class Storage:
+    """The values that tensors refer to.
+
+    Attributes:
+        key: The name of the storage in the file.
+        dtype: The dtype; empty if the tensors name their own dtypes.
+        size: The number of bytes.
+        offset: The number of bytes before the first one in the storage with this key.
+    """
+
+    key: str
+    dtype: str
+    size: int
+    offset: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredTensor:
+    """A tensor in a checkpoint: where its values are in a storage.
+
+    Attributes:
+        storage: The storage; None for a tensor on the meta device, which has no values.
+        dtype: The name of the dtype.
+        itemsize: The size of an element in bytes.
+        shape: The shape.
+        strides: The strides in elements.
+        offset: The offset of the first element in the storage, in elements.
+        is_conjugate: Whether the tensor is the complex conjugate of the stored values.
+        is_negative: Whether the tensor is the negative of the stored values.
+    """
+
+    storage: Storage | None
+    dtype: str
+    itemsize: int
+    shape: Shape
+    strides: Shape = ()
+    offset: int = 0
+    is_conjugate: bool = False
+    is_negative: bool = False
+
+    @property
+    def size(self) -> int:
+        """The number of bytes of all elements."""
+        return check_shape(self.shape, "a tensor") * self.itemsize
+
+    @property
+    def reach(self) -> int:
+        """The number of elements from the first to the last one in the storage."""
+        if 0 in self.shape:
+            return 0
+        return 1 + sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
+
+
+@dataclass(frozen=True)
+class OddTensor:
+    """A tensor that is not a plain array of numbers; `kind` is "sparse", "quantized" or another word for it."""
+
+    kind: str
+
+
+def named(module: Any, name: Any, where: str) -> Global:
+    """Return the class or function with a name.
+
+    Raises:
+        UnsafeCheckpoint: A checkpoint has no honest use of it.
+        MalformedCheckpoint: The name is not text, or too long.
+    """
+    if type(module) is not str or type(name) is not str or len(module) + len(name) > _MAX_NAME:
+        raise MalformedCheckpoint(f"{where}: the name of a class is not text, or too long: {quoted((module, name))}")
+    full = f"{module}.{name}"
+    is_harmless = module in ("builtins", "__builtin__") and name in _HARMLESS
+    if module.partition(".")[0] in DANGEROUS and not is_harmless:
+        raise UnsafeCheckpoint(f"reading {where} would run code: it contains {full}")
+    return Global(full)
+
+
+def create(kind: Any, arguments: Any, where: str) -> Any:
+    """Return an object of a class; a `Placeholder` for every class but those of dicts."""
+    return call(kind, arguments, where) if kind in _DICTS else _placeholder(kind, arguments, where)
+
+
+def call(function: Any, arguments: Any, where: str) -> Any:
+    """Return what a call describes; a `Placeholder` if it describes neither a tensor nor a container."""
+    if type(arguments) is not tuple:
+        raise MalformedCheckpoint(f"{where}: a call in the pickle has no arguments")
+    known = _CALLS.get(function.name) if isinstance(function, Global) else None
+    if known is None:
+        return _placeholder(function, arguments, where)
+    try:
+        return known(*arguments)
+    except (TypeError, ValueError, OverflowError, MalformedCheckpoint) as error:
+        raise MalformedCheckpoint(f"{where}: {function.name} has wrong arguments: {error}") from None
+
+
+def storage(reference: Any, where: str) -> Storage:
+    """Return the storage that a reference in the pickle stands for; raise `MalformedCheckpoint` for other objects."""
+    if type(reference) is not tuple or len(reference) not in (5, 6) or reference[0] not in ("storage", b"storage"):
+        raise MalformedCheckpoint(f"{where}: the pickle refers to {quoted(reference)}, which is not a storage")
+    _, kind, key, _, count, *view = reference
+    module, _, name = kind.name.rpartition(".") if isinstance(kind, Global) else ("", "", "")
+    if module not in ("torch", "torch.storage", "torch.cuda") or type(key) is not str or not _is_size(count):
+        raise MalformedCheckpoint(f"{where}: the pickle has the storage {quoted(reference[1:])}")
+    dtype = _STORAGES.get(name)
+    if dtype is None:
+        return Storage(key, name, count)  # of quantized numbers; a tensor in it is refused by its name
+    itemsize = _SIZES[dtype] if dtype else 1
+    found = Storage(key, dtype, count * itemsize)
+    if not view or view[0] is None:
+        return found
+    part = view[0]
+    if type(part) is not tuple or len(part) != 3 or not _is_size(part[1]) or not _is_size(part[2]):
+        raise MalformedCheckpoint(f"{where}: the pickle has the part {quoted(part)} of a storage")
+    if part[1] + part[2] > count:
+        raise MalformedCheckpoint(f"{where}: a part of the storage {quoted(key)} extends beyond it")
+    return replace(found, size=part[2] * itemsize, offset=part[1] * itemsize)
+
+
+def _placeholder(function: Any, arguments: Any, where: str) -> Placeholder:
+    if not isinstance(function, Global):
+        raise MalformedCheckpoint(f"{where}: the pickle calls a {type(function).__name__}")
+    if function.name.startswith("copyreg.") or function.name.startswith("copy_reg."):
+        function = next((entry for entry in arguments if isinstance(entry, Global)), function)
+    return Placeholder(function.name)
+
+
+def _is_size(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 60
+
+
+def _sizes(values: Any) -> Shape:
+    if type(values) not in (tuple, list) or not all(map(_is_size, values)):
+        raise ValueError(f"{quoted(values)} are not sizes")
+    return tuple(values)
+
+
+def _dtype(value: Any) -> str:
+    name = value.name.removeprefix("torch.") if isinstance(value, Global) else ""
+    if name not in _SIZES:
+        raise ValueError(f"unknown dtype {quoted(name or value)}")
+    return name
+
+
+def _tensor(place: Any, offset: Any, shape: Any, strides: Any, flags: Any = None, dtype: str = "") -> Any:
+    if not isinstance(place, Storage) or not _is_size(offset):
+        raise ValueError(f"{quoted((place, offset))} are no storage and offset")
+    name = dtype or place.dtype
+    if name not in _SIZES:
+        return OddTensor("quantized, or of another unsupported dtype")
+    sizes, steps = _sizes(shape), _sizes(strides)
+    check_shape(sizes, "a tensor")
+    if len(sizes) != len(steps):
+        raise ValueError(f"{len(sizes)} sizes and {len(steps)} strides")
+    marks = flags if isinstance(flags, dict) else {}
+    return StoredTensor(
+        storage=place,
+        dtype=name,
+        itemsize=_SIZES[name],
+        shape=sizes,
+        strides=steps,
+        offset=offset,
+        is_conjugate=marks.get("conj") is True,
+        is_negative=marks.get("neg") is True,
+    )
+
+
+def _tensor_v1(place: Any, offset: Any, shape: Any, strides: Any) -> Any:
+    return _tensor(place, offset, shape, strides)
+
+
+def _tensor_v2(
+    place: Any, offset: Any, shape: Any, strides: Any, _gradient: Any, _hooks: Any, flags: Any = None
+) -> Any:
+    return _tensor(place, offset, shape, strides, flags)
+
+
+def _tensor_v3(
+    place: Any, offset: Any, shape: Any, strides: Any, _gradient: Any, _hooks: Any, dtype: Any, flags: Any = None
+) -> Any:
+    name = dtype.name.removeprefix("torch.") if isinstance(dtype, Global) else ""
+    return _tensor(place, offset, shape, strides, flags, _dtype(dtype)) if name in _SIZES else OddTensor(f"of {name}")
+
+
+def _without_values(dtype: Any, shape: Any, strides: Any, *_: Any) -> Any:
+    name = _dtype(dtype)
+    return StoredTensor(storage=None, dtype=name, itemsize=_SIZES[name], shape=_sizes(shape), strides=_sizes(strides))
+
+
+def _parameter(data: Any, *_: Any) -> Any:
+    if not isinstance(data, StoredTensor | OddTensor | Placeholder):
+        raise ValueError(f"a parameter of {quoted(data)}")
+    return data
+
+
+_TENSOR_TYPES = ("torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer")
+
+
+def _typed(function: Any, kind: Any, arguments: Any, *_: Any) -> Any:
+    """Return a tensor that has attributes, or whose class is derived from that of tensors."""
+    if not isinstance(kind, Global) or not isinstance(function, Global):
+        raise ValueError(f"{quoted((function, kind))} are no function and class")
+    if kind.name not in _TENSOR_TYPES or not function.name.startswith("torch._utils._rebuild_"):
+        return Placeholder(kind.name)
+    return call(function, arguments, "a tensor")
+
+
+def _dict(*arguments: Any) -> dict[Any, Any]:
+    pairs = next((entry for entry in arguments if isinstance(entry, list | dict)), [])
+    if isinstance(pairs, dict):
+        return dict(pairs)
+    if not all(type(pair) in (tuple, list) and len(pair) == 2 and type(pair[0]) is str for pair in pairs):
+        raise ValueError("the items of a dict are not pairs with text as keys")
+    return {key: value for key, value in pairs}  # noqa: C416  # the keys were checked to be text
+
+
+def _encoded(text: Any, encoding: Any = "utf-8") -> Any:
+    """Return bytes, which Python writes in protocol 2 as a text and its encoding."""
+    if encoding not in ("latin1", "latin-1") or type(text) is not str:
+        return Placeholder("_codecs.encode")
+    return text.encode("latin-1")
+
+
+def _odd(kind: str) -> Callable[..., OddTensor]:
+    return lambda *_: OddTensor(kind)
+
+
+_DICTS = {Global("collections.OrderedDict"), Global("collections.defaultdict"), Global("collections.Counter")}
+_CALLS: dict[str, Callable[..., Any]] = {
+    "torch._utils._rebuild_tensor": _tensor_v1,
+    "torch._utils._rebuild_tensor_v2": _tensor_v2,
+    "torch._utils._rebuild_tensor_v3": _tensor_v3,
+    "torch._utils._rebuild_meta_tensor_no_storage": _without_values,
+    "torch._utils._rebuild_parameter": _parameter,
+    "torch._utils._rebuild_parameter_with_state": _parameter,
+    "torch._tensor._rebuild_from_type": _typed,
+    "torch._tensor._rebuild_from_type_v2": _typed,
+    "torch._utils._rebuild_sparse_tensor": _odd("sparse"),
+    "torch._utils._rebuild_sparse_csr_tensor": _odd("sparse"),
+    "torch._utils._rebuild_qtensor": _odd("quantized"),
+    "torch._utils._rebuild_nested_tensor": _odd("nested"),
+    "torch._utils._rebuild_device_tensor_from_numpy": _odd("of a device that torch saves as numpy arrays"),
+    "torch._utils._rebuild_wrapper_subclass": _odd("of a class of its own"),
+    "torch.Size": lambda sizes=(): _sizes(sizes),
+    "collections.OrderedDict": _dict,
+    "collections.defaultdict": _dict,
+    "collections.Counter": _dict,
+    "builtins.dict": _dict,
+    "__builtin__.dict": _dict,
+    "builtins.set": lambda values=(): list(values),
+    "__builtin__.set": lambda values=(): list(values),
+    "_codecs.encode": _encoded,
+}
+"""The calls that describe a container or a tensor; all others become placeholders."""

@@ -1,0 +1,280 @@
+"""Parse the pickle in a torch checkpoint without executing it.
+
+A pickle is a program for a stack machine. Python's own machine imports classes and calls them; this one only builds
+plain containers, and knows the few calls with which torch describes a tensor (`objects.call`). Every other object
+becomes a `Placeholder`. Keys of dicts are numbers or text, and sets become lists, so that nothing in the file is hashed
+that could take long.
+"""
+
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from keras3conv.errors import BudgetExceeded, MalformedCheckpoint, quoted
+from keras3conv.formats.torch import objects
+from keras3conv.formats.torch.objects import OddKey, OddTensor, Placeholder, StoredTensor
+
+MAX_PICKLE = 256 << 20
+"""The maximum size of a pickle in bytes; a checkpoint with 200,000 tensors has about 50 MiB."""
+
+_MAX_STEPS = 40_000_000
+_MAX_KEY = 1 << 62
+_MARK = object()
+
+
+def parse(data: bytes, where: str, start: int = 0) -> tuple[Any, int]:
+    """Return the object that a pickle describes, and the position after the pickle.
+
+    Args:
+        data: The bytes that contain the pickle.
+        where: The name of the file for messages.
+        start: The position of the pickle.
+
+    Raises:
+        MalformedCheckpoint: The bytes are not a pickle of the kind that `torch.save` writes.
+        UnsafeCheckpoint: The pickle names a function that no checkpoint needs.
+        BudgetExceeded: The pickle has too many instructions.
+    """
+    return _Machine(data, where, start).run()
+
+
+class _Machine:
+    """The stack machine of one pickle."""
+
+    def __init__(self, data: bytes, where: str, start: int) -> None:
+        self.data, self.where, self.position = data, where, start
+        self.stack: list[Any] = []
+        self.memo: dict[int, Any] = {}
+        self.copied = 0
+
+    def run(self) -> tuple[Any, int]:
+        data, steps = self.data, 0
+        try:
+            while data[self.position] != 0x2E:  # STOP
+                step = _STEPS.get(data[self.position])
+                if step is None:
+                    raise self.malformed(f"unknown instruction {data[self.position]:#04x}")
+                self.position += 1
+                step(self)
+                steps += 1
+                if steps > _MAX_STEPS:
+                    raise BudgetExceeded(f"{self.where}: the pickle has more than {_MAX_STEPS:,} instructions")
+            value = self.stack.pop()
+        except IndexError:
+            raise self.malformed("it ends too early, or takes a value that is not there") from None
+        except UnicodeDecodeError:
+            raise self.malformed("a text is not UTF-8") from None
+        if value is _MARK:
+            raise self.malformed("it has no value")
+        return value, self.position + 1
+
+    def malformed(self, fact: str) -> MalformedCheckpoint:
+        return MalformedCheckpoint(f"{self.where}: the pickle is damaged at byte {self.position:,}: {fact}")
+
+    def take(self, size: int) -> bytes:
+        end = self.position + size
+        if end > len(self.data):
+            raise IndexError
+        taken = self.data[self.position : end]
+        self.position = end
+        return taken
+
+    def number(self, size: int) -> int:
+        return int.from_bytes(self.take(size), "little")
+
+    def line(self) -> str:
+        end = self.data.find(b"\n", self.position, self.position + 1000)
+        if end < 0:
+            raise self.malformed("a name does not end")
+        text = self.data[self.position : end].decode("utf-8")
+        self.position = end + 1
+        return text
+
+    def marked(self) -> list[Any]:
+        """Remove the values after the last mark from the stack, and return them."""
+        values = []
+        while (value := self.stack.pop()) is not _MARK:
+            values.append(value)
+        values.reverse()
+        return values
+
+    def target(self, kind: type) -> Any:
+        """Return the container on top of the stack; None for an object that is not loaded."""
+        found = self.stack[-1]
+        if isinstance(found, Placeholder):
+            return None
+        if type(found) is not kind:
+            raise self.malformed(f"items are put into a {_kind(found)}")
+        return found
+
+    def set_items(self, pairs: list[Any]) -> None:
+        if len(pairs) % 2:
+            raise self.malformed("a key has no value")
+        target = self.target(dict)
+        if target is not None:
+            target.update((_key(key), value) for key, value in zip(pairs[::2], pairs[1::2], strict=True))
+
+    def add_items(self, values: list[Any]) -> None:
+        target = self.target(list)
+        if target is not None:
+            target.extend(values)
+
+    def get(self, place: int) -> None:
+        if place not in self.memo:
+            raise self.malformed(f"it refers to a value {place} that was not stored")
+        self.stack.append(self.memo[place])
+
+    def call(self, make: Callable[[Any, Any, str], Any]) -> None:
+        arguments, function = self.stack.pop(), self.stack.pop()
+        made = make(function, arguments, self.where)
+        self.stack.append(made)
+        self.copied += len(made) if isinstance(made, dict | list | bytes) else 0
+        if self.copied > len(self.data):  # every item in a pickle has at least one byte
+            raise BudgetExceeded(f"{self.where}: the pickle copies the same values again and again")
+
+    def build(self) -> None:
+        self.stack.pop()  # the state: attributes, which are not tensors of a state dict
+        if not isinstance(self.stack[-1], dict | Placeholder | OddTensor):
+            raise self.malformed(f"a {_kind(self.stack[-1])} gets a state")
+
+    def new_with_keywords(self) -> None:
+        self.stack.pop()
+        self.call(objects.create)
+
+    def name(self, module: Any, name: Any) -> None:
+        self.stack.append(objects.named(module, name, self.where))
+
+    def stack_name(self) -> None:
+        name, module = self.stack.pop(), self.stack.pop()
+        self.name(module, name)
+
+    def dictionary(self, pairs: list[Any]) -> None:
+        self.stack.append({})
+        self.set_items(pairs)
+
+
+def _kind(value: Any) -> str:
+    return "tensor" if isinstance(value, StoredTensor) else type(value).__name__
+
+
+def _key(value: Any) -> Any:
+    is_plain = type(value) is str or value is None or type(value) is bool
+    if is_plain or (type(value) is int and abs(value) < _MAX_KEY):
+        return value
+    return OddKey(quoted(value) if isinstance(value, bytes | float | int) else _kind(value))
+
+
+def _push(read: Callable[[_Machine], Any]) -> Callable[[_Machine], None]:
+    return lambda machine: machine.stack.append(read(machine))
+
+
+def _text(size: int) -> Callable[[_Machine], None]:
+    return _push(lambda machine: machine.take(machine.number(size)).decode("utf-8", "surrogatepass"))
+
+
+def _latin(size: int) -> Callable[[_Machine], None]:
+    """Return the step for a text that Python 2 wrote, which has one byte a character."""
+    return _push(lambda machine: machine.take(machine.number(size)).decode("latin-1"))
+
+
+def _bytes(size: int) -> Callable[[_Machine], None]:
+    return _push(lambda machine: machine.take(machine.number(size)))
+
+
+def _long(size: int) -> Callable[[_Machine], None]:
+    return _push(lambda machine: int.from_bytes(machine.take(machine.number(size)), "little", signed=True))
+
+
+def _tuple(size: int) -> Callable[[_Machine], None]:
+    def step(machine: _Machine) -> None:
+        values = [machine.stack.pop() for _ in range(size)]
+        machine.stack.append(tuple(reversed(values)))
+
+    return step
+
+
+def _put(size: int) -> Callable[[_Machine], None]:
+    def step(machine: _Machine) -> None:
+        machine.memo[machine.number(size)] = machine.stack[-1]
+
+    return step
+
+
+def _memoize(machine: _Machine) -> None:
+    machine.memo[len(machine.memo)] = machine.stack[-1]
+
+
+def _skip(size: int) -> Callable[[_Machine], None]:
+    def step(machine: _Machine) -> None:
+        machine.take(size)
+
+    return step
+
+
+def _taking(step: Callable[[_Machine, list[Any]], None], size: int) -> Callable[[_Machine], None]:
+    """Return the step that takes a fixed number of values from the stack."""
+
+    def step_with_values(machine: _Machine) -> None:
+        values = [machine.stack.pop() for _ in range(size)]
+        step(machine, values[::-1])
+
+    return step_with_values
+
+
+_STEPS: dict[int, Callable[[_Machine], None]] = {
+    ord(code): step
+    for code, step in {
+        "\x80": _skip(1),  # PROTO
+        "\x95": _skip(8),  # FRAME
+        "(": _push(lambda _: _MARK),
+        "0": lambda machine: machine.stack.__delitem__(-1),  # POP
+        "1": lambda machine: (machine.marked(), None)[1],  # POP_MARK
+        "N": _push(lambda _: None),
+        "\x88": _push(lambda _: True),
+        "\x89": _push(lambda _: False),
+        "K": _push(lambda machine: machine.number(1)),
+        "M": _push(lambda machine: machine.number(2)),
+        "J": _push(lambda machine: int.from_bytes(machine.take(4), "little", signed=True)),
+        "\x8a": _long(1),
+        "\x8b": _long(4),
+        "G": _push(lambda machine: struct.unpack(">d", machine.take(8))[0]),
+        "X": _text(4),
+        "\x8c": _text(1),
+        "\x8d": _text(8),
+        "U": _latin(1),
+        "T": _latin(4),
+        "C": _bytes(1),
+        "B": _bytes(4),
+        "\x8e": _bytes(8),
+        "\x96": _bytes(8),  # BYTEARRAY8
+        "]": _push(lambda _: []),
+        "l": _push(lambda machine: machine.marked()),
+        "a": _taking(_Machine.add_items, 1),
+        "e": lambda machine: machine.add_items(machine.marked()),
+        ")": _push(lambda _: ()),
+        "t": _push(lambda machine: tuple(machine.marked())),
+        "\x85": _tuple(1),
+        "\x86": _tuple(2),
+        "\x87": _tuple(3),
+        "}": _push(lambda _: {}),
+        "d": lambda machine: machine.dictionary(machine.marked()),
+        "s": _taking(_Machine.set_items, 2),
+        "u": lambda machine: machine.set_items(machine.marked()),
+        "\x8f": _push(lambda _: []),  # EMPTY_SET
+        "\x90": lambda machine: machine.add_items(machine.marked()),
+        "\x91": _push(lambda machine: machine.marked()),  # FROZENSET
+        "c": lambda machine: machine.name(machine.line(), machine.line()),
+        "\x93": _Machine.stack_name,
+        "R": lambda machine: machine.call(objects.call),
+        "\x81": lambda machine: machine.call(objects.create),
+        "\x92": _Machine.new_with_keywords,
+        "b": _Machine.build,
+        "Q": lambda machine: machine.stack.append(objects.storage(machine.stack.pop(), machine.where)),
+        "q": _put(1),
+        "r": _put(4),
+        "\x94": _memoize,
+        "h": lambda machine: machine.get(machine.number(1)),
+        "j": lambda machine: machine.get(machine.number(4)),
+    }.items()
+}
+"""For each instruction, the function that carries it out. Instructions that `torch.save` never writes are missing."""
