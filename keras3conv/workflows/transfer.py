@@ -49,8 +49,10 @@ def transfer(source: Model, target: Model, plan: Alignment, options: Options, *,
     if isinstance(read, KerasFile):
         read, notes = (read, read.notes()) if _has_the_tensors(read.view(), plan) else read.opened()
     record = Record.of(read, plan)
-    into = _into_files if isinstance(written, ModelFile) else _into_live
-    staging, files = into(read.view(), written, options, record)  # type: ignore[operator]  # each takes its own kind
+    if isinstance(written, ModelFile):
+        staging, files = _into_files(read.view(), written, options, record)
+    else:
+        staging, files = _into_live(read.view(), written, options, record)
     return _report(staging, files, record, notes)
 
 

@@ -160,13 +160,22 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: p
 
 def test_the_index_is_taken_away_first_and_placed_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     moves: list[str] = []
-    for name in ("set_aside", "move_in"):
-        move = getattr(rooms.Room, name)
-        monkeypatch.setattr(rooms.Room, name, lambda room, file, move=move: (moves.append(file), move(room, file)))
+    set_aside, move_in = rooms.Room.set_aside, rooms.Room.move_in
+
+    def noted_set_aside(room: rooms.Room, name: str) -> None:
+        moves.append(f"{name} away")
+        set_aside(room, name)
+
+    def noted_move_in(room: rooms.Room, name: str) -> None:
+        moves.append(f"{name} in")
+        move_in(room, name)
+
+    monkeypatch.setattr(rooms.Room, "set_aside", noted_set_aside)
+    monkeypatch.setattr(rooms.Room, "move_in", noted_move_in)
     with replacing_all([tmp_path / "shard", tmp_path / "index"]) as temporaries:
         for temporary in temporaries:
             temporary.write_text("new")
-    assert moves == ["index", "shard", "shard", "index"]
+    assert moves == ["index away", "shard away", "shard in", "index in"]
 
 
 def run(folder: Path, value: float, *limit: int) -> "subprocess.Popen[str]":
@@ -197,7 +206,7 @@ def test_a_full_disk_leaves_the_old_files_and_nothing_else(tmp_path: Path) -> No
         assert str(tmp_path) in said
         assert content(tmp_path) == before, limit
     process = run(tmp_path, 2.0, 1_000_000)
-    assert process.communicate(timeout=120) == ("ready\n", None)
+    assert process.communicate(timeout=120)[0] == "ready\n"
     assert set(values_in(tmp_path)) == {2.0}
 
 

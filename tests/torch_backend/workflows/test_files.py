@@ -354,11 +354,10 @@ def test_a_manifest_has_the_digests_of_the_source_and_no_date(
 ) -> None:
     module, _, plan = moved
     file = save_torch(module, tmp_path, "net.safetensors")
-    texts = []
-    for folder in (tmp_path / "a", tmp_path / "b"):
-        folder.mkdir()
-        report = k3c.transfer(file, folder / "x.weights.h5", plan)
-        texts.append((folder / "x.weights.h5.manifest.json").read_text())
+    (tmp_path / "again").mkdir()
+    k3c.transfer(file, tmp_path / "again" / "x.weights.h5", plan)
+    report = k3c.transfer(file, tmp_path / "x.weights.h5", plan)
+    texts = [(folder / "x.weights.h5.manifest.json").read_text() for folder in (tmp_path / "again", tmp_path)]
     assert texts[0] == texts[1]
     content = json.loads(texts[0])
     digests = formats.digest(file)
