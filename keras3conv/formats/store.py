@@ -40,12 +40,10 @@ class Checks:
     """What is done beside writing; a benchmark measures what each costs.
 
     Attributes:
-        flush: Whether to flush the file to disk before it is read again.
         reread: Whether to read every tensor again and compare it with what was written.
         digests: Whether to compute the digests of the file.
     """
 
-    flush: bool = True
     reread: bool = True
     digests: bool = True
 
@@ -96,8 +94,7 @@ def store(
     """
     layout = LAYOUTS[kind](temporary, tensors)
     checksums = fill(temporary, layout, tensors, read, progress, checked=checks.reread or kind == "torch")
-    if checks.flush:
-        rooms.synchronise(temporary)
+    rooms.synchronise(temporary)
     locations = {} if kind == "torch" else layout.locations  # a torch checkpoint is read by the names of its tensors
     file = WrittenFile(path=str(path), size=temporary.stat().st_size, sha256="", md5="")
     with ThreadPoolExecutor(1) as pool:
