@@ -66,7 +66,7 @@ def align(
 
 
 @random_state_kept()
-def transfer(  # noqa: PLR0913 - a parameter for every option of a transfer
+def transfer(  # noqa: PLR0913 - an argument for every option
     source: Model,
     target: Model,
     plan: Alignment,
@@ -75,14 +75,15 @@ def transfer(  # noqa: PLR0913 - a parameter for every option of a transfer
     overwrite: bool = False,
     cast: bool = False,
     accept_difference: bool = False,
+    accept_unconfirmed: bool = False,
+    memory: Literal["copy", "share"] = "copy",
     entry: str = "",
     max_shard_size: int | str | None = None,
 ) -> Report:
     """Transfer the weights of a model to a model or file of the other framework.
 
-    All weights are transferred, or none: after a failure or an interrupt the target is unchanged. Files are flushed to
-    disk and read again before they take their names, all of them together. Beside each is a manifest,
-    OUT.manifest.json, with the digests of the source and of every tensor; `verify` compares the files with it.
+    All weights are transferred, or none: after a failure or an interrupt the target is unchanged. Beside each file is
+    a manifest, OUT.manifest.json, with which `verify` compares it.
 
     Args:
         source: The model to read, torch or Keras: a live model or the path of a file.
@@ -93,10 +94,15 @@ def transfer(  # noqa: PLR0913 - a parameter for every option of a transfer
         cast: Whether values may lose precision if the target's dtype is narrower.
         accept_difference: Whether to transfer the weights although the plan knows that the outputs of the two models
             differ with the same weights.
+        accept_unconfirmed: Whether the report counts as passed although no run has confirmed pairs of the plan. Without
+            it, the weights are transferred too, but the status of the report is "unconfirmed" and it is not `ok`.
+        memory: "copy": the target gets values of its own; a Keras model on the torch backend gets the kernels of its
+            convolutions in the memory order in which they run fastest. "share": between live models on the torch
+            backend, the target uses the memory of the source, so that a change of one changes both; nothing is copied
+            but values that are computed from several tensors, which the report names.
         entry: The name of the state dict in a torch checkpoint that holds several: "state_dict_ema".
-        max_shard_size: Divide the tensors among files of at most this size, a number of bytes or "2GB", with an index:
-            model.safetensors.index.json, model.bin.index.json or model.weights.json, as Hugging Face and Keras name
-            them. If the process is killed, the next call with the same arguments uses the shards that were finished.
+        max_shard_size: The size of a file, a number of bytes or "2GB": larger models are divided among several files
+            with an index. After a kill, the same call goes on with the finished files. See docs/files.md.
 
     Returns:
         A report of the transfer, with the size, sha256 and md5 of every written file.
@@ -115,6 +121,8 @@ def transfer(  # noqa: PLR0913 - a parameter for every option of a transfer
         out=_paths(out),
         overwrite=overwrite,
         cast=cast,
+        accept_unconfirmed=accept_unconfirmed,
+        memory=memory,
         max_shard_size=None if max_shard_size is None else formats.parse_size(max_shard_size),
     )
     return run(source, target, plan, options, entry=entry)

@@ -1,16 +1,22 @@
 """Convert plans to JSON and back. Reading a plan imports and evaluates nothing."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from keras3conv.alignment.pair import Evidence, Ignored, Pair, Plan
-from keras3conv.errors import AlignmentError, TransformError
+from keras3conv.errors import AlignmentError, quoted
 from keras3conv.model.views import InputSpec, LayerRun, LayerView, ModelView, TensorRef
 from keras3conv.rules.rule import WeightMapping
 from keras3conv.transforms import from_json
 
 VERSION = 1
+
+_MAX_TEXT = 20_000
+_MAX_AXES, _MAX_AXIS = 32, 1 << 40
+_MAX_DEPTH = 64
+_DTYPE = re.compile(r"bool|string|q?u?int\d{1,2}(x\d)?|b?float\d{1,3}(_[a-z0-9]{2,20})?|complex\d{1,3}|bits[x0-9]*")
 
 
 def dump(plan: Plan) -> str:
@@ -35,23 +41,27 @@ def load(text: str) -> dict[str, Any]:
         AlignmentError: The text is not a plan, or its format version is unknown.
     """
     try:
-        data = json.loads(text)
+        data = json.loads(text, object_pairs_hook=_distinct)
     except (ValueError, RecursionError) as error:
         raise AlignmentError(f"not a plan: it is not JSON ({error})") from None
     if not isinstance(data, Mapping) or data.get("keras3conv") != "alignment":
         raise AlignmentError('not a plan: the JSON has no "keras3conv": "alignment"')
     if data.get("format") != VERSION:
-        raise AlignmentError(f"the plan has format {data.get('format')!r}; this version of keras3conv reads {VERSION}")
+        raise AlignmentError(
+            f"the plan has format {quoted(data.get('format'))}; this version of keras3conv reads {VERSION}"
+        )
+    if _is_deep(data):
+        raise AlignmentError(f"not a plan: it has more than {_MAX_DEPTH} levels of lists and objects")
     try:
         return {
             "pairs": tuple(map(_load_pair, data["pairs"])),
             "ignored": tuple(Ignored(**_strings(entry)) for entry in data["ignored"]),
             "torch": _load_view(data["torch"], "torch"),
             "keras": _load_view(data["keras"], "keras"),
-            "notes": tuple(map(str, data.get("notes", ()))),
-            "difference": str(data.get("difference", "")),
+            "notes": tuple(map(_text, data.get("notes", ()))),
+            "difference": _text(data.get("difference", "")),
         }
-    except (KeyError, TypeError, AttributeError, ValueError, TransformError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
         raise AlignmentError(f"not a plan: {type(error).__name__}: {error}") from None
 
 
@@ -71,19 +81,19 @@ def _dump_pair(pair: Pair) -> dict[str, Any]:
 
 def _load_pair(data: Mapping[str, Any]) -> Pair:
     return Pair(
-        torch=str(data["torch"]),
-        keras=str(data["keras"]),
-        rule=str(data["rule"]),
+        torch=_text(data["torch"]),
+        keras=_text(data["keras"]),
+        rule=_text(data["rule"]),
         weights=tuple(
             WeightMapping(
-                torch=tuple(map(str, mapping["torch"])),
-                keras=tuple(map(str, mapping["keras"])),
+                torch=tuple(map(_text, mapping["torch"])),
+                keras=tuple(map(_text, mapping["keras"])),
                 transform=from_json(mapping["transform"]),
             )
             for mapping in data["weights"]
         ),
         evidence=tuple(Evidence(**_strings(evidence)) for evidence in data["evidence"]),
-        candidates=tuple(map(str, data["candidates"])),
+        candidates=tuple(map(_text, data["candidates"])),
     )
 
 
@@ -100,10 +110,10 @@ def _dump_view(view: ModelView) -> dict[str, Any]:
 def _load_view(data: Mapping[str, Any], side: Any) -> ModelView:
     view = ModelView(
         side=side,
-        name=str(data["name"]),
-        origin=str(data["origin"]),
+        name=_text(data["name"]),
+        origin=_text(data["origin"]),
         input_specs=tuple(
-            InputSpec(shape=tuple(spec["shape"]), dtype=str(spec["dtype"]), name=str(spec["name"]))
+            InputSpec(shape=_free_sizes(spec["shape"]), dtype=_dtype(spec["dtype"]), name=_text(spec["name"]))
             for spec in data["inputs"]
         ),
         layers=tuple(map(_load_layer, data["layers"])),
@@ -139,23 +149,23 @@ def _dump_layer(layer: LayerView) -> dict[str, Any]:
 
 def _load_layer(data: Mapping[str, Any]) -> LayerView:
     return LayerView(
-        path=str(data["path"]),
-        kinds=tuple(map(str, data["kinds"])),
-        config=data["config"],
-        attribute=str(data["attribute"]),
+        path=_text(data["path"]),
+        kinds=tuple(map(_text, data["kinds"])),
+        config=_config(data["config"]),
+        attribute=_text(data["attribute"]),
         run=LayerRun(
-            calls=None if data["calls"] is None else tuple(map(int, data["calls"])),
-            flattened=None if data["flattened"] is None else tuple(map(int, data["flattened"])),
+            calls=None if data["calls"] is None else _places(data["calls"]),
+            flattened=None if data["flattened"] is None else _sizes(data["flattened"]),
         ),
         tensors=tuple(
             TensorRef(
-                path=str(tensor["path"]),
-                role=str(tensor["role"]),
-                shape=tuple(map(int, tensor["shape"])),
-                dtype=str(tensor["dtype"]),
+                path=_text(tensor["path"]),
+                role=_text(tensor["role"]),
+                shape=_sizes(tensor["shape"]),
+                dtype=_dtype(tensor["dtype"]),
                 trainable=bool(tensor["trainable"]),
-                storage=str(tensor["storage"]),
-                location=str(tensor["location"]),
+                storage=_text(tensor["storage"]),
+                location=_text(tensor["location"]),
                 is_computed=bool(tensor.get("computed", False)),  # older plans have no such field
             )
             for tensor in data["tensors"]
@@ -164,4 +174,57 @@ def _load_layer(data: Mapping[str, Any]) -> LayerView:
 
 
 def _strings(data: Mapping[str, Any]) -> dict[str, Any]:
-    return {str(name): str(value) for name, value in data.items()}
+    return {_text(name): _text(value) for name, value in data.items()}
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise ValueError("a key occurs twice in an object")
+    return made
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or len(value) > _MAX_TEXT:
+        raise TypeError(f"{quoted(value)} is not a text, or too long")
+    value.encode()  # a lone surrogate is a UnicodeEncodeError, which is a ValueError
+    return value
+
+
+def _dtype(value: Any) -> str:
+    if not _DTYPE.fullmatch(_text(value)):
+        raise ValueError(f"the unknown dtype {quoted(value)}")
+    return str(value)
+
+
+def _sizes(values: Any) -> tuple[int, ...]:
+    sizes = _places(values)
+    if len(sizes) > _MAX_AXES or max(sizes, default=0) > _MAX_AXIS:
+        raise ValueError(f"an array cannot have the shape {quoted(sizes)}")
+    return sizes
+
+
+def _free_sizes(values: Any) -> tuple[int | None, ...]:
+    _sizes([value for value in values if value is not None])
+    return tuple(values)
+
+
+def _places(values: Any) -> tuple[int, ...]:
+    if not isinstance(values, list) or not all(type(value) is int and value >= 0 for value in values):
+        raise TypeError(f"{quoted(values)} are not whole numbers")
+    return tuple(values)
+
+
+def _config(value: Any) -> Any:
+    if value is not None and not isinstance(value, dict):
+        raise TypeError(f"{quoted(value)} is not a configuration")
+    return value
+
+
+def _is_deep(value: Any) -> bool:
+    """Return whether a value has more than `_MAX_DEPTH` levels, so that walking over it could exceed Python's stack."""
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        inside = (item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list))
+        level = [item for items in inside for item in items]
+    return bool(level)

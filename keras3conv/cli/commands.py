@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from keras3conv.cli.app import FAILED, PASSED, app, command, note
-from keras3conv.cli.handing import hand_out
+from keras3conv.cli.handing import hand_out, status_of
 from keras3conv.cli.options import (
     Backends,
     ClassNamesFile,
@@ -37,27 +37,14 @@ from keras3conv.cli.options import (
     TorchWeights,
     Training,
 )
-from keras3conv.cli.verify import verify
+from keras3conv.cli.sides import align_ends, both, entry_of
 from keras3conv.errors import AlignmentError, InputError
 
 if TYPE_CHECKING:
     from keras3conv.alignment.plan import Alignment
-    from keras3conv.frameworks.adapter import Adapter
 
 
-__all__ = [
-    "align",
-    "app",
-    "compare_onnx",
-    "convert",
-    "demo",
-    "inspect",
-    "main",
-    "rules",
-    "transfer",
-    "validate",
-    "verify",
-]
+__all__ = ["app", "card", "main", "sweep", "verify"]
 
 
 def main() -> None:
@@ -98,8 +85,8 @@ def inspect(
     debug: Debug = False,
 ) -> int:
     """List the layers of a model, with the shapes of their tensors. Repeated blocks share a line."""
-    from keras3conv.cli.models import Weights, resolve
     from keras3conv.cli.output import model_json, model_text
+    from keras3conv.workflows.factories import Weights, resolve
 
     view = resolve(model, Weights(torch=torch_weights, keras=keras_weights, entry=entry)).view()
     print(model_json(view) if as_json else model_text(view, every=every))
@@ -130,13 +117,14 @@ def align(  # noqa: PLR0913 - an argument for every option
     """Match the tensors of two models. The exit status is 1 if a tensor has no counterpart."""
     from keras3conv import api
     from keras3conv.alignment.text import describe
-    from keras3conv.cli.files import read_hints, read_ignored, read_inputs, write_plan
-    from keras3conv.cli.models import notes_to_stderr
+    from keras3conv.cli.files import read_hints, read_ignored
     from keras3conv.cli.output import as_options
+    from keras3conv.workflows.factories import notes_to_stderr
+    from keras3conv.workflows.files import read_inputs, write_plan
 
     hints, ignored = read_hints(hint or ()), read_ignored(ignore or ())
     given = read_inputs(inputs), read_inputs(keras_inputs)
-    torch_side, keras_side = _both(torch, keras, torch_weights, keras_weights, entry)
+    torch_side, keras_side = both(torch, keras, torch_weights, keras_weights, entry)
     with notes_to_stderr():
         plan = api.align(
             torch_side.source,
@@ -144,7 +132,7 @@ def align(  # noqa: PLR0913 - an argument for every option
             inputs=given[0],
             keras_inputs=given[1],
             hints=hints,
-            entry=_entry_of(torch_side, entry),
+            entry=entry_of(torch_side, entry),
         )
     for path, reason in ignored:
         plan = plan.ignore(path, reason)
@@ -172,17 +160,23 @@ def transfer(  # noqa: PLR0913 - an argument for every option
     accept_difference: Annotated[
         bool, typer.Option("--accept-difference", help="Move the weights although the outputs are known to differ.")
     ] = False,
+    accept_unconfirmed: Annotated[
+        bool, typer.Option("--accept-unconfirmed", help="Exit with 0 although no run has confirmed some pairs.")
+    ] = False,
     max_shard_size: Annotated[
         str | None, typer.Option(metavar="2GB", help="Divide the tensors among files of at most this size.")
     ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Transfer weights to a file of the other framework, or to a model that is then saved. All or nothing."""
-    from keras3conv.cli.files import read_plan
-    from keras3conv.cli.models import Weights, notes_to_stderr, resolve
+    """Transfer weights to a file of the other framework, or to a model that is then saved. All or nothing.
+
+    The exit status is 3 if the weights were transferred by pairs that no run has confirmed.
+    """
     from keras3conv.cli.output import print_report, progress_bar
     from keras3conv.formats.shards import parse_size
+    from keras3conv.workflows.factories import Weights, notes_to_stderr, resolve
+    from keras3conv.workflows.files import read_plan
     from keras3conv.workflows.transfer import Options
     from keras3conv.workflows.transfer import transfer as run
 
@@ -192,7 +186,7 @@ def transfer(  # noqa: PLR0913 - an argument for every option
     if ends[1].is_live and not out:
         raise InputError(f"{target} is a factory, and no file is given to save its model to\nFix:  -o FILE")
     with notes_to_stderr():
-        found = saved or _align_ends(*ends, entry)
+        found = saved or align_ends(*ends, entry)
         if accept_difference:
             found = found.accepting_difference()
         if not _is_complete(found):
@@ -202,12 +196,13 @@ def transfer(  # noqa: PLR0913 - an argument for every option
                 out=tuple(out or ()),
                 overwrite=overwrite,
                 cast=cast,
+                accept_unconfirmed=accept_unconfirmed,
                 max_shard_size=None if max_shard_size is None else parse_size(max_shard_size),
                 progress=progress,
             )
-            report = run(ends[0].source, ends[1].source, found, options, entry=_entry_of(ends[0], entry))
+            report = run(ends[0].source, ends[1].source, found, options, entry=entry_of(ends[0], entry))
     print(report.to_json()) if as_json else print_report(report)
-    return PASSED
+    return status_of(report)
 
 
 @command("keras3conv validate net.py:make model.keras --torch-weights net.pt --report report.html")
@@ -237,33 +232,39 @@ def validate(  # noqa: PLR0913 - an argument for every option
     """Prove that two models compute the same. If they differ, report where and why; the exit status is 1."""
     from keras3conv import api
     from keras3conv.cli import files as cli_files
-    from keras3conv.cli.models import notes_to_stderr
     from keras3conv.cli.output import progress_bar
     from keras3conv.validators.running.options import Options
+    from keras3conv.workflows.factories import notes_to_stderr
+    from keras3conv.workflows.files import read_class_names, read_inputs, read_labels
     from keras3conv.workflows.validate import validate as run
 
-    if report:
-        cli_files.check_report(report)
-    saved, hints = cli_files.read_plan(plan) if plan else None, cli_files.read_hints(hint or ())
-    if saved and hints:
-        raise InputError("--plan and --hint are both given: hints are only for making a plan")
+    cli_files.check_report(report)
+    saved, hints = cli_files.read_plan_or_hints(plan, hint or ())
     options = Options(
         proofs=proof or (),
         tolerance=cli_files.read_tolerance(tolerance),
         training=training,
-        labels=cli_files.read_labels(labels),
-        class_names=cli_files.read_class_names(class_names) or (),
+        labels=read_labels(labels),
+        class_names=read_class_names(class_names) or (),
         onnx=onnx,
         backends=backends.split(",") if backends else (),
         expected=expected,
     )
-    given = {"inputs": cli_files.read_inputs(inputs), "keras_inputs": cli_files.read_inputs(keras_inputs)}
-    first, second = _both(torch, keras, torch_weights, keras_weights, entry)
+    given = {"inputs": read_inputs(inputs), "keras_inputs": read_inputs(keras_inputs)}
+    first, second = both(torch, keras, torch_weights, keras_weights, entry)
     with notes_to_stderr(), progress_bar("validate") as progress:
         if hints:
-            saved = api.align(first.source, second.source, hints=hints, **given, entry=_entry_of(first, entry))
-        sides = first.source, second.source
-        judged = run(*sides, **given, plan=saved, options=options, progress=progress, entry=_entry_of(first, entry))
+            saved = api.align(first.source, second.source, hints=hints, **given, entry=entry_of(first, entry))
+        judged = run(
+            first.source,
+            second.source,
+            **given,
+            plan=saved,
+            options=options,
+            progress=progress,
+            entry=entry_of(first, entry),
+            weight_files=(torch_weights, keras_weights),
+        )
     return hand_out(judged, report, as_json=as_json)
 
 
@@ -292,8 +293,8 @@ def convert(  # noqa: PLR0913 - an argument for every option
     """Make the model of the other framework, and prove it. A failed proof is saved too; the exit status is 1."""
     from keras3conv import api
     from keras3conv.cli.files import convert_inputs
-    from keras3conv.cli.models import Weights, notes_to_stderr, resolve
     from keras3conv.cli.output import print_report
+    from keras3conv.workflows.factories import Weights, notes_to_stderr, resolve
 
     is_json = model.endswith(".json")
     found = None if is_json else resolve(model, Weights(torch=torch_weights, keras=keras_weights))
@@ -320,10 +321,10 @@ def compare_onnx(
 ) -> int:
     """Run two ONNX files on the same inputs, and compare their outputs. Both files are checked before they run."""
     from keras3conv import api
-    from keras3conv.cli.files import check_report, read_inputs, read_tolerance
+    from keras3conv.cli.files import check_report, read_tolerance
+    from keras3conv.workflows.files import read_inputs
 
-    if report:
-        check_report(report)
+    check_report(report)
     judged = api.compare_onnx(first, second, read_inputs(inputs), tolerance=read_tolerance(tolerance))
     return hand_out(judged, report, as_json=as_json)
 
@@ -354,38 +355,6 @@ def demo(
     return PASSED if tell(out) else FAILED
 
 
-def _both(
-    torch: str, keras: str, torch_weights: Path | None, keras_weights: Path | None, entry: str
-) -> "tuple[Adapter, Adapter]":
-    """Return the torch side and the Keras side."""
-    from keras3conv.cli.models import Weights, resolve
-    from keras3conv.frameworks.adapter import Sides
-
-    weights = Weights(torch=torch_weights, keras=keras_weights, entry=entry)
-    found = resolve(torch, weights), resolve(keras, weights)
-    sides = Sides.of(found[0].source, found[1].source, entry=entry)
-    return sides.torch, sides.keras
-
-
-def _entry_of(side: "Adapter", entry: str) -> str:
-    """Return the name of the state dict to read; empty for a live model, whose weights are loaded already."""
-    return "" if side.is_live else entry
-
-
-def _align_ends(source: "Adapter", target: "Adapter", entry: str) -> "Alignment":
-    """Align source and target and return the plan; raise `InputError` for one framework or a missing target file."""
-    from keras3conv import api
-
-    if source.side == target.side:
-        raise InputError(f"source and target are both {source.side}: a transfer goes from one framework to the other")
-    if not target.is_live and not target.source.exists():
-        fact = f"{target.source} does not exist, so {source.source} cannot be aligned with it"
-        raise InputError(f"{fact}\nFix:  --plan PLAN.json     or     a factory and -o {target.source}")
-    by_side = {source.side: source.source, target.side: target.source}
-    torch_side = source if source.side == "torch" else target
-    return api.align(by_side["torch"], by_side["keras"], entry=_entry_of(torch_side, entry))
-
-
 def _is_complete(plan: "Alignment") -> bool:
     """Return True if a plan has no problems; else print the problems on stderr."""
     from keras3conv.cli.output import as_options
@@ -396,3 +365,7 @@ def _is_complete(plan: "Alignment") -> bool:
         note(f"AlignmentError: {as_options(str(error))}")
         return False
     return True
+
+
+from keras3conv.cli.sweeping import card, sweep  # noqa: E402 - their help stands after that of the other commands
+from keras3conv.cli.verify import verify  # noqa: E402

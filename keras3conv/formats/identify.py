@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from keras3conv.errors import FileError, MalformedCheckpoint
+from keras3conv.errors import FileError, MalformedCheckpoint, listed
 from keras3conv.formats.keras import archive, legacy_h5, sharded, weights_h5
 from keras3conv.formats.safe.hdf5_reader import Hdf5File
 from keras3conv.formats.safe.source import Source
@@ -72,9 +72,9 @@ def expected_format(path: Path) -> str:
     try:
         return by_suffix(path)
     except FileError:
-        if not path.is_file() or path.suffix == ".onnx":
+        if not os.path.isfile(path) or path.suffix == ".onnx":  # noqa: PTH113  # as above
             raise
-        with path.open("rb") as file:
+        with Source.pin(path).open() as file:
             head = file.read(1 << 12)
         for expected, is_format in _SIGNATURES.items():
             if is_format(head):
@@ -102,16 +102,19 @@ _IN_FOLDER = (
 def file_of(path: str | os.PathLike[str]) -> Path:
     """Return the weight file of a folder, or the file itself."""
     found = Path(path)
-    if not found.is_dir():
+    if not os.path.isdir(found):  # noqa: PTH112  # unlike `Path.is_dir`, false for a name that is too long
         return found
-    usual = [found / name for name in _IN_FOLDER if (found / name).is_file()]
-    files = [file for file in sorted(found.iterdir()) if file.name.lower().endswith(tuple(SUFFIXES))]
+    try:
+        files = [file for file in sorted(found.iterdir()) if file.name.lower().endswith(tuple(SUFFIXES))]
+    except OSError as error:
+        raise FileError(f"{found} cannot be listed: {error.strerror}") from error
+    usual = [file for name in _IN_FOLDER for file in files if file.name == name]
     indexes = [file for file in files if file.name.lower().endswith(".weights.json")]
     chosen = usual or (indexes if len(indexes) == 1 else files)
     if usual or len(chosen) == 1:
         return chosen[0]
-    listed = ", ".join(file.name for file in files) or "none"
-    raise FileError(f"{found} is a folder; weight files in it: {listed}\nFix:  pass the path of one of the files")
+    held = listed(file.name for file in files) or "none"
+    raise FileError(f"{found} is a folder; weight files in it: {held}\nFix:  pass the path of one of the files")
 
 
 def identify(expected: str, source: Source) -> str:

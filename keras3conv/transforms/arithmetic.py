@@ -7,6 +7,8 @@ import numpy as np
 from keras3conv.errors import TransformError
 from keras3conv.transforms.base import Array, Arrays, OneArray, Shape, Shapes, Transform
 
+_MOST_SUMMANDS = 10_000
+
 
 @dataclass(frozen=True)
 class _Summands(Transform):
@@ -14,6 +16,8 @@ class _Summands(Transform):
 
     def __post_init__(self) -> None:
         self._require_an_array(self.count)
+        if self.count > _MOST_SUMMANDS:
+            raise TransformError(f"{self!r}: no layer has more than {_MOST_SUMMANDS:,} tensors of one kind")
 
 
 class Sum(_Summands):

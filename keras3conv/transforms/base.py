@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeVar, get_type_hints
 
 from numpy.typing import NDArray
 
-from keras3conv.errors import TransformError
+from keras3conv.errors import TransformError, quoted
 from keras3conv.messages import count
 
 Array = NDArray[Any]
@@ -19,6 +19,8 @@ Shape = tuple[int, ...]
 Shapes = tuple[Shape, ...]
 
 T = TypeVar("T")
+
+_LARGEST = 1 << 40
 
 _CLASSES: dict[str, type["Transform"]] = {}
 """Every transform class by the key of its JSON form: its name in lower case."""
@@ -167,19 +169,27 @@ def from_json(data: Any) -> Transform:
     keys = [key for key in _CLASSES if isinstance(data, Mapping) and key in data]
     if len(keys) != 1:
         known = ", ".join(key for key, cls in _CLASSES.items() if not isabstract(cls))
-        raise TransformError(f"not a transform: {data!r}; known: {known}")
+        raise TransformError(f"not a transform: {quoted(data)}; known: {known}")
     try:
         return _CLASSES[keys[0]]._from_json(data)
     except (KeyError, TypeError, AttributeError) as error:
-        raise TransformError(f"not a transform: {data!r} ({error})") from None
+        raise TransformError(f"not a transform: {quoted(data)} ({error})") from None
+
+
+def _bounded(value: Any) -> int:
+    """Return a number; raise `TypeError` unless it is whole and no larger than the size of an array can be."""
+    number = index(value)
+    if isinstance(value, bool) or abs(number) > _LARGEST:
+        raise TypeError(f"{quoted(value)} is no size, axis or number of blocks")
+    return number
 
 
 _READERS: dict[Any, Callable[[Any], Any]] = {
-    int: index,
-    tuple[int, ...]: lambda values: tuple(map(index, values)),
+    int: _bounded,
+    tuple[int, ...]: lambda values: tuple(map(_bounded, values)),
     Transform: from_json,
 }
-"""Readers of the JSON value of a field, by the type of the field. `index` refuses floats and strings."""
+"""Readers of the JSON value of a field, by the type of the field."""
 
 
 @cache

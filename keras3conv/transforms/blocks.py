@@ -28,7 +28,7 @@ class Take(OneArray):
     @property
     def inverse(self) -> "Take":
         """Return the inverse permutation."""
-        return Take(self.axis, tuple(self.order.index(block) for block in range(len(self.order))))
+        return Take(self.axis, tuple(np.argsort(self.order).tolist()))
 
     def _shape(self, shape: Shape) -> Shape:
         self._axis(shape, self.axis, multiple_of=len(self.order))

@@ -1,59 +1,81 @@
 """Implement `keras3conv.transfer`: write the weights of one side to a live model or a file of the other side."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 
 from keras3conv import formats
 from keras3conv.alignment.plan import Alignment
 from keras3conv.alignment.staging import Staging, stage
+from keras3conv.alignment.text import unconfirmed_reason
 from keras3conv.errors import InputError, Problem, TransferError
-from keras3conv.frameworks.adapter import KerasFile, LiveModel, Model, ModelFile, resolve
+from keras3conv.frameworks.adapter import Adapter, KerasFile, LiveModel, Model, ModelFile, resolve
 from keras3conv.messages import lay_out
 from keras3conv.model.views import ModelView, Reader, TensorRef
 from keras3conv.report.report import Report, current_environment
+from keras3conv.report.stages import Stages
 from keras3conv.report.values import Section, Table
 from keras3conv.transforms import Array
 from keras3conv.workflows.manifest import Record
 from keras3conv.writing.digests import WrittenFile
 
+Memory = Literal["copy", "share"]
+"""How a live target gets its values: as its own copy, or as the memory of the source."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How files are written.
+    """How weights are transferred.
 
     Attributes:
         out: The paths of the files.
         overwrite: Whether to replace existing files.
         cast: Whether values may lose precision.
+        accept_unconfirmed: Whether the report passes although no run has confirmed pairs of the plan.
+        memory: How a live target gets its values.
         max_shard_size: The bytes of a shard, if the tensors are to be divided among several files.
-        progress: A function to call before every tensor.
+        progress: A function to call before every tensor that is written to a file.
+        stages: The times that the stages take.
     """
 
     out: tuple[Path, ...] = ()
     overwrite: bool = False
     cast: bool = False
+    accept_unconfirmed: bool = False
+    memory: Memory = "copy"
     max_shard_size: int | None = None
     progress: formats.Progress | None = None
+    stages: Stages = field(default_factory=Stages)
 
 
 def transfer(source: Model, target: Model, plan: Alignment, options: Options, *, entry: str = "") -> Report:
     """Transfer the weights of the source to the target; see `keras3conv.transfer`."""
+    memory, stages = options.memory, options.stages
+    if memory not in get_args(Memory):
+        raise InputError(f'memory is {memory!r}: it must be "copy" or "share"')
     read, written = resolve(source, "source", entry=entry), resolve(target, "target")
     if read.side == written.side:
         raise InputError(f"source and target are both {read.side}: a transfer goes from one framework to the other")
     notes: tuple[str, ...] = ()
+    if memory == "share":
+        shared, facts = _shared(read, written, plan, options.out, cast=options.cast, stages=stages)
+        report = _report(shared, (), (), facts, accept_unconfirmed=options.accept_unconfirmed)
+        return replace(report, seconds=stages.seconds)
     if isinstance(read, KerasFile):
         read, notes = (read, read.notes()) if _has_the_tensors(read.view(), plan) else read.opened()
     record = Record.of(read, plan)
+    view = read.view(described=False)
     if isinstance(written, ModelFile):
-        staging, files = _into_files(read.view(), written, options, record)
+        staging, files = _into_files(view, written, options, record)
     else:
-        staging, files = _into_live(read.view(), written, options, record)
-    return _report(staging, files, record, notes)
+        staging, files = _into_live(view, written, options, record)
+    facts = record.source_facts() if files else {}
+    report = _report(staging, files, notes, facts, accept_unconfirmed=options.accept_unconfirmed)
+    return replace(report, seconds=stages.seconds)
 
 
 def _has_the_tensors(keras: ModelView, plan: Alignment) -> bool:
@@ -66,15 +88,41 @@ def _into_live(
     source: ModelView, target: LiveModel, options: Options, record: Record
 ) -> tuple[Staging, tuple[WrittenFile, ...]]:
     """Write the weights to a live model and save the model; if a file cannot be written, restore the old weights."""
-    staging = stage(record.plan, source, target.view(), cast=options.cast)
+    stages = options.stages
+    with stages.stage("check"):
+        staging = stage(record.plan, source, target.view(described=False), cast=options.cast)
     for path in options.out:
         if formats.side_of(path) != target.side:
             raise InputError(f"a {target.side} model cannot be saved to {path}: the suffix is that of another format")
-    values = dict(staging.values())
-    with target.restored_on_failure(tuple(values)) if options.out else nullcontext():
-        target.write(values)
-        outputs = [target.output(path, max_shard_size=options.max_shard_size) for path in options.out]
-        return staging, _write(outputs, options, record)
+    with stages.stage("check"):
+        staging.require_values()
+    with target.restored_on_failure(staging.paths) if options.out else nullcontext():
+        with stages.stage("write"):
+            target.write(staging.values())
+        with stages.stage("save"):
+            outputs = [target.output(path, max_shard_size=options.max_shard_size) for path in options.out]
+            return staging, _write(outputs, options, record)
+
+
+def _shared(
+    source: Adapter, target: Adapter, plan: Alignment, out: Sequence[Path], *, cast: bool, stages: Stages
+) -> tuple[Staging, dict[str, str]]:
+    """Let a live model use the memory of another; values that are no view of one source tensor are copied."""
+    if isinstance(source, ModelFile) or isinstance(target, ModelFile):
+        raise InputError('memory="share" needs two live models\nFix:  transfer(..., memory="copy")')
+    if out:
+        raise InputError('memory="share" writes no files: save the model after the transfer\nFix:  out=()')
+    from keras3conv.frameworks.torch.memory import share
+
+    tensors = source.torch_tensors(), target.torch_tensors()
+    with stages.stage("check"):
+        staging = stage(plan, source.view(described=False), target.view(described=False), cast=cast)
+        _require_no_computed(staging)
+        staging.require_values()
+    with stages.stage("share"):
+        shared, copied = share(*tensors, staging.values_and_sources())
+    facts = {"shared memory": f"{len(shared)} of {len(staging.paths)} tensors: a change of one model changes both"}
+    return staging, facts | ({"copied": ", ".join(copied)} if copied else {})
 
 
 def _into_files(
@@ -86,12 +134,15 @@ def _into_files(
     """
     exists, plan = target.source.exists(), record.plan
     planned = plan.keras if target.side == "keras" else plan.torch
-    staging = stage(plan, source, target.view() if exists else planned, cast=options.cast)
-    _require_no_computed(staging)
+    stages = options.stages
+    with stages.stage("check"):
+        staging = stage(plan, source, target.view() if exists else planned, cast=options.cast)
+        _require_no_computed(staging)
     tensors, read = _inventory(staging, complete=exists), _reader(staging, complete=exists)
     paths = options.out or (target.source,)
     outputs = [target.output(path, tensors, read, max_shard_size=options.max_shard_size) for path in paths]
-    return staging, _write(outputs, options, record)
+    with stages.stage("write"):
+        return staging, _write(outputs, options, record)
 
 
 def _write(outputs: Sequence[formats.Output], options: Options, record: Record) -> tuple[WrittenFile, ...]:
@@ -168,23 +219,27 @@ def _reader(staging: Staging, *, complete: bool) -> Reader:
     return read
 
 
-def _report(staging: Staging, files: tuple[WrittenFile, ...], record: Record, origin: tuple[str, ...]) -> Report:
+def _report(
+    staging: Staging,
+    files: tuple[WrittenFile, ...],
+    origin: tuple[str, ...],
+    facts: Mapping[str, str] | None = None,
+    *,
+    accept_unconfirmed: bool,
+) -> Report:
     plan, target = staging.plan, staging.target
     lossy = [mapping for mapping in plan.mappings if not mapping.transform.lossless]
     numbers = sum(int(np.prod(tensor.shape)) for tensor in target.tensors() if staging.has(tensor))
     rows = tuple((pair.torch, pair.keras, len(pair.weights), pair.decided_by) for pair in plan.pairs)
-    unconfirmed = tuple(pair.torch for pair in plan.pairs if pair.unconfirmed)
+    unconfirmed = () if accept_unconfirmed else plan.unconfirmed
     section = Section(
         name="transfer",
-        status="passed",
+        status="unconfirmed" if unconfirmed else "passed",
+        reason=unconfirmed_reason(unconfirmed),
         claim="Every tensor of the plan was read, transformed, checked and written; all or nothing.",
         summary=f"{len(staging.paths)} tensors, {numbers:,} numbers: {staging.source.title} -> {target.title}",
-        facts=({"declared loss": ", ".join(mapping.torch[0] for mapping in lossy)} if lossy else {})
-        | (record.source_facts() if files else {}),
+        facts={**(facts or {}), **({"declared loss": ", ".join(loss.torch[0] for loss in lossy)} if lossy else {})},
         tables=(Table(title="pairs", columns=("torch", "keras", "tensors", "decided by"), rows=rows),),
     )
-    notes = (f"not confirmed by a run: {', '.join(unconfirmed)}; validate(...) proves it",) if unconfirmed else ()
     title = f"Transfer: {staging.source.title} -> {target.title}"
-    return Report(
-        title=title, sections=(section,), files=files, environment=current_environment(), notes=(*origin, *notes)
-    )
+    return Report(title=title, sections=(section,), files=files, environment=current_environment(), notes=origin)

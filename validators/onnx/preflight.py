@@ -1,10 +1,11 @@
 """Check an untrusted ONNX file before onnxruntime loads it, more strictly than onnx's own checker."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from keras3conv.errors import BudgetExceeded, MalformedCheckpoint, MissingExtra
+from keras3conv.errors import BudgetExceeded, MalformedCheckpoint, MissingExtra, printable
 from keras3conv.formats.safe.source import Source
 from keras3conv.validators.onnx.tensors import check_tensors
 
@@ -15,6 +16,9 @@ OLDEST_IR = 3
 
 _MAX_SIZE = 1 << 31
 """Size limit of a protobuf message; a larger model keeps its weights in an external data file."""
+
+_MAX_NODES = 1_000_000
+"""The maximum number of nodes after every function is expanded."""
 
 _DEFAULT = ("", "ai.onnx")
 _KNOWN = frozenset({*_DEFAULT, "ai.onnx.ml", "com.microsoft"})
@@ -83,24 +87,50 @@ def _check_versions(path: Path, model: Any) -> None:
         found = f"the operator set {opsets[0]}" if opsets else "no operator set"
         raise MalformedCheckpoint(f"{path} imports {found}; supported are {OLDEST_OPSET} to {newest}")
     own = {function.domain for function in model.functions}
-    for node in [*model.graph.node, *(node for function in model.functions for node in function.node)]:
+    bodies = (model.graph.node, *(function.node for function in model.functions))
+    for node in (node for body in bodies for node in _all_nodes(body)):
         if node.domain not in _KNOWN | own:
-            raise MalformedCheckpoint(f"{path}: node {node.name or node.op_type} has the unknown domain {node.domain}")
+            label = f"{path}: node {printable(node.name or node.op_type, 200)}"
+            raise MalformedCheckpoint(f"{label} has the unknown domain {printable(node.domain, 200)}")
 
 
 def _check_functions(path: Path, model: Any) -> None:
-    """Raise `MalformedCheckpoint` for a function that is defined twice, or calls itself directly or indirectly."""
-    names = [(function.domain, function.name) for function in model.functions]
-    _refuse_duplicates([f"{domain}.{name}" for domain, name in names], f"{path} defines the function")
-    calls = {
-        (function.domain, function.name): {(node.domain, node.op_type) for node in function.node} & set(names)
-        for function in model.functions
+    """Refuse functions that are defined twice, call themselves, or become too many nodes when they are expanded.
+
+    onnx's checker and onnxruntime replace each call by the nodes of the function, so that 25 functions that call each
+    other twice are 33 million nodes.
+    """
+    functions = {(function.domain, function.name): function for function in model.functions}
+    _refuse_duplicates(
+        [f"{function.domain}.{function.name}" for function in model.functions], f"{path} defines the function"
+    )
+    waiting = {
+        key: Counter((node.domain, node.op_type) for node in _all_nodes(function.node))
+        for key, function in functions.items()
     }
-    while calls:
-        leaves = {name for name, called in calls.items() if not called & calls.keys()}
+    sizes: dict[tuple[str, str], int] = {}
+    while waiting:
+        leaves = {key: called for key, called in waiting.items() if not called.keys() & waiting.keys()}
         if not leaves:
-            raise MalformedCheckpoint(f"{path}: function {min(calls)[1]} calls itself, directly or through others")
-        calls = {name: called for name, called in calls.items() if name not in leaves}
+            raise MalformedCheckpoint(f"{path}: function {min(waiting)[1]} calls itself, directly or through others")
+        sizes |= {key: _expanded(called, sizes) for key, called in leaves.items()}
+        waiting = {key: called for key, called in waiting.items() if key not in leaves}
+    nodes = _expanded(Counter((node.domain, node.op_type) for node in _all_nodes(model.graph.node)), sizes)
+    if nodes > _MAX_NODES:
+        raise BudgetExceeded(f"{path}: its functions expand to {nodes:,} nodes; the limit is {_MAX_NODES:,}")
+
+
+def _expanded(called: Mapping[tuple[str, str], int], sizes: Mapping[tuple[str, str], int]) -> int:
+    return sum(times * sizes.get(key, 1) for key, times in called.items())
+
+
+def _all_nodes(nodes: Iterable[Any]) -> Iterator[Any]:
+    """Yield the nodes, and those in the graphs of their attributes."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                yield from _all_nodes(inner.node)
 
 
 def _check_graph(path: Path, graph: Any, outside: frozenset[str]) -> None:
@@ -112,26 +142,26 @@ def _check_graph(path: Path, graph: Any, outside: frozenset[str]) -> None:
     known = {*outside, *inputs, *stored}
     produced = {*inputs, *stored}
     for node in graph.node:
-        label = f"{path}: node {node.name or node.op_type}"
+        label = f"{path}: node {printable(node.name or node.op_type, 200)}"
         for name in node.input:
             if name and name not in known:
-                raise MalformedCheckpoint(f"{label} uses {name}, which no node before it produces")
+                raise MalformedCheckpoint(f"{label} uses {printable(name, 200)}, which no node before it produces")
         for attribute in node.attribute:
             for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
                 _check_graph(path, inner, frozenset(known))
         for name in filter(None, node.output):
             if name in produced or name in outside:
-                raise MalformedCheckpoint(f"{label} produces {name}, which exists already")
+                raise MalformedCheckpoint(f"{label} produces {printable(name, 200)}, which exists already")
             produced.add(name)
             known.add(name)
     for entry in graph.output:
         if entry.name not in known:
-            raise MalformedCheckpoint(f"{path} returns {entry.name}, which no node produces")
+            raise MalformedCheckpoint(f"{path} returns {printable(entry.name, 200)}, which no node produces")
 
 
 def _refuse_duplicates(names: Iterable[str], label: str) -> None:
     seen: set[str] = set()
     for name in names:
         if name in seen:
-            raise MalformedCheckpoint(f"{label} {name or 'of the default domain'} twice")
+            raise MalformedCheckpoint(f"{label} {printable(name, 200) or 'of the default domain'} twice")
         seen.add(name)

@@ -11,7 +11,7 @@ from math import prod
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from keras3conv.errors import BudgetExceeded, FileError, MalformedCheckpoint, UnsafeCheckpoint
+from keras3conv.errors import BudgetExceeded, FileError, MalformedCheckpoint, UnsafeCheckpoint, printable, quoted
 from keras3conv.formats.safe.source import check_count, check_shape
 
 _KEYS = frozenset({"location", "offset", "length", "checksum"})
@@ -58,7 +58,7 @@ def check_tensors(path: Path, model: Any) -> None:
     total, ranges = 0, []
     for number, (where, tensor, external_allowed) in enumerate(_tensors(model), 1):
         check_count(number, str(path))
-        label = f"{path}: {where} {tensor.name or '(without a name)'}"
+        label = f"{path}: {where} {printable(tensor.name, 200) or '(without a name)'}"
         size = _size(label, tensor)
         total += size
         if total > MAX_BYTES:
@@ -77,7 +77,7 @@ def _tensors(model: Any) -> Iterator[tuple[str, Any, bool]]:
     yield from _graph_tensors(model.graph, "initializer")
     for function in model.functions:
         for node in function.node:
-            yield from _node_tensors(node, f"in function {function.name}, node")
+            yield from _node_tensors(node, f"in function {printable(function.name, 200)}, node")
 
 
 def _graph_tensors(graph: Any, word: str) -> Iterator[tuple[str, Any, bool]]:
@@ -139,7 +139,9 @@ def _external(path: Path, label: str, tensor: Any, size: int) -> tuple[str, int,
     """Return file, start and end of a tensor's external data; raise an error if it is not in a file in the folder."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
     if len(entries) != len(tensor.external_data) or not entries.keys() <= _KEYS:
-        raise MalformedCheckpoint(f"{label} has the external data keys {sorted(entries)}; known are {sorted(_KEYS)}")
+        raise MalformedCheckpoint(
+            f"{label} has the external data keys {quoted(sorted(entries))}; known are {sorted(_KEYS)}"
+        )
     if tensor.HasField("raw_data") and tensor.raw_data:
         raise MalformedCheckpoint(f"{label} has values in the file and external data")
     file = _external_file(path, label, entries.get("location", ""))
@@ -156,7 +158,7 @@ def _number(label: str, key: str, text: str | None, default: int) -> int:
     if text is None:
         return default
     if not (text.isascii() and text.isdigit() and len(text) < 20):
-        raise MalformedCheckpoint(f"{label} has the {key} {text[:40]!r}, which is not a number of bytes")
+        raise MalformedCheckpoint(f"{label} has the {key} {quoted(text[:40])}, which is not a number of bytes")
     return int(text)
 
 
@@ -165,19 +167,25 @@ def _external_file(path: Path, label: str, location: str) -> Path:
     parts = PurePosixPath(location).parts
     is_unusual = not parts or location.startswith("/") or any(letter in location for letter in "\\:\0")
     if is_unusual or ".." in parts:
-        raise UnsafeCheckpoint(f"{label} has its bytes in {location!r}, which is not a file in the model's folder")
+        raise UnsafeCheckpoint(
+            f"{label} has its bytes in {quoted(location)}, which is not a file in the model's folder"
+        )
     file = path.parent.joinpath(*parts)
     for step in (*[parent for parent in file.parents if path.parent in parent.parents], file):
         if step.is_symlink():
-            raise UnsafeCheckpoint(f"{label} has its bytes in {location}, which is a link, or in a linked folder")
+            raise UnsafeCheckpoint(
+                f"{label} has its bytes in {printable(location, 200)}, which is a link, or in a linked folder"
+            )
     try:
         status = file.lstat()
     except OSError as error:
-        raise FileError(f"{label} has its bytes in {location}, which cannot be read: {error.strerror}") from error
+        raise FileError(
+            f"{label} has its bytes in {printable(location, 200)}, which cannot be read: {error.strerror}"
+        ) from error
     if not stat.S_ISREG(status.st_mode):
-        raise UnsafeCheckpoint(f"{label} has its bytes in {location}, which is not a regular file")
+        raise UnsafeCheckpoint(f"{label} has its bytes in {printable(location, 200)}, which is not a regular file")
     if status.st_nlink > 1:
-        raise UnsafeCheckpoint(f"{label} has its bytes in {location}, which has other hard links")
+        raise UnsafeCheckpoint(f"{label} has its bytes in {printable(location, 200)}, which has other hard links")
     return file
 
 

@@ -1,6 +1,5 @@
 """Define the options of a certificate; the constructor checks and normalises them."""
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -9,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from keras3conv.errors import InputError
+from keras3conv.errors import FileError, InputError
+from keras3conv.formats.safe import npy
 from keras3conv.numerics.difference import Tolerance
 from keras3conv.transforms import Array
 
@@ -82,13 +82,9 @@ def golden_outputs(expected: Any) -> dict[str, Array]:
 
 def _in_file(path: Path) -> Any:
     try:
-        loaded = np.load(path)  # numpy's default: pickled objects are refused
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} contains no arrays: {error}\nFix:  numpy.savez(path, outputs)") from error
-    if isinstance(loaded, np.ndarray):
-        return loaded
-    with loaded:
-        return {name: loaded[name] for name in loaded.files}
+        return npy.read(path)
+    except FileError as error:
+        raise InputError(f"{error}\nFix:  numpy.savez(path, outputs)") from error
 
 
 def _numbers(name: str, values: Any) -> Array:

@@ -5,7 +5,7 @@ import os
 import stat
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -22,6 +22,9 @@ MAX_TENSORS = 200_000
 
 _MAX_NAME = 2000
 """The maximum length of the name of a tensor, in characters."""
+
+_TAIL, _ZEROS = 64 << 10, 4096
+"""The number of bytes at the end of a file that are examined, and the number of zeros that are unusual there."""
 
 _MAX_AXES = 32
 _MAX_AXIS = 1 << 40
@@ -97,20 +100,37 @@ class Source:
             raise MalformedCheckpoint(f"{self.path} changed while it was in use: read it again")
 
 
-def parse_json(text: bytes | str, where: str) -> Any:
+def zero_tail(source: Source) -> str:
+    """Return a warning if a file ends with many zeros, as after an interrupted download; else an empty text."""
+    with source.open() as file:
+        size = min(source.size, _TAIL)
+        tail = source.read(file, source.size - size, size)
+    zeros = size - len(bytes(tail).rstrip(b"\0"))
+    if zeros < _ZEROS:
+        return ""
+    more = "or more " if zeros == size else ""
+    return f"{source.path.name} ends with {zeros:,} {more}zeros: was it downloaded completely?"
+
+
+def parse_json(text: bytes | str, where: str, make: Callable[[dict[str, Any]], Any] | None = None) -> Any:
     """Parse JSON strictly: repeated keys, NaN, infinity, and nesting or digits beyond Python's limits are errors.
+
+    Args:
+        text: The text.
+        where: The name of the file for messages.
+        make: A function that replaces each object, the innermost first, so that large files need less memory.
 
     Raises:
         MalformedCheckpoint: The text is not strict JSON; the message starts with `where`.
     """
 
-    def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def distinct(pairs: list[tuple[str, Any]]) -> Any:
         made = dict(pairs)
         if len(made) < len(pairs):
             counts = Counter(key for key, _ in pairs)
             repeated = next(key for key, times in counts.items() if times > 1)
             raise MalformedCheckpoint(f"{where}: the key {quoted(repeated)} occurs twice")
-        return made
+        return make(made) if make else made
 
     def finite(digits: str) -> float:
         if np.isinf(value := float(digits)):
@@ -130,9 +150,14 @@ def parse_json(text: bytes | str, where: str) -> Any:
 
 def check_shape(shape: Shape, where: str) -> int:
     """Return the number of elements of a declared shape; raise `MalformedCheckpoint` if no array has this shape."""
-    if len(shape) > _MAX_AXES or any(not 0 <= size <= _MAX_AXIS for size in shape):
+    if not is_shape(shape):
         raise MalformedCheckpoint(f"{where}: an array cannot have the shape {quoted(shape)}")
     return prod(shape)
+
+
+def is_shape(shape: Shape) -> bool:
+    """Return whether an array can have this shape."""
+    return len(shape) <= _MAX_AXES and (not shape or 0 <= min(shape) <= max(shape) <= _MAX_AXIS)
 
 
 def check_names(names: Iterable[str], where: str) -> None:

@@ -1,12 +1,13 @@
 """Read a model that is stored in several safetensors files (shards), with an index that maps tensors to files."""
 
 import os
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from keras3conv.errors import FileError, IncompleteCheckpoint, MalformedCheckpoint, UnsafeCheckpoint, listed, quoted
-from keras3conv.formats.safe.source import Source, check_count, parse_json
+from keras3conv.formats.safe.source import Source, check_count, parse_json, zero_tail
 from keras3conv.formats.safetensors import file as safetensors_file
 from keras3conv.formats.safetensors.file import Entry
 from keras3conv.formats.torch.names import layers_of
@@ -14,6 +15,8 @@ from keras3conv.model.views import ModelView
 from keras3conv.transforms import Array
 
 _MAX_INDEX = 256 << 20
+_MOST_SHARDS = 10_000
+_NUMBERED = re.compile(r"(?P<stem>.{1,200})-(?P<number>[0-9]{3,6})-of-(?P<total>[0-9]{3,6})(?P<suffix>[.][a-z]{1,20})")
 
 
 def read(source: Source) -> ModelView:
@@ -38,7 +41,7 @@ def read(source: Source) -> ModelView:
         layers=layers_of(tensors),
         reader=reader,
         origin=str(source.path),
-        facts={"format": f"safetensors in {len(shards)} shards"} | _size_fact(metadata, shards.values()),
+        facts={"format": f"safetensors in {len(shards)} shards"} | _warnings(metadata, shards.values()),
     )
 
 
@@ -50,19 +53,41 @@ def read_weight_map(source: Source, suffix: str) -> tuple[dict[str, Any], dict[s
     if source.size > _MAX_INDEX:
         raise MalformedCheckpoint(f"{source.path} has {source.size:,} bytes, too many for an index")
     with source.open() as file:
-        content = parse_json(bytes(source.read(file, 0, source.size)), str(source.path))
+        raw = bytes(source.read(file, 0, source.size))
+    check_count(raw.count(b'"') // 4, str(source.path))  # before it is parsed: an entry is a name and a file
+    content = parse_json(raw, str(source.path))
     weight_map = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
         raise MalformedCheckpoint(f"{source.path} has no weight_map")
     check_count(len(weight_map), str(source.path))
+    flat = [name for value in weight_map.values() for name in (value if _is_list(value, suffix) else [value])]
+    _check_numbers(source, flat)
     for key, value in weight_map.items():
-        names = value if isinstance(value, list) and value and suffix == ".weights.h5" else [value]
-        for name in names:
+        for name in value if _is_list(value, suffix) else [value]:
             if not isinstance(name, str) or not _is_plain(name, suffix):
                 place = f"{source.path}: {quoted(key)} is in {quoted(name)}"
                 raise UnsafeCheckpoint(f"{place}, which is not a file name in the folder of the index")
     metadata = content.get("metadata")
     return weight_map, metadata if isinstance(metadata, dict) else {}
+
+
+def _check_numbers(source: Source, names: Iterable[Any]) -> None:
+    """Raise `IncompleteCheckpoint` if the names of the files say that there is another one, as in "-00002-of-00003"."""
+    found = [match for name in set(filter(_is_text, names)) if (match := _NUMBERED.fullmatch(name))]
+    for stem, total, suffix in {(match["stem"], match["total"], match["suffix"]) for match in found}:
+        width, held = len(total), {int(match["number"]) for match in found if match["total"] == total}
+        if int(total) <= _MOST_SHARDS and (missing := set(range(1, int(total) + 1)) - held):
+            other = f"{stem}-{min(missing):0{width}}-of-{total}{suffix}"
+            raise IncompleteCheckpoint(f"{source.path} lists no tensor of the shard {quoted(other)}")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_list(value: Any, suffix: str) -> bool:
+    """Return whether a value is a list of files, which only an index of Keras weights has."""
+    return isinstance(value, list) and bool(value) and suffix == ".weights.h5"
 
 
 def _is_plain(name: str, suffix: str) -> bool:
@@ -75,7 +100,7 @@ def shard_path(source: Source, name: str) -> Path:
     if not os.path.lexists(path):
         raise IncompleteCheckpoint(f"{source.path}: the shard {name} is missing")
     if path.is_symlink():
-        target = path.resolve()
+        target = Path(os.path.realpath(path))  # `Path.resolve` raises RuntimeError for a link to itself
         if target.parent.name != "blobs" or target.parent.parent not in source.path.absolute().parents:
             raise UnsafeCheckpoint(f"{path} is a link to {path.readlink()}")
     return path
@@ -92,9 +117,10 @@ def _check(
             raise MalformedCheckpoint(f"{source.path}: {name} also contains {listed(extra)}")
 
 
-def _size_fact(metadata: Mapping[str, Any], shards: Iterable[tuple[Source, Mapping[str, Entry]]]) -> dict[str, str]:
+def _warnings(metadata: Mapping[str, Any], shards: Collection[tuple[Source, Mapping[str, Entry]]]) -> dict[str, str]:
     declared = metadata.get("total_size")
     actual = sum(entry.size for _, entries in shards for entry in entries.values())
-    if declared in (None, actual):
-        return {}
-    return {"warning": f"the index declares {quoted(declared)} bytes, but the shards contain {actual}"}
+    found = [warning for shard, _ in shards if (warning := zero_tail(shard))]
+    if declared not in (None, actual):
+        found.insert(0, f"the index declares {quoted(declared)} bytes, but the shards contain {actual}")
+    return {"warning": "; ".join(found[:5])} if found else {}

@@ -21,10 +21,10 @@ from keras3conv.errors import (
     listed,
     quoted,
 )
-from keras3conv.formats.safe.source import Source, check_count, check_names, dtype_named
+from keras3conv.formats.safe.source import Source, check_count, check_names, dtype_named, zero_tail
 from keras3conv.formats.safe.zip import Member, read_member, scan, verify
 from keras3conv.formats.torch import pickles
-from keras3conv.formats.torch.entries import entries_in, find_entry, first_placeholder, is_tensor, values_in
+from keras3conv.formats.torch.entries import entries_in, find_entry, first_placeholder, is_tensor
 from keras3conv.formats.torch.names import is_trainable, layers_of
 from keras3conv.formats.torch.objects import OddTensor, Storage, StoredTensor
 from keras3conv.model.views import ModelView, TensorRef
@@ -92,7 +92,7 @@ def read(source: Source, entry: str = "") -> ModelView:
         layers=layers_of(_refs(tensors)),
         reader=reader,
         origin=str(source.path),
-        facts=_facts(stored, name, entries),
+        facts=_facts(stored, name, entries) | ({"warning": warning} if (warning := zero_tail(source)) else {}),
     )
 
 
@@ -135,13 +135,16 @@ def _legacy(source: Source) -> Stored:
     system, position = pickles.parse(data, where, position)
     if version != 1001 or not isinstance(system, dict) or system.get("little_endian") is not True:
         raise FileError(f"{where} was written big-endian, or in an unknown version: load and save it with torch first")
-    content, position = pickles.parse(data, where, position)
+    found: list[Storage] = []
+    content, position = pickles.parse(data, where, position, found)
     keys, position = pickles.parse(data, where, position)
     if not isinstance(keys, list) or not all(type(key) is str for key in keys) or len(set(keys)) != len(keys):
         raise MalformedCheckpoint(f"{where}: the list of storages is damaged")
     check_count(len(keys), where)
     storages: dict[str, Member] = {}
-    sizes = _storage_sizes(content)
+    sizes: dict[str, tuple[int, int]] = {}
+    for storage in found:
+        sizes[storage.key] = storage.itemsize, max(storage.offset + storage.size, sizes.get(storage.key, (1, 0))[1])
     with source.open() as file:
         for key in keys:
             (count,) = struct.unpack("<q", source.read(file, position, 8))
@@ -153,18 +156,6 @@ def _legacy(source: Source) -> Stored:
     if position != source.size:
         raise MalformedCheckpoint(f"{where} has {source.size:,} bytes, but its storages end at byte {position:,}")
     return Stored(content, storages, "torch checkpoint in the format before torch 1.6")
-
-
-def _storage_sizes(content: Any) -> dict[str, tuple[int, int]]:
-    """Return the size of an element and the number of bytes of each storage, by key."""
-    sizes: dict[str, tuple[int, int]] = {}
-    for value in values_in(content):
-        place = value.storage if isinstance(value, StoredTensor) else value
-        if isinstance(place, Storage):
-            itemsize, size = sizes.get(place.key, (1, 0))
-            own = value.itemsize if isinstance(value, StoredTensor) and place.dtype else 1
-            sizes[place.key] = max(itemsize, own), max(size, place.offset + place.size)
-    return sizes
 
 
 def _remedy(source: Source) -> str:

@@ -40,8 +40,16 @@ _STORAGES = {
     "ComplexFloatStorage": "complex64",
     "ComplexDoubleStorage": "complex128",
     "UntypedStorage": "",
+    "QInt8Storage": "qint8",
+    "QUInt8Storage": "quint8",
+    "QInt32Storage": "qint32",
+    "QUInt4x2Storage": "quint4x2",
+    "QUInt2x4Storage": "quint2x4",
 }
 """The dtype for each class of storages; empty if the tensor names its own dtype."""
+
+_QUANTIZED = {"qint8": 1, "quint8": 1, "qint32": 4, "quint4x2": 1, "quint2x4": 1}
+"""The bytes of an element of a quantized storage, whose tensors are not read."""
 
 _SIZES = {
     "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "int16": 2, "int8": 1,
@@ -82,12 +90,14 @@ class Storage:
     Attributes:
         key: The name of the storage in the file.
         dtype: The dtype; empty if the tensors name their own dtypes.
+        itemsize: The size of an element in bytes; 1 if the tensors name their own dtypes.
         size: The number of bytes.
         offset: The number of bytes before the first one in the storage with this key.
     """
 
     key: str
     dtype: str
+    itemsize: int
     size: int
     offset: int = 0
 
@@ -178,11 +188,11 @@ def storage(reference: Any, where: str) -> Storage:
     module, _, name = kind.name.rpartition(".") if isinstance(kind, Global) else ("", "", "")
     if module not in ("torch", "torch.storage", "torch.cuda") or type(key) is not str or not _is_size(count):
         raise MalformedCheckpoint(f"{where}: the pickle has the storage {quoted(reference[1:])}")
-    dtype = _STORAGES.get(name)
-    if dtype is None:
-        return Storage(key, name, count)  # of quantized numbers; a tensor in it is refused by its name
-    itemsize = _SIZES[dtype] if dtype else 1
-    found = Storage(key, dtype, count * itemsize)
+    if name not in _STORAGES:
+        raise MalformedCheckpoint(f"{where}: the pickle has a storage of the unknown class {quoted(name)}")
+    dtype = _STORAGES[name]
+    itemsize = ({"": 1} | _QUANTIZED | _SIZES)[dtype]
+    found = Storage(key, dtype, itemsize, count * itemsize)
     if not view or view[0] is None:
         return found
     part = view[0]

@@ -22,6 +22,10 @@ _SPECTRAL_NORM = (
     ("{}_orig", "{}_u", "{}_v"),
 )
 
+_FIRST = tuple(patterns[0] for patterns in (*_WEIGHT_NORM, *_SPECTRAL_NORM))
+_ENDS = tuple(pattern.partition("{}")[2] for pattern in _FIRST)
+"""The patterns of the first stored tensor of each kind, and how its name ends."""
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -57,9 +61,15 @@ def joined(view: ModelView) -> ModelView:
 
 
 def _found(tensors: Mapping[str, TensorRef]) -> Iterator[Parts]:
+    ends: dict[str, list[str]] = {}
+    for path in tensors:
+        if path.endswith(_ENDS):
+            for pattern, end in zip(_FIRST, _ENDS, strict=True):
+                if path.endswith(end):
+                    ends.setdefault(pattern, []).append(path)
     for kinds, is_whole in ((_WEIGHT_NORM, _is_weight_norm), (_SPECTRAL_NORM, _is_spectral_norm)):
         for patterns in kinds:
-            for path in tensors:
+            for path in ends.get(patterns[0], ()):
                 owner, name = _named(path, patterns[0])
                 names = tuple(f"{owner}{pattern.format(name)}" for pattern in patterns)
                 whole = bool(name) and f"{owner}{name}" not in tensors and all(part in tensors for part in names)

@@ -12,37 +12,44 @@ from typing import Any
 
 from keras3conv.errors import BudgetExceeded, MalformedCheckpoint, quoted
 from keras3conv.formats.torch import objects
-from keras3conv.formats.torch.objects import OddKey, OddTensor, Placeholder, StoredTensor
+from keras3conv.formats.torch.objects import OddKey, OddTensor, Placeholder, Storage, StoredTensor
 
 MAX_PICKLE = 256 << 20
 """The maximum size of a pickle in bytes; a checkpoint with 200,000 tensors has about 50 MiB."""
 
-_MAX_STEPS = 40_000_000
+_MAX_STEPS = 20_000_000
+_FREE_CONTAINERS = 1000
+_BYTES_PER_CONTAINER = 4
+"""A pickle may make `_FREE_CONTAINERS` lists, dicts and tuples, and one more for this number of its bytes."""
+
 _MAX_KEY = 1 << 62
 _MARK = object()
 
 
-def parse(data: bytes, where: str, start: int = 0) -> tuple[Any, int]:
+def parse(data: bytes, where: str, start: int = 0, storages: list[Storage] | None = None) -> tuple[Any, int]:
     """Return the object that a pickle describes, and the position after the pickle.
 
     Args:
         data: The bytes that contain the pickle.
         where: The name of the file for messages.
         start: The position of the pickle.
+        storages: A list to which every storage is added that the pickle refers to.
 
     Raises:
         MalformedCheckpoint: The bytes are not a pickle of the kind that `torch.save` writes.
         UnsafeCheckpoint: The pickle names a function that no checkpoint needs.
         BudgetExceeded: The pickle has too many instructions.
     """
-    return _Machine(data, where, start).run()
+    return _Machine(data, where, start, storages).run()
 
 
 class _Machine:
     """The stack machine of one pickle."""
 
-    def __init__(self, data: bytes, where: str, start: int) -> None:
+    def __init__(self, data: bytes, where: str, start: int, storages: list[Storage] | None) -> None:
         self.data, self.where, self.position = data, where, start
+        self.storages = [] if storages is None else storages
+        self.containers = _FREE_CONTAINERS + len(data) // _BYTES_PER_CONTAINER
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
         self.copied = 0
@@ -67,6 +74,16 @@ class _Machine:
         if value is _MARK:
             raise self.malformed("it has no value")
         return value, self.position + 1
+
+    def push_container(self, value: Any) -> None:
+        self.stack.append(value)
+        self.containers -= 1
+        if self.containers < 0:
+            raise BudgetExceeded(f"{self.where}: the pickle has too many lists, dicts and tuples for its size")
+
+    def push_storage(self) -> None:
+        self.storages.append(objects.storage(self.stack.pop(), self.where))
+        self.stack.append(self.storages[-1])
 
     def malformed(self, fact: str) -> MalformedCheckpoint:
         return MalformedCheckpoint(f"{self.where}: the pickle is damaged at byte {self.position:,}: {fact}")
@@ -149,7 +166,7 @@ class _Machine:
         self.name(module, name)
 
     def dictionary(self, pairs: list[Any]) -> None:
-        self.stack.append({})
+        self.push_container({})
         self.set_items(pairs)
 
 
@@ -166,6 +183,10 @@ def _key(value: Any) -> Any:
 
 def _push(read: Callable[[_Machine], Any]) -> Callable[[_Machine], None]:
     return lambda machine: machine.stack.append(read(machine))
+
+
+def _container(read: Callable[[_Machine], Any]) -> Callable[[_Machine], None]:
+    return lambda machine: machine.push_container(read(machine))
 
 
 def _text(size: int) -> Callable[[_Machine], None]:
@@ -188,7 +209,7 @@ def _long(size: int) -> Callable[[_Machine], None]:
 def _tuple(size: int) -> Callable[[_Machine], None]:
     def step(machine: _Machine) -> None:
         values = [machine.stack.pop() for _ in range(size)]
-        machine.stack.append(tuple(reversed(values)))
+        machine.push_container(tuple(reversed(values)))
 
     return step
 
@@ -247,29 +268,29 @@ _STEPS: dict[int, Callable[[_Machine], None]] = {
         "B": _bytes(4),
         "\x8e": _bytes(8),
         "\x96": _bytes(8),  # BYTEARRAY8
-        "]": _push(lambda _: []),
-        "l": _push(lambda machine: machine.marked()),
+        "]": _container(lambda _: []),
+        "l": _container(lambda machine: machine.marked()),
         "a": _taking(_Machine.add_items, 1),
         "e": lambda machine: machine.add_items(machine.marked()),
         ")": _push(lambda _: ()),
-        "t": _push(lambda machine: tuple(machine.marked())),
+        "t": _container(lambda machine: tuple(machine.marked())),
         "\x85": _tuple(1),
         "\x86": _tuple(2),
         "\x87": _tuple(3),
-        "}": _push(lambda _: {}),
+        "}": _container(lambda _: {}),
         "d": lambda machine: machine.dictionary(machine.marked()),
         "s": _taking(_Machine.set_items, 2),
         "u": lambda machine: machine.set_items(machine.marked()),
-        "\x8f": _push(lambda _: []),  # EMPTY_SET
+        "\x8f": _container(lambda _: []),  # EMPTY_SET
         "\x90": lambda machine: machine.add_items(machine.marked()),
-        "\x91": _push(lambda machine: machine.marked()),  # FROZENSET
+        "\x91": _container(lambda machine: machine.marked()),  # FROZENSET
         "c": lambda machine: machine.name(machine.line(), machine.line()),
         "\x93": _Machine.stack_name,
         "R": lambda machine: machine.call(objects.call),
         "\x81": lambda machine: machine.call(objects.create),
         "\x92": _Machine.new_with_keywords,
         "b": _Machine.build,
-        "Q": lambda machine: machine.stack.append(objects.storage(machine.stack.pop(), machine.where)),
+        "Q": _Machine.push_storage,
         "q": _put(1),
         "r": _put(4),
         "\x94": _memoize,

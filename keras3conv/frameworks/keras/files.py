@@ -12,7 +12,7 @@ from keras3conv import formats
 from keras3conv.errors import InputError, ModelError, Problem
 from keras3conv.formats.keras import archive
 from keras3conv.formats.keras2.file import groups, is_legacy
-from keras3conv.frameworks.keras.internals import operation_modules
+from keras3conv.frameworks.keras.internals import operation_modules, tensorflow_not_imported
 from keras3conv.frameworks.keras.keras2.loading import load_by_names
 from keras3conv.frameworks.keras.operations import kind_named
 from keras3conv.frameworks.keras.tree import require_built, view
@@ -40,7 +40,8 @@ def load(path: Path, own: Mapping[str, Any] | None = None) -> keras.Model:
         ModelError: Keras cannot build the model, for example because a custom class is missing.
     """
     try:
-        return keras.saving.load_model(path, custom_objects=own, compile=False)
+        with tensorflow_not_imported():
+            return keras.saving.load_model(path, custom_objects=own, compile=False)
     except (ValueError, TypeError, OSError, KeyError, AttributeError, NotImplementedError) as error:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         problem = Problem(
@@ -56,7 +57,8 @@ def from_json(path: Path) -> keras.Model:
         ModelError: The file is not such JSON, or Keras cannot build the model.
     """
     try:
-        return keras.models.model_from_json(path.read_text(encoding="utf-8"))
+        with tensorflow_not_imported():
+            return keras.models.model_from_json(path.read_text(encoding="utf-8"))
     except (ValueError, TypeError, OSError, KeyError, AttributeError, NotImplementedError) as error:
         problem = Problem(keras=str(path), fact=error_message(error))
         raise ModelError(lay_out(f"Keras cannot make a model of {path}", [problem])) from error
@@ -148,10 +150,11 @@ def save(model: Any, path: Path, *, overwrite: bool) -> WrittenFile:
 
 def save_to(model: Any, path: Path) -> None:
     """Save a model, or its weights for a `.weights.h5`, to a temporary file; Keras chooses the format by the suffix."""
-    if path.name.endswith(".weights.h5"):
-        model.save_weights(path)
-        return
-    model.save(path)
+    with tensorflow_not_imported():
+        if path.name.endswith(".weights.h5"):
+            model.save_weights(path)
+            return
+        model.save(path)
     if path.suffix == ".keras":
         archive.remove_times(path)
 

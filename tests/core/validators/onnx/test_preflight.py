@@ -227,3 +227,44 @@ def test_every_truncation_of_a_file_raises_file_error(tmp_path: Path) -> None:
         path.write_bytes(whole[:length])
         with pytest.raises(FileError):
             onnx_preflight.check_file(path)
+
+
+def functions_that_call_each_other(count: int) -> Any:
+    """Return a model with functions of which each calls the one before it twice: 2 ** count nodes."""
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("own", 1)]
+    functions = [helper.make_function("own", "f0", ["a"], ["b"], [helper.make_node("Tanh", ["a"], ["b"])], opsets)]
+    for number in range(1, count):
+        calls = [helper.make_node(f"f{number - 1}", [one], [other], domain="own") for one, other in ("ac", "cb")]
+        functions.append(helper.make_function("own", f"f{number}", ["a"], ["b"], calls, opsets))
+    made = model(
+        onnx.numpy_helper.to_array(model().graph.initializer[0]),
+        helper.make_node("MatMul", ["x", "weight"], ["product"]),
+        helper.make_node(f"f{count - 1}", ["product"], ["y"], domain="own"),
+        functions=functions,
+    )
+    made.opset_import.append(helper.make_opsetid("own", 1))
+    return made
+
+
+def test_functions_that_expand_to_millions_of_nodes_are_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path / "model.onnx", functions_that_call_each_other(26))
+    with pytest.raises(BudgetExceeded, match="expand to 33,554,433 nodes"):
+        check_file(path)
+    check_file(saved(path, functions_that_call_each_other(3)))
+
+
+def test_a_function_that_calls_itself_in_a_branch_is_refused(tmp_path: Path) -> None:
+    made = functions_that_call_each_other(1)
+    branch = helper.make_graph([helper.make_node("f0", ["a"], ["c"], domain="own")], "branch", [], [])
+    made.functions[0].node.append(helper.make_node("If", ["a"], ["d"], then_branch=branch, else_branch=branch))
+    with pytest.raises(MalformedCheckpoint, match="function f0 calls itself"):
+        check_file(saved(tmp_path / "model.onnx", made))
+
+
+def test_control_characters_in_names_do_not_reach_the_terminal(tmp_path: Path) -> None:
+    made = model()
+    made.graph.initializer[0].name = "weight\x1b[2J" + "x" * 5000
+    with pytest.raises(MalformedCheckpoint) as caught:
+        check_file(saved(tmp_path / "model.onnx", made))
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 1000

@@ -1,0 +1,414 @@
+"""HDF5 files that are damaged or hostile are refused, also those that crash or stop the HDF5 library."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from keras3conv.errors import (
+    BudgetExceeded,
+    FileError,
+    IncompleteCheckpoint,
+    MalformedCheckpoint,
+    NoData,
+    UnsafeCheckpoint,
+)
+from tests.support import good_files, guarded
+from tests.support.guarded import Case, Outcome
+from tests.support.hdf5_files import KERNEL, archive, dense, legacy, weights
+
+Plant = Callable[[h5py.File], None]
+
+
+def planted(plant: Plant) -> Callable[[Path], Path]:
+    """Return a builder of the weights of a Dense layer, in which something else stands for the kernel."""
+
+    return lambda folder: with_secret(weights, folder, plant)
+
+
+def in_archive(plant: Plant) -> Callable[[Path], Path]:
+    def both(file: h5py.File) -> None:
+        dense(file, without=KERNEL)
+        plant(file)
+
+    return lambda folder: with_secret(archive, folder, both)
+
+
+def with_secret(build: Callable[[Path, Plant], Path], folder: Path, plant: Plant) -> Path:
+    """Build a file in a folder that has a folder beside it with the file that must not be read."""
+    (folder.parent / "secret.bin").write_bytes(bytes(48))
+    if not (folder.parent / "other.h5").exists():
+        with h5py.File(folder.parent / "other.h5", "w") as file:
+            file["x"] = np.zeros((4, 3), np.float32)
+    return build(folder, plant)
+
+
+def dataset(*shape: int, dtype: str = "f4", **options: object) -> Plant:
+    """Return a plant of a dataset of which nothing, or the first row, is written."""
+    first = options.pop("first", None)
+
+    def plant(file: h5py.File) -> None:
+        made = file.create_dataset(KERNEL, shape, dtype, **options)
+        if first:
+            made[:first] = 0
+
+    return plant
+
+
+def many_bombs(file: h5py.File) -> None:
+    for place in range(50):
+        made = file.create_dataset(
+            f"layers/dense_{place}/vars/0", (2**29 - 1,), "f8", chunks=(2**16,), compression="gzip"
+        )
+        made[: 2**16] = 0
+
+
+def link(target: object, place: str = KERNEL) -> Plant:
+    def plant(file: h5py.File) -> None:
+        file[place] = target
+
+    return plant
+
+
+def chained(file: h5py.File) -> None:
+    file["layers/a"] = h5py.ExternalLink("../other.h5", "/x")
+    file[KERNEL] = h5py.SoftLink("/layers/a")
+
+
+def loop_of_links(file: h5py.File) -> None:
+    file[KERNEL] = h5py.SoftLink("/layers/b")
+    file["layers/b"] = h5py.SoftLink(f"/{KERNEL}")
+
+
+def virtual(source: str) -> Plant:
+    def plant(file: h5py.File) -> None:
+        layout = h5py.VirtualLayout((4, 3), "f4")
+        layout[...] = h5py.VirtualSource(source, "x", (4, 3))
+        file.create_virtual_dataset(KERNEL, layout)
+
+    return plant
+
+
+def group_cycle(file: h5py.File) -> None:
+    file["layers/loop"] = file["/"]
+
+
+def alias(file: h5py.File) -> None:
+    file[KERNEL] = np.ones((4, 3), np.float32)
+    file["layers/dense_1/vars/0"] = file[KERNEL]
+
+
+def many_aliases(file: h5py.File) -> None:
+    file[KERNEL] = np.ones((256, 1024), np.float32)
+    for place in range(1, 20_000):
+        file[f"layers/dense_{place}/vars/0"] = file[KERNEL]
+
+
+def link_of_another_kind(file: h5py.File) -> None:
+    group = file["layers/dense/vars"]
+    group.id.links.create_external(b"0", b"../other.h5", b"/x")
+
+
+def filtered(file: h5py.File, number: int = 32015) -> None:
+    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    creation.set_chunk((4, 3))
+    creation.set_filter(number, h5py.h5z.FLAG_OPTIONAL, (3,))
+    h5py.h5d.create(
+        file["layers/dense/vars"].id, b"0", h5py.h5t.IEEE_F32LE, h5py.h5s.create_simple((4, 3)), dcpl=creation
+    )
+
+
+def of(dtype: object, mark: str = "") -> Plant:
+    def plant(file: h5py.File) -> None:
+        made = file.create_dataset(KERNEL, data=np.zeros((4, 3), dtype))
+        if mark:
+            made.attrs["dtype"] = mark
+
+    return plant
+
+
+def variable_text(file: h5py.File) -> None:
+    file.create_dataset(KERNEL, (2,), h5py.string_dtype())[...] = ["a", "b"]
+
+
+def long_mark(file: h5py.File) -> None:
+    of("f4")(file)
+    file[KERNEL].attrs.create("dtype", "x" * (50 << 20), dtype=h5py.string_dtype())
+
+
+def long_name(size: int) -> Plant:
+    def plant(file: h5py.File) -> None:
+        file[KERNEL] = np.zeros((4, 3), np.float32)
+        del file["layers/dense/vars"].attrs["name"]
+        file["layers/dense/vars"].attrs.create("name", "x" * size, dtype=h5py.string_dtype())
+
+    return plant
+
+
+def named(name: bytes) -> Plant:
+    def plant(file: h5py.File) -> None:
+        file[KERNEL] = np.zeros((4, 3), np.float32)
+        file["layers/dense/vars"].attrs["name"] = np.bytes_(name)
+
+    return plant
+
+
+def name_of_numbers(file: h5py.File) -> None:
+    file[KERNEL] = np.zeros((4, 3), np.float32)
+    file["layers/dense/vars"].attrs["name"] = np.zeros(10)
+
+
+def other_attributes(file: h5py.File) -> None:
+    """Add attributes of dense storage that nothing needs."""
+    file[KERNEL] = np.zeros((4, 3), np.float32)
+    for place in range(2000):
+        file["layers"].attrs[str(place)] = np.zeros(100)
+
+
+def groups(count: int, path: str = "layers/{}") -> Plant:
+    def plant(file: h5py.File) -> None:
+        file[KERNEL] = np.zeros((4, 3), np.float32)
+        for place in range(count):
+            file.create_group(path.format(place))
+
+    return plant
+
+
+def deep(file: h5py.File) -> None:
+    file[KERNEL] = np.zeros((4, 3), np.float32)
+    file.create_group("/".join("a" * 2000))
+
+
+def long_group(file: h5py.File) -> None:
+    file[KERNEL] = np.zeros((4, 3), np.float32)
+    file.create_group("x" * 5000)
+
+
+def shape_of_kernel(*shape: int) -> Plant:
+    return lambda file: file.__setitem__(KERNEL, np.zeros(shape, np.float32))
+
+
+def numbered_from_one(file: h5py.File) -> None:
+    file["layers/dense/vars/2"] = np.zeros(3)
+
+
+def no_variables(folder: Path) -> Path:
+    path = folder / "x.weights.h5"
+    with h5py.File(path, "w") as file:
+        file["a"] = np.zeros(3)
+    return path
+
+
+def edited(build: Callable[[Path], Path], change: Callable[[bytearray], bytes | bytearray]) -> Callable[[Path], Path]:
+    def made(folder: Path) -> Path:
+        path = build(folder)
+        path.write_bytes(change(bytearray(path.read_bytes())))
+        return path
+
+    return made
+
+
+def flipped(place: int) -> Callable[[bytearray], bytearray]:
+    def change(content: bytearray) -> bytearray:
+        content[place] ^= 0xFF
+        return content
+
+    return change
+
+
+def prefixed(content: bytearray) -> bytes:
+    return b"#!/bin/sh".ljust(512, b"\0") + content
+
+
+def listed(*names: object) -> Callable[[Path], Path]:
+    def build(folder: Path) -> Path:
+        path = folder / "x.h5"
+        with h5py.File(path, "w") as file:
+            file.attrs["layer_names"] = names[0] if len(names) == 1 else list(names)
+        return path
+
+    return build
+
+
+def config(text: str) -> Callable[[Path], Path]:
+    def build(folder: Path) -> Path:
+        path = legacy(folder, dense=["dense/kernel:0"])
+        with h5py.File(path, "r+") as file:
+            file.attrs["model_config"] = text
+        return path
+
+    return build
+
+
+def locked(folder: Path) -> Path:
+    """Return a file that another process has open for writing, until this process ends."""
+    path = weights(folder)
+    program = f"import h5py, sys; f = h5py.File({os.fspath(path)!r}, 'r+'); print(flush=True); sys.stdin.read()"
+    process = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    LOCKS.append(process)
+    return path
+
+
+LOCKS: list["subprocess.Popen[bytes]"] = []
+LEGACY = good_files.keras_legacy
+UNSAFE = {
+    "values in another file": dataset(4, 3, external=[("../secret.bin", 0, 48)]),
+    "a link to another file": link(h5py.ExternalLink("../other.h5", "/x")),
+    "a group in another file": link(h5py.ExternalLink("../other.h5", "/"), "layers/other"),
+    "a link to a link to another file": chained,
+    "a link that h5py did not make": link_of_another_kind,
+    "a link in the file": link(h5py.SoftLink("/layers/dense/vars/1")),
+    "a link to nothing": link(h5py.SoftLink("/nothing")),
+    "links in a circle": loop_of_links,
+    "a virtual dataset of another file": virtual("../other.h5"),
+    "a virtual dataset of the same file": virtual("."),
+    "references": lambda file: file.create_dataset(KERNEL, (1,), h5py.ref_dtype),
+    "references to regions": lambda file: file.create_dataset(KERNEL, (1,), h5py.regionref_dtype),
+    "a filter of a plug-in": filtered,
+}
+CASES = {
+    **{
+        name: Case(build=planted(plant), error=UnsafeCheckpoint, says=r"x\.weights\.h5")
+        for name, plant in UNSAFE.items()
+    },
+    **{
+        f"{name}, in an archive": Case(build=in_archive(plant), error=UnsafeCheckpoint, says=r"x\.keras")
+        for name, plant in UNSAFE.items()
+    },
+    # H1 to H4, H11, H12
+    "a shape of 2**40": Case(
+        build=planted(dataset(2**40, dtype="f8", chunks=(1024,), compression="gzip", first=1024)),
+        error=BudgetExceeded,
+        says=f"'{KERNEL}' declares 8,796,093,022,208 bytes",
+    ),
+    "a shape of 2**50": Case(
+        build=planted(dataset(2**50, dtype="f8", chunks=(1024,), compression="gzip", first=1024)),
+        error=FileError,
+        says="'layers",
+    ),
+    "50 datasets of 4 GB that are empty": Case(build=planted(many_bombs), error=BudgetExceeded, says="declares"),
+    "a dataset of 1 GB in a file of 12 KB": Case(
+        build=planted(dataset(2**28, chunks=(2**20,), compression="gzip", first=2**20)),
+        error=BudgetExceeded,
+        says="declares",
+    ),
+    "chunks of one number": Case(
+        build=planted(dataset(4096, 4096, chunks=(1, 1), first=1)), error=BudgetExceeded, says="chunks|declares"
+    ),
+    "a chunk of 2 GB": Case(
+        build=planted(dataset(4, 2**27, chunks=(4, 2**27), compression="gzip", fillvalue=0)),
+        error=FileError,
+        says="'layers",
+    ),
+    "a dataset that was never written": Case(
+        build=planted(dataset(4, 3, fillvalue=7)), error=NoData, says=f"'{KERNEL}' was declared but never written"
+    ),
+    "a dataset that was written in part": Case(
+        build=planted(dataset(400, 3, chunks=(100, 3), first=100)),
+        error=NoData,
+        says=f"'{KERNEL}' was written only in part",
+    ),
+    # H9, H10
+    "a type in place of a dataset": Case(
+        build=planted(link(np.dtype("f4"))), error=MalformedCheckpoint, says="neither a"
+    ),
+    "a group in place of a dataset": Case(
+        build=planted(lambda file: file.create_group(KERNEL)), error=MalformedCheckpoint, says="is not a dataset"
+    ),
+    "groups in a circle": Case(build=planted(group_cycle), error=MalformedCheckpoint, says="occurs twice"),
+    "two names of a dataset": Case(build=planted(alias), error=None),
+    "20,000 names of a dataset": Case(build=planted(many_aliases), error=BudgetExceeded, says="20,001 names"),
+    # H14, H15
+    "texts": Case(build=planted(variable_text), error=MalformedCheckpoint, says="not numbers"),
+    "numbers with names": Case(
+        build=planted(of([("a", "f4"), ("b", "i4")])), error=MalformedCheckpoint, says="not numbers"
+    ),
+    "arrays as elements": Case(
+        build=planted(lambda file: file.create_dataset(KERNEL, (2,), np.dtype(("f4", (3,))))[...].sum()),
+        error=FileError,
+    ),
+    "float32 marked as bfloat16": Case(build=planted(of("f4", "bfloat16")), error=MalformedCheckpoint, says="marked"),
+    "opaque bytes without a mark": Case(build=planted(of("V2")), error=MalformedCheckpoint, says="not numbers"),
+    "opaque bytes with another mark": Case(build=planted(of("V2", "evil\x1b")), error=MalformedCheckpoint, says="evil"),
+    "a mark of 50 MB": Case(build=planted(long_mark), error=FileError, says="'dtype' is"),
+    "big-endian numbers": Case(build=planted(of(">f4")), error=None),
+    "an empty dataspace": Case(
+        build=planted(link(h5py.Empty("f4"))), error=MalformedCheckpoint, says=f"'{KERNEL}' has no shape"
+    ),
+    # H16
+    "a gap in the numbers of the variables": Case(
+        build=planted(numbered_from_one), error=MalformedCheckpoint, says="not 0, 1"
+    ),
+    "no variables": Case(build=no_variables, error=MalformedCheckpoint, says="no weights of a Keras model"),
+    # H17, H18, H20
+    "bytes before the file": Case(build=edited(weights, prefixed), error=FileError, says="is not HDF5"),
+    "bytes after the file": Case(
+        build=edited(weights, lambda content: content + b"tail"),
+        error=MalformedCheckpoint,
+        says="other bytes follow it",
+    ),
+    "a file that ends too early": Case(
+        build=edited(weights, lambda content: content[:-1000]),
+        error=MalformedCheckpoint,
+        says="not downloaded or written",
+    ),
+    "a file without its second half": Case(
+        build=edited(LEGACY, lambda content: content[: len(content) // 2]),
+        error=MalformedCheckpoint,
+        says="not downloaded",
+    ),
+    "only the first 12 bytes": Case(build=edited(weights, lambda content: content[:12]), error=FileError),
+    "a size of an object that stops the library": Case(
+        build=edited(LEGACY, flipped(2128)), error=MalformedCheckpoint, says="did not come to an end"
+    ),
+    # H19
+    "a name of 3,000 characters for a layer": Case(build=planted(long_name(3000)), error=BudgetExceeded, says="'name'"),
+    "a name of 50 MB for a layer": Case(build=planted(long_name(50 << 20)), error=FileError, says="'name'"),
+    "a name that is a list of numbers": Case(build=planted(name_of_numbers), error=MalformedCheckpoint, says="'name'"),
+    "a name that is not UTF-8": Case(build=planted(named(b"a\xff")), error=MalformedCheckpoint),
+    "control characters in the name of a layer": Case(build=planted(named(b"a\x1b[2J")), error=None),
+    "2,000 attributes that nothing needs": Case(build=planted(other_attributes), error=None),
+    "lists of layers that are numbers": Case(
+        build=listed(np.zeros(3)), error=MalformedCheckpoint, says="'layer_names'"
+    ),
+    "a list of layers without the layers": Case(
+        build=listed("a", "b\x1b"), error=IncompleteCheckpoint, says="lists the layer 'a'"
+    ),
+    "a list of layers with a layer twice": Case(build=listed("a", "a"), error=MalformedCheckpoint, says="twice"),
+    "a list of 3,000 layers": Case(build=listed(*map(str, range(3000))), error=IncompleteCheckpoint, says="'0'"),
+    "a layer with the path of another group": Case(
+        build=listed("../../x", "y"), error=IncompleteCheckpoint, says=r"'\.\./\.\./x'"
+    ),
+    "60,000 groups": Case(build=planted(groups(60_000)), error=None),
+    "groups of a depth of 2,000": Case(build=planted(deep), error=MalformedCheckpoint, says="nested too deeply"),
+    "a name of 5,000 characters for a group": Case(build=planted(long_group), error=BudgetExceeded, says="too long"),
+    # Z7 for the architecture in HDF5
+    "an architecture with a depth of 200,000": Case(
+        build=config('{"a":' + "[" * 30_000), error=MalformedCheckpoint, says="nested too deeply|not JSON"
+    ),
+    "an architecture that is a list": Case(build=config("[]"), error=MalformedCheckpoint, says="architecture"),
+    "an architecture with a key twice": Case(
+        build=config('{"a": 1, "a": 2}'), error=MalformedCheckpoint, says="'a' occurs"
+    ),
+    # H21
+    "a file that another program writes": Case(
+        build=locked, error=FileError, says="is being written by another program"
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def outcomes() -> dict[str, Outcome]:
+    return guarded.outcomes(__name__)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_bad_file_is_refused_and_does_nothing(case: str, outcomes: dict[str, Outcome]) -> None:
+    guarded.check(CASES[case], outcomes[case])
