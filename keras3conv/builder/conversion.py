@@ -1,12 +1,7 @@
 """Define `Conversion`, the result of `convert`, and save it to a folder: all files or none."""
 
-import hashlib
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
@@ -16,12 +11,13 @@ import numpy as np
 
 from keras3conv.alignment.plan import Alignment
 from keras3conv.builder.program.program import Program
-from keras3conv.errors import FileError
 from keras3conv.model.graph import Graph, refs
 from keras3conv.model.views import Side
 from keras3conv.report.report import Report
-from keras3conv.report.values import GLYPHS, WrittenFile
+from keras3conv.report.values import GLYPHS
 from keras3conv.transforms import Array
+from keras3conv.writing.digests import WrittenFile, digest
+from keras3conv.writing.outputs import replacing_folder
 
 FORMAT = 1
 """The version of the format of `metadata.json`."""
@@ -80,10 +76,8 @@ class Conversion:
         Raises:
             FileError: The folder exists, or cannot be written; an existing folder is unchanged.
         """
-        from keras3conv.formats.safe.atomic import digest
-
         path = Path(folder)
-        with _replacing(path, overwrite=overwrite) as inside:
+        with replacing_folder(path, overwrite=overwrite) as inside:
             (inside / "model.py").write_text(self.source, encoding="utf-8")
             write_weights = _write_torch_weights if self.target == "torch" else _write_keras_weights
             write_weights(self, inside)
@@ -92,7 +86,7 @@ class Conversion:
                 report = replace(self.report, files=tuple(written))
                 report.save(inside / "report.html")
                 report.save(inside / "report.json")
-            digests = {file.name: _sha256(file) for file in sorted(inside.iterdir())}
+            digests = {file.name: digest(file).sha256 for file in sorted(inside.iterdir())}
             text = json.dumps(_metadata(self, digests), indent=2, ensure_ascii=False)
             (inside / "metadata.json").write_text(f"{text}\n", encoding="utf-8")
         return tuple(digest(file) for file in sorted(path.iterdir()))
@@ -125,8 +119,10 @@ def _write_torch_weights(conversion: Conversion, folder: Path) -> None:
 
 
 def _write_keras_weights(conversion: Conversion, folder: Path) -> None:
-    conversion.model.save(folder / "model.keras")
-    conversion.model.save_weights(folder / "model.weights.h5")
+    from keras3conv.frameworks.keras.files import save_to
+
+    for name in ("model.keras", "model.weights.h5"):
+        save_to(conversion.model, folder / name)
     if conversion.constants:
         np.savez(folder / "constants.npz", **conversion.constants)  # type: ignore[arg-type]
 
@@ -169,49 +165,3 @@ def _trainable(conversion: Conversion) -> dict[str, Any]:
     trained = sum(one.numel() for one in parameters.values() if one.requires_grad)
     frozen = [path for path, one in parameters.items() if not one.requires_grad]
     return {"trainable_parameters": trained, "frozen": frozen}
-
-
-@contextmanager
-def _replacing(folder: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Yield a temporary folder, and rename it to `folder` when the block ends without an exception."""
-    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise FileError(f"{folder} exists and is not a folder")
-    if folder.exists() and not overwrite:
-        raise FileError(f"{folder} exists\nFix:  overwrite=True")
-    if not folder.parent.is_dir():
-        raise FileError(f"{folder}: the folder {folder.parent} does not exist")
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.tmp-", dir=folder.parent))
-    try:
-        yield temporary
-        temporary.chmod(0o777 & ~_umask())
-        _rename(temporary, folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-
-
-def _rename(temporary: Path, folder: Path) -> None:
-    """Rename the temporary folder to `folder`. An existing folder is moved away first; a failure moves it back."""
-    if not folder.exists():
-        temporary.rename(folder)
-        return
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old-", dir=folder.parent)) / folder.name
-    folder.rename(aside)
-    try:
-        temporary.rename(folder)
-    except BaseException:
-        aside.rename(folder)
-        raise
-    finally:
-        shutil.rmtree(aside.parent, ignore_errors=True)
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _umask() -> int:
-    """Return the umask of the process, which can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

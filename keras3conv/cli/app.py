@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 from keras3conv.errors import Keras3ConvError, MissingExtra, ProofError
 
 if TYPE_CHECKING:
-    from keras3conv.report.report import Report
+    pass
 
 PASSED, FAILED, UNUSABLE, UNCONFIRMED, INTERRUPTED = 0, 1, 2, 3, 130
 PIPE_CLOSED = 141
@@ -198,11 +198,6 @@ def _complain(error: Keras3ConvError | OSError | ModuleNotFoundError) -> int:
         error = MissingExtra("this command", package, _EXTRAS[package])
     complain(f"{type(error).__name__}: {as_options(str(error))}")
     return FAILED if isinstance(error, ProofError) else UNUSABLE
-
-
-def status_of(report: "Report") -> int:
-    """Return the exit status of a report."""
-    return UNCONFIRMED if report.status == "unconfirmed" else PASSED if report.ok else FAILED
 
 
 def note(text: str) -> None:

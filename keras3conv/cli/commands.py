@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from keras3conv.cli.app import FAILED, PASSED, START, UNUSABLE, app, command, complain, note, status_of
+from keras3conv.cli.app import FAILED, PASSED, START, UNUSABLE, app, command, complain, note
+from keras3conv.cli.handing import hand_out, status_of
 from keras3conv.cli.information import demo, doctor, inspect, rules
 from keras3conv.cli.options import (
     Backends,
@@ -39,11 +40,11 @@ from keras3conv.cli.options import (
 )
 from keras3conv.cli.sides import align_ends, both, entry_of
 from keras3conv.cli.sweeping import card, sweep
+from keras3conv.cli.verify import verify
 from keras3conv.errors import AlignmentError, InputError
 
 if TYPE_CHECKING:
     from keras3conv.alignment.plan import Alignment
-    from keras3conv.report.report import Report
 
 
 __all__ = [
@@ -60,6 +61,7 @@ __all__ = [
     "sweep",
     "transfer",
     "validate",
+    "verify",
 ]
 
 
@@ -163,6 +165,9 @@ def transfer(  # noqa: PLR0913 - an argument for every option
     accept_unconfirmed: Annotated[
         bool, typer.Option("--accept-unconfirmed", help="Exit with 0 although no run has confirmed some pairs.")
     ] = False,
+    max_shard_size: Annotated[
+        str | None, typer.Option(metavar="2GB", help="Divide the tensors among files of at most this size.")
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
@@ -170,10 +175,12 @@ def transfer(  # noqa: PLR0913 - an argument for every option
 
     The exit status is 3 if the weights were transferred by pairs that no run has confirmed.
     """
-    from keras3conv import api
-    from keras3conv.cli.output import print_report
+    from keras3conv.cli.output import print_report, progress_bar
+    from keras3conv.formats.shards import parse_size
     from keras3conv.workflows.factories import Weights, notes_to_stderr, resolve
     from keras3conv.workflows.files import read_plan
+    from keras3conv.workflows.transfer import Options
+    from keras3conv.workflows.transfer import transfer as run
 
     saved = read_plan(plan) if plan else None
     weights = Weights(torch=torch_weights, keras=keras_weights, entry=entry)
@@ -186,16 +193,16 @@ def transfer(  # noqa: PLR0913 - an argument for every option
             found = found.accepting_difference()
         if not _is_complete(found):
             return FAILED
-        report = api.transfer(
-            ends[0].source,
-            ends[1].source,
-            found,
-            out=out or (),
-            overwrite=overwrite,
-            cast=cast,
-            accept_unconfirmed=accept_unconfirmed,
-            entry=entry_of(ends[0], entry),
-        )
+        with progress_bar("transfer") as progress:
+            options = Options(
+                out=tuple(out or ()),
+                overwrite=overwrite,
+                cast=cast,
+                accept_unconfirmed=accept_unconfirmed,
+                max_shard_size=None if max_shard_size is None else parse_size(max_shard_size),
+                progress=progress,
+            )
+            report = run(ends[0].source, ends[1].source, found, options, entry=entry_of(ends[0], entry))
     print(report.to_json()) if as_json else print_report(report)
     return status_of(report)
 
@@ -258,7 +265,7 @@ def validate(  # noqa: PLR0913 - an argument for every option
             entry=entry_of(first, entry),
             weight_files=(torch_weights, keras_weights),
         )
-    return _hand_out(judged, report, as_json=as_json)
+    return hand_out(judged, report, as_json=as_json)
 
 
 @command("keras3conv convert model.h5 -o folder/")
@@ -325,18 +332,7 @@ def compare_onnx(
 
     check_report(report)
     judged = api.compare_onnx(first, second, read_inputs(inputs), tolerance=read_tolerance(tolerance))
-    return _hand_out(judged, report, as_json=as_json)
-
-
-def _hand_out(judged: "Report", saved_as: Path | None, *, as_json: bool) -> int:
-    """Save and print a report; return its exit status."""
-    from keras3conv.cli.output import print_report
-
-    if saved_as:
-        judged.save(saved_as)
-        note(f"saved {saved_as}")
-    print(judged.to_json()) if as_json else print_report(judged)
-    return status_of(judged)
+    return hand_out(judged, report, as_json=as_json)
 
 
 def _is_complete(plan: "Alignment") -> bool:

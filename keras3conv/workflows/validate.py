@@ -70,7 +70,7 @@ def validate(
 
 def _digests(sources: Sequence[Any]) -> Iterator[str]:
     """Yield a note with the size and the digest of every file among the sources of the models."""
-    from keras3conv.formats.safe.atomic import digest
+    from keras3conv.writing.digests import digest
 
     for path in dict.fromkeys(source for source in sources if isinstance(source, Path) and source.is_file()):
         file = digest(path)
