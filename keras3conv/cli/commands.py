@@ -175,7 +175,7 @@ def transfer(  # noqa: PLR0913 - an argument for every option
 
     The exit status is 3 if the weights were transferred by pairs that no run has confirmed.
     """
-    from keras3conv.cli.output import print_report, progress_bar
+    from keras3conv.cli.output import print_report
     from keras3conv.formats.shards import parse_size
     from keras3conv.workflows.factories import Weights, notes_to_stderr, resolve
     from keras3conv.workflows.files import read_plan
@@ -193,16 +193,14 @@ def transfer(  # noqa: PLR0913 - an argument for every option
             found = found.accepting_difference()
         if not _is_complete(found):
             return FAILED
-        with progress_bar("transfer") as progress:
-            options = Options(
-                out=tuple(out or ()),
-                overwrite=overwrite,
-                cast=cast,
-                accept_unconfirmed=accept_unconfirmed,
-                max_shard_size=None if max_shard_size is None else parse_size(max_shard_size),
-                progress=progress,
-            )
-            report = run(ends[0].source, ends[1].source, found, options, entry=entry_of(ends[0], entry))
+        options = Options(
+            out=tuple(out or ()),
+            overwrite=overwrite,
+            cast=cast,
+            accept_unconfirmed=accept_unconfirmed,
+            max_shard_size=None if max_shard_size is None else parse_size(max_shard_size),
+        )
+        report = run(ends[0].source, ends[1].source, found, options, entry=entry_of(ends[0], entry))
     print(report.to_json()) if as_json else print_report(report)
     return status_of(report)
 

@@ -20,12 +20,17 @@ from keras3conv.model.views import ModelView, Reader, TensorRef
 from keras3conv.report.report import Report, current_environment
 from keras3conv.report.stages import Stages
 from keras3conv.report.values import Section, Table
+from keras3conv.steps import report_fraction
 from keras3conv.transforms import Array
 from keras3conv.workflows.manifest import Record
 from keras3conv.writing.digests import WrittenFile
 
 Memory = Literal["copy", "share"]
 """How a live target gets its values: as its own copy, or as the memory of the source."""
+
+
+def _report_bytes(_: str, done: int, total: int) -> None:
+    report_fraction("write", done, total)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +54,7 @@ class Options:
     accept_unconfirmed: bool = False
     memory: Memory = "copy"
     max_shard_size: int | None = None
-    progress: formats.Progress | None = None
+    progress: formats.Progress = _report_bytes
     stages: Stages = field(default_factory=Stages)
 
 
