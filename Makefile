@@ -22,7 +22,7 @@ PYTEST := TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest -q $(PYTEST_ARGS)
 .DEFAULT_GOAL := help
 .PHONY: help demo fuzz test test-full test-fast test-core test-package test-torch test-torch-models test-torch-validators \
 	test-world test-laws test-backends test-backends-torch test-backends-jax test-backends-tensorflow lint format types \
-	bench clean
+	docs dist bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -100,6 +100,15 @@ format: $(STAMP) ## write the format
 
 types: $(STAMP) ## check the annotations
 	$(BIN)/mypy
+
+docs: $(STAMP) ## build the documentation site in build/site
+	KERAS_BACKEND=torch NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	$(BIN)/python -m docs.tools.check build/site
+
+dist: $(STAMP) ## build the wheel and the source distribution in dist, and check them
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python -m twine check --strict dist/*
 
 bench: $(STAMP) ## measure speed and memory
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)

@@ -7,6 +7,8 @@
 Weights are random. Every model has a process of its own, with Keras on torch, but for the models that Keras itself
 builds on other backends only. What is in the file of results is not tried again, and the table is made of everything
 that is in it. Where torchvision has a model of the same family, --speed times it beside ours: see `_conversion_speed`.
+
+`--to keras` measures the other direction, see `_to_keras`.
 """
 
 import argparse
@@ -319,4 +321,8 @@ def _row(result: Result) -> str:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:3] == ["--to", "keras"]:
+        from benchmarks import _to_keras
+
+        sys.exit(_to_keras.main(sys.argv[3:]))
     sys.exit(main())

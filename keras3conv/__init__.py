@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from keras3conv.rules.registry import register
     from keras3conv.rules.rule import Example, LayerSpec, Rule, WeightMapping
     from keras3conv.workflows.ordered import align_ordered
+    from keras3conv.workflows.sweep.run import sweep
 
 __version__ = "0.1.0"
 
@@ -51,6 +52,7 @@ __all__ = [
     "convert",
     "list_rules",
     "register",
+    "sweep",
     "transfer",
     "validate",
     "view",
@@ -78,6 +80,7 @@ _MODULE_OF = {
     "convert": "api",
     "list_rules": "rules.library",
     "register": "rules.registry",
+    "sweep": "workflows.sweep.run",
     "transfer": "api",
     "validate": "api",
     "view": "frameworks.adapter",

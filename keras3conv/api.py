@@ -66,7 +66,7 @@ def align(
 
 
 @random_state_kept()
-def transfer(
+def transfer(  # noqa: PLR0913 - an argument for every option
     source: Model,
     target: Model,
     plan: Alignment,
@@ -75,6 +75,8 @@ def transfer(
     overwrite: bool = False,
     cast: bool = False,
     accept_difference: bool = False,
+    accept_unconfirmed: bool = False,
+    memory: Literal["copy", "share"] = "copy",
     entry: str = "",
 ) -> Report:
     """Transfer the weights of a model to a model or file of the other framework.
@@ -90,6 +92,12 @@ def transfer(
         cast: Whether values may lose precision if the target's dtype is narrower.
         accept_difference: Whether to transfer the weights although the plan knows that the outputs of the two models
             differ with the same weights.
+        accept_unconfirmed: Whether the report counts as passed although no run has confirmed pairs of the plan. Without
+            it, the weights are transferred too, but the status of the report is "unconfirmed" and it is not `ok`.
+        memory: "copy": the target gets values of its own; a Keras model on the torch backend gets the kernels of its
+            convolutions in the memory order in which they run fastest. "share": between live models on the torch
+            backend, the target uses the memory of the source, so that a change of one changes both; nothing is copied
+            but values that are computed from several tensors, which the report names.
         entry: The name of the state dict in a torch checkpoint that holds several: "state_dict_ema".
 
     Returns:
@@ -103,7 +111,17 @@ def transfer(
     from keras3conv.workflows.transfer import transfer as run
 
     plan = plan.accepting_difference() if accept_difference else plan
-    return run(source, target, plan, out=_paths(out), overwrite=overwrite, cast=cast, entry=entry)
+    return run(
+        source,
+        target,
+        plan,
+        out=_paths(out),
+        overwrite=overwrite,
+        cast=cast,
+        accept_unconfirmed=accept_unconfirmed,
+        memory=memory,
+        entry=entry,
+    )
 
 
 @random_state_kept()

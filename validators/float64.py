@@ -16,6 +16,8 @@ from keras3conv.validators.running.nearby import LARGEST, NearbyRun
 from keras3conv.validators.running.nearby import NOTE as ROUNDING
 from keras3conv.validators.running.neighbours import NOTE, agrees, compensated_pairs
 from keras3conv.validators.running.output_pairs import output_pairs
+from keras3conv.validators.running.rounded_constants import NOTE as CONSTANTS
+from keras3conv.validators.running.rounded_constants import may_be_rounded
 from keras3conv.validators.running.subject import Subject
 from keras3conv.validators.running.variants import Variant, exercised, variants
 
@@ -122,6 +124,8 @@ def _judged_calls(subject: Subject, variant: Variant, original: Subject, nearby:
             note = NOTE
         elif not _agrees(diff) and _may_be_rounding(diff) and not nearby.call_repeats(index, call):
             note = ROUNDING
+        elif diff is not None and not _agrees(diff) and may_be_rounded(subject, diff.max_rel):
+            note = CONSTANTS
         judged.append(_JudgedCall(call=call, diff=diff, note=note))
     return judged
 
@@ -154,6 +158,8 @@ def _summary(calls: Sequence[_JudgedCall], worst_output: float) -> str:
     rounding = sum(call.note == ROUNDING for call in calls)
     if compensated:
         parts.append(f"{count(compensated, 'layer call')} compensated by a neighbouring layer")
+    if constants := sum(call.note == CONSTANTS for call in calls):
+        parts.append(f"{count(constants, 'layer call')} with constants that one side stores as float32")
     if rounding:
         parts.append(f"{count(rounding, 'layer call')} with rounding differences only")
     return ", ".join(parts)
@@ -190,7 +196,8 @@ def _judge_outputs(
     for index, pair in enumerate(output_pairs(subject.torch_probe, subject.keras_probe)):
         diff = None if pair.mismatch else _compare(pair.keras_output, pair.torch_output, variant)
         is_rounding = not _agrees(diff) and _may_be_rounding(diff) and not nearby.output_repeats(index, pair)
-        passed = is_rounding or _agrees(diff)
+        is_constant = diff is not None and diff.nonfinite == 0 and may_be_rounded(subject, diff.max_rel)
+        passed = is_rounding or _agrees(diff) or is_constant
         if not is_rounding:
             worst = max(worst, diff.max_rel if diff else float("inf"))
         rows.append((pair.name, pair.layout, diff.max_rel if diff else None, "passed" if passed else "failed"))

@@ -4,6 +4,7 @@ from collections import Counter
 
 from keras3conv.alignment.pair import tensors_by_path
 from keras3conv.alignment.staging import differences
+from keras3conv.alignment.text import unconfirmed_reason
 from keras3conv.errors import Problem
 from keras3conv.messages import count
 from keras3conv.report.values import Section, Table
@@ -26,14 +27,17 @@ def check(subject: Subject) -> Section:
         summary = count(len(problems), "problem")
     decided = Counter(pair.decided_by for pair in plan.pairs)
     facts = {"decided by": ", ".join(f"{kind} {number}" for kind, number in decided.items())}
-    if unconfirmed := [pair.torch for pair in plan.pairs if pair.unconfirmed]:
+    unconfirmed = [pair.torch for pair in plan.pairs if pair.unconfirmed]
+    if unconfirmed:
         facts["unconfirmed until the float64 proof"] = ", ".join(unconfirmed)
+    is_open = bool(subject.skip_reason and plan.unconfirmed)  # no proof of this certificate runs the models
     if dtypes := _dtypes(subject):
         facts["dtypes"] = dtypes
     tables = (_pairs(subject), _ignored(subject)) if plan.ignored else (_pairs(subject),)
     return Section(
         name="structure",
-        status="failed" if problems else "passed",
+        status="failed" if problems else "unconfirmed" if is_open else "passed",
+        reason=unconfirmed_reason(plan.unconfirmed) if is_open and not problems else "",
         claim=CLAIM,
         summary=summary,
         facts=facts,

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 
+from keras3conv.alignment.packed import packed_mappings
 from keras3conv.alignment.pair import Evidence, EvidenceKind, Pair, misfit, tensors_by_path
 from keras3conv.errors import AlignmentError, Problem, TransformError
 from keras3conv.messages import lay_out
@@ -111,6 +112,8 @@ def pair_by_hand(
         if pair.weights and not misfits:
             return pair
         facts += misfits
+    if mappings := packed_mappings(*named):
+        return _by_tensors(mappings, evidence)
     if not facts:
         kinds = torch_layer.kind or "an unknown class", keras_layer.kind or "an unknown class"
         facts = [f"no rule pairs {_several(counts[0], kinds[0])} with {_several(counts[1], kinds[1])}"]
@@ -119,6 +122,12 @@ def pair_by_hand(
     where = join_layers(torch_paths), join_layers(keras_paths)
     problems = [Problem(torch=where[0], keras=where[1], fact=fact, fixes=fixes) for fact in dict.fromkeys(facts)]
     raise AlignmentError(lay_out(f"cannot pair a layer of {torch.title} with one of {keras.title}", problems))
+
+
+def _by_tensors(mappings: tuple[WeightMapping, ...], evidence: Evidence) -> Pair:
+    torch = join_layers(path for mapping in mappings for path in mapping.torch)
+    keras = join_layers(path for mapping in mappings for path in mapping.keras)
+    return Pair(torch=torch, keras=keras, rule=RULE, weights=mappings, evidence=(evidence,))
 
 
 def _several(number: int, kind: str) -> str:

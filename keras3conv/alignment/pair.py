@@ -114,6 +114,8 @@ class Plan(Protocol):
     @property
     def difference(self) -> str: ...  # noqa: D102
     @property
+    def unconfirmed(self) -> tuple[Pair, ...]: ...  # noqa: D102
+    @property
     def format(self) -> int: ...  # noqa: D102
     @property
     def mappings(self) -> tuple[WeightMapping, ...]: ...  # noqa: D102

@@ -45,6 +45,11 @@ class Alignment:
         """Every mapping of every pair."""
         return tuple(mapping for pair in self.pairs for mapping in pair.weights)
 
+    @property
+    def unconfirmed(self) -> tuple[Pair, ...]:
+        """The pairs that may be wrong: other layers fit as well, and no run has compared the two models."""
+        return tuple(pair for pair in self.pairs if pair.unconfirmed and pair.decided_by != "ambiguous")
+
     @cached_property
     def problems_found(self) -> tuple[Problem, ...]:
         """The result of `problems`, cached."""

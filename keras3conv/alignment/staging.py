@@ -85,8 +85,23 @@ class Staging:
         Raises:
             TransferError: A value would lose precision, or does not have the planned shape.
         """
+        for path, value, _ in self.values_and_sources():
+            yield path, value
+
+    def values_and_sources(self) -> Iterator[tuple[str, Array, tuple[str, ...]]]:
+        """Yield the same, and the paths of the tensors that the value is made from."""
         for mapping in self.plan.mappings:
-            yield from self._apply(mapping).items()
+            for path, value in self._apply(mapping).items():
+                yield path, value, mapping.names(self.source.side)
+
+    def require_values(self) -> None:
+        """Compute every value once, and keep none: after this, nothing in the plan can refuse a value.
+
+        Raises:
+            TransferError: See `values`.
+        """
+        for _ in self.values():
+            pass
 
     def read(self, path: str) -> Array:
         """Return the new value of one tensor of the target; the plan maps this path or one that is tied to it."""

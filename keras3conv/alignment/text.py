@@ -2,15 +2,20 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 
-from keras3conv.alignment.pair import Plan
+from keras3conv.alignment.pair import Pair, Plan
 from keras3conv.errors import Problem
 from keras3conv.messages import collapse, collapse_problems, count, lay_out
+from keras3conv.report import notebook
 from keras3conv.report.cells import visible
+from keras3conv.report.grids import LONG
+from keras3conv.report.values import Status
 
 SHOWN_PROBLEMS = 20
 """The maximum number of problems to list; the text ends with the number of those left out."""
+
+
+_SHOWN_PAIRS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,20 +38,17 @@ def describe(plan: Plan) -> str:
 
 
 def describe_html(plan: Plan) -> str:
-    """Return a plan as an HTML fragment without styles or scripts; every name in it is escaped."""
-    pieces = [f"<p><b>{escape(summary(plan))}</b></p>"]
-    pieces += [f"<p>{escape(visible(note))}</p>" for note in plan.notes]
-    for part in _parts(plan):
-        rows = [_html_row("th", part.columns), *(_html_row("td", row) for row in part.rows)]
-        pieces.append(f"<p>{escape(part.heading)}</p><table>{''.join(rows)}</table>")
+    """Return a plan as an HTML fragment for notebooks; every name in it is escaped."""
+    status: Status = "failed" if plan.problems() else "passed"
+    pieces = [notebook.title(f"{plan.torch.title} <-> {plan.keras.title}", status), notebook.paragraph(summary(plan))]
+    pieces += map(notebook.paragraph, plan.notes)
     if problems := _problems(plan):
         text = lay_out(f"{count(len(plan.problems()), 'problem')}:", problems, limit=SHOWN_PROBLEMS)
-        pieces.append(f"<pre>{escape(visible(text, keep=chr(10)))}</pre>")
-    return "<div>" + "\n".join(pieces) + "</div>"
-
-
-def _html_row(tag: str, cells: Sequence[str]) -> str:
-    return f"<tr>{''.join(f'<{tag}>{escape(visible(cell))}</{tag}>' for cell in cells)}</tr>"
+        pieces.append(notebook.code(text))
+    for part in _parts(plan):
+        is_open = len(part.rows) <= LONG
+        pieces.append(notebook.folded(part.heading, notebook.table(part.columns, part.rows), is_open=is_open))
+    return notebook.box(*pieces)
 
 
 def summary(plan: Plan) -> str:
@@ -59,6 +61,15 @@ def summary(plan: Plan) -> str:
         count(len(plan.problems()), "problem") if plan.problems() else "no problems",
     ]
     return visible(f"{plan.torch.title} <-> {plan.keras.title}: {', '.join(counts)}")
+
+
+def unconfirmed_reason(pairs: Sequence[Pair]) -> str:
+    """Return one line on pairs that no run has confirmed; empty if there are none."""
+    if not pairs:
+        return ""
+    paths = [line.paths[0] for line in collapse([(pair.torch,) for pair in pairs])]
+    more = f" and {len(paths) - _SHOWN_PAIRS} more" if len(paths) > _SHOWN_PAIRS else ""
+    return f"no run has confirmed the pairs of {', '.join(paths[:_SHOWN_PAIRS])}{more}; validate two live models"
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from keras3conv.errors import FileError
 from keras3conv.model.graph import Graph, refs
 from keras3conv.model.views import Side
 from keras3conv.report.report import Report
-from keras3conv.report.values import WrittenFile
+from keras3conv.report.values import GLYPHS, WrittenFile
 from keras3conv.transforms import Array
 
 FORMAT = 1
@@ -55,7 +55,7 @@ class Conversion:
     constants: Mapping[str, Array] = field(default_factory=dict, repr=False)
 
     def save(self, folder: str | PathLike[str], *, overwrite: bool = False) -> tuple[WrittenFile, ...]:
-        """Write `model.py`, the weights, `metadata.json` and `report.html`: all files or none.
+        """Write `model.py`, the weights, `metadata.json` and the report, as HTML and as JSON: all files or none.
 
         The weights of a torch module are `weights.safetensors`. A process needs only torch and safetensors:
 
@@ -88,11 +88,32 @@ class Conversion:
             write_weights = _write_torch_weights if self.target == "torch" else _write_keras_weights
             write_weights(self, inside)
             if self.report is not None:
-                self.report.save(inside / "report.html")
+                written = (replace(digest(file), path=file.name) for file in sorted(inside.iterdir()))
+                report = replace(self.report, files=tuple(written))
+                report.save(inside / "report.html")
+                report.save(inside / "report.json")
             digests = {file.name: _sha256(file) for file in sorted(inside.iterdir())}
             text = json.dumps(_metadata(self, digests), indent=2, ensure_ascii=False)
             (inside / "metadata.json").write_text(f"{text}\n", encoding="utf-8")
         return tuple(digest(file) for file in sorted(path.iterdir()))
+
+    def _repr_html_(self) -> str:
+        """Return the verdict, the code and the certificate, for notebooks."""
+        from keras3conv.report import notebook
+
+        name = f"{self.program.name}, as a {'PyTorch module' if self.target == 'torch' else 'Keras model'}"
+        made = [notebook.title(name, None if self.report is None else self.report.status)]
+        made.append(
+            notebook.paragraph(f"{len(self.alignment.pairs):,} pairs of layers, {self.source.count(chr(10)):,} lines")
+        )
+        made.append(notebook.folded("model.py", notebook.code(self.source)))
+        if self.report is None:
+            made.append(notebook.paragraph("Not validated: convert(..., validate=False)"))
+        else:
+            rows = [(f"{GLYPHS[part.status]} {part.status}", part.name, part.outcome) for part in self.report.sections]
+            made.append(notebook.table(("", "proof", "outcome"), rows))
+            made.append(notebook.folded("Certificate", self.report._repr_html_()))
+        return notebook.box(*made)
 
 
 def _write_torch_weights(conversion: Conversion, folder: Path) -> None:

@@ -11,7 +11,7 @@ import typer
 
 from keras3conv.errors import Keras3ConvError, MissingExtra, ProofError
 
-PASSED, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+PASSED, FAILED, UNUSABLE, UNCONFIRMED, INTERRUPTED = 0, 1, 2, 3, 130
 PIPE_CLOSED = 141
 
 _EXTRAS = {

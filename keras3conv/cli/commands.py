@@ -5,14 +5,13 @@ failed, 2 an argument or a file cannot be used, 130 interrupted.
 """
 
 import io
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from keras3conv.cli.app import FAILED, PASSED, app, command, note
+from keras3conv.cli.app import FAILED, PASSED, UNCONFIRMED, app, command, note
 from keras3conv.cli.options import (
     Backends,
     ClassNamesFile,
@@ -37,15 +36,15 @@ from keras3conv.cli.options import (
     TorchWeights,
     Training,
 )
+from keras3conv.cli.sides import align_ends, both, entry_of
 from keras3conv.errors import AlignmentError, InputError
 
 if TYPE_CHECKING:
     from keras3conv.alignment.plan import Alignment
-    from keras3conv.frameworks.adapter import Adapter
     from keras3conv.report.report import Report
 
 
-__all__ = ["align", "app", "compare_onnx", "convert", "demo", "inspect", "main", "rules", "transfer", "validate"]
+__all__ = ["app", "card", "main", "sweep"]
 
 
 def main() -> None:
@@ -86,8 +85,8 @@ def inspect(
     debug: Debug = False,
 ) -> int:
     """List the layers of a model, with the shapes of their tensors. Repeated blocks share a line."""
-    from keras3conv.cli.models import Weights, resolve
     from keras3conv.cli.output import model_json, model_text
+    from keras3conv.workflows.factories import Weights, resolve
 
     view = resolve(model, Weights(torch=torch_weights, keras=keras_weights, entry=entry)).view()
     print(model_json(view) if as_json else model_text(view, every=every))
@@ -118,13 +117,14 @@ def align(  # noqa: PLR0913 - an argument for every option
     """Match the tensors of two models. The exit status is 1 if a tensor has no counterpart."""
     from keras3conv import api
     from keras3conv.alignment.text import describe
-    from keras3conv.cli.files import read_hints, read_ignored, read_inputs, write_plan
-    from keras3conv.cli.models import notes_to_stderr
+    from keras3conv.cli.files import read_hints, read_ignored
     from keras3conv.cli.output import as_options
+    from keras3conv.workflows.factories import notes_to_stderr
+    from keras3conv.workflows.files import read_inputs, write_plan
 
     hints, ignored = read_hints(hint or ()), read_ignored(ignore or ())
     given = read_inputs(inputs), read_inputs(keras_inputs)
-    torch_side, keras_side = _both(torch, keras, torch_weights, keras_weights, entry)
+    torch_side, keras_side = both(torch, keras, torch_weights, keras_weights, entry)
     with notes_to_stderr():
         plan = api.align(
             torch_side.source,
@@ -132,7 +132,7 @@ def align(  # noqa: PLR0913 - an argument for every option
             inputs=given[0],
             keras_inputs=given[1],
             hints=hints,
-            entry=_entry_of(torch_side, entry),
+            entry=entry_of(torch_side, entry),
         )
     for path, reason in ignored:
         plan = plan.ignore(path, reason)
@@ -160,14 +160,20 @@ def transfer(  # noqa: PLR0913 - an argument for every option
     accept_difference: Annotated[
         bool, typer.Option("--accept-difference", help="Move the weights although the outputs are known to differ.")
     ] = False,
+    accept_unconfirmed: Annotated[
+        bool, typer.Option("--accept-unconfirmed", help="Exit with 0 although no run has confirmed some pairs.")
+    ] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Transfer weights to a file of the other framework, or to a model that is then saved. All or nothing."""
+    """Transfer weights to a file of the other framework, or to a model that is then saved. All or nothing.
+
+    The exit status is 3 if the weights were transferred by pairs that no run has confirmed.
+    """
     from keras3conv import api
-    from keras3conv.cli.files import read_plan
-    from keras3conv.cli.models import Weights, notes_to_stderr, resolve
     from keras3conv.cli.output import print_report
+    from keras3conv.workflows.factories import Weights, notes_to_stderr, resolve
+    from keras3conv.workflows.files import read_plan
 
     saved = read_plan(plan) if plan else None
     weights = Weights(torch=torch_weights, keras=keras_weights, entry=entry)
@@ -175,7 +181,7 @@ def transfer(  # noqa: PLR0913 - an argument for every option
     if ends[1].is_live and not out:
         raise InputError(f"{target} is a factory, and no file is given to save its model to\nFix:  -o FILE")
     with notes_to_stderr():
-        found = saved or _align_ends(*ends, entry)
+        found = saved or align_ends(*ends, entry)
         if accept_difference:
             found = found.accepting_difference()
         if not _is_complete(found):
@@ -187,10 +193,11 @@ def transfer(  # noqa: PLR0913 - an argument for every option
             out=out or (),
             overwrite=overwrite,
             cast=cast,
-            entry=_entry_of(ends[0], entry),
+            accept_unconfirmed=accept_unconfirmed,
+            entry=entry_of(ends[0], entry),
         )
     print(report.to_json()) if as_json else print_report(report)
-    return PASSED
+    return _status_of(report)
 
 
 @command("keras3conv validate net.py:make model.keras --torch-weights net.pt --report report.html")
@@ -220,33 +227,39 @@ def validate(  # noqa: PLR0913 - an argument for every option
     """Prove that two models compute the same. If they differ, report where and why; the exit status is 1."""
     from keras3conv import api
     from keras3conv.cli import files as cli_files
-    from keras3conv.cli.models import notes_to_stderr
     from keras3conv.cli.output import progress_bar
     from keras3conv.validators.running.options import Options
+    from keras3conv.workflows.factories import notes_to_stderr
+    from keras3conv.workflows.files import read_class_names, read_inputs, read_labels
     from keras3conv.workflows.validate import validate as run
 
-    if report:
-        cli_files.check_report(report)
-    saved, hints = cli_files.read_plan(plan) if plan else None, cli_files.read_hints(hint or ())
-    if saved and hints:
-        raise InputError("--plan and --hint are both given: hints are only for making a plan")
+    cli_files.check_report(report)
+    saved, hints = cli_files.read_plan_or_hints(plan, hint or ())
     options = Options(
         proofs=proof or (),
         tolerance=cli_files.read_tolerance(tolerance),
         training=training,
-        labels=cli_files.read_labels(labels),
-        class_names=cli_files.read_class_names(class_names) or (),
+        labels=read_labels(labels),
+        class_names=read_class_names(class_names) or (),
         onnx=onnx,
         backends=backends.split(",") if backends else (),
         expected=expected,
     )
-    given = {"inputs": cli_files.read_inputs(inputs), "keras_inputs": cli_files.read_inputs(keras_inputs)}
-    first, second = _both(torch, keras, torch_weights, keras_weights, entry)
+    given = {"inputs": read_inputs(inputs), "keras_inputs": read_inputs(keras_inputs)}
+    first, second = both(torch, keras, torch_weights, keras_weights, entry)
     with notes_to_stderr(), progress_bar("validate") as progress:
         if hints:
-            saved = api.align(first.source, second.source, hints=hints, **given, entry=_entry_of(first, entry))
-        sides = first.source, second.source
-        judged = run(*sides, **given, plan=saved, options=options, progress=progress, entry=_entry_of(first, entry))
+            saved = api.align(first.source, second.source, hints=hints, **given, entry=entry_of(first, entry))
+        judged = run(
+            first.source,
+            second.source,
+            **given,
+            plan=saved,
+            options=options,
+            progress=progress,
+            entry=entry_of(first, entry),
+            weight_files=(torch_weights, keras_weights),
+        )
     return _hand_out(judged, report, as_json=as_json)
 
 
@@ -275,8 +288,8 @@ def convert(  # noqa: PLR0913 - an argument for every option
     """Make the model of the other framework, and prove it. A failed proof is saved too; the exit status is 1."""
     from keras3conv import api
     from keras3conv.cli.files import convert_inputs
-    from keras3conv.cli.models import Weights, notes_to_stderr, resolve
     from keras3conv.cli.output import print_report
+    from keras3conv.workflows.factories import Weights, notes_to_stderr, resolve
 
     is_json = model.endswith(".json")
     found = None if is_json else resolve(model, Weights(torch=torch_weights, keras=keras_weights))
@@ -303,10 +316,10 @@ def compare_onnx(
 ) -> int:
     """Run two ONNX files on the same inputs, and compare their outputs. Both files are checked before they run."""
     from keras3conv import api
-    from keras3conv.cli.files import check_report, read_inputs, read_tolerance
+    from keras3conv.cli.files import check_report, read_tolerance
+    from keras3conv.workflows.files import read_inputs
 
-    if report:
-        check_report(report)
+    check_report(report)
     judged = api.compare_onnx(first, second, read_inputs(inputs), tolerance=read_tolerance(tolerance))
     return _hand_out(judged, report, as_json=as_json)
 
@@ -345,39 +358,11 @@ def _hand_out(judged: "Report", saved_as: Path | None, *, as_json: bool) -> int:
         judged.save(saved_as)
         note(f"saved {saved_as}")
     print(judged.to_json()) if as_json else print_report(judged)
-    return PASSED if judged.ok else FAILED
+    return _status_of(judged)
 
 
-def _both(
-    torch: str, keras: str, torch_weights: Path | None, keras_weights: Path | None, entry: str
-) -> "tuple[Adapter, Adapter]":
-    """Return the torch side and the Keras side."""
-    from keras3conv.cli.models import Weights, resolve
-    from keras3conv.frameworks.adapter import Sides
-
-    weights = Weights(torch=torch_weights, keras=keras_weights, entry=entry)
-    found = resolve(torch, weights), resolve(keras, weights)
-    sides = Sides.of(found[0].source, found[1].source, entry=entry)
-    return sides.torch, sides.keras
-
-
-def _entry_of(side: "Adapter", entry: str) -> str:
-    """Return the name of the state dict to read; empty for a live model, whose weights are loaded already."""
-    return "" if side.is_live else entry
-
-
-def _align_ends(source: "Adapter", target: "Adapter", entry: str) -> "Alignment":
-    """Align source and target and return the plan; raise `InputError` for one framework or a missing target file."""
-    from keras3conv import api
-
-    if source.side == target.side:
-        raise InputError(f"source and target are both {source.side}: a transfer goes from one framework to the other")
-    if not target.is_live and not os.path.lexists(target.source):
-        fact = f"{target.source} does not exist, so {source.source} cannot be aligned with it"
-        raise InputError(f"{fact}\nFix:  --plan PLAN.json     or     a factory and -o {target.source}")
-    by_side = {source.side: source.source, target.side: target.source}
-    torch_side = source if source.side == "torch" else target
-    return api.align(by_side["torch"], by_side["keras"], entry=_entry_of(torch_side, entry))
+def _status_of(report: "Report") -> int:
+    return UNCONFIRMED if report.status == "unconfirmed" else PASSED if report.ok else FAILED
 
 
 def _is_complete(plan: "Alignment") -> bool:
@@ -390,3 +375,6 @@ def _is_complete(plan: "Alignment") -> bool:
         note(f"AlignmentError: {as_options(str(error))}")
         return False
     return True
+
+
+from keras3conv.cli.sweeping import card, sweep  # noqa: E402 - their help stands after that of the other commands

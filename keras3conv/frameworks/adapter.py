@@ -6,7 +6,7 @@ code that runs them, where the frameworks may be imported: `torch.module.TorchMo
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -49,8 +49,11 @@ class LiveModel(Protocol):
     def run(self, inputs: object) -> Recording:
         """Run the model once and return a recording of its layer calls; the model does not change."""
 
-    def write(self, values: Mapping[str, Array]) -> None:
+    def write(self, values: Iterable[tuple[str, Array]]) -> None:
         """Write values by path, all or none."""
+
+    def torch_tensors(self) -> dict[str, Any]:
+        """Return the torch tensors of the model by path; raise `InputError` if its tensors are of another framework."""
 
     def restored_on_failure(self, paths: tuple[str, ...]) -> AbstractContextManager[None]:
         """Restore the tensors with these paths if the block raises."""

@@ -53,8 +53,7 @@ def plan(
     if probed is not None:
         pairs += _without_overlap(probed.pairs, pairs)
     pairs += sequence_pairs(unmatched.without(pairs))
-    if probed is None:
-        pairs += packed_pairs(unmatched.without(pairs))
+    pairs += packed_pairs(unmatched.without(pairs))
     unmatched = _without_ties(unmatched.without(pairs), torch, pairs)
     bare = tuple(layer for layer in bare_normalizations(torch) if all(pair.torch != layer.path for pair in pairs))
     unmatched = replace(unmatched, torch_layers=(*unmatched.torch_layers, *bare))

@@ -1,8 +1,9 @@
-"""Look up the versions of the installed packages and the machine, without importing any package."""
+"""Look up the date, the versions of the installed packages and the machine, without importing any package."""
 
 import os
 import platform
 import sys
+from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
@@ -20,11 +21,13 @@ _DISTRIBUTIONS: dict[str, tuple[str, ...]] = {
 
 
 def current_environment() -> dict[str, str]:
-    """Return the versions of Python and of the installed packages, the platform and the number of processors.
+    """Return the date, the versions of Python and of the installed packages, the platform and the processors.
 
-    The Keras backend is reported only if Keras is already imported: importing Keras would fix the backend.
+    The date is that of `SOURCE_DATE_EPOCH`, a number of seconds, if this variable is set: a build that must come out
+    the same twice sets it. The Keras backend is reported only if Keras is already imported: importing Keras would fix
+    the backend.
     """
-    found = {"python": platform.python_version()}
+    found = {"date": _now().strftime("%Y-%m-%d %H:%M UTC"), "python": platform.python_version()}
     for package, distributions in _DISTRIBUTIONS.items():
         if number := _installed(distributions):
             found[package] = number
@@ -33,6 +36,11 @@ def current_environment() -> dict[str, str]:
     found["platform"] = platform.platform()
     found["processors"] = str(os.cpu_count() or "unknown")
     return found
+
+
+def _now() -> datetime:
+    seconds = os.environ.get("SOURCE_DATE_EPOCH", "")
+    return datetime.fromtimestamp(int(seconds), UTC) if seconds.isdecimal() else datetime.now(UTC)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Write a report as one self-contained HTML page: styles, plots and the script that sorts tables are inline.
+"""Write a report, or the overview of a sweep, as one self-contained HTML page: styles, plots and scripts are inline.
 
 The template escapes every value. In addition, the content security policy of the page allows only its own style and
 script, by their digests, so that no other script runs and nothing is fetched.
@@ -6,6 +6,7 @@ script, by their digests, so that no other script runs and nothing is fetched.
 
 import hashlib
 from base64 import b64encode
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from math import isfinite
@@ -13,7 +14,12 @@ from typing import TYPE_CHECKING
 
 from keras3conv.errors import MissingExtra
 from keras3conv.messages import count
+from keras3conv.report import headline, markdown
+from keras3conv.report.card import Card
 from keras3conv.report.cells import show, visible
+from keras3conv.report.grids import arrange, is_wide
+from keras3conv.report.limits import LIMITS, PAGE, TITLE
+from keras3conv.report.overview import ROW_STATUSES, TONES, Overview
 from keras3conv.report.plot import draw
 from keras3conv.report.values import GLYPHS, Document
 
@@ -27,14 +33,43 @@ def write(report: Document) -> str:
     Raises:
         MissingExtra: jinja2 is not installed.
     """
-    template = _template()  # raises before any other work if jinja2 is missing
+    return _page("report.html.j2", ("report.css",), ("report.js",), report=report)
+
+
+def write_overview(overview: Overview) -> str:
+    """Return the overview of a sweep as an HTML page, with links to the certificates beside it.
+
+    Raises:
+        MissingExtra: jinja2 is not installed.
+    """
+    return _page(
+        "sweep.html.j2", ("report.css", "sweep.css"), ("report.js", "sweep.js"), overview=overview, tones=_tones()
+    )
+
+
+def write_card(card: Card) -> str:
+    """Return the card of a converted model as Markdown with a YAML header.
+
+    Raises:
+        MissingExtra: jinja2 is not installed.
+    """
+    return _template("card.md.j2").render(card=card)
+
+
+def _tones() -> Mapping[str, str]:
+    """Return the colour of every status of a row."""
+    return {status: TONES.get(status, "failed") for status in ROW_STATUSES}
+
+
+def _page(template: str, styles: Sequence[str], scripts: Sequence[str], **values: object) -> str:
+    page = _template(template)  # raises before any other work if jinja2 is missing
     from markupsafe import Markup
 
-    style, script = _resource("report.css"), _resource("report.js")
+    style, script = ("\n".join(map(_resource, names)) for names in (styles, scripts))
     only = ("default-src 'none'", "img-src data:", f"style-src '{_digest(style)}'", f"script-src '{_digest(script)}'")
     # `Markup` marks text that is not escaped. Only files of this package are marked; everything else is escaped.
-    return template.render(
-        report=report,
+    return page.render(
+        **values,
         policy="; ".join((*only, "base-uri 'none'")),
         style=Markup(style),
         script=Markup(script),
@@ -42,17 +77,33 @@ def write(report: Document) -> str:
 
 
 @cache
-def _template() -> "Template":
+def _template(name: str) -> "Template":
     try:
         from jinja2 import Environment, StrictUndefined
     except ImportError as error:
         raise MissingExtra("an HTML report", "jinja2", "report") from error
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_finalize
+        autoescape=name.endswith(".html.j2"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_finalize,
     )
-    environment.filters |= {"show": show, "draw": draw, "full": _full, "count": count}
-    environment.globals["glyphs"] = GLYPHS
-    return environment.from_string(_resource("report.html.j2"))
+    environment.filters |= {
+        "show": show,
+        "draw": draw,
+        "full": _full,
+        "count": count,
+        "md": markdown.escape,
+        "table": markdown.table_of,
+        "arrange": arrange,
+        "key_facts": headline.key_facts,
+        "first_cause": headline.first_cause,
+        "main_plot": headline.main_plot,
+    }
+    environment.tests |= {"wide": is_wide, "certificate": headline.is_certificate}
+    environment.globals |= {"glyphs": GLYPHS, "limits": LIMITS, "limits_title": TITLE, "limits_page": PAGE}
+    return environment.from_string(_resource(name))
 
 
 def _finalize(value: object) -> object:

@@ -19,8 +19,8 @@ from keras3conv.errors import InputError, Problem
 from keras3conv.report.pictures import Answer, Picture
 from keras3conv.report.values import FORMAT, Cell, Document, Plot, Section, Series, Status, Table, WrittenFile
 
-_KNOWN = (1, FORMAT)
-"""The numbers of the formats that can be read. Format 1 has no pictures."""
+_KNOWN = (1, 2, FORMAT)
+"""The numbers of the formats that can be read. Format 1 has no pictures, format 2 no seconds."""
 
 _NONFINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -34,6 +34,7 @@ def encode(report: Document) -> str:
         "files": [dict(vars(file)) for file in report.files],
         "environment": dict(report.environment),
         "notes": list(report.notes),
+        "seconds": {name: _scalar(float(value)) for name, value in report.seconds.items()},
     }
     return json.dumps(content, indent=1, allow_nan=False)
 
@@ -52,13 +53,15 @@ def decode(text: str) -> dict[str, Any]:
         number = content.get("format") if isinstance(content, dict) else None
         known = ", ".join(map(str, _KNOWN))
         raise InputError(f"a report in format {number!r} cannot be read; the known formats are {known}")
-    keys = _Node(content, "report").keys("format", "title", "sections", "files", "environment", "notes")
+    names = ("format", "title", "sections", "files", "environment", "notes")
+    keys = _Node(content, "report").keys(*names, *(("seconds",) if content["format"] > 2 else ()))
     return {
         "title": keys["title"].text(),
         "sections": tuple(_read_section(node, content["format"]) for node in keys["sections"].items()),
         "files": tuple(_read_file(node) for node in keys["files"].items()),
         "environment": keys["environment"].texts_by_name(),
         "notes": keys["notes"].texts(),
+        "seconds": keys["seconds"].reals_by_name() if "seconds" in keys else {},
         "format": FORMAT,
     }
 
@@ -219,6 +222,9 @@ class _Node:
 
     def texts_by_name(self) -> dict[str, str]:
         return {name: _Node(value, f"{self.where}.{name}").text() for name, value in self._mapping().items()}
+
+    def reals_by_name(self) -> dict[str, float]:
+        return {name: _Node(value, f"{self.where}.{name}").real() for name, value in self._mapping().items()}
 
     def _nonfinite(self) -> float:
         word = self.keys("float")["float"].text() if isinstance(self.value, dict) else ""

@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable, Iterator
 
 from keras3conv.report.cells import show, visible
+from keras3conv.report.headline import is_certificate
+from keras3conv.report.limits import LIMITS, PAGE, TITLE
 from keras3conv.report.plot import sketch
 from keras3conv.report.text import answer_rows, problems_of
 from keras3conv.report.values import GLYPHS, Document, Section, Table
@@ -29,9 +31,14 @@ def write(report: Document) -> str:
         blocks += ["## Files", _grid(["file", "bytes", "sha256", "md5"], [False, True, False, False], rows)]
     if report.notes:
         blocks += ["## Notes", "\n".join(f"- Note: {escape(note)}" for note in report.notes)]
+    if report.seconds:
+        listing = ", ".join(f"{escape(name)} {value:.2f} s" for name, value in report.seconds.items())
+        blocks.append(f"**Time**: {listing}")
     if report.environment:
         listing = ", ".join(f"{escape(name)} {escape(value)}" for name, value in report.environment.items())
         blocks.append(f"**Environment**: {listing}")
+    if is_certificate(report):
+        blocks += [f"## {TITLE}", "\n".join(f"- {limit}" for limit in LIMITS), f"With examples: `{PAGE}`"]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -55,14 +62,15 @@ def _section(section: Section) -> Iterator[str]:
     for table in section.tables:
         if table.title:
             yield f"**Table**: {escape(table.title)}"
-        yield _table(table)
+        yield table_of(table)
     if section.pictures:
         columns = ["sample", "rank", "torch", "score", "keras", "score"]
         rows = [[escape(show(cell)) for cell in row] for row in answer_rows(section)]
         yield _grid(columns, [False, True, False, True, False, True], rows)
 
 
-def _table(table: Table) -> str:
+def table_of(table: Table) -> str:
+    """Return a table as a Markdown table."""
     numeric = [table.is_numeric(place) for place in range(len(table.columns))]
     rows = ([escape(show(cell)) for cell in row] for row in table.rows)
     return _grid([escape(name) for name in table.columns], numeric, rows)

@@ -32,6 +32,7 @@ class Report:
         files: The files that were written.
         environment: The versions of packages and the platform; see `current_environment`.
         notes: Further remarks, one sentence each.
+        seconds: The seconds that each stage of the work took, by its name; they count for nothing in a comparison.
         format: The number of the JSON format.
 
     Raises:
@@ -43,6 +44,7 @@ class Report:
     files: tuple[WrittenFile, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict, compare=False)
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -52,20 +54,25 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether no section failed and at least one passed."""
-        return not self.with_status("failed") and bool(self.with_status("passed"))
+        """Whether at least one section passed, and none failed or is unconfirmed."""
+        return bool(self.with_status("passed")) and not self.with_status("failed") and not self.is_unconfirmed
+
+    @property
+    def is_unconfirmed(self) -> bool:
+        """Whether a section is unconfirmed: the pairs may be wrong, and no run has shown that they are right."""
+        return bool(self.with_status("unconfirmed"))
 
     @property
     def verdict(self) -> str:
-        """The overall status in words: "Passed", "Failed" or "Nothing proven"."""
-        return {"passed": "Passed", "failed": "Failed"}.get(self.status, "Nothing proven")
+        """The overall status in words: "Passed", "Failed", "Not confirmed" or "Nothing proven"."""
+        words = {"passed": "Passed", "failed": "Failed", "unconfirmed": "Not confirmed"}
+        return words.get(self.status, "Nothing proven")
 
     @property
     def status(self) -> Status:
-        """The overall status: "passed" if `ok`, "failed" if a section failed, else "skipped" (nothing was proven)."""
-        if self.ok:
-            return "passed"
-        return "failed" if self.with_status("failed") else "skipped"
+        """The overall status: "failed" if a section failed, else "unconfirmed", "passed" or "skipped" (none passed)."""
+        order: tuple[Status, ...] = ("failed", "unconfirmed", "passed")
+        return next((status for status in order if self.with_status(status)), "skipped")
 
     @property
     def tally(self) -> str:
@@ -86,7 +93,7 @@ class Report:
         raise KeyError(f"no section has the name {name!r}; there are: {known}")
 
     def raise_if_failed(self) -> None:
-        """Raise `ProofError` with the problems of all failed sections, or if no section passed."""
+        """Raise `ProofError` with the problems of all failed sections, or if none passed or one is unconfirmed."""
         if self.ok:
             return
         failed = self.with_status("failed")
@@ -94,6 +101,9 @@ class Report:
             names = ", ".join(section.name for section in failed)
             headline = f"{count(len(failed), 'proof')} failed in {self.title}: {names}"
             raise ProofError(lay_out(headline, [problem for section in failed for problem in section.problems]))
+        if self.is_unconfirmed:
+            problems = [Problem(fact=part.outcome) for part in self.with_status("unconfirmed")]
+            raise ProofError(lay_out(f"{self.title} is not confirmed", problems))
         skipped = [Problem(fact=f"{part.name} was skipped: {part.reason}") for part in self.with_status("skipped")]
         raise ProofError(lay_out(f"nothing is proven in {self.title}: no section passed", skipped))
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from keras3conv.messages import count, lay_out
 from keras3conv.report.cells import show, visible
+from keras3conv.report.headline import is_certificate
+from keras3conv.report.limits import PAGE, TITLE
 from keras3conv.report.plot import sketch
 from keras3conv.report.values import GLYPHS, Cell, Document, Section, Table, WrittenFile
 
@@ -22,7 +24,13 @@ ROWS = 20
 """The number of rows to show of a longer table; failed rows are always shown."""
 
 _ASCII = str.maketrans("✓✗–·×▁▂▃▄▅▆▇█", "+x-.x12345678")
-_STYLES: Mapping[str, str] = {"passed": "green", "failed": "bold red", "skipped": "yellow", "info": "blue"}
+_STYLES: Mapping[str, str] = {
+    "passed": "green",
+    "failed": "bold red",
+    "unconfirmed": "yellow",
+    "skipped": "yellow",
+    "info": "blue",
+}
 
 
 def write(report: Document) -> str:
@@ -47,6 +55,8 @@ def render(report: Document, console: "Console") -> None:
     _print_list("Files", [line for file in report.files for line in _file(file)], console)
     _print_list("Notes", notes, console)
     _print_list("Environment", _wrapped(_listing(report.environment), console), console)
+    if is_certificate(report):
+        _print_list(TITLE, [PAGE], console)
 
 
 def problems_of(section: Section) -> str:

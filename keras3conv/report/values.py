@@ -8,18 +8,18 @@ from keras3conv.errors import InputError, Problem
 from keras3conv.report import cells as report_cells
 from keras3conv.report.pictures import Picture
 
-Status = Literal["passed", "failed", "skipped", "info"]
+Status = Literal["passed", "failed", "unconfirmed", "skipped", "info"]
 
 STATUSES: tuple[Status, ...] = get_args(Status)
 """Every status, in the order in which `Report.tally` counts them."""
 
-GLYPHS: Mapping[str, str] = {"passed": "✓", "failed": "✗", "skipped": "–", "info": "·"}
+GLYPHS: Mapping[str, str] = {"passed": "✓", "failed": "✗", "unconfirmed": "?", "skipped": "–", "info": "·"}
 """The symbol of every status."""
 
 NOISE_FLOOR = "noise floor"
 """A series whose name starts with this text is drawn as the noise floor: dashed, with a filled area."""
 
-FORMAT = 2
+FORMAT = 3
 """The number of the JSON format that `Report.to_json` writes."""
 
 Cell = report_cells.Cell
@@ -130,10 +130,11 @@ class Section:
 
     Attributes:
         name: The name of the section, unique in its report.
-        status: "passed", "failed", "skipped", or "info" for a section that proves nothing by itself.
+        status: "passed", "failed", "skipped", "info" for a section that proves nothing by itself, or "unconfirmed" for
+            pairs that were made without a run, although other pairs fit as well.
         claim: The statement that the section proves, in one sentence.
         summary: The outcome, in one line.
-        reason: The reason why the section was skipped; else empty.
+        reason: The reason why the section was skipped or is not confirmed; else empty.
         facts: Further facts, by name.
         tables: The tables.
         plots: The plots.
@@ -197,6 +198,8 @@ class Document(Protocol):
     def environment(self) -> Mapping[str, str]: ...  # noqa: D102
     @property
     def notes(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def seconds(self) -> Mapping[str, float]: ...  # noqa: D102
     @property
     def format(self) -> int: ...  # noqa: D102
     @property

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from keras3conv.errors import TransformError
-from keras3conv.transforms.base import Arrays, Shapes, T, Transform, from_json
+from keras3conv.transforms.base import Array, Arrays, Shapes, T, Transform, from_json
+from keras3conv.transforms.one_sided import Drop, Fill
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ class Beside(_Several):
     """Apply a different transform to each array, in order. Example: a query with 12 heads, a key with 4 heads.
 
     Args:
-        *transforms: One transform per array; each makes one array from one array.
+        *transforms: One transform per array; each makes one array from one array. A `Fill` inserts an array and a
+            `Drop` removes one, such as the bias that only the packed layer has.
     """
 
     @property
@@ -85,15 +87,23 @@ class Beside(_Several):
 
     def shapes(self, shapes: Shapes) -> Shapes:
         """Return the transformed shapes in the same order."""
-        self._require_count(len(self.transforms), shapes)
-        pairs = zip(self.transforms, shapes, strict=True)
-        return tuple(_only(transform.shapes((shape,)), transform) for transform, shape in pairs)
+        return tuple(
+            made for transform, given in self._pairs(shapes) for made in _one(transform.shapes(given), transform)
+        )
 
     def __call__(self, arrays: Arrays) -> Arrays:
         """Return the transformed arrays in the same order."""
-        self._require_count(len(self.transforms), arrays)
-        pairs = zip(self.transforms, arrays, strict=True)
-        return tuple(_only(transform((array,)), transform) for transform, array in pairs)
+        made: list[Array] = []
+        for transform, given in self._pairs(arrays):
+            result = _one(transform(given), transform)
+            made += result if given or not arrays else [constant.astype(arrays[0].dtype) for constant in result]
+        return tuple(made)
+
+    def _pairs(self, given: tuple[T, ...]) -> list[tuple[Transform, tuple[T, ...]]]:
+        """Return each transform with its argument; a `Fill` has none."""
+        wanted = [transform for transform in self.transforms if not isinstance(transform, Fill)]
+        left = iter(self._require_count(len(wanted), given))
+        return [(transform, () if isinstance(transform, Fill) else (next(left),)) for transform in self.transforms]
 
 
 @dataclass(frozen=True)
@@ -123,6 +133,11 @@ class Each(Transform):
     def __call__(self, arrays: Arrays) -> Arrays:
         """Return the transformed arrays in the same order."""
         return tuple(_only(self.transform((array,)), self.transform) for array in arrays)
+
+
+def _one(results: tuple[T, ...], transform: Transform) -> tuple[T, ...]:
+    """Return the result of a transform in `Beside`: one array, or none if it removes its argument."""
+    return results if isinstance(transform, Drop) else (_only(results, transform),)
 
 
 def _only(results: tuple[T, ...], transform: Transform) -> T:

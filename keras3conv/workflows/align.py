@@ -1,8 +1,10 @@
 """Implement `keras3conv.align`: by a probe if both models are live, else by names, shapes and call order."""
 
+from dataclasses import replace
 from typing import Any
 
 from keras3conv.alignment.adapted import is_adapted
+from keras3conv.alignment.pair import Evidence
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import InputError, ModelError
 from keras3conv.frameworks.adapter import Model, Sides, Views
@@ -56,7 +58,18 @@ def align_sides(
         if probe or inputs is not None:
             raise
         return _without_probe(sides, views, given, hints, f"with {given.note}, {_in_one_line(error)}", notes)
-    return make_plan(probed.torch, probed.keras, hints, probed=probed, notes=(given.note, *notes))
+    plan = make_plan(probed.torch, probed.keras, hints, probed=probed, notes=(given.note, *notes))
+    if not plan.problems():
+        return plan
+    reason = "the probe found no complete plan"
+    unproven = make_plan(probed.torch, probed.keras, hints, notes=(f"not confirmed: {reason}", given.note, *notes))
+    return plan if unproven.problems() else _all_unconfirmed(unproven, reason)
+
+
+def _all_unconfirmed(plan: Alignment, reason: str) -> Alignment:
+    """Return a plan with a doubt for every pair."""
+    doubt = Evidence(kind="position", detail=reason)
+    return replace(plan, pairs=tuple(replace(pair, evidence=(*pair.evidence, doubt)) for pair in plan.pairs))
 
 
 def _without_probe(

@@ -1,6 +1,7 @@
 """Build the model of the other framework, fill it and prove it: `convert`."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from keras3conv.builder.to_torch.build import build, proof_inputs, require_none
 from keras3conv.errors import InputError, Problem
 from keras3conv.frameworks.adapter import Adapter, ModelFile, resolve
 from keras3conv.report.report import Report
+from keras3conv.report.stages import Stages
 
 if TYPE_CHECKING:
     from keras3conv.formats.keras2.file import Saved
@@ -31,9 +33,11 @@ def convert(
 
 
 def _to_torch(model: Any, channels: Channels, inputs: Any, *, validate: bool) -> Conversion:
-    built = build(model, channels, inputs)
+    stages = Stages()
+    with stages.stage("build the module"):
+        built = build(model, channels, inputs)
     given, keras_given = proof_inputs(built.graph, built.program)
-    report = _certificate(built.model, model, given, keras_given, built.alignment) if validate else None
+    report = _certificate(built.model, model, given, keras_given, built.alignment, stages) if validate else None
     return Conversion(
         model=built.model,
         source=built.source,
@@ -60,10 +64,13 @@ def _to_keras(given: Adapter, weights: Path | None, channels: Channels, inputs: 
         )
     if weights is not None:
         given.load_weights(weights)
-    built = to_keras.build(given.source, channels, inputs)
+    stages = Stages()
+    with stages.stage("build the Keras model"):
+        built = to_keras.build(given.source, channels, inputs)
     keras_inputs = to_keras.proof_inputs(given.source, built.program, inputs)
     keras_given = keras_inputs[0] if len(keras_inputs) == 1 else list(keras_inputs)
-    report = _certificate(given.source, built.model, inputs, keras_given, built.alignment) if validate else None
+    sides = given.source, built.model
+    report = _certificate(*sides, inputs, keras_given, built.alignment, stages) if validate else None
     return Conversion(
         model=built.model,
         source=built.source,
@@ -77,11 +84,13 @@ def _to_keras(given: Adapter, weights: Path | None, channels: Channels, inputs: 
     )
 
 
-def _certificate(torch: Any, keras: Any, inputs: Any, keras_inputs: Any, plan: Alignment) -> Report:
+def _certificate(torch: Any, keras: Any, inputs: Any, keras_inputs: Any, plan: Alignment, stages: Stages) -> Report:
+    """Return the certificate of a conversion, whose stages start with those of the conversion."""
     from keras3conv.validators.running.options import Options
     from keras3conv.workflows.validate import validate
 
-    return validate(torch, keras, inputs=inputs, keras_inputs=keras_inputs, plan=plan, options=Options())
+    report = validate(torch, keras, inputs=inputs, keras_inputs=keras_inputs, plan=plan, options=Options())
+    return replace(report, seconds={**stages.seconds, **report.seconds})
 
 
 def _live_model(model: Any, weights: Path | None) -> Any:

@@ -1,8 +1,9 @@
 """Implement `keras3conv.validate`: check the plan, then run the proofs on two models."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from keras3conv.alignment.plan import Alignment
@@ -10,6 +11,7 @@ from keras3conv.errors import InputError
 from keras3conv.frameworks.adapter import KerasFile, Model, ModelFile, Sides, Views
 from keras3conv.frameworks.shared.inputs import Inputs, refuse_unprovable
 from keras3conv.report.report import Report, current_environment
+from keras3conv.report.stages import Stages
 from keras3conv.report.values import Section
 from keras3conv.validators.judges import Judge, judges
 from keras3conv.validators.running.options import Options
@@ -23,7 +25,7 @@ Progress = Callable[[str, int, int], None]
 CLAIMED_AFTER_STRUCTURE = "the plan has problems, so the models cannot be compared"
 
 
-def validate(
+def validate(  # noqa: PLR0913 - an argument for every option
     torch: Model,
     keras: Model,
     *,
@@ -33,25 +35,53 @@ def validate(
     options: Options,
     progress: Progress | None = None,
     entry: str = "",
+    weight_files: Sequence[Path | None] = (),
 ) -> Report:
-    """Return the certificate of two models; see `keras3conv.validate`. `progress` is called before every proof."""
+    """Return the certificate of two models; see `keras3conv.validate`.
+
+    Args:
+        torch: The torch side.
+        keras: The Keras side.
+        inputs: The inputs of the torch module.
+        keras_inputs: The inputs of the Keras model.
+        plan: The plan; by default it is made.
+        options: The proofs, and how strict they are.
+        progress: Called before every proof.
+        entry: The name of the state dict in a torch checkpoint that holds several.
+        weight_files: The files that were loaded into live models, to state their digests.
+    """
     asked = judges(options)
     if options.expected and inputs is None:
         fix = 'Fix:  validate(torch, keras, inputs=inputs, expected="outputs.npz")'
         raise InputError(f"expected outputs are given without the inputs that belong to them\n{fix}")
     sides = Sides.of(torch, keras, entry=entry)
+    digests = tuple(_digests([sides.torch.source, sides.keras.source, *weight_files]))
     if isinstance(sides.keras, KerasFile):
         sides = replace(sides, keras=sides.keras.loaded())
-    subject, notes = _subject(sides, inputs, keras_inputs, plan, options)
+    stages = Stages()
+    with stages.stage("read the models" if plan else "read and align the models"):
+        subject, notes = _subject(sides, inputs, keras_inputs, plan, options)
     return Report(
         title=f"Certificate: {' <-> '.join(view.title for view in subject.outlines)}",
-        sections=tuple(_sections(subject, asked, progress)),
+        sections=tuple(_sections(subject, asked, progress, stages)),
         environment=current_environment(),
-        notes=notes,
+        notes=(*notes, *digests),
+        seconds=stages.seconds,
     )
 
 
-def _sections(subject: Subject, asked: tuple[tuple[str, Judge], ...], progress: Progress | None) -> list[Section]:
+def _digests(sources: Sequence[Any]) -> Iterator[str]:
+    """Yield a note with the size and the digest of every file among the sources of the models."""
+    from keras3conv.formats.safe.atomic import digest
+
+    for path in dict.fromkeys(source for source in sources if isinstance(source, Path) and source.is_file()):
+        file = digest(path)
+        yield f"{path.name}: {file.size:,} bytes, sha256 {file.sha256}"
+
+
+def _sections(
+    subject: Subject, asked: tuple[tuple[str, Judge], ...], progress: Progress | None, stages: Stages
+) -> list[Section]:
     sections: list[Section] = []
     for name, check in asked:
         if progress:
@@ -60,7 +90,8 @@ def _sections(subject: Subject, asked: tuple[tuple[str, Judge], ...], progress: 
             reason = CLAIMED_AFTER_STRUCTURE
             sections.append(Section(name=name, status="skipped", claim="", summary="not run", reason=reason))
         else:
-            sections.append(check(subject))
+            with stages.stage(name):
+                sections.append(check(subject))
             _require_fitting(subject, sections)
     return sections
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Container, Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -65,12 +66,18 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
 
 
+@cache
+def nodes(text: str) -> tuple[ast.AST, ...]:
+    """Return the syntax tree of a source as a flat tuple; several tests read each file, so that it is kept."""
+    return tuple(ast.walk(ast.parse(text)))
+
+
 def imported_modules(text: str, known: Container[str]) -> Iterator[str]:
     """Yield the modules of the package that a source imports, those imported inside functions included.
 
     Imports for annotations only (`if TYPE_CHECKING`) count too: a type that a module names is a dependency.
     """
-    for node in ast.walk(ast.parse(text)):
+    for node in nodes(text):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -89,6 +96,7 @@ def _module_of(name: str, known: Container[str]) -> str:
     return name or "__init__"
 
 
+@cache
 def import_graph() -> dict[str, set[str]]:
     """Return the modules that each module of the package imports."""
     texts = {module_name(path): path.read_text() for path in sources()}
@@ -127,9 +135,9 @@ def circular_imports(graph: Mapping[str, Iterable[str]]) -> list[str]:
     return circles
 
 
-def functions(tree: ast.AST) -> Iterator[tuple[str, int]]:
+def functions(text: str) -> Iterator[tuple[str, int]]:
     """Yield every function with its number of lines."""
-    for node in ast.walk(tree):
+    for node in nodes(text):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield node.name, (node.end_lineno or node.lineno) - node.lineno + 1
 
@@ -138,13 +146,13 @@ def too_long(path: Path, text: str) -> list[str]:
     """Return the file and the functions in it that exceed the limits."""
     lines = text.count("\n")
     found = [f"{path.name}: {lines} lines"] if lines > LONGEST_FILE else []
-    lengths = functions(ast.parse(text))
+    lengths = functions(text)
     return found + [f"{path.name}: {name}, {length} lines" for name, length in lengths if length > LONGEST_FUNCTION]
 
 
-def rule_lengths(tree: ast.AST) -> Iterator[int]:
+def rule_lengths(text: str) -> Iterator[int]:
     """Yield the number of lines of every `Rule(...)`."""
-    for node in ast.walk(tree):
+    for node in nodes(text):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Rule":
             yield (node.end_lineno or node.lineno) - node.lineno + 1
 
@@ -230,13 +238,13 @@ def test_a_long_file_and_a_long_function_are_noticed() -> None:
 
 
 def test_a_rule_is_short() -> None:
-    lengths = [length for path in sources() for length in rule_lengths(ast.parse(path.read_text()))]
+    lengths = [length for path in sources() for length in rule_lengths(path.read_text())]
     assert len(lengths) > 80
     assert ninth_tenth(lengths) <= LONGEST_RULE
 
 
 def test_rules_that_are_too_long_are_noticed() -> None:
-    (length,) = rule_lengths(ast.parse("register(\n    Rule(\n" + "        field=1,\n" * LONGEST_RULE + "    )\n)\n"))
+    (length,) = rule_lengths("register(\n    Rule(\n" + "        field=1,\n" * LONGEST_RULE + "    )\n)\n")
     assert length == LONGEST_RULE + 2
     assert ninth_tenth([2] * 9 + [length]) == 2
     assert ninth_tenth([2] * 8 + [length] * 2) > LONGEST_RULE

@@ -8,8 +8,8 @@ import pytest
 
 from keras3conv.errors import Problem
 from keras3conv.report.report import Report
-from keras3conv.report.values import Plot, Section, Series, Table
-from tests.support.browser import NAMES, Browser, browsing, installed
+from keras3conv.report.values import Plot, Section, Series, Status, Table, WrittenFile
+from tests.support.browser import NAMES, Browser, axe_core, browsing, installed
 
 LAYERS = 500
 
@@ -177,3 +177,141 @@ def test_the_plots_are_drawn_and_wider_than_a_line(browser: Browser, page: Path)
     assert width > 300
     assert height > 100
     assert browser.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "nothing runs off the side"
+
+
+WORDS = "inside the Keras layer; in torch it is a call after this layer, with the same value on both sides"
+
+
+def certificate(*, failed: bool) -> Report:
+    """Return a certificate with every part of the page: long and wide tables, plots, problems, notes, files."""
+    labels = tuple(f"stages.{place}.convolution" for place in range(30))
+    plot = Plot(
+        title="error along the depth",
+        labels=labels,
+        series=(Series(name="difference", values=(1e-7,) * 30), Series(name="noise floor", values=(2e-7,) * 30)),
+        unit="absolute difference",
+        failed=(7,) if failed else (),
+    )
+    columns = ("torch", "field", "value", "keras", "field in keras", "value in keras", "expected value", "verdict")
+    rows = tuple(
+        (label, "padding", "(1, 1)", label, "padding", "same", "valid", "equal" if place else f"proven: {WORDS}")
+        for place, label in enumerate(labels)
+    )
+    table = Table(title="hyper-parameters", columns=columns, rows=rows, failed=(7,) if failed else ())
+    problem = Problem(torch="a", keras="b", fact="differs", fixes=("x = F.pad(x, (0, 1, 0, 1))  # " + "long " * 30,))
+    status: Status = "failed" if failed else "passed"
+    sections = (
+        Section(name="structure", status="passed", claim="c", summary="s", facts={"decided by": "probe 12"}),
+        Section(
+            name="float64",
+            status=status,
+            claim="c",
+            summary="s",
+            tables=(table,),
+            plots=(plot,),
+            problems=(problem,) if failed else (),
+        ),
+        Section(name="onnx", status="skipped", claim="c", summary="s", reason="no onnxruntime"),
+        Section(name="timing", status="info", claim="c", summary="s"),
+    )
+    files = (WrittenFile(path="folder/net.safetensors", size=12, sha256="0" * 64, md5="1" * 32),)
+    environment = {"date": "2026-01-02 03:04 UTC", "torch": "2.9"}
+    notes = ("random inputs of shape (2, 3, 8, 8)",)
+    return Report(title="A <-> B", sections=sections, files=files, environment=environment, notes=notes)
+
+
+@pytest.mark.parametrize("failed", [False, True])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_fault_of_accessibility(browser: Browser, tmp_path: Path, scheme: str, failed: bool) -> None:
+    axe = axe_core()
+    if axe is None:
+        pytest.skip("axe-core is not installed: npm install --no-save axe-core")
+    certificate(failed=failed).save(tmp_path / "report.html")
+    browser.open(tmp_path / "report.html", scheme)
+    browser.evaluate(OPEN_ALL)
+    assert browser.faults(axe) == []
+
+
+def test_a_fault_of_accessibility_is_noticed(browser: Browser, tmp_path: Path) -> None:
+    axe = axe_core()
+    if axe is None:
+        pytest.skip("axe-core is not installed: npm install --no-save axe-core")
+    (tmp_path / "bad.html").write_text('<html lang="en"><title>t</title><main><h1>t</h1><input></main></html>')
+    browser.open(tmp_path / "bad.html")
+    assert [fault.partition(":")[0] for fault in browser.faults(axe)] == ["label"]
+
+
+OPEN_ALL = "document.querySelectorAll('details').forEach(part => part.open = true)"
+
+ROWS = """[...document.querySelectorAll('tbody tr')].filter(row => row.getClientRects().length).map(row =>
+  [row.getBoundingClientRect().height, Math.max(...[...row.cells].map(cell => {
+    const line = document.createRange();
+    line.selectNodeContents(cell);
+    return line.getBoundingClientRect().height;
+  }))])"""
+"""The height of every visible row, and of the text of its highest cell."""
+
+OUTSIDE = """[...document.querySelectorAll('main *')].filter(node => node.getClientRects().length)
+  .filter(node => !node.closest('.scroll') && !node.closest('pre') && !node.closest('svg'))
+  .filter(node => node.getBoundingClientRect().right > innerWidth + 1).map(node => node.outerHTML.slice(0, 80))"""
+"""The elements that reach beyond the right side of the window; a box that scrolls by itself may hold wider ones."""
+
+
+@pytest.mark.parametrize("width", [360, 800, 1280])
+@pytest.mark.parametrize("failed", [False, True])
+def test_no_row_is_stretched_and_nothing_runs_off_the_side_at_any_width(
+    browser: Browser, tmp_path: Path, width: int, failed: bool
+) -> None:
+    certificate(failed=failed).save(tmp_path / "report.html")
+    with browser.window(width, 800):
+        browser.open(tmp_path / "report.html")
+        browser.evaluate(OPEN_ALL)
+        rows = browser.evaluate(ROWS)
+        assert rows
+        assert [height for height, text in rows if height > 60 or height > text + 20] == []
+        assert browser.evaluate(OUTSIDE) == []
+        assert browser.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_stretched_row_and_a_wide_element_are_noticed(browser: Browser, tmp_path: Path) -> None:
+    page = "<main><p style='width: 5000px'>x</p><table><tbody><tr style='height: 200px'><td>x</td></tr></table></main>"
+    (tmp_path / "bad.html").write_text(page)
+    browser.open(tmp_path / "bad.html")
+    assert [height for height, text in browser.evaluate(ROWS) if height > text + 20]
+    assert len(browser.evaluate(OUTSIDE)) == 1
+
+
+def shown_rows(browser: Browser) -> int:
+    rows = "[...document.querySelectorAll('table.searchable tbody tr')].filter(row => !row.hidden).length"
+    return int(browser.evaluate(rows))
+
+
+def test_a_long_table_is_folded_searched_and_narrowed(browser: Browser, tmp_path: Path) -> None:
+    certificate(failed=False).save(tmp_path / "report.html")
+    browser.open(tmp_path / "report.html")
+    assert not browser.evaluate("document.querySelector('details.table').open")
+    browser.evaluate(OPEN_ALL)
+    assert shown_rows(browser) == 1
+    assert browser.evaluate("document.querySelector('.tools button').textContent") == (
+        "Show 29 more rows without a difference"
+    )
+    browser.evaluate("document.querySelector('.tools button').click()")
+    assert shown_rows(browser) == 30
+    search = "document.querySelector('.tools input')"
+    browser.evaluate(f"{search}.value = 'stages.1'; {search}.dispatchEvent(new Event('input'))")
+    assert shown_rows(browser) == 11
+    browser.evaluate("document.querySelectorAll('.tools label input')[2].click()")
+    hidden = "[...document.querySelectorAll('table.searchable th')].map(head => head.hidden)"
+    assert browser.evaluate(hidden) == [place == 2 for place in range(8)]
+
+
+def test_a_line_to_paste_has_a_button_that_copies_it(browser: Browser, tmp_path: Path) -> None:
+    certificate(failed=True).save(tmp_path / "report.html")
+    browser.open(tmp_path / "report.html")
+    buttons = "document.querySelectorAll('.problems .copy')"
+    assert browser.evaluate(f"{buttons}.length") == browser.evaluate("document.querySelectorAll('pre').length") == 2
+    written = (
+        "Object.defineProperty(navigator, 'clipboard', {value: {writeText: t => (window.got = t, Promise.resolve())}})"
+    )
+    browser.evaluate(f"{written}; {buttons}[0].click()")
+    assert browser.evaluate("window.got").startswith("x = F.pad(x, (0, 1, 0, 1))")

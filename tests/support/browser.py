@@ -20,6 +20,12 @@ def installed() -> str | None:
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
+def axe_core() -> Path | None:
+    """Return the script of axe-core, which finds faults of accessibility; None if npm did not install it."""
+    script = Path(__file__).resolve().parents[2] / "node_modules" / "axe-core" / "axe.min.js"
+    return script if script.is_file() else None
+
+
 class Browser:
     """A running browser with one page; it records the requests and the complaints of the page."""
 
@@ -68,9 +74,25 @@ class Browser:
         while self.evaluate("document.readyState") != "complete" or self.evaluate("location.href") == "about:blank":
             time.sleep(0.01)
 
-    def evaluate(self, expression: str) -> Any:
-        """Return the value of a JavaScript expression in the page."""
-        answer = self._call("Runtime.evaluate", {"expression": expression, "returnByValue": True})
+    @contextmanager
+    def window(self, width: int, height: int) -> Iterator[None]:
+        """Give the page a window of this size for the length of a with statement."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        self._call("Emulation.setDeviceMetricsOverride", size)
+        try:
+            yield
+        finally:
+            self._call("Emulation.clearDeviceMetricsOverride")
+
+    def faults(self, axe: Path) -> list[str]:
+        """Return the violations that axe-core finds in the page: the rule, and the elements."""
+        self.evaluate(axe.read_text(encoding="utf-8"), returned=False)
+        return list(self.evaluate(_FAULTS))
+
+    def evaluate(self, expression: str, *, returned: bool = True) -> Any:
+        """Return the value of a JavaScript expression in the page; wait for it if it is a promise."""
+        wanted = {"expression": expression, "returnByValue": returned, "awaitPromise": returned}
+        answer = self._call("Runtime.evaluate", wanted)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
@@ -110,6 +132,9 @@ class Browser:
         elif method == "Runtime.consoleAPICalled":
             self.complaints.append(f"console.{about['type']}")
 
+
+_FAULTS = """axe.run().then(found => found.violations.map(
+  fault => `${fault.id}: ${fault.nodes.map(node => node.target.join(" ")).join(", ")}`))"""
 
 _OFFLINE = {"offline": True, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
 

@@ -13,7 +13,7 @@ REFUSED = {
     "refused": ("LocallyConnected2D", "no code is ever run from a file"),
     "images_refused": ("tf.image.adjust_saturation", "method='bicubic'"),
     "einsum": ("tf.einsum",),
-    "pooling_uneven": ("uneven", "the average over a window that hangs over one end"),
+    "pooling_uneven": ("uneven", "repeats the last value"),
 }
 """Networks that are refused, and what the message names."""
 

@@ -43,10 +43,13 @@ def fixes_in(error: pytest.ExceptionInfo[Exception]) -> list[str]:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("losses_inside.h5", "dropped, because they count in training only: add_loss, add_metric"),
-        ("augmentation_first.h5", "dropped, because they count in training only: random_flip, random_rotation"),
-        ("augmentation_in_a_sequential.h5", "dropped, because they count in training only: head"),
-        ("mixed_precision.h5", "some layers computed in half precision; the float32 function of the same weights"),
+        ("losses_inside.h5", "left out, because they act only in training: add_loss, add_metric"),
+        ("augmentation_first.h5", "left out, because they act only in training: random_flip, random_rotation"),
+        ("augmentation_in_a_sequential.h5", "left out, because they act only in training: head"),
+        (
+            "mixed_precision.h5",
+            "layers that computed in half precision are read as float32 layers with the same weights",
+        ),
         ("names_with_slashes.h5", "stem/conv is stem_conv_"),
     ],
 )
@@ -151,7 +154,7 @@ def test_the_fix_for_a_class_that_nobody_registered_registers_it(tmp_path: Path)
         def from_config(cls, config: dict[str, Any]) -> Any:
             return cls(config["units"], activation=config["activation"], name=config["name"])
 
-    with pytest.raises(UnsupportedLayerError, match="Own is no class of Keras 3") as caught:
+    with pytest.raises(UnsupportedLayerError, match="Own is not a class of Keras 3") as caught:
         k3c.convert(path)
     fix = next(line for line in fixes_in(caught) if "get_custom_objects" in line)
     try:
@@ -186,7 +189,7 @@ def test_an_order_that_names_do_not_prove_is_refused_and_the_fix_names_the_layer
     file = OldFile(NEWEST / "nested_weights.json")
     weights = NEWEST / "frozen_inside_weights.h5"
     model = tower(("one", "two", "three"))
-    with pytest.raises(ModelError, match="do not tell the order: first, third, second") as caught:
+    with pytest.raises(ModelError, match="do not show the order: first, third, second") as caught:
         keras_files.load_weights(model, weights)
     (fix,) = fixes_in(caught)
     fix = fix.replace("['first', 'third', 'second'", "['first', 'second', 'third'")

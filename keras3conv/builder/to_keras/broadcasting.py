@@ -16,15 +16,17 @@ _FUNCTIONS = {"+": "add", "-": "subtract", "*": "multiply", "/": "divide", "**":
 def aligned(call: Call, given: Sequence[Any]) -> tuple[list[Any], Order]:
     """Return what stands for tensors and numbers as values in one axis order, and that order.
 
-    The order is that of the first value which has all axes of the result and is not in torch's order, so that images
+    The order is that of the first value which has the shape of the result and is not in torch's order, so that images
     stay channels-last. A constant of one element becomes a number.
     """
     rank = len(call.shape)
     plain = [_as_number(one) for one in given]
     full = [one for one in plain if isinstance(one, Value) and one.rank == rank]
-    whole = [one for one in full if one.shape == call.shape] or full
-    orders = [one.order for one in whole]
-    order = next((found for found in orders if found != identity(rank)), identity(rank))
+    whole = [one.order for one in full if one.shape == call.shape]
+    orders = whole or [one.order for one in full]
+    moved = [found for found in orders if found != identity(rank)]
+    # If all values are broadcast (a mask and a table of positions), none of them is an image.
+    order = moved[0] if moved and (whole or len(moved) == len(orders)) else identity(rank)
     fitted = [_fitted(call, one, order) if isinstance(one, Value | Constant | Held) else one for one in plain]
     return fitted, order
 

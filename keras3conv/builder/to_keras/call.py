@@ -1,7 +1,7 @@
 """The call of a torch operator while it is lowered: its arguments, and the Keras steps that compute its results."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from keras3conv.builder.program.operation import Function
@@ -146,6 +146,10 @@ class LayerCall:
         config: Its configuration.
         tensors: Its tensors, by role.
         order: The axis order that the Keras layer needs.
+        options: Arguments of the Keras layer that the rule does not set.
+        keywords: Further arguments of the call.
+        more: The values that the layer returns besides its output.
+        part: The part of what the layer returns that has these values; None for all of it.
     """
 
     kind: str
@@ -153,6 +157,10 @@ class LayerCall:
     config: Config
     tensors: dict[str, Held]
     order: Order
+    options: Config = field(default_factory=dict)
+    keywords: dict[str, list[Value]] = field(default_factory=dict)
+    more: tuple[Value, ...] = ()
+    part: int | None = None
 
 
 class Call:

@@ -97,6 +97,16 @@ def with_data_format(spec: LayerSpec, channels: Channels, rank: int) -> LayerSpe
     return spec
 
 
+def with_options(spec: LayerSpec, options: Config) -> LayerSpec:
+    """Return a layer with further arguments; those of a Bidirectional are the arguments of the layer inside."""
+    if not options:
+        return spec
+    inner = spec.config.get("layer")
+    if inner is None:
+        return replace(spec, config={**spec.config, **options})
+    return replace(spec, config={**spec.config, "layer": {**inner, "config": {**inner["config"], **options}}})
+
+
 def frozen(spec: LayerSpec, weights: Sequence[Placed]) -> LayerSpec:
     """Return the layer with trainable=False if no optimizer updates any of its parameters.
 
@@ -122,4 +132,12 @@ def shared_parameters(graph: Graph) -> frozenset[str]:
     return frozenset(name for name, found in uses.items() if len(found) > 1)
 
 
-__all__ = ["Placement", "chosen_layers", "frozen", "placements", "shared_parameters", "with_data_format"]
+__all__ = [
+    "Placement",
+    "chosen_layers",
+    "frozen",
+    "placements",
+    "shared_parameters",
+    "with_data_format",
+    "with_options",
+]

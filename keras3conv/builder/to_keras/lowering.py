@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from keras3conv.builder.passes.permuting import without_permuted_products
 from keras3conv.builder.program.layouts import Channels
 from keras3conv.builder.program.names import identifier, unique
 from keras3conv.builder.program.operation import Dtype, Submodule, transformed, walk
@@ -18,9 +19,12 @@ from keras3conv.builder.to_keras.layers import (
     placements,
     shared_parameters,
     with_data_format,
+    with_options,
 )
 from keras3conv.builder.to_keras.layouts import channels_last, input_order, output_order
+from keras3conv.builder.to_keras.sizes import written
 from keras3conv.errors import Problem, RuleError
+from keras3conv.frameworks.keras.operations import own_names
 from keras3conv.model.graph import Graph, Node, Ref, Shape, Size, Tensor, mapped, refs
 from keras3conv.rules.rule import Config, LayerSpec
 from keras3conv.transforms import Axes
@@ -77,7 +81,7 @@ class _Lowering:
         self.problems: list[Problem] = []
         self._calls: tuple[str, ...] = ()
         self._path = ""
-        self._names: set[str] = set()
+        self._names: set[str] = {identifier(graph.input_names.get(one.name, one.name)) for one in graph.inputs}
         self._made: dict[object, Value] = {}
         self._shared: dict[object, str] = {}
         self.example_numbers: set[str] = set()
@@ -197,7 +201,8 @@ class _Lowering:
         key = value.name, moved
         if key not in self._made:
             made = self.new(value.shape, order, value.dtype)
-            self.write(ops.transpose(value, moved), [made])
+            sizes = written(made.target_shape) if _moves_only_ones(value.target_shape, moved) else None
+            self.write(ops.transpose(value, moved) if sizes is None else ops.reshape(value, sizes), [made])
             self._made[key] = made
         return replace(self._made[key], shape=value.shape, order=tuple(order))
 
@@ -298,14 +303,15 @@ class _Lowering:
         names = self._shared if call.tensors else {}
         for place, made_spec in enumerate(specs):
             is_last = place == len(specs) - 1
-            spec = with_data_format(made_spec, self.channels, value.rank)
+            spec = with_options(with_data_format(made_spec, self.channels, value.rank), call.options)
             made = self.new(result.shape if is_last else _unknown(value), order, result.dtype)
             if spec.kind.startswith("keras.ops."):
                 self.write(ops.named(spec.kind.rpartition(".")[2])(value, **spec.config), [made])
             else:
                 if (key, place) not in names:
                     names[key, place] = self._rule_layer(call, rule, specs, place, config, spec)
-                self.write(Submodule(names[key, place])(value), [made])
+                called = Submodule(names[key, place])(value, **call.keywords)
+                self.write(called if call.part is None else called[call.part], [made, *call.more])
             value = made
         return value
 
@@ -332,7 +338,10 @@ class _Lowering:
         return name
 
     def _new_name(self, path: str) -> str:
-        name = unique(identifier(path.replace(".", "_")), self._names)
+        name = identifier(path.replace(".", "_"))
+        if re.sub(r"_\d+$", "", name) in own_names():  # Keras numbers the operations that have no name
+            name = f"{name}_layer"
+        name = unique(name, self._names)
         self._names.add(name)
         return name
 
@@ -354,12 +363,13 @@ class _Lowering:
             if needed & {*step.outputs}:
                 kept.append(step)
                 needed.update(step.inputs)
+        kept.reverse()
         used = {step.module for step in kept}
         self.placements = [placement for placement in self.placements if placement.layer in used]
-        return Program(
+        program = Program(
             name=self.graph.name,
             inputs=self._inputs,
-            steps=tuple(reversed(kept)),
+            steps=tuple(kept),
             outputs=outputs,
             values=self.values,
             modules={name: module for name, module in self.modules.items() if name in used},
@@ -367,6 +377,13 @@ class _Lowering:
             input_names=self.graph.input_names,
             output_orders=tuple(orders),
         )
+        return without_permuted_products(program)
+
+
+def _moves_only_ones(sizes: Shape, moved: Sequence[int]) -> bool:
+    """Return whether a permutation moves only axes of size one, so that a reshape does the same."""
+    kept = [axis for axis in moved if sizes[axis] != 1]
+    return kept == sorted(kept)
 
 
 def _unknown(value: Value) -> Shape:

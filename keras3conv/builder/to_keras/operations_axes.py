@@ -11,7 +11,7 @@ from keras3conv.builder.program.operation import Dtype
 from keras3conv.builder.program.program import Order, Value, identity
 from keras3conv.builder.to_keras.call import Call, Held, Result, handles, ops
 from keras3conv.builder.to_keras.layouts import channels_last
-from keras3conv.builder.to_keras.sizes import common_factors, order_after_reshape, written
+from keras3conv.builder.to_keras.sizes import common_factors, divided, order_after_reshape, written
 from keras3conv.errors import RuleError
 from keras3conv.model.graph import Shape, Size
 
@@ -177,32 +177,61 @@ def _expand(call: Call) -> Result:
 
 
 def for_each_example(call: Call, value: Value, free: list[int]) -> Value:
-    """Return a value repeated along the axis of the batch: multiplied with ones."""
+    """Return a value repeated along the axis of the batch, or along a multiple of it: multiplied with ones."""
     if not free:
         return value
     if len(free) > 1 or isinstance(call.shape[free[0]], int):
         raise RuleError("an expansion to several free sizes")
-    if call.shape[free[0]] != call.writer.example_ones().shape[0]:
-        raise RuleError(f"an expansion to the free size {call.shape[free[0]]}, which is not that of the batch")
+    size = call.shape[free[0]]
+    batch = call.writer.example_ones().shape[0]
+    times = divided(size, batch)
+    if not isinstance(times, int):
+        raise RuleError(f"an expansion to the free size {size}, which is not that of the batch")
+    ones = call.writer.example_ones()
+    if times > 1:
+        ones = call.step(ops.tile(ones, (1, times)), (batch, times), (0, 1), ones.dtype)
     sizes = tuple(-1 if axis == free[0] else 1 for axis in value.order)
-    ones = ops.reshape(call.writer.example_ones(), sizes)
-    shape = tuple(call.shape[axis] if axis == free[0] else size for axis, size in enumerate(value.shape))
+    repeated = ops.reshape(ones, sizes)
+    shape = tuple(size if axis == free[0] else one for axis, one in enumerate(value.shape))
     if value.dtype.startswith("float"):
-        return call.step(value * ones, shape, value.order, value.dtype)
-    if value.dtype == "bool":
-        return call.step(ops.logical_and(value, ops.cast(ones, Dtype("bool"))), shape, value.order, value.dtype)
-    return call.step(value * ops.cast(ones, Dtype(value.dtype)), shape, value.order, value.dtype)
+        made = repeated * value if call.writer.is_constant(value) else value * repeated
+    elif value.dtype == "bool":
+        made = ops.logical_and(value, ops.cast(repeated, Dtype("bool")))
+    else:
+        made = ops.multiply(value, ops.cast(repeated, Dtype(value.dtype)))
+    return call.step(made, shape, value.order, value.dtype)
 
 
 @handles("repeat", "tile")
 def _repeat(call: Call) -> Result:
     value, times = call.value("self"), call.get("repeats", call.get("dims"))
     if any(not isinstance(number, int) for number in times):
-        if all(number == 1 for number in times[1:]) and len(times) == value.rank and value.shape[0] == 1:
-            return for_each_example(call, value, [0])
-        raise RuleError("repeat with a free number of times")
+        return _repeated_for_examples(call, value, times)
     value = reshaped(call, value, (1,) * (len(times) - value.rank) + value.shape)
     return call.step(ops.tile(value, tuple(times[axis] for axis in value.order)), order=value.order)
+
+
+def _repeated_for_examples(call: Call, value: Value, times: Sequence[int | Size]) -> Value:
+    """Repeat the first axis as often as there are examples, and the other axes a fixed number of times."""
+    number, *others = times
+    value = reshaped(call, value, (1,) * (len(times) - value.rank) + value.shape)
+    if any(not isinstance(one, int) for one in others) or not isinstance(value.shape[0], int):
+        raise RuleError("repeat with several free numbers of times")
+    fixed = tuple(
+        one * size if isinstance(one, int) else size for one, size in zip((1, *others), value.shape, strict=True)
+    )
+    if fixed != value.shape:
+        steps = (1, *others)
+        value = call.step(ops.tile(value, tuple(steps[axis] for axis in value.order)), fixed, value.order, value.dtype)
+    if value.shape[0] == 1:
+        return for_each_example(call, value, [0])
+    apart = reshaped(call, value, (1, *value.shape))
+    ones = ops.reshape(call.writer.example_ones(), (-1, *(1,) * value.rank))
+    shape = (call.writer.example_ones().shape[0], *value.shape)
+    if number != shape[0] or not value.dtype.startswith("float"):
+        raise RuleError(f"repeat with the free number {number} of times")
+    made = call.step(call.ordered(apart, identity(apart.rank)) * ones, shape, identity(apart.rank), value.dtype)
+    return reshaped(call, made, call.shape)
 
 
 @handles("repeat_interleave.self_int")

@@ -202,6 +202,13 @@ def taken(call: Call, given: Any, axis: int, index: Any, shape: Shape) -> Value:
     return call.step(ops.take(value, places, axis=axis), shape, dtype=value.dtype)
 
 
+def taken_along(call: Call, value: Value, axis: int, index: Constant) -> Value:
+    """Return the places of one axis that a constant numbers; the axis order stays."""
+    shape = tuple(index.shape[0] if one == axis else size for one, size in enumerate(value.shape))
+    places = call.writer.value(_as_int32(index))
+    return call.step(ops.take(value, places, axis=value.order.index(axis)), shape, value.order, value.dtype)
+
+
 def _as_int32(index: Any) -> Any:
     return replace(index, array=index.array.astype("int32")) if isinstance(index, Constant) else index
 
@@ -220,7 +227,20 @@ def _index(call: Call) -> Result:
         return taken(call, given, used[0], indices[used[0]], call.shape)
     if used == [0, 1] and _are_example_numbers(call, indices[0]) and isinstance(indices[1], Constant):
         return _taken_of_each_example(call, given, indices[1])
+    if used == [0, 1] and _are_example_numbers(call, indices[0]) and len(indices[1].shape) == 1:
+        return _one_of_each_example(call, given, indices[1])
     raise RuleError("an index with several tensors, or with a mask: the number of elements depends on the data")
+
+
+def _one_of_each_example(call: Call, given: Any, index: Any) -> Value:
+    """Return one row of every example: that of its index."""
+    value = call.ordered(given, identity(len(given.shape)))
+    rank, batch = value.rank, value.shape[0]
+    rows = call.step(
+        ops.reshape(call.writer.value(index), (-1, *(1,) * (rank - 1))), (batch, *(1,) * (rank - 1)), dtype="int32"
+    )
+    picked_rows = call.step(ops.take_along_axis(value, rows, axis=1), (batch, 1, *value.shape[2:]), dtype=value.dtype)
+    return picked(call, picked_rows, 1, 0, call.shape)
 
 
 def _are_example_numbers(call: Call, index: Any) -> bool:
@@ -271,4 +291,4 @@ def _gather(call: Call) -> Result:
     return call.step(ops.take_along_axis(call.ordered(value, identity(value.rank)), places, axis=axis))
 
 
-__all__ = ["taken"]
+__all__ = ["sliced", "taken", "taken_along"]

@@ -4,9 +4,8 @@ from keras3conv.builder.program.operation import Dtype
 from keras3conv.builder.program.program import Order, Value, identity
 from keras3conv.builder.to_keras.broadcasting import elementwise, sign
 from keras3conv.builder.to_keras.call import Call, Held, LayerCall, Placed, Result, handles, ops
-from keras3conv.builder.to_keras.operations_axes import reshaped, unmerged
+from keras3conv.builder.to_keras.operations_axes import permuted, reshaped, unmerged
 from keras3conv.builder.to_keras.operations_indexing import taken
-from keras3conv.builder.to_keras.operations_pooling import spread
 from keras3conv.builder.to_keras.operations_products import matmul
 from keras3conv.errors import RuleError
 from keras3conv.model.graph import Tensor
@@ -28,37 +27,6 @@ def _has_affine(call: Call) -> bool:
     if (weight is None) != (bias is None):
         raise RuleError(f"{call.name} with only one of weight and bias")
     return weight is not None
-
-
-@handles("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
-def _convolution(call: Call) -> Result:
-    weight, rank = call.held("weight"), len(call.shape) - 2
-    assert weight is not None
-    is_transposed, groups = "transpose" in call.name, call.get("groups", 1)
-    if call.value("input").rank != rank + 2:
-        raise RuleError("a convolution without an axis for the batch")
-    channels = (
-        (weight.shape[0], weight.shape[1] * groups) if is_transposed else (weight.shape[1] * groups, weight.shape[0])
-    )
-    padding = call.get("padding", 0)
-    config = {
-        "in_channels": channels[0],
-        "out_channels": channels[1],
-        "kernel_size": weight.shape[2:],
-        "stride": spread(call.get("stride", 1), rank),
-        "padding": padding if isinstance(padding, str) else spread(padding, rank),
-        "dilation": spread(call.get("dilation", 1), rank),
-        "groups": groups,
-        "bias": call.get("bias") is not None,
-        "padding_mode": "zeros",
-    }
-    if is_transposed:
-        config["output_padding"] = spread(call.get("output_padding", 0), rank)
-    elif {*config["stride"]} != {1} and {*config["dilation"]} != {1}:
-        raise RuleError("a convolution with a stride and a dilation: Keras has only one of them in a layer")
-    keras = (f"Conv{rank}DTranspose",) if is_transposed else (f"DepthwiseConv{rank}D", f"Conv{rank}D")
-    kind = f"ConvTranspose{rank}d" if is_transposed else f"Conv{rank}d"
-    return _layer(call, kind, keras, config, order=call.writer.image_order(rank + 2), given="input")
 
 
 @handles("linear")
@@ -85,9 +53,7 @@ def _linear(call: Call) -> Result:
 def _product(call: Call, given: Value) -> Value:
     """Multiply with a weight that no layer may hold, because it is computed or tied."""
     weight = call.value("weight")
-    turned = call.ordered(weight, (1, 0))
-    kernel = Value(name=turned.name, shape=(weight.shape[1], weight.shape[0]), order=(0, 1), dtype=weight.dtype)
-    made = matmul(call, given, kernel, call.shape)
+    made = matmul(call, given, permuted(weight, (1, 0)), call.shape)
     bias = call.get("bias")
     return (
         made if bias is None else elementwise(call, [made, bias], lambda first, second: sign(call, "+", first, second))

@@ -70,8 +70,15 @@ def _with_sign(call: Call, *, symbol: str) -> Result:
     return elementwise(call, [left, right], expression)
 
 
-for _name, _symbol in (("add", "+"), ("sub", "-"), ("mul", "*"), ("div", "/"), ("pow", "**")):
-    handles(_name)(partial(_with_sign, symbol=_symbol))
+_SIGNS = {
+    "+": ("add",),
+    "-": ("sub", "subtract"),
+    "*": ("mul", "multiply"),
+    "/": ("div", "divide", "true_divide"),
+    "**": ("pow",),
+}
+for _symbol, _names in _SIGNS.items():
+    handles(*_names)(partial(_with_sign, symbol=_symbol))
 
 
 @handles("rsub")

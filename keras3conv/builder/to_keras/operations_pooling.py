@@ -2,8 +2,11 @@
 
 from typing import Any
 
+import numpy as np
+
 from keras3conv.builder.program.program import Value
-from keras3conv.builder.to_keras.call import Call, LayerCall, Result, handles, ops
+from keras3conv.builder.to_keras.broadcasting import elementwise
+from keras3conv.builder.to_keras.call import Call, Constant, LayerCall, Result, handles, ops
 from keras3conv.errors import RuleError
 from keras3conv.rules.rule import Config
 
@@ -33,6 +36,8 @@ def _pooling(call: Call) -> Result:
         config["count_include_pad"] = call.get("count_include_pad", True)
         if rank > 1:
             config["divisor_override"] = call.get("divisor_override")
+        if _needs_counts(config):
+            return _counted_average(call, given, config)
     names = ("MaxPool", "MaxPooling") if is_maximum else ("AvgPool", "AveragePooling")
     layer = LayerCall(
         kind=f"torch.nn.{names[0]}{rank}d",
@@ -42,6 +47,36 @@ def _pooling(call: Call) -> Result:
         order=call.writer.image_order(rank + 2),
     )
     return call.writer.by_rule(layer, given, call.node.outputs[0])
+
+
+def _needs_counts(config: Config) -> bool:
+    """Return whether the windows of an average have different numbers of places, or another divisor."""
+    return config["ceil_mode"] or (any(config["padding"]) and not config["count_include_pad"])
+
+
+def _counted_average(call: Call, given: Value, config: Config) -> Value:
+    """Pad with zeros, average, and correct the divisor of each window by a constant factor."""
+    sizes, windows, steps, pads = given.shape[2:], config["kernel_size"], config["stride"], config["padding"]
+    if any(not isinstance(size, int) for size in sizes) or config.get("divisor_override"):
+        raise RuleError(f"{call.name} of a free size whose windows have different numbers of places")
+    order, rank = call.writer.image_order(given.rank), len(windows)
+    given, widths, factors = call.ordered(given, order), {}, np.ones((1,) * given.rank)
+    for axis, (size, made, window, step, pad) in enumerate(
+        zip(sizes, call.shape[2:], windows, steps, pads, strict=True), 2
+    ):
+        starts = np.arange(made) * step - pad
+        low, high = (-pad, size + pad) if config["count_include_pad"] else (0, size)
+        counts = np.minimum(starts + window, high) - np.maximum(starts, low)
+        widths[axis] = (pad, max(int(starts[-1]) + window - size, 0))
+        factors = factors * (window / counts).reshape([-1 if one == axis else 1 for one in range(given.rank)])
+    shape = tuple(size + sum(widths.get(axis, (0, 0))) for axis, size in enumerate(given.shape[2:], 2))  # type: ignore[operator]
+    pads_of = tuple(widths.get(axis, (0, 0)) for axis in order)
+    if any(map(any, pads_of)):
+        given = call.step(ops.pad(given, pads_of), (*given.shape[:2], *shape), order, given.dtype)
+    options: dict[str, Any] = {"padding": "valid"} | ({"data_format": "channels_first"} if order[1] == 1 else {})
+    pooled = call.step(ops.average_pool(given, windows, steps, **options), order=order)
+    constant = Constant(name=f"{call.node.outputs[0].name} {rank}", array=factors, shape=factors.shape)
+    return elementwise(call, [pooled, constant], lambda first, second: first * second)
 
 
 def _windows_fit(sizes: Any, config: Config) -> bool:

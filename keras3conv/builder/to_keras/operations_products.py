@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from keras3conv.builder.program.program import Value, identity
+from keras3conv.builder.program.program import Order, Value, identity
 from keras3conv.builder.to_keras.broadcasting import elementwise, sign
 from keras3conv.builder.to_keras.call import Call, Constant, Held, Result, handles, ops
 from keras3conv.builder.to_keras.operations_axes import reshaped
@@ -24,14 +24,47 @@ def matmul(call: Call, left: Value, right: Value, shape: Shape) -> Value:
     batch = _BATCH_LETTERS[: left.rank - 2]
     names = f"{batch}mk", f"{batch if right.rank == left.rank else ''}kn"
     written = ["".join(name[axis] for axis in value.order) for name, value in zip(names, (left, right), strict=True)]
-    equation = f"{','.join(written)}->{batch}mn"
-    return call.step(ops.einsum(equation, left, right), shape, dtype="float32")
+    order = _order_of_product(left, right)
+    made = "".join(f"{batch}mn"[axis] for axis in order)
+    return call.step(ops.einsum(f"{','.join(written)}->{made}", left, right), shape, order, dtype="float32")
+
+
+def _order_of_product(left: Value, right: Value) -> Order:
+    """Return the axis order of a product: that of the right side if its columns are last, as those of the result.
+
+    The product of weights (batch, heads, m, n) and values that are stored as (batch, n, heads, size) is then stored as
+    (batch, m, heads, size), whose heads can be joined without a permutation.
+    """
+    last = left.rank - 1
+    return right.order if right.rank == left.rank and right.order[-1] == last else identity(left.rank)
 
 
 @handles("matmul", "bmm", "mm")
 def _matmul(call: Call) -> Result:
     right = call.arguments.get("other", call.arguments.get("mat2"))
     return matmul(call, call.value("self"), call.writer.value(right), call.shape)
+
+
+@handles("mv")
+def _matrix_and_vector(call: Call) -> Result:
+    left, right = call.ordered(call.arguments["self"], (0, 1)), call.ordered(call.arguments["vec"], (0,))
+    return call.step(ops.matmul(left, right))
+
+
+@handles("dot", "vdot")
+def _vectors(call: Call) -> Result:
+    other = call.arguments.get("tensor", call.arguments.get("other"))
+    return call.step(ops.sum(ops.multiply(call.value("self"), call.writer.value(other))))
+
+
+@handles("_weight_norm")
+def _weight_norm(call: Call) -> Result:
+    """Scale a weight to a given norm along all axes but one."""
+    value, scale = call.value("v"), call.value("g")
+    kept = call.get("dim", 0)
+    axes = tuple(axis for axis in range(value.rank) if axis != kept % value.rank) if kept != -1 else None
+    square = ops.sum(ops.square(value), axis=axes, keepdims=True)
+    return call.step(value * (scale / ops.sqrt(square)))
 
 
 @handles("baddbmm")

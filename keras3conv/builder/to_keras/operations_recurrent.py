@@ -6,6 +6,7 @@ import numpy as np
 
 from keras3conv.builder.program.program import Value
 from keras3conv.builder.to_keras.call import Call, Constant, Held, LayerCall, Result, handles, ops
+from keras3conv.builder.to_keras.operations_indexing import picked
 from keras3conv.errors import RuleError
 from keras3conv.model.graph import Tensor
 
@@ -15,29 +16,49 @@ _CLASSES = {"LSTM": "LSTM", "GRU": "GRU", "RNN": "SimpleRNN"}
 
 @handles("lstm.input", "gru.input", "rnn_tanh.input", "rnn_relu.input")
 def _recurrent(call: Call) -> Result:
-    _require_zero_states(call)
-    if call.name == "lstm" and 2 in call.node.config["used"]:
-        raise RuleError("the final cell state of an LSTM")
     weights = _weights(call)
     config, batch_first = _config(call, weights[0]), call.arguments["batch_first"]
     value = call.value("input")
+    if value.rank != 3:
+        raise RuleError(f"{call.name} without an axis for the batch")
     directions = 1 + call.arguments["bidirectional"]
     hidden, time = config["hidden_size"], 1 if batch_first else 0
-    states = []
+    initial, used = _initial_states(call), call.node.config["used"]
+    has_states = bool(initial) or 2 in used
+    finals: list[list[Value]] = []
     for place, tensors in enumerate(weights):
-        value = _layer(call, value, config, tensors, (*value.shape[:2], hidden * directions))
+        batch = value.shape[1 - time]
+        made = [call.writer.new((batch, hidden), (0, 1), value.dtype) for _ in range(_states(call) * directions)]
+        given = [_of_layer(call, state, place * directions + one) for one in range(directions) for state in initial]
+        shape = (*value.shape[:2], hidden * directions)
+        value = _layer(call, value, config, tensors, shape, given, made if has_states else [])
+        if has_states:
+            finals += [made[one : one + _states(call)] for one in range(0, len(made), _states(call))]
+        elif 1 in used:
+            finals += [[state] for state in _last_outputs(call, value, time, hidden, directions)]
         if call.get("dropout", 0.0) and place + 1 < len(weights):
             value = _dropout(call, value, tensors["weight_ih_l0"].owner)
-        if 1 in call.node.config["used"]:
-            states += _final_states(call, value, time, hidden, directions)
-    return [value, _stacked(call, states), None]
+    return [value, *(_stacked(call, [one[kind] for one in finals]) if kind + 1 in used else None for kind in range(2))]
 
 
-def _require_zero_states(call: Call) -> None:
+def _states(call: Call) -> int:
+    """Return the number of tensors in the state of a layer."""
+    return 2 if call.name == "lstm" else 1
+
+
+def _initial_states(call: Call) -> list[Any]:
+    """Return the initial states that a module is given; none if they are zeros, which Keras has by itself."""
     given = call.arguments["hx"]
-    for state in given if isinstance(given, list) else [given]:
-        if not isinstance(state, Constant) or np.any(state.array):
-            raise RuleError(f"{call.name} with an initial state other than zeros")
+    states = given if isinstance(given, list) else [given]
+    is_zero = all(isinstance(state, Constant) and not np.any(state.array) for state in states)
+    return [] if is_zero else states
+
+
+def _of_layer(call: Call, state: Any, place: int) -> Value:
+    """Return the initial state of one layer and direction, with a row for each example."""
+    value = call.writer.value(state)
+    found = picked(call, value, 0, place, value.shape[1:])
+    return call.ordered(found, (0, 1))
 
 
 def _weights(call: Call) -> list[dict[str, Held]]:
@@ -69,7 +90,15 @@ def _config(call: Call, tensors: dict[str, Held]) -> dict[str, Any]:
     return config
 
 
-def _layer(call: Call, value: Value, config: dict[str, Any], tensors: dict[str, Held], shape: Any) -> Value:
+def _layer(
+    call: Call,
+    value: Value,
+    config: dict[str, Any],
+    tensors: dict[str, Held],
+    shape: Any,
+    given: list[Value],
+    made: list[Value],
+) -> Value:
     kind = _KINDS[call.name]
     keras = ("Bidirectional",) if config["bidirectional"] else (_CLASSES[kind],)
     layer = LayerCall(
@@ -78,6 +107,9 @@ def _layer(call: Call, value: Value, config: dict[str, Any], tensors: dict[str, 
         config={**config, "input_size": tensors["weight_ih_l0"].shape[1]},
         tensors=tensors,
         order=(0, 1, 2) if call.arguments["batch_first"] else (1, 0, 2),
+        options={"return_state": True} if made else {},
+        keywords={"initial_state": given} if given else {},
+        more=tuple(made),
     )
     return call.writer.by_rule(layer, value, Tensor(name=call.node.outputs[0].name, shape=shape))
 
@@ -89,7 +121,7 @@ def _dropout(call: Call, value: Value, owner: str) -> Value:
     return made
 
 
-def _final_states(call: Call, value: Value, time: int, hidden: int, directions: int) -> list[Value]:
+def _last_outputs(call: Call, value: Value, time: int, hidden: int, directions: int) -> list[Value]:
     """Return the last output of each direction: the last step, and for the reverse direction the first."""
     batch = value.shape[1 - time]
     places = [(-1, slice(None, hidden)), (0, slice(hidden, None))][:directions]
@@ -106,3 +138,36 @@ def _stacked(call: Call, states: list[Value]) -> Value | None:
         return None
     shape = (len(states), *states[0].shape)
     return call.step(ops.stack(states, axis=0), shape, (0, 1, 2))
+
+
+_CELLS = {"lstm_cell": "LSTMCell", "gru_cell": "GRUCell", "rnn_tanh_cell": "RNNCell", "rnn_relu_cell": "RNNCell"}
+
+
+@handles(*_CELLS)
+def _cell(call: Call) -> Result:
+    """Compute one step."""
+    kind, hx = _CELLS[call.name], call.arguments["hx"]
+    roles = {"w_ih": "weight_ih", "w_hh": "weight_hh", "b_ih": "bias_ih", "b_hh": "bias_hh"}
+    tensors = {role: held for name, role in roles.items() if (held := call.held(name)) is not None}
+    value = call.value("input")
+    states = [call.ordered(state, (0, 1)) for state in (hx if isinstance(hx, list) else [hx])]
+    config = {
+        "input_size": tensors["weight_ih"].shape[1],
+        "hidden_size": tensors["weight_hh"].shape[1],
+        "bias": "bias_ih" in tensors,
+        **({"nonlinearity": call.name.removeprefix("rnn_").removesuffix("_cell")} if kind == "RNNCell" else {}),
+    }
+    result = call.node.outputs[0]
+    cells = tuple(call.writer.new(result.shape, (0, 1), value.dtype) for _ in states[1:])
+    layer = LayerCall(
+        kind=f"torch.nn.{kind}",
+        keras=("SimpleRNNCell",) if kind == "RNNCell" else (kind,),
+        config=config,
+        tensors=tensors,
+        order=(0, 1),
+        keywords={"states": states},
+        more=cells,
+        part=1 if cells else 0,  # Keras returns the output and the list of states, of which the output is the first
+    )
+    output = call.writer.by_rule(layer, value, result)
+    return [output, *cells] if cells else output

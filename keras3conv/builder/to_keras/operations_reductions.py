@@ -1,4 +1,4 @@
-"""Handlers of operators that compute along axes: reductions, softmax, padding, resizing."""
+"""Handlers of operators that compute along axes: reductions, softmax, running sums."""
 
 from functools import partial
 from math import prod
@@ -7,7 +7,6 @@ from typing import Any
 from keras3conv.builder.program.program import Order, Value
 from keras3conv.builder.to_keras.broadcasting import sign
 from keras3conv.builder.to_keras.call import Call, Result, handles, ops
-from keras3conv.builder.to_keras.operations_axes import permuted, reshaped
 from keras3conv.errors import RuleError
 from keras3conv.model.graph import Size
 
@@ -121,73 +120,3 @@ def _gated(call: Call) -> Result:
     halves = [call.writer.new(call.shape, value.order, value.dtype) for _ in range(2)]
     call.writer.write(ops.split(value, 2, axis=value.position(axis)), halves)
     return call.step(sign(call, "*", halves[0], ops.sigmoid(halves[1])), order=value.order)
-
-
-_MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
-
-
-@handles("pad", "constant_pad_nd", "reflection_pad1d", "reflection_pad2d")
-def _pad(call: Call) -> Result:
-    value, pad = call.value("self"), call.get("pad", call.get("padding"))
-    mode = "reflect" if "reflection" in call.name else call.get("mode", "constant")
-    ends = {value.rank - 1 - place // 2: (pad[place], pad[place + 1]) for place in range(0, len(pad), 2)}
-    if any(width < 0 for end in ends.values() for width in end):
-        raise RuleError("pad with a negative width")
-    if mode not in ("constant", "reflect"):
-        raise RuleError(f"pad with mode {mode!r}")
-    widths = tuple(ends.get(axis, (0, 0)) for axis in value.order)
-    if not any(map(any, widths)):
-        return value
-    options: dict[str, Any] = {} if mode == "constant" else {"mode": _MODES[mode]}
-    if mode == "constant" and call.get("value", 0):
-        options["constant_values"] = call.arguments["value"]
-    return call.step(ops.pad(value, widths, **options), order=value.order)
-
-
-@handles("upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d")
-def _upsample(call: Call) -> Result:
-    value = call.value("self") if "self" in call.arguments else call.value("input")
-    rank = value.rank - 2
-    pairs = list(zip(value.shape[2:], call.shape[2:], strict=True))
-    if any(isinstance(size, Size) or isinstance(out, Size) or out % size for size, out in pairs):
-        raise RuleError(f"{call.name} by a factor that is no whole number")
-    factors = tuple(out // size for size, out in pairs)  # type: ignore[operator]
-    value = call.ordered(value, call.writer.image_order(value.rank))
-    made = call.writer.new(call.shape, value.order, value.dtype)
-    config: dict[str, Any] = {"size": factors if rank > 1 else factors[0]}
-    if value.order[1] == 1:
-        config["data_format"] = "channels_first"
-    call.writer.layer(f"keras.layers.UpSampling{rank}D", config, value, (), call.node.path, made)
-    return made
-
-
-@handles("upsample_bilinear2d")
-def _bilinear(call: Call) -> Result:
-    value = call.value("self") if "self" in call.arguments else call.value("input")
-    sizes, out = value.shape[2:], call.shape[2:]
-    pairs = list(zip(sizes, out, strict=True))
-    if call.get("align_corners", False) or any(isinstance(one, Size) for pair in pairs for one in pair):
-        raise RuleError("upsample_bilinear2d with align_corners, or of a free size")
-    if any(made < size for size, made in pairs):  # type: ignore[operator]
-        raise RuleError("upsample_bilinear2d to a smaller size")
-    value = call.ordered(value, call.writer.image_order(value.rank))
-    options = {"data_format": "channels_first"} if value.order[1] == 1 else {}
-    return call.step(ops.image.resize(value, tuple(out), interpolation="bilinear", **options), order=value.order)
-
-
-@handles("pixel_shuffle")
-def _pixel_shuffle(call: Call) -> Result:
-    value, factor = call.value("self"), call.arguments["upscale_factor"]
-    batch, channels, height, width = value.shape
-    parts = (batch, channels // factor**2, factor, factor, height, width)
-    moved = permuted(reshaped(call, value, parts), (0, 1, 4, 2, 5, 3))
-    return reshaped(call, moved, call.shape)
-
-
-@handles("channel_shuffle")
-def _channel_shuffle(call: Call) -> Result:
-    value, groups = call.value("self"), call.arguments["groups"]
-    batch, channels, *spatial = value.shape
-    parts = (batch, groups, channels // groups, *spatial)
-    moved = permuted(reshaped(call, value, parts), (0, 2, 1, *range(3, value.rank + 1)))
-    return reshaped(call, moved, call.shape)

@@ -82,6 +82,8 @@ def _read(model: Any, channels: Channels, inputs: Any) -> tuple[Graph, Program]:
     """
     from keras3conv.frameworks.keras.tracing import endings as keras_endings
     from keras3conv.frameworks.keras.tracing import graph as keras_graph
+    from keras3conv.frameworks.keras.tracing.graph import DRAWN
+    from keras3conv.frameworks.keras.tracing.sizes import DEPENDS
 
     handlers.load()
     known = keras_graph.leaf_by_name(dict.fromkeys([*known_classes()[1], *HANDLERS]))
@@ -98,7 +100,12 @@ def _read(model: Any, channels: Channels, inputs: Any) -> tuple[Graph, Program]:
         if not fresh:
             # The reason why a layer has no rule helps more than the reason why it could not be traced into.
             problems = [refused.get(problem.keras, problem) for problem in (*traced, *lowered)]
-            require_none(graph.name, (*problems, *keras_endings.mixed(model), *_value_reads(model, graph, inputs)))
+            problems += keras_endings.mixed(model)
+            if any(DRAWN in problem.fact for problem in traced):
+                problems = [problem for problem in problems if DEPENDS not in problem.fact]  # drawn numbers, not sizes
+            else:
+                problems += _value_reads(model, graph, inputs)
+            require_none(graph.name, tuple(problems))
             return graph, program
         refused |= fresh
 

@@ -1,1 +1,1 @@
-"""Architectures in files of Keras 2."""
+"""Parse the architectures and weights in files that Keras 2 saved, without a framework."""

@@ -1,4 +1,4 @@
-"""Read the architecture and the weights in a file of Keras 2, as its own lists have them: nothing is renamed."""
+"""Read the architecture and the weights in a file of Keras 2, with the names and the order of the file."""
 
 import re
 from collections.abc import Mapping
@@ -35,9 +35,9 @@ class Saved:
 
     Attributes:
         path: The file.
-        version: The version of Keras that saved it; empty where the file does not say.
-        config: The architecture, in plain values.
-        is_archive: Whether the file is a `.keras` archive of Keras 2.12 to 2.15, and no HDF5.
+        version: The version of Keras that saved it; empty if the file does not name it.
+        config: The architecture as plain JSON values.
+        is_archive: Whether the file is a `.keras` archive of Keras 2.12 to 2.15 instead of HDF5.
     """
 
     path: Path
@@ -47,7 +47,7 @@ class Saved:
 
     @property
     def writer(self) -> str:
-        """The software that saved it, for a report."""
+        """The name and version of the software that saved the file, for reports."""
         return f"Keras {self.version}" if self.version else "Keras 2"
 
 
@@ -72,10 +72,10 @@ def saved_model(path: Path) -> Saved | None:
 
 
 def is_of_keras_2(version: str, config: Any) -> bool:
-    """Whether Keras 2 wrote an architecture.
+    """Return whether Keras 2 wrote an architecture.
 
     Args:
-        version: The version that the file names: "2.4.0", "2.3.0-tf"; empty where it names none.
+        version: The version in the file, such as "2.4.0" or "2.3.0-tf"; empty if the file has none.
         config: The architecture.
     """
     if version:
@@ -86,7 +86,7 @@ def is_of_keras_2(version: str, config: Any) -> bool:
 
 
 def is_legacy(path: Path) -> bool:
-    """Whether a file is HDF5 in the form of Keras 2, whoever wrote it.
+    """Return whether a file is HDF5 with the layout of Keras 2, which Keras 3 can also write.
 
     Raises:
         FileError: The file cannot be read.
@@ -101,7 +101,7 @@ def is_legacy(path: Path) -> bool:
 
 
 def architecture(path: Path) -> tuple[str, Any]:
-    """The version that wrote a legacy `.h5`, and the architecture in it; "" and None where there is none.
+    """Return the version that wrote a legacy `.h5` and its architecture; an empty text and None if they are missing.
 
     Raises:
         FileError: The file cannot be read.
@@ -114,10 +114,10 @@ def architecture(path: Path) -> tuple[str, Any]:
 
 
 def groups(path: Path) -> tuple[Group, ...]:
-    """The weights in a legacy `.h5`, layer by layer.
+    """Return the weights in a legacy `.h5`, grouped by layer.
 
     Raises:
-        FileError: The file cannot be read, or lacks what it promises.
+        FileError: The file cannot be read, or lacks a group or dataset that it lists.
     """
     file = Hdf5File(Source.pin(path))
     tree = file.survey()
@@ -140,7 +140,7 @@ def _group(file: Hdf5File, tree: Tree, layer: str, group: str) -> Group:
 
 
 def role_of(name: str) -> str:
-    """What a variable is called: "kernel" of "dense/kernel:0", and of what h5py made of a name that was there twice."""
+    """Return the role in the path of a variable, without suffixes: "kernel" for "dense/kernel:0"."""
     return (
         re.sub(r"(:\d+)?('?_\d+)?$", "", name.rpartition("/")[2], count=1) if ":" in name else name.rpartition("/")[2]
     )

@@ -1,7 +1,6 @@
-"""What a layer of Keras 2 is called and made with in Keras 3, as tables: no layer is made here.
+"""Translate the class names and constructor arguments of Keras 2 layers to those of Keras 3; no layer is created.
 
-What says how variables are initialised, penalised and bounded is left out: the values are in the file, and the rest
-counts in the training that is over.
+Initializers, regularizers and constraints are dropped: the file has the values, and the training is over.
 """
 
 from collections.abc import Mapping
@@ -24,7 +23,7 @@ _CLASSES = {
     "AvgPool2D": "AveragePooling2D",
     "MaxPool2D": "MaxPooling2D",
 }
-"""Classes with another name."""
+"""The class names that Keras 3 changed."""
 
 REFUSED = {
     "Lambda": "a Lambda layer is code, and no code is ever run from a file",
@@ -33,7 +32,7 @@ REFUSED = {
     "RandomFourierFeatures": "Keras 3 has no such layer",
     "DenseFeatures": "Keras 3 has no such layer",
 }
-"""Classes that no layer of Keras 3 computes, with the reason."""
+"""The classes without a counterpart in Keras 3, with the reason."""
 
 TRAINING_ONLY = frozenset(
     {
@@ -41,34 +40,34 @@ TRAINING_ONLY = frozenset(
         "RandomTranslation", "RandomWidth", "RandomZoom",
     }
 )  # fmt: skip
-"""Classes that return what they are given when a model is not trained."""
+"""The classes that return their input in inference mode."""
 
 _CUDNN = {
     "CuDNNLSTM": {"activation": "tanh", "recurrent_activation": "sigmoid", "use_bias": True},
     "CuDNNGRU": {"activation": "tanh", "recurrent_activation": "sigmoid", "use_bias": True, "reset_after": True},
 }
-"""The settings that the cuDNN layers have without saying so."""
+"""The arguments that the cuDNN layers imply and their configurations leave out."""
 
 _ACTIVATIONS = {"softmax_v2": "softmax", "swish": "silu"}
-"""Activations with another name."""
+"""The activation names that Keras 3 changed."""
 
 HALF_PRECISION = frozenset({"mixed_float16", "mixed_bfloat16", "float16", "bfloat16"})
-"""The policies of layers that compute in half precision."""
+"""The dtype policies of layers that compute in half precision."""
 
 _NAMES = {
     "InputLayer.batch_input_shape": "batch_shape",
     "LeakyReLU.alpha": "negative_slope",
     "ReLU.theta": "threshold",
 }
-"""Settings with another name, for every class or for one."""
+"""The argument names that Keras 3 changed, by class and argument."""
 
 _TRAINING = ("_initializer", "_regularizer", "_constraint")
-"""How settings end that say how variables are made and trained."""
+"""The endings of the arguments that concern the initialization and the training of variables."""
 
 _ANY = object()
 
 _WITHOUT_EFFECT: Mapping[str, tuple[Any, ...]] = {
-    "trainable": (_ANY,),  # it is set afterwards
+    "trainable": (_ANY,),  # set after the layer is created
     "groups": (1,),
     "time_major": (False,),
     "ragged": (False, None),
@@ -100,19 +99,19 @@ _WITHOUT_EFFECT: Mapping[str, tuple[Any, ...]] = {
     "salt": (None,),
     "max_tokens": (None,),
 }
-"""Settings that Keras 3 does not know, and the values with which they change nothing."""
+"""The arguments that Keras 3 lacks, each with the values that have no effect."""
 
 Config = Mapping[str, Any]
 
 
 def renamed(class_name: str) -> str:
-    """The name of a class in Keras 3."""
+    """Return the name of a class in Keras 3."""
     short = class_name.rpartition(">")[2] if class_name.startswith("Keras>") else class_name
     return _CLASSES.get(short, short)
 
 
 def is_training_only(entry: Config) -> bool:
-    """Whether an entry is a layer that returns what it is given outside of training, or a Sequential of such layers."""
+    """Return whether a layer, or every layer of a Sequential, returns its input in inference mode."""
     if renamed(entry["class_name"]) in TRAINING_ONLY:
         return True
     config = entry["config"]
@@ -124,12 +123,12 @@ def is_training_only(entry: Config) -> bool:
 
 
 def cudnn_settings(class_name: str) -> dict[str, Any]:
-    """Return what a layer of cuDNN computes with, in settings of the layer that it is read as; empty for others."""
+    """Return the arguments that a cuDNN layer implies for the LSTM or GRU that replaces it; empty for other layers."""
     return dict(_CUDNN.get(class_name, {}))
 
 
 def settings(class_name: str, config: Config) -> dict[str, Any]:
-    """What the constructor of Keras 3 is given, as far as names and forms go; what it does not know is still in it."""
+    """Return the arguments of a layer with their names in Keras 3; arguments that Keras 3 lacks are kept."""
     found: dict[str, Any] = {}
     for name, value in config.items():
         if name.endswith(_TRAINING) or name == "activity_regularizer":
@@ -142,24 +141,25 @@ def settings(class_name: str, config: Config) -> dict[str, Any]:
     if class_name in ("BatchNormalization", "LayerNormalization"):
         found["axis"] = _single(found.get("axis", -1))
     if class_name in ("GRU", "GRUCell"):
-        found.setdefault("reset_after", False)  # older files do not say it, and Keras 3 would assume the other
+        found.setdefault("reset_after", False)  # older files leave it out, and the default of Keras 3 is True
     return found
 
 
 def is_without_effect(name: str, value: Any) -> bool:
-    """Whether a setting that Keras 3 does not know changes nothing."""
+    """Return whether an argument that Keras 3 lacks has no effect with this value."""
     known = _WITHOUT_EFFECT.get(name, ())
     return _ANY in known or any(value is one or (type(value) is type(one) and value == one) for one in known)
 
 
 def changed_meaning(class_name: str, given: Config, version: str, *, is_of_tensorflow_2: bool = False) -> str:
-    """What a layer computed otherwise when the file was written; empty where it is as it was.
+    """Return how a layer's computation has changed since the file was written; an empty text if it has not.
 
     Args:
-        class_name: The class, by its name in Keras 3.
-        given: Its settings, as `settings` returns them.
-        version: The version that wrote the file: "2.3.1"; that of TensorFlow's own Keras ends in "-tf" until 2.3.
-        is_of_tensorflow_2: Whether the file shows by other means that TensorFlow 2 wrote it.
+        class_name: The name of the class in Keras 3.
+        given: The arguments of the layer, as `settings` returns them.
+        version: The version that wrote the file, such as "2.3.1". Up to 2.3, versions of TensorFlow's own Keras end
+            in "-tf".
+        is_of_tensorflow_2: Whether something else in the file proves that TensorFlow 2 wrote it.
     """
     old = version.startswith(("1.", "2.0.", "2.1.", "2.2.", "2.3."))
     in_tensorflow_2 = version.endswith("-tf") and not version.startswith("2.1.")
@@ -175,7 +175,7 @@ def changed_meaning(class_name: str, given: Config, version: str, *, is_of_tenso
 
 
 def policy_of(value: Any) -> Any:
-    """Return the name of a dtype policy: what Keras 3 takes as a dtype."""
+    """Return the name of a dtype policy, which Keras 3 accepts as a dtype."""
     config = value.get("config") if isinstance(value, dict) else None
     return config.get("name", value) if isinstance(config, dict) else value
 

@@ -1,7 +1,7 @@
-"""Read the architecture that Keras 2 wrote as calls: which layer is given the results of which others.
+"""Read a functional architecture of Keras 2 as a call graph of plain data.
 
-Keras 2 counts the calls of a model inside another one from its own making on, and writes the arguments of a call
-beside the tensors that it is given. Both are undone here, as plain data.
+Keras 2 counts the creation of a nested model as its first call, and stores the keyword arguments of a call beside its
+input tensors. Both are normalised here.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ from typing import Any
 from keras3conv.errors import MalformedCheckpoint
 
 MODELS = frozenset({"Functional", "Model", "Sequential"})
-"""What Keras 2 calls a model whose layers are in the file."""
+"""The class names of models that list their layers in the file."""
 
 Config = Mapping[str, Any]
 
@@ -20,12 +20,12 @@ _CONSTANT = "_CONSTANT_VALUE"
 
 @dataclass(frozen=True)
 class Result:
-    """A tensor: what a call of a layer returned.
+    """A tensor that a call of a layer returned.
 
     Attributes:
         layer: The layer's name.
-        call: Which of its calls.
-        place: Which of the tensors that the call returned.
+        call: The number of the call.
+        place: The position of the tensor among the results of the call.
     """
 
     layer: str
@@ -39,9 +39,9 @@ class OldCall:
 
     Attributes:
         layer: The layer's name.
-        number: Which of its calls.
-        given: What it is called with first: a `Result` or a plain value, alone or in lists and dicts.
-        keywords: Its other arguments, with `Result`s in them.
+        number: The number of the call.
+        given: The first argument: a `Result` or a plain value, alone or in lists and dicts.
+        keywords: The other arguments, which may contain `Result`s.
     """
 
     layer: str
@@ -51,7 +51,7 @@ class OldCall:
 
     @property
     def needs(self) -> tuple[Result, ...]:
-        """The tensors among its arguments."""
+        """The tensors among the arguments."""
         return tuple(_results((self.given, self.keywords)))
 
 
@@ -60,10 +60,10 @@ class Network:
     """A functional model of Keras 2.
 
     Attributes:
-        layers: The entries of its layers by name.
+        layers: The configurations of the layers by name.
         calls: Every call, in the order of the layers.
-        inputs: What it is called with, nested as in the file.
-        outputs: What it returns, likewise.
+        inputs: The input tensors, nested as in the file.
+        outputs: The output tensors, nested as in the file.
     """
 
     layers: Mapping[str, Config]
@@ -72,10 +72,10 @@ class Network:
     outputs: Any
 
     def in_order(self) -> tuple[OldCall, ...]:
-        """Return the calls that the outputs depend on, each after those that it takes results of.
+        """Return the calls that the outputs depend on, in topological order.
 
         Raises:
-            MalformedCheckpoint: Some wait for each other, or for a call that is not there.
+            MalformedCheckpoint: Calls depend on each other in a circle, or on a call that is missing.
         """
         done = {(name, 0) for name, entry in self.layers.items() if entry["class_name"] == "InputLayer"}
         needed = self._needed()
@@ -87,14 +87,16 @@ class Network:
             ready = [call for call in waiting if all((need.layer, need.call) in done for need in call.needs)]
             if not ready:
                 names = ", ".join(dict.fromkeys(call.layer for call in waiting))
-                raise MalformedCheckpoint(f"the layers of the architecture wait for each other: {names}")
+                raise MalformedCheckpoint(
+                    f"the layers of the architecture depend on each other in a circle, or on a missing layer: {names}"
+                )
             ordered += ready
             done |= {(call.layer, call.number) for call in ready}
             waiting = [call for call in waiting if (call.layer, call.number) not in done]
         return tuple(ordered)
 
     def _needed(self) -> set[tuple[str, int]]:
-        """The calls that the outputs depend on; a loss that a model adds to itself depends on others."""
+        """Return the calls that the outputs depend on; calls for a loss that the model adds to itself are left out."""
         calls = {(call.layer, call.number): call for call in self.calls}
         open_ones = [(result.layer, result.call) for result in _results(self.outputs)]
         needed: set[tuple[str, int]] = set()
@@ -107,7 +109,7 @@ class Network:
 
 
 def layers_in(config: Any) -> list[Config]:
-    """The entries of the layers of a model."""
+    """Return the configurations of the layers of a model."""
     entries = config if isinstance(config, list) else config.get("layers")
     if not isinstance(entries, list) or not all(_is_entry(entry) for entry in entries):
         raise MalformedCheckpoint("a layer of the architecture has no class or no configuration")
@@ -115,14 +117,14 @@ def layers_in(config: Any) -> list[Config]:
 
 
 def name_of(entry: Config) -> str:
-    """The name of a layer in its model."""
+    """Return the name of a layer in its model."""
     config = entry["config"]
     own = config.get("name") if isinstance(config, Mapping) else None
     return str(entry.get("name") or own or "")
 
 
 def network_of(config: Config) -> Network:
-    """The calls of a functional model.
+    """Return the call graph of a functional model.
 
     Raises:
         MalformedCheckpoint: The configuration is not that of a functional model of Keras 2.
@@ -141,7 +143,7 @@ def network_of(config: Config) -> Network:
 
 
 def _first_number(entry: Config, calls: int, referred: set[int]) -> int:
-    """What the first call of a layer is called: a model has one before that, from its own making."""
+    """Return the number of the first call of a layer: 1 for a nested model whose creation Keras 2 counts as call 0."""
     if entry["class_name"] not in MODELS or 0 in referred:
         return 0
     if calls in referred:
@@ -167,7 +169,7 @@ def _call(name: str, number: int, node: Any, entries: Config, first: Mapping[str
 
 
 def _structure(value: Any, entries: Config, *, inside: bool = False) -> Any:
-    """Nested lists and dicts with `Result`s in the place of `["dense", 0, 0]`."""
+    """Return nested lists and dicts in which references such as `["dense", 0, 0]` are replaced by `Result`s."""
     if _is_result(value, entries, inside=inside):
         if value[0] == _CONSTANT:
             return value[2]
@@ -180,7 +182,7 @@ def _structure(value: Any, entries: Config, *, inside: bool = False) -> Any:
 
 
 def _is_result(value: Any, entries: Config, *, inside: bool = False) -> bool:
-    """Whether a value names a tensor. In arguments it has no arguments of its own."""
+    """Return whether a list refers to a tensor; inside the arguments of a call it has no fourth element."""
     lengths = (3,) if inside else (3, 4)
     if not isinstance(value, list) or len(value) not in lengths or not isinstance(value[0], str):
         return False
@@ -200,7 +202,7 @@ def _keywords(result: list[Any]) -> Config:
 
 
 def _results(value: Any, entries: Config | None = None) -> Iterator[Result]:
-    """The tensors in nested values; with the layers given, also those that are still lists."""
+    """Yield the tensors in nested values; with `entries`, also the references that are still lists."""
     if isinstance(value, Result):
         yield value
     elif entries is not None and isinstance(value, list) and _is_result(value, entries):

@@ -12,10 +12,10 @@ from keras3conv.errors import RuleError
 from keras3conv.rules.operations import OPERATIONS
 
 OWN = "tensorflow."
-"""How the names of our own functions begin."""
+"""The prefix of functions that this package implements because `keras.ops` lacks them."""
 
 CLASSES = frozenset({"TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"})
-"""The classes of Keras 2 that are functions of TensorFlow."""
+"""The layer classes of Keras 2 that wrap a function of TensorFlow."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,9 +23,9 @@ class Operation:
     """A function of TensorFlow in terms of `keras.ops`.
 
     Attributes:
-        name: The function of `keras.ops`; "tensorflow.pad" for a function of our own that computes it with them.
-        arguments: The parameters of TensorFlow, in their order, each with its name in `keras.ops`.
-        fixed: Arguments that `keras.ops` is given besides, where its default is another one.
+        name: The function in `keras.ops`; with the prefix `OWN` a function of this package.
+        arguments: The parameter names of TensorFlow in their order, each with its name in `keras.ops`.
+        fixed: Further arguments for `keras.ops`, whose defaults differ from those of TensorFlow.
     """
 
     name: str
@@ -43,12 +43,12 @@ def _own(name: str, arguments: str) -> Operation:
 
 
 def _in_the_table() -> Iterator[tuple[str, Operation]]:
-    """Yield the functions of TensorFlow that the table of operations names."""
+    """Yield the functions of TensorFlow in the table of operations."""
     for entry in OPERATIONS:
         for written in entry.tensorflow:
             name, *parameters = written.split()
-            arguments = dict(zip(parameters, entry.keras_parameters, strict=False))  # ELU has no alpha in TensorFlow
-            # GELU is exact in TensorFlow unless it is told otherwise.
+            arguments = dict(zip(parameters, entry.keras_parameters, strict=False))  # TensorFlow's ELU has no alpha
+            # GELU is exact by default in TensorFlow.
             fixed = {"approximate": False} if "approximate" in arguments else {}
             yield name, Operation(name=entry.keras[0].removeprefix("keras.ops."), arguments=arguments, fixed=fixed)
 
@@ -114,10 +114,10 @@ _FUNCTIONS: Mapping[str, Operation] = {
     "compat.v1.nn.depth_to_space": _operation("depth_to_space", "input:x block_size", data_format="channels_last"),
     "image.resize": _operation("image.resize", "images size method:interpolation", data_format="channels_last"),
 }  # fmt: skip
-"""The functions by the names that `TFOpLambda` has for them."""
+"""The functions by their names in `TFOpLambda`."""
 
 _RESIZED_ALIKE = ("bilinear", "nearest")
-"""The methods of `tf.image.resize` that every backend of Keras 3 computes in the same way."""
+"""The methods of `tf.image.resize` that every backend of Keras 3 computes alike."""
 
 _IGNORED: Mapping[str, tuple[Any, ...]] = {
     "conjugate": (False,), "adjoint_a": (False,), "adjoint_b": (False,), "a_is_sparse": (False,),
@@ -126,7 +126,7 @@ _IGNORED: Mapping[str, tuple[Any, ...]] = {
     "data_format": (None, "NHWC", "NWC", "NDHWC"), "ord": ("euclidean",), "batch_dims": (None, 0),
     "validate_indices": (None, True, False), "num": (None,), "half_pixel_centers": (True,), "dtype_hint": (None,),
 }  # fmt: skip
-"""Arguments that `keras.ops` does not have, and the values with which they change nothing."""
+"""The arguments that `keras.ops` lacks, each with the values that have no effect."""
 
 _NODES: Mapping[str, tuple[str, str]] = {
     **dict.fromkeys(("Add", "AddV2", "BiasAdd"), ("math.add", "x y")),
@@ -147,11 +147,11 @@ _NODES: Mapping[str, tuple[str, str]] = {
     "ClipByValue": ("clip_by_value", "t clip_value_min clip_value_max"), "Select": ("where", "condition x y"),
     "SelectV2": ("where", "condition x y"), "ZerosLike": ("zeros_like", "input"), "OnesLike": ("ones_like", "input"),
 }  # fmt: skip
-"""The nodes of a graph: the function that each is, and the parameters of that by the places of its inputs."""
+"""The graph operations, each with the equivalent function and its parameters in the order of the inputs."""
 
 _BOOLEAN = {"keep_dims": "keepdims", "adj_x": "adjoint_a", "adj_y": "adjoint_b", "transpose_a": "transpose_a",
             "transpose_b": "transpose_b"}  # fmt: skip
-"""Attributes of nodes that are arguments of the function."""
+"""The node attributes that are arguments of the equivalent function."""
 
 _WITHOUT_MEANING = frozenset({"T", "Tidx", "Tshape", "Tperm", "Tdim", "Tmultiples", "N", "data_format"})
 
@@ -161,8 +161,8 @@ class Applied:
     """A function of `keras.ops` with its arguments.
 
     Attributes:
-        name: "add", "image.resize"; "get_item" takes part of a tensor.
-        arguments: What it is given, by name; tensors are what was handed in for them.
+        name: The function, such as "add" or "image.resize"; "get_item" indexes a tensor.
+        arguments: The arguments by name.
     """
 
     name: str
@@ -170,16 +170,16 @@ class Applied:
 
 
 def applied(class_name: str, config: Mapping[str, Any], given: Any, keywords: Mapping[str, Any]) -> Applied:
-    """What a function of TensorFlow is in `keras.ops`.
+    """Return the call of `keras.ops` that is equivalent to a call of a TensorFlow function.
 
     Args:
         class_name: One of `CLASSES`.
-        config: What the file says of it.
-        given: What it is called with first.
-        keywords: Its other arguments.
+        config: The configuration of the layer in the file.
+        given: The first argument.
+        keywords: The other arguments.
 
     Raises:
-        RuleError: There is no counterpart, or an argument has none.
+        RuleError: The function or one of its arguments has no counterpart in Keras.
     """
     if class_name == "TensorFlowOpLayer":
         return _of_node(config, given if isinstance(given, list) else [given])
@@ -197,7 +197,9 @@ def _of_function(function: str, given: Any, keywords: Mapping[str, Any]) -> Appl
     arguments = {**operation.fixed, first: given}
     method = keywords.get("method")
     if function == "image.resize" and method not in (None, *_RESIZED_ALIKE):
-        raise RuleError(f"tf.image.resize is given method={method!r}, which keras.ops.image.resize computes otherwise")
+        raise RuleError(
+            f"tf.image.resize is called with method={method!r}, which keras.ops.image.resize computes differently"
+        )
     for name, value in keywords.items():
         ours = operation.arguments.get(name)
         if ours is not None:
@@ -247,7 +249,7 @@ def _attributes(kind: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _key(spec: Any) -> tuple[Any, ...]:
-    """What stands between the brackets: slices were written as {"start", "stop", "step"}."""
+    """Return the index of a tensor; the file has slices as mappings with "start", "stop" and "step"."""
     parts = spec if isinstance(spec, list) else [spec]
     return tuple(_part(part) for part in parts)
 
@@ -258,7 +260,7 @@ def _part(part: Any) -> Any:
             return slice(part["start"], part["stop"], part["step"])
         if part.get("class_name") == "__ellipsis__":
             return Ellipsis
-        raise RuleError(f"a tensor is cut by {dict(part)!r}, which has no counterpart")
+        raise RuleError(f"a tensor is indexed by {dict(part)!r}, which has no counterpart")
     return part
 
 

@@ -14,7 +14,7 @@ from keras3conv.errors import BudgetExceeded, InputError, ModelError, Problem
 from keras3conv.formats.keras.json import parsed
 from keras3conv.formats.keras2.file import groups, is_legacy
 from keras3conv.formats.safe.atomic import digest, replacing
-from keras3conv.frameworks.keras.internals import operation_modules
+from keras3conv.frameworks.keras.internals import operation_modules, tensorflow_not_imported
 from keras3conv.frameworks.keras.keras2.loading import load_by_names
 from keras3conv.frameworks.keras.operations import kind_named
 from keras3conv.frameworks.keras.tree import require_built, view
@@ -42,7 +42,8 @@ def load(path: Path, own: Mapping[str, Any] | None = None) -> keras.Model:
         BudgetExceeded: The layers are too large for the memory.
     """
     try:
-        return keras.saving.load_model(path, custom_objects=own, compile=False)
+        with tensorflow_not_imported():
+            return keras.saving.load_model(path, custom_objects=own, compile=False)
     except (ValueError, TypeError, OSError, KeyError, AttributeError, NotImplementedError) as error:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         problem = Problem(
@@ -61,7 +62,8 @@ def from_json(path: Path) -> keras.Model:
         FileError: The file cannot be read, is not such JSON, or its layers are too large for the memory.
     """
     try:
-        return keras.models.model_from_json(json.dumps(parsed(path)))
+        with tensorflow_not_imported():
+            return keras.models.model_from_json(json.dumps(parsed(path)))
     except MemoryError as error:
         raise BudgetExceeded(f"{path} describes a model that does not fit into memory: {error}") from error
     except (ValueError, TypeError, OSError, KeyError, AttributeError, NotImplementedError) as error:
@@ -150,9 +152,10 @@ def save(model: Any, path: Path, *, overwrite: bool) -> WrittenFile:
     """
     with replacing(path, overwrite=overwrite) as temporary, tempfile.TemporaryDirectory(dir=path.parent) as folder:
         whole = Path(folder) / path.name  # Keras chooses the format by the suffix
-        if path.name.endswith(".weights.h5"):
-            model.save_weights(whole)
-        else:
-            model.save(whole)
+        with tensorflow_not_imported():
+            if path.name.endswith(".weights.h5"):
+                model.save_weights(whole)
+            else:
+                model.save(whole)
         whole.replace(temporary)
     return digest(path)

@@ -4,6 +4,8 @@ If a new version of Keras moves or renames them, only this module must change.
 """
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 
 import keras
@@ -22,6 +24,7 @@ from keras.src.layers.convolutional.base_separable_conv import BaseSeparableConv
 from keras.src.ops.numpy import GetItem, Reshape
 from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 from keras.src.saving import saving_lib
+from keras.src.utils import module_utils
 
 NODE_MODULES: tuple[ModuleType, ...] = (keras.src.layers.layer, keras.src.ops.operation)
 """The modules that record a symbolic call by creating a `Node`."""
@@ -54,6 +57,24 @@ def backend_namespaces() -> tuple[ModuleType, ...]:
     return backend.core, sys.modules[backend.core.__name__.rpartition(".")[0]], backend
 
 
+@contextmanager
+def tensorflow_not_imported() -> Iterator[None]:
+    """Keep Keras from importing TensorFlow while the block runs, unless it is imported already.
+
+    When Keras serializes an object it asks if the object is of a type of TensorFlow, and imports TensorFlow for that,
+    which takes seconds. No object is of such a type before TensorFlow is imported.
+    """
+    lazy = module_utils.tensorflow
+    if "tensorflow" in sys.modules or lazy._available is not None:
+        yield
+        return
+    lazy._available = False
+    try:
+        yield
+    finally:
+        lazy._available = None
+
+
 def public_name(cls: type) -> str:
     """Return the name under which Keras exports a class; for other classes the module and the qualified name."""
     exported = str(get_name_from_symbol(cls))
@@ -74,6 +95,8 @@ __all__ = [
     "LAYER_MODULES",
     "NODE_MODULES",
     "OPERATION_NAMESPACES",
+    "BaseDepthwiseConv",
+    "BaseSeparableConv",
     "GetItem",
     "Reshape",
     "any_symbolic_tensors",
@@ -87,4 +110,5 @@ __all__ = [
     "public_name",
     "saving_lib",
     "set_keras_mask",
+    "tensorflow_not_imported",
 ]

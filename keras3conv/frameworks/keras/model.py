@@ -3,7 +3,7 @@
 Keras reads `KERAS_BACKEND` when it is first imported; this module does not set it.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +12,11 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
-from keras3conv.errors import ModelError, Problem
+from keras3conv.errors import InputError, ModelError, Problem
+from keras3conv.frameworks.keras.deviations import deviation_notes
 from keras3conv.frameworks.keras.inputs import call_arguments, input_specs
 from keras3conv.frameworks.keras.internals import Reshape
+from keras3conv.frameworks.keras.memory import assign, memory_orders
 from keras3conv.frameworks.keras.observing import Original, activation_inputs, layer_calls, operation_calls
 from keras3conv.frameworks.keras.origin import notes_of
 from keras3conv.frameworks.keras.precision import float64_mode, precise, without_gradients
@@ -30,12 +32,12 @@ from keras3conv.frameworks.keras.tree import (
     view,
 )
 from keras3conv.frameworks.keras.values import backend, error_message, raised_by_keras, to_numpy, to_tensors
+from keras3conv.frameworks.shared.backup import Backup
 from keras3conv.frameworks.shared.flow import Follower
 from keras3conv.frameworks.shared.inputs import derive
 from keras3conv.frameworks.shared.recording import CallRecorder, Recording, flatten
 from keras3conv.messages import lay_out
 from keras3conv.model.views import ModelView, Side
-from keras3conv.numerics.copying import own_copy
 from keras3conv.report.values import WrittenFile
 from keras3conv.transforms import Array
 
@@ -62,27 +64,37 @@ __all__ = [
 ]
 
 
-def write(model: keras.layers.Layer, values: Mapping[str, Array]) -> None:
+def write(model: keras.layers.Layer, values: Mapping[str, Array] | Iterable[tuple[str, Array]]) -> None:
     """Write values into the variables of a model; after any exception all variables have their old values.
+
+    On the torch backend the kernels of convolutions get the memory order in which they run fastest; see `memory`.
 
     Args:
         model: The model.
-        values: Arrays by the path of the variable, each of the variable's shape.
+        values: Arrays by the path of the variable, each of the variable's shape and dtype.
     """
-    variables = variables_by_path(model)
-    before: list[tuple[keras.Variable, Array]] = []
-    try:
-        for path, value in values.items():
+    variables, orders = variables_by_path(model), memory_orders(model)
+    with _undone_on_failure(model, variables) as backup:
+        for path, value in values.items() if isinstance(values, Mapping) else values:
             variable = variables[path]
-            before.append((variable, _copy(variable)))
-            # Copy: on JAX a variable may share memory with the array that was assigned to it.
-            variable.assign(own_copy(value))
+            backup.keep(path, to_numpy(variable))
+            assign(variable, value, orders.get(id(variable)))
         settle(model)
+
+
+@contextmanager
+def _undone_on_failure(model: keras.layers.Layer, variables: Mapping[str, keras.Variable]) -> Iterator[Backup]:
+    """Yield a backup, and restore the values that it then has if the block raises."""
+    backup = Backup()
+    try:
+        yield backup
     except BaseException:  # also KeyboardInterrupt
-        for variable, old in before:
-            variable.assign(old)
+        for path, old in backup.items():
+            assign(variables[path], old)
         settle(model)
         raise
+    finally:
+        backup.close()
 
 
 def settle(model: keras.layers.Layer) -> None:
@@ -218,20 +230,27 @@ class KerasModel:
         """Run the model once and record the calls of its layers."""
         return run(self.source, inputs)
 
-    def write(self, values: Mapping[str, Array]) -> None:
+    def write(self, values: Iterable[tuple[str, Array]]) -> None:
         """Write values by path, all or none."""
         write(self.source, values)
+
+    def torch_tensors(self) -> dict[str, Any]:
+        """Return the torch tensors of the variables by path; raise `InputError` on another backend."""
+        if backend() != "torch":
+            raise InputError(
+                f'memory="share" needs Keras on the torch backend: {backend()} cannot use the memory of a torch tensor '
+                'safely\nFix:  transfer(..., memory="copy")     or     KERAS_BACKEND=torch'
+            )
+        return {path: variable._value for path, variable in variables_by_path(self.source).items()}
 
     @contextmanager
     def restored_on_failure(self, paths: tuple[str, ...]) -> Iterator[None]:
         """Restore the variables with these paths if the block raises."""
-        current = view(self.source, described=False)
-        before = {path: np.array(current.read(path)) for path in paths}
-        try:
+        variables = variables_by_path(self.source)
+        with _undone_on_failure(self.source, variables) as backup:
+            for path in paths:
+                backup.keep(path, to_numpy(variables[path]))
             yield
-        except BaseException:  # also KeyboardInterrupt
-            write(self.source, before)
-            raise
 
     def save(self, path: Path, *, overwrite: bool) -> WrittenFile:
         """Save the model, or its weights for a `.weights.h5`."""
@@ -257,5 +276,5 @@ class KerasModel:
             run(self.source, derived)
 
     def notes(self) -> tuple[str, ...]:
-        """Return notes for a report about the file that the model was read from."""
-        return notes_of(self.source)
+        """Return notes for a report about the file that the model was read from, and about the backend of Keras."""
+        return (*notes_of(self.source), *deviation_notes(self.source))

@@ -47,6 +47,12 @@ def _functions(namespace: str) -> Mapping[str, str]:
     return {name.replace("_", ""): name for name in dir(module) if callable(getattr(module, name))}
 
 
+@cache
+def own_names() -> frozenset[str]:
+    """Return the names that Keras gives to operations, which it numbers: "pad", "pad_1"."""
+    return frozenset(name for namespace in ("", "image.", "nn.", "linalg.") for name in _functions(namespace).values())
+
+
 def arguments_of(operation: keras.Operation, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of a call by parameter name; for an operation also the arguments of its constructor."""
     signature = inspect.signature(operation.call)
@@ -65,4 +71,4 @@ def arguments_of(operation: keras.Operation, args: tuple[Any, ...], kwargs: Mapp
     return constructed | given
 
 
-__all__ = ["arguments_of", "kind_named", "kind_of_operation"]
+__all__ = ["arguments_of", "kind_named", "kind_of_operation", "own_names"]

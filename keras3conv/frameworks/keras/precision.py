@@ -1,7 +1,7 @@
 """Run a Keras model in float64, whatever its dtype, on any backend."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import keras
@@ -21,7 +21,7 @@ def float64_mode(model: keras.layers.Layer) -> Iterator[None]:
     The model is cast in place, because subclassed models cannot be copied in general. Keras casts the inputs of a
     functional model to the dtypes of its symbolic inputs, so these dtypes are changed as well.
     """
-    with _float64_allowed(), float64_kernels():
+    with _float64_allowed(), float64_kernels(), _fast_depthwise():
         layers = [layer for _, layer in named_layers(model)]
         policies = [(layer, layer._dtype_policy) for layer in layers]
         named = (entry for layer in layers for entry in (*variables_of(layer), *untracked_variables(layer)))
@@ -47,6 +47,15 @@ def float64_mode(model: keras.layers.Layer) -> Iterator[None]:
                 _replace(variable, value, dtype)
             for tensor, dtype in input_dtypes:
                 _set_dtype(tensor, dtype)
+
+
+def _fast_depthwise() -> AbstractContextManager[object]:
+    """Compute depthwise convolutions on the torch backend as sums, which is faster in float64."""
+    if backend() != "torch":
+        return nullcontext()
+    from keras3conv.frameworks.torch.depthwise import DepthwiseInFloat64
+
+    return DepthwiseInFloat64()
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import keras
 
 from keras3conv.errors import ModelError, Problem
 from keras3conv.frameworks.keras.inputs import call_arguments, input_specs, paddings
-from keras3conv.frameworks.keras.internals import public_name, saving_lib
+from keras3conv.frameworks.keras.internals import public_name, saving_lib, tensorflow_not_imported
 from keras3conv.frameworks.keras.observing import replaced
 from keras3conv.frameworks.keras.origin import original_name
 from keras3conv.frameworks.keras.values import backend, to_numpy
@@ -176,7 +176,8 @@ _SERIALIZED = ("activation", "layer", "backward_layer", "cell")
 def config_of(layer: keras.layers.Layer) -> dict[str, Any] | None:
     """Return the configuration fields of a layer that rules can read; None if a custom layer has no `get_config`."""
     try:
-        config = layer.get_config()
+        with tensorflow_not_imported():
+            config = layer.get_config()
     except (NotImplementedError, AttributeError, TypeError):  # a custom class with a missing or wrong `get_config`
         return None
     return {

@@ -54,11 +54,9 @@ def fill(variable: keras.Variable, values: Array) -> None:
         values: The values, with the variable's shape; on JAX the variable may share their memory afterwards.
     """
     if backend() == "torch" and tuple(variable.shape) == values.shape:
-        from keras3conv.frameworks.torch.modes import inference
-        from keras3conv.frameworks.torch.tensors import copy_from_array
+        from keras3conv.frameworks.torch.memory import overwrite
 
-        with inference():
-            copy_from_array(variable._value, values)
+        overwrite(variable._value, values)
     else:
         variable.assign(contiguous(values))
 

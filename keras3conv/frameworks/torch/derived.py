@@ -7,6 +7,7 @@ weight norm and spectral norm the computed weight then has exactly the written v
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 
@@ -80,6 +81,37 @@ def held(derived: Mapping[str, Derived], values: Mapping[str, torch.Tensor]) -> 
     finally:
         for weight in derived.values():
             weight.refresh()
+
+
+def with_plain_weights(module: nn.Module) -> nn.Module:
+    """Return a module whose weights are parameters where weight norm or spectral norm compute them.
+
+    It is a copy in evaluation mode; the module itself if no weight is computed.
+    """
+    derived = derived_tensors(module)
+    if not derived:
+        return module
+    for weight in derived.values():  # a hook leaves its last result, which torch cannot copy
+        attributes = vars(module.get_submodule(weight.owner))
+        if isinstance(attributes.get(weight.name), torch.Tensor):
+            attributes[weight.name] = attributes[weight.name].detach()
+    plain = deepcopy(module).eval()
+    weights = derived_tensors(plain)
+    parts = {path for path, child in named_modules(plain) if kernel_parts(child) and not is_parametrized(child)}
+    found = [weight for weight in weights.values() if weight.owner not in parts]
+    for weight in found:
+        owner, value = plain.get_submodule(weight.owner), weight.compute().detach().clone()
+        if is_parametrized(owner):
+            # The copy has the class of the original, which torch would change if it removed the parametrization.
+            owner.__class__ = type(owner).__bases__[0]
+            del owner._modules["parametrizations"]
+        elif f"{weight.name}_g" in owner._parameters:
+            nn.utils.remove_weight_norm(owner, weight.name)
+        else:
+            nn.utils.remove_spectral_norm(owner, weight.name)
+        vars(owner).pop(weight.name, None)
+        owner.register_parameter(weight.name, nn.Parameter(value))
+    return plain if found else module
 
 
 def inner_modules(module: nn.Module) -> set[str]:

@@ -18,6 +18,7 @@ from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
 from keras3conv.errors import RAISED_BY_MODELS, InputError, Problem, UnsupportedLayerError
+from keras3conv.frameworks.torch.derived import with_plain_weights
 from keras3conv.frameworks.torch.folding import Constants, is_number
 from keras3conv.frameworks.torch.modes import evaluating
 from keras3conv.frameworks.torch.module import call_arguments
@@ -25,6 +26,7 @@ from keras3conv.frameworks.torch.tensors import named_tensors
 from keras3conv.frameworks.torch.view import view
 from keras3conv.messages import lay_out
 from keras3conv.model.graph import Graph, Node, Parameter, Ref, Shape, Size, Tensor
+from keras3conv.model.views import ModelView
 
 BATCH = "batch"
 """The name of the free size."""
@@ -62,13 +64,15 @@ def capture(module: nn.Module, inputs: object) -> Captured:
         fact = "is TorchScript, which torch.export cannot capture: pass the nn.Module that it was made from"
         raise _refusal(module, Problem(torch=type(module).__name__, fact=fact))
     args, kwargs = call_arguments(module, inputs)
+    described = view(module)
+    module = with_plain_weights(module)
     with evaluating(module), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch.export warns of its own code, and of that of nn.LSTM
         warnings.filterwarnings("ignore", "The tensor attributes? self", UserWarning)
         exported = _exported(module, args, kwargs)
         if _writes_into_a_view(exported):
             exported = exported.run_decompositions({})
-    return _Reader(module, exported).captured()
+    return _Reader(module, exported, described).captured()
 
 
 def _exported(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ExportedProgram:
@@ -133,6 +137,7 @@ class _Reader:
 
     module: nn.Module
     exported: ExportedProgram
+    described: ModelView
     names: dict[torch.fx.Node, Any] = field(default_factory=dict)
     inputs: list[Tensor] = field(default_factory=list)
     nodes: list[Node] = field(default_factory=list)
@@ -248,7 +253,7 @@ class _Reader:
         arrays = {node.name: array for node, array in self.constants.arrays()}
         return Graph(
             name=type(self.module).__name__,
-            view=view(self.module),
+            view=self.described,
             inputs=tuple(self.inputs),
             nodes=tuple(self.nodes),
             outputs=self.outputs,

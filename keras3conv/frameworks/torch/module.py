@@ -13,15 +13,17 @@ from torch import nn
 from keras3conv import formats
 from keras3conv.errors import RAISED_BY_MODELS, InputError, ModelError, Problem
 from keras3conv.formats.torch.names import common_prefix
+from keras3conv.frameworks.shared.backup import Backup
 from keras3conv.frameworks.shared.flow import Follower
 from keras3conv.frameworks.shared.inputs import input_arrays, no_input, require_numbers
 from keras3conv.frameworks.shared.recording import Call, CallRecorder, Recording, flatten
-from keras3conv.frameworks.torch.derived import derived_tensors, held
+from keras3conv.frameworks.torch.depthwise import DepthwiseInFloat64
+from keras3conv.frameworks.torch.derived import Derived, derived_tensors, held
+from keras3conv.frameworks.torch.memory import overwrite
 from keras3conv.frameworks.torch.modes import Float64, default_dtype, evaluating, inference, is_compiled, precise
 from keras3conv.frameworks.torch.observing import Arguments, OperationsFollowed, forward_calls
 from keras3conv.frameworks.torch.substitutes import before_running, computed_weights, running_tensors, substituted
 from keras3conv.frameworks.torch.tensors import (
-    copy_from_array,
     device_of,
     is_tensor,
     named_tensors,
@@ -36,7 +38,7 @@ from keras3conv.report.values import WrittenFile
 from keras3conv.transforms import Array
 
 
-def write(module: nn.Module, values: Mapping[str, Array]) -> None:
+def write(module: nn.Module, values: Mapping[str, Array] | Iterable[tuple[str, Array]]) -> None:
     """Write values into the tensors of a module; after any exception all tensors have their old values.
 
     Args:
@@ -44,13 +46,32 @@ def write(module: nn.Module, values: Mapping[str, Array]) -> None:
         values: Arrays by the path of the tensor, each of the tensor's shape.
     """
     tensors, derived = dict(named_tensors(module)), derived_tensors(module)
-    with restored_on_failure(module, values), torch.no_grad():
-        for path, value in values.items():
+    with _undone_on_failure(tensors, derived) as backup, torch.no_grad():
+        for path, value in values.items() if isinstance(values, Mapping) else values:
+            parts = derived[path].parts if path in derived else (path,)
+            for part in parts:
+                backup.keep(part, to_numpy(tensors[part]))
             if path in derived:
-                first = tensors[derived[path].parts[0]]
+                first = tensors[parts[0]]
                 derived[path].assign(to_torch(value).to(first.device, first.dtype))
             else:
-                copy_from_array(tensors[path], value)
+                overwrite(tensors[path], value)
+
+
+@contextmanager
+def _undone_on_failure(tensors: Mapping[str, torch.Tensor], derived: Mapping[str, Derived]) -> Iterator[Backup]:
+    """Yield a backup, and restore the values that it then has, bit for bit, if the block raises."""
+    backup = Backup()
+    try:
+        yield backup
+    except BaseException:  # also KeyboardInterrupt
+        for path, old in backup.items():
+            overwrite(tensors[path], old)
+        for weight in derived.values():
+            weight.refresh()
+        raise
+    finally:
+        backup.close()
 
 
 @contextmanager
@@ -62,17 +83,11 @@ def restored_on_failure(module: nn.Module, paths: Iterable[str]) -> Iterator[Non
         paths: The paths of the tensors; for a computed weight, the tensors that it is computed from are restored.
     """
     tensors, derived = dict(named_tensors(module)), derived_tensors(module)
-    touched = [part for path in paths for part in (derived[path].parts if path in derived else (path,))]
-    before = {path: tensors[path].detach().clone() for path in touched}
-    try:
+    with _undone_on_failure(tensors, derived) as backup:
+        for path in paths:
+            for part in derived[path].parts if path in derived else (path,):
+                backup.keep(part, to_numpy(tensors[part]))
         yield
-    except BaseException:  # also KeyboardInterrupt
-        with torch.no_grad():
-            for path, old in before.items():
-                tensors[path].copy_(old)
-        for weight in derived.values():
-            weight.refresh()
-        raise
 
 
 def run(
@@ -104,6 +119,8 @@ def run(
     before = before_running(module, substitutes, tensors or {}, float64=float64)
     with ExitStack() as contexts:
         contexts.enter_context(torch.no_grad())
+        if float64:  # the first mode, so that the others see a depthwise convolution as one operation
+            contexts.enter_context(DepthwiseInFloat64())
         attributes = contexts.enter_context(evaluating(module))
         contexts.enter_context(held(derived, computed_weights(derived, tensors or {}, float64=float64)))
         if watch:
@@ -231,9 +248,13 @@ class TorchModule:
         """Run the module once and record the calls of its submodules."""
         return run(self.source, inputs)
 
-    def write(self, values: Mapping[str, Array]) -> None:
+    def write(self, values: Iterable[tuple[str, Array]]) -> None:
         """Write values by path, all or none."""
         write(self.source, values)
+
+    def torch_tensors(self) -> dict[str, Any]:
+        """Return the parameters and buffers by path."""
+        return dict(named_tensors(self.source))
 
     def restored_on_failure(self, paths: tuple[str, ...]) -> AbstractContextManager[None]:
         """Restore the tensors with these paths if the block raises."""

@@ -102,7 +102,8 @@ _LARGE = 1 << 15
 def copy_from_array(target: torch.Tensor, value: Array) -> None:
     """Copy an array into a tensor; copy a large permuted array in tiles, because `Tensor.copy_` is slow for it."""
     on_cpu = target.device.type == "cpu" and not target.is_conj() and not target.is_neg()
-    if on_cpu and value.size > _LARGE and not value.flags.c_contiguous and target.shape == value.shape:
+    is_permuted = not (value.flags.c_contiguous and target.is_contiguous())
+    if on_cpu and value.size > _LARGE and is_permuted and target.shape == value.shape:
         copy_into(to_numpy(target), value)
         torch.autograd.graph.increment_version(target)
     else:

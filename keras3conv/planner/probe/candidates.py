@@ -28,8 +28,14 @@ from keras3conv.planner.probe.parts import (
     size_along,
     sliced_layer_candidates,
 )
-from keras3conv.planner.probe.pieces import has_equal_variables, slice_candidates, stack_candidates
+from keras3conv.planner.probe.pieces import (
+    has_equal_variables,
+    slice_candidates,
+    stack_candidates,
+    stack_of_halves_candidates,
+)
 from keras3conv.planner.probe.record import TorchRun
+from keras3conv.planner.probe.row_orders import WITH_ROWS, RowOrders, without_numbers
 from keras3conv.planner.probe.rows import sequence_candidates
 from keras3conv.planner.probe.weights import is_weight
 from keras3conv.rules.applying import mappings_of, with_paths
@@ -39,7 +45,7 @@ from keras3conv.rules.rule import Rule, WeightMapping
 from keras3conv.transforms import Shape, Skip
 
 _MOST_WAYS = 24
-"""The largest number of candidates made from one torch layer without a rule, or by joining several torch layers."""
+"""The largest number of candidates made from one torch layer without a rule."""
 
 _MOST_TENSORS = 4
 
@@ -53,12 +59,14 @@ class CandidateFinder:
         run: The recorded torch run.
         alone: The torch layers that no rule pairs with any Keras layer.
         one_sided: The cores of the one-sided keys: only one of the two layers may have a bias or a scale.
+        orders: The orders of the rows of fused layers.
     """
 
     torch: tuple[LayerView, ...]
     run: TorchRun
     one_sided: frozenset[Key] = frozenset()
     alone: frozenset[str] = frozenset()
+    orders: RowOrders = field(default_factory=RowOrders)
     _found: dict[str, tuple[Candidate, ...]] = field(default_factory=dict)
     _signatures: dict[tuple[Side, str, Shape | None], Hashable] = field(default_factory=dict)
     _keras_keys: dict[tuple[Hashable, bool], Keys] = field(default_factory=dict)
@@ -162,9 +170,20 @@ class CandidateFinder:
             seen.append(mappings)
             sources = {tensor.path: whole_tensor(tensor) for tensor in torch.tensors}
             if all(name in sources for mapping in mappings for name in mapping.torch):
-                yield Candidate(
+                candidate = Candidate(
                     kind="layer", layers=(torch,), keras=keras, rule=rule, mappings=mappings, sources=sources
                 )
+                yield self._ordered(candidate)
+
+    def _ordered(self, candidate: Candidate) -> Candidate:
+        """Return the candidate with its rows in the order that the run assumes."""
+        if candidate.kind == "parameter":
+            order = self.orders.fused.get(without_numbers(candidate.slices[0].path))
+            return replace(candidate, rows=order.then(candidate.rows)) if order else candidate
+        if candidate.rule is None or candidate.rule.torch not in WITH_ROWS:
+            return candidate
+        order = self.orders.of(candidate.torch, sum(layer.shapes["weight"][0] for layer in candidate.layers))
+        return replace(candidate, rows=order) if order else candidate
 
     def _mappings(self, rule: Rule, torch: LayerView, keras: LayerView) -> tuple[WeightMapping, ...]:
         """Return the mappings of two layers; they are computed once for all layers with the same signatures."""
@@ -198,7 +217,7 @@ class CandidateFinder:
                 difference = differing_axes(dict(other[1]), dict(key[1]))
                 rule = first_common(names, self._keys[layer.path][other])
                 if difference is not None and rule is not None and self._had_input(layer, given):
-                    yield from sliced_layer_candidates(rule, layer, keras, difference)
+                    yield from map(self._ordered, sliced_layer_candidates(rule, layer, keras, difference))
 
     def joined_layers(self, keras: LayerView, given: Fingerprint | None) -> Iterator[Candidate]:
         """Yield smaller torch layers with the same input that, joined, have the size of a Keras layer.
@@ -217,7 +236,8 @@ class CandidateFinder:
                     by_rule.setdefault(rule.name, []).append(joined)
             for name, layers in by_rule.items():
                 total = size_along(dict(key[1]), layers[0].axes)
-                yield from islice(joined_layer_candidates(find(name), layers, keras, total), _MOST_WAYS)
+                candidates = joined_layer_candidates(find(name), layers, keras, total)
+                yield from map(self._ordered, candidates)
 
     def _had_input(self, layer: LayerView, given: Fingerprint | None) -> bool:
         calls = self.run.calls_of(layer.path)
@@ -248,7 +268,8 @@ class CandidateFinder:
         """Yield the torch tensors with as many values as a Keras variable."""
         for tensor in among:
             if size_of(tensor.shape) == size_of(variable.shape):
-                yield from _tensor_candidates((self._owners[tensor.path],), [tensor], keras, [variable], "parameter")
+                candidates = _tensor_candidates((self._owners[tensor.path],), [tensor], keras, [variable], "parameter")
+                yield from map(self._ordered, candidates)
 
     def slices_and_stacks(self, keras: LayerView, variable: TensorRef, *, nothing_else: bool) -> Iterator[Candidate]:
         """Yield the slices of a larger torch tensor, and the stacks of smaller ones, that may become a Keras variable.
@@ -260,9 +281,11 @@ class CandidateFinder:
         """
         if nothing_else or has_equal_variables(keras, variable, 2):
             for tensor in self.bare_parameters:
-                yield from slice_candidates(self._owners[tensor.path], tensor, keras, variable)
+                candidates = slice_candidates(self._owners[tensor.path], tensor, keras, variable)
+                yield from map(self._ordered, candidates)
         if nothing_else:
             yield from stack_candidates(self.torch, keras, variable)
+            yield from stack_of_halves_candidates(self.torch, keras, variable)
 
 
 def _roles(key: Key) -> frozenset[str]:

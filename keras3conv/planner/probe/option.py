@@ -13,6 +13,7 @@ from keras3conv.model.views import LayerView, TensorRef
 from keras3conv.planner.evidence.one_sided import ROLE
 from keras3conv.planner.probe.layouts import arrays_like
 from keras3conv.planner.probe.record import TorchRun
+from keras3conv.planner.probe.row_orders import RowOrder
 from keras3conv.rules.rule import Rule, WeightMapping
 from keras3conv.rules.units import numbered
 from keras3conv.transforms import Array, Shape
@@ -57,6 +58,8 @@ class Candidate:
         rule: The rule that gives the mappings; None if the mappings come from the shapes alone.
         mappings: The mappings from torch names (the keys of `sources`) to Keras paths, with the transforms.
         sources: For each torch name the slices that are joined to make its tensor.
+        rows: The order of the rows, if Keras has them in another order: applied before a slice is taken, and after
+            several tensors are joined.
     """
 
     kind: Kind
@@ -65,6 +68,7 @@ class Candidate:
     rule: Rule | None
     mappings: tuple[WeightMapping, ...]
     sources: Mapping[str, tuple[TensorSlice, ...]]
+    rows: RowOrder | None = None
 
     @cached_property
     def slices(self) -> tuple[TensorSlice, ...]:
@@ -75,7 +79,12 @@ class Candidate:
     @cached_property
     def key(self) -> tuple[object, ...]:
         """Identifies the candidate among all candidates of its Keras layer."""
-        return self.kind, self.slices, tuple(repr(mapping.transform) for mapping in self.mappings)
+        return (
+            self.kind,
+            self.slices,
+            self.rows and self.rows.name,
+            tuple(repr(mapping.transform) for mapping in self.mappings),
+        )
 
     @property
     def is_parameter_slice(self) -> bool:
@@ -109,7 +118,7 @@ class Candidate:
                 continue  # a torch tensor that must have a constant value: the transfer checks the real values
             if any(part.path not in weights for name in mapping.torch for part in self.sources[name]):
                 continue
-            given = tuple(_joined(self.sources[name], weights) for name in mapping.torch)
+            given = tuple(self._given(self.sources[name], weights) for name in mapping.torch)
             values |= dict(zip(mapping.keras, mapping.transform(given), strict=True))
         if self.kind == "tensors":  # a Keras bias that the torch layer lacks is zero
             values |= {
@@ -118,6 +127,13 @@ class Candidate:
                 if tensor.role == ROLE and tensor.path not in values
             }
         return values
+
+    def _given(self, slices: Sequence[TensorSlice], weights: Mapping[str, Array]) -> Array:
+        if self.rows is None:
+            return _joined(slices, weights)
+        if self.kind == "slice" or self.is_parameter_slice:
+            return _joined(slices, {part.path: self.rows.ordered(weights[part.path]) for part in slices})
+        return self.rows.ordered(_joined(slices, weights))
 
     def recorded_outputs(self, run: TorchRun, shape: Shape, call_index: int) -> Iterator[Array]:
         """Yield the recorded output of one call, in every memory layout that has the shape of the Keras output."""
@@ -128,6 +144,8 @@ class Candidate:
         if not all(outputs):
             return
         recorded = outputs[-1] if self.kind in ("layer", "tensors") else (self._slice_or_join(outputs),)
+        if self.rows is not None and self.kind == "layer":
+            recorded = (self.rows(recorded[0], self._output_axis(recorded[0])),)
         if self.rule is not None:
             torch = self.layers[0] if self.kind != "layer" or len(self.layers) == 1 else numbered(self.layers, "torch")
             yield from _by_rule(self.rule, recorded, torch, self.keras, shape)
@@ -135,12 +153,17 @@ class Candidate:
 
     def _slice_or_join(self, outputs: Sequence[tuple[Array, ...]]) -> Array:
         """Return the joined outputs of several layers, or the slice of one output that the sliced weights compute."""
-        channels = self.rule is not None and self.rule.layout_for(self.layers[0].config or {}) == "channels"
-        axis = 1 if channels and outputs[0][0].ndim > 2 else -1
+        axis = self._output_axis(outputs[0][0])
         if self.kind == "joined":
-            return np.concatenate([arrays[0] for arrays in outputs], axis)
-        first = self.slices[0]
-        return np.take(outputs[0][0], range(first.start, first.stop), axis)
+            joined = np.concatenate([arrays[0] for arrays in outputs], axis)
+            return joined if self.rows is None else self.rows(joined, axis)
+        first, whole = self.slices[0], outputs[0][0]
+        ordered = whole if self.rows is None else self.rows(whole, axis)
+        return np.take(ordered, range(first.start, first.stop), axis)
+
+    def _output_axis(self, output: Array) -> int:
+        channels = self.rule is not None and self.rule.layout_for(self.layers[0].config or {}) == "channels"
+        return 1 if channels and output.ndim > 2 else -1
 
 
 def _joined(slices: Sequence[TensorSlice], weights: Mapping[str, Array]) -> Array:

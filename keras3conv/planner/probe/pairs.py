@@ -152,7 +152,7 @@ def _sizes(tensor: TensorRef) -> tuple[int, ...]:
 def _pairs_of(choice: Choice, run: TorchRun) -> Iterator[Pair]:
     candidate, evidence = choice.candidate, _evidence(choice, run)
     candidates = _candidate_names(choice)
-    if candidate.kind == "layer" and candidate.rule is not None:
+    if candidate.kind == "layer" and candidate.rule is not None and candidate.rows is None:
         yield Pair(
             torch=candidate.torch,
             keras=candidate.keras.path,
@@ -163,7 +163,7 @@ def _pairs_of(choice: Choice, run: TorchRun) -> Iterator[Pair]:
         )
         return
     for mapping in candidate.mappings:
-        complete = _with_concatenation(mapping, candidate.sources) if candidate.kind == "joined" else mapping
+        complete = _with_real_tensors(mapping, candidate)
         yield Pair(
             torch=join_layers(complete.torch),
             keras=join_layers(complete.keras),
@@ -174,14 +174,23 @@ def _pairs_of(choice: Choice, run: TorchRun) -> Iterator[Pair]:
         )
 
 
-def _with_concatenation(mapping: WeightMapping, sources: Mapping[str, Sequence[TensorSlice]]) -> WeightMapping:
-    """Return a mapping from the real torch tensors: they are concatenated before the mapping's transform."""
+def _with_real_tensors(mapping: WeightMapping, candidate: Candidate) -> WeightMapping:
+    """Return a mapping from the real torch tensors: they are joined and reordered before the mapping's transform."""
+    if not mapping.torch or (candidate.kind != "joined" and candidate.rows is None):
+        return mapping
     (name,) = mapping.torch
-    slices = sources[name]
-    concatenate = Concat(slices[0].axis, tuple(part.stop for part in slices))
-    return WeightMapping(
-        torch=tuple(part.path for part in slices), keras=mapping.keras, transform=Chain(concatenate, mapping.transform)
-    )
+    slices = candidate.sources[name]
+    steps = [*_reordering(candidate, name), mapping.transform]
+    if candidate.kind == "joined":
+        steps.insert(0, Concat(slices[0].axis, tuple(part.stop for part in slices)))
+    return WeightMapping(torch=tuple(part.path for part in slices), keras=mapping.keras, transform=Chain(*steps))
+
+
+def _reordering(candidate: Candidate, name: str) -> Iterator[Transform]:
+    """Yield the transform that reorders the rows of a torch tensor, if Keras has them in another order."""
+    if candidate.rows is not None:
+        tensors = {tensor.path: tensor for layer in candidate.layers for tensor in layer.tensors}
+        yield candidate.rows.transform(len(tensors[candidate.sources[name][0].path].shape))
 
 
 def _packed_pairs(choices: Sequence[Choice], run: TorchRun) -> Iterator[Pair]:
@@ -191,7 +200,10 @@ def _packed_pairs(choices: Sequence[Choice], run: TorchRun) -> Iterator[Pair]:
     first = choices[0].candidate.slices[0]
     stops = [choice.candidate.slices[0].stop for choice in choices]
     starts = [choice.candidate.slices[0].start for choice in choices]
-    if starts != [0, *stops[:-1]] or stops[-1] != tensors[first.path].shape[first.axis]:
+    shapes = (tensors[first.path].shape,)
+    for reordering in _reordering(choices[0].candidate, choices[0].candidate.mappings[0].torch[0]):
+        shapes = reordering.shapes(shapes)
+    if starts != [0, *stops[:-1]] or stops[-1] != shapes[0][first.axis]:
         return
     evidence = max((_evidence(choice, run) for choice in choices), key=lambda found: found[-1].kind != "probe")
     candidates = tuple(dict.fromkeys(path for choice in choices for path in _candidate_names(choice)))[:_SHOWN]
@@ -206,7 +218,13 @@ def _packed_pairs(choices: Sequence[Choice], run: TorchRun) -> Iterator[Pair]:
         split = Split(slices[0].axis, tuple(part.stop - part.start for part in slices))
         keras = tuple(mapping.keras[0] for mapping in mappings)
         combined = WeightMapping(
-            torch=(slices[0].path,), keras=keras, transform=Chain(split, _each([entry.transform for entry in mappings]))
+            torch=(slices[0].path,),
+            keras=keras,
+            transform=Chain(
+                *_reordering(choices[0].candidate, mappings[0].torch[0]),
+                split,
+                _each([entry.transform for entry in mappings]),
+            ),
         )
         yield Pair(
             torch=slices[0].path,
@@ -277,7 +295,8 @@ def _evidence(choice: Choice, run: TorchRun) -> tuple[Evidence, ...]:
         return (Evidence(kind="forced", detail=_disagreement(outcome.comparison)),)
     if isinstance(outcome, Ambiguous):
         return (Evidence(kind="ambiguous", detail="other layers have the same output, and no later layer decides"),)
-    return (Evidence(kind="probe", detail=_agreement(outcome, outcome.comparison)),)
+    rows = f"; the rows of torch are reordered: {choice.candidate.rows.name}" if choice.candidate.rows else ""
+    return (Evidence(kind="probe", detail=_agreement(outcome, outcome.comparison) + rows),)
 
 
 def _disagreement(comparison: Comparison) -> str:

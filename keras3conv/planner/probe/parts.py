@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import permutations
+from itertools import islice, permutations
 
 from keras3conv.alignment.binding import make_pair
 from keras3conv.model.paths import join_layers
@@ -13,6 +13,8 @@ from keras3conv.transforms import Shape
 
 _MOST_JOINED = 4
 _MOST_SLICES = 8
+_MOST_MIXED = 24
+"""The largest number of sequences of layers of different modules."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +76,10 @@ def differing_axes(larger: Mapping[str, Shape], smaller: Mapping[str, Shape]) ->
 def sliced_layer_candidates(
     rule: Rule, torch: LayerView, keras: LayerView, difference: AxisDifference
 ) -> Iterator[Candidate]:
-    """Yield the slices of a torch layer with the Keras layer's size, which start at a multiple of it, and the last."""
+    """Yield the slices of a torch layer with the Keras layer's size: at each multiple of it, and the last two."""
     total, size = difference.larger, difference.smaller
     starts = [*range(0, total - size + 1, size)][:_MOST_SLICES]
-    for start in dict.fromkeys([*starts, total - size]):
+    for start in dict.fromkeys([*starts, total - 2 * size if total > 2 * size else 0, total - size]):
         sources = {
             f"{tensor.path}[{start}:{start + size}]": (
                 TensorSlice(
@@ -97,7 +99,22 @@ def sliced_layer_candidates(
 def joined_layer_candidates(
     rule: Rule, entries: Sequence[JoinedLayer], keras: LayerView, total: int
 ) -> Iterator[Candidate]:
-    """Yield every sequence of torch layers whose sizes add up to the size of a Keras layer."""
+    """Yield sequences of torch layers whose sizes add up to the size of a Keras layer: first those of one module."""
+    modules: dict[str, list[JoinedLayer]] = {}
+    for entry in entries:
+        modules.setdefault(entry.layer.path.rpartition(".")[0], []).append(entry)
+    for inside in modules.values():
+        yield from _joined(rule, inside, keras, total)
+    if len(modules) > 1:
+        mixed = (chosen for chosen in _joined(rule, entries, keras, total) if _modules(chosen) > 1)
+        yield from islice(mixed, _MOST_MIXED)
+
+
+def _modules(candidate: Candidate) -> int:
+    return len({layer.path.rpartition(".")[0] for layer in candidate.layers})
+
+
+def _joined(rule: Rule, entries: Sequence[JoinedLayer], keras: LayerView, total: int) -> Iterator[Candidate]:
     for count in range(2, _MOST_JOINED + 1):
         for chosen in permutations(entries, count):
             if sum(entry.size for entry in chosen) != total:

@@ -6,14 +6,16 @@ and the up projection of all experts in one tensor.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import permutations
 
 from keras3conv.model.views import LayerView, TensorRef
 from keras3conv.numerics.fingerprint import size_of
 from keras3conv.planner.evidence import names
 from keras3conv.planner.probe.layouts import transforms_between
 from keras3conv.planner.probe.option import Candidate, TensorSlice, whole_tensor
+from keras3conv.planner.probe.row_orders import halves_of_experts
 from keras3conv.rules.rule import WeightMapping
-from keras3conv.transforms import Chain, Each, Same, Stack, Transform
+from keras3conv.transforms import Axes, Chain, Each, Same, Shape, Stack, Transform
 
 _MOST_SLICES = 64
 
@@ -39,6 +41,20 @@ def slice_candidates(layer: LayerView, tensor: TensorRef, keras: LayerView, vari
             for transform in transforms_between(one.shape, variable.shape):
                 for start in range(0, size, size // count):
                     yield _slice_candidate(layer, one, (axis, start), keras, variable, transform)
+    yield from _half_candidates(layer, tensor, keras, variable)
+
+
+def _half_candidates(layer: LayerView, tensor: TensorRef, keras: LayerView, variable: TensorRef) -> Iterator[Candidate]:
+    """Yield the candidates in which a Keras variable is the gate or the way up of one expert of a tensor of all."""
+    if len(tensor.shape) < 2 or size_of(tensor.shape) != 2 * tensor.shape[0] * size_of(variable.shape):
+        return
+    for axis in (axis for axis in range(1, len(tensor.shape)) if tensor.shape[axis] % 2 == 0):
+        rows = halves_of_experts(axis)
+        shape = (1, *[size // 2 if place == axis else size for place, size in enumerate(tensor.shape)][1:])
+        for transform in transforms_between(shape, variable.shape):
+            for start in range(2 * tensor.shape[0]):
+                one = replace(tensor, shape=shape)
+                yield replace(_slice_candidate(layer, one, (0, start), keras, variable, transform), rows=rows)
 
 
 def _slice_candidate(
@@ -84,10 +100,57 @@ def stack_candidates(layers: Iterable[LayerView], keras: LayerView, variable: Te
             )
 
 
-def _families(layers: Iterable[LayerView], variable: TensorRef) -> Iterator[list[_Owned]]:
+def stack_of_halves_candidates(
+    layers: Iterable[LayerView], keras: LayerView, variable: TensorRef
+) -> Iterator[Candidate]:
+    """Yield the candidates in which a Keras variable has the gate and the way up of all experts, one tensor each."""
+    if len(variable.shape) < 2:
+        return
+    families = list(_families(layers, variable, parts=2))
+    for first, second in permutations(families, 2):
+        shape, experts = first[0][1].shape, len(first)
+        if (shape, experts) != (second[0][1].shape, len(second)) or experts != variable.shape[0]:
+            continue
+        owned = [entry for both in zip(first, second, strict=True) for entry in both]
+        for transform in _joined_halves((experts, *shape), variable.shape):
+            paths = tuple(tensor.path for _, tensor in owned)
+            mapping = WeightMapping(
+                torch=paths, keras=(variable.path,), transform=Chain(Stack(0, 2 * experts), transform)
+            )
+            yield Candidate(
+                kind="parameter",
+                layers=tuple(layer for layer, _ in owned),
+                keras=keras,
+                rule=None,
+                mappings=(mapping,),
+                sources={tensor.path: whole_tensor(tensor) for _, tensor in owned},
+            )
+
+
+def _joined_halves(shape: Shape, wanted: Shape) -> Iterator[Transform]:
+    """Yield the transforms from (2 x experts, ...) to a variable that has two halves along one of its axes.
+
+    Args:
+        shape: The shape of one half, with the axis of the experts first.
+        wanted: The shape of the variable.
+    """
+    for order in permutations(range(1, len(shape))):
+        sizes = [shape[place] for place in order]
+        for axis, size in enumerate(sizes):
+            if (shape[0], *sizes[:axis], 2 * size, *sizes[axis + 1 :]) != wanted:
+                continue
+            letters = [*"uvwxyz"[: len(shape)]]
+            for halves in ("(p {})", "({} p)"):
+                right = [letters[place] for place in order]
+                right[axis] = halves.format(right[axis])
+                yield Axes(f"(u p) {' '.join(letters[1:])} -> u {' '.join(right)}", p=2)
+
+
+def _families(layers: Iterable[LayerView], variable: TensorRef, parts: int = 1) -> Iterator[list[_Owned]]:
     """Yield the families of tensors of the same shape whose paths differ in one number.
 
-    Only families with as many tensors as an axis of the variable has elements can be stacked along that axis.
+    Only families with as many tensors as an axis of the variable has elements can be stacked along that axis. A family
+    has one of `parts` equal parts of the variable.
     """
     found: dict[tuple[object, ...], dict[int, _Owned]] = {}
     for layer in layers:
@@ -100,7 +163,7 @@ def _families(layers: Iterable[LayerView], variable: TensorRef) -> Iterator[list
                         found.setdefault(key, {})[int(word)] = (layer, tensor)
     for family in found.values():
         total = sum(size_of(tensor.shape) for _, tensor in family.values())
-        if len(family) > 1 and len(family) in variable.shape and size_of(variable.shape) == total:
+        if len(family) > 1 and len(family) in variable.shape and size_of(variable.shape) == parts * total:
             yield [family[number] for number in sorted(family)]
 
 

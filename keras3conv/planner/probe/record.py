@@ -53,6 +53,7 @@ class TorchRun:
         output_dependencies: The tensors from which the outputs were computed, as bits.
         tensor_bits: The bit of each tensor, by path; a set of tensors is an integer in which these bits are set.
         limit: The largest relative error at which a value counts as equal to an output.
+        integers: The integers in the attributes of the modules and of their configurations.
         float32_functions: The functions that torch computed in float32 because it has no float64 kernel for them, each
             with the path of the layer that called it.
     """
@@ -65,6 +66,7 @@ class TorchRun:
     tensor_bits: Mapping[str, int] = field(default_factory=dict)
     limit: float = EXACT
     float32_functions: tuple[tuple[str, str], ...] = ()
+    integers: frozenset[int] = frozenset()
 
     def calls_of(self, path: str) -> tuple[TorchCall, ...]:
         """Return the first calls of a layer, at most `MANY`."""

@@ -19,12 +19,17 @@ from keras3conv.planner.probe.outcome import Forced
 from keras3conv.planner.probe.pairs import ProbeResult, probed_pairs
 from keras3conv.planner.probe.ranking import CandidateRanking
 from keras3conv.planner.probe.record import ROUNDED, TorchRun
+from keras3conv.planner.probe.row_orders import RowOrders
+from keras3conv.planner.probe.row_trials import Attempt, with_known_orders
 from keras3conv.planner.probe.search import Search
 from keras3conv.planner.probe.stacks import stacks_of
 from keras3conv.planner.probe.weights import probe_weights
 from keras3conv.rules.units import units
 
 _SHOWN = 3
+
+ROUNDED_CONSTANTS = 2.0**-21
+"""The largest relative difference of outputs that float32 constants on one side may cause."""
 
 
 def probe(
@@ -69,17 +74,21 @@ def _probe(
     alone = layers_alone(torch_layers, keras_layers)
     one_sided = frozenset(one_sided_cores(torch_layers, keras_layers))
     ranks = Ranks.of(layer.path for layer in torch_layers), Ranks.of(layer.path for layer in keras_layers)
-    finder = CandidateFinder(torch_layers, run, one_sided, alone)
-    ranking = CandidateRanking(finder, hinted=hinted, ranks=ranks)
-    search = Search(ranking, stacks=stacks)
-    calls = run_keras.run(keras, keras_layers, given.keras, search)
+
+    def attempt(orders: RowOrders, must_agree: int) -> Attempt:
+        finder = CandidateFinder(torch_layers, run, one_sided, alone, orders)
+        search = Search(CandidateRanking(finder, hinted=hinted, ranks=ranks), stacks=stacks, must_agree=must_agree)
+        return Attempt(search, run_keras.run(keras, keras_layers, given.keras, search))
+
+    found = with_known_orders(attempt, run.integers)
+    search = found.search
     stack_pairs = [stack.with_evidence() for stack in {id(stack): stack for stack in stacks.values()}.values()]
     return ProbeResult(
         torch=run.view,
-        keras=traced(keras_view, Recording(calls=tuple(calls))),
+        keras=traced(keras_view, Recording(calls=tuple(found.calls))),
         pairs=(*stack_pairs, *probed_pairs(search)),
         notes=(*_float32_notes(run), *_difference_notes(search), _summary(search, given)),
-        difference=_output_difference(search),
+        difference=_output_difference(search, found.tried),
     )
 
 
@@ -92,15 +101,19 @@ def _summary(search: Search, given: Inputs) -> str:
     if result == "unknown" and (search.outputs_agree or not first):
         differing = f"; layers differ{first}" if first else ""
         return f"{text}; their outputs have no layout in common, and were not compared{differing}"
+    if search.output_comparison.error <= ROUNDED_CONSTANTS:
+        error = search.output_comparison.error
+        return f"{text}, and their outputs agree to {error:.2g}: one side may store constants as float32"
     return f"{text}; they differ{first}" if first else f"{text}; {_output_difference(search)}"
 
 
-def _output_difference(search: Search) -> str:
+def _output_difference(search: Search, tried: str = "") -> str:
     """Return the difference between the outputs of the two models, in words; empty if it is unknown."""
-    if search.output_comparison.result != "different":
+    if search.output_comparison.result != "different" or search.output_comparison.error <= ROUNDED_CONSTANTS:
         return ""
     order = "; they hold the same values in another order" if search.outputs_agree else ""
-    return f"their outputs differ by {search.output_comparison.error:.2g} of the largest value{order}"
+    differ = f"their outputs differ by {search.output_comparison.error:.2g} of the largest value{order}"
+    return f"{differ}; {tried}" if tried else differ
 
 
 def _difference_notes(search: Search) -> Iterator[str]:

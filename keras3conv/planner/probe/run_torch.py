@@ -1,7 +1,7 @@
 """Run a PyTorch module once, in float64, with random weights, for the probe, and record every layer call."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
@@ -13,6 +13,7 @@ from torch import nn
 from keras3conv.errors import RAISED_BY_MODELS, ModelError, Problem
 from keras3conv.frameworks.shared.recording import Call, Recording, flatten, traced
 from keras3conv.frameworks.torch import module as torch_side
+from keras3conv.frameworks.torch.depthwise import DepthwiseInFloat64
 from keras3conv.frameworks.torch.derived import derived_tensors, held
 from keras3conv.frameworks.torch.modes import Float64
 from keras3conv.frameworks.torch.observing import Arguments, forward_calls
@@ -46,7 +47,11 @@ def run(
     derived = derived_tensors(module)
     computed = computed_weights(derived, weights, float64=True)
     log = _Log.for_tensors(records, {**substitutes, **computed}, bits)
-    with _restored(module), held(derived, computed), _recorded(module, log), log.tracker, Float64(module):
+    with ExitStack() as contexts:
+        for context in (_restored(module), held(derived, computed), _recorded(module, log)):
+            contexts.enter_context(context)
+        for mode in (DepthwiseInFloat64(), log.tracker, Float64(module)):
+            contexts.enter_context(mode)
         try:
             with substituted(module, substitutes):
                 outputs = module(*args, **kwargs)
@@ -63,7 +68,16 @@ def run(
         tensor_bits=bits,
         limit=log.limit(flat.values()),
         float32_functions=tuple(log.tracker.float32.used),
+        integers=frozenset(_integers(module)),
     )
+
+
+def _integers(module: nn.Module) -> Iterator[int]:
+    """Yield the integers in the attributes of all modules, and in the attributes of their `config` objects."""
+    for part in module.modules():
+        for holder in (part, part.__dict__.get("config")):
+            values = getattr(holder, "__dict__", {}).values()
+            yield from (value for value in values if isinstance(value, int) and not isinstance(value, bool))
 
 
 @dataclass

@@ -11,6 +11,7 @@ input.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from typing import Any
 
 from keras3conv.model.views import LayerView, TensorRef
@@ -43,6 +44,11 @@ _SIGNIFICANT = 0.03
 """A candidate's weights count as right if its error is below this fraction of the error with wrong random weights."""
 
 _MOST_FORCED_ALTERNATIVES = 4
+
+
+class Abandoned(BaseException):  # not an Exception: Keras would catch it and raise a different one
+    """Ends a run in which a layer differs that was to agree."""
+
 
 OUTPUTS = "the outputs"
 """Used instead of a layer path when the outputs of the whole model are compared."""
@@ -78,12 +84,14 @@ class Search:
         outputs_agree: Whether every output of the model has the values of a recorded torch value, in any order, and no
             two outputs are swapped.
         output_comparison: The comparison of the outputs, element by element.
+        must_agree: The run is abandoned if a layer differs at a call up to this number.
     """
 
     ranking: CandidateRanking
     stacks: Mapping[str, Stack] = field(default_factory=dict)
     outputs_agree: bool = False
     output_comparison: OutputComparison = NOT_COMPARED
+    must_agree: int = -1
 
     @property
     def run(self) -> TorchRun:
@@ -104,6 +112,25 @@ class Search:
     def replaced_an_output(self) -> bool:
         """True if a layer returned the recorded torch output instead of its own."""
         return any(choice.replaces_output for choice in self.choices.values())
+
+    @property
+    def is_equal(self) -> bool:
+        """True if no difference between the outputs was found."""
+        if self.output_comparison.result == "unknown":
+            return self.outputs_agree or not self.replaced_an_output
+        return self.output_comparison.result == "equal"
+
+    @property
+    def first_difference(self) -> int:
+        """The number of the first layer call that differs from torch; of all calls if only the outputs differ."""
+        if self.is_equal:
+            return len(self.trail.called) + 1
+        differing = (self.trail.called.index(choice.path) for choice in self.choices.values() if choice.replaces_output)
+        return min(differing, default=len(self.trail.called))
+
+    def choices_before_difference(self) -> list[Choice]:
+        """Return the choices for the layers that are called before the first difference."""
+        return list(takewhile(lambda choice: not choice.replaces_output, self.choices.values()))
 
     def can_fill(self, keras: LayerView) -> bool:
         """Return whether a container of layers corresponds to a torch layer as a whole."""
@@ -243,6 +270,8 @@ class Search:
         Return the recorded output of the candidate.
         """
         self._backtrack_unless_input_agrees(call, ranked)
+        if len(self.trail.called) - 1 <= self.must_agree:
+            raise Abandoned
         candidate = ranked[0].candidate
         output = call.run(candidate.values(self.run.weights))
         measurement = measure(self.run, candidate, output)

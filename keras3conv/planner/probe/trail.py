@@ -58,11 +58,12 @@ class Trail:
 
     Attributes:
         choices: The choice for each Keras layer or variable, by its path.
+        called: The paths of the called layers, in call order.
     """
 
     choices: dict[str, Choice] = field(default_factory=dict)
     _open_calls: list[int] = field(default_factory=list)
-    _called: list[str] = field(default_factory=list)
+    called: list[str] = field(default_factory=list)
     _call_counts: Counter[str] = field(default_factory=Counter)
     _last_number: int = 0
     _rejected: dict[str, set[tuple[object, ...]]] = field(default_factory=dict)
@@ -75,7 +76,7 @@ class Trail:
         """Record the start of a call of a container of layers."""
         self._last_number += 1
         self._open_calls.append(self._last_number)
-        return OpenCall(self._last_number, len(self._called))
+        return OpenCall(self._last_number, len(self.called))
 
     def close_call(self, call: OpenCall) -> None:
         """Record the end of a call of a container."""
@@ -84,12 +85,12 @@ class Trail:
     def restart_call(self, call: OpenCall) -> None:
         """Record that a call of a container is repeated: it stays open, and the layer calls inside it are deleted."""
         del self._open_calls[self._open_calls.index(call.number) + 1 :]
-        self._call_counts.subtract(self._called[call.calls_before :])
-        del self._called[call.calls_before :]
+        self._call_counts.subtract(self.called[call.calls_before :])
+        del self.called[call.calls_before :]
 
     def note_call(self, path: str) -> int:
         """Record a call of a layer; return the number of its calls before this one."""
-        self._called.append(path)
+        self.called.append(path)
         self._call_counts[path] += 1
         return self._call_counts[path] - 1
 

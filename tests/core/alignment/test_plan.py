@@ -52,7 +52,7 @@ def test_pairing_an_unknown_name_is_an_error_with_the_nearest_names(complete: Al
 
 
 def test_pairing_a_layer_without_the_tensors_of_the_rule_is_an_error_that_names_them() -> None:
-    packed = (TensorRef(path="a.in_proj_weight", role="in_proj_weight", shape=(12, 4)),)
+    packed = (TensorRef(path="a.packed", role="packed", shape=(12, 4)),)
     torch = torch_model(LayerView(path="a", tensors=packed, config=None))
     keras = keras_model(dense("qkv", 4, 12))
     with pytest.raises(AlignmentError, match=r"the rule needs a\.weight, .*which the layer does not have"):

@@ -79,7 +79,7 @@ def test_contiguous_preserves_the_bytes_of_every_view(array: Array) -> None:
 
 
 def test_copying_in_tiles_preserves_the_bytes_of_every_view(always_tiles: list[int]) -> None:
-    @settings(max_examples=400, derandomize=True)  # the count below needs the same views in every run
+    @settings(max_examples=150, derandomize=True)  # the count below needs the same views in every run
     @given(views())
     def law(array: Array) -> None:
         assert_same(contiguous(array), array)
@@ -88,7 +88,7 @@ def test_copying_in_tiles_preserves_the_bytes_of_every_view(always_tiles: list[i
         assert target.tobytes() == array.tobytes()
 
     law()
-    assert len(always_tiles) > 50
+    assert len(always_tiles) > 20
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

@@ -9,8 +9,11 @@ import pytest
 
 from keras3conv.errors import MissingExtra, Problem
 from keras3conv.report import html as report_html
+from keras3conv.report.grids import arrange
+from keras3conv.report.headline import key_facts
+from keras3conv.report.limits import LIMITS
 from keras3conv.report.report import Report
-from keras3conv.report.values import Plot, Section, Series, Table, WrittenFile
+from keras3conv.report.values import Plot, Section, Series, Status, Table, WrittenFile
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 LOADING = {"src", "srcset", "data", "poster", "action", "formaction", "background", "srcdoc", "manifest", "xlink:href"}
@@ -154,8 +157,8 @@ def test_nothing_but_the_page_s_own_script_may_run() -> None:
 
 def test_every_status_has_its_own_style() -> None:
     page = Page(report().to_html())
-    cards = page.classes("a", "card")
-    assert [(classes - {"card"}).pop() for classes in cards] == ["failed", "passed", "skipped", "info"]
+    proofs = page.classes("a", "proof")
+    assert [(classes - {"proof"}).pop() for classes in proofs] == ["failed", "passed", "skipped", "info"]
     assert page.classes("div", "verdict") == [{"verdict", "failed"}]
 
 
@@ -173,6 +176,80 @@ def test_failed_rows_and_failed_layers_are_marked() -> None:
     assert len(page.classes("tr", "bad")) == 1
     assert len(page.classes("path", "failed-at")) == 1
     assert len(page.classes("circle", "bad")) == 1
+
+
+def certificate(*, failed: bool) -> Report:
+    """Return a small certificate; if it failed, two proofs have a problem with a fix."""
+    floor = Series(name="noise floor", values=(1e-7,))
+    plots = tuple(Plot(title=title, labels=("a",), series=lines, unit="u") for title, lines in
+                  (("no floor", ()), ("with floor", (floor,))))  # fmt: skip
+    problems = tuple(Problem(torch=name, fact=name, fixes=(f"fix({name})",)) for name in ("epsilon", "padding"))
+    status: Status = "failed" if failed else "passed"
+    parts = [
+        Section(name="structure", status="passed", claim="", summary="all"),
+        Section(name="hyperparameters", status=status, claim="", summary="s", problems=problems[:1] * failed),
+        Section(name="float64", status=status, claim="", summary="s", problems=problems[1:] * failed, plots=plots),
+        Section(name="outputs", status="passed", claim="", summary="2e-07, 1.5 x the noise floor"),
+    ]
+    notes = ("inputs given for both sides", f"model.keras: 12 bytes, sha256 {'0' * 64}")
+    environment = {"date": "2026-01-02 03:04 UTC", "torch": "2.9", "KERAS_BACKEND": "jax", "processors": "2"}
+    return Report(title="A <-> B", sections=tuple(parts), notes=notes, environment=environment)
+
+
+def test_a_passed_certificate_starts_with_its_date_worst_error_inputs_versions_and_digests() -> None:
+    assert key_facts(certificate(failed=False)) == {
+        "date": "2026-01-02 03:04 UTC",
+        "worst error": "2e-07, 1.5 x the noise floor",
+        "inputs": "inputs given for both sides",
+        "versions": "torch 2.9, Keras on jax",
+        "digest 1": f"model.keras: 12 bytes, sha256 {'0' * 64}",
+    }
+    assert "worst error" not in key_facts(certificate(failed=True))
+
+
+def test_a_failed_certificate_starts_with_the_first_layer_that_differs_and_the_line_to_paste() -> None:
+    text = "".join(Page(certificate(failed=True).to_html()).text)
+    assert text.index("The cause") < text.index("fix(padding)") < text.index("with floor") < text.index("structure")
+    assert text.index("fix(padding)") < text.index("fix(epsilon)")
+    assert "The cause" not in certificate(failed=False).to_html()
+
+
+def test_the_plot_with_the_noise_floor_is_shown_first_and_only_once() -> None:
+    page = certificate(failed=False).to_html()
+    assert page.count("<strong>with floor</strong>") == page.count("<strong>no floor</strong>") == 1
+    assert page.index("with floor") < page.index('class="proofs"') < page.index("no floor")
+
+
+def test_a_certificate_ends_with_what_it_does_not_say_and_another_report_does_not() -> None:
+    assert all(html.escape(limit, quote=False) in certificate(failed=False).to_html() for limit in LIMITS)
+    assert all(limit in certificate(failed=False).to_markdown() for limit in LIMITS)
+    assert LIMITS[0] not in report().to_html()
+    assert LIMITS[0] not in report().to_markdown()
+
+
+def test_the_verdict_is_the_first_column_and_empty_columns_are_left_out() -> None:
+    rows = tuple((f"l{place}", "", "equal" if place else "training only", 1.0) for place in range(14))
+    grid = arrange(Table(columns=("torch", "empty", "verdict", "value"), rows=rows))
+    assert [(column.name, column.is_numeric) for column in grid.columns] == [
+        ("verdict", False),
+        ("torch", False),
+        ("value", True),
+    ]
+    assert grid.rows[0].cells == ("training only", "l0", 1.0)
+    assert (grid.is_long, grid.is_open, grid.quiet) == (True, False, 13)
+
+
+@pytest.mark.parametrize(("number", "verdict", "quiet"), [(12, "differs", 0), (13, "equal", 0), (13, "differs", 12)])
+def test_rows_are_folded_in_a_long_table_if_others_remain(number: int, verdict: str, quiet: int) -> None:
+    rows = tuple(("equal" if place else verdict,) for place in range(number))
+    assert arrange(Table(columns=("verdict",), rows=rows)).quiet == quiet
+
+
+def test_a_long_table_is_collapsed_unless_a_row_failed() -> None:
+    rows = tuple((f"l{place}",) for place in range(13))
+    assert not arrange(Table(columns=("torch",), rows=rows)).is_open
+    assert arrange(Table(columns=("torch",), rows=rows, failed=(3,))).is_open
+    assert arrange(Table(columns=("torch",), rows=rows[1:])).is_open
 
 
 def test_a_tooltip_shows_all_digits_of_a_number() -> None:

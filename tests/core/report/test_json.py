@@ -63,7 +63,8 @@ reports = st.builds(
     files=st.tuples(files),
     environment=st.dictionaries(texts, texts, max_size=2),
     notes=st.tuples(texts),
-    format=st.just(2),
+    seconds=st.dictionaries(texts, st.floats(0, 1e6)),
+    format=st.just(3),
 )
 
 
@@ -115,6 +116,7 @@ def test_the_first_format_which_had_no_pictures_is_still_read() -> None:
     content = json.loads(small().to_json())
     for section in content["sections"]:
         del section["pictures"]
+    del content["seconds"]
     assert repr(Report.from_json(json.dumps({**content, "format": 1}))) == repr(small())
 
 
@@ -125,9 +127,9 @@ def test_bytes_that_are_not_a_picture_are_refused_with_their_position() -> None:
         Report.from_json(json.dumps(content))
 
 
-@pytest.mark.parametrize("number", [3, 0, "1", None, True, [1]])
+@pytest.mark.parametrize("number", [4, 0, "1", None, True, [1]])
 def test_an_unknown_format_is_refused(number: object) -> None:
-    with pytest.raises(InputError, match=r"a report in format .* cannot be read; the known formats are 1, 2"):
+    with pytest.raises(InputError, match=r"a report in format .* cannot be read; the known formats are 1, 2, 3"):
         Report.from_json(changed(format=number))
 
 

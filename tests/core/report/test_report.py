@@ -1,3 +1,4 @@
+import re
 import sys
 from types import SimpleNamespace
 
@@ -36,7 +37,9 @@ def test_a_failed_section_needs_a_problem() -> None:
 
 
 def test_an_unknown_status_is_refused() -> None:
-    with pytest.raises(InputError, match="the status is 'green', not passed or failed or skipped or info"):
+    with pytest.raises(
+        InputError, match="the status is 'green', not passed or failed or unconfirmed or skipped or info"
+    ):
         Section(name="float64", status="green", claim="", summary="")  # type: ignore[arg-type]
 
 
@@ -162,3 +165,10 @@ def test_the_environment_names_the_backend_once_keras_is_loaded(monkeypatch: pyt
     fake = SimpleNamespace(backend=SimpleNamespace(backend=lambda: "jax"))
     monkeypatch.setitem(sys.modules, "keras", fake)
     assert current_environment()["KERAS_BACKEND"] == "jax"
+
+
+def test_the_environment_has_the_date_that_a_reproducible_build_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
+    assert current_environment()["date"] == "1970-01-02 00:00 UTC"
+    monkeypatch.delenv("SOURCE_DATE_EPOCH")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", current_environment()["date"])

@@ -1,5 +1,6 @@
 """Conversion of Keras models to torch modules: source code, validation and saved folders."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -162,8 +163,11 @@ def test_a_saved_folder_works_without_keras_and_without_keras3conv(tmp_path: Pat
         "metadata.json",
         "model.py",
         "report.html",
+        "report.json",
         "weights.safetensors",
     ]
+    digest = hashlib.sha256((tmp_path / "saved" / "weights.safetensors").read_bytes()).hexdigest()
+    assert digest in (tmp_path / "saved" / "report.html").read_text()
 
 
 def test_the_metadata_has_the_keras_axes_of_outputs_that_were_only_transposed(tmp_path: Path) -> None:

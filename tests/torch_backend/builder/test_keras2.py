@@ -139,7 +139,7 @@ def test_a_cycle_of_layers_is_an_error() -> None:
         for name, other in (("a", "b"), ("b", "a"))
     ]
     network = network_of({"layers": entries, "input_layers": [], "output_layers": [["a", 0, 0]]})
-    with pytest.raises(MalformedCheckpoint, match="wait for each other: a, b"):
+    with pytest.raises(MalformedCheckpoint, match="in a circle, or on a missing layer: a, b"):
         network.in_order()
 
 

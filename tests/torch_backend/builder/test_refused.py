@@ -75,6 +75,28 @@ def test_a_layer_an_operation_a_size_and_a_hidden_variable_are_in_one_message() 
         assert part in said
 
 
+class Sampling(keras.layers.Layer):
+    """The layer of a variational autoencoder that draws a latent vector."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.seed_generator = keras.random.SeedGenerator(1)
+
+    def call(self, inputs: Any) -> Any:
+        mean, log_variance = inputs
+        noise = keras.random.normal(keras.ops.shape(mean), seed=self.seed_generator)
+        return mean + keras.ops.exp(0.5 * log_variance) * noise
+
+
+def test_a_layer_that_draws_random_numbers_is_refused_with_that_reason_alone() -> None:
+    given = keras.Input((4,))
+    hidden = layers.Dense(3)(given)
+    latent = Sampling(name="sampling")([layers.Dense(2)(hidden), layers.Dense(2)(hidden)])
+    said = refused(keras.Model(given, layers.Dense(4)(latent)))
+    assert said.startswith("1 problem in ")
+    assert "sampling  (keras)  keras.random.normal draws random numbers in inference mode too" in said
+
+
 def test_a_lambda_layer_of_a_file_is_in_the_same_message(tmp_path: Path) -> None:
     everything().save(tmp_path / "model.keras")
     said = refused(tmp_path / "model.keras")

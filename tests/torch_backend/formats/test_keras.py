@@ -17,7 +17,7 @@ Values = dict[str, Array]
 
 @pytest.fixture(autouse=True)
 def _fresh_names() -> None:
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)  # collecting garbage takes longer than the tests
 
 
 def functional() -> keras.Model:

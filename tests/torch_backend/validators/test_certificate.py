@@ -1,5 +1,6 @@
 """The options of a certificate work, wrong options are refused, and every proof fails on a planted mistake."""
 
+import hashlib
 import math
 from contextlib import nullcontext
 from pathlib import Path
@@ -322,3 +323,14 @@ def test_a_tied_weight_has_its_gradient_under_each_name() -> None:
     found = torch_gradients.backward(module, inputs, tensors, {"": np.ones((2, 4))}, of=["second.weight"])
     module(inputs).sum().backward()
     np.testing.assert_allclose(found.gradients["second.weight"], np.array(module.first.weight.grad), rtol=1e-5)
+
+
+def test_a_certificate_of_files_states_their_digests(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    module = nn.Sequential(nn.Linear(3, 2))
+    k3c.transfer(model, module, k3c.align(module, model))
+    model.save(tmp_path / "model.keras")
+    report = k3c.validate(module, tmp_path / "model.keras", proofs="outputs")
+    content = (tmp_path / "model.keras").read_bytes()
+    assert f"model.keras: {len(content):,} bytes, sha256 {hashlib.sha256(content).hexdigest()}" in report.notes
+    assert not any("sha256" in note for note in k3c.validate(module, model, proofs="outputs").notes)

@@ -67,4 +67,5 @@ def test_a_file_before_a_flatten_is_judged_by_the_plan_that_align_makes(tmp_path
     model = network(lambda x: dense(flatten(x)))
     torch.save(module.state_dict(), tmp_path / "net.pt")
     k3c.transfer(module, model, k3c.align(module, model, inputs=IMAGES).check())
-    k3c.validate(tmp_path / "net.pt", model).raise_if_failed()
+    report = k3c.validate(tmp_path / "net.pt", model)
+    assert (report.status, report.section("structure").problems) == ("unconfirmed", ())

@@ -96,14 +96,14 @@ def test_a_plan_for_another_model_transfers_nothing_and_names_the_difference() -
 def test_a_failure_at_any_tensor_leaves_the_target_unchanged(monkeypatch: pytest.MonkeyPatch, failing: int) -> None:
     module, model = randomize(Net()), twin()
     plan, before = k3c.align(module, model), values(model)
-    assign, calls = keras.Variable.assign, iter(range(100))
+    copy, calls = torch.Tensor.copy_, iter(range(100))
 
-    def failing_assign(self: keras.Variable, value: object) -> object:
+    def failing_copy(self: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
         if next(calls) == failing:
             raise KeyboardInterrupt
-        return assign(self, value)
+        return copy(self, source)
 
-    monkeypatch.setattr(keras.Variable, "assign", failing_assign)
+    monkeypatch.setattr(torch.Tensor, "copy_", failing_copy)
     with pytest.raises(KeyboardInterrupt):
         k3c.transfer(module, model, plan)
     assert values(model) == before

@@ -31,8 +31,8 @@ _ROOT = 1e-6
 _SAME = 1e-9
 """Largest relative difference at which two fitted numbers count as equal."""
 
-_CHANGED = 1e-6
-"""Smallest difference between 1 and a factor that counts as a change."""
+_CHANGED = 5e-3
+"""Smallest difference between 1 and a factor that counts as a change: a nearer one is the trace of another cause."""
 
 
 def _factor(case: Case) -> Iterator[Hypothesis]:

@@ -1,7 +1,7 @@
 """Load the weights of a `.keras` archive of Keras 2.12 to 2.15 into a model of Keras 3.
 
-The archive numbers the layers of every class in the order of its own architecture, which Keras 3 need not keep: the
-architecture says which group belongs to which layer.
+The archive numbers the layers of each class in the order of its own architecture. Keras 3 may order them differently,
+so the groups are assigned to layers by the architecture in the archive.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,16 +22,16 @@ from keras3conv.transforms import Array
 
 
 def load(model: keras.Model, entry: Config, arrays: Mapping[str, Array], path: Path) -> None:
-    """Write the values of an archive into the model of its architecture, all of them or none.
+    """Assign the values of an archive to the variables of its model, all of them or none.
 
     Args:
         model: The model.
         entry: The architecture.
-        arrays: The values by their places in the archive: "layers/conv2d/vars/0".
+        arrays: The values by their paths in the archive, such as "layers/conv2d/vars/0".
         path: The file.
 
     Raises:
-        ModelError: A variable has no value, or one of another shape; all of them at once.
+        ModelError: Variables have no value, or one of another shape; the message lists all of them.
     """
     problems: list[Problem] = []
     staged = list(_in_model(model, entry, "", arrays, problems))
@@ -39,14 +39,14 @@ def load(model: keras.Model, entry: Config, arrays: Mapping[str, Array], path: P
 
 
 def groups_of(entry: Config, prefix: str, arrays: Mapping[str, Array]) -> Iterator[tuple[Config, str]]:
-    """Return the layers of a model with their groups: the class in snake case, numbered by appearance.
+    """Yield the layers of a model, each with its group: the class name in snake case, numbered by appearance.
 
-    Keras 2.13 lists a layer with weights twice, so its class counts on by two.
+    Keras 2.13 lists a layer with weights twice, so the number of its class increases by two.
 
     Args:
         entry: The model.
         prefix: The group of the model.
-        arrays: The values by their places in the archive.
+        arrays: The values by their paths in the archive.
     """
     is_doubled = any(place.startswith(f"{prefix}{DOUBLED}/") for place in arrays)
     home = f"{prefix}{DOUBLED if is_doubled else 'layers'}"
@@ -97,7 +97,7 @@ def _in_layer(
 
 
 def _array(arrays: Mapping[str, Array], group: str, place: str) -> Array | None:
-    """The value at a place in a group; Keras 2 has an underscore before some names that Keras 3 has without."""
+    """Return the value at a path in a group; in Keras 2 some names start with an underscore."""
     found = arrays.get(f"{group}{place}")
     first, slash, rest = place.partition("/")
     return arrays.get(f"{group}_{first}{slash}{rest}") if found is None else found

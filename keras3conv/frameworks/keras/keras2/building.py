@@ -1,8 +1,8 @@
 """Build a live Keras 3 model from a Keras 2 architecture, layer by layer and call by call.
 
-Keras 3 reads such files as long as every setting kept its name and its meaning. Here what changed is translated, and
-the functions of TensorFlow between the layers become calls of `keras.ops`. Nothing of TensorFlow is imported, and no
-code in a file is run.
+Keras 3 itself reads such files only if every argument has kept its name and its meaning. This module translates the
+changed arguments, and replaces TensorFlow functions between the layers by calls of `keras.ops`. It does not import
+TensorFlow, and runs no code of the file.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -41,16 +41,16 @@ from keras3conv.model.graph import mapped
 from keras3conv.transforms import Shape
 
 WeightShapes = Callable[[str], Mapping[str, Shape]]
-"""Returns the shapes of the weights in the file of a layer, by their roles, for the name of the layer."""
+"""A function from the name of a layer to the shapes of its weights in the file, by role."""
 
 
 @dataclass(kw_only=True)
 class Built:
-    """A model that was built, and what was changed on the way.
+    """A model that was built from a Keras 2 architecture, and its differences from the file.
 
     Attributes:
         model: The model.
-        dropped: The paths of the layers that count in training only, which the model does not have.
+        dropped: The paths of the layers that were left out because they act only in training.
         half_precision: The paths of the layers that computed in half precision.
         renamed: The original names of the layers by their names in the model.
     """
@@ -62,13 +62,13 @@ class Built:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a report says about the changes, a sentence each."""
+        """The differences from the file as sentences for a report."""
         notes = []
         if self.dropped:
-            notes.append(f"dropped, because they count in training only: {', '.join(self.dropped)}")
+            notes.append(f"left out, because they act only in training: {', '.join(self.dropped)}")
         if self.half_precision:
             notes.append(
-                "some layers computed in half precision; the float32 function of the same weights is what is read: "
+                "layers that computed in half precision are read as float32 layers with the same weights: "
                 f"{', '.join(self.half_precision)}"
             )
         if self.renamed:
@@ -78,15 +78,15 @@ class Built:
 
 
 def build(entry: Config, weight_shapes: WeightShapes) -> Built:
-    """Build the model of an architecture in which `problems_in` found nothing; its weights are new.
+    """Build the model of an architecture without problems (`problems_in`); its weights are newly initialized.
 
     Args:
-        entry: The model, as the file has it.
-        weight_shapes: Tells the shapes of weights, for a model that does not say what it is called with.
+        entry: The configuration of the model in the file.
+        weight_shapes: Returns the shapes of the weights of a layer; used if the input shape is not in the file.
 
     Raises:
-        ModelError: A layer cannot be made, or cannot be called as the file says.
-        MalformedCheckpoint: The architecture is none.
+        ModelError: A layer cannot be created or called with the arguments in the file.
+        MalformedCheckpoint: The configuration is not an architecture.
     """
     builder = _Builder(weight_shapes)
     builder.built.model = builder.model(entry, "", name_of(entry))
@@ -94,7 +94,7 @@ def build(entry: Config, weight_shapes: WeightShapes) -> Built:
 
 
 class _Builder:
-    """Makes the layers of one file and notes what it changes."""
+    """Creates the layers of one file, and records the differences from it."""
 
     def __init__(self, weight_shapes: WeightShapes) -> None:
         self.built = Built()
@@ -125,7 +125,7 @@ class _Builder:
         return model
 
     def _layers_of(self, network: Network, used: set[str], names: Mapping[str, str], path: str) -> dict[str, Any]:
-        """Make the layers that the outputs depend on; the others only count in training."""
+        """Create the layers that the outputs depend on; the others act only in training."""
         layers = {}
         for name, entry in network.layers.items():
             where = f"{path}/{name}".lstrip("/")
@@ -144,7 +144,7 @@ class _Builder:
         results: Mapping[tuple[str, int], Any],
         path: str,
     ) -> list[Any]:
-        """What a call returns, as a flat list."""
+        """Return the results of a call as a flat list."""
 
         def tensor(leaf: Any) -> Any:
             return results[leaf.layer, leaf.call][leaf.place] if isinstance(leaf, Result) else leaf
@@ -154,13 +154,13 @@ class _Builder:
         try:
             if entry["class_name"] in CLASSES:
                 made = _operated(applied(entry["class_name"], entry["config"], given, keywords))
-            elif call.layer not in layers:  # it counts in training only
+            elif call.layer not in layers:  # it acts only in training
                 made = _as_floats(given)
             else:
                 made = _layer_called(layers[call.layer], given, keywords)
         except raised_by_keras() as error:
             where = f"{path}/{call.layer}".lstrip("/")
-            raise _failed("a layer cannot be called as the file says", where, error) from error
+            raise _failed("a layer cannot be called with the arguments in the file", where, error) from error
         return list(keras.tree.flatten(made))
 
     def _sequential(self, entry: Config, path: str, name: str) -> keras.Sequential:
@@ -186,13 +186,13 @@ class _Builder:
             try:
                 model.add(made)
             except raised_by_keras() as error:
-                raise _failed("a layer cannot be called as the file says", where, error) from error
+                raise _failed("a layer cannot be called with the arguments in the file", where, error) from error
         if path and isinstance(config, Mapping):
             model.trainable = bool(config.get("trainable", True))
         return model
 
     def _input_shape(self, entry: Config) -> tuple[int | None, ...] | None:
-        """What a Sequential is called with, as the file or the weights of its layers say."""
+        """Return the input shape of a Sequential from its configuration, or else from the weights of its layers."""
         config = entry["config"]
         entries = layers_in(config)
         first = entries[0]["config"]
@@ -201,7 +201,7 @@ class _Builder:
         return first_shape(entries, stated or built, self._weight_shapes)
 
     def layer(self, entry: Config, path: str, name: str = "") -> Any:
-        """The layer of an entry; a layer in its settings is made first."""
+        """Create the layer of a configuration; a layer in its arguments is created first."""
         class_name = renamed(entry["class_name"])
         if class_name in MODELS and "layers" in layers_setting(entry["config"]):
             return self._remembered(self.model(entry, path, name or name_of(entry)), entry, path)
@@ -224,13 +224,15 @@ class _Builder:
         try:
             made = found(**given)
         except raised_by_keras() as error:
-            raise _failed(f"Keras 3 cannot make a {class_name} as the file says", path, error) from error
+            raise _failed(
+                f"Keras 3 cannot create a {class_name} with the arguments in the file", path, error
+            ) from error
         if config.get("trainable") is False:
             made.trainable = False
         return self._remembered(made, entry, path)
 
     def _remembered(self, layer: Any, entry: Config, path: str) -> Any:
-        """Remember the original name of a layer that has another one now."""
+        """Record the original name of a layer that was renamed."""
         original = name_of(entry)
         if original and layer.name != original:
             set_original_name(layer, original)
@@ -248,13 +250,13 @@ class _Builder:
 
 
 class _Operations:
-    """Names the operations of `keras.ops` after the functions in the file: Keras allows a name only once in a model."""
+    """Gives the operations of `keras.ops` the names of the functions in the file; names are unique in a Keras model."""
 
     def __init__(self, known: set[int], taken: set[str]) -> None:
         self._known, self._taken = known, taken
 
     def name(self, results: Iterable[Any], name: str) -> None:
-        """Name the operations that the results were made with, as far back as they have no name of the file."""
+        """Name the operations that computed the results, back to the first that has a name already."""
         waiting = [result._keras_history.operation for result in results if isinstance(result, keras.KerasTensor)]
         number = 0
         while waiting:
@@ -281,14 +283,14 @@ def _failed(headline: str, path: str, error: Exception) -> ModelError:
 
 
 def _as_floats(given: Any) -> Any:
-    """What a layer that counts in training only returns: layers of images make floats of whole numbers."""
+    """Return the result of a layer that acts only in training: its input, with integer images cast to float32."""
     if isinstance(given, keras.KerasTensor) and not keras.backend.is_float_dtype(given.dtype):
         return keras.ops.cast(given, "float32")
     return given
 
 
 def _layer_called(layer: Any, given: Any, keywords: Mapping[str, Any]) -> Any:
-    """Recurrent layers were given their initial state behind their input, in one list."""
+    """Call a layer; Keras 2 passes the input and the initial states of a recurrent layer in one list."""
     known = {name: value for name, value in keywords.items() if value is not None}
     recurrent = (keras.layers.RNN, keras.layers.Bidirectional)
     if isinstance(layer, recurrent) and isinstance(given, list) and len(given) > 1:
@@ -314,17 +316,17 @@ def _operated(call: Applied) -> Any:
 
 
 def _axes(name: str, value: Any) -> Any:
-    """Several axes as a tuple, and a list of one axis too."""
+    """Return a list of axes as a tuple, and any other argument unchanged."""
     return tuple(value) if name == "axis" and isinstance(value, list) else value
 
 
 def _unwrapped(nested: Any) -> Any:
-    """The one tensor of a list of one: what Keras 2 returned for it."""
+    """Return the only element of a list with one element, as Keras 2 does for inputs and outputs."""
     return nested[0] if isinstance(nested, list) and len(nested) == 1 else nested
 
 
 def _input_dtype(layer: Config) -> str | None:
-    """The dtype of what the first layer of a Sequential is given: numbers of words are no floats."""
+    """Return the input dtype for the first layer of a Sequential: integers for an Embedding."""
     return "int32" if layer["class_name"] == "Embedding" else None
 
 

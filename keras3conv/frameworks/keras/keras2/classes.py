@@ -1,4 +1,4 @@
-"""Find the Keras 3 class of a layer in a Keras 2 file, and what its constructor takes."""
+"""Find the Keras 3 class of a layer in a Keras 2 file, and the arguments of its constructor."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -9,40 +9,40 @@ import keras
 Config = Mapping[str, Any]
 
 _EVERY_LAYER = frozenset({"name", "dtype", "trainable"})
-"""What a class takes that hands unknown settings on to `keras.layers.Layer`."""
+"""The arguments of `keras.layers.Layer` that a class accepts if it passes unknown arguments on."""
 
 
 def hard_sigmoid_of_keras_2(x: Any) -> Any:
-    """The hard sigmoid of Keras 2, clip(0.2 x + 0.5, 0, 1); that of Keras 3 rises by 1/6."""
+    """Return the hard sigmoid of Keras 2, clip(0.2 x + 0.5, 0, 1); Keras 3 has a slope of 1/6."""
     return keras.ops.clip(0.2 * x + 0.5, 0.0, 1.0)
 
 
-# A Bidirectional makes its layers anew from their settings.
+# A Bidirectional creates its layers again from their configurations.
 keras.saving.register_keras_serializable("keras3conv")(hard_sigmoid_of_keras_2)
 
 
 def is_entry(value: Any) -> bool:
-    """Whether a setting is a layer or a model."""
+    """Return whether an argument is the configuration of a layer or a model."""
     return isinstance(value, Mapping) and {"class_name", "config"} <= value.keys()
 
 
 def is_activation(value: Any) -> bool:
-    """Whether a setting is an activation that Keras 3 has."""
+    """Return whether an argument is an activation of Keras 3."""
     return value is None or is_entry(value) or (isinstance(value, str) and hasattr(keras.activations, value))
 
 
 def class_named(class_name: str) -> Any:
-    """Return the class of Keras 3, or the one that the user registered under this name; None if there is none."""
+    """Return the class of Keras 3 or the registered class with this name; None if there is neither."""
     return getattr(keras.layers, class_name, None) or keras.saving.get_registered_object(class_name)
 
 
 def is_of_keras(found: type) -> bool:
-    """Whether a class is one of Keras itself."""
+    """Return whether Keras itself defines a class."""
     return found.__module__.startswith("keras.")
 
 
 def accepted_settings(found: Callable[..., Any]) -> frozenset[str]:
-    """Return the names of the arguments that a class of Keras takes, as far up as it hands the others on."""
+    """Return the argument names of a class and of the base classes to which it passes other arguments."""
     names: set[str] = set()
     for base in inspect.getmro(found):  # type: ignore[arg-type]
         parameters = inspect.signature(vars(base)["__init__"]).parameters.values() if "__init__" in vars(base) else ()
@@ -53,7 +53,7 @@ def accepted_settings(found: Callable[..., Any]) -> frozenset[str]:
 
 
 def layers_setting(config: Any) -> Config:
-    """Return the settings of a model as a mapping: a Sequential was a bare list of layers once."""
+    """Return the configuration of a model as a mapping; in old files a Sequential is a list of layers."""
     return config if isinstance(config, Mapping) else {"layers": config}
 
 

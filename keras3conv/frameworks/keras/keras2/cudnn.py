@@ -1,6 +1,6 @@
-"""Convert the weights of CuDNNLSTM and CuDNNGRU of Keras 2 into those of the LSTM and GRU that they are read as.
+"""Convert the weights of CuDNNLSTM and CuDNNGRU of Keras 2 to the weights of an LSTM and a GRU.
 
-cuDNN keeps the transposed matrix of every gate in the memory layout of the input kernel, and two biases for every
+cuDNN stores the matrix of each gate transposed, in the memory layout of the input kernel, and has two biases for each
 gate. The gates have the same order as in Keras.
 """
 
@@ -12,9 +12,9 @@ from keras3conv.transforms import Array, Shape
 
 
 def is_of_cudnn(weights: Sequence[Array], shapes: Sequence[Shape]) -> bool:
-    """Whether three weights are those of a cuDNN layer, beside the shapes that an LSTM or a GRU has.
+    """Return whether three weights are those of a cuDNN layer, given the shapes in an LSTM or a GRU.
 
-    Only the shape of the bias tells: an LSTM has one bias, and a GRU has two in a matrix.
+    Only the shape of the bias differs: an LSTM has one bias, and a GRU has a matrix of two.
     """
     if len(weights) != 3 or [array.shape for array in weights[:2]] != [tuple(shape) for shape in shapes[:2]]:
         return False

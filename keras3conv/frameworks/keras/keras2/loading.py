@@ -1,7 +1,7 @@
-"""Load an HDF5 file of weights, as Keras 2 and the older form of Keras 3 write it, into a model that was made by code.
+"""Load a legacy HDF5 file of weights into a model that was created by code.
 
-Keras itself goes by order, and the order of a nested model's weights depends on which of its layers were frozen when
-they were saved. Here the names in the file say whose weights they are; where they do not, nothing is loaded.
+Keras itself loads by order, and the order of a nested model's weights depends on the layers that were frozen when it
+was saved. This module assigns weights by the names in the file; if the names are ambiguous, nothing is loaded.
 """
 
 from collections.abc import Hashable, Sequence
@@ -22,12 +22,12 @@ _TOP_LEVEL = "top_level_model_weights"
 
 
 def load_by_names(model: keras.Model, groups: Sequence[Group], path: Path) -> None:
-    """Write the values of a file into a model, all of them or none.
+    """Assign the values of a file to the variables of a model, all of them or none.
 
-    The layers of the model itself are matched by their names, or in order where the file has other names.
+    The top-level layers are matched by name, or in order if the file has other names.
 
     Raises:
-        ModelError: The weights are not those of the model, or the names do not tell the order of a nested model's.
+        ModelError: The weights do not fit the model, or the order of a nested model's weights is ambiguous.
     """
     filled = [group for group in groups if group.weights and group.name != _TOP_LEVEL]
     layers = [layer for layer in model.layers if variables_in_order(layer)]
@@ -46,7 +46,7 @@ def load_by_names(model: keras.Model, groups: Sequence[Group], path: Path) -> No
 
 
 def _in_order_of(layer: Any, group: Group, problems: list[Problem], model: str) -> tuple[tuple[str, Array], ...]:
-    """The weights of a group with the names of the layers in a nested model, where the file has other names."""
+    """Return the weights of a group, renamed after the layers of a nested model if the file has other names."""
     if not isinstance(layer, keras.Model) or not layer.layers:
         return group.weights
     leaves = [inner for inner in _leaves(layer) if variables_in_order(inner)]
@@ -60,7 +60,7 @@ def _in_order_of(layer: Any, group: Group, problems: list[Problem], model: str) 
     order, unproven = proven_order([(owner, _shapes(weights)) for owner, weights in owned.items()])
     if unproven:
         listed = [name.rpartition("/")[2] for name in order]
-        fact = f"frozen layers stand last in the file, and these names do not tell the order: {', '.join(listed)}"
+        fact = f"the file lists frozen layers last, and these names do not show the order: {', '.join(listed)}"
         inner = f'model.get_layer("{layer.name}").layers'
         fix = f"for layer, name in zip({inner}, {listed}): layer.name = name  # in the order of the layers of {model}"
         problems.append(Problem(keras=group.name, fact=fact, fixes=(fix,)))
@@ -74,7 +74,7 @@ def _shapes(weights: Sequence[tuple[str, Array]]) -> Hashable:
 
 
 def _leaves(layer: Any) -> Any:
-    """The layers in a nested model, without the models among them."""
+    """Yield the layers of a nested model and of the models inside it, without the models themselves."""
     for inner in layer.layers:
         if isinstance(inner, keras.Model) and inner.layers:
             yield from _leaves(inner)

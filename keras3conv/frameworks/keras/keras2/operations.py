@@ -1,4 +1,4 @@
-"""Compute the functions of TensorFlow that `keras.ops` has no function of the same meaning for, with `keras.ops`."""
+"""Implement functions of TensorFlow that `keras.ops` lacks, with `keras.ops`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ Axis = int | Sequence[int] | None
 
 
 def matmul(a: Any, b: Any, transpose_a: bool = False, transpose_b: bool = False) -> Any:
-    """tf.linalg.matmul: the last two axes of either may be swapped first."""
+    """Compute tf.linalg.matmul, which may first transpose the last two axes of each matrix."""
     return ops.matmul(_swapped(a) if transpose_a else a, _swapped(b) if transpose_b else b)
 
 
@@ -20,18 +20,18 @@ def _swapped(x: Any) -> Any:
 
 
 def l2_normalize(x: Any, axis: Axis = None, epsilon: float = 1e-12) -> Any:
-    """tf.math.l2_normalize: epsilon is a lower bound of the sum of squares."""
+    """Compute tf.math.l2_normalize; epsilon is the lower bound of the sum of squares."""
     squares = ops.sum(ops.square(x), axis=_axes(axis), keepdims=True)
     return ops.multiply(x, ops.rsqrt(ops.maximum(squares, epsilon)))
 
 
 def norm(tensor: Any, axis: Axis = None, keepdims: bool = False) -> Any:
-    """tf.norm and tf.math.reduce_euclidean_norm: the Euclidean norm, of all values without an axis."""
+    """Compute tf.norm and tf.math.reduce_euclidean_norm: the Euclidean norm along axes, or of all values."""
     return ops.sqrt(ops.sum(ops.square(tensor), axis=_axes(axis), keepdims=keepdims))
 
 
 def split(value: Any, num_or_size_splits: Any, axis: int = 0) -> Any:
-    """tf.split: a number of equal parts, or the sizes of the parts, of which one may be -1."""
+    """Compute tf.split into a number of equal parts, or into parts of given sizes, one of which may be -1."""
     if not isinstance(num_or_size_splits, list | tuple):
         return ops.split(value, int(num_or_size_splits), axis=axis)
     sizes = [int(size) for size in num_or_size_splits]
@@ -41,36 +41,36 @@ def split(value: Any, num_or_size_splits: Any, axis: int = 0) -> Any:
 
 
 def unstack(value: Any, num: int | None = None, axis: int = 0) -> Any:
-    """tf.unstack."""
+    """Compute tf.unstack."""
     return ops.unstack(value, num=num, axis=axis)
 
 
 def argmax(x: Any, axis: int | None = 0, output_type: str = "int64") -> Any:
-    """tf.argmax: the first axis without another one, where `keras.ops.argmax` takes all values."""
+    """Compute tf.argmax, whose default is the first axis; `keras.ops.argmax` flattens by default."""
     return ops.cast(ops.argmax(x, axis=0 if axis is None else axis), output_type)
 
 
 def argmin(x: Any, axis: int | None = 0, output_type: str = "int64") -> Any:
-    """tf.argmin: the first axis without another one."""
+    """Compute tf.argmin, whose default is the first axis."""
     return ops.cast(ops.argmin(x, axis=0 if axis is None else axis), output_type)
 
 
 def one_hot(
     indices: Any, depth: int, on_value: Any = None, off_value: Any = None, axis: int | None = -1, dtype: Any = None
 ) -> Any:
-    """tf.one_hot: other values than one and zero may stand in the classes."""
+    """Compute tf.one_hot, with any two values in place of one and zero."""
     found = ops.one_hot(indices, depth, axis=-1 if axis is None else axis, dtype=dtype or "float32")
     on, off = 1.0 if on_value is None else on_value, 0.0 if off_value is None else off_value
     return found if (on, off) == (1.0, 0.0) else ops.add(ops.multiply(found, on - off), off)
 
 
 def squared_difference(x: Any, y: Any) -> Any:
-    """tf.math.squared_difference."""
+    """Compute tf.math.squared_difference."""
     return ops.square(ops.subtract(x, y))
 
 
 def add_n(inputs: Sequence[Any]) -> Any:
-    """tf.math.add_n."""
+    """Compute tf.math.add_n."""
     total = inputs[0]
     for value in inputs[1:]:
         total = ops.add(total, value)
@@ -78,7 +78,7 @@ def add_n(inputs: Sequence[Any]) -> Any:
 
 
 def pad(tensor: Any, paddings: Any, mode: str = "CONSTANT", constant_values: Any = 0) -> Any:
-    """tf.pad."""
+    """Compute tf.pad."""
     widths = tuple((int(before), int(after)) for before, after in paddings)
     if mode.upper() == "CONSTANT":
         return ops.pad(tensor, widths, mode="constant", constant_values=constant_values or 0)
@@ -86,32 +86,32 @@ def pad(tensor: Any, paddings: Any, mode: str = "CONSTANT", constant_values: Any
 
 
 def gather(params: Any, indices: Any, axis: int | None = None) -> Any:
-    """tf.gather without batch axes: the first axis without another one."""
+    """Compute tf.gather without batch axes; the default is the first axis."""
     return ops.take(params, np.asarray(indices) if isinstance(indices, list) else indices, axis=axis or 0)
 
 
 def flip_left_right(image: Any) -> Any:
-    """tf.image.flip_left_right."""
+    """Compute tf.image.flip_left_right."""
     return ops.flip(image, axis=-2)
 
 
 def flip_up_down(image: Any) -> Any:
-    """tf.image.flip_up_down."""
+    """Compute tf.image.flip_up_down."""
     return ops.flip(image, axis=-3)
 
 
 def max_pool(inputs: Any, ksize: Any, strides: Any, padding: str) -> Any:
-    """tf.nn.max_pool2d of images with their channels last."""
+    """Compute tf.nn.max_pool2d of channels-last images."""
     return ops.max_pool(inputs, _window(ksize), _window(strides), padding.lower(), data_format="channels_last")
 
 
 def average_pool(inputs: Any, ksize: Any, strides: Any, padding: str) -> Any:
-    """tf.nn.avg_pool2d of images with their channels last."""
+    """Compute tf.nn.avg_pool2d of channels-last images."""
     return ops.average_pool(inputs, _window(ksize), _window(strides), padding.lower(), data_format="channels_last")
 
 
 def get_item(x: Any, key: tuple[Any, ...]) -> Any:
-    """x[key] as TensorFlow computes it: `::-1` turns an axis around, which not every backend of Keras can."""
+    """Index a tensor; a negative step becomes a flip, because not every backend of Keras supports it."""
     axes = sum(part is not None and part is not Ellipsis for part in key)
     place, positive = 0, list(key)
     for number, part in enumerate(key):
@@ -120,7 +120,7 @@ def get_item(x: Any, key: tuple[Any, ...]) -> Any:
         elif part is not None:
             if isinstance(part, slice) and isinstance(part.step, int) and part.step < 0:
                 if (part.start, part.stop) != (None, None):
-                    raise ValueError(f"[{part.start}:{part.stop}:{part.step}] goes backwards from a bound")
+                    raise ValueError(f"[{part.start}:{part.stop}:{part.step}] has a negative step and a bound")
                 x = ops.flip(x, axis=place)
                 positive[number] = slice(None, None, None if part.step == -1 else -part.step)
             place += 1
@@ -128,7 +128,7 @@ def get_item(x: Any, key: tuple[Any, ...]) -> Any:
 
 
 def _window(size: Any) -> Any:
-    """The sizes of the image axes: TensorFlow takes one number, two, or four with those of batch and channels."""
+    """Return the sizes along the image axes; TensorFlow takes one number, two, or four with batch and channels."""
     sizes = list(size) if isinstance(size, list | tuple) else [size]
     return tuple(sizes[1:3]) if len(sizes) == 4 else tuple(sizes) if len(sizes) == 2 else sizes[0]
 
@@ -144,11 +144,11 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
         norm, one_hot, pad, split, squared_difference, unstack,
     )
 }  # fmt: skip
-"""The functions by the names that `keras3conv.formats.keras2.operations` has for them."""
+"""The functions by their names in `keras3conv.formats.keras2.operations`."""
 
 
 def array_like(value: Any, other: Any) -> Any:
-    """Return a constant that the file has as a list as an array of the dtype of the tensor beside it."""
+    """Return a list as an array with the dtype of the other operand; return any other value unchanged."""
     if isinstance(value, list) and isinstance(other, keras.KerasTensor):
         return np.asarray(value, dtype=other.dtype)
     return value

@@ -1,10 +1,8 @@
-"""Name everything in a Keras 2 architecture that Keras 3 cannot compute, before a layer is made."""
+"""List everything in a Keras 2 architecture that Keras 3 cannot compute, before any layer is created."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-
-import keras
 
 from keras3conv.errors import Problem, RuleError
 from keras3conv.formats.keras2.layers import (
@@ -26,14 +24,11 @@ from keras3conv.frameworks.keras.keras2.classes import (
     is_of_keras,
     layers_setting,
 )
-from keras3conv.frameworks.keras.tree import named_layers
-
-_AVERAGES = (keras.layers.AveragePooling1D, keras.layers.AveragePooling2D, keras.layers.AveragePooling3D)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _File:
-    """What the problems of a file are told with: who wrote it, and the line to paste for the user's own code."""
+    """The facts about a file that its problems need: the version that wrote it, and the suggested line of code."""
 
     version: str
     is_of_tensorflow_2: bool
@@ -41,43 +36,15 @@ class _File:
 
 
 def problems_in(entry: Config, version: str, own_code: str) -> Iterator[Problem]:
-    """What in an architecture has no counterpart in Keras 3.
+    """Yield a problem for each part of an architecture that has no counterpart in Keras 3.
 
     Args:
-        entry: The model, as the file has it.
-        version: The version of Keras that wrote it.
-        own_code: The line to paste for what only the user's own code can make.
+        entry: The configuration of the model in the file.
+        version: The version of Keras that wrote the file.
+        own_code: The suggested line for a layer that only the user's own code can create.
     """
     file = _File(version=version, is_of_tensorflow_2=_says_ragged(entry), own_code=own_code)
     yield from _problems(entry, file, "")
-
-
-def computed_otherwise(model: keras.Model) -> Iterator[Problem]:
-    """What in a model that was made the backend of Keras computes otherwise than TensorFlow does.
-
-    Keras' torch backend repeats the last value where a window of an average pooling hangs over one end further than
-    over the other: only a window of two values has the same average then.
-    """
-    if keras.backend.backend() != "torch":
-        return
-    for path, layer in named_layers(model):
-        is_average = isinstance(layer, _AVERAGES) and layer.padding == "same"
-        if is_average and _hangs_over(layer):
-            fact = "Keras' torch backend computes the average over a window that hangs over one end otherwise"
-            yield Problem(keras=path, fact=f"{fact}; TensorFlow's and JAX's compute it as Keras 2 does")
-
-
-def _hangs_over(layer: Any) -> bool:
-    """Whether the windows of a pooling need an odd number of padded places along an axis, or may need it."""
-    for node in layer._inbound_nodes:
-        shape = node.input_tensors[0].shape
-        sizes = shape[1:-1] if layer.data_format == "channels_last" else shape[2:]
-        for size, window, stride in zip(sizes, layer.pool_size, layer.strides, strict=True):
-            if window > 2 and size is None and (stride > 1 or window % 2 == 0):
-                return True
-            if window > 2 and size is not None and max((-(-size // stride) - 1) * stride + window - size, 0) % 2:
-                return True
-    return False
 
 
 def _problems(entry: Config, file: _File, path: str) -> Iterator[Problem]:
@@ -93,7 +60,7 @@ def _problems(entry: Config, file: _File, path: str) -> Iterator[Problem]:
 
 
 def _says_ragged(entry: Config) -> bool:
-    """Whether an input says whether it is ragged, which TensorFlow 1 never wrote."""
+    """Return whether an input layer has the argument `ragged`, which only TensorFlow 2 wrote."""
     config = entry["config"]
     layers = layers_setting(config).get("layers")
     if isinstance(layers, list):
@@ -102,7 +69,7 @@ def _says_ragged(entry: Config) -> bool:
 
 
 def _model_problems(entry: Config, file: _File, path: str) -> Iterator[Problem]:
-    """The problems of the layers whose results the model returns, and of the functions between them."""
+    """Yield the problems of the layers and TensorFlow functions that the outputs depend on."""
     entries = layers_in(entry["config"])
     if entry["class_name"] == "Sequential":
         for inner in entries:
@@ -126,7 +93,7 @@ def _model_problems(entry: Config, file: _File, path: str) -> Iterator[Problem]:
 def _layer_problems(class_name: str, config: Any, file: _File, path: str) -> Iterator[Problem]:
     found = class_named(class_name)
     if found is None:
-        fact = f"{class_name} is no class of Keras 3, and nobody registered it"
+        fact = f"{class_name} is not a class of Keras 3, and no class is registered under this name"
         short = class_name.rpartition(">")[2]
         register = f'keras.saving.get_custom_objects()["{short}"] = {short}  # your class; then convert again'
         yield Problem(keras=path, fact=fact, fixes=(register, file.own_code))
@@ -144,11 +111,11 @@ def _layer_problems(class_name: str, config: Any, file: _File, path: str) -> Ite
             for place, one in enumerate(value):
                 yield from _problems(one, file, f"{path}/{name}_{place}")
         elif name not in accepted and not is_without_effect(name, value):
-            yield Problem(
-                keras=path, fact=f"{class_name} has the setting {name}={value!r}, which Keras 3 does not have"
-            )
+            yield Problem(keras=path, fact=f"{class_name} has the argument {name}={value!r}, which Keras 3 lacks")
         elif name.endswith("activation") and not is_activation(value):
-            yield Problem(keras=path, fact=f"its activation {value!r} is none of Keras", fixes=(file.own_code,))
+            yield Problem(
+                keras=path, fact=f"its activation {value!r} is not an activation of Keras", fixes=(file.own_code,)
+            )
 
 
-__all__ = ["computed_otherwise", "problems_in"]
+__all__ = ["problems_in"]

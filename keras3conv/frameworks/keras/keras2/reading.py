@@ -1,4 +1,4 @@
-"""Read a model that Keras 2 saved as a live Keras 3 model that computes the same: the one reader of every entry."""
+"""Read a model that Keras 2 saved as a live Keras 3 model that computes the same function."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -13,20 +13,21 @@ from keras3conv.formats.keras import weights_h5
 from keras3conv.formats.keras2 import file as keras2_file
 from keras3conv.formats.keras2.file import Group, Saved, role_of
 from keras3conv.formats.keras2.network import name_of
+from keras3conv.frameworks.keras.deviations import deviations
 from keras3conv.frameworks.keras.keras2 import archive, weights
 from keras3conv.frameworks.keras.keras2.building import build
-from keras3conv.frameworks.keras.keras2.problems import computed_otherwise, problems_in
+from keras3conv.frameworks.keras.keras2.problems import problems_in
 from keras3conv.frameworks.keras.origin import Origin, set_origin
 from keras3conv.messages import lay_out
 from keras3conv.transforms import Array, Shape
 
 
 def problems_of(saved: Saved, weights_file: Path | None = None) -> tuple[Problem, ...]:
-    """Return what in an architecture of Keras 2 Keras 3 cannot compute, each with a line to paste; empty if nothing.
+    """Return a problem, with a suggested line, for each part of an architecture that Keras 3 cannot compute.
 
     Args:
         saved: The architecture.
-        weights_file: The file with the weights, where it is another one.
+        weights_file: The file with the weights, if it is not the file of the architecture.
     """
     file = weights_file or saved.path
     own_code = f'k3c.convert(make_model())  # in your own code: make_model().load_weights("{file}")'
@@ -34,20 +35,20 @@ def problems_of(saved: Saved, weights_file: Path | None = None) -> tuple[Problem
 
 
 def read_model(saved: Saved, weights_file: Path | None = None) -> keras.Model:
-    """Return the model, with its weights; `problems_of` found nothing in it.
+    """Return the model of an architecture without problems (`problems_of`), with its weights.
 
     Args:
         saved: The architecture.
-        weights_file: The file with the weights, where it is another one: HDF5 of Keras 2.
+        weights_file: The HDF5 file with the weights, if it is not the file of the architecture.
 
     Raises:
-        ModelError: A layer cannot be made or called as the file says, or has no weights in the file; or the backend
-            of Keras computes it otherwise.
+        ModelError: A layer cannot be created or called with the arguments in the file, or has no weights in the
+            file; or the current backend computes a layer differently from TensorFlow.
         FileError: The file cannot be read.
     """
     stored = _Stored(saved, weights_file)
     built = build(saved.config, stored.shapes)
-    if problems := tuple(computed_otherwise(built.model)):
+    if problems := tuple(deviations(built.model)):
         raise ModelError(lay_out(f"{saved.path} cannot be computed as {saved.writer} does", list(problems)))
     stored.load_into(built.model, built.dropped)
     notes, renamed = built.notes, built.renamed
@@ -57,7 +58,7 @@ def read_model(saved: Saved, weights_file: Path | None = None) -> keras.Model:
 
 
 class _Stored:
-    """The weights of a file of Keras 2: HDF5, or inside an archive."""
+    """The weights in an HDF5 file or an archive of Keras 2."""
 
     def __init__(self, saved: Saved, weights_file: Path | None) -> None:
         self._saved, self._path = saved, weights_file or saved.path
@@ -72,7 +73,7 @@ class _Stored:
         return archive_file.datasets(self._path) if self._path.suffix == ".keras" else weights_h5.datasets(self._path)
 
     def shapes(self, layer: str) -> Mapping[str, Shape]:
-        """The shapes of the weights of a layer, by their roles; the first one counts as a kernel in an archive."""
+        """Return the shapes of the weights of a layer by role; in an archive, the first weight counts as the kernel."""
         if not self._is_archive:
             return {
                 role_of(name): array.shape

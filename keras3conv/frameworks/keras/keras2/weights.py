@@ -1,7 +1,7 @@
 """Load the weights of an HDF5 file of Keras 2 into a model of Keras 3, by the names of the layers.
 
-A layer's group in the file has the names of its variables in the order in which it made them, those that are trained
-first. A group of a model has them for all its layers; there the names of the layers say which is whose.
+The group of a layer lists its variables in the order of their creation, the trainable ones first. The group of a nested
+model lists the variables of all its layers; the layer's name in the path of a variable tells its owner.
 """
 
 import re
@@ -20,10 +20,10 @@ from keras3conv.messages import lay_out
 from keras3conv.transforms import Array, Shape
 
 _ROLES = {"depthwise_kernel": "kernel"}
-"""Variables of depthwise convolutions that have another name now."""
+"""The variable names that Keras 3 changed: those of depthwise convolutions."""
 
 _NUMBERED = re.compile(r"_\d+$")
-"""What TensorFlow 1 made of names that were there twice: those of cells on top of each other."""
+"""The suffix that TensorFlow 1 added to duplicate names, such as those of stacked cells."""
 
 Variables = Sequence[keras.Variable]
 Weights = Sequence[tuple[str, Array]]
@@ -31,16 +31,16 @@ Staged = list[tuple[keras.Variable, Array]]
 
 
 def load(model: keras.Model, groups: Sequence[Group], path: Path, dropped: Sequence[str] = ()) -> None:
-    """Write the values of a file into a model, all of them or none.
+    """Assign the values of a file to the variables of a model, all of them or none.
 
     Args:
         model: The model.
         groups: The weights in the file.
         path: The file.
-        dropped: The paths of layers in the file that the model does not have, on purpose.
+        dropped: The paths of layers in the file that were left out of the model.
 
     Raises:
-        ModelError: A layer of one side has no place on the other, or its variables are others; all of it at once.
+        ModelError: Layers or variables are on one side only, or differ; the message lists all of them.
     """
     layers = {original_name(layer): layer for layer in model.layers}
     problems: list[Problem] = []
@@ -48,29 +48,29 @@ def load(model: keras.Model, groups: Sequence[Group], path: Path, dropped: Seque
     filled = [group for group in groups if group.weights and group.name not in dropped]
     for group in filled:
         if group.name not in layers:
-            problems.append(Problem(keras=group.name, fact="is in the file, and not in the architecture"))
+            problems.append(Problem(keras=group.name, fact="is in the file, but not in the architecture"))
             continue
         staged += staged_layer(layers[group.name], group.weights, group.name, problems)
     names = {group.name for group in filled}
     for name, layer in layers.items():
         if name not in names and variables_in_order(layer):
-            problems.append(Problem(keras=name, fact="has variables, and the file has none for it"))
+            problems.append(Problem(keras=name, fact="has variables, but the file has no values for them"))
     assign(model, staged, problems, path)
 
 
 def assign(model: keras.Model, staged: Staged, problems: Sequence[Problem], path: Path) -> None:
-    """Write staged values into the variables of a model; raises `ModelError` before that if there are problems."""
+    """Assign staged values to their variables; if there are problems, raise `ModelError` before any assignment."""
     if problems:
         raise ModelError(lay_out(f"the weights in {path} are not those of its architecture", problems))
     for variable, array in staged:
         variable.assign(array)
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.Normalization):
-            layer.finalize_state()  # it computes with values that it makes of its variables
+            layer.finalize_state()  # it computes with values that it derives from its variables
 
 
 def staged_layer(layer: Any, weights: Weights, path: str, problems: list[Problem]) -> Iterator[Any]:
-    """Pair the variables of a layer with the arrays in its group; what does not fit becomes a problem."""
+    """Pair the variables of a layer with the arrays in its group; append a problem for each that does not fit."""
     inner = getattr(layer, "layers", None)
     if isinstance(layer, keras.Model) and inner:
         yield from _in_model(layer, weights, path, problems)
@@ -91,7 +91,7 @@ def staged_layer(layer: Any, weights: Weights, path: str, problems: list[Problem
 
 
 def _converted(weights: Weights, shapes: Sequence[Shape]) -> Weights:
-    """The weights with those of cuDNN's layers, of which there are three each, in the form of Keras' own."""
+    """Return the weights with the three weights of each cuDNN layer converted to those of a Keras layer."""
     if len(weights) != len(shapes) or len(weights) % 3:
         return weights
     found: list[tuple[str, Array]] = []
@@ -104,7 +104,7 @@ def _converted(weights: Weights, shapes: Sequence[Shape]) -> Weights:
 
 
 def _in_model(model: keras.Model, weights: Weights, path: str, problems: list[Problem]) -> Iterator[Any]:
-    """The weights of a model within the model: each belongs to the layer whose name is the first in its own."""
+    """Pair the variables of a nested model: a weight belongs to the layer whose name comes first in its path."""
     layers = {original_name(layer): layer for layer in model.layers}
     owners = {name: name for name in layers}
     for name, layer in layers.items():
@@ -114,7 +114,7 @@ def _in_model(model: keras.Model, weights: Weights, path: str, problems: list[Pr
     for name, array in weights:
         owner = _owner(name, owners)
         if not owner:
-            problems.append(Problem(keras=path, fact=f"{name} in the file belongs to none of its layers"))
+            problems.append(Problem(keras=path, fact=f"{name} in the file belongs to no layer of the model"))
             return
         found[owner].append((name, array))
     for name, layer in layers.items():
@@ -122,7 +122,7 @@ def _in_model(model: keras.Model, weights: Weights, path: str, problems: list[Pr
 
 
 def _owner(weight: str, owners: Mapping[str, str]) -> str:
-    """The layer that a weight belongs to: its name is the first in the weight's, the longest of those at one place."""
+    """Return the layer that owns a weight: its name comes first in the path; of two at one position, the longer one."""
     places = {name: f"/{weight}".find(f"/{name}/") for name in owners}
     found = [(place, -len(name), name) for name, place in places.items() if place >= 0]
     return owners[min(found)[2]] if found else ""
@@ -136,7 +136,7 @@ def _below(layer: Any) -> Iterator[Any]:
 
 
 def variables_in_order(layer: Any) -> Variables:
-    """Return the variables in the order in which Keras 2 saved them: those that are trained first."""
+    """Return the variables in the order in which Keras 2 saves them: the trainable ones first."""
     seeds = {id(generator.state) for part in layer._flatten_layers() for generator in part._seed_generators}
     ordered = [*layer.trainable_weights, *layer.non_trainable_weights]
     return [variable for variable in ordered if id(variable) not in seeds]

@@ -1,6 +1,6 @@
-"""Record tensors that a traced call creates from sizes, such as positions and masks of ones.
+"""Record tensors that a traced call creates: from sizes, such as positions and masks of ones, or at random.
 
-Without a record, such a tensor would become a constant for the sizes of the trace.
+Without a record, the first kind would become a constant for the sizes of the trace, and the second one drawn number.
 """
 
 import inspect
@@ -16,6 +16,9 @@ from keras3conv.frameworks.keras.observing import replaced
 
 CREATIONS = ("arange", "eye", "full", "identity", "ones", "tri", "zeros")
 """The functions of `keras.ops` that create such tensors."""
+
+DRAWS = ("beta", "binomial", "categorical", "gamma", "normal", "randint", "shuffle", "truncated_normal", "uniform")
+"""The functions of `keras.random` that draw random numbers whether or not the model is trained."""
 
 Note = Callable[[str, Mapping[str, Any], Any], Any]
 """A function from the name of a called function, its arguments and its result to the value that replaces the result."""
@@ -33,6 +36,20 @@ def creations_recorded(note: Note) -> AbstractContextManager[None]:
     )
 
 
+def draws_noted(note: Callable[[str], None]) -> AbstractContextManager[None]:
+    """Pass the name of every function of `keras.random` that is called while the block runs to `note`."""
+
+    def noting(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def called(*args: Any, **kwargs: Any) -> Any:
+            note(f"keras.random.{name}")
+            return function(*args, **kwargs)
+
+        return called
+
+    return replaced([(keras.random, name, noting(name, getattr(keras.random, name))) for name in DRAWS])
+
+
 def _recording(name: str, function: Callable[..., Any], note: Note) -> Callable[..., Any]:
     signature = inspect.signature(function)
 
@@ -47,4 +64,4 @@ def _recording(name: str, function: Callable[..., Any], note: Note) -> Callable[
     return called
 
 
-__all__ = ["CREATIONS", "Note", "creations_recorded"]
+__all__ = ["CREATIONS", "DRAWS", "Note", "creations_recorded", "draws_noted"]

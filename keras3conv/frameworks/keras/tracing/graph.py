@@ -21,7 +21,7 @@ from keras3conv.frameworks.keras.internals import compute_output_spec
 from keras3conv.frameworks.keras.observing import Original, layer_calls, symbolic_calls
 from keras3conv.frameworks.keras.operations import arguments_of, kind_of_operation
 from keras3conv.frameworks.keras.state import tensors_kept
-from keras3conv.frameworks.keras.tracing.creation import creations_recorded
+from keras3conv.frameworks.keras.tracing.creation import creations_recorded, draws_noted
 from keras3conv.frameworks.keras.tracing.endings import distributed, final_activation, noted_config
 from keras3conv.frameworks.keras.tracing.sizes import DEPENDS, Sizes, merged
 from keras3conv.frameworks.keras.tracing.variables import symbolic_variables
@@ -71,6 +71,12 @@ def graph_of(
     return replace(graph.pruned(), input_names=names), problems
 
 
+DRAWN = (
+    "draws random numbers in inference mode too, so that no two runs of the model agree. Pass the numbers to the "
+    "model as one more input, or convert the part of the model before this layer"
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Traced:
     """The result of one trace: a graph with numbers in place of the free sizes."""
@@ -86,6 +92,7 @@ def _trace(model: keras.layers.Layer, tracer: "_Tracer", given: Any, view: Model
         contexts.enter_context(tensors_kept(model))
         contexts.enter_context(_traced(tracer))
         contexts.enter_context(creations_recorded(tracer.created))
+        contexts.enter_context(draws_noted(tracer.drawn))
         contexts.enter_context(symbolic_variables(tracer.variables, lambda: not tracer.shapes_only))
         try:
             outputs = tracer.call(model, given)
@@ -208,6 +215,11 @@ class _Tracer:
         )
         self.nodes.append(replace(node, structure=Ref(node.outputs[0].name)))
         return symbol
+
+    def drawn(self, name: str) -> None:
+        """Add a problem for a call that draws random numbers in inference mode."""
+        path = self.inside[-1] if self.inside else ""
+        self.problems.append(Problem(keras=path, fact=f"{name} {DRAWN}"))
 
     def call(self, layer: keras.layers.Layer, given: Any) -> Any:
         """Call the model in inference mode."""
@@ -373,4 +385,4 @@ def leaf_by_name(known: Mapping[str, object]) -> IsLeaf:
     return is_leaf
 
 
-__all__ = ["IsLeaf", "graph_of", "leaf_by_name"]
+__all__ = ["DRAWN", "IsLeaf", "graph_of", "leaf_by_name"]

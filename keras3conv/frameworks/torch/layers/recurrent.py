@@ -19,6 +19,7 @@ class Recurrent(nn.Module):
         return_sequences: Whether to return the outputs of all steps instead of the last one.
         return_state: Whether to return the states after the last step, too.
         go_backwards: Whether to run the steps in reverse order.
+        zero_masked: Whether a masked step returns zeros instead of the output of the step before it.
     """
 
     kind = "keras3conv.frameworks.torch.layers.Recurrent"
@@ -30,6 +31,7 @@ class Recurrent(nn.Module):
         return_sequences: bool = False,
         return_state: bool = False,
         go_backwards: bool = False,
+        zero_masked: bool = False,
     ) -> None:
         super().__init__()
         self.input_size = input_size
@@ -37,6 +39,7 @@ class Recurrent(nn.Module):
         self.return_sequences = return_sequences
         self.return_state = return_state
         self.go_backwards = go_backwards
+        self.zero_masked = zero_masked
         for place, (kind, units, _, _, bias) in enumerate(cells):
             rows = units * {"SimpleRNN": 1, "LSTM": 4}.get(kind, 3)
             weight_ih, weight_hh = torch.empty(rows, input_size), torch.empty(rows, units)
@@ -53,7 +56,8 @@ class Recurrent(nn.Module):
 
         Args:
             inputs: Of shape (batch, steps, input_size).
-            mask: Of shape (batch, steps): where it is false, the step is left out, and states and output stay.
+            mask: Of shape (batch, steps): where it is false, the states stay, and so does the output unless
+                `zero_masked`.
 
         Returns:
             A tensor of shape (batch, units), or (batch, steps, units) in the order in which the steps ran; with
@@ -75,7 +79,8 @@ class Recurrent(nn.Module):
                 if keep is not None:
                     found = [torch.where(keep[:, None], new, old) for new, old in zip(found, state, strict=True)]
                 states[place] = found
-            outputs.append(states[-1][0])
+            output = states[-1][0]
+            outputs.append(torch.where(keep[:, None], output, 0) if keep is not None and self.zero_masked else output)
         result = torch.stack(outputs, 1) if self.return_sequences else outputs[-1]
         if not self.return_state:
             return result

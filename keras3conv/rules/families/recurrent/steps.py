@@ -29,7 +29,13 @@ _CELL_FIELDS = {
 }
 """The Keras arguments that describe the cells."""
 
-_FLAGS = ("return_sequences", "return_state", "go_backwards")
+_FLAGS = {
+    "return_sequences": "return_sequences",
+    "return_state": "return_state",
+    "go_backwards": "go_backwards",
+    "zero_masked": "zero_output_for_mask",
+}
+"""The arguments of the torch module that are true or false, each with the Keras argument."""
 
 
 def _weights(config: Config) -> tuple[WeightMapping, ...]:
@@ -71,12 +77,16 @@ def _cell_to_torch(name: str, config: Config, units: int) -> Cell:
 
 def _to_rnn(config: Config) -> LayerSpecs:
     cells = [serialised(f"{name}Cell", inner) for name, inner in map(_cell_to_keras, config["cells"])]
-    return (LayerSpec(kind=RNN, config={**rnn_config(cells), **{name: config[name] for name in _FLAGS}}),)
+    return (LayerSpec(kind=RNN, config={**rnn_config(cells), **_flags(config)}),)
 
 
 def _to_layer(config: Config) -> LayerSpecs:
     name, inner = _cell_to_keras(config["cells"][0])
-    return (LayerSpec(kind=f"keras.layers.{name}", config={**inner, **{name: config[name] for name in _FLAGS}}),)
+    return (LayerSpec(kind=f"keras.layers.{name}", config={**inner, **_flags(config)}),)
+
+
+def _flags(config: Config) -> dict[str, bool]:
+    return {keras: config[torch] for torch, keras in _FLAGS.items()}
 
 
 def _named_cells(spec: LayerSpec) -> Iterator[tuple[str, str, Config]]:
@@ -96,7 +106,7 @@ def _to_torch(layers: LayerSpecs) -> LayerSpecs:
         for prefix, name, config in _named_cells(spec)
     )
     first = next(_named_cells(spec))[0]
-    flags = {name: spec.config.get(name, False) for name in _FLAGS}
+    flags = {torch: spec.config.get(keras, False) for torch, keras in _FLAGS.items()}
     config = {"input_size": shape_of(spec, f"{first}kernel")[0], "cells": cells, **flags}
     return (LayerSpec(kind=RECURRENT, config=config),)
 
@@ -111,7 +121,7 @@ def _examples(*stacks: tuple[Cell, ...]) -> tuple[Example, ...]:
     flags: tuple[dict[str, bool], ...] = (
         {},
         {"return_sequences": True, "return_state": True, "go_backwards": True},
-        {"return_state": True},
+        {"return_state": True, "zero_masked": True},
     )
     return tuple(
         Example(config={"input_size": 3, "cells": stack, **flag}, inputs=((2, 4, 3),))
@@ -151,7 +161,7 @@ for _name in ("RNN", *_LAYERS):
         Rule(
             torch=RECURRENT,
             keras=f"keras.layers.{_name}",
-            fields=paired("input_size", cells=_CELL_FIELDS[_name], **{name: name for name in _FLAGS}),
+            fields=paired("input_size", cells=_CELL_FIELDS[_name], **_FLAGS),
             applies=partial(_applies, kinds=_LAYERS.get(_name, ())),
             weights=_weights,
             to_keras=_to_rnn if _name == "RNN" else _to_layer,

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras3conv.cli.files import read_inputs
 from keras3conv.errors import BudgetExceeded, FileError, InputError, MalformedCheckpoint
 from keras3conv.formats.safe import npy
+from keras3conv.workflows.files import read_inputs
 from tests.support import guarded
 from tests.support.guarded import Case, Outcome
 

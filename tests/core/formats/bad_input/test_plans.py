@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from keras3conv.cli.files import read_plan
 from keras3conv.errors import FileError
 from keras3conv.planner.plan import plan
 from keras3conv.transforms import from_json
+from keras3conv.workflows.files import read_plan
 from tests.core.planner.test_plan import dense, keras_model, linear, torch_model
 from tests.support import guarded
 from tests.support.guarded import Case, Outcome

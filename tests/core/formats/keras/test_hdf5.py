@@ -240,7 +240,7 @@ def test_reading_and_writing_import_no_framework(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", program, *map(str, paths_)], check=True, cwd=root)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=3, unique=True))
 def test_names_in_hdf5_never_touch_the_file_system(tmp_path_factory: pytest.TempPathFactory, names: list[str]) -> None:
     folder = tmp_path_factory.mktemp("names")

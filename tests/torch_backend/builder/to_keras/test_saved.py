@@ -62,6 +62,7 @@ def module(tmp_path: Path) -> nn.Module:
     return made.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", [name for name in ("jax", "tensorflow") if find_spec(name)])
 def test_a_saved_model_runs_without_torch_and_this_package(tmp_path: Path, backend: str) -> None:
     net, x = module(tmp_path), torch.randn(2, 3, 6, 8)

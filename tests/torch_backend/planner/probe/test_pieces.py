@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import keras
@@ -44,6 +45,22 @@ class Packed(Routed):
 
     def expert(self, x: torch.Tensor, number: int) -> torch.Tensor:
         gate, up = nn.functional.linear(x, self.both[number]).chunk(2, -1)
+        return nn.functional.linear(nn.functional.silu(gate) * up, self.down[number])
+
+
+class Alternating(Packed):
+    """The rows of the gate and of the way up alternate."""
+
+    def expert(self, x: torch.Tensor, number: int) -> torch.Tensor:
+        both = nn.functional.linear(x, self.both[number])
+        return nn.functional.linear(nn.functional.silu(both[..., ::2]) * both[..., 1::2], self.down[number])
+
+
+class Exchanged(Packed):
+    """The way up precedes the gate."""
+
+    def expert(self, x: torch.Tensor, number: int) -> torch.Tensor:
+        up, gate = nn.functional.linear(x, self.both[number]).chunk(2, -1)
         return nn.functional.linear(nn.functional.silu(gate) * up, self.down[number])
 
 
@@ -109,12 +126,45 @@ class Expert(layers.Layer):
 class Each(layers.Layer):
     """The experts one by one."""
 
+    make: Callable[[], layers.Layer] = Expert
+
     def __init__(self) -> None:
         super().__init__()
-        self.experts = [Expert() for _ in range(EXPERTS)]
+        self.experts = [type(self).make() for _ in range(EXPERTS)]
 
     def call(self, x: Any) -> Any:
         return ops.stack([expert(x) for expert in self.experts])
+
+
+class PackedBank(layers.Layer):
+    """All experts at once, with the gate and the way up in one variable."""
+
+    def build(self, _: object) -> None:
+        self.both = self.add_weight(shape=(EXPERTS, WIDTH, 2 * HIDDEN), name="gate_up")
+        self.fall = self.add_weight(shape=(EXPERTS, HIDDEN, WIDTH), name="fall")
+
+    def call(self, x: Any) -> Any:
+        gate, rise = ops.split(ops.einsum("bth,ehm->ebtm", x, self.both), 2, axis=-1)
+        return ops.einsum("ebtm,emh->ebth", ops.silu(gate) * rise, self.fall)
+
+
+class PackedExpert(layers.Layer):
+    """One expert with one kernel for the gate and the way up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.both = layers.Dense(2 * HIDDEN, use_bias=False, name="gate_up")
+        self.fall = layers.Dense(WIDTH, use_bias=False, name="down")
+
+    def call(self, x: Any) -> Any:
+        gate, rise = ops.split(self.both(x), 2, axis=-1)
+        return self.fall(ops.silu(gate) * rise)
+
+
+class EachPacked(Each):
+    """The experts one by one, each with one kernel for the gate and the way up."""
+
+    make = PackedExpert
 
 
 def keras_model(experts: Callable[[], layers.Layer]) -> keras.Model:
@@ -131,7 +181,11 @@ def torch_model(block: type[Routed]) -> nn.Module:
 
 
 @pytest.mark.parametrize(
-    ("block", "experts"), [(Packed, Bank), (Stacked, Bank), (Listed, Bank), (Stacked, Each), (Listed, Each)]
+    ("block", "experts"),
+    [
+        *product((Packed, Stacked, Listed, Alternating, Exchanged), (Bank, Each)),
+        *product((Packed, Listed, Alternating, Exchanged), (PackedBank, EachPacked)),
+    ],
 )
 def test_experts_are_paired_and_proven_however_each_side_stores_them(
     block: type[Routed], experts: Callable[[], layers.Layer]

@@ -22,6 +22,8 @@ from tests.support.laws import (
 )
 from tests.support.trials import Trial, make_trial
 
+pytestmark = pytest.mark.slow
+
 CONV = "torch.nn.Conv2d <-> keras.layers.Conv2D"
 DEPTHWISE = "torch.nn.Conv2d <-> keras.layers.DepthwiseConv2D"
 DENSE = "torch.nn.Linear <-> keras.layers.Dense"

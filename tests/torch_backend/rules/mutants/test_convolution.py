@@ -34,6 +34,8 @@ from tests.torch_backend.rules.mutants.test_common import (
     weight,
 )
 
+pytestmark = pytest.mark.slow
+
 CONV = "torch.nn.Conv2d <-> keras.layers.Conv2D"
 TRANSPOSE = "torch.nn.ConvTranspose2d <-> keras.layers.Conv2DTranspose"
 SEPARABLE = "2 x torch.nn.Conv2d <-> keras.layers.SeparableConv2D"

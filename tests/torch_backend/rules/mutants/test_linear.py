@@ -26,6 +26,8 @@ from tests.torch_backend.rules.mutants.test_common import (
     mapped,
 )
 
+pytestmark = pytest.mark.slow
+
 CONV1D = "transformers.pytorch_utils.Conv1D <-> keras.layers.Dense"
 CONV1D_PACKED = "transformers.pytorch_utils.Conv1D <-> 3 x keras.layers.Dense"
 DENSE_PACKED = "torch.nn.Linear <-> 3 x keras.layers.Dense"

@@ -18,6 +18,8 @@ from tests.torch_backend.rules.mutants.test_common import (
     swapped,
 )
 
+pytestmark = pytest.mark.slow
+
 FEATURE_DROPOUT = "torch.nn.FeatureAlphaDropout <-> keras.layers.AlphaDropout"
 NORMALIZATION = "keras3conv.frameworks.torch.layers.Normalization <-> keras.layers.Normalization"
 PLACES = "torch.nn.Embedding <-> keras.layers.Embedding (places from padding_idx + 1 on)"

@@ -23,6 +23,8 @@ from tests.torch_backend.rules.mutants.test_common import (
 )
 from tests.torch_backend.rules.mutants.test_recurrent import before
 
+pytestmark = pytest.mark.slow
+
 OWN = "keras3conv.frameworks.torch.layers"
 CONV_LSTM = f"{OWN}.ConvLSTM <-> keras.layers.ConvLSTM2D"
 STEPS = f"{OWN}.Recurrent <-> keras.layers.RNN"

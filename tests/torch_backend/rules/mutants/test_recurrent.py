@@ -23,6 +23,8 @@ from tests.torch_backend.rules.mutants.test_common import (
     trial_of,
 )
 
+pytestmark = pytest.mark.slow
+
 LSTM = "torch.nn.LSTM <-> keras.layers.LSTM"
 LSTM_BOTH = "torch.nn.LSTM <-> keras.layers.Bidirectional"
 LSTM_STACK = "torch.nn.LSTM <-> n x keras.layers.LSTM"

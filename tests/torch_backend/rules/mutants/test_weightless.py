@@ -10,6 +10,8 @@ from keras3conv.rules.rule import LayerSpec, LayerSpecs, Rule
 from tests.support.laws import law_applies, law_float64, law_gradients, law_training, law_way_back
 from tests.torch_backend.rules.mutants.test_common import Mutant, assert_caught, assert_lawful, configured, layered
 
+pytestmark = pytest.mark.slow
+
 LAYERS = "keras3conv.frameworks.keras.layers"
 
 

@@ -1,4 +1,4 @@
-"""Resolve a model argument of the command line: a file, or a Python factory into whose model weights are loaded."""
+"""Resolve the name of a model: a file, or a Python factory into whose model weights are loaded."""
 
 import importlib
 import importlib.util
@@ -53,16 +53,28 @@ def resolve(argument: str, weights: Weights) -> "Adapter":
     """
     from keras3conv.frameworks import adapter
 
-    where, _, name = argument.rpartition(":")
-    if os.path.lexists(argument) or not _is_factory(where, name):
-        if argument.endswith(".py"):
-            raise InputError(f"{argument} is Python code: name the factory too\nFix:  {argument}:factory")
+    factory = factory_of(argument)
+    if factory is None:
         return adapter.resolve(Path(argument), entry=weights.entry)
-    model = adapter.resolve(_make(where, name))
+    model = adapter.resolve(_make(*factory))
     path = weights.of(model.side)
     if path is not None and not isinstance(model, adapter.ModelFile):
         model.load_weights(path, entry=weights.entry)
     return model
+
+
+def factory_of(argument: str) -> tuple[str, str] | None:
+    """Return the module or Python file and the attribute that an argument names; None if it names a file of a model.
+
+    Raises:
+        InputError: The argument is a Python file without the name of a factory.
+    """
+    where, _, name = argument.rpartition(":")
+    if not os.path.lexists(argument) and _is_factory(where, name):
+        return where, name
+    if argument.endswith(".py"):
+        raise InputError(f"{argument} is Python code: name the factory too\nFix:  {argument}:factory")
+    return None
 
 
 @contextmanager
@@ -78,8 +90,13 @@ def _is_factory(where: str, name: str) -> bool:
     return all(part.isidentifier() for part in name.split(".")) and (where.endswith(".py") or dotted)
 
 
-def _make(where: str, name: str) -> Any:
-    """Import a module, and return the attribute `name` if it is a model, else the model that it returns if called."""
+def find_factory(where: str, name: str) -> Any:
+    """Import a module, and return the attribute `name`: a model, or a callable without required arguments.
+
+    Raises:
+        InputError: There is no such attribute, or it is neither a model nor such a callable.
+        ModelError: The module raised when it was imported.
+    """
     module = _run(where, "", lambda: _import_file(Path(where)) if where.endswith(".py") else _import_module(where))
     found: Any = module
     for part in name.split("."):
@@ -95,6 +112,14 @@ def _make(where: str, name: str) -> Any:
         )
     if needed := _required(found):
         raise InputError(f"{where}:{name} needs {', '.join(needed)}: a factory is called without arguments")
+    return found
+
+
+def _make(where: str, name: str) -> Any:
+    """Return the model that a factory returns, or the attribute itself if it is a model."""
+    found = find_factory(where, name)
+    if _is_model(found):
+        return found
     made = _run(where, name, found)
     if not _is_model(made):
         what = f"{where}:{name} returned a {type(made).__name__}"

@@ -1,0 +1,418 @@
+"""Recurrent, convolutional and generative networks, as their authors write them: none comes from a library."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.nn.utils import parametrizations
+
+from benchmarks._zoo import Architecture
+
+
+class Classifier(nn.Module):
+    """Tokens, a recurrent layer, the state after the last step."""
+
+    def __init__(self, kind: Any, **options: Any) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(20, 6)
+        self.rnn = kind(6, 8, batch_first=True, **options)
+        self.head = nn.Linear(8 * (2 if options.get("bidirectional") else 1), 3)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Return the scores of three classes."""
+        made, _ = self.rnn(self.embedding(tokens))
+        return self.head(functional.dropout(made[:, -1], 0.2, self.training))
+
+
+class States(nn.Module):
+    """A recurrent layer that is given its state and returns it."""
+
+    def __init__(self, kind: Any, layers: int = 1) -> None:
+        super().__init__()
+        self.rnn = kind(5, 7, layers, batch_first=True)
+
+    def forward(self, x: torch.Tensor, *states: torch.Tensor) -> Any:
+        """Return the outputs and the states."""
+        turned = tuple(state.transpose(0, 1) for state in states)
+        made, after = self.rnn(x, turned if len(turned) > 1 else turned[0])
+        return (made, *(after if isinstance(after, tuple) else (after,)))
+
+
+class Translator(nn.Module):
+    """An encoder and a decoder of GRUs with attention between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.source, self.target = nn.Embedding(20, 6), nn.Embedding(18, 6)
+        self.encoder = nn.GRU(6, 8, batch_first=True, bidirectional=True)
+        self.bridge = nn.Linear(16, 8)
+        self.decoder = nn.GRU(6, 8, batch_first=True)
+        self.query = nn.Linear(8, 16, bias=False)
+        self.head = nn.Linear(24, 18)
+
+    def forward(self, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Return the scores of the next token at each place of the target."""
+        memory, state = self.encoder(self.source(source))
+        state = torch.tanh(self.bridge(torch.cat([state[0], state[1]], 1)))[None]
+        hidden, _ = self.decoder(self.target(target), state)
+        weights = torch.softmax(self.query(hidden) @ memory.transpose(1, 2), -1)
+        return self.head(torch.cat([hidden, weights @ memory], -1))
+
+
+class Cells(nn.Module):
+    """A loop over the steps with an LSTM cell."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.LSTMCell(4, 6)
+        self.head = nn.Linear(6, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return two numbers for each of the steps."""
+        hidden, cell = x.new_zeros(x.shape[0], 6), x.new_zeros(x.shape[0], 6)
+        made = []
+        for step in x.unbind(1):
+            hidden, cell = self.cell(step, (hidden, cell))
+            made.append(self.head(hidden))
+        return torch.stack(made, 1)
+
+
+def _double(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True),
+        nn.Conv2d(outputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True),
+    )  # fmt: skip
+
+
+class UNet(nn.Module):
+    """An encoder and a decoder of images with connections between them."""
+
+    def __init__(self, *, is_transposed: bool, align_corners: bool = False) -> None:
+        super().__init__()
+        self.inner, self.middle, self.bottom = _double(3, 4), _double(4, 8), _double(8, 16)
+        upsample = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=align_corners)
+        self.up1 = nn.ConvTranspose2d(16, 8, 2, 2) if is_transposed else nn.Sequential(upsample, nn.Conv2d(16, 8, 1))
+        self.up2 = nn.ConvTranspose2d(8, 4, 2, 2) if is_transposed else nn.Sequential(upsample, nn.Conv2d(8, 4, 1))
+        self.join1, self.join2, self.head = _double(16, 8), _double(8, 4), nn.Conv2d(4, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the scores of two classes for each pixel."""
+        first = self.inner(x)
+        second = self.middle(functional.max_pool2d(first, 2))
+        third = self.bottom(functional.max_pool2d(second, 2))
+        second = self.join1(torch.cat([second, self.up1(third)], 1))
+        return self.head(self.join2(torch.cat([first, self.up2(second)], 1)))
+
+
+class Autoencoder(nn.Module):
+    """A variational autoencoder; in evaluation its code is the mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Conv2d(1, 4, 3, 2, 1), nn.ReLU(), nn.Conv2d(4, 8, 3, 2, 1), nn.ReLU(), nn.Flatten())
+        self.mean, self.deviation = nn.Linear(128, 5), nn.Linear(128, 5)
+        self.start = nn.Linear(5, 128)
+        self.decoder = nn.Sequential(
+            nn.ConvTranspose2d(8, 4, 3, 2, 1, 1), nn.ReLU(), nn.ConvTranspose2d(4, 1, 3, 2, 1, 1), nn.Sigmoid()
+        )
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the image, the mean and the logarithm of the variance."""
+        hidden = self.encoder(x)
+        mean, deviation = self.mean(hidden), self.deviation(hidden)
+        code = mean + torch.exp(0.5 * deviation) * torch.randn_like(deviation) if self.training else mean
+        return self.decoder(self.start(code).view(-1, 8, 4, 4)), mean, deviation
+
+
+class Causal(nn.Module):
+    """A block of WaveNet: a dilated causal convolution with a gate, a connection around it and one past it."""
+
+    def __init__(self, dilation: int) -> None:
+        super().__init__()
+        self.past = dilation
+        self.conv = nn.Conv1d(6, 12, 2, dilation=dilation)
+        self.skip, self.rest = nn.Conv1d(6, 8, 1), nn.Conv1d(6, 6, 1)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the input of the next block and what the last layers add up."""
+        value, gate = self.conv(functional.pad(x, (self.past, 0))).chunk(2, 1)
+        hidden = torch.tanh(value) * torch.sigmoid(gate)
+        return x + self.rest(hidden), self.skip(hidden)
+
+
+class WaveNet(nn.Module):
+    """Causal convolutions with growing dilation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.start = nn.Conv1d(1, 6, 1)
+        self.blocks = nn.ModuleList(Causal(2**number) for number in range(4))
+        self.end = nn.Sequential(nn.ReLU(), nn.Conv1d(8, 8, 1), nn.ReLU(), nn.Conv1d(8, 5, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the scores of the next sample."""
+        x, total = self.start(x), 0.0
+        for block in self.blocks:
+            x, skip = block(x)
+            total = total + skip
+        return self.end(total)
+
+
+class Temporal(nn.Module):
+    """A temporal convolutional network with weight normalization."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = parametrizations.weight_norm(nn.Conv1d(4, 6, 3, padding=2))
+        self.second = parametrizations.weight_norm(nn.Conv1d(6, 6, 3, padding=4, dilation=2))
+        self.shortcut, self.head = nn.Conv1d(4, 6, 1), nn.Linear(6, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return two numbers from the last step."""
+        made = functional.relu(self.first(x)[..., :-2])
+        made = functional.relu(self.second(made)[..., :-4])
+        return self.head((made + self.shortcut(x))[..., -1])
+
+
+class Residual(nn.Module):
+    """A residual block with reflected borders and instance normalization."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.block = nn.Sequential(
+            nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3), nn.InstanceNorm2d(channels), nn.ReLU(),
+            nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3), nn.InstanceNorm2d(channels),
+        )  # fmt: skip
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return an image of the same size."""
+        return x + self.block(x)
+
+
+class Attention2d(nn.Module):
+    """A U-Net of a diffusion model: a sinusoidal time embedding, group normalization, attention over pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.time = nn.Sequential(nn.Linear(8, 16), nn.SiLU(), nn.Linear(16, 16))
+        self.start, self.down = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 16, 3, 2, 1)
+        self.shift = nn.Linear(16, 16)
+        self.norm, self.qkv, self.out = nn.GroupNorm(4, 16), nn.Conv2d(16, 48, 1), nn.Conv2d(16, 16, 1)
+        self.up, self.end = nn.Conv2d(16, 8, 3, padding=1), nn.Conv2d(16, 3, 3, padding=1)
+
+    def forward(self, x: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
+        """Return the noise in an image."""
+        angles = step[:, None] * torch.exp(-torch.arange(4) * 2.3)[None]
+        time = self.time(torch.cat([angles.sin(), angles.cos()], -1))
+        first = self.start(x)
+        x = self.down(functional.silu(first)) + self.shift(time)[:, :, None, None]
+        batch, channels, height, width = x.shape
+        q, k, v = self.qkv(self.norm(x)).reshape(batch, 3, 4, channels // 4, height * width).unbind(1)
+        weights = torch.einsum("bhcn,bhcm->bhnm", q, k).mul(0.5).softmax(-1)
+        x = x + self.out(torch.einsum("bhnm,bhcm->bhcn", weights, v).reshape(batch, channels, height, width))
+        x = self.up(functional.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return self.end(torch.cat([x, first], 1))
+
+
+class Coupling(nn.Module):
+    """A normalizing flow: affine coupling layers with a permutation between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nets = nn.ModuleList(nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 6)) for _ in range(3))
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the code and the logarithm of the volume."""
+        volume = x.new_zeros(x.shape[0])
+        for net in self.nets:
+            first, second = x.chunk(2, -1)
+            scale, shift = net(first).chunk(2, -1)
+            scale = torch.tanh(scale)
+            x = torch.cat([second * scale.exp() + shift, first], -1)
+            volume = volume + scale.sum(-1)
+        return x, volume
+
+
+class Mixer(nn.Module):
+    """An MLP-Mixer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 8, 4, 4)
+        self.norms = nn.ModuleList(nn.LayerNorm(8) for _ in range(3))
+        self.tokens = nn.Sequential(nn.Linear(16, 12), nn.GELU(), nn.Linear(12, 16))
+        self.channels = nn.Sequential(nn.Linear(8, 24), nn.GELU(), nn.Linear(24, 8))
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the scores of three classes."""
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        x = x + self.tokens(self.norms[0](x).transpose(1, 2)).transpose(1, 2)
+        x = x + self.channels(self.norms[1](x))
+        return self.head(self.norms[2](x).mean(1))
+
+
+class Points(nn.Module):
+    """A PointNet: each point alone, then the largest of every feature."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turn = nn.Sequential(nn.Conv1d(3, 8, 1), nn.BatchNorm1d(8), nn.ReLU())
+        self.matrix = nn.Linear(8, 9)
+        self.points = nn.Sequential(nn.Conv1d(3, 16, 1), nn.BatchNorm1d(16), nn.ReLU())
+        self.head = nn.Linear(16, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the scores of four classes."""
+        turn = self.matrix(self.turn(x).max(2).values).view(-1, 3, 3) + torch.eye(3)
+        x = torch.bmm(x.transpose(2, 1), turn).transpose(2, 1)
+        return self.head(torch.max(self.points(x), 2)[0])
+
+
+class Graph(nn.Module):
+    """A graph convolution with a dense adjacency matrix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(5, 8), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
+        """Return three numbers for each node."""
+        edges = edges + torch.eye(edges.shape[-1])
+        degree = edges.sum(-1).clamp(min=1e-6).pow(-0.5)
+        edges = degree[..., None] * edges * degree[:, None, :]
+        return functional.log_softmax(edges @ self.second(functional.relu(edges @ self.first(x))), -1)
+
+
+class Recommender(nn.Module):
+    """Neural collaborative filtering."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.users, self.items = nn.Embedding(10, 6), nn.Embedding(12, 6)
+        self.users2, self.items2 = nn.Embedding(10, 4), nn.Embedding(12, 4)
+        self.mlp = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Dropout(0.1), nn.Linear(8, 4), nn.ReLU())
+        self.head = nn.Linear(10, 1)
+
+    def forward(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+        """Return how much each user likes an item."""
+        product = self.users(user) * self.items(item)
+        deep = self.mlp(torch.cat([self.users2(user), self.items2(item)], -1))
+        return torch.sigmoid(self.head(torch.cat([product, deep], -1))).squeeze(-1)
+
+
+class Sequences(nn.Module):
+    """torch's own encoder and decoder with a causal mask."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.transformer = nn.Transformer(8, 2, 2, 2, 16, batch_first=True)
+        self.source, self.target, self.head = nn.Embedding(20, 8), nn.Embedding(20, 8), nn.Linear(8, 20)
+
+    def forward(self, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Return the scores of the next token."""
+        mask = nn.Transformer.generate_square_subsequent_mask(target.shape[1])
+        made = self.transformer(self.source(source), self.target(target), tgt_mask=mask, tgt_is_causal=True)
+        return self.head(made)
+
+
+class Excitation(nn.Module):
+    """A convolution with squeeze and excitation, and stochastic depth around it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular")
+        self.squeeze = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 2, 1), nn.SiLU(), nn.Conv2d(2, 4, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return an image of the same size."""
+        made = self.conv(x)
+        made = made * torch.sigmoid(self.squeeze(made))
+        if self.training:
+            made = made * torch.bernoulli(torch.full((x.shape[0], 1, 1, 1), 0.8)) / 0.8
+        return x + made
+
+
+def _images(size: int = 16, channels: int = 3) -> torch.Tensor:
+    return torch.randn(2, channels, size, size)
+
+
+def _numbers(*sizes: int) -> torch.Tensor:
+    return torch.randn(2, *sizes)
+
+
+def _ids(count: int, *sizes: int) -> torch.Tensor:
+    return torch.randint(0, count, (2, *sizes))
+
+
+def _generator() -> nn.Module:
+    return nn.Sequential(
+        nn.Unflatten(1, (8, 1, 1)),
+        nn.ConvTranspose2d(8, 16, 4, 1, 0, bias=False), nn.BatchNorm2d(16), nn.ReLU(True),
+        nn.ConvTranspose2d(16, 8, 4, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU(True),
+        nn.ConvTranspose2d(8, 3, 4, 2, 1, bias=False), nn.Tanh(),
+    )  # fmt: skip
+
+
+def _discriminator() -> nn.Module:
+    norm = parametrizations.spectral_norm
+    return nn.Sequential(
+        norm(nn.Conv2d(3, 8, 4, 2, 1)), nn.LeakyReLU(0.2), norm(nn.Conv2d(8, 16, 4, 2, 1)), nn.LeakyReLU(0.2),
+        nn.Flatten(), norm(nn.Linear(256, 1)),
+    )  # fmt: skip
+
+
+def _style_transfer() -> nn.Module:
+    return nn.Sequential(
+        nn.ReflectionPad2d(3), nn.Conv2d(3, 4, 7), nn.InstanceNorm2d(4), nn.ReLU(), nn.Conv2d(4, 8, 3, 2, 1),
+        Residual(8), Residual(8), nn.ConvTranspose2d(8, 4, 3, 2, 1, 1), nn.ReplicationPad2d(3), nn.Conv2d(4, 3, 7), nn.Tanh(),
+    )  # fmt: skip
+
+
+def _super_resolution() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 5, padding=2), nn.PReLU(8), nn.Conv2d(8, 12, 3, padding=1), nn.PixelShuffle(2),
+        nn.Upsample(scale_factor=2, mode="bicubic"),
+    )  # fmt: skip
+
+
+def _pixel_unshuffle() -> nn.Module:
+    return nn.Sequential(
+        nn.PixelUnshuffle(2), nn.Conv2d(12, 8, 3, padding=1, groups=4), nn.ChannelShuffle(2), nn.Conv2d(8, 4, 3, padding=1)
+    )
+
+
+_MODELS: dict[str, tuple[str, Callable[[], tuple[Any, Any]]]] = {
+    "LSTM classifier": ("recurrent", lambda: (Classifier(nn.LSTM), _ids(20, 5))),
+    "GRU classifier": ("recurrent", lambda: (Classifier(nn.GRU, num_layers=2, dropout=0.1), _ids(20, 5))),
+    "bidirectional LSTM": (
+        "recurrent", lambda: (Classifier(nn.LSTM, bidirectional=True, num_layers=2), _ids(20, 5))),
+    "plain RNN": ("recurrent", lambda: (Classifier(nn.RNN, nonlinearity="relu"), _ids(20, 5))),
+    "LSTM with states": ("recurrent", lambda: (States(nn.LSTM), (_numbers(4, 5), _numbers(1, 7), _numbers(1, 7)))),
+    "GRU of two layers with states": ("recurrent", lambda: (States(nn.GRU, 2), (_numbers(4, 5), _numbers(2, 7)))),
+    "translation with attention": ("recurrent", lambda: (Translator(), (_ids(20, 5), _ids(18, 4)))),
+    "LSTM cell in a loop": ("recurrent", lambda: (Cells(), _numbers(4, 4))),
+    "U-Net": ("generative", lambda: (UNet(is_transposed=True), _images())),
+    "U-Net with bilinear resizing": ("generative", lambda: (UNet(is_transposed=False), _images())),
+    "U-Net with aligned corners": ("generative", lambda: (UNet(is_transposed=False, align_corners=True), _images())),
+    "variational autoencoder": ("generative", lambda: (Autoencoder(), _images(16, 1))),
+    "WaveNet": ("generative", lambda: (WaveNet(), _numbers(1, 20))),
+    "temporal convolutions": ("recurrent", lambda: (Temporal(), _numbers(4, 9))),
+    "DCGAN generator": ("generative", lambda: (_generator(), _numbers(8))),
+    "spectral discriminator": ("generative", lambda: (_discriminator(), _images())),
+    "style transfer": ("generative", lambda: (_style_transfer(), _images())),
+    "super resolution": ("generative", lambda: (_super_resolution(), _images(8))),
+    "pixel unshuffle": ("generative", lambda: (_pixel_unshuffle(), _images(8))),
+    "diffusion U-Net": ("generative", lambda: (Attention2d(), (_images(8), torch.rand(2)))),
+    "normalizing flow": ("generative", lambda: (Coupling(), _numbers(6))),
+    "MLP-Mixer": ("vision", lambda: (Mixer(), _images())),
+    "PointNet": ("vision", lambda: (Points(), _numbers(3, 10))),
+    "graph convolution": ("encoder", lambda: (Graph(), (_numbers(6, 5), torch.rand(2, 6, 6)))),
+    "recommender": ("encoder", lambda: (Recommender(), (_ids(10), _ids(12)))),
+    "nn.Transformer": ("encoder-decoder", lambda: (Sequences(), (_ids(20, 5), _ids(20, 4)))),
+    "squeeze and excitation": ("vision", lambda: (Excitation(), _images(8, 4))),
+}  # fmt: skip
+
+ENTRIES = tuple(Architecture(name=name, build=build, kind=kind) for name, (kind, build) in _MODELS.items())

@@ -1,0 +1,73 @@
+"""Torchvision's models of classification, segmentation and video, for small images."""
+
+from functools import partial
+from typing import Any
+
+from benchmarks._torchvision import torchvision_models
+from benchmarks._zoo import Architecture
+
+
+def _classifier(name: str, size: int, **options: Any) -> tuple[Any, Any]:
+    import torch
+
+    module = getattr(torchvision_models(), name)(weights=None, **options)
+    return module, torch.randn(2, 3, size, size)
+
+
+def _narrow(name: str) -> tuple[Any, Any]:
+    """A VGG with fewer units in the Linear layers, which hold nine of ten parameters."""
+    import torch
+    from torch import nn
+
+    module = getattr(torchvision_models(), name)(weights=None, init_weights=False)
+    module.classifier = nn.Sequential(nn.Linear(512 * 7 * 7, 32), nn.ReLU(True), nn.Dropout(), nn.Linear(32, 10))
+    return module, torch.randn(2, 3, 64, 64)
+
+
+def _transformer(patch: int) -> tuple[Any, Any]:
+    import torch
+
+    options = {"num_layers": 4, "num_heads": 4, "hidden_dim": 64, "mlp_dim": 128}
+    module = torchvision_models().VisionTransformer(image_size=64, patch_size=patch, dropout=0.1, **options)
+    return module, torch.randn(2, 3, 64, 64)
+
+
+def _segmentation(name: str, size: int) -> tuple[Any, Any]:
+    import torch
+
+    module = getattr(torchvision_models().segmentation, name)(weights=None, weights_backbone=None)
+    return module, torch.randn(2, 3, size, size)
+
+
+def _video(name: str, frames: int, size: int) -> tuple[Any, Any]:
+    import torch
+
+    return getattr(torchvision_models().video, name)(weights=None), torch.randn(2, 3, frames, size, size)
+
+
+_PLAIN = (
+    "alexnet", "resnet18", "resnet50", "resnext50_32x4d", "densenet121", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large", "mnasnet0_5", "mnasnet1_0",
+    "shufflenet_v2_x0_5", "shufflenet_v2_x1_0", "squeezenet1_0", "squeezenet1_1", "efficientnet_b0",
+    "efficientnet_v2_s", "regnet_y_400mf", "regnet_x_400mf", "convnext_tiny", "swin_t", "swin_v2_t",
+)  # fmt: skip
+_FIXED = {
+    "googlenet": (64, {"aux_logits": False, "init_weights": False}),
+    "inception_v3": (96, {"aux_logits": False, "init_weights": False}),
+    "maxvit_t": (224, {}),
+}
+_SEGMENTATION = ("fcn_resnet50", "deeplabv3_resnet50", "deeplabv3_mobilenet_v3_large", "lraspp_mobilenet_v3_large")
+_VIDEO = {
+    "r3d_18": (4, 32), "mc3_18": (4, 32), "r2plus1d_18": (4, 32), "swin3d_t": (4, 32),
+}  # fmt: skip
+
+ENTRIES = (
+    *(Architecture(name=name, build=partial(_classifier, name, 64), kind="classification") for name in _PLAIN),
+    *(
+        Architecture(name=name, build=partial(_classifier, name, size, **options), kind="classification")
+        for name, (size, options) in _FIXED.items()
+    ),
+    *(Architecture(name=name, build=partial(_narrow, name), kind="classification") for name in ("vgg11", "vgg16_bn")),
+    Architecture(name="VisionTransformer", build=partial(_transformer, 16), kind="classification"),
+    *(Architecture(name=name, build=partial(_segmentation, name, 64), kind="segmentation") for name in _SEGMENTATION),
+    *(Architecture(name=name, build=partial(_video, name, *sizes), kind="video") for name, sizes in _VIDEO.items()),
+)

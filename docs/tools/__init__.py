@@ -1,0 +1,1 @@
+"""The scripts that make pages, pictures and outputs of the documentation."""

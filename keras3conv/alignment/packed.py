@@ -1,0 +1,130 @@
+"""Map the tensors of a packed layer, such as one Linear for query, key and value, to those of its separate parts."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from math import prod
+
+from keras3conv.errors import RuleError
+from keras3conv.model.views import LayerView, TensorRef
+from keras3conv.rules.applying import full_paths
+from keras3conv.rules.library import lookup
+from keras3conv.rules.rule import WeightMapping
+from keras3conv.transforms import Beside, Chain, Concat, Drop, Fill, Same, Shape, Split, Transform
+
+LINEAR = "torch.nn.Linear"
+
+_PACKED_ROLES = {"in_proj_weight": "weight", "in_proj_bias": "bias"}
+"""The roles of the packed projections in a torch MultiheadAttention, with the roles in a Linear."""
+
+
+def as_linear(layer: LayerView) -> LayerView:
+    """Return the packed projections of a MultiheadAttention as a Linear; any other layer unchanged."""
+    tensors = tuple(
+        replace(tensor, role=_PACKED_ROLES[tensor.role]) for tensor in layer.tensors if tensor.role in _PACKED_ROLES
+    )
+    return replace(layer, tensors=tensors, config=None, kinds=(LINEAR,)) if tensors else layer
+
+
+def packed_mappings(torch: Sequence[LayerView], keras: Sequence[LayerView]) -> tuple[WeightMapping, ...]:
+    """Return the mappings of one Linear with several Keras layers or of several Linear with one Keras layer.
+
+    A part without a bias, beside parts that have one, has a bias of zeros in the packed layer.
+
+    Args:
+        torch: The torch layers, in the order of their rows in a packed Keras layer.
+        keras: The Keras layers, in the order of their rows in a packed torch layer.
+
+    Returns:
+        The mappings of the weights and of the biases; empty if the layers do not fit.
+    """
+    linear = [as_linear(layer) for layer in torch]
+    if not all(_is_linear(layer) for layer in linear):
+        return ()
+    if len(torch) == 1:
+        return tuple(_split(linear[0], keras))
+    return tuple(_joined(linear, keras[0])) if len(keras) == 1 else ()
+
+
+def _is_linear(layer: LayerView) -> bool:
+    return len(layer.shapes.get("weight", ())) == 2 and (not layer.kinds or LINEAR in layer.kinds)
+
+
+def _split(packed: LayerView, parts: Sequence[LayerView]) -> Iterator[WeightMapping]:
+    rows = tuple(_rows(part) for part in parts)
+    if sum(rows) != packed.shapes["weight"][0]:
+        return
+    made = [_mappings(_with_rows(packed, size), part) for size, part in zip(rows, parts, strict=True)]
+    if not all(made):
+        return
+    for tensor in packed.tensors:
+        found = [entry.get(tensor.path) for entry in made]
+        if len(parts) == 1 and found[0]:
+            yield found[0]
+            continue
+        steps = [mapping.transform if mapping else Drop(0, (size,)) for mapping, size in zip(found, rows, strict=True)]
+        keras = tuple(mapping.keras[0] for mapping in found if mapping)
+        yield WeightMapping(torch=(tensor.path,), keras=keras, transform=Chain(Split(0, rows), Beside(*steps)))
+    if "bias" not in packed.shapes:
+        biases = (tensor for part in parts for tensor in part.tensors if tensor.role == "bias")
+        yield from (WeightMapping(torch=(), keras=(one.path,), transform=Fill(0, one.shape)) for one in biases)
+
+
+def _joined(parts: Sequence[LayerView], packed: LayerView) -> Iterator[WeightMapping]:
+    sizes = tuple(part.shapes["weight"][0] for part in parts)
+    complete = next((part for part in parts if "bias" in part.shapes), parts[0])
+    made = _mappings(_with_rows(complete, sum(sizes)), packed)
+    for tensor in complete.tensors if made else ():
+        own = [next((other for other in part.tensors if other.role == tensor.role), None) for part in parts]
+        mapping = made.get(tensor.path)
+        if mapping is None:  # the packed layer has no bias
+            biases = (entry for entry in own if entry)
+            yield from (WeightMapping(torch=(one.path,), keras=(), transform=Drop(0, one.shape)) for one in biases)
+            continue
+        steps: list[Transform] = [Concat(0, sizes), mapping.transform]
+        if None in own:
+            fill = [Same() if entry else Fill(0, (size,)) for entry, size in zip(own, sizes, strict=True)]
+            steps.insert(0, Beside(*fill))
+        torch = tuple(entry.path for entry in own if entry)
+        yield WeightMapping(torch=torch, keras=mapping.keras, transform=Chain(*steps))
+    if made and "bias" not in complete.shapes:
+        biases = (tensor for tensor in packed.tensors if tensor.role == "bias")
+        yield from (WeightMapping(torch=(), keras=(one.path,), transform=Fill(0, one.shape)) for one in biases)
+
+
+def _rows(keras: LayerView) -> int:
+    """Return the number of outputs of a Dense or EinsumDense layer; 0 for other layers."""
+    kernel = keras.shapes.get("kernel", ())
+    has_rule = next(iter(lookup((LINEAR,), keras.kinds)), None) is not None
+    return prod(kernel[1:]) if len(kernel) > 1 and has_rule else 0
+
+
+def _with_rows(layer: LayerView, rows: int) -> LayerView:
+    """Return a Linear with another number of rows."""
+
+    def resized(tensor: TensorRef) -> TensorRef:
+        return replace(tensor, shape=(rows, *tensor.shape[1:]))
+
+    config = None if layer.config is None else {**layer.config, "out_features": rows}
+    return replace(layer, tensors=tuple(map(resized, layer.tensors)), config=config)
+
+
+def _mappings(torch: LayerView, keras: LayerView) -> dict[str, WeightMapping]:
+    """Return the mappings of a Linear and a Keras layer, by torch tensor; empty if the kernels do not fit.
+
+    A bias that only one of them has is left out.
+    """
+    shapes = {tensor.path: tensor.shape for tensor in (*torch.tensors, *keras.tensors)}
+    for rule in lookup((LINEAR,), keras.kinds):
+        try:
+            mappings = [mapping for mapping in full_paths(rule, torch, keras) if mapping.torch and mapping.keras]
+        except RuleError:  # the rule needs entries of the configuration that are unknown
+            continue
+        if mappings and all(_fits(mapping, shapes) for mapping in mappings):
+            return {mapping.torch[0]: mapping for mapping in mappings}
+    return {}
+
+
+def _fits(mapping: WeightMapping, shapes: Mapping[str, Shape]) -> bool:
+    if len(mapping.torch) != 1 or len(mapping.keras) != 1 or not {*mapping.torch, *mapping.keras} <= shapes.keys():
+        return False
+    return mapping.transform.shapes((shapes[mapping.torch[0]],)) == (shapes[mapping.keras[0]],)

@@ -1,0 +1,67 @@
+"""Compute a product in the axis order in which it is used, in place of a permutation after it."""
+
+from dataclasses import replace
+
+from keras3conv.builder.program.operation import Operation
+from keras3conv.builder.program.program import Program, Step, Value
+from keras3conv.model.graph import Ref
+
+_EINSUM, _TRANSPOSE = "keras.ops.einsum", "keras.ops.transpose"
+
+
+def without_permuted_products(program: Program) -> Program:
+    """Return the program without permutations of products.
+
+    A permutation of an einsum that is used nowhere else becomes another equation, also if the product is scaled by
+    numbers before it.
+    """
+    steps = {step.outputs[0]: step for step in program.steps}
+    values = dict(program.values)
+    for step in program.steps:
+        match step.expression:
+            case Operation("function", name, (Ref(given), tuple() as axes)) if name == _TRANSPOSE:
+                chain = _chain(program, steps, given)
+                if chain:
+                    _merge(steps, values, chain, axes, step)
+    return replace(program, steps=tuple(steps.values()), values=values)
+
+
+def _chain(program: Program, steps: dict[str, Step], name: str) -> list[str]:
+    """Return the values from a product to a value that is the product scaled by numbers; empty if it is none."""
+    found: list[str] = []
+    while program.uses[name] == 1 and name in steps:
+        found.insert(0, name)
+        match steps[name].expression:
+            case Operation("function", function) if function == _EINSUM:
+                return found
+            case Operation("operator", "*" | "/", (Ref(before), int() | float()) | (int() | float(), Ref(before))):
+                name = before
+            case _:
+                return []
+    return []
+
+
+def _merge(
+    steps: dict[str, Step], values: dict[str, Value], chain: list[str], axes: tuple[int, ...], last: Step
+) -> None:
+    """Compute a product in another axis order; the last value of the chain takes the place of the permuted one."""
+    product = steps[chain[0]]
+    steps[chain[0]] = replace(product, expression=_permuted(product.expression, axes))
+    for name in chain:
+        values[name] = replace(values[name], order=tuple(values[name].order[axis] for axis in axes))
+    end = steps[chain[-1]]
+    moved = {key: step for key, step in steps.items() if key not in (chain[-1], last.outputs[0])}
+    place = [*steps].index(chain[-1])
+    ordered = list(moved.items())
+    ordered.insert(place, (last.outputs[0], replace(end, outputs=last.outputs)))
+    steps.clear()
+    steps.update(ordered)
+
+
+def _permuted(product: Operation, axes: tuple[int, ...]) -> Operation:
+    equation, *others = product.args
+    given, _, made = equation.partition("->")
+    return replace(product, args=(f"{given}->{''.join(made[axis] for axis in axes)}", *others))
+
+
+__all__ = ["without_permuted_products"]

@@ -1,0 +1,141 @@
+"""Handlers of convolutions: a layer where a layer may hold the weight, else an operation."""
+
+from dataclasses import replace
+from typing import Any
+
+from keras3conv.builder.program.program import Value
+from keras3conv.builder.to_keras.broadcasting import sign
+from keras3conv.builder.to_keras.call import Call, Constant, Held, LayerCall, Result, handles, ops
+from keras3conv.builder.to_keras.operations_indexing import picked
+from keras3conv.builder.to_keras.operations_pooling import spread
+from keras3conv.errors import RuleError
+from keras3conv.model.graph import Size, Tensor
+from keras3conv.rules.rule import Config
+
+
+@handles("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+def _convolution(call: Call) -> Result:
+    rank = len(call.shape) - 2
+    weight = call.arguments["weight"]
+    if call.value("input").rank != rank + 2:
+        raise RuleError("a convolution without an axis for the batch")
+    config = _config(call, weight.shape, rank)
+    if not (call.is_held("weight") and call.is_held("bias")):
+        return _of_computed_weight(call, config, rank)
+    steps = config["stride"]
+    is_transposed = "output_padding" in config
+    if not is_transposed and {*steps} != {1} and {*config["dilation"]} != {1}:
+        # Keras has only one of them in a layer: every step-th place of the convolution without a stride.
+        made = _layer(call, {**config, "stride": (1,) * rank}, rank, _without_steps(call, config, rank))
+        return _every(call, made, steps)
+    return _layer(call, config, rank, call.node.outputs[0])
+
+
+def _config(call: Call, shape: Any, rank: int) -> dict[str, Any]:
+    """Return the configuration of the torch layer."""
+    is_transposed, groups, padding = "transpose" in call.name, call.get("groups", 1), call.get("padding", 0)
+    channels = (shape[0], shape[1] * groups) if is_transposed else (shape[1] * groups, shape[0])
+    config = {
+        "in_channels": channels[0],
+        "out_channels": channels[1],
+        "kernel_size": shape[2:],
+        "stride": spread(call.get("stride", 1), rank),
+        "padding": padding if isinstance(padding, str) else spread(padding, rank),
+        "dilation": spread(call.get("dilation", 1), rank),
+        "groups": groups,
+        "bias": call.get("bias") is not None,
+        "padding_mode": "zeros",
+    }
+    if is_transposed:
+        config["output_padding"] = spread(call.get("output_padding", 0), rank)
+    return config
+
+
+def _layer(call: Call, config: Config, rank: int, result: Tensor) -> Value:
+    """Call the Keras layers for a torch layer."""
+    is_transposed = "output_padding" in config
+    tensors = {role: held for role in ("weight", "bias") if (held := call.held(role)) is not None}
+    layer = LayerCall(
+        kind=f"torch.nn.{'ConvTranspose' if is_transposed else 'Conv'}{rank}d",
+        keras=(f"Conv{rank}DTranspose",) if is_transposed else (f"DepthwiseConv{rank}D", f"Conv{rank}D"),
+        config=config,
+        tensors=tensors,
+        order=call.writer.image_order(rank + 2),
+    )
+    return call.writer.by_rule(layer, call.value("input"), result)
+
+
+def _widths(config: Config) -> list[tuple[int, int]]:
+    """Return the zeros before and after each axis."""
+    if isinstance(config["padding"], str):
+        same = config["padding"] == "same"
+        totals = [
+            gap * (size - 1) if same else 0 for size, gap in zip(config["kernel_size"], config["dilation"], strict=True)
+        ]
+        return [(total // 2, total - total // 2) for total in totals]
+    return [(width, width) for width in config["padding"]]
+
+
+def _without_steps(call: Call, config: Config, rank: int) -> Tensor:
+    """Return the result of the convolution without a stride."""
+    given = call.value("input").shape[2:]
+    sizes = [
+        _plus(size, sum(width) - gap * (window - 1))
+        for size, width, gap, window in zip(
+            given, _widths(config), config["dilation"], config["kernel_size"], strict=True
+        )
+    ]
+    return replace(call.node.outputs[0], shape=(*call.shape[:2], *sizes))
+
+
+def _plus(size: int | Size, number: int) -> int | Size:
+    return size + number if isinstance(size, int) else replace(size, offset=size.offset + number)
+
+
+def _every(call: Call, value: Value, steps: tuple[int, ...]) -> Value:
+    """Return every step-th place along each axis of space."""
+    for axis, step in enumerate(steps, 2):
+        shape = tuple(call.shape[axis] if one == axis else size for one, size in enumerate(value.shape))
+        value = picked(call, value, axis, slice(None, None, step), shape) if step > 1 else value
+    return value
+
+
+def _of_computed_weight(call: Call, config: Config, rank: int) -> Value:
+    """Convolve with a weight that no layer may hold, because it is computed or used elsewhere."""
+    if "output_padding" in config:
+        raise RuleError(f"{call.name} with a computed or shared weight")
+    order = call.writer.image_order(rank + 2)
+    given = call.ordered(call.arguments["input"], order)
+    widths = dict(enumerate(_widths(config), 2))
+    if any(map(any, widths.values())):
+        sizes = (_plus(size, sum(widths.get(axis, (0, 0)))) for axis, size in enumerate(given.shape))
+        pads = tuple(widths.get(axis, (0, 0)) for axis in order)
+        given = call.step(ops.pad(given, pads), tuple(sizes), order, given.dtype)
+    kernel = call.ordered(call.arguments["weight"], (*range(2, rank + 2), 1, 0))
+    steps, gaps = config["stride"], config["dilation"]
+    both = {*steps} != {1} and {*gaps} != {1}
+    options: dict[str, Any] = {}
+    if {*steps} != {1} and not both:
+        options["strides"] = _one(steps)
+    if {*gaps} != {1}:
+        options["dilation_rate"] = _one(gaps)
+    if order[1] == 1:
+        options["data_format"] = "channels_first"
+    result = _without_steps(call, config, rank).shape if both else call.shape
+    made = call.step(ops.conv(given, kernel, **options), result, order)
+    made = _every(call, made, steps) if both else made
+    bias = call.get("bias")
+    return made if bias is None else _shifted(call, made, bias, rank)
+
+
+def _one(values: tuple[int, ...]) -> Any:
+    return values[0] if len({*values}) == 1 else values
+
+
+def _shifted(call: Call, made: Value, bias: Value | Constant | Held, rank: int) -> Value:
+    """Add a bias to the channels."""
+    value = call.writer.value(bias)
+    if made.order[1] == 1:
+        size = value.shape[0]
+        value = call.step(ops.reshape(value, (-1, *(1,) * rank)), (size, *(1,) * rank), dtype=value.dtype)
+    return call.step(sign(call, "+", made, value), order=made.order)

@@ -1,0 +1,293 @@
+"""Handlers of padding, resizing and shuffling of images and sequences."""
+
+from typing import Any
+
+from keras3conv.builder.program.program import Value
+from keras3conv.builder.to_keras.call import Call, Constant, Result, handles, ops
+from keras3conv.builder.to_keras.operations_axes import permuted, reshaped
+from keras3conv.builder.to_keras.operations_indexing import picked, sliced, taken_along
+from keras3conv.errors import RuleError
+from keras3conv.model.graph import Size
+
+_PADS = tuple(f"{kind}_pad{rank}d" for kind in ("reflection", "replication") for rank in (1, 2, 3))
+_AXES = "abcdefg"
+
+
+@handles("pad", "constant_pad_nd", *_PADS)
+def _pad(call: Call) -> Result:
+    value, pad = call.value("self"), call.get("pad", call.get("padding"))
+    mode = {"reflection": "reflect", "replication": "replicate"}.get(call.name.partition("_")[0], "")
+    mode = mode or call.get("mode", "constant")
+    ends = {value.rank - 1 - place // 2: (pad[place], pad[place + 1]) for place in range(0, len(pad), 2)}
+    if any(not isinstance(width, int) for end in ends.values() for width in end):
+        raise RuleError("pad with a width that depends on a free size")
+    for axis, (before, after) in ends.items():
+        value = _cut(call, value, axis, before, after)
+    widths = tuple(tuple(max(width, 0) for width in ends.get(axis, (0, 0))) for axis in value.order)
+    if not any(map(any, widths)):
+        return value
+    if mode in ("replicate", "circular"):
+        for axis, (before, after) in ends.items():
+            value = _repeated_border(call, value, axis, before, after, mode)
+        return value
+    options: dict[str, Any] = {} if mode == "constant" else {"mode": mode}
+    if mode == "constant" and call.get("value", 0):
+        options["constant_values"] = call.arguments["value"]
+    return call.step(ops.pad(value, widths, **options), order=value.order)
+
+
+def _cut(call: Call, value: Value, axis: int, before: int, after: int) -> Value:
+    """Return the value without what negative widths of a padding take away along an axis."""
+    size = value.shape[axis]
+    if before >= 0 and after >= 0:
+        return value
+    if not isinstance(size, int):
+        raise RuleError("pad of a free size with a negative width")
+    start, end = max(-before, 0), size - max(-after, 0)
+    shape = tuple(end - start if one == axis else other for one, other in enumerate(value.shape))
+    return sliced(call, value, axis, start, end, 1, shape)
+
+
+def _repeated_border(call: Call, value: Value, axis: int, before: int, after: int, mode: str) -> Value:
+    """Return the value with its border repeated along an axis, or with its other end joined there."""
+    size = value.shape[axis]
+    if not before and not after:
+        return value
+    if not isinstance(size, int):
+        raise RuleError(f"pad of a free size with mode {mode!r}")
+
+    def part(start: int, stop: int, times: int) -> Value:
+        shape = tuple(stop - start if one == axis else other for one, other in enumerate(value.shape))
+        found = sliced(call, value, axis, start, stop, 1, shape)
+        if times == 1:
+            return found
+        grown = tuple(times if one == axis else other for one, other in enumerate(value.shape))
+        repeated = ops.repeat(found, times, axis=value.order.index(axis))
+        return call.step(repeated, grown, value.order, value.dtype)
+
+    if mode == "circular":
+        parts = [*([part(size - before, size, 1)] if before else []), value, *([part(0, after, 1)] if after else [])]
+    else:
+        parts = [*([part(0, 1, before)] if before else []), value, *([part(size - 1, size, after)] if after else [])]
+    shape = tuple(size + before + after if one == axis else other for one, other in enumerate(value.shape))
+    return call.step(ops.concatenate(parts, axis=value.order.index(axis)), shape, value.order, value.dtype)
+
+
+def _scales(call: Call, rank: int) -> list[float | None]:
+    """Return the factors that a resize was given, one for each axis; None for one that was given a size."""
+    given = call.get("scale_factors")
+    if given is not None:
+        return [float(one) for one in given]
+    return [call.get(f"scales_{axis}", call.get("scales")) for axis in ("d", "h", "w")[-rank:]]
+
+
+def _image(call: Call) -> Value:
+    value = call.value("self") if "self" in call.arguments else call.value("input")
+    return call.writer.ordered(value, call.writer.image_order(value.rank))
+
+
+def _fixed(call: Call, value: Value) -> list[tuple[int, int]]:
+    """Return the old and the new size of each axis of an image."""
+    pairs = list(zip(value.shape[2:], call.shape[2:], strict=True))
+    if any(isinstance(one, Size) for pair in pairs for one in pair):
+        raise RuleError(f"{call.name} of a free size")
+    return pairs  # type: ignore[return-value]
+
+
+@handles("upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d")
+@handles("_upsample_nearest_exact1d", "_upsample_nearest_exact2d", "_upsample_nearest_exact3d")
+def _nearest(call: Call) -> Result:
+    value, scales = _image(call), _scales(call, len(call.shape) - 2)
+    factors = [
+        _factor(size, made, scale) for size, made, scale in zip(value.shape[2:], call.shape[2:], scales, strict=True)
+    ]
+    if all(factors):
+        return _upsampled(call, value, factors, {})
+    from keras3conv.frameworks.torch.resizing import nearest
+
+    is_exact = "exact" in call.name
+    for axis, ((size, made), scale) in enumerate(zip(_fixed(call, value), scales, strict=True), 2):
+        places = nearest(size, made, is_exact=is_exact, scale=scale)
+        value = taken_along(
+            call, value, axis, Constant(name=f"{call.node.outputs[0].name} {axis}", array=places, shape=(made,))
+        )
+    return value
+
+
+def _factor(size: int | Size, made: int | Size, scale: float | None) -> int:
+    """Return the whole number by which a size grows; 0 if it is none."""
+    if isinstance(size, int) and isinstance(made, int):
+        return made // size if made % size == 0 and scale in (None, made / size) else 0
+    return int(scale) if scale is not None and scale == int(scale) else 0
+
+
+def _upsampled(call: Call, value: Value, factors: list[int], options: dict[str, Any]) -> Value:
+    made = call.writer.new(call.shape, value.order, value.dtype)
+    rank = len(factors)
+    config: dict[str, Any] = {"size": tuple(factors) if rank > 1 else factors[0], **options}
+    if value.order[1] == 1 and rank > 1:
+        config["data_format"] = "channels_first"
+    if value.order[1] == 1 and rank == 1:  # an UpSampling1D repeats the second axis
+        return call.step(ops.repeat(value, factors[0], axis=2), order=value.order)
+    call.writer.layer(f"keras.layers.UpSampling{rank}D", config, value, (), call.node.path, made)
+    return made
+
+
+@handles("upsample_linear1d", "upsample_bilinear2d", "upsample_bicubic2d", "upsample_trilinear3d")
+@handles("_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa")
+def _smooth(call: Call) -> Result:
+    value, scales = _image(call), _scales(call, len(call.shape) - 2)
+    aligned = bool(call.get("align_corners", False))
+    pairs = list(zip(value.shape[2:], call.shape[2:], strict=True))
+    factors = [_factor(size, made, scale) for (size, made), scale in zip(pairs, scales, strict=True)]
+    if call.name == "upsample_bilinear2d" and all(factors) and not aligned:
+        return _upsampled(call, value, factors, {"interpolation": "bilinear"})
+    from keras3conv.frameworks.torch.resizing import weights
+
+    kind = f"{'bicubic' if 'bicubic' in call.name else 'linear'}{'_aa' if call.name.endswith('_aa') else ''}"
+    for axis, ((size, made), scale) in enumerate(zip(_fixed(call, value), scales, strict=True), 2):
+        if size != made:
+            matrix = weights(kind, size, made, align_corners=aligned, scale=scale)
+            value = _along(
+                call,
+                value,
+                axis,
+                Constant(name=f"resize_{made}_{size}_{kind}_{aligned}_{scale}", array=matrix, shape=(made, size)),
+            )
+    return value
+
+
+def _along(call: Call, value: Value, axis: int, matrix: Constant) -> Value:
+    """Return the product of one axis with a matrix."""
+    letters = "".join(_AXES[one] for one in value.order)
+    equation = f"{letters},z{_AXES[axis]}->{letters.replace(_AXES[axis], 'z')}"
+    shape = tuple(matrix.shape[0] if one == axis else size for one, size in enumerate(value.shape))
+    return call.step(ops.einsum(equation, value, call.writer.value(matrix)), shape, value.order, value.dtype)
+
+
+@handles("pixel_shuffle")
+def _pixel_shuffle(call: Call) -> Result:
+    value, factor = call.value("self"), call.arguments["upscale_factor"]
+    batch, channels, height, width = value.shape
+    parts = (batch, channels // factor**2, factor, factor, height, width)
+    moved = permuted(reshaped(call, value, parts), (0, 1, 4, 2, 5, 3))
+    return reshaped(call, moved, call.shape)
+
+
+@handles("pixel_unshuffle")
+def _pixel_unshuffle(call: Call) -> Result:
+    value, factor = call.value("self"), call.arguments["downscale_factor"]
+    batch, channels, height, width = call.shape
+    parts = (batch, channels // factor**2, height, factor, width, factor)
+    moved = permuted(reshaped(call, value, parts), (0, 1, 3, 5, 2, 4))
+    return reshaped(call, moved, call.shape)
+
+
+@handles("channel_shuffle")
+def _channel_shuffle(call: Call) -> Result:
+    value, groups = call.value("self"), call.arguments["groups"]
+    batch, channels, *spatial = value.shape
+    parts = (batch, groups, channels // groups, *spatial)
+    moved = permuted(reshaped(call, value, parts), (0, 2, 1, *range(3, value.rank + 1)))
+    return reshaped(call, moved, call.shape)
+
+
+@handles("im2col")
+def _unfold(call: Call) -> Result:
+    """Return the windows of an image as columns: a slice of the image for each place in the window, stacked."""
+    value = call.ordered(call.arguments["self"], call.writer.image_order(4))
+    size, gaps, pads, steps = (call.arguments[name] for name in ("kernel_size", "dilation", "padding", "stride"))
+    batch, channels, *space = value.shape
+    if any(isinstance(one, Size) for one in space):
+        raise RuleError("unfold of a free size")
+    padded = _zeros_around(call, value, pads)
+    made = [
+        (one + 2 * pad - gap * (window - 1) - 1) // step + 1  # type: ignore[operator]
+        for one, window, gap, pad, step in zip(space, size, gaps, pads, steps, strict=True)
+    ]
+    parts = []
+    for row in range(size[0]):
+        for column in range(size[1]):
+            found = padded
+            for axis, start in enumerate((row * gaps[0], column * gaps[1])):
+                step, count = steps[axis], made[axis]
+                shape = tuple(count if one == axis + 2 else other for one, other in enumerate(found.shape))
+                found = sliced(call, found, axis + 2, start, start + (count - 1) * step + 1, step, shape)
+            parts.append(found)
+    order = parts[0].order
+    place = order.index(1) + 1
+    moved = [axis + (axis >= 2) for axis in order]
+    stacked = call.step(
+        ops.stack(parts, axis=place),
+        (batch, channels, len(parts), *made),
+        (*moved[:place], 2, *moved[place:]),
+        value.dtype,
+    )
+    return reshaped(call, stacked, call.shape)
+
+
+def _zeros_around(call: Call, value: Value, pads: list[int]) -> Value:
+    if not any(pads):
+        return value
+    ends = {axis: (pad, pad) for axis, pad in enumerate(pads, 2)}
+    sizes = tuple(size + sum(ends[axis]) if axis in ends else size for axis, size in enumerate(value.shape))
+    widths = tuple(ends.get(axis, (0, 0)) for axis in value.order)
+    return call.step(ops.pad(value, widths), sizes, value.order, value.dtype)  # type: ignore[arg-type]
+
+
+@handles("col2im")
+def _fold(call: Call) -> Result:
+    """Return an image that is the sum of windows, each at its place: the transpose of `im2col`."""
+    value = call.value("self")
+    size, gaps, pads, steps = (call.arguments[name] for name in ("kernel_size", "dilation", "padding", "stride"))
+    whole = call.arguments["output_size"]
+    batch, channels = call.shape[:2]
+    counts = [
+        (one + 2 * pad - gap * (window - 1) - 1) // step + 1
+        for one, window, gap, pad, step in zip(whole, size, gaps, pads, steps, strict=True)
+    ]
+    parts = reshaped(call, value, (batch, channels, size[0] * size[1], *counts))
+    total: Value | None = None
+    for place in range(size[0] * size[1]):
+        found = picked(call, parts, 2, place, (batch, channels, *counts))
+        for axis, start in enumerate((place // size[1] * gaps[0], place % size[1] * gaps[1]), 2):
+            length = whole[axis - 2] + 2 * pads[axis - 2]
+            found = _spread_out(call, found, axis, start, steps[axis - 2], length)
+        total = found if total is None else call.step(total + found, found.shape, found.order, found.dtype)
+    assert total is not None
+    for axis, pad in enumerate(pads, 2):
+        shape = tuple(whole[axis - 2] if one == axis else other for one, other in enumerate(total.shape))
+        total = sliced(call, total, axis, pad, pad + whole[axis - 2], 1, shape)
+    return total
+
+
+def _spread_out(call: Call, value: Value, axis: int, start: int, step: int, length: int) -> Value:
+    """Return an axis with zeros between its places, before the first one and after the last one."""
+    count, place = value.shape[axis], value.order.index(axis)
+    assert isinstance(count, int)
+
+    def padded(given: Value, widths: tuple[int, int], size: int) -> Value:
+        pads = tuple(widths if one == place else (0, 0) for one in range(given.rank))
+        shape = tuple(size if one == axis else other for one, other in enumerate(given.shape))
+        return call.step(ops.pad(given, pads), shape, given.order, given.dtype) if any(widths) else given
+
+    if step > 1:
+        apart = call.step(
+            ops.reshape(
+                ops.pad(
+                    ops.expand_dims(value, place + 1),
+                    tuple((0, step - 1) if one == place + 1 else (0, 0) for one in range(value.rank + 1)),
+                ),
+                tuple(
+                    count * step if one == place else size if isinstance(size, int) else -1
+                    for one, size in enumerate(value.target_shape)
+                ),
+            ),
+            tuple(count * step if one == axis else other for one, other in enumerate(value.shape)),
+            value.order,
+            value.dtype,
+        )
+        ends = tuple((count - 1) * step + 1 if one == axis else other for one, other in enumerate(value.shape))
+        value = sliced(call, apart, axis, 0, (count - 1) * step + 1, 1, ends)
+        count = (count - 1) * step + 1
+    return padded(value, (start, length - start - count), length)

@@ -1,0 +1,46 @@
+"""Resolve the two sides of a command: factories, files and their weights."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from keras3conv.errors import InputError
+
+if TYPE_CHECKING:
+    from keras3conv.alignment.plan import Alignment
+    from keras3conv.frameworks.adapter import Adapter
+
+
+def both(
+    torch: str, keras: str, torch_weights: Path | None, keras_weights: Path | None, entry: str
+) -> "tuple[Adapter, Adapter]":
+    """Return the torch side and the Keras side."""
+    from keras3conv.frameworks.adapter import Sides
+    from keras3conv.workflows.factories import Weights, resolve
+
+    weights = Weights(torch=torch_weights, keras=keras_weights, entry=entry)
+    found = resolve(torch, weights), resolve(keras, weights)
+    sides = Sides.of(found[0].source, found[1].source, entry=entry)
+    return sides.torch, sides.keras
+
+
+def entry_of(side: "Adapter", entry: str) -> str:
+    """Return the name of the state dict to read; empty for a live model, whose weights are loaded already."""
+    return "" if side.is_live else entry
+
+
+def align_ends(source: "Adapter", target: "Adapter", entry: str) -> "Alignment":
+    """Align source and target and return the plan; raise `InputError` for one framework or a missing target file."""
+    from keras3conv import api
+
+    if source.side == target.side:
+        raise InputError(f"source and target are both {source.side}: a transfer goes from one framework to the other")
+    if not target.is_live and not os.path.lexists(target.source):
+        fact = f"{target.source} does not exist, so {source.source} cannot be aligned with it"
+        raise InputError(f"{fact}\nFix:  --plan PLAN.json     or     a factory and -o {target.source}")
+    by_side = {source.side: source.source, target.side: target.source}
+    torch_side = source if source.side == "torch" else target
+    return api.align(by_side["torch"], by_side["keras"], entry=entry_of(torch_side, entry))
+
+
+__all__ = ["align_ends", "both", "entry_of"]

@@ -1,0 +1,69 @@
+"""Write the variables of Keras layers, on the torch backend in the order of memory that is fastest to run.
+
+Keras stores the kernel of a convolution as (height, width, inputs, outputs). On the torch backend it permutes the axes
+in each call, and then copies the kernel to the memory order of the convolution unless it has this order already. So the
+kernel is stored in this order, and the variable is a view of it with the axes in Keras' order. All values and shapes
+are the same; only the strides differ. Keras' own `assign`, and so loading a file, keeps them.
+"""
+
+from typing import Any
+
+import keras
+
+from keras3conv.frameworks.keras.internals import CONVOLUTION_BASES, BaseDepthwiseConv, BaseSeparableConv
+from keras3conv.frameworks.keras.state import layers_of
+from keras3conv.frameworks.keras.values import backend
+from keras3conv.numerics.copying import own_copy
+from keras3conv.transforms import Array
+
+Orders = dict[int, tuple[int, ...]]
+"""The order of the axes in memory, slowest first, by the id of the variable."""
+
+
+def memory_orders(model: keras.layers.Layer) -> Orders:
+    """Return the memory order of the kernels of all convolutions; empty on backends other than torch."""
+    if backend() != "torch":
+        return {}
+    return {
+        id(variable): order
+        for layer in layers_of(model)
+        if isinstance(layer, CONVOLUTION_BASES)
+        for variable in (*layer._trainable_variables, *layer._non_trainable_variables)
+        if (order := _order(layer, variable))
+    }
+
+
+def _order(layer: Any, variable: keras.Variable) -> tuple[int, ...]:
+    """Return the memory order of a kernel; empty for a bias."""
+    rank = int(layer.rank)
+    if len(variable.shape) != rank + 2:
+        return ()
+    spatial = tuple(range(rank))
+    by_channel = isinstance(layer, BaseDepthwiseConv) or (
+        isinstance(layer, BaseSeparableConv) and variable is layer.depthwise_kernel
+    )
+    if by_channel:
+        return rank, rank + 1, *spatial
+    if layer.data_format == "channels_first" or rank == 1:
+        return rank + 1, rank, *spatial
+    return rank + 1, *spatial, rank
+
+
+def assign(variable: keras.Variable, value: Array, order: tuple[int, ...] | None = None) -> None:
+    """Assign a value to a variable, which then shares no memory with the value.
+
+    Args:
+        variable: The variable.
+        value: The value, of the variable's shape and dtype.
+        order: The memory order of the variable; None to keep its memory.
+    """
+    if backend() == "torch":
+        from keras3conv.frameworks.torch.memory import overwrite
+
+        overwrite(variable._value, value, order)
+    else:
+        # On JAX and TensorFlow a variable may share the memory of the array that was assigned to it.
+        variable.assign(own_copy(value))
+
+
+__all__ = ["Orders", "assign", "memory_orders"]

@@ -1,0 +1,72 @@
+"""Keep the old values of tensors until all new ones are written, with little memory beside the model."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from math import prod
+from typing import IO, Any
+
+import numpy as np
+
+from keras3conv.errors import FileError
+from keras3conv.numerics.copying import contiguous, own_copy
+from keras3conv.transforms import Array, Shape
+
+LIMIT = 48 << 20
+"""The bytes that are kept in memory; all others are written to a temporary file without a name."""
+
+
+class Backup:
+    """Old values by path: the first ones in memory, the others in a temporary file."""
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        self._free = limit
+        self._arrays: dict[str, Array] = {}
+        self._places: dict[str, tuple[int, Shape, np.dtype[Any]]] = {}
+        self._file: IO[bytes] | None = None
+        self._open = ExitStack()
+
+    def keep(self, path: str, value: Array) -> None:
+        """Keep a copy of a value, unless the path has one already.
+
+        Raises:
+            FileError: The temporary file cannot be written.
+        """
+        if path in self._arrays or path in self._places:
+            return
+        if value.nbytes <= self._free:
+            self._arrays[path] = own_copy(value)
+            self._free -= value.nbytes
+        else:
+            self._write(path, value)
+
+    def _write(self, path: str, value: Array) -> None:
+        try:
+            if self._file is None:
+                self._file = self._open.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack is a context manager
+            place = self._file.seek(0, 2)
+            self._file.write(memoryview(contiguous(value).reshape(-1).view(np.uint8)))
+            self._file.flush()
+        except OSError as error:
+            raise FileError(
+                f"{tempfile.gettempdir()} has no room for the old value of {path} ({value.nbytes:,} bytes), without "
+                f"which a failure could not be undone: {error.strerror}\nFix:  TMPDIR=/folder/with/room"
+            ) from error
+        self._places[path] = place, value.shape, value.dtype
+
+    def items(self) -> Iterator[tuple[str, Array]]:
+        """Yield every path and its old value."""
+        yield from self._arrays.items()
+        for path, (place, shape, dtype) in self._places.items():
+            assert self._file is not None, "a value has a place only in the file"
+            self._file.seek(place)
+            content = self._file.read(prod(shape) * dtype.itemsize)
+            yield path, np.frombuffer(bytearray(content), dtype).reshape(shape)
+
+    def close(self) -> None:
+        """Drop all values and the file."""
+        self._arrays, self._places = {}, {}
+        self._open.close()
+
+
+__all__ = ["Backup"]

@@ -1,0 +1,130 @@
+"""Compute depthwise convolutions in float64 as a sum of shifted inputs.
+
+On a CPU, PyTorch has no float64 kernel for convolutions with groups: it makes one small convolution for each group, and
+a depthwise convolution has as many groups as channels. The sum has one term for each element of the kernel, and is
+several times faster. It computes the same mathematical function; the order of the additions differs.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+_CONVOLUTIONS = {torch.conv1d: 1, torch.conv2d: 2, torch.conv3d: 3}
+"""The functions that modules and Keras call, with the number of spatial axes."""
+
+_ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+_DEFAULTS: dict[str, Any] = {"bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
+
+
+class DepthwiseInFloat64(TorchFunctionMode):
+    """Replaces depthwise convolutions of float64 tensors on the CPU; every other function is called as it is."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call a function, or compute a depthwise convolution as a sum."""
+        axes = _CONVOLUTIONS.get(func)
+        if axes is not None:
+            given = {**_DEFAULTS, **dict(zip(_ARGUMENTS, args, strict=False)), **(kwargs or {})}
+            if _is_depthwise(axes, given):
+                return _convolution(axes, **given)
+        return func(*args, **(kwargs or {}))
+
+
+def _is_depthwise(axes: int, given: dict[str, Any]) -> bool:
+    """Return whether each group has one input channel, and the sum can be computed for these tensors."""
+    values, groups = given["input"], given["groups"]
+    return bool(
+        groups > 1
+        and values.ndim == axes + 2
+        and values.shape[1] == groups
+        and values.dtype == given["weight"].dtype == torch.float64
+        and values.device.type == "cpu"
+    )
+
+
+def _convolution(
+    axes: int,
+    input: torch.Tensor,  # noqa: A002 - the name in torch
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    stride: int | Sequence[int],
+    padding: int | str | Sequence[int],
+    dilation: int | Sequence[int],
+    groups: int,
+) -> torch.Tensor:
+    stride, dilation = _for_each(axes, stride), _for_each(axes, dilation)
+    padded = nn.functional.pad(input, _margins(axes, padding, weight.shape[2:], dilation))
+    multiplier = weight.shape[0] // groups
+    if multiplier > 1:
+        padded = padded.repeat_interleave(multiplier, dim=1)
+    result: torch.Tensor = _ShiftedSum.apply(padded, weight, stride, dilation)
+    return result if bias is None else result + bias.reshape(-1, *(1,) * axes)
+
+
+def _for_each(axes: int, value: int | Sequence[int]) -> tuple[int, ...]:
+    """Return a size for each spatial axis; torch accepts one number, or a sequence of one, for all of them."""
+    values = (value,) if isinstance(value, int) else tuple(value)
+    return values * axes if len(values) == 1 else values
+
+
+def _margins(
+    axes: int, padding: int | str | Sequence[int], kernel: Sequence[int], dilation: Sequence[int]
+) -> list[int]:
+    """Return the padding before and after each axis, the last axis first, as `torch.nn.functional.pad` takes it."""
+    if padding == "valid":
+        pairs = [(0, 0)] * axes
+    elif padding == "same":
+        totals = [step * (size - 1) for size, step in zip(kernel, dilation, strict=True)]
+        pairs = [(total // 2, total - total // 2) for total in totals]
+    else:
+        assert not isinstance(padding, str), "torch has no other names of paddings"
+        pairs = [(size, size) for size in _for_each(axes, padding)]
+    return [size for pair in reversed(pairs) for size in pair]
+
+
+class _ShiftedSum(torch.autograd.Function):
+    """The convolution of padded inputs with one kernel for each channel, and its gradients."""
+
+    @staticmethod
+    def forward(
+        context: Any, values: torch.Tensor, weight: torch.Tensor, stride: tuple[int, ...], dilation: tuple[int, ...]
+    ) -> torch.Tensor:
+        context.save_for_backward(values, weight)
+        context.steps = stride, dilation
+        result: torch.Tensor | None = None
+        for window, factor in _terms(values, weight, stride, dilation):
+            if result is None:
+                result = values[window] * factor
+            else:
+                result.addcmul_(values[window], factor)
+        assert result is not None, "a kernel has at least one element"
+        return result
+
+    @staticmethod
+    def backward(context: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None, None]:
+        (gradient,), (values, weight) = gradients, context.saved_tensors
+        of_values, of_weight = torch.zeros_like(values), []
+        spatial = [0, *range(2, values.ndim)]
+        for window, factor in _terms(values, weight, *context.steps):
+            of_values[window] += gradient * factor
+            of_weight.append((gradient * values[window]).sum(spatial))
+        return of_values, torch.stack(of_weight, 1).reshape(weight.shape), None, None
+
+
+def _terms(
+    values: torch.Tensor, weight: torch.Tensor, stride: Sequence[int], dilation: Sequence[int]
+) -> Iterator[tuple[tuple[slice, ...], torch.Tensor]]:
+    """Yield, for each element of the kernel, the window of the inputs and the factor of each channel."""
+    axes = list(zip(values.shape[2:], weight.shape[2:], stride, dilation, strict=True))
+    lengths = [(size - step * (kernel - 1) - 1) // by * by + 1 for size, kernel, by, step in axes]
+    for place in product(*(range(kernel) for _, kernel, _, _ in axes)):
+        starts = [index * step for index, step in zip(place, dilation, strict=True)]
+        windows = (slice(start, start + length, by) for start, length, by in zip(starts, lengths, stride, strict=True))
+        factor = weight[(slice(None), 0, *place)].reshape(-1, *(1,) * len(axes))
+        yield (slice(None), slice(None), *windows), factor
+
+
+__all__ = ["DepthwiseInFloat64"]

@@ -1,0 +1,43 @@
+"""Measure the resizing operators of torch: the weight of every old place in every new place along one axis."""
+
+from typing import Any
+
+import torch
+
+from keras3conv.transforms import Array
+
+
+def weights(kind: str, size: int, made: int, *, align_corners: bool, scale: float | None) -> Array:
+    """Return the matrix that resizes one axis, of shape (made, size), in float64.
+
+    Args:
+        kind: "linear", "bicubic", "linear_aa" or "bicubic_aa".
+        size: The size of the axis.
+        made: Its new size.
+        align_corners: Whether the first and the last places stay where they are.
+        scale: The factor that the operator was given; None if it was given the new size.
+    """
+    ones = torch.eye(size, dtype=torch.float64)
+    if kind == "linear":
+        found = torch.ops.aten.upsample_linear1d(ones[:, None], [made], align_corners, scale)
+        return _array(found.reshape(size, made).T)
+    operators: dict[str, Any] = {
+        "bicubic": torch.ops.aten.upsample_bicubic2d,
+        "linear_aa": torch.ops.aten._upsample_bilinear2d_aa,
+        "bicubic_aa": torch.ops.aten._upsample_bicubic2d_aa,
+    }
+    return _array(operators[kind](ones[None, None], [made, size], align_corners, scale, None)[0, 0])
+
+
+def nearest(size: int, made: int, *, is_exact: bool, scale: float | None) -> Array:
+    """Return the old place of every new place along one axis of a resize to the nearest neighbour."""
+    places = torch.arange(size, dtype=torch.float64).reshape(1, 1, size)
+    operator: Any = torch.ops.aten._upsample_nearest_exact1d if is_exact else torch.ops.aten.upsample_nearest1d
+    return _array(operator(places, [made], scale).reshape(made).to(torch.int32))
+
+
+def _array(tensor: torch.Tensor) -> Array:
+    return tensor.contiguous().numpy()
+
+
+__all__ = ["nearest", "weights"]

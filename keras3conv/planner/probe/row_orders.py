@@ -1,0 +1,248 @@
+"""Define the orders in which the rows of a fused layer may go, such as query, key and value head by head.
+
+Shapes cannot tell these orders apart, and neither can the outputs of the layer itself: only a later layer can.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import permutations
+
+import numpy as np
+
+from keras3conv.model.paths import join_layers, split_layers
+from keras3conv.planner.evidence import names
+from keras3conv.transforms import Array, Axes, Beside, Chain, Concat, Same, Shape, Split, Take, Transform
+
+WITH_ROWS = ("torch.nn.Linear", "torch.nn.Conv1d", "torch.nn.Conv2d")
+"""The torch classes whose weight has a row for each output, as its first axis."""
+
+_MOST_GROUPED = 64
+"""The largest number of query heads that share a key and a value."""
+
+
+@dataclass(frozen=True)
+class RowOrder:
+    """A permutation of the rows of a weight and of its bias, from the order of torch to the order of Keras.
+
+    Attributes:
+        name: The order of the rows in torch, in words.
+        transform: Returns the transform for a tensor with this number of axes; the rows are its first axis.
+    """
+
+    name: str
+    transform: Callable[[int], Transform] = field(compare=False, repr=False)
+
+    def __call__(self, array: Array, axis: int = 0) -> Array:
+        """Return an array with the rows along one axis reordered."""
+        moved = np.moveaxis(array, axis, 0)
+        (ordered,) = self.transform(2)((moved.reshape(len(moved), -1),))
+        return np.moveaxis(ordered.reshape(moved.shape), 0, axis)
+
+    def ordered(self, tensor: Array) -> Array:
+        """Return a weight or a bias in the order of Keras."""
+        return self.transform(tensor.ndim)((tensor,))[0]
+
+    def then(self, other: "RowOrder | None") -> "RowOrder":
+        """Return the order that applies this permutation first and the other one after it."""
+        if other is None:
+            return self
+        both = f"{self.name}, {other.name}"
+        return RowOrder(both, lambda axes: Chain(self.transform(axes), other.transform(axes)))
+
+    @property
+    def inverse(self) -> "RowOrder":
+        """Return the reverse permutation: torch has separate layers, and the fused layer of Keras has this order."""
+        return RowOrder(self.name, lambda axes: self.transform(axes).inverse)
+
+
+@dataclass(frozen=True)
+class RowOrders:
+    """The orders that one run of the probe assumes.
+
+    Attributes:
+        fused: The order of the rows of fused layers, by the paths of their torch layers without numbers.
+        rotated: The order of the rows of every query and key, by the number of rows; None if both sides have the same.
+    """
+
+    fused: Mapping[str, RowOrder] = field(default_factory=dict)
+    rotated: Callable[[int], RowOrder | None] | None = None
+
+    def of(self, torch: str, rows: int) -> RowOrder | None:
+        """Return the order of a torch layer with this number of rows; None if the rows keep their order."""
+        if order := self.fused.get(without_numbers(torch)):
+            return order
+        is_rotated = self.rotated is not None and names.meaning(torch) in ("query", "key")
+        return self.rotated(rows) if is_rotated and self.rotated else None
+
+    @property
+    def name(self) -> str:
+        """The orders in words."""
+        rotated = ["pairs of rotary positions"] if self.rotated else []
+        return "; ".join([*(order.name for order in self.fused.values()), *rotated])
+
+
+def without_numbers(path: str) -> str:
+    """Return the path of a layer, or of several in any order, without numbers: it is the same for all blocks."""
+    paths = {".".join(part for part in name.split(".") if not part.isdigit()) for name in split_layers(path)}
+    return join_layers(sorted(paths))
+
+
+def fused_orders(rows: int, parts: tuple[int, ...], integers: frozenset[int], *, whole: bool) -> Iterator[RowOrder]:
+    """Yield the known orders of the rows of a fused layer, the most plausible first.
+
+    Args:
+        rows: The number of rows.
+        parts: The numbers of rows of query, key and value, or of gate and up.
+        integers: The integers in the configuration of the torch module; the number of heads is probably among them.
+        whole: Whether the other side's layer is fused too, so that its parts may have another order.
+    """
+    if len(set(parts)) > 1:
+        yield from _grouped_orders(parts, integers)
+        return
+    number = len(parts)
+    part_orders = list(permutations(range(number)))[1:] if whole else []
+    made = [None, *(_exchanged(order) for order in part_orders)]
+    if number == 3:
+        made += [_rotated_parts(parts, size, pairs) for size in _head_sizes(rows // 3, integers) for pairs in (0, 1)]
+    heads = _plausible(rows // number, integers)
+    by_heads = [_by_heads(count, number, rows // number // count) for count in heads]
+    yield from by_heads
+    yield from filter(None, made)
+    for order, count in zip(by_heads, heads, strict=True):
+        if count in integers or rows // number // count in integers:
+            size = rows // number // count
+            is_rotated = number == 3 and size in _head_sizes(rows // 3, integers)
+            rotated = (_rotated_parts(parts, size, pairs) for pairs in (0, 1) if is_rotated)
+            exchanged = (entry for entry in made[1 : 1 + len(part_orders)] if entry)
+            yield from (order.then(entry) for entry in (*exchanged, *rotated))
+
+
+def half_orders(shape: Shape) -> Iterator[RowOrder]:
+    """Yield the orders of gate and up in a tensor of all experts: along each axis but the first, which has the experts.
+
+    Args:
+        shape: The shape of the tensor.
+    """
+    for axis in (axis for axis in range(1, len(shape)) if shape[axis] % 2 == 0 and shape[axis] > 2):
+        exchanged = RowOrder(f"the halves of axis {axis} exchanged", lambda _, axis=axis: Take(axis, (1, 0)))  # type: ignore[misc]
+        alternating = _alternating(axis)
+        yield from (exchanged, alternating, alternating.then(exchanged))
+
+
+def _alternating(axis: int) -> RowOrder:
+    def transform(axes: int) -> Transform:
+        letters = [*"uvwxyz"[:axes]]
+        left, right = list(letters), list(letters)
+        left[axis], right[axis] = "(h p)", "(p h)"
+        return Axes(f"{' '.join(left)} -> {' '.join(right)}", p=2)
+
+    return RowOrder(f"the halves of axis {axis} alternate", transform)
+
+
+def halves_of_experts(axis: int) -> RowOrder:
+    """Return the transform that cuts an axis into halves, and joins them with the axis of the experts, the first."""
+
+    def transform(axes: int) -> Transform:
+        letters = [*"uvwxyz"[:axes]]
+        cut = [*letters]
+        cut[axis] = f"(p {letters[axis]})"
+        return Axes(f"{' '.join(cut)} -> (u p) {' '.join(letters[1:])}", p=2)
+
+    return RowOrder(f"the halves of axis {axis} apart", transform)
+
+
+def rotary_orders(sizes: set[int], integers: frozenset[int]) -> Iterator[Callable[[int], RowOrder | None]]:
+    """Yield the orders of the rows of queries and keys if one side rotates pairs of values and the other side halves.
+
+    Args:
+        sizes: The numbers of rows of the queries and keys.
+        integers: The integers in the configuration of the torch module.
+    """
+    for size in _head_sizes(min(sizes), integers):
+        turned = [size, *(part for part in sorted(integers) if part < size and part % 2 == 0 and part > 2)]
+        for part in turned:
+            for pairs in (False, True):
+                order = _rotated(size, part, pairs=pairs)
+                yield lambda rows, size=size, order=order: None if rows % size else order  # type: ignore[misc]
+
+
+def _plausible(number: int, integers: frozenset[int]) -> list[int]:
+    """Return the divisors of a number but 1, first those that (or whose quotients) the configuration contains."""
+    divisors = [count for count in range(2, number + 1) if number % count == 0]
+    return sorted(divisors, key=lambda count: count not in integers and number // count not in integers)
+
+
+def _head_sizes(rows: int, integers: frozenset[int]) -> list[int]:
+    sizes = [size for size in range(4, rows + 1) if rows % size == 0 and size % 2 == 0]
+    return sorted(sizes, key=lambda size: size not in integers and rows // size not in integers)
+
+
+def _other_axes(axes: int) -> str:
+    return "".join(f" {name}" for name in "wxyz"[: axes - 1])
+
+
+def _by_heads(heads: int, parts: int, size: int) -> RowOrder:
+    def transform(axes: int) -> Transform:
+        rest = _other_axes(axes)
+        return Axes(f"(h p d){rest} -> (p h d){rest}", h=heads, p=parts, d=size)
+
+    return RowOrder("row by row" if size == 1 else f"head by head ({heads} heads of {size})", transform)
+
+
+def _exchanged(order: tuple[int, ...]) -> RowOrder:
+    return RowOrder(f"the parts exchanged, {order}", lambda axes: Take(0, order))
+
+
+def _grouped_orders(parts: tuple[int, ...], integers: frozenset[int]) -> Iterator[RowOrder]:
+    """Yield the orders in which each key and value follow the queries that use them."""
+    if len(parts) != 3 or parts[1] != parts[2] or parts[0] % parts[1] or parts[0] // parts[1] > _MOST_GROUPED:
+        return
+    for groups in _plausible(parts[1], integers):
+        yield _grouped(groups, parts[0] // parts[1], parts[1] // groups)
+
+
+def _grouped(groups: int, queries: int, size: int) -> RowOrder:
+    def transform(axes: int) -> Transform:
+        rest = _other_axes(axes)
+        one = Axes(f"1 g d{rest} -> (g d){rest}", g=groups, d=size)
+        many = Axes(f"m g d{rest} -> (g m d){rest}", m=queries, g=groups, d=size)
+        return Chain(
+            Axes(f"(g s d){rest} -> s g d{rest}", g=groups, s=queries + 2, d=size),
+            Split(0, (queries, 1, 1)),
+            Beside(many, one, one),
+            Concat(0, (groups * queries * size, groups * size, groups * size)),
+        )
+
+    return RowOrder(f"{groups} groups of {queries} queries, a key and a value of {size}", transform)
+
+
+def _rotated(size: int, turned: int, *, pairs: bool) -> RowOrder:
+    """Return the order of the rows of one query or key; `pairs` says that torch rotates pairs and Keras halves."""
+
+    def transform(axes: int) -> Transform:
+        rest = _other_axes(axes)
+        halves = Axes(f"(h p r){rest} -> (h r p){rest}", p=2, r=turned // 2)
+        if turned == size:
+            return halves.inverse if pairs else halves
+        inside = Axes(f"h (p r){rest} -> h (r p){rest}", p=2, r=turned // 2)
+        heads = Axes(f"(h d){rest} -> h d{rest}", d=size)
+        return Chain(
+            heads,
+            Split(1, (turned, size - turned)),
+            Beside(inside.inverse if pairs else inside, Same()),
+            Concat(1, (turned, size - turned)),
+            heads.inverse,
+        )
+
+    return RowOrder(f"{turned} values of each head rotated in {'pairs' if pairs else 'halves'}", transform)
+
+
+def _rotated_parts(parts: tuple[int, ...], size: int, pairs: int) -> RowOrder:
+    """Return the order of the rows of query, key and value, of which the query and the key are rotated."""
+    order = _rotated(size, size, pairs=bool(pairs))
+
+    def transform(axes: int) -> Transform:
+        one = order.transform(axes)
+        return Chain(Split(0, parts), Beside(one, one, Same()), Concat(0, parts))
+
+    return RowOrder(order.name, transform)

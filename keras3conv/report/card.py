@@ -1,0 +1,106 @@
+"""Define the card of a converted model, in the form that model hubs expect: a YAML header, then Markdown."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from keras3conv.report.cells import Cell
+from keras3conv.report.text import answer_rows
+from keras3conv.report.values import Document, Table, WrittenFile
+
+_LOADING: Mapping[str, Sequence[str]] = {
+    "model.py+safetensors": (
+        "from model import Model",
+        "from safetensors.torch import load_file",
+        "",
+        "model = Model().eval()",
+        'model.load_state_dict(load_file("{file}"))',
+    ),
+    ".safetensors": ("from safetensors.torch import load_file", "", 'module.load_state_dict(load_file("{file}"))'),
+    ".pt": ("import torch", "", 'module.load_state_dict(torch.load("{file}", weights_only=True))'),
+    ".keras": ("import keras", "", 'model = keras.saving.load_model("{file}")'),
+    ".h5": ('model.load_weights("{file}")',),
+}
+"""The code that loads a file, by its suffix."""
+
+_TORCH_SUFFIXES = (".safetensors", ".pt", ".pth")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What the card of a converted model says.
+
+    Attributes:
+        name: The name of the model.
+        report: The certificate of the conversion.
+        files: The files of weights.
+        sources: The files that the model was made of.
+        licence: The licence of the weights, as the header names it ("apache-2.0"); empty if the author gives none.
+        base_model: The model on the hub of which this is a conversion; empty if there is none.
+        has_code: Whether `model.py` is beside the files.
+    """
+
+    name: str
+    report: Document
+    files: tuple[WrittenFile, ...]
+    sources: tuple[WrittenFile, ...] = ()
+    licence: str = ""
+    base_model: str = ""
+    has_code: bool = False
+    tags: Sequence[str] = field(default=("keras3conv",))
+
+    @property
+    def library(self) -> str:
+        """The library that loads the first file."""
+        return "pytorch" if self.files and self.files[0].path.endswith(_TORCH_SUFFIXES) else "keras"
+
+    @property
+    def header(self) -> Mapping[str, str]:
+        """The keys of the YAML header with their values, which are written as JSON, a part of YAML."""
+        values: dict[str, object] = {
+            "license": self.licence,
+            "library_name": self.library,
+            "base_model": self.base_model,
+            "tags": [*self.tags, self.library],
+        }
+        return {key: json.dumps(value) for key, value in values.items() if value}
+
+    @property
+    def loading(self) -> str:
+        """The code that loads the first file."""
+        path = self.files[0].path
+        suffix = next((suffix for suffix in _LOADING if path.endswith(suffix)), "")
+        if suffix == ".safetensors" and self.has_code:
+            suffix = "model.py+safetensors"
+        if suffix == ".keras" or not suffix:
+            return "\n".join(_LOADING[".keras"]).format(file=path)
+        lines = list(_LOADING[suffix])
+        if suffix == ".h5" and self.has_code:
+            lines = ["from model import build_model", "", "model = build_model()", *lines]
+        return "\n".join(lines).format(file=path)
+
+    @property
+    def noise(self) -> Table | None:
+        """The differences of the outputs beside the noise floor; None if they were not measured."""
+        tables = [table for section in self.report.sections if section.name == "outputs" for table in section.tables]
+        return tables[0] if tables else None
+
+    @property
+    def accuracy(self) -> tuple[Table, ...]:
+        """The accuracy on labelled data; empty if there were no labels."""
+        return tuple(
+            table for section in self.report.sections if section.name == "accuracy" for table in section.tables
+        )
+
+    @property
+    def answers(self) -> tuple[tuple[Cell, ...], ...]:
+        """The best classes of both models for samples: caption, rank, torch class and score, Keras class and score."""
+        return tuple(row for section in self.report.sections for row in answer_rows(section))
+
+
+def registry_line(file: WrittenFile) -> str:
+    """Return the line that authors of model zoos keep in their tables: the name, the size and the digests of a file."""
+    return f"{file.path}  {file.size}  {file.sha256}  {file.md5}"
+
+
+__all__ = ["Card", "registry_line"]

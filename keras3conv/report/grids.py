@@ -1,0 +1,82 @@
+"""Arrange a table for the HTML page: the verdict comes first, and rows without news are marked to be folded."""
+
+from dataclasses import dataclass
+
+from keras3conv.report.cells import Cell, show
+from keras3conv.report.values import Table
+
+LONG = 12
+"""A table with more rows starts collapsed, unless a row failed."""
+
+_VERDICTS = ("verdict", "status")
+_QUIET = ("equal", "passed")
+_WIDE = 60
+"""A text with more characters is wrapped; shorter ones stay on one line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column: its name, and whether it holds numbers only."""
+
+    name: str
+    is_numeric: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A row: its cells, whether it failed, and whether it may be folded because it says that all is well."""
+
+    cells: tuple[Cell, ...]
+    failed: bool
+    is_quiet: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """A table for the page."""
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    failures: int
+
+    @property
+    def is_long(self) -> bool:
+        """Whether the table gets a search field and a choice of columns, and starts collapsed."""
+        return len(self.rows) > LONG
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the table starts open: it is short, or a row failed."""
+        return not self.is_long or self.failures > 0
+
+    @property
+    def quiet(self) -> int:
+        """The number of rows to fold; 0 if nothing would remain, or if the table is short."""
+        number = sum(row.is_quiet for row in self.rows)
+        return number if self.is_long and number < len(self.rows) else 0
+
+
+def arrange(table: Table) -> Grid:
+    """Return a table with its verdict first and without empty columns."""
+    order = [place for place, name in enumerate(table.columns) if name in _VERDICTS]
+    order += [place for place, name in enumerate(table.columns) if name not in _VERDICTS and _has_text(table, place)]
+    rows = tuple(
+        Row(
+            cells=tuple(cells[place] for place in order),
+            failed=table.has_failed(number),
+            is_quiet=bool(order) and cells[order[0]] in _QUIET and table.columns[order[0]] in _VERDICTS,
+        )
+        for number, cells in enumerate(table.rows)
+    )
+    columns = tuple(Column(name=table.columns[place], is_numeric=table.is_numeric(place)) for place in order)
+    return Grid(title=table.title, columns=columns, rows=rows, failures=table.failures)
+
+
+def is_wide(cell: Cell) -> bool:
+    """Return True if a cell is too long for one line."""
+    return len(show(cell)) > _WIDE
+
+
+def _has_text(table: Table, place: int) -> bool:
+    return not table.rows or any(row[place] not in ("", None) for row in table.rows)

@@ -1,0 +1,63 @@
+"""Choose the parts of a report that its page shows first: the cause of a failure, the main plot, and the key facts."""
+
+import re
+from collections.abc import Iterator
+
+from keras3conv.errors import Problem
+from keras3conv.messages import count
+from keras3conv.report.values import Document, Plot, Section
+
+_PACKAGES = ("keras3conv", "python", "torch", "keras", "jax", "tensorflow", "onnxruntime")
+_INPUTS = re.compile(r"^(random )?inputs\b")
+_DIGEST = re.compile(r"\bsha256 [0-9a-f]{64}\b")
+_ERRORS = ("outputs", "float64")
+"""The sections whose summary states the worst error; the first one that passed is used."""
+
+_TELLING = "float64"
+"""The section whose problems name the first layer that differs and the cause that was tested."""
+
+
+def is_certificate(report: Document) -> bool:
+    """Return True for a report of `validate`, which always checks the structure."""
+    return any(section.name == "structure" for section in report.sections)
+
+
+def first_cause(report: Document) -> tuple[Section, Problem] | None:
+    """Return the problem to show first, with its section: the first layer that differs, else one with a fix, else any.
+
+    None if no section failed.
+    """
+    failed = sorted(
+        (part for part in report.sections if part.status == "failed"), key=lambda part: part.name != _TELLING
+    )
+    problems = [(part, problem) for part in failed for problem in part.problems]
+    return next((found for found in problems if found[1].fixes), problems[0] if problems else None)
+
+
+def main_plot(report: Document) -> Plot | None:
+    """Return the plot that the page shows first: one with a noise floor, else one with failed layers, else any."""
+    plots = [plot for section in report.sections for plot in section.plots]
+    with_floor = [plot for plot in plots if any(series.is_floor for series in plot.series)]
+    failed = [plot for plot in plots if plot.failed]
+    return next(iter([*with_floor, *failed, *plots]), None)
+
+
+def key_facts(report: Document) -> dict[str, str]:
+    """Return the facts that belong beside the verdict: date, worst error, inputs, versions and digests."""
+    return {name: fact for name, fact in _key_facts(report) if fact}
+
+
+def _key_facts(report: Document) -> Iterator[tuple[str, str]]:
+    environment = report.environment
+    passed = {section.name: section.summary for section in report.sections if section.status == "passed"}
+    yield "date", environment.get("date", "")
+    if report.ok:
+        yield "worst error", next((passed[name] for name in _ERRORS if name in passed), "")
+    yield "inputs", next((note for note in report.notes if _INPUTS.match(note)), "")
+    backend = environment.get("KERAS_BACKEND")
+    versions = [f"{name} {environment[name]}" for name in _PACKAGES if name in environment]
+    yield "versions", ", ".join([*versions, *([f"Keras on {backend}"] if backend else [])])
+    if report.files:
+        yield "files", count(len(report.files), "file") + ", with digests below"
+    for number, note in enumerate(note for note in report.notes if _DIGEST.search(note)):
+        yield f"digest {number + 1}", note

@@ -1,0 +1,25 @@
+"""Measure the stages of a piece of work."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import perf_counter
+
+
+class Stages:
+    """The seconds that each stage of a piece of work took, by the name of the stage, in the order of their start."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measure the block; a stage that runs several times is measured in total."""
+        self.seconds.setdefault(name, 0.0)
+        start = perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] += perf_counter() - start
+
+
+__all__ = ["Stages"]

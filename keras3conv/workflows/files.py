@@ -1,0 +1,89 @@
+"""Read the files that go with models: inputs, labels, class names; read and write plans."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras3conv.alignment.plan import Alignment
+from keras3conv.errors import AlignmentError, BudgetExceeded, FileError, InputError, MalformedCheckpoint
+from keras3conv.formats.safe.source import Source, dtype_named
+from keras3conv.transforms import Array
+
+_MAX_PLAN = 256 << 20
+"""The maximum size of a plan in bytes."""
+
+
+def read_plan(path: Path) -> Alignment:
+    """Return the plan in a file that `align -o` wrote; raise `FileError` for any other file."""
+    source = Source.pin(path)
+    if source.size > _MAX_PLAN:
+        raise BudgetExceeded(f"{path} has {source.size:,} bytes; the limit for a plan is {_MAX_PLAN:,}")
+    with source.open() as file:
+        content = bytes(source.read(file, 0, source.size))
+    try:
+        return Alignment.from_json(content.decode("utf-8"))
+    except (AlignmentError, UnicodeDecodeError) as error:
+        raise FileError(f"{path}: {error}\nFix:  keras3conv align TORCH KERAS -o {path}") from error
+
+
+def write_plan(plan: Alignment, path: Path, *, overwrite: bool) -> None:
+    """Write a plan as JSON, atomically; raise `FileError` if the file exists or cannot be written."""
+    from keras3conv.formats.safe.atomic import replacing
+
+    try:
+        with replacing(path, overwrite=overwrite) as temporary:
+            temporary.write_text(plan.to_json() + "\n", encoding="utf-8")
+    except OSError as error:
+        raise FileError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def read_inputs(path: Path | None) -> Any:
+    """Return the inputs in a file: one array, a tuple (from `numpy.savez(file, a, b)`), or a dict of named arrays.
+
+    Raises:
+        InputError: The file is not an .npz or .npy file, or contains objects instead of numbers.
+        FileError: The file cannot be read.
+    """
+    if path is None:
+        return None
+    from keras3conv.formats.safe import npy
+
+    try:
+        arrays = npy.read(path)
+    except MalformedCheckpoint as error:
+        raise InputError(f"{error}\nFix:  numpy.savez(path, x)") from error
+    if not isinstance(arrays, dict):
+        return arrays
+    if len(arrays) == 1:
+        return next(iter(arrays.values()))
+    if all(name == f"arr_{place}" for place, name in enumerate(arrays)):
+        return tuple(arrays.values())
+    return arrays
+
+
+def random_inputs(shape: Sequence[int], dtype: str = "float32") -> Array:
+    """Return random numbers of a shape and a dtype, the same for every call."""
+    numbers: Array = np.random.default_rng(0).standard_normal(tuple(shape)).astype(dtype_named(dtype))
+    return numbers
+
+
+def read_labels(path: Path | None) -> Any:
+    """Return the labels in a .npy or .npz file; raise like `read_inputs`, or if the file has several arrays."""
+    labels = read_inputs(path)
+    if isinstance(labels, dict | tuple):
+        raise InputError(f"{path}: the file of labels contains {len(labels)} arrays, not one")
+    return labels
+
+
+def read_class_names(path: Path | None) -> list[str] | None:
+    """Return the names of the classes, one a line; raise `FileError` if the file cannot be read."""
+    if path is None:
+        return None
+    source = Source.pin(path)
+    try:
+        with source.open() as file:
+            return bytes(source.read(file, 0, source.size)).decode("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise FileError(f"{path} cannot be read: {error}") from error

@@ -1,0 +1,1 @@
+"""Run many alignments, transfers, conversions and validations: one process for each."""

@@ -1,0 +1,147 @@
+"""Check the tasks of a sweep before anything runs: every file can be read, every factory can be imported."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+
+from keras3conv import formats
+from keras3conv.errors import FileError, InputError, Keras3ConvError
+from keras3conv.workflows.factories import factory_of
+from keras3conv.workflows.sweep.reading import Fault, Placed
+from keras3conv.workflows.sweep.task import DATA_FILES, MODELS, WEIGHTS
+
+IMPORT_SECONDS = 300.0
+"""The time limit for the import of the factories of all tasks."""
+
+_SIDE_OF_KEY = {"torch_weights": "torch", "keras_weights": "keras"}
+
+
+def faults_of_files(placed: Sequence[Placed]) -> list[Fault]:
+    """Return the files that do not exist or cannot be read; of checkpoints, the headers are read."""
+    return [fault for one in placed for fault in _of_files(one)]
+
+
+def faults_of_factories(placed: Sequence[Placed]) -> list[Fault]:
+    """Return the factories that cannot be imported."""
+    faults: list[Fault] = []
+    factories: dict[tuple[str, str], list[tuple[Placed, str]]] = {}
+    for one in placed:
+        for key in MODELS:
+            argument = getattr(one.task, key)
+            try:
+                is_factory = bool(argument) and factory_of(one.task.located(argument)) is not None
+            except InputError as error:
+                faults.append(one.fault(key, _first_line(error)))
+                continue
+            if is_factory:
+                factories.setdefault((one.task.folder, argument), []).append((one, key))
+    answers = import_factories(list(factories), next((one.task.backend for one in placed), ""))
+    for factory, users in factories.items():
+        if fact := answers[factory]:
+            faults += [one.fault(key, fact) for one, key in users]
+    return faults
+
+
+def import_factories(factories: Sequence[tuple[str, str]], backend: str) -> dict[tuple[str, str], str]:
+    """Import factories in other processes, without calling them, and return what is wrong with each of them.
+
+    A process imports one after another. If it ends at one of them, the others are imported by another process.
+
+    Args:
+        factories: The folder from which a factory is imported, and the factory.
+        backend: The backend of Keras.
+    """
+    answers: dict[tuple[str, str], str] = {}
+    while remaining := [factory for factory in factories if factory not in answers]:
+        folder = remaining[0][0]
+        batch = [factory for factory in remaining if factory[0] == folder]
+        said, ending = _import_in_process(folder, [argument for _, argument in batch], backend)
+        answers |= dict(zip(batch, said, strict=False))
+        if len(said) < len(batch):
+            answers[batch[len(said)]] = f"{batch[len(said)][1]} cannot be imported: {ending}"
+    return answers
+
+
+def _import_in_process(folder: str, arguments: Sequence[str], backend: str) -> tuple[list[str], str]:
+    """Return the answers for the first of the factories, and why there are no more."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    if backend:
+        environment["KERAS_BACKEND"] = backend
+    command = [sys.executable, "-m", "keras3conv.workflows.sweep.imports", *arguments]
+    with subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL,
+    ) as process:
+        try:
+            output, _ = process.communicate(timeout=IMPORT_SECONDS)
+            ending = f"the process ended with exit status {process.returncode}"
+        except subprocess.TimeoutExpired:
+            process.kill()
+            output, _ = process.communicate()
+            ending = f"it takes longer than {IMPORT_SECONDS:g} seconds"
+    lines = output.decode(errors="replace").splitlines()
+    return [str(json.loads(line)) for line in lines], ending
+
+
+def _of_files(one: Placed) -> Iterator[Fault]:
+    """Yield the faults of the files that a task reads and writes."""
+    task = one.task
+    for key in DATA_FILES:
+        path = getattr(task, key)
+        if path and not Path(one.task.located(path)).is_file():
+            yield one.fault(key, f"{path} does not exist")
+    for key in (*MODELS, *WEIGHTS):
+        path = getattr(task, key)
+        if (
+            path
+            and (key in WEIGHTS or _names_a_file(one, path))
+            and (fact := _unreadable(one.task.located(path), key, task.entry))
+        ):
+            yield one.fault(key, fact)
+    sides = set()
+    for name in task.write:
+        try:
+            sides.add(formats.side_of(Path(name)))
+        except FileError as error:
+            yield one.fault("write", _first_line(error))
+    if len(sides) > 1:
+        yield one.fault("write", "the files belong to both frameworks: a transfer goes in one direction")
+
+
+def _names_a_file(one: Placed, argument: str) -> bool:
+    try:
+        return factory_of(one.task.located(argument)) is None
+    except InputError:
+        return False
+
+
+@cache
+def _unreadable(path: str, key: str, entry: str) -> str:
+    """Return why a file of a model cannot be read; only its header is read."""
+    file = Path(path)
+    if not file.exists():
+        return f"{path} does not exist"
+    try:
+        side = formats.side_of(file)
+        if _SIDE_OF_KEY.get(key, key) not in ("model", side):
+            return f"{path} is a {side} file"
+        if file.suffix != ".json":
+            formats.read(file, entry=entry if side == "torch" else "")
+    except Keras3ConvError as error:
+        return _first_line(error)
+    return ""
+
+
+def _first_line(error: Keras3ConvError) -> str:
+    return str(error).partition("\n")[0]
+
+
+__all__ = ["faults_of_factories", "faults_of_files"]

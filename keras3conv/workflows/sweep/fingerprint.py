@@ -1,0 +1,83 @@
+"""Compute the fingerprint of a task: the digest of everything that decides its result."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from keras3conv.report.environment import current_environment
+from keras3conv.report.overview import Row
+from keras3conv.workflows.factories import factory_of
+from keras3conv.workflows.sweep.task import DATA_FILES, LIMITS, MODELS, WEIGHTS, Task
+
+Digests = dict[str, tuple[int, int, str]]
+"""For each file its size in bytes, the time of its last change in nanoseconds, and its sha256."""
+
+_BLOCK = 1 << 20
+_MACHINE = ("platform", "processors", "KERAS_BACKEND")
+
+
+def fingerprint(task: Task, known: Mapping[str, tuple[int, int, str]]) -> tuple[str, Digests]:
+    """Return the fingerprint of a task, and the files that it covers.
+
+    It covers the options, the content of every file that the task names, and the versions of the packages. It does
+    not cover the limits, nor the folder in which the task runs.
+
+    Args:
+        task: The task; its files exist.
+        known: Files whose digests are known; a file of the same size and time is not read again.
+    """
+    digests = {str(path): _digest(path, known) for path in _files(task)}
+    options = {key: value for key, value in task.to_json().items() if key not in (*LIMITS, "folder")}
+    versions = {name: value for name, value in current_environment().items() if name not in _MACHINE}
+    content = [options, sorted(digest[2] for digest in digests.values()), versions]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(), digests
+
+
+def is_done(row: Row, task: Task, expected: str) -> bool:
+    """Return whether the row of an earlier run is the result of a task as it is now.
+
+    A task that was stopped by a limit is not done if it has a higher limit now. A task is not done if a file of code
+    that it imported has changed.
+    """
+    if row.fingerprint != expected or row.status in ("lost", "not run"):
+        return False
+    if row.status == "timed out" and task.time_limit > row.time_limit:
+        return False
+    if row.status == "out of memory" and task.memory_limit > row.memory_limit:
+        return False
+    return all(_sha256(Path(path)) == sha256 for path, sha256 in row.sources.items())
+
+
+def _files(task: Task) -> list[Path]:
+    """Return the files that a task names: data, models, weights and the code of factories."""
+    folder, found = Path(task.folder), []
+    for key in (*DATA_FILES, *MODELS, *WEIGHTS):
+        argument = getattr(task, key)
+        factory = factory_of(task.located(argument)) if argument and key in MODELS else None
+        if factory is not None:
+            found += [Path(factory[0])] if factory[0].endswith(".py") else []
+        elif argument:
+            path = folder / argument
+            found += sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
+    return list(dict.fromkeys(found))
+
+
+def _digest(path: Path, known: Mapping[str, tuple[int, int, str]]) -> tuple[int, int, str]:
+    facts = path.stat()
+    if (before := known.get(str(path))) and before[:2] == (facts.st_size, facts.st_mtime_ns):
+        return facts.st_size, facts.st_mtime_ns, before[2]
+    return facts.st_size, facts.st_mtime_ns, _sha256(path)
+
+
+def _sha256(path: Path) -> str:
+    if not path.is_file():
+        return ""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            found.update(block)
+    return found.hexdigest()
+
+
+__all__ = ["Digests", "fingerprint", "is_done"]

@@ -1,0 +1,162 @@
+"""Keep the results of a sweep in a folder: one line of JSON for each finished task, tables, and the files of tasks."""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from keras3conv.errors import FileError, InputError
+from keras3conv.formats.safe.atomic import replacing
+from keras3conv.report.overview import Overview, Row, read_rows
+
+ROWS, FORMER = "results.jsonl", "former.jsonl"
+_IDENTITY = "sweep.json"
+_FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """The folder of the results of one sweep, which no other process writes at the same time."""
+
+    path: Path
+
+    def rows(self) -> tuple[Row, ...]:
+        """Return the rows of earlier runs; a last line that a killed process left incomplete is removed."""
+        file = self.path / ROWS
+        if not file.exists():
+            return ()
+        content = file.read_bytes()
+        complete = content[: content.rfind(b"\n") + 1]
+        if len(complete) < len(content):
+            _write(file, complete.decode())
+        return read_rows(complete.decode().splitlines(), str(file))
+
+    def begin(self, name: str) -> Path:
+        """Return an empty folder for the files of a task that will run."""
+        folder = self.path / "tasks" / f".{name}.part"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return folder
+
+    def keep(self, row: Row) -> Row:
+        """Keep the files and the row of a task that ended; return the row with the paths of the kept files."""
+        part, kept = self.path / "tasks" / f".{row.name}.part", self.path / "tasks" / row.name
+        shutil.rmtree(kept, ignore_errors=True)
+        part.rename(kept)
+        row = replace(
+            row,
+            report=_within(row.name, row.report),
+            log=_within(row.name, row.log),
+            files=tuple(replace(file, path=_within(row.name, file.path)) for file in row.files),
+        )
+        with (self.path / ROWS).open("a", encoding="utf-8") as file:
+            file.write(row.to_json() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        return row
+
+    def write_tables(self, overview: Overview) -> None:
+        """Write the tables for people."""
+        from keras3conv.report.html import write_overview as to_html
+        from keras3conv.report.overview_text import to_markdown
+
+        _write(self.path / "index.html", to_html(overview))
+        _write(self.path / "results.md", to_markdown(overview))
+
+    def finish(self, rows: Sequence[Row]) -> None:
+        """Write one line for each task, in the order of the tasks; rows of former tasks move to a file of their own."""
+        names = {row.name for row in rows}
+        former = [row for row in self.rows() if row.name not in names]
+        if former:
+            with (self.path / FORMER).open("a", encoding="utf-8") as file:
+                file.writelines(f"{row.to_json()}\n" for row in former)
+        _write(self.path / ROWS, "".join(f"{row.to_json()}\n" for row in rows if row.status != "not run"))
+
+
+@contextmanager
+def opened(path: Path, name: str, origin: Path | None) -> Iterator[Results]:
+    """Make or open the folder of the results of a sweep, for the length of a with statement.
+
+    Args:
+        path: The folder.
+        name: The name of the sweep.
+        origin: The sweep file; None if the tasks come from a program.
+
+    Raises:
+        FileError: The folder has other files, the results of another sweep, or another process writes into it.
+    """
+    identity = {"format": _FORMAT, "name": name, "file": os.path.relpath(origin, path) if origin else ""}
+    if path.exists() and not path.is_dir():
+        raise FileError(f"{path} exists and is not a folder")
+    if not path.absolute().parent.is_dir():
+        raise FileError(f"{path}: the folder {path.absolute().parent} does not exist")
+    _require_own(path, identity)
+    path.mkdir(exist_ok=True)
+    with (path / _IDENTITY).open("a+", encoding="utf-8") as file:
+        _lock(file.fileno(), path)
+        file.seek(0)
+        if not file.read():
+            file.write(json.dumps(identity) + "\n")
+            file.flush()
+        try:
+            yield Results(path=path)
+        finally:
+            for part in (path / "tasks").glob(".*.part"):
+                shutil.rmtree(part, ignore_errors=True)
+
+
+def read_results(path: Path) -> tuple[Row, ...]:
+    """Return the rows in a folder of results.
+
+    Raises:
+        InputError: There are none, or they cannot be read.
+    """
+    file = path / ROWS
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} has no results of a sweep: {file} cannot be read: {error}") from error
+    return read_rows(text[: text.rfind("\n") + 1].splitlines(), str(file))
+
+
+def _require_own(path: Path, identity: dict[str, object]) -> None:
+    if not path.exists() or not any(path.iterdir()):
+        return
+    fix = "Fix:  -o ANOTHER-FOLDER"
+    file = path / _IDENTITY
+    if not file.exists():
+        raise FileError(f"{path} has other files than the results of a sweep\n{fix}")
+    try:
+        found = json.loads(file.read_text(encoding="utf-8") or "null")
+    except (OSError, ValueError) as error:
+        raise FileError(f"{file} cannot be read: {error}\n{fix}") from error
+    if found not in (identity, None):
+        of = f"{found.get('name')!r} of {found.get('file') or 'a program'}" if isinstance(found, dict) else repr(found)
+        raise FileError(f"{path} has the results of another sweep, {of}, which are kept\n{fix}")
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    """Lock the folder until the file is closed or the process ends; Windows has no such lock."""
+    if sys.platform != "win32":
+        import fcntl
+
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise FileError(f"another process writes into {path}: wait until it has ended") from error
+
+
+def _within(name: str, path: str) -> str:
+    return f"tasks/{name}/{path}" if path else ""
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path, overwrite=True) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+__all__ = ["Results", "opened", "read_results"]

@@ -1,0 +1,37 @@
+"""Import factories in a process of their own, without calling them: `python -m ... FACTORY FACTORY`.
+
+One line of JSON is printed for each: a text, which says what is wrong; an empty one if nothing is.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from keras3conv.errors import Keras3ConvError
+from keras3conv.workflows.factories import factory_of, find_factory
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print an answer for every factory; what an imported module prints itself is dropped."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        for argument in arguments:
+            print(json.dumps(fault_of(argument)), file=answers, flush=True)
+
+
+def fault_of(argument: str) -> str:
+    """Return what is wrong with a factory, in one line; an empty text if it can be imported."""
+    try:
+        factory = factory_of(argument)
+        if factory is not None:
+            find_factory(*factory)
+    except (Keras3ConvError, ModuleNotFoundError) as error:
+        return " ".join(str(error).split())
+    return ""
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

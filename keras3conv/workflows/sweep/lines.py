@@ -1,0 +1,73 @@
+"""Find the line of every key in a TOML file; the parser of the standard library does not keep it."""
+
+import re
+from collections.abc import Iterator, Mapping
+
+Place = tuple[str | int, ...]
+"""The keys that lead to a value, with the index of each array of tables: ("task", 0, "backend")."""
+
+_HEADER = re.compile(r"\s*(\[\[?)\s*([^\]]+?)\s*\]\]?\s*(?:#.*)?")
+_KEY = re.compile(r"\s*((?:[\w-]+|\"[^\"]*\"|'[^']*')(?:\s*\.\s*(?:[\w-]+|\"[^\"]*\"|'[^']*'))*)\s*=(.*)", re.DOTALL)
+_PART = re.compile(r"[\w-]+|\"[^\"]*\"|'[^']*'")
+_TOKEN = re.compile(
+    r'"""(?:\\.|[^\\])*?"""|\'\'\'.*?\'\'\'|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\'|#[^\n]*|[\[\]{}]', re.DOTALL
+)
+
+
+def key_lines(text: str) -> Mapping[Place, int]:
+    """Return the line of every table and key in a valid TOML text, counted from 1."""
+    lines: dict[Place, int] = {}
+    table: Place = ()
+    counted: dict[Place, int] = {}
+    for number, statement in _statements(text):
+        if header := _HEADER.fullmatch(statement):
+            table = _table(_parts(header[2]), counted, starts_another=header[1] == "[[")
+            lines[table] = number
+        elif key := _KEY.match(statement):
+            lines[(*table, *_parts(key[1]))] = number
+    return lines
+
+
+def line_of(lines: Mapping[Place, int], place: Place) -> int:
+    """Return the line of a place, or of the table that contains it."""
+    while place and place not in lines:
+        place = place[:-1]
+    return lines.get(place, 1)
+
+
+def _table(parts: Place, counted: dict[Place, int], *, starts_another: bool) -> Place:
+    """Return the place of a table: each part that is an array of tables is followed by the index of its last table."""
+    place: Place = ()
+    for position, part in enumerate(parts):
+        place = (*place, part)
+        if starts_another and position == len(parts) - 1:
+            counted[place] = counted.get(place, -1) + 1
+        if place in counted:
+            place = (*place, counted[place])
+    return place
+
+
+def _parts(dotted: str) -> Place:
+    return tuple(part.strip("\"'") for part in _PART.findall(dotted))
+
+
+def _statements(text: str) -> Iterator[tuple[int, str]]:
+    """Yield every statement with the number of its first line; a value of several lines is one statement."""
+    begin, depth, number = 0, 0, 1
+    strings = {found.start(): found for found in _TOKEN.finditer(text)}
+    position = 0
+    while position < len(text):
+        found = strings.get(position)
+        if found is not None and found[0] in "[{":
+            depth += 1
+        elif found is not None and found[0] in "]}":
+            depth -= 1
+        elif text[position] == "\n" and depth == 0:
+            yield number, text[begin:position]
+            number += text.count("\n", begin, position + 1)
+            begin = position + 1
+        position = found.end() if found is not None else position + 1
+    yield number, text[begin:]
+
+
+__all__ = ["Place", "key_lines", "line_of"]

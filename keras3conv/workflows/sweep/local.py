@@ -1,0 +1,87 @@
+"""Run tasks on this machine: as many processes at a time as the processors and the memory allow."""
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+
+from keras3conv.report.overview import Row
+from keras3conv.workflows.sweep.process import run_task
+from keras3conv.workflows.sweep.task import Task
+
+MEMORY_OF_A_TASK = 2 * 1024**3
+"""The memory that is kept free for a task without a limit, in bytes: both frameworks and a small model."""
+
+
+def processors() -> int:
+    """Return the number of processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def free_memory() -> int:
+    """Return the memory that is available, in bytes; what the machine has in all if the system does not tell."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration, ValueError):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def default_jobs() -> int:
+    """Return the number of processes that run at a time, if none is given."""
+    return max(1, min(processors(), free_memory() // MEMORY_OF_A_TASK))
+
+
+class Room:
+    """The processors and the memory that running tasks leave free."""
+
+    def __init__(self, cpus: int, memory: int) -> None:
+        self._all = cpus, memory
+        self._cpus, self._memory = cpus, memory
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def taken(self, cpus: int, memory: int) -> Iterator[None]:
+        """Wait for some processors and memory, and keep them for a with statement; at most all there are."""
+        cpus, memory = min(cpus, self._all[0]), min(memory, self._all[1])
+        with self._changed:
+            self._changed.wait_for(lambda: self._cpus >= cpus and self._memory >= memory)
+            self._cpus, self._memory = self._cpus - cpus, self._memory - memory
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._cpus, self._memory = self._cpus + cpus, self._memory + memory
+                self._changed.notify_all()
+
+
+def run_locally(tasks: Sequence[tuple[Task, Path]], jobs: int) -> Iterator[Row]:
+    """Run tasks and yield the row of each when it has ended. Closing the iterator kills what still runs.
+
+    Args:
+        tasks: The tasks, each with an empty folder for its files.
+        jobs: The number of processes at a time.
+    """
+    memory = free_memory()
+    share, room, stopped = memory // jobs, Room(jobs, memory), threading.Event()
+
+    def run(task: Task, out: Path) -> Row:
+        with room.taken(task.cpus, task.memory_limit or share):
+            return run_task(task, out, memory_limit=share, is_stopped=stopped.is_set)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        pending: set[Future[Row]] = {pool.submit(run, task, out) for task, out in tasks}
+        try:
+            while pending:
+                done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
+        finally:
+            stopped.set()
+            for future in pending:
+                future.cancel()
+
+
+__all__ = ["default_jobs", "free_memory", "processors", "run_locally"]

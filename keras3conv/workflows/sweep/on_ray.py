@@ -1,0 +1,106 @@
+"""Run tasks on a Ray cluster: Ray places them, repeats those whose machine went away, and returns their files."""
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from keras3conv.errors import InputError, MissingExtra
+from keras3conv.report.overview import Row
+from keras3conv.workflows.sweep.local import free_memory, processors
+from keras3conv.workflows.sweep.process import run_task
+from keras3conv.workflows.sweep.task import Task
+
+RETRIES = 3
+"""How often a task is started again whose Ray worker was lost."""
+
+Files = Mapping[str, bytes]
+"""The files of a task by their path in its folder."""
+
+
+def run_on_ray(tasks: Sequence[tuple[Task, Path]], address: str) -> Iterator[Row]:
+    """Run tasks on Ray and yield the row of each when it has ended. Closing the iterator cancels the others.
+
+    A task is a Ray task, in a worker that ends with it. It starts the process of the model, so that limits and crashes
+    are those of a local run, and Ray sees a failure only if a worker or a machine is lost: only then it tries again.
+
+    Args:
+        tasks: The tasks, each with an empty folder, into which this process writes the files of the task.
+        address: The address of a cluster; "auto" for the cluster of this machine, "local" for a new one.
+
+    Raises:
+        MissingExtra: Ray is not installed.
+        InputError: There is no such cluster, or no machine of it has what a task needs.
+    """
+    ray = _connected(address)
+    try:
+        _require_room(ray, [task for task, _ in tasks])
+        remote = ray.remote(max_calls=1, max_retries=RETRIES, retry_exceptions=False)(run_with_files)
+        pending = {remote.options(**_resources(task)).remote(task): (task, out) for task, out in tasks}
+        try:
+            while pending:
+                (finished,), _ = ray.wait(list(pending), num_returns=1)
+                task, out = pending.pop(finished)
+                yield _received(ray, finished, task, out)
+        finally:
+            for reference in pending:
+                ray.cancel(reference, force=True)
+    finally:
+        ray.shutdown()
+
+
+def run_with_files(task: Task) -> tuple[Row, Files]:
+    """Run a task on a machine of the cluster, and return its row and its files."""
+    with tempfile.TemporaryDirectory(prefix="keras3conv-") as folder:
+        out = Path(folder)
+        row = run_task(task, out, memory_limit=free_memory() // processors() * task.cpus)
+        files = {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+        return row, files
+
+
+def _received(ray: Any, reference: Any, task: Task, out: Path) -> Row:
+    """Return the row of a finished task and write its files; a worker that was lost for good is a row, too."""
+    try:
+        row, files = ray.get(reference)
+    except (ray.exceptions.RayError, OSError) as error:
+        first = str(error).strip().partition("\n")[0]
+        row = Row(name=task.name, status="lost", outcome=f"{type(error).__name__}: {first}", message=str(error))
+        return replace(row, sides=task.sides, backend=task.backend, dtype=task.dtype, do=task.do)
+    for name, content in files.items():
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_bytes(content)
+    received: Row = row
+    return received
+
+
+def _connected(address: str) -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise MissingExtra("a sweep on Ray", "ray", "ray") from error
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="error")
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        fix = "Fix:  ray start --head     or     --ray-address local"
+        raise InputError(f"there is no Ray cluster at {address}: {error}\n{fix}") from error
+    return ray
+
+
+def _resources(task: Task) -> dict[str, Any]:
+    needed: dict[str, Any] = {"num_cpus": task.cpus, "num_gpus": task.gpus}
+    return {**needed, "memory": task.memory_limit} if task.memory_limit else needed
+
+
+def _require_room(ray: Any, tasks: Sequence[Task]) -> None:
+    """Raise `InputError` for tasks that no machine can hold: Ray would wait for such a machine for ever."""
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    names = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
+    for task in tasks:
+        needed = {names[key]: amount for key, amount in _resources(task).items()}
+        if not any(all(machine.get(name, 0) >= amount for name, amount in needed.items()) for machine in machines):
+            wanted = ", ".join(f"{name} {amount:g}" for name, amount in needed.items() if amount)
+            raise InputError(f"{task.name} needs {wanted}, and no machine of the Ray cluster has that much")
+
+
+__all__ = ["run_on_ray"]

@@ -1,0 +1,181 @@
+"""Run a task in a process of its own, with limits of time and memory, and return its row in every case."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from keras3conv.report.overview import Row, RowStatus, StepResult
+from keras3conv.report.values import WrittenFile
+from keras3conv.workflows.sweep.task import Task
+from keras3conv.workflows.sweep.worker import RESULT
+
+POLL_SECONDS = 0.1
+"""The time between two looks at the memory of a process."""
+
+_LAST_LINES = 12
+_NOISE = ("WARNING: All log messages before absl", "I0000 ", "W0000 ", "E0000 ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _End:
+    """How a process ended: the exit status of the process itself, or what it was killed for."""
+
+    code: int
+    seconds: float
+    peak_memory: int
+    killed_for: str = ""
+
+
+class Stopped(Exception):
+    """The sweep was interrupted; the process was killed, and there is no row."""
+
+
+def run_task(task: Task, out: Path, *, memory_limit: int, is_stopped: Callable[[], bool] = lambda: False) -> Row:
+    """Run a task in a new process and return its row.
+
+    Args:
+        task: The task.
+        out: An empty folder for what the process writes.
+        memory_limit: The memory limit in bytes, for a task that has none itself.
+        is_stopped: Returns whether the sweep was interrupted; it is called several times per second.
+
+    Raises:
+        Stopped: The sweep was interrupted.
+    """
+    limit = task.memory_limit or memory_limit
+    (out / "task.json").write_text(json.dumps(task.to_json()), encoding="utf-8")
+    end = _supervise(task, out, limit, is_stopped)
+    row = Row(
+        name=task.name,
+        status="crashed",
+        sides=task.sides,
+        backend=task.backend,
+        dtype=task.dtype,
+        do=task.do,
+        seconds=round(end.seconds, 2),
+        peak_memory=end.peak_memory,
+        time_limit=task.time_limit,
+        memory_limit=limit,
+        log="log.txt",
+    )
+    made = out / RESULT
+    if end.killed_for or not made.exists():
+        status, outcome = _reason(end, task, limit)
+        return replace(row, status=status, outcome=outcome, message=_last_lines(out / "log.txt"))
+    result = json.loads(made.read_text(encoding="utf-8"))
+    made.unlink()
+    return _with_result(row, result, out)
+
+
+def _with_result(row: Row, result: Mapping[str, Any], out: Path) -> Row:
+    return replace(
+        row,
+        status=result["status"],
+        outcome=result["outcome"],
+        message=result["message"],
+        steps=tuple(StepResult(**part) for part in result["steps"]),
+        proofs=tuple(StepResult(**part) for part in result["proofs"]),
+        files=tuple(WrittenFile(**file) for file in result["files"]),
+        report="report.html" if (out / "report.html").exists() else "",
+        sources=result["sources"],
+    )
+
+
+def _reason(end: _End, task: Task, limit: int) -> tuple[RowStatus, str]:
+    """Return the status and the outcome of a task whose process ended without a result."""
+    if end.killed_for == "time":
+        return "timed out", f"not finished after {task.time_limit:g} seconds"
+    if end.killed_for == "memory":
+        return "out of memory", f"used {megabytes(end.peak_memory)}, and the limit is {megabytes(limit)}"
+    if end.code == -signal.SIGKILL:
+        return "out of memory", "the process was killed from outside: the system has probably run out of memory"
+    if end.code < 0:
+        return "crashed", f"the process died of {signal.Signals(-end.code).name}"
+    return "crashed", f"the process ended with exit status {end.code} and without a result"
+
+
+def megabytes(size: int) -> str:
+    """Return an amount of memory in MiB."""
+    return f"{size / 1024**2:,.0f} MiB"
+
+
+def _supervise(task: Task, out: Path, limit: int, is_stopped: Callable[[], bool]) -> _End:
+    """Start the process, and kill it with all its children when it exceeds a limit."""
+    command = [sys.executable, "-m", "keras3conv.workflows.sweep.worker", str(out.resolve()), str(os.getpid())]
+    began, peak = time.monotonic(), 0
+    with (out / "log.txt").open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            env=_environment(task),
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    killed_for = ""
+    try:
+        while not killed_for:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=POLL_SECONDS)
+                break
+            peak = max(peak, sum(map(_memory, _family(process.pid))))
+            if is_stopped():
+                raise Stopped
+            if time.monotonic() - began > task.time_limit:
+                killed_for = "time"
+            elif limit and peak > limit:
+                killed_for = "memory"
+    finally:
+        _kill(process)
+    return _End(code=process.wait(), seconds=time.monotonic() - began, peak_memory=peak, killed_for=killed_for)
+
+
+def _environment(task: Task) -> dict[str, str]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    if task.backend:
+        environment["KERAS_BACKEND"] = task.backend
+    # The tasks share the processors: without a limit, each would start as many threads as there are processors.
+    environment.setdefault("OMP_NUM_THREADS", str(task.cpus))
+    return environment
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    """Kill the session of a process: also children that outlived it."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _family(pid: int) -> Iterator[int]:
+    """Yield a process and its children, as Linux lists them; on other systems only the process."""
+    yield pid
+    with suppress(OSError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            for child in (thread / "children").read_text().split():
+                yield from _family(int(child))
+
+
+def _memory(pid: int) -> int:
+    """Return the resident memory of a process in bytes; 0 if the system does not tell."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _last_lines(log: Path) -> str:
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return "\n".join([line for line in lines if not line.startswith(_NOISE)][-_LAST_LINES:])
+
+
+__all__ = ["Stopped", "megabytes", "run_task"]

@@ -1,0 +1,272 @@
+"""Read the tasks of a sweep, from a TOML file or from Python, and collect everything that is wrong with them."""
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from keras3conv.errors import InputError
+from keras3conv.messages import count
+from keras3conv.workflows.sweep.expansion import Expanded, expand
+from keras3conv.workflows.sweep.lines import Place, key_lines, line_of
+from keras3conv.workflows.sweep.task import KEYS, Task, read_value
+
+NAME = re.compile(r"[A-Za-z0-9_+=][A-Za-z0-9._+=-]*")
+"""The form of the name of a task, which is also the name of a folder."""
+
+_SETTINGS = ("name", "jobs")
+_TABLES = ("sweep", "defaults", "task")
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Fault:
+    """One thing that is wrong with the tasks: its line (or its place among the tasks of a program), and the fact."""
+
+    line: int
+    where: str
+    fact: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placed:
+    """A task, and where it is defined.
+
+    Attributes:
+        task: The task.
+        line: The line of its table, or its place among the tasks.
+        where: The same in words.
+        lines: The line of each of its keys.
+    """
+
+    task: Task
+    line: int
+    where: str
+    lines: Mapping[str, int]
+
+    def fault(self, key: str, fact: str) -> Fault:
+        """Return a fault of this task at one of its keys."""
+        line = self.lines.get(key, self.line)
+        where = f"line {line}" if self.lines else self.where
+        return Fault(line=line, where=where, fact=f"{self.task.name}: {fact}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """The tasks of a sweep, as they were read.
+
+    Attributes:
+        title: What the tasks were read from, for messages.
+        name: The name of the sweep, which its folder of results keeps.
+        placed: The tasks that could be read.
+        faults: What is wrong with the others.
+        jobs: The number of processes at a time; 0 if it is not given.
+    """
+
+    title: str
+    name: str
+    placed: tuple[Placed, ...]
+    faults: tuple[Fault, ...]
+    jobs: int = 0
+
+    def require(self, faults: Iterable[Fault] = ()) -> None:
+        """Raise `InputError` with all faults, those of the reading and these, if there are any."""
+        found = sorted({*self.faults, *faults})
+        if not found:
+            return
+        width = max(len(fault.where) for fault in found)
+        lines = [f"  {fault.where:<{width}}  {fault.fact}" for fault in found]
+        raise InputError("\n".join([f"{self.title}: {count(len(found), 'problem')}, so nothing was run", *lines]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    """Where the values come from: the folder of their paths, and the lines of their keys, if it is a file."""
+
+    folder: Path
+    lines: Mapping[Place, int] | None
+
+    def line(self, *place: str | int) -> int:
+        if self.lines is None:
+            return int(place[1]) + 1 if len(place) > 1 else 0
+        return line_of(self.lines, place)
+
+    def where(self, *place: str | int) -> str:
+        number = self.line(*place)
+        return f"task {number}" if self.lines is None else f"line {number}"
+
+    def fault(self, fact: str, *place: str | int) -> Fault:
+        return Fault(line=self.line(*place), where=self.where(*place), fact=fact)
+
+
+def read_file(path: Path) -> Sweep:
+    """Read a sweep file; paths in it are relative to its folder.
+
+    Raises:
+        InputError: The file cannot be read, or is not TOML.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = tomllib.loads(text)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not TOML: {error}") from error
+    source = _Source(folder=path.resolve().parent, lines=key_lines(text))
+    faults = [
+        source.fault(f"[{name}] is unknown; a sweep file has [sweep], [defaults] and [[task]]", name)
+        for name in content
+        if name not in _TABLES
+    ]
+    settings, more = _settings(content.get("sweep", {}), source)
+    tables, defaults = content.get("task", []), content.get("defaults", {})
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables) or not tables:
+        more.append(source.fault("there is no [[task]]", "task"))
+        tables = []
+    if not isinstance(defaults, dict):
+        more.append(source.fault("defaults is not a table", "defaults"))
+        defaults = {}
+    placed, rest = _tasks(tables, defaults, source)
+    name = settings.get("name", path.stem)
+    jobs = settings.get("jobs", 0)
+    return Sweep(title=str(path), name=name, placed=placed, faults=(*faults, *more, *rest), jobs=jobs)
+
+
+def read_tasks(tasks: Sequence[Task | Mapping[str, Any]], name: str) -> Sweep:
+    """Read tasks that a program gives, as dicts with the keys of a sweep file, or as `Task`."""
+    source = _Source(folder=Path.cwd(), lines=None)
+    tables = [_given(task) if isinstance(task, Task) else task for task in tasks]
+    if not all(isinstance(table, Mapping) for table in tables):
+        raise InputError("a task is a dict with the keys of a sweep file, or a k3c.Task")
+    placed, faults = _tasks(tables, {}, source)
+    if not tables:
+        faults = [source.fault("there is no task")]
+    return Sweep(title="sweep", name=name, placed=placed, faults=tuple(faults))
+
+
+def _given(task: Task) -> dict[str, Any]:
+    """Return the keys of a task that differ from the defaults."""
+    known = {one.name: one for one in fields(Task)}
+    empty = Task(name=task.name)
+    given = {key: getattr(task, key) for key in KEYS if getattr(task, key) != getattr(empty, key)}
+    assert given.keys() <= known.keys()
+    return {**given, "name": task.name}
+
+
+def _settings(table: Any, source: _Source) -> tuple[dict[str, Any], list[Fault]]:
+    """Return the settings of the table [sweep], and what is wrong with them."""
+    if not isinstance(table, dict):
+        return {}, [source.fault("sweep is not a table", "sweep")]
+    faults = [source.fault(_unknown(key, _SETTINGS), "sweep", key) for key in table if key not in _SETTINGS]
+    settings = {key: value for key, value in table.items() if key in _SETTINGS}
+    name, jobs = settings.get("name", "sweep"), settings.get("jobs", 1)
+    if not isinstance(name, str) or not name:
+        faults.append(source.fault(f"name: {name!r} is not a text", "sweep", "name"))
+        del settings["name"]
+    if not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1:
+        faults.append(source.fault(f"jobs: {jobs!r} is not a number from 1", "sweep", "jobs"))
+        del settings["jobs"]
+    return settings, faults
+
+
+def _tasks(
+    tables: Sequence[Mapping[str, Any]], defaults: Mapping[str, Any], source: _Source
+) -> tuple[tuple[Placed, ...], list[Fault]]:
+    """Return the tasks of the tables, expanded, and what is wrong with them."""
+    faults = [*_unknown_keys(defaults, source, "defaults")]
+    base, more = _values({key: value for key, value in defaults.items() if key in KEYS}, source, "defaults")
+    faults += more
+    placed: list[Placed] = []
+    for index, table in enumerate(tables):
+        place = ("task", index)
+        faults += _unknown_keys(table, source, *place)
+        found, problems = expand({**base, **table}, source.folder)
+        faults += [source.fault(fact, *place, key) for key, fact in problems]
+        for one in found:
+            task, wrong = _task(one, source, place)
+            faults += wrong
+            if task is not None:
+                placed.append(task)
+    return tuple(placed), faults + list(_repeated(placed))
+
+
+def _task(one: Expanded, source: _Source, place: Place) -> tuple[Placed | None, list[Fault]]:
+    values, faults = _values(one.values, source, *place)
+    if not NAME.fullmatch(one.name):
+        fact = f"name: {one.name!r} has other characters than letters, digits and . _ + = -"
+        return None, [*faults, source.fault(fact, *place, "name")]
+    backend = values.pop("backend", "") or os.environ.get("KERAS_BACKEND", "")
+    task = Task(**{**values, "name": one.name, "folder": str(source.folder), "backend": backend})
+    task = replace(task, do=task.do or (("convert",) if task.model else ("validate",)))
+    lines = {} if source.lines is None else {key: source.line(*place, key) for key in KEYS}
+    made = Placed(task=task, line=source.line(*place), where=source.where(*place), lines=lines)
+    return made, [*faults, *(made.fault(key, fact) for key, fact in _contradictions(task))]
+
+
+def _values(table: Mapping[str, Any], source: _Source, *place: str | int) -> tuple[dict[str, Any], list[Fault]]:
+    """Return the values of a table in their types, and what is wrong with the others."""
+    values, faults = {}, []
+    for key, value in table.items():
+        try:
+            values[key] = read_value(key, value)
+        except ValueError as error:
+            faults.append(source.fault(f"{key}: {error}", *place, key))
+    return values, faults
+
+
+def _unknown_keys(table: Mapping[str, Any], source: _Source, *place: str | int) -> Iterator[Fault]:
+    known = (*KEYS, "matrix") if place[0] == "task" else tuple(key for key in KEYS if key != "name")
+    for key in table:
+        if key not in known:
+            yield source.fault(_unknown(key, known), *place, key)
+
+
+def _unknown(key: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(key, known, 1)
+    return f"{key} is no key; did you mean {near[0]}?" if near else f"{key} is no key; there are: {', '.join(known)}"
+
+
+def _contradictions(task: Task) -> Iterator[tuple[str, str]]:
+    """Yield the keys of a task that do not go together, each with the fact."""
+    asks = partial(_asks, task)
+    if task.model and (task.torch or task.keras):
+        yield "model", "model is one model to convert, torch and keras are two models to compare: give one or the other"
+    elif not task.model and not (task.torch and task.keras):
+        yield "torch", "a task has a model, or torch and keras"
+    elif task.model and task.do != ("convert",):
+        yield "do", 'a single model is converted, and the result is proven: do = ["convert"]'
+    elif not task.model and asks("convert"):
+        yield "do", "convert makes the second model: it takes the key model, not torch and keras"
+    if asks("transfer") and not task.write:
+        yield "do", 'a transfer writes files: write = ["weights.safetensors"]'
+    if task.write and not asks("transfer"):
+        yield "write", 'only a transfer writes these files: do = ["transfer"]'
+    for name in task.write:
+        if name != Path(name).name:
+            yield "write", f"{name} is written into the folder of the task: give a file name without a folder"
+    if task.inputs and task.shape:
+        yield "shape", "inputs and shape are both given: the inputs have a shape"
+    if task.class_names and not task.labels:
+        yield "class_names", "class_names needs labels"
+    if task.expected and not task.inputs:
+        yield "expected", "expected outputs need the inputs that belong to them"
+
+
+def _asks(task: Task, step: str) -> bool:
+    return step in task.do
+
+
+def _repeated(placed: Sequence[Placed]) -> Iterator[Fault]:
+    """Yield a fault for every task whose name another task has; case does not count, as in some file systems."""
+    first: dict[str, Placed] = {}
+    for one in placed:
+        other = first.setdefault(one.task.name.lower(), one)
+        if other is not one:
+            yield one.fault("name", f"{other.where} has a task of this name already")
+
+
+__all__ = ["Fault", "Placed", "Sweep", "read_file", "read_tasks"]

@@ -1,0 +1,164 @@
+"""Implement `keras3conv.sweep`: check all tasks, run those that have no result yet, and write the tables."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from keras3conv.errors import InputError
+from keras3conv.report.environment import current_environment
+from keras3conv.report.overview import Overview, Row
+from keras3conv.workflows.sweep.checks import faults_of_factories, faults_of_files
+from keras3conv.workflows.sweep.fingerprint import Digests, fingerprint, is_done
+from keras3conv.workflows.sweep.folder import Results, opened, read_results
+from keras3conv.workflows.sweep.local import default_jobs, run_locally
+from keras3conv.workflows.sweep.reading import Placed, Sweep, read_file, read_tasks
+from keras3conv.workflows.sweep.task import Task
+
+Progress = Callable[[Row, int, int], None]
+"""A function that is called after every task: with its row, the number of finished tasks, and of all tasks."""
+
+_TABLE_SECONDS = 10.0
+"""The time between two versions of the tables while tasks run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Todo:
+    """The tasks that have a result already, and those that will run."""
+
+    done: Mapping[str, Row]
+    run: tuple[Placed, ...]
+    prints: Mapping[str, tuple[str, Digests]]
+
+
+def sweep(
+    tasks: str | PathLike[str] | Sequence[Task | Mapping[str, Any]],
+    out: str | PathLike[str],
+    *,
+    name: str = "sweep",
+    jobs: int | None = None,
+    ray: str | None = None,
+    compare: str | PathLike[str] | None = None,
+    retry: bool = False,
+    progress: Progress | None = None,
+) -> Overview:
+    """Align, transfer, convert and validate many models, each task in a process of its own.
+
+    Everything is checked before anything runs. A task that crashes, or exceeds a limit, becomes a row that says so.
+    A second call runs only the tasks that have no result, or that changed: their options, files, code or versions.
+
+    Args:
+        tasks: The path of a sweep file (TOML), or the tasks: dicts with the keys of a sweep file.
+        out: The folder of the results; it is made if it does not exist.
+        name: The name of the sweep, if `tasks` is no path.
+        jobs: The number of processes at a time; by default as many as the processors and the memory allow.
+        ray: Run the tasks on a Ray cluster: its address, "auto" for the cluster of this machine, or "local".
+        compare: The folder of the results of an earlier sweep, whose differences the tables have first.
+        retry: Whether to run the tasks again that did not pass.
+        progress: A function that is called after every task, with its row, the number of finished and of all tasks.
+
+    Returns:
+        The rows, the totals and the differences; `ok` is True if every task passed. The folder has the same as
+        `index.html`, `results.md` and `results.jsonl`, and the certificates and files of the tasks.
+
+    Raises:
+        InputError: Something is wrong with the tasks; the message has all of it, with lines.
+        FileError: The folder has other files, or the results of another sweep.
+        MissingExtra: jinja2 or Ray is not installed.
+
+    Example:
+        >>> overview = k3c.sweep("sweep.toml", "results")
+        >>> print(overview.tally)
+    """
+    if jobs is not None and jobs < 1:
+        raise InputError(f"jobs is {jobs}: it must be at least 1")
+    origin = Path(tasks) if isinstance(tasks, str | PathLike) else None
+    read = read_tasks(tasks, name) if not isinstance(tasks, str | PathLike) else read_file(Path(tasks))
+    faults = faults_of_files(read.placed)
+    if read.faults or faults:
+        read.require([*faults, *faults_of_factories(read.placed)])
+    earlier = None if compare is None else read_results(Path(compare))
+    with opened(Path(out), read.name, origin) as results:
+        todo = _sorted_out(read, results.rows(), retry=retry)
+        read.require(faults_of_factories(todo.run))
+        return _run(read, todo, results, earlier, _Where(jobs=jobs or read.jobs, ray=ray), progress)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Where:
+    """Where tasks run: on this machine with a number of processes (0 for the default), or on a Ray cluster."""
+
+    jobs: int
+    ray: str | None
+
+    def run(self, tasks: Sequence[tuple[Task, Path]]) -> Iterator[Row]:
+        if self.ray is None:
+            return run_locally(tasks, self.jobs or default_jobs())
+        from keras3conv.workflows.sweep.on_ray import run_on_ray
+
+        return run_on_ray(tasks, self.ray)
+
+
+def _sorted_out(read: Sweep, rows: Sequence[Row], *, retry: bool) -> _Todo:
+    """Find the tasks that have a result already."""
+    by_name = {row.name: row for row in rows}
+    known = {path: facts for row in rows for path, facts in row.digests.items()}
+    prints = {}
+    done, run = {}, []
+    for one in read.placed:
+        prints[one.task.name] = fingerprint(one.task, known)
+        known |= prints[one.task.name][1]
+        row = by_name.get(one.task.name)
+        if (
+            row is not None
+            and is_done(row, one.task, prints[one.task.name][0])
+            and (row.status == "passed" or not retry)
+        ):
+            done[row.name] = row
+        else:
+            run.append(one)
+    return _Todo(done=done, run=tuple(run), prints=prints)
+
+
+def _run(
+    read: Sweep,
+    todo: _Todo,
+    results: Results,
+    earlier: tuple[Row, ...] | None,
+    where: _Where,
+    progress: Progress | None,
+) -> Overview:
+    rows = dict(todo.done)
+    total = len(read.placed)
+
+    def overview() -> Overview:
+        ordered = tuple(rows.get(one.task.name) or _not_run(one.task) for one in read.placed)
+        return Overview(name=read.name, rows=ordered, earlier=earlier, environment=current_environment())
+
+    results.write_tables(overview())
+    written = time.monotonic()
+    started = [(one.task, results.begin(one.task.name)) for one in todo.run]
+    try:
+        with closing(where.run(started)) as running:
+            for row in running:
+                print_of, digests = todo.prints[row.name]
+                rows[row.name] = results.keep(replace(row, fingerprint=print_of, digests=digests))
+                if progress:
+                    progress(rows[row.name], len(rows), total)
+                if time.monotonic() - written > _TABLE_SECONDS:
+                    results.write_tables(overview())
+                    written = time.monotonic()
+    finally:
+        results.finish(overview().rows)
+        results.write_tables(overview())
+    return overview()
+
+
+def _not_run(task: Task) -> Row:
+    return Row(name=task.name, status="not run", sides=task.sides, backend=task.backend, dtype=task.dtype, do=task.do)
+
+
+__all__ = ["Progress", "sweep"]

@@ -1,0 +1,262 @@
+"""Run one task in this process: `python -m keras3conv.workflows.sweep.worker FOLDER PARENT`.
+
+The folder has `task.json`. The process writes its files and `result.json` into it. A process that ends without a
+result has crashed; its supervisor tells why.
+"""
+
+import ctypes
+import faulthandler
+import hashlib
+import json
+import os
+import signal
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from keras3conv.errors import AlignmentError, Keras3ConvError, ProofError
+from keras3conv.report.overview import StepResult
+from keras3conv.report.report import Report
+from keras3conv.workflows.sweep.task import STEPS, Task
+
+RESULT = "result.json"
+
+_DIE_WITH_PARENT = 1
+"""PR_SET_PDEATHSIG of Linux."""
+
+
+@dataclass(kw_only=True)
+class _Run:
+    """A task that is running: what its steps share, and what they found."""
+
+    task: Task
+    out: Path
+    sides: "tuple[Any, Any] | None" = None
+    plan: Any = None
+    steps: list[StepResult] = field(default_factory=list)
+    report: Report | None = None
+    files: list[dict[str, Any]] = field(default_factory=list)
+
+
+def main(out: Path, parent: int) -> None:
+    """Run the task in a folder, and write its result there."""
+    faulthandler.enable()
+    _end_with(parent)
+    task = Task.from_json(json.loads((out / "task.json").read_text(encoding="utf-8")))
+    os.chdir(task.folder)
+    result = run(task, out)
+    result["sources"] = dict(_own_sources())
+    temporary = out / f"{RESULT}.tmp"
+    temporary.write_text(json.dumps(result), encoding="utf-8")
+    temporary.replace(out / RESULT)
+
+
+def run(task: Task, out: Path) -> dict[str, Any]:
+    """Run the steps of a task up to the first one that fails, and return the result as JSON data."""
+    running = _Run(task=task, out=out)
+    status, outcome, message = "passed", "", ""
+    if task.dtype != "float32":
+        from keras3conv.frameworks.default_dtype import set_default_dtype
+
+        set_default_dtype(task.dtype)
+    for step in (step for step in STEPS if step in task.do):
+        try:
+            outcome = _DO[step](running)
+        except (Keras3ConvError, OSError, MemoryError) as error:
+            status, message = _status_of(error), f"{type(error).__name__}: {error}"
+            outcome = f"{step}: {str(error).partition(chr(10))[0] or type(error).__name__}"
+            running.steps.append(StepResult(name=step, status="failed", outcome=outcome))
+            break
+        running.steps.append(StepResult(name=step, status="passed", outcome=outcome))
+    report = running.report
+    if report is not None:
+        report.save(out / "report.html")
+        report.save(out / "report.json")
+    if status == "failed" and report is not None and (failed := report.with_status("failed")):
+        outcome = f"{failed[0].name}: {failed[0].outcome}"
+    proofs = [StepResult(name=one.name, status=one.status, outcome=one.outcome) for one in _sections(report)]
+    return {
+        "status": status,
+        "outcome": outcome,
+        "message": message,
+        "steps": [asdict(step) for step in running.steps],
+        "proofs": [asdict(proof) for proof in proofs],
+        "files": running.files,
+    }
+
+
+def _status_of(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return "out of memory"
+    return "failed" if isinstance(error, AlignmentError | ProofError) else "unusable"
+
+
+def _sections(report: Report | None) -> tuple[Any, ...]:
+    return () if report is None else report.sections
+
+
+def _align(running: _Run) -> str:
+    from keras3conv.messages import count
+    from keras3conv.workflows.files import write_plan
+
+    plan = _plan(running)
+    write_plan(plan, running.out / "plan.json", overwrite=True)
+    plan.check()
+    return count(len(plan.pairs), "pair")
+
+
+def _transfer(running: _Run) -> str:
+    from keras3conv import formats
+    from keras3conv.workflows.transfer import transfer
+
+    task, plan = running.task, _plan(running)
+    torch, keras = _sides(running)
+    paths = [running.out / name for name in task.write]
+    source, target = (keras, torch) if formats.side_of(paths[0]) == "torch" else (torch, keras)
+    plan = plan.accepting_difference() if task.accept_difference else plan
+    plan.check()
+    entry = "" if torch.is_live else task.entry
+    report = transfer(source.source, target.source, plan, out=paths, overwrite=True, cast=task.cast, entry=entry)
+    running.files += [{**asdict(file), "path": Path(file.path).name} for file in report.files]
+    running.report = running.report or report
+    return report.sections[0].outcome
+
+
+def _convert(running: _Run) -> str:
+    from keras3conv.workflows.convert import convert
+    from keras3conv.workflows.factories import Weights, resolve
+
+    task = running.task
+    weights = Weights(torch=_path(task.torch_weights), keras=_path(task.keras_weights), entry=task.entry)
+    found = None if task.model.endswith(".json") else resolve(task.model, weights)
+    is_live = found is not None and found.is_live
+    conversion = convert(
+        found.source if found is not None and is_live else Path(task.model),
+        weights=None if is_live else task.keras_weights or None,
+        channels=task.channels or None,  # type: ignore[arg-type]
+        inputs=_inputs(task),
+        validate=True,
+    )
+    written = conversion.save(running.out / "converted")
+    running.files += [{**asdict(file), "path": f"converted/{Path(file.path).name}"} for file in written]
+    assert conversion.report is not None
+    running.report = conversion.report
+    conversion.report.raise_if_failed()
+    return conversion.report.tally
+
+
+def _validate(running: _Run) -> str:
+    from keras3conv.numerics.difference import Tolerance
+    from keras3conv.validators.running.options import Options
+    from keras3conv.workflows.files import read_class_names, read_inputs, read_labels
+    from keras3conv.workflows.validate import validate
+
+    task = running.task
+    torch, keras = _sides(running)
+    options = Options(
+        proofs=task.proofs,
+        tolerance=Tolerance(absolute=task.tolerance[0], relative=task.tolerance[1]) if task.tolerance else None,
+        training=task.training,
+        labels=read_labels(_path(task.labels)),
+        class_names=read_class_names(_path(task.class_names)) or (),
+        onnx=task.onnx,
+        backends=task.backends,
+        expected=_path(task.expected),
+    )
+    running.report = validate(
+        torch.source,
+        keras.source,
+        inputs=_inputs(task),
+        keras_inputs=read_inputs(_path(task.keras_inputs)),
+        plan=_plan(running),
+        options=options,
+        entry="" if torch.is_live else task.entry,
+    )
+    running.report.raise_if_failed()
+    return running.report.tally
+
+
+_DO: dict[str, Callable[[_Run], str]] = {
+    "align": _align,
+    "transfer": _transfer,
+    "convert": _convert,
+    "validate": _validate,
+}
+
+
+def _sides(running: _Run) -> tuple[Any, Any]:
+    """Return the adapters of both sides; they are made once."""
+    if running.sides is None:
+        from keras3conv.frameworks.adapter import Sides
+        from keras3conv.workflows.factories import Weights, resolve
+
+        task = running.task
+        weights = Weights(torch=_path(task.torch_weights), keras=_path(task.keras_weights), entry=task.entry)
+        torch, keras = resolve(task.torch, weights), resolve(task.keras, weights)
+        sides = Sides.of(torch.source, keras.source, entry=task.entry)
+        running.sides = sides.torch, sides.keras
+    return running.sides
+
+
+def _plan(running: _Run) -> Any:
+    """Return the plan of the task; it is read or made once."""
+    if running.plan is None:
+        from keras3conv.workflows.align import align
+        from keras3conv.workflows.files import read_inputs, read_plan
+
+        task = running.task
+        torch, keras = _sides(running)
+        if task.plan:
+            plan = read_plan(Path(task.plan))
+        else:
+            plan = align(
+                torch.source,
+                keras.source,
+                inputs=_inputs(task),
+                keras_inputs=read_inputs(_path(task.keras_inputs)),
+                hints=dict(task.hints) or None,
+                probe=None,
+                entry="" if torch.is_live else task.entry,
+            )
+        for path, reason in task.ignore.items():
+            plan = plan.ignore(path, reason)
+        running.plan = plan
+    return running.plan
+
+
+def _inputs(task: Task) -> Any:
+    from keras3conv.workflows.files import random_inputs, read_inputs
+
+    return random_inputs(task.shape, task.dtype) if task.shape else read_inputs(_path(task.inputs))
+
+
+def _path(text: str) -> Path | None:
+    return Path(text) if text else None
+
+
+def _own_sources() -> Iterator[tuple[str, str]]:
+    """Yield the imported files of code that belong to no installed package, each with its sha256."""
+    installed = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    package = str(Path(__file__).resolve().parents[2])
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__file__", None)
+        if not isinstance(file, str) or file.startswith(tuple(installed)) or not Path(file).is_file():
+            continue
+        path = str(Path(file).resolve())
+        if not path.startswith((*installed, package)) and "site-packages" not in Path(path).parts:
+            yield path, hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def _end_with(parent: int) -> None:
+    """Let the kernel kill this process if its parent dies, so that nothing runs on after a killed sweep; on Linux."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+        if os.getppid() != parent:
+            raise SystemExit("the supervisor of this process ended")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))

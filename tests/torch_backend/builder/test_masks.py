@@ -1,0 +1,48 @@
+"""Converted text models return the values of Keras at every time step, the padded ones included."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import torch
+from keras import layers
+
+import keras3conv as k3c
+
+TOKENS = np.array([[3, 4, 5, 0, 0, 0], [0, 0, 2, 7, 1, 1], [6, 0, 3, 0, 0, 9], [0, 0, 0, 0, 0, 0]], "int32")
+"""Padding at the end, at the start, and in the middle; and a row of padding only."""
+
+
+def attention(x: Any) -> Any:
+    return layers.MultiHeadAttention(2, 4)(x, x)
+
+
+AFTER_EMBEDDING: dict[str, Callable[[Any], Any]] = {
+    "LSTM": layers.LSTM(5, return_sequences=True),
+    "last step of a GRU": layers.GRU(5),
+    "GRU backwards": layers.GRU(5, return_sequences=True, go_backwards=True),
+    "zeros for masked steps": layers.SimpleRNN(5, return_sequences=True, zero_output_for_mask=True),
+    "zeros for a masked last step": layers.LSTM(5, zero_output_for_mask=True),
+    "stacked cells": layers.RNN([layers.LSTMCell(4), layers.GRUCell(3)], return_sequences=True),
+    "both directions": layers.Bidirectional(layers.LSTM(4, return_sequences=True)),
+    "the last steps of both directions": layers.Bidirectional(layers.GRU(4)),
+    "both directions added": layers.Bidirectional(layers.SimpleRNN(4, return_sequences=True), merge_mode="sum"),
+    "attention": attention,
+    "both directions, attention": lambda x: attention(layers.Bidirectional(layers.GRU(4, return_sequences=True))(x)),
+}
+
+
+@pytest.mark.parametrize("name", AFTER_EMBEDDING)
+def test_padded_steps_have_the_values_of_keras(name: str) -> None:
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((None,), dtype="int32")
+    outputs = AFTER_EMBEDDING[name](layers.Embedding(10, 6, mask_zero=True)(inputs))
+    model = keras.Model(inputs, outputs)
+    for variable in model.trainable_variables:
+        variable.assign(np.random.default_rng(0).normal(size=variable.shape, scale=0.5))
+    expected = model.predict(TOKENS, verbose=0)
+    with torch.no_grad():
+        result = k3c.convert(model, validate=False).model(torch.from_numpy(TOKENS))
+    np.testing.assert_allclose(result.numpy(), expected, rtol=1e-5, atol=1e-6)

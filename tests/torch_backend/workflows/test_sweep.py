@@ -1,0 +1,78 @@
+"""A sweep of live models: conversions in both directions, a transfer with its proof, and a pair that differs."""
+
+from pathlib import Path
+
+import pytest
+
+from keras3conv.workflows.sweep.run import sweep
+
+NETS = """
+import keras
+import torch
+
+
+def net():
+    return torch.nn.Sequential(torch.nn.Linear(6, 4), torch.nn.ReLU(), torch.nn.Linear(4, 3))
+
+
+def keras_net():
+    layers = [keras.Input((6,)), keras.layers.Dense(4, "relu"), keras.layers.Dense(3)]
+    return keras.Sequential(layers)
+
+
+def keras_net_of_another_activation():
+    layers = [keras.Input((6,)), keras.layers.Dense(4, "gelu"), keras.layers.Dense(3)]
+    return keras.Sequential(layers)
+"""
+
+TASKS = """
+[[task]]
+name = "to-torch-{backend}"
+model = "nets.py:keras_net"
+matrix = { backend = ["torch", "jax"] }
+
+[[task]]
+name = "to-keras"
+model = "nets.py:net"
+shape = [2, 6]
+dtype = "float16"
+
+[[task]]
+name = "moved"
+torch = "nets.py:net"
+keras = "nets.py:keras_net"
+do = ["align", "transfer", "validate"]
+write = ["net.safetensors"]
+
+[[task]]
+name = "wrong"
+torch = "nets.py:net"
+keras = "nets.py:keras_net_of_another_activation"
+do = ["transfer", "validate"]
+write = ["net.safetensors"]
+accept_difference = true
+proofs = ["float64"]
+"""
+
+
+@pytest.mark.slow
+def test_models_are_converted_moved_and_proven_each_in_its_own_process(tmp_path: Path) -> None:
+    (tmp_path / "nets.py").write_text(NETS)
+    (tmp_path / "sweep.toml").write_text(TASKS)
+    overview = sweep(tmp_path / "sweep.toml", tmp_path / "results")
+    rows = {row.name: row for row in overview.rows}
+    messages = "\n".join(row.message for row in overview.rows)
+    assert {name: row.status for name, row in rows.items()} == {
+        "to-torch-torch": "passed",
+        "to-torch-jax": "passed",
+        "to-keras": "passed",
+        "moved": "passed",
+        "wrong": "failed",
+    }, messages
+    assert (rows["wrong"].first_failure, rows["wrong"].steps[-1].name) == ("float64", "validate")
+    assert {"structure", "outputs", "float64"} <= rows["moved"].proven
+    assert rows["to-torch-jax"].backend == "jax"
+    converted = tmp_path / "results" / "tasks" / "to-torch-jax" / "converted"
+    assert {"model.py", "weights.safetensors", "report.json"} <= {path.name for path in converted.iterdir()}
+    assert str((tmp_path / "nets.py").resolve()) in rows["moved"].sources
+    assert rows["to-keras"].dtype == "float16"

@@ -1,0 +1,90 @@
+"""A plan that no run confirmed has a status and an exit status of its own."""
+
+import json
+from pathlib import Path
+
+import keras
+import pytest
+import torch
+from keras import layers
+from torch import nn
+from typer.testing import CliRunner
+
+import keras3conv as k3c
+from keras3conv.cli.app import UNCONFIRMED
+from keras3conv.cli.commands import app
+from keras3conv.errors import ProofError
+from tests.support.models import randomize
+
+
+class OtherOrder(nn.Module):
+    """Defines its layers in another order than it calls them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.late, self.early = nn.Linear(6, 6), nn.Linear(6, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = self.late(torch.relu(self.early(x)))
+        return made
+
+
+class FlattensLast(nn.Module):
+    """Flattens with the channels last, as Keras does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4 * 3 * 2, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = self.head(self.conv(x).permute(0, 2, 3, 1).flatten(1))
+        return made
+
+
+def two_layers() -> keras.Model:
+    return keras.Sequential([keras.Input((6,)), layers.Dense(6, activation="relu"), layers.Dense(6)])
+
+
+def flattened() -> keras.Model:
+    return keras.Sequential([keras.Input((5, 4, 3)), layers.Conv2D(4, 3), layers.Flatten(), layers.Dense(5)])
+
+
+CASES = [(OtherOrder(), two_layers), (FlattensLast(), flattened)]
+
+
+@pytest.mark.parametrize(("module", "make"), CASES)
+def test_a_transfer_by_pairs_that_no_run_confirmed_is_not_ok(tmp_path: Path, module: nn.Module, make: object) -> None:
+    assert callable(make)
+    path, model = tmp_path / "x.pt", make()
+    torch.save(randomize(module).state_dict(), path)
+    plan = k3c.align(path, model).check()
+    report = k3c.transfer(path, model, plan)
+    assert (report.status, report.ok) == ("unconfirmed", False)
+    assert json.loads(report.to_json())["sections"][0]["status"] == "unconfirmed"
+    with pytest.raises(ProofError, match="no run has confirmed"):
+        report.raise_if_failed()
+    assert k3c.transfer(path, model, plan, accept_unconfirmed=True).ok
+    assert k3c.validate(path, model, alignment=plan).status == "unconfirmed"
+    assert not k3c.validate(module, model, alignment=plan).ok
+
+
+@pytest.mark.parametrize(("module", "make"), CASES)
+def test_live_models_confirm_what_their_files_do_not(module: nn.Module, make: object) -> None:
+    assert callable(make)
+    model = make()
+    plan = k3c.align(randomize(module), model).check()
+    assert k3c.transfer(module, model, plan).ok
+    assert k3c.validate(module, model, alignment=plan).ok
+
+
+def test_the_command_line_exits_with_a_status_of_its_own(tmp_path: Path) -> None:
+    torch.save(randomize(OtherOrder()).state_dict(), tmp_path / "x.pt")
+    model = two_layers()
+    model.save(tmp_path / "k.keras")
+    (tmp_path / "plan.json").write_text(k3c.align(tmp_path / "x.pt", model).to_json())
+    run = ["transfer", f"{tmp_path}/x.pt", f"{tmp_path}/k.keras", "--plan", f"{tmp_path}/plan.json"]
+    done = CliRunner().invoke(app, [*run, "-o", f"{tmp_path}/a.keras"])
+    assert done.exit_code == UNCONFIRMED, done.output
+    assert "Not confirmed" in done.output
+    accepted = CliRunner().invoke(app, [*run, "-o", f"{tmp_path}/b.keras", "--accept-unconfirmed"])
+    assert accepted.exit_code == 0, accepted.output
