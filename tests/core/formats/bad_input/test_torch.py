@@ -137,6 +137,12 @@ CASES = {
     "a tensor of a text": Case(
         build=one(call("torch._utils._rebuild_tensor_v2", *[text("x")] * 6)), error=MalformedCheckpoint, says="storage"
     ),
+    "an object of a class that is a dict": Case(
+        build=one(b"}" + b")" + b"\x81"), error=MalformedCheckpoint, says="calls a dict"
+    ),
+    "an object with a number in place of arguments": Case(
+        build=one(name("a.B") + number(1) + b"\x81"), error=MalformedCheckpoint, says="no arguments"
+    ),
     "a call of a number": Case(build=one(number(1) + group() + b"R"), error=MalformedCheckpoint, says="calls a int"),
     "a call without a tuple": Case(
         build=one(name("collections.OrderedDict") + number(1) + b"R"), error=MalformedCheckpoint, says="no arguments"
