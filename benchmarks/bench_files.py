@@ -285,7 +285,7 @@ def child(task: str) -> None:
     stop.set()
     sampler.join()
     later = places[len(places) // 4 :]
-    slope = float(np.polyfit(*zip(*later, strict=True), 1)[0]) if len(later) > 2 else 0.0
+    slope = float(np.polyfit([one[0] for one in later], [one[1] for one in later], 1)[0]) if len(later) > 2 else 0.0
     sys.stdout.write(json.dumps({"peak": peak[0] - before, "slope": slope, "seconds": seconds}))
 
 
