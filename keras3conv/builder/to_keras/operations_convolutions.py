@@ -70,8 +70,7 @@ def _widths(config: Config) -> list[tuple[int, int]]:
     if isinstance(config["padding"], str):
         same = config["padding"] == "same"
         totals = [
-            gap * (size - 1) if same else 0
-            for size, gap in zip(config["kernel_size"], config["dilation"], strict=True)
+            gap * (size - 1) if same else 0 for size, gap in zip(config["kernel_size"], config["dilation"], strict=True)
         ]
         return [(total // 2, total - total // 2) for total in totals]
     return [(width, width) for width in config["padding"]]
