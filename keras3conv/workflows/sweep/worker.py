@@ -240,14 +240,14 @@ def _path(text: str) -> Path | None:
 
 def _own_sources() -> Iterator[tuple[str, str]]:
     """Yield the imported files of code that belong to no installed package, each with its sha256."""
-    installed = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    package = str(Path(__file__).resolve().parents[2])
-    for module in list(sys.modules.values()):
+    installed = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+    for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        if not isinstance(file, str) or file.startswith(tuple(installed)) or not Path(file).is_file():
+        is_ours = name.partition(".")[0] in ("keras3conv", "__main__")
+        if is_ours or not isinstance(file, str) or not Path(file).is_file():
             continue
         path = str(Path(file).resolve())
-        if not path.startswith((*installed, package)) and "site-packages" not in Path(path).parts:
+        if not path.startswith(installed) and "site-packages" not in Path(path).parts:
             yield path, hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
