@@ -106,6 +106,12 @@ for _name, _function in (("and", "logical_and"), ("or", "logical_or"), ("xor", "
     handles(f"__{_name}__", f"bitwise_{_name}")(partial(_logical, name=_function))
 
 
+@handles("bitwise_not", "logical_not", "__not__")
+def _not(call: Call) -> Result:
+    function = ops.logical_not if call.dtype == "bool" else ops.bitwise_not
+    return elementwise(call, [call.arguments["self"]], function)
+
+
 @handles("masked_fill")
 def _masked_fill(call: Call) -> Result:
     given = [call.arguments[name] for name in ("mask", "value", "self")]
