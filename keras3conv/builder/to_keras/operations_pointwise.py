@@ -163,7 +163,10 @@ def _dropout(call: Call) -> Result:
     if not isinstance(given, Value) or not call.arguments["p"]:
         return given
     made = call.writer.new(given.shape, given.order, given.dtype, given.flattened)
-    kind, rate = "keras.layers.Dropout", {"rate": float(call.arguments["p"])}
+    kind = "keras.layers.Dropout"
+    rate: dict[str, Any] = {"rate": float(call.arguments["p"])}
+    if call.node.config.get("for_each_example"):  # stochastic depth
+        rate["noise_shape"] = (None, *(1,) * (given.rank - 1))
     if call.name == "feature_dropout":
         kind = f"keras.layers.SpatialDropout{given.rank - 2}D"
         given = call.ordered(given, call.writer.image_order(given.rank))

@@ -18,6 +18,7 @@ from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
 from keras3conv.errors import RAISED_BY_MODELS, InputError, Problem, UnsupportedLayerError
+from keras3conv.frameworks.torch.depth import captured_depth
 from keras3conv.frameworks.torch.derived import with_plain_weights
 from keras3conv.frameworks.torch.folding import Constants, is_number
 from keras3conv.frameworks.torch.modes import evaluating
@@ -71,13 +72,13 @@ def capture(module: nn.Module, inputs: object, dynamic: Mapping[str, Sequence[in
     args, kwargs = call_arguments(module, inputs)
     described = view(module)
     module = with_plain_weights(module)
-    with evaluating(module), torch.no_grad(), warnings.catch_warnings():
+    with evaluating(module), captured_depth(module) as depth, torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch.export warns of its own code, and of that of nn.LSTM
         warnings.filterwarnings("ignore", "The tensor attributes? self", UserWarning)
         exported = _exported(module, args, kwargs, dynamic or {})
         if _writes_into_a_view(exported):
             exported = exported.run_decompositions({})
-    return _Reader(module, exported, described).captured()
+    return _Reader(module, exported, described, depth).captured()
 
 
 def _exported(
@@ -150,6 +151,7 @@ class _Reader:
     module: nn.Module
     exported: ExportedProgram
     described: ModelView
+    depth: Mapping[str, float]
     names: dict[torch.fx.Node, Any] = field(default_factory=dict)
     inputs: list[Tensor] = field(default_factory=list)
     nodes: list[Node] = field(default_factory=list)
@@ -240,7 +242,7 @@ class _Reader:
             arguments=arguments,
             outputs=outputs,
             structure=tuple(refs) if several else refs[0],
-            config={"used": tuple(sorted(used))} if several else {},
+            config=self._config(module, used if several else None),
             calls=calls,
         )
         self.nodes.append(made)
@@ -250,6 +252,11 @@ class _Reader:
             target = node.args[0]
             assert isinstance(target, torch.fx.Node)
             self.names[target] = self.names[node]
+
+    def _config(self, module: str, used: set[Any] | None) -> dict[str, Any]:
+        """Return which outputs of an operator are used, and whether it is a stochastic depth."""
+        config: dict[str, Any] = {} if used is None else {"used": tuple(sorted(used))}
+        return config | ({"for_each_example": True} if module in self.depth else {})
 
     def _argument(self, leaf: Any) -> Any:
         if isinstance(leaf, torch.fx.Node):

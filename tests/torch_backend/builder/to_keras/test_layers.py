@@ -89,6 +89,28 @@ class Repeated(nn.Module):
         return self.stages(x)
 
 
+class Depth(nn.Module):
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            return x
+        kept = torch.rand(x.shape[0], *(1,) * (x.ndim - 1)) >= self.rate
+        return x * kept / (1.0 - self.rate)
+
+
+def test_a_module_that_drops_examples_in_training_does_so_in_keras() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 1), Depth(0.25))
+    built = converted(module, torch.randn(2, 3, 4, 5))
+    assert "layers.Dropout(0.25, noise_shape=(None, 1, 1, 1)" in built.source
+    found = built.model(torch.ones(64, 4, 5, 3).numpy(), training=True).detach().reshape(64, -1)
+    assert 0 < int((found == 0).all(1).sum()) < 40
+    assert bool(((found == 0).all(1) | (found != 0).all(1)).all())
+    assert "forward" not in vars(module[1])
+
+
 def test_modules_of_one_class_become_a_function_with_its_name() -> None:
     built = converted(Repeated(), torch.randn(2, 4, 5, 6))
     assert "def branch(x, name, filters):" in built.source

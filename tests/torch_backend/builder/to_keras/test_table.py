@@ -10,6 +10,7 @@ from torch import nn
 from keras3conv.builder.to_keras import library
 from keras3conv.builder.to_keras.call import HANDLERS, handler_of
 from keras3conv.frameworks.torch.export import capture
+from keras3conv.rules.operations import OPERATIONS
 from tests.support.to_keras import Function
 from tests.support.torch_cases import CASES
 
@@ -17,10 +18,11 @@ PAGE = Path(__file__).resolve().parents[4] / "docs" / "torch_operations.md"
 
 _HEAD = """# The operators of torch in a Keras model
 
-Written by `python tests/torch_backend/builder/to_keras/test_table.py`. An operator of `aten` is what a function of torch
-becomes in `torch.export`; one that writes into its argument (`add_`) computes the same as the one that does not. The
-second column has the test in which both frameworks compute it in float64, with axes of different sizes: a case of
-`tests/support/torch_cases.py`, or a test of layers or whole modules beside the file above.
+Written by `python tests/torch_backend/builder/to_keras/test_table.py`. An operator of `aten` is what a function of
+torch becomes in `torch.export`; one that writes into its argument (`add_`) computes the same as the one that does not.
+The second column has the test in which both frameworks compute it in float64, with axes of different sizes: a case of
+`tests/support/torch_cases.py`; "table" for `tests/torch_backend/rules/test_operations.py`, which calls both functions
+of an entry of `rules/operations.py`; "modules" for a test of layers or of whole modules beside the file above.
 
 | operator | test |
 | --- | --- |"""
@@ -39,6 +41,8 @@ def page() -> str:
     for name, (function, shape) in CASES.items():
         for kind in operators(function, shape):
             found.setdefault(kind, name)
+    for kind in (name for entry in OPERATIONS for name in entry.aten):
+        found.setdefault(kind, "table")
     rows = [f"| `{kind.removeprefix('aten.')}` | {found.get(kind, 'modules')} |" for kind in sorted(HANDLERS)]
     return "\n".join([_HEAD, *rows, ""])
 
