@@ -356,8 +356,8 @@ without torch. Transposes are the permutations left in `model.py`. Seconds are p
 
 {summary}
 
-| architecture | group | float64 | float32 | trainable | SGD step | JAX | TensorFlow | transposes | lines | layers | seconds | |
-| --- | --- | ---: | --- | --- | ---: | --- | --- | ---: | ---: | ---: | ---: | --- |"""
+| architecture | group | float64 | float32 | trainable | step | JAX | TensorFlow | transposes | lines | layers | s | |
+| - | - | -: | - | - | -: | - | - | -: | -: | -: | -: | - |"""
 
 
 def table(rows: Iterable[Row]) -> str:

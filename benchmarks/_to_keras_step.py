@@ -3,7 +3,7 @@
 import copy
 from typing import Any
 
-RATE = 0.01
+RATE = 1.0
 """The rate of learning."""
 
 

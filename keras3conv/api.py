@@ -1,6 +1,6 @@
 """Define the public functions. Each of their models is a live model or the path of a file."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -215,6 +215,7 @@ def convert(
     weights: str | Path | None = None,
     channels: Literal["first", "last"] | None = None,
     inputs: Any = None,
+    dynamic: Mapping[str, Sequence[int]] | None = None,
     validate: bool = True,
 ) -> "Conversion":
     """Convert a Keras model to a torch module, or a torch module to a Keras model: the same weights, validated.
@@ -223,12 +224,15 @@ def convert(
 
     Args:
         model: A Keras model, or the path of a file with its architecture (.keras, .h5), or the path of an architecture
-            without weights (.json). Or a torch module, which becomes a functional model of Keras' own layers.
+            without weights (.json). Or a torch module, or a local folder of transformers (`config.json` and
+            safetensors), which becomes a functional model of Keras' own layers.
         weights: A file of weights to load into the model first; required for a .json.
         channels: The layout of images in the inputs and outputs of the new model: "first" as in torch, "last" as in
             Keras. By default the layout of the new model's framework.
         inputs: The inputs of the model: required for a torch module, and for a Keras model that has no input
             specification, or whose computation depends on a free size. They fix every size but the batch.
+        dynamic: For a torch module, the axes besides the batch whose sizes stay free, by the name of the input:
+            {"x": (2, 3)} for images of any size.
         validate: Whether to validate the new model; otherwise `report` is None.
 
     Returns:
@@ -245,7 +249,7 @@ def convert(
     """
     from keras3conv.workflows.convert import convert as run
 
-    return run(model, weights=weights, channels=channels, inputs=inputs, validate=validate)
+    return run(model, weights=weights, channels=channels, inputs=inputs, dynamic=dynamic, validate=validate)
 
 
 def compare_onnx(

@@ -282,6 +282,9 @@ def convert(  # noqa: PLR0913 - an argument for every option
     shape: Annotated[
         str | None, typer.Option(metavar="1,3,224,224", help="Call a torch module with random numbers of this shape.")
     ] = None,
+    dynamic: Annotated[
+        list[str] | None, typer.Option(metavar="x:2,3", help="Axes of an input of a torch module that stay free.")
+    ] = None,
     torch_weights: TorchWeights = None,
     keras_weights: KerasWeights = None,
     validate: Annotated[
@@ -293,16 +296,22 @@ def convert(  # noqa: PLR0913 - an argument for every option
 ) -> int:
     """Make the model of the other framework, and prove it. A failed proof is saved too; the exit status is 1."""
     from keras3conv import api
-    from keras3conv.cli.files import convert_inputs
+    from keras3conv.cli.files import convert_inputs, read_axes
     from keras3conv.cli.output import print_report
     from keras3conv.workflows.factories import Weights, notes_to_stderr, resolve
 
-    is_json = model.endswith(".json")
-    found = None if is_json else resolve(model, Weights(torch=torch_weights, keras=keras_weights))
+    has_no_weights = model.endswith(".json") or Path(model, "config.json").is_file()
+    found = None if has_no_weights else resolve(model, Weights(torch=torch_weights, keras=keras_weights))
     given, weights = (found.source, None) if found and found.is_live else (Path(model), keras_weights)
     with notes_to_stderr():
-        values = convert_inputs(inputs, shape)
-        made = api.convert(given, weights=weights, channels=channels, inputs=values, validate=validate)  # type: ignore[arg-type]
+        made = api.convert(
+            given,
+            weights=weights,
+            channels=channels,  # type: ignore[arg-type]
+            inputs=convert_inputs(inputs, shape),
+            dynamic=read_axes(dynamic or ()),
+            validate=validate,
+        )
         for file in made.save(out, overwrite=overwrite):
             note(f"saved {file.path}")
     if made.report is None:

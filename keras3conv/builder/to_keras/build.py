@@ -1,6 +1,7 @@
 """Conversion of a torch module: capture it, write the Keras model, build it and copy the weights."""
 
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,14 @@ class Built:
     program: Program
 
 
-def build(module: Any, channels: Channels, inputs: Any) -> Built:
+def build(module: Any, channels: Channels, inputs: Any, dynamic: Mapping[str, Sequence[int]] | None = None) -> Built:
     """Return the Keras model for a live torch module.
+
+    Args:
+        module: The module.
+        channels: Where images have their channels.
+        inputs: The inputs of the module.
+        dynamic: The axes besides the batch that stay free, by the name of the input.
 
     Raises:
         UnsupportedLayerError: Operators of the module have no counterpart in Keras; the message has all of them.
@@ -52,7 +59,7 @@ def build(module: Any, channels: Channels, inputs: Any) -> Built:
     from keras3conv.frameworks.keras import model as keras_side
     from keras3conv.frameworks.torch import export
 
-    captured = export.capture(module, inputs)
+    captured = export.capture(module, inputs, dynamic)
     lowered = lower(captured.graph, dict(captured.shapes), dict(captured.lines), channels)
     require_none(captured.graph.name, lowered.problems)
     structure, placements = with_functions(lowered, captured.graph.view)

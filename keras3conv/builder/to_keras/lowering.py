@@ -262,6 +262,23 @@ class _Lowering:
             self._calls, self._path = calls, path
         return self._made[key]
 
+    def numbers(self, size: Size) -> Value:
+        """Return the numbers from 0 to a free size: the running sum of ones along the axis of an input."""
+        key = "numbers", size
+        if key not in self._made:
+            found = ((one, axis) for one in self._inputs for axis, other in enumerate(one.shape) if other == size)
+            given, axis = next(found, (None, 0))
+            if given is None:
+                raise RuleError(f"numbers up to the free size {size}, which is not that of an axis of an input")
+            index = tuple(slice(None) if one == axis else 0 for one in given.order)
+            made = self.new((size,), (0,), "int32")
+            ones = ops.ones_like(given[index], dtype=Dtype("int32"))
+            self.write(ops.cumsum(ones, axis=0) - 1, [made])
+            self._made[key] = made
+            if axis == 0:
+                self.example_numbers.add(made.name)
+        return self._made[key]
+
     def layer(
         self, kind: str, config: Config, value: Value, weights: Sequence[Placed], name: str, result: Value
     ) -> None:
