@@ -14,6 +14,7 @@ from keras3conv.errors import InputError, Problem
 from keras3conv.frameworks.adapter import Adapter, ModelFile, resolve
 from keras3conv.report.report import Report
 from keras3conv.report.stages import Stages
+from keras3conv.workflows.transfer import transfer
 
 if TYPE_CHECKING:
     from keras3conv.formats.keras2.file import Saved
@@ -46,6 +47,7 @@ def _to_torch(model: Any, channels: Channels, inputs: Any, *, validate: bool) ->
         graph=built.graph,
         program=built.program,
         inputs=given,
+        transfer=transfer,
     )
 
 

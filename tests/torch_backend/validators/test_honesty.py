@@ -25,6 +25,8 @@ def without_causes(monkeypatch: pytest.MonkeyPatch) -> None:
 def transferred(spec: Spec, module: nn.Module, inputs: torch.Tensor) -> tuple[k3c.Alignment, keras.Model]:
     model = spec.keras_model()
     plan = k3c.align(module, model, inputs=inputs, probe=False)
+    if plan.unconfirmed:
+        plan = k3c.align(module, model, inputs=inputs)
     k3c.transfer(module, model, plan)
     return plan, model
 
