@@ -1,7 +1,8 @@
 """Define `Conversion`, the result of `convert`, and save it to a folder: all files or none."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 
 from keras3conv.alignment.plan import Alignment
 from keras3conv.builder.program.program import Program
+from keras3conv.errors import InputError
 from keras3conv.model.graph import Graph, refs
 from keras3conv.model.views import Side
 from keras3conv.report.report import Report
@@ -23,7 +25,7 @@ FORMAT = 1
 """The version of the format of `metadata.json`."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Conversion:
     """A torch module that was made from a Keras model, or a Keras model that was made from a torch module.
 
@@ -38,6 +40,7 @@ class Conversion:
         inputs: The inputs of the new model in the validation.
         target: The framework of the new model.
         constants: The arrays of `constants.npz`, which `model.py` of a Keras model reads.
+        transfer: The function that `to_keras` calls.
     """
 
     model: Any = field(repr=False)
@@ -49,6 +52,7 @@ class Conversion:
     inputs: tuple[Array, ...] = field(repr=False)
     target: Side = "torch"
     constants: Mapping[str, Array] = field(default_factory=dict, repr=False)
+    transfer: Callable[..., Report] | None = field(default=None, repr=False, compare=False)
 
     def save(self, folder: str | PathLike[str], *, overwrite: bool = False) -> tuple[WrittenFile, ...]:
         """Write `model.py`, the weights, `metadata.json` and the report, as HTML and as JSON: all files or none.
@@ -90,6 +94,46 @@ class Conversion:
             text = json.dumps(_metadata(self, digests), indent=2, ensure_ascii=False)
             (inside / "metadata.json").write_text(f"{text}\n", encoding="utf-8")
         return tuple(digest(file) for file in sorted(path.iterdir()))
+
+    def to_keras(
+        self,
+        state_dict: Mapping[str, Any],
+        target: Any,
+        *,
+        out: str | PathLike[str] | None = None,
+        overwrite: bool = False,
+    ) -> Report:
+        """Write weights that were trained in torch back into the Keras model from which the module was made.
+
+            conversion.to_keras(module.state_dict(), "model.keras", out="trained.keras")
+
+        Args:
+            state_dict: The state dict of the trained module. `conversion.model` keeps its own weights.
+            target: The Keras model, or the path of its file.
+            out: The path of a file to write; by default the weights go into `target` itself.
+            overwrite: Whether to replace an existing file.
+
+        Returns:
+            The report of the transfer.
+
+        Raises:
+            InputError: The conversion has made a Keras model, or the state dict does not fit the module.
+            TransferError: The target is another model.
+        """
+        if self.target != "torch" or self.transfer is None:
+            raise InputError("this conversion has made a Keras model: its torch module has the weights to transfer")
+        module = deepcopy(self.model)
+        try:
+            module.load_state_dict(state_dict)
+        except RuntimeError as error:
+            raise InputError(f"the state dict does not fit the module: {' '.join(str(error).split())}") from None
+        files = () if out is None else (Path(out),)
+        return self.transfer(module, target, self.alignment, files, overwrite=overwrite)
+
+    def __repr__(self) -> str:
+        verdict = "not validated" if self.report is None else self.report.verdict.lower()
+        framework = "a PyTorch module" if self.target == "torch" else "a Keras model"
+        return f"<Conversion of {self.program.name} to {framework}: {len(self.alignment.pairs)} pairs, {verdict}>"
 
     def _repr_html_(self) -> str:
         """Return the verdict, the code and the certificate, for notebooks."""

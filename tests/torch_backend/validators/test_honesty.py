@@ -25,8 +25,23 @@ def without_causes(monkeypatch: pytest.MonkeyPatch) -> None:
 def transferred(spec: Spec, module: nn.Module, inputs: torch.Tensor) -> tuple[k3c.Alignment, keras.Model]:
     model = spec.keras_model()
     plan = k3c.align(module, model, inputs=inputs, probe=False)
+    if plan.unconfirmed:
+        plan = k3c.align(module, model, inputs=inputs)
     k3c.transfer(module, model, plan)
     return plan, model
+
+
+def accepted(module: nn.Module, model: keras.Model, inputs: torch.Tensor, plan: k3c.Alignment) -> bool:
+    return k3c.validate(module, model, inputs=inputs, alignment=plan, proofs=PROOFS).ok
+
+
+def computes_the_same(model: keras.Model, other: keras.Model) -> bool:
+    """Return whether no input tells two models apart: after a softplus, two activations may be one function."""
+    generator = np.random.default_rng(0)
+    scale = 10.0 ** generator.uniform(-3, 3, (256, *(1 for _ in model.input_shape[1:])))
+    x = (scale * generator.standard_normal((256, *model.input_shape[1:]))).astype(np.float32)
+    made = [keras.ops.convert_to_numpy(each(x)) for each in (model, other)]
+    return np.array_equal(*made)
 
 
 def misses(seed: int) -> list[str]:
@@ -43,7 +58,7 @@ def misses(seed: int) -> list[str]:
         name, other = options[int(place)]
         changed = other.keras_model()
         changed.set_weights(weights)
-        if k3c.validate(module, changed, inputs=inputs, alignment=plan, proofs=PROOFS).ok:
+        if not computes_the_same(model, changed) and accepted(module, changed, inputs, plan):
             found.append(f"{seed}: {spec} passes with {name}")
     place = int(generator.integers(len(weights)))
     weights[place].flat[int(generator.integers(weights[place].size))] += 1e-3
