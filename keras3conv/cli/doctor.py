@@ -95,9 +95,8 @@ def _advice(known: dict[str, object], missing: list[str]) -> list[str]:
     lines = []
     installed = known["backends installed"]
     assert isinstance(installed, list)
-    if known["backend"] not in installed:
-        better = installed[0] if installed else "torch"
-        lines.append(f"Keras would use {known['backend']}, which is not installed:  export KERAS_BACKEND={better}")
+    if installed and known["backend"] not in installed:
+        lines.append(f"Keras would use {known['backend']}, which is not installed:  export KERAS_BACKEND={installed[0]}")
     if missing:
         lines.append(f'To add what is missing:  pip install "keras3conv[{",".join(missing)}]"')
     return lines or ["Everything is installed."]

@@ -30,7 +30,7 @@ TESTED_ELSEWHERE = {
     "convert.md": "tests/torch_backend/builder/test_readme.py",
     "sweep.md": "tests/torch_backend/workflows/test_sweep.py",
 }
-"""Pages whose commands another test runs, with files of its own."""
+"""Pages whose commands other tests run, with files that the page does not make."""
 
 GIVEN = {"guides/keras2.md": {"old.h5": "tests/keras2_files/tensorflow-2.4.4/convolutions.h5"}}
 """Files that a page starts with."""

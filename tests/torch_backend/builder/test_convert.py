@@ -206,3 +206,11 @@ def test_a_failed_save_leaves_the_old_folder_and_no_temporary_files(
         conversion.save(tmp_path / "folder", overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
     assert (tmp_path / "folder" / "model.py").read_bytes() == before
+
+
+def test_a_compiled_live_model_is_converted() -> None:
+    model = randomised(residual())
+    model.compile("adam", "mse")
+    report = k3c.convert(model).report
+    assert report is not None
+    assert report.ok

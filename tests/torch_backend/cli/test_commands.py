@@ -352,11 +352,11 @@ def test_the_step_that_runs_is_shown_on_a_terminal_only(
 def test_verbose_prints_the_steps_of_a_validation_with_their_seconds(models: Path, keras_file: Path) -> None:
     result = run("validate", f"{models}:make", keras_file, "--proof", "outputs", "--verbose")
     assert re.findall(r"^ +\d+\.\d\d s  (.*)", result.stderr, flags=re.MULTILINE) == [
-        "build the models",
         "probe: run both models, pair their layers",
         "make the plan",
-        "proof 1 of 2: structure",
-        "proof 2 of 2: outputs",
+        "read and align the models",
+        "structure",
+        "outputs",
     ]
 
 
