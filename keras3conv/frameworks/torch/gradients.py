@@ -11,7 +11,7 @@ from keras3conv.frameworks.shared.recording import Backward, flatten
 from keras3conv.frameworks.torch import module as torch_side
 from keras3conv.frameworks.torch.depthwise import DepthwiseInFloat64
 from keras3conv.frameworks.torch.derived import derived_tensors, held
-from keras3conv.frameworks.torch.modes import Float64
+from keras3conv.frameworks.torch.modes import Float64, default_dtype
 from keras3conv.frameworks.torch.substitutes import computed_weights, running_tensors, substituted
 from keras3conv.messages import lay_out
 from keras3conv.transforms import Array
@@ -52,6 +52,7 @@ def backward(
     computed = {path: wanted.get(path, tensor) for path, tensor in computed.items()}
     modes = (torch.enable_grad(), torch_side.precise(), torch_side.evaluating(module), _training(module, training))
     with ExitStack() as contexts:
+        contexts.enter_context(default_dtype(torch.float64))  # of tensors that the module creates
         for mode in (*modes, held(derived, computed), DepthwiseInFloat64(), Float64(module)):
             contexts.enter_context(mode)
         try:
