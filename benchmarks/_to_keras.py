@@ -100,18 +100,11 @@ def measured(name: str, folder: str) -> Row:
 
 def _part(row: Row, name: str, work: Any) -> Any:
     """Return what a part of the measurement returns, or note why it failed."""
+    from keras3conv.errors import RAISED_BY_MODELS, Keras3ConvError
+
     try:
         return work()
-    except (
-        ArithmeticError,
-        AssertionError,
-        AttributeError,
-        LookupError,
-        OSError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except (Keras3ConvError, OSError, *RAISED_BY_MODELS) as error:
         row.problems[name] = f"{type(error).__name__}: {error}"
         return None
 

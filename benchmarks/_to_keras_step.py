@@ -94,8 +94,12 @@ def _loss(outputs: list[Any], orders: list[tuple[int, ...]] | None = None) -> An
 def _step_torch(module: Any, args: Any, kwargs: Any) -> None:
     import torch
 
+    from keras3conv.frameworks.torch.modes import precise
+
     parameters = [one for one in module.parameters() if one.requires_grad]
-    _loss(_flat(module(*args, **kwargs))).backward()
+    with precise():  # also where the code of the module asks for float32
+        outputs = _flat(module(*args, **kwargs))
+    _loss(outputs).backward()
     torch.optim.SGD(parameters, lr=RATE).step()
 
 

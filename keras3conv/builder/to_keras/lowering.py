@@ -11,7 +11,7 @@ from keras3conv.builder.passes.joining import with_joined_parts
 from keras3conv.builder.passes.permuting import without_permuted_products
 from keras3conv.builder.program.layouts import Channels
 from keras3conv.builder.program.names import identifier, unique
-from keras3conv.builder.program.operation import Dtype, Submodule, transformed, walk
+from keras3conv.builder.program.operation import Dtype, Operation, Submodule, transformed, walk
 from keras3conv.builder.program.program import Module, Order, Program, Step, Value, Weight, identity
 from keras3conv.builder.to_keras import library
 from keras3conv.builder.to_keras.call import Call, Constant, Given, Held, LayerCall, Placed, handler_of, ops
@@ -33,6 +33,10 @@ from keras3conv.rules.rule import Config, LayerSpec
 from keras3conv.transforms import Axes
 
 _AXIS_LETTERS = "bcdefghijk"
+_WITHOUT_PROMOTION = frozenset(
+    {"-", *(f"keras.ops.{name}" for name in ("conv", "dot_product_attention", "einsum", "split", "subtract"))}
+)
+"""Operations in which a backend does not bring float64 and float32 to one dtype."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,9 +170,22 @@ class _Lowering:
         """Add a step; raise `RuleError` if it computes with the number of examples, which Keras leaves open."""
         if any(isinstance(leaf, Size) for leaf in walk(expression)):
             raise RuleError("a free size is used as a number")
+        if isinstance(expression, Operation) and expression.name in _WITHOUT_PROMOTION:
+            expression = transformed(expression, self._promoted)
         named = transformed(expression, lambda node: Ref(node.name) if isinstance(node, Value) else node)
         outputs = tuple(value.name for value in made)
         self.steps.append(Step(expression=named, outputs=outputs, path=self._path, calls=self._calls))
+
+    def _promoted(self, node: Any) -> Any:
+        """Return a constant of floating-point numbers, which are float64, as a value with the dtype of the model."""
+        if not (isinstance(node, Value) and self.is_constant(node) and node.dtype.startswith("float")):
+            return node
+        key = "promoted", node
+        if key not in self._made:
+            made = self.new(node.shape, node.order, node.dtype)
+            self.write(ops.cast(self._symbolic(node), Dtype("float32")), [made])
+            self._made[key] = made
+        return self._made[key]
 
     def value(self, given: Any, order: Order | None = None) -> Value:
         """Return anything that stands for a tensor as a value; a constant or a parameter in this axis order."""

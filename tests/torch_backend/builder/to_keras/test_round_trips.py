@@ -11,7 +11,7 @@ from torch import nn
 
 import keras3conv as k3c
 from tests.torch_backend.builder.to_keras.test_layers import Repeated
-from tests.torch_backend.builder.to_keras.test_modules import Decoder, Recurrent, ResNet
+from tests.torch_backend.builder.to_keras.test_modules import Recurrent, ResNet
 
 
 def dense() -> keras.Model:
@@ -49,7 +49,7 @@ def squeeze() -> keras.Model:
 KERAS = (dense, images, separable, texts, squeeze)
 TORCH: dict[str, tuple[Any, Any]] = {
     "residual": (ResNet, lambda: torch.randn(2, 3, 32, 32)),
-    "decoder": (Decoder, lambda: torch.randint(0, 11, (2, 5))),
+    "convolution": (lambda: nn.Sequential(nn.Conv1d(3, 4, 3), nn.ReLU()), lambda: torch.randn(2, 3, 9)),
     "repeated": (Repeated, lambda: torch.randn(2, 4, 5, 6)),
     "recurrent": (lambda: Recurrent(nn.GRU, batch_first=True), lambda: torch.randn(3, 4, 5)),
     "layers": (
