@@ -337,7 +337,7 @@ class _Lowering:
         config = {**call.config, "inputs": (sizes,)}
         rule, specs = chosen_layers(call, config)
         order = call.order if len(result.shape) == value.rank else identity(len(result.shape))
-        key = call.kind, repr(call.config), tuple(held.path for held in call.tensors.values()), value.shape[1:]
+        tensors = tuple(held.path for held in call.tensors.values())
         names = self._shared if call.tensors else {}
         for place, made_spec in enumerate(specs):
             is_last = place == len(specs) - 1
@@ -346,9 +346,10 @@ class _Lowering:
             if spec.kind.startswith("keras.ops."):
                 self.write(ops.named(spec.kind.rpartition(".")[2])(value, **spec.config), [made])
             else:
-                if (key, place) not in names:
-                    names[key, place] = self._rule_layer(call, rule, specs, place, config, spec)
-                called = Submodule(names[key, place])(value, **call.keywords)
+                key = tensors, place, spec.kind, repr(spec.config)  # a layer of Keras takes inputs of several shapes
+                if key not in names:
+                    names[key] = self._rule_layer(call, rule, specs, place, config, spec)
+                called = Submodule(names[key])(value, **call.keywords)
                 self.write(called if call.part is None else called[call.part], [made, *call.more])
             value = made
         return value

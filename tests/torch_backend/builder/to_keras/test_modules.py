@@ -143,6 +143,19 @@ def test_a_layer_that_is_called_twice_is_one_layer() -> None:
     assert built.source.count("layers.Dense") == 1
 
 
+def test_a_layer_that_is_called_with_inputs_of_several_ranks_is_one_layer() -> None:
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(3, 2)
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return self.head(x), self.head(x.mean(1))
+
+    built = converted(Both(), torch.randn(2, 4, 3))
+    assert built.source.count("layers.Dense(") == 1
+
+
 def test_frozen_parameters_are_frozen_in_keras() -> None:
     module = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3))
     module[0].requires_grad_(False)
