@@ -105,9 +105,14 @@ class Staging:
 
     def read(self, path: str) -> Array:
         """Return the new value of one tensor of the target; the plan maps this path or one that is tied to it."""
-        if path not in self._mapping_of:
-            path = self._mapped_name_of[self._target_tensors[path].storage]
-        return self._apply(self._mapping_of[path])[path]
+        return self.read_together(path)[path]
+
+    def read_together(self, path: str) -> dict[str, Array]:
+        """Return the new values of a tensor of the target, and of those that the same mapping makes, by path."""
+        if path in self._mapping_of:
+            return self._apply(self._mapping_of[path])
+        tied = self._mapped_name_of[self._target_tensors[path].storage]
+        return {path: self._apply(self._mapping_of[tied])[tied]}
 
     def notes(self) -> tuple[str, ...]:
         """Return what a report must say about the values of the source that were read."""

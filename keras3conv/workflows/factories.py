@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from keras3conv.errors import InputError, ModelError
+from keras3conv.messages import with_article
 from keras3conv.model.views import Side
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def find_factory(where: str, name: str) -> Any:
         return found
     if not callable(found):
         raise InputError(
-            f"{where}:{name} is a {type(found).__name__}: it must be a model, or a factory that returns one"
+            f"{where}:{name} is {with_article(type(found).__name__)}: it must be a model, or a factory that returns one"
         )
     if needed := _required(found):
         raise InputError(f"{where}:{name} needs {', '.join(needed)}: a factory is called without arguments")
@@ -122,7 +123,7 @@ def _make(where: str, name: str) -> Any:
         return found
     made = _run(where, name, found)
     if not _is_model(made):
-        what = f"{where}:{name} returned a {type(made).__name__}"
+        what = f"{where}:{name} returned {with_article(type(made).__name__)}"
         raise InputError(f"{what}: a factory returns a torch module or a Keras model")
     return made
 

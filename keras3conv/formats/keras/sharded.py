@@ -43,7 +43,7 @@ def read(source: Source) -> ModelView:
         FileError: The index names a file that is missing or elsewhere, or contradicts the files.
     """
     where = str(source.path)
-    listed = _weight_map(source)
+    listed = weight_map_of(source)
     names = list(dict.fromkeys(name for files in listed.values() for name in files))
     _check_numbers(source, names)
     shards = {name: Hdf5File(Source.pin(shard_path(source, name))) for name in names}
@@ -62,7 +62,7 @@ def read(source: Source) -> ModelView:
     )
 
 
-def _weight_map(source: Source) -> dict[str, tuple[str, ...]]:
+def weight_map_of(source: Source) -> dict[str, tuple[str, ...]]:
     """Return the names of the files for each group, as Keras writes it: "/layers/dense/vars"."""
     if source.size > _MAX_INDEX:
         raise MalformedCheckpoint(f"{source.path} has {source.size:,} bytes, too many for an index")
