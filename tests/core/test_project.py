@@ -47,8 +47,9 @@ CONFINED = {
     r"\bkeras\.src\b": "frameworks/keras/internals.py",
     r"\b(?:Layer|Operation|Variable)\.\w+ = ": "frameworks/keras/observing.py",
     r"\bregister_\w*hook\(": "frameworks/torch/observing.py",
+    r"\btorch\.load\(": "report/card.py",
 }
-"""Patterns of access to the internals of Keras and to hooks, each with the only file that may match it."""
+"""Patterns of access to internals of Keras, to hooks and to pickles, each with the only file that may match it."""
 
 LONGEST_FILE = 400
 LONGEST_FUNCTION = 60

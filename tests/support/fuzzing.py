@@ -200,7 +200,7 @@ def seed(name: str) -> bytes:
 def _main(name: str, limit: str) -> None:
     target, good = TARGETS[name][0], seed(name)
     if limit == "atheris":
-        import atheris  # type: ignore[import-not-found]
+        import atheris  # type: ignore[import-untyped]
 
         atheris.instrument_all()
         atheris.Setup([sys.argv[0]], lambda content: target(content) or None)

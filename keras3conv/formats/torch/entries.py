@@ -12,7 +12,7 @@ from keras3conv.formats.torch.objects import OddTensor, Placeholder, StoredTenso
 _DEPTH = 32
 """The number of levels that are searched: "checkpoint", "model", "state_dict", and the state dict itself are four."""
 
-_MOST_DICTS = 100_000
+_MOST_DICTS = 20_000
 
 _OTHERS = ("optim", "sched", "scaler", "rng", "random")
 """Parts of the names of entries that hold the state of something else than a model."""

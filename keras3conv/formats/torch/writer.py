@@ -1,4 +1,4 @@
-"""Write a checkpoint for `torch.load(weights_only=True)`, one tensor at a time.
+"""Write a checkpoint for `torch.load` with `weights_only=True`, one tensor at a time.
 
 `torch.save` needs all tensors in memory at once, and writes the file name into the archive. This writer first writes
 the pickle, which needs only shapes and dtypes, and then the values. The same tensors always give the same bytes.

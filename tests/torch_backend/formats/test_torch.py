@@ -170,7 +170,7 @@ def test_a_checkpoint_that_would_run_code_is_refused(
     monkeypatch.chdir(tmp_path)
     container(tmp_path / "x.pt", {"weight": torch.zeros(1), "bomb": Bomb()})
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("torch executes the pickle"))
-    with pytest.raises((UnsafeCheckpoint, MalformedCheckpoint)):
+    with pytest.raises(FileError, match=r"would run code|torch\.save did not write|is a tar archive"):
         formats.read(tmp_path / "x.pt")
     assert [path.name for path in tmp_path.iterdir()] == ["x.pt"]
 
