@@ -36,8 +36,10 @@ def packed_pairs(unmatched: Unmatched) -> Iterator[Pair]:
 
     Groups of parts correspond to packed layers in their order, if there are as many of both.
     """
-    wholes = tuple(f"{layer.path}/" for layer in unmatched.keras_layers if _is_attention(layer))
-    keras = tuple(layer for layer in unmatched.keras_layers if not layer.path.startswith(wholes))
+    keras = unmatched.keras_layers
+    if any(_ATTENTION in layer.kinds for layer in unmatched.torch_layers):  # a file does not tell the class
+        wholes = tuple(f"{layer.path}/" for layer in keras if _is_attention(layer))
+        keras = tuple(layer for layer in keras if not layer.path.startswith(wholes))
     for order in dict.fromkeys(_PACKED.values()):
         torch_packed = [(layer,) for layer in unmatched.torch_layers if _order(layer, "torch") == order]
         keras_packed = [(layer,) for layer in keras if _order(layer, "keras") == order]

@@ -190,7 +190,7 @@ def test_a_hint_that_no_shape_fits_is_an_error_with_the_shapes() -> None:
 
 
 def test_hints_of_another_kind_are_refused() -> None:
-    with pytest.raises(InputError, match="hints is a int: it must be a dict"):
+    with pytest.raises(InputError, match="hints is an int: it must be a dict"):
         plan(torch_model(linear("a", 3, 5)), keras_model(dense("z", 3, 5)), 3)  # type: ignore[arg-type]
 
 
