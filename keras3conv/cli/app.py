@@ -10,12 +10,15 @@ from difflib import get_close_matches
 from functools import wraps
 from inspect import Parameter, signature
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TextIO
 
 import typer
 from typer.core import TyperGroup
 
 from keras3conv.errors import Keras3ConvError, MissingExtra, ProofError
+
+if TYPE_CHECKING:
+    pass
 
 PASSED, FAILED, UNUSABLE, UNCONFIRMED, INTERRUPTED = 0, 1, 2, 3, 130
 PIPE_CLOSED = 141
@@ -199,7 +202,7 @@ def _complain(error: Keras3ConvError | OSError | ModuleNotFoundError) -> int:
 
 def note(text: str) -> None:
     """Print a line on stderr; a quiet command does not show it."""
-    print(text, file=sys.stderr)
+    print(text, file=sys.stderr, flush=True)
 
 
 def complain(text: str) -> None:

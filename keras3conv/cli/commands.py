@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from keras3conv.cli.app import FAILED, PASSED, START, UNCONFIRMED, UNUSABLE, app, command, complain, note
+from keras3conv.cli.app import FAILED, PASSED, START, UNUSABLE, app, command, complain, note
+from keras3conv.cli.handing import hand_out, status_of
 from keras3conv.cli.information import demo, doctor, inspect, rules
 from keras3conv.cli.options import (
     Backends,
@@ -39,11 +40,11 @@ from keras3conv.cli.options import (
 )
 from keras3conv.cli.sides import align_ends, both, entry_of
 from keras3conv.cli.sweeping import card, sweep
+from keras3conv.cli.verify import verify
 from keras3conv.errors import AlignmentError, InputError
 
 if TYPE_CHECKING:
     from keras3conv.alignment.plan import Alignment
-    from keras3conv.report.report import Report
 
 
 __all__ = [
@@ -60,6 +61,7 @@ __all__ = [
     "sweep",
     "transfer",
     "validate",
+    "verify",
 ]
 
 
@@ -163,6 +165,9 @@ def transfer(  # noqa: PLR0913 - an argument for every option
     accept_unconfirmed: Annotated[
         bool, typer.Option("--accept-unconfirmed", help="Exit with 0 although no run has confirmed some pairs.")
     ] = False,
+    max_shard_size: Annotated[
+        str | None, typer.Option(metavar="2GB", help="Divide the tensors among files of at most this size.")
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
@@ -170,10 +175,12 @@ def transfer(  # noqa: PLR0913 - an argument for every option
 
     The exit status is 3 if the weights were transferred by pairs that no run has confirmed.
     """
-    from keras3conv import api
     from keras3conv.cli.output import print_report
+    from keras3conv.formats.shards import parse_size
     from keras3conv.workflows.factories import Weights, notes_to_stderr, resolve
     from keras3conv.workflows.files import read_plan
+    from keras3conv.workflows.transfer import Options
+    from keras3conv.workflows.transfer import transfer as run
 
     saved = read_plan(plan) if plan else None
     weights = Weights(torch=torch_weights, keras=keras_weights, entry=entry)
@@ -186,18 +193,16 @@ def transfer(  # noqa: PLR0913 - an argument for every option
             found = found.accepting_difference()
         if not _is_complete(found):
             return FAILED
-        report = api.transfer(
-            ends[0].source,
-            ends[1].source,
-            found,
-            out=out or (),
+        options = Options(
+            out=tuple(out or ()),
             overwrite=overwrite,
             cast=cast,
             accept_unconfirmed=accept_unconfirmed,
-            entry=entry_of(ends[0], entry),
+            max_shard_size=None if max_shard_size is None else parse_size(max_shard_size),
         )
+        report = run(ends[0].source, ends[1].source, found, options, entry=entry_of(ends[0], entry))
     print(report.to_json()) if as_json else print_report(report)
-    return _status_of(report)
+    return status_of(report)
 
 
 @command("keras3conv validate net.py:make model.keras --torch-weights net.pt --report report.html")
@@ -258,7 +263,7 @@ def validate(  # noqa: PLR0913 - an argument for every option
             entry=entry_of(first, entry),
             weight_files=(torch_weights, keras_weights),
         )
-    return _hand_out(judged, report, as_json=as_json)
+    return hand_out(judged, report, as_json=as_json)
 
 
 @command("keras3conv convert model.h5 -o folder/")
@@ -277,6 +282,9 @@ def convert(  # noqa: PLR0913 - an argument for every option
     shape: Annotated[
         str | None, typer.Option(metavar="1,3,224,224", help="Call a torch module with random numbers of this shape.")
     ] = None,
+    dynamic: Annotated[
+        list[str] | None, typer.Option(metavar="x:2,3", help="Axes of an input of a torch module that stay free.")
+    ] = None,
     torch_weights: TorchWeights = None,
     keras_weights: KerasWeights = None,
     validate: Annotated[
@@ -288,23 +296,29 @@ def convert(  # noqa: PLR0913 - an argument for every option
 ) -> int:
     """Make the model of the other framework, and prove it. A failed proof is saved too; the exit status is 1."""
     from keras3conv import api
-    from keras3conv.cli.files import convert_inputs
+    from keras3conv.cli.files import convert_inputs, read_axes
     from keras3conv.cli.output import print_report
     from keras3conv.workflows.factories import Weights, notes_to_stderr, resolve
 
-    is_json = model.endswith(".json")
-    found = None if is_json else resolve(model, Weights(torch=torch_weights, keras=keras_weights))
+    has_no_weights = model.endswith(".json") or Path(model, "config.json").is_file()
+    found = None if has_no_weights else resolve(model, Weights(torch=torch_weights, keras=keras_weights))
     given, weights = (found.source, None) if found and found.is_live else (Path(model), keras_weights)
     with notes_to_stderr():
-        values = convert_inputs(inputs, shape)
-        made = api.convert(given, weights=weights, channels=channels, inputs=values, validate=validate)  # type: ignore[arg-type]
+        made = api.convert(
+            given,
+            weights=weights,
+            channels=channels,  # type: ignore[arg-type]
+            inputs=convert_inputs(inputs, shape),
+            dynamic=read_axes(dynamic or ()),
+            validate=validate,
+        )
         for file in made.save(out, overwrite=overwrite):
             note(f"saved {file.path}")
     if made.report is None:
         note("not validated: nothing is proven")
         return PASSED
     print(made.report.to_json()) if as_json else print_report(made.report)
-    return PASSED if made.report.ok else FAILED
+    return status_of(made.report)
 
 
 @command("keras3conv compare-onnx first.onnx second.onnx")
@@ -325,22 +339,7 @@ def compare_onnx(
 
     check_report(report)
     judged = api.compare_onnx(first, second, read_inputs(inputs), tolerance=read_tolerance(tolerance))
-    return _hand_out(judged, report, as_json=as_json)
-
-
-def _hand_out(judged: "Report", saved_as: Path | None, *, as_json: bool) -> int:
-    """Save and print a report; return its exit status."""
-    from keras3conv.cli.output import print_report
-
-    if saved_as:
-        judged.save(saved_as)
-        note(f"saved {saved_as}")
-    print(judged.to_json()) if as_json else print_report(judged)
-    return _status_of(judged)
-
-
-def _status_of(report: "Report") -> int:
-    return UNCONFIRMED if report.status == "unconfirmed" else PASSED if report.ok else FAILED
+    return hand_out(judged, report, as_json=as_json)
 
 
 def _is_complete(plan: "Alignment") -> bool:

@@ -41,7 +41,9 @@ def _status() -> Iterator[None]:
         task = progress.add_task("starting", total=None)
 
         def show(name: str, seconds: float | None) -> None:
-            if seconds is None:
+            if seconds is None and ": " in name:
+                progress.update(task, description=name)  # the same step goes on
+            elif seconds is None:
                 progress.reset(task, description=name, total=None)
 
         with listening(show):

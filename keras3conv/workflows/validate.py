@@ -6,6 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from keras3conv.alignment.pair import Evidence, Pair
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import InputError
 from keras3conv.frameworks.adapter import KerasFile, Model, ModelFile, Sides, Views
@@ -13,6 +16,7 @@ from keras3conv.frameworks.shared.inputs import Inputs, refuse_unprovable
 from keras3conv.report.report import Report, current_environment
 from keras3conv.report.stages import Stages
 from keras3conv.report.values import Section
+from keras3conv.transforms import Axes
 from keras3conv.validators.judges import Judge, judges
 from keras3conv.validators.running.options import Options
 from keras3conv.validators.running.subject import Subject
@@ -66,7 +70,7 @@ def validate(
 
 def _digests(sources: Sequence[Any]) -> Iterator[str]:
     """Yield a note with the size and the digest of every file among the sources of the models."""
-    from keras3conv.formats.safe.atomic import digest
+    from keras3conv.writing.digests import digest
 
     for path in dict.fromkeys(source for source in sources if isinstance(source, Path) and source.is_file()):
         file = digest(path)
@@ -104,7 +108,7 @@ def _subject(
         files = " and the ".join(side.side for side in sides.files())
         reason = f"the {files} side is a file of weights, which cannot be run"
         views = sides.views()
-        plan = plan or align_sides(sides, views, inputs, keras_inputs)
+        plan = plan or _with_rows_of_values(align_sides(sides, views, inputs, keras_inputs), views)
         return Subject(plan=plan, outlines=outlines, views=lambda: views, skip_reason=reason, options=options), ()
     given = sides.inputs(outlines, inputs, keras_inputs)
     refuse_unprovable(given)
@@ -118,6 +122,28 @@ def _subject(
         options=options,
     )
     return subject, (given.note, *sides.torch.notes(), *sides.keras.notes())
+
+
+def _with_rows_of_values(plan: Alignment, views: Views) -> Alignment:
+    """Return the plan without permutations after a flatten that did not run, where the values of both sides show so."""
+    return replace(plan, pairs=tuple(_with_plain_rows(pair, views) for pair in plan.pairs))
+
+
+def _with_plain_rows(pair: Pair, views: Views) -> Pair:
+    if not any(evidence.kind == "unseen flatten" for evidence in pair.evidence):
+        return pair
+    plain = Axes("o i -> i o")
+    weights = []
+    for mapping in pair.weights:
+        is_kernel = len(mapping.torch) == len(mapping.keras) == 1 and mapping.transform != plain
+        torch = views[0].read(mapping.torch[0]) if is_kernel else np.zeros(())
+        is_plain = torch.ndim == 2 and np.array_equal(plain((torch,))[0], views[1].read(mapping.keras[0]))
+        weights.append(replace(mapping, transform=plain) if is_plain else mapping)
+    if tuple(weights) == pair.weights:
+        return pair
+    seen = Evidence(kind="values", detail="the rows have the same order in both files")
+    evidence = (*(entry for entry in pair.evidence if entry.kind != "unseen flatten"), seen)
+    return replace(pair, weights=tuple(weights), evidence=evidence)
 
 
 def _views(sides: Sides, given: Inputs | None) -> Views:

@@ -20,6 +20,7 @@ LAYERS = (
     "errors",
     "steps",
     "messages",
+    "writing",
     "transforms",
     "model",
     "numerics",

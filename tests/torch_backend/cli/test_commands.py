@@ -265,7 +265,7 @@ def test_a_factory_that_returns_something_else_is_refused(models: Path) -> None:
 
 
 def test_an_object_that_is_no_factory_is_refused(models: Path) -> None:
-    assert_refused(run("inspect", f"{models}:NUMBER"), "is a int: it must be a model, or a factory")
+    assert_refused(run("inspect", f"{models}:NUMBER"), "is an int: it must be a model, or a factory")
 
 
 def test_a_factory_with_arguments_is_refused(tmp_path: Path) -> None:
