@@ -30,6 +30,7 @@ DOCS = ROOT / "docs"
 
 TESTED_ELSEWHERE = {
     "convert.md": "tests/torch_backend/builder/test_readme.py",
+    "files.md": "tests/torch_backend/workflows/test_files.py",
     "sweep.md": "tests/torch_backend/workflows/test_sweep.py",
 }
 """Pages whose commands other tests run, with files that the page does not make."""
