@@ -20,6 +20,7 @@ arguments that returns a torch module or a Keras model.
 | 0 | everything passed |
 | 1 | a proof or an alignment failed |
 | 2 | an argument, a file or a model cannot be used |
+| 3 | nothing failed, but no run has confirmed some pairs |
 | 130 | interrupted |
 
 Results go to stdout, everything else to stderr. `NO_COLOR=1` turns colours off; a pipe gets none. `keras3conv
@@ -31,8 +32,9 @@ def page() -> str:
     """Return the page as Markdown: a section for every command, with its arguments and options."""
     program: Any = typer.main.get_command(app)
     context = program.context_class(program, info_name="keras3conv")
+    commands = [(name, program.get_command(context, name)) for name in program.list_commands(context)]
     sections = [_INTRODUCTION, "\n".join(_options(program, context))]
-    sections += ["\n".join(_command(name, found, context)) for name, found in program.commands.items()]
+    sections += ["\n".join(_command(name, found, context)) for name, found in commands]
     return "\n\n".join(sections) + "\n"
 
 
@@ -54,7 +56,7 @@ def _options(command: Any, context: Any) -> Iterator[str]:
     records = [parameter.get_help_record(context) for parameter in command.get_params(context)]
     rows = [record for record in records if record]
     if rows:
-        yield "\n| | |\n| --- | --- |"
+        yield "\n| argument or option | meaning |\n| --- | --- |"
         yield from (f"| `{_cell(left)}` | {_cell(right)} |" for left, right in rows)
 
 

@@ -63,6 +63,7 @@ class _Commands(TyperGroup):
         "align",
         "transfer",
         "inspect",
+        "verify",
         "sweep",
         "card",
         "compare-onnx",

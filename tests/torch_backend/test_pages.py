@@ -23,11 +23,14 @@ from typing import Any
 import keras
 import pytest
 
+from keras3conv.report.limits import LIMITS
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 
 TESTED_ELSEWHERE = {
     "convert.md": "tests/torch_backend/builder/test_readme.py",
+    "files.md": "tests/torch_backend/workflows/test_files.py",
     "sweep.md": "tests/torch_backend/workflows/test_sweep.py",
 }
 """Pages whose commands other tests run, with files that the page does not make."""
@@ -156,6 +159,19 @@ def test_the_code_of_a_page_runs_and_prints_what_the_page_shows(
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     for shown, printed in outputs(page):
         assert differences(shown.text, printed) == [], printed
+
+
+def test_the_reference_has_every_public_name() -> None:
+    import keras3conv as k3c
+
+    shown = re.findall(r"^::: keras3conv\.(\w+)$", (DOCS / "reference" / "python.md").read_text(), flags=re.MULTILINE)
+    assert set(k3c.__all__) - {"Keras3ConvError"} <= set(shown)  # the page has all of `keras3conv.errors`
+
+
+def test_the_limits_of_a_certificate_are_those_that_every_report_lists() -> None:
+    text = (DOCS / "limits.md").read_text()
+    for limit in LIMITS:
+        assert re.split(r"[.:]", limit)[0] in " ".join(text.split())
 
 
 def test_an_output_that_is_not_printed_is_noticed() -> None:
