@@ -96,7 +96,9 @@ def _advice(known: dict[str, object], missing: list[str]) -> list[str]:
     installed = known["backends installed"]
     assert isinstance(installed, list)
     if installed and known["backend"] not in installed:
-        lines.append(f"Keras would use {known['backend']}, which is not installed:  export KERAS_BACKEND={installed[0]}")
+        lines.append(
+            f"Keras would use {known['backend']}, which is not installed:  export KERAS_BACKEND={installed[0]}"
+        )
     if missing:
         lines.append(f'To add what is missing:  pip install "keras3conv[{",".join(missing)}]"')
     return lines or ["Everything is installed."]
