@@ -101,12 +101,15 @@ def _ours(source: Path, out: Path, plan: Alignment, step: tuple[bool, Checks], s
     view, target = formats.read(source), plan.keras if side == "keras" else plan.torch
     tensors = tuple(target.tensors())
     sources = {pair.weights[0].names(side)[0]: pair.weights[0] for pair in plan.pairs}  # type: ignore[arg-type]
-    other = "torch" if side == "keras" else "keras"
+    other, planned = ("torch", plan.torch) if side == "keras" else ("keras", plan.keras)
+    # A weight file of Keras does not say what the variables of a layer are called, but where they are.
+    names = {tensor.location: tensor.path for tensor in view.tensors()}
+    held = {tensor.path: names[tensor.location] for tensor in planned.tensors()}
 
     def read(path: str) -> Any:
         mapping = sources[path]
         transform = mapping.transform if side == "keras" else mapping.transform.inverse
-        return transform((view.read(mapping.names(other)[0]),))[0]  # type: ignore[arg-type]
+        return transform((view.read(held[mapping.names(other)[0]]),))[0]  # type: ignore[arg-type]
 
     flush, checks = step
     with nullcontext() if flush else patch("os.fsync"):
