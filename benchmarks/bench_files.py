@@ -5,9 +5,10 @@
     python -m benchmarks bench_files --only sparse --gigabytes 64
 
 Every way is timed in turn, round after round, and a ratio compares neighbours in time: the median of the ratios of the
-rounds is printed. The raw reference reads the same tensors with `safetensors` and writes the same bytes with h5py,
-without transposing anything. Ours is measured in steps: streaming alone; flushed to disk; also read again and compared;
-with both digests; and `transfer`, which also computes the digests of the source and writes the manifest.
+rounds is printed. The raw reference reads the same tensors with `safetensors` and writes the same bytes with h5py, with
+the names that Keras writes, without transposing anything. Ours is measured in steps: streaming alone; flushed to disk;
+also read again and compared; with both digests; and `transfer`, which also computes the digests of the source and
+writes the manifest.
 """
 
 import argparse
@@ -33,6 +34,7 @@ from rich.table import Table
 
 from benchmarks._files_models import FIXTURES, KINDS, Fixture
 from keras3conv import formats
+from keras3conv.alignment.plan import Alignment
 from keras3conv.formats.store import Checks
 from keras3conv.transforms import Axes
 from keras3conv.workflows.transfer import Options, transfer
@@ -94,18 +96,20 @@ def compared(part: str, times: dict[str, list[float]], reference: str, limits: d
     return results
 
 
-def _ours(source: Path, out: Path, fixture: Fixture, step: tuple[bool, Checks], side: str) -> None:
+def _ours(source: Path, out: Path, plan: Alignment, step: tuple[bool, Checks], side: str) -> None:
     """Stream a file to a file, as `transfer` does with a plan."""
-    plan = fixture.plan()
     view, target = formats.read(source), plan.keras if side == "keras" else plan.torch
     tensors = tuple(target.tensors())
     sources = {pair.weights[0].names(side)[0]: pair.weights[0] for pair in plan.pairs}  # type: ignore[arg-type]
-    other = "torch" if side == "keras" else "keras"
+    other, planned = ("torch", plan.torch) if side == "keras" else ("keras", plan.keras)
+    # A weight file of Keras does not say what the variables of a layer are called, but where they are.
+    names = {tensor.location: tensor.path for tensor in view.tensors()}
+    held = {tensor.path: names[tensor.location] for tensor in planned.tensors()}
 
     def read(path: str) -> Any:
         mapping = sources[path]
         transform = mapping.transform if side == "keras" else mapping.transform.inverse
-        return transform((view.read(mapping.names(other)[0]),))[0]  # type: ignore[arg-type]
+        return transform((view.read(held[mapping.names(other)[0]]),))[0]  # type: ignore[arg-type]
 
     flush, checks = step
     with nullcontext() if flush else patch("os.fsync"):
@@ -120,7 +124,9 @@ def _raw_h5(source: Path, out: Path, *, flush: bool = False) -> None:
     with safe_open(source, "np") as reader, h5py.File(out, "w") as file:
         for place, name in enumerate(reader.keys()):
             group = f"layers/dense_{place}" if place else "layers/dense"
-            file.create_dataset(f"{group}/vars/0", data=reader.get_tensor(name))
+            values = file.create_group(f"{group}/vars")
+            values.attrs["name"] = f"l{place}"
+            values.create_dataset("0", data=reader.get_tensor(name))
     if flush:
         _flush(out)
 
@@ -172,12 +178,13 @@ def speed(folder: Path, rounds: int) -> list[Result]:
     for fixture in FIXTURES:
         source, out = folder / "in.safetensors", folder / "out.weights.h5"
         fixture.save(source)
+        plan = fixture.plan()
         ways: dict[str, Callable[[], object]] = {
             "raw h5py": partial(_raw_h5, source, folder / "raw.h5"),
             "raw h5py + flush": partial(_raw_h5, source, folder / "raw.h5", flush=True),
             "build model + save_weights": partial(_by_model, source, folder / "model.weights.h5", fixture),
         }
-        ways |= {name: partial(_ours, source, out, fixture, step, "keras") for name, step in STEPS.items()}
+        ways |= {name: partial(_ours, source, out, plan, step, "keras") for name, step in STEPS.items()}
         ways["transfer"] = partial(_transfer, source, out, fixture)
         times = in_turns(ways, rounds)
         results += compared(f"to Keras, {fixture.name}", times, "raw h5py", {"ours: streaming": 1.3})
@@ -195,12 +202,13 @@ def reverse(folder: Path, rounds: int) -> list[Result]:
     for fixture in FIXTURES:
         first, source, out = folder / "in.safetensors", folder / "in.weights.h5", folder / "out.safetensors"
         fixture.save(first)
-        _ours(first, source, fixture, STEPS["ours: streaming"], "keras")
+        plan = fixture.plan()
+        _ours(first, source, plan, STEPS["ours: streaming"], "keras")
         ways: dict[str, Callable[[], object]] = {
             "raw save_file": partial(_raw_safetensors, source, folder / "raw.safetensors"),
             "raw save_file + flush": partial(_raw_safetensors, source, folder / "raw.safetensors", flush=True),
         }
-        ways |= {name: partial(_ours, source, out, fixture, step, "torch") for name, step in STEPS.items()}
+        ways |= {name: partial(_ours, source, out, plan, step, "torch") for name, step in STEPS.items()}
         times = in_turns(ways, rounds)
         results += compared(f"to torch, {fixture.name}", times, "raw save_file", {"ours: streaming": 1.3})
         durable = {name: times[name] for name in (*STEPS, "raw save_file + flush")}
@@ -213,8 +221,9 @@ def many(folder: Path, rounds: int, number: int = 100_000) -> list[Result]:
     fixture = Fixture(f"{number:,} x 16", ((16,),) * number)
     source, out = folder / "in.safetensors", folder / "out.weights.h5"
     fixture.save(source)
+    plan = fixture.plan()
     ways: dict[str, Callable[[], object]] = {"raw h5py": partial(_raw_h5, source, folder / "raw.h5")}
-    ways |= {name: partial(_ours, source, out, fixture, step, "keras") for name, step in STEPS.items()}
+    ways |= {name: partial(_ours, source, out, plan, step, "keras") for name, step in STEPS.items()}
     times = in_turns(ways, max(1, rounds // 4))
     return compared(fixture.name, times, "raw h5py", {"ours: streaming": 1.2})
 

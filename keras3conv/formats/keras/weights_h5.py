@@ -106,7 +106,7 @@ def lay_out(path: Path, tensors: Sequence[TensorRef]) -> Layout:
                     if above not in names:
                         names.add(above)
                         if name:
-                            declarations.group(above).attrs["name"] = name
+                            declarations.text(declarations.group(above), "name", name)
             extents[tensor.path] = declarations.dataset(declarations.group(values), number, tensor)
     return Layout(extents, {tensor.path: tensor.location for tensor in tensors})
 

@@ -46,6 +46,7 @@ class Declarations:
 
         self._file = file
         self._groups: dict[str, h5py.Group] = {}
+        self._around: set[str] = set()
         self._types: dict[str, Any] = {}
         self._parents = h5py.h5p.create(h5py.h5p.LINK_CREATE)
         self._parents.set_create_intermediate_group(True)
@@ -58,10 +59,26 @@ class Declarations:
 
     def group(self, path: str) -> "h5py.Group":
         """Return the group at a path; create it, and the groups around it, if it is missing."""
+        import h5py
+
         if path not in self._groups:
             check_path(path)
-            self._groups[path] = self._file.require_group(path)
+            name, root, path_above = path.encode(), self._file.id, path
+            exists = path in self._around
+            made = h5py.h5g.open(root, name) if exists else h5py.h5g.create(root, name, lcpl=self._parents)
+            self._groups[path] = h5py.Group(made)
+            while (path_above := path_above.rpartition("/")[0]) and path_above not in self._around:
+                self._around.add(path_above)
         return self._groups[path]
+
+    def text(self, group: "h5py.Group", name: str, value: str) -> None:
+        """Write a text attribute of a group, as h5py does it, several times faster."""
+        import h5py
+
+        if "text" not in self._types:
+            self._types["text"] = h5py.h5t.py_create(h5py.string_dtype(), logical=True)
+        attribute = h5py.h5a.create(group.id, name.encode(), self._types["text"], h5py.h5s.create(h5py.h5s.SCALAR))
+        attribute.write(np.array(value, object), mtype=self._types["text"])
 
     def dataset(self, group: "h5py.Group", name: str, tensor: TensorRef) -> Extent:
         """Declare the dataset of a tensor in a group, and return the bytes of the file that its values belong to."""
