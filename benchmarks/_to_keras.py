@@ -102,7 +102,16 @@ def _part(row: Row, name: str, work: Any) -> Any:
     """Return what a part of the measurement returns, or note why it failed."""
     try:
         return work()
-    except (ArithmeticError, AssertionError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
+    except (
+        ArithmeticError,
+        AssertionError,
+        AttributeError,
+        LookupError,
+        OSError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
         row.problems[name] = f"{type(error).__name__}: {error}"
         return None
 

@@ -47,9 +47,16 @@ def step_difference(module: Any, inputs: Any, conversion: Any) -> float:
     trained = {variable.path for variable in model.trainable_variables}
     moved = {path: float(np.max(np.abs(after[path] - before[path]), initial=0.0)) for path in before}
     floor = max((moved[path] for path in trained), default=1.0) * 1e-6 or 1.0
-    summed = {path for mapping in plan.mappings if len(mapping.torch) > 1 and "Sum" in repr(mapping.transform) for path in mapping.keras}
+    summed = {
+        path
+        for mapping in plan.mappings
+        if len(mapping.torch) > 1 and "Sum" in repr(mapping.transform)
+        for path in mapping.keras
+    }
     compared = [path for path in wanted if path in trained - summed]
-    return max(float(np.max(np.abs(after[path] - wanted[path]), initial=0.0)) / max(moved[path], floor) for path in compared)
+    return max(
+        float(np.max(np.abs(after[path] - wanted[path]), initial=0.0)) / max(moved[path], floor) for path in compared
+    )
 
 
 def _wide(given: Any) -> Any:
@@ -65,7 +72,9 @@ def _flat(outputs: Any) -> list[Any]:
     from torch.utils import _pytree as pytree
 
     leaves = pytree.tree_leaves(outputs)
-    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.is_floating_point() and leaf.requires_grad]
+    return [
+        leaf for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.is_floating_point() and leaf.requires_grad
+    ]
 
 
 def _loss(outputs: list[Any], orders: list[tuple[int, ...]] | None = None) -> Any:

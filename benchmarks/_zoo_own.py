@@ -111,7 +111,9 @@ class Autoencoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.encoder = nn.Sequential(nn.Conv2d(1, 4, 3, 2, 1), nn.ReLU(), nn.Conv2d(4, 8, 3, 2, 1), nn.ReLU(), nn.Flatten())
+        self.encoder = nn.Sequential(
+            nn.Conv2d(1, 4, 3, 2, 1), nn.ReLU(), nn.Conv2d(4, 8, 3, 2, 1), nn.ReLU(), nn.Flatten()
+        )
         self.mean, self.deviation = nn.Linear(128, 5), nn.Linear(128, 5)
         self.start = nn.Linear(5, 128)
         self.decoder = nn.Sequential(
@@ -380,7 +382,10 @@ def _super_resolution() -> nn.Module:
 
 def _pixel_unshuffle() -> nn.Module:
     return nn.Sequential(
-        nn.PixelUnshuffle(2), nn.Conv2d(12, 8, 3, padding=1, groups=4), nn.ChannelShuffle(2), nn.Conv2d(8, 4, 3, padding=1)
+        nn.PixelUnshuffle(2),
+        nn.Conv2d(12, 8, 3, padding=1, groups=4),
+        nn.ChannelShuffle(2),
+        nn.Conv2d(8, 4, 3, padding=1),
     )
 
 

@@ -125,9 +125,7 @@ _ENCODERS: Mapping[str, Callable[[], tuple[Any, Any]]] = {
     ),
     "ALBERT": partial(_made, "Albert", {**_SMALL, "embedding_size": 8}, _text),
     "ELECTRA": partial(_made, "Electra", {**_SMALL, "embedding_size": 8}, _text),
-    "DeBERTa": partial(
-        _made, "Deberta", {**_SMALL, "relative_attention": True, "pos_att_type": ["c2p", "p2c"]}, _text
-    ),
+    "DeBERTa": partial(_made, "Deberta", {**_SMALL, "relative_attention": True, "pos_att_type": ["c2p", "p2c"]}, _text),
     "DeBERTa v2": partial(
         _made,
         "DebertaV2",
