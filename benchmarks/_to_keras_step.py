@@ -3,16 +3,17 @@
 import copy
 from typing import Any
 
-RATE = 0.01
+RATE = 1.0
 """The rate of learning."""
 
 
 def step_difference(module: Any, inputs: Any, conversion: Any) -> float:
     """Return how far the weights are apart after one step, relative to how far the step moved them.
 
-    Both sides start from the same weights and see the same inputs. The loss weighs every output with a number of its own.
-    Statistics are not compared: those of Keras are of the biased variance. Neither is the bias of a recurrent layer that
-    holds the sum of torch's two, each of which torch moves. A tensor that the step hardly moves (its true gradient is zero) counts as if it moved a millionth of the most.
+    Both sides start from the same weights and see the same inputs. The loss weighs every output with a number of
+    its own. Statistics are not compared: those of Keras are of the biased variance. Neither is the bias of a recurrent
+    layer that holds the sum of torch's two, each of which torch moves. A tensor that the step hardly moves (its true
+    gradient is zero) counts as if it moved a millionth of the most.
 
     Args:
         module: The torch module; it is left as it is.

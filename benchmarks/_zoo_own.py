@@ -369,7 +369,8 @@ def _discriminator() -> nn.Module:
 def _style_transfer() -> nn.Module:
     return nn.Sequential(
         nn.ReflectionPad2d(3), nn.Conv2d(3, 4, 7), nn.InstanceNorm2d(4), nn.ReLU(), nn.Conv2d(4, 8, 3, 2, 1),
-        Residual(8), Residual(8), nn.ConvTranspose2d(8, 4, 3, 2, 1, 1), nn.ReplicationPad2d(3), nn.Conv2d(4, 3, 7), nn.Tanh(),
+        Residual(8), Residual(8), nn.ConvTranspose2d(8, 4, 3, 2, 1, 1), nn.ReplicationPad2d(3),
+        nn.Conv2d(4, 3, 7), nn.Tanh(),
     )  # fmt: skip
 
 

@@ -110,16 +110,17 @@ def _align(running: _Run) -> str:
 
 def _transfer(running: _Run) -> str:
     from keras3conv import formats
-    from keras3conv.workflows.transfer import transfer
+    from keras3conv.workflows.transfer import Options, transfer
 
     task, plan = running.task, _plan(running)
     torch, keras = _sides(running)
-    paths = [running.out / name for name in task.write]
+    paths = tuple(running.out / name for name in task.write)
     source, target = (keras, torch) if formats.side_of(paths[0]) == "torch" else (torch, keras)
     plan = plan.accepting_difference() if task.accept_difference else plan
     plan.check()
     entry = "" if torch.is_live else task.entry
-    report = transfer(source.source, target.source, plan, out=paths, overwrite=True, cast=task.cast, entry=entry)
+    options = Options(out=paths, overwrite=True, cast=task.cast)
+    report = transfer(source.source, target.source, plan, options, entry=entry)
     running.files += [{**asdict(file), "path": Path(file.path).name} for file in report.files]
     running.report = running.report or report
     return report.sections[0].outcome
