@@ -48,9 +48,12 @@ def side_of(kind: str, place: int, side: str) -> Any:
 def pair_of(kind: str, place: int) -> Any:
     """The pair of an example of a rule, or of a model of transformers and one of keras-hub."""
     if kind == "rule":
+        import keras
+
         from keras3conv.rules.library import list_rules
         from tests.support.pairs import make_pair
 
+        keras.utils.clear_session()  # the names of layers are those of a process that makes this pair alone
         return make_pair(list_rules()[place], 0)
     from benchmarks._fidelity_text import ENTRIES
 

@@ -139,6 +139,7 @@ def _convert(running: _Run) -> str:
         weights=None if is_live else task.keras_weights or None,
         channels=task.channels or None,  # type: ignore[arg-type]
         inputs=_inputs(task),
+        dynamic=None,
         validate=True,
     )
     written = conversion.save(running.out / "converted")
