@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from keras3conv.builder.passes.joining import with_joined_parts
-from keras3conv.builder.passes.permuting import without_permuted_products
 from keras3conv.builder.program.layouts import Channels
 from keras3conv.builder.program.names import identifier, unique
 from keras3conv.builder.program.operation import Dtype, Operation, Submodule, transformed, walk
 from keras3conv.builder.program.program import Module, Order, Program, Step, Value, Weight, identity
 from keras3conv.builder.to_keras import library
 from keras3conv.builder.to_keras.call import Call, Constant, Given, Held, LayerCall, Placed, handler_of, ops
+from keras3conv.builder.to_keras.finishing import finished
 from keras3conv.builder.to_keras.layers import (
     Placement,
     chosen_layers,
@@ -25,10 +24,10 @@ from keras3conv.builder.to_keras.layers import (
     with_options,
 )
 from keras3conv.builder.to_keras.layouts import channels_last, input_order, output_order
-from keras3conv.builder.to_keras.sizes import written
+from keras3conv.builder.to_keras.sizes import moves_only_ones, written
 from keras3conv.errors import Problem, RuleError
 from keras3conv.frameworks.keras.operations import own_names
-from keras3conv.model.graph import Graph, Node, Ref, Shape, Size, Tensor, mapped, refs
+from keras3conv.model.graph import Graph, Node, Ref, Shape, Size, Tensor, mapped
 from keras3conv.rules.rule import Config, LayerSpec
 from keras3conv.transforms import Axes
 
@@ -222,7 +221,7 @@ class _Lowering:
         key = value.name, moved
         if key not in self._made:
             made = self.new(value.shape, order, value.dtype)
-            sizes = written(made.target_shape) if _moves_only_ones(value.target_shape, moved) else None
+            sizes = written(made.target_shape) if moves_only_ones(value.target_shape, moved) else None
             self.write(ops.transpose(value, moved) if sizes is None else ops.reshape(value, sizes), [made])
             self._made[key] = made
         return replace(self._made[key], shape=value.shape, order=tuple(order))
@@ -395,33 +394,21 @@ class _Lowering:
             return Ref(self.ordered(value, order).name)
 
         outputs = mapped(self.graph.outputs, returned)
-        needed = {ref.name for ref in refs(outputs)}
-        kept: list[Step] = []
-        for step in reversed(self.steps):
-            if needed & {*step.outputs}:
-                kept.append(step)
-                needed.update(step.inputs)
-        kept.reverse()
-        used = {step.module for step in kept}
-        self.placements = [placement for placement in self.placements if placement.layer in used]
-        program = Program(
-            name=self.graph.name,
-            inputs=self._inputs,
-            steps=tuple(kept),
-            outputs=outputs,
-            values=self.values,
-            modules={name: module for name, module in self.modules.items() if name in used},
-            weights={name: weight for name, weight in self.weights.items() if name in needed},
-            input_names=self.graph.input_names,
-            output_orders=tuple(orders),
+        program = finished(
+            Program(
+                name=self.graph.name,
+                inputs=self._inputs,
+                steps=tuple(self.steps),
+                outputs=outputs,
+                values=self.values,
+                modules=self.modules,
+                weights=self.weights,
+                input_names=self.graph.input_names,
+                output_orders=tuple(orders),
+            )
         )
-        return with_joined_parts(without_permuted_products(program))
-
-
-def _moves_only_ones(sizes: Shape, moved: Sequence[int]) -> bool:
-    """Return whether a permutation moves only axes of size one, so that a reshape does the same."""
-    kept = [axis for axis in moved if sizes[axis] != 1]
-    return kept == sorted(kept)
+        self.placements = [placement for placement in self.placements if placement.layer in program.modules]
+        return program
 
 
 def _unknown(value: Value) -> Shape:
