@@ -100,10 +100,15 @@ def moves_only_ones(sizes: Shape, moved: Sequence[int]) -> bool:
     return kept == sorted(kept)
 
 
+def unknown_after(shape: Shape) -> Shape:
+    """Return the sizes of a value between two layers of one rule: only that of the batch is known."""
+    return (shape[0], *(Size(symbols=("unknown",)) for _ in shape[1:]))
+
+
 def written(shape: Sequence[int | Size]) -> tuple[int, ...] | None:
     """Return a shape as Keras takes it, with -1 for the free size; None if there are several free sizes."""
     free = [size for size in shape if not isinstance(size, int)]
     return tuple(size if isinstance(size, int) else -1 for size in shape) if len(free) < 2 else None
 
 
-__all__ = ["common_factors", "divided", "moves_only_ones", "order_after_reshape", "plus", "written"]
+__all__ = ["common_factors", "divided", "moves_only_ones", "order_after_reshape", "plus", "unknown_after", "written"]
