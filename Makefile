@@ -6,6 +6,7 @@ TORCH_PIP_ARGS ?=
 # More arguments for pytest: make test-core PYTEST_ARGS="-k transforms -x"
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+FUZZ_SECONDS ?= 300
 
 # tensorflow-cpu is half the download of tensorflow; it exists for x86-64 Linux and Windows only.
 TENSORFLOW ?= $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),tensorflow-cpu,tensorflow)
@@ -19,9 +20,9 @@ STAMP := .venv/.installed
 PYTEST := TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest -q $(PYTEST_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full test-fast test-core test-package test-torch test-torch-models test-torch-validators \
+.PHONY: help demo fuzz test test-full test-fast test-core test-package test-torch test-torch-models test-torch-validators \
 	test-world test-laws test-backends test-backends-torch test-backends-jax test-backends-tensorflow lint format types \
-	docs dist bench clean
+	docs dist bench bench-full clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -86,6 +87,9 @@ test-backends-jax: $(STAMP)
 test-backends-tensorflow: $(STAMP)
 	KERAS_BACKEND=tensorflow $(PYTEST) tests/backends
 
+fuzz: $(STAMP) ## change good files at random for an hour, or FUZZ_SECONDS for each format
+	$(BIN)/python -m tests.support.fuzzing all $(FUZZ_SECONDS)
+
 lint: $(STAMP) ## check the format and the style
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -106,8 +110,14 @@ dist: $(STAMP) ## build the wheel and the source distribution in dist, and check
 	$(BIN)/python -m build --no-isolation
 	$(BIN)/python -m twine check --strict dist/*
 
-bench: $(STAMP) ## measure speed and memory
-	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+bench: $(STAMP) ## measure speed and growth, in less than ten minutes
+	$(BIN)/python -m benchmarks speed --write $(BENCH_ARGS)
+	$(BIN)/python -m benchmarks scaling --write
+
+bench-full: $(STAMP) ## measure everything
+	$(BIN)/python -m benchmarks speed --full --write $(BENCH_ARGS)
+	$(BIN)/python -m benchmarks scaling --full --write
+	KERAS_BACKEND=torch $(BIN)/python -m benchmarks fidelity --check --markdown benchmarks/FIDELITY.md
 
 clean: ## remove what the targets made
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist keras3conv.egg-info

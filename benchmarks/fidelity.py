@@ -1,6 +1,7 @@
 """How well the planner aligns pairs of models of which the right alignment is known; no hints, random weights.
 
     KERAS_BACKEND=torch python -m benchmarks fidelity --check --markdown benchmarks/FIDELITY.md
+    KERAS_BACKEND=torch python -m benchmarks fidelity --jobs 2 --only '*to Keras' --lines results.jsonl --keep
 
 One line a pair. "placed right" is proven: the converter of another project put the weights in place, and every variable
 comes back bit for bit; or both models compute the same function in float64, under weights that hide nothing. Where the
@@ -14,11 +15,15 @@ import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, fields
+from fnmatch import fnmatch
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from benchmarks._fidelity import Result
-from benchmarks._fidelity_process import entries, judged
+from benchmarks._fidelity_process import Limits, entries, judge
+from keras3conv.errors import Problem
+from keras3conv.report.report import Report
+from keras3conv.report.values import Plot, Section, Series, Table
 
 COLUMNS = (
     "pair",
@@ -89,49 +94,102 @@ def _line(text: str) -> str:
 
 
 def _earlier(path: Path | None) -> dict[str, Result]:
-    """The results that a file holds from an earlier run, by pair."""
+    """The results that a file of JSON lines holds from an earlier run, by pair."""
     if path is None or not path.exists():
         return {}
     found = {}
-    for row in json.loads(path.read_text(encoding="utf-8")):
+    for line in path.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
         values = {entry.name: row[entry.name] for entry in fields(Result) if entry.name in row}
         found[row["name"]] = Result(**{**values, "named": tuple(row["named"]), "misses": tuple(row["misses"])})
     return found
 
 
+def report(results: Sequence[Result]) -> Report:
+    """The results as a report of this package, whose page has sortable tables and plots."""
+    measured = [result for result in results if result.float64 is not None]
+    by_depth = sorted(measured, key=lambda result: result.tensors)
+    noisy = sorted((result for result in measured if result.noise), key=lambda result: result.tensors)
+    short = [place for place, result in enumerate(results) if result.misses]
+    plots = (
+        Plot(
+            title="error in float64, by the number of variables",
+            labels=tuple(f"{result.name}: {result.tensors}" for result in by_depth),
+            series=(Series(name="relative error", values=tuple(result.float64 for result in by_depth)),),
+            unit="relative error",
+        ),
+        Plot(
+            title="error in float32 beside the noise floor, by the number of variables",
+            labels=tuple(f"{result.name}: {result.tensors}" for result in noisy),
+            series=(
+                Series(name="error", values=tuple(result.noise for result in noisy)),
+                Series(name="noise floor", values=tuple(1.0 for _ in noisy)),
+            ),
+            unit="multiples of the noise floor",
+        ),
+    )
+    rows = tuple(cells(result) for result in results)
+    section = Section(
+        name="pairs",
+        status="failed" if short else "passed",
+        claim="The planner places every weight of every pair right, without a hint.",
+        summary=f"{len(results) - len(short)} of {len(results)} pairs fall short nowhere",
+        tables=(Table(title="pairs", columns=COLUMNS, rows=rows, failed=tuple(short)),),
+        plots=tuple(plot for plot in plots if plot.labels),
+        problems=tuple(Problem(torch=result.name, fact=miss) for result in results for miss in result.misses),
+    )
+    return Report(title="Pairs of models that other people wrote", sections=(section,), notes=(environment(),))
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", action="append", metavar="NAME", help="this pair; may be given more than once")
+    parser.add_argument("--only", action="append", metavar="NAME", help="pairs with this name, or that a pattern fits")
     parser.add_argument("--list", action="store_true", help="print the names and end")
-    parser.add_argument("--json", type=Path, help="write the results here")
-    parser.add_argument("--keep", action="store_true", help="keep what --json holds of the pairs that are not run")
+    parser.add_argument("--jobs", type=int, default=1, help="how many pairs run at a time")
+    parser.add_argument("--seconds", type=int, default=Limits.seconds, help="the processor time that a pair may take")
+    parser.add_argument("--gigabytes", type=float, default=Limits.gigabytes, help="the memory that a pair may take")
+    parser.add_argument("--lines", type=Path, help="write the results here, a line of JSON each")
+    parser.add_argument("--keep", action="store_true", help="keep what --lines holds, and run only what is not there")
     parser.add_argument("--markdown", type=Path, help="write the table here")
+    parser.add_argument("--html", type=Path, help="write a page with plots here")
     parser.add_argument("--check", action="store_true", help="exit with 1 if a pair falls short")
     options = parser.parse_args()
-    if unknown := set(options.only or ()) - {entry.name for entry in entries()}:
-        parser.error(f"no pair is called {', '.join(sorted(unknown))}; --list shows them")
+    for pattern in options.only or ():
+        if not any(fnmatch(entry.name, pattern) for entry in entries()):
+            parser.error(f"no pair is called {pattern}; --list shows them")
     return options
 
 
 def main() -> None:
     """Prints a line for every pair as it is done; with --check a pair that falls short is exit status 1."""
     options, known = _options(), entries()
-    chosen = [entry for entry in known if not options.only or entry.name in options.only]
+    chosen = [entry for entry in known if not options.only or any(fnmatch(entry.name, name) for name in options.only)]
     if options.list:
         print(*(entry.name for entry in chosen), sep="\n")
         return
-    done = _earlier(options.json) if options.keep else {}
-    for entry in chosen:
-        result = done[entry.name] = judged(entry)
+    found = _earlier(options.lines) if options.keep else {}
+
+    def results() -> list[Result]:
+        return [found[entry.name] for entry in known if entry.name in found]
+
+    def done(result: Result) -> None:
+        found[result.name] = result
         print(" | ".join(cells(result)), flush=True)
         for miss in result.misses:
             print(f"    falls short: {miss}", flush=True)
-        results = [done[entry.name] for entry in known if entry.name in done]
-        if options.json:
-            options.json.write_text(json.dumps([asdict(result) for result in results], indent=1), encoding="utf-8")
+        if options.lines:
+            lines = "".join(json.dumps(asdict(result)) + "\n" for result in results())
+            options.lines.write_text(lines, encoding="utf-8")
         if options.markdown:
-            options.markdown.write_text(markdown(results), encoding="utf-8")
-    sys.exit(1 if options.check and any(result.misses for result in done.values()) else 0)
+            options.markdown.write_text(markdown(results()), encoding="utf-8")
+
+    limits = Limits(seconds=options.seconds, gigabytes=options.gigabytes)
+    judge([entry for entry in chosen if entry.name not in found], options.jobs, limits, done)
+    if options.markdown:
+        options.markdown.write_text(markdown(results()), encoding="utf-8")
+    if options.html:
+        options.html.write_text(report(results()).to_html(), encoding="utf-8")
+    sys.exit(1 if options.check and any(result.misses for result in found.values()) else 0)
 
 
 if __name__ == "__main__":

@@ -78,10 +78,12 @@ def transfer(  # noqa: PLR0913 - an argument for every option
     accept_unconfirmed: bool = False,
     memory: Literal["copy", "share"] = "copy",
     entry: str = "",
+    max_shard_size: int | str | None = None,
 ) -> Report:
     """Transfer the weights of a model to a model or file of the other framework.
 
-    All weights are transferred, or none: after a failure or an interrupt the target is unchanged.
+    All weights are transferred, or none: after a failure or an interrupt the target is unchanged. Beside each file is
+    a manifest, OUT.manifest.json, with which `verify` compares it.
 
     Args:
         source: The model to read, torch or Keras: a live model or the path of a file.
@@ -99,6 +101,8 @@ def transfer(  # noqa: PLR0913 - an argument for every option
             backend, the target uses the memory of the source, so that a change of one changes both; nothing is copied
             but values that are computed from several tensors, which the report names.
         entry: The name of the state dict in a torch checkpoint that holds several: "state_dict_ema".
+        max_shard_size: The size of a file, a number of bytes or "2GB": larger models are divided among several files
+            with an index. After a kill, the same call goes on with the finished files. See docs/files.md.
 
     Returns:
         A report of the transfer, with the size, sha256 and md5 of every written file.
@@ -108,20 +112,37 @@ def transfer(  # noqa: PLR0913 - an argument for every option
         TransferError: The plan was made for other models, or a value does not fit the target's shape or dtype.
         FileError: A file cannot be read, or exists already and `overwrite` is False.
     """
+    from keras3conv import formats
+    from keras3conv.workflows.transfer import Options
     from keras3conv.workflows.transfer import transfer as run
 
     plan = plan.accepting_difference() if accept_difference else plan
-    return run(
-        source,
-        target,
-        plan,
+    options = Options(
         out=_paths(out),
         overwrite=overwrite,
         cast=cast,
         accept_unconfirmed=accept_unconfirmed,
         memory=memory,
-        entry=entry,
+        max_shard_size=None if max_shard_size is None else formats.parse_size(max_shard_size),
     )
+    return run(source, target, plan, options, entry=entry)
+
+
+def verify(out: str | Path) -> Report:
+    """Compare the files that `transfer` wrote with the manifest beside them.
+
+    Args:
+        out: The path of a file, of the index of shards, or of the manifest.
+
+    Returns:
+        A report with two sections: the digests of the files, and every tensor.
+
+    Raises:
+        FileError: There is no manifest, or it is damaged.
+    """
+    from keras3conv.workflows.verify import verify as run
+
+    return run(Path(out))
 
 
 @random_state_kept()

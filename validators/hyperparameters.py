@@ -20,7 +20,7 @@ from keras3conv.report.values import Cell, Section, Table
 from keras3conv.transforms import Arrays
 from keras3conv.validators.running.call_pairs import call_pairs
 from keras3conv.validators.running.isolated import isolated_probe
-from keras3conv.validators.running.neighbours import agrees_in_float64, compensated_pairs
+from keras3conv.validators.running.neighbours import agrees_in_float64, compensated_pairs, would_agree_in_isolation
 from keras3conv.validators.running.subject import Subject
 from keras3conv.validators.running.weightless import weightless_pairs
 
@@ -105,6 +105,9 @@ def _judged_difference(subject: Subject, field: FieldPair, agreement: dict[tuple
 def _agreement(subject: Subject) -> dict[tuple[str, str], bool]:
     """Return for every pair that runs whether the Keras layer, on torch's inputs, returns torch's float64 outputs."""
     agreement: dict[tuple[str, str], bool] = {}
+    whole = list(call_pairs(subject, subject.torch_probe, subject.keras_probe))
+    if would_agree_in_isolation(whole):
+        return {call.key: True for call in whole}
     for call in call_pairs(subject, subject.torch_probe, isolated_probe(subject)):
         agreement[call.key] = agreement.get(call.key, True) and agrees_in_float64(call)
     compensated = frozenset() if all(agreement.values()) else compensated_pairs(subject)

@@ -14,6 +14,8 @@ from keras3conv.errors import InputError, Problem
 from keras3conv.frameworks.adapter import Adapter, ModelFile, resolve
 from keras3conv.report.report import Report
 from keras3conv.report.stages import Stages
+from keras3conv.steps import step
+from keras3conv.workflows.transfer import Options, transfer
 
 if TYPE_CHECKING:
     from keras3conv.formats.keras2.file import Saved
@@ -42,6 +44,11 @@ def convert(
     return _to_torch(_live_model(model, path), channels or "first", inputs, validate=validate)
 
 
+def _transfer(source: Any, target: Any, plan: Alignment, out: tuple[Path, ...], *, overwrite: bool) -> Report:
+    """Transfer weights to the model from which a module was made."""
+    return transfer(source, target, plan, Options(out=out, overwrite=overwrite))
+
+
 def _to_torch(model: Any, channels: Channels, inputs: Any, *, validate: bool) -> Conversion:
     stages = Stages()
     with stages.stage("build the module"):
@@ -56,6 +63,7 @@ def _to_torch(model: Any, channels: Channels, inputs: Any, *, validate: bool) ->
         graph=built.graph,
         program=built.program,
         inputs=given,
+        transfer=_transfer,
     )
 
 
@@ -110,6 +118,11 @@ def _live_model(model: Any, weights: Path | None) -> Any:
     if isinstance(model, str | PathLike) and str(model).endswith(".json"):
         return _from_json(Path(model), weights)
     given = resolve(model)
+    with step("read the model"):
+        return _opened(given, weights)
+
+
+def _opened(given: Adapter, weights: Path | None) -> Any:
     loaded = given.source if given.is_live else _loaded(given.source)
     if weights is not None:
         from keras3conv.frameworks.keras import files as keras_files

@@ -5,6 +5,8 @@ convolution and a cropping, a layer and its activation), the outputs of the pair
 same function.
 """
 
+from collections.abc import Sequence
+
 from keras3conv.numerics.difference import FLOAT64_LIMIT, Diff, compare
 from keras3conv.validators.running.call_pairs import CallPair, call_pairs
 from keras3conv.validators.running.isolated import nearest_input
@@ -71,6 +73,25 @@ def _output_agrees(pair: OutputPair) -> bool:
     if pair.mismatch or pair.keras_output.dtype.kind != "f":
         return False
     return agrees(compare(pair.keras_output, pair.torch_output))
+
+
+def would_agree_in_isolation(calls: Sequence[CallPair]) -> bool:
+    """Return whether every layer agrees, and had the inputs in the whole model that it would get in isolation.
+
+    A run of every layer on torch's inputs, up to float64 rounding, is then the run that was already made. An input that
+    torch did not record is not replaced in isolation; here it is made of outputs that agree.
+    """
+    return all(agrees_in_float64(call) and _had_torch_inputs(call) for call in calls)
+
+
+def _had_torch_inputs(call: CallPair) -> bool:
+    if call.torch_call is None or call.keras_call is None:
+        return False
+    for array in call.keras_call.inputs:
+        torch_input = nearest_input(call.torch_call, array)
+        if torch_input is not None and array.size and not agrees(compare(array, torch_input)):
+            return False
+    return True
 
 
 def _has_same_input(call: CallPair) -> bool:

@@ -24,10 +24,10 @@ def memory_orders(model: keras.layers.Layer) -> Orders:
     """Return the memory order of the kernels of all convolutions; empty on backends other than torch."""
     if backend() != "torch":
         return {}
+    convolutions: list[Any] = [layer for layer in layers_of(model) if isinstance(layer, CONVOLUTION_BASES)]
     return {
         id(variable): order
-        for layer in layers_of(model)
-        if isinstance(layer, CONVOLUTION_BASES)
+        for layer in convolutions
         for variable in (*layer._trainable_variables, *layer._non_trainable_variables)
         if (order := _order(layer, variable))
     }

@@ -26,8 +26,13 @@ class Backup:
         self._file: IO[bytes] | None = None
         self._open = ExitStack()
 
-    def keep(self, path: str, value: Array) -> None:
-        """Keep a copy of a value, unless the path has one already.
+    def keep(self, path: str, value: Array, *, never_changes: bool = False) -> None:
+        """Keep a value, unless the path has one already.
+
+        Args:
+            path: The path of the tensor.
+            value: The value, which is copied.
+            never_changes: Whether nobody writes to the memory of the value, so that no copy is needed.
 
         Raises:
             FileError: The temporary file cannot be written.
@@ -35,7 +40,7 @@ class Backup:
         if path in self._arrays or path in self._places:
             return
         if value.nbytes <= self._free:
-            self._arrays[path] = own_copy(value)
+            self._arrays[path] = value if never_changes else own_copy(value)
             self._free -= value.nbytes
         else:
             self._write(path, value)
@@ -45,7 +50,7 @@ class Backup:
             if self._file is None:
                 self._file = self._open.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack is a context manager
             place = self._file.seek(0, 2)
-            self._file.write(memoryview(contiguous(value).reshape(-1).view(np.uint8)))
+            self._file.write(contiguous(value).reshape(-1).view(np.uint8).data)
             self._file.flush()
         except OSError as error:
             raise FileError(

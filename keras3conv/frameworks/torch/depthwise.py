@@ -60,7 +60,9 @@ def _convolution(
     multiplier = weight.shape[0] // groups
     if multiplier > 1:
         padded = padded.repeat_interleave(multiplier, dim=1)
-    result: torch.Tensor = _ShiftedSum.apply(padded, weight, stride, dilation)
+    result: torch.Tensor = _ShiftedSum.apply(  # type: ignore[no-untyped-call]  # torch does not annotate it
+        padded, weight, stride, dilation
+    )
     return result if bias is None else result + bias.reshape(-1, *(1,) * axes)
 
 
@@ -120,10 +122,11 @@ def _terms(
     """Yield, for each element of the kernel, the window of the inputs and the factor of each channel."""
     axes = list(zip(values.shape[2:], weight.shape[2:], stride, dilation, strict=True))
     lengths = [(size - step * (kernel - 1) - 1) // by * by + 1 for size, kernel, by, step in axes]
-    for place in product(*(range(kernel) for _, kernel, _, _ in axes)):
+    for number, place in enumerate(product(*(range(kernel) for _, kernel, _, _ in axes))):
         starts = [index * step for index, step in zip(place, dilation, strict=True)]
         windows = (slice(start, start + length, by) for start, length, by in zip(starts, lengths, stride, strict=True))
-        factor = weight[(slice(None), 0, *place)].reshape(-1, *(1,) * len(axes))
+        elements: torch.Tensor = weight[:, 0].flatten(1)[:, number]
+        factor = elements.reshape(-1, *(1,) * len(axes))
         yield (slice(None), slice(None), *windows), factor
 
 

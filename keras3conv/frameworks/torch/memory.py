@@ -19,6 +19,7 @@ def overwrite(tensor: torch.Tensor, value: Array, order: tuple[int, ...] | None 
         order: The order of the axes in the tensor's memory, slowest first. The tensor gets new memory unless it has
             this order already. None keeps the memory.
     """
+    value = np.asarray(value)  # arithmetic of numpy makes scalars of arrays without axes
     with torch.no_grad():
         has_order = order is None or tensor.permute(order).is_contiguous()
         if has_order and not _shares_memory(tensor, value):
@@ -76,7 +77,8 @@ def share(
     for tensor in {id(tensor): tensor for tensor in targets.values()}.values():
         namesakes.setdefault((tensor.data_ptr(), tensor.stride()), []).append(tensor)
     before: list[tuple[torch.Tensor, torch.Tensor]] = []
-    shared, copied = [], []
+    shared: list[str] = []
+    copied: list[str] = []
     try:
         for path, value, names in values:
             known = (view_of(sources[name], value) for name in names if name in sources)

@@ -1,6 +1,7 @@
 """`transfer(..., memory=...)`: the memory order of kernels, and models that share memory."""
 
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,6 +12,7 @@ from torch import nn
 import keras3conv as k3c
 from keras3conv.errors import InputError
 from keras3conv.frameworks.shared.backup import Backup
+from keras3conv.frameworks.torch.memory import overwrite
 from tests.support.models import randomize
 
 
@@ -90,7 +92,7 @@ def test_a_module_can_use_the_memory_of_a_keras_model_and_leave_it_again() -> No
     assert module.conv.weight.data_ptr() != model.get_layer("conv").kernel.value.data_ptr()
     before = model.get_layer("head").bias.numpy().copy()
     with torch.no_grad():
-        module.head.bias += 1.0
+        module.head.bias.add_(1.0)
     np.testing.assert_array_equal(model.get_layer("head").bias.numpy(), before)
 
 
@@ -110,7 +112,7 @@ def test_an_interrupt_leaves_both_models_with_their_own_memory(monkeypatch: pyte
     before = [(variable.value.data_ptr(), variable.numpy().copy()) for variable in model.variables]
     as_strided, calls = torch.as_strided, iter(range(100))
 
-    def failing(*arguments: object) -> torch.Tensor:
+    def failing(*arguments: Any) -> torch.Tensor:
         if next(calls) == 6:
             raise KeyboardInterrupt
         return as_strided(*arguments)
@@ -155,3 +157,9 @@ def test_old_values_beyond_the_limit_come_back_from_the_temporary_file() -> None
         np.testing.assert_array_equal(kept[path], value)
         assert kept[path].dtype == value.dtype
     backup.close()
+
+
+def test_a_scalar_of_numpy_is_written() -> None:
+    variable = keras.Variable(np.array(3, np.int32), trainable=False)
+    overwrite(variable.value, np.int32(3) + np.int32(4))  # type: ignore[arg-type]
+    assert variable.numpy() == 7

@@ -1,0 +1,276 @@
+"""The groups of `speed`: each measures in a process of its own, and yields its ratios."""
+
+import io
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from benchmarks._paired import Ratio, Work, ratio, rounds_of
+
+AFTER = "Keras on torch, after transfer"
+FILLED = "Keras on torch, set_weights"
+
+ALLOWANCE = 64 << 20
+"""The bytes that a transfer may use beside the largest pair of tensors."""
+
+
+def inference(name: str, rounds: int, *, full: bool) -> Iterator[Ratio]:
+    """One call of a converted Keras model on the torch backend, against the same model filled by `set_weights`."""
+    import keras
+    import torch
+
+    import keras3conv as k3c
+    from benchmarks._speed_models import CONVOLUTIONAL, NETWORKS, in_keras_layout
+
+    make, example = NETWORKS[name]
+    module, given = make().eval(), example()
+    model = k3c.convert(module, inputs=given, validate=False).model
+    filled = keras.models.clone_model(model)
+    filled.set_weights(model.get_weights())
+    tensor = torch.from_numpy(in_keras_layout(given))
+    works: dict[str, Work] = {
+        AFTER: lambda: model(tensor, training=False),
+        FILLED: lambda: filled(tensor, training=False),
+        "torch": lambda: module(given),
+    }
+    if full:
+        session, inputs = _onnx_session(module, given)
+        compiled = torch.compile(module)
+        works |= {"ONNX Runtime": lambda: session.run(None, inputs), "torch.compile": lambda: compiled(given)}
+    with torch.no_grad():
+        times = rounds_of(works, rounds)
+    group = f"inference, {name}"
+    yield ratio(group, times, AFTER, FILLED, 0.65 if name in CONVOLUTIONAL else 1.02)
+    yield ratio(group, times, AFTER, "torch")
+    for other in list(works)[3:]:
+        yield ratio(group, times, AFTER, other)
+
+
+def _onnx_session(module: Any, given: Any) -> tuple[Any, dict[str, Any]]:
+    """A session of ONNX Runtime with one thread for an exported module, and its inputs."""
+    import onnxruntime
+    import torch
+
+    file: Any = io.BytesIO()
+    torch.onnx.export(module, (given,), file, dynamo=False)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
+    return session, {session.get_inputs()[0].name: given.numpy()}
+
+
+def to_torch(rounds: int) -> Iterator[Ratio]:
+    """One call of a module that was converted from Keras, against torchvision's, edited by hand to compute the same."""
+    import keras
+    import torch
+
+    import keras3conv as k3c
+    from benchmarks._conversion_speed import as_in_keras
+    from benchmarks._torchvision import torchvision_models
+
+    ours = k3c.convert(keras.applications.ResNet50(weights=None), validate=False).model.eval()
+    theirs = as_in_keras("ResNet50", torchvision_models().resnet50()).eval()
+    given = torch.randn(1, 3, 224, 224)
+    last, image = k3c.convert(keras.applications.ResNet50(weights=None), validate=False).model.eval(), given
+    last, image = last.to(memory_format=torch.channels_last), image.to(memory_format=torch.channels_last)
+    works: dict[str, Work] = {
+        "converted": lambda: ours(given),
+        "converted, channels_last": lambda: last(image),
+        "written by hand": lambda: theirs(given),
+    }
+    with torch.no_grad():
+        times = rounds_of(works, rounds)
+    group = "Keras to torch, ResNet-50, 1 image"
+    yield ratio(group, times, "converted", "written by hand", 1.05)
+    yield ratio(group, times, "converted, channels_last", "written by hand")
+
+
+def transfers(rounds: int) -> Iterator[Ratio]:
+    """A live transfer on the current backend, against the loops that one writes by hand.
+
+    The loop fills a model of its own, as without this package: a transfer changes the memory order of kernels.
+    """
+    import keras
+
+    import keras3conv as k3c
+    from benchmarks.bench_validate import ResNet50, keras_twin
+    from keras3conv.frameworks.keras.tree import variables_by_path
+
+    module, model, other = ResNet50().eval(), keras_twin(), keras_twin()
+    plan = k3c.align(module, model, probe=False).check()
+    named = zip(variables_by_path(model), variables_by_path(other).values(), strict=True)
+    variables = dict(named)
+    moved = _moved(module)
+    pairs = [(mapping.torch[0], variables[mapping.keras[0]]) for mapping in plan.mappings]
+
+    def loop() -> None:
+        for source, variable in pairs:
+            variable.assign(moved[source])
+
+    works: dict[str, Work] = {"transfer": lambda: k3c.transfer(module, model, plan), "loop of assign": loop}
+    group = f"transfer, ResNet-50, Keras on {keras.backend.backend()}"
+    with Growth() as growth:  # the first transfer: later ones use memory that this one freed
+        works["transfer"]()
+    yield ratio(group, rounds_of(works, rounds), "transfer", "loop of assign", 1.3)
+    beside = growth.bytes / (2 * max(array.nbytes for array in moved.values()) + ALLOWANCE)
+    yield Ratio(
+        group=group,
+        name="memory beside the models",
+        reference="the largest pair and 64 MiB",
+        processor=beside,
+        wall=beside,
+        spread=0.0,
+        milliseconds=0.0,
+        target=1.0,
+    )
+    if keras.backend.backend() == "torch":
+        yield _sharing(rounds)
+
+
+def _sharing(rounds: int) -> Ratio:
+    """A transfer that shares the memory of a hundred matrices of 1024 x 1024, against a loop that copies them."""
+    import keras
+    import numpy as np
+    import torch
+
+    import keras3conv as k3c
+
+    module = torch.nn.Sequential(*(torch.nn.Linear(1024, 1024) for _ in range(100)))
+    model = keras.Sequential([keras.Input((1024,)), *(keras.layers.Dense(1024) for _ in range(100))])
+    plan = k3c.align(module, model, probe=False).check()
+    moved = _moved(module)
+    copies = [(array, np.empty(array.shape, array.dtype)) for array in moved.values()]
+
+    def copy() -> None:
+        for array, target in copies:
+            np.copyto(target, array)
+
+    works: dict[str, Work] = {
+        'memory="share"': lambda: k3c.transfer(module, model, plan, memory="share"),
+        "loop of np.copyto": copy,
+    }
+    times = rounds_of(works, rounds)
+    return ratio("transfer, 100 matrices, Keras on torch", times, 'memory="share"', "loop of np.copyto", 0.05)
+
+
+def _moved(module: Any) -> dict[str, Any]:
+    """The tensors of a module with their axes in Keras' order, as views."""
+    import numpy as np
+
+    state = {name: tensor.detach().numpy() for name, tensor in module.state_dict(keep_vars=True).items()}
+    orders = {4: (2, 3, 1, 0), 2: (1, 0)}
+    return {name: np.transpose(array, orders.get(array.ndim, range(array.ndim))) for name, array in state.items()}
+
+
+def probes(rounds: int) -> Iterator[Ratio]:
+    """The probe of a ResNet-50 for one image, against one float32 call of each side."""
+    import numpy as np
+    import torch
+
+    from benchmarks.bench_probe import SIZE, keras_twin, torch_twin
+    from keras3conv.frameworks.adapter import view
+    from keras3conv.frameworks.shared import inputs_made
+    from keras3conv.planner.probe import run as probing
+
+    module, model = torch_twin(), keras_twin()
+    image = np.random.default_rng(0).standard_normal((1, 3, SIZE, SIZE)).astype("float32")
+    views = view(module), view(model)
+    given = inputs_made.both_inputs(*views, image, None)
+    tensor = torch.from_numpy(image)
+
+    def calls() -> None:
+        with torch.no_grad():
+            module(tensor)
+            model(given.keras, training=False)
+
+    works: dict[str, Work] = {
+        "probe": lambda: probing.probe(module, model, views, given, {}),
+        "one call of each side": calls,
+    }
+    yield ratio("probe, ResNet-50, 1 image", rounds_of(works, rounds), "probe", "one call of each side", 3.0)
+
+
+def certificates(rounds: int) -> Iterator[Ratio]:
+    """The conversion and the certificate of three convolutions; the reference is one second of processor time."""
+    import keras
+
+    import keras3conv as k3c
+
+    layers = [keras.layers.Conv2D(8, 3, activation="relu") for _ in range(3)]
+    model = keras.Sequential([keras.Input((32, 32, 3)), *layers, keras.layers.Flatten(), keras.layers.Dense(10)])
+    converted = k3c.convert(model, validate=False)
+    works: dict[str, Work] = {
+        "convert": lambda: k3c.convert(model, validate=False),
+        "certificate": lambda: k3c.validate(
+            converted.model, model, inputs=converted.inputs, alignment=converted.alignment
+        ),
+    }
+    times = rounds_of(works, rounds)
+    times["one second"] = [(1.0, 1.0)] * rounds
+    yield ratio("three convolutions", times, "convert", "one second", 0.7)
+    yield ratio("three convolutions", times, "certificate", "one second", 1.0)
+
+
+def starts(rounds: int) -> Iterator[Ratio]:
+    """Importing the package against importing numpy, and the help of the command line, each in a new process."""
+
+    def python(*arguments: str) -> Work:
+        return lambda: subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
+
+    works = {
+        "import keras3conv": python("-c", "import keras3conv"),
+        "import numpy": python("-c", "import numpy"),
+        "keras3conv --help": python("-m", "keras3conv", "--help"),
+    }
+    times = _children_of(works, rounds)
+    times["0.3 seconds"] = [(0.3, 0.3)] * rounds
+    yield ratio("start", times, "import keras3conv", "import numpy", 1.3)
+    yield ratio("start", times, "keras3conv --help", "0.3 seconds", 1.0)
+
+
+def _children_of(works: dict[str, Work], rounds: int) -> dict[str, list[tuple[float, float]]]:
+    """The processor time that child processes take, and the wall time."""
+    import resource
+
+    def busy() -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
+    for number in range(rounds + 1):
+        for name, work in works.items():
+            before, wall = busy(), time.perf_counter()
+            work()
+            if number:
+                found[name].append((busy() - before, time.perf_counter() - wall))
+    return found
+
+
+class Growth:
+    """The largest growth of the anonymous memory of this process while a block runs, sampled every two milliseconds."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+
+    def __enter__(self) -> "Growth":
+        self._first = _anonymous()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        while not self._ended.wait(0.002):
+            self.bytes = max(self.bytes, _anonymous() - self._first)
+
+
+def _anonymous() -> int:
+    with open("/proc/self/status", encoding="ascii") as stream:  # noqa: PTH123 - as fast as possible
+        return next(int(line.split()[1]) * 1024 for line in stream if line.startswith("RssAnon"))

@@ -1,0 +1,214 @@
+"""How processor time and memory grow with the size of a model: its number of layers, and its number of values.
+
+    KERAS_BACKEND=torch python -m benchmarks scaling --check
+    KERAS_BACKEND=torch python -m benchmarks scaling --full --plot benchmarks/SCALING.svg
+
+The exponent is the slope of the least squares line through the logarithms: 1 is proportional growth. Sizes below the
+bend, where a fixed cost dominates, would flatten it, so the smallest size of each row is left out. `plan` and `inspect`
+need no framework and go up to 10,000 layers; Keras itself cannot build a sequential model of 1,000 layers, and one of
+300 takes it seconds, so what runs a model stops there.
+"""
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from benchmarks.speed import FOLDER, THREADS, written
+
+LIMIT = 1.1
+"""The largest exponent that is accepted."""
+
+LAYERS = {
+    "plan": (10, 100, 1_000, 10_000),
+    "inspect": (10, 100, 1_000, 10_000),
+    "align": (10, 30, 100, 300),
+    "convert": (10, 30, 100, 300),
+    "validate": (10, 30, 100, 300),
+    "transfer": (10, 30, 100, 300),
+}
+VALUES = {"transfer of values": (100, 300, 1_000, 3_000), "inspect of values": (100, 300, 1_000, 3_000)}
+"""The width of square matrices, of which there are four."""
+
+ROUNDS = 3
+
+Row = dict[str, float]
+
+
+def work_of(name: str, size: int, folder: Path) -> Callable[[], object]:
+    """Prepare a work for a size."""
+    if name == "plan":
+        from benchmarks.bench_align import keras_layer, torch_layer
+        from keras3conv.model.views import ModelView
+        from keras3conv.planner.plan import plan
+
+        torch_view = ModelView(side="torch", name="Synthetic", layers=tuple(map(torch_layer, range(size))))
+        keras_view = ModelView(side="keras", name="synthetic", layers=tuple(map(keras_layer, range(size))))
+        return lambda: plan(torch_view, keras_view).check()
+    if name.startswith("inspect"):
+        import numpy as np
+        from safetensors.numpy import save_file
+
+        from keras3conv import formats
+
+        shape, number = ((size, size), 4) if name == "inspect of values" else ((4,), size)
+        path = folder / f"{size}.safetensors"
+        save_file({f"layer{place}.weight": np.zeros(shape, np.float32) for place in range(number)}, path)
+        return lambda: formats.read(path).fingerprint
+    return _work_of_models(name, size)
+
+
+def _work_of_models(name: str, size: int) -> Callable[[], object]:
+    import keras
+    import torch
+
+    import keras3conv as k3c
+
+    width, number = (size, 4) if name == "transfer of values" else (4, size)
+    module = torch.nn.Sequential(*(torch.nn.Linear(width, width) for _ in range(number)))
+    inputs = x = keras.Input((width,))
+    for _ in range(number):
+        x = keras.layers.Dense(width)(x)
+    model = keras.Model(inputs, x)
+    given = torch.rand(2, width)
+    if name == "align":
+        return lambda: k3c.align(module, model, inputs=given)
+    if name == "convert":
+        return lambda: k3c.convert(model, validate=False)
+    plan = k3c.align(module, model, probe=False)
+    if name.startswith("transfer"):
+        return lambda: k3c.transfer(module, model, plan)
+    k3c.transfer(module, model, plan)
+    return lambda: k3c.validate(module, model, inputs=given, alignment=plan).raise_if_failed()
+
+
+def measured_here(name: str, size: int) -> Row:
+    """The shortest processor time of some rounds, and the memory that the first adds, in this process."""
+    from benchmarks._speed_groups import Growth
+
+    with tempfile.TemporaryDirectory() as folder:
+        work = work_of(name, size, Path(folder))
+        found = math.inf
+        with Growth() as growth:
+            work()
+        for _ in range(ROUNDS):
+            start = time.process_time()
+            work()
+            found = min(found, time.process_time() - start)
+    return {"size": size, "seconds": found, "megabytes": growth.bytes / 2**20}
+
+
+def measured(name: str, size: int) -> Row:
+    """Measure in a process of its own, with one thread."""
+    environment = {**os.environ, **dict.fromkeys(THREADS, "1"), "KERAS_BACKEND": "torch", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, "-m", "benchmarks", "scaling", "--here", name, str(size)]
+    done = subprocess.run(command, env=environment, check=True, text=True, stdout=subprocess.PIPE, cwd=FOLDER.parent)
+    row: Row = json.loads(done.stdout.splitlines()[-1])
+    return row
+
+
+def exponent(rows: Sequence[Row], of: str) -> float:
+    """The slope of the line through the logarithms, without the first row; NaN if a value is zero."""
+    points = [(math.log(row["size"]), math.log(row[of])) for row in rows[1:] if row[of] > 0]
+    if len(points) < len(rows) - 1:
+        return math.nan
+    centre = [sum(point[axis] for point in points) / len(points) for axis in (0, 1)]
+    above = sum((x - centre[0]) * (y - centre[1]) for x, y in points)
+    return above / sum((x - centre[0]) ** 2 for x, _ in points)
+
+
+def scale_of(name: str) -> float:
+    """The factor from the exponent of a size to that of the model: values grow with the square of the width."""
+    return 0.5 if name.endswith("of values") else 1.0
+
+
+def markdown(found: dict[str, list[Row]]) -> str:
+    """The table: a row for each work, with its seconds at each size."""
+    lines = [
+        "| work | sizes | seconds | megabytes | exponent of time | of memory |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, rows in found.items():
+        sizes = ", ".join(f"{row['size']:,.0f}" for row in rows)
+        seconds = ", ".join(f"{row['seconds']:.3g}" for row in rows)
+        memory = ", ".join(f"{row['megabytes']:.3g}" for row in rows)
+        slopes = [exponent(rows, of) * scale_of(name) for of in ("seconds", "megabytes")]
+        shown = ["" if math.isnan(slope) else f"{slope:.2f}" for slope in slopes]
+        lines.append(f"| {name} | {sizes} | {seconds} | {memory} | {shown[0]} | {shown[1]} |")
+    return "\n".join(lines)
+
+
+def drawing(found: dict[str, list[Row]]) -> str:
+    """Seconds by size on logarithmic axes, as SVG; every work has a line and its name at the end of it."""
+    every = [row for rows in found.values() for row in rows]
+    columns = _ends([row["size"] for row in every])
+    lines = _ends([row["seconds"] for row in every])
+
+    def place(row: Row) -> str:
+        across = (math.log10(row["size"]) - columns[0]) / (columns[1] - columns[0])
+        up = (math.log10(row["seconds"]) - lines[0]) / (lines[1] - lines[0])
+        return f"{60 + 520 * across:.1f},{360 - 340 * up:.1f}"
+
+    parts = ['<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 400" font-family="sans-serif" font-size="12">']
+    for power in range(columns[0], columns[1] + 1):
+        x = 60 + 520 * (power - columns[0]) / (columns[1] - columns[0])
+        parts.append(f'<path d="M{x:.1f} 20V360" stroke="#ddd"/><text x="{x:.1f}" y="378">1e{power}</text>')
+    for power in range(lines[0], lines[1] + 1):
+        y = 360 - 340 * (power - lines[0]) / (lines[1] - lines[0])
+        parts.append(f'<path d="M60 {y:.1f}H580" stroke="#ddd"/><text x="4" y="{y + 4:.1f}">1e{power} s</text>')
+    for number, (name, rows) in enumerate(found.items()):
+        colour = f"hsl({number * 360 // len(found)} 70% 40%)"
+        end_x, end_y = place(rows[-1]).split(",")
+        parts.append(f'<polyline fill="none" stroke="{colour}" points="{" ".join(map(place, rows))}"/>')
+        parts.append(f'<text x="{float(end_x) + 6:.1f}" y="{end_y}" fill="{colour}">{name}</text>')
+    return "\n".join([*parts, '<text x="300" y="396">layers, or width</text>', "</svg>", ""])
+
+
+def _ends(values: Sequence[float]) -> tuple[int, int]:
+    """The powers of ten around some values."""
+    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+    return low, max(high, low + 1)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", metavar="NAME", help="this work; may be given more than once")
+    parser.add_argument("--full", action="store_true", help="the largest sizes too")
+    parser.add_argument("--json", type=Path, help="write the rows here")
+    parser.add_argument("--plot", type=Path, help="write a plot (SVG) here")
+    parser.add_argument("--write", action="store_true", help="replace the table in benchmarks/README.md")
+    parser.add_argument("--check", action="store_true", help=f"exit with 1 if an exponent of time exceeds {LIMIT}")
+    parser.add_argument("--here", nargs=2, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Print the table; with --check an exponent above the limit is exit status 1."""
+    options = _options()
+    if options.here:
+        print(json.dumps(measured_here(options.here[0], int(options.here[1]))))
+        return 0
+    found: dict[str, list[Row]] = {}
+    for name, sizes in (LAYERS | VALUES).items():
+        if options.only is None or name in options.only:
+            chosen = sizes if options.full or name in ("plan", "inspect") else sizes[:-1]
+            found[name] = [measured(name, size) for size in chosen]
+            print(markdown({name: found[name]}).splitlines()[-1], flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    if options.plot:
+        options.plot.write_text(drawing(found), encoding="utf-8")
+    if options.write:
+        written("scaling", markdown(found))
+    slopes = (exponent(rows, "seconds") * scale_of(name) for name, rows in found.items())
+    return 1 if options.check and any(slope > LIMIT for slope in slopes) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

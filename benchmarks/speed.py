@@ -1,0 +1,168 @@
+"""How fast the package and the converted models are, each beside what one would do without this package.
+
+    python -m benchmarks speed                 the quick groups, under ten minutes on two cores
+    python -m benchmarks speed --full          all groups, more rounds, also ONNX Runtime and torch.compile
+    python -m benchmarks speed --only transfer --check
+
+Every group runs in a process of its own with one thread. Works that are compared run in turns; see `_paired`. With
+--write the table in benchmarks/README.md is replaced.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from benchmarks._paired import SPREAD, TOLERANCE, Ratio
+
+FOLDER = Path(__file__).parent
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
+QUICK, FULL = 7, 15
+"""The number of rounds."""
+
+COLUMNS = ("group", "work", "beside", "processor time", "wall time", "spread", "ms", "target", "verdict")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """A group of ratios.
+
+    Attributes:
+        name: What `--only` calls it.
+        backend: The Keras backend of its process.
+        network: The network that it measures; empty where it has its own.
+        is_quick: Whether it runs without `--full`.
+    """
+
+    name: str
+    backend: str = "torch"
+    network: str = ""
+    is_quick: bool = True
+
+    @property
+    def title(self) -> str:
+        """The name with what distinguishes the group."""
+        return " ".join(part for part in (self.name, self.network or self.backend) if part)
+
+
+NETWORKS = ("ResNet-18, 1 image", "50 dense layers", "transformer, 128 steps")
+LARGER = ("ResNet-18, 8 images", "ResNet-50, 1 image", "ResNet-50, 8 images")
+
+GROUPS = (
+    *(Group(name="inference", network=network) for network in NETWORKS),
+    *(Group(name="inference", network=network, is_quick=False) for network in LARGER),
+    Group(name="to_torch", is_quick=False),
+    *(Group(name="transfer", backend=backend) for backend in ("torch", "jax", "tensorflow")),
+    Group(name="probe", is_quick=False),
+    Group(name="certificate"),
+    Group(name="start"),
+)
+
+
+def measured_here(group: Group, rounds: int, *, full: bool) -> Iterator[Ratio]:
+    """Measure a group in this process."""
+    from benchmarks import _speed_groups as groups
+
+    if group.name == "inference":
+        return groups.inference(group.network, rounds, full=full)
+    makers = {
+        "to_torch": groups.to_torch,
+        "transfer": groups.transfers,
+        "probe": groups.probes,
+        "certificate": groups.certificates,
+        "start": groups.starts,
+    }
+    return makers[group.name](rounds)
+
+
+def measured(group: Group, *, full: bool) -> list[Ratio]:
+    """Measure a group in a process of its own; a process that ends with an error raises `CalledProcessError`."""
+    environment = {**os.environ, **dict.fromkeys(THREADS, "1"), "KERAS_BACKEND": group.backend}
+    environment |= {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, "-m", "benchmarks", "speed", "--group", str(GROUPS.index(group))]
+    done = subprocess.run(
+        command + ["--full"] * full, env=environment, check=True, text=True, stdout=subprocess.PIPE, cwd=FOLDER.parent
+    )
+    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return [Ratio(**{name: value for name, value in row.items() if name != "verdict"}) for row in rows]
+
+
+def cells(found: Ratio) -> tuple[str, ...]:
+    """A line of the table."""
+    return (
+        found.group,
+        found.name,
+        found.reference,
+        f"{found.processor:.3g}",
+        f"{found.wall:.3g}",
+        f"{found.spread:.0%}",
+        f"{found.milliseconds:.3g}" if found.milliseconds else "",
+        "" if found.target is None else f"{found.target:g}",
+        found.verdict,
+    )
+
+
+def markdown(ratios: Sequence[Ratio]) -> str:
+    """The machine, and the table."""
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "keras", "jax", "tensorflow", "onnxruntime"))
+    load = "/".join(f"{value:.1f}" for value in os.getloadavg())
+    machine = f"{os.cpu_count()} processors ({platform.machine()}), load {load}, Python {platform.python_version()}"
+    rows = [COLUMNS, tuple("---" for _ in COLUMNS), *map(cells, ratios)]
+    return "\n".join([f"{machine}, {packages}.", "", *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def written(name: str, text: str) -> None:
+    """Replace a section of benchmarks/README.md, which stands between two comments with its name."""
+    path = FOLDER / "README.md"
+    before, begin, rest = path.read_text(encoding="utf-8").partition(f"<!-- {name} -->\n")
+    _, end, after = rest.partition(f"<!-- end of {name} -->")
+    assert begin, f"benchmarks/README.md has no section {name}"
+    assert end, f"the section {name} of benchmarks/README.md has no end"
+    path.write_text(f"{before}{begin}{text}\n{end}{after}", encoding="utf-8")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", metavar="NAME", help="the groups whose title contains this")
+    parser.add_argument("--full", action="store_true", help="all groups and more rounds")
+    parser.add_argument("--list", action="store_true", help="print the titles and end")
+    parser.add_argument("--json", type=Path, help="write the ratios here, one on each line")
+    parser.add_argument("--write", action="store_true", help="replace the table in benchmarks/README.md")
+    limit = f"exit with 1 if a ratio exceeds its target by more than {TOLERANCE - 1:.0%}"
+    parser.add_argument("--check", action="store_true", help=f"{limit}; a spread above {SPREAD:.0%} says nothing")
+    parser.add_argument("--group", type=int, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Print the table; with --check a ratio that misses its target is exit status 1."""
+    options = _options()
+    if options.group is not None:
+        for found in measured_here(GROUPS[options.group], FULL if options.full else QUICK, full=options.full):
+            print(json.dumps(found.row()), flush=True)
+        return 0
+    chosen = [group for group in GROUPS if group.is_quick or options.full or options.only]
+    chosen = [group for group in chosen if not options.only or any(name in group.title for name in options.only)]
+    if options.list:
+        print(*(group.title for group in chosen), sep="\n")
+        return 0
+    ratios: list[Ratio] = []
+    for group in chosen:
+        for found in measured(group, full=options.full):
+            ratios.append(found)
+            print(" | ".join(cells(found)), flush=True)
+    if options.json:
+        options.json.write_text("".join(json.dumps(found.row()) + "\n" for found in ratios), encoding="utf-8")
+    if options.write:
+        written("speed", markdown(ratios))
+    return 1 if options.check and any(found.verdict == "missed" for found in ratios) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
