@@ -94,10 +94,10 @@ def _loss(outputs: list[Any], orders: list[tuple[int, ...]] | None = None) -> An
 def _step_torch(module: Any, args: Any, kwargs: Any) -> None:
     import torch
 
-    from keras3conv.frameworks.torch.modes import precise
+    from keras3conv.frameworks.torch.modes import Float64
 
     parameters = [one for one in module.parameters() if one.requires_grad]
-    with precise():  # also where the code of the module asks for float32
+    with Float64(module):  # also where the code of the module asks for float32
         outputs = _flat(module(*args, **kwargs))
     _loss(outputs).backward()
     torch.optim.SGD(parameters, lr=RATE).step()

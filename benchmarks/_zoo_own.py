@@ -20,7 +20,7 @@ class Classifier(nn.Module):
         self.rnn = kind(6, 8, batch_first=True, **options)
         self.head = nn.Linear(8 * (2 if options.get("bidirectional") else 1), 3)
 
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+    def forward(self, tokens: torch.Tensor) -> Any:
         """Return the scores of three classes."""
         made, _ = self.rnn(self.embedding(tokens))
         return self.head(functional.dropout(made[:, -1], 0.2, self.training))
@@ -52,7 +52,7 @@ class Translator(nn.Module):
         self.query = nn.Linear(8, 16, bias=False)
         self.head = nn.Linear(24, 18)
 
-    def forward(self, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def forward(self, source: torch.Tensor, target: torch.Tensor) -> Any:
         """Return the scores of the next token at each place of the target."""
         memory, state = self.encoder(self.source(source))
         state = torch.tanh(self.bridge(torch.cat([state[0], state[1]], 1)))[None]
@@ -69,7 +69,7 @@ class Cells(nn.Module):
         self.cell = nn.LSTMCell(4, 6)
         self.head = nn.Linear(6, 2)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> Any:
         """Return two numbers for each of the steps."""
         hidden, cell = x.new_zeros(x.shape[0], 6), x.new_zeros(x.shape[0], 6)
         made = []
@@ -97,7 +97,7 @@ class UNet(nn.Module):
         self.up2 = nn.ConvTranspose2d(8, 4, 2, 2) if is_transposed else nn.Sequential(upsample, nn.Conv2d(8, 4, 1))
         self.join1, self.join2, self.head = _double(16, 8), _double(8, 4), nn.Conv2d(4, 2, 1)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> Any:
         """Return the scores of two classes for each pixel."""
         first = self.inner(x)
         second = self.middle(functional.max_pool2d(first, 2))
@@ -153,7 +153,7 @@ class WaveNet(nn.Module):
         self.blocks = nn.ModuleList(Causal(2**number) for number in range(4))
         self.end = nn.Sequential(nn.ReLU(), nn.Conv1d(8, 8, 1), nn.ReLU(), nn.Conv1d(8, 5, 1))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> Any:
         """Return the scores of the next sample."""
         x, total = self.start(x), 0.0
         for block in self.blocks:
@@ -171,7 +171,7 @@ class Temporal(nn.Module):
         self.second = parametrizations.weight_norm(nn.Conv1d(6, 6, 3, padding=4, dilation=2))
         self.shortcut, self.head = nn.Conv1d(4, 6, 1), nn.Linear(6, 2)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> Any:
         """Return two numbers from the last step."""
         made = functional.relu(self.first(x)[..., :-2])
         made = functional.relu(self.second(made)[..., :-4])
@@ -188,7 +188,7 @@ class Residual(nn.Module):
             nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3), nn.InstanceNorm2d(channels),
         )  # fmt: skip
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> Any:
         """Return an image of the same size."""
         return x + self.block(x)
 
@@ -204,7 +204,7 @@ class Attention2d(nn.Module):
         self.norm, self.qkv, self.out = nn.GroupNorm(4, 16), nn.Conv2d(16, 48, 1), nn.Conv2d(16, 16, 1)
         self.up, self.end = nn.Conv2d(16, 8, 3, padding=1), nn.Conv2d(16, 3, 3, padding=1)
 
-    def forward(self, x: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, step: torch.Tensor) -> Any:
         """Return the noise in an image."""
         angles = step[:, None] * torch.exp(-torch.arange(4) * 2.3)[None]
         time = self.time(torch.cat([angles.sin(), angles.cos()], -1))
@@ -248,7 +248,7 @@ class Mixer(nn.Module):
         self.channels = nn.Sequential(nn.Linear(8, 24), nn.GELU(), nn.Linear(24, 8))
         self.head = nn.Linear(8, 3)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> Any:
         """Return the scores of three classes."""
         x = self.patches(x).flatten(2).transpose(1, 2)
         x = x + self.tokens(self.norms[0](x).transpose(1, 2)).transpose(1, 2)
@@ -266,7 +266,7 @@ class Points(nn.Module):
         self.points = nn.Sequential(nn.Conv1d(3, 16, 1), nn.BatchNorm1d(16), nn.ReLU())
         self.head = nn.Linear(16, 4)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> Any:
         """Return the scores of four classes."""
         turn = self.matrix(self.turn(x).max(2).values).view(-1, 3, 3) + torch.eye(3)
         x = torch.bmm(x.transpose(2, 1), turn).transpose(2, 1)
@@ -280,7 +280,7 @@ class Graph(nn.Module):
         super().__init__()
         self.first, self.second = nn.Linear(5, 8), nn.Linear(8, 3)
 
-    def forward(self, x: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, edges: torch.Tensor) -> Any:
         """Return three numbers for each node."""
         edges = edges + torch.eye(edges.shape[-1])
         degree = edges.sum(-1).clamp(min=1e-6).pow(-0.5)
@@ -298,7 +298,7 @@ class Recommender(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Dropout(0.1), nn.Linear(8, 4), nn.ReLU())
         self.head = nn.Linear(10, 1)
 
-    def forward(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+    def forward(self, user: torch.Tensor, item: torch.Tensor) -> Any:
         """Return how much each user likes an item."""
         product = self.users(user) * self.items(item)
         deep = self.mlp(torch.cat([self.users2(user), self.items2(item)], -1))
@@ -313,7 +313,7 @@ class Sequences(nn.Module):
         self.transformer = nn.Transformer(8, 2, 2, 2, 16, batch_first=True)
         self.source, self.target, self.head = nn.Embedding(20, 8), nn.Embedding(20, 8), nn.Linear(8, 20)
 
-    def forward(self, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def forward(self, source: torch.Tensor, target: torch.Tensor) -> Any:
         """Return the scores of the next token."""
         mask = nn.Transformer.generate_square_subsequent_mask(target.shape[1])
         made = self.transformer(self.source(source), self.target(target), tgt_mask=mask, tgt_is_causal=True)
@@ -328,7 +328,7 @@ class Excitation(nn.Module):
         self.conv = nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular")
         self.squeeze = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 2, 1), nn.SiLU(), nn.Conv2d(2, 4, 1))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> Any:
         """Return an image of the same size."""
         made = self.conv(x)
         made = made * torch.sigmoid(self.squeeze(made))

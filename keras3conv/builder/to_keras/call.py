@@ -14,6 +14,13 @@ from keras3conv.transforms import Array, Transform
 ops = Function("keras.ops")
 
 
+WITHOUT_PROMOTION = frozenset(
+    {"-", *(f"keras.ops.{name}" for name in ("conv", "dot_product_attention", "einsum", "split", "subtract"))}
+    | {"keras.ops.take", "keras.ops.take_along_axis"}
+)
+"""Operations in which a backend does not bring float64 and float32 to one dtype."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Constant:
     """A tensor that depends on no input.
@@ -250,4 +257,16 @@ def handler_of(kind: str) -> Handler | None:
     return HANDLERS.get(kind) or HANDLERS.get(kind.rpartition(".")[0])
 
 
-__all__ = ["Call", "Constant", "Given", "Held", "LayerCall", "Placed", "Result", "handler_of", "handles", "ops"]
+__all__ = [
+    "WITHOUT_PROMOTION",
+    "Call",
+    "Constant",
+    "Given",
+    "Held",
+    "LayerCall",
+    "Placed",
+    "Result",
+    "handler_of",
+    "handles",
+    "ops",
+]

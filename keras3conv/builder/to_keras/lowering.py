@@ -7,14 +7,24 @@ from typing import Any
 
 import numpy as np
 
-from keras3conv.builder.passes.joining import with_joined_parts
-from keras3conv.builder.passes.permuting import without_permuted_products
 from keras3conv.builder.program.layouts import Channels
 from keras3conv.builder.program.names import identifier, unique
 from keras3conv.builder.program.operation import Dtype, Operation, Submodule, transformed, walk
 from keras3conv.builder.program.program import Module, Order, Program, Step, Value, Weight, identity
 from keras3conv.builder.to_keras import library
-from keras3conv.builder.to_keras.call import Call, Constant, Given, Held, LayerCall, Placed, handler_of, ops
+from keras3conv.builder.to_keras.call import (
+    WITHOUT_PROMOTION,
+    Call,
+    Constant,
+    Given,
+    Held,
+    LayerCall,
+    Placed,
+    handler_of,
+    ops,
+)
+from keras3conv.builder.to_keras.finishing import finished
+from keras3conv.builder.to_keras.holding import layer_of
 from keras3conv.builder.to_keras.layers import (
     Placement,
     chosen_layers,
@@ -25,18 +35,12 @@ from keras3conv.builder.to_keras.layers import (
     with_options,
 )
 from keras3conv.builder.to_keras.layouts import channels_last, input_order, output_order
-from keras3conv.builder.to_keras.sizes import written
+from keras3conv.builder.to_keras.sizes import moves_only_ones, unknown_after, written
 from keras3conv.errors import Problem, RuleError
 from keras3conv.frameworks.keras.operations import own_names
-from keras3conv.model.graph import Graph, Node, Ref, Shape, Size, Tensor, mapped, refs
+from keras3conv.model.graph import Graph, Node, Ref, Shape, Size, Tensor, mapped
 from keras3conv.rules.rule import Config, LayerSpec
 from keras3conv.transforms import Axes
-
-_AXIS_LETTERS = "bcdefghijk"
-_WITHOUT_PROMOTION = frozenset(
-    {"-", *(f"keras.ops.{name}" for name in ("conv", "dot_product_attention", "einsum", "split", "subtract"))}
-)
-"""Operations in which a backend does not bring float64 and float32 to one dtype."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +174,7 @@ class _Lowering:
         """Add a step; raise `RuleError` if it computes with the number of examples, which Keras leaves open."""
         if any(isinstance(leaf, Size) for leaf in walk(expression)):
             raise RuleError("a free size is used as a number")
-        if isinstance(expression, Operation) and expression.name in _WITHOUT_PROMOTION:
+        if isinstance(expression, Operation) and expression.name in WITHOUT_PROMOTION:
             expression = transformed(expression, self._promoted)
         named = transformed(expression, lambda node: Ref(node.name) if isinstance(node, Value) else node)
         outputs = tuple(value.name for value in made)
@@ -222,7 +226,7 @@ class _Lowering:
         key = value.name, moved
         if key not in self._made:
             made = self.new(value.shape, order, value.dtype)
-            sizes = written(made.target_shape) if _moves_only_ones(value.target_shape, moved) else None
+            sizes = written(made.target_shape) if moves_only_ones(value.target_shape, moved) else None
             self.write(ops.transpose(value, moved) if sizes is None else ops.reshape(value, sizes), [made])
             self._made[key] = made
         return replace(self._made[key], shape=value.shape, order=tuple(order))
@@ -236,29 +240,10 @@ class _Lowering:
         key = parameter.path, order, for_each_example
         if key not in self._made:
             calls, self._calls = self._calls, ()
-            self._made[key] = self._holder(parameter, order, for_each_example)
+            ones = self._ones(for_each_example)
+            self._made[key] = layer_of(self, parameter, order, ones, for_each_example=for_each_example)
             self._calls = calls
         return self._made[key]
-
-    def _holder(self, parameter: Held, order: Order, for_each_example: bool) -> Value:
-        shape, rank = parameter.shape, len(parameter.shape)
-        sizes = tuple(shape[axis] for axis in order)
-        leads = for_each_example or (rank > 1 and order[0] == 0 and shape[0] == 1)
-        inner = sizes[1:] if leads else sizes or (1,)
-        letters = _AXIS_LETTERS[1 : len(inner) + 1]
-        config = {"equation": f"ab,b{letters}->a{letters}", "output_shape": inner}
-        axes = "cdefghijk"[:rank]
-        pattern = f"{' '.join(axes)} -> {'' if leads else '1 '}{' '.join(axes[axis] for axis in order) or '1'}"
-        ones = self._ones(for_each_example)
-        batch = ones.shape[0]
-        result = self.new((batch, *inner), identity(len(inner) + 1), "float32")
-        placed = Placed(role="kernel", held=parameter, transform=Axes(pattern))
-        self.layer("keras.layers.EinsumDense", config, ones, [placed], parameter.path, result)
-        if leads:
-            return replace(result, shape=(batch, *shape[1:]), order=order)
-        made = self.new(shape, order, "float32")
-        self.write(ops.squeeze(result, 0) if rank else ops.reshape(result, ()), [made])
-        return made
 
     def example_ones(self) -> Value:
         """Return ones of shape (batch, 1)."""
@@ -289,8 +274,7 @@ class _Lowering:
                 raise RuleError(f"numbers up to the free size {size}, which is not that of an axis of an input")
             index = tuple(slice(None) if one == axis else 0 for one in given.order)
             made = self.new((size,), (0,), "int32")
-            ones = ops.ones_like(given[index], dtype=Dtype("int32"))
-            self.write(ops.cumsum(ones, axis=0) - 1, [made])
+            self.write(ops.cumsum(ops.ones_like(given[index], dtype=Dtype("int32")), axis=0) - 1, [made])
             self._made[key] = made
             if axis == 0:
                 self.example_numbers.add(made.name)
@@ -342,7 +326,7 @@ class _Lowering:
         for place, made_spec in enumerate(specs):
             is_last = place == len(specs) - 1
             spec = with_options(with_data_format(made_spec, self.channels, value.rank), call.options)
-            made = self.new(result.shape if is_last else _unknown(value), order, result.dtype)
+            made = self.new(result.shape if is_last else unknown_after(value.shape), order, result.dtype)
             if spec.kind.startswith("keras.ops."):
                 self.write(ops.named(spec.kind.rpartition(".")[2])(value, **spec.config), [made])
             else:
@@ -396,38 +380,21 @@ class _Lowering:
             return Ref(self.ordered(value, order).name)
 
         outputs = mapped(self.graph.outputs, returned)
-        needed = {ref.name for ref in refs(outputs)}
-        kept: list[Step] = []
-        for step in reversed(self.steps):
-            if needed & {*step.outputs}:
-                kept.append(step)
-                needed.update(step.inputs)
-        kept.reverse()
-        used = {step.module for step in kept}
-        self.placements = [placement for placement in self.placements if placement.layer in used]
-        program = Program(
-            name=self.graph.name,
-            inputs=self._inputs,
-            steps=tuple(kept),
-            outputs=outputs,
-            values=self.values,
-            modules={name: module for name, module in self.modules.items() if name in used},
-            weights={name: weight for name, weight in self.weights.items() if name in needed},
-            input_names=self.graph.input_names,
-            output_orders=tuple(orders),
+        program = finished(
+            Program(
+                name=self.graph.name,
+                inputs=self._inputs,
+                steps=tuple(self.steps),
+                outputs=outputs,
+                values=self.values,
+                modules=self.modules,
+                weights=self.weights,
+                input_names=self.graph.input_names,
+                output_orders=tuple(orders),
+            )
         )
-        return with_joined_parts(without_permuted_products(program))
-
-
-def _moves_only_ones(sizes: Shape, moved: Sequence[int]) -> bool:
-    """Return whether a permutation moves only axes of size one, so that a reshape does the same."""
-    kept = [axis for axis in moved if sizes[axis] != 1]
-    return kept == sorted(kept)
-
-
-def _unknown(value: Value) -> Shape:
-    """Return the sizes of a value between two layers of one rule, which are not known."""
-    return (value.shape[0], *(Size(symbols=("unknown",)) for _ in value.shape[1:]))
+        self.placements = [placement for placement in self.placements if placement.layer in program.modules]
+        return program
 
 
 __all__ = ["Given", "Lowered", "lower"]

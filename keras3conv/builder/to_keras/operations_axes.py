@@ -246,7 +246,8 @@ def _repeated_for_examples(call: Call, value: Value, times: Sequence[int | Size]
     if any(not isinstance(one, int) for one in others) or not isinstance(value.shape[0], int):
         raise RuleError("repeat with several free numbers of times")
     fixed = tuple(
-        one * size if isinstance(one, int) else size for one, size in zip((1, *others), value.shape, strict=True)
+        one * size if isinstance(one, int) and isinstance(size, int) else size
+        for one, size in zip((1, *others), value.shape, strict=True)
     )
     if fixed != value.shape:
         steps = (1, *others)

@@ -8,8 +8,9 @@ from keras3conv.builder.to_keras.broadcasting import sign
 from keras3conv.builder.to_keras.call import Call, Constant, Held, LayerCall, Result, handles, ops
 from keras3conv.builder.to_keras.operations_indexing import picked
 from keras3conv.builder.to_keras.operations_pooling import spread
+from keras3conv.builder.to_keras.sizes import plus
 from keras3conv.errors import RuleError
-from keras3conv.model.graph import Size, Tensor
+from keras3conv.model.graph import Tensor
 from keras3conv.rules.rule import Config
 
 
@@ -80,16 +81,12 @@ def _without_steps(call: Call, config: Config, rank: int) -> Tensor:
     """Return the result of the convolution without a stride."""
     given = call.value("input").shape[2:]
     sizes = [
-        _plus(size, sum(width) - gap * (window - 1))
+        plus(size, sum(width) - gap * (window - 1))
         for size, width, gap, window in zip(
             given, _widths(config), config["dilation"], config["kernel_size"], strict=True
         )
     ]
     return replace(call.node.outputs[0], shape=(*call.shape[:2], *sizes))
-
-
-def _plus(size: int | Size, number: int) -> int | Size:
-    return size + number if isinstance(size, int) else replace(size, offset=size.offset + number)
 
 
 def _every(call: Call, value: Value, steps: tuple[int, ...]) -> Value:
@@ -108,7 +105,7 @@ def _of_computed_weight(call: Call, config: Config, rank: int) -> Value:
     given = call.ordered(call.arguments["input"], order)
     widths = dict(enumerate(_widths(config), 2))
     if any(map(any, widths.values())):
-        sizes = (_plus(size, sum(widths.get(axis, (0, 0)))) for axis, size in enumerate(given.shape))
+        sizes = (plus(size, sum(widths.get(axis, (0, 0)))) for axis, size in enumerate(given.shape))
         pads = tuple(widths.get(axis, (0, 0)) for axis in order)
         given = call.step(ops.pad(given, pads), tuple(sizes), order, given.dtype)
     kernel = call.ordered(call.arguments["weight"], (*range(2, rank + 2), 1, 0))

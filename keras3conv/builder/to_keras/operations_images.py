@@ -6,6 +6,7 @@ from keras3conv.builder.program.program import Value
 from keras3conv.builder.to_keras.call import Call, Constant, Result, handles, ops
 from keras3conv.builder.to_keras.operations_axes import permuted, reshaped
 from keras3conv.builder.to_keras.operations_indexing import picked, sliced, taken_along
+from keras3conv.builder.to_keras.sizes import plus
 from keras3conv.errors import RuleError
 from keras3conv.model.graph import Size
 
@@ -200,10 +201,11 @@ def _unfold(call: Call) -> Result:
     batch, channels, *space = value.shape
     if any(isinstance(one, Size) for one in space):
         raise RuleError("unfold of a free size")
+    numbers = [one for one in space if isinstance(one, int)]
     padded = _zeros_around(call, value, pads)
     made = [
-        (one + 2 * pad - gap * (window - 1) - 1) // step + 1  # type: ignore[operator]
-        for one, window, gap, pad, step in zip(space, size, gaps, pads, steps, strict=True)
+        (one + 2 * pad - gap * (window - 1) - 1) // step + 1
+        for one, window, gap, pad, step in zip(numbers, size, gaps, pads, steps, strict=True)
     ]
     parts = []
     for row in range(size[0]):
@@ -230,9 +232,9 @@ def _zeros_around(call: Call, value: Value, pads: list[int]) -> Value:
     if not any(pads):
         return value
     ends = {axis: (pad, pad) for axis, pad in enumerate(pads, 2)}
-    sizes = tuple(size + sum(ends[axis]) if axis in ends else size for axis, size in enumerate(value.shape))
+    sizes = tuple(plus(size, sum(ends[axis])) if axis in ends else size for axis, size in enumerate(value.shape))
     widths = tuple(ends.get(axis, (0, 0)) for axis in value.order)
-    return call.step(ops.pad(value, widths), sizes, value.order, value.dtype)  # type: ignore[arg-type]
+    return call.step(ops.pad(value, widths), sizes, value.order, value.dtype)
 
 
 @handles("col2im")

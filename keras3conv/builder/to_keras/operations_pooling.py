@@ -56,20 +56,23 @@ def _needs_counts(config: Config) -> bool:
 
 def _counted_average(call: Call, given: Value, config: Config) -> Value:
     """Pad with zeros, average, and correct the divisor of each window by a constant factor."""
-    sizes, windows, steps, pads = given.shape[2:], config["kernel_size"], config["stride"], config["padding"]
-    if any(not isinstance(size, int) for size in sizes) or config.get("divisor_override"):
+    windows, steps, pads = config["kernel_size"], config["stride"], config["padding"]
+    pairs = [
+        (size, made)
+        for size, made in zip(given.shape[2:], call.shape[2:], strict=True)
+        if isinstance(size, int) and isinstance(made, int)
+    ]
+    if len(pairs) < len(windows) or config.get("divisor_override"):
         raise RuleError(f"{call.name} of a free size whose windows have different numbers of places")
     order, rank = call.writer.image_order(given.rank), len(windows)
     given, widths, factors = call.ordered(given, order), {}, np.ones((1,) * given.rank)
-    for axis, (size, made, window, step, pad) in enumerate(
-        zip(sizes, call.shape[2:], windows, steps, pads, strict=True), 2
-    ):
+    for axis, ((size, made), window, step, pad) in enumerate(zip(pairs, windows, steps, pads, strict=True), 2):
         starts = np.arange(made) * step - pad
         low, high = (-pad, size + pad) if config["count_include_pad"] else (0, size)
         counts = np.minimum(starts + window, high) - np.maximum(starts, low)
         widths[axis] = (pad, max(int(starts[-1]) + window - size, 0))
         factors = factors * (window / counts).reshape([-1 if one == axis else 1 for one in range(given.rank)])
-    shape = tuple(size + sum(widths.get(axis, (0, 0))) for axis, size in enumerate(given.shape[2:], 2))  # type: ignore[operator]
+    shape = tuple(size + sum(widths[axis]) for axis, (size, _) in enumerate(pairs, 2))
     pads_of = tuple(widths.get(axis, (0, 0)) for axis in order)
     if any(map(any, pads_of)):
         given = call.step(ops.pad(given, pads_of), (*given.shape[:2], *shape), order, given.dtype)

@@ -2,12 +2,18 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from keras3conv.builder.program.program import Order
 from keras3conv.model.graph import Shape, Size
 
 Groups = tuple[tuple[int, ...], ...]
 """For each axis, the factors that it consists of."""
+
+
+def plus(size: int | Size, number: int) -> int | Size:
+    """Return the sum of a size and a number."""
+    return size + number if isinstance(size, int) else replace(size, offset=size.offset + number)
 
 
 def divided(size: int | Size, by: int | Size) -> int | Size | None:
@@ -88,10 +94,21 @@ def order_after_reshape(old: Shape, new: Shape, order: Order) -> Order | None:
     return tuple(made)
 
 
+def moves_only_ones(sizes: Shape, moved: Sequence[int]) -> bool:
+    """Return whether a permutation moves only axes of size one, so that a reshape does the same."""
+    kept = [axis for axis in moved if sizes[axis] != 1]
+    return kept == sorted(kept)
+
+
+def unknown_after(shape: Shape) -> Shape:
+    """Return the sizes of a value between two layers of one rule: only that of the batch is known."""
+    return (shape[0], *(Size(symbols=("unknown",)) for _ in shape[1:]))
+
+
 def written(shape: Sequence[int | Size]) -> tuple[int, ...] | None:
     """Return a shape as Keras takes it, with -1 for the free size; None if there are several free sizes."""
     free = [size for size in shape if not isinstance(size, int)]
     return tuple(size if isinstance(size, int) else -1 for size in shape) if len(free) < 2 else None
 
 
-__all__ = ["common_factors", "divided", "order_after_reshape", "written"]
+__all__ = ["common_factors", "divided", "moves_only_ones", "order_after_reshape", "plus", "unknown_after", "written"]

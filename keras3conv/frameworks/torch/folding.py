@@ -67,7 +67,7 @@ class Constants:
         name = str(node.target)
         if is_number(value) or not tensors or any(word in name for word in _RANDOM):
             return False
-        numbers = [size for tensor in tensors for size in tensor.shape]
+        numbers: list[Any] = [size for tensor in tensors for size in tensor.shape]
         numbers += [one.meta.get("val") for one in node.all_input_nodes if is_number(one.meta.get("val"))]
         if any(isinstance(one, torch.SymInt) and one.node.expr.free_symbols & self.free for one in numbers):
             return False

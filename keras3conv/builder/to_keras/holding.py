@@ -1,0 +1,41 @@
+"""Hold a parameter that no layer of torch owns alone: as the kernel of an `EinsumDense` that is called with ones."""
+
+from dataclasses import replace
+
+from keras3conv.builder.program.program import Order, Value, identity
+from keras3conv.builder.to_keras.call import Held, Placed, Writer, ops
+from keras3conv.transforms import Axes
+
+_LETTERS = "cdefghijk"
+
+
+def layer_of(writer: Writer, parameter: Held, order: Order, ones: Value, *, for_each_example: bool) -> Value:
+    """Return a parameter in an axis order.
+
+    Args:
+        writer: The lowering.
+        parameter: The parameter.
+        order: The axis order of the result.
+        ones: Ones of shape (1, 1), or (batch, 1).
+        for_each_example: Whether the leading axis of size one is that of the batch.
+    """
+    shape, rank = parameter.shape, len(parameter.shape)
+    sizes = tuple(shape[axis] for axis in order)
+    leads = for_each_example or (rank > 1 and order[0] == 0 and shape[0] == 1)
+    inner = sizes[1:] if leads else sizes or (1,)
+    letters = _LETTERS[: len(inner)]
+    config = {"equation": f"ab,b{letters}->a{letters}", "output_shape": inner}
+    axes = _LETTERS[:rank]
+    pattern = f"{' '.join(axes)} -> {'' if leads else '1 '}{' '.join(axes[axis] for axis in order) or '1'}"
+    batch = ones.shape[0]
+    result = writer.new((batch, *inner), identity(len(inner) + 1), "float32")
+    placed = Placed(role="kernel", held=parameter, transform=Axes(pattern))
+    writer.layer("keras.layers.EinsumDense", config, ones, [placed], parameter.path, result)
+    if leads:
+        return replace(result, shape=(batch, *shape[1:]), order=order)
+    made = writer.new(shape, order, "float32")
+    writer.write(ops.squeeze(result, 0) if rank else ops.reshape(result, ()), [made])
+    return made
+
+
+__all__ = ["layer_of"]
